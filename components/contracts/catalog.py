@@ -1,0 +1,42 @@
+"""The catalog travels beside a factors table and says what each of its columns is."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from components.contracts.errors import ContractError
+from components.contracts.files import atomic_write_text
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One column of a factors table.
+
+    `role`: `input` columns are what models see; `context` columns travel with the training set (regime, volatility
+    for bands) without being model inputs; `raw` columns are for people, drift and lookup.
+    """
+
+    column: str
+    factor: str
+    group: str
+    role: Literal["input", "context", "raw"]
+    normalisation: Literal["none", "rank", "zscore", "minmax", "robust"]
+    warm_up_bars: int
+    expression: str
+    source: str
+
+
+def write_catalog(entries: Sequence[CatalogEntry], path: str | os.PathLike) -> None:
+    """Write the catalog as JSON, atomically."""
+    atomic_write_text(path, json.dumps([asdict(entry) for entry in entries], indent=1))
+
+
+def read_catalog(path: str | os.PathLike) -> list[CatalogEntry]:
+    """Read a catalog written by `write_catalog`; ContractError where it is not one."""
+    try:
+        return [CatalogEntry(**entry) for entry in json.loads(Path(path).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise ContractError(f"{path} is not a factor catalog ({error}). Run the features stage again.") from error

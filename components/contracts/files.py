@@ -1,0 +1,84 @@
+"""Writing files so that a reader sees either the whole new file or the old one, never a part."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.contracts.errors import AlphaloopError
+
+
+class OutputError(AlphaloopError):
+    """An output could not be written; whatever stood there before is untouched."""
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it.
+
+    The body may write a file or create a folder there. A folder replaces an older folder as a whole.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written or the disk is full. The message names the path and what to do.
+    """
+    target = Path(path)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary = holder / target.name
+        yield temporary
+        _sync(temporary)
+        if temporary.is_dir() and target.exists():
+            os.rename(target, holder / "old")
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _explain(error, target) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary.parent, ignore_errors=True)
+
+
+def atomic_write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    for file in files:
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(error: OSError, target: Path) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free_mib = shutil.disk_usage(_existing(target.parent)).free / 2**20
+        return OutputError(
+            f"The disk is full: {target} could not be written ({free_mib:.0f} MiB are free). "
+            "Nothing half-written was left. Free some space or set run.folder to another disk, then run again."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"{target} can't be written: {error.strerror}. Set run.folder to a folder that you may write, or change the permissions of this one.")
+    return OutputError(f"{target} could not be written: {error.strerror or error}. Check the path and the disk, then run again.")
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder

@@ -1,0 +1,55 @@
+"""What an expert is: a module with a `Settings` section and an `Expert` class of this form, found by the module's name.
+
+The trainer hands over one frame, sorted by (timestamp, symbol), with the columns
+`timestamp, symbol, sector, part, label`, the input columns named in `Task.groups`, and the context columns
+`regime_state` and `volatility_20`. `part` says what a row is for:
+
+- `history`        features only, for lookback windows; its label is null
+- `train`          may be learned from
+- `early_stopping` newest labelled rows of the training window: early stopping, bands, head calibration; never gradients
+- `predict`        wants a prediction; its label is null
+
+The frame ends where the fold's knowledge ends: at fit with the last early-stopping row, at predict with the last
+predicted row. Inputs may be null or NaN anywhere.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import polars as pl
+
+PREDICTION_COLUMNS = ("timestamp", "symbol", "score", "uncertainty", "p10", "p50", "p90", "head_scale", "head_bias")
+
+# Called with the share of the fit that is done, in [0, 1], and what the present step is ("epoch 3, loss 0.41").
+Advance = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned. `groups` maps each input column, in the order of the model's inputs, to its factor group."""
+
+    period: str
+    horizon: int
+    target: str
+    groups: Mapping[str, str]
+    seed: int
+    threads: int = 2
+
+
+class Expert(Protocol):
+    """One model family. Built as `Expert(settings)`; equal seeds and frames give equal numbers."""
+
+    def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None) -> None:
+        """Learn from the `train` rows. `warm_start` is a fitted expert of the same kind to go on from."""
+
+    def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """PREDICTION_COLUMNS for the `predict` rows, in their order, Float64, no nulls; p10 <= p50 <= p90."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs, in formats that cannot execute code, into an existing empty folder."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The expert as saved: same predictions, bit for bit on the same machine."""

@@ -1,0 +1,66 @@
+"""How a stage tells the terminal what it does: events, one JSON line each, that the command line shows as they come.
+
+Where ALPHALOOP_EVENTS names no file (a notebook, a cluster) the same lines go to standard error as plain text.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from components.contracts.errors import AlphaloopError
+
+EVENTS_VARIABLE = "ALPHALOOP_EVENTS"
+Item = TypeVar("Item")
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Report the start, the end and the length of a stage; a failure is reported with its message and raised on."""
+    start = time.monotonic()
+    _emit({"event": "started", "stage": name})
+    try:
+        yield
+    except BaseException as error:
+        mendable = isinstance(error, AlphaloopError)
+        message = str(error) if mendable else f"{type(error).__name__}: {error}"
+        _emit({"event": "failed", "stage": name, "message": message, "mendable": mendable, "seconds": time.monotonic() - start})
+        raise
+    _emit({"event": "finished", "stage": name, "seconds": time.monotonic() - start})
+
+
+def report(stage_name: str, message: str) -> None:
+    """Say in one line what a stage found or made, for example `1,297,871 rows, 503 symbols`."""
+    _emit({"event": "said", "stage": stage_name, "message": message})
+
+
+def warn(stage_name: str, message: str) -> None:
+    """Say loudly what a person should know though the run goes on, such as an expert that was left out."""
+    _emit({"event": "warned", "stage": stage_name, "message": message})
+
+
+def advance(stage_name: str, done: float, total: float, what: str = "") -> None:
+    """Report that `done` of `total` steps are behind us; `what` names the present one (a fold, an epoch and its loss)."""
+    _emit({"event": "advanced", "stage": stage_name, "done": done, "total": total, "what": what})
+
+
+def track(stage_name: str, items: Iterable[Item], *, total: int | None = None, what: str = "") -> Iterator[Item]:
+    """Iterate over `items` and report progress after each."""
+    items = items if total is not None else list(items)
+    total = total if total is not None else len(items)
+    for done, item in enumerate(items, start=1):
+        yield item
+        advance(stage_name, done, total, what)
+
+
+def _emit(event: dict[str, Any]) -> None:
+    path = os.environ.get(EVENTS_VARIABLE)
+    if path:
+        with open(path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"time": time.time(), **event}) + "\n")
+    elif event["event"] != "advanced":
+        text = event.get("message") or event["event"]
+        print(f"[{event['stage']}] {text}", file=sys.stderr, flush=True)

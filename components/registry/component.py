@@ -1,0 +1,70 @@
+"""KFP doors of the registry."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def read_champion(settings: str, name: str, folder: str, champion: Output[Artifact]):
+    """Fetch the champion's out-of-sample predictions, for the gates to compare with."""
+    from pathlib import Path
+
+    from components.progress import report, stage
+    from components.registry.config import Settings
+    from components.registry.store import read_champion as read
+
+    with stage("champion"):
+        about = read(Settings.model_validate_json(settings), name, Path(folder), Path(champion.path))
+        report("champion", f"version {about['version']}" if about["version"] else "none yet")
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def register(
+    verdict: Input[Artifact],
+    predictions: Input[Dataset],
+    stacker: Input[Artifact],
+    catalog: Input[Artifact],
+    feature_registry: Input[Artifact],
+    config: str,
+    settings: str,
+    name: str,
+    folder: str,
+    code: str,
+    expert_1: Input[Artifact],
+    expert_2: Input[Artifact],
+    registration: Output[Artifact],
+    expert_3: Input[Artifact] = None,
+    expert_4: Input[Artifact] = None,
+    expert_5: Input[Artifact] = None,
+    expert_6: Input[Artifact] = None,
+    expert_7: Input[Artifact] = None,
+    expert_8: Input[Artifact] = None,
+):
+    """Record the judged model; register and promote it if it was approved."""
+    import json
+    from pathlib import Path
+
+    from components.contracts import atomic_write_text
+    from components.progress import report, stage
+    from components.registry.config import Settings
+    from components.registry.record import record
+
+    with stage("register"):
+        slots = (expert_1, expert_2, expert_3, expert_4, expert_5, expert_6, expert_7, expert_8)
+        outcome = record(
+            Settings.model_validate_json(settings),
+            name=name,
+            folder=Path(folder),
+            expert_folders=[Path(slot.path) for slot in slots if slot is not None],
+            verdict=json.loads(Path(verdict.path).read_text(encoding="utf-8")),
+            predictions=Path(predictions.path),
+            stacker=Path(stacker.path),
+            catalog=Path(catalog.path),
+            feature_registry=Path(feature_registry.path),
+            config=json.loads(config),
+            code=code,
+        )
+        atomic_write_text(registration.path, json.dumps(outcome, indent=1))
+        report("register", f"{outcome['status']}, version {outcome['version']} {outcome['aliases']}" if outcome["version"] else outcome["status"])

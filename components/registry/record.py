@@ -1,0 +1,71 @@
+"""From the artifacts of a run to the registry: builds the bundle, then records the judged model."""
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from components.contracts import read_stamp
+from components.registry.bundle import build_bundle
+from components.registry.config import Settings
+from components.registry.store import register_model
+
+
+def record(
+    settings: Settings,
+    *,
+    name: str,
+    folder: Path,
+    expert_folders: Sequence[Path],
+    verdict: Mapping[str, Any],
+    predictions: Path,
+    stacker: Path,
+    catalog: Path,
+    feature_registry: Path,
+    config: Mapping[str, Any],
+    code: str,
+) -> dict[str, Any]:
+    """Bundle the fitted experts with the stacker and record the model; see `register_model` for what comes back.
+
+    Parameters
+    ----------
+    expert_folders : artifact folders of the experts, each with `status.json` and, where it was trained, `model/`
+    predictions : ALL_PREDICTIONS file of the run
+    config : the whole configuration, kept in the manifest
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch) / "bundle"
+        bundle.mkdir()
+        build_bundle(
+            bundle,
+            experts=_trained(expert_folders),
+            stacker=stacker,
+            catalog=catalog,
+            feature_registry=feature_registry,
+            predictions=predictions,
+            config={key: value for key, value in config.items() if key not in ("run", "registry", "cluster")},
+            code=code,
+        )
+        return register_model(settings, name, folder, bundle=bundle, verdict=verdict, metrics=_metrics(verdict), trial=_trial(predictions, config))
+
+
+def _trained(folders: Sequence[Path]) -> dict[str, Path]:
+    statuses = {folder: json.loads((folder / "status.json").read_text(encoding="utf-8")) for folder in folders}
+    return {status["expert"]: folder / "model" for folder, status in statuses.items() if status["status"] == "trained"}
+
+
+def _metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
+    """The gates' numbers, as MLflow takes them: finite floats by name."""
+    values = {gate["name"]: gate["value"] for gate in verdict["gates"]}
+    return {key: float(value) for key, value in values.items() if isinstance(value, int | float) and math.isfinite(value)}
+
+
+def _trial(predictions: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """What was scored: the labels' content and the test window. Models scored on the same are trials of one another."""
+    end = pl.scan_parquet(predictions).select(pl.col("timestamp").max()).collect().item()
+    start = config["timeline"]["test"]["start"] or f"share {config['timeline']['train_share'] + config['timeline']['validation_share']:.2f}"
+    return {"labels_sha256": read_stamp(predictions).inputs["labels"], "test_window": f"{start}..{end:%Y-%m-%d}"}

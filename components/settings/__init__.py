@@ -1,0 +1,137 @@
+"""Typed configuration: one pydantic model a section, read from YAML with errors that name file, line and key.
+
+Each stage declares its own section in its `config.py`; `pipelines/config.py` puts them together.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.contracts.errors import AlphaloopError
+
+
+class ConfigError(AlphaloopError):
+    """A setting is unknown, missing, of the wrong type or out of range."""
+
+
+class Section(BaseModel):
+    """Base of every settings section: unknown keys are refused, values never change after they were read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def config_hash(section: BaseModel) -> str:
+    """SHA-256 over a section's values, independent of key order and of how the YAML was written."""
+    return hashlib.sha256(json.dumps(section.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def load_settings(model: type[SettingsT], path: str | Path, overrides: Sequence[str] = ()) -> SettingsT:
+    """Read `model` from a YAML file, then apply overrides of the form `section.key=value`.
+
+    Raises
+    ------
+    ConfigError
+        Broken YAML, an unknown key, a wrong type or a value out of range; the message names file, line, key and value.
+    """
+    values, lines = read_yaml(path)
+    for override in overrides:
+        _apply_override(values, lines, override)
+    return validate_settings(model, values, source=str(path), lines=lines)
+
+
+def validate_settings(model: type[SettingsT], values: Mapping[str, Any], *, source: str, lines: Mapping[tuple, str] | None = None) -> SettingsT:
+    """Build `model` from `values`; a failure becomes one ConfigError that lists every problem with its place."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(problem, model, source, lines or {}) for problem in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+
+
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[tuple, str]]:
+    """Values of a YAML file and, for each key path, the place `file, line N` where it stands."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}. Give the path of a config such as pipelines/configs/demo.yaml.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file in UTF-8 (byte {error.start}). Give a YAML file.") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}. Check the indentation and the colons there.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}. Mend it, or start from pipelines/configs/demo.yaml.") from error
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path} holds {found}, expected sections such as `run:` and `market:`. See pipelines/configs/demo.yaml.")
+    lines: dict[tuple, str] = {}
+    _collect_lines(root, (), str(path), lines)
+    return values, lines
+
+
+def _collect_lines(node: yaml.Node, prefix: tuple, path: str, lines: dict[tuple, str]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = (*prefix, key.value)
+            lines[place] = f"{path}, line {key.start_mark.line + 1}"
+            _collect_lines(value, place, path, lines)
+
+
+def _apply_override(values: dict[str, Any], lines: dict[tuple, str], override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value, for example --set run.seed=7.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a valid YAML value ({error}).") from error
+    place = values
+    for depth, key in enumerate(keys[:-1]):
+        child = place.setdefault(key, {})
+        if child is None:
+            child = place[key] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is the value {child!r}, not a section.")
+        place = child
+    place[keys[-1]] = value
+    lines[tuple(keys)] = f"--set {override}"
+
+
+def _describe(problem: Mapping[str, Any], model: type[BaseModel], source: str, lines: Mapping[tuple, str]) -> str:
+    location = tuple(str(part) for part in problem["loc"])
+    known = location
+    while known and known not in lines:
+        known = known[:-1]
+    where = lines.get(known, source)
+    name = ".".join(location) or "the config"
+    if problem["type"] == "extra_forbidden":
+        names = _field_names(model, location[:-1])
+        close = difflib.get_close_matches(location[-1], names, n=1)
+        advice = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(names)}."
+        return f"{where}: unknown key {name!r}. {advice}"
+    if problem["type"] == "missing":
+        return f"{where}: {name!r} is missing. Add it."
+    message = problem["msg"].removeprefix("Value error, ")
+    found = "" if problem["type"] == "value_error" and isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+    return f"{where}: {name}: {message}{found}."
+
+
+def _field_names(model: Any, location: tuple[str, ...]) -> list[str]:
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        model = fields[part].annotation if part in fields else None
+    return list(getattr(model, "model_fields", {}))

@@ -1,0 +1,91 @@
+"""KFP doors of the stacking stage."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def build_oof(
+    labels: Input[Dataset],
+    training_set: Input[Dataset],
+    settings: str,
+    code: str,
+    expert_1: Input[Artifact],
+    expert_2: Input[Artifact],
+    oof: Output[Dataset],
+    predictions: Output[Dataset],
+    audit: Output[Artifact],
+    expert_3: Input[Artifact] = None,
+    expert_4: Input[Artifact] = None,
+    expert_5: Input[Artifact] = None,
+    expert_6: Input[Artifact] = None,
+    expert_7: Input[Artifact] = None,
+    expert_8: Input[Artifact] = None,
+):
+    """Gather the experts' predictions into one audited table."""
+    from pathlib import Path
+
+    import polars as pl
+
+    from components.contracts import ALL_PREDICTIONS, LABELS, OOF, TRAINING_SET, atomic_write_text, read_stamp, read_table, write_table
+    from components.progress import report, stage, warn
+    from components.settings import config_hash
+    from components.stacking.config import Settings
+    from components.stacking.oof import audit_oof, build_oof_table, read_experts, require_clean
+
+    with stage("out-of-fold table"):
+        parsed = Settings.model_validate_json(settings)
+        slots = (expert_1, expert_2, expert_3, expert_4, expert_5, expert_6, expert_7, expert_8)
+        experts, failed = read_experts([Path(slot.path) for slot in slots if slot is not None], parsed)
+        for name, reason in failed.items():
+            warn("out-of-fold table", f"{name} is left out: {reason}")
+        rows = read_table(training_set.path, TRAINING_SET)
+        table = build_oof_table(experts, read_table(labels.path, LABELS), rows)
+        found = audit_oof(table, experts, failed, rows["timestamp"].unique().sort(), parsed)
+        atomic_write_text(audit.path, found.to_json())
+        require_clean(found)
+        stamps = {"labels": read_stamp(labels.path).content_sha256, "training_set": read_stamp(training_set.path).content_sha256}
+        about = {"code_version": code, "config_hash": config_hash(parsed), "inputs": stamps}
+        write_table(table, oof.path, OOF, **about)
+        write_table(pl.concat(experts.values()).sort(ALL_PREDICTIONS.key), predictions.path, ALL_PREDICTIONS, **about)
+        report("out-of-fold table", f"{len(table):,} rows, {len(experts)} experts")
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def stack(
+    oof: Input[Dataset],
+    predictions: Input[Dataset],
+    training_set: Input[Dataset],
+    settings: str,
+    timeline: str,
+    seed: int,
+    code: str,
+    all_predictions: Output[Dataset],
+    model: Output[Artifact],
+    comparison: Output[Artifact],
+):
+    """Compare combiners on the validation window and apply the chosen one through the test window."""
+    import json
+    from pathlib import Path
+
+    from components.contracts import ALL_PREDICTIONS, OOF, TRAINING_SET, atomic_write_text, read_stamp, read_table, require_one_origin, write_table
+    from components.progress import report, stage
+    from components.settings import config_hash
+    from components.stacking.combine import stack_experts, write_model
+    from components.stacking.config import Settings
+    from components.timeline import Settings as TimelineSettings
+    from components.timeline import resolve_windows
+
+    with stage("stack"):
+        parsed, times = Settings.model_validate_json(settings), TimelineSettings.model_validate_json(timeline)
+        require_one_origin([oof.path, predictions.path], "labels")
+        calendar = read_table(training_set.path, TRAINING_SET)["timestamp"].unique().sort()
+        windows = resolve_windows(calendar, times)
+        result = stack_experts(read_table(oof.path, OOF), read_table(predictions.path, ALL_PREDICTIONS), parsed, windows, calendar, embargo_bars=times.embargo_bars, seed=seed)
+        inputs = {**read_stamp(oof.path).inputs, "oof": read_stamp(oof.path).content_sha256}
+        write_table(result.predictions, all_predictions.path, ALL_PREDICTIONS, code_version=code, config_hash=config_hash(parsed), inputs=inputs)
+        write_model(result.model, Path(model.path))
+        atomic_write_text(comparison.path, json.dumps(result.comparison, indent=1))
+        report("stack", f"{result.comparison['chosen']}: {result.comparison['reason']}")

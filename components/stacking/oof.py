@@ -1,0 +1,146 @@
+"""The out-of-fold table: every expert's predictions for the same rows side by side, with label and regime; and its audit."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+
+from components.contracts import OOF, PREDICTIONS, REGIME_COLUMN, REGIMES, AlphaloopError, ContractError, check_table, read_table, require_one_origin
+from components.stacking.config import Settings
+
+KEY = ("timestamp", "symbol", "horizon")
+
+
+class StackingError(AlphaloopError):
+    """Too few experts are left, or their predictions do not belong together."""
+
+
+@dataclass(frozen=True)
+class OofAudit:
+    """What the audit counted. `problems` is empty for a table that may be learned from."""
+
+    rows: int
+    experts: list[str]
+    failed_experts: dict[str, str]
+    rows_by_expert: dict[str, int]
+    rows_in_common_share: float
+    duplicates: int
+    time_reversals: int
+    missing_scores: int
+    longest_gap_bars: int
+    unlabelled: int
+    problems: list[str]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def read_experts(folders: Sequence[Path], settings: Settings) -> tuple[dict[str, pl.DataFrame], dict[str, str]]:
+    """Predictions by expert name, and the reason of each expert that failed.
+
+    Raises
+    ------
+    StackingError
+        If fewer than `min_experts` are left.
+    ContractError
+        If they were made from different data, or for different targets, horizons or periods.
+    """
+    statuses = {folder: json.loads((folder / "status.json").read_text(encoding="utf-8")) for folder in folders}
+    failed = {status["expert"]: status["reason"] for status in statuses.values() if status["status"] != "trained"}
+    paths = {status["expert"]: folder / "predictions.parquet" for folder, status in statuses.items() if status["status"] == "trained"}
+    if len(paths) < settings.min_experts:
+        reasons = "\n".join(f"- {name}: {reason}" for name, reason in failed.items())
+        raise StackingError(
+            f"Only {len(paths)} expert{'s' if len(paths) != 1 else ''} left, {settings.min_experts} are needed (stacking.min_experts). Failed:\n{reasons}\n"
+            "Mend or remove those in experts.leaves, then run again: finished experts are not trained anew."
+        )
+    for name in ("training_set", "labels"):
+        require_one_origin(list(paths.values()), name)
+    frames = {name: read_table(path, PREDICTIONS) for name, path in paths.items()}
+    kinds = {name: tuple(frame.select("period", "horizon", "target").unique().rows()) for name, frame in frames.items()}
+    first_name, first = next(iter(kinds.items()))
+    for name, kind in kinds.items():
+        if kind != first or len(kind) != 1:
+            raise ContractError(f"Expert {name} predicts (period, horizon, target) {kind}, but {first_name} {first}. All experts of a run must predict the same.")
+    return frames, failed
+
+
+def build_oof_table(experts: Mapping[str, pl.DataFrame], labels: pl.DataFrame, training_set: pl.DataFrame) -> pl.DataFrame:
+    """One row for each (timestamp, symbol) that all experts predicted.
+
+    Parameters
+    ----------
+    experts : PREDICTIONS frames by name, of one horizon and target
+    labels : LABELS frame
+    training_set : TRAINING_SET frame, for the regime at each row
+
+    Returns
+    -------
+    OOF frame: `score_<expert>`, `uncertainty_<expert>` (return over the horizon), label, `label_end`, log_return, regime.
+    """
+    target = next(iter(experts.values()))["target"][0]
+    table = None
+    for name, frame in experts.items():
+        columns = frame.select(*KEY, pl.col("score").alias(f"score_{name}"), pl.col("uncertainty").alias(f"uncertainty_{name}"))
+        if table is None:
+            table = frame.select(*KEY, "period", "target", "fold").join(columns, on=KEY, how="inner")
+        else:
+            table = table.join(columns, on=KEY, how="inner")
+    known = labels.select(*KEY, pl.col(target).cast(pl.Float64).alias("label"), "label_end", "log_return")
+    names = dict(enumerate(REGIMES))
+    regimes = training_set.select("timestamp", "symbol", pl.col(REGIME_COLUMN).cast(pl.Int32).replace_strict(names, default="unknown", return_dtype=pl.String).alias("regime"))
+    table = table.join(known, on=KEY, how="left").join(regimes, on=("timestamp", "symbol"), how="left")
+    return check_table(table.with_columns(pl.col("regime").fill_null("unknown")).sort(OOF.key), OOF)
+
+
+def audit_oof(table: pl.DataFrame, experts: Mapping[str, pl.DataFrame], failed: Mapping[str, str], calendar: pl.Series, settings: Settings) -> OofAudit:
+    """Count duplicates, time going back, missing rows and odd gaps; `calendar` is the sorted distinct timestamps of the panel."""
+    rows_by_expert = {name: len(frame) for name, frame in experts.items()}
+    most = max(rows_by_expert.values(), default=0)
+    share = len(table) / most if most else 0.0
+    duplicates = int(table.select(pl.struct(KEY).is_duplicated().sum()).item())
+    reversals = int(table.select((pl.col("timestamp") < pl.col("timestamp").shift(1)).sum()).item())
+    scores = table.select(pl.col("^score_.*$"))
+    missing = int(scores.select(pl.sum_horizontal(pl.all().is_null() | pl.all().is_nan() | pl.all().is_infinite()).sum()).item() or 0) if len(scores) else 0
+    positions = calendar.search_sorted(table["timestamp"].unique().sort())
+    gap = int(positions.cast(pl.Int64).diff().max() or 1) - 1 if len(positions) > 1 else 0
+    problems = []
+    if not len(table):
+        problems.append("no row is predicted by all experts")
+    if duplicates:
+        problems.append(f"{duplicates:,} rows repeat a (timestamp, symbol, horizon)")
+    if reversals:
+        problems.append(f"time goes back at {reversals:,} rows")
+    if missing:
+        problems.append(f"{missing:,} scores are missing or not finite")
+    if len(table) and share < settings.min_row_share:
+        problems.append(f"experts have {share:.0%} of their rows in common, below stacking.min_row_share={settings.min_row_share:.0%} (rows by expert: {rows_by_expert})")
+    if gap > settings.max_gap_bars:
+        problems.append(f"a stretch of {gap} bars has no rows, above stacking.max_gap_bars={settings.max_gap_bars}")
+    return OofAudit(
+        rows=len(table),
+        experts=list(experts),
+        failed_experts=dict(failed),
+        rows_by_expert=rows_by_expert,
+        rows_in_common_share=share,
+        duplicates=duplicates,
+        time_reversals=reversals,
+        missing_scores=missing,
+        longest_gap_bars=gap,
+        unlabelled=int(table["label"].null_count()) if len(table) else 0,
+        problems=problems,
+    )
+
+
+def require_clean(audit: OofAudit) -> None:
+    """Refuse a table that failed its audit.
+
+    Raises
+    ------
+    StackingError
+        Listing every problem.
+    """
+    if audit.problems:
+        raise StackingError("The out-of-fold table failed its audit, nothing is trained on it:\n" + "\n".join(f"- {problem}" for problem in audit.problems))

@@ -1,0 +1,28 @@
+"""Time: calendars of bars, and the splits that keep the future out of training. Nothing else slices by date or index."""
+
+from components.timeline.config import Settings, Span
+from components.timeline.splits import (
+    Fold,
+    TimelineError,
+    Windows,
+    bar_index,
+    combinatorial_purged,
+    fold_rows,
+    purged_kfold,
+    resolve_windows,
+    walk_forward,
+)
+
+__all__ = [
+    "Fold",
+    "Settings",
+    "Span",
+    "TimelineError",
+    "Windows",
+    "bar_index",
+    "combinatorial_purged",
+    "fold_rows",
+    "purged_kfold",
+    "resolve_windows",
+    "walk_forward",
+]

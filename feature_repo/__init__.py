@@ -1,0 +1,1 @@
+"""The Feast repository: entity, sources, views and services, and the offline store beneath them."""

@@ -1,0 +1,1 @@
+"""The KFP pipelines and everything that starts them: command line, local run, compilation, submission, configs."""

@@ -1,0 +1,30 @@
+"""Builds a pipeline by name from a configuration, for running here, compiling and submitting alike."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.experts.leaves import Leaf, load_leaf
+from components.market.source_hash import source_sha256
+from pipelines.config import LEAVES, Config, data_folder
+from pipelines.materialisation import materialisation_pipeline
+from pipelines.single_expert import expert_pipeline
+from pipelines.training import training_pipeline
+
+PIPELINES = ("training", "materialisation")
+
+
+def build_pipeline(name: str, config: Config, *, folder: str, local: bool = True, options: Mapping[str, Any] | None = None) -> Callable:
+    """The pipeline `name`. `local` tells whether the market data can be seen, and hashed, from here."""
+    source = source_sha256(config.market, data_folder(), config.run.seed) if local else ""
+    retries = 0 if local else config.cluster.retries
+    if name == "materialisation":
+        return materialisation_pipeline(config, source=source, folder=folder, retries=retries)
+    if name == "expert":
+        return expert_pipeline(config, source=source, folder=folder, **(options or {}))
+    leaves = [resolve_leaf(leaf, config) for leaf in config.experts.leaves]
+    return training_pipeline(config, source=source, leaves=leaves, folder=folder, retries=retries)
+
+
+def resolve_leaf(name: str, config: Config) -> Leaf:
+    """An expert's leaf with the run's overrides applied."""
+    return load_leaf(LEAVES / f"{name}.yaml", config.experts.overrides.get(name.split("/")[0], {}))

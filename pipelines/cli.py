@@ -1,0 +1,243 @@
+"""The command line `alphaloop`. Every command imports what it needs only when it runs, so help answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CONFIGS = Path(__file__).parent / "configs"
+DEMO = CONFIGS / "demo.yaml"
+
+app = typer.Typer(
+    name="alphaloop",
+    help="From market data to a judged, registered model.\n\nStart with:  alphaloop run",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+experts_app = typer.Typer(no_args_is_help=True, help="List and train single experts.\n\nExample:  alphaloop experts train lightgbm")
+data_app = typer.Typer(no_args_is_help=True, help="Make a simulated market, or check your own data.\n\nExample:  alphaloop data check prices.parquet")
+app.add_typer(experts_app, name="experts")
+app.add_typer(data_app, name="data")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML of the run; see pipelines/configs.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: section.key=value. May be repeated.")]
+PipelineOption = Annotated[str, typer.Option("--pipeline", help="training or materialisation.")]
+
+
+@app.command()
+def run(
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+    runner: Annotated[str, typer.Option(help="subprocess, or docker to run each task in the cluster's image.")] = "subprocess",
+    require_approved: Annotated[bool, typer.Option("--require-approved", help="Exit with 3 if the gates reject the model.")] = False,
+):
+    """Run the training pipeline on this machine: data to judged model and report.
+
+    Finished stages come from the cache, so a killed run goes on where it was.
+
+    Example:  alphaloop run --config pipelines/configs/us_equities.yaml --set run.seed=11
+    """
+    from pipelines.config import load_config
+    from pipelines.local_run import run_locally
+    from pipelines.summary import read_summary, show_summary
+
+    if runner not in ("subprocess", "docker"):
+        raise typer.BadParameter(f"{runner!r} is neither subprocess nor docker", param_hint="--runner")
+    folder = run_locally("training", load_config(config, overrides or []), runner=runner)
+    summary = read_summary(folder)
+    show_summary(summary, folder)
+    if require_approved and not summary["approved"]:
+        raise typer.Exit(3)
+
+
+@app.command("compile")
+def compile_(
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+    pipeline: PipelineOption = "training",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the IR goes; default PIPELINE.yaml.")] = None,
+    image: Annotated[str | None, typer.Option(help="Container image of all tasks.")] = None,
+):
+    """Compile a pipeline to KFP's IR, for a cluster.
+
+    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.1.0 -o training.yaml
+    """
+    from pipelines.cluster import compile_pipeline
+    from pipelines.config import load_config
+
+    target = compile_pipeline(pipeline, load_config(config, overrides or []), output or Path(f"{pipeline}.yaml"), image=image)
+    typer.echo(f"Compiled {pipeline} to {target}")
+
+
+@app.command()
+def submit(
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+    pipeline: PipelineOption = "training",
+    host: Annotated[str | None, typer.Option(help="Kubeflow Pipelines API; default cluster.host. A token is read from ALPHALOOP_KFP_TOKEN.")] = None,
+    image: Annotated[str | None, typer.Option(help="Container image of all tasks.")] = None,
+):
+    """Compile a pipeline and start it on a Kubeflow Pipelines cluster.
+
+    Example:  alphaloop submit --config pipelines/configs/us_equities.yaml --host http://localhost:8888
+    """
+    from pipelines.cluster import submit_pipeline
+    from pipelines.config import load_config
+
+    typer.echo(submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image))
+
+
+@app.command()
+def materialise(config: ConfigOption = DEMO, overrides: SetOption = None):
+    """Bring the newest bars to the online store, without training.
+
+    Example:  alphaloop materialise --config pipelines/configs/us_equities.yaml
+    """
+    from pipelines.config import load_config
+    from pipelines.local_run import run_locally
+
+    folder = run_locally("materialisation", load_config(config, overrides or []))
+    typer.echo(f"Online store: {folder / 'feature_store'}. Look values up with: alphaloop lookup SYMBOL --config {config}")
+
+
+@app.command()
+def lookup(
+    symbols: Annotated[list[str], typer.Argument(help="Symbols, such as AAPL MSFT.")],
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+):
+    """Show the newest feature values of some symbols from the online store.
+
+    Example:  alphaloop lookup AAPL MSFT --config pipelines/configs/us_equities.yaml
+    """
+    from rich.console import Console
+
+    from components.feature_store.lookup import lookup_table
+    from pipelines.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    Console().print(lookup_table(symbols, loaded.feature_store, Path(loaded.run.folder).absolute() / "feature_store"))
+
+
+@app.command()
+def report(
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open the report in the web browser.")] = False,
+):
+    """Show what the last run of a config found, and where its report is.
+
+    Example:  alphaloop report --config pipelines/configs/us_equities.yaml --open
+    """
+    from pipelines.config import load_config
+    from pipelines.summary import read_summary, show_summary
+
+    folder = Path(load_config(config, overrides or []).run.folder).absolute()
+    show_summary(read_summary(folder), folder)
+    if browse:
+        typer.launch((folder / "report.html").as_uri())
+
+
+@experts_app.command("list")
+def list_experts():
+    """List the experts' config leaves.
+
+    Example:  alphaloop experts list
+    """
+    from components.experts.leaves import list_leaves
+    from pipelines.config import LEAVES
+
+    for name in list_leaves(LEAVES):
+        typer.echo(name)
+
+
+ExpertArgument = Annotated[str, typer.Argument(help="An expert of experts.leaves, such as lightgbm, or its leaf, such as lightgbm/1d/base.")]
+
+
+@experts_app.command("train")
+def train_expert(expert: ExpertArgument, config: ConfigOption = DEMO, overrides: SetOption = None):
+    """Train one expert from scratch on the run's data.
+
+    Example:  alphaloop experts train lightgbm --config pipelines/configs/us_equities.yaml
+    """
+    _train(expert, config, overrides, mode="train")
+
+
+@experts_app.command("resume")
+def resume_expert(expert: ExpertArgument, config: ConfigOption = DEMO, overrides: SetOption = None):
+    """Go on with an expert whose training was stopped: finished folds are kept.
+
+    Example:  alphaloop experts resume patchtst
+    """
+    _train(expert, config, overrides, mode="resume")
+
+
+@experts_app.command("warm")
+def warm_expert(
+    expert: ExpertArgument,
+    start: Annotated[Path, typer.Option("--from", help="Folder of a fitted model of the same expert, such as one in a bundle.")],
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+):
+    """Train one expert starting from a fitted model instead of from scratch.
+
+    Example:  alphaloop experts warm patchtst --from runs/demo/work/patchtst/final/model
+    """
+    _train(expert, config, overrides, mode="warm", start=start)
+
+
+def _train(expert: str, config: Path, overrides: list[str] | None, *, mode: str, start: Path | None = None) -> None:
+    from pipelines.config import load_config
+    from pipelines.single_expert import run_expert
+
+    typer.echo(run_expert(expert, load_config(config, overrides or []), mode=mode, start=start))
+
+
+@data_app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Folder for panel.parquet, truth.parquet and faults.parquet.")],
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+):
+    """Write a simulated market with planted, known alpha.
+
+    Example:  alphaloop data simulate data/simulated --set market.planted_ic=0.05 --set market.simulator.symbols=200
+    """
+    from components.market.simulator import simulate_to_files
+    from pipelines.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    simulate_to_files(loaded.market, loaded.run.seed, folder)
+    typer.echo(f"Wrote a simulated market to {folder}")
+
+
+@data_app.command()
+def check(
+    path: Annotated[Path | None, typer.Argument(help="CSV or Parquet file, folder or glob; default: market.path of the config.")] = None,
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+):
+    """Check a panel of prices as the pipeline would, without running it. Exits with 2 if a run would stop.
+
+    Example:  alphaloop data check prices.csv --set market.columns.timestamp=date --set market.timezone=UTC
+    """
+    from pipelines.check_data import check_data
+
+    typer.echo(check_data(path, config, overrides or []))
+
+
+def main() -> None:
+    """Run the command line; problems that the user can mend are printed without a traceback."""
+    from components.contracts.errors import AlphaloopError
+
+    try:
+        app(standalone_mode=True)
+    except AlphaloopError as error:
+        typer.secho("Error", fg="red", bold=True, err=True)
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The next run goes on from the last finished stage.", err=True)
+        sys.exit(130)

@@ -1,0 +1,36 @@
+"""Which code a stage runs: a hash over its sources, the ground floor and the installed packages.
+
+It is an argument of every task, so a changed stage is never answered from the cache and an unchanged one always is.
+"""
+
+import hashlib
+import platform
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+GROUND = ("contracts", "settings", "timeline", "metrics", "progress")
+
+
+def code_version(stage: str, *, also: tuple[str, ...] = ()) -> str:
+    """Hash, 16 hex digits, of `components/<stage>`, the ground floor, further folders below the root, and the environment."""
+    digest = hashlib.sha256(_environment().encode())
+    for folder in (f"components/{stage}", *(f"components/{name}" for name in GROUND), *also):
+        digest.update(_folder_hash(folder).encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _folder_hash(folder: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / folder).rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _environment() -> str:
+    packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
+    return "\n".join([platform.python_version(), *packages])

@@ -1,0 +1,96 @@
+"""The whole configuration of a run: every stage's section, and the checks that need more than one of them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from components.audit.config import Settings as AuditSettings
+from components.backtest.config import Settings as BacktestSettings
+from components.contracts import AlphaloopError
+from components.feature_store.config import Settings as FeatureStoreSettings
+from components.features.config import Settings as FeaturesSettings
+from components.gates.config import Settings as GatesSettings
+from components.labels.config import Settings as LabelsSettings
+from components.market.config import Settings as MarketSettings
+from components.registry.config import Settings as RegistrySettings
+from components.settings import Section, load_settings
+from components.stacking.config import Settings as StackingSettings
+from components.timeline import Settings as TimelineSettings
+from components.timeline.splits import check_gaps
+from components.validation.config import Settings as ValidationSettings
+
+LEAVES = Path(__file__).parent / "configs" / "experts"
+
+
+class RunSettings(Section):
+    """Where a run writes and what makes it repeatable."""
+
+    name: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the pipeline run and of the registered model")
+    folder: str = Field("runs/demo", description="outputs: artifacts, feature store, registry, report")
+    seed: int = Field(7, ge=0, description="seed of everything random")
+
+
+class ExpertsSettings(Section):
+    """Which experts are trained, one leaf `<expert>/<period>/<modality>` each."""
+
+    leaves: list[str] = Field(["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"], min_length=2)
+    overrides: dict[str, dict[str, Any]] = Field({}, description="settings by expert that replace those of its leaf")
+    gpu: list[str] = Field(["patchtst"], description="experts whose task asks a cluster for a GPU")
+    gpu_resource: str = Field("nvidia.com/gpu", description="name of the GPU resource on the cluster")
+
+
+class ClusterSettings(Section):
+    """What only a cluster needs; a local run ignores it."""
+
+    host: str = Field("", description="address of the Kubeflow Pipelines API, such as http://ml-pipeline.kubeflow:8888")
+    experiment: str = "alphaloop"
+    volume_claim: str = Field("", description="persistent volume claim that holds data and run.folder; mounted at mount_path")
+    mount_path: str = "/alphaloop"
+    memory_limit: str = "8G"
+    cpu_limit: str = "2"
+    retries: int = Field(2, ge=0, description="how often a task is tried again")
+
+
+class Config(Section):
+    """One run. Every section has defaults that work on the simulator."""
+
+    run: RunSettings = RunSettings()
+    market: MarketSettings = MarketSettings()
+    validation: ValidationSettings = ValidationSettings()
+    timeline: TimelineSettings = TimelineSettings()
+    features: FeaturesSettings = FeaturesSettings()
+    labels: LabelsSettings = LabelsSettings()
+    audit: AuditSettings = AuditSettings()
+    feature_store: FeatureStoreSettings = FeatureStoreSettings()
+    experts: ExpertsSettings = ExpertsSettings()
+    stacking: StackingSettings = StackingSettings()
+    backtest: BacktestSettings = BacktestSettings()
+    gates: GatesSettings = GatesSettings()
+    registry: RegistrySettings = RegistrySettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _purge_covers_labels(self):
+        try:
+            check_gaps(self.timeline, max(self.labels.horizons), 1)
+        except AlphaloopError as error:
+            raise ValueError(str(error).removesuffix(".")) from None
+        return self
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a run's configuration; see `components.settings.load_settings` for the errors."""
+    return load_settings(Config, path, overrides)
+
+
+def data_folder() -> Path:
+    """Where relative market paths lie: the folder that ALPHALOOP_DATA names, or `data`."""
+    return Path(os.environ.get("ALPHALOOP_DATA", "data"))
+
+
+def section_json(section: Section) -> str:
+    """A section as the JSON text that doors take as their `settings` argument."""
+    return section.model_dump_json()

@@ -1,0 +1,213 @@
+"""Runs a pipeline on this machine through `kfp.local`, each task in a subprocess or a container, and shows how it goes.
+
+The pipeline runs in a child process whose output, kfp's chatter, goes to a log file; what the stages report comes
+back through the events file (`components.progress`).
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.contracts import AlphaloopError, OutputError, atomic_write_text
+from components.progress import EVENTS_VARIABLE
+from pipelines.config import Config, data_folder
+from pipelines.terminal import Terminal
+
+# Libraries that phone home by default, told not to.
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "FEAST_USAGE": "False",
+    "GX_ANALYTICS_ENABLED": "false",
+    "KFP_EXECUTION_LOG_LEVEL": "INFO",
+}
+POLL_S = 0.1
+
+
+class RunFailed(AlphaloopError):
+    """A stage failed; the message is that stage's own."""
+
+    exit_code = 1
+
+
+def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", options: Mapping[str, Any] | None = None, terminal: Terminal | None = None) -> Path:
+    """Run `pipeline` (see `pipelines.build`) and return its run folder.
+
+    Finished stages are answered from the cache as long as their input, settings and code are the same, so a run that
+    was killed goes on where it was.
+
+    Raises
+    ------
+    RunFailed
+        With the failing stage's message and where the log and the failure page are.
+    OutputError
+        If the run folder can't be written or another run is using it.
+    """
+    folder = Path(config.run.folder).absolute()
+    with _only_run(folder) as lock:
+        events, log = folder / "events.jsonl", folder / "kfp.log"
+        for path in (events, log):
+            atomic_write_text(path, "")
+        plan = folder / "plan.json"
+        atomic_write_text(plan, json.dumps({"pipeline": pipeline, "runner": runner, "options": dict(options or {}), "config": config.model_dump(mode="json")}))
+        environment = {
+            **os.environ,
+            **QUIET,
+            EVENTS_VARIABLE: str(events),
+            "ALPHALOOP_DATA": str(data_folder().absolute()),
+            "PYTHONWARNINGS": "ignore",
+        }
+        with log.open("w") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.local_run", str(plan)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                pass_fds=[lock],
+            )
+            failure = _follow(child, events, terminal or Terminal())
+    if failure:
+        raise RunFailed(f"{failure['message']}\n\nStage: {failure['stage']}. Log: {log}" + _page(folder))
+    if child.returncode:
+        raise RunFailed(f"The pipeline ended with exit code {child.returncode} outside any stage. Its last words:\n{_last_lines(log)}\n\nLog: {log}")
+    return folder
+
+
+def _follow(child: subprocess.Popen, events: Path, terminal: Terminal) -> dict | None:
+    """Show events until the child ends; returns the first failure. The child dies with us."""
+    failure = None
+    try:
+        with events.open(encoding="utf-8") as handle, terminal:
+            while True:
+                ended = child.poll() is not None
+                for line in _whole_lines(handle):
+                    event = json.loads(line)
+                    terminal.show(event)
+                    if event["event"] == "failed" and failure is None:
+                        failure = event
+                if ended:
+                    return failure
+                time.sleep(POLL_S)
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGTERM)
+            child.wait()
+
+
+def _whole_lines(handle) -> Iterator[str]:
+    while True:
+        position = handle.tell()
+        line = handle.readline()
+        if not line.endswith("\n"):
+            handle.seek(position)
+            return
+        yield line
+
+
+@contextmanager
+def _only_run(folder: Path) -> Iterator[int]:
+    """Hold the run folder's lock, so that two runs never write into each other's artifacts.
+
+    Yields the lock's file descriptor: the child inherits it, so the folder stays locked while any part of the run lives.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise OutputError(
+            f"run.folder={folder} can't be written: {error.strerror}. Set run.folder to a folder that you may write, for example --set run.folder=runs/mine."
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"Another run is using {folder}. Wait for it to end, or give this one its own folder: --set run.folder=runs/other.") from None
+        yield handle.fileno()
+
+
+def _page(folder: Path) -> str:
+    page = folder / "failure.html"
+    return f". Page: {page}" if page.exists() else ""
+
+
+def _last_lines(log: Path, count: int = 8) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
+
+
+def _execute(plan_path: Path) -> None:
+    """The child: build the pipeline of the plan and run it through `kfp.local`."""
+    from kfp import local
+
+    from pipelines.build import build_pipeline
+
+    _die_with_parent()
+    plan = json.loads(plan_path.read_text(encoding="utf-8"))
+    config = Config.model_validate(plan["config"])
+    folder = plan_path.parent
+    logging.getLogger().addHandler(_CacheHits())
+    _forget_failures(folder / "artifacts")
+    if plan["runner"] == "docker":
+        runner = _docker_runner(folder)
+    else:
+        runner = local.SubprocessRunner(use_venv=False)
+    local.init(runner=runner, pipeline_root=str(folder / "artifacts"), enable_caching=True, raise_on_error=True)
+    try:
+        build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])()
+    except RuntimeError as error:
+        print(error, flush=True)
+        sys.exit(1)
+
+
+def _die_with_parent() -> None:
+    """End this process and its tasks when the command line is killed (Linux; elsewhere the lock keeps a second run out)."""
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(os.getpgrp(), signal.SIGKILL))
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _docker_runner(folder: Path):
+    """Containers that see the run folder and the data under the same paths as this process does."""
+    from kfp import local
+
+    data = os.environ["ALPHALOOP_DATA"]
+    volumes = {str(folder): {"bind": str(folder), "mode": "rw"}}
+    if Path(data).exists():
+        volumes[data] = {"bind": data, "mode": "ro"}
+    return local.DockerRunner(volumes=volumes, environment={**QUIET, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE], "ALPHALOOP_DATA": data})
+
+
+class _CacheHits(logging.Handler):
+    """Turns kfp's log line about a cache hit into an event."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if " cache hit (" in text:
+            name = text.split()[1].strip("'\x1b[0m96")
+            event = {"time": time.time(), "event": "cached", "stage": name}
+            with open(os.environ[EVENTS_VARIABLE], "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(event) + "\n")
+
+
+def _forget_failures(artifacts: Path) -> None:
+    """Remove what experts that failed left behind, so that the cache does not answer with their failure."""
+    for status in artifacts.glob("*/*/expert/status.json"):
+        if json.loads(status.read_text(encoding="utf-8"))["status"] == "failed":
+            shutil.rmtree(status.parent)
+
+
+if __name__ == "__main__":
+    _execute(Path(sys.argv[1]))

@@ -1,0 +1,22 @@
+"""The materialisation pipeline: the newest bars to the online store, without training anything."""
+
+from collections.abc import Callable
+
+from kfp import dsl
+
+from components.report.component import close_run
+from pipelines.config import Config
+from pipelines.stages import arranger, publish, source_to_factors
+
+
+def materialisation_pipeline(config: Config, *, source: str, folder: str, retries: int = 0) -> Callable:
+    """Ingest, validate, build factors, publish and materialise; parameters as in `training_pipeline`."""
+    arrange = arranger(config, retries)
+
+    @dsl.pipeline(name=f"alphaloop-materialisation-{config.run.name}", description="Newest bars to the online store.")
+    def materialisation():
+        closing = arrange(close_run(folder=folder), "close", cached=False)
+        with dsl.ExitHandler(closing, name="materialisation"):
+            publish(config, arrange, source_to_factors(config, arrange, source), folder)
+
+    return materialisation

@@ -1,0 +1,65 @@
+"""Shows a run on the terminal: which stage, how far, how long, what came out. Plain lines where there is no terminal."""
+
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Terminal:
+    """Takes the events of `components.progress` and draws a bar for the stage at work and a line for each one done."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[what]}", style="dim"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._notes: dict[str, list[str]] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Draw one event."""
+        getattr(self, f"_{event['event']}")(event["stage"], event)
+
+    def _started(self, stage: str, _: dict) -> None:
+        self._tasks[stage] = self._progress.add_task(stage, total=None, what="")
+
+    def _advanced(self, stage: str, event: dict) -> None:
+        if stage in self._tasks:
+            self._progress.update(self._tasks[stage], completed=event["done"], total=event["total"], what=escape(event["what"]))
+
+    def _said(self, stage: str, event: dict) -> None:
+        self._notes.setdefault(stage, []).append(event["message"])
+
+    def _warned(self, stage: str, event: dict) -> None:
+        self.console.print(f"[yellow]![/] {stage:<22} [yellow]{escape(event['message'])}[/]")
+
+    def _cached(self, stage: str, _: dict) -> None:
+        self.console.print(f"[dim]= {stage:<22}   cached[/]")
+
+    def _finished(self, stage: str, event: dict) -> None:
+        self._end(stage)
+        self.console.print(f"[green]✓[/] {stage:<22} {event['seconds']:6.1f} s  {escape('; '.join(self._notes.pop(stage, [])))}")
+
+    def _failed(self, stage: str, event: dict) -> None:
+        self._end(stage)
+        self.console.print(f"[red]✗ {stage:<22} {event['seconds']:6.1f} s  failed[/]")
+
+    def _end(self, stage: str) -> None:
+        if stage in self._tasks:
+            self._progress.remove_task(self._tasks.pop(stage))

@@ -1,0 +1,1 @@
+"""Reads the model bundle and the online store; imports no training code."""

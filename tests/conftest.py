@@ -1,0 +1,5 @@
+"""Settings for all tests: no telemetry, no network by accident, bytecode as installed."""
+
+import os
+
+os.environ.update(DO_NOT_TRACK="true", MLFLOW_DISABLE_TELEMETRY="true", FEAST_USAGE="False", GX_ANALYTICS_ENABLED="false")
