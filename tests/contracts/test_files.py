@@ -1,0 +1,41 @@
+"""Atomic writes: whole or not at all, with errors that say what to do."""
+
+import errno
+import os
+
+import pytest
+
+from components.contracts import OutputError, atomic_path, atomic_write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    target = tmp_path / "out.txt"
+    atomic_write_text(target, "old")
+    with pytest.raises(ValueError, match="half way"), atomic_path(target) as temporary:
+        temporary.write_text("ne")
+        raise ValueError("half way")
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for text in ("one", "two"):
+        with atomic_path(tmp_path / "model") as temporary:
+            temporary.mkdir()
+            (temporary / text).write_text(text)
+    assert os.listdir(tmp_path / "model") == ["two"]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_full_disk_is_explained(tmp_path):
+    with pytest.raises(OutputError, match="The disk is full") as caught, atomic_path(tmp_path / "out") as temporary:
+        temporary.write_text("part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "run.folder" in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_is_explained(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="could not be written"):
+        atomic_write_text(tmp_path / "file" / "out.txt", "text")
