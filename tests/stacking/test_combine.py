@@ -1,0 +1,144 @@
+"""The combiners: honest in time, better than equal weights where there is something to learn, and safe where there is not."""
+
+import json
+from datetime import UTC, datetime
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+
+from components.contracts import ALL_PREDICTIONS, OOF, TIME
+from components.stacking.combine import EQUAL, PERFORMANCE, choose, stack_experts
+from components.stacking.config import Settings
+from components.timeline import Windows
+
+BARS, SYMBOLS = 240, 30
+CALENDAR = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC), "1d", time_unit="us", eager=True).head(BARS).cast(TIME)
+WINDOWS = Windows(train=(0, 1), validation=(0, 120), test=(120, 240), backtest=(120, 240))
+SETTINGS = Settings(lightgbm_rounds=20)
+
+
+def market(seed: int, strengths: dict[str, float]) -> pl.DataFrame:
+    """An OOF table where each expert's score correlates with the label as strongly as `strengths` says."""
+    rng = np.random.default_rng(seed)
+    label = rng.normal(size=(BARS, SYMBOLS))
+    columns = {}
+    for name, strength in strengths.items():
+        noise = rng.normal(size=label.shape)
+        columns[f"score_{name}"] = (0.01 * (strength * label + np.sqrt(1 - strength**2) * noise)).ravel()
+        columns[f"uncertainty_{name}"] = np.full(BARS * SYMBOLS, 0.02)
+    frame = pl.DataFrame({"timestamp": CALENDAR}).join(pl.DataFrame({"symbol": [f"S{i:02d}" for i in range(SYMBOLS)]}), how="cross")
+    bars = np.repeat(np.arange(BARS), SYMBOLS)
+    frame = frame.with_columns(
+        period=pl.lit("1d"),
+        horizon=pl.lit(5, pl.Int32),
+        target=pl.lit("log_return"),
+        fold=pl.Series([f"fold_{b // 40:02d}" for b in bars]),
+        label=pl.Series(0.02 * label.ravel()),
+        label_end=pl.col("timestamp") + pl.duration(days=6),
+        log_return=pl.Series(0.02 * label.ravel()),
+        regime=pl.Series(np.where(bars // 20 % 2, "bull", "bear")),
+        **{name: pl.Series(values) for name, values in columns.items()},
+    )
+    return frame.select(*OOF.columns, *columns)
+
+
+def as_predictions(oof: pl.DataFrame) -> pl.DataFrame:
+    names = [c.removeprefix("score_") for c in oof.columns if c.startswith("score_")]
+    frames = [
+        oof.select("timestamp", "symbol", "period", "horizon", "target", "fold", score=pl.col(f"score_{n}")).with_columns(
+            expert=pl.lit(n), train_window=pl.lit("w"), uncertainty=pl.lit(0.02), p10=pl.col("score") - 0.02, p50=pl.col("score"), p90=pl.col("score") + 0.02, head_scale=pl.lit(1.0), head_bias=pl.lit(0.0)
+        )
+        for n in names
+    ]
+    return pl.concat(f.select(ALL_PREDICTIONS.columns.keys()) for f in frames).sort(ALL_PREDICTIONS.key)
+
+
+def run(oof: pl.DataFrame, settings: Settings = SETTINGS):
+    return stack_experts(oof, as_predictions(oof), settings, WINDOWS, CALENDAR, embargo_bars=2, seed=1)
+
+
+@cache
+def learned():
+    oof = market(1, {"good": 0.3, "noise": 0.0, "noise2": 0.0, "median": 0.0}).with_columns(score_median=pl.lit(0.001))
+    return oof, run(oof)
+
+
+def rank_ic(result, oof, name):
+    frame = result.predictions.filter((pl.col("expert") == name) & (pl.col("timestamp") >= CALENDAR[120])).join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    return frame.group_by("timestamp").agg(pl.corr("score", "label", method="spearman"))["score"].mean()
+
+
+def test_combiners_learn_which_expert_to_trust():
+    oof, result = learned()
+    equal, stack, best = (rank_ic(result, oof, name) for name in (EQUAL, "stack", "best_single"))
+    assert result.comparison["chosen"] in ("elasticnet", "lightgbm")
+    assert stack > equal + 0.05
+    assert stack > best - 0.03
+    assert "median" not in result.comparison["experts"]
+
+
+def test_every_model_predicts_the_same_test_rows_with_ordered_bands():
+    _, result = learned()
+    test = result.predictions.filter(pl.col("timestamp") >= CALENDAR[120])
+    counts = test.group_by("expert").len()
+    assert set(counts["expert"]) == {"good", "noise", "noise2", "median", EQUAL, PERFORMANCE, "best_single", "z_elasticnet", "z_lightgbm", "stack"}
+    assert counts["len"].unique().to_list() == [120 * SYMBOLS]
+    assert test.select(((pl.col("p10") <= pl.col("p50")) & (pl.col("p50") <= pl.col("p90"))).all()).item()
+
+
+def test_bands_hold_about_eighty_percent_out_of_sample():
+    oof, result = learned()
+    frame = result.predictions.filter((pl.col("expert") == "stack") & (pl.col("timestamp") >= CALENDAR[120])).join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    assert frame.select(pl.col("label").is_between("p10", "p90").mean()).item() == pytest.approx(0.8, abs=0.04)
+
+
+def test_labels_that_are_not_known_yet_move_nothing():
+    oof, result = learned()
+    cut = CALENDAR[160]
+    spoiled = oof.with_columns(label=pl.when(pl.col("label_end") >= cut).then(-50 * pl.col("label")).otherwise(pl.col("label")))
+    again = run(spoiled)
+    before = pl.col("timestamp") <= cut
+    assert again.predictions.filter(before).equals(result.predictions.filter(before))
+    assert not again.predictions.equals(result.predictions)
+
+
+def test_the_choice_is_made_on_validation_alone():
+    oof, result = learned()
+    spoiled = oof.with_columns(label=pl.when(pl.col("timestamp") >= CALENDAR[120]).then(-50 * pl.col("label")).otherwise(pl.col("label")))
+    assert run(spoiled).comparison["chosen"] == result.comparison["chosen"]
+    assert run(spoiled).comparison["validation_rank_ic"] == pytest.approx(result.comparison["validation_rank_ic"])
+
+
+def test_the_same_seed_gives_the_same_numbers_and_the_model_file_says_how_to_score():
+    oof, result = learned()
+    assert run(oof).predictions.equals(result.predictions)
+    model = json.loads(result.model["stacker.json"])
+    assert model["method"] == result.comparison["chosen"]
+    assert set(model) >= {"experts", "head_scale", "head_bias", "band_low", "band_high"}
+
+
+def test_too_little_history_means_equal_weights():
+    oof = market(3, {"a": 0.3, "b": 0.0})
+    result = run(oof, Settings(min_train_bars=1000, lightgbm_rounds=5))
+    assert result.comparison["chosen"] == EQUAL
+    assert rank_ic(result, oof, "stack") == pytest.approx(rank_ic(result, oof, EQUAL))
+
+
+def test_noise_is_not_turned_into_skill():
+    values = [rank_ic(run(oof := market(seed, {"a": 0.0, "b": 0.0}), Settings(lightgbm_rounds=5)), oof, "stack") for seed in range(6)]
+    standard_error = 1 / np.sqrt(120 * (SYMBOLS - 1))
+    assert abs(np.mean(values)) < 3 * standard_error / np.sqrt(len(values))
+
+
+@pytest.mark.parametrize(
+    ("validation", "expected"),
+    [
+        ({EQUAL: 0.02, PERFORMANCE: 0.025, "elasticnet": 0.03, "lightgbm": 0.01}, "elasticnet"),
+        ({EQUAL: 0.02, PERFORMANCE: 0.025, "elasticnet": 0.01, "lightgbm": 0.015}, PERFORMANCE),
+        ({EQUAL: 0.02, PERFORMANCE: 0.01, "elasticnet": 0.02, "lightgbm": float("nan")}, EQUAL),
+    ],
+)
+def test_falls_back_to_performance_weights_then_equal_weights(validation, expected):
+    assert choose(validation, SETTINGS)[0] == expected

@@ -1,0 +1,122 @@
+"""The out-of-fold table: what is joined, what is refused, what the audit finds."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from components.contracts import LABELS, PREDICTIONS, TIME, ContractError, write_table
+from components.stacking.config import Settings
+from components.stacking.oof import StackingError, audit_oof, build_oof_table, read_experts, require_clean
+
+SETTINGS = Settings()
+DAYS = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
+
+
+def rows() -> pl.DataFrame:
+    return pl.DataFrame({"timestamp": DAYS}).join(pl.DataFrame({"symbol": ["A", "B", "C"]}), how="cross")
+
+
+def predictions(score: float = 0.1, *, horizon: int = 5) -> pl.DataFrame:
+    numbers = {name: pl.lit(score) for name in ("score", "p50")} | {"p10": pl.lit(score - 1), "p90": pl.lit(score + 1)}
+    return rows().with_columns(
+        period=pl.lit("1d"),
+        horizon=pl.lit(horizon, pl.Int32),
+        target=pl.lit("log_return"),
+        expert=pl.lit("x"),
+        fold=pl.lit("fold_00"),
+        train_window=pl.lit("w"),
+        uncertainty=pl.lit(0.5),
+        head_scale=pl.lit(1.0),
+        head_bias=pl.lit(0.0),
+        **numbers,
+    )
+
+
+def labels() -> pl.DataFrame:
+    frame = rows().with_columns(
+        horizon=pl.lit(5, pl.Int32), label_end=pl.col("timestamp") + pl.duration(days=6), log_return=pl.lit(0.02), direction=pl.lit(1, pl.Int8), sector_neutral_return=pl.lit(0.01)
+    )
+    return frame.select(LABELS.columns.keys())
+
+
+def training_set() -> pl.DataFrame:
+    states = pl.Series(np.arange(len(DAYS)) % 5 - 1.0, dtype=pl.Float32)
+    return rows().join(pl.DataFrame({"timestamp": DAYS, "regime_state": states}), on="timestamp").with_columns(sector=pl.lit("s"))
+
+
+def save(folder, name, *, origin="1" * 64, status="trained", horizon=5):
+    place = folder / name
+    place.mkdir()
+    (place / "status.json").write_text(json.dumps({"expert": name, "status": status, "reason": "out of memory"}))
+    if status == "trained":
+        frame = predictions(horizon=horizon).select(PREDICTIONS.columns.keys())
+        write_table(frame, place / "predictions.parquet", PREDICTIONS, code_version="c", config_hash="h", inputs={"training_set": origin, "labels": "l"})
+    return place
+
+
+def test_experts_stand_side_by_side_with_label_and_regime():
+    table = build_oof_table({"a": predictions(0.1), "b": predictions(0.2).filter(pl.col("symbol") != "C")}, labels(), training_set())
+    assert len(table) == 2 * len(DAYS)
+    assert table.row(0, named=True) | {"label_end": None} == {
+        "timestamp": DAYS[0],
+        "symbol": "A",
+        "period": "1d",
+        "horizon": 5,
+        "target": "log_return",
+        "fold": "fold_00",
+        "label": 0.02,
+        "label_end": None,
+        "log_return": 0.02,
+        "regime": "unknown",
+        "score_a": 0.1,
+        "uncertainty_a": 0.5,
+        "score_b": 0.2,
+        "uncertainty_b": 0.5,
+    }
+    assert table["regime"].unique().sort().to_list() == ["bear", "bull", "high_volatility", "neutral", "unknown"]
+
+
+def test_a_failed_expert_is_left_out_with_its_reason_while_two_remain(tmp_path):
+    folders = [save(tmp_path, "a"), save(tmp_path, "b"), save(tmp_path, "c", status="failed")]
+    frames, failed = read_experts(folders, SETTINGS)
+    assert (list(frames), failed) == (["a", "b"], {"c": "out of memory"})
+    with pytest.raises(StackingError, match=r"Only 1 expert left, 2 are needed.*\n- c: out of memory"):
+        read_experts([folders[0], folders[2]], SETTINGS)
+
+
+def test_predictions_of_mixed_data_or_horizon_are_refused(tmp_path):
+    first = save(tmp_path, "a")
+    with pytest.raises(ContractError, match=r"b/predictions.parquet was made from training_set 2222"):
+        read_experts([first, save(tmp_path, "b", origin="2" * 64)], SETTINGS)
+    with pytest.raises(ContractError, match="All experts of a run must predict the same"):
+        read_experts([first, save(tmp_path, "c", horizon=10)], SETTINGS)
+
+
+def test_a_clean_table_passes_the_audit():
+    experts = {"a": predictions(0.1), "b": predictions(0.2)}
+    audit = audit_oof(build_oof_table(experts, labels(), training_set()), experts, {}, DAYS, SETTINGS)
+    assert (audit.problems, audit.rows, audit.rows_in_common_share, audit.longest_gap_bars) == ([], 120, 1.0, 0)
+    require_clean(audit)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda t: pl.concat([t, t.tail(2)]), "2 rows repeat|4 rows repeat"),
+        (lambda t: t.reverse(), "time goes back"),
+        (lambda t: t.with_columns(score_a=pl.when(pl.col("symbol") == "B").then(None).otherwise(pl.col("score_a"))), "40 scores are missing"),
+        (lambda t: t.with_columns(score_a=pl.lit(float("nan"))), "120 scores are missing"),
+        (lambda t: t.filter(pl.col("symbol") == "A"), "33% of their rows in common"),
+        (lambda t: t.filter(~pl.col("timestamp").is_between(DAYS[10], DAYS[25])), "a stretch of 16 bars has no rows"),
+        (lambda t: t.clear(), "no row is predicted by all experts"),
+    ],
+)
+def test_the_audit_names_each_fault_and_nothing_trains_on_it(spoil, words):
+    experts = {"a": predictions(0.1), "b": predictions(0.2)}
+    table = spoil(build_oof_table(experts, labels(), training_set()))
+    audit = audit_oof(table, experts, {}, DAYS, SETTINGS)
+    with pytest.raises(StackingError, match=words):
+        require_clean(audit)
