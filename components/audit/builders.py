@@ -1,0 +1,63 @@
+"""Finds the function under audit by its dotted name, so that the audit imports no other stage."""
+
+import importlib
+from collections.abc import Callable
+
+import polars as pl
+from pydantic import BaseModel, ValidationError
+
+from components.audit.result import AuditError
+
+Builder = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def load_builder(name: str, settings: str = "") -> Builder:
+    """The function `package.module:function` as one of a panel alone.
+
+    With `settings` (JSON) the function is called as `function(panel, parsed)`, where `parsed` is read by the class
+    `Settings` of the module `config` beside the function's module (`package.config`). With an empty string it is called
+    as `function(panel)`. It returns a table, or a tuple that begins with one.
+
+    Raises
+    ------
+    AuditError
+        If the name, the settings class or the settings do not exist or do not fit; when called, if the function fails or
+        returns no table with `timestamp` and `symbol`.
+    """
+    module_name, separator, function_name = name.partition(":")
+    if not separator or not module_name or not function_name:
+        raise AuditError(f"builder={name!r} is not of the form package.module:function, for example components.labels.build:build_labels.")
+    function = _attribute(module_name, function_name)
+    arguments = (_parse(f"{module_name.rpartition('.')[0]}.config".lstrip("."), settings),) if settings else ()
+
+    def build(panel: pl.DataFrame) -> pl.DataFrame:
+        return checked_table(function(panel, *arguments), name)
+
+    return build
+
+
+def checked_table(table: object, name: str) -> pl.DataFrame:
+    """`table`, or the first item of a tuple, sorted by time and symbol; AuditError where it is no table with both."""
+    if isinstance(table, tuple) and table:
+        table = table[0]
+    if isinstance(table, pl.LazyFrame):
+        table = table.collect()
+    if not isinstance(table, pl.DataFrame) or not {"timestamp", "symbol"} <= set(table.columns):
+        found = f"columns {', '.join(table.columns)}" if isinstance(table, pl.DataFrame) else type(table).__name__
+        raise AuditError(f"{name} returned {found}; the audit needs a Polars table with the columns timestamp, symbol and one for each factor.")
+    return table
+
+
+def _attribute(module_name: str, attribute: str) -> Callable:
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise AuditError(f"{module_name}:{attribute} can't be imported ({error}). Check the spelling and that the package is installed.") from error
+
+
+def _parse(config_module: str, settings: str) -> BaseModel:
+    model = _attribute(config_module, "Settings")
+    try:
+        return model.model_validate_json(settings)
+    except ValidationError as error:
+        raise AuditError(f"The builder's settings do not fit {config_module}.Settings: {error.errors()[0]['msg']}. Pass the section of the same stage.") from error

@@ -1,0 +1,1 @@
+"""Backtest: what scores would have earned after costs, and how good they were, window by window."""

@@ -1,0 +1,59 @@
+"""From scores to the weights that a new book wants; all bars at once. Arrays are (bars, symbols), NaN where there is no score."""
+
+import numpy as np
+
+from components.backtest.config import Settings
+
+FEWEST_NAMES = 3
+
+
+def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Settings) -> np.ndarray:
+    """Long the highest, short the lowest `quantile` of the names; both sides carry the same weight, at most gross_exposure / 2.
+
+    Names that tie at a border share the places left, so that equal scores everywhere give no position.
+    """
+    names = np.isfinite(scores).sum(axis=1)
+    take = np.where(names >= FEWEST_NAMES, np.maximum(np.floor(settings.quantile * names + 1e-9), 1), 0).astype(int)
+    size = _sizes(scores, uncertainty, settings)
+    sides = [_capped(_members(sign * scores, take) * size, settings.gross_exposure / 2, settings.max_weight) for sign in (1, -1)]
+    totals = [side.sum(axis=1, keepdims=True) for side in sides]
+    smaller = np.minimum(*totals)
+    long, short = (side * np.divide(smaller, total, out=np.zeros_like(total), where=total > 0) for side, total in zip(sides, totals, strict=True))
+    return long - short
+
+
+def long_only_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Settings) -> np.ndarray:
+    """The `top_k` names, at most `top_k_max_share` of all; ties at the border share the places left."""
+    names = np.isfinite(scores).sum(axis=1)
+    take = np.minimum(settings.top_k, np.maximum(np.floor(settings.top_k_max_share * names + 1e-9), 1))
+    take = np.where(names >= FEWEST_NAMES, take, 0).astype(int)
+    return _capped(_members(scores, take) * _sizes(scores, uncertainty, settings), settings.gross_exposure, settings.max_weight)
+
+
+def universe_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Settings) -> np.ndarray:
+    """Every scored name alike: what long_only is measured against. `uncertainty` does not matter."""
+    return _capped(np.isfinite(scores).astype(float), settings.gross_exposure, 1.0)
+
+
+def _members(scores: np.ndarray, take: np.ndarray) -> np.ndarray:
+    """1 for the `take` highest scores of each row, 0 for the others, and a fraction for those that tie at the border."""
+    if not scores.shape[1]:
+        return np.zeros_like(scores)
+    filled = np.where(np.isfinite(scores), scores, -np.inf)
+    border = -np.sort(-filled, axis=1)[np.arange(len(filled)), np.maximum(take - 1, 0)][:, None]
+    above, ties = filled > border, filled == border
+    left = take[:, None] - above.sum(axis=1, keepdims=True)
+    return np.where((take > 0)[:, None], above + ties * left / np.maximum(ties.sum(axis=1, keepdims=True), 1), 0.0)
+
+
+def _sizes(scores: np.ndarray, uncertainty: np.ndarray, settings: Settings) -> np.ndarray:
+    if settings.sizing == "equal":
+        return np.ones_like(scores)
+    usable = np.isfinite(scores) & np.isfinite(uncertainty) & (uncertainty > 0)
+    middle = np.ma.median(np.ma.masked_array(uncertainty, ~usable), axis=1).filled(1.0)[:, None]
+    return np.where(usable, np.clip(middle / np.where(usable, uncertainty, 1.0), 0.5, 2.0), 0.5)
+
+
+def _capped(raw: np.ndarray, total: float, max_weight: float) -> np.ndarray:
+    sums = raw.sum(axis=1, keepdims=True)
+    return np.minimum(raw * np.divide(total, sums, out=np.zeros_like(sums), where=sums > 0), max_weight)

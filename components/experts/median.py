@@ -1,0 +1,51 @@
+"""The naive baseline that every expert must beat: the median of the training labels, with a band that follows volatility."""
+
+import json
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+
+from components.contracts import atomic_write_text
+from components.experts.bands import Bands, fit_bands
+from components.experts.protocol import Advance, Task
+from components.experts.rows import labelled
+from components.settings import Section
+
+
+class Settings(Section):
+    """The median has nothing to set."""
+
+
+class Expert:
+    """Predicts one number for all symbols and bars."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.median = 0.0
+        self.bands: Bands | None = None
+
+    def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None) -> None:
+        """Median of the train labels; the band from the early-stopping rows. A warm start changes nothing."""
+        self.median = float(labelled(frame, "train")["label"].cast(pl.Float64).median())
+        stopping = labelled(frame, "early_stopping")
+        self.bands = fit_bands(stopping, np.full(len(stopping), self.median), horizon=task.horizon, calibrate=False)
+        advance(1.0, f"median {self.median:.5f}")
+
+    def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The same score everywhere; the band is as wide as the row's volatility says."""
+        rows = frame.filter(pl.col("part") == "predict")
+        return self.bands.predictions(rows, np.full(len(rows), self.median))
+
+    def save(self, folder: Path) -> None:
+        """Write `median.json`."""
+        atomic_write_text(folder / "median.json", json.dumps({"median": self.median, "bands": self.bands.to_dict()}, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `median.json`."""
+        values = json.loads((folder / "median.json").read_text(encoding="utf-8"))
+        expert = cls(Settings())
+        expert.median, expert.bands = values["median"], Bands.from_dict(values["bands"])
+        return expert

@@ -1,0 +1,65 @@
+"""From stamped tables to an expert's artifact folder: `status.json` and, unless it failed, `predictions.parquet` and `model/`."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from components.contracts import LABELS, PREDICTIONS, TRAINING_SET, atomic_path, atomic_write_text, file_sha256, read_catalog, read_stamp, read_table, write_table
+from components.experts.leaves import Leaf
+from components.experts.train import Trained, train_expert, train_guarded
+from components.settings import config_hash
+from components.timeline import Settings as TimelineSettings
+
+
+def train_on_tables(
+    training_set: str | Path,
+    labels: str | Path,
+    catalog: str | Path,
+    *,
+    leaf: Leaf,
+    timeline: TimelineSettings,
+    period: str,
+    horizon: int,
+    target: str,
+    seed: int,
+    work_folder: Path,
+    warm_from: Path | None,
+    code: str,
+) -> tuple[Trained | None, dict[str, Any], dict[str, str]]:
+    """Read and verify the tables and train on them; see `train_guarded` for result and status. The third value is the content hash of each input."""
+    stamp = read_stamp(training_set)
+    origins = {**stamp.inputs, "training_set": stamp.content_sha256, "labels": read_stamp(labels).content_sha256}
+    trained, status = train_guarded(
+        lambda: train_expert(
+            read_table(training_set, TRAINING_SET),
+            read_table(labels, LABELS),
+            read_catalog(catalog),
+            leaf=leaf,
+            timeline=timeline,
+            period=period,
+            horizon=horizon,
+            target=target,
+            seed=seed,
+            work_folder=work_folder,
+            warm_from=warm_from,
+            code=code,
+            data_key=f"{origins['training_set']} {origins['labels']} {file_sha256(catalog)}",
+        ),
+        expert=leaf.expert,
+        work_folder=work_folder,
+    )
+    return trained, status, origins
+
+
+def publish_expert(folder: Path, trained: Trained | None, status: dict[str, Any], leaf: Leaf, origins: dict[str, str], *, code: str, work_folder: Path) -> None:
+    """Write the artifact folder as a whole, and the status beside the folds. A failed expert gets no predictions, so that it can't be mistaken for a trained one."""
+    text = json.dumps(status, indent=1)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        (temporary / "status.json").write_text(text, encoding="utf-8")
+        if trained is not None:
+            about = {"code_version": code, "config_hash": config_hash(leaf), "inputs": origins, "train_window": status["train_window"]}
+            write_table(trained.predictions, temporary / "predictions.parquet", PREDICTIONS, **about)
+            shutil.copytree(trained.model_folder, temporary / "model")
+    atomic_write_text(work_folder / "status.json", text)

@@ -1,0 +1,103 @@
+"""What the tabular experts have in common: picking rows, the input matrix, the target's transform and the monitor."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from components.experts.errors import ExpertError
+
+TargetTransform = Literal["none", "cross_sectional_zscore"]
+Monitor = Literal["rmse", "rank_correlation"]
+
+# Targets in standard deviations are cut off here, so that a single takeover bid does not steer a tree.
+LARGEST_TARGET = 4.0
+FEWEST_SYMBOLS = 3
+# Labels of a bar that differ by less than this are equal.
+SMALLEST_SPREAD = 1e-12
+
+
+def labelled(frame: pl.DataFrame, part: str) -> pl.DataFrame:
+    """The rows of a part that have a finite label.
+
+    Raises
+    ------
+    ExpertError
+        If there are none.
+    """
+    rows = frame.filter((pl.col("part") == part) & pl.col("label").is_finite())
+    if rows.is_empty():
+        raise ExpertError(f"no {part} row has a label. Lengthen timeline.train, or check the labels' coverage.")
+    return rows
+
+
+def matrix(rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Inputs as Float32, shape (rows, columns), column by column in memory; null and infinite become NaN."""
+    values = np.empty((len(rows), len(columns)), dtype=np.float32, order="F")
+    for position, name in enumerate(columns):
+        column = values[:, position]
+        column[:] = rows[name].cast(pl.Float32).to_numpy()
+        column[np.isinf(column)] = np.nan
+    return values
+
+
+def target(rows: pl.DataFrame, transform: TargetTransform) -> np.ndarray:
+    """What is learned from labelled rows, Float64, shape (rows,).
+
+    `cross_sectional_zscore`: (label - mean) / standard deviation over the given rows of the same timestamp, cut off at
+    4, so that calm and wild days weigh the same. A timestamp with fewer than 3 rows, or without spread, is scaled by
+    the spread of all rows instead.
+    """
+    if transform == "none":
+        return rows["label"].cast(pl.Float64).to_numpy()
+    label = rows["label"].cast(pl.Float64).to_numpy()
+    bar = rows["timestamp"].rle_id().to_numpy()
+    members = np.bincount(bar)
+    centred = label - (np.bincount(bar, weights=label) / members)[bar]
+    spread = np.sqrt(np.bincount(bar, weights=centred**2) / np.maximum(members - 1, 1))
+    enough = (members >= FEWEST_SYMBOLS) & (spread > SMALLEST_SPREAD)
+    score = np.where(enough[bar], centred / np.where(enough, spread, 1.0)[bar], label / (float(label.std()) or 1.0))
+    return np.clip(score, -LARGEST_TARGET, LARGEST_TARGET)
+
+
+def rank_correlation(timestamps: pl.Series, output: np.ndarray, label: np.ndarray) -> float:
+    """Mean over timestamps of Spearman's correlation of output and label; 0 where none can be computed. Rows sorted by timestamp."""
+    ranked = pl.DataFrame({"bar": timestamps.rle_id(), "output": output, "label": label}).with_columns(pl.col("output", "label").rank().over("bar"))
+    daily = ranked.group_by("bar", maintain_order=True).agg(pl.corr("output", "label"), pl.len())
+    values = daily.filter(pl.col("len") >= FEWEST_SYMBOLS)["output"].to_numpy()
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else 0.0
+
+
+def loss(monitor: Monitor, timestamps: pl.Series, output: np.ndarray, label: np.ndarray) -> float:
+    """The one number that early stopping watches, smaller is better: the RMSE, or the rank correlation with its sign turned."""
+    if monitor == "rank_correlation":
+        return -rank_correlation(timestamps, output, label)
+    return float(np.sqrt(np.mean((output - label) ** 2)))
+
+
+class Stopper:
+    """Early stopping: remembers the best round and says when `patience` rounds in a row were no better (0: never).
+
+    At least `fewest_rounds` are kept, because scores of two or three distinct values order nothing.
+    """
+
+    def __init__(self, patience: int, fewest_rounds: int):
+        self.patience = patience
+        self.fewest_rounds = fewest_rounds
+        self.best_loss = float("inf")
+        self.best_round = 0
+        self.rounds = 0
+
+    def update(self, loss_value: float) -> bool:
+        """Take the loss after one more round; True when training should end."""
+        self.rounds += 1
+        if loss_value < self.best_loss:
+            self.best_loss, self.best_round = loss_value, self.rounds
+        return bool(self.patience) and self.rounds >= self.fewest_rounds and self.rounds - self.best_round >= self.patience
+
+    @property
+    def kept_rounds(self) -> int:
+        """How many rounds the model keeps."""
+        return min(max(self.best_round, self.fewest_rounds), self.rounds) if self.patience else self.rounds

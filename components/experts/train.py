@@ -1,0 +1,376 @@
+"""The walk-forward trainer: fits an expert once a fold on its past only, keeps each fold on disk, and goes on where it was stopped."""
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from components.contracts import (
+    LABELS,
+    PREDICTIONS,
+    REGIME_COLUMN,
+    VOLATILITY_COLUMN,
+    AlphaloopError,
+    CatalogEntry,
+    ContractError,
+    OutputError,
+    atomic_path,
+    atomic_write_text,
+    content_sha256,
+    read_table,
+    verify_bundle,
+    write_manifest,
+    write_table,
+)
+from components.experts.check import check_predictions
+from components.experts.errors import ExpertError
+from components.experts.leaves import Leaf, expert_module
+from components.experts.protocol import Task
+from components.progress import advance as report_progress
+from components.progress import report, warn
+from components.settings import config_hash
+from components.timeline import Fold, TimelineError, Windows, bar_index, resolve_windows, walk_forward
+from components.timeline import Settings as TimelineSettings
+
+ENTRY_LAG_BARS = 1
+RESULT = "result.json"
+PARTS = pl.Enum(["history", "train", "early_stopping", "predict"])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out: PREDICTIONS of validation and test, the folder of the served model, and a summary for people."""
+
+    predictions: pl.DataFrame
+    model_folder: Path
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that the folds of one training have in common. `rows` holds inputs, context, label, label_end and the bar's position."""
+
+    rows: pl.DataFrame
+    calendar: pl.Series
+    bars: np.ndarray
+    module: ModuleType
+    leaf: Leaf
+    task: Task
+    target_end: int
+    work_folder: Path
+    key: str
+    code: str
+    warm_from: Path | None
+
+    @property
+    def stage(self) -> str:
+        return f"train {self.leaf.expert}"
+
+
+def train_expert(
+    training_set: pl.DataFrame,
+    labels: pl.DataFrame,
+    catalog: Sequence[CatalogEntry],
+    *,
+    leaf: Leaf,
+    timeline: TimelineSettings,
+    period: str,
+    horizon: int,
+    target: str,
+    seed: int,
+    work_folder: Path,
+    warm_from: Path | None = None,
+    code: str = "",
+    data_key: str | None = None,
+) -> Trained:
+    """Fit the expert of a leaf in every walk-forward fold and once more for serving.
+
+    Parameters
+    ----------
+    training_set : TRAINING_SET frame; its distinct timestamps are the calendar
+    labels : LABELS frame; rows of `horizon` and the column `target` are learned from
+    catalog : says which columns are inputs and to which group they belong
+    work_folder : each finished fold stays here (`<fold>/predictions.parquet`, `<fold>/model`); a later call with the same data, leaf, timeline,
+        seed and code takes it from here, with the same numbers as an unbroken run
+    warm_from : folder of a fitted model of the same expert; used in the folds whose predictions all lie after what that model has seen, and for
+        the served model
+    data_key : hash of the three tables where the caller knows one; computed when left out
+
+    Raises
+    ------
+    ContractError, ConfigError, TimelineError
+        If data, leaf and timeline do not fit together: nothing can be trained.
+    ExpertError
+        If the expert raised or gave predictions that break the contract.
+    """
+    started = time.monotonic()
+    module = expert_module(leaf)
+    if leaf.period != period:
+        raise ContractError(f"The leaf of {leaf.expert} is for period {leaf.period}, but the panel's period is {period}. Name the leaf {leaf.expert}/{period}/{leaf.modality}.")
+    groups = _inputs(training_set, catalog)
+    rows = _with_labels(training_set, labels, list(groups), horizon, target)
+    calendar, bars = bar_index(rows["timestamp"])
+    windows = resolve_windows(calendar, timeline)
+    folds = walk_forward(windows, timeline, longest_horizon=int(labels["horizon"].max()), entry_lag=ENTRY_LAG_BARS)
+    task = Task(period=period, horizon=horizon, target=target, groups=groups, seed=seed, threads=leaf.threads)
+    key = _key(data_key or _data_key(training_set, labels, catalog), leaf, timeline, task, code, warm_from)
+    job = _Job(rows, calendar, bars, module, leaf, task, windows.test[1], Path(work_folder), key, code, Path(warm_from) if warm_from else None)
+    results = [_finish_fold(job, fold, number, len(folds)) for number, fold in enumerate(folds)]
+    predictions = pl.concat([read_table(job.work_folder / fold.name / "predictions.parquet", PREDICTIONS) for fold in folds if len(fold.predict)])
+    summary = _summary(job, windows, results, predictions, time.monotonic() - started)
+    return Trained(predictions, job.work_folder / folds[-1].name / "model", summary)
+
+
+def train_guarded(train: Callable[[], Trained], *, expert: str, work_folder: Path) -> tuple[Trained | None, dict[str, Any]]:
+    """Run `train`; an expert's own failure becomes a loud warning and a status, so that the run goes on without it.
+
+    Bad data, settings or an output that can't be written concern all experts: those errors are raised on.
+
+    Returns
+    -------
+    What was trained, or None, and the status: `expert`, `status` (`trained` or `failed`), `reason`, and the summary or the `trace_file`.
+    """
+    try:
+        trained = train()
+    except ExpertError as error:
+        trace = Path(work_folder) / "failure.txt"
+        atomic_write_text(trace, "".join(traceback.format_exception(error)))
+        warn(f"train {expert}", f"{expert} FAILED and is left out: {error}\nTrace: {trace}")
+        return None, {"expert": expert, "status": "failed", "reason": str(error), "trace_file": str(trace)}
+    return trained, {"expert": expert, "status": "trained", "reason": "", **trained.summary}
+
+
+def _finish_fold(job: _Job, fold: Fold, number: int, total: int) -> dict[str, Any]:
+    """The fold's result, from disk where it is finished already."""
+    folder = job.work_folder / fold.name
+    kept = _kept(job, fold, folder)
+    if kept is not None:
+        report_progress(job.stage, number + 1, total, f"{fold.name}: kept from before")
+        return {**kept, "resumed": True}
+    started = time.monotonic()
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        about = _fit_fold(job, fold, temporary, lambda share, what: report_progress(job.stage, number + min(max(share, 0.0), 1.0), total, f"{fold.name}: {what}"))
+        result = {"key": job.key, "fold": fold.name, **about, "seconds": round(time.monotonic() - started, 2)}
+        (temporary / RESULT).write_text(json.dumps(result, indent=1), encoding="utf-8")
+    report_progress(job.stage, number + 1, total, f"{fold.name}: done")
+    return {**result, "resumed": False}
+
+
+def _kept(job: _Job, fold: Fold, folder: Path) -> dict[str, Any] | None:
+    """A finished result of the same key whose files are whole, or None."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        if result.get("key") != job.key:
+            return None
+        verify_bundle(folder / "model")
+        if len(fold.predict):
+            read_table(folder / "predictions.parquet", PREDICTIONS)
+    except (OSError, ValueError, AlphaloopError):
+        return None
+    return result
+
+
+def _fit_fold(job: _Job, fold: Fold, folder: Path, advance: Callable[[float, str], None]) -> dict[str, Any]:
+    """Fit, save and predict one fold into `folder`."""
+    first, last = job.calendar[int(fold.train[0])], job.calendar[int(fold.early_stopping[-1])]
+    train_window = f"{first:%Y-%m-%d}..{last:%Y-%m-%d}"
+    expert = _call(job, fold, "Expert", lambda: job.module.Expert(_settings(job)))
+    lookback = int(getattr(expert, "lookback_bars", 0))
+    frame = _fit_frame(job, fold, lookback)
+    warm = _warm_start(job, fold)
+    _call(job, fold, "fit", lambda: expert.fit(frame, job.task, advance=advance, warm_start=warm))
+    model = folder / "model"
+    model.mkdir()
+    _call(job, fold, "save", lambda: expert.save(model))
+    write_manifest(
+        model,
+        {
+            "expert": job.leaf.expert,
+            "module": job.module.__name__,
+            "leaf": job.leaf.model_dump(mode="json"),
+            "period": job.task.period,
+            "horizon": job.task.horizon,
+            "target": job.task.target,
+            "seed": job.task.seed,
+            "columns": list(job.task.groups),
+            "groups": dict(job.task.groups),
+            "lookback_bars": lookback,
+            "fold": fold.name,
+            "train_window": train_window,
+            "known_until": job.calendar[_known_bar(job, fold)].isoformat(),
+            "code_version": job.code,
+        },
+    )
+    about = {"train_window": train_window, "train_rows": int((frame["part"] == "train").sum()), "warm": warm is not None}
+    if not len(fold.predict):
+        return {**about, "predicted_rows": 0}
+    frame = _predict_frame(job, fold, lookback)
+    wanted = frame.filter(pl.col("part") == "predict").select("timestamp", "symbol")
+    found = _call(job, fold, "predict", lambda: expert.predict(frame))
+    table = _stamped(check_predictions(found, wanted, expert=job.leaf.expert, fold=fold.name), job, fold, train_window)
+    write_table(table, folder / "predictions.parquet", PREDICTIONS, code_version=job.code, config_hash=config_hash(job.leaf), train_window=train_window)
+    return {**about, "predicted_rows": len(table)}
+
+
+def _call(job: _Job, fold: Fold, what: str, function: Callable[[], Any]) -> Any:
+    """Call into the expert; whatever it raises becomes an ExpertError, but for an output that can't be written."""
+    try:
+        return function()
+    except OutputError:
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, AlphaloopError) else f"{type(error).__name__}: {error}"
+        raise ExpertError(f"Expert {job.leaf.expert}, {fold.name}: {what} failed: {reason}") from error
+
+
+def _settings(job: _Job) -> Any:
+    return job.module.Settings.model_validate(job.leaf.settings)
+
+
+def _inputs(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry]) -> dict[str, str]:
+    groups = {entry.column: entry.group for entry in catalog if entry.role == "input" and entry.column in training_set.columns}
+    absent = [entry.column for entry in catalog if entry.role == "input" and entry.column not in training_set.columns]
+    if absent:
+        raise ContractError(f"The catalog names the input {absent[0]!r}, but the training set has no such column ({len(absent)} absent). Run the features stage again.")
+    missing = [name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name not in training_set.columns]
+    if missing or not groups:
+        raise ContractError(f"The training set lacks {missing[0] if missing else 'any input column'}. Run features and training set again with their defaults.")
+    return groups
+
+
+def _with_labels(training_set: pl.DataFrame, labels: pl.DataFrame, inputs: list[str], horizon: int, target: str) -> pl.DataFrame:
+    """The training set with `label` (Float64) and `label_end` of each row; row order is kept."""
+    if target not in LABELS.columns or target in LABELS.key or target == "label_end":
+        raise ContractError(f"There is no target {target!r} in the labels. Set labels.target to log_return, direction or sector_neutral_return.")
+    wanted = labels.filter(pl.col("horizon") == horizon).select("timestamp", "symbol", pl.col(target).cast(pl.Float64).fill_nan(None).alias("label"), "label_end")
+    if wanted.is_empty():
+        found = ", ".join(map(str, sorted(labels["horizon"].unique())))
+        raise ContractError(f"The labels hold no rows of horizon {horizon} (found: {found}). Add it to labels.horizons.")
+    context = [name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name not in inputs]
+    rows = training_set.select("timestamp", "symbol", "sector", *inputs, *context).join(wanted, on=("timestamp", "symbol"), how="left", maintain_order="left")
+    endless = rows.filter(pl.col("label").is_not_null() & pl.col("label_end").is_null())
+    if len(endless):
+        raise ContractError(f"{len(endless):,} labels don't say when they became known (label_end is null), first at {endless.select('timestamp', 'symbol').row(0)}.")
+    return rows
+
+
+def _slice(job: _Job, start: int, end: int) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows of the bars [start, end), without copying them, and the bar of each row."""
+    first, last = np.searchsorted(job.bars, [max(start, 0), end])
+    return job.rows.slice(int(first), int(last - first)), job.bars[first:last]
+
+
+def _known_bar(job: _Job, fold: Fold) -> int:
+    """The last bar before the fold predicts; for the served model the last of the test window. What was known then may be learned from."""
+    return (int(fold.predict[0]) if len(fold.predict) else job.target_end) - 1
+
+
+def _fit_frame(job: _Job, fold: Fold, lookback: int) -> pl.DataFrame:
+    """Frame for `fit`: ends with the last early-stopping bar; labels outside train and early stopping are null.
+
+    Raises
+    ------
+    TimelineError
+        If a label to learn from became known only after the fold's last known bar, or a train label only after early stopping began.
+    """
+    learned = [_part(job, bars, name) for bars, name in ((fold.train, "train"), (fold.early_stopping, "early_stopping"))]
+    _refuse_late(learned[0], job.calendar[int(fold.early_stopping[0])], fold, "early stopping begins")
+    _refuse_late(learned[1], job.calendar[_known_bar(job, fold)], fold, "the last bar before predictions begin")
+    pieces = learned
+    if lookback:
+        before = _history(job, int(fold.train[0]) - lookback, int(fold.train[0]))
+        between = _history(job, int(fold.train[-1]) + 1, int(fold.early_stopping[0]))
+        pieces = [before, learned[0], between, learned[1]]
+    return pl.concat(pieces, rechunk=False).drop("label_end")
+
+
+def _predict_frame(job: _Job, fold: Fold, lookback: int) -> pl.DataFrame:
+    """Frame for `predict`: `lookback` bars of history and the fold's bars, all labels null, nothing after."""
+    history = _history(job, int(fold.predict[0]) - lookback, int(fold.predict[0]))
+    return pl.concat([history, _part(job, fold.predict, "predict", labelled=False)], rechunk=False).drop("label_end")
+
+
+def _history(job: _Job, start: int, end: int) -> pl.DataFrame:
+    return _part(job, np.arange(max(start, 0), max(end, 0)), "history", labelled=False)
+
+
+def _part(job: _Job, bars: np.ndarray, part: str, *, labelled: bool = True) -> pl.DataFrame:
+    """Rows of the consecutive `bars` with their part; without their labels unless `labelled`."""
+    rows = job.rows.clear() if not len(bars) else _slice(job, int(bars[0]), int(bars[-1]) + 1)[0]
+    columns = [pl.lit(part, dtype=PARTS).cast(pl.String).alias("part")]
+    if not labelled:
+        columns.append(pl.lit(None, dtype=pl.Float64).alias("label"))
+    return rows.with_columns(columns)
+
+
+def _refuse_late(rows: pl.DataFrame, known: Any, fold: Fold, what: str) -> None:
+    late = rows.filter(pl.col("label").is_not_null() & (pl.col("label_end") > known))
+    if len(late):
+        timestamp, symbol, end = late.select("timestamp", "symbol", "label_end").row(0)
+        raise TimelineError(
+            f"{fold.name}: {len(late):,} labels became known after {known} ({what}), first {symbol} at {timestamp}, known at {end}: "
+            "they would carry the future into training. Raise timeline.purge_bars to the longest horizon plus the entry bar."
+        )
+
+
+def _warm_start(job: _Job, fold: Fold) -> Any:
+    """The model to go on from, or None where it has seen what this fold predicts."""
+    if job.warm_from is None:
+        return None
+    manifest = verify_bundle(job.warm_from)
+    if manifest.get("expert") != job.leaf.expert or manifest.get("columns") != list(job.task.groups):
+        raise ContractError(
+            f"{job.warm_from} holds a model of {manifest.get('expert')!r} on {len(manifest.get('columns') or [])} inputs; "
+            f"{job.leaf.expert} on these {len(job.task.groups)} inputs can't go on from it. Give a model of the same expert and feature set."
+        )
+    if len(fold.predict) and manifest["known_until"] >= job.calendar[int(fold.predict[0])].isoformat():
+        report(job.stage, f"{fold.name} starts from scratch: the warm model knows data up to {manifest['known_until'][:10]}, which this fold predicts")
+        return None
+    return _call(job, fold, "load", lambda: job.module.Expert.load(job.warm_from))
+
+
+def _stamped(predictions: pl.DataFrame, job: _Job, fold: Fold, train_window: str) -> pl.DataFrame:
+    """Predictions as a PREDICTIONS table."""
+    about = {"period": job.task.period, "target": job.task.target, "expert": job.leaf.expert, "fold": fold.name, "train_window": train_window}
+    table = predictions.with_columns(pl.lit(job.task.horizon, dtype=pl.Int32).alias("horizon"), *(pl.lit(value).alias(name) for name, value in about.items()))
+    return table.select(*PREDICTIONS.columns)
+
+
+def _data_key(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequence[CatalogEntry]) -> str:
+    return f"{content_sha256(training_set)} {content_sha256(labels)} {catalog!r}"
+
+
+def _key(data_key: str, leaf: Leaf, timeline: TimelineSettings, task: Task, code: str, warm_from: Path | None) -> str:
+    """SHA-256 over all that a fold's numbers depend on."""
+    warm = verify_bundle(warm_from)["sha256"] if warm_from else ""
+    parts = [data_key, config_hash(leaf), config_hash(timeline), task.period, task.horizon, task.target, dict(task.groups), task.seed, task.threads, code, warm]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _summary(job: _Job, windows: Windows, results: list[dict[str, Any]], predictions: pl.DataFrame, seconds: float) -> dict[str, Any]:
+    constant = predictions.group_by("fold").agg(pl.col("score").n_unique() == 1).filter("score")["fold"].sort().to_list()
+    if constant and job.leaf.expert != "median":
+        warn(job.stage, f"{job.leaf.expert} gives every row the same score in {', '.join(constant)}: it found nothing that orders the symbols there.")
+    return {
+        "period": job.task.period,
+        "modality": job.leaf.modality,
+        "horizon": job.task.horizon,
+        "target": job.task.target,
+        "inputs": len(job.task.groups),
+        "rows": len(predictions),
+        "train_window": results[-1]["train_window"],
+        "predicted": f"{job.calendar[windows.validation[0]]:%Y-%m-%d}..{job.calendar[windows.test[1] - 1]:%Y-%m-%d}",
+        "folds": [{name: value for name, value in result.items() if name != "key"} for result in results],
+        "resumed_folds": sum(result["resumed"] for result in results),
+        "constant_folds": constant,
+        "seconds": round(seconds, 2),
+    }

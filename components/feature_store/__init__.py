@@ -1,0 +1,1 @@
+"""The feature store: publishes factors to Feast, writes the online values, and reads training sets and newest values back."""

@@ -1,0 +1,7 @@
+"""What can go wrong when factors are built."""
+
+from components.contracts import AlphaloopError
+
+
+class FeatureError(AlphaloopError):
+    """The panel cannot be turned into factors."""

@@ -1,0 +1,124 @@
+"""From raw factor values to models' inputs: against the other symbols of the timestamp, or against the own past.
+
+The past is the series shifted by one bar, so the present value is never part of its own scale. Nothing is global.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import polars as pl
+
+# With fewer symbols than this at a timestamp a rank says next to nothing: they all get 0, the middle.
+MINIMUM_SYMBOLS = 5
+# Scores by the own past are cut off here, so that a bad print cannot dominate a model.
+LARGEST_SCORE = 8.0
+# A spread below this share of the level is Float32 rounding of a flat series.
+FLOAT32_NOISE = 1e-6
+CHUNK_ROWS = 1 << 16
+# What a missing value sorts as: the bits of NaN, above those of infinity.
+ABSENT = np.uint32(0xFFC00000)
+
+
+def cross_sectional_ranks(table: pl.DataFrame, names: Sequence[str], by: str) -> pl.DataFrame:
+    """`<name>_rank` for each of `names`: the rank among the rows of equal `by`, spread evenly over [-0.5, 0.5], Float32.
+
+    Rows of a `by` stand together. Ties share their mean rank, nulls stay null; where fewer than MINIMUM_SYMBOLS rows
+    have a value, each of them gets 0.
+    """
+    number = table[by].rle_id().to_numpy().astype(np.int64)
+    slot = np.arange(len(number)) - np.searchsorted(number, number)
+    shape = (int(number.max(initial=-1)) + 1, int(slot.max(initial=-1)) + 1)
+    cell = number * shape[1] + slot
+    # Sorting and arithmetic on whole columns release the interpreter's lock, so columns run side by side.
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
+        ranks = pool.map(lambda name: _rank(table[name].cast(pl.Float32).fill_null(np.nan).to_numpy(), cell, shape), names)
+        return pl.DataFrame([pl.Series(f"{name}_rank", values, nan_to_null=True) for name, values in zip(names, ranks, strict=True)])
+
+
+def _rank(values: np.ndarray, cell: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Centred ranks of one column. A value's bits, made to sort like the number, and its slot share one integer, so one plain sort orders both."""
+    bits = (np.where(np.isnan(values), np.float32(np.nan), values) + np.float32(0)).view(np.uint32)
+    ordered_bits = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
+    grid = np.full(shape[0] * shape[1], np.uint64(ABSENT) << np.uint64(32), dtype=np.uint64)
+    grid[cell] = ordered_bits.astype(np.uint64) << np.uint64(32)
+    grid = grid.reshape(shape)
+    grid |= np.arange(shape[1], dtype=np.uint64)
+    grid.sort(axis=1)
+    keys, slots = (grid >> np.uint64(32)).astype(np.uint32), (grid & np.uint64(0xFFFFFFFF)).astype(np.intp)
+    present = keys < ABSENT
+    ranks = np.broadcast_to(np.arange(shape[1], dtype=np.float64), shape).copy()
+    equal = (keys[:, 1:] == keys[:, :-1]) & present[:, 1:]
+    tied = np.flatnonzero(equal.any(axis=1))
+    ranks[tied] = _shared(equal[tied])
+    symbols = present.sum(axis=1, keepdims=True)
+    spread = np.where(symbols >= MINIMUM_SYMBOLS, ranks / np.maximum(symbols - 1, 1) - 0.5, 0.0)
+    result = np.empty(shape, dtype=np.float32)
+    np.put_along_axis(result, slots, np.where(present, spread, np.nan).astype(np.float32), axis=1)
+    return result.reshape(-1)[cell]
+
+
+def _shared(equal: np.ndarray) -> np.ndarray:
+    """Mean position of each run of ties; `equal` says for positions 1, 2, ... of a sorted row whether they equal the one before."""
+    rows, width = equal.shape[0], equal.shape[1] + 1
+    edge = np.ones((rows, 1), dtype=bool)
+    starts, ends = np.concatenate([edge, ~equal], axis=1), np.concatenate([~equal, edge], axis=1)
+    positions = np.arange(width)
+    first = np.maximum.accumulate(np.where(starts, positions, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, positions, width)[:, ::-1], axis=1)[:, ::-1]
+    return (first + last) / 2
+
+
+def rolling_zscore(x: pl.Expr, window_bars: int) -> pl.Expr:
+    """(x - mean) / standard deviation, both of the `window_bars` values before; null where half of them are unknown or all equal."""
+    past, enough = x.cast(pl.Float64).shift(1), window_bars // 2
+    centre = past.rolling_mean(window_bars, min_samples=enough)
+    return _score(x, centre, past.rolling_std(window_bars, min_samples=enough))
+
+
+def rolling_minmax(x: pl.Expr, window_bars: int) -> pl.Expr:
+    """(x - middle) / range of the `window_bars` values before: -0.5 at their minimum, 0.5 at their maximum, beyond both at new extremes."""
+    past, enough = x.cast(pl.Float64).shift(1), window_bars // 2
+    low, high = past.rolling_min(window_bars, min_samples=enough), past.rolling_max(window_bars, min_samples=enough)
+    return _score(x, (low + high) / 2, high - low)
+
+
+def rolling_robust(values: np.ndarray, window_bars: int) -> np.ndarray:
+    """(x - median) / (1.4826 * MAD) of the `window_bars` values before; `values` (n,), NaN where unknown. The first `window_bars` are NaN.
+
+    The MAD is that of the window about the window's own median. Windows keep no state, so several symbols may stand one
+    after another if the caller blanks the first `window_bars` values of each.
+    """
+    scores = np.full(len(values), np.nan)
+    for start in range(window_bars, len(values), CHUNK_ROWS):
+        end = min(start + CHUNK_ROWS, len(values))
+        past = np.lib.stride_tricks.sliding_window_view(values[start - window_bars : end - 1], window_bars)
+        centre = _median(past)
+        spread = 1.4826 * _median(np.abs(past - centre[:, None]))
+        flat = ~(spread > FLOAT32_NOISE * np.abs(centre))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores[start:end] = np.where(flat, np.nan, (values[start:end] - centre) / spread)
+    return np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE)
+
+
+def against_own_past(table: pl.DataFrame, names: Sequence[str], method: str, window_bars: int, by: str) -> pl.DataFrame:
+    """`<name>_<method>` for each of `names`, Float32, bars counted within `by` (rows of a `by` stand together, in order)."""
+    if method == "robust":
+        scores = {f"{name}_robust": rolling_robust(table[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), window_bars) for name in names}
+        return pl.DataFrame(scores).with_columns(pl.all().fill_nan(None).cast(pl.Float32))
+    kernel = {"zscore": rolling_zscore, "minmax": rolling_minmax}[method]
+    return table.select(kernel(pl.col(name), window_bars).over(by).cast(pl.Float32).alias(f"{name}_{method}") for name in names)
+
+
+def _score(x: pl.Expr, centre: pl.Expr, spread: pl.Expr) -> pl.Expr:
+    return ((x - centre) / pl.when(spread > FLOAT32_NOISE * centre.abs()).then(spread)).clip(-LARGEST_SCORE, LARGEST_SCORE)
+
+
+def _median(windows: np.ndarray) -> np.ndarray:
+    """Median of each row without its NaN, NaN where fewer than half of a row are known."""
+    ordered = np.sort(windows, axis=1)
+    known = np.count_nonzero(~np.isnan(ordered), axis=1)
+    below = np.take_along_axis(ordered, np.maximum((known - 1) // 2, 0)[:, None], axis=1)[:, 0]
+    above = np.take_along_axis(ordered, np.minimum(known // 2, windows.shape[1] - 1)[:, None], axis=1)[:, 0]
+    return np.where(known >= windows.shape[1] // 2, (below + above) / 2, np.nan)

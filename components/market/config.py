@@ -1,0 +1,113 @@
+"""Settings of the market: where bars come from, what their columns and clocks mean, and how a simulated market is made."""
+
+from datetime import date, time
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator, model_validator
+
+from components.settings import Section
+
+CONTRACT_COLUMNS = ("timestamp", "symbol", "open", "high", "low", "close", "volume", "known_time", "sector", "vwap", "trades", "funding_rate", "open_interest")
+FAULTS = ("duplicates", "gaps", "stale_prices", "unadjusted_split", "bad_print", "currency_jump", "last_bar_not_final")
+PLANTABLE = ("reversal_5", "volume_surprise_20", "momentum_60_20")
+Fault = Literal["duplicates", "gaps", "stale_prices", "unadjusted_split", "bad_print", "currency_jump", "last_bar_not_final"]
+
+
+class SectorSettings(Section):
+    """A Parquet or CSV file with the sector of each symbol over time, as intervals of days on which it was seen."""
+
+    path: str = Field(description="file; relative paths lie in the data folder")
+    symbol: str = Field("symbol", description="column of the symbol")
+    sector: str = Field("sector", description="column of the sector's name")
+    start: str = Field("first_seen", description="column of the first day of the interval")
+    end: str = Field("last_seen", description="column of the last day of the interval; a null means that it is still open")
+    valid: str | None = Field(None, description="boolean column; only rows where it is true are used")
+    lag_days: int = Field(1, ge=0, description="days after its date from which on a label counts as known")
+
+
+class SimulatorSettings(Section):
+    """The simulated market. See `components.market.simulator` for the model."""
+
+    symbols: int = Field(60, ge=6, le=20_000)
+    bars: int = Field(750, ge=30, le=2_000_000)
+    sectors: int = Field(6, ge=1)
+    start: date = Field(date(2021, 1, 4), description="day of the first bar")
+    planted: dict[str, float] = Field({"reversal_5": 0.5, "volume_surprise_20": 0.3, "momentum_60_20": 0.2}, description="signals that carry the alpha, with their weights")
+    delisted_share: float = Field(0.05, ge=0, le=0.5, description="share of symbols that stop in the second half")
+    late_share: float = Field(0.1, ge=0, le=0.5, description="share of symbols that are listed within the first third")
+    faults: list[Fault] = Field([], description="kinds of fault to plant")
+    fault_symbols: int = Field(2, ge=1, description="symbols that get each kind of fault (last_bar_not_final concerns all)")
+    fault_seed: int = Field(1, ge=0)
+
+    @field_validator("planted")
+    @classmethod
+    def _known_signals(cls, planted):
+        unknown = sorted(set(planted) - set(PLANTABLE))
+        if unknown:
+            raise ValueError(f"signal {unknown[0]!r} can't be planted; choose from {', '.join(PLANTABLE)}")
+        if not any(planted.values()):
+            raise ValueError("all weights are zero; for a market without alpha set market.planted_ic to 0")
+        return planted
+
+    @model_validator(mode="after")
+    def _sectors_have_members(self):
+        if self.symbols < 2 * self.sectors:
+            raise ValueError(f"symbols={self.symbols} is too few for sectors={self.sectors}: a sector needs two members or more")
+        return self
+
+
+class Settings(Section):
+    """Source of the panel. Files keep their faults; the validation stage finds them."""
+
+    source: Literal["simulator", "csv", "parquet"] = "simulator"
+    path: str = Field("", description="file, folder or glob; relative paths lie in the folder that ALPHALOOP_DATA names")
+    columns: dict[str, str] = Field({}, description="name in the file of each column that is called otherwise there")
+    csv_separator: str = Field(",", min_length=1, max_length=1, description="character between the values of a CSV file")
+    period: Literal["1d", "4h", "1h"] = Field("1d", description="length of a bar")
+    stamp: Literal["session_date", "bar_open", "bar_close"] = Field("bar_close", description="what the time in the file means")
+    timezone: str | None = Field(None, description="zone of stamps that carry none, such as America/New_York; session dates need none")
+    ambiguous: Literal["raise", "earliest", "latest"] = Field("raise", description="local times that occur twice when clocks go back")
+    timestamp_format: str | None = Field(None, description="strptime format of stamps in text; none: the ISO forms")
+    timestamp_unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="unit of stamps that are numbers since 1970")
+    exchange_timezone: str = Field("America/New_York", description="zone of session_open and session_close")
+    session_open: time = Field(time(9, 30), description="local time at which a session begins")
+    session_close: time = Field(time(16, 0), description="local time at which a session's bar is complete")
+    publication_lag_s: float = Field(0.0, ge=0, description="seconds from the end of a bar until we could have it; unused where known_time is mapped")
+    sectors: SectorSettings | None = Field(None, description="sector of each symbol over time; none: the column `sector` where the file has one, else unknown")
+    symbols: list[str] | None = Field(None, min_length=1, description="symbols to load; none: all")
+    start: date | None = Field(None, description="first day (UTC, by the end of the bar)")
+    end: date | None = Field(None, description="last day (UTC, by the end of the bar)")
+    min_coverage: float = Field(0.7, ge=0, le=1, description="share of the bars between its first and last below which a symbol is named in a warning")
+    planted_ic: float = Field(0.08, ge=0, le=0.5, description="simulator: attainable information coefficient over 5 bars; 0 makes a market without alpha")
+    simulator: SimulatorSettings = SimulatorSettings()
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns):
+        for name in columns:
+            if name not in CONTRACT_COLUMNS:
+                raise ValueError(f"{name!r} is not a column of a panel; choose from {', '.join(CONTRACT_COLUMNS)}")
+        return columns
+
+    @field_validator("timezone", "exchange_timezone")
+    @classmethod
+    def _known_zone(cls, name):
+        try:
+            if name is not None:
+                ZoneInfo(name)
+        except (ValueError, OSError, LookupError):
+            raise ValueError("not a known time zone; use a name such as UTC or America/New_York") from None
+        return name
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        if self.source != "simulator" and not self.path:
+            raise ValueError(f"source {self.source} needs a path: give the file, folder or glob in market.path")
+        if self.start and self.end and self.end < self.start:
+            raise ValueError(f"end={self.end} lies before start={self.start}")
+        if self.stamp == "session_date" and self.period != "1d":
+            raise ValueError(f"stamp session_date is for daily bars; with period {self.period} use bar_open or bar_close")
+        if self.session_close <= self.session_open:
+            raise ValueError(f"session_close={self.session_close} is not after session_open={self.session_open}")
+        return self

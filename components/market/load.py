@@ -1,0 +1,133 @@
+"""Loads the panel of any source: one table of raw bars, with what fell out said aloud."""
+
+import difflib
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+from components.contracts import RAW_PANEL, check_table
+from components.market.config import Settings
+from components.market.errors import MarketError
+from components.market.sectors import add_sectors
+from components.market.sources import SOURCES
+
+NAMED_SYMBOLS = 5
+
+
+@dataclass(frozen=True)
+class Market:
+    """A loaded market.
+
+    `panel`: RAW_PANEL; the order of the source's rows and its faults are kept.
+    `truth`: `timestamp, symbol, expected_return_5` (simulator only), else None.
+    `faults`: `symbol, timestamp, kind` of the planted faults (simulator only), else None.
+    `notes`: what a person should know, such as symbols with many missing bars.
+    """
+
+    panel: pl.DataFrame
+    truth: pl.DataFrame | None
+    faults: pl.DataFrame | None
+    notes: tuple[str, ...]
+
+
+def load_panel(settings: Settings, *, data_folder: Path, seed: int) -> Market:
+    """Read or simulate the market that `settings` describe.
+
+    Parameters
+    ----------
+    data_folder : where relative paths lie
+    seed : of the simulator; files do not use it
+
+    Raises
+    ------
+    MarketError
+        If files, columns, types or times cannot be used, a wanted symbol is not there, or no row lies between start and end.
+    """
+    bars = SOURCES[settings.source](settings, Path(data_folder), seed)
+    rows = _require_symbols(bars.rows, settings, data_folder, seed)
+    rows = _between(rows, settings)
+    if settings.sectors is not None:
+        rows = add_sectors(rows, settings.sectors, Path(data_folder))
+    elif "sector" not in rows.columns:
+        rows = rows.with_columns(pl.lit(None, dtype=pl.String).alias("sector"))
+    optional = [name for name in RAW_PANEL.optional if name in rows.columns]
+    panel = rows.with_columns(pl.lit(settings.period).alias("period")).select(*RAW_PANEL.columns, *optional)
+    return Market(check_table(panel, RAW_PANEL), _between(bars.truth, settings), _between(bars.faults, settings), _notes(panel, settings))
+
+
+def _require_symbols(rows: pl.DataFrame, settings: Settings, data_folder: Path, seed: int) -> pl.DataFrame:
+    if settings.symbols is None:
+        return rows
+    found = set(rows["symbol"].drop_nulls().unique())
+    absent = [symbol for symbol in settings.symbols if symbol not in found]
+    if absent:
+        every = SOURCES[settings.source](settings.model_copy(update={"symbols": None}), Path(data_folder), seed).rows["symbol"].drop_nulls().unique().sort().to_list()
+        close = difflib.get_close_matches(absent[0], every, n=3)
+        advice = f"Close to {absent[0]!r}: {', '.join(close)}." if close else f"The source has {len(every):,} symbols, such as {', '.join(every[:NAMED_SYMBOLS])}."
+        raise MarketError(f"market.symbols lists {len(absent)} symbols that the source does not have: {_some(absent)}. {advice}")
+    return rows
+
+
+def _between(rows: pl.DataFrame | None, settings: Settings) -> pl.DataFrame | None:
+    """The rows whose bar ended between start and end; rows without a time are kept for validation to name."""
+    if rows is None or (settings.start is None and settings.end is None):
+        return rows
+    first, last = rows["timestamp"].min(), rows["timestamp"].max()
+    day = pl.col("timestamp").dt.date()
+    kept = rows.filter(*([day >= settings.start] if settings.start else []), *([day <= settings.end] if settings.end else []))
+    if kept.is_empty() and len(rows) and "open" in rows.columns:
+        raise MarketError(f"No bar ends between market.start={settings.start} and market.end={settings.end}: the source runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}.")
+    return kept
+
+
+def _notes(panel: pl.DataFrame, settings: Settings) -> tuple[str, ...]:
+    coverage = symbol_coverage(panel)
+    thin = coverage.filter(pl.col("coverage") < settings.min_coverage)
+    notes = []
+    if len(thin):
+        named = [
+            f"{row['symbol']} ({row['coverage']:.0%} of {row['expected_bars']:,} bars, {row['first']:%Y-%m-%d} to {row['last']:%Y-%m-%d})"
+            for row in thin.head(NAMED_SYMBOLS).to_dicts()
+        ]
+        more = f" and {len(thin) - NAMED_SYMBOLS} more" if len(thin) > NAMED_SYMBOLS else ""
+        notes.append(f"{len(thin)} symbols have less than {settings.min_coverage:.0%} of the bars between their first and last: {', '.join(named)}{more}.")
+    without = panel["sector"].null_count()
+    if settings.sectors is not None and without:
+        symbols = panel.filter(pl.col("sector").is_null())["symbol"].n_unique()
+        notes.append(f"{without:,} of {len(panel):,} rows ({symbols} symbols) have no sector that was known at the time; they count as unknown.")
+    return tuple(notes)
+
+
+def symbol_coverage(panel: pl.DataFrame) -> pl.DataFrame:
+    """Columns `symbol, bars, expected_bars, coverage, first, last`, thinnest first.
+
+    Expected are the distinct timestamps of the whole panel between a symbol's own first and last bar.
+    """
+    keys = panel.select("symbol", "timestamp").drop_nulls()
+    calendar = keys.select("timestamp").unique().sort("timestamp").with_row_index("bar")
+    bars = keys.unique().join(calendar, on="timestamp")
+    spans = bars.group_by("symbol").agg(
+        pl.len().cast(pl.Int64).alias("bars"),
+        (pl.col("bar").max().cast(pl.Int64) - pl.col("bar").min().cast(pl.Int64) + 1).alias("expected_bars"),
+        pl.col("timestamp").min().alias("first"),
+        pl.col("timestamp").max().alias("last"),
+    )
+    return (
+        spans.with_columns((pl.col("bars") / pl.col("expected_bars")).alias("coverage"))
+        .sort("coverage", "symbol")
+        .select("symbol", "bars", "expected_bars", "coverage", "first", "last")
+    )
+
+
+def describe(panel: pl.DataFrame) -> str:
+    """One line: rows, symbols, first and last bar."""
+    first, last = panel["timestamp"].min(), panel["timestamp"].max()
+    form = "%Y-%m-%d" if first is not None and last - first > timedelta(days=2) else "%Y-%m-%d %H:%M"
+    span = f"{first:{form}} to {last:{form}}" if first is not None else "no times"
+    return f"{len(panel):,} rows, {panel['symbol'].n_unique():,} symbols, {span}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:NAMED_SYMBOLS])) + (f" and {len(names) - NAMED_SYMBOLS} more" if len(names) > NAMED_SYMBOLS else "")

@@ -1,0 +1,64 @@
+"""The sector of each symbol as it was known at each bar, from a file of intervals."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from components.market.config import SectorSettings
+from components.market.errors import MarketError
+from components.market.files import require_file
+
+
+def add_sectors(panel: pl.DataFrame, settings: SectorSettings, data_folder: Path) -> pl.DataFrame:
+    """`panel` with its column `sector` as known at each bar's timestamp; null where nothing was known.
+
+    An interval says that the label was seen from its first to its last day. The dates at which any interval begins or
+    ends are taken as the days on which somebody looked. At a bar counts what was seen of its symbol on the newest such day
+    that lies `lag_days` or more before it; a label stays in force when its symbol is no longer seen, and is never filled
+    back. Where intervals overlap, the one that began last counts, then the one that ends last.
+
+    Raises
+    ------
+    MarketError
+        If the file or a column is missing or of the wrong type.
+    """
+    seen = _seen(_intervals(settings, data_folder))
+    known = seen.with_columns(pl.col("day") + timedelta(days=settings.lag_days)).sort("day")
+    days = panel.select("symbol", pl.col("timestamp").dt.date().alias("day")).drop_nulls().unique().sort("day")
+    joined = days.join_asof(known, on="day", by="symbol", strategy="backward", check_sortedness=False)
+    dated = panel.drop("sector", strict=False).with_columns(pl.col("timestamp").dt.date().alias("day"))
+    return dated.join(joined, on=["symbol", "day"], how="left", maintain_order="left").drop("day")
+
+
+def _intervals(settings: SectorSettings, data_folder: Path) -> pl.DataFrame:
+    path = Path(data_folder) / settings.path
+    require_file(path, "market.sectors.path")
+    wanted = {"symbol": settings.symbol, "sector": settings.sector, "start": settings.start, "end": settings.end}
+    try:
+        frame = pl.read_csv(path, try_parse_dates=True) if path.suffix.lower() == ".csv" else pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise MarketError(f"{path} (market.sectors.path) can't be read: {str(error).splitlines()[0]}. Fetch it again.") from error
+    for key, name in [*wanted.items(), *([("valid", settings.valid)] if settings.valid else [])]:
+        if name not in frame.columns:
+            raise MarketError(f"{path} has no column {name!r} (market.sectors.{key}). It has {', '.join(frame.columns)}.")
+    if settings.valid:
+        if frame[settings.valid].dtype != pl.Boolean:
+            raise MarketError(f"{path}: column {settings.valid!r} has type {frame[settings.valid].dtype}, expected true or false (market.sectors.valid).")
+        frame = frame.filter(pl.col(settings.valid).fill_null(False))
+    for key in ("start", "end"):
+        if not frame[wanted[key]].dtype.is_temporal() and len(frame) and frame[wanted[key]].null_count() < len(frame):
+            raise MarketError(f"{path}: column {wanted[key]!r} has type {frame[wanted[key]].dtype}, expected dates (market.sectors.{key}).")
+    return frame.select(
+        pl.col(settings.symbol).cast(pl.String).alias("symbol"),
+        pl.col(settings.sector).cast(pl.String).alias("sector"),
+        pl.col(settings.start).cast(pl.Date).alias("start"),
+        pl.col(settings.end).cast(pl.Date).fill_null(date.max).alias("end"),
+    ).drop_nulls()
+
+
+def _seen(intervals: pl.DataFrame) -> pl.DataFrame:
+    """Columns `symbol`, `day`, `sector`: what was seen of each symbol on each day on which somebody looked."""
+    days = pl.concat([intervals["start"], intervals["end"].filter(intervals["end"] < date.max)]).unique().sort()
+    looked = intervals.join(days.alias("day").to_frame(), how="cross").filter(pl.col("day").is_between(pl.col("start"), pl.col("end")))
+    return looked.sort("symbol", "day", "start", "end", "sector").unique(["symbol", "day"], keep="last").select("symbol", "day", "sector")

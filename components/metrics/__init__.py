@@ -1,0 +1,42 @@
+"""Measures of predictions and portfolios. Ground floor: imported by every stage; imports only the contracts."""
+
+from components.metrics.calibration import calibration_slope, coverage, pinball_loss, reliability_table
+from components.metrics.correlation import ic_decay, ic_summary, information_coefficient, row_correlations, to_matrix
+from components.metrics.inference import block_bootstrap_interval, hac_lags, newey_west_t
+from components.metrics.performance import (
+    bars_per_year,
+    cost_share,
+    hit_rate,
+    horizon_adjusted_sharpe,
+    information_ratio,
+    max_drawdown,
+    overlap_corrected_sharpe,
+    performance_summary,
+    sharpe_ratio,
+)
+from components.metrics.stability import population_stability_index
+
+__all__ = [
+    "bars_per_year",
+    "block_bootstrap_interval",
+    "calibration_slope",
+    "cost_share",
+    "coverage",
+    "hac_lags",
+    "hit_rate",
+    "horizon_adjusted_sharpe",
+    "ic_decay",
+    "ic_summary",
+    "information_coefficient",
+    "information_ratio",
+    "max_drawdown",
+    "newey_west_t",
+    "overlap_corrected_sharpe",
+    "performance_summary",
+    "pinball_loss",
+    "population_stability_index",
+    "reliability_table",
+    "row_correlations",
+    "sharpe_ratio",
+    "to_matrix",
+]

@@ -1,0 +1,1 @@
+"""Judges every table before the next stage relies on it: stops at critical faults, quarantines rows with a reason for each."""

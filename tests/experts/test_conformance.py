@@ -1,0 +1,243 @@
+"""What every expert must do, asked of each one that is found in components/experts."""
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from components.experts.check import check_predictions
+from components.experts.leaves import Leaf, expert_module, known_experts
+from components.experts.protocol import PREDICTION_COLUMNS, Task
+from components.metrics import information_coefficient
+from tests.experts.market import INPUTS, fit_and_predict_frames, panel
+
+# Small and quick; without early stopping, so that early-stopping labels can move nothing but head and band.
+QUICK = {
+    "median": {},
+    "elasticnet": {"penalties": 1, "smallest_penalty": 0.05},
+    "lightgbm": {"rounds": 60, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 1.0, "l2": 1.0, "leaves": 7},
+    "xgboost": {"rounds": 60, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 1.0, "l2": 1.0, "depth": 3, "device": "cpu"},
+}
+# Experts whose own suites give their quick settings and ask the same of them.
+ELSEWHERE = {"patchtst"}
+EXPERTS = [name for name in known_experts() if name not in ELSEWHERE]
+LEARNERS = [name for name in EXPERTS if name != "median"]
+ATTAINABLE = 0.6
+TASK = Task(period="1d", horizon=2, target="log_return", groups=INPUTS, seed=3, threads=1)
+
+
+def make(name: str, **settings):
+    module = expert_module(Leaf(expert=name, period="1d"))
+    return module.Expert(module.Settings(**{**QUICK.get(name, {}), **settings}))
+
+
+def fitted(name: str, frame: pl.DataFrame, **settings):
+    expert = make(name, **settings)
+    expert.fit(frame, TASK, advance=lambda share, what: None)
+    return expert
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return fit_and_predict_frames(panel(seed=1, strength=ATTAINABLE))
+
+
+@pytest.fixture(scope="module")
+def models(frames):
+    return {name: fitted(name, frames[0]) for name in EXPERTS}
+
+
+def test_every_expert_is_asked():
+    assert set(EXPERTS) == set(QUICK)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_predictions_keep_the_contract(name, frames, models):
+    wanted = frames[1].select("timestamp", "symbol")
+    found = check_predictions(models[name].predict(frames[1]), wanted, expert=name, fold="fold_00")
+    assert found.columns == list(PREDICTION_COLUMNS)
+    assert len(found) == len(wanted) > 0
+    assert (found["head_scale"] > 0).all()
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_fit_twice_gives_the_same_numbers(name, frames, models):
+    assert_frame_equal(fitted(name, frames[0]).predict(frames[1]), models[name].predict(frames[1]), check_exact=True)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_frames_are_left_as_they_were(name):
+    fit, predict = fit_and_predict_frames(panel(bars=60, seed=2))
+    copies = fit.clone().rechunk(), predict.clone().rechunk()
+    hashes = fit.hash_rows(), predict.hash_rows()
+    fitted(name, fit).predict(predict)
+    assert fit.hash_rows().equals(hashes[0])
+    assert predict.hash_rows().equals(hashes[1])
+    assert (fit.columns, predict.columns) == (copies[0].columns, copies[1].columns)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_save_and_load_give_the_same_bits(name, frames, models, tmp_path):
+    models[name].save(tmp_path)
+    loaded = type(models[name]).load(tmp_path)
+    assert_frame_equal(loaded.predict(frames[1]), models[name].predict(frames[1]), check_exact=True)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_nothing_saved_can_execute_code(name, models, tmp_path):
+    models[name].save(tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        head = path.read_bytes()[:4]
+        assert path.suffix in {".json", ".txt", ".ubj", ".safetensors", ".onnx"}
+        assert not head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_unseen_symbol_gets_a_prediction(name, frames, models):
+    rows = frames[1].with_columns(pl.when(pl.col("symbol") == "S03").then(pl.lit("NEW")).otherwise(pl.col("symbol")).alias("symbol")).sort("timestamp", "symbol")
+    check_predictions(models[name].predict(rows), rows.select("timestamp", "symbol"), expert=name, fold="f")
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_one_symbol_is_enough(name):
+    fit, predict = fit_and_predict_frames(panel(bars=400, symbols=1, seed=3))
+    check_predictions(fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f")
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("empty", [None, float("nan")])
+def test_a_column_without_values_does_no_harm(name, empty):
+    rows = panel(bars=80, seed=4).with_columns(pl.lit(empty, dtype=pl.Float32).alias("trend_b"), pl.lit(empty, dtype=pl.Float32).alias("volatility_20"))
+    fit, predict = fit_and_predict_frames(rows)
+    check_predictions(fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f")
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_all_inputs_missing_still_gives_numbers(name):
+    rows = panel(bars=80, seed=4).with_columns(pl.lit(None, dtype=pl.Float32).alias(column) for column in INPUTS)
+    fit, predict = fit_and_predict_frames(rows)
+    check_predictions(fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f")
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_infinite_inputs_and_no_volatility_are_survived(name, frames, models):
+    rows = frames[1].with_columns(pl.lit(float("inf"), dtype=pl.Float32).alias("trend_a"), pl.lit(0.0, dtype=pl.Float32).alias("volatility_20"))
+    found = check_predictions(models[name].predict(rows), rows.select("timestamp", "symbol"), expert=name, fold="f")
+    assert (found["uncertainty"] > 0).all()
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_a_single_day_is_predicted_as_among_others(name, frames, models):
+    day = frames[1].filter(pl.col("timestamp") == frames[1]["timestamp"].max())
+    among = models[name].predict(frames[1]).filter(pl.col("timestamp") == day["timestamp"][0])
+    assert_frame_equal(models[name].predict(day), among, check_exact=name != "elasticnet", abs_tol=1e-14)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_unlabelled_rows_teach_nothing(name, frames, models):
+    fit = frames[0]
+    strangers = fit.with_columns(
+        pl.lit(None, dtype=pl.Float64).alias("label"), (pl.col("symbol") + "_x").alias("symbol"), *(pl.lit(0.5, dtype=pl.Float32).alias(name) for name in INPUTS)
+    )
+    both = pl.concat([fit, strangers]).sort("timestamp", "symbol")
+    assert_frame_equal(fitted(name, both).predict(frames[1]), models[name].predict(frames[1]), check_exact=True)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_labels_of_predicted_rows_move_nothing(name, frames, models):
+    planted = frames[1].with_columns(pl.lit(9.0).alias("label"))
+    assert_frame_equal(models[name].predict(planted), models[name].predict(frames[1]), check_exact=True)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_later_bars_move_nothing(name, frames, models):
+    last = frames[1]["timestamp"].unique().sort()[5]
+    later = pl.col("timestamp") > last
+    changed = frames[1].with_columns(pl.when(later).then(pl.lit(7.0, dtype=pl.Float32)).otherwise(pl.col(column)).alias(column) for column in INPUTS)
+    keep = pl.col("timestamp") <= last
+    assert_frame_equal(models[name].predict(changed).filter(keep), models[name].predict(frames[1]).filter(keep), check_exact=True)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_early_stopping_labels_reach_head_and_band_only(name, frames, models):
+    noise = pl.Series(np.random.default_rng(9).normal(0, 0.05, len(frames[0])))
+    fit = frames[0].with_columns(pl.when(pl.col("part") == "early_stopping").then(noise).otherwise(pl.col("label")).alias("label"))
+    perturbed, plain = fitted(name, fit).predict(frames[1]), models[name].predict(frames[1])
+
+    def raw(found):
+        return ((found["score"] - found["head_bias"]) / found["head_scale"]).to_numpy()
+
+    np.testing.assert_allclose(raw(perturbed), raw(plain), rtol=1e-9, atol=1e-9)
+    assert not perturbed["p90"].equals(plain["p90"])
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_planted_signal_is_learned(name):
+    rows = panel(bars=250, seed=5, strength=ATTAINABLE)
+    fit, predict = fit_and_predict_frames(rows)
+    found = fitted(name, fit).predict(predict)
+    ic = information_coefficient(found, rows.select("timestamp", "symbol", "label"))["ic"].mean()
+    assert ic > 0.5 * ATTAINABLE
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_scores_of_a_learned_signal_are_in_the_labels_unit(name):
+    rows = panel(bars=250, seed=5, strength=ATTAINABLE)
+    fit, predict = fit_and_predict_frames(rows)
+    both = fitted(name, fit).predict(predict).join(rows.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    slope = both.select(pl.cov("score", "label") / pl.col("score").var()).item()
+    inside = both.select(((pl.col("label") >= pl.col("p10")) & (pl.col("label") <= pl.col("p90"))).mean()).item()
+    assert 0.7 < slope < 1.3
+    assert 0.72 < inside < 0.88
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_noise_teaches_nothing(name):
+    rows = panel(bars=250, seed=6, strength=0.0)
+    fit, predict = fit_and_predict_frames(rows)
+    found = fitted(name, fit).predict(predict)
+    ic = information_coefficient(found, rows.select("timestamp", "symbol", "label"))["ic"]
+    assert abs(ic.mean()) < 4 * ic.std() / np.sqrt(len(ic))
+    assert found["score"].std() < 0.3 * rows["label"].std()
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_progress_ends_at_one(name, frames):
+    shares = []
+    make(name).fit(frames[0], TASK, advance=lambda share, what: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_warm_start_is_accepted_and_repeatable(name, frames, models):
+    expert, again = make(name), make(name)
+    for each in (expert, again):
+        each.fit(frames[0], TASK, advance=lambda share, what: None, warm_start=models[name])
+    assert_frame_equal(expert.predict(frames[1]), again.predict(frames[1]), check_exact=True)
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+def test_warm_start_adds_trees(name, frames, models):
+    expert = make(name)
+    before = models[name].predict(frames[1])
+    expert.fit(frames[0], TASK, advance=lambda share, what: None, warm_start=models[name])
+    trees = expert.booster.num_trees() if name == "lightgbm" else expert.booster.num_boosted_rounds()
+    assert trees == 2 * QUICK[name]["rounds"]
+    assert_frame_equal(models[name].predict(frames[1]), before, check_exact=True)
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+@pytest.mark.parametrize("monitor", ["rmse", "rank_correlation"])
+def test_early_stopping_keeps_the_best_round(name, monitor, frames):
+    fit = panel(bars=150, seed=8, strength=0.0)
+    expert = fitted(name, fit_and_predict_frames(fit)[0], rounds=200, patience_rounds=10, fewest_rounds=5, learning_rate=0.3, monitor=monitor)
+    trees = expert.booster.num_trees() if name == "lightgbm" else expert.booster.num_boosted_rounds()
+    assert 5 <= trees < 200
+
+
+def test_elasticnet_path_chooses_by_the_early_stopping_rows(frames):
+    expert = fitted("elasticnet", frames[0], penalties=15)
+    assert {column for column, value in zip(expert.columns, expert.coefficients, strict=True) if abs(value) > 0.2} == {"trend_a", "reversion_a"}

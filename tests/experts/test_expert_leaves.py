@@ -1,0 +1,61 @@
+"""Config leaves: what they resolve to, and what a broken one says."""
+
+from pathlib import Path
+
+import pytest
+
+import pipelines
+from components.experts.leaves import known_experts, list_leaves, load_leaf
+from components.settings import ConfigError
+
+LEAVES = Path(pipelines.__file__).parent / "configs" / "experts"
+
+
+def write(folder, text):
+    path = folder / "lightgbm" / "1d" / "base.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def test_shipped_leaves_resolve():
+    names = [name for name in list_leaves(LEAVES) if not name.startswith("patchtst")]
+    assert names == [f"{expert}/{period}/base" for expert in ("elasticnet", "lightgbm", "median", "xgboost") for period in ("1d", "1h")]
+    for name in names:
+        leaf = load_leaf(LEAVES / f"{name}.yaml")
+        assert f"{leaf.expert}/{leaf.period}/{leaf.modality}" == name
+
+
+def test_protocol_is_no_expert():
+    assert {"median", "elasticnet", "xgboost", "lightgbm"} <= set(known_experts())
+    assert "protocol" not in known_experts()
+
+
+def test_overrides_replace_settings(tmp_path):
+    path = write(tmp_path, "expert: lightgbm\nperiod: 1d\nsettings:\n  leaves: 9\n")
+    leaf = load_leaf(path, {"rounds": 3})
+    assert (leaf.settings["leaves"], leaf.settings["rounds"], leaf.settings["bins"]) == (9, 3, 63)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("expert: lightgbm\n period: 1d\n", "line 2: not valid YAML"),
+        ("expert: lightgbm\nperiod: 1d\nseting: 1\n", "line 3: unknown key 'seting'"),
+        ("expert: lightgbm\nperiod: 1d\nsettings:\n  leafs: 9\n", "line 4: unknown key 'leafs'. Did you mean 'leaves'"),
+        ("expert: lightgbm\nperiod: 1d\nsettings:\n  leaves: many\n", "line 4: leaves"),
+        ("expert: lightgbn\nperiod: 1d\n", "no expert 'lightgbn'. Did you mean 'lightgbm'.*median"),
+        ("expert: mine\nperiod: 1d\nmodule: nowhere.at_all\n", "can't be imported"),
+        ("expert: mine\nperiod: 1d\nmodule: json\n", "has no class 'Settings'"),
+        ("expert: lightgbm\nperiod: weekly\n", "line 2: period"),
+    ],
+)
+def test_a_broken_leaf_says_where(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_leaf(write(tmp_path, text))
+
+
+def test_a_missing_leaf_lists_those_there(tmp_path):
+    path = write(tmp_path, "expert: lightgbm\nperiod: 1d\n")
+    with pytest.raises(ConfigError, match="Leaves there: lightgbm/1d/base"):
+        load_leaf(path.parent.parent / "4h" / "base.yaml")

@@ -1,0 +1,203 @@
+"""The trainer: honest folds, resuming, refusal of bad predictions, and failure of one expert."""
+
+import json
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from components.contracts import LABELS, PREDICTIONS, TRAINING_SET, BundleError, ContractError, check_table, read_stamp, verify_bundle, write_catalog, write_table
+from components.experts.errors import ExpertError
+from components.experts.leaves import Leaf
+from components.experts.publish import publish_expert, train_on_tables
+from components.experts.train import train_expert, train_guarded
+from components.settings import ConfigError
+from components.timeline import Settings as TimelineSettings
+from components.timeline import TimelineError
+from tests.experts import fragile
+from tests.experts.market import panel, training_tables
+
+TIMELINE = TimelineSettings(train_share=0.5, validation_share=0.2, fold_bars=20, purge_bars=3, embargo_bars=2)
+FRAGILE = Leaf(expert="fragile", period="1d", module="tests.experts.fragile")
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    fragile.FITS.clear()
+    fragile.FRAMES.clear()
+    fragile.FAIL_AT.update(fit=0, error=RuntimeError)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return training_tables(panel(bars=120, symbols=6, seed=1))
+
+
+def train(tables, folder, leaf=FRAGILE, **changes):
+    training_set, labels, catalog = tables
+    options = {"timeline": TIMELINE, "period": "1d", "horizon": 2, "target": "log_return", "seed": 1, "work_folder": folder, "code": "v1", **changes}
+    return train_expert(training_set, labels, catalog, leaf=leaf, **options)
+
+
+def test_validation_and_test_are_predicted_once(tables, tmp_path):
+    trained = train(tables, tmp_path)
+    check_table(trained.predictions, PREDICTIONS)
+    bars = tables[0]["timestamp"].unique().sort()
+    assert trained.predictions["timestamp"].unique().sort().equals(bars[60:])
+    assert len(trained.predictions) == 60 * 6
+    manifest = verify_bundle(trained.model_folder)
+    assert (manifest["expert"], manifest["fold"], manifest["columns"]) == ("fragile", "final", [entry.column for entry in tables[2][:5]])
+
+
+def test_frames_end_where_the_folds_knowledge_ends(tables, tmp_path):
+    trained = train(tables, tmp_path)
+    first_predicted = trained.predictions.group_by("fold").agg(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last")).sort("fold")
+    for number, (start, last) in enumerate(first_predicted.select("timestamp", "last").rows()):
+        fit, predict = fragile.FRAMES[2 * number], fragile.FRAMES[2 * number + 1]
+        assert fit["timestamp"].max() < start
+        assert fit.filter(~pl.col("part").is_in(["train", "early_stopping"])).is_empty()
+        assert "label_end" not in fit.columns
+        assert predict["label"].null_count() == len(predict)
+        assert (predict["timestamp"].min(), predict["timestamp"].max()) == (start, last)
+
+
+def test_lookback_adds_unlabelled_history(tables, tmp_path):
+    train(tables, tmp_path, FRAGILE.model_copy(update={"settings": {"lookback": 4}}))
+    fit, predict = fragile.FRAMES[:2]
+    history = predict.filter(pl.col("part") == "history")
+    assert history["timestamp"].n_unique() == 4
+    assert history["label"].null_count() == len(history)
+    between = fit.filter(pl.col("part") == "history")
+    assert between["label"].null_count() == len(between) > 0
+    assert fit["timestamp"].is_sorted()
+
+
+def test_future_labels_and_inputs_move_no_earlier_prediction(tables, tmp_path):
+    training_set, labels, catalog = tables
+    trained = train(tables, tmp_path / "plain")
+    cut = training_set["timestamp"].unique().sort()[80]
+    wild = pl.col("label_end") >= cut
+    planted = labels.with_columns(pl.when(wild).then(pl.lit(5.0)).otherwise(pl.col("log_return")).alias("log_return"))
+    moved = training_set.with_columns(pl.when(pl.col("timestamp") >= cut).then(pl.lit(9.0, dtype=pl.Float32)).otherwise(pl.col("trend_a")).alias("trend_a"))
+    changed = train((moved, planted, catalog), tmp_path / "planted")
+    before = pl.col("timestamp") < cut
+    assert_frame_equal(changed.predictions.filter(before), trained.predictions.filter(before), check_exact=True)
+    assert not changed.predictions["score"].equals(trained.predictions["score"])
+
+
+def test_a_label_known_too_late_is_refused(tables, tmp_path):
+    training_set, labels, catalog = tables
+    late = labels.with_columns(pl.when(pl.col("label_end").is_not_null()).then(pl.col("label_end") + pl.duration(days=30)).alias("label_end"))
+    with pytest.raises(TimelineError, match="would carry the future into training"):
+        train((training_set, late, catalog), tmp_path)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_stopped_training_goes_on_where_it_was(tables, tmp_path, error):
+    whole = train(tables, tmp_path / "whole")
+    fits = list(fragile.FITS)
+    fragile.FITS.clear()
+    fragile.FAIL_AT.update(fit=3, error=error)
+    with pytest.raises((KeyboardInterrupt, ExpertError)):
+        train(tables, tmp_path / "stopped")
+    fragile.FITS.clear()
+    fragile.FAIL_AT.update(fit=0)
+    resumed = train(tables, tmp_path / "stopped")
+    assert fits[2:] == fragile.FITS
+    assert resumed.summary["resumed_folds"] == 2
+    assert_frame_equal(resumed.predictions, whole.predictions, check_exact=True)
+    assert (resumed.model_folder / "mean.json").read_bytes() == (whole.model_folder / "mean.json").read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"code": "v2"}, {"seed": 2}, {"leaf": FRAGILE.model_copy(update={"settings": {"lookback": 1}})}])
+def test_folds_of_other_code_or_settings_are_not_kept(tables, tmp_path, change):
+    train(tables, tmp_path)
+    fits = len(fragile.FITS)
+    assert train(tables, tmp_path).summary["resumed_folds"] == fits
+    assert train(tables, tmp_path, **change).summary["resumed_folds"] == 0
+
+
+def test_a_damaged_fold_is_fitted_again(tables, tmp_path):
+    train(tables, tmp_path)
+    (tmp_path / "fold_01" / "model" / "mean.json").write_text("1e9")
+    assert "fold_01" in [fold["fold"] for fold in train(tables, tmp_path).summary["folds"] if not fold["resumed"]]
+
+
+@pytest.mark.parametrize(("harm", "message"), [("nan", "score is null, NaN or infinite"), ("duplicate", r"repeat a \(timestamp, symbol\)")])
+def test_wrong_predictions_are_refused_by_name(tables, tmp_path, harm, message):
+    with pytest.raises(ExpertError, match=f"Expert fragile, fold_00: .*{message}"):
+        train(tables, tmp_path, FRAGILE.model_copy(update={"settings": {"harm": harm}}))
+
+
+def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
+    training_set, labels, catalog = tables
+    about = {"code_version": "c", "config_hash": "h"}
+    write_table(training_set, tmp_path / "training_set", TRAINING_SET, **about, inputs={"panel": "p"})
+    write_table(labels, tmp_path / "labels", LABELS, **about)
+    write_catalog(catalog, tmp_path / "catalog")
+    options = {
+        "leaf": FRAGILE,
+        "timeline": TIMELINE,
+        "period": "1d",
+        "horizon": 2,
+        "target": "log_return",
+        "seed": 1,
+        "work_folder": tmp_path / "work",
+        "warm_from": None,
+        "code": "c",
+    }
+    paths = [tmp_path / name for name in ("training_set", "labels", "catalog")]
+
+    fragile.FAIL_AT.update(fit=2)
+    trained, status, origins = train_on_tables(*paths, **options)
+    publish_expert(tmp_path / "expert", trained, status, FRAGILE, origins, code="c", work_folder=tmp_path / "work")
+    assert [path.name for path in (tmp_path / "expert").iterdir()] == ["status.json"]
+    written = json.loads((tmp_path / "expert" / "status.json").read_text())
+    assert (written["expert"], written["status"]) == ("fragile", "failed")
+    assert "RuntimeError: out of luck" in written["reason"]
+    assert "Traceback" in (tmp_path / "work" / "failure.txt").read_text()
+
+    fragile.FAIL_AT.update(fit=0)
+    trained, status, origins = train_on_tables(*paths, **options)
+    publish_expert(tmp_path / "expert", trained, status, FRAGILE, origins, code="c", work_folder=tmp_path / "work")
+    stamp = read_stamp(tmp_path / "expert" / "predictions.parquet")
+    assert stamp.inputs == {"panel": "p", "training_set": read_stamp(paths[0]).content_sha256, "labels": read_stamp(paths[1]).content_sha256}
+    assert verify_bundle(tmp_path / "expert" / "model")["fold"] == "final"
+
+
+def test_bad_input_is_not_an_experts_failure(tables, tmp_path):
+    with pytest.raises(ContractError, match="no rows of horizon 7"):
+        train_guarded(lambda: train(tables, tmp_path, horizon=7), expert="fragile", work_folder=tmp_path)
+
+
+def test_a_warm_model_helps_no_fold_that_it_has_seen(tables, tmp_path):
+    first = train(tables, tmp_path / "first")
+    second = train(tables, tmp_path / "second", warm_from=first.model_folder)
+    assert {fold["fold"]: fold["warm"] for fold in second.summary["folds"]} == {**{f"fold_{i:02d}": False for i in range(len(second.summary["folds"]) - 1)}, "final": True}
+    early = train(tables, tmp_path / "third", warm_from=tmp_path / "first" / "fold_00" / "model")
+    assert all(fold["warm"] for fold in early.summary["folds"])
+    with pytest.raises(BundleError):
+        train(tables, tmp_path / "fourth", warm_from=tmp_path)
+
+
+def test_unknown_target_and_foreign_period_are_refused(tables, tmp_path):
+    with pytest.raises(ContractError, match="no target"):
+        train(tables, tmp_path, target="profit")
+    with pytest.raises((ContractError, ConfigError), match="period"):
+        train(tables, tmp_path, period="1h")
+
+
+def test_the_door_writes_the_artifact_folder(tables, tmp_path):
+    from components.experts.component import train_expert as door
+
+    training_set, labels, catalog = tables
+    about = {"code_version": "c", "config_hash": "h"}
+    write_table(training_set, tmp_path / "training_set", TRAINING_SET, **about)
+    write_table(labels, tmp_path / "labels", LABELS, **about)
+    write_catalog(catalog, tmp_path / "catalog")
+    artifact = {name: SimpleNamespace(path=str(tmp_path / name)) for name in ("training_set", "labels", "catalog", "expert")}
+    texts = {"leaf": Leaf(expert="median", period="1d").model_dump_json(), "timeline": TIMELINE.model_dump_json(), "work_folder": str(tmp_path / "work"), "code": "c"}
+    door.python_func(**artifact, **texts, period="1d", horizon=2, target="log_return", seed=1)
+    assert sorted(path.name for path in (tmp_path / "expert").iterdir()) == ["model", "predictions.parquet", "status.json"]
+    assert json.loads((tmp_path / "work" / "status.json").read_text())["status"] == "trained"

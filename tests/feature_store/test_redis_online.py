@@ -1,0 +1,84 @@
+"""The online store on a real Redis server: the same values as SQLite, and what a missing server says."""
+
+import shutil
+import socket
+import subprocess
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+
+from components.contracts import CatalogEntry
+from components.feature_store.config import Settings
+from components.feature_store.lookup import lookup, read_windows
+from components.feature_store.publication import FeatureStoreError
+from components.feature_store.store import materialise, open_store, publish
+
+pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed (Debian package redis-server)")
+
+VARIABLE = "ALPHALOOP_TEST_REDIS"
+SQLITE = Settings(lookback_bars=3)
+REDIS = Settings(lookback_bars=3, online="redis", redis_variable=VARIABLE)
+CATALOG = [
+    CatalogEntry("x_z", "x", "trend", "input", "zscore", 1, "x", "test"),
+    CatalogEntry("y_z", "y", "volatility", "input", "zscore", 1, "y", "test"),
+    CatalogEntry("x", "x", "trend", "raw", "none", 1, "x", "test"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory):
+    port, folder = free_port(), tmp_path_factory.mktemp("redis")
+    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and server.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"127.0.0.1:{port},db=0"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def make_factors(seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    moments = pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 6), "1d", time_unit="us", time_zone="UTC", eager=True)
+    frame = pl.DataFrame({"timestamp": moments}).join(pl.DataFrame({"symbol": ["A", "B"]}), how="cross").with_columns(pl.col("timestamp").alias("known_time"))
+    return frame.with_columns(pl.Series(entry.column, rng.normal(size=len(frame)), dtype=pl.Float32) for entry in CATALOG)
+
+
+def test_redis_serves_what_sqlite_serves(connection, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, connection)
+    # The second table corrects the first at the same timestamps.
+    for seed in (1, 2):
+        answers = {}
+        for settings in (SQLITE, REDIS):
+            publication = publish(make_factors(seed), CATALOG, settings, tmp_path / settings.online, "1d")
+            materialise(publication, settings, tmp_path / settings.online)
+            windows, moments = read_windows(open_store(settings, tmp_path / settings.online), publication, ["B", "A"])
+            answers[settings.online] = (lookup(["A", "B"], settings, tmp_path / settings.online).drop("age_hours"), windows, moments)
+        assert answers["sqlite"][0].equals(answers["redis"][0])
+        np.testing.assert_array_equal(answers["sqlite"][1], answers["redis"][1])
+        assert answers["sqlite"][2] == answers["redis"][2]
+        newest = make_factors(seed).tail(2)
+        assert answers["redis"][0]["value"].to_list() == newest["x"].to_list()
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, f"127.0.0.1:{free_port()},db=0")
+    monkeypatch.setattr("redis.retry.sleep", lambda seconds: None)
+    publication = publish(make_factors(1), CATALOG, REDIS, tmp_path, "1d")
+    with pytest.raises(FeatureStoreError, match=f"server that {VARIABLE} names did not answer"):
+        materialise(publication, REDIS, tmp_path)
+    assert not (tmp_path / "current.json").exists()

@@ -1,0 +1,49 @@
+"""The features door: reads a stamped panel, writes a stamped factors table and its catalog."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from components.contracts import FACTORS, PANEL, ContractError, read_catalog, read_stamp, read_table, write_table
+from components.features.component import build_features
+from components.features.config import Settings
+
+
+def run(folder, panel, **settings):
+    write_table(panel, folder / "panel", PANEL, code_version="c1", config_hash="m")
+    paths = {name: SimpleNamespace(path=str(folder / name)) for name in ("panel", "factors", "catalog")}
+    build_features.python_func(settings=json.dumps(settings), period="1d", code="c1", **paths)
+
+
+def test_the_door_writes_table_and_catalog_with_their_origin(tmp_path, random_panel):
+    run(tmp_path, random_panel(bars=80), groups={"style": False})
+    table = read_table(tmp_path / "factors", FACTORS)
+    entries = read_catalog(tmp_path / "catalog")
+    assert table.columns[3:] == [entry.column for entry in entries]
+    assert "style" not in {entry.group for entry in entries}
+    assert read_stamp(tmp_path / "factors").inputs == {"panel": read_stamp(tmp_path / "panel").content_sha256}
+
+
+def test_the_same_panel_gives_the_same_bytes(tmp_path, random_panel):
+    stamps = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run(tmp_path / name, random_panel(bars=120))
+        stamps.append(read_stamp(tmp_path / name / "factors").content_sha256)
+    assert stamps[0] == stamps[1]
+
+
+def test_a_thin_panel_is_named_on_the_terminal(tmp_path, random_panel, capsys):
+    run(tmp_path, random_panel(bars=60, symbols=3))
+    assert "too few to rank" in capsys.readouterr().err
+    run(tmp_path, random_panel(bars=60, symbols=7))
+    assert "too few" not in capsys.readouterr().err
+
+
+def test_a_panel_without_a_stamp_is_refused(tmp_path, random_panel):
+    random_panel(bars=30).write_parquet(tmp_path / "panel")
+    paths = {name: SimpleNamespace(path=str(tmp_path / name)) for name in ("panel", "factors", "catalog")}
+    with pytest.raises(ContractError, match="no stamp"):
+        build_features.python_func(settings=Settings().model_dump_json(), period="1d", code="c1", **paths)
+    assert not (tmp_path / "factors").exists()

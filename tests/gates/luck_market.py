@@ -1,0 +1,92 @@
+"""Markets of pure luck, or of a known information coefficient, to learn how often the gates are right."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from components.backtest.config import Settings as BacktestSettings
+from components.backtest.evaluate import evaluate
+from components.contracts import TIME
+from components.gates.config import Settings
+from components.gates.judge import Verdict, judge
+from components.timeline import Windows
+
+SYMBOLS, BARS, WARM_UP, HORIZON = 60, 220, 30, 5
+DAILY_VOLATILITY = 0.02
+
+
+def verdict_on(seed: int, *, true_ic: float, persistence: float, draws: int = 300) -> Verdict:
+    """The gates' verdict on scores that are first-order autoregressive and have `true_ic` with the 5-bar return, 60 symbols x 220 bars."""
+    evaluation, predictions, labels = measured(seed, true_ic=true_ic, persistence=persistence, draws=draws)
+    return judge(evaluation, predictions, labels, None, Settings())
+
+
+def measured(seed: int, *, true_ic: float, persistence: float, draws: int = 300) -> tuple[dict, pl.DataFrame, pl.DataFrame]:
+    """Evaluation of `stack` beside a flat baseline and two noisy ones, its predictions, and the labels."""
+    random = np.random.default_rng(seed)
+    bars = WARM_UP + BARS
+    signal = _autoregressive(random, bars, persistence)
+    market = random.normal(0, 0.01, (bars, 1))
+    reach = sum(persistence ** (lag + 1) for lag in range(HORIZON))
+    strength = true_ic * np.sqrt(HORIZON) / reach if true_ic else 0.0
+    known = np.vstack([np.zeros((1, SYMBOLS)), signal[:-1]])
+    own = DAILY_VOLATILITY * (strength * known + random.standard_t(5, (bars, SYMBOLS)) / np.sqrt(5 / 3))
+    close = 100 * np.exp(np.cumsum(market + own, axis=0))
+    opening = np.vstack([close[:1], close[:-1]])
+    label = np.full((bars, SYMBOLS), np.nan)
+    label[: -HORIZON - 1] = np.log(opening[HORIZON + 1 :] / opening[1:-HORIZON])
+    neutral = label - label.mean(axis=1, keepdims=True)
+    unit = DAILY_VOLATILITY * np.sqrt(HORIZON)
+    score = signal * max(true_ic, 0.02) * unit
+    noisy = [0.9 * score + 0.1 * score.std() * random.normal(size=score.shape) for _ in range(2)]
+    keys = _keys(bars)
+    panel = keys.with_columns(pl.lit("all").alias("sector"), pl.Series("open", opening.ravel()), pl.Series("close", close.ravel()))
+    labels = keys.with_columns(
+        pl.lit(HORIZON, dtype=pl.Int32).alias("horizon"),
+        pl.Series("log_return", label.ravel()).fill_nan(None),
+        pl.Series("sector_neutral_return", neutral.ravel()).fill_nan(None),
+    )
+    experts = {
+        name: _predictions(keys, name, values, 1.2816 * unit)
+        for name, values in {"stack": score, "median": np.zeros_like(score), "equal_weights": noisy[0], "best_single": noisy[1]}.items()
+    }
+    regimes = keys.with_columns(pl.lit(1.0).alias("regime_state"))
+    windows = Windows((0, WARM_UP - 10), (WARM_UP - 10, WARM_UP), (WARM_UP, bars), (WARM_UP, bars))
+    settings = BacktestSettings(bootstrap_draws=draws, decay_bars=0)
+    evaluation, _ = evaluate(experts, labels, panel, regimes, windows, keys["timestamp"].unique().sort(), settings, horizon=HORIZON, seed=seed)
+    return evaluation, experts["stack"], labels
+
+
+def _autoregressive(random: np.random.Generator, bars: int, persistence: float) -> np.ndarray:
+    steps = random.normal(size=(bars, SYMBOLS))
+    values = steps.copy()
+    for bar in range(1, bars):
+        values[bar] = persistence * values[bar - 1] + np.sqrt(1 - persistence**2) * steps[bar]
+    return values
+
+
+def _keys(bars: int) -> pl.DataFrame:
+    days = pl.Series([datetime(2021, 1, 1, tzinfo=UTC) + timedelta(days=1.45 * bar) for bar in range(bars)], dtype=TIME)
+    return pl.DataFrame({"timestamp": days.gather(np.repeat(np.arange(bars), SYMBOLS)), "symbol": [f"S{number:02d}" for number in range(SYMBOLS)] * bars})
+
+
+def _predictions(keys: pl.DataFrame, name: str, score: np.ndarray, half_band: float) -> pl.DataFrame:
+    first = keys["timestamp"].unique().sort()[WARM_UP]
+    return keys.select(
+        "timestamp",
+        "symbol",
+        pl.lit("1d").alias("period"),
+        pl.lit(HORIZON, dtype=pl.Int32).alias("horizon"),
+        pl.lit("sector_neutral_return").alias("target"),
+        pl.lit(name).alias("expert"),
+        pl.lit("fold_00").alias("fold"),
+        pl.lit("window").alias("train_window"),
+        pl.Series("score", score.ravel()),
+        pl.lit(half_band / 1.2816).alias("uncertainty"),
+        pl.Series("p10", score.ravel() - half_band),
+        pl.Series("p50", score.ravel()),
+        pl.Series("p90", score.ravel() + half_band),
+        pl.lit(1.0).alias("head_scale"),
+        pl.lit(0.0).alias("head_bias"),
+    ).filter(pl.col("timestamp") >= first)

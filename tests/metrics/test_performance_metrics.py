@@ -1,0 +1,183 @@
+"""Sharpe ratios, drawdown, calibration and PSI: hand numbers, properties and other libraries as oracles."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import mean_pinball_loss
+
+from components.contracts import TIME
+from components.metrics import (
+    bars_per_year,
+    calibration_slope,
+    cost_share,
+    coverage,
+    hit_rate,
+    horizon_adjusted_sharpe,
+    information_ratio,
+    max_drawdown,
+    overlap_corrected_sharpe,
+    performance_summary,
+    pinball_loss,
+    population_stability_index,
+    reliability_table,
+    sharpe_ratio,
+)
+
+RETURNS = arrays(float, st.integers(3, 60), elements=st.floats(-0.2, 0.2))
+
+
+def test_sharpe_by_hand():
+    # mean 0.01, sample std 0.02: 0.5 * sqrt(252).
+    returns = np.array([-0.01, 0.01, 0.03])
+    assert sharpe_ratio(returns, bars_per_year=252) == pytest.approx(0.5 * np.sqrt(252))
+    assert horizon_adjusted_sharpe(returns, horizon=5, bars_per_year=252) == pytest.approx(0.5 * np.sqrt(252 / 5))
+    assert information_ratio(returns + 0.02, np.full(3, 0.02), bars_per_year=252) == pytest.approx(0.5 * np.sqrt(252))
+
+
+@pytest.mark.parametrize("returns", [[], [0.1], [0.01] * 5, [0.0] * 5])
+def test_sharpe_without_spread_is_nan(returns):
+    assert np.isnan(sharpe_ratio(np.array(returns), bars_per_year=252))
+
+
+def test_sharpe_works_on_many_series():
+    many = np.random.default_rng(0).normal(size=(4, 30))
+    np.testing.assert_allclose(sharpe_ratio(many, bars_per_year=52), [sharpe_ratio(row, bars_per_year=52) for row in many])
+
+
+def test_overlap_correction_by_hand():
+    # centred -1 1 -1 1: rho_1 = -3/4; lags 1: weight 1/2, root of 1 - 3/4.
+    returns = np.array([0.0, 2.0, 0.0, 2.0])
+    plain = sharpe_ratio(returns, bars_per_year=100)
+    assert overlap_corrected_sharpe(returns, lags=1, bars_per_year=100) == pytest.approx(plain / 0.5)
+
+
+def test_overlap_correction_undoes_overlap():
+    noise = np.random.default_rng(3).normal(0.05, 1, 200_000)
+    overlapping = np.convolve(noise, np.ones(5), mode="valid")
+    plain = sharpe_ratio(noise, bars_per_year=252)
+    assert overlap_corrected_sharpe(overlapping, lags=40, bars_per_year=252) == pytest.approx(plain, rel=0.06)
+    assert sharpe_ratio(overlapping, bars_per_year=252) > 2 * plain
+
+
+def test_drawdown_by_hand():
+    # 1.0 1.1 0.88 0.968 0.7744: from 1.1 to 0.7744.
+    assert max_drawdown(np.array([0.1, -0.2, 0.1, -0.2])) == pytest.approx(1 - 0.7744 / 1.1)
+    assert max_drawdown(np.array([-0.3])) == pytest.approx(0.3)
+    assert max_drawdown(np.array([0.1, 0.2])) == 0.0
+    assert max_drawdown(np.array([])) == 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(RETURNS)
+def test_drawdown_matches_a_loop_and_is_a_share(returns):
+    peak = equity = 1.0
+    worst = 0.0
+    for value in returns:
+        equity *= 1 + value
+        peak = max(peak, equity)
+        worst = max(worst, 1 - equity / peak)
+    assert max_drawdown(returns) == pytest.approx(worst, abs=1e-12)
+    assert 0 <= max_drawdown(returns) <= 1
+
+
+def test_hits_and_costs_by_hand():
+    assert hit_rate(np.array([0.1, -0.1, 0.0, 0.2])) == pytest.approx(2 / 3)
+    assert np.isnan(hit_rate(np.zeros(3)))
+    assert cost_share(np.array([0.02, -0.01]), np.array([0.001, 0.001])) == pytest.approx(0.2)
+    assert np.isnan(cost_share(np.array([-0.01]), np.array([0.001])))
+
+
+def test_summary_names_every_figure():
+    frame = pl.DataFrame({"gross_return": [0.02, -0.01, 0.01], "cost": [0.001] * 3, "net_return": [0.019, -0.011, 0.009], "turnover": [1.0, 0.5, 0.3], "exposure": [1.0, 1.0, 0.7]})
+    summary = performance_summary(frame, horizon=5, bars_per_year=252)
+    assert summary["turnover"] == pytest.approx(0.6)
+    assert summary["annual_turnover"] == pytest.approx(0.6 * 252)
+    assert summary["cost_share"] == pytest.approx(0.003 / 0.02)
+    assert summary["average_return_bps"] == pytest.approx(0.017 / 3 * 1e4)
+    assert summary["average_exposure"] == pytest.approx(0.9)
+    assert summary["max_drawdown"] == pytest.approx(0.011)
+    assert performance_summary(frame.clear(), horizon=5, bars_per_year=252) == {"bars": 0}
+
+
+def calendar(step: timedelta, count: int, weekends: bool = True) -> pl.Series:
+    moments = [datetime(2023, 1, 2, tzinfo=UTC) + step * i for i in range(count)]
+    return pl.Series([m for m in moments if weekends or m.weekday() < 5], dtype=TIME)
+
+
+def test_bars_per_year():
+    assert bars_per_year("1d", calendar(timedelta(days=1), 800, weekends=False)) == 252
+    assert bars_per_year("1d", calendar(timedelta(days=1), 800)) == pytest.approx(365.25)
+    assert bars_per_year("1h", calendar(timedelta(hours=1), 5000)) == pytest.approx(8766)
+    assert bars_per_year("4h", calendar(timedelta(hours=4), 900)) == pytest.approx(2191.5)
+
+
+def test_coverage_by_hand():
+    bands = pl.DataFrame({"label": [0.0, 1.0, 2.0, 3.0, None], "p10": [0.5] * 5, "p50": [1.5] * 5, "p90": [2.0] * 5})
+    assert coverage(bands) == {"below_p10": 0.25, "below_p50": 0.5, "below_p90": 0.75, "inside_p10_p90": 0.5, "rows": 4}
+    assert np.isnan(coverage(bands.clear())["inside_p10_p90"])
+
+
+def test_true_quantiles_cover():
+    label = np.random.default_rng(8).normal(size=20_000)
+    bands = pl.DataFrame({"label": label, "p10": -1.2816, "p50": 0.0, "p90": 1.2816})
+    assert coverage(bands)["inside_p10_p90"] == pytest.approx(0.8, abs=0.015)
+    wrong = coverage(bands.with_columns(pl.col("p10", "p90") * 2))
+    assert wrong["inside_p10_p90"] > 0.95
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.sampled_from([0.1, 0.5, 0.9]))
+def test_pinball_matches_sklearn(seed, quantile):
+    label, predicted = np.random.default_rng(seed).normal(size=(2, 30))
+    assert pinball_loss(label, predicted, quantile=quantile) == pytest.approx(mean_pinball_loss(label, predicted, alpha=quantile))
+
+
+def test_pinball_by_hand():
+    assert pinball_loss(np.array([1.0, -1.0, np.nan]), np.zeros(3), quantile=0.9) == pytest.approx((0.9 + 0.1) / 2)
+    assert np.isnan(pinball_loss(np.array([np.nan]), np.zeros(1), quantile=0.5))
+
+
+def test_reliability_by_hand():
+    pairs = pl.DataFrame({"score": [1.0, 2.0, 3.0, 4.0, None], "label": [0.0, 2.0, 5.0, 7.0, 9.0]})
+    assert reliability_table(pairs, bins=2).select("bin", "predicted", "realised", "rows").rows() == [(1, 1.5, 1.0, 2), (2, 3.5, 6.0, 2)]
+
+
+def test_equal_scores_share_a_bin():
+    table = reliability_table(pl.DataFrame({"score": [1.0] * 20, "label": list(range(20))}))
+    assert table["rows"].to_list() == [20]
+
+
+def test_slope_matches_sklearn():
+    random = np.random.default_rng(1)
+    score = random.normal(size=200)
+    label = 0.4 * score + random.normal(size=200)
+    assert calibration_slope(pl.DataFrame({"score": score, "label": label})) == pytest.approx(LinearRegression().fit(score[:, None], label).coef_[0])
+    assert np.isnan(calibration_slope(pl.DataFrame({"score": [1.0] * 5, "label": label[:5]})))
+
+
+def test_psi_by_hand():
+    # One cut at 2.5 (median): reference 2 | 2, current 1 | 3; with half counts 2.5/5, 2.5/5 and 1.5/5, 3.5/5.
+    expected = (0.3 - 0.5) * np.log(0.3 / 0.5) + (0.7 - 0.5) * np.log(0.7 / 0.5)
+    assert population_stability_index(np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 3, 9]), bins=2) == pytest.approx(expected)
+
+
+def test_psi_stays_low_for_one_distribution_and_rises_for_two():
+    random = np.random.default_rng(2)
+    reference = random.normal(size=5000)
+    assert population_stability_index(reference, random.normal(size=5000)) < 0.02
+    assert population_stability_index(reference, random.normal(1, 1, size=5000)) > 0.25
+    assert population_stability_index(reference, np.zeros(5000)) > 1
+    assert population_stability_index(np.zeros(100), np.zeros(100)) == pytest.approx(0)
+    assert np.isnan(population_stability_index(np.array([np.nan]), reference))
+
+
+@settings(max_examples=40, deadline=None)
+@given(RETURNS, RETURNS)
+def test_psi_is_never_negative_nor_infinite(reference, current):
+    assert 0 <= population_stability_index(reference, current) < np.inf

@@ -1,0 +1,81 @@
+"""Compiling for a cluster and submitting to a stand-in of its API."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.cluster import ClusterError, _check_names, compile_pipeline, graph, submit_pipeline
+from pipelines.config import load_config
+from tests.pipelines.kfp_stand_in import kfp_stand_in
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+DEMO = ROOT / "pipelines" / "configs" / "demo.yaml"
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(DEMO)
+
+
+@pytest.mark.parametrize("name", ["training", "materialisation"])
+def test_the_compiled_graph_is_the_golden_one(name, config, tmp_path):
+    """After a wanted change: alphaloop compile, then write `graph(...)` of it to tests/pipelines/golden and look at the diff."""
+    found = graph(compile_pipeline(name, config, tmp_path / "ir.yaml"))
+    assert found == json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
+    config = load_config(DEMO, ["cluster.volume_claim=shared", "cluster.retries=1"])
+    documents = list(yaml.safe_load_all(compile_pipeline("training", config, tmp_path / "ir.yaml", image="example/alphaloop:1").read_text()))
+    executors = documents[0]["deploymentSpec"]["executors"]
+    assert {e["container"]["image"] for e in executors.values()} == {"example/alphaloop:1"}
+    accelerators = [e["container"]["resources"].get("accelerator", {}).get("resourceType") for e in executors.values()]
+    assert accelerators.count("nvidia.com/gpu") == 1
+    mounts = [m for e in documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values() for m in e["pvcMount"]]
+    assert {(m["constant"], m["mountPath"]) for m in mounts} == {("shared", "/alphaloop")}
+    tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert {t["retryPolicy"]["maxRetryCount"] for t in tasks.values()} == {1}
+    assert tasks["ingest"].get("cachingOptions", {}) == {}
+
+
+def test_names_that_yaml_reads_as_booleans_are_refused():
+    good = {"root": {}, "components": {"comp-a": {"inputDefinitions": {"parameters": {"seed": {}}}}}}
+    _check_names(good)
+    for name in ("n", "y", "yes", "no", "on", "off", "true", "False"):
+        bad = {"root": {}, "components": {"comp-a": {"inputDefinitions": {"parameters": {name: {}}}}}}
+        with pytest.raises(ClusterError, match="take for a boolean"):
+            _check_names(bad)
+
+
+def test_an_unknown_pipeline_is_named(config, tmp_path):
+    with pytest.raises(ClusterError, match="Choose one of: training, materialisation"):
+        compile_pipeline("trainng", config, tmp_path / "ir.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_submission_passes_the_servers_own_models(config, monkeypatch):
+    monkeypatch.setenv("ALPHALOOP_KFP_TOKEN", "secret")
+    with kfp_stand_in() as server:
+        server.token = "secret"
+        said = submit_pipeline("training", config, host=server.address)
+        assert said == f"Started training as run run-1: {server.address}/#/runs/details/run-1"
+        assert [e["display_name"] for e in server.experiments.values()] == ["alphaloop"]
+        run = server.runs[0]
+    assert run["experiment_id"] == "e1"
+    assert "secret" not in json.dumps(run)
+
+
+def test_a_server_that_refuses_or_is_not_there_is_explained(config, monkeypatch):
+    monkeypatch.delenv("ALPHALOOP_KFP_TOKEN", raising=False)
+    with kfp_stand_in() as server:
+        server.refuse = 403
+        with pytest.raises(ClusterError, match="refused the training pipeline: 403"):
+            submit_pipeline("training", config, host=server.address)
+        address = server.address
+    with pytest.raises(ClusterError, match="does not answer"):
+        submit_pipeline("training", config, host=address)
+    with pytest.raises(ClusterError, match="No cluster is known"):
+        submit_pipeline("training", config)

@@ -1,0 +1,324 @@
+"""Every fault, planted in a clean panel, is found at its rows with its reason; clean and volatile panels lose nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from components.contracts import PANEL, RAW_PANEL, check_table
+from components.validation.checks import examine, outages
+from components.validation.config import Settings
+
+SYMBOLS, BARS = 8, 160
+START = datetime(2020, 1, 6, 21, tzinfo=UTC)
+PRICES = ["open", "high", "low", "close"]
+
+
+def random_walk(seed: int, *, symbols: int = SYMBOLS, bars: int = BARS, wild: bool = False) -> pl.DataFrame:
+    """Daily bars of a market and its symbols; with `wild`, real-looking turmoil: jumps of 30 % on ten times the volume."""
+    rng = np.random.default_rng(seed)
+    market = rng.normal(0, 0.01, bars)
+    frames = []
+    for number in range(symbols):
+        volatility = rng.uniform(0.008, 0.03)
+        overnight = rng.normal(0, volatility / 2, bars) + market / 2
+        intraday = rng.normal(0, volatility, bars) + market / 2
+        volume = 1e6 * np.exp(rng.normal(0, 0.3, bars))
+        wick = np.abs(rng.normal(0, volatility / 2, (2, bars)))
+        if wild:
+            news = rng.random(bars) < 0.03
+            size = rng.choice([-1, 1], bars) * rng.uniform(0.15, 0.5, bars) * news
+            overnight, intraday = overnight + size * 0.7, intraday + size * 0.3
+            volume = volume * np.where(news, 10.0, 1.0)
+            volume[1:] *= np.where(news[:-1], 4.0, 1.0)
+            wick = wick * np.where(news, 4.0, 1.0)
+        close = 50 * np.exp(np.cumsum(overnight + intraday))
+        opened = close / np.exp(intraday)
+        moments = [START + timedelta(days=day) for day in range(bars)]
+        frames.append(
+            pl.DataFrame(
+                {
+                    "timestamp": moments,
+                    "symbol": f"S{number}",
+                    "period": "1d",
+                    "event_time": [moment - timedelta(hours=7) for moment in moments],
+                    "known_time": moments,
+                    "open": opened,
+                    "high": np.maximum(opened, close) * np.exp(wick[0]),
+                    "low": np.minimum(opened, close) / np.exp(wick[1]),
+                    "close": close,
+                    "volume": np.round(volume),
+                    "sector": "all",
+                }
+            )
+        )
+    frame = pl.concat(frames).sort("timestamp", "symbol")
+    return check_table(frame.cast({name: dtype for name, dtype in RAW_PANEL.columns.items() if name != "symbol"}), RAW_PANEL)
+
+
+def place(frame: pl.DataFrame, symbol: str, first: int, last: int | None = None) -> pl.Expr:
+    """The bars `first` to `last` (both included, counted from 0) of a symbol."""
+    moment = pl.col("timestamp")
+    return (pl.col("symbol") == symbol) & moment.is_between(START + timedelta(days=first), START + timedelta(days=first if last is None else last))
+
+
+def change(frame: pl.DataFrame, where: pl.Expr, **values) -> pl.DataFrame:
+    return frame.with_columns(pl.when(where).then(value).otherwise(pl.col(name)).alias(name) for name, value in values.items())
+
+
+def scaled(frame: pl.DataFrame, where: pl.Expr, factor: float, columns=PRICES) -> pl.DataFrame:
+    return change(frame, where, **{name: pl.col(name) * factor for name in columns})
+
+
+def found(frame: pl.DataFrame, **overrides) -> dict[str, list[tuple[str, int]]]:
+    """(symbol, bar) of each finding, by reason."""
+    findings = examine(frame, Settings(**overrides)).findings.join(frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row")), on="row")
+    findings = findings.with_columns((pl.col("timestamp") - START).dt.total_days().alias("bar")).sort("reason", "symbol", "bar")
+    return {reason: list(part.select("symbol", "bar").rows()) for (reason,), part in findings.partition_by("reason", as_dict=True, maintain_order=True).items()}
+
+
+def quarantined(result) -> list[tuple[int, str]]:
+    return result.findings.filter(pl.col("reason") != "time_reversal").select("row", "reason").sort("row").rows()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_clean_panel_has_no_findings(seed):
+    panel = random_walk(seed)
+    result = examine(panel, Settings())
+    assert result.findings.is_empty()
+    assert result.clean.drop("row").equals(panel)
+    assert result.gaps.is_empty()
+    assert result.coverage["coverage"].min() == 1.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_real_volatility_is_no_fault(seed):
+    assert found(random_walk(seed, wild=True, bars=400)) == {}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("reason", "values"),
+    [
+        ("not_finite", {"close": None}),
+        ("not_finite", {"volume": float("nan")}),
+        ("not_finite", {"high": float("inf")}),
+        ("not_positive", {"open": 0.0, "low": 0.0}),
+        ("ohlc_order", {"close": pl.col("high") * 1.01}),
+        ("ohlc_order", {"open": pl.col("low") * 0.99}),
+        ("negative_volume", {"volume": -5.0}),
+        ("zero_volume_moving", {"volume": 0.0}),
+        ("impossible_times", {"known_time": pl.col("timestamp") - timedelta(hours=1)}),
+        ("impossible_times", {"event_time": pl.col("timestamp")}),
+    ],
+)
+def test_a_faulty_row_is_found_where_it_is(seed, reason, values):
+    panel = random_walk(seed)
+    spoiled = change(panel, place(panel, "S3", 40), **{name: pl.lit(value) if not isinstance(value, pl.Expr) else value for name, value in values.items()})
+    assert found(spoiled)[reason] == [("S3", 40)]
+    assert len(examine(spoiled, Settings()).clean) == len(panel) - 1
+
+
+def test_a_source_without_volume_can_keep_its_bars():
+    panel = random_walk(0).with_columns(volume=pl.lit(0.0))
+    assert found(panel, zero_volume="keep") == {}
+    assert len(found(panel)["zero_volume_moving"]) == len(panel)
+
+
+def test_a_null_key_is_found():
+    panel = random_walk(0)
+    spoiled = change(panel, place(panel, "S0", 3), symbol=pl.lit(None, dtype=pl.String))
+    result = examine(spoiled, Settings())
+    assert result.findings["reason"].to_list() == ["missing_key"]
+    assert len(result.clean) == len(panel) - 1
+
+
+def test_prices_in_single_precision_are_in_order():
+    panel = random_walk(3)
+    assert found(panel.with_columns(pl.col(PRICES).cast(pl.Float32).cast(pl.Float64))) == {}
+
+
+def test_identical_repeats_lose_all_but_the_one_known_first():
+    panel = random_walk(0)
+    late = panel.filter(place(panel, "S2", 10)).with_columns(known_time=pl.col("known_time") + timedelta(days=1))
+    both = pl.concat([late, panel])
+    result = examine(both, Settings())
+    assert quarantined(result) == [(0, "duplicate_identical")]
+    assert result.clean.drop("row").equals(panel)
+
+
+def test_a_later_revision_gives_way_to_what_was_known_first():
+    panel = random_walk(0)
+    revised = scaled(panel.filter(place(panel, "S2", 10)), pl.lit(True), 1.01).with_columns(known_time=pl.col("known_time") + timedelta(days=2))
+    result = examine(pl.concat([revised, panel]), Settings())
+    assert quarantined(result) == [(0, "revision")]
+    assert result.findings.filter(pl.col("reason") == "revision")["detected_at"][0] == START + timedelta(days=12)
+    assert result.clean.drop("row").equals(panel)
+
+
+def test_conflicting_repeats_known_together_are_all_set_aside():
+    panel = random_walk(0)
+    other = scaled(panel.filter(place(panel, "S2", 10)), pl.lit(True), 1.01)
+    assert found(pl.concat([panel, other, other]))["duplicate_conflicting"] == [("S2", 10)] * 3
+
+
+def test_time_that_runs_backwards_is_noticed_and_sorted():
+    panel = random_walk(0)
+    rows = np.arange(len(panel))
+    rows[[SYMBOLS * 50, SYMBOLS * 51]] = rows[[SYMBOLS * 51, SYMBOLS * 50]]
+    result = examine(panel[rows], Settings())
+    assert result.findings["reason"].to_list() == ["time_reversal"]
+    assert result.clean.drop("row").equals(panel)
+
+
+def test_stale_prices_are_found_from_the_fifth_bar_on():
+    panel = random_walk(4)
+    price = panel.filter(place(panel, "S1", 70))["close"][0]
+    frozen = change(panel, place(panel, "S1", 71, 90), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
+    assert found(frozen) == {"stale_price": [("S1", bar) for bar in range(75, 91)]}
+    at = examine(frozen, Settings()).findings.select(pl.col("detected_at").min(), pl.len())
+    assert at.row(0) == (START + timedelta(days=75), 16)
+
+
+def test_a_symbol_frozen_to_the_end_is_named():
+    panel = random_walk(4)
+    last = panel.filter(place(panel, "S1", BARS - 21))
+    frozen = change(panel, place(panel, "S1", BARS - 20, BARS - 1), **{name: pl.lit(last[name][0]) for name in [*PRICES, "volume"]})
+    result = examine(frozen, Settings())
+    assert result.frozen_symbols == ("S1",)
+    assert set(result.findings["reason"]) == {"stale_price"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("factor", [0.5, 2 / 3, 0.1, 2.0, 5.0])
+@pytest.mark.parametrize("volume_adjusted", [True, False])
+def test_an_unadjusted_split_ends_what_lies_before(seed, factor, volume_adjusted):
+    panel = random_walk(seed)
+    after = place(panel, "S5", 100, BARS)
+    split = scaled(panel, after, factor)
+    if not volume_adjusted:
+        split = change(split, after, volume=pl.col("volume") / factor)
+    assert found(split) == {"unadjusted_split": [("S5", bar) for bar in range(100)]}
+    assert set(examine(split, Settings()).findings["detected_at"]) == {START + timedelta(days=103)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("factor", [1.72, 36.0, 1 / 9])
+def test_a_change_of_currency_ends_what_lies_before(seed, factor):
+    panel = random_walk(seed)
+    assert found(scaled(panel, place(panel, "S0", 60, BARS), factor)) == {"currency_jump": [("S0", bar) for bar in range(60)]}
+
+
+def test_a_fall_of_the_whole_market_is_no_split():
+    panel = random_walk(1)
+    assert found(scaled(panel, pl.col("timestamp") >= START + timedelta(days=90), 0.5)) == {}
+
+
+def test_a_jump_in_the_newest_bar_waits_for_the_next():
+    panel = random_walk(1)
+    assert found(scaled(panel, place(panel, "S4", BARS - 1), 0.5)) == {"unconfirmed_jump": [("S4", BARS - 1)]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("columns", "factor"), [(PRICES, 3.0), (PRICES, 0.4), (["high"], 2.0), (["low"], 0.4), (["high", "close"], 2.5), (["low", "open"], 0.4)])
+def test_a_bad_print_is_found_alone(seed, columns, factor):
+    panel = random_walk(seed)
+    assert found(scaled(panel, place(panel, "S6", 120), factor, columns)) == {"bad_print": [("S6", 120)]}
+
+
+def test_a_bad_print_within_its_bar_is_known_at_once_and_one_at_the_close_a_bar_later():
+    panel = random_walk(2)
+    within = examine(scaled(panel, place(panel, "S6", 120), 3.0, ["high"]), Settings()).findings
+    across = examine(scaled(panel, place(panel, "S6", 120), 3.0), Settings()).findings
+    assert within["detected_at"].to_list() == [START + timedelta(days=120)]
+    assert across["detected_at"].to_list() == [START + timedelta(days=121)]
+
+
+def test_a_newest_bar_that_is_not_final_is_set_aside():
+    panel = random_walk(5)
+    newest = pl.col("timestamp") == pl.col("timestamp").max()
+    early = panel.with_columns(
+        pl.when(newest).then(pl.max_horizontal("open", "close")).otherwise("high").alias("high"),
+        pl.when(newest).then(pl.min_horizontal("open", "close")).otherwise("low").alias("low"),
+    )
+    early = change(early, newest, close=pl.col("open") * 1.0005, high=pl.col("open") * 1.001, low=pl.col("open") * 0.999, volume=pl.col("volume") * 0.15)
+    assert found(early) == {"last_bar_not_final": [(f"S{number}", BARS - 1) for number in range(SYMBOLS)]}
+
+
+def test_a_newest_bar_made_of_parts_from_different_moments_is_set_aside():
+    panel = random_walk(5, symbols=40)
+    newest = pl.col("timestamp") == pl.col("timestamp").max()
+    mixed = change(panel, newest & pl.col("symbol").is_in(["S1", "S2", "S3"]), close=pl.col("high") * 1.002)
+    reasons = found(mixed)
+    assert reasons["ohlc_order"] == [("S1", BARS - 1), ("S2", BARS - 1), ("S3", BARS - 1)]
+    assert len(reasons["last_bar_not_final"]) == 37
+
+
+def test_an_exchange_without_any_volume_was_closed():
+    panel = random_walk(5)
+    flat = change(panel, pl.col("timestamp") == START + timedelta(days=30), volume=pl.lit(0.0), **{name: pl.col("close") for name in PRICES})
+    assert found(flat) == {"dead_cross_section": [(f"S{number}", 30) for number in range(SYMBOLS)]}
+    assert examine(flat, Settings()).gaps.is_empty()
+
+
+def test_missing_bars_are_reported_as_gaps():
+    panel = random_walk(6)
+    result = examine(panel.filter(~place(panel, "S2", 40, 44)), Settings())
+    assert result.findings.is_empty()
+    assert result.gaps.rows() == [("S2", START + timedelta(days=39), START + timedelta(days=45), 5)]
+    assert result.coverage.row(0)[:4] == ("S2", BARS - 5, BARS, (BARS - 5) / BARS)
+
+
+def test_a_date_that_most_symbols_lack_falls_out():
+    panel = random_walk(6)
+    thin = panel.filter((pl.col("timestamp") != START + timedelta(days=50)) | pl.col("symbol").is_in(["S0", "S1"]))
+    assert found(thin) == {"thin_cross_section": [("S0", 50), ("S1", 50)]}
+    assert examine(thin, Settings()).gaps.is_empty()
+
+
+def test_a_symbol_with_too_few_bars_falls_out():
+    panel = random_walk(6)
+    sparse = panel.filter((pl.col("symbol") != "S3") | ((pl.col("timestamp") - START).dt.total_days() % 3 == 0))
+    assert {symbol for symbol, _ in found(sparse)["low_coverage"]} == {"S3"}
+    assert found(sparse, min_coverage=0.2) == {}
+
+
+def test_another_instrument_under_the_same_symbol_is_parted():
+    panel = random_walk(6)
+    reused = scaled(panel, place(panel, "S7", 100, BARS), 9.0).filter(~place(panel, "S7", 60, 99))
+    assert found(reused, min_coverage=0.5) == {"recycled_ticker": [("S7", bar) for bar in range(60)]}
+
+
+def test_outages_of_a_calendar_round_the_clock():
+    hours = [START + timedelta(hours=hour) for hour in range(200) if hour not in (50, 51, 52)]
+    assert outages(pl.Series(hours)).rows() == [(START + timedelta(hours=49), START + timedelta(hours=53), 3)]
+    weekdays = [START + timedelta(days=day) for day in range(200) if day % 7 < 5]
+    assert outages(pl.Series(weekdays)).is_empty()
+
+
+def test_findings_at_one_bar_do_not_depend_on_what_comes_later_unless_they_say_so():
+    panel = random_walk(7)
+    price = panel.filter(place(panel, "S1", 70))["close"][0]
+    spoiled = change(panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
+    spoiled = scaled(scaled(spoiled, place(panel, "S6", 60), 3.0, ["high"]), place(panel, "S5", 100, BARS), 0.5)
+    whole = examine(spoiled, Settings()).findings
+    for cut in (65, 78, 99, 130):
+        moment = START + timedelta(days=cut)
+        known = whole.filter(pl.col("detected_at") <= moment).sort("row", "reason")
+        assert examine(spoiled.filter(pl.col("timestamp") <= moment), Settings()).findings.sort("row", "reason").equals(known)
+
+
+@hypothesis_settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 3), keep=st.lists(st.integers(0, SYMBOLS * 40 - 1), min_size=1, max_size=60), repeats=st.integers(1, 3))
+def test_whatever_comes_in_what_comes_out_is_a_panel(seed, keep, repeats):
+    rows = np.array(keep * repeats)
+    raw = random_walk(seed, bars=40)[rows]
+    result = examine(raw, Settings())
+    check_table(result.clean.drop("row"), PANEL)
+    set_aside = result.findings.filter(pl.col("reason") != "time_reversal")["row"].n_unique()
+    assert set_aside + len(result.clean) == len(raw)
+    assert (result.findings["detected_at"] >= raw["timestamp"].min()).all()
