@@ -114,8 +114,8 @@ def lookup(
     """
     from rich.console import Console
 
-    from components.feature_store.lookup import lookup_table
     from pipelines.config import load_config
+    from pipelines.lookup_table import lookup_table
 
     loaded = load_config(config, overrides or [])
     Console().print(lookup_table(symbols, loaded.feature_store, Path(loaded.run.folder).absolute() / "feature_store"))

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from components.contracts import REGIMES, atomic_path, atomic_write_text
+from components.contracts import REGIMES, VOLATILITY_COLUMN, atomic_path, atomic_write_text
 from components.experts.bands import P10_TO_P90, fit_bands
 from components.experts.errors import ExpertError
 from components.experts.patchtst_windows import Bars, Scalers, arrange, fit_scalers
@@ -89,7 +89,8 @@ class Expert:
 
         if not task.groups:
             raise ExpertError("patchtst got no input column. Switch on at least one group in features.groups.")
-        train_rows, stopping_rows = labelled(frame, "train"), labelled(frame, "early_stopping")
+        known = frame.select("timestamp", "symbol", "part", "label", VOLATILITY_COLUMN)
+        train_rows, stopping_rows = labelled(known, "train"), labelled(known, "early_stopping")
         self.task, self.scalers = task, fit_scalers(frame, task.groups)
         bars = arrange(frame, task.groups, self.scalers)
         rows, watched = bars.rows("train", labelled=True), bars.rows("early_stopping", labelled=True)
@@ -240,11 +241,11 @@ class Expert:
         return rank_ic
 
     def _band_width(self, bars: Bars, rows: np.ndarray, quantiles: np.ndarray) -> float:
-        """Factor, in [0.5, 2], on the distance of p10 and p90 from p50 that puts 80 % of the labels of `rows` inside."""
+        """Factor, in [0.2, 5], on the distance of p10 and p90 from p50 that puts 80 % of the labels of `rows` inside."""
         unit = bars.volatility_N[rows] * math.sqrt(self.task.horizon)
         error = bars.label_N[rows] / unit - quantiles[:, 1]
         half = np.where(error > 0, quantiles[:, 2] - quantiles[:, 1], quantiles[:, 1] - quantiles[:, 0])
-        return float(np.clip(np.quantile(np.abs(error) / np.maximum(half, 1e-6), 0.8), 0.5, 2.0))
+        return float(np.clip(np.quantile(np.abs(error) / np.maximum(half, 1e-6), 0.8), 0.2, 5.0))
 
     def _bands(self, quantiles: np.ndarray, unit: np.ndarray) -> np.ndarray:
         """Quantiles [B, 3] in return units, in order also after rounding."""

@@ -21,6 +21,7 @@ from components.experts.protocol import Advance
 
 QUANTILES = (0.1, 0.5, 0.9)
 CHANNEL_CHUNK = 65_536
+REPORT_EVERY_BATCHES = 10
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def reproducible(seed: int, threads: int) -> Iterator[torch.device]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     threads_before, strict_before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only_before = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=[0] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
@@ -65,7 +67,7 @@ def reproducible(seed: int, threads: int) -> Iterator[torch.device]:
         try:
             yield device
         finally:
-            torch.use_deterministic_algorithms(strict_before)
+            torch.use_deterministic_algorithms(strict_before, warn_only=warn_only_before)
             torch.set_num_threads(threads_before)
 
 
@@ -142,7 +144,8 @@ def train(
             losses.append(_step(network, panel, targets, rows_B, recipe, optimiser))
             if number < steps_an_epoch:
                 schedule.step()
-            advance((epoch + min(1.0, (number + 1) / steps_an_epoch)) / recipe.epochs, f"epoch {epoch + 1} of {recipe.epochs}, loss {losses[-1]:.3f}")
+            if number % REPORT_EVERY_BATCHES == 0:
+                advance((epoch + min(1.0, (number + 1) / steps_an_epoch)) / recipe.epochs, f"epoch {epoch + 1} of {recipe.epochs}, loss {losses[-1]:.3f}")
         history.append({"loss": float(np.mean(losses))})
         if monitor is None:
             continue

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import REGIME_COLUMN, REGIMES, VOLATILITY_COLUMN
+from components.experts.bands import SMALLEST_VOLATILITY
 
 CLIP_DEVIATIONS = 5.0
 SMALLEST_DEVIATION = 1e-8
@@ -17,7 +18,7 @@ SMALLEST_DEVIATION = 1e-8
 
 @dataclass(frozen=True)
 class Scalers:
-    """Statistics of the train rows: per input its mean and standard deviation, and the median volatility of one bar."""
+    """Statistics of the train rows: per input its mean and standard deviation, and the median volatility of one bar (the labels' deviation where there is none)."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -31,7 +32,7 @@ class Bars:
     inputs_NF : float32 [rows + 1, inputs], standardised, missing values 0; the last row is all zeros
     position_N : how many bars of the same symbol stand before the row
     regime_N : code of the regime, an index into REGIMES, -1 where unknown
-    volatility_N : standard deviation of one-bar log returns, never missing, above 0
+    volatility_N : standard deviation of one-bar log returns; the median stands in for a missing one, a tenth of it is the least
     label_N : the label in return units, NaN where there is none
     day_N : number of the row's timestamp
     frame_row_N : row of the frame that this one came from
@@ -62,13 +63,14 @@ def fit_scalers(frame: pl.DataFrame, groups: Mapping[str, str]) -> Scalers:
         *(value.mean().alias(f"{name}.mean") for name, value in finite.items()),
         *(value.std(ddof=0).alias(f"{name}.deviation") for name, value in finite.items()),
         _finite(VOLATILITY_COLUMN).median().alias("volatility"),
+        _finite("label").std(ddof=0).alias("label_deviation"),
     ).collect()
     values = row.row(0, named=True)
     deviations = (values[f"{name}.deviation"] for name in groups)
     return Scalers(
         mean=tuple(float(values[f"{name}.mean"] or 0.0) for name in groups),
         deviation=tuple(float(d) if d is not None and d > SMALLEST_DEVIATION else 1.0 for d in deviations),
-        volatility=max(float(values["volatility"] or 0.0), SMALLEST_DEVIATION) if values["volatility"] else 1.0,
+        volatility=next((float(value) for value in (values["volatility"], values["label_deviation"]) if value and value > SMALLEST_DEVIATION), 1.0),
     )
 
 
@@ -85,14 +87,14 @@ def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers) ->
         pl.col("label").cast(pl.Float64).alias("label") if "label" in frame.columns else pl.lit(None, pl.Float64).alias("label"),
         pl.col("timestamp").rank("dense").cast(pl.Int64).alias("day"),
         pl.col(REGIME_COLUMN).cast(pl.Float64).fill_nan(None).alias("regime"),
-        pl.when(_finite(VOLATILITY_COLUMN) > SMALLEST_DEVIATION).then(pl.col(VOLATILITY_COLUMN)).fill_null(scalers.volatility).cast(pl.Float64).alias("volatility"),
+        _finite(VOLATILITY_COLUMN).fill_null(scalers.volatility).alias("volatility"),
     )[order]
     regime = context["regime"].fill_null(-1.0).to_numpy().astype(np.int64)
     return Bars(
         inputs_NF=inputs_NF,
         position_N=_positions(context["symbol"]),
         regime_N=np.where((regime >= 0) & (regime < len(REGIMES)), regime, -1),
-        volatility_N=context["volatility"].to_numpy(),
+        volatility_N=np.maximum(context["volatility"].to_numpy(), SMALLEST_VOLATILITY * scalers.volatility),
         label_N=context["label"].fill_null(float("nan")).to_numpy(),
         day_N=context["day"].to_numpy(),
         frame_row_N=order.to_numpy().astype(np.int64),

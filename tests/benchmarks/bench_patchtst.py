@@ -50,7 +50,10 @@ def main() -> None:
     print(
         f"fit of {len(frame):,} rows, {len(groups)} inputs: {fitted - start:.1f} s ({fitted_used - used:.1f} s of CPU), {trained:,} windows trained, {parameter_count(expert.network):,} parameters"
     )
-    predicted = expert.predict(frame)
+    first = frame.filter(pl.col("part") == "predict")["timestamp"].min() - timedelta(days=expert.lookback_bars)
+    recent = frame.filter(pl.col("timestamp") >= first)
+    fitted, fitted_used = time.perf_counter(), time.process_time()
+    predicted = expert.predict(recent)
     end, end_used = time.perf_counter(), time.process_time()
     print(f"predict: {len(predicted):,} rows in {end - fitted:.1f} s ({end_used - fitted_used:.1f} s of CPU), {len(predicted) / (end - fitted):,.0f} windows/s")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB, epochs {expert.evidence['training']}")

@@ -11,9 +11,14 @@ from components.contracts import OutputError, atomic_path, atomic_write_text
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     target = tmp_path / "out.txt"
     atomic_write_text(target, "old")
-    with pytest.raises(ValueError, match="half way"), atomic_path(target) as temporary:
-        temporary.write_text("ne")
-        raise ValueError("half way")
+
+    def stop_half_way():
+        with atomic_path(target) as temporary:
+            temporary.write_text("ne")
+            raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        stop_half_way()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["out.txt"]
 
@@ -28,9 +33,13 @@ def test_a_folder_replaces_a_folder(tmp_path):
 
 
 def test_a_full_disk_is_explained(tmp_path):
-    with pytest.raises(OutputError, match="The disk is full") as caught, atomic_path(tmp_path / "out") as temporary:
-        temporary.write_text("part")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fill():
+        with atomic_path(tmp_path / "out") as temporary:
+            temporary.write_text("part")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match="The disk is full") as caught:
+        fill()
     assert "run.folder" in str(caught.value)
     assert os.listdir(tmp_path) == []
 

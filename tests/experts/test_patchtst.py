@@ -250,6 +250,41 @@ def test_one_branch_alone_and_both_kinds_of_batch(frame, groups, batch):
     assert expert.predict(frame)["score"].is_finite().all()
 
 
+@pytest.mark.parametrize("volatility", [None, float("nan"), 0.0])
+def test_missing_inputs_and_volatility_still_give_numbers(frame, volatility):
+    rows = frame.with_columns(*(pl.lit(None, pl.Float32).alias(name) for name in GROUPS), pl.lit(volatility, pl.Float32).alias("volatility_20"), pl.lit(None).alias("regime_state"))
+    predictions = fitted(rows, epochs=1).predict(rows).drop("timestamp", "symbol")
+    assert predictions.select(pl.all().is_finite().all()).row(0) == (True,) * 7
+    assert (predictions["uncertainty"] > 0).all()
+
+
+def test_one_symbol_and_an_unseen_one(frame, expert):
+    rows = frame.filter(pl.col("symbol") == "S00")
+    assert fitted(rows).predict(rows)["score"].is_finite().all()
+    renamed = frame.with_columns(pl.col("symbol").replace("S03", "S99")).sort("timestamp", "symbol")
+    np.testing.assert_allclose(
+        expert.predict(renamed).filter(pl.col("symbol") == "S99")["score"], expert.predict(frame).filter(pl.col("symbol") == "S03")["score"], rtol=0, atol=1e-8
+    )
+
+
+def test_progress_rises_to_one(frame):
+    shares = []
+    Expert(Settings(**SMALL, epochs=2)).fit(frame, Task("1d", 5, "log_return", GROUPS, 0, threads=1), advance=lambda share, what: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_early_stopping_keeps_the_best_epoch(frame):
+    expert = fitted(frame, epochs=6, patience_epochs=1, learning_rate=0.05)
+    monitors = [epoch["monitor"] for epoch in expert.explain()["training"]]
+    best = int(np.argmax(monitors))
+    assert len(monitors) == min(6, best + 3)
+    watched = frame.with_columns(pl.col("part").replace({"early_stopping": "predict", "predict": "other"})).filter(pl.col("part") != "other")
+    rows = watched.filter(pl.col("part") == "predict").with_columns(expert.predict(watched)["score"])
+    again = rows.group_by("timestamp").agg(pl.corr("score", "realised", method="spearman"))["score"].mean()
+    assert again == pytest.approx(monitors[best], abs=1e-6)
+
+
 def test_no_labels_and_no_inputs_are_refused(frame):
     task = Task("1d", 5, "log_return", GROUPS, 0, threads=1)
     with pytest.raises(AlphaloopError, match="label"):

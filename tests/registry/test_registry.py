@@ -124,7 +124,7 @@ def test_the_champion_brings_its_own_out_of_sample_predictions_and_a_tampered_on
     weights = Path(client.get_model_version_by_alias("demo", "champion").source.removeprefix("file://")) / "experts" / "a" / "weights.json"
     before = weights.read_text()
     weights.write_text("{}")
-    with pytest.raises(BundleError, match="weights.json was changed"):
+    with pytest.raises(BundleError, match=r"weights\.json was changed"):
         read_champion(Settings(), "demo", home, tmp_path / "d")
     weights.write_text(before)
 
@@ -140,5 +140,5 @@ def test_promotion_by_hand_is_written_down(story):
 
 def test_a_registry_that_does_not_answer_is_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RegistryError, match="Check registry.tracking_uri"):
+    with pytest.raises(RegistryError, match=r"Check registry\.tracking_uri"):
         read_champion(Settings(tracking_uri="http://127.0.0.1:9"), "demo", tmp_path, tmp_path / "c")

@@ -1,5 +1,7 @@
 """Configuration: what is read, and that every bad file ends in an error that names file, line and key."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from components.settings import ConfigError, Section, config_hash, load_settings
 
 class Inner(Section):
     cost_bps: float = Field(10, ge=0)
-    names: list[str] = []
+    names: tuple[str, ...] = ()
 
 
 class Outer(Section):
@@ -31,7 +33,7 @@ def write(tmp_path):
 def test_values_defaults_and_overrides(write):
     path = write("seed: 3\ninner:\n  names: [a]\n")
     loaded = load_settings(Outer, path, ["inner.cost_bps=2.5", "seed=4"])
-    assert loaded == Outer(seed=4, inner=Inner(cost_bps=2.5, names=["a"]))
+    assert loaded == Outer(seed=4, inner=Inner(cost_bps=2.5, names=("a",)))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,10 @@ def test_bad_files_name_the_place(write, text, words):
     assert "config.yaml" in str(caught.value)
 
 
-@pytest.mark.parametrize(("override", "words"), [("seed", "not of the form"), ("seed.x=1", "is the value 1, not a section"), ("inner.cost_bps=much", "--set inner.cost_bps=much"), ("a.b=1", "unknown key")])
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("seed", "not of the form"), ("seed.x=1", "is the value 1, not a section"), ("inner.cost_bps=much", "--set inner.cost_bps=much"), ("a.b=1", "unknown key")],
+)
 def test_bad_overrides_are_named(write, override, words):
     with pytest.raises(ConfigError) as caught:
         load_settings(Outer, write("seed: 1\n"), [override])
@@ -75,12 +80,10 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
 def test_any_text_gives_settings_or_a_config_error(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("fuzz") / "config.yaml"
     path.write_text(text, encoding="utf-8", errors="replace")
-    try:
-        load_settings(Outer, path)
-    except ConfigError as error:
-        assert str(error)
+    with suppress(ConfigError):
+        assert isinstance(load_settings(Outer, path), Outer)
 
 
 def test_the_hash_follows_the_values_only():
-    assert config_hash(Inner(cost_bps=1)) == config_hash(Inner(names=[], cost_bps=1.0))
+    assert config_hash(Inner(cost_bps=1)) == config_hash(Inner(names=(), cost_bps=1.0))
     assert config_hash(Inner(cost_bps=1)) != config_hash(Inner(cost_bps=2))

@@ -48,7 +48,14 @@ def as_predictions(oof: pl.DataFrame) -> pl.DataFrame:
     names = [c.removeprefix("score_") for c in oof.columns if c.startswith("score_")]
     frames = [
         oof.select("timestamp", "symbol", "period", "horizon", "target", "fold", score=pl.col(f"score_{n}")).with_columns(
-            expert=pl.lit(n), train_window=pl.lit("w"), uncertainty=pl.lit(0.02), p10=pl.col("score") - 0.02, p50=pl.col("score"), p90=pl.col("score") + 0.02, head_scale=pl.lit(1.0), head_bias=pl.lit(0.0)
+            expert=pl.lit(n),
+            train_window=pl.lit("w"),
+            uncertainty=pl.lit(0.02),
+            p10=pl.col("score") - 0.02,
+            p50=pl.col("score"),
+            p90=pl.col("score") + 0.02,
+            head_scale=pl.lit(1.0),
+            head_bias=pl.lit(0.0),
         )
         for n in names
     ]
@@ -66,7 +73,9 @@ def learned():
 
 
 def rank_ic(result, oof, name):
-    frame = result.predictions.filter((pl.col("expert") == name) & (pl.col("timestamp") >= CALENDAR[120])).join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    frame = result.predictions.filter((pl.col("expert") == name) & (pl.col("timestamp") >= CALENDAR[120])).join(
+        oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol")
+    )
     return frame.group_by("timestamp").agg(pl.corr("score", "label", method="spearman"))["score"].mean()
 
 
@@ -90,7 +99,9 @@ def test_every_model_predicts_the_same_test_rows_with_ordered_bands():
 
 def test_bands_hold_about_eighty_percent_out_of_sample():
     oof, result = learned()
-    frame = result.predictions.filter((pl.col("expert") == "stack") & (pl.col("timestamp") >= CALENDAR[120])).join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    frame = result.predictions.filter((pl.col("expert") == "stack") & (pl.col("timestamp") >= CALENDAR[120])).join(
+        oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol")
+    )
     assert frame.select(pl.col("label").is_between("p10", "p90").mean()).item() == pytest.approx(0.8, abs=0.04)
 
 

@@ -1,0 +1,37 @@
+"""Checks a panel of prices as a run would, without writing anything."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.contracts import AlphaloopError
+from components.market.load import load_panel
+from components.validation.validate import terminal_table, validate_panel
+from pipelines.config import data_folder, load_config
+
+
+class DataRefused(AlphaloopError):
+    """A run on this data would stop at the validation stage."""
+
+
+def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str:
+    """What validation finds, as text for the terminal.
+
+    Parameters
+    ----------
+    path : CSV or Parquet file, folder or glob in place of the config's market
+
+    Raises
+    ------
+    DataRefused
+        If a critical check fails; the message is the same text.
+    """
+    if path is not None:
+        source = "csv" if any(path.name.lower().endswith(end) for end in (".csv", ".csv.gz", ".txt")) else "parquet"
+        overrides = [f"market.source={source}", f"market.path={path.absolute()}", *overrides]
+    loaded = load_config(config, overrides)
+    market = load_panel(loaded.market, data_folder=data_folder(), seed=loaded.run.seed)
+    found = validate_panel(market.panel, loaded.validation)
+    text = "\n".join([*market.notes, terminal_table(found.health)])
+    if found.failures:
+        raise DataRefused(f"{text}\n\nA run would stop here.")
+    return text
