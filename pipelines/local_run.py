@@ -23,13 +23,14 @@ from components.progress import EVENTS_VARIABLE
 from pipelines.config import Config, data_folder
 from pipelines.terminal import Terminal
 
-# Libraries that phone home by default, told not to.
-QUIET = {
+# What every task's environment holds: libraries that phone home by default are told not to.
+TASK_ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "FEAST_USAGE": "False",
     "GX_ANALYTICS_ENABLED": "false",
-    "KFP_EXECUTION_LOG_LEVEL": "INFO",
+    # Threads that wait must not spin: on shared cores that made training many times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 POLL_S = 0.1
 
@@ -62,7 +63,7 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
         atomic_write_text(plan, json.dumps({"pipeline": pipeline, "runner": runner, "options": dict(options or {}), "config": config.model_dump(mode="json")}))
         environment = {
             **os.environ,
-            **QUIET,
+            **TASK_ENVIRONMENT,
             EVENTS_VARIABLE: str(events),
             "ALPHALOOP_DATA": str(data_folder().absolute()),
             "PYTHONWARNINGS": "ignore",
@@ -187,7 +188,7 @@ def _docker_runner(folder: Path):
     volumes = {str(folder): {"bind": str(folder), "mode": "rw"}}
     if Path(data).exists():
         volumes[data] = {"bind": data, "mode": "ro"}
-    return local.DockerRunner(volumes=volumes, environment={**QUIET, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE], "ALPHALOOP_DATA": data})
+    return local.DockerRunner(volumes=volumes, environment={**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE], "ALPHALOOP_DATA": data})
 
 
 class _CacheHits(logging.Handler):

@@ -5,6 +5,7 @@ Nie et al. 2023, "A Time Series is Worth 64 Words"; weights are shared among the
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -84,6 +85,7 @@ class Expert:
         ExpertError
             If no train row or no early-stopping row has a label, or there is no input at all.
         """
+        _let_idle_threads_sleep()
         from components.experts import patchtst_training as training
         from components.experts.patchtst_network import GroupwisePatchTST
 
@@ -111,6 +113,7 @@ class Expert:
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """PREDICTION_COLUMNS for the `predict` rows in their order; score and quantiles in return units of the label."""
+        _let_idle_threads_sleep()
         from components.experts import patchtst_training as training
 
         if self.network is None:
@@ -154,6 +157,7 @@ class Expert:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The expert as saved; ExpertError where a file is missing or not of this form."""
+        _let_idle_threads_sleep()
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -264,6 +268,11 @@ class Expert:
             },
             "training": history,
         }
+
+
+def _let_idle_threads_sleep() -> None:
+    """Before torch is first imported: OpenMP threads that spin while they wait make a fit several times slower when others need the cores."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _whole_days(day: np.ndarray, numbers: np.ndarray, rows: pl.DataFrame, most: int, seed: int) -> tuple[np.ndarray, pl.DataFrame]:

@@ -24,12 +24,21 @@ def number(value: Any, digits: int = 2, *, percent: bool = False, missing: str =
 
 def plot(title: str, data: Sequence[dict], layout: dict | None = None, *, note: str = "", tall: bool = False, wide: bool = False) -> str:
     """A card with one Plotly figure. `data` and `layout` are Plotly's JSON; colours of axes and text come from the page."""
-    figure = json.dumps({"data": list(data), "layout": layout or {}}, allow_nan=False).replace("</", "<\\/")
+    figure = json.dumps(_plain({"data": list(data), "layout": layout or {}}), allow_nan=False).replace("</", "<\\/")
     size = "plot tall" if tall else "plot"
     return (
         f'<div class="card{" wide" if wide else ""}"><h3>{escape(title)}</h3>{f"<p class=soft>{escape(note)}</p>" if note else ""}'
         f'<div class="{size}"></div><script type="application/json">{figure}</script></div>'
     )
+
+
+def _plain(value: Any) -> Any:
+    """The same with None, which Plotly draws as a gap, for every number that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, chosen: Sequence[int] = (), text: Sequence[int] = ()) -> str:
