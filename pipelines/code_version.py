@@ -4,6 +4,7 @@ It is an argument of every task, so a changed stage is never answered from the c
 """
 
 import hashlib
+import os
 import platform
 from functools import cache
 from importlib.metadata import distributions
@@ -11,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 GROUND = ("contracts", "settings", "timeline", "metrics", "progress")
+# Where tasks run in containers: the image's id, which stands for all that is installed there.
+IMAGE_VARIABLE = "ALPHALOOP_TASK_IMAGE_ID"
 
 
 def code_version(stage: str, *, also: tuple[str, ...] = ()) -> str:
@@ -19,6 +22,11 @@ def code_version(stage: str, *, also: tuple[str, ...] = ()) -> str:
     for folder in (f"components/{stage}", *(f"components/{name}" for name in GROUND), *also):
         digest.update(_folder_hash(folder).encode())
     return digest.hexdigest()[:16]
+
+
+def task_sources() -> str:
+    """Hash, 16 hex digits, of every source that a task can import. An image that holds another hash runs other code."""
+    return hashlib.sha256("".join(_folder_hash(folder) for folder in ("components", "feature_repo")).encode()).hexdigest()[:16]
 
 
 @cache
@@ -32,5 +40,7 @@ def _folder_hash(folder: str) -> str:
 
 @cache
 def _environment() -> str:
+    if IMAGE_VARIABLE in os.environ:
+        return os.environ[IMAGE_VARIABLE]
     packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
     return "\n".join([platform.python_version(), *packages])

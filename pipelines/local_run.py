@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,9 @@ from typing import Any
 
 from components.contracts import AlphaloopError, OutputError, atomic_write_text
 from components.progress import EVENTS_VARIABLE
+from pipelines.code_version import IMAGE_VARIABLE
 from pipelines.config import Config, data_folder
+from pipelines.containers import docker_runner, find_image, remove_containers
 from pipelines.terminal import Terminal
 
 # What every task's environment holds: libraries that phone home by default are told not to.
@@ -68,6 +71,8 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
             "ALPHALOOP_DATA": str(data_folder().absolute()),
             "PYTHONWARNINGS": "ignore",
         }
+        if runner == "docker":
+            environment[IMAGE_VARIABLE] = find_image()
         with log.open("w") as output:
             child = subprocess.Popen(
                 [sys.executable, "-m", "pipelines.local_run", str(plan)],
@@ -77,7 +82,11 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
                 start_new_session=True,
                 pass_fds=[lock],
             )
-            failure = _follow(child, events, terminal or Terminal())
+            try:
+                failure = _follow(child, events, terminal or Terminal())
+            finally:
+                if runner == "docker":
+                    remove_containers(folder)
     if failure:
         raise RunFailed(f"{failure['message']}\n\nStage: {failure['stage']}. Log: {log}" + _page(folder))
     if child.returncode:
@@ -156,15 +165,17 @@ def _execute(plan_path: Path) -> None:
     plan = json.loads(plan_path.read_text(encoding="utf-8"))
     config = Config.model_validate(plan["config"])
     folder = plan_path.parent
-    logging.getLogger().addHandler(_CacheHits())
+    logging.getLogger().setLevel(logging.INFO)
     _forget_failures(folder / "artifacts")
     if plan["runner"] == "docker":
-        runner = _docker_runner(folder)
+        runner = docker_runner(folder, config, {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]})
     else:
         runner = local.SubprocessRunner(use_venv=False)
     local.init(runner=runner, pipeline_root=str(folder / "artifacts"), enable_caching=True, raise_on_error=True)
+    pipeline = build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])
+    logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
     try:
-        build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])()
+        pipeline()
     except RuntimeError as error:
         print(error, flush=True)
         sys.exit(1)
@@ -180,27 +191,26 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
-def _docker_runner(folder: Path):
-    """Containers that see the run folder and the data under the same paths as this process does."""
-    from kfp import local
-
-    data = os.environ["ALPHALOOP_DATA"]
-    volumes = {str(folder): {"bind": str(folder), "mode": "rw"}}
-    if Path(data).exists():
-        volumes[data] = {"bind": data, "mode": "ro"}
-    return local.DockerRunner(volumes=volumes, environment={**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE], "ALPHALOOP_DATA": data})
-
-
 class _CacheHits(logging.Handler):
-    """Turns kfp's log line about a cache hit into an event."""
+    """Turns kfp's log line about a cache hit into an event; `titles` maps task names to what people call them."""
+
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        super().__init__()
+        self.titles = titles
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if " cache hit (" in text:
-            name = text.split()[1].strip("'\x1b[0m96")
-            event = {"time": time.time(), "event": "cached", "stage": name}
+            name = re.sub(r"\x1b\[\d+m|'", "", text.split()[1])
+            event = {"time": time.time(), "event": "cached", "stage": self.titles.get(name, name)}
             with open(os.environ[EVENTS_VARIABLE], "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(event) + "\n")
+
+
+def _titles(pipeline) -> dict[str, str]:
+    """Display name of each task of a pipeline, by the name that kfp gives it."""
+    graphs = [component.dag for component in pipeline.pipeline_spec.components.values()]
+    return {name: task.task_info.name for graph in graphs for name, task in graph.tasks.items()}
 
 
 def _forget_failures(artifacts: Path) -> None:

@@ -11,7 +11,7 @@ class Terminal:
     """Takes the events of `components.progress` and draws a bar for the stage at work and a line for each one done."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, soft_wrap=True)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),

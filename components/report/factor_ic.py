@@ -26,6 +26,8 @@ class FactorIc:
 def factor_ic(factors: pl.DataFrame, labels: pl.DataFrame, catalog: list[CatalogEntry], *, target: str, horizon: int, first_test) -> FactorIc:
     """Cross-sectional rank correlation of each input column with the label of one horizon.
 
+    Inputs that are the same for all symbols of a bar (calendar, market regime) order nothing and are left out.
+
     Parameters
     ----------
     factors, labels : FACTORS and LABELS frames
@@ -45,9 +47,11 @@ def factor_ic(factors: pl.DataFrame, labels: pl.DataFrame, catalog: list[Catalog
         matrix[rows, columns] = ranked.to_series().cast(pl.Float64).fill_null(np.nan).to_numpy()
         daily = row_correlations(matrix, ranks)
         known = ic_summary(daily[before], horizon=horizon)
+        if not np.isfinite(known["mean"]):
+            continue
         table.append((entry.column, entry.group, known["mean"], known["t_hac"], known["icir"], _mean(daily[~before])))
         by_year.extend((entry.column, int(year), _mean(daily[years == year])) for year in np.unique(years))
-        series[entry.column] = (abs(known["mean"]) if np.isfinite(known["mean"]) else 0.0, matrix)
+        series[entry.column] = (abs(known["mean"]), matrix)
         strongest = sorted(series, key=lambda name: -series[name][0])[:DECAY_FACTORS]
         series = {name: series[name] for name in strongest}
     decay = [(name, lag, _mean(row_correlations(matrix[: len(calendar) - lag], ranks[lag:])[before[lag:]])) for name, (_, matrix) in series.items() for lag in LAGS]

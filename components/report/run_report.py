@@ -97,8 +97,10 @@ def _data(run: RunResult) -> str:
     span = f"{run.panel['timestamp'].min():%Y-%m-%d} to {run.panel['timestamp'].max():%Y-%m-%d}"
     checked = run.audit.get("checked", {})
     facts = f"{len(run.panel):,} rows of {run.panel['symbol'].n_unique():,} symbols, {span}; {len(run.quarantine):,} rows quarantined."
-    leaks = "The leak audit passed: " if run.audit.get("passed") else "The leak audit found leaks: "
-    leaks += ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in checked.items() if isinstance(value, int)) + "."
+    leaks = (
+        f"Leak audit: {len(run.audit['leaks'])} leaks in {checked.get('factors', 0)} factor columns and the labels, "
+        f"{checked.get('factor_values_compared', 0):,} values compared at {len(checked.get('cuts', []))} cuts."
+    )
     return section("data", "Data health", f"{facts} {leaks} Every check is in the Data Docs beside this report.", breadth, quarantined)
 
 
@@ -207,25 +209,15 @@ def _gates_of_networks(run: RunResult) -> list[str]:
     """For experts that export evidence: how open each feature gate is, and which factor group counts in which regime."""
     cards = []
     for name, explanation in run.explanations.items():
-        opened = sorted(explanation.get("feature_gates", {}).items(), key=lambda item: item[1])
-        shown = [*opened[:8], *opened[-8:]] if len(opened) > 16 else opened
-        if shown:
-            bars = [{"type": "bar", "orientation": "h", "y": [escape(k) for k, _ in shown], "x": [v for _, v in shown]}]
-            cards.append(plot(f"{_name(name)}: most closed and most open feature gates", bars, {"xaxis": {"range": [0, 1], "title": "mean of the gate"}}))
-        weights = explanation.get("regime_gate", {})
-        if weights:
-            groups = list(next(iter(weights.values())))
-            heat = [
-                {
-                    "type": "heatmap",
-                    "x": groups,
-                    "y": list(weights),
-                    "z": [[row.get(g) for g in groups] for row in weights.values()],
-                    "colorscale": "Blues",
-                    "colorbar": {"thickness": 10},
-                }
-            ]
-            cards.append(plot(f"{_name(name)}: weight of each factor group by regime", heat))
+        gates = sorted(explanation["feature_gate"], key=lambda gate: gate["opening"])
+        shown = [*gates[:10], *gates[-10:]] if len(gates) > 20 else gates
+        bars = [{"type": "bar", "orientation": "h", "y": [gate["input"] for gate in shown], "x": [gate["opening"] for gate in shown]}]
+        cards.append(plot(f"{_name(name)}: its most closed and most open feature gates", bars, {"xaxis": {"range": [0, 1], "title": "mean opening"}}, tall=True))
+        weights = explanation["regime_gate"]
+        groups = [group for group in next(iter(weights.values()), {}) if group != "rows"]
+        heat = [{"type": "heatmap", "x": groups, "y": list(weights), "z": [[row[group] for group in groups] for row in weights.values()]}]
+        heat[0] |= {"colorscale": "Blues", "colorbar": {"thickness": 10}, "texttemplate": "%{z:.2f}"}
+        cards.append(plot(f"{_name(name)}: weight of each factor group by regime", heat, tall=True))
     return cards
 
 
@@ -347,7 +339,7 @@ def _lineage(run: RunResult) -> str:
         for r in run.lineage
     ]
     windows = ", ".join(f"{name} {w['start'][:10]} to {w['end'][:10]}" for name, w in run.evaluation["windows"].items())
-    trained = [[escape(e["expert"]), escape(e.get("status", "")), escape(e.get("final_train_window", ""))] for e in run.experts]
+    trained = [[escape(e["expert"]), escape(e.get("status", "")), escape(e.get("train_window", ""))] for e in run.experts]
     return section(
         "lineage",
         "Lineage",

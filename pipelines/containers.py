@@ -1,0 +1,127 @@
+"""Tasks of a local run in containers: the engine, the image, and the folders that tasks see under the same paths as this machine does."""
+
+import glob
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.contracts import AlphaloopError
+from components.image import IMAGE
+from pipelines.code_version import task_sources
+from pipelines.config import Config
+
+FOLDER_LABEL = "alphaloop.run_folder"
+# What tasks are told of this process's environment, by prefix.
+PASSED_ON = ("ALPHALOOP_", "MLFLOW_")
+SHARED_MEMORY = "1g"
+ASK_SOURCES = ["python3", "-c", "from pipelines.code_version import task_sources; print(task_sources())"]
+
+
+class ContainerError(AlphaloopError):
+    """Tasks can't run in containers here."""
+
+
+def find_image() -> str:
+    """The id of the image that tasks run in, once it is known to hold the same stages as this process.
+
+    Raises
+    ------
+    ContainerError
+        If no engine answers, the image is missing (nothing is ever pulled), or it holds other sources.
+    """
+    import docker
+
+    build = f"Build it from the repository's root: docker build -f infra/image/Dockerfile -t {IMAGE} ."
+    try:
+        client = docker.from_env()
+        try:
+            image = client.images.get(IMAGE).id
+            held = client.containers.run(image, ASK_SOURCES, remove=True, network_mode="none").decode().strip()
+        finally:
+            client.close()
+    except docker.errors.ImageNotFound:
+        raise ContainerError(f"The engine has no image {IMAGE}. {build} Or name another in ALPHALOOP_IMAGE.") from None
+    except docker.errors.ContainerError as error:
+        raise ContainerError(f"Image {IMAGE} can't tell which stages it holds ({_last_line(error)}). {build}") from None
+    except docker.errors.DockerException as error:
+        place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        raise ContainerError(f"No Docker engine answers at {place} ({_last_line(error)}). Start it, set DOCKER_HOST, or leave out --runner docker.") from None
+    if held != task_sources():
+        raise ContainerError(f"Image {IMAGE} holds other stages than this checkout: {held} there, {task_sources()} here. {build}")
+    return image
+
+
+def docker_runner(folder: Path, config: Config, environment: Mapping[str, str]):
+    """A `kfp.local.DockerRunner` whose containers belong to this user, see the run folder and the market data, and use the host's network.
+
+    Containers that an earlier, killed run of the same folder left behind are removed first.
+    """
+    import docker
+    from kfp import local
+    from kfp.local import docker_task_handler
+
+    remove_containers(folder)
+    docker_task_handler.run_docker_container = run_container
+    mounts = [docker.types.Mount(str(folder), str(folder), type="bind")]
+    mounts += [docker.types.Mount(str(place), str(place), type="bind", read_only=True) for place in data_places(config, Path(os.environ["ALPHALOOP_DATA"]))]
+    passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON) or name == config.feature_store.redis_variable}
+    return local.DockerRunner(
+        mounts=mounts,
+        environment={**passed_on, **environment},
+        user=f"{os.getuid()}:{os.getgid()}",
+        network_mode="host",
+        shm_size=SHARED_MEMORY,
+        labels={FOLDER_LABEL: str(folder)},
+    )
+
+
+def remove_containers(folder: Path) -> int:
+    """Remove the containers that belong to a run folder, running or not; returns how many there were."""
+    import docker
+
+    client = docker.from_env()
+    try:
+        found = client.containers.list(all=True, filters={"label": f"{FOLDER_LABEL}={folder}"})
+        for container in found:
+            try:
+                container.remove(force=True)
+            except docker.errors.APIError as error:
+                if error.status_code not in (404, 409):  # gone, or going, by itself
+                    raise
+    finally:
+        client.close()
+    return len(found)
+
+
+def data_places(config: Config, data: Path) -> list[Path]:
+    """Existing folders and files that the market is read from: the data folder, and what the config names outside of it."""
+    named = [config.market.path] if config.market.path else []
+    named += [config.market.sectors.path] if config.market.sectors else []
+    places = [data]
+    for name in named:
+        place = Path(os.path.abspath(data / name))
+        while glob.has_magic(str(place)):
+            place = place.parent
+        if not any(place.is_relative_to(known) for known in places):
+            places.append(place)
+    return [place for place in places if place.exists()]
+
+
+def run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
+    """Run one task's container to its end, pass its output on, and return its exit code.
+
+    It replaces kfp's own function, which lets the engine remove the container: where that is quicker than the
+    question for the exit code, a task that failed counts there as one that succeeded.
+    """
+    container = client.containers.run(image=image, command=command, volumes=volumes, detach=True, **arguments)
+    try:
+        for chunk in container.logs(stream=True):
+            print(chunk.decode(errors="replace"), end="")
+        return container.wait()["StatusCode"]
+    finally:
+        container.remove(force=True)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
