@@ -1,6 +1,7 @@
 """Builds a pipeline by name from a configuration, for running here, compiling and submitting alike."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from components.experts.leaves import Leaf, load_leaf
@@ -26,5 +27,7 @@ def build_pipeline(name: str, config: Config, *, folder: str, local: bool = True
 
 
 def resolve_leaf(name: str, config: Config) -> Leaf:
-    """An expert's leaf with the run's overrides applied."""
-    return load_leaf(LEAVES / f"{name}.yaml", config.experts.overrides.get(name.split("/")[0], {}))
+    """An expert's leaf, from `experts.folder` if it stands there, with the run's overrides applied."""
+    own = Path(config.experts.folder).absolute() / f"{name}.yaml"
+    path = own if config.experts.folder and own.exists() else LEAVES / f"{name}.yaml"
+    return load_leaf(path, config.experts.overrides.get(name.split("/")[0], {}))

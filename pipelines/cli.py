@@ -189,10 +189,12 @@ def warm_expert(
 
 
 def _train(expert: str, config: Path, overrides: list[str] | None, *, mode: str, start: Path | None = None) -> None:
+    from rich.console import Console
+
     from pipelines.config import load_config
     from pipelines.single_expert import run_expert
 
-    typer.echo(run_expert(expert, load_config(config, overrides or []), mode=mode, start=start))
+    Console().print(run_expert(expert, load_config(config, overrides or []), mode=mode, start=start))
 
 
 @data_app.command()

@@ -4,6 +4,7 @@ It is an argument of every task, so a changed stage is never answered from the c
 """
 
 import hashlib
+import importlib.util
 import os
 import platform
 from functools import cache
@@ -21,6 +22,23 @@ def code_version(stage: str, *, also: tuple[str, ...] = ()) -> str:
     digest = hashlib.sha256(_environment().encode())
     for folder in (f"components/{stage}", *(f"components/{name}" for name in GROUND), *also):
         digest.update(_folder_hash(folder).encode())
+    return digest.hexdigest()[:16]
+
+
+def module_version(name: str | None) -> str:
+    """Hash, 16 hex digits, of an expert's module that is not one of Alphaloop's own, with all of its package; empty for None.
+
+    A package's other files count because the module may import them; what it imports from elsewhere does not.
+    """
+    if name is None:
+        return ""
+    top = importlib.util.find_spec(name.partition(".")[0])
+    places = [Path(place) for place in top.submodule_search_locations or ([top.origin] if top.origin else [])]
+    digest = hashlib.sha256(name.encode())
+    for place in places:
+        files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        for path in files:
+            digest.update(path.relative_to(place.parent).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

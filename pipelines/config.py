@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from components.audit.config import Settings as AuditSettings
 from components.backtest.config import Settings as BacktestSettings
 from components.contracts import AlphaloopError
+from components.experts.leaves import list_leaves
 from components.feature_store.config import Settings as FeatureStoreSettings
 from components.features.config import Settings as FeaturesSettings
 from components.gates.config import Settings as GatesSettings
@@ -36,10 +37,23 @@ class RunSettings(Section):
 class ExpertsSettings(Section):
     """Which experts are trained, one leaf `<expert>/<period>/<modality>` each."""
 
-    leaves: list[str] = Field(["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"], min_length=2)
+    leaves: list[str] = Field(["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"], min_length=2, max_length=8)
+    folder: str = Field("", description="folder of your own leaves, looked in before Alphaloop's; a leaf there names the module of its expert")
     overrides: dict[str, dict[str, Any]] = Field({}, description="settings by expert that replace those of its leaf")
     gpu: list[str] = Field(["patchtst"], description="experts whose task asks a cluster for a GPU")
     gpu_resource: str = Field("nvidia.com/gpu", description="name of the GPU resource on the cluster")
+
+    @model_validator(mode="after")
+    def _names_fit(self):
+        names = [leaf.split("/")[0] for leaf in self.leaves]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"leaves names the expert {twice[0]!r} more than once; predictions are told apart by it, so name each once")
+        known = sorted({*names, *(leaf.split("/")[0] for leaf in list_leaves(LEAVES))})
+        unknown = sorted(set(self.overrides) - set(known))
+        if unknown:
+            raise ValueError(f"overrides are for {unknown[0]!r}, which is no expert; choose from {', '.join(known)}")
+        return self
 
 
 class ClusterSettings(Section):
@@ -78,6 +92,15 @@ class Config(Section):
             check_gaps(self.timeline, max(self.labels.horizons), 1)
         except AlphaloopError as error:
             raise ValueError(str(error).removesuffix(".")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _entries_agree(self):
+        if self.labels.entry != self.backtest.entry:
+            raise ValueError(
+                f"labels.entry={self.labels.entry} but backtest.entry={self.backtest.entry}: the experts would learn another trade than the one that is judged; "
+                "set both to the same price"
+            )
         return self
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import AlphaloopError, OutputError, atomic_write_text
-from components.progress import EVENTS_VARIABLE
+from components.progress import EVENTS_VARIABLE, stage
+from components.report.closing import FAILURE, close_run
 from pipelines.code_version import IMAGE_VARIABLE
 from pipelines.config import Config, data_folder
 from pipelines.containers import docker_runner, find_image, remove_containers
@@ -60,6 +61,7 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
     folder = Path(config.run.folder).absolute()
     with _only_run(folder) as lock:
         events, log = folder / "events.jsonl", folder / "kfp.log"
+        (folder / FAILURE).unlink(missing_ok=True)
         for path in (events, log):
             atomic_write_text(path, "")
         plan = folder / "plan.json"
@@ -87,10 +89,12 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
             finally:
                 if runner == "docker":
                     remove_containers(folder)
+        if child.returncode and not failure:
+            failure = {"stage": "none", "message": f"The pipeline ended with exit code {child.returncode} outside any stage. Its last words:\n{_last_lines(log)}"}
+        if failure and not (folder / FAILURE).exists():
+            close_run(folder, failed=True, message=failure["message"], events=events)
     if failure:
-        raise RunFailed(f"{failure['message']}\n\nStage: {failure['stage']}. Log: {log}" + _page(folder))
-    if child.returncode:
-        raise RunFailed(f"The pipeline ended with exit code {child.returncode} outside any stage. Its last words:\n{_last_lines(log)}\n\nLog: {log}")
+        raise RunFailed(f"{failure['message']}\n\nStage: {failure['stage']}. Log: {log}. Page: {folder / FAILURE}")
     return folder
 
 
@@ -146,11 +150,6 @@ def _only_run(folder: Path) -> Iterator[int]:
         yield handle.fileno()
 
 
-def _page(folder: Path) -> str:
-    page = folder / "failure.html"
-    return f". Page: {page}" if page.exists() else ""
-
-
 def _last_lines(log: Path, count: int = 8) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
 
@@ -167,12 +166,14 @@ def _execute(plan_path: Path) -> None:
     folder = plan_path.parent
     logging.getLogger().setLevel(logging.INFO)
     _forget_failures(folder / "artifacts")
+    _forget_lost_publications(folder)
     if plan["runner"] == "docker":
         runner = docker_runner(folder, config, {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]})
     else:
         runner = local.SubprocessRunner(use_venv=False)
     local.init(runner=runner, pipeline_root=str(folder / "artifacts"), enable_caching=True, raise_on_error=True)
-    pipeline = build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])
+    with stage("set-up"):
+        pipeline = build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])
     logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
     try:
         pipeline()
@@ -218,6 +219,15 @@ def _forget_failures(artifacts: Path) -> None:
     for status in artifacts.glob("*/*/expert/status.json"):
         if json.loads(status.read_text(encoding="utf-8"))["status"] == "failed":
             shutil.rmtree(status.parent)
+
+
+def _forget_lost_publications(folder: Path) -> None:
+    """Remove the outputs of materialisations whose store is gone or holds another publication, so that the cache does not answer with them."""
+    current = folder / "feature_store" / "current.json"
+    held = json.loads(current.read_text(encoding="utf-8"))["publication"] if current.exists() else None
+    for output in (folder / "artifacts").glob("*/materialise/registry"):
+        if json.loads(output.read_text(encoding="utf-8"))["publication"] != held:
+            output.unlink()
 
 
 if __name__ == "__main__":

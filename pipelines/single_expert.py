@@ -2,15 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from components.contracts import AlphaloopError
+from rich.table import Table
+
+from components.contracts import AlphaloopError, atomic_path
 from pipelines.config import Config
 
 
-def run_expert(name: str, config: Config, *, mode: str, start: Path | None = None) -> str:
-    """Train, resume or warm-start the expert `name`; returns what to tell the user.
+def run_expert(name: str, config: Config, *, mode: str, start: Path | None = None) -> Table:
+    """Train, resume or warm-start the expert `name`; returns the table to show.
 
     Raises
     ------
@@ -24,12 +27,31 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
     if mode == "warm" and not (start and (start / "manifest.json").exists()):
         raise AlphaloopError(f"--from {start} holds no fitted model (no manifest.json there). Give the model folder of a bundle, or the final/model folder of an earlier training.")
     folder = Path(config.run.folder).absolute()
+    kept = _keep(start, folder / "warm" / expert) if start else None
     if mode != "resume":
         shutil.rmtree(folder / "work" / expert, ignore_errors=True)
-    options = {"leaf": leaf, "warm_from": str(start.absolute()) if start else "", "cached": mode == "resume"}
-    run_locally("expert", config, options=options)
-    status = json.loads((folder / "work" / expert / "status.json").read_text(encoding="utf-8"))
-    return f"{expert}: {json.dumps(status, indent=1)}"
+    run_locally("expert", config, options={"leaf": leaf, "warm_from": str(kept or ""), "cached": mode == "resume"})
+    return fold_table(json.loads((folder / "work" / expert / "status.json").read_text(encoding="utf-8")), folder / "work" / expert)
+
+
+def fold_table(status: Mapping[str, Any], work: Path) -> Table:
+    """What a training made, a row a fit; the reason alone where the expert failed."""
+    if status["status"] != "trained":
+        raise AlphaloopError(f"{status['expert']} failed: {status['reason']}. The trace is in {status['trace_file']}.")
+    table = Table(title=f"{status['expert']}: {status['rows']:,} predictions of {status['target']} over {status['horizon']} bars, {work}", title_justify="left")
+    for name in ("fit", "trained on", "rows", "predicted", "seconds", ""):
+        table.add_column(name, justify="right" if name in ("rows", "predicted", "seconds") else "left")
+    for fold in status["folds"]:
+        note = "kept from before" if fold["resumed"] else "warm start" if fold["warm"] else ""
+        table.add_row(fold["fold"], fold["train_window"], f"{fold['train_rows']:,}", f"{fold['predicted_rows']:,}", f"{fold['seconds']:.1f}", note)
+    return table
+
+
+def _keep(start: Path, place: Path) -> Path:
+    """A copy of the model to start from, since a training clears its work folder, in which it may lie."""
+    with atomic_path(place) as temporary:
+        shutil.copytree(start, temporary)
+    return place
 
 
 def find_leaf(name: str, config: Config) -> str:

@@ -1,7 +1,6 @@
 """What the pipelines have in common: how a task is arranged for cache, cluster and retries, and the way from source to factors."""
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 from kfp import dsl, kubernetes
@@ -14,7 +13,7 @@ from components.features.component import build_features
 from components.labels.component import make_labels
 from components.market.component import ingest
 from components.validation.component import validate
-from pipelines.code_version import code_version
+from pipelines.code_version import code_version, module_version
 from pipelines.config import Config, section_json
 
 FACTOR_BUILDER = "components.features.build:build_factors"
@@ -52,7 +51,7 @@ def source_to_factors(config: Config, arrange: Arrange, source: str) -> SimpleNa
     ).outputs
     valid = arrange(
         validate(panel=raw["panel"], settings=section_json(config.validation), code=code_version("validation")),
-        "validate",
+        "validation",
     ).outputs
     features = arrange(
         build_features(panel=valid["clean"], settings=section_json(config.features), period=config.market.period, code=code_version("features")),
@@ -70,19 +69,18 @@ def source_to_factors(config: Config, arrange: Arrange, source: str) -> SimpleNa
 
 
 def publish(config: Config, arrange: Arrange, data: SimpleNamespace, folder: str) -> dsl.PipelineTask:
-    """The task that hands the factors to Feast. Its cache counts only while the store that it wrote is there."""
-    store = f"{folder}/feature_store"
+    """The task that hands the factors to Feast. A cluster never answers it from its cache: whether the store on the volume still stands can't be seen from there."""
     return arrange(
         materialise(
             factors=data.factors,
             catalog=data.catalog,
             settings=section_json(config.feature_store),
-            folder=store,
+            folder=f"{folder}/feature_store",
             period=config.market.period,
             code=store_code(),
         ),
         "materialise",
-        cached=Path(store, "registry.db").exists(),
+        cached=not config.cluster.volume_claim,
     )
 
 
@@ -106,7 +104,7 @@ def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, fol
             code=code_version("audit", also=("components/features", "components/labels")),
             seed=config.run.seed,
         ),
-        "leak audit",
+        "audit",
     )
     data.audit = audited.outputs["audit"]
     data.feature_registry = publish(config, arrange, data, folder).after(audited).outputs["registry"]
@@ -139,7 +137,7 @@ def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: L
             seed=config.run.seed,
             work_folder=f"{folder}/work/{leaf.expert}",
             warm_from=warm_from,
-            code=code_version("experts"),
+            code=code_version("experts") + module_version(leaf.module),
         ),
         f"train {leaf.expert}",
         cached=cached,

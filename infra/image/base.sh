@@ -4,8 +4,9 @@
 set -eu
 tag=${1:-alphaloop-base:bookworm}
 suite=${2:-bookworm}
-mirror=${3:-}
+mirror=${3:-}  # empty: debootstrap's own
 root=$(mktemp -d)
+chmod 755 "$root"  # it becomes the image's /, where any user must get in
 trap 'rm -rf "$root"' EXIT INT TERM
 debootstrap --variant=minbase --include=python3,python3-venv,libgomp1,ca-certificates "$suite" "$root" $mirror
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*

@@ -1,0 +1,5 @@
+"""`python -m pipelines` is `alphaloop`."""
+
+from pipelines.cli import main
+
+main()

@@ -1,0 +1,59 @@
+"""Pages: what people typed is escaped, nothing is loaded from elsewhere, a failure leaves a page and a success removes it."""
+
+import json
+import re
+
+import pytest
+
+from components.report.closing import close_run
+from components.report.page import card, number, page, plot, section, table
+
+
+def events(path, *lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_page_loads_nothing_and_draws_in_both_schemes():
+    html = page("t", "<h1>t</h1>", [("a", "A", section("a", "A", "intro", plot("p", [{"type": "bar", "x": [1], "y": [2]}])))])
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', html)
+    assert "prefers-color-scheme: dark" in html
+    assert "Plotly.react" in html
+
+
+def test_text_and_figures_cannot_break_out_of_the_page():
+    shown = plot("<b>x</b>", [{"name": "</script><script>alert(1)</script>"}])
+    assert "</script><script>" not in shown
+    assert "<b>x</b>" not in shown
+    assert "<i>" not in table(["<i>"], [])
+    assert "&lt;i&gt;" in card("", title="<i>")
+
+
+def test_numbers_that_json_does_not_know_become_gaps():
+    shown = plot("p", [{"y": [1.0, float("nan"), float("inf")]}])
+    figure = json.loads(re.search(r'<script type="application/json">(.*)</script>', shown).group(1))
+    assert figure["data"] == [{"y": [1.0, None, None]}]
+    assert [number(None), number(float("nan")), number(0.1234, 1, percent=True), number(1234.5, 1)] == ["–", "–", "12.3%", "1,234.5"]
+
+
+def test_a_failed_run_leaves_a_page_with_stage_reason_and_what_was_done(tmp_path):
+    log = events(
+        tmp_path / "events.jsonl",
+        {"event": "finished", "stage": "ingest", "seconds": 1.25},
+        {"event": "warned", "stage": "train x", "message": "x was left out"},
+        {"event": "failed", "stage": "audit", "message": "rsi_14 leaks: <3 bars ahead>"},
+        {"event": "failed", "stage": "later", "message": "because of it"},
+    )
+    page_path = close_run(tmp_path, failed=True, message="", events=log)
+    html = page_path.read_text()
+    for words in ("audit", "rsi_14 leaks: &lt;3 bars ahead&gt;", "ingest", "1.2", "x was left out"):
+        assert words in html
+    assert "because of it" not in html
+    assert close_run(tmp_path, failed=False, message="", events=log) is None
+    assert not page_path.exists()
+
+
+@pytest.mark.parametrize("log", [None, "missing.jsonl"])
+def test_without_events_the_orchestrators_words_are_shown(tmp_path, log):
+    page_path = close_run(tmp_path, failed=True, message="pod was evicted", events=tmp_path / log if log else None)
+    assert "pod was evicted" in page_path.read_text()
