@@ -9,6 +9,8 @@ from rich.table import Table
 
 from components.contracts import AlphaloopError
 
+WIDTH_WITHOUT_TERMINAL = 120
+
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """`summary.json` of a finished run; AlphaloopError where there is none."""
@@ -22,6 +24,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def show_summary(summary: dict[str, Any], folder: Path, console: Console | None = None) -> None:
     """Print the experts' table, the verdict and where things are."""
     console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_WITHOUT_TERMINAL
     table = Table(title=f"Test window {summary['test_window']}, horizon {summary['horizon']} bars, {summary['cost_bps']:g} bps a side", title_justify="left")
     table.add_column("model")
     for name in ("IC", "RankIC", "ICIR", "t", "Sharpe gross", "Sharpe net"):
@@ -36,7 +40,7 @@ def show_summary(summary: dict[str, Any], folder: Path, console: Console | None 
         verdict.add_column(name, justify="right" if name in ("value", "threshold") else "left")
     for gate in summary["gates"]:
         mark = "[green]pass[/]" if gate["passed"] else "[red]fail[/]"
-        verdict.add_row(gate["name"], _number(gate["value"]), f"{gate['comparison']} {_number(gate['threshold'])}", mark, gate["reason"])
+        verdict.add_row(gate["name"], _number(gate["value"]), f"{gate['comparison']} {_number(gate['threshold'])}", mark, gate["reason"].split(":")[0])
     console.print(verdict)
     registration = summary["registration"]
     word = "[green]approved[/]" if summary["approved"] else "[yellow]rejected[/]"

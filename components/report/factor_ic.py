@@ -43,8 +43,9 @@ def factor_ic(factors: pl.DataFrame, labels: pl.DataFrame, catalog: list[Catalog
     table, by_year, series = [], [], {}
     for entry in track("report", entries, what="factor IC"):
         matrix = np.full(ranks.shape, np.nan)
-        ranked = factors.select("timestamp", pl.col(entry.column).fill_nan(None)).select(pl.col(entry.column).rank().over("timestamp"))
-        matrix[rows, columns] = ranked.to_series().cast(pl.Float64).fill_null(np.nan).to_numpy()
+        values = pl.col(entry.column).fill_nan(None)
+        values = values if entry.normalisation == "rank" else values.rank().over("timestamp")
+        matrix[rows, columns] = factors.select(values.cast(pl.Float64).fill_null(np.nan)).to_series().to_numpy()
         daily = row_correlations(matrix, ranks)
         known = ic_summary(daily[before], horizon=horizon)
         if not np.isfinite(known["mean"]):

@@ -8,7 +8,7 @@ function draw() {
   const { ink, line } = colours();
   for (const place of document.querySelectorAll(".plot")) {
     const figure = JSON.parse(place.nextElementSibling.textContent);
-    const layout = Object.assign({ margin: { l: 56, r: 12, t: 8, b: 40 }, legend: { orientation: "h", y: -0.24, yanchor: "top" }, hovermode: "closest" }, figure.layout);
+    const layout = Object.assign({ margin: { l: 56, r: 12, t: 8, b: 40 }, legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" }, hovermode: "closest" }, figure.layout);
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.font = { color: ink, size: 12 };
     layout.colorway = dark.matches

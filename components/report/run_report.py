@@ -13,6 +13,8 @@ from components.report.summary import ordered_models
 
 MOST_POINTS = 1500
 HEAT = [[0, "#b3261e"], [0.5, "rgba(128,128,128,0.08)"], [1, "#2456c9"]]
+DEPTH = [[0, "rgba(36,86,201,0.05)"], [1, "rgba(36,86,201,0.85)"]]
+EVERY_LABEL = {"tickmode": "linear", "dtick": 1}
 NAMES = {
     "stack": "Stack (chosen)",
     "equal_weights": "Equal weights",
@@ -144,8 +146,8 @@ def _factors(run: RunResult) -> str:
         "factors",
         "Factors",
         "RankIC of each model input alone with the label. Order and curves use only bars before the test window; diamonds show what came after.",
-        plot("The 25 strongest factors", bars, {"xaxis": {"title": "mean RankIC"}}, tall=True),
-        plot("The same by year", heat_plot, {"xaxis": {"type": "category"}}, tall=True),
+        plot("The 25 strongest factors", bars, {"xaxis": {"title": "mean RankIC"}, "yaxis": EVERY_LABEL}, tall=True),
+        plot("The same by year", heat_plot, {"xaxis": {"type": "category"}, "yaxis": EVERY_LABEL}, tall=True),
         plot("Decay over lags", decay, {"xaxis": {"title": "bars after the signal"}, "yaxis": {"title": "RankIC"}}),
         plot("Mean size of RankIC by group", group_bars),
         card(table(["factor", "group", "RankIC", "t", "ICIR", "RankIC test"], rows, text=[0, 1]), title="Strongest factors before the test window"),
@@ -212,11 +214,13 @@ def _gates_of_networks(run: RunResult) -> list[str]:
         gates = sorted(explanation["feature_gate"], key=lambda gate: gate["opening"])
         shown = [*gates[:10], *gates[-10:]] if len(gates) > 20 else gates
         bars = [{"type": "bar", "orientation": "h", "y": [gate["input"] for gate in shown], "x": [gate["opening"] for gate in shown]}]
-        cards.append(plot(f"{_name(name)}: its most closed and most open feature gates", bars, {"xaxis": {"range": [0, 1], "title": "mean opening"}}, tall=True))
+        cards.append(
+            plot(f"{_name(name)}: its most closed and most open feature gates", bars, {"xaxis": {"range": [0, 1], "title": "mean opening"}, "yaxis": EVERY_LABEL}, tall=True)
+        )
         weights = explanation["regime_gate"]
         groups = [group for group in next(iter(weights.values()), {}) if group != "rows"]
         heat = [{"type": "heatmap", "x": groups, "y": list(weights), "z": [[row[group] for group in groups] for row in weights.values()]}]
-        heat[0] |= {"colorscale": "Blues", "colorbar": {"thickness": 10}, "texttemplate": "%{z:.2f}"}
+        heat[0] |= {"colorscale": DEPTH, "colorbar": {"thickness": 10}, "texttemplate": "%{z:.2f}"}
         cards.append(plot(f"{_name(name)}: weight of each factor group by regime", heat, tall=True))
     return cards
 

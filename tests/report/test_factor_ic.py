@@ -15,7 +15,7 @@ FIRST_TEST = DAYS[80]
 
 
 def entry(column, role="input"):
-    return CatalogEntry(column, column, "trend", role, "rank", 1, "", "")
+    return CatalogEntry(column, column, "trend", role, "none", 1, "", "")
 
 
 @pytest.fixture(scope="module")
