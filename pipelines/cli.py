@@ -8,6 +8,7 @@ import typer
 
 CONFIGS = Path(__file__).parent / "configs"
 DEMO = CONFIGS / "demo.yaml"
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="alphaloop",
@@ -141,15 +142,16 @@ def report(
 
 
 @experts_app.command("list")
-def list_experts():
-    """List the experts' config leaves.
+def list_experts(config: ConfigOption = DEMO, overrides: SetOption = None):
+    """List the experts' config leaves: Alphaloop's and those of your own in experts.folder.
 
-    Example:  alphaloop experts list
+    Example:  alphaloop experts list --set experts.folder=leaves
     """
     from components.experts.leaves import list_leaves
-    from pipelines.config import LEAVES
+    from pipelines.config import LEAVES, load_config
 
-    for name in list_leaves(LEAVES):
+    own = load_config(config, overrides or []).experts.folder
+    for name in sorted({*list_leaves(LEAVES), *(list_leaves(own) if own else [])}):
         typer.echo(name)
 
 
@@ -240,6 +242,7 @@ def main() -> None:
         typer.secho("Error", fg="red", bold=True, err=True)
         typer.echo(str(error), err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The next run goes on from the last finished stage.", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            typer.echo("Stopped. The next run goes on from the last finished stage.", err=True)
+        raise

@@ -43,7 +43,7 @@ def find_image() -> str:
     except docker.errors.ImageNotFound:
         raise ContainerError(f"The engine has no image {IMAGE}. {build} Or name another in ALPHALOOP_IMAGE.") from None
     except docker.errors.ContainerError as error:
-        raise ContainerError(f"Image {IMAGE} can't tell which stages it holds ({_last_line(error)}). {build}") from None
+        raise ContainerError(f"Image {IMAGE} can't tell which stages it holds ({_last_line(error.stderr.decode(errors='replace'))}). {build}") from None
     except docker.errors.DockerException as error:
         place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
         raise ContainerError(f"No Docker engine answers at {place} ({_last_line(error)}). Start it, set DOCKER_HOST, or leave out --runner docker.") from None
@@ -123,5 +123,5 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
         container.remove(force=True)
 
 
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+def _last_line(message: Exception | str) -> str:
+    return (str(message).strip().splitlines() or [type(message).__name__])[-1]

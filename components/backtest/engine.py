@@ -52,11 +52,15 @@ class Backtest:
 
 @dataclass
 class _Portfolio:
-    """State of the loop, arrays (books, symbols). Money is in units of the gross capital at the start; costs are kept apart."""
+    """State of the loop, arrays (books, symbols). Money is in units of the gross capital at the start; costs are kept apart.
+
+    `frozen`, shape (symbols,), is what was written off as delisted: should the name trade again, its gain or loss since then still counts.
+    """
 
     held: np.ndarray
     entered: np.ndarray
     leaving: np.ndarray
+    frozen: np.ndarray
     capital: float = 1.0
     net: float = 1.0
     peak: float = 1.0
@@ -104,7 +108,7 @@ def run_backtest(prices: Prices, predictions: pl.DataFrame, settings: Settings, 
     n_books = settings.holding_bars or horizon
     scored = np.flatnonzero(np.isfinite(scores).any(axis=1))
     first = int(scored[0]) + 1 if len(scored) else len(prices.calendar)
-    state = _Portfolio(*(np.zeros((n_books, len(prices.symbols)), dtype=kind) for kind in (float, float, bool)))
+    state = _Portfolio(*(np.zeros((n_books, len(prices.symbols)), dtype=kind) for kind in (float, float, bool)), np.zeros(len(prices.symbols)))
     rows = [_bar(state, prices, bar, targets[bar - 1] / n_books, (bar - first) % n_books, settings, bars_per_year) for bar in range(first, len(prices.calendar))]
     return Backtest(_returns_frame(rows, prices.calendar[first:], strategy), state.events, _last_weights(state, prices.symbols))
 
@@ -132,14 +136,16 @@ def _bar(state: _Portfolio, prices: Prices, bar: int, target: np.ndarray, book: 
 def _earn(state: _Portfolio, change: np.ndarray) -> None:
     earned = state.held * change
     state.held += earned
-    state.capital += earned.sum()
+    state.capital += earned.sum() + (state.frozen * change).sum()
     if state.capital <= 0:
         state.capital = 0.0
         state.held[:] = 0.0
+        state.frozen[:] = 0.0
 
 
 def _trade(state: _Portfolio, bar: int, book: int, target: np.ndarray, known: np.ndarray, gone: np.ndarray, settings: Settings) -> float:
     """Close what must go, renew the book whose turn it is; returns the traded value."""
+    state.frozen[known] = 0.0
     wanted = np.where(state.leaving & known, 0.0, state.held)
     if bar < state.paused_until:
         target = np.zeros_like(target)
@@ -149,6 +155,7 @@ def _trade(state: _Portfolio, bar: int, book: int, target: np.ndarray, known: np
     if delisted.any():
         lost = state.held[delisted] * settings.delisting_return
         state.capital += lost.sum()
+        state.frozen += np.where(delisted, state.held * (1 + settings.delisting_return), 0.0).sum(axis=0)
         wanted[delisted] = 0.0
         state.events["delisted"] += int(delisted.any(axis=0).sum())
     traded = float(np.abs(wanted - state.held).sum())

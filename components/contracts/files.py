@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,8 +39,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             os.rename(target, holder / "old")
         os.replace(temporary, target)
         _sync_folder(target.parent)
-    except OSError as error:
-        raise _explain(error, target) from error
+    except Exception as error:
+        cause = _system_error(error)
+        if cause is None:
+            raise
+        raise _explain(cause, target) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary.parent, ignore_errors=True)
@@ -64,6 +68,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _system_error(error: Exception) -> OSError | None:
+    """The operating system's error: `error` itself, or the one that a library in Rust reports in words of its own, such as Polars on a full disk."""
+    if isinstance(error, OSError):
+        return error
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else None
 
 
 def _explain(error: OSError, target: Path) -> OutputError:

@@ -57,19 +57,21 @@ class Expert:
             return chosen.monitor, loss(chosen.monitor, timestamps, output, dataset.get_label()), False
 
         stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
+        earlier = warm_start.booster if warm_start is not None else None
+        trees_before = earlier.num_trees() if earlier is not None else 0
 
         def after_round(state: Any) -> None:
             stop = stopper.update(state.evaluation_result_list[0][2])
             if stopper.rounds % 10 == 0:
                 advance(stopper.rounds / chosen.rounds, f"tree {stopper.rounds}, {chosen.monitor} {stopper.best_loss:.4f}")
             if stop:
-                raise lightgbm.callback.EarlyStopException(stopper.rounds - 1, [])
+                # LightGBM drops the trees after this one, and counts those of a warm start among them.
+                raise lightgbm.callback.EarlyStopException(trees_before + stopper.rounds - 1, [])
 
-        earlier = warm_start.booster if warm_start is not None else None
         booster = lightgbm.train(
             params, data, num_boost_round=chosen.rounds, valid_sets=[checks], feval=measure, init_model=earlier, callbacks=[after_round], keep_training_booster=False
         )
-        kept = stopper.kept_rounds + (earlier.num_trees() if earlier is not None else 0)
+        kept = trees_before + stopper.kept_rounds
         self.booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=kept))
         self.bands = fit_bands(stopping, self._raw(stopping), horizon=task.horizon)
         advance(1.0, f"{self.booster.num_trees()} trees")

@@ -183,11 +183,12 @@ def _portfolio_gates(block: Mapping[str, Any], settings: Settings) -> tuple[Gate
 
 
 def _baseline_gate(evaluation: Mapping[str, Any], block: Mapping[str, Any], name: str, gain: float) -> Gate:
-    """Mean daily RankIC over the baseline's, on the bars of the candidate; a baseline without any order has 0."""
+    """Mean daily RankIC over the baseline's, on the bars where one of them has one; who gives no order there has 0."""
     other = _block(evaluation, name)
     if other is None:
         return _gate(f"better_than_{name}", None, ">=", gain, f"no test results of {name}: add that expert or take it out of gates.baselines")
-    pairs = _daily(block).join(_daily(other).rename({"rank_ic": "baseline"}), on="timestamp", how="inner").with_columns(pl.col("baseline").fill_null(0.0)).drop_nulls()
+    both = _daily(block).join(_daily(other).rename({"rank_ic": "baseline"}), on="timestamp", how="inner")
+    pairs = both.filter(pl.any_horizontal(pl.col("rank_ic", "baseline").is_not_null())).fill_null(0.0)
     value = (pairs["rank_ic"] - pairs["baseline"]).mean() if len(pairs) else None
     return _gate(f"better_than_{name}", value, ">=", gain, f"mean daily RankIC more than that of {name}, {len(pairs)} bars")
 

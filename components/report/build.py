@@ -62,11 +62,16 @@ def build_report(artifacts: Mapping[str, Path], experts: Sequence[Path], config:
 
 
 def _attainable(artifacts: Mapping[str, Path], labels: pl.DataFrame, evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """IC of the simulator's own expectation on the test window, and the share of it that the stack recovers; None for real data."""
+    """IC of the simulator's own expectation on the test window, and the share of it that the stack recovers.
+
+    None for real data, and for a horizon or target that the simulator's expectation is not of.
+    """
     truth = pl.read_parquet(artifacts["truth"])
     if truth.is_empty():
         return None
-    expected = next(name for name in truth.columns if name.startswith("expected_return"))
+    expected = f"expected_return_{evaluation['horizon']}"
+    if expected not in truth.columns or evaluation["target"] != "sector_neutral_return":
+        return None
     predictions = read_table(artifacts["predictions"], ALL_PREDICTIONS).filter(pl.col("expert") == "stack")
     window = evaluation["windows"]["test"]
     known = predictions.filter(pl.col("timestamp") >= pl.lit(window["start"]).str.to_datetime(time_unit="us", time_zone="UTC")).select("timestamp", "symbol")

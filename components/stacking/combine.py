@@ -2,7 +2,7 @@
 
 Inputs of a combiner at a row are known at that row: each expert's score standardised over the symbols of the bar, its
 relative uncertainty, and the regime. A combiner that predicts a fold learned only from rows whose label was known
-before that fold began. Which combiner is used is decided on the validation window alone.
+before that fold began. Which combiner is used is decided on the validation rows whose label was known before the test window.
 """
 
 import json
@@ -49,7 +49,8 @@ def stack_experts(oof: pl.DataFrame, predictions: pl.DataFrame, settings: Settin
     experts = [name.removeprefix("score_") for name in oof.columns if name.startswith("score_")]
     table = _inputs(oof, experts)
     blocks = _blocks(oof, windows, calendar)
-    chosen_experts = _informative(experts, oof)
+    first_test = calendar[windows.test[0]]
+    chosen_experts = _informative(experts, oof.filter(pl.col("timestamp") < first_test))
     methods = [EQUAL, PERFORMANCE, BEST, *settings.combiners]
     columns: dict[str, list[pl.DataFrame]] = {name: [] for name in methods}
     for start, end in blocks:
@@ -58,16 +59,16 @@ def stack_experts(oof: pl.DataFrame, predictions: pl.DataFrame, settings: Settin
         known = table.filter((pl.col("label_end") < cut) & pl.col("label").is_not_null())
         for name in methods:
             model = fit_combiner(name, known, chosen_experts, settings, seed)
-            columns[name].append(_predict_block(model, block, known, chosen_experts))
+            columns[name].append(_predict_block(model, block, known, _head(name, model, known, chosen_experts, settings, seed)))
     scored = {name: pl.concat(parts) for name, parts in columns.items()}
-    first_test = calendar[windows.test[0]]
-    validation = {name: _rank_ic(frame.filter(pl.col("timestamp") < first_test), oof) for name, frame in scored.items()}
+    judged = oof.filter(pl.col("label_end") < calendar[max(windows.test[0] - embargo_bars, 0)])
+    validation = {name: _rank_ic(frame, judged) for name, frame in scored.items()}
     chosen, reason = choose(validation, settings)
     names = {_public(name): frame for name, frame in scored.items()} | {STACK: scored[chosen]}
     everything = pl.concat([predictions.select(ALL_PREDICTIONS.columns.keys()), *(_as_predictions(frame, oof, name) for name, frame in names.items())])
     final_known = table.filter(pl.col("label").is_not_null())
     final = fit_combiner(chosen, final_known, chosen_experts, settings, seed)
-    scale, bias, low, high = _calibrate(_raw(final, final_known), final_known)
+    scale, bias, low, high = _head(chosen, final, final_known, chosen_experts, settings, seed)
     comparison = {
         "chosen": chosen,
         "reason": reason,
@@ -115,9 +116,7 @@ def _fit_elasticnet(known: pl.DataFrame, experts: list[str], settings: Settings)
 
     inputs, target = _design(known, experts), known["label_z"].to_numpy()
     names = [*experts, *(f"{name}|{regime}" for regime in REGIMES for name in experts)]
-    moments = known["timestamp"].unique().sort()
-    split = moments[int(0.7 * len(moments))]
-    inner, later = (known["label_end"] < split).to_numpy(), (known["timestamp"] >= split).to_numpy()
+    inner, later = _earlier_and_later(known)
     errors = []
     for alpha in settings.elasticnet_alphas:
         model = ElasticNet(alpha=alpha, l1_ratio=settings.elasticnet_l1_share, positive=True, fit_intercept=False, precompute=True)
@@ -166,10 +165,30 @@ def _raw(model: dict[str, Any], rows: pl.DataFrame) -> np.ndarray:
     return design @ np.fromiter(model["weights"].values(), dtype=np.float64)
 
 
-def _predict_block(model: dict[str, Any], block: pl.DataFrame, known: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
-    """Calibrated score and bands of a block; calibration from the known rows."""
+def _earlier_and_later(known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of the newest 30 % of bars (second) and of the rows whose label was known before these (first)."""
+    moments = known["timestamp"].unique().sort()
+    split = moments[int(0.7 * len(moments))]
+    return (known["label_end"] < split).to_numpy(), (known["timestamp"] >= split).to_numpy()
+
+
+def _head(name: str, model: dict[str, Any], known: pl.DataFrame, experts: list[str], settings: Settings, seed: int) -> tuple[float, float, float, float]:
+    """Scale, bias and band of a combiner, on known rows that it was not fitted on: a combiner with coefficients or trees is fitted
+    once more without the newest 30 % of bars, and calibrated on these. On its own training rows it would look better than it is."""
+    if known.is_empty():
+        return 1e-6, 0.0, Z90, Z90
+    if model["method"] in settings.combiners:
+        earlier, later = (known.filter(pl.Series(mask)) for mask in _earlier_and_later(known))
+        past = fit_combiner(name, earlier, experts, settings.model_copy(update={"min_train_bars": 1}), seed) if earlier["timestamp"].n_unique() > 1 else model
+        if past["method"] == model["method"]:
+            return _calibrate(_raw(past, later), later)
+    return _calibrate(_raw(model, known), known)
+
+
+def _predict_block(model: dict[str, Any], block: pl.DataFrame, known: pl.DataFrame, head: tuple[float, float, float, float]) -> pl.DataFrame:
+    """Calibrated score and bands of a block; `head` is scale, bias and band from rows known before it."""
     raw = _raw(model, block)
-    scale, bias, low, high = _calibrate(_raw(model, known), known) if len(known) else (1e-6, 0.0, Z90, Z90)
+    scale, bias, low, high = head
     score = scale * raw + bias
     width = block["width"].to_numpy()
     p10, p90 = score - low * width, score + high * width

@@ -45,7 +45,7 @@ def read_experts(folders: Sequence[Path], settings: Settings) -> tuple[dict[str,
     StackingError
         If fewer than `min_experts` are left.
     ContractError
-        If they were made from different data, or for different targets, horizons or periods.
+        If they were made from different data or by different walk-forward folds, or for different targets, horizons or periods.
     """
     statuses = {folder: json.loads((folder / "status.json").read_text(encoding="utf-8")) for folder in folders}
     failed = {status["expert"]: status["reason"] for status in statuses.values() if status["status"] != "trained"}
@@ -64,6 +64,14 @@ def read_experts(folders: Sequence[Path], settings: Settings) -> tuple[dict[str,
     for name, kind in kinds.items():
         if kind != first or len(kind) != 1:
             raise ContractError(f"Expert {name} predicts (period, horizon, target) {kind}, but {first_name} {first}. All experts of a run must predict the same.")
+    folds = {name: sorted(frame.select("fold", "train_window").unique().rows()) for name, frame in frames.items()}
+    for name, windows in folds.items():
+        if windows != folds[first_name]:
+            other = next(iter(set(windows) ^ set(folds[first_name])))
+            raise ContractError(
+                f"Expert {name} was trained in other folds than {first_name}: (fold, train_window) {other} is only in one of them. "
+                "What one of them had seen, the other predicts: train both with one `timeline` section."
+            )
     return frames, failed
 
 

@@ -265,6 +265,18 @@ def test_a_name_that_stops_trading_is_closed_at_its_last_price(delisting_return,
     assert np.isfinite(columns(test, "gross_return", "net_return", "exposure")).all()
 
 
+@pytest.mark.parametrize(("reopens_at", "gross"), [(20.0, -0.8), (150.0, 0.5)])
+def test_a_long_halt_does_not_escape_the_price_at_which_trading_resumes(reopens_at, gross):
+    close = np.full((10, 3), 100.0)
+    close[3:8, 0], close[8:, 0] = NAN, reopens_at
+    score = np.tile([3.0, 2.0, 1.0], (10, 1))
+    score[2:] = NAN
+    test = trade(close, close, score, FREE.model_copy(update={"delisting_bars": 2}), horizon=7)
+    # Two books of a seventh hold A for half of the capital; it is written off in bar 4 and trades again in bar 8.
+    assert test.events["delisted"] == 1
+    assert columns(test, "gross_return")[:, 0].tolist() == pytest.approx([0] * 7 + [gross * 0.5 * 2 / 7, 0])
+
+
 def test_a_gap_is_held_through_and_its_return_kept():
     close = np.full((6, 3), 100.0)
     close[2, 0], close[3:, 0] = NAN, 110

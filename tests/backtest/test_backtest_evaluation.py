@@ -117,6 +117,18 @@ def test_numbers_are_those_of_the_metrics_on_the_test_window(market):
     assert low < summary["sharpe_net"] < high
 
 
+def test_long_only_is_held_against_every_name_alike(market):
+    result, returns = measure(market)
+    window = returns.filter(pl.col("window") == "backtest").sort("timestamp")
+    universe = window.filter(pl.col("strategy") == "universe")
+    own = window.filter((pl.col("expert") == "stack") & (pl.col("strategy") == "long_only"))
+    assert universe["gross_return"].abs().max() > 0
+    assert own["benchmark_return"].to_list() == pytest.approx(universe["gross_return"].to_list())
+    active = (own["net_return"] - universe["gross_return"]).to_numpy()
+    expected = active.mean() / active.std(ddof=1) * np.sqrt(result["bars_per_year"])
+    assert result["experts"]["stack"]["test"]["portfolio"]["long_only"]["information_ratio_net"] == pytest.approx(expected)
+
+
 def test_validation_and_test_do_not_touch_each_other(market):
     base, _ = measure(market)
     start = market.panel["timestamp"].unique().sort()[WINDOWS.test[0]]

@@ -3,6 +3,7 @@
 import errno
 import os
 
+import polars as pl
 import pytest
 
 from components.contracts import OutputError, atomic_path, atomic_write_text
@@ -41,6 +42,16 @@ def test_a_full_disk_is_explained(tmp_path):
     with pytest.raises(OutputError, match="The disk is full") as caught:
         fill()
     assert "run.folder" in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_explained_where_polars_met_it(tmp_path):
+    def fill():
+        with atomic_path(tmp_path / "out"):
+            raise pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)")
+
+    with pytest.raises(OutputError, match="The disk is full"):
+        fill()
     assert os.listdir(tmp_path) == []
 
 

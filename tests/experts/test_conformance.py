@@ -230,6 +230,16 @@ def test_warm_start_adds_trees(name, frames, models):
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+def test_a_warm_start_that_is_stopped_early_keeps_old_and_new_trees(name):
+    fit, _ = fit_and_predict_frames(panel(bars=150, seed=8, strength=0.0))
+    stopping = {"rounds": 60, "patience_rounds": 6, "fewest_rounds": 9, "learning_rate": 0.3}
+    first, second = fitted(name, fit, **stopping), make(name, **stopping)
+    second.fit(fit, TASK, advance=lambda share, what: None, warm_start=first)
+    before, after = ((e.booster.num_trees() if name == "lightgbm" else e.booster.num_boosted_rounds()) for e in (first, second))
+    assert after >= before + 9
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
 @pytest.mark.parametrize("monitor", ["rmse", "rank_correlation"])
 def test_early_stopping_keeps_the_best_round(name, monitor, frames):
     fit = panel(bars=150, seed=8, strength=0.0)

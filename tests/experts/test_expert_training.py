@@ -1,6 +1,7 @@
 """The trainer: honest folds, resuming, refusal of bad predictions, and failure of one expert."""
 
 import json
+from datetime import timedelta
 from types import SimpleNamespace
 
 import polars as pl
@@ -91,6 +92,37 @@ def test_a_label_known_too_late_is_refused(tables, tmp_path):
     late = labels.with_columns(pl.when(pl.col("label_end").is_not_null()).then(pl.col("label_end") + pl.duration(days=30)).alias("label_end"))
     with pytest.raises(TimelineError, match="would carry the future into training"):
         train((training_set, late, catalog), tmp_path)
+
+
+def test_a_train_label_that_is_known_only_in_early_stopping_is_refused(tables, tmp_path):
+    """Its row is purged far enough from what is predicted, but the head is calibrated on what it saw."""
+    training_set, labels, catalog = tables
+    train(tables, tmp_path / "plain")
+    last = fragile.FRAMES[0].filter(pl.col("part") == "train")["timestamp"].max()
+    first = fragile.FRAMES[0].filter(pl.col("part") == "early_stopping")["timestamp"].min()
+    late = labels.with_columns(pl.when(pl.col("timestamp") == last).then(first + pl.duration(days=1)).otherwise(pl.col("label_end")).alias("label_end"))
+    with pytest.raises(TimelineError, match="early stopping begins"):
+        train((training_set, late, catalog), tmp_path / "late")
+
+
+def test_an_early_stopping_label_that_is_known_only_while_predicting_is_refused(tables, tmp_path):
+    training_set, labels, catalog = tables
+    start = train(tables, tmp_path / "plain").predictions["timestamp"].min()
+    last = fragile.FRAMES[0]["timestamp"].max()
+    for end, refused in ((start - timedelta(days=1), False), (start, True)):
+        late = labels.with_columns(pl.when(pl.col("timestamp") == last).then(pl.lit(end, dtype=pl.Datetime("us", "UTC"))).otherwise(pl.col("label_end")).alias("label_end"))
+        if not refused:
+            train((training_set, late, catalog), tmp_path / "known")
+            continue
+        with pytest.raises(TimelineError, match="the last bar before predictions begin"):
+            train((training_set, late, catalog), tmp_path / "late")
+
+
+def test_folds_of_other_labels_are_not_kept(tables, tmp_path):
+    training_set, labels, catalog = tables
+    train(tables, tmp_path)
+    changed = labels.with_columns(pl.col("log_return") * 2)
+    assert train((training_set, changed, catalog), tmp_path).summary["resumed_folds"] == 0
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

@@ -116,6 +116,16 @@ def test_a_better_baseline_is_noticed(good, baseline):
     assert gate(result, f"better_than_{baseline}").value == pytest.approx(-0.02)
 
 
+def test_bars_without_an_order_count_against_the_candidate(good):
+    evaluation = copy.deepcopy(good.evaluation)
+    own, other = (evaluation["experts"][name]["test"]["daily"] for name in ("stack", "equal_weights"))
+    other["rank_ic"] = [0.05] * len(own["rank_ic"])
+    own["rank_ic"] = [0.06 if bar % 3 == 0 else None for bar in range(len(own["rank_ic"]))]
+    found = gate(judge(evaluation, good.predictions, good.labels, None, Settings()), "better_than_equal_weights")
+    assert not found.passed
+    assert found.value == pytest.approx(0.02 - 0.05, abs=1e-3)
+
+
 def test_an_absent_baseline_does_not_pass_by_itself(good):
     evaluation = copy.deepcopy(good.evaluation)
     del evaluation["experts"]["median"]
@@ -161,6 +171,19 @@ def test_a_champion_that_cannot_be_compared_is_not_replaced(good, make, reason):
     assert not result.beats_champion
     assert reason in gate(result, "better_than_champion").reason
     assert "not promoted automatically" in gate(result, "better_than_champion").reason
+
+
+def test_only_the_candidates_test_window_is_held_against_the_champion(good):
+    """On its validation window the candidate was chosen: what it says there must not win it the champion's place."""
+    champion = worse(good.predictions, 0.9)
+    expected = gate(verdict(good, champion=Champion("1", champion)), "better_than_champion").value
+    moments = good.labels["timestamp"].unique().sort()[:30]
+    known = good.labels.filter(pl.col("timestamp").is_in(moments.implode())).select("timestamp", "symbol", pl.col("sector_neutral_return").alias("score"))
+    rest = good.predictions.drop("timestamp", "symbol", "score").head(len(known))
+    seen = pl.concat([known, rest], how="horizontal").select(good.predictions.columns)
+    ours, theirs = (pl.concat([seen.with_columns(pl.col("score") * sign), frame]) for sign, frame in ((1, good.predictions), (-1, champion)))
+    result = judge(good.evaluation, ours, good.labels, Champion("1", theirs), Settings())
+    assert gate(result, "better_than_champion").value == pytest.approx(expected)
 
 
 def test_an_equally_good_champion_is_seldom_beaten(good):

@@ -138,6 +138,12 @@ def test_promotion_by_hand_is_written_down(story):
     promote(client, "demo", 2, why="back", who="ada")
 
 
+def test_another_test_window_counts_its_own_trials(story, tmp_path):
+    _, home, _ = story
+    other = candidate(tmp_path / "other", 0.5) | {"config": CONFIG | {"timeline": CONFIG["timeline"] | {"test": {"start": "2024-01-10", "end": None}}}}
+    assert record(Settings(), name="demo", folder=home, verdict=verdict(False, False, "no"), **other)["trials"] == 1
+
+
 def test_a_registry_that_does_not_answer_is_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"Check registry\.tracking_uri"):

@@ -86,6 +86,7 @@ def test_combiners_learn_which_expert_to_trust():
     assert stack > equal + 0.05
     assert stack > best - 0.03
     assert "median" not in result.comparison["experts"]
+    assert result.comparison["validation_start"] == str(CALENDAR[40]), "the first validation fold is only learned from"
 
 
 def test_every_model_predicts_the_same_test_rows_with_ordered_bands():
@@ -120,6 +121,45 @@ def test_the_choice_is_made_on_validation_alone():
     spoiled = oof.with_columns(label=pl.when(pl.col("timestamp") >= CALENDAR[120]).then(-50 * pl.col("label")).otherwise(pl.col("label")))
     assert run(spoiled).comparison["chosen"] == result.comparison["chosen"]
     assert run(spoiled).comparison["validation_rank_ic"] == pytest.approx(result.comparison["validation_rank_ic"])
+
+
+def test_labels_that_end_in_the_test_window_do_not_choose():
+    oof, result = learned()
+    spoiled = oof.with_columns(label=pl.when(pl.col("label_end") >= CALENDAR[120]).then(-50 * pl.col("label")).otherwise(pl.col("label")))
+    assert run(spoiled).comparison["validation_rank_ic"] == result.comparison["validation_rank_ic"]
+
+
+def test_an_expert_that_wakes_up_in_the_test_window_is_left_out_all_along():
+    oof, result = learned()
+    first_test = CALENDAR[120]
+    woken = oof.with_columns(score_median=pl.when(pl.col("timestamp") >= first_test).then(pl.col("score_noise")).otherwise(pl.col("score_median")))
+    again = run(woken)
+    assert again.comparison["experts"] == result.comparison["experts"]
+    combined = (pl.col("timestamp") < first_test) & (pl.col("expert") == EQUAL)
+    assert again.predictions.filter(combined).equals(result.predictions.filter(combined))
+
+
+def test_rows_within_the_embargo_teach_nothing():
+    oof, result = learned()
+    start = CALENDAR[120]
+    late = pl.col("label_end").is_between(CALENDAR[118], CALENDAR[119])
+    again = run(oof.with_columns(label=pl.when(late).then(-50 * pl.col("label")).otherwise(pl.col("label"))))
+    first_block = pl.col("timestamp").is_between(start, CALENDAR[159])
+    assert again.predictions.filter(first_block).equals(result.predictions.filter(first_block))
+    assert not again.predictions.equals(result.predictions)
+
+
+def test_trees_are_scaled_on_rows_that_they_have_not_seen():
+    """On their own training rows trees explain noise: their scores would be several times too wide and their bands too narrow."""
+    widths, inside = [], []
+    for seed in range(4):
+        oof = market(seed, {"a": 0.0, "b": 0.0, "c": 0.0})
+        found = run(oof, Settings(lightgbm_rounds=80)).predictions.filter((pl.col("expert") == "z_lightgbm") & (pl.col("timestamp") >= CALENDAR[120]))
+        both = found.join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+        widths.append(both["score"].std() / both["label"].std())
+        inside.append(both.select(pl.col("label").is_between("p10", "p90").mean()).item())
+    assert np.mean(widths) < 0.05
+    assert np.mean(inside) == pytest.approx(0.8, abs=0.01)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_the_model_file_says_how_to_score():

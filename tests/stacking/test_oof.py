@@ -47,12 +47,12 @@ def training_set() -> pl.DataFrame:
     return rows().join(pl.DataFrame({"timestamp": DAYS, "regime_state": states}), on="timestamp").with_columns(sector=pl.lit("s"))
 
 
-def save(folder, name, *, origin="1" * 64, status="trained", horizon=5):
+def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_window="w"):
     place = folder / name
     place.mkdir()
     (place / "status.json").write_text(json.dumps({"expert": name, "status": status, "reason": "out of memory"}))
     if status == "trained":
-        frame = predictions(horizon=horizon).select(PREDICTIONS.columns.keys())
+        frame = predictions(horizon=horizon).with_columns(train_window=pl.lit(train_window)).select(PREDICTIONS.columns.keys())
         write_table(frame, place / "predictions.parquet", PREDICTIONS, code_version="c", config_hash="h", inputs={"training_set": origin, "labels": "l"})
     return place
 
@@ -93,6 +93,12 @@ def test_predictions_of_mixed_data_or_horizon_are_refused(tmp_path):
         read_experts([first, save(tmp_path, "b", origin="2" * 64)], SETTINGS)
     with pytest.raises(ContractError, match="All experts of a run must predict the same"):
         read_experts([first, save(tmp_path, "c", horizon=10)], SETTINGS)
+
+
+def test_experts_of_different_folds_are_refused(tmp_path):
+    read_experts([save(tmp_path, "a"), save(tmp_path, "b")], SETTINGS)
+    with pytest.raises(ContractError, match="Expert c was trained in other folds than a"):
+        read_experts([tmp_path / "a", save(tmp_path, "c", train_window="2015..2020")], SETTINGS)
 
 
 def test_a_clean_table_passes_the_audit():

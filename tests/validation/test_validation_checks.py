@@ -284,6 +284,8 @@ def test_a_symbol_with_too_few_bars_falls_out():
     panel = random_walk(6)
     sparse = panel.filter((pl.col("symbol") != "S3") | ((pl.col("timestamp") - START).dt.total_days() % 3 == 0))
     assert {symbol for symbol, _ in found(sparse)["low_coverage"]} == {"S3"}
+    findings = examine(sparse, Settings()).findings.filter(pl.col("reason") == "low_coverage")
+    assert findings["detected_at"].unique().to_list() == [sparse.filter(pl.col("symbol") == "S3")["timestamp"].max()], "judged over the whole span, so with hindsight"
     assert found(sparse, min_coverage=0.2) == {}
 
 

@@ -1,0 +1,51 @@
+"""What a run takes from the cache, and how it ends when a person stops it."""
+
+import json
+import signal
+import subprocess
+import time
+
+from pipelines.local_run import _forget_failures, _forget_lost_publications
+from tests.pipelines.small_run import COMMAND, processes_of, read_events, write_config
+
+
+def write(path, value) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def test_an_expert_that_failed_is_not_answered_from_the_cache(tmp_path):
+    for task, status in (("train-expert", "trained"), ("train-expert-2", "failed")):
+        write(tmp_path / "alphaloop-training-a" / task / "expert" / "status.json", {"status": status})
+    _forget_failures(tmp_path)
+    assert (tmp_path / "alphaloop-training-a" / "train-expert" / "expert").exists()
+    assert not (tmp_path / "alphaloop-training-a" / "train-expert-2" / "expert").exists()
+
+
+def test_a_materialisation_counts_while_its_publication_is_the_stores(tmp_path):
+    outputs = {name: tmp_path / "artifacts" / f"alphaloop-{name}" / "materialise" / "registry" for name in ("training-a", "training-b", "materialisation-c")}
+    for name, publication in zip(outputs, ("old", "new", "new"), strict=True):
+        write(outputs[name], {"publication": publication})
+    write(tmp_path / "feature_store" / "current.json", {"publication": "new"})
+    _forget_lost_publications(tmp_path)
+    assert {name: path.exists() for name, path in outputs.items()} == {"training-a": False, "training-b": True, "materialisation-c": True}
+    (tmp_path / "feature_store" / "current.json").unlink()
+    _forget_lost_publications(tmp_path)
+    assert not any(path.exists() for path in outputs.values())
+
+
+def test_an_interrupted_run_says_how_it_goes_on_and_leaves_no_process(tmp_path):
+    folder = tmp_path / "run"
+    config = write_config(tmp_path / "small.yaml", folder)
+    command = subprocess.Popen([*COMMAND, "run", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    end = time.monotonic() + 60
+    while not any(e["event"] == "finished" and e["stage"] == "ingest" for e in read_events(folder)):
+        assert time.monotonic() < end
+        assert command.poll() is None
+        time.sleep(0.02)
+    command.send_signal(signal.SIGINT)
+    text, _ = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert "The next run goes on from the last finished stage." in text
+    assert "Traceback" not in text
+    assert processes_of(folder) == []
