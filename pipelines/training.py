@@ -98,6 +98,7 @@ def training_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder
             registered = arrange(
                 register(
                     verdict=judged.outputs["verdict"],
+                    evaluation=tested.outputs["evaluation"],
                     predictions=predictions,
                     stacker=stacked.outputs["model"],
                     catalog=data.catalog,

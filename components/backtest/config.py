@@ -25,7 +25,9 @@ class Settings(Section):
     pause_bars: int = Field(20, ge=1, description="bars without positions after a portfolio stop; drawdown and losses are counted afresh then")
     volatility_ceiling: float | None = Field(None, gt=0, description="annual volatility above which new books get half the exposure, none: never")
     volatility_bars: int = Field(20, ge=2, description="bars over which realised portfolio volatility is measured")
-    delisting_bars: int = Field(5, ge=1, description="bars without a price after which a position is closed at its last price; should the name trade again, the gain or loss since then is booked")
+    delisting_bars: int = Field(
+        5, ge=1, description="bars without a price after which a position is closed at its last price; should the name trade again, the gain or loss since then is booked"
+    )
     delisting_return: float = Field(0.0, ge=-1, le=1, description="return from the last known price at that close; 0 flatters panels whose delisted names went to nothing")
     bootstrap_draws: int = Field(1000, ge=100, description="draws of the block bootstrap behind each interval")
     bootstrap_level: float = Field(0.9, gt=0.5, lt=1, description="share of the draws inside an interval")

@@ -21,6 +21,7 @@ class Settings(Section):
     periods: int = Field(4, ge=1, description="equal parts of the test window")
     min_positive_periods: int = Field(3, ge=1, description="parts whose mean RankIC must be above 0")
     min_test_bars: int = Field(60, ge=10, description="bars with an IC in the test window; fewer prove nothing")
+    min_ordered_share: float = Field(0.9, gt=0, le=1, description="share of the test window's bars that must have an IC; bars on which all scores are equal have none")
     baselines: dict[str, float] = Field(
         {"median": 0.005, "equal_weights": -0.005, "best_single": -0.005},
         description="mean daily RankIC that the candidate must have over each baseline; negative: how much worse is let pass as noise",

@@ -77,7 +77,11 @@ def judge(evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.D
     if block is None:
         found = ", ".join(evaluation.get("experts", {})) or "none"
         raise ContractError(f"The evaluation has no test results of {settings.candidate!r} (experts: {found}). Let the stacking stage write it, or set gates.candidate.")
-    own = (*_quality_gates(block, settings), *_portfolio_gates(block, settings), *(_baseline_gate(evaluation, block, name, gain) for name, gain in settings.baselines.items()))
+    own = (
+        *_quality_gates(block, evaluation, settings),
+        *_portfolio_gates(block, settings),
+        *(_baseline_gate(evaluation, block, name, gain) for name, gain in settings.baselines.items()),
+    )
     versus = _champion_gate(evaluation, predictions, labels, champion, settings)
     failed = [gate.name for gate in own if not gate.passed]
     approved = not failed
@@ -143,12 +147,13 @@ def _read_predictions(file: Path) -> pl.DataFrame:
     return check_table(rows, PREDICTIONS, source=str(file))
 
 
-def _quality_gates(block: Mapping[str, Any], settings: Settings) -> tuple[Gate, ...]:
+def _quality_gates(block: Mapping[str, Any], evaluation: Mapping[str, Any], settings: Settings) -> tuple[Gate, ...]:
     ic, rank_ic, calibration = block.get("ic") or {}, block.get("rank_ic") or {}, block.get("calibration") or {}
     ts = [_number(part.get("t_hac")) for part in (ic, rank_ic)]
     inside = _number(calibration.get("inside_p10_p90"))
     return (
         _gate("test_bars", ic.get("bars"), ">=", settings.min_test_bars, "bars with an information coefficient"),
+        _gate("ordered_bars", _ordered_share(ic, evaluation), ">=", settings.min_ordered_share, "share of the test window's bars on which scores give an order"),
         _gate("information_coefficient", ic.get("mean"), ">=", settings.min_information_coefficient, "mean IC against the target"),
         _gate("significance", None if None in ts else min(ts), ">=", settings.min_t_statistic, "smaller Newey-West t of IC and RankIC"),
         _gate(
@@ -169,6 +174,13 @@ def _quality_gates(block: Mapping[str, Any], settings: Settings) -> tuple[Gate, 
     )
 
 
+def _ordered_share(ic: Mapping[str, Any], evaluation: Mapping[str, Any]) -> float | None:
+    """Bars with an IC as a share of those whose labels can be complete; a model that scores all alike on hard bars must not profit from it."""
+    bars = _number(ic.get("bars"))
+    complete = evaluation["windows"]["test"]["bars"] - evaluation["horizon"] - 1
+    return None if bars is None or complete <= 0 else min(bars / complete, 1.0)
+
+
 def _portfolio_gates(block: Mapping[str, Any], settings: Settings) -> tuple[Gate, ...]:
     portfolio = block.get("portfolio") or {}
     long_short, long_only = portfolio.get("long_short") or {}, portfolio.get("long_only") or {}
@@ -184,13 +196,14 @@ def _portfolio_gates(block: Mapping[str, Any], settings: Settings) -> tuple[Gate
 
 def _baseline_gate(evaluation: Mapping[str, Any], block: Mapping[str, Any], name: str, gain: float) -> Gate:
     """Mean daily RankIC over the baseline's, on the bars where one of them has one; who gives no order there has 0."""
+    gate_name = f"better_than_{name}" if gain >= 0 else f"not_worse_than_{name}"
     other = _block(evaluation, name)
     if other is None:
-        return _gate(f"better_than_{name}", None, ">=", gain, f"no test results of {name}: add that expert or take it out of gates.baselines")
+        return _gate(gate_name, None, ">=", gain, f"no test results of {name}: add that expert or take it out of gates.baselines")
     both = _daily(block).join(_daily(other).rename({"rank_ic": "baseline"}), on="timestamp", how="inner")
     pairs = both.filter(pl.any_horizontal(pl.col("rank_ic", "baseline").is_not_null())).fill_null(0.0)
     value = (pairs["rank_ic"] - pairs["baseline"]).mean() if len(pairs) else None
-    return _gate(f"better_than_{name}", value, ">=", gain, f"mean daily RankIC more than that of {name}, {len(pairs)} bars")
+    return _gate(gate_name, value, ">=", gain, f"mean daily RankIC more than that of {name}, {len(pairs)} bars")
 
 
 def _champion_gate(evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.DataFrame, champion: Champion | None, settings: Settings) -> Gate:

@@ -23,6 +23,7 @@ def read_champion(settings: str, name: str, folder: str, champion: Output[Artifa
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
     verdict: Input[Artifact],
+    evaluation: Input[Artifact],
     predictions: Input[Dataset],
     stacker: Input[Artifact],
     catalog: Input[Artifact],
@@ -59,6 +60,7 @@ def register(
             folder=Path(folder),
             expert_folders=[Path(slot.path) for slot in slots if slot is not None],
             verdict=json.loads(Path(verdict.path).read_text(encoding="utf-8")),
+            evaluation=json.loads(Path(evaluation.path).read_text(encoding="utf-8")),
             predictions=Path(predictions.path),
             stacker=Path(stacker.path),
             catalog=Path(catalog.path),

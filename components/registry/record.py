@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from components.contracts import read_stamp
 from components.registry.bundle import build_bundle
 from components.registry.config import Settings
 from components.registry.store import register_model
@@ -22,6 +19,7 @@ def record(
     folder: Path,
     expert_folders: Sequence[Path],
     verdict: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
     predictions: Path,
     stacker: Path,
     catalog: Path,
@@ -34,6 +32,7 @@ def record(
     Parameters
     ----------
     expert_folders : artifact folders of the experts, each with `status.json` and, where it was trained, `model/`
+    evaluation : of the backtest stage
     predictions : ALL_PREDICTIONS file of the run
     config : the whole configuration, kept in the manifest
     """
@@ -50,7 +49,7 @@ def record(
             config={key: value for key, value in config.items() if key not in ("run", "registry", "cluster")},
             code=code,
         )
-        return register_model(settings, name, folder, bundle=bundle, verdict=verdict, metrics=_metrics(verdict), trial=_trial(predictions, config))
+        return register_model(settings, name, folder, bundle=bundle, verdict=verdict, metrics=_metrics(verdict), trial=_trial(evaluation))
 
 
 def _trained(folders: Sequence[Path]) -> dict[str, Path]:
@@ -64,8 +63,7 @@ def _metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in values.items() if isinstance(value, int | float) and math.isfinite(value)}
 
 
-def _trial(predictions: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """What was scored: the labels' content and the test window. Models scored on the same are trials of one another."""
-    end = pl.scan_parquet(predictions).select(pl.col("timestamp").max()).collect().item()
-    start = config["timeline"]["test"]["start"] or f"share {config['timeline']['train_share'] + config['timeline']['validation_share']:.2f}"
-    return {"labels_sha256": read_stamp(predictions).inputs["labels"], "test_window": f"{start}..{end:%Y-%m-%d}"}
+def _trial(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """What was scored; models of the same kind whose test windows overlap are trials of one another."""
+    window = evaluation["windows"]["test"]
+    return {"period": evaluation["period"], "target": evaluation["target"], "test_start": window["start"], "test_end": window["end"]}

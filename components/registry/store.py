@@ -74,7 +74,7 @@ def register_model(
     bundle : folder with a manifest
     verdict : of the gates; `approved`, `beats_champion`, `reason`
     metrics : numbers for MLflow
-    trial : tags that say what was scored (`data_sha256`, `test_window`); runs with the same ones are counted as trials
+    trial : tags that say what was scored: period, target, test_start, test_end (ISO, UTC)
 
     Returns
     -------
@@ -174,8 +174,10 @@ def _version_of(client, name: str, sha256: str):
 
 
 def _trials(client, experiment: str, trial: Mapping[str, str]) -> int:
-    condition = " and ".join(f"tags.{key} = '{value}'" for key, value in trial.items())
-    return len(client.search_runs([experiment], filter_string=condition, max_results=1000))
+    """Judged models, this one included, of the same period and target whose test windows overlap with this one's."""
+    condition = f"tags.period = '{trial['period']}' and tags.target = '{trial['target']}'"
+    found = [run.data.tags for run in client.search_runs([experiment], filter_string=condition, max_results=1000)]
+    return sum(tags["test_start"] <= trial["test_end"] and trial["test_start"] <= tags["test_end"] for tags in found)
 
 
 def _experiment(client, settings: Settings, name: str, folder: Path) -> str:

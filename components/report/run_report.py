@@ -97,8 +97,11 @@ def _data(run: RunResult) -> str:
         plot("Quarantined rows by reason", bars, {"xaxis": {"title": "rows"}}) if len(reasons) else card("<p>No row was quarantined.</p>", title="Quarantined rows", wide=False)
     )
     span = f"{run.panel['timestamp'].min():%Y-%m-%d} to {run.panel['timestamp'].max():%Y-%m-%d}"
+    hindsight = sum(reason["hindsight_rows"] for reason in run.health["reasons"])
     checked = run.audit.get("checked", {})
-    facts = f"{len(run.panel):,} rows of {run.panel['symbol'].n_unique():,} symbols, {span}; {len(run.quarantine):,} rows quarantined."
+    facts = (
+        f"{len(run.panel):,} rows of {run.panel['symbol'].n_unique():,} symbols, {span}; {len(run.quarantine):,} rows quarantined, {hindsight:,} of them by what later bars showed."
+    )
     leaks = (
         f"Leak audit: {len(run.audit['leaks'])} leaks in {checked.get('factors', 0)} factor columns and the labels, "
         f"{checked.get('factor_values_compared', 0):,} values compared at {len(checked.get('cuts', []))} cuts."

@@ -17,7 +17,8 @@ class Span(Section):
 class Settings(Section):
     """Train, validation, test and backtest windows, and the walk-forward through validation and test.
 
-    The experts' out-of-fold predictions over the validation window train the stacker; nothing is ever chosen on the test window.
+    The first fold learns from the train window; later ones also from what has become past by then, as far from what they
+    predict as train ends from validation. The experts' out-of-fold predictions over the validation window train the stacker; nothing is ever chosen on the test window.
     """
 
     train: Span = Span()

@@ -111,11 +111,12 @@ def walk_forward(windows: Windows, settings: Settings, *, longest_horizon: int, 
     """Folds that predict the validation and the test window once, each from its past only, and a `final` one.
 
     A fold never straddles the border of validation and test. Before each predicted block, and between the training
-    and the early-stopping bars, `purge_bars + embargo_bars` bars are left out. The last fold, `final`, predicts
+    and the early-stopping bars, `purge_bars + embargo_bars` bars are left out; more before a block where `timeline.train`
+    ends earlier before validation than that. The last fold, `final`, predicts
     nothing: it fits the model that is served, on all bars up to the end of the test window whose labels are known then.
     """
     check_gaps(settings, longest_horizon, entry_lag)
-    gap = settings.purge_bars + settings.embargo_bars
+    gap = max(settings.purge_bars + settings.embargo_bars, windows.validation[0] - windows.train[1])
     blocks = [block for window in (windows.validation, windows.test) for block in _steps(*window, settings.fold_bars)]
     folds = [_fold(f"fold_{number:02d}", windows.train[0], block[0] - gap, block, settings) for number, block in enumerate(blocks)]
     last = _fold("final", windows.train[0], windows.test[1] - longest_horizon - entry_lag, np.arange(0), settings)
@@ -132,9 +133,7 @@ def purged_kfold(n_bars: int, *, n_folds: int = 5, purge_bars: int, embargo_bars
         yield _without(n_bars, [block], purge_bars, embargo_bars), block
 
 
-def combinatorial_purged(
-    n_bars: int, *, n_folds: int = 6, n_test_folds: int = 2, purge_bars: int, embargo_bars: int = 20
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def combinatorial_purged(n_bars: int, *, n_folds: int = 6, n_test_folds: int = 2, purge_bars: int, embargo_bars: int = 20) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (train, test) for every choice of `n_test_folds` out of `n_folds` blocks, purged around each block."""
     blocks = _blocks(n_bars, n_folds)
     if not 1 <= n_test_folds < n_folds:

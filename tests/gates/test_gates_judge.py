@@ -38,7 +38,7 @@ def test_a_good_model_is_approved(good):
     assert result.approved
     assert result.beats_champion
     assert result.champion_version is None
-    assert result.reason == "all 13 gates passed; there is no champion yet"
+    assert result.reason == "all 14 gates passed; there is no champion yet"
     assert all(one.passed for one in result.gates)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["gates"][0].keys() == {"name", "value", "threshold", "comparison", "passed", "reason", "level"}
 
@@ -74,7 +74,8 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_gate_catches_its_fault_and_no_other_does(good, name):
     result = verdict(good, FAULTS[name])
-    assert [one.name for one in result.gates if not one.passed] == [name]
+    expected = ["test_bars", "ordered_bars"] if name == "test_bars" else [name]
+    assert [one.name for one in result.gates if not one.passed] == expected
     assert not result.approved
     assert name in result.reason
     assert "but wanted" in gate(result, name).reason
@@ -112,8 +113,9 @@ def test_a_better_baseline_is_noticed(good, baseline):
     own = evaluation["experts"]["stack"]["test"]["daily"]["rank_ic"]
     daily["rank_ic"] = [None if value is None else value + 0.02 for value in own]
     result = judge(evaluation, good.predictions, good.labels, None, Settings())
-    assert [one.name for one in result.gates if not one.passed] == [f"better_than_{baseline}"]
-    assert gate(result, f"better_than_{baseline}").value == pytest.approx(-0.02)
+    name = "better_than_median" if baseline == "median" else f"not_worse_than_{baseline}"
+    assert [one.name for one in result.gates if not one.passed] == [name]
+    assert gate(result, name).value == pytest.approx(-0.02)
 
 
 def test_bars_without_an_order_count_against_the_candidate(good):
@@ -121,7 +123,7 @@ def test_bars_without_an_order_count_against_the_candidate(good):
     own, other = (evaluation["experts"][name]["test"]["daily"] for name in ("stack", "equal_weights"))
     other["rank_ic"] = [0.05] * len(own["rank_ic"])
     own["rank_ic"] = [0.06 if bar % 3 == 0 else None for bar in range(len(own["rank_ic"]))]
-    found = gate(judge(evaluation, good.predictions, good.labels, None, Settings()), "better_than_equal_weights")
+    found = gate(judge(evaluation, good.predictions, good.labels, None, Settings()), "not_worse_than_equal_weights")
     assert not found.passed
     assert found.value == pytest.approx(0.02 - 0.05, abs=1e-3)
 
@@ -253,3 +255,12 @@ def test_champion_and_candidate_files_are_checked(good, tmp_path):
     assert len(read_candidate(tmp_path / "predictions", expert="stack", horizon=5)) == len(good.predictions)
     with pytest.raises(ContractError, match="no predictions of 'zebra' for horizon 5"):
         read_candidate(tmp_path / "predictions", expert="zebra", horizon=5)
+
+
+def test_a_model_that_scores_all_alike_on_many_bars_is_caught(good):
+    evaluation = copy.deepcopy(good.evaluation)
+    evaluation["experts"]["stack"]["test"]["ic"]["bars"] = evaluation["windows"]["test"]["bars"] // 2
+    failed = gate(judge(evaluation, good.predictions, good.labels, None, Settings()), "ordered_bars")
+    assert not failed.passed
+    assert failed.value == pytest.approx(0.5, abs=0.05)
+    assert gate(judge(good.evaluation, good.predictions, good.labels, None, Settings()), "ordered_bars").passed

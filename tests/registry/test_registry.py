@@ -13,7 +13,8 @@ from components.registry.record import record
 from components.registry.store import RegistryError, champion_history, open_registry, promote, read_champion
 
 DAYS = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
-CONFIG = {"run": {"seed": 1}, "timeline": {"test": {"start": "2024-01-01", "end": None}, "train_share": 0.5, "validation_share": 0.2}}
+CONFIG = {"run": {"seed": 1}}
+EVALUATION = {"period": "1d", "target": "log_return", "windows": {"test": {"start": "2024-01-01T00:00:00Z", "end": "2024-02-01T00:00:00Z"}}}
 
 
 def candidate(folder: Path, score: float) -> dict:
@@ -40,6 +41,7 @@ def candidate(folder: Path, score: float) -> dict:
         "catalog": folder / "catalog.json",
         "feature_registry": folder / "features.json",
         "config": CONFIG,
+        "evaluation": EVALUATION,
         "code": "c",
     }
 
@@ -138,10 +140,13 @@ def test_promotion_by_hand_is_written_down(story):
     promote(client, "demo", 2, why="back", who="ada")
 
 
-def test_another_test_window_counts_its_own_trials(story, tmp_path):
-    _, home, _ = story
-    other = candidate(tmp_path / "other", 0.5) | {"config": CONFIG | {"timeline": CONFIG["timeline"] | {"test": {"start": "2024-01-10", "end": None}}}}
-    assert record(Settings(), name="demo", folder=home, verdict=verdict(False, False, "no"), **other)["trials"] == 1
+def test_trials_are_those_whose_test_windows_overlap(story, tmp_path):
+    _, home, told = story
+    made = dict.fromkeys(("later", "overlapping"))
+    for score, (name, start, end) in enumerate((("later", "2024-02-02T00:00:00Z", "2024-03-01T00:00:00Z"), ("overlapping", "2024-01-20T00:00:00Z", "2024-02-20T00:00:00Z"))):
+        other = candidate(tmp_path / name, 0.5 + score) | {"evaluation": EVALUATION | {"windows": {"test": {"start": start, "end": end}}}}
+        made[name] = record(Settings(), name="demo", folder=home, verdict=verdict(False, False, "no"), **other)["trials"]
+    assert made == {"later": 1, "overlapping": told["manual"]["trials"] + 2}
 
 
 def test_a_registry_that_does_not_answer_is_explained(tmp_path, monkeypatch):

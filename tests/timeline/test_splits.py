@@ -49,6 +49,12 @@ def test_walk_forward_by_hand():
     ]
 
 
+def test_a_train_window_that_ends_early_keeps_its_distance_in_every_fold():
+    timeline = Settings(fold_bars=10, purge_bars=2, embargo_bars=1, early_stopping_share=0.2)
+    folds = walk_forward(Windows((0, 44), (50, 60), (60, 80), (60, 80)), timeline, longest_horizon=1)
+    assert [int(fold.predict[0] - fold.early_stopping[-1] - 1) for fold in folds[:-1]] == [6, 6, 6]
+
+
 def test_a_short_remainder_joins_the_block_before_it_and_a_long_one_stands_alone():
     timeline = Settings(fold_bars=10, purge_bars=2, embargo_bars=1)
     lengths = {end: [len(f.predict) for f in walk_forward(Windows((0, 60), (60, 70), (70, end), (70, end)), timeline, longest_horizon=1)] for end in (84, 85)}
