@@ -57,6 +57,8 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
         With the failing stage's message and where the log and the failure page are.
     OutputError
         If the run folder can't be written or another run is using it.
+    ContainerError
+        With runner docker: if there is no engine or no image, or the image holds other code than this checkout.
     """
     folder = Path(config.run.folder).absolute()
     with _only_run(folder) as lock:
@@ -171,7 +173,7 @@ def _execute(plan_path: Path) -> None:
         runner = docker_runner(folder, config, {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]})
     else:
         runner = local.SubprocessRunner(use_venv=False)
-    local.init(runner=runner, pipeline_root=str(folder / "artifacts"), enable_caching=True, raise_on_error=True)
+    local.init(runner=runner, pipeline_root=str(folder / "artifacts"), workspace_root=str(folder / "workspace"), enable_caching=True, raise_on_error=True)
     with stage("set-up"):
         pipeline = build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])
     logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
