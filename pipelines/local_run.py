@@ -62,7 +62,8 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
     """
     folder = Path(config.run.folder).absolute()
     with _only_run(folder) as lock:
-        events, log = folder / "events.jsonl", folder / "kfp.log"
+        events, log, scratch = folder / "events.jsonl", folder / "kfp.log", folder / "tmp"
+        scratch.mkdir(exist_ok=True)
         (folder / FAILURE).unlink(missing_ok=True)
         for path in (events, log):
             atomic_write_text(path, "")
@@ -74,6 +75,7 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
             EVENTS_VARIABLE: str(events),
             "ALPHALOOP_DATA": str(data_folder().absolute()),
             "PYTHONWARNINGS": "ignore",
+            "TMPDIR": str(scratch),
         }
         if runner == "docker":
             environment[IMAGE_VARIABLE] = find_image()
@@ -91,6 +93,7 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
             finally:
                 if runner == "docker":
                     remove_containers(folder)
+                shutil.rmtree(scratch, ignore_errors=True)
         if child.returncode and not failure:
             failure = {"stage": "none", "message": f"The pipeline ended with exit code {child.returncode} outside any stage. Its last words:\n{_last_lines(log)}"}
         if failure and not (folder / FAILURE).exists():
@@ -173,7 +176,7 @@ def _execute(plan_path: Path) -> None:
         runner = docker_runner(folder, config, {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]})
     else:
         runner = local.SubprocessRunner(use_venv=False)
-    local.init(runner=runner, pipeline_root=str(folder / "artifacts"), workspace_root=str(folder / "workspace"), enable_caching=True, raise_on_error=True)
+    local.init(runner=runner, pipeline_root=str(folder / "artifacts"), workspace_root=os.environ["TMPDIR"], enable_caching=True, raise_on_error=True)
     with stage("set-up"):
         pipeline = build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])
     logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
