@@ -57,15 +57,18 @@ bench: setup
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra $(EXTRA) --extra dev --python-version 3.11 $(foreach place,$(WHEELS),--find-links $(place)) \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
+# What only torch's CUDA build needs is left out, so that one lock serves both builds; torch names those packages itself.
+WITHOUT_CUDA := sed -E '/^(nvidia|cuda)-|^triton==/d; s/\+cpu$$//'
+
 lock: setup
 	$(COMPILE) --upgrade --output-file .venv/resolved.txt
-	sed 's/+cpu$$//' .venv/resolved.txt > requirements.lock
+	$(WITHOUT_CUDA) .venv/resolved.txt > requirements.lock
 
 # The lock must be what pyproject.toml resolves to, with the pins that stand taken as preferences.
 lock-check: setup
 	cp requirements.lock .venv/resolved.txt
 	$(COMPILE) --output-file .venv/resolved.txt
-	@sed 's/+cpu$$//' .venv/resolved.txt | diff requirements.lock - || { echo "requirements.lock does not match pyproject.toml. Run: make lock"; exit 1; }
+	@$(WITHOUT_CUDA) .venv/resolved.txt | diff requirements.lock - || { echo "requirements.lock does not match pyproject.toml. Run: make lock"; exit 1; }
 
 clean:
 	rm -rf .venv runs build *.egg-info
