@@ -18,7 +18,7 @@ SMALLEST_DEVIATION = 1e-8
 
 @dataclass(frozen=True)
 class Scalers:
-    """Statistics of the train rows: per input its mean and standard deviation, and the median volatility of one bar (the labels' deviation where there is none)."""
+    """Statistics of the labelled train rows: per input its mean and standard deviation, and the median volatility of one bar (the labels' deviation where there is none)."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -56,8 +56,8 @@ class Bars:
 
 
 def fit_scalers(frame: pl.DataFrame, groups: Mapping[str, str]) -> Scalers:
-    """Mean and standard deviation of each input over the finite values of the `train` rows; a constant input gets deviation 1."""
-    train = frame.lazy().filter(pl.col("part") == "train")
+    """Mean and standard deviation of each input over the finite values of the labelled `train` rows; a constant input gets deviation 1."""
+    train = frame.lazy().filter((pl.col("part") == "train") & pl.col("label").is_finite())
     finite = {name: _finite(name) for name in groups}
     row = train.select(
         *(value.mean().alias(f"{name}.mean") for name, value in finite.items()),

@@ -11,16 +11,26 @@ from components.experts.protocol import PREDICTION_COLUMNS, Task
 from components.metrics import information_coefficient
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
 
-# Small and quick; without early stopping, so that early-stopping labels can move nothing but head and band.
+# Small and quick; trees without early stopping, so that early-stopping labels can move nothing but head and band (PatchTST: one epoch there).
 QUICK = {
     "median": {},
     "elasticnet": {"penalties": 1, "smallest_penalty": 0.05},
     "lightgbm": {"rounds": 60, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 1.0, "l2": 1.0, "leaves": 7},
+    "patchtst": {
+        "lookback_bars": 4,
+        "patch_bars": 2,
+        "stride_bars": 2,
+        "width": 8,
+        "feed_forward": 16,
+        "embedding": 8,
+        "batch_windows": 128,
+        "epochs": 5,
+        "dropout": 0.0,
+        "gate_cost": 0.0,
+    },
     "xgboost": {"rounds": 60, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 1.0, "l2": 1.0, "depth": 3, "device": "cpu"},
 }
-# Experts whose own suites give their quick settings and ask the same of them.
-ELSEWHERE = {"patchtst"}
-EXPERTS = [name for name in known_experts() if name not in ELSEWHERE]
+EXPERTS = known_experts()
 LEARNERS = [name for name in EXPERTS if name != "median"]
 ATTAINABLE = 0.6
 TASK = Task(period="1d", horizon=2, target="log_return", groups=INPUTS, seed=3, threads=1)
@@ -130,9 +140,11 @@ def test_infinite_inputs_and_no_volatility_are_survived(name, frames, models):
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_a_single_day_is_predicted_as_among_others(name, frames, models):
-    day = frames[1].filter(pl.col("timestamp") == frames[1]["timestamp"].max())
-    among = models[name].predict(frames[1]).filter(pl.col("timestamp") == day["timestamp"][0])
-    assert_frame_equal(models[name].predict(day), among, check_exact=name != "elasticnet", abs_tol=1e-14)
+    newest, needed = frames[1]["timestamp"].max(), frames[1]["timestamp"].unique().sort()[-1 - getattr(models[name], "lookback_bars", 0)]
+    part = pl.when(pl.col("timestamp") == newest).then(pl.lit("predict")).otherwise(pl.lit("history"))
+    day = frames[1].filter(pl.col("timestamp") >= needed).with_columns(part.alias("part"))
+    among = models[name].predict(frames[1]).filter(pl.col("timestamp") == newest)
+    assert_frame_equal(models[name].predict(day), among, check_exact=name not in ("elasticnet", "patchtst"), abs_tol=1e-7 if name == "patchtst" else 1e-14)
 
 
 @pytest.mark.parametrize("name", EXPERTS)
@@ -164,7 +176,8 @@ def test_later_bars_move_nothing(name, frames, models):
 def test_early_stopping_labels_reach_head_and_band_only(name, frames, models):
     noise = pl.Series(np.random.default_rng(9).normal(0, 0.05, len(frames[0])))
     fit = frames[0].with_columns(pl.when(pl.col("part") == "early_stopping").then(noise).otherwise(pl.col("label")).alias("label"))
-    perturbed, plain = fitted(name, fit).predict(frames[1]), models[name].predict(frames[1])
+    once = {"epochs": 1} if name == "patchtst" else {}
+    perturbed, plain = fitted(name, fit, **once).predict(frames[1]), fitted(name, frames[0], **once).predict(frames[1])
 
     def raw(found):
         return ((found["score"] - found["head_bias"]) / found["head_scale"]).to_numpy()
