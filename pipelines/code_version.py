@@ -60,5 +60,5 @@ def _folder_hash(folder: str) -> str:
 def _environment() -> str:
     if IMAGE_VARIABLE in os.environ:
         return os.environ[IMAGE_VARIABLE]
-    packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
+    packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()})
     return "\n".join([platform.python_version(), *packages])

@@ -90,3 +90,10 @@ def test_an_expert_of_ones_own_counts_with_its_package(tmp_path, monkeypatch):
     (tmp_path / "own_expert_module.py").write_text("C = 2\n")
     assert module.module_version("own_expert_module") != before["own_expert_module"]
     assert module.module_version(None) == ""
+
+
+def test_a_package_that_is_found_twice_changes_nothing(tree, monkeypatch):
+    found, before = list(module.distributions()), versions(tree)
+    monkeypatch.setattr(module, "distributions", lambda: [*found, found[0]])
+    module._environment.cache_clear()
+    assert versions(tree) == before
