@@ -185,7 +185,7 @@ def warm_expert(
 ):
     """Train one expert starting from a fitted model instead of from scratch.
 
-    Example:  alphaloop experts warm patchtst --from runs/demo/work/patchtst/final/model
+    Example:  alphaloop experts warm patchtst --from runs/demo/experts/patchtst/final/model
     """
     _train(expert, config, overrides, mode="warm", start=start)
 

@@ -29,9 +29,9 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
     folder = Path(config.run.folder).absolute()
     kept = _keep(start, folder / "warm" / expert) if start else None
     if mode != "resume":
-        shutil.rmtree(folder / "work" / expert, ignore_errors=True)
+        shutil.rmtree(folder / "experts" / expert, ignore_errors=True)
     run_locally("expert", config, options={"leaf": leaf, "warm_from": str(kept or ""), "cached": mode == "resume"})
-    return fold_table(json.loads((folder / "work" / expert / "status.json").read_text(encoding="utf-8")), folder / "work" / expert)
+    return fold_table(json.loads((folder / "experts" / expert / "status.json").read_text(encoding="utf-8")), folder / "experts" / expert)
 
 
 def fold_table(status: Mapping[str, Any], work: Path) -> Table:

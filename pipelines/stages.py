@@ -135,7 +135,7 @@ def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: L
             horizon=config.labels.primary_horizon,
             target=config.labels.target,
             seed=config.run.seed,
-            work_folder=f"{folder}/work/{leaf.expert}",
+            work_folder=f"{folder}/experts/{leaf.expert}",
             warm_from=warm_from,
             code=code_version("experts") + module_version(leaf.module),
         ),
