@@ -279,7 +279,7 @@ def _money(run: RunResult) -> str:
         plot("Long-short quantiles: growth of 1", curves, wide=True),
         plot("Drawdown, net", drawdowns, {"yaxis": {"tickformat": ".0%"}}),
         plot("Long only against every name alike", versus),
-        plot("Turnover a bar, mean of 20 bars", [_line(turnover, "turnover", "stack")], {"yaxis": {"rangemode": "tozero"}}),
+        plot("Turnover a bar, mean of 20 bars", [_line(turnover, "turnover", "stack")], {"yaxis": {"rangemode": "tozero"}}, wide=True),
     )
 
 
@@ -323,7 +323,7 @@ def _gates(run: RunResult) -> str:
                 f"{escape(gate['comparison'])} {number(gate['threshold'], 4)}",
                 mark,
                 escape(gate["level"]),
-                escape(gate["reason"]),
+                escape(gate["reason"].split(":")[0]),
             ]
         )
     history = run.summary["registration"].get("history", [])
@@ -354,6 +354,11 @@ def _lineage(run: RunResult) -> str:
         card(table(["table", "content SHA-256", "code", "config", "made from"], rows, text=[0, 1, 2, 3, 4])),
         card(table(["expert", "status", "served model trained on"], trained, text=[0, 1, 2])),
     )
+
+
+def _short(value: Any) -> str:
+    """A gate's number in at most four digits."""
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _model_row(name: str, block: Mapping[str, Any], run: RunResult) -> list[str]:
