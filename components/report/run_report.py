@@ -319,8 +319,8 @@ def _gates(run: RunResult) -> str:
         rows.append(
             [
                 escape(gate["name"].replace("_", " ")),
-                number(gate["value"], 4),
-                f"{escape(gate['comparison'])} {number(gate['threshold'], 4)}",
+                _short(gate["value"]),
+                f"{escape(gate['comparison'])} {_short(gate['threshold'])}",
                 mark,
                 escape(gate["level"]),
                 escape(gate["reason"].split(":")[0]),
