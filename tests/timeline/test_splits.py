@@ -69,7 +69,7 @@ def test_rolling_window_keeps_its_length():
 
 @settings(max_examples=100, deadline=None)
 @given(
-    train=st.integers(60, 200),
+    train=st.integers(75, 200),
     validation=st.integers(5, 80),
     test=st.integers(5, 80),
     step=st.integers(5, 60),
