@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from components.backtest.config import Settings
-from components.backtest.weights import long_only_weights, long_short_weights, universe_weights
 from components.metrics import to_matrix
+from components.sizing import long_only_weights, long_short_weights, universe_weights
 
 STRATEGIES = {"long_short": long_short_weights, "long_only": long_only_weights, "universe": universe_weights}
 RETURN_COLUMNS = ("timestamp", "strategy", "gross_return", "cost", "net_return", "turnover", "exposure", "net_exposure", "n_long", "n_short")

@@ -175,7 +175,7 @@ class GroupwisePatchTST(nn.Module):
     def encode(self, channels_BLK: Tensor, valid_BL: Tensor) -> Tensor:
         """Embedding of each group, [B, G, E]."""
         s = self.sizes
-        batch = len(channels_BLK)
+        batch = channels_BLK.shape[0]
         first = s.lookback - s.patch - (s.patches - 1) * s.stride
         x_BPKT = channels_BLK[:, first:].unfold(1, s.patch, s.stride)
         x_GBCPT = x_BPKT.view(batch, s.patches, s.groups, s.channels, s.patch).permute(2, 0, 3, 1, 4)
@@ -197,8 +197,8 @@ class GroupwisePatchTST(nn.Module):
 
     def forward(self, channels_BLK: Tensor, bars_BLR: Tensor, valid_BL: Tensor, regime_BQ: Tensor) -> Outputs:
         """Score and quantiles of windows whose channels were already made by `channels`."""
-        x_BE = torch.zeros(len(regime_BQ), self.sizes.embedding, dtype=regime_BQ.dtype, device=regime_BQ.device)
-        gate_BG = regime_BQ.new_zeros(len(regime_BQ), 0)
+        x_BE = torch.zeros(regime_BQ.shape[0], self.sizes.embedding, dtype=regime_BQ.dtype, device=regime_BQ.device)
+        gate_BG = regime_BQ.new_zeros(regime_BQ.shape[0], 0)
         if self.sizes.groups:
             gate_BG = self.regime_gate(regime_BQ)
             x_BE = x_BE + (gate_BG[..., None] * self.encode(channels_BLK, valid_BL)).sum(dim=1)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from components.contracts import atomic_write_text
-from components.report.page import card, escape, page, section, table
+from components.page import card, escape, page, section, table
 
 FAILURE = "failure.html"
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from components.page import card, escape, number, page, plot, section, table, tile
 from components.report.factor_ic import FactorIc
-from components.report.page import card, escape, number, page, plot, section, table, tile
 from components.report.summary import ordered_models
 
 MOST_POINTS = 1500

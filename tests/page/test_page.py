@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from components.page import card, number, page, plot, section, table
 from components.report.closing import close_run
-from components.report.page import card, number, page, plot, section, table
 
 
 def events(path, *lines):

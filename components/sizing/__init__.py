@@ -1,13 +1,24 @@
-"""From scores to the weights that a new book wants; all bars at once. Arrays are (bars, symbols), NaN where there is no score."""
+"""From scores to the weights that a new book wants; backtest and service size alike. Arrays are (bars, symbols), NaN where there is no score."""
+
+from typing import Protocol
 
 import numpy as np
-
-from components.backtest.config import Settings
 
 FEWEST_NAMES = 3
 
 
-def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Settings) -> np.ndarray:
+class Book(Protocol):
+    """What a book is sized by; the fields of `components.backtest.config.Settings`."""
+
+    quantile: float
+    top_k: int
+    top_k_max_share: float
+    gross_exposure: float
+    max_weight: float
+    sizing: str
+
+
+def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
     """Long the highest, short the lowest `quantile` of the names; both sides carry the same weight, at most gross_exposure / 2.
 
     Names that tie at a border share the places left, so that equal scores everywhere give no position.
@@ -22,7 +33,7 @@ def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Se
     return long - short
 
 
-def long_only_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Settings) -> np.ndarray:
+def long_only_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
     """The `top_k` names, at most `top_k_max_share` of all; ties at the border share the places left."""
     names = np.isfinite(scores).sum(axis=1)
     take = np.minimum(settings.top_k, np.maximum(np.floor(settings.top_k_max_share * names + 1e-9), 1))
@@ -30,7 +41,7 @@ def long_only_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Set
     return _capped(_members(scores, take) * _sizes(scores, uncertainty, settings), settings.gross_exposure, settings.max_weight)
 
 
-def universe_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Settings) -> np.ndarray:
+def universe_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
     """Every scored name alike: what long_only is measured against. `uncertainty` does not matter."""
     return _capped(np.isfinite(scores).astype(float), settings.gross_exposure, 1.0)
 
@@ -46,7 +57,7 @@ def _members(scores: np.ndarray, take: np.ndarray) -> np.ndarray:
     return np.where((take > 0)[:, None], above + ties * left / np.maximum(ties.sum(axis=1, keepdims=True), 1), 0.0)
 
 
-def _sizes(scores: np.ndarray, uncertainty: np.ndarray, settings: Settings) -> np.ndarray:
+def _sizes(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
     if settings.sizing == "equal":
         return np.ones_like(scores)
     usable = np.isfinite(scores) & np.isfinite(uncertainty) & (uncertainty > 0)
