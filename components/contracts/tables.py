@@ -145,13 +145,40 @@ OOF = Table(
     extra=pl.Float64(),
 )
 
+# What the service answered, one row a request and symbol, with the factor values (Float32) that went in.
+# `timestamp` is the close of the bar that the factors belong to, `known_time` when they were known, `answered_at` when the answer was given.
+SERVED = Table(
+    name="served",
+    version=1,
+    columns={
+        "answered_at": TIME,
+        "request_id": pl.String(),
+        "symbol": pl.String(),
+        "endpoint": pl.String(),
+        "timestamp": TIME,
+        "known_time": TIME,
+        "model_version": pl.Int64(),
+        "bundle_sha256": pl.String(),
+        "publication": pl.String(),
+        "stale": pl.Boolean(),
+        "score": pl.Float64(),
+        "uncertainty": pl.Float64(),
+        "p10": pl.Float64(),
+        "p50": pl.Float64(),
+        "p90": pl.Float64(),
+        "position": pl.Float64(),
+    },
+    key=("answered_at", "request_id", "symbol"),
+    extra=pl.Float32(),
+)
+
 # Numeric codes of the market regime as the column `regime_state` holds them.
 REGIMES = ("bear", "neutral", "bull", "high_volatility")
 REGIME_COLUMN = "regime_state"
 # Standard deviation of one-bar log returns over 20 bars: the unit in which experts scale their bands.
 VOLATILITY_COLUMN = "volatility_20"
 
-TABLES = {table.name: table for table in (RAW_PANEL, PANEL, FACTORS, LABELS, TRAINING_SET, PREDICTIONS, ALL_PREDICTIONS, OOF)}
+TABLES = {table.name: table for table in (RAW_PANEL, PANEL, FACTORS, LABELS, TRAINING_SET, PREDICTIONS, ALL_PREDICTIONS, OOF, SERVED)}
 
 
 @dataclass(frozen=True)
