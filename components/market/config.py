@@ -26,6 +26,28 @@ class SectorSettings(Section):
     lag_days: int = Field(1, ge=0, description="days after its date from which on a label counts as known")
 
 
+def _plantable(planted: dict[str, float]) -> dict[str, float]:
+    unknown = sorted(set(planted) - set(PLANTABLE))
+    if unknown:
+        raise ValueError(f"signal {unknown[0]!r} can't be planted; choose from {', '.join(PLANTABLE)}")
+    if not any(planted.values()):
+        raise ValueError("all weights are zero; for a market without alpha set market.planted_ic to 0")
+    return planted
+
+
+class ChangeSettings(Section):
+    """A change of the simulated market for good, such as a model in use has to notice. The bars before it stay as they are without it."""
+
+    bar: int = Field(ge=1, description="number of the first changed bar, counted from 0")
+    volatility: float = Field(1.0, gt=0, le=20, description="factor on all volatilities; the planted moves grow alike, so that the attainable IC stays about the same")
+    planted: dict[str, float] | None = Field(None, description="signals that carry the alpha from then on; none: as before")
+
+    @field_validator("planted")
+    @classmethod
+    def _known_signals(cls, planted):
+        return None if planted is None else _plantable(planted)
+
+
 class SimulatorSettings(Section):
     """The simulated market. See `components.market.simulator` for the model."""
 
@@ -39,19 +61,17 @@ class SimulatorSettings(Section):
     faults: list[Fault] = Field([], description="kinds of fault to plant")
     fault_symbols: int = Field(2, ge=1, description="symbols that get each kind of fault (last_bar_not_final concerns all)")
     fault_seed: int = Field(1, ge=0)
+    change: ChangeSettings | None = Field(None, description="a lasting change of the market, for trying drift and retraining; none: it stays the same")
 
     @field_validator("planted")
     @classmethod
     def _known_signals(cls, planted):
-        unknown = sorted(set(planted) - set(PLANTABLE))
-        if unknown:
-            raise ValueError(f"signal {unknown[0]!r} can't be planted; choose from {', '.join(PLANTABLE)}")
-        if not any(planted.values()):
-            raise ValueError("all weights are zero; for a market without alpha set market.planted_ic to 0")
-        return planted
+        return _plantable(planted)
 
     @model_validator(mode="after")
     def _sectors_have_members(self):
+        if self.change and self.change.bar >= self.bars:
+            raise ValueError(f"change.bar={self.change.bar} lies beyond the last of bars={self.bars}; choose an earlier one")
         if self.symbols < 2 * self.sectors:
             raise ValueError(f"symbols={self.symbols} is too few for sectors={self.sectors}: a sector needs two members or more")
         return self

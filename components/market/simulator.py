@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import RAW_PANEL, atomic_path, atomic_write_text
-from components.market.config import Settings
+from components.market.config import ChangeSettings, Settings
 from components.market.errors import MarketError
 from components.market.faults import FAULTS_SCHEMA, plant_faults
 from components.market.stamps import PERIODS
@@ -87,10 +87,15 @@ def simulate(settings: Settings, seed: int) -> SimulatedMarket:
         raise MarketError(
             f"market.simulator: {simulator.symbols:,} symbols x {simulator.bars:,} bars are {simulator.symbols * simulator.bars:,} rows, more than {MAX_CELLS:,}. Ask for fewer."
         )
+    change = simulator.change
     draws = _draw(settings, np.random.default_rng(seed))
     extremes = np.random.default_rng([seed, 1])
-    strength = _calibrate(draws, settings)
-    log_open, log_close, drift = _paths(draws, settings.simulator.planted, strength)
+    alpha = [(0, simulator.planted, _calibrate(draws, settings, simulator.planted))]
+    if change:
+        planted = change.planted or simulator.planted
+        alpha.append((change.bar, planted, change.volatility * _calibrate(draws, settings, planted)))
+        draws = _draw(settings, np.random.default_rng(seed), change)
+    log_open, log_close, drift = _paths(draws, alpha)
     expected = _expected(drift, draws)
     opened, closed = calendar(settings)
     symbols = np.array([f"S{i + 1:0{len(str(simulator.symbols))}d}" for i in range(simulator.symbols)])
@@ -152,11 +157,13 @@ def _sector_name(code: int) -> str:
     return SECTOR_NAMES[code] if code < len(SECTOR_NAMES) else f"Sector {code + 1}"
 
 
-def _draw(settings: Settings, rng: np.random.Generator) -> _Draws:
+def _draw(settings: Settings, rng: np.random.Generator, change: ChangeSettings | None = None) -> _Draws:
     simulator = settings.simulator
     shape = bars, symbols = simulator.bars, simulator.symbols
     sector = rng.permutation(np.arange(symbols) % simulator.sectors)
     scale = REGIME_SCALE[_regimes(bars, rng)][:, None] / np.sqrt(BARS_A_DAY[settings.period])
+    if change:
+        scale[change.bar :] *= change.volatility
     beta = 1 + BETA_SPREAD * rng.standard_normal(symbols)
     sigma = SYMBOL_VOLATILITY * np.exp(SYMBOL_SPREAD * rng.standard_normal(symbols))
     share = OVERNIGHT_SHARE[settings.period]
@@ -221,11 +228,14 @@ def _next_five(values: np.ndarray, lead: int) -> np.ndarray:
     return sum(padded[lead + step : lead + step + len(values)] for step in range(HORIZON))
 
 
-def _paths(draws: _Draws, planted: dict[str, float], strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log open, log close and drift of each bar, shape (bars, symbols). Goes in blocks of HORIZON bars, whose drift the block before decides."""
+def _paths(draws: _Draws, alpha: list[tuple[int, dict[str, float], float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log open, log close and drift of each bar, shape (bars, symbols). Goes in blocks of HORIZON bars, whose drift the block before decides.
+
+    `alpha` holds (first bar, weights of the planted signals, drift a unit of signal); a block goes by the newest entry that it does not begin before.
+    """
     bars, symbols = draws.overnight.shape
     drift = np.zeros((bars, symbols))
-    if strength == 0:
+    if not any(strength for _, _, strength in alpha):
         moved = draws.overnight + draws.intraday
         moved[0] = draws.intraday[0]
         log_close = draws.first_price + np.cumsum(moved, axis=0)
@@ -236,6 +246,7 @@ def _paths(draws: _Draws, planted: dict[str, float], strength: float) -> tuple[n
     for start in range(0, bars, HORIZON):
         block = slice(start, min(start + HORIZON, bars))
         if start:
+            _, planted, strength = max((entry for entry in alpha if entry[0] <= start), key=lambda entry: entry[0])
             signal = _signal(start - HORIZON, log_close, draws, planted, members)
             drift[block] = strength * signal[: block.stop - block.start] * draws.listed[block]
         log_close[block] = previous + np.cumsum(draws.overnight[block] + draws.intraday[block] + drift[block], axis=0)
@@ -287,14 +298,14 @@ def _expected(drift: np.ndarray, draws: _Draws) -> np.ndarray:
     return _against_sector(total, draws.listed, np.eye(draws.sector.max() + 1)[draws.sector])
 
 
-def _calibrate(draws: _Draws, settings: Settings) -> float:
+def _calibrate(draws: _Draws, settings: Settings, planted: dict[str, float]) -> float:
     """Drift a unit of signal at which the mean attainable IC is `planted_ic`: sd of the expected return over sd of the return."""
     if settings.planted_ic == 0:
         return 0.0
     usable = slice(min(WARM_UP_BARS, settings.simulator.bars // 2), settings.simulator.bars - HORIZON - 1)
     strength = settings.planted_ic * SYMBOL_VOLATILITY / np.sqrt(BARS_A_DAY[settings.period])
     for _ in range(CALIBRATIONS):
-        expected = _expected(_paths(draws, settings.simulator.planted, strength)[2], draws)
+        expected = _expected(_paths(draws, [(0, planted, strength)])[2], draws)
         signal_variance = (expected**2).sum(axis=1)[usable] / np.maximum(draws.listed.sum(axis=1)[usable], 1)
         attained = np.sqrt(signal_variance / (signal_variance + draws.label_variance[usable])).mean()
         strength *= settings.planted_ic / max(attained, 1e-9)

@@ -9,6 +9,7 @@ from components.market.config import Settings
 from components.market.errors import MarketError
 
 PERIODS = {"1d": timedelta(days=1), "4h": timedelta(hours=4), "1h": timedelta(hours=1)}
+LIMIT_US = 4_102_444_800_000_000  # the year 2100
 # Forms of a stamp in text that cannot be mistaken for another; the first that reads the first stamp is used for all.
 TEXT_FORMS = (
     "%Y-%m-%d",
@@ -57,9 +58,10 @@ def bar_times(frame: pl.DataFrame, settings: Settings, source: str) -> pl.DataFr
 def read_stamps(column: pl.Series, settings: Settings, where: str) -> pl.Series:
     """Stamps as Datetime in microseconds, with a zone where the file gives one."""
     if column.dtype == pl.Date:
-        return column.cast(pl.Datetime("us"))
+        return _refuse_wild(column, 86_400_000_000, where).cast(pl.Datetime("us"))
     if isinstance(column.dtype, pl.Datetime):
-        return column.dt.cast_time_unit("us")
+        per_us = {"ms": 1_000, "us": 1, "ns": 1}[column.dtype.time_unit]
+        return _refuse_wild(column, per_us, where).dt.cast_time_unit("us")
     if column.dtype == pl.String and settings.timestamp_unit:
         column = _refuse_losses(column, column.cast(pl.Int64, strict=False), where, "is not a whole number, though market.timestamp_unit is set")
     if column.dtype.is_integer():
@@ -69,13 +71,21 @@ def read_stamps(column: pl.Series, settings: Settings, where: str) -> pl.Series:
     raise MarketError(f"{where} has type {column.dtype}, expected times, dates, text or whole numbers. Map the right column with market.columns.timestamp.")
 
 
+def _refuse_wild(column: pl.Series, unit_us: int, where: str) -> pl.Series:
+    """`column`, unless it holds moments beyond the year 2100 or as far back, as a damaged file may: Polars can't convert or even show some of these."""
+    limit = LIMIT_US * 1000 if column.dtype == pl.Datetime("ns", getattr(column.dtype, "time_zone", None)) else LIMIT_US // unit_us
+    wild = int((~column.to_physical().cast(pl.Int64).is_between(-limit, limit)).sum())
+    if wild:
+        raise MarketError(f"{where}: {wild:,} of {len(column):,} times lie beyond the year 2100. The file is damaged or its unit of time is wrong: export it again.")
+    return column
+
+
 def _from_numbers(column: pl.Series, settings: Settings, where: str) -> pl.Series:
     if settings.timestamp_unit is None:
         raise MarketError(f"{where} holds numbers (first {column.drop_nulls().first()}), and nothing says in which unit. Set market.timestamp_unit to s, ms, us or ns.")
     per_us = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}[settings.timestamp_unit]
     values = column.cast(pl.Int64, strict=False)
-    limit = 4_102_444_800_000_000  # the year 2100, in microseconds
-    inside = values.abs() <= (limit * 1000 if settings.timestamp_unit == "ns" else limit // per_us)
+    inside = values.abs() <= (LIMIT_US * 1000 if settings.timestamp_unit == "ns" else LIMIT_US // per_us)
     bad = values.filter(~inside)
     if len(bad):
         raise MarketError(f"{where}: {bad[0]} in {settings.timestamp_unit} lies beyond the year 2100. Check market.timestamp_unit.")

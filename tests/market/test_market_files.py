@@ -305,6 +305,16 @@ def test_any_text_is_either_read_or_explained(tmp_path, lines, header):
     read_or_explain(tmp_path, timezone="UTC")
 
 
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_a_time_that_no_calendar_knows_is_refused(tmp_path, unit):
+    """Such as a damaged file holds; converting it would bring the process down."""
+    bars = hourly([utc(2024, 7, 1), utc(2024, 7, 2)])
+    wild = pl.Series("timestamp", [1_719_792_000_000, 2**62]).cast(pl.Datetime(unit, "UTC"))
+    bars[: len(wild)].with_columns(wild).write_parquet(tmp_path / "bars.csv")
+    with pytest.raises(MarketError, match="beyond the year 2100"):
+        load(tmp_path, source="parquet", path="bars.csv", timezone="UTC")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200), at=st.integers(0, 600), source=st.sampled_from(["csv", "parquet"]))
 def test_any_bytes_are_either_read_or_explained(tmp_path, content, at, source):

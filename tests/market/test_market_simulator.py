@@ -252,6 +252,41 @@ def test_each_fault_lies_where_it_is_said_to_be(kind):
         assert both.select((change - pl.when(after).then(ratio).otherwise(1.0)).abs().max()).item() < 1e-9
 
 
+CHANGE = {"bar": 450, "volatility": 2.0, "planted": {"momentum_60_20": 1.0}}
+
+
+def test_a_change_leaves_the_past_and_moves_what_it_says():
+    """Before the change every bar is the one of the unchanged market; after it the signals and the size of the moves are others, the attainable IC is not."""
+    found = {"before": [], "after": []}
+    for seed in SEEDS:
+        same, changed = (simulate(Settings(planted_ic=0.15, simulator=simulator), seed) for simulator in ({}, {"change": CHANGE}))
+        cut = same.panel["timestamp"].unique().sort()[CHANGE["bar"]]
+        assert changed.panel.filter(pl.col("timestamp") < cut).equals(same.panel.filter(pl.col("timestamp") < cut))
+        returns, signals = sector_neutral_return(changed.panel), simple_signals(changed.panel)
+        for name, part in (("before", slice(70, 440)), ("after", slice(460, -6))):
+            attained, reversal, momentum = (
+                information_coefficients(values[part], returns[part]).mean()
+                for values in (wide(changed.truth, "expected_return_5"), signals["reversal_5"], signals["momentum_60_20"])
+            )
+            found[name].append((attained, reversal, momentum, np.nanstd(returns[part]) / np.nanstd(sector_neutral_return(same.panel)[part])))
+    before, after = (np.mean(found[name], axis=0) for name in ("before", "after"))
+    assert before[0] == pytest.approx(0.15, abs=0.025)
+    assert after[0] == pytest.approx(0.15, abs=0.035)
+    assert before[1] > 0.05
+    assert after[1] < 0.03
+    assert after[2] > before[2] + 0.05
+    assert before[3] == pytest.approx(1)
+    assert after[3] == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"), [({"bar": 750}, "beyond the last"), ({"bar": 5, "planted": {"carry": 1}}, "can't be planted"), ({"bar": 5, "volatility": 0}, "greater than 0")]
+)
+def test_a_change_that_makes_no_sense_is_refused(change, problem):
+    with pytest.raises(ValueError, match=problem):
+        Settings(simulator={"change": change})
+
+
 def test_a_clean_market_has_no_faults(planted_markets):
     assert planted_markets[0].faults.is_empty()
 
