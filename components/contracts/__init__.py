@@ -4,6 +4,7 @@ from components.contracts.bundle import BundleError, file_sha256, verify_bundle,
 from components.contracts.catalog import CatalogEntry, read_catalog, write_catalog
 from components.contracts.errors import AlphaloopError, ContractError
 from components.contracts.files import OutputError, atomic_path, atomic_write_text
+from components.contracts.served import hour_folder, read_served, served_parts
 from components.contracts.tables import (
     ALL_PREDICTIONS,
     FACTORS,
@@ -56,10 +57,13 @@ __all__ = [
     "check_table",
     "content_sha256",
     "file_sha256",
+    "hour_folder",
     "read_catalog",
+    "read_served",
     "read_stamp",
     "read_table",
     "require_one_origin",
+    "served_parts",
     "verify_bundle",
     "write_catalog",
     "write_manifest",

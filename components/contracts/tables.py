@@ -145,7 +145,7 @@ OOF = Table(
     extra=pl.Float64(),
 )
 
-# What the service answered, one row a request and symbol, with the factor values (Float32) that went in.
+# What the service answered, one row a request, symbol and bar, with the factor values (Float32) that went in.
 # `timestamp` is the close of the bar that the factors belong to, `known_time` when they were known, `answered_at` when the answer was given.
 SERVED = Table(
     name="served",
@@ -168,7 +168,7 @@ SERVED = Table(
         "p90": pl.Float64(),
         "position": pl.Float64(),
     },
-    key=("answered_at", "request_id", "symbol"),
+    key=("answered_at", "request_id", "symbol", "timestamp"),
     extra=pl.Float32(),
 )
 

@@ -6,7 +6,7 @@ Everything here is estimated on the early-stopping rows, which no gradient has s
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import polars as pl
 
 from components.contracts import VOLATILITY_COLUMN
 from components.experts.errors import ExpertError
+from components.scoring.form import Form, Linear, Unit
 
 # Distance between the 10 % and the 90 % quantile of a normal distribution, in standard deviations.
 P10_TO_P90 = 2.563
@@ -42,6 +43,11 @@ class Bands:
     def from_dict(cls, values: Mapping[str, float]) -> "Bands":
         """The inverse of `to_dict`."""
         return cls(**values)
+
+    def served(self, columns: Sequence[str], raw: float | Linear | None) -> Form:
+        """The served form of an expert that looks at single rows: `raw` as in `Form`."""
+        unit = Unit(self.volatility, SMALLEST_VOLATILITY * self.volatility)
+        return Form("row", tuple(columns), 0, raw, self.head_scale, self.head_bias, unit, self.high - self.low, 1.0, P10_TO_P90)
 
     def predictions(self, rows: pl.DataFrame, raw: np.ndarray) -> pl.DataFrame:
         """PREDICTION_COLUMNS of `rows` (`timestamp, symbol, volatility_20`) for the raw output, shape (rows,)."""

@@ -16,6 +16,7 @@ from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
 from components.experts.rows import Monitor, TargetTransform, labelled, loss, matrix, target
+from components.scoring.form import Linear, write_form
 from components.settings import Section
 
 LARGEST_INPUT = 5.0
@@ -85,6 +86,10 @@ class Expert:
             "bands": self.bands.to_dict(),
         }
         atomic_write_text(folder / "elasticnet.json", json.dumps(values, indent=1))
+
+    def export(self, folder: Path) -> None:
+        """Coefficients and intercept."""
+        write_form(folder, self.bands.served(self.columns, Linear(tuple(self.coefficients.tolist()), self.intercept, LARGEST_INPUT)))
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -12,6 +12,8 @@ from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
 from components.experts.rows import Monitor, Stopper, TargetTransform, labelled, loss, matrix, target
+from components.scoring.form import write_form
+from components.scoring.trees import lightgbm_graph
 from components.settings import Section
 
 
@@ -87,6 +89,10 @@ class Expert:
         gain = dict(zip(self.columns, self.booster.feature_importance("gain").tolist(), strict=True))
         values = {"settings": self.settings.model_dump(mode="json"), "columns": self.columns, "gain": gain, "bands": self.bands.to_dict()}
         atomic_write_text(folder / "lightgbm.json", json.dumps(values, indent=1))
+
+    def export(self, folder: Path) -> None:
+        """The trees as a graph."""
+        write_form(folder, self.bands.served(self.columns, None), lightgbm_graph(self.booster.dump_model()))
 
     @classmethod
     def load(cls, folder: Path) -> Self:

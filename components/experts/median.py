@@ -11,6 +11,7 @@ from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
 from components.experts.rows import labelled
+from components.scoring.form import write_form
 from components.settings import Section
 
 
@@ -23,11 +24,13 @@ class Expert:
 
     def __init__(self, settings: Settings):
         self.settings = settings
+        self.columns: list[str] = []
         self.median = 0.0
         self.bands: Bands | None = None
 
     def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None) -> None:
         """Median of the train labels; the band from the early-stopping rows. A warm start changes nothing."""
+        self.columns = list(task.groups)
         self.median = float(labelled(frame, "train")["label"].cast(pl.Float64).median())
         stopping = labelled(frame, "early_stopping")
         self.bands = fit_bands(stopping, np.full(len(stopping), self.median), horizon=task.horizon, calibrate=False)
@@ -40,12 +43,16 @@ class Expert:
 
     def save(self, folder: Path) -> None:
         """Write `median.json`."""
-        atomic_write_text(folder / "median.json", json.dumps({"median": self.median, "bands": self.bands.to_dict()}, indent=1))
+        atomic_write_text(folder / "median.json", json.dumps({"columns": self.columns, "median": self.median, "bands": self.bands.to_dict()}, indent=1))
+
+    def export(self, folder: Path) -> None:
+        """A constant."""
+        write_form(folder, self.bands.served(self.columns, self.median))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read `median.json`."""
         values = json.loads((folder / "median.json").read_text(encoding="utf-8"))
         expert = cls(Settings())
-        expert.median, expert.bands = values["median"], Bands.from_dict(values["bands"])
+        expert.columns, expert.median, expert.bands = values.get("columns", []), values["median"], Bands.from_dict(values["bands"])
         return expert

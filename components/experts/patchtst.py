@@ -14,11 +14,12 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from components.contracts import REGIMES, VOLATILITY_COLUMN, atomic_path, atomic_write_text
-from components.experts.bands import P10_TO_P90, fit_bands
+from components.experts.bands import P10_TO_P90, SMALLEST_VOLATILITY, fit_bands
 from components.experts.errors import ExpertError
 from components.experts.patchtst_windows import Bars, Scalers, arrange, fit_scalers
 from components.experts.protocol import PREDICTION_COLUMNS, Advance, Task
 from components.experts.rows import labelled, rank_correlation, target
+from components.scoring.form import Form, Unit, write_form
 from components.settings import Section
 
 RAW_GROUP = "bars"
@@ -176,6 +177,15 @@ class Expert:
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ExpertError(f"{folder} does not hold a saved patchtst expert ({error}). Train it again.") from error
         return expert
+
+    def export(self, folder: Path) -> None:
+        """Scalers and network as one graph over windows of raw inputs."""
+        from components.experts.patchtst_export import window_graph
+
+        unit = Unit(self.scalers.volatility, SMALLEST_VOLATILITY * self.scalers.volatility, math.sqrt(self.task.horizon))
+        head = (self.head["scale"], self.head["bias"], unit, None, self.head["width"], P10_TO_P90)
+        graph = window_graph(self.network, self.scalers, self._columns(), self.settings.lookback_bars)
+        write_form(folder, Form("window", tuple(self.task.groups), self.settings.lookback_bars, None, *head), graph)
 
     def explain(self) -> dict:
         """Mean opening of each input's gate, mean weight of each group in each regime, and the course of training."""

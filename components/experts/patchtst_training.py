@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from components.contracts import REGIMES
 from components.experts.patchtst_network import GroupwisePatchTST, Outputs
-from components.experts.patchtst_windows import Bars, window_rows
+from components.experts.patchtst_windows import Bars, begun, window_rows
 from components.experts.protocol import Advance
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -106,7 +106,8 @@ class Panel:
         return torch.cat(parts), network.mixing_FK.shape[1]
 
     def _gather(self, table_NA: Tensor, rows_B: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        index_BL, valid_BL = window_rows(rows_B, self.bars.position_N, self.lookback)
+        index_BL, _ = window_rows(rows_B, self.bars.position_N, self.lookback)
+        valid_BL = begun(self.bars.known_N[index_BL])
         index = torch.from_numpy(index_BL).to(self.device)
         regime_BQ = self.regime_NQ[torch.from_numpy(rows_B).to(self.device)]
         return functional.embedding(index, table_NA), torch.from_numpy(valid_BL).to(self.device), regime_BQ

@@ -37,6 +37,7 @@ class Bars:
     day_N : number of the row's timestamp
     frame_row_N : row of the frame that this one came from
     part_N : what the row is for, as in the frame
+    known_N : [rows + 1], whether any input of the row is finite; False for the last row
     """
 
     inputs_NF: np.ndarray
@@ -47,6 +48,7 @@ class Bars:
     day_N: np.ndarray
     frame_row_N: np.ndarray
     part_N: pl.Series
+    known_N: np.ndarray
 
     def rows(self, part: str, *, labelled: bool = False) -> np.ndarray:
         """Numbers of the rows of one part in the frame's order, with `labelled` only those that have a finite label."""
@@ -78,9 +80,12 @@ def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers) ->
     """Sort by symbol and time, standardise the inputs by `scalers`, clip at 5 deviations, and put 0 where a value is missing."""
     order = frame.select(pl.arg_sort_by("symbol", "timestamp")).to_series()
     inputs_NF = np.zeros((len(frame) + 1, len(groups)), dtype=np.float32)
+    known_N = np.zeros(len(frame) + 1, dtype=bool)
     for number, (name, mean, deviation) in enumerate(zip(groups, scalers.mean, scalers.deviation, strict=True)):
         scaled = ((_finite(name) - mean) / deviation).clip(-CLIP_DEVIATIONS, CLIP_DEVIATIONS).fill_null(0.0).cast(pl.Float32)
         inputs_NF[:-1, number] = frame.select(scaled).to_series()[order].to_numpy()
+    known = frame.select(pl.any_horizontal(_finite(name).is_not_null() for name in groups)).to_series()
+    known_N[:-1] = known[order].to_numpy()
     context = frame.select(
         pl.col("symbol"),
         pl.col("part"),
@@ -99,6 +104,7 @@ def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers) ->
         day_N=context["day"].to_numpy(),
         frame_row_N=order.to_numpy().astype(np.int64),
         part_N=context["part"],
+        known_N=known_N,
     )
 
 
@@ -110,6 +116,11 @@ def window_rows(rows_B: np.ndarray, position_N: np.ndarray, lookback: int) -> tu
     offsets_L = np.arange(1 - lookback, 1)
     valid_BL = position_N[rows_B][:, None] + offsets_L >= 0
     return np.where(valid_BL, rows_B[:, None] + offsets_L, len(position_N)), valid_BL
+
+
+def begun(known_BL: np.ndarray) -> np.ndarray:
+    """Which bars of a window count: all from its first one with any known input. A window tells a symbol's start by that alone, wherever it comes from."""
+    return np.logical_or.accumulate(known_BL, axis=1)
 
 
 def _finite(name: str) -> pl.Expr:

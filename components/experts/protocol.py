@@ -53,3 +53,9 @@ class Expert(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The expert as saved: same predictions, bit for bit on the same machine."""
+
+    def export(self, folder: Path) -> None:
+        """Write the served form into the folder that `save` wrote (components/scoring/form.py): what answers requests without this module.
+
+        May be left out: such an expert is trained and judged like any other, but a stack that gives it weight can't be served.
+        """

@@ -191,6 +191,8 @@ def _fit_fold(job: _Job, fold: Fold, folder: Path, advance: Callable[[float, str
     model = folder / "model"
     model.mkdir()
     _call(job, fold, "save", lambda: expert.save(model))
+    if not len(fold.predict) and hasattr(expert, "export"):
+        _call(job, fold, "export", lambda: expert.export(model))
     write_manifest(
         model,
         {

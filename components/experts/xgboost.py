@@ -13,6 +13,8 @@ from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
 from components.experts.rows import Monitor, Stopper, TargetTransform, labelled, loss, matrix, target
 from components.progress import warn
+from components.scoring.form import write_form
+from components.scoring.trees import xgboost_graph
 from components.settings import Section
 
 
@@ -72,6 +74,10 @@ class Expert:
         gain = {self.columns[int(name[1:])]: value for name, value in self.booster.get_score(importance_type="total_gain").items()}
         values = {"settings": self.settings.model_dump(mode="json"), "columns": self.columns, "gain": gain, "bands": self.bands.to_dict()}
         atomic_write_text(folder / "xgboost.json", json.dumps(values, indent=1))
+
+    def export(self, folder: Path) -> None:
+        """The trees as a graph."""
+        write_form(folder, self.bands.served(self.columns, None), xgboost_graph(bytes(self.booster.save_raw("json"))))
 
     @classmethod
     def load(cls, folder: Path) -> Self:

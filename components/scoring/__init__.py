@@ -1,1 +1,10 @@
-"""Scores rows with a model bundle, from arrays and ONNX graphs alone: what the service runs, and what judges a champion on new data."""
+"""Scores rows with a model bundle, from arrays and ONNX graphs alone: what the service runs, and what judges a champion on new data.
+
+Shapes: B rows, F inputs, C context columns, L bars of a window, E served experts.
+"""
+
+from components.scoring.form import SERVED_FORMAT, ScoringError
+from components.scoring.model import CrossSection, ExpertOutputs, Model, Scores
+from components.scoring.table import score_table
+
+__all__ = ["SERVED_FORMAT", "CrossSection", "ExpertOutputs", "Model", "Scores", "ScoringError", "score_table"]

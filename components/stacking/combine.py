@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, REGIMES, atomic_write_text, check_table
+from components.contracts import ALL_PREDICTIONS, REGIMES, atomic_path, check_table
 from components.metrics import information_coefficient
+from components.scoring.form import SERVED_FORMAT
+from components.scoring.trees import lightgbm_graph
 from components.stacking.config import Settings
 from components.timeline import Windows
 
 Z90 = 1.2815515655446004
+GRAPH = "stacker.onnx"
+SMALLEST_WIDTH = 1e-9
 EQUAL, BEST, PERFORMANCE, STACK = "equal_weights", "best_single", "performance_weights", "stack"
 
 
@@ -28,12 +32,13 @@ class Stacked:
     """Result of `stack_experts`.
 
     `predictions`: ALL_PREDICTIONS with the experts, every combiner and the chosen one as `stack`.
-    `comparison`: validation and choice, JSON-able. `model`: what serving needs, files by name.
+    `comparison`: validation and choice, JSON-able. `model`: what serving needs, files by name; `stacker.json` names the
+    experts that must be served, in the order in which the combiner sees them.
     """
 
     predictions: pl.DataFrame
     comparison: dict[str, Any]
-    model: dict[str, str]
+    model: dict[str, str | bytes]
 
 
 def stack_experts(oof: pl.DataFrame, predictions: pl.DataFrame, settings: Settings, windows: Windows, calendar: pl.Series, *, embargo_bars: int, seed: int) -> Stacked:
@@ -68,7 +73,7 @@ def stack_experts(oof: pl.DataFrame, predictions: pl.DataFrame, settings: Settin
     everything = pl.concat([predictions.select(ALL_PREDICTIONS.columns.keys()), *(_as_predictions(frame, oof, name) for name, frame in names.items())])
     final_known = table.filter(pl.col("label").is_not_null())
     final = fit_combiner(chosen, final_known, chosen_experts, settings, seed)
-    scale, bias, low, high = _head(chosen, final, final_known, chosen_experts, settings, seed)
+    head = _head(chosen, final, final_known, chosen_experts, settings, seed)
     comparison = {
         "chosen": chosen,
         "reason": reason,
@@ -78,11 +83,7 @@ def stack_experts(oof: pl.DataFrame, predictions: pl.DataFrame, settings: Settin
         "experts": chosen_experts,
         "weights": final.get("weights", {}),
     }
-    head = {"method": chosen, "experts": chosen_experts, "regimes": list(REGIMES), "head_scale": scale, "head_bias": bias, "band_low": low, "band_high": high}
-    files = {"stacker.json": json.dumps(head | {k: v for k, v in final.items() if k not in ("booster", "method")}, indent=1)}
-    if "booster" in final:
-        files["stacker_lightgbm.txt"] = final["booster"]
-    return Stacked(check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS), comparison, files)
+    return Stacked(check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS), comparison, served_files(chosen, final, chosen_experts, head))
 
 
 def choose(validation: dict[str, float], settings: Settings) -> tuple[str, str]:
@@ -108,6 +109,32 @@ def fit_combiner(method: str, known: pl.DataFrame, experts: list[str], settings:
     if method == "elasticnet":
         return _fit_elasticnet(known, experts, settings)
     return _fit_lightgbm(known, experts, settings, seed)
+
+
+def served_files(method: str, model: dict[str, Any], experts: list[str], head: tuple[float, float, float, float]) -> dict[str, str | bytes]:
+    """Files by name that hold a fitted combiner with its head: `stacker.json`, and for trees `stacker.onnx` and LightGBM's text.
+
+    Parameters
+    ----------
+    method : the combiner that was chosen; where too little was known to fit it, `model` holds equal weights
+    experts : all that it could have listened to
+    head : scale, bias, and how many widths p10 and p90 lie away
+    """
+    trees = model.get("booster")
+    values = {
+        "format": SERVED_FORMAT,
+        "method": method,
+        "experts": experts,
+        "served_experts": _weighed(model),
+        "regimes": list(REGIMES),
+        "graph": GRAPH if trees else None,
+        **dict(zip(("head_scale", "head_bias", "band_low", "band_high"), head, strict=True)),
+        **{name: value for name, value in model.items() if name not in ("booster", "method")},
+    }
+    files: dict[str, str | bytes] = {"stacker.json": json.dumps(values, indent=1)}
+    if trees:
+        files |= {"stacker_lightgbm.txt": trees, GRAPH: _graph(trees)}
+    return files
 
 
 def _fit_elasticnet(known: pl.DataFrame, experts: list[str], settings: Settings) -> dict[str, Any]:
@@ -148,7 +175,7 @@ def _fit_lightgbm(known: pl.DataFrame, experts: list[str], settings: Settings, s
         "verbosity": -1,
     }
     names = _tree_columns(experts)
-    data = lightgbm.Dataset(known.select(names).to_numpy(), known["label_z"].to_numpy(), feature_name=names)
+    data = lightgbm.Dataset(_tree_inputs(known, names), known["label_z"].to_numpy(), feature_name=names)
     booster = lightgbm.train(parameters, data, settings.lightgbm_rounds)
     gain = booster.feature_importance("gain")
     return {"method": "lightgbm", "booster": booster.model_to_string(), "columns": names, "weights": dict(zip(names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))}
@@ -159,10 +186,29 @@ def _raw(model: dict[str, Any], rows: pl.DataFrame) -> np.ndarray:
     if model["method"] == "lightgbm":
         import lightgbm
 
-        return lightgbm.Booster(model_str=model["booster"]).predict(rows.select(model["columns"]).to_numpy(), num_threads=2)
+        return lightgbm.Booster(model_str=model["booster"]).predict(_tree_inputs(rows, model["columns"]), num_threads=2)
     experts = [name for name in model["weights"] if "|" not in name]
     design = _design(rows, experts) if model["method"] == "elasticnet" else rows.select(f"z_{name}" for name in experts).to_numpy()
     return design @ np.fromiter(model["weights"].values(), dtype=np.float64)
+
+
+def _weighed(model: dict[str, Any]) -> list[str]:
+    """Experts that the combiner listens to: those with a weight in any regime; trees see all."""
+    if model["method"] == "lightgbm":
+        return [name.removeprefix("z_") for name in model["columns"] if name.startswith("z_")]
+    weights = model["weights"]
+    return [name for name in weights if "|" not in name and any(weight for key, weight in weights.items() if key.partition("|")[0] == name)]
+
+
+def _width(model: dict[str, Any], rows: pl.DataFrame) -> np.ndarray:
+    """Unit of the band, shape (rows,): the mean uncertainty of the experts that the combiner listens to, so that the others need not be served."""
+    return np.maximum(rows.select(f"uncertainty_{name}" for name in _weighed(model)).to_numpy().mean(axis=1), SMALLEST_WIDTH)
+
+
+def _graph(booster: str) -> bytes:
+    import lightgbm
+
+    return lightgbm_graph(lightgbm.Booster(model_str=booster).dump_model())
 
 
 def _earlier_and_later(known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -181,8 +227,8 @@ def _head(name: str, model: dict[str, Any], known: pl.DataFrame, experts: list[s
         earlier, later = (known.filter(pl.Series(mask)) for mask in _earlier_and_later(known))
         past = fit_combiner(name, earlier, experts, settings.model_copy(update={"min_train_bars": 1}), seed) if earlier["timestamp"].n_unique() > 1 else model
         if past["method"] == model["method"]:
-            return _calibrate(_raw(past, later), later)
-    return _calibrate(_raw(model, known), known)
+            return _calibrate(_raw(past, later), later, _width(model, later))
+    return _calibrate(_raw(model, known), known, _width(model, known))
 
 
 def _predict_block(model: dict[str, Any], block: pl.DataFrame, known: pl.DataFrame, head: tuple[float, float, float, float]) -> pl.DataFrame:
@@ -190,7 +236,7 @@ def _predict_block(model: dict[str, Any], block: pl.DataFrame, known: pl.DataFra
     raw = _raw(model, block)
     scale, bias, low, high = head
     score = scale * raw + bias
-    width = block["width"].to_numpy()
+    width = _width(model, block)
     p10, p90 = score - low * width, score + high * width
     return block.select("timestamp", "symbol").with_columns(
         score=pl.Series(score),
@@ -204,9 +250,9 @@ def _predict_block(model: dict[str, Any], block: pl.DataFrame, known: pl.DataFra
     )
 
 
-def _calibrate(raw: np.ndarray, known: pl.DataFrame) -> tuple[float, float, float, float]:
+def _calibrate(raw: np.ndarray, known: pl.DataFrame, width: np.ndarray) -> tuple[float, float, float, float]:
     """Scale and bias from raw output to return, and how many widths p10 and p90 lie away (80 % of known rows inside)."""
-    label, width = known["label"].to_numpy(), known["width"].to_numpy()
+    label = known["label"].to_numpy()
     deviation = raw - raw.mean()
     variance = float(deviation @ deviation)
     scale = max(float(deviation @ (label - label.mean())) / variance, 1e-6) if variance > 0 else 1e-6
@@ -217,7 +263,7 @@ def _calibrate(raw: np.ndarray, known: pl.DataFrame) -> tuple[float, float, floa
 
 
 def _inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
-    """The combiner's inputs at each row: standardised scores, relative uncertainties, regime; and the standardised label."""
+    """The combiner's inputs at each row: standardised scores, relative uncertainties, regime; the uncertainties as they are; and the standardised label."""
     by_bar = ["timestamp"]
 
     def standard(column: str) -> pl.Expr:
@@ -225,7 +271,6 @@ def _inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
         spread = pl.col(column).std().over(by_bar)
         return pl.when(spread > 1e-12).then(centred / spread).otherwise(0.0).clip(-5, 5).fill_null(0.0)
 
-    widths = pl.mean_horizontal(f"uncertainty_{name}" for name in experts)
     return oof.select(
         "timestamp",
         "symbol",
@@ -235,7 +280,7 @@ def _inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
         *(standard(f"uncertainty_{name}").alias(f"u_{name}") for name in experts),
         *((pl.col("regime") == regime).cast(pl.Float64).alias(f"regime_{regime}") for regime in REGIMES),
         standard("label").alias("label_z"),
-        pl.max_horizontal(widths, pl.lit(1e-9)).alias("width"),
+        *(f"uncertainty_{name}" for name in experts),
     )
 
 
@@ -248,6 +293,11 @@ def _design(rows: pl.DataFrame, experts: list[str]) -> np.ndarray:
 
 def _tree_columns(experts: list[str]) -> list[str]:
     return [*(f"z_{name}" for name in experts), *(f"u_{name}" for name in experts), *(f"regime_{regime}" for regime in REGIMES)]
+
+
+def _tree_inputs(rows: pl.DataFrame, columns: list[str]) -> np.ndarray:
+    """Float32, as the served graph takes them."""
+    return rows.select(pl.col(columns).cast(pl.Float32)).to_numpy()
 
 
 def _informative(experts: list[str], oof: pl.DataFrame) -> list[str]:
@@ -297,8 +347,9 @@ def _public(method: str) -> str:
     return method if method in (EQUAL, BEST, PERFORMANCE) else f"z_{method}"
 
 
-def write_model(files: dict[str, str], folder: Path) -> None:
+def write_model(files: dict[str, str | bytes], folder: Path) -> None:
     """Write the stacker's files into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        atomic_write_text(folder / name, text)
+    for name, content in files.items():
+        with atomic_path(folder / name) as path:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -9,6 +9,9 @@ from components.experts.check import check_predictions
 from components.experts.leaves import Leaf, expert_module, known_experts
 from components.experts.protocol import PREDICTION_COLUMNS, Task
 from components.metrics import information_coefficient
+from components.scoring.expert import ServedExpert
+from components.scoring.form import read_form
+from components.scoring.model import one_hot
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
 
 # Small and quick; trees without early stopping, so that early-stopping labels can move nothing but head and band (PatchTST: one epoch there).
@@ -264,3 +267,62 @@ def test_early_stopping_keeps_the_best_round(name, monitor, frames):
 def test_elasticnet_path_chooses_by_the_early_stopping_rows(frames):
     expert = fitted("elasticnet", frames[0], penalties=15)
     assert {column for column, value in zip(expert.columns, expert.coefficients, strict=True) if abs(value) > 0.2} == {"trend_a", "reversion_a"}
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_the_served_form_says_what_predict_says(name, frames, models, tmp_path):
+    """With missing, infinite and unknown values, an unseen symbol, symbols of short history, and a single row."""
+    models[name].export(tmp_path)
+    expert, frame = ServedExpert(tmp_path, threads=1), awkward(frames[1])
+    expected = models[name].predict(frame)
+    score, uncertainty = served(expert, frame)
+    # PatchTST sums in Float32: a few units in the last place.
+    tolerance = (5e-6 if name == "patchtst" else 1e-6) * max(expected["score"].std(), 1e-12)
+    assert np.abs(score - expected["score"].to_numpy()).max() <= tolerance
+    np.testing.assert_allclose(uncertainty, expected["uncertainty"].to_numpy(), rtol=1e-5)
+    single = frame.filter(pl.col("timestamp") == frame["timestamp"].min()).head(1)
+    score, _ = served(expert, single)
+    assert abs(score[0] - models[name].predict(single)["score"][0]) <= tolerance
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_the_served_form_survives_saving_and_loading(name, models, tmp_path):
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        folder.mkdir()
+    models[name].save(tmp_path / "once")
+    models[name].export(tmp_path / "once")
+    type(models[name]).load(tmp_path / "once").export(tmp_path / "again")
+    assert read_form(tmp_path / "again") == read_form(tmp_path / "once")
+    assert {path.suffix for path in (tmp_path / "once").iterdir()} <= {".json", ".txt", ".ubj", ".safetensors", ".onnx"}
+
+
+def awkward(frame: pl.DataFrame) -> pl.DataFrame:
+    random = np.random.default_rng(4)
+
+    def some(share: float) -> pl.Series:
+        return pl.Series(random.random(len(frame)) < share)
+
+    inputs = [
+        pl.when(some(0.1)).then(None).when(some(0.05)).then(float("nan")).when(some(0.02)).then(float("inf")).when(some(0.02)).then(-60.0).otherwise(pl.col(name)).alias(name)
+        for name in INPUTS
+    ]
+    context = [pl.when(some(0.1)).then(None).when(some(0.05)).then(float("nan")).otherwise(pl.col(name)).alias(name) for name in ("regime_state", "volatility_20")]
+    late = (pl.col("symbol") == "S05") & (pl.col("timestamp") < frame["timestamp"].unique().sort()[-3])
+    silent = (pl.col("symbol") == "S06") & (pl.col("timestamp") < frame["timestamp"].unique().sort()[-2])
+    quiet = [pl.when(silent).then(None).otherwise(pl.col(name)).alias(name) for name in INPUTS]
+    symbol = pl.when(pl.col("symbol") == "S03").then(pl.lit("NEW")).otherwise(pl.col("symbol")).alias("symbol")
+    return frame.with_columns(*inputs, *context).with_columns(*quiet, symbol).filter(~late).sort("timestamp", "symbol")
+
+
+def served(expert: ServedExpert, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Score and uncertainty of the frame's rows; the windows are gathered by a loop over rows."""
+    lookback = max(expert.form.lookback_bars, 1)
+    window = np.full((len(frame), lookback, len(INPUTS)), np.nan, dtype=np.float32)
+    past: dict[str, list[np.ndarray]] = {}
+    for number, (symbol, row) in enumerate(zip(frame["symbol"], frame.select(expert.form.columns).cast(pl.Float32).to_numpy(), strict=True)):
+        past.setdefault(symbol, []).append(row)
+        seen = past[symbol][-lookback:]
+        window[number, lookback - len(seen) :] = seen
+    inputs = np.where(np.isinf(window[:, -1]), np.float32(np.nan), window[:, -1])
+    context = frame.select("regime_state", "volatility_20").cast(pl.Float32).to_numpy()
+    return expert(inputs, window, one_hot(context[:, 0]), context[:, 1].astype(np.float64))

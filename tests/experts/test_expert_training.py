@@ -233,3 +233,23 @@ def test_the_door_writes_the_artifact_folder(tables, tmp_path):
     door.python_func(**artifact, **texts, period="1d", horizon=2, target="log_return", seed=1)
     assert sorted(path.name for path in (tmp_path / "expert").iterdir()) == ["model", "predictions.parquet", "status.json"]
     assert json.loads((tmp_path / "work" / "status.json").read_text())["status"] == "trained"
+
+
+def test_only_the_served_model_is_exported(tables, tmp_path):
+    trained = train(tables, tmp_path, Leaf(expert="median", period="1d"))
+    assert "served.json" in verify_bundle(trained.model_folder)["files"]
+    assert [path.parent.parent.name for path in tmp_path.rglob("served.json")] == ["final"]
+
+
+def test_an_expert_without_a_served_form_is_trained_all_the_same(tables, tmp_path):
+    assert not hasattr(fragile.Expert, "export")
+    assert set(verify_bundle(train(tables, tmp_path).model_folder)["files"]) == {"mean.json"}
+
+
+def test_an_export_that_fails_is_the_experts_failure(tables, tmp_path, monkeypatch):
+    def export(self, folder):
+        raise ValueError("no such operator")
+
+    monkeypatch.setattr(fragile.Expert, "export", export, raising=False)
+    with pytest.raises(ExpertError, match="fragile, final: export failed: ValueError: no such operator"):
+        train(tables, tmp_path)

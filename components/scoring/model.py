@@ -1,0 +1,218 @@
+"""The served model: the experts that a stack gives weight, their standing among the symbols of a bar, and the stack's score with its band."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from components.contracts import REGIME_COLUMN, REGIMES, VOLATILITY_COLUMN, verify_bundle
+from components.scoring.expert import ServedExpert
+from components.scoring.form import ScoringError
+from components.scoring.stacker import SMALLEST_WIDTH, Z90, Stacker, read_stacker, standardise
+
+CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN)
+WARM_UP_ROWS = (1, 500)
+
+
+@dataclass(frozen=True)
+class ExpertOutputs:
+    """Score and uncertainty [E, B] of each served expert, Float64, return over the horizon."""
+
+    names: tuple[str, ...]
+    score: np.ndarray
+    uncertainty: np.ndarray
+
+
+@dataclass(frozen=True)
+class CrossSection:
+    """Mean and standard deviation of the experts' outputs over all symbols of a bar, [E]; 0 where a deviation is not defined.
+
+    Rows of several bars take arrays [E, B], each row with those of its own bar.
+    """
+
+    names: tuple[str, ...]
+    score_mean: np.ndarray
+    score_spread: np.ndarray
+    uncertainty_mean: np.ndarray
+    uncertainty_spread: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says about rows, [B], Float64, return over the horizon."""
+
+    score: np.ndarray
+    uncertainty: np.ndarray
+    p10: np.ndarray
+    p50: np.ndarray
+    p90: np.ndarray
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle that can score. Safe to call from several threads at once.
+
+    `columns` and `context` are the inputs in their order; `lookback_bars` is the length of the window that an expert
+    needs, the newest bar included, 0 where none does.
+    """
+
+    manifest: dict[str, Any]
+    sha256: str
+    schema: str
+    columns: tuple[str, ...]
+    context: tuple[str, ...]
+    period: str
+    horizon: int
+    target: str
+    lookback_bars: int
+    experts: tuple[ServedExpert, ...]
+    stacker: Stacker
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int = 2) -> Self:
+        """Verify the bundle and load what serving needs; experts without weight are left on disk.
+
+        Raises
+        ------
+        BundleError
+            If a file is missing, surplus or changed.
+        ScoringError
+            If the bundle has no served form, one of another format, or parts that do not fit together.
+        """
+        folder = Path(folder)
+        manifest = verify_bundle(folder)
+        columns = _columns(folder)
+        stacker = read_stacker(folder / "stacker", threads=threads)
+        for name in stacker.experts:
+            if not (folder / "experts" / name).is_dir():
+                raise ScoringError(f"{folder}: the stacker gives {name} weight, but the bundle holds no such expert. Train the model again.")
+        experts = tuple(ServedExpert(folder / "experts" / name, threads=threads) for name in stacker.experts)
+        for expert in experts:
+            _check_columns(folder, expert, columns)
+        about = {name: _about(manifest, folder, name) for name in ("sha256", "schema", "period", "horizon", "target")}
+        lookback_bars = max(expert.form.lookback_bars for expert in experts)
+        return cls(manifest=manifest, columns=columns, context=CONTEXT, lookback_bars=lookback_bars, experts=experts, stacker=stacker, **about)
+
+    @property
+    def head(self) -> tuple[float, float]:
+        """Scale and bias that turn the combiner's output into a return."""
+        return self.stacker.head_scale, self.stacker.head_bias
+
+    def expert_outputs(self, inputs_BF: np.ndarray, context_BC: np.ndarray, window_BLF: np.ndarray | None = None) -> ExpertOutputs:
+        """Score and uncertainty of each served expert.
+
+        Parameters
+        ----------
+        inputs_BF, context_BC : float32 in the order of `columns` and `context`; NaN or infinite = missing
+        window_BLF : float32, `lookback_bars` bars of inputs, oldest first, the newest bar last; all NaN for bars before a
+            symbol's first. Needed where `lookback_bars` is not 0, ignored else
+
+        Raises
+        ------
+        ScoringError
+            If a shape is not of this form.
+        """
+        inputs_BF, context_BC = self._checked(inputs_BF, context_BC, window_BLF)
+        regime_BR, volatility_B = one_hot(context_BC[:, 0]), context_BC[:, 1].astype(np.float64)
+        found = [expert(inputs_BF, window_BLF, regime_BR, volatility_B) for expert in self.experts]
+        score_EB, uncertainty_EB = (np.stack(values) for values in zip(*found, strict=True))
+        return ExpertOutputs(self.stacker.experts, score_EB, uncertainty_EB)
+
+    def cross_section(self, outputs: ExpertOutputs) -> CrossSection:
+        """Mean and spread over the rows, which must be one whole bar."""
+        return CrossSection(outputs.names, *_moments(outputs.score), *_moments(outputs.uncertainty))
+
+    def combine(self, outputs: ExpertOutputs, context_BC: np.ndarray, cross_section: CrossSection) -> Scores:
+        """The stack's score and band of rows whose bar has this cross-section."""
+        if cross_section.names != outputs.names:
+            raise ScoringError(f"The cross-section is of the experts {cross_section.names}, the outputs of {outputs.names}. Make it with the same model.")
+        moments = (cross_section.score_mean, cross_section.score_spread, cross_section.uncertainty_mean, cross_section.uncertainty_spread)
+        score_mean, score_spread, uncertainty_mean, uncertainty_spread = (m[:, None] if m.ndim == 1 else m for m in moments)
+        z_EB = standardise(outputs.score, score_mean, score_spread)
+        u_EB = standardise(outputs.uncertainty, uncertainty_mean, uncertainty_spread)
+        stacker = self.stacker
+        score_B = stacker.head_scale * stacker.raw(z_EB, u_EB, one_hot(np.asarray(context_BC)[:, 0])) + stacker.head_bias
+        width_B = np.maximum(outputs.uncertainty.mean(axis=0), SMALLEST_WIDTH)
+        p10_B, p90_B = score_B - stacker.band_low * width_B, score_B + stacker.band_high * width_B
+        return Scores(score_B, (p90_B - p10_B) / (2 * Z90), p10_B, score_B, p90_B)
+
+    def score_bar(self, inputs: np.ndarray, context: np.ndarray, window: np.ndarray | None = None) -> Scores:
+        """Scores of rows that are the whole universe of one bar."""
+        outputs = self.expert_outputs(inputs, context, window)
+        return self.combine(outputs, context, self.cross_section(outputs))
+
+    def warm_up(self) -> None:
+        """Score made-up rows, one and many, known and missing, so that the first request is not the first run.
+
+        Raises
+        ------
+        ScoringError
+            If an answer is not finite: such a model must not be served.
+        """
+        random = np.random.default_rng(0)
+        for rows in WARM_UP_ROWS:
+            shape = (rows, max(self.lookback_bars, 1), len(self.columns))
+            window = random.uniform(-1, 1, shape).astype(np.float32)
+            window[random.random(shape) < 0.1] = np.nan
+            window[-1] = np.nan if rows > 1 else window[-1]
+            context = np.stack([np.arange(rows) % len(REGIMES), np.full(rows, np.nan)], axis=1).astype(np.float32)
+            scores = self.score_bar(window[:, -1], context, window if self.lookback_bars else None)
+            for name, values in vars(scores).items():
+                if not np.isfinite(values).all():
+                    raise ScoringError(f"Bundle {self.sha256[:12]}: {name} of {int((~np.isfinite(values)).sum())} of {rows} rows is not finite at warm-up. Train the model again.")
+
+    def _checked(self, inputs_BF: np.ndarray, context_BC: np.ndarray, window_BLF: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        inputs_BF, context_BC = np.ascontiguousarray(inputs_BF, dtype=np.float32), np.asarray(context_BC, dtype=np.float32)
+        rows = len(inputs_BF)
+        if inputs_BF.shape != (rows, len(self.columns)) or context_BC.shape != (rows, len(self.context)):
+            raise ScoringError(f"Inputs of shape {inputs_BF.shape} and context of shape {context_BC.shape}; expected [B, {len(self.columns)}] and [B, {len(self.context)}].")
+        if self.lookback_bars and (window_BLF is None or window_BLF.dtype != np.float32 or window_BLF.shape != (rows, self.lookback_bars, len(self.columns))):
+            found = "none" if window_BLF is None else f"{window_BLF.dtype} {window_BLF.shape}"
+            raise ScoringError(f"This model needs a float32 window of shape {(rows, self.lookback_bars, len(self.columns))}; found {found}.")
+        if np.isinf(inputs_BF).any():
+            inputs_BF = np.where(np.isinf(inputs_BF), np.float32(np.nan), inputs_BF)
+        return inputs_BF, context_BC
+
+
+def one_hot(regime_B: np.ndarray) -> np.ndarray:
+    """The regime's code as float32 [B, regimes], all zeros where it is unknown."""
+    code_B = np.where(np.isfinite(regime_B), regime_B, -1.0).astype(np.int64)
+    return (code_B[:, None] == np.arange(len(REGIMES))).astype(np.float32)
+
+
+def _moments(values_EB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean_E = values_EB.mean(axis=1)
+    spread_E = values_EB.std(axis=1, ddof=1) if values_EB.shape[1] > 1 else np.zeros(len(values_EB))
+    return mean_E, spread_E
+
+
+def _columns(folder: Path) -> tuple[str, ...]:
+    """The inputs in the order that the bundle's feature service has."""
+    path = folder / "features.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        columns, context = tuple(values["columns"]), values["context"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScoringError(f"{path} does not say which inputs the model takes ({type(error).__name__}: {error}). Train the model again.") from error
+    if set(context) != set(CONTEXT):
+        raise ScoringError(f"{path} has the context columns {context}, expected {list(CONTEXT)}. Train the model again.")
+    return columns
+
+
+def _check_columns(folder: Path, expert: ServedExpert, columns: tuple[str, ...]) -> None:
+    own = expert.form.columns
+    if own == columns:
+        return
+    place = next((i for i, pair in enumerate(zip(own, columns, strict=False)) if pair[0] != pair[1]), min(len(own), len(columns)))
+    raise ScoringError(
+        f"{folder}: expert {expert.name} takes {len(own)} inputs, features.json names {len(columns)}; they first differ at position {place} "
+        f"({own[place] if place < len(own) else 'none'} against {columns[place] if place < len(columns) else 'none'}). Train the model again."
+    )
+
+
+def _about(manifest: dict[str, Any], folder: Path, name: str) -> Any:
+    if name not in manifest:
+        raise ScoringError(f"{folder}: the manifest does not say the {name}. Train the model again.")
+    return manifest[name]

@@ -1,0 +1,98 @@
+"""The served form of the stacker: standardises the experts over the symbols of a bar, weighs them, and puts a band around the result.
+
+The arithmetic is that of the stacking stage, in Float64.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.contracts import REGIMES
+from components.scoring.form import SERVED_FORMAT, ScoringError
+from components.scoring.graph import Graph
+
+STACKER_FILE = "stacker.json"
+Z90 = 1.2815515655446004
+LARGEST_DEVIATION = 5.0
+SMALLEST_SPREAD = 1e-12
+SMALLEST_WIDTH = 1e-9
+
+
+@dataclass(frozen=True)
+class Stacker:
+    """`weights_QE`: row 0 for every bar, row 1 + r on top of it in regime r. `graph` instead, for trees."""
+
+    method: str
+    experts: tuple[str, ...]
+    weights_QE: np.ndarray | None
+    graph: Graph | None
+    head_scale: float
+    head_bias: float
+    band_low: float
+    band_high: float
+
+    def raw(self, z_EB: np.ndarray, u_EB: np.ndarray, regime_BR: np.ndarray) -> np.ndarray:
+        """The combiner's output [B] from standardised scores and uncertainties."""
+        if self.graph is not None:
+            return self.graph(inputs=np.concatenate([z_EB.T, u_EB.T, regime_BR], axis=1, dtype=np.float32))[0]
+        weights_EB = self.weights_QE[0][:, None] + self.weights_QE[1:].T @ regime_BR.T
+        return (weights_EB * z_EB).sum(axis=0)
+
+
+def standardise(values_EB: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Deviations from the mean of the bar in its spread, clipped; 0 where the bar has no spread. Mean and spread broadcast against [E, B]."""
+    varies = spread > SMALLEST_SPREAD
+    return np.where(varies, np.clip((values_EB - mean) / np.where(varies, spread, 1.0), -LARGEST_DEVIATION, LARGEST_DEVIATION), 0.0)
+
+
+def read_stacker(folder: Path, *, threads: int) -> Stacker:
+    """Read `stacker.json` and, for trees, `stacker.onnx`.
+
+    Raises
+    ------
+    ScoringError
+        If a file is missing, broken, or older than serving.
+    """
+    path = Path(folder) / STACKER_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScoringError(f"{path} can't be read ({error}). Fetch the bundle again, or train the model again.") from error
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != SERVED_FORMAT:
+        raise ScoringError(f"{path} has format {found!r}, this version reads {SERVED_FORMAT}. Train the model again, or serve it with the version that made it.")
+    try:
+        return _stacker(values, path, threads)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ScoringError(f"{path} is not a whole stacker ({type(error).__name__}: {error}). Train the model again.") from error
+
+
+def _stacker(values: dict[str, Any], path: Path, threads: int) -> Stacker:
+    experts = tuple(values["served_experts"])
+    if tuple(values["regimes"]) != REGIMES:
+        raise ScoringError(f"{path} knows the regimes {values['regimes']}, this version {list(REGIMES)}. Train the model again.")
+    if not experts or len(set(experts)) < len(experts):
+        raise ScoringError(f"{path} names the served experts {list(experts)}; expected at least one, each once. Train the model again.")
+    graph, weights_QE = None, None
+    if values["graph"]:
+        graph = Graph(path.with_name(values["graph"]), {"inputs": (2 * len(experts) + len(REGIMES),)}, ["raw"], threads)
+    else:
+        weights_QE = _weights(values["weights"], experts, path)
+    numbers = {name: float(values[name]) for name in ("head_scale", "head_bias", "band_low", "band_high")}
+    return Stacker(str(values["method"]), experts, weights_QE, graph, **numbers)
+
+
+def _weights(weights: dict[str, float], experts: tuple[str, ...], path: Path) -> np.ndarray:
+    """Weights by `expert` and `expert|regime` as an array [1 + regimes, experts]."""
+    rows = {"": 0, **{regime: 1 + number for number, regime in enumerate(REGIMES)}}
+    weights_QE = np.zeros((len(rows), len(experts)))
+    for key, weight in weights.items():
+        name, _, regime = key.partition("|")
+        if weight and name not in experts:
+            raise ScoringError(f"{path} gives {name} the weight {weight}, but does not name it among served_experts {list(experts)}. Train the model again.")
+        if weight:
+            weights_QE[rows[regime], experts.index(name)] = weight
+    return weights_QE
