@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-from feast.types import Array, Bytes, Float32, Int64, String
+from feast.types import Bytes, Float32, Int64, String
 
 SEQUENCE = "sequence"
 TIMESTAMP, KNOWN_TIME = "timestamp", "known_time"
@@ -24,8 +24,9 @@ def define(publication: Mapping[str, Any], folder: Path) -> list[Entity | Featur
     `alpha_v<schema>` serves the model's inputs and context columns, `raw_v<schema>` the raw factors for people. Both carry
     the order of their columns in the tag `columns`, because Feast returns them view by view.
     The view `sequence` holds three values that are read in one round trip: `window` (bytes, little-endian float32,
-    lookback_bars x inputs, oldest bar first, NaN where there is none), `inputs` and `context` (the newest row in catalog order),
-    and `known_at_us`, when the newest of these became known (microseconds since 1970, UTC).
+    lookback_bars x inputs, oldest bar first, NaN where there is none), `row` (bytes of the newest bar: its times, the schema, inputs and
+    context in catalog order; `components.feature_store.publication.row_type`), and `known_at_us`, when that bar became known
+    (microseconds since 1970, UTC).
     """
     views = {name: _group_view(name, columns, publication, folder) for name, columns in publication["views"].items()}
     sequence = _sequence_view(publication, folder)
@@ -56,8 +57,7 @@ def _sequence_view(publication: Mapping[str, Any], folder: Path) -> FeatureView:
         schema=[
             Field(name="symbol", dtype=String),
             Field(name="window", dtype=Bytes),
-            Field(name="inputs", dtype=Array(Float32)),
-            Field(name="context", dtype=Array(Float32)),
+            Field(name="row", dtype=Bytes),
             Field(name="known_at_us", dtype=Int64),
         ],
         source=_source(SEQUENCE, publication, folder),

@@ -22,10 +22,10 @@ from components.feature_store.config import Settings
 
 SEQUENCE = "sequence"
 # Raise when the files of a publication or their meaning change.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 _KEYS = ("timestamp", "symbol", "known_time")
 # Names of the values in the view `sequence`; Feast refuses two features of one name.
-_RESERVED = {"window", "inputs", "context", "known_at_us", "event_timestamp"}
+_RESERVED = {"window", "row", "known_at_us", "event_timestamp"}
 
 
 class FeatureStoreError(AlphaloopError):
@@ -82,7 +82,8 @@ def write_publication(
         temporary.mkdir()
         for group, columns in description["views"].items():
             _write(factors.select(*_KEYS, *columns), temporary / f"{group}.parquet")
-        _write(sequence_rows(known, description["columns"], description["context"], settings.lookback_bars), temporary / f"{SEQUENCE}.parquet")
+        rows = sequence_rows(known, description["columns"], description["context"], settings.lookback_bars, schema=description["schema"])
+        _write(rows, temporary / f"{SEQUENCE}.parquet")
         description["files"] = {path.name: _file_sha256(path) for path in sorted(temporary.glob("*.parquet"))}
         (temporary / "publication.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
     _prune(target, settings.keep_publications)
@@ -120,14 +121,20 @@ def read_registry(path: str | os.PathLike) -> dict[str, Any]:
     return registry
 
 
-def sequence_rows(known: pl.DataFrame, columns: Sequence[str], context: Sequence[str], lookback_bars: int) -> pl.DataFrame:
+def row_type(values: int) -> np.dtype:
+    """Layout of the online value `row`: when the bar was complete and when it was known (microseconds since 1970, UTC), the schema, and
+    `values` float32 (the inputs, then the context; NaN for null); little-endian, without padding."""
+    return np.dtype([("timestamp_us", "<i8"), ("known_at_us", "<i8"), ("schema", "S12"), ("values", "<f4", (values,))])
+
+
+def sequence_rows(known: pl.DataFrame, columns: Sequence[str], context: Sequence[str], lookback_bars: int, *, schema: str = "") -> pl.DataFrame:
     """One row a symbol: its newest bar with the window of inputs that leads up to it.
 
     Returns
     -------
     `timestamp`, `symbol`, `known_time` (when all of the window was known), `window` (bytes: float32, little-endian,
-    lookback_bars x inputs, oldest first, NaN before the first bar and for null), `inputs`, `context` (lists of Float32, NaN for
-    null), `known_at_us` (the newest bar's own known_time, microseconds since 1970).
+    lookback_bars x inputs, oldest first, NaN before the first bar and for null), `row` (bytes of the newest bar, see `row_type`),
+    `known_at_us` (the newest bar's own known_time, microseconds since 1970).
     """
     places = known.select("symbol", "timestamp").with_row_index("__place").sort("symbol", "timestamp")
     places = places.with_columns(pl.int_range(pl.len()).reverse().over("symbol").alias("__age")).filter(pl.col("__age") < lookback_bars)
@@ -139,10 +146,19 @@ def sequence_rows(known: pl.DataFrame, columns: Sequence[str], context: Sequence
     return newest.select("timestamp", "symbol").with_columns(
         recent.group_by("symbol", maintain_order=True).agg(pl.col("known_time").max())["known_time"],
         pl.Series("window", [window.tobytes() for window in windows], dtype=pl.Binary),
-        pl.Series("inputs", list(_matrix(newest, columns)), dtype=pl.List(pl.Float32)),
-        pl.Series("context", list(_matrix(newest, context)), dtype=pl.List(pl.Float32)),
+        pl.Series("row", _packed(newest, [*columns, *context], schema), dtype=pl.Binary),
         newest["known_time"].dt.epoch("us").alias("known_at_us"),
     )
+
+
+def _packed(newest: pl.DataFrame, columns: Sequence[str], schema: str) -> list[bytes]:
+    """The online value `row` of each symbol."""
+    rows = np.empty(len(newest), dtype=row_type(len(columns)))
+    rows["timestamp_us"] = newest["timestamp"].dt.epoch("us").to_numpy()
+    rows["known_at_us"] = newest["known_time"].dt.epoch("us").to_numpy()
+    rows["schema"] = schema.encode()
+    rows["values"] = _matrix(newest, columns)
+    return [row.tobytes() for row in rows]
 
 
 def _matrix(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:

@@ -15,7 +15,7 @@ import feature_repo
 from components.contracts import FACTORS, PANEL, TRAINING_SET, CatalogEntry, ContractError, check_table, content_sha256, read_stamp, read_table, write_catalog, write_table
 from components.feature_store.config import Settings
 from components.feature_store.lookup import lookup, read_windows
-from components.feature_store.publication import FeatureStoreError, read_current, read_registry, sequence_rows, verify_publication, write_publication
+from components.feature_store.publication import FeatureStoreError, read_current, read_registry, row_type, sequence_rows, verify_publication, write_publication
 from components.feature_store.store import materialise, open_store, publication_store, publish, restore, training_set
 
 START = datetime(2024, 1, 1, 21, tzinfo=UTC)
@@ -119,19 +119,21 @@ def test_training_set_holds_what_was_known(published):
 
 def test_online_window_by_hand():
     known = make_factors().filter(pl.col("timestamp") <= day(3))
-    rows = sequence_rows(known, ["rsi_z", "slope_z"], ["regime_state"], 3)
+    rows = sequence_rows(known, ["rsi_z", "slope_z"], ["regime_state"], 3, schema="0123456789ab")
     window = np.frombuffer(rows.filter(pl.col("symbol") == "AAPL")["window"].item(), "<f4").reshape(3, 2)
     np.testing.assert_array_equal(window, np.array([[1, 1001], [np.nan, 1002], [3, 1003]], dtype=np.float32))
     assert rows["symbol"].to_list() == SYMBOLS
-    assert rows["inputs"].to_list() == [[3, 1003], [103, 1103], [203, 1203]]
-    assert rows["context"].to_list() == [[3003], [3103], [3203]]
+    packed = np.frombuffer(b"".join(rows["row"]), row_type(3))
+    assert packed["values"].tolist() == [[3, 1003, 3003], [103, 1103, 3103], [203, 1203, 3203]]
+    assert packed["timestamp_us"].tolist() == packed["known_at_us"].tolist() == [int(day(3).timestamp() * 1e6)] * 3
+    assert set(packed["schema"].tolist()) == {b"0123456789ab"}
 
 
 def test_short_history_is_padded_in_front():
     rows = sequence_rows(make_factors().filter(pl.col("timestamp") <= day(1)), ["slope_z"], [], 4)
     window = np.frombuffer(rows["window"][0], "<f4")
     np.testing.assert_array_equal(window, np.array([np.nan, np.nan, 1000, 1001], dtype=np.float32))
-    assert rows["context"].to_list() == [[], [], []]
+    assert np.frombuffer(rows["row"][0], row_type(1))["values"].tolist() == [[1001]]
 
 
 def test_windows_come_back_from_the_online_store(published):

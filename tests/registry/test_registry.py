@@ -29,9 +29,12 @@ def candidate(folder: Path, score: float) -> dict:
         model = folder / name / "model"
         model.mkdir(parents=True)
         (model / "weights.json").write_text(json.dumps({"score": score}))
+        (model / "manifest.json").write_text(json.dumps({"known_until": "2024-02-03T00:00:00+00:00", "train_window": "2023-01-01..2024-01-20"}))
         (folder / name / "status.json").write_text(json.dumps({"expert": name, "status": status}))
     (folder / "stacker").mkdir()
     (folder / "stacker" / "stacker.json").write_text("{}")
+    (folder / "reference").mkdir()
+    (folder / "reference" / "reference.json").write_text("{}")
     (folder / "catalog.json").write_text("[]")
     (folder / "features.json").write_text('{"schema": "abc"}')
     return {
@@ -40,6 +43,7 @@ def candidate(folder: Path, score: float) -> dict:
         "stacker": folder / "stacker",
         "catalog": folder / "catalog.json",
         "feature_registry": folder / "features.json",
+        "reference": folder / "reference",
         "config": CONFIG,
         "evaluation": EVALUATION,
         "code": "c",
@@ -112,7 +116,8 @@ def test_the_bundle_holds_the_trained_experts_and_no_file_that_can_execute_code(
     folder = Path(client.get_model_version_by_alias("demo", "champion").source.removeprefix("file://"))
     manifest = verify_bundle(folder)
     assert manifest["experts"] == ["a", "b"]
-    assert set(manifest["files"]) == {"experts/a/weights.json", "experts/b/weights.json", "stacker/stacker.json", "catalog.json", "features.json", "out_of_sample.parquet"}
+    models = {f"experts/{name}/{file}.json" for name in "ab" for file in ("weights", "manifest")}
+    assert set(manifest["files"]) == models | {"stacker/stacker.json", "catalog.json", "features.json", "out_of_sample.parquet", "reference/reference.json"}
     heads = [path.read_bytes()[:2] for path in home.rglob("*") if path.is_file()]
     assert not [head for head in heads if head in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
 
@@ -121,6 +126,10 @@ def test_the_champion_brings_its_own_out_of_sample_predictions_and_a_tampered_on
     _, home, _ = story
     about = read_champion(Settings(), "demo", home, tmp_path / "c")
     assert about["version"] == 2
+    assert (about["known_until"], about["train_window"]) == ("2024-02-03T00:00:00+00:00", "2023-01-01..2024-01-20")
+    assert [entry["version"] for entry in about["history"]] == [1, 2]
+    assert json.loads((tmp_path / "c" / "champion.json").read_text()) == about
+    assert (tmp_path / "c" / "reference" / "reference.json").read_text() == "{}"
     assert pl.read_parquet(tmp_path / "c" / "predictions.parquet")["score"].unique().to_list() == [0.2]
     client = open_registry(Settings(), home)
     weights = Path(client.get_model_version_by_alias("demo", "champion").source.removeprefix("file://")) / "experts" / "a" / "weights.json"

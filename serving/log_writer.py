@@ -1,0 +1,393 @@
+"""The log of answers, on disk side: a process of its own that turns closed segments into Parquet parts and measures feature shift.
+
+A part is named after its segment and a segment is deleted only once its parts are durable, so that work cut short at any moment
+is done again into the same files: each answer ends up in Parquet exactly once. Parts of hours long past are merged.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from components.contracts import SERVED, TIME, AlphaloopError, OutputError, atomic_write_text, check_table, hour_folder, read_stamp, served_parts, write_table
+from components.contracts.served import HOUR_FORMAT
+from components.settings import config_hash
+from serving.answer_log import OUTPUTS, SUFFIX, Answer, read_segment, spool_bytes
+from serving.child import end_with_parent
+from serving.plan import Plan, read_plan
+
+STATUS_FILE = "log_writer.json"
+BROKEN = ".broken"
+# Fewer rows say nothing about a shift.
+FEWEST_ROWS = 200
+_STEP_S = 0.25
+_STATUS_S = 1.0
+_PAUSE_S = 2.0
+_MERGE_AFTER = timedelta(minutes=10)
+_MERGE_EVERY_S = 60.0
+# Segments at a time, so that the status stays fresh while a long spool is emptied.
+_MOST_AT_ONCE = 8
+_MOST_PARTS_AT_START = 200
+_HIDDEN_FOR_S = 60.0
+
+
+class WriterError(AlphaloopError):
+    """The log writer can't start."""
+
+
+class LogWriter:
+    """Empties the spool of a run folder into `served/`. One at a time a folder."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.spool = plan.serving_folder / "spool"
+        self.served = plan.folder / "served"
+        self.rows_written = self.parts_written = self.torn = self.broken = 0
+        self.problem: str | None = None
+        self._config_hash = config_hash(plan.serving)
+        self._lock: Any = None
+        self._recent = pl.DataFrame(schema=SERVED.columns)
+        self._sketch: tuple[str, pl.DataFrame] | None = None
+        self._shift: dict[str, Any] | None = None
+        self._fresh = True
+
+    def open(self) -> None:
+        """Take the folder, remove what a killed writer left half done, and load the newest rows for the feature shift.
+
+        Raises
+        ------
+        WriterError
+            If another writer works on this folder.
+        OutputError
+            If it can't be written.
+        """
+        try:
+            self.spool.mkdir(parents=True, exist_ok=True)
+            self.served.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.spool / ".writer", "w")  # noqa: SIM115 (held until the process ends)
+        except OSError as error:
+            raise OutputError(f"{self.spool} can't be written: {error.strerror}. Set run.folder to a folder that you may write.") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WriterError(f"Another log writer works on {self.spool}. Stop the other `alphaloop serve` of this run folder first.") from None
+        for hidden in self.served.glob("hour=*/.*"):
+            shutil.rmtree(hidden, ignore_errors=True)
+        self._finish_merges()
+        with contextlib.suppress(AlphaloopError, pl.exceptions.PolarsError, OSError):
+            self._load_recent()
+
+    def take_closed(self, most: int | None = None) -> int:
+        """Write the parts of every segment that nobody writes to any more, or of the oldest `most`; returns how many were done.
+
+        A full disk is kept in `problem`, and its segment stays for the next time.
+        """
+        done = 0
+        for path in sorted(self.spool.glob(f"*{SUFFIX}")):
+            if done == most:
+                break
+            with _if_closed(path) as descriptor:
+                if descriptor is not None:
+                    self._take(path, descriptor)
+                    done += 1
+        self._drop_stillborn()
+        self.problem = None
+        return done
+
+    def merge_hours(self, *, now: datetime | None = None) -> int:
+        """Make one part of the many of each past hour, a column set at a time; returns how many files went."""
+        newest = hour_folder("", (now or datetime.now(UTC)) - _MERGE_AFTER).name
+        waiting = {path.name.removesuffix(SUFFIX) for path in self.spool.glob(f"*{SUFFIX}")}
+        groups: dict[tuple[Path, str], list[Path]] = {}
+        for part in served_parts(self.served):
+            if part.parent.name < newest and part.name.split(".")[0] not in waiting:
+                groups.setdefault((part.parent, part.name.split(".")[-2]), []).append(part)
+        gone = 0
+        for (folder, columns), parts in groups.items():
+            if len(parts) > 1:
+                self._merge(folder, columns, parts)
+                gone += len(parts) - 1
+        return gone
+
+    def status(self) -> dict[str, Any]:
+        """What `serving/log_writer.json` holds."""
+        return {
+            "at": datetime.now(UTC).isoformat(),
+            "rows_written": self.rows_written,
+            "parts_written": self.parts_written,
+            "spool_bytes": spool_bytes(self.spool),
+            "torn": self.torn,
+            "broken": self.broken,
+            "problem": self.problem,
+            "feature_shift": self._feature_shift(),
+        }
+
+    def _take(self, path: Path, descriptor: int) -> None:
+        with open(descriptor, "rb", closefd=False) as handle:
+            content = read_segment(handle.read())
+        frames, damage = served_frames(content.answers)
+        damage = content.damage or damage
+        parts = [(part, frame) for columns, whole in frames for part, frame in self._parts(path, columns, whole)]
+        for part, frame in parts:
+            self._write(part, frame, inputs={})
+        if parts:
+            _sync_folder(self.served)
+        if damage:
+            path.rename(path.with_name(path.name + BROKEN))
+            self.broken += 1
+            _say(f"{path.name}{BROKEN} was set aside: {damage}; the {sum(len(frame) for _, frame in parts):,} rows that could be read were kept")
+        else:
+            path.unlink()
+        # A segment that came back after a power cut would be written twice where its parts were merged by then.
+        _sync_folder(self.spool)
+        self.rows_written += sum(len(frame) for _, frame in parts)
+        self.parts_written += len(parts)
+        if content.torn_bytes:
+            self.torn += 1
+            _say(f"{path.name}: its last record was never finished (its process was killed) and was left out; no answer had been acknowledged with it")
+        for _, frame in parts:
+            self._remember(frame)
+
+    def _parts(self, segment: Path, columns: tuple[str, ...], frame: pl.DataFrame) -> list[tuple[Path, pl.DataFrame]]:
+        name = f"{segment.name.removesuffix(SUFFIX)}.{_columns_id(columns)}.parquet"
+        hours = frame.with_columns(pl.col("answered_at").dt.strftime(HOUR_FORMAT).alias("hour")).partition_by("hour", as_dict=True, include_key=False, maintain_order=True)
+        return [(self.served / f"hour={hour}" / name, rows) for (hour,), rows in hours.items()]
+
+    def _write(self, part: Path, frame: pl.DataFrame, inputs: dict[str, str]) -> None:
+        write_table(frame, part, SERVED, code_version=self.plan.code_version, config_hash=self._config_hash, inputs=inputs)
+
+    def _merge(self, folder: Path, columns: str, parts: Sequence[Path]) -> None:
+        inputs = {part.name: read_stamp(part).content_sha256 for part in parts}
+        frame = pl.concat([pl.read_parquet(part) for part in parts]).sort(SERVED.key)
+        target = folder / f"merged-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]}.{columns}.parquet"
+        self._write(target, frame, inputs)
+        for part in parts:
+            part.unlink()
+
+    def _finish_merges(self) -> None:
+        """Delete the parts that a merged part already holds: the writer was killed before it could."""
+        for merged in self.served.glob("hour=*/merged-*.parquet"):
+            for name in read_stamp(merged).inputs:
+                (merged.parent / name).unlink(missing_ok=True)
+
+    def _drop_stillborn(self) -> None:
+        """Remove segments whose process was killed before they had a name; they hold nothing."""
+        for path in self.spool.glob(f".*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _HIDDEN_FOR_S:
+                    path.unlink()
+
+    def _load_recent(self) -> None:
+        for part in reversed(served_parts(self.served)[-_MOST_PARTS_AT_START:]):
+            frame = pl.read_parquet(part)
+            if self._recent.is_empty():
+                self._recent = frame.clear()
+            if frame.columns == self._recent.columns:
+                self._recent = self._newest(pl.concat([frame, self._recent]))
+            if len(self._recent) >= self.plan.serving.log_shift_rows:
+                return
+
+    def _remember(self, frame: pl.DataFrame) -> None:
+        same = frame.columns == self._recent.columns
+        self._recent = self._newest(pl.concat([self._recent, frame]) if same else frame)
+        self._fresh = True
+
+    def _newest(self, frame: pl.DataFrame) -> pl.DataFrame:
+        newest = frame.sort("answered_at", maintain_order=True).unique(["timestamp", "symbol"], keep="last", maintain_order=True)
+        return newest.tail(self.plan.serving.log_shift_rows)
+
+    def _feature_shift(self) -> dict[str, Any] | None:
+        """Kolmogorov-Smirnov distance of what was served of late to the champion's training window; None where nothing can be said."""
+        champion = _read_json(self.plan.champion_file)
+        if not champion:
+            return None
+        if self._sketch is None or self._sketch[0] != champion.get("bundle_sha256"):
+            self._sketch = (str(champion.get("bundle_sha256")), _read_sketch(Path(str(champion.get("folder"))) / "reference" / "sketch.parquet"))
+            self._fresh = True
+        if self._fresh:
+            self._shift = shift_of(self._recent, self._sketch[1])
+            self._fresh = False
+        return self._shift
+
+
+def served_frames(answers: Sequence[Answer]) -> tuple[list[tuple[tuple[str, ...], pl.DataFrame]], str | None]:
+    """A SERVED table for each set of columns among the answers, and what is wrong with those that make none.
+
+    A row that occurs twice in one request is kept once.
+    """
+    by_columns: dict[tuple[str, ...], list[Answer]] = {}
+    for answer in answers:
+        by_columns.setdefault(answer.columns, []).append(answer)
+    frames, problem = [], None
+    for columns, group in by_columns.items():
+        try:
+            frames.append((columns, check_table(_served_frame(columns, group), SERVED)))
+        except (AlphaloopError, pl.exceptions.PolarsError, ValueError, TypeError, OverflowError) as error:
+            problem = f"{len(group):,} answers make no table ({error})"
+    return frames, problem
+
+
+def shift_of(rows: pl.DataFrame, sketch: pl.DataFrame) -> dict[str, Any] | None:
+    """How far served rows lie from a reference sketch; None with fewer than 200 rows or no column in common.
+
+    Returns
+    -------
+    `rows`, `largest_ks`, `largest_column`, `mean_ks`, `share_above_0_1` (of the columns).
+    """
+    columns = [name for name in rows.columns if name in sketch.columns and name not in SERVED.columns]
+    if len(rows) < FEWEST_ROWS or not columns:
+        return None
+    from components.metrics.shift import ks_to_sketch
+
+    current = rows.select(pl.col(columns).fill_null(float("nan"))).to_numpy()
+    distances = np.asarray(ks_to_sketch(current, sketch.select(pl.col(columns).fill_null(float("nan"))).to_numpy()))
+    if not np.isfinite(distances).any():
+        return None
+    return {
+        "rows": len(rows),
+        "largest_ks": float(np.nanmax(distances)),
+        "largest_column": columns[int(np.nanargmax(distances))],
+        "mean_ks": float(np.nanmean(distances)),
+        "share_above_0_1": float((distances[np.isfinite(distances)] > 0.1).mean()),
+    }
+
+
+def run(plan: Plan) -> None:
+    """Work until told to stop; then empty the spool a last time."""
+    stop = end_with_parent()
+    writer = LogWriter(plan)
+    writer.open()
+    status_at = pause_until = merged_at = 0.0
+    while not stop.wait(_STEP_S):
+        now = time.monotonic()
+        if now >= pause_until and not _attempt(writer, lambda: writer.take_closed(_MOST_AT_ONCE)):
+            pause_until = now + _PAUSE_S
+        if now - merged_at >= _MERGE_EVERY_S and _attempt(writer, writer.merge_hours):
+            merged_at = now
+        if now - status_at >= _STATUS_S:
+            status_at = now
+            _write_status(writer)
+    _attempt(writer, writer.take_closed)
+    _write_status(writer)
+
+
+def _attempt(writer: LogWriter, step) -> bool:
+    """Do a step; what stands in its way is said once and tried again later."""
+    try:
+        step()
+        return True
+    except (AlphaloopError, OSError, pl.exceptions.PolarsError) as error:
+        if str(error) != writer.problem:
+            _say(str(error))
+        writer.problem = str(error)
+        return False
+
+
+def _write_status(writer: LogWriter) -> None:
+    # The disk may be full, which is what the status would say.
+    with contextlib.suppress(OutputError):
+        atomic_write_text(writer.plan.serving_folder / STATUS_FILE, json.dumps(writer.status()))
+
+
+def _served_frame(columns: tuple[str, ...], answers: Sequence[Answer]) -> pl.DataFrame:
+    lengths = [len(answer.symbols) for answer in answers]
+    one_each = {
+        "answered_at": (np.array([answer.answered_at_us for answer in answers], dtype=np.int64), TIME),
+        "request_id": ([answer.request_id for answer in answers], pl.String()),
+        "endpoint": ([answer.endpoint for answer in answers], pl.String()),
+        "model_version": ([answer.model_version for answer in answers], pl.Int64()),
+        "bundle_sha256": ([answer.bundle_sha256 for answer in answers], pl.String()),
+        "publication": ([answer.publication for answer in answers], pl.String()),
+    }
+    requests = pl.DataFrame({name: pl.Series(values).cast(dtype) for name, (values, dtype) in one_each.items()})
+    outputs = np.concatenate([answer.outputs for answer in answers])
+    features = np.concatenate([answer.features for answer in answers])
+    rows = requests[np.repeat(np.arange(len(answers)), lengths)].with_columns(
+        pl.Series("symbol", [symbol for answer in answers for symbol in answer.symbols], dtype=pl.String),
+        _moments("timestamp", [answer.timestamps_us for answer in answers]),
+        _moments("known_time", [answer.known_times_us for answer in answers]),
+        pl.Series("stale", np.concatenate([answer.stale for answer in answers]), dtype=pl.Boolean),
+        *(pl.Series(name, outputs[:, k]).fill_nan(None) for k, name in enumerate(OUTPUTS)),
+    )
+    values = pl.from_numpy(features.astype(np.float32, copy=False), schema=dict.fromkeys(columns, pl.Float32)).fill_nan(None)
+    # A column that is called like one of the log's own is refused here.
+    return rows.select(*SERVED.columns).hstack(values).unique(SERVED.key, keep="last").sort(SERVED.key)
+
+
+def _moments(name: str, microseconds: Sequence[np.ndarray]) -> pl.Series:
+    """Moments in UTC; NumPy's NaT, an unknown time, becomes null."""
+    return pl.Series(name, np.concatenate(microseconds).astype(np.int64, copy=False).view("datetime64[us]")).dt.replace_time_zone("UTC")
+
+
+def _columns_id(columns: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(columns)).encode()).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def _if_closed(path: Path):
+    """Yield a locked descriptor of a segment that nobody writes to any more, else None."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read_sketch(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError):
+        return pl.DataFrame()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _say(message: str) -> None:
+    print(f"[log writer] {message}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """`python -m serving.log_writer PLAN`."""
+    try:
+        run(read_plan(sys.argv[1] if len(sys.argv) > 1 else None))
+    except AlphaloopError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""How the service's processes learn what to serve: one small file in the run's folder, named by an environment variable."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components.contracts import AlphaloopError, atomic_write_text
+from components.feature_store.config import Settings as FeatureStoreSettings
+from components.registry.config import Settings as RegistrySettings
+from components.settings import validate_settings
+from serving.config import Settings
+
+PLAN_VARIABLE = "ALPHALOOP_SERVING_PLAN"
+
+
+class PlanError(AlphaloopError):
+    """The service was started without a plan, or with one that says nothing usable."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to serve. `folder` is the absolute run folder, `name` the registered model."""
+
+    folder: Path
+    name: str
+    serving: Settings
+    feature_store: FeatureStoreSettings
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    code_version: str = ""
+
+    @property
+    def store_folder(self) -> Path:
+        return self.folder / "feature_store"
+
+    @property
+    def serving_folder(self) -> Path:
+        return self.folder / "serving"
+
+    @property
+    def champion_file(self) -> Path:
+        return self.serving_folder / "champion.json"
+
+    @property
+    def review_folder(self) -> Path:
+        return self.folder / "review"
+
+
+def write_plan(plan: Plan) -> Path:
+    """Write the plan into its run's folder, atomically, and return the file's path, the value of ALPHALOOP_SERVING_PLAN."""
+    path = plan.serving_folder / "plan.json"
+    values = {
+        "folder": str(plan.folder),
+        "name": plan.name,
+        "serving": plan.serving.model_dump(mode="json"),
+        "feature_store": plan.feature_store.model_dump(mode="json"),
+        "registry": plan.registry.model_dump(mode="json"),
+        "code_version": plan.code_version,
+    }
+    atomic_write_text(path, json.dumps(values, indent=1))
+    return path
+
+
+def read_plan(path: str | os.PathLike | None = None) -> Plan:
+    """The plan at `path`, by default the one that ALPHALOOP_SERVING_PLAN names.
+
+    Raises
+    ------
+    PlanError, ConfigError
+        If there is none, it is unreadable, or a setting in it is unknown or out of range.
+    """
+    path = path or os.environ.get(PLAN_VARIABLE)
+    if not path:
+        raise PlanError(f"{PLAN_VARIABLE} names no plan, so there is nothing to serve. Start the service with `alphaloop serve`, which writes one.")
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        folder, name, sections = Path(values["folder"]), str(values["name"]), (values["serving"], values["feature_store"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PlanError(f"{path} is not a serving plan ({error}). Start the service with `alphaloop serve`, which writes it anew.") from error
+    return Plan(
+        folder=folder,
+        name=name,
+        serving=validate_settings(Settings, sections[0], source=str(path)),
+        feature_store=validate_settings(FeatureStoreSettings, sections[1], source=str(path)),
+        registry=validate_settings(RegistrySettings, values.get("registry", {}), source=str(path)),
+        code_version=str(values.get("code_version", "")),
+    )

@@ -1,0 +1,73 @@
+"""The BentoML service: one class that starts what answers need and stops it again; routes and rules are in `serving.app`.
+
+Started by `alphaloop serve` as `bentoml serve serving.service:SignalService`, with the plan that ALPHALOOP_SERVING_PLAN names.
+"""
+
+import importlib.metadata
+import logging
+import sys
+
+import bentoml
+
+from serving.app import Guard, make_app
+from serving.auth import require_safe_binding
+from serving.plan import read_plan
+
+plan = read_plan()
+require_safe_binding(plan.serving)
+app = make_app(plan.review_folder, title=f"Alphaloop signals: {plan.name}", version=importlib.metadata.version("alphaloop"))
+guard = Guard(app, plan.serving)
+
+
+# BentoML's own time limit lies above ours, so that a client always gets our answer; its access log would cost every request its time.
+@bentoml.service(
+    name="signals",
+    workers=plan.serving.workers,
+    traffic={"timeout": plan.serving.request_timeout_ms / 1000 + 5},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(guard, path="/", name="api")
+class SignalService:
+    """Answers for the champion of the plan's run."""
+
+    def __init__(self) -> None:
+        _log_to_standard_error(plan.serving.log_level)
+        # Prometheus must be imported in the worker, where BentoML has said in which folder its processes meet.
+        from serving.answer_log import AnswerLog
+        from serving.answers import Answers
+        from serving.champion import Watch
+        from serving.metrics import make_metrics
+        from serving.online import Reads
+
+        settings = plan.serving
+        metrics = make_metrics()
+        self.reads = Reads(settings.store_threads)
+        self.answer_log = AnswerLog(plan.serving_folder / "spool", settings) if settings.log_answers else None
+        if self.answer_log is not None:
+            self.answer_log.start()
+        self.watch = Watch(plan, metrics, self.reads, self.answer_log)
+        self.answers = Answers(settings, self.watch, self.reads, metrics, self.answer_log)
+        app.state.watch, app.state.answers, guard.metrics = self.watch, self.answers, metrics
+        self.watch.start()
+
+    async def __is_ready__(self) -> bool:
+        return self.watch.ready
+
+    @bentoml.on_shutdown
+    def stop(self) -> None:
+        """End the threads and hand the last answers to the log."""
+        self.watch.close()
+        self.answers.close()
+        self.reads.close()
+        if self.answer_log is not None:
+            self.answer_log.close()
+
+
+def _log_to_standard_error(level: str) -> None:
+    log = logging.getLogger("alphaloop.serving")
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+    log.setLevel(level)
+    log.propagate = False

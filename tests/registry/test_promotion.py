@@ -1,0 +1,175 @@
+"""Promotion and rollback by hand on a real MLflow: what is refused, what is written down, and two people at the same moment."""
+
+import json
+import shutil
+import threading
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from components.contracts import BundleError, write_manifest
+from components.registry.config import Settings
+from components.registry.store import RegistryError, champion_history, fetch_bundle, open_existing, open_registry, present_champion, promote, register_model, rollback
+from pipelines.champions import champions_table, promote_version, rollback_version
+from pipelines.config import load_config
+
+TRIAL = {"period": "1d", "target": "log_return", "test_start": "2024-01-01T00:00:00Z", "test_end": "2024-02-01T00:00:00Z"}
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory) -> Path:
+    """MLflow's tables, which it takes seconds to make."""
+    folder = tmp_path_factory.mktemp("empty")
+    open_registry(Settings(), folder).search_registered_models()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def folder(tmp_path, empty_database) -> Path:
+    """A run folder with versions 1 to 4; version 1 is champion, 4 challenger."""
+    (tmp_path / "registry").mkdir()
+    shutil.copy(empty_database, tmp_path / "registry" / "mlflow.db")
+    for version in range(1, 5):
+        bundle = tmp_path / f"made-{version}"
+        bundle.mkdir()
+        (bundle / "weights.json").write_text(str(version))
+        write_manifest(bundle, {"schema": "s", "period": "1d", "horizon": 5, "target": "log_return", "experts": [], "inputs": {}})
+        verdict = {"approved": True, "beats_champion": version == 1, "reason": "first", "gates": []}
+        register_model(Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL)
+    return tmp_path
+
+
+@pytest.fixture
+def client(folder):
+    return open_registry(Settings(), folder / "registry")
+
+
+def versions(client) -> list[int]:
+    return [entry["version"] for entry in champion_history(client, "demo")]
+
+
+def bundle_of(client, version: int) -> Path:
+    return Path(client.get_model_version("demo", str(version)).source.removeprefix("file://"))
+
+
+def test_what_can_not_be_promoted_is_refused_and_leaves_no_trace(client):
+    with pytest.raises(RegistryError, match="no version 9 in the registry; it has versions 1, 2, 3, 4"):
+        promote(client, "demo", 9, why="w", who="ada")
+    with pytest.raises(RegistryError, match="champion already"):
+        promote(client, "demo", 1, why="w", who="ada")
+    with pytest.raises(RegistryError, match="reason is empty"):
+        promote(client, "demo", 2, why="  ", who="ada")
+    with pytest.raises(RegistryError, match="no version at all"):
+        promote(client, "unheard-of", 1, why="w", who="ada")
+    (bundle_of(client, 2) / "weights.json").write_text("changed")
+    with pytest.raises(BundleError, match=r"weights\.json was changed"):
+        promote(client, "demo", 2, why="w", who="ada")
+    bundle_of(client, 3).rename(bundle_of(client, 3).with_name("away"))
+    with pytest.raises((RegistryError, BundleError), match="fetch"):
+        promote(client, "demo", 3, why="w", who="ada")
+    assert versions(client) == [1]
+    assert present_champion(client, "demo")["version"] == 1
+
+
+def test_rolling_back_goes_back_a_promotion_each_time(client):
+    with pytest.raises(RegistryError, match="nothing to roll back to"):
+        rollback(client, "demo", why="w", who="ada")
+    for version in (2, 3):
+        promote(client, "demo", version, why=f"try {version}", who="ada")
+    assert rollback(client, "demo", why="worse", who="bob") == 2
+    assert rollback(client, "demo", why="worse still", who="bob") == 1
+    assert versions(client) == [1, 2, 3, 2, 1]
+    assert [entry["kind"] for entry in champion_history(client, "demo")] == ["promotion"] * 3 + ["rollback"] * 2
+    about = present_champion(client, "demo")
+    assert (about["version"], about["who"], about["why"]) == (1, "bob", "worse still")
+    promote(client, "demo", 4, why="again", who="ada")
+    assert rollback(client, "demo", why="no", who="bob") == 1
+
+
+def test_without_a_champion_there_is_nothing_to_roll_back(client):
+    client.delete_registered_model_alias("demo", "champion")
+    with pytest.raises(RegistryError, match="has no champion"):
+        rollback(client, "demo", why="w", who="ada")
+
+
+def test_two_promotions_at_the_same_moment_are_both_written_down_and_the_alias_follows_the_later(client):
+    barrier, failures = threading.Barrier(3), []
+
+    def work(version: int) -> None:
+        barrier.wait()
+        try:
+            promote(client, "demo", version, why=f"by {version}", who=f"w{version}")
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(version,)) for version in (2, 3, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    history = champion_history(client, "demo")
+    assert sorted(entry["why"] for entry in history[1:]) == ["by 2", "by 3", "by 4"]
+    assert present_champion(client, "demo")["version"] == history[-1]["version"]
+
+
+def test_the_history_of_older_registries_stays_readable(client):
+    tags = client.get_registered_model("demo").tags
+    (key,) = (key for key in tags if key.startswith("champion."))
+    entry = json.loads(tags[key])
+    entry.pop("kind")
+    client.delete_registered_model_tag("demo", key)
+    client.set_registered_model_tag("demo", "champion.0001", json.dumps(entry))
+    promote(client, "demo", 2, why="w", who="ada")
+    assert versions(client) == [1, 2]
+    assert rollback(client, "demo", why="w", who="ada") == 1
+
+
+def test_a_fetched_bundle_is_a_checked_copy_and_a_broken_one_leaves_nothing(client, tmp_path):
+    target = tmp_path / "copies" / "x"
+    target.parent.mkdir()
+    assert fetch_bundle(client, "demo", 2, target)["sha256"] == client.get_model_version("demo", "2").tags["bundle_sha256"]
+    assert (target / "weights.json").read_text() == "2"
+    assert bundle_of(client, 2).is_dir()
+    (bundle_of(client, 3) / "weights.json").write_text("changed")
+    with pytest.raises(BundleError, match="was changed"):
+        fetch_bundle(client, "demo", 3, tmp_path / "copies" / "y")
+    assert [path.name for path in target.parent.iterdir()] == ["x"]
+
+
+def test_a_run_folder_without_a_registry_is_named_and_not_made(tmp_path):
+    with pytest.raises(RegistryError, match="alphaloop run"):
+        open_existing(Settings(), tmp_path / "registry")
+    assert not (tmp_path / "registry").exists()
+
+
+@pytest.fixture
+def config(folder):
+    return load_config(Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml", [f"run.folder={folder}"])
+
+
+def shown(config) -> str:
+    console = Console(width=160, file=StringIO())
+    console.print(champions_table(config))
+    return console.file.getvalue()
+
+
+def test_the_commands_say_what_they_did_and_the_table_shows_every_reign(config, client, monkeypatch):
+    monkeypatch.setenv("ALPHALOOP_USER", "grace")
+    assert "version 2 is champion now" in promote_version(config, 2, "reviewed [by hand]")
+    assert "back on version 1" in rollback_version(config, "worse on Monday", who="bob")
+    table = shown(config)
+    missing = [word for word in ("reviewed [by hand]", "rollback: worse on Monday", "grace", "bob", "champion", "now", "Version 4 waits as challenger") if word not in table]
+    assert not missing
+    assert "other means" not in table
+    client.set_registered_model_alias("demo", "champion", "3")
+    assert "other means" in shown(config)
+
+
+def test_who_is_the_login_name_where_nothing_else_is_said(config, client, monkeypatch):
+    monkeypatch.delenv("ALPHALOOP_USER", raising=False)
+    monkeypatch.setenv("LOGNAME", "linus")
+    promote_version(config, 2, "w")
+    assert champion_history(client, "demo")[-1]["who"] == "linus"

@@ -1,0 +1,186 @@
+"""`alphaloop serve` with the real service, watcher and writer: it starts, starts again what dies, stops in order, and refuses what can't work."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from components.contracts import served_parts
+from components.registry.config import Settings as RegistrySettings
+from components.registry.store import open_registry, promote, register_model
+from serving.auth import UnsafeBinding
+from serving.client import Client, ServiceError
+from serving.launch import LaunchError, serve
+from serving.plan import read_plan
+from serving.replay import ReplayError, current_publication, replay
+from tests.serving.live_service import free_port
+from tests.serving.made_answers import QUICK, make_plan
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 90
+TRIAL = {"period": "1d", "target": "log_return", "test_start": "2024-01-01T00:00:00Z", "test_end": "2024-02-01T00:00:00Z"}
+COMMAND = "import sys; from serving.launch import serve; from serving.plan import read_plan; serve(read_plan(sys.argv[1]), say=lambda text: print(text, flush=True))"
+
+
+class Served:
+    """`serve` as a process; `lines` is what it has said so far."""
+
+    def __init__(self, plan: Path) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", COMMAND, str(plan)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
+        self.reader.start()
+
+    def said(self, pattern: str, since: int = 0) -> bool:
+        return any(re.search(pattern, line) for line in self.lines[since:])
+
+    def wait_for(self, pattern: str, since: int = 0) -> None:
+        until(lambda: self.said(pattern, since) or self.process.poll() is not None, lambda: f"{pattern!r} in {self.lines}")
+        assert self.said(pattern, since), self.lines
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(40)
+            finally:
+                self.process.kill()
+        self.reader.join(10)
+
+
+def until(condition, what=lambda: "it did not happen in time") -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.1)
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """Command lines of the live processes that were started for a run folder, by their environment."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"ALPHALOOP_SERVING_PLAN={folder}".encode() in (place / "environ").read_bytes() and (place / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+    return found
+
+
+def pid_of(folder: Path, word: str) -> int:
+    return min(pid for pid, command in processes_of(folder).items() if word in command)
+
+
+def register(run, bundle: Path, *, beats: bool = True) -> int:
+    verdict = {"approved": True, "beats_champion": beats, "reason": "first", "gates": []}
+    return register_model(RegistrySettings(), "small", run.folder / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL)["version"]
+
+
+@pytest.fixture
+def plan(run_copy) -> Path:
+    """A run with an empty registry."""
+    open_registry(RegistrySettings(), run_copy.folder / "registry").search_registered_models()
+    return run_copy.plan({"port": free_port(), "registry_poll_seconds": 0.3, "log_segment_seconds": 0.5})
+
+
+def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_end(run_copy, plan):
+    folder = run_copy.folder
+    settings = read_plan(plan).serving
+    served = Served(plan)
+    try:
+        served.wait_for("Not ready: .*no champion")
+        register(run_copy, run_copy.bundles[0])
+        served.wait_for("Ready: http://127.0.0.1:[0-9]+  champion small version 1")
+        with Client(f"http://127.0.0.1:{settings.port}", timeout_s=20) as client:
+            acknowledged = [client.signals(run_copy.market.symbols[:3])["request_id"] for _ in range(5)]
+            assert client.status()["ready"]
+
+            counts = replay(current_publication(folder / "feature_store"), client.url, first=run_copy.market.factors["timestamp"][-1].date(), bars_per_second=100)
+            assert (counts.bars, counts.versions) == (1, (1,))
+            assert counts.rows == len(run_copy.market.factors.filter(pl.col("timestamp") == counts.last))
+
+            for word, name in (("serving.log_writer", "log writer"), ("serving.champion_watch", "champion watcher"), ("bentoml serve", "service")):
+                before, told = pid_of(folder, word), len(served.lines)
+                os.kill(before, signal.SIGKILL)
+                served.wait_for(f"The {name} was killed by signal 9; starting it again", told)
+                until(lambda word=word, before=before: any(word in command for pid, command in processes_of(folder).items() if pid != before))
+                if name != "service":
+                    acknowledged.append(client.signals(run_copy.market.symbols[:3])["request_id"])
+            served.wait_for("Ready: ", told)
+            register(run_copy, run_copy.bundles[1], beats=False)
+            promote(open_registry(RegistrySettings(), folder / "registry"), "small", 2, why="test", who="ada")
+            served.wait_for("Ready: .*version 2")
+            answer = client.signals(run_copy.market.symbols[:3])
+            assert answer["model"]["version"] == 2
+            acknowledged.append(answer["request_id"])
+    finally:
+        served.stop()
+    assert served.process.returncode == 0
+    assert served.lines[-1] == "Stopped\n"
+    until(lambda: not processes_of(folder))
+    assert not list((folder / "serving" / "spool").glob("*.segment"))
+    rows = pl.concat([pl.read_parquet(part, columns=["request_id", "symbol", "timestamp"]) for part in served_parts(folder / "served")])
+    assert not rows.is_duplicated().any()
+    assert set(acknowledged) <= set(rows["request_id"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of a parent's death on Linux only")
+def test_when_serve_itself_is_killed_nothing_of_it_stays(run_copy, plan):
+    served = Served(plan)
+    try:
+        until(lambda: len(processes_of(run_copy.folder)) >= 4)
+        served.process.kill()
+        until(lambda: not processes_of(run_copy.folder), lambda: str(processes_of(run_copy.folder)))
+    finally:
+        served.process.kill()
+        for pid in processes_of(run_copy.folder):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def small_plan(tmp_path):
+    """A plan over a folder with something like a registry."""
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "mlflow.db").write_bytes(b"")
+    return make_plan(tmp_path, QUICK.model_copy(update={"port": free_port()}))
+
+
+def test_a_run_folder_without_a_registry_is_refused(tmp_path):
+    with pytest.raises(LaunchError, match="alphaloop run"):
+        serve(make_plan(tmp_path))
+
+
+def test_a_port_in_use_is_refused(small_plan):
+    import socket
+
+    with socket.create_server(("127.0.0.1", small_plan.serving.port)), pytest.raises(LaunchError, match=r"serving\.port"):
+        serve(small_plan)
+
+
+def test_a_second_serve_on_the_same_folder_is_refused(small_plan):
+    import fcntl
+
+    small_plan.serving_folder.mkdir()
+    with (small_plan.serving_folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(LaunchError, match="Another `alphaloop serve`"):
+            serve(small_plan)
+
+
+def test_an_open_address_without_a_key_is_refused(small_plan, monkeypatch):
+    monkeypatch.delenv("ALPHALOOP_API_KEY", raising=False)
+    with pytest.raises(UnsafeBinding, match="ALPHALOOP_API_KEY"):
+        serve(replace(small_plan, serving=small_plan.serving.model_copy(update={"host": "0.0.0.0"})))
+
+
+def test_a_replay_says_what_the_publication_lacks(tmp_path):
+    with pytest.raises((ReplayError, ServiceError)):
+        replay(tmp_path, "http://127.0.0.1:9")
