@@ -66,15 +66,15 @@ def section(identifier: str, title: str, intro: str, *cards: str) -> str:
     return f'<h2 id="{identifier}">{escape(title)}</h2><p class="soft">{escape(intro)}</p><div class="grid">{"".join(cards)}</div>'
 
 
-def page(title: str, head: str, sections: Sequence[tuple[str, str, str]], *, plots: bool = True) -> str:
-    """The whole document. `sections` holds (identifier, name in the navigation, HTML)."""
+def page(title: str, head: str, sections: Sequence[tuple[str, str, str]], *, plots: bool = True, style: str = "", script: str = "") -> str:
+    """The whole document. `sections` holds (identifier, name in the navigation, HTML); `style` and `script` are the page's own, put after the common ones."""
     links = "".join(f'<a href="#{identifier}">{escape(name)}</a>' for identifier, name, _ in sections)
-    scripts = ""
+    scripts = f"<script>{script}</script>" if script else ""
     if plots:
         from plotly.offline import get_plotlyjs
 
-        scripts = f"<script>{get_plotlyjs()}</script><script>{(FOLDER / 'plots.js').read_text(encoding='utf-8')}</script>"
+        scripts += f"<script>{get_plotlyjs()}</script><script>{(FOLDER / 'plots.js').read_text(encoding='utf-8')}</script>"
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{(FOLDER / 'style.css').read_text(encoding='utf-8')}</style></head><body><nav>{links}</nav><main>{head}{''.join(body for _, _, body in sections)}</main>{scripts}</body></html>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,"><title>{escape(title)}</title>'
+        f"<style>{(FOLDER / 'style.css').read_text(encoding='utf-8')}{style}</style></head><body><nav>{links}</nav><main>{head}{''.join(body for _, _, body in sections)}</main>{scripts}</body></html>"
     )
