@@ -8,10 +8,11 @@ from components.experts.leaves import Leaf, load_leaf
 from components.market.source_hash import source_sha256
 from pipelines.config import LEAVES, Config, data_folder
 from pipelines.materialisation import materialisation_pipeline
+from pipelines.retraining import retraining_pipeline
 from pipelines.single_expert import expert_pipeline
 from pipelines.training import training_pipeline
 
-PIPELINES = ("training", "materialisation")
+PIPELINES = ("training", "materialisation", "retraining")
 
 
 def build_pipeline(name: str, config: Config, *, folder: str, local: bool = True, options: Mapping[str, Any] | None = None) -> Callable:
@@ -23,7 +24,8 @@ def build_pipeline(name: str, config: Config, *, folder: str, local: bool = True
     if name == "expert":
         return expert_pipeline(config, source=source, folder=folder, **(options or {}))
     leaves = [resolve_leaf(leaf, config) for leaf in config.experts.leaves]
-    return training_pipeline(config, source=source, leaves=leaves, folder=folder, retries=retries)
+    make = retraining_pipeline if name == "retraining" else training_pipeline
+    return make(config, source=source, leaves=leaves, folder=folder, retries=retries)
 
 
 def resolve_leaf(name: str, config: Config) -> Leaf:

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-CONFIGS = Path(__file__).parent / "configs"
-DEMO = CONFIGS / "demo.yaml"
+from pipelines import cli_loop
+from pipelines.options import DEMO, ConfigOption, PipelineOption, SetOption
+
 INTERRUPTED = 130
 
 app = typer.Typer(
     name="alphaloop",
-    help="From market data to a judged, registered model.\n\nStart with:  alphaloop run",
+    help="From market data to a judged, served and watched model.\n\nStart with:  alphaloop run, then alphaloop serve",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,10 +22,6 @@ experts_app = typer.Typer(no_args_is_help=True, help="List and train single expe
 data_app = typer.Typer(no_args_is_help=True, help="Make a simulated market, or check your own data.\n\nExample:  alphaloop data check prices.parquet")
 app.add_typer(experts_app, name="experts")
 app.add_typer(data_app, name="data")
-
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML of the run; see pipelines/configs.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: section.key=value. May be repeated.")]
-PipelineOption = Annotated[str, typer.Option("--pipeline", help="training or materialisation.")]
 
 
 @app.command()
@@ -79,15 +76,16 @@ def submit(
     pipeline: PipelineOption = "training",
     host: Annotated[str | None, typer.Option(help="Kubeflow Pipelines API; default cluster.host. A token is read from ALPHALOOP_KFP_TOKEN.")] = None,
     image: Annotated[str | None, typer.Option(help="Container image of all tasks.")] = None,
+    cron: Annotated[str | None, typer.Option(help="Make it a recurring run: minute, hour, day, month, weekday, such as '0 6 * * 1-5'.")] = None,
 ):
-    """Compile a pipeline and start it on a Kubeflow Pipelines cluster.
+    """Compile a pipeline and start it on a Kubeflow Pipelines cluster, once or on a schedule.
 
-    Example:  alphaloop submit --config pipelines/configs/us_equities.yaml --host http://localhost:8888
+    Example:  alphaloop submit --pipeline retraining --cron "0 6 * * 1-5" --host http://localhost:8888
     """
     from pipelines.cluster import submit_pipeline
     from pipelines.config import load_config
 
-    typer.echo(submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image))
+    typer.echo(submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image, cron=cron))
 
 
 @app.command()
@@ -230,6 +228,9 @@ def check(
     from pipelines.check_data import check_data
 
     typer.echo(check_data(path, config, overrides or []))
+
+
+app.add_typer(cli_loop.app)
 
 
 def main() -> None:

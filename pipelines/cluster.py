@@ -13,6 +13,15 @@ from pipelines.config import Config
 TOKEN_VARIABLE = "ALPHALOOP_KFP_TOKEN"
 # Readers of YAML 1.1 turn these names into booleans.
 BOOLEAN_NAMES = {"n", "y", "no", "yes", "on", "off", "true", "false"}
+# Fields of a schedule as Kubeflow Pipelines reads it: name, lowest and highest value, names for the values.
+CRON_FIELDS = (
+    ("second", 0, 59, ()),
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of month", 1, 31, ()),
+    ("month", 1, 12, ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")),
+    ("day of week", 0, 6, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
+)
 
 
 class ClusterError(AlphaloopError):
@@ -51,7 +60,7 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
 def graph(path: Path) -> dict[str, Any]:
     """The wiring of a compiled pipeline without sources, settings and hashes: what a golden file holds.
 
-    For each task: component, what each input comes from, what it waits for, cache, and the resources of its executor.
+    For each task: component, what each input comes from, what it waits for, cache, the resources of its executor, and its condition where it has one.
     """
     document = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     executors = document["deploymentSpec"]["executors"]
@@ -60,14 +69,25 @@ def graph(path: Path) -> dict[str, Any]:
     return {name: {task: _wiring(spec, components, executors) for task, spec in sorted(dag["tasks"].items())} for name, dag in graphs.items()}
 
 
-def submit_pipeline(name: str, config: Config, *, host: str | None = None, image: str | None = None) -> str:
-    """Compile `name` and start a run of it; returns what to tell the user: the run's id and address.
+def submit_pipeline(name: str, config: Config, *, host: str | None = None, image: str | None = None, cron: str | None = None) -> str:
+    """Compile `name` and start a run of it, or with `cron` set up a recurring run; returns what to tell the user: its id and address.
+
+    A recurring run never overlaps with itself, and runs that were missed are not made up for.
+
+    Parameters
+    ----------
+    cron : minute, hour, day of month, month, day of week; or six fields with the second in front, as Kubeflow Pipelines writes them
 
     Raises
     ------
     ClusterError
-        If no host is known, or the server refuses or does not answer.
+        If the schedule is no such expression, no host is known, or the server refuses or does not answer.
     """
+    schedule = cron_schedule(cron) if cron is not None else None
+    if schedule and not config.cluster.volume_claim:
+        raise ClusterError(
+            "A recurring run needs cluster.volume_claim: without a volume each run would see the market data as of now, and registry and audit trail would not last."
+        )
     import urllib3
     from kfp import Client
     from kfp_server_api import ApiException
@@ -80,12 +100,53 @@ def submit_pipeline(name: str, config: Config, *, host: str | None = None, image
         try:
             client = Client(host=address, existing_token=os.environ.get(TOKEN_VARIABLE))
             experiment = client.create_experiment(config.cluster.experiment)
-            started = client.create_run_from_pipeline_package(str(package), run_name=f"{config.run.name} {name}", experiment_id=experiment.experiment_id, enable_caching=None)
+            title, place = f"{config.run.name} {name}", experiment.experiment_id
+            if schedule:
+                recurring = client.create_recurring_run(
+                    place, title, cron_expression=schedule, max_concurrency=1, no_catchup=True, pipeline_package_path=str(package), enable_caching=None
+                )
+            else:
+                started = client.create_run_from_pipeline_package(str(package), run_name=title, experiment_id=place, enable_caching=None)
         except ApiException as error:
             raise ClusterError(f"{address} refused the {name} pipeline: {error.status} {error.reason}. {_short(error.body)} A token is read from {TOKEN_VARIABLE}.") from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise ClusterError(f"{address} does not answer as a Kubeflow Pipelines API: {_short(str(error))} Check the address, or forward the port.") from error
+    if schedule:
+        return f"{name} recurs at {schedule!r} (second, minute, hour, day of month, month, day of week; UTC unless the cluster says otherwise) as {recurring.recurring_run_id}: {address}/#/recurringrun/details/{recurring.recurring_run_id}"
     return f"Started {name} as run {started.run_id}: {address}/#/runs/details/{started.run_id}"
+
+
+def cron_schedule(text: str) -> str:
+    """A schedule in the six fields of Kubeflow Pipelines: five are taken to begin with the minute, so second 0 is put in front.
+
+    Raises
+    ------
+    ClusterError
+        If the number of fields is another, or a field is out of its range; the message names the field.
+    """
+    fields = text.split()
+    fields = ["0", *fields] if len(fields) == 5 else fields
+    example = "Write minute, hour, day of month, month and day of week, for example '0 6 * * 1-5' for six o'clock UTC on weekdays."
+    if len(fields) != len(CRON_FIELDS):
+        raise ClusterError(f"--cron {text!r} has {len(text.split())} fields, 5 are wanted. {example}")
+    for field, (name, low, high, names) in zip(fields, CRON_FIELDS, strict=True):
+        if not all(_cron_part_fits(part, low, high, names) for part in field.split(",")):
+            raise ClusterError(f"--cron {text!r}: {field!r} is no {name} ({low} to {high}, *, a range such as {low}-{high}, steps such as */5, or a list). {example}")
+    return " ".join(fields)
+
+
+def _cron_part_fits(part: str, low: int, high: int, names: tuple[str, ...]) -> bool:
+    """Whether one part of a list is *, ?, a value or a range within the limits, with or without a step."""
+    span, _, step = part.partition("/")
+    if "/" in part and not (step.isascii() and step.isdigit() and int(step) > 0):
+        return False
+    if span in ("*", "?"):
+        return span == "*" or (low, high) in ((1, 31), (0, 6))
+    numbers = [str(names.index(end.upper()) + low) if end.upper() in names else end for end in span.split("-")]
+    if not 1 <= len(numbers) <= 2 or not all(end.isascii() and end.isdigit() for end in numbers):
+        return False
+    first, last = int(numbers[0]), int(numbers[-1])
+    return low <= first <= last <= high
 
 
 def _wiring(spec: dict, components: dict, executors: dict) -> dict[str, Any]:
@@ -93,6 +154,7 @@ def _wiring(spec: dict, components: dict, executors: dict) -> dict[str, Any]:
     component = spec["componentRef"]["name"]
     label = components[component].get("executorLabel")
     resources = executors[label]["container"].get("resources", {}) if label else {}
+    condition = spec.get("triggerPolicy", {}).get("condition")
     return {
         "component": component,
         "title": spec["taskInfo"]["name"],
@@ -101,6 +163,7 @@ def _wiring(spec: dict, components: dict, executors: dict) -> dict[str, Any]:
         "after": sorted(spec.get("dependentTasks", [])),
         "cached": spec.get("cachingOptions", {}).get("enableCache", False),
         "accelerator": resources.get("accelerator", {}).get("resourceType"),
+        **({"condition": condition} if condition else {}),
     }
 
 

@@ -12,7 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-GROUND = ("contracts", "settings", "timeline", "metrics", "progress", "sizing")
+GROUND = ("contracts", "settings", "timeline", "metrics", "progress", "sizing", "scoring")
 # Where tasks run in containers: the image's id, which stands for all that is installed there.
 IMAGE_VARIABLE = "ALPHALOOP_TASK_IMAGE_ID"
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from components.audit.config import Settings as AuditSettings
 from components.backtest.config import Settings as BacktestSettings
 from components.contracts import AlphaloopError
+from components.drift.config import Settings as DriftSettings
 from components.experts.leaves import list_leaves
 from components.feature_store.config import Settings as FeatureStoreSettings
 from components.features.config import Settings as FeaturesSettings
@@ -17,11 +18,13 @@ from components.gates.config import Settings as GatesSettings
 from components.labels.config import Settings as LabelsSettings
 from components.market.config import Settings as MarketSettings
 from components.registry.config import Settings as RegistrySettings
+from components.retraining.config import Settings as RetrainingSettings
 from components.settings import Section, load_settings
 from components.stacking.config import Settings as StackingSettings
 from components.timeline import Settings as TimelineSettings
 from components.timeline.splits import check_gaps
 from components.validation.config import Settings as ValidationSettings
+from serving.config import Settings as ServingSettings
 
 LEAVES = Path(__file__).parent / "configs" / "experts"
 
@@ -84,6 +87,9 @@ class Config(Section):
     backtest: BacktestSettings = BacktestSettings()
     gates: GatesSettings = GatesSettings()
     registry: RegistrySettings = RegistrySettings()
+    serving: ServingSettings = ServingSettings()
+    drift: DriftSettings = DriftSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")

@@ -45,6 +45,10 @@ class RunFailed(AlphaloopError):
     exit_code = 1
 
 
+class FolderInUse(OutputError):
+    """Another run holds the run folder."""
+
+
 def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", options: Mapping[str, Any] | None = None, terminal: Terminal | None = None) -> Path:
     """Run `pipeline` (see `pipelines.build`) and return its run folder.
 
@@ -56,7 +60,7 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
     RunFailed
         With the failing stage's message and where the log and the failure page are.
     OutputError
-        If the run folder can't be written or another run is using it.
+        If the run folder can't be written; FolderInUse if another run is using it.
     ContainerError
         With runner docker: if there is no engine or no image, or the image holds other code than this checkout.
     """
@@ -151,7 +155,7 @@ def _only_run(folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputError(f"Another run is using {folder}. Wait for it to end, or give this one its own folder: --set run.folder=runs/other.") from None
+            raise FolderInUse(f"Another run is using {folder}. Wait for it to end, or give this one its own folder: --set run.folder=runs/other.") from None
         yield handle.fileno()
 
 

@@ -6,12 +6,18 @@ from types import SimpleNamespace
 from kfp import dsl, kubernetes
 
 from components.audit.component import audit_leaks
+from components.backtest.component import backtest
+from components.drift.component import make_reference
 from components.experts.component import train_expert
 from components.experts.leaves import Leaf
 from components.feature_store.component import make_training_set, materialise
 from components.features.component import build_features
+from components.gates.component import judge
 from components.labels.component import make_labels
 from components.market.component import ingest
+from components.registry.component import read_champion, register
+from components.report.component import write_report
+from components.stacking.component import build_oof, stack
 from components.validation.component import validate
 from pipelines.code_version import code_version, module_version
 from pipelines.config import Config, section_json
@@ -84,12 +90,16 @@ def publish(config: Config, arrange: Arrange, data: SimpleNamespace, folder: str
     )
 
 
-def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, folder: str) -> None:
-    """Tasks from the factors to the point-in-time training set; adds `labels, audit, feature_registry, training_set` to `data`."""
+def to_labels(config: Config, arrange: Arrange, data: SimpleNamespace) -> None:
+    """The task that makes the labels; adds `labels` to `data`."""
     data.labels = arrange(
         make_labels(panel=data.panel, settings=section_json(config.labels), code=code_version("labels")),
         "labels",
     ).outputs["labels"]
+
+
+def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, folder: str) -> None:
+    """Tasks from the factors and labels to the point-in-time training set; adds `audit, feature_registry, training_set` to `data`."""
     audited = arrange(
         audit_leaks(
             panel=data.panel,
@@ -145,6 +155,133 @@ def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: L
     if leaf.expert in config.experts.gpu:
         task.set_accelerator_type(config.experts.gpu_resource).set_accelerator_limit(1)
     return task
+
+
+def to_judged_model(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf], folder: str, *, newest_only: bool = False) -> dsl.PipelineTask:
+    """Tasks from the training set to the judged, registered model and its report; returns the task of the registry.
+
+    `newest_only`: the candidate has to beat the champion on bars that are newer than the champion's training data.
+    """
+    experts = {f"expert_{number}": expert_task(config, arrange, data, leaf, folder).outputs["expert"] for number, leaf in enumerate(leaves, start=1)}
+    table = arrange(
+        build_oof(
+            labels=data.labels,
+            training_set=data.training_set,
+            settings=section_json(config.stacking),
+            code=code_version("stacking"),
+            **experts,
+        ),
+        "out-of-fold table",
+    )
+    stacked = arrange(
+        stack(
+            oof=table.outputs["oof"],
+            predictions=table.outputs["predictions"],
+            training_set=data.training_set,
+            settings=section_json(config.stacking),
+            timeline=section_json(config.timeline),
+            seed=config.run.seed,
+            code=code_version("stacking"),
+        ),
+        "stack",
+    )
+    predictions = stacked.outputs["all_predictions"]
+    reference = arrange(
+        make_reference(
+            training_set=data.training_set,
+            labels=data.labels,
+            predictions=predictions,
+            catalog=data.catalog,
+            settings=section_json(config.drift),
+            timeline=section_json(config.timeline),
+            code=code_version("drift"),
+        ),
+        "drift reference",
+    )
+    tested = arrange(
+        backtest(
+            panel=data.panel,
+            labels=data.labels,
+            training_set=data.training_set,
+            predictions=predictions,
+            settings=section_json(config.backtest),
+            timeline=section_json(config.timeline),
+            horizon=config.labels.primary_horizon,
+            seed=config.run.seed,
+            code=code_version("backtest"),
+        ),
+        "backtest",
+    )
+    champion = arrange(
+        read_champion(
+            settings=section_json(config.registry),
+            name=config.run.name,
+            folder=f"{folder}/registry",
+            training_set=data.training_set,
+            feature_registry=data.feature_registry,
+        ),
+        "champion",
+        cached=False,
+    ).after(tested)  # as late as can be: a person may promote another one while this one is in training
+    judged = arrange(
+        judge(
+            evaluation=tested.outputs["evaluation"],
+            predictions=predictions,
+            labels=data.labels,
+            returns=tested.outputs["returns"],
+            champion=champion.outputs["champion"],
+            settings=section_json(config.gates),
+            code=code_version("gates"),
+            newest_only=newest_only,
+        ),
+        "gates",
+        cached=False,
+    )
+    registered = arrange(
+        register(
+            verdict=judged.outputs["verdict"],
+            evaluation=tested.outputs["evaluation"],
+            predictions=predictions,
+            stacker=stacked.outputs["model"],
+            catalog=data.catalog,
+            feature_registry=data.feature_registry,
+            config=config.model_dump_json(),
+            settings=section_json(config.registry),
+            name=config.run.name,
+            folder=f"{folder}/registry",
+            code=code_version("registry"),
+            reference=reference.outputs["reference"],
+            **experts,
+        ),
+        "register",
+        cached=False,
+    )
+    arrange(
+        write_report(
+            truth=data.truth,
+            panel=data.panel,
+            quarantine=data.quarantine,
+            health=data.health,
+            data_docs=data.data_docs,
+            factors=data.factors,
+            catalog=data.catalog,
+            labels=data.labels,
+            audit=data.audit,
+            oof_audit=table.outputs["audit"],
+            comparison=stacked.outputs["comparison"],
+            predictions=predictions,
+            evaluation=tested.outputs["evaluation"],
+            returns=tested.outputs["returns"],
+            verdict=judged.outputs["verdict"],
+            registration=registered.outputs["registration"],
+            config=config.model_dump_json(),
+            folder=folder,
+            **experts,
+        ),
+        "report",
+        cached=False,
+    )
+    return registered
 
 
 def store_code() -> str:

@@ -8,9 +8,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 
 class Terminal:
-    """Takes the events of `components.progress` and draws a bar for the stage at work and a line for each one done."""
+    """Takes the events of `components.progress` and draws a bar for the stage at work and, with `lines`, a line for each one done."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, lines: bool = True) -> None:
+        self.lines = lines
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -50,15 +51,19 @@ class Terminal:
         self.console.print(f"[yellow]![/] {stage:<22} [yellow]{escape(event['message'])}[/]")
 
     def _cached(self, stage: str, _: dict) -> None:
-        self.console.print(f"[dim]= {stage:<22}   cached[/]")
+        self._line(f"[dim]= {stage:<22}   cached[/]")
 
     def _finished(self, stage: str, event: dict) -> None:
         self._end(stage)
-        self.console.print(f"[green]✓[/] {stage:<22} {event['seconds']:6.1f} s  {escape('; '.join(self._notes.pop(stage, [])))}")
+        self._line(f"[green]✓[/] {stage:<22} {event['seconds']:6.1f} s  {escape('; '.join(self._notes.pop(stage, [])))}")
 
     def _failed(self, stage: str, event: dict) -> None:
         self._end(stage)
-        self.console.print(f"[red]✗ {stage:<22} {event['seconds']:6.1f} s  failed[/]")
+        self._line(f"[red]✗ {stage:<22} {event['seconds']:6.1f} s  failed[/]")
+
+    def _line(self, text: str) -> None:
+        if self.lines:
+            self.console.print(text)
 
     def _end(self, stage: str) -> None:
         if stage in self._tasks:

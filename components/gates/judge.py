@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,10 +37,15 @@ class Gate:
 
 @dataclass(frozen=True)
 class Champion:
-    """The model in place and its own out-of-sample predictions (PREDICTIONS table)."""
+    """The model in place and its own out-of-sample predictions (PREDICTIONS table).
+
+    `known_until` is the newest moment that it has learned from; `not_scored` says why it has no predictions after it.
+    """
 
     version: str
     predictions: pl.DataFrame
+    known_until: datetime | None = None
+    not_scored: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ class Verdict:
         return {"format": FORMAT, **asdict(self), "gates": [asdict(gate) for gate in self.gates]}
 
 
-def judge(evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.DataFrame, champion: Champion | None, settings: Settings) -> Verdict:
+def judge(
+    evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.DataFrame, champion: Champion | None, settings: Settings, *, champion_after: datetime | None = None
+) -> Verdict:
     """Put the candidate through every gate.
 
     Parameters
@@ -67,6 +75,7 @@ def judge(evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.D
     predictions : the candidate's PREDICTIONS table; only its test window is compared with the champion
     labels : LABELS table; rows of the evaluation's horizon are used
     champion : None where the registry has none yet
+    champion_after : candidate and champion are compared on bars after this moment only; None: on all that both predicted out of sample
 
     Raises
     ------
@@ -82,7 +91,7 @@ def judge(evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.D
         *_portfolio_gates(block, settings),
         *(_baseline_gate(evaluation, block, name, gain) for name, gain in settings.baselines.items()),
     )
-    versus = _champion_gate(evaluation, predictions, labels, champion, settings)
+    versus = _champion_gate(evaluation, predictions, labels, champion, settings, champion_after)
     failed = [gate.name for gate in own if not gate.passed]
     approved = not failed
     reason = f"all {len(own)} gates passed; {versus.reason}" if approved else f"{len(failed)} of {len(own)} gates failed: {', '.join(failed)}"
@@ -119,10 +128,13 @@ def read_champion(folder: Path) -> Champion | None:
         If champion.json is missing or broken, or the predictions are not a PREDICTIONS table.
     """
     try:
-        version = json.loads((folder / "champion.json").read_text(encoding="utf-8"))["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        about = json.loads((folder / "champion.json").read_text(encoding="utf-8"))
+        version = about["version"]
+        known_until = datetime.fromisoformat(about["known_until"]) if about.get("known_until") else None
+        not_scored = (about.get("newest") or {}).get("not_scored")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ContractError(f"{folder / 'champion.json'} can't be read ({error!r}). Let the registry stage write it; without a champion it holds version null.") from error
-    return None if version is None else Champion(str(version), _read_predictions(folder / "predictions.parquet"))
+    return None if version is None else Champion(str(version), _read_predictions(folder / "predictions.parquet"), known_until, not_scored)
 
 
 def read_candidate(path: Path, *, expert: str, horizon: int) -> pl.DataFrame:
@@ -206,7 +218,17 @@ def _baseline_gate(evaluation: Mapping[str, Any], block: Mapping[str, Any], name
     return _gate(gate_name, value, ">=", gain, f"mean daily RankIC more than that of {name}, {len(pairs)} bars")
 
 
-def _champion_gate(evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.DataFrame, champion: Champion | None, settings: Settings) -> Gate:
+def newest_bars_only(champion: Champion | None) -> datetime | None:
+    """The moment after which a retrained candidate has to beat the champion: the end of the champion's training data.
+
+    None where the champion can't be scored on newer bars: then its stored predictions are all there is to compare with.
+    """
+    return None if champion is None or champion.not_scored else champion.known_until
+
+
+def _champion_gate(
+    evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.DataFrame, champion: Champion | None, settings: Settings, champion_after: datetime | None
+) -> Gate:
     """Newey-West t of the daily RankIC difference on the rows that both predicted out of sample."""
     threshold = settings.min_champion_t
     if champion is None:
@@ -221,6 +243,10 @@ def _champion_gate(evaluation: Mapping[str, Any], predictions: pl.DataFrame, lab
         return refused(f"champion {champion.version} predicts another horizon or target than {target} over {horizon} bars")
     key = ["timestamp", "symbol"]
     ours = predictions.filter(pl.col("timestamp").is_between(*_test_span(evaluation)) & (pl.col("horizon") == horizon))
+    if champion_after is not None:
+        ours = ours.filter(pl.col("timestamp") > champion_after)
+    newer = f", all after {champion_after:%Y-%m-%d %H:%M}, where its training data ends" if champion_after is not None else ""
+    newer += f" (it can't be scored on newer bars: {champion.not_scored})" if champion.not_scored else ""
     common = ours.select(*key, "score").join(theirs.select(*key, pl.col("score").alias("champion")), on=key, how="inner").drop_nulls().sort(key)
     facts = labels.filter(pl.col("horizon") == horizon).select(*key, pl.col(target).alias("label"))
     if len(common) and content_sha256(common.select(*key, "score")) == content_sha256(common.select(*key, pl.col("champion").alias("score"))):
@@ -228,10 +254,11 @@ def _champion_gate(evaluation: Mapping[str, Any], predictions: pl.DataFrame, lab
     daily = [information_coefficient(common.select(*key, pl.col(name).alias("score")), facts, rank=True).rename({"ic": name}) for name in ("score", "champion")]
     pairs = daily[0].join(daily[1].drop("n_symbols"), on="timestamp", how="inner").select("timestamp", pl.col("score", "champion").fill_null(0.0)).sort("timestamp")
     if len(pairs) < settings.min_champion_bars:
-        return refused(f"only {len(pairs)} bars in common with the out-of-sample predictions of champion {champion.version}, {settings.min_champion_bars} needed")
+        return refused(f"only {len(pairs)} bars in common with the out-of-sample predictions of champion {champion.version}{newer}, {settings.min_champion_bars} needed")
     difference = (pairs["score"] - pairs["champion"]).to_numpy()
+    first, last = pairs["timestamp"][0], pairs["timestamp"][-1]
     value = newey_west_t(difference, lags=hac_lags(len(difference), horizon))
-    what = f"t of the daily RankIC difference to champion {champion.version}, mean {difference.mean():+.4f} over {len(pairs)} bars"
+    what = f"t of the daily RankIC difference to champion {champion.version}, mean {difference.mean():+.4f} over {len(pairs)} bars ({first:%Y-%m-%d} to {last:%Y-%m-%d}){newer}"
     gate = _gate("better_than_champion", value, ">=", threshold, what)
     return Gate(**{**asdict(gate), "level": "promotion"})
 

@@ -14,14 +14,26 @@ from components.metrics.performance import (
     performance_summary,
     sharpe_ratio,
 )
+from components.metrics.shift import (
+    adjusted_p_values,
+    effective_rows,
+    ks_p_value,
+    ks_to_sketch,
+    psi_p_value,
+    psi_to_sketch,
+    quantile_sketch,
+    stability_index,
+)
 from components.metrics.stability import population_stability_index
 
 __all__ = [
+    "adjusted_p_values",
     "bars_per_year",
     "block_bootstrap_interval",
     "calibration_slope",
     "cost_share",
     "coverage",
+    "effective_rows",
     "hac_lags",
     "hit_rate",
     "horizon_adjusted_sharpe",
@@ -29,14 +41,20 @@ __all__ = [
     "ic_summary",
     "information_coefficient",
     "information_ratio",
+    "ks_p_value",
+    "ks_to_sketch",
     "max_drawdown",
     "newey_west_t",
     "overlap_corrected_sharpe",
     "performance_summary",
     "pinball_loss",
     "population_stability_index",
+    "psi_p_value",
+    "psi_to_sketch",
+    "quantile_sketch",
     "reliability_table",
     "row_correlations",
     "sharpe_ratio",
+    "stability_index",
     "to_matrix",
 ]

@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 
 from components.contracts import read_stamp, write_manifest
+from components.scoring.form import SERVED_FORMAT
 
-PREDICTIONS_FILE = "out_of_sample.parquet"
+PREDICTIONS_FILE, REFERENCE = "out_of_sample.parquet", "reference"
 
 
 def build_bundle(
@@ -23,24 +24,30 @@ def build_bundle(
     predictions: Path,
     config: Mapping[str, Any],
     code: str,
+    reference: Path | None = None,
 ) -> dict[str, Any]:
     """Fill `folder` with the bundle and return its manifest.
 
     Parameters
     ----------
-    experts : folder of the served model of each expert that the stack uses
+    experts : folder of the fitted model of each expert; those that the stack gives no weight are kept for warm starts
     predictions : ALL_PREDICTIONS file; the stack's rows go into the bundle, so that a later candidate can be compared
         with what this model said before it could know
+    reference : folder with the drift reference of the training window
     """
     for name, source in experts.items():
         shutil.copytree(source, folder / "experts" / name)
     shutil.copytree(stacker, folder / "stacker")
+    if reference is not None:
+        shutil.copytree(reference, folder / REFERENCE)
     shutil.copyfile(catalog, folder / "catalog.json")
     shutil.copyfile(feature_registry, folder / "features.json")
     stack = pl.scan_parquet(predictions).filter(pl.col("expert") == "stack").collect()
     stack.write_parquet(folder / PREDICTIONS_FILE, compression="zstd")
     about = {
         "schema": json.loads(feature_registry.read_text(encoding="utf-8")).get("schema", ""),
+        "served_format": SERVED_FORMAT,
+        "train_window": _train_window(folder / "experts"),
         "experts": sorted(experts),
         "period": stack["period"][0],
         "horizon": stack["horizon"][0],
@@ -51,3 +58,10 @@ def build_bundle(
     }
     write_manifest(folder, about)
     return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+
+
+def _train_window(experts: Path) -> str:
+    """From the first day to the last that any of the experts learned from, `YYYY-MM-DD..YYYY-MM-DD`; empty where none says so."""
+    manifests = (json.loads(path.read_text(encoding="utf-8")) for path in experts.glob("*/manifest.json"))
+    days = [manifest["train_window"].split("..") for manifest in manifests if manifest.get("train_window")]
+    return f"{min(first for first, _ in days)}..{max(last for _, last in days)}" if days else ""

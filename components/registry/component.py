@@ -7,17 +7,32 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def read_champion(settings: str, name: str, folder: str, champion: Output[Artifact]):
-    """Fetch the champion's out-of-sample predictions, for the gates to compare with."""
+def read_champion(
+    settings: str,
+    name: str,
+    folder: str,
+    champion: Output[Artifact],
+    training_set: Input[Dataset] = None,
+    feature_registry: Input[Artifact] = None,
+):
+    """Fetch the champion's out-of-sample predictions and drift reference; with a training set it also scores the bars after its own training."""
+    import json
     from pathlib import Path
 
-    from components.progress import report, stage
+    from components.contracts import TRAINING_SET, read_table
+    from components.progress import report, stage, warn
     from components.registry.config import Settings
     from components.registry.store import read_champion as read
 
     with stage("champion"):
-        about = read(Settings.model_validate_json(settings), name, Path(folder), Path(champion.path))
-        report("champion", f"version {about['version']}" if about["version"] else "none yet")
+        rows = read_table(training_set.path, TRAINING_SET) if training_set is not None else None
+        schema = json.loads(Path(feature_registry.path).read_text(encoding="utf-8"))["schema"] if feature_registry is not None else ""
+        about = read(Settings.model_validate_json(settings), name, Path(folder), Path(champion.path), rows=rows, schema=schema)
+        newest = about.get("newest") or {}
+        if newest.get("not_scored"):
+            warn("champion", f"version {about['version']} is compared by its stored predictions only: {newest['not_scored']}")
+        bars = f", scored on {newest['bars']} bars after its training" if newest.get("bars") else ""
+        report("champion", f"version {about['version']}{bars}" if about["version"] else "none yet")
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -33,6 +48,7 @@ def register(
     name: str,
     folder: str,
     code: str,
+    reference: Input[Artifact],
     expert_1: Input[Artifact],
     expert_2: Input[Artifact],
     registration: Output[Artifact],
@@ -67,6 +83,7 @@ def register(
             feature_registry=Path(feature_registry.path),
             config=json.loads(config),
             code=code,
+            reference=Path(reference.path),
         )
         atomic_write_text(registration.path, json.dumps(outcome, indent=1))
         report("register", f"{outcome['status']}, version {outcome['version']} {outcome['aliases']}" if outcome["version"] else outcome["status"])

@@ -26,6 +26,7 @@ def record(
     feature_registry: Path,
     config: Mapping[str, Any],
     code: str,
+    reference: Path | None = None,
 ) -> dict[str, Any]:
     """Bundle the fitted experts with the stacker and record the model; see `register_model` for what comes back.
 
@@ -35,6 +36,7 @@ def record(
     evaluation : of the backtest stage
     predictions : ALL_PREDICTIONS file of the run
     config : the whole configuration, kept in the manifest
+    reference : folder with the drift reference of the training window
     """
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
@@ -48,6 +50,7 @@ def record(
             predictions=predictions,
             config={key: value for key, value in config.items() if key not in ("run", "registry", "cluster")},
             code=code,
+            reference=reference,
         )
         return register_model(settings, name, folder, bundle=bundle, verdict=verdict, metrics=_metrics(verdict), trial=_trial(evaluation))
 

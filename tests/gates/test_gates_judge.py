@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from luck_market import measured, verdict_on
 
 from components.contracts import ALL_PREDICTIONS, LABELS, ContractError, content_sha256, write_table
 from components.gates.config import Settings
-from components.gates.judge import Champion, judge, read_candidate, read_champion, read_evaluation
+from components.gates.judge import Champion, judge, newest_bars_only, read_candidate, read_champion, read_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,41 @@ def test_only_the_candidates_test_window_is_held_against_the_champion(good):
     assert gate(result, "better_than_champion").value == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("first_bars", [40, 200])
+def test_what_a_champion_has_learned_from_is_no_contest(good, first_bars):
+    """Planted fault: up to the end of its training the champion says the labels themselves, after it noise. Only the bars after it may count."""
+    calendar = good.predictions["timestamp"].unique().sort()
+    known_until = calendar[first_bars]
+    labels = good.labels.select("timestamp", "symbol", pl.col("sector_neutral_return").alias("known"))
+    learned = worse(good.predictions, 0.9).join(labels, on=["timestamp", "symbol"], how="left", maintain_order="left")
+    learned = learned.with_columns(pl.when(pl.col("timestamp") <= known_until).then(pl.col("known").fill_null(0)).otherwise(pl.col("score")).alias("score"))
+    champion = Champion("6", learned.drop("known"), known_until=known_until)
+    assert not verdict(good, champion=champion).beats_champion
+    result = judge(good.evaluation, good.predictions, good.labels, champion, Settings(min_champion_bars=10), champion_after=newest_bars_only(champion))
+    found = gate(result, "better_than_champion")
+    if first_bars == 40:
+        assert found.passed
+        assert found.value > 1.28
+    assert f"all after {known_until:%Y-%m-%d %H:%M}, where its training data ends" in found.reason
+    few = judge(good.evaluation, good.predictions, good.labels, champion, Settings(min_champion_bars=10_000), champion_after=known_until)
+    assert "10000 needed" in gate(few, "better_than_champion").reason
+    assert not few.beats_champion
+
+
+def test_a_champion_that_cannot_be_scored_on_newer_bars_is_compared_by_its_stored_predictions(good):
+    last = good.predictions["timestamp"].max()
+    champion = Champion("8", worse(good.predictions, 0.9), known_until=last, not_scored="another schema")
+    assert newest_bars_only(champion) is None
+    found = gate(verdict(good, champion=champion), "better_than_champion")
+    assert found.passed
+    assert "it can't be scored on newer bars: another schema" in found.reason
+    scored = Champion("8", champion.predictions, known_until=last)
+    none = judge(good.evaluation, good.predictions, good.labels, scored, Settings(), champion_after=newest_bars_only(scored))
+    assert not none.beats_champion
+    assert "only 0 bars in common" in gate(none, "better_than_champion").reason
+    assert newest_bars_only(None) is None
+
+
 def test_an_equally_good_champion_is_seldom_beaten(good):
     ours, wins = worse(good.predictions, 0.3, seed=999), 0
     for seed in range(40):
@@ -247,7 +283,11 @@ def test_champion_and_candidate_files_are_checked(good, tmp_path):
         read_champion(tmp_path / "champion")
     good.predictions.write_parquet(tmp_path / "champion" / "predictions.parquet")
     champion = read_champion(tmp_path / "champion")
-    assert champion.version == "3"
+    assert (champion.version, champion.known_until, champion.not_scored) == ("3", None, None)
+    about = {"version": 3, "known_until": "2024-01-31T00:00:00+00:00", "newest": {"not_scored": "other schema"}}
+    (tmp_path / "champion" / "champion.json").write_text(json.dumps(about))
+    champion = read_champion(tmp_path / "champion")
+    assert (champion.known_until, champion.not_scored) == (datetime(2024, 1, 31, tzinfo=UTC), "other schema")
     assert len(champion.predictions) == len(good.predictions)
     (tmp_path / "champion" / "champion.json").write_text("{")
     with pytest.raises(ContractError, match=r"champion\.json can't be read"):

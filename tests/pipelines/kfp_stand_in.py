@@ -20,6 +20,7 @@ class StandIn:
         self.requests: list[tuple[str, str]] = []
         self.experiments: dict[str, dict] = {}
         self.runs: list[dict] = []
+        self.recurring: list[dict] = []
         self.token: str | None = None
         self.refuse: int | None = None
         self.address = ""
@@ -32,6 +33,19 @@ def parse(body: dict, model: str):
     if unknown:
         raise ValueError(f"{model} has no field {sorted(unknown)}")
     return parsed
+
+
+def check_spec(body: dict) -> None:
+    """Raise where the pipeline in a body is none."""
+    spec = body["pipeline_spec"]
+    json_format.ParseDict(spec.get("pipeline_spec", spec), pipeline_spec_pb2.PipelineSpec())
+
+
+def check_schedule(text: str) -> None:
+    """Raise unless a schedule has the six fields, seconds first, that Kubeflow Pipelines wants."""
+    fields = text.split(" ")
+    if len(fields) != 6 or not all(field and set(field) <= set("0123456789*?/,-ABCDEFGHIJKLMNOPQRSTUVWXYZ") for field in fields):
+        raise ValueError(f"cron {text!r}: expected 6 fields")
 
 
 @contextmanager
@@ -86,10 +100,22 @@ def kfp_stand_in() -> Iterator[StandIn]:
                         self.answer(state.refuse, {"error": "quota exceeded"})
                         return
                     parse(body, "V2beta1Run")
-                    spec = body["pipeline_spec"]
-                    json_format.ParseDict(spec.get("pipeline_spec", spec), pipeline_spec_pb2.PipelineSpec())
+                    check_spec(body)
                     state.runs.append(body)
                     self.answer(200, {**body, "run_id": f"run-{len(state.runs)}"})
+                elif path == "/apis/v2beta1/recurringruns":
+                    if state.refuse:
+                        self.answer(state.refuse, {"error": "quota exceeded"})
+                        return
+                    parse(body, "V2beta1RecurringRun")
+                    for name, model in (("trigger", "V2beta1Trigger"), ("runtime_config", "V2beta1RuntimeConfig")):
+                        if name in body:
+                            parse(body[name], model)
+                    parse(body["trigger"]["cron_schedule"], "V2beta1CronSchedule")
+                    check_schedule(body["trigger"]["cron_schedule"]["cron"])
+                    check_spec(body)
+                    state.recurring.append(body)
+                    self.answer(200, {**body, "recurring_run_id": f"recurring-{len(state.recurring)}"})
                 else:
                     self.answer(404, {"error": f"no such thing: {path}"})
             except (ValueError, KeyError, json_format.ParseError) as error:

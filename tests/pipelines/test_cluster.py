@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.cluster import ClusterError, _check_names, compile_pipeline, graph, submit_pipeline
+from pipelines.cluster import ClusterError, _check_names, compile_pipeline, cron_schedule, graph, submit_pipeline
 from pipelines.config import load_config
+from pipelines.retraining import RetrainingError, retraining_config
 from tests.pipelines.kfp_stand_in import kfp_stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def config():
     return load_config(DEMO)
 
 
-@pytest.mark.parametrize("name", ["training", "materialisation"])
+@pytest.mark.parametrize("name", ["training", "materialisation", "retraining"])
 def test_the_compiled_graph_is_the_golden_one(name, config, tmp_path):
     """After a wanted change: alphaloop compile, then write `graph(...)` of it to tests/pipelines/golden and look at the diff."""
     found = graph(compile_pipeline(name, config, tmp_path / "ir.yaml"))
@@ -51,7 +52,7 @@ def test_names_that_yaml_reads_as_booleans_are_refused():
 
 
 def test_an_unknown_pipeline_is_named(config, tmp_path):
-    with pytest.raises(ClusterError, match="Choose one of: training, materialisation"):
+    with pytest.raises(ClusterError, match="Choose one of: training, materialisation, retraining"):
         compile_pipeline("trainng", config, tmp_path / "ir.yaml")
     assert list(tmp_path.iterdir()) == []
 
@@ -79,3 +80,83 @@ def test_a_server_that_refuses_or_is_not_there_is_explained(config, monkeypatch)
         submit_pipeline("training", config, host=address)
     with pytest.raises(ClusterError, match="No cluster is known"):
         submit_pipeline("training", config)
+
+
+def test_a_recurring_run_passes_the_servers_own_models_and_never_overlaps(monkeypatch):
+    monkeypatch.setenv("ALPHALOOP_KFP_TOKEN", "secret")
+    config = load_config(DEMO, ["cluster.volume_claim=shared"])
+    with kfp_stand_in() as server:
+        server.token = "secret"
+        said = submit_pipeline("retraining", config, host=server.address, cron="0 6 * * 1-5")
+        assert "retraining recurs at '0 0 6 * * 1-5'" in said
+        assert said.endswith(f"{server.address}/#/recurringrun/details/recurring-1")
+        assert server.runs == []
+        body = server.recurring[0]
+        server.refuse = 403
+        with pytest.raises(ClusterError, match="refused the retraining pipeline: 403"):
+            submit_pipeline("retraining", config, host=server.address, cron="0 6 * * 1-5")
+    assert body["trigger"] == {"cron_schedule": {"cron": "0 0 6 * * 1-5"}}
+    assert (str(body["max_concurrency"]), body["no_catchup"], body["mode"], body["experiment_id"]) == ("1", True, "ENABLE", "e1")
+    assert "secret" not in json.dumps(body)
+
+
+def test_a_recurring_run_without_a_volume_is_refused(config):
+    with kfp_stand_in() as server:
+        with pytest.raises(ClusterError, match=r"needs cluster\.volume_claim"):
+            submit_pipeline("retraining", config, host=server.address, cron="0 6 * * 1-5")
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "schedule"),
+    [
+        ("0 6 * * 1-5", "0 0 6 * * 1-5"),
+        ("*/15 * * * *", "0 */15 * * * *"),
+        (" 30 6,18  1-7/2 jan-mar MON,wed ", "0 30 6,18 1-7/2 jan-mar MON,wed"),
+        ("10 0 6 ? * 2", "10 0 6 ? * 2"),
+    ],
+)
+def test_five_fields_get_the_second_in_front(text, schedule):
+    assert cron_schedule(text) == schedule
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "has 0 fields"),
+        ("0 6 * *", "has 4 fields"),
+        ("0 0 6 * * 1 2024", "has 7 fields"),
+        ("@daily", "has 1 fields"),
+        ("60 6 * * *", "'60' is no minute"),
+        ("0 24 * * *", "'24' is no hour"),
+        ("0 6 0 * *", "'0' is no day of month"),
+        ("0 6 * 13 *", "'13' is no month"),
+        ("0 6 * * 7", "'7' is no day of week"),
+        ("0 6 * * FRI-MON", "'FRI-MON' is no day of week"),
+        ("*/0 6 * * *", r"'\*/0' is no minute"),
+        ("1,,2 6 * * *", "'1,,2' is no minute"),
+        ("0 6-5-4 * * *", "'6-5-4' is no hour"),
+        ("0 -6 * * *", "'-6' is no hour"),
+        ("? 6 * * *", r"'\?' is no minute"),
+        ("² 6 * * *", "'²' is no minute"),
+    ],
+)
+def test_a_broken_schedule_is_refused_by_field(text, named):
+    with pytest.raises(ClusterError, match=named):
+        cron_schedule(text)
+
+
+def test_a_retraining_whose_windows_do_not_grow_is_refused(tmp_path):
+    fixed = ROOT / "pipelines" / "configs" / "us_equities.yaml"
+    with pytest.raises(RetrainingError, match=r"timeline\.test\.end=2025-06-30 ends on a fixed day"):
+        retraining_config(load_config(fixed))
+    with pytest.raises(RetrainingError, match=r"timeline\.backtest\.end=2024-01-01"):
+        compile_pipeline("retraining", load_config(DEMO, ["timeline.backtest.end=2024-01-01"]), tmp_path / "ir.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retraining_may_walk_in_shorter_folds():
+    config = load_config(DEMO, ["retraining.fold_bars=21"])
+    assert retraining_config(config).timeline.fold_bars == 21
+    assert config.timeline.fold_bars == 75
+    assert retraining_config(load_config(DEMO)) == load_config(DEMO)

@@ -20,7 +20,7 @@ from pipelines.cli import app, main
 from tests.pipelines.small_run import alphaloop, read_events, write_config
 
 ONE_SCREEN = 24
-HEAVY = ("torch", "feast", "kfp", "mlflow", "great_expectations", "polars", "pandas", "numpy", "sklearn", "lightgbm")
+HEAVY = ("torch", "feast", "kfp", "mlflow", "bentoml", "evidently", "onnxruntime", "httpx", "great_expectations", "polars", "pandas", "numpy", "sklearn", "lightgbm")
 
 
 @pytest.fixture
@@ -84,6 +84,8 @@ def test_the_commands_are_those_of_the_readme():
         *("run", "compile", "submit", "materialise", "lookup", "report"),
         *("experts list", "experts train", "experts resume", "experts warm"),
         *("data simulate", "data check"),
+        *("serve", "predict", "replay", "champions", "promote", "rollback"),
+        *("drift", "watch", "review hold", "review force", "review approve"),
     }
 
 

@@ -1,0 +1,179 @@
+"""What is usual: how far windows of the reference lie from the rest of it, and how many independent rows they are worth.
+
+Everything is counted once a bar; windows are differences of running sums, so that their number costs next to nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.metrics import effective_rows, quantile_sketch, stability_index
+from components.metrics.shift import psi_cuts
+
+LENGTHS = (10, 20, 40, 60, 90, 120, 180, 250, 500, 1000)
+# Cells between quantiles in which windows are compared: a Kolmogorov-Smirnov statistic is low by at most one cell.
+CELLS = 200
+TAIL = 0.001
+# A window is compared with bars that lie at least its own length away, as long as so much of the reference is left.
+LEAST_REST = 0.25
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One column of the reference: values (N,) with NaN for missing, the bar and the symbol's number of each row (N,) from 0, and the number of bars."""
+
+    values: np.ndarray
+    bars: np.ndarray
+    symbols: np.ndarray
+    total: int
+
+
+def window_lengths(bars: int, wanted: int) -> list[int]:
+    """Lengths of the windows that a reference of so many bars has at least three of, the configured one among them."""
+    return sorted({length for length in (*LENGTHS, wanted) if 3 * length <= bars} or {max(bars // 3, 1)})
+
+
+def describe_column(sample: Sample, psi_bins: int, wanted: int) -> tuple[np.ndarray, dict, dict[int, np.ndarray]]:
+    """Sketch of a column, what is usual for it, and its Kolmogorov-Smirnov statistic in each window by length.
+
+    A symbol's rows before its first value are its warm-up: they do not count as missing.
+    """
+    known = np.isfinite(sample.values)
+    sketch = quantile_sketch(sample.values)
+    if not known.any():
+        return sketch, {"rows": 0, "missing": len(known), "first_bar": sample.total, "bars": 0, "by_window": {}, "effective_rows": 0.0, "effective_rows_missing": 0.0}, {}
+    begins = np.full(int(sample.symbols.max()) + 1, sample.total)
+    np.minimum.at(begins, sample.symbols[known], sample.bars[known])
+    first = int(begins.min())
+    kept = sample.bars >= begins[sample.symbols]
+    values, bars, known, total = sample.values[kept], sample.bars[kept] - first, known[kept], sample.total - first
+    rows = np.bincount(bars, minlength=total)
+    cells, deciles = _cell_counts(values, bars, known, total, sketch)
+    bins = _bin_counts(values, bars, known, total, sketch, psi_bins)
+    tails = _tail_counts(values, bars, total, sketch)
+    missing = bins[:, -1:]
+    lengths = window_lengths(total, wanted)
+    by_window, statistics = {}, {}
+    for length in lengths:
+        inside, rest = window_and_rest(np.concatenate([cells, bins, tails, rows[:, None]], axis=1), length)
+        (cells_in, bins_in, tails_in, rows_in), (cells_out, bins_out) = _split(inside, cells, bins, tails), _split(rest, cells, bins, tails)[:2]
+        statistics[length] = _largest_distance(cells_in, cells_out)
+        known_in = np.maximum(cells_in.sum(axis=1), 1)
+        by_window[str(length)] = {
+            "windows": len(inside),
+            "ks": _most(statistics[length]),
+            "psi": _most(stability_index(bins_out, bins_in)),
+            "missing": _most(bins_in[:, -1] / np.maximum(rows_in[:, 0], 1)),
+            "tail": _most(tails_in[:, 0] / known_in),
+            "tail_root": _centre_and_spread(np.sqrt(tails_in[:, 0] / known_in)),
+            "fewest_cells": int((cells_in > 0).sum(axis=1).min()),
+            "effective_rows": effective_rows(deciles, cells.sum(axis=1), length),
+            "effective_rows_missing": effective_rows(missing, rows, length),
+            "effective_rows_tail": effective_rows(tails, cells.sum(axis=1), length),
+        }
+    longest = lengths[-1]
+    scale = total / longest
+    about = {
+        "rows": int(known.sum()),
+        "missing": int(missing.sum()),
+        "first_bar": first,
+        "bars": total,
+        "tail": float(tails.sum() / known.sum()),
+        "shared": _is_shared(values[known], bars[known], total),
+        "effective_rows": by_window[str(longest)]["effective_rows"] * scale,
+        "effective_rows_missing": by_window[str(longest)]["effective_rows_missing"] * scale,
+        "by_window": by_window,
+    }
+    return sketch, about, statistics
+
+
+def window_and_rest(bar_counts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over windows of `length` bars, a quarter of it apart, and over the bars that are far from each.
+
+    Parameters
+    ----------
+    bar_counts : shape (T, K)
+
+    Returns
+    -------
+    Two arrays of shape (windows, K).
+    """
+    total = len(bar_counts)
+    length = min(length, total)
+    running = np.concatenate([np.zeros((1, bar_counts.shape[1])), np.cumsum(bar_counts, axis=0, dtype=float)])
+    starts = np.unique(np.append(np.arange(0, total - length + 1, max(length // 4, 1)), total - length))
+    inside = running[starts + length] - running[starts]
+    low, high = np.maximum(starts - length, 0), np.minimum(starts + 2 * length, total)
+    far = running[-1] - (running[high] - running[low])
+    near = running[-1] - inside
+    enough = (total - (high - low)) >= LEAST_REST * total
+    return inside, np.where(enough[:, None], far, near)
+
+
+def nearest_length(lengths: Sequence[str], bars: int) -> str | None:
+    """The longest of the measured lengths that is not above `bars`, else the shortest; None where nothing was measured."""
+    numbers = sorted(int(length) for length in lengths)
+    fitting = [length for length in numbers if length <= bars]
+    return str(fitting[-1] if fitting else numbers[0]) if numbers else None
+
+
+def tail_limits(sketch: np.ndarray) -> tuple[float, float]:
+    """The values beyond which TAIL of the reference lie on each side."""
+    place = round(TAIL * (len(sketch) - 1))
+    return float(sketch[place]), float(sketch[-1 - place])
+
+
+def _is_shared(values: np.ndarray, bars: np.ndarray, total: int) -> bool:
+    """Whether all rows of a bar have one value, as what describes the market or the calendar."""
+    first = np.zeros(total, dtype=values.dtype)
+    first[bars] = values
+    return bool((values == first[bars]).all())
+
+
+def _cell_counts(values, bars, known, total, sketch) -> tuple[np.ndarray, np.ndarray]:
+    """Rows a bar and cell (T, cells), and rows a bar up to each decile (T, 9)."""
+    places = np.round(np.linspace(0, len(sketch) - 1, CELLS + 1)[1:-1]).astype(int)
+    cuts = np.unique(sketch[places])
+    cell = np.searchsorted(cuts, values[known], side="left")
+    width = len(cuts) + 1
+    counts = np.bincount(bars[known] * width + cell, minlength=total * width).reshape(total, width)
+    deciles = np.searchsorted(cuts, sketch[np.round(np.linspace(0, len(sketch) - 1, 11)[1:-1]).astype(int)], side="left")
+    return counts, np.cumsum(counts, axis=1)[:, np.minimum(deciles, width - 1)]
+
+
+def _bin_counts(values, bars, known, total, sketch, psi_bins) -> np.ndarray:
+    """Rows a bar and bin of the stability index, missing last; shape (T, bins + 1)."""
+    cuts = psi_cuts(sketch, psi_bins)
+    width = len(cuts) + 2
+    cell = np.where(known, np.searchsorted(cuts, np.where(known, values, 0), side="left"), width - 1)
+    return np.bincount(bars * width + cell, minlength=total * width).reshape(total, width)
+
+
+def _tail_counts(values, bars, total, sketch) -> np.ndarray:
+    """Rows a bar beyond the tail limits; shape (T, 1)."""
+    low, high = tail_limits(sketch)
+    beyond = (values < low) | (values > high)
+    return np.bincount(bars[beyond], minlength=total)[:, None]
+
+
+def _split(sums, cells, bins, tails) -> list[np.ndarray]:
+    edges = np.cumsum([cells.shape[1], bins.shape[1], tails.shape[1]])
+    return np.split(sums, edges, axis=1)
+
+
+def _largest_distance(inside: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Kolmogorov-Smirnov statistic of each window; NaN where a side holds no rows."""
+    rows_in, rows_out = inside.sum(axis=1), rest.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = np.abs(np.cumsum(inside, axis=1) / rows_in[:, None] - np.cumsum(rest, axis=1) / rows_out[:, None]).max(axis=1)
+    return np.where((rows_in > 0) & (rows_out > 0), distance, np.nan)
+
+
+def _centre_and_spread(values: np.ndarray) -> list[float]:
+    return [float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0]
+
+
+def _most(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.max()) if len(values) else 0.0

@@ -1,0 +1,96 @@
+"""What `alphaloop review` does: adds a reviewer's word to the audit trail, shows the newest decisions, and renews the review page."""
+
+import contextlib
+import getpass
+from pathlib import Path
+
+from rich.table import Table
+
+from components.contracts import AlphaloopError
+from components.retraining.page import write_review_page
+from components.retraining.reports import write_champions
+from components.retraining.trail import append_word, read_trail
+from pipelines.config import Config
+
+MEANING = {
+    "hold": "No retraining starts until a reviewer says approve or force.",
+    "force": "The next check retrains, whatever the drift says.",
+    "approve": "A hold is lifted, and a retraining that waits for approval goes ahead with the next check.",
+}
+
+
+class ReviewError(AlphaloopError):
+    """There is nothing to review."""
+
+
+def say_word(config: Config, word: str, reason: str, *, who: str | None = None) -> str:
+    """Add `hold`, `force` or `approve` to the audit trail; returns what to tell the user.
+
+    Raises
+    ------
+    ReviewError, TrailError
+        If there is no such run; if the word is unknown or has no reason.
+    """
+    review = review_folder(config)
+    entry = append_word(review, who=who or _user(), word=word, reason=reason)
+    page = write_review_page(review)
+    return f"{entry['who']} said {word} at {entry['when']}. {MEANING[word]}\nReview page: {page}"
+
+
+def show_review(config: Config, *, newest: int = 15) -> tuple[Table, Path]:
+    """The newest decisions and words as a table, and the review page, written anew."""
+    review = review_folder(config)
+    trail = read_trail(review)
+    _renew_champions(config, review)
+    entries = sorted([*trail.decisions, *trail.words], key=lambda entry: entry["id"])[-newest:]
+    table = Table(title=f"{len(trail.decisions)} decisions, {len(trail.words)} words; the newest {len(entries)}", title_justify="left")
+    for name in ("when (UTC)", "what", "by", "rules", "why", "outcome"):
+        table.add_column(name, overflow="fold")
+    for entry in reversed(entries):
+        table.add_row(*(_decision_row(entry) if "action" in entry else (_time(entry), f"[bold]{entry['word']}[/]", entry["who"], "", _plain(entry["reason"]), "")))
+    return table, write_review_page(review)
+
+
+def review_folder(config: Config) -> Path:
+    """Where the audit trail and the review page of a run lie.
+
+    Raises
+    ------
+    ReviewError
+        If there is no such run: a hold in the wrong folder would hold nothing.
+    """
+    folder = Path(config.run.folder).absolute()
+    if not folder.is_dir():
+        raise ReviewError(f"There is no run in {folder}. Give the config, and the --set run.folder=..., of the run that you mean.")
+    return folder / "review"
+
+
+def _decision_row(entry: dict) -> tuple[str, ...]:
+    outcome = entry["outcome"]
+    ended = f"{outcome['status']}: champion {outcome['champion_before']} → {outcome['champion_after']}" if outcome else "open" if entry["action"] == "retrain" else ""
+    return (_time(entry), entry["action"], entry.get("who") or entry["by"], ", ".join(entry["rules"]), _plain(entry["reason"]), ended)
+
+
+def _time(entry: dict) -> str:
+    return entry["when"].removesuffix("Z").replace("T", " ")
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _renew_champions(config: Config, review: Path) -> None:
+    """Write the champions as the registry has them now; where it does not answer, those of the last check stand."""
+    from components.registry.store import RegistryError, champion_history, open_existing
+
+    with contextlib.suppress(RegistryError):
+        write_champions(champion_history(open_existing(config.registry, review.parent / "registry"), config.run.name), review)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,171 @@
+"""Planted drift of each kind is found and named, a market that stays the same is not called drift, and bad tables are refused in words."""
+
+import json
+
+import polars as pl
+import pytest
+
+from components.drift.detect import detect
+from components.drift.tables import DriftError
+
+
+def moved(result: dict) -> dict[str, str]:
+    return {entry["column"]: entry["what"] for entry in result["columns"] if entry["drifted"]}
+
+
+def fired(result: dict) -> set[str]:
+    return {rule["rule"] for rule in result["rules"] if rule["fired"]}
+
+
+def entry_of(result: dict, column: str) -> dict:
+    return next(entry for entry in result["columns"] if entry["column"] == column)
+
+
+def planted(rows: pl.DataFrame, column: str, change: pl.Expr, bars: int | None = None) -> pl.DataFrame:
+    """`change` in place of `column`, on the newest `bars` bars."""
+    moments = rows["timestamp"].unique().sort()
+    late = pl.col("timestamp") >= moments[-(bars or len(moments))]
+    return rows.with_columns(pl.when(late).then(change.cast(pl.Float32)).otherwise(pl.col(column)).alias(column))
+
+
+def test_the_same_market_is_no_drift(made, drift_settings):
+    result = detect(made.folder, made.current, made.labels, drift_settings)
+    assert result["verdict"] == "no_drift"
+    assert fired(result) == set()
+    assert moved(result) == {}
+    assert [rule["rule"] for rule in result["rules"]] == ["ks", "psi", "tail", "missing", "constant", "predictions", "auc", "label_shift", "information_ratio"]
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "what", "rules"),
+    [
+        ("rank_a", pl.col("rank_a") + 0.15, "mean", {"ks"}),
+        ("value", pl.col("value") + 1, "mean", {"ks", "psi"}),
+        ("value", pl.col("value") * 1.6, "scale", {"ks"}),
+        ("value", pl.when(pl.int_range(pl.len()) % 20 == 0).then(pl.col("value") * 20).otherwise(pl.col("value")), "tail", {"tail"}),
+        ("value", pl.lit(0.3), "constant", {"constant"}),
+        ("market", pl.lit(0.0), "constant", {"constant"}),
+        ("market", pl.col("market") * 100, "scale", {"tail"}),
+        ("rank_b", pl.col("rank_b") * 100, "scale", {"ks", "tail"}),
+        ("rank_b", pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.col("rank_b")), "missing", {"missing"}),
+        ("rank_b", pl.lit(None, dtype=pl.Float32), "missing", {"missing"}),
+        ("rank_b", (pl.col("rank_b") * 2.5).sin() / 2, "shape", {"ks"}),
+    ],
+)
+def test_planted_drift_is_found_and_only_its_column_named(made, drift_settings, column, change, what, rules):
+    settings = drift_settings.model_copy(update={"auc_windows": 0})
+    result = detect(made.folder, planted(made.current, column, change), made.labels, settings)
+    assert result["verdict"] == "drift"
+    assert moved(result) == {column: what}
+    assert rules <= fired(result)
+    assert all(column in rule["factors"] for rule in result["rules"] if rule["fired"])
+    assert column in result["reason"]
+
+
+def test_since_is_the_bar_of_the_step(made, drift_settings):
+    moments = made.current["timestamp"].unique().sort()
+    result = detect(made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5, bars=15), None, drift_settings)
+    assert entry_of(result, "rank_a")["since"] == moments[-15].isoformat()
+
+
+def test_a_classifier_sees_what_single_columns_do_not(made, drift_settings):
+    linked = planted(made.current, "rank_b", pl.col("rank_a"))
+    result = detect(made.folder, linked, None, drift_settings)
+    assert moved(result) == {}
+    assert fired(result) == {"auc"}
+    assert {factor["column"] for factor in result["adversarial"]["factors"][:2]} == {"rank_a", "rank_b"}
+
+
+def test_scores_that_moved_or_spread_are_prediction_drift(made, drift_settings):
+    settings = drift_settings.model_copy(update={"auc_windows": 0})
+    for change in (pl.col("score") + 0.004, pl.col("score") * 3):
+        result = detect(made.folder, made.current.with_columns(change), None, settings)
+        assert fired(result) == {"predictions"}
+        assert result["predictions"]["drifted"]
+    assert result["predictions"]["dispersion"] > 2 * result["predictions"]["reference_dispersion"]
+
+
+def test_what_moved_is_set_against_the_score(made, drift_settings):
+    result = detect(made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5), None, drift_settings)
+    along = result["predictions"]["goes_along"]
+    assert [row["column"] for row in along] == ["rank_a"]
+    assert along[0]["reference"] > 0.7
+
+
+def test_labels_that_change_class_are_label_shift(made, drift_settings):
+    settings = drift_settings.model_copy(update={"auc_windows": 0})
+    moved_labels = made.labels.with_columns(pl.col("log_return") + 0.02)
+    result = detect(made.folder, made.current, moved_labels, settings)
+    assert fired(result) == {"label_shift"}
+    assert result["label_shift"]["largest"] > 0.3
+
+
+def test_scores_that_stopped_working_lower_the_information_ratio(made, drift_settings):
+    settings = drift_settings.model_copy(update={"auc_windows": 0})
+    worthless = made.labels.with_columns(pl.col("log_return").shuffle(seed=3))
+    result = detect(made.folder, made.current, worthless, settings)
+    assert fired(result) == {"information_ratio"}
+    assert result["information_ratio"]["drop"] > 0.3
+    assert sum(month["bars"] for month in result["information_ratio"]["monthly"]) == result["information_ratio"]["bars"]
+
+
+def test_too_little_decides_nothing(made, drift_settings):
+    moments = made.current["timestamp"].unique().sort()
+    short = detect(made.folder, made.current.filter(pl.col("timestamp") > moments[-6]), None, drift_settings)
+    assert short["verdict"] == "not_enough_data"
+    assert "drift.min_bars=10" in short["reason"]
+    few = detect(made.folder, made.current.head(50), None, drift_settings)
+    assert few["verdict"] == "not_enough_data"
+    assert "drift.min_rows=100" in few["reason"]
+
+
+def test_only_the_newest_bars_are_judged(made, drift_settings):
+    result = detect(made.folder, made.rows, None, drift_settings)
+    assert result["current"]["bars"] == drift_settings.window_bars
+    assert result["current"]["last"] == made.rows["timestamp"].max().isoformat()
+
+
+def test_without_timestamps_rows_count_as_independent(made, drift_settings):
+    result = detect(made.folder, made.current.drop("timestamp", "symbol", "score"), None, drift_settings)
+    assert result["verdict"] == "no_drift"
+    assert result["current"]["bars"] is None
+    assert entry_of(result, "rank_a")["effective_rows"] == len(made.current)
+    assert result["adversarial"] is None
+
+
+def test_one_symbol_is_not_taken_for_the_market(made, drift_settings):
+    stuck = made.current.filter(pl.col("symbol") == "S03").with_columns(pl.lit(0.4, dtype=pl.Float32).alias("rank_a"))
+    settings = drift_settings.model_copy(update={"min_rows": 20})
+    assert detect(made.folder, stuck, None, settings)["verdict"] == "no_drift"
+
+
+def test_a_row_that_was_asked_for_twice_counts_once(made, drift_settings):
+    twice = pl.concat([made.current, made.current])
+    once = detect(made.folder, made.current, None, drift_settings)
+    assert detect(made.folder, twice, None, drift_settings) == once
+
+
+def test_the_order_of_rows_does_not_matter(made, drift_settings):
+    shuffled = made.current.sample(fraction=1.0, shuffle=True, seed=5)
+    assert detect(made.folder, shuffled, None, drift_settings) == detect(made.folder, made.current, None, drift_settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows.rename({"rank_a": "rank_aa"}), ["lacks 1 of the 7 columns", "'rank_a' (closest: 'rank_aa')"]),
+        (lambda rows: rows.select("timestamp", "symbol"), ["lacks 7 of the 7 columns", "another kind"]),
+        (lambda rows: rows.with_columns(pl.col("value").cast(pl.String)), ["not numbers: 'value' (String)"]),
+        (lambda rows: rows.head(0), ["no rows"]),
+        (lambda rows: rows.with_columns(pl.lit(None, dtype=pl.Float32).alias(c) for c in rows.columns if c not in ("timestamp", "symbol")), ["None of the 7 columns"]),
+        (lambda rows: rows.with_columns(pl.lit(float("nan")).alias(c) for c in rows.columns if c not in ("timestamp", "symbol")), ["None of the 7 columns"]),
+        (lambda rows: rows.with_columns(pl.lit("yesterday").alias("timestamp")), ["'timestamp'", "String"]),
+        (lambda rows: rows.with_columns(pl.when(pl.int_range(pl.len()) > 3).then(pl.col("timestamp")).alias("timestamp")), ["4 rows", "no timestamp"]),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused_in_words(made, drift_settings, change, words):
+    with pytest.raises(DriftError) as refused:
+        detect(made.folder, change(made.current), None, drift_settings)
+    assert all(word in str(refused.value) for word in words)
+    assert len(str(refused.value)) < 900
