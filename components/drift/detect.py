@@ -97,7 +97,7 @@ def detect(
     known = labels_of(labels, about["horizon"], about["target"]) if labels is not None and timed and SYMBOL in table.columns else None
     result["columns"] = columns
     result["predictions"] = None if score is None else score | _dispersion(table, about["dispersion"], settings) | {"goes_along": _goes_along(columns, table, kept, settings)}
-    result["label_shift"] = label_shift(about["labels"], table, known, settings)
+    result["label_shift"] = label_shift(about["labels"], table, known, settings, about["horizon"])
     result["adversarial"] = _adversarial(table, moments, kept, settings)
     if known is not None and score is not None:
         result["information_ratio"] = information_ratio(about["information"], table.select(TIMESTAMP, SYMBOL, SCORE), known, about["horizon"])
@@ -272,7 +272,8 @@ def _label_rule(found: Mapping[str, Any] | None, settings: Settings) -> dict[str
         return rule
     moved = [row for row in found["by_regime"] if row["moved"]]
     usual = "training held too little of it to know what is usual" if found["usual"] is None else f"training windows up to {found['usual']:.0%}"
-    reason = f"{found['largest']:.0%} of labels change class in regime {found['regime']} ({usual}, p {found['p_adjusted']:.1e} corrected for regimes)"
+    how = {"lean": "leaning to one side", "dispersion": "spreading otherwise"}[found["move"]]
+    reason = f"{found['largest']:.0%} of labels change class in regime {found['regime']}, {how} ({usual}, p {found['p_adjusted']:.1e} corrected for regimes)"
     return rule | {"value": found["largest"], "fired": bool(moved), "reason": reason}
 
 

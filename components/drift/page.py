@@ -218,6 +218,7 @@ def _outcomes(result: Mapping[str, Any]) -> str:
         rows = [
             [
                 escape(r["regime"].replace("_", " ")),
+                escape(r["move"]),
                 number(r["share"], 1, percent=True),
                 number(r["usual"], 1, percent=True),
                 _p(r["p_adjusted"]),
@@ -228,8 +229,8 @@ def _outcomes(result: Mapping[str, Any]) -> str:
             ]
             for r in shift["by_regime"]
         ]
-        header = ["regime", "changed class", "training windows", "p corrected", "low / middle / high, training", "now", "rows", "bars"]
-        cards.append(card(table(header, rows, text=[0]), title="Label shift by regime"))
+        header = ["regime", "move", "changed class", "training windows", "p corrected", "low / middle / high, training", "now", "rows", "bars"]
+        cards.append(card(table(header, rows, text=[0, 1]), title="Label shift by regime"))
     if ratio:
         months = ratio["monthly"]
         bars = [{"type": "bar", "x": [m["month"] for m in months], "y": [m["information_ratio"] for m in months], "text": [f"{m['bars']} bars" for m in months]}]

@@ -61,7 +61,8 @@ def make_reference(
     ----------
     training_set : TRAINING_SET frame; the rows from the start of the train window to the end of the test window are the reference
     labels : LABELS frame
-    predictions : ALL_PREDICTIONS frame; the rows of expert `stack`, all out of sample
+    predictions : ALL_PREDICTIONS frame; the rows of expert `stack`: all for what they were worth, those of the test window for how they are
+        distributed, or all where it is shorter than two windows
     catalog : of the factors; inputs and context are covered, and the score
 
     Raises
@@ -80,13 +81,17 @@ def make_reference(
     if stack.is_empty():
         raise DriftError(f"No prediction of {SERVED_EXPERT!r} lies between {first:%Y-%m-%d} and {last:%Y-%m-%d}, so what the model says can't be watched. Run the stacking stage.")
     kind = stack.row(0, named=True)
+    known = labels_of(labels, kind["horizon"], kind["target"])
+    daily = rank_ic(stack.select("timestamp", "symbol", SCORE), known)
+    # The combiner has seen the validation window, and its early folds learned from little: the test window is what the served model resembles.
+    tested = stack.filter(pl.col("timestamp") >= calendar[windows.test[0]])
+    if tested["timestamp"].n_unique() >= 2 * settings.window_bars:
+        stack = tested
     roles = {entry.column: entry for entry in catalog if entry.role in ("input", "context") and entry.column in rows.columns}
     rows = rows.select("timestamp", "symbol", *roles).join(stack.select("timestamp", "symbol", pl.col(SCORE).cast(pl.Float32)), on=["timestamp", "symbol"], how="left")
     columns = {name: {"group": entry.group, "kind": entry.role} for name, entry in roles.items()} | {SCORE: {"group": "predictions", "kind": "score"}}
     sketches, described, usual_flagged = describe_columns(rows, columns, settings)
-    known = labels_of(labels, kind["horizon"], kind["target"])
     sample = _sample(rows, settings)
-    daily = rank_ic(stack.select("timestamp", "symbol", SCORE), known)
     about = {
         "format": FORMAT,
         "rows": len(rows),

@@ -188,7 +188,7 @@ def _drift(folder: Path, review: Review) -> str:
     return section(
         "drift",
         "Drift reports",
-        "What was served against what the champion was trained on: the verdict, the column that moved most, the rules that fired.",
+        "What was served against what the champion was trained on: the verdict, the factor that moved most, the rules that fired.",
         _list("drift", entries or "<p>None yet.</p>"),
     )
 
@@ -198,6 +198,8 @@ def _drift_entry(folder: Path, name: str, drift: Drift, decision: Decision | Non
     moved = (
         f"<b>{escape(mover.column)}</b> moved most: KS {number(mover.ks, 3)}, PSI {number(mover.psi, 3)}{escape(f', {mover.what}') if mover.what else ''}"
         if mover
+        else "no factor moved beyond what is usual"
+        if drift.columns
         else "no column compared"
     )
     drifted = sum(column.drifted for column in drift.columns)

@@ -98,9 +98,9 @@ class Drift(BaseModel):
     rules: list[Rule] = []
 
     def largest_mover(self) -> Column | None:
-        """The column with the largest Kolmogorov-Smirnov distance; one that the report calls drifted goes first."""
-        known = [column for column in self.columns if column.ks is not None and math.isfinite(column.ks)]
-        return max(known, key=lambda column: (column.drifted, column.ks), default=None)
+        """Of the columns that the report calls drifted the one with the largest Kolmogorov-Smirnov distance."""
+        known = [column for column in self.columns if column.drifted and column.ks is not None and math.isfinite(column.ks)]
+        return max(known, key=lambda column: column.ks, default=None)
 
 
 class Reign(BaseModel):

@@ -98,7 +98,18 @@ def test_labels_that_change_class_are_label_shift(made, drift_settings):
     moved_labels = made.labels.with_columns(pl.col("log_return") + 0.02)
     result = detect(made.folder, made.current, moved_labels, settings)
     assert fired(result) == {"label_shift"}
-    assert result["label_shift"]["largest"] > 0.3
+    found = result["label_shift"]
+    assert found["largest"] > 0.3
+    assert found["move"] == "lean"
+    row = next(row for row in found["by_regime"] if (row["regime"], row["move"]) == (found["regime"], "lean"))
+    (low, _, high), (low_before, _, high_before) = row["shares"], row["reference_shares"]
+    assert found["largest"] == pytest.approx(abs((high - low) - (high_before - low_before)) / 2)
+
+
+def test_labels_of_the_same_market_are_no_label_shift(made, drift_settings):
+    result = detect(made.folder, made.current, made.labels, drift_settings.model_copy(update={"auc_windows": 0}))
+    assert "label_shift" not in fired(result)
+    assert {row["move"] for row in result["label_shift"]["by_regime"]} == {"lean", "dispersion"}
 
 
 def test_scores_that_stopped_working_lower_the_information_ratio(made, drift_settings):
