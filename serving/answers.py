@@ -79,7 +79,10 @@ class Answers:
 
         def work() -> tuple[bytes, Answer]:
             shape = shape_of(state.champion.model)
-            batch = read_score_arrow(body, cross_section, shape, self.settings, now_us) if arrow else read_score_json(body, shape, self.settings, now_us)
+            if arrow:
+                batch = read_score_arrow(body, cross_section, shape, self.settings, now_us)
+            else:
+                batch = read_score_json(body, shape, self.settings, now_us, cross_section)
             return self._finished(self._scored(state, batch, now_us), state, request_id, "score")
 
         return await self._logged(*await self._in_thread(work))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from serving.auth import Gatekeeper
 from serving.config import Settings
-from serving.limits import Concurrency, Limiter, retry_after
+from serving.limits import Concurrency, Intake, Limiter, retry_after
 from serving.openapi import describe, responses_of, score_body, signals_body
 from serving.requests import ARROW, JSON, Refusal
 
@@ -37,6 +38,8 @@ _PAGE_POLICY = (
     "worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# Bodies of the largest size that may be in memory together.
+_BODIES = 8
 
 
 def make_app(review: Path, *, title: str, version: str) -> FastAPI:
@@ -63,7 +66,7 @@ def make_app(review: Path, *, title: str, version: str) -> FastAPI:
         little-endian float32 bytes, where the model needs one; without compression)."""
         arrow = _require_type(request, (JSON, ARROW)) == ARROW
         answers: Answers = request.app.state.answers
-        cross_section = request.query_params.get("cross_section") if arrow else None
+        cross_section = request.query_params.get("cross_section")
         body = await request.body()
         return Response(await answers.score(body, request.scope["alphaloop.request_id"], arrow=arrow, cross_section=cross_section), media_type=JSON)
 
@@ -95,8 +98,22 @@ def make_app(review: Path, *, title: str, version: str) -> FastAPI:
     async def failed(request: Request, error: Exception) -> Response:
         return internal_error(error, request.scope)
 
-    app.mount(_REVIEW, StaticFiles(directory=review, html=True, check_dir=False), name="review")
+    app.mount(_REVIEW, _Pages(review), name="review")
     return app
+
+
+class _Pages(StaticFiles):
+    """The pages of a folder that may not be there yet; what can't be the name of a file is not found."""
+
+    def __init__(self, folder: Path):
+        super().__init__(directory=folder, html=True, check_dir=False)
+        self.config_checked = True
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        try:
+            return super().lookup_path(path)
+        except ValueError:
+            return "", None
 
 
 class Guard:
@@ -107,6 +124,7 @@ class Guard:
         self.gatekeeper = Gatekeeper(settings.api_keys(), settings.api_key_variable)
         self.limiter = Limiter(settings.requests_per_second, settings.burst)
         self.concurrency = Concurrency(settings.most_concurrent)
+        self.intake = Intake(_BODIES * settings.max_body_bytes)
         self.metrics: Metrics | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,6 +150,9 @@ class Guard:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, address = scope["path"], (scope.get("client") or ("local", 0))[0]
+        if path == "/metrics" and scope["method"] == "GET":
+            await self._show_metrics(scope, receive, send)
+            return
         try:
             client = self.gatekeeper.identify(scope["headers"], address, basic=path == _REVIEW or path.startswith(f"{_REVIEW}/"))
         except Refusal:
@@ -139,15 +160,24 @@ class Guard:
             self.limiter.admit(f"unknown {address}")
             raise
         self.limiter.admit(client)
-        with self.concurrency.place():
-            if self.metrics is not None:
-                self.metrics.queue.set(self.concurrency.under_way)
-            async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
-                body = await _read_body(scope, receive, self.settings.max_body_bytes)
-                await self.app(scope, body, send)
+        async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
+            # A client that sends its body drop by drop takes no place from the others.
+            with self.intake.open() as taken:
+                body = await _read_body(scope, receive, self.settings.max_body_bytes, taken)
+                with self.concurrency.place():
+                    if self.metrics is not None:
+                        self.metrics.queue.set(self.concurrency.under_way)
+                    await self.app(scope, body, send)
+
+    async def _show_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Like /livez and /readyz it needs no key: Prometheus asks often, from elsewhere, and learns nothing of any request."""
+        # Prometheus must be imported in the worker, where BentoML has said in which folder its processes meet.
+        from serving.metrics import CONTENT_TYPE, exposition
+
+        await Response(await asyncio.to_thread(exposition), media_type=CONTENT_TYPE)(scope, receive, send)
 
     def _count(self, scope: Scope, status: int, started: float) -> None:
-        if self.metrics is None:
+        if self.metrics is None or scope["path"] == "/metrics":
             return
         endpoint = _ENDPOINTS.get(scope["path"]) or ("review" if scope["path"].startswith(_REVIEW) else "other")
         result = scope.get("alphaloop.result") or ("ok" if status < 400 else str(status))
@@ -177,8 +207,8 @@ class _Sender:
         await self._send(message)
 
 
-async def _read_body(scope: Scope, receive: Receive, most: int) -> Receive:
-    """Read the body, at most `most` bytes of it, and return a `receive` that hands it on."""
+async def _read_body(scope: Scope, receive: Receive, most: int, taken: Callable[[int], None]) -> Receive:
+    """Read the body, at most `most` bytes of it, and return a `receive` that hands it on; `taken` is told the size of each part."""
     announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     too_large = Refusal(413, "body_too_large", f"The body is larger than {most:,} bytes. Split the request, or send Arrow in place of JSON.", field="body")
     if announced.isdigit() and int(announced) > most:
@@ -193,6 +223,7 @@ async def _read_body(scope: Scope, receive: Receive, most: int) -> Receive:
         more = message.get("more_body", False)
         if size > most:
             raise too_large
+        taken(len(parts[-1]))
     whole = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
 
     async def again() -> dict[str, Any]:

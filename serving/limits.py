@@ -1,4 +1,4 @@
-"""What keeps one client, or all together, from drowning the service: a token bucket for each client and a bound on requests under way."""
+"""What keeps one client, or all together, from drowning the service: a token bucket for each client, and bounds on bodies in memory and requests under way."""
 
 import math
 import time
@@ -50,6 +50,30 @@ class Concurrency:
             yield
         finally:
             self.under_way -= 1
+
+
+class Intake:
+    """Counts the bytes of the bodies that are in memory and turns away what goes beyond `most`."""
+
+    def __init__(self, most: int):
+        self.most, self.held = most, 0
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[int], None]]:
+        """Yields what is told of each part of one body: a Refusal 429 `busy` where it has no room. At the end the body's room is free again."""
+        own = 0
+
+        def taken(size: int) -> None:
+            nonlocal own
+            if self.held + size > self.most:
+                raise Refusal(429, "busy", "Too many large requests are on their way. Try again in a second.", retry_s=1)
+            own += size
+            self.held += size
+
+        try:
+            yield taken
+        finally:
+            self.held -= own
 
 
 def retry_after(seconds: float) -> str:

@@ -1,8 +1,11 @@
-"""What Prometheus sees of the service. BentoML gathers it over the worker processes and serves it at /metrics."""
+"""What Prometheus sees of the service at /metrics, gathered over the worker processes."""
 
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _MS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1000, 2500)
 
@@ -75,3 +78,10 @@ def make_metrics() -> Metrics:
     for result in ("ok", "error", "timeout", "skipped"):
         metrics.store_reads.labels(result)
     return metrics
+
+
+def exposition() -> bytes:
+    """The metrics of all worker processes in Prometheus' text format; BentoML names the folder in which they meet."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)

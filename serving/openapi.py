@@ -253,7 +253,7 @@ def score_body() -> dict[str, Any]:
         "name": "cross_section",
         "in": "query",
         "required": False,
-        "description": "as in the JSON body; read for Arrow bodies only",
+        "description": "as in the JSON body, for requests that do not name it there",
         "schema": {"type": "string", "enum": ["market", "batch"], "default": "market"},
     }
     return {"requestBody": {"required": True, "content": content}, "parameters": [parameter]}

@@ -12,7 +12,8 @@ from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from components.contracts import AlphaloopError
 from serving.config import Settings
@@ -24,6 +25,11 @@ _LONGEST_SYMBOL = 64
 _CLOSEST = 3
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _NESTED = "nested too deeply, or a number is too long"
+# pydantic gathers every error before it raises: a megabyte of wrong keys would hold the process for seconds.
+_MOST_KEYS = 2000
+_SYMBOL_BYTES = 8 * _LONGEST_SYMBOL
+# Marks of a row's JSON besides those of its features: symbol and timestamp may hold some too. A body of few marks is read in no time.
+_SLACK_A_ROW, _FEW_MARKS = 100, 50_000
 
 Symbol = Annotated[str, Field(min_length=1, max_length=_LONGEST_SYMBOL, description="symbol as the feature store writes it")]
 Value = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST_FLOAT32, le=_LARGEST_FLOAT32)]
@@ -44,13 +50,20 @@ class Refusal(AlphaloopError):
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    # Unknown fields are kept here and refused by `_refuse_extra`, by the first of them.
+    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra={"additionalProperties": False})
+
+
+def _bounded(given: Any) -> Any:
+    if isinstance(given, dict) and len(given) > _MOST_KEYS:
+        raise PydanticCustomError("too_many_keys", "holds {count} names, more than any model has", {"count": len(given)})
+    return given
 
 
 class SignalsRequest(_Body):
     """Symbols whose newest features are in the online store."""
 
-    symbols: list[Symbol] = Field(min_length=1, description="each once")
+    symbols: Annotated[list[Symbol], Field(fail_fast=True)] = Field(min_length=1, description="each once")
 
 
 class ScoreRow(_Body):
@@ -58,8 +71,10 @@ class ScoreRow(_Body):
 
     symbol: Symbol
     timestamp: AwareDatetime = Field(description="close of the bar that the features belong to, ISO 8601 with a zone; not in the future")
-    features: dict[str, Value | None] = Field(description="every input and context column of the model (GET /model names them); null: unknown")
-    window: list[list[Value | None]] | None = Field(
+    features: Annotated[dict[str, Value | None], BeforeValidator(_bounded)] = Field(
+        description="every input and context column of the model (GET /model names them); null: unknown"
+    )
+    window: Annotated[list[Annotated[list[Value | None], Field(fail_fast=True)]], Field(fail_fast=True)] | None = Field(
         None, description="inputs of the model's last `lookback_bars` bars, oldest first, the newest bar last; only for models that need it (GET /model: needs_window)"
     )
 
@@ -71,7 +86,7 @@ class ScoreRequest(_Body):
         "market",
         description="what a row is compared with. market: all symbols in the online store; batch: the rows of this request with the same timestamp, which must be that bar's whole universe",
     )
-    rows: list[ScoreRow] = Field(min_length=1, description="each (symbol, timestamp) once")
+    rows: Annotated[list[ScoreRow], Field(fail_fast=True)] = Field(min_length=1, description="each (symbol, timestamp) once")
 
 
 @dataclass(frozen=True)
@@ -99,8 +114,13 @@ class Batch:
 
 
 def read_signals(body: bytes, settings: Settings) -> list[str]:
-    """The symbols of a /signals body."""
-    symbols = _validated(SignalsRequest, body).symbols
+    """The symbols of a /signals body. It is read by the event loop, so that its size is bounded by what `max_symbols` can take."""
+    most = 1024 + _SYMBOL_BYTES * settings.max_symbols
+    if len(body) > most:
+        raise Refusal(413, "body_too_large", f"{settings.max_symbols:,} symbols fit into {most:,} bytes, but the body has {len(body):,}. Split the request.", field="body")
+    request = _validated(SignalsRequest, body)
+    _refuse_extra(request, "")
+    symbols = request.symbols
     if len(symbols) > settings.max_symbols:
         raise Refusal(413, "oversized_batch", f"{len(symbols):,} symbols are more than the {settings.max_symbols:,} that one request may ask for. Split them.", field="symbols")
     _once(symbols, "symbols", lambda place: f"symbols[{place}]")
@@ -126,11 +146,16 @@ def require_known(symbols: Sequence[str], known: Mapping[str, int]) -> np.ndarra
     )
 
 
-def read_score_json(body: bytes, shape: Shape, settings: Settings, now_us: int) -> Batch:
-    """The rows of a /score body in JSON."""
+def read_score_json(body: bytes, shape: Shape, settings: Settings, now_us: int, cross_section: str | None = None) -> Batch:
+    """The rows of a /score body in JSON; `cross_section` is what the address says of it, if anything."""
+    _require_cross_section(cross_section)
+    _require_plausible(body, shape, settings)
     request = _validated(ScoreRequest, body)
     rows = request.rows
     _require_size(len(rows), settings)
+    _refuse_extra(request, "")
+    for place, row in enumerate(rows):
+        _refuse_extra(row, f"rows[{place}].")
     # A getter of one name would give a bare value, hence a name twice.
     pick = itemgetter(*shape.names, shape.names[0])
     try:
@@ -147,7 +172,7 @@ def read_score_json(body: bytes, shape: Shape, settings: Settings, now_us: int) 
         timestamps_us=_times([row.timestamp for row in rows]),
         values=values,
         window=_windows([row.window for row in rows], shape),
-        cross_section=request.cross_section,
+        cross_section=_one_cross_section(request, cross_section),
     )
     return _checked_times(batch, settings, now_us)
 
@@ -156,8 +181,7 @@ def read_score_arrow(body: bytes, cross_section: str | None, shape: Shape, setti
     """The rows of a /score body as an Arrow stream: columns symbol, timestamp, one float a column, and `window` (binary) where the model needs it."""
     import pyarrow as pa
 
-    if cross_section not in (None, "market", "batch"):
-        raise Refusal(422, "wrong_value", f"cross_section={cross_section!r} is neither market nor batch.", field="cross_section")
+    _require_cross_section(cross_section)
     try:
         table = _read_stream(body, settings)
     except (pa.ArrowException, struct.error, IndexError, OSError, ValueError, KeyError, TypeError) as error:
@@ -185,11 +209,21 @@ def read_score_arrow(body: bytes, cross_section: str | None, shape: Shape, setti
     return _checked_times(batch, settings, now_us)
 
 
+def _require_cross_section(given: str | None) -> None:
+    if given not in (None, "market", "batch"):
+        raise Refusal(422, "wrong_value", f"cross_section={given[:100]!r} is neither market nor batch.", field="cross_section")
+
+
+def _one_cross_section(request: ScoreRequest, in_address: Any) -> CrossSection:
+    if "cross_section" in request.model_fields_set and in_address not in (None, request.cross_section):
+        raise Refusal(422, "wrong_value", f"cross_section is {request.cross_section} in the body and {in_address} in the address. Name it once.", field="cross_section")
+    return in_address or request.cross_section
+
+
 def _validated(model: type[BaseModel], body: bytes) -> Any:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        # A body of a thousand wrong values is refused by its first; the others would only make the answer long.
         raise _translated(error.errors(include_url=False, include_context=True)[0], body) from None
     except (RecursionError, OverflowError):
         raise Refusal(400, "malformed_json", f"The body is not usable JSON: {_NESTED}.") from None
@@ -203,8 +237,8 @@ def _translated(problem: Mapping[str, Any], body: bytes) -> Refusal:
         return Refusal(400, "malformed_json", f"The body is not valid JSON: {problem['ctx']['error']}." if body else "The body is empty. Send a JSON object.")
     if kind == "missing":
         return Refusal(422, "missing_field", f"{field} is missing. Add it.", field=field)
-    if kind == "extra_forbidden":
-        return Refusal(422, "extra_field", f"{field} is not a field of this request. Remove it.", field=field)
+    if kind == "too_many_keys":
+        return Refusal(422, "extra_feature", f"{field} {problem['msg']}. GET /model lists what it takes.", field=field)
     if kind == "too_short":
         return Refusal(422, "empty_batch", f"{field} is empty. Give one or more.", field=field)
     if isinstance(found, float) and found != found:
@@ -218,11 +252,24 @@ def _translated(problem: Mapping[str, Any], body: bytes) -> Refusal:
     return Refusal(422, "wrong_type", f"{field}: {problem['msg']} (found {type(found).__name__}).", field=field)
 
 
+def _refuse_extra(part: _Body, where: str) -> None:
+    if part.model_extra:
+        field = f"{where}{next(iter(part.model_extra))}"[:200]
+        raise Refusal(422, "extra_field", f"{field} is not a field of this request. Remove it.", field=field)
+
+
 def _field(location: Sequence[str | int]) -> str:
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text[:200] or "body"
+
+
+def _require_plausible(body: bytes, shape: Shape, settings: Settings) -> None:
+    """Refuse a JSON body with more names and values than the largest request has, before it is parsed: that would hold the process for seconds."""
+    row = 2 * len(shape.names) + _SLACK_A_ROW + shape.lookback_bars * (len(shape.columns) + 2)
+    if sum(body.count(mark) for mark in (b",", b":", b"[", b"{")) > max(row * settings.max_rows, _FEW_MARKS):
+        raise Refusal(413, "oversized_batch", f"The body holds more than {settings.max_rows:,} rows of this model can. Split it.", field="rows")
 
 
 def _require_size(rows: int, settings: Settings) -> None:

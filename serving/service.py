@@ -19,12 +19,14 @@ app = make_app(plan.review_folder, title=f"Alphaloop signals: {plan.name}", vers
 guard = Guard(app, plan.serving)
 
 
-# BentoML's own time limit lies above ours, so that a client always gets our answer; its access log would cost every request its time.
+# BentoML's own time limit lies above ours, so that a client always gets our answer; its access log would cost every request its time,
+# and its metrics keep every path that anybody ever asked for.
 @bentoml.service(
     name="signals",
     workers=plan.serving.workers,
     traffic={"timeout": plan.serving.request_timeout_ms / 1000 + 5},
     logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
 )
 @bentoml.asgi_app(guard, path="/", name="api")
 class SignalService:

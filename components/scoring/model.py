@@ -178,8 +178,7 @@ class Model:
 
 def one_hot(regime_B: np.ndarray) -> np.ndarray:
     """The regime's code as float32 [B, regimes], all zeros where it is unknown."""
-    code_B = np.where(np.isfinite(regime_B), regime_B, -1.0).astype(np.int64)
-    return (code_B[:, None] == np.arange(len(REGIMES))).astype(np.float32)
+    return (np.trunc(regime_B)[:, None] == np.arange(len(REGIMES))).astype(np.float32)
 
 
 def _moments(values_EB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,13 @@
-"""Starts the real service, `bentoml serve` on a free loopback port, over a run of `small_champion`, and stops it again."""
+"""Starts the real service on a free loopback port over a run of `small_champion`, as `bentoml serve` or whole as `alphaloop serve` does, and stops it again."""
 
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +18,12 @@ import httpx
 import psutil
 
 from serving.plan import PLAN_VARIABLE
+from tests.serving.small_champion import SmallRun
 
 START_S = 120.0
+ROOT = Path(__file__).parents[2]
+_SERVE = "import sys; from serving.launch import serve; from serving.plan import read_plan; serve(read_plan(sys.argv[1]), say=lambda text: print(text, flush=True))"
+_TRIAL = {"period": "1d", "target": "log_return", "test_start": "2024-01-01T00:00:00Z", "test_end": "2024-02-01T00:00:00Z"}
 
 
 @contextlib.contextmanager
@@ -120,3 +126,60 @@ def stop(process: subprocess.Popen) -> None:
         for left in alive:
             left.kill()
     process.wait(timeout=15)
+
+
+class Served:
+    """`serve` of a plan as a process: service, champion watcher and log writer. `lines` is what it has said so far."""
+
+    def __init__(self, plan: Path, environment: Mapping[str, str] | None = None) -> None:
+        command = [sys.executable, "-c", _SERVE, str(plan)]
+        variables = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables)
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
+        self.reader.start()
+
+    def said(self, pattern: str, since: int = 0) -> bool:
+        """Whether a line matches, of those after the first `since`."""
+        return any(re.search(pattern, line) for line in self.lines[since:])
+
+    def wait_for(self, pattern: str, since: int = 0) -> None:
+        """Wait until such a line was said."""
+        until(lambda: self.said(pattern, since) or self.process.poll() is not None, seconds=START_S, what=f"the line {pattern!r}")
+        assert self.said(pattern, since), self.lines
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(40)
+            finally:
+                self.process.kill()
+        self.reader.join(10)
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """Command lines of the live processes that were started for a run folder, by their environment."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{PLAN_VARIABLE}={folder}/".encode() in (place / "environ").read_bytes() and (place / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+    return found
+
+
+def pid_of(folder: Path, word: str) -> int:
+    """The oldest process of a run folder with this word in its command line."""
+    return min(pid for pid, command in processes_of(folder).items() if word in command)
+
+
+def register(run: SmallRun, bundle: Path, *, beats: bool = True) -> int:
+    """Register a bundle in the run's registry, as champion where it `beats` the present one; returns its version."""
+    from components.registry.config import Settings as RegistrySettings
+    from components.registry.store import register_model
+
+    verdict = {"approved": True, "beats_champion": beats, "reason": "first", "gates": []}
+    return register_model(RegistrySettings(), "small", run.folder / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=_TRIAL)["version"]

@@ -1,12 +1,8 @@
 """`alphaloop serve` with the real service, watcher and writer: it starts, starts again what dies, stops in order, and refuses what can't work."""
 
 import os
-import re
 import signal
-import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,73 +11,16 @@ import pytest
 
 from components.contracts import served_parts
 from components.registry.config import Settings as RegistrySettings
-from components.registry.store import open_registry, promote, register_model
+from components.registry.store import open_registry, promote
 from serving.auth import UnsafeBinding
 from serving.client import Client, ServiceError
 from serving.launch import LaunchError, serve
 from serving.plan import read_plan
 from serving.replay import ReplayError, current_publication, replay
-from tests.serving.live_service import free_port
+from tests.serving.live_service import Served, free_port, pid_of, processes_of, register, until
 from tests.serving.made_answers import QUICK, make_plan
 
-ROOT = Path(__file__).parents[2]
-WAIT_S = 90
-TRIAL = {"period": "1d", "target": "log_return", "test_start": "2024-01-01T00:00:00Z", "test_end": "2024-02-01T00:00:00Z"}
-COMMAND = "import sys; from serving.launch import serve; from serving.plan import read_plan; serve(read_plan(sys.argv[1]), say=lambda text: print(text, flush=True))"
-
-
-class Served:
-    """`serve` as a process; `lines` is what it has said so far."""
-
-    def __init__(self, plan: Path) -> None:
-        self.process = subprocess.Popen([sys.executable, "-c", COMMAND, str(plan)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.lines: list[str] = []
-        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
-        self.reader.start()
-
-    def said(self, pattern: str, since: int = 0) -> bool:
-        return any(re.search(pattern, line) for line in self.lines[since:])
-
-    def wait_for(self, pattern: str, since: int = 0) -> None:
-        until(lambda: self.said(pattern, since) or self.process.poll() is not None, lambda: f"{pattern!r} in {self.lines}")
-        assert self.said(pattern, since), self.lines
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(40)
-            finally:
-                self.process.kill()
-        self.reader.join(10)
-
-
-def until(condition, what=lambda: "it did not happen in time") -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.1)
-
-
-def processes_of(folder: Path) -> dict[int, str]:
-    """Command lines of the live processes that were started for a run folder, by their environment."""
-    found = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"ALPHALOOP_SERVING_PLAN={folder}".encode() in (place / "environ").read_bytes() and (place / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
-                found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-    return found
-
-
-def pid_of(folder: Path, word: str) -> int:
-    return min(pid for pid, command in processes_of(folder).items() if word in command)
-
-
-def register(run, bundle: Path, *, beats: bool = True) -> int:
-    verdict = {"approved": True, "beats_champion": beats, "reason": "first", "gates": []}
-    return register_model(RegistrySettings(), "small", run.folder / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL)["version"]
+WAIT_S = 90.0
 
 
 @pytest.fixture
@@ -111,7 +50,9 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
                 before, told = pid_of(folder, word), len(served.lines)
                 os.kill(before, signal.SIGKILL)
                 served.wait_for(f"The {name} was killed by signal 9; starting it again", told)
-                until(lambda word=word, before=before: any(word in command for pid, command in processes_of(folder).items() if pid != before))
+                until(
+                    lambda word=word, before=before: any(word in command for pid, command in processes_of(folder).items() if pid != before), seconds=WAIT_S, what=f"another {name}"
+                )
                 if name != "service":
                     acknowledged.append(client.signals(run_copy.market.symbols[:3])["request_id"])
             served.wait_for("Ready: ", told)
@@ -125,7 +66,7 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
         served.stop()
     assert served.process.returncode == 0
     assert served.lines[-1] == "Stopped\n"
-    until(lambda: not processes_of(folder))
+    until(lambda: not processes_of(folder), seconds=WAIT_S, what="the end of all processes")
     assert not list((folder / "serving" / "spool").glob("*.segment"))
     rows = pl.concat([pl.read_parquet(part, columns=["request_id", "symbol", "timestamp"]) for part in served_parts(folder / "served")])
     assert not rows.is_duplicated().any()
@@ -136,9 +77,9 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
 def test_when_serve_itself_is_killed_nothing_of_it_stays(run_copy, plan):
     served = Served(plan)
     try:
-        until(lambda: len(processes_of(run_copy.folder)) >= 4)
+        until(lambda: len(processes_of(run_copy.folder)) >= 4, seconds=WAIT_S, what="all processes")
         served.process.kill()
-        until(lambda: not processes_of(run_copy.folder), lambda: str(processes_of(run_copy.folder)))
+        until(lambda: not processes_of(run_copy.folder), seconds=WAIT_S, what="the end of all processes")
     finally:
         served.process.kill()
         for pid in processes_of(run_copy.folder):
