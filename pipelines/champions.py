@@ -1,7 +1,5 @@
 """Who is champion, who was, and changing it by hand: what `alphaloop promote`, `rollback` and `champions` do."""
 
-import getpass
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,7 @@ from rich.table import Table
 
 from components.registry.store import CHALLENGER, CHAMPION, champion_history, open_existing, promote, rollback
 from pipelines.config import Config
-
-USER_VARIABLE = "ALPHALOOP_USER"
+from pipelines.review import renew_page, user_name
 
 
 def promote_version(config: Config, version: int, reason: str, who: str | None = None) -> str:
@@ -24,15 +21,17 @@ def promote_version(config: Config, version: int, reason: str, who: str | None =
         If the reason is empty, the version does not exist, is champion already, or its bundle is not whole.
     """
     client = _client(config)
-    promote(client, config.run.name, version, why=reason, who=who or _user())
+    promote(client, config.run.name, version, why=reason, who=who or user_name())
+    renew_page(config)
     return f"{config.run.name} version {version} is champion now. A running service takes it over within seconds; `alphaloop rollback --reason ...` undoes it."
 
 
 def rollback_version(config: Config, reason: str, who: str | None = None) -> str:
     """Make the version before the present champion champion again; returns what to tell. Raises as `promote_version`."""
     client = _client(config)
-    version = rollback(client, config.run.name, why=reason, who=who or _user())
-    return f"{config.run.name} is back on version {version}. A running service takes it over within seconds."
+    version = rollback(client, config.run.name, why=reason, who=who or user_name())
+    renew_page(config)
+    return f"{config.run.name} is back on version {version}. A running service takes it over within seconds. No run promotes the other one again by itself."
 
 
 def champions_table(config: Config) -> Table:
@@ -71,14 +70,6 @@ def _aliases(client: Any, name: str) -> dict[str, int]:
 
 def _client(config: Config) -> Any:
     return open_existing(config.registry, Path(config.run.folder).absolute() / "registry")
-
-
-def _user() -> str:
-    """ALPHALOOP_USER, else the login name."""
-    try:
-        return os.environ.get(USER_VARIABLE, "").strip() or getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def _minute(moment: str) -> str:

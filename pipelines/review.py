@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import os
 from pathlib import Path
 
 from rich.table import Table
@@ -12,6 +13,7 @@ from components.retraining.reports import write_champions
 from components.retraining.trail import append_word, read_trail
 from pipelines.config import Config
 
+USER_VARIABLE = "ALPHALOOP_USER"
 MEANING = {
     "hold": "No retraining starts until a reviewer says approve or force.",
     "force": "The next check retrains, whatever the drift says.",
@@ -32,7 +34,7 @@ def say_word(config: Config, word: str, reason: str, *, who: str | None = None) 
         If there is no such run; if the word is unknown or has no reason.
     """
     review = review_folder(config)
-    entry = append_word(review, who=who or _user(), word=word, reason=reason)
+    entry = append_word(review, who=who or user_name(), word=word, reason=reason)
     page = write_review_page(review)
     return f"{entry['who']} said {word} at {entry['when']}. {MEANING[word]}\nReview page: {page}"
 
@@ -51,6 +53,14 @@ def show_review(config: Config, *, newest: int = 15) -> tuple[Table, Path]:
     return table, write_review_page(review)
 
 
+def renew_page(config: Config) -> None:
+    """Write the review page anew after a change of champion, where there is one."""
+    review = review_folder(config)
+    if review.is_dir():
+        _renew_champions(config, review)
+        write_review_page(review)
+
+
 def review_folder(config: Config) -> Path:
     """Where the audit trail and the review page of a run lie.
 
@@ -63,6 +73,14 @@ def review_folder(config: Config) -> Path:
     if not folder.is_dir():
         raise ReviewError(f"There is no run in {folder}. Give the config, and the --set run.folder=..., of the run that you mean.")
     return folder / "review"
+
+
+def user_name() -> str:
+    """ALPHALOOP_USER, else the login name."""
+    try:
+        return os.environ.get(USER_VARIABLE, "").strip() or getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def _decision_row(entry: dict) -> tuple[str, ...]:
@@ -87,10 +105,3 @@ def _renew_champions(config: Config, review: Path) -> None:
 
     with contextlib.suppress(RegistryError):
         write_champions(champion_history(open_existing(config.registry, review.parent / "registry"), config.run.name), review)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

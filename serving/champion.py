@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.contracts import AlphaloopError
+from components.contracts import AlphaloopError, file_sha256
+from components.contracts.bundle import MANIFEST
 from components.scoring import Model
 from serving.answer_log import AnswerLog
 from serving.metrics import Metrics
@@ -156,6 +157,8 @@ class Watch:
         started = time.monotonic()
         folder = Path(str(about.get("folder", "")))
         model = Model.load(folder, threads=self.plan.serving.threads)
+        if file_sha256(folder / MANIFEST) != about.get("manifest_sha256"):
+            raise ChampionRefused(f"{folder / MANIFEST} is not the one that the champion watcher checked (SHA-256 differs). It fetches the bundle again from the registry.")
         if model.sha256 != about.get("bundle_sha256"):
             raise ChampionRefused(f"{folder} holds bundle {model.sha256[:12]}, but champion.json names {str(about.get('bundle_sha256'))[:12]}. Promote the model again.")
         reader = self._open_reader

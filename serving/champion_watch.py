@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.contracts import AlphaloopError, BundleError, OutputError, atomic_write_text, verify_bundle
+from components.contracts import AlphaloopError, BundleError, OutputError, atomic_write_text, file_sha256
+from components.contracts.bundle import MANIFEST
 from serving.child import end_with_parent
 from serving.plan import Plan, read_plan
 
@@ -52,7 +53,9 @@ class ChampionWatch:
         except RegistryReplaced:
             raise
         except Exception as error:  # this process must outlive whatever a registry answers
-            self.problem = str(error) if isinstance(error, AlphaloopError) else f"The registry did not answer as expected: {type(error).__name__}: {error}"
+            from components.registry.store import without_secrets
+
+            self.problem = str(error) if isinstance(error, AlphaloopError) else f"The registry did not answer as expected: {type(error).__name__}: {without_secrets(str(error))}"
         self._log(self.problem)
 
     def write_status(self, problem: str | None = None) -> None:
@@ -100,7 +103,7 @@ class ChampionWatch:
 
     def _fetch(self, client: Any, present: dict[str, Any]) -> Path:
         """The champion's folder below `champions`, each file of it checked; copied from the registry where it is not there whole."""
-        from components.registry.store import fetch_bundle
+        from components.registry.store import fetch_bundle, verify_registered
 
         sha256 = present["bundle_sha256"] or ""
         if not _SHA256.fullmatch(sha256):
@@ -109,9 +112,9 @@ class ChampionWatch:
             )
         folder = self.bundles / sha256
         try:
-            if verify_bundle(folder)["sha256"] == sha256:
-                os.utime(folder)
-                return folder
+            verify_registered(client, present["name"], present["version"], folder)
+            os.utime(folder)
+            return folder
         except BundleError:
             self._drop(folder)
         self.bundles.mkdir(parents=True, exist_ok=True)
@@ -135,6 +138,7 @@ class ChampionWatch:
             "version": present["version"],
             "bundle_sha256": present["bundle_sha256"],
             "folder": str(folder.absolute()),
+            "manifest_sha256": file_sha256(folder / MANIFEST),
             "since": present["since"] or (held["since"] if same else now),
             "who": present["who"],
             "why": present["why"],

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ _STATUS_S = 1.0
 _PAUSE_S = 2.0
 _MERGE_AFTER = timedelta(minutes=10)
 _MERGE_EVERY_S = 60.0
+# Parts of an hour are merged up to this size together, so that a busy hour never fills the memory.
+_MERGE_BYTES = 256 * 2**20
 # Segments at a time, so that the status stays fresh while a long spool is emptied.
 _MOST_AT_ONCE = 8
 _MOST_PARTS_AT_START = 200
@@ -115,9 +118,10 @@ class LogWriter:
                 groups.setdefault((part.parent, part.name.split(".")[-2]), []).append(part)
         gone = 0
         for (folder, columns), parts in groups.items():
-            if len(parts) > 1:
-                self._merge(folder, columns, parts)
-                gone += len(parts) - 1
+            few = _within(sorted(parts, key=lambda part: part.stat().st_size), _MERGE_BYTES)
+            if len(few) > 1:
+                self._merge(folder, columns, few)
+                gone += len(few) - 1
         return gone
 
     def status(self) -> dict[str, Any]:
@@ -328,6 +332,12 @@ def _served_frame(columns: tuple[str, ...], answers: Sequence[Answer]) -> pl.Dat
 def _moments(name: str, microseconds: Sequence[np.ndarray]) -> pl.Series:
     """Moments in UTC; NumPy's NaT, an unknown time, becomes null."""
     return pl.Series(name, np.concatenate(microseconds).astype(np.int64, copy=False).view("datetime64[us]")).dt.replace_time_zone("UTC")
+
+
+def _within(parts: Sequence[Path], most_bytes: int) -> list[Path]:
+    """The first of the parts that are together no larger than this."""
+    sizes = accumulate(part.stat().st_size for part in parts)
+    return [part for part, size in zip(parts, sizes, strict=True) if size <= most_bytes]
 
 
 def _columns_id(columns: Sequence[str]) -> str:

@@ -58,6 +58,8 @@ def write_plan(plan: Plan) -> Path:
         "code_version": plan.code_version,
     }
     atomic_write_text(path, json.dumps(values, indent=1))
+    # registry.tracking_uri may hold a password.
+    path.chmod(0o600)
     return path
 
 

@@ -45,7 +45,7 @@ def verify_bundle(folder: str | os.PathLike) -> dict[str, Any]:
     folder = Path(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        expected = manifest["files"]
+        expected, sha256_of_all = dict(manifest["files"]), manifest["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder} has no readable {MANIFEST} ({error}). Fetch the bundle again from the registry.") from error
     found = _file_names(folder)
@@ -57,7 +57,7 @@ def verify_bundle(folder: str | os.PathLike) -> dict[str, Any]:
             raise BundleError(f"{folder}: {name} is missing. Fetch the bundle again from the registry.")
         if file_sha256(folder / name) != sha256:
             raise BundleError(f"{folder}: {name} was changed after the bundle was made (SHA-256 differs). Fetch it again from the registry.")
-    if hashlib.sha256(json.dumps(dict(sorted(expected.items())), sort_keys=True).encode()).hexdigest() != manifest["sha256"]:
+    if hashlib.sha256(json.dumps(dict(sorted(expected.items())), sort_keys=True).encode()).hexdigest() != sha256_of_all:
         raise BundleError(f"{folder}: the manifest was changed after the bundle was made. Fetch the bundle again from the registry.")
     return manifest
 

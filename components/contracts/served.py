@@ -12,6 +12,8 @@ from components.contracts.tables import SERVED, read_stamp
 
 HOUR_FORMAT = "%Y-%m-%dT%H"
 _BAR = ("timestamp", "symbol")
+# The endpoint whose features the service read from the online store itself.
+_OWN = "signals"
 _TRIES = 3
 
 
@@ -26,14 +28,17 @@ def served_parts(folder: str | os.PathLike, *, since: datetime | None = None) ->
     return sorted(path for path in Path(folder).glob("hour=*/*.parquet") if path.parent.name >= first)
 
 
-def read_served(folder: str | os.PathLike, *, since: datetime | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """The newest answer for each bar and symbol that the service answered.
+def read_served(folder: str | os.PathLike, *, since: datetime | None = None, columns: Sequence[str] | None = None, bundle_sha256: str | None = None) -> pl.DataFrame:
+    """One answer for each bar and symbol that the service answered: the newest whose features came from the store, else the newest.
+
+    So a client that tries made-up features through `/score` does not displace what was really served.
 
     Parameters
     ----------
     folder : `served` of a run's folder
     since : only answers given at or after this moment (`answered_at`, UTC)
     columns : the input and context columns that are wanted; None: all that any answer has
+    bundle_sha256 : only answers of this model; None: of any
 
     Returns
     -------
@@ -47,16 +52,16 @@ def read_served(folder: str | os.PathLike, *, since: datetime | None = None, col
     """
     for _ in range(_TRIES - 1):
         try:
-            return _read(served_parts(folder, since=since), since, columns)
+            return _read(served_parts(folder, since=since), since, columns, bundle_sha256)
         except FileNotFoundError:
             # The log writer merged the parts of an hour in the meantime.
             continue
-    return _read(served_parts(folder, since=since), since, columns)
+    return _read(served_parts(folder, since=since), since, columns, bundle_sha256)
 
 
-def _read(parts: Sequence[Path], since: datetime | None, columns: Sequence[str] | None) -> pl.DataFrame:
+def _read(parts: Sequence[Path], since: datetime | None, columns: Sequence[str] | None, bundle_sha256: str | None) -> pl.DataFrame:
     empty = pl.DataFrame(schema={**SERVED.columns, **dict.fromkeys(columns or (), SERVED.extra)})
-    newest = _newest(parts, since)
+    newest = _newest(parts, since, bundle_sha256)
     if newest.is_empty():
         return empty
     chosen = []
@@ -77,16 +82,18 @@ def _column_order(parts: Sequence[Path], newest: pl.DataFrame) -> list[str]:
     return [*first, *sorted({name for part in newest["part"].unique() for name in pl.read_parquet_schema(parts[part])} - set(first))]
 
 
-def _newest(parts: Sequence[Path], since: datetime | None) -> pl.DataFrame:
-    """For each bar and symbol its newest answer: `part` (index into `parts`), `row`, `answered_at`, `request_id`."""
+def _newest(parts: Sequence[Path], since: datetime | None, bundle_sha256: str | None) -> pl.DataFrame:
+    """For each bar and symbol the answer that counts: `part` (index into `parts`), `row`, `answered_at`, `request_id`."""
+    wanted = [] if since is None else [pl.col("answered_at") >= since]
+    wanted += [] if bundle_sha256 is None else [pl.col("bundle_sha256") == bundle_sha256]
     keys = []
     for index, part in enumerate(parts):
         _check(part)
-        lazy = pl.scan_parquet(part).select(*_BAR, "answered_at", "request_id", pl.lit(index, pl.Int64).alias("part"), pl.int_range(pl.len()).alias("row"))
-        keys.append((lazy.filter(pl.col("answered_at") >= since) if since else lazy).collect())
+        lazy = pl.scan_parquet(part).with_columns(pl.lit(index, pl.Int64).alias("part"), pl.int_range(pl.len()).alias("row"), (pl.col("endpoint") == _OWN).alias("own"))
+        keys.append((lazy.filter(*wanted) if wanted else lazy).select(*_BAR, "answered_at", "request_id", "part", "row", "own").collect())
     if not keys:
         return pl.DataFrame()
-    return pl.concat(keys).sort("answered_at", "request_id").unique(_BAR, keep="last", maintain_order=True).sort("part", "row")
+    return pl.concat(keys).sort("own", "answered_at", "request_id").unique(_BAR, keep="last", maintain_order=True).sort("part", "row")
 
 
 def _check(part: Path) -> None:

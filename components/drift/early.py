@@ -1,4 +1,4 @@
-"""The drift report of a check that came too early: no champion, a champion without a reference, or nothing served yet."""
+"""The drift report of a check that came too early: no champion, a champion without a reference that can be read, or nothing served yet."""
 
 import json
 from collections.abc import Mapping
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import atomic_path
+from components.drift.reference import read_reference
+from components.drift.tables import DriftError
 
 FORMAT = 1
 
@@ -28,7 +30,11 @@ def too_early(champion: Mapping[str, Any], reference: Path, rows: int, *, source
     elif not rows:
         reason = f"nothing was served yet on bars that champion {version} has not learned from"
     else:
-        return None
+        try:
+            read_reference(reference)
+            return None
+        except DriftError as error:
+            reason = f"the reference of champion {version} can't be used: {error}"
     return {
         "format": FORMAT,
         "verdict": "not_enough_data",

@@ -23,7 +23,7 @@ from components.metrics import adjusted_p_values, ks_p_value
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
 
-FORMAT = 1
+FORMAT = 2
 ABOUT, SKETCH, SAMPLE = "reference.json", "sketch.parquet", "sample.parquet"
 FEWEST_BARS = 30
 WINDOWS_LEFT = 4
@@ -136,7 +136,7 @@ def read_reference(folder: Path) -> Reference:
             raise ValueError(f"it is of format {about['format']}, or its files do not belong together")
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise DriftError(
-            f"{folder} holds no whole drift reference ({str(error).splitlines()[0]}). Models registered before references were kept have none: run the training pipeline again, "
+            f"{folder} holds no whole drift reference ({str(error).splitlines()[0]}). Models registered before references were kept, or with an older version, have none that fits: run the training pipeline again, "
             "or give the folder `reference` of a bundle."
         ) from error
     return Reference(about, sketch, sample)

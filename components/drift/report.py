@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import atomic_write_text
+from components.contracts import OutputError, atomic_write_text
 from components.drift.config import Settings
 from components.drift.evidently_report import write_evidently
 from components.drift.page import render
@@ -28,7 +28,10 @@ def write_reports(folder: Path, result: Mapping[str, Any], reference: Path, curr
     """
     kept = read_reference(reference)
     table = newest_bars(check_current(current, kept.columns), settings.window_bars)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} can't be the folder of the report: {error.strerror}. Give another one with --output FOLDER.") from error
     drawn = write_evidently(folder / EVIDENTLY, result, kept, table, settings) if result["columns"] else []
     atomic_write_text(folder / SUMMARY, render(result, kept, table, settings, decision, drawn))
     atomic_write_text(folder / DATA, json.dumps(result, indent=1, allow_nan=False))

@@ -43,7 +43,7 @@ def read_current(path: Path) -> pl.DataFrame:
         raise DriftError(f"{path} does not exist. Give a Parquet or CSV file with the model's columns, or a folder of Parquet files.")
     try:
         if path.is_dir():
-            frame = pl.read_parquet(path / "**" / "*.parquet", hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
+            frame = _read_folder(path)
         elif path.suffix.lower() in (".csv", ".txt", ".gz"):
             frame = pl.read_csv(path, try_parse_dates=True, infer_schema_length=10_000)
         else:
@@ -53,6 +53,15 @@ def read_current(path: Path) -> pl.DataFrame:
     if frame.is_empty():
         raise DriftError(f"{path} holds no rows, so there is nothing to compare. Check what wrote it.")
     return frame
+
+
+def _read_folder(folder: Path) -> pl.DataFrame:
+    """All tables below a folder; what one of them lacks is null. Answers come in the order in which they were given."""
+    parts = sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
+    if not parts:
+        raise DriftError(f"{folder} holds no Parquet file (*.parquet), so there is nothing to compare. Give the folder that does, or a Parquet or CSV file.")
+    frame = pl.concat([pl.read_parquet(part) for part in parts], how="diagonal_relaxed")
+    return frame.sort("answered_at", maintain_order=True) if "answered_at" in frame.columns else frame
 
 
 def check_current(frame: pl.DataFrame, columns: Sequence[str], *, kept: str = "the reference") -> pl.DataFrame:
@@ -100,10 +109,11 @@ def newest_bars(table: pl.DataFrame, bars: int) -> pl.DataFrame:
 
 def _key(frame: pl.DataFrame, name: str) -> pl.Expr:
     dtype = frame.schema[name]
+    if frame[name].null_count():
+        without = "count rows as independent" if name == TIMESTAMP else "judge the rows without telling symbols apart"
+        raise DriftError(f"{frame[name].null_count():,} rows of the current table have no {name}. Fill them in, or leave the column out to {without}.")
     if name == SYMBOL:
         return pl.col(name).cast(pl.String)
-    if frame[name].null_count():
-        raise DriftError(f"{frame[name].null_count():,} rows of the current table have no timestamp. Fill them in, or leave the column out to count rows as independent.")
     if dtype == pl.Date:
         return pl.col(name).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     if isinstance(dtype, pl.Datetime):

@@ -221,9 +221,10 @@ def _baseline_gate(evaluation: Mapping[str, Any], block: Mapping[str, Any], name
 def newest_bars_only(champion: Champion | None) -> datetime | None:
     """The moment after which a retrained candidate has to beat the champion: the end of the champion's training data.
 
-    None where the champion can't be scored on newer bars: then its stored predictions are all there is to compare with.
+    A champion that can't be scored on newer bars, such as one of other features, is therefore not replaced by itself: on
+    older bars a retraining proves nothing.
     """
-    return None if champion is None or champion.not_scored else champion.known_until
+    return None if champion is None else champion.known_until
 
 
 def _champion_gate(

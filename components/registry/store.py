@@ -6,8 +6,10 @@ history of aliases (mlflow issue 2169), so each change is a tag of the registere
 registries hold `champion.0001` and onwards.
 """
 
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -19,12 +21,14 @@ from typing import Any
 import polars as pl
 
 from components.contracts import AlphaloopError, BundleError, atomic_write_text, verify_bundle
+from components.contracts.bundle import MANIFEST
 from components.registry.bundle import PREDICTIONS_FILE, REFERENCE
 from components.registry.config import Settings
 from components.registry.newest import score_newest, trained_until
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _HISTORY = "champion."
+_MANIFEST_TAG = "manifest_sha256"
 _LONGEST_REASON = 2000
 _LOOKS = 5
 
@@ -41,15 +45,26 @@ def open_registry(settings: Settings, folder: Path):
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     folder.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=settings.tracking_uri or f"sqlite:///{folder / 'mlflow.db'}")
+    try:
+        return MlflowClient(tracking_uri=settings.tracking_uri or f"sqlite:///{folder / 'mlflow.db'}")
+    except (MlflowException, SQLAlchemyError) as error:
+        place = "The database of registry.tracking_uri" if settings.tracking_uri else f"{folder / 'mlflow.db'}"
+        raise RegistryError(
+            f"{place} can't be opened as a registry ({type(error).__name__}: {_short(error)}). Bring it back from a copy, or correct registry.tracking_uri."
+        ) from error
 
 
 def open_existing(settings: Settings, folder: Path):
     """As `open_registry`, for those who only read or promote: refuses a run folder in which nothing was ever registered."""
     if not settings.tracking_uri and not (folder / "mlflow.db").is_file():
         raise RegistryError(f"There is no registry in {folder} (mlflow.db is missing). Run `alphaloop run` first, or set registry.tracking_uri to your MLflow server.")
+    # Somebody waits for the answer: MLflow would try a server that is gone for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return open_registry(settings, folder)
 
 
@@ -129,6 +144,8 @@ def register_model(
             client.set_registered_model_alias(name, CHALLENGER, version.version)
             if settings.promotion == "manual":
                 reason = f"{reason}; registry.promotion is manual, so it waits as challenger"
+            elif verdict["beats_champion"] and int(version.version) in _rolled_back(client, name):
+                reason = f"{reason}; version {version.version} was rolled back before, so it takes the place only by `alphaloop promote {version.version} --reason ...`"
             elif verdict["beats_champion"]:
                 promote(client, name, version.version, why=reason, who="pipeline")
     after = _champion(client, name)
@@ -145,7 +162,7 @@ def register_model(
         "champion_after": int(after.version) if after else None,
         "reason": reason,
         "history": champion_history(client, name),
-        "tracking_uri": settings.tracking_uri or f"sqlite:///{folder / 'mlflow.db'}",
+        "tracking_uri": without_secrets(settings.tracking_uri) or f"sqlite:///{folder / 'mlflow.db'}",
     }
 
 
@@ -285,7 +302,33 @@ def _verified(bundle: Path, name: str, version) -> dict[str, Any]:
     manifest = verify_bundle(bundle)
     if manifest["sha256"] != version.tags.get("bundle_sha256"):
         raise BundleError(f"{name} version {version.version}: its bundle is not the one that was registered (SHA-256 differs). Register the model again.")
+    # The bundle's SHA-256 covers its files; schema, period and the book's settings stand in the manifest itself. Versions of before this tag have none.
+    if version.tags.get(_MANIFEST_TAG, _manifest_sha256(manifest)) != _manifest_sha256(manifest):
+        raise BundleError(f"{name} version {version.version}: manifest.json was changed after the model was registered (SHA-256 differs). Register the model again.")
     return manifest
+
+
+def verify_registered(client, name: str, version: int | str, bundle: Path) -> None:
+    """Refuse a copy of a version's bundle that is not, file by file and manifest included, what was registered; see `BundleError`."""
+    _verified(bundle, name, client.get_model_version(name, str(version)))
+
+
+def _rolled_back(client, name: str) -> set[int]:
+    """Versions that someone took out of the champion's place: training the same model again must not bring them back."""
+    return {entry["previous"] for entry in champion_history(client, name) if entry.get("kind") == "rollback"}
+
+
+def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(manifest), sort_keys=True).encode()).hexdigest()
+
+
+def _short(error: Exception) -> str:
+    return without_secrets(str(error).strip().splitlines()[0])[:200]
+
+
+def without_secrets(text: str) -> str:
+    """The text without user and password of the addresses in it: MLflow quotes registry.tracking_uri in what it says."""
+    return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
 
 
 def _follow_history(client, name: str) -> None:
@@ -321,7 +364,11 @@ def _create_version(client, name: str, run_id: str, manifest: Mapping[str, Any])
     if _or_none(lambda: client.get_registered_model(name)) is None:
         client.create_registered_model(name)
     source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
+    # A run of the same files may have been recorded before, with another manifest: what is pinned is what lies there.
+    with tempfile.TemporaryDirectory() as scratch:
+        logged = json.loads(Path(client.download_artifacts(run_id, f"bundle/{MANIFEST}", scratch)).read_text(encoding="utf-8"))
     tags = {"bundle_sha256": manifest["sha256"], "schema": manifest["schema"], "period": manifest["period"], "horizon": str(manifest["horizon"]), "target": manifest["target"]}
+    tags[_MANIFEST_TAG] = _manifest_sha256(logged)
     return client.create_model_version(name, source=source, run_id=run_id, tags=tags)
 
 
@@ -368,7 +415,7 @@ def _or_none(ask):
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        raise RegistryError(f"The registry did not answer: {error.message}. Check registry.tracking_uri and that the server runs.") from error
+        raise RegistryError(f"The registry did not answer: {without_secrets(error.message)}. Check registry.tracking_uri and that the server runs.") from error
 
 
 def _download(client, version, target: Path | None = None) -> str:

@@ -31,6 +31,6 @@ def collect_served(served: Path, champion: Mapping[str, Any], *, window_bars: in
     known_until = datetime.fromisoformat(champion["known_until"])
     # An answer on a later bar was given later; in a simulation whose bars lie ahead of this clock that says nothing.
     since = known_until if known_until < datetime.now(UTC) else None
-    rows = read_served(served, since=since).filter((pl.col("bundle_sha256") == champion["bundle_sha256"]) & (pl.col("timestamp") > known_until))
+    rows = read_served(served, since=since, bundle_sha256=champion["bundle_sha256"]).filter(pl.col("timestamp") > known_until)
     newest = rows["timestamp"].unique().sort().tail(window_bars)
     return rows.filter(pl.col("timestamp").is_in(newest.implode())).sort(SERVED.key)

@@ -86,7 +86,7 @@ class Model:
         columns = _columns(folder)
         stacker = read_stacker(folder / "stacker", threads=threads)
         for name in stacker.experts:
-            if not (folder / "experts" / name).is_dir():
+            if not any(file.startswith(f"experts/{name}/") for file in manifest["files"]):
                 raise ScoringError(f"{folder}: the stacker gives {name} weight, but the bundle holds no such expert. Train the model again.")
         experts = tuple(ServedExpert(folder / "experts" / name, threads=threads) for name in stacker.experts)
         for expert in experts:

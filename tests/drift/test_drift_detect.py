@@ -5,7 +5,11 @@ import json
 import polars as pl
 import pytest
 
-from components.drift.detect import detect
+from components.drift.columns import _rules
+from components.drift.config import Settings
+from components.drift.detect import _auc_rule, _information_rule, detect
+from components.drift.outcomes import label_shift, labels_of
+from components.drift.reference import read_reference
 from components.drift.tables import DriftError
 
 
@@ -63,6 +67,46 @@ def test_planted_drift_is_found_and_only_its_column_named(made, drift_settings, 
     assert column in result["reason"]
 
 
+SURE = {"rows_in_reference": 9, "ks": 0.4, "usual_ks": 0.2, "psi": 1.0, "usual_psi": 0.5, "tail_share": 0.2, "usual_tail": 0.1, "reference_tail": 0.002, "far_share": 0.0}
+SURE |= {"missing_share": 0.5, "missing_rise": 0.4, "usual_missing": 0.2, "constant": True, "usual_constant": False}
+SURE |= {f"{name}_p_adjusted": 1e-6 for name in ("ks", "psi", "tail", "missing")}
+
+
+@pytest.mark.parametrize(
+    ("rule", "weaker"),
+    [
+        ("ks", {"ks": 0.2}),
+        ("ks", {"ks_p_adjusted": 0.02}),
+        ("psi", {"psi": 0.25, "usual_psi": 0.1}),
+        ("psi", {"psi": 0.5}),
+        ("psi", {"psi_p_adjusted": 0.02}),
+        ("tail", {"tail_share": 0.009, "usual_tail": 0.001}),
+        ("tail", {"tail_share": 0.1}),
+        ("tail", {"tail_p_adjusted": 0.02}),
+        ("missing", {"missing_rise": 0.1}),
+        ("missing", {"missing_share": 0.2}),
+        ("missing", {"missing_p_adjusted": 0.02}),
+        ("constant", {"usual_constant": True}),
+    ],
+)
+def test_a_rule_needs_its_threshold_and_more_than_is_usual_and_more_than_chance(drift_settings, rule, weaker):
+    settings = drift_settings.model_copy(update=Settings().model_dump(include={"ks_p", "psi", "tail_ratio", "missing_rise"}))
+    assert _rules(SURE, settings) == ["ks", "psi", "tail", "missing", "constant"]
+    assert _rules(SURE | weaker, settings) == [name for name in _rules(SURE, settings) if name != rule]
+
+
+@pytest.mark.parametrize("weaker", [{}, {"drop": 0.3}, {"current": 0.4}, {"p": 0.02}])
+def test_an_information_ratio_fires_beyond_threshold_windows_and_chance(weaker):
+    found = {"drop": 0.8, "current": 0.2, "usual": 0.4, "p": 1e-4, "reference": 1.0, "bars": 50}
+    assert _information_rule(found | weaker, Settings())["fired"] == (not weaker)
+
+
+@pytest.mark.parametrize("weaker", [{}, {"auc": 0.7, "usual_limit": 0.6}, {"auc": 0.8}, {"usual_limit": None}])
+def test_an_auc_fires_beyond_threshold_and_what_a_further_window_reaches(weaker):
+    found = {"auc": 0.9, "usual_limit": 0.8, "usual_auc": 0.6, "factors": [{"column": "a", "importance": 1.0}]}
+    assert _auc_rule(found | weaker, Settings())["fired"] == (not weaker)
+
+
 def test_since_is_the_bar_of_the_step(made, drift_settings):
     moments = made.current["timestamp"].unique().sort()
     result = detect(made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5, bars=15), None, drift_settings)
@@ -104,6 +148,19 @@ def test_labels_that_change_class_are_label_shift(made, drift_settings):
     row = next(row for row in found["by_regime"] if (row["regime"], row["move"]) == (found["regime"], "lean"))
     (low, _, high), (low_before, _, high_before) = row["shares"], row["reference_shares"]
     assert found["largest"] == pytest.approx(abs((high - low) - (high_before - low_before)) / 2)
+
+
+@pytest.mark.parametrize(("usual", "effective", "moved"), [(None, 1.0, True), (0.99, 1.0, False), (None, 1e-4, False)])
+def test_labels_move_only_beyond_what_is_usual_and_chance(made, drift_settings, usual, effective, moved):
+    kept = read_reference(made.folder).about
+    reference = json.loads(json.dumps(kept["labels"]))
+    for regime in reference["regimes"].values():
+        for window in regime["by_window"].values():
+            window["lean"] = window["lean"] if usual is None else usual
+    reference["effective_rows"]["lean"] = {length: rows * effective for length, rows in reference["effective_rows"]["lean"].items()}
+    labels = labels_of(made.labels.with_columns(pl.col("log_return") + 0.02), kept["horizon"], kept["target"])
+    found = label_shift(reference, made.current, labels, drift_settings, kept["horizon"])
+    assert any(row["moved"] for row in found["by_regime"] if row["move"] == "lean") == moved
 
 
 def test_labels_of_the_same_market_are_no_label_shift(made, drift_settings):
@@ -173,6 +230,7 @@ def test_the_order_of_rows_does_not_matter(made, drift_settings):
         (lambda rows: rows.with_columns(pl.lit(float("nan")).alias(c) for c in rows.columns if c not in ("timestamp", "symbol")), ["None of the 7 columns"]),
         (lambda rows: rows.with_columns(pl.lit("yesterday").alias("timestamp")), ["'timestamp'", "String"]),
         (lambda rows: rows.with_columns(pl.when(pl.int_range(pl.len()) > 3).then(pl.col("timestamp")).alias("timestamp")), ["4 rows", "no timestamp"]),
+        (lambda rows: rows.with_columns(pl.when(pl.int_range(pl.len()) > 3).then(pl.col("symbol")).alias("symbol")), ["4 rows", "no symbol"]),
     ],
 )
 def test_tables_that_do_not_fit_are_refused_in_words(made, drift_settings, change, words):

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from components.contracts import ALL_PREDICTIONS, LABELS, TRAINING_SET, write_catalog, write_table
+from components.contracts import ALL_PREDICTIONS, LABELS, TRAINING_SET, OutputError, write_catalog, write_table
 from components.drift.component import detect_drift, make_reference
-from components.drift.tables import DriftError
+from components.drift.tables import DriftError, check_current, read_current
 from components.timeline import Settings as TimelineSettings
 from pipelines.config import Config
 from pipelines.drift_check import check_drift
@@ -68,6 +68,19 @@ def test_reference_then_drift(made, written, drift_settings, tmp_path):
     assert {"index.html", "evidently.html"} <= set(os.listdir(tmp_path / "drift"))
 
 
+def test_a_reference_that_can_not_be_read_is_no_failure_of_the_check(made, written, drift_settings, tmp_path):
+    """A reviewer's word must still be heard, so the check goes on and says why nothing was compared."""
+    champion = tmp_path / "champion"
+    referenced(written, drift_settings, champion / "reference")
+    (champion / "champion.json").write_text(json.dumps({"version": 4, "bundle_sha256": "ab"}))
+    (champion / "reference" / "sketch.parquet").write_bytes(b"cut off")
+    given = {"current": artifact(written / "current"), "champion": artifact(champion), "drift": artifact(tmp_path / "drift")}
+    detect_drift.python_func(**given, settings=drift_settings.model_dump_json(), code="c")
+    result = json.loads((tmp_path / "drift" / "drift.json").read_text())
+    assert result["verdict"] == "not_enough_data"
+    assert "the reference of champion 4 can't be used" in result["reason"]
+
+
 def test_predictions_of_other_data_are_refused(made, written, drift_settings, tmp_path):
     rows = pl.read_parquet(written / "training_set").with_columns(pl.col("value") + 1)
     write_table(rows, tmp_path / "other", TRAINING_SET, **STAMP)
@@ -100,6 +113,35 @@ def test_files_that_are_no_tables_are_refused(made, drift_settings, tmp_path, na
     with pytest.raises(DriftError, match=words):
         check_drift(Config(drift=drift_settings), tmp_path / name, reference=made.folder, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_tables_is_one_table_and_the_newer_answer_counts(made, drift_settings, tmp_path):
+    """As the answer log lies: a folder by hour, parts of several champions with other columns, a row that was asked for twice."""
+    moments = made.current["timestamp"].unique().sort()
+    late = pl.col("timestamp") >= moments[len(moments) // 2]
+    answers = made.current.with_columns(answered_at=pl.col("timestamp"))
+    parts = {
+        "hour=b/a": answers.filter(~late),
+        "hour=a/b": answers.filter(late).with_columns(other=pl.lit(1.0)),
+        "hour=z/old": answers.with_columns(pl.col("rank_a") + 9, answered_at=pl.col("answered_at") - pl.duration(hours=1)),
+    }
+    for name, part in parts.items():
+        (tmp_path / "log" / name).parent.mkdir(parents=True)
+        part.write_parquet(tmp_path / "log" / f"{name}.parquet")
+    kept = check_current(read_current(tmp_path / "log"), ["rank_a"])
+    assert kept.equals(check_current(made.current, ["rank_a"]))
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DriftError, match="holds no Parquet file"):
+        check_drift(Config(drift=drift_settings), tmp_path / "bare", reference=made.folder, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_report_is_left_alone(made, drift_settings, tmp_path):
+    made.current.write_parquet(tmp_path / "current.parquet")
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputError, match="--output"):
+        check_drift(Config(drift=drift_settings), tmp_path / "current.parquet", reference=made.folder, output=tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_without_a_champion_the_command_says_what_to_do(made, drift_settings, tmp_path):

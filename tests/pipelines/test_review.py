@@ -72,3 +72,8 @@ def test_the_table_shows_the_newest_first_and_text_as_it_is(config, tmp_path):
     assert "psi: [bold]0.4[/]" in text
     assert "open" in text
     assert "retrain" not in shown(config, newest=1)
+
+
+def test_who_speaks_is_the_user_that_the_environment_names(config, monkeypatch):
+    monkeypatch.setenv("ALPHALOOP_USER", "grace")
+    assert say_word(config, "hold", "index rebalancing").startswith("grace said hold at ")

@@ -88,6 +88,23 @@ def test_rolling_back_goes_back_a_promotion_each_time(client):
     assert rollback(client, "demo", why="no", who="bob") == 1
 
 
+def test_a_model_that_was_rolled_back_is_not_promoted_again_by_a_run(client, folder):
+    """Training is repeatable: the next run may hand in the very bundle that someone took out."""
+
+    def run_again(version: int) -> dict:
+        verdict = {"approved": True, "beats_champion": True, "reason": "better", "gates": []}
+        return register_model(Settings(), "demo", folder / "registry", bundle=folder / f"made-{version}", verdict=verdict, metrics={}, trial=TRIAL)
+
+    promote(client, "demo", 2, why="try", who="ada")
+    rollback(client, "demo", why="worse", who="bob")
+    told = run_again(2)
+    assert told["champion_after"] == 1
+    assert "version 2 was rolled back before" in told["reason"]
+    assert run_again(3)["champion_after"] == 3
+    promote(client, "demo", 2, why="looked into it", who="ada")
+    assert versions(client)[-1] == 2
+
+
 def test_without_a_champion_there_is_nothing_to_roll_back(client):
     client.delete_registered_model_alias("demo", "champion")
     with pytest.raises(RegistryError, match="has no champion"):
@@ -137,6 +154,59 @@ def test_a_fetched_bundle_is_a_checked_copy_and_a_broken_one_leaves_nothing(clie
     with pytest.raises(BundleError, match="was changed"):
         fetch_bundle(client, "demo", 3, tmp_path / "copies" / "y")
     assert [path.name for path in target.parent.iterdir()] == ["x"]
+
+
+def test_a_whole_bundle_that_is_not_the_registered_one_is_refused(client, tmp_path):
+    """Planted fault: a bundle that agrees with itself in the place of the registered one."""
+    place = bundle_of(client, 2)
+    shutil.rmtree(place)
+    shutil.copytree(bundle_of(client, 3), place)
+    with pytest.raises(BundleError, match="not the one that was registered"):
+        promote(client, "demo", 2, why="w", who="ada")
+    with pytest.raises(BundleError, match="not the one that was registered"):
+        fetch_bundle(client, "demo", 2, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_manifest_that_was_changed_is_refused_though_every_file_is_whole(client, tmp_path):
+    """Planted fault: the SHA-256 of the files says nothing of schema, horizon and the settings that positions are sized by."""
+    manifest = bundle_of(client, 2) / "manifest.json"
+    about = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**about, "horizon": 6}))
+    with pytest.raises(BundleError, match=r"manifest\.json was changed"):
+        promote(client, "demo", 2, why="w", who="ada")
+    with pytest.raises(BundleError, match=r"manifest\.json was changed"):
+        fetch_bundle(client, "demo", 2, tmp_path / "copy")
+    client.delete_model_version_tag("demo", "2", "manifest_sha256")
+    promote(client, "demo", 2, why="registered before manifests were pinned", who="ada")
+
+
+def test_a_model_that_was_rejected_before_with_another_manifest_can_be_registered(client, tmp_path):
+    bundle = tmp_path / "made-9"
+    bundle.mkdir()
+    (bundle / "weights.json").write_text("9")
+    for experts, approved in (([], False), (["a"], True)):
+        (bundle / "manifest.json").unlink(missing_ok=True)
+        write_manifest(bundle, {"schema": "s", "period": "1d", "horizon": 5, "target": "log_return", "experts": experts, "inputs": {}})
+        verdict = {"approved": approved, "beats_champion": approved, "reason": "r", "gates": []}
+        told = register_model(Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL)
+    assert told["champion_after"] == told["version"] == 5
+
+
+def test_a_broken_database_is_named(tmp_path):
+    (tmp_path / "mlflow.db").write_text("garbage")
+    with pytest.raises(RegistryError, match=r"mlflow\.db can't be opened as a registry"):
+        open_existing(Settings(), tmp_path)
+
+
+def test_a_password_in_the_address_of_the_registry_is_never_quoted(tmp_path, monkeypatch):
+    for name, value in (("MAX_RETRIES", "0"), ("TIMEOUT", "2")):
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    client = open_registry(Settings(tracking_uri="http://ada:s3cr@t@127.0.0.1:9"), tmp_path)
+    with pytest.raises(RegistryError, match="did not answer") as refused:
+        champion_history(client, "demo")
+    assert "***@127.0.0.1:9" in str(refused.value)
+    assert not [word for word in ("ada", "s3cr") if word in str(refused.value)]
 
 
 def test_a_run_folder_without_a_registry_is_named_and_not_made(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from components.backtest.config import Settings as BacktestSettings
-from components.contracts import ALL_PREDICTIONS, PANEL, CatalogEntry, atomic_write_text, check_table, verify_bundle, write_catalog, write_table
+from components.contracts import ALL_PREDICTIONS, PANEL, CatalogEntry, atomic_write_text, check_table, file_sha256, verify_bundle, write_catalog, write_table
 from components.feature_store.config import Settings as FeatureStoreSettings
 from components.market.config import Settings as MarketSettings
 from components.timeline import Settings as TimelineSettings
@@ -155,6 +155,7 @@ def crown(run: Path, bundle: Path, version: int, *, name: str = "small", why: st
         "version": version,
         "bundle_sha256": manifest["sha256"],
         "folder": str(target),
+        "manifest_sha256": file_sha256(target / "manifest.json"),
         "since": "2024-01-01T00:00:00+00:00",
         "who": "tests",
         "why": why,

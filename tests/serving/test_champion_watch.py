@@ -104,7 +104,7 @@ def test_it_hands_over_the_champion_and_each_change_and_keeps_the_last_few(regis
     register(tmp_path, 0.1)
     watch = looked(registered)
     first = champion(registered)
-    assert {"name", "version", "bundle_sha256", "folder", "since", "who", "why", "verdict", "fetched_at"} == first.keys()
+    assert {"name", "version", "bundle_sha256", "manifest_sha256", "folder", "since", "who", "why", "verdict", "fetched_at"} == first.keys()
     assert (first["version"], first["who"], first["why"], first["verdict"]["reason"]) == (1, "pipeline", "better by 0.1", "better by 0.1")
     assert verify_bundle(first["folder"])["sha256"] == first["bundle_sha256"] == Path(first["folder"]).name
     register(tmp_path, 0.2)
@@ -173,6 +173,10 @@ def test_its_own_copy_that_was_changed_is_fetched_again(registered, tmp_path):
     (copy / "weights.json").write_text("0.9")
     looked(registered)
     assert verify_bundle(copy)
+    whole = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(json.dumps({**json.loads(whole), "schema": "another"}))
+    looked(registered)
+    assert (copy / "manifest.json").read_text() == whole
 
 
 def test_a_registry_that_is_gone_changes_nothing_and_is_found_again(registered, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from components.contracts import SERVED, ContractError, read_served, read_stamp, read_table, served_parts
 from components.metrics.shift import quantile_sketch
+from serving import log_writer
 from serving.answer_log import UNKNOWN_TIME_US, AnswerLog
 from serving.log_writer import LogWriter, WriterError, shift_of
 from serving.plan import write_plan
@@ -214,6 +216,33 @@ def test_read_served_gives_the_newest_answer_for_each_bar_and_symbol(tmp_path):
     assert len(read) == 4
     since = datetime(2024, 5, 6, 13, tzinfo=UTC)
     assert read_served(tmp_path / "served", since=since)["score"].to_list() == [7.0, 7.0]
+
+
+def test_made_up_features_of_a_client_do_not_displace_what_the_store_held(tmp_path):
+    plan = make_plan(tmp_path)
+    real, tried, other = answer(1, answered_at_us=NOON_US), answer(1, answered_at_us=NOON_US + 1), answer(1, answered_at_us=NOON_US + 2)
+    only_tried = answer(2, answered_at_us=NOON_US)
+    tried, only_tried = replace(tried, endpoint="score"), replace(only_tried, endpoint="score")
+    other = replace(other, bundle_sha256="b" * 64)
+    log_answers(plan, [real, tried, only_tried, other])
+    opened(plan).take_closed()
+    read = read_served(tmp_path / "served", bundle_sha256="a" * 64)
+    assert read["endpoint"].to_list() == ["signals", "signals", "score", "score"]
+    assert read["answered_at"].dt.epoch("us").to_list() == [NOON_US] * 4
+    assert read_served(tmp_path / "served")["bundle_sha256"].to_list() == ["b" * 64] * 2 + ["a" * 64] * 2
+
+
+def test_a_merge_stays_within_its_size(tmp_path, monkeypatch):
+    plan = make_plan(tmp_path)
+    for number in range(6):
+        log_answers(plan, [answer(number, answered_at_us=NOON_US + number)])
+    writer = opened(plan)
+    writer.take_closed()
+    sizes = sorted(part.stat().st_size for part in served_parts(tmp_path / "served"))
+    monkeypatch.setattr(log_writer, "_MERGE_BYTES", sum(sizes[:3]))
+    assert writer.merge_hours() == 2
+    assert len(served_parts(tmp_path / "served")) == 4
+    assert request_ids(tmp_path) == [f"r{number}" for number in range(6)]
 
 
 def test_read_served_names_a_part_that_is_cut_off(tmp_path):

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from components.contracts import atomic_write_text, write_manifest
+from components.contracts import atomic_write_text, file_sha256, write_manifest
 from components.scoring import Model
 from tests.serving.conftest import copy_run
 from tests.serving.live_service import live_service, until
@@ -95,7 +95,16 @@ def spoil(run: SmallRun, folder, change) -> dict:
     shutil.copytree(run.bundles[1], folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     change(folder)
-    return {**json.loads((run.folder / "serving" / "champion.json").read_text()), "folder": str(folder), "bundle_sha256": manifest["sha256"]}
+    about = json.loads((run.folder / "serving" / "champion.json").read_text())
+    checked = file_sha256(run.bundles[1] / "manifest.json") if change is larger_positions or not folder.exists() else file_sha256(folder / "manifest.json")
+    return {**about, "folder": str(folder), "bundle_sha256": manifest["sha256"], "manifest_sha256": checked}
+
+
+def larger_positions(folder):
+    """A change that no file's hash shows: the sizing of positions stands in the manifest itself."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["config"]["backtest"]["max_weight"] = 1.0
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def flip_a_byte(folder):
@@ -150,6 +159,7 @@ FAULTS = {
     "a pickle": (slip_a_pickle_in, "not in the manifest", False),
     "another schema": (another_schema, "schema", True),
     "no book": (no_book, "config.backtest", True),
+    "a changed manifest": (larger_positions, "not the one that the champion watcher checked", False),
     "another bundle than named": (lambda folder: remake(folder, lambda f, about: (f / "note.txt").write_text("x")), "champion.json names", False),
 }
 
