@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.contracts import AlphaloopError, file_sha256
+from components.contracts import AlphaloopError, file_sha256, read_json
 from components.contracts.bundle import MANIFEST
 from components.scoring import Model
 from serving.answer_log import AnswerLog
@@ -134,7 +134,7 @@ class Watch:
 
     def _look_at_champion(self) -> None:
         """Load, check and warm up the bundle that champion.json names, unless it is served already or was refused before."""
-        about = _read_json(self.plan.champion_file)
+        about = read_json(self.plan.champion_file)
         if about is None:
             return
         served = self.state.champion
@@ -281,7 +281,7 @@ class Watch:
 
     def status_file(self, name: str) -> dict[str, Any]:
         """A status file that another process of the service writes; empty where there is none."""
-        return _read_json(self.plan.serving_folder / name) or {}
+        return read_json(self.plan.serving_folder / name) or {}
 
     def is_recent(self, status: Mapping[str, Any], key: str) -> bool:
         """Whether the time under `key` is at most half a minute old."""
@@ -338,17 +338,9 @@ def _stamp(about: Mapping[str, Any], model: Model) -> dict[str, Any]:
 
 def _train_window(folder: Path, model: Model) -> str:
     """Days from which the served experts learned, as their manifests say."""
-    manifests = [_read_json(folder / "experts" / expert.name / "manifest.json") or {} for expert in model.experts]
+    manifests = [read_json(folder / "experts" / expert.name / "manifest.json") or {} for expert in model.experts]
     windows = [manifest["train_window"].partition("..") for manifest in manifests if manifest.get("train_window")]
     return f"{min(first for first, _, _ in windows)}..{max(last for _, _, last in windows)}" if windows else str(model.manifest.get("train_window", ""))
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _words(error: Exception) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.contracts import SERVED, TIME, AlphaloopError, OutputError, atomic_write_text, check_table, hour_folder, read_stamp, served_parts, write_table
+from components.contracts import SERVED, TIME, AlphaloopError, OutputError, atomic_write_text, check_table, hour_folder, read_json, read_stamp, served_parts, write_table
 from components.contracts.served import HOUR_FORMAT
 from components.settings import config_hash
 from serving.answer_log import OUTPUTS, SUFFIX, Answer, read_segment, spool_bytes
@@ -213,7 +213,7 @@ class LogWriter:
 
     def _feature_shift(self) -> dict[str, Any] | None:
         """Kolmogorov-Smirnov distance of what was served of late to the champion's training window; None where nothing can be said."""
-        champion = _read_json(self.plan.champion_file)
+        champion = read_json(self.plan.champion_file)
         if not champion:
             return None
         if self._sketch is None or self._sketch[0] != champion.get("bundle_sha256"):
@@ -368,14 +368,6 @@ def _read_sketch(path: Path) -> pl.DataFrame:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError):
         return pl.DataFrame()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _sync_folder(folder: Path) -> None:

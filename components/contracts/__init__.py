@@ -3,7 +3,7 @@
 from components.contracts.bundle import BundleError, file_sha256, verify_bundle, write_manifest
 from components.contracts.catalog import CatalogEntry, read_catalog, write_catalog
 from components.contracts.errors import AlphaloopError, ContractError
-from components.contracts.files import OutputError, atomic_path, atomic_write_text
+from components.contracts.files import OutputError, atomic_path, atomic_write_text, read_json
 from components.contracts.served import hour_folder, read_served, served_parts
 from components.contracts.tables import (
     ALL_PREDICTIONS,
@@ -59,6 +59,7 @@ __all__ = [
     "file_sha256",
     "hour_folder",
     "read_catalog",
+    "read_json",
     "read_served",
     "read_stamp",
     "read_table",

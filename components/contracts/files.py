@@ -1,6 +1,7 @@
-"""Writing files so that a reader sees either the whole new file or the old one, never a part."""
+"""Writing files so that a reader sees either the whole new file or the old one, never a part; and reading what others may be writing."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from components.contracts.errors import AlphaloopError
 
@@ -53,6 +55,15 @@ def atomic_write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any] | None:
+    """The object in a JSON file; None where the file is missing, unreadable or holds something else."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.contracts import AlphaloopError, CatalogEntry, ContractError, atomic_path, content_sha256
+from components.contracts import AlphaloopError, CatalogEntry, ContractError, atomic_path, content_sha256, read_json
 from components.feature_store.config import Settings
 
 SEQUENCE = "sequence"
@@ -74,7 +74,7 @@ def write_publication(
         )
     description = _describe(factors, catalog, settings, period, factors_sha256 or content_sha256(factors), known)
     target = Path(folder) / "data" / description["publication"]
-    written = _read_json(target / "publication.json")
+    written = read_json(target / "publication.json")
     if written and _damaged(target, written) is None:
         os.utime(target)
         return written
@@ -107,7 +107,7 @@ def read_current(folder: str | os.PathLike) -> dict[str, Any]:
         If nothing was ever materialised there.
     """
     path = Path(folder) / "current.json"
-    current = _read_json(path)
+    current = read_json(path)
     if current is None:
         raise FeatureStoreError(f"There is no feature store in {folder} ({path.name} is missing or unreadable). Run `alphaloop materialise` or `alphaloop run` first.")
     return current
@@ -115,7 +115,7 @@ def read_current(folder: str | os.PathLike) -> dict[str, Any]:
 
 def read_registry(path: str | os.PathLike) -> dict[str, Any]:
     """The artifact that the materialise stage wrote; ContractError where it is not one."""
-    registry = _read_json(Path(path))
+    registry = read_json(Path(path))
     if not registry or not {"publication", "service", "schema", "columns", "factors_sha256"} <= registry.keys():
         raise ContractError(f"{path} is not the registry description of a feature store. Run the materialise stage again.")
     return registry
@@ -227,15 +227,7 @@ def _file_sha256(path: Path) -> str:
 
 def _prune(newest: Path, keep: int) -> None:
     """Delete the oldest publications beside `newest`, never one that is online."""
-    current = _read_json(newest.parent.parent / "current.json") or {}
+    current = read_json(newest.parent.parent / "current.json") or {}
     others = [path for path in newest.parent.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name not in (newest.name, current.get("publication"))]
     for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[keep - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -6,7 +6,7 @@ import os
 import polars as pl
 import pytest
 
-from components.contracts import OutputError, atomic_path, atomic_write_text
+from components.contracts import OutputError, atomic_path, atomic_write_text, read_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -59,3 +59,12 @@ def test_a_folder_that_is_a_file_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="could not be written"):
         atomic_write_text(tmp_path / "file" / "out.txt", "text")
+
+
+def test_a_json_file_is_an_object_or_nothing(tmp_path):
+    path = tmp_path / "state.json"
+    found = [read_json(path)]
+    for text in ('{"a": 1}', "[1]", '{"a": ', "\x00"):
+        path.write_text(text)
+        found.append(read_json(path))
+    assert found == [None, {"a": 1}, None, None, None]
