@@ -28,7 +28,7 @@ alphaloop predict S01 S02 S03 --url "$url"
 first_champion=$(curl -fs "$url/model" | .venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["version"])')
 
 begin=2023-11-20
-for end in 2024-05-24 2024-08-23 2024-11-01; do
+for end in 2024-02-23 2024-05-24 2024-08-23 2024-11-01; do
   say "4. The market goes on to $end: new bars to the store, each of them through the service, then a look for drift"
   alphaloop materialise --set market.end=$end
   alphaloop replay --from $begin --to $end --url "$url"

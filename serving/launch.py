@@ -17,12 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components.contracts import AlphaloopError, OutputError
 from serving.auth import require_safe_binding
-from serving.plan import PLAN_VARIABLE, Plan, write_plan
+from serving.child import die_with_parent
+from serving.plan import LAUNCHER_VARIABLE, PLAN_VARIABLE, Plan, write_plan
 
 # BentoML and MLflow phone home by default; threads that wait must not spin on shared cores.
 _ENVIRONMENT = {
@@ -48,12 +50,13 @@ class LaunchError(AlphaloopError):
 
 @dataclass
 class _Child:
-    """One process that is kept alive. `log` takes its output; None: it writes to our own."""
+    """One process that is kept alive. `log` takes its output; None: it writes to our own. `ends_by`: the signal that it gets when we die."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path | None = None
+    ends_by: int = signal.SIGTERM
     process: subprocess.Popen | None = None
     began: float = 0.0
     pause_s: float = field(default=_FIRST_PAUSE_S)
@@ -69,7 +72,7 @@ class _Child:
                 stdout=output or sys.stderr.fileno(),
                 stderr=output or sys.stderr.fileno(),
                 start_new_session=True,
-                preexec_fn=_die_with_us,  # noqa: PLW1509 (this process starts no threads)
+                preexec_fn=partial(die_with_parent, self.ends_by),  # noqa: PLW1509 (this process starts no threads)
             )
         self.began = time.monotonic()
 
@@ -120,13 +123,14 @@ def address(plan: Plan) -> str:
 
 def _children(plan: Plan, path: Path) -> list[_Child]:
     # BentoML empties the metrics folder in its home at each start: two services of one user would wipe each other's.
-    environment = {**os.environ, **_ENVIRONMENT, PLAN_VARIABLE: str(path), "BENTOML_HOME": str(plan.serving_folder / "bentoml")}
+    environment = {**os.environ, **_ENVIRONMENT, PLAN_VARIABLE: str(path), LAUNCHER_VARIABLE: str(os.getpid()), "BENTOML_HOME": str(plan.serving_folder / "bentoml")}
     service = [sys.executable, "-m", "bentoml", "serve", "serving.service:SignalService", "--host", plan.serving.host, "--port", str(plan.serving.port)]
     log = plan.serving_folder / "service.log"
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".log.1"))
     return [
-        _Child("service", service, environment, log),
+        # BentoML loses a SIGTERM that comes while it starts; its workers end with it (serving/service.py).
+        _Child("service", service, environment, log, ends_by=signal.SIGKILL),
         _Child("champion watcher", [sys.executable, "-m", "serving.champion_watch", str(path)], environment),
         _Child("log writer", [sys.executable, "-m", "serving.log_writer", str(path)], environment),
     ]
@@ -277,13 +281,7 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36
-
-
-def _die_with_us() -> None:
-    """In the child, between fork and exec: SIGTERM when this process dies, kill -9 included."""
-    if _LIBC is not None:
-        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+_SET_CHILD_SUBREAPER = 36
 
 
 def _adopt_orphans() -> None:

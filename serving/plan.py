@@ -12,6 +12,8 @@ from components.settings import validate_settings
 from serving.config import Settings
 
 PLAN_VARIABLE = "ALPHALOOP_SERVING_PLAN"
+# Process number of `alphaloop serve`, for the workers of the service that it starts.
+LAUNCHER_VARIABLE = "ALPHALOOP_SERVE_PROCESS"
 
 
 class PlanError(AlphaloopError):

@@ -5,13 +5,16 @@ Started by `alphaloop serve` as `bentoml serve serving.service:SignalService`, w
 
 import importlib.metadata
 import logging
+import os
+import signal
 import sys
 
 import bentoml
 
 from serving.app import Guard, make_app
 from serving.auth import require_safe_binding
-from serving.plan import read_plan
+from serving.child import die_with_parent
+from serving.plan import LAUNCHER_VARIABLE, read_plan
 
 plan = read_plan()
 require_safe_binding(plan.serving)
@@ -34,6 +37,7 @@ class SignalService:
 
     def __init__(self) -> None:
         _log_to_standard_error(plan.serving.log_level)
+        _end_with_bentoml()
         # Prometheus must be imported in the worker, where BentoML has said in which folder its processes meet.
         from serving.answer_log import AnswerLog
         from serving.answers import Answers
@@ -63,6 +67,18 @@ class SignalService:
         self.reads.close()
         if self.answer_log is not None:
             self.answer_log.close()
+
+
+def _end_with_bentoml() -> None:
+    """A worker whose BentoML was killed would go on to hold the port, and nobody would start it again or stop it."""
+    import psutil
+
+    die_with_parent(signal.SIGKILL)
+    launcher = os.environ.get(LAUNCHER_VARIABLE)
+    # BentoML may have been killed before: then our parent is somebody else's child.
+    if launcher and psutil.Process(os.getppid()).ppid() != int(launcher):
+        logging.getLogger("alphaloop.serving").error("BentoML ended while this worker started; it ends too")
+        os._exit(1)
 
 
 def _log_to_standard_error(level: str) -> None:
