@@ -14,11 +14,14 @@ from components.drift.config import Settings as DriftSettings
 from components.experts.leaves import list_leaves
 from components.feature_store.config import Settings as FeatureStoreSettings
 from components.features.config import Settings as FeaturesSettings
+from components.fusion.config import Settings as FusionSettings
 from components.gates.config import Settings as GatesSettings
 from components.labels.config import Settings as LabelsSettings
 from components.market.config import Settings as MarketSettings
+from components.mining.config import Settings as MiningSettings
 from components.registry.config import Settings as RegistrySettings
 from components.retraining.config import Settings as RetrainingSettings
+from components.selection.config import Settings as SelectionSettings
 from components.settings import Section, load_settings
 from components.stacking.config import Settings as StackingSettings
 from components.timeline import Settings as TimelineSettings
@@ -78,14 +81,17 @@ class Config(Section):
     market: MarketSettings = MarketSettings()
     validation: ValidationSettings = ValidationSettings()
     timeline: TimelineSettings = TimelineSettings()
+    fusion: FusionSettings = FusionSettings()
     features: FeaturesSettings = FeaturesSettings()
     labels: LabelsSettings = LabelsSettings()
     audit: AuditSettings = AuditSettings()
     feature_store: FeatureStoreSettings = FeatureStoreSettings()
+    selection: SelectionSettings = SelectionSettings()
     experts: ExpertsSettings = ExpertsSettings()
     stacking: StackingSettings = StackingSettings()
     backtest: BacktestSettings = BacktestSettings()
     gates: GatesSettings = GatesSettings()
+    mining: MiningSettings = MiningSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
     drift: DriftSettings = DriftSettings()

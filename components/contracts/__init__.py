@@ -2,13 +2,16 @@
 
 from components.contracts.bundle import BundleError, file_sha256, verify_bundle, write_manifest
 from components.contracts.catalog import CatalogEntry, read_catalog, write_catalog
+from components.contracts.chosen import ChosenInputs, read_chosen, write_chosen
 from components.contracts.errors import AlphaloopError, ContractError
 from components.contracts.files import OutputError, atomic_path, atomic_write_text, read_json
 from components.contracts.served import hour_folder, read_served, served_parts
 from components.contracts.tables import (
     ALL_PREDICTIONS,
     FACTORS,
+    FUSED,
     LABELS,
+    LEARNABLE,
     OOF,
     PANEL,
     PREDICTIONS,
@@ -33,7 +36,9 @@ from components.contracts.tables import (
 __all__ = [
     "ALL_PREDICTIONS",
     "FACTORS",
+    "FUSED",
     "LABELS",
+    "LEARNABLE",
     "OOF",
     "PANEL",
     "PREDICTIONS",
@@ -48,6 +53,7 @@ __all__ = [
     "AlphaloopError",
     "BundleError",
     "CatalogEntry",
+    "ChosenInputs",
     "ContractError",
     "OutputError",
     "Stamp",
@@ -59,6 +65,7 @@ __all__ = [
     "file_sha256",
     "hour_folder",
     "read_catalog",
+    "read_chosen",
     "read_json",
     "read_served",
     "read_stamp",
@@ -67,6 +74,7 @@ __all__ = [
     "served_parts",
     "verify_bundle",
     "write_catalog",
+    "write_chosen",
     "write_manifest",
     "write_table",
 ]

@@ -16,7 +16,8 @@ class CatalogEntry:
     """One column of a factors table.
 
     `role`: `input` columns are what models see; `context` columns travel with the training set (regime, volatility
-    for bands) without being model inputs; `raw` columns are for people, drift and lookup.
+    for bands) without being model inputs; `raw` columns are for people, drift and lookup. Experts of the modality `base` see
+    the inputs of `base` only, those of `rich` all of them.
     """
 
     column: str
@@ -27,6 +28,7 @@ class CatalogEntry:
     warm_up_bars: int
     expression: str
     source: str
+    modality: Literal["base", "rich"] = "base"
 
 
 def write_catalog(entries: Sequence[CatalogEntry], path: str | os.PathLike) -> None:

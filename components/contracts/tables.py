@@ -64,6 +64,9 @@ PANEL = Table(
 # Bars as a source gave them: the panel's columns in any order of rows, faults included. Only validation reads it.
 RAW_PANEL = Table(name="raw_panel", version=1, columns=PANEL.columns, key=(), optional=PANEL.optional)
 
+# Values of slow tables (fundamentals, on-chain, macro, ...) at each bar, as known by the bar's known_time; null where nothing was known.
+FUSED = Table(name="fused", version=1, columns={"timestamp": TIME, "symbol": pl.String()}, key=("timestamp", "symbol"), extra=pl.Float64())
+
 # Factor values, one Float32 column a factor; null where the warm-up is not complete.
 FACTORS = Table(
     name="factors",
@@ -73,7 +76,8 @@ FACTORS = Table(
     extra=pl.Float32(),
 )
 
-# One row a bar, symbol and horizon. `label_end` is when the label became known; null labels have no complete future.
+# One row a bar, symbol and horizon. `label_end` is when the label became known, of the optional targets too; null labels have no complete future.
+# Units and formulas of the targets: components/labels/build.py.
 LABELS = Table(
     name="labels",
     version=1,
@@ -87,7 +91,21 @@ LABELS = Table(
         "sector_neutral_return": pl.Float64(),
     },
     key=("timestamp", "symbol", "horizon"),
+    optional={
+        "trend": pl.Int8(),
+        "return_quantile": pl.Float64(),
+        "realised_volatility": pl.Float64(),
+        "beta_neutral_return": pl.Float64(),
+        "barrier": pl.Int8(),
+        "barrier_return": pl.Float64(),
+        "barrier_end": TIME,
+        "trade_class": pl.Int8(),
+        "cost": pl.Float64(),
+    },
 )
+
+# The rows of a training set that an expert's modality may learn from.
+LEARNABLE = Table(name="learnable", version=1, columns={"timestamp": TIME, "symbol": pl.String()}, key=("timestamp", "symbol"))
 
 # What Feast's point-in-time join returns: the model's inputs at each (timestamp, symbol).
 TRAINING_SET = Table(
@@ -178,7 +196,7 @@ REGIME_COLUMN = "regime_state"
 # Standard deviation of one-bar log returns over 20 bars: the unit in which experts scale their bands.
 VOLATILITY_COLUMN = "volatility_20"
 
-TABLES = {table.name: table for table in (RAW_PANEL, PANEL, FACTORS, LABELS, TRAINING_SET, PREDICTIONS, ALL_PREDICTIONS, OOF, SERVED)}
+TABLES = {table.name: table for table in (RAW_PANEL, PANEL, FUSED, FACTORS, LABELS, LEARNABLE, TRAINING_SET, PREDICTIONS, ALL_PREDICTIONS, OOF, SERVED)}
 
 
 @dataclass(frozen=True)
