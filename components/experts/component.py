@@ -21,6 +21,8 @@ def train_expert(
     code: str,
     expert: Output[Artifact],
     warm_from: str = "",
+    selection: Input[Artifact] = None,
+    learnable: Input[Dataset] = None,
 ):
     """Train one expert fold by fold into a folder: status.json and, unless it failed, predictions.parquet and model/."""
     from pathlib import Path
@@ -45,6 +47,8 @@ def train_expert(
             work_folder=Path(work_folder),
             warm_from=Path(warm_from) if warm_from else None,
             code=code,
+            chosen=selection.path if selection else None,
+            learnable=learnable.path if learnable else None,
         )
         publish_expert(Path(expert.path), trained, status, parsed, origins, code=code, work_folder=Path(work_folder))
         report(f"train {parsed.expert}", f"{status['rows']:,} predictions, {len(status['folds'])} fits" if trained else "left out")

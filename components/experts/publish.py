@@ -5,7 +5,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from components.contracts import LABELS, PREDICTIONS, TRAINING_SET, atomic_path, atomic_write_text, file_sha256, read_catalog, read_stamp, read_table, write_table
+from components.contracts import (
+    LABELS,
+    LEARNABLE,
+    PREDICTIONS,
+    TRAINING_SET,
+    ContractError,
+    atomic_path,
+    atomic_write_text,
+    file_sha256,
+    read_catalog,
+    read_chosen,
+    read_stamp,
+    read_table,
+    write_table,
+)
 from components.experts.leaves import Leaf
 from components.experts.train import Trained, train_expert, train_guarded
 from components.settings import config_hash
@@ -26,10 +40,22 @@ def train_on_tables(
     work_folder: Path,
     warm_from: Path | None,
     code: str,
+    chosen: str | Path | None = None,
+    learnable: str | Path | None = None,
 ) -> tuple[Trained | None, dict[str, Any], dict[str, str]]:
-    """Read and verify the tables and train on them; see `train_guarded` for result and status. The third value is the content hash of each input."""
+    """Read and verify the tables and train on them; see `train_guarded` for result and status. The third value is the content hash of each input.
+
+    Raises
+    ------
+    ContractError
+        If inputs were chosen, or rows found learnable, on another training set.
+    """
     stamp = read_stamp(training_set)
     origins = {**stamp.inputs, "training_set": stamp.content_sha256, "labels": read_stamp(labels).content_sha256}
+    inputs = read_chosen(chosen) if chosen else None
+    _require_same(chosen, inputs and inputs.training_set, stamp.content_sha256)
+    rows = read_table(learnable, LEARNABLE) if learnable else None
+    _require_same(learnable, learnable and read_stamp(learnable).inputs.get("training_set", ""), stamp.content_sha256)
     trained, status = train_guarded(
         lambda: train_expert(
             read_table(training_set, TRAINING_SET),
@@ -44,12 +70,19 @@ def train_on_tables(
             work_folder=work_folder,
             warm_from=warm_from,
             code=code,
-            data_key=f"{origins['training_set']} {origins['labels']} {file_sha256(catalog)}",
+            data_key=f"{origins['training_set']} {origins['labels']} {file_sha256(catalog)} {read_stamp(learnable).content_sha256 if learnable else ''}",
+            chosen=inputs,
+            learnable=rows,
         ),
         expert=leaf.expert,
         work_folder=work_folder,
     )
     return trained, status, origins
+
+
+def _require_same(path: str | Path | None, found: str | None, training_set: str) -> None:
+    if path and found != training_set:
+        raise ContractError(f"{path} was made from training set {(found or '(unknown)')[:12]}, this run's is {training_set[:12]}. Run its stage again.")
 
 
 def publish_expert(folder: Path, trained: Trained | None, status: dict[str, Any], leaf: Leaf, origins: dict[str, str], *, code: str, work_folder: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +20,7 @@ from components.contracts import (
     VOLATILITY_COLUMN,
     AlphaloopError,
     CatalogEntry,
+    ChosenInputs,
     ContractError,
     OutputError,
     atomic_path,
@@ -69,6 +70,7 @@ class _Job:
     key: str
     code: str
     warm_from: Path | None
+    chosen: ChosenInputs | None
 
     @property
     def stage(self) -> str:
@@ -90,6 +92,8 @@ def train_expert(
     warm_from: Path | None = None,
     code: str = "",
     data_key: str | None = None,
+    chosen: ChosenInputs | None = None,
+    learnable: pl.DataFrame | None = None,
 ) -> Trained:
     """Fit the expert of a leaf in every walk-forward fold and once more for serving.
 
@@ -102,7 +106,9 @@ def train_expert(
         seed and code takes it from here, with the same numbers as an unbroken run
     warm_from : folder of a fitted model of the same expert; used in the folds whose predictions all lie after what that model has seen, and for
         the served model
-    data_key : hash of the three tables where the caller knows one; computed when left out
+    data_key : hash of the tables where the caller knows one; computed when left out
+    chosen : inputs of each fold, chosen on its training window; all of the leaf's modality where left out
+    learnable : LEARNABLE frame; rows that it lacks are predicted but not learned from
 
     Raises
     ------
@@ -115,15 +121,16 @@ def train_expert(
     module = expert_module(leaf)
     if leaf.period != period:
         raise ContractError(f"The leaf of {leaf.expert} is for period {leaf.period}, but the panel's period is {period}. Name the leaf {leaf.expert}/{period}/{leaf.modality}.")
-    groups = _inputs(training_set, catalog)
+    groups = _inputs(training_set, catalog, leaf.modality)
     rows = _with_labels(training_set, labels, list(groups), horizon, target)
+    rows = rows if learnable is None else _unlabelled_but(rows, learnable)
     calendar, bars = bar_index(rows["timestamp"])
     windows = resolve_windows(calendar, timeline)
     folds = walk_forward(windows, timeline, longest_horizon=int(labels["horizon"].max()), entry_lag=ENTRY_LAG_BARS)
     task = Task(period=period, horizon=horizon, target=target, groups=groups, seed=seed, threads=leaf.threads)
-    key = _key(data_key or _data_key(training_set, labels, catalog), leaf, timeline, task, code, warm_from)
-    job = _Job(rows, calendar, bars, module, leaf, task, windows.test[1], Path(work_folder), key, code, Path(warm_from) if warm_from else None)
-    results = [_finish_fold(job, fold, number, len(folds)) for number, fold in enumerate(folds)]
+    key = _key(data_key or _data_key(training_set, labels, catalog, learnable), leaf, timeline, task, code, warm_from)
+    job = _Job(rows, calendar, bars, module, leaf, task, windows.test[1], Path(work_folder), key, code, Path(warm_from) if warm_from else None, chosen)
+    results = [_finish_fold(_of_fold(job, fold), fold, number, len(folds)) for number, fold in enumerate(folds)]
     predictions = pl.concat([read_table(job.work_folder / fold.name / "predictions.parquet", PREDICTIONS) for fold in folds if len(fold.predict)])
     summary = _summary(job, windows, results, predictions, time.monotonic() - started)
     return Trained(predictions, job.work_folder / folds[-1].name / "model", summary)
@@ -146,6 +153,21 @@ def train_guarded(train: Callable[[], Trained], *, expert: str, work_folder: Pat
         warn(f"train {expert}", f"{expert} FAILED and is left out: {error}\nTrace: {trace}")
         return None, {"expert": expert, "status": "failed", "reason": str(error), "trace_file": str(trace)}
     return trained, {"expert": expert, "status": "trained", "reason": "", **trained.summary}
+
+
+def _of_fold(job: _Job, fold: Fold) -> _Job:
+    """The job with the inputs that are chosen for this fold alone, in the order of the catalog."""
+    if job.chosen is None:
+        return job
+    names = job.chosen.of(fold.name)
+    unknown = [name for name in names if name not in job.task.groups]
+    if unknown or not names:
+        found = f"the input {unknown[0]!r}, which is not among the {len(job.task.groups)} of {job.leaf.expert}'s modality" if unknown else "no input at all"
+        raise ContractError(f"The selection chose for {fold.name} {found}. Run selection again on this run's factors.")
+    groups = {name: group for name, group in job.task.groups.items() if name in set(names)}
+    left_out = [name for name in job.task.groups if name not in groups and name not in (REGIME_COLUMN, VOLATILITY_COLUMN)]
+    key = hashlib.sha256(json.dumps([job.key, list(groups)]).encode()).hexdigest()
+    return replace(job, rows=job.rows.drop(left_out), task=replace(job.task, groups=groups), key=key)
 
 
 def _finish_fold(job: _Job, fold: Fold, number: int, total: int) -> dict[str, Any]:
@@ -238,8 +260,9 @@ def _settings(job: _Job) -> Any:
     return job.module.Settings.model_validate(job.leaf.settings)
 
 
-def _inputs(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry]) -> dict[str, str]:
-    groups = {entry.column: entry.group for entry in catalog if entry.role == "input" and entry.column in training_set.columns}
+def _inputs(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], modality: str) -> dict[str, str]:
+    """Group of each input that the modality sees."""
+    groups = {entry.column: entry.group for entry in catalog if entry.role == "input" and entry.column in training_set.columns and entry.modality in ("base", modality)}
     absent = [entry.column for entry in catalog if entry.role == "input" and entry.column not in training_set.columns]
     if absent:
         raise ContractError(f"The catalog names the input {absent[0]!r}, but the training set has no such column ({len(absent)} absent). Run the features stage again.")
@@ -251,8 +274,9 @@ def _inputs(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry]) -> dict
 
 def _with_labels(training_set: pl.DataFrame, labels: pl.DataFrame, inputs: list[str], horizon: int, target: str) -> pl.DataFrame:
     """The training set with `label` (Float64) and `label_end` of each row; row order is kept."""
-    if target not in LABELS.columns or target in LABELS.key or target == "label_end":
-        raise ContractError(f"There is no target {target!r} in the labels. Set labels.target to log_return, direction or sector_neutral_return.")
+    targets = [name for name in labels.columns if name not in LABELS.key and not name.endswith("_end")]
+    if target not in targets:
+        raise ContractError(f"There is no target {target!r} in the labels. Set labels.target to one of {', '.join(targets)}.")
     wanted = labels.filter(pl.col("horizon") == horizon).select("timestamp", "symbol", pl.col(target).cast(pl.Float64).fill_nan(None).alias("label"), "label_end")
     if wanted.is_empty():
         found = ", ".join(map(str, sorted(labels["horizon"].unique())))
@@ -263,6 +287,14 @@ def _with_labels(training_set: pl.DataFrame, labels: pl.DataFrame, inputs: list[
     if len(endless):
         raise ContractError(f"{len(endless):,} labels don't say when they became known (label_end is null), first at {endless.select('timestamp', 'symbol').row(0)}.")
     return rows
+
+
+def _unlabelled_but(rows: pl.DataFrame, learnable: pl.DataFrame) -> pl.DataFrame:
+    """The rows, those that are not in `learnable` without their label."""
+    kept = rows.select("timestamp", "symbol").join(
+        learnable.select("timestamp", "symbol", pl.lit(True).alias("kept")), on=("timestamp", "symbol"), how="left", maintain_order="left"
+    )
+    return rows.with_columns(pl.when(kept["kept"].is_not_null()).then(name).alias(name) for name in ("label", "label_end"))
 
 
 def _slice(job: _Job, start: int, end: int) -> tuple[pl.DataFrame, np.ndarray]:
@@ -347,8 +379,8 @@ def _stamped(predictions: pl.DataFrame, job: _Job, fold: Fold, train_window: str
     return table.select(*PREDICTIONS.columns)
 
 
-def _data_key(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequence[CatalogEntry]) -> str:
-    return f"{content_sha256(training_set)} {content_sha256(labels)} {catalog!r}"
+def _data_key(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequence[CatalogEntry], learnable: pl.DataFrame | None) -> str:
+    return f"{content_sha256(training_set)} {content_sha256(labels)} {catalog!r} {'' if learnable is None else content_sha256(learnable)}"
 
 
 def _key(data_key: str, leaf: Leaf, timeline: TimelineSettings, task: Task, code: str, warm_from: Path | None) -> str:
@@ -367,7 +399,7 @@ def _summary(job: _Job, windows: Windows, results: list[dict[str, Any]], predict
         "modality": job.leaf.modality,
         "horizon": job.task.horizon,
         "target": job.task.target,
-        "inputs": len(job.task.groups),
+        "inputs": len(job.task.groups) if job.chosen is None else len(job.chosen.of(results[-1]["fold"])),
         "rows": len(predictions),
         "train_window": results[-1]["train_window"],
         "predicted": f"{job.calendar[windows.validation[0]]:%Y-%m-%d}..{job.calendar[windows.test[1] - 1]:%Y-%m-%d}",

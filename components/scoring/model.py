@@ -55,7 +55,7 @@ class Model:
     """A bundle that can score. Safe to call from several threads at once.
 
     `columns` and `context` are the inputs in their order; `lookback_bars` is the length of the window that an expert
-    needs, the newest bar included, 0 where none does.
+    needs, the newest bar included, 0 where none does. `places` says which inputs each expert takes, None for all of them.
     """
 
     manifest: dict[str, Any]
@@ -68,6 +68,7 @@ class Model:
     target: str
     lookback_bars: int
     experts: tuple[ServedExpert, ...]
+    places: tuple[np.ndarray | None, ...]
     stacker: Stacker
 
     @classmethod
@@ -89,11 +90,10 @@ class Model:
             if not any(file.startswith(f"experts/{name}/") for file in manifest["files"]):
                 raise ScoringError(f"{folder}: the stacker gives {name} weight, but the bundle holds no such expert. Train the model again.")
         experts = tuple(ServedExpert(folder / "experts" / name, threads=threads) for name in stacker.experts)
-        for expert in experts:
-            _check_columns(folder, expert, columns)
+        places = tuple(_places(folder, expert, columns) for expert in experts)
         about = {name: _about(manifest, folder, name) for name in ("sha256", "schema", "period", "horizon", "target")}
         lookback_bars = max(expert.form.lookback_bars for expert in experts)
-        return cls(manifest=manifest, columns=columns, context=CONTEXT, lookback_bars=lookback_bars, experts=experts, stacker=stacker, **about)
+        return cls(manifest=manifest, columns=columns, context=CONTEXT, lookback_bars=lookback_bars, experts=experts, places=places, stacker=stacker, **about)
 
     @property
     def head(self) -> tuple[float, float]:
@@ -116,7 +116,10 @@ class Model:
         """
         inputs_BF, context_BC = self._checked(inputs_BF, context_BC, window_BLF)
         regime_BR, volatility_B = one_hot(context_BC[:, 0]), context_BC[:, 1].astype(np.float64)
-        found = [expert(inputs_BF, window_BLF, regime_BR, volatility_B) for expert in self.experts]
+        seen = [
+            (_chosen(inputs_BF, places), _chosen(window_BLF, places) if expert.form.kind == "window" else None) for expert, places in zip(self.experts, self.places, strict=True)
+        ]
+        found = [expert(inputs, window, regime_BR, volatility_B) for expert, (inputs, window) in zip(self.experts, seen, strict=True)]
         score_EB, uncertainty_EB = (np.stack(values) for values in zip(*found, strict=True))
         return ExpertOutputs(self.stacker.experts, score_EB, uncertainty_EB)
 
@@ -200,15 +203,24 @@ def _columns(folder: Path) -> tuple[str, ...]:
     return columns
 
 
-def _check_columns(folder: Path, expert: ServedExpert, columns: tuple[str, ...]) -> None:
+def _places(folder: Path, expert: ServedExpert, columns: tuple[str, ...]) -> np.ndarray | None:
+    """Positions of the expert's inputs among the bundle's, None where it takes all of them. Both name them in the same order."""
     own = expert.form.columns
     if own == columns:
-        return
-    place = next((i for i, pair in enumerate(zip(own, columns, strict=False)) if pair[0] != pair[1]), min(len(own), len(columns)))
-    raise ScoringError(
-        f"{folder}: expert {expert.name} takes {len(own)} inputs, features.json names {len(columns)}; they first differ at position {place} "
-        f"({own[place] if place < len(own) else 'none'} against {columns[place] if place < len(columns) else 'none'}). Train the model again."
-    )
+        return None
+    number = {name: place for place, name in enumerate(columns)}
+    places = np.array([number.get(name, -1) for name in own], dtype=np.intp)
+    wrong = np.flatnonzero((places < 0) | (np.diff(places, prepend=-1) <= 0))
+    if len(wrong):
+        raise ScoringError(
+            f"{folder}: expert {expert.name} takes {len(own)} inputs, features.json names {len(columns)}; its input number {int(wrong[0]) + 1}, {own[int(wrong[0])]}, "
+            "is not there or stands in another order. Train the model again."
+        )
+    return places
+
+
+def _chosen(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    return values if places is None else np.ascontiguousarray(values[..., places])
 
 
 def _about(manifest: dict[str, Any], folder: Path, name: str) -> Any:

@@ -1,6 +1,7 @@
 """The trainer: honest folds, resuming, refusal of bad predictions, and failure of one expert."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -8,7 +9,21 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from components.contracts import LABELS, PREDICTIONS, TRAINING_SET, BundleError, ContractError, check_table, read_stamp, verify_bundle, write_catalog, write_table
+from components.contracts import (
+    LABELS,
+    LEARNABLE,
+    PREDICTIONS,
+    TRAINING_SET,
+    BundleError,
+    ChosenInputs,
+    ContractError,
+    check_table,
+    read_stamp,
+    verify_bundle,
+    write_catalog,
+    write_chosen,
+    write_table,
+)
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf
 from components.experts.publish import publish_expert, train_on_tables
@@ -85,6 +100,61 @@ def test_future_labels_and_inputs_move_no_earlier_prediction(tables, tmp_path):
     before = pl.col("timestamp") < cut
     assert_frame_equal(changed.predictions.filter(before), trained.predictions.filter(before), check_exact=True)
     assert not changed.predictions["score"].equals(trained.predictions["score"])
+
+
+def fold_names(tables, folder) -> list[str]:
+    return [*train(tables, folder).predictions["fold"].unique().sort(), "final"]
+
+
+def test_each_fold_sees_the_inputs_chosen_for_it_alone(tables, tmp_path):
+    names = fold_names(tables, tmp_path / "plain")
+    fragile.FRAMES.clear()
+    chosen = ChosenInputs("t", {name: ["reversion_a", "trend_a"] if number % 2 else ["trend_a"] for number, name in enumerate(names)})
+    trained = train(tables, tmp_path / "chosen", chosen=chosen)
+    for number, fit in enumerate(fragile.FRAMES[::2]):
+        seen = {name for name in fit.columns if name in ("trend_a", "trend_b", "reversion_a", "volume_a", "regime_a")}
+        assert seen == set(chosen.of(names[number]))
+        assert {"regime_state", "volatility_20"} <= set(fit.columns)
+    assert verify_bundle(trained.model_folder)["columns"] == [entry.column for entry in tables[2] if entry.column in chosen.of("final")]
+
+
+def test_other_chosen_inputs_are_trained_anew_and_the_same_are_kept(tables, tmp_path):
+    names = fold_names(tables, tmp_path / "plain")
+    first = ChosenInputs("t", dict.fromkeys(names, ("trend_a",)))
+    train(tables, tmp_path / "chosen", chosen=first)
+    assert train(tables, tmp_path / "chosen", chosen=first).summary["resumed_folds"] == len(names)
+    one_differs = ChosenInputs("t", {**first.by_fold, names[1]: ["trend_a", "trend_b"]})
+    assert train(tables, tmp_path / "chosen", chosen=one_differs).summary["resumed_folds"] == len(names) - 1
+
+
+@pytest.mark.parametrize(("inputs", "words"), [([], "no input at all"), (["trend_z"], "'trend_z'"), (None, "no inputs for fold_00")])
+def test_a_selection_that_does_not_fit_is_refused(tables, tmp_path, inputs, words):
+    names = ["final"] if inputs is None else fold_names(tables, tmp_path / "plain")
+    with pytest.raises(ContractError, match=words):
+        train(tables, tmp_path / "chosen", chosen=ChosenInputs("t", dict.fromkeys(names, inputs if inputs is not None else ["trend_a"])))
+
+
+def test_rows_that_are_not_learnable_are_predicted_but_not_learned_from(tables, tmp_path):
+    plain = train(tables, tmp_path / "plain")
+    fragile.FRAMES.clear()
+    learnable = tables[0].filter(pl.col("symbol") != "S03").select("timestamp", "symbol")
+    trained = train(tables, tmp_path / "some", learnable=learnable)
+    assert trained.predictions.select("timestamp", "symbol").equals(plain.predictions.select("timestamp", "symbol"))
+    for fit in fragile.FRAMES[::2]:
+        labelled = fit.filter(pl.col("label").is_not_null())["symbol"].unique().to_list()
+        assert "S03" not in labelled
+        assert "S01" in labelled
+    assert not trained.predictions["score"].equals(plain.predictions["score"])
+    assert train(tables, tmp_path / "some").summary["resumed_folds"] == 0
+
+
+def test_experts_of_modality_base_do_not_see_rich_inputs(tables, tmp_path):
+    training_set, labels, catalog = tables
+    rich = [replace(entry, modality="rich") if entry.column == "volume_a" else entry for entry in catalog]
+    base = train((training_set, labels, rich), tmp_path / "base")
+    assert "volume_a" not in verify_bundle(base.model_folder)["columns"]
+    everything = train((training_set, labels, rich), tmp_path / "rich", FRAGILE.model_copy(update={"modality": "rich"}))
+    assert "volume_a" in verify_bundle(everything.model_folder)["columns"]
 
 
 def test_a_label_known_too_late_is_refused(tables, tmp_path):
@@ -196,6 +266,37 @@ def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
     stamp = read_stamp(tmp_path / "expert" / "predictions.parquet")
     assert stamp.inputs == {"panel": "p", "training_set": read_stamp(paths[0]).content_sha256, "labels": read_stamp(paths[1]).content_sha256}
     assert verify_bundle(tmp_path / "expert" / "model")["fold"] == "final"
+
+
+def test_a_selection_or_learnable_rows_of_another_training_set_are_refused(tables, tmp_path):
+    training_set, labels, catalog = tables
+    about = {"code_version": "c", "config_hash": "h"}
+    stamp = write_table(training_set, tmp_path / "training_set", TRAINING_SET, **about, inputs={"panel": "p"})
+    write_table(labels, tmp_path / "labels", LABELS, **about)
+    write_catalog(catalog, tmp_path / "catalog")
+    paths = [tmp_path / name for name in ("training_set", "labels", "catalog")]
+    options = {
+        "leaf": FRAGILE,
+        "timeline": TIMELINE,
+        "period": "1d",
+        "horizon": 2,
+        "target": "log_return",
+        "seed": 1,
+        "work_folder": tmp_path / "work",
+        "warm_from": None,
+        "code": "c",
+    }
+    names = fold_names(tables, tmp_path / "plain")
+    rows = training_set.select("timestamp", "symbol")
+    for origin, refused in ((stamp.content_sha256, False), ("another", True)):
+        write_chosen(ChosenInputs(origin, dict.fromkeys(names, ("trend_a",))), tmp_path / "chosen.json")
+        write_table(rows, tmp_path / "learnable.parquet", LEARNABLE, **about, inputs={"training_set": origin})
+        for given in ({"chosen": tmp_path / "chosen.json"}, {"learnable": tmp_path / "learnable.parquet"}):
+            if not refused:
+                assert train_on_tables(*paths, **options, **given)[1]["status"] == "trained"
+                continue
+            with pytest.raises(ContractError, match="was made from training set another"):
+                train_on_tables(*paths, **options, **given)
 
 
 def test_bad_input_is_not_an_experts_failure(tables, tmp_path):

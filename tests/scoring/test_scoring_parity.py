@@ -48,6 +48,15 @@ def test_a_table_of_ten_thousand_rows_scores_as_in_training(method, world, model
     assert found["head_bias"][0] == expected["head_bias"][0]
 
 
+def test_experts_that_see_a_part_of_the_inputs_score_as_with_that_part_alone(world, models, tmp_path):
+    model, expected = models["lightgbm"]
+    columns = list(INPUTS)
+    wider = Model.load(bundle_of(world, combined(world.outputs, "lightgbm")[1], tmp_path, columns=["unseen_a", *columns[:2], "unseen_b", *columns[2:]]), threads=1)
+    rows = world.rows.with_columns(pl.lit(7.0, dtype=pl.Float32).alias("unseen_a"), pl.lit(None, dtype=pl.Float32).alias("unseen_b"))
+    bars = expected["timestamp"].unique().sort()[:20]
+    assert score_table(wider, rows, bars=bars).equals(score_table(model, world.rows, bars=bars))
+
+
 @pytest.mark.parametrize("method", COMBINERS)
 def test_bar_by_bar_scores_are_those_of_the_table(method, world, models):
     model, expected = models[method]
