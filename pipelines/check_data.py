@@ -1,9 +1,10 @@
-"""Checks a panel of prices as a run would, without writing anything."""
+"""Checks a panel of prices as a run would, without writing anything; fetches the bars of a source beyond files."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from components.contracts import AlphaloopError
+from components.market.fetched import fetch
 from components.market.load import load_panel
 from components.validation.validate import terminal_table, validate_panel
 from pipelines.config import data_folder, load_config
@@ -35,3 +36,16 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
     if found.failures:
         raise DataRefused(f"{text}\n\nA run would stop here.")
     return text
+
+
+def fetch_data(config: Path, overrides: Sequence[str]) -> str:
+    """Ask the config's source (Yahoo, an exchange, Wind) anew and keep its bars for the runs to come; what was fetched, as text.
+
+    Raises
+    ------
+    MarketError
+        If the source is none that is fetched, or gives no whole answer; what was kept before stays.
+    """
+    loaded = load_config(config, overrides)
+    done = fetch(loaded.market, data_folder())
+    return "\n".join([f"{done.rows:,} bars of {loaded.market.source} in {done.path}", *done.notes])

@@ -66,12 +66,17 @@ def seconds_of(text: str) -> float:
 
 
 def _check(config: Config, console: Console) -> str | None:
-    """One check, told in one line; returns why it failed, or None."""
+    """One check, told in one line; returns why it failed, or None. A source that is fetched is asked for its newest bars first."""
+    from components.market.config import FETCHED
+    from components.market.fetched import fetch
+    from pipelines.config import data_folder
     from pipelines.retraining import run_retraining
     from pipelines.terminal import Terminal
 
     start = time.monotonic()
     try:
+        if config.market.source in FETCHED:
+            fetch(config.market, data_folder())
         made = _when_free(lambda: run_retraining(config, terminal=Terminal(console, lines=False)), console)
     except AlphaloopError as error:
         _say(console, "failed", str(error), colour="red")

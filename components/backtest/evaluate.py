@@ -32,6 +32,7 @@ from components.metrics import (
     sharpe_ratio,
 )
 from components.metrics.calibration import QUANTILES
+from components.progress import warn
 from components.timeline import Windows
 
 FORMAT = 1
@@ -118,6 +119,7 @@ def evaluate(
     -------
     The evaluation (what can't be computed is None) and the returns of all portfolios, columns RETURNS_SCHEMA.
     """
+    settings = _possible_entry(panel, settings)
     first = next(iter(predictions_by_name.values()))
     target, period = first["target"][0], first["period"][0]
     yearly = bars_per_year(period, calendar)
@@ -152,6 +154,14 @@ def evaluate(
             block["portfolio"] = {strategy: _portfolio(frames[strategy], tests[strategy], settings, horizon=horizon, yearly=yearly, seed=seed) for strategy in PORTFOLIOS}
             evaluation["experts"][name][window] = block
     return _jsonable(evaluation), pl.concat(returns).select(RETURNS_SCHEMA)
+
+
+def _possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
+    """The settings, entering at the next close where a panel holds no open prices, as the labels do."""
+    if settings.entry == "next_open" and len(panel) and not panel["open"].is_not_null().any():
+        warn("backtest", "The panel holds no open prices: positions are entered at the next close instead of the next open.")
+        return settings.model_copy(update={"entry": "next_close"})
+    return settings
 
 
 def _facts(labels: pl.DataFrame, panel: pl.DataFrame, regimes: pl.DataFrame, *, target: str, horizon: int) -> pl.DataFrame:

@@ -36,6 +36,7 @@ class Table:
 
 
 # A bar. `event_time` is its opening moment, `timestamp` the moment it was complete, `known_time` when we could have had it.
+# `exchange_ts` and `ingest_ts` are what the exchange's clock and the collector's clock said, where a source has them.
 PANEL = Table(
     name="panel",
     version=1,
@@ -58,6 +59,8 @@ PANEL = Table(
         "trades": pl.Float64(),
         "funding_rate": pl.Float64(),
         "open_interest": pl.Float64(),
+        "exchange_ts": TIME,
+        "ingest_ts": TIME,
     },
 )
 

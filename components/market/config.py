@@ -8,9 +8,27 @@ from pydantic import Field, field_validator, model_validator
 
 from components.settings import Section
 
-CONTRACT_COLUMNS = ("timestamp", "symbol", "open", "high", "low", "close", "volume", "known_time", "sector", "vwap", "trades", "funding_rate", "open_interest")
+CONTRACT_COLUMNS = (
+    "timestamp",
+    "symbol",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "known_time",
+    "sector",
+    "vwap",
+    "trades",
+    "funding_rate",
+    "open_interest",
+    "exchange_ts",
+    "ingest_ts",
+)
+SPARE_COLUMNS = ("open", "high", "low", "volume")
+FETCHED = ("yahoo", "ccxt", "wind")
 FAULTS = ("duplicates", "gaps", "stale_prices", "unadjusted_split", "bad_print", "currency_jump", "last_bar_not_final")
-PLANTABLE = ("reversal_5", "volume_surprise_20", "momentum_60_20")
+PLANTABLE = ("reversal_5", "volume_surprise_20", "momentum_60_20", "trend_agreement")
 Fault = Literal["duplicates", "gaps", "stale_prices", "unadjusted_split", "bad_print", "currency_jump", "last_bar_not_final"]
 
 
@@ -77,12 +95,55 @@ class SimulatorSettings(Section):
         return self
 
 
+class FetchSettings(Section):
+    """How a source beyond files is asked. What it answered is kept in a file, so that a run repeats until it is fetched anew."""
+
+    attempts: int = Field(4, ge=1, le=20, description="times that one question is asked when the network or a rate limit refuses it")
+    wait_s: float = Field(2.0, ge=0, description="pause before the second attempt; each further one waits twice as long")
+    timeout_s: float = Field(30.0, gt=0, description="longest wait for one answer")
+
+
+class YahooSettings(Section):
+    """Yahoo Finance, through yfinance. Periods 1d and 1h (Yahoo keeps 730 days of hours)."""
+
+    adjusted: bool = Field(True, description="prices adjusted for splits and dividends as known at the fetch; false: for splits only, as Yahoo always does")
+    round_the_clock: bool = Field(False, description="daily bars last from midnight to midnight UTC (coins, in their zone UTC) instead of one session of the exchange")
+
+
+class CcxtSettings(Section):
+    """A crypto exchange, through ccxt. Prices as traded; volume in the base currency."""
+
+    exchange: str = Field("binance", description="the exchange's id in ccxt")
+    page_bars: int = Field(500, ge=1, le=5000, description="bars asked for at once")
+
+
+class QlibSettings(Section):
+    """A Qlib data folder (market.path), read in its documented layout. Prices and volume are adjusted where the folder's are."""
+
+    instruments: str = Field("all", description="list of instruments; only bars inside a symbol's intervals there are taken")
+    adjusted: bool = Field(True, description="prices as stored; false: divided by the folder's $factor (volume times it), which gives them as traded")
+    frequency: str | None = Field(None, description="name of the calendar and of the bins; none: day, 240min or 60min by the period")
+
+
+class WindSettings(Section):
+    """A Wind terminal, through WindPy: daily bars of China A shares and their industry."""
+
+    adjusted: Literal["none", "forward", "backward"] = Field(
+        "backward", description="backward keeps the oldest price, so that later actions do not change history; forward the newest"
+    )
+    sector_id: str | None = Field(
+        None, description="Wind's id of a sector whose members on the last day are loaded where market.symbols is none, such as a001010100000000 (all A shares)"
+    )
+    industry: str | None = Field("industry_sw", description="Wind's indicator of the industry; none: no sectors")
+    industry_level: int = Field(1, ge=1, le=4, description="level of the industry's classification")
+
+
 class Settings(Section):
     """Source of the panel. Files keep their faults; the validation stage finds them."""
 
-    source: Literal["simulator", "csv", "parquet"] = "simulator"
+    source: Literal["simulator", "csv", "parquet", "yahoo", "ccxt", "qlib", "wind"] = "simulator"
     path: str = Field("", description="file, folder or glob; relative paths lie in the folder that ALPHALOOP_DATA names")
-    columns: dict[str, str] = Field({}, description="name in the file of each column that is called otherwise there")
+    columns: dict[str, str] = Field({}, description="name in the file of each column that is called otherwise there; an empty name leaves open, high, low or volume out")
     csv_separator: str = Field(",", min_length=1, max_length=1, description="character between the values of a CSV file")
     period: Literal["1d", "4h", "1h"] = Field("1d", description="length of a bar")
     stamp: Literal["session_date", "bar_open", "bar_close"] = Field("bar_close", description="what the time in the file means")
@@ -99,13 +160,20 @@ class Settings(Section):
     start: date | None = Field(None, description="first day (UTC, by the end of the bar)")
     end: date | None = Field(None, description="last day (UTC, by the end of the bar)")
     min_coverage: float = Field(0.7, ge=0, le=1, description="share of the bars between its first and last below which a symbol is named in a warning")
+    fetch: FetchSettings = FetchSettings()
+    yahoo: YahooSettings = YahooSettings()
+    ccxt: CcxtSettings = CcxtSettings()
+    qlib: QlibSettings = QlibSettings()
+    wind: WindSettings = WindSettings()
     planted_ic: float = Field(0.08, ge=0, le=0.5, description="simulator: attainable information coefficient over 5 bars; 0 makes a market without alpha")
     simulator: SimulatorSettings = SimulatorSettings()
 
     @field_validator("columns")
     @classmethod
     def _known_columns(cls, columns):
-        for name in columns:
+        for name, named in columns.items():
+            if not named and name not in SPARE_COLUMNS:
+                raise ValueError(f"{name!r} can't be left out; only {', '.join(SPARE_COLUMNS)} can")
             if name not in CONTRACT_COLUMNS:
                 raise ValueError(f"{name!r} is not a column of a panel; choose from {', '.join(CONTRACT_COLUMNS)}")
         return columns
@@ -122,8 +190,12 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _fits_together(self):
-        if self.source != "simulator" and not self.path:
+        if self.source in ("csv", "parquet", "qlib") and not self.path:
             raise ValueError(f"source {self.source} needs a path: give the file, folder or glob in market.path")
+        if self.source in FETCHED and self.symbols is None and not (self.source == "wind" and self.wind.sector_id):
+            raise ValueError(f"source {self.source} needs market.symbols" + (" or market.wind.sector_id" if self.source == "wind" else ""))
+        if self.source in FETCHED and self.start is None:
+            raise ValueError(f"source {self.source} needs market.start: the first day to fetch")
         if self.start and self.end and self.end < self.start:
             raise ValueError(f"end={self.end} lies before start={self.start}")
         if self.stamp == "session_date" and self.period != "1d":

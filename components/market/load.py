@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import RAW_PANEL, check_table
-from components.market.config import Settings
+from components.market.config import SPARE_COLUMNS, Settings
 from components.market.errors import MarketError
 from components.market.sectors import add_sectors
 from components.market.sources import SOURCES
@@ -52,9 +52,11 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int) -> Market:
         rows = add_sectors(rows, settings.sectors, Path(data_folder))
     elif "sector" not in rows.columns:
         rows = rows.with_columns(pl.lit(None, dtype=pl.String).alias("sector"))
+    absent = [name for name in SPARE_COLUMNS if name not in rows.columns]
+    rows = rows.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent)
     optional = [name for name in RAW_PANEL.optional if name in rows.columns]
     panel = rows.with_columns(pl.lit(settings.period).alias("period")).select(*RAW_PANEL.columns, *optional)
-    return Market(check_table(panel, RAW_PANEL), _between(bars.truth, settings), _between(bars.faults, settings), _notes(panel, settings))
+    return Market(check_table(panel, RAW_PANEL), _between(bars.truth, settings), _between(bars.faults, settings), (*bars.notes, *_notes(panel, absent, settings)))
 
 
 def _require_symbols(rows: pl.DataFrame, settings: Settings, data_folder: Path, seed: int) -> pl.DataFrame:
@@ -77,15 +79,19 @@ def _between(rows: pl.DataFrame | None, settings: Settings) -> pl.DataFrame | No
     first, last = rows["timestamp"].min(), rows["timestamp"].max()
     day = pl.col("timestamp").dt.date()
     kept = rows.filter(*([day >= settings.start] if settings.start else []), *([day <= settings.end] if settings.end else []))
-    if kept.is_empty() and len(rows) and "open" in rows.columns:
+    if kept.is_empty() and len(rows) and "close" in rows.columns:
         raise MarketError(f"No bar ends between market.start={settings.start} and market.end={settings.end}: the source runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}.")
     return kept
 
 
-def _notes(panel: pl.DataFrame, settings: Settings) -> tuple[str, ...]:
+def _notes(panel: pl.DataFrame, absent: list[str], settings: Settings) -> tuple[str, ...]:
     coverage = symbol_coverage(panel)
     thin = coverage.filter(pl.col("coverage") < settings.min_coverage)
     notes = []
+    if absent:
+        notes.append(
+            f"The source has no column {', '.join(absent)}: checks and factors that need it are left out" + ("; signals are traded at the next close." if "open" in absent else ".")
+        )
     if len(thin):
         named = [
             f"{row['symbol']} ({row['coverage']:.0%} of {row['expected_bars']:,} bars, {row['first']:%Y-%m-%d} to {row['last']:%Y-%m-%d})"

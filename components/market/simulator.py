@@ -9,7 +9,8 @@ Alpha: signals of bar s, computed from closes and volumes up to it, move the int
 bar s + 5. So the five intraday moves that a position from open[t+1] to open[t+6] lives through are all decided by bars
 t-4 to t, and their sum is the exact conditional expectation of the return, known at t: the `truth` table. Summed over
 five bars the planted one-bar signals are the classic ones: five-bar reversal, volume against its 20-bar mean, momentum
-from 60 to 20 bars ago, each against its sector.
+from 60 to 20 bars ago, each against its sector. `trend_agreement` is the non-linear one: the product of the standardised
+momentum from 60 to 20 bars ago and that of the last 20, whose sign neither of the two tells.
 """
 
 import os
@@ -43,7 +44,7 @@ REGIME_BARS = np.array([60.0, 60.0, 20.0])
 OVERNIGHT_SHARE = {"1d": 0.3, "4h": 0.02, "1h": 0.02}
 BARS_A_DAY = {"1d": 1, "4h": 6, "1h": 24}
 VOLUME_MEMORY, VOLUME_TERMS = 0.7, 25
-FIRST_BAR = {"reversal_5": 1, "volume_surprise_20": 19, "momentum_60_20": 60}
+FIRST_BAR = {"reversal_5": 1, "volume_surprise_20": 19, "momentum_60_20": 60, "trend_agreement": 60}
 
 
 @dataclass(frozen=True)
@@ -266,11 +267,15 @@ def _signal(start: int, log_close: np.ndarray, draws: _Draws, planted: dict[str,
     """Weighted sum of the standardised one-bar signals of bars start to start + HORIZON - 1, shape (HORIZON, symbols)."""
     rows = np.arange(start, start + HORIZON)
     raw = {
-        "reversal_5": lambda: log_close[np.maximum(rows - 1, 0)] - log_close[rows],
-        "volume_surprise_20": lambda: draws.surprise[rows],
-        "momentum_60_20": lambda: log_close[np.maximum(rows - 20, 0)] - log_close[np.maximum(rows - 60, 0)],
+        "reversal_5": lambda known: log_close[np.maximum(rows - 1, 0)] - log_close[rows],
+        "volume_surprise_20": lambda known: draws.surprise[rows],
+        "momentum_60_20": lambda known: log_close[np.maximum(rows - 20, 0)] - log_close[np.maximum(rows - 60, 0)],
+        "trend_agreement": lambda known: (
+            _standardise(raw["momentum_60_20"](known), known, members) * _standardise(log_close[rows] - log_close[np.maximum(rows - 20, 0)], known, members)
+        ),
     }
-    return sum(weight * _standardise(raw[name](), draws.listed[rows] & (draws.age[rows] >= FIRST_BAR[name]), members) for name, weight in planted.items())
+    known = {name: draws.listed[rows] & (draws.age[rows] >= FIRST_BAR[name]) for name in planted}
+    return sum(weight * _standardise(raw[name](known[name]), known[name], members) for name, weight in planted.items())
 
 
 def _standardise(values: np.ndarray, known: np.ndarray, members: np.ndarray) -> np.ndarray:

@@ -3,22 +3,32 @@
 import hashlib
 from pathlib import Path
 
-from components.market.config import Settings
-from components.market.files import files_sha256, find_files, require_file
+from components.market.config import FETCHED, Settings
+from components.market.fetched import kept_or_fetched
+from components.market.files import SourceFiles, files_sha256, find_files, require_file
+from components.market.qlib_folder import qlib_files
 from components.settings import config_hash
 
 
 def source_sha256(settings: Settings, data_folder: Path, seed: int) -> str:
     """SHA-256 of all input files (content and names, sectors included), or of the simulator's settings and seed.
 
+    Of Yahoo, an exchange or Wind it is the hash of the file that keeps what was fetched; where there is none yet, it is fetched.
+
     Raises
     ------
     MarketError
-        If a file is missing, empty or unreadable.
+        If a file is missing, empty or unreadable, or nothing could be fetched.
     """
     if settings.source == "simulator":
         return hashlib.sha256(f"{config_hash(settings)}:{seed}".encode()).hexdigest()
     sectors = Path(data_folder) / settings.sectors.path if settings.sectors else None
     if sectors:
         require_file(sectors, "market.sectors.path")
-    return files_sha256(find_files(settings, data_folder), sectors)
+    if settings.source in FETCHED:
+        files = SourceFiles((kept_or_fetched(settings, Path(data_folder)),), False)
+    elif settings.source == "qlib":
+        files = qlib_files(settings, Path(data_folder))
+    else:
+        files = find_files(settings, data_folder)
+    return files_sha256(files, sectors)

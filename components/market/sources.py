@@ -1,30 +1,26 @@
-"""Sources of bars behind one protocol: CSV files, Parquet files and the simulator, found by name."""
+"""Sources of bars behind one protocol, found by name: CSV and Parquet files, a Qlib folder, what was fetched from Yahoo, an exchange or Wind, the simulator."""
 
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
-from components.market.config import CONTRACT_COLUMNS, Settings
+from components.contracts import TIME
+from components.market.bars import Bars
+from components.market.config import CONTRACT_COLUMNS, SPARE_COLUMNS, Settings
 from components.market.errors import MarketError
+from components.market.fetched import read_fetched
 from components.market.files import find_files
+from components.market.qlib_folder import read_qlib
 from components.market.simulator import simulate
-from components.market.stamps import bar_times
+from components.market.stamps import bar_times, in_utc, read_stamps
 
 PRICE_COLUMNS = ("open", "high", "low", "close", "volume")
+SHORT_NAMES = {"open": ("o", "op"), "high": ("h", "hi"), "low": ("l", "lo"), "volume": ("v", "vol")}
 OPTIONAL_NUMBERS = ("vwap", "trades", "funding_rate", "open_interest")
+CLOCKS = ("exchange_ts", "ingest_ts")
 NOT_A_VALUE = ["", "NA", "N/A", "n/a", "null", "NULL", "None", "-"]
-
-
-@dataclass(frozen=True)
-class Bars:
-    """Rows of a RAW_PANEL without `period`, in the order of the source, and what only the simulator knows: `truth` and `faults`."""
-
-    rows: pl.DataFrame
-    truth: pl.DataFrame | None = None
-    faults: pl.DataFrame | None = None
 
 
 class Source(Protocol):
@@ -56,12 +52,29 @@ def read_simulator(settings: Settings, data_folder: Path, seed: int) -> Bars:
     return Bars(rows.drop("period"), market.truth, market.faults)
 
 
-SOURCES: dict[str, Source] = {"csv": read_csv, "parquet": read_parquet, "simulator": read_simulator}
+SOURCES: dict[str, Source] = {
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "simulator": read_simulator,
+    "qlib": read_qlib,
+    "yahoo": read_fetched,
+    "ccxt": read_fetched,
+    "wind": read_fetched,
+}
 
 
 def _read_files(settings: Settings, data_folder: Path, scan) -> Bars:
     files = find_files(settings, data_folder)
-    return Bars(pl.concat([_read_file(path, settings, files.many, scan) for path in files.paths], how="diagonal"))
+    frames = [_read_file(path, settings, files.many, scan) for path in files.paths]
+    for column in SPARE_COLUMNS:
+        having = [column in frame.columns for frame in frames]
+        if any(having) and not all(having):
+            without = files.paths[having.index(False)]
+            raise MarketError(
+                f"{without}: column {column!r} is missing, but {sum(having)} of {len(frames)} files of market.path have it. "
+                f"Export the file again, map its column with market.columns.{column}, or load the files as panels of their own."
+            )
+    return Bars(pl.concat(frames, how="diagonal"))
 
 
 def _read_file(path: Path, settings: Settings, many: bool, scan) -> pl.DataFrame:
@@ -90,15 +103,22 @@ def _column_names(found: list[str], settings: Settings, many: bool, path: Path) 
     names = {}
     for column in CONTRACT_COLUMNS:
         name = settings.columns.get(column, column)
+        if not name:
+            continue
         if name in found:
             names[column] = name
         elif column in settings.columns:
             raise MarketError(f"{path}: market.columns.{column} names {name!r}, which is not there. {_suggest(name, found)}")
-        elif column in ("timestamp", *PRICE_COLUMNS) or (column == "symbol" and not many):
+        elif column in ("timestamp", "close") or (column == "symbol" and not many) or _called_otherwise(column, found):
             raise MarketError(f"{path}: column {column!r} is missing. {_suggest(column, found)} If it has another name, set market.columns.{column}.")
     if settings.sectors is not None:
         names.pop("sector", None)
     return names
+
+
+def _called_otherwise(column: str, found: list[str]) -> bool:
+    """Whether a column that a panel may lack seems to be there under another spelling, so that it is not dropped by mistake."""
+    return column in SPARE_COLUMNS and any(name.casefold().strip() in (column, *SHORT_NAMES[column]) for name in found)
 
 
 def _suggest(name: str, found: list[str]) -> str:
@@ -113,9 +133,10 @@ def _typed(frame: pl.DataFrame, settings: Settings, path: Path) -> pl.DataFrame:
     numbers = [_numbers(frame[column], settings, path) for column in (*PRICE_COLUMNS, *OPTIONAL_NUMBERS) if column in frame.columns]
     texts = [frame[column].cast(pl.String).str.strip_chars() for column in ("symbol", "sector") if column in frame.columns]
     frame = frame.with_columns(*numbers, *texts)
+    where = {column: f"{path}: column {settings.columns.get(column, column)!r}" for column in CLOCKS if column in frame.columns}
+    frame = frame.with_columns(in_utc(read_stamps(frame[column], settings, named), settings, named).cast(TIME).alias(column) for column, named in where.items())
     if frame.is_empty():
-        times = {"timestamp": pl.Datetime("us", "UTC"), "event_time": pl.Datetime("us", "UTC"), "known_time": pl.Datetime("us", "UTC")}
-        return frame.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in times.items())
+        return frame.with_columns(pl.lit(None, dtype=TIME).alias(name) for name in ("timestamp", "event_time", "known_time"))
     return bar_times(frame, settings, str(path))
 
 
@@ -134,8 +155,9 @@ def _numbers(values: pl.Series, settings: Settings, path: Path) -> pl.Series:
         numbers = values.cast(pl.Float64)
     else:
         raise MarketError(f"{path}: column {name!r} has type {values.dtype}, expected numbers. Map another column with market.columns.{values.name}.")
+    spare = ", or leave it out with an empty name there" if values.name in SPARE_COLUMNS else ""
     if len(numbers) and values.name in PRICE_COLUMNS and numbers.drop_nulls().drop_nans().is_empty():
-        raise MarketError(f"{path}: column {name!r} holds no number at all, only nulls or NaN. Export it again, or map another column with market.columns.{values.name}.")
+        raise MarketError(f"{path}: column {name!r} holds no number at all, only nulls or NaN. Export it again, map another column with market.columns.{values.name}{spare}.")
     return numbers
 
 

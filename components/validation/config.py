@@ -19,6 +19,10 @@ class Settings(Section):
     )
     stale_bars: int = Field(5, ge=2, description="identical bars in a row from which on a price counts as stale")
     max_gap_bars: int = Field(20, ge=1, description="missing bars in a row after which a changed price level means another instrument under the same symbol")
+    ended_share: float = Field(
+        0.2, gt=0, le=1, description="share of the listed symbols that end on one date, five at least, from which on the source is taken to have ended there"
+    )
+    max_known_lag_days: int = Field(7, ge=1, description="days after its end from which on a bar counts as filled in afterwards")
     usual_bars: int = Field(60, ge=5, description="bars over which the usual range and volume of a symbol are taken, always before the bar in question")
     bad_print_sigma: float = Field(8.0, gt=0, description="size of a bad print in usual bar ranges")
     bad_print_move: float = Field(0.2, gt=0, description="smallest relative move of a bad print")

@@ -38,6 +38,7 @@ def summary_page(title: str, health: Mapping[str, Any], pages: Mapping[str, str]
         f"<h1>{_text(title)}: <span class='{'bad' if failed else 'good'}'>{'stopped' if failed else 'passed'}</span></h1>",
         f"<p class='soft'>{_text(_span(health))}</p>",
         _tiles(health),
+        _absent(health.get("absent_columns", [])),
         _failures(health["failures"]),
         _reasons(health.get("reasons", [])),
         _fell_out(health.get("fell_out", {})),
@@ -57,14 +58,18 @@ def terminal_table(health: Mapping[str, Any]) -> str:
         lines.append(
             f"rows: {health['rows_in']:,} in, {health['rows_out']:,} out, {health['rows_quarantined']:,} in quarantine; symbols: {health['symbols_in']} in, {health['symbols_out']} out"
         )
+    if health.get("absent_columns"):
+        lines.append(f"not in the source, and not checked: {', '.join(health['absent_columns'])}")
     lines += [f"CRITICAL {failure['check']} ({failure['column']}): {failure['says']}; found {failure['found']}. {_sentence(failure['remedy'])}" for failure in health["failures"]]
     reasons = health.get("reasons", [])
     if reasons:
-        lines += ["", f"{'reason':<22}{'rows':>10}{'symbols':>9}  first"]
-        lines += [f"{entry['reason']:<22}{entry['rows']:>10,}{entry['symbols']:>9}  {_first(entry)}" for entry in reasons]
+        lines += ["", f"{'reason':<22}{'rows':>10}{'hindsight':>11}{'symbols':>9}  first"]
+        lines += [f"{entry['reason']:<22}{entry['rows']:>10,}{entry['hindsight_rows']:>11,}{entry['symbols']:>9}  {_first(entry)}" for entry in reasons]
     gaps = health.get("gaps")
     if gaps and gaps["count"]:
-        lines.append(f"gaps: {gaps['count']:,} ({gaps['missing_bars']:,} bars), longest {gaps['longest'][0]['symbol']} {gaps['longest'][0]['missing_bars']} bars")
+        lines.append(
+            f"gaps: {gaps['count']:,} ({gaps['missing_bars']:,} bars, {gaps['missing_in_source']:,} of them missing in the source), longest {gaps['longest'][0]['symbol']} {gaps['longest'][0]['missing_bars']} bars"
+        )
     outages = health.get("outages")
     if outages and outages["count"]:
         lines.append(f"outages: {outages['count']:,} ({outages['missing_bars']:,} bars that no symbol has)")
@@ -82,10 +87,15 @@ def _tiles(health: Mapping[str, Any]) -> str:
         "rows in": f"{health['rows_in']:,}",
         "rows out": f"{health['rows_out']:,}",
         "in quarantine": f"{health['rows_quarantined']:,} ({share:.2%})",
+        "of them with hindsight": f"{health['hindsight_quarantined']:,}",
         "symbols": f"{health['symbols_out']} of {health['symbols_in']}",
         "expectations met": f"{counted['passed']} of {counted['passed'] + counted['failed']}",
     }
     return "<div class='tiles'>" + "".join(f"<div class='tile'><b>{_text(value)}</b><span class='soft'>{_text(name)}</span></div>" for name, value in tiles.items()) + "</div>"
+
+
+def _absent(columns: Sequence[str]) -> str:
+    return f"<p><b>Not in the source:</b> {_text(', '.join(columns))}. No check of these columns was made.</p>" if columns else ""
 
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
@@ -106,14 +116,19 @@ def _reasons(reasons: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         f"<tr><td><code>{_text(entry['reason'])}</code><br><span class='soft'>{_text(entry['says'])}</span></td>"
         f"<td class='number'>{entry['rows']:,}</td><td><span class='meter' style='width:{max(entry['rows'] / most * 8, 0.1):.2f}rem'></span></td>"
-        f"<td class='number'>{entry['symbols']:,}</td><td class='number'>{entry['hindsight_rows']:,}</td>"
+        f"<td class='number'>{entry['symbols']:,}</td><td>{_text(entry['known'])}</td>"
+        f"<td class='number'>{entry['rows'] - entry['hindsight_rows']:,}</td><td class='number'>{entry['hindsight_rows']:,}</td>"
         f"<td><details><summary>rows</summary>{_rows(entry['examples'])}<p class='soft'>{_text(_sentence(entry['remedy']))}</p></details></td></tr>"
         for entry in reasons
     ]
     note = (
-        "<p class='soft'>With hindsight: rows whose fault could only be known after their own timestamp. A row may have several reasons. Notices are mended, not quarantined.</p>"
+        "<p class='soft'>Known at the bar: rows whose fault shows in themselves and what came before them. With hindsight: rows whose fault could only be known after "
+        "their own timestamp; a live run would have used them first. A row may have several reasons. Notices are told, not quarantined.</p>"
     )
-    head = "<tr><th>reason</th><th class='number'>rows</th><th></th><th class='number'>symbols</th><th class='number'>with hindsight</th><th>examples</th></tr>"
+    head = (
+        "<tr><th>reason</th><th class='number'>rows</th><th></th><th class='number'>symbols</th><th>can be known</th>"
+        "<th class='number'>known at the bar</th><th class='number'>with hindsight</th><th>examples</th></tr>"
+    )
     return f"<h2>Quarantine</h2>{note}<div class='wide'><table>{head}{''.join(rows)}</table></div>"
 
 
@@ -127,7 +142,13 @@ def _fell_out(fell_out: Mapping[str, Any]) -> str:
 def _gaps(gaps: Mapping[str, Any] | None, outages: Mapping[str, Any] | None) -> str:
     parts = []
     if gaps:
-        parts.append(_table(f"Gaps: {gaps['count']:,}, {gaps['missing_bars']:,} bars", gaps["longest"], ("symbol", "before", "after", "missing_bars")))
+        parts.append(
+            _table(
+                f"Gaps: {gaps['count']:,}, {gaps['missing_bars']:,} bars ({gaps['missing_in_source']:,} missing in the source, the others set aside)",
+                gaps["longest"],
+                ("symbol", "before", "after", "missing_bars"),
+            )
+        )
     if outages and outages["count"]:
         parts.append(_table(f"Bars that no symbol has: {outages['missing_bars']:,}", outages["longest"], ("before", "after", "missing_bars")))
     return "".join(parts)

@@ -141,9 +141,13 @@ def rows_expectation(table: Table) -> Expect:
     )
 
 
-def raw_panel_expectations(settings: Settings) -> list[Expect]:
-    """What a raw panel must satisfy; judged on its columns, a flag column for each reason, and `quarantined`."""
+def raw_panel_expectations(settings: Settings, absent: Sequence[str] = ()) -> list[Expect]:
+    """What a raw panel must satisfy; judged on its columns, a flag column for each reason, and `quarantined`.
+
+    For a column that the panel does not have (`absent`), one line says that its checks are left out.
+    """
     share = settings.max_quarantine_share
+    there = [name for name in NUMBERS if name not in absent]
     rules = [
         Expect(
             "one_period",
@@ -165,7 +169,7 @@ def raw_panel_expectations(settings: Settings) -> list[Expect]:
                 f"look at the column {name} of the source and at market.columns; validation.max_quarantine_share sets the limit",
                 "not_finite" if name in NUMBERS else "missing_key",
             )
-            for name in ("timestamp", "symbol", *NUMBERS)
+            for name in ("timestamp", "symbol", *there)
         ),
         *(
             Expect(
@@ -179,6 +183,19 @@ def raw_panel_expectations(settings: Settings) -> list[Expect]:
                 "not_positive",
             )
             for name in PRICES
+            if name in there
+        ),
+        *(
+            Expect(
+                "not_there",
+                "ExpectColumnValuesToBeNull",
+                {"column": name},
+                name,
+                False,
+                f"the source has no {name}: every check of it is left out",
+                f"nothing, unless the source has it under another name: market.columns.{name}",
+            )
+            for name in absent
         ),
         Expect(
             "high_over_low",
@@ -211,6 +228,8 @@ def raw_panel_expectations(settings: Settings) -> list[Expect]:
             "quarantined",
         ),
     ]
+    if "high" in absent or "low" in absent:
+        rules = [rule for rule in rules if rule.check != "high_over_low"]
     if settings.strict:
         rules.append(
             Expect(

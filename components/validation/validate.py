@@ -14,7 +14,7 @@ import polars as pl
 
 from components.contracts import PANEL, RAW_PANEL, TIME, AlphaloopError, Table, atomic_path, atomic_write_text, read_stamp, write_table
 from components.settings import config_hash
-from components.validation.checks import RULE_BY_REASON, RULES, Examination, examine
+from components.validation.checks import NOTICES, RULE_BY_REASON, RULES, Examination, examine
 from components.validation.config import Settings
 from components.validation.docs import MANY, offline, summary_page, terminal_table
 from components.validation.suites import (
@@ -101,7 +101,7 @@ def validate_panel(raw: pl.DataFrame, settings: Settings) -> Validation:
         return Validation(empty, quarantine, health, _docs("Validation of the raw panel", health, [schema]), failures)
     found = examine(raw, settings)
     flags = _flags(raw, found, settings)
-    rows = judge("raw_panel", flags, raw_panel_expectations(settings))
+    rows = judge("raw_panel", flags, raw_panel_expectations(settings, found.absent))
     failures = _critical(rows)
     panel = _clean_panel(found.clean)
     quarantine = _quarantine(raw, found)
@@ -200,13 +200,16 @@ def panel_health(raw: pl.DataFrame, panel: pl.DataFrame, quarantine: pl.DataFram
     """What happened to a raw panel, JSON-able.
 
     `rows_in`, `rows_out`, `rows_quarantined`, `symbols_in`, `symbols_out`, `bars`, `first`, `last`, `period`; `reasons`, a list of
-    `reason`, `severity`, `rows`, `symbols`, `hindsight_rows`, `says`, `remedy`, `examples`; `gaps` and `outages` with `count`,
-    `missing_bars`, `longest`; `coverage`, the worst symbols; `fell_out` with `symbols` and `dates`; `frozen_symbols`.
+    `reason`, `severity`, `known` (when the finding can be made), `rows`, `symbols`, `hindsight_rows`, `says`, `remedy`, `examples`;
+    `hindsight_quarantined`, the rows in quarantine for what only later bars told; `absent_columns`; `gaps` and `outages` with `count`,
+    `missing_bars`, `longest` (and `missing_in_source`, the bars that no quarantine took); `coverage`, the worst symbols; `fell_out` with `symbols` and `dates`; `frozen_symbols`.
     """
     return {
         "rows_in": len(raw),
         "rows_out": len(panel),
         "rows_quarantined": len(quarantine),
+        "hindsight_quarantined": int((quarantine["detected_at"] > quarantine["timestamp"]).sum()),
+        "absent_columns": list(found.absent),
         "symbols_in": raw["symbol"].n_unique(),
         "symbols_out": panel["symbol"].n_unique(),
         "bars": panel["timestamp"].n_unique(),
@@ -214,7 +217,7 @@ def panel_health(raw: pl.DataFrame, panel: pl.DataFrame, quarantine: pl.DataFram
         "last": _plain(panel["timestamp"].max()),
         "period": raw["period"].drop_nulls().first(),
         "reasons": _reasons(raw, found),
-        "gaps": _longest(found.gaps),
+        "gaps": _longest(found.gaps) | {"missing_in_source": int(found.source_gaps["missing_bars"].sum())},
         "outages": _longest(found.outages),
         "coverage": _records(found.coverage.filter(pl.col("coverage") < 1).head(MANY)),
         "fell_out": {
@@ -264,7 +267,8 @@ def _flags(raw: pl.DataFrame, found: Examination, settings: Settings) -> pl.Data
 def _clean_panel(clean: pl.DataFrame) -> pl.DataFrame:
     """Contract columns in order, NaN in optional columns as null."""
     optional = [name for name in PANEL.optional if name in clean.columns]
-    return clean.select(*PANEL.columns, *(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in optional))
+    numbers = [name for name in optional if clean.schema[name].is_float()]
+    return clean.select(*PANEL.columns, *optional).with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in numbers)
 
 
 def _quarantine(raw: pl.DataFrame, found: Examination) -> pl.DataFrame:
@@ -295,6 +299,7 @@ def _reasons(raw: pl.DataFrame, found: Examination) -> list[dict[str, Any]]:
             {
                 **entry,
                 "severity": rule.severity,
+                "known": rule.known,
                 "says": rule.says,
                 "remedy": rule.remedy,
                 "examples": _records(examples.select("row", "symbol", "timestamp", "detected_at", *NUMBERS)),
@@ -304,7 +309,7 @@ def _reasons(raw: pl.DataFrame, found: Examination) -> list[dict[str, Any]]:
 
 
 def _commonest(found: Examination) -> list[tuple[str, int]]:
-    counted = found.findings.filter(pl.col("reason") != "time_reversal").group_by("reason").len().sort("len", "reason", descending=[True, False])
+    counted = found.findings.filter(~pl.col("reason").is_in(NOTICES)).group_by("reason").len().sort("len", "reason", descending=[True, False])
     return counted.head(EXAMPLES).rows()
 
 

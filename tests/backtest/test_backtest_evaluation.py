@@ -141,6 +141,24 @@ def test_validation_and_test_do_not_touch_each_other(market):
     assert changed["experts"]["stack"]["test"] != base["experts"]["stack"]["test"]
 
 
+def test_without_open_prices_the_next_close_is_traded(market):
+    closing = evaluate(
+        market.predictions,
+        market.labels,
+        market.panel,
+        market.regimes,
+        WINDOWS,
+        market.panel["timestamp"].unique().sort(),
+        QUICK.model_copy(update={"entry": "next_close"}),
+        horizon=HORIZON,
+        seed=1,
+    )[0]
+    without, _ = measure(market, panel=market.panel.with_columns(pl.lit(None, dtype=pl.Float64).alias("open")))
+    assert without == closing
+    assert without["entry"] == "next_close"
+    assert without["experts"]["stack"]["test"]["portfolio"]["long_short"]["sharpe_net"] != measure(market)[0]["experts"]["stack"]["test"]["portfolio"]["long_short"]["sharpe_net"]
+
+
 def test_an_expert_without_rows_in_a_window_is_none_there(market):
     start = market.panel["timestamp"].unique().sort()[WINDOWS.test[0]]
     result, _ = measure(market, {**market.predictions, "late": market.predictions["noise"].filter(pl.col("timestamp") >= start)})

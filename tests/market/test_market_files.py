@@ -128,6 +128,43 @@ def test_a_folder_or_glob_without_symbol_columns_takes_the_file_names_as_symbols
         load(tmp_path, path="prices/AAA.csv")
 
 
+@pytest.mark.parametrize("absent", [["open"], ["volume"], ["high", "low"], ["open", "high", "low", "volume"]])
+def test_a_file_without_open_range_or_volume_is_accepted_and_said(tmp_path, absent):
+    names = [name for name in ("timestamp", "symbol", "open", "high", "low", "close", "volume") if name not in absent]
+    write(tmp_path, ",".join(names) + "\n2024-07-01," + ",".join(["AAA", *["2"] * (len(names) - 2)]) + "\n")
+    market = load(tmp_path)
+    check_table(market.panel, RAW_PANEL)
+    assert [name for name in ("open", "high", "low", "close", "volume") if market.panel[name].null_count()] == absent
+    assert len(market.notes) == 1
+    assert market.notes[0].startswith(f"The source has no column {', '.join(absent)}: ")
+    assert ("next close" in market.notes[0]) == ("open" in absent)
+
+
+@pytest.mark.parametrize("written", ["Volume", " volume ", "VOL", "v"])
+def test_a_column_that_is_only_spelt_otherwise_is_not_dropped(tmp_path, written):
+    write(tmp_path, HEADER.replace("volume", written) + ROWS)
+    with pytest.raises(MarketError, match=r"'volume' is missing.*set market\.columns\.volume"):
+        load(tmp_path)
+    assert load(tmp_path, columns={"volume": written}).panel["volume"].null_count() == 0
+
+
+def test_an_empty_column_is_an_error_unless_it_is_left_out_by_name(tmp_path):
+    write(tmp_path, HEADER + "2024-07-01,AAA,,2,1,2,\n2024-07-02,AAA,,2,1,2,\n")
+    with pytest.raises(MarketError, match=r"'open' holds no number at all.*leave it out with an empty name"):
+        load(tmp_path)
+    market = load(tmp_path, columns={"open": "", "volume": ""})
+    assert "no column open, volume" in market.notes[0]
+    with pytest.raises(ValueError, match="'close' can't be left out"):
+        Settings(**DAILY, columns={"close": ""})
+
+
+def test_files_of_a_folder_must_agree_on_their_columns(tmp_path):
+    write(tmp_path, "timestamp,open,high,low,close,volume\n2024-07-01,1,2,1,2,100\n", "prices/AAA.csv")
+    write(tmp_path, "timestamp,open,high,low,close\n2024-07-01,1,2,1,2\n", "prices/BBB.csv")
+    with pytest.raises(MarketError, match=r"BBB\.csv: column 'volume' is missing, but 1 of 2 files"):
+        load(tmp_path, path="prices")
+
+
 def test_csv_and_parquet_give_the_same_panel(tmp_path):
     write(tmp_path)
     pl.read_csv(tmp_path / "bars.csv").write_parquet(tmp_path / "bars.parquet")

@@ -167,7 +167,7 @@ def spoil(panel: Path, folder: Path, how: str) -> Path:
     rows = pl.read_parquet(panel)
     path = folder / f"{how}.parquet"
     if how == "missing_column":
-        rows.drop("volume").write_parquet(path)
+        rows.drop("close").write_parquet(path)
     elif how == "other_name":
         rows.rename({"close": "Close"}).write_parquet(path)
     elif how == "empty_file":
@@ -190,7 +190,7 @@ def spoil(panel: Path, folder: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("missing_column", ("column 'volume' is missing", "market.columns.volume")),
+        ("missing_column", ("column 'close' is missing", "market.columns.close")),
         ("other_name", ("column 'close' is missing", "market.columns.close")),
         ("empty_file", ("is empty (0 bytes)",)),
         ("no_rows", ("no rows",)),
@@ -274,8 +274,8 @@ def test_a_failing_stage_leaves_a_page_and_its_message_on_one_screen(config, pan
     path = spoil(panel, tmp_path, "missing_column")
     folder = tmp_path / "run"
     said = alphaloop("run", "--config", config, "--set", "market.source=parquet", "--set", f"market.path={path}", folder=folder)
-    refused(said, "column 'volume' is missing", "Stage: ingest", str(folder / "failure.html"), str(folder / "kfp.log"))
-    assert "column &#x27;volume&#x27; is missing" in (folder / "failure.html").read_text()
+    refused(said, "column 'close' is missing", "Stage: ingest", str(folder / "failure.html"), str(folder / "kfp.log"))
+    assert "column &#x27;close&#x27; is missing" in (folder / "failure.html").read_text()
     assert said.summary is None
 
 

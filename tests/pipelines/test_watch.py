@@ -66,6 +66,16 @@ def test_a_long_check_is_followed_by_the_next_planned_one(story):
     assert story((NONE, 25), (NONE, 10), (NONE, 1))[1] == [0, 30, 40, 50]
 
 
+def test_a_source_that_is_fetched_is_asked_before_each_check(story, monkeypatch):
+    asked = []
+    monkeypatch.setattr("components.market.fetched.fetch", lambda settings, folder: asked.append(settings.source))
+    story((NONE, 1), (NONE, 1))
+    assert asked == []
+    market = {"source": "yahoo", "symbols": ["AAPL"], "start": "2020-01-01"}
+    monkeypatch.setitem(globals(), "CONFIG", Config.model_validate({"market": market, "retraining": {"every": "10s"}}))
+    assert len(story((NONE, 1), (NONE, 1))[1]) == len(asked) == 3
+
+
 def test_a_failing_check_is_told_and_the_next_one_comes(story):
     text, starts, failure = story((RunFailed("stage x: the disk is full"), 1), (NONE, 1))
     assert "the disk is full" in text

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from components.contracts import PANEL, RAW_PANEL, check_table
-from components.validation.checks import examine, outages
+from components.validation.checks import RULES, examine, outages
 from components.validation.config import Settings
 
 SYMBOLS, BARS = 8, 160
@@ -293,6 +293,141 @@ def test_another_instrument_under_the_same_symbol_is_parted():
     panel = random_walk(6)
     reused = scaled(panel, place(panel, "S7", 100, BARS), 9.0).filter(~place(panel, "S7", 60, 99))
     assert found(reused, min_coverage=0.5) == {"recycled_ticker": [("S7", bar) for bar in range(60)]}
+
+
+ABSENT = [["open"], ["volume"], ["high", "low"], ["open", "high", "low"], ["open", "high", "low", "volume"]]
+
+
+def lacking(frame: pl.DataFrame, absent: list[str]) -> pl.DataFrame:
+    return frame.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent)
+
+
+@pytest.mark.parametrize("absent", ABSENT)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_clean_panel_that_lacks_columns_loses_nothing(absent, seed):
+    for wild in (False, True):
+        panel = lacking(random_walk(seed, wild=wild), absent)
+        result = examine(panel, Settings())
+        assert result.findings.is_empty()
+        assert result.absent == tuple(absent)
+        assert result.clean.drop("row").equals(panel)
+
+
+@pytest.mark.parametrize("absent", ABSENT)
+def test_faults_of_the_columns_that_are_there_are_found(absent):
+    panel = random_walk(2)
+    price = panel.filter(place(panel, "S1", 70))["close"][0] * 1.001
+    spoiled = change(panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
+    spoiled = change(scaled(spoiled, place(panel, "S5", 100, BARS), 0.4), place(panel, "S2", 30), close=pl.lit(-1.0))
+    spoiled = scaled(spoiled, place(panel, "S6", 120), 3.0)
+    spoiled = pl.concat([spoiled, spoiled.filter(place(panel, "S3", 50)), scaled(spoiled.filter(place(panel, "S4", 50)), pl.lit(True), 1.01)]).sort(
+        "timestamp", maintain_order=True
+    )
+    reasons = found(lacking(spoiled, absent))
+    assert reasons["stale_price"] == [("S1", bar) for bar in range(75, 81)]
+    assert reasons["not_positive"] == [("S2", 30)]
+    assert reasons["bad_print"] == [("S6", 120)]
+    assert reasons["duplicate_identical"] == [("S3", 50)]
+    assert reasons["duplicate_conflicting"] == [("S4", 50)] * 2
+    assert reasons["unadjusted_split"] == [("S5", bar) for bar in range(100)]
+    assert set(reasons) <= {"stale_price", "not_positive", "bad_print", "duplicate_identical", "duplicate_conflicting", "unadjusted_split", "ohlc_order"}
+
+
+def test_symbols_that_end_together_are_told_and_single_delistings_are_not():
+    panel = random_walk(3, symbols=30)
+    cut = [f"S{number}" for number in range(6)]
+    ended = panel.filter(~pl.col("symbol").is_in(cut) | (pl.col("timestamp") <= START + timedelta(days=60)))
+    assert found(ended) == {"ended_together": [(symbol, 60) for symbol in cut]}
+    findings = examine(ended, Settings()).findings
+    assert findings["detected_at"].unique().to_list() == [START + timedelta(days=67)], "gone for the listing's memory of seven days"
+    assert len(examine(ended, Settings()).clean) == len(ended), "told, not quarantined"
+    one_by_one = panel.filter(pl.struct("symbol", "timestamp").map_batches(lambda rows: ~_after(rows, {symbol: 40 + 10 * place for place, symbol in enumerate(cut)})))
+    assert found(one_by_one) == {}
+    few = panel.filter(~pl.col("symbol").is_in(cut[:4]) | (pl.col("timestamp") <= START + timedelta(days=60)))
+    assert found(few) == {}
+
+
+def _after(rows: pl.Series, last: dict[str, int]) -> pl.Series:
+    frame = rows.struct.unnest()
+    days = frame["symbol"].replace_strict(last, default=BARS, return_dtype=pl.Int64)
+    return frame.select(pl.col("timestamp") > START + pl.duration(days=days)).to_series()
+
+
+def test_bars_filled_in_afterwards_are_told():
+    panel = random_walk(3)
+    late = change(panel, place(panel, "S2", 10, 12), known_time=pl.col("timestamp") + timedelta(days=8))
+    assert found(late) == {"known_late": [("S2", 10), ("S2", 11), ("S2", 12)]}
+    assert examine(late, Settings()).findings["detected_at"].min() == START + timedelta(days=18)
+    assert len(examine(late, Settings()).clean) == len(panel)
+    assert found(change(panel, place(panel, "S2", 10, 12), known_time=pl.col("timestamp") + timedelta(days=6))) == {}
+
+
+def test_a_jump_after_a_halt_is_news():
+    panel = random_walk(4)
+    price = panel.filter(place(panel, "S3", 90))["close"][0]
+    halted = change(panel, place(panel, "S3", 91), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
+    assert found(scaled(halted, place(panel, "S3", 92, BARS), 0.1)) == {}
+    assert set(found(scaled(panel, place(panel, "S3", 92, BARS), 0.1))) == {"unadjusted_split"}, "without the halt it is a split"
+
+
+def test_a_fall_that_began_in_a_bad_print_is_no_split():
+    panel = random_walk(4)
+    crashed = scaled(change(panel, place(panel, "S3", 90), low=pl.col("low") * 0.2), place(panel, "S3", 91, BARS), 3 / 4)
+    assert found(crashed) == {"bad_print": [("S3", 90)]}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_large_split_is_found_through_livelier_trading_and_a_crash_is_not_one(seed):
+    panel = random_walk(seed)
+    after = place(panel, "S5", 100, BARS)
+    lively = change(scaled(panel, after, 1 / 50), after, volume=pl.col("volume") * 50 * 2.6)
+    assert found(lively) == {"unadjusted_split": [("S5", bar) for bar in range(100)]}
+    crash = change(scaled(panel, after, 0.3), after, volume=pl.col("volume") * 30)
+    assert found(crash) == {}
+
+
+def test_a_slow_fall_behind_conflicting_versions_is_no_jump():
+    panel = random_walk(5)
+    day = (pl.col("timestamp") - START).dt.total_days()
+    fallen = panel.with_columns(
+        pl.when(pl.col("symbol") == "S5").then(pl.col(name) * (pl.lit(2 / 3) ** ((day - 60).clip(0, 20) / 20))).otherwise(name).alias(name) for name in PRICES
+    )
+    hidden = pl.concat([fallen, scaled(fallen.filter(day.is_between(60, 80) & (pl.col("symbol") != "S0")), pl.lit(True), 1.001)]).sort("timestamp", maintain_order=True)
+    assert set(found(hidden)) == {"duplicate_conflicting", "thin_cross_section"}
+    split = scaled(fallen, place(panel, "S5", 70, BARS), 0.5)
+    hidden = pl.concat([split, scaled(split.filter(day.is_between(60, 80) & (pl.col("symbol") != "S0")), pl.lit(True), 1.001)]).sort("timestamp", maintain_order=True)
+    assert found(hidden)["unadjusted_split"] == [("S5", bar) for bar in range(60)]
+
+
+def test_whether_a_date_is_thin_is_known_at_the_date():
+    panel = random_walk(6)
+    gone = ["S1", "S2", "S3", "S4"]
+    outage = panel.filter(~(pl.col("symbol").is_in(gone) & pl.col("timestamp").is_between(START + timedelta(days=50), START + timedelta(days=52))))
+    whole = examine(outage, Settings()).findings
+    assert set(whole["reason"]) == {"thin_cross_section"}
+    assert (whole["detected_at"] == outage[whole["row"].to_list(), "timestamp"]).all()
+    for cut in (50, 51, 52, 53):
+        moment = START + timedelta(days=cut)
+        known = whole.filter(pl.col("detected_at") <= moment).sort("row")
+        assert examine(outage.filter(pl.col("timestamp") <= moment), Settings()).findings.sort("row").equals(known)
+    delisted = panel.filter(~(pl.col("symbol").is_in(gone) & (pl.col("timestamp") >= START + timedelta(days=50))))
+    thin = {bar for _, bar in found(delisted)["thin_cross_section"]}
+    assert thin == set(range(50, 57)), "an ended symbol is missed for seven days, then forgotten"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rule_known_at_the_bar_never_needs_a_later_one(seed):
+    panel = random_walk(seed)
+    price = panel.filter(place(panel, "S1", 70))["close"][0]
+    spoiled = change(panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
+    spoiled = scaled(scaled(spoiled, place(panel, "S6", 60), 3.0), place(panel, "S5", 100, BARS), 0.5)
+    spoiled = change(spoiled, place(panel, "S2", 30), close=pl.lit(-1.0))
+    spoiled = spoiled.filter(~(pl.col("symbol").is_in(["S1", "S2", "S3", "S4"]) & (pl.col("timestamp") == START + timedelta(days=50))))
+    findings = examine(spoiled, Settings()).findings.join(spoiled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row")), on="row")
+    at_once = findings.filter(pl.col("reason").is_in([rule.reason for rule in RULES if rule.known == "at the bar"]))
+    assert at_once["reason"].n_unique() >= 3
+    assert (at_once["detected_at"] == at_once["timestamp"]).all()
+    assert (findings.filter(pl.col("reason") == "unadjusted_split")["detected_at"] > START + timedelta(days=100)).all()
 
 
 def test_outages_of_a_calendar_round_the_clock():

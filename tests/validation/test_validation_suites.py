@@ -10,7 +10,7 @@ import pytest
 
 from components.contracts import FACTORS, LABELS, PANEL, PREDICTIONS, RAW_PANEL, TIME, AlphaloopError, ContractError, read_table, write_table
 from components.validation.config import Settings
-from components.validation.validate import QUARANTINE, ValidationFailed, check, check_file, publish, validate_panel
+from components.validation.validate import QUARANTINE, ValidationFailed, check, check_file, publish, terminal_table, validate_panel
 
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)
 SYMBOLS, BARS = 6, 80
@@ -99,14 +99,56 @@ def test_a_wrong_schema_stops_with_one_clear_failure(tmp_path, spoil, expected):
     assert "Read " in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [None, float("nan")])
-def test_an_all_missing_column_stops_and_is_named(tmp_path, value):
-    found = validate_panel(market().with_columns(volume=pl.lit(value, dtype=pl.Float64)), Settings())
-    assert ("mostly_there", "volume") in failed_checks(found)
+@pytest.mark.parametrize(("column", "value"), [("volume", float("nan")), ("open", float("nan")), ("close", None), ("close", float("nan"))])
+def test_an_all_missing_column_stops_and_is_named(tmp_path, column, value):
+    found = validate_panel(market().with_columns(pl.lit(value, dtype=pl.Float64).alias(column)), Settings())
+    assert ("mostly_there", column) in failed_checks(found)
     assert found.panel.is_empty()
-    with pytest.raises(ValidationFailed, match="volume"):
+    with pytest.raises(ValidationFailed, match=column):
         publish_to(tmp_path, found)
     assert len(read_table(tmp_path / "quarantine", QUARANTINE)) == SYMBOLS * BARS
+
+
+@pytest.mark.parametrize("absent", [["open"], ["volume"], ["high", "low"], ["open", "high", "low", "volume"]])
+def test_columns_that_the_panel_does_not_have_are_not_judged_and_told(absent):
+    raw = market().with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent)
+    found = validate_panel(raw, Settings())
+    assert found.failures == ()
+    assert found.health["absent_columns"] == absent
+    assert found.panel.equals(raw), "absent columns stay null"
+    assert found.quarantine.is_empty()
+    results = found.health["expectations"]["results"]
+    assert [result["column"] for result in results if result["check"] == "not_there"] == absent
+    assert not [result for result in results if result["column"] in absent and result["check"] in ("mostly_there", "positive", "high_over_low")]
+    assert f"Not in the source:</b> {', '.join(absent)}" in found.docs["index.html"]
+    assert f"the source has no {absent[0]}" in found.docs["raw_panel.html"]
+    spoiled = raw.with_columns(close=pl.when(pl.int_range(pl.len()) == 100).then(None).otherwise("close"))
+    assert validate_panel(spoiled, Settings()).quarantine.select("row", "reason").rows() == [(100, "not_finite")]
+
+
+def test_each_reason_says_when_it_can_be_known_and_counts_both_kinds():
+    raw = market()
+    late = raw.filter((pl.col("symbol") == "S1") & (pl.col("timestamp") == START + timedelta(days=30))).with_columns(
+        close=pl.col("close") * 1.001, known_time=pl.col("timestamp") + timedelta(days=2)
+    )
+    spoiled = pl.concat([raw.with_columns(volume=pl.when(pl.int_range(pl.len()) == 100).then(-1.0).otherwise("volume")), late])
+    found = validate_panel(spoiled, Settings())
+    entries = {entry["reason"]: entry for entry in found.health["reasons"]}
+    assert (entries["negative_volume"]["known"], entries["negative_volume"]["hindsight_rows"]) == ("at the bar", 0)
+    assert (entries["revision"]["known"], entries["revision"]["hindsight_rows"]) == ("on arrival", 1)
+    assert found.health["hindsight_quarantined"] == 1
+    page = found.docs["index.html"]
+    assert "can be known" in page
+    assert "on arrival" in page
+
+
+def test_bars_that_the_source_lacks_are_told_from_those_that_were_set_aside():
+    raw = market()
+    lacking = raw.filter((pl.col("symbol") != "S2") | ~pl.col("timestamp").is_between(START + timedelta(days=20), START + timedelta(days=22)))
+    spoiled = lacking.with_columns(volume=pl.when((pl.col("symbol") == "S3") & (pl.col("timestamp") == START + timedelta(days=40))).then(-1.0).otherwise("volume"))
+    gaps = validate_panel(spoiled, Settings()).health["gaps"]
+    assert (gaps["count"], gaps["missing_bars"], gaps["missing_in_source"]) == (2, 4, 3)
+    assert "3 of them missing in the source" in terminal_table(validate_panel(spoiled, Settings()).health)
 
 
 def test_duplicate_rows_above_the_limit_stop_with_rows_on_the_page(tmp_path):
