@@ -5,27 +5,31 @@ from pathlib import Path
 from typing import Any
 
 from components.experts.leaves import Leaf, load_leaf
+from components.fusion.source_hash import source_sha256 as slow_sha256
 from components.market.source_hash import source_sha256
 from pipelines.config import LEAVES, Config, data_folder
 from pipelines.materialisation import materialisation_pipeline
+from pipelines.research import mining_pipeline, selection_pipeline
 from pipelines.retraining import retraining_pipeline
 from pipelines.single_expert import expert_pipeline
 from pipelines.training import training_pipeline
 
-PIPELINES = ("training", "materialisation", "retraining")
+PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
 
 
 def build_pipeline(name: str, config: Config, *, folder: str, local: bool = True, options: Mapping[str, Any] | None = None) -> Callable:
     """The pipeline `name`. `local` tells whether the market data can be seen, and hashed, from here."""
     source = source_sha256(config.market, data_folder(), config.run.seed) if local else ""
+    if source and config.fusion.tables:
+        source = f"{source}-{slow_sha256(config.fusion, data_folder())}"
     retries = 0 if local else config.cluster.retries
     if name == "materialisation":
         return materialisation_pipeline(config, source=source, folder=folder, retries=retries)
     if name == "expert":
         return expert_pipeline(config, source=source, folder=folder, **(options or {}))
     leaves = [resolve_leaf(leaf, config) for leaf in config.experts.leaves]
-    make = retraining_pipeline if name == "retraining" else training_pipeline
-    return make(config, source=source, leaves=leaves, folder=folder, retries=retries)
+    makers = {"training": training_pipeline, "retraining": retraining_pipeline, "selection": selection_pipeline, "mining": mining_pipeline}
+    return makers[name](config, source=source, leaves=leaves, folder=folder, retries=retries)
 
 
 def resolve_leaf(name: str, config: Config) -> Leaf:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines import cli_loop
+from pipelines import cli_loop, cli_research
 from pipelines.options import DEMO, ConfigOption, PipelineOption, SetOption
 
 INTERRUPTED = 130
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 experts_app = typer.Typer(no_args_is_help=True, help="List and train single experts.\n\nExample:  alphaloop experts train lightgbm")
-data_app = typer.Typer(no_args_is_help=True, help="Make a simulated market, or check your own data.\n\nExample:  alphaloop data check prices.parquet")
+data_app = typer.Typer(no_args_is_help=True, help="Make a simulated market, fetch one, or check your own data.\n\nExample:  alphaloop data check prices.parquet")
 app.add_typer(experts_app, name="experts")
 app.add_typer(data_app, name="data")
 
@@ -230,6 +230,18 @@ def check(
     typer.echo(check_data(path, config, overrides or []))
 
 
+@data_app.command()
+def fetch(config: ConfigOption = DEMO, overrides: SetOption = None):
+    """Ask Yahoo, an exchange or Wind for the bars of a config anew, and keep them for the runs to come.
+
+    Example:  alphaloop data fetch --config mine.yaml --set market.source=yahoo --set 'market.symbols=[AAPL, MSFT]' --set market.start=2020-01-01
+    """
+    from pipelines.check_data import fetch_data
+
+    typer.echo(fetch_data(config, overrides or []))
+
+
+app.add_typer(cli_research.app)
 app.add_typer(cli_loop.app)
 
 
@@ -240,7 +252,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except AlphaloopError as error:
-        typer.secho("Error", fg="red", bold=True, err=True)
+        typer.secho(error.title, fg="red", bold=True, err=True)
         typer.echo(str(error), err=True)
         sys.exit(error.exit_code)
     except SystemExit as stop:

@@ -129,3 +129,10 @@ def data_folder() -> Path:
 def section_json(section: Section) -> str:
     """A section as the JSON text that doors take as their `settings` argument."""
     return section.model_dump_json()
+
+
+def features_json(config: Config) -> str:
+    """The features section with the columns that fusion adds to the panel."""
+    from components.fusion.config import slow_columns
+
+    return type(config.features).model_validate({**config.features.model_dump(), "slow": slow_columns(config.fusion)}).model_dump_json()

@@ -68,7 +68,7 @@ def expert_pipeline(config: Config, *, source: str, leaf: str, folder: str, warm
 
     from components.report.component import close_run
     from pipelines.build import resolve_leaf
-    from pipelines.stages import arranger, expert_task, source_to_factors, to_labels, to_training_set
+    from pipelines.stages import arranger, expert_task, source_to_factors, to_expert_inputs, to_labels, to_training_set
 
     arrange = arranger(config, retries=0)
 
@@ -79,6 +79,8 @@ def expert_pipeline(config: Config, *, source: str, leaf: str, folder: str, warm
             data = source_to_factors(config, arrange, source)
             to_labels(config, arrange, data)
             to_training_set(config, arrange, data, folder)
-            expert_task(config, arrange, data, resolve_leaf(leaf, config), folder, warm_from=warm_from, cached=cached)
+            resolved = resolve_leaf(leaf, config)
+            to_expert_inputs(config, arrange, data, [resolved])
+            expert_task(config, arrange, data, resolved, folder, warm_from=warm_from, cached=cached)
 
     return expert

@@ -12,17 +12,20 @@ from components.experts.component import train_expert
 from components.experts.leaves import Leaf
 from components.feature_store.component import make_training_set, materialise
 from components.features.component import build_features
+from components.fusion.component import fuse, make_learnable
 from components.gates.component import judge
 from components.labels.component import make_labels
 from components.market.component import ingest
 from components.registry.component import read_champion, register
 from components.report.component import write_report
+from components.selection.component import select_factors
 from components.stacking.component import build_oof, stack
 from components.validation.component import validate
 from pipelines.code_version import code_version, module_version
-from pipelines.config import Config, section_json
+from pipelines.config import Config, features_json, section_json
 
 FACTOR_BUILDER = "components.features.build:build_factors"
+LINEAR_EXPERTS = ("elasticnet",)
 LABEL_BUILDER = "components.labels.build:build_labels"
 
 Arrange = Callable[..., dsl.PipelineTask]
@@ -45,13 +48,14 @@ def arranger(config: Config, retries: int) -> Arrange:
 
 
 def source_to_factors(config: Config, arrange: Arrange, source: str) -> SimpleNamespace:
-    """Tasks from the market data to the factors. Returns `truth, panel, quarantine, health, data_docs, factors, catalog`.
+    """Tasks from the market data to the factors. Returns `truth, panel, quarantine, health, data_docs, fused, factors, catalog` and `pages`.
 
-    `source` is the content hash of the market data: an argument of the task, so a changed file is never answered from
+    `source` is the content hash of the market data and of the slow tables: an argument of the task, so a changed file is never answered from
     the cache. Where it is empty (data out of sight, on a cluster's volume) the task is never cached.
     """
+    market, _, slow = source.partition("-")
     raw = arrange(
-        ingest(settings=section_json(config.market), seed=config.run.seed, source=source, code=code_version("market")),
+        ingest(settings=section_json(config.market), seed=config.run.seed, source=market, code=code_version("market")),
         "ingest",
         cached=bool(source),
     ).outputs
@@ -59,8 +63,16 @@ def source_to_factors(config: Config, arrange: Arrange, source: str) -> SimpleNa
         validate(panel=raw["panel"], settings=section_json(config.validation), code=code_version("validation")),
         "validation",
     ).outputs
+    fused, pages = {}, {}
+    if config.fusion.tables:
+        joined = arrange(
+            fuse(panel=valid["clean"], settings=section_json(config.fusion), source=slow, code=code_version("fusion")),
+            "fusion",
+            cached=bool(source),
+        ).outputs
+        fused, pages = {"fused": joined["fused"]}, {"fusion_page": joined["page"]}
     features = arrange(
-        build_features(panel=valid["clean"], settings=section_json(config.features), period=config.market.period, code=code_version("features")),
+        build_features(panel=valid["clean"], settings=features_json(config), period=config.market.period, code=code_version("features"), **fused),
         "features",
     ).outputs
     return SimpleNamespace(
@@ -69,6 +81,8 @@ def source_to_factors(config: Config, arrange: Arrange, source: str) -> SimpleNa
         quarantine=valid["quarantine"],
         health=valid["health"],
         data_docs=valid["data_docs"],
+        fused=fused,
+        pages=pages,
         factors=features["factors"],
         catalog=features["catalog"],
     )
@@ -107,16 +121,17 @@ def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, fol
             labels=data.labels,
             catalog=data.catalog,
             builder=FACTOR_BUILDER,
-            builder_settings=section_json(config.features),
+            builder_settings=features_json(config),
             label_builder=LABEL_BUILDER,
             label_settings=section_json(config.labels),
             settings=section_json(config.audit),
             code=code_version("audit", also=("components/features", "components/labels")),
             seed=config.run.seed,
+            **data.fused,
         ),
         "audit",
     )
-    data.audit = audited.outputs["audit"]
+    data.audit, data.pages["audit_page"] = audited.outputs["audit"], audited.outputs["page"]
     data.feature_registry = publish(config, arrange, data, folder).after(audited).outputs["registry"]
     data.training_set = arrange(
         make_training_set(
@@ -132,8 +147,55 @@ def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, fol
     ).outputs["training_set"]
 
 
+def to_expert_inputs(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf]) -> None:
+    """Tasks that choose inputs for the experts and find the rows they may learn from; adds `selections` by family and modality, and `learnable` by modality."""
+    data.selections, data.learnable = {}, {}
+    for family, modality in sorted({(family_of(leaf), leaf.modality) for leaf in leaves if _selects(config, leaf)}):
+        chosen = arrange(
+            select_factors(
+                training_set=data.training_set,
+                labels=data.labels,
+                catalog=data.catalog,
+                settings=section_json(config.selection),
+                timeline=section_json(config.timeline),
+                family=family,
+                modality=modality,
+                horizon=config.labels.primary_horizon,
+                target=config.labels.target,
+                seed=config.run.seed,
+                code=code_version("selection"),
+            ),
+            f"select for {modality} {family} models",
+        ).outputs
+        data.selections[family, modality], data.pages[f"selection_{family}_{modality}_page"] = chosen["selection"], chosen["page"]
+    for modality in sorted({leaf.modality for leaf in leaves}) if config.fusion.tables else ():
+        data.learnable[modality] = arrange(
+            make_learnable(
+                training_set=data.training_set,
+                catalog=data.catalog,
+                settings=section_json(config.fusion),
+                modality=modality,
+                code=code_version("fusion"),
+            ),
+            f"rows for {modality} experts",
+        ).outputs["learnable"]
+
+
+def family_of(leaf: Leaf) -> str:
+    """Whether inputs for this expert are chosen by linear models or by trees."""
+    return "linear" if leaf.expert in LINEAR_EXPERTS else "tree"
+
+
+def _selects(config: Config, leaf: Leaf) -> bool:
+    """Whether the expert sees chosen inputs only."""
+    settings = config.selection
+    return settings.mode != "off" and (leaf.expert in settings.experts if settings.experts else leaf.expert != "median")
+
+
 def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: Leaf, folder: str, *, warm_from: str = "", cached: bool = True) -> dsl.PipelineTask:
-    """The task that trains one expert; it asks a cluster for a GPU where the config says so."""
+    """The task that trains one expert, after `to_expert_inputs`; it asks a cluster for a GPU where the config says so."""
+    chosen = {"selection": data.selections[family_of(leaf), leaf.modality]} if _selects(config, leaf) else {}
+    rows = {"learnable": data.learnable[leaf.modality]} if leaf.modality in data.learnable else {}
     task = arrange(
         train_expert(
             training_set=data.training_set,
@@ -148,6 +210,8 @@ def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: L
             work_folder=f"{folder}/experts/{leaf.expert}",
             warm_from=warm_from,
             code=code_version("experts") + module_version(leaf.module),
+            **chosen,
+            **rows,
         ),
         f"train {leaf.expert}",
         cached=cached,
@@ -157,11 +221,9 @@ def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: L
     return task
 
 
-def to_judged_model(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf], folder: str, *, newest_only: bool = False) -> dsl.PipelineTask:
-    """Tasks from the training set to the judged, registered model and its report; returns the task of the registry.
-
-    `newest_only`: the candidate has to beat the champion on bars that are newer than the champion's training data.
-    """
+def to_predictions(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf], folder: str) -> tuple[dict, dsl.PipelineTask, dsl.PipelineTask]:
+    """Tasks from the training set to the out-of-fold predictions; returns the experts' artifacts by the name of their slot, and the tasks of the table and the stack."""
+    to_expert_inputs(config, arrange, data, leaves)
     experts = {f"expert_{number}": expert_task(config, arrange, data, leaf, folder).outputs["expert"] for number, leaf in enumerate(leaves, start=1)}
     table = arrange(
         build_oof(
@@ -185,6 +247,15 @@ def to_judged_model(config: Config, arrange: Arrange, data: SimpleNamespace, lea
         ),
         "stack",
     )
+    return experts, table, stacked
+
+
+def to_judged_model(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf], folder: str, *, newest_only: bool = False) -> dsl.PipelineTask:
+    """Tasks from the training set to the judged, registered model and its report; returns the task of the registry.
+
+    `newest_only`: the candidate has to beat the champion on bars that are newer than the champion's training data.
+    """
+    experts, table, stacked = to_predictions(config, arrange, data, leaves, folder)
     predictions = stacked.outputs["all_predictions"]
     reference = arrange(
         make_reference(
@@ -277,6 +348,7 @@ def to_judged_model(config: Config, arrange: Arrange, data: SimpleNamespace, lea
             config=config.model_dump_json(),
             folder=folder,
             **experts,
+            **data.pages,
         ),
         "report",
         cached=False,

@@ -20,7 +20,7 @@ def training_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder
 
     Parameters
     ----------
-    source : content hash of the market data; with it in the arguments a changed file is never answered from the cache.
+    source : content hashes of the market data and, after a dash, of the slow tables; with it in the arguments a changed file is never answered from the cache.
         Empty where the data is out of sight (a cluster's volume): then the ingest task is never cached.
     leaves : the experts, already resolved with their overrides
     folder : absolute folder for feature store, registry, work files and report, seen by every task

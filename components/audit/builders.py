@@ -1,6 +1,7 @@
 """Finds the function under audit by its dotted name, so that the audit imports no other stage."""
 
 import importlib
+import sys
 from collections.abc import Callable
 
 import polars as pl
@@ -36,6 +37,17 @@ def load_builder(name: str, settings: str = "") -> Builder:
     return build
 
 
+def fresh_builder(name: str) -> Builder:
+    """The same function from its module read anew, so that nothing is left of earlier calls: a scaler fitted once and kept would hide its leak."""
+    module_name = name.partition(":")[0]
+    kept = sys.modules.pop(module_name, None)
+    try:
+        return load_builder(name)
+    finally:
+        if kept is not None:
+            sys.modules[module_name] = kept
+
+
 def checked_table(table: object, name: str) -> pl.DataFrame:
     """`table`, or the first item of a tuple, sorted by time and symbol; AuditError where it is no table with both."""
     if isinstance(table, tuple) and table:
@@ -50,9 +62,14 @@ def checked_table(table: object, name: str) -> pl.DataFrame:
 
 def _attribute(module_name: str, attribute: str) -> Callable:
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise AuditError(f"{module_name}:{attribute} can't be imported ({error}). Check the spelling and that the package is installed.") from error
+    except Exception as error:
+        raise AuditError(f"{module_name} fails while it is imported: {type(error).__name__}: {str(error)[:300]}. Run `python -c 'import {module_name}'` to see where.") from error
+    if not callable(found):
+        raise AuditError(f"{module_name}:{attribute} is {type(found).__name__}, not a function. Name a function that takes a panel.")
+    return found
 
 
 def _parse(config_module: str, settings: str) -> BaseModel:

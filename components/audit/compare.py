@@ -1,6 +1,6 @@
 """Compares two builds of the same rows, column by column, and turns what moved into leaks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +8,14 @@ import numpy as np
 import polars as pl
 
 from components.audit.result import Leak
+
+ROWS = "(rows)"
+COPY = "__copy"
+# Rounding: differences below this share of the value, in this share of all rows, at least so many, with at least this share of each sign.
+ROUNDING = 1e-6
+ROUNDED_SHARE = 0.05
+MIN_ROUNDED_ROWS = 40
+MIXED_SIGNS = 0.25
 
 
 @dataclass(frozen=True)
@@ -19,30 +27,42 @@ class Place:
     calendar: pl.Series
 
 
-def compare(before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str], columns: Sequence[str], place: Place, tolerance: float) -> list[Leak]:
+def compare(
+    before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str], columns: Sequence[str], place: Place, tolerance: float, noise: Mapping[str, float] | None = None
+) -> list[Leak]:
     """Leaks of the columns that differ between two builds of the same rows.
 
-    Rows are matched by `key`; rows that only one build has are a leak of their own, named `(rows)`. Null and NaN equal
-    themselves and nothing else. Numbers may differ by `tolerance` times the larger of their size and the column's median size.
+    Rows are matched by `key`, and among equal keys by their order; rows that only one build has are a leak of their own, named
+    `(rows)`. Null and NaN equal themselves and nothing else. Numbers may differ by `tolerance` times the larger of their size
+    and the column's median size, and by the column's entry in `noise` (absolute); what looks like rounding is no difference. A column that only
+    one build has is a leak where it holds more than one value.
     """
     key = list(key)
     leaks = []
     if len(before) != len(after) or any(not before[name].equals(after[name]) for name in key):
-        surplus = pl.concat([before.select(key).join(after.select(key), on=key, how="anti"), after.select(key).join(before.select(key), on=key, how="anti")])
+        before, after, surplus = _matched(before, after, key)
         if len(surplus):
-            first = surplus.sort(key).row(0, named=True)
-            leaks.append(_leak("(rows)", place, first["timestamp"], first["symbol"], len(surplus), detail="Whether these rows exist depends on what came after the cut"))
-        before = before.join(after.select(key), on=key, how="semi").sort(key)
-        after = after.join(before.select(key), on=key, how="semi").sort(key)
+            first = surplus.row(0, named=True)
+            leaks.append(_leak(ROWS, place, first["timestamp"], first["symbol"], len(surplus), detail="Whether these rows exist depends on what came after the cut"))
     for name in columns:
         if name not in after.columns:
-            leaks.append(_leak(name, place, None, None, len(before), detail="The column vanished"))
+            if before[name].drop_nulls().n_unique() > 1:
+                leaks.append(_leak(name, place, None, None, len(before), detail="The column vanished"))
             continue
-        moved = moved_rows(before[name], after[name], tolerance)
+        moved = moved_rows(before[name], after[name], tolerance, (noise or {}).get(name, 0.0))
         if moved is not None:
             leaks.append(_column_leak(name, before, moved, place))
-    leaks += [_leak(name, place, None, None, len(after), detail="The column appeared") for name in after.columns if name not in before.columns]
-    return leaks
+    appeared = [name for name in after.columns if name not in before.columns and after[name].drop_nulls().n_unique() > 1]
+    return leaks + [_leak(name, place, None, None, len(after), detail="The column appeared") for name in appeared]
+
+
+def _matched(before: pl.DataFrame, after: pl.DataFrame, key: list[str]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The rows that both tables have, and the keys of those that only one has."""
+    before, after = (table.with_columns(pl.int_range(pl.len()).over(key).alias(COPY)) for table in (before, after))
+    full = [*key, COPY]
+    only = [one.select(full).join(other.select(full), on=full, how="anti") for one, other in ((before, after), (after, before))]
+    shared = [one.join(other.select(full), on=full, how="semi").sort(full).drop(COPY) for one, other in ((before, after), (after, before))]
+    return shared[0], shared[1], pl.concat(only).sort(full).select(key)
 
 
 @dataclass(frozen=True)
@@ -54,23 +74,37 @@ class Moved:
     scale: float
 
 
-def moved_rows(before: pl.Series, after: pl.Series, tolerance: float) -> Moved | None:
-    """Where two series of equal length differ; None where they do not."""
+def moved_rows(before: pl.Series, after: pl.Series, tolerance: float, noise: float = 0.0) -> Moved | None:
+    """Where two series of equal length differ; None where they do not, or differ by rounding only."""
     if before.dtype == after.dtype and before.equals(after):
         return None
     if not (before.dtype.is_numeric() or before.dtype == pl.Boolean):
-        rows = np.flatnonzero(before.ne_missing(after).to_numpy())
+        rows = np.flatnonzero(before.ne_missing(after.cast(before.dtype, strict=False)).to_numpy())
         return Moved(rows, np.full(len(rows), np.nan), 0.0) if len(rows) else None
-    a, b = (series.cast(pl.Float64).to_numpy() for series in (before, after))
+    a, b = (series.cast(pl.Float64, strict=False).to_numpy() for series in (before, after))
     size = np.abs(a)
     usual = size[np.isfinite(a) & (a != 0)]
     scale = float(np.median(usual)) if len(usual) else 0.0
     with np.errstate(invalid="ignore"):
-        change = np.abs(a - b)
+        change = b - a
+        near = np.abs(change) <= tolerance * np.maximum(size, scale) + noise
     nulls = before.is_null().to_numpy() != after.is_null().to_numpy()
-    same = ~nulls & ((a == b) | (np.isnan(a) & np.isnan(b)) | (change <= tolerance * np.maximum(size, scale)))
-    rows = np.flatnonzero(~same)
-    return Moved(rows, change[rows], scale) if len(rows) else None
+    same = (a == b) | (np.isnan(a) & np.isnan(b)) | near
+    rows = np.flatnonzero(~same | nulls) if not noise else np.flatnonzero(~same & ~nulls & np.isfinite(change))
+    if not len(rows) or _is_rounding(change[rows], np.maximum(size[rows], scale), len(a)):
+        return None
+    return Moved(rows, np.abs(change[rows]), scale)
+
+
+def _is_rounding(change: np.ndarray, size: np.ndarray, count: int) -> bool:
+    """Tiny differences of both signs without a common direction, all over the table: sums that were taken in another order.
+
+    A leak moves the rows before the cut, or all rows one way.
+    """
+    if len(change) < max(MIN_ROUNDED_ROWS, ROUNDED_SHARE * count) or not np.isfinite(change).all() or (np.abs(change) > ROUNDING * size).any():
+        return False
+    upwards = (change > 0).mean()
+    return MIXED_SIGNS <= upwards <= 1 - MIXED_SIGNS and abs(change.mean()) < 0.3 * change.std()
 
 
 def _column_leak(name: str, frame: pl.DataFrame, moved: Moved, place: Place) -> Leak:
@@ -91,7 +125,7 @@ def _leak(factor: str, place: Place, timestamp: datetime | None, symbol: str | N
 
 def in_order(table: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """`table` sorted by `key`; the same object where it is already."""
-    return table if not len(table) or table.select(ascends(key)).item() else table.sort(key)
+    return table if not len(table) or table.select(ascends(key)).item() else table.sort(key, maintain_order=True)
 
 
 def ascends(key: Sequence[str]) -> pl.Expr:

@@ -21,18 +21,19 @@ def audit_leaks(
     seed: int,
     audit: Output[Artifact],
     page: Output[HTML],
+    fused: Input[Dataset] = None,
 ):
     """Rebuild factors and labels on changed and cut-off history; stop the run where one knew the future."""
     from components.audit.builders import load_builder
     from components.audit.config import Settings
-    from components.audit.run import run_audit, write_audit
-    from components.contracts import FACTORS, LABELS, PANEL, read_catalog, read_table, require_one_origin
+    from components.audit.run import run_audit, with_slow_columns, write_audit
+    from components.contracts import FACTORS, FUSED, LABELS, PANEL, read_catalog, read_table, require_one_origin
     from components.progress import report, stage
 
     with stage("audit"):
         require_one_origin([factors.path, labels.path], "panel")
         result = run_audit(
-            read_table(panel.path, PANEL),
+            with_slow_columns(read_table(panel.path, PANEL), read_table(fused.path, FUSED) if fused else None),
             read_table(factors.path, FACTORS),
             read_table(labels.path, LABELS),
             read_catalog(catalog.path),

@@ -71,11 +71,9 @@ def _absolute_correlation(x: np.ndarray, y: np.ndarray, bars: np.ndarray, n_bars
 
 
 def window(panel: pl.DataFrame, calendar: pl.Series, position: int, lookback: int, future: int) -> pl.DataFrame:
-    """The bars from `lookback` before to `future` after a position; a slice of the sorted panel."""
+    """The bars from `lookback` before to `future` after a position, in the panel's order of rows."""
     start, end = max(position - lookback, 0), min(position + future, len(calendar) - 1)
-    first = int(panel["timestamp"].search_sorted(calendar[start], side="left"))
-    last = int(panel["timestamp"].search_sorted(calendar[end], side="right"))
-    return panel.slice(first, last - first)
+    return panel.filter(pl.col("timestamp").is_between(calendar[start], calendar[end]))
 
 
 def spread_symbols(panel: pl.DataFrame, count: int, rng: np.random.Generator, *, always: tuple[str, ...] = ()) -> list[str]:

@@ -9,7 +9,7 @@ from components.audit.builders import Builder, checked_table
 from components.audit.compare import Place, compare, in_order
 from components.audit.config import Settings
 from components.audit.cuts import Cut, sample_cuts, window
-from components.audit.perturb import other_future, other_values
+from components.audit.perturb import PRICES, other_future, other_values
 from components.audit.result import AuditError, AuditResult, Leak, merge_leaks
 from components.contracts import AlphaloopError
 from components.timeline import bar_index
@@ -18,6 +18,13 @@ KEY = ("timestamp", "symbol", "horizon")
 JOIN_BARS = 120
 MIN_SYMBOLS = 5
 MIN_EFFECTIVE_ROWS = 100
+# Bars before a cut that are rebuilt at least, so that betas and volatilities at the cut are known.
+LOOKBACK_BARS = 100
+BARRIER = ("barrier", "barrier_return", "barrier_end")
+# What may know returns up to its own timestamp: barriers are as wide as volatility was, betas and costs are estimates at the signal.
+OF_THE_PAST = ("beta_neutral_return", *BARRIER, "trade_class", "cost")
+# What depends on the prices at entry and exit, besides the past, but on no bar between them.
+OF_THE_ENDS = ("log_return", "direction", "trend", "return_quantile", "sector_neutral_return", "beta_neutral_return", "trade_class", "cost")
 
 
 def audit_labels(panel: pl.DataFrame, build: Builder, *, cuts: int = 3, seed: int = 0, labels: pl.DataFrame | None = None, settings: Settings | None = None) -> AuditResult:
@@ -25,9 +32,12 @@ def audit_labels(panel: pl.DataFrame, build: Builder, *, cuts: int = 3, seed: in
 
     `build` takes a `PANEL` table and returns a `LABELS` table; `labels` is the table that was handed over, built here
     where left out. Checks: `label_future` and `label_truncation` (labels whose label_end is at or before the cut do not
-    depend on later bars, and none exists without its future), `label_entry` (labels at or after the cut do not depend on
-    prices up to the cut), `label_reach` (label_end lies after the timestamp and at most horizon + entry_lag_bars bars
-    later) and `whole_history` (the table handed over against a rebuild). Raises AuditError where `build` fails.
+    depend on later bars, and none exists without its future; a barrier is settled at its `barrier_end`, a `cost` at its
+    timestamp, and no beta or cost is taken from the bars between entry and exit), `label_entry` (labels at or after the cut do
+    not depend on prices up to the cut; the columns of `OF_THE_PAST` may, but only on returns and ranges: at the cut itself they
+    do not move when all prices up to it are multiplied by one number), `label_reach` (label_end lies after the timestamp and at most
+    horizon + entry_lag_bars bars later, barrier_end between both) and `whole_history` (the table handed over against a rebuild).
+    Raises AuditError where `build` fails.
     """
     settings = (settings or Settings()).model_copy(update={"cuts": cuts})
     panel = in_order(panel, ("timestamp", "symbol"))
@@ -40,11 +50,15 @@ def audit_labels(panel: pl.DataFrame, build: Builder, *, cuts: int = 3, seed: in
     rows = 0
     sampled = sample_cuts(calendar, settings.cuts, min(4 * reach, len(calendar) // 2), rng)
     for cut in sampled:
-        bars = window(panel, calendar, cut.position, 4 * reach + 20, 2 * reach + 20)
+        bars = window(panel, calendar, cut.position, max(4 * reach + 20, LOOKBACK_BARS), 2 * reach + 20)
         base = _built(build, bars, f"the bars around {cut.timestamp:%Y-%m-%d %H:%M}")
         rows += 3 * len(base)
         leaks += _label_future(build, bars, base, cut, calendar, settings, rng)
         leaks += _label_entry(build, bars, base, cut, calendar, settings, rng)
+        if set(OF_THE_PAST) & set(base.columns):
+            rows += len(base.filter(pl.col("timestamp") == cut.timestamp)) * (1 + base["horizon"].n_unique())
+            leaks += _label_level(build, bars, base, cut, calendar, settings, rng)
+            leaks += _label_between(build, bars, base, cut, calendar, settings, rng)
     if settings.whole_history:
         past = _built(build, panel.filter(pl.col("timestamp") <= sampled[-1].timestamp), "the whole history")
         leaks += _settled(labels, past, sampled[-1], Place("whole_history", sampled[-1].timestamp, calendar), settings)
@@ -110,6 +124,7 @@ def _targets(labels: pl.DataFrame) -> list[str]:
 def _label_future(build: Builder, bars: pl.DataFrame, base: pl.DataFrame, cut: Cut, calendar: pl.Series, settings: Settings, rng: np.random.Generator) -> list[Leak]:
     changed = _built(build, other_future(bars, cut.timestamp, rng), f"a changed future after {cut.timestamp:%Y-%m-%d %H:%M}")
     leaks = _settled(base, changed, cut, Place("label_future", cut.timestamp, calendar), settings)
+    leaks += _settled_before_their_end(base, changed, cut, Place("label_future", cut.timestamp, calendar), settings)
     shorter = _built(build, bars.filter(pl.col("timestamp") <= cut.timestamp), f"the history up to {cut.timestamp:%Y-%m-%d %H:%M}")
     place = Place("label_truncation", cut.timestamp, calendar)
     leaks += _settled(base, shorter, cut, place, settings)
@@ -134,11 +149,68 @@ def _settled(base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place, se
     return compare(base, other, KEY, [*_targets(base), "label_end"], place, settings.truncation_tolerance)
 
 
+def _settled_before_their_end(base: pl.DataFrame, changed: pl.DataFrame, cut: Cut, place: Place, settings: Settings) -> list[Leak]:
+    """Compare what is settled before label_end, where both tables hold it: barriers that were touched by the cut, costs of signals up to it."""
+    leaks = []
+    for columns, settled in ((BARRIER, "barrier_end"), (("cost",), "timestamp")):
+        if not set(columns) <= set(base.columns) & set(changed.columns):
+            continue
+        tables = [table.filter(pl.col("timestamp") <= cut.timestamp, pl.col(columns[0]).is_not_null()).select(*KEY, *columns) for table in (base, changed)]
+        known = pl.concat([table.filter(pl.col(settled) <= cut.timestamp).select(KEY) for table in tables]).unique()
+        both = [table.join(known, on=KEY, how="semi").join(other, on=KEY, how="semi").sort(KEY) for table, other in (tables, tables[::-1])]
+        leaks += compare(*both, KEY, columns, place, settings.mutation_tolerance)
+    return leaks
+
+
+def _label_level(build: Builder, bars: pl.DataFrame, base: pl.DataFrame, cut: Cut, calendar: pl.Series, settings: Settings, rng: np.random.Generator) -> list[Leak]:
+    """Labels at the cut when all prices up to it stood at another level: returns of the past stay as they were, and so must the labels."""
+    past = (bars["timestamp"] <= cut.timestamp).to_numpy()
+    changed = _built(build, _other_level(bars, past, rng), f"another level of prices up to {cut.timestamp:%Y-%m-%d %H:%M}")
+    detail = "It moved when all prices up to its timestamp were multiplied by one number: it compares a price of the past with a later one"
+    return _at_the_cut(base, changed, _targets(base), Place("label_entry", cut.timestamp, calendar), detail, settings)
+
+
+def _other_level(panel: pl.DataFrame, chosen: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
+    """Multiply all prices of the chosen rows by a power of two that is the symbol's own (never 1) and divide volume by it.
+
+    Returns and ranges within the chosen rows, and traded values, keep every bit; only their level against other rows changes.
+    """
+    symbols = panel["symbol"].unique().sort()
+    powers = rng.integers(1, 6, len(symbols)) * rng.choice([-1, 1], len(symbols))
+    factor = panel["symbol"].replace_strict(symbols, pl.Series(2.0**powers), return_dtype=pl.Float64)
+    factor = pl.Series(np.where(chosen, factor.to_numpy(), 1.0))
+    scaled = [(pl.col(name) * factor).cast(panel.schema[name]) for name in (*PRICES, "vwap") if name in panel.columns]
+    return panel.with_columns(*scaled, *((pl.col(name) / factor).cast(panel.schema[name]) for name in ("volume",) if name in panel.columns))
+
+
+def _label_between(build: Builder, bars: pl.DataFrame, base: pl.DataFrame, cut: Cut, calendar: pl.Series, settings: Settings, rng: np.random.Generator) -> list[Leak]:
+    """Labels at the cut, of each horizon, when only the bars between its entry and its exit change."""
+    columns = [name for name in OF_THE_ENDS if name in base.columns]
+    position = calendar.search_sorted(bars["timestamp"]).cast(pl.Int64).to_numpy() - cut.position - settings.entry_lag_bars
+    detail = "It moved when only bars between its entry and its exit changed: a beta, a scale or a cost is taken from the horizon itself"
+    leaks = []
+    for horizon in base["horizon"].unique().sort():
+        between = (position > 0) & (position < horizon)
+        if between.any():
+            changed = _built(build, other_values(bars, between, rng), f"other prices after {cut.timestamp:%Y-%m-%d %H:%M}")
+            tables = (table.filter(pl.col("horizon") == horizon) for table in (base, changed))
+            leaks += _at_the_cut(*tables, columns, Place("label_future", cut.timestamp, calendar), detail, settings)
+    return leaks
+
+
+def _at_the_cut(base: pl.DataFrame, changed: pl.DataFrame, columns: list[str], place: Place, detail: str, settings: Settings) -> list[Leak]:
+    tables = (table.filter(pl.col("timestamp") == place.cut).select(*KEY, *(name for name in columns if name in table.columns)) for table in (base, changed))
+    leaks = compare(*tables, KEY, columns, place, settings.mutation_tolerance)
+    return [Leak(**{**leak.__dict__, "bars_ahead": None, "bars_before_cut": None, "detail": detail}) for leak in leaks]
+
+
 def _label_entry(build: Builder, bars: pl.DataFrame, base: pl.DataFrame, cut: Cut, calendar: pl.Series, settings: Settings, rng: np.random.Generator) -> list[Leak]:
     past = (bars["timestamp"] <= cut.timestamp).to_numpy()
     changed = _built(build, other_values(bars, past, rng), f"other prices up to {cut.timestamp:%Y-%m-%d %H:%M}")
     since = pl.col("timestamp") >= cut.timestamp
-    leaks = compare(base.filter(since), changed.filter(since), KEY, _targets(base), Place("label_entry", cut.timestamp, calendar), settings.mutation_tolerance)
+    strict = [name for name in _targets(base) if name not in OF_THE_PAST]
+    tables = (table.filter(since).drop(OF_THE_PAST, strict=False) for table in (base, changed))
+    leaks = compare(*tables, KEY, strict, Place("label_entry", cut.timestamp, calendar), settings.mutation_tolerance)
     return [Leak(**{**leak.__dict__, "bars_ahead": None, "bars_before_cut": None}) for leak in leaks]
 
 
@@ -154,6 +226,13 @@ def _reach(labels: pl.DataFrame, calendar: pl.Series, settings: Settings) -> Ite
         if wrong.any():
             first = labelled.filter(wrong).row(0, named=True)
             yield Leak("label_reach", "label_end", first["timestamp"], first["symbol"], rows=int(wrong.sum()), bars_ahead=int(bars.filter(wrong).max()), detail=detail)
+    if {"barrier", "barrier_end"} <= set(labels.columns):
+        end = pl.col("barrier_end")
+        inside = (end > pl.col("timestamp")) & (end <= pl.col("label_end"))
+        wrong = labels.filter(pl.col("barrier").is_not_null() & ~inside.fill_null(False))
+        if len(wrong):
+            first = wrong.row(0, named=True)
+            yield Leak("label_reach", "barrier_end", first["timestamp"], first["symbol"], rows=len(wrong), detail="barrier_end does not lie between the timestamp and label_end")
 
 
 def _built(build: Builder, panel: pl.DataFrame, what: str) -> pl.DataFrame:

@@ -1,107 +1,162 @@
-"""The audit as one self-contained HTML page: the verdict, the leaks, and what was looked at."""
+"""The audit as one self-contained HTML page: the verdict, the leaks, warm-ups, the timing placebo, what was looked at, and what no audit can see."""
 
-from html import escape
+from collections.abc import Sequence
 
 from components.audit.result import ADVICE, AuditResult, Leak
+from components.page import card, escape, number, page, plot, section, table, tile
 
-STYLE = """
-:root{color-scheme:light dark;--ink:#1d2330;--soft:#667085;--line:#d9dee8;--paper:#fff;--good:#1a7f4b;--bad:#b42318;--bar:#3867d6}
-@media (prefers-color-scheme:dark){:root{--ink:#e6e9f0;--soft:#98a2b3;--line:#313a4a;--paper:#12161f;--good:#4ac585;--bad:#ff7a6e;--bar:#7aa2ff}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1180px;margin:2rem auto;padding:0 1.2rem}
-h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .5rem}p{margin:.3rem 0;color:var(--soft)}
-.verdict{font-size:1.15rem;font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.88rem}
-th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}td.wide{white-space:normal;min-width:12rem}
-th{color:var(--soft);font-weight:500;white-space:normal}td.number{text-align:right;font-variant-numeric:tabular-nums}
-.figures{display:flex;flex-wrap:wrap;gap:1.6rem;margin:1rem 0}.figures b{display:block;font-size:1.3rem}.figures span{color:var(--soft);font-size:.85rem}
-svg{width:100%;height:46px}
-"""
+SHOWN_CUTS, SHOWN_WARM_UPS, SHOWN_LINES = 40, 40, 12
+CUT_KINDS = {
+    "sampled": "drawn",
+    "guided": "where a factor resembles the next return",
+    "scan": "added while the time lasted",
+    "suspected": "suspected by a staggered future",
+    "late": "bars known late",
+}
+UNSEEN = (
+    "A function that reads the future from elsewhere than the panel it is given (a file, a database, a value kept from an earlier call): only the timing placebo can show it, where it is strong.",
+    "A column of the panel that itself holds the future and is no return of the close, unless it is declared as a label.",
+    "A leak in rows that lie at no cut: one symbol on one date, in a panel too large for a cut at every bar.",
+    "A leak smaller than a ten-billionth of the value, or smaller than the noise of a column that is not reproducible.",
+    "Choices that a person made after seeing the whole history: which factors to write, which windows, which symbols to collect.",
+)
 
 
-def page_html(result: AuditResult) -> str:
+def page_html(result: AuditResult, title: str = "Leak audit") -> str:
     """The page as text; needs nothing from the network, reads well on light and dark screens."""
     checked = result.checked
-    verdict = (
-        '<p class="verdict good">No leak found.</p>'
-        if result.passed
-        else f'<p class="verdict bad">{len({leak.factor for leak in result.leaks})} columns failed. The run was stopped.</p>'
-    )
-    figures = "".join(
-        f"<div><b>{value}</b><span>{escape(name)}</span></div>"
-        for name, value in (
-            ("factor columns", _count(checked.get("factors"))),
-            ("factor values compared", _count(checked.get("factor_values_compared"))),
-            ("label rows compared", _count(checked.get("label_rows_compared"))),
-            ("cuts", _count(len(checked.get("cuts", [])))),
-        )
-    )
-    notes = [*checked.get("notes", [])]
-    unseen = checked.get("factors_without_values", [])
-    if unseen:
-        notes.append(f"Columns without a single value, so nothing could be compared: {', '.join(unseen)}")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Leak audit</title><style>{STYLE}</style></head><body><h1>Leak audit</h1>{verdict}"
-        f'<div class="figures">{figures}</div>{_leaks(result)}{_cuts(checked.get("cuts", []))}'
-        + (f"<h2>Notes</h2>{''.join(f'<p>{escape(note)}</p>' for note in notes)}" if notes else "")
-        + "<h2>How it was checked</h2><p>Factors and labels were rebuilt on panels whose bars after a cut had been changed, or cut off; "
-        "what stands at or before the cut must stay as it was. A leak of one single symbol and date that lies at no cut can be missed.</p></body></html>\n"
-    )
+    sections = [("leaks", "Leaks", _leaks(result))] if result.leaks else []
+    sections += [("unstable", "Not reproducible", _unstable(result))] if result.unstable else []
+    sections += [("placebo", "Timing placebo", _placebo(result))] if result.placebo else []
+    sections += [("warm-up", "Warm-up", _warm_up(result.warm_up))] if result.warm_up else []
+    sections.append(("checked", "What was checked", _checked(result)))
+    unseen = "".join(f"<li>{escape(text)}</li>" for text in UNSEEN)
+    sections.append(("unseen", "What can't be seen", section("unseen", "What can't be seen", "An audit that finds nothing is no proof. It can't see:", card(f"<ul>{unseen}</ul>"))))
+    failed = len({leak.factor for leak in result.leaks})
+    badge = '<span class="badge good">no leak found</span>' if result.passed else f'<span class="badge bad">{failed} {"column" if failed == 1 else "columns"} failed</span>'
+    tiles = [
+        tile(f"{failed} / {checked.get('factors', 0):,}", "factor columns with leaks"),
+        tile(_count(checked.get("factor_values_compared")), "factor values compared"),
+        tile(_count(len(checked.get("cuts", []))), "cuts"),
+        tile(_count(checked.get("builds")), "builds"),
+    ]
+    if checked.get("label_rows_compared"):
+        tiles.append(tile(_count(checked["label_rows_compared"]), "label rows compared"))
+    said = "Nothing at or before a cut moved when what came after it was changed or taken away." if result.passed else "What is named below used what was not known yet."
+    head = f'<h1>{escape(title)}{badge}</h1><p class="soft">{said}</p><div class="tiles">{"".join(tiles)}</div>'
+    return page(title, head, sections, style="li{margin:.3rem 0} td.text{white-space:normal}")
 
 
 def _leaks(result: AuditResult) -> str:
-    if result.passed:
-        return ""
     by_factor: dict[str, list[Leak]] = {}
     for leak in result.leaks:
         by_factor.setdefault(leak.factor, []).append(leak)
-    head = "".join(f"<th>{name}</th>" for name in ("column", "found by", "first row", "symbol", "bars ahead", "largest change", "x usual size", "appeared or vanished", "rows"))
-    rows = "".join(_row(leaks) for leaks in by_factor.values())
+    header = ("column", "found by", "first row", "symbol", "bars ahead", "largest change", "x usual size", "came or went", "rows")
     checks = dict.fromkeys(leak.check for leak in result.leaks)
     advice = "".join(f"<p><b>{escape(check)}</b>: {escape(ADVICE[check])}.</p>" for check in checks if check in ADVICE)
-    return f'<h2>Leaks</h2><div class="scroll"><table><tr>{head}</tr>{rows}</table></div><h2>What to do</h2>{advice}'
+    rows = [_row(leaks) for leaks in by_factor.values()]
+    return section(
+        "leaks",
+        "Leaks",
+        "Each row is a column; the numbers are those of the first check that found it.",
+        card(table(header, rows, text=(1, 2, 3))),
+        card(advice, title="What to do"),
+    )
 
 
-def _row(leaks: list[Leak]) -> str:
+def _row(leaks: Sequence[Leak]) -> list[str]:
     """One column's leaks in one row: the numbers of the first, the names of all checks and what they add."""
     leak = leaks[0]
     found_by = ", ".join(dict.fromkeys(one.check for one in leaks))
     details = ". ".join(dict.fromkeys(one.detail for one in leaks if one.detail))
-    cells = (
-        ("", leak.factor),
-        ("wide", f"{found_by}. {details}." if details else found_by),
-        ("", f"{leak.timestamp:%Y-%m-%d %H:%M}" if leak.timestamp else ""),
-        ("", leak.symbol or ""),
-        ("number", "" if leak.bars_ahead is None else f"{leak.bars_ahead:,} or more"),
-        ("number", "" if leak.absolute is None else f"{leak.absolute:.3g}"),
-        ("number", "" if leak.relative is None else f"{leak.relative:.3g}"),
-        ("number", f"{leak.appeared_or_vanished:,}" if leak.appeared_or_vanished else ""),
-        ("number", f"{leak.rows:,}"),
-    )
-    return "<tr>" + "".join(f'<td class="{kind}">{escape(text)}</td>' for kind, text in cells) + "</tr>"
+    return [
+        escape(leak.factor),
+        escape(f"{found_by}. {details}." if details else found_by),
+        f"{leak.timestamp:%Y-%m-%d %H:%M}".replace(" ", "&nbsp;").replace("-", "&#8209;") if leak.timestamp else "",
+        escape(leak.symbol if leak.symbol is not None else ""),
+        "" if leak.bars_ahead is None else f"{leak.bars_ahead:,} or more",
+        _short(leak.absolute),
+        _short(leak.relative),
+        f"{leak.appeared_or_vanished:,}" if leak.appeared_or_vanished else "",
+        f"{leak.rows:,}",
+    ]
 
 
-def _cuts(cuts: list[dict]) -> str:
-    if not cuts:
-        return ""
-    first, last = (pick(cut["timestamp"] for cut in cuts) for pick in (min, max))
-    span = (last - first).total_seconds() or 1.0
-    marks = "".join(
-        f'<rect x="{18 + 960 * (cut["timestamp"] - first).total_seconds() / span:.0f}" y="6" width="4" height="28" rx="2" fill="var(--bar)" '
-        f'fill-opacity="{1 if cut["kind"] == "sampled" else 0.5}"><title>{cut["timestamp"]:%Y-%m-%d %H:%M}, {cut["kind"]}</title></rect>'
-        for cut in cuts
+def _unstable(result: AuditResult) -> str:
+    rows = [[escape(entry["factor"]), _short(entry["size"]), f"{entry['rows']:,}"] for entry in result.unstable]
+    intro = "Two builds of the same panel differ. That is no leak, but a leak smaller than the difference can't be told from it: fix the seed and audit again."
+    return section("unstable", "Not reproducible", intro, card(table(("column", "largest difference", "rows"), rows)))
+
+
+def _placebo(result: AuditResult) -> str:
+    """Rank IC by delay: the leaking factors, then those that lose most by one bar of delay."""
+    leaking = {leak.factor for leak in result.leaks}
+    ordered = sorted(result.placebo, key=lambda entry: (entry["factor"] not in leaking, -entry["loss"]))[:SHOWN_LINES]
+    lines = [
+        {"x": entry["lags"], "y": entry["ic"], "name": entry["factor"], "mode": "lines+markers", "line": {"width": 3 if entry["factor"] in leaking else 1.5}} for entry in ordered
+    ]
+    layout = {"xaxis": {"title": "bars of delay", "type": "linear"}, "yaxis": {"title": "rank IC with the next return"}}
+    rows = [[escape(e["factor"]), number(e["ic"][0], 3), number(e["ic"][1], 3), number(e["loss"], 3), number(e["t"], 1)] for e in ordered]
+    intro = "A factor that knows the next return ranks like it, and stops when it is delayed by a bar. Honest factors lose little at once."
+    shown = f"{len(ordered)} of {len(result.placebo)} factors: those with leaks, then those that lose most"
+    header = ("factor", "IC", "IC, one bar later", "loss", "t of the loss")
+    return section("placebo", "Timing placebo", intro, plot("Rank IC by delay", lines, layout, note=shown), card(table(header, rows), title="Loss by one bar of delay", wide=False))
+
+
+def _warm_up(entries: Sequence[dict]) -> str:
+    """Bars until a factor no longer depends on where history begins, the longest first."""
+    never = sum(entry["bars"] is None for entry in entries)
+    ordered = sorted(entries, key=lambda entry: -(entry["bars"] if entry["bars"] is not None else 10**9))
+    rows = [
+        [
+            escape(entry["factor"]),
+            f"more than {entry['looked_at_bars']:,}" if entry["bars"] is None else f"{entry['bars']:,}",
+            "" if entry["declared"] is None else f"{entry['declared']:,}",
+        ]
+        for entry in ordered[:SHOWN_WARM_UPS]
+    ]
+    more = f'<p class="soft">and {len(ordered) - SHOWN_WARM_UPS:,} with shorter ones</p>' if len(ordered) > SHOWN_WARM_UPS else ""
+    stable = [entry["bars"] for entry in entries if entry["bars"] is not None]
+    picture = plot("Bars until stable", [{"type": "histogram", "x": stable, "nbinsx": 40}], {"xaxis": {"title": "bars"}, "yaxis": {"title": "factors"}, "showlegend": False})
+    intro = (
+        f"Factors were built again from later starts. {never:,} of {len(entries):,} did not come to rest, or had no value, in the bars looked at: they depend on all their history."
     )
-    line = (
-        f'<svg viewBox="0 0 1000 40" preserveAspectRatio="none" role="img" aria-label="cuts over time"><line x1="20" x2="980" y1="20" y2="20" stroke="var(--line)"/>{marks}</svg>'
-    )
-    rows = "".join(
-        f'<tr><td>{cut["timestamp"]:%Y-%m-%d %H:%M}</td><td>{cut["kind"]}</td><td class="number">{cut["symbols"]:,}</td><td class="number">{cut["rows"]:,}</td>'
-        f'<td class="number">{cut["bars_after"]:,}</td></tr>'
-        for cut in cuts[:40]
-    )
-    more = f"<p>and {len(cuts) - 40:,} more</p>" if len(cuts) > 40 else ""
-    head = "<tr><th>cut</th><th>chosen</th><th>symbols</th><th>rows before it</th><th>bars after it in the panel</th></tr>"
-    return f'<h2>Cuts</h2>{line}<div class="scroll"><table>{head}{rows}</table></div>{more}'
+    return section("warm-up", "Warm-up", intro, picture, card(table(("factor", "bars until stable", "declared"), rows) + more, wide=False))
+
+
+def _checked(result: AuditResult) -> str:
+    checked = result.checked
+    cuts = checked.get("cuts", [])
+    made = [
+        [escape(check), f"{count:,}", escape(ADVICE.get(check, "each symbol gets another future after a moment of its own; suspicions go to a cut"))]
+        for check, count in checked.get("checks", {}).items()
+    ]
+    cards = [card(table(("check", "times made", "what a finding means"), made, text=(2,)))] if made else []
+    if cuts:
+        kinds = dict.fromkeys(cut["kind"] for cut in cuts)
+        marks = [
+            {
+                "x": [f"{cut['timestamp']}" for cut in cuts if cut["kind"] == kind],
+                "y": [cut["symbols"] for cut in cuts if cut["kind"] == kind],
+                "mode": "markers",
+                "name": CUT_KINDS.get(kind, kind),
+                "marker": {"size": 8},
+            }
+            for kind in kinds
+        ]
+        cards.append(plot("Cuts", marks, {"yaxis": {"title": "symbols", "rangemode": "tozero"}}, wide=True))
+    notes = [*checked.get("notes", [])]
+    unseen = checked.get("factors_without_values", [])
+    if unseen:
+        notes.append(f"Columns without a single value, so nothing could be compared: {', '.join(unseen)}")
+    if notes:
+        cards.append(card("".join(f"<p>{escape(note)}</p>" for note in notes), title="Notes"))
+    intro = "Factors and labels were rebuilt on panels whose bars after a cut had been changed, dealt out anew or taken away; what stands at or before the cut must stay as it was."
+    return section("checked", "What was checked", intro, *cards)
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def _count(value: int | None) -> str:

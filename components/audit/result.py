@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from components.contracts import AlphaloopError, atomic_write_text
@@ -22,6 +22,7 @@ class LeakFound(AlphaloopError):
 
 ADVICE = {
     "future_mutation": "values at or before the cut moved when bars after it were changed: use only shifts and windows that look back",
+    "shuffled_future": "values at or before the cut moved when the bars after it were dealt out in another order: use only shifts and windows that look back",
     "truncation": "values at or before the cut differ when history ends there: no full-sample statistic, centred window or back-fill",
     "gap_truncation": "values beside a hole in the data are filled from after it: no backward fill and no interpolation",
     "known_time": "bars that became known later were used before that: mask them, or let the row's known_time be the latest of its inputs",
@@ -30,6 +31,8 @@ ADVICE = {
     "label_truncation": "the label differs, or exists, although history ends before its label_end",
     "label_entry": "the label moved when prices at or before its timestamp were changed: enter at the first price after the signal",
     "label_reach": "the label ends later than its horizon plus the entry lag: purging counts on no more",
+    "warm_up": "the declared warm-up is too short: declare more bars, or use windows of fixed length",
+    "placebo": "the factor foretells the next return, and no longer when it is delayed by one bar: it holds that return",
     "too_good": "the factor ranks like the label: it holds the future, or is a copy of the label",
 }
 
@@ -74,18 +77,27 @@ class Leak:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """Leaks found and counts of what was looked at; `passed` only where there are none."""
+    """Leaks found and counts of what was looked at; `passed` only where there are none.
+
+    `unstable` lists columns that two builds of the same panel make differently: not a leak by itself, but leaks smaller than that difference
+    can't be seen. `warm_up` and `placebo` hold a dict a factor, for the reader.
+    """
 
     leaks: Sequence[Leak] = ()
     checked: dict[str, Any] = field(default_factory=dict)
+    unstable: Sequence[dict] = ()
+    warm_up: Sequence[dict] = ()
+    placebo: Sequence[dict] = ()
 
     @property
     def passed(self) -> bool:
         return not self.leaks
 
     def to_json(self) -> str:
-        """`{"passed": bool, "leaks": [...], "checked": {...}}`; moments as ISO 8601 in UTC."""
-        return json.dumps({"passed": self.passed, "leaks": [asdict(leak) for leak in self.leaks], "checked": self.checked}, indent=1, default=_encode, allow_nan=False)
+        """`{"passed", "leaks", "unstable", "warm_up", "placebo", "checked"}`; moments as ISO 8601. A leak's `size` is its largest change, null where values only came or went."""
+        leaks = [{**asdict(leak), "size": leak.absolute} for leak in self.leaks]
+        said = {"passed": self.passed, "leaks": leaks, "unstable": self.unstable, "warm_up": self.warm_up, "placebo": self.placebo, "checked": self.checked}
+        return json.dumps(said, indent=1, default=_encode, allow_nan=False)
 
     def write_json(self, path: str | os.PathLike) -> None:
         atomic_write_text(path, self.to_json())
@@ -141,6 +153,6 @@ def _largest(one: float | None, other: float | None) -> float | None:
 
 
 def _encode(value: Any) -> Any:
-    if isinstance(value, datetime):
+    if isinstance(value, date):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no place in an audit")

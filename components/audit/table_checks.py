@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from components.audit.compare import in_order
+from components.audit.compare import ROWS, in_order
 from components.audit.result import Leak
 from components.contracts import CatalogEntry
-
-ROWS = "(rows)"
 
 
 def check_factor_table(factors: pl.DataFrame, panel: pl.DataFrame, catalog: Sequence[CatalogEntry] = ()) -> list[Leak]:

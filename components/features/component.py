@@ -7,11 +7,12 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def build_features(panel: Input[Dataset], settings: str, period: str, code: str, factors: Output[Dataset], catalog: Output[Artifact]):
-    """Raw factors and normalised inputs of every bar, and the catalog of their columns."""
-    from components.contracts import FACTORS, PANEL, read_stamp, read_table, write_catalog, write_table
-    from components.features.build import build_factors, thin_cross_section
-    from components.features.build import catalog as factor_catalog
+def build_features(
+    panel: Input[Dataset], settings: str, period: str, code: str, factors: Output[Dataset], catalog: Output[Artifact], fused: Input[Dataset] = None
+):  # kfp reads an optional input from `= None`
+    """Raw factors and normalised inputs of every bar, and the catalog of their columns; `fused` are values of slow tables."""
+    from components.contracts import FACTORS, FUSED, PANEL, read_stamp, read_table, write_catalog, write_table
+    from components.features.build import build_supported, thin_cross_section, with_fused
     from components.features.config import Settings
     from components.progress import report, stage, warn
     from components.settings import config_hash
@@ -19,12 +20,14 @@ def build_features(panel: Input[Dataset], settings: str, period: str, code: str,
     with stage("features"):
         parsed = Settings.model_validate_json(settings)
         bars = read_table(panel.path, PANEL)
-        entries = factor_catalog(parsed, period)
-        advice = thin_cross_section(bars, parsed)
-        if advice:
-            warn("features", advice)
-        table = build_factors(bars, parsed)
         inputs = {"panel": read_stamp(panel.path).content_sha256}
+        if fused is not None:
+            bars = with_fused(bars, read_table(fused.path, FUSED))
+            inputs["fused"] = read_stamp(fused.path).content_sha256
+        table, entries, left_out = build_supported(bars, parsed)
+        for advice in (thin_cross_section(bars, parsed), left_out):
+            if advice:
+                warn("features", advice)
         write_table(table, factors.path, FACTORS, code_version=code, config_hash=config_hash(parsed), inputs=inputs)
         write_catalog(entries, catalog.path)
         wanted = sum(entry.role == "input" for entry in entries)

@@ -1,12 +1,15 @@
 """Settings of the features stage."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN
-from components.features.library import FACTORS, did_you_mean
+from components.contracts import PANEL, REGIME_COLUMN, VOLATILITY_COLUMN
+from components.features.library import FACTORS, MEASURES, did_you_mean
+from components.features.regime_config import Regimes
 from components.settings import Section
+
+COLUMN_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 
 
 class Groups(Section):
@@ -21,6 +24,18 @@ class Groups(Section):
     calendar: bool = True
     regime: bool = True
     bars: bool = True
+    channels: bool = Field(True, description="Donchian, Keltner, Aroon, CCI, Williams %R, ultimate oscillator, lines on time")
+    ichimoku: bool = Field(False, description="averages of the range, and the cloud as it stands at the bar")
+    tails: bool = Field(True, description="expected shortfall, quantile spreads, Hill's index, jumps, downside beta")
+    events: bool = Field(True, description="flags: first and last sessions of week, month and quarter, bursts of volume and range, gaps")
+    pivots: bool = Field(False, description="distances to the classic, Fibonacci and Camarilla levels of the bar before; mostly copies of each other")
+    candles: bool = Field(False, description="shares of body and shadows, and 30 candle patterns of TA-Lib")
+    volume_profile: bool = Field(False, description="point of control, value area and volume nodes of 60 bars; compiles for a few seconds at first use")
+    reference: bool = Field(True, description="beta to features.reference_symbol and what follows from it; not built where that is unset or not in the panel")
+    derivatives: bool = Field(True, description="funding and open interest; not built where the panel has no such columns")
+    delay: bool = Field(False, description="seconds from a bar's end until it was known; only says something where they differ between bars")
+    formulas: bool = Field(False, description="22 of Kakushadze's 101 formulas; further five stand in the groups above")
+    alpha158: bool = Field(False, description="the 158 factors of Qlib's Alpha158: more than doubles the inputs and the time of training")
 
 
 class Selection(Section):
@@ -40,6 +55,28 @@ class Selection(Section):
         return names
 
 
+class SlowColumn(Section):
+    """One column of the fused slow tables that becomes a factor, with its latest known value at each bar."""
+
+    name: str = Field(pattern=COLUMN_NAME, description="name of the fused column, and of the factor")
+    group: str = Field("slow", description="group of the factor in the catalog")
+    normalisation: Literal["none", "rank", "zscore", "minmax", "robust"] = Field(
+        "rank", description="how the models' input is made; what the whole market shares has no rank, so give zscore there"
+    )
+    modality: Literal["base", "rich"] = Field("rich", description="experts of modality base see inputs of base only")
+    source: str = Field("", description="where the values come from, for the catalog")
+
+
+class DeclaredFormula(Section):
+    """One factor given as a formula over columns of the factors table, the panel or the fused tables."""
+
+    name: str = Field(pattern=COLUMN_NAME, description="name of the factor")
+    formula: str = Field(description="as features/formulas.py reads it, such as sub(momentum_20_rank, reversal_5_rank)")
+    group: str = Field("mined", description="group of the factor in the catalog")
+    normalisation: Literal["none", "rank", "zscore", "minmax", "robust"] = Field("rank", description="how the models' input is made")
+    source: str = Field("", description="who found it and where, for the catalog")
+
+
 class Settings(Section):
     """Which factors are built and how the models' inputs are normalised."""
 
@@ -47,5 +84,18 @@ class Settings(Section):
         "auto", description="auto: what each factor declares (mostly the cross-sectional rank); else this one for all factors that differ between symbols"
     )
     window_bars: int = Field(48, ge=5, description="length of the trailing window of zscore, minmax and robust")
+    reference_symbol: str | None = Field(None, description="the symbol that group reference measures betas against, such as BTCUSDT; unset: that group is not built")
     groups: Groups = Groups()
     factors: Selection = Selection()
+    regimes: Regimes = Regimes()
+    slow: tuple[SlowColumn, ...] = Field((), description="fused columns that become factors; the pipeline fills this from the fusion section")
+    formulas: tuple[DeclaredFormula, ...] = Field((), description="factors given as formulas, evaluated after all others")
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        taken = {*(factor.name for factor in FACTORS), *(measure.name for measure in MEASURES), *PANEL.columns, *PANEL.optional}
+        for declared in (*self.slow, *self.formulas):
+            if declared.name in taken:
+                raise ValueError(f"the name {declared.name!r} is taken by another factor, measure or panel column; give {type(declared).__name__} another name")
+            taken.add(declared.name)
+        return self

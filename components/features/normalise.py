@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import polars as pl
 
+from components.features.kernels import known_moments, known_range, lagged
+
 # With fewer symbols than this at a timestamp a rank says next to nothing: they all get 0, the middle.
 MINIMUM_SYMBOLS = 5
 # Scores by the own past are cut off here, so that a bad print cannot dominate a model.
@@ -21,20 +23,25 @@ CHUNK_ROWS = 1 << 16
 ABSENT = np.uint32(0xFFC00000)
 
 
-def cross_sectional_ranks(table: pl.DataFrame, names: Sequence[str], by: str) -> pl.DataFrame:
-    """`<name>_rank` for each of `names`: the rank among the rows of equal `by`, spread evenly over [-0.5, 0.5], Float32.
+def cross_sectional_ranks(table: pl.DataFrame, names: Sequence[str], time: np.ndarray, left_out: np.ndarray | None = None) -> pl.DataFrame:
+    """`<name>_rank` for each of `names`: the rank among the rows of equal `time`, spread evenly over [-0.5, 0.5], Float32.
 
-    Rows of a `by` stand together. Ties share their mean rank, nulls stay null; where fewer than MINIMUM_SYMBOLS rows
-    have a value, each of them gets 0.
+    `time` (rows,) numbers the timestamps 0, 1, 2, ... in ascending order. Ties share their mean rank, nulls stay null; where fewer than
+    MINIMUM_SYMBOLS rows have a value, each of them gets 0. Rows marked in `left_out` (rows,) have no rank and don't count in that of others.
     """
-    number = table[by].rle_id().to_numpy().astype(np.int64)
+    number = time.astype(np.int64)
     slot = np.arange(len(number)) - np.searchsorted(number, number)
     shape = (int(number.max(initial=-1)) + 1, int(slot.max(initial=-1)) + 1)
     cell = number * shape[1] + slot
     # Sorting and arithmetic on whole columns release the interpreter's lock, so columns run side by side.
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
-        ranks = pool.map(lambda name: _rank(table[name].cast(pl.Float32).fill_null(np.nan).to_numpy(), cell, shape), names)
+        ranks = pool.map(lambda name: _rank(_numbers(table[name], left_out), cell, shape), names)
         return pl.DataFrame([pl.Series(f"{name}_rank", values, nan_to_null=True) for name, values in zip(names, ranks, strict=True)])
+
+
+def _numbers(column: pl.Series, left_out: np.ndarray | None) -> np.ndarray:
+    values = column.cast(pl.Float32).fill_null(np.nan).to_numpy()
+    return values if left_out is None else np.where(left_out, np.float32(np.nan), values)
 
 
 def _rank(values: np.ndarray, cell: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -70,49 +77,45 @@ def _shared(equal: np.ndarray) -> np.ndarray:
     return (first + last) / 2
 
 
-def rolling_zscore(x: pl.Expr, window_bars: int) -> pl.Expr:
-    """(x - mean) / standard deviation, both of the `window_bars` values before; null where half of them are unknown or all equal."""
-    past, enough = x.cast(pl.Float64).shift(1), window_bars // 2
-    centre = past.rolling_mean(window_bars, min_samples=enough)
-    return _score(x, centre, past.rolling_std(window_bars, min_samples=enough))
+def rolling_zscore(values: np.ndarray, window_bars: int) -> np.ndarray:
+    """(x - mean) / standard deviation, both of the `window_bars` values before; NaN where half of them are unknown or all equal."""
+    count, centre, squares = known_moments(lagged(values, 1), window_bars, window_bars // 2)
+    return _score(values, centre, np.sqrt(squares / np.maximum(count - 1, 1)))
 
 
-def rolling_minmax(x: pl.Expr, window_bars: int) -> pl.Expr:
+def rolling_minmax(values: np.ndarray, window_bars: int) -> np.ndarray:
     """(x - middle) / range of the `window_bars` values before: -0.5 at their minimum, 0.5 at their maximum, beyond both at new extremes."""
-    past, enough = x.cast(pl.Float64).shift(1), window_bars // 2
-    low, high = past.rolling_min(window_bars, min_samples=enough), past.rolling_max(window_bars, min_samples=enough)
-    return _score(x, (low + high) / 2, high - low)
+    low, high = known_range(lagged(values, 1), window_bars, window_bars // 2)
+    return _score(values, (low + high) / 2, high - low)
 
 
 def rolling_robust(values: np.ndarray, window_bars: int) -> np.ndarray:
-    """(x - median) / (1.4826 * MAD) of the `window_bars` values before; `values` (n,), NaN where unknown. The first `window_bars` are NaN.
-
-    The MAD is that of the window about the window's own median. Windows keep no state, so several symbols may stand one
-    after another if the caller blanks the first `window_bars` values of each.
-    """
+    """(x - median) / (1.4826 * MAD) of the `window_bars` values before. The MAD is that of the window about the window's own median."""
     scores = np.full(len(values), np.nan)
     for start in range(window_bars, len(values), CHUNK_ROWS):
         end = min(start + CHUNK_ROWS, len(values))
         past = np.lib.stride_tricks.sliding_window_view(values[start - window_bars : end - 1], window_bars)
         centre = _median(past)
         spread = 1.4826 * _median(np.abs(past - centre[:, None]))
-        flat = ~(spread > FLOAT32_NOISE * np.abs(centre))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scores[start:end] = np.where(flat, np.nan, (values[start:end] - centre) / spread)
-    return np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE)
+        scores[start:end] = _score(values[start:end], centre, spread)
+    return scores
 
 
-def against_own_past(table: pl.DataFrame, names: Sequence[str], method: str, window_bars: int, by: str) -> pl.DataFrame:
-    """`<name>_<method>` for each of `names`, Float32, bars counted within `by` (rows of a `by` stand together, in order)."""
-    if method == "robust":
-        scores = {f"{name}_robust": rolling_robust(table[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), window_bars) for name in names}
-        return pl.DataFrame(scores).with_columns(pl.all().fill_nan(None).cast(pl.Float32))
-    kernel = {"zscore": rolling_zscore, "minmax": rolling_minmax}[method]
-    return table.select(kernel(pl.col(name), window_bars).over(by).cast(pl.Float32).alias(f"{name}_{method}") for name in names)
+def against_own_past(table: pl.DataFrame, names: Sequence[str], method: str, window_bars: int) -> pl.DataFrame:
+    """`<name>_<method>` for each of `names`, Float32.
+
+    Windows keep no state, so several symbols may stand one after another, each in order of time, if the caller blanks
+    the first `window_bars` values of each.
+    """
+    kernel = {"zscore": rolling_zscore, "minmax": rolling_minmax, "robust": rolling_robust}[method]
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
+        scores = pool.map(lambda name: kernel(table[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), window_bars).astype(np.float32), names)
+        return pl.DataFrame([pl.Series(f"{name}_{method}", values, nan_to_null=True) for name, values in zip(names, scores, strict=True)])
 
 
-def _score(x: pl.Expr, centre: pl.Expr, spread: pl.Expr) -> pl.Expr:
-    return ((x - centre) / pl.when(spread > FLOAT32_NOISE * centre.abs()).then(spread)).clip(-LARGEST_SCORE, LARGEST_SCORE)
+def _score(values: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.clip((values - centre) / np.where(spread > FLOAT32_NOISE * np.abs(centre), spread, np.nan), -LARGEST_SCORE, LARGEST_SCORE)
 
 
 def _median(windows: np.ndarray) -> np.ndarray:

@@ -1,23 +1,28 @@
-"""Builds the labels: log return, direction and sector-neutral return over each horizon, entered one bar after the signal.
+"""Builds the labels of bars: what a position entered one bar after the signal earns over each horizon, in the forms that experts can learn.
 
 A signal at the close of bar t is entered at the first price after it. Over a horizon of h bars the return is
 log(open[t+1+h] / open[t+1]) with `entry: next_open` and log(close[t+1+h] / close[t+1]) with `entry: next_close`. Bars
 are counted on the panel's calendar, its sorted distinct timestamps. Where a symbol has no valid price at exactly bar
 t+1 or bar t+1+h (a gap, the end of the data, a delisting), the row stays unlabelled: all its label columns are null.
 A delisted symbol's last rows are therefore unlabelled, and what holders lost in the delisting itself is not in the labels.
+
+Horizons count bars of the panel's period. Labels of ticks (250 ms after a quote, against mid or VWAP) are not made here.
 """
 
 import numpy as np
 import polars as pl
 
 from components.contracts import LABELS
+from components.labels import past
 from components.labels.config import Settings
+from components.labels.costs import round_trip_cost, trade_class
+from components.labels.cross_section import beta_neutral, return_quantile, sector_neutral
+from components.labels.grid import Grid, shifted
+from components.labels.path import Bars, realised_volatility, triple_barrier
 from components.progress import warn
 from components.timeline import bar_index
 
 ENTRY_LAG_BARS = 1
-MIN_SECTOR_MEMBERS = 3
-MIN_CROSS_SECTION = 2
 
 
 def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
@@ -25,30 +30,66 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
     Parameters
     ----------
-    panel : columns `timestamp`, `symbol`, `sector` (as known at the timestamp), `open`, `close`; (timestamp, symbol) occurs once
-    settings : horizons, entry and the threshold of `direction`
+    panel : columns `timestamp`, `symbol`, `sector` (as known at the timestamp), `open`, `high`, `low`, `close`, `volume`; (timestamp, symbol) occurs once
+    settings : horizons, entry, thresholds, barriers, betas and costs
 
     Returns
     -------
-    A `LABELS` table of len(panel) x len(horizons) rows, sorted by (timestamp, symbol, horizon).
-    `label_end` is the close of bar t+1+h also with `entry: next_open`: an open is printed earlier, but a panel does not
-    say whether `event_time` is the moment of that print or the start of a calendar day, and late is the safe side. A
-    publication delay (`known_time`) is not added: purging counts bars.
-    `direction` is -1, 0 or 1. `sector_neutral_return` is the log return minus its mean over the labelled symbols that
-    have the same sector at t; where the sector is unknown or has fewer than 3 of them, over all labelled symbols of the
-    bar; null where the bar has fewer than 2.
+    A `LABELS` table of len(panel) x len(horizons) rows with all optional columns, sorted by (timestamp, symbol, horizon).
+
+    - `label_end` is the close of bar t+1+h also with `entry: next_open`: an open is printed earlier, but a panel does not
+      say whether `event_time` is the moment of that print or the start of a calendar day, and late is the safe side. A
+      publication delay (`known_time`) is not added: purging counts bars.
+    - `direction` is -1, 0 or 1; `trend` is 1 where the log return is above 0, else 0.
+    - `sector_neutral_return` is the log return minus its mean over the labelled symbols that have the same sector at t; where the
+      sector is unknown or has fewer than 3 of them, over all labelled symbols of the bar; null where the bar has fewer than 2.
+    - `return_quantile` is the place of the log return among the labelled symbols of the bar, (mid-rank - 1/2) / their number.
+    - `beta_neutral_return` is the log return minus beta times the market, the mean over the labelled symbols of the bar and horizon.
+      Beta: `past.beta`, from closes up to t; null where it is unknown.
+    - `realised_volatility` is sqrt(sum of the h squared one-bar returns from entry to exit / h), a bar, not annualised.
+    - `barrier`, `barrier_return`, `barrier_end`: `path.triple_barrier` with its barriers at multiples of sqrt(h) times the volatility of
+      closes up to t; null where that is unknown or 0. `barrier_end` is the close of the bar of the touch, at most `label_end`.
+    - `cost` is the round trip's cost as known at t (`costs.round_trip_cost`); `trade_class` is 1 or -1 where a long or a short position
+      earns more than it, else 0.
 
     An `open` column without a single price makes `next_open` fall back to `next_close`, with a warning.
     """
-    rows = panel.select("timestamp", "symbol", "sector", "open", "close").sort("timestamp", "symbol")
+    rows = panel.select("timestamp", "symbol", "sector", "open", "high", "low", "close", "volume").sort("timestamp", "symbol")
     calendar, bars = bar_index(rows["timestamp"])
-    prices = rows[_price_column(rows, settings)].cast(pl.Float64).to_numpy()
     symbols = rows["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
+    grid = Grid(bars, symbols, len(calendar), int(symbols.max(initial=-1)) + 1)
     horizons = sorted(settings.horizons)
-    returns = _forward_log_returns(prices, bars, symbols, horizons)
-    neutral = _sector_neutral(returns, bars, rows["sector"])
-    ends = np.stack([np.where(np.isfinite(returns[:, i]), bars + ENTRY_LAG_BARS + h, -1) for i, h in enumerate(horizons)], axis=1)
-    return _long(rows, calendar, horizons, returns, neutral, ends, settings.direction_threshold_bps / 10_000)
+    columns = _columns(rows, grid, horizons, settings)
+    return _long(rows, calendar, bars, horizons, columns, settings.direction_threshold_bps / 10_000)
+
+
+def _columns(rows: pl.DataFrame, grid: Grid, horizons: list[int], settings: Settings) -> dict[str, np.ndarray]:
+    """Every number of the labels, shape (rows, horizons), NaN where unknown. The `_bars` columns count bars after the signal."""
+    price = _price_column(rows, settings)
+    logs = {name: grid.logs(rows[name]) for name in ("open", "high", "low", "close")}
+    entry = shifted(logs[price], -ENTRY_LAG_BARS)
+    one_bar = past.one_bar_returns(logs["close"])
+    volatility = past.volatility(one_bar, settings.barriers.volatility_bars)
+    beta = grid.rows(past.beta(one_bar, settings.betas.window_bars, settings.betas.weight))
+    value = grid.matrix((rows["close"] * rows["volume"]).cast(pl.Float64).fill_null(np.nan).to_numpy())
+    cost = grid.rows(round_trip_cost(one_bar, volatility, value, settings.costs))
+    path = Bars.of(**{f"log_{name}": matrix for name, matrix in logs.items()})
+    exits = [shifted(logs[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
+    returns = np.stack([grid.rows(leave - entry) for leave in exits], axis=1)
+    found = {"log_return": returns, "realised_volatility": [], "barrier": [], "barrier_return": [], "barrier_bars": []}
+    for horizon, leave in zip(horizons, exits, strict=True):
+        found["realised_volatility"].append(grid.rows(realised_volatility(logs[price], horizon, ENTRY_LAG_BARS)))
+        up, down = (volatility * np.sqrt(horizon) * width for width in (settings.barriers.up_volatilities, settings.barriers.down_volatilities))
+        touched = triple_barrier(path, entry, leave, up, down, horizon, at_open=price == "open", lag=ENTRY_LAG_BARS)
+        for name, matrix in zip(("barrier", "barrier_return", "barrier_bars"), touched, strict=True):
+            found[name].append(grid.rows(matrix))
+    found = {name: values if name == "log_return" else np.stack(values, axis=1) for name, values in found.items()}
+    found["sector_neutral_return"] = sector_neutral(returns, grid.bars, rows["sector"])
+    found["beta_neutral_return"] = beta_neutral(returns, grid.bars, beta)
+    found["return_quantile"] = return_quantile(returns, grid.bars)
+    found["trade_class"] = trade_class(returns, cost[:, None], settings.classes.margin_bps / 10_000)
+    found["cost"] = np.repeat(cost[:, None], len(horizons), axis=1)
+    return {name: np.where(np.isfinite(returns), values, np.nan) for name, values in found.items()}
 
 
 def _price_column(rows: pl.DataFrame, settings: Settings) -> str:
@@ -59,54 +100,25 @@ def _price_column(rows: pl.DataFrame, settings: Settings) -> str:
     return "close"
 
 
-def _forward_log_returns(prices: np.ndarray, bars: np.ndarray, symbols: np.ndarray, horizons: list[int]) -> np.ndarray:
-    """Log returns from bar t+1 to bar t+1+h, shape (rows, horizons); NaN where either price is missing or not positive."""
-    n_bars, n_symbols = int(bars.max(initial=-1)) + 1, int(symbols.max(initial=-1)) + 1
-    padded = np.full((n_bars + ENTRY_LAG_BARS + max(horizons), n_symbols), np.nan)
-    valid = np.isfinite(prices) & (prices > 0)
-    padded[bars[valid], symbols[valid]] = np.log(prices[valid])
-    entry = padded[bars + ENTRY_LAG_BARS, symbols]
-    return np.stack([padded[bars + ENTRY_LAG_BARS + h, symbols] - entry for h in horizons], axis=1)
-
-
-def _sector_neutral(returns: np.ndarray, bars: np.ndarray, sectors: pl.Series) -> np.ndarray:
-    """Returns minus the mean of their sector at the same bar (or of the whole bar); shape (rows, horizons)."""
-    codes = sectors.rank("dense").cast(pl.Int64).fill_null(0).to_numpy()
-    cells = bars * (int(codes.max(initial=0)) + 1) + codes
-    neutral = np.empty_like(returns)
-    for i in range(returns.shape[1]):
-        labelled = np.isfinite(returns[:, i])
-        values = np.where(labelled, returns[:, i], 0.0)
-        sector_mean, sector_members = _group_mean(values, labelled, cells)
-        bar_mean, bar_members = _group_mean(values, labelled, bars)
-        mean = np.where((codes > 0) & (sector_members >= MIN_SECTOR_MEMBERS), sector_mean, bar_mean)
-        neutral[:, i] = np.where(bar_members >= MIN_CROSS_SECTION, returns[:, i] - mean, np.nan)
-    return neutral
-
-
-def _group_mean(values: np.ndarray, labelled: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row, the mean over the labelled rows of its group and their number."""
-    sums = np.bincount(groups, weights=values)
-    members = np.bincount(groups, weights=labelled)
-    means = np.divide(sums, members, out=np.full(len(sums), np.nan), where=members > 0)
-    return means[groups], members[groups]
-
-
-def _long(rows: pl.DataFrame, calendar: pl.Series, horizons: list[int], returns: np.ndarray, neutral: np.ndarray, ends: np.ndarray, threshold: float) -> pl.DataFrame:
+def _long(rows: pl.DataFrame, calendar: pl.Series, bars: np.ndarray, horizons: list[int], columns: dict[str, np.ndarray], threshold: float) -> pl.DataFrame:
     """One row a bar, symbol and horizon; NaN becomes null."""
     repeated = pl.Series(np.repeat(np.arange(len(rows)), len(horizons)))
-    end_bars = pl.Series(ends.ravel()).replace(-1, None)
-    log_return = pl.Series("log_return", returns.ravel()).fill_nan(None)
+    end_bars = bars[:, None] + ENTRY_LAG_BARS + np.array(horizons)
+    ends = {"label_end": np.where(np.isfinite(columns["log_return"]), end_bars, np.nan), "barrier_end": bars[:, None] + columns.pop("barrier_bars")}
     table = pl.DataFrame(
         {
             "timestamp": rows["timestamp"].gather(repeated),
             "symbol": rows["symbol"].gather(repeated),
             "horizon": pl.Series(np.tile(np.array(horizons, dtype=np.int32), len(rows))),
-            "label_end": calendar.gather(end_bars),
-            "log_return": log_return,
-            "sector_neutral_return": pl.Series(neutral.ravel()).fill_nan(None),
+            **{name: calendar.gather(pl.Series(at.ravel()).fill_nan(None).cast(pl.Int64)) for name, at in ends.items()},
+            **{name: pl.Series(values.ravel()).fill_nan(None) for name, values in columns.items()},
         }
     )
     size = pl.col("log_return")
     direction = pl.when(size.abs() <= threshold).then(0).otherwise(size.sign()).cast(pl.Int8)
-    return table.with_columns(pl.when(size.is_not_null()).then(direction).alias("direction")).select(*LABELS.columns)
+    table = table.with_columns(
+        pl.when(size.is_not_null()).then(direction).alias("direction"),
+        (size > 0).cast(pl.Int8).alias("trend"),
+        pl.col("barrier", "trade_class").cast(pl.Int8),
+    )
+    return table.select(*LABELS.columns, *LABELS.optional)

@@ -8,17 +8,18 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, FACTORS, LABELS, PANEL, atomic_path, atomic_write_text, read_catalog, read_stamp, read_table
+from components.contracts import ALL_PREDICTIONS, FACTORS, LABELS, PANEL, REGIME_COLUMN, atomic_path, atomic_write_text, read_catalog, read_stamp, read_table
 from components.metrics import ic_summary, information_coefficient
+from components.metrics.regime_shift import label_shift_by_regime
 from components.report.factor_ic import factor_ic
 from components.report.run_report import RunResult, render
 from components.report.summary import summarise
 
-REPORT, SUMMARY, DATA_DOCS = "report.html", "summary.json", "data_docs"
+REPORT, SUMMARY, DATA_DOCS, EVIDENCE = "report.html", "summary.json", "data_docs", "evidence"
 
 
-def build_report(artifacts: Mapping[str, Path], experts: Sequence[Path], config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Write `report.html`, `summary.json` and the Data Docs into `folder`; returns the summary.
+def build_report(artifacts: Mapping[str, Path], experts: Sequence[Path], config: Mapping[str, Any], folder: Path, pages: Mapping[str, Path]) -> dict[str, Any]:
+    """Write `report.html`, `summary.json`, the Data Docs and the stages' own pages into `folder`; returns the summary.
 
     Parameters
     ----------
@@ -26,25 +27,29 @@ def build_report(artifacts: Mapping[str, Path], experts: Sequence[Path], config:
         comparison, predictions, evaluation, returns, verdict, registration
     experts : the experts' artifact folders
     config : the whole configuration
+    pages : the pages of audit, fusion and selection by name, kept as `evidence/<name>.html`
     """
     said = {name: _json(artifacts[name]) for name in ("health", "audit", "oof_audit", "comparison", "evaluation", "verdict", "registration")}
     evaluation = said["evaluation"]
     labels = read_table(artifacts["labels"], LABELS)
     summary = summarise(evaluation, said["verdict"], said["registration"], config, _attainable(artifacts, labels, evaluation))
     first_test = pl.Series([evaluation["windows"]["test"]["start"]]).str.to_datetime(time_unit="us", time_zone="UTC")[0]
+    factors = read_table(artifacts["factors"], FACTORS, verify=False)
+    regimes = factors.select("timestamp", REGIME_COLUMN).unique("timestamp", keep="first", maintain_order=True)
     result = RunResult(
         summary=summary,
         panel=read_table(artifacts["panel"], PANEL),
         quarantine=pl.read_parquet(artifacts["quarantine"]),
         health=said["health"],
         factor_ic=factor_ic(
-            read_table(artifacts["factors"], FACTORS, verify=False),
+            factors,
             labels,
             read_catalog(artifacts["catalog"]),
             target=evaluation["target"],
             horizon=evaluation["horizon"],
             first_test=first_test,
         ),
+        label_shift=label_shift_by_regime(labels, regimes, evaluation["horizon"], evaluation["target"], era_start=first_test),
         audit=said["audit"],
         oof_audit=said["oof_audit"],
         comparison=said["comparison"],
@@ -53,12 +58,22 @@ def build_report(artifacts: Mapping[str, Path], experts: Sequence[Path], config:
         experts=[_json(place / "status.json") for place in experts],
         explanations=_explanations(experts),
         lineage=[_lineage(name, artifacts[name]) for name in ("panel", "factors", "labels", "predictions")],
+        pages={name: f"{EVIDENCE}/{name}.html" for name in pages},
     )
     atomic_write_text(folder / REPORT, render(result))
     with atomic_path(folder / DATA_DOCS) as temporary:
         shutil.copytree(artifacts["data_docs"], temporary)
+    keep_pages({f"{name}.html": path for name, path in pages.items()}, folder / EVIDENCE)
     atomic_write_text(folder / SUMMARY, json.dumps(summary, indent=1))
     return summary
+
+
+def keep_pages(files: Mapping[str, Path], folder: Path) -> None:
+    """Put the files into `folder` under the given names, each atomically; others that are there stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, source in files.items():
+        with atomic_path(folder / name) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _attainable(artifacts: Mapping[str, Path], labels: pl.DataFrame, evaluation: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -12,9 +12,18 @@ from components.report.factor_ic import FactorIc
 from components.report.summary import ordered_models
 
 MOST_POINTS = 1500
+SIGNIFICANT = 0.05
 HEAT = [[0, "#b3261e"], [0.5, "rgba(128,128,128,0.08)"], [1, "#2456c9"]]
 DEPTH = [[0, "rgba(36,86,201,0.05)"], [1, "rgba(36,86,201,0.85)"]]
 EVERY_LABEL = {"tickmode": "linear", "dtick": 1}
+PAGES = {
+    "audit": "leak audit",
+    "fusion": "fusion of slow tables",
+    "selection_tree_base": "selection for trees",
+    "selection_tree_rich": "selection for trees, rich",
+    "selection_linear_base": "selection for linear models",
+    "selection_linear_rich": "selection for linear models, rich",
+}
 NAMES = {
     "stack": "Stack (chosen)",
     "equal_weights": "Equal weights",
@@ -39,6 +48,7 @@ class RunResult:
     quarantine: pl.DataFrame
     health: Mapping[str, Any]
     factor_ic: FactorIc
+    label_shift: pl.DataFrame
     audit: Mapping[str, Any]
     oof_audit: Mapping[str, Any]
     comparison: Mapping[str, Any]
@@ -47,6 +57,7 @@ class RunResult:
     experts: Sequence[Mapping[str, Any]]
     explanations: Mapping[str, Mapping[str, Any]]
     lineage: Sequence[Mapping[str, Any]]
+    pages: Mapping[str, str]
 
 
 def render(run: RunResult) -> str:
@@ -84,8 +95,14 @@ def _head(run: RunResult) -> str:
         f'<h1>{escape(summary["name"])}<span class="badge {tone}">{word}</span></h1>'
         f'<p class="soft">Test window {escape(summary["test_window"])}, label {escape(summary["target"])} over {summary["horizon"]} bars, seed {summary["seed"]}, '
         f"{escape(version)}, trial {registration['trials']} on this window. {escape(summary['reason'])}</p>"
+        f"{_links(run.pages)}"
         f'<div class="tiles">{"".join(tiles)}</div>'
     )
+
+
+def _links(pages: Mapping[str, str]) -> str:
+    links = ['<a href="data_docs/index.html">data checks</a>', *(f'<a href="{escape(place)}">{escape(PAGES[name])}</a>' for name, place in pages.items())]
+    return f'<p class="soft">Evidence: {", ".join(links)}.</p>'
 
 
 def _data(run: RunResult) -> str:
@@ -97,7 +114,7 @@ def _data(run: RunResult) -> str:
         plot("Quarantined rows by reason", bars, {"xaxis": {"title": "rows"}}) if len(reasons) else card("<p>No row was quarantined.</p>", title="Quarantined rows", wide=False)
     )
     span = f"{run.panel['timestamp'].min():%Y-%m-%d} to {run.panel['timestamp'].max():%Y-%m-%d}"
-    hindsight = sum(reason["hindsight_rows"] for reason in run.health["reasons"])
+    hindsight = run.health["hindsight_quarantined"]
     checked = run.audit.get("checked", {})
     facts = (
         f"{len(run.panel):,} rows of {run.panel['symbol'].n_unique():,} symbols, {span}; {len(run.quarantine):,} rows quarantined, {hindsight:,} of them by what later bars showed."
@@ -309,7 +326,27 @@ def _where(run: RunResult) -> str:
         ]
         heat[0] |= {"texttemplate": "%{z:.3f}"} if len(groups) <= 8 else {}
         cards.append(plot(title, heat, {"xaxis": {"type": "category"}}, wide=key == "by_sector"))
+    cards.append(card(_label_shift(run.label_shift), title="Labels by regime, against the other regimes and against the same regime before the test window"))
     return section("where", "Where it works", "RankIC on the test window in parts. Small parts are noisy.", *cards)
+
+
+def _label_shift(shift: pl.DataFrame) -> str:
+    """The table of `components.metrics.regime_shift`; rows that stand out moved by more than chance, all rows counted."""
+    rows = shift.to_dicts()
+    cells = [
+        [
+            escape(r["regime"].replace("_", " ")),
+            escape(r["against"].replace("_", " ")),
+            f"{r['bars']:,}",
+            *(number(r[name], 4) for name in ("mean", "mean_against", "deviation", "deviation_against", "ks", "ks_by_chance")),
+            number(r["effective_rows"], 0),
+            number(r["adjusted_p_value"], 3),
+        ]
+        for r in rows
+    ]
+    header = ["regime", "against", "bars", "mean", "there", "deviation", "there", "KS", "KS by chance", "effective rows", "p, adjusted"]
+    moved = [k for k, r in enumerate(rows) if r["adjusted_p_value"] is not None and r["adjusted_p_value"] < SIGNIFICANT]
+    return table(header, cells, text=[0, 1], chosen=moved)
 
 
 def _gates(run: RunResult) -> str:

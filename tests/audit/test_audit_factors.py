@@ -69,7 +69,7 @@ def test_a_leak_at_one_single_date_is_found_by_a_guided_cut(market, with_factor)
     panel = market(3)
     day = panel["timestamp"].unique().sort()[101]
     build = with_factor(pl.when(pl.col("timestamp") == day).then(NEXT_RETURN).otherwise(MOMENTUM))
-    blind = audit_factors(panel, build, seed=3, settings=Settings(guided_cuts=0))
+    blind = audit_factors(panel, build, seed=3, settings=Settings(guided_cuts=0, scan_cuts=0, staggered_builds=0))
     assert blind.passed, "the sampled cuts of this seed lie elsewhere"
     (mutation, *_) = audit_factors(panel, build, seed=3).leaks
     assert (mutation.factor, mutation.check, mutation.timestamp, mutation.bars_ahead) == ("planted", "future_mutation", day, 1)
@@ -111,7 +111,7 @@ def test_clean_factors_raise_no_alarm(seed, market, clean_factors):
     assert result.checked["factors_without_values"] == []
     assert result.checked["factor_values_compared"] > 100_000
     kinds = {cut["kind"] for cut in result.checked["cuts"]}
-    assert kinds <= {"sampled", "guided"}
+    assert kinds <= {"sampled", "guided", "scan", "suspected"}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -175,7 +175,9 @@ def test_a_constant_publication_delay_is_no_leak(delay_hours, market, clean_fact
 def test_the_factors_of_the_product_are_clean(market):
     settings = FeatureSettings()
     longest = max(entry.warm_up_bars for entry in catalog(settings, "1d"))
-    result = audit_factors(market(0, n_bars=400), partial(build_factors, settings=settings), cuts=2, seed=0, warm_up_bars=longest, settings=Settings(guided_cuts=1))
+    result = audit_factors(
+        market(0, n_bars=400), partial(build_factors, settings=settings), cuts=2, seed=0, warm_up_bars=longest, settings=Settings(guided_cuts=1, scan_cuts=2, staggered_builds=0)
+    )
     assert [leak.sentence() for leak in result.leaks] == []
     assert result.checked["factors"] > 100
 

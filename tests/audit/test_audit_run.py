@@ -1,6 +1,7 @@
 """The audit as a stage: table checks, its JSON, page and error, and the door on stamped files."""
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from components.audit.page import page_html
 from components.audit.result import AuditResult, Leak, LeakFound
 from components.audit.run import run_audit, write_audit
 from components.audit.table_checks import check_factor_table, check_label_table
-from components.contracts import FACTORS, LABELS, PANEL, CatalogEntry, ContractError, write_catalog, write_table
+from components.contracts import FACTORS, FUSED, LABELS, PANEL, CatalogEntry, ContractError, read_stamp, write_catalog, write_table
 from components.labels.build import build_labels
 from components.labels.config import Settings as LabelSettings
 
@@ -112,15 +113,16 @@ def test_a_clean_run_passes(market):
     result = audited(market, honest_factors)
     result.raise_if_leaking()
     assert json.loads(result.to_json())["passed"] is True
-    assert "No leak found" in page_html(result)
+    assert "no leak found" in page_html(result)
 
 
 def test_the_page_is_self_contained_and_escapes_names(market):
     page = page_html(AuditResult([*audited(market, leaking_factors).leaks, Leak("gap", "<script>alert(1)</script>")], {"notes": ["a < b"]}))
     assert "scaled" in page
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "a &lt; b" in page
-    assert "http" not in page
+    assert "http" not in page.split("<script>")[0]
+    assert "<script src" not in page
     assert "prefers-color-scheme" in page
 
 
@@ -173,3 +175,28 @@ def test_the_door_stops_on_a_leak_after_writing_both_files(files):
 def test_the_door_refuses_tables_of_different_origin(files):
     with pytest.raises(ContractError, match="must not be mixed"):
         audit_leaks.python_func(**files(0, labels_from="another panel"))
+
+
+def test_the_door_joins_the_slow_columns_to_the_panel(files, market, tmp_path, monkeypatch):
+    call = files(0)
+    Path(tmp_path / "code" / "planted_stage" / "build.py").write_text(
+        "import polars as pl\n\n\ndef build(panel, settings):\n"
+        "    value = pl.col('earnings').shift(-settings.ahead_bars).over('symbol').cast(pl.Float32).alias('ratio')\n"
+        "    return panel.select('timestamp', 'symbol', 'known_time', value)\n"
+    )
+    panel = market(0)
+    fused = panel.select("timestamp", "symbol", (CLOSE / 10).alias("earnings"))
+    call["fused"] = SimpleNamespace(path=str(tmp_path / "fused"), metadata={})
+    write_table(fused, call["fused"].path, FUSED, code_version="c", config_hash="h")
+    origin = read_stamp(call["factors"].path).inputs
+    for ahead in (0, 1):
+        value = fused.select(pl.col("earnings").shift(-ahead).over("symbol").cast(pl.Float32).alias("ratio")).to_series()
+        write_table(panel.select("timestamp", "symbol", "known_time", value), call["factors"].path, FACTORS, code_version="c", config_hash="h", inputs=origin)
+        call["builder_settings"] = json.dumps({"ahead_bars": ahead})
+        for module in ("planted_stage", "planted_stage.build", "planted_stage.config"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        if not ahead:
+            audit_leaks.python_func(**call)
+            continue
+        with pytest.raises(LeakFound, match="ratio: future_mutation"):
+            audit_leaks.python_func(**call)

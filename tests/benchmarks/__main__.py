@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("factors", "point_in_time_join", "patchtst", "pipeline", "drift", "drift_alarms", "service", "kill", "fuzz")
+BENCHMARKS = ("factors", "alpha158", "fusion", "audit", "selection", "mining", "point_in_time_join", "patchtst", "pipeline", "drift", "drift_alarms", "service", "kill", "fuzz")
 
 
 def main(names: list[str]) -> int:

@@ -1,23 +1,33 @@
-"""Factors: time and memory on a panel of 503 symbols x 2,653 daily bars, and the same factors written with pandas groupby.rolling.
+"""Factors: time and memory on a panel of 503 symbols x 2,653 daily bars: all of them raw and with their inputs, 200 of them, one new day added, a panel
+built in pieces, and the same twelve factors written with pandas groupby.rolling. Each case runs in a process of its own.
 
-`python tests/benchmarks/bench_factors.py` reads us_equity_daily.parquet in the folder ALPHALOOP_DATA, else makes a panel of that size.
+`python -m tests.benchmarks.bench_factors` reads us_equity_daily.parquet in the folder ALPHALOOP_DATA, else makes a panel of that size. With
+ALPHALOOP_QLIB_PYTHON set, Qlib's Alpha158 follows (bench_alpha158).
 """
 
 import os
 import resource
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sized
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from components.features.build import build_factors
+from components.features.build import arranged, build_factors, build_supported, declared_factors, market_values, own_blocks, unsupported
 from components.features.config import Groups, Selection, Settings
-from components.features.library import FACTORS
+from components.features.incremental import append_factors
+from components.features.library import FACTORS, GROUPS
+from components.features.partitions import build_in_partitions
 
 SYMBOLS, BARS = 503, 2653
+EVERY_GROUP = Settings(groups=Groups(**dict.fromkeys(GROUPS, True)))
+NEW_DAYS = 20
 # What both sides compute, with the rank of each among the symbols of a day.
 SUBSET = (
     "momentum_20",
@@ -35,35 +45,126 @@ SUBSET = (
 )
 
 
-def main() -> None:
-    """Print one line a case: seconds of wall clock and CPU, microseconds of CPU a cell, and the ratio to ours where both do the same."""
+def main(case: str | None = None, path: str | None = None) -> None:
+    """Print one line a case: factors, seconds of wall clock and CPU, microseconds of CPU a factor cell, peak memory."""
+    if path:
+        pieces_of(path)
+        return
+    if case:
+        CASES[case](the_panel())
+        return
+    print(f"{'case':42s} {'factors':>8s} {'wall s':>8s} {'CPU s':>8s} {'us CPU a cell':>14s} {'peak GiB':>9s}", flush=True)
+    for name in CASES:
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.bench_factors", name], check=True)
+    if os.environ.get("ALPHALOOP_QLIB_PYTHON"):
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.bench_alpha158"], check=True)
+
+
+def timed(name: str, factors: int, panel: Sized, call: Callable[[], object]) -> None:
+    """Run `call` and print its line."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"{name:42s} {factors:8d} {wall:8.2f} {cpu:8.2f} {cpu / factors / len(panel) * 1e6:14.3f} {peak_gib():9.2f}", flush=True)
+
+
+def raw_200(panel: pl.DataFrame) -> None:
+    timed("200 factors, raw", 200, panel, lambda: raw(panel, some_factors(panel, 200)))
+
+
+def raw_all(panel: pl.DataFrame) -> None:
+    factors = some_factors(panel, len(FACTORS))
+    timed("all factors that the panel supports, raw", len(factors), panel, lambda: raw(panel, factors))
+
+
+def inputs_200(panel: pl.DataFrame) -> None:
+    wanted = {factor.name for factor in some_factors(panel, 200)}
+    settings = EVERY_GROUP.model_copy(update={"factors": Selection(exclude=tuple(f.name for f in FACTORS if f.name not in {*wanted, "regime_state", "volatility_20"}))})
+    timed("200 factors and their inputs", 200, panel, lambda: build_factors(panel, settings))
+
+
+def inputs_all(panel: pl.DataFrame) -> None:
+    factors = some_factors(panel, len(FACTORS))
+    timed("all of them and their inputs", len(factors), panel, lambda: build_factors(panel, EVERY_GROUP))
+
+
+def inputs_default(panel: pl.DataFrame) -> None:
+    count = len(declared_factors(Settings(), "1d")) - len(unsupported(panel, Settings()))
+    timed("default groups and their inputs", count, panel, lambda: build_factors(panel, Settings()))
+
+
+def one_new_day(panel: pl.DataFrame) -> None:
+    """Median and range of the last NEW_DAYS days, each added to the table of the days before."""
+    for name, settings in (("one new day, default groups", Settings()), ("one new day, all groups", EVERY_GROUP)):
+        moments = panel["timestamp"].unique().sort()
+        recent = panel.filter(pl.col("timestamp") >= moments[-1100])
+        table, entries, _ = build_supported(recent, settings)
+        walls, cpus, differing = [], [], 0
+        for moment in moments[-NEW_DAYS:]:
+            first = int(table["timestamp"].search_sorted(moment))
+            bars, previous = recent.filter(pl.col("timestamp") <= moment), table[:first]
+            wall, cpu = time.perf_counter(), time.process_time()
+            new = append_factors(bars, previous, settings)
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+            differing += not new.equals(table[first : first + len(new)])
+        factors = len({entry.factor for entry in entries})
+        print(
+            f"{name:42s} {factors:8d} {statistics.median(walls):8.2f} {statistics.median(cpus):8.2f}   wall {min(walls):.2f} to {max(walls):.2f}; days that differ: {differing}",
+            flush=True,
+        )
+
+
+def in_pieces(panel: pl.DataFrame) -> None:
+    """Twice the symbols, built in pieces of 300,000 rows from a file."""
+    twice = pl.concat([panel, panel.with_columns(symbol=pl.lit("X") + pl.col("symbol"))]).sort("timestamp", "symbol")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "panel.parquet"
+        twice.write_parquet(path, row_group_size=100_000)
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.bench_factors", "pieces_of", str(path)], check=True)
+
+
+def pieces_of(path: str) -> None:
+    """Build the panel at `path` in pieces, without ever holding it."""
+    panel = pl.scan_parquet(path)
+    rows = range(panel.select(pl.len()).collect().item())
+    factors = len(declared_factors(Settings(), "1d")) - len(unsupported(panel, Settings()))
+    target = Path(path).parent / "factors"
+    timed("twice the symbols in pieces, default", factors, rows, lambda: build_in_partitions(panel, Settings(), target, rows=300_000, code_version="bench", inputs={}))
+
+
+def subset(panel: pl.DataFrame) -> None:
+    settings = EVERY_GROUP.model_copy(update={"factors": Selection(exclude=tuple(f.name for f in FACTORS if f.name not in (*SUBSET, "regime_state")))})
+    timed(f"{len(SUBSET)} factors and their ranks", len(SUBSET), panel, lambda: build_factors(panel, settings))
+
+
+def subset_in_pandas(panel: pl.DataFrame) -> None:
+    timed(f"the same {len(SUBSET)} in pandas", len(SUBSET), panel, lambda: with_pandas(panel))
+
+
+CASES = {case.__name__: case for case in (raw_200, raw_all, inputs_200, inputs_default, inputs_all, one_new_day, in_pieces, subset, subset_in_pandas)}
+
+
+def raw(panel: pl.DataFrame, factors) -> pl.DataFrame:
+    """The factors' values in the panel's order, Float32, without ranks or scores."""
+    panel = panel.sort("timestamp", "symbol")
+    bars = arranged(panel, factors, EVERY_GROUP)
+    market = market_values(bars, factors)
+    time_of_row = panel["timestamp"].rle_id().to_numpy()
+    blocks = [block[bars.back] for block in own_blocks(bars, [factor for factor in factors if factor.scope != "market"])]
+    return pl.concat([*blocks, market[time_of_row]], how="horizontal")
+
+
+def some_factors(panel: pl.DataFrame, count: int) -> list:
+    """The first `count` factors that the panel supports, in the library's order."""
+    gone = unsupported(panel, EVERY_GROUP)
+    return [factor for factor in declared_factors(EVERY_GROUP, "1d") if factor.name not in gone][:count]
+
+
+def the_panel() -> pl.DataFrame:
+    """The US panel where ALPHALOOP_DATA has it, else a made-up one of its size."""
     path = Path(os.environ.get("ALPHALOOP_DATA", "data")) / "us_equity_daily.parquet"
-    panel = read_panel(path) if path.exists() else synthetic_panel()
-    print(f"{path if path.exists() else 'synthetic panel'}: {len(panel):,} rows, {panel['symbol'].n_unique()} symbols, {os.cpu_count()} cores")
-    every_input, raw_60 = Settings(), sixty_factors()
-    subset = Settings(factors=Selection(exclude=tuple(f.name for f in FACTORS if f.name not in (*SUBSET, "regime_state"))))
-    cases = {
-        "60 factors and their inputs": lambda: build_factors(panel, raw_60),
-        "all factors and inputs": lambda: build_factors(panel, every_input),
-        f"{len(SUBSET)} factors and their ranks": lambda: build_factors(panel, subset),
-        f"{len(SUBSET)} factors and ranks in pandas": lambda: with_pandas(panel),
-    }
-    cells = {0: 60 * len(panel), 1: len(FACTORS) * len(panel), 2: len(SUBSET) * len(panel), 3: len(SUBSET) * len(panel)}
-    per_cell = []
-    print(f"{'case':36s} {'wall s':>8s} {'CPU s':>8s} {'us CPU a cell':>14s} {'peak GiB':>9s}")
-    for number, (name, case) in enumerate(cases.items()):
-        wall, cpu = time.perf_counter(), time.process_time()
-        case()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        per_cell.append(cpu / cells[number] * 1e6)
-        print(f"{name:36s} {wall:8.2f} {cpu:8.2f} {per_cell[-1]:14.3f} {peak_gib():9.2f}")
-    print(f"pandas against ours, CPU a cell, same factors and ranks: {per_cell[3] / per_cell[2]:.1f} times (ours also makes the market's regime)")
-
-
-def sixty_factors() -> Settings:
-    """Settings that leave 60 daily factors besides the calendar and the raw bars."""
-    daily = [factor.name for factor in FACTORS if "1d" in factor.periods and factor.group not in ("calendar", "bars") and factor.name not in ("regime_state", "volatility_20")]
-    return Settings(groups=Groups(calendar=False, bars=False), factors=Selection(exclude=tuple(daily[58:])))
+    return read_panel(path) if path.exists() else synthetic_panel()
 
 
 def read_panel(path: Path) -> pl.DataFrame:
@@ -131,4 +232,4 @@ def peak_gib() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:3])

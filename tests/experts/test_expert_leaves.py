@@ -21,7 +21,13 @@ def write(folder, text):
 def test_shipped_leaves_resolve():
     names = [name for name in list_leaves(LEAVES) if not name.startswith("patchtst")]
     with_rich = {"elasticnet", "lightgbm", "xgboost"}
-    expected = [(expert, period, modality) for expert in ("median", *with_rich) for period in ("1d", "1h", "4h") for modality in ("base", "rich") if modality == "base" or expert in with_rich]
+    expected = [
+        (expert, period, modality)
+        for expert in ("median", *with_rich)
+        for period in ("1d", "1h", "4h")
+        for modality in ("base", "rich")
+        if modality == "base" or expert in with_rich
+    ]
     assert names == sorted("/".join(parts) for parts in expected)
     for name in names:
         leaf = load_leaf(LEAVES / f"{name}.yaml")

@@ -3,16 +3,20 @@
 import json
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
-from components.contracts import FACTORS, PANEL, ContractError, read_catalog, read_stamp, read_table, write_table
+from components.contracts import FACTORS, FUSED, PANEL, ContractError, read_catalog, read_stamp, read_table, write_table
 from components.features.component import build_features
 from components.features.config import Settings
 
 
-def run(folder, panel, **settings):
+def run(folder, panel, fused=None, **settings):
     write_table(panel, folder / "panel", PANEL, code_version="c1", config_hash="m")
     paths = {name: SimpleNamespace(path=str(folder / name)) for name in ("panel", "factors", "catalog")}
+    if fused is not None:
+        write_table(fused, folder / "fused", FUSED, code_version="c1", config_hash="m")
+        paths["fused"] = SimpleNamespace(path=str(folder / "fused"))
     build_features.python_func(settings=json.dumps(settings), period="1d", code="c1", **paths)
 
 
@@ -47,3 +51,24 @@ def test_a_panel_without_a_stamp_is_refused(tmp_path, random_panel):
     with pytest.raises(ContractError, match="no stamp"):
         build_features.python_func(settings=Settings().model_dump_json(), period="1d", code="c1", **paths)
     assert not (tmp_path / "factors").exists()
+
+
+def test_factors_that_the_panel_cannot_support_are_left_out_and_named_once(tmp_path, random_panel, capsys):
+    run(tmp_path, random_panel(bars=80).with_columns(volume=pl.lit(None, pl.Float64)))
+    said = capsys.readouterr().err
+    assert said.count("factors are left out") == 1
+    assert "volume" in said
+    entries = read_catalog(tmp_path / "catalog")
+    assert read_table(tmp_path / "factors", FACTORS).columns[3:] == [entry.column for entry in entries]
+    assert "amihud_20" not in {entry.factor for entry in entries}
+    assert "momentum_20" in {entry.factor for entry in entries}
+
+
+def test_fused_columns_become_factors_and_their_table_is_named_in_the_stamp(tmp_path, random_panel):
+    panel = random_panel(bars=60)
+    fused = panel.select("timestamp", "symbol", earnings=pl.col("close") / 20)[::2]
+    run(tmp_path, panel, fused, slow=[{"name": "earnings", "source": "made up"}])
+    table, entries = read_table(tmp_path / "factors", FACTORS), read_catalog(tmp_path / "catalog")
+    assert [entry.modality for entry in entries if entry.factor == "earnings"] == ["rich", "rich"]
+    assert table["earnings"].null_count() == len(panel) - len(fused)
+    assert read_stamp(tmp_path / "factors").inputs == {name: read_stamp(tmp_path / name).content_sha256 for name in ("panel", "fused")}

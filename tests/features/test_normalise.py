@@ -13,11 +13,12 @@ DAY = [1] * 5 + [2] * 3 + [3] * 6
 
 
 def ranks(values, day) -> list:
-    return cross_sectional_ranks(pl.DataFrame({"day": day, "x": pl.Series(values, dtype=pl.Float32)}), ["x"], "day")["x_rank"].to_list()
+    time = pl.Series(day, dtype=pl.Int64).rle_id().to_numpy()
+    return cross_sectional_ranks(pl.DataFrame({"x": pl.Series(values, dtype=pl.Float32)}), ["x"], time)["x_rank"].to_list()
 
 
 def scores(method: str, values, window: int) -> list:
-    return against_own_past(pl.DataFrame({"s": [0] * len(values), "x": pl.Series(values, dtype=pl.Float32)}), ["x"], method, window, "s")[f"x_{method}"].to_list()
+    return against_own_past(pl.DataFrame({"x": pl.Series(values, dtype=pl.Float32)}), ["x"], method, window)[f"x_{method}"].to_list()
 
 
 def test_ranks_by_hand():

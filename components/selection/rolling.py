@@ -1,0 +1,151 @@
+"""Rolling information coefficients: how strong and how lasting each input's RankIC is, at which lag, and with which half-life its past counts best."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.metrics import adjusted_p_values, hac_lags, newey_west_t
+from components.selection.rows import Rows
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """Of one window, arrays over F inputs, NaN where an input orders nothing.
+
+    `mean` RankIC, its `t` (Newey and West) and `q` (adjusted p-value); `weighted` mean with `half_life` (bars; 0: equal weights) and its `weighted_t`;
+    `lag` proposed (0 unless a later one is better beyond chance) with `lag_ic` there and `lag_q`.
+    """
+
+    mean: np.ndarray
+    t: np.ndarray
+    q: np.ndarray
+    half_life: np.ndarray
+    weighted: np.ndarray
+    weighted_t: np.ndarray
+    lag: np.ndarray
+    lag_ic: np.ndarray
+    lag_q: np.ndarray
+
+
+def daily_rank_ic(rows: Rows, lags: tuple[int, ...]) -> np.ndarray:
+    """RankIC of every bar and input at each lag, lag 0 first; shape (lags, T, F). A bar's value needs nothing but that bar's labels and the inputs `lag` bars before."""
+    from components.selection.kernels import lagged_rank_correlations
+
+    return lagged_rank_correlations(rows.values, rows.target, rows.symbols, rows.starts, rows.n_symbols, np.array(ordered_lags(lags)))
+
+
+def ordered_lags(lags: tuple[int, ...]) -> tuple[int, ...]:
+    """The lags, 0 first."""
+    return tuple(sorted(lags))
+
+
+def rolling(daily: np.ndarray, lags: tuple[int, ...], half_lives: tuple[int, ...], *, horizon: int, rate: float) -> Rolling:
+    """Summaries of one window.
+
+    Parameters
+    ----------
+    daily : shape (lags, bars, F), the window alone, lag 0 first
+    half_lives : tried besides equal weights, in bars; the one whose weighted mean foretold the RankIC of the coming bars best within the window is taken
+    horizon : bars that a label spans: a bar's RankIC is known that many bars and the entry bar later
+    rate : false discovery rate of lag proposals
+    """
+    now = daily[0]
+    t, mean = hac_t(now, horizon), _mean(now)
+    q = adjusted_p_values(two_sided(t))
+    half_life, weighted, weighted_t = _decayed(now, half_lives, t, reach=horizon + 1)
+    lag, lag_ic, lag_q = _best_lag(daily, lags, horizon, rate)
+    return Rolling(mean, t, q, half_life, weighted, weighted_t, lag, lag_ic, lag_q)
+
+
+def hac_t(series: np.ndarray, horizon: int) -> np.ndarray:
+    """t-statistic of each column's mean; NaN under 10 values. Shape (F,)."""
+    return np.array([_t(column[np.isfinite(column)], horizon) for column in series.T.astype(float)])
+
+
+def two_sided(t: np.ndarray) -> np.ndarray:
+    """Two-sided p-values of t-statistics."""
+    from scipy.stats import norm
+
+    return 2 * norm.sf(np.abs(t))
+
+
+def _t(values: np.ndarray, horizon: int) -> float:
+    return newey_west_t(values, lags=hac_lags(len(values), horizon)) if len(values) >= 10 else float("nan")
+
+
+def _mean(series: np.ndarray) -> np.ndarray:
+    known = np.isfinite(series)
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.where(known, series, 0).sum(axis=0, dtype=float) / np.maximum(count, 1), np.nan)
+
+
+def _decayed(series: np.ndarray, half_lives: tuple[int, ...], t: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half-life of each input, its weighted mean at the window's end and the t-statistic of that, with the dependence of the plain one."""
+    known = np.isfinite(series)
+    filled = np.where(known, series, 0).astype(float)
+    ahead = _coming_mean(filled, known, reach)
+    tried, paths, errors = (0, *half_lives), [], []
+    for half_life in tried:
+        weighted, _ = _weighted_means(filled, known, half_life)
+        paths.append(weighted)
+        miss = (ahead[2 * reach :] - weighted[reach:-reach]) ** 2 if len(series) > 4 * reach else np.full((1, series.shape[1]), np.nan)
+        error = _mean(miss)
+        errors.append(np.where(np.isfinite(error), error, np.inf))
+    best = np.argmin(np.stack(errors), axis=0)
+    columns = np.arange(series.shape[1])
+    weighted = np.stack([path[-1] for path in paths])[best, columns]
+    half_life = np.array(tried)[best]
+    plain = _mean(series)
+    spread = np.sqrt(_mean(np.where(known, (series - plain) ** 2, np.nan)))
+    count = known.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inflation = (plain / (spread / np.sqrt(count)) / t) ** 2
+        effective = np.array([_effective(known[:, c], half_life[c]) for c in columns])
+        weighted_t = weighted / (spread * np.sqrt(inflation / effective))
+    return half_life, weighted, np.where(np.isfinite(weighted_t), weighted_t, np.nan)
+
+
+def _weighted_means(filled: np.ndarray, known: np.ndarray, half_life: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of all values up to each bar, the newest weighing most; shape (bars, F)."""
+    from scipy.signal import lfilter
+
+    decay = 0.5 ** (1 / half_life) if half_life else 1.0
+    total, weight = (lfilter([1.0], [1.0, -decay], part.astype(float), axis=0) for part in (filled, known))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return total / weight, weight
+
+
+def _coming_mean(filled: np.ndarray, known: np.ndarray, bars: int) -> np.ndarray:
+    """Mean over the `bars` bars up to and with each bar; NaN where fewer than half of them are known. Shape (bars, F)."""
+    sums, counts = (np.cumsum(np.concatenate([np.zeros((1, part.shape[1])), part]), axis=0) for part in (filled, known))
+    total, count = (np.full(filled.shape, np.nan) for _ in range(2))
+    total[bars - 1 :], count[bars - 1 :] = sums[bars:] - sums[:-bars], counts[bars:] - counts[:-bars]
+    return np.where(count >= bars / 2, total / np.maximum(count, 1), np.nan)
+
+
+def _effective(known: np.ndarray, half_life: int) -> float:
+    weights = np.where(known, 0.5 ** (np.arange(len(known))[::-1] / half_life) if half_life else 1.0, 0.0)
+    return float(weights.sum() ** 2 / max((weights**2).sum(), 1e-300))
+
+
+def _best_lag(daily: np.ndarray, lags: tuple[int, ...], horizon: int, rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per input the lag of the largest absolute mean, where it beats lag 0 beyond chance.
+
+    Tested is the daily difference of the two RankICs, each turned to its own sign; p-values are multiplied by the number of lags tried
+    (Bonferroni), and adjusted over all inputs (Benjamini and Hochberg).
+    """
+    tried, size = ordered_lags(lags), daily.shape[2]
+    means = np.stack([_mean(part[max(tried) :]) for part in daily])
+    best = np.where(np.isfinite(means), np.abs(means), -1).argmax(axis=0)
+    p = np.full(size, np.nan)
+    for column in np.flatnonzero(best > 0):
+        chosen, now = (daily[k, max(tried) :, column].astype(float) * np.sign(means[k, column]) for k in (best[column], 0))
+        difference = chosen - now
+        t = _t(difference[np.isfinite(difference)], horizon)
+        p[column] = min(float(two_sided(np.array(t))) / 2 * (len(tried) - 1), 1.0) if t > 0 else 1.0
+    # Inputs whose best lag is 0 were looked at too and count in the adjustment.
+    looked = np.where(np.isfinite(means[0]), np.where(np.isfinite(p), p, 1.0), np.nan)
+    q = adjusted_p_values(looked)
+    proposed = (best > 0) & (q <= rate)
+    position = np.where(proposed, best, 0)
+    return np.array(tried)[position], means[position, np.arange(size)], q

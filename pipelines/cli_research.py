@@ -1,0 +1,76 @@
+"""Commands for looking at factors: which there are, whether they leak, which are chosen, and what symbolic regression adds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.options import DEMO, ConfigOption, SetOption
+
+app = typer.Typer()
+
+
+@app.command()
+def factors(
+    group: Annotated[str | None, typer.Option(help="Only this group, such as trend or alpha158.")] = None,
+    period: Annotated[str | None, typer.Option(help="Only factors of this period: 1d, 4h or 1h.")] = None,
+):
+    """List the factor library: what each factor needs, its warm-up and where it comes from.
+
+    Example:  alphaloop factors --group microstructure
+    """
+    from rich.console import Console
+
+    from pipelines.factor_table import factor_table
+
+    Console().print(factor_table(group, period))
+
+
+@app.command()
+def audit(
+    function: Annotated[str, typer.Argument(help="package.module:function that takes a Polars panel and returns timestamp, symbol and factor columns.")],
+    data: Annotated[Path, typer.Option("--data", help="Parquet or CSV file of the panel: timestamp, symbol and whatever the function reads.")],
+    json_path: Annotated[Path, typer.Option("--json", help="Where the findings go, also when there are none.")],
+    html_path: Annotated[Path | None, typer.Option("--html", help="Where the same goes as a page.")] = None,
+    cuts: Annotated[int, typer.Option(min=1, help="Cuts at which factors are rebuilt in any case; more follow while the budget lasts.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of cuts and changes.")] = 0,
+    budget_s: Annotated[float, typer.Option("--budget-s", min=0, help="Seconds for further cuts.")] = 45.0,
+    label: Annotated[list[str] | None, typer.Option("--label", help="column:bars, a column of the panel that is known only so many bars later. May be repeated.")] = None,
+):
+    """Check factors of your own for leaks: do they use what was not known yet? Exits with 2 if one does.
+
+    Example:  alphaloop audit my_package.my_factors:build --data panel.parquet --json leaks.json --html leaks.html
+    """
+    from pipelines.audit_command import audit_command
+
+    typer.echo(audit_command(function, data, json_path, html_path, cuts=cuts, seed=seed, budget_s=budget_s, labels=label or ()))
+
+
+@app.command()
+def select(
+    config: ConfigOption = DEMO,
+    overrides: SetOption = None,
+    mode: Annotated[str, typer.Option(help="quick or full.")] = "quick",
+):
+    """Choose inputs inside the training window of each fold, and show the evidence for each factor. Trains no expert.
+
+    Example:  alphaloop select --config pipelines/configs/us_equities.yaml --mode full
+    """
+    from pipelines.config import load_config
+    from pipelines.research import run_research
+
+    folder = run_research("selection", load_config(config, [*(overrides or []), f"selection.mode={mode}"]))
+    typer.echo(f"Evidence: {', '.join(str(path) for path in sorted(folder.glob('selection_*.html')))}")
+
+
+@app.command()
+def mine(config: ConfigOption = DEMO, overrides: SetOption = None):
+    """Search formulas for what the stack leaves unexplained; those that add out of sample can go into features.formulas.
+
+    Example:  alphaloop mine --config pipelines/configs/us_equities.yaml
+    """
+    from pipelines.config import load_config
+    from pipelines.research import run_research
+
+    folder = run_research("mining", load_config(config, overrides or []))
+    typer.echo(f"Formulas: {folder / 'formulas.yaml'}. Page: {folder / 'mining.html'}")

@@ -1,0 +1,88 @@
+"""What the door writes: inputs by fold, the evidence table and the page."""
+
+import json
+import re
+
+import polars as pl
+import pytest
+
+from components.contracts import LABELS, TRAINING_SET, ContractError, read_chosen, read_stamp, read_table, write_catalog, write_table
+from components.selection.choose import EVIDENCE
+from components.selection.component import select_factors
+from components.selection.page import render
+from tests.selection.made_up import HORIZON, SETTINGS, TIMELINE, catalog, choose, market
+
+
+class Place:
+    """A stand-in for a KFP artifact."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+
+@pytest.fixture
+def tables(tmp_path):
+    training, labels, entries = market(20, bars=500, symbols=20, strength=0.3)
+    about = {"code_version": "c", "config_hash": "h"}
+    write_table(training, tmp_path / "training_set", TRAINING_SET, inputs={"panel": "p"}, **about)
+    write_table(labels, tmp_path / "labels", LABELS, inputs={"panel": "p"}, **about)
+    write_catalog(entries, tmp_path / "catalog")
+    return tmp_path
+
+
+def call(folder, **given):
+    names = ("training_set", "labels", "catalog", "selection", "evidence", "page")
+    about = {
+        "family": "linear",
+        "horizon": HORIZON,
+        "target": "log_return",
+        "seed": 1,
+        "code": "code-1",
+        "settings": SETTINGS.model_dump_json(),
+        "timeline": TIMELINE.model_dump_json(),
+    }
+    select_factors.python_func(**{name: Place(folder / name) for name in names}, **{**about, **given})
+
+
+def test_the_door_writes_choice_evidence_and_page(tables):
+    call(tables)
+    chosen = read_chosen(tables / "selection")
+    assert chosen.training_set == read_stamp(tables / "training_set").content_sha256
+    evidence = read_table(tables / "evidence", EVIDENCE)
+    assert read_stamp(tables / "evidence").inputs["training_set"] == chosen.training_set
+    for fold, names in chosen.by_fold.items():
+        taken = evidence.filter((pl.col("fold") == fold) & pl.col("decision").is_in(["core", "plus", "filled"]))["factor"]
+        assert sorted(taken) == sorted(names)
+    text = (tables / "page").read_text()
+    assert text.startswith("<!doctype html>")
+    assert "noise_00" in text
+    assert "http://" not in text.split("<script>")[0]
+
+
+def test_tables_of_another_panel_are_refused(tables):
+    labels = read_table(tables / "labels", LABELS)
+    write_table(labels, tables / "labels", LABELS, code_version="c", config_hash="h", inputs={"panel": "another"})
+    with pytest.raises(ContractError, match="different origin"):
+        call(tables)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", json.dumps({"final": {"noise_00": "heavy"}})])
+def test_broken_gate_weights_are_refused(tables, text):
+    with pytest.raises(ContractError, match="gate weights are not JSON"):
+        call(tables, gate_weights=text)
+
+
+def test_the_page_escapes_names_marks_eras_and_says_so_where_nothing_stands_out():
+    training, labels, _ = market(21, bars=500, symbols=20, inputs=3)
+    hostile = "<b>x</b>"
+    found = choose((training.rename({"noise_02": hostile}), labels, catalog(["noise_00", "noise_01", hostile])))
+    text = render(found)
+    tables = re.findall(r"<table>(.*?)</table>", text)
+    assert len(tables) >= 6
+    for table in tables:
+        assert len({len(re.findall("<t[hd][ >]", row)) for row in re.findall("<tr.*?</tr>", table)}) == 1, "every row has as many cells as the heading"
+    assert hostile not in text
+    assert "&lt;b&gt;x&lt;/b&gt;" in text
+    assert "holds test bars: reported only" in text
+    if not found.overview.core and not found.overview.plus:
+        assert "nothing stands out from chance" in text
