@@ -60,7 +60,7 @@ def compile_(
 ):
     """Compile a pipeline to KFP's IR, for a cluster.
 
-    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.2.0 -o training.yaml
+    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.3.0 -o training.yaml
     """
     from pipelines.cluster import compile_pipeline
     from pipelines.config import load_config

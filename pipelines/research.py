@@ -34,7 +34,7 @@ def selection_pipeline(config: Config, *, source: str, leaves: list[Leaf], folde
     def selection():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="selection"):
-            data = source_to_factors(config, arrange, source)
+            data = source_to_factors(config, arrange, source, folder)
             to_labels(config, arrange, data)
             to_training_set(config, arrange, data, folder)
             to_expert_inputs(config, arrange, data, leaves)
@@ -51,7 +51,7 @@ def mining_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder: 
     def mining():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="mining"):
-            data = source_to_factors(config, arrange, source)
+            data = source_to_factors(config, arrange, source, folder)
             to_labels(config, arrange, data)
             to_training_set(config, arrange, data, folder)
             _, _, stacked = to_predictions(config, arrange, data, leaves, folder)

@@ -55,7 +55,7 @@ def retraining_pipeline(config: Config, *, source: str, leaves: list[Leaf], fold
     def retraining():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="retraining"):
-            data = source_to_factors(config, arrange, source)
+            data = source_to_factors(config, arrange, source, folder)
             to_labels(config, arrange, data)
             decided = _to_decision(config, arrange, data, source, folder)
             # On a bool: a condition on text that can't be evaluated would skip the branch and still count as success.

@@ -76,7 +76,7 @@ def expert_pipeline(config: Config, *, source: str, leaf: str, folder: str, warm
     def expert():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="expert"):
-            data = source_to_factors(config, arrange, source)
+            data = source_to_factors(config, arrange, source, folder)
             to_labels(config, arrange, data)
             to_training_set(config, arrange, data, folder)
             resolved = resolve_leaf(leaf, config)

@@ -47,7 +47,7 @@ def arranger(config: Config, retries: int) -> Arrange:
     return arrange
 
 
-def source_to_factors(config: Config, arrange: Arrange, source: str) -> SimpleNamespace:
+def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str) -> SimpleNamespace:
     """Tasks from the market data to the factors. Returns `truth, panel, quarantine, health, data_docs, fused, factors, catalog` and `pages`.
 
     `source` is the content hash of the market data and of the slow tables: an argument of the task, so a changed file is never answered from
@@ -72,7 +72,7 @@ def source_to_factors(config: Config, arrange: Arrange, source: str) -> SimpleNa
         ).outputs
         fused, pages = {"fused": joined["fused"]}, {"fusion_page": joined["page"]}
     features = arrange(
-        build_features(panel=valid["clean"], settings=features_json(config), period=config.market.period, code=code_version("features"), **fused),
+        build_features(panel=valid["clean"], settings=features_json(config), period=config.market.period, code=code_version("features"), kept=f"{folder}/factors.parquet", **fused),
         "features",
     ).outputs
     return SimpleNamespace(

@@ -32,7 +32,7 @@ def training_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder
     def training():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="training"):
-            data = source_to_factors(config, arrange, source)
+            data = source_to_factors(config, arrange, source, folder)
             to_labels(config, arrange, data)
             to_training_set(config, arrange, data, folder)
             to_judged_model(config, arrange, data, leaves, folder)

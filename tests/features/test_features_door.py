@@ -11,13 +11,13 @@ from components.features.component import build_features
 from components.features.config import Settings
 
 
-def run(folder, panel, fused=None, **settings):
+def run(folder, panel, fused=None, kept="", **settings):
     write_table(panel, folder / "panel", PANEL, code_version="c1", config_hash="m")
     paths = {name: SimpleNamespace(path=str(folder / name)) for name in ("panel", "factors", "catalog")}
     if fused is not None:
         write_table(fused, folder / "fused", FUSED, code_version="c1", config_hash="m")
         paths["fused"] = SimpleNamespace(path=str(folder / "fused"))
-    build_features.python_func(settings=json.dumps(settings), period="1d", code="c1", **paths)
+    build_features.python_func(settings=json.dumps(settings), period="1d", code="c1", kept=str(kept), **paths)
 
 
 def test_the_door_writes_table_and_catalog_with_their_origin(tmp_path, random_panel):
@@ -72,3 +72,49 @@ def test_fused_columns_become_factors_and_their_table_is_named_in_the_stamp(tmp_
     assert [entry.modality for entry in entries if entry.factor == "earnings"] == ["rich", "rich"]
     assert table["earnings"].null_count() == len(panel) - len(fused)
     assert read_stamp(tmp_path / "factors").inputs == {name: read_stamp(tmp_path / name).content_sha256 for name in ("panel", "fused")}
+
+
+def made_on(folder, panel, kept, fused=None, **settings) -> pl.DataFrame:
+    """What the stage made, with its table kept at `kept`."""
+    folder.mkdir()
+    run(folder, panel, fused, kept=kept, **settings)
+    return read_table(folder / "factors", FACTORS)
+
+
+def test_new_bars_are_added_to_the_kept_table_with_the_bits_of_a_full_build(tmp_path, random_panel, capsys):
+    panel = random_panel(bars=330)
+    days = panel["timestamp"].unique().sort()
+    slow = panel.select("timestamp", "symbol", slow_a=pl.col("close").shift(20).over("symbol") * 2)
+    declared = {"slow": [{"name": "slow_a", "normalisation": "rank", "modality": "base"}]}
+    kept = tmp_path / "kept.parquet"
+    for number, last in enumerate((days[319], days[320], days[-1])):
+        until = pl.col("timestamp") <= last
+        table = made_on(tmp_path / f"part{number}", panel.filter(until), kept, slow.filter(until), **declared)
+        said = capsys.readouterr().err
+        assert ("rows added to" in said) == (number > 0)
+    assert table.equals(made_on(tmp_path / "whole", panel, "", slow, **declared))
+    assert read_table(kept, FACTORS).equals(table)
+
+
+@pytest.mark.parametrize("change", ["old bar", "old slow value", "settings", "damaged"])
+def test_a_kept_table_whose_history_or_settings_changed_is_built_anew(tmp_path, random_panel, capsys, change):
+    panel = random_panel(bars=330)
+    days = panel["timestamp"].unique().sort()
+    slow = panel.select("timestamp", "symbol", slow_a=pl.col("close") * 2)
+    declared = {"slow": [{"name": "slow_a", "normalisation": "rank", "modality": "base"}]}
+    kept, until = tmp_path / "kept.parquet", pl.col("timestamp") <= days[-2]
+    made_on(tmp_path / "first", panel.filter(until), kept, slow.filter(until), **declared)
+    old = pl.col("timestamp") == days[3]
+    if change == "old bar":
+        panel = panel.with_columns(volume=pl.when(old).then(pl.col("volume") * 2).otherwise("volume"))
+    elif change == "old slow value":
+        slow = slow.with_columns(slow_a=pl.when(old).then(0.5).otherwise("slow_a"))
+    elif change == "settings":
+        declared["window_bars"] = 30
+    else:
+        kept.write_bytes(kept.read_bytes()[:-100])
+    capsys.readouterr()
+    table = made_on(tmp_path / "second", panel, kept, slow, **declared)
+    assert "rows added to" not in capsys.readouterr().err
+    assert table.equals(made_on(tmp_path / "whole", panel, "", slow, **declared))
+    assert read_table(kept, FACTORS).equals(table)

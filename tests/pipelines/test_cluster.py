@@ -8,6 +8,7 @@ import yaml
 
 from pipelines.cluster import ClusterError, _check_names, compile_pipeline, cron_schedule, graph, submit_pipeline
 from pipelines.config import load_config
+from pipelines.research import ResearchError
 from pipelines.retraining import RetrainingError, retraining_config
 from tests.pipelines.kfp_stand_in import kfp_stand_in
 
@@ -21,11 +22,16 @@ def config():
     return load_config(DEMO)
 
 
-@pytest.mark.parametrize("name", ["training", "materialisation", "retraining"])
-def test_the_compiled_graph_is_the_golden_one(name, config, tmp_path):
+@pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
+def test_the_compiled_graph_is_the_golden_one(name, tmp_path):
     """After a wanted change: alphaloop compile, then write `graph(...)` of it to tests/pipelines/golden and look at the diff."""
-    found = graph(compile_pipeline(name, config, tmp_path / "ir.yaml"))
+    found = graph(compile_pipeline(name, load_config(DEMO, ["selection.mode=quick"] if name == "selection" else []), tmp_path / "ir.yaml"))
     assert found == json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def test_selection_that_is_off_is_refused(config, tmp_path):
+    with pytest.raises(ResearchError, match=r"selection\.mode is off"):
+        compile_pipeline("selection", config, tmp_path / "ir.yaml")
 
 
 def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
