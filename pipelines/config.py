@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from components.audit.config import Settings as AuditSettings
 from components.backtest.config import Settings as BacktestSettings
@@ -104,6 +104,14 @@ class Config(Section):
             check_gaps(self.timeline, max(self.labels.horizons), 1)
         except AlphaloopError as error:
             raise ValueError(str(error).removesuffix(".")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _slow_columns_fit_the_features(self):
+        try:
+            features_json(self)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from components.mining.component import mine
 from components.report.component import close_run, keep_evidence
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.stages import arranger, source_to_factors, to_expert_inputs, to_labels, to_predictions, to_training_set
+from pipelines.stages import arranger, require_trained, source_to_factors, to_expert_inputs, to_labels, to_predictions, to_training_set
 
 
 class ResearchError(AlphaloopError):
@@ -44,7 +44,14 @@ def selection_pipeline(config: Config, *, source: str, leaves: list[Leaf], folde
 
 
 def mining_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0) -> Callable:
-    """Market data to formulas that explain what the stack does not; parameters as in `training_pipeline`, whose cache it shares."""
+    """Market data to formulas that explain what the stack does not; parameters as in `training_pipeline`, whose cache it shares.
+
+    Raises
+    ------
+    ConfigError
+        If `mining.experts` names one that is not trained.
+    """
+    require_trained("mining.experts", config.mining.experts, config, leaves)
     arrange = arranger(config, retries)
 
     @dsl.pipeline(name=f"alphaloop-mining-{config.run.name}", description="Formulas from what the stack leaves unexplained.")

@@ -19,6 +19,7 @@ from components.market.component import ingest
 from components.registry.component import read_champion, register
 from components.report.component import write_report
 from components.selection.component import select_factors
+from components.settings import ConfigError
 from components.stacking.component import build_oof, stack
 from components.validation.component import validate
 from pipelines.code_version import code_version, module_version
@@ -149,6 +150,8 @@ def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, fol
 
 def to_expert_inputs(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf]) -> None:
     """Tasks that choose inputs for the experts and find the rows they may learn from; adds `selections` by family and modality, and `learnable` by modality."""
+    if config.selection.mode != "off":
+        require_trained("selection.experts", config.selection.experts, config, leaves)
     data.selections, data.learnable = {}, {}
     for family, modality in sorted({(family_of(leaf), leaf.modality) for leaf in leaves if _selects(config, leaf)}):
         chosen = arrange(
@@ -179,6 +182,14 @@ def to_expert_inputs(config: Config, arrange: Arrange, data: SimpleNamespace, le
             ),
             f"rows for {modality} experts",
         ).outputs["learnable"]
+
+
+def require_trained(setting: str, experts: tuple[str, ...], config: Config, leaves: list[Leaf]) -> None:
+    """ConfigError where `setting` names an expert that this configuration does not train."""
+    trained = sorted({*(name.split("/")[0] for name in config.experts.leaves), *(leaf.expert for leaf in leaves)})
+    unknown = [name for name in experts if name not in trained]
+    if unknown:
+        raise ConfigError(f"{setting} names the expert {unknown[0]!r}, which is not trained. Choose from {', '.join(trained)}, or add its leaf to experts.leaves.")
 
 
 def family_of(leaf: Leaf) -> str:

@@ -55,7 +55,11 @@ def checked_table(table: object, name: str) -> pl.DataFrame:
     if isinstance(table, pl.LazyFrame):
         table = table.collect()
     if not isinstance(table, pl.DataFrame) or not {"timestamp", "symbol"} <= set(table.columns):
-        found = f"columns {', '.join(table.columns)}" if isinstance(table, pl.DataFrame) else type(table).__name__
+        found = (
+            f"columns {', '.join(table.columns)}"
+            if isinstance(table, pl.DataFrame)
+            else f"{type(table).__module__.partition('.')[0]} {type(table).__name__}".removeprefix("builtins ")
+        )
         raise AuditError(f"{name} returned {found}; the audit needs a Polars table with the columns timestamp, symbol and one for each factor.")
     return table
 

@@ -16,6 +16,10 @@ ROUNDING = 1e-6
 ROUNDED_SHARE = 0.05
 MIN_ROUNDED_ROWS = 40
 MIXED_SIGNS = 0.25
+# Changes whose shares of the value spread less than this, as a share of their mean, are one factor on all rows: no rounding.
+SAME_SHARE = 0.01
+# Noise up to this share of the column's median size is rounding: values that appear or vanish beside it still count.
+TINY_NOISE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ class Moved:
     scale: float
 
 
-def moved_rows(before: pl.Series, after: pl.Series, tolerance: float, noise: float = 0.0) -> Moved | None:
-    """Where two series of equal length differ; None where they do not, or differ by rounding only."""
+def moved_rows(before: pl.Series, after: pl.Series, tolerance: float, noise: float = 0.0, *, forgive_rounding: bool = True) -> Moved | None:
+    """Where two series of equal length differ; None where they do not, or, unless `forgive_rounding` is off, differ by rounding only."""
     if before.dtype == after.dtype and before.equals(after):
         return None
     if not (before.dtype.is_numeric() or before.dtype == pl.Boolean):
@@ -90,18 +94,23 @@ def moved_rows(before: pl.Series, after: pl.Series, tolerance: float, noise: flo
         near = np.abs(change) <= tolerance * np.maximum(size, scale) + noise
     nulls = before.is_null().to_numpy() != after.is_null().to_numpy()
     same = (a == b) | (np.isnan(a) & np.isnan(b)) | near
-    rows = np.flatnonzero(~same | nulls) if not noise else np.flatnonzero(~same & ~nulls & np.isfinite(change))
-    if not len(rows) or _is_rounding(change[rows], np.maximum(size[rows], scale), len(a)):
+    exact = noise <= TINY_NOISE * scale
+    rows = np.flatnonzero(~same | nulls) if exact else np.flatnonzero(~same & ~nulls & np.isfinite(change))
+    if not len(rows) or (forgive_rounding and _is_rounding(change[rows], a[rows], scale, len(a))):
         return None
     return Moved(rows, np.abs(change[rows]), scale)
 
 
-def _is_rounding(change: np.ndarray, size: np.ndarray, count: int) -> bool:
+def _is_rounding(change: np.ndarray, value: np.ndarray, scale: float, count: int) -> bool:
     """Tiny differences of both signs without a common direction, all over the table: sums that were taken in another order.
 
-    A leak moves the rows before the cut, or all rows one way.
+    A leak moves the rows before the cut, or all rows one way, or all by the same share of their value.
     """
+    size = np.maximum(np.abs(value), scale)
     if len(change) < max(MIN_ROUNDED_ROWS, ROUNDED_SHARE * count) or not np.isfinite(change).all() or (np.abs(change) > ROUNDING * size).any():
+        return False
+    share = change[value != 0] / value[value != 0]
+    if len(share) and share.std() < SAME_SHARE * abs(share.mean()):
         return False
     upwards = (change > 0).mean()
     return MIXED_SIGNS <= upwards <= 1 - MIXED_SIGNS and abs(change.mean()) < 0.3 * change.std()

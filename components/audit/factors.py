@@ -106,6 +106,11 @@ def audit_factors(
         scene = Scene(panel, factors.sort(KEY, maintain_order=True), factor_columns(factors), 0.0)
     if not scene.columns:
         raise AuditError(f"The builder under audit returned no factor column (found: {', '.join(scene.base.columns)}). Return timestamp, symbol and one column a factor.")
+    if scene.base.is_empty():
+        raise AuditError("The builder under audit returned no row for the whole panel, so nothing could be checked. Return a row for each timestamp and symbol with a factor.")
+    nested = [name for name, dtype in scene.base.schema.items() if dtype.is_nested()]
+    if nested:
+        tally.notes.append(f"Not audited, because they hold lists or structs: {', '.join(nested)}. Return one value a row")
     if factors is not None and settings.whole_history:
         leaks += _whole_history(context, scene, sampled[-1])
     whole = settings.lookback_bars is None and warm_up_bars is None and _affordable(scene, settings)
@@ -129,6 +134,7 @@ def audit_factors(
     table, statistical = _statistics(grid, panel, scene, settings)
     leaks += statistical
     advance("audit", len(around) + 3, steps, "factors, timing placebo")
+    context.caught |= {leak.factor for leak in leaks}
     deadline = started + settings.budget_s
     positions = [cut.position for cut in around]
 
@@ -198,12 +204,14 @@ def _repeat(context: Context, scene: Scene, whole: bool, lookback: int) -> list[
     for name in factor_columns(first):
         if name not in second.columns:
             raise AuditError(f"The builder under audit gives the column {name!r} only at some calls on the same panel: nothing can be checked. Fix its seed.")
-        moved = moved_rows(first[name], second[name], 1e-12)
+        moved = moved_rows(first[name], second[name], 1e-12, forgive_rounding=False)
         if moved is None:
             continue
         finite = moved.sizes[np.isfinite(moved.sizes)]
         size = float(finite.max()) if len(finite) else None
         context.noise[name] = NOISE_MARGIN * size if size else np.inf
+        if moved_rows(first[name], second[name], 1e-12) is None:
+            continue
         unstable.append({"factor": name, "check": "nondeterministic", "size": size, "rows": len(moved.rows)})
     return unstable
 

@@ -118,9 +118,7 @@ def _warm_up(entries: Sequence[dict]) -> str:
     more = f'<p class="soft">and {len(ordered) - SHOWN_WARM_UPS:,} with shorter ones</p>' if len(ordered) > SHOWN_WARM_UPS else ""
     stable = [entry["bars"] for entry in entries if entry["bars"] is not None]
     picture = plot("Bars until stable", [{"type": "histogram", "x": stable, "nbinsx": 40}], {"xaxis": {"title": "bars"}, "yaxis": {"title": "factors"}, "showlegend": False})
-    intro = (
-        f"Factors were built again from later starts. {never:,} of {len(entries):,} did not come to rest, or had no value, in the bars looked at: they depend on all their history."
-    )
+    intro = f"Factors were built again from later starts. {never:,} of {len(entries):,} did not come to rest in the bars looked at: they depend on all their history."
     return section("warm-up", "Warm-up", intro, picture, card(table(("factor", "bars until stable", "declared"), rows) + more, wide=False))
 
 

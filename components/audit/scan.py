@@ -26,8 +26,9 @@ SHORTEST_BUILD_S = 0.05
 
 
 def scan(context: Context, scene: Scene, deadline: float, taken: Sequence[int], step: Callable[[str], None]) -> Iterator[Leak]:
-    """Staggered builds, then cuts over the whole scene while the time lasts; `deadline` is a moment of time.perf_counter."""
-    yield from _staggered(context, scene, deadline, step)
+    """Staggered builds for half the time, then cuts over the whole scene while the time lasts; `deadline` is a moment of time.perf_counter."""
+    half = (time.perf_counter() + deadline) / 2
+    yield from _staggered(context, scene, half, step)
     order = cut_order(scene.panel, context.calendar, context.rng, context.settings.scan_cuts, taken)
     yield from _cuts(context, scene, order, deadline, step)
 
@@ -93,12 +94,17 @@ def _staggered(context: Context, scene: Scene, deadline: float, step: Callable[[
             return
         context.tally.made["staggered_future"] = context.tally.made.get("staggered_future", 0) + 1
         suspects = _suspects(context, scene, after, stays)
-        for position, columns in suspects.items():
+        for position, suspected in suspects.items():
+            columns = [name for name in suspected if name not in context.caught]
+            if not columns:
+                continue
             if time.perf_counter() + scene.seconds > deadline:
                 return
             cut = context.calendar[position]
             narrow = Scene(scene.panel, scene.base.select(*KEY, *columns), columns, scene.seconds)
-            yield from (leak for leak in future_mutation(context, narrow, cut) if leak.factor in columns)
+            found = [leak for leak in future_mutation(context, narrow, cut) if leak.factor in columns]
+            context.caught |= {leak.factor for leak in found}
+            yield from found
             context.tally.cuts.append(describe(context, scene, Cut(position, cut, "suspected")))
 
 
@@ -111,7 +117,7 @@ def _suspects(context: Context, scene: Scene, after: pl.DataFrame, stays: np.nda
     if not len(before) == len(moved_table) == len(kept):
         return found
     for name in scene.columns:
-        if name not in after.columns:
+        if name in context.caught or name not in after.columns:
             continue
         moved = moved_rows(before[name], moved_table[name], context.settings.mutation_tolerance, context.noise.get(name, 0.0))
         if moved is None or len(moved.rows) > READS_OTHERS * len(kept):

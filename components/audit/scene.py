@@ -35,7 +35,7 @@ class Tally:
 
 @dataclass
 class Context:
-    """What all checks of one audit share. `labels` gives, by column of the panel, the bars after which its value is known."""
+    """What all checks of one audit share. `labels` gives, by column of the panel, the bars after which its value is known; `caught` are columns found leaking."""
 
     build: Builder
     calendar: pl.Series
@@ -44,6 +44,7 @@ class Context:
     tally: Tally
     noise: dict[str, float] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
+    caught: set[str] = field(default_factory=set)
 
     def built(self, panel: pl.DataFrame, what: str) -> pl.DataFrame:
         """The builder's table for `panel`, sorted by its key."""
@@ -171,15 +172,23 @@ def built(build: Callable, panel: pl.DataFrame, what: str) -> pl.DataFrame:
         raise
     except AlphaloopError as error:
         raise AuditError(f"The builder under audit refused {what}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AuditError(
             f"The builder under audit failed on {what} ({len(panel):,} rows): {type(error).__name__}: {str(error)[:500]}. "
             "It has to work on any stretch of the panel: run it on a few hundred bars of 60 symbols to see why."
         ) from error
-    if table.schema["timestamp"] != panel.schema["timestamp"]:
-        table = table.with_columns(pl.col("timestamp").cast(panel.schema["timestamp"], strict=False))
+    table = _typed(table, "timestamp", panel, what)
     if table["timestamp"].null_count() or table["symbol"].null_count():
         raise AuditError(f"The builder under audit returned rows without timestamp or symbol on {what}. Each row needs both, of the panel's types.")
-    if table.schema["symbol"] != panel.schema["symbol"]:
-        table = table.with_columns(pl.col("symbol").cast(panel.schema["symbol"], strict=False))
-    return in_order(table, KEY)
+    return in_order(_typed(table, "symbol", panel, what), KEY)
+
+
+def _typed(table: pl.DataFrame, name: str, panel: pl.DataFrame, what: str) -> pl.DataFrame:
+    """`table` with the column `name` in the panel's type; AuditError where it can't be turned into that."""
+    wanted, found = panel.schema[name], table.schema[name]
+    if found == wanted:
+        return table
+    try:
+        return table.with_columns(pl.col(name).cast(wanted, strict=False))
+    except pl.exceptions.PolarsError as error:
+        raise AuditError(f"The builder under audit returned {name} as {found} on {what}; the panel has {wanted}. Return the panel's own column {name}.") from error

@@ -68,6 +68,8 @@ def _stable_after(context: Context, scene: Scene, window: pl.DataFrame, later: p
         moved = moved_rows(before[name], after[name], context.settings.warm_up_tolerance)
         stable = 1 if moved is None else int(ready[moved.rows].max()) + 1
         valid = after[name].is_not_null() if not after.schema[name].is_float() else after[name].is_not_nan().fill_null(False)
+        if moved is None and not valid.any():
+            continue  # no value here, in either table: nothing to see
         first = int(ready[valid.to_numpy()].min()) if valid.any() else bars_here + 1
         found[name] = max(stable, first)
         wanted = declared.get(name)

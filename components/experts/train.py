@@ -361,6 +361,9 @@ def _warm_start(job: _Job, fold: Fold) -> Any:
     if job.warm_from is None:
         return None
     manifest = verify_bundle(job.warm_from)
+    if manifest.get("expert") == job.leaf.expert and manifest.get("columns") != list(job.task.groups) and job.chosen is not None:
+        report(job.stage, f"{fold.name} starts from scratch: other inputs were chosen for it than the warm model has")
+        return None
     if manifest.get("expert") != job.leaf.expert or manifest.get("columns") != list(job.task.groups):
         raise ContractError(
             f"{job.warm_from} holds a model of {manifest.get('expert')!r} on {len(manifest.get('columns') or [])} inputs; "

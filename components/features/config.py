@@ -5,11 +5,14 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from components.contracts import PANEL, REGIME_COLUMN, VOLATILITY_COLUMN
+from components.features.formulas import FormulaError, parse_formula
 from components.features.library import FACTORS, MEASURES, did_you_mean
 from components.features.regime_config import Regimes
 from components.settings import Section
 
 COLUMN_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+# Columns of a panel or of the factors table that a formula can't compute with.
+NO_NUMBERS = ("timestamp", "symbol", "period", "event_time", "known_time", "sector", "exchange_ts", "ingest_ts")
 
 
 class Groups(Section):
@@ -76,6 +79,18 @@ class DeclaredFormula(Section):
     normalisation: Literal["none", "rank", "zscore", "minmax", "robust"] = Field("rank", description="how the models' input is made")
     source: str = Field("", description="who found it and where, for the catalog")
 
+    @field_validator("formula")
+    @classmethod
+    def _can_be_read(cls, text: str) -> str:
+        try:
+            read = parse_formula(text).columns
+        except FormulaError as error:
+            raise ValueError(str(error).removesuffix(".")) from None
+        for name in read:
+            if name in NO_NUMBERS:
+                raise ValueError(f"{name!r} holds no number that says anything about a symbol; name factors, or numbers of the panel such as close")
+        return text
+
 
 class Settings(Section):
     """Which factors are built and how the models' inputs are normalised."""
@@ -93,9 +108,25 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:
-        taken = {*(factor.name for factor in FACTORS), *(measure.name for measure in MEASURES), *PANEL.columns, *PANEL.optional}
+        taken = {*(measure.name for measure in MEASURES), *PANEL.columns, *PANEL.optional, "is_reference"}
+        taken |= {column for factor in FACTORS for column in _columns_of(factor.name)}
         for declared in (*self.slow, *self.formulas):
-            if declared.name in taken:
-                raise ValueError(f"the name {declared.name!r} is taken by another factor, measure or panel column; give {type(declared).__name__} another name")
-            taken.add(declared.name)
+            clash = [column for column in _columns_of(declared.name) if column in taken]
+            if clash:
+                raise ValueError(f"the name {clash[0]!r} is taken by another factor, measure, input or panel column; give {type(declared).__name__} {declared.name!r} another name")
+            taken.update(_columns_of(declared.name))
         return self
+
+    @model_validator(mode="after")
+    def _formulas_stand_alone(self) -> Self:
+        made = {column: declared.name for declared in self.formulas for column in (declared.name, f"{declared.name}_{declared.normalisation}")}
+        for declared in self.formulas:
+            for name in parse_formula(declared.formula).columns:
+                if name in made:
+                    raise ValueError(f"formula {declared.name!r} reads {name!r}, which is made by the formula {made[name]!r}; all formulas are made at once, so write that one out")
+        return self
+
+
+def _columns_of(name: str) -> list[str]:
+    """The columns that a factor may become in the factors table."""
+    return [name, *(f"{name}_{method}" for method in ("rank", "zscore", "minmax", "robust"))]

@@ -126,7 +126,7 @@ def _used(frame: pl.DataFrame, table: TableSettings) -> pl.DataFrame:
     long = table.layout == "long"
     values = [table.value] if long else [name for column in table.columns for name in (column.source_column, column.divide_by) if name]
     texts = [*([table.symbol] if table.key == "symbol" else []), *([table.series] if long else []), *([table.company] if table.company else [])]
-    times = [table.observed, *([table.known] if table.known else [])]
+    times = list(dict.fromkeys([table.observed, *([table.known] if table.known else [])]))
     for name in (*times, *texts, *values, *table.where):
         if name not in frame.columns:
             close = difflib.get_close_matches(name, frame.columns, n=1)
@@ -138,6 +138,11 @@ def _used(frame: pl.DataFrame, table: TableSettings) -> pl.DataFrame:
     for name in values:
         if not (frame[name].dtype.is_numeric() or frame[name].dtype == pl.Null):
             raise FusionError(f"{table.path}: column {name!r} of fusion table {table.name!r} has type {frame[name].dtype}, expected numbers. Name another column.")
+    roles = {"a time": times, "a name": texts, "a value": values}
+    for name in dict.fromkeys([*times, *texts, *values]):
+        used = [role for role, names in roles.items() if name in names]
+        if len(used) > 1:
+            raise FusionError(f"Fusion table {table.name!r} takes the column {name!r} of {table.path} for {' and for '.join(used)}; it can be only one. Name another column.")
     if frame.is_empty():
         raise FusionError(
             f"{table.path} holds no rows for fusion table {table.name!r}{' after `where`' if table.where else ''}. Check the file{' and where' if table.where else ''}."
@@ -150,7 +155,14 @@ def _typed_time(column: pl.Series, table: TableSettings) -> pl.Series:
     """Dates stay dates; moments come in UTC."""
     if column.dtype == pl.String:
         day = column.str.to_date("%Y-%m-%d", strict=False)
-        column = day if day.null_count() == column.null_count() else column.str.to_datetime(time_unit="us", strict=False)
+        try:
+            column = day if day.null_count() == column.null_count() else column.str.to_datetime(time_unit="us", strict=False)
+        except pl.exceptions.ComputeError:
+            example = column.drop_nulls().first()
+            raise FusionError(
+                f"{table.path}: column {column.name!r} of fusion table {table.name!r} holds {example!r}, expected times such as 2024-05-01 or 2024-05-01 16:30. "
+                "Write them so, or name another column."
+            ) from None
     if column.dtype == pl.Date:
         return column
     if isinstance(column.dtype, pl.Datetime):

@@ -12,8 +12,11 @@ from components.market.config import SPARE_COLUMNS, Settings
 from components.market.errors import MarketError
 from components.market.sectors import add_sectors
 from components.market.sources import SOURCES
+from components.market.stamps import PERIODS
 
 NAMED_SYMBOLS = 5
+# Usual distance of neighbouring bars, in bars of the period, below which the period is wrong.
+CLOSEST_BARS = 0.6
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int) -> Market:
         rows = rows.with_columns(pl.lit(None, dtype=pl.String).alias("sector"))
     absent = [name for name in SPARE_COLUMNS if name not in rows.columns]
     rows = rows.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent)
+    _require_spacing(rows, settings)
     optional = [name for name in RAW_PANEL.optional if name in rows.columns]
     panel = rows.with_columns(pl.lit(settings.period).alias("period")).select(*RAW_PANEL.columns, *optional)
     return Market(check_table(panel, RAW_PANEL), _between(bars.truth, settings), _between(bars.faults, settings), (*bars.notes, *_notes(panel, absent, settings)))
@@ -70,6 +74,14 @@ def _require_symbols(rows: pl.DataFrame, settings: Settings, data_folder: Path, 
         advice = f"Close to {absent[0]!r}: {', '.join(close)}." if close else f"The source has {len(every):,} symbols, such as {', '.join(every[:NAMED_SYMBOLS])}."
         raise MarketError(f"market.symbols lists {len(absent)} symbols that the source does not have: {_some(absent)}. {advice}")
     return rows
+
+
+def _require_spacing(rows: pl.DataFrame, settings: Settings) -> None:
+    """Refuse bars that stand closer together than the period says: windows, horizons and yearly figures would all be wrong."""
+    steps = rows.select((pl.col("timestamp").sort().diff().over("symbol")).alias("step")).filter(pl.col("step") > timedelta(0))["step"]
+    usual = steps.median()
+    if usual is not None and usual < CLOSEST_BARS * PERIODS[settings.period]:
+        raise MarketError(f"Bars of a symbol usually stand {usual} apart, but market.period is {settings.period}. Set market.period to what the bars are, or resample them.")
 
 
 def _between(rows: pl.DataFrame | None, settings: Settings) -> pl.DataFrame | None:

@@ -297,6 +297,10 @@ def test_a_selection_or_learnable_rows_of_another_training_set_are_refused(table
                 continue
             with pytest.raises(ContractError, match="was made from training set another"):
                 train_on_tables(*paths, **options, **given)
+    for kept, resumed in ((rows, True), (rows.gather_every(2), False)):
+        write_table(kept, tmp_path / "learnable.parquet", LEARNABLE, **about, inputs={"training_set": stamp.content_sha256})
+        again = train_on_tables(*paths, **options, learnable=tmp_path / "learnable.parquet")[1]
+        assert {fold["resumed"] for fold in again["folds"]} == {resumed}
 
 
 def test_bad_input_is_not_an_experts_failure(tables, tmp_path):
@@ -312,6 +316,17 @@ def test_a_warm_model_helps_no_fold_that_it_has_seen(tables, tmp_path):
     assert all(fold["warm"] for fold in early.summary["folds"])
     with pytest.raises(BundleError):
         train(tables, tmp_path / "fourth", warm_from=tmp_path)
+
+
+def test_a_warm_model_helps_only_folds_with_its_own_inputs(tables, tmp_path):
+    names = fold_names(tables, tmp_path / "plain")
+    chosen = ChosenInputs("t", {name: ["trend_a", "trend_b"] if name == names[1] else ["trend_a"] for name in names})
+    first = tmp_path / "first"
+    train(tables, first, chosen=chosen)
+    again = train(tables, tmp_path / "second", chosen=chosen, warm_from=first / names[0] / "model")
+    assert {fold["fold"]: fold["warm"] for fold in again.summary["folds"]} == {name: name != names[1] for name in names}
+    with pytest.raises(ContractError, match="can't go on from it"):
+        train(tables, tmp_path / "third", warm_from=first / names[0] / "model")
 
 
 def test_unknown_target_and_foreign_period_are_refused(tables, tmp_path):

@@ -301,11 +301,13 @@ def test_slow_columns_and_formulas_become_factors(panel, built):
 
 
 def test_names_of_slow_columns_and_formulas_must_be_free(panel):
-    for taken in ("momentum_20", "log_close", "close"):
+    for taken in ("momentum_20", "momentum_20_rank", "log_close", "close", "is_reference"):
         with pytest.raises(ValueError, match="taken"):
             Settings(slow=(SlowColumn(name=taken),))
     with pytest.raises(ValueError, match="taken"):
         Settings(slow=(SlowColumn(name="one"),), formulas=(DeclaredFormula(name="one", formula="neg(close)"),))
+    with pytest.raises(ValueError, match="'one_rank' is taken"):
+        Settings(slow=(SlowColumn(name="one"), SlowColumn(name="one_rank")))
     with pytest.raises(FeatureError, match="panel column"):
         with_fused(panel, panel.select("timestamp", "symbol", "close"))
 

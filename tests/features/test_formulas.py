@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.features.config import Settings
 from components.features.formulas import FUNCTIONS, LARGEST_DEPTH, LARGEST_LENGTH, LONGEST_TEXT, FormulaError, parse_formula
 
 TABLE = pl.DataFrame({"a": [1.0, -4.0, 0.0, None, float("nan"), 2.0], "b": [2.0, 0.5, 0.0, 1.0, 1.0, float("inf")], "x.y": [1, 2, 3, 4, 5, 6]}, strict=False)
@@ -113,3 +114,20 @@ def test_any_text_is_read_or_refused_in_kind(text):
     except FormulaError:
         return
     pl.DataFrame({name: [1.0] for name in formula.columns}).select(formula.expression)
+
+
+@pytest.mark.parametrize(
+    ("formulas", "words"),
+    [
+        ({"one": "ad(momentum_20_rank, 1)"}, "Close names: add"),
+        ({"one": "add(sector, 1)"}, "'sector' holds no number"),
+        ({"one": "add(known_time, momentum_20)"}, "'known_time' holds no number"),
+        ({"one": "neg(close)", "two": "neg(one)"}, "formula 'two' reads 'one', which is made by the formula 'one'"),
+        ({"one": "neg(two_rank)", "two": "neg(close)"}, "formula 'one' reads 'two_rank', which is made by the formula 'two'"),
+    ],
+)
+def test_formulas_that_could_only_be_empty_are_refused_in_the_config(formulas, words):
+    declared = [{"name": name, "formula": text} for name, text in formulas.items()]
+    with pytest.raises(ValueError, match=words):
+        Settings(formulas=declared)
+    assert len(Settings(formulas=[{"name": name, "formula": "sub(close, momentum_20_rank)"} for name in formulas]).formulas) == len(formulas)

@@ -165,7 +165,8 @@ def test_planted_faults_are_caught(monkeypatch):
         Factor("too_early", "delay", 5, k.mean(close, 20), "planted: a warm-up that is too short"),
     )
     monkeypatch.setattr("components.features.build.wanted_factors", lambda *given: (*wanted_factors(*given), *planted))
-    settings = Settings(groups=Groups(**{name: name == "delay" for name in GROUPS}))
+    # Settings of no other test: catalogs are kept by their settings.
+    settings = Settings(groups=Groups(**{name: name == "delay" for name in GROUPS}), window_bars=49)
     panel = market("1d", 340)
     table = build_factors(panel, settings)
     assert {"peeks", "peeks_at_all"} <= set(looking_ahead(panel, table, 70, settings))
@@ -185,3 +186,13 @@ def test_symbols_do_not_leak_into_each_other(built):
     assert len(own) > 300
     alone = build_factors(panel.filter(pl.col("symbol") == "S05"), EVERY_GROUP)
     assert_frame_equal(alone.select(own), table.filter(pl.col("symbol") == "S05").select(own), check_exact=True)
+
+
+@pytest.mark.parametrize("columns", [("high", "low"), ("open",), ("open", "high", "low", "volume"), ("vwap",), ("funding_rate", "open_interest")])
+def test_a_column_that_begins_later_changes_nothing_before(columns):
+    panel = market("1d", 200)
+    cut = panel["timestamp"].unique().sort()[150]
+    panel = panel.with_columns(pl.when(pl.col("timestamp") > cut).then(pl.col(name)).alias(name) for name in columns)
+    before = build_factors(panel.filter(pl.col("timestamp") <= cut), EVERY_GROUP)
+    assert {"atr_14", "close_location_5", "gap_event", "candle_body_10"} <= set(before.columns)
+    assert differing(before, build_factors(panel, EVERY_GROUP).filter(pl.col("timestamp") <= cut)) == []

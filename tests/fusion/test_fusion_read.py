@@ -43,11 +43,19 @@ def test_where_keeps_only_named_rows():
         ({"column": {"column": "valu"}}, "Did you mean 'value'"),
         ({"column": {"column": "symbol"}}, "has type String, expected numbers"),
         ({"known": "value"}, "expected dates or times"),
+        ({"known": "company"}, r"holds 'yesterday', expected times such as"),
+        ({"symbol": "observed"}, r"takes the column 'observed' of slow.parquet for a time and for a name"),
+        ({"symbol": "value"}, r"takes the column 'value' of slow.parquet for a name and for a value"),
     ],
 )
 def test_columns_that_are_not_there_or_of_another_type_are_named(changes, message):
     with pytest.raises(FusionError, match=message):
-        from_frame(small_table(**changes), small_slow(ROWS))
+        from_frame(small_table(**changes), small_slow([*ROWS, ("A", 0, 1, 1.0, "yesterday")]))
+
+
+def test_one_column_may_say_both_when_it_was_and_when_it_became_known():
+    slow = from_frame(small_table(known="observed"), small_slow([("A", 0, 1, 1.0), ("A", 5, None, 2.0)]))
+    assert slow.feeds[0].rows["_known"].to_list() == [moment(0), moment(5)]
 
 
 def test_unknown_series_are_named():

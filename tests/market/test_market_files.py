@@ -377,3 +377,14 @@ def test_real_panels_load(name, changes, symbols):
     panel = load(folder, source="parquet", path=name, **changes).panel
     assert panel["symbol"].n_unique() == symbols
     assert (panel["event_time"] < panel["timestamp"]).all()
+
+
+@pytest.mark.parametrize(("period", "refused"), [("1h", False), ("4h", True), ("1d", True)])
+def test_bars_that_are_shorter_than_the_period_says_are_refused(tmp_path, period, refused):
+    hourly([datetime(2024, 1, 1, hour) for hour in range(20)]).write_parquet(tmp_path / "bars.parquet")
+    options = {"source": "parquet", "path": "bars.parquet", "period": period, "stamp": "bar_open", "timezone": "UTC"}
+    if not refused:
+        assert len(load(tmp_path, **options).panel) == 20
+        return
+    with pytest.raises(MarketError, match=r"1:00:00 apart, but market\.period is"):
+        load(tmp_path, **options)

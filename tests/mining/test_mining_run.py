@@ -105,15 +105,16 @@ def test_formulas_weights_and_order_of_trial_come_from_the_mining_part(small):
     assert [one.gain_holdout for one in kept.judged] != [one.gain_holdout for one in other.judged]
 
 
-def with_product(tables: Tables, until: int) -> Tables:
-    """Two inputs of pure noise whose product is the label, but for noise, up to a bar of the calendar; after it they have nothing to do with it."""
+def with_product(tables: Tables, until: int, later: float = 0.0) -> Tables:
+    """Two inputs of pure noise whose product is the label, but for noise, up to a bar of the calendar; after it `later` times the label."""
     generator = np.random.default_rng(5)
     calendar = tables.training_set["timestamp"].unique().sort()
     label = tables.labels.filter(pl.col("horizon") == HORIZON).select("timestamp", "symbol", pl.col(TARGET).alias("label"))
     rows = tables.training_set.join(label, on=["timestamp", "symbol"], how="left").sort("timestamp", "symbol")
     first = generator.choice([-1.0, 1.0], len(rows)) * generator.uniform(0.5, 1, len(rows))
-    known = rows["label"].fill_null(0.0).to_numpy() / rows["label"].std() + 3 * generator.standard_normal(len(rows))
-    second = np.where((rows["timestamp"] < calendar[until]).to_numpy(), known, 3 * generator.standard_normal(len(rows))) / first
+    known = rows["label"].fill_null(0.0).to_numpy() / rows["label"].std()
+    noise = 3 * generator.standard_normal((2, len(rows)))
+    second = np.where((rows["timestamp"] < calendar[until]).to_numpy(), known + noise[0], later * known + noise[1]) / first
     inputs = {name: pl.Series(values.astype(np.float32)) for name, values in (("reversal_1_rank", first), ("reversal_5_rank", second))}
     return Tables(rows.drop("label").with_columns(**inputs), tables.labels, tables.catalog, tables.predictions)
 
@@ -124,6 +125,14 @@ def test_what_holds_only_while_it_is_searched_is_refused(small):
     assert any({"reversal_1_rank", "reversal_5_rank"} <= set(parse_formula(one.formula).columns) and one.ic_mining > 0.15 for one in vanishing.judged if one.tried)
     assert vanishing.accepted == []
     assert any({"reversal_1_rank", "reversal_5_rank"} <= set(parse_formula(one.formula).columns) for one in lasting.accepted)
+
+
+def test_what_turns_round_in_the_hold_out_is_refused_with_the_sign_of_the_mining_part(small):
+    result = mined(with_product(small, 317, later=-1.0), QUICK)
+    turned = [one for one in result.judged if one.tried and {"reversal_1_rank", "reversal_5_rank"} <= set(parse_formula(one.formula).columns) and one.ic_mining > 0.15]
+    assert turned
+    assert all(one.ic_holdout < -0.1 and one.gain_holdout < 0 for one in turned)
+    assert result.accepted == []
 
 
 def test_an_input_is_not_found_again(small):

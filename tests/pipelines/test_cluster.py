@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from components.settings import ConfigError
 from pipelines.cluster import ClusterError, _check_names, compile_pipeline, cron_schedule, graph, submit_pipeline
-from pipelines.config import load_config
+from pipelines.config import Config, load_config
 from pipelines.research import ResearchError
 from pipelines.retraining import RetrainingError, retraining_config
 from tests.pipelines.kfp_stand_in import kfp_stand_in
@@ -32,6 +34,13 @@ def test_the_compiled_graph_is_the_golden_one(name, tmp_path):
 def test_selection_that_is_off_is_refused(config, tmp_path):
     with pytest.raises(ResearchError, match=r"selection\.mode is off"):
         compile_pipeline("selection", config, tmp_path / "ir.yaml")
+
+
+@pytest.mark.parametrize(("name", "setting"), [("training", "selection.experts"), ("selection", "selection.experts"), ("mining", "mining.experts")])
+def test_an_expert_that_is_not_trained_is_named_before_anything_runs(name, setting, tmp_path):
+    with pytest.raises(ConfigError, match=rf"{setting} names the expert 'lightgbmm'.*lightgbm, median"):
+        compile_pipeline(name, load_config(DEMO, ["selection.mode=quick", f"{setting}=[lightgbmm]"]), tmp_path / "ir.yaml")
+    compile_pipeline(name, load_config(DEMO, ["selection.mode=quick", f"{setting}=[lightgbm]"]), tmp_path / "ir.yaml")
 
 
 def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
@@ -167,3 +176,11 @@ def test_a_retraining_may_walk_in_shorter_folds():
     assert config.timeline.fold_bars == 75
     as_it_is = load_config(DEMO, ["retraining.fold_bars=null"])
     assert retraining_config(as_it_is) == as_it_is
+
+
+def test_a_slow_column_named_like_a_factor_is_refused_with_the_config():
+    fusion = {"tables": [{"name": "notes", "path": "notes.parquet", "release_lag_days": 1, "columns": [{"name": "momentum_20"}]}]}
+    with pytest.raises(ValidationError, match="the name 'momentum_20' is taken"):
+        Config.model_validate({"fusion": fusion})
+    fusion["tables"][0]["columns"][0] = {"name": "quality", "column": "momentum_20"}
+    assert Config.model_validate({"fusion": fusion}).fusion.tables

@@ -83,7 +83,8 @@ def test_the_commands_are_those_of_the_readme():
     assert {" ".join(path) for path, command in COMMANDS.items() if not hasattr(command, "commands")} == {
         *("run", "compile", "submit", "materialise", "lookup", "report"),
         *("experts list", "experts train", "experts resume", "experts warm"),
-        *("data simulate", "data check"),
+        *("data simulate", "data check", "data fetch"),
+        *("factors", "audit", "select", "mine"),
         *("serve", "predict", "replay", "champions", "promote", "rollback"),
         *("drift", "watch", "review hold", "review force", "review approve"),
     }

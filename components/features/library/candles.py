@@ -1,5 +1,7 @@
 """Candles: shares of body and shadows, and the patterns of TA-Lib that are not rare on stocks."""
 
+import polars as pl
+
 from components.features import kernels as k
 from components.features.library.declare import Factor, Measure, c, flag, share
 from components.features.talib_indicators import candle_pattern
@@ -45,7 +47,13 @@ FACTORS = (
     Factor("candle_body", GROUP, 1, c("candle_body"), "Nison 1991; body over range, signed", "row"),
     Factor("candle_upper_shadow", GROUP, 1, share(c("high") - c("body_top"), c("bar_span")), "Nison 1991; upper shadow over range", "row"),
     Factor("candle_lower_shadow", GROUP, 1, share(c("body_bottom") - c("low"), c("bar_span")), "Nison 1991; lower shadow over range", "row"),
-    Factor("candle_body_10", GROUP, 10, k.mean(c("candle_body").fill_null(0.0), 10), "mean signed body of 10 bars"),
+    Factor(
+        "candle_body_10",
+        GROUP,
+        10,
+        k.mean(pl.when((c("bar_span") + c("open") + c("close")).is_not_null()).then(c("candle_body").fill_null(0.0)), 10),
+        "mean signed body of 10 bars",
+    ),
     Factor(
         "candle_inside",
         GROUP,

@@ -66,7 +66,10 @@ FACTORS = (
         "gap_event",
         GROUP,
         16,
-        pl.when(c("overnight_return").abs() > c("true_range_before")).then(c("overnight_return").sign()).when(c("true_range_before").is_not_null()).then(0.0),
+        pl.when(c("overnight_return").abs() > c("true_range_before"))
+        .then(c("overnight_return").sign())
+        .when((c("overnight_return") + c("true_range_before")).is_not_null())
+        .then(0.0),
         "opening gap of more than the average true range before; its sign",
         "row",
         "none",

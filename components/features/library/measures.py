@@ -28,7 +28,9 @@ MEASURES = (
         (c("log_high") - c("log_close")) * (c("log_high") - c("log_open")) + (c("log_low") - c("log_close")) * (c("log_low") - c("log_open")),
     ),
     Measure("log_middle", "row", (c("log_high") + c("log_low")) / 2),
-    Measure("volume_at_close", "row", c("close_location").fill_null(0.0) * c("volume")),
+    # A bar without any range closes in its middle; one whose range is unknown closes nowhere.
+    Measure("close_place", "row", pl.when((c("log_range") + c("log_close")).is_not_null()).then(c("close_location").fill_null(0.0))),
+    Measure("volume_at_close", "row", c("close_place") * c("volume")),
     Measure("bar_span", "row", c("high") - c("low")),
     Measure("body_top", "row", c("open").clip(lower_bound=c("close"))),
     Measure("body_bottom", "row", c("open").clip(upper_bound=c("close"))),
@@ -42,7 +44,11 @@ MEASURES = (
     Measure("typical_change", "symbol", k.change(c("typical_price"), 1)),
     Measure("high_change", "symbol", k.change(c("log_high"), 1)),
     Measure("low_change", "symbol", k.change(c("log_low"), 1)),
-    Measure("true_range", "row", pl.max_horizontal("log_high", "previous_close") - pl.min_horizontal("log_low", "previous_close")),
+    Measure(
+        "true_range",
+        "row",
+        pl.when(c("log_range").is_not_null()).then(pl.max_horizontal("log_high", "previous_close") - pl.min_horizontal("log_low", "previous_close")),
+    ),
     Measure("upward", "row", pl.when((c("high_change") > -c("low_change")) & (c("high_change") > 0)).then(c("high_change")).otherwise(0.0)),
     Measure("downward", "row", pl.when((-c("low_change") > c("high_change")) & (c("low_change") < 0)).then(-c("low_change")).otherwise(0.0)),
     Measure("return_squared", "row", c("log_return") ** 2),

@@ -48,7 +48,7 @@ FACTORS = (
         "Lo and MacKinlay 1988, root of the variance ratio",
     ),
     Factor("zero_return_share_20", "microstructure", 21, k.mean((c("log_return") == 0).cast(pl.Float64), 20), "Lesmond, Ogden and Trzcinka 1999"),
-    Factor("close_location_5", "microstructure", 5, k.mean(c("close_location").fill_null(0.0), 5), "where in its range a bar closes"),
+    Factor("close_location_5", "microstructure", 5, k.mean(c("close_place"), 5), "where in its range a bar closes"),
     Factor(
         "overnight_share_20",
         "microstructure",
