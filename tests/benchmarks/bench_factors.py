@@ -117,7 +117,7 @@ def one_new_day(panel: pl.DataFrame) -> None:
 
 def in_pieces(panel: pl.DataFrame) -> None:
     """Twice the symbols, built in pieces of 300,000 rows from a file."""
-    twice = pl.concat([panel, panel.with_columns(symbol=pl.lit("X") + pl.col("symbol"))]).sort("timestamp", "symbol")
+    twice = pl.concat([panel, panel.with_columns(symbol=pl.lit("second ") + pl.col("symbol"))]).sort("timestamp", "symbol")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "panel.parquet"
         twice.write_parquet(path, row_group_size=100_000)
