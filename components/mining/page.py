@@ -22,7 +22,7 @@ def page_html(mined: Mined, *, target: str, horizon: int, significance: float) -
         ("refused", "Refused before", _refused(mined)),
         ("how", "How", _how(mined, significance)),
     ]
-    return page("Mined formulas", head, parts, style="td code{display:inline-block;min-width:17rem}")
+    return page("Mined formulas", head, parts, style="td code{display:inline-block;min-width:13rem}td:last-child{min-width:9rem}")
 
 
 def _head(mined: Mined, target: str, horizon: int) -> str:
