@@ -298,8 +298,10 @@ def read_segment(data: bytes) -> SegmentContent:
         try:
             if kind == _COLUMNS:
                 columns.append(tuple(json.loads(bytes(payload))))
-            else:
+            elif kind == _ANSWER:
                 answers.append(_decode(payload, columns))
+            else:
+                raise ValueError(f"kind {kind}")
         except (ValueError, LookupError, TypeError, struct.error) as error:
             return SegmentContent(answers, damage=f"the record at byte {place:,} can't be read ({error})")
         place = end

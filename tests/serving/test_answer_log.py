@@ -84,6 +84,13 @@ def test_a_changed_byte_is_seen_and_never_an_exception(data):
     assert all(any(same(a, b) for b in ANSWERS) for a in content.answers)
 
 
+@pytest.mark.parametrize("flip", [1, 2, 3, 128, 255])
+def test_every_byte_is_watched(flip):
+    for place in range(len(SEGMENT)):
+        content = read_segment(SEGMENT[:place] + bytes([SEGMENT[place] ^ flip]) + SEGMENT[place + 1 :])
+        assert content.damage or content.torn_bytes, place
+
+
 ANSWERS = [answer(k, answered_at_us=k) for k in (1, 2, 3)]
 SEGMENT = MAGIC + answer_log._framed(1, b'["momentum", "volatility", "value"]') + b"".join(answer_log._framed(2, answer_log._encode(a, 0)) for a in ANSWERS)
 
