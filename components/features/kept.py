@@ -11,6 +11,7 @@ from components.contracts import AlphaloopError, OutputError, Stamp, atomic_path
 from components.features.build import with_fused
 from components.features.config import Settings
 from components.features.incremental import update_factors
+from components.progress import report
 
 
 def add_to_kept(
@@ -36,14 +37,16 @@ def add_to_kept(
     try:
         stamp = read_stamp(kept)
         if not _same_history(stamp, kept, panel, fused):
+            report("features", "old bars or slow values differ from those of the kept table, all is built anew")
             return None
         bars = panel if fused is None else with_fused(panel, fused)
         update_factors(kept, bars, settings, code_version=code_version, inputs=inputs, target=target)
         return _rows(Path(target)) - _rows(kept)
     except OutputError:
         raise
-    except AlphaloopError:
-        # A table that is damaged or can't be continued costs the time of a full build, nothing else.
+    except AlphaloopError as error:
+        # It costs the time of a full build and nothing else, but a person should know why each run takes long.
+        report("features", f"the kept table can't be continued, all is built anew: {error}")
         return None
 
 
