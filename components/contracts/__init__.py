@@ -32,6 +32,7 @@ from components.contracts.tables import (
     require_one_origin,
     write_table,
 )
+from components.contracts.targets import target_labels
 
 __all__ = [
     "ALL_PREDICTIONS",
@@ -72,6 +73,7 @@ __all__ = [
     "read_table",
     "require_one_origin",
     "served_parts",
+    "target_labels",
     "verify_bundle",
     "write_catalog",
     "write_chosen",

@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 
 from components.contracts import (
-    LABELS,
     PREDICTIONS,
     REGIME_COLUMN,
     VOLATILITY_COLUMN,
@@ -27,6 +26,7 @@ from components.contracts import (
     atomic_write_text,
     content_sha256,
     read_table,
+    target_labels,
     verify_bundle,
     write_manifest,
     write_table,
@@ -274,13 +274,7 @@ def _inputs(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], modalit
 
 def _with_labels(training_set: pl.DataFrame, labels: pl.DataFrame, inputs: list[str], horizon: int, target: str) -> pl.DataFrame:
     """The training set with `label` (Float64) and `label_end` of each row; row order is kept."""
-    targets = [name for name in labels.columns if name not in LABELS.key and not name.endswith("_end")]
-    if target not in targets:
-        raise ContractError(f"There is no target {target!r} in the labels. Set labels.target to one of {', '.join(targets)}.")
-    wanted = labels.filter(pl.col("horizon") == horizon).select("timestamp", "symbol", pl.col(target).cast(pl.Float64).fill_nan(None).alias("label"), "label_end")
-    if wanted.is_empty():
-        found = ", ".join(map(str, sorted(labels["horizon"].unique())))
-        raise ContractError(f"The labels hold no rows of horizon {horizon} (found: {found}). Add it to labels.horizons.")
+    wanted = target_labels(labels, horizon, target)
     context = [name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name not in inputs]
     rows = training_set.select("timestamp", "symbol", "sector", *inputs, *context).join(wanted, on=("timestamp", "symbol"), how="left", maintain_order="left")
     endless = rows.filter(pl.col("label").is_not_null() & pl.col("label_end").is_null())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.contracts import LABELS, REGIME_COLUMN, VOLATILITY_COLUMN, CatalogEntry, ContractError
+from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN, CatalogEntry, ContractError, target_labels
 from components.selection.errors import SelectionError
 from components.timeline import bar_index
 
@@ -60,7 +60,7 @@ def read_rows(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequenc
         raise ContractError(f"The catalog names no input of modality {modality}. Check the features stage.")
     if not training_set.select(pl.struct("timestamp", "symbol")).to_series().is_sorted():
         raise ContractError("The training set is not sorted by timestamp and symbol. Sort it first.")
-    frame = training_set.select("timestamp", "symbol").join(_labels(labels, horizon, target), on=("timestamp", "symbol"), how="left", maintain_order="left")
+    frame = training_set.select("timestamp", "symbol").join(target_labels(labels, horizon, target), on=("timestamp", "symbol"), how="left", maintain_order="left")
     endless = frame.filter(pl.col("label").is_not_null() & pl.col("label_end").is_null())
     if len(endless):
         raise ContractError(f"{len(endless):,} labels don't say when they became known (label_end is null), first at {endless.select('timestamp', 'symbol').row(0)}.")
@@ -79,17 +79,6 @@ def read_rows(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequenc
 def always_seen(training_set: pl.DataFrame) -> tuple[str, ...]:
     """Context columns, which experts get whatever is chosen."""
     return tuple(name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name in training_set.columns)
-
-
-def _labels(labels: pl.DataFrame, horizon: int, target: str) -> pl.DataFrame:
-    targets = [name for name in labels.columns if name not in LABELS.key and not name.endswith("_end")]
-    if target not in targets:
-        raise ContractError(f"There is no target {target!r} in the labels. Set labels.target to one of {', '.join(targets)}.")
-    wanted = labels.filter(pl.col("horizon") == horizon).select("timestamp", "symbol", pl.col(target).cast(pl.Float64).fill_nan(None).alias("label"), "label_end")
-    if wanted.is_empty():
-        found = ", ".join(map(str, sorted(labels["horizon"].unique())))
-        raise ContractError(f"The labels hold no rows of horizon {horizon} (found: {found}). Add it to labels.horizons.")
-    return wanted
 
 
 def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
