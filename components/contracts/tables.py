@@ -61,6 +61,7 @@ PANEL = Table(
         "open_interest": pl.Float64(),
         "exchange_ts": TIME,
         "ingest_ts": TIME,
+        "industry": pl.String(),
     },
 )
 
@@ -198,6 +199,9 @@ REGIMES = ("bear", "neutral", "bull", "high_volatility")
 REGIME_COLUMN = "regime_state"
 # Standard deviation of one-bar log returns over 20 bars: the unit in which experts scale their bands.
 VOLATILITY_COLUMN = "volatility_20"
+# Codes of the names of a row's sector and industry (components/features/library/context.py), null where unknown.
+SECTOR_COLUMN = "sector_code"
+INDUSTRY_COLUMN = "industry_code"
 
 TABLES = {table.name: table for table in (RAW_PANEL, PANEL, FUSED, FACTORS, LABELS, LEARNABLE, TRAINING_SET, PREDICTIONS, ALL_PREDICTIONS, OOF, SERVED)}
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.contracts import CatalogEntry, atomic_write_text
+from components.contracts import INDUSTRY_COLUMN, SECTOR_COLUMN, CatalogEntry, atomic_write_text
 from components.drift.adversarial import Rows, fill_missing, halves_of, told_apart_by, usual_separation
 from components.drift.config import Settings
 from components.drift.outcomes import describe_labels, labels_of, rank_ic
@@ -87,7 +87,10 @@ def make_reference(
     tested = stack.filter(pl.col("timestamp") >= calendar[windows.test[0]])
     if tested["timestamp"].n_unique() >= 2 * settings.window_bars:
         stack = tested
-    roles = {entry.column: entry for entry in catalog if entry.role in ("input", "context") and entry.column in rows.columns}
+    # Codes of names are no quantities: their distribution shifts with every listing and says nothing that a test of numbers could judge.
+    roles = {
+        entry.column: entry for entry in catalog if entry.role in ("input", "context") and entry.column in rows.columns and entry.column not in (SECTOR_COLUMN, INDUSTRY_COLUMN)
+    }
     rows = rows.select("timestamp", "symbol", *roles).join(stack.select("timestamp", "symbol", pl.col(SCORE).cast(pl.Float32)), on=["timestamp", "symbol"], how="left")
     columns = {name: {"group": entry.group, "kind": entry.role} for name, entry in roles.items()} | {SCORE: {"group": "predictions", "kind": "score"}}
     sketches, described, usual_flagged = describe_columns(rows, columns, settings)

@@ -8,14 +8,13 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from components.contracts import PANEL, REGIME_COLUMN, VOLATILITY_COLUMN, CatalogEntry
+from components.contracts import PANEL, REGIME_COLUMN, CatalogEntry
 from components.features import kernels as k
 from components.features.config import Settings
 from components.features.errors import FeatureError
-from components.features.library import EVERY_PERIOD, Factor, Measure, Normalisation, base_columns, needed_measures, wanted_factors
+from components.features.library import CONTEXT, EVERY_PERIOD, NAMED, Factor, Measure, Normalisation, base_columns, name_codes, needed_measures, wanted_factors
 from components.features.normalise import MINIMUM_SYMBOLS, against_own_past, cross_sectional_ranks
 
-CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN)
 KEY = ("timestamp", "symbol")
 # Which numbers of a panel count as known; the others become null before any factor sees them.
 POSITIVE = ("open", "high", "low", "close", "vwap")
@@ -233,7 +232,8 @@ def arranged(panel: pl.DataFrame, factors: Sequence[Factor], settings: Settings)
     }
     moments = [pl.col(name) for name in ("timestamp", "event_time", "known_time")]
     marks = [(pl.col("symbol") == settings.reference_symbol).alias("is_reference")] if "is_reference" in read else []
-    frame = panel.select(*moments, *_known_numbers(panel.schema, read), *marks)[order].with_columns(pl.Series(name, values) for name, values in helpers.items())
+    named = [name_codes(panel[name]) for name in NAMED if name in read and name in panel.columns]
+    frame = panel.select(*moments, *_known_numbers(panel.schema, read), *marks, *named)[order].with_columns(pl.Series(name, values) for name, values in helpers.items())
     return Bars(frame, order, back)
 
 

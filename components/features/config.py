@@ -4,15 +4,15 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from components.contracts import PANEL, REGIME_COLUMN, VOLATILITY_COLUMN
+from components.contracts import PANEL
 from components.features.formulas import FormulaError, parse_formula
-from components.features.library import FACTORS, MEASURES, did_you_mean
+from components.features.library import CONTEXT, FACTORS, MEASURES, did_you_mean
 from components.features.regime_config import Regimes
 from components.settings import Section
 
 COLUMN_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 # Columns of a panel or of the factors table that a formula can't compute with.
-NO_NUMBERS = ("timestamp", "symbol", "period", "event_time", "known_time", "sector", "exchange_ts", "ingest_ts")
+NO_NUMBERS = ("timestamp", "symbol", "period", "event_time", "known_time", "sector", "industry", "exchange_ts", "ingest_ts")
 
 
 class Groups(Section):
@@ -53,8 +53,8 @@ class Selection(Section):
         for name in names:
             if name not in known:
                 raise ValueError(f"no factor is called {name!r}; {did_you_mean(name)}")
-            if name in (REGIME_COLUMN, VOLATILITY_COLUMN):
-                raise ValueError(f"{name!r} can't be left out, because bands and regime tables are built from it; take it off the list")
+            if name in CONTEXT:
+                raise ValueError(f"{name!r} can't be left out, because experts, bands and regime tables are built from it; take it off the list")
         return names
 
 

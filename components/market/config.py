@@ -38,6 +38,10 @@ class SectorSettings(Section):
     path: str = Field(description="file; relative paths lie in the data folder")
     symbol: str = Field("symbol", description="column of the symbol")
     sector: str = Field("sector", description="column of the sector's name")
+    industry: str | None = Field(None, description="column of the industry's name, a finer cut than the sector; may be null")
+    industry_from: date | None = Field(
+        None, description="first day on which industries were really recorded: a source that gives each interval its last industry back-fills it, so it counts as unknown before"
+    )
     start: str = Field("first_seen", description="column of the first day of the interval")
     end: str = Field("last_seen", description="column of the last day of the interval; a null means that it is still open")
     valid: str | None = Field(None, description="boolean column; only rows where it is true are used")

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from components.contracts import CatalogEntry
 from components.drift.reference import make_reference, read_reference
 from components.drift.tables import DriftError
 from components.drift.windows import window_and_rest
@@ -28,6 +29,19 @@ def test_it_holds_sketches_of_inputs_context_and_score(made):
     assert kept.about["columns"]["rank_a"]["effective_rows"] > 5 * kept.about["columns"]["market"]["effective_rows"]
     assert len(kept.sample) <= 3000
     assert kept.sample["bar"].n_unique() == kept.about["bars"]
+
+
+def test_codes_of_names_are_no_quantities_that_could_drift(made, drift_settings, tmp_path):
+    """The reference is the one without them; planted under another name, the same numbers are watched like any others."""
+    code = (pl.col("symbol").str.slice(1).cast(pl.Int32) % 4 * 200_000).cast(pl.Float32)
+    codes = made.past.drop("score").with_columns(code.alias("sector_code"), pl.lit(None, pl.Float32).alias("industry_code"), code.alias("planted"))
+    entries = [CatalogEntry(name, name, "style", "context", "none", 1, "", "") for name in ("sector_code", "industry_code")]
+    planted = CatalogEntry("planted", "planted", "style", "context", "none", 1, "", "")
+    said = made.labels.filter(pl.col("timestamp").is_in(made.past["timestamp"].unique().implode()))
+    kept = make_reference(codes, said, made.said, [*made.entries, *entries], drift_settings, TimelineSettings(), tmp_path / "codes")
+    assert kept == make_reference(codes, said, made.said, made.entries, drift_settings, TimelineSettings(), tmp_path / "plain")
+    assert list(read_reference(tmp_path / "codes").about["columns"]) == [*(entry.column for entry in made.entries), "score"]
+    assert "planted" in make_reference(codes, said, made.said, [*made.entries, planted], drift_settings, TimelineSettings(), tmp_path / "planted")["columns"]
 
 
 def test_the_calendar_and_the_market_are_not_for_the_classifier(made):

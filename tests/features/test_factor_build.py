@@ -1,5 +1,6 @@
 """The factors table as a whole: no look-ahead, honest warm-up, independence of symbols, odd panels."""
 
+import zlib
 from datetime import timedelta
 
 import numpy as np
@@ -9,14 +10,14 @@ from polars.testing import assert_frame_equal
 
 from components.audit.config import Settings as AuditSettings
 from components.audit.factors import audit_factors
-from components.contracts import FACTORS, PANEL, REGIME_COLUMN, REGIMES, VOLATILITY_COLUMN, check_table
+from components.contracts import FACTORS, INDUSTRY_COLUMN, PANEL, REGIME_COLUMN, REGIMES, SECTOR_COLUMN, VOLATILITY_COLUMN, check_table
 from components.features import build
 from components.features.build import build_factors, build_supported, catalog, thin_cross_section, unsupported, with_fused
 from components.features.config import DeclaredFormula, Groups, Selection, Settings, SlowColumn
 from components.features.errors import FeatureError
 from components.features.kernels import BAR
+from components.features.library import CONTEXT, GROUPS, MEASURES, name_codes
 from components.features.library import FACTORS as LIBRARY
-from components.features.library import GROUPS, MEASURES
 
 SETTINGS = Settings()
 EVERY_GROUP = Settings(groups=Groups(**dict.fromkeys(GROUPS, True)), reference_symbol="S01")
@@ -29,6 +30,7 @@ def with_optional_columns(panel: pl.DataFrame) -> pl.DataFrame:
         trades=(pl.col("volume") / 300).floor(),
         funding_rate=(pl.col("close") / pl.col("open")).log() / 10,
         open_interest=pl.col("volume") * pl.col("close") / pl.col("high"),
+        industry=pl.when(pl.col("symbol") != "S04").then(pl.format("{} of {}", "sector", pl.col("symbol").str.tail(1).cast(pl.Int64) % 2)),
     )
 
 
@@ -53,7 +55,8 @@ def test_the_table_keeps_its_contract_and_its_catalog(panel, built):
     assert built.columns[3:] == [entry.column for entry in entries]
     assert built.select("timestamp", "symbol").equals(panel.select("timestamp", "symbol"))
     roles = {entry.column: entry.role for entry in entries}
-    assert roles[VOLATILITY_COLUMN] == roles[REGIME_COLUMN] == "context"
+    assert {name for name, role in roles.items() if role == "context"} == set(CONTEXT)
+    assert not [name for name in roles if name.startswith((f"{SECTOR_COLUMN}_", f"{INDUSTRY_COLUMN}_"))], "codes are no quantities: nothing is made of them"
     assert roles["momentum_20"] == "raw"
     assert roles["momentum_20_rank"] == roles["bar_close"] == "input"
     assert set(built[REGIME_COLUMN].drop_nulls().unique()) <= set(map(float, range(len(REGIMES))))
@@ -89,8 +92,8 @@ def test_values_are_finite_and_not_constant(panel):
     columns = built.select(entry.column for entry in entries)
     assert columns.select(pl.all().is_finite().all()).row(0) == (True,) * columns.width
     constant = [entry.column for entry in entries if columns[entry.column].n_unique() < 3 and entry.group != "events"]
-    assert set(constant) <= {REGIME_COLUMN, "zero_return_share_20", "zero_return_share_20_rank"}
-    assert [name for name in columns.columns if columns[name].n_unique() < 2] == []
+    assert set(constant) <= {REGIME_COLUMN, INDUSTRY_COLUMN, "zero_return_share_20", "zero_return_share_20_rank"}
+    assert [name for name in columns.columns if columns[name].n_unique() < 2] == [INDUSTRY_COLUMN], "this panel has no industries"
 
 
 @pytest.mark.parametrize(("period", "cut_bar"), [("1d", 60), ("1d", 170), ("1d", 300), ("1h", 262)])
@@ -107,7 +110,7 @@ def test_nothing_before_a_cut_moves_when_the_future_changes_or_is_missing(random
             pl.when(later).then(pl.col(name) * 1e4 + pl.col("close").cum_count()).otherwise(pl.col(name)).alias(name)
             for name in ("open", "high", "low", "close", "volume", "vwap", "trades", "funding_rate", "open_interest")
         ),
-        pl.when(later).then(pl.lit("shuffled")).otherwise(pl.col("sector")).alias("sector"),
+        *(pl.when(later).then(pl.lit("shuffled")).otherwise(pl.col(name)).alias(name) for name in ("sector", "industry")),
         pl.when(later).then(pl.col("known_time") + timedelta(days=90)).otherwise(pl.col("known_time")).alias("known_time"),
     )
     assert_frame_equal(whole, build_factors(changed, EVERY_GROUP).filter(pl.col("timestamp") <= cut), check_exact=True)
@@ -213,7 +216,30 @@ def test_settings_switch_groups_and_factors_off_but_keep_the_context(panel):
 
 def test_only_the_context_is_left_when_every_group_is_off(panel):
     nothing = Settings(groups=Groups(**dict.fromkeys(GROUPS, False)))
-    assert build_factors(panel, nothing).columns[3:] == [VOLATILITY_COLUMN, REGIME_COLUMN]
+    assert build_factors(panel, nothing).columns[3:] == [VOLATILITY_COLUMN, REGIME_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN]
+
+
+def test_codes_are_a_function_of_the_name_alone(every_panel):
+    """Checked against the checksum itself, row by row; unknown names give none, and another set of rows gives the same codes."""
+    built = build_factors(every_panel, SETTINGS)
+    for name, column in (("sector", SECTOR_COLUMN), ("industry", INDUSTRY_COLUMN)):
+        expected = [None if value is None else float(zlib.crc32(value.encode("utf-8")) % 2**20) for value in every_panel[name]]
+        assert built[column].to_list() == expected
+        assert built[column].n_unique() == every_panel[name].n_unique()
+    few = every_panel.filter(pl.col("symbol").is_in(["S01", "S04"]))
+    assert_frame_equal(
+        build_factors(few, SETTINGS).select(SECTOR_COLUMN, INDUSTRY_COLUMN), built.filter(pl.col("symbol").is_in(["S01", "S04"])).select(SECTOR_COLUMN, INDUSTRY_COLUMN)
+    )
+    assert build_factors(few, SETTINGS)[INDUSTRY_COLUMN].null_count() == len(few.filter(pl.col("symbol") == "S04"))
+
+
+def test_codes_are_exact_in_float32_and_survive_names_of_any_script():
+    names = pl.Series([f"industry {number}" for number in range(2_000)] + ["Öl & Gas", "銀行", "", None])
+    codes = name_codes(names)
+    assert codes.dtype == pl.Float32
+    assert codes[:-1].to_list() == [zlib.crc32(name.encode()) % 2**20 for name in names[:-1]]
+    assert codes[-1] is None
+    assert name_codes(pl.Series([None, None], dtype=pl.String)).to_list() == [None, None]
 
 
 def test_switching_factors_off_does_not_change_the_others(panel, built):
@@ -259,14 +285,15 @@ def test_a_panel_without_a_column_gives_nulls_there_and_a_list_of_what_was_left_
     assert_frame_equal(table.select(closes), built.select(closes), check_exact=True)
     kept, entries, left_out = build_supported(bare, SETTINGS)
     assert kept.columns[3:] == [entry.column for entry in entries]
-    assert not {entry.factor for entry in entries} & gone.keys()
-    assert left_out.startswith(f"{len(gone)} factors are left out")
+    assert {entry.factor for entry in entries} & gone.keys() == {INDUSTRY_COLUMN}
+    assert left_out.startswith(f"{len(gone) - 1} factors are left out")
+    assert "industry" not in left_out
     assert "volume" in left_out
 
 
 def test_the_context_columns_stay_even_without_a_single_close(panel):
     kept, _, _ = build_supported(panel.with_columns(close=pl.lit(None, pl.Float64)), Settings(groups=Groups(**dict.fromkeys(GROUPS, False))))
-    assert kept.columns[3:] == [VOLATILITY_COLUMN, REGIME_COLUMN]
+    assert kept.columns[3:] == [VOLATILITY_COLUMN, REGIME_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN]
     assert kept[VOLATILITY_COLUMN].null_count() == len(kept)
 
 
@@ -343,8 +370,8 @@ def test_a_market_that_is_late_as_a_whole_changes_nothing_but_the_known_times(pa
 
 
 def test_the_leak_audit_passes_late_rows_and_finds_them_used(random_panel, monkeypatch):
-    panel = late_panel(random_panel(4, bars=70, symbols=12, missing=0.0))
-    kept = {REGIME_COLUMN, VOLATILITY_COLUMN, "reversal_5", "sector_relative_reversal_5", "market_dispersion_20", "residual_reversal_1"}
+    panel = with_optional_columns(late_panel(random_panel(4, bars=70, symbols=12, missing=0.0)))
+    kept = {*CONTEXT, "reversal_5", "sector_relative_reversal_5", "market_dispersion_20", "residual_reversal_1"}
     settings = Settings(factors=Selection(exclude=tuple(factor.name for factor in LIBRARY if factor.name not in kept)))
     audited = {"cuts": 2, "seed": 1, "warm_up_bars": 21, "settings": AuditSettings(guided_cuts=0)}
     clean = audit_factors(panel, lambda bars: build_factors(bars, settings), **audited)

@@ -25,7 +25,7 @@ def test_the_door_writes_table_and_catalog_with_their_origin(tmp_path, random_pa
     table = read_table(tmp_path / "factors", FACTORS)
     entries = read_catalog(tmp_path / "catalog")
     assert table.columns[3:] == [entry.column for entry in entries]
-    assert "style" not in {entry.group for entry in entries}
+    assert {entry.role for entry in entries if entry.group == "style"} == {"context"}
     assert read_stamp(tmp_path / "factors").inputs == {"panel": read_stamp(tmp_path / "panel").content_sha256}
 
 

@@ -30,7 +30,11 @@ FEW = Settings(groups=Groups(**dict.fromkeys(GROUPS, False) | {"trend": True, "r
 
 
 def with_slow_columns(panel: pl.DataFrame) -> pl.DataFrame:
-    return panel.with_columns(earnings=pl.col("close") / 20, rate=pl.col("timestamp").dt.day() + pl.col("timestamp").dt.month() / 10)
+    return panel.with_columns(
+        industry=pl.format("industry {}", pl.col("symbol").str.tail(1).cast(pl.Int64) % 4),
+        earnings=pl.col("close") / 20,
+        rate=pl.col("timestamp").dt.day() + pl.col("timestamp").dt.month() / 10,
+    )
 
 
 def until(frame: pl.DataFrame, moment) -> pl.DataFrame:

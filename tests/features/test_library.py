@@ -34,6 +34,7 @@ def market(period: str, bars: int) -> pl.DataFrame:
         vwap=(pl.col("high") + pl.col("low") + 2 * pl.col("close")) / 4,
         funding_rate=pl.Series(1e-4 * rng.standard_normal(len(panel))),
         open_interest=pl.Series(np.exp(15 + 0.1 * rng.standard_normal(len(panel)))),
+        industry=pl.format("industry {}", pl.col("symbol").str.tail(1)),
     )
     return check_table(panel, PANEL)
 
@@ -91,11 +92,11 @@ def test_a_misspelt_factor_gets_a_hint():
 
 def test_factors_that_a_panel_can_not_support_are_named_and_the_others_are_not():
     panel = market("1d", 30)
-    bare = panel.drop("vwap", "funding_rate", "open_interest")
+    bare = panel.drop("vwap", "funding_rate", "open_interest", "industry")
     gone = unsupported(bare, EVERY_GROUP.model_copy(update={"reference_symbol": None}))
-    expected = {factor.name for factor in wanted_factors("1d") if base_columns(factor) & {"vwap", "funding_rate", "open_interest", "is_reference"}}
+    expected = {factor.name for factor in wanted_factors("1d") if base_columns(factor) & {"vwap", "funding_rate", "open_interest", "industry", "is_reference"}}
     assert set(gone) == expected
-    assert {"alpha158_vwap_0", "alpha_041", "funding", "reference_beta_60"} <= expected
+    assert {"alpha158_vwap_0", "alpha_041", "funding", "industry_code", "reference_beta_60"} <= expected
     assert unsupported(panel, EVERY_GROUP) == {}
 
 

@@ -296,6 +296,45 @@ def test_sectors_are_those_known_at_each_date(tmp_path):
     assert "12 of 24 rows (3 symbols) have no sector" in market.notes[0]
 
 
+def sector_history(tmp_path) -> None:
+    """AAA is seen with an industry, then under another sector without one; BBB has none."""
+    pl.DataFrame(
+        {
+            "symbol": ["AAA", "AAA", "BBB"],
+            "sector": ["Tech", "Services", "Energy"],
+            "sub_industry": ["Software", None, None],
+            "first_seen": [date(2024, 1, 3), date(2024, 1, 8), date(2024, 1, 1)],
+            "last_seen": [date(2024, 1, 5), date(2024, 1, 12), date(2024, 1, 12)],
+        }
+    ).write_parquet(tmp_path / "sectors.parquet")
+    days = [3, 4, 5, 8, 9]
+    write(tmp_path, HEADER + "".join(f"2024-01-{day:02d},{symbol},1,1,1,1,1\n" for symbol in ("AAA", "BBB") for day in days))
+
+
+def test_industries_are_those_of_the_look_that_gave_the_sector(tmp_path):
+    """A null industry does not cost the sector, an older industry is not carried into a newer sector, and without the setting there is no such column."""
+    sector_history(tmp_path)
+    market = load(tmp_path, sectors=SectorSettings(path="sectors.parquet", industry="sub_industry"))
+    found = {symbol: (sectors, industries) for symbol, sectors, industries in market.panel.group_by("symbol").agg("sector", "industry").iter_rows()}
+    assert found["AAA"] == ([None, "Tech", "Tech", "Tech", "Services"], [None, "Software", "Software", "Software", None])
+    assert found["BBB"] == (["Energy"] * 5, [None] * 5)
+    assert market.panel.schema["industry"] == pl.String
+    assert "industry" not in load(tmp_path, sectors=SectorSettings(path="sectors.parquet")).panel.columns
+
+
+def test_industries_count_from_the_day_on_which_they_were_recorded(tmp_path):
+    sector_history(tmp_path)
+    market = load(tmp_path, sectors=SectorSettings(path="sectors.parquet", industry="sub_industry", industry_from=date(2024, 1, 5)))
+    assert market.panel.filter(pl.col("symbol") == "AAA")["industry"].to_list() == [None, None, None, "Software", None]
+    assert market.panel.filter(pl.col("symbol") == "AAA")["sector"].to_list() == [None, "Tech", "Tech", "Tech", "Services"]
+
+
+def test_an_industry_column_that_is_not_there_is_named(tmp_path):
+    sector_history(tmp_path)
+    with pytest.raises(MarketError, match=r"no column 'branch' \(market.sectors.industry\)"):
+        load(tmp_path, sectors=SectorSettings(path="sectors.parquet", industry="branch"))
+
+
 def test_later_sector_labels_change_nothing_before_them(tmp_path):
     base = pl.DataFrame({"symbol": ["AAA"], "sector": ["Tech"], "first_seen": [date(2024, 1, 1)], "last_seen": [date(2024, 1, 4)]})
     later = pl.concat([base, base.with_columns(sector=pl.lit("Energy"), first_seen=date(2024, 1, 8), last_seen=date(2024, 1, 9))])

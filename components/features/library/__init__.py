@@ -9,7 +9,6 @@ included, that a value depends on; before a symbol (for `market`: the panel) has
 import difflib
 from collections.abc import Iterable
 
-from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN
 from components.features.library import (
     alpha158,
     candles,
@@ -27,21 +26,25 @@ from components.features.library import (
     trading,
     volume_profile,
 )
+from components.features.library.context import CONTEXT, NAMED, name_codes
 from components.features.library.declare import DAILY, EVERY_PERIOD, INTRADAY, Factor, Measure, Normalisation, Scope
 
 __all__ = [
+    "CONTEXT",
     "DAILY",
     "EVERY_PERIOD",
     "FACTORS",
     "GROUPS",
     "INTRADAY",
     "MEASURES",
+    "NAMED",
     "Factor",
     "Measure",
     "Normalisation",
     "Scope",
     "base_columns",
     "did_you_mean",
+    "name_codes",
     "needed_measures",
     "wanted_factors",
 ]
@@ -81,9 +84,9 @@ _MEASURE = {measure.name: measure for measure in MEASURES}
 
 
 def wanted_factors(period: str, groups: Iterable[str] = GROUPS, exclude: Iterable[str] = ()) -> tuple[Factor, ...]:
-    """The factors of `period` in `groups` without `exclude`, in the table's order; the two context factors always stay."""
+    """The factors of `period` in `groups` without `exclude`, in the table's order; those in CONTEXT always stay."""
     kept, left_out = set(groups), set(exclude)
-    return tuple(f for f in FACTORS if period in f.periods and (f.name in (REGIME_COLUMN, VOLATILITY_COLUMN) or (f.group in kept and f.name not in left_out)))
+    return tuple(f for f in FACTORS if period in f.periods and (f.name in CONTEXT or (f.group in kept and f.name not in left_out)))
 
 
 def needed_measures(factors: Iterable[Factor]) -> tuple[Measure, ...]:

@@ -1,11 +1,28 @@
-"""What all symbols share, and the raw bar: calendar, the market's regime, bars."""
+"""What all symbols share, and the raw bar: calendar, the market's regime, bars; and the codes of a row's sector and industry."""
+
+import zlib
 
 import polars as pl
 
-from components.contracts import REGIME_COLUMN
+from components.contracts import INDUSTRY_COLUMN, REGIME_COLUMN, SECTOR_COLUMN, VOLATILITY_COLUMN
 from components.features import kernels as k
 from components.features import regime
 from components.features.library.declare import INTRADAY, Factor, c
+
+# Columns that reach experts, bands and regime tables whatever groups are chosen, and are no inputs.
+CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
+# Names that factors see as codes.
+NAMED = ("sector", "industry")
+CODES = 2**20
+CODE_SOURCE = f"CRC-32 of the name in UTF-8, modulo {CODES:,}"
+
+
+def name_codes(names: pl.Series) -> pl.Series:
+    """Codes of names, Float32, null for null: a function of the name alone, so that it is the same in every panel, and exact in Float32."""
+    distinct = names.unique().drop_nulls()
+    codes = [float(zlib.crc32(name.encode()) % CODES) for name in distinct]
+    return names.replace_strict(distinct, codes, default=None, return_dtype=pl.Float32)
+
 
 FACTORS = (
     # calendar: of the bar's opening moment, in UTC; known before the bar begins.
@@ -51,6 +68,9 @@ FACTORS = (
         "market",
         "zscore",
     ),
+    # style: which peers a symbol has, for experts that know them; the numbers order nothing.
+    Factor(SECTOR_COLUMN, "style", 1, c("sector"), CODE_SOURCE, "row", "none"),
+    Factor(INDUSTRY_COLUMN, "style", 1, c("industry"), CODE_SOURCE, "row", "none"),
     # bars: the raw bar, for the convolution branch.
     Factor("bar_open", "bars", 2, c("log_open") - c("previous_close"), "log ratio to the previous close", "row", "none"),
     Factor("bar_high", "bars", 2, c("log_high") - c("previous_close"), "log ratio to the previous close", "row", "none"),
