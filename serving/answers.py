@@ -114,6 +114,8 @@ class Answers:
 
     def _read_and_score(self, state: State, symbols: list[str], places: np.ndarray) -> Signals:
         champion, market, reader = state.champion, state.market, state.reader
+        if champion.model.whole_bars:
+            return self._of_whole_market(state, symbols, places)
         rows = reader.read(places.tolist(), lookback_bars=champion.model.lookback_bars)
         inputs, context = split(rows.values, reader, champion.model)
         values = np.concatenate([inputs, context], axis=1)
@@ -129,13 +131,25 @@ class Answers:
         newest_us = max(market.newest_us, int(rows.timestamps_us.max()))
         return Signals(symbols, rows.timestamps_us, rows.known_us, values, scores, position, stale, behind, "store", market.publication, newest_us)
 
-    def _snapshot(self, market: Market, symbols: list[str], places: np.ndarray) -> Signals:
+    def _of_whole_market(self, state: State, symbols: list[str], places: np.ndarray) -> Signals:
+        """The market's own scores, for a model that looks across symbols: some of a bar's rows, or rows of another publication, would get other scores.
+
+        The store is read to see whether it holds these rows still; where a newer publication is being written, the answer is the snapshot until the
+        watch has read it whole.
+        """
+        champion, market, reader = state.champion, state.market, state.reader
+        rows = reader.read(places.tolist())
+        values = np.concatenate(split(rows.values, reader, champion.model), axis=1)
+        same = _same(values, market.rows.values[places]) & (rows.timestamps_us == market.rows.timestamps_us[places])
+        return self._snapshot(market, symbols, places, source="store" if same.all() else "snapshot")
+
+    def _snapshot(self, market: Market, symbols: list[str], places: np.ndarray, *, source: str = "snapshot") -> Signals:
         rows, behind = market.rows, market.behind[places]
         scores = Scores(**{name: values[places] for name, values in vars(market.scores).items()})
         times = rows.timestamps_us[places]
         stale = self._stale(times)
         position = np.where(stale | behind, 0.0, market.weights[places])
-        return Signals(symbols, times, rows.known_us[places], rows.values[places], scores, position, stale, behind, "snapshot", market.publication, market.newest_us)
+        return Signals(symbols, times, rows.known_us[places], rows.values[places], scores, position, stale, behind, source, market.publication, market.newest_us)
 
     def _scored(self, state: State, batch: Batch, now_us: int) -> Signals:
         champion, market = state.champion, state.market
@@ -150,7 +164,7 @@ class Answers:
             behind = batch.timestamps_us < market.newest_us
         else:
             bar = np.unique(batch.timestamps_us, return_inverse=True)[1]
-            scores = self._infer(champion.model, inputs, context, batch.window, lambda outputs: cross_section_by_bar(outputs, bar), "score")
+            scores = self._infer(champion.model, inputs, context, batch.window, lambda outputs: cross_section_by_bar(outputs, bar), "score", bar)
             position = batch_weights(scores.score, scores.uncertainty, bar, champion.book)
             behind = batch.timestamps_us < newest_us
         stale = self._stale(batch.timestamps_us, now_us)
@@ -159,9 +173,18 @@ class Answers:
         publication = market.publication if market is not None and batch.cross_section == "market" else ""
         return Signals(batch.symbols, batch.timestamps_us, known, batch.values, scores, position, stale, behind, "request", publication, newest_us)
 
-    def _infer(self, model: Model, inputs: np.ndarray, context: np.ndarray, window: np.ndarray | None, moments: Callable[[ExpertOutputs], CrossSection], endpoint: str) -> Scores:
+    def _infer(
+        self,
+        model: Model,
+        inputs: np.ndarray,
+        context: np.ndarray,
+        window: np.ndarray | None,
+        moments: Callable[[ExpertOutputs], CrossSection],
+        endpoint: str,
+        bar: np.ndarray | None = None,
+    ) -> Scores:
         started = time.perf_counter()
-        outputs = model.expert_outputs(inputs, context, window)
+        outputs = model.expert_outputs(inputs, context, window, bar)
         scores = model.combine(outputs, context, moments(outputs))
         self.metrics.infer_ms.labels(endpoint).observe((time.perf_counter() - started) * 1000)
         return scores

@@ -285,6 +285,7 @@ def model_description(watch: "Watch") -> dict[str, Any]:
         "context": list(model.context),
         "lookback_bars": model.lookback_bars,
         "needs_window": model.lookback_bars > 0,
+        "needs_whole_bars": model.whole_bars,
         "last_refusal": watch.refusal,
     }
 

@@ -298,7 +298,7 @@ class Watch:
 
 def shape_of(model: Model) -> Shape:
     """What the model needs of a given row."""
-    return Shape(model.columns, model.context, model.lookback_bars)
+    return Shape(model.columns, model.context, model.lookback_bars, model.whole_bars)
 
 
 def require_same_schema(model: Model, reader: OnlineReader) -> None:

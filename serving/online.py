@@ -19,7 +19,7 @@ import numpy as np
 from components.contracts import AlphaloopError, ContractError
 from components.feature_store.config import Settings as FeatureStoreSettings
 from components.feature_store.publication import SEQUENCE, FeatureStoreError, read_current, row_type
-from components.scoring import CrossSection, Model, Scores
+from components.scoring import CrossSection, ExpertOutputs, Model, Scores
 from components.sizing import long_short_weights
 
 _CHUNK = 500
@@ -40,6 +40,7 @@ class Book:
     gross_exposure: float
     max_weight: float
     sizing: str
+    skip_share: float
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> "Book":
@@ -173,7 +174,10 @@ class Market:
 
 
 def read_market(reader: OnlineReader, model: Model, book: Book) -> Market:
-    """Read the whole universe, score it, and form the book of the newest bar. The cross-section is that of the symbols that have that bar."""
+    """Read the whole universe, score it, and form the book of the newest bar. The cross-section is that of the symbols that have that bar.
+
+    Experts that look across symbols see the symbols of that bar alone. A symbol that is behind is scored as if its last row stood beside them.
+    """
     rows = reader.read_all(lookback_bars=model.lookback_bars)
     newest_us = int(rows.timestamps_us.max())
     behind = rows.timestamps_us < newest_us
@@ -181,7 +185,7 @@ def read_market(reader: OnlineReader, model: Model, book: Book) -> Market:
     current = ~behind
     outputs = model.expert_outputs(inputs[current], context[current], rows.window[current] if rows.window is not None else None)
     cross_section = model.cross_section(outputs)
-    scores = model.combine(model.expert_outputs(inputs, context, rows.window), context, cross_section)
+    scores = model.combine(_with_those_behind(model, outputs, inputs, context, rows.window, current), context, cross_section)
     taking_part = np.where(behind, np.nan, scores.score)[None]
     return Market(
         publication=reader.current["publication"],
@@ -195,6 +199,16 @@ def read_market(reader: OnlineReader, model: Model, book: Book) -> Market:
         behind=behind,
         read_at=time.time(),
     )
+
+
+def _with_those_behind(model: Model, current: ExpertOutputs, inputs: np.ndarray, context: np.ndarray, window: np.ndarray | None, is_current: np.ndarray) -> ExpertOutputs:
+    """Outputs of all symbols [E, B]: those of the newest bar as they are, those behind from a pass over all together."""
+    if is_current.all():
+        return current
+    outputs = model.expert_outputs(inputs, context, window)
+    for found, own in ((outputs.score, current.score), (outputs.uncertainty, current.uncertainty)):
+        found[:, is_current] = own
+    return outputs
 
 
 def split(values: np.ndarray, reader: OnlineReader, model: Model) -> tuple[np.ndarray, np.ndarray]:

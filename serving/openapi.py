@@ -76,7 +76,9 @@ class Features(_Answer):
 
     publication: str = Field(description="feature publication that the market was read from; empty where none played a part")
     newest: AwareDatetime = Field(description="close of the newest bar")
-    source: Literal["store", "snapshot", "request"] = Field(description="snapshot: the store did not answer, the service's last reading of it did")
+    source: Literal["store", "snapshot", "request"] = Field(
+        description="snapshot: the store did not answer, or holds part of a publication that the model needs whole; the service's last reading of it did"
+    )
 
 
 class SignalsAnswer(_Answer):
@@ -118,6 +120,7 @@ class ModelAnswer(ModelStamp):
     context: list[str]
     lookback_bars: int
     needs_window: bool
+    needs_whole_bars: bool = Field(description="whether /score takes whole bars with cross_section batch only")
     last_refusal: Refused | None
 
 
@@ -302,7 +305,8 @@ def _as_served(document: dict[str, Any], shape: Shape | None, symbols: Sequence[
             row["required"] = [*row["required"], "window"]
         else:
             row["properties"]["window"] = {"type": "null", "description": "the model that is served needs none"}
-        contents["/score"]["examples"] = {"one row": {"value": {"cross_section": "market", "rows": [_example_row(names[0], shape)]}}}
+        example = {"cross_section": "batch" if shape.whole_bars else "market", "rows": [_example_row(names[0], shape)]}
+        contents["/score"]["examples"] = {"one row": {"value": example}}
     return document
 
 

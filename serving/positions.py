@@ -25,7 +25,12 @@ def inserted_weights(score_B: np.ndarray, uncertainty_B: np.ndarray, places_B: n
 
 
 def _near_the_edges(score_B: np.ndarray, scores_N: np.ndarray, book: Book) -> np.ndarray:
-    """False where a score certainly gets no position: more names than a side takes lie above it, and as many below, its own old score not counted."""
+    """False where a score certainly gets no position: more names than a side takes lie above it, and as many below, its own old score not counted.
+
+    Where the least certain names are skipped, that depends on who they are: no row can be ruled out.
+    """
+    if book.skip_share:
+        return np.ones(len(score_B), dtype=bool)
     ranked = np.sort(scores_N[np.isfinite(scores_N)])
     take = max(int(np.floor(book.quantile * (len(ranked) + 1) + 1e-9)), 1)
     if len(ranked) < max(2 * take + 2, FEWEST_NAMES):

@@ -72,7 +72,7 @@ class ScoreRow(_Body):
     symbol: Symbol
     timestamp: AwareDatetime = Field(description="close of the bar that the features belong to, ISO 8601 with a zone; not in the future")
     features: Annotated[dict[str, Value | None], BeforeValidator(_bounded)] = Field(
-        description="every input and context column of the model (GET /model names them); null: unknown"
+        description="every input and context column of the model (GET /model names them), as the feature store gives them; null: unknown"
     )
     window: Annotated[list[Annotated[list[Value | None], Field(fail_fast=True)]], Field(fail_fast=True)] | None = Field(
         None, description="inputs of the model's last `lookback_bars` bars, oldest first, the newest bar last; only for models that need it (GET /model: needs_window)"
@@ -84,7 +84,8 @@ class ScoreRequest(_Body):
 
     cross_section: CrossSection = Field(
         "market",
-        description="what a row is compared with. market: all symbols in the online store; batch: the rows of this request with the same timestamp, which must be that bar's whole universe",
+        description="what a row is compared with. market: all symbols in the online store; batch: the rows of this request with the same timestamp, which must be that bar's whole "
+        "universe. A model that needs whole bars (GET /model: needs_whole_bars) takes batch only",
     )
     rows: Annotated[list[ScoreRow], Field(fail_fast=True)] = Field(min_length=1, description="each (symbol, timestamp) once")
 
@@ -96,6 +97,7 @@ class Shape:
     columns: tuple[str, ...]
     context: tuple[str, ...]
     lookback_bars: int
+    whole_bars: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -174,7 +176,7 @@ def read_score_json(body: bytes, shape: Shape, settings: Settings, now_us: int, 
         window=_windows([row.window for row in rows], shape),
         cross_section=_one_cross_section(request, cross_section),
     )
-    return _checked_times(batch, settings, now_us)
+    return _checked(batch, shape, settings, now_us)
 
 
 def read_score_arrow(body: bytes, cross_section: str | None, shape: Shape, settings: Settings, now_us: int) -> Batch:
@@ -206,7 +208,7 @@ def read_score_arrow(body: bytes, cross_section: str | None, shape: Shape, setti
         window=_arrow_windows(table["window"] if "window" in given else None, table.num_rows, shape),
         cross_section=cross_section or "market",
     )
-    return _checked_times(batch, settings, now_us)
+    return _checked(batch, shape, settings, now_us)
 
 
 def _require_cross_section(given: str | None) -> None:
@@ -311,8 +313,16 @@ def _times(moments: Sequence[datetime]) -> np.ndarray:
 _MICROSECOND = datetime.resolution
 
 
-def _checked_times(batch: Batch, settings: Settings, now_us: int) -> Batch:
-    """Refuse moments of the future or before 1970, and a symbol that occurs twice at one moment."""
+def _checked(batch: Batch, shape: Shape, settings: Settings, now_us: int) -> Batch:
+    """Refuse a part of a bar where the model needs the whole, moments of the future or before 1970, and a symbol that occurs twice at one moment."""
+    if shape.whole_bars and batch.cross_section == "market":
+        raise Refusal(
+            422,
+            "whole_bars_needed",
+            "The model that is served looks across the symbols of a bar, so rows can't be scored one by one against the market. Send whole bars (all symbols of a timestamp) "
+            "with cross_section batch; POST /signals gives the scores of the market's newest bar.",
+            field="cross_section",
+        )
     late = batch.timestamps_us > now_us + settings.future_tolerance_s * 1e6
     if late.any():
         place = int(late.argmax())

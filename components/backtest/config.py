@@ -16,6 +16,7 @@ class Settings(Section):
     gross_exposure: float = Field(1.0, gt=0, le=4, description="sum of absolute weights a unit of capital; long_short puts half on each side")
     max_weight: float = Field(0.25, gt=0, le=1, description="largest absolute weight of a name in a book; what is cut off stays in cash")
     sizing: Literal["equal", "confidence"] = Field("equal", description="confidence: weight by median uncertainty over own uncertainty, clipped to 0.5 .. 2")
+    skip_share: float = Field(0.0, ge=0, lt=1, description="share of a bar's names, those with the largest uncertainty, that no book takes; 0: none is skipped")
     entry: Literal["next_open", "next_close"] = Field("next_open", description="the first price after a signal was known at which it is traded")
     holding_bars: int | None = Field(None, ge=1, description="bars that a book is held; none: the horizon. As many staggered books, each with an equal share of capital")
     cost_bps_per_side: float = Field(10.0, ge=0, description="cost of trading, basis points of the traded value, on buys and on sells")

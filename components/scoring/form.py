@@ -4,15 +4,20 @@ A fitted expert writes it with `write_form`; nothing else of the expert is neede
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from components.contracts import AlphaloopError, atomic_path, atomic_write_text
+from components.contracts import REGIMES, AlphaloopError, atomic_path, atomic_write_text
 
-SERVED_FORMAT = 1
+SERVED_FORMAT = 2
 FORM_FILE = "served.json"
 GRAPH_FILE = "model.onnx"
+MEMBERS = "members"
+WINDOWED = ("window", "market")
+# Weights of a row may miss 1 by this much, from rounding.
+ROUNDING = 1e-9
 
 
 class ScoringError(AlphaloopError):
@@ -41,14 +46,15 @@ class Unit:
 class Form:
     """What serving knows about an expert.
 
-    kind : `row` (inputs of the bar) or `window` (inputs of the last `lookback_bars` bars, the newest last)
+    kind : `row` (inputs of the bar), `window` (inputs of the last `lookback_bars` bars, the newest last) or `market` (such windows of all symbols of a bar at once)
     columns : inputs in their order
     raw : a constant, a linear map, or None where `model.onnx` makes it
     unit : of the band
     band : distance of p90 from p10 in units; None where the graph gives quantiles in units, that `band_width` widens around the middle one
+    context : context columns that the graph takes beside the window, NaN where unknown
     """
 
-    kind: Literal["row", "window"]
+    kind: Literal["row", "window", "market"]
     columns: tuple[str, ...]
     lookback_bars: int
     raw: float | Linear | None
@@ -58,17 +64,40 @@ class Form:
     band: float | None
     band_width: float
     p10_to_p90: float
+    context: tuple[str, ...] = ()
 
 
-def write_form(folder: Path, form: Form, graph: bytes | None = None) -> None:
-    """Write `served.json`, and `model.onnx` for an expert that is a graph."""
+@dataclass(frozen=True)
+class Blend:
+    """An expert made of several, each with a form of its own in `members/<name>`.
+
+    weights_RM : weight of each member in each regime of `REGIMES` and, the last row, where the regime is unknown; no weight is negative and
+        each row sums to 1
+    context : all context columns that any member takes
+
+    score = sum of weight * score; uncertainty^2 = width^2 * sum of weight * (uncertainty^2 + spread * (member's score - score)^2).
+    """
+
+    columns: tuple[str, ...]
+    lookback_bars: int
+    context: tuple[str, ...]
+    members: tuple[str, ...]
+    weights_RM: tuple[tuple[float, ...], ...]
+    spread: float = 1.0
+    width: float = 1.0
+    kind: Literal["blend"] = "blend"
+
+
+def write_form(folder: Path, form: Form | Blend, graph: bytes | None = None) -> None:
+    """Write `served.json`, and `model.onnx` for an expert that is a graph. The members of a blend are written by themselves."""
     if graph is not None:
         with atomic_path(Path(folder) / GRAPH_FILE) as path:
             path.write_bytes(graph)
-    atomic_write_text(Path(folder) / FORM_FILE, json.dumps({"format": SERVED_FORMAT, **asdict(form)}, indent=1))
+    regimes = {"regimes": REGIMES} if isinstance(form, Blend) else {}
+    atomic_write_text(Path(folder) / FORM_FILE, json.dumps({"format": SERVED_FORMAT, **regimes, **asdict(form)}, indent=1))
 
 
-def read_form(folder: Path) -> Form:
+def read_form(folder: Path) -> Form | Blend:
     """Read `served.json`.
 
     Raises
@@ -90,17 +119,38 @@ def read_form(folder: Path) -> Form:
     if found != SERVED_FORMAT:
         raise ScoringError(f"{path} has format {found!r}, this version reads {SERVED_FORMAT}. Train the model again, or serve it with the version that made it.")
     try:
-        return _form(values)
+        return _blend(values) if values["kind"] == "blend" else _form(values)
     except (KeyError, TypeError, ValueError) as error:
         raise ScoringError(f"{path} is not a whole served form ({type(error).__name__}: {error}). Train expert {name} again.") from error
 
 
 def _form(values: dict[str, Any]) -> Form:
-    raw = values["raw"]
+    raw, kind, columns, context = values["raw"], values["kind"], tuple(values["columns"]), tuple(values["context"])
     if isinstance(raw, dict):
         raw = Linear(**{**raw, "coefficients": tuple(map(float, raw["coefficients"]))})
-        if len(raw.coefficients) != len(values["columns"]):
-            raise ValueError(f"{len(raw.coefficients)} coefficients for {len(values['columns'])} columns")
-    if values["kind"] not in ("row", "window") or (values["kind"] == "window") != (values["lookback_bars"] > 0):
-        raise ValueError(f"kind {values['kind']!r} with lookback_bars {values['lookback_bars']}")
-    return Form(**{**values, "columns": tuple(values["columns"]), "raw": raw, "unit": Unit(**values["unit"])})
+        if len(raw.coefficients) != len(columns):
+            raise ValueError(f"{len(raw.coefficients)} coefficients for {len(columns)} columns")
+    if kind not in ("row", *WINDOWED) or (kind in WINDOWED) != (values["lookback_bars"] > 0):
+        raise ValueError(f"kind {kind!r} with lookback_bars {values['lookback_bars']}")
+    if kind in WINDOWED and raw is not None:
+        raise ValueError(f"kind {kind!r} without a graph")
+    if context and kind not in WINDOWED:
+        raise ValueError(f"kind {kind!r} takes no context, but names {list(context)}")
+    return Form(**{**values, "columns": columns, "context": context, "raw": raw, "unit": Unit(**values["unit"])})
+
+
+def _blend(values: dict[str, Any]) -> Blend:
+    members, weights = tuple(map(str, values["members"])), tuple(tuple(map(float, row)) for row in values["weights_RM"])
+    if tuple(values["regimes"]) != REGIMES:
+        raise ValueError(f"it knows the regimes {values['regimes']}, this version {list(REGIMES)}")
+    if not members or len(set(members)) < len(members) or not all(name.isidentifier() for name in members):
+        raise ValueError(f"members {list(members)}; expected at least one, each once, by a plain name")
+    if len(weights) != len(REGIMES) + 1 or any(len(row) != len(members) for row in weights):
+        raise ValueError(f"weights for {len(weights)} rows of {sorted({len(row) for row in weights})} members; expected {len(REGIMES) + 1} rows of {len(members)}")
+    for name, row in zip((*REGIMES, "an unknown regime"), weights, strict=True):
+        if not (all(0 <= weight <= 1 for weight in row) and abs(sum(row) - 1) <= ROUNDING):
+            raise ValueError(f"weights {list(row)} of {name}; expected none below 0 and a sum of 1")
+    spread, width = float(values["spread"]), float(values["width"])
+    if not (0 <= spread < math.inf and 0 < width < math.inf):
+        raise ValueError(f"spread {spread} and width {width}; expected finite numbers, spread 0 or more and width above 0")
+    return Blend(tuple(values["columns"]), int(values["lookback_bars"]), tuple(values["context"]), members, weights, spread, width)

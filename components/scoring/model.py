@@ -7,12 +7,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from components.contracts import REGIME_COLUMN, REGIMES, VOLATILITY_COLUMN, verify_bundle
+from components.contracts import INDUSTRY_COLUMN, REGIME_COLUMN, REGIMES, SECTOR_COLUMN, VOLATILITY_COLUMN, verify_bundle
 from components.scoring.expert import ServedExpert
 from components.scoring.form import ScoringError
 from components.scoring.stacker import SMALLEST_WIDTH, Z90, Stacker, read_stacker, standardise
 
-CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN)
+# Every model takes the first two; the others where an expert does.
+CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
+ALWAYS = 2
 WARM_UP_ROWS = (1, 500)
 
 
@@ -56,6 +58,7 @@ class Model:
 
     `columns` and `context` are the inputs in their order; `lookback_bars` is the length of the window that an expert
     needs, the newest bar included, 0 where none does. `places` says which inputs each expert takes, None for all of them.
+    `whole_bars`: an expert looks across the symbols of a bar, so that rows have a score only together with all others of it.
     """
 
     manifest: dict[str, Any]
@@ -84,7 +87,7 @@ class Model:
         """
         folder = Path(folder)
         manifest = verify_bundle(folder)
-        columns = _columns(folder)
+        columns, given = _columns(folder)
         stacker = read_stacker(folder / "stacker", threads=threads)
         for name in stacker.experts:
             if not any(file.startswith(f"experts/{name}/") for file in manifest["files"]):
@@ -93,14 +96,21 @@ class Model:
         places = tuple(_places(folder, expert, columns) for expert in experts)
         about = {name: _about(manifest, folder, name) for name in ("sha256", "schema", "period", "horizon", "target")}
         lookback_bars = max(expert.form.lookback_bars for expert in experts)
-        return cls(manifest=manifest, columns=columns, context=CONTEXT, lookback_bars=lookback_bars, experts=experts, places=places, stacker=stacker, **about)
+        return cls(
+            manifest=manifest, columns=columns, context=_context(folder, given, experts), lookback_bars=lookback_bars, experts=experts, places=places, stacker=stacker, **about
+        )
+
+    @property
+    def whole_bars(self) -> bool:
+        """Whether rows can be scored by whole bars only."""
+        return any(expert.whole_bars for expert in self.experts)
 
     @property
     def head(self) -> tuple[float, float]:
         """Scale and bias that turn the combiner's output into a return."""
         return self.stacker.head_scale, self.stacker.head_bias
 
-    def expert_outputs(self, inputs_BF: np.ndarray, context_BC: np.ndarray, window_BLF: np.ndarray | None = None) -> ExpertOutputs:
+    def expert_outputs(self, inputs_BF: np.ndarray, context_BC: np.ndarray, window_BLF: np.ndarray | None = None, bar_B: np.ndarray | None = None) -> ExpertOutputs:
         """Score and uncertainty of each served expert.
 
         Parameters
@@ -108,6 +118,8 @@ class Model:
         inputs_BF, context_BC : float32 in the order of `columns` and `context`; NaN or infinite = missing
         window_BLF : float32, `lookback_bars` bars of inputs, oldest first, the newest bar last; all NaN for bars before a
             symbol's first. Needed where `lookback_bars` is not 0, ignored else
+        bar_B : number of each row's bar, None where all rows are of one. Where `whole_bars` is set they must be all the rows of their bars:
+            a part of a bar gets another score than the whole
 
         Raises
         ------
@@ -116,10 +128,13 @@ class Model:
         """
         inputs_BF, context_BC = self._checked(inputs_BF, context_BC, window_BLF)
         regime_BR, volatility_B = one_hot(context_BC[:, 0]), context_BC[:, 1].astype(np.float64)
-        seen = [
-            (_chosen(inputs_BF, places), _chosen(window_BLF, places) if expert.form.kind == "window" else None) for expert, places in zip(self.experts, self.places, strict=True)
-        ]
-        found = [expert(inputs, window, regime_BR, volatility_B) for expert, (inputs, window) in zip(self.experts, seen, strict=True)]
+
+        def ask(expert: ServedExpert, places: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+            window = _chosen(window_BLF, places) if expert.form.lookback_bars else None
+            context = context_BC[:, [self.context.index(name) for name in expert.form.context]] if expert.form.context else None
+            return expert(_chosen(inputs_BF, places), window, regime_BR, volatility_B, context, bar_B)
+
+        found = [ask(expert, places) for expert, places in zip(self.experts, self.places, strict=True)]
         score_EB, uncertainty_EB = (np.stack(values) for values in zip(*found, strict=True))
         return ExpertOutputs(self.stacker.experts, score_EB, uncertainty_EB)
 
@@ -160,7 +175,8 @@ class Model:
             window = random.uniform(-1, 1, shape).astype(np.float32)
             window[random.random(shape) < 0.1] = np.nan
             window[-1] = np.nan if rows > 1 else window[-1]
-            context = np.stack([np.arange(rows) % len(REGIMES), np.full(rows, np.nan)], axis=1).astype(np.float32)
+            context = np.full((rows, len(self.context)), np.nan, dtype=np.float32)
+            context[:, 0] = np.arange(rows) % (len(REGIMES) + 1)
             scores = self.score_bar(window[:, -1], context, window if self.lookback_bars else None)
             for name, values in vars(scores).items():
                 if not np.isfinite(values).all():
@@ -174,14 +190,16 @@ class Model:
         if self.lookback_bars and (window_BLF is None or window_BLF.dtype != np.float32 or window_BLF.shape != (rows, self.lookback_bars, len(self.columns))):
             found = "none" if window_BLF is None else f"{window_BLF.dtype} {window_BLF.shape}"
             raise ScoringError(f"This model needs a float32 window of shape {(rows, self.lookback_bars, len(self.columns))}; found {found}.")
-        if np.isinf(inputs_BF).any():
-            inputs_BF = np.where(np.isinf(inputs_BF), np.float32(np.nan), inputs_BF)
-        return inputs_BF, context_BC
+        return _without_infinities(inputs_BF), _without_infinities(context_BC)
 
 
 def one_hot(regime_B: np.ndarray) -> np.ndarray:
     """The regime's code as float32 [B, regimes], all zeros where it is unknown."""
     return (np.trunc(regime_B)[:, None] == np.arange(len(REGIMES))).astype(np.float32)
+
+
+def _without_infinities(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isinf(values), np.float32(np.nan), values) if np.isinf(values).any() else values
 
 
 def _moments(values_EB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,17 +208,28 @@ def _moments(values_EB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean_E, spread_E
 
 
-def _columns(folder: Path) -> tuple[str, ...]:
-    """The inputs in the order that the bundle's feature service has."""
+def _columns(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The inputs in the order that the bundle's feature service has, and the context columns that it gives beside."""
     path = folder / "features.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        columns, context = tuple(values["columns"]), values["context"]
+        return tuple(values["columns"]), tuple(values["context"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScoringError(f"{path} does not say which inputs the model takes ({type(error).__name__}: {error}). Train the model again.") from error
-    if set(context) != set(CONTEXT):
-        raise ScoringError(f"{path} has the context columns {context}, expected {list(CONTEXT)}. Train the model again.")
-    return columns
+
+
+def _context(folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert, ...]) -> tuple[str, ...]:
+    """The context columns that the model takes: regime and volatility, and what its experts take beside."""
+    for expert in experts:
+        unknown = [name for name in expert.form.context if name not in CONTEXT]
+        if unknown:
+            raise ScoringError(f"{folder}: expert {expert.name} takes the context column {unknown[0]!r}; this version knows {list(CONTEXT)}. Train the model again.")
+    taken = {name for expert in experts for name in expert.form.context}
+    wanted = tuple(name for number, name in enumerate(CONTEXT) if number < ALWAYS or name in taken)
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        raise ScoringError(f"{folder / 'features.json'} has the context columns {list(given)}, which lack {missing[0]!r}. Train the model again.")
+    return wanted
 
 
 def _places(folder: Path, expert: ServedExpert, columns: tuple[str, ...]) -> np.ndarray | None:

@@ -41,11 +41,11 @@ def score_table(model: Model, rows: pl.DataFrame, *, bars: Sequence | None = Non
     chosen_N = np.flatnonzero(wanted)
     inputs_NF, context_NC = (_matrix(rows, columns) for columns in (model.columns, model.context))
     windows = _windows(rows, model.lookback_bars) if model.lookback_bars else None
-    size = CHUNK_WINDOWS if windows is not None else CHUNK_ROWS
-    parts = [_outputs(model, inputs_NF, context_NC, windows, chosen_N[start : start + size]) for start in range(0, len(chosen_N), size)]
+    bar_N = rows["timestamp"].gather(chosen_N).rle_id().to_numpy()
+    chunks = _whole_bars(bar_N, CHUNK_WINDOWS if windows is not None else CHUNK_ROWS)
+    parts = [_outputs(model, inputs_NF, context_NC, windows, chosen_N[chunk], bar_N[chunk]) for chunk in chunks]
     empty = np.empty((len(model.experts), 0))
     outputs = ExpertOutputs(model.stacker.experts, *(np.concatenate([empty, *(getattr(part, name) for part in parts)], axis=1) for name in ("score", "uncertainty")))
-    bar_N = rows["timestamp"].gather(chosen_N).rle_id().to_numpy()
     scores = model.combine(outputs, context_NC[chosen_N], _cross_sections(outputs, bar_N))
     scale, bias = model.head
     about = rows.select("timestamp", "symbol")[chosen_N]
@@ -94,14 +94,23 @@ def _windows(rows: pl.DataFrame, lookback: int) -> tuple[np.ndarray, np.ndarray]
     return order_N, np.stack([place_N, start_N])
 
 
-def _outputs(model: Model, inputs_NF: np.ndarray, context_NC: np.ndarray, windows: tuple[np.ndarray, np.ndarray] | None, rows_B: np.ndarray) -> ExpertOutputs:
+def _whole_bars(bar_N: np.ndarray, size: int) -> list[slice]:
+    """Stretches of about `size` rows, longer where a bar is: no bar is in two of them."""
+    if not len(bar_N):
+        return []
+    ends = np.append(np.flatnonzero(np.diff(bar_N)) + 1, len(bar_N))
+    chosen = ends[np.unique(np.searchsorted(ends, np.arange(size, len(bar_N) + size, size)).clip(max=len(ends) - 1))].tolist()
+    return [slice(start, end) for start, end in zip([0, *chosen[:-1]], chosen, strict=True)]
+
+
+def _outputs(model: Model, inputs_NF: np.ndarray, context_NC: np.ndarray, windows: tuple[np.ndarray, np.ndarray] | None, rows_B: np.ndarray, bar_B: np.ndarray) -> ExpertOutputs:
     window_BLF = None
     if windows is not None:
         order_N, (place_N, start_N) = windows
         places_BL = place_N[rows_B][:, None] + np.arange(1 - model.lookback_bars, 1)
         before = places_BL < start_N[rows_B][:, None]
         window_BLF = inputs_NF[np.where(before, len(order_N), order_N[np.maximum(places_BL, 0)])]
-    return model.expert_outputs(inputs_NF[rows_B], context_NC[rows_B], window_BLF)
+    return model.expert_outputs(inputs_NF[rows_B], context_NC[rows_B], window_BLF, bar_B)
 
 
 def _cross_sections(outputs: ExpertOutputs, bar_N: np.ndarray) -> CrossSection:

@@ -16,6 +16,7 @@ class Book(Protocol):
     gross_exposure: float
     max_weight: float
     sizing: str
+    skip_share: float
 
 
 def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
@@ -23,6 +24,7 @@ def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Bo
 
     Names that tie at a border share the places left, so that equal scores everywhere give no position.
     """
+    scores = certain(scores, uncertainty, settings.skip_share)
     names = np.isfinite(scores).sum(axis=1)
     take = np.where(names >= FEWEST_NAMES, np.maximum(np.floor(settings.quantile * names + 1e-9), 1), 0).astype(int)
     size = _sizes(scores, uncertainty, settings)
@@ -35,10 +37,26 @@ def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Bo
 
 def long_only_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
     """The `top_k` names, at most `top_k_max_share` of all; ties at the border share the places left."""
+    scores = certain(scores, uncertainty, settings.skip_share)
     names = np.isfinite(scores).sum(axis=1)
     take = np.minimum(settings.top_k, np.maximum(np.floor(settings.top_k_max_share * names + 1e-9), 1))
     take = np.where(names >= FEWEST_NAMES, take, 0).astype(int)
     return _capped(_members(scores, take) * _sizes(scores, uncertainty, settings), settings.gross_exposure, settings.max_weight)
+
+
+def certain(scores: np.ndarray, uncertainty: np.ndarray, skip_share: float) -> np.ndarray:
+    """The scores without the `skip_share` of each bar's scored names that are least certain: NaN, as if they had none.
+
+    A name without uncertainty counts as the least certain. Names that tie at the border all stay.
+    """
+    if not skip_share:
+        return scores
+    scored = np.isfinite(scores)
+    doubt = np.where(scored, np.where(np.isfinite(uncertainty), uncertainty, np.inf), np.nan)
+    kept = scored.sum(axis=1) - np.floor(skip_share * scored.sum(axis=1) + 1e-9).astype(int)
+    # NaN is sorted last.
+    border = np.sort(doubt, axis=1)[np.arange(len(doubt)), np.maximum(kept - 1, 0)][:, None] if doubt.shape[1] else np.zeros((len(doubt), 1))
+    return np.where(doubt <= border, scores, np.nan)
 
 
 def universe_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:

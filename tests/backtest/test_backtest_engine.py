@@ -11,7 +11,7 @@ from small_markets import long_table, random_market
 
 from components.backtest.config import Settings
 from components.backtest.engine import market_prices, run_backtest
-from components.sizing import long_only_weights, long_short_weights
+from components.sizing import certain, long_only_weights, long_short_weights
 
 FREE = Settings(quantile=0.34, max_weight=1.0, cost_bps_per_side=0.0, stop_loss_share=None)
 NAN = math.nan
@@ -186,6 +186,20 @@ def test_weights_are_neutral_and_capped(seed, sizing, cap):
     assert only.min() >= 0
     assert only.max() <= cap + 1e-12
     assert (both[~np.isfinite(score)] == 0).all()
+
+
+def test_the_least_certain_names_are_skipped():
+    """Planted: the best and the worst score are the least certain, and one name says nothing of its uncertainty."""
+    score = np.array([[9.0, 5.0, 4.0, 3.0, 2.0, -9.0, NAN, 1.0], [NAN] * 8])
+    uncertainty = np.array([[8.0, 1.0, 1.0, 1.0, 1.0, 9.0, 50.0, NAN], [1.0] * 8])
+    config = Settings(quantile=0.25, top_k=1, max_weight=1)
+    assert np.flatnonzero(long_short_weights(score, uncertainty, config)[0]).tolist() == [0, 5]
+    # Three of the seven scored names go: those at 8, at 9, and the one without.
+    skipping = Settings(quantile=0.25, top_k=1, max_weight=1, skip_share=0.45)
+    np.testing.assert_allclose(long_short_weights(score, uncertainty, skipping), [[0, 0.5, 0, 0, -0.5, 0, 0, 0], [0] * 8])
+    np.testing.assert_allclose(long_only_weights(score, uncertainty, skipping), [[0, 1, 0, 0, 0, 0, 0, 0], [0] * 8])
+    np.testing.assert_array_equal(certain(score, np.ones_like(score), 0.9), score, err_msg="names that tie at the border all stay")
+    assert long_short_weights(np.empty((2, 0)), np.empty((2, 0)), skipping).shape == (2, 0)
 
 
 def test_weights_by_hand():

@@ -12,7 +12,7 @@ from components.contracts import PREDICTIONS, TIME, write_manifest
 from components.registry.bundle import PREDICTIONS_FILE
 from components.registry.newest import FOLD, score_newest, trained_until
 from components.scoring import Model, score_table
-from components.scoring.form import Form, Linear, Unit, write_form
+from components.scoring.form import SERVED_FORMAT, Form, Linear, Unit, write_form
 
 BARS = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
 SYMBOLS = [f"S{number}" for number in range(8)]
@@ -45,14 +45,23 @@ def bundle(tmp_path) -> Path:
         write_form(folder, Form("row", ("a", "b"), 0, Linear(weights, 0.0, 5.0), 1.0, 0.0, Unit(0.02, 0.001), 2.0, 1.0, 2.56))
         write_manifest(folder, {"expert": name, "known_until": BARS[KNOWN].isoformat(), "train_window": "2023-01-01..2024-01-20"})
     names = ["one", "two"]
-    stack = {"format": 1, "method": "equal_weights", "experts": names, "served_experts": names, "regimes": ["bear", "neutral", "bull", "high_volatility"], "graph": None}
+    stack = {
+        "format": SERVED_FORMAT,
+        "method": "equal_weights",
+        "experts": names,
+        "served_experts": names,
+        "regimes": ["bear", "neutral", "bull", "high_volatility"],
+        "graph": None,
+    }
     head = {"head_scale": 0.01, "head_bias": 0.0, "band_low": 1.3, "band_high": 1.3, "weights": dict.fromkeys(names, 0.5)}
     (tmp_path / "stacker").mkdir()
     (tmp_path / "stacker" / "stacker.json").write_text(json.dumps({**stack, **head}))
     (tmp_path / "catalog.json").write_text("[]")
     (tmp_path / "features.json").write_text(json.dumps({"schema": "s1", "columns": ["a", "b"], "context": ["regime_state", "volatility_20"]}))
     stored().write_parquet(tmp_path / PREDICTIONS_FILE)
-    write_manifest(tmp_path, {"schema": "s1", "experts": names, "period": "1d", "horizon": 5, "target": "log_return", "train_window": "2023-01-01..2024-01-20", "served_format": 1})
+    write_manifest(
+        tmp_path, {"schema": "s1", "experts": names, "period": "1d", "horizon": 5, "target": "log_return", "train_window": "2023-01-01..2024-01-20", "served_format": SERVED_FORMAT}
+    )
     return tmp_path
 
 

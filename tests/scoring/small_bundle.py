@@ -21,7 +21,7 @@ SETTINGS = {
     "elasticnet": {"penalties": 3},
     "lightgbm": {"rounds": 40, "patience_rounds": 0, "learning_rate": 0.1},
     "xgboost": {"rounds": 40, "patience_rounds": 0, "learning_rate": 0.1, "device": "cpu"},
-    "patchtst": {"lookback_bars": 12, "patch_bars": 4, "stride_bars": 4, "width": 8, "feed_forward": 16, "embedding": 8, "batch_windows": 256, "epochs": 1},
+    "patchtst": {"lookback_bars": 12, "patch_bars": 4, "stride_bars": 4, "width": 8, "feed_forward": 16, "embedding": 8, "training": {"batch_windows": 256, "epochs": 1}},
 }
 LOOKBACK = SETTINGS["patchtst"]["lookback_bars"]
 TASK = Task(period="1d", horizon=2, target="log_return", groups=INPUTS, seed=3, threads=1)
@@ -76,7 +76,9 @@ def bundle_of(world: SimpleNamespace, files: dict[str, str | bytes], folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     combine.write_model(files, folder / "stacker")
     (folder / "catalog.json").write_text("[]")
-    (folder / "features.json").write_text(json.dumps({"schema": "s1", "columns": columns or list(INPUTS), "context": ["volatility_20", "regime_state"]}))
+    (folder / "features.json").write_text(
+        json.dumps({"schema": "s1", "columns": columns or list(INPUTS), "context": ["volatility_20", "regime_state", "industry_code", "sector_code"]})
+    )
     row = {"timestamp": world.rows["timestamp"][0], "symbol": "S00", "period": "1d", "horizon": 2, "target": "log_return", "expert": "stack", "fold": "f", "train_window": "w"}
     numbers = {name: [0.0] for name in ALL_PREDICTIONS.columns if name not in row}
     frame = pl.DataFrame({**{name: [value] for name, value in row.items()}, **numbers}, schema=ALL_PREDICTIONS.columns)
@@ -114,6 +116,6 @@ def _with_holes(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     bars = rows["timestamp"].unique().sort()
     late = (pl.col("symbol") == "S01") & (pl.col("timestamp") < bars[int(0.8 * len(bars))])
     missing = [pl.when(holes(0.05)).then(None).when(holes(0.03)).then(float("nan")).when(holes(0.01)).then(float("inf")).otherwise(pl.col(name)).alias(name) for name in INPUTS]
-    context = [pl.when(holes(0.02)).then(None).otherwise(pl.col(name)).alias(name) for name in ("regime_state", "volatility_20")]
+    context = [pl.when(holes(0.02)).then(None).otherwise(pl.col(name)).alias(name) for name in ("regime_state", "volatility_20", "sector_code", "industry_code")]
     symbol = pl.when(pl.col("symbol") == "S02").then(pl.lit("NEW")).otherwise(pl.col("symbol")).alias("symbol")
     return rows.with_columns(*missing, *context).filter(~late).with_columns(symbol).sort("timestamp", "symbol")

@@ -47,10 +47,10 @@ def refused(bundle: Path, *words: str, error=ScoringError):
 def test_a_whole_bundle_loads_warms_up_and_says_what_it_is(bundle):
     model = Model.load(bundle, threads=1)
     model.warm_up()
-    assert (model.columns, model.context) == (tuple(INPUTS), ("regime_state", "volatility_20"))
+    assert (model.columns, model.context) == (tuple(INPUTS), ("regime_state", "volatility_20", "sector_code", "industry_code"))
     assert (model.period, model.horizon, model.target, model.schema) == ("1d", 2, "log_return", "s1")
     assert model.sha256 == json.loads((bundle / "manifest.json").read_text())["sha256"]
-    assert (model.manifest["served_format"], model.manifest["train_window"]) == (1, "2020-01-01..2021-01-01")
+    assert (model.manifest["served_format"], model.manifest["train_window"]) == (2, "2020-01-01..2021-01-01")
     assert model.stacker.experts == ("elasticnet", "xgboost", "lightgbm", "patchtst")
     assert model.lookback_bars == 12
 
@@ -87,7 +87,7 @@ def test_an_input_that_the_feature_service_lacks_is_refused(bundle):
 
 
 @pytest.mark.parametrize("name", ["experts/lightgbm/served.json", "stacker/stacker.json"])
-@pytest.mark.parametrize("number", [0, 2, None])
+@pytest.mark.parametrize("number", [1, 3, None])
 def test_another_format_number_is_refused(bundle, name, number):
     change(bundle / name, format=number)
     refused(resealed(bundle), name, f"has format {number}")
@@ -111,7 +111,7 @@ def test_weights_of_experts_that_are_not_served_are_refused(world, tmp_path):
     refused(bundle_of(world, files, tmp_path), "gives elasticnet the weight 0.25")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "kind": "row"}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 2, "kind": "row"}', '{"format": 2, "kind": "blend"}', "\x00"])
 @pytest.mark.parametrize("name", ["experts/elasticnet/served.json", "stacker/stacker.json", "features.json"])
 def test_broken_json_is_refused(bundle, name, text):
     (bundle / name).write_text(text)
@@ -148,7 +148,7 @@ def test_a_manifest_without_a_horizon_is_refused(bundle):
 
 def test_arrays_of_another_shape_are_refused(bundle):
     model = Model.load(bundle, threads=1)
-    inputs, context, window = (np.zeros(shape, dtype=np.float32) for shape in ((3, 5), (3, 2), (3, 12, 5)))
+    inputs, context, window = (np.zeros(shape, dtype=np.float32) for shape in ((3, 5), (3, 4), (3, 12, 5)))
     model.score_bar(inputs, context, window)
     for arrays in ((inputs[:, :4], context, window), (inputs, context[:2], window), (inputs, context, None), (inputs, context, window[:, 1:])):
         with pytest.raises(ScoringError, match=r"expected|needs a float32 window"):

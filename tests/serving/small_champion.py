@@ -29,8 +29,12 @@ SERVING = ServingSettings(max_feature_age_hours=None, poll_seconds=0.2)
 EXPERTS: dict[str, dict[str, Any]] = {"elasticnet": {}, "lightgbm": {"rounds": 20}}
 WINDOWED: dict[str, dict[str, Any]] = {
     "elasticnet": {},
-    "patchtst": {"lookback_bars": 16, "patch_bars": 8, "stride_bars": 8, "epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200},
+    "patchtst": {"lookback_bars": 16, "patch_bars": 8, "stride_bars": 8, "training": {"epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200}},
 }
+
+ACROSS: dict[str, dict[str, Any]] = {"elasticnet": {}, "across": {}}
+# Experts of these tests' own.
+MODULES = {"across": "tests.serving.across"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def make_bundle(
             market.training_set,
             market.labels,
             market.catalog,
-            leaf=Leaf(expert=name, period=PERIOD, settings=dict(settings)),
+            leaf=Leaf(expert=name, period=PERIOD, module=MODULES.get(name), settings=dict(settings)),
             timeline=TIMELINE,
             period=PERIOD,
             horizon=HORIZON,

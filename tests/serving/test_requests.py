@@ -289,3 +289,12 @@ def test_the_cross_section_is_named_once():
         with pytest.raises(Refusal) as error:
             named(*pair)
         assert (error.value.code, error.value.field) == ("wrong_value", "cross_section")
+
+
+def test_a_model_across_symbols_takes_whole_bars_alone():
+    across = Shape(SHAPE.columns, SHAPE.context, 0, whole_bars=True)
+    assert score(body(row(), cross_section="batch"), across).cross_section == "batch"
+    assert arrow(stream(table()), across, "batch").cross_section == "batch"
+    for found in (refusal(score, body(row()), across), refusal(arrow, stream(table()), across)):
+        assert (found.status, found.code, found.field) == (422, "whole_bars_needed", "cross_section")
+        assert "with cross_section batch" in str(found)

@@ -159,7 +159,7 @@ def test_a_plan_that_is_missing_or_broken_says_what_to_do(tmp_path, monkeypatch)
         read_plan(tmp_path / "plan.json")
 
 
-BOOK = Book(quantile=0.1, top_k=5, top_k_max_share=0.2, gross_exposure=1.0, max_weight=0.25, sizing="equal")
+BOOK = Book(quantile=0.1, top_k=5, top_k_max_share=0.2, gross_exposure=1.0, max_weight=0.25, sizing="equal", skip_share=0.0)
 
 
 @dataclass(frozen=True)
@@ -190,13 +190,14 @@ def brute_force(score, uncertainty, place, market, book):
     levels=st.sampled_from([2, 5, 1000]),
     sizing=st.sampled_from(["equal", "confidence"]),
     quantile=st.sampled_from([0.05, 0.1, 0.3, 0.5]),
+    skip=st.sampled_from([0.0, 0.3]),
 )
-def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(seed, names, rows, levels, sizing, quantile):
+def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(seed, names, rows, levels, sizing, quantile, skip):
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, names).astype(float)
     scores[rng.random(names) < 0.1] = np.nan
     market = make_market(scores, rng.uniform(0.01, 0.1, names))
-    book = replace(BOOK, sizing=sizing, quantile=quantile)
+    book = replace(BOOK, sizing=sizing, quantile=quantile, skip_share=skip)
     own, widths = rng.integers(-1, levels + 1, rows).astype(float), rng.uniform(0.01, 0.1, rows)
     places = rng.integers(-1, names, rows) if names else np.full(rows, -1)
     found = inserted_weights(own, widths, places, market, book)
