@@ -2,4 +2,4 @@
 
 import os
 
-IMAGE = os.environ.get("ALPHALOOP_IMAGE", "alphaloop-python:0.3.0")
+IMAGE = os.environ.get("ALPHALOOP_IMAGE", "alphaloop-python:0.4.0")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines import cli_loop, cli_research
+from pipelines import cli_experts, cli_loop, cli_research
 from pipelines.options import DEMO, ConfigOption, PipelineOption, SetOption
 
 INTERRUPTED = 130
@@ -18,9 +18,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-experts_app = typer.Typer(no_args_is_help=True, help="List and train single experts.\n\nExample:  alphaloop experts train lightgbm")
 data_app = typer.Typer(no_args_is_help=True, help="Make a simulated market, fetch one, or check your own data.\n\nExample:  alphaloop data check prices.parquet")
-app.add_typer(experts_app, name="experts")
+app.add_typer(cli_experts.experts_app, name="experts")
 app.add_typer(data_app, name="data")
 
 
@@ -60,7 +59,7 @@ def compile_(
 ):
     """Compile a pipeline to KFP's IR, for a cluster.
 
-    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.3.0 -o training.yaml
+    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.4.0 -o training.yaml
     """
     from pipelines.cluster import compile_pipeline
     from pipelines.config import load_config
@@ -137,64 +136,6 @@ def report(
     show_summary(read_summary(folder), folder)
     if browse:
         typer.launch((folder / "report.html").as_uri())
-
-
-@experts_app.command("list")
-def list_experts(config: ConfigOption = DEMO, overrides: SetOption = None):
-    """List the experts' config leaves: Alphaloop's and those of your own in experts.folder.
-
-    Example:  alphaloop experts list --set experts.folder=leaves
-    """
-    from components.experts.leaves import list_leaves
-    from pipelines.config import LEAVES, load_config
-
-    own = load_config(config, overrides or []).experts.folder
-    for name in sorted({*list_leaves(LEAVES), *(list_leaves(own) if own else [])}):
-        typer.echo(name)
-
-
-ExpertArgument = Annotated[str, typer.Argument(help="An expert of experts.leaves, such as lightgbm, or its leaf, such as lightgbm/1d/base.")]
-
-
-@experts_app.command("train")
-def train_expert(expert: ExpertArgument, config: ConfigOption = DEMO, overrides: SetOption = None):
-    """Train one expert from scratch on the run's data.
-
-    Example:  alphaloop experts train lightgbm --config pipelines/configs/us_equities.yaml
-    """
-    _train(expert, config, overrides, mode="train")
-
-
-@experts_app.command("resume")
-def resume_expert(expert: ExpertArgument, config: ConfigOption = DEMO, overrides: SetOption = None):
-    """Go on with an expert whose training was stopped: finished folds are kept.
-
-    Example:  alphaloop experts resume patchtst
-    """
-    _train(expert, config, overrides, mode="resume")
-
-
-@experts_app.command("warm")
-def warm_expert(
-    expert: ExpertArgument,
-    start: Annotated[Path, typer.Option("--from", help="Folder of a fitted model of the same expert, such as one in a bundle.")],
-    config: ConfigOption = DEMO,
-    overrides: SetOption = None,
-):
-    """Train one expert starting from a fitted model instead of from scratch.
-
-    Example:  alphaloop experts warm patchtst --from runs/demo/experts/patchtst/final/model
-    """
-    _train(expert, config, overrides, mode="warm", start=start)
-
-
-def _train(expert: str, config: Path, overrides: list[str] | None, *, mode: str, start: Path | None = None) -> None:
-    from rich.console import Console
-
-    from pipelines.config import load_config
-    from pipelines.single_expert import run_expert
-
-    Console().print(run_expert(expert, load_config(config, overrides or []), mode=mode, start=start))
 
 
 @data_app.command()

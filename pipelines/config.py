@@ -46,7 +46,7 @@ class ExpertsSettings(Section):
     leaves: list[str] = Field(["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"], min_length=2, max_length=8)
     folder: str = Field("", description="folder of your own leaves, looked in before Alphaloop's; a leaf there names the module of its expert")
     overrides: dict[str, dict[str, Any]] = Field({}, description="settings by expert that replace those of its leaf")
-    gpu: list[str] = Field(["patchtst"], description="experts whose task asks a cluster for a GPU")
+    gpu: list[str] = Field(["patchtst", "tft", "adaptive_tft"], description="experts whose task asks a cluster for a GPU, one for each process of their leaf")
     gpu_resource: str = Field("nvidia.com/gpu", description="name of the GPU resource on the cluster")
 
     @model_validator(mode="after")

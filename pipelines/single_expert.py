@@ -1,15 +1,22 @@
-"""Trains one expert on a run's data: the training pipeline cut off after the expert, with the same cache."""
+"""One expert on a run's data: the training pipeline cut off after the expert, or before it, with the same cache."""
 
 import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from components.contracts import AlphaloopError, atomic_path
-from pipelines.config import Config
+from pipelines.config import LEAVES, Config
+
+if TYPE_CHECKING:
+    from components.experts.judging import Inputs
+    from components.experts.leaves import Leaf
+
+# What stands in an expert's work folder and outlives a training from scratch.
+SEARCH, ABLATIONS, INPUTS = "search", "ablations", "inputs.json"
 
 
 def run_expert(name: str, config: Config, *, mode: str, start: Path | None = None) -> Table:
@@ -29,7 +36,7 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
     folder = Path(config.run.folder).absolute()
     kept = _keep(start, folder / "warm" / expert) if start else None
     if mode != "resume":
-        shutil.rmtree(folder / "experts" / expert, ignore_errors=True)
+        _clear(folder / "experts" / expert)
     run_locally("expert", config, options={"leaf": leaf, "warm_from": str(kept or ""), "cached": mode == "resume"})
     return fold_table(json.loads((folder / "experts" / expert / "status.json").read_text(encoding="utf-8")), folder / "experts" / expert)
 
@@ -47,6 +54,51 @@ def fold_table(status: Mapping[str, Any], work: Path) -> Table:
     return table
 
 
+def expert_inputs(name: str, config: Config) -> "tuple[Leaf, Inputs, Path]":
+    """Bring a run's data up to what the expert `name` learns from, out of the cache where it is there.
+
+    Returns
+    -------
+    The leaf with the run's overrides, the tables, and the expert's work folder.
+
+    Raises
+    ------
+    AlphaloopError
+        If the expert is none of `experts.leaves`, or a stage before it failed.
+    """
+    from components.experts.judging import Inputs
+    from pipelines.build import resolve_leaf
+    from pipelines.code_version import code_version, module_version
+    from pipelines.local_run import run_locally
+
+    leaf = resolve_leaf(find_leaf(name, config), config)
+    work = Path(config.run.folder).absolute() / "experts" / leaf.expert
+    run_locally("expert", config, options={"leaf": find_leaf(name, config), "train": False})
+    paths = json.loads((work / INPUTS).read_text(encoding="utf-8"))
+    inputs = Inputs(
+        **paths,
+        timeline=config.timeline,
+        period=config.market.period,
+        horizon=config.labels.primary_horizon,
+        target=config.labels.target,
+        seed=config.run.seed,
+        code=code_version("experts") + module_version(leaf.module),
+    )
+    return leaf, inputs, work
+
+
+def beside_leaves(name: str, expert: str, config: Config) -> Path:
+    """The file `name` of an expert: that in `experts.folder` if it stands there, else Alphaloop's own, which may be missing."""
+    own = Path(config.experts.folder).absolute() / expert / name
+    return own if config.experts.folder and own.exists() else LEAVES / expert / name
+
+
+def _clear(work: Path) -> None:
+    for path in work.iterdir() if work.exists() else ():
+        if path.name not in (SEARCH, ABLATIONS, INPUTS):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def _keep(start: Path, place: Path) -> Path:
     """A copy of the model to start from, since a training clears its work folder, in which it may lie."""
     with atomic_path(place) as temporary:
@@ -62,10 +114,11 @@ def find_leaf(name: str, config: Config) -> str:
     return found[0]
 
 
-def expert_pipeline(config: Config, *, source: str, leaf: str, folder: str, warm_from: str, cached: bool) -> Callable:
-    """Everything up to the training set, then one expert."""
+def expert_pipeline(config: Config, *, source: str, leaf: str, folder: str, warm_from: str = "", cached: bool = True, train: bool = True) -> Callable:
+    """Everything up to the training set, then one expert, or, without `train`, a file that says where its inputs lie."""
     from kfp import dsl
 
+    from components.experts.inputs_component import point_to_inputs
     from components.report.component import close_run
     from pipelines.build import resolve_leaf
     from pipelines.stages import arranger, expert_task, source_to_factors, to_expert_inputs, to_labels, to_training_set
@@ -81,6 +134,13 @@ def expert_pipeline(config: Config, *, source: str, leaf: str, folder: str, warm
             to_training_set(config, arrange, data, folder)
             resolved = resolve_leaf(leaf, config)
             to_expert_inputs(config, arrange, data, [resolved])
-            expert_task(config, arrange, data, resolved, folder, warm_from=warm_from, cached=cached)
+            if train:
+                expert_task(config, arrange, data, resolved, folder, warm_from=warm_from, cached=cached)
+            else:
+                target = f"{folder}/experts/{resolved.expert}/{INPUTS}"
+                tables = {"training_set": data.training_set, "labels": data.labels, "catalog": data.catalog}
+                # There is one leaf, so at most one selection and one table of learnable rows.
+                chosen = {name: found for name, made in (("selection", data.selections), ("learnable", data.learnable)) for found in made.values()}
+                arrange(point_to_inputs(target=target, **tables, **chosen), "inputs", cached=False)
 
     return expert

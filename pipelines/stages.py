@@ -228,7 +228,7 @@ def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: L
         cached=cached,
     )
     if leaf.expert in config.experts.gpu:
-        task.set_accelerator_type(config.experts.gpu_resource).set_accelerator_limit(1)
+        task.set_accelerator_type(config.experts.gpu_resource).set_accelerator_limit(leaf.processes)
     return task
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
-from components.experts.rows import Monitor, TargetTransform, labelled, loss, matrix, target
+from components.experts.rows import Monitor, TargetTransform, labelled, loss, matrix, sample_weights, target
 from components.scoring.form import Linear, write_form
 from components.settings import Section
 
@@ -51,7 +51,7 @@ class Expert:
 
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
-        gram, moments, mean, spread, target_mean = _sufficient_statistics(train, self.columns, target(train, self.settings.target_transform))
+        gram, moments, mean, spread, target_mean = _sufficient_statistics(train, self.columns, target(train, self.settings.target_transform), sample_weights(train))
         advance(0.5, f"{len(train):,} rows")
         root, response = _square_root(gram, moments)
         largest = float(np.abs(moments).max(initial=0.0)) / self.settings.l1_ratio
@@ -113,15 +113,17 @@ def _linear(rows: pl.DataFrame, columns: list[str], coefficients: np.ndarray) ->
     return np.concatenate(chunks) if chunks else np.empty((0, coefficients.shape[1]))
 
 
-def _sufficient_statistics(rows: pl.DataFrame, columns: list[str], wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Correlation-scale Gram matrix and moments of the standardised inputs, their mean and spread, and the target's mean."""
+def _sufficient_statistics(rows: pl.DataFrame, columns: list[str], wanted: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Correlation-scale Gram matrix and moments of the standardised inputs, their mean and spread, and the target's mean; rows count by `weight`, of mean 1."""
     gram, moments, total = np.zeros((len(columns), len(columns))), np.zeros(len(columns)), np.zeros(len(columns))
     for start in range(0, len(rows), CHUNK_ROWS):
-        values = _inputs(rows.slice(start, CHUNK_ROWS), columns)
-        gram += values.T @ values
-        moments += values.T @ wanted[start : start + CHUNK_ROWS]
-        total += values.sum(axis=0)
-    mean, target_mean = total / len(rows), float(wanted.mean())
+        chunk = slice(start, start + CHUNK_ROWS)
+        values = _inputs(rows[chunk], columns)
+        weighted = values if weight is None else values * weight[chunk, None]
+        gram += weighted.T @ values
+        moments += weighted.T @ wanted[chunk]
+        total += weighted.sum(axis=0)
+    mean, target_mean = total / len(rows), float(np.average(wanted, weights=weight))
     covariance = gram / len(rows) - np.outer(mean, mean)
     spread = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     varies = spread > 1e-6

@@ -4,13 +4,23 @@ import ast
 import difflib
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import Field
 
+from components.experts.compose import RegimeModels
+from components.experts.neural.expert import NeuralFamily
 from components.settings import ConfigError, Section, read_yaml, validate_settings
+
+
+class FurtherTask(Section):
+    """A target and horizon that is learned beside the run's own by experts with several heads."""
+
+    target: str
+    horizon: int = Field(ge=1, description="bars; one of labels.horizons")
 
 
 class Leaf(Section):
@@ -25,11 +35,16 @@ class Leaf(Section):
     modality: Literal["base", "rich"] = "base"
     module: str | None = Field(None, description="dotted name of a module of your own, such as my_package.my_expert")
     threads: int = Field(2, ge=1, description="threads of one fit; another number may change the last digits of the predictions")
+    ensemble: int = Field(1, ge=1, le=5, description="members that differ by their seed; their scores are averaged and their spread widens the band")
+    regimes: RegimeModels | None = Field(None, description="a model of its own for each regime, blended with the one of all rows; none: one model")
+    also: tuple[FurtherTask, ...] = Field((), description="further targets and horizons for experts with several heads")
+    processes: int = Field(1, ge=1, description="processes that share each batch of a neural fit, started by torchrun: one a GPU")
+    tracking: str = Field("", description="MLflow tracking address for the steps of neural fits, such as http://mlflow:5000 or sqlite:///steps.db; empty: none")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the expert, as its module declares them")
 
 
 def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Leaf:
-    """Read a leaf and put `overrides` over its `settings`. All settings come back filled in, so that the leaf alone says what is trained.
+    """Read a leaf and put `overrides` over its `settings`, section by section. All settings come back filled in, so that the leaf alone says what is trained.
 
     Raises
     ------
@@ -43,10 +58,24 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
     values, lines = read_yaml(path)
     leaf = validate_settings(Leaf, values, source=str(path), lines=lines)
     module = expert_module(leaf, source=str(path))
+    if leaf.processes > 1 and not isinstance(module.Expert, NeuralFamily):
+        raise ConfigError(f"{path}: processes={leaf.processes}, but {leaf.expert} is no neural expert, so its fits can't be shared among processes. Set processes to 1.")
     below = {place[1:]: line for place, line in lines.items() if len(place) > 1 and place[0] == "settings"}
-    below.update({(name,): f"{path}, experts.overrides.{leaf.expert}" for name in overrides or {}})
-    settings = validate_settings(module.Settings, {**leaf.settings, **(overrides or {})}, source=str(path), lines=below)
+    below.update(dict.fromkeys(_places(overrides or {}), f"{path}, experts.overrides.{leaf.expert}"))
+    settings = validate_settings(module.Settings, merged(leaf.settings, overrides or {}), source=str(path), lines=below)
     return leaf.model_copy(update={"settings": settings.model_dump(mode="json")})
+
+
+def merged(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with `overrides` over them; a section in both is merged, anything else replaced."""
+    both = {name: merged(settings[name], value) for name, value in overrides.items() if isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)}
+    return {**settings, **overrides, **both}
+
+
+def _places(overrides: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every key in nested overrides."""
+    inner = [place for name, value in overrides.items() if isinstance(value, Mapping) for place in _places(value, (*above, name))]
+    return [*((*above, name) for name in overrides), *inner]
 
 
 def list_leaves(folder: str | Path) -> list[str]:
@@ -57,7 +86,7 @@ def list_leaves(folder: str | Path) -> list[str]:
 
 def known_experts() -> list[str]:
     """Names of the modules beside this one that define `Settings` and `Expert`, found by reading their source: no library is imported."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if {"Settings", "Expert"} <= _classes(path))
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if {"Settings", "Expert"} <= _defined(path))
 
 
 def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
@@ -88,5 +117,9 @@ def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
     return module
 
 
-def _classes(path: Path) -> set[str]:
-    return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)}
+@cache
+def _defined(path: Path) -> frozenset[str]:
+    """Names of the classes and variables at the top of a module."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    variables = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    return frozenset(variables | {node.name for node in body if isinstance(node, ast.ClassDef)})

@@ -11,7 +11,7 @@ from pydantic import Field
 from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
-from components.experts.rows import Monitor, Stopper, TargetTransform, labelled, loss, matrix, target
+from components.experts.rows import Monitor, Stopper, TargetTransform, labelled, loss, matrix, sample_weights, target
 from components.scoring.form import write_form
 from components.scoring.trees import lightgbm_graph
 from components.settings import Section
@@ -51,7 +51,7 @@ class Expert:
         chosen = self.settings
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
         params = _parameters(chosen, task, len(train))
-        data = lightgbm.Dataset(matrix(train, self.columns), label=target(train, chosen.target_transform), params=params, free_raw_data=True)
+        data = lightgbm.Dataset(matrix(train, self.columns), label=target(train, chosen.target_transform), weight=sample_weights(train), params=params, free_raw_data=True)
         checks = lightgbm.Dataset(matrix(stopping, self.columns), label=target(stopping, chosen.target_transform), reference=data, params=params, free_raw_data=True)
         timestamps = stopping["timestamp"]
 

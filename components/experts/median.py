@@ -10,7 +10,7 @@ import polars as pl
 from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
-from components.experts.rows import labelled
+from components.experts.rows import labelled, sample_weights
 from components.scoring.form import write_form
 from components.settings import Section
 
@@ -31,7 +31,8 @@ class Expert:
     def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None) -> None:
         """Median of the train labels; the band from the early-stopping rows. A warm start changes nothing."""
         self.columns = list(task.groups)
-        self.median = float(labelled(frame, "train")["label"].cast(pl.Float64).median())
+        train = labelled(frame, "train")
+        self.median = _median(train["label"].cast(pl.Float64), sample_weights(train))
         stopping = labelled(frame, "early_stopping")
         self.bands = fit_bands(stopping, np.full(len(stopping), self.median), horizon=task.horizon, calibrate=False)
         advance(1.0, f"median {self.median:.5f}")
@@ -56,3 +57,14 @@ class Expert:
         expert = cls(Settings())
         expert.columns, expert.median, expert.bands = values.get("columns", []), values["median"], Bands.from_dict(values["bands"])
         return expert
+
+
+def _median(label: pl.Series, weight: np.ndarray | None) -> float:
+    """The label below which half of the weight lies; the middle of both where it lies on a border."""
+    if weight is None:
+        return float(label.median())
+    order = label.arg_sort().to_numpy()
+    ordered, reached = label.to_numpy()[order], np.cumsum(weight[order])
+    half = reached[-1] / 2
+    lower, upper = np.searchsorted(reached, half * (1 - 1e-12)), np.searchsorted(reached, half * (1 + 1e-12), side="right")
+    return float((ordered[lower] + ordered[min(upper, len(ordered) - 1)]) / 2)

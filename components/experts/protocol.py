@@ -2,7 +2,9 @@
 
 The trainer hands over one frame, sorted by (timestamp, symbol), with the columns
 `timestamp, symbol, sector, part, label`, the input columns named in `Task.groups`, and the context columns
-`regime_state` and `volatility_20`. `part` says what a row is for:
+`regime_state`, `volatility_20` and, where the training set has them, `sector_code` and `industry_code`. `also_0`, `also_1`, ...
+are the labels of `Task.also`, treated like `label`. An optional column `weight` says how much a train row counts. `part`
+says what a row is for:
 
 - `history`        features only, for lookback windows; its label is null
 - `train`          may be learned from
@@ -28,7 +30,12 @@ Advance = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned. `groups` maps each input column, in the order of the model's inputs, to its factor group."""
+    """What is to be learned. `groups` maps each input column, in the order of the model's inputs, to its factor group.
+
+    `also` are further (target, horizon) that an expert of several heads may learn beside. In `checkpoints` an expert may keep what it
+    needs to go on after a kill, marked with `key`; the trainer clears the folder when the fit is done. `tracking` is the address of an
+    MLflow server for the steps of a fit, empty for none; `name` is what the fit is called there.
+    """
 
     period: str
     horizon: int
@@ -36,6 +43,11 @@ class Task:
     groups: Mapping[str, str]
     seed: int
     threads: int = 2
+    also: tuple[tuple[str, int], ...] = ()
+    checkpoints: Path | None = None
+    key: str = ""
+    tracking: str = ""
+    name: str = ""
 
 
 class Expert(Protocol):

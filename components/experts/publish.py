@@ -20,8 +20,10 @@ from components.contracts import (
     read_table,
     write_table,
 )
+from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf
-from components.experts.train import Trained, train_expert, train_guarded
+from components.experts.neural.distributed import train_in_processes, world
+from components.experts.train import Trained, failed, train_expert, train_guarded
 from components.settings import config_hash
 from components.timeline import Settings as TimelineSettings
 
@@ -45,11 +47,29 @@ def train_on_tables(
 ) -> tuple[Trained | None, dict[str, Any], dict[str, str]]:
     """Read and verify the tables and train on them; see `train_guarded` for result and status. The third value is the content hash of each input.
 
+    Where the leaf asks for several processes, they fit the folds first, and what is left to do here is to take the finished ones.
+
     Raises
     ------
     ContractError
         If inputs were chosen, or rows found learnable, on another training set.
     """
+    if leaf.processes > 1 and world().size == 1:
+        paths = {"training_set": training_set, "labels": labels, "catalog": catalog, "work_folder": work_folder, "warm_from": warm_from, "chosen": chosen, "learnable": learnable}
+        about = {
+            "leaf": leaf.model_dump(mode="json"),
+            "timeline": timeline.model_dump(mode="json"),
+            "period": period,
+            "horizon": horizon,
+            "target": target,
+            "seed": seed,
+            "code": code,
+        }
+        try:
+            train_in_processes({**about, **{name: str(path) if path else None for name, path in paths.items()}}, leaf.processes)
+        except ExpertError as error:
+            trained, status = failed(error, expert=leaf.expert, work_folder=work_folder)
+            return trained, status, {}
     stamp = read_stamp(training_set)
     origins = {**stamp.inputs, "training_set": stamp.content_sha256, "labels": read_stamp(labels).content_sha256}
     inputs = read_chosen(chosen) if chosen else None

@@ -8,6 +8,7 @@ import polars as pl
 
 from components.experts.errors import ExpertError
 
+WEIGHT = "weight"
 TargetTransform = Literal["none", "cross_sectional_zscore"]
 Monitor = Literal["rmse", "rank_correlation"]
 
@@ -59,6 +60,24 @@ def target(rows: pl.DataFrame, transform: TargetTransform) -> np.ndarray:
     enough = (members >= FEWEST_SYMBOLS) & (spread > SMALLEST_SPREAD)
     score = np.where(enough[bar], centred / np.where(enough, spread, 1.0)[bar], label / (float(label.std()) or 1.0))
     return np.clip(score, -LARGEST_TARGET, LARGEST_TARGET)
+
+
+def sample_weights(rows: pl.DataFrame) -> np.ndarray | None:
+    """How much each labelled train row counts, Float64 with mean 1, so that penalties keep their strength; None where the frame does not say.
+
+    Raises
+    ------
+    ExpertError
+        If a weight is missing, negative or infinite, or all are 0.
+    """
+    if WEIGHT not in rows.columns:
+        return None
+    weight = rows[WEIGHT].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    wrong = int((~((weight >= 0) & np.isfinite(weight))).sum())
+    if wrong or not weight.sum():
+        found = f"{wrong:,} of {len(weight):,} are missing, negative or infinite" if wrong else "all are 0"
+        raise ExpertError(f"the column {WEIGHT!r} does not say how much each train row counts: {found}. Give every labelled train row a weight of 0 or more.")
+    return weight / weight.mean()
 
 
 def rank_correlation(timestamps: pl.Series, output: np.ndarray, label: np.ndarray) -> float:

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,6 @@ from components.contracts import (
     ChosenInputs,
     ContractError,
     OutputError,
-    atomic_path,
     atomic_write_text,
     content_sha256,
     read_table,
@@ -32,17 +32,23 @@ from components.contracts import (
     write_table,
 )
 from components.experts.check import check_predictions
-from components.experts.errors import ExpertError
+from components.experts.compose import compose, load_composed
+from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf, expert_module
+from components.experts.neural.distributed import agreed, is_main, shared_path
 from components.experts.protocol import Task
 from components.progress import advance as report_progress
 from components.progress import report, warn
 from components.settings import config_hash
-from components.timeline import Fold, TimelineError, Windows, bar_index, resolve_windows, walk_forward
+from components.timeline import Fold, TimelineError, bar_index, resolve_windows, walk_forward
 from components.timeline import Settings as TimelineSettings
 
 ENTRY_LAG_BARS = 1
 RESULT = "result.json"
+CONTEXT_COLUMNS = (REGIME_COLUMN, VOLATILITY_COLUMN, "sector_code", "industry_code")
+CHECKPOINTS = "checkpoints"
+# Inputs that an expert takes whole whatever the selection chose; its module may name such groups.
+WHOLE_GROUPS = "WHOLE_GROUPS"
 PARTS = pl.Enum(["history", "train", "early_stopping", "predict"])
 
 
@@ -94,6 +100,8 @@ def train_expert(
     data_key: str | None = None,
     chosen: ChosenInputs | None = None,
     learnable: pl.DataFrame | None = None,
+    until: Literal["served", "test", "validation"] = "served",
+    after_fold: Callable[[int, int, pl.DataFrame], None] | None = None,
 ) -> Trained:
     """Fit the expert of a leaf in every walk-forward fold and once more for serving.
 
@@ -109,6 +117,8 @@ def train_expert(
     data_key : hash of the tables where the caller knows one; computed when left out
     chosen : inputs of each fold, chosen on its training window; all of the leaf's modality where left out
     learnable : LEARNABLE frame; rows that it lacks are predicted but not learned from
+    until : `test` leaves out the model for serving, `validation` also the folds that predict test bars; `model_folder` is then that of the last fold
+    after_fold : called with number, total and PREDICTIONS after each fold; may raise `Stopped`, which is let through
 
     Raises
     ------
@@ -122,17 +132,25 @@ def train_expert(
     if leaf.period != period:
         raise ContractError(f"The leaf of {leaf.expert} is for period {leaf.period}, but the panel's period is {period}. Name the leaf {leaf.expert}/{period}/{leaf.modality}.")
     groups = _inputs(training_set, catalog, leaf.modality)
-    rows = _with_labels(training_set, labels, list(groups), horizon, target)
+    also = tuple((task.target, task.horizon) for task in leaf.also)
+    rows = _with_labels(training_set, labels, list(groups), ((target, horizon), *also))
     rows = rows if learnable is None else _unlabelled_but(rows, learnable)
     calendar, bars = bar_index(rows["timestamp"])
     windows = resolve_windows(calendar, timeline)
     folds = walk_forward(windows, timeline, longest_horizon=int(labels["horizon"].max()), entry_lag=ENTRY_LAG_BARS)
-    task = Task(period=period, horizon=horizon, target=target, groups=groups, seed=seed, threads=leaf.threads)
+    if until != "served":
+        end = windows.validation[1] if until == "validation" else windows.test[1]
+        folds = [fold for fold in folds if len(fold.predict) and int(fold.predict[-1]) < end]
+    task = Task(period=period, horizon=horizon, target=target, groups=groups, seed=seed, threads=leaf.threads, also=also, tracking=leaf.tracking)
     key = _key(data_key or _data_key(training_set, labels, catalog, learnable), leaf, timeline, task, code, warm_from)
     job = _Job(rows, calendar, bars, module, leaf, task, windows.test[1], Path(work_folder), key, code, Path(warm_from) if warm_from else None, chosen)
-    results = [_finish_fold(_of_fold(job, fold), fold, number, len(folds)) for number, fold in enumerate(folds)]
+    results = []
+    for number, fold in enumerate(folds):
+        results.append(_finish_fold(_of_fold(job, fold), fold, number, len(folds)))
+        if after_fold and len(fold.predict):
+            after_fold(number, len(folds), read_table(job.work_folder / fold.name / "predictions.parquet", PREDICTIONS))
     predictions = pl.concat([read_table(job.work_folder / fold.name / "predictions.parquet", PREDICTIONS) for fold in folds if len(fold.predict)])
-    summary = _summary(job, windows, results, predictions, time.monotonic() - started)
+    summary = _summary(job, results, predictions, time.monotonic() - started)
     return Trained(predictions, job.work_folder / folds[-1].name / "model", summary)
 
 
@@ -148,11 +166,16 @@ def train_guarded(train: Callable[[], Trained], *, expert: str, work_folder: Pat
     try:
         trained = train()
     except ExpertError as error:
-        trace = Path(work_folder) / "failure.txt"
-        atomic_write_text(trace, "".join(traceback.format_exception(error)))
-        warn(f"train {expert}", f"{expert} FAILED and is left out: {error}\nTrace: {trace}")
-        return None, {"expert": expert, "status": "failed", "reason": str(error), "trace_file": str(trace)}
+        return failed(error, expert=expert, work_folder=work_folder)
     return trained, {"expert": expert, "status": "trained", "reason": "", **trained.summary}
+
+
+def failed(error: ExpertError, *, expert: str, work_folder: Path) -> tuple[None, dict[str, Any]]:
+    """The loud warning and the status of an expert that failed; the trace goes to a file."""
+    trace = Path(work_folder) / "failure.txt"
+    atomic_write_text(trace, "".join(traceback.format_exception(error)))
+    warn(f"train {expert}", f"{expert} FAILED and is left out: {error}\nTrace: {trace}")
+    return None, {"expert": expert, "status": "failed", "reason": str(error), "trace_file": str(trace)}
 
 
 def _of_fold(job: _Job, fold: Fold) -> _Job:
@@ -164,8 +187,9 @@ def _of_fold(job: _Job, fold: Fold) -> _Job:
     if unknown or not names:
         found = f"the input {unknown[0]!r}, which is not among the {len(job.task.groups)} of {job.leaf.expert}'s modality" if unknown else "no input at all"
         raise ContractError(f"The selection chose for {fold.name} {found}. Run selection again on this run's factors.")
-    groups = {name: group for name, group in job.task.groups.items() if name in set(names)}
-    left_out = [name for name in job.task.groups if name not in groups and name not in (REGIME_COLUMN, VOLATILITY_COLUMN)]
+    whole = getattr(job.module, WHOLE_GROUPS, ())
+    groups = {name: group for name, group in job.task.groups.items() if name in set(names) or group in whole}
+    left_out = [name for name in job.task.groups if name not in groups and name not in CONTEXT_COLUMNS]
     key = hashlib.sha256(json.dumps([job.key, list(groups)]).encode()).hexdigest()
     return replace(job, rows=job.rows.drop(left_out), task=replace(job.task, groups=groups), key=key)
 
@@ -174,11 +198,11 @@ def _finish_fold(job: _Job, fold: Fold, number: int, total: int) -> dict[str, An
     """The fold's result, from disk where it is finished already."""
     folder = job.work_folder / fold.name
     kept = _kept(job, fold, folder)
-    if kept is not None:
+    if agreed(float(kept is not None)):
         report_progress(job.stage, number + 1, total, f"{fold.name}: kept from before")
         return {**kept, "resumed": True}
     started = time.monotonic()
-    with atomic_path(folder) as temporary:
+    with shared_path(folder) as temporary:
         temporary.mkdir()
         about = _fit_fold(job, fold, temporary, lambda share, what: report_progress(job.stage, number + min(max(share, 0.0), 1.0), total, f"{fold.name}: {what}"))
         result = {"key": job.key, "fold": fold.name, **about, "seconds": round(time.monotonic() - started, 2)}
@@ -205,16 +229,20 @@ def _fit_fold(job: _Job, fold: Fold, folder: Path, advance: Callable[[float, str
     """Fit, save and predict one fold into `folder`."""
     first, last = job.calendar[int(fold.train[0])], job.calendar[int(fold.early_stopping[-1])]
     train_window = f"{first:%Y-%m-%d}..{last:%Y-%m-%d}"
-    expert = _call(job, fold, "Expert", lambda: job.module.Expert(_settings(job)))
+    expert = _call(job, fold, "Expert", lambda: compose(job.module, _settings(job), job.leaf.ensemble, job.leaf.regimes))
     lookback = int(getattr(expert, "lookback_bars", 0))
     frame = _fit_frame(job, fold, lookback)
     warm = _warm_start(job, fold)
-    _call(job, fold, "fit", lambda: expert.fit(frame, job.task, advance=advance, warm_start=warm))
+    checkpoints = job.work_folder / CHECKPOINTS / fold.name
+    task = replace(job.task, checkpoints=checkpoints, key=f"{job.key} {fold.name}", name=f"{job.leaf.expert} {fold.name}")
+    _call(job, fold, "fit", lambda: expert.fit(frame, task, advance=advance, warm_start=warm))
     model = folder / "model"
     model.mkdir()
     _call(job, fold, "save", lambda: expert.save(model))
     if not len(fold.predict) and hasattr(expert, "export"):
         _call(job, fold, "export", lambda: expert.export(model))
+    if is_main():
+        shutil.rmtree(checkpoints, ignore_errors=True)
     write_manifest(
         model,
         {
@@ -249,7 +277,7 @@ def _call(job: _Job, fold: Fold, what: str, function: Callable[[], Any]) -> Any:
     """Call into the expert; whatever it raises becomes an ExpertError, but for an output that can't be written."""
     try:
         return function()
-    except OutputError:
+    except (OutputError, Stopped):
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, AlphaloopError) else f"{type(error).__name__}: {error}"
@@ -272,23 +300,32 @@ def _inputs(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], modalit
     return groups
 
 
-def _with_labels(training_set: pl.DataFrame, labels: pl.DataFrame, inputs: list[str], horizon: int, target: str) -> pl.DataFrame:
-    """The training set with `label` (Float64) and `label_end` of each row; row order is kept."""
-    wanted = target_labels(labels, horizon, target)
-    context = [name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name not in inputs]
-    rows = training_set.select("timestamp", "symbol", "sector", *inputs, *context).join(wanted, on=("timestamp", "symbol"), how="left", maintain_order="left")
-    endless = rows.filter(pl.col("label").is_not_null() & pl.col("label_end").is_null())
-    if len(endless):
-        raise ContractError(f"{len(endless):,} labels don't say when they became known (label_end is null), first at {endless.select('timestamp', 'symbol').row(0)}.")
-    return rows
+def _with_labels(training_set: pl.DataFrame, labels: pl.DataFrame, inputs: list[str], tasks: Sequence[tuple[str, int]]) -> pl.DataFrame:
+    """The training set with the labels of the tasks (Float64: `label`, then `also_0` ...) and the time at which the last of a row's labels was known, `label_end`; row order is kept."""
+    context = [name for name in CONTEXT_COLUMNS if name not in inputs and name in training_set.columns]
+    rows = training_set.select("timestamp", "symbol", "sector", *inputs, *context)
+    names = ["label", *(f"also_{number}" for number in range(len(tasks) - 1))]
+    for name, (target, horizon) in zip(names, tasks, strict=True):
+        wanted = target_labels(labels, horizon, target).rename({"label": name, "label_end": f"end of {name}"})
+        rows = rows.join(wanted, on=("timestamp", "symbol"), how="left", maintain_order="left")
+        endless = rows.filter(pl.col(name).is_not_null() & pl.col(f"end of {name}").is_null())
+        if len(endless):
+            first = endless.select("timestamp", "symbol").row(0)
+            raise ContractError(f"{len(endless):,} labels of {target} over {horizon} bars don't say when they became known (label_end is null), first at {first}.")
+    ends = [f"end of {name}" for name in names]
+    return rows.with_columns(pl.max_horizontal(ends).alias("label_end")).drop(ends)
+
+
+def _label_columns(rows: pl.DataFrame) -> list[str]:
+    return [name for name in rows.columns if name == "label" or name.startswith("also_")]
 
 
 def _unlabelled_but(rows: pl.DataFrame, learnable: pl.DataFrame) -> pl.DataFrame:
-    """The rows, those that are not in `learnable` without their label."""
+    """The rows, those that are not in `learnable` without their labels."""
     kept = rows.select("timestamp", "symbol").join(
         learnable.select("timestamp", "symbol", pl.lit(True).alias("kept")), on=("timestamp", "symbol"), how="left", maintain_order="left"
     )
-    return rows.with_columns(pl.when(kept["kept"].is_not_null()).then(name).alias(name) for name in ("label", "label_end"))
+    return rows.with_columns(pl.when(kept["kept"].is_not_null()).then(name).alias(name) for name in (*_label_columns(rows), "label_end"))
 
 
 def _slice(job: _Job, start: int, end: int) -> tuple[pl.DataFrame, np.ndarray]:
@@ -336,12 +373,12 @@ def _part(job: _Job, bars: np.ndarray, part: str, *, labelled: bool = True) -> p
     rows = job.rows.clear() if not len(bars) else _slice(job, int(bars[0]), int(bars[-1]) + 1)[0]
     columns = [pl.lit(part, dtype=PARTS).cast(pl.String).alias("part")]
     if not labelled:
-        columns.append(pl.lit(None, dtype=pl.Float64).alias("label"))
+        columns += [pl.lit(None, dtype=pl.Float64).alias(name) for name in _label_columns(rows)]
     return rows.with_columns(columns)
 
 
 def _refuse_late(rows: pl.DataFrame, known: Any, fold: Fold, what: str) -> None:
-    late = rows.filter(pl.col("label").is_not_null() & (pl.col("label_end") > known))
+    late = rows.filter(pl.any_horizontal(pl.col(name).is_not_null() for name in _label_columns(rows)) & (pl.col("label_end") > known))
     if len(late):
         timestamp, symbol, end = late.select("timestamp", "symbol", "label_end").row(0)
         raise TimelineError(
@@ -366,7 +403,7 @@ def _warm_start(job: _Job, fold: Fold) -> Any:
     if len(fold.predict) and manifest["known_until"] >= job.calendar[int(fold.predict[0])].isoformat():
         report(job.stage, f"{fold.name} starts from scratch: the warm model knows data up to {manifest['known_until'][:10]}, which this fold predicts")
         return None
-    return _call(job, fold, "load", lambda: job.module.Expert.load(job.warm_from))
+    return _call(job, fold, "load", lambda: load_composed(job.module, job.warm_from, whole=job.leaf.ensemble > 1 or job.leaf.regimes is not None))
 
 
 def _stamped(predictions: pl.DataFrame, job: _Job, fold: Fold, train_window: str) -> pl.DataFrame:
@@ -383,11 +420,13 @@ def _data_key(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequenc
 def _key(data_key: str, leaf: Leaf, timeline: TimelineSettings, task: Task, code: str, warm_from: Path | None) -> str:
     """SHA-256 over all that a fold's numbers depend on."""
     warm = verify_bundle(warm_from)["sha256"] if warm_from else ""
+    # Where the steps are logged changes no number.
+    leaf = leaf.model_copy(update={"tracking": ""})
     parts = [data_key, config_hash(leaf), config_hash(timeline), task.period, task.horizon, task.target, dict(task.groups), task.seed, task.threads, code, warm]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _summary(job: _Job, windows: Windows, results: list[dict[str, Any]], predictions: pl.DataFrame, seconds: float) -> dict[str, Any]:
+def _summary(job: _Job, results: list[dict[str, Any]], predictions: pl.DataFrame, seconds: float) -> dict[str, Any]:
     constant = predictions.group_by("fold").agg(pl.col("score").n_unique() == 1).filter("score")["fold"].sort().to_list()
     if constant and job.leaf.expert != "median":
         warn(job.stage, f"{job.leaf.expert} gives every row the same score in {', '.join(constant)}: it found nothing that orders the symbols there.")
@@ -399,7 +438,7 @@ def _summary(job: _Job, windows: Windows, results: list[dict[str, Any]], predict
         "inputs": len(job.task.groups) if job.chosen is None else len(job.chosen.of(results[-1]["fold"])),
         "rows": len(predictions),
         "train_window": results[-1]["train_window"],
-        "predicted": f"{job.calendar[windows.validation[0]]:%Y-%m-%d}..{job.calendar[windows.test[1] - 1]:%Y-%m-%d}",
+        "predicted": f"{predictions['timestamp'].min():%Y-%m-%d}..{predictions['timestamp'].max():%Y-%m-%d}",
         "folds": [{name: value for name, value in result.items() if name != "key"} for result in results],
         "resumed_folds": sum(result["resumed"] for result in results),
         "constant_folds": constant,

@@ -11,7 +11,7 @@ from pydantic import Field
 from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
-from components.experts.rows import Monitor, Stopper, TargetTransform, labelled, loss, matrix, target
+from components.experts.rows import Monitor, Stopper, TargetTransform, labelled, loss, matrix, sample_weights, target
 from components.progress import warn
 from components.scoring.form import write_form
 from components.scoring.trees import xgboost_graph
@@ -94,7 +94,7 @@ class Expert:
         import xgboost
 
         chosen, timestamps, wanted = self.settings, stopping["timestamp"], target(stopping, self.settings.target_transform)
-        data = xgboost.QuantileDMatrix(matrix(train, self.columns), target(train, chosen.target_transform), max_bin=chosen.bins, nthread=task.threads)
+        data = xgboost.QuantileDMatrix(matrix(train, self.columns), target(train, chosen.target_transform), weight=sample_weights(train), max_bin=chosen.bins, nthread=task.threads)
         checks = xgboost.QuantileDMatrix(matrix(stopping, self.columns), wanted, ref=data, max_bin=chosen.bins, nthread=task.threads)
         stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
 

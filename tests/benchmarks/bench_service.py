@@ -36,7 +36,7 @@ from tests.serving.small_champion import MARKET, SmallRun, crown, make_bundle, m
 
 SYMBOLS, ROUNDS, SWAPS, CLIENTS = 500, 3, 20, 3
 TREES = {"elasticnet": {}, "xgboost": {}, "lightgbm": {}}
-WINDOWED = {**TREES, "patchtst": {"epochs": 1, "max_train_windows": 4000, "max_monitor_windows": 2000}}
+WINDOWED = {**TREES, "patchtst": {"training": {"epochs": 1, "max_train_windows": 4000, "max_monitor_windows": 2000}}}
 NO_GAIN = 1.0
 REDIS_VARIABLE = "ALPHALOOP_BENCH_REDIS"
 # The client here asks without a pause; the default limit of 500 requests a second would answer some of them.

@@ -13,7 +13,7 @@ TIME = pl.Datetime("us", "UTC")
 
 
 def panel(bars: int = 120, symbols: int = 20, *, seed: int = 0, strength: float = 0.6) -> pl.DataFrame:
-    """Rows of `timestamp, symbol, sector`, the inputs, `regime_state`, `volatility_20`, `open`, `close`, `signal` and `label`.
+    """Rows of `timestamp, symbol, sector`, the inputs, `regime_state`, `volatility_20`, `sector_code`, `industry_code`, `signal` and `label`.
 
     label = volatility * (strength * signal + sqrt(1 - strength^2) * noise), so the attainable correlation within a bar is `strength`.
     """
@@ -32,6 +32,8 @@ def panel(bars: int = 120, symbols: int = 20, *, seed: int = 0, strength: float 
             **inputs,
             "regime_state": np.repeat(rng.integers(0, 4, bars), symbols).astype(np.float32),
             "volatility_20": volatility.astype(np.float32),
+            "sector_code": np.tile((7 + np.arange(symbols) % 3).astype(np.float32), bars),
+            "industry_code": np.tile((100 + np.arange(symbols) % 6).astype(np.float32), bars),
             "signal": signal,
             "label": volatility * (strength * signal + np.sqrt(1 - strength**2) * rng.standard_normal(rows)),
         }

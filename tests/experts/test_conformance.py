@@ -1,12 +1,14 @@
 """What every expert must do, asked of each one that is found in components/experts."""
 
+from functools import cache
+
 import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from components.experts.check import check_predictions
-from components.experts.leaves import Leaf, expert_module, known_experts
+from components.experts.leaves import Leaf, expert_module, known_experts, merged
 from components.experts.protocol import PREDICTION_COLUMNS, Task
 from components.metrics import information_coefficient
 from components.scoring.expert import ServedExpert
@@ -14,34 +16,33 @@ from components.scoring.form import read_form
 from components.scoring.model import one_hot
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
 
-# Small and quick; trees without early stopping, so that early-stopping labels can move nothing but head and band (PatchTST: one epoch there).
+# Small and quick; trees without early stopping, so that early-stopping labels can move nothing but head and band (networks: one epoch there).
+NETWORK = {"lookback_bars": 4, "training": {"batch_windows": 128, "epochs": 5}, "regularisation": {"dropout": 0.0}}
 QUICK = {
+    "adaptive_tft": {**NETWORK, "width": 8},
     "median": {},
     "elasticnet": {"penalties": 1, "smallest_penalty": 0.05},
     "lightgbm": {"rounds": 60, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 1.0, "l2": 1.0, "leaves": 7},
-    "patchtst": {
-        "lookback_bars": 4,
-        "patch_bars": 2,
-        "stride_bars": 2,
-        "width": 8,
-        "feed_forward": 16,
-        "embedding": 8,
-        "batch_windows": 128,
-        "epochs": 5,
-        "dropout": 0.0,
-        "gate_cost": 0.0,
-    },
+    "patchtst": {**NETWORK, "patch_bars": 2, "stride_bars": 2, "width": 8, "feed_forward": 16, "embedding": 8, "gate_cost": 0.0},
+    "tft": {**NETWORK, "width": 8},
     "xgboost": {"rounds": 60, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 1.0, "l2": 1.0, "depth": 3, "device": "cpu"},
 }
+NETWORKS = [name for name, settings in QUICK.items() if "training" in settings]
+# A network across symbols sees every symbol of a day, labelled or not.
+ACROSS_SYMBOLS = ["adaptive_tft"]
 EXPERTS = known_experts()
 LEARNERS = [name for name in EXPERTS if name != "median"]
 ATTAINABLE = 0.6
 TASK = Task(period="1d", horizon=2, target="log_return", groups=INPUTS, seed=3, threads=1)
 
 
+def module_of(name: str):
+    return expert_module(Leaf(expert=name, period="1d"))
+
+
 def make(name: str, **settings):
-    module = expert_module(Leaf(expert=name, period="1d"))
-    return module.Expert(module.Settings(**{**QUICK.get(name, {}), **settings}))
+    module = module_of(name)
+    return module.Expert(module.Settings(**merged(QUICK[name], settings)))
 
 
 def fitted(name: str, frame: pl.DataFrame, **settings):
@@ -58,6 +59,20 @@ def frames():
 @pytest.fixture(scope="module")
 def models(frames):
     return {name: fitted(name, frames[0]) for name in EXPERTS}
+
+
+@pytest.fixture(scope="module")
+def exported(models, tmp_path_factory):
+    """A function that gives the folder of a fitted expert with its served form; each is exported once."""
+
+    @cache
+    def export(name: str):
+        folder = tmp_path_factory.mktemp(name)
+        models[name].save(folder)
+        models[name].export(folder)
+        return folder
+
+    return export
 
 
 def test_every_expert_is_asked():
@@ -92,7 +107,7 @@ def test_frames_are_left_as_they_were(name):
 @pytest.mark.parametrize("name", EXPERTS)
 def test_save_and_load_give_the_same_bits(name, frames, models, tmp_path):
     models[name].save(tmp_path)
-    loaded = type(models[name]).load(tmp_path)
+    loaded = module_of(name).Expert.load(tmp_path)
     assert_frame_equal(loaded.predict(frames[1]), models[name].predict(frames[1]), check_exact=True)
 
 
@@ -147,10 +162,10 @@ def test_a_single_day_is_predicted_as_among_others(name, frames, models):
     part = pl.when(pl.col("timestamp") == newest).then(pl.lit("predict")).otherwise(pl.lit("history"))
     day = frames[1].filter(pl.col("timestamp") >= needed).with_columns(part.alias("part"))
     among = models[name].predict(frames[1]).filter(pl.col("timestamp") == newest)
-    assert_frame_equal(models[name].predict(day), among, check_exact=name not in ("elasticnet", "patchtst"), abs_tol=1e-7 if name == "patchtst" else 1e-14)
+    assert_frame_equal(models[name].predict(day), among, check_exact=name not in ("elasticnet", *NETWORKS), abs_tol=1e-7 if name in NETWORKS else 1e-14)
 
 
-@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("name", [name for name in EXPERTS if name not in ACROSS_SYMBOLS])
 def test_unlabelled_rows_teach_nothing(name, frames, models):
     fit = frames[0]
     strangers = fit.with_columns(
@@ -179,7 +194,7 @@ def test_later_bars_move_nothing(name, frames, models):
 def test_early_stopping_labels_reach_head_and_band_only(name, frames, models):
     noise = pl.Series(np.random.default_rng(9).normal(0, 0.05, len(frames[0])))
     fit = frames[0].with_columns(pl.when(pl.col("part") == "early_stopping").then(noise).otherwise(pl.col("label")).alias("label"))
-    once = {"epochs": 1} if name == "patchtst" else {}
+    once = {"training": {"epochs": 1}} if name in NETWORKS else {}
     perturbed, plain = fitted(name, fit, **once).predict(frames[1]), fitted(name, frames[0], **once).predict(frames[1])
 
     def raw(found):
@@ -270,14 +285,13 @@ def test_elasticnet_path_chooses_by_the_early_stopping_rows(frames):
 
 
 @pytest.mark.parametrize("name", EXPERTS)
-def test_the_served_form_says_what_predict_says(name, frames, models, tmp_path):
+def test_the_served_form_says_what_predict_says(name, frames, models, exported):
     """With missing, infinite and unknown values, an unseen symbol, symbols of short history, and a single row."""
-    models[name].export(tmp_path)
-    expert, frame = ServedExpert(tmp_path, threads=1), awkward(frames[1])
+    expert, frame = ServedExpert(exported(name), threads=1), awkward(frames[1])
     expected = models[name].predict(frame)
     score, uncertainty = served(expert, frame)
-    # PatchTST sums in Float32: a few units in the last place.
-    tolerance = (5e-6 if name == "patchtst" else 1e-6) * max(expected["score"].std(), 1e-12)
+    # Networks sum in Float32: a few units in the last place.
+    tolerance = (1e-5 if name in NETWORKS else 1e-6) * max(expected["score"].std(), 1e-12)
     assert np.abs(score - expected["score"].to_numpy()).max() <= tolerance
     np.testing.assert_allclose(uncertainty, expected["uncertainty"].to_numpy(), rtol=1e-5)
     single = frame.filter(pl.col("timestamp") == frame["timestamp"].min()).head(1)
@@ -286,14 +300,11 @@ def test_the_served_form_says_what_predict_says(name, frames, models, tmp_path):
 
 
 @pytest.mark.parametrize("name", EXPERTS)
-def test_the_served_form_survives_saving_and_loading(name, models, tmp_path):
-    for folder in (tmp_path / "once", tmp_path / "again"):
-        folder.mkdir()
-    models[name].save(tmp_path / "once")
-    models[name].export(tmp_path / "once")
-    type(models[name]).load(tmp_path / "once").export(tmp_path / "again")
-    assert read_form(tmp_path / "again") == read_form(tmp_path / "once")
-    assert {path.suffix for path in (tmp_path / "once").iterdir()} <= {".json", ".txt", ".ubj", ".safetensors", ".onnx"}
+def test_the_served_form_survives_saving_and_loading(name, exported, tmp_path):
+    once = exported(name)
+    module_of(name).Expert.load(once).export(tmp_path)
+    assert read_form(tmp_path) == read_form(once)
+    assert {path.suffix for path in once.iterdir()} <= {".json", ".txt", ".ubj", ".safetensors", ".onnx"}
 
 
 def awkward(frame: pl.DataFrame) -> pl.DataFrame:
@@ -324,5 +335,5 @@ def served(expert: ServedExpert, frame: pl.DataFrame) -> tuple[np.ndarray, np.nd
         seen = past[symbol][-lookback:]
         window[number, lookback - len(seen) :] = seen
     inputs = np.where(np.isinf(window[:, -1]), np.float32(np.nan), window[:, -1])
-    context = frame.select("regime_state", "volatility_20").cast(pl.Float32).to_numpy()
-    return expert(inputs, window, one_hot(context[:, 0]), context[:, 1].astype(np.float64))
+    context = frame.select("regime_state", "volatility_20", "sector_code", "industry_code").cast(pl.Float32).to_numpy()
+    return expert(inputs, window, one_hot(context[:, 0]), context[:, 1].astype(np.float64), context[:, 2:], frame["timestamp"].rle_id().to_numpy())

@@ -1,5 +1,7 @@
 """Config leaves: what they resolve to, and what a broken one says."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,8 @@ def write(folder, text):
 
 
 def test_shipped_leaves_resolve():
-    names = [name for name in list_leaves(LEAVES) if not name.startswith("patchtst")]
-    with_rich = {"elasticnet", "lightgbm", "xgboost"}
+    names = list_leaves(LEAVES)
+    with_rich = {"adaptive_tft", "elasticnet", "lightgbm", "patchtst", "tft", "xgboost"}
     expected = [
         (expert, period, modality)
         for expert in ("median", *with_rich)
@@ -67,3 +69,23 @@ def test_a_missing_leaf_lists_those_there(tmp_path):
     path = write(tmp_path, "expert: lightgbm\nperiod: 1d\n")
     with pytest.raises(ConfigError, match="Leaves there: lightgbm/1d/base"):
         load_leaf(path.parent.parent / "4h" / "base.yaml")
+
+
+def test_overrides_are_merged_section_by_section(tmp_path):
+    path = tmp_path / "patchtst" / "1d" / "base.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("expert: patchtst\nperiod: 1d\nsettings: {width: 8, training: {epochs: 7, batch_windows: 64}}\n")
+    settings = load_leaf(path, {"training": {"epochs": 2}, "heads": 1}).settings
+    assert (settings["width"], settings["heads"], settings["training"]["epochs"], settings["training"]["batch_windows"]) == (8, 1, 2, 64)
+    with pytest.raises(ConfigError, match=r"experts.overrides.patchtst.*epoch"):
+        load_leaf(path, {"training": {"epoch": 2}})
+
+
+def test_only_neural_experts_take_several_processes(tmp_path):
+    with pytest.raises(ConfigError, match="no neural expert"):
+        load_leaf(write(tmp_path, "expert: lightgbm\nperiod: 1d\nprocesses: 2\n"))
+
+
+def test_reading_a_leaf_does_not_import_torch():
+    code = f"import sys; from components.experts.leaves import load_leaf; [load_leaf(r'{LEAVES}/' + n + '/1d/base.yaml') for n in ('patchtst', 'tft', 'adaptive_tft')]; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

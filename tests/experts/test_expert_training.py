@@ -24,8 +24,8 @@ from components.contracts import (
     write_chosen,
     write_table,
 )
-from components.experts.errors import ExpertError
-from components.experts.leaves import Leaf
+from components.experts.errors import ExpertError, Stopped
+from components.experts.leaves import FurtherTask, Leaf
 from components.experts.publish import publish_expert, train_on_tables
 from components.experts.train import train_expert, train_guarded
 from components.settings import ConfigError
@@ -369,3 +369,61 @@ def test_an_export_that_fails_is_the_experts_failure(tables, tmp_path, monkeypat
     monkeypatch.setattr(fragile.Expert, "export", export, raising=False)
     with pytest.raises(ExpertError, match="fragile, final: export failed: ValueError: no such operator"):
         train(tables, tmp_path)
+
+
+def test_training_until_validation_or_test_reads_no_later_bar(tables, tmp_path):
+    training_set, labels, catalog = tables
+    bars = training_set["timestamp"].unique().sort()
+    for until, last in (("validation", 83), ("test", 119)):
+        fragile.FRAMES.clear()
+        trained = train(tables, tmp_path / until, until=until)
+        assert trained.predictions["timestamp"].max() == bars[last]
+        assert max(frame["timestamp"].max() for frame in fragile.FRAMES) == bars[last]
+        assert "final" not in [fold["fold"] for fold in trained.summary["folds"]]
+    later = pl.col("timestamp") > bars[83]
+    planted = training_set.with_columns(pl.when(later).then(pl.lit(9.0, dtype=pl.Float32)).otherwise(pl.col("trend_a")).alias("trend_a"))
+    wild = labels.with_columns(pl.when(later & pl.col("log_return").is_not_null()).then(pl.lit(7.0)).otherwise(pl.col("log_return")).alias("log_return"))
+    before, after = (train(those, tmp_path / name, until="validation").predictions for name, those in (("before", tables), ("after", (planted, wild, catalog))))
+    assert_frame_equal(after, before, check_exact=True)
+
+
+def test_whoever_watches_may_stop_after_a_fold(tables, tmp_path):
+    seen = []
+
+    def watch(number, total, predictions):
+        seen.append((number, total, len(predictions)))
+        if number == 1:
+            raise Stopped("enough")
+
+    with pytest.raises(Stopped, match="enough"):
+        train(tables, tmp_path, after_fold=watch)
+    assert [number for number, _, _ in seen] == [0, 1]
+    assert (tmp_path / "fold_01" / "predictions.parquet").exists()
+    assert not (tmp_path / "fold_02").exists()
+
+
+def test_further_tasks_come_as_labels_and_leave_with_the_label(tables, tmp_path):
+    leaf = FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=2),)})
+    train(tables, tmp_path, leaf)
+    fit, predict = fragile.FRAMES[:2]
+    both = fit.filter(pl.col("part") == "train").drop_nulls("label")
+    assert both["also_0"].equals(both["label"].sign().rename("also_0"))
+    assert predict["also_0"].null_count() == len(predict)
+    with pytest.raises(ContractError, match="no rows of horizon 9"):
+        train(tables, tmp_path / "other", FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=9),)}))
+
+
+def test_a_further_label_that_is_known_too_late_is_refused(tables, tmp_path):
+    training_set, labels, catalog = tables
+    times = training_set["timestamp"].unique().sort()
+    late = labels.with_columns(pl.lit(10, dtype=pl.Int32).alias("horizon"), pl.lit(times[-1]).alias("label_end"))
+    leaf = FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=10),)})
+    with pytest.raises(TimelineError, match="became known after"):
+        train((training_set, pl.concat([labels, late]), catalog), tmp_path, leaf, timeline=TIMELINE.model_copy(update={"purge_bars": 11}))
+
+
+def test_groups_that_an_expert_takes_whole_escape_the_selection(tables, tmp_path, monkeypatch):
+    names = fold_names(tables, tmp_path / "plain")
+    monkeypatch.setattr(fragile, "WHOLE_GROUPS", ("regime",), raising=False)
+    trained = train(tables, tmp_path / "chosen", chosen=ChosenInputs("", dict.fromkeys(names, ("trend_a",))))
+    assert verify_bundle(trained.model_folder)["columns"] == ["trend_a", "regime_a"]

@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
         "leaves": ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/base", "patchtst/1d/base"],
         "overrides": {
             "lightgbm": {"rounds": 40},
-            "patchtst": {"lookback_bars": 16, "patch_bars": 8, "stride_bars": 8, "epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200},
+            "patchtst": {"lookback_bars": 16, "patch_bars": 8, "stride_bars": 8, "training": {"epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200}},
         },
     },
     "backtest": {"bootstrap_draws": 100},

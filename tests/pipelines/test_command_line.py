@@ -20,7 +20,7 @@ from pipelines.cli import app, main
 from tests.pipelines.small_run import alphaloop, read_events, write_config
 
 ONE_SCREEN = 24
-HEAVY = ("torch", "feast", "kfp", "mlflow", "bentoml", "evidently", "onnxruntime", "httpx", "great_expectations", "polars", "pandas", "numpy", "sklearn", "lightgbm")
+HEAVY = ("torch", "feast", "kfp", "mlflow", "bentoml", "evidently", "onnxruntime", "httpx", "great_expectations", "polars", "pandas", "numpy", "sklearn", "lightgbm", "optuna")
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def refused(said, *words: str) -> None:
 def test_the_commands_are_those_of_the_readme():
     assert {" ".join(path) for path, command in COMMANDS.items() if not hasattr(command, "commands")} == {
         *("run", "compile", "submit", "materialise", "lookup", "report"),
-        *("experts list", "experts train", "experts resume", "experts warm"),
+        *("experts list", "experts train", "experts resume", "experts warm", "experts tune", "experts ablate", "experts explain"),
         *("data simulate", "data check", "data fetch"),
         *("factors", "audit", "select", "mine"),
         *("serve", "predict", "replay", "champions", "promote", "rollback"),

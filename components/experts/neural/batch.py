@@ -4,12 +4,14 @@ Shapes: B windows of a batch, L bars of lookback (oldest first, the newest is th
 day, T tasks (the target to predict first, then the leaf's `also`), E width of an embedding, K columns of some evidence.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from components.experts.neural.family import Family as Family
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Batch:
     sector_B, industry_B : int64, 0 where unknown
     slot_B : int64, day * slots + place within the day: one timestamp is one graph. None: all windows are of one day, in their order
     prepared : `inputs_BLF` holds what the network's `prepare` made of each bar
+    newest_BF : the newest bar's inputs where the batch is prepared; None: they stand in `inputs_BLF`
     """
 
     inputs_BLF: Tensor
@@ -65,6 +68,11 @@ class Batch:
     days: int = 1
     slots: int = 0
     prepared: bool = False
+    newest_BF: Tensor | None = None
+
+    def newest(self) -> Tensor:
+        """Inputs [B, F] of the newest bar."""
+        return self.inputs_BLF[:, -1] if self.newest_BF is None else self.newest_BF
 
     def grid(self, x_BX: Tensor) -> Tensor:
         """Rows by day: [D, S, ...], 0 in empty slots."""
@@ -115,20 +123,3 @@ class Network(Protocol):
     def prepare(self, inputs_NF: Tensor, sector_N: Tensor) -> Tensor:
         """Optional: what is made of each bar alone, [N, K], so that a bar in many windows is worked on once. A bar of zeros (before a symbol's first) must be
         dealt with by `began_BL` or stay neutral."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """One kind of neural expert.
-
-    settings : its section, a subclass of `neural.config.Neural`
-    build : (settings, layout) to the network
-    evidence : (settings, layout) to the column names of each evidence
-    whole_days : a batch must hold all symbols of its days
-    """
-
-    name: str
-    settings: type
-    build: Callable[..., torch.nn.Module]
-    evidence: Callable[..., Mapping[str, tuple[str, ...]]]
-    whole_days: bool = False

@@ -19,6 +19,7 @@ class Training(Section):
     batch_windows: int = Field(512, ge=2, description="windows a batch; whole timestamps are added until there are as many")
     accumulate_batches: int = Field(1, ge=1, description="batches whose gradients are summed before a step")
     max_train_windows: int = Field(50_000, ge=1, description="windows drawn an epoch, anew each time")
+    band_epochs: int = Field(10, ge=0, description="epochs, after all else, in which the bands alone learn which rows are noisy; scores stay; 0: off")
     max_monitor_windows: int = Field(15_000, ge=1, description="early-stopping rows that are looked at, in whole timestamps")
     predict_windows: int = Field(1024, ge=1, description="windows a prediction batch")
     checkpoint_steps: int = Field(0, ge=0, description="steps from one checkpoint to the next; 0: at the end of each epoch")
@@ -90,12 +91,15 @@ class Continual(Section):
     """A student goes on from the teacher of the whole training window with its newest bars; loss = task + losses.distillation * distance from the teacher."""
 
     student_bars: int = Field(0, ge=0, description="newest bars of the training window that the student learns from, such as 63; 0: no student")
-    epochs: int = Field(2, ge=1)
-    learning_rate_share: float = Field(0.3, gt=0, description="of the optimiser's learning rate")
+    epochs: int = Field(4, ge=1)
+    learning_rate_share: float = Field(1.0, gt=0, description="of the optimiser's learning rate")
 
 
 class Pretraining(Section):
-    """Before any label is seen: rebuild masked symbols of a day, and tell windows apart (InfoNCE, van den Oord et al. 2018)."""
+    """Before any label is seen: rebuild masked symbols of a day, and tell windows apart (InfoNCE, van den Oord et al. 2018).
+
+    It helps where few rows have labels and enough steps follow to fine-tune; rebuilding alone, without the contrastive part, did not help on the simulator.
+    """
 
     epochs: int = Field(0, ge=0, description="0: off")
     masked_share: float = Field(0.15, gt=0, lt=1, description="share of a day's symbols whose newest bars are masked and rebuilt")

@@ -1,0 +1,22 @@
+"""What tells one kind of neural expert from another. Importing it does not import torch; `build` does when it is called."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of neural expert.
+
+    settings : its section, a subclass of `neural.config.Neural`
+    build : (settings, layout) to the network
+    evidence : (settings, layout) to the column names of each evidence
+    whole_days : a batch must hold all symbols of its days
+    """
+
+    name: str
+    settings: type
+    build: Callable[..., Any]
+    evidence: Callable[..., Mapping[str, tuple[str, ...]]]
+    whole_days: bool = False

@@ -1,0 +1,96 @@
+"""Searches an expert's settings on a run's data: `alphaloop experts tune`. The data comes from the run's cached stages, the tries run in plain processes."""
+
+import re
+from dataclasses import dataclass
+
+import yaml
+from rich.table import Table
+
+from components.contracts import atomic_write_text
+from components.experts.leaves import Leaf
+from components.experts.search import Found, Plan, search
+from components.experts.search_page import judged, search_page, verdict
+from components.experts.search_space import read_space
+from components.settings import ConfigError
+from pipelines.build import resolve_leaf
+from pipelines.config import Config
+from pipelines.single_expert import SEARCH, beside_leaves, expert_inputs, find_leaf
+
+SPACE = "search.yaml"
+
+
+@dataclass(frozen=True)
+class Request:
+    """How much is searched, and where it is kept; see `components.experts.search.Plan`."""
+
+    trials: int = 30
+    workers: int = 1
+    storage: str = ""
+    study: str = ""
+    timeout_minutes: float | None = None
+
+
+def tune(name: str, config: Config, request: Request) -> tuple[Table, str]:
+    """Search the settings of the expert `name`; returns a table to show and where page and leaf are.
+
+    Raises
+    ------
+    AlphaloopError
+        If expert, search space or database are not in order; before anything is computed where that can be seen.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", request.study):
+        raise ConfigError(f"--study {request.study!r} can't be the name of a file. Use letters, digits, dots, dashes and underscores.")
+    leaf = resolve_leaf(find_leaf(name, config), config)
+    space = read_space(beside_leaves(SPACE, leaf.expert, config), leaf)
+    leaf, inputs, work = expert_inputs(name, config)
+    plan = Plan(
+        inputs=inputs,
+        leaf=leaf,
+        space=space,
+        folder=work / SEARCH,
+        trials=request.trials,
+        workers=request.workers,
+        storage=request.storage,
+        study=request.study,
+        timeout_s=None if request.timeout_minutes is None else 60 * request.timeout_minutes,
+    )
+    found = search(plan)
+    return _table(found, plan), _publish(found, plan, config)
+
+
+def leaf_text(leaf: Leaf, comment: str) -> str:
+    """A leaf as a YAML file, all settings filled in."""
+    values = {"expert": leaf.expert, "period": leaf.period, "modality": leaf.modality, **leaf.model_dump(mode="json", exclude_defaults=True), "settings": leaf.settings}
+    return f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}"
+
+
+def _publish(found: Found, plan: Plan, config: Config) -> str:
+    """Write page and best leaf; returns what to tell about them."""
+    folder, leaf = plan.folder, found.best_leaf
+    text = leaf_text(leaf, f"Best of {len(judged(found))} tries of study {found.name}: validation RankIC {found.best.value:.4f}, the leaf's own {found.own.value:.4f}.")
+    leaves = folder / "leaves"
+    for path in (folder / "best.yaml", leaves / leaf.expert / leaf.period / f"{leaf.modality}.yaml"):
+        atomic_write_text(path, text)
+    page = folder / f"{found.name}.html"
+    atomic_write_text(page, search_page(found, plan))
+    lines = [verdict(found), f"Page: {page}", f"Best leaf: {folder / 'best.yaml'}. Use it: --set experts.folder={leaves}"]
+    if config.experts.overrides.get(leaf.expert):
+        lines.append(f"Your config's experts.overrides.{leaf.expert} stands over any leaf: take it out to train with the best one.")
+    return "\n".join(lines)
+
+
+def _table(found: Found, plan: Plan) -> Table:
+    """The best try beside the leaf's own."""
+    table = Table(title=f"Study {found.name}: {len(judged(found))} tries on the validation window", title_justify="left")
+    for name, side in (("", "left"), ("leaf's own", "right"), ("best", "right")):
+        table.add_column(name, justify=side)
+    table.add_row("RankIC", f"{found.own.value:.4f}", f"{found.best.value:.4f}")
+    table.add_row("gain, standard error", "", f"{found.gain:+.4f} ± {found.gain_error:.4f}")
+    table.add_row("gain by luck alone", "", f"{found.luck:.4f}", end_section=True)
+    for name in plan.space:
+        table.add_row(name, *(_cell(one.values.get(name)) for one in (found.own, found.best)))
+    return table
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

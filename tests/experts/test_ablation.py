@@ -1,0 +1,172 @@
+"""Ablation: the same folds and days for every variant, honest differences, and the pages of it and of what a network attends to."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+
+from components.contracts import ContractError
+from components.experts import judging, leaves
+from components.experts.ablation import ablate, read_variants
+from components.experts.ablation_page import ablation_page
+from components.experts.errors import ExpertError
+from components.experts.evidence_page import closed_gates, explain_page
+from components.experts.leaves import Leaf, list_leaves, load_leaf
+from components.settings import ConfigError
+from pipelines.config import LEAVES
+from tests.experts import tunable
+from tests.experts.tables_on_disk import ruin_the_test_window, write_inputs
+
+TUNABLE = Leaf(expert="tunable", period="1d", module="tests.experts.tunable", settings=tunable.Settings().model_dump())
+VARIANTS = "full: {}\nnoisy: {inner: {noise: 1.0}}\nsame: {inner: {kind: b}}\nbroken: {fails: true}\n"
+EXPLAIN = {
+    "weights": {
+        "feature_gate": {"columns": ["a", "b", "c"], "mean": [0.9, 0.01, 0.04], "by_regime": {"bull": [0.9, 0.02, 0.0], "high_volatility": [0.8, 0.0, 0.1]}},
+        "regime_gate": {"columns": ["trend", "other"], "mean": [0.99, 0.01], "by_regime": {}},
+        "variable_selection": {"columns": ["x<y", "z"], "mean": [0.3, 0.7], "by_regime": {}},
+    },
+    "rows": {"bull": 12, "high_volatility": 3},
+    "tasks": [{"target": "log_return", "horizon": 5, "rank_correlation": 0.05}],
+    "parameters": 1234,
+    "student": [{"loss": 0.7}],
+    "training": [{"loss": 0.9, "monitor": 0.01, "windows": 10}, {"loss": 0.8, "monitor": 0.02, "windows": 10}],
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp("tables"))
+
+
+def variants(tmp_path, text=VARIANTS):
+    path = tmp_path / "ablations.yaml"
+    path.write_text(text)
+    return read_variants(path, TUNABLE)
+
+
+@pytest.fixture(scope="module")
+def result(inputs, tmp_path_factory):
+    place = tmp_path_factory.mktemp("ablation")
+    return ablate(inputs, variants(place), seeds=3, window="validation", folder=place / "work")
+
+
+def test_shipped_variants_fit_every_leaf_of_their_expert(monkeypatch):
+    monkeypatch.setattr(leaves, "known_experts", cache(leaves.known_experts))
+    seen = set()
+    for name in list_leaves(LEAVES):
+        path = LEAVES / name.split("/")[0] / "ablations.yaml"
+        if path.exists():
+            leaf = load_leaf(LEAVES / f"{name}.yaml")
+            found = read_variants(path, leaf)
+            assert found["full"].settings == leaf.settings
+            assert len({str(one.settings) for one in found.values()}) == len(found)
+            seen.add(leaf.expert)
+    assert "patchtst" in seen
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("noisy: {}\n", ("must hold `full`",)),
+        ("full: {}\n", ("at least one more",)),
+        ("full: {}\nnoisy: 3\n", ("line 2", "noisy is 3")),
+        ("full: {}\nnoisy: {inner: {nose: 1}}\n", ("line 2", "unknown key 'inner.nose'", "Did you mean 'noise'?")),
+        ("full: {}\nnoisy: {direction: 7}\n", ("line 2", "direction", "less than or equal to 1")),
+    ],
+)
+def test_a_wrong_variant_is_named(text, words, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        variants(tmp_path, text)
+    for word in ("ablations.yaml", *words):
+        assert word in str(caught.value)
+
+
+def test_a_worse_variant_is_found_worse_and_an_equal_one_equal(result):
+    rows = {one["name"]: one for one in result["variants"]}
+    assert list(rows) == ["full", "noisy", "same", "broken"]
+    assert rows["noisy"]["difference"]["mean"] == pytest.approx(rows["noisy"]["rank_ic"]["mean"] - rows["full"]["rank_ic"]["mean"])
+    assert rows["noisy"]["difference"]["t"] < -5
+    assert rows["same"]["difference"] == {"mean": 0.0, "error": 0.0, "t": None}
+    assert rows["full"]["difference"] is None
+    assert "was told to fail" in rows["broken"]["failed"]
+    # Only noise depends on the seed.
+    assert rows["full"]["rank_ic"]["spread"] < 1e-12 < rows["noisy"]["rank_ic"]["spread"]
+    assert rows["noisy"]["rank_ic"]["spread"] == pytest.approx(np.std(rows["noisy"]["rank_ic"]["by_seed"], ddof=1))
+    assert (result["days"], result["seeds"]) == (27, [3, 4, 5])
+
+
+def test_nothing_of_the_test_window_moves_the_ablation_of_the_validation_window(result, tmp_path, monkeypatch):
+    ruined = write_inputs(tmp_path / "tables", change=ruin_the_test_window)
+
+    def figures(found):
+        return json.dumps([{name: value for name, value in one.items() if name != "seconds"} for one in found["variants"]])
+
+    assert figures(ablate(ruined, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "work")) == figures(result)
+    monkeypatch.setattr(judging, "blind", lambda training_set, labels, _: (training_set, labels))
+    assert figures(ablate(ruined, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "seeing")) != figures(result)
+
+
+def test_the_test_window_is_judged_only_when_asked_and_the_page_says_so(inputs, result, tmp_path):
+    found = ablate(inputs, variants(tmp_path, "full: {}\nnoisy: {inner: {noise: 1.0}}\n"), seeds=1, window="test", folder=tmp_path / "work")
+    assert found["first"] > result["last"]
+    assert found["variants"][0]["rank_ic"]["spread"] is None
+    assert not list((tmp_path / "work").glob("*/*/final"))
+    assert "judged on the test window" in ablation_page(found)
+    assert "judged on the test window" not in ablation_page(result)
+    assert "The test window was not touched" in ablation_page(result)
+
+
+def test_finished_folds_are_kept_and_a_failing_full_model_stops_all(inputs, tmp_path, monkeypatch):
+    two = "full: {}\nnoisy: {inner: {noise: 1.0}}\n"
+    first = ablate(inputs, variants(tmp_path, two), seeds=1, window="validation", folder=tmp_path / "work")
+    monkeypatch.setattr(tunable.Expert, "fit", lambda *_, **__: pytest.fail("a finished fold was fitted again"))
+    assert ablate(inputs, variants(tmp_path, two), seeds=1, window="validation", folder=tmp_path / "work") == first
+    monkeypatch.undo()
+    with pytest.raises(ExpertError, match="was told to fail"):
+        ablate(inputs, variants(tmp_path, "full: {fails: true}\nother: {}\n"), seeds=1, window="validation", folder=tmp_path / "broken")
+
+
+def test_the_page_shows_every_variant_and_what_it_changes(result):
+    page = ablation_page(result)
+    for words in ("noisy", "inner.noise: 1.0", "inner.kind: b", "failed: Expert tunable", "3 seeds"):
+        assert words in page
+
+
+def test_closed_gates_are_listed_most_closed_first():
+    assert closed_gates(EXPLAIN["weights"]["feature_gate"]) == [("b", 0.01), ("c", 0.04)]
+    page = explain_page(EXPLAIN, "What <it> attends to", "fold_00")
+    for words in (
+        "2 of 3",
+        "Closed gates: 2",
+        "regime gate",
+        "1,234",
+        "12 rows",
+        "Student",
+        "0.0500",
+        "What &lt;it&gt; attends to",
+        "high volatility",
+        "heatmap",
+        "variable selection",
+        "monitor",
+    ):
+        assert words in page
+    open_gates = {"weights": {"feature_gate": {"columns": ["a"], "mean": [0.5], "by_regime": {}}}, "training": []}
+    assert "No gate is closed" in explain_page(open_gates, "x")
+    assert "was not kept" in explain_page(open_gates, "x")
+
+
+def test_weights_of_another_length_than_their_columns_are_refused():
+    with pytest.raises(ContractError, match="'gate' names 2 columns"):
+        explain_page({"weights": {"gate": {"columns": ["a", "b"], "mean": [1.0]}}, "training": []}, "x")
+
+
+def test_many_inputs_show_their_largest_and_long_windows_their_newest():
+    columns = [f"input_{number}" for number in range(50)]
+    bars = [f"{ago}_bars_ago" for ago in reversed(range(50))]
+    weights = {"selection": {"columns": columns, "mean": list(range(50)), "by_regime": {}}, "attention": {"columns": bars, "mean": [1.0] * 50, "by_regime": {}}}
+    page = explain_page({"weights": weights, "training": []}, "x")
+    assert '"input_49"' in page
+    assert '"input_19"' not in page
+    assert '"0_bars_ago"' in page
+    assert '"30_bars_ago"' not in page

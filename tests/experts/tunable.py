@@ -1,0 +1,54 @@
+"""An expert for tests of search and ablation: its score is `direction` times the first input, and noise by its seed; it fails where its settings say so."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from components.settings import Section
+
+
+class Inner(Section):
+    """A section, so that a setting has a dotted name."""
+
+    noise: float = Field(0.0, ge=0)
+    kind: str = "a"
+
+
+class Settings(Section):
+    """What the score is made of."""
+
+    direction: float = Field(1.0, ge=-1, le=1)
+    width: int = Field(4, ge=1)
+    fails: bool = False
+    inner: Inner = Inner()
+
+
+class Expert:
+    """Learns nothing."""
+
+    def __init__(self, settings):
+        self.settings, self.seed = settings, 0
+
+    def fit(self, frame, task, *, advance, warm_start=None):
+        self.seed = task.seed
+        if self.settings.fails:
+            raise RuntimeError("was told to fail")
+
+    def predict(self, frame):
+        rows = frame.filter(pl.col("part") == "predict")
+        noise = np.random.default_rng([self.seed, len(rows)]).standard_normal(len(rows))
+        score = self.settings.direction * rows["trend_a"].cast(pl.Float64) + self.settings.inner.noise * pl.Series(noise)
+        found = rows.select("timestamp", "symbol").with_columns(score.alias("score"))
+        return found.with_columns(uncertainty=pl.lit(1.0), p10=pl.col("score") - 1, p50=pl.col("score"), p90=pl.col("score") + 1, head_scale=pl.lit(1.0), head_bias=pl.lit(0.0))
+
+    def save(self, folder: Path):
+        (folder / "seed.json").write_text(json.dumps(self.seed))
+
+    @classmethod
+    def load(cls, folder):
+        expert = cls(Settings())
+        expert.seed = json.loads((folder / "seed.json").read_text())
+        return expert

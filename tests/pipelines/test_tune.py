@@ -1,0 +1,148 @@
+"""Search, ablation and evidence as commands on a run: what they write, what they refuse before anything runs, and the pipeline that stops before training."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.experts.leaves import load_leaf
+from components.settings import ConfigError
+from pipelines import ablate, single_expert, tune
+from pipelines.build import build_pipeline, resolve_leaf
+from pipelines.config import Config
+from tests.experts.tables_on_disk import write_inputs
+from tests.pipelines.small_run import alphaloop, write_config
+
+LEAF = "tunable/1d/base"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A run with an expert of one's own, its search space and variants in a folder of one's own."""
+    folder = tmp_path / "leaves" / "tunable"
+    (folder / "1d").mkdir(parents=True)
+    (folder / "1d" / "base.yaml").write_text("expert: tunable\nperiod: 1d\nmodule: tests.experts.tunable\nthreads: 1\nsettings: {inner: {noise: 0.5}}\n")
+    (folder / "search.yaml").write_text("inner.noise: {low: 0.0, high: 1.0}\n")
+    (folder / "ablations.yaml").write_text("full: {}\nclear: {inner: {noise: 0.0}}\n")
+    return Config.model_validate({"run": {"name": "small", "folder": str(tmp_path / "run")}, "experts": {"leaves": ["median/1d/base", LEAF], "folder": str(tmp_path / "leaves")}})
+
+
+@pytest.fixture
+def prepared(config, tmp_path, monkeypatch):
+    """As if the pipeline had run up to the training set."""
+    inputs = write_inputs(tmp_path / "tables")
+    work = tmp_path / "run" / "experts" / "tunable"
+    for module in (tune, ablate):
+        monkeypatch.setattr(module, "expert_inputs", lambda name, config: (resolve_leaf(LEAF, config), inputs, work))
+    return work
+
+
+def with_overrides(config: Config, **settings) -> Config:
+    return config.model_copy(update={"experts": config.experts.model_copy(update={"overrides": {"tunable": settings}})})
+
+
+def test_tune_writes_a_leaf_that_is_trained_as_it_was_tried(config, prepared):
+    table, said = tune.tune("tunable", config, tune.Request(trials=5))
+    folder = prepared / "search"
+    assert (folder / "study.db").exists()
+    assert "The test window was not touched" in (folder / "tunable-1d-base.html").read_text()
+    best = load_leaf(folder / "best.yaml")
+    assert best.settings["inner"]["noise"] < 0.5
+    assert (best.module, best.threads) == ("tests.experts.tunable", 1)
+    elsewhere = config.model_copy(update={"experts": config.experts.model_copy(update={"folder": str(folder / "leaves")})})
+    assert resolve_leaf(LEAF, elsewhere) == best
+    assert [column.header for column in table.columns] == ["", "leaf's own", "best"]
+    assert f"--set experts.folder={folder / 'leaves'}" in said
+    assert "overrides" not in said
+
+
+def test_tune_starts_from_the_runs_overrides_and_says_that_they_stand_over_the_best_leaf(config, prepared):
+    _, said = tune.tune("tunable", with_overrides(config, inner={"noise": 0.25}), tune.Request(trials=1))
+    assert load_leaf(prepared / "search" / "best.yaml").settings["inner"]["noise"] == 0.25
+    assert "experts.overrides.tunable stands over any leaf" in said
+
+
+def test_a_name_that_is_no_file_name_is_refused(config, prepared):
+    with pytest.raises(ConfigError, match=r"--study '\.\./other'"):
+        tune.tune("tunable", config, tune.Request(trials=1, study="../other"))
+
+
+def test_what_is_not_in_order_is_told_before_anything_runs(config, tmp_path, monkeypatch):
+    for module in (tune, ablate):
+        monkeypatch.setattr(module, "expert_inputs", lambda *_: pytest.fail("the pipeline was started"))
+    (tmp_path / "leaves" / "tunable" / "search.yaml").write_text("nose: {low: 0.0, high: 1.0}\n")
+    (tmp_path / "leaves" / "tunable" / "ablations.yaml").unlink()
+    with pytest.raises(ConfigError, match="no setting 'nose'"):
+        tune.tune("tunable", config, tune.Request())
+    with pytest.raises(ConfigError, match="There is no file of variants"):
+        ablate.run_ablation("tunable", config, seeds=1, window="validation")
+    with pytest.raises(ConfigError, match=r"There is no search space .*median.search\.yaml"):
+        tune.tune("median", config, tune.Request())
+
+
+def test_ablate_writes_figures_and_a_page(config, prepared):
+    table, said = ablate.run_ablation("tunable", config, seeds=2, window="validation")
+    found = json.loads((prepared / "ablations" / "validation" / "ablation.json").read_text())
+    assert [one["name"] for one in found["variants"]] == ["full", "clear"]
+    assert found["variants"][1]["difference"]["mean"] > 0
+    assert table.row_count == 2
+    assert "ablation.html" in said
+
+
+def test_training_from_scratch_keeps_searches_and_ablations(tmp_path):
+    for name in ("search/study.db", "ablations/validation/ablation.json", "fold_00/result.json", "status.json", "inputs.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    single_expert._clear(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"search", "ablations", "inputs.json"}
+
+
+def test_explain_draws_the_newest_fit(config, tmp_path):
+    work = tmp_path / "run" / "experts" / "tunable"
+    with pytest.raises(Exception, match="alphaloop experts train tunable"):
+        ablate.explain_newest("tunable", config)
+    for age, fold in enumerate(("final", "fold_00")):
+        model = work / fold / "model"
+        model.mkdir(parents=True)
+        (model / "manifest.json").write_text(json.dumps({"fold": fold, "train_window": "2020-01-01..2020-06-01"}))
+        (model / "explain.json").write_text(json.dumps({"weights": {"feature_gate": {"columns": [f"input_of_{fold}"], "mean": [0.01], "by_regime": {}}}, "training": []}))
+        os.utime(model / "explain.json", (1000 - age, 1000 - age))
+    page = ablate.explain_newest("tunable", config).read_text()
+    assert "input_of_final" in page
+    assert "input_of_fold_00" not in page
+    assert "Fit final, trained on 2020-01-01..2020-06-01." in page
+
+
+@pytest.mark.parametrize(("train", "last"), [(True, "train elasticnet"), (False, "inputs")])
+def test_the_pipeline_stops_before_training_where_only_inputs_are_wanted(train, last, tmp_path):
+    config = Config.model_validate({"run": {"folder": str(tmp_path)}, "selection": {"mode": "quick"}})
+    options = {"leaf": "elasticnet/1d/base", "train": train}
+    pipeline = build_pipeline("expert", config, folder=str(tmp_path), options=options)
+    graphs = [component.dag for component in pipeline.pipeline_spec.components.values()]
+    tasks = {task.task_info.name: task for graph in graphs for task in graph.tasks.values()}
+    assert {"train elasticnet", "inputs"} & set(tasks) == {last}
+    assert {"training_set", "labels", "catalog", "selection"} <= set(tasks[last].inputs.artifacts)
+
+
+@pytest.mark.slow
+def test_tune_and_train_its_best_leaf_on_a_run(tmp_path):
+    path, folder = write_config(tmp_path / "small.yaml", tmp_path / "run"), tmp_path / "run"
+    values = yaml.safe_load(path.read_text())
+    values["experts"] = {"leaves": ["median/1d/base", "elasticnet/1d/base"]}
+    path.write_text(yaml.safe_dump(values))
+    tuned = alphaloop("experts", "tune", "elasticnet", "--trials", "3", "--config", path, folder=folder)
+    assert tuned.code == 0, tuned.text
+    assert not (folder / "experts" / "elasticnet" / "final").exists()
+    again = alphaloop("experts", "tune", "elasticnet", "--trials", "4", "--config", path, folder=folder)
+    assert again.code == 0, again.text
+    assert "[tune elasticnet] 4 of 4" in again.text
+    assert "[tune elasticnet] 3 of 4" not in again.text
+    assert {"training set", "audit"} <= again.stages("cached")
+    leaves = folder / "experts" / "elasticnet" / "search" / "leaves"
+    trained = alphaloop("experts", "train", "elasticnet", "--config", path, "--set", f"experts.folder={leaves}", folder=folder)
+    assert trained.code == 0, trained.text
+    manifest = json.loads((folder / "experts" / "elasticnet" / "final" / "model" / "manifest.json").read_text())
+    assert manifest["leaf"]["settings"] == yaml.safe_load((leaves / "elasticnet" / "1d" / "base.yaml").read_text())["settings"]
+    assert Path(folder / "experts" / "elasticnet" / "search" / "study.db").exists()
