@@ -13,7 +13,7 @@ class Training(Section):
     """How long and on what a network learns."""
 
     epochs: int = Field(4, ge=1)
-    patience_epochs: int = Field(2, ge=0, description="epochs without a better monitor before training stops")
+    patience_epochs: int = Field(2, ge=0, description="epochs without a better monitor that are borne before training stops; 0: it stops at the first")
     monitor: Monitor = Field("rank_correlation", description="what early stopping watches on the early-stopping rows; average_precision needs losses.focal")
     batch: Literal["rows", "days"] = Field("rows", description="random windows, or whole timestamps; networks that look across symbols always get whole timestamps")
     batch_windows: int = Field(512, ge=2, description="windows a batch; whole timestamps are added until there are as many")
@@ -81,9 +81,12 @@ class Regularisation(Section):
 
 
 class DropoutSampling(Section):
-    """Monte-Carlo dropout (Gal and Ghahramani 2016) on the last embedding, with masks that are drawn once, so that it is repeatable and can be served."""
+    """Monte-Carlo dropout (Gal and Ghahramani 2016) on the last embedding, with masks that are drawn once, so that it is repeatable and can be served.
 
-    masks: int = Field(0, ge=0, description="masks whose scores are averaged; their spread widens the band; 0: off")
+    In simulated markets the masks told neither noisy rows (training.band_epochs does) nor rows with inputs unlike all that were learned from.
+    """
+
+    masks: int = Field(0, ge=0, description="masks whose scores are averaged; the band is wider where they disagree, about the row's score and nothing else; 0: off")
     rate: float = Field(0.2, gt=0, lt=1)
 
 

@@ -280,6 +280,7 @@ def train_in_processes(arguments: Mapping[str, Any], processes: int) -> None:
     ContractError
         If data or settings are at fault.
     """
+    _refuse_too_many(processes)
     with tempfile.TemporaryDirectory(prefix="alphaloop-processes-") as scratch:
         folder = Path(scratch)
         (folder / "arguments.json").write_text(json.dumps(dict(arguments)), encoding="utf-8")
@@ -296,6 +297,17 @@ def train_in_processes(arguments: Mapping[str, Any], processes: int) -> None:
                 f"A process of {processes} died, or hung, without a word (torchrun ended with {code}), often because memory ran out. Set the leaf's `processes` "
                 "or settings.training.batch_windows lower."
             ) from RuntimeError(f"the end of what the processes printed:\n{printed}")
+
+
+def _refuse_too_many(processes: int) -> None:
+    """Each process holds the whole panel: more than there are GPUs, or cores where there is none, would only fill the memory."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    most = gpus or max(2, os.cpu_count() or 1)
+    if processes > most:
+        found = f"{gpus} GPU(s)" if gpus else f"no GPU and {os.cpu_count()} cores"
+        raise ContractError(f"The leaf asks for processes: {processes}, but this machine has {found}. Set processes to {most} or less.")
 
 
 def _torchrun(processes: int, arguments: Path, log: Any) -> int:

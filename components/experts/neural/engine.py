@@ -370,7 +370,7 @@ def _finish(run: _Run) -> None:
 
 def _key(run: _Run, key: str) -> str:
     """SHA-256 of the caller's key and of all that the steps depend on."""
-    training = run.training.model_dump(exclude={"checkpoint_steps", "keep_best", "predict_windows"})
+    training = run.training.model_dump(exclude={"checkpoint_steps", "keep_best", "predict_windows", "band_epochs"})
     weights = [(name, list(value.shape)) for name, value in run.model.state_dict().items()]
     parts = [key, training, run.settings.model_dump(), run.seed, run.whole_days, run.monitor is not None, hashlib.sha256(run.rows.tobytes()).hexdigest(), weights]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

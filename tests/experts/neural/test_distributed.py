@@ -185,3 +185,8 @@ def test_a_mistake_in_the_code_keeps_its_trace(tables, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=r"TypeError: .*surplus") as caught:
         distributed.raise_failure(found, 2)
     assert "Traceback" in str(caught.value.__cause__)
+
+
+def test_more_processes_than_the_machine_can_hold_are_refused():
+    with pytest.raises(ContractError, match="processes: 99.*Set processes to"):
+        distributed.train_in_processes({}, 99)
