@@ -188,5 +188,5 @@ def test_a_mistake_in_the_code_keeps_its_trace(tables, tmp_path, monkeypatch):
 
 
 def test_more_processes_than_the_machine_can_hold_are_refused():
-    with pytest.raises(ContractError, match="processes: 99.*Set processes to"):
+    with pytest.raises(ContractError, match=r"processes: 99.*Set processes to"):
         distributed.train_in_processes({}, 99)
