@@ -1,16 +1,14 @@
 """What each part of an expert adds: variants of its settings, trained on the same folds and judged on the same days, over several seeds."""
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 
 from components.contracts import ContractError, read_json
-from components.experts.errors import ExpertError, Stopped
+from components.experts.errors import ExpertError
 from components.experts.judging import Inputs, Tables, daily_ic, read_tables, standard_error, stored_numbers
 from components.experts.leaves import Leaf, expert_module, merged
 from components.experts.train import RESULT, train_expert
@@ -98,29 +96,22 @@ def ablate(inputs: Inputs, variants: Mapping[str, Leaf], *, seeds: int, window: 
 
 def _run(inputs: Inputs, tables: Tables, leaf: Leaf, seed: int, window: Window, work: Path) -> dict[str, Any]:
     """One variant with one seed: its daily RankIC and IC, parameters and seconds."""
-    found: list[pl.DataFrame] = []
-
-    def after_fold(number: int, total: int, predictions: pl.DataFrame) -> None:
-        found.append(predictions)
-        if window == "test" and number + 2 == total:
-            raise Stopped  # only the model for serving would be left
-
-    with contextlib.suppress(Stopped):
-        train_expert(
-            **tables.arguments(),
-            leaf=leaf,
-            timeline=inputs.timeline,
-            period=inputs.period,
-            horizon=inputs.horizon,
-            target=inputs.target,
-            seed=seed,
-            work_folder=work,
-            code=inputs.code,
-            data_key=inputs.data_key,
-            until=window,
-            after_fold=after_fold,
-        )
-    predictions = pl.concat(found)
+    predictions = train_expert(
+        **tables.arguments(),
+        leaf=leaf,
+        timeline=inputs.timeline,
+        period=inputs.period,
+        horizon=inputs.horizon,
+        target=inputs.target,
+        seed=seed,
+        work_folder=work,
+        code=inputs.code,
+        data_key=inputs.data_key,
+        until=window,
+    ).predictions
+    unjudged = tables.wanted.join(predictions, on=("timestamp", "symbol"), how="anti")
+    if len(unjudged):
+        raise ContractError(f"{len(unjudged):,} labelled rows of the {window} window got no prediction, first {unjudged.select('timestamp', 'symbol').row(0)}. Train again.")
     rank_ic, ic = (daily_ic(predictions, tables.wanted, rank=rank)["ic"].to_numpy() for rank in (True, False))
     if not len(rank_ic):
         raise ContractError(f"No day of the {window} window has three symbols with a label, so nothing can be judged there. Lengthen timeline.{window}.")

@@ -65,7 +65,5 @@ def evidence(settings: Settings, layout: "Layout") -> Mapping[str, tuple[str, ..
     return names
 
 
-# Seen whole whatever a selection chose: raw bars, the calendar and the state of the market are for all symbols and hardly cost anything.
-WHOLE_GROUPS = ("bars", "calendar", "regime")
 FAMILY = Family("adaptive_tft", Settings, build, evidence, whole_days=True)
 Expert = NeuralFamily(FAMILY)

@@ -58,7 +58,5 @@ def evidence(settings: Settings, layout: Any) -> Mapping[str, tuple[str, ...]]:
     return evidence_columns(settings, layout)
 
 
-# Seen whole whatever a selection chose: raw bars, the calendar and the state of the market are for all symbols and hardly cost anything.
-WHOLE_GROUPS = ("bars", "calendar", "regime")
 FAMILY = Family(name="patchtst", settings=Settings, build=build, evidence=evidence)
 Expert = NeuralFamily(FAMILY)

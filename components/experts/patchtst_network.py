@@ -420,8 +420,3 @@ def _taken(x_XA: Tensor, numbers: Sequence[int]) -> Tensor:
     if tuple(numbers) == tuple(range(first, first + len(numbers))):
         return x_XA[..., first : first + len(numbers)]
     return x_XA[..., list(numbers)]
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Number of weights that training moves."""
-    return sum(weight.numel() for weight in network.parameters())

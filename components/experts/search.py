@@ -38,6 +38,8 @@ from components.settings import ConfigError, config_hash, validate_settings
 PRUNE_AT_T = -1.5
 RANDOM_TRIES = 8
 LOCK_WAIT_S = 120
+# A try of another machine that finished no fold for so long counts as killed.
+SILENT_HOURS = 6
 EULER = 0.5772156649015329
 
 
@@ -235,7 +237,7 @@ def _identity(plan: Plan) -> dict[str, str]:
         "data": inputs.data_key,
         "task": task,
         "timeline": config_hash(inputs.timeline),
-        "leaf": config_hash(plan.leaf),
+        "leaf": config_hash(plan.leaf.model_copy(update={"tracking": ""})),
         "space": space,
         "seed": str(inputs.seed),
         "code": inputs.code,
@@ -263,7 +265,7 @@ def _begin(study: Any, plan: Plan) -> None:
         own = {name: value_of(plan.leaf.settings, name) for name in plan.space}
         study.enqueue_trial(own, user_attrs={"own": True, "work": "own"})
     for trial in study.get_trials(deepcopy=False):
-        if trial.state is TrialState.RUNNING and not _lives(trial.user_attrs.get("owner")):
+        if trial.state is TrialState.RUNNING and not _lives(trial.user_attrs.get("owner"), trial.user_attrs.get("beat", 0.0)):
             study.tell(trial.number, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get("again_for") for trial in trials}
@@ -279,14 +281,14 @@ def _owner() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
 
 
-def _lives(owner: dict[str, Any] | None) -> bool:
-    """Whether the process that makes a try may still be at it. One on another machine can't be seen from here, so it may."""
+def _lives(owner: dict[str, Any] | None, beat: float) -> bool:
+    """Whether the process that makes a try may still be at it. One on another machine can't be seen from here: it may for some hours after its last fold."""
     import psutil
 
     if owner is None:
         return False
     if owner["host"] != socket.gethostname():
-        return True
+        return time.time() - beat < SILENT_HOURS * 3600
     try:
         return owner["pid"] != os.getpid() and psutil.Process(owner["pid"]).create_time() == owner["began"]
     except psutil.NoSuchProcess:
@@ -307,6 +309,7 @@ def _make_tries(study: Any, plan: Plan, deadline: float | None, lock: Any) -> No
             study.sampler = _sampler(plan.inputs.seed, len(live))
             trial = study.ask(fixed_distributions=drawn_from)
             trial.set_user_attr("owner", _owner())
+            trial.set_user_attr("beat", time.time())
         try:
             _make_try(study, trial, plan, tables)
         except BaseException:
@@ -339,6 +342,7 @@ def _make_try(study: Any, trial: Any, plan: Plan, tables: Tables) -> None:
 
     def after_fold(number: int, total: int, predictions: pl.DataFrame) -> None:
         days.append(daily_ic(predictions, tables.wanted)["ic"].to_numpy())
+        trial.set_user_attr("beat", time.time())
         so_far = np.concatenate(days)
         if len(so_far):
             trial.report(float(so_far.mean()), step=number)

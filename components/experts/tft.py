@@ -55,7 +55,5 @@ def evidence(settings: Settings, layout: "Layout") -> Mapping[str, tuple[str, ..
     return columns | ({"future": (*coming, "step")} if coming else {})
 
 
-# Seen whole whatever a selection chose: raw bars, the calendar and the state of the market are for all symbols and hardly cost anything.
-WHOLE_GROUPS = ("bars", "calendar", "regime")
 FAMILY = Family(name="tft", settings=Settings, build=build, evidence=evidence)
 Expert = NeuralFamily(FAMILY)

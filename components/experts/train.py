@@ -15,8 +15,10 @@ import numpy as np
 import polars as pl
 
 from components.contracts import (
+    INDUSTRY_COLUMN,
     PREDICTIONS,
     REGIME_COLUMN,
+    SECTOR_COLUMN,
     VOLATILITY_COLUMN,
     AlphaloopError,
     CatalogEntry,
@@ -45,10 +47,8 @@ from components.timeline import Settings as TimelineSettings
 
 ENTRY_LAG_BARS = 1
 RESULT = "result.json"
-CONTEXT_COLUMNS = (REGIME_COLUMN, VOLATILITY_COLUMN, "sector_code", "industry_code")
+CONTEXT_COLUMNS = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
 CHECKPOINTS = "checkpoints"
-# Inputs that an expert takes whole whatever the selection chose; its module may name such groups.
-WHOLE_GROUPS = "WHOLE_GROUPS"
 PARTS = pl.Enum(["history", "train", "early_stopping", "predict"])
 
 
@@ -187,7 +187,7 @@ def _of_fold(job: _Job, fold: Fold) -> _Job:
     if unknown or not names:
         found = f"the input {unknown[0]!r}, which is not among the {len(job.task.groups)} of {job.leaf.expert}'s modality" if unknown else "no input at all"
         raise ContractError(f"The selection chose for {fold.name} {found}. Run selection again on this run's factors.")
-    whole = getattr(job.module, WHOLE_GROUPS, ())
+    whole = getattr(job.module.Expert, "whole_groups", ())
     groups = {name: group for name, group in job.task.groups.items() if name in set(names) or group in whole}
     left_out = [name for name in job.task.groups if name not in groups and name not in CONTEXT_COLUMNS]
     key = hashlib.sha256(json.dumps([job.key, list(groups)]).encode()).hexdigest()
@@ -248,7 +248,7 @@ def _fit_fold(job: _Job, fold: Fold, folder: Path, advance: Callable[[float, str
         {
             "expert": job.leaf.expert,
             "module": job.module.__name__,
-            "leaf": job.leaf.model_dump(mode="json"),
+            "leaf": job.leaf.model_dump(mode="json", exclude={"tracking"}),  # an address may hold a password
             "period": job.task.period,
             "horizon": job.task.horizon,
             "target": job.task.target,
@@ -262,7 +262,7 @@ def _fit_fold(job: _Job, fold: Fold, folder: Path, advance: Callable[[float, str
             "code_version": job.code,
         },
     )
-    about = {"train_window": train_window, "train_rows": int((frame["part"] == "train").sum()), "warm": warm is not None}
+    about = {"train_window": train_window, "inputs": len(job.task.groups), "train_rows": int((frame["part"] == "train").sum()), "warm": warm is not None}
     if not len(fold.predict):
         return {**about, "predicted_rows": 0}
     frame = _predict_frame(job, fold, lookback)
@@ -435,7 +435,7 @@ def _summary(job: _Job, results: list[dict[str, Any]], predictions: pl.DataFrame
         "modality": job.leaf.modality,
         "horizon": job.task.horizon,
         "target": job.task.target,
-        "inputs": len(job.task.groups) if job.chosen is None else len(job.chosen.of(results[-1]["fold"])),
+        "inputs": results[-1]["inputs"],
         "rows": len(predictions),
         "train_window": results[-1]["train_window"],
         "predicted": f"{predictions['timestamp'].min():%Y-%m-%d}..{predictions['timestamp'].max():%Y-%m-%d}",

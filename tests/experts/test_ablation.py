@@ -110,6 +110,8 @@ def test_nothing_of_the_test_window_moves_the_ablation_of_the_validation_window(
 def test_the_test_window_is_judged_only_when_asked_and_the_page_says_so(inputs, result, tmp_path):
     found = ablate(inputs, variants(tmp_path, "full: {}\nnoisy: {inner: {noise: 1.0}}\n"), seeds=1, window="test", folder=tmp_path / "work")
     assert found["first"] > result["last"]
+    assert found["days"] == 27
+    assert (tmp_path / "work" / "full" / "seed_3" / "fold_03" / "predictions.parquet").exists()
     assert found["variants"][0]["rank_ic"]["spread"] is None
     assert not list((tmp_path / "work").glob("*/*/final"))
     assert "judged on the test window" in ablation_page(found)

@@ -1,5 +1,6 @@
 """What every expert must do, asked of each one that is found in components/experts."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -306,6 +307,60 @@ def test_the_served_form_survives_saving_and_loading(name, exported, tmp_path):
     module_of(name).Expert.load(once).export(tmp_path)
     assert read_form(tmp_path) == read_form(once)
     assert {path.suffix for path in once.iterdir()} <= {".json", ".txt", ".ubj", ".safetensors", ".onnx"}
+
+
+EVERYTHING = {
+    "training": {"monitor": "average_precision", "epochs": 3},
+    "losses": {"focal": 0.5, "huber": 0.2, "soft_spearman": 0.2, "also": 1.0, "regimes": {"bull": 0.5}},
+    "regularisation": {"dropout": 0.1, "mixup": 0.2, "cutout_bars": 2, "label_smoothing": 0.1, "stochastic_depth": 0.1},
+    "optimiser": {"average_decay": 0.5, "learning_rate": 1e-2},
+    "dropout_sampling": {"masks": 6},
+    "continual": {"student_bars": 15, "epochs": 1},
+    "pretraining": {"epochs": 1},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_switch_of_a_network_at_once(name, tmp_path):
+    """A further task that is the label turned over is learned by a head of its own and judged against its own label."""
+    fit, predict = fit_and_predict_frames(panel(bars=120, symbols=16, seed=5))
+    module = module_of(name)
+    expert = module.Expert(module.Settings(**merged(QUICK[name], EVERYTHING)))
+    expert.fit(fit.with_columns((-2 * pl.col("label") + 0.001).alias("also_0")), replace(TASK, also=(("turned", 2),)), advance=lambda share, what: None)
+    own, turned = expert.evidence["tasks"]
+    assert own["rank_correlation"] > 0.1
+    assert turned["rank_correlation"] > 0.1
+    assert float(expert.model.usual_spread) != 1.0
+    assert all(0 < epoch["monitor"] <= 1 for epoch in expert.evidence["training"])
+    assert {"pretraining", "training", "student", "bands"} <= set(expert.evidence)
+    expert.save(tmp_path)
+    assert_frame_equal(module.Expert.load(tmp_path).predict(predict), expert.predict(predict), check_exact=True)
+
+
+def test_monitors_of_a_network_rise_as_it_learns(frames):
+    rises = {}
+    for monitor in ("rmse", "rank_correlation", "average_precision"):
+        expert = fitted("patchtst", frames[0], training={"monitor": monitor, "patience_epochs": 9}, losses={"huber": 1.0, "focal": 1.0}, optimiser={"learning_rate": 1e-2})
+        course = [epoch["monitor"] for epoch in expert.evidence["training"]]
+        rises[monitor] = course[-1] - course[0]
+    assert min(rises.values()) > 0, rises
+
+
+def test_a_week_of_five_days_is_told_by_the_train_rows_alone(frames):
+    weekdays = frames[0].filter((pl.col("timestamp").dt.weekday() <= 5) | (pl.col("part") == "early_stopping"))
+    assert fitted("patchtst", weekdays, training={"epochs": 1}).layout.trading_days == 5
+    assert fitted("patchtst", frames[0], training={"epochs": 1}).layout.trading_days == 7
+
+
+def test_a_network_across_symbols_sees_symbols_that_nobody_asks_about(frames, models):
+    """Rows of the same bar that want no prediction move those that do; a network of single windows does not notice them."""
+    some = frames[1].with_columns(pl.when(pl.col("symbol") < "S10").then(pl.lit("predict")).otherwise(pl.lit("history")).alias("part"))
+    asked = pl.col("symbol") < "S10"
+    for name in NETWORKS:
+        among, cut = models[name].predict(some), models[name].predict(some.filter(asked))
+        whole = models[name].predict(frames[1]).filter(asked)
+        assert_frame_equal(among, whole, check_exact=False, abs_tol=1e-7)
+        assert (np.abs(cut["score"] - whole["score"]).max() > 1e-5) == (name in ACROSS_SYMBOLS)
 
 
 def awkward(frame: pl.DataFrame) -> pl.DataFrame:

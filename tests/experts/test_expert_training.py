@@ -409,6 +409,10 @@ def test_further_tasks_come_as_labels_and_leave_with_the_label(tables, tmp_path)
     both = fit.filter(pl.col("part") == "train").drop_nulls("label")
     assert both["also_0"].equals(both["label"].sign().rename("also_0"))
     assert predict["also_0"].null_count() == len(predict)
+    half = tables[0].filter(pl.col("symbol") < "S03").select(*LEARNABLE.columns)
+    fragile.FRAMES.clear()
+    train(tables, tmp_path / "half", leaf, learnable=half)
+    assert fragile.FRAMES[0].filter(pl.col("also_0").is_not_null())["symbol"].unique().sort().to_list() == ["S00", "S01", "S02"]
     with pytest.raises(ContractError, match="no rows of horizon 9"):
         train(tables, tmp_path / "other", FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=9),)}))
 
@@ -424,6 +428,12 @@ def test_a_further_label_that_is_known_too_late_is_refused(tables, tmp_path):
 
 def test_groups_that_an_expert_takes_whole_escape_the_selection(tables, tmp_path, monkeypatch):
     names = fold_names(tables, tmp_path / "plain")
-    monkeypatch.setattr(fragile, "WHOLE_GROUPS", ("regime",), raising=False)
+    monkeypatch.setattr(fragile.Expert, "whole_groups", ("regime",), raising=False)
     trained = train(tables, tmp_path / "chosen", chosen=ChosenInputs("", dict.fromkeys(names, ("trend_a",))))
     assert verify_bundle(trained.model_folder)["columns"] == ["trend_a", "regime_a"]
+    assert trained.summary["inputs"] == 2
+
+
+def test_an_address_with_a_password_does_not_reach_the_manifest(tables, tmp_path):
+    trained = train(tables, tmp_path, FRAGILE.model_copy(update={"tracking": "http://me:secret@host"}))
+    assert "secret" not in json.dumps(verify_bundle(trained.model_folder))

@@ -250,6 +250,13 @@ def test_a_killed_search_goes_on(tmp_path):
     assert [one.number for one in went_on.tries if one.values == stopped[0].values and one.state != "stopped"] == [at_work + 1]
 
 
+def test_a_try_of_another_machine_counts_as_killed_when_it_is_silent_for_long():
+    elsewhere = {"host": "another", "pid": os.getpid(), "began": 0.0}
+    assert search._lives(elsewhere, time.time() - 60)
+    assert not search._lives(elsewhere, time.time() - 3600 * (search.SILENT_HOURS + 1))
+    assert not search._lives(None, time.time())
+
+
 def wait_for_a_try(folder: Path, child: subprocess.Popen, number: int = 2) -> int:
     """Wait until the try `number` has a finished fold; returns its number."""
     for _ in range(1200):

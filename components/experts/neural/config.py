@@ -24,7 +24,7 @@ class Training(Section):
     predict_windows: int = Field(1024, ge=1, description="windows a prediction batch")
     checkpoint_steps: int = Field(0, ge=0, description="steps from one checkpoint to the next; 0: at the end of each epoch")
     keep_best: int = Field(2, ge=1, description="checkpoints of the best epochs that are kept beside the last one")
-    deterministic: bool = Field(True, description="only algorithms that give the same bits each time")
+    deterministic: bool = Field(True, description="algorithms that give the same bits each time; on a GPU torch warns where there is none")
 
 
 class Optimiser(Section):
@@ -72,7 +72,9 @@ class Regularisation(Section):
 
     dropout: float = Field(0.1, ge=0, lt=1)
     stochastic_depth: float = Field(0.0, ge=0, lt=1, description="chance that a residual block is skipped for a window, rising linearly to the last block (Huang et al. 2016)")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each target that is replaced by the day's mean (scores) or by equal chances (classes)")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each target that is replaced by the day's mean (felt by huber, not by correlations) or by equal chances (classes)"
+    )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution, between windows of the same day where batches are days (Zhang et al. 2018); 0: off")
     cutout_bars: int = Field(0, ge=0, description="longest stretch of bars that is blanked in a training window; the newest bar never is")
     cutout_chance: float = Field(0.5, ge=0, le=1, description="chance that a window loses such a stretch")

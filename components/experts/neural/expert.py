@@ -32,7 +32,7 @@ class NeuralFamily:
     """What a module of a neural expert names `Expert`: called with settings it gives an expert, `load` gives one from disk."""
 
     def __init__(self, family: Family):
-        self.family = family
+        self.family, self.whole_groups = family, family.whole_groups
 
     def __call__(self, settings: Neural) -> "NeuralExpert":
         return NeuralExpert(self.family, settings)
@@ -81,7 +81,7 @@ class NeuralExpert:
         history = {}
         with engine.reproducible(task.seed, task.threads, training.deterministic) as device:
             self.model = self._build(self.layout).to(device)
-            _take_weights(self.model, warm_start)
+            _take_weights(self.model, self.codes, warm_start)
             windows = panel.Panel(bars, lookback=self.settings.lookback_bars, device=device, whole_days=self.family.whole_days or training.batch == "days")
             if self.settings.pretraining.epochs:
                 history["pretraining"] = self._pretrain(windows, bars.rows("train"), steps.pretraining)
@@ -415,12 +415,13 @@ def _whole_days(bars: Any, numbers: np.ndarray, rows: pl.DataFrame, most: int, s
     return numbers[chosen], rows.filter(pl.Series(chosen))
 
 
-def _take_weights(model: Any, warm_start: NeuralExpert | None) -> None:
-    """Copy weights of an earlier fit where names and shapes agree."""
+def _take_weights(model: Any, codes: Any, warm_start: NeuralExpert | None) -> None:
+    """Copy weights of an earlier fit where names and shapes agree; those of sectors and industries only where the numbers mean the same ones."""
     if warm_start is None or warm_start.model is None:
         return
-    own = model.state_dict()
-    model.load_state_dict({**own, **{name: w for name, w in warm_start.model.state_dict().items() if name in own and own[name].shape == w.shape}})
+    own, same_codes = model.state_dict(), warm_start.codes == codes
+    earlier = {name: weight for name, weight in warm_start.model.state_dict().items() if same_codes or not ("sector" in name or "industry" in name)}
+    model.load_state_dict({**own, **{name: weight for name, weight in earlier.items() if name in own and own[name].shape == weight.shape}})
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from components.contracts import REGIMES
+from components.contracts import INDUSTRY_COLUMN, REGIMES, SECTOR_COLUMN
 from components.experts.neural.batch import Batch
 from components.experts.neural.heads import Model
 from components.experts.neural.panel import CLIP_DEVIATIONS, Codes, Scalers
 
-CONTEXT = ("sector_code", "industry_code")
+CONTEXT = (SECTOR_COLUMN, INDUSTRY_COLUMN)
 # Any size but 1, which the exporter would take for a constant.
 EXAMPLE_WINDOWS = 3
 LARGEST_FLOAT = torch.finfo(torch.float32).max

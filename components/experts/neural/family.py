@@ -13,6 +13,7 @@ class Family:
     build : (settings, layout) to the network
     evidence : (settings, layout) to the column names of each evidence
     whole_days : a batch must hold all symbols of its days
+    whole_groups : groups of inputs that are seen whole whatever a selection chose: they cost hardly anything and are for all symbols
     """
 
     name: str
@@ -20,3 +21,4 @@ class Family:
     build: Callable[..., Any]
     evidence: Callable[..., Mapping[str, tuple[str, ...]]]
     whole_days: bool = False
+    whole_groups: tuple[str, ...] = ("bars", "calendar", "regime")

@@ -15,13 +15,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from components.contracts import REGIME_COLUMN, REGIMES, VOLATILITY_COLUMN
+from components.contracts import INDUSTRY_COLUMN, REGIME_COLUMN, REGIMES, SECTOR_COLUMN, VOLATILITY_COLUMN
 from components.experts.bands import SMALLEST_VOLATILITY
 from components.experts.neural.batch import Batch
 
 CLIP_DEVIATIONS = 5.0
 SMALLEST_DEVIATION = 1e-8
-SECTOR_COLUMN, INDUSTRY_COLUMN, WEIGHT_COLUMN = "sector_code", "industry_code", "weight"
+WEIGHT_COLUMN = "weight"
 PREPARED_CHUNK = 65_536
 BATCHES_AHEAD = 2
 # The GPU holds the panel where it takes no more than this share of the memory that is free: what a network prepares of it may take as much again.
