@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from components.contracts import AlphaloopError, atomic_path
+from components.contracts import AlphaloopError, atomic_path, verify_bundle
 from pipelines.config import LEAVES, Config
 
 if TYPE_CHECKING:
@@ -27,12 +27,15 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
     AlphaloopError
         If the expert is none of `experts.leaves`, or `start` holds no model.
     """
+    from pipelines.build import resolve_leaf
     from pipelines.local_run import run_locally
 
     leaf = find_leaf(name, config)
     expert = leaf.split("/")[0]
-    if mode == "warm" and not (start and (start / "manifest.json").exists()):
-        raise AlphaloopError(f"--from {start} holds no fitted model (no manifest.json there). Give the model folder of a bundle, or the final/model folder of an earlier training.")
+    # Everything that can be seen to be wrong is refused before an earlier training is cleared away.
+    resolve_leaf(leaf, config)
+    if mode == "warm":
+        _require_model(start, expert)
     folder = Path(config.run.folder).absolute()
     kept = _keep(start, folder / "warm" / expert) if start else None
     if mode != "resume":
@@ -41,10 +44,18 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
     return fold_table(json.loads((folder / "experts" / expert / "status.json").read_text(encoding="utf-8")), folder / "experts" / expert)
 
 
+def _require_model(start: Path | None, expert: str) -> None:
+    if not (start and (start / "manifest.json").exists()):
+        raise AlphaloopError(f"--from {start} holds no fitted model (no manifest.json there). Give the model folder of a bundle, or the final/model folder of an earlier training.")
+    found = verify_bundle(start).get("expert")
+    if found != expert:
+        raise AlphaloopError(f"--from {start} holds a model of {found!r}, which {expert} can't go on from. Give a model of the same expert.")
+
+
 def fold_table(status: Mapping[str, Any], work: Path) -> Table:
     """What a training made, a row a fit; the reason alone where the expert failed."""
     if status["status"] != "trained":
-        raise AlphaloopError(f"{status['expert']} failed: {status['reason']}. The trace is in {status['trace_file']}.")
+        raise AlphaloopError(f"{status['expert']} failed: {status['reason'].rstrip('.')}. The trace is in {status['trace_file']}.")
     table = Table(title=f"{status['expert']}: {status['rows']:,} predictions of {status['target']} over {status['horizon']} bars, {work}", title_justify="left")
     for name in ("fit", "trained on", "rows", "predicted", "seconds", ""):
         table.add_column(name, justify="right" if name in ("rows", "predicted", "seconds") else "left")

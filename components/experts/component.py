@@ -28,12 +28,12 @@ def train_expert(
     from pathlib import Path
 
     from components.experts.leaves import Leaf
-    from components.experts.publish import publish_expert, train_on_tables
+    from components.experts.publish import only_training, publish_expert, train_on_tables
     from components.progress import report, stage
     from components.timeline import Settings as TimelineSettings
 
     parsed = Leaf.model_validate_json(leaf)
-    with stage(f"train {parsed.expert}"):
+    with stage(f"train {parsed.expert}"), only_training(Path(work_folder)):
         trained, status, origins = train_on_tables(
             training_set.path,
             labels.path,

@@ -163,7 +163,8 @@ class Composed:
         asked = frame.filter(pl.col("timestamp") >= first).with_columns(part, pl.lit(None, dtype=pl.Float64).alias("label"))
         label_B = rows["label"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         weight_BM, found = self._asked(asked, rows)
-        if self.ensemble > 1 and np.array_equal(found["score"][:, 0], found["score"][:, 1]):
+        heard_B = weight_BM[:, 0] > 0
+        if self.ensemble > 1 and heard_B.any() and np.array_equal(found["score"][heard_B, 0], found["score"][heard_B, 1]):
             warn("ensemble", f"The members of {self.module.__name__} give equal scores: the seed does not matter to it. Set `ensemble: 1`, which gives the same in less time.")
         known_B = np.isfinite(label_B)
         if known_B.sum() >= FEWEST_TO_CALIBRATE:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -60,6 +61,12 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
     module = expert_module(leaf, source=str(path))
     if leaf.processes > 1 and not isinstance(module.Expert, NeuralFamily):
         raise ConfigError(f"{path}: processes={leaf.processes}, but {leaf.expert} is no neural expert, so its fits can't be shared among processes. Set processes to 1.")
+    if urlsplit(leaf.tracking).password:
+        raise ConfigError(
+            f"{path}: the address in `tracking` holds a password, which would be kept with the run. Give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
+        )
+    if leaf.also and not isinstance(module.Expert, NeuralFamily):
+        raise ConfigError(f"{path}: `also` names further tasks, but {leaf.expert} is no neural expert and has one head only. Take `also` out.")
     below = {place[1:]: line for place, line in lines.items() if len(place) > 1 and place[0] == "settings"}
     below.update(dict.fromkeys(_places(overrides or {}), f"{path}, experts.overrides.{leaf.expert}"))
     settings = validate_settings(module.Settings, merged(leaf.settings, overrides or {}), source=str(path), lines=below)

@@ -1,7 +1,10 @@
 """From stamped tables to an expert's artifact folder: `status.json` and, unless it failed, `predictions.parquet` and `model/`."""
 
+import fcntl
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from components.contracts import (
     PREDICTIONS,
     TRAINING_SET,
     ContractError,
+    OutputError,
     atomic_path,
     atomic_write_text,
     file_sha256,
@@ -26,6 +30,24 @@ from components.experts.neural.distributed import train_in_processes, world
 from components.experts.train import Trained, failed, train_expert, train_guarded
 from components.settings import config_hash
 from components.timeline import Settings as TimelineSettings
+
+
+@contextmanager
+def only_training(work_folder: Path) -> Iterator[None]:
+    """Hold the work folder's lock, so that what a killed command left behind never writes into the folds of the next one.
+
+    Raises
+    ------
+    OutputError
+        If another training holds it.
+    """
+    work_folder.parent.mkdir(parents=True, exist_ok=True)
+    with (work_folder.parent / f".{work_folder.name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"Another training is writing to {work_folder}, perhaps one whose command was killed. Wait for it to end, or end it.") from None
+        yield
 
 
 def train_on_tables(

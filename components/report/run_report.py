@@ -228,20 +228,26 @@ def _experts(run: RunResult) -> str:
 
 
 def _gates_of_networks(run: RunResult) -> list[str]:
-    """For experts that export evidence: how open each feature gate is, and which factor group counts in which regime."""
+    """For networks: how open each feature gate is, which inputs are selected, and which factor group counts in which regime."""
     cards = []
     for name, explanation in run.explanations.items():
-        gates = sorted(explanation["feature_gate"], key=lambda gate: gate["opening"])
-        shown = [*gates[:10], *gates[-10:]] if len(gates) > 20 else gates
-        bars = [{"type": "bar", "orientation": "h", "y": [gate["input"] for gate in shown], "x": [gate["opening"] for gate in shown]}]
-        cards.append(
-            plot(f"{_name(name)}: its most closed and most open feature gates", bars, {"xaxis": {"range": [0, 1], "title": "mean opening"}, "yaxis": EVERY_LABEL}, tall=True)
-        )
-        weights = explanation["regime_gate"]
-        groups = [group for group in next(iter(weights.values()), {}) if group != "rows"]
-        heat = [{"type": "heatmap", "x": groups, "y": list(weights), "z": [[row[group] for group in groups] for row in weights.values()]}]
-        heat[0] |= {"colorscale": DEPTH, "colorbar": {"thickness": 10}, "texttemplate": "%{z:.2f}"}
-        cards.append(plot(f"{_name(name)}: weight of each factor group by regime", heat, tall=True))
+        weights = explanation.get("weights", {})
+        for evidence, title, axis in (
+            ("feature_gate", "most closed and most open feature gates", "mean opening"),
+            ("variable_selection", "inputs least and most selected", "mean weight"),
+        ):
+            if evidence not in weights:
+                continue
+            found = sorted(zip(weights[evidence]["mean"], weights[evidence]["columns"], strict=True))
+            shown = [*found[:10], *found[-10:]] if len(found) > 20 else found
+            bars = [{"type": "bar", "orientation": "h", "y": [column for _, column in shown], "x": [value for value, _ in shown]}]
+            limits = {"range": [0, 1]} if evidence == "feature_gate" else {"rangemode": "tozero"}
+            cards.append(plot(f"{_name(name)}: {title}", bars, {"xaxis": {**limits, "title": axis}, "yaxis": EVERY_LABEL}, tall=True))
+        if "regime_gate" in weights:
+            gate = weights["regime_gate"]
+            heat = [{"type": "heatmap", "x": gate["columns"], "y": list(gate["by_regime"]), "z": list(gate["by_regime"].values())}]
+            heat[0] |= {"colorscale": DEPTH, "colorbar": {"thickness": 10}, "texttemplate": "%{z:.2f}"}
+            cards.append(plot(f"{_name(name)}: weight of each factor group by regime", heat, tall=True))
     return cards
 
 
@@ -255,7 +261,7 @@ def _calibration(run: RunResult) -> str:
     ]
     lines = [{"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": v, "y1": v, "line": {"dash": "dot", "width": 1, "color": "#888"}} for _, v in wanted]
     curves = []
-    for name in ("stack", "lightgbm", "patchtst"):
+    for name in ("stack", "lightgbm", "patchtst", "tft", "adaptive_tft"):
         if name in blocks:
             rows = blocks[name]["reliability"]
             curves.append({"type": "scatter", "mode": "lines+markers", "name": _name(name), "x": [1e4 * r["predicted"] for r in rows], "y": [1e4 * r["realised"] for r in rows]})

@@ -21,9 +21,9 @@ class ConfigError(AlphaloopError):
 
 
 class Section(BaseModel):
-    """Base of every settings section: unknown keys are refused, values never change after they were read."""
+    """Base of every settings section: unknown keys and numbers that are not finite are refused, values never change after they were read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)

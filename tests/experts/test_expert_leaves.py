@@ -89,3 +89,17 @@ def test_only_neural_experts_take_several_processes(tmp_path):
 def test_reading_a_leaf_does_not_import_torch():
     code = f"import sys; from components.experts.leaves import load_leaf; [load_leaf(r'{LEAVES}/' + n + '/1d/base.yaml') for n in ('patchtst', 'tft', 'adaptive_tft')]; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("also: [{target: log_return, horizon: 10}]", "one head only"),
+        ("tracking: 'http://me:secret@host'", "MLFLOW_TRACKING_PASSWORD"),
+        ("settings: {learning_rate: .inf}", "learning_rate"),
+    ],
+)
+def test_what_a_leaf_can_not_have_is_refused_at_once(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=said) as refusal:
+        load_leaf(write(tmp_path, f"expert: lightgbm\nperiod: 1d\n{text}\n"))
+    assert "secret@" not in str(refusal.value)

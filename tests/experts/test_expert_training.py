@@ -17,6 +17,7 @@ from components.contracts import (
     BundleError,
     ChosenInputs,
     ContractError,
+    OutputError,
     check_table,
     read_stamp,
     verify_bundle,
@@ -26,7 +27,7 @@ from components.contracts import (
 )
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import FurtherTask, Leaf
-from components.experts.publish import publish_expert, train_on_tables
+from components.experts.publish import only_training, publish_expert, train_on_tables
 from components.experts.train import train_expert, train_guarded
 from components.settings import ConfigError
 from components.timeline import Settings as TimelineSettings
@@ -437,3 +438,10 @@ def test_groups_that_an_expert_takes_whole_escape_the_selection(tables, tmp_path
 def test_an_address_with_a_password_does_not_reach_the_manifest(tables, tmp_path):
     trained = train(tables, tmp_path, FRAGILE.model_copy(update={"tracking": "http://me:secret@host"}))
     assert "secret" not in json.dumps(verify_bundle(trained.model_folder))
+
+
+def test_a_training_that_is_still_at_work_is_not_disturbed(tmp_path):
+    with only_training(tmp_path / "tft"), pytest.raises(OutputError, match="Another training is writing"), only_training(tmp_path / "tft"):
+        pass
+    with only_training(tmp_path / "tft"), only_training(tmp_path / "patchtst"):
+        pass

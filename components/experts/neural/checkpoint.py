@@ -76,7 +76,7 @@ def keep_only(folder: Path, best: Iterable[str]) -> None:
     for path in folder.iterdir():
         unfinished = path.name.startswith((f".{LAST}.", f".{BEST}"))
         if unfinished or (path.name.startswith(BEST) and path.name not in kept):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def best_name(epoch: int) -> str:

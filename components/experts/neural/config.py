@@ -1,9 +1,10 @@
 """Settings that every neural expert has, beside those of its network."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.contracts import REGIMES
 from components.settings import Section
 
 Monitor = Literal["rank_correlation", "rmse", "average_precision"]
@@ -57,7 +58,9 @@ class Losses(Section):
     focal_gamma: float = Field(2.0, ge=0, description="how much easy rows count less; 1.5 to 2 is usual")
     flat_share: float = Field(0.33, gt=0, lt=1, description="share of the rows of a day that count as flat, around its median")
     also: float = Field(0.5, ge=0, description="all of the above for the further targets and horizons of the leaf's `also`, together")
-    regimes: dict[str, float] = Field(default_factory=dict, description="weight of rows by name of their regime, such as {high_volatility: 0.5}; others 1")
+    regimes: dict[Literal[REGIMES], Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="weight of rows by name of their regime, such as {high_volatility: 0.5}; others 1"
+    )
     distillation: float = Field(1.0, ge=0, description="squared distance of a student's score from its teacher's")
 
     @model_validator(mode="after")
