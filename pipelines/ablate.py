@@ -5,11 +5,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from components.contracts import AlphaloopError, atomic_write_text, read_json
+from components.contracts import AlphaloopError, ContractError, atomic_write_text, read_json
 from components.experts.ablation import Window, ablate, read_variants, table_rows
 from components.experts.ablation_page import ablation_page
-from components.experts.evidence_page import explain_page
+from components.experts.compose import COMPOSED_FILE
+from components.experts.evidence_page import explain_page, first_member
+from components.experts.leaves import Leaf, expert_module
 from components.page import number
+from components.scoring.form import MEMBERS
 from pipelines.build import resolve_leaf
 from pipelines.config import Config
 from pipelines.single_expert import ABLATIONS, beside_leaves, expert_inputs, find_leaf
@@ -43,23 +46,50 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
 
 
 def explain_newest(name: str, config: Config) -> Path:
-    """Write the page of what the newest fit of the expert `name` attends to; returns its path.
+    """Write the page of what the newest fit of the expert `name` attends to, of a composition its first member; returns its path.
 
     Raises
     ------
     AlphaloopError
-        If there is no fit that left evidence.
+        If there is no fit that left evidence, or what it left is damaged.
     """
-    leaf = find_leaf(name, config)
-    work = Path(config.run.folder).absolute() / "experts" / leaf.split("/")[0]
-    fits = sorted(work.glob(f"*/model/**/{EVIDENCE}"), key=lambda path: path.stat().st_mtime)
-    if not fits:
-        raise AlphaloopError(f"No fit below {work} left evidence of what it attends to; neural experts do. Train one: alphaloop experts train {name}.")
-    fit = work / fits[-1].relative_to(work).parts[0]
-    explain, manifest = read_json(fits[-1]), read_json(fit / "model" / "manifest.json") or {}
-    if explain is None:
-        raise AlphaloopError(f"{fits[-1]} can't be read. Train the expert again: alphaloop experts train {name}.")
-    about = f"Fit {fit.name}, trained on {manifest.get('train_window', 'an unknown window')}."
+    leaf = resolve_leaf(find_leaf(name, config), config)
+    work = Path(config.run.folder).absolute() / "experts" / leaf.expert
+    again = f"alphaloop experts train {name}"
+    left = sorted(work.glob(f"*/model/**/{EVIDENCE}"), key=lambda path: path.stat().st_mtime)
+    if not left:
+        raise AlphaloopError(_nothing_left(leaf, work, again))
+    fit = work / left[-1].relative_to(work).parts[0]
+    try:
+        text = _page(fit, f"{leaf.expert}/{leaf.period}/{leaf.modality}")
+    except ContractError as error:
+        raise AlphaloopError(f"What the fit {fit} left of itself can't be read: {error} Train the expert again: {again}.") from None
     page = work / "explain.html"
-    atomic_write_text(page, explain_page(explain, f"What {leaf} attends to", about))
+    atomic_write_text(page, text)
     return page
+
+
+def _page(fit: Path, name: str) -> str:
+    """The page of one fit; ContractError where its files are damaged."""
+    model, composed, member = fit / "model", None, ""
+    manifest = read_json(model / "manifest.json") or {}
+    path = model / EVIDENCE
+    if (model / COMPOSED_FILE).exists():
+        composed = _readable(model / COMPOSED_FILE)
+        first = first_member(composed)
+        path, member = model / MEMBERS / first / EVIDENCE, f" ({first}, one of {len(composed['members'])} members)"
+    return explain_page(_readable(path), f"What {name}{member} attends to", f"Fit {fit.name}, trained on {manifest.get('train_window', 'an unknown window')}.", composed)
+
+
+def _readable(path: Path) -> dict:
+    values = read_json(path)
+    if values is None:
+        raise ContractError(f"{path.name} is missing or holds no JSON object.")
+    return values
+
+
+def _nothing_left(leaf: Leaf, work: Path, again: str) -> str:
+    module = expert_module(leaf)
+    if hasattr(module.Expert(module.Settings.model_validate(leaf.settings)), "explain"):
+        return f"No fit below {work} left evidence of what it attends to. Train one: {again}."
+    return f"{leaf.expert} explains nothing of itself, trained or not, so there is nothing to draw. Ask for a neural expert, such as patchtst."

@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 from rich.table import Table
 
 from components.contracts import atomic_write_text
 from components.experts.leaves import Leaf
-from components.experts.search import Found, Plan, search
+from components.experts.search import Found, Plan, open_storage, search
 from components.experts.search_page import judged, search_page, verdict
 from components.experts.search_space import read_space
 from components.settings import ConfigError
@@ -38,10 +39,11 @@ def tune(name: str, config: Config, request: Request) -> tuple[Table, str]:
     AlphaloopError
         If expert, search space or database are not in order; before anything is computed where that can be seen.
     """
-    if not re.fullmatch(r"[A-Za-z0-9._-]*", request.study):
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", request.study) or request.study in (".", ".."):
         raise ConfigError(f"--study {request.study!r} can't be the name of a file. Use letters, digits, dots, dashes and underscores.")
     leaf = resolve_leaf(find_leaf(name, config), config)
     space = read_space(beside_leaves(SPACE, leaf.expert, config), leaf)
+    open_storage(request.storage, Path(config.run.folder).absolute() / "experts" / leaf.expert / SEARCH)
     leaf, inputs, work = expert_inputs(name, config)
     plan = Plan(
         inputs=inputs,
@@ -65,15 +67,16 @@ def leaf_text(leaf: Leaf, comment: str) -> str:
 
 
 def _publish(found: Found, plan: Plan, config: Config) -> str:
-    """Write page and best leaf; returns what to tell about them."""
+    """Write page and best leaf, that of a study with a name of its own in a folder of its own; returns what to tell about them."""
     folder, leaf = plan.folder, found.best_leaf
     text = leaf_text(leaf, f"Best of {len(judged(found))} tries of study {found.name}: validation RankIC {found.best.value:.4f}, the leaf's own {found.own.value:.4f}.")
-    leaves = folder / "leaves"
-    for path in (folder / "best.yaml", leaves / leaf.expert / leaf.period / f"{leaf.modality}.yaml"):
+    home = folder / "studies" / plan.study if plan.study else folder
+    leaves = home / "leaves"
+    for path in (home / "best.yaml", leaves / leaf.expert / leaf.period / f"{leaf.modality}.yaml"):
         atomic_write_text(path, text)
     page = folder / f"{found.name}.html"
     atomic_write_text(page, search_page(found, plan))
-    lines = [verdict(found), f"Page: {page}", f"Best leaf: {folder / 'best.yaml'}. Use it: --set experts.folder={leaves}"]
+    lines = [verdict(found), f"Page: {page}", f"Best leaf: {home / 'best.yaml'}. Use it: --set experts.folder={leaves}"]
     if config.experts.overrides.get(leaf.expert):
         lines.append(f"Your config's experts.overrides.{leaf.expert} stands over any leaf: take it out to train with the best one.")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """What each part of an expert adds: variants of its settings, trained on the same folds and judged on the same days, over several seeds."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ def read_variants(path: str | Path, leaf: Leaf) -> dict[str, Leaf]:
     Raises
     ------
     ConfigError
-        If the file is missing or broken, names no `full`, or a variant holds a setting that the expert refuses.
+        If the file is missing or broken, names no `full`, a variant's name can't be that of a folder, or a variant holds a setting that the expert refuses.
     """
     if not Path(path).exists():
         raise ConfigError(f"There is no file of variants {path}. Write it: `full: {{}}`, then a line for each variant, such as `small: {{width: 8}}`.")
@@ -36,6 +37,8 @@ def read_variants(path: str | Path, leaf: Leaf) -> dict[str, Leaf]:
         raise ConfigError(f"{path} holds {', '.join(map(str, values)) or 'nothing'}; it must hold `{FULL}`, what the others are compared with, and at least one more.")
     variants, model = {}, expert_module(leaf).Settings
     for name, settings in values.items():
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", str(name)) or str(name) in (".", ".."):
+            raise ConfigError(f"{lines.get((name,), path)}: the variant's name {name!r} can't be that of a folder. Use letters, digits, dots, dashes and underscores.")
         if not isinstance(settings or {}, dict):
             raise ConfigError(f"{lines.get((name,), path)}: the variant {name} is {settings!r}, expected settings such as {{width: 8}}.")
         below = {place[1:]: line for place, line in lines.items() if place[0] == name and len(place) > 1}

@@ -122,12 +122,6 @@ def search(plan: Plan) -> Found:
         return _found(study, plan)
 
 
-def read_search(plan: Plan) -> Found:
-    """What the study holds now; SearchError where no try has ended well."""
-    with _quiet():
-        return _found(_open(plan), plan)
-
-
 def _found(study: Any, plan: Plan) -> Found:
     tries = [_read(trial) for trial in study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
     complete = [one for one in tries if one.state == "complete"]
@@ -144,7 +138,7 @@ def _found(study: Any, plan: Plan) -> Found:
     error = standard_error(difference, plan.inputs.horizon) if best.number != own.number else 0.0
     return Found(
         name=plan.name,
-        storage=shown_url(_url(plan)),
+        storage=shown_url(_url(plan.storage, plan.folder)),
         tries=tries,
         best=best,
         own=own,
@@ -207,25 +201,56 @@ def _quiet():
         optuna.logging.set_verbosity(before)
 
 
-def _url(plan: Plan) -> str:
-    return plan.storage or f"sqlite:///{(plan.folder / 'study.db').absolute()}"
+def _url(storage: str, folder: Path) -> str:
+    return storage or f"sqlite:///{(folder / 'study.db').absolute()}"
+
+
+def open_storage(storage: str, folder: Path) -> Any:
+    """The database of studies: `storage` is its URL, empty for SQLite in `folder`. It is made where there is none.
+
+    Raises
+    ------
+    SearchError
+        If it can't be opened.
+    """
+    import optuna
+
+    url = _url(storage, folder)
+    arguments = {"connect_args": {"timeout": LOCK_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    with _quiet(), _told(storage, url):
+        if not storage:
+            folder.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
 
 
 def _open(plan: Plan) -> Any:
     """The study, made where there is none."""
     import optuna
+
+    storage = open_storage(plan.storage, plan.folder)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with _told(plan.storage, _url(plan.storage, plan.folder)):
+        return optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=optuna.pruners.NopPruner())
+
+
+@contextmanager
+def _told(storage: str, url: str):
+    """What goes wrong with the database becomes a SearchError that says how to mend it."""
+    import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    url = _url(plan)
     shown = shown_url(url)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    arguments = {"connect_args": {"timeout": LOCK_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-        return optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=optuna.pruners.NopPruner())
+        yield
     except (SQLAlchemyError, ImportError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0].replace(url, shown)
-        raise SearchError(f"The study's database {shown} can't be used: {cause}. Install its driver, start it, or leave --storage out for a file in the run's folder.") from None
+        if not storage:
+            advice = "Move that file away to begin anew, or keep this search elsewhere: --storage sqlite:///another.db."
+        elif url.startswith("sqlite"):
+            advice = "Move that file away, name another one in --storage, or leave --storage out for a file in the run's folder."
+        else:
+            advice = "Install its driver, start it, or leave --storage out for a file in the run's folder."
+        raise SearchError(f"The study's database {shown} can't be used: {cause}. {advice}") from None
 
 
 def _identity(plan: Plan) -> dict[str, str]:

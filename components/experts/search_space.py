@@ -1,11 +1,13 @@
 """The search space of an expert: a YAML file of settings and the values they may take, checked against the expert's own `Settings`."""
 
+import math
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.experts.leaves import Leaf, expert_module, merged
 from components.settings import ConfigError, Section, read_yaml, validate_settings
@@ -27,6 +29,11 @@ class Range(Section):
             raise ValueError(f"low={self.low} is not below high={self.high}; give a range, or take the setting out of the file")
         if self.log and (self.step or self.low <= 0):
             raise ValueError("log needs a low above 0 and goes with no step; take one of them out")
+        if self.step:
+            low, high, step = (Decimal(str(value)) for value in (self.low, self.high, self.step))
+            if (high - low) % step:
+                fits = low + max((high - low) // step, 1) * step
+                raise ValueError(f"steps of {step} from low={low} don't end at high={high}; set high to {fits}, or take another step")
         return self
 
 
@@ -34,6 +41,14 @@ class Choices(Section):
     """One of some values."""
 
     choices: tuple[bool | int | float | str | None, ...] = Field(min_length=2)
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _are_plain(cls, choices: Any) -> Any:
+        for value in choices if isinstance(choices, list | tuple) else ():
+            if not (value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))):
+                raise ValueError(f"a choice must be one number, word, true, false or null, and {value!r} is none of them; write each value on its own")
+        return choices
 
 
 Space = dict[str, Range | Choices]

@@ -135,7 +135,7 @@ def _summary(options: argparse.Namespace, out: Path, labels: pl.DataFrame, windo
             series.setdefault(expert, []).append(daily)
             band = coverage(predictions.join(wanted, on=["timestamp", "symbol"]).select("label", "p10", "p50", "p90"))
             status = json.loads((out / f"{expert}_{seed}" / "status.json").read_text())
-            found.append([ic["mean"], rank["mean"], rank["icir"], rank["t_hac"], band["inside_p10_p90"], status["seconds"], status["inference_us"], status["peak_gib"]])
+            found.append([ic["mean"], rank["mean"], rank["icir"], rank["t_hac"], band["inside_p10_p90"], sum(status["fits"]), status["inference_us"], status["peak_gib"]])
         mean, low, high = np.mean(found, axis=0), np.min(found, axis=0), np.max(found, axis=0)
         lines.append((expert, mean, low, high))
     first = _mean_by_day(series[options.experts[0]])

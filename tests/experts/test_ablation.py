@@ -1,6 +1,7 @@
 """Ablation: the same folds and days for every variant, honest differences, and the pages of it and of what a network attends to."""
 
 import json
+import re
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,7 @@ from components.experts import judging, leaves
 from components.experts.ablation import ablate, read_variants
 from components.experts.ablation_page import ablation_page
 from components.experts.errors import ExpertError
-from components.experts.evidence_page import closed_gates, explain_page
+from components.experts.evidence_page import Weights, closed_gates, explain_page
 from components.experts.leaves import Leaf, list_leaves, load_leaf
 from components.settings import ConfigError
 from pipelines.config import LEAVES
@@ -73,6 +74,12 @@ def test_shipped_variants_fit_every_leaf_of_their_expert(monkeypatch):
         ("full: {}\nnoisy: 3\n", ("line 2", "noisy is 3")),
         ("full: {}\nnoisy: {inner: {nose: 1}}\n", ("line 2", "unknown key 'inner.nose'", "Did you mean 'noise'?")),
         ("full: {}\nnoisy: {direction: 7}\n", ("line 2", "direction", "less than or equal to 1")),
+        ("full: {}\n../../../evil: {}\n", ("line 2", "'../../../evil' can't be that of a folder")),
+        ("full: {}\n/evil: {}\n", ("'/evil'",)),
+        ("full: {}\n..: {}\n", ("'..'",)),
+        ("full: {}\n.: {}\n", ("'.'",)),
+        ("full: {}\n'a b': {}\n", ("'a b'",)),
+        ("full: {}\n'': {}\n", ("''",)),
     ],
 )
 def test_a_wrong_variant_is_named(text, words, tmp_path):
@@ -80,6 +87,10 @@ def test_a_wrong_variant_is_named(text, words, tmp_path):
         variants(tmp_path, text)
     for word in ("ablations.yaml", *words):
         assert word in str(caught.value)
+
+
+def test_a_variant_may_be_named_with_dots_dashes_and_digits(tmp_path):
+    assert list(variants(tmp_path, "full: {}\n0.5-of_B: {direction: 0.5}\n")) == ["full", "0.5-of_B"]
 
 
 def test_a_worse_variant_is_found_worse_and_an_equal_one_equal(result):
@@ -136,7 +147,7 @@ def test_the_page_shows_every_variant_and_what_it_changes(result):
 
 
 def test_closed_gates_are_listed_most_closed_first():
-    assert closed_gates(EXPLAIN["weights"]["feature_gate"]) == [("b", 0.01), ("c", 0.04)]
+    assert closed_gates(Weights.model_validate(EXPLAIN["weights"]["feature_gate"])) == [("b", 0.01), ("c", 0.04)]
     page = explain_page(EXPLAIN, "What <it> attends to", "fold_00")
     for words in (
         "2 of 3",
@@ -161,6 +172,47 @@ def test_closed_gates_are_listed_most_closed_first():
 def test_weights_of_another_length_than_their_columns_are_refused():
     with pytest.raises(ContractError, match="'gate' names 2 columns"):
         explain_page({"weights": {"gate": {"columns": ["a", "b"], "mean": [1.0]}}, "training": []}, "x")
+
+
+def figures_of(page: str) -> dict[str, dict]:
+    """The figures of a page by title."""
+    return {
+        title: json.loads(figure) for title, figure in re.findall(r"<h3>([^<]*)</h3>(?:<p class=soft>[^<]*</p>)?<div class=\"plot[^>]*></div><script[^>]*>(.*?)</script>", page)
+    }
+
+
+def test_the_bands_are_drawn_and_what_was_measured_once_stands_in_a_table():
+    bands = [{"monitor": -0.31}, {"loss": 0.4, "monitor": -0.29, "seconds": 1.0}]
+    page = explain_page({"weights": {}, "training": [{"loss": 0.25, "monitor": 0.125}], "bands": bands}, "x")
+    figures = figures_of(page)
+    assert list(figures) == ["monitor"]
+    assert (figures["monitor"]["data"][0]["x"], figures["monitor"]["data"][0]["y"]) == ([0, 1], [-0.31, -0.29])
+    assert "minus the mean pinball loss" in page
+    for cells in ("loss</td><td>1</td><td>0.2500", "monitor</td><td>1</td><td>0.1250", "loss</td><td>1</td><td>0.4000"):
+        assert cells in page
+    assert list(figures_of(explain_page({**EXPLAIN, "weights": {}}, "x"))) == ["loss", "monitor"]
+
+
+def test_parameters_and_energies_are_named_as_what_they_are():
+    one = {"columns": ["a", "b"], "mean": [0.7, 1.2], "by_regime": {"bull": [0.7, 1.2], "bear": [0.7, 1.2]}}
+    page = explain_page({"weights": dict.fromkeys(("temperature", "edge", "frequency", "attention"), one)}, "x")
+    assert list(figures_of(page)) == [
+        "temperature: attention temperature",
+        "edge: learned weight of the edge feature",
+        "frequency: share of energy",
+        "frequency by regime",
+        "attention: mean weight",
+        "attention by regime",
+    ]
+    assert page.count("How much each part counts") == 1
+
+
+def test_colours_do_not_make_structure_out_of_nothing():
+    one = {"columns": ["a", "b"], "mean": [0.73, 0.7305], "by_regime": {"bull": [0.73, 0.7301], "bear": [0.7302, 0.7305]}}
+    figures = figures_of(explain_page({"weights": {"feature_gate": one, "attention": one}}, "x"))
+    limits = {name: [(trace["zmin"], trace["zmax"]) for trace in figures[f"{name} by regime"]["data"]] for name in ("feature gate", "attention")}
+    assert limits == {"feature gate": [(0, 1)], "attention": [(0, 0.7305)]}
+    assert figures["feature gate: mean opening"]["layout"]["xaxis"]["range"] == [0, 1]
 
 
 def test_many_inputs_show_their_largest_and_long_windows_their_newest():

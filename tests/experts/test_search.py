@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -31,13 +30,25 @@ TUNABLE = Leaf(expert="tunable", period="1d", module="tests.experts.tunable", se
 ELASTICNET = Leaf(expert="elasticnet", period="1d", threads=1, settings={"penalties": 4, "smallest_penalty": 0.01})
 ELASTICNET_SPACE = {"l1_ratio": Range(low=0.1, high=1.0), "smallest_penalty": Range(low=0.001, high=0.1, log=True), "monitor": Choices(choices=("rmse", "rank_correlation"))}
 NOISE_SPACE = {"inner.noise": Range(low=0.0, high=2.0), "width": Range(low=1, high=9)}
+# Stands still in its third try, when a fold of it is finished.
 KILLED = """
-import sys
+import sys, time
 from pathlib import Path
-from components.experts.search import search
-from tests.experts.test_search import slow_plan
-if __name__ == "__main__":
-    search(slow_plan(Path(sys.argv[1])))
+from components.experts import search
+from tests.experts.test_search import killed_plan
+
+train, calls = search.train_expert, []
+
+def train_and_wait(**arguments):
+    def wait(*_):
+        Path(sys.argv[1], "waiting").touch()
+        time.sleep(120)
+
+    calls.append(1)
+    return train(**(arguments | {"after_fold": wait} if len(calls) == 3 else arguments))
+
+search.train_expert = train_and_wait
+search.search(killed_plan(Path(sys.argv[1])))
 """
 
 
@@ -56,11 +67,9 @@ def plan_for(inputs, folder, leaf=ELASTICNET, space=ELASTICNET_SPACE, trials=4, 
     return Plan(inputs=inputs, leaf=filled(leaf), space=space, folder=folder, trials=trials, **changes)
 
 
-def slow_plan(folder: Path) -> Plan:
-    """A search whose tries take long enough to be killed in the middle of one."""
-    leaf = Leaf(expert="lightgbm", period="1d", threads=1, settings={"rounds": 500, "patience_rounds": 0})
-    space = {"learning_rate": Range(low=0.01, high=0.1, log=True), "leaves": Range(low=4, high=31)}
-    return plan_for(write_inputs(folder / "tables"), folder / "search", leaf, space, trials=4)
+def killed_plan(folder: Path) -> Plan:
+    """The search that a child makes."""
+    return plan_for(write_inputs(folder / "tables"), folder / "search", TUNABLE, NOISE_SPACE, trials=4)
 
 
 def told(found) -> list[tuple]:
@@ -105,6 +114,8 @@ def test_a_space_is_read_with_the_kinds_of_its_settings(tmp_path):
         ("width: {low: 5, high: 9}", ("itself has 4", "Widen the range")),
         ("width: {choices: [8, 16]}", ("one of 8, 16", "itself has 4")),
         ("inner.noise: {low: 0, high: 1, log: true}", ("log needs a low above 0",)),
+        ("inner.noise: {low: 0, high: 1, step: 0.3}", ("line 1", "steps of 0.3 from low=0 don't end at high=1", "set high to 0.9")),
+        ("width: {low: 1, high: 6, step: 10}", ("don't end at high=6", "set high to 11")),
         ("width: 3", ("expected {low: ..., high: ...}",)),
         ("width: {low: 2, hihg: 8}", ("hihg", "Did you mean 'high'?")),
         ("- 1", ("holds a list",)),
@@ -119,6 +130,23 @@ def test_a_wrong_space_is_named_with_file_and_field(text, words, tmp_path):
     assert len(str(caught.value).splitlines()) < 10
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("choices", ["[[4, 8], [16]]", "[4, [8]]", "[4, {a: 8}]", "[4, 2020-01-01]", "[4, .nan]"])
+def test_choices_that_are_no_plain_values_are_told_in_one_line(choices, tmp_path):
+    path = tmp_path / "search.yaml"
+    path.write_text(f"width: {{choices: {choices}}}")
+    with pytest.raises(ConfigError, match=r"search\.yaml, line 1: choices: a choice must be one number, word, true, false or null") as caught:
+        read_space(path, filled(TUNABLE))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_steps_that_divide_the_range_pass_without_a_warning(tmp_path):
+    path = tmp_path / "search.yaml"
+    path.write_text("inner.noise: {low: 0.0, high: 0.3, step: 0.1}\nwidth: {low: 1, high: 10, step: 3}\n")
+    drawn = distributions(read_space(path, filled(TUNABLE)), tunable.Settings)
+    assert [one.high for one in drawn.values()] == [0.3, 10]
 
 
 def test_a_missing_space_says_how_one_looks(tmp_path):
@@ -224,7 +252,8 @@ def test_an_interrupted_try_is_made_again(moment, inputs, tmp_path, monkeypatch)
     monkeypatch.setattr(search, "train_expert", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search.search(plan_for(inputs, tmp_path / "broken", TUNABLE, NOISE_SPACE))
-    states = [one.state for one in search.read_search(plan_for(inputs, tmp_path / "broken", TUNABLE, NOISE_SPACE)).tries]
+    plan = plan_for(inputs, tmp_path / "broken", TUNABLE, NOISE_SPACE)
+    states = [one.state for one in search._found(search._open(plan), plan).tries]
     assert (len(states), states.index("stopped")) == (3, 2)
     went_on = search.search(plan_for(inputs, tmp_path / "broken", TUNABLE, NOISE_SPACE))
     assert told(went_on) == told(unbroken)
@@ -237,17 +266,18 @@ def test_a_killed_search_goes_on(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(broken)], env=environment, stderr=subprocess.DEVNULL)
     try:
-        at_work = wait_for_a_try(broken / "search", child)
+        wait_for(broken / "waiting", child)
         child.send_signal(signal.SIGKILL)
     finally:
         child.kill()
         child.wait()
-    went_on = search.search(slow_plan(broken))
-    unbroken = search.search(slow_plan(tmp_path / "unbroken"))
+    assert list((broken / "search" / "tries").glob("*try_0002/fold_*/result.json"))
+    went_on = search.search(killed_plan(broken))
+    unbroken = search.search(killed_plan(tmp_path / "unbroken"))
     assert told(went_on) == told(unbroken)
     stopped = [one for one in went_on.tries if one.state == "stopped"]
-    assert [one.number for one in stopped] == [at_work]
-    assert [one.number for one in went_on.tries if one.values == stopped[0].values and one.state != "stopped"] == [at_work + 1]
+    assert [one.number for one in stopped] == [2]
+    assert [one.number for one in went_on.tries if one.values == stopped[0].values and one.state != "stopped"] == [3]
 
 
 def test_a_try_of_another_machine_counts_as_killed_when_it_is_silent_for_long():
@@ -257,14 +287,11 @@ def test_a_try_of_another_machine_counts_as_killed_when_it_is_silent_for_long():
     assert not search._lives(None, time.time())
 
 
-def wait_for_a_try(folder: Path, child: subprocess.Popen, number: int = 2) -> int:
-    """Wait until the try `number` has a finished fold; returns its number."""
+def wait_for(path: Path, child: subprocess.Popen) -> None:
     for _ in range(1200):
         assert child.poll() is None
-        if list(folder.glob(f"tries/*try_{number:04d}/fold_*/result.json")):
-            with sqlite3.connect(folder / "study.db", timeout=30) as database:
-                assert database.execute("select state from trials where number = ?", (number,)).fetchone()[0] == "RUNNING"
-            return number
+        if path.exists():
+            return
         time.sleep(0.05)
     raise AssertionError("the child did not come so far")
 
@@ -341,8 +368,12 @@ def test_a_password_is_never_shown(inputs, tmp_path):
 
 def test_a_file_that_is_no_database_is_told(inputs, tmp_path):
     (tmp_path / "study.db").write_text("not a database at all, but long enough to be read as one" * 20)
-    with pytest.raises(SearchError, match=r"study\.db can't be used"):
+    with pytest.raises(SearchError, match=r"study\.db can't be used: file is not a database\. Move that file away .*--storage"):
         search.search(plan_for(inputs, tmp_path))
+    with pytest.raises(SearchError, match=r"Move that file away, name another one in --storage, or leave --storage out"):
+        search.search(plan_for(inputs, tmp_path / "other", storage=f"sqlite:///{tmp_path / 'study.db'}"))
+    (tmp_path / "study.db").rename(tmp_path / "moved.db")
+    search.open_storage("", tmp_path)
 
 
 # Luck

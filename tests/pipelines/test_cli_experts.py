@@ -49,7 +49,12 @@ def test_an_unknown_expert_is_told_which_there_are(command, call, config, tmp_pa
         (("tune", "elasticnet", "--workers", "0"), "greater than or equal to 1"),
         (("ablate", "elasticnet"), "There is no file of variants"),
         (("ablate", "patchtst", "--window", "backtest"), "'backtest' is neither validation nor test"),
-        (("explain", "elasticnet"), "alphaloop experts train elasticnet"),
+        (("explain", "patchtst"), "alphaloop experts train patchtst"),
+        (("explain", "elasticnet"), "elasticnet explains nothing of itself"),
+        (("explain", "lightgbm"), "lightgbm explains nothing of itself"),
+        (("tune", "elasticnet", "--storage", "nonsense"), "--storage is no database URL"),
+        (("tune", "elasticnet", "--storage", "sqlite:////no/such/folder/study.db"), "unable to open database file"),
+        (("tune", "elasticnet", "--study", ".."), "can't be the name of a file"),
     ],
 )
 def test_what_can_not_be_done_is_told_before_anything_runs(arguments, words, call, config, tmp_path):

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.contracts import REGIMES, AlphaloopError
 from components.experts.leaves import load_leaf
+from components.experts.search import SearchError
 from components.settings import ConfigError
 from pipelines import ablate, single_expert, tune
 from pipelines.build import build_pipeline, resolve_leaf
@@ -101,7 +103,7 @@ def test_training_from_scratch_keeps_searches_and_ablations(tmp_path):
 
 def test_explain_draws_the_newest_fit(config, tmp_path):
     work = tmp_path / "run" / "experts" / "tunable"
-    with pytest.raises(Exception, match="alphaloop experts train tunable"):
+    with pytest.raises(AlphaloopError, match="tunable explains nothing of itself"):
         ablate.explain_newest("tunable", config)
     for age, fold in enumerate(("final", "fold_00")):
         model = work / fold / "model"
@@ -113,6 +115,89 @@ def test_explain_draws_the_newest_fit(config, tmp_path):
     assert "input_of_final" in page
     assert "input_of_fold_00" not in page
     assert "Fit final, trained on 2020-01-01..2020-06-01." in page
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[]",
+        '{"weights": 3}',
+        '{"weights": {"a": {}}}',
+        '{"tasks": [7]}',
+        '{"weights": {}, "tasks": [7]}',
+        '{"weights": {"a": {"columns": ["x"], "mean": [1, 2]}}}',
+        '{"weights": {}, "training": [3]}',
+    ],
+)
+def test_damaged_evidence_is_told_with_the_way_out(text, config, tmp_path):
+    model = tmp_path / "run" / "experts" / "tunable" / "final" / "model"
+    model.mkdir(parents=True)
+    (model / "explain.json").write_text(text)
+    with pytest.raises(AlphaloopError, match=r"final left of itself can't be read: explain\.json.*Train the expert again: alphaloop experts train tunable\.") as caught:
+        ablate.explain_newest("tunable", config)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "run" / "experts" / "tunable" / "explain.html").exists()
+
+
+def composition(tmp_path) -> Path:
+    """A fit of a composition of two members, whose second one was written last; returns its model folder."""
+    model = tmp_path / "run" / "experts" / "tunable" / "final" / "model"
+    for age, member in enumerate(("bull_0", "all_0")):
+        path = model / "members" / member / "explain.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"weights": {"feature_gate": {"columns": [f"input_of_{member}"], "mean": [0.5]}}, "training": []}))
+        os.utime(path, (1000 - age, 1000 - age))
+    weights = [[0.75, 0.25], *[[1.0, 0.0]] * len(REGIMES)]
+    rows = {REGIMES[0]: {"train_rows": 1234, "train_bars": 56, "model": "own", "weight": 0.25}}
+    (model / "composed.json").write_text(json.dumps({"members": ["all_0", "bull_0"], "weights_RM": weights, "spread": 16.0, "width": 1.5, "regime_rows": rows}))
+    return model
+
+
+def test_of_a_composition_the_first_member_is_drawn_and_the_weights_of_all(config, tmp_path):
+    composition(tmp_path)
+    page = ablate.explain_newest("tunable", config).read_text()
+    assert "What tunable/1d/base (all_0, one of 2 members) attends to" in page
+    assert "input_of_all_0" in page
+    assert "input_of_bull_0" not in page
+    for words in ("1,234</td><td>56</td>", "<td>0.750</td><td>0.250</td>", "<td>1.000</td><td>0.000</td>", "Spread 16", "multiplied by 1.500"):
+        assert words in page
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"members": []}, "members: List should have at least 1 item"),
+        ({"weights_RM": [[1.0, 0.0]]}, "weights_RM is not"),
+        ({"members": ["nobody", "bull_0"]}, "explain.json is missing"),
+    ],
+)
+def test_a_damaged_composition_is_told(change, words, config, tmp_path):
+    path = composition(tmp_path) / "composed.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(AlphaloopError, match=words):
+        ablate.explain_newest("tunable", config)
+
+
+def test_studies_of_one_expert_keep_leaves_of_their_own(config, prepared):
+    tune.tune("tunable", config, tune.Request(trials=1))
+    own = (prepared / "search" / "best.yaml").read_text()
+    _, said = tune.tune("tunable", with_overrides(config, inner={"noise": 0.25}), tune.Request(trials=1, study="second"))
+    home = prepared / "search" / "studies" / "second"
+    assert (prepared / "search" / "best.yaml").read_text() == own
+    assert (prepared / "search" / "leaves" / "tunable" / "1d" / "base.yaml").read_text() == own
+    assert load_leaf(home / "leaves" / "tunable" / "1d" / "base.yaml").settings["inner"]["noise"] == 0.25
+    assert f"Best leaf: {home / 'best.yaml'}. Use it: --set experts.folder={home / 'leaves'}" in said
+
+
+@pytest.mark.parametrize(("storage", "words"), [("nonsense", "no database URL"), ("", r"Move that file away")])
+def test_a_database_that_can_not_be_used_is_told_before_the_data_stages(storage, words, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "expert_inputs", lambda *_: pytest.fail("the pipeline was started"))
+    folder = tmp_path / "run" / "experts" / "tunable" / "search"
+    folder.mkdir(parents=True)
+    (folder / "study.db").write_text("not a database at all, but long enough to be read as one" * 20)
+    with pytest.raises(SearchError, match=words):
+        tune.tune("tunable", config, tune.Request(trials=1, storage=storage))
 
 
 @pytest.mark.parametrize(("train", "last"), [(True, "train elasticnet"), (False, "inputs")])
