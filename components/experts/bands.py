@@ -110,7 +110,9 @@ def _head(timestamps: pl.Series, raw: np.ndarray, label: np.ndarray, horizon: in
     residual = label - label.mean() - slope * centred
     clusters = np.bincount(timestamps.rle_id().to_numpy(), weights=centred * residual)
     error = math.sqrt(float(clusters @ clusters) * horizon) / power
-    shrunk = slope * slope**2 / (slope**2 + error**2) if slope > 0 else 0.0
+    # Squares of the smallest numbers are 0.
+    sure = slope**2 + error**2
+    shrunk = slope * slope**2 / sure if slope > 0 and sure > 0 else 0.0
     floor = SMALLEST_SPREAD * max(float(label.std()), 1e-9) / spread
     scale = max(shrunk, floor)
     return scale, float(label.mean() - scale * raw.mean())
