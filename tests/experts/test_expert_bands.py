@@ -55,6 +55,12 @@ def test_an_inverted_head_keeps_its_ranks_at_next_to_no_size():
     assert score.std() == pytest.approx(1e-3 * np.std([0.0, 2.0, 1.0, 3.0]))
 
 
+def test_labels_whose_squares_are_zero_still_give_a_head():
+    bands = fit_bands(rows([0.0, -2.25e-281]), np.array([0.0, -1.0]), horizon=3)
+    assert bands.head_scale > 0
+    assert np.isfinite([bands.head_bias, bands.low, bands.high]).all()
+
+
 def test_no_label_is_refused():
     with pytest.raises(ExpertError, match="no early-stopping row has a label"):
         fit_bands(rows([None, None]), np.zeros(2), horizon=1)
