@@ -34,10 +34,10 @@ run: setup
 	$(BIN)/alphaloop run --config pipelines/configs/demo.yaml
 
 test: setup
-	$(BIN)/python -m pytest -m "not containers"
+	$(BIN)/python -m pytest -n 2 -m "not containers"
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not containers and not slow"
+	$(BIN)/python -m pytest -n 2 -m "not containers and not slow"
 
 test-containers: setup
 	$(BIN)/python -m pytest -m containers
