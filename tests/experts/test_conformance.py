@@ -176,6 +176,14 @@ def test_unlabelled_rows_teach_nothing(name, frames, models):
     assert_frame_equal(fitted(name, both).predict(frames[1]), models[name].predict(frames[1]), check_exact=True)
 
 
+@pytest.mark.parametrize("name", ACROSS_SYMBOLS)
+def test_a_network_across_symbols_learns_among_those_without_a_label(name, frames, models):
+    fit = frames[0]
+    strangers = fit.filter(pl.col("part") == "train").with_columns(pl.lit(None, dtype=pl.Float64).alias("label"), (pl.col("symbol") + "_x").alias("symbol"))
+    both = pl.concat([fit, strangers]).sort("timestamp", "symbol")
+    assert not fitted(name, both).predict(frames[1])["score"].equals(models[name].predict(frames[1])["score"])
+
+
 @pytest.mark.parametrize("name", EXPERTS)
 def test_labels_of_predicted_rows_move_nothing(name, frames, models):
     planted = frames[1].with_columns(pl.lit(9.0).alias("label"))
