@@ -1,4 +1,6 @@
-"""The container image that every door names; set ALPHALOOP_IMAGE before compiling to use another registry or tag."""
+"""The container image that every door names; set ALPHALOOP_IMAGE before compiling to use another registry or
+tag.
+"""
 
 import os
 

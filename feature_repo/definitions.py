@@ -1,4 +1,5 @@
-"""What Feast knows about the factors: entity, sources, views and services, made from the description of a publication.
+"""What Feast knows about the factors: entity, sources, views and services, made from the description of a
+publication.
 
 The pipeline calls `define`; the feast command line finds the same objects through `published.py`.
 """
@@ -19,16 +20,21 @@ symbol = Entity(name="symbol", value_type=ValueType.STRING, description="one tra
 
 
 def define(publication: Mapping[str, Any], folder: Path) -> list[Entity | FeatureView | FeatureService]:
-    """Feast objects of a publication in the store `folder`: the entity, a view for each factor group, the view `sequence`, and two services.
+    """Feast objects of a publication in the store `folder`: the entity, a view for each factor group, the
+    view `sequence`, and two services.
 
-    `alpha_v<schema>` serves the model's inputs and context columns, `raw_v<schema>` the raw factors for people. Both carry
-    the order of their columns in the tag `columns`, because Feast returns them view by view.
-    The view `sequence` holds three values that are read in one round trip: `window` (bytes, little-endian float32,
-    lookback_bars x inputs, oldest bar first, NaN where there is none), `row` (bytes of the newest bar: its times, the schema, inputs and
-    context in catalog order; `components.feature_store.publication.row_type`), and `known_at_us`, when that bar became known
+    `alpha_v<schema>` serves the model's inputs and context columns, `raw_v<schema>` the raw factors for
+    people. Both carry the order of their columns in the tag `columns`, because Feast returns them view by
+    view. The view `sequence` holds three values that are read in one round trip: `window` (bytes,
+    little-endian float32, lookback_bars x inputs, oldest bar first, NaN where there is none), `row` (bytes of
+    the newest bar: its times, the schema, inputs and context in catalog order;
+    `components.feature_store.publication.row_type`), and `known_at_us`, when that bar became known
     (microseconds since 1970, UTC).
     """
-    views = {name: _group_view(name, columns, publication, folder) for name, columns in publication["views"].items()}
+    views = {
+        name: _group_view(name, columns, publication, folder)
+        for name, columns in publication["views"].items()
+    }
     sequence = _sequence_view(publication, folder)
     alpha = [*publication["columns"], *publication["context"]]
     services = [
@@ -43,7 +49,10 @@ def _group_view(name: str, columns: list[str], publication: Mapping[str, Any], f
         name=name,
         entities=[symbol],
         ttl=timedelta(days=publication["ttl_days"]),
-        schema=[Field(name="symbol", dtype=String), *(Field(name=column, dtype=Float32) for column in columns)],
+        schema=[
+            Field(name="symbol", dtype=String),
+            *(Field(name=column, dtype=Float32) for column in columns),
+        ],
         source=_source(name, publication, folder),
         tags={"factors_sha256": publication["factors_sha256"], "period": publication["period"]},
     )
@@ -61,7 +70,11 @@ def _sequence_view(publication: Mapping[str, Any], folder: Path) -> FeatureView:
             Field(name="known_at_us", dtype=Int64),
         ],
         source=_source(SEQUENCE, publication, folder),
-        tags={"schema": publication["schema"], "lookback_bars": str(publication["lookback_bars"]), "columns": json.dumps(publication["columns"])},
+        tags={
+            "schema": publication["schema"],
+            "lookback_bars": str(publication["lookback_bars"]),
+            "columns": json.dumps(publication["columns"]),
+        },
     )
 
 
@@ -74,7 +87,9 @@ def _source(name: str, publication: Mapping[str, Any], folder: Path) -> FileSour
     )
 
 
-def _service(name: str, columns: list[str], views: Mapping[str, FeatureView], publication: Mapping[str, Any]) -> FeatureService | None:
+def _service(
+    name: str, columns: list[str], views: Mapping[str, FeatureView], publication: Mapping[str, Any]
+) -> FeatureService | None:
     wanted = set(columns)
     parts = {view: [column for column in publication["views"][view] if column in wanted] for view in views}
     if not wanted:
@@ -82,5 +97,9 @@ def _service(name: str, columns: list[str], views: Mapping[str, FeatureView], pu
     return FeatureService(
         name=name,
         features=[views[view][names] for view, names in parts.items() if names],
-        tags={"schema": publication["schema"], "columns": json.dumps(columns), "factors_sha256": publication["factors_sha256"]},
+        tags={
+            "schema": publication["schema"],
+            "columns": json.dumps(columns),
+            "factors_sha256": publication["factors_sha256"],
+        },
     )

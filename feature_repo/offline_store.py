@@ -1,6 +1,8 @@
-"""Feast offline store over Parquet whose point-in-time join runs in Polars and respects when a row became known.
+"""Feast offline store over Parquet whose point-in-time join runs in Polars and respects when a row became
+known.
 
-Feast's own stores return the same rows when asked to filter by created timestamp, but take tens of times longer on a panel.
+Feast's own stores return the same rows when asked to filter by created timestamp, but take tens of times
+longer on a panel.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,9 +32,13 @@ _ENTITY_TIME = "event_timestamp"
 
 
 class PolarsOfflineStoreConfig(FeastConfigBaseModel):
-    """Named in feature_store.yaml as `type: feature_repo.offline_store.PolarsOfflineStore`; it has no options."""
+    """Named in feature_store.yaml as `type: feature_repo.offline_store.PolarsOfflineStore`; it has no
+    options.
+    """
 
-    type: Literal["feature_repo.offline_store.PolarsOfflineStore"] = "feature_repo.offline_store.PolarsOfflineStore"
+    type: Literal["feature_repo.offline_store.PolarsOfflineStore"] = (
+        "feature_repo.offline_store.PolarsOfflineStore"
+    )
 
 
 class PolarsRetrievalJob(RetrievalJob):
@@ -66,15 +72,21 @@ class PolarsRetrievalJob(RetrievalJob):
         return self._metadata
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        # Feast's materialisation reads only the first record batch of a table, so there must be no second one.
+        # Feast's materialisation reads only the first record batch of a table, so there must be no second
+        # one.
         return self._evaluate().rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
 
     def _to_df_internal(self, timeout: int | None = None):
         return self._to_arrow_internal(timeout).to_pandas()
 
-    def persist(self, storage: SavedDatasetStorage, allow_overwrite: bool | None = False, timeout: int | None = None) -> None:
+    def persist(
+        self, storage: SavedDatasetStorage, allow_overwrite: bool | None = False, timeout: int | None = None
+    ) -> None:
         if not isinstance(storage, SavedDatasetFileStorage):
-            raise AlphaloopError(f"A training set can be kept in a file only, not in a {type(storage).__name__}. Pass a SavedDatasetFileStorage.")
+            raise AlphaloopError(
+                f"A training set can be kept in a file only, not in a {type(storage).__name__}. Pass a"
+                " SavedDatasetFileStorage."
+            )
         path = Path(_location(storage.file_options.uri, self._repo_path))
         if path.exists() and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=str(path))
@@ -84,7 +96,10 @@ class PolarsRetrievalJob(RetrievalJob):
 
 
 class PolarsOfflineStore(OfflineStore):
-    """Parquet sources joined in Polars. Feature rows known after the entity's moment are never returned, asked or not."""
+    """Parquet sources joined in Polars.
+
+    Feature rows known after the entity's moment are never returned, asked or not.
+    """
 
     supports_filter_by_created_timestamp = True
 
@@ -102,14 +117,17 @@ class PolarsOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """Feature values as known at each entity row; rows and their order are those of `entity_df`.
 
-        `entity_df` is a pandas or Polars frame or an Arrow table with the join keys and `event_timestamp` (or one only
-        datetime column). A view whose source names a created_timestamp_column is always filtered by it.
+        `entity_df` is a pandas or Polars frame or an Arrow table with the join keys and `event_timestamp` (or
+        one only datetime column). A view whose source names a created_timestamp_column is always filtered by
+        it.
         """
         entities = _entity_frame(entity_df)
         entity_time = _entity_time(entities)
         on_demand = _get_requested_on_demand_feature_views(feature_refs, project, registry)
         wanted, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
-        moments = entities.select(as_moment(entity_time, entities.schema[entity_time]).alias("moment")).to_series()
+        moments = entities.select(
+            as_moment(entity_time, entities.schema[entity_time]).alias("moment")
+        ).to_series()
         return PolarsRetrievalJob(
             lambda: _join_views(entities, entity_time, wanted, config, full_feature_names),
             repo_path=config.repo_path,
@@ -134,15 +152,24 @@ class PolarsOfflineStore(OfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """The newest row of each entity with start_date <= timestamp <= end_date, leaving out rows known after `end_date`."""
-        columns = _unique([*join_key_columns, *feature_name_columns, timestamp_field, created_timestamp_column])
+        """The newest row of each entity with start_date <= timestamp <= end_date, leaving out rows known
+        after `end_date`.
+        """
+        columns = _unique(
+            [*join_key_columns, *feature_name_columns, timestamp_field, created_timestamp_column]
+        )
 
         def evaluate() -> pl.DataFrame:
             source = _scan(data_source, config)
             schema = source.collect_schema()
             order = _unique([timestamp_field, created_timestamp_column])
             within = _within(schema, timestamp_field, created_timestamp_column, start_date, end_date)
-            newest = (source.select(_unique([*join_key_columns, *order])).with_row_index("__row").filter(within).sort(*order, "__row")).collect()
+            newest = (
+                source.select(_unique([*join_key_columns, *order]))
+                .with_row_index("__row")
+                .filter(within)
+                .sort(*order, "__row")
+            ).collect()
             newest = newest.unique(join_key_columns, keep="last") if join_key_columns else newest.tail(1)
             return source.select(columns).collect()[newest["__row"].sort()]
 
@@ -160,20 +187,31 @@ class PolarsOfflineStore(OfflineStore):
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """All rows with start_date <= timestamp <= end_date, in the order of the file."""
-        columns = _unique([*join_key_columns, *feature_name_columns, timestamp_field, created_timestamp_column])
+        columns = _unique(
+            [*join_key_columns, *feature_name_columns, timestamp_field, created_timestamp_column]
+        )
 
         def evaluate() -> pl.DataFrame:
             source = _scan(data_source, config)
-            return source.filter(_within(source.collect_schema(), timestamp_field, None, start_date, end_date)).select(columns).collect()
+            return (
+                source.filter(_within(source.collect_schema(), timestamp_field, None, start_date, end_date))
+                .select(columns)
+                .collect()
+            )
 
         return PolarsRetrievalJob(evaluate, repo_path=config.repo_path)
 
     @staticmethod
-    def offline_write_batch(config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None) -> None:
+    def offline_write_batch(
+        config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
+    ) -> None:
         """Append rows to the Parquet file of a view, atomically."""
         _, names = get_pyarrow_schema_from_batch_source(config, feature_view.batch_source)
         if table.column_names != names:
-            raise AlphaloopError(f"Rows for view {feature_view.name!r} have the columns {table.column_names}; its file has {names}. Give them in that order.")
+            raise AlphaloopError(
+                f"Rows for view {feature_view.name!r} have the columns {table.column_names}; its file has"
+                f" {names}. Give them in that order."
+            )
         path = Path(_location(feature_view.batch_source.path, config.repo_path))
         before = pq.read_table(path)
         joined = pa.concat_tables([before, table.cast(before.schema)])
@@ -183,20 +221,33 @@ class PolarsOfflineStore(OfflineStore):
             progress(table.num_rows)
 
 
-def _join_views(entities: pl.DataFrame, entity_time: str, wanted: Mapping[FeatureView, list[str]], config: RepoConfig, full_names: bool) -> pl.DataFrame:
+def _join_views(
+    entities: pl.DataFrame,
+    entity_time: str,
+    wanted: Mapping[FeatureView, list[str]],
+    config: RepoConfig,
+    full_names: bool,
+) -> pl.DataFrame:
     joined = [entities]
     taken = set(entities.columns)
     previous_keys, previous_match, rows = None, None, None
     for view, names in wanted.items():
         source = view.batch_source
         features = _scan(source, config)
-        key_map = {key.name: view.projection.join_key_map.get(key.name, key.name) for key in view.entity_columns}
+        key_map = {
+            key.name: view.projection.join_key_map.get(key.name, key.name) for key in view.entity_columns
+        }
         features = features.rename(dict(key_map))
         keys = list(key_map.values())
         _require(keys, entities, view)
         times = _unique([source.timestamp_field, source.created_timestamp_column])
         key_frame = features.select(_unique([*keys, *times])).collect()
-        match = {"keys": keys, "timestamp": source.timestamp_field, "known_time": source.created_timestamp_column, "ttl": view.ttl}
+        match = {
+            "keys": keys,
+            "timestamp": source.timestamp_field,
+            "known_time": source.created_timestamp_column,
+            "ttl": view.ttl,
+        }
         # Views of one factors table share their key columns: what was matched once holds for all of them.
         if match != previous_match or not key_frame.equals(previous_keys):
             rows = match_rows(entities, key_frame, entity_time=entity_time, **match)
@@ -206,7 +257,8 @@ def _join_views(entities: pl.DataFrame, entity_time: str, wanted: Mapping[Featur
         repeated = taken.intersection(values.columns)
         if repeated:
             raise AlphaloopError(
-                f"Column {min(repeated)!r} of view {view.name!r} is already in the entity frame or in another view. Rename it, or ask for full_feature_names=True."
+                f"Column {min(repeated)!r} of view {view.name!r} is already in the entity frame or in another"
+                " view. Rename it, or ask for full_feature_names=True."
             )
         taken.update(values.columns)
         joined.append(values)
@@ -214,8 +266,14 @@ def _join_views(entities: pl.DataFrame, entity_time: str, wanted: Mapping[Featur
 
 
 def _take(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
-    """The rows of `frame` by number, nulls for a null number; `frame` itself where that is what the numbers say."""
-    if len(rows) == len(frame) and not rows.null_count() and (rows == pl.int_range(len(frame), dtype=rows.dtype, eager=True)).all():
+    """The rows of `frame` by number, nulls for a null number; `frame` itself where that is what the numbers
+    say.
+    """
+    if (
+        len(rows) == len(frame)
+        and not rows.null_count()
+        and (rows == pl.int_range(len(frame), dtype=rows.dtype, eager=True)).all()
+    ):
         return frame
     return frame.select(pl.all().gather(rows))
 
@@ -224,7 +282,8 @@ def _require(keys: list[str], entities: pl.DataFrame, view: FeatureView) -> None
     missing = [key for key in keys if key not in entities.columns]
     if missing:
         raise AlphaloopError(
-            f"View {view.name!r} is joined by {', '.join(keys)}, but the entity frame has no column {missing[0]!r} (found: {', '.join(entities.columns)}). Add it."
+            f"View {view.name!r} is joined by {', '.join(keys)}, but the entity frame has no column"
+            f" {missing[0]!r} (found: {', '.join(entities.columns)}). Add it."
         )
 
 
@@ -234,7 +293,10 @@ def _entity_frame(entity_df: Any) -> pl.DataFrame:
     if isinstance(entity_df, pa.Table):
         return pl.from_arrow(entity_df)
     if entity_df is None or isinstance(entity_df, str):
-        raise AlphaloopError("This offline store needs the entity rows as a pandas or Polars frame or an Arrow table; SQL text and retrieval without entities are not supported.")
+        raise AlphaloopError(
+            "This offline store needs the entity rows as a pandas or Polars frame or an Arrow table; SQL text"
+            " and retrieval without entities are not supported."
+        )
     return pl.from_pandas(entity_df)
 
 
@@ -244,7 +306,8 @@ def _entity_time(entities: pl.DataFrame) -> str:
     moments = [name for name, dtype in entities.schema.items() if isinstance(dtype, pl.Datetime)]
     if len(moments) != 1:
         raise AlphaloopError(
-            f"The entity frame needs a column {_ENTITY_TIME!r} or exactly one datetime column; it has {moments or 'none'}. Name the moment of each row {_ENTITY_TIME!r}."
+            f"The entity frame needs a column {_ENTITY_TIME!r} or exactly one datetime column; it has"
+            f" {moments or 'none'}. Name the moment of each row {_ENTITY_TIME!r}."
         )
     return moments[0]
 
@@ -252,7 +315,10 @@ def _entity_time(entities: pl.DataFrame) -> str:
 def _scan(source: DataSource, config: RepoConfig) -> pl.LazyFrame:
     """The source's Parquet file, folder or glob, with Feast's field mapping applied."""
     if not isinstance(source, FileSource):
-        raise AlphaloopError(f"Source {source.name!r} is a {type(source).__name__}; this offline store reads Parquet files only. Use a FileSource.")
+        raise AlphaloopError(
+            f"Source {source.name!r} is a {type(source).__name__}; this offline store reads Parquet files"
+            " only. Use a FileSource."
+        )
     options = {"aws_endpoint_url": source.s3_endpoint_override} if source.s3_endpoint_override else None
     frame = pl.scan_parquet(_location(source.path, config.repo_path), storage_options=options)
     return frame.rename(dict(source.field_mapping)) if source.field_mapping else frame
@@ -262,7 +328,9 @@ def _location(uri: str, repo_path: Path | str | None) -> str:
     return str(FileSource.get_uri_for_file_path(repo_path=repo_path, uri=uri))
 
 
-def _within(schema: pl.Schema, timestamp: str, known_time: str | None, start: datetime | None, end: datetime | None) -> pl.Expr:
+def _within(
+    schema: pl.Schema, timestamp: str, known_time: str | None, start: datetime | None, end: datetime | None
+) -> pl.Expr:
     condition = pl.lit(True)
     if start:
         condition = condition & (as_moment(timestamp, schema[timestamp]) >= _moment(start))

@@ -1,4 +1,6 @@
-"""The point-in-time join in Polars: for each entity row the newest feature row that was known at its moment."""
+"""The point-in-time join in Polars: for each entity row the newest feature row that was known at
+its moment.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -21,7 +23,8 @@ def match_rows(
     """Row number in `features` that each entity row may see, null where there is none.
 
     A feature row may be seen at moment t when its keys match, `timestamp` <= t, `known_time` <= t and
-    `timestamp` >= t - `ttl`. Of those the newest `timestamp` counts, then the newest `known_time`, then the last row.
+    `timestamp` >= t - `ttl`. Of those the newest `timestamp` counts, then the newest `known_time`, then the
+    last row.
 
     Parameters
     ----------
@@ -36,15 +39,26 @@ def match_rows(
 
     Notes
     -----
-    A row is visible from max(timestamp, known_time) on. In order of that moment the best row so far is a running
-    maximum of the rank by (timestamp, known_time), so one backward as-of join over it gives the answer, however late rows came.
+    A row is visible from max(timestamp, known_time) on. In order of that moment the best row so far is a
+    running maximum of the rank by (timestamp, known_time), so one backward as-of join over it gives the
+    answer, however late rows came.
     """
     best = _best_row_since(features, keys, timestamp, known_time)
     rows = (
-        entities.select(*(pl.col(key).cast(features.schema[key]) for key in keys), as_moment(entity_time, entities.schema[entity_time]).alias("__moment"))
+        entities.select(
+            *(pl.col(key).cast(features.schema[key]) for key in keys),
+            as_moment(entity_time, entities.schema[entity_time]).alias("__moment"),
+        )
         .with_row_index("__entity")
         .sort("__moment")
-        .join_asof(best, left_on="__moment", right_on="__since", by=list(keys), strategy="backward", check_sortedness=False)
+        .join_asof(
+            best,
+            left_on="__moment",
+            right_on="__since",
+            by=list(keys),
+            strategy="backward",
+            check_sortedness=False,
+        )
         .sort("__entity")
     )
     matched = pl.col("__row")
@@ -53,19 +67,32 @@ def match_rows(
     return rows.select(matched.alias("row")).to_series()
 
 
-def _best_row_since(features: pl.DataFrame, keys: Sequence[str], timestamp: str, known_time: str | None) -> pl.DataFrame:
-    """Columns `keys`, `__since`, `__row`, `__time`: from `__since` on, row `__row` is the best one of its keys."""
+def _best_row_since(
+    features: pl.DataFrame, keys: Sequence[str], timestamp: str, known_time: str | None
+) -> pl.DataFrame:
+    """Columns `keys`, `__since`, `__row`, `__time`: from `__since` on, row `__row` is the best one of its
+    keys.
+    """
     known = as_moment(known_time, features.schema[known_time]) if known_time else pl.lit(None, dtype=_MOMENT)
     ranked = (
-        features.select(*keys, as_moment(timestamp, features.schema[timestamp]).alias("__time"), known.alias("__known"))
+        features.select(
+            *keys, as_moment(timestamp, features.schema[timestamp]).alias("__time"), known.alias("__known")
+        )
         .with_row_index("__row")
         .drop_nulls([*keys, "__time", *(["__known"] if known_time else [])])
         .sort(*keys, "__time", "__known", "__row")
         .with_row_index("__rank")
     )
-    # Keys lead both sort orders, so a rank never falls behind one of an earlier key and no grouping is needed.
-    visible = ranked.select(*keys, "__rank", pl.max_horizontal("__time", "__known").alias("__since")).sort(*keys, "__since", "__rank").with_columns(pl.col("__rank").cum_max())
-    last_of_moment = pl.any_horizontal(*(pl.col(name) != pl.col(name).shift(-1) for name in (*keys, "__since"))).fill_null(True)
+    # Keys lead both sort orders, so a rank never falls behind one of an earlier key and no grouping is
+    # needed.
+    visible = (
+        ranked.select(*keys, "__rank", pl.max_horizontal("__time", "__known").alias("__since"))
+        .sort(*keys, "__since", "__rank")
+        .with_columns(pl.col("__rank").cum_max())
+    )
+    last_of_moment = pl.any_horizontal(
+        *(pl.col(name) != pl.col(name).shift(-1) for name in (*keys, "__since"))
+    ).fill_null(True)
     visible = visible.filter(last_of_moment)
     return visible.select(*keys, "__since").hstack(ranked.select("__row", "__time")[visible["__rank"]])
 
@@ -78,4 +105,6 @@ def as_moment(column: str, dtype: pl.DataType) -> pl.Expr:
     if dtype == pl.Date:
         expression = expression.cast(pl.Datetime("ns"))
     zone = getattr(dtype, "time_zone", None)
-    return (expression.dt.convert_time_zone("UTC") if zone else expression.dt.replace_time_zone("UTC")).dt.cast_time_unit("ns")
+    return (
+        expression.dt.convert_time_zone("UTC") if zone else expression.dt.replace_time_zone("UTC")
+    ).dt.cast_time_unit("ns")

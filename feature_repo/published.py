@@ -1,4 +1,5 @@
-"""The objects that `feast -c feature_repo apply` finds: those of the newest publication in ALPHALOOP_FEATURE_STORE.
+"""The objects that `feast -c feature_repo apply` finds: those of the newest publication in
+ALPHALOOP_FEATURE_STORE.
 
 Example: ALPHALOOP_FEATURE_STORE=$PWD/runs/feature_store feast -c feature_repo feature-views list
 """
@@ -13,10 +14,16 @@ from feature_repo.definitions import define
 def _published() -> list:
     folder = os.environ.get("ALPHALOOP_FEATURE_STORE")
     if not folder:
-        raise SystemExit("Set ALPHALOOP_FEATURE_STORE to the folder of a feature store, the one that `alphaloop materialise` reports.")
+        raise SystemExit(
+            "Set ALPHALOOP_FEATURE_STORE to the folder of a feature store, the one that `alphaloop"
+            " materialise` reports."
+        )
     current = Path(folder) / "current.json"
     if not current.exists():
-        raise SystemExit(f"{current} does not exist: nothing is published there. Run `alphaloop materialise` or `alphaloop run` first.")
+        raise SystemExit(
+            f"{current} does not exist: nothing is published there. Run `alphaloop materialise` or `alphaloop"
+            " run` first."
+        )
     return define(json.loads(current.read_text(encoding="utf-8")), Path(folder))
 
 

@@ -1,1 +1,3 @@
-"""The KFP pipelines and everything that starts them: command line, local run, compilation, submission, configs."""
+"""The KFP pipelines and everything that starts them: command line, local run, compilation, submission,
+configs.
+"""

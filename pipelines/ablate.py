@@ -1,4 +1,6 @@
-"""What the parts of an expert add (`alphaloop experts ablate`), and what a fitted one attends to (`alphaloop experts explain`)."""
+"""What the parts of an expert add (`alphaloop experts ablate`), and what a fitted one attends to (`alphaloop
+experts explain`).
+"""
 
 import json
 from pathlib import Path
@@ -37,7 +39,9 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
     atomic_write_text(folder / "ablation.json", json.dumps(result, indent=1))
     atomic_write_text(folder / "ablation.html", ablation_page(result))
     header, rows = table_rows(result, number)
-    table = Table(title=f"{result['leaf']} on {result['days']} {window} days, {seeds} seeds", title_justify="left")
+    table = Table(
+        title=f"{result['leaf']} on {result['days']} {window} days, {seeds} seeds", title_justify="left"
+    )
     for place, title in enumerate(header):
         table.add_column(title, justify="right" if place else "left", no_wrap=not place)
     for row in rows:
@@ -46,7 +50,8 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
 
 
 def explain_newest(name: str, config: Config) -> Path:
-    """Write the page of what the newest fit of the expert `name` attends to, of a composition its first member; returns its path.
+    """Write the page of what the newest fit of the expert `name` attends to, of a composition its first
+    member; returns its path.
 
     Raises
     ------
@@ -63,7 +68,9 @@ def explain_newest(name: str, config: Config) -> Path:
     try:
         text = _page(fit, f"{leaf.expert}/{leaf.period}/{leaf.modality}")
     except ContractError as error:
-        raise AlphaloopError(f"What the fit {fit} left of itself can't be read: {error} Train the expert again: {again}.") from None
+        raise AlphaloopError(
+            f"What the fit {fit} left of itself can't be read: {error} Train the expert again: {again}."
+        ) from None
     page = work / "explain.html"
     atomic_write_text(page, text)
     return page
@@ -77,8 +84,16 @@ def _page(fit: Path, name: str) -> str:
     if (model / COMPOSED_FILE).exists():
         composed = _readable(model / COMPOSED_FILE)
         first = first_member(composed)
-        path, member = model / MEMBERS / first / EVIDENCE, f" ({first}, one of {len(composed['members'])} members)"
-    return explain_page(_readable(path), f"What {name}{member} attends to", f"Fit {fit.name}, trained on {manifest.get('train_window', 'an unknown window')}.", composed)
+        path, member = (
+            model / MEMBERS / first / EVIDENCE,
+            f" ({first}, one of {len(composed['members'])} members)",
+        )
+    return explain_page(
+        _readable(path),
+        f"What {name}{member} attends to",
+        f"Fit {fit.name}, trained on {manifest.get('train_window', 'an unknown window')}.",
+        composed,
+    )
 
 
 def _readable(path: Path) -> dict:
@@ -92,4 +107,7 @@ def _nothing_left(leaf: Leaf, work: Path, again: str) -> str:
     module = expert_module(leaf)
     if hasattr(module.Expert(module.Settings.model_validate(leaf.settings)), "explain"):
         return f"No fit below {work} left evidence of what it attends to. Train one: {again}."
-    return f"{leaf.expert} explains nothing of itself, trained or not, so there is nothing to draw. Ask for a neural expert, such as patchtst."
+    return (
+        f"{leaf.expert} explains nothing of itself, trained or not, so there is nothing to draw. Ask for a"
+        " neural expert, such as patchtst."
+    )

@@ -1,4 +1,6 @@
-"""What `alphaloop audit` does: checks anybody's own factor function on anybody's own panel, and writes what it found as JSON and as a page."""
+"""What `alphaloop audit` does: checks anybody's own factor function on anybody's own panel, and writes what
+it found as JSON and as a page.
+"""
 
 import os
 import sys
@@ -23,7 +25,8 @@ READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".arrow": pl.read_ipc,
     ".ipc": pl.read_ipc,
 }
-# The command stands alone and may look closer than a stage of every run: as many cuts as the budget allows, up to every bar twice.
+# The command stands alone and may look closer than a stage of every run: as many cuts as the budget allows,
+# up to every bar twice.
 SCAN_CUTS = 4000
 STAGGERED_BUILDS = 12
 
@@ -52,11 +55,13 @@ def audit_command(
     budget_s: float = 45.0,
     labels: Sequence[str] = (),
 ) -> str:
-    """Audit `function` (package.module:function) on the panel in the file `data`; returns the summary for the terminal.
+    """Audit `function` (package.module:function) on the panel in the file `data`; returns the summary for the
+    terminal.
 
-    The function takes the panel as a Polars table and returns `timestamp`, `symbol` and a column a factor. A module in the current directory is found.
-    `labels` are `column:bars`: columns of the panel that hold the future, and the bars after which each is known.
-    The JSON (`passed`, `leaks`, `unstable`, `warm_up`, `placebo`, `checked`) and the page are written whether or not there are leaks.
+    The function takes the panel as a Polars table and returns `timestamp`, `symbol` and a column a factor. A
+    module in the current directory is found. `labels` are `column:bars`: columns of the panel that hold the
+    future, and the bars after which each is known. The JSON (`passed`, `leaks`, `unstable`, `warm_up`,
+    `placebo`, `checked`) and the page are written whether or not there are leaks.
 
     Raises
     ------
@@ -73,8 +78,18 @@ def audit_command(
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         build = load_builder(function)
-        settings = Settings(cuts=cuts, budget_s=budget_s, scan_cuts=SCAN_CUTS, staggered_builds=STAGGERED_BUILDS)
-        result = audit_factors(panel, build, cuts=cuts, seed=seed, labels=known_after, fresh=partial(fresh_builder, function), settings=settings)
+        settings = Settings(
+            cuts=cuts, budget_s=budget_s, scan_cuts=SCAN_CUTS, staggered_builds=STAGGERED_BUILDS
+        )
+        result = audit_factors(
+            panel,
+            build,
+            cuts=cuts,
+            seed=seed,
+            labels=known_after,
+            fresh=partial(fresh_builder, function),
+            settings=settings,
+        )
     except AlphaloopError as error:
         raise AuditRefused(str(error)) from error
     result.write_json(json_path)
@@ -92,19 +107,32 @@ def read_panel(path: Path) -> pl.DataFrame:
         raise AuditError(f"{path} does not exist. Give --data the file of the panel, such as panel.parquet.")
     reader = READERS.get(path.suffix.lower())
     if reader is None or path.is_dir():
-        raise AuditError(f"{path} is not a file that the audit reads ({', '.join(READERS)}). Write the panel as Parquet.")
+        raise AuditError(
+            f"{path} is not a file that the audit reads ({', '.join(READERS)}). Write the panel as Parquet."
+        )
     try:
         panel = reader(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise AuditError(f"{path} can't be read: {str(error)[:300]}. Write the panel as Parquet again.") from error
+        raise AuditError(
+            f"{path} can't be read: {str(error)[:300]}. Write the panel as Parquet again."
+        ) from error
     for name in ("timestamp", "symbol"):
         if name not in panel.columns:
-            raise AuditError(f"{path} has no column {name!r} (found: {', '.join(panel.columns)}). Rename yours to timestamp and symbol.")
+            raise AuditError(
+                f"{path} has no column {name!r} (found: {', '.join(panel.columns)}). Rename yours to"
+                " timestamp and symbol."
+            )
         if panel[name].null_count():
-            raise AuditError(f"{path}: {panel[name].null_count():,} rows have no {name}. Remove them: nobody can tell when, or of what, they are.")
+            raise AuditError(
+                f"{path}: {panel[name].null_count():,} rows have no {name}. Remove them: nobody can tell"
+                " when, or of what, they are."
+            )
     kind = panel.schema["timestamp"]
     if kind.base_type() not in (pl.Datetime, pl.Date):
-        raise AuditError(f"{path}: the column timestamp has type {kind}, expected a date or datetime. Convert it, for example with str.to_datetime() or pl.from_epoch().")
+        raise AuditError(
+            f"{path}: the column timestamp has type {kind}, expected a date or datetime. Convert it, for"
+            " example with str.to_datetime() or pl.from_epoch()."
+        )
     return panel
 
 
@@ -114,15 +142,28 @@ def summary(result: AuditResult, json_path: Path, html_path: Path | None) -> str
     lines = []
     factors = dict.fromkeys(leak.factor for leak in result.leaks)
     if result.passed:
-        lines.append(f"No leak found in {checked['factors']} factors at {len(checked['cuts'])} cuts ({checked['factor_values_compared']:,} values compared).")
+        lines.append(
+            f"No leak found in {checked['factors']} factors at {len(checked['cuts'])} cuts"
+            f" ({checked['factor_values_compared']:,} values compared)."
+        )
     else:
         lines.append(f"{len(factors)} of {checked['factors']} factors leak:")
-        lines += [_line(factor, [leak for leak in result.leaks if leak.factor == factor]) for factor in list(factors)[:12]]
+        lines += [
+            _line(factor, [leak for leak in result.leaks if leak.factor == factor])
+            for factor in list(factors)[:12]
+        ]
         lines += [f"and {len(factors) - 12} more"] if len(factors) > 12 else []
-        lines += [f"{check}: {ADVICE[check]}." for check in dict.fromkeys(leak.check for leak in result.leaks) if check in ADVICE]
+        lines += [
+            f"{check}: {ADVICE[check]}."
+            for check in dict.fromkeys(leak.check for leak in result.leaks)
+            if check in ADVICE
+        ]
     if result.unstable:
         names = ", ".join(entry["factor"] for entry in result.unstable[:5])
-        lines.append(f"Not reproducible, so only leaks larger than their own noise can be seen: {names}. Fix their seed.")
+        lines.append(
+            f"Not reproducible, so only leaks larger than their own noise can be seen: {names}. Fix their"
+            " seed."
+        )
     lines += [f"Note: {note}." for note in checked["notes"][:6]]
     lines.append(f"Details: {json_path}" + (f", {html_path}" if html_path else ""))
     return "\n".join(lines)
@@ -136,7 +177,10 @@ def _line(factor: str, leaks: Sequence[Leak]) -> str:
 def _label(text: str, panel: pl.DataFrame) -> tuple[str, int]:
     name, separator, bars = text.rpartition(":")
     if not separator or not bars.isdigit() or name not in panel.columns:
-        raise AuditError(f"--label {text!r} is not column:bars with a column of the panel ({', '.join(panel.columns)}), for example --label return_5:6.")
+        raise AuditError(
+            f"--label {text!r} is not column:bars with a column of the panel ({', '.join(panel.columns)}),"
+            " for example --label return_5:6."
+        )
     return name, int(bars)
 
 

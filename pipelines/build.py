@@ -18,7 +18,9 @@ from pipelines.training import training_pipeline
 PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
 
 
-def build_pipeline(name: str, config: Config, *, folder: str, local: bool = True, options: Mapping[str, Any] | None = None) -> Callable:
+def build_pipeline(
+    name: str, config: Config, *, folder: str, local: bool = True, options: Mapping[str, Any] | None = None
+) -> Callable:
     """The pipeline `name`. `local` tells whether the market data can be seen, and hashed, from here."""
     source = source_sha256(config.market, data_folder(), config.run.seed) if local else ""
     if source and config.fusion.tables:
@@ -29,7 +31,12 @@ def build_pipeline(name: str, config: Config, *, folder: str, local: bool = True
     if name == "expert":
         return expert_pipeline(config, source=source, folder=folder, **(options or {}))
     leaves = [resolve_leaf(leaf, config) for leaf in config.experts.leaves]
-    makers = {"training": training_pipeline, "retraining": retraining_pipeline, "selection": selection_pipeline, "mining": mining_pipeline}
+    makers = {
+        "training": training_pipeline,
+        "retraining": retraining_pipeline,
+        "selection": selection_pipeline,
+        "mining": mining_pipeline,
+    }
     return makers[name](config, source=source, leaves=leaves, folder=folder, retries=retries)
 
 
@@ -40,10 +47,14 @@ def resolve_leaf(name: str, config: Config) -> Leaf:
     leaf = load_leaf(path, config.experts.overrides.get(name.split("/")[0], {}))
     found = f"{leaf.expert}/{leaf.period}/{leaf.modality}"
     if found != name:
-        raise ConfigError(f"{path} stands at {name} but says that it is {found}. Mend its expert, period or modality, or move it.")
+        raise ConfigError(
+            f"{path} stands at {name} but says that it is {found}. Mend its expert, period or modality, or"
+            " move it."
+        )
     for task in leaf.also:
         if task.horizon not in config.labels.horizons:
             raise ConfigError(
-                f"{path}: `also` names horizon {task.horizon}, which is not made. Add it to labels.horizons ({', '.join(map(str, config.labels.horizons))}), or take one of those."
+                f"{path}: `also` names horizon {task.horizon}, which is not made. Add it to labels.horizons"
+                f" ({', '.join(map(str, config.labels.horizons))}), or take one of those."
             )
     return leaf

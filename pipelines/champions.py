@@ -1,4 +1,6 @@
-"""Who is champion, who was, and changing it by hand: what `alphaloop promote`, `rollback` and `champions` do."""
+"""Who is champion, who was, and changing it by hand: what `alphaloop promote`, `rollback` and
+`champions` do.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,19 +25,30 @@ def promote_version(config: Config, version: int, reason: str, who: str | None =
     client = _client(config)
     promote(client, config.run.name, version, why=reason, who=who or user_name())
     renew_page(config)
-    return f"{config.run.name} version {version} is champion now. A running service takes it over within seconds; `alphaloop rollback --reason ...` undoes it."
+    return (
+        f"{config.run.name} version {version} is champion now. A running service takes it over within"
+        " seconds; `alphaloop rollback --reason ...` undoes it."
+    )
 
 
 def rollback_version(config: Config, reason: str, who: str | None = None) -> str:
-    """Make the version before the present champion champion again; returns what to tell. Raises as `promote_version`."""
+    """Make the version before the present champion champion again; returns what to tell.
+
+    Raises as `promote_version`.
+    """
     client = _client(config)
     version = rollback(client, config.run.name, why=reason, who=who or user_name())
     renew_page(config)
-    return f"{config.run.name} is back on version {version}. A running service takes it over within seconds. No run promotes the other one again by itself."
+    return (
+        f"{config.run.name} is back on version {version}. A running service takes it over within seconds. No"
+        " run promotes the other one again by itself."
+    )
 
 
 def champions_table(config: Config) -> Table:
-    """Every reign, newest first: version, since, until, who, why, and whether the version has the alias now; the challenger stands below."""
+    """Every reign, newest first: version, since, until, who, why, and whether the version has the alias now;
+    the challenger stands below.
+    """
     client = _client(config)
     name = config.run.name
     history = champion_history(client, name)
@@ -48,7 +61,14 @@ def champions_table(config: Config) -> Table:
         until = "now" if newest else _minute(history[place + 1]["when"])
         kind = "rollback: " if reign.get("kind") == "rollback" else ""
         alias = CHAMPION if newest and aliases.get(CHAMPION) == reign["version"] else ""
-        table.add_row(str(reign["version"]), _minute(reign["when"]), until, escape(reign["who"]), escape(kind + reign["why"]), alias)
+        table.add_row(
+            str(reign["version"]),
+            _minute(reign["when"]),
+            until,
+            escape(reign["who"]),
+            escape(kind + reign["why"]),
+            alias,
+        )
     table.caption = "\n".join(_remarks(history, aliases))
     return table
 
@@ -56,16 +76,26 @@ def champions_table(config: Config) -> Table:
 def _remarks(history: list[dict[str, Any]], aliases: Mapping[str, int]) -> list[str]:
     said = [] if history else ["There was no champion yet."]
     if CHALLENGER in aliases:
-        said.append(f"Version {aliases[CHALLENGER]} waits as {CHALLENGER}: alphaloop promote {aliases[CHALLENGER]} --reason ...")
+        said.append(
+            f"Version {aliases[CHALLENGER]} waits as {CHALLENGER}: alphaloop promote {aliases[CHALLENGER]}"
+            " --reason ..."
+        )
     if CHAMPION in aliases and (not history or history[-1]["version"] != aliases[CHAMPION]):
-        said.append(f"The alias {CHAMPION} is on version {aliases[CHAMPION]}, though nobody promoted it last: it was moved by other means.")
+        said.append(
+            f"The alias {CHAMPION} is on version {aliases[CHAMPION]}, though nobody promoted it last: it was"
+            " moved by other means."
+        )
     return said
 
 
 def _aliases(client: Any, name: str) -> dict[str, int]:
     """Version by alias."""
     found = client.search_registered_models(f"name = '{name}'")
-    return {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()} if found else {}
+    return (
+        {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
+        if found
+        else {}
+    )
 
 
 def _client(config: Config) -> Any:

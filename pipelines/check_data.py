@@ -1,4 +1,6 @@
-"""Checks a panel of prices as a run would, without writing anything; fetches the bars of a source beyond files."""
+"""Checks a panel of prices as a run would, without writing anything; fetches the bars of a source beyond
+files.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +29,11 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
         If a critical check fails; the message is the same text.
     """
     if path is not None:
-        source = "csv" if any(path.name.lower().endswith(end) for end in (".csv", ".csv.gz", ".txt")) else "parquet"
+        source = (
+            "csv"
+            if any(path.name.lower().endswith(end) for end in (".csv", ".csv.gz", ".txt"))
+            else "parquet"
+        )
         overrides = [f"market.source={source}", f"market.path={path.absolute()}", *overrides]
     loaded = load_config(config, overrides)
     market = load_panel(loaded.market, data_folder=data_folder(), seed=loaded.run.seed)
@@ -39,7 +45,8 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
 
 
 def fetch_data(config: Path, overrides: Sequence[str]) -> str:
-    """Ask the config's source (Yahoo, an exchange, Wind) anew and keep its bars for the runs to come; what was fetched, as text.
+    """Ask the config's source (Yahoo, an exchange, Wind) anew and keep its bars for the runs to come; what
+    was fetched, as text.
 
     Raises
     ------

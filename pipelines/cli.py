@@ -1,4 +1,7 @@
-"""The command line `alphaloop`. Every command imports what it needs only when it runs, so help answers at once."""
+"""The command line `alphaloop`.
+
+Every command imports what it needs only when it runs, so help answers at once.
+"""
 
 import sys
 from pathlib import Path
@@ -13,12 +16,21 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="alphaloop",
-    help="From market data to a judged, served and watched model.\n\nStart with:  alphaloop run, then alphaloop serve",
+    help=(
+        "From market data to a judged, served and watched model.\n\nStart with:  alphaloop run, then"
+        " alphaloop serve"
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(no_args_is_help=True, help="Make a simulated market, fetch one, or check your own data.\n\nExample:  alphaloop data check prices.parquet")
+data_app = typer.Typer(
+    no_args_is_help=True,
+    help=(
+        "Make a simulated market, fetch one, or check your own data.\n\nExample:  alphaloop data check"
+        " prices.parquet"
+    ),
+)
 app.add_typer(cli_experts.experts_app, name="experts")
 app.add_typer(data_app, name="data")
 
@@ -27,8 +39,12 @@ app.add_typer(data_app, name="data")
 def run(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    runner: Annotated[str, typer.Option(help="subprocess, or docker to run each task in the cluster's image.")] = "subprocess",
-    require_approved: Annotated[bool, typer.Option("--require-approved", help="Exit with 3 if the gates reject the model.")] = False,
+    runner: Annotated[
+        str, typer.Option(help="subprocess, or docker to run each task in the cluster's image.")
+    ] = "subprocess",
+    require_approved: Annotated[
+        bool, typer.Option("--require-approved", help="Exit with 3 if the gates reject the model.")
+    ] = False,
 ):
     """Run the training pipeline on this machine: data to judged model and report.
 
@@ -54,7 +70,9 @@ def compile_(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
     pipeline: PipelineOption = "training",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the IR goes; default PIPELINE.yaml.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the IR goes; default PIPELINE.yaml.")
+    ] = None,
     image: Annotated[str | None, typer.Option(help="Container image of all tasks.")] = None,
 ):
     """Compile a pipeline to KFP's IR, for a cluster.
@@ -64,7 +82,9 @@ def compile_(
     from pipelines.cluster import compile_pipeline
     from pipelines.config import load_config
 
-    target = compile_pipeline(pipeline, load_config(config, overrides or []), output or Path(f"{pipeline}.yaml"), image=image)
+    target = compile_pipeline(
+        pipeline, load_config(config, overrides or []), output or Path(f"{pipeline}.yaml"), image=image
+    )
     typer.echo(f"Compiled {pipeline} to {target}")
 
 
@@ -73,9 +93,19 @@ def submit(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
     pipeline: PipelineOption = "training",
-    host: Annotated[str | None, typer.Option(help="Kubeflow Pipelines API; default cluster.host. A token is read from ALPHALOOP_KFP_TOKEN.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Kubeflow Pipelines API; default cluster.host. A token is read from ALPHALOOP_KFP_TOKEN."
+        ),
+    ] = None,
     image: Annotated[str | None, typer.Option(help="Container image of all tasks.")] = None,
-    cron: Annotated[str | None, typer.Option(help="Make it a recurring run: minute, hour, day, month, weekday, such as '0 6 * * 1-5'.")] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            help="Make it a recurring run: minute, hour, day, month, weekday, such as '0 6 * * 1-5'."
+        ),
+    ] = None,
 ):
     """Compile a pipeline and start it on a Kubeflow Pipelines cluster, once or on a schedule.
 
@@ -84,7 +114,9 @@ def submit(
     from pipelines.cluster import submit_pipeline
     from pipelines.config import load_config
 
-    typer.echo(submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image, cron=cron))
+    typer.echo(
+        submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image, cron=cron)
+    )
 
 
 @app.command()
@@ -97,7 +129,10 @@ def materialise(config: ConfigOption = DEMO, overrides: SetOption = None):
     from pipelines.local_run import run_locally
 
     folder = run_locally("materialisation", load_config(config, overrides or []))
-    typer.echo(f"Online store: {folder / 'feature_store'}. Look values up with: alphaloop lookup SYMBOL --config {config}")
+    typer.echo(
+        f"Online store: {folder / 'feature_store'}. Look values up with: alphaloop lookup SYMBOL --config"
+        f" {config}"
+    )
 
 
 @app.command()
@@ -116,7 +151,9 @@ def lookup(
     from pipelines.lookup_table import lookup_table
 
     loaded = load_config(config, overrides or [])
-    Console().print(lookup_table(symbols, loaded.feature_store, Path(loaded.run.folder).absolute() / "feature_store"))
+    Console().print(
+        lookup_table(symbols, loaded.feature_store, Path(loaded.run.folder).absolute() / "feature_store")
+    )
 
 
 @app.command()
@@ -140,13 +177,16 @@ def report(
 
 @data_app.command()
 def simulate(
-    folder: Annotated[Path, typer.Argument(help="Folder for panel.parquet, truth.parquet and faults.parquet.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for panel.parquet, truth.parquet and faults.parquet.")
+    ],
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
 ):
     """Write a simulated market with planted, known alpha.
 
-    Example:  alphaloop data simulate data/simulated --set market.planted_ic=0.05 --set market.simulator.symbols=200
+    Example:  alphaloop data simulate data/simulated --set market.planted_ic=0.05 --set
+    market.simulator.symbols=200
     """
     from components.market.simulator import simulate_to_files
     from pipelines.config import load_config
@@ -158,7 +198,10 @@ def simulate(
 
 @data_app.command()
 def check(
-    path: Annotated[Path | None, typer.Argument(help="CSV or Parquet file, folder or glob; default: market.path of the config.")] = None,
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="CSV or Parquet file, folder or glob; default: market.path of the config."),
+    ] = None,
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
 ):
@@ -175,7 +218,8 @@ def check(
 def fetch(config: ConfigOption = DEMO, overrides: SetOption = None):
     """Ask Yahoo, an exchange or Wind for the bars of a config anew, and keep them for the runs to come.
 
-    Example:  alphaloop data fetch --config mine.yaml --set market.source=yahoo --set 'market.symbols=[AAPL, MSFT]' --set market.start=2020-01-01
+    Example:  alphaloop data fetch --config mine.yaml --set market.source=yahoo --set 'market.symbols=[AAPL,
+    MSFT]' --set market.start=2020-01-01
     """
     from pipelines.check_data import fetch_data
 

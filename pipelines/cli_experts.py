@@ -1,4 +1,6 @@
-"""Commands for single experts: list, train, resume, warm-start, search their settings, and look at what their parts add."""
+"""Commands for single experts: list, train, resume, warm-start, search their settings, and look at what their
+parts add.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,14 +12,19 @@ from pipelines.options import DEMO, ConfigOption, SetOption
 experts_app = typer.Typer(
     no_args_is_help=True,
     help=(
-        "List, train, tune and take apart single experts.\n\n"
-        "An expert's leaf, EXPERT/PERIOD/MODALITY, is the YAML file that says what is trained. A usual way: list the leaves, train one, tune its settings on the "
-        "validation window, see what its parts add, and train again with the best leaf.\n\n"
-        "Example:  alphaloop experts train lightgbm"
+        "List, train, tune and take apart single experts.\n\nAn expert's leaf, EXPERT/PERIOD/MODALITY, is the"
+        " YAML file that says what is trained. A usual way: list the leaves, train one, tune its settings on"
+        " the validation window, see what its parts add, and train again with the best leaf.\n\nExample: "
+        " alphaloop experts train lightgbm"
     ),
 )
 
-ExpertArgument = Annotated[str, typer.Argument(help="An expert of experts.leaves, such as lightgbm, or its leaf, such as lightgbm/1d/base.")]
+ExpertArgument = Annotated[
+    str,
+    typer.Argument(
+        help="An expert of experts.leaves, such as lightgbm, or its leaf, such as lightgbm/1d/base."
+    ),
+]
 
 
 @experts_app.command("list")
@@ -57,7 +64,10 @@ def resume_expert(expert: ExpertArgument, config: ConfigOption = DEMO, overrides
 @experts_app.command("warm")
 def warm_expert(
     expert: ExpertArgument,
-    start: Annotated[Path, typer.Option("--from", help="Folder of a fitted model of the same expert, such as one in a bundle.")],
+    start: Annotated[
+        Path,
+        typer.Option("--from", help="Folder of a fitted model of the same expert, such as one in a bundle."),
+    ],
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
 ):
@@ -73,29 +83,55 @@ def tune_expert(
     expert: ExpertArgument,
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    trials: Annotated[int, typer.Option(min=1, help="Finished tries that the study shall hold, those of earlier calls included.")] = 30,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that try at the same time; the leaf's threads are shared among them.")] = 1,
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Finished tries that the study shall hold, those of earlier calls included."
+        ),
+    ] = 30,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Processes that try at the same time; the leaf's threads are shared among them."
+        ),
+    ] = 1,
     storage: Annotated[
         str,
-        typer.Option(envvar="ALPHALOOP_SEARCH_STORAGE", show_envvar=True, help="Database URL, such as postgresql://user:password@host/name. Default: SQLite in the run's folder."),
+        typer.Option(
+            envvar="ALPHALOOP_SEARCH_STORAGE",
+            show_envvar=True,
+            help=(
+                "Database URL, such as postgresql://user:password@host/name. Default: SQLite in the run's"
+                " folder."
+            ),
+        ),
     ] = "",
-    timeout_minutes: Annotated[float | None, typer.Option("--timeout-minutes", min=0, help="No try is begun after so long.")] = None,
-    study: Annotated[str, typer.Option(help="Name of the study; default: that of the leaf. Another name begins anew.")] = "",
+    timeout_minutes: Annotated[
+        float | None, typer.Option("--timeout-minutes", min=0, help="No try is begun after so long.")
+    ] = None,
+    study: Annotated[
+        str, typer.Option(help="Name of the study; default: that of the leaf. Another name begins anew.")
+    ] = "",
 ):
     """Search an expert's settings on the validation window; the test window is never touched.
 
-    The first try is the leaf as it stands. What may be tried stands in search.yaml beside the expert's leaves, or in your own
-    experts.folder: a line a setting, such as `learning_rate: {low: 0.01, high: 0.1, log: true}`.
-    A search that was stopped or killed goes on when it is started again.
+    The first try is the leaf as it stands. What may be tried stands in search.yaml beside the expert's
+    leaves, or in your own experts.folder: a line a setting, such as `learning_rate: {low: 0.01, high: 0.1,
+    log: true}`. A search that was stopped or killed goes on when it is started again.
 
-    Example:  alphaloop experts tune lightgbm --trials 50 --workers 2 --config pipelines/configs/us_equities.yaml
+    Example:  alphaloop experts tune lightgbm --trials 50 --workers 2 --config
+    pipelines/configs/us_equities.yaml
     """
     from rich.console import Console
 
     from pipelines.config import load_config
     from pipelines.tune import Request, tune
 
-    table, said = tune(expert, load_config(config, overrides or []), Request(trials, workers, storage, study, timeout_minutes))
+    table, said = tune(
+        expert,
+        load_config(config, overrides or []),
+        Request(trials, workers, storage, study, timeout_minutes),
+    )
     Console().print(table)
     typer.echo(said)
 
@@ -106,11 +142,14 @@ def ablate_expert(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds that each variant is trained with.")] = 3,
-    window: Annotated[str, typer.Option(help="validation, or test: only when nothing is decided by it any more.")] = "validation",
+    window: Annotated[
+        str, typer.Option(help="validation, or test: only when nothing is decided by it any more.")
+    ] = "validation",
 ):
     """Train the variants of an expert on the same folds and show what each part adds.
 
-    The variants stand in ablations.yaml beside the expert's leaves, or in your own experts.folder: `full: {}`, then a line a variant.
+    The variants stand in ablations.yaml beside the expert's leaves, or in your own experts.folder: `full:
+    {}`, then a line a variant.
 
     Example:  alphaloop experts ablate patchtst --seeds 3
     """
@@ -128,7 +167,8 @@ def ablate_expert(
 
 @experts_app.command("explain")
 def explain_expert(expert: ExpertArgument, config: ConfigOption = DEMO, overrides: SetOption = None):
-    """Draw what the newest fit of a neural expert attends to: gates, selection weights, the course of its training.
+    """Draw what the newest fit of a neural expert attends to: gates, selection weights, the course of its
+    training.
 
     Example:  alphaloop experts explain patchtst
     """
@@ -138,7 +178,9 @@ def explain_expert(expert: ExpertArgument, config: ConfigOption = DEMO, override
     typer.echo(f"Page: {explain_newest(expert, load_config(config, overrides or []))}")
 
 
-def _train(expert: str, config: Path, overrides: list[str] | None, *, mode: str, start: Path | None = None) -> None:
+def _train(
+    expert: str, config: Path, overrides: list[str] | None, *, mode: str, start: Path | None = None
+) -> None:
     from rich.console import Console
 
     from pipelines.config import load_config

@@ -1,4 +1,7 @@
-"""Commands around a registered model: serve it, ask it, change it, look for drift, watch and review. Part of `pipelines.cli`."""
+"""Commands around a registered model: serve it, ask it, change it, look for drift, watch and review.
+
+Part of `pipelines.cli`.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +13,10 @@ from pipelines.options import DEMO, SERVICE, ConfigOption, ReasonOption, SetOpti
 app = typer.Typer()
 review_app = typer.Typer(
     invoke_without_command=True,
-    help="Show the decisions on retraining, or overrule them: hold, force, approve.\n\nExample:  alphaloop review hold --reason 'earnings week'",
+    help=(
+        "Show the decisions on retraining, or overrule them: hold, force, approve.\n\nExample:  alphaloop"
+        " review hold --reason 'earnings week'"
+    ),
 )
 app.add_typer(review_app, name="review")
 
@@ -21,7 +27,12 @@ DRIFTED = 3
 def serve(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; default serving.host. Anything but loopback needs ALPHALOOP_API_KEY.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on; default serving.host. Anything but loopback needs ALPHALOOP_API_KEY."
+        ),
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; default serving.port.")] = None,
 ):
     """Serve the run's champion over HTTP until Ctrl-C; a new champion is taken over without a restart.
@@ -32,12 +43,17 @@ def serve(
     from pipelines.serving import serving_plan
     from serving.launch import serve as launch
 
-    given = [f"serving.{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None]
+    given = [
+        f"serving.{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None
+    ]
     launch(serving_plan(load_config(config, [*(overrides or []), *given])), say=typer.echo)
 
 
 @app.command()
-def predict(symbols: Annotated[list[str], typer.Argument(help="Symbols, such as AAPL MSFT.")], url: UrlOption = SERVICE):
+def predict(
+    symbols: Annotated[list[str], typer.Argument(help="Symbols, such as AAPL MSFT.")],
+    url: UrlOption = SERVICE,
+):
     """Ask a running service for the signals of some symbols.
 
     Example:  alphaloop predict AAPL MSFT --url http://127.0.0.1:3000
@@ -53,11 +69,14 @@ def predict(symbols: Annotated[list[str], typer.Argument(help="Symbols, such as 
 def replay(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    first: Annotated[str | None, typer.Option("--from", help="First day, such as 2025-01-02; default: the store's first.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="First day, such as 2025-01-02; default: the store's first.")
+    ] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last day; default: the store's newest.")] = None,
     url: UrlOption = SERVICE,
 ):
-    """Send the feature store's history through a running service, bar by bar: fills the answer log, or loads the service.
+    """Send the feature store's history through a running service, bar by bar: fills the answer log, or loads
+    the service.
 
     Example:  alphaloop replay --from 2025-01-02 --to 2025-03-31
     """
@@ -86,7 +105,9 @@ def promote(
 
 
 @app.command()
-def rollback(reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption = None, who: WhoOption = None):
+def rollback(
+    reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption = None, who: WhoOption = None
+):
     """Put the champion before the present one back in its place.
 
     Example:  alphaloop rollback --reason "positions jump since the swap"
@@ -113,9 +134,19 @@ def champions(config: ConfigOption = DEMO, overrides: SetOption = None):
 
 @app.command()
 def drift(
-    current: Annotated[Path | None, typer.Option("--current", help="Table of what is to be compared, Parquet or CSV; default: what the service answered.")] = None,
-    reference: Annotated[Path | None, typer.Option(help="Reference folder of a model bundle; default: the champion's.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for drift.json and the report's pages.")] = Path("drift"),
+    current: Annotated[
+        Path | None,
+        typer.Option(
+            "--current",
+            help="Table of what is to be compared, Parquet or CSV; default: what the service answered.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Reference folder of a model bundle; default: the champion's.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for drift.json and the report's pages.")
+    ] = Path("drift"),
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
 ):
@@ -128,7 +159,9 @@ def drift(
     from pipelines.config import load_config
     from pipelines.drift_check import check_drift
 
-    shown, drifted = check_drift(load_config(config, overrides or []), current, reference=reference, output=output)
+    shown, drifted = check_drift(
+        load_config(config, overrides or []), current, reference=reference, output=output
+    )
     Console().print(shown)
     if drifted:
         raise typer.Exit(DRIFTED)
@@ -138,7 +171,9 @@ def drift(
 def watch(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    every: Annotated[str | None, typer.Option(help="Time between checks, such as 30m or 1d; default retraining.every.")] = None,
+    every: Annotated[
+        str | None, typer.Option(help="Time between checks, such as 30m or 1d; default retraining.every.")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Check once and end.")] = False,
 ):
     """Look for drift on a schedule and retrain where the rules say so, until Ctrl-C.
@@ -174,7 +209,9 @@ def review(
 
 
 @review_app.command()
-def hold(reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption = None, who: WhoOption = None):
+def hold(
+    reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption = None, who: WhoOption = None
+):
     """Let no retraining start until someone says approve or force.
 
     Example:  alphaloop review hold --reason "data vendor is being changed"
@@ -183,7 +220,9 @@ def hold(reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption
 
 
 @review_app.command()
-def force(reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption = None, who: WhoOption = None):
+def force(
+    reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption = None, who: WhoOption = None
+):
     """Let the next check retrain, whatever the drift says.
 
     Example:  alphaloop review force --reason "new factor group"
@@ -192,7 +231,9 @@ def force(reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOptio
 
 
 @review_app.command()
-def approve(reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption = None, who: WhoOption = None):
+def approve(
+    reason: ReasonOption, config: ConfigOption = DEMO, overrides: SetOption = None, who: WhoOption = None
+):
     """Lift a hold, and let a retraining that waits for approval go ahead.
 
     Example:  alphaloop review approve --reason "drift is real, see report"

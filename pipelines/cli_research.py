@@ -1,4 +1,6 @@
-"""Commands for looking at factors: which there are, whether they leak, which are chosen, and what symbolic regression adds."""
+"""Commands for looking at factors: which there are, whether they leak, which are chosen, and what symbolic
+regression adds.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,22 +30,54 @@ def factors(
 
 @app.command()
 def audit(
-    function: Annotated[str, typer.Argument(help="package.module:function that takes a Polars panel and returns timestamp, symbol and factor columns.")],
-    data: Annotated[Path, typer.Option("--data", help="Parquet or CSV file of the panel: timestamp, symbol and whatever the function reads.")],
-    json_path: Annotated[Path, typer.Option("--json", help="Where the findings go, also when there are none.")],
+    function: Annotated[
+        str,
+        typer.Argument(
+            help=(
+                "package.module:function that takes a Polars panel and returns timestamp, symbol and factor"
+                " columns."
+            )
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            help="Parquet or CSV file of the panel: timestamp, symbol and whatever the function reads.",
+        ),
+    ],
+    json_path: Annotated[
+        Path, typer.Option("--json", help="Where the findings go, also when there are none.")
+    ],
     html_path: Annotated[Path | None, typer.Option("--html", help="Where the same goes as a page.")] = None,
-    cuts: Annotated[int, typer.Option(min=1, help="Cuts at which factors are rebuilt in any case; more follow while the budget lasts.")] = 5,
+    cuts: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Cuts at which factors are rebuilt in any case; more follow while the budget lasts."
+        ),
+    ] = 5,
     seed: Annotated[int, typer.Option(help="Seed of cuts and changes.")] = 0,
     budget_s: Annotated[float, typer.Option("--budget-s", min=0, help="Seconds for further cuts.")] = 45.0,
-    label: Annotated[list[str] | None, typer.Option("--label", help="column:bars, a column of the panel that is known only so many bars later. May be repeated.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            help="column:bars, a column of the panel that is known only so many bars later. May be repeated.",
+        ),
+    ] = None,
 ):
     """Check factors of your own for leaks: do they use what was not known yet? Exits with 2 if one does.
 
-    Example:  alphaloop audit my_package.my_factors:build --data panel.parquet --json leaks.json --html leaks.html
+    Example:  alphaloop audit my_package.my_factors:build --data panel.parquet --json leaks.json --html
+    leaks.html
     """
     from pipelines.audit_command import audit_command
 
-    typer.echo(audit_command(function, data, json_path, html_path, cuts=cuts, seed=seed, budget_s=budget_s, labels=label or ()))
+    typer.echo(
+        audit_command(
+            function, data, json_path, html_path, cuts=cuts, seed=seed, budget_s=budget_s, labels=label or ()
+        )
+    )
 
 
 @app.command()
@@ -52,7 +86,9 @@ def select(
     overrides: SetOption = None,
     mode: Annotated[str, typer.Option(help="quick or full.")] = "quick",
 ):
-    """Choose inputs inside the training window of each fold, and show the evidence for each factor. Trains no expert.
+    """Choose inputs inside the training window of each fold, and show the evidence for each factor.
+
+    Trains no expert.
 
     Example:  alphaloop select --config pipelines/configs/us_equities.yaml --mode full
     """
@@ -65,7 +101,8 @@ def select(
 
 @app.command()
 def mine(config: ConfigOption = DEMO, overrides: SetOption = None):
-    """Search formulas for what the stack leaves unexplained; those that add out of sample can go into features.formulas.
+    """Search formulas for what the stack leaves unexplained; those that add out of sample can go into
+    features.formulas.
 
     Example:  alphaloop mine --config pipelines/configs/us_equities.yaml
     """

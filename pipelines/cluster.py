@@ -34,7 +34,8 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
     Raises
     ------
     ClusterError
-        For an unknown pipeline, or where a parameter is named such that a YAML 1.1 reader takes it for a boolean.
+        For an unknown pipeline, or where a parameter is named such that a YAML 1.1 reader takes it for a
+        boolean.
     """
     from kfp import compiler
 
@@ -43,7 +44,9 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
 
     if name not in PIPELINES:
         raise ClusterError(f"There is no pipeline {name!r}. Choose one of: {', '.join(PIPELINES)}.")
-    pipeline = build_pipeline(name, config, folder=resolve_folder(config), local=not config.cluster.volume_claim)
+    pipeline = build_pipeline(
+        name, config, folder=resolve_folder(config), local=not config.cluster.volume_claim
+    )
     with atomic_path(output) as temporary:
         holder = temporary.with_suffix(".yaml")
         compiler.Compiler().compile(pipeline, str(holder))
@@ -60,23 +63,34 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
 def graph(path: Path) -> dict[str, Any]:
     """The wiring of a compiled pipeline without sources, settings and hashes: what a golden file holds.
 
-    For each task: component, what each input comes from, what it waits for, cache, the resources of its executor, and its condition where it has one.
+    For each task: component, what each input comes from, what it waits for, cache, the resources of its
+    executor, and its condition where it has one.
     """
     document = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     executors = document["deploymentSpec"]["executors"]
     components = document["components"]
-    graphs = {"root": document["root"]["dag"], **{name: c["dag"] for name, c in components.items() if "dag" in c}}
-    return {name: {task: _wiring(spec, components, executors) for task, spec in sorted(dag["tasks"].items())} for name, dag in graphs.items()}
+    graphs = {
+        "root": document["root"]["dag"],
+        **{name: c["dag"] for name, c in components.items() if "dag" in c},
+    }
+    return {
+        name: {task: _wiring(spec, components, executors) for task, spec in sorted(dag["tasks"].items())}
+        for name, dag in graphs.items()
+    }
 
 
-def submit_pipeline(name: str, config: Config, *, host: str | None = None, image: str | None = None, cron: str | None = None) -> str:
-    """Compile `name` and start a run of it, or with `cron` set up a recurring run; returns what to tell the user: its id and address.
+def submit_pipeline(
+    name: str, config: Config, *, host: str | None = None, image: str | None = None, cron: str | None = None
+) -> str:
+    """Compile `name` and start a run of it, or with `cron` set up a recurring run; returns what to tell the
+    user: its id and address.
 
     A recurring run never overlaps with itself, and runs that were missed are not made up for.
 
     Parameters
     ----------
-    cron : minute, hour, day of month, month, day of week; or six fields with the second in front, as Kubeflow Pipelines writes them
+    cron : minute, hour, day of month, month, day of week; or six fields with the second in front, as Kubeflow
+        Pipelines writes them
 
     Raises
     ------
@@ -86,7 +100,8 @@ def submit_pipeline(name: str, config: Config, *, host: str | None = None, image
     schedule = cron_schedule(cron) if cron is not None else None
     if schedule and not config.cluster.volume_claim:
         raise ClusterError(
-            "A recurring run needs cluster.volume_claim: without a volume each run would see the market data as of now, and registry and audit trail would not last."
+            "A recurring run needs cluster.volume_claim: without a volume each run would see the market data"
+            " as of now, and registry and audit trail would not last."
         )
     import urllib3
     from kfp import Client
@@ -103,21 +118,40 @@ def submit_pipeline(name: str, config: Config, *, host: str | None = None, image
             title, place = f"{config.run.name} {name}", experiment.experiment_id
             if schedule:
                 recurring = client.create_recurring_run(
-                    place, title, cron_expression=schedule, max_concurrency=1, no_catchup=True, pipeline_package_path=str(package), enable_caching=None
+                    place,
+                    title,
+                    cron_expression=schedule,
+                    max_concurrency=1,
+                    no_catchup=True,
+                    pipeline_package_path=str(package),
+                    enable_caching=None,
                 )
             else:
-                started = client.create_run_from_pipeline_package(str(package), run_name=title, experiment_id=place, enable_caching=None)
+                started = client.create_run_from_pipeline_package(
+                    str(package), run_name=title, experiment_id=place, enable_caching=None
+                )
         except ApiException as error:
-            raise ClusterError(f"{address} refused the {name} pipeline: {error.status} {error.reason}. {_short(error.body)} A token is read from {TOKEN_VARIABLE}.") from error
+            raise ClusterError(
+                f"{address} refused the {name} pipeline: {error.status} {error.reason}. {_short(error.body)}"
+                f" A token is read from {TOKEN_VARIABLE}."
+            ) from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise ClusterError(f"{address} does not answer as a Kubeflow Pipelines API: {_short(str(error))} Check the address, or forward the port.") from error
+            raise ClusterError(
+                f"{address} does not answer as a Kubeflow Pipelines API: {_short(str(error))} Check the"
+                " address, or forward the port."
+            ) from error
     if schedule:
-        return f"{name} recurs at {schedule!r} (second, minute, hour, day of month, month, day of week; UTC unless the cluster says otherwise) as {recurring.recurring_run_id}: {address}/#/recurringrun/details/{recurring.recurring_run_id}"
+        return (
+            f"{name} recurs at {schedule!r} (second, minute, hour, day of month, month, day of week; UTC"
+            f" unless the cluster says otherwise) as {recurring.recurring_run_id}:"
+            f" {address}/#/recurringrun/details/{recurring.recurring_run_id}"
+        )
     return f"Started {name} as run {started.run_id}: {address}/#/runs/details/{started.run_id}"
 
 
 def cron_schedule(text: str) -> str:
-    """A schedule in the six fields of Kubeflow Pipelines: five are taken to begin with the minute, so second 0 is put in front.
+    """A schedule in the six fields of Kubeflow Pipelines: five are taken to begin with the minute, so second
+    0 is put in front.
 
     Raises
     ------
@@ -126,12 +160,18 @@ def cron_schedule(text: str) -> str:
     """
     fields = text.split()
     fields = ["0", *fields] if len(fields) == 5 else fields
-    example = "Write minute, hour, day of month, month and day of week, for example '0 6 * * 1-5' for six o'clock UTC on weekdays."
+    example = (
+        "Write minute, hour, day of month, month and day of week, for example '0 6 * * 1-5' for six o'clock"
+        " UTC on weekdays."
+    )
     if len(fields) != len(CRON_FIELDS):
         raise ClusterError(f"--cron {text!r} has {len(text.split())} fields, 5 are wanted. {example}")
     for field, (name, low, high, names) in zip(fields, CRON_FIELDS, strict=True):
         if not all(_cron_part_fits(part, low, high, names) for part in field.split(",")):
-            raise ClusterError(f"--cron {text!r}: {field!r} is no {name} ({low} to {high}, *, a range such as {low}-{high}, steps such as */5, or a list). {example}")
+            raise ClusterError(
+                f"--cron {text!r}: {field!r} is no {name} ({low} to {high}, *, a range such as {low}-{high},"
+                f" steps such as */5, or a list). {example}"
+            )
     return " ".join(fields)
 
 
@@ -142,7 +182,9 @@ def _cron_part_fits(part: str, low: int, high: int, names: tuple[str, ...]) -> b
         return False
     if span in ("*", "?"):
         return span == "*" or (low, high) in ((1, 31), (0, 6))
-    numbers = [str(names.index(end.upper()) + low) if end.upper() in names else end for end in span.split("-")]
+    numbers = [
+        str(names.index(end.upper()) + low) if end.upper() in names else end for end in span.split("-")
+    ]
     if not 1 <= len(numbers) <= 2 or not all(end.isascii() and end.isdigit() for end in numbers):
         return False
     first, last = int(numbers[0]), int(numbers[-1])
@@ -169,7 +211,11 @@ def _wiring(spec: dict, components: dict, executors: dict) -> dict[str, Any]:
 
 def _origin(value: dict) -> str:
     source = value.get("taskOutputArtifact")
-    return f"{source['producerTask']}.{source['outputArtifactKey']}" if source else value.get("componentInputArtifact", "")
+    return (
+        f"{source['producerTask']}.{source['outputArtifactKey']}"
+        if source
+        else value.get("componentInputArtifact", "")
+    )
 
 
 def _check_names(document: dict) -> None:
@@ -177,7 +223,10 @@ def _check_names(document: dict) -> None:
         for side in ("inputDefinitions", "outputDefinitions"):
             for parameter in component.get(side, {}).get("parameters", {}):
                 if str(parameter).lower() in BOOLEAN_NAMES:
-                    raise ClusterError(f"{name} has a parameter named {parameter!r}, which YAML 1.1 readers take for a boolean. Rename it.")
+                    raise ClusterError(
+                        f"{name} has a parameter named {parameter!r}, which YAML 1.1 readers take for a"
+                        " boolean. Rename it."
+                    )
 
 
 def _short(text: str | None, limit: int = 300) -> str:

@@ -1,6 +1,7 @@
 """Which code a stage runs: a hash over its sources, the ground floor and the installed packages.
 
-It is an argument of every task, so a changed stage is never answered from the cache and an unchanged one always is.
+It is an argument of every task, so a changed stage is never answered from the cache and an unchanged one
+always is.
 """
 
 import hashlib
@@ -18,7 +19,9 @@ IMAGE_VARIABLE = "ALPHALOOP_TASK_IMAGE_ID"
 
 
 def code_version(stage: str, *, also: tuple[str, ...] = ()) -> str:
-    """Hash, 16 hex digits, of `components/<stage>`, the ground floor, further folders below the root, and the environment."""
+    """Hash, 16 hex digits, of `components/<stage>`, the ground floor, further folders below the root, and the
+    environment.
+    """
     digest = hashlib.sha256(_environment().encode())
     for folder in (f"components/{stage}", *(f"components/{name}" for name in GROUND), *also):
         digest.update(_folder_hash(folder).encode())
@@ -26,7 +29,8 @@ def code_version(stage: str, *, also: tuple[str, ...] = ()) -> str:
 
 
 def module_version(name: str | None) -> str:
-    """Hash, 16 hex digits, of an expert's module that is not one of Alphaloop's own, with all of its package; empty for None.
+    """Hash, 16 hex digits, of an expert's module that is not one of Alphaloop's own, with all of its package;
+    empty for None.
 
     A package's other files count because the module may import them; what it imports from elsewhere does not.
     """
@@ -36,15 +40,26 @@ def module_version(name: str | None) -> str:
     places = [Path(place) for place in top.submodule_search_locations or ([top.origin] if top.origin else [])]
     digest = hashlib.sha256(name.encode())
     for place in places:
-        files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        files = (
+            [place]
+            if place.is_file()
+            else sorted(
+                path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+            )
+        )
         for path in files:
             digest.update(path.relative_to(place.parent).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def task_sources() -> str:
-    """Hash, 16 hex digits, of every source that a task can import. An image that holds another hash runs other code."""
-    return hashlib.sha256("".join(_folder_hash(folder) for folder in ("components", "feature_repo")).encode()).hexdigest()[:16]
+    """Hash, 16 hex digits, of every source that a task can import.
+
+    An image that holds another hash runs other code.
+    """
+    return hashlib.sha256(
+        "".join(_folder_hash(folder) for folder in ("components", "feature_repo")).encode()
+    ).hexdigest()[:16]
 
 
 @cache

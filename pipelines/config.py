@@ -35,7 +35,11 @@ LEAVES = Path(__file__).parent / "configs" / "experts"
 class RunSettings(Section):
     """Where a run writes and what makes it repeatable."""
 
-    name: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the pipeline run and of the registered model")
+    name: str = Field(
+        "demo",
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="name of the pipeline run and of the registered model",
+    )
     folder: str = Field("runs/demo", description="outputs: artifacts, feature store, registry, report")
     seed: int = Field(7, ge=0, description="seed of everything random")
 
@@ -43,10 +47,25 @@ class RunSettings(Section):
 class ExpertsSettings(Section):
     """Which experts are trained, one leaf `<expert>/<period>/<modality>` each."""
 
-    leaves: list[str] = Field(["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"], min_length=2, max_length=8)
-    folder: str = Field("", description="folder of your own leaves, looked in before Alphaloop's; a leaf there names the module of its expert")
-    overrides: dict[str, dict[str, Any]] = Field({}, description="settings by expert that replace those of its leaf")
-    gpu: list[str] = Field(["patchtst", "tft", "adaptive_tft"], description="experts whose task asks a cluster for a GPU, one for each process of their leaf")
+    leaves: list[str] = Field(
+        ["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"],
+        min_length=2,
+        max_length=8,
+    )
+    folder: str = Field(
+        "",
+        description=(
+            "folder of your own leaves, looked in before Alphaloop's; a leaf there names the module of its"
+            " expert"
+        ),
+    )
+    overrides: dict[str, dict[str, Any]] = Field(
+        {}, description="settings by expert that replace those of its leaf"
+    )
+    gpu: list[str] = Field(
+        ["patchtst", "tft", "adaptive_tft"],
+        description="experts whose task asks a cluster for a GPU, one for each process of their leaf",
+    )
     gpu_resource: str = Field("nvidia.com/gpu", description="name of the GPU resource on the cluster")
 
     @model_validator(mode="after")
@@ -54,20 +73,29 @@ class ExpertsSettings(Section):
         names = [leaf.split("/")[0] for leaf in self.leaves]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"leaves names the expert {twice[0]!r} more than once; predictions are told apart by it, so name each once")
+            raise ValueError(
+                f"leaves names the expert {twice[0]!r} more than once; predictions are told apart by it, so"
+                " name each once"
+            )
         known = sorted({*names, *(leaf.split("/")[0] for leaf in list_leaves(LEAVES))})
         unknown = sorted(set(self.overrides) - set(known))
         if unknown:
-            raise ValueError(f"overrides are for {unknown[0]!r}, which is no expert; choose from {', '.join(known)}")
+            raise ValueError(
+                f"overrides are for {unknown[0]!r}, which is no expert; choose from {', '.join(known)}"
+            )
         return self
 
 
 class ClusterSettings(Section):
     """What only a cluster needs; a local run ignores it."""
 
-    host: str = Field("", description="address of the Kubeflow Pipelines API, such as http://ml-pipeline.kubeflow:8888")
+    host: str = Field(
+        "", description="address of the Kubeflow Pipelines API, such as http://ml-pipeline.kubeflow:8888"
+    )
     experiment: str = "alphaloop"
-    volume_claim: str = Field("", description="persistent volume claim that holds data and run.folder; mounted at mount_path")
+    volume_claim: str = Field(
+        "", description="persistent volume claim that holds data and run.folder; mounted at mount_path"
+    )
     mount_path: str = "/alphaloop"
     memory_limit: str = "8G"
     cpu_limit: str = "2"
@@ -118,8 +146,8 @@ class Config(Section):
     def _entries_agree(self):
         if self.labels.entry != self.backtest.entry:
             raise ValueError(
-                f"labels.entry={self.labels.entry} but backtest.entry={self.backtest.entry}: the experts would learn another trade than the one that is judged; "
-                "set both to the same price"
+                f"labels.entry={self.labels.entry} but backtest.entry={self.backtest.entry}: the experts"
+                " would learn another trade than the one that is judged; set both to the same price"
             )
         return self
 
@@ -143,4 +171,8 @@ def features_json(config: Config) -> str:
     """The features section with the columns that fusion adds to the panel."""
     from components.fusion.config import slow_columns
 
-    return type(config.features).model_validate({**config.features.model_dump(), "slow": slow_columns(config.fusion)}).model_dump_json()
+    return (
+        type(config.features)
+        .model_validate({**config.features.model_dump(), "slow": slow_columns(config.fusion)})
+        .model_dump_json()
+    )

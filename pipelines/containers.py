@@ -1,4 +1,6 @@
-"""Tasks of a local run in containers: the engine, the image, and the folders that tasks see under the same paths as this machine does."""
+"""Tasks of a local run in containers: the engine, the image, and the folders that tasks see under the same
+paths as this machine does.
+"""
 
 import glob
 import os
@@ -37,23 +39,37 @@ def find_image() -> str:
         client = docker.from_env()
         try:
             image = client.images.get(IMAGE).id
-            held = client.containers.run(image, ASK_SOURCES, remove=True, network_mode="none").decode().strip()
+            held = (
+                client.containers.run(image, ASK_SOURCES, remove=True, network_mode="none").decode().strip()
+            )
         finally:
             client.close()
     except docker.errors.ImageNotFound:
-        raise ContainerError(f"The engine has no image {IMAGE}. {build} Or name another in ALPHALOOP_IMAGE.") from None
+        raise ContainerError(
+            f"The engine has no image {IMAGE}. {build} Or name another in ALPHALOOP_IMAGE."
+        ) from None
     except docker.errors.ContainerError as error:
-        raise ContainerError(f"Image {IMAGE} can't tell which stages it holds ({_last_line(error.stderr.decode(errors='replace'))}). {build}") from None
+        raise ContainerError(
+            f"Image {IMAGE} can't tell which stages it holds"
+            f" ({_last_line(error.stderr.decode(errors='replace'))}). {build}"
+        ) from None
     except docker.errors.DockerException as error:
         place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-        raise ContainerError(f"No Docker engine answers at {place} ({_last_line(error)}). Start it, set DOCKER_HOST, or leave out --runner docker.") from None
+        raise ContainerError(
+            f"No Docker engine answers at {place} ({_last_line(error)}). Start it, set DOCKER_HOST, or leave"
+            " out --runner docker."
+        ) from None
     if held != task_sources():
-        raise ContainerError(f"Image {IMAGE} holds other stages than this checkout: {held} there, {task_sources()} here. {build}")
+        raise ContainerError(
+            f"Image {IMAGE} holds other stages than this checkout: {held} there, {task_sources()} here."
+            f" {build}"
+        )
     return image
 
 
 def docker_runner(folder: Path, config: Config, environment: Mapping[str, str]):
-    """A `kfp.local.DockerRunner` whose containers belong to this user, see the run folder and the market data, and use the host's network.
+    """A `kfp.local.DockerRunner` whose containers belong to this user, see the run folder and the market
+    data, and use the host's network.
 
     Containers that an earlier, killed run of the same folder left behind are removed first.
     """
@@ -64,8 +80,15 @@ def docker_runner(folder: Path, config: Config, environment: Mapping[str, str]):
     remove_containers(folder)
     docker_task_handler.run_docker_container = run_container
     mounts = [docker.types.Mount(str(folder), str(folder), type="bind")]
-    mounts += [docker.types.Mount(str(place), str(place), type="bind", read_only=True) for place in data_places(config, Path(os.environ["ALPHALOOP_DATA"]))]
-    passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON) or name == config.feature_store.redis_variable}
+    mounts += [
+        docker.types.Mount(str(place), str(place), type="bind", read_only=True)
+        for place in data_places(config, Path(os.environ["ALPHALOOP_DATA"]))
+    ]
+    passed_on = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(PASSED_ON) or name == config.feature_store.redis_variable
+    }
     return local.DockerRunner(
         mounts=mounts,
         environment={**passed_on, **environment},
@@ -95,7 +118,9 @@ def remove_containers(folder: Path) -> int:
 
 
 def data_places(config: Config, data: Path) -> list[Path]:
-    """Existing folders and files that the market is read from: the data folder, and what the config names outside of it."""
+    """Existing folders and files that the market is read from: the data folder, and what the config names
+    outside of it.
+    """
     named = [config.market.path] if config.market.path else []
     named += [config.market.sectors.path] if config.market.sectors else []
     places = [data]
@@ -108,7 +133,9 @@ def data_places(config: Config, data: Path) -> list[Path]:
     return [place for place in places if place.exists()]
 
 
-def run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
+def run_container(
+    client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any
+) -> int:
     """Run one task's container to its end, pass its output on, and return its exit code.
 
     It replaces kfp's own function, which lets the engine remove the container: where that is quicker than the

@@ -10,12 +10,15 @@ from components.drift.tables import DriftError, read_current
 from pipelines.config import Config
 
 
-def check_drift(config: Config, current: Path | None, *, reference: Path | None = None, output: Path = Path("drift")) -> tuple[Any, bool]:
+def check_drift(
+    config: Config, current: Path | None, *, reference: Path | None = None, output: Path = Path("drift")
+) -> tuple[Any, bool]:
     """Measure drift and write drift.json, index.html and evidently.html into `output`.
 
     Parameters
     ----------
-    current : Parquet or CSV with the model's columns, or a folder of Parquet files; None: the champion's answers on bars that it has not learned from
+    current : Parquet or CSV with the model's columns, or a folder of Parquet files; None: the champion's
+        answers on bars that it has not learned from
     reference : folder `reference` of a bundle; None: the champion's in the run's registry
 
     Returns
@@ -25,7 +28,8 @@ def check_drift(config: Config, current: Path | None, *, reference: Path | None 
     Raises
     ------
     DriftError
-        If there is no champion or no answer of it, the champion keeps no reference, or the table does not fit it.
+        If there is no champion or no answer of it, the champion keeps no reference, or the table does not fit
+        it.
     """
     from components.drift.detect import detect
     from components.drift.report import write_reports
@@ -38,7 +42,9 @@ def check_drift(config: Config, current: Path | None, *, reference: Path | None 
             if rows is None:
                 rows = _served(config, champion)
             reference = reference or Path(scratch) / "reference"
-        stamps = {"version": champion["version"], "bundle_sha256": champion["bundle_sha256"]} if champion else None
+        stamps = (
+            {"version": champion["version"], "bundle_sha256": champion["bundle_sha256"]} if champion else None
+        )
         sha256 = file_sha256(current) if current is not None and current.is_file() else None
         source = current.name if current is not None else "answers of the service"
         result = detect(reference, rows, None, config.drift, source=source, sha256=sha256, champion=stamps)
@@ -52,15 +58,26 @@ def terminal_table(result: Mapping[str, Any], folder: Path) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    word, colour = {"drift": ("drift", "red"), "no_drift": ("no drift", "green"), "not_enough_data": ("not enough data", "yellow")}[result["verdict"]]
-    lines: list[Any] = [f"[bold {colour}]{word}[/]: {result['current']['rows']:,} rows against {result['reference']['rows']:,} that the model learned from"]
+    word, colour = {
+        "drift": ("drift", "red"),
+        "no_drift": ("no drift", "green"),
+        "not_enough_data": ("not enough data", "yellow"),
+    }[result["verdict"]]
+    lines: list[Any] = [
+        f"[bold {colour}]{word}[/]: {result['current']['rows']:,} rows against"
+        f" {result['reference']['rows']:,} that the model learned from"
+    ]
     if result["rules"]:
         table = Table(box=None, pad_edge=False)
         for name in ("rule", "value", "threshold", "", "why"):
-            table.add_column(name, justify="right" if name in ("value", "threshold") else "left", overflow="fold")
+            table.add_column(
+                name, justify="right" if name in ("value", "threshold") else "left", overflow="fold"
+            )
         for rule in result["rules"]:
             shown = ["–" if rule[key] is None else f"{rule[key]:.3g}" for key in ("value", "threshold")]
-            table.add_row(rule["rule"], *shown, "[red]fired[/]" if rule["fired"] else "", escape(rule["reason"]))
+            table.add_row(
+                rule["rule"], *shown, "[red]fired[/]" if rule["fired"] else "", escape(rule["reason"])
+            )
         lines.append(table)
     else:
         lines.append(escape(result["reason"]))
@@ -76,25 +93,29 @@ def _champion(config: Config, target: Path) -> dict[str, Any]:
     about = read_champion(config.registry, config.run.name, place, target)
     if about["version"] is None:
         raise DriftError(
-            f"There is no champion of {config.run.name!r} in {config.registry.tracking_uri or place}, so there is nothing to compare with. Run `alphaloop run`, or give --reference FOLDER."
+            f"There is no champion of {config.run.name!r} in {config.registry.tracking_uri or place}, so"
+            " there is nothing to compare with. Run `alphaloop run`, or give --reference FOLDER."
         )
     if not (target / "reference").is_dir():
         raise DriftError(
-            f"Champion {config.run.name} version {about['version']} keeps no drift reference: it was registered before references were kept. "
-            "Run the training pipeline again, or give --reference FOLDER."
+            f"Champion {config.run.name} version {about['version']} keeps no drift reference: it was"
+            " registered before references were kept. Run the training pipeline again, or give --reference"
+            " FOLDER."
         )
     return about
 
 
 def _served(config: Config, champion: Mapping[str, Any]) -> Any:
-    """The champion's answers on bars after its training, newest first bar to last; refused where there are none."""
+    """The champion's answers on bars after its training, newest first bar to last; refused where there are
+    none.
+    """
     from components.retraining.collect import collect_served
 
     folder = Path(config.run.folder).absolute() / "served"
     rows = collect_served(folder, champion, window_bars=config.drift.window_bars)
     if rows.is_empty():
         raise DriftError(
-            f"The service has not answered for any bar that champion {champion['version']} has not learned from ({folder}). "
-            "Start it with `alphaloop serve`, or give a table with --current FILE."
+            f"The service has not answered for any bar that champion {champion['version']} has not learned"
+            f" from ({folder}). Start it with `alphaloop serve`, or give a table with --current FILE."
         )
     return rows

@@ -17,11 +17,24 @@ def factor_table(group: str | None, period: str | None) -> Table:
 
     for value, known, what in ((group, GROUPS, "group"), (period, EVERY_PERIOD, "period")):
         if value is not None and value not in known:
-            raise AlphaloopError(f"There is no {what} {value!r} of factors. Choose one of: {', '.join(known)}.")
-    chosen = [factor for factor in FACTORS if group in (None, factor.group) and (period is None or period in factor.periods)]
+            raise AlphaloopError(
+                f"There is no {what} {value!r} of factors. Choose one of: {', '.join(known)}."
+            )
+    chosen = [
+        factor
+        for factor in FACTORS
+        if group in (None, factor.group) and (period is None or period in factor.periods)
+    ]
     table = Table(title=f"{len(chosen)} of {len(FACTORS)} factors", title_justify="left")
     for name in ("factor", "group", "warm-up bars", "needs", "periods", "source"):
         table.add_column(name, justify="right" if name == "warm-up bars" else "left")
     for factor in chosen:
-        table.add_row(factor.name, factor.group, str(factor.warm_up_bars), " ".join(sorted(base_columns(factor))), " ".join(factor.periods), factor.source)
+        table.add_row(
+            factor.name,
+            factor.group,
+            str(factor.warm_up_bars),
+            " ".join(sorted(base_columns(factor))),
+            " ".join(factor.periods),
+            factor.source,
+        )
     return table

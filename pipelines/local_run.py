@@ -1,7 +1,8 @@
-"""Runs a pipeline on this machine through `kfp.local`, each task in a subprocess or a container, and shows how it goes.
+"""Runs a pipeline on this machine through `kfp.local`, each task in a subprocess or a container, and shows
+how it goes.
 
-The pipeline runs in a child process whose output, kfp's chatter, goes to a log file; what the stages report comes
-back through the events file (`components.progress`).
+The pipeline runs in a child process whose output, kfp's chatter, goes to a log file; what the stages report
+comes back through the events file (`components.progress`).
 """
 
 import fcntl
@@ -49,11 +50,18 @@ class FolderInUse(OutputError):
     """Another run holds the run folder."""
 
 
-def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", options: Mapping[str, Any] | None = None, terminal: Terminal | None = None) -> Path:
+def run_locally(
+    pipeline: str,
+    config: Config,
+    *,
+    runner: str = "subprocess",
+    options: Mapping[str, Any] | None = None,
+    terminal: Terminal | None = None,
+) -> Path:
     """Run `pipeline` (see `pipelines.build`) and return its run folder.
 
-    Finished stages are answered from the cache as long as their input, settings and code are the same, so a run that
-    was killed goes on where it was.
+    Finished stages are answered from the cache as long as their input, settings and code are the same, so a
+    run that was killed goes on where it was.
 
     Raises
     ------
@@ -62,7 +70,8 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
     OutputError
         If the run folder can't be written; FolderInUse if another run is using it.
     ContainerError
-        With runner docker: if there is no engine or no image, or the image holds other code than this checkout.
+        With runner docker: if there is no engine or no image, or the image holds other code than this
+        checkout.
     """
     folder = Path(config.run.folder).absolute()
     with _only_run(folder) as lock:
@@ -72,7 +81,17 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
         for path in (events, log):
             atomic_write_text(path, "")
         plan = folder / "plan.json"
-        atomic_write_text(plan, json.dumps({"pipeline": pipeline, "runner": runner, "options": dict(options or {}), "config": config.model_dump(mode="json")}))
+        atomic_write_text(
+            plan,
+            json.dumps(
+                {
+                    "pipeline": pipeline,
+                    "runner": runner,
+                    "options": dict(options or {}),
+                    "config": config.model_dump(mode="json"),
+                }
+            ),
+        )
         environment = {
             **os.environ,
             **TASK_ENVIRONMENT,
@@ -99,11 +118,19 @@ def run_locally(pipeline: str, config: Config, *, runner: str = "subprocess", op
                     remove_containers(folder)
                 shutil.rmtree(scratch, ignore_errors=True)
         if child.returncode and not failure:
-            failure = {"stage": "none", "message": f"The pipeline ended with exit code {child.returncode} outside any stage. Its last words:\n{_last_lines(log)}"}
+            failure = {
+                "stage": "none",
+                "message": (
+                    f"The pipeline ended with exit code {child.returncode} outside any stage. Its last"
+                    f" words:\n{_last_lines(log)}"
+                ),
+            }
         if failure and not (folder / FAILURE).exists():
             close_run(folder, failed=True, message=failure["message"], events=events)
     if failure:
-        raise RunFailed(f"{failure['message']}\n\nStage: {failure['stage']}. Log: {log}. Page: {folder / FAILURE}")
+        raise RunFailed(
+            f"{failure['message']}\n\nStage: {failure['stage']}. Log: {log}. Page: {folder / FAILURE}"
+        )
     return folder
 
 
@@ -142,20 +169,25 @@ def _whole_lines(handle) -> Iterator[str]:
 def _only_run(folder: Path) -> Iterator[int]:
     """Hold the run folder's lock, so that two runs never write into each other's artifacts.
 
-    Yields the lock's file descriptor: the child inherits it, so the folder stays locked while any part of the run lives.
+    Yields the lock's file descriptor: the child inherits it, so the folder stays locked while any part of the
+    run lives.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("w")
     except OSError as error:
         raise OutputError(
-            f"run.folder={folder} can't be written: {error.strerror}. Set run.folder to a folder that you may write, for example --set run.folder=runs/mine."
+            f"run.folder={folder} can't be written: {error.strerror}. Set run.folder to a folder that you may"
+            " write, for example --set run.folder=runs/mine."
         ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderInUse(f"Another run is using {folder}. Wait for it to end, or give this one its own folder: --set run.folder=runs/other.") from None
+            raise FolderInUse(
+                f"Another run is using {folder}. Wait for it to end, or give this one its own folder: --set"
+                " run.folder=runs/other."
+            ) from None
         yield handle.fileno()
 
 
@@ -177,10 +209,18 @@ def _execute(plan_path: Path) -> None:
     _forget_failures(folder / "artifacts")
     _forget_lost_publications(folder)
     if plan["runner"] == "docker":
-        runner = docker_runner(folder, config, {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]})
+        runner = docker_runner(
+            folder, config, {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]}
+        )
     else:
         runner = local.SubprocessRunner(use_venv=False)
-    local.init(runner=runner, pipeline_root=str(folder / "artifacts"), workspace_root=os.environ["TMPDIR"], enable_caching=True, raise_on_error=True)
+    local.init(
+        runner=runner,
+        pipeline_root=str(folder / "artifacts"),
+        workspace_root=os.environ["TMPDIR"],
+        enable_caching=True,
+        raise_on_error=True,
+    )
     with stage("set-up"):
         pipeline = build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])
     logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
@@ -192,7 +232,9 @@ def _execute(plan_path: Path) -> None:
 
 
 def _die_with_parent() -> None:
-    """End this process and its tasks when the command line is killed (Linux; elsewhere the lock keeps a second run out)."""
+    """End this process and its tasks when the command line is killed (Linux; elsewhere the lock keeps a
+    second run out).
+    """
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(os.getpgrp(), signal.SIGKILL))
     if sys.platform == "linux":
         import ctypes
@@ -202,7 +244,9 @@ def _die_with_parent() -> None:
 
 
 class _CacheHits(logging.Handler):
-    """Turns kfp's log line about a cache hit into an event; `titles` maps task names to what people call them."""
+    """Turns kfp's log line about a cache hit into an event; `titles` maps task names to what people call
+    them.
+    """
 
     def __init__(self, titles: Mapping[str, str]) -> None:
         super().__init__()
@@ -231,7 +275,9 @@ def _forget_failures(artifacts: Path) -> None:
 
 
 def _forget_lost_publications(folder: Path) -> None:
-    """Remove the outputs of materialisations whose store is gone or holds another publication, so that the cache does not answer with them."""
+    """Remove the outputs of materialisations whose store is gone or holds another publication, so that the
+    cache does not answer with them.
+    """
     current = folder / "feature_store" / "current.json"
     held = json.loads(current.read_text(encoding="utf-8"))["publication"] if current.exists() else None
     for output in (folder / "artifacts").glob("*/materialise/registry"):

@@ -13,7 +13,9 @@ def materialisation_pipeline(config: Config, *, source: str, folder: str, retrie
     """Ingest, validate, build factors, publish and materialise; parameters as in `training_pipeline`."""
     arrange = arranger(config, retries)
 
-    @dsl.pipeline(name=f"alphaloop-materialisation-{config.run.name}", description="Newest bars to the online store.")
+    @dsl.pipeline(
+        name=f"alphaloop-materialisation-{config.run.name}", description="Newest bars to the online store."
+    )
     def materialisation():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="materialisation"):

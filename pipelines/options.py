@@ -9,9 +9,18 @@ CONFIGS = Path(__file__).parent / "configs"
 DEMO = CONFIGS / "demo.yaml"
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML of the run; see pipelines/configs.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: section.key=value. May be repeated.")]
-PipelineOption = Annotated[str, typer.Option("--pipeline", help="training, materialisation, retraining, selection or mining.")]
-UrlOption = Annotated[str, typer.Option(help="Address of the service. The key, where it wants one, is read from ALPHALOOP_API_KEY.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one setting: section.key=value. May be repeated.")
+]
+PipelineOption = Annotated[
+    str, typer.Option("--pipeline", help="training, materialisation, retraining, selection or mining.")
+]
+UrlOption = Annotated[
+    str,
+    typer.Option(help="Address of the service. The key, where it wants one, is read from ALPHALOOP_API_KEY."),
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with who and when.")]
-WhoOption = Annotated[str | None, typer.Option(help="Who decides; default: ALPHALOOP_USER, then the login name.")]
+WhoOption = Annotated[
+    str | None, typer.Option(help="Who decides; default: ALPHALOOP_USER, then the login name.")
+]
 SERVICE = "http://127.0.0.1:3000"

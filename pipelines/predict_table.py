@@ -12,10 +12,13 @@ from serving.client import Client
 KEY_VARIABLE = "ALPHALOOP_API_KEY"
 
 
-def predict_table(symbols: Sequence[str], url: str, *, key: str | None = None, timeout_s: float = 5.0) -> Table:
+def predict_table(
+    symbols: Sequence[str], url: str, *, key: str | None = None, timeout_s: float = 5.0
+) -> Table:
     """Ask the service at `url` for the symbols' signals and lay them out.
 
-    `key` defaults to the first one in ALPHALOOP_API_KEY. Raises `serving.client.ServiceError` with the service's own message.
+    `key` defaults to the first one in ALPHALOOP_API_KEY. Raises `serving.client.ServiceError` with the
+    service's own message.
     """
     key = key or os.environ.get(KEY_VARIABLE, "").split(",")[0].strip() or None
     with Client(url, key, timeout_s) as client:
@@ -23,11 +26,19 @@ def predict_table(symbols: Sequence[str], url: str, *, key: str | None = None, t
 
 
 def lay_out(answer: dict[str, Any]) -> Table:
-    """An answer of POST /signals or POST /score as a table; scores and bands in percent, stale rows marked."""
+    """An answer of POST /signals or POST /score as a table; scores and bands in percent, stale
+    rows marked.
+    """
     model, features = answer["model"], answer["features"]
     table = Table(
-        title=f"{escape(str(model['name']))} version {model['version']}: {escape(str(answer['target']))} over {answer['horizon_bars']} bars ({escape(str(answer['period']))})",
-        caption=f"features of {features['newest']} from the {features['source']}; bundle {str(model['bundle_sha256'])[:12]}; request {escape(str(answer['request_id']))}",
+        title=(
+            f"{escape(str(model['name']))} version {model['version']}: {escape(str(answer['target']))} over"
+            f" {answer['horizon_bars']} bars ({escape(str(answer['period']))})"
+        ),
+        caption=(
+            f"features of {features['newest']} from the {features['source']}; bundle"
+            f" {str(model['bundle_sha256'])[:12]}; request {escape(str(answer['request_id']))}"
+        ),
         title_justify="left",
         caption_justify="left",
     )
@@ -38,9 +49,29 @@ def lay_out(answer: dict[str, Any]) -> Table:
     table.add_column("known (UTC)")
     table.add_column("")
     for signal in answer["signals"]:
-        numbers = [_percent(signal[name], digits) for name, digits in (("score", 3), ("p10", 2), ("p50", 2), ("p90", 2), ("uncertainty", 2), ("position", 2))]
-        marks = [f"[yellow]{word}[/]" for word, on in (("stale", signal["stale"]), ("behind others", signal["behind"])) if on]
-        table.add_row(escape(signal["symbol"]), *numbers, _minute(signal["feature_time"]), _minute(signal["known_time"]), " ".join(marks))
+        numbers = [
+            _percent(signal[name], digits)
+            for name, digits in (
+                ("score", 3),
+                ("p10", 2),
+                ("p50", 2),
+                ("p90", 2),
+                ("uncertainty", 2),
+                ("position", 2),
+            )
+        ]
+        marks = [
+            f"[yellow]{word}[/]"
+            for word, on in (("stale", signal["stale"]), ("behind others", signal["behind"]))
+            if on
+        ]
+        table.add_row(
+            escape(signal["symbol"]),
+            *numbers,
+            _minute(signal["feature_time"]),
+            _minute(signal["known_time"]),
+            " ".join(marks),
+        )
     return table
 
 

@@ -1,4 +1,6 @@
-"""Pipelines for looking at factors without judging a model: which inputs are chosen, and which formulas the stack's residual yields."""
+"""Pipelines for looking at factors without judging a model: which inputs are chosen, and which formulas the
+stack's residual yields.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +13,26 @@ from components.mining.component import mine
 from components.report.component import close_run, keep_evidence
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.stages import arranger, require_trained, source_to_factors, to_expert_inputs, to_labels, to_predictions, to_training_set
+from pipelines.stages import (
+    arranger,
+    require_trained,
+    source_to_factors,
+    to_expert_inputs,
+    to_labels,
+    to_predictions,
+    to_training_set,
+)
 
 
 class ResearchError(AlphaloopError):
     """The configuration asks for nothing that could be looked at."""
 
 
-def selection_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0) -> Callable:
-    """Market data to the inputs chosen in each fold; parameters as in `training_pipeline`, whose cache it shares.
+def selection_pipeline(
+    config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0
+) -> Callable:
+    """Market data to the inputs chosen in each fold; parameters as in `training_pipeline`, whose cache it
+    shares.
 
     Raises
     ------
@@ -27,7 +40,10 @@ def selection_pipeline(config: Config, *, source: str, leaves: list[Leaf], folde
         If selection is off.
     """
     if config.selection.mode == "off":
-        raise ResearchError("selection.mode is off, so nothing would be chosen. Give --mode quick or --mode full, or set selection.mode in the config.")
+        raise ResearchError(
+            "selection.mode is off, so nothing would be chosen. Give --mode quick or --mode full, or set"
+            " selection.mode in the config."
+        )
     arrange = arranger(config, retries)
 
     @dsl.pipeline(name=f"alphaloop-selection-{config.run.name}", description="Market data to chosen inputs.")
@@ -43,8 +59,11 @@ def selection_pipeline(config: Config, *, source: str, leaves: list[Leaf], folde
     return selection
 
 
-def mining_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0) -> Callable:
-    """Market data to formulas that explain what the stack does not; parameters as in `training_pipeline`, whose cache it shares.
+def mining_pipeline(
+    config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0
+) -> Callable:
+    """Market data to formulas that explain what the stack does not; parameters as in `training_pipeline`,
+    whose cache it shares.
 
     Raises
     ------
@@ -54,7 +73,10 @@ def mining_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder: 
     require_trained("mining.experts", config.mining.experts, config, leaves)
     arrange = arranger(config, retries)
 
-    @dsl.pipeline(name=f"alphaloop-mining-{config.run.name}", description="Formulas from what the stack leaves unexplained.")
+    @dsl.pipeline(
+        name=f"alphaloop-mining-{config.run.name}",
+        description="Formulas from what the stack leaves unexplained.",
+    )
     def mining():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="mining"):
@@ -77,7 +99,13 @@ def mining_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder: 
                 ),
                 "mine",
             ).outputs
-            arrange(keep_evidence(folder=folder, mining_page=found["page"], formulas=found["formulas"], **data.pages), "evidence", cached=False)
+            arrange(
+                keep_evidence(
+                    folder=folder, mining_page=found["page"], formulas=found["formulas"], **data.pages
+                ),
+                "evidence",
+                cached=False,
+            )
 
     return mining
 

@@ -1,5 +1,6 @@
-"""The retraining pipeline: what was served is held against the champion's reference; where that calls for it, the training
-tasks follow, and their model has to beat the champion on bars that are newer than the champion's training data.
+"""The retraining pipeline: what was served is held against the champion's reference; where that calls for it,
+the training tasks follow, and their model has to beat the champion on bars that are newer than the champion's
+training data.
 """
 
 from collections.abc import Callable
@@ -24,23 +25,35 @@ class RetrainingError(AlphaloopError):
 
 
 def retraining_config(config: Config) -> Config:
-    """The configuration that a retraining trains with: windows that grow with the data, folds of `retraining.fold_bars`.
+    """The configuration that a retraining trains with: windows that grow with the data, folds of
+    `retraining.fold_bars`.
 
     Raises
     ------
     RetrainingError
-        If the test window or the backtest ends on a fixed day: new bars would never be learned from nor judged.
+        If the test window or the backtest ends on a fixed day: new bars would never be learned from nor
+        judged.
     """
-    ends = {"timeline.test.end": config.timeline.test.end, "timeline.backtest.end": config.timeline.backtest.end}
+    ends = {
+        "timeline.test.end": config.timeline.test.end,
+        "timeline.backtest.end": config.timeline.backtest.end,
+    }
     for name, end in ends.items():
         if end is not None:
-            raise RetrainingError(f"{name}={end} ends on a fixed day, so a retraining would see no bar after it. Leave {name} out: the window then grows with the data.")
+            raise RetrainingError(
+                f"{name}={end} ends on a fixed day, so a retraining would see no bar after it. Leave {name}"
+                " out: the window then grows with the data."
+            )
     if config.retraining.fold_bars is None:
         return config
-    return config.model_copy(update={"timeline": config.timeline.model_copy(update={"fold_bars": config.retraining.fold_bars})})
+    return config.model_copy(
+        update={"timeline": config.timeline.model_copy(update={"fold_bars": config.retraining.fold_bars})}
+    )
 
 
-def retraining_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0) -> Callable:
+def retraining_pipeline(
+    config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0
+) -> Callable:
     """The `retraining` pipeline of one configuration; parameters as in `training_pipeline`.
 
     Raises
@@ -51,19 +64,27 @@ def retraining_pipeline(config: Config, *, source: str, leaves: list[Leaf], fold
     config = retraining_config(config)
     arrange = arranger(config, retries)
 
-    @dsl.pipeline(name=f"alphaloop-retraining-{config.run.name}", description="Drift of what was served, the decision on it, and the retraining that follows.")
+    @dsl.pipeline(
+        name=f"alphaloop-retraining-{config.run.name}",
+        description="Drift of what was served, the decision on it, and the retraining that follows.",
+    )
     def retraining():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="retraining"):
             data = source_to_factors(config, arrange, source, folder)
             to_labels(config, arrange, data)
             decided = _to_decision(config, arrange, data, source, folder)
-            # On a bool: a condition on text that can't be evaluated would skip the branch and still count as success.
+            # On a bool: a condition on text that can't be evaluated would skip the branch and still count as
+            # success.
             with dsl.If(decided.outputs["Output"] == True, name="retrain"):  # noqa: E712
                 to_training_set(config, arrange, data, folder)
                 registered = to_judged_model(config, arrange, data, leaves, folder, newest_only=True)
                 arrange(
-                    conclude(decision=decided.outputs["decision"], registration=registered.outputs["registration"], folder=folder),
+                    conclude(
+                        decision=decided.outputs["decision"],
+                        registration=registered.outputs["registration"],
+                        folder=folder,
+                    ),
                     "conclude",
                     cached=False,
                 )
@@ -72,9 +93,20 @@ def retraining_pipeline(config: Config, *, source: str, leaves: list[Leaf], fold
 
 
 def _to_decision(config: Config, arrange: Callable, data, source: str, folder: str) -> dsl.PipelineTask:
-    champion = arrange(read_champion(settings=section_json(config.registry), name=config.run.name, folder=f"{folder}/registry"), "champion in service", cached=False)
+    champion = arrange(
+        read_champion(
+            settings=section_json(config.registry), name=config.run.name, folder=f"{folder}/registry"
+        ),
+        "champion in service",
+        cached=False,
+    )
     served = arrange(
-        collect_served(champion=champion.outputs["champion"], window_bars=config.drift.window_bars, folder=folder, code=code_version("retraining")),
+        collect_served(
+            champion=champion.outputs["champion"],
+            window_bars=config.drift.window_bars,
+            folder=folder,
+            code=code_version("retraining"),
+        ),
         "served",
         cached=False,
     )
@@ -105,14 +137,17 @@ def _to_decision(config: Config, arrange: Callable, data, source: str, folder: s
 
 
 def run_retraining(config: Config, **options) -> dict:
-    """One check on this machine through `run_locally`, with the retraining that it decides on; returns the decision, closed where it retrained.
+    """One check on this machine through `run_locally`, with the retraining that it decides on; returns the
+    decision, closed where it retrained.
 
     Raises
     ------
     RetrainingError
-        If a window ends on a fixed day, or the pipeline called itself successful without the retraining that it had decided on.
+        If a window ends on a fixed day, or the pipeline called itself successful without the retraining that
+        it had decided on.
     RunFailed, OutputError
-        As `run_locally` raises them. A retraining that failed or was killed stays open and is resumed by the next run.
+        As `run_locally` raises them. A retraining that failed or was killed stays open and is resumed by the
+        next run.
     """
     from pipelines.local_run import run_locally
 
@@ -123,9 +158,12 @@ def run_retraining(config: Config, **options) -> dict:
     trail = read_trail(review)
     made = next((one for one in reversed(trail.decisions) if one["id"] not in known), None)
     if made is None:
-        raise RetrainingError(f"The check ended without a decision in {review}. Look into {config.run.folder}/kfp.log.")
+        raise RetrainingError(
+            f"The check ended without a decision in {review}. Look into {config.run.folder}/kfp.log."
+        )
     if made["action"] in ("retrain", "resume") and made["outcome"] is None:
         raise RetrainingError(
-            f"Decision {made['id']} was to {made['action']}, but the training tasks did not run. Look into {config.run.folder}/kfp.log; the next check resumes it."
+            f"Decision {made['id']} was to {made['action']}, but the training tasks did not run. Look into"
+            f" {config.run.folder}/kfp.log; the next check resumes it."
         )
     return made

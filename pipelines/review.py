@@ -1,4 +1,6 @@
-"""What `alphaloop review` does: adds a reviewer's word to the audit trail, shows the newest decisions, and renews the review page."""
+"""What `alphaloop review` does: adds a reviewer's word to the audit trail, shows the newest decisions, and
+renews the review page.
+"""
 
 import contextlib
 import getpass
@@ -45,11 +47,27 @@ def show_review(config: Config, *, newest: int = 15) -> tuple[Table, Path]:
     trail = read_trail(review)
     _renew_champions(config, review)
     entries = sorted([*trail.decisions, *trail.words], key=lambda entry: entry["id"])[-newest:]
-    table = Table(title=f"{len(trail.decisions)} decisions, {len(trail.words)} words; the newest {len(entries)}", title_justify="left")
+    table = Table(
+        title=f"{len(trail.decisions)} decisions, {len(trail.words)} words; the newest {len(entries)}",
+        title_justify="left",
+    )
     for name in ("when (UTC)", "what", "by", "rules", "why", "outcome"):
         table.add_column(name, overflow="fold")
     for entry in reversed(entries):
-        table.add_row(*(_decision_row(entry) if "action" in entry else (_time(entry), f"[bold]{entry['word']}[/]", entry["who"], "", _plain(entry["reason"]), "")))
+        table.add_row(
+            *(
+                _decision_row(entry)
+                if "action" in entry
+                else (
+                    _time(entry),
+                    f"[bold]{entry['word']}[/]",
+                    entry["who"],
+                    "",
+                    _plain(entry["reason"]),
+                    "",
+                )
+            )
+        )
     return table, write_review_page(review)
 
 
@@ -71,7 +89,10 @@ def review_folder(config: Config) -> Path:
     """
     folder = Path(config.run.folder).absolute()
     if not folder.is_dir():
-        raise ReviewError(f"There is no run in {folder}. Give the config, and the --set run.folder=..., of the run that you mean.")
+        raise ReviewError(
+            f"There is no run in {folder}. Give the config, and the --set run.folder=..., of the run that you"
+            " mean."
+        )
     return folder / "review"
 
 
@@ -85,8 +106,21 @@ def user_name() -> str:
 
 def _decision_row(entry: dict) -> tuple[str, ...]:
     outcome = entry["outcome"]
-    ended = f"{outcome['status']}: champion {outcome['champion_before']} → {outcome['champion_after']}" if outcome else "open" if entry["action"] == "retrain" else ""
-    return (_time(entry), entry["action"], entry.get("who") or entry["by"], ", ".join(entry["rules"]), _plain(entry["reason"]), ended)
+    ended = (
+        f"{outcome['status']}: champion {outcome['champion_before']} → {outcome['champion_after']}"
+        if outcome
+        else "open"
+        if entry["action"] == "retrain"
+        else ""
+    )
+    return (
+        _time(entry),
+        entry["action"],
+        entry.get("who") or entry["by"],
+        ", ".join(entry["rules"]),
+        _plain(entry["reason"]),
+        ended,
+    )
 
 
 def _time(entry: dict) -> str:
@@ -100,8 +134,13 @@ def _plain(text: str) -> str:
 
 
 def _renew_champions(config: Config, review: Path) -> None:
-    """Write the champions as the registry has them now; where it does not answer, those of the last check stand."""
+    """Write the champions as the registry has them now; where it does not answer, those of the last check
+    stand.
+    """
     from components.registry.store import RegistryError, champion_history, open_existing
 
     with contextlib.suppress(RegistryError):
-        write_champions(champion_history(open_existing(config.registry, review.parent / "registry"), config.run.name), review)
+        write_champions(
+            champion_history(open_existing(config.registry, review.parent / "registry"), config.run.name),
+            review,
+        )

@@ -1,4 +1,6 @@
-"""From a run's configuration to its service: the plan that `alphaloop serve` starts from, and the replay of the store's history."""
+"""From a run's configuration to its service: the plan that `alphaloop serve` starts from, and the replay of
+the store's history.
+"""
 
 from datetime import date
 from pathlib import Path
@@ -26,7 +28,9 @@ def serving_plan(config: Config) -> Plan:
 
 
 def replay_store(config: Config, url: str, first: str | None, last: str | None) -> str:
-    """Send the store's bars of these days through the service at `url` with a progress bar; returns what was sent and answered."""
+    """Send the store's bars of these days through the service at `url` with a progress bar; returns what was
+    sent and answered.
+    """
     from rich.progress import Progress
 
     from serving.replay import current_publication, replay
@@ -41,11 +45,16 @@ def replay_store(config: Config, url: str, first: str | None, last: str | None) 
             keys[0] if keys else None,
             _day(first, "--from"),
             _day(last, "--to"),
-            tell=lambda done, total, what: progress.update(task, completed=done, total=total, description=what),
+            tell=lambda done, total, what: progress.update(
+                task, completed=done, total=total, description=what
+            ),
         )
     stale = f", {sent.stale:,} of them stale" if sent.stale else ""
     versions = ", ".join(map(str, sent.versions))
-    return f"Replayed {sent.bars:,} bars, {sent.rows:,} rows{stale}, {sent.first:%Y-%m-%d} to {sent.last:%Y-%m-%d}, answered by version {versions} in {sent.seconds:.0f} s."
+    return (
+        f"Replayed {sent.bars:,} bars, {sent.rows:,} rows{stale}, {sent.first:%Y-%m-%d} to"
+        f" {sent.last:%Y-%m-%d}, answered by version {versions} in {sent.seconds:.0f} s."
+    )
 
 
 def _day(text: str | None, option: str) -> date | None:

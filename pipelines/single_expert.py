@@ -1,4 +1,6 @@
-"""One expert on a run's data: the training pipeline cut off after the expert, or before it, with the same cache."""
+"""One expert on a run's data: the training pipeline cut off after the expert, or before it, with the same
+cache.
+"""
 
 import json
 import shutil
@@ -40,28 +42,55 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
     kept = _keep(start, folder / "warm" / expert) if start else None
     if mode != "resume":
         _clear(folder / "experts" / expert)
-    run_locally("expert", config, options={"leaf": leaf, "warm_from": str(kept or ""), "cached": mode == "resume"})
-    return fold_table(json.loads((folder / "experts" / expert / "status.json").read_text(encoding="utf-8")), folder / "experts" / expert)
+    run_locally(
+        "expert", config, options={"leaf": leaf, "warm_from": str(kept or ""), "cached": mode == "resume"}
+    )
+    return fold_table(
+        json.loads((folder / "experts" / expert / "status.json").read_text(encoding="utf-8")),
+        folder / "experts" / expert,
+    )
 
 
 def _require_model(start: Path | None, expert: str) -> None:
     if not (start and (start / "manifest.json").exists()):
-        raise AlphaloopError(f"--from {start} holds no fitted model (no manifest.json there). Give the model folder of a bundle, or the final/model folder of an earlier training.")
+        raise AlphaloopError(
+            f"--from {start} holds no fitted model (no manifest.json there). Give the model folder of a"
+            " bundle, or the final/model folder of an earlier training."
+        )
     found = verify_bundle(start).get("expert")
     if found != expert:
-        raise AlphaloopError(f"--from {start} holds a model of {found!r}, which {expert} can't go on from. Give a model of the same expert.")
+        raise AlphaloopError(
+            f"--from {start} holds a model of {found!r}, which {expert} can't go on from. Give a model of the"
+            " same expert."
+        )
 
 
 def fold_table(status: Mapping[str, Any], work: Path) -> Table:
     """What a training made, a row a fit; the reason alone where the expert failed."""
     if status["status"] != "trained":
-        raise AlphaloopError(f"{status['expert']} failed: {status['reason'].rstrip('.')}. The trace is in {status['trace_file']}.")
-    table = Table(title=f"{status['expert']}: {status['rows']:,} predictions of {status['target']} over {status['horizon']} bars, {work}", title_justify="left")
+        raise AlphaloopError(
+            f"{status['expert']} failed: {status['reason'].rstrip('.')}. The trace is in"
+            f" {status['trace_file']}."
+        )
+    table = Table(
+        title=(
+            f"{status['expert']}: {status['rows']:,} predictions of {status['target']} over"
+            f" {status['horizon']} bars, {work}"
+        ),
+        title_justify="left",
+    )
     for name in ("fit", "trained on", "rows", "predicted", "seconds", ""):
         table.add_column(name, justify="right" if name in ("rows", "predicted", "seconds") else "left")
     for fold in status["folds"]:
         note = "kept from before" if fold["resumed"] else "warm start" if fold["warm"] else ""
-        table.add_row(fold["fold"], fold["train_window"], f"{fold['train_rows']:,}", f"{fold['predicted_rows']:,}", f"{fold['seconds']:.1f}", note)
+        table.add_row(
+            fold["fold"],
+            fold["train_window"],
+            f"{fold['train_rows']:,}",
+            f"{fold['predicted_rows']:,}",
+            f"{fold['seconds']:.1f}",
+            note,
+        )
     return table
 
 
@@ -99,7 +128,9 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, Inputs, Path]":
 
 
 def beside_leaves(name: str, expert: str, config: Config) -> Path:
-    """The file `name` of an expert: that in `experts.folder` if it stands there, else Alphaloop's own, which may be missing."""
+    """The file `name` of an expert: that in `experts.folder` if it stands there, else Alphaloop's own, which
+    may be missing.
+    """
     own = Path(config.experts.folder).absolute() / expert / name
     return own if config.experts.folder and own.exists() else LEAVES / expert / name
 
@@ -121,18 +152,39 @@ def find_leaf(name: str, config: Config) -> str:
     """The leaf of `experts.leaves` that `name` means: the leaf itself or its expert."""
     found = [leaf for leaf in config.experts.leaves if name in (leaf, leaf.split("/")[0])]
     if not found:
-        raise AlphaloopError(f"{name!r} is none of this config's experts: {', '.join(config.experts.leaves)}. Add its leaf to experts.leaves.")
+        raise AlphaloopError(
+            f"{name!r} is none of this config's experts: {', '.join(config.experts.leaves)}. Add its leaf to"
+            " experts.leaves."
+        )
     return found[0]
 
 
-def expert_pipeline(config: Config, *, source: str, leaf: str, folder: str, warm_from: str = "", cached: bool = True, train: bool = True) -> Callable:
-    """Everything up to the training set, then one expert, or, without `train`, a file that says where its inputs lie."""
+def expert_pipeline(
+    config: Config,
+    *,
+    source: str,
+    leaf: str,
+    folder: str,
+    warm_from: str = "",
+    cached: bool = True,
+    train: bool = True,
+) -> Callable:
+    """Everything up to the training set, then one expert, or, without `train`, a file that says where its
+    inputs lie.
+    """
     from kfp import dsl
 
     from components.experts.inputs_component import point_to_inputs
     from components.report.component import close_run
     from pipelines.build import resolve_leaf
-    from pipelines.stages import arranger, expert_task, source_to_factors, to_expert_inputs, to_labels, to_training_set
+    from pipelines.stages import (
+        arranger,
+        expert_task,
+        source_to_factors,
+        to_expert_inputs,
+        to_labels,
+        to_training_set,
+    )
 
     arrange = arranger(config, retries=0)
 
@@ -151,7 +203,11 @@ def expert_pipeline(config: Config, *, source: str, leaf: str, folder: str, warm
                 target = f"{folder}/experts/{resolved.expert}/{INPUTS}"
                 tables = {"training_set": data.training_set, "labels": data.labels, "catalog": data.catalog}
                 # There is one leaf, so at most one selection and one table of learnable rows.
-                chosen = {name: found for name, made in (("selection", data.selections), ("learnable", data.learnable)) for found in made.values()}
+                chosen = {
+                    name: found
+                    for name, made in (("selection", data.selections), ("learnable", data.learnable))
+                    for found in made.values()
+                }
                 arrange(point_to_inputs(target=target, **tables, **chosen), "inputs", cached=False)
 
     return expert

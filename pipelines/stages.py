@@ -1,4 +1,6 @@
-"""What the pipelines have in common: how a task is arranged for cache, cluster and retries, and the way from source to factors."""
+"""What the pipelines have in common: how a task is arranged for cache, cluster and retries, and the way from
+source to factors.
+"""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -42,38 +44,62 @@ def arranger(config: Config, retries: int) -> Arrange:
         if retries:
             task.set_retry(retries, backoff_duration="30s")
         if config.cluster.volume_claim:
-            kubernetes.mount_pvc(task, pvc_name=config.cluster.volume_claim, mount_path=config.cluster.mount_path)
+            kubernetes.mount_pvc(
+                task, pvc_name=config.cluster.volume_claim, mount_path=config.cluster.mount_path
+            )
         return task
 
     return arrange
 
 
 def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str) -> SimpleNamespace:
-    """Tasks from the market data to the factors. Returns `truth, panel, quarantine, health, data_docs, fused, factors, catalog` and `pages`.
+    """Tasks from the market data to the factors.
 
-    `source` is the content hash of the market data and of the slow tables: an argument of the task, so a changed file is never answered from
-    the cache. Where it is empty (data out of sight, on a cluster's volume) the task is never cached.
+    Returns `truth, panel, quarantine, health, data_docs, fused, factors, catalog` and `pages`.
+
+    `source` is the content hash of the market data and of the slow tables: an argument of the task, so a
+    changed file is never answered from the cache. Where it is empty (data out of sight, on a cluster's
+    volume) the task is never cached.
     """
     market, _, slow = source.partition("-")
     raw = arrange(
-        ingest(settings=section_json(config.market), seed=config.run.seed, source=market, code=code_version("market")),
+        ingest(
+            settings=section_json(config.market),
+            seed=config.run.seed,
+            source=market,
+            code=code_version("market"),
+        ),
         "ingest",
         cached=bool(source),
     ).outputs
     valid = arrange(
-        validate(panel=raw["panel"], settings=section_json(config.validation), code=code_version("validation")),
+        validate(
+            panel=raw["panel"], settings=section_json(config.validation), code=code_version("validation")
+        ),
         "validation",
     ).outputs
     fused, pages = {}, {}
     if config.fusion.tables:
         joined = arrange(
-            fuse(panel=valid["clean"], settings=section_json(config.fusion), source=slow, code=code_version("fusion")),
+            fuse(
+                panel=valid["clean"],
+                settings=section_json(config.fusion),
+                source=slow,
+                code=code_version("fusion"),
+            ),
             "fusion",
             cached=bool(source),
         ).outputs
         fused, pages = {"fused": joined["fused"]}, {"fusion_page": joined["page"]}
     features = arrange(
-        build_features(panel=valid["clean"], settings=features_json(config), period=config.market.period, code=code_version("features"), kept=f"{folder}/factors.parquet", **fused),
+        build_features(
+            panel=valid["clean"],
+            settings=features_json(config),
+            period=config.market.period,
+            code=code_version("features"),
+            kept=f"{folder}/factors.parquet",
+            **fused,
+        ),
         "features",
     ).outputs
     return SimpleNamespace(
@@ -90,7 +116,11 @@ def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str
 
 
 def publish(config: Config, arrange: Arrange, data: SimpleNamespace, folder: str) -> dsl.PipelineTask:
-    """The task that hands the factors to Feast. A cluster never answers it from its cache: whether the store on the volume still stands can't be seen from there."""
+    """The task that hands the factors to Feast.
+
+    A cluster never answers it from its cache: whether the store on the volume still stands can't be seen from
+    there.
+    """
     return arrange(
         materialise(
             factors=data.factors,
@@ -114,7 +144,9 @@ def to_labels(config: Config, arrange: Arrange, data: SimpleNamespace) -> None:
 
 
 def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, folder: str) -> None:
-    """Tasks from the factors and labels to the point-in-time training set; adds `audit, feature_registry, training_set` to `data`."""
+    """Tasks from the factors and labels to the point-in-time training set; adds `audit, feature_registry,
+    training_set` to `data`.
+    """
     audited = arrange(
         audit_leaks(
             panel=data.panel,
@@ -149,11 +181,15 @@ def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, fol
 
 
 def to_expert_inputs(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf]) -> None:
-    """Tasks that choose inputs for the experts and find the rows they may learn from; adds `selections` by family and modality, and `learnable` by modality."""
+    """Tasks that choose inputs for the experts and find the rows they may learn from; adds `selections` by
+    family and modality, and `learnable` by modality.
+    """
     if config.selection.mode != "off":
         require_trained("selection.experts", config.selection.experts, config, leaves)
     data.selections, data.learnable = {}, {}
-    for family, modality in sorted({(family_of(leaf), leaf.modality) for leaf in leaves if _selects(config, leaf)}):
+    for family, modality in sorted(
+        {(family_of(leaf), leaf.modality) for leaf in leaves if _selects(config, leaf)}
+    ):
         chosen = arrange(
             select_factors(
                 training_set=data.training_set,
@@ -170,7 +206,10 @@ def to_expert_inputs(config: Config, arrange: Arrange, data: SimpleNamespace, le
             ),
             f"select for {modality} {family} models",
         ).outputs
-        data.selections[family, modality], data.pages[f"selection_{family}_{modality}_page"] = chosen["selection"], chosen["page"]
+        data.selections[family, modality], data.pages[f"selection_{family}_{modality}_page"] = (
+            chosen["selection"],
+            chosen["page"],
+        )
     for modality in sorted({leaf.modality for leaf in leaves}) if config.fusion.tables else ():
         data.learnable[modality] = arrange(
             make_learnable(
@@ -186,10 +225,15 @@ def to_expert_inputs(config: Config, arrange: Arrange, data: SimpleNamespace, le
 
 def require_trained(setting: str, experts: tuple[str, ...], config: Config, leaves: list[Leaf]) -> None:
     """ConfigError where `setting` names an expert that this configuration does not train."""
-    trained = sorted({*(name.split("/")[0] for name in config.experts.leaves), *(leaf.expert for leaf in leaves)})
+    trained = sorted(
+        {*(name.split("/")[0] for name in config.experts.leaves), *(leaf.expert for leaf in leaves)}
+    )
     unknown = [name for name in experts if name not in trained]
     if unknown:
-        raise ConfigError(f"{setting} names the expert {unknown[0]!r}, which is not trained. Choose from {', '.join(trained)}, or add its leaf to experts.leaves.")
+        raise ConfigError(
+            f"{setting} names the expert {unknown[0]!r}, which is not trained. Choose from"
+            f" {', '.join(trained)}, or add its leaf to experts.leaves."
+        )
 
 
 def family_of(leaf: Leaf) -> str:
@@ -200,11 +244,24 @@ def family_of(leaf: Leaf) -> str:
 def _selects(config: Config, leaf: Leaf) -> bool:
     """Whether the expert sees chosen inputs only."""
     settings = config.selection
-    return settings.mode != "off" and (leaf.expert in settings.experts if settings.experts else leaf.expert != "median")
+    return settings.mode != "off" and (
+        leaf.expert in settings.experts if settings.experts else leaf.expert != "median"
+    )
 
 
-def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: Leaf, folder: str, *, warm_from: str = "", cached: bool = True) -> dsl.PipelineTask:
-    """The task that trains one expert, after `to_expert_inputs`; it asks a cluster for a GPU where the config says so."""
+def expert_task(
+    config: Config,
+    arrange: Arrange,
+    data: SimpleNamespace,
+    leaf: Leaf,
+    folder: str,
+    *,
+    warm_from: str = "",
+    cached: bool = True,
+) -> dsl.PipelineTask:
+    """The task that trains one expert, after `to_expert_inputs`; it asks a cluster for a GPU where the config
+    says so.
+    """
     chosen = {"selection": data.selections[family_of(leaf), leaf.modality]} if _selects(config, leaf) else {}
     rows = {"learnable": data.learnable[leaf.modality]} if leaf.modality in data.learnable else {}
     task = arrange(
@@ -232,10 +289,17 @@ def expert_task(config: Config, arrange: Arrange, data: SimpleNamespace, leaf: L
     return task
 
 
-def to_predictions(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf], folder: str) -> tuple[dict, dsl.PipelineTask, dsl.PipelineTask]:
-    """Tasks from the training set to the out-of-fold predictions; returns the experts' artifacts by the name of their slot, and the tasks of the table and the stack."""
+def to_predictions(
+    config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf], folder: str
+) -> tuple[dict, dsl.PipelineTask, dsl.PipelineTask]:
+    """Tasks from the training set to the out-of-fold predictions; returns the experts' artifacts by the name
+    of their slot, and the tasks of the table and the stack.
+    """
     to_expert_inputs(config, arrange, data, leaves)
-    experts = {f"expert_{number}": expert_task(config, arrange, data, leaf, folder).outputs["expert"] for number, leaf in enumerate(leaves, start=1)}
+    experts = {
+        f"expert_{number}": expert_task(config, arrange, data, leaf, folder).outputs["expert"]
+        for number, leaf in enumerate(leaves, start=1)
+    }
     table = arrange(
         build_oof(
             labels=data.labels,
@@ -261,10 +325,20 @@ def to_predictions(config: Config, arrange: Arrange, data: SimpleNamespace, leav
     return experts, table, stacked
 
 
-def to_judged_model(config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf], folder: str, *, newest_only: bool = False) -> dsl.PipelineTask:
-    """Tasks from the training set to the judged, registered model and its report; returns the task of the registry.
+def to_judged_model(
+    config: Config,
+    arrange: Arrange,
+    data: SimpleNamespace,
+    leaves: list[Leaf],
+    folder: str,
+    *,
+    newest_only: bool = False,
+) -> dsl.PipelineTask:
+    """Tasks from the training set to the judged, registered model and its report; returns the task of the
+    registry.
 
-    `newest_only`: the candidate has to beat the champion on bars that are newer than the champion's training data.
+    `newest_only`: the candidate has to beat the champion on bars that are newer than the champion's training
+    data.
     """
     experts, table, stacked = to_predictions(config, arrange, data, leaves, folder)
     predictions = stacked.outputs["all_predictions"]

@@ -1,4 +1,6 @@
-"""The outcome of a run on the terminal: experts side by side, the gates' verdict, the registry, the report's place."""
+"""The outcome of a run on the terminal: experts side by side, the gates' verdict, the registry, the report's
+place.
+"""
 
 import json
 from pathlib import Path
@@ -18,7 +20,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise AlphaloopError(f"{path} can't be read ({error}): no run has finished there. Start one with: alphaloop run") from error
+        raise AlphaloopError(
+            f"{path} can't be read ({error}): no run has finished there. Start one with: alphaloop run"
+        ) from error
 
 
 def show_summary(summary: dict[str, Any], folder: Path, console: Console | None = None) -> None:
@@ -26,28 +30,52 @@ def show_summary(summary: dict[str, Any], folder: Path, console: Console | None 
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH_WITHOUT_TERMINAL
-    table = Table(title=f"Test window {summary['test_window']}, horizon {summary['horizon']} bars, {summary['cost_bps']:g} bps a side", title_justify="left")
+    table = Table(
+        title=(
+            f"Test window {summary['test_window']}, horizon {summary['horizon']} bars,"
+            f" {summary['cost_bps']:g} bps a side"
+        ),
+        title_justify="left",
+    )
     table.add_column("model")
     for name in ("IC", "RankIC", "ICIR", "t", "Sharpe gross", "Sharpe net"):
         table.add_column(name, justify="right")
     for row in summary["models"]:
         numbers = (row["ic"], row["rank_ic"], row["icir"], row["t"], row["sharpe_gross"], row["sharpe_net"])
         digits = (4, 4, 2, 1, 2, 2)
-        table.add_row(row["name"], *("–" if x is None else f"{x:.{d}f}" for x, d in zip(numbers, digits, strict=True)), style="bold" if row["name"] == "stack" else "")
+        table.add_row(
+            row["name"],
+            *("–" if x is None else f"{x:.{d}f}" for x, d in zip(numbers, digits, strict=True)),
+            style="bold" if row["name"] == "stack" else "",
+        )
     console.print(table)
     verdict = Table(title="Gates", title_justify="left")
     for name in ("gate", "value", "threshold", "", "reason"):
         verdict.add_column(name, justify="right" if name in ("value", "threshold") else "left")
     for gate in summary["gates"]:
         mark = "[green]pass[/]" if gate["passed"] else "[red]fail[/]"
-        verdict.add_row(gate["name"], _number(gate["value"]), f"{gate['comparison']} {_number(gate['threshold'])}", mark, gate["reason"].split(":")[0])
+        verdict.add_row(
+            gate["name"],
+            _number(gate["value"]),
+            f"{gate['comparison']} {_number(gate['threshold'])}",
+            mark,
+            gate["reason"].split(":")[0],
+        )
     console.print(verdict)
     registration = summary["registration"]
     word = "[green]approved[/]" if summary["approved"] else "[yellow]rejected[/]"
-    version = f", version {registration['version']} {'/'.join(registration['aliases'])}" if registration["version"] else ""
+    version = (
+        f", version {registration['version']} {'/'.join(registration['aliases'])}"
+        if registration["version"]
+        else ""
+    )
     console.print(f"Model {word}{version}. Trial {registration['trials']} on this test window.")
     console.print(f"Report: {folder / 'report.html'}")
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value if value is not None else "–")
+    return (
+        f"{value:.4g}"
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else str(value if value is not None else "–")
+    )

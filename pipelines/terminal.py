@@ -1,4 +1,7 @@
-"""Shows a run on the terminal: which stage, how far, how long, what came out. Plain lines where there is no terminal."""
+"""Shows a run on the terminal: which stage, how far, how long, what came out.
+
+Plain lines where there is no terminal.
+"""
 
 from typing import Any, Self
 
@@ -8,7 +11,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 
 class Terminal:
-    """Takes the events of `components.progress` and draws a bar for the stage at work and, with `lines`, a line for each one done."""
+    """Takes the events of `components.progress` and draws a bar for the stage at work and, with `lines`, a
+    line for each one done.
+    """
 
     def __init__(self, console: Console | None = None, *, lines: bool = True) -> None:
         self.lines = lines
@@ -42,7 +47,9 @@ class Terminal:
 
     def _advanced(self, stage: str, event: dict) -> None:
         if stage in self._tasks:
-            self._progress.update(self._tasks[stage], completed=event["done"], total=event["total"], what=escape(event["what"]))
+            self._progress.update(
+                self._tasks[stage], completed=event["done"], total=event["total"], what=escape(event["what"])
+            )
 
     def _said(self, stage: str, event: dict) -> None:
         self._notes.setdefault(stage, []).append(event["message"])
@@ -55,7 +62,10 @@ class Terminal:
 
     def _finished(self, stage: str, event: dict) -> None:
         self._end(stage)
-        self._line(f"[green]✓[/] {stage:<22} {event['seconds']:6.1f} s  {escape('; '.join(self._notes.pop(stage, [])))}")
+        self._line(
+            f"[green]✓[/] {stage:<22} {event['seconds']:6.1f} s "
+            f" {escape('; '.join(self._notes.pop(stage, [])))}"
+        )
 
     def _failed(self, stage: str, event: dict) -> None:
         self._end(stage)

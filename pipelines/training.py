@@ -1,7 +1,7 @@
 """The training pipeline: from a panel of prices to a judged, registered model and its report.
 
-The graph is built from a configuration: one task a stage, one task an expert. The same definition runs through
-`kfp.local` and compiles to IR for a cluster.
+The graph is built from a configuration: one task a stage, one task an expert. The same definition runs
+through `kfp.local` and compiles to IR for a cluster.
 """
 
 from collections.abc import Callable
@@ -15,20 +15,26 @@ from pipelines.config import Config
 from pipelines.stages import arranger, source_to_factors, to_judged_model, to_labels, to_training_set
 
 
-def training_pipeline(config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0) -> Callable:
+def training_pipeline(
+    config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0
+) -> Callable:
     """The `training` pipeline of one configuration.
 
     Parameters
     ----------
-    source : content hashes of the market data and, after a dash, of the slow tables; with it in the arguments a changed file is never answered from the cache.
-        Empty where the data is out of sight (a cluster's volume): then the ingest task is never cached.
+    source : content hashes of the market data and, after a dash, of the slow tables; with it in the arguments
+        a changed file is never answered from the cache. Empty where the data is out of sight (a cluster's
+        volume): then the ingest task is never cached.
     leaves : the experts, already resolved with their overrides
     folder : absolute folder for feature store, registry, work files and report, seen by every task
     retries : how often a failed task is tried again
     """
     arrange = arranger(config, retries)
 
-    @dsl.pipeline(name=f"alphaloop-training-{config.run.name}", description="Market data to a judged and registered model.")
+    @dsl.pipeline(
+        name=f"alphaloop-training-{config.run.name}",
+        description="Market data to a judged and registered model.",
+    )
     def training():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="training"):

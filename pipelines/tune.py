@@ -1,4 +1,7 @@
-"""Searches an expert's settings on a run's data: `alphaloop experts tune`. The data comes from the run's cached stages, the tries run in plain processes."""
+"""Searches an expert's settings on a run's data:
+
+`alphaloop experts tune`. The data comes from the run's cached stages, the tries run in plain processes.
+"""
 
 import re
 from dataclasses import dataclass
@@ -37,10 +40,14 @@ def tune(name: str, config: Config, request: Request) -> tuple[Table, str]:
     Raises
     ------
     AlphaloopError
-        If expert, search space or database are not in order; before anything is computed where that can be seen.
+        If expert, search space or database are not in order; before anything is computed where that can be
+        seen.
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]*", request.study) or request.study in (".", ".."):
-        raise ConfigError(f"--study {request.study!r} can't be the name of a file. Use letters, digits, dots, dashes and underscores.")
+        raise ConfigError(
+            f"--study {request.study!r} can't be the name of a file. Use letters, digits, dots, dashes and"
+            " underscores."
+        )
     leaf = resolve_leaf(find_leaf(name, config), config)
     space = read_space(beside_leaves(SPACE, leaf.expert, config), leaf)
     open_storage(request.storage, Path(config.run.folder).absolute() / "experts" / leaf.expert / SEARCH)
@@ -62,29 +69,50 @@ def tune(name: str, config: Config, request: Request) -> tuple[Table, str]:
 
 def leaf_text(leaf: Leaf, comment: str) -> str:
     """A leaf as a YAML file, all settings filled in."""
-    values = {"expert": leaf.expert, "period": leaf.period, "modality": leaf.modality, **leaf.model_dump(mode="json", exclude_defaults=True), "settings": leaf.settings}
+    values = {
+        "expert": leaf.expert,
+        "period": leaf.period,
+        "modality": leaf.modality,
+        **leaf.model_dump(mode="json", exclude_defaults=True),
+        "settings": leaf.settings,
+    }
     return f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}"
 
 
 def _publish(found: Found, plan: Plan, config: Config) -> str:
-    """Write page and best leaf, that of a study with a name of its own in a folder of its own; returns what to tell about them."""
+    """Write page and best leaf, that of a study with a name of its own in a folder of its own; returns what
+    to tell about them.
+    """
     folder, leaf = plan.folder, found.best_leaf
-    text = leaf_text(leaf, f"Best of {len(judged(found))} tries of study {found.name}: validation RankIC {found.best.value:.4f}, the leaf's own {found.own.value:.4f}.")
+    text = leaf_text(
+        leaf,
+        f"Best of {len(judged(found))} tries of study {found.name}: validation RankIC {found.best.value:.4f},"
+        f" the leaf's own {found.own.value:.4f}.",
+    )
     home = folder / "studies" / plan.study if plan.study else folder
     leaves = home / "leaves"
     for path in (home / "best.yaml", leaves / leaf.expert / leaf.period / f"{leaf.modality}.yaml"):
         atomic_write_text(path, text)
     page = folder / f"{found.name}.html"
     atomic_write_text(page, search_page(found, plan))
-    lines = [verdict(found), f"Page: {page}", f"Best leaf: {home / 'best.yaml'}. Use it: --set experts.folder={leaves}"]
+    lines = [
+        verdict(found),
+        f"Page: {page}",
+        f"Best leaf: {home / 'best.yaml'}. Use it: --set experts.folder={leaves}",
+    ]
     if config.experts.overrides.get(leaf.expert):
-        lines.append(f"Your config's experts.overrides.{leaf.expert} stands over any leaf: take it out to train with the best one.")
+        lines.append(
+            f"Your config's experts.overrides.{leaf.expert} stands over any leaf: take it out to train with"
+            " the best one."
+        )
     return "\n".join(lines)
 
 
 def _table(found: Found, plan: Plan) -> Table:
     """The best try beside the leaf's own."""
-    table = Table(title=f"Study {found.name}: {len(judged(found))} tries on the validation window", title_justify="left")
+    table = Table(
+        title=f"Study {found.name}: {len(judged(found))} tries on the validation window", title_justify="left"
+    )
     for name, side in (("", "left"), ("leaf's own", "right"), ("best", "right")):
         table.add_column(name, justify=side)
     table.add_row("RankIC", f"{found.own.value:.4f}", f"{found.best.value:.4f}")

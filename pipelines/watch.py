@@ -1,4 +1,6 @@
-"""Runs the retraining pipeline on a schedule on this machine: one check after the other, one line each, until it is stopped."""
+"""Runs the retraining pipeline on a schedule on this machine: one check after the other, one line each, until
+it is stopped.
+"""
 
 import re
 import time
@@ -14,18 +16,27 @@ from pipelines.config import Config
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 BUSY_POLL_S = 5.0
-COLOURS = {"promoted": "green", "kept_champion": "yellow", "rejected": "yellow", "held": "yellow", "waiting_for_approval": "yellow"}
+COLOURS = {
+    "promoted": "green",
+    "kept_champion": "yellow",
+    "rejected": "yellow",
+    "held": "yellow",
+    "waiting_for_approval": "yellow",
+}
 
 
 class WatchError(AlphaloopError):
     """The single check that was asked for failed, or the schedule is none."""
 
 
-def watch(config: Config, once: bool = False, every: str | None = None, *, console: Console | None = None) -> None:
-    """Check for drift and retrain where that is decided, now and then each `every` (default `retraining.every`), in the foreground.
+def watch(
+    config: Config, once: bool = False, every: str | None = None, *, console: Console | None = None
+) -> None:
+    """Check for drift and retrain where that is decided, now and then each `every` (default
+    `retraining.every`), in the foreground.
 
-    A check that fails is told and the next one comes as planned; a run that holds the folder is waited for. Ends by Ctrl-C,
-    or after one check with `once`.
+    A check that fails is told and the next one comes as planned; a run that holds the folder is waited for.
+    Ends by Ctrl-C, or after one check with `once`.
 
     Raises
     ------
@@ -47,12 +58,24 @@ def watch(config: Config, once: bool = False, every: str | None = None, *, conso
                 if failure:
                     raise WatchError(failure)
                 return
-            # A check that took longer than the time between two of them is followed by the next planned one, not by all that were missed.
+            # A check that took longer than the time between two of them is followed by the next planned one,
+            # not by all that were missed.
             due += seconds * max(1, -(-(time.monotonic() - due) // seconds))
-            _say(console, "", f"next check {datetime.now(UTC) + timedelta(seconds=due - time.monotonic()):%Y-%m-%d %H:%M:%S}", colour="dim")
+            _say(
+                console,
+                "",
+                "next check"
+                f" {datetime.now(UTC) + timedelta(seconds=due - time.monotonic()):%Y-%m-%d %H:%M:%S}",
+                colour="dim",
+            )
             time.sleep(max(0.0, due - time.monotonic()))
     except KeyboardInterrupt:
-        _say(console, "stopped", "by the keyboard; an unfinished retraining is resumed by the next check", colour="dim")
+        _say(
+            console,
+            "stopped",
+            "by the keyboard; an unfinished retraining is resumed by the next check",
+            colour="dim",
+        )
         if once:
             raise
 
@@ -61,12 +84,17 @@ def seconds_of(text: str) -> float:
     """Seconds of a length of time such as 30m, 6h or 1d; WatchError where it is none."""
     found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text.strip())
     if not found:
-        raise WatchError(f"{text!r} is no length of time. Write a whole number and a unit: 90s, 30m, 6h or 1d.")
+        raise WatchError(
+            f"{text!r} is no length of time. Write a whole number and a unit: 90s, 30m, 6h or 1d."
+        )
     return int(found[1]) * UNITS_S[found[2]]
 
 
 def _check(config: Config, console: Console) -> str | None:
-    """One check, told in one line; returns why it failed, or None. A source that is fetched is asked for its newest bars first."""
+    """One check, told in one line; returns why it failed, or None.
+
+    A source that is fetched is asked for its newest bars first.
+    """
     from components.market.config import FETCHED
     from components.market.fetched import fetch
     from pipelines.config import data_folder
@@ -82,7 +110,12 @@ def _check(config: Config, console: Console) -> str | None:
         _say(console, "failed", str(error), colour="red")
         return str(error)
     result = made["outcome"]["status"] if made["outcome"] else made["action"]
-    _say(console, result, f"{describe(made)}  ({time.monotonic() - start:.0f} s)", colour=COLOURS.get(result, "none"))
+    _say(
+        console,
+        result,
+        f"{describe(made)}  ({time.monotonic() - start:.0f} s)",
+        colour=COLOURS.get(result, "none"),
+    )
     return None
 
 
@@ -92,7 +125,10 @@ def describe(made: dict[str, Any]) -> str:
     if outcome is None:
         return made["reason"]
     version = f"version {outcome['version']}, " if outcome["version"] else ""
-    return f"{version}champion {outcome['champion_before']} → {outcome['champion_after']}: {outcome['reason']}; retrained because of {made['reason']}"
+    return (
+        f"{version}champion {outcome['champion_before']} → {outcome['champion_after']}: {outcome['reason']};"
+        f" retrained because of {made['reason']}"
+    )
 
 
 def _when_free(run: Callable[[], dict], console: Console) -> dict:
@@ -111,4 +147,6 @@ def _when_free(run: Callable[[], dict], console: Console) -> dict:
 
 
 def _say(console: Console, what: str, text: str, *, colour: str) -> None:
-    console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  [{colour}]{what:<20}[/]  {escape(' '.join(text.split()))}")
+    console.print(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  [{colour}]{what:<20}[/]  {escape(' '.join(text.split()))}"
+    )

@@ -1,8 +1,9 @@
-"""The log of answers, service side: framed records appended to a segment file, by a thread that never slows or fails an answer.
+"""The log of answers, service side: framed records appended to a segment file, by a thread that never slows
+or fails an answer.
 
-A segment is `MAGIC`, then records: mark, kind, length, CRC-32, payload. What was handed to the operating system survives a
-kill -9 of any process; there is no fsync, so a power cut may cost the last seconds. The writer (`serving.log_writer`) takes
-a segment when nobody holds its lock any more.
+A segment is `MAGIC`, then records: mark, kind, length, CRC-32, payload. What was handed to the operating
+system survives a kill -9 of any process; there is no fsync, so a power cut may cost the last seconds. The
+writer (`serving.log_writer`) takes a segment when nobody holds its lock any more.
 """
 
 import contextlib
@@ -48,8 +49,9 @@ _CLOSE_S = 5.0
 class Answer:
     """One answered request of B rows.
 
-    `timestamps_us` int64[B] (close of the bar) and `known_times_us` int64[B] (or UNKNOWN_TIME_US) in microseconds since 1970,
-    `stale` bool[B], `outputs` float64[B, 6] in the order of OUTPUTS, `features` float32[B, len(columns)], NaN where unknown.
+    `timestamps_us` int64[B] (close of the bar) and `known_times_us` int64[B] (or UNKNOWN_TIME_US) in
+    microseconds since 1970, `stale` bool[B], `outputs` float64[B, 6] in the order of OUTPUTS, `features`
+    float32[B, len(columns)], NaN where unknown.
     """
 
     request_id: str
@@ -68,7 +70,8 @@ class Answer:
 
 
 class AnswerLog:
-    """Takes answers from the service and appends them to segments in `spool`; several processes may share the folder.
+    """Takes answers from the service and appends them to segments in `spool`; several processes may share the
+    folder.
 
     Nothing here raises into the caller: an answer that can't be kept is counted in `dropped`.
     """
@@ -100,7 +103,9 @@ class AnswerLog:
     def behind(self) -> bool:
         """True while the disk does not keep up: waiting for a future would cost an answer its time."""
         oldest = self._oldest
-        return self.problem is not None or (oldest > 0 and time.monotonic() - oldest > self.settings.log_wait_ms / 1000)
+        return self.problem is not None or (
+            oldest > 0 and time.monotonic() - oldest > self.settings.log_wait_ms / 1000
+        )
 
     def start(self) -> None:
         """Start the writing thread."""
@@ -114,11 +119,19 @@ class AnswerLog:
             self._thread.join(_CLOSE_S)
 
     def append(self, answer: Answer) -> "Future[bool] | None":
-        """Queue an answer. The future is done when its bytes are with the operating system (True) or it was dropped (False); None: the queue is full."""
+        """Queue an answer.
+
+        The future is done when its bytes are with the operating system (True) or it was dropped (False);
+        None: the queue is full.
+        """
         size = answer.features.nbytes + answer.outputs.nbytes + 64 * len(answer.symbols)
         now = time.monotonic()
         with self._lock:
-            if self._closed or self._queued >= self.settings.log_queue_answers or self._queued_bytes + size > _QUEUE_BYTES:
+            if (
+                self._closed
+                or self._queued >= self.settings.log_queue_answers
+                or self._queued_bytes + size > _QUEUE_BYTES
+            ):
                 self.dropped += 1
                 return None
             if not self._queued:
@@ -165,7 +178,10 @@ class AnswerLog:
                 future.set_result(good)
 
     def _write(self, answers: list[Answer]) -> list[bool]:
-        """Append the answers; False for those that were not kept. A batch is kept as a whole or not at all."""
+        """Append the answers; False for those that were not kept.
+
+        A batch is kept as a whole or not at all.
+        """
         now = time.monotonic()
         if now < self._try_again_at:
             return [False] * len(answers)
@@ -175,7 +191,11 @@ class AnswerLog:
                 self._segment = _Segment.begin(self.spool)
             kept = self._segment.append(answers)
         except Exception as error:  # whatever it is, an answer must not fail for it
-            self.problem = f"{error.strerror}: {self.spool}" if isinstance(error, OSError) and error.strerror else str(error)
+            self.problem = (
+                f"{error.strerror}: {self.spool}"
+                if isinstance(error, OSError) and error.strerror
+                else str(error)
+            )
             self._try_again_at = now + _TRY_AGAIN_S
             self._let_go()
             return [False] * len(answers)
@@ -183,13 +203,19 @@ class AnswerLog:
         return kept
 
     def _check_room(self, now: float) -> None:
-        """Refuse to write while all segments together, those of other processes included, are over the limit."""
+        """Refuse to write while all segments together, those of other processes included, are
+        over the limit.
+        """
         own = self._segment.size if self._segment else 0
         if now - self._looked_at >= _LOOK_S or self._spool_bytes + own > self.settings.log_spool_bytes:
             self._spool_bytes = spool_bytes(self.spool) - own
             self._looked_at = now
         if self._spool_bytes + own > self.settings.log_spool_bytes:
-            raise OSError(None, f"the spool holds {(self._spool_bytes + own) / 2**20:.0f} MiB, its limit; the log writer is behind or gone")
+            raise OSError(
+                None,
+                f"the spool holds {(self._spool_bytes + own) / 2**20:.0f} MiB, its limit; the log writer is"
+                " behind or gone",
+            )
 
     def _let_go(self) -> None:
         segment, self._segment = self._segment, None
@@ -210,7 +236,10 @@ class _Segment:
 
     @classmethod
     def begin(cls, spool: Path) -> "_Segment":
-        """A new segment. It gets its name only once it is locked, so that the writer never takes it for a closed one."""
+        """A new segment.
+
+        It gets its name only once it is locked, so that the writer never takes it for a closed one.
+        """
         spool.mkdir(parents=True, exist_ok=True)
         path = spool / f"{time.time_ns() // 1000}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         hidden = path.with_name(f".{path.name}")
@@ -227,7 +256,10 @@ class _Segment:
         return segment
 
     def append(self, answers: list[Answer]) -> list[bool]:
-        """Write the answers with one call; False for those that can't be put into bytes. OSError leaves the file as it was."""
+        """Write the answers with one call; False for those that can't be put into bytes.
+
+        OSError leaves the file as it was.
+        """
         known, parts, kept = dict(self._columns), [], []
         for answer in answers:
             try:
@@ -246,7 +278,10 @@ class _Segment:
 
     def full(self, settings: "Settings") -> bool:
         """True when the segment has its bytes or its seconds."""
-        return self.size >= settings.log_segment_bytes or time.monotonic() - self._began >= settings.log_segment_seconds
+        return (
+            self.size >= settings.log_segment_bytes
+            or time.monotonic() - self._began >= settings.log_segment_seconds
+        )
 
     def close(self) -> None:
         """Unlock it: from now on it is the writer's."""
@@ -269,8 +304,9 @@ class _Segment:
 class SegmentContent:
     """What a closed segment holds.
 
-    `torn_bytes` at its end belong to a record that was never finished, because its process was killed: nobody was told that it is
-    safe. `damage` says what is wrong where the file was changed after it was written; `answers` are then those before that place.
+    `torn_bytes` at its end belong to a record that was never finished, because its process was killed: nobody
+    was told that it is safe. `damage` says what is wrong where the file was changed after it was written;
+    `answers` are then those before that place.
     """
 
     answers: list[Answer]
@@ -281,7 +317,11 @@ class SegmentContent:
 def read_segment(data: bytes) -> SegmentContent:
     """Decode a segment's bytes; never raises, whatever they are."""
     if not data.startswith(MAGIC):
-        return SegmentContent([], len(data)) if MAGIC.startswith(data) else SegmentContent([], damage="it does not begin like a segment")
+        return (
+            SegmentContent([], len(data))
+            if MAGIC.startswith(data)
+            else SegmentContent([], damage="it does not begin like a segment")
+        )
     view, place, answers, columns = memoryview(data), len(MAGIC), [], []
     while place < len(data):
         if len(data) - place < _FRAME.size:
@@ -359,11 +399,25 @@ def _decode(payload: memoryview, columns: list[tuple[str, ...]]) -> Answer:
     if len(names) != width:
         raise ValueError(f"{width} values a row for {len(names)} columns")
     arrays = []
-    for dtype, shape in (("<i8", (rows,)), ("<i8", (rows,)), ("u1", (rows,)), ("<f8", (rows, len(OUTPUTS))), ("<f4", (rows, width))):
+    for dtype, shape in (
+        ("<i8", (rows,)),
+        ("<i8", (rows,)),
+        ("u1", (rows,)),
+        ("<f8", (rows, len(OUTPUTS))),
+        ("<f4", (rows, width)),
+    ):
         array = np.frombuffer(payload, dtype=dtype, count=int(np.prod(shape)), offset=place).reshape(shape)
         arrays.append(array)
         place += array.nbytes
     if place != len(payload):
         raise ValueError(f"{len(payload) - place} bytes too many")
     timestamps, known_times, stale, outputs, features = arrays
-    return Answer(**header, columns=names, timestamps_us=timestamps, known_times_us=known_times, stale=stale.astype(bool), outputs=outputs, features=features)
+    return Answer(
+        **header,
+        columns=names,
+        timestamps_us=timestamps,
+        known_times_us=known_times,
+        stale=stale.astype(bool),
+        outputs=outputs,
+        features=features,
+    )

@@ -29,13 +29,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alphaloop.serving")
 
-Scope, Receive, Send = dict[str, Any], Callable[[], Awaitable[dict[str, Any]]], Callable[[dict[str, Any]], Awaitable[None]]
-_ENDPOINTS = {"/signals": "signals", "/score": "score", "/model": "model", "/status": "status", "/openapi.json": "openapi", "/": "index"}
+Scope, Receive, Send = (
+    dict[str, Any],
+    Callable[[], Awaitable[dict[str, Any]]],
+    Callable[[dict[str, Any]], Awaitable[None]],
+)
+_ENDPOINTS = {
+    "/signals": "signals",
+    "/score": "score",
+    "/model": "model",
+    "/status": "status",
+    "/openapi.json": "openapi",
+    "/": "index",
+}
 _REVIEW = "/review"
-# Pages of the review are whole in themselves: they may run and style themselves, and load nothing from anywhere else.
+# Pages of the review are whole in themselves: they may run and style themselves, and load nothing from
+# anywhere else.
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src data:; connect-src 'self'; "
-    "worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self'"
+    " data: blob:; font-src data:; connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'self'"
 )
 _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 # Bodies of the largest size that may be in memory together.
@@ -49,26 +62,58 @@ def make_app(review: Path, *, title: str, version: str) -> FastAPI:
 
     @app.get("/", summary="Where to go from here", tags=["service"], responses=responses_of("index"))
     async def index() -> Response:
-        return _json({"service": title, "openapi": "/openapi.json", "model": "/model", "status": "/status", "review": "/review/", "metrics": "/metrics", "ready": "/readyz"})
+        return _json(
+            {
+                "service": title,
+                "openapi": "/openapi.json",
+                "model": "/model",
+                "status": "/status",
+                "review": "/review/",
+                "metrics": "/metrics",
+                "ready": "/readyz",
+            }
+        )
 
-    @app.post("/signals", summary="Signals of symbols", tags=["signals"], responses=responses_of("signals"), openapi_extra=signals_body())
+    @app.post(
+        "/signals",
+        summary="Signals of symbols",
+        tags=["signals"],
+        responses=responses_of("signals"),
+        openapi_extra=signals_body(),
+    )
     async def signals(request: Request) -> Response:
-        """Scores symbols on the newest features in the online store. Where the store is slow or gone the last snapshot of the market answers
+        """Scores symbols on the newest features in the online store.
+
+        Where the store is slow or gone the last snapshot of the market answers
         (`features.source` is `snapshot`)."""
         _require_type(request, (JSON,))
         answers: Answers = request.app.state.answers
         symbols = answers.read_symbols(await request.body())
-        return Response(await answers.signals(symbols, request.scope["alphaloop.request_id"]), media_type=JSON)
+        return Response(
+            await answers.signals(symbols, request.scope["alphaloop.request_id"]), media_type=JSON
+        )
 
-    @app.post("/score", summary="Signals of given features", tags=["signals"], responses=responses_of("score"), openapi_extra=score_body())
+    @app.post(
+        "/score",
+        summary="Signals of given features",
+        tags=["signals"],
+        responses=responses_of("score"),
+        openapi_extra=score_body(),
+    )
     async def score(request: Request) -> Response:
-        """Scores rows of given features, as JSON or as an Arrow IPC stream (columns symbol, timestamp, one float a feature, and `window`,
-        little-endian float32 bytes, where the model needs one; without compression)."""
+        """Scores rows of given features, as JSON or as an Arrow IPC stream (columns symbol, timestamp, one
+        float a feature, and `window`, little-endian float32 bytes, where the model needs one; without
+        compression)."""
         arrow = _require_type(request, (JSON, ARROW)) == ARROW
         answers: Answers = request.app.state.answers
         cross_section = request.query_params.get("cross_section")
         body = await request.body()
-        return Response(await answers.score(body, request.scope["alphaloop.request_id"], arrow=arrow, cross_section=cross_section), media_type=JSON)
+        return Response(
+            await answers.score(
+                body, request.scope["alphaloop.request_id"], arrow=arrow, cross_section=cross_section
+            ),
+            media_type=JSON,
+        )
 
     @app.get("/model", summary="The model that answers", tags=["service"], responses=responses_of("model"))
     async def model(request: Request) -> Response:
@@ -87,12 +132,21 @@ def make_app(review: Path, *, title: str, version: str) -> FastAPI:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
         allowed = error.headers or {}
         return refusal_response(
-            Refusal(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}. GET /openapi.json lists what there is.", headers=allowed), request.scope
+            Refusal(
+                error.status_code,
+                code,
+                f"{request.method} {request.url.path}: {error.detail}. GET /openapi.json lists what"
+                " there is.",
+                headers=allowed,
+            ),
+            request.scope,
         )
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return refusal_response(Refusal(422, "wrong_value", "The request has parameters that are not understood."), request.scope)
+        return refusal_response(
+            Refusal(422, "wrong_value", "The request has parameters that are not understood."), request.scope
+        )
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -117,7 +171,9 @@ class _Pages(StaticFiles):
 
 
 class Guard:
-    """Stands before the routes: request number, key, rate, size of the body, requests under way, time; counts, and never lets a traceback out."""
+    """Stands before the routes: request number, key, rate, size of the body, requests under way, time;
+    counts, and never lets a traceback out.
+    """
 
     def __init__(self, app: FastAPI, settings: Settings):
         self.app, self.settings = app, settings
@@ -141,7 +197,13 @@ class Guard:
         except Refusal as error:
             await _answer(refusal_response(error, scope), scope, receive, sender)
         except TimeoutError:
-            late = Refusal(503, "timeout", f"The answer took longer than {self.settings.request_timeout_ms:g} ms. Ask for less in one request, or try again.", retry_s=1)
+            late = Refusal(
+                503,
+                "timeout",
+                f"The answer took longer than {self.settings.request_timeout_ms:g} ms. Ask for less in one"
+                " request, or try again.",
+                retry_s=1,
+            )
             await _answer(refusal_response(late, scope), scope, receive, sender)
         except Exception as error:
             await _answer(internal_error(error, scope), scope, receive, sender)
@@ -154,7 +216,9 @@ class Guard:
             await self._show_metrics(scope, receive, send)
             return
         try:
-            client = self.gatekeeper.identify(scope["headers"], address, basic=path == _REVIEW or path.startswith(f"{_REVIEW}/"))
+            client = self.gatekeeper.identify(
+                scope["headers"], address, basic=path == _REVIEW or path.startswith(f"{_REVIEW}/")
+            )
         except Refusal:
             # Guessing keys is limited like asking.
             self.limiter.admit(f"unknown {address}")
@@ -170,8 +234,12 @@ class Guard:
                     await self.app(scope, body, send)
 
     async def _show_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Like /livez and /readyz it needs no key: Prometheus asks often, from elsewhere, and learns nothing of any request."""
-        # Prometheus must be imported in the worker, where BentoML has said in which folder its processes meet.
+        """Like /livez and /readyz it needs no key:
+
+        Prometheus asks often, from elsewhere, and learns nothing of any request.
+        """
+        # Prometheus must be imported in the worker, where BentoML has said in which folder its processes
+        # meet.
         from serving.metrics import CONTENT_TYPE, exposition
 
         await Response(await asyncio.to_thread(exposition), media_type=CONTENT_TYPE)(scope, receive, send)
@@ -179,7 +247,9 @@ class Guard:
     def _count(self, scope: Scope, status: int, started: float) -> None:
         if self.metrics is None or scope["path"] == "/metrics":
             return
-        endpoint = _ENDPOINTS.get(scope["path"]) or ("review" if scope["path"].startswith(_REVIEW) else "other")
+        endpoint = _ENDPOINTS.get(scope["path"]) or (
+            "review" if scope["path"].startswith(_REVIEW) else "other"
+        )
         result = scope.get("alphaloop.result") or ("ok" if status < 400 else str(status))
         self.metrics.requests.labels(endpoint, result).inc()
         self.metrics.request_ms.labels(endpoint).observe((time.perf_counter() - started) * 1000)
@@ -187,7 +257,10 @@ class Guard:
 
 
 class _Sender:
-    """Adds the headers that every answer has, and remembers the status. After the first answer began, a second one is dropped."""
+    """Adds the headers that every answer has, and remembers the status.
+
+    After the first answer began, a second one is dropped.
+    """
 
     def __init__(self, send: Send, scope: Scope):
         self._send, self._scope, self.status, self.begun = send, scope, 500, False
@@ -208,9 +281,16 @@ class _Sender:
 
 
 async def _read_body(scope: Scope, receive: Receive, most: int, taken: Callable[[int], None]) -> Receive:
-    """Read the body, at most `most` bytes of it, and return a `receive` that hands it on; `taken` is told the size of each part."""
+    """Read the body, at most `most` bytes of it, and return a `receive` that hands it on; `taken` is told the
+    size of each part.
+    """
     announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    too_large = Refusal(413, "body_too_large", f"The body is larger than {most:,} bytes. Split the request, or send Arrow in place of JSON.", field="body")
+    too_large = Refusal(
+        413,
+        "body_too_large",
+        f"The body is larger than {most:,} bytes. Split the request, or send Arrow in place of JSON.",
+        field="body",
+    )
     if announced.isdigit() and int(announced) > most:
         raise too_large
     parts, size, more = [], 0, True
@@ -246,7 +326,12 @@ def internal_error(error: Exception, scope: Scope) -> Response:
     if not scope.get("alphaloop.logged"):
         log.error("Request %s to %s failed", scope["alphaloop.request_id"], scope["path"], exc_info=error)
         scope["alphaloop.logged"] = True
-    return refusal_response(Refusal(500, "internal", "The service failed on this request. Its log says more under the request_id."), scope)
+    return refusal_response(
+        Refusal(
+            500, "internal", "The service failed on this request. Its log says more under the request_id."
+        ),
+        scope,
+    )
 
 
 async def _answer(response: Response, scope: Scope, receive: Receive, send: _Sender) -> None:
@@ -261,7 +346,12 @@ def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None
 def _require_type(request: Request, allowed: tuple[str, ...]) -> str:
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in allowed:
-        raise Refusal(415, "unsupported_media_type", f"Content-Type {given[:100]!r} is not taken here. Send {' or '.join(allowed)}.", field="content-type")
+        raise Refusal(
+            415,
+            "unsupported_media_type",
+            f"Content-Type {given[:100]!r} is not taken here. Send {' or '.join(allowed)}.",
+            field="content-type",
+        )
     return given
 
 
@@ -269,7 +359,13 @@ def model_description(watch: "Watch") -> dict[str, Any]:
     """What is served, since when, by whose word, and what was refused last."""
     champion = watch.state.champion
     if champion is None:
-        raise Refusal(503, "no_champion", "No model is served yet. GET /status says why.", retry_s=5, last_refusal=watch.refusal)
+        raise Refusal(
+            503,
+            "no_champion",
+            "No model is served yet. GET /status says why.",
+            retry_s=5,
+            last_refusal=watch.refusal,
+        )
     about, model = champion.about, champion.model
     return {
         **champion.stamp,
@@ -303,8 +399,20 @@ def status_description(watch: "Watch", answers: "Answers") -> dict[str, Any]:
             "symbols": len(market.symbols) if market else 0,
             "behind": int(market.behind.sum()) if market else 0,
         },
-        "champion_watch": {"up": watch.is_recent(champion_watch, "checked_at"), "problem": champion_watch.get("problem"), "refused": champion_watch.get("refused")},
-        "log_writer": {"up": watch.is_recent(writer, "at"), "problem": writer.get("problem"), "rows_written": writer.get("rows_written")},
-        "answer_log": {"queued": answer_log.queued, "dropped": answer_log.dropped, "problem": answer_log.problem} if answer_log else None,
+        "champion_watch": {
+            "up": watch.is_recent(champion_watch, "checked_at"),
+            "problem": champion_watch.get("problem"),
+            "refused": champion_watch.get("refused"),
+        },
+        "log_writer": {
+            "up": watch.is_recent(writer, "at"),
+            "problem": writer.get("problem"),
+            "rows_written": writer.get("rows_written"),
+        },
+        "answer_log": (
+            {"queued": answer_log.queued, "dropped": answer_log.dropped, "problem": answer_log.problem}
+            if answer_log
+            else None
+        ),
         "last_refusal": watch.refusal,
     }

@@ -1,4 +1,8 @@
-"""Who may ask: API keys from the environment, compared in constant time and never written anywhere; without a key, loopback only."""
+"""Who may ask:
+
+API keys from the environment, compared in constant time and never written anywhere; without a key, loopback
+only.
+"""
 
 import base64
 import binascii
@@ -22,8 +26,8 @@ def require_safe_binding(settings: Settings) -> None:
     """Refuse to listen on anything but a loopback address while no API key is set."""
     if not settings.api_keys() and not is_loopback(settings.host):
         raise UnsafeBinding(
-            f"serving.host={settings.host} can be reached from other machines, but no API key is set. "
-            f"Set the environment variable {settings.api_key_variable} to a secret, or serving.host to 127.0.0.1."
+            f"serving.host={settings.host} can be reached from other machines, but no API key is set. Set the"
+            f" environment variable {settings.api_key_variable} to a secret, or serving.host to 127.0.0.1."
         )
 
 
@@ -44,7 +48,9 @@ class Gatekeeper:
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
         self._variable = variable
 
-    def identify(self, headers: Sequence[tuple[bytes, bytes]], client: str | None, *, basic: bool = False) -> str:
+    def identify(
+        self, headers: Sequence[tuple[bytes, bytes]], client: str | None, *, basic: bool = False
+    ) -> str:
         """Name of the client for its limits: the number of its key, or its address where no key is set.
 
         Parameters
@@ -73,12 +79,23 @@ class Gatekeeper:
         )
 
     def _local(self, headers: Sequence[tuple[bytes, bytes]], client: str | None) -> str:
-        """Without a key only this machine may ask, and a page in its browser may not do so under another name (DNS rebinding)."""
+        """Without a key only this machine may ask, and a page in its browser may not do so under another name
+        (DNS rebinding).
+        """
         host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "localhost")
-        name = host.rsplit(":", 1)[0] if host.count(":") == 1 or (host.startswith("[") and "]:" in host) else host
+        name = (
+            host.rsplit(":", 1)[0]
+            if host.count(":") == 1 or (host.startswith("[") and "]:" in host)
+            else host
+        )
         if is_loopback(client) and is_loopback(name.strip("[]").lower()):
             return client or "local"
-        raise Refusal(403, "loopback_only", f"Without an API key only clients on the same machine are answered. Set {self._variable} where the service runs, and send the key.")
+        raise Refusal(
+            403,
+            "loopback_only",
+            f"Without an API key only clients on the same machine are answered. Set {self._variable} where"
+            " the service runs, and send the key.",
+        )
 
 
 def _credential(headers: Sequence[tuple[bytes, bytes]], basic: bool) -> bytes:

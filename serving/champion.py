@@ -1,4 +1,6 @@
-"""Watches what is to be served: takes over a new champion or publication as one immutable state, or keeps the old one and says why."""
+"""Watches what is to be served: takes over a new champion or publication as one immutable state, or keeps the
+old one and says why.
+"""
 
 import json
 import logging
@@ -42,10 +44,12 @@ class Champion:
 
 @dataclass(frozen=True)
 class State:
-    """All that one answer is made from. A request takes it once, so that no answer mixes two models or two publications.
+    """All that one answer is made from.
 
-    `reader` and `market` are of one publication. `reader` is None while the store can't be opened or is of another schema than the
-    champion; `market` is then the last one that the champion read.
+    A request takes it once, so that no answer mixes two models or two publications.
+
+    `reader` and `market` are of one publication. `reader` is None while the store can't be opened or is of
+    another schema than the champion; `market` is then the last one that the champion read.
     """
 
     champion: Champion | None = None
@@ -63,9 +67,19 @@ class Check:
 
 
 class Watch:
-    """Looks every `poll_seconds` at champion.json, the feature store and the status files; `state` and `checks` are what it found last."""
+    """Looks every `poll_seconds` at champion.json, the feature store and the status files; `state` and
+    `checks` are what it found last.
+    """
 
-    def __init__(self, plan: Plan, metrics: Metrics, reads: Reads, answer_log: AnswerLog | None = None, *, now: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        plan: Plan,
+        metrics: Metrics,
+        reads: Reads,
+        answer_log: AnswerLog | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+    ):
         self.plan, self.metrics, self.reads, self.answer_log = plan, metrics, reads, answer_log
         self.state = State()
         self.checks: tuple[Check, ...] = (Check("started", False, "the service is starting"),)
@@ -88,9 +102,13 @@ class Watch:
         return all(check.ok for check in self.checks)
 
     def served(self) -> tuple[Shape | None, tuple[str, ...]]:
-        """What a request may name now: the columns that the model takes, None without a model, and the symbols of the market."""
+        """What a request may name now: the columns that the model takes, None without a model, and the
+        symbols of the market.
+        """
         state = self.state
-        return shape_of(state.champion.model) if state.champion else None, state.market.symbols if state.market else ()
+        return shape_of(state.champion.model) if state.champion else None, (
+            state.market.symbols if state.market else ()
+        )
 
     def start(self) -> None:
         """Begin to watch, in a thread of its own."""
@@ -127,13 +145,18 @@ class Watch:
             return
         self._seen_store, self._opened_at = signature, time.monotonic()
         try:
-            self._open_reader, self.problem_of_store = OnlineReader(self.plan.feature_store, self.plan.store_folder), ""
+            self._open_reader, self.problem_of_store = (
+                OnlineReader(self.plan.feature_store, self.plan.store_folder),
+                "",
+            )
         except Exception as error:
             self._open_reader, self.problem_of_store = None, _words(error)
             self._say_once(f"The feature store can't be opened: {self.problem_of_store}")
 
     def _look_at_champion(self) -> None:
-        """Load, check and warm up the bundle that champion.json names, unless it is served already or was refused before."""
+        """Load, check and warm up the bundle that champion.json names, unless it is served already or was
+        refused before.
+        """
         about = read_json(self.plan.champion_file)
         if about is None:
             return
@@ -141,9 +164,14 @@ class Watch:
         if served is not None and about == served.about:
             return
         if served is not None and about.get("bundle_sha256") == served.model.sha256:
-            self.state = replace(self.state, champion=replace(served, about=about, stamp=_stamp(about, served.model)))
+            self.state = replace(
+                self.state, champion=replace(served, about=about, stamp=_stamp(about, served.model))
+            )
             return
-        attempt = (json.dumps(about, sort_keys=True), self._open_reader.current["schema"] if self._open_reader else None)
+        attempt = (
+            json.dumps(about, sort_keys=True),
+            self._open_reader.current["schema"] if self._open_reader else None,
+        )
         if attempt == self._tried and time.monotonic() - self._tried_at < _RETRY_S:
             return
         again = attempt == self._tried
@@ -158,27 +186,50 @@ class Watch:
         folder = Path(str(about.get("folder", "")))
         model = Model.load(folder, threads=self.plan.serving.threads)
         if file_sha256(folder / MANIFEST) != about.get("manifest_sha256"):
-            raise ChampionRefused(f"{folder / MANIFEST} is not the one that the champion watcher checked (SHA-256 differs). It fetches the bundle again from the registry.")
+            raise ChampionRefused(
+                f"{folder / MANIFEST} is not the one that the champion watcher checked (SHA-256 differs). It"
+                " fetches the bundle again from the registry."
+            )
         if model.sha256 != about.get("bundle_sha256"):
-            raise ChampionRefused(f"{folder} holds bundle {model.sha256[:12]}, but champion.json names {str(about.get('bundle_sha256'))[:12]}. Promote the model again.")
+            raise ChampionRefused(
+                f"{folder} holds bundle {model.sha256[:12]}, but champion.json names"
+                f" {str(about.get('bundle_sha256'))[:12]}. Promote the model again."
+            )
         reader = self._open_reader
         if reader is not None:
             require_same_schema(model, reader)
         model.warm_up()
         champion = Champion(dict(about), model, Book.of(model.manifest), _stamp(about, model))
-        # Without a store the champion can still score given features of one bar; with one, the market is read before anybody sees the model.
+        # Without a store the champion can still score given features of one bar; with one, the market is read
+        # before anybody sees the model.
         self.state = self._with_market(State(champion, None, reader))
         self.refusal = None
         self.metrics.swaps.labels("swapped").inc()
         self.metrics.champion_version.set(about["version"])
-        log.info("Serving %s version %s, bundle %s (%.1f s)", about.get("name"), about["version"], model.sha256[:12], time.monotonic() - started)
+        log.info(
+            "Serving %s version %s, bundle %s (%.1f s)",
+            about.get("name"),
+            about["version"],
+            model.sha256[:12],
+            time.monotonic() - started,
+        )
 
     def _refuse(self, about: Mapping[str, Any], reason: str, *, counted: bool) -> None:
-        self.refusal = {"version": about.get("version"), "bundle_sha256": about.get("bundle_sha256"), "reason": reason, "when": _iso(self._now())}
+        self.refusal = {
+            "version": about.get("version"),
+            "bundle_sha256": about.get("bundle_sha256"),
+            "reason": reason,
+            "when": _iso(self._now()),
+        }
         if counted:
             self.metrics.swaps.labels("refused").inc()
             kept = self.state.champion
-            log.error("Refused version %s: %s %s", about.get("version"), reason, f"Version {kept.about['version']} goes on." if kept else "Nothing is served.")
+            log.error(
+                "Refused version %s: %s %s",
+                about.get("version"),
+                reason,
+                f"Version {kept.about['version']} goes on." if kept else "Nothing is served.",
+            )
 
     def _look_at_market(self) -> None:
         """Read the market again when the publication changed, and try the store where it counts as gone."""
@@ -197,9 +248,14 @@ class Watch:
             self._try_store(lambda: reader.read(range(1)))
 
     def _with_market(self, state: State) -> State:
-        """The state with a market read through its reader; where the store does not answer, without reader and with the last market of the same model."""
+        """The state with a market read through its reader; where the store does not answer, without reader
+        and with the last market of the same model.
+        """
         if state.reader is not None:
-            found = self._try_store(lambda: read_market(state.reader, state.champion.model, state.champion.book), wait_s=_FIRST_READ_S)
+            found = self._try_store(
+                lambda: read_market(state.reader, state.champion.model, state.champion.book),
+                wait_s=_FIRST_READ_S,
+            )
             if found is not None:
                 return replace(state, market=found)
         return replace(state, reader=None, market=self._market_of(state.champion))
@@ -210,7 +266,9 @@ class Watch:
         return self.state.market if served is not None and served.model is champion.model else None
 
     def _try_store(self, work: Callable[[], Any], *, wait_s: float = 0.0) -> Any:
-        """Run a read in the store's threads; a good one opens the store for requests again, a bad or slow one closes it."""
+        """Run a read in the store's threads; a good one opens the store for requests again, a bad or slow one
+        closes it.
+        """
         if self._probe is not None and not self._probe.done():
             return None
         self._probe = self.reads.submit(work)
@@ -220,7 +278,10 @@ class Watch:
         try:
             found = self._probe.result(timeout=max(wait_s, self.plan.serving.store_timeout_ms / 1000))
         except TimeoutError:
-            self.reads.give_up(f"the online store did not answer within {max(wait_s * 1000, self.plan.serving.store_timeout_ms):.0f} ms")
+            self.reads.give_up(
+                "the online store did not answer within"
+                f" {max(wait_s * 1000, self.plan.serving.store_timeout_ms):.0f} ms"
+            )
             return None
         except Exception as error:
             self.reads.give_up(_words(error))
@@ -241,13 +302,28 @@ class Watch:
         hours = age / 3600 if age is not None else None
         fresh = hours is not None and (limit is None or hours <= limit)
         return (
-            Check("champion", state.champion is not None, f"version {state.champion.about['version']}" if state.champion else f"there is no champion.{refused}"),
+            Check(
+                "champion",
+                state.champion is not None,
+                (
+                    f"version {state.champion.about['version']}"
+                    if state.champion
+                    else f"there is no champion.{refused}"
+                ),
+            ),
             Check("store", not store, store or "answers"),
             Check("schema", not schema, schema or "model and store agree"),
             Check(
                 "features_fresh",
                 fresh,
-                "no features were read yet" if hours is None else f"the newest bar closed {hours:.1f} h ago (limit {'none' if limit is None else f'{limit:g} h'})",
+                (
+                    "no features were read yet"
+                    if hours is None
+                    else (
+                        f"the newest bar closed {hours:.1f} h ago (limit"
+                        f" {'none' if limit is None else f'{limit:g} h'})"
+                    )
+                ),
             ),
         )
 
@@ -311,16 +387,25 @@ def require_same_schema(model: Model, reader: OnlineReader) -> None:
 def _schema_problem(model: Model, reader: OnlineReader) -> str | None:
     current = reader.current
     if model.columns != reader.columns or model.schema != current["schema"]:
-        return f"The model takes inputs of schema {model.schema}, but schema {current['schema']} is online. Materialise the model's features, or promote a model that fits."
+        return (
+            f"The model takes inputs of schema {model.schema}, but schema {current['schema']} is online."
+            " Materialise the model's features, or promote a model that fits."
+        )
     missing = [name for name in model.context if name not in reader.context]
     if missing:
-        return f"The model needs the context column {missing[0]!r}, which is not online. Run `alphaloop materialise`."
+        return (
+            f"The model needs the context column {missing[0]!r}, which is not online. Run `alphaloop"
+            " materialise`."
+        )
     if model.period != current["period"]:
-        return f"The model is for bars of {model.period}, but bars of {current['period']} are online. Promote a model of that period."
+        return (
+            f"The model is for bars of {model.period}, but bars of {current['period']} are online. Promote a"
+            " model of that period."
+        )
     if model.lookback_bars > current["lookback_bars"]:
         return (
-            f"The model looks back {model.lookback_bars} bars, but {current['lookback_bars']} are online. "
-            f"Set feature_store.lookback_bars to {model.lookback_bars} or more and run `alphaloop materialise`."
+            f"The model looks back {model.lookback_bars} bars, but {current['lookback_bars']} are online. Set"
+            f" feature_store.lookback_bars to {model.lookback_bars} or more and run `alphaloop materialise`."
         )
     return None
 
@@ -338,9 +423,17 @@ def _stamp(about: Mapping[str, Any], model: Model) -> dict[str, Any]:
 
 def _train_window(folder: Path, model: Model) -> str:
     """Days from which the served experts learned, as their manifests say."""
-    manifests = [read_json(folder / "experts" / expert.name / "manifest.json") or {} for expert in model.experts]
-    windows = [manifest["train_window"].partition("..") for manifest in manifests if manifest.get("train_window")]
-    return f"{min(first for first, _, _ in windows)}..{max(last for _, _, last in windows)}" if windows else str(model.manifest.get("train_window", ""))
+    manifests = [
+        read_json(folder / "experts" / expert.name / "manifest.json") or {} for expert in model.experts
+    ]
+    windows = [
+        manifest["train_window"].partition("..") for manifest in manifests if manifest.get("train_window")
+    ]
+    return (
+        f"{min(first for first, _, _ in windows)}..{max(last for _, _, last in windows)}"
+        if windows
+        else str(model.manifest.get("train_window", ""))
+    )
 
 
 def _words(error: Exception) -> str:

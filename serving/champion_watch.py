@@ -1,7 +1,8 @@
-"""Asks the registry who is champion and hands the service a checked copy of its bundle: a process of its own, the only one that imports MLflow.
+"""Asks the registry who is champion and hands the service a checked copy of its bundle: a process of its own,
+the only one that imports MLflow.
 
-A registry that is gone, slow or hangs, or a champion that is broken, leaves `champion.json` as it was: the service goes on with
-the model that it has. What went wrong stands in `champion_watch.json`.
+A registry that is gone, slow or hangs, or a champion that is broken, leaves `champion.json` as it was: the
+service goes on with the model that it has. What went wrong stands in `champion_watch.json`.
 """
 
 import json
@@ -47,7 +48,10 @@ class ChampionWatch:
         self._logged: str | None = None
 
     def look(self) -> None:
-        """Look once; what stands in the way ends up in `problem` or `refused`. Raises RegistryReplaced only."""
+        """Look once; what stands in the way ends up in `problem` or `refused`.
+
+        Raises RegistryReplaced only.
+        """
         try:
             self.problem = self._look()
         except RegistryReplaced:
@@ -55,12 +59,23 @@ class ChampionWatch:
         except Exception as error:  # this process must outlive whatever a registry answers
             from components.registry.store import without_secrets
 
-            self.problem = str(error) if isinstance(error, AlphaloopError) else f"The registry did not answer as expected: {type(error).__name__}: {without_secrets(str(error))}"
+            self.problem = (
+                str(error)
+                if isinstance(error, AlphaloopError)
+                else (
+                    f"The registry did not answer as expected: {type(error).__name__}:"
+                    f" {without_secrets(str(error))}"
+                )
+            )
         self._log(self.problem)
 
     def write_status(self, problem: str | None = None) -> None:
         """Write `champion_watch.json`; `problem` stands in for one that was found by others."""
-        status = {"checked_at": datetime.now(UTC).isoformat(), "problem": problem or self.problem, "refused": self.refused}
+        status = {
+            "checked_at": datetime.now(UTC).isoformat(),
+            "problem": problem or self.problem,
+            "refused": self.refused,
+        }
         with suppress(OutputError):
             atomic_write_text(self.plan.serving_folder / STATUS_FILE, json.dumps(status))
 
@@ -72,10 +87,18 @@ class ChampionWatch:
         held = read_json(self.plan.champion_file)
         if present is None:
             return f"The registry names no champion of {self.plan.name}" + (
-                f"; version {held['version']} goes on being served." if held else ". `alphaloop run` makes the first one."
+                f"; version {held['version']} goes on being served."
+                if held
+                else ". `alphaloop run` makes the first one."
             )
         sha256 = present["bundle_sha256"] or ""
-        if held and self._checked == sha256 and held["bundle_sha256"] == sha256 and held["version"] == present["version"] and present["since"] in (None, held["since"]):
+        if (
+            held
+            and self._checked == sha256
+            and held["bundle_sha256"] == sha256
+            and held["version"] == present["version"]
+            and present["since"] in (None, held["since"])
+        ):
             self._accept(sha256)
             return None
         if self._refused_sha == f"{present['version']} {sha256}" and time.monotonic() < self._try_again_at:
@@ -102,13 +125,16 @@ class ChampionWatch:
         return open_existing(self.plan.registry, self.registry)
 
     def _fetch(self, client: Any, present: dict[str, Any]) -> Path:
-        """The champion's folder below `champions`, each file of it checked; copied from the registry where it is not there whole."""
+        """The champion's folder below `champions`, each file of it checked; copied from the registry where it
+        is not there whole.
+        """
         from components.registry.store import fetch_bundle, verify_registered
 
         sha256 = present["bundle_sha256"] or ""
         if not _SHA256.fullmatch(sha256):
             raise BundleError(
-                f"Version {present['version']} of {present['name']} carries no SHA-256 of its bundle, so nobody can tell whether it is whole. Register the model again."
+                f"Version {present['version']} of {present['name']} carries no SHA-256 of its bundle, so"
+                " nobody can tell whether it is whole. Register the model again."
             )
         folder = self.bundles / sha256
         try:
@@ -128,11 +154,17 @@ class ChampionWatch:
             folder.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
 
-    def _announce(self, client: Any, present: dict[str, Any], folder: Path, held: dict[str, Any] | None) -> None:
+    def _announce(
+        self, client: Any, present: dict[str, Any], folder: Path, held: dict[str, Any] | None
+    ) -> None:
         from components.registry.store import read_verdict
 
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        same = held is not None and held.get("version") == present["version"] and held.get("bundle_sha256") == present["bundle_sha256"]
+        same = (
+            held is not None
+            and held.get("version") == present["version"]
+            and held.get("bundle_sha256") == present["bundle_sha256"]
+        )
         about = {
             "name": present["name"],
             "version": present["version"],
@@ -142,12 +174,17 @@ class ChampionWatch:
             "since": present["since"] or (held["since"] if same else now),
             "who": present["who"],
             "why": present["why"],
-            "verdict": held["verdict"] if same and held.get("verdict") else read_verdict(client, present["run_id"]),
+            "verdict": (
+                held["verdict"] if same and held.get("verdict") else read_verdict(client, present["run_id"])
+            ),
             "fetched_at": now,
         }
         atomic_write_text(self.plan.champion_file, json.dumps(about, indent=1))
         if not same:
-            say(f"champion is {present['name']} version {present['version']} ({(present['bundle_sha256'])[:12]})")
+            say(
+                f"champion is {present['name']} version {present['version']}"
+                f" ({(present['bundle_sha256'])[:12]})"
+            )
         self._prune(folder)
 
     def _accept(self, sha256: str) -> None:
@@ -157,13 +194,21 @@ class ChampionWatch:
         self._try_again_at = time.monotonic() + _REFUSED_AGAIN_S
         known, self._refused_sha = self._refused_sha, f"{present['version']} {sha256}"
         if known != self._refused_sha or self.refused is None:
-            self.refused = {"version": present["version"], "reason": reason, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+            self.refused = {
+                "version": present["version"],
+                "reason": reason,
+                "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
             say(f"refused version {present['version']}: {reason}")
 
     def _prune(self, present: Path) -> None:
         for leftover in self.bundles.glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        others = sorted((path for path in self.bundles.iterdir() if path != present), key=lambda path: path.stat().st_mtime, reverse=True)
+        others = sorted(
+            (path for path in self.bundles.iterdir() if path != present),
+            key=lambda path: path.stat().st_mtime,
+            reverse=True,
+        )
         for path in others[self.plan.serving.keep_champions - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -174,14 +219,17 @@ class ChampionWatch:
 
 
 def run(plan: Plan, start_over) -> None:
-    """Look every few seconds until told to stop; `start_over()` is called where only a fresh process helps."""
+    """Look every few seconds until told to stop; `start_over()` is called where only a fresh
+    process helps.
+    """
     stop = end_with_parent()
     timeout_s = plan.serving.registry_timeout_s
     # MLflow waits two minutes and tries seven times by itself.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(int(timeout_s / 3), 1)))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", str(max(int(timeout_s / 3), 1)))
-    # MLflow imports its plugins at the first request, and Feast is one of them: seconds, for a tag that nobody reads here.
+    # MLflow imports its plugins at the first request, and Feast is one of them: seconds, for a tag that
+    # nobody reads here.
     sys.modules["feast"] = None
     warnings.filterwarnings("ignore", message="Failure attempting to register request header provider")
     # Seconds of import are not the registry's.
@@ -197,7 +245,10 @@ def run(plan: Plan, start_over) -> None:
                 told = time.monotonic()
                 watch.write_status()
             if looks.seconds > timeout_s:
-                problem = f"The registry has not answered for {timeout_s:.0f} s. Check registry.tracking_uri and that the server runs; asking again."
+                problem = (
+                    f"The registry has not answered for {timeout_s:.0f} s. Check registry.tracking_uri and"
+                    " that the server runs; asking again."
+                )
                 say(problem)
                 watch.write_status(problem)
                 start_over()
@@ -209,7 +260,9 @@ def run(plan: Plan, start_over) -> None:
 
 
 class _Looks:
-    """One look at a time in a thread of its own, so that a registry that hangs does not take this process with it."""
+    """One look at a time in a thread of its own, so that a registry that hangs does not take this process
+    with it.
+    """
 
     def __init__(self) -> None:
         self.replaced = False
@@ -254,7 +307,10 @@ def say(message: str) -> None:
 def main() -> None:
     """`python -m serving.champion_watch PLAN`."""
     try:
-        run(read_plan(sys.argv[1] if len(sys.argv) > 1 else None), lambda: os.execv(sys.executable, [sys.executable, "-m", "serving.champion_watch", *sys.argv[1:]]))
+        run(
+            read_plan(sys.argv[1] if len(sys.argv) > 1 else None),
+            lambda: os.execv(sys.executable, [sys.executable, "-m", "serving.champion_watch", *sys.argv[1:]]),
+        )
     except AlphaloopError as error:
         say(str(error))
         sys.exit(error.exit_code)

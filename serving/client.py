@@ -1,4 +1,7 @@
-"""A small client of the service: signals by symbols, scores of given features, what is served, and how it is. Standard library only until a frame is sent."""
+"""A small client of the service: signals by symbols, scores of given features, what is served, and how it is.
+
+Standard library only until a frame is sent.
+"""
 
 import http.client
 import json
@@ -19,9 +22,13 @@ _COME_BACK = (429, 503)
 
 
 class ServiceError(AlphaloopError):
-    """The service refused a request, or could not be reached: its own message, with `status` (None without an answer), `code` and `field`."""
+    """The service refused a request, or could not be reached: its own message, with `status` (None without an
+    answer), `code` and `field`.
+    """
 
-    def __init__(self, message: str, *, status: int | None = None, code: str | None = None, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, code: str | None = None, field: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status, self.code, self.field = status, code, field
 
@@ -33,8 +40,8 @@ class Client:
     ----------
     url : such as http://127.0.0.1:3000
     key : API key, where the service wants one
-    timeout_s : longest wait for one answer. A refused connection, 429 and 503 are tried again, at most three times, after the
-        time that the service names (at most five seconds each)
+    timeout_s : longest wait for one answer. A refused connection, 429 and 503 are tried again, at most three
+        times, after the time that the service names (at most five seconds each)
 
     Raises
     ------
@@ -64,20 +71,32 @@ class Client:
 
     def signals(self, symbols: Sequence[str]) -> dict[str, Any]:
         """Signals of the symbols from the newest features in the online store."""
-        return self._ask("POST", "/signals", json.dumps({"symbols": list(symbols)}).encode(), "application/json")
+        return self._ask(
+            "POST", "/signals", json.dumps({"symbols": list(symbols)}).encode(), "application/json"
+        )
 
-    def score(self, rows: "pl.DataFrame | Sequence[Mapping[str, Any]]", *, cross_section: str = "market") -> dict[str, Any]:
+    def score(
+        self, rows: "pl.DataFrame | Sequence[Mapping[str, Any]]", *, cross_section: str = "market"
+    ) -> dict[str, Any]:
         """Scores of given features.
 
         Parameters
         ----------
-        rows : a frame (`symbol`, `timestamp` in UTC, a float column for each of the model's inputs and contexts, null or NaN for
-            unknown, and `window` where the model needs it), sent as Arrow; or rows as POST /score takes them, sent as JSON
+        rows : a frame (`symbol`, `timestamp` in UTC, a float column for each of the model's inputs and
+            contexts, null or NaN for unknown, and `window` where the model needs it), sent as Arrow; or rows
+            as POST /score takes them, sent as JSON
         cross_section : `market` or `batch`; see POST /score
         """
         if isinstance(rows, Sequence):
-            return self._ask("POST", "/score", json.dumps({"cross_section": cross_section, "rows": list(rows)}, default=_iso).encode(), "application/json")
-        return self._ask("POST", f"/score?{urlencode({'cross_section': cross_section})}", arrow_stream(rows), ARROW)
+            return self._ask(
+                "POST",
+                "/score",
+                json.dumps({"cross_section": cross_section, "rows": list(rows)}, default=_iso).encode(),
+                "application/json",
+            )
+        return self._ask(
+            "POST", f"/score?{urlencode({'cross_section': cross_section})}", arrow_stream(rows), ARROW
+        )
 
     def model(self) -> dict[str, Any]:
         """What is served: version, since when and why, its columns and gates."""
@@ -87,19 +106,36 @@ class Client:
         """Readiness in detail; also where the service is not ready."""
         return self._ask("GET", "/status", come_back=False)
 
-    def _ask(self, method: str, path: str, body: bytes | None = None, kind: str | None = None, *, come_back: bool = True) -> dict[str, Any]:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        kind: str | None = None,
+        *,
+        come_back: bool = True,
+    ) -> dict[str, Any]:
         pause = _FIRST_PAUSE_S
         for tries_left in range(_TRIES - 1, -1, -1):
             try:
                 status, headers, text = self._exchange(method, path, body, kind)
             except ConnectionRefusedError as error:
                 if not tries_left:
-                    raise ServiceError(f"Nothing listens at {self.url} ({error.strerror}). Start the service with `alphaloop serve`, or correct the URL.") from None
+                    raise ServiceError(
+                        f"Nothing listens at {self.url} ({error.strerror}). Start the service with `alphaloop"
+                        " serve`, or correct the URL."
+                    ) from None
                 wait = pause
             except TimeoutError:
-                raise ServiceError(f"{self.url}{path} did not answer within {self._connection.timeout:g} s. Ask for less at once, or allow more time.") from None
+                raise ServiceError(
+                    f"{self.url}{path} did not answer within {self._connection.timeout:g} s. Ask for less at"
+                    " once, or allow more time."
+                ) from None
             except (OSError, http.client.HTTPException) as error:
-                raise ServiceError(f"{self.url}{path} could not be asked: {str(error) or type(error).__name__}. Check the URL and that the service runs.") from None
+                raise ServiceError(
+                    f"{self.url}{path} could not be asked: {str(error) or type(error).__name__}. Check the"
+                    " URL and that the service runs."
+                ) from None
             else:
                 if status not in _COME_BACK or not come_back or not tries_left:
                     return self._read(status, path, text)
@@ -108,7 +144,9 @@ class Client:
             pause *= 2
         raise AssertionError("unreachable")
 
-    def _exchange(self, method: str, path: str, body: bytes | None, kind: str | None) -> tuple[int, Mapping[str, str], bytes]:
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, kind: str | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
         headers = {**self._headers, **({"Content-Type": kind} if kind else {})}
         kept = self._connection.sock is not None
         try:
@@ -118,7 +156,8 @@ class Client:
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
                 if not kept:
                     raise
-                # The service closed a connection that had been idle, or was started again: ask once more on a new one.
+                # The service closed a connection that had been idle, or was started again: ask once more on a
+                # new one.
                 self._connection.close()
                 self._connection.request(method, self._path + path, body=body, headers=headers)
                 response = self._connection.getresponse()
@@ -133,23 +172,39 @@ class Client:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise ServiceError(f"{self.url}{path} answered {status} with something else than a JSON object. Check that the URL is that of an Alphaloop service.", status=status)
+            raise ServiceError(
+                f"{self.url}{path} answered {status} with something else than a JSON object. Check that the"
+                " URL is that of an Alphaloop service.",
+                status=status,
+            )
         error = value.get("error")
         if isinstance(error, dict):
-            raise ServiceError(f"{error.get('message') or error.get('code')} (HTTP {status})", status=status, code=error.get("code"), field=error.get("field"))
+            raise ServiceError(
+                f"{error.get('message') or error.get('code')} (HTTP {status})",
+                status=status,
+                code=error.get("code"),
+                field=error.get("field"),
+            )
         if status >= 400 and status not in _COME_BACK:
-            raise ServiceError(f"{self.url}{path} answered {status}: {text[:300].decode(errors='replace')}", status=status)
+            raise ServiceError(
+                f"{self.url}{path} answered {status}: {text[:300].decode(errors='replace')}", status=status
+            )
         return value
 
 
 def arrow_stream(frame: "pl.DataFrame") -> bytes:
-    """The frame as the Arrow stream that POST /score takes: no compression, no dictionaries, Float32, null for unknown."""
+    """The frame as the Arrow stream that POST /score takes: no compression, no dictionaries, Float32, null
+    for unknown.
+    """
     import io
 
     import polars as pl
     import polars.selectors as cs
 
-    ready = frame.with_columns(cs.float().cast(pl.Float32).fill_nan(None), pl.col("timestamp").dt.convert_time_zone("UTC").dt.cast_time_unit("us"))
+    ready = frame.with_columns(
+        cs.float().cast(pl.Float32).fill_nan(None),
+        pl.col("timestamp").dt.convert_time_zone("UTC").dt.cast_time_unit("us"),
+    )
     stream = io.BytesIO()
     ready.write_ipc_stream(stream, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
     return stream.getvalue()

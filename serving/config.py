@@ -1,4 +1,6 @@
-"""Settings of the service: where it listens, what it lets in, how long it waits, and what it keeps of its answers."""
+"""Settings of the service: where it listens, what it lets in, how long it waits, and what it keeps of its
+answers.
+"""
 
 import os
 from typing import Literal
@@ -13,39 +15,109 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class Settings(Section):
     """How the champion is served. Times carry their unit in the name; limits are those of one worker."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; anything but a loopback address needs an API key")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="address to listen on; anything but a loopback address needs an API key",
+    )
     port: int = Field(3000, ge=1, le=65535, description="port to listen on")
-    workers: int = Field(1, ge=1, le=64, description="worker processes; each holds the model and its own limits")
+    workers: int = Field(
+        1, ge=1, le=64, description="worker processes; each holds the model and its own limits"
+    )
     threads: int = Field(2, ge=1, description="threads that a model uses for one batch")
-    api_key_variable: str = Field("ALPHALOOP_API_KEY", min_length=1, description="environment variable with the API keys, comma separated; unset: loopback clients only")
+    api_key_variable: str = Field(
+        "ALPHALOOP_API_KEY",
+        min_length=1,
+        description="environment variable with the API keys, comma separated; unset: loopback clients only",
+    )
     max_symbols: int = Field(1000, ge=1, description="symbols in one request to /signals")
     max_rows: int = Field(2000, ge=1, description="rows in one request to /score")
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="largest request body")
-    requests_per_second: float = Field(500.0, gt=0, description="steady rate of requests that one API key may send; without a key, one client address")
+    requests_per_second: float = Field(
+        500.0,
+        gt=0,
+        description="steady rate of requests that one API key may send; without a key, one client address",
+    )
     burst: int = Field(1000, ge=1, description="requests that may come at once before the rate counts")
-    most_concurrent: int = Field(64, ge=1, description="requests worked on at a time; further ones are told to come back")
-    store_threads: int = Field(8, ge=1, description="reads of the online store that may be under way at a time")
+    most_concurrent: int = Field(
+        64, ge=1, description="requests worked on at a time; further ones are told to come back"
+    )
+    store_threads: int = Field(
+        8, ge=1, description="reads of the online store that may be under way at a time"
+    )
     request_timeout_ms: float = Field(5000, gt=0, description="a request that takes longer is given up")
-    store_timeout_ms: float = Field(250, gt=0, description="a read of the online store that takes longer is given up; the last snapshot of the market answers")
+    store_timeout_ms: float = Field(
+        250,
+        gt=0,
+        description=(
+            "a read of the online store that takes longer is given up; the last snapshot of the market"
+            " answers"
+        ),
+    )
     max_feature_age_hours: float | None = Field(
         120.0,
         gt=0,
-        description="the newest bar may be this old; older ones are marked stale, get no position and make the service not ready. None: no limit, for simulated or historical data",
+        description=(
+            "the newest bar may be this old; older ones are marked stale, get no position and make the"
+            " service not ready. None: no limit, for simulated or historical data"
+        ),
     )
-    future_tolerance_s: float = Field(60.0, ge=0, description="how far a given row's timestamp may lie ahead of this machine's clock")
-    poll_seconds: float = Field(1.0, gt=0, description="how often champion, feature store and readiness are looked at")
+    future_tolerance_s: float = Field(
+        60.0, ge=0, description="how far a given row's timestamp may lie ahead of this machine's clock"
+    )
+    poll_seconds: float = Field(
+        1.0, gt=0, description="how often champion, feature store and readiness are looked at"
+    )
     log_answers: bool = Field(True, description="keep every answer with its features, for drift and replay")
-    log_wait_ms: float = Field(50.0, ge=0, description="longest wait for the answer log before an answer is given; 0: never wait")
-    log_queue_answers: int = Field(1000, ge=1, description="answers that may wait for the disk; further ones are not logged, and counted")
-    log_segment_seconds: float = Field(5.0, gt=0, description="a segment of the answer log is closed after this time, and the writer takes it")
-    log_segment_bytes: int = Field(16 * 2**20, ge=2**16, description="a segment of the answer log is closed at this size")
-    log_spool_bytes: int = Field(2 * 2**30, ge=2**20, description="answers that wait for the log writer may take this much disk; further ones are not logged, and counted")
-    log_shift_rows: int = Field(2000, ge=200, description="newest distinct bars of symbols over which the log writer compares the features with the champion's training window")
-    registry_poll_seconds: float = Field(2.0, gt=0, description="how often the champion watcher asks the registry who is champion")
-    registry_timeout_s: float = Field(30.0, gt=0, description="an answer of the registry, download included, may take this long; then the watcher starts over")
-    keep_champions: int = Field(3, ge=1, description="bundles of champions kept on disk, the present one included")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="what the service's own log says; request bodies and keys never appear in it")
+    log_wait_ms: float = Field(
+        50.0, ge=0, description="longest wait for the answer log before an answer is given; 0: never wait"
+    )
+    log_queue_answers: int = Field(
+        1000, ge=1, description="answers that may wait for the disk; further ones are not logged, and counted"
+    )
+    log_segment_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="a segment of the answer log is closed after this time, and the writer takes it",
+    )
+    log_segment_bytes: int = Field(
+        16 * 2**20, ge=2**16, description="a segment of the answer log is closed at this size"
+    )
+    log_spool_bytes: int = Field(
+        2 * 2**30,
+        ge=2**20,
+        description=(
+            "answers that wait for the log writer may take this much disk; further ones are not logged, and"
+            " counted"
+        ),
+    )
+    log_shift_rows: int = Field(
+        2000,
+        ge=200,
+        description=(
+            "newest distinct bars of symbols over which the log writer compares the features with the"
+            " champion's training window"
+        ),
+    )
+    registry_poll_seconds: float = Field(
+        2.0, gt=0, description="how often the champion watcher asks the registry who is champion"
+    )
+    registry_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        description=(
+            "an answer of the registry, download included, may take this long; then the watcher starts over"
+        ),
+    )
+    keep_champions: int = Field(
+        3, ge=1, description="bundles of champions kept on disk, the present one included"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="what the service's own log says; request bodies and keys never appear in it"
+    )
 
     def api_keys(self) -> tuple[str, ...]:
         """The keys that the environment gives; empty where none is set."""
-        return tuple(key for part in os.environ.get(self.api_key_variable, "").split(",") if (key := part.strip()))
+        return tuple(
+            key for part in os.environ.get(self.api_key_variable, "").split(",") if (key := part.strip())
+        )

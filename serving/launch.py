@@ -1,6 +1,8 @@
-"""`alphaloop serve`: starts the BentoML service, the champion watcher and the log writer, starts again what dies, and stops all in order.
+"""`alphaloop serve`: starts the BentoML service, the champion watcher and the log writer, starts again what
+dies, and stops all in order.
 
-The three are separate processes so that a slow registry, a full disk or a killed writer never touches an answer.
+The three are separate processes so that a slow registry, a full disk or a killed writer never touches an
+answer.
 """
 
 import contextlib
@@ -50,7 +52,10 @@ class LaunchError(AlphaloopError):
 
 @dataclass
 class _Child:
-    """One process that is kept alive. `log` takes its output; None: it writes to our own. `ends_by`: the signal that it gets when we die."""
+    """One process that is kept alive.
+
+    `log` takes its output; None: it writes to our own. `ends_by`: the signal that it gets when we die.
+    """
 
     name: str
     command: Sequence[str]
@@ -98,7 +103,9 @@ def serve(plan: Plan, *, say: Callable[[str], None] = print) -> None:
         If the host is not a loopback address and no API key is set.
     """
     host = "127.0.0.1" if plan.serving.host == "localhost" else plan.serving.host
-    plan = replace(plan, folder=plan.folder.absolute(), serving=plan.serving.model_copy(update={"host": host}))
+    plan = replace(
+        plan, folder=plan.folder.absolute(), serving=plan.serving.model_copy(update={"host": host})
+    )
     require_safe_binding(plan.serving)
     _require_registry(plan)
     with _only_serve(plan), _stop_signals() as stop:
@@ -122,9 +129,26 @@ def address(plan: Plan) -> str:
 
 
 def _children(plan: Plan, path: Path) -> list[_Child]:
-    # BentoML empties the metrics folder in its home at each start: two services of one user would wipe each other's.
-    environment = {**os.environ, **_ENVIRONMENT, PLAN_VARIABLE: str(path), LAUNCHER_VARIABLE: str(os.getpid()), "BENTOML_HOME": str(plan.serving_folder / "bentoml")}
-    service = [sys.executable, "-m", "bentoml", "serve", "serving.service:SignalService", "--host", plan.serving.host, "--port", str(plan.serving.port)]
+    # BentoML empties the metrics folder in its home at each start: two services of one user would wipe each
+    # other's.
+    environment = {
+        **os.environ,
+        **_ENVIRONMENT,
+        PLAN_VARIABLE: str(path),
+        LAUNCHER_VARIABLE: str(os.getpid()),
+        "BENTOML_HOME": str(plan.serving_folder / "bentoml"),
+    }
+    service = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        "serving.service:SignalService",
+        "--host",
+        plan.serving.host,
+        "--port",
+        str(plan.serving.port),
+    ]
     log = plan.serving_folder / "service.log"
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".log.1"))
@@ -136,7 +160,9 @@ def _children(plan: Plan, path: Path) -> list[_Child]:
     ]
 
 
-def _attend(plan: Plan, children: Sequence[_Child], stop: threading.Event, say: Callable[[str], None]) -> None:
+def _attend(
+    plan: Plan, children: Sequence[_Child], stop: threading.Event, say: Callable[[str], None]
+) -> None:
     """Start again what ends, and tell when the service becomes ready or stops being so."""
     told, looked, began = None, 0.0, time.monotonic()
     while not stop.wait(_POLL_S):
@@ -176,14 +202,24 @@ def readiness(plan: Plan) -> tuple[bool, str]:
         return False, f"{address(plan)} does not answer yet; see {plan.serving_folder / 'service.log'}"
     model = _ask(plan, "/model") if status.get("ready") else None
     if model is not None:
-        return True, f"{address(plan)}  champion {model['name']} version {model['version']} ({str(model['bundle_sha256'])[:12]})"
+        return (
+            True,
+            (
+                f"{address(plan)}  champion {model['name']} version {model['version']}"
+                f" ({str(model['bundle_sha256'])[:12]})"
+            ),
+        )
     return False, "; ".join(_reasons(status)) or "GET /status says why"
 
 
 def _reasons(status: Mapping[str, Any]) -> list[str]:
     """What each check of GET /status that does not hold says."""
     checks = status.get("checks") or []
-    return [str(check.get("reason") or check.get("name")) for check in checks if isinstance(check, dict) and not check.get("ok")]
+    return [
+        str(check.get("reason") or check.get("name"))
+        for check in checks
+        if isinstance(check, dict) and not check.get("ok")
+    ]
 
 
 def _ask(plan: Plan, path: str) -> dict[str, Any] | None:
@@ -213,7 +249,11 @@ def _stop(children: Sequence[_Child], stop: threading.Event, say: Callable[[str]
         _reap_orphans(children)
     spool = service.log.parent / "spool" if service.log else None
     left = sum(1 for _ in spool.glob("*.segment")) if spool else 0
-    say(f"Stopped; {left} segments of the answer log wait in {spool} for the next start" if left else "Stopped")
+    say(
+        f"Stopped; {left} segments of the answer log wait in {spool} for the next start"
+        if left
+        else "Stopped"
+    )
 
 
 def _wait(child: _Child, seconds: float, hurry: threading.Event) -> None:
@@ -238,7 +278,8 @@ def _last_words(log: Path | None) -> str:
 def _require_registry(plan: Plan) -> None:
     if not plan.registry.tracking_uri and not (plan.folder / "registry" / "mlflow.db").is_file():
         raise LaunchError(
-            f"There is no registry in {plan.folder / 'registry'}, so no model can be served. Train one with `alphaloop run` and the same config, or set registry.tracking_uri to your MLflow server."
+            f"There is no registry in {plan.folder / 'registry'}, so no model can be served. Train one with"
+            " `alphaloop run` and the same config, or set registry.tracking_uri to your MLflow server."
         )
 
 
@@ -250,7 +291,10 @@ def _require_free_port(host: str, port: int) -> None:
             probe.bind(place)
             probe.listen(1)
     except OSError as error:
-        raise LaunchError(f"Can't listen on {host}:{port}: {error.strerror or error}. Stop what listens there, or choose another: --set serving.port=3001.") from None
+        raise LaunchError(
+            f"Can't listen on {host}:{port}: {error.strerror or error}. Stop what listens there, or choose"
+            " another: --set serving.port=3001."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -259,12 +303,18 @@ def _only_serve(plan: Plan) -> Iterator[None]:
         plan.serving_folder.mkdir(parents=True, exist_ok=True)
         handle = (plan.serving_folder / ".lock").open("w")
     except OSError as error:
-        raise OutputError(f"{plan.serving_folder} can't be written: {error.strerror}. Set run.folder to a folder that you may write.") from error
+        raise OutputError(
+            f"{plan.serving_folder} can't be written: {error.strerror}. Set run.folder to a folder that you"
+            " may write."
+        ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LaunchError(f"Another `alphaloop serve` runs on {plan.folder}. Stop it first, or serve another run folder (run.folder) on another port (serving.port).") from None
+            raise LaunchError(
+                f"Another `alphaloop serve` runs on {plan.folder}. Stop it first, or serve another run folder"
+                " (run.folder) on another port (serving.port)."
+            ) from None
         yield
 
 
@@ -272,7 +322,9 @@ def _only_serve(plan: Plan) -> Iterator[None]:
 def _stop_signals() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM set the event; what they did before is put back afterwards."""
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield stop
     finally:

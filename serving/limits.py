@@ -1,4 +1,6 @@
-"""What keeps one client, or all together, from drowning the service: a token bucket for each client, and bounds on bodies in memory and requests under way."""
+"""What keeps one client, or all together, from drowning the service: a token bucket for each client, and
+bounds on bodies in memory and requests under way.
+"""
 
 import math
 import time
@@ -12,7 +14,10 @@ MOST_CLIENTS = 10_000
 
 
 class Limiter:
-    """Token buckets by client, each refilled at `rate` a second up to `burst`. Used from one event loop; the clients not seen for longest are forgotten."""
+    """Token buckets by client, each refilled at `rate` a second up to `burst`.
+
+    Used from one event loop; the clients not seen for longest are forgotten.
+    """
 
     def __init__(self, rate: float, burst: int, *, clock: Callable[[], float] = time.monotonic):
         self.rate, self.burst, self._clock = rate, burst, clock
@@ -30,7 +35,11 @@ class Limiter:
         if not allowed:
             wait_s = (1 - tokens) / self.rate
             raise Refusal(
-                429, "too_many_requests", f"More than {self.rate:g} requests a second. Try again in {wait_s:.2f} s, or ask for more symbols in one request.", retry_s=wait_s
+                429,
+                "too_many_requests",
+                f"More than {self.rate:g} requests a second. Try again in {wait_s:.2f} s, or ask for more"
+                " symbols in one request.",
+                retry_s=wait_s,
             )
 
 
@@ -44,7 +53,9 @@ class Concurrency:
     def place(self) -> Iterator[None]:
         """Hold a place while a request is worked on; a Refusal 429 `busy` where there is none."""
         if self.under_way >= self.most:
-            raise Refusal(429, "busy", f"{self.most} requests are being worked on. Try again in a second.", retry_s=1)
+            raise Refusal(
+                429, "busy", f"{self.most} requests are being worked on. Try again in a second.", retry_s=1
+            )
         self.under_way += 1
         try:
             yield
@@ -60,13 +71,18 @@ class Intake:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[int], None]]:
-        """Yields what is told of each part of one body: a Refusal 429 `busy` where it has no room. At the end the body's room is free again."""
+        """Yields what is told of each part of one body: a Refusal 429 `busy` where it has no room.
+
+        At the end the body's room is free again.
+        """
         own = 0
 
         def taken(size: int) -> None:
             nonlocal own
             if self.held + size > self.most:
-                raise Refusal(429, "busy", "Too many large requests are on their way. Try again in a second.", retry_s=1)
+                raise Refusal(
+                    429, "busy", "Too many large requests are on their way. Try again in a second.", retry_s=1
+                )
             own += size
             self.held += size
 

@@ -1,7 +1,9 @@
-"""The log of answers, on disk side: a process of its own that turns closed segments into Parquet parts and measures feature shift.
+"""The log of answers, on disk side: a process of its own that turns closed segments into Parquet parts and
+measures feature shift.
 
-A part is named after its segment and a segment is deleted only once its parts are durable, so that work cut short at any moment
-is done again into the same files: each answer ends up in Parquet exactly once. Parts of hours long past are merged.
+A part is named after its segment and a segment is deleted only once its parts are durable, so that work cut
+short at any moment is done again into the same files: each answer ends up in Parquet exactly once. Parts of
+hours long past are merged.
 """
 
 import contextlib
@@ -21,7 +23,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.contracts import SERVED, TIME, AlphaloopError, OutputError, atomic_write_text, check_table, hour_folder, read_json, read_stamp, served_parts, write_table
+from components.contracts import (
+    SERVED,
+    TIME,
+    AlphaloopError,
+    OutputError,
+    atomic_write_text,
+    check_table,
+    hour_folder,
+    read_json,
+    read_stamp,
+    served_parts,
+    write_table,
+)
 from components.contracts.served import HOUR_FORMAT
 from components.settings import config_hash
 from serving.answer_log import OUTPUTS, SUFFIX, Answer, read_segment, spool_bytes
@@ -66,7 +80,8 @@ class LogWriter:
         self._fresh = True
 
     def open(self) -> None:
-        """Take the folder, remove what a killed writer left half done, and load the newest rows for the feature shift.
+        """Take the folder, remove what a killed writer left half done, and load the newest rows for the
+        feature shift.
 
         Raises
         ------
@@ -80,11 +95,17 @@ class LogWriter:
             self.served.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.spool / ".writer", "w")  # noqa: SIM115 (held until the process ends)
         except OSError as error:
-            raise OutputError(f"{self.spool} can't be written: {error.strerror}. Set run.folder to a folder that you may write.") from error
+            raise OutputError(
+                f"{self.spool} can't be written: {error.strerror}. Set run.folder to a folder that you may"
+                " write."
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise WriterError(f"Another log writer works on {self.spool}. Stop the other `alphaloop serve` of this run folder first.") from None
+            raise WriterError(
+                f"Another log writer works on {self.spool}. Stop the other `alphaloop serve` of this run"
+                " folder first."
+            ) from None
         for hidden in self.served.glob("hour=*/.*"):
             shutil.rmtree(hidden, ignore_errors=True)
         self._finish_merges()
@@ -92,7 +113,8 @@ class LogWriter:
             self._load_recent()
 
     def take_closed(self, most: int | None = None) -> int:
-        """Write the parts of every segment that nobody writes to any more, or of the oldest `most`; returns how many were done.
+        """Write the parts of every segment that nobody writes to any more, or of the oldest `most`; returns
+        how many were done.
 
         A full disk is kept in `problem`, and its segment stays for the next time.
         """
@@ -109,7 +131,9 @@ class LogWriter:
         return done
 
     def merge_hours(self, *, now: datetime | None = None) -> int:
-        """Make one part of the many of each past hour, a column set at a time; returns how many files went."""
+        """Make one part of the many of each past hour, a column set at a time; returns how many
+        files went.
+        """
         newest = hour_folder("", (now or datetime.now(UTC)) - _MERGE_AFTER).name
         waiting = {path.name.removesuffix(SUFFIX) for path in self.spool.glob(f"*{SUFFIX}")}
         groups: dict[tuple[Path, str], list[Path]] = {}
@@ -142,7 +166,9 @@ class LogWriter:
             content = read_segment(handle.read())
         frames, damage = served_frames(content.answers)
         damage = content.damage or damage
-        parts = [(part, frame) for columns, whole in frames for part, frame in self._parts(path, columns, whole)]
+        parts = [
+            (part, frame) for columns, whole in frames for part, frame in self._parts(path, columns, whole)
+        ]
         for part, frame in parts:
             self._write(part, frame, inputs={})
         if parts:
@@ -150,31 +176,52 @@ class LogWriter:
         if damage:
             path.rename(path.with_name(path.name + BROKEN))
             self.broken += 1
-            _say(f"{path.name}{BROKEN} was set aside: {damage}; the {sum(len(frame) for _, frame in parts):,} rows that could be read were kept")
+            _say(
+                f"{path.name}{BROKEN} was set aside: {damage}; the {sum(len(frame) for _, frame in parts):,}"
+                " rows that could be read were kept"
+            )
         else:
             path.unlink()
-        # A segment that came back after a power cut would be written twice where its parts were merged by then.
+        # A segment that came back after a power cut would be written twice where its parts were merged by
+        # then.
         _sync_folder(self.spool)
         self.rows_written += sum(len(frame) for _, frame in parts)
         self.parts_written += len(parts)
         if content.torn_bytes:
             self.torn += 1
-            _say(f"{path.name}: its last record was never finished (its process was killed) and was left out; no answer had been acknowledged with it")
+            _say(
+                f"{path.name}: its last record was never finished (its process was killed) and was left out;"
+                " no answer had been acknowledged with it"
+            )
         for _, frame in parts:
             self._remember(frame)
 
-    def _parts(self, segment: Path, columns: tuple[str, ...], frame: pl.DataFrame) -> list[tuple[Path, pl.DataFrame]]:
+    def _parts(
+        self, segment: Path, columns: tuple[str, ...], frame: pl.DataFrame
+    ) -> list[tuple[Path, pl.DataFrame]]:
         name = f"{segment.name.removesuffix(SUFFIX)}.{_columns_id(columns)}.parquet"
-        hours = frame.with_columns(pl.col("answered_at").dt.strftime(HOUR_FORMAT).alias("hour")).partition_by("hour", as_dict=True, include_key=False, maintain_order=True)
+        hours = frame.with_columns(pl.col("answered_at").dt.strftime(HOUR_FORMAT).alias("hour")).partition_by(
+            "hour", as_dict=True, include_key=False, maintain_order=True
+        )
         return [(self.served / f"hour={hour}" / name, rows) for (hour,), rows in hours.items()]
 
     def _write(self, part: Path, frame: pl.DataFrame, inputs: dict[str, str]) -> None:
-        write_table(frame, part, SERVED, code_version=self.plan.code_version, config_hash=self._config_hash, inputs=inputs)
+        write_table(
+            frame,
+            part,
+            SERVED,
+            code_version=self.plan.code_version,
+            config_hash=self._config_hash,
+            inputs=inputs,
+        )
 
     def _merge(self, folder: Path, columns: str, parts: Sequence[Path]) -> None:
         inputs = {part.name: read_stamp(part).content_sha256 for part in parts}
         frame = pl.concat([pl.read_parquet(part) for part in parts]).sort(SERVED.key)
-        target = folder / f"merged-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]}.{columns}.parquet"
+        target = (
+            folder
+            / f"merged-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]}.{columns}.parquet"
+        )
         self._write(target, frame, inputs)
         for part in parts:
             part.unlink()
@@ -208,16 +255,23 @@ class LogWriter:
         self._fresh = True
 
     def _newest(self, frame: pl.DataFrame) -> pl.DataFrame:
-        newest = frame.sort("answered_at", maintain_order=True).unique(["timestamp", "symbol"], keep="last", maintain_order=True)
+        newest = frame.sort("answered_at", maintain_order=True).unique(
+            ["timestamp", "symbol"], keep="last", maintain_order=True
+        )
         return newest.tail(self.plan.serving.log_shift_rows)
 
     def _feature_shift(self) -> dict[str, Any] | None:
-        """Kolmogorov-Smirnov distance of what was served of late to the champion's training window; None where nothing can be said."""
+        """Kolmogorov-Smirnov distance of what was served of late to the champion's training window; None
+        where nothing can be said.
+        """
         champion = read_json(self.plan.champion_file)
         if not champion:
             return None
         if self._sketch is None or self._sketch[0] != champion.get("bundle_sha256"):
-            self._sketch = (str(champion.get("bundle_sha256")), _read_sketch(Path(str(champion.get("folder"))) / "reference" / "sketch.parquet"))
+            self._sketch = (
+                str(champion.get("bundle_sha256")),
+                _read_sketch(Path(str(champion.get("folder"))) / "reference" / "sketch.parquet"),
+            )
             self._fresh = True
         if self._fresh:
             self._shift = shift_of(self._recent, self._sketch[1])
@@ -255,7 +309,9 @@ def shift_of(rows: pl.DataFrame, sketch: pl.DataFrame) -> dict[str, Any] | None:
     from components.metrics.shift import ks_to_sketch
 
     current = rows.select(pl.col(columns).fill_null(float("nan"))).to_numpy()
-    distances = np.asarray(ks_to_sketch(current, sketch.select(pl.col(columns).fill_null(float("nan"))).to_numpy()))
+    distances = np.asarray(
+        ks_to_sketch(current, sketch.select(pl.col(columns).fill_null(float("nan"))).to_numpy())
+    )
     if not np.isfinite(distances).any():
         return None
     return {
@@ -314,7 +370,9 @@ def _served_frame(columns: tuple[str, ...], answers: Sequence[Answer]) -> pl.Dat
         "bundle_sha256": ([answer.bundle_sha256 for answer in answers], pl.String()),
         "publication": ([answer.publication for answer in answers], pl.String()),
     }
-    requests = pl.DataFrame({name: pl.Series(values).cast(dtype) for name, (values, dtype) in one_each.items()})
+    requests = pl.DataFrame(
+        {name: pl.Series(values).cast(dtype) for name, (values, dtype) in one_each.items()}
+    )
     outputs = np.concatenate([answer.outputs for answer in answers])
     features = np.concatenate([answer.features for answer in answers])
     rows = requests[np.repeat(np.arange(len(answers)), lengths)].with_columns(
@@ -324,14 +382,18 @@ def _served_frame(columns: tuple[str, ...], answers: Sequence[Answer]) -> pl.Dat
         pl.Series("stale", np.concatenate([answer.stale for answer in answers]), dtype=pl.Boolean),
         *(pl.Series(name, outputs[:, k]).fill_nan(None) for k, name in enumerate(OUTPUTS)),
     )
-    values = pl.from_numpy(features.astype(np.float32, copy=False), schema=dict.fromkeys(columns, pl.Float32)).fill_nan(None)
+    values = pl.from_numpy(
+        features.astype(np.float32, copy=False), schema=dict.fromkeys(columns, pl.Float32)
+    ).fill_nan(None)
     # A column that is called like one of the log's own is refused here.
     return rows.select(*SERVED.columns).hstack(values).unique(SERVED.key, keep="last").sort(SERVED.key)
 
 
 def _moments(name: str, microseconds: Sequence[np.ndarray]) -> pl.Series:
     """Moments in UTC; NumPy's NaT, an unknown time, becomes null."""
-    return pl.Series(name, np.concatenate(microseconds).astype(np.int64, copy=False).view("datetime64[us]")).dt.replace_time_zone("UTC")
+    return pl.Series(
+        name, np.concatenate(microseconds).astype(np.int64, copy=False).view("datetime64[us]")
+    ).dt.replace_time_zone("UTC")
 
 
 def _within(parts: Sequence[Path], most_bytes: int) -> list[Path]:

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -54,24 +61,44 @@ class Metrics:
 def make_metrics() -> Metrics:
     """Register all metrics with prometheus_client."""
     metrics = Metrics(
-        infer_ms=_histogram("infer_ms", "Milliseconds that the model took for one batch, without reading features", ("endpoint",)),
-        request_ms=_histogram("request_ms", "Milliseconds from a request's first byte to the end of its answer", ("endpoint",)),
-        requests=_counter("requests", "Requests by endpoint and result: ok, or the code of the error", ("endpoint", "result")),
+        infer_ms=_histogram(
+            "infer_ms",
+            "Milliseconds that the model took for one batch, without reading features",
+            ("endpoint",),
+        ),
+        request_ms=_histogram(
+            "request_ms", "Milliseconds from a request's first byte to the end of its answer", ("endpoint",)
+        ),
+        requests=_counter(
+            "requests",
+            "Requests by endpoint and result: ok, or the code of the error",
+            ("endpoint", "result"),
+        ),
         feature_age_seconds=_gauge("feature_age_seconds", "Age of the newest bar in the online store"),
         symbols_behind=_gauge("symbols_behind", "Symbols whose newest bar is older than that of others"),
         swaps=_counter("swaps", "Champions that were taken over or refused", ("result",)),
-        champion_version=_gauge("champion_version", "Version of the model that answers, 0 while there is none"),
+        champion_version=_gauge(
+            "champion_version", "Version of the model that answers, 0 while there is none"
+        ),
         ready=_gauge("ready", "1 while the service is ready"),
         queue=_summed_gauge("queue", "Requests that are being worked on"),
         store_reads=_counter("store_reads", "Reads of the online store", ("result",)),
-        snapshot_age_seconds=_gauge("snapshot_age_seconds", "Seconds since the whole market was read from the online store"),
+        snapshot_age_seconds=_gauge(
+            "snapshot_age_seconds", "Seconds since the whole market was read from the online store"
+        ),
         log_queued=_summed_gauge("log_queued", "Answers that wait to be written to the answer log"),
         log_dropped=_counter("log_dropped", "Answers that the answer log could not take"),
         log_late=_counter("log_late", "Answers given before the answer log had confirmed them"),
-        log_rows_written=_gauge("log_rows_written", "Rows of the answer log that are in Parquet, as the log writer says"),
+        log_rows_written=_gauge(
+            "log_rows_written", "Rows of the answer log that are in Parquet, as the log writer says"
+        ),
         log_writer_up=_gauge("log_writer_up", "1 while the log writer reports"),
         champion_watch_up=_gauge("champion_watch_up", "1 while the champion watcher reports"),
-        feature_shift_ks=_gauge("feature_shift_ks", "Kolmogorov-Smirnov distance of served features from the training window", ("over",)),
+        feature_shift_ks=_gauge(
+            "feature_shift_ks",
+            "Kolmogorov-Smirnov distance of served features from the training window",
+            ("over",),
+        ),
     )
     for result in ("swapped", "refused"):
         metrics.swaps.labels(result)
@@ -81,7 +108,9 @@ def make_metrics() -> Metrics:
 
 
 def exposition() -> bytes:
-    """The metrics of all worker processes in Prometheus' text format; BentoML names the folder in which they meet."""
+    """The metrics of all worker processes in Prometheus' text format; BentoML names the folder in which they
+    meet.
+    """
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
     return generate_latest(registry)

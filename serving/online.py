@@ -1,4 +1,5 @@
-"""Reads the newest features from Feast's online store, in one round trip, and keeps a snapshot of the whole market.
+"""Reads the newest features from Feast's online store, in one round trip, and keeps a snapshot of the whole
+market.
 
 Shapes: B rows, F inputs, C context columns, L bars of a window.
 """
@@ -49,12 +50,17 @@ class Book:
             settings = manifest["config"]["backtest"]
             return cls(**{field.name: settings[field.name] for field in fields(cls)})
         except (KeyError, TypeError) as error:
-            raise ContractError(f"The bundle's manifest does not say how its book is sized (config.backtest: {error}). Train the model again.") from error
+            raise ContractError(
+                f"The bundle's manifest does not say how its book is sized (config.backtest: {error}). Train"
+                " the model again."
+            ) from error
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Newest features of symbols: int64 [B] times (microseconds since 1970), float32 `values` [B, F + C], `window` [B, L, F] or None."""
+    """Newest features of symbols: int64 [B] times (microseconds since 1970), float32 `values` [B, F + C],
+    `window` [B, L, F] or None.
+    """
 
     timestamps_us: np.ndarray
     known_us: np.ndarray
@@ -81,11 +87,17 @@ class OnlineReader:
         self._inode = _inode(self._database) if self._database else None
         # SQLite would make an empty database where there is none.
         if self._database and self._inode is None:
-            raise FeatureStoreError(f"{self._database} is missing, so there are no online values. Run `alphaloop materialise`; it writes them anew.")
+            raise FeatureStoreError(
+                f"{self._database} is missing, so there are no online values. Run `alphaloop materialise`; it"
+                " writes them anew."
+            )
         store = open_store(settings, folder)
         self._config, self._view = store.config, store.get_feature_view(SEQUENCE)
         if "row" not in {field.name for field in self._view.features}:
-            raise FeatureStoreError(f"Publication {self.current['publication']} was made before serving existed. Run `alphaloop materialise` again.")
+            raise FeatureStoreError(
+                f"Publication {self.current['publication']} was made before serving existed. Run `alphaloop"
+                " materialise` again."
+            )
         self._online = store._get_provider().online_store
         self._of_thread = threading.local()
         if settings.online == "redis":
@@ -97,7 +109,8 @@ class OnlineReader:
         self._keys = _entity_keys(self.symbols)
 
     def read(self, places: Sequence[int], *, lookback_bars: int = 0) -> Rows:
-        """Newest features of the symbols at these places of `symbols`, with their windows where `lookback_bars` is not 0.
+        """Newest features of the symbols at these places of `symbols`, with their windows where
+        `lookback_bars` is not 0.
 
         Raises
         ------
@@ -108,25 +121,46 @@ class OnlineReader:
             raise StoreUnavailable(f"{self._database} is gone or was replaced.")
         wanted = ["row", "window"] if lookback_bars else ["row"]
         try:
-            found = self._online_store().online_read(self._config, self._view, [self._keys[place] for place in places], wanted)
+            found = self._online_store().online_read(
+                self._config, self._view, [self._keys[place] for place in places], wanted
+            )
         except (sqlite3.Error, OSError, _redis_error()) as error:
-            raise StoreUnavailable(f"The online store did not answer ({type(error).__name__}: {error}).") from error
+            raise StoreUnavailable(
+                f"The online store did not answer ({type(error).__name__}: {error})."
+            ) from error
         values = [value or {} for _, value in found]
-        packed = np.frombuffer(b"".join(self._bytes(values, "row", self._type.itemsize, places)), dtype=self._type)
+        packed = np.frombuffer(
+            b"".join(self._bytes(values, "row", self._type.itemsize, places)), dtype=self._type
+        )
         if (packed["schema"] != self.current["schema"].encode()).any():
-            raise StoreUnavailable("The online store holds rows of another schema: a new publication is being written.")
+            raise StoreUnavailable(
+                "The online store holds rows of another schema: a new publication is being written."
+            )
         window = self._window(values, places, lookback_bars) if lookback_bars else None
-        return Rows(packed["timestamp_us"].astype(np.int64), packed["known_at_us"].astype(np.int64), packed["values"].astype(np.float32), window)
+        return Rows(
+            packed["timestamp_us"].astype(np.int64),
+            packed["known_at_us"].astype(np.int64),
+            packed["values"].astype(np.float32),
+            window,
+        )
 
     def read_all(self, *, lookback_bars: int = 0) -> Rows:
         """Newest features of all symbols of the publication."""
         everything = range(len(self.symbols))
-        parts = [self.read(everything[start : start + _CHUNK], lookback_bars=lookback_bars) for start in range(0, len(everything), _CHUNK)]
-        joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("timestamps_us", "known_us", "values")]
+        parts = [
+            self.read(everything[start : start + _CHUNK], lookback_bars=lookback_bars)
+            for start in range(0, len(everything), _CHUNK)
+        ]
+        joined = [
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("timestamps_us", "known_us", "values")
+        ]
         return Rows(*joined, np.concatenate([part.window for part in parts]) if lookback_bars else None)
 
     def _online_store(self) -> Any:
-        """Feast's online store for the calling thread. Threads share a Redis client, but never a SQLite connection: one that waits for
+        """Feast's online store for the calling thread.
+
+        Threads share a Redis client, but never a SQLite connection: one that waits for
         a lock would hold up the others, and with them the whole process."""
         if self._database is None:
             return self._online
@@ -136,16 +170,27 @@ class OnlineReader:
             own._get_conn(self._config).execute(f"PRAGMA busy_timeout = {int(_STORE_WAIT_S * 1000)}")
         return own
 
-    def _window(self, values: Sequence[Mapping[str, Any]], places: Sequence[int], lookback_bars: int) -> np.ndarray:
+    def _window(
+        self, values: Sequence[Mapping[str, Any]], places: Sequence[int], lookback_bars: int
+    ) -> np.ndarray:
         shape = (len(values), self.current["lookback_bars"], len(self.columns))
         parts = self._bytes(values, "window", 4 * shape[1] * shape[2], places)
-        return np.frombuffer(b"".join(parts), dtype="<f4").reshape(shape)[:, shape[1] - lookback_bars :].astype(np.float32)
+        return (
+            np.frombuffer(b"".join(parts), dtype="<f4")
+            .reshape(shape)[:, shape[1] - lookback_bars :]
+            .astype(np.float32)
+        )
 
-    def _bytes(self, values: Sequence[Mapping[str, Any]], name: str, length: int, places: Sequence[int]) -> list[bytes]:
+    def _bytes(
+        self, values: Sequence[Mapping[str, Any]], name: str, length: int, places: Sequence[int]
+    ) -> list[bytes]:
         parts = [value[name].bytes_val if name in value else b"" for value in values]
         for part, place in zip(parts, places, strict=True):
             if len(part) != length:
-                raise StoreUnavailable(f"The online store holds no usable {name!r} of {self.symbols[place]} ({len(part)} bytes, expected {length}).")
+                raise StoreUnavailable(
+                    f"The online store holds no usable {name!r} of {self.symbols[place]} ({len(part)} bytes,"
+                    f" expected {length})."
+                )
         return parts
 
 
@@ -153,7 +198,8 @@ class OnlineReader:
 class Market:
     """The whole universe at one moment, scored: arrays are [B] in the order of `symbols`.
 
-    `rows.values` are in the model's order. `weights` is the book that a new long-short portfolio would hold now; 0 for symbols that are behind.
+    `rows.values` are in the model's order. `weights` is the book that a new long-short portfolio would hold
+    now; 0 for symbols that are behind.
     """
 
     publication: str
@@ -174,18 +220,25 @@ class Market:
 
 
 def read_market(reader: OnlineReader, model: Model, book: Book) -> Market:
-    """Read the whole universe, score it, and form the book of the newest bar. The cross-section is that of the symbols that have that bar.
+    """Read the whole universe, score it, and form the book of the newest bar.
 
-    Experts that look across symbols see the symbols of that bar alone. A symbol that is behind is scored as if its last row stood beside them.
+    The cross-section is that of the symbols that have that bar.
+
+    Experts that look across symbols see the symbols of that bar alone. A symbol that is behind is scored as
+    if its last row stood beside them.
     """
     rows = reader.read_all(lookback_bars=model.lookback_bars)
     newest_us = int(rows.timestamps_us.max())
     behind = rows.timestamps_us < newest_us
     inputs, context = split(rows.values, reader, model)
     current = ~behind
-    outputs = model.expert_outputs(inputs[current], context[current], rows.window[current] if rows.window is not None else None)
+    outputs = model.expert_outputs(
+        inputs[current], context[current], rows.window[current] if rows.window is not None else None
+    )
     cross_section = model.cross_section(outputs)
-    scores = model.combine(_with_those_behind(model, outputs, inputs, context, rows.window, current), context, cross_section)
+    scores = model.combine(
+        _with_those_behind(model, outputs, inputs, context, rows.window, current), context, cross_section
+    )
     taking_part = np.where(behind, np.nan, scores.score)[None]
     return Market(
         publication=reader.current["publication"],
@@ -201,8 +254,17 @@ def read_market(reader: OnlineReader, model: Model, book: Book) -> Market:
     )
 
 
-def _with_those_behind(model: Model, current: ExpertOutputs, inputs: np.ndarray, context: np.ndarray, window: np.ndarray | None, is_current: np.ndarray) -> ExpertOutputs:
-    """Outputs of all symbols [E, B]: those of the newest bar as they are, those behind from a pass over all together."""
+def _with_those_behind(
+    model: Model,
+    current: ExpertOutputs,
+    inputs: np.ndarray,
+    context: np.ndarray,
+    window: np.ndarray | None,
+    is_current: np.ndarray,
+) -> ExpertOutputs:
+    """Outputs of all symbols [E, B]: those of the newest bar as they are, those behind from a pass over all
+    together.
+    """
     if is_current.all():
         return current
     outputs = model.expert_outputs(inputs, context, window)
@@ -214,14 +276,18 @@ def _with_those_behind(model: Model, current: ExpertOutputs, inputs: np.ndarray,
 def split(values: np.ndarray, reader: OnlineReader, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Inputs [B, F] and the model's context [B, C] from the online values [B, F + C]."""
     width = len(reader.columns)
-    return np.ascontiguousarray(values[:, :width]), values[:, [width + reader.context.index(name) for name in model.context]]
+    return (
+        np.ascontiguousarray(values[:, :width]),
+        values[:, [width + reader.context.index(name) for name in model.context]],
+    )
 
 
 class Reads:
-    """Runs reads of the store in threads of their own and gives each only so long: one that is stuck can't hold up an answer.
+    """Runs reads of the store in threads of their own and gives each only so long: one that is stuck can't
+    hold up an answer.
 
-    After a read that failed or took too long the store counts as gone: further requests do not try it until `reopen` is
-    called, which the watcher does after a read that went well.
+    After a read that failed or took too long the store counts as gone: further requests do not try it until
+    `reopen` is called, which the watcher does after a read that went well.
     """
 
     def __init__(self, threads: int):

@@ -23,12 +23,23 @@ _EXAMPLE_SIGNAL = {
     "stale": False,
     "behind": False,
 }
-_EXAMPLE_MODEL = {"name": "demo", "version": 3, "bundle_sha256": "9f" * 32, "schema": "2b0f0c167528", "code_version": "f508a0e9699a5aa1", "train_window": "2021-01-04..2023-06-30"}
+_EXAMPLE_MODEL = {
+    "name": "demo",
+    "version": 3,
+    "bundle_sha256": "9f" * 32,
+    "schema": "2b0f0c167528",
+    "code_version": "f508a0e9699a5aa1",
+    "train_window": "2021-01-04..2023-06-30",
+}
 _EXAMPLE_ANSWER = {
     "request_id": "5f0c" * 8,
     "answered_at": "2024-06-01T08:00:00.000000+00:00",
     "model": _EXAMPLE_MODEL,
-    "features": {"publication": "9171907e1367-23f6f75a", "newest": "2024-05-31T20:00:00.000000Z", "source": "store"},
+    "features": {
+        "publication": "9171907e1367-23f6f75a",
+        "newest": "2024-05-31T20:00:00.000000Z",
+        "source": "store",
+    },
     "period": "1d",
     "horizon_bars": 5,
     "target": "sector_neutral_return",
@@ -41,21 +52,34 @@ class _Answer(BaseModel):
 
 
 class Signal(_Answer):
-    """What the model says about one symbol. Returns are log returns over `horizon_bars`, of the kind that `target` names."""
+    """What the model says about one symbol.
+
+    Returns are log returns over `horizon_bars`, of the kind that `target` names.
+    """
 
     symbol: str
     score: float | None = Field(description="expected return; null only if the model gave no finite number")
     p10: float | None = Field(description="the return is expected to fall below this in 10 % of cases")
     p50: float | None
     p90: float | None = Field(description="the return is expected to stay below this in 90 % of cases")
-    uncertainty: float | None = Field(description="half the width of the band from p10 to p90, as the standard deviation of a normal distribution")
+    uncertainty: float | None = Field(
+        description=(
+            "half the width of the band from p10 to p90, as the standard deviation of a normal distribution"
+        )
+    )
     position: float | None = Field(
-        description="share of the capital of ONE new long-short book that this name gets, negative for short; 0 for most names, and for stale or behind features. "
-        "/signals: in the book of the whole market. /score: if this row alone stood in the market's book (cross_section market), or in the book of the request's rows with "
-        "its timestamp (batch). A portfolio that rebalances every bar holds as many such books as the horizon has bars, each with an equal share of the capital."
+        description=(
+            "share of the capital of ONE new long-short book that this name gets, negative for short; 0 for"
+            " most names, and for stale or behind features. /signals: in the book of the whole market."
+            " /score: if this row alone stood in the market's book (cross_section market), or in the book of"
+            " the request's rows with its timestamp (batch). A portfolio that rebalances every bar holds as"
+            " many such books as the horizon has bars, each with an equal share of the capital."
+        )
     )
     feature_time: AwareDatetime = Field(description="close of the bar that the features belong to")
-    known_time: AwareDatetime | None = Field(description="when the features were known; null for given features")
+    known_time: AwareDatetime | None = Field(
+        description="when the features were known; null for given features"
+    )
     stale: bool = Field(description="the features are older than the service's limit")
     behind: bool = Field(description="other symbols have a newer bar")
 
@@ -74,10 +98,15 @@ class ModelStamp(_Answer):
 class Features(_Answer):
     """Where the features came from."""
 
-    publication: str = Field(description="feature publication that the market was read from; empty where none played a part")
+    publication: str = Field(
+        description="feature publication that the market was read from; empty where none played a part"
+    )
     newest: AwareDatetime = Field(description="close of the newest bar")
     source: Literal["store", "snapshot", "request"] = Field(
-        description="snapshot: the store did not answer, or holds part of a publication that the model needs whole; the service's last reading of it did"
+        description=(
+            "snapshot: the store did not answer, or holds part of a publication that the model needs whole;"
+            " the service's last reading of it did"
+        )
     )
 
 
@@ -120,7 +149,9 @@ class ModelAnswer(ModelStamp):
     context: list[str]
     lookback_bars: int
     needs_window: bool
-    needs_whole_bars: bool = Field(description="whether /score takes whole bars with cross_section batch only")
+    needs_whole_bars: bool = Field(
+        description="whether /score takes whole bars with cross_section batch only"
+    )
     last_refusal: Refused | None
 
 
@@ -220,16 +251,31 @@ _ERRORS: dict[int, tuple[tuple[str, ...], str]] = {
     ),
     429: (("too_many_requests", "busy"), "Too many requests; the header Retry-After says when to come back"),
     500: (("internal",), "A fault of the service; its log says more under the request_id"),
-    503: (("no_champion", "store_unavailable", "timeout"), "Nothing can be answered now; the header Retry-After says when to come back"),
+    503: (
+        ("no_champion", "store_unavailable", "timeout"),
+        "Nothing can be answered now; the header Retry-After says when to come back",
+    ),
 }
 _ALWAYS = (401, 403, 429, 500, 503)
-_ANSWERS: dict[str, type[BaseModel]] = {"signals": SignalsAnswer, "score": SignalsAnswer, "model": ModelAnswer, "status": StatusAnswer, "index": IndexAnswer}
+_ANSWERS: dict[str, type[BaseModel]] = {
+    "signals": SignalsAnswer,
+    "score": SignalsAnswer,
+    "model": ModelAnswer,
+    "status": StatusAnswer,
+    "index": IndexAnswer,
+}
 
 
 def responses_of(endpoint: str) -> dict[int | str, dict[str, Any]]:
     """The answers of an endpoint by status, as FastAPI takes them."""
     statuses = sorted(_ERRORS) if endpoint in ("signals", "score") else sorted((*_ALWAYS, 400, 413))
-    errors = {status: {"model": ErrorAnswer, "description": f"{_ERRORS[status][1]}. Codes: {', '.join(_ERRORS[status][0])}"} for status in statuses}
+    errors = {
+        status: {
+            "model": ErrorAnswer,
+            "description": f"{_ERRORS[status][1]}. Codes: {', '.join(_ERRORS[status][0])}",
+        }
+        for status in statuses
+    }
     return {200: {"model": _ANSWERS[endpoint], "description": "The answer"}, **errors}
 
 
@@ -248,7 +294,10 @@ def score_body() -> dict[str, Any]:
             "schema": {
                 "type": "string",
                 "format": "binary",
-                "description": "Arrow IPC stream: symbol (string), timestamp (timestamp[us, UTC]), one float32 a feature, window (binary)",
+                "description": (
+                    "Arrow IPC stream: symbol (string), timestamp (timestamp[us, UTC]), one float32 a"
+                    " feature, window (binary)"
+                ),
             }
         },
     }
@@ -263,12 +312,19 @@ def score_body() -> dict[str, Any]:
 
 
 def describe(app: FastAPI, shape: Shape | None, symbols: Sequence[str]) -> dict[str, Any]:
-    """The OpenAPI document, with the columns and symbols that are served now written into the request bodies."""
+    """The OpenAPI document, with the columns and symbols that are served now written into the
+    request bodies.
+    """
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
         document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer", "description": "an API key of the service"},
-            "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "an API key of the service"},
+            "api_key": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "X-API-Key",
+                "description": "an API key of the service",
+            },
         }
         document["security"] = [{"bearer": []}, {"api_key": []}]
         app.openapi_schema = document
@@ -276,13 +332,22 @@ def describe(app: FastAPI, shape: Shape | None, symbols: Sequence[str]) -> dict[
 
 
 def _example_row(symbol: str, shape: Shape) -> dict[str, Any]:
-    row = {"symbol": symbol, "timestamp": "2024-05-31T20:00:00Z", "features": dict.fromkeys(shape.columns, 0.1) | dict.fromkeys(shape.context)}
-    return row | ({"window": [[0.1] * len(shape.columns)] * shape.lookback_bars} if shape.lookback_bars else {})
+    row = {
+        "symbol": symbol,
+        "timestamp": "2024-05-31T20:00:00Z",
+        "features": dict.fromkeys(shape.columns, 0.1) | dict.fromkeys(shape.context),
+    }
+    return row | (
+        {"window": [[0.1] * len(shape.columns)] * shape.lookback_bars} if shape.lookback_bars else {}
+    )
 
 
 def _as_served(document: dict[str, Any], shape: Shape | None, symbols: Sequence[str]) -> dict[str, Any]:
     document = copy.deepcopy(document)
-    contents = {path: document["paths"][path]["post"]["requestBody"]["content"][JSON] for path in ("/signals", "/score")}
+    contents = {
+        path: document["paths"][path]["post"]["requestBody"]["content"][JSON]
+        for path in ("/signals", "/score")
+    }
     bodies = {path: content["schema"]["properties"] for path, content in contents.items()}
     names = [*symbols[:2]] or ["AAPL", "MSFT"]
     contents["/signals"]["examples"] = {"by symbols": {"value": {"symbols": names}}}
@@ -300,20 +365,37 @@ def _as_served(document: dict[str, Any], shape: Shape | None, symbols: Sequence[
         }
         if shape.lookback_bars:
             bars = {"minItems": shape.lookback_bars, "maxItems": shape.lookback_bars}
-            inputs = {"type": "array", "items": value, "minItems": len(shape.columns), "maxItems": len(shape.columns)}
-            row["properties"]["window"] = {"type": "array", "description": "oldest bar first, the newest bar last", "items": inputs, **bars}
+            inputs = {
+                "type": "array",
+                "items": value,
+                "minItems": len(shape.columns),
+                "maxItems": len(shape.columns),
+            }
+            row["properties"]["window"] = {
+                "type": "array",
+                "description": "oldest bar first, the newest bar last",
+                "items": inputs,
+                **bars,
+            }
             row["required"] = [*row["required"], "window"]
         else:
-            row["properties"]["window"] = {"type": "null", "description": "the model that is served needs none"}
-        example = {"cross_section": "batch" if shape.whole_bars else "market", "rows": [_example_row(names[0], shape)]}
+            row["properties"]["window"] = {
+                "type": "null",
+                "description": "the model that is served needs none",
+            }
+        example = {
+            "cross_section": "batch" if shape.whole_bars else "market",
+            "rows": [_example_row(names[0], shape)],
+        }
         contents["/score"]["examples"] = {"one row": {"value": example}}
     return document
 
 
 _ABOUT = (
-    "Signals of the champion: expected return, band and suggested position of each symbol, with the stamps of the model and of the features that made them. "
-    'Every error is `{"error": {code, field, message, request_id}}`. Clients on the same machine need no key unless the service has one. '
-    "/livez, /readyz and /metrics (Prometheus) need none."
+    "Signals of the champion: expected return, band and suggested position of each symbol, with the stamps of"
+    ' the model and of the features that made them. Every error is `{"error": {code, field, message,'
+    " request_id}}`. Clients on the same machine need no key unless the service has one. /livez, /readyz and"
+    " /metrics (Prometheus) need none."
 )
 
 

@@ -1,4 +1,6 @@
-"""How the service's processes learn what to serve: one small file in the run's folder, named by an environment variable."""
+"""How the service's processes learn what to serve: one small file in the run's folder, named by an
+environment variable.
+"""
 
 import json
 import os
@@ -49,7 +51,9 @@ class Plan:
 
 
 def write_plan(plan: Plan) -> Path:
-    """Write the plan into its run's folder, atomically, and return the file's path, the value of ALPHALOOP_SERVING_PLAN."""
+    """Write the plan into its run's folder, atomically, and return the file's path, the value of
+    ALPHALOOP_SERVING_PLAN.
+    """
     path = plan.serving_folder / "plan.json"
     values = {
         "folder": str(plan.folder),
@@ -75,12 +79,22 @@ def read_plan(path: str | os.PathLike | None = None) -> Plan:
     """
     path = path or os.environ.get(PLAN_VARIABLE)
     if not path:
-        raise PlanError(f"{PLAN_VARIABLE} names no plan, so there is nothing to serve. Start the service with `alphaloop serve`, which writes one.")
+        raise PlanError(
+            f"{PLAN_VARIABLE} names no plan, so there is nothing to serve. Start the service with `alphaloop"
+            " serve`, which writes one."
+        )
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-        folder, name, sections = Path(values["folder"]), str(values["name"]), (values["serving"], values["feature_store"])
+        folder, name, sections = (
+            Path(values["folder"]),
+            str(values["name"]),
+            (values["serving"], values["feature_store"]),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PlanError(f"{path} is not a serving plan ({error}). Start the service with `alphaloop serve`, which writes it anew.") from error
+        raise PlanError(
+            f"{path} is not a serving plan ({error}). Start the service with `alphaloop serve`, which writes"
+            " it anew."
+        ) from error
     return Plan(
         folder=folder,
         name=name,

@@ -1,4 +1,6 @@
-"""Suggested positions: the share of capital that one new long-short book would give a name, by the same rule as the backtest."""
+"""Suggested positions: the share of capital that one new long-short book would give a name, by the same rule
+as the backtest.
+"""
 
 import numpy as np
 
@@ -8,8 +10,12 @@ from serving.online import Book, Market
 _CELLS = 250_000
 
 
-def inserted_weights(score_B: np.ndarray, uncertainty_B: np.ndarray, places_B: np.ndarray, market: Market, book: Book) -> np.ndarray:
-    """Weight [B] of each row if it alone stood in the market's book, in place of the symbol's own score (place -1: a symbol that the market lacks)."""
+def inserted_weights(
+    score_B: np.ndarray, uncertainty_B: np.ndarray, places_B: np.ndarray, market: Market, book: Book
+) -> np.ndarray:
+    """Weight [B] of each row if it alone stood in the market's book, in place of the symbol's own score
+    (place -1: a symbol that the market lacks).
+    """
     scores_N, uncertainty_N = market.book_scores, market.scores.uncertainty
     weights_B = np.zeros(len(score_B))
     candidates = np.flatnonzero(_near_the_edges(score_B, scores_N, book))
@@ -17,7 +23,9 @@ def inserted_weights(score_B: np.ndarray, uncertainty_B: np.ndarray, places_B: n
     for start in range(0, len(candidates), step):
         chosen = candidates[start : start + step]
         scores = np.column_stack([np.broadcast_to(scores_N, (len(chosen), len(scores_N))), score_B[chosen]])
-        uncertainty = np.column_stack([np.broadcast_to(uncertainty_N, (len(chosen), len(scores_N))), uncertainty_B[chosen]])
+        uncertainty = np.column_stack(
+            [np.broadcast_to(uncertainty_N, (len(chosen), len(scores_N))), uncertainty_B[chosen]]
+        )
         known = np.flatnonzero(places_B[chosen] >= 0)
         scores[known, places_B[chosen][known]] = np.nan
         weights_B[chosen] = long_short_weights(scores, uncertainty, book)[:, -1]
@@ -25,7 +33,8 @@ def inserted_weights(score_B: np.ndarray, uncertainty_B: np.ndarray, places_B: n
 
 
 def _near_the_edges(score_B: np.ndarray, scores_N: np.ndarray, book: Book) -> np.ndarray:
-    """False where a score certainly gets no position: more names than a side takes lie above it, and as many below, its own old score not counted.
+    """False where a score certainly gets no position: more names than a side takes lie above it, and as many
+    below, its own old score not counted.
 
     Where the least certain names are skipped, that depends on who they are: no row can be ruled out.
     """
@@ -38,7 +47,9 @@ def _near_the_edges(score_B: np.ndarray, scores_N: np.ndarray, book: Book) -> np
     return (score_B >= ranked[-take - 1]) | (score_B <= ranked[take])
 
 
-def batch_weights(score_B: np.ndarray, uncertainty_B: np.ndarray, bar_B: np.ndarray, book: Book) -> np.ndarray:
+def batch_weights(
+    score_B: np.ndarray, uncertainty_B: np.ndarray, bar_B: np.ndarray, book: Book
+) -> np.ndarray:
     """Weight [B] of each row in the book of its own bar; `bar_B` numbers the bars from 0."""
     order = np.argsort(bar_B, kind="stable")
     bars = bar_B[order]

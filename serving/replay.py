@@ -1,4 +1,6 @@
-"""Sends the history of a feature store's publication through the running service, bar by bar: for demos, load tests and filling the answer log."""
+"""Sends the history of a feature store's publication through the running service, bar by bar: for demos, load
+tests and filling the answer log.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +50,8 @@ def replay(
     timeout_s: float = 30.0,
     tell: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Replayed:
-    """Score the publication's bars from `first` to `last` (UTC, both included; a date means all of that day) in the order of time.
+    """Score the publication's bars from `first` to `last` (UTC, both included; a date means all of that day)
+    in the order of time.
 
     Parameters
     ----------
@@ -78,7 +81,9 @@ def replay(
             stale += sum(signal["stale"] for signal in answer["signals"])
             versions[answer["model"]["version"]] = None
             tell(done, len(wanted), f"{moment:%Y-%m-%d %H:%M}")
-    return Replayed(len(wanted), rows, stale, wanted[0], wanted[-1], tuple(versions), time.monotonic() - began)
+    return Replayed(
+        len(wanted), rows, stale, wanted[0], wanted[-1], tuple(versions), time.monotonic() - began
+    )
 
 
 def current_publication(store: Path) -> Path:
@@ -98,7 +103,9 @@ class _History:
         self.timestamps = keys["timestamp"]
         self.moments = self.timestamps.unique(maintain_order=True)
         # Files of a publication are in the order of time: a bar is a slice.
-        self.starts = np.append(self.timestamps.search_sorted(self.moments, side="left").to_numpy(), len(keys)).astype(np.int64)
+        self.starts = np.append(
+            self.timestamps.search_sorted(self.moments, side="left").to_numpy(), len(keys)
+        ).astype(np.int64)
         self.symbols = keys["symbol"]
         code = self.symbols.rank("dense").to_numpy().astype(np.int64) - 1
         self.by_symbol = np.argsort(code, kind="stable")
@@ -114,7 +121,8 @@ class _History:
             chosen = chosen.filter(chosen <= _moment(last, clock.max))
         if chosen.is_empty():
             raise ReplayError(
-                f"There is no bar from {first or 'the first'} to {last or 'the last'}; the publication holds {self.moments[0]:%Y-%m-%d} to {self.moments[-1]:%Y-%m-%d}. Choose days among these."
+                f"There is no bar from {first or 'the first'} to {last or 'the last'}; the publication holds"
+                f" {self.moments[0]:%Y-%m-%d} to {self.moments[-1]:%Y-%m-%d}. Choose days among these."
             )
         return chosen.to_list()
 
@@ -123,7 +131,9 @@ class _History:
         first = int(self.moments.search_sorted(wanted[0]))
         bar, end = first, first + len(wanted)
         while bar < end:
-            upto = max(int(np.searchsorted(self.starts, self.starts[bar] + _CHUNK_ROWS, side="right")) - 1, bar + 1)
+            upto = max(
+                int(np.searchsorted(self.starts, self.starts[bar] + _CHUNK_ROWS, side="right")) - 1, bar + 1
+            )
             upto = min(upto, end)
             yield from self._chunk(bar, upto)
             bar = upto
@@ -132,20 +142,31 @@ class _History:
         rows = np.arange(self.starts[bar], self.starts[upto])
         windows = self._window_rows(rows) if self.lookback_bars else None
         begin = int(rows[0] if windows is None else min(windows[windows >= 0].min(), rows[0]))
-        columns = [pl.scan_parquet(path).slice(begin, int(rows[-1]) + 1 - begin).select(names).collect() for path, names in self.files.items()]
+        columns = [
+            pl.scan_parquet(path).slice(begin, int(rows[-1]) + 1 - begin).select(names).collect()
+            for path, names in self.files.items()
+        ]
         values = pl.concat(columns, how="horizontal").select(self.names)
-        inputs = values[:, : self.inputs].fill_null(float("nan")).to_numpy().astype("<f4") if windows is not None else None
+        inputs = (
+            values[:, : self.inputs].fill_null(float("nan")).to_numpy().astype("<f4")
+            if windows is not None
+            else None
+        )
         for number in range(bar, upto):
             here = slice(int(self.starts[number]), int(self.starts[number + 1]))
             length = here.stop - here.start
-            frame = values.slice(here.start - begin, length).with_columns(self.symbols.slice(here.start, length), self.timestamps.slice(here.start, length))
+            frame = values.slice(here.start - begin, length).with_columns(
+                self.symbols.slice(here.start, length), self.timestamps.slice(here.start, length)
+            )
             if windows is not None:
                 of_bar = windows[here.start - rows[0] : here.stop - rows[0]]
                 frame = frame.with_columns(_window_bytes(inputs, of_bar, begin))
             yield self.moments[number], frame
 
     def _window_rows(self, rows: np.ndarray) -> np.ndarray:
-        """For each row the rows of its symbol's last bars [rows, lookback_bars], oldest first; -1 before the symbol's first."""
+        """For each row the rows of its symbol's last bars [rows, lookback_bars], oldest first; -1 before the
+        symbol's first.
+        """
         places = self.place[rows][:, None] + np.arange(1 - self.lookback_bars, 1)
         found = self.by_symbol[np.maximum(places, 0)]
         return np.where(places >= self.symbol_start[rows][:, None], found, -1)
@@ -155,9 +176,14 @@ def _window_bytes(inputs: np.ndarray, rows: np.ndarray, begin: int) -> pl.Series
     """Little-endian float32 windows as bytes, NaN before a symbol's first bar."""
     import pyarrow as pa
 
-    windows = np.where((rows >= 0)[..., None], inputs[np.maximum(rows - begin, 0)], np.float32("nan")).astype("<f4")
+    windows = np.where((rows >= 0)[..., None], inputs[np.maximum(rows - begin, 0)], np.float32("nan")).astype(
+        "<f4"
+    )
     kind = pa.binary(windows[0].nbytes)
-    return pl.Series("window", pl.from_arrow(pa.Array.from_buffers(kind, len(windows), [None, pa.py_buffer(windows.tobytes())])))
+    return pl.Series(
+        "window",
+        pl.from_arrow(pa.Array.from_buffers(kind, len(windows), [None, pa.py_buffer(windows.tobytes())])),
+    )
 
 
 def _files(publication: Path, names: Sequence[str]) -> dict[Path, list[str]]:
@@ -169,9 +195,13 @@ def _files(publication: Path, names: Sequence[str]) -> dict[Path, list[str]]:
     missing = [name for name in names if name not in found]
     if missing:
         raise ReplayError(
-            f"{publication} has no column {missing[0]!r} ({len(missing)} of the served model's {len(names)} are missing). Replay a publication of the features that the model was trained on."
+            f"{publication} has no column {missing[0]!r} ({len(missing)} of the served model's {len(names)}"
+            " are missing). Replay a publication of the features that the model was trained on."
         )
-    return {path: [name for name in names if found[name] == path] for path in dict.fromkeys(found[name] for name in names)}
+    return {
+        path: [name for name in names if found[name] == path]
+        for path in dict.fromkeys(found[name] for name in names)
+    }
 
 
 def _moment(day: date | datetime, at: clock) -> datetime:

@@ -1,6 +1,8 @@
-"""The BentoML service: one class that starts what answers need and stops it again; routes and rules are in `serving.app`.
+"""The BentoML service: one class that starts what answers need and stops it again; routes and rules are in
+`serving.app`.
 
-Started by `alphaloop serve` as `bentoml serve serving.service:SignalService`, with the plan that ALPHALOOP_SERVING_PLAN names.
+Started by `alphaloop serve` as `bentoml serve serving.service:SignalService`, with the plan that
+ALPHALOOP_SERVING_PLAN names.
 """
 
 import importlib.metadata
@@ -18,12 +20,16 @@ from serving.plan import LAUNCHER_VARIABLE, read_plan
 
 plan = read_plan()
 require_safe_binding(plan.serving)
-app = make_app(plan.review_folder, title=f"Alphaloop signals: {plan.name}", version=importlib.metadata.version("alphaloop"))
+app = make_app(
+    plan.review_folder,
+    title=f"Alphaloop signals: {plan.name}",
+    version=importlib.metadata.version("alphaloop"),
+)
 guard = Guard(app, plan.serving)
 
 
-# BentoML's own time limit lies above ours, so that a client always gets our answer; its access log would cost every request its time,
-# and its metrics keep every path that anybody ever asked for.
+# BentoML's own time limit lies above ours, so that a client always gets our answer; its access log would cost
+# every request its time, and its metrics keep every path that anybody ever asked for.
 @bentoml.service(
     name="signals",
     workers=plan.serving.workers,
@@ -38,7 +44,8 @@ class SignalService:
     def __init__(self) -> None:
         _log_to_standard_error(plan.serving.log_level)
         _end_with_bentoml()
-        # Prometheus must be imported in the worker, where BentoML has said in which folder its processes meet.
+        # Prometheus must be imported in the worker, where BentoML has said in which folder its processes
+        # meet.
         from serving.answer_log import AnswerLog
         from serving.answers import Answers
         from serving.champion import Watch
@@ -70,7 +77,9 @@ class SignalService:
 
 
 def _end_with_bentoml() -> None:
-    """A worker whose BentoML was killed would go on to hold the port, and nobody would start it again or stop it."""
+    """A worker whose BentoML was killed would go on to hold the port, and nobody would start it again or stop
+    it.
+    """
     import psutil
 
     die_with_parent(signal.SIGKILL)

@@ -15,21 +15,26 @@ Builder = Callable[[pl.DataFrame], pl.DataFrame]
 def load_builder(name: str, settings: str = "") -> Builder:
     """The function `package.module:function` as one of a panel alone.
 
-    With `settings` (JSON) the function is called as `function(panel, parsed)`, where `parsed` is read by the class
-    `Settings` of the module `config` beside the function's module (`package.config`). With an empty string it is called
-    as `function(panel)`. It returns a table, or a tuple that begins with one.
+    With `settings` (JSON) the function is called as `function(panel, parsed)`, where `parsed` is read by the
+    class `Settings` of the module `config` beside the function's module (`package.config`). With an empty
+    string it is called as `function(panel)`. It returns a table, or a tuple that begins with one.
 
     Raises
     ------
     AuditError
-        If the name, the settings class or the settings do not exist or do not fit; when called, if the function fails or
-        returns no table with `timestamp` and `symbol`.
+        If the name, the settings class or the settings do not exist or do not fit; when called, if the
+        function fails or returns no table with `timestamp` and `symbol`.
     """
     module_name, separator, function_name = name.partition(":")
     if not separator or not module_name or not function_name:
-        raise AuditError(f"builder={name!r} is not of the form package.module:function, for example components.labels.build:build_labels.")
+        raise AuditError(
+            f"builder={name!r} is not of the form package.module:function, for example"
+            " components.labels.build:build_labels."
+        )
     function = _attribute(module_name, function_name)
-    arguments = (_parse(f"{module_name.rpartition('.')[0]}.config".lstrip("."), settings),) if settings else ()
+    arguments = (
+        (_parse(f"{module_name.rpartition('.')[0]}.config".lstrip("."), settings),) if settings else ()
+    )
 
     def build(panel: pl.DataFrame) -> pl.DataFrame:
         return checked_table(function(panel, *arguments), name)
@@ -38,7 +43,9 @@ def load_builder(name: str, settings: str = "") -> Builder:
 
 
 def fresh_builder(name: str) -> Builder:
-    """The same function from its module read anew, so that nothing is left of earlier calls: a scaler fitted once and kept would hide its leak."""
+    """The same function from its module read anew, so that nothing is left of earlier calls: a scaler fitted
+    once and kept would hide its leak.
+    """
     module_name = name.partition(":")[0]
     kept = sys.modules.pop(module_name, None)
     try:
@@ -49,7 +56,9 @@ def fresh_builder(name: str) -> Builder:
 
 
 def checked_table(table: object, name: str) -> pl.DataFrame:
-    """`table`, or the first item of a tuple, sorted by time and symbol; AuditError where it is no table with both."""
+    """`table`, or the first item of a tuple, sorted by time and symbol; AuditError where it is no table with
+    both.
+    """
     if isinstance(table, tuple) and table:
         table = table[0]
     if isinstance(table, pl.LazyFrame):
@@ -58,9 +67,14 @@ def checked_table(table: object, name: str) -> pl.DataFrame:
         found = (
             f"columns {', '.join(table.columns)}"
             if isinstance(table, pl.DataFrame)
-            else f"{type(table).__module__.partition('.')[0]} {type(table).__name__}".removeprefix("builtins ")
+            else f"{type(table).__module__.partition('.')[0]} {type(table).__name__}".removeprefix(
+                "builtins "
+            )
         )
-        raise AuditError(f"{name} returned {found}; the audit needs a Polars table with the columns timestamp, symbol and one for each factor.")
+        raise AuditError(
+            f"{name} returned {found}; the audit needs a Polars table with the columns timestamp, symbol and"
+            " one for each factor."
+        )
     return table
 
 
@@ -68,11 +82,20 @@ def _attribute(module_name: str, attribute: str) -> Callable:
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise AuditError(f"{module_name}:{attribute} can't be imported ({error}). Check the spelling and that the package is installed.") from error
+        raise AuditError(
+            f"{module_name}:{attribute} can't be imported ({error}). Check the spelling and that the package"
+            " is installed."
+        ) from error
     except Exception as error:
-        raise AuditError(f"{module_name} fails while it is imported: {type(error).__name__}: {str(error)[:300]}. Run `python -c 'import {module_name}'` to see where.") from error
+        raise AuditError(
+            f"{module_name} fails while it is imported: {type(error).__name__}: {str(error)[:300]}. Run"
+            f" `python -c 'import {module_name}'` to see where."
+        ) from error
     if not callable(found):
-        raise AuditError(f"{module_name}:{attribute} is {type(found).__name__}, not a function. Name a function that takes a panel.")
+        raise AuditError(
+            f"{module_name}:{attribute} is {type(found).__name__}, not a function. Name a function that takes"
+            " a panel."
+        )
     return found
 
 
@@ -81,4 +104,7 @@ def _parse(config_module: str, settings: str) -> BaseModel:
     try:
         return model.model_validate_json(settings)
     except ValidationError as error:
-        raise AuditError(f"The builder's settings do not fit {config_module}.Settings: {error.errors()[0]['msg']}. Pass the section of the same stage.") from error
+        raise AuditError(
+            f"The builder's settings do not fit {config_module}.Settings: {error.errors()[0]['msg']}. Pass"
+            " the section of the same stage."
+        ) from error

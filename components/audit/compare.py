@@ -11,20 +11,25 @@ from components.audit.result import Leak
 
 ROWS = "(rows)"
 COPY = "__copy"
-# Rounding: differences below this share of the value, in this share of all rows, at least so many, with at least this share of each sign.
+# Rounding: differences below this share of the value, in this share of all rows, at least so many, with at
+# least this share of each sign.
 ROUNDING = 1e-6
 ROUNDED_SHARE = 0.05
 MIN_ROUNDED_ROWS = 40
 MIXED_SIGNS = 0.25
-# Changes whose shares of the value spread less than this, as a share of their mean, are one factor on all rows: no rounding.
+# Changes whose shares of the value spread less than this, as a share of their mean, are one factor on all
+# rows: no rounding.
 SAME_SHARE = 0.01
-# Noise up to this share of the column's median size is rounding: values that appear or vanish beside it still count.
+# Noise up to this share of the column's median size is rounding: values that appear or vanish beside it still
+# count.
 TINY_NOISE = 1e-4
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which check is being made and around which cut; `calendar` is the panel's sorted distinct timestamps."""
+    """Which check is being made and around which cut; `calendar` is the panel's sorted distinct
+    timestamps.
+    """
 
     check: str
     cut: datetime
@@ -32,14 +37,21 @@ class Place:
 
 
 def compare(
-    before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str], columns: Sequence[str], place: Place, tolerance: float, noise: Mapping[str, float] | None = None
+    before: pl.DataFrame,
+    after: pl.DataFrame,
+    key: Sequence[str],
+    columns: Sequence[str],
+    place: Place,
+    tolerance: float,
+    noise: Mapping[str, float] | None = None,
 ) -> list[Leak]:
     """Leaks of the columns that differ between two builds of the same rows.
 
-    Rows are matched by `key`, and among equal keys by their order; rows that only one build has are a leak of their own, named
-    `(rows)`. Null and NaN equal themselves and nothing else. Numbers may differ by `tolerance` times the larger of their size
-    and the column's median size, and by the column's entry in `noise` (absolute); what looks like rounding is no difference. A column that only
-    one build has is a leak where it holds more than one value.
+    Rows are matched by `key`, and among equal keys by their order; rows that only one build has are a leak of
+    their own, named `(rows)`. Null and NaN equal themselves and nothing else. Numbers may differ by
+    `tolerance` times the larger of their size and the column's median size, and by the column's entry in
+    `noise` (absolute); what looks like rounding is no difference. A column that only one build has is a leak
+    where it holds more than one value.
     """
     key = list(key)
     leaks = []
@@ -47,7 +59,16 @@ def compare(
         before, after, surplus = _matched(before, after, key)
         if len(surplus):
             first = surplus.row(0, named=True)
-            leaks.append(_leak(ROWS, place, first["timestamp"], first["symbol"], len(surplus), detail="Whether these rows exist depends on what came after the cut"))
+            leaks.append(
+                _leak(
+                    ROWS,
+                    place,
+                    first["timestamp"],
+                    first["symbol"],
+                    len(surplus),
+                    detail="Whether these rows exist depends on what came after the cut",
+                )
+            )
     for name in columns:
         if name not in after.columns:
             if before[name].drop_nulls().n_unique() > 1:
@@ -56,30 +77,57 @@ def compare(
         moved = moved_rows(before[name], after[name], tolerance, (noise or {}).get(name, 0.0))
         if moved is not None:
             leaks.append(_column_leak(name, before, moved, place))
-    appeared = [name for name in after.columns if name not in before.columns and after[name].drop_nulls().n_unique() > 1]
-    return leaks + [_leak(name, place, None, None, len(after), detail="The column appeared") for name in appeared]
+    appeared = [
+        name
+        for name in after.columns
+        if name not in before.columns and after[name].drop_nulls().n_unique() > 1
+    ]
+    return leaks + [
+        _leak(name, place, None, None, len(after), detail="The column appeared") for name in appeared
+    ]
 
 
-def _matched(before: pl.DataFrame, after: pl.DataFrame, key: list[str]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def _matched(
+    before: pl.DataFrame, after: pl.DataFrame, key: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """The rows that both tables have, and the keys of those that only one has."""
-    before, after = (table.with_columns(pl.int_range(pl.len()).over(key).alias(COPY)) for table in (before, after))
+    before, after = (
+        table.with_columns(pl.int_range(pl.len()).over(key).alias(COPY)) for table in (before, after)
+    )
     full = [*key, COPY]
-    only = [one.select(full).join(other.select(full), on=full, how="anti") for one, other in ((before, after), (after, before))]
-    shared = [one.join(other.select(full), on=full, how="semi").sort(full).drop(COPY) for one, other in ((before, after), (after, before))]
+    only = [
+        one.select(full).join(other.select(full), on=full, how="anti")
+        for one, other in ((before, after), (after, before))
+    ]
+    shared = [
+        one.join(other.select(full), on=full, how="semi").sort(full).drop(COPY)
+        for one, other in ((before, after), (after, before))
+    ]
     return shared[0], shared[1], pl.concat(only).sort(full).select(key)
 
 
 @dataclass(frozen=True)
 class Moved:
-    """Rows that moved (positions), the size of each change (NaN where a value appeared or vanished), the column's median size."""
+    """Rows that moved (positions), the size of each change (NaN where a value appeared or vanished), the
+    column's median size.
+    """
 
     rows: np.ndarray
     sizes: np.ndarray
     scale: float
 
 
-def moved_rows(before: pl.Series, after: pl.Series, tolerance: float, noise: float = 0.0, *, forgive_rounding: bool = True) -> Moved | None:
-    """Where two series of equal length differ; None where they do not, or, unless `forgive_rounding` is off, differ by rounding only."""
+def moved_rows(
+    before: pl.Series,
+    after: pl.Series,
+    tolerance: float,
+    noise: float = 0.0,
+    *,
+    forgive_rounding: bool = True,
+) -> Moved | None:
+    """Where two series of equal length differ; None where they do not, or, unless `forgive_rounding` is off,
+    differ by rounding only.
+    """
     if before.dtype == after.dtype and before.equals(after):
         return None
     if not (before.dtype.is_numeric() or before.dtype == pl.Boolean):
@@ -102,12 +150,17 @@ def moved_rows(before: pl.Series, after: pl.Series, tolerance: float, noise: flo
 
 
 def _is_rounding(change: np.ndarray, value: np.ndarray, scale: float, count: int) -> bool:
-    """Tiny differences of both signs without a common direction, all over the table: sums that were taken in another order.
+    """Tiny differences of both signs without a common direction, all over the table: sums that were taken in
+    another order.
 
     A leak moves the rows before the cut, or all rows one way, or all by the same share of their value.
     """
     size = np.maximum(np.abs(value), scale)
-    if len(change) < max(MIN_ROUNDED_ROWS, ROUNDED_SHARE * count) or not np.isfinite(change).all() or (np.abs(change) > ROUNDING * size).any():
+    if (
+        len(change) < max(MIN_ROUNDED_ROWS, ROUNDED_SHARE * count)
+        or not np.isfinite(change).all()
+        or (np.abs(change) > ROUNDING * size).any()
+    ):
         return False
     share = change[value != 0] / value[value != 0]
     if len(share) and share.std() < SAME_SHARE * abs(share.mean()):
@@ -123,18 +176,35 @@ def _column_leak(name: str, frame: pl.DataFrame, moved: Moved, place: Place) -> 
     absolute = float(finite.max()) if len(finite) else None
     relative = absolute / moved.scale if absolute is not None and moved.scale > 0 else None
     symbol = frame["symbol"][int(moved.rows[first])]
-    return _leak(name, place, timestamps[first], symbol, len(moved.rows), absolute=absolute, relative=relative, appeared_or_vanished=len(moved.rows) - len(finite))
+    return _leak(
+        name,
+        place,
+        timestamps[first],
+        symbol,
+        len(moved.rows),
+        absolute=absolute,
+        relative=relative,
+        appeared_or_vanished=len(moved.rows) - len(finite),
+    )
 
 
-def _leak(factor: str, place: Place, timestamp: datetime | None, symbol: str | None, rows: int, **sizes) -> Leak:
-    before_cut = None if timestamp is None else int(place.calendar.search_sorted(place.cut) - place.calendar.search_sorted(timestamp))
+def _leak(
+    factor: str, place: Place, timestamp: datetime | None, symbol: str | None, rows: int, **sizes
+) -> Leak:
+    before_cut = (
+        None
+        if timestamp is None
+        else int(place.calendar.search_sorted(place.cut) - place.calendar.search_sorted(timestamp))
+    )
     ahead = None if before_cut is None else max(before_cut, 0) + 1
     return Leak(place.check, factor, timestamp, symbol, place.cut, before_cut, ahead, rows, **sizes)
 
 
 def in_order(table: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """`table` sorted by `key`; the same object where it is already."""
-    return table if not len(table) or table.select(ascends(key)).item() else table.sort(key, maintain_order=True)
+    return (
+        table if not len(table) or table.select(ascends(key)).item() else table.sort(key, maintain_order=True)
+    )
 
 
 def ascends(key: Sequence[str]) -> pl.Expr:

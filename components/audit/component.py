@@ -27,13 +27,23 @@ def audit_leaks(
     from components.audit.builders import load_builder
     from components.audit.config import Settings
     from components.audit.run import run_audit, with_slow_columns, write_audit
-    from components.contracts import FACTORS, FUSED, LABELS, PANEL, read_catalog, read_table, require_one_origin
+    from components.contracts import (
+        FACTORS,
+        FUSED,
+        LABELS,
+        PANEL,
+        read_catalog,
+        read_table,
+        require_one_origin,
+    )
     from components.progress import report, stage
 
     with stage("audit"):
         require_one_origin([factors.path, labels.path], "panel")
         result = run_audit(
-            with_slow_columns(read_table(panel.path, PANEL), read_table(fused.path, FUSED) if fused else None),
+            with_slow_columns(
+                read_table(panel.path, PANEL), read_table(fused.path, FUSED) if fused else None
+            ),
             read_table(factors.path, FACTORS),
             read_table(labels.path, LABELS),
             read_catalog(catalog.path),
@@ -45,4 +55,8 @@ def audit_leaks(
         write_audit(result, audit.path, page.path)
         audit.metadata.update(passed=result.passed, leaks=len(result.leaks), code=code)
         result.raise_if_leaking(page.path)
-        report("audit", f"no leak in {result.checked['factors']} factor columns at {len(result.checked['cuts'])} cuts, nor in the labels")
+        report(
+            "audit",
+            f"no leak in {result.checked['factors']} factor columns at {len(result.checked['cuts'])} cuts,"
+            " nor in the labels",
+        )

@@ -14,7 +14,9 @@ GUIDE_SYMBOLS = 120
 
 @dataclass(frozen=True)
 class Cut:
-    """A bar position in the calendar, its timestamp, and how it was chosen (`sampled`, `guided` or `late`)."""
+    """A bar position in the calendar, its timestamp, and how it was chosen (`sampled`, `guided`
+    or `late`).
+    """
 
     position: int
     timestamp: datetime
@@ -22,7 +24,8 @@ class Cut:
 
 
 def sample_cuts(calendar: pl.Series, count: int, first: int, rng: np.random.Generator) -> list[Cut]:
-    """`count` cuts, one at random in each equal stretch from bar `first` on, the last within the newest 5 % of the bars.
+    """`count` cuts, one at random in each equal stretch from bar `first` on, the last within the newest 5 %
+    of the bars.
 
     At least one bar remains after each. With as many cuts as there are bars, every bar but the last is one.
     """
@@ -37,15 +40,24 @@ def sample_cuts(calendar: pl.Series, count: int, first: int, rng: np.random.Gene
     return [Cut(position, calendar[position], "sampled") for position in positions]
 
 
-def guided_cuts(panel: pl.DataFrame, factors: pl.DataFrame, columns: list[str], calendar: pl.Series, count: int) -> list[Cut]:
-    """Cuts at the bars where some factor correlates most, across symbols, with the return from that close to the next.
+def guided_cuts(
+    panel: pl.DataFrame, factors: pl.DataFrame, columns: list[str], calendar: pl.Series, count: int
+) -> list[Cut]:
+    """Cuts at the bars where some factor correlates most, across symbols, with the return from that close to
+    the next.
 
-    A leak of one single date shows there and at no sampled cut. Bars with fewer than 8 symbols are passed over.
+    A leak of one single date shows there and at no sampled cut. Bars with fewer than 8 symbols are passed
+    over.
     """
     symbols = spread_symbols(panel, GUIDE_SYMBOLS, np.random.default_rng(0))
     closes = panel.filter(pl.col("symbol").is_in(symbols)).select("timestamp", "symbol", "close")
     next_return = (pl.col("close").shift(-1).over("symbol") / pl.col("close")).log()
-    rows = closes.with_columns(next_return.alias("__next")).join(factors.select("timestamp", "symbol", *columns), on=["timestamp", "symbol"], how="left", maintain_order="left")
+    rows = closes.with_columns(next_return.alias("__next")).join(
+        factors.select("timestamp", "symbol", *columns),
+        on=["timestamp", "symbol"],
+        how="left",
+        maintain_order="left",
+    )
     target = rows["__next"].to_numpy()
     bars = calendar.search_sorted(rows["timestamp"]).to_numpy().astype(np.int64)
     best = np.zeros(len(calendar))
@@ -54,7 +66,11 @@ def guided_cuts(panel: pl.DataFrame, factors: pl.DataFrame, columns: list[str], 
         best = np.fmax(best, _absolute_correlation(values, target, bars, len(calendar)))
     best[-1] = 0.0
     chosen = np.argsort(best)[::-1][:count]
-    return [Cut(int(position), calendar[int(position)], "guided") for position in sorted(chosen) if best[position] > 0]
+    return [
+        Cut(int(position), calendar[int(position)], "guided")
+        for position in sorted(chosen)
+        if best[position] > 0
+    ]
 
 
 def _absolute_correlation(x: np.ndarray, y: np.ndarray, bars: np.ndarray, n_bars: int) -> np.ndarray:
@@ -70,18 +86,30 @@ def _absolute_correlation(x: np.ndarray, y: np.ndarray, bars: np.ndarray, n_bars
     return np.where((members >= MIN_CROSS_SECTION) & np.isfinite(found) & (spread > 1e-30), found, 0.0)
 
 
-def window(panel: pl.DataFrame, calendar: pl.Series, position: int, lookback: int, future: int) -> pl.DataFrame:
+def window(
+    panel: pl.DataFrame, calendar: pl.Series, position: int, lookback: int, future: int
+) -> pl.DataFrame:
     """The bars from `lookback` before to `future` after a position, in the panel's order of rows."""
     start, end = max(position - lookback, 0), min(position + future, len(calendar) - 1)
     return panel.filter(pl.col("timestamp").is_between(calendar[start], calendar[end]))
 
 
-def spread_symbols(panel: pl.DataFrame, count: int, rng: np.random.Generator, *, always: tuple[str, ...] = ()) -> list[str]:
+def spread_symbols(
+    panel: pl.DataFrame, count: int, rng: np.random.Generator, *, always: tuple[str, ...] = ()
+) -> list[str]:
     """At most `count` symbols of the panel, drawn evenly over sectors; those in `always` come first."""
-    known = panel.group_by("symbol").agg(pl.col("sector").drop_nulls().last()) if "sector" in panel.columns else panel.select("symbol").unique().with_columns(sector=None)
+    known = (
+        panel.group_by("symbol").agg(pl.col("sector").drop_nulls().last())
+        if "sector" in panel.columns
+        else panel.select("symbol").unique().with_columns(sector=None)
+    )
     known = known.sort("symbol")
     if len(known) <= count:
         return known["symbol"].to_list()
-    ordered = known.with_columns(pl.Series("__draw", rng.random(len(known)))).sort("sector", "__draw")["symbol"].to_list()
+    ordered = (
+        known.with_columns(pl.Series("__draw", rng.random(len(known))))
+        .sort("sector", "__draw")["symbol"]
+        .to_list()
+    )
     picked = [ordered[i] for i in np.linspace(0, len(ordered) - 1, count).astype(int)]
     return sorted(dict.fromkeys([*always, *picked]))

@@ -1,4 +1,6 @@
-"""Changed copies of a panel: another future, a shuffled one, other values, holes. What the audit compares against the panel as it is.
+"""Changed copies of a panel: another future, a shuffled one, other values, holes.
+
+What the audit compares against the panel as it is.
 
 Rows up to the cut keep every byte and their order, whether the panel is sorted by time or by symbol.
 """
@@ -29,8 +31,9 @@ Moment = datetime | date
 def other_values(panel: pl.DataFrame, chosen: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
     """Multiply every number of the chosen rows by its own random factor between 1/55 and 55 (exp of -4 to 4).
 
-    Each column has its own factors, so ranges, gaps and ranks change too; high and low stay the extremes of the bar.
-    Columns that hold negative numbers change signs too, whole numbers stay whole, true and false are drawn anew.
+    Each column has its own factors, so ranges, gaps and ranks change too; high and low stay the extremes of
+    the bar. Columns that hold negative numbers change signs too, whole numbers stay whole, true and false are
+    drawn anew.
     """
     changed = panel.with_columns(*(_other_column(panel[name], chosen, rng) for name in _numbers(panel)))
     prices = [name for name in PRICES if name in panel.columns]
@@ -43,13 +46,19 @@ def other_values(panel: pl.DataFrame, chosen: np.ndarray, rng: np.random.Generat
 
 
 def _numbers(panel: pl.DataFrame) -> list[str]:
-    return [name for name in panel.select(cs.float() | cs.integer() | cs.boolean()).columns if name not in KEYS]
+    return [
+        name for name in panel.select(cs.float() | cs.integer() | cs.boolean()).columns if name not in KEYS
+    ]
 
 
 def _other_column(series: pl.Series, chosen: np.ndarray, rng: np.random.Generator) -> pl.Series:
     mask = pl.Series(chosen)
     if series.dtype == pl.Boolean:
-        return pl.select(pl.when(mask).then(pl.Series(rng.random(len(series)) < 0.5)).otherwise(series)).to_series().alias(series.name)
+        return (
+            pl.select(pl.when(mask).then(pl.Series(rng.random(len(series)) < 0.5)).otherwise(series))
+            .to_series()
+            .alias(series.name)
+        )
     factor = np.where(chosen, np.exp(rng.uniform(-LOG_FACTOR, LOG_FACTOR, len(series))), 1.0)
     if (series.min() or 0) < 0:
         factor = np.where(chosen & (rng.random(len(series)) < 0.5), -factor, factor)
@@ -62,16 +71,21 @@ def _other_column(series: pl.Series, chosen: np.ndarray, rng: np.random.Generato
 def other_future(panel: pl.DataFrame, cut: Moment, rng: np.random.Generator) -> pl.DataFrame:
     """Everything after the cut becomes another world; rows up to the cut keep every byte and their place.
 
-    After it all numbers change, sectors and other names are dealt out anew, some rows are missing, some symbols leave at
-    once and one is listed that never was.
+    After it all numbers change, sectors and other names are dealt out anew, some rows are missing, some
+    symbols leave at once and one is listed that never was.
     """
     after = (panel["timestamp"] > cut).to_numpy()
     if not after.any():
         return panel
     world = _other_names(other_values(panel, after, rng), after, rng)
     symbols = panel["symbol"].filter(pl.Series(after)).unique().sort()
-    leaving = pl.Series(rng.choice(symbols.to_numpy(), size=int(len(symbols) * LEAVING_SHARE), replace=False), dtype=symbols.dtype)
-    gone = after & ((rng.random(len(panel)) < DROPPED_SHARE) | panel["symbol"].is_in(leaving.implode()).to_numpy())
+    leaving = pl.Series(
+        rng.choice(symbols.to_numpy(), size=int(len(symbols) * LEAVING_SHARE), replace=False),
+        dtype=symbols.dtype,
+    )
+    gone = after & (
+        (rng.random(len(panel)) < DROPPED_SHARE) | panel["symbol"].is_in(leaving.implode()).to_numpy()
+    )
     kept = world.filter(pl.Series(~gone))
     if panel.schema["symbol"] != pl.String:
         return kept
@@ -83,7 +97,9 @@ def other_future(panel: pl.DataFrame, cut: Moment, rng: np.random.Generator) -> 
 
 
 def _other_names(panel: pl.DataFrame, after: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
-    """The text columns dealt out anew among the rows after the cut; half of them get a name that never occurred."""
+    """The text columns dealt out anew among the rows after the cut; half of them get a name that never
+    occurred.
+    """
     rows = np.flatnonzero(after)
     columns = []
     for name in panel.select(cs.string() | cs.categorical() | cs.enum()).columns:
@@ -94,7 +110,9 @@ def _other_names(panel: pl.DataFrame, after: np.ndarray, rng: np.random.Generato
         dealt = panel[name].gather(position)
         if panel.schema[name] == pl.String:
             strange = pl.Series(after & (rng.random(len(panel)) < 0.5))
-            dealt = pl.select(pl.when(strange).then(pl.lit(f"{UNHEARD_OF} {name}")).otherwise(dealt)).to_series()
+            dealt = pl.select(
+                pl.when(strange).then(pl.lit(f"{UNHEARD_OF} {name}")).otherwise(dealt)
+            ).to_series()
         columns.append(dealt.alias(name))
     return panel.with_columns(columns)
 
@@ -104,8 +122,11 @@ def file_order(panel: pl.DataFrame) -> tuple[str, str] | None:
     return next((order for order in ORDERS if panel.select(ascends(order)).item()), None)
 
 
-def shuffled_future(panel: pl.DataFrame, cut: Moment, rng: np.random.Generator, *, among_symbols: bool) -> pl.DataFrame:
-    """The same bars after the cut dealt out in another order: among the times of each symbol, or among the symbols of each time.
+def shuffled_future(
+    panel: pl.DataFrame, cut: Moment, rng: np.random.Generator, *, among_symbols: bool
+) -> pl.DataFrame:
+    """The same bars after the cut dealt out in another order: among the times of each symbol, or among the
+    symbols of each time.
 
     Every value is one that occurred, so a function that refuses or clips strange ones works as usual.
     """
@@ -113,12 +134,17 @@ def shuffled_future(panel: pl.DataFrame, cut: Moment, rng: np.random.Generator, 
     within = panel["timestamp" if among_symbols else "symbol"].gather(rows).rank("dense").to_numpy()
     source = np.arange(len(panel))
     source[rows[np.argsort(within, kind="stable")]] = rows[np.lexsort((rng.random(len(rows)), within))]
-    moved = [name for name in panel.columns if name not in KEYS and panel.schema[name].base_type() not in (pl.Datetime, pl.Date)]
+    moved = [
+        name
+        for name in panel.columns
+        if name not in KEYS and panel.schema[name].base_type() not in (pl.Datetime, pl.Date)
+    ]
     return panel.with_columns(panel[name].gather(source).alias(name) for name in moved)
 
 
 def staggered_future(panel: pl.DataFrame, rng: np.random.Generator) -> tuple[pl.DataFrame, np.ndarray]:
-    """Another future for each symbol after a moment of its own; also the mask of the rows that stayed, shape (rows,).
+    """Another future for each symbol after a moment of its own; also the mask of the rows that stayed, shape
+    (rows,).
 
     The moments are spread evenly over the bars, so a build tests as many dates as there are symbols.
     """
@@ -131,7 +157,8 @@ def staggered_future(panel: pl.DataFrame, rng: np.random.Generator) -> tuple[pl.
 
 
 def with_holes(panel: pl.DataFrame, cut: Moment, rng: np.random.Generator) -> pl.DataFrame:
-    """Holes that reach up to the cut: some symbols lose all numbers of their last 1 to 3 bars, others lose the rows.
+    """Holes that reach up to the cut: some symbols lose all numbers of their last 1 to 3 bars, others lose
+    the rows.
 
     A backward fill or an interpolation puts into them what came after the cut.
     """
@@ -145,4 +172,6 @@ def with_holes(panel: pl.DataFrame, cut: Moment, rng: np.random.Generator) -> pl
     holed = pl.Series(hit & (place[symbol] < n_holed))
     gap = hit & (place[symbol] >= n_holed) & (place[symbol] < n_holed + n_gaps)
     numbers = panel.select(cs.float() | cs.integer()).columns
-    return panel.with_columns(pl.when(holed).then(None).otherwise(pl.col(name)).alias(name) for name in numbers if name not in KEYS).filter(pl.Series(~gap))
+    return panel.with_columns(
+        pl.when(holed).then(None).otherwise(pl.col(name)).alias(name) for name in numbers if name not in KEYS
+    ).filter(pl.Series(~gap))

@@ -1,7 +1,9 @@
-"""Statistical checks for what no rebuild can show: factors that rank like the return that follows, and only until they are delayed by one bar.
+"""Statistical checks for what no rebuild can show: factors that rank like the return that follows, and only
+until they are delayed by one bar.
 
-Rank correlation of a factor with the return from this close to the next is measured for the factor as it is and delayed by some bars. Standard
-errors are Newey and West's (1987). A market whose own past predicts it well raises the thresholds: there honest factors rank well too.
+Rank correlation of a factor with the return from this close to the next is measured for the factor as it is
+and delayed by some bars. Standard errors are Newey and West's (1987). A market whose own past predicts it
+well raises the thresholds: there honest factors rank well too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +30,9 @@ LABEL_HORIZONS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 21)
 
 @dataclass(frozen=True)
 class Grid:
-    """A panel as bars x symbols: the position of each row, and log closes of shape (bars, symbols), NaN where there is none."""
+    """A panel as bars x symbols: the position of each row, and log closes of shape (bars, symbols), NaN where
+    there is none.
+    """
 
     bars: np.ndarray
     symbols: np.ndarray
@@ -49,7 +53,11 @@ class Grid:
 
 def make_grid(panel: pl.DataFrame) -> Grid | None:
     """The grid of a panel; None where there is no numeric close, or not one row a (timestamp, symbol)."""
-    if "close" not in panel.columns or not panel.schema["close"].is_numeric() or panel.select(pl.struct("timestamp", "symbol").is_duplicated().any()).item():
+    if (
+        "close" not in panel.columns
+        or not panel.schema["close"].is_numeric()
+        or panel.select(pl.struct("timestamp", "symbol").is_duplicated().any()).item()
+    ):
         return None
     calendar, bars = bar_index(panel["timestamp"])
     names = panel["symbol"].unique().sort()
@@ -81,11 +89,14 @@ def label_columns(panel: pl.DataFrame, grid: Grid, columns: Sequence[str]) -> di
     return found
 
 
-def placebo(panel: pl.DataFrame, grid: Grid, table: pl.DataFrame, columns: Sequence[str], settings: Settings) -> tuple[list[dict], list[Leak]]:
+def placebo(
+    panel: pl.DataFrame, grid: Grid, table: pl.DataFrame, columns: Sequence[str], settings: Settings
+) -> tuple[list[dict], list[Leak]]:
     """The rank IC of each factor with the next return by delay, and the findings `too_good` and `placebo`.
 
-    `table` holds the factors sorted by (timestamp, symbol). Each dict of the result has `factor`, `horizon` (1), `lags`, `ic` (one a lag), `t` (of
-    the loss from lag 0 to 1) and `loss`. Cross-sections of 8 symbols or more are ranked by bar; with fewer symbols each one's own 60-bar blocks.
+    `table` holds the factors sorted by (timestamp, symbol). Each dict of the result has `factor`, `horizon`
+    (1), `lags`, `ic` (one a lag), `t` (of the loss from lag 0 to 1) and `loss`. Cross-sections of 8 symbols
+    or more are ranked by bar; with fewer symbols each one's own 60-bar blocks.
     """
     lags = (0, *settings.placebo_lags)
     units = _units(grid, max(lags))
@@ -109,45 +120,82 @@ def placebo(panel: pl.DataFrame, grid: Grid, table: pl.DataFrame, columns: Seque
     return rows, leaks
 
 
-def _judged(name: str, grid: Grid, ic: Sequence[float | None], loss: float, t: float, count: int, usual: float, settings: Settings) -> Iterator[Leak]:
+def _judged(
+    name: str,
+    grid: Grid,
+    ic: Sequence[float | None],
+    loss: float,
+    t: float,
+    count: int,
+    usual: float,
+    settings: Settings,
+) -> Iterator[Leak]:
     if loss >= max(settings.placebo_drop, 2 * usual) and t >= settings.placebo_t:
         detail = (
-            f"Its rank correlation with the next return is {ic[0]:.2f}, and {ic[1]:.2f} when it is delayed by one bar (t of the loss {t:.0f}); "
-            f"the market's own past reaches {usual:.2f}"
+            f"Its rank correlation with the next return is {ic[0]:.2f}, and {ic[1]:.2f} when it is delayed by"
+            f" one bar (t of the loss {t:.0f}); the market's own past reaches {usual:.2f}"
         )
         yield Leak("placebo", name, grid.calendar[0], rows=count, absolute=loss, detail=detail)
 
 
-def _too_good(name: str, grid: Grid, values: np.ndarray, ranked: Mapping[int, np.ndarray], usual: float, settings: Settings) -> Iterator[Leak]:
+def _too_good(
+    name: str,
+    grid: Grid,
+    values: np.ndarray,
+    ranked: Mapping[int, np.ndarray],
+    usual: float,
+    settings: Settings,
+) -> Iterator[Leak]:
     for horizon, target in ranked.items():
         found = _correlations(values, target)
         usable = np.isfinite(found)
         mean = float(found[usable].mean()) if usable.sum() >= MIN_UNITS else 0.0
         if abs(mean) > max(settings.too_good_rank_correlation, 2 * usual):
-            detail = f"Its rank correlation with the return over the next {horizon} bars is {mean:.2f}; more than {settings.too_good_rank_correlation:g} is too good to be true"
-            yield Leak("too_good", name, grid.calendar[0], rows=int(usable.sum()), absolute=abs(mean), detail=detail)
+            detail = (
+                f"Its rank correlation with the return over the next {horizon} bars is {mean:.2f}; more than"
+                f" {settings.too_good_rank_correlation:g} is too good to be true"
+            )
+            yield Leak(
+                "too_good", name, grid.calendar[0], rows=int(usable.sum()), absolute=abs(mean), detail=detail
+            )
             return
 
 
 class _Places:
-    """Spreads columns of a factor table over the chosen bars x symbols; all other rows become NaN. Positions are found once."""
+    """Spreads columns of a factor table over the chosen bars x symbols; all other rows become NaN.
+
+    Positions are found once.
+    """
 
     def __init__(self, grid: Grid, panel: pl.DataFrame, table: pl.DataFrame, rows: np.ndarray):
-        codes = pl.DataFrame({"symbol": grid.names, "__code": np.arange(len(grid.names))}, schema_overrides={"symbol": panel.schema["symbol"]})
-        bars = pl.DataFrame({"timestamp": grid.calendar.gather(rows), "__bar": rows}, schema_overrides={"timestamp": panel.schema["timestamp"]})
+        codes = pl.DataFrame(
+            {"symbol": grid.names, "__code": np.arange(len(grid.names))},
+            schema_overrides={"symbol": panel.schema["symbol"]},
+        )
+        bars = pl.DataFrame(
+            {"timestamp": grid.calendar.gather(rows), "__bar": rows},
+            schema_overrides={"timestamp": panel.schema["timestamp"]},
+        )
         self.shape = grid.log_close.shape
-        self.table = table.join(bars, on="timestamp", how="inner", maintain_order="left").join(codes, on="symbol", how="inner", maintain_order="left")
+        self.table = table.join(bars, on="timestamp", how="inner", maintain_order="left").join(
+            codes, on="symbol", how="inner", maintain_order="left"
+        )
         self.bars, self.codes = self.table["__bar"].to_numpy(), self.table["__code"].to_numpy()
 
     def __call__(self, name: str) -> np.ndarray:
         out = np.full(self.shape, np.nan)
-        out[self.bars, self.codes] = self.table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+        out[self.bars, self.codes] = (
+            self.table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+        )
         return out
 
 
 @dataclass(frozen=True)
 class _Bars:
-    """Units that are bars: ranks among symbols in some blocks of bars. `rows` are those bars and the ones that lags reach back to."""
+    """Units that are bars: ranks among symbols in some blocks of bars.
+
+    `rows` are those bars and the ones that lags reach back to.
+    """
 
     chosen: np.ndarray
     rows: np.ndarray
@@ -158,7 +206,9 @@ class _Bars:
 
     def delayed(self, values: np.ndarray, lags: Sequence[int]) -> list[np.ndarray]:
         ranks = _ranked(values[np.ix_(self.rows, self.symbols)])
-        return [ranks[np.searchsorted(self.rows, np.maximum(self.chosen - lag, self.rows[0]))] for lag in lags]
+        return [
+            ranks[np.searchsorted(self.rows, np.maximum(self.chosen - lag, self.rows[0]))] for lag in lags
+        ]
 
 
 @dataclass(frozen=True)
@@ -170,7 +220,13 @@ class _Stretches:
     def now(self, values: np.ndarray) -> np.ndarray:
         blocks = len(values) // TIME_SERIES_BARS
         kept = values[len(values) - blocks * TIME_SERIES_BARS :]
-        return _ranked(kept.reshape(blocks, TIME_SERIES_BARS, -1).transpose(0, 2, 1).reshape(-1, TIME_SERIES_BARS)) if blocks else np.empty((0, TIME_SERIES_BARS))
+        return (
+            _ranked(
+                kept.reshape(blocks, TIME_SERIES_BARS, -1).transpose(0, 2, 1).reshape(-1, TIME_SERIES_BARS)
+            )
+            if blocks
+            else np.empty((0, TIME_SERIES_BARS))
+        )
 
     def delayed(self, values: np.ndarray, lags: Sequence[int]) -> list[np.ndarray]:
         return [self.now(_delayed(values, lag)) for lag in lags]
@@ -186,19 +242,32 @@ def _units(grid: Grid, longest: int) -> _Bars | _Stretches:
     chosen = np.unique((starts[:, None] + np.arange(BLOCK_BARS)).ravel())
     chosen = chosen[chosen < n_bars]
     rows = np.unique(np.maximum(chosen[:, None] - np.arange(longest + 1), 0))
-    return _Bars(chosen, rows, np.unique(np.linspace(0, n_symbols - 1, min(MAX_SYMBOLS, n_symbols)).astype(int)))
+    return _Bars(
+        chosen, rows, np.unique(np.linspace(0, n_symbols - 1, min(MAX_SYMBOLS, n_symbols)).astype(int))
+    )
 
 
-def _usual(panel: pl.DataFrame, grid: Grid, units: _Bars | _Stretches, ranked: Mapping[int, np.ndarray]) -> float:
-    """The largest |mean rank IC| of plain honest factors: what this market's own past says about its next return."""
+def _usual(
+    panel: pl.DataFrame, grid: Grid, units: _Bars | _Stretches, ranked: Mapping[int, np.ndarray]
+) -> float:
+    """The largest |mean rank IC| of plain honest factors: what this market's own past says about its next
+    return.
+    """
     returns = grid.log_close - _delayed(grid.log_close, 1)
-    known = [returns, np.abs(returns), *(grid.log_close - _delayed(grid.log_close, bars) for bars in (2, 5, 20)), grid.log_close]
+    known = [
+        returns,
+        np.abs(returns),
+        *(grid.log_close - _delayed(grid.log_close, bars) for bars in (2, 5, 20)),
+        grid.log_close,
+    ]
     for name in ("open", "high", "low"):
         if name in panel.columns and panel.schema[name].is_numeric():
             price = grid.spread(panel[name])
             known.append(grid.log_close - np.log(np.where(price > 0, price, np.nan)))
     found = [_correlations(units.now(values), target) for values in known for target in ranked.values()]
-    return max((abs(float(np.nanmean(one))) for one in found if np.isfinite(one).sum() >= MIN_UNITS), default=0.0)
+    return max(
+        (abs(float(np.nanmean(one))) for one in found if np.isfinite(one).sum() >= MIN_UNITS), default=0.0
+    )
 
 
 def _delayed(values: np.ndarray, bars: int) -> np.ndarray:
@@ -220,11 +289,16 @@ def _ranked(values: np.ndarray) -> np.ndarray:
 
 
 def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Correlation of each row over the places that both have; NaN where fewer than 8, or one does not vary."""
+    """Correlation of each row over the places that both have; NaN where fewer than 8, or one does
+    not vary.
+    """
     both = np.isfinite(x) & np.isfinite(y)
     members = both.sum(axis=1)
     with np.errstate(all="ignore"):
-        x, y = (np.where(both, one - np.where(both, one, 0.0).sum(axis=1, keepdims=True) / members[:, None], 0.0) for one in (x, y))
+        x, y = (
+            np.where(both, one - np.where(both, one, 0.0).sum(axis=1, keepdims=True) / members[:, None], 0.0)
+            for one in (x, y)
+        )
         spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
         return np.where((members >= MIN_SYMBOLS) & (spread > 1e-9), (x * y).sum(axis=1) / spread, np.nan)
 
@@ -234,5 +308,7 @@ def _newey_west_t(series: np.ndarray) -> float:
     deviations = series - series.mean()
     variance = float(deviations @ deviations) / len(series)
     for lag in range(1, min(NEWEY_WEST_BARS, len(series) - 1) + 1):
-        variance += 2 * (1 - lag / (NEWEY_WEST_BARS + 1)) * float(deviations[lag:] @ deviations[:-lag]) / len(series)
+        variance += (
+            2 * (1 - lag / (NEWEY_WEST_BARS + 1)) * float(deviations[lag:] @ deviations[:-lag]) / len(series)
+        )
     return float(series.mean() / np.sqrt(max(variance, SMALLEST_VARIANCE) / len(series)))

@@ -1,4 +1,6 @@
-"""The whole audit of one run: both tables as they stand, factors, labels and their join, and the two files it leaves."""
+"""The whole audit of one run: both tables as they stand, factors, labels and their join, and the two files it
+leaves.
+"""
 
 import os
 from collections.abc import Sequence
@@ -27,7 +29,8 @@ def run_audit(
     settings: Settings,
     seed: int,
 ) -> AuditResult:
-    """All checks over the tables of a run and the functions that made them; raises AuditError where one of these fails.
+    """All checks over the tables of a run and the functions that made them; raises AuditError where one of
+    these fails.
 
     `catalog` may be empty: then the whole history before each cut is rebuilt, which is slower.
     """
@@ -35,16 +38,42 @@ def run_audit(
     tables = [*check_factor_table(factors, panel, catalog), *check_label_table(labels, panel)]
     join = too_good(factors, labels, numeric, settings)
     warm_up = max((entry.warm_up_bars for entry in catalog), default=None)
-    of_labels = audit_labels(panel, build_labels, cuts=settings.cuts, seed=seed, labels=labels, settings=settings)
+    of_labels = audit_labels(
+        panel, build_labels, cuts=settings.cuts, seed=seed, labels=labels, settings=settings
+    )
     declared = {entry.column: entry.warm_up_bars for entry in catalog}
-    of_factors = audit_factors(panel, build_factors, cuts=settings.cuts, seed=seed, factors=factors, warm_up_bars=warm_up, declared=declared, settings=settings)
-    checked = {"seed": seed, **of_factors.checked, **of_labels.checked, "factor_rows": len(factors), "label_rows": len(labels), "panel_rows": len(panel)}
-    return replace(of_factors, leaks=merge_leaks([*tables, *of_factors.leaks, *of_labels.leaks, *join]), checked=checked)
+    of_factors = audit_factors(
+        panel,
+        build_factors,
+        cuts=settings.cuts,
+        seed=seed,
+        factors=factors,
+        warm_up_bars=warm_up,
+        declared=declared,
+        settings=settings,
+    )
+    checked = {
+        "seed": seed,
+        **of_factors.checked,
+        **of_labels.checked,
+        "factor_rows": len(factors),
+        "label_rows": len(labels),
+        "panel_rows": len(panel),
+    }
+    return replace(
+        of_factors, leaks=merge_leaks([*tables, *of_factors.leaks, *of_labels.leaks, *join]), checked=checked
+    )
 
 
 def with_slow_columns(panel: pl.DataFrame, fused: pl.DataFrame | None) -> pl.DataFrame:
-    """The panel with the columns of a `FUSED` table, as the features stage hands it to its builder; the panel itself without one."""
-    return panel if fused is None else panel.join(fused, on=["timestamp", "symbol"], how="left", maintain_order="left")
+    """The panel with the columns of a `FUSED` table, as the features stage hands it to its builder; the panel
+    itself without one.
+    """
+    return (
+        panel
+        if fused is None
+        else panel.join(fused, on=["timestamp", "symbol"], how="left", maintain_order="left")
+    )
 
 
 def write_audit(result: AuditResult, json_path: str | os.PathLike, page_path: str | os.PathLike) -> None:

@@ -1,8 +1,10 @@
-"""Adds cuts within a time budget, so that leaks in rare rows are found: one weekday, one month, one regime, one symbol, one date.
+"""Adds cuts within a time budget, so that leaks in rare rows are found: one weekday, one month, one regime,
+one symbol, one date.
 
-Staggered builds give each symbol another future after a moment of its own: one build looks at as many dates as there are
-symbols, for factors that read one symbol only. What moves there is only a suspicion, because a factor that reads other symbols moves rightly;
-it becomes a leak when a common cut at that date, with nothing changed before it, moves the same column.
+Staggered builds give each symbol another future after a moment of its own: one build looks at as many dates
+as there are symbols, for factors that read one symbol only. What moves there is only a suspicion, because a
+factor that reads other symbols moves rightly; it becomes a leak when a common cut at that date, with nothing
+changed before it, moves the same column.
 """
 
 import time
@@ -15,7 +17,17 @@ from components.audit.compare import moved_rows
 from components.audit.cuts import Cut, spread_symbols, window
 from components.audit.perturb import staggered_future
 from components.audit.result import AuditError, Leak
-from components.audit.scene import KEY, Check, Context, Scene, future_mutation, make_scene, named, shuffled, truncation
+from components.audit.scene import (
+    KEY,
+    Check,
+    Context,
+    Scene,
+    future_mutation,
+    make_scene,
+    named,
+    shuffled,
+    truncation,
+)
 
 # A column of which more than this share of rows moves in a staggered build reads other symbols.
 READS_OTHERS = 0.2
@@ -25,26 +37,54 @@ GOLDEN = (5**0.5 - 1) / 2
 SHORTEST_BUILD_S = 0.05
 
 
-def scan(context: Context, scene: Scene, deadline: float, taken: Sequence[int], step: Callable[[str], None]) -> Iterator[Leak]:
-    """Staggered builds for half the time, then cuts over the whole scene while the time lasts; `deadline` is a moment of time.perf_counter."""
+def scan(
+    context: Context, scene: Scene, deadline: float, taken: Sequence[int], step: Callable[[str], None]
+) -> Iterator[Leak]:
+    """Staggered builds for half the time, then cuts over the whole scene while the time lasts; `deadline` is
+    a moment of time.perf_counter.
+    """
     half = (time.perf_counter() + deadline) / 2
     yield from _staggered(context, scene, half, step)
     order = cut_order(scene.panel, context.calendar, context.rng, context.settings.scan_cuts, taken)
     yield from _cuts(context, scene, order, deadline, step)
 
 
-def scan_windows(context: Context, whole: Scene, lookback: int, symbols: int, deadline: float, taken: Sequence[int], step: Callable[[str], None]) -> Iterator[Leak]:
-    """The same in windows of at most `symbols` symbols, where one build of the whole panel takes too long. Each window serves several cuts."""
+def scan_windows(
+    context: Context,
+    whole: Scene,
+    lookback: int,
+    symbols: int,
+    deadline: float,
+    taken: Sequence[int],
+    step: Callable[[str], None],
+) -> Iterator[Leak]:
+    """The same in windows of at most `symbols` symbols, where one build of the whole panel takes too long.
+
+    Each window serves several cuts.
+    """
     settings, panel = context.settings, whole.panel
-    rows = len(panel) / len(context.calendar) * (2 * lookback + settings.future_bars) * min(1.0, symbols / panel["symbol"].n_unique())
-    affordable = max(deadline - time.perf_counter(), 0.0) / max(whole.seconds * rows / len(panel), SHORTEST_BUILD_S)
+    rows = (
+        len(panel)
+        / len(context.calendar)
+        * (2 * lookback + settings.future_bars)
+        * min(1.0, symbols / panel["symbol"].n_unique())
+    )
+    affordable = max(deadline - time.perf_counter(), 0.0) / max(
+        whole.seconds * rows / len(panel), SHORTEST_BUILD_S
+    )
     order = cut_order(panel, context.calendar, context.rng, min(settings.scan_cuts, int(affordable)), taken)
     groups = _neighbours(order, lookback)
     for number in context.rng.permutation(len(groups)):
         positions = groups[number]
         if time.perf_counter() > deadline:
             break
-        bars = window(panel, context.calendar, positions[-1], lookback + positions[-1] - positions[0], settings.future_bars)
+        bars = window(
+            panel,
+            context.calendar,
+            positions[-1],
+            lookback + positions[-1] - positions[0],
+            settings.future_bars,
+        )
         alive = bars.filter(pl.col("timestamp") == context.calendar[positions[0]])
         bars = bars.filter(pl.col("symbol").is_in(spread_symbols(alive, symbols, context.rng)))
         try:
@@ -67,7 +107,9 @@ def _neighbours(order: Sequence[int], lookback: int) -> list[list[int]]:
     return groups
 
 
-def _cuts(context: Context, scene: Scene, order: Sequence[int], deadline: float, step: Callable[[str], None]) -> Iterator[Leak]:
+def _cuts(
+    context: Context, scene: Scene, order: Sequence[int], deadline: float, step: Callable[[str], None]
+) -> Iterator[Leak]:
     last = int(context.calendar.search_sorted(scene.panel["timestamp"].max()))
     for done, position in enumerate(order):
         # Half a build is what a cut takes at most on average; the deadline is kept within one build.
@@ -81,8 +123,14 @@ def _cuts(context: Context, scene: Scene, order: Sequence[int], deadline: float,
         context.tally.cuts.append(describe(context, scene, Cut(int(position), cut, "scan")))
 
 
-def _staggered(context: Context, scene: Scene, deadline: float, step: Callable[[str], None], builds: int | None = None) -> Iterator[Leak]:
-    for _ in range(context.settings.staggered_builds if builds is None else min(builds, context.settings.staggered_builds)):
+def _staggered(
+    context: Context, scene: Scene, deadline: float, step: Callable[[str], None], builds: int | None = None
+) -> Iterator[Leak]:
+    for _ in range(
+        context.settings.staggered_builds
+        if builds is None
+        else min(builds, context.settings.staggered_builds)
+    ):
         if time.perf_counter() + scene.seconds > deadline:
             return
         step("factors, a future of its own for each symbol")
@@ -109,7 +157,9 @@ def _staggered(context: Context, scene: Scene, deadline: float, step: Callable[[
 
 
 def _suspects(context: Context, scene: Scene, after: pl.DataFrame, stays: np.ndarray) -> dict[int, list[str]]:
-    """The cuts, by position, at which columns that read one symbol only moved before that symbol's own cut."""
+    """The cuts, by position, at which columns that read one symbol only moved before that
+    symbol's own cut.
+    """
     kept = scene.panel.select(KEY).filter(pl.Series(stays)).unique().sort(KEY)
     before = kept.join(scene.base, on=KEY, how="left", maintain_order="left")
     moved_table = kept.join(after, on=KEY, how="left", maintain_order="left")
@@ -119,7 +169,9 @@ def _suspects(context: Context, scene: Scene, after: pl.DataFrame, stays: np.nda
     for name in scene.columns:
         if name in context.caught or name not in after.columns:
             continue
-        moved = moved_rows(before[name], moved_table[name], context.settings.mutation_tolerance, context.noise.get(name, 0.0))
+        moved = moved_rows(
+            before[name], moved_table[name], context.settings.mutation_tolerance, context.noise.get(name, 0.0)
+        )
         if moved is None or len(moved.rows) > READS_OTHERS * len(kept):
             continue
         times = kept["timestamp"].gather(moved.rows).unique(maintain_order=True)
@@ -128,8 +180,12 @@ def _suspects(context: Context, scene: Scene, after: pl.DataFrame, stays: np.nda
     return found
 
 
-def cut_order(panel: pl.DataFrame, calendar: pl.Series, rng: np.random.Generator, count: int, taken: Sequence[int]) -> list[int]:
-    """Positions of cuts, the telling ones first: bars before large moves, calm and wild bars, each weekday and month, month ends; then evenly."""
+def cut_order(
+    panel: pl.DataFrame, calendar: pl.Series, rng: np.random.Generator, count: int, taken: Sequence[int]
+) -> list[int]:
+    """Positions of cuts, the telling ones first: bars before large moves, calm and wild bars, each weekday
+    and month, month ends; then evenly.
+    """
     n_bars = len(calendar)
     if n_bars < 3 or not count:
         return []
@@ -145,17 +201,25 @@ def cut_order(panel: pl.DataFrame, calendar: pl.Series, rng: np.random.Generator
         chosen.append(int(ends[int(rng.integers(len(ends)))]))
     evenly = (((np.arange(2 * n_bars) * GOLDEN + rng.random()) % 1.0) * (n_bars - 1)).astype(int)
     left_out = {*taken, n_bars - 1}
-    return [p for p in dict.fromkeys([*chosen, *evenly.tolist(), *range(n_bars - 1)]) if p not in left_out][:count]
+    return [p for p in dict.fromkeys([*chosen, *evenly.tolist(), *range(n_bars - 1)]) if p not in left_out][
+        :count
+    ]
 
 
 def _before_moves(panel: pl.DataFrame, calendar: pl.Series) -> list[int]:
-    """Bars before the largest moves up and down of the mean and of one symbol, and the bars of the least and the most movement."""
+    """Bars before the largest moves up and down of the mean and of one symbol, and the bars of the least and
+    the most movement.
+    """
     if "close" not in panel.columns or not panel.schema["close"].is_numeric():
         return []
     close = panel.select(*KEY, pl.col("close").cast(pl.Float64)).sort(KEY)
-    change = close.with_columns((pl.col("close") / pl.col("close").shift(1).over("symbol") - 1).alias("__change")).filter(pl.col("__change").is_finite())
+    change = close.with_columns(
+        (pl.col("close") / pl.col("close").shift(1).over("symbol") - 1).alias("__change")
+    ).filter(pl.col("__change").is_finite())
     by_bar = change.group_by("timestamp").agg(
-        pl.col("__change").mean().alias("mean"), pl.col("__change").abs().max().alias("largest"), pl.col("__change").abs().mean().alias("size")
+        pl.col("__change").mean().alias("mean"),
+        pl.col("__change").abs().max().alias("largest"),
+        pl.col("__change").abs().mean().alias("size"),
     )
     if len(by_bar) < 3:
         return []

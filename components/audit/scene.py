@@ -1,4 +1,6 @@
-"""A stretch of the panel with its table of factors, and the checks that change what comes after a cut and build again."""
+"""A stretch of the panel with its table of factors, and the checks that change what comes after a cut and
+build again.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +37,11 @@ class Tally:
 
 @dataclass
 class Context:
-    """What all checks of one audit share. `labels` gives, by column of the panel, the bars after which its value is known; `caught` are columns found leaking."""
+    """What all checks of one audit share.
+
+    `labels` gives, by column of the panel, the bars after which its value is known; `caught` are columns
+    found leaking.
+    """
 
     build: Builder
     calendar: pl.Series
@@ -57,7 +63,9 @@ class Context:
 
 @dataclass
 class Scene:
-    """A stretch of the panel in the order of the file, and its factors sorted by (timestamp, symbol); `seconds` is what one build takes."""
+    """A stretch of the panel in the order of the file, and its factors sorted by (timestamp, symbol);
+    `seconds` is what one build takes.
+    """
 
     panel: pl.DataFrame
     base: pl.DataFrame
@@ -74,7 +82,9 @@ def make_scene(context: Context, panel: pl.DataFrame, what: str) -> Scene:
 
 def factor_columns(factors: pl.DataFrame) -> list[str]:
     """The columns of a factor table that are factors: one value a row."""
-    return [name for name, dtype in factors.schema.items() if name not in NOT_FACTORS and not dtype.is_nested()]
+    return [
+        name for name, dtype in factors.schema.items() if name not in NOT_FACTORS and not dtype.is_nested()
+    ]
 
 
 def up_to(table: pl.DataFrame, cut: datetime) -> pl.DataFrame:
@@ -84,12 +94,26 @@ def up_to(table: pl.DataFrame, cut: datetime) -> pl.DataFrame:
 
 def future_mutation(context: Context, scene: Scene, cut: datetime) -> list[Leak]:
     """Everything after the cut is changed: numbers, sectors, missing, leaving and new symbols."""
-    return _against_base(context, scene, cut, "future_mutation", lambda: other_future(hidden(context, scene.panel, cut), cut, context.rng), context.settings.mutation_tolerance)
+    return _against_base(
+        context,
+        scene,
+        cut,
+        "future_mutation",
+        lambda: other_future(hidden(context, scene.panel, cut), cut, context.rng),
+        context.settings.mutation_tolerance,
+    )
 
 
 def truncation(context: Context, scene: Scene, cut: datetime) -> list[Leak]:
     """Nothing stands after the cut."""
-    return _against_base(context, scene, cut, "truncation", lambda: hidden(context, scene.panel, cut).filter(pl.col("timestamp") <= cut), context.settings.truncation_tolerance)
+    return _against_base(
+        context,
+        scene,
+        cut,
+        "truncation",
+        lambda: hidden(context, scene.panel, cut).filter(pl.col("timestamp") <= cut),
+        context.settings.truncation_tolerance,
+    )
 
 
 def shuffled(context: Context, scene: Scene, cut: datetime) -> list[Leak]:
@@ -100,7 +124,9 @@ def shuffled(context: Context, scene: Scene, cut: datetime) -> list[Leak]:
         scene,
         cut,
         "shuffled_future",
-        lambda: shuffled_future(hidden(context, scene.panel, cut), cut, context.rng, among_symbols=among_symbols),
+        lambda: shuffled_future(
+            hidden(context, scene.panel, cut), cut, context.rng, among_symbols=among_symbols
+        ),
         context.settings.mutation_tolerance,
     )
 
@@ -113,14 +139,30 @@ def gap_truncation(context: Context, scene: Scene, cut: datetime) -> list[Leak]:
     except AuditError as error:
         context.tally.notes.append(f"gap_truncation was left out at {named(cut)}: {error}")
         return []
-    return _against_base(context, base, cut, "gap_truncation", lambda: holed.filter(pl.col("timestamp") <= cut), context.settings.truncation_tolerance)
+    return _against_base(
+        context,
+        base,
+        cut,
+        "gap_truncation",
+        lambda: holed.filter(pl.col("timestamp") <= cut),
+        context.settings.truncation_tolerance,
+    )
 
 
 Check = Callable[[Context, Scene, datetime], list[Leak]]
 
 
-def _against_base(context: Context, scene: Scene, cut: datetime, check: str, changed: Callable[[], pl.DataFrame], tolerance: float) -> list[Leak]:
-    """Build on the changed panel and compare the rows up to the cut; a builder that refuses that panel is noted."""
+def _against_base(
+    context: Context,
+    scene: Scene,
+    cut: datetime,
+    check: str,
+    changed: Callable[[], pl.DataFrame],
+    tolerance: float,
+) -> list[Leak]:
+    """Build on the changed panel and compare the rows up to the cut; a builder that refuses that panel is
+    noted.
+    """
     tally = context.tally
     try:
         after = context.built(changed(), f"{check} at {named(cut)}")
@@ -131,7 +173,9 @@ def _against_base(context: Context, scene: Scene, cut: datetime, check: str, cha
     tally.made[check] = tally.made.get(check, 0) + 1
     tally.rows_compared += len(base)
     count(base, scene.columns, tally)
-    return compare(base, up_to(after, cut), KEY, scene.columns, context.place(check, cut), tolerance, context.noise)
+    return compare(
+        base, up_to(after, cut), KEY, scene.columns, context.place(check, cut), tolerance, context.noise
+    )
 
 
 def hidden(context: Context, panel: pl.DataFrame, cut: datetime) -> pl.DataFrame:
@@ -157,7 +201,9 @@ def note_failures(tally: Tally) -> Iterator[str]:
     """A sentence for each check that the builder refused at some cut."""
     for check, error in tally.failed.items():
         made = tally.made.get(check, 0)
-        yield f"{check} was made at {made} cuts only; at others the builder refused the changed panel: {error}"
+        yield (
+            f"{check} was made at {made} cuts only; at others the builder refused the changed panel: {error}"
+        )
 
 
 def named(moment: datetime) -> str:
@@ -174,12 +220,16 @@ def built(build: Callable, panel: pl.DataFrame, what: str) -> pl.DataFrame:
         raise AuditError(f"The builder under audit refused {what}: {error}") from error
     except (Exception, SystemExit) as error:
         raise AuditError(
-            f"The builder under audit failed on {what} ({len(panel):,} rows): {type(error).__name__}: {str(error)[:500]}. "
-            "It has to work on any stretch of the panel: run it on a few hundred bars of 60 symbols to see why."
+            f"The builder under audit failed on {what} ({len(panel):,} rows): {type(error).__name__}:"
+            f" {str(error)[:500]}. It has to work on any stretch of the panel: run it on a few hundred bars"
+            " of 60 symbols to see why."
         ) from error
     table = _typed(table, "timestamp", panel, what)
     if table["timestamp"].null_count() or table["symbol"].null_count():
-        raise AuditError(f"The builder under audit returned rows without timestamp or symbol on {what}. Each row needs both, of the panel's types.")
+        raise AuditError(
+            f"The builder under audit returned rows without timestamp or symbol on {what}. Each row needs"
+            " both, of the panel's types."
+        )
     return in_order(_typed(table, "symbol", panel, what), KEY)
 
 
@@ -191,4 +241,7 @@ def _typed(table: pl.DataFrame, name: str, panel: pl.DataFrame, what: str) -> pl
     try:
         return table.with_columns(pl.col(name).cast(wanted, strict=False))
     except pl.exceptions.PolarsError as error:
-        raise AuditError(f"The builder under audit returned {name} as {found} on {what}; the panel has {wanted}. Return the panel's own column {name}.") from error
+        raise AuditError(
+            f"The builder under audit returned {name} as {found} on {what}; the panel has {wanted}. Return"
+            f" the panel's own column {name}."
+        ) from error

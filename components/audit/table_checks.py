@@ -1,4 +1,6 @@
-"""Checks a factor or label table against its panel: duplicates, time reversals, gaps, rows of nowhere, claims to have known too early."""
+"""Checks a factor or label table against its panel: duplicates, time reversals, gaps, rows of nowhere, claims
+to have known too early.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,8 +11,12 @@ from components.audit.result import Leak
 from components.contracts import CatalogEntry
 
 
-def check_factor_table(factors: pl.DataFrame, panel: pl.DataFrame, catalog: Sequence[CatalogEntry] = ()) -> list[Leak]:
-    """Findings about the table as such: `duplicates`, `time_reversal`, `extra_rows`, `gap`, `known_time`, `catalog`.
+def check_factor_table(
+    factors: pl.DataFrame, panel: pl.DataFrame, catalog: Sequence[CatalogEntry] = ()
+) -> list[Leak]:
+    """Findings about the table as such:
+
+    `duplicates`, `time_reversal`, `extra_rows`, `gap`, `known_time`, `catalog`.
 
     A gap is a bar of the panel, after a symbol's first factor row, that has no factor row.
     """
@@ -20,13 +26,24 @@ def check_factor_table(factors: pl.DataFrame, panel: pl.DataFrame, catalog: Sequ
     if "known_time" in factors.columns:
         leaks += _known_before_its_bar(factors, panel)
     missing = [entry.column for entry in catalog if entry.column not in factors.columns]
-    leaks += [Leak("catalog", name, detail="The catalog names this column, the table does not hold it. Run the features stage again") for name in missing]
+    leaks += [
+        Leak(
+            "catalog",
+            name,
+            detail="The catalog names this column, the table does not hold it. Run the features stage again",
+        )
+        for name in missing
+    ]
     return leaks
 
 
 def check_label_table(labels: pl.DataFrame, panel: pl.DataFrame) -> list[Leak]:
     """Findings about a label table as such: `duplicates`, `time_reversal`, `extra_rows`."""
-    return [*_duplicates(labels, ("timestamp", "symbol", "horizon")), *_reversals(labels), *_extra_rows(labels, panel)]
+    return [
+        *_duplicates(labels, ("timestamp", "symbol", "horizon")),
+        *_reversals(labels),
+        *_extra_rows(labels, panel),
+    ]
 
 
 def _duplicates(table: pl.DataFrame, key: Sequence[str]) -> Iterator[Leak]:
@@ -44,16 +61,26 @@ def _reversals(table: pl.DataFrame) -> Iterator[Leak]:
 
 def _extra_rows(table: pl.DataFrame, panel: pl.DataFrame) -> Iterator[Leak]:
     bars = table.select("timestamp", "symbol")
-    distinct = bars.filter(pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in bars.columns).fill_null(False).not_())
-    extra = distinct.join(panel.select("timestamp", "symbol"), on=["timestamp", "symbol"], how="anti", maintain_order="left")
+    distinct = bars.filter(
+        pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in bars.columns)
+        .fill_null(False)
+        .not_()
+    )
+    extra = distinct.join(
+        panel.select("timestamp", "symbol"), on=["timestamp", "symbol"], how="anti", maintain_order="left"
+    )
     if len(extra):
         yield _finding("extra_rows", extra, "The panel holds no such bar")
 
 
 def _gaps(factors: pl.DataFrame, panel: pl.DataFrame) -> Iterator[Leak]:
     first = factors.group_by("symbol").agg(pl.col("timestamp").min().alias("__first"))
-    missing = panel.select("timestamp", "symbol").join(factors.select("timestamp", "symbol"), on=["timestamp", "symbol"], how="anti", maintain_order="left")
-    gaps = missing.join(first, on="symbol", how="left", maintain_order="left").filter((pl.col("timestamp") > pl.col("__first")) | pl.col("__first").is_null())
+    missing = panel.select("timestamp", "symbol").join(
+        factors.select("timestamp", "symbol"), on=["timestamp", "symbol"], how="anti", maintain_order="left"
+    )
+    gaps = missing.join(first, on="symbol", how="left", maintain_order="left").filter(
+        (pl.col("timestamp") > pl.col("__first")) | pl.col("__first").is_null()
+    )
     if len(gaps):
         yield _finding("gap", gaps, "The panel holds these bars, the table does not")
 
@@ -61,12 +88,21 @@ def _gaps(factors: pl.DataFrame, panel: pl.DataFrame) -> Iterator[Leak]:
 def _known_before_its_bar(factors: pl.DataFrame, panel: pl.DataFrame) -> Iterator[Leak]:
     known = factors.select("timestamp", "symbol", pl.col("known_time").alias("__claimed"))
     if "known_time" in panel.columns:
-        known = known.join(panel.select("timestamp", "symbol", "known_time"), on=["timestamp", "symbol"], how="left", maintain_order="left")
-        early = known.filter((pl.col("__claimed") < pl.col("timestamp")) | (pl.col("__claimed") < pl.col("known_time")))
+        known = known.join(
+            panel.select("timestamp", "symbol", "known_time"),
+            on=["timestamp", "symbol"],
+            how="left",
+            maintain_order="left",
+        )
+        early = known.filter(
+            (pl.col("__claimed") < pl.col("timestamp")) | (pl.col("__claimed") < pl.col("known_time"))
+        )
     else:
         early = known.filter(pl.col("__claimed") < pl.col("timestamp"))
     if len(early):
-        yield _finding("known_time", early, "known_time lies before the moment at which the row's own bar was known")
+        yield _finding(
+            "known_time", early, "known_time lies before the moment at which the row's own bar was known"
+        )
 
 
 def _finding(check: str, rows: pl.DataFrame, detail: str) -> Leak:

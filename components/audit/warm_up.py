@@ -1,4 +1,6 @@
-"""Measures how many bars each factor needs until it no longer depends on where history begins, and holds declared warm-ups to it."""
+"""Measures how many bars each factor needs until it no longer depends on where history begins, and holds
+declared warm-ups to it.
+"""
 
 from collections.abc import Mapping
 
@@ -11,13 +13,16 @@ from components.audit.scene import KEY, Context, Scene, named
 from components.timeline import bar_index
 
 
-def measure_warm_up(context: Context, scene: Scene, declared: Mapping[str, int], span_bars: int) -> tuple[list[dict], list[Leak]]:
+def measure_warm_up(
+    context: Context, scene: Scene, declared: Mapping[str, int], span_bars: int
+) -> tuple[list[dict], list[Leak]]:
     """Rebuild from later starts and see from which bar on each factor equals the one with the whole history.
 
     Returns
     -------
-    One dict a factor: `factor`, `bars` (bars of a symbol, the first included, until the value is that of the whole history; None where it is not
-    within the bars looked at), `looked_at_bars`, `declared`; and a `warm_up` leak for each declared warm-up that is too short.
+    One dict a factor: `factor`, `bars` (bars of a symbol, the first included, until the value is that of the
+    whole history; None where it is not within the bars looked at), `looked_at_bars`, `declared`; and a
+    `warm_up` leak for each declared warm-up that is too short.
     """
     calendar = scene.panel["timestamp"].unique().sort()
     if len(calendar) < 8:
@@ -31,29 +36,57 @@ def measure_warm_up(context: Context, scene: Scene, declared: Mapping[str, int],
         try:
             later = context.built(window, f"the history from {named(calendar[int(start)])}")
         except AuditError as error:
-            context.tally.notes.append(f"The warm-up was not measured from {named(calendar[int(start)])}: {error}")
+            context.tally.notes.append(
+                f"The warm-up was not measured from {named(calendar[int(start)])}: {error}"
+            )
             continue
         looked_at = max(looked_at, end - int(start) + 1)
         found, short = _stable_after(context, scene, window, later, calendar[int(start)], declared)
         bars = {name: max(bars.get(name, 0), value) for name, value in found.items()}
         findings += short
     table = [
-        {"factor": name, "bars": value if value < looked_at else None, "looked_at_bars": looked_at, "declared": declared.get(name)}
+        {
+            "factor": name,
+            "bars": value if value < looked_at else None,
+            "looked_at_bars": looked_at,
+            "declared": declared.get(name),
+        }
         for name, value in bars.items()
         if name not in context.noise
     ]
     return table, findings
 
 
-def _stable_after(context: Context, scene: Scene, window: pl.DataFrame, later: pl.DataFrame, start, declared: Mapping[str, int]) -> tuple[dict[str, int], list[Leak]]:
+def _stable_after(
+    context: Context,
+    scene: Scene,
+    window: pl.DataFrame,
+    later: pl.DataFrame,
+    start,
+    declared: Mapping[str, int],
+) -> tuple[dict[str, int], list[Leak]]:
     """By factor the bars until it is stable from this start on, and the declared warm-ups that are shorter.
 
-    Only timestamps count at which every symbol that is older than the start has as many bars since: ranks among symbols need them all.
+    Only timestamps count at which every symbol that is older than the start has as many bars since: ranks
+    among symbols need them all.
     """
     older = scene.panel.filter(pl.col("timestamp") < start)["symbol"].unique()
-    ages = window.select(KEY).unique(maintain_order=True).sort(KEY).with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("symbol").alias("__age"))
-    youngest = ages.filter(pl.col("symbol").is_in(older.implode())).group_by("timestamp").agg(pl.col("__age").min().alias("__youngest"))
-    rows = ages.join(youngest, on="timestamp", how="inner").filter(pl.col("symbol").is_in(older.implode())).sort(KEY)
+    ages = (
+        window.select(KEY)
+        .unique(maintain_order=True)
+        .sort(KEY)
+        .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("symbol").alias("__age"))
+    )
+    youngest = (
+        ages.filter(pl.col("symbol").is_in(older.implode()))
+        .group_by("timestamp")
+        .agg(pl.col("__age").min().alias("__youngest"))
+    )
+    rows = (
+        ages.join(youngest, on="timestamp", how="inner")
+        .filter(pl.col("symbol").is_in(older.implode()))
+        .sort(KEY)
+    )
     before = rows.join(scene.base, on=KEY, how="left", maintain_order="left")
     after = rows.join(later, on=KEY, how="left", maintain_order="left")
     if len(before) != len(rows) or len(after) != len(rows):
@@ -67,7 +100,11 @@ def _stable_after(context: Context, scene: Scene, window: pl.DataFrame, later: p
             continue
         moved = moved_rows(before[name], after[name], context.settings.warm_up_tolerance)
         stable = 1 if moved is None else int(ready[moved.rows].max()) + 1
-        valid = after[name].is_not_null() if not after.schema[name].is_float() else after[name].is_not_nan().fill_null(False)
+        valid = (
+            after[name].is_not_null()
+            if not after.schema[name].is_float()
+            else after[name].is_not_nan().fill_null(False)
+        )
         if moved is None and not valid.any():
             continue  # no value here, in either table: nothing to see
         first = int(ready[valid.to_numpy()].min()) if valid.any() else bars_here + 1
@@ -76,7 +113,25 @@ def _stable_after(context: Context, scene: Scene, window: pl.DataFrame, later: p
         if moved is not None and wanted is not None and stable > wanted:
             late = moved.rows[ready[moved.rows] >= wanted]
             place = int(late[0])
-            size = float(np.nanmax(moved.sizes[ready[moved.rows] >= wanted])) if np.isfinite(moved.sizes[ready[moved.rows] >= wanted]).any() else None
-            detail = f"The catalog declares {wanted} bars; from {named(start)} on the values still differ after {stable - 1} bars"
-            short.append(Leak("warm_up", name, rows["timestamp"][place], rows["symbol"][place], start, rows=len(late), absolute=size, detail=detail))
+            size = (
+                float(np.nanmax(moved.sizes[ready[moved.rows] >= wanted]))
+                if np.isfinite(moved.sizes[ready[moved.rows] >= wanted]).any()
+                else None
+            )
+            detail = (
+                f"The catalog declares {wanted} bars; from {named(start)} on the values still differ after"
+                f" {stable - 1} bars"
+            )
+            short.append(
+                Leak(
+                    "warm_up",
+                    name,
+                    rows["timestamp"][place],
+                    rows["symbol"][place],
+                    start,
+                    rows=len(late),
+                    absolute=size,
+                    detail=detail,
+                )
+            )
     return found, short

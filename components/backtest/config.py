@@ -1,4 +1,6 @@
-"""Settings of the backtest: which portfolios are formed, when they trade, what trading costs and what stops them."""
+"""Settings of the backtest: which portfolios are formed, when they trade, what trading costs and what stops
+them.
+"""
 
 from typing import Literal
 
@@ -12,24 +14,97 @@ class Settings(Section):
 
     quantile: float = Field(0.1, gt=0, le=0.5, description="share of the names on each side of long_short")
     top_k: int = Field(50, ge=1, description="names held by long_only")
-    top_k_max_share: float = Field(0.2, gt=0, le=1, description="top_k is capped to this share of the names, for small panels")
-    gross_exposure: float = Field(1.0, gt=0, le=4, description="sum of absolute weights a unit of capital; long_short puts half on each side")
-    max_weight: float = Field(0.25, gt=0, le=1, description="largest absolute weight of a name in a book; what is cut off stays in cash")
-    sizing: Literal["equal", "confidence"] = Field("equal", description="confidence: weight by median uncertainty over own uncertainty, clipped to 0.5 .. 2")
-    skip_share: float = Field(0.0, ge=0, lt=1, description="share of a bar's names, those with the largest uncertainty, that no book takes; 0: none is skipped")
-    entry: Literal["next_open", "next_close"] = Field("next_open", description="the first price after a signal was known at which it is traded")
-    holding_bars: int | None = Field(None, ge=1, description="bars that a book is held; none: the horizon. As many staggered books, each with an equal share of capital")
-    cost_bps_per_side: float = Field(10.0, ge=0, description="cost of trading, basis points of the traded value, on buys and on sells")
-    stop_loss_share: float | None = Field(0.15, gt=0, description="a name that lost this share since its book entered is closed at the next price, none: never")
-    drawdown_stop: float | None = Field(None, gt=0, lt=1, description="net drawdown at which everything is closed for pause_bars, none: never")
-    consecutive_loss_stop: int | None = Field(None, ge=2, description="losing bars in a row after which everything is closed for pause_bars, none: never")
-    pause_bars: int = Field(20, ge=1, description="bars without positions after a portfolio stop; drawdown and losses are counted afresh then")
-    volatility_ceiling: float | None = Field(None, gt=0, description="annual volatility above which new books get half the exposure, none: never")
-    volatility_bars: int = Field(20, ge=2, description="bars over which realised portfolio volatility is measured")
-    delisting_bars: int = Field(
-        5, ge=1, description="bars without a price after which a position is closed at its last price; should the name trade again, the gain or loss since then is booked"
+    top_k_max_share: float = Field(
+        0.2, gt=0, le=1, description="top_k is capped to this share of the names, for small panels"
     )
-    delisting_return: float = Field(0.0, ge=-1, le=1, description="return from the last known price at that close; 0 flatters panels whose delisted names went to nothing")
-    bootstrap_draws: int = Field(1000, ge=100, description="draws of the block bootstrap behind each interval")
+    gross_exposure: float = Field(
+        1.0,
+        gt=0,
+        le=4,
+        description="sum of absolute weights a unit of capital; long_short puts half on each side",
+    )
+    max_weight: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="largest absolute weight of a name in a book; what is cut off stays in cash",
+    )
+    sizing: Literal["equal", "confidence"] = Field(
+        "equal",
+        description="confidence: weight by median uncertainty over own uncertainty, clipped to 0.5 .. 2",
+    )
+    skip_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "share of a bar's names, those with the largest uncertainty, that no book takes; 0: none is"
+            " skipped"
+        ),
+    )
+    entry: Literal["next_open", "next_close"] = Field(
+        "next_open", description="the first price after a signal was known at which it is traded"
+    )
+    holding_bars: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "bars that a book is held; none: the horizon. As many staggered books, each with an equal share"
+            " of capital"
+        ),
+    )
+    cost_bps_per_side: float = Field(
+        10.0, ge=0, description="cost of trading, basis points of the traded value, on buys and on sells"
+    )
+    stop_loss_share: float | None = Field(
+        0.15,
+        gt=0,
+        description=(
+            "a name that lost this share since its book entered is closed at the next price, none: never"
+        ),
+    )
+    drawdown_stop: float | None = Field(
+        None, gt=0, lt=1, description="net drawdown at which everything is closed for pause_bars, none: never"
+    )
+    consecutive_loss_stop: int | None = Field(
+        None,
+        ge=2,
+        description="losing bars in a row after which everything is closed for pause_bars, none: never",
+    )
+    pause_bars: int = Field(
+        20,
+        ge=1,
+        description=(
+            "bars without positions after a portfolio stop; drawdown and losses are counted afresh then"
+        ),
+    )
+    volatility_ceiling: float | None = Field(
+        None, gt=0, description="annual volatility above which new books get half the exposure, none: never"
+    )
+    volatility_bars: int = Field(
+        20, ge=2, description="bars over which realised portfolio volatility is measured"
+    )
+    delisting_bars: int = Field(
+        5,
+        ge=1,
+        description=(
+            "bars without a price after which a position is closed at its last price; should the name trade"
+            " again, the gain or loss since then is booked"
+        ),
+    )
+    delisting_return: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description=(
+            "return from the last known price at that close; 0 flatters panels whose delisted names went to"
+            " nothing"
+        ),
+    )
+    bootstrap_draws: int = Field(
+        1000, ge=100, description="draws of the block bootstrap behind each interval"
+    )
     bootstrap_level: float = Field(0.9, gt=0.5, lt=1, description="share of the draws inside an interval")
-    decay_bars: int = Field(20, ge=0, description="longest delay of the signal for which the information coefficient is measured")
+    decay_bars: int = Field(
+        20, ge=0, description="longest delay of the signal for which the information coefficient is measured"
+    )

@@ -1,8 +1,10 @@
-"""The backtest of one strategy: staggered books that trade at the first price after their signal, with costs, drift and stops.
+"""The backtest of one strategy: staggered books that trade at the first price after their signal, with costs,
+drift and stops.
 
-A signal of bar t is traded at the open (or close) of bar t + 1. With a holding time of h bars there are h books; each is
-renewed every h bars to its target weights times 1 / h of the capital and drifts in between (Jegadeesh and Titman 1993).
-Within a bar everything is an array over (books, symbols); the loop over bars is needed because stops and drift depend on the path.
+A signal of bar t is traded at the open (or close) of bar t + 1. With a holding time of h bars there are h
+books; each is renewed every h bars to its target weights times 1 / h of the capital and drifts in between
+(Jegadeesh and Titman 1993). Within a bar everything is an array over (books, symbols); the loop over bars is
+needed because stops and drift depend on the path.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +17,18 @@ from components.metrics import to_matrix
 from components.sizing import long_only_weights, long_short_weights, universe_weights
 
 STRATEGIES = {"long_short": long_short_weights, "long_only": long_only_weights, "universe": universe_weights}
-RETURN_COLUMNS = ("timestamp", "strategy", "gross_return", "cost", "net_return", "turnover", "exposure", "net_exposure", "n_long", "n_short")
+RETURN_COLUMNS = (
+    "timestamp",
+    "strategy",
+    "gross_return",
+    "cost",
+    "net_return",
+    "turnover",
+    "exposure",
+    "net_exposure",
+    "n_long",
+    "n_short",
+)
 NEGLIGIBLE = 1e-12
 
 
@@ -23,8 +36,9 @@ NEGLIGIBLE = 1e-12
 class Prices:
     """Prices of a stretch of bars. Arrays are (bars, symbols).
 
-    `overnight` is the return from the last known price before the bar to its open, `intraday` from there to its close, both 0 where
-    a price is missing. `stale` counts the bars in a row, up to this one, that gave no price.
+    `overnight` is the return from the last known price before the bar to its open, `intraday` from there to
+    its close, both 0 where a price is missing. `stale` counts the bars in a row, up to this one, that gave no
+    price.
     """
 
     calendar: pl.Series
@@ -40,9 +54,10 @@ class Prices:
 class Backtest:
     """What a strategy did.
 
-    `returns` has RETURN_COLUMNS, one row a bar from the first on which it could trade: returns, cost and turnover as shares of the
-    capital before the bar, exposures as shares of the capital after it. net_return = gross_return - cost; turnover counts buys and
-    sells. `events` counts `stopped` (single names), `delisted` and `pauses`. `last_weights`: columns `symbol`, `weight`, other than 0.
+    `returns` has RETURN_COLUMNS, one row a bar from the first on which it could trade: returns, cost and
+    turnover as shares of the capital before the bar, exposures as shares of the capital after it. net_return
+    = gross_return - cost; turnover counts buys and sells. `events` counts `stopped` (single names),
+    `delisted` and `pauses`. `last_weights`: columns `symbol`, `weight`, other than 0.
     """
 
     returns: pl.DataFrame
@@ -52,9 +67,12 @@ class Backtest:
 
 @dataclass
 class _Portfolio:
-    """State of the loop, arrays (books, symbols). Money is in units of the gross capital at the start; costs are kept apart.
+    """State of the loop, arrays (books, symbols).
 
-    `frozen`, shape (symbols,), is what was written off as delisted: should the name trade again, its gain or loss since then still counts.
+    Money is in units of the gross capital at the start; costs are kept apart.
+
+    `frozen`, shape (symbols,), is what was written off as delisted: should the name trade again, its gain or
+    loss since then still counts.
     """
 
     held: np.ndarray
@@ -71,14 +89,22 @@ class _Portfolio:
 
 
 def market_prices(panel: pl.DataFrame) -> Prices:
-    """Arrays of a panel (columns `timestamp`, `symbol`, `open`, `close`). A price that is not finite and positive counts as missing."""
+    """Arrays of a panel (columns `timestamp`, `symbol`, `open`, `close`).
+
+    A price that is not finite and positive counts as missing.
+    """
     calendar, symbols = panel["timestamp"].unique().sort(), panel["symbol"].unique().sort()
     shape = (2 * len(calendar), len(symbols))
     steps = np.empty(shape)
-    steps[0::2], steps[1::2] = to_matrix(panel, "open", calendar, symbols), to_matrix(panel, "close", calendar, symbols)
+    steps[0::2], steps[1::2] = (
+        to_matrix(panel, "open", calendar, symbols),
+        to_matrix(panel, "close", calendar, symbols),
+    )
     known = np.isfinite(steps) & (steps > 0)
     last = np.maximum.accumulate(np.where(known, np.arange(shape[0])[:, None], -1), axis=0)
-    filled = np.where(last >= 0, np.take_along_axis(np.where(known, steps, 1.0), np.maximum(last, 0), axis=0), np.nan)
+    filled = np.where(
+        last >= 0, np.take_along_axis(np.where(known, steps, 1.0), np.maximum(last, 0), axis=0), np.nan
+    )
     changes = np.zeros(shape)
     changes[1:] = np.nan_to_num(filled[1:] / filled[:-1] - 1, nan=0.0, posinf=0.0, neginf=0.0)
     open_known, close_known = known[0::2], known[1::2]
@@ -87,13 +113,23 @@ def market_prices(panel: pl.DataFrame) -> Prices:
     return Prices(calendar, symbols, changes[0::2], changes[1::2], open_known, close_known, stale)
 
 
-def run_backtest(prices: Prices, predictions: pl.DataFrame, settings: Settings, *, horizon: int, strategy: str = "long_short", bars_per_year: float = 252.0) -> Backtest:
+def run_backtest(
+    prices: Prices,
+    predictions: pl.DataFrame,
+    settings: Settings,
+    *,
+    horizon: int,
+    strategy: str = "long_short",
+    bars_per_year: float = 252.0,
+) -> Backtest:
     """Trade the scores of one expert.
 
     Parameters
     ----------
-    prices : from `market_prices`; bars outside it are not traded, scores of symbols without a price are left out
-    predictions : columns `timestamp`, `symbol`, `score`, `uncertainty`; a score acts from the bar after its timestamp on
+    prices : from `market_prices`; bars outside it are not traded, scores of symbols without a price are left
+        out
+    predictions : columns `timestamp`, `symbol`, `score`, `uncertainty`; a score acts from the bar after its
+        timestamp on
     horizon : bars; the holding time unless settings.holding_bars says otherwise
     strategy : a key of STRATEGIES
     bars_per_year : annualises the volatility that settings.volatility_ceiling is held against
@@ -108,19 +144,45 @@ def run_backtest(prices: Prices, predictions: pl.DataFrame, settings: Settings, 
     n_books = settings.holding_bars or horizon
     scored = np.flatnonzero(np.isfinite(scores).any(axis=1))
     first = int(scored[0]) + 1 if len(scored) else len(prices.calendar)
-    state = _Portfolio(*(np.zeros((n_books, len(prices.symbols)), dtype=kind) for kind in (float, float, bool)), np.zeros(len(prices.symbols)))
-    rows = [_bar(state, prices, bar, targets[bar - 1] / n_books, (bar - first) % n_books, settings, bars_per_year) for bar in range(first, len(prices.calendar))]
-    return Backtest(_returns_frame(rows, prices.calendar[first:], strategy), state.events, _last_weights(state, prices.symbols))
+    state = _Portfolio(
+        *(np.zeros((n_books, len(prices.symbols)), dtype=kind) for kind in (float, float, bool)),
+        np.zeros(len(prices.symbols)),
+    )
+    rows = [
+        _bar(state, prices, bar, targets[bar - 1] / n_books, (bar - first) % n_books, settings, bars_per_year)
+        for bar in range(first, len(prices.calendar))
+    ]
+    return Backtest(
+        _returns_frame(rows, prices.calendar[first:], strategy),
+        state.events,
+        _last_weights(state, prices.symbols),
+    )
 
 
-def _bar(state: _Portfolio, prices: Prices, bar: int, target: np.ndarray, book: int, settings: Settings, bars_per_year: float) -> tuple[float, ...]:
+def _bar(
+    state: _Portfolio,
+    prices: Prices,
+    bar: int,
+    target: np.ndarray,
+    book: int,
+    settings: Settings,
+    bars_per_year: float,
+) -> tuple[float, ...]:
     """Move the portfolio through one bar; its row of figures."""
     before = state.capital
     _earn(state, prices.overnight[bar])
     if settings.entry == "next_close":
         _earn(state, prices.intraday[bar])
     known = prices.open_known[bar] if settings.entry == "next_open" else prices.close_known[bar]
-    traded = _trade(state, bar, book, target * _exposure_factor(state, settings, bars_per_year), known, prices.stale[bar] >= settings.delisting_bars, settings)
+    traded = _trade(
+        state,
+        bar,
+        book,
+        target * _exposure_factor(state, settings, bars_per_year),
+        known,
+        prices.stale[bar] >= settings.delisting_bars,
+        settings,
+    )
     if settings.entry == "next_open":
         _earn(state, prices.intraday[bar])
     gross = max(state.capital / before - 1, -1.0) if before > 0 else 0.0
@@ -130,7 +192,16 @@ def _bar(state: _Portfolio, prices: Prices, bar: int, target: np.ndarray, book: 
     total = state.held.sum(axis=0)
     scale = state.capital if state.capital > 0 else 1.0
     long, short = total > NEGLIGIBLE, total < -NEGLIGIBLE
-    return gross, cost, gross - cost, turnover, np.abs(total).sum() / scale, total.sum() / scale, int(long.sum()), int(short.sum())
+    return (
+        gross,
+        cost,
+        gross - cost,
+        turnover,
+        np.abs(total).sum() / scale,
+        total.sum() / scale,
+        int(long.sum()),
+        int(short.sum()),
+    )
 
 
 def _earn(state: _Portfolio, change: np.ndarray) -> None:
@@ -143,7 +214,15 @@ def _earn(state: _Portfolio, change: np.ndarray) -> None:
         state.frozen[:] = 0.0
 
 
-def _trade(state: _Portfolio, bar: int, book: int, target: np.ndarray, known: np.ndarray, gone: np.ndarray, settings: Settings) -> float:
+def _trade(
+    state: _Portfolio,
+    bar: int,
+    book: int,
+    target: np.ndarray,
+    known: np.ndarray,
+    gone: np.ndarray,
+    settings: Settings,
+) -> float:
     """Close what must go, renew the book whose turn it is; returns the traded value."""
     state.frozen[known] = 0.0
     wanted = np.where(state.leaving & known, 0.0, state.held)
@@ -182,7 +261,9 @@ def _note_stops(state: _Portfolio, bar: int, net_return: float, settings: Settin
         state.peak, state.losses_in_row = state.net, 0
         return
     too_deep = settings.drawdown_stop is not None and state.net <= state.peak * (1 - settings.drawdown_stop)
-    too_often = settings.consecutive_loss_stop is not None and state.losses_in_row >= settings.consecutive_loss_stop
+    too_often = (
+        settings.consecutive_loss_stop is not None and state.losses_in_row >= settings.consecutive_loss_stop
+    )
     if too_deep or too_often:
         state.leaving |= state.held != 0
         state.paused_until = bar + 1 + settings.pause_bars
@@ -204,7 +285,11 @@ def _returns_frame(rows: list[tuple[float, ...]], timestamps: pl.Series, strateg
     return (
         figures.select(timestamps.alias("timestamp"), pl.lit(strategy).alias("strategy"), pl.all())
         if rows
-        else figures.clear().select(pl.lit(None, dtype=timestamps.dtype).alias("timestamp"), pl.lit(strategy).alias("strategy"), pl.all())
+        else figures.clear().select(
+            pl.lit(None, dtype=timestamps.dtype).alias("timestamp"),
+            pl.lit(strategy).alias("strategy"),
+            pl.all(),
+        )
     )
 
 

@@ -1,4 +1,6 @@
-"""The model bundle: a folder of files that cannot execute code, with a manifest that holds the SHA-256 of each."""
+"""The model bundle: a folder of files that cannot execute code, with a manifest that holds the SHA-256 of
+each.
+"""
 
 import hashlib
 import json
@@ -18,7 +20,8 @@ class BundleError(AlphaloopError):
 
 
 def write_manifest(folder: str | os.PathLike, about: dict[str, Any]) -> str:
-    """Write `manifest.json` over all files in `folder` and return the bundle's SHA-256, which covers the files only.
+    """Write `manifest.json` over all files in `folder` and return the bundle's SHA-256, which covers the
+    files only.
 
     Raises
     ------
@@ -47,7 +50,9 @@ def verify_bundle(folder: str | os.PathLike) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         expected, sha256_of_all = dict(manifest["files"]), manifest["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder} has no readable {MANIFEST} ({error}). Fetch the bundle again from the registry.") from error
+        raise BundleError(
+            f"{folder} has no readable {MANIFEST} ({error}). Fetch the bundle again from the registry."
+        ) from error
     found = _file_names(folder)
     for name in sorted(found - expected.keys()):
         raise BundleError(f"{folder}: {name} is not in the manifest. Remove it, or fetch the bundle again.")
@@ -56,9 +61,18 @@ def verify_bundle(folder: str | os.PathLike) -> dict[str, Any]:
         if name not in found:
             raise BundleError(f"{folder}: {name} is missing. Fetch the bundle again from the registry.")
         if file_sha256(folder / name) != sha256:
-            raise BundleError(f"{folder}: {name} was changed after the bundle was made (SHA-256 differs). Fetch it again from the registry.")
-    if hashlib.sha256(json.dumps(dict(sorted(expected.items())), sort_keys=True).encode()).hexdigest() != sha256_of_all:
-        raise BundleError(f"{folder}: the manifest was changed after the bundle was made. Fetch the bundle again from the registry.")
+            raise BundleError(
+                f"{folder}: {name} was changed after the bundle was made (SHA-256 differs). Fetch it again"
+                " from the registry."
+            )
+    if (
+        hashlib.sha256(json.dumps(dict(sorted(expected.items())), sort_keys=True).encode()).hexdigest()
+        != sha256_of_all
+    ):
+        raise BundleError(
+            f"{folder}: the manifest was changed after the bundle was made. Fetch the bundle again from the"
+            " registry."
+        )
     return manifest
 
 
@@ -75,4 +89,6 @@ def _file_names(folder: Path) -> set[str]:
 
 def _check_suffix(folder: Path, name: str) -> None:
     if Path(name).suffix not in SUFFIXES:
-        raise BundleError(f"{folder}: {name} is not of a kind that a bundle may hold ({', '.join(sorted(SUFFIXES))}).")
+        raise BundleError(
+            f"{folder}: {name} is not of a kind that a bundle may hold ({', '.join(sorted(SUFFIXES))})."
+        )

@@ -15,9 +15,9 @@ from components.contracts.files import atomic_write_text
 class CatalogEntry:
     """One column of a factors table.
 
-    `role`: `input` columns are what models see; `context` columns travel with the training set (regime, volatility
-    for bands) without being model inputs; `raw` columns are for people, drift and lookup. Experts of the modality `base` see
-    the inputs of `base` only, those of `rich` all of them.
+    `role`: `input` columns are what models see; `context` columns travel with the training set (regime,
+    volatility for bands) without being model inputs; `raw` columns are for people, drift and lookup. Experts
+    of the modality `base` see the inputs of `base` only, those of `rich` all of them.
     """
 
     column: str
@@ -41,4 +41,6 @@ def read_catalog(path: str | os.PathLike) -> list[CatalogEntry]:
     try:
         return [CatalogEntry(**entry) for entry in json.loads(Path(path).read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
-        raise ContractError(f"{path} is not a factor catalog ({error}). Run the features stage again.") from error
+        raise ContractError(
+            f"{path} is not a factor catalog ({error}). Run the features stage again."
+        ) from error

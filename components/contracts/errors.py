@@ -2,7 +2,10 @@
 
 
 class AlphaloopError(Exception):
-    """A problem that the user can mend. The command line prints it below `title`, without a traceback, and exits with `exit_code`."""
+    """A problem that the user can mend.
+
+    The command line prints it below `title`, without a traceback, and exits with `exit_code`.
+    """
 
     exit_code = 2
     title = "Error"

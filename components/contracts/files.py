@@ -1,4 +1,6 @@
-"""Writing files so that a reader sees either the whole new file or the old one, never a part; and reading what others may be writing."""
+"""Writing files so that a reader sees either the whole new file or the old one, never a part; and reading
+what others may be writing.
+"""
 
 import errno
 import json
@@ -82,7 +84,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _system_error(error: Exception) -> OSError | None:
-    """The operating system's error: `error` itself, or the one that a library in Rust reports in words of its own, such as Polars on a full disk."""
+    """The operating system's error:
+
+    `error` itself, or the one that a library in Rust reports in words of its own, such as Polars on a full
+    disk.
+    """
     if isinstance(error, OSError):
         return error
     code = re.search(r"\(os error (\d+)\)", str(error))
@@ -93,12 +99,18 @@ def _explain(error: OSError, target: Path) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free_mib = shutil.disk_usage(_existing(target.parent)).free / 2**20
         return OutputError(
-            f"The disk is full: {target} could not be written ({free_mib:.0f} MiB are free). "
-            "Nothing half-written was left. Free some space or set run.folder to another disk, then run again."
+            f"The disk is full: {target} could not be written ({free_mib:.0f} MiB are free). Nothing"
+            " half-written was left. Free some space or set run.folder to another disk, then run again."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(f"{target} can't be written: {error.strerror}. Set run.folder to a folder that you may write, or change the permissions of this one.")
-    return OutputError(f"{target} could not be written: {error.strerror or error}. Check the path and the disk, then run again.")
+        return OutputError(
+            f"{target} can't be written: {error.strerror}. Set run.folder to a folder that you may write, or"
+            " change the permissions of this one."
+        )
+    return OutputError(
+        f"{target} could not be written: {error.strerror or error}. Check the path and the disk, then run"
+        " again."
+    )
 
 
 def _existing(folder: Path) -> Path:

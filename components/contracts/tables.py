@@ -1,4 +1,5 @@
-"""The tables that stages hand over: their columns, their keys, and how they are written, stamped, read and checked.
+"""The tables that stages hand over: their columns, their keys, and how they are written, stamped, read and
+checked.
 
 Every table is long, sorted by its key, UTC, Parquet with zstd. The stamp travels in the Parquet metadata.
 """
@@ -35,8 +36,9 @@ class Table:
     extra: pl.DataType | None = None
 
 
-# A bar. `event_time` is its opening moment, `timestamp` the moment it was complete, `known_time` when we could have had it.
-# `exchange_ts` and `ingest_ts` are what the exchange's clock and the collector's clock said, where a source has them.
+# A bar. `event_time` is its opening moment, `timestamp` the moment it was complete, `known_time` when we
+# could have had it. `exchange_ts` and `ingest_ts` are what the exchange's clock and the collector's clock
+# said, where a source has them.
 PANEL = Table(
     name="panel",
     version=1,
@@ -65,11 +67,19 @@ PANEL = Table(
     },
 )
 
-# Bars as a source gave them: the panel's columns in any order of rows, faults included. Only validation reads it.
+# Bars as a source gave them: the panel's columns in any order of rows, faults included. Only validation reads
+# it.
 RAW_PANEL = Table(name="raw_panel", version=1, columns=PANEL.columns, key=(), optional=PANEL.optional)
 
-# Values of slow tables (fundamentals, on-chain, macro, ...) at each bar, as known by the bar's known_time; null where nothing was known.
-FUSED = Table(name="fused", version=1, columns={"timestamp": TIME, "symbol": pl.String()}, key=("timestamp", "symbol"), extra=pl.Float64())
+# Values of slow tables (fundamentals, on-chain, macro, ...) at each bar, as known by the bar's known_time;
+# null where nothing was known.
+FUSED = Table(
+    name="fused",
+    version=1,
+    columns={"timestamp": TIME, "symbol": pl.String()},
+    key=("timestamp", "symbol"),
+    extra=pl.Float64(),
+)
 
 # Factor values, one Float32 column a factor; null where the warm-up is not complete.
 FACTORS = Table(
@@ -80,8 +90,8 @@ FACTORS = Table(
     extra=pl.Float32(),
 )
 
-# One row a bar, symbol and horizon. `label_end` is when the label became known, of the optional targets too; null labels have no complete future.
-# Units and formulas of the targets: components/labels/build.py.
+# One row a bar, symbol and horizon. `label_end` is when the label became known, of the optional targets too;
+# null labels have no complete future. Units and formulas of the targets: components/labels/build.py.
 LABELS = Table(
     name="labels",
     version=1,
@@ -109,7 +119,12 @@ LABELS = Table(
 )
 
 # The rows of a training set that an expert's modality may learn from.
-LEARNABLE = Table(name="learnable", version=1, columns={"timestamp": TIME, "symbol": pl.String()}, key=("timestamp", "symbol"))
+LEARNABLE = Table(
+    name="learnable",
+    version=1,
+    columns={"timestamp": TIME, "symbol": pl.String()},
+    key=("timestamp", "symbol"),
+)
 
 # What Feast's point-in-time join returns: the model's inputs at each (timestamp, symbol).
 TRAINING_SET = Table(
@@ -120,7 +135,8 @@ TRAINING_SET = Table(
     extra=pl.Float32(),
 )
 
-# What every expert and the stacker give. score, uncertainty and p10/p50/p90 are in the target's unit (log return over the horizon).
+# What every expert and the stacker give. score, uncertainty and p10/p50/p90 are in the target's unit (log
+# return over the horizon).
 PREDICTIONS = Table(
     name="predictions",
     version=1,
@@ -145,9 +161,15 @@ PREDICTIONS = Table(
 )
 
 # The predictions of several experts in one table.
-ALL_PREDICTIONS = Table(name="all_predictions", version=1, columns=PREDICTIONS.columns, key=("timestamp", "symbol", "horizon", "expert"))
+ALL_PREDICTIONS = Table(
+    name="all_predictions",
+    version=1,
+    columns=PREDICTIONS.columns,
+    key=("timestamp", "symbol", "horizon", "expert"),
+)
 
-# Experts side by side, one Float64 column `score_<expert>` and `uncertainty_<expert>` each, with the label and the regime.
+# Experts side by side, one Float64 column `score_<expert>` and `uncertainty_<expert>` each, with the label
+# and the regime.
 OOF = Table(
     name="oof",
     version=1,
@@ -168,7 +190,8 @@ OOF = Table(
 )
 
 # What the service answered, one row a request, symbol and bar, with the factor values (Float32) that went in.
-# `timestamp` is the close of the bar that the factors belong to, `known_time` when they were known, `answered_at` when the answer was given.
+# `timestamp` is the close of the bar that the factors belong to, `known_time` when they were known,
+# `answered_at` when the answer was given.
 SERVED = Table(
     name="served",
     version=1,
@@ -199,11 +222,27 @@ REGIMES = ("bear", "neutral", "bull", "high_volatility")
 REGIME_COLUMN = "regime_state"
 # Standard deviation of one-bar log returns over 20 bars: the unit in which experts scale their bands.
 VOLATILITY_COLUMN = "volatility_20"
-# Codes of the names of a row's sector and industry (components/features/library/context.py), null where unknown.
+# Codes of the names of a row's sector and industry (components/features/library/context.py), null where
+# unknown.
 SECTOR_COLUMN = "sector_code"
 INDUSTRY_COLUMN = "industry_code"
 
-TABLES = {table.name: table for table in (RAW_PANEL, PANEL, FUSED, FACTORS, LABELS, LEARNABLE, TRAINING_SET, PREDICTIONS, ALL_PREDICTIONS, OOF, SERVED)}
+TABLES = {
+    table.name: table
+    for table in (
+        RAW_PANEL,
+        PANEL,
+        FUSED,
+        FACTORS,
+        LABELS,
+        LEARNABLE,
+        TRAINING_SET,
+        PREDICTIONS,
+        ALL_PREDICTIONS,
+        OOF,
+        SERVED,
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -220,7 +259,9 @@ class Stamp:
 
 
 def content_sha256(frame: pl.DataFrame) -> str:
-    """SHA-256 over column names, types and values; independent of chunks, file format and what lies under nulls."""
+    """SHA-256 over column names, types and values; independent of chunks, file format and what lies under
+    nulls.
+    """
     digest = hashlib.sha256()
     for series in frame.iter_columns():
         digest.update(f"{series.name}:{series.dtype}:{len(series)}".encode())
@@ -243,28 +284,44 @@ def check_table(frame: pl.DataFrame, table: Table, *, source: str = "") -> pl.Da
     Raises
     ------
     ContractError
-        For a missing, surplus or wrongly typed column, a repeated key, or rows out of order; the message gives examples.
+        For a missing, surplus or wrongly typed column, a repeated key, or rows out of order; the message
+        gives examples.
     """
     where = source or f"the {table.name} table"
     missing = [name for name in table.columns if name not in frame.columns]
     if missing:
-        raise ContractError(f"{where}: column {missing[0]!r} is missing (found: {', '.join(frame.columns)}). A {table.name} table needs {', '.join(table.columns)}.")
+        raise ContractError(
+            f"{where}: column {missing[0]!r} is missing (found: {', '.join(frame.columns)}). A {table.name}"
+            f" table needs {', '.join(table.columns)}."
+        )
     known = {**table.columns, **table.optional}
     for name, dtype in frame.schema.items():
         expected = known.get(name, table.extra)
         if expected is None:
-            raise ContractError(f"{where}: column {name!r} does not belong in a {table.name} table. Remove it; allowed are {', '.join(known)}.")
+            raise ContractError(
+                f"{where}: column {name!r} does not belong in a {table.name} table. Remove it; allowed are"
+                f" {', '.join(known)}."
+            )
         if dtype != expected:
-            raise ContractError(f"{where}: column {name!r} has type {dtype}, expected {expected}. Cast it before handing the table over.")
+            raise ContractError(
+                f"{where}: column {name!r} has type {dtype}, expected {expected}. Cast it before handing the"
+                " table over."
+            )
     ordered = frame.select(*table.columns, *(c for c in frame.columns if c not in table.columns))
     if not table.key:
         return ordered
     if len(ordered) and not ordered.select(_is_sorted(table.key)).item():
-        raise ContractError(f"{where}: rows are not sorted by {', '.join(table.key)}. Sort the table first; out of order may also mean that time runs backwards in the source.")
+        raise ContractError(
+            f"{where}: rows are not sorted by {', '.join(table.key)}. Sort the table first; out of order may"
+            " also mean that time runs backwards in the source."
+        )
     repeated = ordered.select(_is_repeat(table.key).alias("repeat")).to_series()
     if repeated.any():
         first = ordered.filter(repeated).select(table.key).head(5).rows()
-        raise ContractError(f"{where}: {int(repeated.sum()):,} rows repeat a ({', '.join(table.key)}), first {first}. Each may occur once.")
+        raise ContractError(
+            f"{where}: {int(repeated.sum()):,} rows repeat a ({', '.join(table.key)}), first {first}. Each"
+            " may occur once."
+        )
     return ordered
 
 
@@ -305,7 +362,12 @@ def write_table(
         inputs=dict(inputs or {}),
     )
     with atomic_path(path) as temporary:
-        frame.write_parquet(temporary, compression="zstd", compression_level=1, metadata={STAMP_KEY: json.dumps(asdict(stamp))})
+        frame.write_parquet(
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            metadata={STAMP_KEY: json.dumps(asdict(stamp))},
+        )
     return stamp
 
 
@@ -319,7 +381,10 @@ def read_stamp(path: str | os.PathLike) -> Stamp:
     """
     metadata = _metadata(path)
     if STAMP_KEY not in metadata:
-        raise ContractError(f"{path} carries no stamp, so nobody can tell which code and data made it. Let the pipeline write it; for your own data use market.source: parquet.")
+        raise ContractError(
+            f"{path} carries no stamp, so nobody can tell which code and data made it. Let the pipeline write"
+            " it; for your own data use market.source: parquet."
+        )
     return Stamp(**json.loads(metadata[STAMP_KEY]))
 
 
@@ -334,11 +399,15 @@ def read_table(path: str | os.PathLike, table: Table, *, verify: bool = True) ->
     stamp = read_stamp(path)
     if (stamp.table, stamp.schema_version) != (table.name, table.version):
         raise ContractError(
-            f"{path} is a {stamp.table} table of schema {stamp.schema_version}; expected {table.name} of schema {table.version}. Run the stage that writes it again."
+            f"{path} is a {stamp.table} table of schema {stamp.schema_version}; expected {table.name} of"
+            f" schema {table.version}. Run the stage that writes it again."
         )
     frame = check_table(pl.read_parquet(path), table, source=str(path))
     if verify and content_sha256(frame) != stamp.content_sha256:
-        raise ContractError(f"{path} was changed after it was written: its content does not match the SHA-256 in its stamp. Delete it and run again.")
+        raise ContractError(
+            f"{path} was changed after it was written: its content does not match the SHA-256 in its stamp."
+            " Delete it and run again."
+        )
     return frame
 
 
@@ -355,8 +424,9 @@ def require_one_origin(paths: Sequence[str | os.PathLike], input_name: str) -> s
     for path, origin in origins.items():
         if not origin or origin != first:
             raise ContractError(
-                f"{path} was made from {input_name} {origin[:12] or '(unknown)'}, but {first_path} from {first[:12] or '(unknown)'}. "
-                "Tables of different origin must not be mixed: run the stages that wrote them again on one data set."
+                f"{path} was made from {input_name} {origin[:12] or '(unknown)'}, but {first_path} from"
+                f" {first[:12] or '(unknown)'}. Tables of different origin must not be mixed: run the stages"
+                " that wrote them again on one data set."
             )
     return first
 
@@ -370,4 +440,7 @@ def _metadata(path: str | os.PathLike) -> dict[str, str]:
     try:
         return pl.read_parquet_metadata(path)
     except pl.exceptions.ComputeError as error:
-        raise ContractError(f"{path} is not a whole Parquet file ({error}). It may have been cut off while being copied; fetch it again.") from error
+        raise ContractError(
+            f"{path} is not a whole Parquet file ({error}). It may have been cut off while being copied;"
+            " fetch it again."
+        ) from error

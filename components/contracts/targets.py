@@ -7,7 +7,8 @@ from components.contracts.tables import LABELS
 
 
 def target_labels(labels: pl.DataFrame, horizon: int, target: str) -> pl.DataFrame:
-    """`timestamp, symbol, label, label_end` of the rows of `horizon`; `label` is the column `target` as Float64, null where it is not a number.
+    """`timestamp, symbol, label, label_end` of the rows of `horizon`; `label` is the column `target` as
+    Float64, null where it is not a number.
 
     Raises
     ------
@@ -16,9 +17,15 @@ def target_labels(labels: pl.DataFrame, horizon: int, target: str) -> pl.DataFra
     """
     targets = [name for name in labels.columns if name not in LABELS.key and not name.endswith("_end")]
     if target not in targets:
-        raise ContractError(f"There is no target {target!r} in the labels. Set labels.target to one of {', '.join(targets)}.")
-    wanted = labels.filter(pl.col("horizon") == horizon).select("timestamp", "symbol", pl.col(target).cast(pl.Float64).fill_nan(None).alias("label"), "label_end")
+        raise ContractError(
+            f"There is no target {target!r} in the labels. Set labels.target to one of {', '.join(targets)}."
+        )
+    wanted = labels.filter(pl.col("horizon") == horizon).select(
+        "timestamp", "symbol", pl.col(target).cast(pl.Float64).fill_nan(None).alias("label"), "label_end"
+    )
     if wanted.is_empty():
         found = ", ".join(map(str, sorted(labels["horizon"].unique())))
-        raise ContractError(f"The labels hold no rows of horizon {horizon} (found: {found}). Add it to labels.horizons.")
+        raise ContractError(
+            f"The labels hold no rows of horizon {horizon} (found: {found}). Add it to labels.horizons."
+        )
     return wanted

@@ -1,1 +1,3 @@
-"""Tells whether what is served still looks like what was learned from: reference, statistics, verdict and report."""
+"""Tells whether what is served still looks like what was learned from: reference, statistics, verdict and
+report.
+"""

@@ -1,8 +1,8 @@
 """Can a classifier tell current rows from reference rows? Judged on bars and symbols that it did not see.
 
-Neighbouring bars resemble each other, and a symbol keeps its place in the cross-section for months: a classifier that may learn
-either by heart tells any two windows apart. So it is judged on contiguous blocks of bars, with a gap beside them, and on the half
-of the symbols that it did not learn from.
+Neighbouring bars resemble each other, and a symbol keeps its place in the cross-section for months: a
+classifier that may learn either by heart tells any two windows apart. So it is judged on contiguous blocks of
+bars, with a gap beside them, and on the half of the symbols that it did not learn from.
 """
 
 import zlib
@@ -23,12 +23,22 @@ ROUNDS = 30
 MOST_ROWS = 8_000
 # Effective rows that a column must have, as a share of its rows, for the classifier to look at it.
 LEAST_INDEPENDENT = 0.1
-PARAMETERS = {"objective": "binary", "learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 50, "feature_fraction": 0.5, "max_bin": 63, "verbosity": -1}
+PARAMETERS = {
+    "objective": "binary",
+    "learning_rate": 0.1,
+    "num_leaves": 7,
+    "min_data_in_leaf": 50,
+    "feature_fraction": 0.5,
+    "max_bin": 63,
+    "verbosity": -1,
+}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is told apart: values (N, F) with NaN for missing, the bar of each row (N,), numbered without holes, and its half of the symbols (N,), 0 or 1."""
+    """What is told apart: values (N, F) with NaN for missing, the bar of each row (N,), numbered without
+    holes, and its half of the symbols (N,), 0 or 1.
+    """
 
     values: np.ndarray
     bars: np.ndarray
@@ -36,15 +46,17 @@ class Rows:
 
     def where(self, chosen: np.ndarray) -> "Rows":
         """Some of the rows, their bars numbered anew."""
-        return Rows(self.values[chosen], np.unique(self.bars[chosen], return_inverse=True)[1], self.halves[chosen])
+        return Rows(
+            self.values[chosen], np.unique(self.bars[chosen], return_inverse=True)[1], self.halves[chosen]
+        )
 
 
 def separation(reference: Rows, current: Rows, settings: Settings) -> tuple[float, np.ndarray]:
     """Area under the curve over held-out blocks, their mean, and each column's share of the gain, shape (F,).
 
-    Bars of each side are cut into contiguous blocks; a classifier learns from one half of the symbols in all but one block of each side,
-    less a gap, and is judged on the other half in those. A side of more than MOST_ROWS rows is sampled. NaN and zeros where a side has
-    too few bars.
+    Bars of each side are cut into contiguous blocks; a classifier learns from one half of the symbols in all
+    but one block of each side, less a gap, and is judged on the other half in those. A side of more than
+    MOST_ROWS rows is sampled. NaN and zeros where a side has too few bars.
     """
     import lightgbm
 
@@ -53,7 +65,10 @@ def separation(reference: Rows, current: Rows, settings: Settings) -> tuple[floa
         return float("nan"), np.zeros(current.values.shape[1])
     gap = max(round(GAP_SHARE * (int(current.bars.max()) + 1)), 1)
     blocks = [_blocks(side.bars) for side in sides]
-    values, target = np.concatenate([reference.values, current.values]), np.repeat([0, 1], [len(reference.values), len(current.values)])
+    values, target = (
+        np.concatenate([reference.values, current.values]),
+        np.repeat([0, 1], [len(reference.values), len(current.values)]),
+    )
     areas, gains = [], np.zeros(values.shape[1])
     for number, half in product(range(BLOCKS), range(2 if len(np.unique(current.halves)) > 1 else 1)):
         masks = [_split(side, block[number], gap, half) for side, block in zip(sides, blocks, strict=True)]
@@ -63,15 +78,25 @@ def separation(reference: Rows, current: Rows, settings: Settings) -> tuple[floa
         if not 0 < share < 1 or not 0 < target[held].mean() < 1:
             continue
         data = lightgbm.Dataset(values[learned], label=target[learned], weight=weight)
-        parameters = PARAMETERS | {"min_sum_hessian_in_leaf": 1e-3, "num_threads": settings.threads, "seed": settings.seed, "deterministic": True, "force_col_wise": True}
+        parameters = PARAMETERS | {
+            "min_sum_hessian_in_leaf": 1e-3,
+            "num_threads": settings.threads,
+            "seed": settings.seed,
+            "deterministic": True,
+            "force_col_wise": True,
+        }
         booster = lightgbm.train(parameters, data, ROUNDS)
         areas.append(_area(booster.predict(values[held], num_threads=settings.threads), target[held]))
         gains += booster.feature_importance("gain")
-    return (float(np.mean(areas)) if areas else float("nan")), gains / gains.sum() if gains.sum() > 0 else gains
+    return (float(np.mean(areas)) if areas else float("nan")), (
+        gains / gains.sum() if gains.sum() > 0 else gains
+    )
 
 
 def usual_separation(reference: Rows, window_bars: int, settings: Settings) -> list[float]:
-    """The same for windows of the reference against the bars that lie at least a window away; `auc_windows` of them, evenly spaced."""
+    """The same for windows of the reference against the bars that lie at least a window away; `auc_windows`
+    of them, evenly spaced.
+    """
     total = int(reference.bars.max(initial=-1)) + 1
     if total < 4 * window_bars or window_bars < FEWEST_BARS:
         return []
@@ -84,9 +109,11 @@ def usual_separation(reference: Rows, window_bars: int, settings: Settings) -> l
 
 
 def usual_limit(areas: list[float], level: float) -> float | None:
-    """The area that a further window passes with a chance of `level`: a prediction interval on the logit scale; None with fewer than three windows.
+    """The area that a further window passes with a chance of `level`: a prediction interval on the logit
+    scale; None with fewer than three windows.
 
-    Windows of the reference have neighbours on both sides, while current bars lie beyond its end: a tenth of the level is taken.
+    Windows of the reference have neighbours on both sides, while current bars lie beyond its end: a tenth of
+    the level is taken.
     """
     if len(areas) < 3:
         return None
@@ -94,19 +121,27 @@ def usual_limit(areas: list[float], level: float) -> float | None:
 
     clipped = np.clip(areas, 1e-3, 1 - 1e-3)
     logits = np.log(clipped / (1 - clipped))
-    limit = logits.mean() + t.isf(level / 10, len(logits) - 1) * logits.std(ddof=1) * np.sqrt(1 + 1 / len(logits))
+    limit = logits.mean() + t.isf(level / 10, len(logits) - 1) * logits.std(ddof=1) * np.sqrt(
+        1 + 1 / len(logits)
+    )
     return float(max(1 / (1 + np.exp(-limit)), *areas))
 
 
 def told_apart_by(columns: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The columns that the classifier may look at: those in which a bar's rows are mostly independent, without the score.
+    """The columns that the classifier may look at: those in which a bar's rows are mostly independent,
+    without the score.
 
-    What all symbols share, the calendar and the market's state, has one value a bar, and levels that rise and fall together hardly more:
-    so few that they tell any two windows apart. Their own tests know how few.
+    What all symbols share, the calendar and the market's state, has one value a bar, and levels that rise and
+    fall together hardly more: so few that they tell any two windows apart. Their own tests know how few.
     """
 
     def tells(about: Mapping[str, Any]) -> bool:
-        return about["kind"] != "score" and about["rows"] > 0 and not about["shared"] and about["effective_rows"] >= LEAST_INDEPENDENT * about["rows"]
+        return (
+            about["kind"] != "score"
+            and about["rows"] > 0
+            and not about["shared"]
+            and about["effective_rows"] >= LEAST_INDEPENDENT * about["rows"]
+        )
 
     return [name for name, about in columns.items() if tells(about)]
 
@@ -117,7 +152,9 @@ def halves_of(symbols: Sequence[str]) -> dict[str, int]:
 
 
 def fill_missing(values: np.ndarray, sketches: np.ndarray, seed: int) -> np.ndarray:
-    """Draws from the reference in place of NaN, so that rows are not told apart by what is missing, which has a rule of its own; `sketches` (Q, F)."""
+    """Draws from the reference in place of NaN, so that rows are not told apart by what is missing, which has
+    a rule of its own; `sketches` (Q, F).
+    """
     draws = np.random.default_rng(seed).integers(0, len(sketches), size=values.shape)
     return np.where(np.isfinite(values), values, np.take_along_axis(sketches, draws, axis=0))
 
@@ -128,7 +165,9 @@ def _blocks(bars: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _split(side: Rows, block: tuple[int, int], gap: int, half: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of what is judged and what is learned from; with rows of one half only, symbols are not held out."""
+    """Masks of what is judged and what is learned from; with rows of one half only, symbols are
+    not held out.
+    """
     first, last = block
     several = len(np.unique(side.halves)) > 1
     held = (side.bars >= first) & (side.bars <= last)
@@ -144,8 +183,13 @@ def _at_most(side: Rows, seed: int) -> Rows:
 
 
 def _area(scores: np.ndarray, target: np.ndarray) -> float:
-    """Mann and Whitney's statistic as a share: the chance that a current row scores above a reference row, ties counting half."""
+    """Mann and Whitney's statistic as a share: the chance that a current row scores above a reference row,
+    ties counting half.
+    """
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     rank = np.cumsum(counts) - (counts - 1) / 2
     positive = int(target.sum())
-    return float((rank[place][target == 1].sum() - positive * (positive + 1) / 2) / (positive * (len(target) - positive)))
+    return float(
+        (rank[place][target == 1].sum() - positive * (positive + 1) / 2)
+        / (positive * (len(target) - positive))
+    )

@@ -20,7 +20,14 @@ def make_reference(
     """Sketch what the served model learned from and said, for drift to be measured against."""
     from pathlib import Path
 
-    from components.contracts import ALL_PREDICTIONS, LABELS, TRAINING_SET, read_catalog, read_stamp, read_table
+    from components.contracts import (
+        ALL_PREDICTIONS,
+        LABELS,
+        TRAINING_SET,
+        read_catalog,
+        read_stamp,
+        read_table,
+    )
     from components.drift.config import Settings
     from components.drift.reference import make_reference as make
     from components.drift.tables import require_made_from
@@ -30,7 +37,10 @@ def make_reference(
 
     with stage("drift reference"):
         parsed = Settings.model_validate_json(settings)
-        require_made_from(read_stamp(predictions.path), {"training_set": read_stamp(training_set.path), "labels": read_stamp(labels.path)})
+        require_made_from(
+            read_stamp(predictions.path),
+            {"training_set": read_stamp(training_set.path), "labels": read_stamp(labels.path)},
+        )
         about = make(
             read_table(training_set.path, TRAINING_SET),
             read_table(labels.path, LABELS),
@@ -41,7 +51,10 @@ def make_reference(
             Path(reference.path),
             stamp={"code_version": code, "config_hash": config_hash(parsed)},
         )
-        report("drift reference", f"{about['rows']:,} rows of {about['bars']:,} bars, {len(about['columns'])} columns")
+        report(
+            "drift reference",
+            f"{about['rows']:,} rows of {about['bars']:,} bars, {len(about['columns'])} columns",
+        )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -53,7 +66,9 @@ def detect_drift(
     drift: Output[Artifact],
     labels: Input[Dataset] = None,
 ):
-    """Hold what was served against the champion's reference; writes drift.json, index.html and evidently.html."""
+    """Hold what was served against the champion's reference; writes drift.json, index.html and
+    evidently.html.
+    """
     import json
     from pathlib import Path
 
@@ -73,7 +88,13 @@ def detect_drift(
         folder = Path(champion.path)
         about = json.loads((folder / "champion.json").read_text(encoding="utf-8"))
         stamp = read_stamp(current.path)
-        early = too_early(about, folder / "reference", pl.scan_parquet(current.path).select(pl.len()).collect().item(), source=stamp.table, sha256=stamp.content_sha256)
+        early = too_early(
+            about,
+            folder / "reference",
+            pl.scan_parquet(current.path).select(pl.len()).collect().item(),
+            source=stamp.table,
+            sha256=stamp.content_sha256,
+        )
         if early:
             write_early(Path(drift.path), early)
             report("drift", f"{early['verdict']}: {early['reason']}")

@@ -1,4 +1,6 @@
-"""The drift report of a check that came too early: no champion, a champion without a reference that can be read, or nothing served yet."""
+"""The drift report of a check that came too early: no champion, a champion without a reference that can be
+read, or nothing served yet.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +14,9 @@ from components.drift.tables import DriftError
 FORMAT = 1
 
 
-def too_early(champion: Mapping[str, Any], reference: Path, rows: int, *, source: str, sha256: str) -> dict[str, Any] | None:
+def too_early(
+    champion: Mapping[str, Any], reference: Path, rows: int, *, source: str, sha256: str
+) -> dict[str, Any] | None:
     """What drift.json says where there is nothing to compare, or None where there is.
 
     Parameters
@@ -26,7 +30,10 @@ def too_early(champion: Mapping[str, Any], reference: Path, rows: int, *, source
     if version is None:
         reason = "there is no champion yet, so nothing is served that could drift"
     elif not reference.is_dir():
-        reason = f"champion {version} carries no reference of its training window: it was registered before references were kept"
+        reason = (
+            f"champion {version} carries no reference of its training window: it was registered before"
+            " references were kept"
+        )
     elif not rows:
         reason = f"nothing was served yet on bars that champion {version} has not learned from"
     else:
@@ -39,7 +46,13 @@ def too_early(champion: Mapping[str, Any], reference: Path, rows: int, *, source
         "format": FORMAT,
         "verdict": "not_enough_data",
         "reason": reason,
-        "reference": {"bundle_sha256": champion.get("bundle_sha256"), "version": version, "train_window": champion.get("train_window"), "rows": None, "bars": None},
+        "reference": {
+            "bundle_sha256": champion.get("bundle_sha256"),
+            "version": version,
+            "train_window": champion.get("train_window"),
+            "rows": None,
+            "bars": None,
+        },
         "current": {"rows": rows, "bars": 0, "first": None, "last": None, "source": source, "sha256": sha256},
         "columns": [],
         "predictions": None,

@@ -1,4 +1,6 @@
-"""Writes what was found: drift.json for machines, index.html for reviewers, evidently.html with the pictures behind it."""
+"""Writes what was found: drift.json for machines, index.html for reviewers, evidently.html with the pictures
+behind it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +19,14 @@ from components.drift.tables import check_current, newest_bars
 DATA, SUMMARY, EVIDENTLY = "drift.json", "index.html", "evidently.html"
 
 
-def write_reports(folder: Path, result: Mapping[str, Any], reference: Path, current: pl.DataFrame, settings: Settings, decision: Mapping[str, Any] | None = None) -> None:
+def write_reports(
+    folder: Path,
+    result: Mapping[str, Any],
+    reference: Path,
+    current: pl.DataFrame,
+    settings: Settings,
+    decision: Mapping[str, Any] | None = None,
+) -> None:
     """Write the three files into `folder`.
 
     Parameters
@@ -31,7 +40,10 @@ def write_reports(folder: Path, result: Mapping[str, Any], reference: Path, curr
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} can't be the folder of the report: {error.strerror}. Give another one with --output FOLDER.") from error
+        raise OutputError(
+            f"{folder} can't be the folder of the report: {error.strerror}. Give another one with --output"
+            " FOLDER."
+        ) from error
     drawn = write_evidently(folder / EVIDENTLY, result, kept, table, settings) if result["columns"] else []
     atomic_write_text(folder / SUMMARY, render(result, kept, table, settings, decision, drawn))
     atomic_write_text(folder / DATA, json.dumps(result, indent=1, allow_nan=False))

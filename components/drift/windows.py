@@ -1,6 +1,8 @@
-"""What is usual: how far windows of the reference lie from the rest of it, and how many independent rows they are worth.
+"""What is usual: how far windows of the reference lie from the rest of it, and how many independent rows they
+are worth.
 
-Everything is counted once a bar; windows are differences of running sums, so that their number costs next to nothing.
+Everything is counted once a bar; windows are differences of running sums, so that their number costs next to
+nothing.
 """
 
 from collections.abc import Sequence
@@ -12,16 +14,20 @@ from components.metrics import effective_rows, quantile_sketch, stability_index
 from components.metrics.shift import psi_cuts
 
 LENGTHS = (10, 20, 40, 60, 90, 120, 180, 250, 500, 1000)
-# Cells between quantiles in which windows are compared: a Kolmogorov-Smirnov statistic is low by at most one cell.
+# Cells between quantiles in which windows are compared: a Kolmogorov-Smirnov statistic is low by at most one
+# cell.
 CELLS = 200
 TAIL = 0.001
-# A window is compared with bars that lie at least its own length away, as long as so much of the reference is left.
+# A window is compared with bars that lie at least its own length away, as long as so much of the reference is
+# left.
 LEAST_REST = 0.25
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One column of the reference: values (N,) with NaN for missing, the bar and the symbol's number of each row (N,) from 0, and the number of bars."""
+    """One column of the reference: values (N,) with NaN for missing, the bar and the symbol's number of each
+    row (N,) from 0, and the number of bars.
+    """
 
     values: np.ndarray
     bars: np.ndarray
@@ -30,24 +36,46 @@ class Sample:
 
 
 def window_lengths(bars: int, wanted: int) -> list[int]:
-    """Lengths of the windows that a reference of so many bars has at least three of, the configured one among them."""
+    """Lengths of the windows that a reference of so many bars has at least three of, the configured one among
+    them.
+    """
     return sorted({length for length in (*LENGTHS, wanted) if 3 * length <= bars} or {max(bars // 3, 1)})
 
 
-def describe_column(sample: Sample, psi_bins: int, wanted: int) -> tuple[np.ndarray, dict, dict[int, np.ndarray]]:
-    """Sketch of a column, what is usual for it, and its Kolmogorov-Smirnov statistic in each window by length.
+def describe_column(
+    sample: Sample, psi_bins: int, wanted: int
+) -> tuple[np.ndarray, dict, dict[int, np.ndarray]]:
+    """Sketch of a column, what is usual for it, and its Kolmogorov-Smirnov statistic in each window by
+    length.
 
     A symbol's rows before its first value are its warm-up: they do not count as missing.
     """
     known = np.isfinite(sample.values)
     sketch = quantile_sketch(sample.values)
     if not known.any():
-        return sketch, {"rows": 0, "missing": len(known), "first_bar": sample.total, "bars": 0, "by_window": {}, "effective_rows": 0.0, "effective_rows_missing": 0.0}, {}
+        return (
+            sketch,
+            {
+                "rows": 0,
+                "missing": len(known),
+                "first_bar": sample.total,
+                "bars": 0,
+                "by_window": {},
+                "effective_rows": 0.0,
+                "effective_rows_missing": 0.0,
+            },
+            {},
+        )
     begins = np.full(int(sample.symbols.max()) + 1, sample.total)
     np.minimum.at(begins, sample.symbols[known], sample.bars[known])
     first = int(begins.min())
     kept = sample.bars >= begins[sample.symbols]
-    values, bars, known, total = sample.values[kept], sample.bars[kept] - first, known[kept], sample.total - first
+    values, bars, known, total = (
+        sample.values[kept],
+        sample.bars[kept] - first,
+        known[kept],
+        sample.total - first,
+    )
     rows = np.bincount(bars, minlength=total)
     cells, deciles = _cell_counts(values, bars, known, total, sketch)
     bins = _bin_counts(values, bars, known, total, sketch, psi_bins)
@@ -57,7 +85,10 @@ def describe_column(sample: Sample, psi_bins: int, wanted: int) -> tuple[np.ndar
     by_window, statistics = {}, {}
     for length in lengths:
         inside, rest = window_and_rest(np.concatenate([cells, bins, tails, rows[:, None]], axis=1), length)
-        (cells_in, bins_in, tails_in, rows_in), (cells_out, bins_out) = _split(inside, cells, bins, tails), _split(rest, cells, bins, tails)[:2]
+        (cells_in, bins_in, tails_in, rows_in), (cells_out, bins_out) = (
+            _split(inside, cells, bins, tails),
+            _split(rest, cells, bins, tails)[:2],
+        )
         statistics[length] = _largest_distance(cells_in, cells_out)
         known_in = np.maximum(cells_in.sum(axis=1), 1)
         by_window[str(length)] = {
@@ -112,7 +143,9 @@ def window_and_rest(bar_counts: np.ndarray, length: int) -> tuple[np.ndarray, np
 
 
 def nearest_length(lengths: Sequence[str], bars: int) -> str | None:
-    """The longest of the measured lengths that is not above `bars`, else the shortest; None where nothing was measured."""
+    """The longest of the measured lengths that is not above `bars`, else the shortest; None where nothing was
+    measured.
+    """
     numbers = sorted(int(length) for length in lengths)
     fitting = [length for length in numbers if length <= bars]
     return str(fitting[-1] if fitting else numbers[0]) if numbers else None
@@ -138,7 +171,9 @@ def _cell_counts(values, bars, known, total, sketch) -> tuple[np.ndarray, np.nda
     cell = np.searchsorted(cuts, values[known], side="left")
     width = len(cuts) + 1
     counts = np.bincount(bars[known] * width + cell, minlength=total * width).reshape(total, width)
-    deciles = np.searchsorted(cuts, sketch[np.round(np.linspace(0, len(sketch) - 1, 11)[1:-1]).astype(int)], side="left")
+    deciles = np.searchsorted(
+        cuts, sketch[np.round(np.linspace(0, len(sketch) - 1, 11)[1:-1]).astype(int)], side="left"
+    )
     return counts, np.cumsum(counts, axis=1)[:, np.minimum(deciles, width - 1)]
 
 
@@ -166,7 +201,9 @@ def _largest_distance(inside: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """Kolmogorov-Smirnov statistic of each window; NaN where a side holds no rows."""
     rows_in, rows_out = inside.sum(axis=1), rest.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.abs(np.cumsum(inside, axis=1) / rows_in[:, None] - np.cumsum(rest, axis=1) / rows_out[:, None]).max(axis=1)
+        distance = np.abs(
+            np.cumsum(inside, axis=1) / rows_in[:, None] - np.cumsum(rest, axis=1) / rows_out[:, None]
+        ).max(axis=1)
     return np.where((rows_in > 0) & (rows_out > 0), distance, np.nan)
 
 

@@ -1,8 +1,10 @@
-"""The network of the adaptive temporal fusion transformer: a light temporal encoder a window, then attention on the graph of each timestamp.
+"""The network of the adaptive temporal fusion transformer: a light temporal encoder a window, then attention
+on the graph of each timestamp.
 
-After Lim et al. 2021 (TFT: variable selection, gated residual blocks, attention over the past), with causal gated convolutions in place of the LSTM,
-frequency-adaptive normalisation before them and a graph of stocks behind them.
-Shapes: B windows, L bars, F inputs, R regimes, E width, H heads, D days, S slots a day, P edge features.
+After Lim et al. 2021 (TFT: variable selection, gated residual blocks, attention over the past), with causal
+gated convolutions in place of the LSTM, frequency-adaptive normalisation before them and a graph of stocks
+behind them. Shapes: B windows, L bars, F inputs, R regimes, E width, H heads, D days, S slots a day, P edge
+features.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.experts.frequency_normalisation import FrequencyNormalisation, Split
-from components.experts.graph_attention import Attention, Graph, GraphLayer, blocked, edge_names, make_graph, peer_shares
+from components.experts.graph_attention import (
+    Attention,
+    Graph,
+    GraphLayer,
+    blocked,
+    edge_names,
+    make_graph,
+    peer_shares,
+)
 from components.experts.neural.batch import Batch, Encoded, Layout
 from components.experts.neural.regularise import depth_rates, drop_path
 from components.experts.tft_network import GatedResidual
@@ -33,7 +43,9 @@ class Sizes:
 
 
 class VariableSelection(nn.Module):
-    """One weight an input and window, softmax over the inputs, from the window's level, its newest bar and what is known of symbol and regime."""
+    """One weight an input and window, softmax over the inputs, from the window's level, its newest bar and
+    what is known of symbol and regime.
+    """
 
     def __init__(self, inputs: int, width: int):
         super().__init__()
@@ -58,18 +70,26 @@ class CausalBlock(nn.Module):
         """The same shape; bar l sees bars up to l alone."""
         bars, reach = x_BLE.shape[1], (self.kernel - 1) * self.dilation
         padded_BXE = functional.pad(functional.layer_norm(x_BLE, x_BLE.shape[-1:]), (0, 0, reach, 0))
-        near_BLX = torch.cat([padded_BXE[:, start : start + bars] for start in range(0, reach + 1, self.dilation)], dim=2)
-        added_BLE = functional.dropout(functional.glu(self.mix(near_BLX), dim=-1), self.dropout, self.training)
+        near_BLX = torch.cat(
+            [padded_BXE[:, start : start + bars] for start in range(0, reach + 1, self.dilation)], dim=2
+        )
+        added_BLE = functional.dropout(
+            functional.glu(self.mix(near_BLX), dim=-1), self.dropout, self.training
+        )
         return x_BLE + drop_path(added_BLE, self.depth, self.training)
 
 
 class WindowEncoder(nn.Module):
-    """From a window to its embedding: frequency-adaptive normalisation, variable selection, causal blocks, attention of the newest bar over all of them."""
+    """From a window to its embedding: frequency-adaptive normalisation, variable selection, causal blocks,
+    attention of the newest bar over all of them.
+    """
 
     def __init__(self, layout: Layout, sizes: Sizes, depths: tuple[float, ...]):
         super().__init__()
         inputs, width = len(layout.inputs), sizes.width
-        self.frequency = FrequencyNormalisation(layout.lookback, inputs) if sizes.frequency_normalisation else None
+        self.frequency = (
+            FrequencyNormalisation(layout.lookback, inputs) if sizes.frequency_normalisation else None
+        )
         self.sector = nn.Embedding(layout.sectors + 1, width)
         self.industry = nn.Embedding(layout.industries + 1, width)
         self.regime = nn.Linear(layout.regimes, width)
@@ -77,7 +97,10 @@ class WindowEncoder(nn.Module):
         self.level = nn.Linear(inputs, width)
         self.embed = nn.Linear(inputs, width)
         self.place_LE = nn.Parameter(0.02 * torch.randn(layout.lookback, width))
-        self.blocks = nn.ModuleList(CausalBlock(width, sizes.kernel_bars, sizes.kernel_bars**number, sizes.dropout, depth) for number, depth in enumerate(depths))
+        self.blocks = nn.ModuleList(
+            CausalBlock(width, sizes.kernel_bars, sizes.kernel_bars**number, sizes.dropout, depth)
+            for number, depth in enumerate(depths)
+        )
         self.over_bars = Attention(width, sizes.heads)
         self.joined = GatedResidual(width, context=False, dropout=sizes.dropout)
         with torch.no_grad():
@@ -87,7 +110,9 @@ class WindowEncoder(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Embeddings [B, E], and evidence by name."""
         split = self._split(batch.inputs_BLF)
-        static_BE = self.sector(batch.sector_B) + self.industry(batch.industry_B) + self.regime(batch.regime_BR)
+        static_BE = (
+            self.sector(batch.sector_B) + self.industry(batch.industry_B) + self.regime(batch.regime_BR)
+        )
         selected_BF = self.select(split, static_BE)
         factor_BF = selected_BF * selected_BF.shape[1]
         x_BLE = self.embed(split.rest_BLF * (split.evening_BF * factor_BF)[:, None]) + self.place_LE
@@ -95,7 +120,12 @@ class WindowEncoder(nn.Module):
         for block in self.blocks:
             x_BLE = block(x_BLE * began_BL1)
         newest_B1E = x_BLE[:, -1:]
-        heard_B1E, _ = self.over_bars(newest_B1E, x_BLE, blocked(batch.began_BL)[:, None, None], batch.began_BL.any(dim=1, keepdim=True).float())
+        heard_B1E, _ = self.over_bars(
+            newest_B1E,
+            x_BLE,
+            blocked(batch.began_BL)[:, None, None],
+            batch.began_BL.any(dim=1, keepdim=True).float(),
+        )
         x_B1E = newest_B1E + heard_B1E + (self.level(split.level_BF * factor_BF) + static_BE)[:, None]
         return self.joined(x_B1E)[:, 0], {"variable_selection": selected_BF, "frequency": split.share_BF}
 
@@ -107,17 +137,24 @@ class WindowEncoder(nn.Module):
 
 
 class AdaptiveTFT(nn.Module):
-    """The window encoder, then as many graph layers as wanted. Without graph layers each window stands for itself."""
+    """The window encoder, then as many graph layers as wanted.
+
+    Without graph layers each window stands for itself.
+    """
 
     def __init__(self, layout: Layout, sizes: Sizes):
         super().__init__()
         self.layout, self.width = layout, sizes.width
-        self.close = next((number for number in layout.columns("bars") if layout.names[number] == "bar_close"), None)
+        self.close = next(
+            (number for number in layout.columns("bars") if layout.names[number] == "bar_close"), None
+        )
         edges = edge_names(self.close is not None)
         depths = depth_rates(sizes.stochastic_depth, sizes.layers + sizes.graph_layers)
         self.depths = depths[sizes.layers :]
         self.windows = WindowEncoder(layout, sizes, depths[: sizes.layers])
-        self.graph = nn.ModuleList(GraphLayer(sizes.width, sizes.heads, len(edges), sizes.dropout) for _ in range(sizes.graph_layers))
+        self.graph = nn.ModuleList(
+            GraphLayer(sizes.width, sizes.heads, len(edges), sizes.dropout) for _ in range(sizes.graph_layers)
+        )
 
     def forward(self, batch: Batch) -> Encoded:
         """One embedding a window for all tasks."""
@@ -139,15 +176,38 @@ class AdaptiveTFT(nn.Module):
         with torch.no_grad():
             returns_DSL = None
             if self.close is not None:
-                returns_BL = batch.inputs_BLF[..., self.close].float() * self.layout.deviations[self.close] + self.layout.means[self.close]
+                returns_BL = (
+                    batch.inputs_BLF[..., self.close].float() * self.layout.deviations[self.close]
+                    + self.layout.means[self.close]
+                )
                 returns_DSL = batch.grid(returns_BL)
             began_DSL = batch.grid(batch.began_BL)
-            return make_graph(batch.filled(), batch.grid(batch.sector_B), batch.grid(batch.industry_B), self.layout.sectors, self.layout.industries, returns_DSL, began_DSL)
+            return make_graph(
+                batch.filled(),
+                batch.grid(batch.sector_B),
+                batch.grid(batch.industry_B),
+                self.layout.sectors,
+                self.layout.industries,
+                returns_DSL,
+                began_DSL,
+            )
 
     def _graph_evidence(self, shares_BK: list[Tensor], windows: int) -> dict[str, Tensor]:
-        temperature_K = torch.cat([self.windows.over_bars.temperature(), *(part for layer in self.graph for part in (layer.peers.temperature(), layer.groups.temperature()))])
+        temperature_K = torch.cat(
+            [
+                self.windows.over_bars.temperature(),
+                *(
+                    part
+                    for layer in self.graph
+                    for part in (layer.peers.temperature(), layer.groups.temperature())
+                ),
+            ]
+        )
         found = {"temperature": temperature_K.expand(windows, -1)}
         if shares_BK:
             edge_P = torch.stack([layer.edge_bias_HP.mean(dim=0) for layer in self.graph]).mean(dim=0)
-            found |= {"sector_attention": torch.stack(shares_BK).mean(dim=0), "edge": edge_P.expand(windows, -1)}
+            found |= {
+                "sector_attention": torch.stack(shares_BK).mean(dim=0),
+                "edge": edge_P.expand(windows, -1),
+            }
         return found

@@ -1,8 +1,9 @@
 """Turns an expert's raw output into the target's unit, with a band around it.
 
 Everything here is estimated on the early-stopping rows, which no gradient has seen: the affine head
-`score = head_scale * raw + head_bias` by least squares, and the band by split conformal prediction (Lei et al. 2018,
-*Distribution-Free Predictive Inference for Regression*) on residuals in units of each row's `volatility_20`.
+`score = head_scale * raw + head_bias` by least squares, and the band by split conformal prediction (Lei et
+al. 2018, *Distribution-Free Predictive Inference for Regression*) on residuals in units of each row's
+`volatility_20`.
 """
 
 import math
@@ -18,15 +19,21 @@ from components.scoring.form import Form, Linear, Unit
 
 # Distance between the 10 % and the 90 % quantile of a normal distribution, in standard deviations.
 P10_TO_P90 = 2.563
-# Smallest share of the labels' spread that the scores keep. An uninformative head still orders the symbols, at next to no size.
+# Smallest share of the labels' spread that the scores keep. An uninformative head still orders the symbols,
+# at next to no size.
 SMALLEST_SPREAD = 1e-3
-# A row's volatility counts as at least this share of the median, so that a halted stock does not get a band of width 0.
+# A row's volatility counts as at least this share of the median, so that a halted stock does not get a band
+# of width 0.
 SMALLEST_VOLATILITY = 0.1
 
 
 @dataclass(frozen=True)
 class Bands:
-    """The head and the band. `low`, `middle`, `high`: quantiles of (label - score) / volatility; `volatility`: what stands in for a missing one."""
+    """The head and the band.
+
+    `low`, `middle`, `high`: quantiles of (label - score) / volatility; `volatility`: what stands in for a
+    missing one.
+    """
 
     head_scale: float
     head_bias: float
@@ -47,10 +54,23 @@ class Bands:
     def served(self, columns: Sequence[str], raw: float | Linear | None) -> Form:
         """The served form of an expert that looks at single rows: `raw` as in `Form`."""
         unit = Unit(self.volatility, SMALLEST_VOLATILITY * self.volatility)
-        return Form("row", tuple(columns), 0, raw, self.head_scale, self.head_bias, unit, self.high - self.low, 1.0, P10_TO_P90)
+        return Form(
+            "row",
+            tuple(columns),
+            0,
+            raw,
+            self.head_scale,
+            self.head_bias,
+            unit,
+            self.high - self.low,
+            1.0,
+            P10_TO_P90,
+        )
 
     def predictions(self, rows: pl.DataFrame, raw: np.ndarray) -> pl.DataFrame:
-        """PREDICTION_COLUMNS of `rows` (`timestamp, symbol, volatility_20`) for the raw output, shape (rows,)."""
+        """PREDICTION_COLUMNS of `rows` (`timestamp, symbol, volatility_20`) for the raw output, shape
+        (rows,).
+        """
         unit = _volatility(rows, self.volatility)
         score = self.head_scale * np.asarray(raw, dtype=np.float64) + self.head_bias
         return rows.select("timestamp", "symbol").with_columns(
@@ -71,12 +91,14 @@ def fit_bands(rows: pl.DataFrame, raw: np.ndarray, *, horizon: int, calibrate: b
     ----------
     rows : columns `timestamp, symbol, label, volatility_20`; rows without a finite label do not count
     raw : the model's output for them, in any unit, shape (rows,)
-    horizon : bars that a label spans; labels of neighbouring bars overlap, which widens the slope's standard error
-    calibrate : False leaves the output as it is (scale 1, bias 0, centre of the band at the score), for a model that already answers in returns
+    horizon : bars that a label spans; labels of neighbouring bars overlap, which widens the slope's standard
+        error
+    calibrate : False leaves the output as it is (scale 1, bias 0, centre of the band at the score), for a
+        model that already answers in returns
 
-    The slope is least squares of label on output, times t^2 / (t^2 + 1) with t its t-statistic clustered by timestamp,
-    and never below `SMALLEST_SPREAD` times the ratio of the spreads: an uninformative or inverted head shrinks towards
-    zero but never flips, and its ranks survive.
+    The slope is least squares of label on output, times t^2 / (t^2 + 1) with t its t-statistic clustered by
+    timestamp, and never below `SMALLEST_SPREAD` times the ratio of the spreads: an uninformative or inverted
+    head shrinks towards zero but never flips, and its ranks survive.
 
     Raises
     ------
@@ -86,10 +108,16 @@ def fit_bands(rows: pl.DataFrame, raw: np.ndarray, *, horizon: int, calibrate: b
     label = rows["label"].cast(pl.Float64).to_numpy()
     known = np.isfinite(label)
     if not known.any():
-        raise ExpertError("no early-stopping row has a label, so neither early stopping nor bands can be fitted. Lengthen timeline.train or raise timeline.early_stopping_share.")
+        raise ExpertError(
+            "no early-stopping row has a label, so neither early stopping nor bands can be fitted. Lengthen"
+            " timeline.train or raise timeline.early_stopping_share."
+        )
     rows, label, raw = rows.filter(pl.Series(known)), label[known], np.asarray(raw, dtype=np.float64)[known]
     if not np.isfinite(raw).all():
-        raise ExpertError(f"the raw output of {int((~np.isfinite(raw)).sum()):,} of {len(raw):,} early-stopping rows is not finite.")
+        raise ExpertError(
+            f"the raw output of {int((~np.isfinite(raw)).sum()):,} of {len(raw):,} early-stopping rows is not"
+            " finite."
+        )
     scale, bias = _head(rows["timestamp"], raw, label, horizon) if calibrate else (1.0, 0.0)
     stand_in = _median_volatility(rows)
     residual = (label - scale * raw - bias) / _volatility(rows, stand_in)

@@ -8,7 +8,9 @@ from components.experts.protocol import PREDICTION_COLUMNS
 NUMBERS = PREDICTION_COLUMNS[2:]
 
 
-def check_predictions(predictions: pl.DataFrame, rows: pl.DataFrame, *, expert: str, fold: str) -> pl.DataFrame:
+def check_predictions(
+    predictions: pl.DataFrame, rows: pl.DataFrame, *, expert: str, fold: str
+) -> pl.DataFrame:
     """Return the predictions, their columns in order, if they answer exactly `rows` with usable numbers.
 
     Parameters
@@ -23,41 +25,71 @@ def check_predictions(predictions: pl.DataFrame, rows: pl.DataFrame, *, expert: 
     """
     where = f"Expert {expert}, {fold}"
     if not isinstance(predictions, pl.DataFrame):
-        raise ExpertError(f"{where}: predict returned a {type(predictions).__name__}, expected a Polars DataFrame. Mend Expert.predict.")
+        raise ExpertError(
+            f"{where}: predict returned a {type(predictions).__name__}, expected a Polars DataFrame. Mend"
+            " Expert.predict."
+        )
     missing = [name for name in PREDICTION_COLUMNS if name not in predictions.columns]
     surplus = [name for name in predictions.columns if name not in PREDICTION_COLUMNS]
     if missing or surplus:
-        raise ExpertError(f"{where}: predictions lack {missing or 'nothing'} and have {surplus or 'nothing'} too much; expected exactly {', '.join(PREDICTION_COLUMNS)}.")
+        raise ExpertError(
+            f"{where}: predictions lack {missing or 'nothing'} and have {surplus or 'nothing'} too much;"
+            f" expected exactly {', '.join(PREDICTION_COLUMNS)}."
+        )
     for name in NUMBERS:
         if predictions[name].dtype != pl.Float64:
-            raise ExpertError(f"{where}: predicted column {name!r} has type {predictions[name].dtype}, expected Float64. Cast it in Expert.predict.")
+            raise ExpertError(
+                f"{where}: predicted column {name!r} has type {predictions[name].dtype}, expected Float64."
+                " Cast it in Expert.predict."
+            )
     _check_rows(predictions, rows, where)
     for name in NUMBERS:
         bad = ~predictions[name].is_finite().fill_null(False)
         if bad.any():
-            raise ExpertError(f"{where}: {name} is null, NaN or infinite in {int(bad.sum()):,} of {len(bad):,} predictions, first at {_first(predictions, bad)}.")
+            raise ExpertError(
+                f"{where}: {name} is null, NaN or infinite in {int(bad.sum()):,} of {len(bad):,} predictions,"
+                f" first at {_first(predictions, bad)}."
+            )
     crossing = (predictions["p10"] > predictions["p50"]) | (predictions["p50"] > predictions["p90"])
     if crossing.any():
-        raise ExpertError(f"{where}: p10 <= p50 <= p90 does not hold in {int(crossing.sum()):,} predictions, first at {_first(predictions, crossing)}.")
+        raise ExpertError(
+            f"{where}: p10 <= p50 <= p90 does not hold in {int(crossing.sum()):,} predictions, first at"
+            f" {_first(predictions, crossing)}."
+        )
     negative = predictions["uncertainty"] < 0
     if negative.any():
-        raise ExpertError(f"{where}: uncertainty is negative in {int(negative.sum()):,} predictions, first at {_first(predictions, negative)}.")
+        raise ExpertError(
+            f"{where}: uncertainty is negative in {int(negative.sum()):,} predictions, first at"
+            f" {_first(predictions, negative)}."
+        )
     return predictions.select(PREDICTION_COLUMNS)
 
 
 def _check_rows(predictions: pl.DataFrame, rows: pl.DataFrame, where: str) -> None:
     repeated = predictions.select(pl.struct("timestamp", "symbol").is_duplicated()).to_series()
     if repeated.any():
-        raise ExpertError(f"{where}: {int(repeated.sum()):,} predictions repeat a (timestamp, symbol), first {_first(predictions, repeated)}. Each may occur once.")
+        raise ExpertError(
+            f"{where}: {int(repeated.sum()):,} predictions repeat a (timestamp, symbol), first"
+            f" {_first(predictions, repeated)}. Each may occur once."
+        )
     if len(predictions) != len(rows):
-        raise ExpertError(f"{where}: {len(predictions):,} predictions for {len(rows):,} rows with part `predict`. Predict each of them once, in their order.")
+        raise ExpertError(
+            f"{where}: {len(predictions):,} predictions for {len(rows):,} rows with part `predict`. Predict"
+            " each of them once, in their order."
+        )
     schema = {"timestamp": rows["timestamp"].dtype, "symbol": rows["symbol"].dtype}
     found = {name: predictions[name].dtype for name in schema}
     if found != schema:
-        raise ExpertError(f"{where}: timestamp and symbol of the predictions have types {found}, expected {schema}. Take them from the rows as they are.")
+        raise ExpertError(
+            f"{where}: timestamp and symbol of the predictions have types {found}, expected {schema}. Take"
+            " them from the rows as they are."
+        )
     other = (predictions["timestamp"] != rows["timestamp"]) | (predictions["symbol"] != rows["symbol"])
     if other.fill_null(True).any():
-        raise ExpertError(f"{where}: prediction {_first(predictions, other.fill_null(True))} is not the row that was asked for. Keep the order of the `predict` rows.")
+        raise ExpertError(
+            f"{where}: prediction {_first(predictions, other.fill_null(True))} is not the row that was asked"
+            " for. Keep the order of the `predict` rows."
+        )
 
 
 def _first(predictions: pl.DataFrame, mask: pl.Series) -> str:

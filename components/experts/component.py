@@ -24,7 +24,9 @@ def train_expert(
     selection: Input[Artifact] = None,
     learnable: Input[Dataset] = None,
 ):
-    """Train one expert fold by fold into a folder: status.json and, unless it failed, predictions.parquet and model/."""
+    """Train one expert fold by fold into a folder: status.json and, unless it failed, predictions.parquet and
+    model/.
+    """
     from pathlib import Path
 
     from components.experts.leaves import Leaf
@@ -50,5 +52,10 @@ def train_expert(
             chosen=selection.path if selection else None,
             learnable=learnable.path if learnable else None,
         )
-        publish_expert(Path(expert.path), trained, status, parsed, origins, code=code, work_folder=Path(work_folder))
-        report(f"train {parsed.expert}", f"{status['rows']:,} predictions, {len(status['folds'])} fits" if trained else "left out")
+        publish_expert(
+            Path(expert.path), trained, status, parsed, origins, code=code, work_folder=Path(work_folder)
+        )
+        report(
+            f"train {parsed.expert}",
+            f"{status['rows']:,} predictions, {len(status['folds'])} fits" if trained else "left out",
+        )

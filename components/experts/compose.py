@@ -1,5 +1,5 @@
-"""Experts made of several: members of different seeds (deep ensembles, Lakshminarayanan et al. 2017), and a model for each regime, softly blended
-with the one of all rows. Any expert can be a member.
+"""Experts made of several: members of different seeds (deep ensembles, Lakshminarayanan et al. 2017), and a
+model for each regime, softly blended with the one of all rows. Any expert can be a member.
 
 Shapes: B rows, M members, R regimes.
 """
@@ -37,17 +37,32 @@ WEIGHT = "weight"
 
 
 class RegimeModels(Section):
-    """A model of its own for each regime that has enough train rows; where it has fewer, a model of all rows in which the other regimes' rows count less."""
+    """A model of its own for each regime that has enough train rows; where it has fewer, a model of all rows
+    in which the other regimes' rows count less.
+    """
 
-    fewest_rows: int = Field(300, ge=1, description="labelled train rows of a regime for a model that learns from them alone")
-    fewest_bars: int = Field(20, ge=1, description="bars that those rows must come from; the rows of a bar share one fate")
-    shrinkage_rows: float = Field(1000, ge=0, description="the regime's own model has the weight n / (n + shrinkage_rows), the model of all rows the rest")
-    other_weight: float = Field(0.3, gt=0, le=1, description="weight of the other regimes' rows where a regime has too few of its own")
+    fewest_rows: int = Field(
+        300, ge=1, description="labelled train rows of a regime for a model that learns from them alone"
+    )
+    fewest_bars: int = Field(
+        20, ge=1, description="bars that those rows must come from; the rows of a bar share one fate"
+    )
+    shrinkage_rows: float = Field(
+        1000,
+        ge=0,
+        description=(
+            "the regime's own model has the weight n / (n + shrinkage_rows), the model of all rows the rest"
+        ),
+    )
+    other_weight: float = Field(
+        0.3, gt=0, le=1, description="weight of the other regimes' rows where a regime has too few of its own"
+    )
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One model to fit: of all rows (`regime` None), of one regime's rows alone, or (`weighted`) of all rows with the other regimes' at less weight.
+    """One model to fit: of all rows (`regime` None), of one regime's rows alone, or (`weighted`) of all rows
+    with the other regimes' at less weight.
 
     `share` is its weight in its regime; the model of all rows has the rest.
     """
@@ -59,12 +74,20 @@ class _Part:
 
 
 def compose(module: ModuleType, settings: Any, ensemble: int, regimes: RegimeModels | None) -> Any:
-    """The expert of a module, or several of them as one: `ensemble` members of different seeds, and `regimes` models beside. An expert as in protocol.py."""
-    return module.Expert(settings) if ensemble == 1 and regimes is None else Composed(module, settings, ensemble, regimes)
+    """The expert of a module, or several of them as one:
+
+    `ensemble` members of different seeds, and `regimes` models beside. An expert as in protocol.py.
+    """
+    return (
+        module.Expert(settings)
+        if ensemble == 1 and regimes is None
+        else Composed(module, settings, ensemble, regimes)
+    )
 
 
 def load_composed(module: ModuleType, folder: Path, *, whole: bool = True) -> Any:
-    """The expert that `save` wrote, composed or not; with `whole` False the first of a composition's models of all rows.
+    """The expert that `save` wrote, composed or not; with `whole` False the first of a composition's models
+    of all rows.
 
     Raises
     ------
@@ -78,11 +101,24 @@ def load_composed(module: ModuleType, folder: Path, *, whole: bool = True) -> An
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         regimes = RegimeModels.model_validate(values["regimes"]) if values["regimes"] is not None else None
-        expert = Composed(module, module.Settings.model_validate(values["settings"]), int(values["ensemble"]), regimes)
-        names, expert.weights_RM, expert.about = tuple(values["members"]), tuple(map(tuple, values["weights_RM"])), values["regime_rows"]
-        expert.columns, expert.spread, expert.width = tuple(values["columns"]), float(values["spread"]), float(values["width"])
+        expert = Composed(
+            module, module.Settings.model_validate(values["settings"]), int(values["ensemble"]), regimes
+        )
+        names, expert.weights_RM, expert.about = (
+            tuple(values["members"]),
+            tuple(map(tuple, values["weights_RM"])),
+            values["regime_rows"],
+        )
+        expert.columns, expert.spread, expert.width = (
+            tuple(values["columns"]),
+            float(values["spread"]),
+            float(values["width"]),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExpertError(f"{path} does not say what the expert is made of ({type(error).__name__}: {error}). Train it again.") from error
+        raise ExpertError(
+            f"{path} does not say what the expert is made of ({type(error).__name__}: {error}). Train it"
+            " again."
+        ) from error
     if not whole:
         return module.Expert.load(folder / MEMBERS / names[0])
     expert.members = {name: module.Expert.load(folder / MEMBERS / name) for name in names}
@@ -90,7 +126,8 @@ def load_composed(module: ModuleType, folder: Path, *, whole: bool = True) -> An
 
 
 class Composed:
-    """Several fitted experts of one module as one: their scores are averaged by weights that depend on the row's regime, and the band holds the spread between them.
+    """Several fitted experts of one module as one: their scores are averaged by weights that depend on the
+    row's regime, and the band holds the spread between them.
 
     `weights_RM` has a row for each of `REGIMES` and a last one for an unknown regime; each sums to 1.
     """
@@ -110,7 +147,9 @@ class Composed:
                 setattr(self, name, own)
 
     def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Any = None) -> None:
-        """Fit each member on its rows. A warm start of the same composition goes on member by member, a single expert with each of them.
+        """Fit each member on its rows.
+
+        A warm start of the same composition goes on member by member, a single expert with each of them.
 
         Raises
         ------
@@ -123,20 +162,29 @@ class Composed:
         for done, (part, number) in enumerate(planned):
             name, expert = f"{part.name}_{number}", self.module.Expert(self.settings)
             earlier = warm_start.members.get(name) if isinstance(warm_start, Composed) else warm_start
-            expert.fit(_frame_of(frame, part, self.regimes), _task_of(task, name, number), advance=_within(advance, name, done, len(planned)), warm_start=earlier)
+            expert.fit(
+                _frame_of(frame, part, self.regimes),
+                _task_of(task, name, number),
+                advance=_within(advance, name, done, len(planned)),
+                warm_start=earlier,
+            )
             self.members[name] = expert
         self.weights_RM = _weights(parts, self.ensemble)
         self._calibrate(frame)
         advance(1.0, f"{len(self.members)} members")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The members' predictions, blended; p10 to p90 are around the blended median, as wide as the blended uncertainty says."""
+        """The members' predictions, blended; p10 to p90 are around the blended median, as wide as the blended
+        uncertainty says.
+        """
         rows = frame.filter(pl.col("part") == "predict")
         weight_BM, found = self._asked(frame, rows)
         return _blended(rows, weight_BM, found, self.spread, self.width)
 
     def _asked(self, frame: pl.DataFrame, rows: pl.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Weights of the members in the `predict` rows, and what each member says there (0 where it has no weight), all [B, M]."""
+        """Weights of the members in the `predict` rows, and what each member says there (0 where it has no
+        weight), all [B, M].
+        """
         bar_B = rows["timestamp"].rle_id().to_numpy()
         weight_BM = member_weights(self.weights_RM, one_hot(_regime(rows)))
         found = {name: np.zeros(weight_BM.shape) for name in ("score", "uncertainty", "p10", "p50", "p90")}
@@ -151,7 +199,9 @@ class Composed:
         return weight_BM, found
 
     def _calibrate(self, frame: pl.DataFrame) -> None:
-        """How much disagreement counts, by the likelihood of the early-stopping labels under Laplace's distribution, and the width that puts 80 % of them inside."""
+        """How much disagreement counts, by the likelihood of the early-stopping labels under Laplace's
+        distribution, and the width that puts 80 % of them inside.
+        """
         self.spread, self.width = 1.0, 1.0
         stopping = pl.col("part") == "early_stopping"
         rows = frame.filter(stopping)
@@ -160,16 +210,28 @@ class Composed:
         times = frame["timestamp"].unique().sort()
         first = times[max(int(times.search_sorted(rows["timestamp"].min())) - self.lookback_bars, 0)]
         part = pl.when(stopping).then(pl.lit("predict")).otherwise(pl.lit("history")).alias("part")
-        asked = frame.filter(pl.col("timestamp") >= first).with_columns(part, pl.lit(None, dtype=pl.Float64).alias("label"))
+        asked = frame.filter(pl.col("timestamp") >= first).with_columns(
+            part, pl.lit(None, dtype=pl.Float64).alias("label")
+        )
         label_B = rows["label"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         weight_BM, found = self._asked(asked, rows)
         heard_B = weight_BM[:, 0] > 0
-        if self.ensemble > 1 and heard_B.any() and np.array_equal(found["score"][heard_B, 0], found["score"][heard_B, 1]):
-            warn("ensemble", f"The members of {self.module.__name__} give equal scores: the seed does not matter to it. Set `ensemble: 1`, which gives the same in less time.")
+        if (
+            self.ensemble > 1
+            and heard_B.any()
+            and np.array_equal(found["score"][heard_B, 0], found["score"][heard_B, 1])
+        ):
+            warn(
+                "ensemble",
+                f"The members of {self.module.__name__} give equal scores: the seed does not matter to it."
+                " Set `ensemble: 1`, which gives the same in less time.",
+            )
         known_B = np.isfinite(label_B)
         if known_B.sum() >= FEWEST_TO_CALIBRATE:
             error_B = np.abs(label_B - (weight_BM * found["p50"]).sum(axis=1))[known_B]
-            self.spread, self.width = _calibrated(error_B, weight_BM[known_B], found["score"][known_B], found["uncertainty"][known_B])
+            self.spread, self.width = _calibrated(
+                error_B, weight_BM[known_B], found["score"][known_B], found["uncertainty"][known_B]
+            )
 
     def save(self, folder: Path) -> None:
         """Write `composed.json` and each member below `members`."""
@@ -195,15 +257,35 @@ class Composed:
             expert.export(folder / MEMBERS / name)
         forms = [read_form(folder / MEMBERS / name) for name in self.members]
         context = tuple(dict.fromkeys(name for form in forms for name in form.context))
-        write_form(folder, Blend(self.columns, max(form.lookback_bars for form in forms), context, tuple(self.members), self.weights_RM, self.spread, self.width))
+        write_form(
+            folder,
+            Blend(
+                self.columns,
+                max(form.lookback_bars for form in forms),
+                context,
+                tuple(self.members),
+                self.weights_RM,
+                self.spread,
+                self.width,
+            ),
+        )
 
     def _explain(self) -> dict[str, Any]:
-        """Train rows and weights of the regimes, how much disagreement counts, and what each member says of itself."""
-        return {"regimes": self.about, "spread": self.spread, "width": self.width, "members": {name: expert.explain() for name, expert in self.members.items()}}
+        """Train rows and weights of the regimes, how much disagreement counts, and what each member says of
+        itself.
+        """
+        return {
+            "regimes": self.about,
+            "spread": self.spread,
+            "width": self.width,
+            "members": {name: expert.explain() for name, expert in self.members.items()},
+        }
 
 
 def _parts(frame: pl.DataFrame, regimes: RegimeModels | None) -> tuple[list[_Part], dict[str, Any]]:
-    """The models to fit, that of all rows first, and labelled train rows, bars and kind of model of each regime."""
+    """The models to fit, that of all rows first, and labelled train rows, bars and kind of model of each
+    regime.
+    """
     if regimes is None:
         return [_Part(ALL_ROWS)], {}
     train = frame.filter((pl.col("part") == "train") & pl.col("label").is_finite())
@@ -216,16 +298,24 @@ def _parts(frame: pl.DataFrame, regimes: RegimeModels | None) -> tuple[list[_Par
         rows, bars = int(own_N.sum()), len(np.unique(bar_N[own_N]))
         alone = rows >= regimes.fewest_rows and bars >= regimes.fewest_bars
         part = _Part(name, regime, not alone, rows / (rows + regimes.shrinkage_rows) if alone else 1.0)
-        about[name] = {"train_rows": rows, "train_bars": bars, "model": "own" if alone else "weighted" if rows else "none", "weight": part.share if rows else 0.0}
+        about[name] = {
+            "train_rows": rows,
+            "train_bars": bars,
+            "model": "own" if alone else "weighted" if rows else "none",
+            "weight": part.share if rows else 0.0,
+        }
         if rows:
             parts.append(part)
     return parts, about
 
 
 def _frame_of(frame: pl.DataFrame, part: _Part, regimes: RegimeModels | None) -> pl.DataFrame:
-    """The rows that a model learns from. Rows that it must not learn from stay as history, so that windows stay whole.
+    """The rows that a model learns from.
 
-    A model of one regime stops early on that regime's rows where there are `fewest_rows` of them, else on those of all.
+    Rows that it must not learn from stay as history, so that windows stay whole.
+
+    A model of one regime stops early on that regime's rows where there are `fewest_rows` of them, else on
+    those of all.
     """
     if part.regime is None:
         return frame
@@ -233,8 +323,15 @@ def _frame_of(frame: pl.DataFrame, part: _Part, regimes: RegimeModels | None) ->
     own = (pl.col(REGIME_COLUMN).cast(pl.Int32, strict=False) == part.regime).fill_null(False)
     if part.weighted:
         given = pl.col(WEIGHT).cast(pl.Float64) if WEIGHT in frame.columns else pl.lit(1.0)
-        return frame.with_columns(pl.when((pl.col("part") == "train") & ~own).then(given * regimes.other_weight).otherwise(given).alias(WEIGHT))
-    stopping = frame.select((own & (pl.col("part") == "early_stopping") & pl.col("label").is_finite()).sum()).item()
+        return frame.with_columns(
+            pl.when((pl.col("part") == "train") & ~own)
+            .then(given * regimes.other_weight)
+            .otherwise(given)
+            .alias(WEIGHT)
+        )
+    stopping = frame.select(
+        (own & (pl.col("part") == "early_stopping") & pl.col("label").is_finite()).sum()
+    ).item()
     left_out = ["train", "early_stopping"] if stopping >= regimes.fewest_rows else ["train"]
     blank = pl.col("part").is_in(left_out) & ~own
     labels = [name for name in frame.columns if name == "label" or name.startswith("also_")]
@@ -246,7 +343,13 @@ def _frame_of(frame: pl.DataFrame, part: _Part, regimes: RegimeModels | None) ->
 
 def _task_of(task: Task, name: str, number: int) -> Task:
     checkpoints = None if task.checkpoints is None else task.checkpoints / name
-    return replace(task, seed=task.seed + SEED_STEP * number, checkpoints=checkpoints, key=f"{task.key} {name}", name=f"{task.name} {name}".strip())
+    return replace(
+        task,
+        seed=task.seed + SEED_STEP * number,
+        checkpoints=checkpoints,
+        key=f"{task.key} {name}",
+        name=f"{task.name} {name}".strip(),
+    )
 
 
 def _within(advance: Advance, name: str, done: int, total: int) -> Advance:
@@ -283,8 +386,13 @@ def _require_rows(table: pl.DataFrame, rows: int, name: str) -> None:
         raise ExpertError(f"member {name} predicted {len(table):,} of {rows:,} rows.")
 
 
-def _calibrated(error_B: np.ndarray, weight_BM: np.ndarray, score_BM: np.ndarray, uncertainty_BM: np.ndarray) -> tuple[float, float]:
-    """Spread and width for these absolute errors. The likelihood's own scale is its best one, so that only the shape of the uncertainty decides."""
+def _calibrated(
+    error_B: np.ndarray, weight_BM: np.ndarray, score_BM: np.ndarray, uncertainty_BM: np.ndarray
+) -> tuple[float, float]:
+    """Spread and width for these absolute errors.
+
+    The likelihood's own scale is its best one, so that only the shape of the uncertainty decides.
+    """
 
     def relative(spread: float) -> tuple[np.ndarray, float]:
         uncertainty_B = np.maximum(blend(weight_BM, score_BM, uncertainty_BM, spread=spread)[1], 1e-12)
@@ -296,10 +404,17 @@ def _calibrated(error_B: np.ndarray, weight_BM: np.ndarray, score_BM: np.ndarray
     return spread, width if width > 0 else 1.0
 
 
-def _blended(rows: pl.DataFrame, weight_BM: np.ndarray, found: Mapping[str, np.ndarray], spread: float, width: float) -> pl.DataFrame:
+def _blended(
+    rows: pl.DataFrame, weight_BM: np.ndarray, found: Mapping[str, np.ndarray], spread: float, width: float
+) -> pl.DataFrame:
     """PREDICTION_COLUMNS. The head is 1 and 0: members answer in returns already."""
-    score_B, uncertainty_B = blend(weight_BM, found["score"], found["uncertainty"], spread=spread, width=width)
-    middle_B, below_B, above_B = ((weight_BM * values).sum(axis=1) for values in (found["p50"], found["p50"] - found["p10"], found["p90"] - found["p50"]))
+    score_B, uncertainty_B = blend(
+        weight_BM, found["score"], found["uncertainty"], spread=spread, width=width
+    )
+    middle_B, below_B, above_B = (
+        (weight_BM * values).sum(axis=1)
+        for values in (found["p50"], found["p50"] - found["p10"], found["p90"] - found["p50"])
+    )
     width_B = below_B + above_B
     wider_B = np.divide(uncertainty_B * P10_TO_P90, width_B, out=np.ones_like(width_B), where=width_B > 0)
     # Members that give no width at all still differ from each other.
@@ -313,4 +428,8 @@ def _blended(rows: pl.DataFrame, weight_BM: np.ndarray, found: Mapping[str, np.n
         "head_scale": np.ones(len(rows)),
         "head_bias": np.zeros(len(rows)),
     }
-    return rows.select("timestamp", "symbol").with_columns(pl.Series(name, column, dtype=pl.Float64) for name, column in values.items()).select(PREDICTION_COLUMNS)
+    return (
+        rows.select("timestamp", "symbol")
+        .with_columns(pl.Series(name, column, dtype=pl.Float64) for name, column in values.items())
+        .select(PREDICTION_COLUMNS)
+    )

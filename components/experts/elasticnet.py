@@ -1,7 +1,8 @@
 """ElasticNet by coordinate descent on the Gram matrix: a million rows cost one matrix product.
 
-The inputs are cross-sectional ranks in [-0.5, 0.5] or scores by the own past; a missing one becomes 0, the neutral
-value of both, and scores are cut off at 5. Mean and spread of each input come from the train rows only.
+The inputs are cross-sectional ranks in [-0.5, 0.5] or scores by the own past; a missing one becomes 0, the
+neutral value of both, and scores are cut off at 5. Mean and spread of each input come from the train rows
+only.
 """
 
 import json
@@ -24,12 +25,25 @@ CHUNK_ROWS = 1 << 16
 
 
 class Settings(Section):
-    """Strength of the penalty, as shares of the smallest one that leaves no coefficient (Friedman, Hastie and Tibshirani 2010)."""
+    """Strength of the penalty, as shares of the smallest one that leaves no coefficient (Friedman, Hastie and
+    Tibshirani 2010).
+    """
 
-    l1_ratio: float = Field(0.5, gt=0, le=1, description="share of the L1 part in the penalty; the rest is L2")
-    largest_penalty: float = Field(0.5, gt=0, lt=1, description="strongest penalty tried; below 1, so that a coefficient is left")
+    l1_ratio: float = Field(
+        0.5, gt=0, le=1, description="share of the L1 part in the penalty; the rest is L2"
+    )
+    largest_penalty: float = Field(
+        0.5, gt=0, lt=1, description="strongest penalty tried; below 1, so that a coefficient is left"
+    )
     smallest_penalty: float = Field(0.002, gt=0, lt=1, description="weakest penalty tried")
-    penalties: int = Field(20, ge=1, description="penalties tried, evenly in the logarithm; the early-stopping rows choose. 1: the weakest, nothing is chosen")
+    penalties: int = Field(
+        20,
+        ge=1,
+        description=(
+            "penalties tried, evenly in the logarithm; the early-stopping rows choose. 1: the weakest,"
+            " nothing is chosen"
+        ),
+    )
     monitor: Monitor = Field("rmse", description="what the early-stopping rows choose by")
     target_transform: TargetTransform = "cross_sectional_zscore"
 
@@ -45,35 +59,71 @@ class Expert:
         self.penalty = 0.0
         self.bands: Bands | None = None
 
-    def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None) -> None:
-        """The whole path of penalties on the train rows, the early-stopping rows choose one. The optimum is unique, so a warm start changes nothing."""
+    def fit(
+        self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
+    ) -> None:
+        """The whole path of penalties on the train rows, the early-stopping rows choose one.
+
+        The optimum is unique, so a warm start changes nothing.
+        """
         from sklearn.linear_model import enet_path
 
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
-        gram, moments, mean, spread, target_mean = _sufficient_statistics(train, self.columns, target(train, self.settings.target_transform), sample_weights(train))
+        gram, moments, mean, spread, target_mean = _sufficient_statistics(
+            train, self.columns, target(train, self.settings.target_transform), sample_weights(train)
+        )
         advance(0.5, f"{len(train):,} rows")
         root, response = _square_root(gram, moments)
         largest = float(np.abs(moments).max(initial=0.0)) / self.settings.l1_ratio
         if largest > 0:
             smallest = min(self.settings.smallest_penalty, self.settings.largest_penalty)
-            shares = np.geomspace(self.settings.largest_penalty, smallest, self.settings.penalties) if self.settings.penalties > 1 else np.array([smallest])
-            penalties, path, _ = enet_path(root, response, l1_ratio=self.settings.l1_ratio, alphas=shares * largest, precompute=False, max_iter=20_000, tol=1e-7)
+            shares = (
+                np.geomspace(self.settings.largest_penalty, smallest, self.settings.penalties)
+                if self.settings.penalties > 1
+                else np.array([smallest])
+            )
+            penalties, path, _ = enet_path(
+                root,
+                response,
+                l1_ratio=self.settings.l1_ratio,
+                alphas=shares * largest,
+                precompute=False,
+                max_iter=20_000,
+                tol=1e-7,
+            )
         else:
             penalties, path = np.zeros(1), np.zeros((len(self.columns), 1))
         path = path / spread[:, None]
         intercepts = target_mean - mean @ path
         outputs = _linear(stopping, self.columns, path) + intercepts
         wanted = target(stopping, self.settings.target_transform)
-        best = int(np.argmin([loss(self.settings.monitor, stopping["timestamp"], outputs[:, i], wanted) for i in range(len(penalties))])) if len(penalties) > 1 else 0
-        self.coefficients, self.intercept, self.penalty = path[:, best], float(intercepts[best]), float(penalties[best])
+        best = (
+            int(
+                np.argmin(
+                    [
+                        loss(self.settings.monitor, stopping["timestamp"], outputs[:, i], wanted)
+                        for i in range(len(penalties))
+                    ]
+                )
+            )
+            if len(penalties) > 1
+            else 0
+        )
+        self.coefficients, self.intercept, self.penalty = (
+            path[:, best],
+            float(intercepts[best]),
+            float(penalties[best]),
+        )
         self.bands = fit_bands(stopping, outputs[:, best], horizon=task.horizon)
         advance(1.0, f"{int(np.count_nonzero(self.coefficients))} of {len(self.columns)} inputs kept")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Calibrated linear scores of the `predict` rows."""
         rows = frame.filter(pl.col("part") == "predict")
-        return self.bands.predictions(rows, _linear(rows, self.columns, self.coefficients[:, None])[:, 0] + self.intercept)
+        return self.bands.predictions(
+            rows, _linear(rows, self.columns, self.coefficients[:, None])[:, 0] + self.intercept
+        )
 
     def save(self, folder: Path) -> None:
         """Write `elasticnet.json`: the coefficient of each input in its own unit."""
@@ -89,15 +139,27 @@ class Expert:
 
     def export(self, folder: Path) -> None:
         """Coefficients and intercept."""
-        write_form(folder, self.bands.served(self.columns, Linear(tuple(self.coefficients.tolist()), self.intercept, LARGEST_INPUT)))
+        write_form(
+            folder,
+            self.bands.served(
+                self.columns, Linear(tuple(self.coefficients.tolist()), self.intercept, LARGEST_INPUT)
+            ),
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read `elasticnet.json`."""
         values = json.loads((folder / "elasticnet.json").read_text(encoding="utf-8"))
         expert = cls(Settings.model_validate(values["settings"]))
-        expert.columns, expert.coefficients = list(values["coefficients"]), np.array(list(values["coefficients"].values()))
-        expert.intercept, expert.penalty, expert.bands = values["intercept"], values["penalty"], Bands.from_dict(values["bands"])
+        expert.columns, expert.coefficients = (
+            list(values["coefficients"]),
+            np.array(list(values["coefficients"].values())),
+        )
+        expert.intercept, expert.penalty, expert.bands = (
+            values["intercept"],
+            values["penalty"],
+            Bands.from_dict(values["bands"]),
+        )
         return expert
 
 
@@ -113,9 +175,17 @@ def _linear(rows: pl.DataFrame, columns: list[str], coefficients: np.ndarray) ->
     return np.concatenate(chunks) if chunks else np.empty((0, coefficients.shape[1]))
 
 
-def _sufficient_statistics(rows: pl.DataFrame, columns: list[str], wanted: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Correlation-scale Gram matrix and moments of the standardised inputs, their mean and spread, and the target's mean; rows count by `weight`, of mean 1."""
-    gram, moments, total = np.zeros((len(columns), len(columns))), np.zeros(len(columns)), np.zeros(len(columns))
+def _sufficient_statistics(
+    rows: pl.DataFrame, columns: list[str], wanted: np.ndarray, weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Correlation-scale Gram matrix and moments of the standardised inputs, their mean and spread, and the
+    target's mean; rows count by `weight`, of mean 1.
+    """
+    gram, moments, total = (
+        np.zeros((len(columns), len(columns))),
+        np.zeros(len(columns)),
+        np.zeros(len(columns)),
+    )
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = slice(start, start + CHUNK_ROWS)
         values = _inputs(rows[chunk], columns)
@@ -129,11 +199,19 @@ def _sufficient_statistics(rows: pl.DataFrame, columns: list[str], wanted: np.nd
     varies = spread > 1e-6
     spread = np.where(varies, spread, 1.0)
     used = np.outer(varies, varies) / np.outer(spread, spread)
-    return covariance * used, (moments / len(rows) - mean * target_mean) * varies / spread, mean, spread, target_mean
+    return (
+        covariance * used,
+        (moments / len(rows) - mean * target_mean) * varies / spread,
+        mean,
+        spread,
+        target_mean,
+    )
 
 
 def _square_root(gram: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A square design and response with this Gram matrix and these moments: the same least-squares problem on as many rows as there are inputs."""
+    """A square design and response with this Gram matrix and these moments: the same least-squares problem on
+    as many rows as there are inputs.
+    """
     size = len(gram)
     values, vectors = np.linalg.eigh(gram)
     kept = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)

@@ -1,7 +1,9 @@
-"""Frequency-adaptive normalisation: the waves that dominate an input's window are taken out and forecast on their own, the rest goes on with its size evened out.
+"""Frequency-adaptive normalisation: the waves that dominate an input's window are taken out and forecast on
+their own, the rest goes on with its size evened out.
 
-After Ye et al. 2024, "Frequency Adaptive Normalization for Non-stationary Time Series Forecasting" (FAN); a learned soft cut stands in for its top K.
-Shapes: B windows, L bars, F inputs, W = L // 2 + 1 waves (0 to W - 1 times a window), C = 2 * W: the waves' cosines, then their sines.
+After Ye et al. 2024, "Frequency Adaptive Normalization for Non-stationary Time Series Forecasting" (FAN); a
+learned soft cut stands in for its top K. Shapes: B windows, L bars, F inputs, W = L // 2 + 1 waves (0 to W -
+1 times a window), C = 2 * W: the waves' cosines, then their sines.
 """
 
 import math
@@ -35,7 +37,12 @@ class Split:
 def fourier_basis(lookback: int) -> Tensor:
     """Orthonormal real Fourier basis [C, L]; sines that are 0 everywhere stay rows of zeros."""
     waves = lookback // 2 + 1
-    angle_WL = 2 * math.pi / lookback * torch.outer(torch.arange(waves, dtype=torch.float64), torch.arange(lookback, dtype=torch.float64))
+    angle_WL = (
+        2
+        * math.pi
+        / lookback
+        * torch.outer(torch.arange(waves, dtype=torch.float64), torch.arange(lookback, dtype=torch.float64))
+    )
     alone_W = torch.tensor([wave in (0, lookback / 2) for wave in range(waves)])
     size_W1 = torch.where(alone_W, 1 / lookback, 2 / lookback).sqrt()[:, None]
     sine_WL = torch.where(alone_W[:, None], 0.0, torch.sin(angle_WL))
@@ -43,10 +50,12 @@ def fourier_basis(lookback: int) -> Tensor:
 
 
 class FrequencyNormalisation(nn.Module):
-    """A wave counts as dominant in a window by sigmoid(sharpness * (its share of the window's energy - cut)), with a cut and a sharpness an input.
+    """A wave counts as dominant in a window by sigmoid(sharpness * (its share of the window's energy - cut)),
+    with a cut and a sharpness an input.
 
-    The dominant part is forecast as its newest value plus a learned weighting of its cosines and sines, 0 at first. A matrix product stands in for the FFT, so
-    that the graph exports; for the lookbacks of this project it is as fast.
+    The dominant part is forecast as its newest value plus a learned weighting of its cosines and sines, 0 at
+    first. A matrix product stands in for the FFT, so that the graph exports; for the lookbacks of this
+    project it is as fast.
     """
 
     def __init__(self, lookback: int, inputs: int):
@@ -63,7 +72,9 @@ class FrequencyNormalisation(nn.Module):
         coefficient_B2WF = (self.basis_CL @ x_BLF).unflatten(1, (2, self.waves))
         energy_BWF = coefficient_B2WF.square().sum(dim=1)
         share_BWF = energy_BWF / (energy_BWF.sum(dim=1, keepdim=True) + SMALLEST_ENERGY)
-        dominant_BWF = torch.sigmoid(self.sharpness_gate_F.exp() * (share_BWF - torch.sigmoid(self.cut_gate_F)))
+        dominant_BWF = torch.sigmoid(
+            self.sharpness_gate_F.exp() * (share_BWF - torch.sigmoid(self.cut_gate_F))
+        )
         other_BWF = 1 - dominant_BWF
         rest_BLF = self.basis_CL.T @ (coefficient_B2WF * other_BWF[:, None]).flatten(1, 2)
         ahead_2WF = (self.basis_CL[:, -1:] + self.ahead_CF).unflatten(0, (2, self.waves))

@@ -1,9 +1,12 @@
-"""Attention on the hierarchical graph of one timestamp: stocks among each other, their industries, sectors and the market.
+"""Attention on the hierarchical graph of one timestamp: stocks among each other, their industries, sectors
+and the market.
 
-Everything about an edge is made of the batch's own windows, so it is known when the day is predicted and serving needs nothing beside the windows.
-Dense masked attention: tests/benchmarks/bench_graph_attention.py compares it with torch-geometric.
+Everything about an edge is made of the batch's own windows, so it is known when the day is predicted and
+serving needs nothing beside the windows. Dense masked attention: tests/benchmarks/bench_graph_attention.py
+compares it with torch-geometric.
 
-Shapes: D days, S slots a day, L bars, E width, H heads, P edge features, C sectors and I industries (number 0: unknown), N nodes above the stocks.
+Shapes: D days, S slots a day, L bars, E width, H heads, P edge features, C sectors and I industries (number
+0: unknown), N nodes above the stocks.
 """
 
 import math
@@ -14,7 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FLAGS = ("same_sector", "same_industry")
-FROM_RETURNS = ("residual_correlation", "sector_residual_correlation", "volatility_similarity", "sector_co_movement")
+FROM_RETURNS = (
+    "residual_correlation",
+    "sector_residual_correlation",
+    "volatility_similarity",
+    "sector_co_movement",
+)
 PEERS = ("same_industry", "same_sector", "other_sector")
 NEVER = -1e9
 SMALLEST_NORM = 1e-6
@@ -26,7 +34,8 @@ class Graph:
 
     filled_DS : bool
     hears_DS : 1 where a stock has another one to listen to, else 0
-    edges_DPSS : features of each edge by name in `edge_names`, and last NEVER where the first may not listen to the second: itself and empty slots
+    edges_DPSS : features of each edge by name in `edge_names`, and last NEVER where the first may not listen
+        to the second: itself and empty slots
     sector_DSC, industry_DSI : one-hot membership, rows of 0 for empty slots
     """
 
@@ -49,10 +58,20 @@ def bounded_temperature(theta_H: Tensor) -> Tensor:
 
 def memberships(number_DS: Tensor, filled_DS: Tensor, known: int) -> Tensor:
     """One-hot [D, S, known + 1] of numbers 0 (unknown) to `known`, float; 0 for empty slots."""
-    return ((number_DS[..., None] == torch.arange(known + 1, device=number_DS.device)) & filled_DS[..., None]).float()
+    return (
+        (number_DS[..., None] == torch.arange(known + 1, device=number_DS.device)) & filled_DS[..., None]
+    ).float()
 
 
-def make_graph(filled_DS: Tensor, sector_DS: Tensor, industry_DS: Tensor, sectors: int, industries: int, returns_DSL: Tensor | None, begun_DSL: Tensor) -> Graph:
+def make_graph(
+    filled_DS: Tensor,
+    sector_DS: Tensor,
+    industry_DS: Tensor,
+    sectors: int,
+    industries: int,
+    returns_DSL: Tensor | None,
+    begun_DSL: Tensor,
+) -> Graph:
     """The graph of each day.
 
     Parameters
@@ -69,7 +88,13 @@ def make_graph(filled_DS: Tensor, sector_DS: Tensor, industry_DS: Tensor, sector
     features = [_products(sector_DSC[..., 1:]), _products(industry_DSI[..., 1:])]
     if returns_DSL is not None:
         features += return_edges(returns_DSL, (begun_DSL & filled_DS[..., None]).float(), sector_DSC)
-    return Graph(filled_DS, allowed_DSS.any(dim=2).float(), torch.stack([*features, blocked(allowed_DSS)], dim=1), sector_DSC, industry_DSI)
+    return Graph(
+        filled_DS,
+        allowed_DSS.any(dim=2).float(),
+        torch.stack([*features, blocked(allowed_DSS)], dim=1),
+        sector_DSC,
+        industry_DSI,
+    )
 
 
 def blocked(allowed: Tensor) -> Tensor:
@@ -80,10 +105,12 @@ def blocked(allowed: Tensor) -> Tensor:
 def return_edges(returns_DSL: Tensor, begun_DSL: Tensor, sector_DSC: Tensor) -> list[Tensor]:
     """The features `FROM_RETURNS`, each [D, S, S], over the bars that `begun_DSL` marks with 1.
 
-    A residual is the return less the bar's mean over the stocks; the sector's residual less the bar's mean over the known sector too. A correlation of two stocks
-    takes each one's own bars for its mean and norm and the bars of both for the product, so a short life shrinks it. Volatility similarity is the smaller
-    over the larger standard deviation. Co-movement is the correlation of the first stock's residual with the mean residual of the second's sector,
-    the stock itself included where it is a member; 0 where the second's sector is unknown.
+    A residual is the return less the bar's mean over the stocks; the sector's residual less the bar's mean
+    over the known sector too. A correlation of two stocks takes each one's own bars for its mean and norm and
+    the bars of both for the product, so a short life shrinks it. Volatility similarity is the smaller over
+    the larger standard deviation. Co-movement is the correlation of the first stock's residual with the mean
+    residual of the second's sector, the stock itself included where it is a member; 0 where the second's
+    sector is unknown.
     """
     known_DSC = sector_DSC[..., 1:]
     residual_DSL = (returns_DSL - _mean(returns_DSL, begun_DSL, 1)) * begun_DSL
@@ -92,10 +119,18 @@ def return_edges(returns_DSL: Tensor, begun_DSL: Tensor, sector_DSC: Tensor) -> 
     of_sector_DSL = (residual_DSL - known_DSC @ sector_mean_DCL) * begun_DSL
     stock_DSL = _unit(residual_DSL, begun_DSL)
     moves_DSC = stock_DSL @ _unit(sector_mean_DCL, (bars_DCL > 0).float()).mT
-    deviation_DS = (((returns_DSL - _mean(returns_DSL, begun_DSL, 2)) * begun_DSL).square().sum(dim=2) / begun_DSL.sum(dim=2).clamp_min(1)).sqrt()
+    deviation_DS = (
+        ((returns_DSL - _mean(returns_DSL, begun_DSL, 2)) * begun_DSL).square().sum(dim=2)
+        / begun_DSL.sum(dim=2).clamp_min(1)
+    ).sqrt()
     smaller_DSS = torch.minimum(deviation_DS[:, :, None], deviation_DS[:, None, :])
     larger_DSS = torch.maximum(deviation_DS[:, :, None], deviation_DS[:, None, :])
-    return [_products(stock_DSL), _products(_unit(of_sector_DSL, begun_DSL)), smaller_DSS / larger_DSS.clamp_min(SMALLEST_NORM), moves_DSC @ known_DSC.mT]
+    return [
+        _products(stock_DSL),
+        _products(_unit(of_sector_DSL, begun_DSL)),
+        smaller_DSS / larger_DSS.clamp_min(SMALLEST_NORM),
+        moves_DSC @ known_DSC.mT,
+    ]
 
 
 def _products(x_DSX: Tensor) -> Tensor:
@@ -103,7 +138,9 @@ def _products(x_DSX: Tensor) -> Tensor:
 
 
 def _mean(x_DSL: Tensor, weight_DSL: Tensor, dim: int) -> Tensor:
-    return (x_DSL * weight_DSL).sum(dim=dim, keepdim=True) / weight_DSL.sum(dim=dim, keepdim=True).clamp_min(1)
+    return (x_DSL * weight_DSL).sum(dim=dim, keepdim=True) / weight_DSL.sum(dim=dim, keepdim=True).clamp_min(
+        1
+    )
 
 
 def _unit(x_DSL: Tensor, weight_DSL: Tensor) -> Tensor:
@@ -127,13 +164,18 @@ class Attention(nn.Module):
         """Of each head, in [0.5, 2]."""
         return bounded_temperature(self.temperature_gate_H)
 
-    def forward(self, asking_DQE: Tensor, giving_DSE: Tensor, bias_DHQS: Tensor, hears_DQ: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, asking_DQE: Tensor, giving_DSE: Tensor, bias_DHQS: Tensor, hears_DQ: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Messages [D, Q, E] and weights [D, H, Q, S].
 
-        `bias_DHQS`, which has 1 in place of any but the last axis where it is the same there, is added to the scores after they were divided by
-        sqrt(E / H) and the temperature; NEVER keeps one from being heard. Where `hears_DQ` is 0 instead of 1 the message is 0 and the weights mean nothing.
+        `bias_DHQS`, which has 1 in place of any but the last axis where it is the same there, is added to the
+        scores after they were divided by sqrt(E / H) and the temperature; NEVER keeps one from being heard.
+        Where `hears_DQ` is 0 instead of 1 the message is 0 and the weights mean nothing.
         """
-        query_DHQX = self._split(self.query(asking_DQE)) / (self.temperature()[:, None, None] * math.sqrt(asking_DQE.shape[-1] / self.heads))
+        query_DHQX = self._split(self.query(asking_DQE)) / (
+            self.temperature()[:, None, None] * math.sqrt(asking_DQE.shape[-1] / self.heads)
+        )
         key_DSE, value_DSE = self.key_value(giving_DSE).chunk(2, dim=-1)
         weights_DHQS = torch.softmax(query_DHQX @ self._split(key_DSE).mT + bias_DHQS, dim=-1)
         mixed_DQE = (weights_DHQS @ self._split(value_DSE)).transpose(1, 2).flatten(2)
@@ -144,10 +186,11 @@ class Attention(nn.Module):
 
 
 class GraphLayer(nn.Module):
-    """What a stock hears from its peers, by attention whose scores its edges raise or lower, and from its industry, its sector and the market.
+    """What a stock hears from its peers, by attention whose scores its edges raise or lower, and from its
+    industry, its sector and the market.
 
-    Industries and sectors are the means of their members; sectors and the market attend to each other before they answer. Sector and industry 0 gather the
-    unknown ones, whose edges have no flags.
+    Industries and sectors are the means of their members; sectors and the market attend to each other before
+    they answer. Sector and industry 0 gather the unknown ones, whose edges have no flags.
     """
 
     def __init__(self, width: int, heads: int, edges: int, dropout: float):
@@ -200,7 +243,9 @@ def _means(member_DSC: Tensor, x_DSE: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def peer_shares(weights_DHSS: Tensor, graph: Graph) -> Tensor:
-    """[D, S, 3]: the share of a stock's attention that goes to each of `PEERS`, mean over heads, 0 without peers; `same_sector` without those of the same industry."""
+    """[D, S, 3]: the share of a stock's attention that goes to each of `PEERS`, mean over heads, 0 without
+    peers; `same_sector` without those of the same industry.
+    """
     weight_DSS = weights_DHSS.mean(dim=1) * graph.hears_DS[..., None]
     same_sector_DSS, same_industry_DSS = graph.edges_DPSS[:, : len(FLAGS)].unbind(dim=1)
     industry_DS = (weight_DSS * same_industry_DSS).sum(dim=2)

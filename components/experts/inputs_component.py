@@ -20,5 +20,13 @@ def point_to_inputs(
 
     from components.contracts import atomic_write_text
 
-    tables = {"training_set": training_set, "labels": labels, "catalog": catalog, "selection": selection, "learnable": learnable}
-    atomic_write_text(target, json.dumps({name: table.path if table else "" for name, table in tables.items()}, indent=1))
+    tables = {
+        "training_set": training_set,
+        "labels": labels,
+        "catalog": catalog,
+        "selection": selection,
+        "learnable": learnable,
+    }
+    atomic_write_text(
+        target, json.dumps({name: table.path if table else "" for name, table in tables.items()}, indent=1)
+    )

@@ -1,4 +1,6 @@
-"""What search and ablation share: the tables that an expert learns from, blind to the test window, and how its out-of-fold predictions are judged by day."""
+"""What search and ablation share: the tables that an expert learns from, blind to the test window, and how
+its out-of-fold predictions are judged by day.
+"""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +35,10 @@ FEWEST_SYMBOLS = 3
 
 @dataclass(frozen=True)
 class Inputs:
-    """Paths of a run's tables that an expert learns from, and the task that the run sets it. Small, so that it can be sent to another process."""
+    """Paths of a run's tables that an expert learns from, and the task that the run sets it.
+
+    Small, so that it can be sent to another process.
+    """
 
     training_set: str
     labels: str
@@ -52,12 +57,18 @@ class Inputs:
         """Content hashes of all tables together."""
         learnable = read_stamp(self.learnable).content_sha256 if self.learnable else ""
         chosen = file_sha256(self.selection) if self.selection else ""
-        return f"{read_stamp(self.training_set).content_sha256} {read_stamp(self.labels).content_sha256} {file_sha256(self.catalog)} {learnable} {chosen}"
+        return (
+            f"{read_stamp(self.training_set).content_sha256} {read_stamp(self.labels).content_sha256}"
+            f" {file_sha256(self.catalog)} {learnable} {chosen}"
+        )
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables in memory. `wanted` are the labels of the task by (timestamp, symbol), of the judged window alone."""
+    """The tables in memory.
+
+    `wanted` are the labels of the task by (timestamp, symbol), of the judged window alone.
+    """
 
     training_set: pl.DataFrame
     labels: pl.DataFrame
@@ -68,14 +79,21 @@ class Tables:
 
     def arguments(self) -> Mapping[str, Any]:
         """Those of `train_expert`."""
-        return {"training_set": self.training_set, "labels": self.labels, "catalog": self.catalog, "chosen": self.chosen, "learnable": self.learnable}
+        return {
+            "training_set": self.training_set,
+            "labels": self.labels,
+            "catalog": self.catalog,
+            "chosen": self.chosen,
+            "learnable": self.learnable,
+        }
 
 
 def read_tables(inputs: Inputs, window: str = "validation") -> Tables:
     """The tables for judging on `window`.
 
-    For `validation`, rows from the test window on keep nothing but their time and symbol, and labels that were not known before the test
-    window began are dropped: whatever is done with these tables can't depend on the test window. For `test` they are whole, and `wanted` holds that window.
+    For `validation`, rows from the test window on keep nothing but their time and symbol, and labels that
+    were not known before the test window began are dropped: whatever is done with these tables can't depend
+    on the test window. For `test` they are whole, and `wanted` holds that window.
 
     Raises
     ------
@@ -84,26 +102,52 @@ def read_tables(inputs: Inputs, window: str = "validation") -> Tables:
     """
     stamp = read_stamp(inputs.training_set).content_sha256
     chosen = read_chosen(inputs.selection) if inputs.selection else None
-    for path, origin in ((inputs.selection, chosen and chosen.training_set), (inputs.learnable, inputs.learnable and read_stamp(inputs.learnable).inputs.get("training_set", ""))):
+    for path, origin in (
+        (inputs.selection, chosen and chosen.training_set),
+        (inputs.learnable, inputs.learnable and read_stamp(inputs.learnable).inputs.get("training_set", "")),
+    ):
         if path and origin != stamp:
-            raise ContractError(f"{path} was made from training set {(origin or '(unknown)')[:12]}, this run's is {stamp[:12]}. Run its stage again.")
+            raise ContractError(
+                f"{path} was made from training set {(origin or '(unknown)')[:12]}, this run's is"
+                f" {stamp[:12]}. Run its stage again."
+            )
     training_set, labels = read_table(inputs.training_set, TRAINING_SET), read_table(inputs.labels, LABELS)
     calendar, _ = bar_index(training_set["timestamp"])
     windows = resolve_windows(calendar, inputs.timeline)
     if window == "validation":
         training_set, labels = blind(training_set, labels, calendar[windows.test[0]])
     first, end = getattr(windows, window)
-    wanted = target_labels(labels, inputs.horizon, inputs.target).filter(pl.col("label").is_not_null() & pl.col("timestamp").is_between(calendar[first], calendar[end - 1]))
+    wanted = target_labels(labels, inputs.horizon, inputs.target).filter(
+        pl.col("label").is_not_null() & pl.col("timestamp").is_between(calendar[first], calendar[end - 1])
+    )
     if wanted.is_empty():
-        raise ContractError(f"No label of the {window} window was known in time, so nothing can be judged there. Lengthen timeline.{window}.")
-    return Tables(training_set, labels, read_catalog(inputs.catalog), chosen, read_table(inputs.learnable, LEARNABLE) if inputs.learnable else None, wanted)
+        raise ContractError(
+            f"No label of the {window} window was known in time, so nothing can be judged there. Lengthen"
+            f" timeline.{window}."
+        )
+    return Tables(
+        training_set,
+        labels,
+        read_catalog(inputs.catalog),
+        chosen,
+        read_table(inputs.learnable, LEARNABLE) if inputs.learnable else None,
+        wanted,
+    )
 
 
-def blind(training_set: pl.DataFrame, labels: pl.DataFrame, test_begins: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The tables without anything that the test window holds; its rows stay, empty, because the calendar is made of them."""
+def blind(
+    training_set: pl.DataFrame, labels: pl.DataFrame, test_begins: Any
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The tables without anything that the test window holds; its rows stay, empty, because the calendar is
+    made of them.
+    """
     seen = training_set.filter(pl.col("timestamp") < test_begins)
     unseen = training_set.filter(pl.col("timestamp") >= test_begins).select("timestamp", "symbol")
-    empty = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in training_set.schema.items() if name not in unseen.columns]
+    empty = [
+        pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in training_set.schema.items()
+        if name not in unseen.columns
+    ]
     known = labels.filter((pl.col("label_end") < test_begins) & (pl.col("timestamp") < test_begins))
     return pl.concat([seen, unseen.with_columns(empty).select(training_set.columns)], rechunk=False), known
 
@@ -111,18 +155,31 @@ def blind(training_set: pl.DataFrame, labels: pl.DataFrame, test_begins: Any) ->
 def daily_ic(predictions: pl.DataFrame, wanted: pl.DataFrame, *, rank: bool = True) -> pl.DataFrame:
     """Correlation of score and label at each timestamp: `timestamp`, `ic`.
 
-    A timestamp whose scores are all the same counts as 0, because nothing was found there; one with fewer than three labels, or labels
-    that are all the same, is left out. So the timestamps depend on the labels alone, and experts can be compared on the same ones.
+    A timestamp whose scores are all the same counts as 0, because nothing was found there; one with fewer
+    than three labels, or labels that are all the same, is left out. So the timestamps depend on the labels
+    alone, and experts can be compared on the same ones.
     """
-    judged = predictions.select("timestamp", "symbol", "score").join(wanted.select("timestamp", "symbol"), on=("timestamp", "symbol"), how="semi")
+    judged = predictions.select("timestamp", "symbol", "score").join(
+        wanted.select("timestamp", "symbol"), on=("timestamp", "symbol"), how="semi"
+    )
     measured = information_coefficient(judged, wanted, rank=rank)
-    label = wanted.join(judged, on=("timestamp", "symbol"), how="semi").group_by("timestamp").agg(pl.col("label").n_unique().alias("labels"), pl.len().alias("rows"))
+    label = (
+        wanted.join(judged, on=("timestamp", "symbol"), how="semi")
+        .group_by("timestamp")
+        .agg(pl.col("label").n_unique().alias("labels"), pl.len().alias("rows"))
+    )
     usable = label.filter((pl.col("labels") > 1) & (pl.col("rows") >= FEWEST_SYMBOLS)).select("timestamp")
-    return measured.join(usable, on="timestamp", how="semi").select("timestamp", pl.col("ic").fill_null(0.0)).sort("timestamp")
+    return (
+        measured.join(usable, on="timestamp", how="semi")
+        .select("timestamp", pl.col("ic").fill_null(0.0))
+        .sort("timestamp")
+    )
 
 
 def standard_error(daily: np.ndarray, horizon: int) -> float:
-    """Of the mean of a daily series, after Newey and West, because labels of neighbouring days overlap; 0 where nothing varies, NaN under 3 days."""
+    """Of the mean of a daily series, after Newey and West, because labels of neighbouring days overlap; 0
+    where nothing varies, NaN under 3 days.
+    """
     daily = np.asarray(daily, dtype=float)
     if len(daily) < 3:
         return float("nan")
@@ -133,10 +190,16 @@ def standard_error(daily: np.ndarray, horizon: int) -> float:
 
 
 def stored_numbers(model: Path) -> int | None:
-    """How many numbers the weights of a saved network hold, its buffers included; None where it has none in safetensors."""
+    """How many numbers the weights of a saved network hold, its buffers included; None where it has none in
+    safetensors.
+    """
     total, files = 0, sorted(Path(model).rglob("*.safetensors"))
     for path in files:
         with path.open("rb") as handle:
             header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-        total += sum(int(np.prod(entry["shape"], dtype=np.int64)) for name, entry in header.items() if name != "__metadata__")
+        total += sum(
+            int(np.prod(entry["shape"], dtype=np.int64))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        )
     return total if files else None

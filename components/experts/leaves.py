@@ -1,4 +1,6 @@
-"""The config leaf of an expert: one YAML file for each expert, period and modality, and the module that it names."""
+"""The config leaf of an expert: one YAML file for each expert, period and modality, and the module that it
+names.
+"""
 
 import ast
 import difflib
@@ -27,25 +29,58 @@ class FurtherTask(Section):
 class Leaf(Section):
     """What is trained: an expert for one period and modality, with its settings.
 
-    `module` names the Python module of an expert that is not one of Alphaloop's own; it holds a `Settings` section and an `Expert` class
-    as `components/experts/protocol.py` describes.
+    `module` names the Python module of an expert that is not one of Alphaloop's own; it holds a `Settings`
+    section and an `Expert` class as `components/experts/protocol.py` describes.
     """
 
-    expert: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="name of the expert; of its module in components/experts unless `module` is given")
+    expert: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="name of the expert; of its module in components/experts unless `module` is given",
+    )
     period: Literal["1d", "4h", "1h"]
     modality: Literal["base", "rich"] = "base"
-    module: str | None = Field(None, description="dotted name of a module of your own, such as my_package.my_expert")
-    threads: int = Field(2, ge=1, description="threads of one fit; another number may change the last digits of the predictions")
-    ensemble: int = Field(1, ge=1, le=5, description="members that differ by their seed; their scores are averaged and their spread widens the band")
-    regimes: RegimeModels | None = Field(None, description="a model of its own for each regime, blended with the one of all rows; none: one model")
-    also: tuple[FurtherTask, ...] = Field((), description="further targets and horizons for experts with several heads")
-    processes: int = Field(1, ge=1, description="processes that share each batch of a neural fit, started by torchrun: one a GPU")
-    tracking: str = Field("", description="MLflow tracking address for the steps of neural fits, such as http://mlflow:5000 or sqlite:///steps.db; empty: none")
-    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the expert, as its module declares them")
+    module: str | None = Field(
+        None, description="dotted name of a module of your own, such as my_package.my_expert"
+    )
+    threads: int = Field(
+        2,
+        ge=1,
+        description="threads of one fit; another number may change the last digits of the predictions",
+    )
+    ensemble: int = Field(
+        1,
+        ge=1,
+        le=5,
+        description=(
+            "members that differ by their seed; their scores are averaged and their spread widens the band"
+        ),
+    )
+    regimes: RegimeModels | None = Field(
+        None,
+        description="a model of its own for each regime, blended with the one of all rows; none: one model",
+    )
+    also: tuple[FurtherTask, ...] = Field(
+        (), description="further targets and horizons for experts with several heads"
+    )
+    processes: int = Field(
+        1, ge=1, description="processes that share each batch of a neural fit, started by torchrun: one a GPU"
+    )
+    tracking: str = Field(
+        "",
+        description=(
+            "MLflow tracking address for the steps of neural fits, such as http://mlflow:5000 or"
+            " sqlite:///steps.db; empty: none"
+        ),
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="settings of the expert, as its module declares them"
+    )
 
 
 def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Leaf:
-    """Read a leaf and put `overrides` over its `settings`, section by section. All settings come back filled in, so that the leaf alone says what is trained.
+    """Read a leaf and put `overrides` over its `settings`, section by section.
+
+    All settings come back filled in, so that the leaf alone says what is trained.
 
     Raises
     ------
@@ -55,33 +90,54 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
     path = Path(path)
     if not path.exists():
         known = list_leaves(path.parents[2]) if len(path.parts) > 3 else []
-        raise ConfigError(f"The expert leaf {path} does not exist. {'Leaves there: ' + ', '.join(known) if known else 'Write it, or name another one in experts.leaves'}.")
+        raise ConfigError(
+            f"The expert leaf {path} does not exist."
+            f" {'Leaves there: ' + ', '.join(known) if known else 'Write it, or name another one in experts.leaves'}."
+        )
     values, lines = read_yaml(path)
     leaf = validate_settings(Leaf, values, source=str(path), lines=lines)
     module = expert_module(leaf, source=str(path))
     if leaf.processes > 1 and not isinstance(module.Expert, NeuralFamily):
-        raise ConfigError(f"{path}: processes={leaf.processes}, but {leaf.expert} is no neural expert, so its fits can't be shared among processes. Set processes to 1.")
+        raise ConfigError(
+            f"{path}: processes={leaf.processes}, but {leaf.expert} is no neural expert, so its fits can't be"
+            " shared among processes. Set processes to 1."
+        )
     if urlsplit(leaf.tracking).password:
         raise ConfigError(
-            f"{path}: the address in `tracking` holds a password, which would be kept with the run. Give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
+            f"{path}: the address in `tracking` holds a password, which would be kept with the run. Give"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
         )
     if leaf.also and not isinstance(module.Expert, NeuralFamily):
-        raise ConfigError(f"{path}: `also` names further tasks, but {leaf.expert} is no neural expert and has one head only. Take `also` out.")
+        raise ConfigError(
+            f"{path}: `also` names further tasks, but {leaf.expert} is no neural expert and has one head"
+            " only. Take `also` out."
+        )
     below = {place[1:]: line for place, line in lines.items() if len(place) > 1 and place[0] == "settings"}
     below.update(dict.fromkeys(_places(overrides or {}), f"{path}, experts.overrides.{leaf.expert}"))
-    settings = validate_settings(module.Settings, merged(leaf.settings, overrides or {}), source=str(path), lines=below)
+    settings = validate_settings(
+        module.Settings, merged(leaf.settings, overrides or {}), source=str(path), lines=below
+    )
     return leaf.model_copy(update={"settings": settings.model_dump(mode="json")})
 
 
 def merged(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`settings` with `overrides` over them; a section in both is merged, anything else replaced."""
-    both = {name: merged(settings[name], value) for name, value in overrides.items() if isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)}
+    both = {
+        name: merged(settings[name], value)
+        for name, value in overrides.items()
+        if isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
+    }
     return {**settings, **overrides, **both}
 
 
 def _places(overrides: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """The path of every key in nested overrides."""
-    inner = [place for name, value in overrides.items() if isinstance(value, Mapping) for place in _places(value, (*above, name))]
+    inner = [
+        place
+        for name, value in overrides.items()
+        if isinstance(value, Mapping)
+        for place in _places(value, (*above, name))
+    ]
     return [*((*above, name) for name in overrides), *inner]
 
 
@@ -92,8 +148,12 @@ def list_leaves(folder: str | Path) -> list[str]:
 
 
 def known_experts() -> list[str]:
-    """Names of the modules beside this one that define `Settings` and `Expert`, found by reading their source: no library is imported."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if {"Settings", "Expert"} <= _defined(path))
+    """Names of the modules beside this one that define `Settings` and `Expert`, found by reading their
+    source: no library is imported.
+    """
+    return sorted(
+        path.stem for path in Path(__file__).parent.glob("*.py") if {"Settings", "Expert"} <= _defined(path)
+    )
 
 
 def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
@@ -102,25 +162,31 @@ def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
     Raises
     ------
     ConfigError
-        If there is no such expert (the message lists those that there are), or its module can't be imported or lacks one of the two.
+        If there is no such expert (the message lists those that there are), or its module can't be imported
+        or lacks one of the two.
     """
     where = f"{source}: " if source else ""
     if leaf.module is None and leaf.expert not in known_experts():
         close = difflib.get_close_matches(leaf.expert, known_experts(), n=1)
         advice = f"Did you mean {close[0]!r}? " if close else ""
         raise ConfigError(
-            f"{where}there is no expert {leaf.expert!r}. {advice}Known experts: {', '.join(known_experts())}. For one of your own give `module: my_package.my_expert`."
+            f"{where}there is no expert {leaf.expert!r}. {advice}Known experts: {', '.join(known_experts())}."
+            " For one of your own give `module: my_package.my_expert`."
         )
     name = leaf.module or f"components.experts.{leaf.expert}"
     try:
         module = importlib.import_module(name)
     except Exception as error:
         raise ConfigError(
-            f"{where}the module {name!r} of expert {leaf.expert!r} can't be imported ({type(error).__name__}: {error}). Install its package, or mend `module`."
+            f"{where}the module {name!r} of expert {leaf.expert!r} can't be imported ({type(error).__name__}:"
+            f" {error}). Install its package, or mend `module`."
         ) from error
     for part in ("Settings", "Expert"):
         if not hasattr(module, part):
-            raise ConfigError(f"{where}the module {name!r} of expert {leaf.expert!r} has no class {part!r}. See components/experts/protocol.py for what an expert is.")
+            raise ConfigError(
+                f"{where}the module {name!r} of expert {leaf.expert!r} has no class {part!r}. See"
+                " components/experts/protocol.py for what an expert is."
+            )
     return module
 
 
@@ -128,5 +194,11 @@ def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
 def _defined(path: Path) -> frozenset[str]:
     """Names of the classes and variables at the top of a module."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
-    variables = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    variables = {
+        target.id
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     return frozenset(variables | {node.name for node in body if isinstance(node, ast.ClassDef)})

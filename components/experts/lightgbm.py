@@ -1,4 +1,6 @@
-"""LightGBM (Ke et al. 2017), regularised for data with very little signal: few leaves, large leaves, rows and inputs drawn anew for each tree."""
+"""LightGBM (Ke et al. 2017), regularised for data with very little signal: few leaves, large leaves, rows and
+inputs drawn anew for each tree.
+"""
 
 import json
 from pathlib import Path
@@ -11,7 +13,16 @@ from pydantic import Field
 from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
-from components.experts.rows import Monitor, Stopper, TargetTransform, labelled, loss, matrix, sample_weights, target
+from components.experts.rows import (
+    Monitor,
+    Stopper,
+    TargetTransform,
+    labelled,
+    loss,
+    matrix,
+    sample_weights,
+    target,
+)
 from components.scoring.form import write_form
 from components.scoring.trees import lightgbm_graph
 from components.settings import Section
@@ -21,11 +32,18 @@ class Settings(Section):
     """Size of the forest and its regularisation."""
 
     rounds: int = Field(400, ge=1, description="trees at most")
-    patience_rounds: int = Field(50, ge=0, description="early stopping after so many trees without a gain; 0: never")
+    patience_rounds: int = Field(
+        50, ge=0, description="early stopping after so many trees without a gain; 0: never"
+    )
     fewest_rounds: int = Field(25, ge=1, description="trees kept at least")
     learning_rate: float = Field(0.03, gt=0, le=1)
     leaves: int = Field(15, ge=2, description="leaves of a tree at most")
-    leaf_share: float = Field(0.002, gt=0, lt=0.5, description="smallest share of the train rows in a leaf; never fewer than 20 rows")
+    leaf_share: float = Field(
+        0.002,
+        gt=0,
+        lt=0.5,
+        description="smallest share of the train rows in a leaf; never fewer than 20 rows",
+    )
     column_share: float = Field(0.3, gt=0, le=1, description="share of the inputs that a tree sees")
     row_share: float = Field(0.5, gt=0, le=1, description="share of the rows that a tree sees")
     l2: float = Field(10.0, ge=0)
@@ -43,16 +61,33 @@ class Expert:
         self.booster: Any = None
         self.bands: Bands | None = None
 
-    def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None) -> None:
-        """Boost on the train rows until the early-stopping rows no longer gain. A warm start adds trees to those that are there."""
+    def fit(
+        self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
+    ) -> None:
+        """Boost on the train rows until the early-stopping rows no longer gain.
+
+        A warm start adds trees to those that are there.
+        """
         import lightgbm
 
         self.columns = list(task.groups)
         chosen = self.settings
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
         params = _parameters(chosen, task, len(train))
-        data = lightgbm.Dataset(matrix(train, self.columns), label=target(train, chosen.target_transform), weight=sample_weights(train), params=params, free_raw_data=True)
-        checks = lightgbm.Dataset(matrix(stopping, self.columns), label=target(stopping, chosen.target_transform), reference=data, params=params, free_raw_data=True)
+        data = lightgbm.Dataset(
+            matrix(train, self.columns),
+            label=target(train, chosen.target_transform),
+            weight=sample_weights(train),
+            params=params,
+            free_raw_data=True,
+        )
+        checks = lightgbm.Dataset(
+            matrix(stopping, self.columns),
+            label=target(stopping, chosen.target_transform),
+            reference=data,
+            params=params,
+            free_raw_data=True,
+        )
         timestamps = stopping["timestamp"]
 
         def measure(output: np.ndarray, dataset: Any) -> tuple[str, float, bool]:
@@ -65,13 +100,23 @@ class Expert:
         def after_round(state: Any) -> None:
             stop = stopper.update(state.evaluation_result_list[0][2])
             if stopper.rounds % 10 == 0:
-                advance(stopper.rounds / chosen.rounds, f"tree {stopper.rounds}, {chosen.monitor} {stopper.best_loss:.4f}")
+                advance(
+                    stopper.rounds / chosen.rounds,
+                    f"tree {stopper.rounds}, {chosen.monitor} {stopper.best_loss:.4f}",
+                )
             if stop:
                 # LightGBM drops the trees after this one, and counts those of a warm start among them.
                 raise lightgbm.callback.EarlyStopException(trees_before + stopper.rounds - 1, [])
 
         booster = lightgbm.train(
-            params, data, num_boost_round=chosen.rounds, valid_sets=[checks], feval=measure, init_model=earlier, callbacks=[after_round], keep_training_booster=False
+            params,
+            data,
+            num_boost_round=chosen.rounds,
+            valid_sets=[checks],
+            feval=measure,
+            init_model=earlier,
+            callbacks=[after_round],
+            keep_training_booster=False,
         )
         kept = trees_before + stopper.kept_rounds
         self.booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=kept))
@@ -87,7 +132,12 @@ class Expert:
         """Write `lightgbm.txt` and `lightgbm.json`."""
         atomic_write_text(folder / "lightgbm.txt", self.booster.model_to_string())
         gain = dict(zip(self.columns, self.booster.feature_importance("gain").tolist(), strict=True))
-        values = {"settings": self.settings.model_dump(mode="json"), "columns": self.columns, "gain": gain, "bands": self.bands.to_dict()}
+        values = {
+            "settings": self.settings.model_dump(mode="json"),
+            "columns": self.columns,
+            "gain": gain,
+            "bands": self.bands.to_dict(),
+        }
         atomic_write_text(folder / "lightgbm.json", json.dumps(values, indent=1))
 
     def export(self, folder: Path) -> None:

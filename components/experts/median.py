@@ -1,4 +1,6 @@
-"""The naive baseline that every expert must beat: the median of the training labels, with a band that follows volatility."""
+"""The naive baseline that every expert must beat: the median of the training labels, with a band that follows
+volatility.
+"""
 
 import json
 from pathlib import Path
@@ -28,13 +30,17 @@ class Expert:
         self.median = 0.0
         self.bands: Bands | None = None
 
-    def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None) -> None:
+    def fit(
+        self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
+    ) -> None:
         """Median of the train labels; the band from the early-stopping rows. A warm start changes nothing."""
         self.columns = list(task.groups)
         train = labelled(frame, "train")
         self.median = _median(train["label"].cast(pl.Float64), sample_weights(train))
         stopping = labelled(frame, "early_stopping")
-        self.bands = fit_bands(stopping, np.full(len(stopping), self.median), horizon=task.horizon, calibrate=False)
+        self.bands = fit_bands(
+            stopping, np.full(len(stopping), self.median), horizon=task.horizon, calibrate=False
+        )
         advance(1.0, f"median {self.median:.5f}")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -44,7 +50,12 @@ class Expert:
 
     def save(self, folder: Path) -> None:
         """Write `median.json`."""
-        atomic_write_text(folder / "median.json", json.dumps({"columns": self.columns, "median": self.median, "bands": self.bands.to_dict()}, indent=1))
+        atomic_write_text(
+            folder / "median.json",
+            json.dumps(
+                {"columns": self.columns, "median": self.median, "bands": self.bands.to_dict()}, indent=1
+            ),
+        )
 
     def export(self, folder: Path) -> None:
         """A constant."""
@@ -55,7 +66,11 @@ class Expert:
         """Read `median.json`."""
         values = json.loads((folder / "median.json").read_text(encoding="utf-8"))
         expert = cls(Settings())
-        expert.columns, expert.median, expert.bands = values.get("columns", []), values["median"], Bands.from_dict(values["bands"])
+        expert.columns, expert.median, expert.bands = (
+            values.get("columns", []),
+            values["median"],
+            Bands.from_dict(values["bands"]),
+        )
         return expert
 
 
@@ -66,5 +81,8 @@ def _median(label: pl.Series, weight: np.ndarray | None) -> float:
     order = label.arg_sort().to_numpy()
     ordered, reached = label.to_numpy()[order], np.cumsum(weight[order])
     half = reached[-1] / 2
-    lower, upper = np.searchsorted(reached, half * (1 - 1e-12)), np.searchsorted(reached, half * (1 + 1e-12), side="right")
+    lower, upper = (
+        np.searchsorted(reached, half * (1 - 1e-12)),
+        np.searchsorted(reached, half * (1 + 1e-12), side="right"),
+    )
     return float((ordered[lower] + ordered[min(upper, len(ordered) - 1)]) / 2)

@@ -1,11 +1,13 @@
 """The network of the PatchTST (Nie et al. 2023), plain or with one encoder a factor group, in plain torch.
 
-Shapes: B windows, L bars of lookback, A inputs, F inputs of the factor branch, R raw bar channels, G encoders (one a factor group, or one for all),
-C channels an encoder, K = G * C, P patches, T bars a patch, S = C * B sequences of patches, N = P * S, H heads, W width of a head, D = H * W width,
-E width of the embedding, Q inputs of the regime gate, I and O inputs and outputs of a map, M any number of bars.
+Shapes: B windows, L bars of lookback, A inputs, F inputs of the factor branch, R raw bar channels, G encoders
+(one a factor group, or one for all), C channels an encoder, K = G * C, P patches, T bars a patch, S = C * B
+sequences of patches, N = P * S, H heads, W width of a head, D = H * W width, E width of the embedding, Q
+inputs of the regime gate, I and O inputs and outputs of a map, M any number of bars.
 
-Weights of the factor branch are stacked over G: a group's channels share them, no other group sees them. In the encoder the features come before
-the rows, [G, D, N]: sums over few patches or features then run along thousands of sequences at once, and no step has to copy for another layout.
+Weights of the factor branch are stacked over G: a group's channels share them, no other group sees them. In
+the encoder the features come before the rows, [G, D, N]: sums over few patches or features then run along
+thousands of sequences at once, and no step has to copy for another layout.
 """
 
 import math
@@ -43,13 +45,19 @@ class FeatureGate(nn.Module):
         self.register_buffer("same_group_FF", (groups[:, None] == groups[None, :]).float(), persistent=False)
 
     def forward(self, x_MF: Tensor, mixing_FK: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The gated inputs, mixed [M, K] or as they are; how far each gate is open, in (0, 1), [M, F], and on average [F]. Gradients do not pass the openings [M, F]."""
+        """The gated inputs, mixed [M, K] or as they are; how far each gate is open, in (0, 1), [M, F], and on
+        average [F]. Gradients do not pass the openings [M, F].
+        """
         weight_FF = self.weight_FF * self.same_group_FF
         if _learning(weight_FF) and not x_MF.is_cuda and not x_MF.requires_grad:
             return _GatedChannels.apply(x_MF, weight_FF, self.bias_F, mixing_FK)
         opening_MF = torch.sigmoid(functional.linear(x_MF, weight_FF, self.bias_F))
         gated_MF = x_MF * opening_MF
-        return gated_MF if mixing_FK is None else gated_MF @ mixing_FK, opening_MF.detach(), opening_MF.float().mean(dim=0)
+        return (
+            gated_MF if mixing_FK is None else gated_MF @ mixing_FK,
+            opening_MF.detach(),
+            opening_MF.float().mean(dim=0),
+        )
 
     def l1(self) -> Tensor:
         """Sum of |W| over the connections inside groups."""
@@ -57,13 +65,19 @@ class FeatureGate(nn.Module):
 
 
 class _GatedChannels(torch.autograd.Function):
-    """`FeatureGate` for learning on the CPU: in pieces that stay in the cache, since its arrays are the largest of a batch."""
+    """`FeatureGate` for learning on the CPU: in pieces that stay in the cache, since its arrays are the
+    largest of a batch.
+    """
 
     @staticmethod
-    def forward(ctx, x_MF: Tensor, weight_FF: Tensor, bias_F: Tensor, mixing_FK: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx, x_MF: Tensor, weight_FF: Tensor, bias_F: Tensor, mixing_FK: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         opening_MF = x_MF.new_empty(x_MF.shape)
         channels_MK = x_MF.new_empty(len(x_MF), x_MF.shape[1] if mixing_FK is None else mixing_FK.shape[1])
-        for x, opening, channels in zip(*(table.split(CACHED_BARS) for table in (x_MF, opening_MF, channels_MK)), strict=True):
+        for x, opening, channels in zip(
+            *(table.split(CACHED_BARS) for table in (x_MF, opening_MF, channels_MK)), strict=True
+        ):
             torch.addmm(bias_F, x, weight_FF.T, out=opening).sigmoid_()
             if mixing_FK is None:
                 torch.mul(x, opening, out=channels)
@@ -74,12 +88,16 @@ class _GatedChannels(torch.autograd.Function):
         return channels_MK, opening_MF, opening_MF.mean(dim=0)
 
     @staticmethod
-    def backward(ctx, to_channels_MK: Tensor, _, to_mean_F: Tensor) -> tuple[None, Tensor, Tensor, Tensor | None]:
+    def backward(
+        ctx, to_channels_MK: Tensor, _, to_mean_F: Tensor
+    ) -> tuple[None, Tensor, Tensor, Tensor | None]:
         x_MF, opening_MF, mixing_FK = ctx.saved_tensors
         to_opening_F = to_mean_F / len(x_MF)
         to_weight_FF, to_bias_F = x_MF.new_zeros(x_MF.shape[1], x_MF.shape[1]), x_MF.new_zeros(x_MF.shape[1])
         to_mixing_FK = None if mixing_FK is None else torch.zeros_like(mixing_FK)
-        for x, opening, to_channels in zip(*(table.split(CACHED_BARS) for table in (x_MF, opening_MF, to_channels_MK)), strict=True):
+        for x, opening, to_channels in zip(
+            *(table.split(CACHED_BARS) for table in (x_MF, opening_MF, to_channels_MK)), strict=True
+        ):
             to_gated = to_channels
             if mixing_FK is not None:
                 to_mixing_FK.addmm_((x * opening).T, to_channels)
@@ -118,18 +136,33 @@ class EncoderLayer(nn.Module):
         self.wide = GroupLinear(groups, width, settings.feed_forward)
         self.narrow = GroupLinear(groups, settings.feed_forward, width, bias=False)
 
-    def forward(self, x_GDN: Tensor, attend_PS: Tensor, windows: int, depth_rates_2: Sequence[float]) -> Tensor:
-        """`attend_PS` is 0 where a patch may be looked at and far below 0 where it lies before the symbol's first bar."""
+    def forward(
+        self, x_GDN: Tensor, attend_PS: Tensor, windows: int, depth_rates_2: Sequence[float]
+    ) -> Tensor:
+        """`attend_PS` is 0 where a patch may be looked at and far below 0 where it lies before the symbol's
+        first bar.
+        """
         groups, width, rows = x_GDN.shape
         patches, sequences = attend_PS.shape
-        parts = self.query_key_value(unit_scale(x_GDN)).view(groups, 3, self.heads, width // self.heads, patches, sequences)
+        parts = self.query_key_value(unit_scale(x_GDN)).view(
+            groups, 3, self.heads, width // self.heads, patches, sequences
+        )
         mixed_GDN = attention(parts, attend_PS).reshape(groups, width, rows)
         x_GDN = self._added(x_GDN, self.output, mixed_GDN, (patches, windows), depth_rates_2[0])
         wide_GON = functional.gelu(self.wide(unit_scale(x_GDN)))
         return self._added(x_GDN, self.narrow, wide_GON, (patches, windows), depth_rates_2[1])
 
-    def _added(self, x_GDN: Tensor, change: GroupLinear, from_GIN: Tensor, patches_windows: tuple[int, int], depth_rate: float) -> Tensor:
-        """x + change(from); in training the change loses features, the same for all patches of a sequence, and may be left out for a whole window."""
+    def _added(
+        self,
+        x_GDN: Tensor,
+        change: GroupLinear,
+        from_GIN: Tensor,
+        patches_windows: tuple[int, int],
+        depth_rate: float,
+    ) -> Tensor:
+        """x + change(from); in training the change loses features, the same for all patches of a sequence,
+        and may be left out for a whole window.
+        """
         if not self.training or not (self.dropout or depth_rate):
             return change(from_GIN, onto_GON=x_GDN)
         patches, windows = patches_windows
@@ -141,7 +174,9 @@ class EncoderLayer(nn.Module):
 
 
 class RawBranch(nn.Module):
-    """Causal 1-D CNN over the raw bars: each output sees earlier bars only, the newest one and the mean are handed on."""
+    """Causal 1-D CNN over the raw bars: each output sees earlier bars only, the newest one and the mean are
+    handed on.
+    """
 
     def __init__(self, channels: int, width: int, embedding: int):
         super().__init__()
@@ -159,7 +194,9 @@ class RawBranch(nn.Module):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Which inputs go where: the factor branch with the group of each, the raw branch, and (beside the regime's code) the regime gate."""
+    """Which inputs go where: the factor branch with the group of each, the raw branch, and (beside the
+    regime's code) the regime gate.
+    """
 
     factors: tuple[int, ...]
     group_of_factor: tuple[str, ...]
@@ -173,8 +210,14 @@ class Inputs:
 
 
 def arranged(settings: "Settings", layout: Layout) -> Inputs:
-    """Raw bars pass the raw branch where there is one, and are a factor group like any other where there is none."""
-    factors = [(number, group) for number, group in enumerate(layout.inputs.values()) if not (settings.raw_branch and group == RAW_GROUP)]
+    """Raw bars pass the raw branch where there is one, and are a factor group like any other where there is
+    none.
+    """
+    factors = [
+        (number, group)
+        for number, group in enumerate(layout.inputs.values())
+        if not (settings.raw_branch and group == RAW_GROUP)
+    ]
     return Inputs(
         factors=tuple(number for number, _ in factors),
         group_of_factor=tuple(group for _, group in factors),
@@ -184,7 +227,10 @@ def arranged(settings: "Settings", layout: Layout) -> Inputs:
 
 
 class GroupwisePatchTST(nn.Module):
-    """Feature gate, channels, patch encoders, a regime gate over the groups, plus the raw branch. Satisfies `neural.batch.Network`."""
+    """Feature gate, channels, patch encoders, a regime gate over the groups, plus the raw branch.
+
+    Satisfies `neural.batch.Network`.
+    """
 
     def __init__(self, settings: "Settings", layout: Layout):
         super().__init__()
@@ -209,11 +255,17 @@ class GroupwisePatchTST(nn.Module):
             self.gate = FeatureGate(group_of_input)
         if self.grouped:
             groups = torch.tensor(group_of_input, dtype=torch.long)
-            own_FK = (groups[:, None] == torch.arange(self.groups).repeat_interleave(self.channels)[None, :]).float()
+            own_FK = (
+                groups[:, None] == torch.arange(self.groups).repeat_interleave(self.channels)[None, :]
+            ).float()
             self.register_buffer("own_FK", own_FK, persistent=False)
-            self.mixing_FK = nn.Parameter(torch.randn(own_FK.shape) * own_FK / torch.bincount(groups).float()[groups].sqrt()[:, None])
+            self.mixing_FK = nn.Parameter(
+                torch.randn(own_FK.shape) * own_FK / torch.bincount(groups).float()[groups].sqrt()[:, None]
+            )
         else:
-            self.mixing_EC1 = nn.Parameter(torch.randn(s.embedding, self.channels, 1) / math.sqrt(self.channels))
+            self.mixing_EC1 = nn.Parameter(
+                torch.randn(s.embedding, self.channels, 1) / math.sqrt(self.channels)
+            )
         self.embed = GroupLinear(self.groups, s.patch_bars, s.width)
         self.place_GDP1 = nn.Parameter(0.02 * torch.randn(self.groups, s.width, self.patches, 1))
         self.layers = nn.ModuleList(EncoderLayer(self.groups, s) for _ in range(s.layers))
@@ -225,7 +277,9 @@ class GroupwisePatchTST(nn.Module):
                 self.regime.bias.zero_()
 
     def forward(self, batch: Batch) -> Encoded:
-        """Embedding [B, 1, E]; the cost of open gates; the openings of the newest bar (of batches that were not prepared) and the weights of the groups."""
+        """Embedding [B, 1, E]; the cost of open gates; the openings of the newest bar (of batches that were
+        not prepared) and the weights of the groups.
+        """
         x_BLA, windows = batch.inputs_BLF, batch.inputs_BLF.shape[0]
         embedding_BE = x_BLA.new_zeros(windows, self.width)
         penalty, evidence = x_BLA.new_zeros(()), {}
@@ -235,7 +289,9 @@ class GroupwisePatchTST(nn.Module):
                 channels_NK, opening_NF, opening_F = self._channels(x_BLA.flatten(0, 1))
                 channels_BLK = channels_NK.view(windows, x_BLA.shape[1], -1)
                 if self.gate is not None:
-                    penalty = self.settings.gate_l1 * self.gate.l1() + self.settings.gate_cost * opening_F.sum()
+                    penalty = (
+                        self.settings.gate_l1 * self.gate.l1() + self.settings.gate_cost * opening_F.sum()
+                    )
                     evidence["feature_gate"] = opening_NF.view(windows, x_BLA.shape[1], -1)[:, -1]
             weight_BG = self.group_weights(self._regime(batch))
             if self.regime is not None:
@@ -246,36 +302,51 @@ class GroupwisePatchTST(nn.Module):
         return Encoded(embedding_BE[:, None], penalty, evidence)
 
     def prepare(self, inputs_NF: Tensor, sector_N: Tensor) -> Tensor:
-        """What is made of each bar alone: its channels, its raw values and its inputs of the regime gate, [N, K + R + Q]. Zeros give zeros."""
+        """What is made of each bar alone: its channels, its raw values and its inputs of the regime gate, [N,
+        K + R + Q]. Zeros give zeros.
+        """
         del sector_N
         channels_NK = self._channels(inputs_NF)[0] if self.groups else inputs_NF[:, :0]
-        return torch.cat([channels_NK, _taken(inputs_NF, self.inputs.raw), _taken(inputs_NF, self.inputs.regime)], dim=1)
+        return torch.cat(
+            [channels_NK, _taken(inputs_NF, self.inputs.raw), _taken(inputs_NF, self.inputs.regime)], dim=1
+        )
 
     def encode(self, channels_BLK: Tensor, began_BL: Tensor) -> Tensor:
         """Embedding of each channel, [G, E, C, B]."""
         s, windows = self.settings, channels_BLK.shape[0]
         # Turned once as a whole, which is faster than to gather the patches from rows.
         channels_LGCB = channels_BLK.flatten(1).T.contiguous().view(-1, self.groups, self.channels, windows)
-        patch_GTPCB = channels_LGCB[self.first_bar :].unfold(0, s.patch_bars, s.stride_bars).permute(1, 4, 0, 2, 3)
+        patch_GTPCB = (
+            channels_LGCB[self.first_bar :].unfold(0, s.patch_bars, s.stride_bars).permute(1, 4, 0, 2, 3)
+        )
         x_GDN = self.embed(patch_GTPCB.reshape(self.groups, s.patch_bars, -1))
-        x_GDN = (x_GDN.view(self.groups, s.width, self.patches, -1) + self.place_GDP1).view(self.groups, s.width, -1)
+        x_GDN = (x_GDN.view(self.groups, s.width, self.patches, -1) + self.place_GDP1).view(
+            self.groups, s.width, -1
+        )
         began_PB = began_BL[:, self.first_bar :].unfold(1, s.patch_bars, s.stride_bars).any(dim=-1).T
         attend_PS = x_GDN.new_zeros(began_PB.shape).masked_fill(~began_PB, FAR_AWAY).repeat(1, self.channels)
         rates = depth_rates(s.regularisation.stochastic_depth, 2 * s.layers)
         for number, layer in enumerate(self.layers):
             x_GDN = layer(x_GDN, attend_PS, windows, rates[2 * number : 2 * number + 2])
-        x_GDPCB = unit_scale(x_GDN).view(self.groups, s.width, self.patches, self.channels, windows) * began_PB[:, None]
+        x_GDPCB = (
+            unit_scale(x_GDN).view(self.groups, s.width, self.patches, self.channels, windows)
+            * began_PB[:, None]
+        )
         pooled_GES = self.pool(x_GDPCB.view(self.groups, s.width * self.patches, -1))
         return functional.gelu(pooled_GES).view(self.groups, self.width, self.channels, windows)
 
     def group_weights(self, regime_BQ: Tensor) -> Tensor:
-        """Weights [B, G] of the groups: softmax over an affine map of the regime's inputs, or equal ones without a regime gate."""
+        """Weights [B, G] of the groups: softmax over an affine map of the regime's inputs, or equal ones
+        without a regime gate.
+        """
         if self.regime is None:
             return regime_BQ.new_full((regime_BQ.shape[0], self.groups), 1.0 / self.groups)
         return torch.softmax(self.regime(regime_BQ), dim=-1)
 
     def _channels(self, x_NA: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Gated inputs of each bar, mixed into its group's channels [N, K] or as they are, and the openings of the gates [N, F] and [F]."""
+        """Gated inputs of each bar, mixed into its group's channels [N, K] or as they are, and the openings
+        of the gates [N, F] and [F].
+        """
         x_NF = _taken(x_NA, self.inputs.factors)
         mixing_FK = self.mixing_FK * self.own_FK if self.grouped else None
         if self.gate is not None:
@@ -283,30 +354,48 @@ class GroupwisePatchTST(nn.Module):
         return x_NF if mixing_FK is None else x_NF @ mixing_FK, None, None
 
     def _combined(self, embedding_GECB: Tensor, weight_BG: Tensor) -> Tensor:
-        """[B, E]: the mean of a group's channels times the group's weight, summed over the groups; or the plain encoder's channels, each with its own weights."""
+        """[B, E]: the mean of a group's channels times the group's weight, summed over the groups; or the
+        plain encoder's channels, each with its own weights.
+        """
         if not self.grouped:
             return (embedding_GECB[0] * self.mixing_EC1).sum(dim=1).T
         return (embedding_GECB.mean(dim=2) * weight_BG.T[:, None]).sum(dim=0).T
 
     def _raw(self, batch: Batch) -> Tensor:
         channels = self.groups * self.channels
-        return batch.inputs_BLF[..., channels : channels + len(self.inputs.raw)] if batch.prepared else _taken(batch.inputs_BLF, self.inputs.raw)
+        return (
+            batch.inputs_BLF[..., channels : channels + len(self.inputs.raw)]
+            if batch.prepared
+            else _taken(batch.inputs_BLF, self.inputs.raw)
+        )
 
     def _regime(self, batch: Batch) -> Tensor:
         newest_BA = batch.inputs_BLF[:, -1]
         first = self.groups * self.channels + len(self.inputs.raw)
-        return torch.cat([newest_BA[:, first:] if batch.prepared else _taken(newest_BA, self.inputs.regime), batch.regime_BR], dim=-1)
+        return torch.cat(
+            [
+                newest_BA[:, first:] if batch.prepared else _taken(newest_BA, self.inputs.regime),
+                batch.regime_BR,
+            ],
+            dim=-1,
+        )
 
 
 def evidence_columns(settings: "Settings", layout: Layout) -> Mapping[str, tuple[str, ...]]:
     """Names of what the gates weigh, for the gates that are on."""
     inputs = arranged(settings, layout)
-    names = {"feature_gate": tuple(layout.names[number] for number in inputs.factors)} if settings.feature_gate and inputs.factors else {}
+    names = (
+        {"feature_gate": tuple(layout.names[number] for number in inputs.factors)}
+        if settings.feature_gate and inputs.factors
+        else {}
+    )
     return {**names, "regime_gate": inputs.groups} if settings.regime_gate and inputs.factors else names
 
 
 def unit_scale(x_GDN: Tensor) -> Tensor:
-    """Each row over its root mean square along D (Zhang and Sennrich 2019), without weights of its own: the next map has them."""
+    """Each row over its root mean square along D (Zhang and Sennrich 2019), without weights of its own: the
+    next map has them.
+    """
     if _learning(x_GDN):
         return _UnitScale.apply(x_GDN)
     return x_GDN * torch.rsqrt(x_GDN.square().mean(dim=1, keepdim=True) + NORM_EPSILON)
@@ -330,9 +419,11 @@ class _UnitScale(torch.autograd.Function):
 
 
 def attention(parts_G3HWPS: Tensor, attend_PS: Tensor) -> Tensor:
-    """Scaled dot-product attention among the P patches of each sequence, [G, H, W, P, S], from queries, keys and values.
+    """Scaled dot-product attention among the P patches of each sequence, [G, H, W, P, S], from queries, keys
+    and values.
 
-    With few patches the CPU sums features and patches one after the other, each step over all sequences: matrix products of a few rows are slower.
+    With few patches the CPU sums features and patches one after the other, each step over all sequences:
+    matrix products of a few rows are slower.
     """
     if parts_G3HWPS.is_cuda or parts_G3HWPS.shape[4] > FEW_PATCHES:
         return attention_by_products(parts_G3HWPS, attend_PS)
@@ -355,12 +446,18 @@ def attention_by_products(parts_G3HWPS: Tensor, attend_PS: Tensor) -> Tensor:
 def attention_by_sums(parts_G3HWPS: Tensor, attend_PS: Tensor) -> Tensor:
     """`attention` as two products of whole arrays, for the exported graph."""
     query, key, value = parts_G3HWPS.unbind(dim=1)
-    scores_GHPPS = (query[:, :, :, :, None] * key[:, :, :, None]).sum(dim=2) * query.shape[2] ** -0.5 + attend_PS
+    scores_GHPPS = (query[:, :, :, :, None] * key[:, :, :, None]).sum(dim=2) * query.shape[
+        2
+    ] ** -0.5 + attend_PS
     return (torch.softmax(scores_GHPPS, dim=3)[:, :, None] * value[:, :, :, None]).sum(dim=4)
 
 
-def _pairwise_attention(query_GHWPS: Tensor, key_GHWPS: Tensor, value_GHWPS: Tensor, attend_PS: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention and its weights [G, H, query's P, key's P, S] as sums over features and patches, each step over all sequences."""
+def _pairwise_attention(
+    query_GHWPS: Tensor, key_GHWPS: Tensor, value_GHWPS: Tensor, attend_PS: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Attention and its weights [G, H, query's P, key's P, S] as sums over features and patches, each step
+    over all sequences.
+    """
     scale = query_GHWPS.shape[2] ** -0.5
     pairs = list(zip(query_GHWPS.unsqueeze(4).unbind(2), key_GHWPS.unsqueeze(3).unbind(2), strict=True))
     scores_GHPPS = torch.addcmul(attend_PS.to(query_GHWPS.dtype), *pairs[0], value=scale)
@@ -394,13 +491,17 @@ class _PairwiseAttention(torch.autograd.Function):
         for pair in pairs[1:]:
             to_scores_GHPPS.addcmul_(*pair)
         to_scores_GHPPS.mul_(weights_GHPPS)
-        to_scores_GHPPS.addcmul_(weights_GHPPS, to_scores_GHPPS.sum(dim=3, keepdim=True), value=-1.0).mul_(query.shape[2] ** -0.5)
+        to_scores_GHPPS.addcmul_(weights_GHPPS, to_scores_GHPPS.sum(dim=3, keepdim=True), value=-1.0).mul_(
+            query.shape[2] ** -0.5
+        )
         for total, by_patch_GHPPS, axis, other in (
             (to_value, weights_GHPPS, 3, to_mixed_GHWPS),
             (to_query, to_scores_GHPPS, 4, key),
             (to_key, to_scores_GHPPS, 3, query),
         ):
-            pairs = list(zip(by_patch_GHPPS.unsqueeze(2).unbind(axis), other.unsqueeze(3).unbind(4), strict=True))
+            pairs = list(
+                zip(by_patch_GHPPS.unsqueeze(2).unbind(axis), other.unsqueeze(3).unbind(4), strict=True)
+            )
             torch.mul(*pairs[0], out=total)
             for pair in pairs[1:]:
                 total.addcmul_(*pair)

@@ -1,4 +1,6 @@
-"""What the tabular experts have in common: picking rows, the input matrix, the target's transform and the monitor."""
+"""What the tabular experts have in common: picking rows, the input matrix, the target's transform and the
+monitor.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -29,7 +31,9 @@ def labelled(frame: pl.DataFrame, part: str) -> pl.DataFrame:
     """
     rows = frame.filter((pl.col("part") == part) & pl.col("label").is_finite())
     if rows.is_empty():
-        raise ExpertError(f"no {part} row has a label. Lengthen timeline.train, or check the labels' coverage.")
+        raise ExpertError(
+            f"no {part} row has a label. Lengthen timeline.train, or check the labels' coverage."
+        )
     return rows
 
 
@@ -46,9 +50,9 @@ def matrix(rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
 def target(rows: pl.DataFrame, transform: TargetTransform) -> np.ndarray:
     """What is learned from labelled rows, Float64, shape (rows,).
 
-    `cross_sectional_zscore`: (label - mean) / standard deviation over the given rows of the same timestamp, cut off at
-    4, so that calm and wild days weigh the same. A timestamp with fewer than 3 rows, or without spread, is scaled by
-    the spread of all rows instead.
+    `cross_sectional_zscore`: (label - mean) / standard deviation over the given rows of the same timestamp,
+    cut off at 4, so that calm and wild days weigh the same. A timestamp with fewer than 3 rows, or without
+    spread, is scaled by the spread of all rows instead.
     """
     if transform == "none":
         return rows["label"].cast(pl.Float64).to_numpy()
@@ -58,12 +62,15 @@ def target(rows: pl.DataFrame, transform: TargetTransform) -> np.ndarray:
     centred = label - (np.bincount(bar, weights=label) / members)[bar]
     spread = np.sqrt(np.bincount(bar, weights=centred**2) / np.maximum(members - 1, 1))
     enough = (members >= FEWEST_SYMBOLS) & (spread > SMALLEST_SPREAD)
-    score = np.where(enough[bar], centred / np.where(enough, spread, 1.0)[bar], label / (float(label.std()) or 1.0))
+    score = np.where(
+        enough[bar], centred / np.where(enough, spread, 1.0)[bar], label / (float(label.std()) or 1.0)
+    )
     return np.clip(score, -LARGEST_TARGET, LARGEST_TARGET)
 
 
 def sample_weights(rows: pl.DataFrame) -> np.ndarray | None:
-    """How much each labelled train row counts, Float64 with mean 1, so that penalties keep their strength; None where the frame does not say.
+    """How much each labelled train row counts, Float64 with mean 1, so that penalties keep their strength;
+    None where the frame does not say.
 
     Raises
     ------
@@ -76,13 +83,21 @@ def sample_weights(rows: pl.DataFrame) -> np.ndarray | None:
     wrong = int((~((weight >= 0) & np.isfinite(weight))).sum())
     if wrong or not weight.sum():
         found = f"{wrong:,} of {len(weight):,} are missing, negative or infinite" if wrong else "all are 0"
-        raise ExpertError(f"the column {WEIGHT!r} does not say how much each train row counts: {found}. Give every labelled train row a weight of 0 or more.")
+        raise ExpertError(
+            f"the column {WEIGHT!r} does not say how much each train row counts: {found}. Give every labelled"
+            " train row a weight of 0 or more."
+        )
     return weight / weight.mean()
 
 
 def rank_correlation(timestamps: pl.Series, output: np.ndarray, label: np.ndarray) -> float:
-    """Mean over timestamps of Spearman's correlation of output and label; 0 where none can be computed. Rows sorted by timestamp."""
-    ranked = pl.DataFrame({"bar": timestamps.rle_id(), "output": output, "label": label}).with_columns(pl.col("output", "label").rank().over("bar"))
+    """Mean over timestamps of Spearman's correlation of output and label; 0 where none can be computed.
+
+    Rows sorted by timestamp.
+    """
+    ranked = pl.DataFrame({"bar": timestamps.rle_id(), "output": output, "label": label}).with_columns(
+        pl.col("output", "label").rank().over("bar")
+    )
     daily = ranked.group_by("bar", maintain_order=True).agg(pl.corr("output", "label"), pl.len())
     values = daily.filter(pl.col("len") >= FEWEST_SYMBOLS)["output"].to_numpy()
     values = values[np.isfinite(values)]
@@ -90,14 +105,17 @@ def rank_correlation(timestamps: pl.Series, output: np.ndarray, label: np.ndarra
 
 
 def loss(monitor: Monitor, timestamps: pl.Series, output: np.ndarray, label: np.ndarray) -> float:
-    """The one number that early stopping watches, smaller is better: the RMSE, or the rank correlation with its sign turned."""
+    """The one number that early stopping watches, smaller is better: the RMSE, or the rank correlation with
+    its sign turned.
+    """
     if monitor == "rank_correlation":
         return -rank_correlation(timestamps, output, label)
     return float(np.sqrt(np.mean((output - label) ** 2)))
 
 
 class Stopper:
-    """Early stopping: remembers the best round and says when `patience` rounds in a row were no better (0: never).
+    """Early stopping: remembers the best round and says when `patience` rounds in a row were no better (0:
+    never).
 
     At least `fewest_rounds` are kept, because scores of two or three distinct values order nothing.
     """
@@ -114,7 +132,11 @@ class Stopper:
         self.rounds += 1
         if loss_value < self.best_loss:
             self.best_loss, self.best_round = loss_value, self.rounds
-        return bool(self.patience) and self.rounds >= self.fewest_rounds and self.rounds - self.best_round >= self.patience
+        return (
+            bool(self.patience)
+            and self.rounds >= self.fewest_rounds
+            and self.rounds - self.best_round >= self.patience
+        )
 
     @property
     def kept_rounds(self) -> int:

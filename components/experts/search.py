@@ -1,10 +1,13 @@
-"""Hyper-parameter search with Optuna on the purged validation window: resumable after a kill, in parallel, blind to the test window.
+"""Hyper-parameter search with Optuna on the purged validation window: resumable after a kill, in parallel,
+blind to the test window.
 
-A try is one set of settings, trained in the walk-forward folds that predict the validation window. Its value is the mean daily RankIC of those
-out-of-fold predictions. The first try is the leaf as it stands, so that one sees what the search gains over it.
+A try is one set of settings, trained in the walk-forward folds that predict the validation window. Its value
+is the mean daily RankIC of those out-of-fold predictions. The first try is the leaf as it stands, so that one
+sees what the search gains over it.
 
-The sampler is seeded anew for each try from the run's seed and the number of tries before it, so that a study that was stopped goes on with
-the tries that an unbroken one would have made (with one worker; several see each other's results in an order that nobody can repeat).
+The sampler is seeded anew for each try from the run's seed and the number of tries before it, so that a study
+that was stopped goes on with the tries that an unbroken one would have made (with one worker; several see
+each other's results in an order that nobody can repeat).
 """
 
 import logging
@@ -49,7 +52,11 @@ class SearchError(AlphaloopError):
 
 @dataclass(frozen=True)
 class Plan:
-    """One search. `folder` holds the database and the folds of tries at work; `storage` is a database URL, empty for SQLite in `folder`."""
+    """One search.
+
+    `folder` holds the database and the folds of tries at work; `storage` is a database URL, empty for SQLite
+    in `folder`.
+    """
 
     inputs: Inputs
     leaf: Leaf
@@ -72,7 +79,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Try:
-    """One set of settings and what came of it. `state` is complete, pruned, failed, or stopped where it was killed; `daily` the RankIC of each judged day."""
+    """One set of settings and what came of it.
+
+    `state` is complete, pruned, failed, or stopped where it was killed; `daily` the RankIC of each judged
+    day.
+    """
 
     number: int
     state: str
@@ -86,7 +97,11 @@ class Try:
 
 @dataclass(frozen=True)
 class Found:
-    """A study as it stands. `gain` is best less own on the same days, `gain_error` its standard error, `luck` the gain to expect from so many equal tries."""
+    """A study as it stands.
+
+    `gain` is best less own on the same days, `gain_error` its standard error, `luck` the gain to expect from
+    so many equal tries.
+    """
 
     name: str
     storage: str
@@ -101,12 +116,15 @@ class Found:
 
 
 def search(plan: Plan) -> Found:
-    """Make tries until the study holds `plan.trials` finished ones, or the time is over. Tries of an earlier call count; those that were killed are made again.
+    """Make tries until the study holds `plan.trials` finished ones, or the time is over.
+
+    Tries of an earlier call count; those that were killed are made again.
 
     Raises
     ------
     SearchError
-        If the database can't be opened, the study belongs to other data, code or settings, or no try ended well.
+        If the database can't be opened, the study belongs to other data, code or settings, or no try ended
+        well.
     ContractError, ConfigError, TimelineError
         If tables, leaf and timeline do not fit together.
     """
@@ -127,13 +145,20 @@ def _found(study: Any, plan: Plan) -> Found:
     complete = [one for one in tries if one.state == "complete"]
     if not complete:
         failed = next((one for one in tries if one.reason), None)
-        why = f"The first failed: {failed.reason}" if failed else "Give it more time, or start it again: it goes on where it was."
+        why = (
+            f"The first failed: {failed.reason}"
+            if failed
+            else "Give it more time, or start it again: it goes on where it was."
+        )
         raise SearchError(f"No try of study {plan.name} has ended well yet ({len(tries)} begun). {why}")
     best = max(complete, key=lambda one: (one.value, -one.number))
     own = next((one for one in complete if one.own), None)
     if own is None:
         reason = next((one.reason for one in tries if one.own and one.reason), "it was stopped")
-        raise SearchError(f"The leaf's own settings were never tried to the end, so there is nothing to compare with: {reason}")
+        raise SearchError(
+            "The leaf's own settings were never tried to the end, so there is nothing to compare with:"
+            f" {reason}"
+        )
     difference = best.daily - own.daily
     error = standard_error(difference, plan.inputs.horizon) if best.number != own.number else 0.0
     return Found(
@@ -145,13 +170,17 @@ def _found(study: Any, plan: Plan) -> Found:
         best_leaf=_leaf_with(plan.leaf, best.values),
         gain=float(difference.mean()),
         gain_error=error,
-        luck=_luck(complete, own, plan.inputs.horizon, sum(one.state in ("complete", "pruned") for one in tries)),
+        luck=_luck(
+            complete, own, plan.inputs.horizon, sum(one.state in ("complete", "pruned") for one in tries)
+        ),
         importances=_importances(study, complete),
     )
 
 
 def expected_maximum(tries: int) -> float:
-    """Expected largest of so many independent standard normal draws (the approximation of Bailey and Lopez de Prado 2014, *The deflated Sharpe ratio*); 0 for one."""
+    """Expected largest of so many independent standard normal draws (the approximation of Bailey and Lopez de
+    Prado 2014, *The deflated Sharpe ratio*); 0 for one.
+    """
     if tries < 2:
         return 0.0
     quantile = NormalDist().inv_cdf
@@ -166,13 +195,18 @@ def shown_url(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
-        raise SearchError("--storage is no database URL. Write one such as sqlite:///study.db or postgresql://user:password@host/database.") from None
+        raise SearchError(
+            "--storage is no database URL. Write one such as sqlite:///study.db or"
+            " postgresql://user:password@host/database."
+        ) from None
 
 
 def _luck(complete: Sequence[Try], own: Try, horizon: int, tries: int) -> float:
-    """Gain of the best over the leaf's own to expect if all tries were equally good: the expected largest of so many chance deviations.
+    """Gain of the best over the leaf's own to expect if all tries were equally good: the expected largest of
+    so many chance deviations.
 
-    A daily difference holds the chance of both sides, so that of one try is its standard error by the root of 2.
+    A daily difference holds the chance of both sides, so that of one try is its standard error by the root of
+    2.
     """
     errors = [standard_error(one.daily - own.daily, horizon) for one in complete if one.number != own.number]
     usable = [error for error in errors if np.isfinite(error) and error > 0]
@@ -180,12 +214,17 @@ def _luck(complete: Sequence[Try], own: Try, horizon: int, tries: int) -> float:
 
 
 def _importances(study: Any, complete: Sequence[Try]) -> dict[str, float]:
-    """Shares of the variance of the value that each setting explains (fANOVA, Hutter et al. 2014); empty where there is too little to say."""
+    """Shares of the variance of the value that each setting explains (fANOVA, Hutter et al. 2014); empty
+    where there is too little to say.
+    """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     if len(complete) < 4 or np.ptp([one.value for one in complete]) == 0:
         return {}
-    return {name: float(share) for name, share in get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)).items()}
+    return {
+        name: float(share)
+        for name, share in get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)).items()
+    }
 
 
 @contextmanager
@@ -206,7 +245,9 @@ def _url(storage: str, folder: Path) -> str:
 
 
 def open_storage(storage: str, folder: Path) -> Any:
-    """The database of studies: `storage` is its URL, empty for SQLite in `folder`. It is made where there is none.
+    """The database of studies:
+
+    `storage` is its URL, empty for SQLite in `folder`. It is made where there is none.
 
     Raises
     ------
@@ -216,7 +257,9 @@ def open_storage(storage: str, folder: Path) -> Any:
     import optuna
 
     url = _url(storage, folder)
-    arguments = {"connect_args": {"timeout": LOCK_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    arguments = (
+        {"connect_args": {"timeout": LOCK_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    )
     with _quiet(), _told(storage, url):
         if not storage:
             folder.mkdir(parents=True, exist_ok=True)
@@ -230,7 +273,13 @@ def _open(plan: Plan) -> Any:
     storage = open_storage(plan.storage, plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _told(plan.storage, _url(plan.storage, plan.folder)):
-        return optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True, pruner=optuna.pruners.NopPruner())
+        return optuna.create_study(
+            storage=storage,
+            study_name=plan.name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.NopPruner(),
+        )
 
 
 @contextmanager
@@ -243,11 +292,19 @@ def _told(storage: str, url: str):
     try:
         yield
     except (SQLAlchemyError, ImportError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
-        cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0].replace(url, shown)
+        cause = (
+            str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0].replace(url, shown)
+        )
         if not storage:
-            advice = "Move that file away to begin anew, or keep this search elsewhere: --storage sqlite:///another.db."
+            advice = (
+                "Move that file away to begin anew, or keep this search elsewhere: --storage"
+                " sqlite:///another.db."
+            )
         elif url.startswith("sqlite"):
-            advice = "Move that file away, name another one in --storage, or leave --storage out for a file in the run's folder."
+            advice = (
+                "Move that file away, name another one in --storage, or leave --storage out for a file in the"
+                " run's folder."
+            )
         else:
             advice = "Install its driver, start it, or leave --storage out for a file in the run's folder."
         raise SearchError(f"The study's database {shown} can't be used: {cause}. {advice}") from None
@@ -277,20 +334,24 @@ def _refuse_other(study: Any, identity: dict[str, str]) -> None:
     changed = [name for name in identity if found.get(name) != identity[name]]
     if changed:
         raise SearchError(
-            f"Study {study.study_name} was made with other {', '.join(changed)}: its values can't be compared with new ones. "
-            f"Give the new search a name of its own: --study {study.study_name}-2."
+            f"Study {study.study_name} was made with other {', '.join(changed)}: its values can't be compared"
+            f" with new ones. Give the new search a name of its own: --study {study.study_name}-2."
         )
 
 
 def _begin(study: Any, plan: Plan) -> None:
-    """Enqueue the leaf's own settings, if nobody did, and again what was being tried when an earlier search was killed."""
+    """Enqueue the leaf's own settings, if nobody did, and again what was being tried when an earlier search
+    was killed.
+    """
     from optuna.trial import TrialState
 
     if not study.get_trials(deepcopy=False):
         own = {name: value_of(plan.leaf.settings, name) for name in plan.space}
         study.enqueue_trial(own, user_attrs={"own": True, "work": "own"})
     for trial in study.get_trials(deepcopy=False):
-        if trial.state is TrialState.RUNNING and not _lives(trial.user_attrs.get("owner"), trial.user_attrs.get("beat", 0.0)):
+        if trial.state is TrialState.RUNNING and not _lives(
+            trial.user_attrs.get("owner"), trial.user_attrs.get("beat", 0.0)
+        ):
             study.tell(trial.number, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get("again_for") for trial in trials}
@@ -307,7 +368,10 @@ def _owner() -> dict[str, Any]:
 
 
 def _lives(owner: dict[str, Any] | None, beat: float) -> bool:
-    """Whether the process that makes a try may still be at it. One on another machine can't be seen from here: it may for some hours after its last fold."""
+    """Whether the process that makes a try may still be at it.
+
+    One on another machine can't be seen from here: it may for some hours after its last fold.
+    """
     import psutil
 
     if owner is None:
@@ -343,14 +407,23 @@ def _make_tries(study: Any, plan: Plan, deadline: float | None, lock: Any) -> No
 
 
 def _counts(trial: Any) -> bool:
-    """Whether a trial is one of the tries: it ended, by failing too, or is at work. One that was killed is not."""
-    return trial.state.name in ("COMPLETE", "PRUNED", "RUNNING") or (trial.state.name == "FAIL" and "reason" in trial.user_attrs)
+    """Whether a trial is one of the tries: it ended, by failing too, or is at work.
+
+    One that was killed is not.
+    """
+    return trial.state.name in ("COMPLETE", "PRUNED", "RUNNING") or (
+        trial.state.name == "FAIL" and "reason" in trial.user_attrs
+    )
 
 
 def _sampler(seed: int, number: int) -> Any:
     from optuna.samplers import TPESampler
 
-    return TPESampler(seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]), n_startup_trials=RANDOM_TRIES, multivariate=True)
+    return TPESampler(
+        seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]),
+        n_startup_trials=RANDOM_TRIES,
+        multivariate=True,
+    )
 
 
 def _make_try(study: Any, trial: Any, plan: Plan, tables: Tables) -> None:
@@ -398,7 +471,10 @@ def _make_try(study: Any, trial: Any, plan: Plan, tables: Tables) -> None:
         trial.set_user_attr("reason", str(error))
     daily = np.concatenate(days) if days else np.empty(0)
     if state is TrialState.COMPLETE and not len(daily):
-        raise ContractError("No day of the validation window has three symbols with a label, so nothing can be judged there. Lengthen timeline.validation.")
+        raise ContractError(
+            "No day of the validation window has three symbols with a label, so nothing can be judged there."
+            " Lengthen timeline.validation."
+        )
     trial.set_user_attr("daily", [round(float(value), 8) for value in daily])
     trial.set_user_attr("seconds", round(time.monotonic() - started, 2))
     value = float(daily.mean()) if state is TrialState.COMPLETE else None
@@ -414,9 +490,11 @@ def _best_daily(study: Any) -> np.ndarray:
 
 
 def _hopeless(daily: np.ndarray, best: np.ndarray, horizon: int) -> bool:
-    """Whether the days so far lie behind those of the best try, on the same days, by more than their difference varies.
+    """Whether the days so far lie behind those of the best try, on the same days, by more than their
+    difference varies.
 
-    Optuna's MedianPruner would give up half of all tries whatever the noise of a fold; here a try must be clearly worse, day by day.
+    Optuna's MedianPruner would give up half of all tries whatever the noise of a fold; here a try must be
+    clearly worse, day by day.
     """
     if len(best) < len(daily) or len(daily) < 3:
         return False
@@ -427,7 +505,9 @@ def _hopeless(daily: np.ndarray, best: np.ndarray, horizon: int) -> bool:
 
 def _leaf_with(leaf: Leaf, values: dict[str, Any]) -> Leaf:
     source = "these settings together"
-    settings = validate_settings(expert_module(leaf).Settings, with_values(leaf.settings, values), source=source)
+    settings = validate_settings(
+        expert_module(leaf).Settings, with_values(leaf.settings, values), source=source
+    )
     return leaf.model_copy(update={"settings": settings.model_dump(mode="json")})
 
 
@@ -439,7 +519,11 @@ def _say(study: Any, number: int, plan: Plan) -> None:
     if one.state == "failed":
         warn(plan.stage, f"try {one.number} failed: {one.reason}")
         return
-    what = "the leaf's own settings" if one.own else ", ".join(f"{name} {_short(value)}" for name, value in one.values.items())
+    what = (
+        "the leaf's own settings"
+        if one.own
+        else ", ".join(f"{name} {_short(value)}" for name, value in one.values.items())
+    )
     measured = f"RankIC {one.value:.4f}" if one.state == "complete" else f"given up at {one.value:.4f}"
     report(plan.stage, f"{count} of {plan.trials}: {measured} (best {best:.4f}), {one.seconds:.0f} s: {what}")
 
@@ -450,7 +534,9 @@ def _short(value: Any) -> str:
 
 def _read(trial: Any) -> Try:
     attributes = trial.user_attrs
-    state = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "at work"}.get(trial.state.name, "failed" if "reason" in attributes else "stopped")
+    state = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "at work"}.get(
+        trial.state.name, "failed" if "reason" in attributes else "stopped"
+    )
     value = trial.value if trial.state.name in ("COMPLETE", "PRUNED") else None
     return Try(
         number=trial.number,
@@ -468,7 +554,10 @@ def _in_processes(plan: Plan, deadline: float | None) -> None:
     """Workers in processes of their own on the same database; they end when this one does."""
     context = multiprocessing.get_context("spawn")
     lock, failures = context.Lock(), context.SimpleQueue()
-    workers = [context.Process(target=_work, args=(replace(plan), deadline, lock, failures)) for _ in range(plan.workers)]
+    workers = [
+        context.Process(target=_work, args=(replace(plan), deadline, lock, failures))
+        for _ in range(plan.workers)
+    ]
     try:
         for worker in workers:
             worker.start()
@@ -484,7 +573,8 @@ def _in_processes(plan: Plan, deadline: float | None) -> None:
     dead = [worker.exitcode for worker in workers if worker.exitcode]
     if dead:
         raise SearchError(
-            f"{len(dead)} of {plan.workers} workers died (exit code {dead[0]}), for want of memory perhaps. What is finished is kept; start again with fewer --workers."
+            f"{len(dead)} of {plan.workers} workers died (exit code {dead[0]}), for want of memory perhaps."
+            " What is finished is kept; start again with fewer --workers."
         )
 
 

@@ -1,4 +1,6 @@
-"""The page of a hyper-parameter search: what it gained over the leaf, how much of that luck alone would give, and which settings matter."""
+"""The page of a hyper-parameter search: what it gained over the leaf, how much of that luck alone would give,
+and which settings matter.
+"""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,7 +17,11 @@ def search_page(found: Found, plan: Plan) -> str:
     """The whole page as HTML."""
     name = f"{plan.leaf.expert}/{plan.leaf.period}/{plan.leaf.modality}"
     parts = [
-        ("history", "History", section("history", "History", "Each try's value, in the order of their begin.", _history(found))),
+        (
+            "history",
+            "History",
+            section("history", "History", "Each try's value, in the order of their begin.", _history(found)),
+        ),
         ("importances", "Importances", _importances(found)),
         ("slices", "Slices", _slices(found, plan)),
         ("tries", "Tries", _tries(found, plan)),
@@ -30,11 +36,20 @@ def verdict(found: Found) -> str:
         return "No try beat the leaf's own settings."
     tries = len(judged(found))
     beyond = found.gain - found.luck
-    by_chance = f"Had all {tries} tries been equally good, the best of them would by luck alone lie about {found.luck:.4f} above the leaf's own on this one window"
+    by_chance = (
+        f"Had all {tries} tries been equally good, the best of them would by luck alone lie about"
+        f" {found.luck:.4f} above the leaf's own on this one window"
+    )
     if beyond <= 0:
-        return f"{by_chance}; the best lies {found.gain:.4f} above it, which is no more than that: there is no evidence that it is better."
+        return (
+            f"{by_chance}; the best lies {found.gain:.4f} above it, which is no more than that: there is no"
+            " evidence that it is better."
+        )
     sure = "more than" if beyond > found.gain_error else "less than"
-    return f"{by_chance}; the best lies {found.gain:.4f} above it. What is left, {beyond:.4f}, is {sure} one standard error ({found.gain_error:.4f})."
+    return (
+        f"{by_chance}; the best lies {found.gain:.4f} above it. What is left, {beyond:.4f}, is {sure} one"
+        f" standard error ({found.gain_error:.4f})."
+    )
 
 
 def judged(found: Found) -> list[Try]:
@@ -53,10 +68,12 @@ def _head(found: Found, plan: Plan, name: str) -> str:
         tile(str(sum(one.state == "pruned" for one in found.tries)), "given up early"),
     ]
     return (
-        f'<h1>Search of {escape(name)}<span class="badge {"good" if beyond and not found.best.own else "warn"}">{badge}</span></h1>'
-        f'<p class="soft">Mean daily RankIC of out-of-fold predictions of {escape(plan.inputs.target)} over {plan.inputs.horizon} bars, {len(found.own.daily):,} days of the validation window. '
-        f"The test window was not touched: nothing of it but times and symbols reached a model or a figure.</p><p>{escape(verdict(found))}</p>"
-        f'<div class="tiles">{"".join(tiles)}</div>'
+        f'<h1>Search of {escape(name)}<span class="badge'
+        f' {"good" if beyond and not found.best.own else "warn"}">{badge}</span></h1><p class="soft">Mean'
+        f" daily RankIC of out-of-fold predictions of {escape(plan.inputs.target)} over {plan.inputs.horizon}"
+        f" bars, {len(found.own.daily):,} days of the validation window. The test window was not touched:"
+        " nothing of it but times and symbols reached a model or a"
+        f' figure.</p><p>{escape(verdict(found))}</p><div class="tiles">{"".join(tiles)}</div>'
     )
 
 
@@ -67,22 +84,65 @@ def _history(found: Found) -> str:
     data = [
         _points("finished", complete, [one.number for one in complete]),
         _points("given up", pruned, [one.number for one in pruned], symbol="x", opacity=0.6),
-        {"type": "scatter", "mode": "lines", "name": "best so far", "x": [one.number for one in complete], "y": best, "line": {"shape": "hv"}},
-        {"type": "scatter", "mode": "lines", "name": "leaf's own", "x": [0, last], "y": [found.own.value] * 2, "line": {"dash": "dot"}},
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "best so far",
+            "x": [one.number for one in complete],
+            "y": best,
+            "line": {"shape": "hv"},
+        },
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "leaf's own",
+            "x": [0, last],
+            "y": [found.own.value] * 2,
+            "line": {"dash": "dot"},
+        },
     ]
-    note = "A try that was given up shows its mean over the folds it had done: other days than those of finished ones."
-    return plot("Value by try", data, {"xaxis": {"title": "try"}, "yaxis": {"title": "RankIC"}, "showlegend": True}, note=note, wide=True)
+    note = (
+        "A try that was given up shows its mean over the folds it had done: other days than those of finished"
+        " ones."
+    )
+    return plot(
+        "Value by try",
+        data,
+        {"xaxis": {"title": "try"}, "yaxis": {"title": "RankIC"}, "showlegend": True},
+        note=note,
+        wide=True,
+    )
 
 
 def _importances(found: Found) -> str:
     if not found.importances:
-        return section("importances", "Importances", "Too few finished tries, or all of the same value.", card("<p>Nothing can be said about which settings matter.</p>"))
+        return section(
+            "importances",
+            "Importances",
+            "Too few finished tries, or all of the same value.",
+            card("<p>Nothing can be said about which settings matter.</p>"),
+        )
     ordered = sorted(found.importances.items(), key=lambda pair: pair[1])
-    data = [{"type": "bar", "orientation": "h", "y": [name for name, _ in ordered], "x": [share for _, share in ordered]}]
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": [name for name, _ in ordered],
+            "x": [share for _, share in ordered],
+        }
+    ]
     finished = len(_of(found, "complete"))
     unsure = f" With {finished} finished tries these shares are rough." if finished < FEW_TRIES else ""
-    intro = f"Share of the variance of the value that each setting explains (fANOVA, Hutter et al. 2014), over {finished} finished tries.{unsure}"
-    return section("importances", "Importances", intro, plot("Importance", data, {"xaxis": {"title": "share of variance", "rangemode": "tozero"}}, wide=True))
+    intro = (
+        "Share of the variance of the value that each setting explains (fANOVA, Hutter et al. 2014), over"
+        f" {finished} finished tries.{unsure}"
+    )
+    return section(
+        "importances",
+        "Importances",
+        intro,
+        plot("Importance", data, {"xaxis": {"title": "share of variance", "rangemode": "tozero"}}, wide=True),
+    )
 
 
 def _slices(found: Found, plan: Plan) -> str:
@@ -111,9 +171,19 @@ def _slice(found: Found, name: str, parameter: Any) -> str:
     return plot(name, data, {"xaxis": axis, "yaxis": {"title": "RankIC"}, "showlegend": True})
 
 
-def _points(name: str, tries: Sequence[Try], x: list, *, symbol: str = "circle", size: int = 8, opacity: float = 1.0) -> dict:
+def _points(
+    name: str, tries: Sequence[Try], x: list, *, symbol: str = "circle", size: int = 8, opacity: float = 1.0
+) -> dict:
     marker = {"size": size, "symbol": symbol, "opacity": opacity}
-    return {"type": "scatter", "mode": "markers", "name": name, "x": x, "y": [one.value for one in tries], "text": [f"try {one.number}" for one in tries], "marker": marker}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": x,
+        "y": [one.value for one in tries],
+        "text": [f"try {one.number}" for one in tries],
+        "marker": marker,
+    }
 
 
 def _of(found: Found, state: str) -> list[Try]:
@@ -126,7 +196,9 @@ def _tries(found: Found, plan: Plan) -> str:
     rows = [
         [
             f"{one.number}{' (own)' if one.own else ''}",
-            {"complete": "finished", "pruned": "given up", "stopped": "killed, tried again"}.get(one.state, one.state),
+            {"complete": "finished", "pruned": "given up", "stopped": "killed, tried again"}.get(
+                one.state, one.state
+            ),
             number(one.value, 4),
             number(one.seconds or None, 0),
             *(escape(_short(one.values.get(name, "–"))) for name in plan.space),
@@ -136,7 +208,9 @@ def _tries(found: Found, plan: Plan) -> str:
     ]
     chosen = [place for place, one in enumerate(ordered) if one.number == found.best.number]
     header = ["try", "", "RankIC", "seconds", *plan.space, ""]
-    return section("tries", "Tries", "Best first.", card(table(header, rows, chosen=chosen, text=[1, len(header) - 1])))
+    return section(
+        "tries", "Tries", "Best first.", card(table(header, rows, chosen=chosen, text=[1, len(header) - 1]))
+    )
 
 
 def _short(value: Any) -> str:
@@ -145,13 +219,17 @@ def _short(value: Any) -> str:
 
 def _how(found: Found, plan: Plan) -> str:
     text = (
-        f"<p>Study {escape(found.name)} in {escape(found.storage)}. Every try is trained anew in the walk-forward folds that predict the validation window, each on its own past with "
-        f"purge and embargo, and judged on labels that were known before the test window began. Settings are drawn by a tree-structured Parzen estimator (Bergstra et al. 2011).</p>"
-        f"<p>A try is given up after a fold where its daily RankIC lies behind that of the best try on the same days with a t-statistic below {PRUNE_AT_T} (Newey and West). "
-        "A median rule would give up half of all tries whatever the noise of a fold.</p>"
-        "<p>Luck: the median standard error of the daily difference between a try and the leaf's own, by the root of 2 because both sides carry chance, times the expected largest of "
-        "as many independent standard normal draws as there are tries (Bailey and Lopez de Prado 2014). Tries that resemble each other leave less to luck; "
-        "a search that is repeated on the same window leaves more.</p>"
-        "<p>The best settings were chosen with the labels of the validation window, so their value there is too good; only what lies after it judges them.</p>"
+        f"<p>Study {escape(found.name)} in {escape(found.storage)}. Every try is trained anew in the"
+        " walk-forward folds that predict the validation window, each on its own past with purge and"
+        " embargo, and judged on labels that were known before the test window began. Settings are drawn by"
+        " a tree-structured Parzen estimator (Bergstra et al. 2011).</p><p>A try is given up after a fold"
+        " where its daily RankIC lies behind that of the best try on the same days with a t-statistic below"
+        f" {PRUNE_AT_T} (Newey and West). A median rule would give up half of all tries whatever the noise of"
+        " a fold.</p><p>Luck: the median standard error of the daily difference between a try and the leaf's"
+        " own, by the root of 2 because both sides carry chance, times the expected largest of as many"
+        " independent standard normal draws as there are tries (Bailey and Lopez de Prado 2014). Tries that"
+        " resemble each other leave less to luck; a search that is repeated on the same window leaves"
+        " more.</p><p>The best settings were chosen with the labels of the validation window, so their value"
+        " there is too good; only what lies after it judges them.</p>"
     )
     return section("how", "How it was done", "", card(text))

@@ -1,4 +1,6 @@
-"""Temporal Fusion Transformer (E3; Lim et al. 2021): variable selection, LSTM encoder and decoder, interpretable attention, a decoder step a horizon."""
+"""Temporal Fusion Transformer (E3; Lim et al. 2021): variable selection, LSTM encoder and decoder,
+interpretable attention, a decoder step a horizon.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
@@ -21,13 +23,20 @@ class Settings(Neural):
     width: int = Field(16, ge=2, description="width of every part of the network")
     heads: int = Field(2, ge=1, description="attention heads; divides width")
     knots: bool = Field(
-        True, description="work each variable's network out at nine values and draw straight lines between; false: at each value, slower by far where there are many inputs"
+        True,
+        description=(
+            "work each variable's network out at nine values and draw straight lines between; false: at each"
+            " value, slower by far where there are many inputs"
+        ),
     )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.width % self.heads:
-            raise ValueError(f"width={self.width} can't be split among heads={self.heads}; set width to a multiple of heads")
+            raise ValueError(
+                f"width={self.width} can't be split among heads={self.heads}; set width to a multiple of"
+                " heads"
+            )
         return self
 
 
@@ -47,11 +56,16 @@ def build(settings: Settings, layout: "Layout") -> "TemporalFusionTransformer":
 
 
 def evidence(settings: Settings, layout: "Layout") -> Mapping[str, tuple[str, ...]]:
-    """Columns of `variable_selection` (inputs), `attention` (bars ago, of the first task's step) and, with a calendar, `future` (its inputs and the step itself)."""
+    """Columns of `variable_selection` (inputs), `attention` (bars ago, of the first task's step) and, with a
+    calendar, `future` (its inputs and the step itself).
+    """
     from components.experts.tft_calendar import foretold
 
     coming = tuple(f"{cycle}_{part}" for cycle in foretold(layout) for part in ("sin", "cos"))
-    columns = {"variable_selection": layout.names, "attention": tuple(f"{ago}_bars_ago" for ago in reversed(range(layout.lookback)))}
+    columns = {
+        "variable_selection": layout.names,
+        "attention": tuple(f"{ago}_bars_ago" for ago in reversed(range(layout.lookback))),
+    }
     return columns | ({"future": (*coming, "step")} if coming else {})
 
 

@@ -1,6 +1,8 @@
-"""What the calendar will say of bars to come, worked out from the newest bar's calendar inputs alone, inside the graph. Holidays are not known to it.
+"""What the calendar will say of bars to come, worked out from the newest bar's calendar inputs alone, inside
+the graph. Holidays are not known to it.
 
-Shapes: B windows, H steps to come, C calendar inputs that can be foretold (sine and cosine of each cycle in turn), J places of a cycle, X rows of a table.
+Shapes: B windows, H steps to come, C calendar inputs that can be foretold (sine and cosine of each cycle in
+turn), J places of a cycle, X rows of a table.
 """
 
 import math
@@ -22,9 +24,11 @@ COMMON_YEAR, LEAP_YEAR = "2021", "2020"
 class Calendar(nn.Module):
     """From the newest bar's calendar [B, C] to that of each step [B, H, C], both standardised.
 
-    A cycle is foretold where it can be told exactly. Daily bars on 7 days: by days. Daily bars on 5 days: by trading days, which needs the weekday; the five are
-    those around the inputs' mean weekday, so that markets that rest on other days are understood. Bars of 1h and 4h on 7 days: by hours, which needs the hour.
-    The day of the month needs the day of the year; both together tell leap years from March on, before that a year counts as common.
+    A cycle is foretold where it can be told exactly. Daily bars on 7 days: by days. Daily bars on 5 days: by
+    trading days, which needs the weekday; the five are those around the inputs' mean weekday, so that markets
+    that rest on other days are understood. Bars of 1h and 4h on 7 days: by hours, which needs the hour. The
+    day of the month needs the day of the year; both together tell leap years from March on, before that a
+    year counts as common.
     """
 
     def __init__(self, layout: Layout, horizons: Sequence[int]):
@@ -44,26 +48,55 @@ class Calendar(nn.Module):
         self.days_of_year = years_2XY.shape[1]
         for cycle in self.cycles:
             angle_J = 2 * np.pi * np.arange(CYCLES[cycle]) / CYCLES[cycle]
-            self.register_buffer(f"places_{cycle}_J2", torch.tensor(np.stack([np.sin(angle_J), np.cos(angle_J)], axis=1), dtype=torch.float32), persistent=False)
-        self.register_buffer("mean_C", torch.tensor([layout.means[column] for column in self.columns], dtype=torch.float32), persistent=False)
-        self.register_buffer("deviation_C", torch.tensor([layout.deviations[column] for column in self.columns], dtype=torch.float32), persistent=False)
+            self.register_buffer(
+                f"places_{cycle}_J2",
+                torch.tensor(np.stack([np.sin(angle_J), np.cos(angle_J)], axis=1), dtype=torch.float32),
+                persistent=False,
+            )
+        self.register_buffer(
+            "mean_C",
+            torch.tensor([layout.means[column] for column in self.columns], dtype=torch.float32),
+            persistent=False,
+        )
+        self.register_buffer(
+            "deviation_C",
+            torch.tensor([layout.deviations[column] for column in self.columns], dtype=torch.float32),
+            persistent=False,
+        )
 
     def _table(self, name: str, values: np.ndarray) -> None:
-        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)), persistent=False)
+        self.register_buffer(
+            name, torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)), persistent=False
+        )
 
     def forward(self, newest_BC: Tensor) -> Tensor:
         """The steps' calendar, clipped as inputs are."""
         if not self.cycles:
             return newest_BC.new_zeros(newest_BC.shape[0], self.steps, 0)
         raw_BC = newest_BC.float() * self.deviation_C + self.mean_C
-        now_B = {cycle: self._place(cycle, raw_BC[:, 2 * number : 2 * number + 2]) for number, cycle in enumerate(self.cycles)}
+        now_B = {
+            cycle: self._place(cycle, raw_BC[:, 2 * number : 2 * number + 2])
+            for number, cycle in enumerate(self.cycles)
+        }
         moved_BH = self.moved_XH[now_B[self.moved_by]] if self.moved_by else self.moved_XH
-        later_BH = {"weekday": lambda: (now_B["weekday"][:, None] + moved_BH) % 7, "hour": lambda: (now_B["hour"][:, None] + self.hours_H) % 24}
+        later_BH = {
+            "weekday": lambda: (now_B["weekday"][:, None] + moved_BH) % 7,
+            "hour": lambda: (now_B["hour"][:, None] + self.hours_H) % 24,
+        }
         if "year_position" in self.cycles:
             day_BH = (self._leap(now_B) * self.days_of_year + now_B["year_position"])[:, None] + moved_BH
-            later_BH |= {"year_position": lambda: self.year_X[day_BH], "month_position": lambda: self.month_X[day_BH]}
-        raw_BHC = torch.cat([getattr(self, f"places_{cycle}_J2")[later_BH[cycle]()] for cycle in self.cycles], dim=-1)
-        return ((raw_BHC - self.mean_C) / self.deviation_C).clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS).to(newest_BC.dtype)
+            later_BH |= {
+                "year_position": lambda: self.year_X[day_BH],
+                "month_position": lambda: self.month_X[day_BH],
+            }
+        raw_BHC = torch.cat(
+            [getattr(self, f"places_{cycle}_J2")[later_BH[cycle]()] for cycle in self.cycles], dim=-1
+        )
+        return (
+            ((raw_BHC - self.mean_C) / self.deviation_C)
+            .clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS)
+            .to(newest_BC.dtype)
+        )
 
     def _place(self, cycle: str, raw_B2: Tensor) -> Tensor:
         """Number of the cycle's place that lies nearest."""
@@ -75,7 +108,9 @@ class Calendar(nn.Module):
         if "month_position" not in now_B:
             return torch.zeros_like(now_B["year_position"])
         day_B, place_B = now_B["month_position"], now_B["year_position"]
-        return ((self.month_X[place_B] != day_B) & (self.month_X[place_B + self.days_of_year] == day_B)).long()
+        return (
+            (self.month_X[place_B] != day_B) & (self.month_X[place_B + self.days_of_year] == day_B)
+        ).long()
 
 
 def foretold(layout: Layout) -> tuple[str, ...]:
@@ -115,7 +150,9 @@ def _first_trading_day(layout: Layout) -> int:
 
 
 def _years(longest: int) -> np.ndarray:
-    """Days after the first of January, in a common year and in a leap year with the year that follows: place in the year and in the month, [2, days, 2]."""
+    """Days after the first of January, in a common year and in a leap year with the year that follows: place
+    in the year and in the month, [2, days, 2].
+    """
     tables = []
     for year in (COMMON_YEAR, LEAP_YEAR):
         day_X = np.datetime64(f"{year}-01-01") + np.arange(366 + longest)

@@ -1,4 +1,6 @@
-"""XGBoost (Chen and Guestrin 2016) with histograms, on CUDA where there is any, regularised for data with very little signal."""
+"""XGBoost (Chen and Guestrin 2016) with histograms, on CUDA where there is any, regularised for data with
+very little signal.
+"""
 
 import json
 from pathlib import Path
@@ -11,7 +13,16 @@ from pydantic import Field
 from components.contracts import atomic_write_text
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
-from components.experts.rows import Monitor, Stopper, TargetTransform, labelled, loss, matrix, sample_weights, target
+from components.experts.rows import (
+    Monitor,
+    Stopper,
+    TargetTransform,
+    labelled,
+    loss,
+    matrix,
+    sample_weights,
+    target,
+)
 from components.progress import warn
 from components.scoring.form import write_form
 from components.scoring.trees import xgboost_graph
@@ -22,16 +33,26 @@ class Settings(Section):
     """Size of the forest and its regularisation."""
 
     rounds: int = Field(250, ge=1, description="trees at most")
-    patience_rounds: int = Field(40, ge=0, description="early stopping after so many trees without a gain; 0: never")
+    patience_rounds: int = Field(
+        40, ge=0, description="early stopping after so many trees without a gain; 0: never"
+    )
     fewest_rounds: int = Field(25, ge=1, description="trees kept at least")
     learning_rate: float = Field(0.05, gt=0, le=1)
     depth: int = Field(4, ge=1, le=12, description="levels of a tree")
-    leaf_share: float = Field(0.002, gt=0, lt=0.5, description="smallest share of the train rows that a tree sees in a leaf; never fewer than 20 rows")
+    leaf_share: float = Field(
+        0.002,
+        gt=0,
+        lt=0.5,
+        description="smallest share of the train rows that a tree sees in a leaf; never fewer than 20 rows",
+    )
     column_share: float = Field(0.3, gt=0, le=1, description="share of the inputs that a tree sees")
     row_share: float = Field(0.5, gt=0, le=1, description="share of the rows that a tree sees")
     l2: float = Field(10.0, ge=0)
     bins: int = Field(64, ge=3, le=256, description="values that an input is binned to")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is any, else the CPU; cuda falls back to the CPU with a warning")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="auto: CUDA where there is any, else the CPU; cuda falls back to the CPU with a warning",
+    )
     monitor: Monitor = Field("rmse", description="what early stopping watches")
     target_transform: TargetTransform = "cross_sectional_zscore"
 
@@ -45,8 +66,13 @@ class Expert:
         self.booster: Any = None
         self.bands: Bands | None = None
 
-    def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None) -> None:
-        """Boost on the train rows until the early-stopping rows no longer gain. A warm start adds trees to those that are there."""
+    def fit(
+        self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
+    ) -> None:
+        """Boost on the train rows until the early-stopping rows no longer gain.
+
+        A warm start adds trees to those that are there.
+        """
         import xgboost
 
         self.columns = list(task.groups)
@@ -58,7 +84,10 @@ class Expert:
         except xgboost.core.XGBoostError as error:
             if device == "cpu":
                 raise
-            warn("train xgboost", f"CUDA failed ({str(error).strip().splitlines()[0]}); training on the CPU instead.")
+            warn(
+                "train xgboost",
+                f"CUDA failed ({str(error).strip().splitlines()[0]}); training on the CPU instead.",
+            )
             self.booster = self._boost(train, stopping, task, "cpu", advance, earlier)
         self.bands = fit_bands(stopping, self._raw(stopping), horizon=task.horizon)
         advance(1.0, f"{self.booster.num_boosted_rounds()} trees")
@@ -71,13 +100,23 @@ class Expert:
     def save(self, folder: Path) -> None:
         """Write `xgboost.ubj` and `xgboost.json`."""
         self.booster.save_model(folder / "xgboost.ubj")
-        gain = {self.columns[int(name[1:])]: value for name, value in self.booster.get_score(importance_type="total_gain").items()}
-        values = {"settings": self.settings.model_dump(mode="json"), "columns": self.columns, "gain": gain, "bands": self.bands.to_dict()}
+        gain = {
+            self.columns[int(name[1:])]: value
+            for name, value in self.booster.get_score(importance_type="total_gain").items()
+        }
+        values = {
+            "settings": self.settings.model_dump(mode="json"),
+            "columns": self.columns,
+            "gain": gain,
+            "bands": self.bands.to_dict(),
+        }
         atomic_write_text(folder / "xgboost.json", json.dumps(values, indent=1))
 
     def export(self, folder: Path) -> None:
         """The trees as a graph."""
-        write_form(folder, self.bands.served(self.columns, None), xgboost_graph(bytes(self.booster.save_raw("json"))))
+        write_form(
+            folder, self.bands.served(self.columns, None), xgboost_graph(bytes(self.booster.save_raw("json")))
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -90,19 +129,42 @@ class Expert:
         expert.booster = xgboost.Booster(model_file=folder / "xgboost.ubj")
         return expert
 
-    def _boost(self, train: pl.DataFrame, stopping: pl.DataFrame, task: Task, device: str, advance: Advance, earlier: Any) -> Any:
+    def _boost(
+        self,
+        train: pl.DataFrame,
+        stopping: pl.DataFrame,
+        task: Task,
+        device: str,
+        advance: Advance,
+        earlier: Any,
+    ) -> Any:
         import xgboost
 
-        chosen, timestamps, wanted = self.settings, stopping["timestamp"], target(stopping, self.settings.target_transform)
-        data = xgboost.QuantileDMatrix(matrix(train, self.columns), target(train, chosen.target_transform), weight=sample_weights(train), max_bin=chosen.bins, nthread=task.threads)
-        checks = xgboost.QuantileDMatrix(matrix(stopping, self.columns), wanted, ref=data, max_bin=chosen.bins, nthread=task.threads)
+        chosen, timestamps, wanted = (
+            self.settings,
+            stopping["timestamp"],
+            target(stopping, self.settings.target_transform),
+        )
+        data = xgboost.QuantileDMatrix(
+            matrix(train, self.columns),
+            target(train, chosen.target_transform),
+            weight=sample_weights(train),
+            max_bin=chosen.bins,
+            nthread=task.threads,
+        )
+        checks = xgboost.QuantileDMatrix(
+            matrix(stopping, self.columns), wanted, ref=data, max_bin=chosen.bins, nthread=task.threads
+        )
         stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
 
         class AfterRound(xgboost.callback.TrainingCallback):
             def after_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
                 stop = stopper.update(evals_log["early_stopping"]["monitor"][-1])
                 if stopper.rounds % 10 == 0:
-                    advance(stopper.rounds / chosen.rounds, f"tree {stopper.rounds}, {chosen.monitor} {stopper.best_loss:.4f}")
+                    advance(
+                        stopper.rounds / chosen.rounds,
+                        f"tree {stopper.rounds}, {chosen.monitor} {stopper.best_loss:.4f}",
+                    )
                 return stop
 
         def measure(output: np.ndarray, dataset: Any) -> tuple[str, float]:
@@ -123,7 +185,11 @@ class Expert:
         return kept
 
     def _raw(self, rows: pl.DataFrame) -> np.ndarray:
-        return self.booster.inplace_predict(matrix(rows, self.columns), missing=np.nan) if len(rows) else np.empty(0)
+        return (
+            self.booster.inplace_predict(matrix(rows, self.columns), missing=np.nan)
+            if len(rows)
+            else np.empty(0)
+        )
 
 
 def _device(wanted: str) -> str:
@@ -132,7 +198,11 @@ def _device(wanted: str) -> str:
 
     if wanted == "cpu" or not xgboost.build_info().get("USE_CUDA"):
         if wanted == "cuda":
-            warn("train xgboost", "This XGBoost is built without CUDA; training on the CPU instead. Install the package `xgboost` (extra `gpu`).")
+            warn(
+                "train xgboost",
+                "This XGBoost is built without CUDA; training on the CPU instead. Install the package"
+                " `xgboost` (extra `gpu`).",
+            )
         return "cpu"
     return "cuda" if wanted == "cuda" or any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
 

@@ -1,4 +1,6 @@
-"""Reading the newest values back from the online store: for people by symbol, for sequence experts as windows."""
+"""Reading the newest values back from the online store: for people by symbol, for sequence experts as
+windows.
+"""
 
 import difflib
 import os
@@ -17,14 +19,16 @@ from components.feature_store.store import online_errors, open_store
 _MOST_SUGGESTIONS = 3
 
 
-def lookup(symbols: Sequence[str], settings: Settings, folder: str | os.PathLike, *, now: datetime | None = None) -> pl.DataFrame:
+def lookup(
+    symbols: Sequence[str], settings: Settings, folder: str | os.PathLike, *, now: datetime | None = None
+) -> pl.DataFrame:
     """Newest raw factor values of the symbols, as the online store holds them.
 
     Returns
     -------
-    One row a symbol and column: `symbol`, `group`, `column`, `value` (Float64), `timestamp` (close of the bar that the value
-    belongs to), `known_time`, `age_hours` (from `timestamp` to `now`), `behind` (the store has a newer bar of other symbols),
-    `stale` (older than `stale_after_days`).
+    One row a symbol and column: `symbol`, `group`, `column`, `value` (Float64), `timestamp` (close of the bar
+    that the value belongs to), `known_time`, `age_hours` (from `timestamp` to `now`), `behind` (the store has
+    a newer bar of other symbols), `stale` (older than `stale_after_days`).
 
     Raises
     ------
@@ -34,9 +38,16 @@ def lookup(symbols: Sequence[str], settings: Settings, folder: str | os.PathLike
     current = read_current(folder)
     require_symbols(symbols, current)
     shown = set(current["raw_columns"] or current["columns"])
-    references = [f"{group}:{column}" for group, columns in current["views"].items() for column in columns if column in shown]
+    references = [
+        f"{group}:{column}"
+        for group, columns in current["views"].items()
+        for column in columns
+        if column in shown
+    ]
     with online_errors(settings, folder):
-        response = open_store(settings, folder).get_online_features([*references, f"{SEQUENCE}:known_at_us"], [{"symbol": symbol} for symbol in symbols])
+        response = open_store(settings, folder).get_online_features(
+            [*references, f"{SEQUENCE}:known_at_us"], [{"symbol": symbol} for symbol in symbols]
+        )
     moments = _event_times(response, len(symbols))
     values = response.to_dict()
     frames = [
@@ -49,7 +60,14 @@ def lookup(symbols: Sequence[str], settings: Settings, folder: str | os.PathLike
                 "timestamp": moments[reference.split(":")[1]],
                 "known_time": values["known_at_us"],
             },
-            schema={"symbol": pl.String, "group": pl.String, "column": pl.String, "value": pl.Float64, "timestamp": TIME, "known_time": pl.Int64},
+            schema={
+                "symbol": pl.String,
+                "group": pl.String,
+                "column": pl.String,
+                "value": pl.Float64,
+                "timestamp": TIME,
+                "known_time": pl.Int64,
+            },
         )
         for reference in references
     ]
@@ -69,7 +87,9 @@ def lookup(symbols: Sequence[str], settings: Settings, folder: str | os.PathLike
     )
 
 
-def read_windows(store: Any, current: dict[str, Any], symbols: Sequence[str]) -> tuple[np.ndarray, list[datetime]]:
+def read_windows(
+    store: Any, current: dict[str, Any], symbols: Sequence[str]
+) -> tuple[np.ndarray, list[datetime]]:
     """What a sequence expert needs of each symbol, in one round trip.
 
     Parameters
@@ -79,7 +99,8 @@ def read_windows(store: Any, current: dict[str, Any], symbols: Sequence[str]) ->
 
     Returns
     -------
-    Float32 array of symbols x lookback_bars x inputs (oldest bar first, NaN where there is none), and the newest bar's timestamps.
+    Float32 array of symbols x lookback_bars x inputs (oldest bar first, NaN where there is none), and the
+    newest bar's timestamps.
 
     Raises
     ------
@@ -92,23 +113,33 @@ def read_windows(store: Any, current: dict[str, Any], symbols: Sequence[str]) ->
     absent = [symbol for symbol, value in zip(symbols, values, strict=True) if value is None]
     if absent:
         raise FeatureStoreError(
-            f"The online store holds no window of {', '.join(absent[:_MOST_SUGGESTIONS])} ({len(absent)} symbols). Run `alphaloop materialise`; it writes them anew."
+            f"The online store holds no window of {', '.join(absent[:_MOST_SUGGESTIONS])} ({len(absent)}"
+            " symbols). Run `alphaloop materialise`; it writes them anew."
         )
     shape = (current["lookback_bars"], len(current["columns"]))
-    return np.stack([np.frombuffer(value, dtype="<f4").reshape(shape) for value in values]), _event_times(response, len(symbols))["window"]
+    return (
+        np.stack([np.frombuffer(value, dtype="<f4").reshape(shape) for value in values]),
+        _event_times(response, len(symbols))["window"],
+    )
 
 
 def require_symbols(symbols: Sequence[str], current: dict[str, Any]) -> None:
     """Refuse symbols that the publication does not hold, each with the closest names that it does hold."""
     if not symbols:
-        raise FeatureStoreError("No symbol was given. Name one or more, for example `alphaloop lookup AAPL MSFT`.")
+        raise FeatureStoreError(
+            "No symbol was given. Name one or more, for example `alphaloop lookup AAPL MSFT`."
+        )
     known = {name.upper(): name for name in current["symbols"]}
     lines = []
     for symbol in symbols:
         if symbol not in current["symbols"]:
-            close = [known[name] for name in difflib.get_close_matches(symbol.upper(), known, n=_MOST_SUGGESTIONS, cutoff=0.5)]
+            close = [
+                known[name]
+                for name in difflib.get_close_matches(symbol.upper(), known, n=_MOST_SUGGESTIONS, cutoff=0.5)
+            ]
             lines.append(
-                f"{symbol!r} is not in the feature store ({len(known)} symbols). {'Closest: ' + ', '.join(close) if close else 'It starts with ' + ', '.join(current['symbols'][:_MOST_SUGGESTIONS])}."
+                f"{symbol!r} is not in the feature store ({len(known)} symbols)."
+                f" {'Closest: ' + ', '.join(close) if close else 'It starts with ' + ', '.join(current['symbols'][:_MOST_SUGGESTIONS])}."
             )
     if lines:
         raise FeatureStoreError("\n".join(lines))
@@ -120,5 +151,7 @@ def _event_times(response: Any, rows: int) -> dict[str, list[datetime | None]]:
     moments = {}
     for name, result in zip(names, response.proto.results, strict=True):
         seconds = [stamp.seconds + stamp.nanos / 1e9 for stamp in result.event_timestamps]
-        moments[name] = [datetime.fromtimestamp(second, UTC) if second > 0 else None for second in seconds] or [None] * rows
+        moments[name] = [
+            datetime.fromtimestamp(second, UTC) if second > 0 else None for second in seconds
+        ] or [None] * rows
     return moments

@@ -1,7 +1,8 @@
 """Publishing: a factors table becomes one Parquet file a factor group in a folder named after its content.
 
-Layout of a store's folder: `data/<publication>/<group>.parquet`, `data/<publication>/publication.json`, `current.json` (the
-publication that is online), `registry.db`, and `online.db` where SQLite is the online store.
+Layout of a store's folder: `data/<publication>/<group>.parquet`, `data/<publication>/publication.json`,
+`current.json` (the publication that is online), `registry.db`, and `online.db` where SQLite is the online
+store.
 """
 
 import hashlib
@@ -17,7 +18,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.contracts import AlphaloopError, CatalogEntry, ContractError, atomic_path, content_sha256, read_json
+from components.contracts import (
+    AlphaloopError,
+    CatalogEntry,
+    ContractError,
+    atomic_path,
+    content_sha256,
+    read_json,
+)
 from components.feature_store.config import Settings
 
 SEQUENCE = "sequence"
@@ -47,7 +55,9 @@ def write_publication(
     factors_sha256: str | None = None,
     cut: datetime | None = None,
 ) -> dict[str, Any]:
-    """Write the files of a publication, atomically, and return its description. What is there already and whole is kept.
+    """Write the files of a publication, atomically, and return its description.
+
+    What is there already and whole is kept.
 
     Parameters
     ----------
@@ -57,9 +67,10 @@ def write_publication(
 
     Returns
     -------
-    `publication` (name of the folder), `service`, `raw_service`, `schema`, `views` (group to columns), `columns` (model inputs in
-    catalog order), `context`, `raw_columns`, `period`, `lookback_bars`, `ttl_days`, `cut`, `first`, `newest`, `symbols`, `factors_sha256`,
-    `files` (name to SHA-256). JSON types only; moments are ISO 8601 in UTC.
+    `publication` (name of the folder), `service`, `raw_service`, `schema`, `views` (group to columns),
+    `columns` (model inputs in catalog order), `context`, `raw_columns`, `period`, `lookback_bars`,
+    `ttl_days`, `cut`, `first`, `newest`, `symbols`, `factors_sha256`, `files` (name to SHA-256). JSON types
+    only; moments are ISO 8601 in UTC.
 
     Raises
     ------
@@ -70,9 +81,13 @@ def write_publication(
     known = factors.filter(pl.col("known_time") <= cut) if cut else factors
     if known.is_empty():
         raise FeatureStoreError(
-            f"No row of the factors table was known by {cut}. Choose a later cut, or check the market stage." if cut else "The factors table has no rows. Check the market stage."
+            f"No row of the factors table was known by {cut}. Choose a later cut, or check the market stage."
+            if cut
+            else "The factors table has no rows. Check the market stage."
         )
-    description = _describe(factors, catalog, settings, period, factors_sha256 or content_sha256(factors), known)
+    description = _describe(
+        factors, catalog, settings, period, factors_sha256 or content_sha256(factors), known
+    )
     target = Path(folder) / "data" / description["publication"]
     written = read_json(target / "publication.json")
     if written and _damaged(target, written) is None:
@@ -82,7 +97,13 @@ def write_publication(
         temporary.mkdir()
         for group, columns in description["views"].items():
             _write(factors.select(*_KEYS, *columns), temporary / f"{group}.parquet")
-        rows = sequence_rows(known, description["columns"], description["context"], settings.lookback_bars, schema=description["schema"])
+        rows = sequence_rows(
+            known,
+            description["columns"],
+            description["context"],
+            settings.lookback_bars,
+            schema=description["schema"],
+        )
         _write(rows, temporary / f"{SEQUENCE}.parquet")
         description["files"] = {path.name: _file_sha256(path) for path in sorted(temporary.glob("*.parquet"))}
         (temporary / "publication.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
@@ -91,11 +112,16 @@ def write_publication(
 
 
 def verify_publication(publication: Mapping[str, Any], folder: str | os.PathLike) -> None:
-    """Refuse a publication whose files are missing or differ from what was published; the message names the file."""
+    """Refuse a publication whose files are missing or differ from what was published; the message names the
+    file.
+    """
     target = Path(folder) / "data" / publication["publication"]
     damaged = _damaged(target, publication)
     if damaged:
-        raise FeatureStoreError(f"{target / damaged} is missing or differs from what was published. Run `alphaloop materialise` again; it writes the file anew.")
+        raise FeatureStoreError(
+            f"{target / damaged} is missing or differs from what was published. Run `alphaloop materialise`"
+            " again; it writes the file anew."
+        )
 
 
 def read_current(folder: str | os.PathLike) -> dict[str, Any]:
@@ -109,35 +135,56 @@ def read_current(folder: str | os.PathLike) -> dict[str, Any]:
     path = Path(folder) / "current.json"
     current = read_json(path)
     if current is None:
-        raise FeatureStoreError(f"There is no feature store in {folder} ({path.name} is missing or unreadable). Run `alphaloop materialise` or `alphaloop run` first.")
+        raise FeatureStoreError(
+            f"There is no feature store in {folder} ({path.name} is missing or unreadable). Run `alphaloop"
+            " materialise` or `alphaloop run` first."
+        )
     return current
 
 
 def read_registry(path: str | os.PathLike) -> dict[str, Any]:
     """The artifact that the materialise stage wrote; ContractError where it is not one."""
     registry = read_json(Path(path))
-    if not registry or not {"publication", "service", "schema", "columns", "factors_sha256"} <= registry.keys():
-        raise ContractError(f"{path} is not the registry description of a feature store. Run the materialise stage again.")
+    if (
+        not registry
+        or not {"publication", "service", "schema", "columns", "factors_sha256"} <= registry.keys()
+    ):
+        raise ContractError(
+            f"{path} is not the registry description of a feature store. Run the materialise stage again."
+        )
     return registry
 
 
 def row_type(values: int) -> np.dtype:
-    """Layout of the online value `row`: when the bar was complete and when it was known (microseconds since 1970, UTC), the schema, and
-    `values` float32 (the inputs, then the context; NaN for null); little-endian, without padding."""
-    return np.dtype([("timestamp_us", "<i8"), ("known_at_us", "<i8"), ("schema", "S12"), ("values", "<f4", (values,))])
+    """Layout of the online value `row`: when the bar was complete and when it was known (microseconds since
+    1970, UTC), the schema, and `values` float32 (the inputs, then the context; NaN for null); little-endian,
+    without padding."""
+    return np.dtype(
+        [("timestamp_us", "<i8"), ("known_at_us", "<i8"), ("schema", "S12"), ("values", "<f4", (values,))]
+    )
 
 
-def sequence_rows(known: pl.DataFrame, columns: Sequence[str], context: Sequence[str], lookback_bars: int, *, schema: str = "") -> pl.DataFrame:
+def sequence_rows(
+    known: pl.DataFrame,
+    columns: Sequence[str],
+    context: Sequence[str],
+    lookback_bars: int,
+    *,
+    schema: str = "",
+) -> pl.DataFrame:
     """One row a symbol: its newest bar with the window of inputs that leads up to it.
 
     Returns
     -------
-    `timestamp`, `symbol`, `known_time` (when all of the window was known), `window` (bytes: float32, little-endian,
-    lookback_bars x inputs, oldest first, NaN before the first bar and for null), `row` (bytes of the newest bar, see `row_type`),
-    `known_at_us` (the newest bar's own known_time, microseconds since 1970).
+    `timestamp`, `symbol`, `known_time` (when all of the window was known), `window` (bytes: float32,
+    little-endian, lookback_bars x inputs, oldest first, NaN before the first bar and for null), `row` (bytes
+    of the newest bar, see `row_type`), `known_at_us` (the newest bar's own known_time, microseconds since
+    1970).
     """
     places = known.select("symbol", "timestamp").with_row_index("__place").sort("symbol", "timestamp")
-    places = places.with_columns(pl.int_range(pl.len()).reverse().over("symbol").alias("__age")).filter(pl.col("__age") < lookback_bars)
+    places = places.with_columns(pl.int_range(pl.len()).reverse().over("symbol").alias("__age")).filter(
+        pl.col("__age") < lookback_bars
+    )
     recent = known.select(*_KEYS, *columns, *context)[places["__place"]].with_columns(places["__age"])
     newest = recent.filter(pl.col("__age") == 0)
     row = recent.select(pl.col("symbol").rle_id()).to_series().to_numpy()
@@ -162,20 +209,45 @@ def _packed(newest: pl.DataFrame, columns: Sequence[str], schema: str) -> list[b
 
 
 def _matrix(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    return frame.select(pl.col(column).fill_null(float("nan")) for column in columns).to_numpy().astype("<f4").reshape(len(frame), len(columns))
+    return (
+        frame.select(pl.col(column).fill_null(float("nan")) for column in columns)
+        .to_numpy()
+        .astype("<f4")
+        .reshape(len(frame), len(columns))
+    )
 
 
-def _describe(factors: pl.DataFrame, catalog: Sequence[CatalogEntry], settings: Settings, period: str, sha256: str, known: pl.DataFrame) -> dict[str, Any]:
-    by_role = {role: [entry.column for entry in catalog if entry.role == role] for role in ("input", "context", "raw")}
+def _describe(
+    factors: pl.DataFrame,
+    catalog: Sequence[CatalogEntry],
+    settings: Settings,
+    period: str,
+    sha256: str,
+    known: pl.DataFrame,
+) -> dict[str, Any]:
+    by_role = {
+        role: [entry.column for entry in catalog if entry.role == role]
+        for role in ("input", "context", "raw")
+    }
     schema = schema_hash(by_role["input"])
     cut = known["known_time"].max()
-    identity = [LAYOUT_VERSION, [asdict(entry) for entry in catalog], settings.lookback_bars, settings.ttl_days, period, cut.isoformat()]
+    identity = [
+        LAYOUT_VERSION,
+        [asdict(entry) for entry in catalog],
+        settings.lookback_bars,
+        settings.ttl_days,
+        period,
+        cut.isoformat(),
+    ]
     return {
         "publication": f"{sha256[:12]}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}",
         "service": f"alpha_v{schema}",
         "raw_service": f"raw_v{schema}",
         "schema": schema,
-        "views": {group: [entry.column for entry in catalog if entry.group == group] for group in dict.fromkeys(entry.group for entry in catalog)},
+        "views": {
+            group: [entry.column for entry in catalog if entry.group == group]
+            for group in dict.fromkeys(entry.group for entry in catalog)
+        },
         "columns": by_role["input"],
         "context": by_role["context"],
         "raw_columns": by_role["raw"],
@@ -197,14 +269,32 @@ def _check(factors: pl.DataFrame, catalog: Sequence[CatalogEntry]) -> None:
     surplus = [column for column in values if column not in set(described)]
     repeated = [column for column in described if described.count(column) > 1]
     if missing or surplus or repeated:
-        problem = f"describes {missing[0]!r}, which the table lacks" if missing else f"lacks the column {surplus[0]!r}" if surplus else f"describes {repeated[0]!r} twice"
-        raise FeatureStoreError(f"The factor catalog {problem}. Catalog and table must come from one run of the features stage: run it again.")
+        problem = (
+            f"describes {missing[0]!r}, which the table lacks"
+            if missing
+            else f"lacks the column {surplus[0]!r}"
+            if surplus
+            else f"describes {repeated[0]!r} twice"
+        )
+        raise FeatureStoreError(
+            f"The factor catalog {problem}. Catalog and table must come from one run of the features stage:"
+            " run it again."
+        )
     if SEQUENCE in {entry.group for entry in catalog}:
-        raise FeatureStoreError(f"A factor group is called {SEQUENCE!r}, which is the name of the view with the online windows. Rename the group.")
+        raise FeatureStoreError(
+            f"A factor group is called {SEQUENCE!r}, which is the name of the view with the online windows."
+            " Rename the group."
+        )
     if _RESERVED.intersection(described):
-        raise FeatureStoreError(f"A factor column is called {min(_RESERVED.intersection(described))!r}, which the feature store uses itself. Rename the factor.")
+        raise FeatureStoreError(
+            f"A factor column is called {min(_RESERVED.intersection(described))!r}, which the feature store"
+            " uses itself. Rename the factor."
+        )
     if not any(entry.role == "input" for entry in catalog):
-        raise FeatureStoreError("The factor catalog has no column with the role 'input', so no model could learn from it. Check the features stage.")
+        raise FeatureStoreError(
+            "The factor catalog has no column with the role 'input', so no model could learn from it. Check"
+            " the features stage."
+        )
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
@@ -228,6 +318,12 @@ def _file_sha256(path: Path) -> str:
 def _prune(newest: Path, keep: int) -> None:
     """Delete the oldest publications beside `newest`, never one that is online."""
     current = read_json(newest.parent.parent / "current.json") or {}
-    others = [path for path in newest.parent.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name not in (newest.name, current.get("publication"))]
+    others = [
+        path
+        for path in newest.parent.iterdir()
+        if path.is_dir()
+        and not path.name.startswith(".")
+        and path.name not in (newest.name, current.get("publication"))
+    ]
     for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[keep - 1 :]:
         shutil.rmtree(path, ignore_errors=True)

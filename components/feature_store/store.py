@@ -18,7 +18,12 @@ import yaml
 
 from components.contracts import CatalogEntry, ContractError, atomic_path, atomic_write_text
 from components.feature_store.config import Settings
-from components.feature_store.publication import FeatureStoreError, read_current, verify_publication, write_publication
+from components.feature_store.publication import (
+    FeatureStoreError,
+    read_current,
+    verify_publication,
+    write_publication,
+)
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -37,7 +42,10 @@ def open_store(settings: Settings, folder: str | os.PathLike) -> "FeatureStore":
     read_current(folder)
     registry = Path(folder) / "registry.db"
     if not registry.is_file():
-        raise FeatureStoreError(f"{registry} is missing, so the feature store can't be opened. Run `alphaloop materialise`; it writes the file anew.")
+        raise FeatureStoreError(
+            f"{registry} is missing, so the feature store can't be opened. Run `alphaloop materialise`; it"
+            " writes the file anew."
+        )
     return _feast_store(settings, Path(folder), registry)
 
 
@@ -51,21 +59,26 @@ def publish(
     factors_sha256: str | None = None,
     cut: datetime | None = None,
 ) -> dict[str, Any]:
-    """Write the files of a publication (see `write_publication`) and check that Feast accepts its definitions.
+    """Write the files of a publication (see `write_publication`) and check that Feast accepts its
+    definitions.
 
     The online values and `open_store` stay what they were until `materialise`.
     """
-    publication = write_publication(factors, catalog, settings, folder, period, factors_sha256=factors_sha256, cut=cut)
+    publication = write_publication(
+        factors, catalog, settings, folder, period, factors_sha256=factors_sha256, cut=cut
+    )
     with publication_store(publication, folder):
         return publication
 
 
 def materialise(publication: Mapping[str, Any], settings: Settings, folder: str | os.PathLike) -> int:
-    """Put the newest known row of each symbol online and make the publication the current one. Returns the number of symbols.
+    """Put the newest known row of each symbol online and make the publication the current one.
 
-    Feast's own materialisation does the writing; rows known after the publication's cut stay out. The registry and
-    `current.json` are replaced at the very end, so a run that was killed leaves the store as it was, and the next one repairs
-    what it wrote online: writing again is harmless.
+    Returns the number of symbols.
+
+    Feast's own materialisation does the writing; rows known after the publication's cut stay out. The
+    registry and `current.json` are replaced at the very end, so a run that was killed leaves the store as it
+    was, and the next one repairs what it wrote online: writing again is harmless.
     """
     folder = Path(folder)
     verify_publication(publication, folder)
@@ -75,7 +88,10 @@ def materialise(publication: Mapping[str, Any], settings: Settings, folder: str 
         store = _feast_store(settings, folder, registry)
         with _quiet(), online_errors(settings, folder):
             _apply(store, publication, folder)
-            store.materialize(start_date=datetime.fromisoformat(publication["first"]) - timedelta(days=1), end_date=datetime.fromisoformat(publication["cut"]))
+            store.materialize(
+                start_date=datetime.fromisoformat(publication["first"]) - timedelta(days=1),
+                end_date=datetime.fromisoformat(publication["cut"]),
+            )
     atomic_write_text(folder / "current.json", json.dumps(publication, indent=1))
     return len(publication["symbols"])
 
@@ -90,18 +106,35 @@ def training_set(store: "FeatureStore", service: str, rows: pl.DataFrame) -> pl.
 
     Returns
     -------
-    `timestamp`, `symbol`, `sector` and the service's columns as Float32, in the order of `rows`; null where nothing was known.
+    `timestamp`, `symbol`, `sector` and the service's columns as Float32, in the order of `rows`; null where
+    nothing was known.
     """
     definition = store.get_feature_service(service)
     entities = rows.select(pl.col("timestamp").alias("event_timestamp"), "symbol", "sector")
     # An Arrow table spares the way through pandas; Feast hands it to the offline store as it is.
-    joined = pl.from_arrow(store.get_historical_features(entities.to_arrow(compat_level=pl.CompatLevel.oldest()), definition).to_arrow())
+    joined = pl.from_arrow(
+        store.get_historical_features(
+            entities.to_arrow(compat_level=pl.CompatLevel.oldest()), definition
+        ).to_arrow()
+    )
     columns = json.loads(definition.tags["columns"])
-    return joined.select(pl.col("event_timestamp").cast(rows.schema["timestamp"]).alias("timestamp"), "symbol", "sector", *columns)
+    return joined.select(
+        pl.col("event_timestamp").cast(rows.schema["timestamp"]).alias("timestamp"),
+        "symbol",
+        "sector",
+        *columns,
+    )
 
 
-def restore(registry: Mapping[str, Any], factors_path: str | os.PathLike, catalog: Sequence[CatalogEntry], settings: Settings, folder: str | os.PathLike) -> None:
-    """Make sure that the files of the publication in `registry` are there and came from the factors table at `factors_path`.
+def restore(
+    registry: Mapping[str, Any],
+    factors_path: str | os.PathLike,
+    catalog: Sequence[CatalogEntry],
+    settings: Settings,
+    folder: str | os.PathLike,
+) -> None:
+    """Make sure that the files of the publication in `registry` are there and came from the factors table at
+    `factors_path`.
 
     Files that another run pruned or damaged are written again from that table.
 
@@ -115,28 +148,41 @@ def restore(registry: Mapping[str, Any], factors_path: str | os.PathLike, catalo
     sha256 = read_stamp(factors_path).content_sha256
     if registry["factors_sha256"] != sha256:
         raise ContractError(
-            f"The feature store was published from factors {registry['factors_sha256'][:12]}, but {factors_path} holds factors {sha256[:12]}. "
-            "A training set must not mix them: run the materialise stage again on these factors."
+            f"The feature store was published from factors {registry['factors_sha256'][:12]}, but"
+            f" {factors_path} holds factors {sha256[:12]}. A training set must not mix them: run the"
+            " materialise stage again on these factors."
         )
     inputs = [entry.column for entry in catalog if entry.role == "input"]
     if registry["columns"] != inputs:
         raise ContractError(
-            f"The feature store serves {len(registry['columns'])} inputs of schema {registry['schema']}; the catalog names {len(inputs)} others. Run the materialise stage again."
+            f"The feature store serves {len(registry['columns'])} inputs of schema {registry['schema']}; the"
+            f" catalog names {len(inputs)} others. Run the materialise stage again."
         )
     try:
         verify_publication(registry, folder)
     except FeatureStoreError:
         cut = datetime.fromisoformat(registry["cut"])
-        written = write_publication(read_table(factors_path, FACTORS), catalog, settings, folder, registry["period"], factors_sha256=sha256, cut=cut)
+        written = write_publication(
+            read_table(factors_path, FACTORS),
+            catalog,
+            settings,
+            folder,
+            registry["period"],
+            factors_sha256=sha256,
+            cut=cut,
+        )
         if written["publication"] != registry["publication"]:
             raise ContractError(
-                f"The files of publication {registry['publication']} are gone from {folder}, and these settings make {written['publication']} instead. Run the materialise stage again."
+                f"The files of publication {registry['publication']} are gone from {folder}, and these"
+                f" settings make {written['publication']} instead. Run the materialise stage again."
             ) from None
 
 
 @contextlib.contextmanager
 def publication_store(publication: Mapping[str, Any], folder: str | os.PathLike) -> Iterator["FeatureStore"]:
-    """A store over exactly this publication, with a registry of its own: what is current in `folder` plays no part."""
+    """A store over exactly this publication, with a registry of its own: what is current in `folder` plays no
+    part.
+    """
     with tempfile.TemporaryDirectory(prefix="alphaloop-registry-") as scratch:
         store = _feast_store(Settings(), Path(scratch), Path(scratch) / "registry.db")
         with _quiet():
@@ -148,7 +194,10 @@ def _feast_store(settings: Settings, folder: Path, registry: Path) -> "FeatureSt
     from feast import FeatureStore, RepoConfig
 
     values = yaml.safe_load(_expand(settings, folder.absolute()))
-    values.update(project=settings.project, registry={"registry_type": "file", "path": str(registry.absolute()), "cache_ttl_seconds": 0})
+    values.update(
+        project=settings.project,
+        registry={"registry_type": "file", "path": str(registry.absolute()), "cache_ttl_seconds": 0},
+    )
     return FeatureStore(config=RepoConfig(**values, repo_path=str(folder.absolute())))
 
 
@@ -161,10 +210,13 @@ def _expand(settings: Settings, folder: Path) -> str:
         connection = os.environ.get(settings.redis_variable)
         if not connection:
             raise FeatureStoreError(
-                f"feature_store.online is redis, but the environment variable {settings.redis_variable} is not set. Set it, for example to localhost:6379,db=0."
+                f"feature_store.online is redis, but the environment variable {settings.redis_variable} is"
+                " not set. Set it, for example to localhost:6379,db=0."
             )
         variables["ALPHALOOP_REDIS"] = connection
-    return string.Template(text).substitute({name: json.dumps(value)[1:-1] for name, value in variables.items()})
+    return string.Template(text).substitute(
+        {name: json.dumps(value)[1:-1] for name, value in variables.items()}
+    )
 
 
 def _apply(store: "FeatureStore", publication: Mapping[str, Any], folder: Path) -> None:
@@ -174,7 +226,9 @@ def _apply(store: "FeatureStore", publication: Mapping[str, Any], folder: Path) 
 
 
 def _drop_broken_database(path: Path) -> None:
-    """Remove an online database that a crash left unreadable: all it holds is written again from the published files."""
+    """Remove an online database that a crash left unreadable: all it holds is written again from the
+    published files.
+    """
     if not path.exists():
         return
     try:
@@ -206,6 +260,12 @@ def online_errors(settings: Settings, folder: str | os.PathLike) -> Iterator[Non
     try:
         yield
     except sqlite3.Error as error:
-        raise FeatureStoreError(f"The online values in {Path(folder) / 'online.db'} can't be used: {error}. Run `alphaloop materialise`; it writes them anew.") from error
+        raise FeatureStoreError(
+            f"The online values in {Path(folder) / 'online.db'} can't be used: {error}. Run `alphaloop"
+            " materialise`; it writes them anew."
+        ) from error
     except RedisError as error:
-        raise FeatureStoreError(f"The Redis server that {settings.redis_variable} names did not answer as expected: {error}. Start it, or correct the variable.") from error
+        raise FeatureStoreError(
+            f"The Redis server that {settings.redis_variable} names did not answer as expected: {error}."
+            " Start it, or correct the variable."
+        ) from error

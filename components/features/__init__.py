@@ -1,1 +1,3 @@
-"""Factors from bars: a library of declared expressions, their normalisation, and the table that models learn from."""
+"""Factors from bars: a library of declared expressions, their normalisation, and the table that models learn
+from.
+"""

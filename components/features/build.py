@@ -12,7 +12,18 @@ from components.contracts import PANEL, REGIME_COLUMN, CatalogEntry
 from components.features import kernels as k
 from components.features.config import Settings
 from components.features.errors import FeatureError
-from components.features.library import CONTEXT, EVERY_PERIOD, NAMED, Factor, Measure, Normalisation, base_columns, name_codes, needed_measures, wanted_factors
+from components.features.library import (
+    CONTEXT,
+    EVERY_PERIOD,
+    NAMED,
+    Factor,
+    Measure,
+    Normalisation,
+    base_columns,
+    name_codes,
+    needed_measures,
+    wanted_factors,
+)
 from components.features.normalise import MINIMUM_SYMBOLS, against_own_past, cross_sectional_ranks
 
 KEY = ("timestamp", "symbol")
@@ -31,9 +42,9 @@ BLOCK_COLUMNS = 24
 class Bars:
     """A panel's bars in the order of symbol and time.
 
-    `frame` holds the numbers, the helper columns, and the measures made so far. `order` gives each row here its row in the panel
-    sorted by time and symbol, `back` the reverse; both (rows,), int64. `late` marks the rows that take no part in what others see
-    of their timestamp, (rows,), bool; None where there are none.
+    `frame` holds the numbers, the helper columns, and the measures made so far. `order` gives each row here
+    its row in the panel sorted by time and symbol, `back` the reverse; both (rows,), int64. `late` marks the
+    rows that take no part in what others see of their timestamp, (rows,), bool; None where there are none.
     """
 
     frame: pl.DataFrame
@@ -44,27 +55,34 @@ class Bars:
 
 @dataclass
 class MarketHistory:
-    """The market's raw columns at all timestamps so far, with `timestamp`: what a hidden regime needs where a panel is built in pieces."""
+    """The market's raw columns at all timestamps so far, with `timestamp`: what a hidden regime needs where a
+    panel is built in pieces.
+    """
 
     series: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
-def build_factors(panel: pl.DataFrame, settings: Settings, history: MarketHistory | None = None) -> pl.DataFrame:
+def build_factors(
+    panel: pl.DataFrame, settings: Settings, history: MarketHistory | None = None
+) -> pl.DataFrame:
     """Raw factors and models' inputs at every bar, as declared in the library and normalised by `settings`.
 
-    A row is late when a bar of its warm-up became known more than one bar's length after the row's timestamp (after the usual moment, where most of
-    the timestamp is slower than that). It takes no part in the means and ranks that other symbols see, and has no ranks of its own.
+    A row is late when a bar of its warm-up became known more than one bar's length after the row's timestamp
+    (after the usual moment, where most of the timestamp is slower than that). It takes no part in the means
+    and ranks that other symbols see, and has no ranks of its own.
 
     Parameters
     ----------
-    panel : a PANEL table of one period, with the fused columns that `settings.slow` and `settings.formulas` name; further columns are ignored
+    panel : a PANEL table of one period, with the fused columns that `settings.slow` and `settings.formulas`
+        name; further columns are ignored
     history : where the panel continues earlier ones: their market, to which this panel's is added
 
     Returns
     -------
-    A FACTORS table with the panel's rows, and the columns of `catalog` in its order. `known_time` is the latest known
-    time of the symbol's bars within the longest warm-up, and of the punctual rows of the others. Values that are not finite are null.
-    So is a factor that reads a column which the panel lacks: `unsupported` lists them.
+    A FACTORS table with the panel's rows, and the columns of `catalog` in its order. `known_time` is the
+    latest known time of the symbol's bars within the longest warm-up, and of the punctual rows of the others.
+    Values that are not finite are null. So is a factor that reads a column which the panel lacks:
+    `unsupported` lists them.
 
     Raises
     ------
@@ -79,9 +97,18 @@ def build_factors(panel: pl.DataFrame, settings: Settings, history: MarketHistor
     time = panel["timestamp"].rle_id().to_numpy()
     bars = arranged(panel, factors, settings)
     known_time, bars.late = known_times(bars.frame, longest_warm_up(entries), BAR_LENGTH[period])
-    columns = {"timestamp": panel["timestamp"], "symbol": panel["symbol"], "known_time": known_time.gather(bars.back)}
+    columns = {
+        "timestamp": panel["timestamp"],
+        "symbol": panel["symbol"],
+        "known_time": known_time.gather(bars.back),
+    }
     market = market_values(bars, factors)
-    market = with_hidden_regime(with_scores(market, factors, settings, np.arange(len(market))), panel["timestamp"].unique(maintain_order=True), settings, history)
+    market = with_hidden_regime(
+        with_scores(market, factors, settings, np.arange(len(market))),
+        panel["timestamp"].unique(maintain_order=True),
+        settings,
+        history,
+    )
     columns |= {series.name: series.gather(time) for series in market}
     late, places = None if bars.late is None else bars.late[bars.back], bars.frame[k.BAR].to_numpy()
     for values in own_blocks(bars, [factor for factor in factors if factor.scope != "market"]):
@@ -94,7 +121,12 @@ def build_factors(panel: pl.DataFrame, settings: Settings, history: MarketHistor
         scored = with_scores(values[order], formulas, settings, places)[back]
         columns |= {series.name: series for series in with_ranks(scored, formulas, settings, time, late)}
     nothing = pl.Series([None], dtype=pl.Float32).new_from_index(0, len(panel))
-    return pl.DataFrame([columns.get(name, nothing).alias(name) for name in (*KEY, "known_time", *(entry.column for entry in entries))])
+    return pl.DataFrame(
+        [
+            columns.get(name, nothing).alias(name)
+            for name in (*KEY, "known_time", *(entry.column for entry in entries))
+        ]
+    )
 
 
 def catalog(settings: Settings, period: str) -> list[CatalogEntry]:
@@ -112,45 +144,77 @@ def _catalog(settings: Settings, period: str) -> tuple[CatalogEntry, ...]:
     known = {entry.column: entry for entry in entries}
     for factor, text, columns in declared_formulas(settings):
         read = [known[name] for name in columns if name in known]
-        fused = [name for name in columns if name not in known and name not in PANEL.columns and name not in PANEL.optional]
+        fused = [
+            name
+            for name in columns
+            if name not in known and name not in PANEL.columns and name not in PANEL.optional
+        ]
         modality = "rich" if fused or any(entry.modality == "rich" for entry in read) else "base"
-        entries += _entries(replace(factor, warm_up_bars=max((entry.warm_up_bars for entry in read), default=1)), text, modality, settings)
+        entries += _entries(
+            replace(factor, warm_up_bars=max((entry.warm_up_bars for entry in read), default=1)),
+            text,
+            modality,
+            settings,
+        )
     return tuple(entries)
 
 
 def unsupported(panel: pl.DataFrame | pl.LazyFrame, settings: Settings) -> dict[str, str]:
-    """The factors that this panel can't support, each with the columns that it reads and the panel lacks: absent, or without a single known number."""
+    """The factors that this panel can't support, each with the columns that it reads and the panel lacks:
+    absent, or without a single known number.
+    """
     panel = panel.lazy()
     schema = panel.collect_schema()
     period = panel_period(panel)
     factors, formulas = declared_factors(settings, period), declared_formulas(settings)
-    read = frozenset().union(*(base_columns(factor) for factor in factors), *(columns for _, _, columns in formulas))
+    read = frozenset().union(
+        *(base_columns(factor) for factor in factors), *(columns for _, _, columns in formulas)
+    )
     marked = pl.col("symbol").eq(settings.reference_symbol or "").any().alias("is_reference")
-    known = panel.select(*(number.is_not_null().any() for number in _known_numbers(schema, read)), marked).collect(engine="streaming").row(0, named=True)
+    known = (
+        panel.select(*(number.is_not_null().any() for number in _known_numbers(schema, read)), marked)
+        .collect(engine="streaming")
+        .row(0, named=True)
+    )
     there = {name for name in (*schema, "is_reference") if known.get(name, True)}
     lacking = {factor.name: base_columns(factor) - there for factor in factors}
     factor_of = {entry.column: entry.factor for entry in catalog(settings, period)}
     for factor, _, columns in formulas:
-        lacking[factor.name] = frozenset().union(*(lacking.get(factor_of[name], frozenset()) if name in factor_of else {name} - there for name in columns))
+        lacking[factor.name] = frozenset().union(
+            *(
+                lacking.get(factor_of[name], frozenset()) if name in factor_of else {name} - there
+                for name in columns
+            )
+        )
     return {name: ", ".join(sorted(columns)) for name, columns in lacking.items() if columns}
 
 
-def build_supported(panel: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, list[CatalogEntry], str | None]:
-    """The factors table without the columns that this panel can't support, its catalog, and a line on what was left out (None: nothing)."""
+def build_supported(
+    panel: pl.DataFrame, settings: Settings
+) -> tuple[pl.DataFrame, list[CatalogEntry], str | None]:
+    """The factors table without the columns that this panel can't support, its catalog, and a line on what
+    was left out (None: nothing).
+    """
     entries, left_out = supported_catalog(panel, settings)
     table = build_factors(panel, settings)
     return table.select(*KEY, "known_time", *(entry.column for entry in entries)), entries, left_out
 
 
-def supported_catalog(panel: pl.DataFrame | pl.LazyFrame, settings: Settings) -> tuple[list[CatalogEntry], str | None]:
-    """The catalog without what this panel can't support, and a line that says what was left out (None: nothing). The context columns always stay."""
+def supported_catalog(
+    panel: pl.DataFrame | pl.LazyFrame, settings: Settings
+) -> tuple[list[CatalogEntry], str | None]:
+    """The catalog without what this panel can't support, and a line that says what was left out (None:
+    nothing). The context columns always stay.
+    """
     gone = {name: lacking for name, lacking in unsupported(panel, settings).items() if name not in CONTEXT}
     entries = [entry for entry in catalog(settings, panel_period(panel)) if entry.factor not in gone]
     if not gone:
         return entries, None
     columns = sorted({column for lacking in gone.values() for column in lacking.split(", ")})
     first = ", ".join(list(gone)[:5]) + (", ..." if len(gone) > 5 else "")
-    named = ", ".join("bars of features.reference_symbol" if column == "is_reference" else column for column in columns)
+    named = ", ".join(
+        "bars of features.reference_symbol" if column == "is_reference" else column for column in columns
+    )
     return entries, f"{len(gone)} factors are left out ({first}), because the panel has no {named}."
 
 
@@ -164,34 +228,61 @@ def with_fused(panel: pl.DataFrame, fused: pl.DataFrame) -> pl.DataFrame:
     """
     clash = [name for name in fused.columns if name in panel.columns and name not in KEY]
     if clash:
-        raise FeatureError(f"The fused column {clash[0]!r} has the name of a panel column. Rename it in the fusion section.")
+        raise FeatureError(
+            f"The fused column {clash[0]!r} has the name of a panel column. Rename it in the fusion section."
+        )
     return panel.join(fused, on=KEY, how="left", maintain_order="left")
 
 
 def panel_period(panel: pl.DataFrame | pl.LazyFrame) -> str:
-    """The one period of a panel, refused where it has none, several, or one that no factor is declared for."""
-    periods = panel.lazy().select(pl.col("period").unique().sort()).collect(engine="streaming").to_series().to_list()
+    """The one period of a panel, refused where it has none, several, or one that no factor is
+    declared for.
+    """
+    periods = (
+        panel.lazy()
+        .select(pl.col("period").unique().sort())
+        .collect(engine="streaming")
+        .to_series()
+        .to_list()
+    )
     if not periods:
-        raise FeatureError("The panel holds no rows, so there is nothing to build factors from. Check market.path and the validation report.")
+        raise FeatureError(
+            "The panel holds no rows, so there is nothing to build factors from. Check market.path and the"
+            " validation report."
+        )
     if len(periods) > 1:
-        raise FeatureError(f"The panel holds the periods {', '.join(periods)}; windows count bars of one period. Build factors for each period from its own panel.")
+        raise FeatureError(
+            f"The panel holds the periods {', '.join(periods)}; windows count bars of one period. Build"
+            " factors for each period from its own panel."
+        )
     if periods[0] not in EVERY_PERIOD:
-        raise FeatureError(f"The panel's period is {periods[0]!r}; factors are declared for {', '.join(EVERY_PERIOD)}. Resample the bars to one of these.")
+        raise FeatureError(
+            f"The panel's period is {periods[0]!r}; factors are declared for {', '.join(EVERY_PERIOD)}."
+            " Resample the bars to one of these."
+        )
     return periods[0]
 
 
 def thin_cross_section(panel: pl.DataFrame, settings: Settings) -> str | None:
-    """A warning where ranks would be empty because the panel never has MINIMUM_SYMBOLS symbols at once; None where all is well."""
+    """A warning where ranks would be empty because the panel never has MINIMUM_SYMBOLS symbols at once; None
+    where all is well.
+    """
     symbols = panel["symbol"].n_unique()
     if settings.normalisation in ("auto", "rank") and symbols < MINIMUM_SYMBOLS:
-        return f"{symbols} symbols are too few to rank ({MINIMUM_SYMBOLS} are needed), so ranked inputs are all 0. Set features.normalisation to zscore."
+        return (
+            f"{symbols} symbols are too few to rank ({MINIMUM_SYMBOLS} are needed), so ranked inputs are all"
+            " 0. Set features.normalisation to zscore."
+        )
     return None
 
 
 def declared_factors(settings: Settings, period: str) -> tuple[Factor, ...]:
     """The wanted factors of the library and the slow columns, in the table's order."""
     groups = [name for name, on in settings.groups if on]
-    slow = (Factor(column.name, column.group, 1, pl.col(column.name), column.source, "row", column.normalisation) for column in settings.slow)
+    slow = (
+        Factor(column.name, column.group, 1, pl.col(column.name), column.source, "row", column.normalisation)
+        for column in settings.slow
+    )
     return (*wanted_factors(period, groups, settings.factors.exclude), *slow)
 
 
@@ -200,7 +291,14 @@ def declared_formulas(settings: Settings) -> list[tuple[Factor, str, tuple[str, 
     from components.features.formulas import parse_formula
 
     parsed = [(declared, parse_formula(declared.formula)) for declared in settings.formulas]
-    return [(Factor(d.name, d.group, 1, formula.expression, d.source, "row", d.normalisation), formula.text, formula.columns) for d, formula in parsed]
+    return [
+        (
+            Factor(d.name, d.group, 1, formula.expression, d.source, "row", d.normalisation),
+            formula.text,
+            formula.columns,
+        )
+        for d, formula in parsed
+    ]
 
 
 def longest_warm_up(entries: Iterable[CatalogEntry]) -> int:
@@ -209,10 +307,16 @@ def longest_warm_up(entries: Iterable[CatalogEntry]) -> int:
 
 
 def method_of(factor: Factor, settings: Settings) -> Normalisation:
-    """How the factor's input is made; settings override the rank only, for what the whole market shares has none."""
+    """How the factor's input is made; settings override the rank only, for what the whole market shares has
+    none.
+    """
     if not getattr(settings.groups, factor.group, True):
         return "none"
-    return settings.normalisation if factor.normalisation == "rank" and settings.normalisation != "auto" else factor.normalisation
+    return (
+        settings.normalisation
+        if factor.normalisation == "rank" and settings.normalisation != "auto"
+        else factor.normalisation
+    )
 
 
 def arranged(panel: pl.DataFrame, factors: Sequence[Factor], settings: Settings) -> Bars:
@@ -231,39 +335,59 @@ def arranged(panel: pl.DataFrame, factors: Sequence[Factor], settings: Settings)
         k.BAR: np.arange(len(symbol)) - np.searchsorted(symbol, symbol),
     }
     moments = [pl.col(name) for name in ("timestamp", "event_time", "known_time")]
-    marks = [(pl.col("symbol") == settings.reference_symbol).alias("is_reference")] if "is_reference" in read else []
+    marks = (
+        [(pl.col("symbol") == settings.reference_symbol).alias("is_reference")]
+        if "is_reference" in read
+        else []
+    )
     named = [name_codes(panel[name]) for name in NAMED if name in read and name in panel.columns]
-    frame = panel.select(*moments, *_known_numbers(panel.schema, read), *marks, *named)[order].with_columns(pl.Series(name, values) for name, values in helpers.items())
+    frame = panel.select(*moments, *_known_numbers(panel.schema, read), *marks, *named)[order].with_columns(
+        pl.Series(name, values) for name, values in helpers.items()
+    )
     return Bars(frame, order, back)
 
 
 def own_blocks(bars: Bars, factors: Sequence[Factor]) -> Iterator[pl.DataFrame]:
-    """Raw values of the factors, BLOCK_COLUMNS at a time, in the order of `bars`; measures that no later block needs are dropped."""
+    """Raw values of the factors, BLOCK_COLUMNS at a time, in the order of `bars`; measures that no later
+    block needs are dropped.
+    """
     for start in range(0, len(factors), BLOCK_COLUMNS):
         block, rest = factors[start : start + BLOCK_COLUMNS], factors[start + BLOCK_COLUMNS :]
         _add_measures(bars, needed_measures(block))
         yield _values(bars.frame, block)
         later = {measure.name for measure in needed_measures(rest)}
-        bars.frame = bars.frame.drop([measure.name for measure in needed_measures(block) if measure.name not in later])
+        bars.frame = bars.frame.drop(
+            [measure.name for measure in needed_measures(block) if measure.name not in later]
+        )
 
 
 def market_values(bars: Bars, factors: Sequence[Factor]) -> pl.DataFrame:
-    """Raw values of the market's factors: one row a timestamp, in order; their bars are the panel's timestamps."""
+    """Raw values of the market's factors: one row a timestamp, in order; their bars are the panel's
+    timestamps.
+    """
     factors = [factor for factor in factors if factor.scope == "market"]
     measures = needed_measures(factors)
     _add_measures(bars, [measure for measure in measures if measure.scope != "market"])
     means = [measure.name for measure in measures if measure.scope == "market_mean"]
-    series = bars.frame.select(TIME, *means).unique(TIME, keep="first").sort(TIME).with_columns(pl.col(TIME).cast(pl.Int64).alias(k.BAR))
+    series = (
+        bars.frame.select(TIME, *means)
+        .unique(TIME, keep="first")
+        .sort(TIME)
+        .with_columns(pl.col(TIME).cast(pl.Int64).alias(k.BAR))
+    )
     for measure in measures:
         if measure.scope == "market":
             series = series.with_columns(measure.expression.alias(measure.name))
     return _values(series, factors)
 
 
-def with_hidden_regime(market: pl.DataFrame, timestamps: pl.Series, settings: Settings, history: MarketHistory | None = None) -> pl.DataFrame:
+def with_hidden_regime(
+    market: pl.DataFrame, timestamps: pl.Series, settings: Settings, history: MarketHistory | None = None
+) -> pl.DataFrame:
     """With `regimes.model: hmm`, add its probabilities and put its regime in place of the thresholds'.
 
-    `market`, one row for each of `timestamps`, runs from the first bar on, or overlaps `history`, to which its new rows are added.
+    `market`, one row for each of `timestamps`, runs from the first bar on, or overlaps `history`, to which
+    its new rows are added.
     """
     if settings.regimes.model != "hmm":
         return market
@@ -272,36 +396,79 @@ def with_hidden_regime(market: pl.DataFrame, timestamps: pl.Series, settings: Se
     series = market.select(timestamps.alias("timestamp"), pl.all())
     if history is not None:
         if history.series.width:
-            series = pl.concat([history.series, series.filter(pl.col("timestamp") > history.series["timestamp"][-1])])
+            series = pl.concat(
+                [history.series, series.filter(pl.col("timestamp") > history.series["timestamp"][-1])]
+            )
         history.series = series
     found = hmm_columns(series, settings.regimes, newest=len(market))
     return market.drop(REGIME_COLUMN).hstack(found.drop("timestamp").cast(pl.Float32))
 
 
-def with_scores(values: pl.DataFrame, factors: Sequence[Factor], settings: Settings, bar: np.ndarray) -> pl.DataFrame:
-    """Add the inputs normalised by their own past, blank until the factor's warm-up and the window are complete; `bar` (rows,) counts within the symbol."""
+def with_scores(
+    values: pl.DataFrame, factors: Sequence[Factor], settings: Settings, bar: np.ndarray
+) -> pl.DataFrame:
+    """Add the inputs normalised by their own past, blank until the factor's warm-up and the window are
+    complete; `bar` (rows,) counts within the symbol.
+    """
     for method in ("zscore", "minmax", "robust"):
-        chosen = [factor for factor in factors if factor.name in values.columns and method_of(factor, settings) == method]
+        chosen = [
+            factor
+            for factor in factors
+            if factor.name in values.columns and method_of(factor, settings) == method
+        ]
         if chosen:
-            scores = against_own_past(values, [factor.name for factor in chosen], method, settings.window_bars)
-            ready = {f"{factor.name}_{method}": pl.Series(bar >= factor.warm_up_bars - 1 + settings.window_bars) for factor in chosen}
-            values = values.hstack(scores.select(pl.when(mask).then(pl.col(name)).alias(name) for name, mask in ready.items()))
+            scores = against_own_past(
+                values, [factor.name for factor in chosen], method, settings.window_bars
+            )
+            ready = {
+                f"{factor.name}_{method}": pl.Series(bar >= factor.warm_up_bars - 1 + settings.window_bars)
+                for factor in chosen
+            }
+            values = values.hstack(
+                scores.select(pl.when(mask).then(pl.col(name)).alias(name) for name, mask in ready.items())
+            )
     return values
 
 
-def with_ranks(values: pl.DataFrame, factors: Sequence[Factor], settings: Settings, time: np.ndarray, late: np.ndarray | None) -> pl.DataFrame:
-    """Add the inputs ranked within their timestamp; `time` (rows,) numbers the timestamps, rows that are late have no rank."""
-    ranked = [factor.name for factor in factors if factor.name in values.columns and method_of(factor, settings) == "rank"]
+def with_ranks(
+    values: pl.DataFrame,
+    factors: Sequence[Factor],
+    settings: Settings,
+    time: np.ndarray,
+    late: np.ndarray | None,
+) -> pl.DataFrame:
+    """Add the inputs ranked within their timestamp; `time` (rows,) numbers the timestamps, rows that are late
+    have no rank.
+    """
+    ranked = [
+        factor.name
+        for factor in factors
+        if factor.name in values.columns and method_of(factor, settings) == "rank"
+    ]
     return values.hstack(cross_sectional_ranks(values, ranked, time, late))
 
 
-def formula_values(panel: pl.DataFrame, columns: Mapping[str, pl.Series], settings: Settings) -> tuple[list[Factor], pl.DataFrame]:
-    """The formulas whose columns are there, and their raw values; `columns` are those of the table so far, in the order of `panel`."""
-    declared = [(factor, read) for factor, _, read in declared_formulas(settings) if all(name in columns or name in panel.columns for name in read)]
+def formula_values(
+    panel: pl.DataFrame, columns: Mapping[str, pl.Series], settings: Settings
+) -> tuple[list[Factor], pl.DataFrame]:
+    """The formulas whose columns are there, and their raw values; `columns` are those of the table so far, in
+    the order of `panel`.
+    """
+    declared = [
+        (factor, read)
+        for factor, _, read in declared_formulas(settings)
+        if all(name in columns or name in panel.columns for name in read)
+    ]
     needed = sorted({name for _, read in declared for name in read})
     source = pl.DataFrame([columns[name] if name in columns else panel[name] for name in needed])
-    values = _finite(source.select(factor.expression.cast(pl.Float32).alias(factor.name) for factor, _ in declared))
-    warm_up = {entry.column: entry.warm_up_bars for entry in catalog(settings, panel_period(panel))} if declared else {}
+    values = _finite(
+        source.select(factor.expression.cast(pl.Float32).alias(factor.name) for factor, _ in declared)
+    )
+    warm_up = (
+        {entry.column: entry.warm_up_bars for entry in catalog(settings, panel_period(panel))}
+        if declared
+        else {}
+    )
     return [replace(factor, warm_up_bars=warm_up[factor.name]) for factor, _ in declared], values
 
 
@@ -328,17 +495,38 @@ def _entries(factor: Factor, expression: str, modality: str, settings: Settings)
     """The factor's column, and that of its input where this is another one."""
     method = method_of(factor, settings)
     role = "context" if factor.name in CONTEXT else "input" if method == "none" else "raw"
-    shared = {"factor": factor.name, "group": factor.group, "expression": expression, "source": factor.source, "modality": modality}
-    entries = [CatalogEntry(column=factor.name, role=role, normalisation="none", warm_up_bars=factor.warm_up_bars, **shared)]
+    shared = {
+        "factor": factor.name,
+        "group": factor.group,
+        "expression": expression,
+        "source": factor.source,
+        "modality": modality,
+    }
+    entries = [
+        CatalogEntry(
+            column=factor.name, role=role, normalisation="none", warm_up_bars=factor.warm_up_bars, **shared
+        )
+    ]
     if method != "none":
         warm_up = factor.warm_up_bars + (0 if method == "rank" else settings.window_bars)
-        entries.append(CatalogEntry(column=f"{factor.name}_{method}", role="input", normalisation=method, warm_up_bars=warm_up, **shared))
+        entries.append(
+            CatalogEntry(
+                column=f"{factor.name}_{method}",
+                role="input",
+                normalisation=method,
+                warm_up_bars=warm_up,
+                **shared,
+            )
+        )
     return entries
 
 
 def _expression(factor: Factor) -> str:
     """The factor's expression and those of the measures it reads, as text."""
-    measures = [f"{measure.name} ({measure.scope}) = {k.formula(measure.expression)}" for measure in needed_measures([factor])]
+    measures = [
+        f"{measure.name} ({measure.scope}) = {k.formula(measure.expression)}"
+        for measure in needed_measures([factor])
+    ]
     return "; ".join([k.formula(factor.expression), *measures])
 
 
@@ -356,30 +544,48 @@ def _known_numbers(schema: Mapping[str, pl.DataType], read: Iterable[str]) -> li
 def codes(names: pl.Series) -> np.ndarray:
     """Numbers of the names in alphabetical order, from 1; 0 for null; (rows,), uint32."""
     known = names.drop_nulls().unique().sort()
-    return names.replace_strict(known, pl.int_range(1, len(known) + 1, eager=True), default=0, return_dtype=pl.UInt32).to_numpy()
+    return names.replace_strict(
+        known, pl.int_range(1, len(known) + 1, eager=True), default=0, return_dtype=pl.UInt32
+    ).to_numpy()
 
 
-def known_times(frame: pl.DataFrame, longest_bars: int, length: timedelta) -> tuple[pl.Series, np.ndarray | None]:
+def known_times(
+    frame: pl.DataFrame, longest_bars: int, length: timedelta
+) -> tuple[pl.Series, np.ndarray | None]:
     """When each row's factors were known, and which rows are late for others (None: none).
 
-    `frame` holds `timestamp`, `known_time`, SYMBOL and TIME in the order of symbol and time, `longest_bars` is the longest warm-up, `length` that of a bar.
+    `frame` holds `timestamp`, `known_time`, SYMBOL and TIME in the order of symbol and time, `longest_bars`
+    is the longest warm-up, `length` that of a bar.
     """
     own = pl.col("known_time").rolling_max(longest_bars, min_samples=1).over(SYMBOL)
-    usual = pl.col("known_time").to_physical().quantile(0.5, "lower").cast(pl.Int64).cast(frame.schema["known_time"])
+    usual = (
+        pl.col("known_time")
+        .to_physical()
+        .quantile(0.5, "lower")
+        .cast(pl.Int64)
+        .cast(frame.schema["known_time"])
+    )
     rows = frame.select(TIME, own.alias("own"))
     times = frame.group_by(TIME).agg(pl.col("timestamp").first(), usual.alias("usual")).sort(TIME)
-    limit = times.select(pl.when(pl.col("usual") <= pl.col("timestamp") + length).then("timestamp").otherwise("usual") + length).to_series()
+    limit = times.select(
+        pl.when(pl.col("usual") <= pl.col("timestamp") + length).then("timestamp").otherwise("usual") + length
+    ).to_series()
     place = frame[TIME].to_numpy()
     late = rows["own"] > limit.gather(place)
     punctual = rows.filter(~late).group_by(TIME).agg(pl.col("own").max())
     others = times.select(TIME).join(punctual, on=TIME, how="left", maintain_order="left")
     others = others.select(pl.col("own").rolling_max(longest_bars, min_samples=1)).to_series()
-    known = pl.DataFrame([rows["own"], others.gather(place).alias("others")]).select(pl.max_horizontal("own", "others").alias("known_time"))
+    known = pl.DataFrame([rows["own"], others.gather(place).alias("others")]).select(
+        pl.max_horizontal("own", "others").alias("known_time")
+    )
     return known.to_series(), late.to_numpy() if late.any() else None
 
 
 def _add_measures(bars: Bars, measures: Sequence[Measure]) -> None:
-    """Add the measures that are not there yet, level by level: Polars gives nulls for a window that stands inside another window's input."""
+    """Add the measures that are not there yet, level by level:
+
+    Polars gives nulls for a window that stands inside another window's input.
+    """
     level: dict[str, int] = {}
     for measure in measures:
         if measure.scope != "market" and measure.name not in bars.frame.columns:
@@ -391,16 +597,33 @@ def _add_measures(bars: Bars, measures: Sequence[Measure]) -> None:
         source = bars.frame
         if bars.late is not None and shared:
             seen = sorted({column for measure in shared for column in measure.columns})
-            source = bars.frame.select(TIME, TIME_SECTOR, *(pl.when(pl.Series(~bars.late)).then(pl.col(name)).alias(name) for name in seen))
-        together = source.select(measure.expression.over(GROUP_OF_SCOPE[measure.scope]).alias(measure.name) for measure in shared)
-        bars.frame = bars.frame.with_columns(measure.expression.alias(measure.name) for measure in present if measure not in shared).hstack(together)
+            source = bars.frame.select(
+                TIME,
+                TIME_SECTOR,
+                *(pl.when(pl.Series(~bars.late)).then(pl.col(name)).alias(name) for name in seen),
+            )
+        together = source.select(
+            measure.expression.over(GROUP_OF_SCOPE[measure.scope]).alias(measure.name) for measure in shared
+        )
+        bars.frame = bars.frame.with_columns(
+            measure.expression.alias(measure.name) for measure in present if measure not in shared
+        ).hstack(together)
 
 
 def _values(frame: pl.DataFrame, factors: Sequence[Factor]) -> pl.DataFrame:
     """The factors as stored: Float32, null during their warm-up and where they are not finite."""
-    values = frame.select(k.BAR, *(factor.expression.cast(pl.Float32).alias(factor.name) for factor in factors))
-    return _finite(values.select(pl.when(pl.col(k.BAR) >= factor.warm_up_bars - 1).then(pl.col(factor.name)).alias(factor.name) for factor in factors))
+    values = frame.select(
+        k.BAR, *(factor.expression.cast(pl.Float32).alias(factor.name) for factor in factors)
+    )
+    return _finite(
+        values.select(
+            pl.when(pl.col(k.BAR) >= factor.warm_up_bars - 1).then(pl.col(factor.name)).alias(factor.name)
+            for factor in factors
+        )
+    )
 
 
 def _finite(values: pl.DataFrame) -> pl.DataFrame:
-    return values.select(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in values.columns)
+    return values.select(
+        pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in values.columns
+    )

@@ -17,7 +17,8 @@ def build_features(
     fused: Input[Dataset] = None,  # kfp reads an optional input from `= None`
     kept: str = "",
 ):
-    """Raw factors and normalised inputs of every bar, and the catalog of their columns; `fused` are values of slow tables.
+    """Raw factors and normalised inputs of every bar, and the catalog of their columns; `fused` are values of
+    slow tables.
 
     `kept` is where the table is kept for the next run, which then makes the rows of new bars only.
     """
@@ -34,16 +35,34 @@ def build_features(
         parsed = Settings.model_validate_json(settings)
         bars = read_table(panel.path, PANEL)
         slow = read_table(fused.path, FUSED) if fused is not None else None
-        inputs = {"panel": read_stamp(panel.path).content_sha256, **({"fused": read_stamp(fused.path).content_sha256} if fused is not None else {})}
+        inputs = {
+            "panel": read_stamp(panel.path).content_sha256,
+            **({"fused": read_stamp(fused.path).content_sha256} if fused is not None else {}),
+        }
         fed = bars if slow is None else with_fused(bars, slow)
         entries, left_out = supported_catalog(fed, parsed)
         for advice in (thin_cross_section(bars, parsed), left_out):
             if advice:
                 warn("features", advice)
-        added = add_to_kept(Path(kept) if kept else None, bars, slow, parsed, code_version=code, inputs=inputs, target=factors.path)
+        added = add_to_kept(
+            Path(kept) if kept else None,
+            bars,
+            slow,
+            parsed,
+            code_version=code,
+            inputs=inputs,
+            target=factors.path,
+        )
         if added is None:
             table = build_factors(fed, parsed).select(*FACTORS.columns, *(entry.column for entry in entries))
-            write_table(table, factors.path, FACTORS, code_version=code, config_hash=config_hash(parsed), inputs=inputs)
+            write_table(
+                table,
+                factors.path,
+                FACTORS,
+                code_version=code,
+                config_hash=config_hash(parsed),
+                inputs=inputs,
+            )
         if kept:
             keep(factors.path, Path(kept))
         write_catalog(entries, catalog.path)

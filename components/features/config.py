@@ -12,11 +12,24 @@ from components.settings import Section
 
 COLUMN_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 # Columns of a panel or of the factors table that a formula can't compute with.
-NO_NUMBERS = ("timestamp", "symbol", "period", "event_time", "known_time", "sector", "industry", "exchange_ts", "ingest_ts")
+NO_NUMBERS = (
+    "timestamp",
+    "symbol",
+    "period",
+    "event_time",
+    "known_time",
+    "sector",
+    "industry",
+    "exchange_ts",
+    "ingest_ts",
+)
 
 
 class Groups(Section):
-    """Which factor groups are built. Regime and volatility keep their context columns even when switched off."""
+    """Which factor groups are built.
+
+    Regime and volatility keep their context columns even when switched off.
+    """
 
     trend: bool = True
     mean_reversion: bool = True
@@ -27,18 +40,59 @@ class Groups(Section):
     calendar: bool = True
     regime: bool = True
     bars: bool = True
-    channels: bool = Field(True, description="Donchian, Keltner, Aroon, CCI, Williams %R, ultimate oscillator, lines on time")
+    channels: bool = Field(
+        True, description="Donchian, Keltner, Aroon, CCI, Williams %R, ultimate oscillator, lines on time"
+    )
     ichimoku: bool = Field(False, description="averages of the range, and the cloud as it stands at the bar")
-    tails: bool = Field(True, description="expected shortfall, quantile spreads, Hill's index, jumps, downside beta")
-    events: bool = Field(True, description="flags: first and last sessions of week, month and quarter, bursts of volume and range, gaps")
-    pivots: bool = Field(False, description="distances to the classic, Fibonacci and Camarilla levels of the bar before; mostly copies of each other")
+    tails: bool = Field(
+        True, description="expected shortfall, quantile spreads, Hill's index, jumps, downside beta"
+    )
+    events: bool = Field(
+        True,
+        description=(
+            "flags: first and last sessions of week, month and quarter, bursts of volume and range, gaps"
+        ),
+    )
+    pivots: bool = Field(
+        False,
+        description=(
+            "distances to the classic, Fibonacci and Camarilla levels of the bar before; mostly copies of"
+            " each other"
+        ),
+    )
     candles: bool = Field(False, description="shares of body and shadows, and 30 candle patterns of TA-Lib")
-    volume_profile: bool = Field(False, description="point of control, value area and volume nodes of 60 bars; compiles for a few seconds at first use")
-    reference: bool = Field(True, description="beta to features.reference_symbol and what follows from it; not built where that is unset or not in the panel")
-    derivatives: bool = Field(True, description="funding and open interest; not built where the panel has no such columns")
-    delay: bool = Field(False, description="seconds from a bar's end until it was known; only says something where they differ between bars")
-    formulas: bool = Field(False, description="22 of Kakushadze's 101 formulas; further five stand in the groups above")
-    alpha158: bool = Field(False, description="the 158 factors of Qlib's Alpha158: more than doubles the inputs and the time of training")
+    volume_profile: bool = Field(
+        False,
+        description=(
+            "point of control, value area and volume nodes of 60 bars; compiles for a few seconds at"
+            " first use"
+        ),
+    )
+    reference: bool = Field(
+        True,
+        description=(
+            "beta to features.reference_symbol and what follows from it; not built where that is unset or not"
+            " in the panel"
+        ),
+    )
+    derivatives: bool = Field(
+        True, description="funding and open interest; not built where the panel has no such columns"
+    )
+    delay: bool = Field(
+        False,
+        description=(
+            "seconds from a bar's end until it was known; only says something where they differ between bars"
+        ),
+    )
+    formulas: bool = Field(
+        False, description="22 of Kakushadze's 101 formulas; further five stand in the groups above"
+    )
+    alpha158: bool = Field(
+        False,
+        description=(
+            "the 158 factors of Qlib's Alpha158: more than doubles the inputs and the time of training"
+        ),
+    )
 
 
 class Selection(Section):
@@ -54,7 +108,10 @@ class Selection(Section):
             if name not in known:
                 raise ValueError(f"no factor is called {name!r}; {did_you_mean(name)}")
             if name in CONTEXT:
-                raise ValueError(f"{name!r} can't be left out, because experts, bands and regime tables are built from it; take it off the list")
+                raise ValueError(
+                    f"{name!r} can't be left out, because experts, bands and regime tables are built from it;"
+                    " take it off the list"
+                )
         return names
 
 
@@ -64,9 +121,14 @@ class SlowColumn(Section):
     name: str = Field(pattern=COLUMN_NAME, description="name of the fused column, and of the factor")
     group: str = Field("slow", description="group of the factor in the catalog")
     normalisation: Literal["none", "rank", "zscore", "minmax", "robust"] = Field(
-        "rank", description="how the models' input is made; what the whole market shares has no rank, so give zscore there"
+        "rank",
+        description=(
+            "how the models' input is made; what the whole market shares has no rank, so give zscore there"
+        ),
     )
-    modality: Literal["base", "rich"] = Field("rich", description="experts of modality base see inputs of base only")
+    modality: Literal["base", "rich"] = Field(
+        "rich", description="experts of modality base see inputs of base only"
+    )
     source: str = Field("", description="where the values come from, for the catalog")
 
 
@@ -74,9 +136,13 @@ class DeclaredFormula(Section):
     """One factor given as a formula over columns of the factors table, the panel or the fused tables."""
 
     name: str = Field(pattern=COLUMN_NAME, description="name of the factor")
-    formula: str = Field(description="as features/formulas.py reads it, such as sub(momentum_20_rank, reversal_5_rank)")
+    formula: str = Field(
+        description="as features/formulas.py reads it, such as sub(momentum_20_rank, reversal_5_rank)"
+    )
     group: str = Field("mined", description="group of the factor in the catalog")
-    normalisation: Literal["none", "rank", "zscore", "minmax", "robust"] = Field("rank", description="how the models' input is made")
+    normalisation: Literal["none", "rank", "zscore", "minmax", "robust"] = Field(
+        "rank", description="how the models' input is made"
+    )
     source: str = Field("", description="who found it and where, for the catalog")
 
     @field_validator("formula")
@@ -88,7 +154,10 @@ class DeclaredFormula(Section):
             raise ValueError(str(error).removesuffix(".")) from None
         for name in read:
             if name in NO_NUMBERS:
-                raise ValueError(f"{name!r} holds no number that says anything about a symbol; name factors, or numbers of the panel such as close")
+                raise ValueError(
+                    f"{name!r} holds no number that says anything about a symbol; name factors, or numbers of"
+                    " the panel such as close"
+                )
         return text
 
 
@@ -96,15 +165,31 @@ class Settings(Section):
     """Which factors are built and how the models' inputs are normalised."""
 
     normalisation: Literal["auto", "rank", "zscore", "minmax", "robust"] = Field(
-        "auto", description="auto: what each factor declares (mostly the cross-sectional rank); else this one for all factors that differ between symbols"
+        "auto",
+        description=(
+            "auto: what each factor declares (mostly the cross-sectional rank); else this one for all factors"
+            " that differ between symbols"
+        ),
     )
-    window_bars: int = Field(48, ge=5, description="length of the trailing window of zscore, minmax and robust")
-    reference_symbol: str | None = Field(None, description="the symbol that group reference measures betas against, such as BTCUSDT; unset: that group is not built")
+    window_bars: int = Field(
+        48, ge=5, description="length of the trailing window of zscore, minmax and robust"
+    )
+    reference_symbol: str | None = Field(
+        None,
+        description=(
+            "the symbol that group reference measures betas against, such as BTCUSDT; unset: that group is"
+            " not built"
+        ),
+    )
     groups: Groups = Groups()
     factors: Selection = Selection()
     regimes: Regimes = Regimes()
-    slow: tuple[SlowColumn, ...] = Field((), description="fused columns that become factors; the pipeline fills this from the fusion section")
-    formulas: tuple[DeclaredFormula, ...] = Field((), description="factors given as formulas, evaluated after all others")
+    slow: tuple[SlowColumn, ...] = Field(
+        (), description="fused columns that become factors; the pipeline fills this from the fusion section"
+    )
+    formulas: tuple[DeclaredFormula, ...] = Field(
+        (), description="factors given as formulas, evaluated after all others"
+    )
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:
@@ -113,17 +198,27 @@ class Settings(Section):
         for declared in (*self.slow, *self.formulas):
             clash = [column for column in _columns_of(declared.name) if column in taken]
             if clash:
-                raise ValueError(f"the name {clash[0]!r} is taken by another factor, measure, input or panel column; give {type(declared).__name__} {declared.name!r} another name")
+                raise ValueError(
+                    f"the name {clash[0]!r} is taken by another factor, measure, input or panel column; give"
+                    f" {type(declared).__name__} {declared.name!r} another name"
+                )
             taken.update(_columns_of(declared.name))
         return self
 
     @model_validator(mode="after")
     def _formulas_stand_alone(self) -> Self:
-        made = {column: declared.name for declared in self.formulas for column in (declared.name, f"{declared.name}_{declared.normalisation}")}
+        made = {
+            column: declared.name
+            for declared in self.formulas
+            for column in (declared.name, f"{declared.name}_{declared.normalisation}")
+        }
         for declared in self.formulas:
             for name in parse_formula(declared.formula).columns:
                 if name in made:
-                    raise ValueError(f"formula {declared.name!r} reads {name!r}, which is made by the formula {made[name]!r}; all formulas are made at once, so write that one out")
+                    raise ValueError(
+                        f"formula {declared.name!r} reads {name!r}, which is made by the formula"
+                        f" {made[name]!r}; all formulas are made at once, so write that one out"
+                    )
         return self
 
 

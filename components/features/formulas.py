@@ -2,8 +2,9 @@
 
     add(momentum_20_rank, mul(-0.5, max(reversal_5_rank, 0)))
 
-Names are columns; the functions are those of `FUNCTIONS`, as gplearn prints them. A value is null where a column that the
-formula reads is null, NaN or infinite, where a division has no answer, or where the result is not finite.
+Names are columns; the functions are those of `FUNCTIONS`, as gplearn prints them. A value is null where a
+column that the formula reads is null, NaN or infinite, where a division has no answer, or where the result is
+not finite.
 """
 
 import difflib
@@ -20,7 +21,9 @@ from components.features.errors import FeatureError
 SMALLEST = 1e-9
 LONGEST_TEXT, LARGEST_LENGTH, LARGEST_DEPTH = 4_000, 200, 20
 NAME = r"[A-Za-z_][A-Za-z0-9_.]*"
-TOKEN = re.compile(rf"\s*(?:(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>{NAME})|(?P<sign>[(),])|(?P<end>$))")
+TOKEN = re.compile(
+    rf"\s*(?:(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>{NAME})|(?P<sign>[(),])|(?P<end>$))"
+)
 
 
 class FormulaError(FeatureError):
@@ -29,7 +32,9 @@ class FormulaError(FeatureError):
 
 @dataclass(frozen=True)
 class Formula:
-    """`text` as given, its Polars `expression` (Float64), the `columns` it reads in order of appearance, its `length` (functions, columns and numbers) and `depth`."""
+    """`text` as given, its Polars `expression` (Float64), the `columns` it reads in order of appearance, its
+    `length` (functions, columns and numbers) and `depth`.
+    """
 
     text: str
     expression: pl.Expr
@@ -48,17 +53,27 @@ def parse_formula(text: str, known: Collection[str] | None = None) -> Formula:
     Raises
     ------
     FormulaError
-        For an unknown function or column, a wrong number of arguments, a misplaced sign, a formula that reads no column,
-        or one that is longer or deeper than LONGEST_TEXT, LARGEST_LENGTH and LARGEST_DEPTH allow.
+        For an unknown function or column, a wrong number of arguments, a misplaced sign, a formula that reads
+        no column, or one that is longer or deeper than LONGEST_TEXT, LARGEST_LENGTH and LARGEST_DEPTH allow.
     """
     if len(text) > LONGEST_TEXT:
-        raise FormulaError(f"A formula of {len(text):,} characters is longer than {LONGEST_TEXT:,}. Shorten it; it begins with {text[:60]!r}.")
+        raise FormulaError(
+            f"A formula of {len(text):,} characters is longer than {LONGEST_TEXT:,}. Shorten it; it begins"
+            f" with {text[:60]!r}."
+        )
     reader = _Reader(text, known)
     expression = reader.term(1)
     if reader.kind != "end":
-        reader.fail("the formula should end here", f"Remove {reader.value!r} and what follows, or put it inside a function")
+        reader.fail(
+            "the formula should end here",
+            f"Remove {reader.value!r} and what follows, or put it inside a function",
+        )
     if not reader.columns:
-        reader.fail("the formula reads no column, so it is the same number everywhere", "Name at least one column", at=0)
+        reader.fail(
+            "the formula reads no column, so it is the same number everywhere",
+            "Name at least one column",
+            at=0,
+        )
     result = pl.when(expression.is_finite()).then(expression)
     return Formula(text, result, tuple(reader.columns), reader.length, reader.depth)
 
@@ -79,7 +94,11 @@ class _Reader:
             found = TOKEN.match(self.text, position)
             if not found:
                 position = re.compile(r"\s*").match(self.text, position).end()
-                self.fail(f"{self.text[position]!r} is not part of the language", f"Write functions as in add(a, b); there are {', '.join(FUNCTIONS)}", at=position)
+                self.fail(
+                    f"{self.text[position]!r} is not part of the language",
+                    f"Write functions as in add(a, b); there are {', '.join(FUNCTIONS)}",
+                    at=position,
+                )
             kind = found.lastgroup
             yield kind, found[kind], found.start(kind)
             position = found.end()
@@ -91,13 +110,19 @@ class _Reader:
         at = self.position if at is None else at
         start = max(at - 40, 0)
         excerpt = "".join(sign if sign.isprintable() else " " for sign in self.text[start : at + 40])
-        raise FormulaError(f"Formula, position {at + 1}: {problem}.\n  {excerpt}\n  {' ' * (at - start)}^\n{advice}.")
+        raise FormulaError(
+            f"Formula, position {at + 1}: {problem}.\n  {excerpt}\n  {' ' * (at - start)}^\n{advice}."
+        )
 
     def term(self, depth: int) -> pl.Expr:
         kind, value, position = self.kind, self.value, self.position
         self.length, self.depth = self.length + 1, max(self.depth, depth)
         if depth > LARGEST_DEPTH or self.length > LARGEST_LENGTH:
-            limit = f"deeper than {LARGEST_DEPTH} functions" if depth > LARGEST_DEPTH else f"longer than {LARGEST_LENGTH} functions, columns and numbers"
+            limit = (
+                f"deeper than {LARGEST_DEPTH} functions"
+                if depth > LARGEST_DEPTH
+                else f"longer than {LARGEST_LENGTH} functions, columns and numbers"
+            )
             self.fail(f"the formula is {limit}", "Split it into several factors")
         if kind == "number":
             self._next()
@@ -105,7 +130,14 @@ class _Reader:
                 self.fail(f"{value} is too large a number", "Write one below 1e308", at=position)
             return pl.lit(float(value))
         if kind != "name":
-            self.fail(f"a column, a number or a function should stand here, found {value!r}" if value else "the formula ends too early", "Complete it")
+            self.fail(
+                (
+                    f"a column, a number or a function should stand here, found {value!r}"
+                    if value
+                    else "the formula ends too early"
+                ),
+                "Complete it",
+            )
         self._next()
         return self._call(value, position, depth) if self.value == "(" else self._column(value, position)
 
@@ -118,9 +150,20 @@ class _Reader:
             self._next()
             arguments.append(self.term(depth + 1))
         if self.value != ")":
-            self.fail(f"',' or ')' should stand here, found {self.value!r}" if self.value else "the formula ends too early", f"Close {name}(")
+            self.fail(
+                (
+                    f"',' or ')' should stand here, found {self.value!r}"
+                    if self.value
+                    else "the formula ends too early"
+                ),
+                f"Close {name}(",
+            )
         if len(arguments) != arity:
-            self.fail(f"{name} takes {arity} argument{'s' if arity > 1 else ''}, found {len(arguments)}", "Add or remove arguments", at=position)
+            self.fail(
+                f"{name} takes {arity} argument{'s' if arity > 1 else ''}, found {len(arguments)}",
+                "Add or remove arguments",
+                at=position,
+            )
         self._next()
         return function(*arguments)
 
@@ -150,7 +193,8 @@ def _smaller(left: pl.Expr, right: pl.Expr) -> pl.Expr:
     return pl.when(left.is_not_nan() & right.is_not_nan()).then(pl.min_horizontal(left, right))
 
 
-# Arity and meaning. `sqrt` and `log` take the size of their argument, as gplearn's do. A null argument gives null.
+# Arity and meaning. `sqrt` and `log` take the size of their argument, as gplearn's do. A null argument gives
+# null.
 FUNCTIONS: dict[str, tuple[int, Callable[..., pl.Expr]]] = {
     "add": (2, lambda left, right: left + right),
     "sub": (2, lambda left, right: left - right),

@@ -1,4 +1,6 @@
-"""Makes the factors table of a run: new bars are added to the table of the last run where its history still stands, else all is built."""
+"""Makes the factors table of a run: new bars are added to the table of the last run where its history still
+stands, else all is built.
+"""
 
 import os
 import shutil
@@ -15,12 +17,20 @@ from components.progress import report
 
 
 def add_to_kept(
-    kept: Path | None, panel: pl.DataFrame, fused: pl.DataFrame | None, settings: Settings, *, code_version: str, inputs: Mapping[str, str], target: str | os.PathLike
+    kept: Path | None,
+    panel: pl.DataFrame,
+    fused: pl.DataFrame | None,
+    settings: Settings,
+    *,
+    code_version: str,
+    inputs: Mapping[str, str],
+    target: str | os.PathLike,
 ) -> int | None:
-    """Write the kept table with the rows of the panel's new bars to `target`, as a full build would; None, and nothing written, where that can't be.
+    """Write the kept table with the rows of the panel's new bars to `target`, as a full build would; None,
+    and nothing written, where that can't be.
 
-    It can't where nothing was kept, where it was made with other settings or code, or where any bar or slow value up to its last timestamp is not
-    what it was made from.
+    It can't where nothing was kept, where it was made with other settings or code, or where any bar or slow
+    value up to its last timestamp is not what it was made from.
 
     Parameters
     ----------
@@ -37,7 +47,9 @@ def add_to_kept(
     try:
         stamp = read_stamp(kept)
         if not _same_history(stamp, kept, panel, fused):
-            report("features", "old bars or slow values differ from those of the kept table, all is built anew")
+            report(
+                "features", "old bars or slow values differ from those of the kept table, all is built anew"
+            )
             return None
         bars = panel if fused is None else with_fused(panel, fused)
         update_factors(kept, bars, settings, code_version=code_version, inputs=inputs, target=target)
@@ -45,13 +57,16 @@ def add_to_kept(
     except OutputError:
         raise
     except AlphaloopError as error:
-        # It costs the time of a full build and nothing else, but a person should know why each run takes long.
+        # It costs the time of a full build and nothing else, but a person should know why each run takes
+        # long.
         report("features", f"the kept table can't be continued, all is built anew: {error}")
         return None
 
 
 def keep(table: str | os.PathLike, kept: Path) -> None:
-    """Keep the table for the next run: the same file under another name where the disk allows it, else a copy."""
+    """Keep the table for the next run: the same file under another name where the disk allows it, else a
+    copy.
+    """
     with atomic_path(kept) as temporary:
         try:
             os.link(table, temporary)
@@ -63,7 +78,10 @@ def _same_history(stamp: Stamp, kept: Path, panel: pl.DataFrame, fused: pl.DataF
     """Whether the tables hold, up to the kept table's last timestamp, exactly what it was made from."""
     last = pl.scan_parquet(kept).select(pl.col("timestamp").max()).collect().item()
     tables = {"panel": panel} if fused is None else {"panel": panel, "fused": fused}
-    return stamp.inputs.keys() == tables.keys() and all(content_sha256(table.filter(pl.col("timestamp") <= last)) == stamp.inputs[name] for name, table in tables.items())
+    return stamp.inputs.keys() == tables.keys() and all(
+        content_sha256(table.filter(pl.col("timestamp") <= last)) == stamp.inputs[name]
+        for name, table in tables.items()
+    )
 
 
 def _rows(path: Path) -> int:

@@ -1,9 +1,11 @@
 """Expressions that the factor table is written in: windows over one symbol's bars, and published estimators.
 
-Every window ends at the present bar and has a fixed length. It is computed from its own values alone, always in the same order: two windows of n bars
-are joined to one of 2n, so a window costs log2(bars) passes over the column. A value has the same bits whatever history lies before its window, so an
-incremental, a partitioned and a full build agree to the bit. The frame is sorted by symbol and time and has the column BAR, the bar's number
-within its symbol: a window that would reach past its symbol's first bar is null. So is one that holds an unknown value, unless `at_least` is given.
+Every window ends at the present bar and has a fixed length. It is computed from its own values alone, always
+in the same order: two windows of n bars are joined to one of 2n, so a window costs log2(bars) passes over the
+column. A value has the same bits whatever history lies before its window, so an incremental, a partitioned
+and a full build agree to the bit. The frame is sorted by symbol and time and has the column BAR, the bar's
+number within its symbol: a window that would reach past its symbol's first bar is null. So is one that holds
+an unknown value, unless `at_least` is given.
 """
 
 import math
@@ -21,7 +23,10 @@ FLAT = 1e-9
 FLAT_PRODUCT = 1e-7
 # Windows are joined in blocks of so many rows, which stay in the processor's cache.
 BLOCK_ROWS = 1 << 14
-CALL = re.compile(r'\.python_udf\((?:\[((?:(?!python_udf\().)*?)(?:(?:, )?col\("_bar"\))?\])?\)\.alias\("(\w+)\(([^"]*)\)"\)')
+CALL = re.compile(
+    r"\.python_udf\((?:\[((?:(?!python_udf\().)*?)(?:(?:,"
+    r' )?col\("_bar"\))?\])?\)\.alias\("(\w+)\(([^"]*)\)"\)'
+)
 
 State = tuple[np.ndarray, ...]
 Join = Callable[[State, State, int, int], State]
@@ -50,17 +55,23 @@ def total(x: pl.Expr, bars: int) -> pl.Expr:
 
 
 def variance(x: pl.Expr, bars: int, at_least: int | None = None) -> pl.Expr:
-    """Sample variance over the last `bars` values, null where fewer than `at_least` (default: all) of them are known."""
+    """Sample variance over the last `bars` values, null where fewer than `at_least` (default: all) of them
+    are known.
+    """
     if at_least is None:
         return window("variance", [x], bars, lambda values: _squares(values[0], bars) / (bars - 1))
     return window("variance", [x], bars, lambda values: _known_variance(values[0], bars, at_least), at_least)
 
 
 def deviation(x: pl.Expr, bars: int, at_least: int | None = None) -> pl.Expr:
-    """Sample standard deviation over the last `bars` values, null where fewer than `at_least` (default: all) of them are known."""
+    """Sample standard deviation over the last `bars` values, null where fewer than `at_least` (default: all)
+    of them are known.
+    """
     if at_least is None:
         return window("deviation", [x], bars, lambda values: np.sqrt(_squares(values[0], bars) / (bars - 1)))
-    return window("deviation", [x], bars, lambda values: np.sqrt(_known_variance(values[0], bars, at_least)), at_least)
+    return window(
+        "deviation", [x], bars, lambda values: np.sqrt(_known_variance(values[0], bars, at_least)), at_least
+    )
 
 
 def skewness(x: pl.Expr, bars: int) -> pl.Expr:
@@ -86,21 +97,35 @@ def kurtosis(x: pl.Expr, bars: int) -> pl.Expr:
 
 def highest(x: pl.Expr, bars: int) -> pl.Expr:
     """Maximum over the last `bars` values."""
-    return window("highest", [x], bars, lambda values: folded(values, lambda a, b, m, n: (np.maximum(a[0], b[0]),), bars)[0])
+    return window(
+        "highest",
+        [x],
+        bars,
+        lambda values: folded(values, lambda a, b, m, n: (np.maximum(a[0], b[0]),), bars)[0],
+    )
 
 
 def lowest(x: pl.Expr, bars: int) -> pl.Expr:
     """Minimum over the last `bars` values."""
-    return window("lowest", [x], bars, lambda values: folded(values, lambda a, b, m, n: (np.minimum(a[0], b[0]),), bars)[0])
+    return window(
+        "lowest",
+        [x],
+        bars,
+        lambda values: folded(values, lambda a, b, m, n: (np.minimum(a[0], b[0]),), bars)[0],
+    )
 
 
 def bars_since_highest(x: pl.Expr, bars: int) -> pl.Expr:
-    """How many bars ago the highest of the last `bars` values was, 0 to bars - 1; the oldest of equal ones counts (as Qlib's IdxMax does)."""
+    """How many bars ago the highest of the last `bars` values was, 0 to bars - 1; the oldest of equal ones
+    counts (as Qlib's IdxMax does).
+    """
     return window("bars_since_highest", [x], bars, lambda values: _bars_since_highest(values[0], bars))
 
 
 def bars_since_lowest(x: pl.Expr, bars: int) -> pl.Expr:
-    """How many bars ago the lowest of the last `bars` values was, 0 to bars - 1; the oldest of equal ones counts (as Qlib's IdxMin does)."""
+    """How many bars ago the lowest of the last `bars` values was, 0 to bars - 1; the oldest of equal ones
+    counts (as Qlib's IdxMin does).
+    """
     return window("bars_since_lowest", [x], bars, lambda values: _bars_since_highest(-values[0], bars))
 
 
@@ -108,17 +133,27 @@ def quantile(x: pl.Expr, bars: int, q: float) -> pl.Expr:
     """Quantile of the last `bars` values, interpolated linearly."""
 
     def compute(values: State) -> np.ndarray:
-        # Order statistics carry no rounding, so Polars' running window is as good as one made anew. It takes no NaN.
+        # Order statistics carry no rounding, so Polars' running window is as good as one made anew. It takes
+        # no NaN.
         known = folded(values, _add, bars)[0]
-        ordered = pl.Series(np.nan_to_num(values[0], nan=0.0)).rolling_quantile(q, interpolation="linear", window_size=bars)
+        ordered = pl.Series(np.nan_to_num(values[0], nan=0.0)).rolling_quantile(
+            q, interpolation="linear", window_size=bars
+        )
         return np.where(np.isnan(known), np.nan, ordered.fill_null(np.nan).to_numpy())
 
     return window("quantile", [x], bars, compute, q)
 
 
 def rank(x: pl.Expr, bars: int) -> pl.Expr:
-    """Place of the present value among the last `bars`, as a share in (0, 1]; equal ones share their mean place (as Qlib's Rank does)."""
-    return window("rank", [x], bars, lambda values: in_blocks(values, lambda block: (_rank_of_last(block[0], bars),), bars)[0])
+    """Place of the present value among the last `bars`, as a share in (0, 1]; equal ones share their mean
+    place (as Qlib's Rank does).
+    """
+    return window(
+        "rank",
+        [x],
+        bars,
+        lambda values: in_blocks(values, lambda block: (_rank_of_last(block[0], bars),), bars)[0],
+    )
 
 
 def slope(x: pl.Expr, bars: int) -> pl.Expr:
@@ -127,7 +162,9 @@ def slope(x: pl.Expr, bars: int) -> pl.Expr:
 
 
 def rsquare(x: pl.Expr, bars: int) -> pl.Expr:
-    """Share of the variance that the line on time explains (as Qlib's Rsquare); null where the window is flat."""
+    """Share of the variance that the line on time explains (as Qlib's Rsquare); null where the window is
+    flat.
+    """
 
     def compute(values: State) -> np.ndarray:
         _, m2, together = _line(values[0], bars)
@@ -158,7 +195,8 @@ def weighted_mean(x: pl.Expr, bars: int) -> pl.Expr:
 
 
 def exponential_mean(x: pl.Expr, span: int) -> pl.Expr:
-    """Exponential mean with decay 1 - 2 / (span + 1) over the last 4 * span bars, weights summing to 1; null before 4 * span + 1 bars.
+    """Exponential mean with decay 1 - 2 / (span + 1) over the last 4 * span bars, weights summing to 1; null
+    before 4 * span + 1 bars.
 
     Unknown values before the present one are left out and the weights of the rest raised.
     """
@@ -177,7 +215,12 @@ def exponential_mean(x: pl.Expr, span: int) -> pl.Expr:
 
 def covariance(x: pl.Expr, y: pl.Expr, bars: int) -> pl.Expr:
     """Population covariance over the last `bars` pairs."""
-    return window("covariance", [x, y], bars, lambda values: folded((*values, np.zeros(len(values[0]))), _join_covariance, bars)[2] / bars)
+    return window(
+        "covariance",
+        [x, y],
+        bars,
+        lambda values: folded((*values, np.zeros(len(values[0]))), _join_covariance, bars)[2] / bars,
+    )
 
 
 def correlation(x: pl.Expr, y: pl.Expr, bars: int) -> pl.Expr:
@@ -193,7 +236,9 @@ def correlation(x: pl.Expr, y: pl.Expr, bars: int) -> pl.Expr:
 
 
 def slope_of_sum(increment: pl.Expr, bars: int) -> pl.Expr:
-    """Least-squares slope per bar of the running sum of `increment` over the last `bars` bars; an unknown increment adds nothing."""
+    """Least-squares slope per bar of the running sum of `increment` over the last `bars` bars; an unknown
+    increment adds nothing.
+    """
     centre = (bars - 1) / 2
     weights = [sum(k - centre for k in range(j, bars)) / _time_squares(bars) for j in range(bars)]
 
@@ -210,7 +255,9 @@ def slope_of_sum(increment: pl.Expr, bars: int) -> pl.Expr:
 
 def ratio(a: pl.Expr, b: pl.Expr) -> pl.Expr:
     """a / b, null where b is flat (|b| <= 1e-9)."""
-    return each("ratio", [a, b], lambda values: values[0] / np.where(np.abs(values[1]) > FLAT, values[1], np.nan))
+    return each(
+        "ratio", [a, b], lambda values: values[0] / np.where(np.abs(values[1]) > FLAT, values[1], np.nan)
+    )
 
 
 def root(x: pl.Expr) -> pl.Expr:
@@ -224,14 +271,18 @@ def logarithm(x: pl.Expr) -> pl.Expr:
 
 
 def roll_spread(log_return: pl.Expr, bars: int) -> pl.Expr:
-    """Effective spread 2 sqrt(-cov(r[t], r[t-1])), 0 where the covariance is positive (Roll 1984); needs bars + 2 bars."""
+    """Effective spread 2 sqrt(-cov(r[t], r[t-1])), 0 where the covariance is positive (Roll 1984); needs bars
+    + 2 bars.
+    """
     return 2 * (-covariance(log_return, lag(log_return, 1), bars)).clip(lower_bound=0.0).sqrt()
 
 
 def corwin_schultz(two_bar_sum: pl.Expr, two_bar_range: pl.Expr) -> pl.Expr:
-    """Spread of two neighbouring bars from highs and lows, negative estimates set to 0 (Corwin and Schultz 2012).
+    """Spread of two neighbouring bars from highs and lows, negative estimates set to 0 (Corwin and Schultz
+    2012).
 
-    `two_bar_sum` is beta, the sum of both squared log ranges; `two_bar_range` is sqrt(gamma), the log range of both together.
+    `two_bar_sum` is beta, the sum of both squared log ranges; `two_bar_range` is sqrt(gamma), the log range
+    of both together.
     """
     constant = 3 - 2 * math.sqrt(2)
     alpha = (math.sqrt(2) - 1) * two_bar_sum.sqrt() / constant - two_bar_range / math.sqrt(constant)
@@ -239,9 +290,13 @@ def corwin_schultz(two_bar_sum: pl.Expr, two_bar_range: pl.Expr) -> pl.Expr:
 
 
 def yang_zhang(overnight: pl.Expr, intraday: pl.Expr, rogers_satchell: pl.Expr, bars: int) -> pl.Expr:
-    """Volatility a bar that is free of drift and counts opening jumps (Yang and Zhang 2000); needs bars + 1 bars."""
+    """Volatility a bar that is free of drift and counts opening jumps (Yang and Zhang 2000); needs bars + 1
+    bars.
+    """
     k = 0.34 / (1.34 + (bars + 1) / (bars - 1))
-    return root(variance(overnight, bars) + k * variance(intraday, bars) + (1 - k) * mean(rogers_satchell, bars))
+    return root(
+        variance(overnight, bars) + k * variance(intraday, bars) + (1 - k) * mean(rogers_satchell, bars)
+    )
 
 
 def cyclic(position: pl.Expr, length: int, phase: str) -> pl.Expr:
@@ -254,7 +309,15 @@ def formula(expression: pl.Expr) -> str:
     """The expression as text, a window written as `x.mean(20)` or `x.covariance(y, 20)`."""
     text, before = str(expression), ""
     while text != before:
-        text, before = CALL.sub(lambda call: f".{call[2]}({', '.join(part for part in ((call[1] or '').rstrip(', '), call[3]) if part)})", text), text
+        text, before = (
+            CALL.sub(
+                lambda call: (
+                    f".{call[2]}({', '.join(part for part in ((call[1] or '').rstrip(', '), call[3]) if part)})"
+                ),
+                text,
+            ),
+            text,
+        )
     return text
 
 
@@ -263,10 +326,21 @@ def columns_read(expression: pl.Expr) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(expression.meta.root_names()) if name != BAR)
 
 
-def window(name: str, inputs: list[pl.Expr], bars: int, compute: Callable[[State], np.ndarray], *settings: float, reach: int | None = None) -> pl.Expr:
-    """`compute` over whole columns, Float64 with NaN where unknown; null before the symbol's bar `reach` (default: `bars`)."""
+def window(
+    name: str,
+    inputs: list[pl.Expr],
+    bars: int,
+    compute: Callable[[State], np.ndarray],
+    *settings: float,
+    reach: int | None = None,
+) -> pl.Expr:
+    """`compute` over whole columns, Float64 with NaN where unknown; null before the symbol's bar `reach`
+    (default: `bars`).
+    """
     if bars < 1:
-        raise ValueError(f"{name} was given {bars} bars; a window ends at the present bar and holds 1 or more.")
+        raise ValueError(
+            f"{name} was given {bars} bars; a window ends at the present bar and holds 1 or more."
+        )
     first = (reach or bars) - 1
 
     def evaluate(series: list[pl.Series]) -> pl.Series:
@@ -275,11 +349,16 @@ def window(name: str, inputs: list[pl.Expr], bars: int, compute: Callable[[State
         return pl.Series(values[0].name, np.where(bar.to_numpy() < first, np.nan, result), nan_to_null=True)
 
     arguments = ", ".join(str(number) for number in (bars, *settings))
-    return pl.map_batches([*inputs, pl.col(BAR)], evaluate, return_dtype=pl.Float64).alias(f"{name}({arguments})")
+    return pl.map_batches([*inputs, pl.col(BAR)], evaluate, return_dtype=pl.Float64).alias(
+        f"{name}({arguments})"
+    )
 
 
 def each(name: str, inputs: list[pl.Expr], compute: Callable[[State], np.ndarray]) -> pl.Expr:
-    """`compute` value by value. One call, so that Polars does not evaluate an input twice that the formula names twice."""
+    """`compute` value by value.
+
+    One call, so that Polars does not evaluate an input twice that the formula names twice.
+    """
 
     def evaluate(series: list[pl.Series]) -> pl.Series:
         return pl.Series(series[0].name, _computed(compute, series), nan_to_null=True)
@@ -300,7 +379,9 @@ def lagged(values: np.ndarray, bars: int) -> np.ndarray:
 
 
 def folded(values: State, join: Join, bars: int) -> State:
-    """State of each row's window of `bars` rows, joined from those of 1, 2, 4, ... rows; NaN before the first whole window."""
+    """State of each row's window of `bars` rows, joined from those of 1, 2, 4, ... rows; NaN before the first
+    whole window.
+    """
     return in_blocks(values, lambda block: fold(block, join, bars), bars)
 
 
@@ -325,7 +406,11 @@ def fold(state: State, join: Join, bars: int) -> State:
     while True:
         if bars & size:
             # `state` covers `size` rows and `result` the `done` rows after them.
-            result = join(tuple(s[: len(s) - done] for s in state), tuple(r[size:] for r in result), size, done) if done else state
+            result = (
+                join(tuple(s[: len(s) - done] for s in state), tuple(r[size:] for r in result), size, done)
+                if done
+                else state
+            )
             done += size
         if done == bars:
             return result
@@ -358,13 +443,21 @@ def _join_line(older: State, newer: State, m: int, n: int) -> State:
 def _join_covariance(older: State, newer: State, m: int, n: int) -> State:
     x_gap, y_gap = newer[0] - older[0], newer[1] - older[1]
     share = n / (m + n)
-    return older[0] + x_gap * share, older[1] + y_gap * share, older[2] + newer[2] + x_gap * y_gap * (m * share)
+    return (
+        older[0] + x_gap * share,
+        older[1] + y_gap * share,
+        older[2] + newer[2] + x_gap * y_gap * (m * share),
+    )
 
 
 def _join_pairs(older: State, newer: State, m: int, n: int) -> State:
     x_gap, y_gap = newer[0] - older[0], newer[1] - older[1]
     weight = m * n / (m + n)
-    return (*_join_covariance(older, newer, m, n), older[3] + newer[3] + x_gap * x_gap * weight, older[4] + newer[4] + y_gap * y_gap * weight)
+    return (
+        *_join_covariance(older, newer, m, n),
+        older[3] + newer[3] + x_gap * x_gap * weight,
+        older[4] + newer[4] + y_gap * y_gap * weight,
+    )
 
 
 def _join_four_moments(older: State, newer: State, m: int, n: int) -> State:
@@ -373,8 +466,18 @@ def _join_four_moments(older: State, newer: State, m: int, n: int) -> State:
     step = gap / both
     second = gap * step * (m * n)
     third = older[2] + newer[2] + second * step * (m - n) + 3 * step * (m * newer[1] - n * older[1])
-    fourth = older[3] + newer[3] + second * step * step * (m * m - m * n + n * n) + 6 * step * step * (m * m * newer[1] + n * n * older[1])
-    return older[0] + step * n, older[1] + newer[1] + second, third, fourth + 4 * step * (m * newer[2] - n * older[2])
+    fourth = (
+        older[3]
+        + newer[3]
+        + second * step * step * (m * m - m * n + n * n)
+        + 6 * step * step * (m * m * newer[1] + n * n * older[1])
+    )
+    return (
+        older[0] + step * n,
+        older[1] + newer[1] + second,
+        third,
+        fourth + 4 * step * (m * newer[2] - n * older[2]),
+    )
 
 
 def _join_known(older: State, newer: State, *_: int) -> State:
@@ -396,13 +499,17 @@ def _line(x: np.ndarray, bars: int) -> State:
 def known_moments(x: np.ndarray, bars: int, at_least: int) -> State:
     """Count, mean and squares of the known values; NaN where fewer than `at_least` are known."""
     unknown = np.isnan(x)
-    count, centre, squares = folded((np.where(unknown, 0.0, 1.0), np.where(unknown, 0.0, x), np.zeros(len(x))), _join_known, bars)
+    count, centre, squares = folded(
+        (np.where(unknown, 0.0, 1.0), np.where(unknown, 0.0, x), np.zeros(len(x))), _join_known, bars
+    )
     few = ~(count >= at_least)
     return count, np.where(few, np.nan, centre), np.where(few, np.nan, squares)
 
 
 def known_range(x: np.ndarray, bars: int, at_least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest of the known values among the last `bars`; NaN where fewer than `at_least` are known."""
+    """Lowest and highest of the known values among the last `bars`; NaN where fewer than `at_least` are
+    known.
+    """
 
     def join(older: State, newer: State, *_: int) -> State:
         return np.fmin(older[0], newer[0]), np.fmax(older[1], newer[1]), older[2] + newer[2]

@@ -1,8 +1,10 @@
-"""The compiled loops of `nested_windows`: for each row, from the present bar back, and the state at each window's length.
+"""The compiled loops of `nested_windows`: for each row, from the present bar back, and the state at each
+window's length.
 
-Inputs are Float64 columns with NaN where unknown, `bar` (the row's number within its symbol) and ascending window lengths; results are
-(fields, windows, rows), Float32 as factors are stored, NaN where a window is not whole. Sums are taken about the present value, which keeps their digits. Rows are worked on
-in blocks, so that the innermost loop runs over neighbouring rows and the processor takes several at once.
+Inputs are Float64 columns with NaN where unknown, `bar` (the row's number within its symbol) and ascending
+window lengths; results are (fields, windows, rows), Float32 as factors are stored, NaN where a window is not
+whole. Sums are taken about the present value, which keeps their digits. Rows are worked on in blocks, so that
+the innermost loop runs over neighbouring rows and the processor takes several at once.
 """
 
 import math
@@ -99,7 +101,13 @@ def correlations(x, y, bar, windows):
                 low = max(back - start, 0)
                 x_past, x_here = x[start + low - back : start + size - back], x[start + low : start + size]
                 y_past, y_here = y[start + low - back : start + size - back], y[start + low : start + size]
-                sx, sy, sxx, syy, sxy = sums[0, low:size], sums[1, low:size], sums[2, low:size], sums[3, low:size], sums[4, low:size]
+                sx, sy, sxx, syy, sxy = (
+                    sums[0, low:size],
+                    sums[1, low:size],
+                    sums[2, low:size],
+                    sums[3, low:size],
+                    sums[4, low:size],
+                )
                 for i in range(len(x_past)):
                     a, b = x_past[i] - x_here[i], y_past[i] - y_here[i]
                     sx[i] += a
@@ -113,8 +121,14 @@ def correlations(x, y, bar, windows):
                     x_squares = max(sums[2, i] - sums[0, i] * sums[0, i] / d, 0.0)
                     y_squares = max(sums[3, i] - sums[1, i] * sums[1, i] / d, 0.0)
                     spread = math.sqrt(x_squares * y_squares)
-                    if spread > d * FLAT_PRODUCT and x_squares > ROUNDING * sums[2, i] and y_squares > ROUNDING * sums[3, i]:
-                        result[0, w, start + i] = min(max((sums[4, i] - sums[0, i] * sums[1, i] / d) / spread, -1.0), 1.0)
+                    if (
+                        spread > d * FLAT_PRODUCT
+                        and x_squares > ROUNDING * sums[2, i]
+                        and y_squares > ROUNDING * sums[3, i]
+                    ):
+                        result[0, w, start + i] = min(
+                            max((sums[4, i] - sums[0, i] * sums[1, i] / d) / spread, -1.0), 1.0
+                        )
     return result
 
 
@@ -131,7 +145,12 @@ def signs(change, bar, windows):
             d = windows[w]
             while back < d:
                 low = max(back - start, 0)
-                past, r, f, n = change[start + low - back : start + size - back], rises[low:size], falls[low:size], known[low:size]
+                past, r, f, n = (
+                    change[start + low - back : start + size - back],
+                    rises[low:size],
+                    falls[low:size],
+                    known[low:size],
+                )
                 for i in range(len(past)):
                     value = past[i]
                     r[i] += 1.0 if value > 0 else 0.0
@@ -199,7 +218,13 @@ def ranks(x, bar, windows):
 def extremes(high, low, bar, windows):
     rows = len(high)
     result = np.full((4, len(windows), rows), np.nan, dtype=np.float32)
-    top, bottom, since_top, since_bottom, known = np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS)
+    top, bottom, since_top, since_bottom, known = (
+        np.zeros(BLOCK_ROWS),
+        np.zeros(BLOCK_ROWS),
+        np.zeros(BLOCK_ROWS),
+        np.zeros(BLOCK_ROWS),
+        np.zeros(BLOCK_ROWS),
+    )
     for start in range(0, rows, BLOCK_ROWS):
         size = min(BLOCK_ROWS, rows - start)
         top[:], bottom[:], since_top[:], since_bottom[:], known[:] = -math.inf, math.inf, 0.0, 0.0, 0.0
@@ -209,8 +234,17 @@ def extremes(high, low, bar, windows):
             while back < d:
                 ago = float(back)
                 begin = max(back - start, 0)
-                highs, lows = high[start + begin - back : start + size - back], low[start + begin - back : start + size - back]
-                t, st, b, sb, n = top[begin:size], since_top[begin:size], bottom[begin:size], since_bottom[begin:size], known[begin:size]
+                highs, lows = (
+                    high[start + begin - back : start + size - back],
+                    low[start + begin - back : start + size - back],
+                )
+                t, st, b, sb, n = (
+                    top[begin:size],
+                    since_top[begin:size],
+                    bottom[begin:size],
+                    since_bottom[begin:size],
+                    known[begin:size],
+                )
                 for i in range(len(highs)):
                     st[i] = ago if highs[i] >= t[i] else st[i]
                     t[i] = highs[i] if highs[i] >= t[i] else t[i]
@@ -221,7 +255,12 @@ def extremes(high, low, bar, windows):
             for i in range(size):
                 if bar[start + i] >= d - 1 and known[i] == d:
                     row = start + i
-                    result[0, w, row], result[1, w, row], result[2, w, row], result[3, w, row] = top[i], bottom[i], since_top[i], since_bottom[i]
+                    result[0, w, row], result[1, w, row], result[2, w, row], result[3, w, row] = (
+                        top[i],
+                        bottom[i],
+                        since_top[i],
+                        since_bottom[i],
+                    )
     return result
 
 
@@ -231,7 +270,8 @@ def quantiles(x, bar, windows, lower, upper):
     result = np.full((2, len(windows), rows), np.nan, dtype=np.float32)
     for w in range(len(windows)):
         d = windows[w]
-        # Order statistics carry no rounding, so a window kept in order from row to row is as good as one sorted anew.
+        # Order statistics carry no rounding, so a window kept in order from row to row is as good as one
+        # sorted anew.
         ordered, held = np.zeros(d), 0
         for t in range(rows):
             if bar[t] == 0:

@@ -1,7 +1,9 @@
-"""Windows of several lengths in one pass: each expression gives a Struct with a field `<name>_<bars>` for each length.
+"""Windows of several lengths in one pass: each expression gives a Struct with a field `<name>_<bars>` for
+each length.
 
-Like the windows of `kernels`, every value is computed from its own window alone, from the present bar back, so it has the same bits whatever lies before.
-Fields are Float32, as factors are stored, and NaN where a window would reach past its symbol's first bar or holds an unknown value.
+Like the windows of `kernels`, every value is computed from its own window alone, from the present bar back,
+so it has the same bits whatever lies before. Fields are Float32, as factors are stored, and NaN where a
+window would reach past its symbol's first bar or holds an unknown value.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,10 @@ from components.features.kernels import BAR
 
 
 def lines(x: pl.Expr, windows: Sequence[int]) -> pl.Expr:
-    """`mean`, `deviation` (sample), and the least-squares line on time: `slope` a bar, `rsquare` (NaN where flat), `residual` of the present value."""
+    """`mean`, `deviation` (sample), and the least-squares line on time:
+
+    `slope` a bar, `rsquare` (NaN where flat), `residual` of the present value.
+    """
     return _nested("lines", [x], windows, ("mean", "deviation", "slope", "rsquare", "residual"))
 
 
@@ -23,7 +28,10 @@ def moments(x: pl.Expr, windows: Sequence[int]) -> pl.Expr:
 
 
 def extremes(high: pl.Expr, low: pl.Expr, windows: Sequence[int]) -> pl.Expr:
-    """`highest` of high and `lowest` of low, and how many bars ago they were: `since_highest`, `since_lowest`; the oldest of equal ones counts."""
+    """`highest` of high and `lowest` of low, and how many bars ago they were:
+
+    `since_highest`, `since_lowest`; the oldest of equal ones counts.
+    """
     return _nested("extremes", [high, low], windows, ("highest", "lowest", "since_highest", "since_lowest"))
 
 
@@ -52,7 +60,9 @@ def gains(change: pl.Expr, windows: Sequence[int]) -> pl.Expr:
     return _nested("gains", [change], windows, ("gain",))
 
 
-def _nested(kernel: str, inputs: list[pl.Expr], windows: Sequence[int], fields: tuple[str, ...], *settings: float) -> pl.Expr:
+def _nested(
+    kernel: str, inputs: list[pl.Expr], windows: Sequence[int], fields: tuple[str, ...], *settings: float
+) -> pl.Expr:
     names = [f"{field}_{bars}" for field in fields for bars in windows]
 
     def evaluate(series: list[pl.Series]) -> pl.Series:
@@ -61,9 +71,13 @@ def _nested(kernel: str, inputs: list[pl.Expr], windows: Sequence[int], fields: 
 
         *columns, bar = series
         values = [column.cast(pl.Float64).fill_null(np.nan).to_numpy() for column in columns]
-        result = getattr(nested_kernel, kernel)(*values, bar.cast(pl.Int64).to_numpy(), np.asarray(windows, dtype=np.int64), *settings)
+        result = getattr(nested_kernel, kernel)(
+            *values, bar.cast(pl.Int64).to_numpy(), np.asarray(windows, dtype=np.int64), *settings
+        )
         found = result.reshape(len(names), -1)
-        return pl.DataFrame([pl.Series(name, column) for name, column in zip(names, found, strict=True)]).to_struct(columns[0].name)
+        return pl.DataFrame(
+            [pl.Series(name, column) for name, column in zip(names, found, strict=True)]
+        ).to_struct(columns[0].name)
 
     kind = pl.Struct(dict.fromkeys(names, pl.Float32))
     arguments = ", ".join(str(number) for number in (*windows, *settings))

@@ -1,6 +1,8 @@
-"""From raw factor values to models' inputs: against the other symbols of the timestamp, or against the own past.
+"""From raw factor values to models' inputs: against the other symbols of the timestamp, or against the own
+past.
 
-The past is the series shifted by one bar, so the present value is never part of its own scale. Nothing is global.
+The past is the series shifted by one bar, so the present value is never part of its own scale. Nothing is
+global.
 """
 
 import os
@@ -23,11 +25,15 @@ CHUNK_ROWS = 1 << 16
 ABSENT = np.uint32(0xFFC00000)
 
 
-def cross_sectional_ranks(table: pl.DataFrame, names: Sequence[str], time: np.ndarray, left_out: np.ndarray | None = None) -> pl.DataFrame:
-    """`<name>_rank` for each of `names`: the rank among the rows of equal `time`, spread evenly over [-0.5, 0.5], Float32.
+def cross_sectional_ranks(
+    table: pl.DataFrame, names: Sequence[str], time: np.ndarray, left_out: np.ndarray | None = None
+) -> pl.DataFrame:
+    """`<name>_rank` for each of `names`: the rank among the rows of equal `time`, spread evenly over [-0.5,
+    0.5], Float32.
 
-    `time` (rows,) numbers the timestamps 0, 1, 2, ... in ascending order. Ties share their mean rank, nulls stay null; where fewer than
-    MINIMUM_SYMBOLS rows have a value, each of them gets 0. Rows marked in `left_out` (rows,) have no rank and don't count in that of others.
+    `time` (rows,) numbers the timestamps 0, 1, 2, ... in ascending order. Ties share their mean rank, nulls
+    stay null; where fewer than MINIMUM_SYMBOLS rows have a value, each of them gets 0. Rows marked in
+    `left_out` (rows,) have no rank and don't count in that of others.
     """
     number = time.astype(np.int64)
     slot = np.arange(len(number)) - np.searchsorted(number, number)
@@ -36,7 +42,12 @@ def cross_sectional_ranks(table: pl.DataFrame, names: Sequence[str], time: np.nd
     # Sorting and arithmetic on whole columns release the interpreter's lock, so columns run side by side.
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
         ranks = pool.map(lambda name: _rank(_numbers(table[name], left_out), cell, shape), names)
-        return pl.DataFrame([pl.Series(f"{name}_rank", values, nan_to_null=True) for name, values in zip(names, ranks, strict=True)])
+        return pl.DataFrame(
+            [
+                pl.Series(f"{name}_rank", values, nan_to_null=True)
+                for name, values in zip(names, ranks, strict=True)
+            ]
+        )
 
 
 def _numbers(column: pl.Series, left_out: np.ndarray | None) -> np.ndarray:
@@ -45,7 +56,11 @@ def _numbers(column: pl.Series, left_out: np.ndarray | None) -> np.ndarray:
 
 
 def _rank(values: np.ndarray, cell: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Centred ranks of one column. A value's bits, made to sort like the number, and its slot share one integer, so one plain sort orders both."""
+    """Centred ranks of one column.
+
+    A value's bits, made to sort like the number, and its slot share one integer, so one plain sort orders
+    both.
+    """
     bits = (np.where(np.isnan(values), np.float32(np.nan), values) + np.float32(0)).view(np.uint32)
     ordered_bits = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
     grid = np.full(shape[0] * shape[1], np.uint64(ABSENT) << np.uint64(32), dtype=np.uint64)
@@ -67,7 +82,9 @@ def _rank(values: np.ndarray, cell: np.ndarray, shape: tuple[int, int]) -> np.nd
 
 
 def _shared(equal: np.ndarray) -> np.ndarray:
-    """Mean position of each run of ties; `equal` says for positions 1, 2, ... of a sorted row whether they equal the one before."""
+    """Mean position of each run of ties; `equal` says for positions 1, 2, ... of a sorted row whether they
+    equal the one before.
+    """
     rows, width = equal.shape[0], equal.shape[1] + 1
     edge = np.ones((rows, 1), dtype=bool)
     starts, ends = np.concatenate([edge, ~equal], axis=1), np.concatenate([~equal, edge], axis=1)
@@ -78,19 +95,26 @@ def _shared(equal: np.ndarray) -> np.ndarray:
 
 
 def rolling_zscore(values: np.ndarray, window_bars: int) -> np.ndarray:
-    """(x - mean) / standard deviation, both of the `window_bars` values before; NaN where half of them are unknown or all equal."""
+    """(x - mean) / standard deviation, both of the `window_bars` values before; NaN where half of them are
+    unknown or all equal.
+    """
     count, centre, squares = known_moments(lagged(values, 1), window_bars, window_bars // 2)
     return _score(values, centre, np.sqrt(squares / np.maximum(count - 1, 1)))
 
 
 def rolling_minmax(values: np.ndarray, window_bars: int) -> np.ndarray:
-    """(x - middle) / range of the `window_bars` values before: -0.5 at their minimum, 0.5 at their maximum, beyond both at new extremes."""
+    """(x - middle) / range of the `window_bars` values before: -0.5 at their minimum, 0.5 at their maximum,
+    beyond both at new extremes.
+    """
     low, high = known_range(lagged(values, 1), window_bars, window_bars // 2)
     return _score(values, (low + high) / 2, high - low)
 
 
 def rolling_robust(values: np.ndarray, window_bars: int) -> np.ndarray:
-    """(x - median) / (1.4826 * MAD) of the `window_bars` values before. The MAD is that of the window about the window's own median."""
+    """(x - median) / (1.4826 * MAD) of the `window_bars` values before.
+
+    The MAD is that of the window about the window's own median.
+    """
     scores = np.full(len(values), np.nan)
     for start in range(window_bars, len(values), CHUNK_ROWS):
         end = min(start + CHUNK_ROWS, len(values))
@@ -101,21 +125,37 @@ def rolling_robust(values: np.ndarray, window_bars: int) -> np.ndarray:
     return scores
 
 
-def against_own_past(table: pl.DataFrame, names: Sequence[str], method: str, window_bars: int) -> pl.DataFrame:
+def against_own_past(
+    table: pl.DataFrame, names: Sequence[str], method: str, window_bars: int
+) -> pl.DataFrame:
     """`<name>_<method>` for each of `names`, Float32.
 
-    Windows keep no state, so several symbols may stand one after another, each in order of time, if the caller blanks
-    the first `window_bars` values of each.
+    Windows keep no state, so several symbols may stand one after another, each in order of time, if the
+    caller blanks the first `window_bars` values of each.
     """
     kernel = {"zscore": rolling_zscore, "minmax": rolling_minmax, "robust": rolling_robust}[method]
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
-        scores = pool.map(lambda name: kernel(table[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), window_bars).astype(np.float32), names)
-        return pl.DataFrame([pl.Series(f"{name}_{method}", values, nan_to_null=True) for name, values in zip(names, scores, strict=True)])
+        scores = pool.map(
+            lambda name: kernel(
+                table[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), window_bars
+            ).astype(np.float32),
+            names,
+        )
+        return pl.DataFrame(
+            [
+                pl.Series(f"{name}_{method}", values, nan_to_null=True)
+                for name, values in zip(names, scores, strict=True)
+            ]
+        )
 
 
 def _score(values: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return np.clip((values - centre) / np.where(spread > FLOAT32_NOISE * np.abs(centre), spread, np.nan), -LARGEST_SCORE, LARGEST_SCORE)
+        return np.clip(
+            (values - centre) / np.where(spread > FLOAT32_NOISE * np.abs(centre), spread, np.nan),
+            -LARGEST_SCORE,
+            LARGEST_SCORE,
+        )
 
 
 def _median(windows: np.ndarray) -> np.ndarray:

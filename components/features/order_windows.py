@@ -23,11 +23,15 @@ def mean_absolute_deviation(x: pl.Expr, bars: int) -> pl.Expr:
             distance += np.abs(block[0][j : j + rows] - centre)
         return (distance / bars,)
 
-    return k.window("mean_absolute_deviation", [x], bars, lambda values: k.in_blocks(values, of_block, bars)[0])
+    return k.window(
+        "mean_absolute_deviation", [x], bars, lambda values: k.in_blocks(values, of_block, bars)[0]
+    )
 
 
 def bars_since_newest_highest(x: pl.Expr, bars: int) -> pl.Expr:
-    """How many bars ago the highest of the last `bars` values was, 0 to bars - 1; the newest of equal ones counts (as TA-Lib's AROON does)."""
+    """How many bars ago the highest of the last `bars` values was, 0 to bars - 1; the newest of equal ones
+    counts (as TA-Lib's AROON does).
+    """
 
     def of_block(block: k.State) -> k.State:
         rows = len(block[0]) - bars + 1
@@ -38,7 +42,9 @@ def bars_since_newest_highest(x: pl.Expr, bars: int) -> pl.Expr:
             top = np.maximum(top, past)
         return (np.where(np.isnan(top), np.nan, since),)
 
-    return k.window("bars_since_newest_highest", [x], bars, lambda values: k.in_blocks(values, of_block, bars)[0])
+    return k.window(
+        "bars_since_newest_highest", [x], bars, lambda values: k.in_blocks(values, of_block, bars)[0]
+    )
 
 
 def mean_of_lowest(x: pl.Expr, bars: int, count: int) -> pl.Expr:
@@ -52,7 +58,9 @@ def mean_of_lowest(x: pl.Expr, bars: int, count: int) -> pl.Expr:
 
 
 def hill(x: pl.Expr, bars: int, count: int) -> pl.Expr:
-    """Hill's estimator of the inverse tail index: mean log of the `count` highest of the last `bars` values over the next one; null where that isn't positive."""
+    """Hill's estimator of the inverse tail index: mean log of the `count` highest of the last `bars` values
+    over the next one; null where that isn't positive.
+    """
 
     def of_block(block: k.State) -> k.State:
         lowest, known = _lowest(-block[0], bars, count + 1)
@@ -63,7 +71,9 @@ def hill(x: pl.Expr, bars: int, count: int) -> pl.Expr:
 
 
 def _lowest(x: np.ndarray, bars: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` lowest values of each window of `x`, (rows - bars + 1, count), ascending, and whether all of the window is known."""
+    """The `count` lowest values of each window of `x`, (rows - bars + 1, count), ascending, and whether all
+    of the window is known.
+    """
     windows = np.lib.stride_tricks.sliding_window_view(x, bars)
     lowest = np.sort(np.partition(windows, count - 1, axis=1)[:, :count], axis=1)
     return lowest, ~np.isnan(windows).any(axis=1)

@@ -1,7 +1,8 @@
-"""Builds the factors table of a panel that is larger than memory: piece by piece along time, each with the history that it needs, then joined into one file.
+"""Builds the factors table of a panel that is larger than memory: piece by piece along time, each with the
+history that it needs, then joined into one file.
 
-The pieces' borders change nothing: rows, their order, content hash and file bytes are the same for any size of piece. A build that was killed goes on
-with the piece after the last finished one.
+The pieces' borders change nothing: rows, their order, content hash and file bytes are the same for any size
+of piece. A build that was killed goes on with the piece after the last finished one.
 """
 
 import itertools
@@ -15,7 +16,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from components.contracts import FACTORS, CatalogEntry, Stamp, atomic_path, atomic_write_text, check_table, content_sha256, read_json
+from components.contracts import (
+    FACTORS,
+    CatalogEntry,
+    Stamp,
+    atomic_path,
+    atomic_write_text,
+    check_table,
+    content_sha256,
+    read_json,
+)
 from components.contracts.tables import STAMP_KEY
 from components.features import build
 from components.features.config import Settings
@@ -38,13 +48,16 @@ def build_in_partitions(
     inputs: Mapping[str, str],
     on_piece: Callable[[int, int], None] = lambda done, pieces: None,
 ) -> tuple[Stamp, list[CatalogEntry]]:
-    """Write the factors table of `panel` to `target`, a Parquet file with its stamp, as `build_supported` gives it.
+    """Write the factors table of `panel` to `target`, a Parquet file with its stamp, as `build_supported`
+    gives it.
 
     Parameters
     ----------
-    panel : a PANEL table in its order on disk (`pl.scan_parquet`), with the fused columns that `settings` name
+    panel : a PANEL table in its order on disk (`pl.scan_parquet`), with the fused columns that `settings`
+        name
     rows : new rows of a piece; its history comes on top, twice the longest warm-up
-    inputs : content hashes of the tables that this one comes from; they and the settings tell whether finished pieces can be kept
+    inputs : content hashes of the tables that this one comes from; they and the settings tell whether
+        finished pieces can be kept
     on_piece : called with (pieces done, pieces) after each
 
     Returns
@@ -60,11 +73,23 @@ def build_in_partitions(
     entries, _ = build.supported_catalog(panel, settings)
     moments = panel.select("timestamp").collect(engine="streaming").to_series()
     if not moments.is_sorted():
-        raise FeatureError("The panel is not sorted by timestamp and symbol, so it can't be cut into pieces of time. Sort it first.")
+        raise FeatureError(
+            "The panel is not sorted by timestamp and symbol, so it can't be cut into pieces of time. Sort it"
+            " first."
+        )
     target = Path(target)
     folder = target.parent / f".{target.name}.pieces"
     borders = _borders(moments, rows)
-    _begin(folder, {"config": config_hash(settings), "code": code_version, "inputs": dict(inputs), "rows": len(moments), "rows_of_piece": rows})
+    _begin(
+        folder,
+        {
+            "config": config_hash(settings),
+            "code": code_version,
+            "inputs": dict(inputs),
+            "rows": len(moments),
+            "rows_of_piece": rows,
+        },
+    )
     history = build.MarketHistory()
     longest = build.longest_warm_up(build.catalog(settings, period))
     pieces = [folder / f"piece_{number:05d}" for number in range(len(borders) - 1)]
@@ -72,7 +97,9 @@ def build_in_partitions(
         if not pieces[number].exists():
             _write_piece(pieces[number], panel, begin, end, moments, longest, settings, entries, history)
         elif (pieces[number] / MARKET).exists():
-            history.series = pl.concat([frame for frame in (history.series, pl.read_parquet(pieces[number] / MARKET)) if frame.width])
+            history.series = pl.concat(
+                [frame for frame in (history.series, pl.read_parquet(pieces[number] / MARKET)) if frame.width]
+            )
         on_piece(number + 1, len(pieces))
     stamp = _join(pieces, target, code_version, config_hash(settings), inputs)
     shutil.rmtree(folder, ignore_errors=True)
@@ -120,25 +147,34 @@ def _write_piece(
     entries: Sequence[CatalogEntry],
     history: build.MarketHistory,
 ) -> None:
-    """Build the rows from `begin` to `end` and write them as a folder, atomically, with the new rows of the market's history."""
+    """Build the rows from `begin` to `end` and write them as a folder, atomically, with the new rows of the
+    market's history.
+    """
     start = _history_start(panel, begin, moments, 2 * longest)
     bars = panel.slice(start, end - start).collect()
     known = len(history.series)
     table = build.build_factors(bars, settings, history)[begin - start :]
     with atomic_path(path) as temporary:
         temporary.mkdir()
-        table.select(*build.KEY, "known_time", *(entry.column for entry in entries)).write_parquet(temporary / TABLE, compression="zstd", compression_level=1)
+        table.select(*build.KEY, "known_time", *(entry.column for entry in entries)).write_parquet(
+            temporary / TABLE, compression="zstd", compression_level=1
+        )
         if len(history.series) > known:
             history.series[known:].write_parquet(temporary / MARKET)
 
 
 def _history_start(panel: pl.LazyFrame, begin: int, moments: pl.Series, bars: int) -> int:
-    """The first row that a piece from row `begin` on needs: `bars` bars before, and more where symbols miss some."""
+    """The first row that a piece from row `begin` on needs:
+
+    `bars` bars before, and more where symbols miss some.
+    """
     before = moments[:begin].unique(maintain_order=True)
     times = bars + SPARE_BARS
     while times < len(before):
         row = int(moments.search_sorted(before[-times]))
-        known_before = panel.slice(0, row).select(pl.col("symbol").unique()).collect(engine="streaming").to_series()
+        known_before = (
+            panel.slice(0, row).select(pl.col("symbol").unique()).collect(engine="streaming").to_series()
+        )
         places = places_of(panel.slice(row, begin - row).select(*build.KEY).collect(), known_before)
         try:
             return row + int(np.searchsorted(places.time, tail_start(places, times, bars)))
@@ -147,12 +183,27 @@ def _history_start(panel: pl.LazyFrame, begin: int, moments: pl.Series, bars: in
     return 0
 
 
-def _join(pieces: Sequence[Path], target: Path, code_version: str, settings_hash: str, inputs: Mapping[str, str]) -> Stamp:
+def _join(
+    pieces: Sequence[Path], target: Path, code_version: str, settings_hash: str, inputs: Mapping[str, str]
+) -> Stamp:
     """One file with its stamp from the pieces, atomically."""
     tables = [piece / TABLE for piece in pieces]
     check_table(pl.read_parquet(tables, columns=list(FACTORS.columns)), FACTORS, source=str(target))
     content = content_sha256(ColumnsOnDisk(tables))
-    stamp = Stamp(FACTORS.name, FACTORS.version, content, code_version=code_version, config_hash=settings_hash, inputs=dict(inputs))
+    stamp = Stamp(
+        FACTORS.name,
+        FACTORS.version,
+        content,
+        code_version=code_version,
+        config_hash=settings_hash,
+        inputs=dict(inputs),
+    )
     with atomic_path(target) as temporary:
-        pl.scan_parquet(tables).sink_parquet(temporary, compression="zstd", compression_level=1, row_group_size=ROW_GROUP_ROWS, metadata={STAMP_KEY: json.dumps(asdict(stamp))})
+        pl.scan_parquet(tables).sink_parquet(
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=ROW_GROUP_ROWS,
+            metadata={STAMP_KEY: json.dumps(asdict(stamp))},
+        )
     return stamp

@@ -1,17 +1,23 @@
-"""The compiled loop of the volume profile; each row's window is profiled from its own bars alone. See `profile_windows`."""
+"""The compiled loop of the volume profile; each row's window is profiled from its own bars alone.
+
+See `profile_windows`.
+"""
 
 import math
 
 import numpy as np
 from numba import njit
 
-# Log ranges, and differences of neighbouring shelves as a share of the fullest, below this are rounding noise.
+# Log ranges, and differences of neighbouring shelves as a share of the fullest, below this are rounding
+# noise.
 FLAT = 1e-9
 
 
 @njit(nogil=True, cache=True)
 def profiles(high, low, close, volume, bar, bars, shelves, value_share):
-    """The six fields of `profile_windows.FIELDS`, (6, rows), NaN where unknown; `bar` is the row's number within its symbol."""
+    """The six fields of `profile_windows.FIELDS`, (6, rows), NaN where unknown; `bar` is the row's number
+    within its symbol.
+    """
     rows = len(close)
     result = np.full((6, rows), np.nan)
     shelf, smooth = np.zeros(shelves), np.zeros(shelves + 2)
@@ -75,7 +81,9 @@ def _value_area(shelf, value_share):
 
 @njit(nogil=True, cache=True)
 def _nodes(shelf, smooth, place, step):
-    """Distances to the nearest local maximum and minimum of the smoothed profile; the ends of the range count as minima."""
+    """Distances to the nearest local maximum and minimum of the smoothed profile; the ends of the range count
+    as minima.
+    """
     shelves = len(shelf)
     smooth[:] = 0.0
     for i in range(shelves):

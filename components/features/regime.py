@@ -1,6 +1,8 @@
-"""The market's regime, from the trailing trend and volatility of the equal-weighted market against their own trailing quantiles.
+"""The market's regime, from the trailing trend and volatility of the equal-weighted market against their own
+trailing quantiles.
 
-A threshold at t is a quantile of the QUANTILE_BARS values that end at t, so the label is known at t and never revised.
+A threshold at t is a quantile of the QUANTILE_BARS values that end at t, so the label is known at t and never
+revised.
 """
 
 import polars as pl
@@ -10,7 +12,8 @@ from components.contracts import REGIMES
 VOLATILITY_BARS = 20
 TREND_BARS = 40
 QUANTILE_BARS = 180
-# A state is taken on when it has held for so many bars; without one for HOLD_BARS the market counts as neutral.
+# A state is taken on when it has held for so many bars; without one for HOLD_BARS the market counts as
+# neutral.
 PERSIST_BARS = 5
 HOLD_BARS = 20
 HIGH_VOLATILITY_QUANTILE = 0.8
@@ -21,11 +24,14 @@ REGIME_WARM_UP_BARS = 1 + TREND_BARS + (QUANTILE_BARS - 1) + (PERSIST_BARS - 1) 
 def raw_regime(trend: pl.Expr, volatility: pl.Expr) -> pl.Expr:
     """Code of the bar's own state, before smoothing; null while a quantile is not known.
 
-    `trend` is the market's log return over TREND_BARS, `volatility` its standard deviation over VOLATILITY_BARS.
-    High volatility comes first; a bull market rises by more than its median trend, a bear market falls by more.
+    `trend` is the market's log return over TREND_BARS, `volatility` its standard deviation over
+    VOLATILITY_BARS. High volatility comes first; a bull market rises by more than its median trend, a bear
+    market falls by more.
     """
     usual = trend.rolling_quantile(0.5, interpolation="linear", window_size=QUANTILE_BARS)
-    ceiling = volatility.rolling_quantile(HIGH_VOLATILITY_QUANTILE, interpolation="linear", window_size=QUANTILE_BARS)
+    ceiling = volatility.rolling_quantile(
+        HIGH_VOLATILITY_QUANTILE, interpolation="linear", window_size=QUANTILE_BARS
+    )
     state = (
         pl.when(volatility > ceiling)
         .then(_code("high_volatility"))

@@ -1,7 +1,9 @@
-"""TA-Lib's candle patterns as expressions: one call a symbol, and values that depend on nothing older than the pattern's look-back.
+"""TA-Lib's candle patterns as expressions: one call a symbol, and values that depend on nothing older than
+the pattern's look-back.
 
-TA-Lib measures candles by running sums. Prices are rounded to Float32 first: sums of such numbers are exact in Float64 while a symbol's prices
-stay within a factor of millions of each other, so a running sum forgets completely and no pattern depends on where the history begins.
+TA-Lib measures candles by running sums. Prices are rounded to Float32 first: sums of such numbers are exact
+in Float64 while a symbol's prices stay within a factor of millions of each other, so a running sum forgets
+completely and no pattern depends on where the history begins.
 """
 
 import numpy as np
@@ -11,7 +13,8 @@ from components.features.kernels import BAR
 
 
 def candle_pattern(name: str, look_back: int) -> pl.Expr:
-    """TA-Lib's `CDL<name>` over 100: 1 bullish, -1 bearish, 0 absent (2 and -2: confirmed); null before `look_back` + 1 known bars in a row.
+    """TA-Lib's `CDL<name>` over 100: 1 bullish, -1 bearish, 0 absent (2 and -2: confirmed); null before
+    `look_back` + 1 known bars in a row.
 
     Reads open, high, low and close. `look_back` is TA-Lib's own for this pattern.
     """

@@ -1,4 +1,6 @@
-"""How much of the panel the slow columns cover, by column, year, symbol and date, how old the values are, and what falls below the wanted coverage."""
+"""How much of the panel the slow columns cover, by column, year, symbol and date, how old the values are, and
+what falls below the wanted coverage.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,20 +16,39 @@ from components.fusion.read import KEY
 MANY = 20
 
 
-def coverage_report(fused: pl.DataFrame, joined: Sequence[Joined], bars: Bars, settings: Settings) -> list[dict[str, Any]]:
+def coverage_report(
+    fused: pl.DataFrame, joined: Sequence[Joined], bars: Bars, settings: Settings
+) -> list[dict[str, Any]]:
     """One entry a slow column, JSON-able.
 
-    `coverage` (share of panel rows with a value), `by_year`, `age_days` (median and longest at use, from the end of the observation), `first` and `last` bar with a value,
-    `symbols_without` (no value at all), `symbols_below` and `dates_below` min_coverage, `other_company` (bars that another company's rows would reach under their
-    ticker), `early_rows` and `early_symbols` (rows that became known before the first bar of their symbol).
+    `coverage` (share of panel rows with a value), `by_year`, `age_days` (median and longest at use, from the
+    end of the observation), `first` and `last` bar with a value, `symbols_without` (no value at all),
+    `symbols_below` and `dates_below` min_coverage, `other_company` (bars that another company's rows would
+    reach under their ticker), `early_rows` and `early_symbols` (rows that became known before the first bar
+    of their symbol).
     """
     names = [name for part in joined for name in part.feed.names]
-    has = fused.select(pl.col("timestamp").dt.year().alias("year"), "timestamp", "symbol", pl.col(names).is_not_null())
-    shares = {key: has.group_by(key).agg(pl.col(names).mean()).sort(key) for key in ("year", "symbol", "timestamp")}
-    return [_column(has, shares, part, name, bars, settings.min_coverage) for part in joined for name in part.feed.names]
+    has = fused.select(
+        pl.col("timestamp").dt.year().alias("year"), "timestamp", "symbol", pl.col(names).is_not_null()
+    )
+    shares = {
+        key: has.group_by(key).agg(pl.col(names).mean()).sort(key) for key in ("year", "symbol", "timestamp")
+    }
+    return [
+        _column(has, shares, part, name, bars, settings.min_coverage)
+        for part in joined
+        for name in part.feed.names
+    ]
 
 
-def _column(has: pl.DataFrame, shares: Mapping[str, pl.DataFrame], part: Joined, name: str, bars: Bars, min_coverage: float) -> dict[str, Any]:
+def _column(
+    has: pl.DataFrame,
+    shares: Mapping[str, pl.DataFrame],
+    part: Joined,
+    name: str,
+    bars: Bars,
+    min_coverage: float,
+) -> dict[str, Any]:
     age = part.age_days(name, bars)
     by_symbol, by_date = shares["symbol"], shares["timestamp"]
     low_dates = by_date.filter(pl.col(name) < min_coverage)
@@ -63,19 +84,29 @@ def require_coverage(entries: Sequence[dict[str, Any]], settings: Settings) -> l
     if settings.strict and low:
         entry = low[0]
         raise FusionError(
-            f"fusion.strict: {entry['column']} of table {entry['table']} covers {entry['coverage']:.0%} of the panel. {len(entry['symbols_below'])} symbols "
-            f"({', '.join(entry['symbols_below'][:5])}) and {entry['dates_below']:,} of {entry['dates']:,} dates (first {', '.join(entry['dates_below_examples'])}) have less than "
-            f"{settings.min_coverage:.0%}. Shorten the panel, take the table out, or set fusion.strict to false; {len(low)} columns are concerned."
+            f"fusion.strict: {entry['column']} of table {entry['table']} covers {entry['coverage']:.0%} of"
+            f" the panel. {len(entry['symbols_below'])} symbols ({', '.join(entry['symbols_below'][:5])}) and"
+            f" {entry['dates_below']:,} of {entry['dates']:,} dates (first"
+            f" {', '.join(entry['dates_below_examples'])}) have less than {settings.min_coverage:.0%}."
+            f" Shorten the panel, take the table out, or set fusion.strict to false; {len(low)} columns are"
+            " concerned."
         )
     return [
-        f"{entry['column']} ({entry['table']}) covers {entry['coverage']:.0%} of the panel's rows, from {entry['first'] or 'nowhere'} to {entry['last'] or 'nowhere'}; "
-        f"{len(entry['symbols_without'])} symbols have no value at all."
+        f"{entry['column']} ({entry['table']}) covers {entry['coverage']:.0%} of the panel's rows, from"
+        f" {entry['first'] or 'nowhere'} to {entry['last'] or 'nowhere'}; {len(entry['symbols_without'])}"
+        " symbols have no value at all."
         for entry in entries
         if entry["coverage"] < settings.min_coverage
     ]
 
 
 def latest_margin_s(joined: Sequence[Joined], bars: Bars) -> float | None:
-    """Smallest distance in seconds between a bar's known_time and the known time of the newest row that it saw; never negative."""
-    gaps = [int((bars.known_us[part.row >= 0] - part.known_us[part.row[part.row >= 0]]).min()) for part in joined if (part.row >= 0).any()]
+    """Smallest distance in seconds between a bar's known_time and the known time of the newest row that it
+    saw; never negative.
+    """
+    gaps = [
+        int((bars.known_us[part.row >= 0] - part.known_us[part.row[part.row >= 0]]).min())
+        for part in joined
+        if (part.row >= 0).any()
+    ]
     return min(gaps) / 1e6 if gaps else None

@@ -1,4 +1,6 @@
-"""Which rows of a training set an expert of a modality may learn from, with counts of what each rule dropped."""
+"""Which rows of a training set an expert of a modality may learn from, with counts of what each
+rule dropped.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +27,25 @@ class Dataset:
 
 def modality_inputs(catalog: Sequence[CatalogEntry], modality: str) -> list[CatalogEntry]:
     """The input columns that experts of a modality see: those of base, for rich ones all."""
-    return [entry for entry in catalog if entry.role == "input" and (modality == "rich" or entry.modality == "base")]
+    return [
+        entry
+        for entry in catalog
+        if entry.role == "input" and (modality == "rich" or entry.modality == "base")
+    ]
 
 
-def learnable_rows(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], settings: DatasetSettings, modality: str) -> Dataset:
-    """The rows that pass max_missing_ratio and the no_nan_policy; predictions are made for all rows all the same.
+def learnable_rows(
+    training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], settings: DatasetSettings, modality: str
+) -> Dataset:
+    """The rows that pass max_missing_ratio and the no_nan_policy; predictions are made for all rows all the
+    same.
 
-    Every rule looks at all rows, in this order; a row counts for the first that drops it. `max_missing_ratio`: too large a share of the modality's inputs is missing.
-    `outside_common_span`: before the latest first or after the earliest last value of the policy's columns, of this symbol; a symbol that has no value at all in one of them
-    has no span. `missing_inside_span`: within the span, but a policy column is missing.
-    The report holds `modality`, `rows`, `kept`, `columns`, `policy_columns`, `dropped` (rule, symbol, period, rows), `by_rule`, `symbols_lost`, `config`.
+    Every rule looks at all rows, in this order; a row counts for the first that drops it.
+    `max_missing_ratio`: too large a share of the modality's inputs is missing. `outside_common_span`: before
+    the latest first or after the earliest last value of the policy's columns, of this symbol; a symbol that
+    has no value at all in one of them has no span. `missing_inside_span`: within the span, but a policy
+    column is missing. The report holds `modality`, `rows`, `kept`, `columns`, `policy_columns`, `dropped`
+    (rule, symbol, period, rows), `by_rule`, `symbols_lost`, `config`.
 
     Raises
     ------
@@ -44,20 +55,33 @@ def learnable_rows(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], 
     entries = modality_inputs(catalog, modality)
     columns = [entry.column for entry in entries if entry.column in training_set.columns]
     if not columns:
-        raise FusionError(f"The training set has no input of the modality {modality} (the catalog has {len(entries)}). Declare factors, or train experts of the other modality.")
+        raise FusionError(
+            f"The training set has no input of the modality {modality} (the catalog has {len(entries)})."
+            " Declare factors, or train experts of the other modality."
+        )
     policy = policy_columns(entries, settings.no_nan_policy, modality)
     missing = pl.mean_horizontal(_is_missing(name).cast(pl.Float64) for name in columns)
-    judged = training_set.select("timestamp", "symbol", missing.alias("missing"), *(_is_missing(name).alias(f"missing_{name}") for name in policy))
+    judged = training_set.select(
+        "timestamp",
+        "symbol",
+        missing.alias("missing"),
+        *(_is_missing(name).alias(f"missing_{name}") for name in policy),
+    )
     judged = judged.with_columns(_rule(settings, policy).alias("rule"))
     kept = judged.filter(pl.col("rule").is_null()).select("timestamp", "symbol")
     period = bar_period(training_set["timestamp"])
     dropped = judged.drop_nulls("rule").group_by("rule", "symbol").len("rows").sort("rule", "symbol")
     lost = sorted(set(training_set["symbol"].unique()) - set(kept["symbol"].unique()))
     if kept.is_empty():
-        worst = dropped.group_by("rule").agg(pl.col("rows").sum()).sort("rows", descending=True).rows() if len(dropped) else []
+        worst = (
+            dropped.group_by("rule").agg(pl.col("rows").sum()).sort("rows", descending=True).rows()
+            if len(dropped)
+            else []
+        )
         raise FusionError(
-            f"No row of {len(training_set):,} is left for {modality} experts: {', '.join(f'{rule} dropped {rows:,}' for rule, rows in worst) or 'the training set is empty'}. "
-            f"Raise fusion.datasets.{modality}.max_missing_ratio, or relax its no_nan_policy."
+            f"No row of {len(training_set):,} is left for {modality} experts:"
+            f" {', '.join(f'{rule} dropped {rows:,}' for rule, rows in worst) or 'the training set is empty'}."
+            f" Raise fusion.datasets.{modality}.max_missing_ratio, or relax its no_nan_policy."
         )
     return Dataset(
         check_table(kept, LEARNABLE),
@@ -77,32 +101,48 @@ def learnable_rows(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], 
 
 
 def policy_columns(entries: Sequence[CatalogEntry], policy: NoNanPolicy, modality: str) -> list[str]:
-    """The input columns that the policy wants without gaps; FusionError for a name that is no input of the modality."""
+    """The input columns that the policy wants without gaps; FusionError for a name that is no input of the
+    modality.
+    """
     if not policy.enabled:
         return []
     if policy.scope == ONCHAIN:
         found = [entry.column for entry in entries if entry.group == ONCHAIN]
         if not found:
             raise FusionError(
-                f"fusion.datasets.{modality}.no_nan_policy has the scope onchain, but no input of the modality {modality} belongs to the group onchain. Use custom, or disable it."
+                f"fusion.datasets.{modality}.no_nan_policy has the scope onchain, but no input of the"
+                f" modality {modality} belongs to the group onchain. Use custom, or disable it."
             )
         return found
-    chosen = [entry.column for entry in entries if entry.column in policy.columns or entry.factor in policy.columns]
-    unknown = sorted(set(policy.columns) - {entry.column for entry in entries} - {entry.factor for entry in entries})
+    chosen = [
+        entry.column for entry in entries if entry.column in policy.columns or entry.factor in policy.columns
+    ]
+    unknown = sorted(
+        set(policy.columns) - {entry.column for entry in entries} - {entry.factor for entry in entries}
+    )
     if unknown:
         raise FusionError(
-            f"fusion.datasets.{modality}.no_nan_policy names {unknown[0]!r}, which is no input of the modality {modality}. It has {', '.join(e.column for e in entries[:NAMED])}."
+            f"fusion.datasets.{modality}.no_nan_policy names {unknown[0]!r}, which is no input of the"
+            f" modality {modality}. It has {', '.join(e.column for e in entries[:NAMED])}."
         )
     return chosen
 
 
 def bar_period(timestamps: pl.Series) -> str:
-    """Length of a bar as the commonest distance of timestamps says, such as 1d or 4h; empty where there is only one."""
+    """Length of a bar as the commonest distance of timestamps says, such as 1d or 4h; empty where there is
+    only one.
+    """
     steps = timestamps.unique().sort().diff().drop_nulls().dt.total_minutes()
     if steps.is_empty():
         return ""
     minutes = int(steps.mode().sort()[0])
-    return f"{minutes // 1440}d" if minutes % 1440 == 0 else f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}min"
+    return (
+        f"{minutes // 1440}d"
+        if minutes % 1440 == 0
+        else f"{minutes // 60}h"
+        if minutes % 60 == 0
+        else f"{minutes}min"
+    )
 
 
 def _is_missing(name: str) -> pl.Expr:
@@ -116,8 +156,19 @@ def _rule(settings: DatasetSettings, policy: Sequence[str]) -> pl.Expr:
     if not policy:
         return chosen.otherwise(pl.lit(None, dtype=pl.String))
     spans = [pl.col("timestamp").filter(~pl.col(f"missing_{name}")) for name in policy]
-    begin = pl.max_horizontal(span.min().over("symbol").fill_null(pl.lit("9999-01-01").str.to_datetime(time_unit="us", time_zone="UTC")) for span in spans)
+    begin = pl.max_horizontal(
+        span.min()
+        .over("symbol")
+        .fill_null(pl.lit("9999-01-01").str.to_datetime(time_unit="us", time_zone="UTC"))
+        for span in spans
+    )
     end = pl.min_horizontal(span.max().over("symbol") for span in spans)
     inside = pl.col("timestamp").is_between(begin, end).fill_null(False)
     gap = pl.any_horizontal(f"missing_{name}" for name in policy)
-    return chosen.when(~inside).then(pl.lit(RULES[1])).when(gap).then(pl.lit(RULES[2])).otherwise(pl.lit(None, dtype=pl.String))
+    return (
+        chosen.when(~inside)
+        .then(pl.lit(RULES[1]))
+        .when(gap)
+        .then(pl.lit(RULES[2]))
+        .otherwise(pl.lit(None, dtype=pl.String))
+    )

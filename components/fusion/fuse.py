@@ -1,4 +1,6 @@
-"""Fusion as a whole: reads the slow tables, joins them to a panel, has a sample checked row by row, and reports coverage and times."""
+"""Fusion as a whole: reads the slow tables, joins them to a panel, has a sample checked row by row, and
+reports coverage and times.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,9 @@ from components.fusion.time_audit import audit_table
 
 @dataclass(frozen=True)
 class Fusion:
-    """`fused` follows the contract FUSED; `report` is JSON-able (see `fuse_panel`); `notes` are sentences that a person should read."""
+    """`fused` follows the contract FUSED; `report` is JSON-able (see `fuse_panel`); `notes` are sentences
+    that a person should read.
+    """
 
     fused: pl.DataFrame
     report: dict[str, Any]
@@ -26,13 +30,15 @@ class Fusion:
 def fuse_panel(panel: pl.DataFrame, settings: Settings, data_folder: Path) -> Fusion:
     """Join the slow tables of the config to `panel` (PANEL), as known at each bar's known_time.
 
-    The report holds `panel` (rows, symbols, bars), `coverage` (one entry a column), `tables` (the time audit of each, with path and sha256), `checks` (rows verified one
-    by one, values compared, smallest distance of a bar to the newest row it saw) and `config`.
+    The report holds `panel` (rows, symbols, bars), `coverage` (one entry a column), `tables` (the time audit
+    of each, with path and sha256), `checks` (rows verified one by one, values compared, smallest distance of
+    a bar to the newest row it saw) and `config`.
 
     Raises
     ------
     FusionError
-        For unusable files, in strict mode for columns below min_coverage, and if the sample does not agree with the join.
+        For unusable files, in strict mode for columns below min_coverage, and if the sample does not agree
+        with the join.
     """
     tables = read_tables(settings, data_folder)
     fused, joined = join_tables(panel, tables)
@@ -49,7 +55,15 @@ def fuse_panel(panel: pl.DataFrame, settings: Settings, data_folder: Path) -> Fu
             "last": str(panel["timestamp"].max()),
         },
         "coverage": coverage,
-        "tables": [{"name": table.settings.name, "path": table.settings.path, "sha256": table.sha256, **audit_table(table, bars.symbols)} for table in tables],
+        "tables": [
+            {
+                "name": table.settings.name,
+                "path": table.settings.path,
+                "sha256": table.sha256,
+                **audit_table(table, bars.symbols),
+            }
+            for table in tables
+        ],
         "checks": {
             "rows_verified": min(settings.verified_rows, len(panel)),
             "values_compared": compared,

@@ -1,7 +1,9 @@
-"""The point-in-time join: at each bar the newest value of every slow column that was known by the bar's known_time.
+"""The point-in-time join: at each bar the newest value of every slow column that was known by the bar's
+known_time.
 
-A factor row may be used from its bar's known_time on, so what was known by then (at that very moment included) may stand in it; for a bar that came late this is
-the late moment. Newest is the value of the latest observation, see `replay`; nothing known later than the bar can change it.
+A factor row may be used from its bar's known_time on, so what was known by then (at that very moment
+included) may stand in it; for a bar that came late this is the late moment. Newest is the value of the latest
+observation, see `replay`; nothing known later than the bar can change it.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,8 @@ TRANSFORMS = {"level": 0, "change": 1, "percent_change": 2}
 class Bars:
     """What the join needs of a panel, times in microseconds since 1970.
 
-    `symbols` sorted; for each row the number of its `symbol` and when it was known; `first_us`: the first bar of each symbol, NEVER_US for those as old as the panel.
+    `symbols` sorted; for each row the number of its `symbol` and when it was known; `first_us`: the first bar
+    of each symbol, NEVER_US for those as old as the panel.
     """
 
     symbols: list[str]
@@ -45,9 +48,11 @@ class Bars:
 class Joined:
     """What one feed gives the panel's rows.
 
-    `values` by column, shape (rows,), NaN where missing. `row`: the newest of the feed's usable rows that each bar could see, -1 where none; `known_us` when these became known
-    and, by column, `ends_us` the end of the observation that was newest then (NEVER_US at the last place, for -1). `other_company`: bars that get another value, or none,
-    where companies are told apart; None without identity. `early`: rows of the panel's symbols that became known before the first bar of their symbol.
+    `values` by column, shape (rows,), NaN where missing. `row`: the newest of the feed's usable rows that
+    each bar could see, -1 where none; `known_us` when these became known and, by column, `ends_us` the end of
+    the observation that was newest then (NEVER_US at the last place, for -1). `other_company`: bars that get
+    another value, or none, where companies are told apart; None without identity. `early`: rows of the
+    panel's symbols that became known before the first bar of their symbol.
     """
 
     feed: Feed
@@ -73,7 +78,13 @@ def prepare_bars(panel: pl.DataFrame) -> Bars:
     symbols = panel["symbol"].unique().sort().to_list()
     code = panel["symbol"].cast(pl.Enum(symbols)).to_physical().cast(pl.Int64).to_numpy()
     known = panel["known_time"].to_physical().fill_null(NEVER_US + 1).to_numpy()
-    first = panel.group_by("symbol").agg(pl.col("timestamp").min()).sort("symbol")["timestamp"].to_physical().to_numpy()
+    first = (
+        panel.group_by("symbol")
+        .agg(pl.col("timestamp").min())
+        .sort("symbol")["timestamp"]
+        .to_physical()
+        .to_numpy()
+    )
     young = np.where(first > first.min(), first, NEVER_US) if len(first) else first
     return Bars(symbols, code, known, young, panel.select("timestamp", "symbol"))
 
@@ -84,11 +95,14 @@ def join_tables(panel: pl.DataFrame, tables: Sequence[SlowTable]) -> tuple[pl.Da
     Raises
     ------
     FusionError
-        If the joined table has not exactly the panel's rows, or holds anything that became known after its bar.
+        If the joined table has not exactly the panel's rows, or holds anything that became known after its
+        bar.
     """
     bars = prepare_bars(panel)
     joined = [join_feed(feed, bars, table.identity) for table in tables for feed in table.feeds]
-    columns = [pl.Series(name, values, nan_to_null=True) for part in joined for name, values in part.values.items()]
+    columns = [
+        pl.Series(name, values, nan_to_null=True) for part in joined for name, values in part.values.items()
+    ]
     fused = check_table(bars.keys.with_columns(columns), FUSED)
     require_aligned(fused, panel)
     require_known(joined, bars)
@@ -113,8 +127,14 @@ def _for_all_symbols(feed: Feed, bars: Bars) -> Joined:
     """A series for the market: looked up once for each moment, then given to all bars known at it."""
     moments, moment = bars.moments
     group = np.zeros(len(feed.rows), dtype=np.int64)
-    joined = _looked_up(feed, feed.rows, group, np.zeros(len(moments), dtype=np.int64), moments, feed.rows.clear())
-    return replace(joined, values={name: values[moment] for name, values in joined.values.items()}, row=joined.row[moment])
+    joined = _looked_up(
+        feed, feed.rows, group, np.zeros(len(moments), dtype=np.int64), moments, feed.rows.clear()
+    )
+    return replace(
+        joined,
+        values={name: values[moment] for name, values in joined.values.items()},
+        row=joined.row[moment],
+    )
 
 
 def _joined(feed: Feed, bars: Bars, episodes: tuple[np.ndarray, np.ndarray] | None) -> Joined:
@@ -122,19 +142,31 @@ def _joined(feed: Feed, bars: Bars, episodes: tuple[np.ndarray, np.ndarray] | No
     return _looked_up(feed, rows, row_group, bar_group, bars.known_us, early)
 
 
-def _looked_up(feed: Feed, rows: pl.DataFrame, row_group: np.ndarray, bar_group: np.ndarray, bar_known: np.ndarray, early: pl.DataFrame) -> Joined:
+def _looked_up(
+    feed: Feed,
+    rows: pl.DataFrame,
+    row_group: np.ndarray,
+    bar_group: np.ndarray,
+    bar_known: np.ndarray,
+    early: pl.DataFrame,
+) -> Joined:
     known = rows[KNOWN].to_physical().to_numpy()
     found = newest_row(row_group, known, bar_group, bar_known)
     values, ends = _values(feed, rows, row_group, found, bar_known)
     return Joined(feed, values, found, np.append(known, NEVER_US), ends, early)
 
 
-def _grouped(feed: Feed, bars: Bars, episodes: tuple[np.ndarray, np.ndarray] | None) -> tuple[pl.DataFrame, np.ndarray, np.ndarray, pl.DataFrame]:
-    """Rows of the panel's symbols sorted by group and known time, their groups, the groups of the bars, and the rows older than their symbol's first bar.
+def _grouped(
+    feed: Feed, bars: Bars, episodes: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[pl.DataFrame, np.ndarray, np.ndarray, pl.DataFrame]:
+    """Rows of the panel's symbols sorted by group and known time, their groups, the groups of the bars, and
+    the rows older than their symbol's first bar.
 
     A group is a symbol, or a company under a symbol.
     """
-    rows = feed.rows.with_columns(pl.Series("_episode", episodes[0] if episodes else np.zeros(len(feed.rows), dtype=np.int64)))
+    rows = feed.rows.with_columns(
+        pl.Series("_episode", episodes[0] if episodes else np.zeros(len(feed.rows), dtype=np.int64))
+    )
     rows = rows.filter(pl.col(KEY).is_in(bars.symbols), pl.col("_episode") >= 0)
     symbol = rows[KEY].cast(pl.Enum(bars.symbols)).to_physical().cast(pl.Int64).to_numpy()
     young = rows[KNOWN].to_physical().to_numpy() < bars.first_us[symbol]
@@ -147,16 +179,27 @@ def _grouped(feed: Feed, bars: Bars, episodes: tuple[np.ndarray, np.ndarray] | N
     return rows[order], group[order], bars.symbol * width + (episodes[1] if episodes else 0), early
 
 
-def newest_row(row_group: np.ndarray, row_known: np.ndarray, bar_group: np.ndarray, bar_known: np.ndarray) -> np.ndarray:
-    """For each bar the last row of its group that was known by its moment or at it; -1 where there is none. Rows sorted by group, then known time."""
+def newest_row(
+    row_group: np.ndarray, row_known: np.ndarray, bar_group: np.ndarray, bar_known: np.ndarray
+) -> np.ndarray:
+    """For each bar the last row of its group that was known by its moment or at it; -1 where there is none.
+
+    Rows sorted by group, then known time.
+    """
     moments = np.unique(row_known)
     place = row_group * (len(moments) + 1) + np.searchsorted(moments, row_known, side="right")
     wanted = bar_group * (len(moments) + 1) + np.searchsorted(moments, bar_known, side="right")
     found = np.searchsorted(place, wanted, side="right") - 1
-    return np.where((found >= 0) & (row_group[found] == bar_group), found, -1) if len(row_group) else np.full(len(bar_group), -1)
+    return (
+        np.where((found >= 0) & (row_group[found] == bar_group), found, -1)
+        if len(row_group)
+        else np.full(len(bar_group), -1)
+    )
 
 
-def _values(feed: Feed, rows: pl.DataFrame, row_group: np.ndarray, found: np.ndarray, known_us: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _values(
+    feed: Feed, rows: pl.DataFrame, row_group: np.ndarray, found: np.ndarray, known_us: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     from components.fusion.replay import replay
 
     starts = np.append(np.flatnonzero(np.diff(row_group, prepend=-1)), len(row_group))
@@ -164,7 +207,14 @@ def _values(feed: Feed, rows: pl.DataFrame, row_group: np.ndarray, found: np.nda
     limits = age_limit_days(feed.table)
     values, newest_ends = {}, {}
     for column in feed.columns:
-        current, newest = replay(starts, ends, company, rows[column.name].fill_null(np.nan).to_numpy(), TRANSFORMS[column.transform], column.observations)
+        current, newest = replay(
+            starts,
+            ends,
+            company,
+            rows[column.name].fill_null(np.nan).to_numpy(),
+            TRANSFORMS[column.transform],
+            column.observations,
+        )
         last_moment = np.where(newest == NEVER_US, NEVER_US, newest + int(limits[column.name] * DAY_US))
         seen = np.append(current, np.nan)[found]
         seen[known_us > np.append(last_moment, NEVER_US)[found]] = np.nan
@@ -173,33 +223,65 @@ def _values(feed: Feed, rows: pl.DataFrame, row_group: np.ndarray, found: np.nda
 
 
 def _company_numbers(rows: pl.DataFrame) -> np.ndarray:
-    """Number of each row's company in the order in which the companies of a symbol first appear; -1 where the row does not say."""
+    """Number of each row's company in the order in which the companies of a symbol first appear; -1 where the
+    row does not say.
+    """
     if rows[COMPANY].null_count() == len(rows):
         return np.full(len(rows), -1, dtype=np.int64)
     numbered = rows.select(KEY, COMPANY).with_row_index("position")
-    first = pl.when(pl.col(COMPANY).is_not_null()).then(pl.col("position").min().over(KEY, COMPANY).cast(pl.Int64))
+    first = pl.when(pl.col(COMPANY).is_not_null()).then(
+        pl.col("position").min().over(KEY, COMPANY).cast(pl.Int64)
+    )
     return numbered.select(first.fill_null(-1).alias("number"))["number"].to_numpy()
 
 
 def _episodes(feed: Feed, bars: Bars, identity: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Which company of its ticker each row and each bar belongs to, counted from 0; a row of a named other company gets -1."""
-    days = feed.rows.select(pl.col(KEY).alias("symbol"), end_day(pl.col(ENDS), feed.table.timezone).alias("day"), pl.col(KNOWN).dt.date().alias("known"), COMPANY)
+    """Which company of its ticker each row and each bar belongs to, counted from 0; a row of a named other
+    company gets -1.
+    """
+    days = feed.rows.select(
+        pl.col(KEY).alias("symbol"),
+        end_day(pl.col(ENDS), feed.table.timezone).alias("day"),
+        pl.col(KNOWN).dt.date().alias("known"),
+        COMPANY,
+    )
     named = feed.table.identity.company and feed.table.company
     row = _company_at(days.select("symbol", pl.col("known" if named else "day").alias("day")), identity)
     episode = row["episode"].to_numpy()
     if named:
-        other = days.select((pl.col(COMPANY) != row["company"]).fill_null(False).alias("other"))["other"].to_numpy()
+        other = days.select((pl.col(COMPANY) != row["company"]).fill_null(False).alias("other"))[
+            "other"
+        ].to_numpy()
         episode = np.where(other, -1, episode)
-    return episode, _company_at(bars.keys.select("symbol", pl.col("timestamp").dt.date().alias("day")), identity)["episode"].to_numpy()
+    return (
+        episode,
+        _company_at(bars.keys.select("symbol", pl.col("timestamp").dt.date().alias("day")), identity)[
+            "episode"
+        ].to_numpy(),
+    )
 
 
 def _company_at(days: pl.DataFrame, identity: pl.DataFrame) -> pl.DataFrame:
-    """`episode` and `company` of (symbol, day), in the order of the rows. Before the first interval the first company counts, in a gap the one before."""
-    numbered = identity.with_columns((pl.col("starts").cum_count().over("symbol") - 1).cast(pl.Int64).alias("episode"))
+    """`episode` and `company` of (symbol, day), in the order of the rows.
+
+    Before the first interval the first company counts, in a gap the one before.
+    """
+    numbered = identity.with_columns(
+        (pl.col("starts").cum_count().over("symbol") - 1).cast(pl.Int64).alias("episode")
+    )
     first = pl.date(1, 1, 1)
-    numbered = numbered.with_columns(pl.when(pl.col("first")).then(first).otherwise(pl.col("starts")).alias("starts")).select("symbol", "starts", "episode", "company")
+    numbered = numbered.with_columns(
+        pl.when(pl.col("first")).then(first).otherwise(pl.col("starts")).alias("starts")
+    ).select("symbol", "starts", "episode", "company")
     ordered = days.with_row_index("_order").sort("day")
-    found = ordered.join_asof(numbered.sort("starts"), left_on="day", right_on="starts", by="symbol", strategy="backward", check_sortedness=False)
+    found = ordered.join_asof(
+        numbered.sort("starts"),
+        left_on="day",
+        right_on="starts",
+        by="symbol",
+        strategy="backward",
+        check_sortedness=False,
+    )
     return found.sort("_order").select(pl.col("episode").fill_null(0), "company")
 
 
@@ -208,10 +290,15 @@ def require_aligned(fused: pl.DataFrame, panel: pl.DataFrame) -> None:
     if fused.select("timestamp", "symbol").equals(panel.select("timestamp", "symbol")):
         return
     keys = ["timestamp", "symbol"]
-    lost, added = panel.select(keys).join(fused, on=keys, how="anti"), fused.select(keys).join(panel, on=keys, how="anti")
+    lost, added = (
+        panel.select(keys).join(fused, on=keys, how="anti"),
+        fused.select(keys).join(panel, on=keys, how="anti"),
+    )
     raise FusionError(
-        f"The fused table has {len(fused):,} rows, the panel {len(panel):,}: {len(lost):,} fell out ({lost['symbol'].n_unique()} symbols, {lost['timestamp'].n_unique()} dates, "
-        f"first {lost.head(3).rows()}), {len(added):,} are too many (first {added.head(3).rows()}). Join on the panel that the slow tables were fused with."
+        f"The fused table has {len(fused):,} rows, the panel {len(panel):,}: {len(lost):,} fell out"
+        f" ({lost['symbol'].n_unique()} symbols, {lost['timestamp'].n_unique()} dates, first"
+        f" {lost.head(3).rows()}), {len(added):,} are too many (first {added.head(3).rows()}). Join on the"
+        " panel that the slow tables were fused with."
     )
 
 
@@ -222,6 +309,7 @@ def require_known(joined: Sequence[Joined], bars: Bars) -> None:
         if len(late):
             row = bars.keys.row(int(late[0]), named=True)
             raise FusionError(
-                f"Fusion table {part.feed.table.name!r}: {len(late):,} bars hold what became known after them, first {row['symbol']} at {row['timestamp']}. "
-                "This is a fault of the join: please report it with the table's settings."
+                f"Fusion table {part.feed.table.name!r}: {len(late):,} bars hold what became known after"
+                f" them, first {row['symbol']} at {row['timestamp']}. This is a fault of the join: please"
+                " report it with the table's settings."
             )

@@ -1,4 +1,6 @@
-"""Joins a sample of the panel's rows again, one by one in plain Python from the rows as the files have them, and compares: a second opinion on the fast join."""
+"""Joins a sample of the panel's rows again, one by one in plain Python from the rows as the files have them,
+and compares: a second opinion on the fast join.
+"""
 
 import math
 import random
@@ -18,8 +20,12 @@ TOLERANCE = 1e-9
 Owners = dict[str, list[tuple[date, str]]]
 
 
-def verify_sample(panel: pl.DataFrame, tables: Sequence[SlowTable], fused: pl.DataFrame, n: int, seed: int) -> int:
-    """Join `n` rows of the panel, drawn with `seed`, again and compare all their slow columns. Returns how many values were compared.
+def verify_sample(
+    panel: pl.DataFrame, tables: Sequence[SlowTable], fused: pl.DataFrame, n: int, seed: int
+) -> int:
+    """Join `n` rows of the panel, drawn with `seed`, again and compare all their slow columns.
+
+    Returns how many values were compared.
 
     Raises
     ------
@@ -29,18 +35,32 @@ def verify_sample(panel: pl.DataFrame, tables: Sequence[SlowTable], fused: pl.Da
     if len(panel) == 0 or n == 0:
         return 0
     picked = sorted(random.Random(seed).sample(range(len(panel)), min(n, len(panel))))
-    bars, found = panel[picked].select("timestamp", "symbol", "known_time").to_dicts(), fused[picked].to_dicts()
+    bars, found = (
+        panel[picked].select("timestamp", "symbol", "known_time").to_dicts(),
+        fused[picked].to_dicts(),
+    )
     compared = 0
     first = dict(panel.group_by("symbol").agg(pl.col("timestamp").min()).iter_rows())
     for table in tables:
         by_series = _by_series(table)
         symbols = {bar["symbol"] for bar in bars}
         owners = _owners(table)
-        since = {symbol: moment for symbol, moment in first.items() if moment > min(first.values())} if table.settings.before_first_bar == "refuse" else {}
+        since = (
+            {symbol: moment for symbol, moment in first.items() if moment > min(first.values())}
+            if table.settings.before_first_bar == "refuse"
+            else {}
+        )
         records = {
             (column.name, key): rows
             for column in table.settings.columns
-            for key, rows in _records(by_series.get(_series(column, table.settings), []), column, table.settings, symbols, owners, since).items()
+            for key, rows in _records(
+                by_series.get(_series(column, table.settings), []),
+                column,
+                table.settings,
+                symbols,
+                owners,
+                since,
+            ).items()
         }
         for bar, row in zip(bars, found, strict=True):
             for column in table.settings.columns:
@@ -51,19 +71,34 @@ def verify_sample(panel: pl.DataFrame, tables: Sequence[SlowTable], fused: pl.Da
     return compared
 
 
-def _compare(bar: Mapping[str, Any], row: Mapping[str, Any], name: str, table: TableSettings, expected: float | None) -> None:
+def _compare(
+    bar: Mapping[str, Any], row: Mapping[str, Any], name: str, table: TableSettings, expected: float | None
+) -> None:
     value = row[name]
     same = value is None and expected is None
-    same = same or (value is not None and expected is not None and math.isclose(value, expected, rel_tol=TOLERANCE, abs_tol=1e-12))
+    same = same or (
+        value is not None
+        and expected is not None
+        and math.isclose(value, expected, rel_tol=TOLERANCE, abs_tol=1e-12)
+    )
     if not same:
         raise FusionError(
-            f"The fused table does not hold at {bar['symbol']}, {bar['timestamp']} (known {bar['known_time']}): {name} of table {table.name!r} is {value}, "
-            f"but joining that row by hand gives {expected}. The table was changed after the join, or made with other settings: run fusion again."
+            f"The fused table does not hold at {bar['symbol']}, {bar['timestamp']} (known"
+            f" {bar['known_time']}): {name} of table {table.name!r} is {value}, but joining that row by hand"
+            f" gives {expected}. The table was changed after the join, or made with other settings: run"
+            " fusion again."
         )
 
 
-def value_at(bar: Mapping[str, Any], records: Sequence[Mapping[str, Any]], column: ColumnSettings, table: TableSettings, owners: Owners | None) -> float | None:
-    """The value that a bar may see, by going through all records of its symbol in the order in which they became known.
+def value_at(
+    bar: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    column: ColumnSettings,
+    table: TableSettings,
+    owners: Owners | None,
+) -> float | None:
+    """The value that a bar may see, by going through all records of its symbol in the order in which they
+    became known.
 
     `records` as `_records` gives them, sorted by known time; `bar` has timestamp, symbol, known_time.
     """
@@ -110,9 +145,17 @@ def _by_series(table: SlowTable) -> dict[str, list[dict[str, Any]]]:
 
 
 def _records(
-    raws: Sequence[Mapping[str, Any]], column: ColumnSettings, settings: TableSettings, symbols: set[str], owners: Owners | None, since: Mapping[str, datetime]
+    raws: Sequence[Mapping[str, Any]],
+    column: ColumnSettings,
+    settings: TableSettings,
+    symbols: set[str],
+    owners: Owners | None,
+    since: Mapping[str, datetime],
 ) -> dict[str, list[dict[str, Any]]]:
-    """The usable rows of one column by symbol, from the file's rows: `ends`, `known`, `value`, `company`, `episode`; in the order in which they became known."""
+    """The usable rows of one column by symbol, from the file's rows:
+
+    `ends`, `known`, `value`, `company`, `episode`; in the order in which they became known.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for raw in raws:
         key = _symbol(raw, settings)
@@ -124,7 +167,16 @@ def _records(
         company = raw[settings.company] if settings.company else None
         episode = _episode_of_row(key, company, ends, known, settings, owners)
         if episode != -1:
-            found.setdefault(key, []).append({"row": raw[ROW], "ends": ends, "known": known, "value": _value(raw, column, settings), "company": company, "episode": episode})
+            found.setdefault(key, []).append(
+                {
+                    "row": raw[ROW],
+                    "ends": ends,
+                    "known": known,
+                    "value": _value(raw, column, settings),
+                    "company": company,
+                    "episode": episode,
+                }
+            )
     for rows in found.values():
         rows.sort(key=lambda record: (record["known"], record["row"]))
         if settings.conflicts == "missing":
@@ -157,7 +209,9 @@ def _value(raw: Mapping[str, Any], column: ColumnSettings, table: TableSettings)
     if value is None or not divisor or not math.isfinite(value) or not math.isfinite(divisor):
         return None
     value = value / divisor * column.scale
-    if (column.lowest is not None and value < column.lowest) or (column.highest is not None and value > column.highest):
+    if (column.lowest is not None and value < column.lowest) or (
+        column.highest is not None and value > column.highest
+    ):
         return None
     return value
 
@@ -184,7 +238,15 @@ def _ends(stamp: date | datetime | None, column: ColumnSettings, table: TableSet
 def _known(raw: Mapping[str, Any], column: ColumnSettings, table: TableSettings) -> datetime | None:
     if table.known:
         stamp = raw[table.known]
-        return None if stamp is None else _moment(stamp) if isinstance(stamp, datetime) else _at(stamp, table.known_clock, table.timezone)
+        return (
+            None
+            if stamp is None
+            else (
+                _moment(stamp)
+                if isinstance(stamp, datetime)
+                else _at(stamp, table.known_clock, table.timezone)
+            )
+        )
     stamp = raw[table.observed]
     if stamp is None:
         return None
@@ -200,7 +262,9 @@ def _moment(stamp: date | datetime) -> datetime:
 
 
 def _at(day: date, clock: time | str, timezone: str) -> datetime:
-    """A local clock of a day, in UTC: the later of two, the one before the change where there is none (which is an hour later on the changed clock)."""
+    """A local clock of a day, in UTC: the later of two, the one before the change where there is none (which
+    is an hour later on the changed clock).
+    """
     if clock == "end":
         day, clock = day + timedelta(days=1), time(0)
     local = datetime.combine(day, clock, tzinfo=ZoneInfo(timezone))
@@ -210,7 +274,9 @@ def _at(day: date, clock: time | str, timezone: str) -> datetime:
 
 
 def _owners(table: SlowTable) -> Owners | None:
-    """By ticker, the first day and the name of each company that used it; None where tickers are taken for companies."""
+    """By ticker, the first day and the name of each company that used it; None where tickers are taken for
+    companies.
+    """
     if table.identity is None or table.settings.key == "market" or not table.settings.identity.apply:
         return None
     owners: Owners = {}
@@ -223,11 +289,22 @@ def _company_number(symbol: str, day: date, owners: Owners) -> int:
     return max(sum(starts <= day for starts, _ in owners.get(symbol, [])) - 1, 0)
 
 
-def _episode_of_row(symbol: str, company: str | None, ends: datetime, known: datetime, table: TableSettings, owners: Owners | None) -> int | None:
-    """Number of the company that the row counts to; -1 where the row names another one than the ticker belonged to; None without identity."""
+def _episode_of_row(
+    symbol: str,
+    company: str | None,
+    ends: datetime,
+    known: datetime,
+    table: TableSettings,
+    owners: Owners | None,
+) -> int | None:
+    """Number of the company that the row counts to; -1 where the row names another one than the ticker
+    belonged to; None without identity.
+    """
     if owners is None:
         return None
     if not (table.company and table.identity.company):
-        return _company_number(symbol, (ends - timedelta(microseconds=1)).astimezone(ZoneInfo(table.timezone)).date(), owners)
+        return _company_number(
+            symbol, (ends - timedelta(microseconds=1)).astimezone(ZoneInfo(table.timezone)).date(), owners
+        )
     number = _company_number(symbol, known.date(), owners)
     return -1 if symbol in owners and company is not None and owners[symbol][number][1] != company else number

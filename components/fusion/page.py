@@ -1,4 +1,6 @@
-"""The fusion report as one self-contained page: what covers how much, how old values are, and what is wrong in each slow table."""
+"""The fusion report as one self-contained page: what covers how much, how old values are, and what is wrong
+in each slow table.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +11,15 @@ from components.page import card, escape, number, page, plot, section, table, ti
 LOW = 0.7
 VALUE_FAULTS = ("missing", "out_of_range", "conflicting", "unit_jumps", "frozen")
 STYLE = ".day{white-space:nowrap}"
-COUNTS = ("duplicates", "contradicted", "republications", "amendments", "older_observations", "no_values", "gaps")
+COUNTS = (
+    "duplicates",
+    "contradicted",
+    "republications",
+    "amendments",
+    "older_observations",
+    "no_values",
+    "gaps",
+)
 
 
 def fusion_page(report: Mapping[str, Any]) -> str:
@@ -30,21 +40,34 @@ def _head(report: Mapping[str, Any]) -> str:
     refused = sum(entry["rows"] for slow in report["tables"] for entry in slow["refused"])
     tiles = [
         tile(f"{len(coverage)}", f"slow columns of {len(report['tables'])} tables"),
-        tile(f"{sum(entry['coverage'] >= report['config']['min_coverage'] for entry in coverage)}", f"cover {report['config']['min_coverage']:.0%} of the panel or more"),
-        tile(f"{checks['values_compared']:,}", f"values of {checks['rows_verified']:,} rows joined again one by one, all equal"),
+        tile(
+            f"{sum(entry['coverage'] >= report['config']['min_coverage'] for entry in coverage)}",
+            f"cover {report['config']['min_coverage']:.0%} of the panel or more",
+        ),
+        tile(
+            f"{checks['values_compared']:,}",
+            f"values of {checks['rows_verified']:,} rows joined again one by one, all equal",
+        ),
         tile(_duration(margin), "smallest distance from a row's becoming known to the bar that used it"),
         tile(f"{refused:,}", "rows refused"),
     ]
     return (
-        f'<h1>Fusion of slow tables</h1><p class="soft">{panel["rows"]:,} bars of {panel["symbols"]:,} symbols, {escape(panel["first"][:10])} to {escape(panel["last"][:10])}. '
-        f'A bar sees what was known by its known_time; nothing later can change it.</p><div class="tiles">{"".join(tiles)}</div>'
+        f'<h1>Fusion of slow tables</h1><p class="soft">{panel["rows"]:,} bars of {panel["symbols"]:,}'
+        f" symbols, {escape(panel['first'][:10])} to {escape(panel['last'][:10])}. A bar sees what was known"
+        f' by its known_time; nothing later can change it.</p><div class="tiles">{"".join(tiles)}</div>'
     )
 
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"
-    return f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 3600:,.1f} h" if seconds < 172_800 else f"{seconds / 86_400:,.0f} d"
+    return (
+        f"{seconds:,.0f} s"
+        if seconds < 600
+        else f"{seconds / 3600:,.1f} h"
+        if seconds < 172_800
+        else f"{seconds / 86_400:,.0f} d"
+    )
 
 
 def _coverage(report: Mapping[str, Any]) -> str:
@@ -76,12 +99,28 @@ def _coverage(report: Mapping[str, Any]) -> str:
         ]
         for entry in entries
     ]
-    header = ["column", "table", "coverage", "first bar", "last bar", "median age, days", "oldest", "symbols without", "symbols below", "dates below"]
-    layout = {"xaxis": {"type": "category"}, "yaxis": {"tickmode": "linear", "dtick": 1}, "margin": {"l": 190, "r": 12, "t": 8, "b": 40}}
+    header = [
+        "column",
+        "table",
+        "coverage",
+        "first bar",
+        "last bar",
+        "median age, days",
+        "oldest",
+        "symbols without",
+        "symbols below",
+        "dates below",
+    ]
+    layout = {
+        "xaxis": {"type": "category"},
+        "yaxis": {"tickmode": "linear", "dtick": 1},
+        "margin": {"l": 190, "r": 12, "t": 8, "b": 40},
+    }
     return section(
         "coverage",
         "What is covered",
-        f"Share of the panel's rows that hold a value. Below: less than {report['config']['min_coverage']:.0%}. Ages count from the end of the observation to the bar.",
+        "Share of the panel's rows that hold a value. Below: less than"
+        f" {report['config']['min_coverage']:.0%}. Ages count from the end of the observation to the bar.",
         plot("Coverage by year", [heat], layout, tall=True, wide=True),
         card(table(header, rows, text=[0, 1, 3, 4])),
     )
@@ -97,21 +136,58 @@ def _share(value: float) -> str:
 
 
 def _times(report: Mapping[str, Any]) -> str:
-    feeds = [(escape(slow["name"]), escape(_named(feed["columns"])), feed) for slow in report["tables"] for feed in slow["feeds"]]
+    feeds = [
+        (escape(slow["name"]), escape(_named(feed["columns"])), feed)
+        for slow in report["tables"]
+        for feed in slow["feeds"]
+    ]
     times = [
-        [name, columns, f"{feed['rows']:,}", _day(feed["first"]), _day(feed["last"]), *(number(feed["lag_days"].get(share), 1) for share in ("least", "median", "p99", "most"))]
+        [
+            name,
+            columns,
+            f"{feed['rows']:,}",
+            _day(feed["first"]),
+            _day(feed["last"]),
+            *(number(feed["lag_days"].get(share), 1) for share in ("least", "median", "p99", "most")),
+        ]
         for name, columns, feed in feeds
     ]
-    repeats = [[name, columns, *(f"{feed[kind]:,}" for kind in COUNTS)] for name, columns, feed in feeds if any(feed[kind] for kind in COUNTS)]
-    header = ["table", "columns", "rows", "first", "last", "known after: least", "median", "99 of 100", "most"]
-    none = card("<p>Every observation became known once, in order, without gaps.</p>", title="Repeats and gaps")
+    repeats = [
+        [name, columns, *(f"{feed[kind]:,}" for kind in COUNTS)]
+        for name, columns, feed in feeds
+        if any(feed[kind] for kind in COUNTS)
+    ]
+    header = [
+        "table",
+        "columns",
+        "rows",
+        "first",
+        "last",
+        "known after: least",
+        "median",
+        "99 of 100",
+        "most",
+    ]
+    none = card(
+        "<p>Every observation became known once, in order, without gaps.</p>", title="Repeats and gaps"
+    )
     return section(
         "times",
         "When things happened, and when they became known",
-        "Known after: days from the end of an observation. Republications repeat the values later; amendments change them and count from their own known time on; an older "
-        "observation that becomes known after a newer one displaces nothing.",
+        "Known after: days from the end of an observation. Republications repeat the values later; amendments"
+        " change them and count from their own known time on; an older observation that becomes known after a"
+        " newer one displaces nothing.",
         card(table(header, times, text=[0, 1, 3, 4])),
-        card(table(["table", "columns", *(kind.replace("_", " ") for kind in COUNTS)], repeats, text=[0, 1]), title="Repeats and gaps") if repeats else none,
+        (
+            card(
+                table(
+                    ["table", "columns", *(kind.replace("_", " ") for kind in COUNTS)], repeats, text=[0, 1]
+                ),
+                title="Repeats and gaps",
+            )
+            if repeats
+            else none
+        ),
     )
 
 
@@ -125,13 +201,27 @@ def _faults(report: Mapping[str, Any]) -> str:
             escape(slow["name"]),
             escape(entry["says"]),
             f"{entry['rows']:,}",
-            escape("; ".join(f"row {row['row']:,} {row['symbol'] or ''} known {row['known']}" for row in entry["examples"][:3])),
+            escape(
+                "; ".join(
+                    f"row {row['row']:,} {row['symbol'] or ''} known {row['known']}"
+                    for row in entry["examples"][:3]
+                )
+            ),
         ]
         for slow in report["tables"]
         for entry in slow["refused"]
     ]
-    found = [(slow["name"], name, entry) for slow in report["tables"] for feed in slow["feeds"] for name, entry in feed["by_column"].items()]
-    faulty = [(table_name, name, entry) for table_name, name, entry in found if any(entry[kind] for kind in VALUE_FAULTS)]
+    found = [
+        (slow["name"], name, entry)
+        for slow in report["tables"]
+        for feed in slow["feeds"]
+        for name, entry in feed["by_column"].items()
+    ]
+    faulty = [
+        (table_name, name, entry)
+        for table_name, name, entry in found
+        if any(entry[kind] for kind in VALUE_FAULTS)
+    ]
     values = [
         [
             escape(table_name),
@@ -142,15 +232,37 @@ def _faults(report: Mapping[str, Any]) -> str:
         ]
         for table_name, name, entry in faulty
     ]
-    header = ["table", "column", "missing", "out of range", "contradicted", "jumps of unit", "frozen", "jumps (before, at, after)", "longest run"]
+    header = [
+        "table",
+        "column",
+        "missing",
+        "out of range",
+        "contradicted",
+        "jumps of unit",
+        "frozen",
+        "jumps (before, at, after)",
+        "longest run",
+    ]
     none = "<p>No row was refused.</p>"
     return section(
         "faults",
         "What is wrong in the files",
-        "Refused rows are never joined. Contradicted: rows of the same symbol, observation and known time hold different values. Jumps of unit are by about a thousand, a million or a billion and come back; they are seen with hindsight, so they are told and not mended. Frozen: observations in "
-        "runs of 20 or more equal values.",
-        card(table(["table", "refused because", "rows", "such as"], refused, text=[0, 1, 3]) if refused else none, title="Refused rows"),
-        card(table(header, values, text=[0, 1, 7, 8]), title=f"Values: {len(found) - len(faulty)} of {len(found)} columns without a fault"),
+        "Refused rows are never joined. Contradicted: rows of the same symbol, observation and known time"
+        " hold different values. Jumps of unit are by about a thousand, a million or a billion and come back;"
+        " they are seen with hindsight, so they are told and not mended. Frozen: observations in runs of 20"
+        " or more equal values.",
+        card(
+            (
+                table(["table", "refused because", "rows", "such as"], refused, text=[0, 1, 3])
+                if refused
+                else none
+            ),
+            title="Refused rows",
+        ),
+        card(
+            table(header, values, text=[0, 1, 7, 8]),
+            title=f"Values: {len(found) - len(faulty)} of {len(found)} columns without a fault",
+        ),
     )
 
 
@@ -169,9 +281,15 @@ def _tickers(report: Mapping[str, Any]) -> str:
                 escape(slow["name"]),
                 f"{slow['symbols']:,}",
                 f"{slow['symbols_without_panel']:,}",
-                f"{len(slow['panel_symbols_without_table']):,} {escape(', '.join(slow['panel_symbols_without_table'][:6]))}",
+                (
+                    f"{len(slow['panel_symbols_without_table']):,}"
+                    f" {escape(', '.join(slow['panel_symbols_without_table'][:6]))}"
+                ),
                 f"{len(companies['by_identity']):,} {escape(', '.join(companies['by_identity'][:10]))}",
-                f"{len(companies['by_company_column']):,} {escape(', '.join(companies['by_company_column'][:6]))}",
+                (
+                    f"{len(companies['by_company_column']):,}"
+                    f" {escape(', '.join(companies['by_company_column'][:6]))}"
+                ),
                 f"{max(reached):,}" if reached else "–",
                 f"{max(entry['early_rows'] for entry in entries):,} {escape(', '.join(early[:10]))}",
                 f"{paused:,}",
@@ -190,9 +308,17 @@ def _tickers(report: Mapping[str, Any]) -> str:
         "long pauses",
         "treated as",
     ]
-    body = card(table(header, rows, text=[0, 3, 4, 5, 7, 9])) if rows else card("<p>All tables are for the market as a whole.</p>")
+    body = (
+        card(table(header, rows, text=[0, 3, 4, 5, 7, 9]))
+        if rows
+        else card("<p>All tables are for the market as a whole.</p>")
+    )
     return section(
-        "tickers", "Whose values they are", "Values of one company must not reach the bars of another under the same ticker; the last column says what is done about it.", body
+        "tickers",
+        "Whose values they are",
+        "Values of one company must not reach the bars of another under the same ticker; the last column says"
+        " what is done about it.",
+        body,
     )
 
 
@@ -204,7 +330,13 @@ def _treatment(table: Mapping[str, Any], told_apart: bool) -> str:
 
 def _config(report: Mapping[str, Any]) -> str:
     files = [
-        [escape(slow["name"]), escape(slow["path"]), f"<code>{escape(slow['sha256'][:16])}</code>", f"{slow['rows_in_file']:,}", f"{slow['rows_after_where']:,}"]
+        [
+            escape(slow["name"]),
+            escape(slow["path"]),
+            f"<code>{escape(slow['sha256'][:16])}</code>",
+            f"{slow['rows_in_file']:,}",
+            f"{slow['rows_after_where']:,}",
+        ]
         for slow in report["tables"]
     ]
     text = escape(json.dumps(report["config"], indent=1))

@@ -1,4 +1,6 @@
-"""Replays a slow table in the order in which its rows became known, so that each row knows what was the newest value at that moment."""
+"""Replays a slow table in the order in which its rows became known, so that each row knows what was the
+newest value at that moment.
+"""
 
 import numpy as np
 from numba import njit
@@ -8,18 +10,30 @@ NEVER = np.iinfo(np.int64).min
 
 
 @njit(cache=True)
-def replay(starts: np.ndarray, ends: np.ndarray, company: np.ndarray, values: np.ndarray, transform: int, observations: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each row, the newest value of its group right after the row became known, and the end of the observation that it belongs to.
+def replay(
+    starts: np.ndarray,
+    ends: np.ndarray,
+    company: np.ndarray,
+    values: np.ndarray,
+    transform: int,
+    observations: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each row, the newest value of its group right after the row became known, and the end of the
+    observation that it belongs to.
 
-    The newest value is that of the latest observation; among rows of the same observation that of the last row, so an amendment replaces what it amends and an
-    old observation published again displaces nothing. A missing value replaces nothing. CHANGE and PERCENT_CHANGE compare with the value, as known by then,
-    `observations` observations earlier among those known by then; the relative change is to the absolute value of the earlier one.
+    The newest value is that of the latest observation; among rows of the same observation that of the last
+    row, so an amendment replaces what it amends and an old observation published again displaces nothing. A
+    missing value replaces nothing. CHANGE and PERCENT_CHANGE compare with the value, as known by then,
+    `observations` observations earlier among those known by then; the relative change is to the absolute
+    value of the earlier one.
 
     Parameters
     ----------
-    starts : shape (groups + 1,), first row of each group; within a group rows stand in the order in which they became known
+    starts : shape (groups + 1,), first row of each group; within a group rows stand in the order in which
+        they became known
     ends : shape (rows,), end of the observation, as a number
-    company : shape (rows,), number of the company in the order of their first rows; -1 unknown. What an earlier company published no longer counts once a later one has.
+    company : shape (rows,), number of the company in the order of their first rows; -1 unknown. What an
+        earlier company published no longer counts once a later one has.
     values : shape (rows,), NaN where missing
 
     Returns

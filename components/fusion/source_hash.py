@@ -1,4 +1,6 @@
-"""The content hash of the slow tables' files: the cache key under which a changed file is never answered from the cache."""
+"""The content hash of the slow tables' files: the cache key under which a changed file is never answered from
+the cache.
+"""
 
 import hashlib
 from pathlib import Path
@@ -9,17 +11,22 @@ from components.fusion.read import require_file
 
 
 def source_sha256(settings: Settings, data_folder: Path) -> str:
-    """SHA-256 over the names and the content of all files that the slow tables read, those of identities included; empty where there are none.
+    """SHA-256 over the names and the content of all files that the slow tables read, those of identities
+    included; empty where there are none.
 
     Raises
     ------
     FusionError
         If a file is missing or empty.
     """
-    wanted = {table.path: table.name for table in settings.tables} | {table.identity.path: table.name for table in settings.tables if table.identity}
+    wanted = {table.path: table.name for table in settings.tables} | {
+        table.identity.path: table.name for table in settings.tables if table.identity
+    }
     if not wanted:
         return ""
     digest = hashlib.sha256()
     for path, name in sorted(wanted.items()):
-        digest.update(f"{path}\0{file_sha256(require_file(Path(data_folder) / path, f'fusion table {name!r}'))}\0".encode())
+        digest.update(
+            f"{path}\0{file_sha256(require_file(Path(data_folder) / path, f'fusion table {name!r}'))}\0".encode()
+        )
     return digest.hexdigest()

@@ -1,15 +1,30 @@
-"""What the times and values of a slow table look like: lags, repeats, amendments, late rows, jumps of unit, frozen values, gaps, tickers of two companies."""
+"""What the times and values of a slow table look like: lags, repeats, amendments, late rows, jumps of unit,
+frozen values, gaps, tickers of two companies.
+"""
 
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from components.fusion.read import COMPANY, CONTRADICTED, ENDS, EXAMPLES, KEY, KNOWN, REASONS, ROW, Feed, SlowTable, example_rows
+from components.fusion.read import (
+    COMPANY,
+    CONTRADICTED,
+    ENDS,
+    EXAMPLES,
+    KEY,
+    KNOWN,
+    REASONS,
+    ROW,
+    Feed,
+    SlowTable,
+    example_rows,
+)
 from components.fusion.times import end_day
 
 QUANTILES = {"least": 0.0, "p01": 0.01, "median": 0.5, "p99": 0.99, "most": 1.0}
-# Factors between units that people mix up (thousands, millions), and how far, in powers of ten, a jump may miss them.
+# Factors between units that people mix up (thousands, millions), and how far, in powers of ten, a jump may
+# miss them.
 UNIT_POWERS = (3, 6, 9)
 UNIT_SLACK = 0.35
 FROZEN_OBSERVATIONS = 20
@@ -22,11 +37,17 @@ DAY, DAY_US = "_day", 86_400_000_000
 def audit_table(table: SlowTable, symbols: list[str]) -> dict[str, Any]:
     """The time audit of one slow table against the symbols of the panel, JSON-able.
 
-    `rows_in_file`, `rows_after_where`, `refused` (reason, rows, examples), and the sums and worst cases over its feeds of `audit_feed`.
+    `rows_in_file`, `rows_after_where`, `refused` (reason, rows, examples), and the sums and worst cases over
+    its feeds of `audit_feed`.
     """
     feeds = [audit_feed(feed) for feed in table.feeds]
     refused = [
-        {"reason": reason, "says": REASONS[reason], "rows": rows, "examples": [row for feed in table.feeds for row in example_rows(feed, reason)][:EXAMPLES]}
+        {
+            "reason": reason,
+            "says": REASONS[reason],
+            "rows": rows,
+            "examples": [row for feed in table.feeds for row in example_rows(feed, reason)][:EXAMPLES],
+        }
         for reason, rows in table.refusals().items()
         if rows
     ]
@@ -48,11 +69,14 @@ def audit_table(table: SlowTable, symbols: list[str]) -> dict[str, Any]:
 def audit_feed(feed: Feed) -> dict[str, Any]:
     """Counts over the usable rows of one feed.
 
-    `duplicates`: same symbol, observation, known time and values; `contradicted`: the same, but values differ; `republications`: the same values again, later;
-    `amendments`: other values, later; `older_observations`: rows that became known after a later observation; `no_values`: rows without any value. Per column:
-    `missing`, `out_of_range`, `conflicting` (values that rows of the same symbol, observation and known time contradict), `unit_jumps` (a jump of about a thousand or a million that reverts, in a symbol whose
-    values have one sign; seen with hindsight, so only told), `frozen` (observations in runs of
-    20 or more equal values), `longest_run`. `lag_days`: known minus end of the observation.
+    `duplicates`: same symbol, observation, known time and values; `contradicted`: the same, but values
+    differ; `republications`: the same values again, later; `amendments`: other values, later;
+    `older_observations`: rows that became known after a later observation; `no_values`: rows without any
+    value. Per column: `missing`, `out_of_range`, `conflicting` (values that rows of the same symbol,
+    observation and known time contradict), `unit_jumps` (a jump of about a thousand or a million that
+    reverts, in a symbol whose values have one sign; seen with hindsight, so only told), `frozen`
+    (observations in runs of 20 or more equal values), `longest_run`. `lag_days`: known minus end of the
+    observation.
     """
     rows = feed.rows.with_columns(end_day(pl.col(ENDS), feed.table.timezone).alias(DAY))
     lag = ((rows[KNOWN] - rows[ENDS]).dt.total_microseconds() / DAY_US).to_numpy()
@@ -64,12 +88,39 @@ def audit_feed(feed: Feed) -> dict[str, Any]:
         "first": str(rows[DAY].min()),
         "last": str(rows[DAY].max()),
         "last_known": str(rows[KNOWN].max()),
-        "lag_days": {name: round(float(np.quantile(lag, share)), 3) for name, share in QUANTILES.items()} if len(lag) else {},
-        **{name: int(compared[name].sum()) for name in ("duplicates", "contradicted", "republications", "amendments", "older_observations", "no_values")},
-        "contradicted_symbols": compared.filter("contradicted")[KEY].unique().sort().head(4 * EXAMPLES).to_list(),
-        "amended_observations": compared.filter("amendments").select(KEY, ENDS).n_unique() if compared["amendments"].any() else 0,
+        "lag_days": (
+            {name: round(float(np.quantile(lag, share)), 3) for name, share in QUANTILES.items()}
+            if len(lag)
+            else {}
+        ),
+        **{
+            name: int(compared[name].sum())
+            for name in (
+                "duplicates",
+                "contradicted",
+                "republications",
+                "amendments",
+                "older_observations",
+                "no_values",
+            )
+        },
+        "contradicted_symbols": (
+            compared.filter("contradicted")[KEY].unique().sort().head(4 * EXAMPLES).to_list()
+        ),
+        "amended_observations": (
+            compared.filter("amendments").select(KEY, ENDS).n_unique() if compared["amendments"].any() else 0
+        ),
         **gaps,
-        "by_column": {name: _values(rows, name) | {"out_of_range": feed.out_of_range.get(name, 0), "conflicting": feed.conflicting[name]} for name in feed.names},
+        "by_column": {
+            name: (
+                _values(rows, name)
+                | {
+                    "out_of_range": feed.out_of_range.get(name, 0),
+                    "conflicting": feed.conflicting[name],
+                }
+            )
+            for name in feed.names
+        },
     }
 
 
@@ -84,7 +135,9 @@ def _compared(feed: Feed) -> pl.DataFrame:
     )
     again = pl.col("_before").is_not_null()
     same_time = pl.col("_before") == pl.col(KNOWN)
-    differs = pl.any_horizontal((pl.col(name).is_not_null() & pl.col(name).ne_missing(pl.col(f"_held_{name}"))) for name in names)
+    differs = pl.any_horizontal(
+        (pl.col(name).is_not_null() & pl.col(name).ne_missing(pl.col(f"_held_{name}"))) for name in names
+    )
     return rows.select(
         KEY,
         ENDS,
@@ -100,7 +153,12 @@ def _compared(feed: Feed) -> pl.DataFrame:
 
 def _gaps(rows: pl.DataFrame, recycled_gap_days: float) -> dict[str, Any]:
     """Pauses between a symbol's observations."""
-    steps = rows.select(KEY, ENDS, DAY).unique().sort(KEY, ENDS).with_columns((pl.col(ENDS).diff().over(KEY).dt.total_microseconds() / DAY_US).alias("step"))
+    steps = (
+        rows.select(KEY, ENDS, DAY)
+        .unique()
+        .sort(KEY, ENDS)
+        .with_columns((pl.col(ENDS).diff().over(KEY).dt.total_microseconds() / DAY_US).alias("step"))
+    )
     steps = steps.drop_nulls("step").with_columns(pl.col("step").median().over(KEY).alias("usual"))
     on_weekends = (rows[DAY].dt.weekday() > FRIDAY).any()
     wide = steps.filter(pl.col("step") > GAP_STEPS * pl.col("usual") + (0 if on_weekends else WEEKEND_DAYS))
@@ -117,36 +175,74 @@ def _gaps(rows: pl.DataFrame, recycled_gap_days: float) -> dict[str, Any]:
 
 def _values(rows: pl.DataFrame, name: str) -> dict[str, Any]:
     """Jumps of unit and frozen stretches of one column, by first known value of each observation in order."""
-    first = rows.select(KEY, ENDS, DAY, pl.col(name).alias("value")).drop_nulls().unique([KEY, ENDS], keep="first", maintain_order=True).sort(KEY, ENDS)
+    first = (
+        rows.select(KEY, ENDS, DAY, pl.col(name).alias("value"))
+        .drop_nulls()
+        .unique([KEY, ENDS], keep="first", maintain_order=True)
+        .sort(KEY, ENDS)
+    )
     before, after = pl.col("value").shift(1).over(KEY), pl.col("value").shift(-1).over(KEY)
     jump, back = (pl.col("value") / before).abs().log10(), (after / before).abs().log10()
     one_sign = (pl.col("value") > 0).all().over(KEY) | (pl.col("value") < 0).all().over(KEY)
-    unit = pl.any_horizontal((jump.abs() - power).abs() <= UNIT_SLACK for power in UNIT_POWERS) & (back.abs() <= 2 * UNIT_SLACK)
-    jumps = first.with_columns(before.alias("before"), after.alias("after"), (unit & one_sign).alias("jump")).filter("jump")
+    unit = pl.any_horizontal((jump.abs() - power).abs() <= UNIT_SLACK for power in UNIT_POWERS) & (
+        back.abs() <= 2 * UNIT_SLACK
+    )
+    jumps = first.with_columns(
+        before.alias("before"), after.alias("after"), (unit & one_sign).alias("jump")
+    ).filter("jump")
     run = pl.struct(KEY, "value").rle_id()
-    runs = first.with_columns(run.alias("run")).group_by("run").agg(pl.len().alias("length"), pl.col(KEY).first(), pl.col(DAY).min().alias("from"), pl.col("value").first())
+    runs = (
+        first.with_columns(run.alias("run"))
+        .group_by("run")
+        .agg(
+            pl.len().alias("length"),
+            pl.col(KEY).first(),
+            pl.col(DAY).min().alias("from"),
+            pl.col("value").first(),
+        )
+    )
     frozen = runs.filter(pl.col("length") >= FROZEN_OBSERVATIONS)
     longest = runs.sort("length", "run", descending=[True, False]).head(1).to_dicts()
     return {
         "missing": rows[name].null_count(),
         "unit_jumps": len(jumps),
         "unit_jump_examples": [
-            f"{row[KEY] or 'the series'} {row[ENDS]:%Y-%m-%d}: {row['before']:g}, {row['value']:g}, {row['after']:g}" for row in jumps.head(EXAMPLES).to_dicts()
+            f"{row[KEY] or 'the series'} {row[ENDS]:%Y-%m-%d}: {row['before']:g}, {row['value']:g},"
+            f" {row['after']:g}"
+            for row in jumps.head(EXAMPLES).to_dicts()
         ],
         "frozen": int(frozen["length"].sum()),
         "frozen_symbols": frozen[KEY].n_unique(),
         "longest_run": longest[0]["length"] if longest else 0,
-        "longest_run_at": f"{longest[0][KEY] or 'the series'} from {longest[0]['from']}: {longest[0]['value']:g}" if longest else "",
+        "longest_run_at": (
+            f"{longest[0][KEY] or 'the series'} from {longest[0]['from']}: {longest[0]['value']:g}"
+            if longest
+            else ""
+        ),
     }
 
 
 def _companies(table: SlowTable, symbols: list[str]) -> dict[str, Any]:
     """Tickers of the panel that more than one company used, as far as the files tell."""
     by_file = [
-        feed.rows.filter(pl.col(COMPANY).is_not_null()).group_by(KEY).agg(pl.col(COMPANY).n_unique().alias("companies")).filter(pl.col("companies") > 1) for feed in table.feeds
+        feed.rows.filter(pl.col(COMPANY).is_not_null())
+        .group_by(KEY)
+        .agg(pl.col(COMPANY).n_unique().alias("companies"))
+        .filter(pl.col("companies") > 1)
+        for feed in table.feeds
     ]
     named = sorted({symbol for frame in by_file for symbol in frame[KEY]})
     several = (
-        table.identity.group_by("symbol").len().filter(pl.col("len") > 1, pl.col("symbol").is_in(symbols)).sort("symbol")["symbol"].to_list() if table.identity is not None else []
+        table.identity.group_by("symbol")
+        .len()
+        .filter(pl.col("len") > 1, pl.col("symbol").is_in(symbols))
+        .sort("symbol")["symbol"]
+        .to_list()
+        if table.identity is not None
+        else []
     )
-    return {"by_company_column": named, "by_identity": several, "told_apart": bool(table.settings.company or table.settings.identity)}
+    return {
+        "by_company_column": named,
+        "by_identity": several,
+        "told_apart": bool(table.settings.company or table.settings.identity),
+    }

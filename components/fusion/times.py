@@ -11,7 +11,10 @@ PERIODS = {"day": "1d", "week": "1w", "month": "1mo", "quarter": "1q", "year": "
 
 
 def observation_end(stamp: pl.Expr, frequency: Frequency, table: TableSettings) -> pl.Expr:
-    """The moment at which the observation was complete; null where the stamp is. Stamps are dates or moments in UTC."""
+    """The moment at which the observation was complete; null where the stamp is.
+
+    Stamps are dates or moments in UTC.
+    """
     if frequency in INTRADAY:
         moment = stamp.cast(TIME)
         return moment if frequency == "instant" else moment.dt.offset_by("1h")
@@ -29,10 +32,17 @@ def end_day(end: pl.Expr, timezone: str) -> pl.Expr:
 
 
 def known_by_rule(stamp: pl.Expr, frequency: Frequency, lag_days: float, table: TableSettings) -> pl.Expr:
-    """When the observation became known: `lag_days` after its last day at the table's known_clock; intraday, after its end."""
+    """When the observation became known:
+
+    `lag_days` after its last day at the table's known_clock; intraday, after its end.
+    """
     if frequency in INTRADAY:
-        return observation_end(stamp, frequency, table) + pl.duration(microseconds=round(lag_days * 86_400_000_000))
-    return day_moment(last_day(stamp, frequency).dt.offset_by(f"{int(lag_days)}d"), table.known_clock, table.timezone)
+        return observation_end(stamp, frequency, table) + pl.duration(
+            microseconds=round(lag_days * 86_400_000_000)
+        )
+    return day_moment(
+        last_day(stamp, frequency).dt.offset_by(f"{int(lag_days)}d"), table.known_clock, table.timezone
+    )
 
 
 def known_by_column(stamp: pl.Expr, dtype: pl.DataType, table: TableSettings) -> pl.Expr:
@@ -41,10 +51,15 @@ def known_by_column(stamp: pl.Expr, dtype: pl.DataType, table: TableSettings) ->
 
 
 def day_moment(day: pl.Expr, clock: Clock, timezone: str) -> pl.Expr:
-    """`clock` of a day in `timezone` as UTC, `end` being midnight after it. Of a local time that occurs twice the later; one that does not exist is an hour later."""
+    """`clock` of a day in `timezone` as UTC, `end` being midnight after it.
+
+    Of a local time that occurs twice the later; one that does not exist is an hour later.
+    """
     if clock == "end":
         day, clock = day.dt.offset_by("1d"), time(0)
-    local = day.cast(pl.Datetime("us")) + pl.duration(hours=clock.hour, minutes=clock.minute, seconds=clock.second)
+    local = day.cast(pl.Datetime("us")) + pl.duration(
+        hours=clock.hour, minutes=clock.minute, seconds=clock.second
+    )
     return _placed(local, timezone)
 
 

@@ -6,25 +6,58 @@ from components.settings import Section
 
 
 class Settings(Section):
-    """A model is approved when it passes every gate of level `approval`; `promotion` asks for the champion to be beaten as well."""
+    """A model is approved when it passes every gate of level `approval`; `promotion` asks for the champion to
+    be beaten as well.
+    """
 
     candidate: str = Field("stack", description="expert whose predictions are judged")
-    min_information_coefficient: float = Field(0.02, description="mean cross-sectional IC against the target, test window")
+    min_information_coefficient: float = Field(
+        0.02, description="mean cross-sectional IC against the target, test window"
+    )
     min_t_statistic: float = Field(2.0, description="Newey-West t of IC and of RankIC; the smaller counts")
     min_information_ratio: float = Field(0.5, description="annual, net: long_only against every name alike")
     min_sharpe: float = Field(1.0, description="annual, net, of long_short")
-    min_sharpe_lower_limit: float = Field(0.0, description="lower bootstrap limit of that Sharpe ratio; the level is backtest.bootstrap_level")
+    min_sharpe_lower_limit: float = Field(
+        0.0, description="lower bootstrap limit of that Sharpe ratio; the level is backtest.bootstrap_level"
+    )
     max_drawdown: float = Field(0.2, gt=0, le=1, description="share of the peak, net, of long_short")
-    max_psi: float = Field(0.25, gt=0, description="newer against older half of the test window, scores standardised in their cross-section")
+    max_psi: float = Field(
+        0.25,
+        gt=0,
+        description="newer against older half of the test window, scores standardised in their cross-section",
+    )
     coverage: float = Field(0.8, gt=0, lt=1, description="share of labels wanted between p10 and p90")
-    coverage_tolerance: float = Field(0.1, gt=0, lt=1, description="distance from `coverage` that is let pass")
+    coverage_tolerance: float = Field(
+        0.1, gt=0, lt=1, description="distance from `coverage` that is let pass"
+    )
     periods: int = Field(4, ge=1, description="equal parts of the test window")
     min_positive_periods: int = Field(3, ge=1, description="parts whose mean RankIC must be above 0")
-    min_test_bars: int = Field(60, ge=10, description="bars with an IC in the test window; fewer prove nothing")
-    min_ordered_share: float = Field(0.9, gt=0, le=1, description="share of the test window's bars that must have an IC; bars on which all scores are equal have none")
+    min_test_bars: int = Field(
+        60, ge=10, description="bars with an IC in the test window; fewer prove nothing"
+    )
+    min_ordered_share: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description=(
+            "share of the test window's bars that must have an IC; bars on which all scores are equal have"
+            " none"
+        ),
+    )
     baselines: dict[str, float] = Field(
         {"median": 0.005, "equal_weights": -0.005, "best_single": -0.005},
-        description="mean daily RankIC that the candidate must have over each baseline; negative: how much worse is let pass as noise",
+        description=(
+            "mean daily RankIC that the candidate must have over each baseline; negative: how much worse is"
+            " let pass as noise"
+        ),
     )
-    min_champion_t: float = Field(1.28, description="Newey-West t of the daily RankIC difference to the champion; 1.28 lets an equal model pass one time in ten")
-    min_champion_bars: int = Field(60, ge=10, description="bars on which candidate and champion were both out of sample")
+    min_champion_t: float = Field(
+        1.28,
+        description=(
+            "Newey-West t of the daily RankIC difference to the champion; 1.28 lets an equal model pass one"
+            " time in ten"
+        ),
+    )
+    min_champion_bars: int = Field(
+        60, ge=10, description="bars on which candidate and champion were both out of sample"
+    )

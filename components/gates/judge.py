@@ -1,7 +1,9 @@
-"""Holds a model against thresholds, luck, baselines and the champion; every gate gives its number, threshold and reason.
+"""Holds a model against thresholds, luck, baselines and the champion; every gate gives its number, threshold
+and reason.
 
-A number that is missing or not finite never passes. Thresholds on IC and Sharpe alone would let luck pass now and then, so
-significance, the bootstrap and sub-periods are asked for as well; tests/gates measures how often noise is approved.
+A number that is missing or not finite never passes. Thresholds on IC and Sharpe alone would let luck pass now
+and then, so significance, the bootstrap and sub-periods are asked for as well; tests/gates measures how often
+noise is approved.
 """
 
 import json
@@ -15,7 +17,14 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, PREDICTIONS, ContractError, check_table, content_sha256, read_table
+from components.contracts import (
+    ALL_PREDICTIONS,
+    PREDICTIONS,
+    ContractError,
+    check_table,
+    content_sha256,
+    read_table,
+)
 from components.gates.config import Settings
 from components.metrics import hac_lags, ic_summary, information_coefficient, newey_west_t
 
@@ -24,7 +33,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Gate:
-    """One question. `level` says what it guards: entry to the registry (approval) or the champion's place (promotion)."""
+    """One question.
+
+    `level` says what it guards: entry to the registry (approval) or the champion's place (promotion).
+    """
 
     name: str
     value: float | None
@@ -39,7 +51,8 @@ class Gate:
 class Champion:
     """The model in place and its own out-of-sample predictions (PREDICTIONS table).
 
-    `known_until` is the newest moment that it has learned from; `not_scored` says why it has no predictions after it.
+    `known_until` is the newest moment that it has learned from; `not_scored` says why it has no predictions
+    after it.
     """
 
     version: str
@@ -50,7 +63,10 @@ class Champion:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`approved`: fit for the registry. `beats_champion`: may take its place; True where there is no champion."""
+    """`approved`: fit for the registry.
+
+    `beats_champion`: may take its place; True where there is no champion.
+    """
 
     candidate: str
     champion_version: str | None
@@ -65,7 +81,13 @@ class Verdict:
 
 
 def judge(
-    evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.DataFrame, champion: Champion | None, settings: Settings, *, champion_after: datetime | None = None
+    evaluation: Mapping[str, Any],
+    predictions: pl.DataFrame,
+    labels: pl.DataFrame,
+    champion: Champion | None,
+    settings: Settings,
+    *,
+    champion_after: datetime | None = None,
 ) -> Verdict:
     """Put the candidate through every gate.
 
@@ -75,7 +97,8 @@ def judge(
     predictions : the candidate's PREDICTIONS table; only its test window is compared with the champion
     labels : LABELS table; rows of the evaluation's horizon are used
     champion : None where the registry has none yet
-    champion_after : candidate and champion are compared on bars after this moment only; None: on all that both predicted out of sample
+    champion_after : candidate and champion are compared on bars after this moment only; None: on all that
+        both predicted out of sample
 
     Raises
     ------
@@ -85,7 +108,10 @@ def judge(
     block = _block(evaluation, settings.candidate)
     if block is None:
         found = ", ".join(evaluation.get("experts", {})) or "none"
-        raise ContractError(f"The evaluation has no test results of {settings.candidate!r} (experts: {found}). Let the stacking stage write it, or set gates.candidate.")
+        raise ContractError(
+            f"The evaluation has no test results of {settings.candidate!r} (experts: {found}). Let the"
+            " stacking stage write it, or set gates.candidate."
+        )
     own = (
         *_quality_gates(block, evaluation, settings),
         *_portfolio_gates(block, settings),
@@ -94,8 +120,19 @@ def judge(
     versus = _champion_gate(evaluation, predictions, labels, champion, settings, champion_after)
     failed = [gate.name for gate in own if not gate.passed]
     approved = not failed
-    reason = f"all {len(own)} gates passed; {versus.reason}" if approved else f"{len(failed)} of {len(own)} gates failed: {', '.join(failed)}"
-    return Verdict(settings.candidate, champion.version if champion else None, approved, versus.passed, reason, (*own, versus))
+    reason = (
+        f"all {len(own)} gates passed; {versus.reason}"
+        if approved
+        else f"{len(failed)} of {len(own)} gates failed: {', '.join(failed)}"
+    )
+    return Verdict(
+        settings.candidate,
+        champion.version if champion else None,
+        approved,
+        versus.passed,
+        reason,
+        (*own, versus),
+    )
 
 
 def read_evaluation(path: Path, returns: Path) -> dict[str, Any]:
@@ -110,17 +147,21 @@ def read_evaluation(path: Path, returns: Path) -> dict[str, Any]:
         evaluation = json.loads(path.read_text(encoding="utf-8"))
         found = content_sha256(pl.read_parquet(returns))
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise ContractError(f"{path} and {returns} can't be read ({error}). Run the backtest stage again.") from error
+        raise ContractError(
+            f"{path} and {returns} can't be read ({error}). Run the backtest stage again."
+        ) from error
     stamped = evaluation.get("stamp", {}).get("returns_sha256")
     if evaluation.get("format") != FORMAT or stamped != found:
         raise ContractError(
-            f"{path} (format {evaluation.get('format')}, returns {str(stamped)[:12]}) was not made together with {returns} ({found[:12]}). Run the backtest stage again."
+            f"{path} (format {evaluation.get('format')}, returns {str(stamped)[:12]}) was not made together"
+            f" with {returns} ({found[:12]}). Run the backtest stage again."
         )
     return evaluation
 
 
 def read_champion(folder: Path) -> Champion | None:
-    """The champion from a folder with `champion.json` ({"version": null} where there is none) and `predictions.parquet`.
+    """The champion from a folder with `champion.json` ({"version": null} where there is none) and
+    `predictions.parquet`.
 
     Raises
     ------
@@ -133,8 +174,17 @@ def read_champion(folder: Path) -> Champion | None:
         known_until = datetime.fromisoformat(about["known_until"]) if about.get("known_until") else None
         not_scored = (about.get("newest") or {}).get("not_scored")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ContractError(f"{folder / 'champion.json'} can't be read ({error!r}). Let the registry stage write it; without a champion it holds version null.") from error
-    return None if version is None else Champion(str(version), _read_predictions(folder / "predictions.parquet"), known_until, not_scored)
+        raise ContractError(
+            f"{folder / 'champion.json'} can't be read ({error!r}). Let the registry stage write it; without"
+            " a champion it holds version null."
+        ) from error
+    return (
+        None
+        if version is None
+        else Champion(
+            str(version), _read_predictions(folder / "predictions.parquet"), known_until, not_scored
+        )
+    )
 
 
 def read_candidate(path: Path, *, expert: str, horizon: int) -> pl.DataFrame:
@@ -145,9 +195,14 @@ def read_candidate(path: Path, *, expert: str, horizon: int) -> pl.DataFrame:
     ContractError
         If the file can't be read or has no rows of that expert and horizon.
     """
-    rows = read_table(path, ALL_PREDICTIONS).filter((pl.col("expert") == expert) & (pl.col("horizon") == horizon))
+    rows = read_table(path, ALL_PREDICTIONS).filter(
+        (pl.col("expert") == expert) & (pl.col("horizon") == horizon)
+    )
     if rows.is_empty():
-        raise ContractError(f"{path} holds no predictions of {expert!r} for horizon {horizon}. Run the stacking stage again, or set gates.candidate.")
+        raise ContractError(
+            f"{path} holds no predictions of {expert!r} for horizon {horizon}. Run the stacking stage again,"
+            " or set gates.candidate."
+        )
     return check_table(rows, PREDICTIONS, source=str(path))
 
 
@@ -155,19 +210,47 @@ def _read_predictions(file: Path) -> pl.DataFrame:
     try:
         rows = pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ContractError(f"{file} can't be read as Parquet ({error}). Register the champion again, or take its alias away.") from error
+        raise ContractError(
+            f"{file} can't be read as Parquet ({error}). Register the champion again, or take its alias away."
+        ) from error
     return check_table(rows, PREDICTIONS, source=str(file))
 
 
-def _quality_gates(block: Mapping[str, Any], evaluation: Mapping[str, Any], settings: Settings) -> tuple[Gate, ...]:
-    ic, rank_ic, calibration = block.get("ic") or {}, block.get("rank_ic") or {}, block.get("calibration") or {}
+def _quality_gates(
+    block: Mapping[str, Any], evaluation: Mapping[str, Any], settings: Settings
+) -> tuple[Gate, ...]:
+    ic, rank_ic, calibration = (
+        block.get("ic") or {},
+        block.get("rank_ic") or {},
+        block.get("calibration") or {},
+    )
     ts = [_number(part.get("t_hac")) for part in (ic, rank_ic)]
     inside = _number(calibration.get("inside_p10_p90"))
     return (
-        _gate("test_bars", ic.get("bars"), ">=", settings.min_test_bars, "bars with an information coefficient"),
-        _gate("ordered_bars", _ordered_share(ic, evaluation), ">=", settings.min_ordered_share, "share of the test window's bars on which scores give an order"),
-        _gate("information_coefficient", ic.get("mean"), ">=", settings.min_information_coefficient, "mean IC against the target"),
-        _gate("significance", None if None in ts else min(ts), ">=", settings.min_t_statistic, "smaller Newey-West t of IC and RankIC"),
+        _gate(
+            "test_bars", ic.get("bars"), ">=", settings.min_test_bars, "bars with an information coefficient"
+        ),
+        _gate(
+            "ordered_bars",
+            _ordered_share(ic, evaluation),
+            ">=",
+            settings.min_ordered_share,
+            "share of the test window's bars on which scores give an order",
+        ),
+        _gate(
+            "information_coefficient",
+            ic.get("mean"),
+            ">=",
+            settings.min_information_coefficient,
+            "mean IC against the target",
+        ),
+        _gate(
+            "significance",
+            None if None in ts else min(ts),
+            ">=",
+            settings.min_t_statistic,
+            "smaller Newey-West t of IC and RankIC",
+        ),
         _gate(
             "steadiness",
             _positive_periods(block, settings.periods),
@@ -175,19 +258,28 @@ def _quality_gates(block: Mapping[str, Any], evaluation: Mapping[str, Any], sett
             settings.min_positive_periods,
             f"of {settings.periods} parts of the test window with a positive mean RankIC",
         ),
-        _gate("drift", (block.get("psi") or {}).get("cross_section"), "<=", settings.max_psi, "PSI of standardised scores, newer against older half"),
+        _gate(
+            "drift",
+            (block.get("psi") or {}).get("cross_section"),
+            "<=",
+            settings.max_psi,
+            "PSI of standardised scores, newer against older half",
+        ),
         _gate(
             "calibration",
             None if inside is None else abs(inside - settings.coverage),
             "<=",
             settings.coverage_tolerance,
-            f"distance of the p10 to p90 coverage ({'unknown' if inside is None else format(inside, '.3f')}) from {settings.coverage:g}",
+            f"distance of the p10 to p90 coverage ({'unknown' if inside is None else format(inside, '.3f')})"
+            f" from {settings.coverage:g}",
         ),
     )
 
 
 def _ordered_share(ic: Mapping[str, Any], evaluation: Mapping[str, Any]) -> float | None:
-    """Bars with an IC as a share of those whose labels can be complete; a model that scores all alike on hard bars must not profit from it."""
+    """Bars with an IC as a share of those whose labels can be complete; a model that scores all alike on hard
+    bars must not profit from it.
+    """
     bars = _number(ic.get("bars"))
     complete = evaluation["windows"]["test"]["bars"] - evaluation["horizon"] - 1
     return None if bars is None or complete <= 0 else min(bars / complete, 1.0)
@@ -199,67 +291,151 @@ def _portfolio_gates(block: Mapping[str, Any], settings: Settings) -> tuple[Gate
     lower = (long_short.get("sharpe_net_interval") or [None])[0]
     level = _number(long_short.get("interval_level")) or 0.0
     return (
-        _gate("information_ratio", long_only.get("information_ratio_net"), ">=", settings.min_information_ratio, "annual net IR of long_only against every name alike"),
-        _gate("sharpe", long_short.get("sharpe_net"), ">=", settings.min_sharpe, "annual net Sharpe ratio of long_short"),
-        _gate("sharpe_lower_limit", lower, ">", settings.min_sharpe_lower_limit, f"lower limit of its {level:.0%} bootstrap interval"),
-        _gate("drawdown", long_short.get("max_drawdown"), "<=", settings.max_drawdown, "largest net drawdown of long_short"),
+        _gate(
+            "information_ratio",
+            long_only.get("information_ratio_net"),
+            ">=",
+            settings.min_information_ratio,
+            "annual net IR of long_only against every name alike",
+        ),
+        _gate(
+            "sharpe",
+            long_short.get("sharpe_net"),
+            ">=",
+            settings.min_sharpe,
+            "annual net Sharpe ratio of long_short",
+        ),
+        _gate(
+            "sharpe_lower_limit",
+            lower,
+            ">",
+            settings.min_sharpe_lower_limit,
+            f"lower limit of its {level:.0%} bootstrap interval",
+        ),
+        _gate(
+            "drawdown",
+            long_short.get("max_drawdown"),
+            "<=",
+            settings.max_drawdown,
+            "largest net drawdown of long_short",
+        ),
     )
 
 
 def _baseline_gate(evaluation: Mapping[str, Any], block: Mapping[str, Any], name: str, gain: float) -> Gate:
-    """Mean daily RankIC over the baseline's, on the bars where one of them has one; who gives no order there has 0."""
+    """Mean daily RankIC over the baseline's, on the bars where one of them has one; who gives no order there
+    has 0.
+    """
     gate_name = f"better_than_{name}" if gain >= 0 else f"not_worse_than_{name}"
     other = _block(evaluation, name)
     if other is None:
-        return _gate(gate_name, None, ">=", gain, f"no test results of {name}: add that expert or take it out of gates.baselines")
+        return _gate(
+            gate_name,
+            None,
+            ">=",
+            gain,
+            f"no test results of {name}: add that expert or take it out of gates.baselines",
+        )
     both = _daily(block).join(_daily(other).rename({"rank_ic": "baseline"}), on="timestamp", how="inner")
     pairs = both.filter(pl.any_horizontal(pl.col("rank_ic", "baseline").is_not_null())).fill_null(0.0)
     value = (pairs["rank_ic"] - pairs["baseline"]).mean() if len(pairs) else None
-    return _gate(gate_name, value, ">=", gain, f"mean daily RankIC more than that of {name}, {len(pairs)} bars")
+    return _gate(
+        gate_name, value, ">=", gain, f"mean daily RankIC more than that of {name}, {len(pairs)} bars"
+    )
 
 
 def newest_bars_only(champion: Champion | None) -> datetime | None:
-    """The moment after which a retrained candidate has to beat the champion: the end of the champion's training data.
+    """The moment after which a retrained candidate has to beat the champion: the end of the champion's
+    training data.
 
-    A champion that can't be scored on newer bars, such as one of other features, is therefore not replaced by itself: on
-    older bars a retraining proves nothing.
+    A champion that can't be scored on newer bars, such as one of other features, is therefore not replaced by
+    itself: on older bars a retraining proves nothing.
     """
     return None if champion is None else champion.known_until
 
 
 def _champion_gate(
-    evaluation: Mapping[str, Any], predictions: pl.DataFrame, labels: pl.DataFrame, champion: Champion | None, settings: Settings, champion_after: datetime | None
+    evaluation: Mapping[str, Any],
+    predictions: pl.DataFrame,
+    labels: pl.DataFrame,
+    champion: Champion | None,
+    settings: Settings,
+    champion_after: datetime | None,
 ) -> Gate:
     """Newey-West t of the daily RankIC difference on the rows that both predicted out of sample."""
     threshold = settings.min_champion_t
     if champion is None:
-        return Gate("better_than_champion", None, threshold, ">=", True, "there is no champion yet", "promotion")
+        return Gate(
+            "better_than_champion", None, threshold, ">=", True, "there is no champion yet", "promotion"
+        )
 
     def refused(reason: str) -> Gate:
-        return Gate("better_than_champion", None, threshold, ">=", False, f"{reason}; not promoted automatically", "promotion")
+        return Gate(
+            "better_than_champion",
+            None,
+            threshold,
+            ">=",
+            False,
+            f"{reason}; not promoted automatically",
+            "promotion",
+        )
 
     horizon, target = evaluation["horizon"], evaluation["target"]
     theirs = champion.predictions.filter(pl.col("horizon") == horizon)
     if theirs.is_empty() or theirs["target"].unique().to_list() != [target]:
-        return refused(f"champion {champion.version} predicts another horizon or target than {target} over {horizon} bars")
+        return refused(
+            f"champion {champion.version} predicts another horizon or target than {target} over {horizon}"
+            " bars"
+        )
     key = ["timestamp", "symbol"]
-    ours = predictions.filter(pl.col("timestamp").is_between(*_test_span(evaluation)) & (pl.col("horizon") == horizon))
+    ours = predictions.filter(
+        pl.col("timestamp").is_between(*_test_span(evaluation)) & (pl.col("horizon") == horizon)
+    )
     if champion_after is not None:
         ours = ours.filter(pl.col("timestamp") > champion_after)
-    newer = f", all after {champion_after:%Y-%m-%d %H:%M}, where its training data ends" if champion_after is not None else ""
+    newer = (
+        f", all after {champion_after:%Y-%m-%d %H:%M}, where its training data ends"
+        if champion_after is not None
+        else ""
+    )
     newer += f" (it can't be scored on newer bars: {champion.not_scored})" if champion.not_scored else ""
-    common = ours.select(*key, "score").join(theirs.select(*key, pl.col("score").alias("champion")), on=key, how="inner").drop_nulls().sort(key)
+    common = (
+        ours.select(*key, "score")
+        .join(theirs.select(*key, pl.col("score").alias("champion")), on=key, how="inner")
+        .drop_nulls()
+        .sort(key)
+    )
     facts = labels.filter(pl.col("horizon") == horizon).select(*key, pl.col(target).alias("label"))
-    if len(common) and content_sha256(common.select(*key, "score")) == content_sha256(common.select(*key, pl.col("champion").alias("score"))):
-        return refused(f"same model as champion {champion.version}: all {len(common):,} common predictions are equal")
-    daily = [information_coefficient(common.select(*key, pl.col(name).alias("score")), facts, rank=True).rename({"ic": name}) for name in ("score", "champion")]
-    pairs = daily[0].join(daily[1].drop("n_symbols"), on="timestamp", how="inner").select("timestamp", pl.col("score", "champion").fill_null(0.0)).sort("timestamp")
+    if len(common) and content_sha256(common.select(*key, "score")) == content_sha256(
+        common.select(*key, pl.col("champion").alias("score"))
+    ):
+        return refused(
+            f"same model as champion {champion.version}: all {len(common):,} common predictions are equal"
+        )
+    daily = [
+        information_coefficient(common.select(*key, pl.col(name).alias("score")), facts, rank=True).rename(
+            {"ic": name}
+        )
+        for name in ("score", "champion")
+    ]
+    pairs = (
+        daily[0]
+        .join(daily[1].drop("n_symbols"), on="timestamp", how="inner")
+        .select("timestamp", pl.col("score", "champion").fill_null(0.0))
+        .sort("timestamp")
+    )
     if len(pairs) < settings.min_champion_bars:
-        return refused(f"only {len(pairs)} bars in common with the out-of-sample predictions of champion {champion.version}{newer}, {settings.min_champion_bars} needed")
+        return refused(
+            f"only {len(pairs)} bars in common with the out-of-sample predictions of champion"
+            f" {champion.version}{newer}, {settings.min_champion_bars} needed"
+        )
     difference = (pairs["score"] - pairs["champion"]).to_numpy()
     first, last = pairs["timestamp"][0], pairs["timestamp"][-1]
     value = newey_west_t(difference, lags=hac_lags(len(difference), horizon))
-    what = f"t of the daily RankIC difference to champion {champion.version}, mean {difference.mean():+.4f} over {len(pairs)} bars ({first:%Y-%m-%d} to {last:%Y-%m-%d}){newer}"
+    what = (
+        f"t of the daily RankIC difference to champion {champion.version}, mean {difference.mean():+.4f} over"
+        f" {len(pairs)} bars ({first:%Y-%m-%d} to {last:%Y-%m-%d}){newer}"
+    )
     gate = _gate("better_than_champion", value, ">=", threshold, what)
     return Gate(**{**asdict(gate), "level": "promotion"})
 
@@ -267,13 +443,26 @@ def _champion_gate(
 def _gate(name: str, value: Any, comparison: Literal[">=", ">", "<="], threshold: float, what: str) -> Gate:
     number = _number(value)
     if number is None:
-        return Gate(name, None, threshold, comparison, False, f"could not be computed, so it does not pass: {what}")
+        return Gate(
+            name, None, threshold, comparison, False, f"could not be computed, so it does not pass: {what}"
+        )
     passed = {">=": number >= threshold, ">": number > threshold, "<=": number <= threshold}[comparison]
-    return Gate(name, number, threshold, comparison, passed, f"{what}: {number:.4g}, {'' if passed else 'but '}wanted {comparison} {threshold:g}")
+    return Gate(
+        name,
+        number,
+        threshold,
+        comparison,
+        passed,
+        f"{what}: {number:.4g}, {'' if passed else 'but '}wanted {comparison} {threshold:g}",
+    )
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value) else None
+    return (
+        float(value)
+        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+        else None
+    )
 
 
 def _block(evaluation: Mapping[str, Any], expert: str) -> Mapping[str, Any] | None:
@@ -282,15 +471,25 @@ def _block(evaluation: Mapping[str, Any], expert: str) -> Mapping[str, Any] | No
 
 def _daily(block: Mapping[str, Any]) -> pl.DataFrame:
     daily = block.get("daily") or {}
-    return pl.DataFrame({"timestamp": daily.get("timestamp", []), "rank_ic": daily.get("rank_ic", [])}, schema={"timestamp": pl.String, "rank_ic": pl.Float64})
+    return pl.DataFrame(
+        {"timestamp": daily.get("timestamp", []), "rank_ic": daily.get("rank_ic", [])},
+        schema={"timestamp": pl.String, "rank_ic": pl.Float64},
+    )
 
 
 def _positive_periods(block: Mapping[str, Any], periods: int) -> int | None:
     ranks = _daily(block).sort("timestamp")["rank_ic"].drop_nulls().to_numpy()
-    return sum(ic_summary(part, horizon=1)["mean"] > 0 for part in np.array_split(ranks, periods)) if len(ranks) >= periods else None
+    return (
+        sum(ic_summary(part, horizon=1)["mean"] > 0 for part in np.array_split(ranks, periods))
+        if len(ranks) >= periods
+        else None
+    )
 
 
 def _test_span(evaluation: Mapping[str, Any]) -> tuple[pl.Expr, pl.Expr]:
     span = evaluation["windows"]["test"]
-    start, end = (pl.lit(span[name]).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC") for name in ("start", "end"))
+    start, end = (
+        pl.lit(span[name]).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC")
+        for name in ("start", "end")
+    )
     return start, end

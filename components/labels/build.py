@@ -1,12 +1,15 @@
-"""Builds the labels of bars: what a position entered one bar after the signal earns over each horizon, in the forms that experts can learn.
+"""Builds the labels of bars: what a position entered one bar after the signal earns over each horizon, in the
+forms that experts can learn.
 
 A signal at the close of bar t is entered at the first price after it. Over a horizon of h bars the return is
-log(open[t+1+h] / open[t+1]) with `entry: next_open` and log(close[t+1+h] / close[t+1]) with `entry: next_close`. Bars
-are counted on the panel's calendar, its sorted distinct timestamps. Where a symbol has no valid price at exactly bar
-t+1 or bar t+1+h (a gap, the end of the data, a delisting), the row stays unlabelled: all its label columns are null.
-A delisted symbol's last rows are therefore unlabelled, and what holders lost in the delisting itself is not in the labels.
+log(open[t+1+h] / open[t+1]) with `entry: next_open` and log(close[t+1+h] / close[t+1]) with `entry:
+next_close`. Bars are counted on the panel's calendar, its sorted distinct timestamps. Where a symbol has no
+valid price at exactly bar t+1 or bar t+1+h (a gap, the end of the data, a delisting), the row stays
+unlabelled: all its label columns are null. A delisted symbol's last rows are therefore unlabelled, and what
+holders lost in the delisting itself is not in the labels.
 
-Horizons count bars of the panel's period. Labels of ticks (250 ms after a quote, against mid or VWAP) are not made here.
+Horizons count bars of the panel's period. Labels of ticks (250 ms after a quote, against mid or VWAP) are not
+made here.
 """
 
 import numpy as np
@@ -30,31 +33,39 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
     Parameters
     ----------
-    panel : columns `timestamp`, `symbol`, `sector` (as known at the timestamp), `open`, `high`, `low`, `close`, `volume`; (timestamp, symbol) occurs once
+    panel : columns `timestamp`, `symbol`, `sector` (as known at the timestamp), `open`, `high`, `low`,
+        `close`, `volume`; (timestamp, symbol) occurs once
     settings : horizons, entry, thresholds, barriers, betas and costs
 
     Returns
     -------
-    A `LABELS` table of len(panel) x len(horizons) rows with all optional columns, sorted by (timestamp, symbol, horizon).
+    A `LABELS` table of len(panel) x len(horizons) rows with all optional columns, sorted by (timestamp,
+    symbol, horizon).
 
-    - `label_end` is the close of bar t+1+h also with `entry: next_open`: an open is printed earlier, but a panel does not
-      say whether `event_time` is the moment of that print or the start of a calendar day, and late is the safe side. A
-      publication delay (`known_time`) is not added: purging counts bars.
+    - `label_end` is the close of bar t+1+h also with `entry: next_open`: an open is printed earlier, but a
+      panel does not say whether `event_time` is the moment of that print or the start of a calendar day, and
+      late is the safe side. A publication delay (`known_time`) is not added: purging counts bars.
     - `direction` is -1, 0 or 1; `trend` is 1 where the log return is above 0, else 0.
-    - `sector_neutral_return` is the log return minus its mean over the labelled symbols that have the same sector at t; where the
-      sector is unknown or has fewer than 3 of them, over all labelled symbols of the bar; null where the bar has fewer than 2.
-    - `return_quantile` is the place of the log return among the labelled symbols of the bar, (mid-rank - 1/2) / their number.
-    - `beta_neutral_return` is the log return minus beta times the market, the mean over the labelled symbols of the bar and horizon.
-      Beta: `past.beta`, from closes up to t; null where it is unknown.
-    - `realised_volatility` is sqrt(sum of the h squared one-bar returns from entry to exit / h), a bar, not annualised.
-    - `barrier`, `barrier_return`, `barrier_end`: `path.triple_barrier` with its barriers at multiples of sqrt(h) times the volatility of
-      closes up to t; null where that is unknown or 0. `barrier_end` is the close of the bar of the touch, at most `label_end`.
-    - `cost` is the round trip's cost as known at t (`costs.round_trip_cost`); `trade_class` is 1 or -1 where a long or a short position
-      earns more than it, else 0.
+    - `sector_neutral_return` is the log return minus its mean over the labelled symbols that have the same
+      sector at t; where the sector is unknown or has fewer than 3 of them, over all labelled symbols of the
+      bar; null where the bar has fewer than 2.
+    - `return_quantile` is the place of the log return among the labelled symbols of the bar, (mid-rank - 1/2)
+      / their number.
+    - `beta_neutral_return` is the log return minus beta times the market, the mean over the labelled symbols
+      of the bar and horizon. Beta: `past.beta`, from closes up to t; null where it is unknown.
+    - `realised_volatility` is sqrt(sum of the h squared one-bar returns from entry to exit / h), a bar, not
+      annualised.
+    - `barrier`, `barrier_return`, `barrier_end`: `path.triple_barrier` with its barriers at multiples of
+      sqrt(h) times the volatility of closes up to t; null where that is unknown or 0. `barrier_end` is the
+      close of the bar of the touch, at most `label_end`.
+    - `cost` is the round trip's cost as known at t (`costs.round_trip_cost`); `trade_class` is 1 or -1 where
+      a long or a short position earns more than it, else 0.
 
     An `open` column without a single price makes `next_open` fall back to `next_close`, with a warning.
     """
-    rows = panel.select("timestamp", "symbol", "sector", "open", "high", "low", "close", "volume").sort("timestamp", "symbol")
+    rows = panel.select("timestamp", "symbol", "sector", "open", "high", "low", "close", "volume").sort(
+        "timestamp", "symbol"
+    )
     calendar, bars = bar_index(rows["timestamp"])
     symbols = rows["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
     grid = Grid(bars, symbols, len(calendar), int(symbols.max(initial=-1)) + 1)
@@ -63,8 +74,13 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     return _long(rows, calendar, bars, horizons, columns, settings.direction_threshold_bps / 10_000)
 
 
-def _columns(rows: pl.DataFrame, grid: Grid, horizons: list[int], settings: Settings) -> dict[str, np.ndarray]:
-    """Every number of the labels, shape (rows, horizons), NaN where unknown. The `_bars` columns count bars after the signal."""
+def _columns(
+    rows: pl.DataFrame, grid: Grid, horizons: list[int], settings: Settings
+) -> dict[str, np.ndarray]:
+    """Every number of the labels, shape (rows, horizons), NaN where unknown.
+
+    The `_bars` columns count bars after the signal.
+    """
     price = _price_column(rows, settings)
     logs = {name: grid.logs(rows[name]) for name in ("open", "high", "low", "close")}
     entry = shifted(logs[price], -ENTRY_LAG_BARS)
@@ -76,14 +92,29 @@ def _columns(rows: pl.DataFrame, grid: Grid, horizons: list[int], settings: Sett
     path = Bars.of(**{f"log_{name}": matrix for name, matrix in logs.items()})
     exits = [shifted(logs[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
     returns = np.stack([grid.rows(leave - entry) for leave in exits], axis=1)
-    found = {"log_return": returns, "realised_volatility": [], "barrier": [], "barrier_return": [], "barrier_bars": []}
+    found = {
+        "log_return": returns,
+        "realised_volatility": [],
+        "barrier": [],
+        "barrier_return": [],
+        "barrier_bars": [],
+    }
     for horizon, leave in zip(horizons, exits, strict=True):
-        found["realised_volatility"].append(grid.rows(realised_volatility(logs[price], horizon, ENTRY_LAG_BARS)))
-        up, down = (volatility * np.sqrt(horizon) * width for width in (settings.barriers.up_volatilities, settings.barriers.down_volatilities))
-        touched = triple_barrier(path, entry, leave, up, down, horizon, at_open=price == "open", lag=ENTRY_LAG_BARS)
+        found["realised_volatility"].append(
+            grid.rows(realised_volatility(logs[price], horizon, ENTRY_LAG_BARS))
+        )
+        up, down = (
+            volatility * np.sqrt(horizon) * width
+            for width in (settings.barriers.up_volatilities, settings.barriers.down_volatilities)
+        )
+        touched = triple_barrier(
+            path, entry, leave, up, down, horizon, at_open=price == "open", lag=ENTRY_LAG_BARS
+        )
         for name, matrix in zip(("barrier", "barrier_return", "barrier_bars"), touched, strict=True):
             found[name].append(grid.rows(matrix))
-    found = {name: values if name == "log_return" else np.stack(values, axis=1) for name, values in found.items()}
+    found = {
+        name: values if name == "log_return" else np.stack(values, axis=1) for name, values in found.items()
+    }
     found["sector_neutral_return"] = sector_neutral(returns, grid.bars, rows["sector"])
     found["beta_neutral_return"] = beta_neutral(returns, grid.bars, beta)
     found["return_quantile"] = return_quantile(returns, grid.bars)
@@ -96,21 +127,38 @@ def _price_column(rows: pl.DataFrame, settings: Settings) -> str:
     if settings.entry == "next_open":
         if rows["open"].is_not_null().any() or rows.is_empty():
             return "open"
-        warn("labels", "The panel holds no open prices: labels are entered at the next close instead of the next open. Set labels.entry: next_close to say so.")
+        warn(
+            "labels",
+            "The panel holds no open prices: labels are entered at the next close instead of the next open."
+            " Set labels.entry: next_close to say so.",
+        )
     return "close"
 
 
-def _long(rows: pl.DataFrame, calendar: pl.Series, bars: np.ndarray, horizons: list[int], columns: dict[str, np.ndarray], threshold: float) -> pl.DataFrame:
+def _long(
+    rows: pl.DataFrame,
+    calendar: pl.Series,
+    bars: np.ndarray,
+    horizons: list[int],
+    columns: dict[str, np.ndarray],
+    threshold: float,
+) -> pl.DataFrame:
     """One row a bar, symbol and horizon; NaN becomes null."""
     repeated = pl.Series(np.repeat(np.arange(len(rows)), len(horizons)))
     end_bars = bars[:, None] + ENTRY_LAG_BARS + np.array(horizons)
-    ends = {"label_end": np.where(np.isfinite(columns["log_return"]), end_bars, np.nan), "barrier_end": bars[:, None] + columns.pop("barrier_bars")}
+    ends = {
+        "label_end": np.where(np.isfinite(columns["log_return"]), end_bars, np.nan),
+        "barrier_end": bars[:, None] + columns.pop("barrier_bars"),
+    }
     table = pl.DataFrame(
         {
             "timestamp": rows["timestamp"].gather(repeated),
             "symbol": rows["symbol"].gather(repeated),
             "horizon": pl.Series(np.tile(np.array(horizons, dtype=np.int32), len(rows))),
-            **{name: calendar.gather(pl.Series(at.ravel()).fill_nan(None).cast(pl.Int64)) for name, at in ends.items()},
+            **{
+                name: calendar.gather(pl.Series(at.ravel()).fill_nan(None).cast(pl.Int64))
+                for name, at in ends.items()
+            },
             **{name: pl.Series(values.ravel()).fill_nan(None) for name, values in columns.items()},
         }
     )

@@ -19,6 +19,12 @@ def make_labels(panel: Input[Dataset], settings: str, code: str, labels: Output[
         parsed = Settings.model_validate_json(settings)
         table = build_labels(read_table(panel.path, PANEL), parsed)
         inputs = {"panel": read_stamp(panel.path).content_sha256}
-        write_table(table, labels.path, LABELS, code_version=code, config_hash=config_hash(parsed), inputs=inputs)
+        write_table(
+            table, labels.path, LABELS, code_version=code, config_hash=config_hash(parsed), inputs=inputs
+        )
         labelled = table["log_return"].is_not_null().sum()
-        report("labels", f"{labelled:,} of {len(table):,} rows labelled, horizons {sorted(parsed.horizons)} bars; rows without their complete future stay unlabelled")
+        report(
+            "labels",
+            f"{labelled:,} of {len(table):,} rows labelled, horizons {sorted(parsed.horizons)} bars; rows"
+            " without their complete future stay unlabelled",
+        )

@@ -8,7 +8,9 @@ MIN_CROSS_SECTION = 2
 
 
 def sector_neutral(returns: np.ndarray, bars: np.ndarray, sectors: pl.Series) -> np.ndarray:
-    """Returns minus the mean of their sector at the same bar (or of the whole bar); shape (rows, horizons)."""
+    """Returns minus the mean of their sector at the same bar (or of the whole bar); shape (rows,
+    horizons).
+    """
     codes = sectors.rank("dense").cast(pl.Int64).fill_null(0).to_numpy()
     cells = bars * (int(codes.max(initial=0)) + 1) + codes
     neutral = np.empty_like(returns)
@@ -21,7 +23,9 @@ def sector_neutral(returns: np.ndarray, bars: np.ndarray, sectors: pl.Series) ->
 
 
 def beta_neutral(returns: np.ndarray, bars: np.ndarray, betas: np.ndarray) -> np.ndarray:
-    """Returns minus beta times the mean over the labelled symbols of the bar; shape (rows, horizons), `betas` (rows,)."""
+    """Returns minus beta times the mean over the labelled symbols of the bar; shape (rows, horizons), `betas`
+    (rows,).
+    """
     neutral = np.empty_like(returns)
     for i in range(returns.shape[1]):
         market, members = _group_mean(returns[:, i], bars)
@@ -30,10 +34,21 @@ def beta_neutral(returns: np.ndarray, bars: np.ndarray, betas: np.ndarray) -> np
 
 
 def return_quantile(returns: np.ndarray, bars: np.ndarray) -> np.ndarray:
-    """(mid-rank - 1/2) / number of labelled symbols of the bar, in (0, 1); NaN with fewer than 2. Shape (rows, horizons)."""
+    """(mid-rank - 1/2) / number of labelled symbols of the bar, in (0, 1); NaN with fewer than 2.
+
+    Shape (rows, horizons).
+    """
     names = [str(i) for i in range(returns.shape[1])]
-    frame = pl.DataFrame(returns, schema=names).with_columns(pl.all().fill_nan(None)).with_columns(pl.Series("bar", bars))
-    place = ((pl.col(name).rank("average") - 0.5) / pl.when(pl.col(name).count() >= MIN_CROSS_SECTION).then(pl.col(name).count()) for name in names)
+    frame = (
+        pl.DataFrame(returns, schema=names)
+        .with_columns(pl.all().fill_nan(None))
+        .with_columns(pl.Series("bar", bars))
+    )
+    place = (
+        (pl.col(name).rank("average") - 0.5)
+        / pl.when(pl.col(name).count() >= MIN_CROSS_SECTION).then(pl.col(name).count())
+        for name in names
+    )
     return frame.select(quantile.over("bar") for quantile in place).fill_null(np.nan).to_numpy()
 
 

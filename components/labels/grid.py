@@ -8,7 +8,10 @@ import polars as pl
 
 @dataclass(frozen=True)
 class Grid:
-    """Where each row of a panel stands: `bars` and `symbols` are numbers, shape (rows,), of a matrix of shape (`n_bars`, `n_symbols`)."""
+    """Where each row of a panel stands:
+
+    `bars` and `symbols` are numbers, shape (rows,), of a matrix of shape (`n_bars`, `n_symbols`).
+    """
 
     bars: np.ndarray
     symbols: np.ndarray
@@ -45,7 +48,8 @@ def shifted(matrix: np.ndarray, bars: int, fill: float = np.nan) -> np.ndarray:
 def trailing_sum(matrix: np.ndarray, bars: int) -> np.ndarray:
     """Sum over the last `bars` bars, fewer at the beginning.
 
-    Built of sums over 1, 2, 4, ... bars, so it adds the window's own values only: what lies before it changes no bit.
+    Built of sums over 1, 2, 4, ... bars, so it adds the window's own values only: what lies before it changes
+    no bit.
     """
     block, size, total, covered = matrix, 1, None, 0
     while True:

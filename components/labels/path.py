@@ -9,7 +9,10 @@ from components.labels.grid import shifted, trailing_sum
 
 @dataclass(frozen=True)
 class Bars:
-    """Log prices by (bar, symbol), NaN where unknown. `high` and `low` are the close, and `coarse` true, where the bar has no range."""
+    """Log prices by (bar, symbol), NaN where unknown.
+
+    `high` and `low` are the close, and `coarse` true, where the bar has no range.
+    """
 
     open: np.ndarray
     high: np.ndarray
@@ -18,17 +21,26 @@ class Bars:
     coarse: np.ndarray
 
     @classmethod
-    def of(cls, log_open: np.ndarray, log_high: np.ndarray, log_low: np.ndarray, log_close: np.ndarray) -> "Bars":
+    def of(
+        cls, log_open: np.ndarray, log_high: np.ndarray, log_low: np.ndarray, log_close: np.ndarray
+    ) -> "Bars":
         """Bars whose range is unknown are seen through their close alone."""
         coarse = ~(np.isfinite(log_high) & np.isfinite(log_low))
-        return cls(log_open, np.where(coarse, log_close, log_high), np.where(coarse, log_close, log_low), log_close, coarse)
+        return cls(
+            log_open,
+            np.where(coarse, log_close, log_high),
+            np.where(coarse, log_close, log_low),
+            log_close,
+            coarse,
+        )
 
 
 def realised_volatility(log_price: np.ndarray, horizon: int, lag: int) -> np.ndarray:
-    """sqrt(sum of squared returns / horizon) from bar t + lag to t + lag + horizon, a bar; shape (bars, symbols).
+    """sqrt(sum of squared returns / horizon) from bar t + lag to t + lag + horizon, a bar; shape (bars,
+    symbols).
 
-    Returns are between the prices at which one enters and leaves (open to open or close to close). Over a gap the return
-    between the prices on both sides counts once. Only meaningful where both ends have a price.
+    Returns are between the prices at which one enters and leaves (open to open or close to close). Over a gap
+    the return between the prices on both sides counts once. Only meaningful where both ends have a price.
     """
     steps = _filled(log_price)
     squares = (steps - shifted(steps, 1)) ** 2
@@ -36,21 +48,31 @@ def realised_volatility(log_price: np.ndarray, horizon: int, lag: int) -> np.nda
 
 
 def triple_barrier(
-    bars: Bars, log_entry: np.ndarray, log_exit: np.ndarray, up: np.ndarray, down: np.ndarray, horizon: int, *, at_open: bool, lag: int
+    bars: Bars,
+    log_entry: np.ndarray,
+    log_exit: np.ndarray,
+    up: np.ndarray,
+    down: np.ndarray,
+    horizon: int,
+    *,
+    at_open: bool,
+    lag: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which barrier is touched first, the log return there, and how many bars after the signal this was known; three of shape (bars, symbols).
+    """Which barrier is touched first, the log return there, and how many bars after the signal this was
+    known; three of shape (bars, symbols).
 
     Parameters
     ----------
     log_entry, log_exit : log prices at entry and at the end of the horizon of the signal at each bar
-    up, down : distances of the barriers from the entry price in log return, above 0; the label is NaN where one is unknown
+    up, down : distances of the barriers from the entry price in log return, above 0; the label is NaN where
+        one is unknown
     at_open : entered at the open of bar t + lag, else at its close
 
     Returns
     -------
-    1 up, -1 down, 0 none within the horizon. A bar that opens beyond a barrier is left at its open; where high and low of
-    one bar touch both, the lower counts (the stop first); a touch is left at the barrier, and where a bar has no range at its
-    close. A price at the end of the horizon beyond a barrier is a touch too.
+    1 up, -1 down, 0 none within the horizon. A bar that opens beyond a barrier is left at its open; where
+    high and low of one bar touch both, the lower counts (the stop first); a touch is left at the barrier, and
+    where a bar has no range at its close. A price at the end of the horizon beyond a barrier is a touch too.
     """
     upper, lower = log_entry + up, log_entry - down
     side, level, known = np.zeros(upper.shape), log_exit.copy(), np.full(upper.shape, float(lag + horizon))
@@ -58,13 +80,17 @@ def triple_barrier(
     # A loop over the horizon's bars; each step looks at all symbols and all signals at once.
     for ahead in range(first, min(first + horizon, len(upper))):
         signals = slice(0, len(upper) - ahead)
-        opened, high, low, close, coarse = (matrix[ahead:] for matrix in (bars.open, bars.high, bars.low, bars.close, bars.coarse))
+        opened, high, low, close, coarse = (
+            matrix[ahead:] for matrix in (bars.open, bars.high, bars.low, bars.close, bars.coarse)
+        )
         above, below = upper[signals], lower[signals]
         jump_up, jump_down = (opened >= above, opened <= below) if ahead > lag else (np.False_, np.False_)
         fell = low <= below
         down_first = jump_down | (fell & ~jump_up)
         hit = (side[signals] == 0) & (down_first | jump_up | (high >= above))
-        at = np.where(jump_up | jump_down, opened, np.where(coarse, close, np.where(down_first, below, above)))
+        at = np.where(
+            jump_up | jump_down, opened, np.where(coarse, close, np.where(down_first, below, above))
+        )
         np.copyto(side[signals], np.where(down_first, -1.0, 1.0), where=hit)
         np.copyto(level[signals], at, where=hit)
         np.copyto(known[signals], ahead, where=hit)
@@ -76,5 +102,9 @@ def triple_barrier(
 
 def _filled(matrix: np.ndarray) -> np.ndarray:
     """The newest known value of each symbol."""
-    newest = np.maximum.accumulate(np.where(np.isfinite(matrix), np.arange(len(matrix))[:, None], 0), axis=0) if len(matrix) else np.zeros(matrix.shape, dtype=int)
+    newest = (
+        np.maximum.accumulate(np.where(np.isfinite(matrix), np.arange(len(matrix))[:, None], 0), axis=0)
+        if len(matrix)
+        else np.zeros(matrix.shape, dtype=int)
+    )
     return np.take_along_axis(matrix, newest, axis=0)

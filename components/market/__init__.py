@@ -1,1 +1,4 @@
-"""Where panels come from: CSV and Parquet files of any naming and clock, and a simulated market whose alpha is known."""
+"""Where panels come from:
+
+CSV and Parquet files of any naming and clock, and a simulated market whose alpha is known.
+"""

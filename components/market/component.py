@@ -8,7 +8,9 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def ingest(settings: str, seed: int, source: str, code: str, panel: Output[Dataset], truth: Output[Dataset]):
-    """The raw panel of the configured source, and the simulator's truth (an empty table for any other source)."""
+    """The raw panel of the configured source, and the simulator's truth (an empty table for any other
+    source).
+    """
     import os
     from pathlib import Path
 
@@ -25,7 +27,14 @@ def ingest(settings: str, seed: int, source: str, code: str, panel: Output[Datas
         folder = Path(os.environ.get("ALPHALOOP_DATA", "data"))
         market = load_panel(parsed, data_folder=folder, seed=seed)
         inputs = {"source": source or source_sha256(parsed, folder, seed)}
-        write_table(market.panel, panel.path, RAW_PANEL, code_version=code, config_hash=config_hash(parsed), inputs=inputs)
+        write_table(
+            market.panel,
+            panel.path,
+            RAW_PANEL,
+            code_version=code,
+            config_hash=config_hash(parsed),
+            inputs=inputs,
+        )
         write_truth(market.truth, truth.path)
         for note in market.notes:
             warn("ingest", note)

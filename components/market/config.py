@@ -1,4 +1,6 @@
-"""Settings of the market: where bars come from, what their columns and clocks mean, and how a simulated market is made."""
+"""Settings of the market: where bars come from, what their columns and clocks mean, and how a simulated
+market is made.
+"""
 
 from datetime import date, time
 from typing import Literal
@@ -27,23 +29,49 @@ CONTRACT_COLUMNS = (
 )
 SPARE_COLUMNS = ("open", "high", "low", "volume")
 FETCHED = ("yahoo", "ccxt", "wind")
-FAULTS = ("duplicates", "gaps", "stale_prices", "unadjusted_split", "bad_print", "currency_jump", "last_bar_not_final")
+FAULTS = (
+    "duplicates",
+    "gaps",
+    "stale_prices",
+    "unadjusted_split",
+    "bad_print",
+    "currency_jump",
+    "last_bar_not_final",
+)
 PLANTABLE = ("reversal_5", "volume_surprise_20", "momentum_60_20", "trend_agreement")
-Fault = Literal["duplicates", "gaps", "stale_prices", "unadjusted_split", "bad_print", "currency_jump", "last_bar_not_final"]
+Fault = Literal[
+    "duplicates",
+    "gaps",
+    "stale_prices",
+    "unadjusted_split",
+    "bad_print",
+    "currency_jump",
+    "last_bar_not_final",
+]
 
 
 class SectorSettings(Section):
-    """A Parquet or CSV file with the sector of each symbol over time, as intervals of days on which it was seen."""
+    """A Parquet or CSV file with the sector of each symbol over time, as intervals of days on which it was
+    seen.
+    """
 
     path: str = Field(description="file; relative paths lie in the data folder")
     symbol: str = Field("symbol", description="column of the symbol")
     sector: str = Field("sector", description="column of the sector's name")
-    industry: str | None = Field(None, description="column of the industry's name, a finer cut than the sector; may be null")
+    industry: str | None = Field(
+        None, description="column of the industry's name, a finer cut than the sector; may be null"
+    )
     industry_from: date | None = Field(
-        None, description="first day on which industries were really recorded: a source that gives each interval its last industry back-fills it, so it counts as unknown before"
+        None,
+        description=(
+            "first day on which industries were really recorded: a source that gives each interval its last"
+            " industry back-fills it, so it counts as unknown before"
+        ),
     )
     start: str = Field("first_seen", description="column of the first day of the interval")
-    end: str = Field("last_seen", description="column of the last day of the interval; a null means that it is still open")
+    end: str = Field(
+        "last_seen", description="column of the last day of the interval; a null means that it is still open"
+    )
     valid: str | None = Field(None, description="boolean column; only rows where it is true are used")
     lag_days: int = Field(1, ge=0, description="days after its date from which on a label counts as known")
 
@@ -58,11 +86,24 @@ def _plantable(planted: dict[str, float]) -> dict[str, float]:
 
 
 class ChangeSettings(Section):
-    """A change of the simulated market for good, such as a model in use has to notice. The bars before it stay as they are without it."""
+    """A change of the simulated market for good, such as a model in use has to notice.
+
+    The bars before it stay as they are without it.
+    """
 
     bar: int = Field(ge=1, description="number of the first changed bar, counted from 0")
-    volatility: float = Field(1.0, gt=0, le=20, description="factor on all volatilities; the planted moves grow alike, so that the attainable IC stays about the same")
-    planted: dict[str, float] | None = Field(None, description="signals that carry the alpha from then on; none: as before")
+    volatility: float = Field(
+        1.0,
+        gt=0,
+        le=20,
+        description=(
+            "factor on all volatilities; the planted moves grow alike, so that the attainable IC stays about"
+            " the same"
+        ),
+    )
+    planted: dict[str, float] | None = Field(
+        None, description="signals that carry the alpha from then on; none: as before"
+    )
 
     @field_validator("planted")
     @classmethod
@@ -77,13 +118,27 @@ class SimulatorSettings(Section):
     bars: int = Field(750, ge=30, le=2_000_000)
     sectors: int = Field(6, ge=1)
     start: date = Field(date(2021, 1, 4), description="day of the first bar")
-    planted: dict[str, float] = Field({"reversal_5": 0.5, "volume_surprise_20": 0.3, "momentum_60_20": 0.2}, description="signals that carry the alpha, with their weights")
-    delisted_share: float = Field(0.05, ge=0, le=0.5, description="share of symbols that stop in the second half")
-    late_share: float = Field(0.1, ge=0, le=0.5, description="share of symbols that are listed within the first third")
+    planted: dict[str, float] = Field(
+        {"reversal_5": 0.5, "volume_surprise_20": 0.3, "momentum_60_20": 0.2},
+        description="signals that carry the alpha, with their weights",
+    )
+    delisted_share: float = Field(
+        0.05, ge=0, le=0.5, description="share of symbols that stop in the second half"
+    )
+    late_share: float = Field(
+        0.1, ge=0, le=0.5, description="share of symbols that are listed within the first third"
+    )
     faults: list[Fault] = Field([], description="kinds of fault to plant")
-    fault_symbols: int = Field(2, ge=1, description="symbols that get each kind of fault (last_bar_not_final concerns all)")
+    fault_symbols: int = Field(
+        2, ge=1, description="symbols that get each kind of fault (last_bar_not_final concerns all)"
+    )
     fault_seed: int = Field(1, ge=0)
-    change: ChangeSettings | None = Field(None, description="a lasting change of the market, for trying drift and retraining; none: it stays the same")
+    change: ChangeSettings | None = Field(
+        None,
+        description=(
+            "a lasting change of the market, for trying drift and retraining; none: it stays the same"
+        ),
+    )
 
     @field_validator("planted")
     @classmethod
@@ -93,25 +148,53 @@ class SimulatorSettings(Section):
     @model_validator(mode="after")
     def _sectors_have_members(self):
         if self.change and self.change.bar >= self.bars:
-            raise ValueError(f"change.bar={self.change.bar} lies beyond the last of bars={self.bars}; choose an earlier one")
+            raise ValueError(
+                f"change.bar={self.change.bar} lies beyond the last of bars={self.bars}; choose an"
+                " earlier one"
+            )
         if self.symbols < 2 * self.sectors:
-            raise ValueError(f"symbols={self.symbols} is too few for sectors={self.sectors}: a sector needs two members or more")
+            raise ValueError(
+                f"symbols={self.symbols} is too few for sectors={self.sectors}: a sector needs two members or"
+                " more"
+            )
         return self
 
 
 class FetchSettings(Section):
-    """How a source beyond files is asked. What it answered is kept in a file, so that a run repeats until it is fetched anew."""
+    """How a source beyond files is asked.
 
-    attempts: int = Field(4, ge=1, le=20, description="times that one question is asked when the network or a rate limit refuses it")
-    wait_s: float = Field(2.0, ge=0, description="pause before the second attempt; each further one waits twice as long")
+    What it answered is kept in a file, so that a run repeats until it is fetched anew.
+    """
+
+    attempts: int = Field(
+        4,
+        ge=1,
+        le=20,
+        description="times that one question is asked when the network or a rate limit refuses it",
+    )
+    wait_s: float = Field(
+        2.0, ge=0, description="pause before the second attempt; each further one waits twice as long"
+    )
     timeout_s: float = Field(30.0, gt=0, description="longest wait for one answer")
 
 
 class YahooSettings(Section):
     """Yahoo Finance, through yfinance. Periods 1d and 1h (Yahoo keeps 730 days of hours)."""
 
-    adjusted: bool = Field(True, description="prices adjusted for splits and dividends as known at the fetch; false: for splits only, as Yahoo always does")
-    round_the_clock: bool = Field(False, description="daily bars last from midnight to midnight UTC (coins, in their zone UTC) instead of one session of the exchange")
+    adjusted: bool = Field(
+        True,
+        description=(
+            "prices adjusted for splits and dividends as known at the fetch; false: for splits only, as Yahoo"
+            " always does"
+        ),
+    )
+    round_the_clock: bool = Field(
+        False,
+        description=(
+            "daily bars last from midnight to midnight UTC (coins, in their zone UTC) instead of one session"
+            " of the exchange"
+        ),
+    )
 
 
 class CcxtSettings(Section):
@@ -122,23 +205,45 @@ class CcxtSettings(Section):
 
 
 class QlibSettings(Section):
-    """A Qlib data folder (market.path), read in its documented layout. Prices and volume are adjusted where the folder's are."""
+    """A Qlib data folder (market.path), read in its documented layout.
 
-    instruments: str = Field("all", description="list of instruments; only bars inside a symbol's intervals there are taken")
-    adjusted: bool = Field(True, description="prices as stored; false: divided by the folder's $factor (volume times it), which gives them as traded")
-    frequency: str | None = Field(None, description="name of the calendar and of the bins; none: day, 240min or 60min by the period")
+    Prices and volume are adjusted where the folder's are.
+    """
+
+    instruments: str = Field(
+        "all", description="list of instruments; only bars inside a symbol's intervals there are taken"
+    )
+    adjusted: bool = Field(
+        True,
+        description=(
+            "prices as stored; false: divided by the folder's $factor (volume times it), which gives them as"
+            " traded"
+        ),
+    )
+    frequency: str | None = Field(
+        None, description="name of the calendar and of the bins; none: day, 240min or 60min by the period"
+    )
 
 
 class WindSettings(Section):
     """A Wind terminal, through WindPy: daily bars of China A shares and their industry."""
 
     adjusted: Literal["none", "forward", "backward"] = Field(
-        "backward", description="backward keeps the oldest price, so that later actions do not change history; forward the newest"
+        "backward",
+        description=(
+            "backward keeps the oldest price, so that later actions do not change history; forward the newest"
+        ),
     )
     sector_id: str | None = Field(
-        None, description="Wind's id of a sector whose members on the last day are loaded where market.symbols is none, such as a001010100000000 (all A shares)"
+        None,
+        description=(
+            "Wind's id of a sector whose members on the last day are loaded where market.symbols is none,"
+            " such as a001010100000000 (all A shares)"
+        ),
     )
-    industry: str | None = Field("industry_sw", description="Wind's indicator of the industry; none: no sectors")
+    industry: str | None = Field(
+        "industry_sw", description="Wind's indicator of the industry; none: no sectors"
+    )
     industry_level: int = Field(1, ge=1, le=4, description="level of the industry's classification")
 
 
@@ -146,30 +251,71 @@ class Settings(Section):
     """Source of the panel. Files keep their faults; the validation stage finds them."""
 
     source: Literal["simulator", "csv", "parquet", "yahoo", "ccxt", "qlib", "wind"] = "simulator"
-    path: str = Field("", description="file, folder or glob; relative paths lie in the folder that ALPHALOOP_DATA names")
-    columns: dict[str, str] = Field({}, description="name in the file of each column that is called otherwise there; an empty name leaves open, high, low or volume out")
-    csv_separator: str = Field(",", min_length=1, max_length=1, description="character between the values of a CSV file")
+    path: str = Field(
+        "", description="file, folder or glob; relative paths lie in the folder that ALPHALOOP_DATA names"
+    )
+    columns: dict[str, str] = Field(
+        {},
+        description=(
+            "name in the file of each column that is called otherwise there; an empty name leaves open, high,"
+            " low or volume out"
+        ),
+    )
+    csv_separator: str = Field(
+        ",", min_length=1, max_length=1, description="character between the values of a CSV file"
+    )
     period: Literal["1d", "4h", "1h"] = Field("1d", description="length of a bar")
-    stamp: Literal["session_date", "bar_open", "bar_close"] = Field("bar_close", description="what the time in the file means")
-    timezone: str | None = Field(None, description="zone of stamps that carry none, such as America/New_York; session dates need none")
-    ambiguous: Literal["raise", "earliest", "latest"] = Field("raise", description="local times that occur twice when clocks go back")
-    timestamp_format: str | None = Field(None, description="strptime format of stamps in text; none: the ISO forms")
-    timestamp_unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="unit of stamps that are numbers since 1970")
+    stamp: Literal["session_date", "bar_open", "bar_close"] = Field(
+        "bar_close", description="what the time in the file means"
+    )
+    timezone: str | None = Field(
+        None, description="zone of stamps that carry none, such as America/New_York; session dates need none"
+    )
+    ambiguous: Literal["raise", "earliest", "latest"] = Field(
+        "raise", description="local times that occur twice when clocks go back"
+    )
+    timestamp_format: str | None = Field(
+        None, description="strptime format of stamps in text; none: the ISO forms"
+    )
+    timestamp_unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        None, description="unit of stamps that are numbers since 1970"
+    )
     exchange_timezone: str = Field("America/New_York", description="zone of session_open and session_close")
     session_open: time = Field(time(9, 30), description="local time at which a session begins")
     session_close: time = Field(time(16, 0), description="local time at which a session's bar is complete")
-    publication_lag_s: float = Field(0.0, ge=0, description="seconds from the end of a bar until we could have it; unused where known_time is mapped")
-    sectors: SectorSettings | None = Field(None, description="sector of each symbol over time; none: the column `sector` where the file has one, else unknown")
+    publication_lag_s: float = Field(
+        0.0,
+        ge=0,
+        description="seconds from the end of a bar until we could have it; unused where known_time is mapped",
+    )
+    sectors: SectorSettings | None = Field(
+        None,
+        description=(
+            "sector of each symbol over time; none: the column `sector` where the file has one, else unknown"
+        ),
+    )
     symbols: list[str] | None = Field(None, min_length=1, description="symbols to load; none: all")
     start: date | None = Field(None, description="first day (UTC, by the end of the bar)")
     end: date | None = Field(None, description="last day (UTC, by the end of the bar)")
-    min_coverage: float = Field(0.7, ge=0, le=1, description="share of the bars between its first and last below which a symbol is named in a warning")
+    min_coverage: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="share of the bars between its first and last below which a symbol is named in a warning",
+    )
     fetch: FetchSettings = FetchSettings()
     yahoo: YahooSettings = YahooSettings()
     ccxt: CcxtSettings = CcxtSettings()
     qlib: QlibSettings = QlibSettings()
     wind: WindSettings = WindSettings()
-    planted_ic: float = Field(0.08, ge=0, le=0.5, description="simulator: attainable information coefficient over 5 bars; 0 makes a market without alpha")
+    planted_ic: float = Field(
+        0.08,
+        ge=0,
+        le=0.5,
+        description=(
+            "simulator: attainable information coefficient over 5 bars; 0 makes a market without alpha"
+        ),
+    )
     simulator: SimulatorSettings = SimulatorSettings()
 
     @field_validator("columns")
@@ -179,7 +325,9 @@ class Settings(Section):
             if not named and name not in SPARE_COLUMNS:
                 raise ValueError(f"{name!r} can't be left out; only {', '.join(SPARE_COLUMNS)} can")
             if name not in CONTRACT_COLUMNS:
-                raise ValueError(f"{name!r} is not a column of a panel; choose from {', '.join(CONTRACT_COLUMNS)}")
+                raise ValueError(
+                    f"{name!r} is not a column of a panel; choose from {', '.join(CONTRACT_COLUMNS)}"
+                )
         return columns
 
     @field_validator("timezone", "exchange_timezone")
@@ -195,15 +343,28 @@ class Settings(Section):
     @model_validator(mode="after")
     def _fits_together(self):
         if self.source in ("csv", "parquet", "qlib") and not self.path:
-            raise ValueError(f"source {self.source} needs a path: give the file, folder or glob in market.path")
-        if self.source in FETCHED and self.symbols is None and not (self.source == "wind" and self.wind.sector_id):
-            raise ValueError(f"source {self.source} needs market.symbols" + (" or market.wind.sector_id" if self.source == "wind" else ""))
+            raise ValueError(
+                f"source {self.source} needs a path: give the file, folder or glob in market.path"
+            )
+        if (
+            self.source in FETCHED
+            and self.symbols is None
+            and not (self.source == "wind" and self.wind.sector_id)
+        ):
+            raise ValueError(
+                f"source {self.source} needs market.symbols"
+                + (" or market.wind.sector_id" if self.source == "wind" else "")
+            )
         if self.source in FETCHED and self.start is None:
             raise ValueError(f"source {self.source} needs market.start: the first day to fetch")
         if self.start and self.end and self.end < self.start:
             raise ValueError(f"end={self.end} lies before start={self.start}")
         if self.stamp == "session_date" and self.period != "1d":
-            raise ValueError(f"stamp session_date is for daily bars; with period {self.period} use bar_open or bar_close")
+            raise ValueError(
+                f"stamp session_date is for daily bars; with period {self.period} use bar_open or bar_close"
+            )
         if self.session_close <= self.session_open:
-            raise ValueError(f"session_close={self.session_close} is not after session_open={self.session_open}")
+            raise ValueError(
+                f"session_close={self.session_close} is not after session_open={self.session_open}"
+            )
         return self

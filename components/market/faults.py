@@ -14,13 +14,16 @@ SPLIT_RATIO, PRINT_RATIO, CURRENCY_RATIO = 4.0, 1.6, 17.3
 UNFINISHED_VOLUME, UNFINISHED_RANGE = 0.1, 0.2
 
 
-def plant_faults(panel: pl.DataFrame, kinds: Sequence[str], symbols_each: int, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
+def plant_faults(
+    panel: pl.DataFrame, kinds: Sequence[str], symbols_each: int, rng: np.random.Generator
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`panel` with faults, and the table of them: `symbol, timestamp, kind`.
 
-    What is written down: of `duplicates` the repeated rows (the last of each symbol's three disagrees with its original),
-    of `gaps` the missing bars, of `stale_prices` the bars that repeat the one before, of `unadjusted_split` and
-    `currency_jump` the first bar on the new scale, of `bad_print` the bar, of `last_bar_not_final` the newest bar of every
-    symbol. Each kind has symbols of its own as long as there are enough; faults lie in the middle of a symbol's bars.
+    What is written down: of `duplicates` the repeated rows (the last of each symbol's three disagrees with
+    its original), of `gaps` the missing bars, of `stale_prices` the bars that repeat the one before, of
+    `unadjusted_split` and `currency_jump` the first bar on the new scale, of `bad_print` the bar, of
+    `last_bar_not_final` the newest bar of every symbol. Each kind has symbols of its own as long as there are
+    enough; faults lie in the middle of a symbol's bars.
 
     Parameters
     ----------
@@ -48,8 +51,12 @@ def plant_faults(panel: pl.DataFrame, kinds: Sequence[str], symbols_each: int, r
     result = pl.concat([faulty, _copies(faulty, repeated)])
     kept = np.ones(len(result), dtype=bool)
     kept[np.array(dropped, dtype=int)] = False
-    faults = pl.concat([panel[hit].select("symbol", "timestamp", pl.lit(kind).alias("kind")) for kind, hit in planted])
-    return result.filter(pl.Series(kept)).sort("timestamp", "symbol", maintain_order=True), faults.sort("kind", "symbol", "timestamp")
+    faults = pl.concat(
+        [panel[hit].select("symbol", "timestamp", pl.lit(kind).alias("kind")) for kind, hit in planted]
+    )
+    return result.filter(pl.Series(kept)).sort("timestamp", "symbol", maintain_order=True), faults.sort(
+        "kind", "symbol", "timestamp"
+    )
 
 
 def _rows_by_symbol(panel: pl.DataFrame) -> list[np.ndarray]:
@@ -57,7 +64,9 @@ def _rows_by_symbol(panel: pl.DataFrame) -> list[np.ndarray]:
     return [rows.to_numpy().astype(int) for rows in grouped["row"]]
 
 
-def _plant(kind: str, values: dict[str, np.ndarray], rows: np.ndarray, at: int, rng: np.random.Generator) -> np.ndarray:
+def _plant(
+    kind: str, values: dict[str, np.ndarray], rows: np.ndarray, at: int, rng: np.random.Generator
+) -> np.ndarray:
     """Change `values` in place and return the rows that the fault is written down for."""
     if kind == "duplicates":
         return np.sort(rng.choice(rows, size=min(DUPLICATE_ROWS, len(rows)), replace=False))
@@ -84,7 +93,9 @@ def _plant(kind: str, values: dict[str, np.ndarray], rows: np.ndarray, at: int, 
 def _unfinished(values: dict[str, np.ndarray], rows: np.ndarray) -> None:
     """The bar as it was a short while after its open: a part of its volume and of its range."""
     for name in ("high", "low", "close"):
-        values[name][rows] = values["open"][rows] * (values[name][rows] / values["open"][rows]) ** UNFINISHED_RANGE
+        values[name][rows] = (
+            values["open"][rows] * (values[name][rows] / values["open"][rows]) ** UNFINISHED_RANGE
+        )
     values["volume"][rows] = np.round(values["volume"][rows] * UNFINISHED_VOLUME)
 
 

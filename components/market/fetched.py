@@ -1,4 +1,6 @@
-"""Asks sources beyond files (Yahoo, exchanges, Wind) and keeps what they answered in a file, so that a run repeats until it is fetched anew."""
+"""Asks sources beyond files (Yahoo, exchanges, Wind) and keeps what they answered in a file, so that a run
+repeats until it is fetched anew.
+"""
 
 import hashlib
 import importlib
@@ -22,7 +24,17 @@ FOLDER = "fetched"
 METADATA_KEY = "alphaloop.fetched"
 NAMED = 5
 # What of the settings decides about the answer; anything else may change without fetching again.
-ASKED = ("source", "period", "symbols", "start", "end", "publication_lag_s", "exchange_timezone", "session_open", "session_close")
+ASKED = (
+    "source",
+    "period",
+    "symbols",
+    "start",
+    "end",
+    "publication_lag_s",
+    "exchange_timezone",
+    "session_open",
+    "session_close",
+)
 
 
 @dataclass(frozen=True)
@@ -51,10 +63,14 @@ def fetch(settings: Settings, data_folder: Path, *, now: datetime | None = None)
     Raises
     ------
     MarketError
-        If the source is none that is fetched, its package or terminal is missing, the network or a limit refuses, or a symbol is unknown or empty.
+        If the source is none that is fetched, its package or terminal is missing, the network or a limit
+        refuses, or a symbol is unknown or empty.
     """
     if settings.source not in FETCHED:
-        raise MarketError(f"market.source {settings.source} is not fetched: it is read or made at each run. Sources that are fetched: {', '.join(FETCHED)}.")
+        raise MarketError(
+            f"market.source {settings.source} is not fetched: it is read or made at each run. Sources that"
+            f" are fetched: {', '.join(FETCHED)}."
+        )
     now = now or datetime.now(UTC)
     answer = _fetcher(settings.source)(settings, now)
     final = answer.rows.filter(pl.col("known_time") <= now)
@@ -62,9 +78,15 @@ def fetch(settings: Settings, data_folder: Path, *, now: datetime | None = None)
     if unfinished := len(answer.rows) - len(final):
         notes = (*notes, f"{unfinished:,} bars had not ended when they were fetched and were left out.")
     if final.is_empty():
-        raise MarketError(f"{settings.source} gave no finished bar between market.start={settings.start} and market.end={settings.end or 'now'}. Choose an earlier start.")
+        raise MarketError(
+            f"{settings.source} gave no finished bar between market.start={settings.start} and"
+            f" market.end={settings.end or 'now'}. Choose an earlier start."
+        )
     if lost := sorted(set(answer.rows["symbol"]) - set(final["symbol"])):
-        raise MarketError(f"{settings.source} has no finished bar of {_some(lost)} yet. Leave them out of market.symbols, or fetch later.")
+        raise MarketError(
+            f"{settings.source} has no finished bar of {_some(lost)} yet. Leave them out of market.symbols,"
+            " or fetch later."
+        )
     path = fetched_path(settings, data_folder)
     about = {"source": settings.source, "fetched_at": now.isoformat(), "notes": notes}
     with atomic_path(path) as temporary:
@@ -85,8 +107,14 @@ def read_fetched(settings: Settings, data_folder: Path, seed: int) -> Bars:
         rows = pl.read_parquet(path)
         about = json.loads(pl.read_parquet_metadata(path)[METADATA_KEY])
     except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
-        raise MarketError(f"{path} is damaged or no file of fetched bars. Delete it, or fetch again with: alphaloop data fetch") from error
-    said = f"Bars of {settings.source} as fetched at {about['fetched_at'][:16].replace('T', ' ')} UTC ({path.name}); alphaloop data fetch asks again."
+        raise MarketError(
+            f"{path} is damaged or no file of fetched bars. Delete it, or fetch again with: alphaloop data"
+            " fetch"
+        ) from error
+    said = (
+        f"Bars of {settings.source} as fetched at {about['fetched_at'][:16].replace('T', ' ')} UTC"
+        f" ({path.name}); alphaloop data fetch asks again."
+    )
     return Bars(rows, notes=(said, *about["notes"]))
 
 
@@ -96,14 +124,22 @@ def package(name: str, source: str, install: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
-            raise MarketError(f"The package {name} is there, but {error.name}, which it needs, is not. {install}") from error
-        raise MarketError(f"market.source: {source} needs the package {name}, which is not installed. {install}") from error
+            raise MarketError(
+                f"The package {name} is there, but {error.name}, which it needs, is not. {install}"
+            ) from error
+        raise MarketError(
+            f"market.source: {source} needs the package {name}, which is not installed. {install}"
+        ) from error
     except (ImportError, OSError) as error:
         raise MarketError(f"The package {name} can't be loaded: {_reason(error)}. {install}") from error
 
 
-def ask(question: Callable[[], Any], settings: Settings, again: tuple[type[BaseException], ...], what: str) -> Any:
-    """The answer to `question`, asked at most `fetch.attempts` times with growing pauses where it fails with one of `again`."""
+def ask(
+    question: Callable[[], Any], settings: Settings, again: tuple[type[BaseException], ...], what: str
+) -> Any:
+    """The answer to `question`, asked at most `fetch.attempts` times with growing pauses where it fails with
+    one of `again`.
+    """
     for attempt in range(settings.fetch.attempts):
         try:
             return question()
@@ -112,8 +148,9 @@ def ask(question: Callable[[], Any], settings: Settings, again: tuple[type[BaseE
             if attempt + 1 < settings.fetch.attempts:
                 time.sleep(settings.fetch.wait_s * 2**attempt)
     raise MarketError(
-        f"{what}: no answer after {settings.fetch.attempts} attempts, last {type(last).__name__}: {_reason(last)}. "
-        "Check the network and the source's rate limit; market.fetch.attempts and market.fetch.wait_s set the patience. Nothing was written."
+        f"{what}: no answer after {settings.fetch.attempts} attempts, last {type(last).__name__}:"
+        f" {_reason(last)}. Check the network and the source's rate limit; market.fetch.attempts and"
+        " market.fetch.wait_s set the patience. Nothing was written."
     ) from last
 
 
@@ -122,22 +159,36 @@ def refuse_failures(failed: dict[str, str], source: str) -> None:
     if failed:
         shown = "; ".join(f"{symbol}: {reason}" for symbol, reason in list(failed.items())[:NAMED])
         more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-        raise MarketError(f"{source} has no bars of {len(failed)} symbols ({shown}{more}). Mend their names, or leave them out of market.symbols. Nothing was written.")
+        raise MarketError(
+            f"{source} has no bars of {len(failed)} symbols ({shown}{more}). Mend their names, or leave them"
+            " out of market.symbols. Nothing was written."
+        )
 
 
 def late_starts(rows: pl.DataFrame, settings: Settings) -> tuple[str, ...]:
-    """A note on symbols whose bars begin more than a week after `settings.start`: listed later, or a partial answer."""
+    """A note on symbols whose bars begin more than a week after `settings.start`: listed later, or a partial
+    answer.
+    """
     begun = rows.group_by("symbol").agg(pl.col("event_time").min().alias("first")).sort("symbol")
     late = begun.filter(pl.col("first").dt.date() > settings.start + timedelta(days=7))
     if late.is_empty():
         return ()
     named = ", ".join(f"{row['symbol']} {row['first']:%Y-%m-%d}" for row in late.head(NAMED).to_dicts())
-    return (f"{len(late)} symbols begin later than market.start={settings.start} (listed later, or the source keeps no more): {named}{', ...' if len(late) > NAMED else ''}.",)
+    return (
+        (
+            f"{len(late)} symbols begin later than market.start={settings.start} (listed later, or the source"
+            f" keeps no more): {named}{', ...' if len(late) > NAMED else ''}."
+        ),
+    )
 
 
 def _fetcher(source: str) -> Callable[[Settings, datetime], Bars]:
     """The function that asks `source`; imported here because the fetchers use this module."""
-    name, function = {"yahoo": ("yahoo", "fetch_yahoo"), "ccxt": ("exchanges", "fetch_ccxt"), "wind": ("wind", "fetch_wind")}[source]
+    name, function = {
+        "yahoo": ("yahoo", "fetch_yahoo"),
+        "ccxt": ("exchanges", "fetch_ccxt"),
+        "wind": ("wind", "fetch_wind"),
+    }[source]
     return getattr(importlib.import_module(f"components.market.{name}"), function)
 
 

@@ -15,14 +15,18 @@ SUFFIXES = {"csv": (".csv", ".csv.gz", ".csv.zst"), "parquet": (".parquet", ".pq
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """Files in the order of their names. `many` is true where the path is a folder or a glob, so that a file may stand for one symbol."""
+    """Files in the order of their names.
+
+    `many` is true where the path is a folder or a glob, so that a file may stand for one symbol.
+    """
 
     paths: tuple[Path, ...]
     many: bool
 
 
 def find_files(settings: Settings, data_folder: Path) -> SourceFiles:
-    """The files that `settings.path` names: itself, all files of the source's kind below a folder, or the matches of a glob.
+    """The files that `settings.path` names: itself, all files of the source's kind below a folder, or the
+    matches of a glob.
 
     Raises
     ------
@@ -33,13 +37,21 @@ def find_files(settings: Settings, data_folder: Path) -> SourceFiles:
     if glob.has_magic(settings.path):
         paths = sorted(path for path in map(Path, glob.glob(str(place), recursive=True)) if path.is_file())
         if not paths:
-            raise MarketError(f"No file matches market.path {settings.path!r} (looked for {place}). Mend the pattern, or set ALPHALOOP_DATA to the folder that holds the data.")
+            raise MarketError(
+                f"No file matches market.path {settings.path!r} (looked for {place}). Mend the pattern, or"
+                " set ALPHALOOP_DATA to the folder that holds the data."
+            )
         many = True
     elif place.is_dir():
         suffixes = SUFFIXES[settings.source]
-        paths = sorted(path for path in place.rglob("*") if path.is_file() and path.name.lower().endswith(suffixes))
+        paths = sorted(
+            path for path in place.rglob("*") if path.is_file() and path.name.lower().endswith(suffixes)
+        )
         if not paths:
-            raise MarketError(f"The folder {place} holds no {settings.source} file ({', '.join(suffixes)}). Put the data there, or mend market.path or market.source.")
+            raise MarketError(
+                f"The folder {place} holds no {settings.source} file ({', '.join(suffixes)}). Put the data"
+                " there, or mend market.path or market.source."
+            )
         many = True
     else:
         require_file(place, "market.path")
@@ -55,7 +67,11 @@ def require_file(path: Path, setting: str) -> None:
         if not path.is_file():
             siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
             close = difflib.get_close_matches(path.name, siblings, n=1)
-            advice = f"Did you mean {close[0]!r}?" if close else "Check the path, or set ALPHALOOP_DATA to the folder that holds the data."
+            advice = (
+                f"Did you mean {close[0]!r}?"
+                if close
+                else "Check the path, or set ALPHALOOP_DATA to the folder that holds the data."
+            )
             raise MarketError(f"{path} does not exist ({setting}). {advice}")
         if path.stat().st_size == 0:
             raise MarketError(f"{path} is empty (0 bytes). Fetch or export it again.")

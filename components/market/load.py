@@ -46,7 +46,8 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int) -> Market:
     Raises
     ------
     MarketError
-        If files, columns, types or times cannot be used, a wanted symbol is not there, or no row lies between start and end.
+        If files, columns, types or times cannot be used, a wanted symbol is not there, or no row lies between
+        start and end.
     """
     bars = SOURCES[settings.source](settings, Path(data_folder), seed)
     rows = _require_symbols(bars.rows, settings, data_folder, seed)
@@ -60,7 +61,12 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int) -> Market:
     _require_spacing(rows, settings)
     optional = [name for name in RAW_PANEL.optional if name in rows.columns]
     panel = rows.with_columns(pl.lit(settings.period).alias("period")).select(*RAW_PANEL.columns, *optional)
-    return Market(check_table(panel, RAW_PANEL), _between(bars.truth, settings), _between(bars.faults, settings), (*bars.notes, *_notes(panel, absent, settings)))
+    return Market(
+        check_table(panel, RAW_PANEL),
+        _between(bars.truth, settings),
+        _between(bars.faults, settings),
+        (*bars.notes, *_notes(panel, absent, settings)),
+    )
 
 
 def _require_symbols(rows: pl.DataFrame, settings: Settings, data_folder: Path, seed: int) -> pl.DataFrame:
@@ -69,19 +75,40 @@ def _require_symbols(rows: pl.DataFrame, settings: Settings, data_folder: Path, 
     found = set(rows["symbol"].drop_nulls().unique())
     absent = [symbol for symbol in settings.symbols if symbol not in found]
     if absent:
-        every = SOURCES[settings.source](settings.model_copy(update={"symbols": None}), Path(data_folder), seed).rows["symbol"].drop_nulls().unique().sort().to_list()
+        every = (
+            SOURCES[settings.source](settings.model_copy(update={"symbols": None}), Path(data_folder), seed)
+            .rows["symbol"]
+            .drop_nulls()
+            .unique()
+            .sort()
+            .to_list()
+        )
         close = difflib.get_close_matches(absent[0], every, n=3)
-        advice = f"Close to {absent[0]!r}: {', '.join(close)}." if close else f"The source has {len(every):,} symbols, such as {', '.join(every[:NAMED_SYMBOLS])}."
-        raise MarketError(f"market.symbols lists {len(absent)} symbols that the source does not have: {_some(absent)}. {advice}")
+        advice = (
+            f"Close to {absent[0]!r}: {', '.join(close)}."
+            if close
+            else f"The source has {len(every):,} symbols, such as {', '.join(every[:NAMED_SYMBOLS])}."
+        )
+        raise MarketError(
+            f"market.symbols lists {len(absent)} symbols that the source does not have: {_some(absent)}."
+            f" {advice}"
+        )
     return rows
 
 
 def _require_spacing(rows: pl.DataFrame, settings: Settings) -> None:
-    """Refuse bars that stand closer together than the period says: windows, horizons and yearly figures would all be wrong."""
-    steps = rows.select((pl.col("timestamp").sort().diff().over("symbol")).alias("step")).filter(pl.col("step") > timedelta(0))["step"]
+    """Refuse bars that stand closer together than the period says: windows, horizons and yearly figures would
+    all be wrong.
+    """
+    steps = rows.select((pl.col("timestamp").sort().diff().over("symbol")).alias("step")).filter(
+        pl.col("step") > timedelta(0)
+    )["step"]
     usual = steps.median()
     if usual is not None and usual < CLOSEST_BARS * PERIODS[settings.period]:
-        raise MarketError(f"Bars of a symbol usually stand {usual} apart, but market.period is {settings.period}. Set market.period to what the bars are, or resample them.")
+        raise MarketError(
+            f"Bars of a symbol usually stand {usual} apart, but market.period is {settings.period}. Set"
+            " market.period to what the bars are, or resample them."
+        )
 
 
 def _between(rows: pl.DataFrame | None, settings: Settings) -> pl.DataFrame | None:
@@ -90,9 +117,14 @@ def _between(rows: pl.DataFrame | None, settings: Settings) -> pl.DataFrame | No
         return rows
     first, last = rows["timestamp"].min(), rows["timestamp"].max()
     day = pl.col("timestamp").dt.date()
-    kept = rows.filter(*([day >= settings.start] if settings.start else []), *([day <= settings.end] if settings.end else []))
+    kept = rows.filter(
+        *([day >= settings.start] if settings.start else []), *([day <= settings.end] if settings.end else [])
+    )
     if kept.is_empty() and len(rows) and "close" in rows.columns:
-        raise MarketError(f"No bar ends between market.start={settings.start} and market.end={settings.end}: the source runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}.")
+        raise MarketError(
+            f"No bar ends between market.start={settings.start} and market.end={settings.end}: the source"
+            f" runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}."
+        )
     return kept
 
 
@@ -102,19 +134,27 @@ def _notes(panel: pl.DataFrame, absent: list[str], settings: Settings) -> tuple[
     notes = []
     if absent:
         notes.append(
-            f"The source has no column {', '.join(absent)}: checks and factors that need it are left out" + ("; signals are traded at the next close." if "open" in absent else ".")
+            f"The source has no column {', '.join(absent)}: checks and factors that need it are left out"
+            + ("; signals are traded at the next close." if "open" in absent else ".")
         )
     if len(thin):
         named = [
-            f"{row['symbol']} ({row['coverage']:.0%} of {row['expected_bars']:,} bars, {row['first']:%Y-%m-%d} to {row['last']:%Y-%m-%d})"
+            f"{row['symbol']} ({row['coverage']:.0%} of {row['expected_bars']:,} bars,"
+            f" {row['first']:%Y-%m-%d} to {row['last']:%Y-%m-%d})"
             for row in thin.head(NAMED_SYMBOLS).to_dicts()
         ]
         more = f" and {len(thin) - NAMED_SYMBOLS} more" if len(thin) > NAMED_SYMBOLS else ""
-        notes.append(f"{len(thin)} symbols have less than {settings.min_coverage:.0%} of the bars between their first and last: {', '.join(named)}{more}.")
+        notes.append(
+            f"{len(thin)} symbols have less than {settings.min_coverage:.0%} of the bars between their first"
+            f" and last: {', '.join(named)}{more}."
+        )
     without = panel["sector"].null_count()
     if settings.sectors is not None and without:
         symbols = panel.filter(pl.col("sector").is_null())["symbol"].n_unique()
-        notes.append(f"{without:,} of {len(panel):,} rows ({symbols} symbols) have no sector that was known at the time; they count as unknown.")
+        notes.append(
+            f"{without:,} of {len(panel):,} rows ({symbols} symbols) have no sector that was known at the"
+            " time; they count as unknown."
+        )
     return tuple(notes)
 
 
@@ -148,4 +188,6 @@ def describe(panel: pl.DataFrame) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:NAMED_SYMBOLS])) + (f" and {len(names) - NAMED_SYMBOLS} more" if len(names) > NAMED_SYMBOLS else "")
+    return ", ".join(map(repr, names[:NAMED_SYMBOLS])) + (
+        f" and {len(names) - NAMED_SYMBOLS} more" if len(names) > NAMED_SYMBOLS else ""
+    )

@@ -1,4 +1,6 @@
-"""The sector, and where there is one the industry, of each symbol as it was known at each bar, from a file of intervals."""
+"""The sector, and where there is one the industry, of each symbol as it was known at each bar, from a file of
+intervals.
+"""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,13 +13,15 @@ from components.market.files import require_file
 
 
 def add_sectors(panel: pl.DataFrame, settings: SectorSettings, data_folder: Path) -> pl.DataFrame:
-    """`panel` with its columns `sector` and, with `settings.industry`, `industry` as known at each bar's timestamp; null where nothing was known.
+    """`panel` with its columns `sector` and, with `settings.industry`, `industry` as known at each bar's
+    timestamp; null where nothing was known.
 
-    An interval says that the label was seen from its first to its last day. The dates at which any interval begins or
-    ends are taken as the days on which somebody looked. At a bar counts what was seen of its symbol on the newest such day
-    that lies `lag_days` or more before it; a label stays in force when its symbol is no longer seen, and is never filled
-    back. Where intervals overlap, the one that began last counts, then the one that ends last. The industry is that of the same look, null where
-    that names none or lies before `settings.industry_from`.
+    An interval says that the label was seen from its first to its last day. The dates at which any interval
+    begins or ends are taken as the days on which somebody looked. At a bar counts what was seen of its symbol
+    on the newest such day that lies `lag_days` or more before it; a label stays in force when its symbol is
+    no longer seen, and is never filled back. Where intervals overlap, the one that began last counts, then
+    the one that ends last. The industry is that of the same look, null where that names none or lies before
+    `settings.industry_from`.
 
     Raises
     ------
@@ -26,33 +30,66 @@ def add_sectors(panel: pl.DataFrame, settings: SectorSettings, data_folder: Path
     """
     seen = _seen(_intervals(settings, data_folder))
     if settings.industry_from is not None and "industry" in seen.columns:
-        seen = seen.with_columns(pl.when(pl.col("day") >= settings.industry_from).then("industry").alias("industry"))
+        seen = seen.with_columns(
+            pl.when(pl.col("day") >= settings.industry_from).then("industry").alias("industry")
+        )
     known = seen.with_columns(pl.col("day") + timedelta(days=settings.lag_days)).sort("day")
-    days = panel.select("symbol", pl.col("timestamp").dt.date().alias("day")).drop_nulls().unique().sort("day")
+    days = (
+        panel.select("symbol", pl.col("timestamp").dt.date().alias("day")).drop_nulls().unique().sort("day")
+    )
     joined = days.join_asof(known, on="day", by="symbol", strategy="backward", check_sortedness=False)
-    dated = panel.drop("sector", *(["industry"] if settings.industry else []), strict=False).with_columns(pl.col("timestamp").dt.date().alias("day"))
+    dated = panel.drop("sector", *(["industry"] if settings.industry else []), strict=False).with_columns(
+        pl.col("timestamp").dt.date().alias("day")
+    )
     return dated.join(joined, on=["symbol", "day"], how="left", maintain_order="left").drop("day")
 
 
 def _intervals(settings: SectorSettings, data_folder: Path) -> pl.DataFrame:
     path = Path(data_folder) / settings.path
     require_file(path, "market.sectors.path")
-    wanted = {"symbol": settings.symbol, "sector": settings.sector, "start": settings.start, "end": settings.end}
-    optional = {name: column for name, column in (("industry", settings.industry), ("valid", settings.valid)) if column}
+    wanted = {
+        "symbol": settings.symbol,
+        "sector": settings.sector,
+        "start": settings.start,
+        "end": settings.end,
+    }
+    optional = {
+        name: column
+        for name, column in (("industry", settings.industry), ("valid", settings.valid))
+        if column
+    }
     try:
-        frame = pl.read_csv(path, try_parse_dates=True) if path.suffix.lower() == ".csv" else pl.read_parquet(path)
+        frame = (
+            pl.read_csv(path, try_parse_dates=True)
+            if path.suffix.lower() == ".csv"
+            else pl.read_parquet(path)
+        )
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise MarketError(f"{path} (market.sectors.path) can't be read: {str(error).splitlines()[0]}. Fetch it again.") from error
+        raise MarketError(
+            f"{path} (market.sectors.path) can't be read: {str(error).splitlines()[0]}. Fetch it again."
+        ) from error
     for key, name in {**wanted, **optional}.items():
         if name not in frame.columns:
-            raise MarketError(f"{path} has no column {name!r} (market.sectors.{key}). It has {', '.join(frame.columns)}.")
+            raise MarketError(
+                f"{path} has no column {name!r} (market.sectors.{key}). It has {', '.join(frame.columns)}."
+            )
     if settings.valid:
         if frame[settings.valid].dtype != pl.Boolean:
-            raise MarketError(f"{path}: column {settings.valid!r} has type {frame[settings.valid].dtype}, expected true or false (market.sectors.valid).")
+            raise MarketError(
+                f"{path}: column {settings.valid!r} has type {frame[settings.valid].dtype}, expected true or"
+                " false (market.sectors.valid)."
+            )
         frame = frame.filter(pl.col(settings.valid).fill_null(False))
     for key in ("start", "end"):
-        if not frame[wanted[key]].dtype.is_temporal() and len(frame) and frame[wanted[key]].null_count() < len(frame):
-            raise MarketError(f"{path}: column {wanted[key]!r} has type {frame[wanted[key]].dtype}, expected dates (market.sectors.{key}).")
+        if (
+            not frame[wanted[key]].dtype.is_temporal()
+            and len(frame)
+            and frame[wanted[key]].null_count() < len(frame)
+        ):
+            raise MarketError(
+                f"{path}: column {wanted[key]!r} has type {frame[wanted[key]].dtype}, expected dates"
+                f" (market.sectors.{key})."
+            )
     return frame.select(
         pl.col(settings.symbol).cast(pl.String).alias("symbol"),
         pl.col(settings.sector).cast(pl.String).alias("sector"),
@@ -63,8 +100,18 @@ def _intervals(settings: SectorSettings, data_folder: Path) -> pl.DataFrame:
 
 
 def _seen(intervals: pl.DataFrame) -> pl.DataFrame:
-    """Columns `symbol`, `day`, `sector` and, where the intervals have it, `industry`: what was seen of each symbol on each day on which somebody looked."""
-    days = pl.concat([intervals["start"], intervals["end"].filter(intervals["end"] < date.max)]).unique().sort()
-    looked = intervals.join(days.alias("day").to_frame(), how="cross").filter(pl.col("day").is_between(pl.col("start"), pl.col("end")))
+    """Columns `symbol`, `day`, `sector` and, where the intervals have it, `industry`: what was seen of each
+    symbol on each day on which somebody looked.
+    """
+    days = (
+        pl.concat([intervals["start"], intervals["end"].filter(intervals["end"] < date.max)]).unique().sort()
+    )
+    looked = intervals.join(days.alias("day").to_frame(), how="cross").filter(
+        pl.col("day").is_between(pl.col("start"), pl.col("end"))
+    )
     labels = [name for name in ("sector", "industry") if name in intervals.columns]
-    return looked.sort("symbol", "day", "start", "end", *labels).unique(["symbol", "day"], keep="last").select("symbol", "day", *labels)
+    return (
+        looked.sort("symbol", "day", "start", "end", *labels)
+        .unique(["symbol", "day"], keep="last")
+        .select("symbol", "day", *labels)
+    )

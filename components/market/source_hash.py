@@ -1,4 +1,6 @@
-"""The content hash of the market data: the cache key under which a changed file is never answered from the cache."""
+"""The content hash of the market data: the cache key under which a changed file is never answered from the
+cache.
+"""
 
 import hashlib
 from pathlib import Path
@@ -11,9 +13,11 @@ from components.settings import config_hash
 
 
 def source_sha256(settings: Settings, data_folder: Path, seed: int) -> str:
-    """SHA-256 of all input files (content and names, sectors included), or of the simulator's settings and seed.
+    """SHA-256 of all input files (content and names, sectors included), or of the simulator's settings and
+    seed.
 
-    Of Yahoo, an exchange or Wind it is the hash of the file that keeps what was fetched; where there is none yet, it is fetched.
+    Of Yahoo, an exchange or Wind it is the hash of the file that keeps what was fetched; where there is none
+    yet, it is fetched.
 
     Raises
     ------

@@ -1,4 +1,6 @@
-"""Bars from Yahoo Finance through yfinance: days in the session of their exchange, hours by their opening time."""
+"""Bars from Yahoo Finance through yfinance: days in the session of their exchange, hours by their opening
+time.
+"""
 
 import json
 from datetime import datetime, timedelta
@@ -18,13 +20,15 @@ NAMES = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Volume
 def fetch_yahoo(settings: Settings, now: datetime) -> Bars:
     """Bars of `settings.symbols` from `settings.start` on.
 
-    Adjusted prices are scaled by today's splits and dividends: returns are as traded, levels are not. The last hour of a
-    session may be shorter than an hour; it counts as known a full hour after its opening, late being the safe side.
+    Adjusted prices are scaled by today's splits and dividends: returns are as traded, levels are not. The
+    last hour of a session may be shorter than an hour; it counts as known a full hour after its opening, late
+    being the safe side.
 
     Raises
     ------
     MarketError
-        For the period 4h, which Yahoo does not have, a missing package, no answer, an unknown symbol, or an exchange in another time zone.
+        For the period 4h, which Yahoo does not have, a missing package, no answer, an unknown symbol, or an
+        exchange in another time zone.
     """
     if settings.period == "4h":
         raise MarketError("Yahoo has no bars of 4h. Set market.period to 1d or 1h.")
@@ -47,7 +51,11 @@ def fetch_yahoo(settings: Settings, now: datetime) -> Bars:
             frames.append(_bars(answer, symbol, settings))
     refuse_failures(failed, "Yahoo")
     rows = pl.concat(frames)
-    prices = "adjusted for splits and dividends as of the fetch" if settings.yahoo.adjusted else "adjusted for splits, not for dividends"
+    prices = (
+        "adjusted for splits and dividends as of the fetch"
+        if settings.yahoo.adjusted
+        else "adjusted for splits, not for dividends"
+    )
     return Bars(rows, notes=(f"Yahoo's prices are {prices}.", *late_starts(rows, settings)))
 
 
@@ -69,16 +77,28 @@ def _bars(answer: Any, symbol: str, settings: Settings) -> pl.DataFrame:
     missing = [name for name in NAMES if name not in answer.columns]
     if zone is None or missing:
         lacks = f"the columns {', '.join(missing)}" if missing else "a time zone"
-        raise MarketError(f"Yahoo's answer for {symbol} lacks {lacks}: the installed yfinance answers in another form. Upgrade it: pip install -U 'alphaloop[yahoo]'")
+        raise MarketError(
+            f"Yahoo's answer for {symbol} lacks {lacks}: the installed yfinance answers in another form."
+            " Upgrade it: pip install -U 'alphaloop[yahoo]'"
+        )
     sessions = settings.period == "1d" and not settings.yahoo.round_the_clock
     expected = settings.exchange_timezone if sessions else "UTC" if settings.period == "1d" else str(zone)
     if str(zone) != expected:
         raise MarketError(
-            f"{symbol} trades in the zone {zone}, not {expected}: its days would be known at a wrong hour. Set market.exchange_timezone, session_open and session_close"
-            f"{' (for coins market.yahoo.round_the_clock: true)' if str(zone) == 'UTC' else ''}, or load it in a config of its own."
+            f"{symbol} trades in the zone {zone}, not {expected}: its days would be known at a wrong hour."
+            " Set market.exchange_timezone, session_open and"
+            f" session_close{' (for coins market.yahoo.round_the_clock: true)' if str(zone) == 'UTC' else ''},"
+            " or load it in a config of its own."
         )
     frame = pl.DataFrame(
-        {"timestamp": pl.Series(answer.index.tz_convert("UTC").tz_localize(None).to_numpy()).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), "symbol": symbol}
+        {
+            "timestamp": (
+                pl.Series(answer.index.tz_convert("UTC").tz_localize(None).to_numpy())
+                .cast(pl.Datetime("us"))
+                .dt.replace_time_zone("UTC")
+            ),
+            "symbol": symbol,
+        }
         | {column: answer[name].to_numpy() for name, column in NAMES.items()}
     ).with_columns(pl.col(*NAMES.values()).cast(pl.Float64).fill_nan(None))
     clock = settings.model_copy(update={"stamp": "session_date" if sessions else "bar_open"})

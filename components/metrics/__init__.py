@@ -1,7 +1,16 @@
-"""Measures of predictions and portfolios. Ground floor: imported by every stage; imports only the contracts."""
+"""Measures of predictions and portfolios.
+
+Ground floor: imported by every stage; imports only the contracts.
+"""
 
 from components.metrics.calibration import calibration_slope, coverage, pinball_loss, reliability_table
-from components.metrics.correlation import ic_decay, ic_summary, information_coefficient, row_correlations, to_matrix
+from components.metrics.correlation import (
+    ic_decay,
+    ic_summary,
+    information_coefficient,
+    row_correlations,
+    to_matrix,
+)
 from components.metrics.inference import block_bootstrap_interval, hac_lags, newey_west_t
 from components.metrics.performance import (
     bars_per_year,

@@ -15,18 +15,24 @@ def coverage(bands: pl.DataFrame) -> dict[str, float]:
 
     Returns
     -------
-    `below_p10`, `below_p50`, `below_p90`, `inside_p10_p90` (wanted: 0.1, 0.5, 0.9, 0.8) and `rows`; shares are NaN without rows.
+    `below_p10`, `below_p50`, `below_p90`, `inside_p10_p90` (wanted: 0.1, 0.5, 0.9, 0.8) and `rows`; shares
+    are NaN without rows.
     """
     bands = _finite_rows(bands, "label", *QUANTILES)
     shares = bands.select(
         *((pl.col("label") <= pl.col(name)).mean().alias(f"below_{name}") for name in QUANTILES),
         pl.col("label").is_between(pl.col("p10"), pl.col("p90")).mean().alias("inside_p10_p90"),
     ).row(0, named=True)
-    return {**{name: float("nan") if value is None else float(value) for name, value in shares.items()}, "rows": len(bands)}
+    return {
+        **{name: float("nan") if value is None else float(value) for name, value in shares.items()},
+        "rows": len(bands),
+    }
 
 
 def pinball_loss(label: np.ndarray, predicted: np.ndarray, *, quantile: float) -> float:
-    """Mean of max(q * e, (q - 1) * e) with e = label - predicted (Koenker and Bassett 1978), in the label's unit; NaN without rows."""
+    """Mean of max(q * e, (q - 1) * e) with e = label - predicted (Koenker and Bassett 1978), in the label's
+    unit; NaN without rows.
+    """
     label, predicted = np.asarray(label, dtype=float), np.asarray(predicted, dtype=float)
     both = np.isfinite(label) & np.isfinite(predicted)
     error = label[both] - predicted[both]
@@ -42,11 +48,14 @@ def reliability_table(pairs: pl.DataFrame, *, bins: int = 10) -> pl.DataFrame:
 
     Returns
     -------
-    One row a bin, lowest scores first: `bin` (from 1), `predicted` (mean score), `realised` (mean label), `realised_error` (standard
-    error of that mean as if rows were independent, so too small where labels overlap), `rows`. Equal scores share a bin, so bins may be missing.
+    One row a bin, lowest scores first: `bin` (from 1), `predicted` (mean score), `realised` (mean label),
+    `realised_error` (standard error of that mean as if rows were independent, so too small where labels
+    overlap), `rows`. Equal scores share a bin, so bins may be missing.
     """
     pairs = _finite_rows(pairs, "score", "label")
-    bin_number = ((pl.col("score").rank() - 0.5) / pl.len() * bins).floor().cast(pl.Int64).clip(0, bins - 1) + 1
+    bin_number = ((pl.col("score").rank() - 0.5) / pl.len() * bins).floor().cast(pl.Int64).clip(
+        0, bins - 1
+    ) + 1
     return (
         pairs.with_columns(bin_number.alias("bin"))
         .group_by("bin")
@@ -61,7 +70,9 @@ def reliability_table(pairs: pl.DataFrame, *, bins: int = 10) -> pl.DataFrame:
 
 
 def calibration_slope(pairs: pl.DataFrame) -> float:
-    """Slope of the regression of label on score over all rows: 1 where sizes are right, under 1 where they are overstated. NaN if constant."""
+    """Slope of the regression of label on score over all rows: 1 where sizes are right, under 1 where they
+    are overstated. NaN if constant.
+    """
     pairs = _finite_rows(pairs, "score", "label")
     score, label = pairs["score"].to_numpy(), pairs["label"].to_numpy()
     if len(score) < 3 or np.ptp(score) == 0:

@@ -11,21 +11,26 @@ from components.metrics.inference import hac_lags, newey_west_t
 FEWEST_SYMBOLS = 3
 
 
-def information_coefficient(predictions: pl.DataFrame, labels: pl.DataFrame, *, rank: bool = False, by: Sequence[str] = ("timestamp",)) -> pl.DataFrame:
+def information_coefficient(
+    predictions: pl.DataFrame, labels: pl.DataFrame, *, rank: bool = False, by: Sequence[str] = ("timestamp",)
+) -> pl.DataFrame:
     """Cross-sectional correlation of score and realised return, one row a group (a timestamp by default).
 
-    Grinold and Kahn (2000), *Active Portfolio Management*, chapter 6. Rows whose score or label is null, NaN or infinite do not count.
+    Grinold and Kahn (2000), *Active Portfolio Management*, chapter 6. Rows whose score or label is null, NaN
+    or infinite do not count.
 
     Parameters
     ----------
     predictions : columns `timestamp`, `symbol`, `score`
     labels : columns `timestamp`, `symbol`, `label` (log return over the horizon, not annualised)
     rank : Spearman instead of Pearson; ties share their mean rank
-    by : columns of either frame that define the groups: `("timestamp", "sector")`, or `("symbol",)` for a correlation over time
+    by : columns of either frame that define the groups: `("timestamp", "sector")`, or `("symbol",)` for a
+        correlation over time
 
     Returns
     -------
-    Columns `*by`, `ic` (in [-1, 1], null where fewer than 3 rows have both or one side is constant), `n_symbols` (rows that have both).
+    Columns `*by`, `ic` (in [-1, 1], null where fewer than 3 rows have both or one side is constant),
+    `n_symbols` (rows that have both).
 
     Raises
     ------
@@ -37,7 +42,9 @@ def information_coefficient(predictions: pl.DataFrame, labels: pl.DataFrame, *, 
     if rank:
         pairs = pairs.with_columns(pl.col("score", "label").rank().over(by))
     varies = (pl.col("score").max() > pl.col("score").min()) & (pl.col("label").max() > pl.col("label").min())
-    correlation = pl.when((pl.len() >= FEWEST_SYMBOLS) & varies).then(pl.corr("score", "label").fill_nan(None).clip(-1, 1))
+    correlation = pl.when((pl.len() >= FEWEST_SYMBOLS) & varies).then(
+        pl.corr("score", "label").fill_nan(None).clip(-1, 1)
+    )
     return pairs.group_by(by).agg(correlation.alias("ic"), pl.len().alias("n_symbols")).sort(by)
 
 
@@ -47,12 +54,13 @@ def ic_summary(ic: pl.Series | np.ndarray, *, horizon: int) -> dict[str, float]:
     Parameters
     ----------
     ic : one value a bar, in order of time; nulls and NaN are left out
-    horizon : bars that a label spans; labels of neighbouring bars overlap, so the t-statistic takes `hac_lags` lags
+    horizon : bars that a label spans; labels of neighbouring bars overlap, so the t-statistic takes
+        `hac_lags` lags
 
     Returns
     -------
-    `mean`, `std` (sample), `icir` = mean / std (a bar, not annualised), `t_hac` (Newey and West), `hit_share` (share above 0), `bars`.
-    What can't be computed is NaN.
+    `mean`, `std` (sample), `icir` = mean / std (a bar, not annualised), `t_hac` (Newey and West), `hit_share`
+    (share above 0), `bars`. What can't be computed is NaN.
     """
     values = _finite(ic)
     std = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
@@ -67,11 +75,13 @@ def ic_summary(ic: pl.Series | np.ndarray, *, horizon: int) -> dict[str, float]:
     }
 
 
-def ic_decay(predictions: pl.DataFrame, labels: pl.DataFrame, lags: Sequence[int] = tuple(range(21))) -> pl.DataFrame:
+def ic_decay(
+    predictions: pl.DataFrame, labels: pl.DataFrame, lags: Sequence[int] = tuple(range(21))
+) -> pl.DataFrame:
     """Mean information coefficient of a score that is used `lag` bars after it was made, for each lag.
 
-    The score of bar t - lag meets the label of bar t; bars are those of both tables together. For `rank_ic`, ranks are taken
-    once in each cross-section, before scores and labels meet.
+    The score of bar t - lag meets the label of bar t; bars are those of both tables together. For `rank_ic`,
+    ranks are taken once in each cross-section, before scores and labels meet.
 
     Returns
     -------
@@ -82,9 +92,13 @@ def ic_decay(predictions: pl.DataFrame, labels: pl.DataFrame, lags: Sequence[int
     score, label = _clean(predictions, "score"), _clean(labels, "label")
     calendar = pl.concat([score["timestamp"], label["timestamp"]]).unique().sort()
     symbols = pl.concat([score["symbol"], label["symbol"]]).unique().sort()
-    ranked = [frame.with_columns(pl.col(name).rank().over("timestamp")) for frame, name in ((score, "score"), (label, "label"))]
+    ranked = [
+        frame.with_columns(pl.col(name).rank().over("timestamp"))
+        for frame, name in ((score, "score"), (label, "label"))
+    ]
     scores, labels_, score_ranks, label_ranks = (
-        to_matrix(frame, name, calendar, symbols) for frame, name in ((score, "score"), (label, "label"), (ranked[0], "score"), (ranked[1], "label"))
+        to_matrix(frame, name, calendar, symbols)
+        for frame, name in ((score, "score"), (label, "label"), (ranked[0], "score"), (ranked[1], "label"))
     )
     rows = []
     for lag in lags:
@@ -92,12 +106,25 @@ def ic_decay(predictions: pl.DataFrame, labels: pl.DataFrame, lags: Sequence[int
         plain = row_correlations(scores[:kept], labels_[len(calendar) - kept :])
         by_rank = row_correlations(score_ranks[:kept], label_ranks[len(calendar) - kept :])
         count = int(np.isfinite(plain).sum())
-        rows.append((lag, float(np.nanmean(plain)) if count else None, float(np.nanmean(by_rank)) if count else None, count))
-    return pl.DataFrame(rows, schema={"lag": pl.Int64, "ic": pl.Float64, "rank_ic": pl.Float64, "bars": pl.Int64}, orient="row")
+        rows.append(
+            (
+                lag,
+                float(np.nanmean(plain)) if count else None,
+                float(np.nanmean(by_rank)) if count else None,
+                count,
+            )
+        )
+    return pl.DataFrame(
+        rows,
+        schema={"lag": pl.Int64, "ic": pl.Float64, "rank_ic": pl.Float64, "bars": pl.Int64},
+        orient="row",
+    )
 
 
 def row_correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Pearson correlation of each row of two (bars, symbols) arrays over the symbols that both have; NaN under 3 of them. Shape (bars,)."""
+    """Pearson correlation of each row of two (bars, symbols) arrays over the symbols that both have; NaN
+    under 3 of them. Shape (bars,).
+    """
     both = np.isfinite(left) & np.isfinite(right)
     count = both.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -115,9 +142,14 @@ def to_matrix(frame: pl.DataFrame, column: str, calendar: pl.Series, symbols: pl
 
     `calendar` and `symbols` are sorted; rows of other timestamps or symbols are left out.
     """
-    frame = frame.filter(pl.col("timestamp").is_in(calendar.implode()) & pl.col("symbol").is_in(symbols.implode()))
+    frame = frame.filter(
+        pl.col("timestamp").is_in(calendar.implode()) & pl.col("symbol").is_in(symbols.implode())
+    )
     matrix = np.full((len(calendar), len(symbols)), np.nan)
-    matrix[calendar.search_sorted(frame["timestamp"]).to_numpy(), symbols.search_sorted(frame["symbol"]).to_numpy()] = frame[column].cast(pl.Float64).to_numpy()
+    matrix[
+        calendar.search_sorted(frame["timestamp"]).to_numpy(),
+        symbols.search_sorted(frame["symbol"]).to_numpy(),
+    ] = frame[column].cast(pl.Float64).to_numpy()
     return matrix
 
 
@@ -128,9 +160,16 @@ def _pairs(predictions: pl.DataFrame, labels: pl.DataFrame, by: list[str]) -> pl
     groups = [name for name in by if name not in key]
     absent = [name for name in groups if name not in predictions.columns and name not in labels.columns]
     if absent:
-        raise ContractError(f"Column {absent[0]!r} is in neither predictions nor labels, so an information coefficient by {by} can't be computed. Join it to one of them first.")
-    left = _clean(predictions, "score").select(*key, "score", *(name for name in groups if name in predictions.columns))
-    right = _clean(labels, "label").select(*key, "label", *(name for name in groups if name not in predictions.columns))
+        raise ContractError(
+            f"Column {absent[0]!r} is in neither predictions nor labels, so an information coefficient by"
+            f" {by} can't be computed. Join it to one of them first."
+        )
+    left = _clean(predictions, "score").select(
+        *key, "score", *(name for name in groups if name in predictions.columns)
+    )
+    right = _clean(labels, "label").select(
+        *key, "label", *(name for name in groups if name not in predictions.columns)
+    )
     return left.join(right, on=key, how="inner", maintain_order="left")
 
 
@@ -143,13 +182,22 @@ def _refuse_repeats(frame: pl.DataFrame, what: str) -> None:
     if frame.select(pl.struct(key).n_unique()).item() == len(frame):
         return
     first = frame.filter(pl.struct(key).is_duplicated()).select(key).unique().sort(key).head(5).rows()
-    raise ContractError(f"{what} hold a (timestamp, symbol) more than once, first {first}. Filter to one horizon and one expert before measuring.")
+    raise ContractError(
+        f"{what} hold a (timestamp, symbol) more than once, first {first}. Filter to one horizon and one"
+        " expert before measuring."
+    )
 
 
 def _spread(values: np.ndarray, both: np.ndarray) -> np.ndarray:
-    return np.where(both, values, -np.inf).max(axis=1, initial=-np.inf) - np.where(both, values, np.inf).min(axis=1, initial=np.inf)
+    return np.where(both, values, -np.inf).max(axis=1, initial=-np.inf) - np.where(both, values, np.inf).min(
+        axis=1, initial=np.inf
+    )
 
 
 def _finite(values: pl.Series | np.ndarray) -> np.ndarray:
-    array = values.cast(pl.Float64).to_numpy() if isinstance(values, pl.Series) else np.asarray(values, dtype=float)
+    array = (
+        values.cast(pl.Float64).to_numpy()
+        if isinstance(values, pl.Series)
+        else np.asarray(values, dtype=float)
+    )
     return array[np.isfinite(array)]

@@ -10,8 +10,8 @@ CHUNK_VALUES = 4_000_000
 def hac_lags(n_values: int, horizon: int) -> int:
     """Lags for `newey_west_t`: twice the horizon, and at least the rule of thumb 4 (n / 100)^(2/9).
 
-    Labels over `horizon` bars overlap for horizon - 1 bars. Bartlett weights shrink the autocovariances they take in, so
-    stopping at the horizon would call noise significant.
+    Labels over `horizon` bars overlap for horizon - 1 bars. Bartlett weights shrink the autocovariances they
+    take in, so stopping at the horizon would call noise significant.
     """
     return min(max(2 * horizon, int(4 * (n_values / 100) ** (2 / 9))), max(n_values - 2, 0))
 
@@ -19,8 +19,8 @@ def hac_lags(n_values: int, horizon: int) -> int:
 def newey_west_t(values: np.ndarray, *, lags: int) -> float:
     """t-statistic of the mean with a heteroskedasticity- and autocorrelation-consistent error.
 
-    Newey and West (1987), Bartlett kernel: V = c_0 + 2 * sum over k <= lags of (1 - k / (lags + 1)) * c_k, t = mean / sqrt(V / n)
-    with the small-sample factor n / (n - 1).
+    Newey and West (1987), Bartlett kernel: V = c_0 + 2 * sum over k <= lags of (1 - k / (lags + 1)) * c_k, t
+    = mean / sqrt(V / n) with the small-sample factor n / (n - 1).
 
     Parameters
     ----------
@@ -33,7 +33,11 @@ def newey_west_t(values: np.ndarray, *, lags: int) -> float:
     """
     values = np.asarray(values, dtype=float)
     size = len(values)
-    if size < 3 or not np.isfinite(values).all() or np.ptp(values) <= 1e-14 * max(np.abs(values).max(), 1e-300):
+    if (
+        size < 3
+        or not np.isfinite(values).all()
+        or np.ptp(values) <= 1e-14 * max(np.abs(values).max(), 1e-300)
+    ):
         return float("nan")
     centred = values - values.mean()
     covariances = np.array([centred[k:] @ centred[: size - k] for k in range(min(lags, size - 1) + 1)]) / size
@@ -52,14 +56,16 @@ def block_bootstrap_interval(
     level: float = 0.9,
     seed: int,
 ) -> tuple[float, float]:
-    """Interval of a statistic over a dependent series: circular block bootstrap (Politis and Romano 1992), percentile limits.
+    """Interval of a statistic over a dependent series: circular block bootstrap (Politis and Romano 1992),
+    percentile limits.
 
     Parameters
     ----------
     values : shape (n,), in order of time, all finite
     statistic : maps (draws, n) to (draws,)
     block_bars : length of the blocks drawn; longer than the dependence
-    level : share of the draws inside, in (0, 1); the lower limit alone is a one-sided limit of level (1 + level) / 2
+    level : share of the draws inside, in (0, 1); the lower limit alone is a one-sided limit of level (1 +
+        level) / 2
 
     Returns
     -------

@@ -1,7 +1,8 @@
-"""How far a sample has moved from a reference that is kept as a sketch, and how sure that is when rows depend on each other.
+"""How far a sample has moved from a reference that is kept as a sketch, and how sure that is when rows depend
+on each other.
 
-A sketch holds Q evenly spaced order statistics of a column, smallest and largest included. Nothing here needs SciPy but
-the p-values, so that the service's processes can measure shift too.
+A sketch holds Q evenly spaced order statistics of a column, smallest and largest included. Nothing here needs
+SciPy but the p-values, so that the service's processes can measure shift too.
 """
 
 from collections.abc import Sequence
@@ -23,18 +24,25 @@ def quantile_sketch(values: np.ndarray, size: int = SKETCH_SIZE) -> np.ndarray:
 
     Returns
     -------
-    Shape (Q,) or (Q, F), ascending; NaN for a column without a finite value. With fewer than Q finite values each of
-    them occurs at least once, so that the sketch together with their number is the sample itself.
+    Shape (Q,) or (Q, F), ascending; NaN for a column without a finite value. With fewer than Q finite values
+    each of them occurs at least once, so that the sketch together with their number is the sample itself.
     """
     values = np.asarray(values)
     if values.ndim == 2:
-        return np.stack([quantile_sketch(column, size) for column in values.T], axis=1) if values.shape[1] else np.empty((size, 0), values.dtype)
+        return (
+            np.stack([quantile_sketch(column, size) for column in values.T], axis=1)
+            if values.shape[1]
+            else np.empty((size, 0), values.dtype)
+        )
     known = np.sort(values[np.isfinite(values)])
     return known[_ranks(len(known), size)] if len(known) else np.full(size, np.nan, dtype=values.dtype)
 
 
-def ks_to_sketch(current: np.ndarray, sketch: np.ndarray, rows: int | np.ndarray | None = None) -> float | np.ndarray:
-    """Two-sample Kolmogorov-Smirnov statistic of a sample and a sketched reference: the largest distance of their distribution functions.
+def ks_to_sketch(
+    current: np.ndarray, sketch: np.ndarray, rows: int | np.ndarray | None = None
+) -> float | np.ndarray:
+    """Two-sample Kolmogorov-Smirnov statistic of a sample and a sketched reference: the largest distance of
+    their distribution functions.
 
     Parameters
     ----------
@@ -44,12 +52,15 @@ def ks_to_sketch(current: np.ndarray, sketch: np.ndarray, rows: int | np.ndarray
 
     Returns
     -------
-    In [0, 1], one number or shape (F,); NaN where a side is empty. Exact where `rows` is at most Q, else low by at most 1 / (Q - 1).
+    In [0, 1], one number or shape (F,); NaN where a side is empty. Exact where `rows` is at most Q, else low
+    by at most 1 / (Q - 1).
     """
     current, sketch = np.asarray(current), np.asarray(sketch)
     if sketch.ndim == 2:
         counts = np.broadcast_to(np.iinfo(np.int64).max if rows is None else rows, sketch.shape[1:])
-        return np.array([ks_to_sketch(current[:, k], sketch[:, k], int(counts[k])) for k in range(sketch.shape[1])])
+        return np.array(
+            [ks_to_sketch(current[:, k], sketch[:, k], int(counts[k])) for k in range(sketch.shape[1])]
+        )
     sample = np.sort(current[np.isfinite(current)].astype(sketch.dtype, copy=False))
     if not len(sample) or not np.isfinite(sketch).all():
         return float("nan")
@@ -59,7 +70,9 @@ def ks_to_sketch(current: np.ndarray, sketch: np.ndarray, rows: int | np.ndarray
 
 
 def distribution(sketch: np.ndarray, rows: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The sketch's distinct values, and the reference's share below each and up to each; three arrays of one shape."""
+    """The sketch's distinct values, and the reference's share below each and up to each; three arrays of one
+    shape.
+    """
     size = len(sketch)
     if rows is not None and rows <= size:
         sketch = sketch[np.unique(_ranks(rows, size), return_index=True)[1]]
@@ -71,11 +84,15 @@ def distribution(sketch: np.ndarray, rows: int | None = None) -> tuple[np.ndarra
     return points, first / (size - 1), last / (size - 1)
 
 
-def ks_p_value(statistic: np.ndarray | float, reference_rows: np.ndarray | float, current_rows: np.ndarray | float) -> np.ndarray:
-    """Two-sided p-value of a two-sample Kolmogorov-Smirnov statistic, asymptotic as in `scipy.stats.ks_2samp`.
+def ks_p_value(
+    statistic: np.ndarray | float, reference_rows: np.ndarray | float, current_rows: np.ndarray | float
+) -> np.ndarray:
+    """Two-sided p-value of a two-sample Kolmogorov-Smirnov statistic, asymptotic as in
+    `scipy.stats.ks_2samp`.
 
-    Rows may be effective ones, fewer than counted, where rows depend on each other. With very few of them the asymptotic form is too
-    sure: no p-value is below the chance that two samples do not overlap at all. NaN where the statistic is.
+    Rows may be effective ones, fewer than counted, where rows depend on each other. With very few of them the
+    asymptotic form is too sure: no p-value is below the chance that two samples do not overlap at all. NaN
+    where the statistic is.
     """
     from scipy.special import gammaln
     from scipy.stats import kstwo
@@ -83,11 +100,15 @@ def ks_p_value(statistic: np.ndarray | float, reference_rows: np.ndarray | float
     n, m = np.asarray(reference_rows, dtype=float), np.asarray(current_rows, dtype=float)
     apart = 2 * np.exp(gammaln(n + 1) + gammaln(m + 1) - gammaln(n + m + 1))
     with np.errstate(divide="ignore"):
-        return np.maximum(kstwo.sf(statistic, np.maximum(np.round(n * m / (n + m)), 1)), np.minimum(apart, 1.0))
+        return np.maximum(
+            kstwo.sf(statistic, np.maximum(np.round(n * m / (n + m)), 1)), np.minimum(apart, 1.0)
+        )
 
 
 def psi_cuts(sketch: np.ndarray, bins: int) -> np.ndarray:
-    """Borders of at most `bins` bins at quantiles of the reference, equal ones merged; a constant gets a bin of its own between two others."""
+    """Borders of at most `bins` bins at quantiles of the reference, equal ones merged; a constant gets a bin
+    of its own between two others.
+    """
     cuts = np.unique(sketch[_ranks(len(sketch), bins + 1)[1:-1]])
     return np.array([np.nextafter(cuts[0], -np.inf, dtype=sketch.dtype), cuts[0]]) if len(cuts) == 1 else cuts
 
@@ -100,15 +121,16 @@ def psi_to_sketch(
     rows: int | np.ndarray | None = None,
     missing: int | np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """Population stability index of a sample against a sketched reference, in bins at the reference's quantiles.
+    """Population stability index of a sample against a sketched reference, in bins at the reference's
+    quantiles.
 
     Parameters
     ----------
     current : shape (N,) or (N, F)
     sketch : shape (Q,) or (Q, F), of `quantile_sketch`
     bins : at least 2; see `psi_cuts`
-    rows, missing : finite and missing values of the reference, one number or shape (F,). With `missing` given, what is not finite
-        is a bin of its own on both sides; without, it is left out.
+    rows, missing : finite and missing values of the reference, one number or shape (F,). With `missing`
+        given, what is not finite is a bin of its own on both sides; without, it is left out.
 
     Returns
     -------
@@ -120,7 +142,16 @@ def psi_to_sketch(
         counts = np.broadcast_to(np.iinfo(np.int64).max if rows is None else rows, wide)
         absent = None if missing is None else np.broadcast_to(missing, wide)
         return np.array(
-            [psi_to_sketch(current[:, k], sketch[:, k], bins=bins, rows=int(counts[k]), missing=None if absent is None else int(absent[k])) for k in range(sketch.shape[1])]
+            [
+                psi_to_sketch(
+                    current[:, k],
+                    sketch[:, k],
+                    bins=bins,
+                    rows=int(counts[k]),
+                    missing=None if absent is None else int(absent[k]),
+                )
+                for k in range(sketch.shape[1])
+            ]
         )
     known = current[np.isfinite(current)].astype(sketch.dtype, copy=False)
     if not np.isfinite(sketch).all() or not len(current) or (missing is None and not len(known)):
@@ -131,30 +162,49 @@ def psi_to_sketch(
     place = np.searchsorted(points, cuts, side="right") - 1
     heights = np.concatenate([[0.0], np.where(place >= 0, up_to[place], 0.0), [1.0]])
     reference_counts = np.diff(heights) * (len(sketch) if rows is None else rows)
-    current_counts = np.bincount(np.searchsorted(cuts, known, side="left"), minlength=len(cuts) + 1).astype(float)
+    current_counts = np.bincount(np.searchsorted(cuts, known, side="left"), minlength=len(cuts) + 1).astype(
+        float
+    )
     if missing is not None:
-        reference_counts, current_counts = np.append(reference_counts, missing), np.append(current_counts, len(current) - len(known))
+        reference_counts, current_counts = (
+            np.append(reference_counts, missing),
+            np.append(current_counts, len(current) - len(known)),
+        )
     return float(stability_index(reference_counts, current_counts))
 
 
-def stability_index(reference_counts: np.ndarray, current_counts: np.ndarray, *, smoothing: float = SMOOTHING) -> np.ndarray:
-    """Sum over bins of (current share - reference share) * ln(current share / reference share); counts of shape (..., bins).
+def stability_index(
+    reference_counts: np.ndarray, current_counts: np.ndarray, *, smoothing: float = SMOOTHING
+) -> np.ndarray:
+    """Sum over bins of (current share - reference share) * ln(current share / reference share); counts of
+    shape (..., bins).
 
-    Siddiqi (2006), *Credit Risk Scorecards*. `smoothing` counts are added to each bin; bins that are empty on both sides do not count.
+    Siddiqi (2006), *Credit Risk Scorecards*. `smoothing` counts are added to each bin; bins that are empty on
+    both sides do not count.
     """
-    reference_counts, current_counts = np.asarray(reference_counts, dtype=float), np.asarray(current_counts, dtype=float)
+    reference_counts, current_counts = (
+        np.asarray(reference_counts, dtype=float),
+        np.asarray(current_counts, dtype=float),
+    )
     used = (reference_counts > 0) | (current_counts > 0)
-    reference, current = (np.where(used, counts + smoothing, 0.0) for counts in (reference_counts, current_counts))
+    reference, current = (
+        np.where(used, counts + smoothing, 0.0) for counts in (reference_counts, current_counts)
+    )
     reference, current = (shares / shares.sum(axis=-1, keepdims=True) for shares in (reference, current))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(used, (current - reference) * np.log(current / reference), 0.0).sum(axis=-1)
 
 
-def psi_p_value(psi: np.ndarray | float, bins: np.ndarray | int, reference_rows: np.ndarray | float, current_rows: np.ndarray | float) -> np.ndarray:
+def psi_p_value(
+    psi: np.ndarray | float,
+    bins: np.ndarray | int,
+    reference_rows: np.ndarray | float,
+    current_rows: np.ndarray | float,
+) -> np.ndarray:
     """Chance of a PSI at least as large between two samples of one distribution.
 
-    psi / (1 / n + 1 / m) is about chi-squared with bins - 1 degrees of freedom (Yurdakul 2018, *Statistical properties of the
-    population stability index*). Rows may be effective ones.
+    psi / (1 / n + 1 / m) is about chi-squared with bins - 1 degrees of freedom (Yurdakul 2018, *Statistical
+    properties of the population stability index*). Rows may be effective ones.
     """
     from scipy.stats import chi2
 
@@ -163,7 +213,9 @@ def psi_p_value(psi: np.ndarray | float, bins: np.ndarray | int, reference_rows:
 
 
 def adjusted_p_values(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Benjamini-Hochberg: p-values adjusted for all that were looked at together; NaN stays NaN and does not count."""
+    """Benjamini-Hochberg: p-values adjusted for all that were looked at together; NaN stays NaN and does not
+    count.
+    """
     from scipy.stats import false_discovery_control
 
     p_values = np.asarray(p_values, dtype=float)
@@ -174,12 +226,14 @@ def adjusted_p_values(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def effective_rows(bar_counts: np.ndarray, bar_rows: np.ndarray, window_bars: int) -> float:
-    """Independent rows that would let a share vary as much between windows of `window_bars` bars as it does; the least over several shares.
+    """Independent rows that would let a share vary as much between windows of `window_bars` bars as it does;
+    the least over several shares.
 
-    The variance of a window's share is the larger of two estimates: that over all windows of the sample (Newey and West's, 1987,
-    with as many lags as the window has bars, corrected for the mean being estimated), and that of bars which follow an
-    autoregression of order 1 whose coefficient is corrected for its bias (Kendall 1954): the first is unsure where the sample
-    holds few windows, the second where dependence has no such form.
+    The variance of a window's share is the larger of two estimates: that over all windows of the sample
+    (Newey and West's, 1987, with as many lags as the window has bars, corrected for the mean being
+    estimated), and that of bars which follow an autoregression of order 1 whose coefficient is corrected for
+    its bias (Kendall 1954): the first is unsure where the sample holds few windows, the second where
+    dependence has no such form.
 
     Parameters
     ----------
@@ -199,18 +253,26 @@ def effective_rows(bar_counts: np.ndarray, bar_rows: np.ndarray, window_bars: in
     window = int(np.clip(window_bars, 1, max(bars // 2, 1)))
     share = counts.sum(axis=0) / rows.sum()
     spread = share * (1 - share)
-    between = np.maximum(_window_variance(counts, rows, share, window), _autoregressive_variance(counts / rows[:, None], share, window))
+    between = np.maximum(
+        _window_variance(counts, rows, share, window),
+        _autoregressive_variance(counts / rows[:, None], share, window),
+    )
     rows_in_window = rows.mean() * window
     with np.errstate(divide="ignore", invalid="ignore"):
         least = np.where((spread > 0) & (between > 0), spread / between, np.inf).min(initial=np.inf)
-    # A window as long as half the sample or longer says little about windows of its own length, so longer ones scale.
+    # A window as long as half the sample or longer says little about windows of its own length, so longer
+    # ones scale.
     return float(np.clip(least, 1.0, max(rows_in_window, 1.0)) * max(window_bars / window, 1.0))
 
 
 def _window_variance(counts: np.ndarray, rows: np.ndarray, share: np.ndarray, window: int) -> np.ndarray:
     sums = _window_sums(counts, window)
     means = sums / _window_sums(rows[:, None], window)
-    return ((means - share) ** 2).mean(axis=0) / (1 - window / len(rows)) if window < len(rows) else np.zeros_like(share)
+    return (
+        ((means - share) ** 2).mean(axis=0) / (1 - window / len(rows))
+        if window < len(rows)
+        else np.zeros_like(share)
+    )
 
 
 def _autoregressive_variance(shares: np.ndarray, share: np.ndarray, window: int) -> np.ndarray:

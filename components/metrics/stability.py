@@ -6,8 +6,9 @@ import numpy as np
 def population_stability_index(reference: np.ndarray, current: np.ndarray, *, bins: int = 10) -> float:
     """Sum over bins of (current share - reference share) * ln(current share / reference share).
 
-    Bins are cut at the quantiles of the reference, equal cuts merged; each share is smoothed by half a count a bin, so that an empty
-    bin does not give infinity. Under 0.1 is commonly called stable, over 0.25 moved (Siddiqi 2006, *Credit Risk Scorecards*).
+    Bins are cut at the quantiles of the reference, equal cuts merged; each share is smoothed by half a count
+    a bin, so that an empty bin does not give infinity. Under 0.1 is commonly called stable, over 0.25 moved
+    (Siddiqi 2006, *Credit Risk Scorecards*).
 
     Parameters
     ----------

@@ -1,1 +1,3 @@
-"""Residual mining: symbolic regression on what the stack leaves unexplained; formulas that survive out of sample become factors."""
+"""Residual mining: symbolic regression on what the stack leaves unexplained; formulas that survive out of
+sample become factors.
+"""

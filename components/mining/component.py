@@ -35,10 +35,25 @@ def mine(
         parsed = Settings.model_validate_json(settings)
         run = read_run(training_set.path, labels.path, catalog.path, predictions.path)
         times = TimelineSettings.model_validate_json(timeline)
-        mined = mine_formulas(run.training_set, run.labels, run.catalog, run.predictions, parsed, times, horizon=horizon, target=target, seed=seed)
+        mined = mine_formulas(
+            run.training_set,
+            run.labels,
+            run.catalog,
+            run.predictions,
+            parsed,
+            times,
+            horizon=horizon,
+            target=target,
+            seed=seed,
+        )
         write_formulas(mined, formulas.path)
-        atomic_write_text(page.path, page_html(mined, target=target, horizon=horizon, significance=parsed.significance))
+        atomic_write_text(
+            page.path, page_html(mined, target=target, horizon=horizon, significance=parsed.significance)
+        )
         formulas.metadata.update(accepted=len(mined.accepted), tried=mined.tries, code=code)
         if mined.sample.note:
             warn("mining", mined.sample.note)
-        report("mining", f"{len(mined.accepted)} of {mined.tries} formulas accepted, {mined.evaluated:,} searched")
+        report(
+            "mining",
+            f"{len(mined.accepted)} of {mined.tries} formulas accepted, {mined.evaluated:,} searched",
+        )

@@ -1,4 +1,6 @@
-"""The page of residual mining: what was searched, what was tried on the hold-out, what was accepted and why."""
+"""The page of residual mining: what was searched, what was tried on the hold-out, what was
+accepted and why.
+"""
 
 import numpy as np
 
@@ -22,16 +24,25 @@ def page_html(mined: Mined, *, target: str, horizon: int, significance: float) -
         ("refused", "Refused before", _refused(mined)),
         ("how", "How", _how(mined, significance)),
     ]
-    return page("Mined formulas", head, parts, style="td code{display:inline-block;min-width:13rem}td:last-child{min-width:9rem}")
+    return page(
+        "Mined formulas",
+        head,
+        parts,
+        style="td code{display:inline-block;min-width:13rem}td:last-child{min-width:9rem}",
+    )
 
 
 def _head(mined: Mined, target: str, horizon: int) -> str:
     sample, count = mined.sample, len(mined.accepted)
     if sample.note:
-        return f'<h1>Mined formulas<span class="badge warn">not mined</span></h1><p>{escape(sample.note[:1].upper() + sample.note[1:])}.</p>'
+        return (
+            '<h1>Mined formulas<span class="badge warn">not'
+            f" mined</span></h1><p>{escape(sample.note[:1].upper() + sample.note[1:])}.</p>"
+        )
     spans = figures(mined)["windows"]
     said = ", ".join(
-        f"{name} {spans[key]['first'][:10]} to {spans[key]['last'][:10]} ({spans[key]['bars']} bars)" for key, name in (("mining", "searched in"), ("holdout", "judged on"))
+        f"{name} {spans[key]['first'][:10]} to {spans[key]['last'][:10]} ({spans[key]['bars']} bars)"
+        for key, name in (("mining", "searched in"), ("holdout", "judged on"))
     )
     best = max((one for one in mined.judged if one.tried), key=lambda one: one.gain_holdout, default=None)
     tiles = [
@@ -43,8 +54,10 @@ def _head(mined: Mined, target: str, horizon: int) -> str:
     badge = f'<span class="badge {"good" if count else "warn"}">{count or "nothing"} accepted</span>'
     stack = mined.stack_ic
     return (
-        f'<h1>Mined formulas{badge}</h1><p class="soft">What {escape(", ".join(sample.weights))} leave unexplained of {escape(target)} over {horizon} bars; {escape(said)}. '
-        f'RankIC of the stack alone: {number(stack["mining"]["mean"], 4)} and {number(stack["holdout"]["mean"], 4)}.</p><div class="tiles">{"".join(tiles)}</div>'
+        f'<h1>Mined formulas{badge}</h1><p class="soft">What {escape(", ".join(sample.weights))} leave'
+        f" unexplained of {escape(target)} over {horizon} bars; {escape(said)}. RankIC of the stack alone:"
+        f" {number(stack['mining']['mean'], 4)} and {number(stack['holdout']['mean'], 4)}.</p><div"
+        f' class="tiles">{"".join(tiles)}</div>'
     )
 
 
@@ -52,7 +65,11 @@ def _tried(mined: Mined, significance: float) -> str:
     rows = [
         [
             f"<code>{escape(signed(one))}</code>",
-            f"<b class=good>accepted</b> as {escape(factor_name(signed(one)))}" if one.accepted else "refused",
+            (
+                f"<b class=good>accepted</b> as {escape(factor_name(signed(one)))}"
+                if one.accepted
+                else "refused"
+            ),
             number(one.ic_mining, 4),
             number(one.ic_holdout, 4),
             number(one.gain_mining, 4),
@@ -65,10 +82,30 @@ def _tried(mined: Mined, significance: float) -> str:
         for one in mined.judged
         if one.tried
     ]
-    header = ["formula", "", "RankIC mining", "RankIC hold-out", "gain mining", "gain hold-out", "interval of the gain", "weight", "most like the input", "why"]
+    header = [
+        "formula",
+        "",
+        "RankIC mining",
+        "RankIC hold-out",
+        "gain mining",
+        "gain hold-out",
+        "interval of the gain",
+        "weight",
+        "most like the input",
+        "why",
+    ]
     chosen = [k for k, one in enumerate(one for one in mined.judged if one.tried) if one.accepted]
-    shown = table(header, rows, chosen=chosen, text=[0, 1, 8, 9]) if rows else "<p>No formula of the search was new and held in the mining fold that its search did not see.</p>"
-    intro = f"A formula is accepted where the lower limit of its gain over the stack is above 0, at {significance:g} shared by all tries ({mined.tries})."
+    shown = (
+        table(header, rows, chosen=chosen, text=[0, 1, 8, 9])
+        if rows
+        else (
+            "<p>No formula of the search was new and held in the mining fold that its search did not see.</p>"
+        )
+    )
+    intro = (
+        "A formula is accepted where the lower limit of its gain over the stack is above 0, at"
+        f" {significance:g} shared by all tries ({mined.tries})."
+    )
     return section("tried", "Tried on the hold-out", intro, card(shown))
 
 
@@ -79,7 +116,12 @@ def _pictures(mined: Mined) -> str:
     if shown:
         cards.append(_cumulative(mined, shown))
     cards += [_deciles(one, mined.curves[one.formula]) for one in shown]
-    return section("pictures", "Pictures", "A formula that was fitted to noise is strong on the left scale and near 0 on the hold-out.", *cards)
+    return section(
+        "pictures",
+        "Pictures",
+        "A formula that was fitted to noise is strong on the left scale and near 0 on the hold-out.",
+        *cards,
+    )
 
 
 def _mining_against_holdout(tried: list[Judged]) -> str:
@@ -101,23 +143,51 @@ def _mining_against_holdout(tried: list[Judged]) -> str:
         for name, accepted in (("accepted", True), ("refused", False))
         if any(one.accepted == accepted for one in tried)
     ]
-    layout = {"xaxis": {"title": "RankIC gain, mining part"}, "yaxis": {"title": "RankIC gain, hold-out"}, "showlegend": True}
-    return plot("Gain over the stack, searched against judged", data, layout, note="Bars: the interval of the gain, corrected for all tries.")
+    layout = {
+        "xaxis": {"title": "RankIC gain, mining part"},
+        "yaxis": {"title": "RankIC gain, hold-out"},
+        "showlegend": True,
+    }
+    return plot(
+        "Gain over the stack, searched against judged",
+        data,
+        layout,
+        note="Bars: the interval of the gain, corrected for all tries.",
+    )
 
 
 def _cumulative(mined: Mined, shown: list[Judged]) -> str:
     times = [str(moment)[:10] for moment in mined.sample.holdout.timestamps]
     data = [
-        {"type": "scatter", "mode": "lines", "name": _short(signed(one)), "x": times, "y": np.cumsum(mined.curves[one.formula].gains).tolist(), "text": signed(one)}
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": _short(signed(one)),
+            "x": times,
+            "y": np.cumsum(mined.curves[one.formula].gains).tolist(),
+            "text": signed(one),
+        }
         for one in shown
     ]
-    return plot("Gain in RankIC, added up over the hold-out", data, {"yaxis": {"title": "sum of daily gains"}, "showlegend": True})
+    return plot(
+        "Gain in RankIC, added up over the hold-out",
+        data,
+        {"yaxis": {"title": "sum of daily gains"}, "showlegend": True},
+    )
 
 
 def _deciles(one: Judged, curves: Curves) -> str:
     data = [{"type": "bar", "x": list(range(1, 11)), "y": (1e4 * curves.deciles).tolist()}]
-    layout = {"xaxis": {"title": "decile of the formula", "dtick": 1}, "yaxis": {"title": "mean label less the bar's mean, 1/10,000"}}
-    return plot(_short(signed(one)), data, layout, note=f"{'Accepted' if one.accepted else 'Refused'}; hold-out, RankIC {number(one.ic_holdout, 4)}.")
+    layout = {
+        "xaxis": {"title": "decile of the formula", "dtick": 1},
+        "yaxis": {"title": "mean label less the bar's mean, 1/10,000"},
+    }
+    return plot(
+        _short(signed(one)),
+        data,
+        layout,
+        note=f"{'Accepted' if one.accepted else 'Refused'}; hold-out, RankIC {number(one.ic_holdout, 4)}.",
+    )
 
 
 def _short(text: str) -> str:
@@ -126,23 +196,40 @@ def _short(text: str) -> str:
 
 def _refused(mined: Mined) -> str:
     others = [one for one in mined.judged if not one.tried]
-    rows = [[f"<code>{escape(signed(one))}</code>", number(one.ic_searched, 4), number(one.ic_left_out, 4), escape(one.reason)] for one in others[:REFUSED_SHOWN]]
-    more = f"<p class=soft>and {len(others) - REFUSED_SHOWN:,} more</p>" if len(others) > REFUSED_SHOWN else ""
+    rows = [
+        [
+            f"<code>{escape(signed(one))}</code>",
+            number(one.ic_searched, 4),
+            number(one.ic_left_out, 4),
+            escape(one.reason),
+        ]
+        for one in others[:REFUSED_SHOWN]
+    ]
+    more = (
+        f"<p class=soft>and {len(others) - REFUSED_SHOWN:,} more</p>" if len(others) > REFUSED_SHOWN else ""
+    )
     intro = f"{len(others):,} formulas of the searches' last generations never saw the hold-out."
-    return section("refused", "Refused before the hold-out", intro, card(table(["formula", "IC searched bars", "IC fold left out", "why"], rows, text=[0, 3]) + more))
+    return section(
+        "refused",
+        "Refused before the hold-out",
+        intro,
+        card(table(["formula", "IC searched bars", "IC fold left out", "why"], rows, text=[0, 3]) + more),
+    )
 
 
 def _how(mined: Mined, significance: float) -> str:
     sample = mined.sample
     weights = ", ".join(f"{escape(name)} {weight:.2f}" for name, weight in sample.weights.items())
     text = (
-        "<p>Only validation bars whose label was known before the test window are used; the test window is not read. Purge and embargo lie between the two parts. "
-        "The experts' scores are out of fold. The stack is their ranked mean with weights fitted in the mining part alone "
-        f"({weights}); the stacker's own scores are not used, because its combiner was chosen with the labels of the whole validation window.</p>"
-        f"<p>{len(sample.columns):,} inputs that differ between symbols were searched. Each search leaves out one mining fold, where a formula must hold. "
-        "Weight and sign of a formula come from the mining part. Its gain in the hold-out is judged by a block bootstrap with Student's t, "
-        f"each try at {significance:g} divided by the number of tries.</p>"
-        "<p>An accepted formula was chosen with validation labels: in a later run only what lies after this window judges it. "
-        "Each further mining on the same window is another try; count it in mining.earlier_tries.</p>"
+        "<p>Only validation bars whose label was known before the test window are used; the test window is"
+        " not read. Purge and embargo lie between the two parts. The experts' scores are out of fold. The"
+        f" stack is their ranked mean with weights fitted in the mining part alone ({weights}); the stacker's"
+        " own scores are not used, because its combiner was chosen with the labels of the whole validation"
+        f" window.</p><p>{len(sample.columns):,} inputs that differ between symbols were searched. Each"
+        " search leaves out one mining fold, where a formula must hold. Weight and sign of a formula come"
+        " from the mining part. Its gain in the hold-out is judged by a block bootstrap with Student's t,"
+        f" each try at {significance:g} divided by the number of tries.</p><p>An accepted formula was chosen"
+        " with validation labels: in a later run only what lies after this window judges it. Each further"
+        " mining on the same window is another try; count it in mining.earlier_tries.</p>"
     )
     return section("how", "How it was done", "", card(text))

@@ -17,7 +17,8 @@ def unit_ranks(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (rows,). What is not finite gets 0, the middle; so does a bar with fewer than 5 finite values or a single distinct one.
+    (rows,). What is not finite gets 0, the middle; so does a bar with fewer than 5 finite values or a single
+    distinct one.
     """
     result = np.zeros(len(values))
     for bar in range(len(starts) - 1):
@@ -44,7 +45,8 @@ def unit_ranks(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def rank_ic(values: np.ndarray, target: np.ndarray, starts: np.ndarray) -> float:
-    """Mean over bars of the rank correlation of `values` with `target`, which has mean 0 and length 1 in each bar.
+    """Mean over bars of the rank correlation of `values` with `target`, which has mean 0 and length 1 in each
+    bar.
 
     Summed in a plain loop: BLAS would start threads for each of the many thousand calls of a search.
     """
@@ -55,7 +57,10 @@ def rank_ic(values: np.ndarray, target: np.ndarray, starts: np.ndarray) -> float
 
 
 def unit_values(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """`values` (all finite) less their mean in each bar, sum of squares 1; 0 in a bar where all are equal. Shape (rows,)."""
+    """`values` (all finite) less their mean in each bar, sum of squares 1; 0 in a bar where all are equal.
+
+    Shape (rows,).
+    """
     sizes = np.diff(starts)
     centred = values - np.repeat(by_bar(values, starts) / sizes, sizes)
     length = np.repeat(np.sqrt(by_bar(centred**2, starts)), sizes)

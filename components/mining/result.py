@@ -1,4 +1,6 @@
-"""The file of mined formulas: the accepted ones as `features.formulas` takes them, and the figures of every one that was tried."""
+"""The file of mined formulas: the accepted ones as `features.formulas` takes them, and the figures of every
+one that was tried.
+"""
 
 import os
 from dataclasses import asdict
@@ -17,12 +19,18 @@ TOP = """# The entries of `formulas` can be put under features.formulas of a con
 
 def write_formulas(mined: Mined, path: str | os.PathLike) -> None:
     """Write `declared` and `figures` as YAML, atomically."""
-    text = yaml.safe_dump({"formulas": declared(mined), "figures": figures(mined)}, sort_keys=False, allow_unicode=True, width=200)
+    text = yaml.safe_dump(
+        {"formulas": declared(mined), "figures": figures(mined)},
+        sort_keys=False,
+        allow_unicode=True,
+        width=200,
+    )
     atomic_write_text(path, TOP + text)
 
 
 def read_formulas(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The accepted formulas of a file that `write_formulas` wrote, each with name, formula, group, normalisation and source.
+    """The accepted formulas of a file that `write_formulas` wrote, each with name, formula, group,
+    normalisation and source.
 
     Raises
     ------
@@ -31,20 +39,38 @@ def read_formulas(path: str | os.PathLike) -> list[dict[str, str]]:
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        return [{name: str(entry[name]) for name in ("name", "formula", "group", "normalisation", "source")} for entry in values["formulas"]]
+        return [
+            {name: str(entry[name]) for name in ("name", "formula", "group", "normalisation", "source")}
+            for entry in values["formulas"]
+        ]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise ContractError(f"{path} is not a file of mined formulas ({error}). Run the mining stage again.") from error
+        raise ContractError(
+            f"{path} is not a file of mined formulas ({error}). Run the mining stage again."
+        ) from error
 
 
 def declared(mined: Mined) -> list[dict[str, str]]:
     """The accepted formulas as entries of `features.formulas`."""
-    return [{"name": factor_name(signed(one)), "formula": signed(one), "group": "mined", "normalisation": "rank", "source": _source(mined, one)} for one in mined.accepted]
+    return [
+        {
+            "name": factor_name(signed(one)),
+            "formula": signed(one),
+            "group": "mined",
+            "normalisation": "rank",
+            "source": _source(mined, one),
+        }
+        for one in mined.accepted
+    ]
 
 
 def figures(mined: Mined) -> dict[str, Any]:
     """What was searched and tried, JSON-able."""
     sample = mined.sample
-    parts = {name: _span(part) for name, part in (("mining", sample.mining), ("holdout", sample.holdout)) if part is not None}
+    parts = {
+        name: _span(part)
+        for name, part in (("mining", sample.mining), ("holdout", sample.holdout))
+        if part is not None
+    }
     return {
         "note": sample.note,
         "windows": parts,
@@ -61,10 +87,16 @@ def figures(mined: Mined) -> dict[str, Any]:
 def _source(mined: Mined, one) -> str:
     held = mined.sample.holdout.timestamps
     return (
-        f"symbolic regression on the residual of {', '.join(mined.sample.weights)}; RankIC over them {one.gain_holdout:+.4f} (at least {one.lower:+.4f}) "
-        f"from {held[0]:%Y-%m-%d} to {held[-1]:%Y-%m-%d}, {mined.tries} formulas tried"
+        f"symbolic regression on the residual of {', '.join(mined.sample.weights)}; RankIC over them"
+        f" {one.gain_holdout:+.4f} (at least {one.lower:+.4f}) from {held[0]:%Y-%m-%d} to"
+        f" {held[-1]:%Y-%m-%d}, {mined.tries} formulas tried"
     )
 
 
 def _span(part) -> dict[str, Any]:
-    return {"first": str(part.timestamps[0]), "last": str(part.timestamps[-1]), "bars": part.bars, "rows": len(part.returns)}
+    return {
+        "first": str(part.timestamps[0]),
+        "last": str(part.timestamps[-1]),
+        "bars": part.bars,
+        "rows": len(part.returns),
+    }

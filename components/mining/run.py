@@ -18,7 +18,10 @@ from components.timeline import Settings as TimelineSettings
 
 @dataclass(frozen=True)
 class Mined:
-    """Result of `mine_formulas`. `evaluated` formulas were scored in the mining part, those of `judged` with `tried` in the hold-out."""
+    """Result of `mine_formulas`.
+
+    `evaluated` formulas were scored in the mining part, those of `judged` with `tried` in the hold-out.
+    """
 
     sample: Sample
     judged: list[Judged]
@@ -49,7 +52,8 @@ def mine_formulas(
 ) -> Mined:
     """Formulas over the inputs that predict what the experts leave unexplained, and a verdict on each.
 
-    Nothing after the validation window is read, nor labels that reach into the test window. The same seed gives the same formulas.
+    Nothing after the validation window is read, nor labels that reach into the test window. The same seed
+    gives the same formulas.
 
     Parameters
     ----------
@@ -60,14 +64,20 @@ def mine_formulas(
     Raises
     ------
     MiningError
-        If an expert or the target does not exist. A window that is too short is no error: `sample.note` says so.
+        If an expert or the target does not exist. A window that is too short is no error: `sample.note` says
+        so.
     """
-    sample = draw_sample(training_set, labels, catalog, predictions, settings, timeline, horizon=horizon, target=target)
+    sample = draw_sample(
+        training_set, labels, catalog, predictions, settings, timeline, horizon=horizon, target=target
+    )
     if sample.note:
         return Mined(sample, [], {}, 0, {})
     found, evaluated = search(sample, settings, timeline.embargo_bars, seed)
     judged, curves = judge(found, sample, settings, horizon, seed)
-    stack_ic = {name: ic_summary(_stack_ic(part), horizon=horizon) for name, part in (("mining", sample.mining), ("holdout", sample.holdout))}
+    stack_ic = {
+        name: ic_summary(_stack_ic(part), horizon=horizon)
+        for name, part in (("mining", sample.mining), ("holdout", sample.holdout))
+    }
     return Mined(sample, judged, curves, evaluated, stack_ic)
 
 

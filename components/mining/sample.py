@@ -1,8 +1,9 @@
-"""The rows that mining may use: validation bars whose label was known before the test window, split in time into a mining part and a hold-out.
+"""The rows that mining may use: validation bars whose label was known before the test window, split in time
+into a mining part and a hold-out.
 
-The current stack at a row is a weighted mean of the single experts' out-of-fold scores, each ranked within the bar. The
-stacker's own scores are not used: which combiner it uses was decided with the labels of the whole validation window.
-The weights are not negative and are fitted in the mining part alone.
+The current stack at a row is a weighted mean of the single experts' out-of-fold scores, each ranked within
+the bar. The stacker's own scores are not used: which combiner it uses was decided with the labels of the
+whole validation window. The weights are not negative and are fitted in the mining part alone.
 """
 
 from collections.abc import Sequence
@@ -30,8 +31,8 @@ class MiningError(AlphaloopError):
 class Part:
     """Rows sorted by bar; arrays of shape (rows,) unless marked.
 
-    `starts` (bars + 1,) are the bars' first rows. `label` and `stack` are ranked or standardised within the bar, length 1.
-    `returns` is the label as it is. `inputs` (rows, columns) Float32, NaN where missing.
+    `starts` (bars + 1,) are the bars' first rows. `label` and `stack` are ranked or standardised within the
+    bar, length 1. `returns` is the label as it is. `inputs` (rows, columns) Float32, NaN where missing.
     """
 
     timestamps: pl.Series  # (bars,)
@@ -51,12 +52,24 @@ class Part:
         sizes = np.diff(self.starts)
         rows = np.repeat(np.isin(np.arange(self.bars), chosen), sizes)
         starts = np.concatenate([[0], np.cumsum(sizes[chosen])])
-        return Part(self.timestamps[chosen], self.symbols.filter(pl.Series(rows)), starts, self.returns[rows], self.label[rows], self.stack[rows], self.inputs[rows])
+        return Part(
+            self.timestamps[chosen],
+            self.symbols.filter(pl.Series(rows)),
+            starts,
+            self.returns[rows],
+            self.label[rows],
+            self.stack[rows],
+            self.inputs[rows],
+        )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is mined in and judged on. `columns` name `inputs`; `weights` are the stack's, by expert; `note` says why there is nothing to mine, or is empty."""
+    """What is mined in and judged on.
+
+    `columns` name `inputs`; `weights` are the stack's, by expert; `note` says why there is nothing to mine,
+    or is empty.
+    """
 
     mining: Part | None
     holdout: Part | None
@@ -79,9 +92,9 @@ def draw_sample(
 ) -> Sample:
     """The mining part and the hold-out of the validation window.
 
-    A row counts where it has a label that was known before the test window and a score of every expert; a bar where it has
-    `min_symbols` of them. Inputs that are equal for all symbols of every bar are left out: they order nothing, and a
-    few months hold too few of their values to learn what depends on them.
+    A row counts where it has a label that was known before the test window and a score of every expert; a bar
+    where it has `min_symbols` of them. Inputs that are equal for all symbols of every bar are left out: they
+    order nothing, and a few months hold too few of their values to learn what depends on them.
 
     Raises
     ------
@@ -105,7 +118,9 @@ def draw_sample(
     note = _too_little(held, mined, columns, settings, reach)
     if note:
         return Sample(None, None, tuple(columns), {}, reach, note)
-    older = rows.filter((pl.col("timestamp") <= bars[mined - 1]) & (pl.col("label_end") < bars[len(bars) - held]))
+    older = rows.filter(
+        (pl.col("timestamp") <= bars[mined - 1]) & (pl.col("label_end") < bars[len(bars) - held])
+    )
     newer = rows.filter(pl.col("timestamp") >= bars[len(bars) - held])
     weights = _stack_weights(older, experts)
     parts = [_part(frame, columns, weights) for frame in (older, newer)]
@@ -114,36 +129,58 @@ def draw_sample(
 
 def _too_little(held: int, mined: int, columns: list[str], settings: Settings, reach: int) -> str:
     if held < settings.min_holdout_bars:
-        return f"the hold-out has {held} bars, fewer than mining.min_holdout_bars={settings.min_holdout_bars}; lengthen the validation window"
+        return (
+            f"the hold-out has {held} bars, fewer than mining.min_holdout_bars={settings.min_holdout_bars};"
+            " lengthen the validation window"
+        )
     needed = settings.folds * 4 * reach
     if mined < needed:
-        return f"the mining part has {max(mined, 0)} bars, fewer than the {needed} that {settings.folds} folds need; lengthen the validation window or lower mining.folds"
+        return (
+            f"the mining part has {max(mined, 0)} bars, fewer than the {needed} that {settings.folds} folds"
+            " need; lengthen the validation window or lower mining.folds"
+        )
     return "" if len(columns) > 1 else f"{len(columns)} inputs differ between symbols, two are needed"
 
 
 def _scores(predictions: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """One column an expert, rows that all of them predicted."""
     found = sorted(predictions["expert"].unique())
-    wanted = list(settings.experts) or [name for name in found if name not in COMBINERS and not name.startswith("z_")]
+    wanted = list(settings.experts) or [
+        name for name in found if name not in COMBINERS and not name.startswith("z_")
+    ]
     missing = [name for name in wanted if name not in found]
     if missing or not wanted:
         what = f"mining.experts names {missing[0]!r}, which has" if missing else "No single expert has"
-        raise MiningError(f"{what} no predictions in the validation window (found: {', '.join(found) or 'none'}). Train it first, or name others in mining.experts.")
-    wide = predictions.filter(pl.col("expert").is_in(wanted) & pl.col("score").is_finite()).pivot(on="expert", index=KEY, values="score")
+        raise MiningError(
+            f"{what} no predictions in the validation window (found: {', '.join(found) or 'none'}). Train it"
+            " first, or name others in mining.experts."
+        )
+    wide = predictions.filter(pl.col("expert").is_in(wanted) & pl.col("score").is_finite()).pivot(
+        on="expert", index=KEY, values="score"
+    )
     return wide.select(*KEY, *wanted).drop_nulls()
 
 
 def _known_labels(labels: pl.DataFrame, horizon: int, target: str, first_test) -> pl.DataFrame:
     if target not in labels.columns:
-        raise MiningError(f"The labels have no column {target!r} (found: {', '.join(labels.columns)}). Set labels.target to one of them.")
+        raise MiningError(
+            f"The labels have no column {target!r} (found: {', '.join(labels.columns)}). Set labels.target to"
+            " one of them."
+        )
     chosen = labels.filter((pl.col("horizon") == horizon) & (pl.col("label_end") < first_test))
-    return chosen.select(*KEY, "label_end", pl.col(target).cast(pl.Float64).alias("label")).filter(pl.col("label").is_finite())
+    return chosen.select(*KEY, "label_end", pl.col(target).cast(pl.Float64).alias("label")).filter(
+        pl.col("label").is_finite()
+    )
 
 
 def _varying(columns: list[str], rows: pl.DataFrame) -> list[str]:
     if rows.is_empty():
         return []
-    spread = rows.group_by("timestamp").agg((pl.col(columns).max() > pl.col(columns).min()).fill_null(False)).select(pl.col(columns).mean())
+    spread = (
+        rows.group_by("timestamp")
+        .agg((pl.col(columns).max() > pl.col(columns).min()).fill_null(False))
+        .select(pl.col(columns).mean())
+    )
     return [name for name in columns if spread[name].item() > 0.5]
 
 
@@ -162,8 +199,20 @@ def _part(rows: pl.DataFrame, columns: list[str], weights: dict[str, float]) -> 
     starts = _starts(rows)
     score = sum(weight * unit_ranks(rows[name].to_numpy(), starts) for name, weight in weights.items())
     returns = rows["label"].to_numpy()
-    inputs = rows.select(pl.when(pl.col(columns).is_finite()).then(pl.col(columns)).otherwise(float("nan"))).to_numpy(order="fortran").astype(np.float32, copy=False)
-    return Part(rows["timestamp"].unique().sort(), rows["symbol"], starts, returns, unit_ranks(returns, starts), unit_values(score, starts), inputs)
+    inputs = (
+        rows.select(pl.when(pl.col(columns).is_finite()).then(pl.col(columns)).otherwise(float("nan")))
+        .to_numpy(order="fortran")
+        .astype(np.float32, copy=False)
+    )
+    return Part(
+        rows["timestamp"].unique().sort(),
+        rows["symbol"],
+        starts,
+        returns,
+        unit_ranks(returns, starts),
+        unit_values(score, starts),
+        inputs,
+    )
 
 
 def _starts(rows: pl.DataFrame) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Symbolic regression (gplearn; Koza 1992) on the residual: each search leaves one mining fold out, in which its formulas must hold."""
+"""Symbolic regression (gplearn; Koza 1992) on the residual: each search leaves one mining fold out, in which
+its formulas must hold.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +20,13 @@ KEPT = 100  # formulas of a search's last generation
 
 @dataclass(frozen=True)
 class Found:
-    """One formula. `values(inputs)` gives its values, shape (rows,), from an array of all the sample's columns; `sign` makes it point up.
+    """One formula.
 
-    Information coefficients are with the residual, in bars that the search saw and in those of the fold that it did not see.
+    `values(inputs)` gives its values, shape (rows,), from an array of all the sample's columns; `sign` makes
+    it point up.
+
+    Information coefficients are with the residual, in bars that the search saw and in those of the fold that
+    it did not see.
     """
 
     formula: str
@@ -35,13 +41,24 @@ class Found:
 def search(sample: Sample, settings: Settings, embargo_bars: int, seed: int) -> tuple[list[Found], int]:
     """The best formulas of every search, each once, and how many formulas were evaluated."""
     mining = sample.mining
-    folds = list(purged_kfold(mining.bars, n_folds=settings.folds, purge_bars=sample.reach_bars, embargo_bars=embargo_bars))
+    folds = list(
+        purged_kfold(
+            mining.bars, n_folds=settings.folds, purge_bars=sample.reach_bars, embargo_bars=embargo_bars
+        )
+    )
     runs = [(number, repeat) for number in range(settings.folds) for repeat in range(settings.seeds_per_fold)]
     found: dict[str, Found] = {}
     for done, (number, repeat) in enumerate(runs, start=1):
         generator = np.random.default_rng([seed, number, repeat])
         train, left_out = folds[number]
-        for one in _one_search(mining.of_bars(_bounded(mining, train, settings.max_rows, generator)), mining.of_bars(left_out), sample.columns, settings, number, generator):
+        for one in _one_search(
+            mining.of_bars(_bounded(mining, train, settings.max_rows, generator)),
+            mining.of_bars(left_out),
+            sample.columns,
+            settings,
+            number,
+            generator,
+        ):
             if one.formula not in found or one.ic_left_out < found[one.formula].ic_left_out:
                 found[one.formula] = one
         advance("mining", done, len(runs), f"search {done} of {len(runs)}")
@@ -49,9 +66,11 @@ def search(sample: Sample, settings: Settings, embargo_bars: int, seed: int) -> 
 
 
 def strongest_inputs(part: Part, target: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the inputs whose ranks, or products of two of them, go most with `target` over the bars; sorted, shape (count,) or fewer.
+    """Positions of the inputs whose ranks, or products of two of them, go most with `target` over the bars;
+    sorted, shape (count,) or fewer.
 
-    All pairs at once: with ranks V (rows, inputs) of variance 1 in each bar, V' diag(target) V holds every product's covariance.
+    All pairs at once: with ranks V (rows, inputs) of variance 1 in each bar, V' diag(target) V holds every
+    product's covariance.
     """
     sizes = np.repeat(np.diff(part.starts), np.diff(part.starts))
     ranks = input_ranks(part) * np.sqrt(sizes)[:, None]
@@ -62,14 +81,31 @@ def strongest_inputs(part: Part, target: np.ndarray, count: int) -> np.ndarray:
 
 def input_ranks(part: Part) -> np.ndarray:
     """The inputs ranked within each bar, length 1; shape (rows, columns), Float32."""
-    return np.stack([unit_ranks(column.astype(np.float64), part.starts).astype(np.float32) for column in part.inputs.T], axis=1)
+    return np.stack(
+        [unit_ranks(column.astype(np.float64), part.starts).astype(np.float32) for column in part.inputs.T],
+        axis=1,
+    )
 
 
-def _one_search(seen: Part, unseen: Part, columns: Sequence[str], settings: Settings, fold: int, generator: np.random.Generator) -> list[Found]:
+def _one_search(
+    seen: Part,
+    unseen: Part,
+    columns: Sequence[str],
+    settings: Settings,
+    fold: int,
+    generator: np.random.Generator,
+) -> list[Found]:
     slope = stack_slope(seen)
     target = residual(seen, slope)
     chosen = strongest_inputs(seen, target, settings.max_inputs)
-    programs = _evolve(seen.inputs[:, chosen].astype(np.float64), target, seen.starts, [columns[k] for k in chosen], settings, int(generator.integers(2**31)))
+    programs = _evolve(
+        seen.inputs[:, chosen].astype(np.float64),
+        target,
+        seen.starts,
+        [columns[k] for k in chosen],
+        settings,
+        int(generator.integers(2**31)),
+    )
     unseen_target = residual(unseen, slope)
     found = []
     for program in programs:
@@ -82,11 +118,16 @@ def _one_search(seen: Part, unseen: Part, columns: Sequence[str], settings: Sett
 
 
 def _as_printed(program, chosen: np.ndarray) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    """The program's text, and what that text computes from an array of all the sample's columns: gplearn prints rounded numbers."""
+    """The program's text, and what that text computes from an array of all the sample's columns: gplearn
+    prints rounded numbers.
+    """
     text = str(program)
     used = sorted({node for node in program.program if isinstance(node, int)})
     place = {node: k for k, node in enumerate(used)}
-    program.program = [place[node] if isinstance(node, int) else round(node, DECIMALS) if isinstance(node, float) else node for node in program.program]
+    program.program = [
+        place[node] if isinstance(node, int) else round(node, DECIMALS) if isinstance(node, float) else node
+        for node in program.program
+    ]
 
     def values(inputs: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
@@ -95,8 +136,17 @@ def _as_printed(program, chosen: np.ndarray) -> tuple[str, Callable[[np.ndarray]
     return text, values
 
 
-def _evolve(inputs: np.ndarray, target: np.ndarray, starts: np.ndarray, names: list[str], settings: Settings, seed: int) -> list:
-    """gplearn's best programs of the last generation that read an input, each once; its own list of the best repeats them."""
+def _evolve(
+    inputs: np.ndarray,
+    target: np.ndarray,
+    starts: np.ndarray,
+    names: list[str],
+    settings: Settings,
+    seed: int,
+) -> list:
+    """gplearn's best programs of the last generation that read an input, each once; its own list of the best
+    repeats them.
+    """
     import sklearn
     from gplearn.fitness import make_fitness
     from gplearn.functions import _Function
@@ -116,7 +166,8 @@ def _evolve(inputs: np.ndarray, target: np.ndarray, starts: np.ndarray, names: l
         stopping_criteria=2.0,
         const_range=constants,
         init_depth=(1, 3),
-        # Not `make_function`: it refuses functions that have no value somewhere, and a division by zero has none here.
+        # Not `make_function`: it refuses functions that have no value somewhere, and a division by zero has
+        # none here.
         function_set=[_Function(FUNCTIONS[name][1], name, FUNCTIONS[name][0]) for name in settings.functions],
         metric=make_fitness(function=fitness, greater_is_better=True, wrap=False),
         parsimony_coefficient=settings.parsimony,
@@ -132,7 +183,11 @@ def _evolve(inputs: np.ndarray, target: np.ndarray, starts: np.ndarray, names: l
     # Missing inputs are NaN on purpose; scikit-learn would refuse them.
     with sklearn.config_context(assume_finite=True), np.errstate(all="ignore"):
         transformer.fit(inputs, target)
-    distinct = {str(program): program for program in transformer._programs[-1] if any(isinstance(node, int) for node in program.program)}
+    distinct = {
+        str(program): program
+        for program in transformer._programs[-1]
+        if any(isinstance(node, int) for node in program.program)
+    }
     return sorted(distinct.values(), key=lambda program: (-program.fitness_, str(program)))[:KEPT]
 
 

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, LABELS, TRAINING_SET, CatalogEntry, ContractError, read_catalog, read_stamp, read_table, require_one_origin
+from components.contracts import (
+    ALL_PREDICTIONS,
+    LABELS,
+    TRAINING_SET,
+    CatalogEntry,
+    ContractError,
+    read_catalog,
+    read_stamp,
+    read_table,
+    require_one_origin,
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,12 @@ class RunTables:
     predictions: pl.DataFrame
 
 
-def read_run(training_set: str | os.PathLike, labels: str | os.PathLike, catalog: str | os.PathLike, predictions: str | os.PathLike) -> RunTables:
+def read_run(
+    training_set: str | os.PathLike,
+    labels: str | os.PathLike,
+    catalog: str | os.PathLike,
+    predictions: str | os.PathLike,
+) -> RunTables:
     """Read the four files.
 
     Raises
@@ -30,5 +45,13 @@ def read_run(training_set: str | os.PathLike, labels: str | os.PathLike, catalog
     origins = read_stamp(predictions).inputs
     for name, path in (("labels", labels), ("training_set", training_set)):
         if origins.get(name) != read_stamp(path).content_sha256:
-            raise ContractError(f"{predictions} was not made from {path}: its stamp names other {name.replace('_', ' ')}. Run the experts and the stacker again on this data.")
-    return RunTables(read_table(training_set, TRAINING_SET), read_table(labels, LABELS), read_catalog(catalog), read_table(predictions, ALL_PREDICTIONS))
+            raise ContractError(
+                f"{predictions} was not made from {path}: its stamp names other {name.replace('_', ' ')}. Run"
+                " the experts and the stacker again on this data."
+            )
+    return RunTables(
+        read_table(training_set, TRAINING_SET),
+        read_table(labels, LABELS),
+        read_catalog(catalog),
+        read_table(predictions, ALL_PREDICTIONS),
+    )

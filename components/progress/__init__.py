@@ -1,6 +1,8 @@
-"""How a stage tells the terminal what it does: events, one JSON line each, that the command line shows as they come.
+"""How a stage tells the terminal what it does: events, one JSON line each, that the command line shows as
+they come.
 
-Where ALPHALOOP_EVENTS names no file (a notebook, a cluster) the same lines go to standard error as plain text.
+Where ALPHALOOP_EVENTS names no file (a notebook, a cluster) the same lines go to standard error as plain
+text.
 """
 
 import json
@@ -19,7 +21,9 @@ Item = TypeVar("Item")
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Report the start, the end and the length of a stage; a failure is reported with its message and raised on."""
+    """Report the start, the end and the length of a stage; a failure is reported with its message and raised
+    on.
+    """
     start = time.monotonic()
     _emit({"event": "started", "stage": name})
     try:
@@ -27,7 +31,15 @@ def stage(name: str) -> Iterator[None]:
     except BaseException as error:
         mendable = isinstance(error, AlphaloopError)
         message = str(error) if mendable else f"{type(error).__name__}: {error}"
-        _emit({"event": "failed", "stage": name, "message": message, "mendable": mendable, "seconds": time.monotonic() - start})
+        _emit(
+            {
+                "event": "failed",
+                "stage": name,
+                "message": message,
+                "mendable": mendable,
+                "seconds": time.monotonic() - start,
+            }
+        )
         raise
     _emit({"event": "finished", "stage": name, "seconds": time.monotonic() - start})
 
@@ -43,11 +55,15 @@ def warn(stage_name: str, message: str) -> None:
 
 
 def advance(stage_name: str, done: float, total: float, what: str = "") -> None:
-    """Report that `done` of `total` steps are behind us; `what` names the present one (a fold, an epoch and its loss)."""
+    """Report that `done` of `total` steps are behind us; `what` names the present one (a fold, an epoch and
+    its loss).
+    """
     _emit({"event": "advanced", "stage": stage_name, "done": done, "total": total, "what": what})
 
 
-def track(stage_name: str, items: Iterable[Item], *, total: int | None = None, what: str = "") -> Iterator[Item]:
+def track(
+    stage_name: str, items: Iterable[Item], *, total: int | None = None, what: str = ""
+) -> Iterator[Item]:
     """Iterate over `items` and report progress after each."""
     items = items if total is not None else list(items)
     total = total if total is not None else len(items)

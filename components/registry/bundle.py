@@ -1,4 +1,6 @@
-"""Puts the model bundle together: fitted experts, stacker, catalog, feature service, and what the model predicted out of sample."""
+"""Puts the model bundle together: fitted experts, stacker, catalog, feature service, and what the model
+predicted out of sample.
+"""
 
 import json
 import shutil
@@ -30,9 +32,10 @@ def build_bundle(
 
     Parameters
     ----------
-    experts : folder of the fitted model of each expert; those that the stack gives no weight are kept for warm starts
-    predictions : ALL_PREDICTIONS file; the stack's rows go into the bundle, so that a later candidate can be compared
-        with what this model said before it could know
+    experts : folder of the fitted model of each expert; those that the stack gives no weight are kept for
+        warm starts
+    predictions : ALL_PREDICTIONS file; the stack's rows go into the bundle, so that a later candidate can be
+        compared with what this model said before it could know
     reference : folder with the drift reference of the training window
     """
     for name, source in experts.items():
@@ -61,7 +64,9 @@ def build_bundle(
 
 
 def _train_window(experts: Path) -> str:
-    """From the first day to the last that any of the experts learned from, `YYYY-MM-DD..YYYY-MM-DD`; empty where none says so."""
+    """From the first day to the last that any of the experts learned from, `YYYY-MM-DD..YYYY-MM-DD`; empty
+    where none says so.
+    """
     manifests = (json.loads(path.read_text(encoding="utf-8")) for path in experts.glob("*/manifest.json"))
     days = [manifest["train_window"].split("..") for manifest in manifests if manifest.get("train_window")]
     return f"{min(first for first, _ in days)}..{max(last for _, last in days)}" if days else ""

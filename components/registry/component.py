@@ -15,7 +15,9 @@ def read_champion(
     training_set: Input[Dataset] = None,
     feature_registry: Input[Artifact] = None,
 ):
-    """Fetch the champion's out-of-sample predictions and drift reference; with a training set it also scores the bars after its own training."""
+    """Fetch the champion's out-of-sample predictions and drift reference; with a training set it also scores
+    the bars after its own training.
+    """
     import json
     from pathlib import Path
 
@@ -26,11 +28,26 @@ def read_champion(
 
     with stage("champion"):
         rows = read_table(training_set.path, TRAINING_SET) if training_set is not None else None
-        schema = json.loads(Path(feature_registry.path).read_text(encoding="utf-8"))["schema"] if feature_registry is not None else ""
-        about = read(Settings.model_validate_json(settings), name, Path(folder), Path(champion.path), rows=rows, schema=schema)
+        schema = (
+            json.loads(Path(feature_registry.path).read_text(encoding="utf-8"))["schema"]
+            if feature_registry is not None
+            else ""
+        )
+        about = read(
+            Settings.model_validate_json(settings),
+            name,
+            Path(folder),
+            Path(champion.path),
+            rows=rows,
+            schema=schema,
+        )
         newest = about.get("newest") or {}
         if newest.get("not_scored"):
-            warn("champion", f"version {about['version']} is compared by its stored predictions only: {newest['not_scored']}")
+            warn(
+                "champion",
+                f"version {about['version']} is compared by its stored predictions only:"
+                f" {newest['not_scored']}",
+            )
         bars = f", scored on {newest['bars']} bars after its training" if newest.get("bars") else ""
         report("champion", f"version {about['version']}{bars}" if about["version"] else "none yet")
 
@@ -86,4 +103,11 @@ def register(
             reference=Path(reference.path),
         )
         atomic_write_text(registration.path, json.dumps(outcome, indent=1))
-        report("register", f"{outcome['status']}, version {outcome['version']} {outcome['aliases']}" if outcome["version"] else outcome["status"])
+        report(
+            "register",
+            (
+                f"{outcome['status']}, version {outcome['version']} {outcome['aliases']}"
+                if outcome["version"]
+                else outcome["status"]
+            ),
+        )

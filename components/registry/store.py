@@ -1,9 +1,9 @@
 """Reads and writes the MLflow registry.
 
-Every judged model becomes an MLflow run, approved or not, so that the number of trials on a test window stays known.
-An approved one becomes a version with the alias `challenger`, and `champion` when it takes the place. MLflow keeps no
-history of aliases (mlflow issue 2169), so each change is a tag of the registered model, `champion.<moment>.<random>`; older
-registries hold `champion.0001` and onwards.
+Every judged model becomes an MLflow run, approved or not, so that the number of trials on a test window stays
+known. An approved one becomes a version with the alias `challenger`, and `champion` when it takes the place.
+MLflow keeps no history of aliases (mlflow issue 2169), so each change is a tag of the registered model,
+`champion.<moment>.<random>`; older registries hold `champion.0001` and onwards.
 """
 
 import hashlib
@@ -52,34 +52,53 @@ def open_registry(settings: Settings, folder: Path):
     try:
         return MlflowClient(tracking_uri=settings.tracking_uri or f"sqlite:///{folder / 'mlflow.db'}")
     except (MlflowException, SQLAlchemyError) as error:
-        place = "The database of registry.tracking_uri" if settings.tracking_uri else f"{folder / 'mlflow.db'}"
+        place = (
+            "The database of registry.tracking_uri" if settings.tracking_uri else f"{folder / 'mlflow.db'}"
+        )
         raise RegistryError(
-            f"{place} can't be opened as a registry ({type(error).__name__}: {_short(error)}). Bring it back from a copy, or correct registry.tracking_uri."
+            f"{place} can't be opened as a registry ({type(error).__name__}: {_short(error)}). Bring it back"
+            " from a copy, or correct registry.tracking_uri."
         ) from error
 
 
 def open_existing(settings: Settings, folder: Path):
-    """As `open_registry`, for those who only read or promote: refuses a run folder in which nothing was ever registered."""
+    """As `open_registry`, for those who only read or promote: refuses a run folder in which nothing was ever
+    registered.
+    """
     if not settings.tracking_uri and not (folder / "mlflow.db").is_file():
-        raise RegistryError(f"There is no registry in {folder} (mlflow.db is missing). Run `alphaloop run` first, or set registry.tracking_uri to your MLflow server.")
+        raise RegistryError(
+            f"There is no registry in {folder} (mlflow.db is missing). Run `alphaloop run` first, or set"
+            " registry.tracking_uri to your MLflow server."
+        )
     # Somebody waits for the answer: MLflow would try a server that is gone for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return open_registry(settings, folder)
 
 
-def read_champion(settings: Settings, name: str, folder: Path, target: Path, *, rows: pl.DataFrame | None = None, schema: str = "") -> dict[str, Any]:
-    """Write the present champion's `champion.json`, out-of-sample predictions and drift `reference/` into `target`; returns the first.
+def read_champion(
+    settings: Settings,
+    name: str,
+    folder: Path,
+    target: Path,
+    *,
+    rows: pl.DataFrame | None = None,
+    schema: str = "",
+) -> dict[str, Any]:
+    """Write the present champion's `champion.json`, out-of-sample predictions and drift `reference/` into
+    `target`; returns the first.
 
     Parameters
     ----------
-    rows : TRAINING_SET table; its bars after the champion's training are scored with the bundle and join the predictions
+    rows : TRAINING_SET table; its bars after the champion's training are scored with the bundle and join the
+        predictions
     schema : feature schema of `rows`
 
     Returns
     -------
-    `{"version": null}` where there is no champion yet, else its stamps, `known_until` (the newest moment that it has learned
-    from), `train_window`, `history` of champions and `newest` (see `score_newest`; None without `rows`).
+    `{"version": null}` where there is no champion yet, else its stamps, `known_until` (the newest moment that
+    it has learned from), `train_window`, `history` of champions and `newest` (see `score_newest`; None
+    without `rows`).
     """
     about: dict[str, Any] = {"version": None}
     if settings.tracking_uri or (folder / "mlflow.db").exists():
@@ -88,8 +107,19 @@ def read_champion(settings: Settings, name: str, folder: Path, target: Path, *, 
         if version is not None:
             bundle = Path(_download(client, version))
             manifest = _verified(bundle, name, version)
-            about = {"version": int(version.version), "run_id": version.run_id, "bundle_sha256": manifest["sha256"], "inputs": manifest["inputs"], "horizon": manifest["horizon"]}
-            about |= {"known_until": trained_until(bundle), "train_window": manifest.get("train_window", ""), "history": champion_history(client, name), "newest": None}
+            about = {
+                "version": int(version.version),
+                "run_id": version.run_id,
+                "bundle_sha256": manifest["sha256"],
+                "inputs": manifest["inputs"],
+                "horizon": manifest["horizon"],
+            }
+            about |= {
+                "known_until": trained_until(bundle),
+                "train_window": manifest.get("train_window", ""),
+                "history": champion_history(client, name),
+                "newest": None,
+            }
             predictions = pl.read_parquet(bundle / PREDICTIONS_FILE)
             if rows is not None:
                 predictions, about["newest"] = score_newest(bundle, manifest, predictions, rows, schema)
@@ -122,8 +152,8 @@ def register_model(
 
     Returns
     -------
-    JSON-able: `status` (registered, unchanged, rejected), `version`, `aliases`, `run_id`, `bundle_sha256`, `trials`,
-    `champion_before`, `champion_after`, `reason`, `history`.
+    JSON-able: `status` (registered, unchanged, rejected), `version`, `aliases`, `run_id`, `bundle_sha256`,
+    `trials`, `champion_before`, `champion_after`, `reason`, `history`.
     """
     client = open_registry(settings, folder)
     manifest = verify_bundle(bundle)
@@ -132,7 +162,14 @@ def register_model(
     before = _champion(client, name)
     run_id = _run_of(client, experiment, sha256)
     if run_id is None:
-        run_id = _log_run(client, experiment, bundle, verdict, metrics, {**trial, "bundle_sha256": sha256, "verdict": "approved" if verdict["approved"] else "rejected"})
+        run_id = _log_run(
+            client,
+            experiment,
+            bundle,
+            verdict,
+            metrics,
+            {**trial, "bundle_sha256": sha256, "verdict": "approved" if verdict["approved"] else "rejected"},
+        )
     version = _version_of(client, name, sha256)
     status = "unchanged" if version is not None else "rejected"
     reason = verdict["reason"]
@@ -145,7 +182,10 @@ def register_model(
             if settings.promotion == "manual":
                 reason = f"{reason}; registry.promotion is manual, so it waits as challenger"
             elif verdict["beats_champion"] and int(version.version) in _rolled_back(client, name):
-                reason = f"{reason}; version {version.version} was rolled back before, so it takes the place only by `alphaloop promote {version.version} --reason ...`"
+                reason = (
+                    f"{reason}; version {version.version} was rolled back before, so it takes the place only"
+                    f" by `alphaloop promote {version.version} --reason ...`"
+                )
             elif verdict["beats_champion"]:
                 promote(client, name, version.version, why=reason, who="pipeline")
     after = _champion(client, name)
@@ -169,8 +209,8 @@ def register_model(
 def promote(client, name: str, version: str | int, *, why: str, who: str, rollback: bool = False) -> None:
     """Make a version champion and write down who did it, when and why; the old champion loses the alias.
 
-    The entry in the history is made before the alias moves. Of two promotions at the same time both are in the history, and
-    the alias ends on the later one.
+    The entry in the history is made before the alias moves. Of two promotions at the same time both are in
+    the history, and the alias ends on the later one.
 
     Raises
     ------
@@ -183,7 +223,10 @@ def promote(client, name: str, version: str | int, *, why: str, who: str, rollba
     found = _existing_version(client, name, version)
     previous = _champion(client, name)
     if previous is not None and str(previous.version) == str(found.version):
-        raise RegistryError(f"Version {found.version} of {name} is champion already. Nothing was changed; `alphaloop champions` shows since when and why.")
+        raise RegistryError(
+            f"Version {found.version} of {name} is champion already. Nothing was changed; `alphaloop"
+            " champions` shows since when and why."
+        )
     _check_bundle(client, name, found)
     moment = datetime.now(UTC)
     entry = {
@@ -194,7 +237,9 @@ def promote(client, name: str, version: str | int, *, why: str, who: str, rollba
         "why": why[:_LONGEST_REASON],
         "kind": "rollback" if rollback else "promotion",
     }
-    client.set_registered_model_tag(name, f"{_HISTORY}{moment:%Y%m%dT%H%M%S%f}Z.{secrets.token_hex(4)}", json.dumps(entry))
+    client.set_registered_model_tag(
+        name, f"{_HISTORY}{moment:%Y%m%dT%H%M%S%f}Z.{secrets.token_hex(4)}", json.dumps(entry)
+    )
     _follow_history(client, name)
     challenger = _alias(client, name, CHALLENGER)
     if challenger is not None and str(challenger.version) == str(found.version):
@@ -215,26 +260,36 @@ def rollback(client, name: str, *, why: str, who: str) -> int:
     """
     present = _champion(client, name)
     if present is None:
-        raise RegistryError(f"{name} has no champion, so there is nothing to roll back. `alphaloop champions` shows the history.")
+        raise RegistryError(
+            f"{name} has no champion, so there is nothing to roll back. `alphaloop champions` shows the"
+            " history."
+        )
     version = _before(champion_history(client, name), int(present.version))
     if version is None:
         raise RegistryError(
-            f"No version was champion of {name} before version {present.version}, so there is nothing to roll back to. Promote another one with `alphaloop promote VERSION --reason ...`."
+            f"No version was champion of {name} before version {present.version}, so there is nothing to roll"
+            " back to. Promote another one with `alphaloop promote VERSION --reason ...`."
         )
     promote(client, name, version, why=why, who=who, rollback=True)
     return version
 
 
 def champion_history(client, name: str) -> list[dict[str, Any]]:
-    """Every change of champion, oldest first: version, previous, when (UTC), who, why, and kind (promotion, rollback; not in old entries)."""
+    """Every change of champion, oldest first: version, previous, when (UTC), who, why, and kind (promotion,
+    rollback; not in old entries).
+    """
     model = _or_none(lambda: client.get_registered_model(name))
     tags = model.tags if model else {}
     entries = [(key, json.loads(value)) for key, value in tags.items() if key.startswith(_HISTORY)]
-    return [entry for key, entry in sorted(entries, key=lambda item: (datetime.fromisoformat(item[1]["when"]), item[0]))]
+    return [
+        entry
+        for key, entry in sorted(entries, key=lambda item: (datetime.fromisoformat(item[1]["when"]), item[0]))
+    ]
 
 
 def present_champion(client, name: str) -> dict[str, Any] | None:
-    """Who is champion by the registry, None where nobody is: name, version, run_id, bundle_sha256, schema, since, who, why.
+    """Who is champion by the registry, None where nobody is: name, version, run_id, bundle_sha256, schema,
+    since, who, why.
 
     `since`, `who` and `why` are None where the alias was moved by other means than `promote`.
     """
@@ -256,7 +311,9 @@ def present_champion(client, name: str) -> dict[str, Any] | None:
 
 
 def fetch_bundle(client, name: str, version: int, target: Path) -> dict[str, Any]:
-    """Copy a version's bundle to the new folder `target` and return its manifest after every file was checked against what was registered."""
+    """Copy a version's bundle to the new folder `target` and return its manifest after every file was checked
+    against what was registered.
+    """
     found = _existing_version(client, name, version)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
         bundle = Path(_download(client, found, Path(scratch)))
@@ -271,7 +328,9 @@ def read_verdict(client, run_id: str) -> dict[str, Any] | None:
 
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            value = json.loads(Path(client.download_artifacts(run_id, "verdict.json", scratch)).read_text(encoding="utf-8"))
+            value = json.loads(
+                Path(client.download_artifacts(run_id, "verdict.json", scratch)).read_text(encoding="utf-8")
+            )
         except (MlflowException, OSError, ValueError):
             return None
     return value if isinstance(value, dict) else None
@@ -279,16 +338,24 @@ def read_verdict(client, run_id: str) -> dict[str, Any] | None:
 
 def _reason(why: str) -> str:
     if not why.strip():
-        raise RegistryError("The reason is empty. Say in a few words why, for example --reason 'drift in volatility, reviewed by hand'; it is kept with the model.")
+        raise RegistryError(
+            "The reason is empty. Say in a few words why, for example --reason 'drift in volatility, reviewed"
+            " by hand'; it is kept with the model."
+        )
     return why.strip()
 
 
 def _existing_version(client, name: str, version: str | int):
     found = _or_none(lambda: client.get_model_version(name, str(version)))
     if found is None:
-        known = sorted(int(v.version) for v in _or_none(lambda: client.search_model_versions(f"name = '{name}'")) or [])
+        known = sorted(
+            int(v.version) for v in _or_none(lambda: client.search_model_versions(f"name = '{name}'")) or []
+        )
         there = f"versions {', '.join(map(str, known))}" if known else "no version at all"
-        raise RegistryError(f"{name} has no version {version} in the registry; it has {there}. Give one of these, or register a model with `alphaloop run`.")
+        raise RegistryError(
+            f"{name} has no version {version} in the registry; it has {there}. Give one of these, or register"
+            " a model with `alphaloop run`."
+        )
     return found
 
 
@@ -301,20 +368,31 @@ def _check_bundle(client, name: str, version) -> None:
 def _verified(bundle: Path, name: str, version) -> dict[str, Any]:
     manifest = verify_bundle(bundle)
     if manifest["sha256"] != version.tags.get("bundle_sha256"):
-        raise BundleError(f"{name} version {version.version}: its bundle is not the one that was registered (SHA-256 differs). Register the model again.")
-    # The bundle's SHA-256 covers its files; schema, period and the book's settings stand in the manifest itself. Versions of before this tag have none.
+        raise BundleError(
+            f"{name} version {version.version}: its bundle is not the one that was registered (SHA-256"
+            " differs). Register the model again."
+        )
+    # The bundle's SHA-256 covers its files; schema, period and the book's settings stand in the manifest
+    # itself. Versions of before this tag have none.
     if version.tags.get(_MANIFEST_TAG, _manifest_sha256(manifest)) != _manifest_sha256(manifest):
-        raise BundleError(f"{name} version {version.version}: manifest.json was changed after the model was registered (SHA-256 differs). Register the model again.")
+        raise BundleError(
+            f"{name} version {version.version}: manifest.json was changed after the model was registered"
+            " (SHA-256 differs). Register the model again."
+        )
     return manifest
 
 
 def verify_registered(client, name: str, version: int | str, bundle: Path) -> None:
-    """Refuse a copy of a version's bundle that is not, file by file and manifest included, what was registered; see `BundleError`."""
+    """Refuse a copy of a version's bundle that is not, file by file and manifest included, what was
+    registered; see `BundleError`.
+    """
     _verified(bundle, name, client.get_model_version(name, str(version)))
 
 
 def _rolled_back(client, name: str) -> set[int]:
-    """Versions that someone took out of the champion's place: training the same model again must not bring them back."""
+    """Versions that someone took out of the champion's place: training the same model again must not bring
+    them back.
+    """
     return {entry["previous"] for entry in champion_history(client, name) if entry.get("kind") == "rollback"}
 
 
@@ -327,12 +405,17 @@ def _short(error: Exception) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text without user and password of the addresses in it: MLflow quotes registry.tracking_uri in what it says."""
+    """The text without user and password of the addresses in it:
+
+    MLflow quotes registry.tracking_uri in what it says.
+    """
     return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
 
 
 def _follow_history(client, name: str) -> None:
-    """Point the alias at the history's newest entry, and look again: somebody else may promote at this very moment."""
+    """Point the alias at the history's newest entry, and look again: somebody else may promote at this very
+    moment.
+    """
     for _ in range(_LOOKS):
         newest = str(champion_history(client, name)[-1]["version"])
         present = _champion(client, name)
@@ -342,7 +425,9 @@ def _follow_history(client, name: str) -> None:
 
 
 def _before(history: list[dict[str, Any]], present: int) -> int | None:
-    """The champion before `present`: the one that its newest promotion replaced; a rollback's own entry does not count."""
+    """The champion before `present`: the one that its newest promotion replaced; a rollback's own entry does
+    not count.
+    """
     for entry in reversed(history):
         if entry["version"] == present and entry.get("kind", "promotion") == "promotion":
             return entry["previous"]
@@ -350,8 +435,17 @@ def _before(history: list[dict[str, Any]], present: int) -> int | None:
     return earlier[-1] if earlier else None
 
 
-def _log_run(client, experiment: str, bundle: Path, verdict: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    run = client.create_run(experiment, tags=dict(tags), run_name=f"{tags['verdict']}-{tags['bundle_sha256'][:8]}")
+def _log_run(
+    client,
+    experiment: str,
+    bundle: Path,
+    verdict: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+) -> str:
+    run = client.create_run(
+        experiment, tags=dict(tags), run_name=f"{tags['verdict']}-{tags['bundle_sha256'][:8]}"
+    )
     for key, value in metrics.items():
         client.log_metric(run.info.run_id, key, value)
     client.log_artifacts(run.info.run_id, str(bundle), "bundle")
@@ -364,30 +458,51 @@ def _create_version(client, name: str, run_id: str, manifest: Mapping[str, Any])
     if _or_none(lambda: client.get_registered_model(name)) is None:
         client.create_registered_model(name)
     source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
-    # A run of the same files may have been recorded before, with another manifest: what is pinned is what lies there.
+    # A run of the same files may have been recorded before, with another manifest: what is pinned is what
+    # lies there.
     with tempfile.TemporaryDirectory() as scratch:
-        logged = json.loads(Path(client.download_artifacts(run_id, f"bundle/{MANIFEST}", scratch)).read_text(encoding="utf-8"))
-    tags = {"bundle_sha256": manifest["sha256"], "schema": manifest["schema"], "period": manifest["period"], "horizon": str(manifest["horizon"]), "target": manifest["target"]}
+        logged = json.loads(
+            Path(client.download_artifacts(run_id, f"bundle/{MANIFEST}", scratch)).read_text(encoding="utf-8")
+        )
+    tags = {
+        "bundle_sha256": manifest["sha256"],
+        "schema": manifest["schema"],
+        "period": manifest["period"],
+        "horizon": str(manifest["horizon"]),
+        "target": manifest["target"],
+    }
     tags[_MANIFEST_TAG] = _manifest_sha256(logged)
     return client.create_model_version(name, source=source, run_id=run_id, tags=tags)
 
 
 def _run_of(client, experiment: str, sha256: str) -> str | None:
     """A finished run that logged this very bundle."""
-    runs = client.search_runs([experiment], filter_string=f"tags.bundle_sha256 = '{sha256}' and attributes.status = 'FINISHED'", max_results=1)
+    runs = client.search_runs(
+        [experiment],
+        filter_string=f"tags.bundle_sha256 = '{sha256}' and attributes.status = 'FINISHED'",
+        max_results=1,
+    )
     return runs[0].info.run_id if runs else None
 
 
 def _version_of(client, name: str, sha256: str):
-    found = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get("bundle_sha256") == sha256]
+    found = [
+        v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get("bundle_sha256") == sha256
+    ]
     return found[0] if found else None
 
 
 def _trials(client, experiment: str, trial: Mapping[str, str]) -> int:
-    """Judged models, this one included, of the same period and target whose test windows overlap with this one's."""
+    """Judged models, this one included, of the same period and target whose test windows overlap with this
+    one's.
+    """
     condition = f"tags.period = '{trial['period']}' and tags.target = '{trial['target']}'"
-    found = [run.data.tags for run in client.search_runs([experiment], filter_string=condition, max_results=1000)]
-    return sum(tags["test_start"] <= trial["test_end"] and trial["test_start"] <= tags["test_end"] for tags in found)
+    found = [
+        run.data.tags for run in client.search_runs([experiment], filter_string=condition, max_results=1000)
+    ]
+    return sum(
+        tags["test_start"] <= trial["test_end"] and trial["test_start"] <= tags["test_end"] for tags in found
+    )
 
 
 def _experiment(client, settings: Settings, name: str, folder: Path) -> str:
@@ -407,7 +522,9 @@ def _alias(client, name: str, alias: str):
 
 
 def _or_none(ask):
-    """The registry's answer, or None where it says that there is no such thing; every other failure is raised."""
+    """The registry's answer, or None where it says that there is no such thing; every other failure is
+    raised.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -415,17 +532,27 @@ def _or_none(ask):
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        raise RegistryError(f"The registry did not answer: {without_secrets(error.message)}. Check registry.tracking_uri and that the server runs.") from error
+        raise RegistryError(
+            f"The registry did not answer: {without_secrets(error.message)}. Check registry.tracking_uri and"
+            " that the server runs."
+        ) from error
 
 
 def _download(client, version, target: Path | None = None) -> str:
-    """Local folder of a version's bundle: a copy below `target`, or without one the artifact itself where it is a local folder."""
+    """Local folder of a version's bundle: a copy below `target`, or without one the artifact itself where it
+    is a local folder.
+    """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
-        return download_artifacts(artifact_uri=version.source, tracking_uri=client.tracking_uri, dst_path=str(target) if target else None)
+        return download_artifacts(
+            artifact_uri=version.source,
+            tracking_uri=client.tracking_uri,
+            dst_path=str(target) if target else None,
+        )
     except (MlflowException, OSError) as error:
         raise RegistryError(
-            f"{version.name} version {version.version}: its bundle can't be fetched from {version.source} ({error}). Register the model again, or bring the files back."
+            f"{version.name} version {version.version}: its bundle can't be fetched from {version.source}"
+            f" ({error}). Register the model again, or bring the files back."
         ) from error

@@ -8,7 +8,18 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, FACTORS, LABELS, PANEL, REGIME_COLUMN, atomic_path, atomic_write_text, read_catalog, read_stamp, read_table
+from components.contracts import (
+    ALL_PREDICTIONS,
+    FACTORS,
+    LABELS,
+    PANEL,
+    REGIME_COLUMN,
+    atomic_path,
+    atomic_write_text,
+    read_catalog,
+    read_stamp,
+    read_table,
+)
 from components.metrics import ic_summary, information_coefficient
 from components.metrics.regime_shift import label_shift_by_regime
 from components.report.factor_ic import factor_ic
@@ -18,24 +29,40 @@ from components.report.summary import summarise
 REPORT, SUMMARY, DATA_DOCS, EVIDENCE = "report.html", "summary.json", "data_docs", "evidence"
 
 
-def build_report(artifacts: Mapping[str, Path], experts: Sequence[Path], config: Mapping[str, Any], folder: Path, pages: Mapping[str, Path]) -> dict[str, Any]:
-    """Write `report.html`, `summary.json`, the Data Docs and the stages' own pages into `folder`; returns the summary.
+def build_report(
+    artifacts: Mapping[str, Path],
+    experts: Sequence[Path],
+    config: Mapping[str, Any],
+    folder: Path,
+    pages: Mapping[str, Path],
+) -> dict[str, Any]:
+    """Write `report.html`, `summary.json`, the Data Docs and the stages' own pages into `folder`; returns the
+    summary.
 
     Parameters
     ----------
-    artifacts : path by name: truth, panel, quarantine, health, data_docs, factors, catalog, labels, audit, oof_audit,
-        comparison, predictions, evaluation, returns, verdict, registration
+    artifacts : path by name: truth, panel, quarantine, health, data_docs, factors, catalog, labels, audit,
+        oof_audit, comparison, predictions, evaluation, returns, verdict, registration
     experts : the experts' artifact folders
     config : the whole configuration
     pages : the pages of audit, fusion and selection by name, kept as `evidence/<name>.html`
     """
-    said = {name: _json(artifacts[name]) for name in ("health", "audit", "oof_audit", "comparison", "evaluation", "verdict", "registration")}
+    said = {
+        name: _json(artifacts[name])
+        for name in ("health", "audit", "oof_audit", "comparison", "evaluation", "verdict", "registration")
+    }
     evaluation = said["evaluation"]
     labels = read_table(artifacts["labels"], LABELS)
-    summary = summarise(evaluation, said["verdict"], said["registration"], config, _attainable(artifacts, labels, evaluation))
-    first_test = pl.Series([evaluation["windows"]["test"]["start"]]).str.to_datetime(time_unit="us", time_zone="UTC")[0]
+    summary = summarise(
+        evaluation, said["verdict"], said["registration"], config, _attainable(artifacts, labels, evaluation)
+    )
+    first_test = pl.Series([evaluation["windows"]["test"]["start"]]).str.to_datetime(
+        time_unit="us", time_zone="UTC"
+    )[0]
     factors = read_table(artifacts["factors"], FACTORS, verify=False)
-    regimes = factors.select("timestamp", REGIME_COLUMN).unique("timestamp", keep="first", maintain_order=True)
+    regimes = factors.select("timestamp", REGIME_COLUMN).unique(
+        "timestamp", keep="first", maintain_order=True
+    )
     result = RunResult(
         summary=summary,
         panel=read_table(artifacts["panel"], PANEL),
@@ -49,7 +76,9 @@ def build_report(artifacts: Mapping[str, Path], experts: Sequence[Path], config:
             horizon=evaluation["horizon"],
             first_test=first_test,
         ),
-        label_shift=label_shift_by_regime(labels, regimes, evaluation["horizon"], evaluation["target"], era_start=first_test),
+        label_shift=label_shift_by_regime(
+            labels, regimes, evaluation["horizon"], evaluation["target"], era_start=first_test
+        ),
         audit=said["audit"],
         oof_audit=said["oof_audit"],
         comparison=said["comparison"],
@@ -76,7 +105,9 @@ def keep_pages(files: Mapping[str, Path], folder: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def _attainable(artifacts: Mapping[str, Path], labels: pl.DataFrame, evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+def _attainable(
+    artifacts: Mapping[str, Path], labels: pl.DataFrame, evaluation: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """IC of the simulator's own expectation on the test window, and the share of it that the stack recovers.
 
     None for real data, and for a horizon or target that the simulator's expectation is not of.
@@ -89,10 +120,18 @@ def _attainable(artifacts: Mapping[str, Path], labels: pl.DataFrame, evaluation:
         return None
     predictions = read_table(artifacts["predictions"], ALL_PREDICTIONS).filter(pl.col("expert") == "stack")
     window = evaluation["windows"]["test"]
-    known = predictions.filter(pl.col("timestamp") >= pl.lit(window["start"]).str.to_datetime(time_unit="us", time_zone="UTC")).select("timestamp", "symbol")
-    scored = truth.select("timestamp", "symbol", pl.col(expected).alias("score")).join(known, on=["timestamp", "symbol"])
-    label = labels.filter(pl.col("horizon") == evaluation["horizon"]).select("timestamp", "symbol", pl.col(evaluation["target"]).cast(pl.Float64).alias("label"))
-    attainable = ic_summary(information_coefficient(scored, label)["ic"], horizon=evaluation["horizon"])["mean"]
+    known = predictions.filter(
+        pl.col("timestamp") >= pl.lit(window["start"]).str.to_datetime(time_unit="us", time_zone="UTC")
+    ).select("timestamp", "symbol")
+    scored = truth.select("timestamp", "symbol", pl.col(expected).alias("score")).join(
+        known, on=["timestamp", "symbol"]
+    )
+    label = labels.filter(pl.col("horizon") == evaluation["horizon"]).select(
+        "timestamp", "symbol", pl.col(evaluation["target"]).cast(pl.Float64).alias("label")
+    )
+    attainable = ic_summary(information_coefficient(scored, label)["ic"], horizon=evaluation["horizon"])[
+        "mean"
+    ]
     reached = evaluation["experts"]["stack"]["test"]["ic"]["mean"]
     if not attainable or attainable != attainable or reached is None:
         return None
@@ -107,7 +146,13 @@ def _explanations(experts: Sequence[Path]) -> dict[str, dict[str, Any]]:
 def _lineage(name: str, path: Path) -> dict[str, Any]:
     stamp = read_stamp(path)
     inputs = [f"{key} {value[:8]}" for key, value in stamp.inputs.items()]
-    return {"table": name, "content_sha256": stamp.content_sha256, "code_version": stamp.code_version, "config_hash": stamp.config_hash, "inputs": inputs}
+    return {
+        "table": name,
+        "content_sha256": stamp.content_sha256,
+        "code_version": stamp.code_version,
+        "config_hash": stamp.config_hash,
+        "inputs": inputs,
+    }
 
 
 def _json(path: Path) -> Any:

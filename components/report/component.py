@@ -80,7 +80,13 @@ def write_report(
             "selection_linear_rich": selection_linear_rich_page,
         }
         pages = {name: Path(artifact.path) for name, artifact in evidence.items() if artifact is not None}
-        summary = build_report(paths, [Path(slot.path) for slot in slots if slot is not None], json.loads(config), Path(folder), pages)
+        summary = build_report(
+            paths,
+            [Path(slot.path) for slot in slots if slot is not None],
+            json.loads(config),
+            Path(folder),
+            pages,
+        )
         shutil.copyfile(Path(folder) / REPORT, page.path)
         report("report", f"model {'approved' if summary['approved'] else 'rejected'}: {summary['reason']}")
 
@@ -113,7 +119,9 @@ def keep_evidence(
             "selection_linear_rich": selection_linear_rich_page,
             "mining": mining_page,
         }
-        files = {f"{name}.html": Path(artifact.path) for name, artifact in pages.items() if artifact is not None}
+        files = {
+            f"{name}.html": Path(artifact.path) for name, artifact in pages.items() if artifact is not None
+        }
         if formulas is not None:
             files["formulas.yaml"] = Path(formulas.path)
         keep_pages(files, Path(folder) / EVIDENCE)
@@ -128,4 +136,9 @@ def close_run(folder: str, status: PipelineTaskFinalStatus):
     from components.report.closing import close_run as close
 
     events = os.environ.get("ALPHALOOP_EVENTS")
-    close(Path(folder), failed=status.state != "SUCCEEDED", message=status.error_message or "", events=Path(events) if events else None)
+    close(
+        Path(folder),
+        failed=status.state != "SUCCEEDED",
+        message=status.error_message or "",
+        events=Path(events) if events else None,
+    )

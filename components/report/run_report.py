@@ -1,4 +1,6 @@
-"""The report of a finished run: data health, factors, experts side by side, calibration, money, where it works, gates, lineage."""
+"""The report of a finished run: data health, factors, experts side by side, calibration, money, where it
+works, gates, lineage.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,19 +83,32 @@ def _head(run: RunResult) -> str:
     word, tone = ("approved", "good") if summary["approved"] else ("rejected", "bad")
     passed = sum(gate["passed"] for gate in summary["gates"])
     low, high = stack["sharpe_net_interval"]
-    version = f"version {registration['version']} {'/'.join(registration['aliases'])}" if registration["version"] else "not registered"
+    version = (
+        f"version {registration['version']} {'/'.join(registration['aliases'])}"
+        if registration["version"]
+        else "not registered"
+    )
     tiles = [
         tile(number(stack["ic"], 4), "IC of the stack, test window"),
         tile(number(stack["rank_ic"], 4), f"RankIC, t = {number(stack['t'], 1)} (Newey-West)"),
-        tile(number(stack["sharpe_net"]), f"Sharpe net of {summary['cost_bps']:g} bps a side [{number(low, 1)}, {number(high, 1)}]"),
+        tile(
+            number(stack["sharpe_net"]),
+            f"Sharpe net of {summary['cost_bps']:g} bps a side [{number(low, 1)}, {number(high, 1)}]",
+        ),
         tile(number(stack["max_drawdown"], 1, percent=True), "largest drawdown, net"),
         tile(f"{passed} / {len(summary['gates'])}", "gates passed"),
     ]
     if summary["truth"]:
-        tiles.append(tile(number(summary["truth"]["recovered_share"], 0, percent=True), f"of the attainable IC {number(summary['truth']['attainable_ic'], 3)} (planted)"))
+        tiles.append(
+            tile(
+                number(summary["truth"]["recovered_share"], 0, percent=True),
+                f"of the attainable IC {number(summary['truth']['attainable_ic'], 3)} (planted)",
+            )
+        )
     return (
         f'<h1>{escape(summary["name"])}<span class="badge {tone}">{word}</span></h1>'
-        f'<p class="soft">Test window {escape(summary["test_window"])}, label {escape(summary["target"])} over {summary["horizon"]} bars, seed {summary["seed"]}, '
+        f'<p class="soft">Test window {escape(summary["test_window"])}, label {escape(summary["target"])}'
+        f" over {summary['horizon']} bars, seed {summary['seed']}, "
         f"{escape(version)}, trial {registration['trials']} on this window. {escape(summary['reason'])}</p>"
         f"{_links(run.pages)}"
         f'<div class="tiles">{"".join(tiles)}</div>'
@@ -101,29 +116,57 @@ def _head(run: RunResult) -> str:
 
 
 def _links(pages: Mapping[str, str]) -> str:
-    links = ['<a href="data_docs/index.html">data checks</a>', *(f'<a href="{escape(place)}">{escape(PAGES[name])}</a>' for name, place in pages.items())]
+    links = [
+        '<a href="data_docs/index.html">data checks</a>',
+        *(f'<a href="{escape(place)}">{escape(PAGES[name])}</a>' for name, place in pages.items()),
+    ]
     return f'<p class="soft">Evidence: {", ".join(links)}.</p>'
 
 
 def _data(run: RunResult) -> str:
     daily = _thin(run.panel.group_by("timestamp").agg(pl.len().alias("symbols")).sort("timestamp"))
-    breadth = plot("Symbols with a bar", [_line(daily, "symbols", "symbols", fill="tozeroy")], {"yaxis": {"rangemode": "tozero"}})
-    reasons = run.quarantine.group_by("reason").len().sort("len") if "reason" in run.quarantine.columns and len(run.quarantine) else pl.DataFrame({"reason": [], "len": []})
-    bars = [{"type": "bar", "orientation": "h", "y": [escape(r) for r in reasons["reason"]], "x": reasons["len"].to_list()}]
+    breadth = plot(
+        "Symbols with a bar",
+        [_line(daily, "symbols", "symbols", fill="tozeroy")],
+        {"yaxis": {"rangemode": "tozero"}},
+    )
+    reasons = (
+        run.quarantine.group_by("reason").len().sort("len")
+        if "reason" in run.quarantine.columns and len(run.quarantine)
+        else pl.DataFrame({"reason": [], "len": []})
+    )
+    bars = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": [escape(r) for r in reasons["reason"]],
+            "x": reasons["len"].to_list(),
+        }
+    ]
     quarantined = (
-        plot("Quarantined rows by reason", bars, {"xaxis": {"title": "rows"}}) if len(reasons) else card("<p>No row was quarantined.</p>", title="Quarantined rows", wide=False)
+        plot("Quarantined rows by reason", bars, {"xaxis": {"title": "rows"}})
+        if len(reasons)
+        else card("<p>No row was quarantined.</p>", title="Quarantined rows", wide=False)
     )
     span = f"{run.panel['timestamp'].min():%Y-%m-%d} to {run.panel['timestamp'].max():%Y-%m-%d}"
     hindsight = run.health["hindsight_quarantined"]
     checked = run.audit.get("checked", {})
     facts = (
-        f"{len(run.panel):,} rows of {run.panel['symbol'].n_unique():,} symbols, {span}; {len(run.quarantine):,} rows quarantined, {hindsight:,} of them by what later bars showed."
+        f"{len(run.panel):,} rows of {run.panel['symbol'].n_unique():,} symbols, {span};"
+        f" {len(run.quarantine):,} rows quarantined, {hindsight:,} of them by what later bars showed."
     )
     leaks = (
-        f"Leak audit: {len(run.audit['leaks'])} leaks in {checked.get('factors', 0)} factor columns and the labels, "
-        f"{checked.get('factor_values_compared', 0):,} values compared at {len(checked.get('cuts', []))} cuts."
+        f"Leak audit: {len(run.audit['leaks'])} leaks in {checked.get('factors', 0)} factor columns and the"
+        f" labels, {checked.get('factor_values_compared', 0):,} values compared at"
+        f" {len(checked.get('cuts', []))} cuts."
     )
-    return section("data", "Data health", f"{facts} {leaks} Every check is in the Data Docs beside this report.", breadth, quarantined)
+    return section(
+        "data",
+        "Data health",
+        f"{facts} {leaks} Every check is in the Data Docs beside this report.",
+        breadth,
+        quarantined,
+    )
 
 
 def _factors(run: RunResult) -> str:
@@ -132,8 +175,21 @@ def _factors(run: RunResult) -> str:
     order = top["column"].to_list()[::-1]
     ranked = {row["column"]: row for row in top.to_dicts()}
     bars = [
-        {"type": "bar", "orientation": "h", "name": "before the test window", "y": order, "x": [ranked[c]["rank_ic"] for c in order]},
-        {"type": "scatter", "mode": "markers", "name": "test window", "y": order, "x": [ranked[c]["rank_ic_test"] for c in order], "marker": {"symbol": "diamond", "size": 8}},
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": "before the test window",
+            "y": order,
+            "x": [ranked[c]["rank_ic"] for c in order],
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "test window",
+            "y": order,
+            "x": [ranked[c]["rank_ic_test"] for c in order],
+            "marker": {"symbol": "diamond", "size": 8},
+        },
     ]
     years = sorted(ic.by_year["year"].unique())
     values = {(r["column"], r["year"]): r["rank_ic"] for r in ic.by_year.to_dicts()}
@@ -154,23 +210,54 @@ def _factors(run: RunResult) -> str:
         }
     ]
     decay = [
-        {"type": "scatter", "mode": "lines+markers", "name": name, "x": part["lag"].to_list(), "y": part["rank_ic"].to_list()}
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": part["lag"].to_list(),
+            "y": part["rank_ic"].to_list(),
+        }
         for (name,), part in ic.decay.partition_by("column", as_dict=True, maintain_order=True).items()
     ]
-    groups = ic.table.group_by("group").agg(pl.col("rank_ic").abs().mean().alias("size")).sort("size", descending=True, nulls_last=True)
+    groups = (
+        ic.table.group_by("group")
+        .agg(pl.col("rank_ic").abs().mean().alias("size"))
+        .sort("size", descending=True, nulls_last=True)
+    )
     group_bars = [{"type": "bar", "x": groups["group"].to_list(), "y": groups["size"].to_list()}]
     rows = [
-        [escape(r["column"]), escape(r["group"]), number(r["rank_ic"], 4), number(r["t"], 1), number(r["icir"], 2), number(r["rank_ic_test"], 4)] for r in top.head(12).to_dicts()
+        [
+            escape(r["column"]),
+            escape(r["group"]),
+            number(r["rank_ic"], 4),
+            number(r["t"], 1),
+            number(r["icir"], 2),
+            number(r["rank_ic_test"], 4),
+        ]
+        for r in top.head(12).to_dicts()
     ]
     return section(
         "factors",
         "Factors",
-        "RankIC of each model input alone with the label. Order and curves use only bars before the test window; diamonds show what came after.",
-        plot("The 25 strongest factors", bars, {"xaxis": {"title": "mean RankIC"}, "yaxis": EVERY_LABEL}, tall=True),
+        "RankIC of each model input alone with the label. Order and curves use only bars before the test"
+        " window; diamonds show what came after.",
+        plot(
+            "The 25 strongest factors",
+            bars,
+            {"xaxis": {"title": "mean RankIC"}, "yaxis": EVERY_LABEL},
+            tall=True,
+        ),
         plot("The same by year", heat_plot, {"xaxis": {"type": "category"}, "yaxis": EVERY_LABEL}, tall=True),
-        plot("Decay over lags", decay, {"xaxis": {"title": "bars after the signal"}, "yaxis": {"title": "RankIC"}}),
+        plot(
+            "Decay over lags",
+            decay,
+            {"xaxis": {"title": "bars after the signal"}, "yaxis": {"title": "RankIC"}},
+        ),
         plot("Mean size of RankIC by group", group_bars),
-        card(table(["factor", "group", "RankIC", "t", "ICIR", "RankIC test"], rows, text=[0, 1]), title="Strongest factors before the test window"),
+        card(
+            table(["factor", "group", "RankIC", "t", "ICIR", "RankIC test"], rows, text=[0, 1]),
+            title="Strongest factors before the test window",
+        ),
     )
 
 
@@ -179,20 +266,52 @@ def _experts(run: RunResult) -> str:
     blocks = {name: run.evaluation["experts"][name]["test"] for name in names}
     means = [blocks[n]["rank_ic"]["mean"] for n in names]
     errors = [_error(blocks[n]["rank_ic"]) for n in names]
-    bars = [{"type": "bar", "x": [_name(n) for n in names], "y": means, "error_y": {"type": "data", "array": errors, "thickness": 1.2}}]
+    bars = [
+        {
+            "type": "bar",
+            "x": [_name(n) for n in names],
+            "y": means,
+            "error_y": {"type": "data", "array": errors, "thickness": 1.2},
+        }
+    ]
     lines = []
     for name in names:
         daily = blocks[name]["daily"]
         values = np.array([v if v is not None else 0.0 for v in daily["rank_ic"]])
         frame = _thin(pl.DataFrame({"timestamp": daily["timestamp"], "total": np.cumsum(values)}))
-        lines.append(_line(frame, "total", _name(name), visible=True if name in ("stack", "equal_weights", "lightgbm", "patchtst") else "legendonly"))
+        lines.append(
+            _line(
+                frame,
+                "total",
+                _name(name),
+                visible=True if name in ("stack", "equal_weights", "lightgbm", "patchtst") else "legendonly",
+            )
+        )
     decay = [
-        {"type": "scatter", "mode": "lines+markers", "name": _name(n), "x": [d["lag"] for d in blocks[n]["decay"]], "y": [d["rank_ic"] for d in blocks[n]["decay"]]}
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": _name(n),
+            "x": [d["lag"] for d in blocks[n]["decay"]],
+            "y": [d["rank_ic"] for d in blocks[n]["decay"]],
+        }
         for n in names
         if n not in ("median",)
     ]
     rows = [_model_row(n, blocks[n], run) for n in names]
-    header = ["model", "IC", "RankIC", "ICIR", "t", "IC of log return", "Sharpe gross", "Sharpe net", "drawdown", "turnover a year", "fit s"]
+    header = [
+        "model",
+        "IC",
+        "RankIC",
+        "ICIR",
+        "t",
+        "IC of log return",
+        "Sharpe gross",
+        "Sharpe net",
+        "drawdown",
+        "turnover a year",
+        "fit s",
+    ]
     weights = sorted(run.comparison.get("weights", {}).items(), key=lambda item: -abs(item[1]))[:16]
     validation = run.comparison["validation_rank_ic"]
     extra = [
@@ -212,15 +331,34 @@ def _experts(run: RunResult) -> str:
             )
         )
     failed = run.oof_audit.get("failed_experts", {})
-    loud = card("".join(f'<p class="bad"><b>{escape(k)}</b> was left out: {escape(v)}</p>' for k, v in failed.items()), title="Failed experts") if failed else ""
+    loud = (
+        card(
+            "".join(
+                f'<p class="bad"><b>{escape(k)}</b> was left out: {escape(v)}</p>' for k, v in failed.items()
+            ),
+            title="Failed experts",
+        )
+        if failed
+        else ""
+    )
     return section(
         "experts",
         "Experts side by side",
-        "Out of sample on the test window. Whiskers are 1.96 Newey-West standard errors: a bar whose whisker crosses zero may be luck.",
+        "Out of sample on the test window. Whiskers are 1.96 Newey-West standard errors: a bar whose whisker"
+        " crosses zero may be luck.",
         loud,
         plot("RankIC", bars, {"yaxis": {"title": "mean RankIC"}}),
-        plot("RankIC added up over time", lines, {"yaxis": {"title": "sum of RankIC"}}, note="click a name to show or hide it"),
-        plot("How long a signal lives", decay, {"xaxis": {"title": "bars after the signal"}, "yaxis": {"title": "RankIC"}}),
+        plot(
+            "RankIC added up over time",
+            lines,
+            {"yaxis": {"title": "sum of RankIC"}},
+            note="click a name to show or hide it",
+        ),
+        plot(
+            "How long a signal lives",
+            decay,
+            {"xaxis": {"title": "bars after the signal"}, "yaxis": {"title": "RankIC"}},
+        ),
         *extra,
         *_gates_of_networks(run),
         card(table(header, rows, chosen=[names.index("stack")]), title="Figures"),
@@ -228,7 +366,9 @@ def _experts(run: RunResult) -> str:
 
 
 def _gates_of_networks(run: RunResult) -> list[str]:
-    """For networks: how open each feature gate is, which inputs are selected, and which factor group counts in which regime."""
+    """For networks: how open each feature gate is, which inputs are selected, and which factor group counts
+    in which regime.
+    """
     cards = []
     for name, explanation in run.explanations.items():
         weights = explanation.get("weights", {})
@@ -240,39 +380,108 @@ def _gates_of_networks(run: RunResult) -> list[str]:
                 continue
             found = sorted(zip(weights[evidence]["mean"], weights[evidence]["columns"], strict=True))
             shown = [*found[:10], *found[-10:]] if len(found) > 20 else found
-            bars = [{"type": "bar", "orientation": "h", "y": [column for _, column in shown], "x": [value for value, _ in shown]}]
+            bars = [
+                {
+                    "type": "bar",
+                    "orientation": "h",
+                    "y": [column for _, column in shown],
+                    "x": [value for value, _ in shown],
+                }
+            ]
             limits = {"range": [0, 1]} if evidence == "feature_gate" else {"rangemode": "tozero"}
-            cards.append(plot(f"{_name(name)}: {title}", bars, {"xaxis": {**limits, "title": axis}, "yaxis": EVERY_LABEL}, tall=True))
+            cards.append(
+                plot(
+                    f"{_name(name)}: {title}",
+                    bars,
+                    {"xaxis": {**limits, "title": axis}, "yaxis": EVERY_LABEL},
+                    tall=True,
+                )
+            )
         if "regime_gate" in weights:
             gate = weights["regime_gate"]
-            heat = [{"type": "heatmap", "x": gate["columns"], "y": list(gate["by_regime"]), "z": list(gate["by_regime"].values())}]
+            heat = [
+                {
+                    "type": "heatmap",
+                    "x": gate["columns"],
+                    "y": list(gate["by_regime"]),
+                    "z": list(gate["by_regime"].values()),
+                }
+            ]
             heat[0] |= {"colorscale": DEPTH, "colorbar": {"thickness": 10}, "texttemplate": "%{z:.2f}"}
             cards.append(plot(f"{_name(name)}: weight of each factor group by regime", heat, tall=True))
     return cards
 
 
 def _calibration(run: RunResult) -> str:
-    names = [n for n in ordered_models(run.evaluation) if n not in ("performance_weights", "z_elasticnet", "z_lightgbm")]
+    names = [
+        n
+        for n in ordered_models(run.evaluation)
+        if n not in ("performance_weights", "z_elasticnet", "z_lightgbm")
+    ]
     blocks = {n: run.evaluation["experts"][n]["test"]["calibration"] for n in names}
     wanted = (("below_p10", 0.1), ("below_p50", 0.5), ("below_p90", 0.9))
     dots = [
-        {"type": "scatter", "mode": "markers", "name": key.removeprefix("below_"), "x": [_name(n) for n in names], "y": [blocks[n][key] for n in names], "marker": {"size": 10}}
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": key.removeprefix("below_"),
+            "x": [_name(n) for n in names],
+            "y": [blocks[n][key] for n in names],
+            "marker": {"size": 10},
+        }
         for key, _ in wanted
     ]
-    lines = [{"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": v, "y1": v, "line": {"dash": "dot", "width": 1, "color": "#888"}} for _, v in wanted]
+    lines = [
+        {
+            "type": "line",
+            "x0": 0,
+            "x1": 1,
+            "xref": "paper",
+            "y0": v,
+            "y1": v,
+            "line": {"dash": "dot", "width": 1, "color": "#888"},
+        }
+        for _, v in wanted
+    ]
     curves = []
     for name in ("stack", "lightgbm", "patchtst", "tft", "adaptive_tft"):
         if name in blocks:
             rows = blocks[name]["reliability"]
-            curves.append({"type": "scatter", "mode": "lines+markers", "name": _name(name), "x": [1e4 * r["predicted"] for r in rows], "y": [1e4 * r["realised"] for r in rows]})
+            curves.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "name": _name(name),
+                    "x": [1e4 * r["predicted"] for r in rows],
+                    "y": [1e4 * r["realised"] for r in rows],
+                }
+            )
     points = [x for curve in curves for x in curve["x"]] or [0.0]
-    curves.append({"type": "scatter", "mode": "lines", "name": "ideal", "x": [min(points), max(points)], "y": [min(points), max(points)], "line": {"dash": "dot", "color": "#888"}})
+    curves.append(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "ideal",
+            "x": [min(points), max(points)],
+            "y": [min(points), max(points)],
+            "line": {"dash": "dot", "color": "#888"},
+        }
+    )
     return section(
         "calibration",
         "Calibration",
         "Do the bands hold what they promise, and is a predicted basis point a realised one?",
-        plot("Share of labels below p10, p50 and p90", dots, {"yaxis": {"range": [0, 1]}, "shapes": lines}, note="dotted: what a calibrated model reaches"),
-        plot("Predicted against realised, by decile of the score", curves, {"xaxis": {"title": "predicted, bps"}, "yaxis": {"title": "realised, bps"}}),
+        plot(
+            "Share of labels below p10, p50 and p90",
+            dots,
+            {"yaxis": {"range": [0, 1]}, "shapes": lines},
+            note="dotted: what a calibrated model reaches",
+        ),
+        plot(
+            "Predicted against realised, by decile of the score",
+            curves,
+            {"xaxis": {"title": "predicted, bps"}, "yaxis": {"title": "realised, bps"}},
+        ),
     )
 
 
@@ -283,7 +492,11 @@ def _money(run: RunResult) -> str:
         part = window.filter((pl.col("expert") == name) & (pl.col("strategy") == "long_short"))
         if part.is_empty():
             continue
-        both = part.select("timestamp", net=(1 + pl.col("net_return")).cum_prod(), gross=(1 + pl.col("gross_return")).cum_prod())
+        both = part.select(
+            "timestamp",
+            net=(1 + pl.col("net_return")).cum_prod(),
+            gross=(1 + pl.col("gross_return")).cum_prod(),
+        )
         falls = _thin(both.select("timestamp", fall=pl.col("net") / pl.col("net").cum_max() - 1))
         both = _thin(both)
         curves.append(_line(both, "net", f"{_name(name)} net"))
@@ -291,29 +504,57 @@ def _money(run: RunResult) -> str:
             curves.append(_line(both, "gross", "Stack gross", dash="dot"))
         drawdowns.append(_line(falls, "fall", _name(name), fill="tozeroy" if name == "stack" else None))
     long_only = window.filter((pl.col("expert") == "stack") & (pl.col("strategy") == "long_only"))
-    held = _thin(long_only.select("timestamp", net=(1 + pl.col("net_return")).cum_prod(), market=(1 + pl.col("benchmark_return")).cum_prod()))
-    versus = [_line(held, "net", "Stack, long only, net"), _line(held, "market", "Every name alike", dash="dot")]
-    turnover = _thin(window.filter((pl.col("expert") == "stack") & (pl.col("strategy") == "long_short")).select("timestamp", turnover=pl.col("turnover").rolling_mean(20)))
+    held = _thin(
+        long_only.select(
+            "timestamp",
+            net=(1 + pl.col("net_return")).cum_prod(),
+            market=(1 + pl.col("benchmark_return")).cum_prod(),
+        )
+    )
+    versus = [
+        _line(held, "net", "Stack, long only, net"),
+        _line(held, "market", "Every name alike", dash="dot"),
+    ]
+    turnover = _thin(
+        window.filter((pl.col("expert") == "stack") & (pl.col("strategy") == "long_short")).select(
+            "timestamp", turnover=pl.col("turnover").rolling_mean(20)
+        )
+    )
     cost = run.evaluation["cost_bps_per_side"]
     return section(
         "money",
         "Money",
-        f"Signals trade at the first price after they were known; {cost:g} bps a side on every traded weight; stops and sizing as configured.",
+        f"Signals trade at the first price after they were known; {cost:g} bps a side on every traded weight;"
+        " stops and sizing as configured.",
         plot("Long-short quantiles: growth of 1", curves, wide=True),
         plot("Drawdown, net", drawdowns, {"yaxis": {"tickformat": ".0%"}}),
         plot("Long only against every name alike", versus),
-        plot("Turnover a bar, mean of 20 bars", [_line(turnover, "turnover", "stack")], {"yaxis": {"rangemode": "tozero"}}, wide=True),
+        plot(
+            "Turnover a bar, mean of 20 bars",
+            [_line(turnover, "turnover", "stack")],
+            {"yaxis": {"rangemode": "tozero"}},
+            wide=True,
+        ),
     )
 
 
 def _where(run: RunResult) -> str:
-    names = [n for n in ordered_models(run.evaluation) if n not in ("median", "performance_weights", "z_elasticnet", "z_lightgbm")]
+    names = [
+        n
+        for n in ordered_models(run.evaluation)
+        if n not in ("median", "performance_weights", "z_elasticnet", "z_lightgbm")
+    ]
     cards = []
     for key, title in (("by_regime", "By regime"), ("by_year", "By year"), ("by_sector", "By sector")):
-        groups = [str(row[key.removeprefix("by_")]) for row in run.evaluation["experts"]["stack"]["test"][key]]
+        groups = [
+            str(row[key.removeprefix("by_")]) for row in run.evaluation["experts"]["stack"]["test"][key]
+        ]
         z = []
         for name in names:
-            found = {str(r[key.removeprefix("by_")]): r["rank_ic"] for r in run.evaluation["experts"][name]["test"][key]}
+            found = {
+                str(r[key.removeprefix("by_")]): r["rank_ic"]
+                for r in run.evaluation["experts"][name]["test"][key]
+            }
             z.append([found.get(g) for g in groups])
         limit = max((abs(v) for row in z for v in row if v is not None), default=0.1)
         heat = [
@@ -332,26 +573,57 @@ def _where(run: RunResult) -> str:
         ]
         heat[0] |= {"texttemplate": "%{z:.3f}"} if len(groups) <= 8 else {}
         cards.append(plot(title, heat, {"xaxis": {"type": "category"}}, wide=key == "by_sector"))
-    cards.append(card(_label_shift(run.label_shift), title="Labels by regime, against the other regimes and against the same regime before the test window"))
-    return section("where", "Where it works", "RankIC on the test window in parts. Small parts are noisy.", *cards)
+    cards.append(
+        card(
+            _label_shift(run.label_shift),
+            title=(
+                "Labels by regime, against the other regimes and against the same regime before the test"
+                " window"
+            ),
+        )
+    )
+    return section(
+        "where", "Where it works", "RankIC on the test window in parts. Small parts are noisy.", *cards
+    )
 
 
 def _label_shift(shift: pl.DataFrame) -> str:
-    """The table of `components.metrics.regime_shift`; rows that stand out moved by more than chance, all rows counted."""
+    """The table of `components.metrics.regime_shift`; rows that stand out moved by more than chance, all rows
+    counted.
+    """
     rows = shift.to_dicts()
     cells = [
         [
             escape(r["regime"].replace("_", " ")),
             escape(r["against"].replace("_", " ")),
             f"{r['bars']:,}",
-            *(number(r[name], 4) for name in ("mean", "mean_against", "deviation", "deviation_against", "ks", "ks_by_chance")),
+            *(
+                number(r[name], 4)
+                for name in ("mean", "mean_against", "deviation", "deviation_against", "ks", "ks_by_chance")
+            ),
             number(r["effective_rows"], 0),
             number(r["adjusted_p_value"], 3),
         ]
         for r in rows
     ]
-    header = ["regime", "against", "bars", "mean", "there", "deviation", "there", "KS", "KS by chance", "effective rows", "p, adjusted"]
-    moved = [k for k, r in enumerate(rows) if r["adjusted_p_value"] is not None and r["adjusted_p_value"] < SIGNIFICANT]
+    header = [
+        "regime",
+        "against",
+        "bars",
+        "mean",
+        "there",
+        "deviation",
+        "there",
+        "KS",
+        "KS by chance",
+        "effective rows",
+        "p, adjusted",
+    ]
+    moved = [
+        k
+        for k, r in enumerate(rows)
+        if r["adjusted_p_value"] is not None and r["adjusted_p_value"] < SIGNIFICANT
+    ]
     return table(header, cells, text=[0, 1], chosen=moved)
 
 
@@ -373,8 +645,18 @@ def _gates(run: RunResult) -> str:
     past = [[escape(h["version"]), escape(h["when"]), escape(h["who"]), escape(h["why"])] for h in history]
     cards = [card(table(["gate", "value", "threshold", "", "for", "what it asks"], rows, text=[0, 3, 4, 5]))]
     if past:
-        cards.append(card(table(["version", "champion since (UTC)", "by", "why"], past, text=[0, 1, 2, 3]), title="Champions so far"))
-    return section("gates", "Gates", "Every threshold must be met for the registry, the champion must be beaten for promotion.", *cards)
+        cards.append(
+            card(
+                table(["version", "champion since (UTC)", "by", "why"], past, text=[0, 1, 2, 3]),
+                title="Champions so far",
+            )
+        )
+    return section(
+        "gates",
+        "Gates",
+        "Every threshold must be met for the registry, the champion must be beaten for promotion.",
+        *cards,
+    )
 
 
 def _lineage(run: RunResult) -> str:
@@ -388,8 +670,13 @@ def _lineage(run: RunResult) -> str:
         ]
         for r in run.lineage
     ]
-    windows = ", ".join(f"{name} {w['start'][:10]} to {w['end'][:10]}" for name, w in run.evaluation["windows"].items())
-    trained = [[escape(e["expert"]), escape(e.get("status", "")), escape(e.get("train_window", ""))] for e in run.experts]
+    windows = ", ".join(
+        f"{name} {w['start'][:10]} to {w['end'][:10]}" for name, w in run.evaluation["windows"].items()
+    )
+    trained = [
+        [escape(e["expert"]), escape(e.get("status", "")), escape(e.get("train_window", ""))]
+        for e in run.experts
+    ]
     return section(
         "lineage",
         "Lineage",
@@ -428,9 +715,19 @@ def _error(summary: Mapping[str, Any]) -> float | None:
     return 1.96 * abs(mean / t) if mean and t else None
 
 
-def _line(frame: pl.DataFrame, column: str, name: str, *, dash: str | None = None, fill: str | None = None, visible: Any = True) -> dict:
+def _line(
+    frame: pl.DataFrame,
+    column: str,
+    name: str,
+    *,
+    dash: str | None = None,
+    fill: str | None = None,
+    visible: Any = True,
+) -> dict:
     moments = frame["timestamp"]
-    times = moments.dt.strftime("%Y-%m-%d %H:%M").to_list() if moments.dtype != pl.String else moments.to_list()
+    times = (
+        moments.dt.strftime("%Y-%m-%d %H:%M").to_list() if moments.dtype != pl.String else moments.to_list()
+    )
     line = {
         "type": "scatter",
         "mode": "lines",

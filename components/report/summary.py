@@ -9,13 +9,22 @@ ORDER = ("stack", "equal_weights", "performance_weights", "best_single", "z_elas
 def ordered_models(evaluation: Mapping[str, Any]) -> list[str]:
     """Names of all models with test results: the stack, then other combinations, then experts."""
     tested = [name for name, blocks in evaluation["experts"].items() if blocks.get("test")]
-    return [*(name for name in ORDER if name in tested), *sorted(name for name in tested if name not in ORDER)]
+    return [
+        *(name for name in ORDER if name in tested),
+        *sorted(name for name in tested if name not in ORDER),
+    ]
 
 
 def summarise(
-    evaluation: Mapping[str, Any], verdict: Mapping[str, Any], registration: Mapping[str, Any], config: Mapping[str, Any], truth: Mapping[str, Any] | None
+    evaluation: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    registration: Mapping[str, Any],
+    config: Mapping[str, Any],
+    truth: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """JSON-able: test window, one row of figures a model, gates, registration, and the share of attainable IC where it is known."""
+    """JSON-able: test window, one row of figures a model, gates, registration, and the share of attainable IC
+    where it is known.
+    """
     test = evaluation["windows"]["test"]
     return {
         "name": config["run"]["name"],

@@ -1,1 +1,3 @@
-"""Decides when a model is trained anew, keeps the trail of decisions and reviewers' words, and draws the review page."""
+"""Decides when a model is trained anew, keeps the trail of decisions and reviewers' words, and draws the
+review page.
+"""

@@ -7,7 +7,9 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def collect_served(champion: Input[Artifact], window_bars: int, folder: str, code: str, current: Output[Dataset]):
+def collect_served(
+    champion: Input[Artifact], window_bars: int, folder: str, code: str, current: Output[Dataset]
+):
     """Gather what the champion answered on bars that it has not learned from."""
     import json
     from pathlib import Path
@@ -19,8 +21,22 @@ def collect_served(champion: Input[Artifact], window_bars: int, folder: str, cod
     with stage("served"):
         about = json.loads((Path(champion.path) / "champion.json").read_text(encoding="utf-8"))
         rows = collect(Path(folder) / "served", about, window_bars=window_bars)
-        write_table(rows, current.path, SERVED, code_version=code, config_hash=f"window_bars={window_bars}", inputs={"champion": about.get("bundle_sha256", "")})
-        report("served", f"{len(rows):,} answers on {rows['timestamp'].n_unique():,} bars" if len(rows) else "nothing served yet that the champion has not learned from")
+        write_table(
+            rows,
+            current.path,
+            SERVED,
+            code_version=code,
+            config_hash=f"window_bars={window_bars}",
+            inputs={"champion": about.get("bundle_sha256", "")},
+        )
+        report(
+            "served",
+            (
+                f"{len(rows):,} answers on {rows['timestamp'].n_unique():,} bars"
+                if len(rows)
+                else "nothing served yet that the champion has not learned from"
+            ),
+        )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -36,7 +52,8 @@ def decide(
 ) -> bool:
     """Decide whether to retrain, write the decision into the audit trail and publish the drift report.
 
-    The answer is the only returned value: a condition on one of several named ones is never true in `kfp.local`.
+    The answer is the only returned value: a condition on one of several named ones is never true in
+    `kfp.local`.
     """
     import json
     from pathlib import Path
@@ -72,6 +89,9 @@ def conclude(decision: Input[Artifact], registration: Input[Artifact], folder: s
     from components.retraining.record import record_outcome
 
     with stage("conclude"):
-        made, registered = (json.loads(Path(artifact.path).read_text(encoding="utf-8")) for artifact in (decision, registration))
+        made, registered = (
+            json.loads(Path(artifact.path).read_text(encoding="utf-8"))
+            for artifact in (decision, registration)
+        )
         closed = record_outcome(Path(folder) / "review", made.get("resumes") or made["id"], registered)
         report("conclude", f"{closed['outcome']['status']}: {closed['outcome']['reason']}")

@@ -1,4 +1,7 @@
-"""The review page: what is champion and why, what was decided on which data, and what a reviewer can do. One static file beside the files that it shows."""
+"""The review page: what is champion and why, what was decided on which data, and what a reviewer can do.
+
+One static file beside the files that it shows.
+"""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -13,11 +16,24 @@ from components.retraining.timeline_picture import ACTIONS, action_name, anchor,
 PAGE = "index.html"
 FOLDER = Path(__file__).parent
 COMMANDS = [
-    ('alphaloop review hold --reason "..."', "No retraining starts or is resumed until a later force or approve."),
-    ('alphaloop review force --reason "..."', "The next check retrains, whatever the rules say. Lifts a hold."),
-    ('alphaloop review approve --reason "..."', "The retraining that waits for approval starts at the next check. Lifts a hold."),
+    (
+        'alphaloop review hold --reason "..."',
+        "No retraining starts or is resumed until a later force or approve.",
+    ),
+    (
+        'alphaloop review force --reason "..."',
+        "The next check retrains, whatever the rules say. Lifts a hold.",
+    ),
+    (
+        'alphaloop review approve --reason "..."',
+        "The retraining that waits for approval starts at the next check. Lifts a hold.",
+    ),
 ]
-VERDICTS = {"drift": ("drift", "waiting"), "no_drift": ("no drift", "done"), "not_enough_data": ("not enough data", "quiet")}
+VERDICTS = {
+    "drift": ("drift", "waiting"),
+    "no_drift": ("no drift", "done"),
+    "not_enough_data": ("not enough data", "quiet"),
+}
 LEGEND = [
     ("done", "new champion"),
     ("kept", "champion kept"),
@@ -34,8 +50,8 @@ def write_review_page(folder: Path) -> Path:
 
     Parameters
     ----------
-    folder : `review` of a run, with `decisions/*.json`, `words/*.json`, `drift/*/drift.json` and `champions.json`; each may be missing. A file that
-        can't be read is named on the page.
+    folder : `review` of a run, with `decisions/*.json`, `words/*.json`, `drift/*/drift.json` and
+        `champions.json`; each may be missing. A file that can't be read is named on the page.
 
     Raises
     ------
@@ -61,29 +77,71 @@ def _head(review: Review, name: str, now: datetime) -> str:
     waiting = review.open_decision()
     word, colour = ("quiet", "good") if review.decisions else ("no decision yet", "soft")
     if waiting:
-        word, colour = ("waits for approval", "warn") if waiting.action == "waiting_for_approval" else ("retraining", "warn")
+        word, colour = (
+            ("waits for approval", "warn")
+            if waiting.action == "waiting_for_approval"
+            else ("retraining", "warn")
+        )
     if review.hold():
         word, colour = "on hold", "warn"
     retrained = sum(decision.action == "retrain" for decision in review.decisions)
-    problems = "".join(f"<li><code>{escape(file)}</code>: {escape(found)}</li>" for file, found in review.problems)
-    broken = _note(f"<p>Left out of this page. Mend or remove them; the page is written anew after each decision.</p><ul>{problems}</ul>", "Files that can't be read", "bad")
+    problems = "".join(
+        f"<li><code>{escape(file)}</code>: {escape(found)}</li>" for file, found in review.problems
+    )
+    broken = _note(
+        "<p>Left out of this page. Mend or remove them; the page is written anew after each"
+        f" decision.</p><ul>{problems}</ul>",
+        "Files that can't be read",
+        "bad",
+    )
     return (
         f'<h1>{escape(name)}: review<span class="badge {colour}">{word}</span></h1>'
-        f'<p class="soft">{len(review.decisions):,} decisions, {retrained:,} of them to retrain; {len(review.drift):,} drift reports. Written {_time(now)}, times in UTC.</p>'
+        f'<p class="soft">{len(review.decisions):,} decisions, {retrained:,} of them to retrain;'
+        f" {len(review.drift):,} drift reports. Written {_time(now)}, times in UTC.</p>"
         f"{broken if problems else ''}"
     )
 
 
 def _now(review: Review) -> str:
-    champion, hold, waiting = review.champions[-1] if review.champions else None, review.hold(), review.open_decision()
+    champion, hold, waiting = (
+        review.champions[-1] if review.champions else None,
+        review.hold(),
+        review.open_decision(),
+    )
     last = review.decisions[0] if review.decisions else None
     tiles = [
-        _tile(f"v{champion.version}" if champion else "none", "champion", f"since {_time(champion.when)}, by {escape(champion.who)}" if champion else "no model was approved yet"),
-        _tile(escape(action_name(last.action)) if last else "none yet", "last decision", f"{_link(last)}, {escape(_by(last))}" if last else "see below how to start"),
-        _tile("in force" if hold else "none", "hold", f"since {_time(hold.when)}, by {escape(hold.who)}: {escape(hold.reason)}" if hold else "retraining may start by itself"),
-        _tile(escape(action_name(waiting.action)) if waiting else "none", "open decision", f"{_link(waiting)}: {escape(waiting.reason)}" if waiting else "nothing waits"),
+        _tile(
+            f"v{champion.version}" if champion else "none",
+            "champion",
+            (
+                f"since {_time(champion.when)}, by {escape(champion.who)}"
+                if champion
+                else "no model was approved yet"
+            ),
+        ),
+        _tile(
+            escape(action_name(last.action)) if last else "none yet",
+            "last decision",
+            f"{_link(last)}, {escape(_by(last))}" if last else "see below how to start",
+        ),
+        _tile(
+            "in force" if hold else "none",
+            "hold",
+            (
+                f"since {_time(hold.when)}, by {escape(hold.who)}: {escape(hold.reason)}"
+                if hold
+                else "retraining may start by itself"
+            ),
+        ),
+        _tile(
+            escape(action_name(waiting.action)) if waiting else "none",
+            "open decision",
+            f"{_link(waiting)}: {escape(waiting.reason)}" if waiting else "nothing waits",
+        ),
     ]
-    commands = "".join(f"<dt><code>{escape(command)}</code></dt><dd>{escape(effect)}</dd>" for command, effect in COMMANDS)
+    commands = "".join(
+        f"<dt><code>{escape(command)}</code></dt><dd>{escape(effect)}</dd>" for command, effect in COMMANDS
+    )
     actions = card(f'<dl class="commands">{commands}</dl>', title="What a reviewer can do")
     empty = "" if review.decisions else _empty(review)
     return f'<div id="now" class="tiles">{"".join(tiles)}</div><div class="grid">{empty}{actions}</div>'
@@ -98,15 +156,30 @@ def _link(decision: Decision) -> str:
 
 
 def _empty(review: Review) -> str:
-    first = "" if review.champions else "<p>A first champion comes from <code>alphaloop run</code>, and <code>alphaloop serve</code> answers with it.</p>"
-    steps = "<p><code>alphaloop watch</code> compares what was served with what the champion was trained on, on a schedule, and decides each time whether to retrain. Each decision appears here.</p>"
+    first = (
+        ""
+        if review.champions
+        else (
+            "<p>A first champion comes from <code>alphaloop run</code>, and <code>alphaloop serve</code>"
+            " answers with it.</p>"
+        )
+    )
+    steps = (
+        "<p><code>alphaloop watch</code> compares what was served with what the champion was trained on, on a"
+        " schedule, and decides each time whether to retrain. Each decision appears here.</p>"
+    )
     return _note(f"{first}{steps}", "No decision yet", "warn")
 
 
 def _timeline(review: Review, now: datetime) -> str:
     picture = timeline_picture(review, now)
     if not picture:
-        return section("timeline", "Timeline", "Champions over time, with every decision marked.", card("<p>Nothing has happened yet.</p>"))
+        return section(
+            "timeline",
+            "Timeline",
+            "Champions over time, with every decision marked.",
+            card("<p>Nothing has happened yet.</p>"),
+        )
     legend = "".join(f'<span><i class="{name}"></i>{escape(text)}</span>' for name, text in LEGEND)
     return section(
         "timeline",
@@ -120,16 +193,26 @@ def _decisions(folder: Path, review: Review) -> str:
     counts = Counter(decision.action for decision in review.decisions)
     order = [action for action in ACTIONS if action in counts] + sorted(set(counts) - set(ACTIONS))
     chips = "".join(
-        f'<label class="chip"><input type="radio" name="action" value="{escape(action)}"{"" if action else " checked"}><span>{escape(text)} {count}</span></label>'
-        for action, text, count in [("", "all", len(review.decisions)), *((action, action_name(action), counts[action]) for action in order)]
+        '<label class="chip"><input type="radio" name="action"'
+        f' value="{escape(action)}"{"" if action else " checked"}><span>{escape(text)} {count}</span></label>'
+        for action, text, count in [
+            ("", "all", len(review.decisions)),
+            *((action, action_name(action), counts[action]) for action in order),
+        ]
     )
     filters = (
-        '<div class="filters" hidden><input type="search" placeholder="Filter: a rule, a reason, a date, v3 ..." aria-label="Filter decisions">'
-        f'{chips}<span class="soft found" aria-live="polite"></span></div>'
+        '<div class="filters" hidden><input type="search" placeholder="Filter: a rule, a reason, a date, v3'
+        f' ..." aria-label="Filter decisions">{chips}<span class="soft found"'
+        ' aria-live="polite"></span></div>'
     )
     entries = "".join(_decision(folder, decision) for decision in review.decisions)
     body = filters + entries if entries else "<p>None yet.</p>"
-    return section("decisions", "Decisions", "Newest first: what was decided, by which rule or person, on which data, and what came of it.", _list("decisions", body))
+    return section(
+        "decisions",
+        "Decisions",
+        "Newest first: what was decided, by which rule or person, on which data, and what came of it.",
+        _list("decisions", body),
+    )
 
 
 def _list(name: str, body: str) -> str:
@@ -137,7 +220,11 @@ def _list(name: str, body: str) -> str:
 
 
 def _entry(identifier: str, left: str, middle: str, right: str, *, action: str = "") -> str:
-    return f'<article class="entry" id="{escape(identifier)}" data-action="{escape(action)}"><div>{left}</div><div>{middle}</div><div class="links">{right}</div></article>'
+    return (
+        f'<article class="entry" id="{escape(identifier)}"'
+        f' data-action="{escape(action)}"><div>{left}</div><div>{middle}</div><div'
+        f' class="links">{right}</div></article>'
+    )
 
 
 def _decision(folder: Path, decision: Decision) -> str:
@@ -153,7 +240,8 @@ def _decision(folder: Path, decision: Decision) -> str:
     return _entry(
         anchor("decision", decision.id),
         f"{_time(decision.when)} {_pill(action_name(decision.action), tone(decision))}",
-        f'<p>{escape(decision.reason)}</p>{after}<p class="facts">{escape(" · ".join(fact for fact in [*facts, change] if fact))}</p>',
+        f"<p>{escape(decision.reason)}</p>{after}<p"
+        f' class="facts">{escape(" · ".join(fact for fact in [*facts, change] if fact))}</p>',
         _report_link(folder, decision),
         action=decision.action,
     )
@@ -161,7 +249,11 @@ def _decision(folder: Path, decision: Decision) -> str:
 
 def _by(decision: Decision) -> str:
     """By which rule or person."""
-    rules = f"{'rules' if len(decision.rules) > 1 else 'rule'} {', '.join(decision.rules)}" if decision.rules else "no rule fired"
+    rules = (
+        f"{'rules' if len(decision.rules) > 1 else 'rule'} {', '.join(decision.rules)}"
+        if decision.rules
+        else "no rule fired"
+    )
     if decision.by == "rule":
         return rules
     return f"by {' '.join(part for part in (decision.by, decision.who) if part)}{f' ({rules})' if decision.rules else ''}"
@@ -178,17 +270,32 @@ def _report_link(folder: Path, decision: Decision) -> str:
 
 
 def _drift(folder: Path, review: Review) -> str:
-    times = {Path(decision.drift_report).parent.name: decision for decision in review.decisions if decision.drift_report}
+    times = {
+        Path(decision.drift_report).parent.name: decision
+        for decision in review.decisions
+        if decision.drift_report
+    }
 
     def newest(name: str) -> tuple[datetime, str]:
         drift, decision = review.drift[name], times.get(name)
-        return (decision.when if decision else (drift.current and drift.current.last) or datetime.min.replace(tzinfo=UTC), name)
+        return (
+            (
+                decision.when
+                if decision
+                else (drift.current and drift.current.last) or datetime.min.replace(tzinfo=UTC)
+            ),
+            name,
+        )
 
-    entries = "".join(_drift_entry(folder, name, review.drift[name], times.get(name)) for name in sorted(review.drift, key=newest, reverse=True))
+    entries = "".join(
+        _drift_entry(folder, name, review.drift[name], times.get(name))
+        for name in sorted(review.drift, key=newest, reverse=True)
+    )
     return section(
         "drift",
         "Drift reports",
-        "What was served against what the champion was trained on: the verdict, the factor that moved most, the rules that fired.",
+        "What was served against what the champion was trained on: the verdict, the factor that moved most,"
+        " the rules that fired.",
         _list("drift", entries or "<p>None yet.</p>"),
     )
 
@@ -196,7 +303,8 @@ def _drift(folder: Path, review: Review) -> str:
 def _drift_entry(folder: Path, name: str, drift: Drift, decision: Decision | None) -> str:
     mover, fired = drift.largest_mover(), [rule for rule in drift.rules if rule.fired]
     moved = (
-        f"<b>{escape(mover.column)}</b> moved most: KS {number(mover.ks, 3)}, PSI {number(mover.psi, 3)}{escape(f', {mover.what}') if mover.what else ''}"
+        f"<b>{escape(mover.column)}</b> moved most: KS {number(mover.ks, 3)}, PSI"
+        f" {number(mover.psi, 3)}{escape(f', {mover.what}') if mover.what else ''}"
         if mover
         else "no factor moved beyond what is usual"
         if drift.columns
@@ -214,28 +322,63 @@ def _drift_entry(folder: Path, name: str, drift: Drift, decision: Decision | Non
         if _is_file(folder / DRIFT / name / file)
     ]
     word, colour = VERDICTS.get(drift.verdict, (drift.verdict, "quiet"))
-    when = _link(decision) if decision else _time(drift.current.last) if drift.current and drift.current.last else escape(name)
+    when = (
+        _link(decision)
+        if decision
+        else _time(drift.current.last)
+        if drift.current and drift.current.last
+        else escape(name)
+    )
     return _entry(
         anchor("report", name),
         f"{when} {_pill(word, colour)}",
-        f'<p>{moved}</p><p>{escape(drift.reason)}</p><p class="facts">{escape(" · ".join(fact for fact in facts if fact))}</p>',
+        f"<p>{moved}</p><p>{escape(drift.reason)}</p><p"
+        f' class="facts">{escape(" · ".join(fact for fact in facts if fact))}</p>',
         "".join(links) or '<span class="soft">report page missing</span>',
     )
 
 
 def _words(review: Review) -> str:
     entries = "".join(_word(word) for word in review.words)
-    return section("words", "Reviewers' words", "Who held, forced or approved, when and why.", _list("words", entries or "<p>Nobody has said anything yet.</p>"))
+    return section(
+        "words",
+        "Reviewers' words",
+        "Who held, forced or approved, when and why.",
+        _list("words", entries or "<p>Nobody has said anything yet.</p>"),
+    )
 
 
 def _word(word: Word) -> str:
-    return _entry(anchor("word", word.id), f"{_time(word.when)} {_pill(word.word, 'word')}", f'<p>{escape(word.reason)}</p><p class="facts">by {escape(word.who)}</p>', "")
+    return _entry(
+        anchor("word", word.id),
+        f"{_time(word.when)} {_pill(word.word, 'word')}",
+        f'<p>{escape(word.reason)}</p><p class="facts">by {escape(word.who)}</p>',
+        "",
+    )
 
 
 def _champions(review: Review) -> str:
-    rows = [[_time(reign.when), f"v{reign.version}", _version(reign.previous), escape(reign.who), escape(reign.why)] for reign in reversed(review.champions)]
-    body = table(["when", "champion", "before", "by", "why"], rows, chosen=[0], text=[0, 1, 2, 3, 4]) if rows else "<p>No model was champion yet.</p>"
-    return section("champions", "Champions over time", "Every change, newest first, as the registry keeps it.", card(body))
+    rows = [
+        [
+            _time(reign.when),
+            f"v{reign.version}",
+            _version(reign.previous),
+            escape(reign.who),
+            escape(reign.why),
+        ]
+        for reign in reversed(review.champions)
+    ]
+    body = (
+        table(["when", "champion", "before", "by", "why"], rows, chosen=[0], text=[0, 1, 2, 3, 4])
+        if rows
+        else "<p>No model was champion yet.</p>"
+    )
+    return section(
+        "champions",
+        "Champions over time",
+        "Every change, newest first, as the registry keeps it.",
+        card(body),
+    )
 
 
 def _note(content: str, title: str, colour: str) -> str:

@@ -1,4 +1,6 @@
-"""Puts a check's drift report into the review folder, with the list of champions, and clears away old pictures."""
+"""Puts a check's drift report into the review folder, with the list of champions, and clears away old
+pictures.
+"""
 
 import json
 import re
@@ -15,24 +17,40 @@ PAGE, PICTURES = "index.html", "evidently.html"
 
 
 def publish_report(drift: Path, review: Path, identifier: str) -> str | None:
-    """Copy the drift stage's folder to `drift/<identifier>/`; returns its page's path relative to the review folder, None where nothing was drawn."""
+    """Copy the drift stage's folder to `drift/<identifier>/`; returns its page's path relative to the review
+    folder, None where nothing was drawn.
+    """
     with atomic_path(review / DRIFT / identifier) as temporary:
         shutil.copytree(drift, temporary)
     return f"{DRIFT}/{identifier}/{PAGE}" if (drift / PAGE).exists() else None
 
 
 def tell_decision(page: Path, decision: Mapping[str, Any]) -> None:
-    """Write a decision, and its outcome where it has one, into the place that the drift report keeps for it."""
+    """Write a decision, and its outcome where it has one, into the place that the drift report
+    keeps for it.
+    """
     if not page.exists():
         return
     who = decision["who"] or f"rule ({', '.join(decision['rules']) or 'none fired'})"
-    lines = [f"<p><b>{escape(decision['action'].replace('_', ' '))}</b> by {escape(who)}, {escape(decision['when'])}: {escape(decision['reason'])}</p>"]
+    lines = [
+        f"<p><b>{escape(decision['action'].replace('_', ' '))}</b> by {escape(who)},"
+        f" {escape(decision['when'])}: {escape(decision['reason'])}</p>"
+    ]
     outcome = decision["outcome"]
     if outcome:
-        lines.append(f'<p class="soft">{escape(outcome["when"])}: {escape(outcome["status"].replace("_", " "))}. {escape(outcome["reason"])}</p>')
+        lines.append(
+            f'<p class="soft">{escape(outcome["when"])}: {escape(outcome["status"].replace("_", " "))}.'
+            f" {escape(outcome['reason'])}</p>"
+        )
     text = "".join(lines)
     before = page.read_text(encoding="utf-8")
-    after = re.sub("<!--decision-->.*?<!--/decision-->", lambda _: f"<!--decision-->{text}<!--/decision-->", before, count=1, flags=re.DOTALL)
+    after = re.sub(
+        "<!--decision-->.*?<!--/decision-->",
+        lambda _: f"<!--decision-->{text}<!--/decision-->",
+        before,
+        count=1,
+        flags=re.DOTALL,
+    )
     if after != before:
         atomic_write_text(page, after)
 

@@ -1,4 +1,7 @@
-"""What the review folder holds: decisions, reviewers' words, drift reports and champions. Each file is checked by itself: a broken one is named, the others are read."""
+"""What the review folder holds: decisions, reviewers' words, drift reports and champions.
+
+Each file is checked by itself: a broken one is named, the others are read.
+"""
 
 import json
 import math
@@ -12,7 +15,10 @@ from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
 
 DECISIONS, WORDS, DRIFT, CHAMPIONS = "decisions", "words", "drift", "champions.json"
 
-Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))]
+Moment = Annotated[
+    datetime,
+    AfterValidator(lambda moment: moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)),
+]
 
 
 class Span(BaseModel):
@@ -98,8 +104,14 @@ class Drift(BaseModel):
     rules: list[Rule] = []
 
     def largest_mover(self) -> Column | None:
-        """Of the columns that the report calls drifted the one with the largest Kolmogorov-Smirnov distance."""
-        known = [column for column in self.columns if column.drifted and column.ks is not None and math.isfinite(column.ks)]
+        """Of the columns that the report calls drifted the one with the largest
+        Kolmogorov-Smirnov distance.
+        """
+        known = [
+            column
+            for column in self.columns
+            if column.drifted and column.ks is not None and math.isfinite(column.ks)
+        ]
         return max(known, key=lambda column: column.ks, default=None)
 
 
@@ -115,7 +127,9 @@ class Reign(BaseModel):
 
 @dataclass(frozen=True)
 class Review:
-    """Everything readable in the folder, newest first (champions: oldest first), and what could not be read as (file, what is wrong)."""
+    """Everything readable in the folder, newest first (champions: oldest first), and what could not be read
+    as (file, what is wrong).
+    """
 
     decisions: list[Decision]
     words: list[Word]
@@ -128,9 +142,15 @@ class Review:
         return self.words[0] if self.words and self.words[0].word == "hold" else None
 
     def open_decision(self) -> Decision | None:
-        """A retraining without an outcome, else what waits for approval and was not overtaken by a later check or retraining."""
-        unfinished = next((one for one in self.decisions if one.action == "retrain" and one.outcome is None), None)
-        telling = next((one for one in self.decisions if one.action in ("waiting_for_approval", "none", "retrain")), None)
+        """A retraining without an outcome, else what waits for approval and was not overtaken by a later
+        check or retraining.
+        """
+        unfinished = next(
+            (one for one in self.decisions if one.action == "retrain" and one.outcome is None), None
+        )
+        telling = next(
+            (one for one in self.decisions if one.action in ("waiting_for_approval", "none", "retrain")), None
+        )
         return unfinished or (telling if telling and telling.action == "waiting_for_approval" else None)
 
 
@@ -139,8 +159,12 @@ def read_review(folder: Path) -> Review:
     problems: list[tuple[str, str]] = []
     decisions = [entry for _, entry in _entries(folder, f"{DECISIONS}/*.json", Decision, problems)]
     words = [entry for _, entry in _entries(folder, f"{WORDS}/*.json", Word, problems)]
-    drift = {path.parent.name: entry for path, entry in _entries(folder, f"{DRIFT}/*/drift.json", Drift, problems)}
-    champions = _read(folder, folder / CHAMPIONS, list[Reign], problems) if (folder / CHAMPIONS).exists() else None
+    drift = {
+        path.parent.name: entry for path, entry in _entries(folder, f"{DRIFT}/*/drift.json", Drift, problems)
+    }
+    champions = (
+        _read(folder, folder / CHAMPIONS, list[Reign], problems) if (folder / CHAMPIONS).exists() else None
+    )
     return Review(
         decisions=sorted(decisions, key=lambda decision: (decision.when, decision.id), reverse=True),
         words=sorted(words, key=lambda word: (word.when, word.id), reverse=True),
@@ -153,7 +177,9 @@ def read_review(folder: Path) -> Review:
 EntryT = TypeVar("EntryT")
 
 
-def _entries(folder: Path, pattern: str, kind: type[EntryT], problems: list[tuple[str, str]]) -> Iterator[tuple[Path, EntryT]]:
+def _entries(
+    folder: Path, pattern: str, kind: type[EntryT], problems: list[tuple[str, str]]
+) -> Iterator[tuple[Path, EntryT]]:
     """Every readable file of a kind; names that start with a dot are files that are being written."""
     for path in sorted(folder.glob(pattern)):
         if not any(part.startswith(".") for part in path.relative_to(folder).parts):

@@ -1,6 +1,8 @@
-"""The audit trail: decisions, reviewers' words and outcomes, one JSON file each, in the order in which they were made.
+"""The audit trail: decisions, reviewers' words and outcomes, one JSON file each, in the order in which they
+were made.
 
-Several processes may append and read at once. A file is never changed, but for the outcome of a decision that has none yet.
+Several processes may append and read at once. A file is never changed, but for the outcome of a decision that
+has none yet.
 """
 
 import fcntl
@@ -19,7 +21,19 @@ DECISIONS, WORDS = "decisions", "words"
 ID_FORMAT = "%Y%m%dT%H%M%S%fZ"
 WORD_KINDS = ("hold", "force", "approve")
 KEYS = {
-    DECISIONS: {"format", "id", "when", "action", "by", "rules", "reason", "data", "champion", "drift_report", "outcome"},
+    DECISIONS: {
+        "format",
+        "id",
+        "when",
+        "action",
+        "by",
+        "rules",
+        "reason",
+        "data",
+        "champion",
+        "drift_report",
+        "outcome",
+    },
     WORDS: {"format", "id", "when", "who", "word", "reason"},
 }
 
@@ -30,14 +44,24 @@ class TrailError(AlphaloopError):
 
 @dataclass(frozen=True)
 class Trail:
-    """Everything said and decided so far, oldest first. Identifiers of decisions and words sort by time, also among each other."""
+    """Everything said and decided so far, oldest first.
+
+    Identifiers of decisions and words sort by time, also among each other.
+    """
 
     decisions: tuple[dict[str, Any], ...] = ()
     words: tuple[dict[str, Any], ...] = ()
 
     def open_decision(self) -> dict[str, Any] | None:
         """The retraining that was decided and has no outcome yet."""
-        return next((one for one in reversed(self.decisions) if one["action"] == "retrain" and one["outcome"] is None), None)
+        return next(
+            (
+                one
+                for one in reversed(self.decisions)
+                if one["action"] == "retrain" and one["outcome"] is None
+            ),
+            None,
+        )
 
 
 def read_trail(review: Path) -> Trail:
@@ -52,11 +76,17 @@ def read_trail(review: Path) -> Trail:
 
 
 def append_decision(review: Path, make: Callable[[Trail, str], Mapping[str, Any]]) -> dict[str, Any]:
-    """Append the decision that `make(trail, id)` returns; nobody else appends in between, so it is made on the newest trail."""
+    """Append the decision that `make(trail, id)` returns; nobody else appends in between, so it is made on
+    the newest trail.
+    """
     with _locked(review):
         trail = read_trail(review)
         name, when = _next(trail)
-        return _write(review, DECISIONS, {"format": FORMAT, "id": name, "when": when, **make(trail, name), "outcome": None})
+        return _write(
+            review,
+            DECISIONS,
+            {"format": FORMAT, "id": name, "when": when, **make(trail, name), "outcome": None},
+        )
 
 
 def append_word(review: Path, *, who: str, word: str, reason: str) -> dict[str, Any]:
@@ -70,10 +100,24 @@ def append_word(review: Path, *, who: str, word: str, reason: str) -> dict[str, 
     if word not in WORD_KINDS:
         raise TrailError(f"{word!r} is no word of a review. Choose one of: {', '.join(WORD_KINDS)}.")
     if not reason.strip() or not who.strip():
-        raise TrailError(f"A {word} needs a name and a reason, since it stays in the audit trail. Give both, for example --reason 'index rebalancing, wait for Monday'.")
+        raise TrailError(
+            f"A {word} needs a name and a reason, since it stays in the audit trail. Give both, for example"
+            " --reason 'index rebalancing, wait for Monday'."
+        )
     with _locked(review):
         name, when = _next(read_trail(review))
-        return _write(review, WORDS, {"format": FORMAT, "id": name, "when": when, "who": who.strip(), "word": word, "reason": reason.strip()})
+        return _write(
+            review,
+            WORDS,
+            {
+                "format": FORMAT,
+                "id": name,
+                "when": when,
+                "who": who.strip(),
+                "word": word,
+                "reason": reason.strip(),
+            },
+        )
 
 
 def close_decision(review: Path, identifier: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,13 +132,21 @@ def close_decision(review: Path, identifier: str, outcome: Mapping[str, Any]) ->
         trail = read_trail(review)
         found = next((one for one in trail.decisions if one["id"] == identifier), None)
         if found is None:
-            raise TrailError(f"{review / DECISIONS} holds no decision {identifier}. Was the review folder replaced during the retraining?")
+            raise TrailError(
+                f"{review / DECISIONS} holds no decision {identifier}. Was the review folder replaced during"
+                " the retraining?"
+            )
         if found["outcome"] is not None:
             if {**found["outcome"], **outcome} == found["outcome"]:
                 return found  # a task that is tried again on a cluster says the same twice
-            raise TrailError(f"Decision {identifier} has an outcome already ({found['outcome']['status']}, {found['outcome']['when']}); it is not overwritten.")
+            raise TrailError(
+                f"Decision {identifier} has an outcome already ({found['outcome']['status']},"
+                f" {found['outcome']['when']}); it is not overwritten."
+            )
         closed = {**found, "outcome": {"when": _iso(datetime.now(UTC)), **outcome}}
-        for resumed in (one for one in trail.decisions if one.get("resumes") == identifier and one["outcome"] is None):
+        for resumed in (
+            one for one in trail.decisions if one.get("resumes") == identifier and one["outcome"] is None
+        ):
             _write(review, DECISIONS, {**resumed, "outcome": closed["outcome"]})
         return _write(review, DECISIONS, closed)
 
@@ -105,19 +157,28 @@ def _entries(review: Path, kind: str) -> Iterator[dict[str, Any]]:
             entry = json.loads(path.read_text(encoding="utf-8"))
             missing = KEYS[kind] - entry.keys()
             fault = (
-                f"{sorted(missing)[0]!r} is missing" if missing else "" if (entry["format"], entry["id"]) == (FORMAT, path.stem) else f"format {entry['format']}, id {entry['id']}"
+                f"{sorted(missing)[0]!r} is missing"
+                if missing
+                else (
+                    ""
+                    if (entry["format"], entry["id"]) == (FORMAT, path.stem)
+                    else f"format {entry['format']}, id {entry['id']}"
+                )
             )
         except (OSError, ValueError, AttributeError) as error:
             fault = str(error)
         if fault:
             raise TrailError(
-                f"{path} is not an entry of the audit trail ({fault}). Restore it from a copy; if nobody can, move it out of the folder and say so in a hold's reason."
+                f"{path} is not an entry of the audit trail ({fault}). Restore it from a copy; if nobody can,"
+                " move it out of the folder and say so in a hold's reason."
             )
         yield entry
 
 
 def _next(trail: Trail) -> tuple[str, str]:
-    """Identifier and time of a new entry: the present moment, or just after the newest entry where a clock was set back."""
+    """Identifier and time of a new entry: the present moment, or just after the newest entry where a clock
+    was set back.
+    """
     newest = max((one["id"] for one in (*trail.decisions[-1:], *trail.words[-1:])), default="")
     now = datetime.now(UTC)
     if newest and now.strftime(ID_FORMAT) <= newest:
@@ -141,7 +202,9 @@ def _locked(review: Path) -> Iterator[None]:
         review.mkdir(parents=True, exist_ok=True)
         handle = (review / ".lock").open("w")
     except OSError as error:
-        raise TrailError(f"{review} can't be written: {error.strerror}. Set run.folder to a folder that you may write.") from error
+        raise TrailError(
+            f"{review} can't be written: {error.strerror}. Set run.folder to a folder that you may write."
+        ) from error
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

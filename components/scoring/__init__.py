@@ -1,4 +1,5 @@
-"""Scores rows with a model bundle, from arrays and ONNX graphs alone: what the service runs, and what judges a champion on new data.
+"""Scores rows with a model bundle, from arrays and ONNX graphs alone: what the service runs, and what judges
+a champion on new data.
 
 Shapes: B rows, F inputs, C context columns, L bars of a window, E served experts.
 """

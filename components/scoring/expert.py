@@ -10,7 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from components.contracts import REGIMES
-from components.scoring.form import GRAPH_FILE, MEMBERS, WINDOWED, Blend, Form, Linear, ScoringError, read_form
+from components.scoring.form import (
+    GRAPH_FILE,
+    MEMBERS,
+    WINDOWED,
+    Blend,
+    Form,
+    Linear,
+    ScoringError,
+    read_form,
+)
 from components.scoring.graph import Graph
 
 BLOCK_WINDOWS = 32
@@ -22,9 +31,16 @@ class ServedExpert:
     def __init__(self, folder: Path, *, threads: int, workers: Executor | None = None):
         self.name, self.form = folder.name, read_form(folder)
         self.graph, self.members = None, ()
-        self.workers = workers or (ThreadPoolExecutor(threads, thread_name_prefix=f"score-{self.name}") if threads > 1 and self.form.lookback_bars else None)
+        self.workers = workers or (
+            ThreadPoolExecutor(threads, thread_name_prefix=f"score-{self.name}")
+            if threads > 1 and self.form.lookback_bars
+            else None
+        )
         if isinstance(self.form, Blend):
-            self.members = tuple(ServedExpert(folder / MEMBERS / name, threads=threads, workers=self.workers) for name in self.form.members)
+            self.members = tuple(
+                ServedExpert(folder / MEMBERS / name, threads=threads, workers=self.workers)
+                for name in self.form.members
+            )
             for member in self.members:
                 _require_member(folder, self.form, member)
         elif self.form.raw is None:
@@ -42,20 +58,30 @@ class ServedExpert:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Score and uncertainty [B], Float64, return over the horizon.
 
-        `window_BLF` ends with the newest bar and may be longer than needed; `context_BC` holds the form's context columns; `bar_B` numbers the
-        bars of the rows, None where all are of one. Where `whole_bars` is set, the rows of a bar must be all that there are.
+        `window_BLF` ends with the newest bar and may be longer than needed; `context_BC` holds the form's
+        context columns; `bar_B` numbers the bars of the rows, None where all are of one. Where `whole_bars`
+        is set, the rows of a bar must be all that there are.
         """
         if len(inputs_BF) == 0:
             return np.empty(0), np.empty(0)
         if self.members:
             return self._blended(inputs_BF, window_BLF, regime_BR, volatility_B, context_BC, bar_B)
         form = self.form
-        unit_B = np.maximum(np.where(np.isfinite(volatility_B), volatility_B, form.unit.stand_in), form.unit.least) * form.unit.factor
+        unit_B = (
+            np.maximum(np.where(np.isfinite(volatility_B), volatility_B, form.unit.stand_in), form.unit.least)
+            * form.unit.factor
+        )
         quantiles_B3 = None
         if self.graph is None:
-            raw_B = _linear(form.raw, inputs_BF) if isinstance(form.raw, Linear) else np.full(len(inputs_BF), form.raw)
+            raw_B = (
+                _linear(form.raw, inputs_BF)
+                if isinstance(form.raw, Linear)
+                else np.full(len(inputs_BF), form.raw)
+            )
         elif form.kind in WINDOWED:
-            raw_B, *rest = self._run_windows(window_BLF[:, -form.lookback_bars :], regime_BR, context_BC, bar_B)
+            raw_B, *rest = self._run_windows(
+                window_BLF[:, -form.lookback_bars :], regime_BR, context_BC, bar_B
+            )
             quantiles_B3 = rest[0] if rest else None
         else:
             (raw_B,) = self.graph(inputs=inputs_BF)
@@ -63,20 +89,38 @@ class ServedExpert:
         if quantiles_B3 is None:
             return score_B, form.band * unit_B / form.p10_to_p90
         middle_B1 = quantiles_B3[:, 1:2]
-        band_B3 = np.maximum.accumulate((middle_B1 + form.band_width * (quantiles_B3 - middle_B1)) * unit_B[:, None], axis=1)
+        band_B3 = np.maximum.accumulate(
+            (middle_B1 + form.band_width * (quantiles_B3 - middle_B1)) * unit_B[:, None], axis=1
+        )
         return score_B, (band_B3[:, 2] - band_B3[:, 0]) / form.p10_to_p90
 
-    def _run_windows(self, window_BLF: np.ndarray, regime_BR: np.ndarray, context_BC: np.ndarray | None, bar_B: np.ndarray | None) -> list[np.ndarray]:
-        """The graph over whole bars, or over blocks of windows whose intermediate arrays stay in a core's cache, one thread a part."""
+    def _run_windows(
+        self,
+        window_BLF: np.ndarray,
+        regime_BR: np.ndarray,
+        context_BC: np.ndarray | None,
+        bar_B: np.ndarray | None,
+    ) -> list[np.ndarray]:
+        """The graph over whole bars, or over blocks of windows whose intermediate arrays stay in a core's
+        cache, one thread a part.
+        """
         market = self.form.kind == "market"
-        places = list(_bars(bar_B, len(window_BLF)) if market else (slice(start, start + BLOCK_WINDOWS) for start in range(0, len(window_BLF), BLOCK_WINDOWS)))
+        places = list(
+            _bars(bar_B, len(window_BLF))
+            if market
+            else (slice(start, start + BLOCK_WINDOWS) for start in range(0, len(window_BLF), BLOCK_WINDOWS))
+        )
 
         def run(place: slice | np.ndarray) -> list[np.ndarray]:
             part_BLF = np.ascontiguousarray(window_BLF[place])
             context = {"context": np.ascontiguousarray(context_BC[place])} if self.form.context else {}
             return self.graph(window=part_BLF, begun=begun(part_BLF), regime=regime_BR[place], **context)
 
-        parts = list(self.workers.map(run, places)) if self.workers and len(places) > 1 else [run(place) for place in places]
+        parts = (
+            list(self.workers.map(run, places))
+            if self.workers and len(places) > 1
+            else [run(place) for place in places]
+        )
         found = [np.concatenate(values) for values in zip(*parts, strict=True)]
         if not market or len(places) == 1:
             return found
@@ -84,9 +128,19 @@ class ServedExpert:
         return [values[order_B] for values in found]
 
     def _blended(
-        self, inputs_BF: np.ndarray, window_BLF: np.ndarray | None, regime_BR: np.ndarray, volatility_B: np.ndarray, context_BC: np.ndarray | None, bar_B: np.ndarray | None
+        self,
+        inputs_BF: np.ndarray,
+        window_BLF: np.ndarray | None,
+        regime_BR: np.ndarray,
+        volatility_B: np.ndarray,
+        context_BC: np.ndarray | None,
+        bar_B: np.ndarray | None,
     ):
-        """The members' scores by their weight in each row's regime. A member is asked only about rows that it has weight in, and about the rest of their bars where it must see them."""
+        """The members' scores by their weight in each row's regime.
+
+        A member is asked only about rows that it has weight in, and about the rest of their bars where it
+        must see them.
+        """
         weight_BM = member_weights(self.form.weights_RM, regime_BR)
         score_BM, uncertainty_BM = np.zeros(weight_BM.shape), np.zeros(weight_BM.shape)
         for number, member in enumerate(self.members):
@@ -96,22 +150,38 @@ class ServedExpert:
             if not asked_B.any():
                 continue
             places = [self.form.context.index(name) for name in member.form.context]
-            given = [None if values is None else values[asked_B] for values in (window_BLF if member.form.lookback_bars else None, regime_BR, volatility_B)]
+            given = [
+                None if values is None else values[asked_B]
+                for values in (window_BLF if member.form.lookback_bars else None, regime_BR, volatility_B)
+            ]
             context = context_BC[asked_B][:, places] if places else None
-            score_BM[asked_B, number], uncertainty_BM[asked_B, number] = member(inputs_BF[asked_B], *given, context, None if bar_B is None else bar_B[asked_B])
+            score_BM[asked_B, number], uncertainty_BM[asked_B, number] = member(
+                inputs_BF[asked_B], *given, context, None if bar_B is None else bar_B[asked_B]
+            )
         return blend(weight_BM, score_BM, uncertainty_BM, spread=self.form.spread, width=self.form.width)
 
 
 def member_weights(weights_RM: tuple[tuple[float, ...], ...], regime_BR: np.ndarray) -> np.ndarray:
-    """Weight of each member in each row [B, M], by the row's regime; `regime_BR` is one-hot, all 0 where it is unknown."""
+    """Weight of each member in each row [B, M], by the row's regime; `regime_BR` is one-hot, all 0 where it
+    is unknown.
+    """
     unknown_B1 = 1.0 - regime_BR.sum(axis=1, keepdims=True)
     return np.concatenate([regime_BR, unknown_B1], axis=1) @ np.asarray(weights_RM)
 
 
-def blend(weight_BM: np.ndarray, score_BM: np.ndarray, uncertainty_BM: np.ndarray, *, spread: float = 1.0, width: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Score and uncertainty [B]; with `spread` and `width` 1 mean and deviation of the members' mixture (Lakshminarayanan et al. 2017, section 2.4).
+def blend(
+    weight_BM: np.ndarray,
+    score_BM: np.ndarray,
+    uncertainty_BM: np.ndarray,
+    *,
+    spread: float = 1.0,
+    width: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score and uncertainty [B]; with `spread` and `width` 1 mean and deviation of the members' mixture
+    (Lakshminarayanan et al. 2017, section 2.4).
 
-    `spread` says how much the members' disagreement counts beside their own variances, `width` scales the whole.
+    `spread` says how much the members' disagreement counts beside their own variances, `width` scales the
+    whole.
     """
     score_B = (weight_BM * score_BM).sum(axis=1)
     variance_BM = uncertainty_BM**2 + spread * (score_BM - score_B[:, None]) ** 2
@@ -127,7 +197,9 @@ def of_whole_bars(chosen_B: np.ndarray, bar_B: np.ndarray | None) -> np.ndarray:
 
 
 def begun(window_BLF: np.ndarray) -> np.ndarray:
-    """1 from the first bar of a window on that has any known input, 0 before, float32 [B, L]: what lies before is not missing, it never was."""
+    """1 from the first bar of a window on that has any known input, 0 before, float32 [B, L]: what lies
+    before is not missing, it never was.
+    """
     begun_BL = np.ones(window_BLF.shape[:2], dtype=np.float32)
     late_B = np.flatnonzero(~np.isfinite(window_BLF[:, 0]).any(axis=1))
     if len(late_B):
@@ -136,22 +208,40 @@ def begun(window_BLF: np.ndarray) -> np.ndarray:
 
 
 def _graph(path: Path, form: Form, threads: int) -> Graph:
-    """The graph that the form promises. Windows run one thread a part; a whole market is one part and takes them all."""
+    """The graph that the form promises.
+
+    Windows run one thread a part; a whole market is one part and takes them all.
+    """
     width = len(form.columns)
     inputs = {"inputs": (width,)}
     if form.kind in WINDOWED:
-        inputs = {"window": (form.lookback_bars, width), "begun": (form.lookback_bars,), "regime": (len(REGIMES),)}
+        inputs = {
+            "window": (form.lookback_bars, width),
+            "begun": (form.lookback_bars,),
+            "regime": (len(REGIMES),),
+        }
         inputs |= {"context": (len(form.context),)} if form.context else {}
-    return Graph(path, inputs, ["raw", "quantiles"] if form.band is None else ["raw"], 1 if form.kind == "window" else threads)
+    return Graph(
+        path,
+        inputs,
+        ["raw", "quantiles"] if form.band is None else ["raw"],
+        1 if form.kind == "window" else threads,
+    )
 
 
 def _require_member(folder: Path, form: Blend, member: ServedExpert) -> None:
     if member.members:
         raise ScoringError(f"{folder}: member {member.name} is a blend itself. Train the model again.")
-    if member.form.columns != form.columns or member.form.lookback_bars > form.lookback_bars or not set(member.form.context) <= set(form.context):
+    if (
+        member.form.columns != form.columns
+        or member.form.lookback_bars > form.lookback_bars
+        or not set(member.form.context) <= set(form.context)
+    ):
         raise ScoringError(
-            f"{folder}: member {member.name} takes {len(member.form.columns)} inputs, {member.form.lookback_bars} bars and the context {list(member.form.context)}, which are "
-            f"not those of the blend ({len(form.columns)}, {form.lookback_bars}, {list(form.context)}). Train the model again."
+            f"{folder}: member {member.name} takes {len(member.form.columns)} inputs,"
+            f" {member.form.lookback_bars} bars and the context {list(member.form.context)}, which are not"
+            f" those of the blend ({len(form.columns)}, {form.lookback_bars}, {list(form.context)}). Train"
+            " the model again."
         )
 
 
@@ -165,5 +255,7 @@ def _bars(bar_B: np.ndarray | None, rows: int) -> Iterator[np.ndarray]:
 
 
 def _linear(raw: Linear, inputs_BF: np.ndarray) -> np.ndarray:
-    known_BF = np.nan_to_num(np.clip(inputs_BF, -raw.largest_input, raw.largest_input), nan=0.0).astype(np.float64)
+    known_BF = np.nan_to_num(np.clip(inputs_BF, -raw.largest_input, raw.largest_input), nan=0.0).astype(
+        np.float64
+    )
     return known_BF @ np.asarray(raw.coefficients) + raw.intercept

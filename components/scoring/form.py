@@ -1,4 +1,5 @@
-"""The served form of an expert, `served.json`: how its raw output is made from the inputs, and how that becomes a score with its uncertainty.
+"""The served form of an expert, `served.json`: how its raw output is made from the inputs, and how that
+becomes a score with its uncertainty.
 
 A fitted expert writes it with `write_form`; nothing else of the expert is needed to score rows.
 """
@@ -26,7 +27,9 @@ class ScoringError(AlphaloopError):
 
 @dataclass(frozen=True)
 class Linear:
-    """raw = clip(inputs, -largest_input, largest_input) @ coefficients + intercept in Float64, a missing input counting as 0."""
+    """raw = clip(inputs, -largest_input, largest_input) @ coefficients + intercept in Float64, a missing
+    input counting as 0.
+    """
 
     coefficients: tuple[float, ...]
     intercept: float
@@ -35,7 +38,9 @@ class Linear:
 
 @dataclass(frozen=True)
 class Unit:
-    """The row's unit of uncertainty: max(volatility, least) * factor, with `stand_in` for a missing volatility."""
+    """The row's unit of uncertainty: max(volatility, least) * factor, with `stand_in` for a missing
+    volatility.
+    """
 
     stand_in: float
     least: float
@@ -46,11 +51,13 @@ class Unit:
 class Form:
     """What serving knows about an expert.
 
-    kind : `row` (inputs of the bar), `window` (inputs of the last `lookback_bars` bars, the newest last) or `market` (such windows of all symbols of a bar at once)
+    kind : `row` (inputs of the bar), `window` (inputs of the last `lookback_bars` bars, the newest last) or
+        `market` (such windows of all symbols of a bar at once)
     columns : inputs in their order
     raw : a constant, a linear map, or None where `model.onnx` makes it
     unit : of the band
-    band : distance of p90 from p10 in units; None where the graph gives quantiles in units, that `band_width` widens around the middle one
+    band : distance of p90 from p10 in units; None where the graph gives quantiles in units, that `band_width`
+        widens around the middle one
     context : context columns that the graph takes beside the window, NaN where unknown
     """
 
@@ -71,11 +78,12 @@ class Form:
 class Blend:
     """An expert made of several, each with a form of its own in `members/<name>`.
 
-    weights_RM : weight of each member in each regime of `REGIMES` and, the last row, where the regime is unknown; no weight is negative and
-        each row sums to 1
+    weights_RM : weight of each member in each regime of `REGIMES` and, the last row, where the regime is
+        unknown; no weight is negative and each row sums to 1
     context : all context columns that any member takes
 
-    score = sum of weight * score; uncertainty^2 = width^2 * sum of weight * (uncertainty^2 + spread * (member's score - score)^2).
+    score = sum of weight * score; uncertainty^2 = width^2 * sum of weight * (uncertainty^2 + spread *
+    (member's score - score)^2).
     """
 
     columns: tuple[str, ...]
@@ -89,12 +97,17 @@ class Blend:
 
 
 def write_form(folder: Path, form: Form | Blend, graph: bytes | None = None) -> None:
-    """Write `served.json`, and `model.onnx` for an expert that is a graph. The members of a blend are written by themselves."""
+    """Write `served.json`, and `model.onnx` for an expert that is a graph.
+
+    The members of a blend are written by themselves.
+    """
     if graph is not None:
         with atomic_path(Path(folder) / GRAPH_FILE) as path:
             path.write_bytes(graph)
     regimes = {"regimes": REGIMES} if isinstance(form, Blend) else {}
-    atomic_write_text(Path(folder) / FORM_FILE, json.dumps({"format": SERVED_FORMAT, **regimes, **asdict(form)}, indent=1))
+    atomic_write_text(
+        Path(folder) / FORM_FILE, json.dumps({"format": SERVED_FORMAT, **regimes, **asdict(form)}, indent=1)
+    )
 
 
 def read_form(folder: Path) -> Form | Blend:
@@ -108,24 +121,37 @@ def read_form(folder: Path) -> Form | Blend:
     path, name = Path(folder) / FORM_FILE, Path(folder).name
     if not path.exists():
         raise ScoringError(
-            f"{path} is missing: expert {name} has no served form, so its model can't answer requests. "
-            "Give the expert an `export(folder)` method (components/experts/protocol.py) and train again, or train again where the bundle is older than serving."
+            f"{path} is missing: expert {name} has no served form, so its model can't answer requests. Give"
+            " the expert an `export(folder)` method (components/experts/protocol.py) and train again, or"
+            " train again where the bundle is older than serving."
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = values.pop("format")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ScoringError(f"{path} is not a served form ({type(error).__name__}: {error}). Train expert {name} again.") from error
+        raise ScoringError(
+            f"{path} is not a served form ({type(error).__name__}: {error}). Train expert {name} again."
+        ) from error
     if found != SERVED_FORMAT:
-        raise ScoringError(f"{path} has format {found!r}, this version reads {SERVED_FORMAT}. Train the model again, or serve it with the version that made it.")
+        raise ScoringError(
+            f"{path} has format {found!r}, this version reads {SERVED_FORMAT}. Train the model again, or"
+            " serve it with the version that made it."
+        )
     try:
         return _blend(values) if values["kind"] == "blend" else _form(values)
     except (KeyError, TypeError, ValueError) as error:
-        raise ScoringError(f"{path} is not a whole served form ({type(error).__name__}: {error}). Train expert {name} again.") from error
+        raise ScoringError(
+            f"{path} is not a whole served form ({type(error).__name__}: {error}). Train expert {name} again."
+        ) from error
 
 
 def _form(values: dict[str, Any]) -> Form:
-    raw, kind, columns, context = values["raw"], values["kind"], tuple(values["columns"]), tuple(values["context"])
+    raw, kind, columns, context = (
+        values["raw"],
+        values["kind"],
+        tuple(values["columns"]),
+        tuple(values["context"]),
+    )
     if isinstance(raw, dict):
         raw = Linear(**{**raw, "coefficients": tuple(map(float, raw["coefficients"]))})
         if len(raw.coefficients) != len(columns):
@@ -136,21 +162,39 @@ def _form(values: dict[str, Any]) -> Form:
         raise ValueError(f"kind {kind!r} without a graph")
     if context and kind not in WINDOWED:
         raise ValueError(f"kind {kind!r} takes no context, but names {list(context)}")
-    return Form(**{**values, "columns": columns, "context": context, "raw": raw, "unit": Unit(**values["unit"])})
+    return Form(
+        **{**values, "columns": columns, "context": context, "raw": raw, "unit": Unit(**values["unit"])}
+    )
 
 
 def _blend(values: dict[str, Any]) -> Blend:
-    members, weights = tuple(map(str, values["members"])), tuple(tuple(map(float, row)) for row in values["weights_RM"])
+    members, weights = (
+        tuple(map(str, values["members"])),
+        tuple(tuple(map(float, row)) for row in values["weights_RM"]),
+    )
     if tuple(values["regimes"]) != REGIMES:
         raise ValueError(f"it knows the regimes {values['regimes']}, this version {list(REGIMES)}")
     if not members or len(set(members)) < len(members) or not all(name.isidentifier() for name in members):
         raise ValueError(f"members {list(members)}; expected at least one, each once, by a plain name")
     if len(weights) != len(REGIMES) + 1 or any(len(row) != len(members) for row in weights):
-        raise ValueError(f"weights for {len(weights)} rows of {sorted({len(row) for row in weights})} members; expected {len(REGIMES) + 1} rows of {len(members)}")
+        raise ValueError(
+            f"weights for {len(weights)} rows of {sorted({len(row) for row in weights})} members; expected"
+            f" {len(REGIMES) + 1} rows of {len(members)}"
+        )
     for name, row in zip((*REGIMES, "an unknown regime"), weights, strict=True):
         if not (all(0 <= weight <= 1 for weight in row) and abs(sum(row) - 1) <= ROUNDING):
             raise ValueError(f"weights {list(row)} of {name}; expected none below 0 and a sum of 1")
     spread, width = float(values["spread"]), float(values["width"])
     if not (0 <= spread < math.inf and 0 < width < math.inf):
-        raise ValueError(f"spread {spread} and width {width}; expected finite numbers, spread 0 or more and width above 0")
-    return Blend(tuple(values["columns"]), int(values["lookback_bars"]), tuple(values["context"]), members, weights, spread, width)
+        raise ValueError(
+            f"spread {spread} and width {width}; expected finite numbers, spread 0 or more and width above 0"
+        )
+    return Blend(
+        tuple(values["columns"]),
+        int(values["lookback_bars"]),
+        tuple(values["context"]),
+        members,
+        weights,
+        spread,
+        width,
+    )

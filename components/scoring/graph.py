@@ -10,7 +10,10 @@ from components.scoring.form import ScoringError
 
 
 class Graph:
-    """One graph on the CPU. `inputs`: name to the sizes of the axes after the first (rows); `outputs`: names in their order."""
+    """One graph on the CPU.
+
+    `inputs`: name to the sizes of the axes after the first (rows); `outputs`: names in their order.
+    """
 
     def __init__(self, path: Path, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str], threads: int):
         self.path, self.outputs = path, list(outputs)
@@ -20,16 +23,25 @@ class Graph:
         for name, sizes in inputs.items():
             kind, shape = found.get(name, (None, None))
             if kind != "tensor(float)" or list(shape[1:]) != list(sizes):
-                raise ScoringError(f"{path}: input {name!r} is {kind} {shape}, expected float rows of shape {list(sizes)}. Train the model again.")
+                raise ScoringError(
+                    f"{path}: input {name!r} is {kind} {shape}, expected float rows of shape {list(sizes)}."
+                    " Train the model again."
+                )
         if set(found) != set(inputs) or set(given) != set(outputs):
-            raise ScoringError(f"{path} takes {sorted(found)} and gives {sorted(given)}, expected {sorted(inputs)} and {sorted(outputs)}. Train the model again.")
+            raise ScoringError(
+                f"{path} takes {sorted(found)} and gives {sorted(given)}, expected {sorted(inputs)} and"
+                f" {sorted(outputs)}. Train the model again."
+            )
 
     def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs, Float64, in the order of `outputs`."""
         try:
             return [np.asarray(value, dtype=np.float64) for value in self.session.run(self.outputs, inputs)]
         except Exception as error:
-            raise ScoringError(f"{self.path} could not be run on { ({name: value.shape for name, value in inputs.items()}) }: {error}") from error
+            raise ScoringError(
+                f"{self.path} could not be run on"
+                f" { ({name: value.shape for name, value in inputs.items()}) }: {error}"
+            ) from error
 
 
 def _session(path: Path, threads: int) -> Any:
@@ -41,8 +53,14 @@ def _session(path: Path, threads: int) -> Any:
     # Threads that spin while they wait take the cores from the service's other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not path.exists():
-        raise ScoringError(f"{path} is missing, but the bundle says that a graph makes this output. Fetch the bundle again, or train the model again.")
+        raise ScoringError(
+            f"{path} is missing, but the bundle says that a graph makes this output. Fetch the bundle again,"
+            " or train the model again."
+        )
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ScoringError(f"{path} is not a graph that ONNX Runtime can load ({str(error).splitlines()[0]}). Train the model again.") from error
+        raise ScoringError(
+            f"{path} is not a graph that ONNX Runtime can load ({str(error).splitlines()[0]}). Train the"
+            " model again."
+        ) from error

@@ -1,4 +1,6 @@
-"""The served model: the experts that a stack gives weight, their standing among the symbols of a bar, and the stack's score with its band."""
+"""The served model: the experts that a stack gives weight, their standing among the symbols of a bar, and the
+stack's score with its band.
+"""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from components.contracts import INDUSTRY_COLUMN, REGIME_COLUMN, REGIMES, SECTOR_COLUMN, VOLATILITY_COLUMN, verify_bundle
+from components.contracts import (
+    INDUSTRY_COLUMN,
+    REGIME_COLUMN,
+    REGIMES,
+    SECTOR_COLUMN,
+    VOLATILITY_COLUMN,
+    verify_bundle,
+)
 from components.scoring.expert import ServedExpert
 from components.scoring.form import ScoringError
 from components.scoring.stacker import SMALLEST_WIDTH, Z90, Stacker, read_stacker, standardise
@@ -29,7 +38,8 @@ class ExpertOutputs:
 
 @dataclass(frozen=True)
 class CrossSection:
-    """Mean and standard deviation of the experts' outputs over all symbols of a bar, [E]; 0 where a deviation is not defined.
+    """Mean and standard deviation of the experts' outputs over all symbols of a bar, [E]; 0 where a deviation
+    is not defined.
 
     Rows of several bars take arrays [E, B], each row with those of its own bar.
     """
@@ -56,9 +66,10 @@ class Scores:
 class Model:
     """A bundle that can score. Safe to call from several threads at once.
 
-    `columns` and `context` are the inputs in their order; `lookback_bars` is the length of the window that an expert
-    needs, the newest bar included, 0 where none does. `places` says which inputs each expert takes, None for all of them.
-    `whole_bars`: an expert looks across the symbols of a bar, so that rows have a score only together with all others of it.
+    `columns` and `context` are the inputs in their order; `lookback_bars` is the length of the window that an
+    expert needs, the newest bar included, 0 where none does. `places` says which inputs each expert takes,
+    None for all of them. `whole_bars`: an expert looks across the symbols of a bar, so that rows have a score
+    only together with all others of it.
     """
 
     manifest: dict[str, Any]
@@ -91,13 +102,26 @@ class Model:
         stacker = read_stacker(folder / "stacker", threads=threads)
         for name in stacker.experts:
             if not any(file.startswith(f"experts/{name}/") for file in manifest["files"]):
-                raise ScoringError(f"{folder}: the stacker gives {name} weight, but the bundle holds no such expert. Train the model again.")
+                raise ScoringError(
+                    f"{folder}: the stacker gives {name} weight, but the bundle holds no such expert. Train"
+                    " the model again."
+                )
         experts = tuple(ServedExpert(folder / "experts" / name, threads=threads) for name in stacker.experts)
         places = tuple(_places(folder, expert, columns) for expert in experts)
-        about = {name: _about(manifest, folder, name) for name in ("sha256", "schema", "period", "horizon", "target")}
+        about = {
+            name: _about(manifest, folder, name)
+            for name in ("sha256", "schema", "period", "horizon", "target")
+        }
         lookback_bars = max(expert.form.lookback_bars for expert in experts)
         return cls(
-            manifest=manifest, columns=columns, context=_context(folder, given, experts), lookback_bars=lookback_bars, experts=experts, places=places, stacker=stacker, **about
+            manifest=manifest,
+            columns=columns,
+            context=_context(folder, given, experts),
+            lookback_bars=lookback_bars,
+            experts=experts,
+            places=places,
+            stacker=stacker,
+            **about,
         )
 
     @property
@@ -110,16 +134,22 @@ class Model:
         """Scale and bias that turn the combiner's output into a return."""
         return self.stacker.head_scale, self.stacker.head_bias
 
-    def expert_outputs(self, inputs_BF: np.ndarray, context_BC: np.ndarray, window_BLF: np.ndarray | None = None, bar_B: np.ndarray | None = None) -> ExpertOutputs:
+    def expert_outputs(
+        self,
+        inputs_BF: np.ndarray,
+        context_BC: np.ndarray,
+        window_BLF: np.ndarray | None = None,
+        bar_B: np.ndarray | None = None,
+    ) -> ExpertOutputs:
         """Score and uncertainty of each served expert.
 
         Parameters
         ----------
         inputs_BF, context_BC : float32 in the order of `columns` and `context`; NaN or infinite = missing
-        window_BLF : float32, `lookback_bars` bars of inputs, oldest first, the newest bar last; all NaN for bars before a
-            symbol's first. Needed where `lookback_bars` is not 0, ignored else
-        bar_B : number of each row's bar, None where all rows are of one. Where `whole_bars` is set they must be all the rows of their bars:
-            a part of a bar gets another score than the whole
+        window_BLF : float32, `lookback_bars` bars of inputs, oldest first, the newest bar last; all NaN for
+            bars before a symbol's first. Needed where `lookback_bars` is not 0, ignored else
+        bar_B : number of each row's bar, None where all rows are of one. Where `whole_bars` is set they must
+            be all the rows of their bars: a part of a bar gets another score than the whole
 
         Raises
         ------
@@ -131,7 +161,11 @@ class Model:
 
         def ask(expert: ServedExpert, places: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
             window = _chosen(window_BLF, places) if expert.form.lookback_bars else None
-            context = context_BC[:, [self.context.index(name) for name in expert.form.context]] if expert.form.context else None
+            context = (
+                context_BC[:, [self.context.index(name) for name in expert.form.context]]
+                if expert.form.context
+                else None
+            )
             return expert(_chosen(inputs_BF, places), window, regime_BR, volatility_B, context, bar_B)
 
         found = [ask(expert, places) for expert, places in zip(self.experts, self.places, strict=True)]
@@ -145,13 +179,26 @@ class Model:
     def combine(self, outputs: ExpertOutputs, context_BC: np.ndarray, cross_section: CrossSection) -> Scores:
         """The stack's score and band of rows whose bar has this cross-section."""
         if cross_section.names != outputs.names:
-            raise ScoringError(f"The cross-section is of the experts {cross_section.names}, the outputs of {outputs.names}. Make it with the same model.")
-        moments = (cross_section.score_mean, cross_section.score_spread, cross_section.uncertainty_mean, cross_section.uncertainty_spread)
-        score_mean, score_spread, uncertainty_mean, uncertainty_spread = (m[:, None] if m.ndim == 1 else m for m in moments)
+            raise ScoringError(
+                f"The cross-section is of the experts {cross_section.names}, the outputs of {outputs.names}."
+                " Make it with the same model."
+            )
+        moments = (
+            cross_section.score_mean,
+            cross_section.score_spread,
+            cross_section.uncertainty_mean,
+            cross_section.uncertainty_spread,
+        )
+        score_mean, score_spread, uncertainty_mean, uncertainty_spread = (
+            m[:, None] if m.ndim == 1 else m for m in moments
+        )
         z_EB = standardise(outputs.score, score_mean, score_spread)
         u_EB = standardise(outputs.uncertainty, uncertainty_mean, uncertainty_spread)
         stacker = self.stacker
-        score_B = stacker.head_scale * stacker.raw(z_EB, u_EB, one_hot(np.asarray(context_BC)[:, 0])) + stacker.head_bias
+        score_B = (
+            stacker.head_scale * stacker.raw(z_EB, u_EB, one_hot(np.asarray(context_BC)[:, 0]))
+            + stacker.head_bias
+        )
         width_B = np.maximum(outputs.uncertainty.mean(axis=0), SMALLEST_WIDTH)
         p10_B, p90_B = score_B - stacker.band_low * width_B, score_B + stacker.band_high * width_B
         return Scores(score_B, (p90_B - p10_B) / (2 * Z90), p10_B, score_B, p90_B)
@@ -162,7 +209,8 @@ class Model:
         return self.combine(outputs, context, self.cross_section(outputs))
 
     def warm_up(self) -> None:
-        """Score made-up rows, one and many, known and missing, so that the first request is not the first run.
+        """Score made-up rows, one and many, known and missing, so that the first request is not the first
+        run.
 
         Raises
         ------
@@ -180,16 +228,34 @@ class Model:
             scores = self.score_bar(window[:, -1], context, window if self.lookback_bars else None)
             for name, values in vars(scores).items():
                 if not np.isfinite(values).all():
-                    raise ScoringError(f"Bundle {self.sha256[:12]}: {name} of {int((~np.isfinite(values)).sum())} of {rows} rows is not finite at warm-up. Train the model again.")
+                    raise ScoringError(
+                        f"Bundle {self.sha256[:12]}: {name} of {int((~np.isfinite(values)).sum())} of {rows}"
+                        " rows is not finite at warm-up. Train the model again."
+                    )
 
-    def _checked(self, inputs_BF: np.ndarray, context_BC: np.ndarray, window_BLF: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        inputs_BF, context_BC = np.ascontiguousarray(inputs_BF, dtype=np.float32), np.asarray(context_BC, dtype=np.float32)
+    def _checked(
+        self, inputs_BF: np.ndarray, context_BC: np.ndarray, window_BLF: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        inputs_BF, context_BC = (
+            np.ascontiguousarray(inputs_BF, dtype=np.float32),
+            np.asarray(context_BC, dtype=np.float32),
+        )
         rows = len(inputs_BF)
         if inputs_BF.shape != (rows, len(self.columns)) or context_BC.shape != (rows, len(self.context)):
-            raise ScoringError(f"Inputs of shape {inputs_BF.shape} and context of shape {context_BC.shape}; expected [B, {len(self.columns)}] and [B, {len(self.context)}].")
-        if self.lookback_bars and (window_BLF is None or window_BLF.dtype != np.float32 or window_BLF.shape != (rows, self.lookback_bars, len(self.columns))):
+            raise ScoringError(
+                f"Inputs of shape {inputs_BF.shape} and context of shape {context_BC.shape}; expected [B,"
+                f" {len(self.columns)}] and [B, {len(self.context)}]."
+            )
+        if self.lookback_bars and (
+            window_BLF is None
+            or window_BLF.dtype != np.float32
+            or window_BLF.shape != (rows, self.lookback_bars, len(self.columns))
+        ):
             found = "none" if window_BLF is None else f"{window_BLF.dtype} {window_BLF.shape}"
-            raise ScoringError(f"This model needs a float32 window of shape {(rows, self.lookback_bars, len(self.columns))}; found {found}.")
+            raise ScoringError(
+                f"This model needs a float32 window of shape {(rows, self.lookback_bars, len(self.columns))};"
+                f" found {found}."
+            )
         return _without_infinities(inputs_BF), _without_infinities(context_BC)
 
 
@@ -209,13 +275,18 @@ def _moments(values_EB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _columns(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The inputs in the order that the bundle's feature service has, and the context columns that it gives beside."""
+    """The inputs in the order that the bundle's feature service has, and the context columns that it gives
+    beside.
+    """
     path = folder / "features.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return tuple(values["columns"]), tuple(values["context"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ScoringError(f"{path} does not say which inputs the model takes ({type(error).__name__}: {error}). Train the model again.") from error
+        raise ScoringError(
+            f"{path} does not say which inputs the model takes ({type(error).__name__}: {error}). Train the"
+            " model again."
+        ) from error
 
 
 def _context(folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert, ...]) -> tuple[str, ...]:
@@ -223,17 +294,26 @@ def _context(folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert, 
     for expert in experts:
         unknown = [name for name in expert.form.context if name not in CONTEXT]
         if unknown:
-            raise ScoringError(f"{folder}: expert {expert.name} takes the context column {unknown[0]!r}; this version knows {list(CONTEXT)}. Train the model again.")
+            raise ScoringError(
+                f"{folder}: expert {expert.name} takes the context column {unknown[0]!r}; this version knows"
+                f" {list(CONTEXT)}. Train the model again."
+            )
     taken = {name for expert in experts for name in expert.form.context}
     wanted = tuple(name for number, name in enumerate(CONTEXT) if number < ALWAYS or name in taken)
     missing = [name for name in wanted if name not in given]
     if missing:
-        raise ScoringError(f"{folder / 'features.json'} has the context columns {list(given)}, which lack {missing[0]!r}. Train the model again.")
+        raise ScoringError(
+            f"{folder / 'features.json'} has the context columns {list(given)}, which lack {missing[0]!r}."
+            " Train the model again."
+        )
     return wanted
 
 
 def _places(folder: Path, expert: ServedExpert, columns: tuple[str, ...]) -> np.ndarray | None:
-    """Positions of the expert's inputs among the bundle's, None where it takes all of them. Both name them in the same order."""
+    """Positions of the expert's inputs among the bundle's, None where it takes all of them.
+
+    Both name them in the same order.
+    """
     own = expert.form.columns
     if own == columns:
         return None
@@ -242,8 +322,9 @@ def _places(folder: Path, expert: ServedExpert, columns: tuple[str, ...]) -> np.
     wrong = np.flatnonzero((places < 0) | (np.diff(places, prepend=-1) <= 0))
     if len(wrong):
         raise ScoringError(
-            f"{folder}: expert {expert.name} takes {len(own)} inputs, features.json names {len(columns)}; its input number {int(wrong[0]) + 1}, {own[int(wrong[0])]}, "
-            "is not there or stands in another order. Train the model again."
+            f"{folder}: expert {expert.name} takes {len(own)} inputs, features.json names {len(columns)}; its"
+            f" input number {int(wrong[0]) + 1}, {own[int(wrong[0])]}, is not there or stands in another"
+            " order. Train the model again."
         )
     return places
 

@@ -1,4 +1,5 @@
-"""The served form of the stacker: standardises the experts over the symbols of a bar, weighs them, and puts a band around the result.
+"""The served form of the stacker: standardises the experts over the symbols of a bar, weighs them, and puts a
+band around the result.
 
 The arithmetic is that of the stacking stage, in Float64.
 """
@@ -43,9 +44,16 @@ class Stacker:
 
 
 def standardise(values_EB: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Deviations from the mean of the bar in its spread, clipped; 0 where the bar has no spread. Mean and spread broadcast against [E, B]."""
+    """Deviations from the mean of the bar in its spread, clipped; 0 where the bar has no spread.
+
+    Mean and spread broadcast against [E, B].
+    """
     varies = spread > SMALLEST_SPREAD
-    return np.where(varies, np.clip((values_EB - mean) / np.where(varies, spread, 1.0), -LARGEST_DEVIATION, LARGEST_DEVIATION), 0.0)
+    return np.where(
+        varies,
+        np.clip((values_EB - mean) / np.where(varies, spread, 1.0), -LARGEST_DEVIATION, LARGEST_DEVIATION),
+        0.0,
+    )
 
 
 def read_stacker(folder: Path, *, threads: int) -> Stacker:
@@ -60,25 +68,40 @@ def read_stacker(folder: Path, *, threads: int) -> Stacker:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ScoringError(f"{path} can't be read ({error}). Fetch the bundle again, or train the model again.") from error
+        raise ScoringError(
+            f"{path} can't be read ({error}). Fetch the bundle again, or train the model again."
+        ) from error
     found = values.get("format") if isinstance(values, dict) else None
     if found != SERVED_FORMAT:
-        raise ScoringError(f"{path} has format {found!r}, this version reads {SERVED_FORMAT}. Train the model again, or serve it with the version that made it.")
+        raise ScoringError(
+            f"{path} has format {found!r}, this version reads {SERVED_FORMAT}. Train the model again, or"
+            " serve it with the version that made it."
+        )
     try:
         return _stacker(values, path, threads)
     except (KeyError, TypeError, ValueError) as error:
-        raise ScoringError(f"{path} is not a whole stacker ({type(error).__name__}: {error}). Train the model again.") from error
+        raise ScoringError(
+            f"{path} is not a whole stacker ({type(error).__name__}: {error}). Train the model again."
+        ) from error
 
 
 def _stacker(values: dict[str, Any], path: Path, threads: int) -> Stacker:
     experts = tuple(values["served_experts"])
     if tuple(values["regimes"]) != REGIMES:
-        raise ScoringError(f"{path} knows the regimes {values['regimes']}, this version {list(REGIMES)}. Train the model again.")
+        raise ScoringError(
+            f"{path} knows the regimes {values['regimes']}, this version {list(REGIMES)}. Train the model"
+            " again."
+        )
     if not experts or len(set(experts)) < len(experts):
-        raise ScoringError(f"{path} names the served experts {list(experts)}; expected at least one, each once. Train the model again.")
+        raise ScoringError(
+            f"{path} names the served experts {list(experts)}; expected at least one, each once. Train the"
+            " model again."
+        )
     graph, weights_QE = None, None
     if values["graph"]:
-        graph = Graph(path.with_name(values["graph"]), {"inputs": (2 * len(experts) + len(REGIMES),)}, ["raw"], threads)
+        graph = Graph(
+            path.with_name(values["graph"]), {"inputs": (2 * len(experts) + len(REGIMES),)}, ["raw"], threads
+        )
     else:
         weights_QE = _weights(values["weights"], experts, path)
     numbers = {name: float(values[name]) for name in ("head_scale", "head_bias", "band_low", "band_high")}
@@ -92,7 +115,10 @@ def _weights(weights: dict[str, float], experts: tuple[str, ...], path: Path) ->
     for key, weight in weights.items():
         name, _, regime = key.partition("|")
         if weight and name not in experts:
-            raise ScoringError(f"{path} gives {name} the weight {weight}, but does not name it among served_experts {list(experts)}. Train the model again.")
+            raise ScoringError(
+                f"{path} gives {name} the weight {weight}, but does not name it among served_experts"
+                f" {list(experts)}. Train the model again."
+            )
         if weight:
             weights_QE[rows[regime], experts.index(name)] = weight
     return weights_QE

@@ -1,4 +1,6 @@
-"""Scores many bars offline with the served form: what judges a champion on new data, and what the service must agree with."""
+"""Scores many bars offline with the served form: what judges a champion on new data, and what the service
+must agree with.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def score_table(model: Model, rows: pl.DataFrame, *, bars: Sequence | None = Non
 
     Returns
     -------
-    `timestamp, symbol, score, uncertainty, p10, p50, p90, head_scale, head_bias`, Float64, in the order of the rows.
+    `timestamp, symbol, score, uncertainty, p10, p50, p90, head_scale, head_bias`, Float64, in the order of
+    the rows.
 
     Raises
     ------
@@ -37,31 +40,54 @@ def score_table(model: Model, rows: pl.DataFrame, *, bars: Sequence | None = Non
     import polars as pl
 
     _check(model, rows)
-    wanted = rows["timestamp"].is_in(_moments_of(rows, bars).implode()).to_numpy() if bars is not None else np.ones(len(rows), dtype=bool)
+    wanted = (
+        rows["timestamp"].is_in(_moments_of(rows, bars).implode()).to_numpy()
+        if bars is not None
+        else np.ones(len(rows), dtype=bool)
+    )
     chosen_N = np.flatnonzero(wanted)
     inputs_NF, context_NC = (_matrix(rows, columns) for columns in (model.columns, model.context))
     windows = _windows(rows, model.lookback_bars) if model.lookback_bars else None
     bar_N = rows["timestamp"].gather(chosen_N).rle_id().to_numpy()
     chunks = _whole_bars(bar_N, CHUNK_WINDOWS if windows is not None else CHUNK_ROWS)
-    parts = [_outputs(model, inputs_NF, context_NC, windows, chosen_N[chunk], bar_N[chunk]) for chunk in chunks]
+    parts = [
+        _outputs(model, inputs_NF, context_NC, windows, chosen_N[chunk], bar_N[chunk]) for chunk in chunks
+    ]
     empty = np.empty((len(model.experts), 0))
-    outputs = ExpertOutputs(model.stacker.experts, *(np.concatenate([empty, *(getattr(part, name) for part in parts)], axis=1) for name in ("score", "uncertainty")))
+    outputs = ExpertOutputs(
+        model.stacker.experts,
+        *(
+            np.concatenate([empty, *(getattr(part, name) for part in parts)], axis=1)
+            for name in ("score", "uncertainty")
+        ),
+    )
     scores = model.combine(outputs, context_NC[chosen_N], _cross_sections(outputs, bar_N))
     scale, bias = model.head
     about = rows.select("timestamp", "symbol")[chosen_N]
-    return about.with_columns(*(pl.Series(name, values) for name, values in vars(scores).items()), pl.lit(scale).alias("head_scale"), pl.lit(bias).alias("head_bias"))
+    return about.with_columns(
+        *(pl.Series(name, values) for name, values in vars(scores).items()),
+        pl.lit(scale).alias("head_scale"),
+        pl.lit(bias).alias("head_bias"),
+    )
 
 
 def _check(model: Model, rows: pl.DataFrame) -> None:
     import polars as pl
 
-    missing = [name for name in ("timestamp", "symbol", *model.columns, *model.context) if name not in rows.columns]
+    missing = [
+        name for name in ("timestamp", "symbol", *model.columns, *model.context) if name not in rows.columns
+    ]
     if missing:
-        raise ScoringError(f"The rows lack {len(missing)} columns that the model takes, first {missing[0]!r}. Join them with the feature service of its schema {model.schema}.")
+        raise ScoringError(
+            f"The rows lack {len(missing)} columns that the model takes, first {missing[0]!r}. Join them with"
+            f" the feature service of its schema {model.schema}."
+        )
     time, symbol = pl.col("timestamp"), pl.col("symbol")
     ascends = (time > time.shift(1)) | ((time == time.shift(1)) & (symbol > symbol.shift(1)))
     if not rows.select(ascends.fill_null(True).all()).item():
-        raise ScoringError("The rows are not sorted by (timestamp, symbol), or repeat one. Sort them and keep each once.")
+        raise ScoringError(
+            "The rows are not sorted by (timestamp, symbol), or repeat one. Sort them and keep each once."
+        )
 
 
 def _moments_of(rows: pl.DataFrame, bars: Sequence) -> pl.Series:
@@ -81,7 +107,9 @@ def _matrix(rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 
 def _windows(rows: pl.DataFrame, lookback: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers sorted by symbol and time, and for each row its place among them and how many bars of its symbol stand before it: [N], [2, N]."""
+    """Row numbers sorted by symbol and time, and for each row its place among them and how many bars of its
+    symbol stand before it: [N], [2, N].
+    """
     import polars as pl
 
     order_N = rows.select(pl.arg_sort_by("symbol", "timestamp")).to_series().to_numpy().astype(np.int64)
@@ -99,11 +127,20 @@ def _whole_bars(bar_N: np.ndarray, size: int) -> list[slice]:
     if not len(bar_N):
         return []
     ends = np.append(np.flatnonzero(np.diff(bar_N)) + 1, len(bar_N))
-    chosen = ends[np.unique(np.searchsorted(ends, np.arange(size, len(bar_N) + size, size)).clip(max=len(ends) - 1))].tolist()
+    chosen = ends[
+        np.unique(np.searchsorted(ends, np.arange(size, len(bar_N) + size, size)).clip(max=len(ends) - 1))
+    ].tolist()
     return [slice(start, end) for start, end in zip([0, *chosen[:-1]], chosen, strict=True)]
 
 
-def _outputs(model: Model, inputs_NF: np.ndarray, context_NC: np.ndarray, windows: tuple[np.ndarray, np.ndarray] | None, rows_B: np.ndarray, bar_B: np.ndarray) -> ExpertOutputs:
+def _outputs(
+    model: Model,
+    inputs_NF: np.ndarray,
+    context_NC: np.ndarray,
+    windows: tuple[np.ndarray, np.ndarray] | None,
+    rows_B: np.ndarray,
+    bar_B: np.ndarray,
+) -> ExpertOutputs:
     window_BLF = None
     if windows is not None:
         order_N, (place_N, start_N) = windows
@@ -115,7 +152,9 @@ def _outputs(model: Model, inputs_NF: np.ndarray, context_NC: np.ndarray, window
 
 def _cross_sections(outputs: ExpertOutputs, bar_N: np.ndarray) -> CrossSection:
     """Mean and spread of each row's own bar, [E, N]."""
-    moments = [moment for values_EN in (outputs.score, outputs.uncertainty) for moment in _by_bar(values_EN, bar_N)]
+    moments = [
+        moment for values_EN in (outputs.score, outputs.uncertainty) for moment in _by_bar(values_EN, bar_N)
+    ]
     return CrossSection(outputs.names, *moments)
 
 

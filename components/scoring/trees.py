@@ -1,8 +1,8 @@
 """Gradient-boosted trees as one ONNX node, with the numbers and the rules of the library that fitted them.
 
-Sums are Float64 and a threshold is never rounded onto the other side of an input, so LightGBM's own output is met to
-the last digits; a missing input goes where the library sends it. (onnxmltools 1.14 sums in Float32 and rounds
-thresholds, which sends inputs that lie on one into the other branch.)
+Sums are Float64 and a threshold is never rounded onto the other side of an input, so LightGBM's own output is
+met to the last digits; a missing input goes where the library sends it. (onnxmltools 1.14 sums in Float32 and
+rounds thresholds, which sends inputs that lie on one into the other branch.)
 """
 
 import json
@@ -31,7 +31,11 @@ class _Forest:
 
     def node(self, column: int, threshold: float, missing_is_yes: bool) -> int:
         """A new inner node without children; returns its number."""
-        for values, value in ((self.column, column), (self.threshold, threshold), (self.missing_is_yes, int(missing_is_yes))):
+        for values, value in (
+            (self.column, column),
+            (self.threshold, threshold),
+            (self.missing_is_yes, int(missing_is_yes)),
+        ):
             values.append(value)
         for values in (self.yes, self.yes_is_leaf, self.no, self.no_is_leaf):
             values.append(0)
@@ -47,7 +51,10 @@ class _Forest:
         return len(self.leaf) - 1, 1
 
     def root(self, child: tuple[int, int]) -> None:
-        """Close a tree. A lone leaf hangs on both sides of a node, as the format has no other place for it."""
+        """Close a tree.
+
+        A lone leaf hangs on both sides of a node, as the format has no other place for it.
+        """
         number, is_leaf = child
         if is_leaf:
             number = self.node(0, 0.0, True)
@@ -69,7 +76,10 @@ def lightgbm_graph(dump: dict[str, Any]) -> bytes:
         if "leaf_value" in node:
             return forest.end(node["leaf_value"])
         if node["decision_type"] != "<=" or node["missing_type"] == "Zero":
-            raise ValueError(f"a split of type {node['decision_type']} with missing values {node['missing_type']} has no ONNX form here")
+            raise ValueError(
+                f"a split of type {node['decision_type']} with missing values {node['missing_type']} has no"
+                " ONNX form here"
+            )
         # Where training saw no missing value, LightGBM reads one as 0.
         missing_is_left = node["default_left"] if node["missing_type"] == "NaN" else node["threshold"] >= 0.0
         number = forest.node(node["split_feature"], _not_above(node["threshold"]), missing_is_left)
@@ -82,15 +92,27 @@ def lightgbm_graph(dump: dict[str, Any]) -> bytes:
 
 
 def xgboost_graph(model: str | bytes) -> bytes:
-    """The graph of `Booster.save_raw("json")` with objective reg:squarederror; inputs and output as of `lightgbm_graph`.
+    """The graph of `Booster.save_raw("json")` with objective reg:squarederror; inputs and output as of
+    `lightgbm_graph`.
 
     XGBoost itself sums in Float32, so its own output differs in the seventh digit.
     """
     learner = json.loads(model)["learner"]
     forest = _Forest()
     for tree in learner["gradient_booster"]["model"]["trees"]:
-        left, right, conditions = tree["left_children"], tree["right_children"], np.asarray(tree["split_conditions"], dtype=np.float32).tolist()
-        places = [forest.end(conditions[i]) if left[i] < 0 else (forest.node(tree["split_indices"][i], conditions[i], bool(tree["default_left"][i])), 0) for i in range(len(left))]
+        left, right, conditions = (
+            tree["left_children"],
+            tree["right_children"],
+            np.asarray(tree["split_conditions"], dtype=np.float32).tolist(),
+        )
+        places = [
+            (
+                forest.end(conditions[i])
+                if left[i] < 0
+                else (forest.node(tree["split_indices"][i], conditions[i], bool(tree["default_left"][i])), 0)
+            )
+            for i in range(len(left))
+        ]
         for i, (number, is_leaf) in enumerate(places):
             if not is_leaf:
                 forest.children(number, places[left[i]], places[right[i]])

@@ -1,1 +1,3 @@
-"""Selection: which factors a model should see, chosen inside the training window of each fold, with the evidence for each."""
+"""Selection: which factors a model should see, chosen inside the training window of each fold, with the
+evidence for each.
+"""

@@ -1,8 +1,10 @@
-"""Adversarial validation: can a classifier tell the newest bars before a fold predicts from the rest of its training window? Inputs only, no labels.
+"""Adversarial validation: can a classifier tell the newest bars before a fold predicts from the rest of its
+training window? Inputs only, no labels.
 
-What all symbols of a bar share (calendar, state of the market) has one value a bar and tells any two spans apart, so it is left out; symbols keep
-their place for months, so the classifier is judged on symbols it did not learn from; neighbouring bars resemble each other, so it is judged
-on blocks of bars it did not learn from, with a gap beside them. How well older windows of the same length are told apart is given beside it.
+What all symbols of a bar share (calendar, state of the market) has one value a bar and tells any two spans
+apart, so it is left out; symbols keep their place for months, so the classifier is judged on symbols it did
+not learn from; neighbouring bars resemble each other, so it is judged on blocks of bars it did not learn
+from, with a gap beside them. How well older windows of the same length are told apart is given beside it.
 """
 
 from collections.abc import Sequence
@@ -16,12 +18,22 @@ from components.selection.rows import Rows
 BLOCKS = 4
 ROUNDS = 30
 NAMED = 10
-PARAMETERS = {"objective": "binary", "learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 50, "feature_fraction": 0.5, "max_bin": 31, "verbosity": -1}
+PARAMETERS = {
+    "objective": "binary",
+    "learning_rate": 0.1,
+    "num_leaves": 7,
+    "min_data_in_leaf": 50,
+    "feature_fraction": 0.5,
+    "max_bin": 31,
+    "verbosity": -1,
+}
 
 
 @dataclass(frozen=True)
 class Adversarial:
-    """Area under the curve of one fold, of older windows, whether it is flagged, and (input, share of the gain) of the heaviest; `reason` where it was not measured."""
+    """Area under the curve of one fold, of older windows, whether it is flagged, and (input, share of the
+    gain) of the heaviest; `reason` where it was not measured.
+    """
 
     fold: str
     auc: float
@@ -32,8 +44,11 @@ class Adversarial:
     reason: str = ""
 
 
-def adversarial(rows: Rows, fold: str, window: tuple[int, int], *, settings: Settings, usual_windows: int, seed: int) -> Adversarial:
-    """Judge the window [first, end) of bars known before the fold predicts: its newest `recent_bars` against the rest.
+def adversarial(
+    rows: Rows, fold: str, window: tuple[int, int], *, settings: Settings, usual_windows: int, seed: int
+) -> Adversarial:
+    """Judge the window [first, end) of bars known before the fold predicts: its newest `recent_bars` against
+    the rest.
 
     Windows shorter than four times `recent_bars` are not judged.
     """
@@ -42,25 +57,50 @@ def adversarial(rows: Rows, fold: str, window: tuple[int, int], *, settings: Set
     shared = _shared(rows, first, end)
     left_out = tuple(np.array(rows.names)[shared].tolist())
     if end - first < 4 * recent:
-        return Adversarial(fold, float("nan"), (), False, (), left_out, f"{end - first} bars are fewer than four times recent_bars={recent}")
+        return Adversarial(
+            fold,
+            float("nan"),
+            (),
+            False,
+            (),
+            left_out,
+            f"{end - first} bars are fewer than four times recent_bars={recent}",
+        )
     if shared.all():
         return Adversarial(fold, float("nan"), (), False, (), left_out, "no input differs between symbols")
     columns = np.flatnonzero(~shared)
     # Half a window between the two sides: what lies right before the newest bars is neither.
     gap = recent // 2
     auc, gain = _separation(rows, columns, (first, end - recent - gap), [(end - recent, end)], settings, seed)
-    older = np.linspace(first + recent + gap, end - 2 * recent - gap, usual_windows).astype(int) if usual_windows else ()
+    older = (
+        np.linspace(first + recent + gap, end - 2 * recent - gap, usual_windows).astype(int)
+        if usual_windows
+        else ()
+    )
     usual = []
     for start in older:
-        rest = [(a, b) for a, b in ((first, start - gap), (start + recent + gap, end - recent)) if b - a >= 2 * BLOCKS]
+        rest = [
+            (a, b)
+            for a, b in ((first, start - gap), (start + recent + gap, end - recent))
+            if b - a >= 2 * BLOCKS
+        ]
         usual.append(_separation(rows, columns, (start, start + recent), rest, settings, seed)[0])
     order = np.argsort(-gain)[:NAMED]
     named = tuple((rows.names[columns[k]], float(gain[k])) for k in order if gain[k] > 0)
-    return Adversarial(fold, auc, tuple(area for area in usual if np.isfinite(area)), bool(auc > settings.adversarial.auc), named, left_out)
+    return Adversarial(
+        fold,
+        auc,
+        tuple(area for area in usual if np.isfinite(area)),
+        bool(auc > settings.adversarial.auc),
+        named,
+        left_out,
+    )
 
 
 def _shared(rows: Rows, first: int, end: int) -> np.ndarray:
-    """Inputs that hardly differ between the symbols of a bar: their spread within bars is under a hundredth of that over all rows; shape (F,)."""
+    """Inputs that hardly differ between the symbols of a bar: their spread within bars is under a hundredth
+    of that over all rows; shape (F,).
+    """
     bars = np.unique(np.linspace(first, end - 1, 40).astype(int))
     within, everything = [], []
     for bar in bars:
@@ -78,8 +118,17 @@ def _deviation(values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(axis=0) / count)
 
 
-def _separation(rows: Rows, columns: np.ndarray, one: tuple[int, int], others: Sequence[tuple[int, int]], settings: Settings, seed: int) -> tuple[float, np.ndarray]:
-    """Mean area under the curve over held-out blocks of bars and halves of the symbols, and each column's share of the gain."""
+def _separation(
+    rows: Rows,
+    columns: np.ndarray,
+    one: tuple[int, int],
+    others: Sequence[tuple[int, int]],
+    settings: Settings,
+    seed: int,
+) -> tuple[float, np.ndarray]:
+    """Mean area under the curve over held-out blocks of bars and halves of the symbols, and each column's
+    share of the gain.
+    """
     import lightgbm
     from sklearn.metrics import roc_auc_score
 
@@ -96,18 +145,36 @@ def _separation(rows: Rows, columns: np.ndarray, one: tuple[int, int], others: S
             held = (np.floor(block) == held_block) & (half[rows.symbols[place]] == held_half)
             near = np.abs(block - (held_block + 0.5)) < 0.75
             learned = ~near & (half[rows.symbols[place]] != held_half)
-            if not (0 < target[held].mean() < 1 and 0 < target[learned].mean() < 1) if held.any() and learned.any() else True:
+            if (
+                not (0 < target[held].mean() < 1 and 0 < target[learned].mean() < 1)
+                if held.any() and learned.any()
+                else True
+            ):
                 continue
             share = target[learned].mean()
-            data = lightgbm.Dataset(values[learned], label=target[learned], weight=np.where(target[learned] == 1, 1 - share, share))
-            extra = {"num_threads": settings.threads, "seed": seed, "deterministic": True, "force_col_wise": True, "min_sum_hessian_in_leaf": 1e-3}
+            data = lightgbm.Dataset(
+                values[learned],
+                label=target[learned],
+                weight=np.where(target[learned] == 1, 1 - share, share),
+            )
+            extra = {
+                "num_threads": settings.threads,
+                "seed": seed,
+                "deterministic": True,
+                "force_col_wise": True,
+                "min_sum_hessian_in_leaf": 1e-3,
+            }
             model = lightgbm.train(PARAMETERS | extra, data, ROUNDS)
-            areas.append(roc_auc_score(target[held], model.predict(values[held], num_threads=settings.threads)))
+            areas.append(
+                roc_auc_score(target[held], model.predict(values[held], num_threads=settings.threads))
+            )
             gain += model.feature_importance("gain")
     return (float(np.mean(areas)) if areas else float("nan")), gain / gain.sum() if gain.sum() > 0 else gain
 
 
-def _side(rows: Rows, spans: Sequence[tuple[int, int]], settings: Settings, rng: np.random.Generator) -> np.ndarray:
+def _side(
+    rows: Rows, spans: Sequence[tuple[int, int]], settings: Settings, rng: np.random.Generator
+) -> np.ndarray:
     """Positions of at most `most_rows` rows of the spans of bars."""
     place = np.concatenate([np.arange(*rows.slice(a, b).indices(len(rows.bars))[:2]) for a, b in spans])
     most = settings.adversarial.most_rows

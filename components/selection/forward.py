@@ -1,4 +1,7 @@
-"""Forward comparison: the chosen inputs against all of them on the bars that a fold predicts. Reported, never used to choose."""
+"""Forward comparison: the chosen inputs against all of them on the bars that a fold predicts.
+
+Reported, never used to choose.
+"""
 
 from dataclasses import asdict, dataclass
 
@@ -15,7 +18,9 @@ ROUNDS = 120
 
 @dataclass(frozen=True)
 class Forward:
-    """Mean RankIC of subset and full set on a fold's predicted bars, their difference and its 95 % interval by block bootstrap over bars."""
+    """Mean RankIC of subset and full set on a fold's predicted bars, their difference and its 95 % interval
+    by block bootstrap over bars.
+    """
 
     fold: str
     inputs: int
@@ -28,8 +33,19 @@ class Forward:
     bars: int
 
 
-def compare(rows: Rows, fold: Fold, chosen: tuple[str, ...], *, settings: Settings, family: Family, horizon: int, seed: int) -> tuple[Forward, np.ndarray]:
-    """Fit the family's model on the fold's train bars with both sets and rank the predicted bars; also the difference of each bar (bars,)."""
+def compare(
+    rows: Rows,
+    fold: Fold,
+    chosen: tuple[str, ...],
+    *,
+    settings: Settings,
+    family: Family,
+    horizon: int,
+    seed: int,
+) -> tuple[Forward, np.ndarray]:
+    """Fit the family's model on the fold's train bars with both sets and rank the predicted bars; also the
+    difference of each bar (bars,).
+    """
     from components.selection.kernels import rank_correlations
 
     train = rows.slice(int(fold.train[0]), int(fold.train[-1]) + 1)
@@ -37,31 +53,67 @@ def compare(rows: Rows, fold: Fold, chosen: tuple[str, ...], *, settings: Settin
     learned = train.start + np.flatnonzero((rows.bars[train] % stride == 0) & np.isfinite(rows.target[train]))
     ahead = rows.slice(int(fold.predict[0]), int(fold.predict[-1]) + 1)
     judged = ahead.start + np.flatnonzero(np.isfinite(rows.target[ahead]))
-    starts = np.searchsorted(rows.bars[judged], np.append(np.unique(rows.bars[judged]), rows.bars[judged[-1]] + 1)).astype(np.int64)
+    starts = np.searchsorted(
+        rows.bars[judged], np.append(np.unique(rows.bars[judged]), rows.bars[judged[-1]] + 1)
+    ).astype(np.int64)
     daily = []
     for columns in ([rows.names.index(name) for name in chosen], list(range(len(rows.names)))):
-        model = prepare(family, _taken(rows.values, learned, columns), rounds=ROUNDS, threads=settings.threads, seed=seed).fit(rows.target[learned])
+        model = prepare(
+            family, _taken(rows.values, learned, columns), rounds=ROUNDS, threads=settings.threads, seed=seed
+        ).fit(rows.target[learned])
         outputs = model.outputs(_taken(rows.values, judged, columns))
         daily.append(np.nan_to_num(rank_correlations(outputs[:, None], rows.target[judged], starts)[:, 0]))
     difference = daily[0] - daily[1]
     low, high = interval(difference, settings, horizon, seed)
-    found = Forward(fold.name, len(chosen), len(rows.names), float(daily[0].mean()), float(daily[1].mean()), float(difference.mean()), low, high, len(difference))
+    found = Forward(
+        fold.name,
+        len(chosen),
+        len(rows.names),
+        float(daily[0].mean()),
+        float(daily[1].mean()),
+        float(difference.mean()),
+        low,
+        high,
+        len(difference),
+    )
     return found, difference
 
 
 def interval(difference: np.ndarray, settings: Settings, horizon: int, seed: int) -> tuple[float, float]:
     """95 % interval of a mean over dependent bars."""
     block = max(settings.block_bars, 2 * horizon)
-    return block_bootstrap_interval(difference, lambda draws: draws.mean(axis=1), block_bars=block, draws=settings.forward_draws, level=0.95, seed=seed)
+    return block_bootstrap_interval(
+        difference,
+        lambda draws: draws.mean(axis=1),
+        block_bars=block,
+        draws=settings.forward_draws,
+        level=0.95,
+        seed=seed,
+    )
 
 
-def together(found: list[Forward], differences: list[np.ndarray], settings: Settings, horizon: int, seed: int) -> Forward:
+def together(
+    found: list[Forward], differences: list[np.ndarray], settings: Settings, horizon: int, seed: int
+) -> Forward:
     """All folds as one series of bars."""
     joined = np.concatenate(differences)
     low, high = interval(joined, settings, horizon, seed)
     bars = np.array([one.bars for one in found])
-    mean = {name: float(np.average([asdict(one)[name] for one in found], weights=bars)) for name in ("subset", "full")}
-    return Forward("all", round(np.mean([one.inputs for one in found])), found[0].all_inputs, mean["subset"], mean["full"], float(joined.mean()), low, high, len(joined))
+    mean = {
+        name: float(np.average([asdict(one)[name] for one in found], weights=bars))
+        for name in ("subset", "full")
+    }
+    return Forward(
+        "all",
+        round(np.mean([one.inputs for one in found])),
+        found[0].all_inputs,
+        mean["subset"],
+        mean["full"],
+        float(joined.mean()),
+        low,
+        high,
+        len(joined),
+    )
 
 
 def _taken(values: np.ndarray, places: np.ndarray, columns: list[int]) -> np.ndarray:

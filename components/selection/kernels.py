@@ -1,4 +1,6 @@
-"""Compiled loops: cross-sectional ranks and rank correlations of many inputs, at several lags, a bar at a time. Imported late, for numba is slow to load."""
+"""Compiled loops: cross-sectional ranks and rank correlations of many inputs, at several lags, a bar at a
+time. Imported late, for numba is slow to load.
+"""
 
 import numpy as np
 from numba import config, njit, prange, set_num_threads
@@ -13,7 +15,9 @@ def use_threads(threads: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _ranks_of_bar(values: np.ndarray, symbols: np.ndarray, out: np.ndarray) -> None:
-    """Mean ranks of the finite values, centred and scaled to [-0.5, 0.5], put at their symbols' places in `out`; nothing where all are equal or few."""
+    """Mean ranks of the finite values, centred and scaled to [-0.5, 0.5], put at their symbols' places in
+    `out`; nothing where all are equal or few.
+    """
     kept = 0
     for i in range(len(values)):
         if np.isfinite(values[i]):
@@ -43,7 +47,9 @@ def _ranks_of_bar(values: np.ndarray, symbols: np.ndarray, out: np.ndarray) -> N
 
 @njit(cache=True, nogil=True)
 def dense_ranks(values: np.ndarray, symbols: np.ndarray, starts: np.ndarray, n_symbols: int) -> np.ndarray:
-    """Cross-sectional ranks of one column as (bars, symbols), NaN where there is none; rows are sorted by bar, `starts` (bars + 1,)."""
+    """Cross-sectional ranks of one column as (bars, symbols), NaN where there is none; rows are sorted by
+    bar, `starts` (bars + 1,).
+    """
     bars = len(starts) - 1
     dense = np.full((bars, n_symbols), np.nan, dtype=np.float32)
     for t in range(bars):
@@ -74,8 +80,17 @@ def _correlation(left: np.ndarray, right: np.ndarray) -> float:
 
 
 @njit(cache=True, parallel=True)
-def lagged_rank_correlations(values: np.ndarray, label: np.ndarray, symbols: np.ndarray, starts: np.ndarray, n_symbols: int, lags: np.ndarray) -> np.ndarray:
-    """RankIC of each input and bar at each lag: the input of bar t - lag against the label of bar t; shape (lags, bars, inputs), float32."""
+def lagged_rank_correlations(
+    values: np.ndarray,
+    label: np.ndarray,
+    symbols: np.ndarray,
+    starts: np.ndarray,
+    n_symbols: int,
+    lags: np.ndarray,
+) -> np.ndarray:
+    """RankIC of each input and bar at each lag: the input of bar t - lag against the label of bar t; shape
+    (lags, bars, inputs), float32.
+    """
     bars, inputs = len(starts) - 1, values.shape[1]
     wanted = dense_ranks(label, symbols, starts, n_symbols)
     out = np.full((len(lags), bars, inputs), np.nan, dtype=np.float32)
@@ -89,7 +104,9 @@ def lagged_rank_correlations(values: np.ndarray, label: np.ndarray, symbols: np.
 
 @njit(cache=True, parallel=True)
 def rank_correlations(outputs: np.ndarray, label: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Rank correlation of each output (rows, outputs) with the label, a bar at a time; shape (bars, outputs)."""
+    """Rank correlation of each output (rows, outputs) with the label, a bar at a time; shape
+    (bars, outputs).
+    """
     bars, count = len(starts) - 1, outputs.shape[1]
     out = np.full((bars, count), np.nan)
     for k in prange(count):

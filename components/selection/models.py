@@ -1,4 +1,6 @@
-"""The two families that judge inputs: a small forest and a ridge regression, each with importance, contributions (SHAP values) and outputs."""
+"""The two families that judge inputs: a small forest and a ridge regression, each with importance,
+contributions (SHAP values) and outputs.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -46,7 +48,9 @@ class Ridge:
         return np.abs(self.coefficients)
 
     def contributions(self, values: np.ndarray) -> np.ndarray:
-        """Coefficient times distance from the mean: the SHAP values of a linear model with independent inputs; shape (rows, inputs)."""
+        """Coefficient times distance from the mean: the SHAP values of a linear model with independent
+        inputs; shape (rows, inputs).
+        """
         return standardised(values, self.mean, self.spread) * self.coefficients
 
     def outputs(self, values: np.ndarray) -> np.ndarray:
@@ -56,7 +60,9 @@ class Ridge:
 
 @dataclass(frozen=True)
 class Learnt:
-    """Rows prepared once for several fits to different targets: a binned LightGBM data set, or a Gram matrix."""
+    """Rows prepared once for several fits to different targets: a binned LightGBM data set, or a
+    Gram matrix.
+    """
 
     family: Family
     values: np.ndarray
@@ -78,15 +84,22 @@ class Learnt:
 
 
 def prepare(family: Family, values: np.ndarray, *, rounds: int, threads: int, seed: int) -> Learnt:
-    """Bin the inputs, or take their Gram matrix, once. `values` (rows, inputs) Float32 with NaN for missing."""
+    """Bin the inputs, or take their Gram matrix, once.
+
+    `values` (rows, inputs) Float32 with NaN for missing.
+    """
     if family == "linear":
         mean, spread = moments(values)
         scored = standardised(values, mean, spread)
-        return Learnt(family, values, (scored.T @ scored / len(scored), mean, spread, scored), threads, seed, rounds)
+        return Learnt(
+            family, values, (scored.T @ scored / len(scored), mean, spread, scored), threads, seed, rounds
+        )
     import lightgbm
 
     parameters = forest_parameters(len(values), threads, seed)
-    data = lightgbm.Dataset(values, label=np.zeros(len(values), dtype=np.float32), params=parameters, free_raw_data=False)
+    data = lightgbm.Dataset(
+        values, label=np.zeros(len(values), dtype=np.float32), params=parameters, free_raw_data=False
+    )
     return Learnt(family, values, data.construct(), threads, seed, rounds)
 
 
@@ -112,7 +125,10 @@ def forest_parameters(rows: int, threads: int, seed: int) -> dict[str, Any]:
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each input over its values; 0 and 1 where it has none or does not vary. Shapes (inputs,)."""
+    """Mean and standard deviation of each input over its values; 0 and 1 where it has none or does not vary.
+
+    Shapes (inputs,).
+    """
     known = np.isfinite(values)
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, values, 0).sum(axis=0, dtype=np.float64) / count

@@ -1,4 +1,6 @@
-"""The evidence page: which factors were chosen and why, how they did by era, lags and half-lives, and what the choice was worth going forward."""
+"""The evidence page: which factors were chosen and why, how they did by era, lags and half-lives, and what
+the choice was worth going forward.
+"""
 
 from collections.abc import Sequence
 
@@ -76,12 +78,17 @@ def _head(overview: Overview, evidence: pl.DataFrame) -> str:
         tile(str(len(overview.core)), "core factors over all folds"),
         tile(str(len(overview.plus)), "plus factors over all folds"),
         tile(number(whole.difference, 4) if whole else "–", "RankIC, subset less full set, validation"),
-        tile(number(last.auc if last else None, 3), f"AUC of the newest bars against older ones{', flagged' if last and last.flagged else ''}"),
+        tile(
+            number(last.auc if last else None, 3),
+            f"AUC of the newest bars against older ones{', flagged' if last and last.flagged else ''}",
+        ),
     ]
     return (
-        f'<h1>Factor selection<span class="badge">{escape(overview.mode)}, {escape(overview.family)}</span></h1><p class="soft">{overview.rows:,} rows, {overview.symbols} symbols; target '
-        f"{escape(overview.target)} over {overview.horizon} bars. Every fold was decided on its own training bars; the lists over all folds are for people and went back into none.</p>"
-        f'<div class="tiles">{"".join(tiles)}</div>'
+        f'<h1>Factor selection<span class="badge">{escape(overview.mode)},'
+        f' {escape(overview.family)}</span></h1><p class="soft">{overview.rows:,} rows, {overview.symbols}'
+        f" symbols; target {escape(overview.target)} over {overview.horizon} bars. Every fold was decided on"
+        " its own training bars; the lists over all folds are for people and went back into none.</p><div"
+        f' class="tiles">{"".join(tiles)}</div>'
     )
 
 
@@ -105,7 +112,11 @@ def _lists(overview: Overview, evidence: pl.DataFrame) -> str:
                     _signed(row["ic"]),
                     number(row["ic_t"], 1),
                     number(row["steady_share"], 0, percent=True),
-                    f"{_signed(row['permutation_loss'])} <span class=soft>[{_signed(row['permutation_low'])}, {_signed(row['permutation_high'])}]</span>",
+                    (
+                        f"{_signed(row['permutation_loss'])} <span"
+                        f" class=soft>[{_signed(row['permutation_low'])},"
+                        f" {_signed(row['permutation_high'])}]</span>"
+                    ),
                 ]
             )
             votes.append(
@@ -129,14 +140,28 @@ def _lists(overview: Overview, evidence: pl.DataFrame) -> str:
         "same sign",
         "permutation loss, 95 %",
     ]
-    found = card(table(header, rows, text=[0, 1, 2]) if rows else "<p>No factor is core or plus in any fold: nothing stands out from chance.</p>")
+    found = card(
+        table(header, rows, text=[0, 1, 2])
+        if rows
+        else "<p>No factor is core or plus in any fold: nothing stands out from chance.</p>"
+    )
     return section(
         "lists",
         "Core and plus lists",
-        "Share of folds in which a factor was core, and core or plus; the other figures are those of the served model's training bars. Votes are shares of eras; "
-        f"a useless input gets one in {overview.chance:.0%} of them.",
+        "Share of folds in which a factor was core, and core or plus; the other figures are those of the"
+        " served model's training bars. Votes are shares of eras; a useless input gets one in"
+        f" {overview.chance:.0%} of them.",
         found,
-        card(table(["factor", "list", "mean", *(METHOD_NAMES[name] for name in methods)], votes, text=[0, 1]), title="Votes by method") if votes else "",
+        (
+            card(
+                table(
+                    ["factor", "list", "mean", *(METHOD_NAMES[name] for name in methods)], votes, text=[0, 1]
+                ),
+                title="Votes by method",
+            )
+            if votes
+            else ""
+        ),
         _votes_plot(overview, newest, methods),
     )
 
@@ -146,10 +171,24 @@ def _votes_plot(overview: Overview, newest: dict, methods: Sequence[str]) -> str
     if not names:
         return ""
     bars = [
-        {"type": "bar", "orientation": "h", "name": METHOD_NAMES[name], "y": names, "x": [(newest[factor][f"votes_{name}"] or 0) / len(methods) for factor in names]}
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": METHOD_NAMES[name],
+            "y": names,
+            "x": [(newest[factor][f"votes_{name}"] or 0) / len(methods) for factor in names],
+        }
         for name in methods
     ]
-    line = {"type": "line", "x0": overview.chance, "x1": overview.chance, "y0": 0, "y1": 1, "yref": "paper", "line": {"dash": "dot", "width": 1.5, "color": "#888"}}
+    line = {
+        "type": "line",
+        "x0": overview.chance,
+        "x1": overview.chance,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "line": {"dash": "dot", "width": 1.5, "color": "#888"},
+    }
     layout = {
         "barmode": "stack",
         "shapes": [line],
@@ -157,12 +196,28 @@ def _votes_plot(overview: Overview, newest: dict, methods: Sequence[str]) -> str
         "yaxis": {"tickmode": "linear", "dtick": 1},
         "margin": {"l": 190, "r": 12, "t": 8, "b": 70},
     }
-    return plot("Who votes for them", bars, layout, note="Mean over eras and methods, served model's training bars; dotted: chance.", tall=len(names) > 8, wide=True)
+    return plot(
+        "Who votes for them",
+        bars,
+        layout,
+        note="Mean over eras and methods, served model's training bars; dotted: chance.",
+        tall=len(names) > 8,
+        wide=True,
+    )
 
 
 def _eras(overview: Overview, evidence: pl.DataFrame) -> str:
-    first = {row["factor"]: row for row in evidence.filter(pl.col("fold") == overview.folds[0][0]).iter_rows(named=True)}
-    header = ["factor", "group", f"decision in {overview.folds[0][0]}", "first fold's training", *(era.name for era in overview.eras)]
+    first = {
+        row["factor"]: row
+        for row in evidence.filter(pl.col("fold") == overview.folds[0][0]).iter_rows(named=True)
+    }
+    header = [
+        "factor",
+        "group",
+        f"decision in {overview.folds[0][0]}",
+        "first fold's training",
+        *(era.name for era in overview.eras),
+    ]
     rows = [
         [
             escape(name),
@@ -177,7 +232,8 @@ def _eras(overview: Overview, evidence: pl.DataFrame) -> str:
         [
             escape(era.name),
             f"{era.first} to {era.last}",
-            ", ".join(f"{share:.0%} {window}" for window, share in era.windows.items() if share > 0.001) or "outside all windows",
+            ", ".join(f"{share:.0%} {window}" for window, share in era.windows.items() if share > 0.001)
+            or "outside all windows",
             _use(era.windows),
         ]
         for era in overview.eras
@@ -185,7 +241,9 @@ def _eras(overview: Overview, evidence: pl.DataFrame) -> str:
     return section(
         "eras",
         f"RankIC of the {len(overview.best)} best factors by era",
-        "Mean RankIC, in brackets its t-statistic (Newey and West). Ranked by the t-statistic in the training bars of the first fold alone; what stands in later eras was not known when they were ranked. Near copies are left out.",
+        "Mean RankIC, in brackets its t-statistic (Newey and West). Ranked by the t-statistic in the training"
+        " bars of the first fold alone; what stands in later eras was not known when they were ranked. Near"
+        " copies are left out.",
         card(table(["era", "bars", "lies in", "use"], lies, text=[0, 1, 2, 3]), title="Where the eras lie"),
         card(table(header, rows, text=[0, 1, 2])),
     )
@@ -193,7 +251,10 @@ def _eras(overview: Overview, evidence: pl.DataFrame) -> str:
 
 def _use(windows) -> str:
     if windows.get("test", 0) > 0.001:
-        return '<span class="warn">holds test bars: reported only, and known to no fold that predicts validation</span>'
+        return (
+            '<span class="warn">holds test bars: reported only, and known to no fold that predicts'
+            " validation</span>"
+        )
     if windows.get("validation", 0) > 0.001:
         return "validation: the first fold never saw it, later folds learned from it once it was past"
     return "training of every fold"
@@ -219,30 +280,64 @@ def _forward(overview: Overview) -> str:
     return section(
         "forward",
         "Subset against full set, going forward",
-        "One model of the family on each, fitted on the fold's training bars, ranked on the validation bars that the fold predicts. The interval is a block bootstrap over bars. Nothing was chosen by it.",
-        card(table(["fold", "inputs", "of", "RankIC subset", "RankIC full", "difference", "95 %", "", "bars"], rows, text=[0, 7], chosen=[len(rows) - 1])),
+        "One model of the family on each, fitted on the fold's training bars, ranked on the validation bars"
+        " that the fold predicts. The interval is a block bootstrap over bars. Nothing was chosen by it.",
+        card(
+            table(
+                ["fold", "inputs", "of", "RankIC subset", "RankIC full", "difference", "95 %", "", "bars"],
+                rows,
+                text=[0, 7],
+                chosen=[len(rows) - 1],
+            )
+        ),
     )
 
 
 def _folds(overview: Overview, evidence: pl.DataFrame) -> str:
-    counts = {(row["fold"], row["decision"]): row["len"] for row in evidence.group_by("fold", "decision").len().iter_rows(named=True)}
+    counts = {
+        (row["fold"], row["decision"]): row["len"]
+        for row in evidence.group_by("fold", "decision").len().iter_rows(named=True)
+    }
     eras = dict(evidence.group_by("fold").agg(pl.col("eras").max()).iter_rows())
     kinds = ("core", "plus", "filled", "left out", "duplicate", "collinear", "no data")
     rows = [
-        [escape(name), f"{first} to {last}", escape(span), escape(window), str(eras[name]), str(inputs), *(str(counts.get((name, kind), 0)) for kind in kinds)]
+        [
+            escape(name),
+            f"{first} to {last}",
+            escape(span),
+            escape(window),
+            str(eras[name]),
+            str(inputs),
+            *(str(counts.get((name, kind), 0)) for kind in kinds),
+        ]
         for name, first, last, span, inputs, window in overview.folds
     ]
-    context = f" Context columns {', '.join(overview.context)} reach the experts whatever is chosen." if overview.context else ""
+    context = (
+        f" Context columns {', '.join(overview.context)} reach the experts whatever is chosen."
+        if overview.context
+        else ""
+    )
     return section(
         "folds",
         "Folds",
-        f"Each fold counts the pairs of eras ({overview.era_bars} bars each) that lie in its own training bars.{context}",
-        card(table(["fold", "training bars", "predicts", "window", "eras", "inputs", *kinds], rows, text=[0, 1, 2, 3])),
+        f"Each fold counts the pairs of eras ({overview.era_bars} bars each) that lie in its own training"
+        f" bars.{context}",
+        card(
+            table(
+                ["fold", "training bars", "predicts", "window", "eras", "inputs", *kinds],
+                rows,
+                text=[0, 1, 2, 3],
+            )
+        ),
     )
 
 
 def _lags(overview: Overview, evidence: pl.DataFrame) -> str:
-    served = evidence.filter((pl.col("fold") == "final") & pl.col("ic").is_not_null() & ~pl.col("decision").is_in(["duplicate", "no data"]))
+    served = evidence.filter(
+        (pl.col("fold") == "final")
+        & pl.col("ic").is_not_null()
+        & ~pl.col("decision").is_in(["duplicate", "no data"])
+    )
     shown = served.sort(pl.col("rolling_ic_t").abs(), descending=True, nulls_last=True).head(20)
     rows = [
         [
@@ -259,12 +354,33 @@ def _lags(overview: Overview, evidence: pl.DataFrame) -> str:
         for row in shown.iter_rows(named=True)
     ]
     later = served.filter(pl.col("proposed_lag_bars") > 0)
-    said = f"{len(later)} of {len(served)} inputs are better at a later lag beyond chance" if len(later) else f"None of {len(served)} inputs is better at a later lag beyond chance"
+    said = (
+        f"{len(later)} of {len(served)} inputs are better at a later lag beyond chance"
+        if len(later)
+        else f"None of {len(served)} inputs is better at a later lag beyond chance"
+    )
     return section(
         "lags",
         "Lags and half-lives",
-        f"{said} (proposed, not applied). The half-life is the one whose weighted IC foretold the coming bars best; served model's training bars, strongest rolling IC first.",
-        card(table(["factor", "IC", "half-life", "weighted IC", "its t", "place on the list", "lag, bars", "IC at that lag", "q of the lag"], rows, text=[0])),
+        f"{said} (proposed, not applied). The half-life is the one whose weighted IC foretold the coming bars"
+        " best; served model's training bars, strongest rolling IC first.",
+        card(
+            table(
+                [
+                    "factor",
+                    "IC",
+                    "half-life",
+                    "weighted IC",
+                    "its t",
+                    "place on the list",
+                    "lag, bars",
+                    "IC at that lag",
+                    "q of the lag",
+                ],
+                rows,
+                text=[0],
+            )
+        ),
     )
 
 
@@ -280,12 +396,24 @@ def _adversarial(overview: Overview) -> str:
         for one in overview.adversarial
     ]
     left = overview.adversarial[-1].left_out if overview.adversarial else ()
-    note = f'<p class="soft">Left out because all symbols of a bar share them: {escape(", ".join(left))}.</p>' if left else ""
+    note = (
+        f'<p class="soft">Left out because all symbols of a bar share them: {escape(", ".join(left))}.</p>'
+        if left
+        else ""
+    )
     return section(
         "adversarial",
         "Can the newest bars be told from older ones?",
-        "Area under the curve of a classifier on blocks of bars and on symbols that it did not learn from; 0.5 is a coin. An older window that is told apart as well is no news.",
-        card(table(["fold", "AUC", "highest of older windows", "", "factors behind it (share of gain)"], rows, text=[0, 3, 4]) + note),
+        "Area under the curve of a classifier on blocks of bars and on symbols that it did not learn from;"
+        " 0.5 is a coin. An older window that is told apart as well is no news.",
+        card(
+            table(
+                ["fold", "AUC", "highest of older windows", "", "factors behind it (share of gain)"],
+                rows,
+                text=[0, 3, 4],
+            )
+            + note
+        ),
     )
 
 
@@ -309,7 +437,9 @@ def _evidence(overview: Overview, evidence: pl.DataFrame) -> str:
         "appearance": ("eras", lambda v: number(v, 0, percent=True)),
     }
     columns = {name: about for name, about in columns.items() if evidence[name].is_not_null().any()}
-    ordered = evidence.sort(["fold", "appearance", "vote_share", "factor"], descending=[False, True, True, False], nulls_last=True)
+    ordered = evidence.sort(
+        ["fold", "appearance", "vote_share", "factor"], descending=[False, True, True, False], nulls_last=True
+    )
     rows = [
         [
             escape(row["fold"]),
@@ -323,10 +453,16 @@ def _evidence(overview: Overview, evidence: pl.DataFrame) -> str:
     ]
 
     def choice(name: str, column: int, first: str) -> str:
-        options = "".join(f"<option{' selected' if value == first else ''}>{escape(value)}</option>" for value in sorted(evidence[name].unique()))
+        options = "".join(
+            f"<option{' selected' if value == first else ''}>{escape(value)}</option>"
+            for value in sorted(evidence[name].unique())
+        )
         return f'<select data-column="{column}"><option value="">every {name}</option>{options}</select>'
 
-    tools = f'<div class="tools"><input placeholder="find" aria-label="find">{choice("fold", 0, "final")}{choice("group", 2, "")}{choice("decision", 3, "")}</div>'
+    tools = (
+        '<div class="tools"><input placeholder="find"'
+        f' aria-label="find">{choice("fold", 0, "final")}{choice("group", 2, "")}{choice("decision", 3, "")}</div>'
+    )
     header = ["fold", "factor", "group", "decision", *(title for title, _ in columns.values()), "reason"]
     filled = table(header, rows, text=[0, 1, 2, 3, 4 + list(columns).index("cluster"), len(header) - 1])
     return section(
@@ -339,11 +475,15 @@ def _evidence(overview: Overview, evidence: pl.DataFrame) -> str:
 
 def _method(overview: Overview) -> str:
     text = (
-        "<p>The training bars of a fold are cut into eras on one grid. In each pair of neighbouring eras every method learns from the first and is judged on the second, with purge and embargo between them. "
-        "A method votes for an input that beats its own value under redrawn labels, whose direction is turned by blocks of bars: persistence and common moves of the symbols stay as they are, "
-        f"so that a useless input gets a vote in {overview.chance:.0%} of the eras. An input appears in an era where the majority of methods vote for it.</p>"
-        "<p>Core: it appears in enough eras, in more than chance explains (binomial, adjusted over all inputs), and its IC keeps its sign. Plus: it appears often, or is on the list of the rolling IC. "
-        "Early-stopping bars took no part, because bands and stopping are judged on them; test bars took part in no choice for a fold before them.</p>"
+        "<p>The training bars of a fold are cut into eras on one grid. In each pair of neighbouring eras"
+        " every method learns from the first and is judged on the second, with purge and embargo between"
+        " them. A method votes for an input that beats its own value under redrawn labels, whose direction"
+        " is turned by blocks of bars: persistence and common moves of the symbols stay as they are, so that"
+        f" a useless input gets a vote in {overview.chance:.0%} of the eras. An input appears in an era where"
+        " the majority of methods vote for it.</p><p>Core: it appears in enough eras, in more than chance"
+        " explains (binomial, adjusted over all inputs), and its IC keeps its sign. Plus: it appears often,"
+        " or is on the list of the rolling IC. Early-stopping bars took no part, because bands and stopping"
+        " are judged on them; test bars took part in no choice for a fold before them.</p>"
     )
     return section("method", "How it was done", "", card(text))
 

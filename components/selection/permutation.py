@@ -1,6 +1,8 @@
-"""Time-aware permutation: an input keeps its own time series, but loses its place in time; what the model then loses is what the input was worth.
+"""Time-aware permutation: an input keeps its own time series, but loses its place in time; what the model
+then loses is what the input was worth.
 
-Rows that are shuffled freely would also lose the input's persistence, and an overfit model would look as if it needed it.
+Rows that are shuffled freely would also lose the input's persistence, and an overfit model would look as if
+it needed it.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ BATCH_ROWS = 200_000
 
 @dataclass(frozen=True)
 class Loss:
-    """What each input (K,) is worth on held-out bars, in RankIC: mean, standard deviation over draws, its standard error over bars and draws, 95 % interval."""
+    """What each input (K,) is worth on held-out bars, in RankIC: mean, standard deviation over draws, its
+    standard error over bars and draws, 95 % interval.
+    """
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -34,7 +38,9 @@ class Loss:
 
 
 def cyclic_shift(bars: np.ndarray, symbols: np.ndarray, shift: int) -> np.ndarray:
-    """For each row, the row of the same symbol `shift` of its own rows earlier, around the end; shape (rows,). Rows are sorted by (bar, symbol)."""
+    """For each row, the row of the same symbol `shift` of its own rows earlier, around the end; shape
+    (rows,). Rows are sorted by (bar, symbol).
+    """
     order = np.lexsort((bars, symbols))
     starts = np.searchsorted(symbols[order], symbols[order], side="left")
     counts = np.searchsorted(symbols[order], symbols[order], side="right") - starts
@@ -43,8 +49,12 @@ def cyclic_shift(bars: np.ndarray, symbols: np.ndarray, shift: int) -> np.ndarra
     return source
 
 
-def block_permutation(bars: np.ndarray, symbols: np.ndarray, block_bars: int, rng: np.random.Generator) -> np.ndarray:
-    """For each row, the row of the same symbol in the bar that takes its bar's place when blocks of bars are shuffled; -1 where the symbol has none."""
+def block_permutation(
+    bars: np.ndarray, symbols: np.ndarray, block_bars: int, rng: np.random.Generator
+) -> np.ndarray:
+    """For each row, the row of the same symbol in the bar that takes its bar's place when blocks of bars are
+    shuffled; -1 where the symbol has none.
+    """
     calendar, place = np.unique(bars, return_inverse=True)
     blocks = [calendar[first : first + block_bars] for first in range(0, len(calendar), block_bars)]
     shuffled = np.concatenate([blocks[k] for k in rng.permutation(len(blocks))])
@@ -66,7 +76,8 @@ def permutation_loss(
     lags: int,
     rng: np.random.Generator,
 ) -> Loss:
-    """Fall of the RankIC when an input is moved in time, for each of `inputs`; 0 for the inputs that were not asked.
+    """Fall of the RankIC when an input is moved in time, for each of `inputs`; 0 for the inputs that were not
+    asked.
 
     Parameters
     ----------
@@ -81,7 +92,9 @@ def permutation_loss(
     length = len(starts) - 1
     shifts = rng.integers(max(length // 4, 1), max(3 * length // 4, 2), size=repeats)
     block = max(min(block_bars, length // 3), 1)
-    sources = [cyclic_shift(bars, symbols, int(shift)) for shift in shifts] + [block_permutation(bars, symbols, block, rng) for _ in range(repeats)]
+    sources = [cyclic_shift(bars, symbols, int(shift)) for shift in shifts] + [
+        block_permutation(bars, symbols, block, rng) for _ in range(repeats)
+    ]
     base = rank_correlations(model.outputs(values)[:, None], target, starts)[:, 0]
     mean, deviation, error = (np.zeros(values.shape[1]) for _ in range(3))
     for column in inputs:
@@ -92,18 +105,24 @@ def permutation_loss(
             continue
         draws = falls[known].mean(axis=0)
         mean[column], deviation[column] = draws.mean(), draws.std(ddof=1)
-        error[column] = np.hypot(_error_of_mean(falls[known].mean(axis=1), lags), deviation[column] / np.sqrt(len(draws)))
+        error[column] = np.hypot(
+            _error_of_mean(falls[known].mean(axis=1), lags), deviation[column] / np.sqrt(len(draws))
+        )
     return Loss(mean, deviation, error)
 
 
-def _moved_outputs(model: Forest | Ridge, values: np.ndarray, column: int, sources: list[np.ndarray]) -> np.ndarray:
+def _moved_outputs(
+    model: Forest | Ridge, values: np.ndarray, column: int, sources: list[np.ndarray]
+) -> np.ndarray:
     """Outputs with one input taken from the rows in `sources`, several draws a call; shape (rows, draws)."""
     rows, step = len(values), max(BATCH_ROWS // len(values), 1)
     outputs = np.empty((rows, len(sources)))
     for first in range(0, len(sources), step):
         some = sources[first : first + step]
         stacked = np.concatenate([values] * len(some))
-        stacked[:, column] = np.concatenate([np.where(source >= 0, values[source, column], np.nan) for source in some])
+        stacked[:, column] = np.concatenate(
+            [np.where(source >= 0, values[source, column], np.nan) for source in some]
+        )
         outputs[:, first : first + len(some)] = model.outputs(stacked).reshape(len(some), rows).T
     return outputs
 

@@ -1,9 +1,22 @@
-"""Reads the tables that selection works on and writes what it found: inputs by fold as JSON, the evidence as Parquet and as a page."""
+"""Reads the tables that selection works on and writes what it found: inputs by fold as JSON, the evidence as
+Parquet and as a page.
+"""
 
 import json
 import os
 
-from components.contracts import LABELS, TRAINING_SET, ContractError, atomic_write_text, read_catalog, read_stamp, read_table, require_one_origin, write_chosen, write_table
+from components.contracts import (
+    LABELS,
+    TRAINING_SET,
+    ContractError,
+    atomic_write_text,
+    read_catalog,
+    read_stamp,
+    read_table,
+    require_one_origin,
+    write_chosen,
+    write_table,
+)
 from components.selection.choose import EVIDENCE
 from components.selection.config import Settings
 from components.selection.models import Family
@@ -33,7 +46,10 @@ def select_on_tables(
     evidence: Path,
     page: Path,
 ) -> str:
-    """Select from stamped tables of one panel and write the three artifacts. `gate_weights`: JSON by fold and input, or empty. Returns a line for people."""
+    """Select from stamped tables of one panel and write the three artifacts.
+
+    `gate_weights`: JSON by fold and input, or empty. Returns a line for people.
+    """
     require_one_origin([training_set, labels], "panel")
     stamp = read_stamp(training_set)
     found = select_factors(
@@ -51,12 +67,22 @@ def select_on_tables(
         training_set_sha256=stamp.content_sha256,
     )
     inputs = {"training_set": stamp.content_sha256, "labels": read_stamp(labels).content_sha256}
-    write_table(found.evidence, evidence, EVIDENCE, code_version=code, config_hash=config_hash(settings), inputs=inputs)
+    write_table(
+        found.evidence,
+        evidence,
+        EVIDENCE,
+        code_version=code,
+        config_hash=config_hash(settings),
+        inputs=inputs,
+    )
     atomic_write_text(page, render(found))
     write_chosen(found.chosen, selection)
     counts = [len(names) for names in found.chosen.by_fold.values()]
     total = found.evidence["factor"].n_unique()
-    return f"{min(counts)} to {max(counts)} of {total} inputs a fold; {len(found.overview.core)} core and {len(found.overview.plus)} plus factors over all folds"
+    return (
+        f"{min(counts)} to {max(counts)} of {total} inputs a fold; {len(found.overview.core)} core and"
+        f" {len(found.overview.plus)} plus factors over all folds"
+    )
 
 
 def _weights(text: str) -> dict[str, dict[str, float]] | None:
@@ -64,6 +90,12 @@ def _weights(text: str) -> dict[str, dict[str, float]] | None:
         return None
     try:
         weights = json.loads(text)
-        return {fold: {name: float(weight) for name, weight in by_input.items()} for fold, by_input in weights.items()}
+        return {
+            fold: {name: float(weight) for name, weight in by_input.items()}
+            for fold, by_input in weights.items()
+        }
     except (ValueError, TypeError, AttributeError) as error:
-        raise ContractError(f"The gate weights are not JSON of the form {{fold: {{input: weight}}}} ({error}). Leave them empty, or export them again.") from error
+        raise ContractError(
+            f"The gate weights are not JSON of the form {{fold: {{input: weight}}}} ({error}). Leave them"
+            " empty, or export them again."
+        ) from error

@@ -1,4 +1,6 @@
-"""Rolling information coefficients: how strong and how lasting each input's RankIC is, at which lag, and with which half-life its past counts best."""
+"""Rolling information coefficients: how strong and how lasting each input's RankIC is, at which lag, and with
+which half-life its past counts best.
+"""
 
 from dataclasses import dataclass
 
@@ -12,8 +14,9 @@ from components.selection.rows import Rows
 class Rolling:
     """Of one window, arrays over F inputs, NaN where an input orders nothing.
 
-    `mean` RankIC, its `t` (Newey and West) and `q` (adjusted p-value); `weighted` mean with `half_life` (bars; 0: equal weights) and its `weighted_t`;
-    `lag` proposed (0 unless a later one is better beyond chance) with `lag_ic` there and `lag_q`.
+    `mean` RankIC, its `t` (Newey and West) and `q` (adjusted p-value); `weighted` mean with `half_life`
+    (bars; 0: equal weights) and its `weighted_t`; `lag` proposed (0 unless a later one is better beyond
+    chance) with `lag_ic` there and `lag_q`.
     """
 
     mean: np.ndarray
@@ -28,10 +31,15 @@ class Rolling:
 
 
 def daily_rank_ic(rows: Rows, lags: tuple[int, ...]) -> np.ndarray:
-    """RankIC of every bar and input at each lag, lag 0 first; shape (lags, T, F). A bar's value needs nothing but that bar's labels and the inputs `lag` bars before."""
+    """RankIC of every bar and input at each lag, lag 0 first; shape (lags, T, F).
+
+    A bar's value needs nothing but that bar's labels and the inputs `lag` bars before.
+    """
     from components.selection.kernels import lagged_rank_correlations
 
-    return lagged_rank_correlations(rows.values, rows.target, rows.symbols, rows.starts, rows.n_symbols, np.array(ordered_lags(lags)))
+    return lagged_rank_correlations(
+        rows.values, rows.target, rows.symbols, rows.starts, rows.n_symbols, np.array(ordered_lags(lags))
+    )
 
 
 def ordered_lags(lags: tuple[int, ...]) -> tuple[int, ...]:
@@ -39,13 +47,16 @@ def ordered_lags(lags: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(lags))
 
 
-def rolling(daily: np.ndarray, lags: tuple[int, ...], half_lives: tuple[int, ...], *, horizon: int, rate: float) -> Rolling:
+def rolling(
+    daily: np.ndarray, lags: tuple[int, ...], half_lives: tuple[int, ...], *, horizon: int, rate: float
+) -> Rolling:
     """Summaries of one window.
 
     Parameters
     ----------
     daily : shape (lags, bars, F), the window alone, lag 0 first
-    half_lives : tried besides equal weights, in bars; the one whose weighted mean foretold the RankIC of the coming bars best within the window is taken
+    half_lives : tried besides equal weights, in bars; the one whose weighted mean foretold the RankIC of the
+        coming bars best within the window is taken
     horizon : bars that a label spans: a bar's RankIC is known that many bars and the entry bar later
     rate : false discovery rate of lag proposals
     """
@@ -76,11 +87,17 @@ def _t(values: np.ndarray, horizon: int) -> float:
 def _mean(series: np.ndarray) -> np.ndarray:
     known = np.isfinite(series)
     count = known.sum(axis=0)
-    return np.where(count > 0, np.where(known, series, 0).sum(axis=0, dtype=float) / np.maximum(count, 1), np.nan)
+    return np.where(
+        count > 0, np.where(known, series, 0).sum(axis=0, dtype=float) / np.maximum(count, 1), np.nan
+    )
 
 
-def _decayed(series: np.ndarray, half_lives: tuple[int, ...], t: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Half-life of each input, its weighted mean at the window's end and the t-statistic of that, with the dependence of the plain one."""
+def _decayed(
+    series: np.ndarray, half_lives: tuple[int, ...], t: np.ndarray, reach: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half-life of each input, its weighted mean at the window's end and the t-statistic of that, with the
+    dependence of the plain one.
+    """
     known = np.isfinite(series)
     filled = np.where(known, series, 0).astype(float)
     ahead = _coming_mean(filled, known, reach)
@@ -88,7 +105,11 @@ def _decayed(series: np.ndarray, half_lives: tuple[int, ...], t: np.ndarray, rea
     for half_life in tried:
         weighted, _ = _weighted_means(filled, known, half_life)
         paths.append(weighted)
-        miss = (ahead[2 * reach :] - weighted[reach:-reach]) ** 2 if len(series) > 4 * reach else np.full((1, series.shape[1]), np.nan)
+        miss = (
+            (ahead[2 * reach :] - weighted[reach:-reach]) ** 2
+            if len(series) > 4 * reach
+            else np.full((1, series.shape[1]), np.nan)
+        )
         error = _mean(miss)
         errors.append(np.where(np.isfinite(error), error, np.inf))
     best = np.argmin(np.stack(errors), axis=0)
@@ -116,8 +137,13 @@ def _weighted_means(filled: np.ndarray, known: np.ndarray, half_life: int) -> tu
 
 
 def _coming_mean(filled: np.ndarray, known: np.ndarray, bars: int) -> np.ndarray:
-    """Mean over the `bars` bars up to and with each bar; NaN where fewer than half of them are known. Shape (bars, F)."""
-    sums, counts = (np.cumsum(np.concatenate([np.zeros((1, part.shape[1])), part]), axis=0) for part in (filled, known))
+    """Mean over the `bars` bars up to and with each bar; NaN where fewer than half of them are known.
+
+    Shape (bars, F).
+    """
+    sums, counts = (
+        np.cumsum(np.concatenate([np.zeros((1, part.shape[1])), part]), axis=0) for part in (filled, known)
+    )
     total, count = (np.full(filled.shape, np.nan) for _ in range(2))
     total[bars - 1 :], count[bars - 1 :] = sums[bars:] - sums[:-bars], counts[bars:] - counts[:-bars]
     return np.where(count >= bars / 2, total / np.maximum(count, 1), np.nan)
@@ -128,18 +154,23 @@ def _effective(known: np.ndarray, half_life: int) -> float:
     return float(weights.sum() ** 2 / max((weights**2).sum(), 1e-300))
 
 
-def _best_lag(daily: np.ndarray, lags: tuple[int, ...], horizon: int, rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _best_lag(
+    daily: np.ndarray, lags: tuple[int, ...], horizon: int, rate: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per input the lag of the largest absolute mean, where it beats lag 0 beyond chance.
 
-    Tested is the daily difference of the two RankICs, each turned to its own sign; p-values are multiplied by the number of lags tried
-    (Bonferroni), and adjusted over all inputs (Benjamini and Hochberg).
+    Tested is the daily difference of the two RankICs, each turned to its own sign; p-values are multiplied by
+    the number of lags tried (Bonferroni), and adjusted over all inputs (Benjamini and Hochberg).
     """
     tried, size = ordered_lags(lags), daily.shape[2]
     means = np.stack([_mean(part[max(tried) :]) for part in daily])
     best = np.where(np.isfinite(means), np.abs(means), -1).argmax(axis=0)
     p = np.full(size, np.nan)
     for column in np.flatnonzero(best > 0):
-        chosen, now = (daily[k, max(tried) :, column].astype(float) * np.sign(means[k, column]) for k in (best[column], 0))
+        chosen, now = (
+            daily[k, max(tried) :, column].astype(float) * np.sign(means[k, column])
+            for k in (best[column], 0)
+        )
         difference = chosen - now
         t = _t(difference[np.isfinite(difference)], horizon)
         p[column] = min(float(two_sided(np.array(t))) / 2 * (len(tried) - 1), 1.0) if t > 0 else 1.0

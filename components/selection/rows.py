@@ -1,4 +1,6 @@
-"""What selection works on: the training set as one Float32 matrix with labels, bars and symbols as numbers, read once."""
+"""What selection works on: the training set as one Float32 matrix with labels, bars and symbols as numbers,
+read once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +20,9 @@ FEWEST_SYMBOLS = 5
 class Rows:
     """N rows sorted by (bar, symbol), F inputs, T bars.
 
-    `values` (N, F) Float32 with NaN for missing, column by column in memory; `target` (N,) Float32, the label in spreads of its bar, NaN without label;
-    `label_end` (N,) bar at which the label became known (-1 without label); `bars` and `symbols` (N,) numbers; `starts` (T + 1,) first row of each bar.
+    `values` (N, F) Float32 with NaN for missing, column by column in memory; `target` (N,) Float32, the label
+    in spreads of its bar, NaN without label; `label_end` (N,) bar at which the label became known (-1 without
+    label); `bars` and `symbols` (N,) numbers; `starts` (T + 1,) first row of each bar.
     """
 
     names: tuple[str, ...]
@@ -42,7 +45,15 @@ class Rows:
         return slice(int(self.starts[first_bar]), int(self.starts[end_bar]))
 
 
-def read_rows(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequence[CatalogEntry], *, modality: str, horizon: int, target: str) -> Rows:
+def read_rows(
+    training_set: pl.DataFrame,
+    labels: pl.DataFrame,
+    catalog: Sequence[CatalogEntry],
+    *,
+    modality: str,
+    horizon: int,
+    target: str,
+) -> Rows:
     """The inputs of a modality and one target as numbers.
 
     Raises
@@ -52,28 +63,60 @@ def read_rows(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequenc
     SelectionError
         If there are too few symbols to order.
     """
-    groups = {entry.column: entry.group for entry in catalog if entry.role == "input" and entry.modality in ("base", modality)}
+    groups = {
+        entry.column: entry.group
+        for entry in catalog
+        if entry.role == "input" and entry.modality in ("base", modality)
+    }
     absent = [name for name in groups if name not in training_set.columns]
     if absent:
-        raise ContractError(f"The catalog names the input {absent[0]!r}, but the training set has no such column ({len(absent)} absent). Run the features stage again.")
+        raise ContractError(
+            f"The catalog names the input {absent[0]!r}, but the training set has no such column"
+            f" ({len(absent)} absent). Run the features stage again."
+        )
     if not groups:
         raise ContractError(f"The catalog names no input of modality {modality}. Check the features stage.")
     if not training_set.select(pl.struct("timestamp", "symbol")).to_series().is_sorted():
         raise ContractError("The training set is not sorted by timestamp and symbol. Sort it first.")
-    frame = training_set.select("timestamp", "symbol").join(target_labels(labels, horizon, target), on=("timestamp", "symbol"), how="left", maintain_order="left")
+    frame = training_set.select("timestamp", "symbol").join(
+        target_labels(labels, horizon, target), on=("timestamp", "symbol"), how="left", maintain_order="left"
+    )
     endless = frame.filter(pl.col("label").is_not_null() & pl.col("label_end").is_null())
     if len(endless):
-        raise ContractError(f"{len(endless):,} labels don't say when they became known (label_end is null), first at {endless.select('timestamp', 'symbol').row(0)}.")
+        raise ContractError(
+            f"{len(endless):,} labels don't say when they became known (label_end is null), first at"
+            f" {endless.select('timestamp', 'symbol').row(0)}."
+        )
     calendar, bars = bar_index(frame["timestamp"])
     codes = frame["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
     symbols = int(codes.max(initial=-1)) + 1
     if symbols < FEWEST_SYMBOLS:
-        raise SelectionError(f"The training set holds {symbols} symbols; at least {FEWEST_SYMBOLS} are needed to say which inputs order them. Set selection.mode to off.")
+        raise SelectionError(
+            f"The training set holds {symbols} symbols; at least {FEWEST_SYMBOLS} are needed to say which"
+            " inputs order them. Set selection.mode to off."
+        )
     starts = np.searchsorted(bars, np.arange(len(calendar) + 1)).astype(np.int64)
     label = frame["label"].to_numpy()
-    # A label counts as known from the first bar at or after its end; beyond the calendar: never in this table.
-    end = np.where(np.isfinite(label), calendar.search_sorted(frame["label_end"].fill_null(calendar[0]), side="left").to_numpy().astype(np.int64), -1)
-    return Rows(tuple(groups), tuple(groups.values()), _matrix(training_set, list(groups)), _target(label, bars, len(calendar)), end, bars, codes, starts, calendar)
+    # A label counts as known from the first bar at or after its end; beyond the calendar: never in this
+    # table.
+    end = np.where(
+        np.isfinite(label),
+        calendar.search_sorted(frame["label_end"].fill_null(calendar[0]), side="left")
+        .to_numpy()
+        .astype(np.int64),
+        -1,
+    )
+    return Rows(
+        tuple(groups),
+        tuple(groups.values()),
+        _matrix(training_set, list(groups)),
+        _target(label, bars, len(calendar)),
+        end,
+        bars,
+        codes,
+        starts,
+        calendar,
+    )
 
 
 def always_seen(training_set: pl.DataFrame) -> tuple[str, ...]:
@@ -91,12 +134,18 @@ def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
 
 
 def _target(label: np.ndarray, bars: np.ndarray, n_bars: int) -> np.ndarray:
-    """(label - mean) / standard deviation within the bar, cut off at 4, so that calm and wild days weigh the same; NaN where a bar has no spread."""
+    """(label - mean) / standard deviation within the bar, cut off at 4, so that calm and wild days weigh the
+    same; NaN where a bar has no spread.
+    """
     known = np.isfinite(label)
     filled = np.where(known, label, 0.0)
     members = np.bincount(bars, weights=known, minlength=n_bars)
     with np.errstate(invalid="ignore", divide="ignore"):
-        centred = np.where(known, filled - (np.bincount(bars, weights=filled, minlength=n_bars) / members)[bars], 0.0)
+        centred = np.where(
+            known, filled - (np.bincount(bars, weights=filled, minlength=n_bars) / members)[bars], 0.0
+        )
         spread = np.sqrt(np.bincount(bars, weights=centred**2, minlength=n_bars) / (members - 1))
-        score = np.where(known & (members >= FEWEST_SYMBOLS)[bars] & (spread > 1e-12)[bars], centred / spread[bars], np.nan)
+        score = np.where(
+            known & (members >= FEWEST_SYMBOLS)[bars] & (spread > 1e-12)[bars], centred / spread[bars], np.nan
+        )
     return np.clip(score, -LARGEST_TARGET, LARGEST_TARGET).astype(np.float32)

@@ -1,4 +1,6 @@
-"""The two wrappers: recursive feature elimination, and a genetic search whose fitness needs no rows, only moments of the fit and of the held-out bars."""
+"""The two wrappers: recursive feature elimination, and a genetic search whose fitness needs no rows, only
+moments of the fit and of the held-out bars.
+"""
 
 from collections.abc import Callable
 
@@ -10,16 +12,20 @@ from components.selection.models import ridge
 DROPPED_SHARE = 0.25
 
 
-def eliminate(importance_and_score: Callable[[np.ndarray], tuple[np.ndarray, float]], inputs: int, fewest: int) -> tuple[np.ndarray, list[tuple[int, float]]]:
+def eliminate(
+    importance_and_score: Callable[[np.ndarray], tuple[np.ndarray, float]], inputs: int, fewest: int
+) -> tuple[np.ndarray, list[tuple[int, float]]]:
     """Drop the lightest quarter of the inputs, refit, and so on (Guyon et al. 2002).
 
     Parameters
     ----------
-    importance_and_score : fits on the inputs at the given positions and gives their importance (K,) and the score on held-out bars
+    importance_and_score : fits on the inputs at the given positions and gives their importance (K,) and the
+        score on held-out bars
 
     Returns
     -------
-    Rank of each input, shape (inputs,), 1 for those that last longest; and (inputs left, held-out score) of each step.
+    Rank of each input, shape (inputs,), 1 for those that last longest; and (inputs left, held-out score) of
+    each step.
     """
     left, rank, steps = np.arange(inputs), np.ones(inputs), []
     while True:
@@ -33,11 +39,21 @@ def eliminate(importance_and_score: Callable[[np.ndarray], tuple[np.ndarray, flo
         left = np.sort(left[order[dropped:]])
 
 
-def gene_frequency(fit_gram: np.ndarray, fit_response: np.ndarray, held_gram: np.ndarray, held_response: np.ndarray, settings: Genetic, *, seeds: int, seed: int) -> np.ndarray:
+def gene_frequency(
+    fit_gram: np.ndarray,
+    fit_response: np.ndarray,
+    held_gram: np.ndarray,
+    held_response: np.ndarray,
+    settings: Genetic,
+    *,
+    seeds: int,
+    seed: int,
+) -> np.ndarray:
     """Share of seeds in whose best set an input is; shape (inputs,).
 
-    Fitness of a set: correlation of a ridge regression, fitted with the moments of the fit bars, with the target on the held-out bars, less
-    `gene_price` an input. Tournaments of three, uniform crossover, the best one survives.
+    Fitness of a set: correlation of a ridge regression, fitted with the moments of the fit bars, with the
+    target on the held-out bars, less `gene_price` an input. Tournaments of three, uniform crossover, the best
+    one survives.
     """
     size = len(fit_gram)
 
@@ -47,7 +63,11 @@ def gene_frequency(fit_gram: np.ndarray, fit_response: np.ndarray, held_gram: np
             return -1.0
         weights = ridge(fit_gram[np.ix_(chosen, chosen)], fit_response[chosen])
         variance = weights @ held_gram[np.ix_(chosen, chosen)] @ weights
-        return float(weights @ held_response[chosen] / np.sqrt(variance) - settings.gene_price * len(chosen)) if variance > 1e-18 else -1.0
+        return (
+            float(weights @ held_response[chosen] / np.sqrt(variance) - settings.gene_price * len(chosen))
+            if variance > 1e-18
+            else -1.0
+        )
 
     total = np.zeros(size)
     for number in range(seeds):
@@ -60,6 +80,9 @@ def gene_frequency(fit_gram: np.ndarray, fit_response: np.ndarray, held_gram: np
             children = np.where(rng.random((len(people) - 1, size)) < 0.5, parents[::2], parents[1::2])
             children ^= rng.random(children.shape) < settings.mutation_rate
             best = int(scores.argmax())
-            people, scores = np.concatenate([people[best : best + 1], children]), np.concatenate([scores[best : best + 1], [fitness(genes) for genes in children]])
+            people, scores = (
+                np.concatenate([people[best : best + 1], children]),
+                np.concatenate([scores[best : best + 1], [fitness(genes) for genes in children]]),
+            )
         total += people[int(scores.argmax())]
     return total / max(seeds, 1)

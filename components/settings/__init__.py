@@ -21,7 +21,9 @@ class ConfigError(AlphaloopError):
 
 
 class Section(BaseModel):
-    """Base of every settings section: unknown keys and numbers that are not finite are refused, values never change after they were read."""
+    """Base of every settings section: unknown keys and numbers that are not finite are refused, values never
+    change after they were read.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -40,7 +42,8 @@ def load_settings(model: type[SettingsT], path: str | Path, overrides: Sequence[
     Raises
     ------
     ConfigError
-        Broken YAML, an unknown key, a wrong type or a value out of range; the message names file, line, key and value.
+        Broken YAML, an unknown key, a wrong type or a value out of range; the message names file, line, key
+        and value.
     """
     values, lines = read_yaml(path)
     for override in overrides:
@@ -48,8 +51,16 @@ def load_settings(model: type[SettingsT], path: str | Path, overrides: Sequence[
     return validate_settings(model, values, source=str(path), lines=lines)
 
 
-def validate_settings(model: type[SettingsT], values: Mapping[str, Any], *, source: str, lines: Mapping[tuple, str] | None = None) -> SettingsT:
-    """Build `model` from `values`; a failure becomes one ConfigError that lists every problem with its place."""
+def validate_settings(
+    model: type[SettingsT],
+    values: Mapping[str, Any],
+    *,
+    source: str,
+    lines: Mapping[tuple, str] | None = None,
+) -> SettingsT:
+    """Build `model` from `values`; a failure becomes one ConfigError that lists every problem
+    with its place.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -63,20 +74,33 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[tuple, str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}. Give the path of a config such as pipelines/configs/demo.yaml.") from error
+        raise ConfigError(
+            f"{path} can't be read: {error.strerror}. Give the path of a config such as"
+            " pipelines/configs/demo.yaml."
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a text file in UTF-8 (byte {error.start}). Give a YAML file.") from error
+        raise ConfigError(
+            f"{path} is not a text file in UTF-8 (byte {error.start}). Give a YAML file."
+        ) from error
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}. Check the indentation and the colons there.") from error
+        raise ConfigError(
+            f"{path}, line {line}: not valid YAML: {error.problem}. Check the indentation and the colons"
+            " there."
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}. Mend it, or start from pipelines/configs/demo.yaml.") from error
+        raise ConfigError(
+            f"{path} is not valid YAML: {error}. Mend it, or start from pipelines/configs/demo.yaml."
+        ) from error
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
-        raise ConfigError(f"{path} holds {found}, expected sections such as `run:` and `market:`. See pipelines/configs/demo.yaml.")
+        raise ConfigError(
+            f"{path} holds {found}, expected sections such as `run:` and `market:`. See"
+            " pipelines/configs/demo.yaml."
+        )
     lines: dict[tuple, str] = {}
     _collect_lines(root, (), str(path), lines)
     return values, lines
@@ -94,7 +118,9 @@ def _apply_override(values: dict[str, Any], lines: dict[tuple, str], override: s
     dotted, separator, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not separator or not all(keys):
-        raise ConfigError(f"--set {override!r} is not of the form section.key=value, for example --set run.seed=7.")
+        raise ConfigError(
+            f"--set {override!r} is not of the form section.key=value, for example --set run.seed=7."
+        )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -105,13 +131,17 @@ def _apply_override(values: dict[str, Any], lines: dict[tuple, str], override: s
         if child is None:
             child = place[key] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is the value {child!r}, not a section.")
+            raise ConfigError(
+                f"--set {override!r}: {'.'.join(keys[: depth + 1])} is the value {child!r}, not a section."
+            )
         place = child
     place[keys[-1]] = value
     lines[tuple(keys)] = f"--set {override}"
 
 
-def _describe(problem: Mapping[str, Any], model: type[BaseModel], source: str, lines: Mapping[tuple, str]) -> str:
+def _describe(
+    problem: Mapping[str, Any], model: type[BaseModel], source: str, lines: Mapping[tuple, str]
+) -> str:
     location = tuple(str(part) for part in problem["loc"])
     known = location
     while known and known not in lines:
@@ -126,7 +156,11 @@ def _describe(problem: Mapping[str, Any], model: type[BaseModel], source: str, l
     if problem["type"] == "missing":
         return f"{where}: {name!r} is missing. Add it."
     message = problem["msg"].removeprefix("Value error, ")
-    found = "" if problem["type"] == "value_error" and isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+    found = (
+        ""
+        if problem["type"] == "value_error" and isinstance(problem["input"], dict)
+        else f" (found {problem['input']!r})"
+    )
     return f"{where}: {name}: {message}{found}."
 
 

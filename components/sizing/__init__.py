@@ -1,4 +1,7 @@
-"""From scores to the weights that a new book wants; backtest and service size alike. Arrays are (bars, symbols), NaN where there is no score."""
+"""From scores to the weights that a new book wants; backtest and service size alike.
+
+Arrays are (bars, symbols), NaN where there is no score.
+"""
 
 from typing import Protocol
 
@@ -20,18 +23,27 @@ class Book(Protocol):
 
 
 def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
-    """Long the highest, short the lowest `quantile` of the names; both sides carry the same weight, at most gross_exposure / 2.
+    """Long the highest, short the lowest `quantile` of the names; both sides carry the same weight, at most
+    gross_exposure / 2.
 
     Names that tie at a border share the places left, so that equal scores everywhere give no position.
     """
     scores = certain(scores, uncertainty, settings.skip_share)
     names = np.isfinite(scores).sum(axis=1)
-    take = np.where(names >= FEWEST_NAMES, np.maximum(np.floor(settings.quantile * names + 1e-9), 1), 0).astype(int)
+    take = np.where(
+        names >= FEWEST_NAMES, np.maximum(np.floor(settings.quantile * names + 1e-9), 1), 0
+    ).astype(int)
     size = _sizes(scores, uncertainty, settings)
-    sides = [_capped(_members(sign * scores, take) * size, settings.gross_exposure / 2, settings.max_weight) for sign in (1, -1)]
+    sides = [
+        _capped(_members(sign * scores, take) * size, settings.gross_exposure / 2, settings.max_weight)
+        for sign in (1, -1)
+    ]
     totals = [side.sum(axis=1, keepdims=True) for side in sides]
     smaller = np.minimum(*totals)
-    long, short = (side * np.divide(smaller, total, out=np.zeros_like(total), where=total > 0) for side, total in zip(sides, totals, strict=True))
+    long, short = (
+        side * np.divide(smaller, total, out=np.zeros_like(total), where=total > 0)
+        for side, total in zip(sides, totals, strict=True)
+    )
     return long - short
 
 
@@ -41,11 +53,17 @@ def long_only_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Boo
     names = np.isfinite(scores).sum(axis=1)
     take = np.minimum(settings.top_k, np.maximum(np.floor(settings.top_k_max_share * names + 1e-9), 1))
     take = np.where(names >= FEWEST_NAMES, take, 0).astype(int)
-    return _capped(_members(scores, take) * _sizes(scores, uncertainty, settings), settings.gross_exposure, settings.max_weight)
+    return _capped(
+        _members(scores, take) * _sizes(scores, uncertainty, settings),
+        settings.gross_exposure,
+        settings.max_weight,
+    )
 
 
 def certain(scores: np.ndarray, uncertainty: np.ndarray, skip_share: float) -> np.ndarray:
-    """The scores without the `skip_share` of each bar's scored names that are least certain: NaN, as if they had none.
+    """The scores without the `skip_share` of each bar's scored names that are least certain:
+
+    NaN, as if they had none.
 
     A name without uncertainty counts as the least certain. Names that tie at the border all stay.
     """
@@ -55,7 +73,11 @@ def certain(scores: np.ndarray, uncertainty: np.ndarray, skip_share: float) -> n
     doubt = np.where(scored, np.where(np.isfinite(uncertainty), uncertainty, np.inf), np.nan)
     kept = scored.sum(axis=1) - np.floor(skip_share * scored.sum(axis=1) + 1e-9).astype(int)
     # NaN is sorted last.
-    border = np.sort(doubt, axis=1)[np.arange(len(doubt)), np.maximum(kept - 1, 0)][:, None] if doubt.shape[1] else np.zeros((len(doubt), 1))
+    border = (
+        np.sort(doubt, axis=1)[np.arange(len(doubt)), np.maximum(kept - 1, 0)][:, None]
+        if doubt.shape[1]
+        else np.zeros((len(doubt), 1))
+    )
     return np.where(doubt <= border, scores, np.nan)
 
 
@@ -65,14 +87,18 @@ def universe_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book
 
 
 def _members(scores: np.ndarray, take: np.ndarray) -> np.ndarray:
-    """1 for the `take` highest scores of each row, 0 for the others, and a fraction for those that tie at the border."""
+    """1 for the `take` highest scores of each row, 0 for the others, and a fraction for those that tie at the
+    border.
+    """
     if not scores.shape[1]:
         return np.zeros_like(scores)
     filled = np.where(np.isfinite(scores), scores, -np.inf)
     border = -np.sort(-filled, axis=1)[np.arange(len(filled)), np.maximum(take - 1, 0)][:, None]
     above, ties = filled > border, filled == border
     left = take[:, None] - above.sum(axis=1, keepdims=True)
-    return np.where((take > 0)[:, None], above + ties * left / np.maximum(ties.sum(axis=1, keepdims=True), 1), 0.0)
+    return np.where(
+        (take > 0)[:, None], above + ties * left / np.maximum(ties.sum(axis=1, keepdims=True), 1), 0.0
+    )
 
 
 def _sizes(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Combiners over the experts' scores, compared and applied walk-forward.
 
-Inputs of a combiner at a row are known at that row: each expert's score standardised over the symbols of the bar, its
-relative uncertainty, and the regime. A combiner that predicts a fold learned only from rows whose label was known
-before that fold began. Which combiner is used is decided on the validation rows whose label was known before the test window.
+Inputs of a combiner at a row are known at that row: each expert's score standardised over the symbols of the
+bar, its relative uncertainty, and the regime. A combiner that predicts a fold learned only from rows whose
+label was known before that fold began. Which combiner is used is decided on the validation rows whose label
+was known before the test window.
 """
 
 import json
@@ -32,8 +33,8 @@ class Stacked:
     """Result of `stack_experts`.
 
     `predictions`: ALL_PREDICTIONS with the experts, every combiner and the chosen one as `stack`.
-    `comparison`: validation and choice, JSON-able. `model`: what serving needs, files by name; `stacker.json` names the
-    experts that must be served, in the order in which the combiner sees them.
+    `comparison`: validation and choice, JSON-able. `model`: what serving needs, files by name; `stacker.json`
+    names the experts that must be served, in the order in which the combiner sees them.
     """
 
     predictions: pl.DataFrame
@@ -41,8 +42,18 @@ class Stacked:
     model: dict[str, str | bytes]
 
 
-def stack_experts(oof: pl.DataFrame, predictions: pl.DataFrame, settings: Settings, windows: Windows, calendar: pl.Series, *, embargo_bars: int, seed: int) -> Stacked:
-    """Compare the combiners on the validation window, choose one, and apply all of them through the test window.
+def stack_experts(
+    oof: pl.DataFrame,
+    predictions: pl.DataFrame,
+    settings: Settings,
+    windows: Windows,
+    calendar: pl.Series,
+    *,
+    embargo_bars: int,
+    seed: int,
+) -> Stacked:
+    """Compare the combiners on the validation window, choose one, and apply all of them through the test
+    window.
 
     Parameters
     ----------
@@ -64,13 +75,20 @@ def stack_experts(oof: pl.DataFrame, predictions: pl.DataFrame, settings: Settin
         known = table.filter((pl.col("label_end") < cut) & pl.col("label").is_not_null())
         for name in methods:
             model = fit_combiner(name, known, chosen_experts, settings, seed)
-            columns[name].append(_predict_block(model, block, known, _head(name, model, known, chosen_experts, settings, seed)))
+            columns[name].append(
+                _predict_block(model, block, known, _head(name, model, known, chosen_experts, settings, seed))
+            )
     scored = {name: pl.concat(parts) for name, parts in columns.items()}
     judged = oof.filter(pl.col("label_end") < calendar[max(windows.test[0] - embargo_bars, 0)])
     validation = {name: _rank_ic(frame, judged) for name, frame in scored.items()}
     chosen, reason = choose(validation, settings)
     names = {_public(name): frame for name, frame in scored.items()} | {STACK: scored[chosen]}
-    everything = pl.concat([predictions.select(ALL_PREDICTIONS.columns.keys()), *(_as_predictions(frame, oof, name) for name, frame in names.items())])
+    everything = pl.concat(
+        [
+            predictions.select(ALL_PREDICTIONS.columns.keys()),
+            *(_as_predictions(frame, oof, name) for name, frame in names.items()),
+        ]
+    )
     final_known = table.filter(pl.col("label").is_not_null())
     final = fit_combiner(chosen, final_known, chosen_experts, settings, seed)
     head = _head(chosen, final, final_known, chosen_experts, settings, seed)
@@ -83,36 +101,60 @@ def stack_experts(oof: pl.DataFrame, predictions: pl.DataFrame, settings: Settin
         "experts": chosen_experts,
         "weights": final.get("weights", {}),
     }
-    return Stacked(check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS), comparison, served_files(chosen, final, chosen_experts, head))
+    return Stacked(
+        check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS),
+        comparison,
+        served_files(chosen, final, chosen_experts, head),
+    )
 
 
 def choose(validation: dict[str, float], settings: Settings) -> tuple[str, str]:
-    """The combiner to use and why, from validation RankICs: the best fitted combiner if it beats equal weights by
-    `min_gain`, else performance weights if they do, else equal weights."""
+    """The combiner to use and why, from validation RankICs: the best fitted combiner if it beats equal
+    weights by `min_gain`, else performance weights if they do, else equal weights."""
     base = _or_low(validation[EQUAL])
     fitted = {name: _or_low(validation[name]) for name in settings.combiners}
     best = max(fitted, key=fitted.get, default=None)
     if best is not None and fitted[best] > base + settings.min_gain:
         return best, f"validation RankIC {fitted[best]:.4f} against {base:.4f} with equal weights"
     if _or_low(validation[PERFORMANCE]) > base + settings.min_gain:
-        return PERFORMANCE, f"no fitted combiner beats equal weights on validation (RankIC {base:.4f}); performance weights do ({validation[PERFORMANCE]:.4f})"
+        return (
+            PERFORMANCE,
+            (
+                f"no fitted combiner beats equal weights on validation (RankIC {base:.4f}); performance"
+                f" weights do ({validation[PERFORMANCE]:.4f})"
+            ),
+        )
     return EQUAL, f"nothing beats equal weights on validation (RankIC {base:.4f})"
 
 
-def fit_combiner(method: str, known: pl.DataFrame, experts: list[str], settings: Settings, seed: int) -> dict[str, Any]:
-    """Fit one combiner on rows with known labels. Below `min_train_bars` bars every method is equal weights."""
+def fit_combiner(
+    method: str, known: pl.DataFrame, experts: list[str], settings: Settings, seed: int
+) -> dict[str, Any]:
+    """Fit one combiner on rows with known labels.
+
+    Below `min_train_bars` bars every method is equal weights.
+    """
     if method == EQUAL or known["timestamp"].n_unique() < settings.min_train_bars:
         return {"method": EQUAL, "weights": dict.fromkeys(experts, 1.0 / len(experts))}
     if method in (BEST, PERFORMANCE):
-        merits = {name: max(_rank_ic(known.select("timestamp", "symbol", pl.col(f"z_{name}").alias("score")), known), 0.0) for name in experts}
+        merits = {
+            name: max(
+                _rank_ic(known.select("timestamp", "symbol", pl.col(f"z_{name}").alias("score")), known), 0.0
+            )
+            for name in experts
+        }
         return {"method": method, "weights": _best_weights(merits) if method == BEST else _shares(merits)}
     if method == "elasticnet":
         return _fit_elasticnet(known, experts, settings)
     return _fit_lightgbm(known, experts, settings, seed)
 
 
-def served_files(method: str, model: dict[str, Any], experts: list[str], head: tuple[float, float, float, float]) -> dict[str, str | bytes]:
-    """Files by name that hold a fitted combiner with its head: `stacker.json`, and for trees `stacker.onnx` and LightGBM's text.
+def served_files(
+    method: str, model: dict[str, Any], experts: list[str], head: tuple[float, float, float, float]
+) -> dict[str, str | bytes]:
+    """Files by name that hold a fitted combiner with its head:
+
+    `stacker.json`, and for trees `stacker.onnx` and LightGBM's text.
 
     Parameters
     ----------
@@ -138,7 +180,9 @@ def served_files(method: str, model: dict[str, Any], experts: list[str], head: t
 
 
 def _fit_elasticnet(known: pl.DataFrame, experts: list[str], settings: Settings) -> dict[str, Any]:
-    """Non-negative elastic net (Breiman 1996: stacked weights are kept non-negative) with weights that move with the regime."""
+    """Non-negative elastic net (Breiman 1996: stacked weights are kept non-negative) with weights that move
+    with the regime.
+    """
     from sklearn.linear_model import ElasticNet
 
     inputs, target = _design(known, experts), known["label_z"].to_numpy()
@@ -146,11 +190,23 @@ def _fit_elasticnet(known: pl.DataFrame, experts: list[str], settings: Settings)
     inner, later = _earlier_and_later(known)
     errors = []
     for alpha in settings.elasticnet_alphas:
-        model = ElasticNet(alpha=alpha, l1_ratio=settings.elasticnet_l1_share, positive=True, fit_intercept=False, precompute=True)
+        model = ElasticNet(
+            alpha=alpha,
+            l1_ratio=settings.elasticnet_l1_share,
+            positive=True,
+            fit_intercept=False,
+            precompute=True,
+        )
         model.fit(inputs[inner], target[inner])
         errors.append(np.mean((target[later] - model.predict(inputs[later])) ** 2))
     alpha = settings.elasticnet_alphas[int(np.argmin(errors))]
-    model = ElasticNet(alpha=alpha, l1_ratio=settings.elasticnet_l1_share, positive=True, fit_intercept=False, precompute=True).fit(inputs, target)
+    model = ElasticNet(
+        alpha=alpha,
+        l1_ratio=settings.elasticnet_l1_share,
+        positive=True,
+        fit_intercept=False,
+        precompute=True,
+    ).fit(inputs, target)
     weights = dict(zip(names, (float(w) for w in model.coef_), strict=True))
     if not any(weights.values()):
         return {"method": EQUAL, "weights": dict.fromkeys(experts, 1.0 / len(experts))}
@@ -178,7 +234,12 @@ def _fit_lightgbm(known: pl.DataFrame, experts: list[str], settings: Settings, s
     data = lightgbm.Dataset(_tree_inputs(known, names), known["label_z"].to_numpy(), feature_name=names)
     booster = lightgbm.train(parameters, data, settings.lightgbm_rounds)
     gain = booster.feature_importance("gain")
-    return {"method": "lightgbm", "booster": booster.model_to_string(), "columns": names, "weights": dict(zip(names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))}
+    return {
+        "method": "lightgbm",
+        "booster": booster.model_to_string(),
+        "columns": names,
+        "weights": dict(zip(names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True)),
+    }
 
 
 def _raw(model: dict[str, Any], rows: pl.DataFrame) -> np.ndarray:
@@ -186,9 +247,15 @@ def _raw(model: dict[str, Any], rows: pl.DataFrame) -> np.ndarray:
     if model["method"] == "lightgbm":
         import lightgbm
 
-        return lightgbm.Booster(model_str=model["booster"]).predict(_tree_inputs(rows, model["columns"]), num_threads=2)
+        return lightgbm.Booster(model_str=model["booster"]).predict(
+            _tree_inputs(rows, model["columns"]), num_threads=2
+        )
     experts = [name for name in model["weights"] if "|" not in name]
-    design = _design(rows, experts) if model["method"] == "elasticnet" else rows.select(f"z_{name}" for name in experts).to_numpy()
+    design = (
+        _design(rows, experts)
+        if model["method"] == "elasticnet"
+        else rows.select(f"z_{name}" for name in experts).to_numpy()
+    )
     return design @ np.fromiter(model["weights"].values(), dtype=np.float64)
 
 
@@ -197,12 +264,20 @@ def _weighed(model: dict[str, Any]) -> list[str]:
     if model["method"] == "lightgbm":
         return [name.removeprefix("z_") for name in model["columns"] if name.startswith("z_")]
     weights = model["weights"]
-    return [name for name in weights if "|" not in name and any(weight for key, weight in weights.items() if key.partition("|")[0] == name)]
+    return [
+        name
+        for name in weights
+        if "|" not in name and any(weight for key, weight in weights.items() if key.partition("|")[0] == name)
+    ]
 
 
 def _width(model: dict[str, Any], rows: pl.DataFrame) -> np.ndarray:
-    """Unit of the band, shape (rows,): the mean uncertainty of the experts that the combiner listens to, so that the others need not be served."""
-    return np.maximum(rows.select(f"uncertainty_{name}" for name in _weighed(model)).to_numpy().mean(axis=1), SMALLEST_WIDTH)
+    """Unit of the band, shape (rows,): the mean uncertainty of the experts that the combiner listens to, so
+    that the others need not be served.
+    """
+    return np.maximum(
+        rows.select(f"uncertainty_{name}" for name in _weighed(model)).to_numpy().mean(axis=1), SMALLEST_WIDTH
+    )
 
 
 def _graph(booster: str) -> bytes:
@@ -212,26 +287,38 @@ def _graph(booster: str) -> bytes:
 
 
 def _earlier_and_later(known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of the newest 30 % of bars (second) and of the rows whose label was known before these (first)."""
+    """Masks of the newest 30 % of bars (second) and of the rows whose label was known before
+    these (first).
+    """
     moments = known["timestamp"].unique().sort()
     split = moments[int(0.7 * len(moments))]
     return (known["label_end"] < split).to_numpy(), (known["timestamp"] >= split).to_numpy()
 
 
-def _head(name: str, model: dict[str, Any], known: pl.DataFrame, experts: list[str], settings: Settings, seed: int) -> tuple[float, float, float, float]:
-    """Scale, bias and band of a combiner, on known rows that it was not fitted on: a combiner with coefficients or trees is fitted
-    once more without the newest 30 % of bars, and calibrated on these. On its own training rows it would look better than it is."""
+def _head(
+    name: str, model: dict[str, Any], known: pl.DataFrame, experts: list[str], settings: Settings, seed: int
+) -> tuple[float, float, float, float]:
+    """Scale, bias and band of a combiner, on known rows that it was not fitted on: a combiner with
+    coefficients or trees is fitted once more without the newest 30 % of bars, and calibrated on these. On its
+    own training rows it would look better than it is.
+    """
     if known.is_empty():
         return 1e-6, 0.0, Z90, Z90
     if model["method"] in settings.combiners:
         earlier, later = (known.filter(pl.Series(mask)) for mask in _earlier_and_later(known))
-        past = fit_combiner(name, earlier, experts, settings.model_copy(update={"min_train_bars": 1}), seed) if earlier["timestamp"].n_unique() > 1 else model
+        past = (
+            fit_combiner(name, earlier, experts, settings.model_copy(update={"min_train_bars": 1}), seed)
+            if earlier["timestamp"].n_unique() > 1
+            else model
+        )
         if past["method"] == model["method"]:
             return _calibrate(_raw(past, later), later, _width(model, later))
     return _calibrate(_raw(model, known), known, _width(model, known))
 
 
-def _predict_block(model: dict[str, Any], block: pl.DataFrame, known: pl.DataFrame, head: tuple[float, float, float, float]) -> pl.DataFrame:
+def _predict_block(
+    model: dict[str, Any], block: pl.DataFrame, known: pl.DataFrame, head: tuple[float, float, float, float]
+) -> pl.DataFrame:
     """Calibrated score and bands of a block; `head` is scale, bias and band from rows known before it."""
     raw = _raw(model, block)
     scale, bias, low, high = head
@@ -246,12 +333,18 @@ def _predict_block(model: dict[str, Any], block: pl.DataFrame, known: pl.DataFra
         p90=pl.Series(p90),
         head_scale=pl.lit(scale),
         head_bias=pl.lit(bias),
-        train_window=pl.lit(f"{known['timestamp'].min():%Y-%m-%d}..{known['timestamp'].max():%Y-%m-%d}" if len(known) else "none"),
+        train_window=pl.lit(
+            f"{known['timestamp'].min():%Y-%m-%d}..{known['timestamp'].max():%Y-%m-%d}"
+            if len(known)
+            else "none"
+        ),
     )
 
 
 def _calibrate(raw: np.ndarray, known: pl.DataFrame, width: np.ndarray) -> tuple[float, float, float, float]:
-    """Scale and bias from raw output to return, and how many widths p10 and p90 lie away (80 % of known rows inside)."""
+    """Scale and bias from raw output to return, and how many widths p10 and p90 lie away (80 % of known rows
+    inside).
+    """
     label = known["label"].to_numpy()
     deviation = raw - raw.mean()
     variance = float(deviation @ deviation)
@@ -263,7 +356,9 @@ def _calibrate(raw: np.ndarray, known: pl.DataFrame, width: np.ndarray) -> tuple
 
 
 def _inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
-    """The combiner's inputs at each row: standardised scores, relative uncertainties, regime; the uncertainties as they are; and the standardised label."""
+    """The combiner's inputs at each row: standardised scores, relative uncertainties, regime; the
+    uncertainties as they are; and the standardised label.
+    """
     by_bar = ["timestamp"]
 
     def standard(column: str) -> pl.Expr:
@@ -292,7 +387,11 @@ def _design(rows: pl.DataFrame, experts: list[str]) -> np.ndarray:
 
 
 def _tree_columns(experts: list[str]) -> list[str]:
-    return [*(f"z_{name}" for name in experts), *(f"u_{name}" for name in experts), *(f"regime_{regime}" for regime in REGIMES)]
+    return [
+        *(f"z_{name}" for name in experts),
+        *(f"u_{name}" for name in experts),
+        *(f"regime_{regime}" for regime in REGIMES),
+    ]
 
 
 def _tree_inputs(rows: pl.DataFrame, columns: list[str]) -> np.ndarray:
@@ -302,13 +401,24 @@ def _tree_inputs(rows: pl.DataFrame, columns: list[str]) -> np.ndarray:
 
 def _informative(experts: list[str], oof: pl.DataFrame) -> list[str]:
     """Experts whose score differs between the symbols of a bar; a constant (the median) can't be weighed."""
-    spread = oof.group_by("timestamp").agg(pl.col(f"score_{name}").std() for name in experts).select(pl.col("^score_.*$").max()).row(0)
-    return [name for name, value in zip(experts, spread, strict=True) if value is not None and value > 1e-12] or experts
+    spread = (
+        oof.group_by("timestamp")
+        .agg(pl.col(f"score_{name}").std() for name in experts)
+        .select(pl.col("^score_.*$").max())
+        .row(0)
+    )
+    return [
+        name for name, value in zip(experts, spread, strict=True) if value is not None and value > 1e-12
+    ] or experts
 
 
 def _blocks(oof: pl.DataFrame, windows: Windows, calendar: pl.Series) -> list[tuple[int, int]]:
-    """Blocks to predict: the folds of the table, except that a first validation fold is cut in halves, the earlier only learned from."""
-    starts = calendar.search_sorted(oof.group_by("fold").agg(pl.col("timestamp").min()).sort("timestamp")["timestamp"]).to_list()
+    """Blocks to predict: the folds of the table, except that a first validation fold is cut in halves, the
+    earlier only learned from.
+    """
+    starts = calendar.search_sorted(
+        oof.group_by("fold").agg(pl.col("timestamp").min()).sort("timestamp")["timestamp"]
+    ).to_list()
     edges = sorted({*starts, windows.test[1]})
     blocks = list(pairwise(edges))
     validation = [block for block in blocks if block[0] < windows.test[0]]
@@ -320,12 +430,20 @@ def _blocks(oof: pl.DataFrame, windows: Windows, calendar: pl.Series) -> list[tu
 
 def _as_predictions(frame: pl.DataFrame, oof: pl.DataFrame, name: str) -> pl.DataFrame:
     about = oof.select("timestamp", "symbol", "period", "horizon", "target", "fold")
-    return about.join(frame, on=("timestamp", "symbol"), how="inner").with_columns(expert=pl.lit(name)).select(ALL_PREDICTIONS.columns.keys())
+    return (
+        about.join(frame, on=("timestamp", "symbol"), how="inner")
+        .with_columns(expert=pl.lit(name))
+        .select(ALL_PREDICTIONS.columns.keys())
+    )
 
 
 def _rank_ic(scored: pl.DataFrame, labels: pl.DataFrame) -> float:
     """Mean over bars of the rank correlation of score and label; 0 where no bar has one."""
-    value = information_coefficient(scored.select("timestamp", "symbol", "score"), labels.select("timestamp", "symbol", "label"), rank=True)["ic"].mean()
+    value = information_coefficient(
+        scored.select("timestamp", "symbol", "score"),
+        labels.select("timestamp", "symbol", "label"),
+        rank=True,
+    )["ic"].mean()
     return float(value) if value is not None else 0.0
 
 

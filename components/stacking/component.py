@@ -29,7 +29,16 @@ def build_oof(
 
     import polars as pl
 
-    from components.contracts import ALL_PREDICTIONS, LABELS, OOF, TRAINING_SET, atomic_write_text, read_stamp, read_table, write_table
+    from components.contracts import (
+        ALL_PREDICTIONS,
+        LABELS,
+        OOF,
+        TRAINING_SET,
+        atomic_write_text,
+        read_stamp,
+        read_table,
+        write_table,
+    )
     from components.progress import report, stage, warn
     from components.settings import config_hash
     from components.stacking.config import Settings
@@ -46,10 +55,15 @@ def build_oof(
         found = audit_oof(table, experts, failed, rows["timestamp"].unique().sort(), parsed)
         atomic_write_text(audit.path, found.to_json())
         require_clean(found)
-        stamps = {"labels": read_stamp(labels.path).content_sha256, "training_set": read_stamp(training_set.path).content_sha256}
+        stamps = {
+            "labels": read_stamp(labels.path).content_sha256,
+            "training_set": read_stamp(training_set.path).content_sha256,
+        }
         about = {"code_version": code, "config_hash": config_hash(parsed), "inputs": stamps}
         write_table(table, oof.path, OOF, **about)
-        write_table(pl.concat(experts.values()).sort(ALL_PREDICTIONS.key), predictions.path, ALL_PREDICTIONS, **about)
+        write_table(
+            pl.concat(experts.values()).sort(ALL_PREDICTIONS.key), predictions.path, ALL_PREDICTIONS, **about
+        )
         report("out-of-fold table", f"{len(table):,} rows, {len(experts)} experts")
 
 
@@ -70,7 +84,16 @@ def stack(
     import json
     from pathlib import Path
 
-    from components.contracts import ALL_PREDICTIONS, OOF, TRAINING_SET, atomic_write_text, read_stamp, read_table, require_one_origin, write_table
+    from components.contracts import (
+        ALL_PREDICTIONS,
+        OOF,
+        TRAINING_SET,
+        atomic_write_text,
+        read_stamp,
+        read_table,
+        require_one_origin,
+        write_table,
+    )
     from components.progress import report, stage
     from components.settings import config_hash
     from components.stacking.combine import stack_experts, write_model
@@ -83,9 +106,24 @@ def stack(
         require_one_origin([oof.path, predictions.path], "labels")
         calendar = read_table(training_set.path, TRAINING_SET)["timestamp"].unique().sort()
         windows = resolve_windows(calendar, times)
-        result = stack_experts(read_table(oof.path, OOF), read_table(predictions.path, ALL_PREDICTIONS), parsed, windows, calendar, embargo_bars=times.embargo_bars, seed=seed)
+        result = stack_experts(
+            read_table(oof.path, OOF),
+            read_table(predictions.path, ALL_PREDICTIONS),
+            parsed,
+            windows,
+            calendar,
+            embargo_bars=times.embargo_bars,
+            seed=seed,
+        )
         inputs = {**read_stamp(oof.path).inputs, "oof": read_stamp(oof.path).content_sha256}
-        write_table(result.predictions, all_predictions.path, ALL_PREDICTIONS, code_version=code, config_hash=config_hash(parsed), inputs=inputs)
+        write_table(
+            result.predictions,
+            all_predictions.path,
+            ALL_PREDICTIONS,
+            code_version=code,
+            config_hash=config_hash(parsed),
+            inputs=inputs,
+        )
         write_model(result.model, Path(model.path))
         atomic_write_text(comparison.path, json.dumps(result.comparison, indent=1))
         report("stack", f"{result.comparison['chosen']}: {result.comparison['reason']}")

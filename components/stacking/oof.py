@@ -1,4 +1,6 @@
-"""The out-of-fold table: every expert's predictions for the same rows side by side, with label and regime; and its audit."""
+"""The out-of-fold table: every expert's predictions for the same rows side by side, with label and regime;
+and its audit.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +9,17 @@ from pathlib import Path
 
 import polars as pl
 
-from components.contracts import OOF, PREDICTIONS, REGIME_COLUMN, REGIMES, AlphaloopError, ContractError, check_table, read_table, require_one_origin
+from components.contracts import (
+    OOF,
+    PREDICTIONS,
+    REGIME_COLUMN,
+    REGIMES,
+    AlphaloopError,
+    ContractError,
+    check_table,
+    read_table,
+    require_one_origin,
+)
 from components.stacking.config import Settings
 
 KEY = ("timestamp", "symbol", "horizon")
@@ -37,7 +49,9 @@ class OofAudit:
         return json.dumps(asdict(self), indent=1)
 
 
-def read_experts(folders: Sequence[Path], settings: Settings) -> tuple[dict[str, pl.DataFrame], dict[str, str]]:
+def read_experts(
+    folders: Sequence[Path], settings: Settings
+) -> tuple[dict[str, pl.DataFrame], dict[str, str]]:
     """Predictions by expert name, and the reason of each expert that failed.
 
     Raises
@@ -45,37 +59,58 @@ def read_experts(folders: Sequence[Path], settings: Settings) -> tuple[dict[str,
     StackingError
         If fewer than `min_experts` are left.
     ContractError
-        If they were made from different data or by different walk-forward folds, or for different targets, horizons or periods.
+        If they were made from different data or by different walk-forward folds, or for different targets,
+        horizons or periods.
     """
-    statuses = {folder: json.loads((folder / "status.json").read_text(encoding="utf-8")) for folder in folders}
-    failed = {status["expert"]: status["reason"] for status in statuses.values() if status["status"] != "trained"}
-    paths = {status["expert"]: folder / "predictions.parquet" for folder, status in statuses.items() if status["status"] == "trained"}
+    statuses = {
+        folder: json.loads((folder / "status.json").read_text(encoding="utf-8")) for folder in folders
+    }
+    failed = {
+        status["expert"]: status["reason"] for status in statuses.values() if status["status"] != "trained"
+    }
+    paths = {
+        status["expert"]: folder / "predictions.parquet"
+        for folder, status in statuses.items()
+        if status["status"] == "trained"
+    }
     if len(paths) < settings.min_experts:
         reasons = "\n".join(f"- {name}: {reason}" for name, reason in failed.items())
         raise StackingError(
-            f"Only {len(paths)} expert{'s' if len(paths) != 1 else ''} left, {settings.min_experts} are needed (stacking.min_experts). Failed:\n{reasons}\n"
-            "Mend or remove those in experts.leaves, then run again: finished experts are not trained anew."
+            f"Only {len(paths)} expert{'s' if len(paths) != 1 else ''} left, {settings.min_experts} are"
+            f" needed (stacking.min_experts). Failed:\n{reasons}\nMend or remove those in experts.leaves,"
+            " then run again: finished experts are not trained anew."
         )
     for name in ("training_set", "labels"):
         require_one_origin(list(paths.values()), name)
     frames = {name: read_table(path, PREDICTIONS) for name, path in paths.items()}
-    kinds = {name: tuple(frame.select("period", "horizon", "target").unique().rows()) for name, frame in frames.items()}
+    kinds = {
+        name: tuple(frame.select("period", "horizon", "target").unique().rows())
+        for name, frame in frames.items()
+    }
     first_name, first = next(iter(kinds.items()))
     for name, kind in kinds.items():
         if kind != first or len(kind) != 1:
-            raise ContractError(f"Expert {name} predicts (period, horizon, target) {kind}, but {first_name} {first}. All experts of a run must predict the same.")
-    folds = {name: sorted(frame.select("fold", "train_window").unique().rows()) for name, frame in frames.items()}
+            raise ContractError(
+                f"Expert {name} predicts (period, horizon, target) {kind}, but {first_name} {first}. All"
+                " experts of a run must predict the same."
+            )
+    folds = {
+        name: sorted(frame.select("fold", "train_window").unique().rows()) for name, frame in frames.items()
+    }
     for name, windows in folds.items():
         if windows != folds[first_name]:
             other = next(iter(set(windows) ^ set(folds[first_name])))
             raise ContractError(
-                f"Expert {name} was trained in other folds than {first_name}: (fold, train_window) {other} is only in one of them. "
-                "What one of them had seen, the other predicts: train both with one `timeline` section."
+                f"Expert {name} was trained in other folds than {first_name}: (fold, train_window) {other} is"
+                " only in one of them. What one of them had seen, the other predicts: train both with one"
+                " `timeline` section."
             )
     return frames, failed
 
 
-def build_oof_table(experts: Mapping[str, pl.DataFrame], labels: pl.DataFrame, training_set: pl.DataFrame) -> pl.DataFrame:
+def build_oof_table(
+    experts: Mapping[str, pl.DataFrame], labels: pl.DataFrame, training_set: pl.DataFrame
+) -> pl.DataFrame:
     """One row for each (timestamp, symbol) that all experts predicted.
 
     Parameters
@@ -86,32 +121,59 @@ def build_oof_table(experts: Mapping[str, pl.DataFrame], labels: pl.DataFrame, t
 
     Returns
     -------
-    OOF frame: `score_<expert>`, `uncertainty_<expert>` (return over the horizon), label, `label_end`, log_return, regime.
+    OOF frame: `score_<expert>`, `uncertainty_<expert>` (return over the horizon), label, `label_end`,
+    log_return, regime.
     """
     target = next(iter(experts.values()))["target"][0]
     table = None
     for name, frame in experts.items():
-        columns = frame.select(*KEY, pl.col("score").alias(f"score_{name}"), pl.col("uncertainty").alias(f"uncertainty_{name}"))
+        columns = frame.select(
+            *KEY, pl.col("score").alias(f"score_{name}"), pl.col("uncertainty").alias(f"uncertainty_{name}")
+        )
         if table is None:
             table = frame.select(*KEY, "period", "target", "fold").join(columns, on=KEY, how="inner")
         else:
             table = table.join(columns, on=KEY, how="inner")
     known = labels.select(*KEY, pl.col(target).cast(pl.Float64).alias("label"), "label_end", "log_return")
     names = dict(enumerate(REGIMES))
-    regimes = training_set.select("timestamp", "symbol", pl.col(REGIME_COLUMN).cast(pl.Int32).replace_strict(names, default="unknown", return_dtype=pl.String).alias("regime"))
+    regimes = training_set.select(
+        "timestamp",
+        "symbol",
+        pl.col(REGIME_COLUMN)
+        .cast(pl.Int32)
+        .replace_strict(names, default="unknown", return_dtype=pl.String)
+        .alias("regime"),
+    )
     table = table.join(known, on=KEY, how="left").join(regimes, on=("timestamp", "symbol"), how="left")
     return check_table(table.with_columns(pl.col("regime").fill_null("unknown")).sort(OOF.key), OOF)
 
 
-def audit_oof(table: pl.DataFrame, experts: Mapping[str, pl.DataFrame], failed: Mapping[str, str], calendar: pl.Series, settings: Settings) -> OofAudit:
-    """Count duplicates, time going back, missing rows and odd gaps; `calendar` is the sorted distinct timestamps of the panel."""
+def audit_oof(
+    table: pl.DataFrame,
+    experts: Mapping[str, pl.DataFrame],
+    failed: Mapping[str, str],
+    calendar: pl.Series,
+    settings: Settings,
+) -> OofAudit:
+    """Count duplicates, time going back, missing rows and odd gaps; `calendar` is the sorted distinct
+    timestamps of the panel.
+    """
     rows_by_expert = {name: len(frame) for name, frame in experts.items()}
     most = max(rows_by_expert.values(), default=0)
     share = len(table) / most if most else 0.0
     duplicates = int(table.select(pl.struct(KEY).is_duplicated().sum()).item())
     reversals = int(table.select((pl.col("timestamp") < pl.col("timestamp").shift(1)).sum()).item())
     scores = table.select(pl.col("^score_.*$"))
-    missing = int(scores.select(pl.sum_horizontal(pl.all().is_null() | pl.all().is_nan() | pl.all().is_infinite()).sum()).item() or 0) if len(scores) else 0
+    missing = (
+        int(
+            scores.select(
+                pl.sum_horizontal(pl.all().is_null() | pl.all().is_nan() | pl.all().is_infinite()).sum()
+            ).item()
+            or 0
+        )
+        if len(scores)
+        else 0
+    )
     positions = calendar.search_sorted(table["timestamp"].unique().sort())
     gap = int(positions.cast(pl.Int64).diff().max() or 1) - 1 if len(positions) > 1 else 0
     problems = []
@@ -124,9 +186,14 @@ def audit_oof(table: pl.DataFrame, experts: Mapping[str, pl.DataFrame], failed: 
     if missing:
         problems.append(f"{missing:,} scores are missing or not finite")
     if len(table) and share < settings.min_row_share:
-        problems.append(f"experts have {share:.0%} of their rows in common, below stacking.min_row_share={settings.min_row_share:.0%} (rows by expert: {rows_by_expert})")
+        problems.append(
+            f"experts have {share:.0%} of their rows in common, below"
+            f" stacking.min_row_share={settings.min_row_share:.0%} (rows by expert: {rows_by_expert})"
+        )
     if gap > settings.max_gap_bars:
-        problems.append(f"a stretch of {gap} bars has no rows, above stacking.max_gap_bars={settings.max_gap_bars}")
+        problems.append(
+            f"a stretch of {gap} bars has no rows, above stacking.max_gap_bars={settings.max_gap_bars}"
+        )
     return OofAudit(
         rows=len(table),
         experts=list(experts),
@@ -151,4 +218,7 @@ def require_clean(audit: OofAudit) -> None:
         Listing every problem.
     """
     if audit.problems:
-        raise StackingError("The out-of-fold table failed its audit, nothing is trained on it:\n" + "\n".join(f"- {problem}" for problem in audit.problems))
+        raise StackingError(
+            "The out-of-fold table failed its audit, nothing is trained on it:\n"
+            + "\n".join(f"- {problem}" for problem in audit.problems)
+        )

@@ -1,4 +1,7 @@
-"""Time: calendars of bars, and the splits that keep the future out of training. Nothing else slices by date or index."""
+"""Time: calendars of bars, and the splits that keep the future out of training.
+
+Nothing else slices by date or index.
+"""
 
 from components.timeline.config import Settings, Span
 from components.timeline.splits import (

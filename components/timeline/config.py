@@ -17,24 +17,48 @@ class Span(Section):
 class Settings(Section):
     """Train, validation, test and backtest windows, and the walk-forward through validation and test.
 
-    The first fold learns from the train window; later ones also from what has become past by then, as far from what they
-    predict as train ends from validation. The experts' out-of-fold predictions over the validation window train the stacker; nothing is ever chosen on the test window.
+    The first fold learns from the train window; later ones also from what has become past by then, as far
+    from what they predict as train ends from validation. The experts' out-of-fold predictions over the
+    validation window train the stacker; nothing is ever chosen on the test window.
     """
 
     train: Span = Span()
     validation: Span = Span()
     test: Span = Span()
     backtest: Span = Span()
-    train_share: float = Field(0.5, gt=0, lt=1, description="share of all bars in train where dates are left out")
-    validation_share: float = Field(0.2, gt=0, lt=1, description="share of all bars in validation where dates are left out")
+    train_share: float = Field(
+        0.5, gt=0, lt=1, description="share of all bars in train where dates are left out"
+    )
+    validation_share: float = Field(
+        0.2, gt=0, lt=1, description="share of all bars in validation where dates are left out"
+    )
     fold_bars: int = Field(252, ge=5, description="bars predicted by one fit; the walk-forward step")
-    train_bars: int | None = Field(None, ge=20, description="length of a rolling training window; none: expanding from train.start")
-    purge_bars: int = Field(11, ge=0, description="bars dropped from training before a predicted bar; at least the longest horizon plus the entry bar")
-    embargo_bars: int = Field(5, ge=0, description="further bars dropped, because neighbouring bars resemble each other")
-    early_stopping_share: float = Field(0.15, gt=0, lt=0.5, description="newest share of a fold's training bars, kept for early stopping and bands")
+    train_bars: int | None = Field(
+        None, ge=20, description="length of a rolling training window; none: expanding from train.start"
+    )
+    purge_bars: int = Field(
+        11,
+        ge=0,
+        description=(
+            "bars dropped from training before a predicted bar; at least the longest horizon plus the"
+            " entry bar"
+        ),
+    )
+    embargo_bars: int = Field(
+        5, ge=0, description="further bars dropped, because neighbouring bars resemble each other"
+    )
+    early_stopping_share: float = Field(
+        0.15,
+        gt=0,
+        lt=0.5,
+        description="newest share of a fold's training bars, kept for early stopping and bands",
+    )
 
     @model_validator(mode="after")
     def _shares_leave_a_test(self):
         if self.train_share + self.validation_share >= 1:
-            raise ValueError(f"train_share={self.train_share} and validation_share={self.validation_share} leave no bars to test on; their sum must be below 1")
+            raise ValueError(
+                f"train_share={self.train_share} and validation_share={self.validation_share} leave no bars"
+                " to test on; their sum must be below 1"
+            )
         return self

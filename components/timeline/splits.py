@@ -1,8 +1,10 @@
-"""Walk-forward, purged k-fold and combinatorial purged splits over bars (Lopez de Prado 2018, chapters 7 and 12).
+"""Walk-forward, purged k-fold and combinatorial purged splits over bars (Lopez de Prado 2018, chapters 7 and
+12).
 
-Splits are made over positions in the calendar, the sorted distinct timestamps of the panel, so that all symbols of a
-bar fall on the same side. A label made at bar i is known at bar i + entry lag + horizon; purging removes the training
-bars whose labels reach into what is predicted, the embargo removes some more beside them.
+Splits are made over positions in the calendar, the sorted distinct timestamps of the panel, so that all
+symbols of a bar fall on the same side. A label made at bar i is known at bar i + entry lag + horizon; purging
+removes the training bars whose labels reach into what is predicted, the embargo removes some more beside
+them.
 """
 
 from collections.abc import Iterator
@@ -33,7 +35,10 @@ class Windows:
 
 @dataclass(frozen=True)
 class Fold:
-    """Bar positions of one fit: `train` and `early_stopping` may be learned from, `predict` never. All sorted."""
+    """Bar positions of one fit:
+
+    `train` and `early_stopping` may be learned from, `predict` never. All sorted.
+    """
 
     name: str
     train: np.ndarray
@@ -64,7 +69,9 @@ def resolve_windows(calendar: pl.Series, settings: Settings) -> Windows:
     """
     total = len(calendar)
     if total < 20:
-        raise TimelineError(f"The panel has only {total} bars; at least 20 are needed to split them. Give a longer panel.")
+        raise TimelineError(
+            f"The panel has only {total} bars; at least 20 are needed to split them. Give a longer panel."
+        )
     first_validation = int(total * settings.train_share)
     first_test = int(total * (settings.train_share + settings.validation_share))
     train = _span(calendar, settings.train, 0, _start(calendar, settings.validation, first_validation))
@@ -75,18 +82,21 @@ def resolve_windows(calendar: pl.Series, settings: Settings) -> Windows:
     for name, (start, end) in named.items():
         if end - start < 1:
             raise TimelineError(
-                f"timeline.{name} holds no bars: the panel runs from {calendar[0]:%Y-%m-%d} to {calendar[-1]:%Y-%m-%d}. Set timeline.{name}.start and .end inside it."
+                f"timeline.{name} holds no bars: the panel runs from {calendar[0]:%Y-%m-%d} to"
+                f" {calendar[-1]:%Y-%m-%d}. Set timeline.{name}.start and .end inside it."
             )
     for earlier, later in (("train", "validation"), ("validation", "test")):
         if named[earlier][1] > named[later][0]:
             raise TimelineError(
-                f"timeline.{earlier} ends {calendar[named[earlier][1] - 1]:%Y-%m-%d}, after timeline.{later} begins {calendar[named[later][0]]:%Y-%m-%d}: "
-                f"what is learned would be judged on itself. Let {earlier} end before {later} begins."
+                f"timeline.{earlier} ends {calendar[named[earlier][1] - 1]:%Y-%m-%d}, after timeline.{later}"
+                f" begins {calendar[named[later][0]]:%Y-%m-%d}: what is learned would be judged on itself."
+                f" Let {earlier} end before {later} begins."
             )
     if backtest[0] < test[0]:
         raise TimelineError(
-            f"timeline.backtest begins {calendar[backtest[0]]:%Y-%m-%d}, before timeline.test ({calendar[test[0]]:%Y-%m-%d}): "
-            "the stacker learned from those bars. Let the backtest begin with the test window or later."
+            f"timeline.backtest begins {calendar[backtest[0]]:%Y-%m-%d}, before timeline.test"
+            f" ({calendar[test[0]]:%Y-%m-%d}): the stacker learned from those bars. Let the backtest begin"
+            " with the test window or later."
         )
     return Windows(**named)
 
@@ -102,39 +112,59 @@ def check_gaps(settings: Settings, longest_horizon: int, entry_lag: int) -> None
     reach = longest_horizon + entry_lag
     if settings.purge_bars < reach:
         raise TimelineError(
-            f"timeline.purge_bars={settings.purge_bars} is shorter than a label reaches, {reach} bars (horizon {longest_horizon}, entered {entry_lag} bar later): "
-            f"labels of the last {reach - settings.purge_bars} training bars reach into what is predicted. Set timeline.purge_bars to {reach} or more."
+            f"timeline.purge_bars={settings.purge_bars} is shorter than a label reaches, {reach} bars"
+            f" (horizon {longest_horizon}, entered {entry_lag} bar later): labels of the last"
+            f" {reach - settings.purge_bars} training bars reach into what is predicted. Set"
+            f" timeline.purge_bars to {reach} or more."
         )
 
 
-def walk_forward(windows: Windows, settings: Settings, *, longest_horizon: int, entry_lag: int = 1) -> list[Fold]:
+def walk_forward(
+    windows: Windows, settings: Settings, *, longest_horizon: int, entry_lag: int = 1
+) -> list[Fold]:
     """Folds that predict the validation and the test window once, each from its past only, and a `final` one.
 
-    A fold never straddles the border of validation and test. Before each predicted block, and between the training
-    and the early-stopping bars, `purge_bars + embargo_bars` bars are left out; more before a block where `timeline.train`
-    ends earlier before validation than that. The last fold, `final`, predicts
-    nothing: it fits the model that is served, on all bars up to the end of the test window whose labels are known then.
+    A fold never straddles the border of validation and test. Before each predicted block, and between the
+    training and the early-stopping bars, `purge_bars + embargo_bars` bars are left out; more before a block
+    where `timeline.train` ends earlier before validation than that. The last fold, `final`, predicts
+    nothing: it fits the model that is served, on all bars up to the end of the test window whose labels are
+    known then.
     """
     check_gaps(settings, longest_horizon, entry_lag)
     gap = max(settings.purge_bars + settings.embargo_bars, windows.validation[0] - windows.train[1])
-    blocks = [block for window in (windows.validation, windows.test) for block in _steps(*window, settings.fold_bars)]
-    folds = [_fold(f"fold_{number:02d}", windows.train[0], block[0] - gap, block, settings) for number, block in enumerate(blocks)]
-    last = _fold("final", windows.train[0], windows.test[1] - longest_horizon - entry_lag, np.arange(0), settings)
+    blocks = [
+        block
+        for window in (windows.validation, windows.test)
+        for block in _steps(*window, settings.fold_bars)
+    ]
+    folds = [
+        _fold(f"fold_{number:02d}", windows.train[0], block[0] - gap, block, settings)
+        for number, block in enumerate(blocks)
+    ]
+    last = _fold(
+        "final", windows.train[0], windows.test[1] - longest_horizon - entry_lag, np.arange(0), settings
+    )
     return [*folds, last]
 
 
-def purged_kfold(n_bars: int, *, n_folds: int = 5, purge_bars: int, embargo_bars: int = 20) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def purged_kfold(
+    n_bars: int, *, n_folds: int = 5, purge_bars: int, embargo_bars: int = 20
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (train, test) bar positions of `n_folds` contiguous test blocks.
 
-    Training bars before a block are purged by `purge_bars`; those after it by `purge_bars + embargo_bars`, because the
-    block's labels are known only `purge_bars` later and the bars beyond still resemble it.
+    Training bars before a block are purged by `purge_bars`; those after it by `purge_bars + embargo_bars`,
+    because the block's labels are known only `purge_bars` later and the bars beyond still resemble it.
     """
     for block in _blocks(n_bars, n_folds):
         yield _without(n_bars, [block], purge_bars, embargo_bars), block
 
 
-def combinatorial_purged(n_bars: int, *, n_folds: int = 6, n_test_folds: int = 2, purge_bars: int, embargo_bars: int = 20) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train, test) for every choice of `n_test_folds` out of `n_folds` blocks, purged around each block."""
+def combinatorial_purged(
+    n_bars: int, *, n_folds: int = 6, n_test_folds: int = 2, purge_bars: int, embargo_bars: int = 20
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (train, test) for every choice of `n_test_folds` out of `n_folds` blocks, purged around each
+    block.
+    """
     blocks = _blocks(n_bars, n_folds)
     if not 1 <= n_test_folds < n_folds:
         raise TimelineError(f"n_test_folds={n_test_folds} must be at least 1 and below n_folds={n_folds}.")
@@ -144,7 +174,9 @@ def combinatorial_purged(n_bars: int, *, n_folds: int = 6, n_test_folds: int = 2
 
 def _blocks(n_bars: int, n_folds: int) -> list[np.ndarray]:
     if not 2 <= n_folds <= n_bars:
-        raise TimelineError(f"{n_bars} bars can't be cut into {n_folds} folds. Choose between 2 and {n_bars}.")
+        raise TimelineError(
+            f"{n_bars} bars can't be cut into {n_folds} folds. Choose between 2 and {n_bars}."
+        )
     return np.array_split(np.arange(n_bars), n_folds)
 
 
@@ -172,14 +204,19 @@ def _fold(name: str, first: int, end: int, predict: np.ndarray, settings: Settin
     train_end = end - stopping_bars - gap
     if train_end - first < 20:
         raise TimelineError(
-            f"{name} has {max(train_end - first, 0)} training bars left after {stopping_bars} bars for early stopping and twice a gap of {gap} "
-            f"(purge_bars={settings.purge_bars} + embargo_bars={settings.embargo_bars}); 20 are needed. Lengthen timeline.train or the panel."
+            f"{name} has {max(train_end - first, 0)} training bars left after {stopping_bars} bars for early"
+            f" stopping and twice a gap of {gap} (purge_bars={settings.purge_bars} +"
+            f" embargo_bars={settings.embargo_bars}); 20 are needed. Lengthen timeline.train or the panel."
         )
     return Fold(name, np.arange(first, train_end), np.arange(end - stopping_bars, end), predict)
 
 
 def _start(calendar: pl.Series, span: Span, default: int) -> int:
-    return default if span.start is None else int(calendar.search_sorted(_moment(span.start, calendar), side="left"))
+    return (
+        default
+        if span.start is None
+        else int(calendar.search_sorted(_moment(span.start, calendar), side="left"))
+    )
 
 
 def _span(calendar: pl.Series, span: Span, first: int, end: int) -> tuple[int, int]:

@@ -1,1 +1,3 @@
-"""Judges every table before the next stage relies on it: stops at critical faults, quarantines rows with a reason for each."""
+"""Judges every table before the next stage relies on it: stops at critical faults, quarantines rows with a
+reason for each.
+"""

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 MANY = 20
-_LOADED = re.compile(r"<script\b.*?</script>|<style\b.*?</style>|<link\b[^>]*>|<img\b[^>]*>|<iframe\b.*?</iframe>", re.DOTALL | re.IGNORECASE)
+_LOADED = re.compile(
+    r"<script\b.*?</script>|<style\b.*?</style>|<link\b[^>]*>|<img\b[^>]*>|<iframe\b.*?</iframe>",
+    re.DOTALL | re.IGNORECASE,
+)
 _NAVIGATION = re.compile(r"<nav class=\"navbar.*?</nav>\s*</div>\s*</nav>", re.DOTALL)
 _SIDEBAR = re.compile(r"<div class=\"col-lg-2 col-md-2.*?(?=<div class=\"col-md-10 )", re.DOTALL)
 _FOOTER_ADDRESS = re.compile(r"<(a|div|p)\b[^>]*\bhref=\"https?://[^\"]*\"[^>]*>(.*?)</\1>", re.DOTALL)
 
 
 def offline(page: str, title: str) -> str:
-    """A Data Docs page without anything that a browser would load: scripts, images and styles go, ours comes in."""
+    """A Data Docs page without anything that a browser would load: scripts, images and styles go, ours comes
+    in.
+    """
     page = _LOADED.sub("", page)
     page = _NAVIGATION.sub("", page)
     page = _SIDEBAR.sub("", page)
@@ -25,17 +30,24 @@ def offline(page: str, title: str) -> str:
     page = re.sub(r"\n\s*\n+", "\n", page)
     head = f"<title>{html.escape(title)}</title><style>{_style()}</style>"
     page = page.replace("</head>", f"{head}</head>", 1)
-    return page.replace("<body>", '<body><main style="padding-bottom:0"><a href="index.html">Summary</a></main>', 1)
+    return page.replace(
+        "<body>", '<body><main style="padding-bottom:0"><a href="index.html">Summary</a></main>', 1
+    )
 
 
 def summary_page(title: str, health: Mapping[str, Any], pages: Mapping[str, str]) -> str:
-    """The page that a person opens first: verdict, critical failures with rows, what went to quarantine and why, coverage.
+    """The page that a person opens first: verdict, critical failures with rows, what went to quarantine and
+    why, coverage.
 
-    `health` is what `components.validation.validate` returns; `pages` maps the file name of each Data Docs page to its title.
+    `health` is what `components.validation.validate` returns; `pages` maps the file name of each Data Docs
+    page to its title.
     """
     failed = health["verdict"] == "failed"
     parts = [
-        f"<h1>{_text(title)}: <span class='{'bad' if failed else 'good'}'>{'stopped' if failed else 'passed'}</span></h1>",
+        (
+            f"<h1>{_text(title)}: <span"
+            f" class='{'bad' if failed else 'good'}'>{'stopped' if failed else 'passed'}</span></h1>"
+        ),
         f"<p class='soft'>{_text(_span(health))}</p>",
         _tiles(health),
         _absent(health.get("absent_columns", [])),
@@ -43,12 +55,24 @@ def summary_page(title: str, health: Mapping[str, Any], pages: Mapping[str, str]
         _reasons(health.get("reasons", [])),
         _fell_out(health.get("fell_out", {})),
         _gaps(health.get("gaps"), health.get("outages")),
-        _table("Coverage, worst first", health.get("coverage", []), ("symbol", "bars", "expected_bars", "coverage", "first", "last")),
+        _table(
+            "Coverage, worst first",
+            health.get("coverage", []),
+            ("symbol", "bars", "expected_bars", "coverage", "first", "last"),
+        ),
         _expectations(health["expectations"]["results"]),
-        "<h2>Data Docs</h2><ul>" + "".join(f"<li><a href='{_text(name)}'>{_text(label)}</a></li>" for name, label in pages.items()) + "</ul>",
+        "<h2>Data Docs</h2><ul>"
+        + "".join(f"<li><a href='{_text(name)}'>{_text(label)}</a></li>" for name, label in pages.items())
+        + "</ul>",
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{_text(title)}</title><style>{_style()}</style>'
-    return f"<!DOCTYPE html>\n<html lang='en'><head>{head}</head><body><main>{''.join(parts)}</main></body></html>\n"
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,'
+        f' initial-scale=1"><title>{_text(title)}</title><style>{_style()}</style>'
+    )
+    return (
+        "<!DOCTYPE html>\n<html"
+        f" lang='en'><head>{head}</head><body><main>{''.join(parts)}</main></body></html>\n"
+    )
 
 
 def terminal_table(health: Mapping[str, Any]) -> str:
@@ -56,19 +80,30 @@ def terminal_table(health: Mapping[str, Any]) -> str:
     lines = [f"verdict: {health['verdict']}   {_span(health)}"]
     if "rows_in" in health:
         lines.append(
-            f"rows: {health['rows_in']:,} in, {health['rows_out']:,} out, {health['rows_quarantined']:,} in quarantine; symbols: {health['symbols_in']} in, {health['symbols_out']} out"
+            f"rows: {health['rows_in']:,} in, {health['rows_out']:,} out, {health['rows_quarantined']:,} in"
+            f" quarantine; symbols: {health['symbols_in']} in, {health['symbols_out']} out"
         )
     if health.get("absent_columns"):
         lines.append(f"not in the source, and not checked: {', '.join(health['absent_columns'])}")
-    lines += [f"CRITICAL {failure['check']} ({failure['column']}): {failure['says']}; found {failure['found']}. {_sentence(failure['remedy'])}" for failure in health["failures"]]
+    lines += [
+        f"CRITICAL {failure['check']} ({failure['column']}): {failure['says']}; found {failure['found']}."
+        f" {_sentence(failure['remedy'])}"
+        for failure in health["failures"]
+    ]
     reasons = health.get("reasons", [])
     if reasons:
         lines += ["", f"{'reason':<22}{'rows':>10}{'hindsight':>11}{'symbols':>9}  first"]
-        lines += [f"{entry['reason']:<22}{entry['rows']:>10,}{entry['hindsight_rows']:>11,}{entry['symbols']:>9}  {_first(entry)}" for entry in reasons]
+        lines += [
+            f"{entry['reason']:<22}{entry['rows']:>10,}{entry['hindsight_rows']:>11,}{entry['symbols']:>9} "
+            f" {_first(entry)}"
+            for entry in reasons
+        ]
     gaps = health.get("gaps")
     if gaps and gaps["count"]:
         lines.append(
-            f"gaps: {gaps['count']:,} ({gaps['missing_bars']:,} bars, {gaps['missing_in_source']:,} of them missing in the source), longest {gaps['longest'][0]['symbol']} {gaps['longest'][0]['missing_bars']} bars"
+            f"gaps: {gaps['count']:,} ({gaps['missing_bars']:,} bars, {gaps['missing_in_source']:,} of them"
+            f" missing in the source), longest {gaps['longest'][0]['symbol']}"
+            f" {gaps['longest'][0]['missing_bars']} bars"
         )
     outages = health.get("outages")
     if outages and outages["count"]:
@@ -91,22 +126,38 @@ def _tiles(health: Mapping[str, Any]) -> str:
         "symbols": f"{health['symbols_out']} of {health['symbols_in']}",
         "expectations met": f"{counted['passed']} of {counted['passed'] + counted['failed']}",
     }
-    return "<div class='tiles'>" + "".join(f"<div class='tile'><b>{_text(value)}</b><span class='soft'>{_text(name)}</span></div>" for name, value in tiles.items()) + "</div>"
+    return (
+        "<div class='tiles'>"
+        + "".join(
+            f"<div class='tile'><b>{_text(value)}</b><span class='soft'>{_text(name)}</span></div>"
+            for name, value in tiles.items()
+        )
+        + "</div>"
+    )
 
 
 def _absent(columns: Sequence[str]) -> str:
-    return f"<p><b>Not in the source:</b> {_text(', '.join(columns))}. No check of these columns was made.</p>" if columns else ""
+    return (
+        f"<p><b>Not in the source:</b> {_text(', '.join(columns))}. No check of these columns was made.</p>"
+        if columns
+        else ""
+    )
 
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
     if not failures:
         return ""
     blocks = [
-        f"<div class='failure'><h3 class='bad'>{_text(failure['check'])}: <code>{_text(failure['column'])}</code></h3>"
-        f"<p>Expected: {_text(failure['says'])}.<br>Found: {_text(failure['found'])}.</p><p><b>What to do:</b> {_text(_sentence(failure['remedy']))}</p>{_rows(failure['rows'])}</div>"
+        f"<div class='failure'><h3 class='bad'>{_text(failure['check'])}:"
+        f" <code>{_text(failure['column'])}</code></h3><p>Expected: {_text(failure['says'])}.<br>Found:"
+        f" {_text(failure['found'])}.</p><p><b>What to do:</b>"
+        f" {_text(_sentence(failure['remedy']))}</p>{_rows(failure['rows'])}</div>"
         for failure in failures
     ]
-    return f"<h2>{len(failures)} critical {'failure' if len(failures) == 1 else 'failures'}</h2>{''.join(blocks)}"
+    return (
+        f"<h2>{len(failures)} critical"
+        f" {'failure' if len(failures) == 1 else 'failures'}</h2>{''.join(blocks)}"
+    )
 
 
 def _reasons(reasons: Sequence[Mapping[str, Any]]) -> str:
@@ -114,20 +165,24 @@ def _reasons(reasons: Sequence[Mapping[str, Any]]) -> str:
         return "<h2>Quarantine</h2><p>No row was found faulty.</p>"
     most = max(entry["rows"] for entry in reasons)
     rows = [
-        f"<tr><td><code>{_text(entry['reason'])}</code><br><span class='soft'>{_text(entry['says'])}</span></td>"
-        f"<td class='number'>{entry['rows']:,}</td><td><span class='meter' style='width:{max(entry['rows'] / most * 8, 0.1):.2f}rem'></span></td>"
-        f"<td class='number'>{entry['symbols']:,}</td><td>{_text(entry['known'])}</td>"
-        f"<td class='number'>{entry['rows'] - entry['hindsight_rows']:,}</td><td class='number'>{entry['hindsight_rows']:,}</td>"
-        f"<td><details><summary>rows</summary>{_rows(entry['examples'])}<p class='soft'>{_text(_sentence(entry['remedy']))}</p></details></td></tr>"
+        f"<tr><td><code>{_text(entry['reason'])}</code><br><span"
+        f" class='soft'>{_text(entry['says'])}</span></td><td class='number'>{entry['rows']:,}</td><td><span"
+        f" class='meter' style='width:{max(entry['rows'] / most * 8, 0.1):.2f}rem'></span></td><td"
+        f" class='number'>{entry['symbols']:,}</td><td>{_text(entry['known'])}</td><td"
+        f" class='number'>{entry['rows'] - entry['hindsight_rows']:,}</td><td"
+        f" class='number'>{entry['hindsight_rows']:,}</td><td><details><summary>rows</summary>{_rows(entry['examples'])}<p"
+        f" class='soft'>{_text(_sentence(entry['remedy']))}</p></details></td></tr>"
         for entry in reasons
     ]
     note = (
-        "<p class='soft'>Known at the bar: rows whose fault shows in themselves and what came before them. With hindsight: rows whose fault could only be known after "
-        "their own timestamp; a live run would have used them first. A row may have several reasons. Notices are told, not quarantined.</p>"
+        "<p class='soft'>Known at the bar: rows whose fault shows in themselves and what came before them."
+        " With hindsight: rows whose fault could only be known after their own timestamp; a live run would"
+        " have used them first. A row may have several reasons. Notices are told, not quarantined.</p>"
     )
     head = (
-        "<tr><th>reason</th><th class='number'>rows</th><th></th><th class='number'>symbols</th><th>can be known</th>"
-        "<th class='number'>known at the bar</th><th class='number'>with hindsight</th><th>examples</th></tr>"
+        "<tr><th>reason</th><th class='number'>rows</th><th></th><th class='number'>symbols</th><th>can be"
+        " known</th><th class='number'>known at the bar</th><th class='number'>with"
+        " hindsight</th><th>examples</th></tr>"
     )
     return f"<h2>Quarantine</h2>{note}<div class='wide'><table>{head}{''.join(rows)}</table></div>"
 
@@ -135,7 +190,11 @@ def _reasons(reasons: Sequence[Mapping[str, Any]]) -> str:
 def _fell_out(fell_out: Mapping[str, Any]) -> str:
     if not fell_out:
         return ""
-    lines = [f"<p>{_text(name)}: {len(values)}{' (' + _text(', '.join(map(str, values[:MANY]))) + ')' if values else ''}</p>" for name, values in fell_out.items()]
+    lines = [
+        f"<p>{_text(name)}:"
+        f" {len(values)}{' (' + _text(', '.join(map(str, values[:MANY]))) + ')' if values else ''}</p>"
+        for name, values in fell_out.items()
+    ]
     return f"<h2>What fell out as a whole</h2>{''.join(lines)}"
 
 
@@ -144,24 +203,35 @@ def _gaps(gaps: Mapping[str, Any] | None, outages: Mapping[str, Any] | None) -> 
     if gaps:
         parts.append(
             _table(
-                f"Gaps: {gaps['count']:,}, {gaps['missing_bars']:,} bars ({gaps['missing_in_source']:,} missing in the source, the others set aside)",
+                f"Gaps: {gaps['count']:,}, {gaps['missing_bars']:,} bars ({gaps['missing_in_source']:,}"
+                " missing in the source, the others set aside)",
                 gaps["longest"],
                 ("symbol", "before", "after", "missing_bars"),
             )
         )
     if outages and outages["count"]:
-        parts.append(_table(f"Bars that no symbol has: {outages['missing_bars']:,}", outages["longest"], ("before", "after", "missing_bars")))
+        parts.append(
+            _table(
+                f"Bars that no symbol has: {outages['missing_bars']:,}",
+                outages["longest"],
+                ("before", "after", "missing_bars"),
+            )
+        )
     return "".join(parts)
 
 
 def _expectations(results: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        f"<tr><td class='{_mark(result)[1]}'>{_mark(result)[0]}</td><td><code>{_text(result['check'])}</code></td><td><code>{_text(result['column'])}</code></td>"
-        f"<td>{_text(result['says'])}</td><td class='number'>{_text(result['observed'])}</td></tr>"
+        "<tr><td"
+        f" class='{_mark(result)[1]}'>{_mark(result)[0]}</td><td><code>{_text(result['check'])}</code></td><td><code>{_text(result['column'])}</code></td><td>{_text(result['says'])}</td><td"
+        f" class='number'>{_text(result['observed'])}</td></tr>"
         for result in results
     ]
     head = "<tr><th></th><th>check</th><th>column</th><th>expected</th><th class='number'>observed</th></tr>"
-    return f"<h2>Expectations</h2><details><summary>all {len(results)}</summary><div class='wide'><table>{head}{''.join(rows)}</table></div></details>"
+    return (
+        f"<h2>Expectations</h2><details><summary>all {len(results)}</summary><div"
+        f" class='wide'><table>{head}{''.join(rows)}</table></div></details>"
+    )
 
 
 def _mark(result: Mapping[str, Any]) -> tuple[str, str]:
@@ -173,19 +243,29 @@ def _mark(result: Mapping[str, Any]) -> tuple[str, str]:
 def _table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     if not rows:
         return ""
-    return f"<h2>{_text(title)}</h2><details{' open' if len(rows) <= 3 else ''}><summary>{len(rows)} shown</summary>{_rows([{name: row[name] for name in columns} for row in rows])}</details>"
+    return (
+        f"<h2>{_text(title)}</h2><details{' open' if len(rows) <= 3 else ''}><summary>{len(rows)}"
+        f" shown</summary>{_rows([{name: row[name] for name in columns} for row in rows])}</details>"
+    )
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     head = "".join(f"<th>{_text(name)}</th>" for name in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{_text(_cell(value))}</td>" for value in row.values()) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_text(_cell(value))}</td>" for value in row.values()) + "</tr>"
+        for row in rows
+    )
     return f"<div class='wide'><table><tr>{head}</tr>{body}</table></div>"
 
 
 def _span(health: Mapping[str, Any]) -> str:
-    return f"{health.get('first')} to {health.get('last')}, period {health.get('period')}" if health.get("first") else ""
+    return (
+        f"{health.get('first')} to {health.get('last')}, period {health.get('period')}"
+        if health.get("first")
+        else ""
+    )
 
 
 def _first(entry: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """The Great Expectations suites, one for each kind of table, and how a suite judges a table.
 
-Great Expectations decides; the vectorised row checks only prepare columns for it: a flag for each reason (its sum must
-be 0) and, for wide tables, one row of statistics for each column. Every expectation is critical (the run stops) or a
-warning (the rows are quarantined, or the finding is only reported).
+Great Expectations decides; the vectorised row checks only prepare columns for it: a flag for each reason (its
+sum must be 0) and, for wide tables, one row of statistics for each column. Every expectation is critical (the
+run stops) or a warning (the rows are quarantined, or the finding is only reported).
 """
 
 import os
@@ -18,15 +18,23 @@ from components.validation.checks import PRICES, RULES
 from components.validation.config import Settings
 
 Kind = Literal["raw_panel", "panel", "factors", "labels", "predictions"]
-KIND_TABLES: dict[str, Table] = {"raw_panel": RAW_PANEL, "panel": PANEL, "factors": FACTORS, "labels": LABELS, "predictions": PREDICTIONS}
+KIND_TABLES: dict[str, Table] = {
+    "raw_panel": RAW_PANEL,
+    "panel": PANEL,
+    "factors": FACTORS,
+    "labels": LABELS,
+    "predictions": PREDICTIONS,
+}
 NUMBERS = (*PRICES, "volume")
 
 
 @dataclass(frozen=True)
 class Expect:
-    """One expectation: the class of great_expectations and its arguments, how grave a failure is, and what to do then.
+    """One expectation: the class of great_expectations and its arguments, how grave a failure is, and what to
+    do then.
 
-    `column` is the column of the judged table that the reader should look at; `flag` names the column that marks faulty rows.
+    `column` is the column of the judged table that the reader should look at; `flag` names the column that
+    marks faulty rows.
     """
 
     check: str
@@ -41,7 +49,10 @@ class Expect:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an expectation came out. `observed` is what Great Expectations measured, `faulty` how many rows or values failed."""
+    """How an expectation came out.
+
+    `observed` is what Great Expectations measured, `faulty` how many rows or values failed.
+    """
 
     check: str
     expectation: str
@@ -65,13 +76,19 @@ class Judgement:
 
 
 def judge(suite: str, frame: pl.DataFrame, expectations: Sequence[Expect]) -> Judgement:
-    """Let Great Expectations judge `frame`; text columns are handed over as categories, which spares memory and time."""
+    """Let Great Expectations judge `frame`; text columns are handed over as categories, which spares memory
+    and time.
+    """
     gx, expectation_classes, renderer, view = _great_expectations()
     context = gx.get_context(mode="ephemeral")
     _no_progress_bars(context)
     texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     pandas = frame.with_columns(pl.col(texts).cast(pl.Categorical)).to_pandas()
-    definition = context.data_sources.add_pandas(suite).add_dataframe_asset(suite).add_batch_definition_whole_dataframe(suite)
+    definition = (
+        context.data_sources.add_pandas(suite)
+        .add_dataframe_asset(suite)
+        .add_batch_definition_whole_dataframe(suite)
+    )
     built = gx.ExpectationSuite(name=suite)
     for place, expect in enumerate(expectations):
         built.add_expectation(
@@ -93,10 +110,16 @@ def judge(suite: str, frame: pl.DataFrame, expectations: Sequence[Expect]) -> Ju
 
 
 def schema_expectations(table: Table, found: Sequence[str]) -> list[Expect]:
-    """Every column of the contract is there and has its type. Judged on `schema_frame`, whose cells are type names."""
+    """Every column of the contract is there and has its type.
+
+    Judged on `schema_frame`, whose cells are type names.
+    """
     needed = ", ".join(table.columns)
     rules = []
-    for name, dtype in {**table.columns, **{key: value for key, value in table.optional.items() if key in found}}.items():
+    for name, dtype in {
+        **table.columns,
+        **{key: value for key, value in table.optional.items() if key in found},
+    }.items():
         rules.append(
             Expect(
                 "column_exists",
@@ -125,7 +148,9 @@ def schema_expectations(table: Table, found: Sequence[str]) -> list[Expect]:
 
 def schema_frame(frame: pl.DataFrame) -> pl.DataFrame:
     """One row that holds the name of each column's type, plus the number of rows."""
-    return pl.DataFrame({name: [str(dtype)] for name, dtype in frame.schema.items()} | {"number_of_rows": [len(frame)]})
+    return pl.DataFrame(
+        {name: [str(dtype)] for name, dtype in frame.schema.items()} | {"number_of_rows": [len(frame)]}
+    )
 
 
 def rows_expectation(table: Table) -> Expect:
@@ -166,7 +191,8 @@ def raw_panel_expectations(settings: Settings, absent: Sequence[str] = ()) -> li
                 name,
                 True,
                 f"at most {share:.0%} of {name} is null or NaN",
-                f"look at the column {name} of the source and at market.columns; validation.max_quarantine_share sets the limit",
+                f"look at the column {name} of the source and at market.columns;"
+                " validation.max_quarantine_share sets the limit",
                 "not_finite" if name in NUMBERS else "missing_key",
             )
             for name in ("timestamp", "symbol", *there)
@@ -200,7 +226,13 @@ def raw_panel_expectations(settings: Settings, absent: Sequence[str] = ()) -> li
         Expect(
             "high_over_low",
             "ExpectColumnPairValuesAToBeGreaterThanB",
-            {"column_A": "high", "column_B": "low", "or_equal": True, "mostly": 1 - share, "ignore_row_if": "either_value_is_missing"},
+            {
+                "column_A": "high",
+                "column_B": "low",
+                "or_equal": True,
+                "mostly": 1 - share,
+                "ignore_row_if": "either_value_is_missing",
+            },
             "high",
             True,
             f"at most {share:.0%} of the bars have a high below their low",
@@ -214,7 +246,8 @@ def raw_panel_expectations(settings: Settings, absent: Sequence[str] = ()) -> li
             "(all)",
             True,
             f"at most {share:.0%} of the rows are in quarantine",
-            "mend the source by the reasons below, or raise validation.max_quarantine_share if you accept the loss",
+            "mend the source by the reasons below, or raise validation.max_quarantine_share if you accept the"
+            " loss",
             "quarantined",
         ),
         Expect(
@@ -243,7 +276,16 @@ def raw_panel_expectations(settings: Settings, absent: Sequence[str] = ()) -> li
             )
         )
     rules += [
-        Expect(f"no_{rule.reason}", "ExpectColumnSumToBeBetween", {"column": rule.reason, "min_value": 0, "max_value": 0}, rule.reason, False, rule.says, rule.remedy, rule.reason)
+        Expect(
+            f"no_{rule.reason}",
+            "ExpectColumnSumToBeBetween",
+            {"column": rule.reason, "min_value": 0, "max_value": 0},
+            rule.reason,
+            False,
+            rule.says,
+            rule.remedy,
+            rule.reason,
+        )
         for rule in RULES
     ]
     return rules
@@ -258,11 +300,16 @@ def table_expectations(kind: Kind, settings: Settings) -> list[Expect]:
 def table_flags(kind: Kind, frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """One Int8 column for each check of `kind`, 1 where a row fails it."""
     conditions = _conditions(kind, frame, settings)
-    return frame.select(**{name: conditions[name].fill_null(False).cast(pl.Int8) for name in _FLAGS_OF_KIND[kind]})
+    return frame.select(
+        **{name: conditions[name].fill_null(False).cast(pl.Int8) for name in _FLAGS_OF_KIND[kind]}
+    )
 
 
 def column_statistics(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """One row a column: `column`, `null_share`, `infinite`, `not_a_number`, `deviation`; computed in one pass."""
+    """One row a column:
+
+    `column`, `null_share`, `infinite`, `not_a_number`, `deviation`; computed in one pass.
+    """
     parts = {
         "null_share": [pl.col(name).is_null().mean().alias(name) for name in columns],
         "infinite": [pl.col(name).is_infinite().sum().cast(pl.Float64).alias(name) for name in columns],
@@ -270,15 +317,32 @@ def column_statistics(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFra
         "deviation": [pl.col(name).cast(pl.Float64).std().alias(name) for name in columns],
     }
     return pl.DataFrame({"column": list(columns)}, schema={"column": pl.String}).with_columns(
-        *(pl.Series(name, frame.select(expressions).row(0) if columns else [], dtype=pl.Float64) for name, expressions in parts.items())
+        *(
+            pl.Series(name, frame.select(expressions).row(0) if columns else [], dtype=pl.Float64)
+            for name, expressions in parts.items()
+        )
     )
 
 
 def statistics_expectations(settings: Settings) -> list[Expect]:
     """What the columns of a wide table must satisfy, judged on `column_statistics`."""
     return [
-        _column_rule("finite", "infinite", {"min_value": 0, "max_value": 0}, True, "no value is infinite", "look at divisions in the column's expression"),
-        _column_rule("no_nan", "not_a_number", {"min_value": 0, "max_value": 0}, True, "missing values are null, not NaN", "end the column's expression with fill_nan(None)"),
+        _column_rule(
+            "finite",
+            "infinite",
+            {"min_value": 0, "max_value": 0},
+            True,
+            "no value is infinite",
+            "look at divisions in the column's expression",
+        ),
+        _column_rule(
+            "no_nan",
+            "not_a_number",
+            {"min_value": 0, "max_value": 0},
+            True,
+            "missing values are null, not NaN",
+            "end the column's expression with fill_nan(None)",
+        ),
         _column_rule(
             "enough_values",
             "null_share",
@@ -287,30 +351,66 @@ def statistics_expectations(settings: Settings) -> list[Expect]:
             f"at most {settings.max_null_share:.0%} of a column is null",
             "shorten its warm-up, or leave the column out",
         ),
-        _column_rule("varies", "deviation", {"min_value": 0, "strict_min": True}, False, "no column is constant", "leave the column out"),
+        _column_rule(
+            "varies",
+            "deviation",
+            {"min_value": 0, "strict_min": True},
+            False,
+            "no column is constant",
+            "leave the column out",
+        ),
     ]
 
 
-def _column_rule(check: str, column: str, limits: dict[str, Any], critical: bool, says: str, remedy: str) -> Expect:
-    return Expect(check, "ExpectColumnValuesToBeBetween", {"column": column, **limits}, column, critical, says, remedy)
+def _column_rule(
+    check: str, column: str, limits: dict[str, Any], critical: bool, says: str, remedy: str
+) -> Expect:
+    return Expect(
+        check, "ExpectColumnValuesToBeBetween", {"column": column, **limits}, column, critical, says, remedy
+    )
 
 
 def _flag_rule(flag: str, column: str, critical: bool, says: str, remedy: str) -> Expect:
-    return Expect(f"no_{flag}", "ExpectColumnSumToBeBetween", {"column": flag, "min_value": 0, "max_value": 0}, column, critical, says, remedy, flag)
+    return Expect(
+        f"no_{flag}",
+        "ExpectColumnSumToBeBetween",
+        {"column": flag, "min_value": 0, "max_value": 0},
+        column,
+        critical,
+        says,
+        remedy,
+        flag,
+    )
 
 
 _AGAIN = "run the stage that writes this table again"
 _FLAG_RULES = (
     _flag_rule("null_key", "timestamp", True, "no part of the key is null", _AGAIN),
     _flag_rule("repeated_key", "timestamp", True, "each key occurs once", _AGAIN),
-    _flag_rule("unsorted", "timestamp", True, "rows are sorted by the key; time does not run backwards", _AGAIN),
-    _flag_rule("known_before_end", "known_time", True, "nothing was known before its bar ended", "look at market.delay and the time zone of the source"),
+    _flag_rule(
+        "unsorted", "timestamp", True, "rows are sorted by the key; time does not run backwards", _AGAIN
+    ),
+    _flag_rule(
+        "known_before_end",
+        "known_time",
+        True,
+        "nothing was known before its bar ended",
+        "look at market.delay and the time zone of the source",
+    ),
     _flag_rule("ohlc", "high", True, "low <= open, close <= high", "run validation on the raw panel"),
-    _flag_rule("label_end_not_after", "label_end", True, "a label became known after its row", "look at labels.entry and the horizons"),
+    _flag_rule(
+        "label_end_not_after",
+        "label_end",
+        True,
+        "a label became known after its row",
+        "look at labels.entry and the horizons",
+    ),
     _flag_rule("horizon_not_positive", "horizon", True, "horizons are positive", "look at labels.horizons"),
     _flag_rule("direction_unknown", "direction", True, "direction is -1, 0 or 1", _AGAIN),
     _flag_rule("label_without_end", "label_end", True, "a label that has a value has an end", _AGAIN),
-    _flag_rule("label_not_finite", "log_return", True, "labels are finite", "look for prices of zero in the panel"),
+    _flag_rule(
+        "label_not_finite", "log_return", True, "labels are finite", "look for prices of zero in the panel"
+    ),
     _flag_rule(
         "label_too_large",
         "log_return",
@@ -318,10 +418,20 @@ _FLAG_RULES = (
         "log returns are believable (validation.max_abs_log_return)",
         "look at the panel's prices there: a bad print or a split may have been missed",
     ),
-    _flag_rule("score_not_finite", "score", True, "scores are finite", "train the expert again; look at its inputs"),
+    _flag_rule(
+        "score_not_finite", "score", True, "scores are finite", "train the expert again; look at its inputs"
+    ),
     _flag_rule("band_crossed", "p50", True, "p10 <= p50 <= p90", "let the expert sort its quantiles"),
-    _flag_rule("uncertainty_negative", "uncertainty", True, "uncertainty is finite and not negative", "let the expert clip its uncertainty"),
-    _flag_rule("mixed_target", "target", True, "one target and one period in a table", "write a table for each"),
+    _flag_rule(
+        "uncertainty_negative",
+        "uncertainty",
+        True,
+        "uncertainty is finite and not negative",
+        "let the expert clip its uncertainty",
+    ),
+    _flag_rule(
+        "mixed_target", "target", True, "one target and one period in a table", "write a table for each"
+    ),
 )
 _FLAGS_OF_KIND: dict[str, tuple[str, ...]] = {
     "panel": ("null_key", "repeated_key", "unsorted", "known_before_end", "ohlc"),
@@ -337,7 +447,16 @@ _FLAGS_OF_KIND: dict[str, tuple[str, ...]] = {
         "label_not_finite",
         "label_too_large",
     ),
-    "predictions": ("null_key", "repeated_key", "unsorted", "horizon_not_positive", "score_not_finite", "band_crossed", "uncertainty_negative", "mixed_target"),
+    "predictions": (
+        "null_key",
+        "repeated_key",
+        "unsorted",
+        "horizon_not_positive",
+        "score_not_finite",
+        "band_crossed",
+        "uncertainty_negative",
+        "mixed_target",
+    ),
 }
 
 
@@ -348,14 +467,21 @@ def _conditions(kind: Kind, frame: pl.DataFrame, settings: Settings) -> dict[str
         back = back | (ties & (pl.col(name) < pl.col(name).shift(1)))
         ties = ties & (pl.col(name) == pl.col(name).shift(1))
     slack = 1 + settings.price_tolerance
-    labels = pl.any_horizontal(*(pl.col(name).is_not_null() for name in ("log_return", "direction", "sector_neutral_return")))
-    odd = pl.any_horizontal(*(~pl.col(name).is_finite().fill_null(True) for name in ("log_return", "sector_neutral_return")))
+    labels = pl.any_horizontal(
+        *(pl.col(name).is_not_null() for name in ("log_return", "direction", "sector_neutral_return"))
+    )
+    odd = pl.any_horizontal(
+        *(~pl.col(name).is_finite().fill_null(True) for name in ("log_return", "sector_neutral_return"))
+    )
     return {
         "null_key": pl.any_horizontal(*(pl.col(name).is_null() for name in key)),
         "repeated_key": pl.struct(key).is_duplicated(),
         "unsorted": back,
         "known_before_end": pl.col("known_time") < pl.col("timestamp"),
-        "ohlc": (pl.max_horizontal("open", "close") > pl.col("high") * slack) | (pl.min_horizontal("open", "close") * slack < pl.col("low")),
+        "ohlc": (
+            (pl.max_horizontal("open", "close") > pl.col("high") * slack)
+            | (pl.min_horizontal("open", "close") * slack < pl.col("low"))
+        ),
         "label_end_not_after": pl.col("label_end") <= pl.col("timestamp"),
         "horizon_not_positive": pl.col("horizon") <= 0,
         "direction_unknown": ~pl.col("direction").is_in([-1, 0, 1]),
@@ -364,15 +490,26 @@ def _conditions(kind: Kind, frame: pl.DataFrame, settings: Settings) -> dict[str
         "label_too_large": pl.col("log_return").abs() > settings.max_abs_log_return,
         "score_not_finite": ~pl.col("score").is_finite().fill_null(False),
         "band_crossed": (pl.col("p10") > pl.col("p50")) | (pl.col("p50") > pl.col("p90")),
-        "uncertainty_negative": ~(pl.col("uncertainty").is_finite() & (pl.col("uncertainty") >= 0)).fill_null(False),
-        "mixed_target": (pl.col("target") != pl.col("target").first()) | (pl.col("period") != pl.col("period").first()),
+        "uncertainty_negative": (
+            ~(pl.col("uncertainty").is_finite() & (pl.col("uncertainty") >= 0)).fill_null(False)
+        ),
+        "mixed_target": (
+            (pl.col("target") != pl.col("target").first()) | (pl.col("period") != pl.col("period").first())
+        ),
     }
 
 
 def _outcome(expect: Expect, entry: Any) -> Outcome:
-    raised = [str(info.get("exception_message")) for info in _exceptions(entry.exception_info) if info.get("raised_exception")]
+    raised = [
+        str(info.get("exception_message"))
+        for info in _exceptions(entry.exception_info)
+        if info.get("raised_exception")
+    ]
     if raised:
-        raise AlphaloopError(f"validation could not evaluate {expect.check} on {expect.column}: {raised[0]}. Report this together with the table's columns and types.")
+        raise AlphaloopError(
+            f"validation could not evaluate {expect.check} on {expect.column}: {raised[0]}. Report this"
+            " together with the table's columns and types."
+        )
     result = entry.result
     observed = result.get("observed_value", result.get("unexpected_count"))
     faulty = result.get("unexpected_count")
@@ -405,7 +542,11 @@ def _plain_numbers(result: Any) -> None:
 
 
 def _exceptions(info: dict[str, Any]) -> list[dict[str, Any]]:
-    return [info] if "raised_exception" in info else [value for value in info.values() if isinstance(value, dict)]
+    return (
+        [info]
+        if "raised_exception" in info
+        else [value for value in info.values() if isinstance(value, dict)]
+    )
 
 
 @cache
@@ -417,7 +558,12 @@ def _great_expectations() -> tuple[Any, Any, Any, Any]:
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    return gx, expectation_classes, ValidationResultsPageRenderer(run_info_at_end=True), DefaultJinjaPageView()
+    return (
+        gx,
+        expectation_classes,
+        ValidationResultsPageRenderer(run_info_at_end=True),
+        DefaultJinjaPageView(),
+    )
 
 
 def _no_progress_bars(context: Any) -> None:

@@ -1,4 +1,6 @@
-"""More than two hundred honest factors, of the kinds that an audit is tempted to accuse: they read the past only, some of them all of it."""
+"""More than two hundred honest factors, of the kinds that an audit is tempted to accuse: they read the past
+only, some of them all of it.
+"""
 
 import numpy as np
 import polars as pl
@@ -26,14 +28,18 @@ WINDOWED = {
     "range_mean": (RANGE / CLOSE).rolling_mean,
     "up_share": lambda w: (RETURN > 0).cast(pl.Float64).rolling_mean(w),
     "skewness": lambda w: RETURN.rolling_skew(max(w, 5)),
-    "single_precision": lambda w: (CLOSE.cast(pl.Float32).rolling_mean(w) / CLOSE.cast(pl.Float32)).cast(pl.Float32),
+    "single_precision": (
+        lambda w: (CLOSE.cast(pl.Float32).rolling_mean(w) / CLOSE.cast(pl.Float32)).cast(pl.Float32)
+    ),
     "part_window": lambda w: VOLUME.rolling_mean(w, min_samples=1),
     "filled": lambda w: pl.when(VOLUME % 7 == 0).then(None).otherwise(VOLUME).forward_fill().rolling_mean(w),
     "clipped": lambda w: RETURN.clip(-2 * RETURN.rolling_std(max(w, 5)), 2 * RETURN.rolling_std(max(w, 5))),
 }
 EXPANDING = {
     "expanding_mean": CLOSE.cum_sum() / CLOSE.cum_count(),
-    "expanding_variance": (CLOSE**2).cum_sum() / CLOSE.cum_count() - (CLOSE.cum_sum() / CLOSE.cum_count()) ** 2,
+    "expanding_variance": (
+        (CLOSE**2).cum_sum() / CLOSE.cum_count() - (CLOSE.cum_sum() / CLOSE.cum_count()) ** 2
+    ),
     "drawdown": CLOSE / CLOSE.cum_max() - 1,
     "recovery": CLOSE / CLOSE.cum_min() - 1,
     "on_balance_volume": (RETURN.sign().fill_null(0.0) * VOLUME).cum_sum(),
@@ -48,10 +54,12 @@ EXPANDING = {
 CALENDAR = {
     "weekday": pl.col("timestamp").dt.weekday().cast(pl.Float64),
     "month": pl.col("timestamp").dt.month().cast(pl.Int8),
-    "quarter_end": (pl.col("timestamp").dt.month() % 3 == 0),
+    "quarter_end": pl.col("timestamp").dt.month() % 3 == 0,
     "day_of_month": pl.col("timestamp").dt.day().cast(pl.Float32),
     "season": (pl.col("timestamp").dt.ordinal_day() * 2 * np.pi / 365.25).sin(),
-    "week_start_gap": own((pl.col("timestamp") - pl.col("timestamp").shift(1)).dt.total_hours().cast(pl.Float64)),
+    "week_start_gap": own(
+        (pl.col("timestamp") - pl.col("timestamp").shift(1)).dt.total_hours().cast(pl.Float64)
+    ),
     "sector_name": pl.col("sector"),
 }
 CROSS_SECTION = {
@@ -61,7 +69,9 @@ CROSS_SECTION = {
     "median_of_day": lambda x: x - x.median().over("timestamp"),
     "share_of_day": lambda x: x / x.sum().over("timestamp"),
     "decile": lambda x: (x.rank().over("timestamp") / x.count().over("timestamp") * 10).floor(),
-    "range_of_day": lambda x: (x - x.min().over("timestamp")) / (x.max().over("timestamp") - x.min().over("timestamp")),
+    "range_of_day": (
+        lambda x: (x - x.min().over("timestamp")) / (x.max().over("timestamp") - x.min().over("timestamp"))
+    ),
 }
 INNER = {
     "volume": VOLUME,
@@ -73,18 +83,24 @@ INNER = {
 
 
 def build_clean_library(panel: pl.DataFrame) -> pl.DataFrame:
-    """`timestamp`, `symbol` and all honest factors; works on any stretch of a panel sorted by (timestamp, symbol)."""
+    """`timestamp`, `symbol` and all honest factors; works on any stretch of a panel sorted by (timestamp,
+    symbol).
+    """
     inner = panel.with_columns(value.alias(f"__{name}") for name, value in INNER.items())
     columns = [own(make(w)).alias(f"{name}_{w}") for name, make in WINDOWED.items() for w in WINDOWS]
     columns += [own(expression).alias(name) for name, expression in EXPANDING.items()]
     columns += [expression.alias(name) for name, expression in CALENDAR.items()]
-    columns += [make(pl.col(f"__{of}")).alias(f"{name}_{of}") for name, make in CROSS_SECTION.items() for of in INNER]
+    columns += [
+        make(pl.col(f"__{of}")).alias(f"{name}_{of}") for name, make in CROSS_SECTION.items() for of in INNER
+    ]
     table = inner.select("timestamp", "symbol", *columns)
     return table.with_columns(content_noise(panel).alias("content_noise"), *_numpy_columns(panel))
 
 
 def _numpy_columns(panel: pl.DataFrame) -> list[pl.Series]:
-    """What people write in NumPy: per-symbol loops, recursions, prefix sums over the whole table, seeded draws in the order of time."""
+    """What people write in NumPy: per-symbol loops, recursions, prefix sums over the whole table, seeded
+    draws in the order of time.
+    """
     close, symbol = panel["close"].to_numpy(), panel["symbol"].to_numpy()
     order = np.argsort(symbol, kind="stable")
     starts = np.flatnonzero(np.r_[True, symbol[order][1:] != symbol[order][:-1]])
@@ -110,5 +126,8 @@ def _numpy_columns(panel: pl.DataFrame) -> list[pl.Series]:
         pl.Series("expanding_regression", regression),
         pl.Series("prefix_mean", prefix),
         pl.Series("seeded_draws", draws),
-        pl.Series("matrix_product", np.column_stack([np.log(close), close, np.sqrt(close)]) @ np.array([0.3, 0.01, -0.2])),
+        pl.Series(
+            "matrix_product",
+            np.column_stack([np.log(close), close, np.sqrt(close)]) @ np.array([0.3, 0.01, -0.2]),
+        ),
     ]

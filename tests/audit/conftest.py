@@ -12,11 +12,15 @@ START = datetime(2020, 1, 1, 21, tzinfo=UTC)
 
 
 def random_market(seed: int = 0, *, n_bars: int = 260, n_symbols: int = 24) -> pl.DataFrame:
-    """A PANEL of random walks in four sectors, some sectors changing, one symbol listed late and one delisted."""
+    """A PANEL of random walks in four sectors, some sectors changing, one symbol listed late and one
+    delisted.
+    """
     rng = np.random.default_rng(seed)
     close = 100 * np.exp(rng.normal(0, 0.02, (n_bars, n_symbols)).cumsum(axis=0))
     opens = close * np.exp(rng.normal(0, 0.005, close.shape))
-    bar, symbol = (grid.ravel() for grid in np.meshgrid(np.arange(n_bars), np.arange(n_symbols), indexing="ij"))
+    bar, symbol = (
+        grid.ravel() for grid in np.meshgrid(np.arange(n_bars), np.arange(n_symbols), indexing="ij")
+    )
     sector = (symbol + (bar > n_bars // 2) * (symbol % 5 == 0)) % 4
     at = pl.lit(START).dt.cast_time_unit("us") + pl.duration(days=pl.col("bar"))
     frame = pl.DataFrame(
@@ -39,7 +43,9 @@ def random_market(seed: int = 0, *, n_bars: int = 260, n_symbols: int = 24) -> p
     )
     listed_late = (pl.col("number") == 3) & (pl.col("bar") < 40)
     delisted = (pl.col("number") == 5) & (pl.col("bar") > n_bars * 3 // 4)
-    return check_table(frame.filter(~listed_late & ~delisted).select(*PANEL.columns).sort("timestamp", "symbol"), PANEL)
+    return check_table(
+        frame.filter(~listed_late & ~delisted).select(*PANEL.columns).sort("timestamp", "symbol"), PANEL
+    )
 
 
 def by_symbol(expression: pl.Expr) -> pl.Expr:
@@ -62,7 +68,9 @@ CLEAN = {
     "forward_fill": by_symbol(VOLUME.forward_fill()),
     "quantile": by_symbol(CLOSE.rolling_quantile(0.8, window_size=12)),
     "rank_today": (CLOSE / pl.col("open")).rank().over("timestamp"),
-    "sector_relative": (CLOSE / pl.col("open") - 1) - (CLOSE / pl.col("open") - 1).mean().over("timestamp", "sector"),
+    "sector_relative": (
+        (CLOSE / pl.col("open") - 1) - (CLOSE / pl.col("open") - 1).mean().over("timestamp", "sector")
+    ),
     "cross_section_zscore": (VOLUME - VOLUME.mean().over("timestamp")) / VOLUME.std().over("timestamp"),
     "price_volume_correlation": by_symbol(pl.rolling_corr(CLOSE, VOLUME, window_size=15)),
     "weekday": pl.col("timestamp").dt.weekday().cast(pl.Float64),
@@ -72,15 +80,25 @@ CLEAN = {
 
 def build_clean(panel: pl.DataFrame) -> pl.DataFrame:
     """Every factor of `CLEAN` as Float32, with the known_time of its bar."""
-    return panel.select("timestamp", "symbol", "known_time", *(expression.cast(pl.Float32).alias(name) for name, expression in CLEAN.items()))
+    return panel.select(
+        "timestamp",
+        "symbol",
+        "known_time",
+        *(expression.cast(pl.Float32).alias(name) for name, expression in CLEAN.items()),
+    )
 
 
 def build_with(expression: pl.Expr, name: str = "planted"):
     """A builder that gives one factor under test beside two clean ones."""
 
     def build(panel: pl.DataFrame) -> pl.DataFrame:
-        clean = [CLEAN[clean_name].cast(pl.Float32).alias(clean_name) for clean_name in ("momentum_20", "rank_today")]
-        return panel.select("timestamp", "symbol", "known_time", *clean, expression.cast(pl.Float32).alias(name))
+        clean = [
+            CLEAN[clean_name].cast(pl.Float32).alias(clean_name)
+            for clean_name in ("momentum_20", "rank_today")
+        ]
+        return panel.select(
+            "timestamp", "symbol", "known_time", *clean, expression.cast(pl.Float32).alias(name)
+        )
 
     return build
 

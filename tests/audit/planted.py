@@ -1,6 +1,8 @@
-"""Planted leaks, from blatant to nearly invisible: each with what it is, how hard it is to see, and the function that makes it.
+"""Planted leaks, from blatant to nearly invisible: each with what it is, how hard it is to see, and the
+function that makes it.
 
-Every function takes a panel sorted by (timestamp, symbol) and returns it with the column `planted`, to be read beside honest columns.
+Every function takes a panel sorted by (timestamp, symbol) and returns it with the column `planted`, to be
+read beside honest columns.
 """
 
 from collections.abc import Callable
@@ -36,7 +38,9 @@ def plant(difficulty: Difficulty, what: str):
     def keep(function: Callable) -> Callable:
         def build(panel: pl.DataFrame) -> pl.DataFrame:
             made = function(panel)
-            return panel.with_columns(made.alias("planted")) if isinstance(made, pl.Expr | pl.Series) else made
+            return (
+                panel.with_columns(made.alias("planted")) if isinstance(made, pl.Expr | pl.Series) else made
+            )
 
         PLANTED.append(Planted(function.__name__, difficulty, what, build))
         return function
@@ -50,7 +54,11 @@ def own(expression: pl.Expr) -> pl.Expr:
 
 def content_noise(panel: pl.DataFrame) -> pl.Series:
     """Standard normal noise that depends on the row's own key only."""
-    draws = panel.select(pl.struct(pl.col("timestamp").cast(pl.Int64), "symbol").hash(seed=11)).to_series().to_numpy()
+    draws = (
+        panel.select(pl.struct(pl.col("timestamp").cast(pl.Int64), "symbol").hash(seed=11))
+        .to_series()
+        .to_numpy()
+    )
     from scipy.special import ndtri
 
     return pl.Series(ndtri((draws.astype(np.float64) + 0.5) / 2.0**64).clip(-6, 6))
@@ -98,7 +106,9 @@ def min_max(panel):
 
 @plant("easy", "scaler fitted on the last third of the bars")
 def scaler_of_the_future(panel):
-    late = panel.filter(pl.col("timestamp") > panel["timestamp"].unique().sort()[panel["timestamp"].n_unique() * 2 // 3])
+    late = panel.filter(
+        pl.col("timestamp") > panel["timestamp"].unique().sort()[panel["timestamp"].n_unique() * 2 // 3]
+    )
     mean, deviation = late["volume"].mean() or 0.0, late["volume"].std() or 1.0
     return (VOLUME - mean) / deviation
 
@@ -130,25 +140,33 @@ def same_bar_label(panel):
 
 @plant("medium", "sector encoded by the mean of the next return over all history")
 def target_encoding(panel):
-    return panel.with_columns(own(NEXT).alias("__next")).with_columns(pl.col("__next").mean().over("sector").alias("planted"))
+    return panel.with_columns(own(NEXT).alias("__next")).with_columns(
+        pl.col("__next").mean().over("sector").alias("planted")
+    )
 
 
 @plant("hard", "sector encoded by past labels that are not known yet")
 def early_target_encoding(panel):
     with_label = panel.with_columns(own((CLOSE.shift(-5) / CLOSE).log()).alias("__label"))
-    return with_label.with_columns(own(pl.col("__label").shift(1).rolling_mean(20, min_samples=5)).alias("planted"))
+    return with_label.with_columns(
+        own(pl.col("__label").shift(1).rolling_mean(20, min_samples=5)).alias("planted")
+    )
 
 
 @plant("medium", "cross-sectional mean over the symbols that last to the end")
 def survivors_mean(panel):
     alive = panel.filter(pl.col("timestamp") == panel["timestamp"].max())["symbol"]
-    mean = pl.when(pl.col("symbol").is_in(alive.implode())).then(CLOSE / pl.col("open")).mean().over("timestamp")
+    mean = (
+        pl.when(pl.col("symbol").is_in(alive.implode())).then(CLOSE / pl.col("open")).mean().over("timestamp")
+    )
     return CLOSE / pl.col("open") - mean
 
 
 @plant("medium", "cross-sectional rank of tomorrow's volume")
 def rank_of_tomorrow(panel):
-    return panel.with_columns(own(VOLUME.shift(-1)).alias("__next")).with_columns(pl.col("__next").rank().over("timestamp").alias("planted"))
+    return panel.with_columns(own(VOLUME.shift(-1)).alias("__next")).with_columns(
+        pl.col("__next").rank().over("timestamp").alias("planted")
+    )
 
 
 @plant("medium", "the sector that a symbol has at the end")
@@ -163,28 +181,42 @@ def days_to_next_gap(panel):
 
 @plant("hard", "first principal component of returns, fitted on all history")
 def global_pca(panel):
-    wide = panel.with_columns(own(RETURN).fill_null(0.0).alias("__r")).pivot(on="symbol", index="timestamp", values="__r").sort("timestamp").fill_null(0.0)
+    wide = (
+        panel.with_columns(own(RETURN).fill_null(0.0).alias("__r"))
+        .pivot(on="symbol", index="timestamp", values="__r")
+        .sort("timestamp")
+        .fill_null(0.0)
+    )
     returns = wide.drop("timestamp").to_numpy()
     _, _, directions = np.linalg.svd(returns - returns.mean(axis=0), full_matrices=False)
     direction = directions[0] * np.sign(directions[0].sum() or 1.0)
-    weights = pl.DataFrame({"symbol": [name for name in wide.columns if name != "timestamp"], "planted": direction})
+    weights = pl.DataFrame(
+        {"symbol": [name for name in wide.columns if name != "timestamp"], "planted": direction}
+    )
     return panel.join(weights, on="symbol", how="left", maintain_order="left")
 
 
 @plant("hard", "beta from a regression over all history")
 def global_beta(panel):
-    returns = panel.with_columns(own(RETURN).alias("__r")).with_columns(pl.col("__r").mean().over("timestamp").alias("__m"))
-    return returns.with_columns((pl.cov("__r", "__m") / pl.col("__m").var()).over("symbol").alias("__beta")).with_columns(
-        (pl.col("__r") - pl.col("__beta") * pl.col("__m")).alias("planted")
+    returns = panel.with_columns(own(RETURN).alias("__r")).with_columns(
+        pl.col("__r").mean().over("timestamp").alias("__m")
     )
+    return returns.with_columns(
+        (pl.cov("__r", "__m") / pl.col("__m").var()).over("symbol").alias("__beta")
+    ).with_columns((pl.col("__r") - pl.col("__beta") * pl.col("__m")).alias("planted"))
 
 
 @plant("hard", "best of six windows, chosen by its correlation with the next return over all history")
 def window_chosen_by_the_future(panel):
-    frame = panel.with_columns(own(NEXT).alias("__next"), *(own(CLOSE / CLOSE.shift(w) - 1).alias(f"__{w}") for w in (2, 3, 5, 8, 13, 21)))
+    frame = panel.with_columns(
+        own(NEXT).alias("__next"),
+        *(own(CLOSE / CLOSE.shift(w) - 1).alias(f"__{w}") for w in (2, 3, 5, 8, 13, 21)),
+    )
     quality = {w: abs(frame.select(pl.corr(f"__{w}", "__next")).item() or 0.0) for w in (2, 3, 5, 8, 13, 21)}
     weights = {w: value / (sum(quality.values()) or 1.0) for w, value in quality.items()}
-    return frame.with_columns(pl.sum_horizontal(pl.col(f"__{w}") * weight for w, weight in weights.items()).alias("planted"))
+    return frame.with_columns(
+        pl.sum_horizontal(pl.col(f"__{w}") * weight for w, weight in weights.items()).alias("planted")
+    )
 
 
 @plant("medium", "volatility whose window ends one bar late")
@@ -194,7 +226,12 @@ def volatility_of_tomorrow(panel):
 
 @plant("medium", "prices adjusted for splits to come")
 def future_split_adjustment(panel):
-    split = pl.when((CLOSE / CLOSE.shift(1) - 1).abs() > 0.06).then(CLOSE / CLOSE.shift(1)).otherwise(1.0).fill_null(1.0)
+    split = (
+        pl.when((CLOSE / CLOSE.shift(1) - 1).abs() > 0.06)
+        .then(CLOSE / CLOSE.shift(1))
+        .otherwise(1.0)
+        .fill_null(1.0)
+    )
     return own(CLOSE / (split.log().cum_sum() - split.log().sum()).exp())
 
 
@@ -216,14 +253,20 @@ def one_month(panel):
 
 @plant("hard", "on volatile days only")
 def one_regime(panel):
-    frame = panel.with_columns(own(RETURN).abs().alias("__size")).with_columns(pl.col("__size").mean().over("timestamp").alias("__day"))
+    frame = panel.with_columns(own(RETURN).abs().alias("__size")).with_columns(
+        pl.col("__size").mean().over("timestamp").alias("__day")
+    )
     limit = 0.02
-    return frame.with_columns(pl.when(pl.col("__day") > limit).then(own(NEXT)).otherwise(own(MOMENTUM)).alias("planted"))
+    return frame.with_columns(
+        pl.when(pl.col("__day") > limit).then(own(NEXT)).otherwise(own(MOMENTUM)).alias("planted")
+    )
 
 
 @plant("nearly invisible", "1 % of strength in noise that hangs on the row's content")
 def hundredth_in_noise(panel):
-    return panel.with_columns(content_noise(panel).alias("__noise")).with_columns((pl.col("__noise") * 0.02 + 0.01 * own(NEXT)).alias("planted"))
+    return panel.with_columns(content_noise(panel).alias("__noise")).with_columns(
+        (pl.col("__noise") * 0.02 + 0.01 * own(NEXT)).alias("planted")
+    )
 
 
 @plant("hard", "a thousandth of the factor hangs on the next return's sign")
@@ -240,7 +283,11 @@ def rare_rows(panel):
 @plant("nearly invisible", "one symbol on Mondays of one quarter")
 def symbol_on_mondays_of_a_quarter(panel):
     chosen = panel["symbol"].unique().sort()[1]
-    when = (pl.col("symbol") == chosen) & (pl.col("timestamp").dt.weekday() == 1) & (pl.col("timestamp").dt.quarter() == 2)
+    when = (
+        (pl.col("symbol") == chosen)
+        & (pl.col("timestamp").dt.weekday() == 1)
+        & (pl.col("timestamp").dt.quarter() == 2)
+    )
     return pl.when(when).then(own(NEXT)).otherwise(own(MOMENTUM))
 
 
@@ -253,7 +300,11 @@ def one_date(panel):
 @plant("nearly invisible", "only before moves of more than three deviations")
 def before_large_moves(panel):
     ahead = own(NEXT)
-    return pl.when(ahead.abs() > 3 * own(RETURN.rolling_std(60, min_samples=20))).then(ahead).otherwise(own(MOMENTUM))
+    return (
+        pl.when(ahead.abs() > 3 * own(RETURN.rolling_std(60, min_samples=20)))
+        .then(ahead)
+        .otherwise(own(MOMENTUM))
+    )
 
 
 @plant("hard", "the last decimal holds the next return's direction")
@@ -302,7 +353,9 @@ def lifetime(panel):
     return own(pl.len()).cast(pl.Float64)
 
 
-@plant("hard", "shift over the whole table instead of each symbol: the last symbol reads the next bar's first")
+@plant(
+    "hard", "shift over the whole table instead of each symbol: the last symbol reads the next bar's first"
+)
 def shift_without_symbol(panel):
     return CLOSE / CLOSE.shift(-1)
 
@@ -320,7 +373,9 @@ def zero_phase_filter(panel):
 @plant("hard", "detrended by a line through all history")
 def detrended(panel):
     time = pl.int_range(pl.len()).cast(pl.Float64)
-    return own(CLOSE.log() - (pl.cov(CLOSE.log(), time) / time.var()) * (time - time.mean()) - CLOSE.log().mean())
+    return own(
+        CLOSE.log() - (pl.cov(CLOSE.log(), time) / time.var()) * (time - time.mean()) - CLOSE.log().mean()
+    )
 
 
 @plant("hard", "low-frequency Fourier components of the whole series")
@@ -335,13 +390,22 @@ def fourier_smooth(panel):
 
 @plant("hard", "seasonal means over all years")
 def seasonal_means(panel):
-    return panel.with_columns(own(RETURN).alias("__r")).with_columns(pl.col("__r").mean().over("symbol", pl.col("timestamp").dt.weekday()).alias("planted"))
+    return panel.with_columns(own(RETURN).alias("__r")).with_columns(
+        pl.col("__r").mean().over("symbol", pl.col("timestamp").dt.weekday()).alias("planted")
+    )
 
 
 @plant("nearly invisible", "local highs, known two bars later")
 def pivots(panel):
     high = pl.col("high")
-    return own(((high > high.shift(1)) & (high > high.shift(2)) & (high > high.shift(-1)) & (high > high.shift(-2))).cast(pl.Float64))
+    return own(
+        (
+            (high > high.shift(1))
+            & (high > high.shift(2))
+            & (high > high.shift(-1))
+            & (high > high.shift(-2))
+        ).cast(pl.Float64)
+    )
 
 
 @plant("nearly invisible", "only for symbols that will leave the panel")
@@ -358,8 +422,12 @@ def winsorised(panel):
 
 @plant("nearly invisible", "cross-sectional rank whose ties are broken by tomorrow")
 def ties_broken_by_tomorrow(panel):
-    frame = panel.with_columns(own(NEXT).fill_null(0.0).alias("__next"), own(MOMENTUM).round(2).alias("__coarse"))
-    return frame.with_columns((pl.col("__coarse") + 1e-6 * pl.col("__next")).rank().over("timestamp").alias("planted"))
+    frame = panel.with_columns(
+        own(NEXT).fill_null(0.0).alias("__next"), own(MOMENTUM).round(2).alias("__coarse")
+    )
+    return frame.with_columns(
+        (pl.col("__coarse") + 1e-6 * pl.col("__next")).rank().over("timestamp").alias("planted")
+    )
 
 
 @plant("nearly invisible", "rows are left out where the next bar falls")

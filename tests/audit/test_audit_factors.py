@@ -48,7 +48,10 @@ def test_a_planted_leak_is_caught_and_only_it_is_named(kind, seed, market, with_
         inner = MATERIALISED[kind]
 
         def build(panel):
-            return with_factor(pl.col("inner").rank().over("timestamp"))(panel.with_columns(inner.alias("inner")))
+            return with_factor(pl.col("inner").rank().over("timestamp"))(
+                panel.with_columns(inner.alias("inner"))
+            )
+
     else:
         build = with_factor(LEAKS[kind])
     result = audit_factors(market(seed), build, seed=seed)
@@ -58,7 +61,9 @@ def test_a_planted_leak_is_caught_and_only_it_is_named(kind, seed, market, with_
 
 def test_target_encoding_is_caught(market, with_factor):
     def build(panel):
-        encoded = panel.with_columns(NEXT_RETURN.alias("next")).with_columns(pl.col("next").mean().over("sector").alias("encoded"))
+        encoded = panel.with_columns(NEXT_RETURN.alias("next")).with_columns(
+            pl.col("next").mean().over("sector").alias("encoded")
+        )
         return with_factor(pl.col("encoded"))(encoded)
 
     result = audit_factors(market(2), build, seed=2)
@@ -69,18 +74,29 @@ def test_a_leak_at_one_single_date_is_found_by_a_guided_cut(market, with_factor)
     panel = market(3)
     day = panel["timestamp"].unique().sort()[101]
     build = with_factor(pl.when(pl.col("timestamp") == day).then(NEXT_RETURN).otherwise(MOMENTUM))
-    blind = audit_factors(panel, build, seed=3, settings=Settings(guided_cuts=0, scan_cuts=0, staggered_builds=0))
+    blind = audit_factors(
+        panel, build, seed=3, settings=Settings(guided_cuts=0, scan_cuts=0, staggered_builds=0)
+    )
     assert blind.passed, "the sampled cuts of this seed lie elsewhere"
-    (mutation, *_) = audit_factors(panel, build, seed=3).leaks
-    assert (mutation.factor, mutation.check, mutation.timestamp, mutation.bars_ahead) == ("planted", "future_mutation", day, 1)
+    mutation, *_ = audit_factors(panel, build, seed=3).leaks
+    assert (mutation.factor, mutation.check, mutation.timestamp, mutation.bars_ahead) == (
+        "planted",
+        "future_mutation",
+        day,
+        1,
+    )
 
 
 def test_a_leak_of_one_symbol_at_one_date_is_found_when_every_bar_is_a_cut(market, with_factor):
     panel = market(4, n_bars=60, n_symbols=10)
     day = panel["timestamp"].unique().sort()[33]
-    build = with_factor(pl.when((pl.col("timestamp") == day) & (pl.col("symbol") == "S02")).then(TOMORROW).otherwise(CLOSE))
+    build = with_factor(
+        pl.when((pl.col("timestamp") == day) & (pl.col("symbol") == "S02")).then(TOMORROW).otherwise(CLOSE)
+    )
     leaks = audit_factors(panel, build, cuts=60, seed=0).leaks
-    assert {(leak.factor, leak.timestamp, leak.symbol) for leak in leaks if leak.check == "future_mutation"} == {("planted", day, "S02")}
+    assert {
+        (leak.factor, leak.timestamp, leak.symbol) for leak in leaks if leak.check == "future_mutation"
+    } == {("planted", day, "S02")}
 
 
 def test_a_leak_says_where_it_begins_how_far_it_looks_and_how_large_it_is(market, with_factor):
@@ -98,7 +114,11 @@ def test_a_leak_says_where_it_begins_how_far_it_looks_and_how_large_it_is(market
 
 def test_the_whole_history_counts_where_a_statistic_is_global(market, with_factor):
     panel = market(6)
-    leak = next(leak for leak in audit_factors(panel, with_factor(LEAKS["global z-score"]), seed=6).leaks if leak.check == "future_mutation")
+    leak = next(
+        leak
+        for leak in audit_factors(panel, with_factor(LEAKS["global z-score"]), seed=6).leaks
+        if leak.check == "future_mutation"
+    )
     assert leak.timestamp == panel["timestamp"][0]
     assert leak.bars_ahead > 200
 
@@ -116,7 +136,13 @@ def test_clean_factors_raise_no_alarm(seed, market, clean_factors):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_clean_factors_raise_no_alarm_in_short_windows_of_few_symbols(seed, market, clean_factors):
-    result = audit_factors(market(seed, n_bars=400, n_symbols=40), clean_factors, seed=seed, warm_up_bars=25, settings=Settings(max_symbols=12, future_bars=20))
+    result = audit_factors(
+        market(seed, n_bars=400, n_symbols=40),
+        clean_factors,
+        seed=seed,
+        warm_up_bars=25,
+        settings=Settings(max_symbols=12, future_bars=20),
+    )
     assert [leak.sentence() for leak in result.leaks] == []
     assert max(cut["symbols"] for cut in result.checked["cuts"]) <= 12
 
@@ -124,7 +150,13 @@ def test_clean_factors_raise_no_alarm_in_short_windows_of_few_symbols(seed, mark
 def test_leaks_show_in_short_windows_of_few_symbols_too(market, with_factor):
     settings = Settings(max_symbols=12, future_bars=20, whole_history=False)
     for kind in ("global z-score", "full-sample quantile", "tiny leak", "centred window"):
-        result = audit_factors(market(1, n_bars=400, n_symbols=40), with_factor(LEAKS[kind]), seed=1, warm_up_bars=25, settings=settings)
+        result = audit_factors(
+            market(1, n_bars=400, n_symbols=40),
+            with_factor(LEAKS[kind]),
+            seed=1,
+            warm_up_bars=25,
+            settings=settings,
+        )
         assert {leak.factor for leak in result.leaks} == {"planted"}, kind
 
 
@@ -146,20 +178,38 @@ def late_market(market, seed: int) -> pl.DataFrame:
     """A market in which some bars became known three days late."""
     panel = market(seed)
     late = pl.Series(np.random.default_rng(seed).random(len(panel)) < 0.005)
-    return panel.with_columns(pl.when(late).then(pl.col("timestamp") + pl.duration(days=3)).otherwise("timestamp").alias("known_time"))
+    return panel.with_columns(
+        pl.when(late)
+        .then(pl.col("timestamp") + pl.duration(days=3))
+        .otherwise("timestamp")
+        .alias("known_time")
+    )
 
 
 def test_using_a_bar_before_it_was_known_is_caught(market, with_factor):
     result = audit_factors(late_market(market, 0), with_factor(CLOSE.rolling_mean(5).over("symbol")), seed=0)
-    known_time = next(leak for leak in result.leaks if leak.check == "known_time" and leak.factor == "planted")
+    known_time = next(
+        leak for leak in result.leaks if leak.check == "known_time" and leak.factor == "planted"
+    )
     assert known_time.rows > 0
     assert {leak.check for leak in result.leaks} == {"known_time"}
 
 
 def test_rows_that_claim_to_be_known_only_with_their_latest_input_are_clean(market):
     def build(panel):
-        known = pl.col("known_time").dt.timestamp().rolling_max(5, min_samples=1).over("symbol").cast(panel.schema["known_time"])
-        return panel.select("timestamp", "symbol", known.alias("known_time"), CLOSE.rolling_mean(5).over("symbol").alias("average"))
+        known = (
+            pl.col("known_time")
+            .dt.timestamp()
+            .rolling_max(5, min_samples=1)
+            .over("symbol")
+            .cast(panel.schema["known_time"])
+        )
+        return panel.select(
+            "timestamp",
+            "symbol",
+            known.alias("known_time"),
+            CLOSE.rolling_mean(5).over("symbol").alias("average"),
+        )
 
     result = audit_factors(late_market(market, 0), build, seed=0)
     assert [leak.sentence() for leak in result.leaks] == []
@@ -176,7 +226,12 @@ def test_the_factors_of_the_product_are_clean(market):
     settings = FeatureSettings()
     longest = max(entry.warm_up_bars for entry in catalog(settings, "1d"))
     result = audit_factors(
-        market(0, n_bars=400), partial(build_factors, settings=settings), cuts=2, seed=0, warm_up_bars=longest, settings=Settings(guided_cuts=1, scan_cuts=2, staggered_builds=0)
+        market(0, n_bars=400),
+        partial(build_factors, settings=settings),
+        cuts=2,
+        seed=0,
+        warm_up_bars=longest,
+        settings=Settings(guided_cuts=1, scan_cuts=2, staggered_builds=0),
     )
     assert [leak.sentence() for leak in result.leaks] == []
     assert result.checked["factors"] > 100

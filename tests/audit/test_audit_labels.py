@@ -1,4 +1,6 @@
-"""The label audit: wrong entries, labels that look too far and factors that copy a label are caught; the product's labels pass."""
+"""The label audit: wrong entries, labels that look too far and factors that copy a label are caught; the
+product's labels pass.
+"""
 
 from functools import partial
 
@@ -21,8 +23,16 @@ def labels_by(entry: pl.Expr, leave: pl.Expr, end_bars: int = 6, horizon: int = 
     def build(panel: pl.DataFrame) -> pl.DataFrame:
         value = (leave / entry).log().over("symbol")
         end = pl.col("timestamp").shift(-end_bars).over("symbol")
-        table = panel.select("timestamp", "symbol", pl.lit(horizon, pl.Int32).alias("horizon"), end.alias("label_end"), value.alias("log_return"))
-        return table.with_columns(pl.when(pl.col("log_return").is_not_null()).then("label_end").alias("label_end"))
+        table = panel.select(
+            "timestamp",
+            "symbol",
+            pl.lit(horizon, pl.Int32).alias("horizon"),
+            end.alias("label_end"),
+            value.alias("log_return"),
+        )
+        return table.with_columns(
+            pl.when(pl.col("log_return").is_not_null()).then("label_end").alias("label_end")
+        )
 
     return build
 
@@ -38,10 +48,19 @@ WRONG = {
     "entered at the signal's own close": (labels_by(CLOSE, CLOSE.shift(-6)), "label_entry"),
     "entered at the signal's own open": (labels_by(pl.col("open"), CLOSE.shift(-6)), "label_entry"),
     "looks further than its label_end": (labels_by(CLOSE.shift(-1), CLOSE.shift(-8)), "label_future"),
-    "ends later than purging counts on": (labels_by(CLOSE.shift(-1), CLOSE.shift(-9), end_bars=9), "label_reach"),
+    "ends later than purging counts on": (
+        labels_by(CLOSE.shift(-1), CLOSE.shift(-9), end_bars=9),
+        "label_reach",
+    ),
     "ends before it begins": (labels_by(CLOSE.shift(-1), CLOSE.shift(-6), end_bars=0), "label_reach"),
-    "fills the missing future": (labels_by(CLOSE.shift(-1), CLOSE.shift(-6).fill_null(CLOSE.last())), "label_truncation"),
-    "scaled by the whole history": (labels_by(CLOSE.shift(-1), CLOSE.shift(-6) * CLOSE.mean()), "label_future"),
+    "fills the missing future": (
+        labels_by(CLOSE.shift(-1), CLOSE.shift(-6).fill_null(CLOSE.last())),
+        "label_truncation",
+    ),
+    "scaled by the whole history": (
+        labels_by(CLOSE.shift(-1), CLOSE.shift(-6) * CLOSE.mean()),
+        "label_future",
+    ),
 }
 
 
@@ -58,7 +77,9 @@ def test_a_wrong_label_is_caught_by_its_check(kind, seed, market):
 def test_right_labels_raise_no_alarm(seed, market):
     assert audit_labels(everywhere(market, seed), RIGHT, seed=seed).leaks == []
     for entry in ("next_open", "next_close"):
-        result = audit_labels(market(seed), partial(build_labels, settings=LabelSettings(entry=entry)), seed=seed)
+        result = audit_labels(
+            market(seed), partial(build_labels, settings=LabelSettings(entry=entry)), seed=seed
+        )
         assert [leak.sentence() for leak in result.leaks] == []
         assert result.checked["horizons"] == [1, 5, 10]
         assert result.checked["label_rows_compared"] > 10_000
@@ -68,17 +89,22 @@ def test_a_table_that_its_builder_does_not_give_is_caught(market):
     panel, build = market(0), partial(build_labels, settings=LabelSettings())
     other = build_labels(panel, LabelSettings(entry="next_close"))
     leaks = audit_labels(panel, build, seed=0, labels=other).leaks
-    assert {(leak.check, leak.factor) for leak in leaks} >= {("whole_history", "log_return"), ("whole_history", "sector_neutral_return")}
+    assert {(leak.check, leak.factor) for leak in leaks} >= {
+        ("whole_history", "log_return"),
+        ("whole_history", "sector_neutral_return"),
+    }
 
 
 def test_a_factor_that_copies_a_label_is_too_good(market):
     panel = market(0)
     labels = build_labels(panel, LabelSettings())
     rng = np.random.default_rng(0)
-    copied = labels.filter(pl.col("horizon") == 5).select("timestamp", "symbol", copy=pl.col("log_return") + pl.Series(rng.normal(0, 0.01, len(panel))))
-    factors = panel.select("timestamp", "symbol", honest=CLOSE / pl.col("open"), noise=pl.Series(rng.normal(size=len(panel)))).join(
-        copied, on=["timestamp", "symbol"], how="left", maintain_order="left"
+    copied = labels.filter(pl.col("horizon") == 5).select(
+        "timestamp", "symbol", copy=pl.col("log_return") + pl.Series(rng.normal(0, 0.01, len(panel)))
     )
+    factors = panel.select(
+        "timestamp", "symbol", honest=CLOSE / pl.col("open"), noise=pl.Series(rng.normal(size=len(panel)))
+    ).join(copied, on=["timestamp", "symbol"], how="left", maintain_order="left")
     leaks = too_good(factors, labels, ["honest", "noise", "copy"], Settings())
     assert {leak.factor for leak in leaks} == {"copy"}
     assert "too good to be true" in leaks[0].sentence()
@@ -88,7 +114,13 @@ def test_a_factor_that_copies_a_label_is_too_good(market):
 def test_persistent_factors_of_small_panels_are_not_too_good(seed, market):
     panel = market(seed, n_bars=120, n_symbols=8)
     labels = build_labels(panel, LabelSettings())
-    factors = panel.select("timestamp", "symbol", volume_level=pl.col("volume").mean().over("symbol"), weekday=pl.col("timestamp").dt.weekday(), price=CLOSE)
+    factors = panel.select(
+        "timestamp",
+        "symbol",
+        volume_level=pl.col("volume").mean().over("symbol"),
+        weekday=pl.col("timestamp").dt.weekday(),
+        price=CLOSE,
+    )
     assert too_good(factors, labels, ["volume_level", "weekday", "price"], Settings()) == []
 
 

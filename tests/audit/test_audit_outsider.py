@@ -1,4 +1,6 @@
-"""Cases an outside tester found: starved scans, forgiven rounding, unseeded jitter, and answers that are no factor table."""
+"""Cases an outside tester found: starved scans, forgiven rounding, unseeded jitter, and answers that are no
+factor table.
+"""
 
 import numpy as np
 import polars as pl
@@ -17,7 +19,9 @@ def walk() -> pl.DataFrame:
     rng = np.random.default_rng(3)
     days = pl.datetime_range(pl.datetime(2020, 1, 1), pl.datetime(2020, 7, 1), "1d", eager=True)
     close = [np.exp(4 + rng.normal(0, 0.02, len(days)).cumsum()) for _ in range(4)]
-    return pl.concat(pl.DataFrame({"timestamp": days, "symbol": f"S{n}", "close": one}) for n, one in enumerate(close)).sort("timestamp", "symbol")
+    return pl.concat(
+        pl.DataFrame({"timestamp": days, "symbol": f"S{n}", "close": one}) for n, one in enumerate(close)
+    ).sort("timestamp", "symbol")
 
 
 def test_one_factor_on_all_rows_is_no_rounding():
@@ -37,12 +41,24 @@ def test_values_that_vanish_count_beside_rounding_but_not_beside_noise():
 
 def test_unseeded_jitter_is_no_leak(walk):
     rng = np.random.default_rng()
-    result = audit_factors(walk, lambda panel: panel.select("timestamp", "symbol", f=pl.col("close") * (1 + 1e-9 * pl.Series(rng.normal(size=len(panel))))), settings=QUICK)
+    result = audit_factors(
+        walk,
+        lambda panel: panel.select(
+            "timestamp", "symbol", f=pl.col("close") * (1 + 1e-9 * pl.Series(rng.normal(size=len(panel))))
+        ),
+        settings=QUICK,
+    )
     assert result.passed
 
 
 def test_lists_are_named_as_not_audited(walk):
-    result = audit_factors(walk, lambda panel: panel.select("timestamp", "symbol", pl.col("close"), pl.concat_list("close").alias("lists")), settings=QUICK)
+    result = audit_factors(
+        walk,
+        lambda panel: panel.select(
+            "timestamp", "symbol", pl.col("close"), pl.concat_list("close").alias("lists")
+        ),
+        settings=QUICK,
+    )
     assert any("lists" in note for note in result.checked["notes"])
 
 
@@ -53,7 +69,10 @@ def _leaves(panel: pl.DataFrame) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda panel: panel.with_columns(pl.col("timestamp").cast(pl.String)), "returned timestamp as String"),
+        (
+            lambda panel: panel.with_columns(pl.col("timestamp").cast(pl.String)),
+            "returned timestamp as String",
+        ),
         (lambda panel: panel.head(0), "returned no row"),
         (lambda panel: panel.to_pandas(), "pandas DataFrame"),
         (_leaves, "SystemExit"),

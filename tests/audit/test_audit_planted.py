@@ -1,4 +1,6 @@
-"""The test bench of the audit: every planted leak is caught, no honest factor is accused, and each check earns its place."""
+"""The test bench of the audit: every planted leak is caught, no honest factor is accused, and each check
+earns its place.
+"""
 
 import numpy as np
 import polars as pl
@@ -6,7 +8,14 @@ import pytest
 
 from components.audit.config import Settings
 from components.audit.factors import audit_factors
-from components.audit.perturb import ORDERS, file_order, other_future, shuffled_future, staggered_future, with_holes
+from components.audit.perturb import (
+    ORDERS,
+    file_order,
+    other_future,
+    shuffled_future,
+    staggered_future,
+    with_holes,
+)
 from tests.audit.clean import build_clean_library
 from tests.audit.planted import NEXT, PLANTED, own
 
@@ -31,7 +40,13 @@ def test_there_are_planted_leaks_of_each_difficulty():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_honest_factor_of_more_than_two_hundred_is_accused(seed, market):
-    result = audit_factors(market(seed, n_bars=200, n_symbols=12), build_clean_library, cuts=2, seed=seed, settings=Settings(guided_cuts=1, scan_cuts=6, staggered_builds=1))
+    result = audit_factors(
+        market(seed, n_bars=200, n_symbols=12),
+        build_clean_library,
+        cuts=2,
+        seed=seed,
+        settings=Settings(guided_cuts=1, scan_cuts=6, staggered_builds=1),
+    )
     assert [leak.sentence() for leak in result.leaks] == []
     assert result.unstable == []
     assert result.checked["factors"] >= 200
@@ -47,20 +62,29 @@ def test_a_declared_warm_up_that_is_too_short_is_found(market, with_factor):
 
 
 def test_warm_up_is_measured(market, clean_factors):
-    bars = {entry["factor"]: entry["bars"] for entry in audit_factors(market(0), clean_factors, seed=0).warm_up}
+    bars = {
+        entry["factor"]: entry["bars"] for entry in audit_factors(market(0), clean_factors, seed=0).warm_up
+    }
     assert (bars["momentum_20"], bars["average_ratio"], bars["rank_today"]) == (21, 10, 1)
     assert bars["expanding_mean"] is None
     assert 40 < bars["exponential"] < 120
 
 
 def test_what_reads_the_future_from_elsewhere_shows_in_the_placebo_only(market, with_factor):
-    """A function that keeps tomorrow from the whole panel is the same on every changed one: no rebuild can move it."""
+    """A function that keeps tomorrow from the whole panel is the same on every changed one: no rebuild can
+    move it.
+    """
     panel = market(0)
     kept = panel.select("timestamp", "symbol", own(NEXT).alias("kept"))
     noise = pl.Series(np.random.default_rng(0).normal(0, 0.02, len(panel)))
 
     def build(rows, strength=1.0):
-        joined = rows.join(kept.with_columns(pl.col("kept") * strength + noise), on=["timestamp", "symbol"], how="left", maintain_order="left")
+        joined = rows.join(
+            kept.with_columns(pl.col("kept") * strength + noise),
+            on=["timestamp", "symbol"],
+            how="left",
+            maintain_order="left",
+        )
         return with_factor(pl.col("kept"))(joined)
 
     found = audit_factors(panel, build, seed=0).leaks
@@ -70,7 +94,9 @@ def test_what_reads_the_future_from_elsewhere_shows_in_the_placebo_only(market, 
 
 
 def test_a_predictable_market_accuses_nobody(with_factor, market):
-    """Where a return follows from the one before, honest factors rank like the next return, for one bar only."""
+    """Where a return follows from the one before, honest factors rank like the next return, for
+    one bar only.
+    """
     rng = np.random.default_rng(0)
     shocks = rng.normal(0, 0.02, (261, 24))
     returns = shocks[1:] - 0.6 * shocks[:-1]
@@ -82,7 +108,11 @@ def test_a_predictable_market_accuses_nobody(with_factor, market):
             "__close": 50 * np.exp(returns.cumsum(axis=0)).ravel(),
         }
     )
-    prices = panel.join(path, on=["timestamp", "symbol"], how="left", maintain_order="left").with_columns(pl.col("__close").alias("close")).drop("__close")
+    prices = (
+        panel.join(path, on=["timestamp", "symbol"], how="left", maintain_order="left")
+        .with_columns(pl.col("__close").alias("close"))
+        .drop("__close")
+    )
     assert audit_factors(prices, with_factor(own((CLOSE / CLOSE.shift(1)).log()), "reversal"), seed=0).passed
 
 
@@ -92,7 +122,11 @@ def test_changed_panels_keep_every_byte_up_to_the_cut_and_their_order(order, mar
     cut = panel["timestamp"].unique().sort()[25]
     until = pl.col("timestamp") <= cut
     rng = np.random.default_rng(0)
-    for changed in (other_future(panel, cut, rng), shuffled_future(panel, cut, rng, among_symbols=True), shuffled_future(panel, cut, rng, among_symbols=False)):
+    for changed in (
+        other_future(panel, cut, rng),
+        shuffled_future(panel, cut, rng, among_symbols=True),
+        shuffled_future(panel, cut, rng, among_symbols=False),
+    ):
         assert changed.filter(until).equals(panel.filter(until))
         assert not changed.filter(~until).equals(panel.filter(~until))
         assert file_order(changed) == order
@@ -107,7 +141,12 @@ def test_changed_panels_keep_every_byte_up_to_the_cut_and_their_order(order, mar
 def test_a_leak_on_one_date_is_found_by_a_staggered_future(market, with_factor):
     panel = market(2)
     day = panel["timestamp"].unique().sort()[97]
-    build = with_factor(pl.when(pl.col("timestamp") == day).then(own(NEXT) * 1e-3).otherwise(0.0) + own(CLOSE / CLOSE.shift(5)))
+    build = with_factor(
+        pl.when(pl.col("timestamp") == day).then(own(NEXT) * 1e-3).otherwise(0.0)
+        + own(CLOSE / CLOSE.shift(5))
+    )
     settings = Settings(guided_cuts=0, scan_cuts=0, staggered_builds=40, warm_up_starts=0)
-    assert audit_factors(panel, build, seed=1, settings=settings.model_copy(update={"staggered_builds": 0})).passed
+    assert audit_factors(
+        panel, build, seed=1, settings=settings.model_copy(update={"staggered_builds": 0})
+    ).passed
     assert {leak.timestamp for leak in audit_factors(panel, build, seed=1, settings=settings).leaks} == {day}

@@ -11,14 +11,22 @@ from components.contracts import TIME
 def long_table(symbols: list[str] | None = None, **values: np.ndarray) -> pl.DataFrame:
     """Arrays of shape (bars, symbols) as one long frame; NaN rows stay."""
     bars, count = next(iter(values.values())).shape
-    days = pl.Series([datetime(2024, 1, 1, 21, tzinfo=UTC) + timedelta(days=bar) for bar in range(bars)], dtype=TIME)
+    days = pl.Series(
+        [datetime(2024, 1, 1, 21, tzinfo=UTC) + timedelta(days=bar) for bar in range(bars)], dtype=TIME
+    )
     symbols = symbols or [f"S{number:02d}" for number in range(count)]
     return pl.DataFrame(
-        {"timestamp": days.gather(np.repeat(np.arange(bars), count)), "symbol": symbols * bars, **{name: np.asarray(array, dtype=float).ravel() for name, array in values.items()}}
+        {
+            "timestamp": days.gather(np.repeat(np.arange(bars), count)),
+            "symbol": symbols * bars,
+            **{name: np.asarray(array, dtype=float).ravel() for name, array in values.items()},
+        }
     ).sort("timestamp", "symbol")
 
 
-def random_market(seed: int, bars: int = 25, count: int = 7, missing: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def random_market(
+    seed: int, bars: int = 25, count: int = 7, missing: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Open, close and score, each (bars, symbols)."""
     random = np.random.default_rng(seed)
     steps = random.normal(0, 0.05, (2 * bars, count))

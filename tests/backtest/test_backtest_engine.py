@@ -1,4 +1,6 @@
-"""The backtest engine: a hand-worked example, a slow loop as oracle, invariants, stops, and no look into the future."""
+"""The backtest engine: a hand-worked example, a slow loop as oracle, invariants, stops, and no look into the
+future.
+"""
 
 import math
 
@@ -19,16 +21,27 @@ NAN = math.nan
 
 def trade(opening, close, score, config, *, horizon=2, strategy="long_short", symbols=None):
     predictions = long_table(symbols, score=score, uncertainty=np.ones_like(score))
-    return run_backtest(market_prices(long_table(symbols, open=opening, close=close)), predictions, config, horizon=horizon, strategy=strategy)
+    return run_backtest(
+        market_prices(long_table(symbols, open=opening, close=close)),
+        predictions,
+        config,
+        horizon=horizon,
+        strategy=strategy,
+    )
 
 
 def columns(test, *names):
     return np.column_stack([test.returns[name].to_numpy() for name in names])
 
 
-# Three names, six bars; A is always best, C always worst. Two books of half the capital: 0.25 long A and 0.25 short C each.
-OPEN = np.array([[100, 50, 100], [100, 50, 100], [121, 50, 100], [121, 50, 90], [121, 50, 90], [121, 50, 90]], dtype=float)
-CLOSE = np.array([[100, 50, 100], [110, 50, 100], [121, 50, 90], [121, 50, 90], [121, 50, 90], [133.1, 50, 90]])
+# Three names, six bars; A is always best, C always worst. Two books of half the capital: 0.25 long A and 0.25
+# short C each.
+OPEN = np.array(
+    [[100, 50, 100], [100, 50, 100], [121, 50, 100], [121, 50, 90], [121, 50, 90], [121, 50, 90]], dtype=float
+)
+CLOSE = np.array(
+    [[100, 50, 100], [110, 50, 100], [121, 50, 90], [121, 50, 90], [121, 50, 90], [133.1, 50, 90]]
+)
 SCORE = np.tile([3.0, 2.0, 1.0], (6, 1))
 
 
@@ -36,13 +49,15 @@ def test_hand_worked_example_to_the_cent():
     test = trade(OPEN, CLOSE, SCORE, FREE.model_copy(update={"cost_bps_per_side": 10.0}))
     million = 1_000_000
     # Bar 1: book 0 buys 250,000 of A and sells 250,000 of C; A rises 10 %.
-    # Bar 2: A opens 10 % higher, capital 1,052,500; book 1 trades twice 263,125; then C falls 10 %, earning 51,312.50.
-    # Bar 3: book 0 goes from +302,500 and -225,000 to twice 275,953.125, trading 26,546.875 + 50,953.125.
-    # Bar 4: book 1 goes from +263,125 and -236,812.50 to twice 275,953.125, trading 12,828.125 + 39,140.625.
-    # Bar 5: book 0 is on target; A rises 10 % on 551,906.25.
+    # Bar 2: A opens 10 % higher, capital 1,052,500; book 1 trades twice 263,125; then C falls 10 %, earning
+    # 51,312.50. Bar 3: book 0 goes from +302,500 and -225,000 to twice 275,953.125, trading 26,546.875 +
+    # 50,953.125. Bar 4: book 1 goes from +263,125 and -236,812.50 to twice 275,953.125, trading 12,828.125 +
+    # 39,140.625. Bar 5: book 0 is on target; A rises 10 % on 551,906.25.
     capital = np.array([1_000_000, 1_025_000, 1_103_812.50, 1_103_812.50, 1_103_812.50, 1_159_003.125])
     traded = np.array([500_000, 526_250, 77_500, 51_968.75, 0])
-    np.testing.assert_allclose(million * np.cumprod(1 + test.returns["gross_return"].to_numpy()), capital[1:], atol=0.005)
+    np.testing.assert_allclose(
+        million * np.cumprod(1 + test.returns["gross_return"].to_numpy()), capital[1:], atol=0.005
+    )
     np.testing.assert_allclose(test.returns["turnover"].to_numpy() * capital[:-1], traded, atol=0.005)
     np.testing.assert_allclose(test.returns["cost"].to_numpy() * capital[:-1], traded * 0.001, atol=0.005)
     assert test.returns["n_long"].to_list() == [1] * 5
@@ -112,28 +127,46 @@ def slow_backtest(opening, close, score, config, horizon):
         if config.stop_loss_share:
             for b in range(horizon):
                 for n in range(count):
-                    if books[b][n] and (books[b][n] / entry[b][n] - 1) * np.sign(books[b][n]) <= -config.stop_loss_share:
+                    if (
+                        books[b][n]
+                        and (books[b][n] / entry[b][n] - 1) * np.sign(books[b][n]) <= -config.stop_loss_share
+                    ):
                         leaving.add((b, n))
         rows.append((capital / before - 1, traded / before * config.cost_bps_per_side / 1e4))
     return np.array(rows)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 9999), st.integers(1, 5), st.sampled_from(["next_open", "next_close"]), st.sampled_from([None, 0.08]), st.sampled_from([0.0, 0.1]))
+@given(
+    st.integers(0, 9999),
+    st.integers(1, 5),
+    st.sampled_from(["next_open", "next_close"]),
+    st.sampled_from([None, 0.08]),
+    st.sampled_from([0.0, 0.1]),
+)
 def test_matches_the_slow_loop(seed, horizon, entry, stop, missing):
     opening, close, score = random_market(seed, missing=missing)
     config = Settings(quantile=0.3, max_weight=1.0, entry=entry, stop_loss_share=stop, delisting_bars=1000)
     score[0] = np.arange(score.shape[1])
     np.testing.assert_allclose(
-        columns(trade(opening, close, score, config, horizon=horizon), "gross_return", "cost"), slow_backtest(opening, close, score, config, horizon), atol=1e-12
+        columns(trade(opening, close, score, config, horizon=horizon), "gross_return", "cost"),
+        slow_backtest(opening, close, score, config, horizon),
+        atol=1e-12,
     )
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 9999), st.sampled_from(["long_short", "long_only"]), st.sampled_from(["equal", "confidence"]))
+@given(
+    st.integers(0, 9999),
+    st.sampled_from(["long_short", "long_only"]),
+    st.sampled_from(["equal", "confidence"]),
+)
 def test_costs_are_what_separates_net_from_gross(seed, strategy, sizing):
     market = random_market(seed, missing=0.05)
-    cheap, dear, free = (trade(*market, Settings(cost_bps_per_side=bps, sizing=sizing), strategy=strategy) for bps in (10, 20, 0))
+    cheap, dear, free = (
+        trade(*market, Settings(cost_bps_per_side=bps, sizing=sizing), strategy=strategy)
+        for bps in (10, 20, 0)
+    )
     np.testing.assert_array_equal(free.returns["net_return"], free.returns["gross_return"])
     np.testing.assert_allclose(dear.returns["cost"], 2 * cheap.returns["cost"].to_numpy())
     np.testing.assert_array_equal(dear.returns["gross_return"], cheap.returns["gross_return"])
@@ -146,15 +179,29 @@ def test_costs_are_what_separates_net_from_gross(seed, strategy, sizing):
 def test_names_do_not_matter(seed):
     opening, close, score = random_market(seed, missing=0.05)
     order = np.random.default_rng(seed).permutation(score.shape[1])
-    one, other = trade(opening, close, score, Settings()), trade(opening[:, order], close[:, order], score[:, order], Settings())
-    np.testing.assert_allclose(columns(one, "net_return", "turnover"), columns(other, "net_return", "turnover"), atol=1e-12)
+    one, other = (
+        trade(opening, close, score, Settings()),
+        trade(opening[:, order], close[:, order], score[:, order], Settings()),
+    )
+    np.testing.assert_allclose(
+        columns(one, "net_return", "turnover"), columns(other, "net_return", "turnover"), atol=1e-12
+    )
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 9999), st.integers(3, 22), st.sampled_from(["next_open", "next_close"]))
 def test_the_future_changes_nothing(seed, cut, entry):
     market = random_market(seed, missing=0.05)
-    config = Settings(entry=entry, stop_loss_share=0.06, drawdown_stop=0.05, consecutive_loss_stop=3, pause_bars=4, volatility_ceiling=0.2, volatility_bars=5, delisting_bars=2)
+    config = Settings(
+        entry=entry,
+        stop_loss_share=0.06,
+        drawdown_stop=0.05,
+        consecutive_loss_stop=3,
+        pause_bars=4,
+        volatility_ceiling=0.2,
+        volatility_bars=5,
+        delisting_bars=2,
+    )
     whole = trade(*market, config).returns
     changed = [array.copy() for array in market]
     for array in changed:
@@ -189,26 +236,44 @@ def test_weights_are_neutral_and_capped(seed, sizing, cap):
 
 
 def test_the_least_certain_names_are_skipped():
-    """Planted: the best and the worst score are the least certain, and one name says nothing of its uncertainty."""
+    """Planted: the best and the worst score are the least certain, and one name says nothing of its
+    uncertainty.
+    """
     score = np.array([[9.0, 5.0, 4.0, 3.0, 2.0, -9.0, NAN, 1.0], [NAN] * 8])
     uncertainty = np.array([[8.0, 1.0, 1.0, 1.0, 1.0, 9.0, 50.0, NAN], [1.0] * 8])
     config = Settings(quantile=0.25, top_k=1, max_weight=1)
     assert np.flatnonzero(long_short_weights(score, uncertainty, config)[0]).tolist() == [0, 5]
     # Three of the seven scored names go: those at 8, at 9, and the one without.
     skipping = Settings(quantile=0.25, top_k=1, max_weight=1, skip_share=0.45)
-    np.testing.assert_allclose(long_short_weights(score, uncertainty, skipping), [[0, 0.5, 0, 0, -0.5, 0, 0, 0], [0] * 8])
-    np.testing.assert_allclose(long_only_weights(score, uncertainty, skipping), [[0, 1, 0, 0, 0, 0, 0, 0], [0] * 8])
-    np.testing.assert_array_equal(certain(score, np.ones_like(score), 0.9), score, err_msg="names that tie at the border all stay")
+    np.testing.assert_allclose(
+        long_short_weights(score, uncertainty, skipping), [[0, 0.5, 0, 0, -0.5, 0, 0, 0], [0] * 8]
+    )
+    np.testing.assert_allclose(
+        long_only_weights(score, uncertainty, skipping), [[0, 1, 0, 0, 0, 0, 0, 0], [0] * 8]
+    )
+    np.testing.assert_array_equal(
+        certain(score, np.ones_like(score), 0.9), score, err_msg="names that tie at the border all stay"
+    )
     assert long_short_weights(np.empty((2, 0)), np.empty((2, 0)), skipping).shape == (2, 0)
 
 
 def test_weights_by_hand():
     score = np.array([[5.0, 4.0, 4.0, 1.0, NAN, 0.0], [NAN, NAN, 1.0, 2.0, NAN, NAN]])
     config = Settings(quantile=0.4, top_k=3, top_k_max_share=0.4, max_weight=1)
-    np.testing.assert_allclose(long_short_weights(score, np.ones_like(score), config), [[0.25, 0.125, 0.125, -0.25, 0, -0.25], [0] * 6])
-    np.testing.assert_allclose(long_only_weights(score, np.ones_like(score), config), [[0.5, 0.25, 0.25, 0, 0, 0], [0] * 6])
-    # Uncertainties 1, 2, 4 among the taken: median of the five is 2, so sizes 2, 1, 0.5 before they are scaled to one.
-    sized = long_only_weights(np.array([[5.0, 4.0, 3.0, 1.0, 0.0]]), np.array([[1.0, 2.0, 4.0, 2.0, 2.0]]), Settings(sizing="confidence", top_k_max_share=0.6, max_weight=1))
+    np.testing.assert_allclose(
+        long_short_weights(score, np.ones_like(score), config),
+        [[0.25, 0.125, 0.125, -0.25, 0, -0.25], [0] * 6],
+    )
+    np.testing.assert_allclose(
+        long_only_weights(score, np.ones_like(score), config), [[0.5, 0.25, 0.25, 0, 0, 0], [0] * 6]
+    )
+    # Uncertainties 1, 2, 4 among the taken: median of the five is 2, so sizes 2, 1, 0.5 before they are
+    # scaled to one.
+    sized = long_only_weights(
+        np.array([[5.0, 4.0, 3.0, 1.0, 0.0]]),
+        np.array([[1.0, 2.0, 4.0, 2.0, 2.0]]),
+        Settings(sizing="confidence", top_k_max_share=0.6, max_weight=1),
+    )
     np.testing.assert_allclose(sized, [[2 / 3.5, 1 / 3.5, 0.5 / 3.5, 0, 0]])
 
 
@@ -219,12 +284,15 @@ def test_single_name_stop_exits_at_the_next_price_and_not_at_its_own():
     score = np.tile([3.0, 2.0, 1.0], (5, 1))
     stopped = trade(opening, close, score, FREE.model_copy(update={"stop_loss_share": 0.15}), horizon=4)
     held = trade(opening, close, score, FREE, horizon=4)
-    # A quarter of the capital, half of it long: 0.125. It is closed at 70, so the way back to 100 is missed by book 0; book 1 enters at 70.
+    # A quarter of the capital, half of it long: 0.125. It is closed at 70, so the way back to 100 is missed
+    # by book 0; book 1 enters at 70.
     assert stopped.events["stopped"] == 1
     capital = 1 - 0.125 * 0.2
     assert stopped.returns["gross_return"][0] == pytest.approx(-0.025)
     at_open = capital - 0.125 * 0.1
-    assert stopped.returns["gross_return"][1] == pytest.approx((at_open + 0.125 * at_open * 30 / 70) / capital - 1)
+    assert stopped.returns["gross_return"][1] == pytest.approx(
+        (at_open + 0.125 * at_open * 30 / 70) / capital - 1
+    )
     assert held.returns["gross_return"][1] > stopped.returns["gross_return"][1]
     assert held.events["stopped"] == 0
 
@@ -232,7 +300,13 @@ def test_single_name_stop_exits_at_the_next_price_and_not_at_its_own():
 def test_a_short_that_rises_is_stopped():
     close = np.full((4, 3), 100.0)
     close[1:, 2] = 120
-    test = trade(np.vstack([close[:1], close[:-1]]), close, np.tile([3.0, 2.0, 1.0], (4, 1)), FREE.model_copy(update={"stop_loss_share": 0.15}), horizon=3)
+    test = trade(
+        np.vstack([close[:1], close[:-1]]),
+        close,
+        np.tile([3.0, 2.0, 1.0], (4, 1)),
+        FREE.model_copy(update={"stop_loss_share": 0.15}),
+        horizon=3,
+    )
     assert test.events["stopped"] == 1
 
 
@@ -241,9 +315,16 @@ def test_portfolio_stops_close_everything_for_a_while(stop):
     close = np.full((12, 3), 100.0) * np.array([1, 1, 1])
     close[:, 0] = 100 * 0.95 ** np.arange(12)
     opening = np.vstack([close[:1], close[:-1]])
-    test = trade(opening, close, np.tile([3.0, 2.0, 1.0], (12, 1)), FREE.model_copy(update={**stop, "pause_bars": 3}), horizon=1)
+    test = trade(
+        opening,
+        close,
+        np.tile([3.0, 2.0, 1.0], (12, 1)),
+        FREE.model_copy(update={**stop, "pause_bars": 3}),
+        horizon=1,
+    )
     exposure = test.returns["exposure"].to_numpy()
-    # Half long A loses 2.5 % a bar: both stops are known at the close of bar 2, bars 3 to 5 are flat, bar 6 trades again.
+    # Half long A loses 2.5 % a bar: both stops are known at the close of bar 2, bars 3 to 5 are flat, bar 6
+    # trades again.
     np.testing.assert_array_equal(exposure[:6] > 1e-9, [True, True, False, False, False, True])
     assert test.events["pauses"] >= 1
     assert (test.returns["net_return"].to_numpy()[2:5] == 0).all()
@@ -251,7 +332,15 @@ def test_portfolio_stops_close_everything_for_a_while(stop):
 
 def test_calm_markets_trip_no_stop():
     close = np.full((12, 3), 100.0)
-    config = FREE.model_copy(update={"drawdown_stop": 0.04, "consecutive_loss_stop": 2, "stop_loss_share": 0.1, "volatility_ceiling": 0.1, "volatility_bars": 3})
+    config = FREE.model_copy(
+        update={
+            "drawdown_stop": 0.04,
+            "consecutive_loss_stop": 2,
+            "stop_loss_share": 0.1,
+            "volatility_ceiling": 0.1,
+            "volatility_bars": 3,
+        }
+    )
     test = trade(close, close, np.tile([3.0, 2.0, 1.0], (12, 1)), config)
     assert test.events == {"stopped": 0, "delisted": 0, "pauses": 0}
     assert test.returns["exposure"][-1] == pytest.approx(1)
@@ -271,7 +360,13 @@ def test_a_name_that_stops_trading_is_closed_at_its_last_price(delisting_return,
     close[3:, 0] = NAN
     score = np.tile([3.0, 2.0, 1.0], (9, 1))
     score[2:] = NAN
-    test = trade(close, close, score, FREE.model_copy(update={"delisting_bars": 2, "delisting_return": delisting_return}), horizon=7)
+    test = trade(
+        close,
+        close,
+        score,
+        FREE.model_copy(update={"delisting_bars": 2, "delisting_return": delisting_return}),
+        horizon=7,
+    )
     # Two books of a seventh hold A; A's last price is that of bar 2, the second bar without one is bar 4.
     assert test.events["delisted"] == 1
     assert test.returns["n_long"].to_list() == [1, 1, 1, 0, 0, 0, 0, 0]
@@ -286,7 +381,8 @@ def test_a_long_halt_does_not_escape_the_price_at_which_trading_resumes(reopens_
     score = np.tile([3.0, 2.0, 1.0], (10, 1))
     score[2:] = NAN
     test = trade(close, close, score, FREE.model_copy(update={"delisting_bars": 2}), horizon=7)
-    # Two books of a seventh hold A for half of the capital; it is written off in bar 4 and trades again in bar 8.
+    # Two books of a seventh hold A for half of the capital; it is written off in bar 4 and trades again in
+    # bar 8.
     assert test.events["delisted"] == 1
     assert columns(test, "gross_return")[:, 0].tolist() == pytest.approx([0] * 7 + [gross * 0.5 * 2 / 7, 0])
 
@@ -306,7 +402,9 @@ def test_bad_prices_count_as_missing(bad):
     opening, close, score = random_market(5)
     broken, gap = close.copy(), close.copy()
     broken[7:9, 2], gap[7:9, 2] = bad, NAN
-    assert trade(opening, broken, score, Settings()).returns.equals(trade(opening, gap, score, Settings()).returns)
+    assert trade(opening, broken, score, Settings()).returns.equals(
+        trade(opening, gap, score, Settings()).returns
+    )
 
 
 def test_ruin_ends_in_cash():
@@ -329,5 +427,12 @@ def test_scores_of_unknown_symbols_are_left_out():
     names = [f"S{n:02d}" for n in range(7)]
     predictions = long_table(names, score=score, uncertainty=np.ones_like(score))
     prices = market_prices(long_table(names, open=opening, close=close))
-    extra = pl.concat([predictions, predictions.filter(pl.col("symbol") == "S03").with_columns(pl.lit("ZZ").alias("symbol"))])
-    assert run_backtest(prices, extra, Settings(), horizon=2).returns.equals(run_backtest(prices, predictions, Settings(), horizon=2).returns)
+    extra = pl.concat(
+        [
+            predictions,
+            predictions.filter(pl.col("symbol") == "S03").with_columns(pl.lit("ZZ").alias("symbol")),
+        ]
+    )
+    assert run_backtest(prices, extra, Settings(), horizon=2).returns.equals(
+        run_backtest(prices, predictions, Settings(), horizon=2).returns
+    )

@@ -11,7 +11,17 @@ from small_markets import long_table
 
 from components.backtest.config import Settings
 from components.backtest.evaluate import RETURNS_SCHEMA, evaluate, read_predictions, split_experts
-from components.contracts import ALL_PREDICTIONS, LABELS, PANEL, REGIMES, TRAINING_SET, ContractError, check_table, content_sha256, write_table
+from components.contracts import (
+    ALL_PREDICTIONS,
+    LABELS,
+    PANEL,
+    REGIMES,
+    TRAINING_SET,
+    ContractError,
+    check_table,
+    content_sha256,
+    write_table,
+)
 from components.metrics import information_coefficient, performance_summary
 from components.timeline import Settings as TimelineSettings
 from components.timeline import Span, Windows
@@ -30,23 +40,46 @@ def market() -> SimpleNamespace:
     label[: -HORIZON - 1] = np.log(opening[HORIZON + 1 :] / opening[1:-HORIZON])
     neutral = label - np.nanmean(np.where(np.isfinite(label), label, 0), axis=1, keepdims=True)
     skilled = 0.5 * np.nan_to_num(neutral) + random.normal(0, 0.02, neutral.shape)
-    keys = long_table(open=opening, high=np.maximum(opening, close), low=np.minimum(opening, close), close=close, volume=np.ones_like(close))
+    keys = long_table(
+        open=opening,
+        high=np.maximum(opening, close),
+        low=np.minimum(opening, close),
+        close=close,
+        volume=np.ones_like(close),
+    )
     sectors = pl.when(pl.col("symbol") < "S06").then(pl.lit("tech")).otherwise(pl.lit("oil")).alias("sector")
     moment = pl.col("timestamp")
-    panel = keys.with_columns(sectors, pl.lit("1d").alias("period"), moment.alias("event_time"), moment.alias("known_time")).select(*PANEL.columns)
+    panel = keys.with_columns(
+        sectors, pl.lit("1d").alias("period"), moment.alias("event_time"), moment.alias("known_time")
+    ).select(*PANEL.columns)
     labels = long_table(log_return=label, sector_neutral_return=neutral).with_columns(
         pl.lit(HORIZON, dtype=pl.Int32).alias("horizon"),
         (moment + pl.duration(days=HORIZON + 1)).alias("label_end"),
         pl.col("log_return", "sector_neutral_return").fill_nan(None),
         pl.col("log_return").fill_nan(None).sign().cast(pl.Int8).alias("direction"),
     )
-    regimes = long_table(regime_state=np.repeat((np.arange(BARS) // 10 % 4)[:, None], COUNT, axis=1)).with_columns(pl.col("regime_state").cast(pl.Float32))
-    both = {"stack": predictions(skilled, "stack"), "noise": predictions(random.normal(0, 0.02, neutral.shape), "noise")}
-    return SimpleNamespace(panel=panel, labels=labels.select(*LABELS.columns), regimes=regimes, predictions=both)
+    regimes = long_table(
+        regime_state=np.repeat((np.arange(BARS) // 10 % 4)[:, None], COUNT, axis=1)
+    ).with_columns(pl.col("regime_state").cast(pl.Float32))
+    both = {
+        "stack": predictions(skilled, "stack"),
+        "noise": predictions(random.normal(0, 0.02, neutral.shape), "noise"),
+    }
+    return SimpleNamespace(
+        panel=panel, labels=labels.select(*LABELS.columns), regimes=regimes, predictions=both
+    )
 
 
 def predictions(score: np.ndarray, expert: str) -> pl.DataFrame:
-    frame = long_table(score=score, uncertainty=np.full_like(score, 0.03), p10=score - 0.05, p50=score, p90=score + 0.05, head_scale=np.ones_like(score), head_bias=score * 0)
+    frame = long_table(
+        score=score,
+        uncertainty=np.full_like(score, 0.03),
+        p10=score - 0.05,
+        p50=score,
+        p90=score + 0.05,
+        head_scale=np.ones_like(score),
+        head_bias=score * 0,
+    )
     first = frame["timestamp"].unique().sort()[WINDOWS.validation[0]]
     return frame.filter(pl.col("timestamp") >= first).with_columns(
         pl.lit("1d").alias("period"),
@@ -77,7 +110,9 @@ def test_planted_skill_is_found_and_noise_is_not(market):
     skilled, noise = (result["experts"][name]["test"] for name in ("stack", "noise"))
     assert skilled["ic"]["mean"] > 0.3 > abs(noise["ic"]["mean"])
     assert skilled["ic"]["t_hac"] > 5 > abs(noise["ic"]["t_hac"])
-    assert skilled["portfolio"]["long_short"]["sharpe_net"] > noise["portfolio"]["long_short"]["sharpe_net"] + 2
+    assert (
+        skilled["portfolio"]["long_short"]["sharpe_net"] > noise["portfolio"]["long_short"]["sharpe_net"] + 2
+    )
     assert skilled["portfolio"]["long_only"]["information_ratio_net"] > 2
     assert skilled["spread"]["sharpe_horizon_adjusted"] > 2
     assert [row["lag"] for row in skilled["decay"]] == [0, 1, 2, 3, 4]
@@ -106,10 +141,16 @@ def test_numbers_are_those_of_the_metrics_on_the_test_window(market):
     result, returns = measure(market)
     first = market.panel["timestamp"].unique().sort()[WINDOWS.test[0]]
     scores = market.predictions["stack"].filter(pl.col("timestamp") >= first)
-    ic = information_coefficient(scores, market.labels.with_columns(pl.col("sector_neutral_return").alias("label")))["ic"]
+    ic = information_coefficient(
+        scores, market.labels.with_columns(pl.col("sector_neutral_return").alias("label"))
+    )["ic"]
     block = result["experts"]["stack"]["test"]
     assert block["ic"]["mean"] == pytest.approx(ic.mean())
-    own = returns.filter((pl.col("expert") == "stack") & (pl.col("strategy") == "long_short") & (pl.col("window") == "backtest"))
+    own = returns.filter(
+        (pl.col("expert") == "stack")
+        & (pl.col("strategy") == "long_short")
+        & (pl.col("window") == "backtest")
+    )
     assert len(own) == 39
     summary = performance_summary(own, horizon=HORIZON, bars_per_year=result["bars_per_year"])
     assert block["portfolio"]["long_short"]["sharpe_net"] == pytest.approx(summary["sharpe_net"])
@@ -126,16 +167,29 @@ def test_long_only_is_held_against_every_name_alike(market):
     assert own["benchmark_return"].to_list() == pytest.approx(universe["gross_return"].to_list())
     active = (own["net_return"] - universe["gross_return"]).to_numpy()
     expected = active.mean() / active.std(ddof=1) * np.sqrt(result["bars_per_year"])
-    assert result["experts"]["stack"]["test"]["portfolio"]["long_only"]["information_ratio_net"] == pytest.approx(expected)
+    assert result["experts"]["stack"]["test"]["portfolio"]["long_only"][
+        "information_ratio_net"
+    ] == pytest.approx(expected)
 
 
 def test_validation_and_test_do_not_touch_each_other(market):
     base, _ = measure(market)
     start = market.panel["timestamp"].unique().sort()[WINDOWS.test[0]]
     later = pl.col("timestamp") >= start
-    experts = {name: frame.with_columns(pl.when(later).then(-pl.col("score") * 3).otherwise(pl.col("score")).alias("score")) for name, frame in market.predictions.items()}
-    panel = market.panel.with_columns(pl.when(later).then(pl.col(name) * 5).otherwise(pl.col(name)).alias(name) for name in ("open", "close"))
-    labels = market.labels.with_columns(pl.when(later).then(-9 * pl.col(name)).otherwise(pl.col(name)).alias(name) for name in ("log_return", "sector_neutral_return"))
+    experts = {
+        name: frame.with_columns(
+            pl.when(later).then(-pl.col("score") * 3).otherwise(pl.col("score")).alias("score")
+        )
+        for name, frame in market.predictions.items()
+    }
+    panel = market.panel.with_columns(
+        pl.when(later).then(pl.col(name) * 5).otherwise(pl.col(name)).alias(name)
+        for name in ("open", "close")
+    )
+    labels = market.labels.with_columns(
+        pl.when(later).then(-9 * pl.col(name)).otherwise(pl.col(name)).alias(name)
+        for name in ("log_return", "sector_neutral_return")
+    )
     changed, _ = measure(market, experts, labels, panel)
     assert changed["experts"]["stack"]["validation"] == base["experts"]["stack"]["validation"]
     assert changed["experts"]["stack"]["test"] != base["experts"]["stack"]["test"]
@@ -153,22 +207,36 @@ def test_without_open_prices_the_next_close_is_traded(market):
         horizon=HORIZON,
         seed=1,
     )[0]
-    without, _ = measure(market, panel=market.panel.with_columns(pl.lit(None, dtype=pl.Float64).alias("open")))
+    without, _ = measure(
+        market, panel=market.panel.with_columns(pl.lit(None, dtype=pl.Float64).alias("open"))
+    )
     assert without == closing
     assert without["entry"] == "next_close"
-    assert without["experts"]["stack"]["test"]["portfolio"]["long_short"]["sharpe_net"] != measure(market)[0]["experts"]["stack"]["test"]["portfolio"]["long_short"]["sharpe_net"]
+    assert (
+        without["experts"]["stack"]["test"]["portfolio"]["long_short"]["sharpe_net"]
+        != measure(market)[0]["experts"]["stack"]["test"]["portfolio"]["long_short"]["sharpe_net"]
+    )
 
 
 def test_an_expert_without_rows_in_a_window_is_none_there(market):
     start = market.panel["timestamp"].unique().sort()[WINDOWS.test[0]]
-    result, _ = measure(market, {**market.predictions, "late": market.predictions["noise"].filter(pl.col("timestamp") >= start)})
+    result, _ = measure(
+        market,
+        {**market.predictions, "late": market.predictions["noise"].filter(pl.col("timestamp") >= start)},
+    )
     assert result["experts"]["late"]["validation"] is None
     assert result["experts"]["late"]["test"]["rows"] == 50 * COUNT
 
 
 def test_flat_scores_and_missing_labels_give_none(market):
     flat = market.predictions["noise"].with_columns(pl.lit(0.0).alias("score"))
-    result, _ = measure(market, {"flat": flat}, labels=market.labels.with_columns(pl.lit(None, dtype=pl.Float64).alias(n) for n in ("log_return", "sector_neutral_return")))
+    result, _ = measure(
+        market,
+        {"flat": flat},
+        labels=market.labels.with_columns(
+            pl.lit(None, dtype=pl.Float64).alias(n) for n in ("log_return", "sector_neutral_return")
+        ),
+    )
     block = result["experts"]["flat"]["test"]
     assert block["ic"]["mean"] is None
     assert block["labelled_rows"] == 0
@@ -191,7 +259,12 @@ def test_experts_are_split_and_checked(market):
     assert list(split_experts(table, horizon=HORIZON)) == ["noise", "stack"]
     with pytest.raises(ContractError, match=r"no rows of horizon 5 .found .3."):
         split_experts(table, horizon=5)
-    other = pl.when(pl.col("expert") == "noise").then(pl.lit("log_return")).otherwise(pl.col("target")).alias("target")
+    other = (
+        pl.when(pl.col("expert") == "noise")
+        .then(pl.lit("log_return"))
+        .otherwise(pl.col("target"))
+        .alias("target")
+    )
     with pytest.raises(ContractError, match="several values of 'target'"):
         split_experts(table.with_columns(other), horizon=HORIZON)
     with pytest.raises(ContractError, match="rows repeat"):
@@ -203,9 +276,18 @@ def test_experts_are_split_and_checked(market):
 def test_predictions_of_other_labels_are_refused(market, tmp_path):
     origin = {"code_version": "c", "config_hash": "h"}
     labels = write_table(market.labels, tmp_path / "labels", LABELS, **origin)
-    write_table(together(market), tmp_path / "good", ALL_PREDICTIONS, **origin, inputs={"labels": labels.content_sha256})
+    write_table(
+        together(market),
+        tmp_path / "good",
+        ALL_PREDICTIONS,
+        **origin,
+        inputs={"labels": labels.content_sha256},
+    )
     write_table(together(market), tmp_path / "bad", ALL_PREDICTIONS, **origin, inputs={"labels": "0123"})
-    assert list(read_predictions(tmp_path / "good", tmp_path / "labels", horizon=HORIZON)) == ["noise", "stack"]
+    assert list(read_predictions(tmp_path / "good", tmp_path / "labels", horizon=HORIZON)) == [
+        "noise",
+        "stack",
+    ]
     with pytest.raises(ContractError, match="made from labels 0123"):
         read_predictions(tmp_path / "bad", tmp_path / "labels", horizon=HORIZON)
 
@@ -213,18 +295,40 @@ def test_predictions_of_other_labels_are_refused(market, tmp_path):
 def test_the_door(market, tmp_path: Path):
     from components.backtest.component import backtest
 
-    paths = {name: SimpleNamespace(path=str(tmp_path / name)) for name in ("panel", "labels", "training_set", "predictions", "returns", "evaluation")}
+    paths = {
+        name: SimpleNamespace(path=str(tmp_path / name))
+        for name in ("panel", "labels", "training_set", "predictions", "returns", "evaluation")
+    }
     origin = {"code_version": "c", "config_hash": "h"}
     write_table(market.panel, paths["panel"].path, PANEL, **origin)
     labels = write_table(market.labels, paths["labels"].path, LABELS, **origin)
     training = market.regimes.with_columns(pl.lit("all").alias("sector"))
     write_table(training, paths["training_set"].path, TRAINING_SET, **origin)
-    write_table(together(market), paths["predictions"].path, ALL_PREDICTIONS, **origin, inputs={"labels": labels.content_sha256})
+    write_table(
+        together(market),
+        paths["predictions"].path,
+        ALL_PREDICTIONS,
+        **origin,
+        inputs={"labels": labels.content_sha256},
+    )
     days = market.panel["timestamp"].unique().sort().dt.date()
-    timeline = TimelineSettings(validation=Span(start=days[20]), test=Span(start=days[40]), backtest=Span(start=days[50]))
-    backtest.python_func(**paths, settings=QUICK.model_dump_json(), timeline=timeline.model_dump_json(), horizon=HORIZON, seed=1, code="c")
+    timeline = TimelineSettings(
+        validation=Span(start=days[20]), test=Span(start=days[40]), backtest=Span(start=days[50])
+    )
+    backtest.python_func(
+        **paths,
+        settings=QUICK.model_dump_json(),
+        timeline=timeline.model_dump_json(),
+        horizon=HORIZON,
+        seed=1,
+        code="c",
+    )
     written = json.loads(Path(paths["evaluation"].path).read_text())
     stamp = written.pop("stamp")
     result, returns = measure(market, split_experts(together(market), horizon=HORIZON))
     assert written == result
-    assert stamp["returns_sha256"] == content_sha256(pl.read_parquet(paths["returns"].path)) == content_sha256(returns)
+    assert (
+        stamp["returns_sha256"]
+        == content_sha256(pl.read_parquet(paths["returns"].path))
+        == content_sha256(returns)
+    )

@@ -1,7 +1,7 @@
 """`make bench`: every speed and memory measurement, one after the other, each in a process of its own.
 
-The whole takes about an hour on two cores with the US panel in ALPHALOOP_DATA, ten minutes without. Name some to run
-only those: python -m tests.benchmarks factors pipeline
+The whole takes about an hour on two cores with the US panel in ALPHALOOP_DATA, ten minutes without. Name some
+to run only those: python -m tests.benchmarks factors pipeline
 """
 
 import os
@@ -10,7 +10,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("factors", "alpha158", "fusion", "audit", "selection", "mining", "point_in_time_join", "patchtst", "pipeline", "drift", "drift_alarms", "service", "kill", "fuzz")
+BENCHMARKS = (
+    "factors",
+    "alpha158",
+    "fusion",
+    "audit",
+    "selection",
+    "mining",
+    "point_in_time_join",
+    "patchtst",
+    "pipeline",
+    "drift",
+    "drift_alarms",
+    "service",
+    "kill",
+    "fuzz",
+)
 
 
 def main(names: list[str]) -> int:
@@ -22,7 +37,10 @@ def main(names: list[str]) -> int:
             print(f"There is no benchmark {name!r}; choose from {', '.join(BENCHMARKS)}.")
             return 1
         print(f"\n== {name}", flush=True)
-        failed += subprocess.run([sys.executable, "-m", f"tests.benchmarks.bench_{name}"], check=False).returncode != 0
+        failed += (
+            subprocess.run([sys.executable, "-m", f"tests.benchmarks.bench_{name}"], check=False).returncode
+            != 0
+        )
     return failed
 
 

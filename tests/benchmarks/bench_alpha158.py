@@ -1,11 +1,14 @@
 """Alpha158: our group `alpha158` against Qlib's own handler, same panel, same run, CPU time a factor cell.
 
-`ALPHALOOP_QLIB_PYTHON=/path/to/python python -m tests.benchmarks.bench_alpha158` reads us_equity_daily.parquet in the folder ALPHALOOP_DATA, else makes a
-panel of that size; the variable names a Python that has Qlib (pyqlib 0.9.7). Both sides get the typical price as vwap, so that all 158 have values.
+`ALPHALOOP_QLIB_PYTHON=/path/to/python python -m tests.benchmarks.bench_alpha158` reads
+us_equity_daily.parquet in the folder ALPHALOOP_DATA, else makes a panel of that size; the variable names a
+Python that has Qlib (pyqlib 0.9.7). Both sides get the typical price as vwap, so that all 158 have values.
 
-In the time of Qlib: its handler's loading, which reads its data files (warm in the disk cache) and computes the 158 factors and one label, on one process,
-without processors; not the writing of its data folder and not its import. In ours: from the panel in memory to the finished Float32 columns, sorting
-and the way back included. Ours with inputs is `build_factors`: also the ranks among the symbols, the market's regime and the known times.
+In the time of Qlib: its handler's loading, which reads its data files (warm in the disk cache) and computes
+the 158 factors and one label, on one process, without processors; not the writing of its data folder and not
+its import. In ours: from the panel in memory to the finished Float32 columns, sorting and the way back
+included. Ours with inputs is `build_factors`: also the ranks among the symbols, the market's regime and the
+known times.
 """
 
 import os
@@ -25,7 +28,9 @@ SETTINGS = Settings(groups=Groups(**{name: name == "alpha158" for name in GROUPS
 
 
 def main() -> None:
-    """Print one line a side: seconds of wall clock and CPU, microseconds of CPU a cell; the ratios, and how far both agree."""
+    """Print one line a side: seconds of wall clock and CPU, microseconds of CPU a cell; the ratios, and how
+    far both agree.
+    """
     path = Path(os.environ.get("ALPHALOOP_DATA", "data")) / "us_equity_daily.parquet"
     panel = read_panel(path) if path.exists() else synthetic_panel()
     prices = pl.col("open", "high", "low", "close", "volume")
@@ -34,7 +39,10 @@ def main() -> None:
         vwap=((pl.col("high") + pl.col("low") + pl.col("close")) / 3).cast(pl.Float32).cast(pl.Float64)
     )
     cells = len(ALPHA158) * len(panel)
-    print(f"{path.name if path.exists() else 'synthetic panel'}: {len(panel):,} rows, {panel['symbol'].n_unique()} symbols, {len(ALPHA158)} factors, {os.cpu_count()} cores")
+    print(
+        f"{path.name if path.exists() else 'synthetic panel'}: {len(panel):,} rows,"
+        f" {panel['symbol'].n_unique()} symbols, {len(ALPHA158)} factors, {os.cpu_count()} cores"
+    )
     print(f"{'side':34s} {'wall s':>8s} {'CPU s':>8s} {'us CPU a cell':>14s}")
     ours, raw_cpu = _timed("ours, the 158 factors", lambda: our_factors(panel), cells)
     _, all_cpu = _timed("ours, with ranked inputs", lambda: build_factors(panel, SETTINGS).height, cells)
@@ -45,8 +53,14 @@ def main() -> None:
         return
     theirs, figures = qlib_factors(panel, python)
     qlib_cpu = figures["cpu_s"]
-    print(f"{'Qlib ' + figures['qlib'] + ', its handler':34s} {figures['wall_s']:8.2f} {qlib_cpu:8.2f} {qlib_cpu / (figures['rows'] * figures['factors']) * 1e6:14.3f}")
-    print(f"Qlib's CPU over ours: {qlib_cpu / raw_cpu:.1f} times for the factors, {qlib_cpu / all_cpu:.1f} times against ours with ranked inputs")
+    print(
+        f"{'Qlib ' + figures['qlib'] + ', its handler':34s} {figures['wall_s']:8.2f} {qlib_cpu:8.2f}"
+        f" {qlib_cpu / (figures['rows'] * figures['factors']) * 1e6:14.3f}"
+    )
+    print(
+        f"Qlib's CPU over ours: {qlib_cpu / raw_cpu:.1f} times for the factors, {qlib_cpu / all_cpu:.1f}"
+        " times against ours with ranked inputs"
+    )
     print_agreement(panel, ours, theirs)
 
 
@@ -58,19 +72,31 @@ def our_factors(panel: pl.DataFrame) -> pl.DataFrame:
 
 
 def print_agreement(panel: pl.DataFrame, ours: pl.DataFrame, theirs: pl.DataFrame) -> None:
-    """The share of values known on both sides, 60 bars or more into a symbol, that agree to 1e-4 of their size (2e-5 near 0), and the factors that agree least.
+    """The share of values known on both sides, 60 bars or more into a symbol, that agree to 1e-4 of their
+    size (2e-5 near 0), and the factors that agree least.
 
     Qlib counts days of the calendar, ours the symbol's bars: where a symbol misses days they differ.
     """
     days = pl.col("event_time").dt.date().alias("day")
-    both = panel.sort(*KEY).select("symbol", days).hstack(ours).join(theirs.with_columns(pl.col("day").cast(pl.Date)), on=["symbol", "day"], how="left")
+    both = (
+        panel.sort(*KEY)
+        .select("symbol", days)
+        .hstack(ours)
+        .join(theirs.with_columns(pl.col("day").cast(pl.Date)), on=["symbol", "day"], how="left")
+    )
     both = both.filter(pl.int_range(pl.len()).over("symbol") >= 60)
     shares = {}
     for factor in ALPHA158:
-        mine, other = both[factor.name].cast(pl.Float64), both[factor.source.split()[-1]].cast(pl.Float64).fill_nan(None)
+        mine, other = (
+            both[factor.name].cast(pl.Float64),
+            both[factor.source.split()[-1]].cast(pl.Float64).fill_nan(None),
+        )
         shares[factor.name] = ((mine - other).abs() <= 1e-4 * other.abs() + 2e-5).mean()
     least = sorted(shares, key=shares.get)[:5]
-    print(f"values that agree: {sum(shares.values()) / len(shares):.4%} on average; least: {', '.join(f'{name} {shares[name]:.3%}' for name in least)}")
+    print(
+        f"values that agree: {sum(shares.values()) / len(shares):.4%} on average; least:"
+        f" {', '.join(f'{name} {shares[name]:.3%}' for name in least)}"
+    )
 
 
 def _timed(name: str, run, cells: int) -> tuple[object, float]:

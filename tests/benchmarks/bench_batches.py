@@ -1,10 +1,13 @@
-"""Batches of windows without a model: the rate of our input pipeline against a torch Dataset and DataLoader of one slice an item, in the same run.
+"""Batches of windows without a model: the rate of our input pipeline against a torch Dataset and DataLoader
+of one slice an item, in the same run.
 
-`python -m tests.benchmarks.bench_batches [seconds a case]`: 60 bars of 5, 40 and 146 inputs, random batches of 512 windows and whole days of 500 symbols, on
-one and two threads (the loader: no worker and two). Ours makes whole batches (windows, begun bars, regime, sector, industry, places of the day); the
-loader's items are windows alone, zero-copy slices of the same matrix. Then the ways to gather that were tried, on one thread.
+`python -m tests.benchmarks.bench_batches [seconds a case]`: 60 bars of 5, 40 and 146 inputs, random batches
+of 512 windows and whole days of 500 symbols, on one and two threads (the loader: no worker and two). Ours
+makes whole batches (windows, begun bars, regime, sector, industry, places of the day); the loader's items are
+windows alone, zero-copy slices of the same matrix. Then the ways to gather that were tried, on one thread.
 
-Rates are windows a second of wall clock and, for a machine that others use too, windows a second of CPU, worker processes included.
+Rates are windows a second of wall clock and, for a machine that others use too, windows a second of CPU,
+worker processes included.
 """
 
 import os
@@ -60,12 +63,23 @@ def synthetic_bars(bars: int, inputs: int) -> Bars:
 def main() -> None:
     """Print a line a case."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-    print(f"{'inputs':>6s} {'batch':>6s} {'threads':>7s} {'ours/s':>12s} {'loader/s':>10s} {'times':>6s} {'ours/CPU s':>12s} {'loader/CPU s':>12s} {'times':>6s} {'GB/s':>6s}")
+    print(
+        f"{'inputs':>6s} {'batch':>6s} {'threads':>7s} {'ours/s':>12s} {'loader/s':>10s} {'times':>6s}"
+        f" {'ours/CPU s':>12s} {'loader/CPU s':>12s} {'times':>6s} {'GB/s':>6s}"
+    )
     for inputs, bars in BARS_BY_INPUTS.items():
         table = synthetic_bars(bars, inputs)
         rows = np.flatnonzero(table.position_N >= LOOKBACK - 1)
         for whole_days in (False, True):
-            lists = epoch_batches(rows, table.day_N, whole_days=whole_days, batch_windows=SYMBOLS if whole_days else BATCH, most_windows=len(rows), seed=0, epoch=0)
+            lists = epoch_batches(
+                rows,
+                table.day_N,
+                whole_days=whole_days,
+                batch_windows=SYMBOLS if whole_days else BATCH,
+                most_windows=len(rows),
+                seed=0,
+                epoch=0,
+            )
             for threads in (1, 2):
                 print_case(table, lists, whole_days, threads, seconds)
         print_gathers(table, rows)
@@ -74,11 +88,15 @@ def main() -> None:
 def print_case(table: Bars, lists: list[np.ndarray], whole_days: bool, threads: int, seconds: float) -> None:
     """Both rates of one case, their ratio, and how many bytes of windows ours makes a second."""
     torch.set_num_threads(threads)
-    ours, loader = _rate(_ours(table, lists, whole_days), seconds), _rate(_theirs(table, lists, threads), seconds)
+    ours, loader = (
+        _rate(_ours(table, lists, whole_days), seconds),
+        _rate(_theirs(table, lists, threads), seconds),
+    )
     inputs = table.inputs_NF.shape[1]
     print(
-        f"{inputs:6d} {'days' if whole_days else 'rows':>6s} {threads:7d} {ours[0]:12,.0f} {loader[0]:10,.0f} {ours[0] / loader[0]:6.1f} "
-        f"{ours[1]:12,.0f} {loader[1]:12,.0f} {ours[1] / loader[1]:6.1f} {ours[0] * LOOKBACK * inputs * 4 / 1e9:6.1f}",
+        f"{inputs:6d} {'days' if whole_days else 'rows':>6s} {threads:7d} {ours[0]:12,.0f} {loader[0]:10,.0f}"
+        f" {ours[0] / loader[0]:6.1f} {ours[1]:12,.0f} {loader[1]:12,.0f} {ours[1] / loader[1]:6.1f}"
+        f" {ours[0] * LOOKBACK * inputs * 4 / 1e9:6.1f}",
         flush=True,
     )
 
@@ -89,16 +107,30 @@ def print_gathers(table: Bars, rows: np.ndarray) -> None:
     inputs_NF = torch.from_numpy(table.inputs_NF)
     inputs = inputs_NF.shape[1]
     halved_NF = inputs_NF.bfloat16()
-    numpy_views = np.lib.stride_tricks.as_strided(table.inputs_NF, (len(inputs_NF) - LOOKBACK + 1, LOOKBACK, inputs), (inputs * 4, inputs * 4, 4))
+    numpy_views = np.lib.stride_tricks.as_strided(
+        table.inputs_NF, (len(inputs_NF) - LOOKBACK + 1, LOOKBACK, inputs), (inputs * 4, inputs * 4, 4)
+    )
     by_symbol = inputs_NF[:-1].view(SYMBOLS, -1, inputs).unfold(1, LOOKBACK, 1)
     ways: dict[str, Callable[[torch.Tensor], object]] = {
-        "views, index_select (in use)": lambda last_B: _views(inputs_NF).index_select(0, last_B - LOOKBACK + 1),
+        "views, index_select (in use)": (
+            lambda last_B: _views(inputs_NF).index_select(0, last_B - LOOKBACK + 1)
+        ),
         "rows, index_select": lambda last_B: inputs_NF.index_select(0, _numbers(last_B).flatten()),
         "rows, embedding": lambda last_B: functional.embedding(_numbers(last_B), inputs_NF),
-        "unfolded by symbol, indexed": lambda last_B: by_symbol[last_B // by_symbol_bars, last_B % by_symbol_bars - LOOKBACK + 1].transpose(1, 2).contiguous(),
+        "unfolded by symbol, indexed": (
+            lambda last_B: (
+                by_symbol[last_B // by_symbol_bars, last_B % by_symbol_bars - LOOKBACK + 1]
+                .transpose(1, 2)
+                .contiguous()
+            )
+        ),
         "views, NumPy's index": lambda last_B: numpy_views[last_B.numpy() - LOOKBACK + 1],
-        "bfloat16 views, index_select": lambda last_B: _views(halved_NF).index_select(0, last_B - LOOKBACK + 1),
-        "bfloat16 views, then float32": lambda last_B: _views(halved_NF).index_select(0, last_B - LOOKBACK + 1).float(),
+        "bfloat16 views, index_select": (
+            lambda last_B: _views(halved_NF).index_select(0, last_B - LOOKBACK + 1)
+        ),
+        "bfloat16 views, then float32": (
+            lambda last_B: _views(halved_NF).index_select(0, last_B - LOOKBACK + 1).float()
+        ),
     }
     by_symbol_bars = (len(inputs_NF) - 1) // SYMBOLS
     drawn = torch.from_numpy(np.random.default_rng(1).choice(rows, (GATHERED_BATCHES, BATCH)))
@@ -107,11 +139,16 @@ def print_gathers(table: Bars, rows: np.ndarray) -> None:
         start = time.thread_time()
         for last_B in drawn:
             way(last_B)
-        print(f"       {name:30s} {drawn.numel() / (time.thread_time() - start):14,.0f} windows a CPU second", flush=True)
+        print(
+            f"       {name:30s} {drawn.numel() / (time.thread_time() - start):14,.0f} windows a CPU second",
+            flush=True,
+        )
 
 
 def _views(table_NK: torch.Tensor) -> torch.Tensor:
-    return table_NK.as_strided((len(table_NK) - LOOKBACK + 1, LOOKBACK * table_NK.shape[1]), (table_NK.shape[1], 1))
+    return table_NK.as_strided(
+        (len(table_NK) - LOOKBACK + 1, LOOKBACK * table_NK.shape[1]), (table_NK.shape[1], 1)
+    )
 
 
 def _numbers(last_B: torch.Tensor) -> torch.Tensor:
@@ -125,7 +162,11 @@ def _ours(table: Bars, lists: list[np.ndarray], whole_days: bool) -> Iterator[in
 
 
 def _theirs(table: Bars, lists: list[np.ndarray], threads: int) -> Iterator[int]:
-    loader = DataLoader(Windows(torch.from_numpy(table.inputs_NF)), batch_sampler=[part.tolist() for part in lists], num_workers=0 if threads == 1 else threads)
+    loader = DataLoader(
+        Windows(torch.from_numpy(table.inputs_NF)),
+        batch_sampler=[part.tolist() for part in lists],
+        num_workers=0 if threads == 1 else threads,
+    )
     for batch in loader:
         yield len(batch)
 

@@ -1,4 +1,5 @@
-"""Drift of 60 columns, reference of 1 M rows, current 100 k rows: the reference once, then a whole check with both pages, and Evidently's preset on the same tables.
+"""Drift of 60 columns, reference of 1 M rows, current 100 k rows: the reference once, then a whole check with
+both pages, and Evidently's preset on the same tables.
 
 python -m tests.benchmarks.bench_drift
 """
@@ -27,33 +28,60 @@ def main() -> None:
     cut = rows["timestamp"].unique().sort()[REFERENCE_BARS]
     past, now = rows.filter(pl.col("timestamp") < cut), rows.filter(pl.col("timestamp") >= cut)
     names = [name for name in rows.columns if name.startswith("f")]
-    entries = [CatalogEntry(name, name, "made", "context" if name == REGIME_COLUMN else "input", "none", 1, "", "") for name in (*names, REGIME_COLUMN)]
+    entries = [
+        CatalogEntry(name, name, "made", "context" if name == REGIME_COLUMN else "input", "none", 1, "", "")
+        for name in (*names, REGIME_COLUMN)
+    ]
     print(f"{len(names)} columns, reference {len(past):,} rows, current {len(now):,} rows")
     with tempfile.TemporaryDirectory() as scratch:
         folder, settings = Path(scratch), Settings()
         labels, said = outcomes(rows), predictions(past)
-        once = timed(lambda: make_reference(past.drop("score"), labels.filter(pl.col("timestamp") < cut), said, entries, settings, TimelineSettings(), folder / "reference"))
+        once = timed(
+            lambda: make_reference(
+                past.drop("score"),
+                labels.filter(pl.col("timestamp") < cut),
+                said,
+                entries,
+                settings,
+                TimelineSettings(),
+                folder / "reference",
+            )
+        )
         print(f"reference, once after training:       {once:6.1f} s")
         start = time.perf_counter()
         result = detect(folder / "reference", now, labels, settings)
         found = time.perf_counter() - start
         write_reports(folder / "pages", result, folder / "reference", now, settings)
         whole = time.perf_counter() - start
-        print(f"check: numbers and classifier:        {found:6.1f} s, verdict {result['verdict']}, AUC {result['adversarial']['auc']:.2f}")
+        print(
+            f"check: numbers and classifier:        {found:6.1f} s, verdict {result['verdict']}, AUC"
+            f" {result['adversarial']['auc']:.2f}"
+        )
         print(f"check with both pages, all imports:   {whole:6.1f} s (wanted: at most 20)")
         preset = timed(lambda: evidently_preset(past, now, names, folder))
-        print(f"Evidently's DataDriftPreset and page: {preset:6.1f} s, {preset / whole:.1f} times as long (wanted: at least 5)")
+        print(
+            f"Evidently's DataDriftPreset and page: {preset:6.1f} s, {preset / whole:.1f} times as long"
+            " (wanted: at least 5)"
+        )
 
 
 def tables() -> pl.DataFrame:
-    """Factors with a slow part that a bar's symbols share and a slow part of each symbol's own, a score and a regime."""
+    """Factors with a slow part that a bar's symbols share and a slow part of each symbol's own, a score and a
+    regime.
+    """
     rng = np.random.default_rng(0)
     bars = REFERENCE_BARS + CURRENT_BARS
     start = datetime(2015, 1, 2, 21, tzinfo=UTC)
-    moments = np.array([(start + timedelta(days=k)).replace(tzinfo=None) for k in range(bars)], dtype="datetime64[us]")
+    moments = np.array(
+        [(start + timedelta(days=k)).replace(tzinfo=None) for k in range(bars)], dtype="datetime64[us]"
+    )
     columns = {}
     for k in range(COLUMNS):
-        values = rng.standard_normal((bars, SYMBOLS), dtype=np.float32) + 0.02 * rng.standard_normal((bars, 1), dtype=np.float32) + rng.standard_normal(SYMBOLS, dtype=np.float32)
+        values = (
+            rng.standard_normal((bars, SYMBOLS), dtype=np.float32)
+            + 0.02 * rng.standard_normal((bars, 1), dtype=np.float32)
+            + rng.standard_normal(SYMBOLS, dtype=np.float32)
+        )
         columns[f"f{k:02d}"] = values.reshape(-1)
     frame = pl.DataFrame(
         {
@@ -63,13 +91,21 @@ def tables() -> pl.DataFrame:
             REGIME_COLUMN: np.repeat((np.arange(bars) // 40 % 4).astype(np.float32), SYMBOLS),
         }
     )
-    return frame.with_columns(pl.col("timestamp").dt.replace_time_zone("UTC"), score=(0.01 * pl.col("f00") + 0.005 * pl.col("f01")).cast(pl.Float64))
+    return frame.with_columns(
+        pl.col("timestamp").dt.replace_time_zone("UTC"),
+        score=(0.01 * pl.col("f00") + 0.005 * pl.col("f01")).cast(pl.Float64),
+    )
 
 
 def outcomes(rows: pl.DataFrame) -> pl.DataFrame:
     """Labels that the score says a little about."""
     noise = np.random.default_rng(1).standard_normal(len(rows))
-    return rows.select("timestamp", "symbol", horizon=pl.lit(5, dtype=pl.Int32), sector_neutral_return=pl.col("score") * 0.2 + 0.04 * pl.Series(noise))
+    return rows.select(
+        "timestamp",
+        "symbol",
+        horizon=pl.lit(5, dtype=pl.Int32),
+        sector_neutral_return=pl.col("score") * 0.2 + 0.04 * pl.Series(noise),
+    )
 
 
 def predictions(rows: pl.DataFrame) -> pl.DataFrame:
@@ -91,7 +127,10 @@ def evidently_preset(past: pl.DataFrame, now: pl.DataFrame, names: list[str], fo
     from evidently.presets import DataDriftPreset
 
     definition = DataDefinition(numerical_columns=names)
-    current, reference = (Dataset.from_pandas(frame.select(names).to_pandas(), data_definition=definition) for frame in (now, past))
+    current, reference = (
+        Dataset.from_pandas(frame.select(names).to_pandas(), data_definition=definition)
+        for frame in (now, past)
+    )
     Report([DataDriftPreset()]).run(current, reference).save_html(str(folder / "preset.html"))
 
 

@@ -1,8 +1,10 @@
-"""How often drift is called where there is none, and how often planted drift is found and named, over seeds of the simulator.
+"""How often drift is called where there is none, and how often planted drift is found and named, over seeds
+of the simulator.
 
-Each seed is a market of the demo's size: 60 symbols, 750 bars, stationary. The reference is made of the first two thirds, current
-are the newest 60 bars. Scores are a fixed mix of three factors. Two thirds of the columns are ranks within a bar, whose mean and
-spread are the same in every bar by construction; the others depend over time, and drift in them is harder to tell from chance.
+Each seed is a market of the demo's size: 60 symbols, 750 bars, stationary. The reference is made of the first
+two thirds, current are the newest 60 bars. Scores are a fixed mix of three factors. Two thirds of the columns
+are ranks within a bar, whose mean and spread are the same in every bar by construction; the others depend
+over time, and drift in them is harder to tell from chance.
 
     python -m tests.benchmarks.bench_drift_alarms --first 101 --seeds 20
 """
@@ -32,16 +34,39 @@ RANK, VOLUME, MARKET = "reversal_5_rank", "bar_volume", "market_volatility_zscor
 
 def factor_tables(config: Config, seed: int) -> tuple[pl.DataFrame, pl.DataFrame, list[CatalogEntry]]:
     """Training set with a score, labels and catalog of one simulated market."""
-    panel = validate_panel(load_panel(config.market, data_folder=Path("data"), seed=seed).panel, config.validation).panel
+    panel = validate_panel(
+        load_panel(config.market, data_folder=Path("data"), seed=seed).panel, config.validation
+    ).panel
     entries = catalog(config.features, config.market.period)
     inputs = [entry.column for entry in entries if entry.role == "input"]
-    rows = build_factors(panel, config.features).join(panel.select("timestamp", "symbol", "sector"), on=["timestamp", "symbol"], how="left", maintain_order="left")
-    mix = sum(weight * pl.col(name).fill_null(0) for name, weight in (("reversal_5_rank", 0.010), ("volume_surprise_20_rank", 0.006), ("momentum_60_rank", 0.004)))
-    table = rows.select("timestamp", "symbol", "sector", *inputs, *(c for c in (REGIME_COLUMN, VOLATILITY_COLUMN) if c not in inputs), mix.cast(pl.Float64).alias("score"))
+    rows = build_factors(panel, config.features).join(
+        panel.select("timestamp", "symbol", "sector"),
+        on=["timestamp", "symbol"],
+        how="left",
+        maintain_order="left",
+    )
+    mix = sum(
+        weight * pl.col(name).fill_null(0)
+        for name, weight in (
+            ("reversal_5_rank", 0.010),
+            ("volume_surprise_20_rank", 0.006),
+            ("momentum_60_rank", 0.004),
+        )
+    )
+    table = rows.select(
+        "timestamp",
+        "symbol",
+        "sector",
+        *inputs,
+        *(c for c in (REGIME_COLUMN, VOLATILITY_COLUMN) if c not in inputs),
+        mix.cast(pl.Float64).alias("score"),
+    )
     return table, build_labels(panel, config.labels), entries
 
 
-def reference_and_current(table: pl.DataFrame, labels: pl.DataFrame, entries: list[CatalogEntry], folder: Path, settings: Settings) -> pl.DataFrame:
+def reference_and_current(
+    table: pl.DataFrame, labels: pl.DataFrame, entries: list[CatalogEntry], folder: Path, settings: Settings
+) -> pl.DataFrame:
     """Make the reference of the first two thirds in `folder`; returns the newest bars."""
     calendar = table["timestamp"].unique().sort()
     end = 2 * len(calendar) // 3
@@ -60,11 +85,18 @@ def reference_and_current(table: pl.DataFrame, labels: pl.DataFrame, entries: li
     return table.filter(pl.col("timestamp") >= calendar[-WINDOW_BARS])
 
 
-def _with(column: str, change: Callable[[pl.Expr], pl.Expr]) -> Callable[[pl.DataFrame, pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame]]:
-    return lambda rows, labels: (rows.with_columns(change(pl.col(column)).cast(pl.Float32).alias(column)), labels)
+def _with(
+    column: str, change: Callable[[pl.Expr], pl.Expr]
+) -> Callable[[pl.DataFrame, pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame]]:
+    return lambda rows, labels: (
+        rows.with_columns(change(pl.col(column)).cast(pl.Float32).alias(column)),
+        labels,
+    )
 
 
-def _labels(change: Callable[[pl.Expr], pl.Expr]) -> Callable[[pl.DataFrame, pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame]]:
+def _labels(
+    change: Callable[[pl.Expr], pl.Expr],
+) -> Callable[[pl.DataFrame, pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame]]:
     name = "sector_neutral_return"
     return lambda rows, labels: (rows, labels.with_columns(change(pl.col(name)).alias(name)))
 
@@ -81,10 +113,15 @@ def _tailed(x: pl.Expr) -> pl.Expr:
     return pl.when(pl.int_range(pl.len()) % 25 == 0).then(x.mean() + 8 * (x - x.mean())).otherwise(x)
 
 
-# name of the case: column that must be named (None: the labels), the rule's own `what`, and the change of the newest bars
+# name of the case: column that must be named (None: the labels), the rule's own `what`, and the change of the
+# newest bars
 PLANTED = {
     f"{what} of {kind}": (column, wanted, _with(column, change))
-    for kind, column in (("a rank", RANK), ("a factor over its own past", VOLUME), ("a market-wide factor", MARKET))
+    for kind, column in (
+        ("a rank", RANK),
+        ("a factor over its own past", VOLUME),
+        ("a market-wide factor", MARKET),
+    )
     for what, wanted, change in (
         ("mean + 0.5 sd", "mean", _shifted(0.5)),
         ("mean + 1 sd", "mean", _shifted(1.0)),
@@ -102,7 +139,9 @@ PLANTED = {
 }
 
 
-def planted_case(name: str, folder: Path, current: pl.DataFrame, labels: pl.DataFrame, settings: Settings) -> dict:
+def planted_case(
+    name: str, folder: Path, current: pl.DataFrame, labels: pl.DataFrame, settings: Settings
+) -> dict:
     """Whether planted drift is found, by the column or the labels that moved, and what else is named."""
     column, wanted, change = PLANTED[name]
     rows, known = change(current, labels.filter(pl.col("timestamp") >= current["timestamp"].min()))
@@ -110,9 +149,19 @@ def planted_case(name: str, folder: Path, current: pl.DataFrame, labels: pl.Data
     result = detect(folder, rows, known, settings.model_copy(update={"auc_windows": 0}))
     if column is None:
         fired = next(rule["fired"] for rule in result["rules"] if rule["rule"] == "label_shift")
-        return {"found": fired, "what": None, "right": fired, "others": [entry["column"] for entry in result["columns"] if entry["drifted"]]}
+        return {
+            "found": fired,
+            "what": None,
+            "right": fired,
+            "others": [entry["column"] for entry in result["columns"] if entry["drifted"]],
+        }
     moved = {entry["column"]: entry["what"] for entry in result["columns"] if entry["drifted"]}
-    return {"found": column in moved, "what": moved.get(column), "right": moved.get(column) == wanted, "others": [other for other in moved if other != column]}
+    return {
+        "found": column in moved,
+        "what": moved.get(column),
+        "right": moved.get(column) == wanted,
+        "others": [other for other in moved if other != column],
+    }
 
 
 def main() -> None:
@@ -135,7 +184,11 @@ def main() -> None:
             for name, cases in found.items():
                 cases.append(planted_case(name, folder, current, labels, settings))
         reason = result["reason"] if result["verdict"] == "drift" else ""
-        print(f"seed {seed}: {result['verdict']:9s} AUC {result['adversarial']['auc']:.2f} ({time.monotonic() - start:.0f} s) {reason[:160]}", flush=True)
+        print(
+            f"seed {seed}: {result['verdict']:9s} AUC {result['adversarial']['auc']:.2f}"
+            f" ({time.monotonic() - start:.0f} s) {reason[:160]}",
+            flush=True,
+        )
     print(f"\nno drift planted: {alarms} of {arguments.seeds} seeds called drift")
     print(f"{'planted':48s} {'found':>6s} {'cause right':>12s} {'only it':>8s}")
     for name, cases in found.items():

@@ -1,7 +1,9 @@
-"""The training loop's own cost a step: a model of one weight and batches of 512 small windows, against a loop written out by hand; and a checkpoint's cost.
+"""The training loop's own cost a step: a model of one weight and batches of 512 small windows, against a loop
+written out by hand; and a checkpoint's cost.
 
-`python -m tests.benchmarks.bench_engine` runs on one thread for some seconds. The loop by hand takes the same batches, forward and backward pass, clipping and
-AdamW; the engine adds seeds, the check and record of each loss, schedule, progress and prefetching. Microseconds of CPU a step, the least of five runs.
+`python -m tests.benchmarks.bench_engine` runs on one thread for some seconds. The loop by hand takes the same
+batches, forward and backward pass, clipping and AdamW; the engine adds seeds, the check and record of each
+loss, schedule, progress and prefetching. Microseconds of CPU a step, the least of five runs.
 """
 
 import tempfile
@@ -24,7 +26,9 @@ CHECKPOINT_WEIGHTS = 250_000
 
 
 class OneWeight(nn.Module):
-    """The newest bar's first input times a weight; `more` weights beside it make a checkpoint as large as a network's."""
+    """The newest bar's first input times a weight; `more` weights beside it make a checkpoint as large as a
+    network's.
+    """
 
     def __init__(self, more: int = 0):
         super().__init__()
@@ -57,7 +61,11 @@ def main() -> None:
     ours = least(lambda: engine_loop(windows, rows))
     averaged = least(lambda: engine_loop(windows, rows, average=0.99))
     logged = least(lambda: engine_loop(windows, rows, log=lambda step, values: None))
-    print(f"batch {BATCH}, one weight, one thread, CPU microseconds a step: by hand {by_hand:.0f}, engine {ours:.0f} (adds {ours - by_hand:.0f}), ", end="")
+    print(
+        f"batch {BATCH}, one weight, one thread, CPU microseconds a step: by hand {by_hand:.0f}, engine"
+        f" {ours:.0f} (adds {ours - by_hand:.0f}), ",
+        end="",
+    )
     print(f"with the average of weights {averaged:.0f}, with a log {logged:.0f}")
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -65,7 +73,10 @@ def main() -> None:
         with_checkpoints = time.perf_counter() - started
     started = time.perf_counter()
     engine_loop(windows, rows, more=CHECKPOINT_WEIGHTS)
-    print(f"{CHECKPOINT_WEIGHTS:,} weights with AdamW's state: {1e3 * (with_checkpoints - time.perf_counter() + started) / REPEATS:.1f} ms a checkpoint")
+    print(
+        f"{CHECKPOINT_WEIGHTS:,} weights with AdamW's state:"
+        f" {1e3 * (with_checkpoints - time.perf_counter() + started) / REPEATS:.1f} ms a checkpoint"
+    )
 
 
 def least(call: Callable[[], None]) -> float:
@@ -79,7 +90,16 @@ def least(call: Callable[[], None]) -> float:
     return 1e6 * min(seconds) / REPEATS
 
 
-def engine_loop(windows: Panel, rows: np.ndarray, *, average: float = 0.0, log=None, folder: Path | None = None, more: int = 0, checkpoint_steps: int = 0) -> None:
+def engine_loop(
+    windows: Panel,
+    rows: np.ndarray,
+    *,
+    average: float = 0.0,
+    log=None,
+    folder: Path | None = None,
+    more: int = 0,
+    checkpoint_steps: int = 0,
+) -> None:
     """One epoch."""
     engine.train(
         OneWeight(more),
@@ -100,7 +120,9 @@ def hand_loop(windows: Panel, rows: np.ndarray) -> None:
     """The same steps, and nothing else."""
     model, objective = OneWeight(), Squares(windows)
     optimiser = make_optimiser(model, Optimiser())
-    for rows_B in epoch_batches(rows, windows.day_N, whole_days=False, batch_windows=BATCH, most_windows=len(rows), seed=0, epoch=0):
+    for rows_B in epoch_batches(
+        rows, windows.day_N, whole_days=False, batch_windows=BATCH, most_windows=len(rows), seed=0, epoch=0
+    ):
         batch, targets = objective.prepare(windows.batch(rows_B), rows_B, None)
         optimiser.zero_grad(set_to_none=True)
         loss, _ = objective.loss(model(batch), targets)

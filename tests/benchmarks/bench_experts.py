@@ -1,8 +1,11 @@
-"""Experts side by side on the same rows: train each walk-forward on a run's tables, several seeds, and judge the test window.
+"""Experts side by side on the same rows: train each walk-forward on a run's tables, several seeds, and judge
+the test window.
 
-Run: python -m tests.benchmarks.bench_experts --config pipelines/configs/us_equities.yaml --tables FOLDER --selection FILE --experts lightgbm patchtst --seeds 7 8 9 --out FOLDER
+Run: python -m tests.benchmarks.bench_experts --config pipelines/configs/us_equities.yaml --tables FOLDER
+--selection FILE --experts lightgbm patchtst --seeds 7 8 9 --out FOLDER
 
-`--tables` is the artifacts folder of one pipeline run (it holds make-training-set, make-labels, build-features); the first expert is what the others are compared with.
+`--tables` is the artifacts folder of one pipeline run (it holds make-training-set, make-labels,
+build-features); the first expert is what the others are compared with.
 """
 
 import argparse
@@ -28,7 +31,18 @@ def main() -> None:
         for seed in options.seeds:
             if not (out / f"{expert}_{seed}" / "status.json").exists():
                 # One process a training: its peak of memory is its own.
-                subprocess.run([sys.executable, "-m", "tests.benchmarks.bench_experts", *sys.argv[1:], "--one", expert, str(seed)], check=True)
+                subprocess.run(
+                    [
+                        sys.executable,
+                        "-m",
+                        "tests.benchmarks.bench_experts",
+                        *sys.argv[1:],
+                        "--one",
+                        expert,
+                        str(seed),
+                    ],
+                    check=True,
+                )
     labels = pl.read_parquet(_table(options.tables, "make-labels", "labels"))
     for window in WINDOWS:
         print(f"\n{window}\n{_summary(options, out, labels, window)}")
@@ -85,9 +99,20 @@ def _train(options: argparse.Namespace, expert: str, seed: int) -> None:
     trained.predictions.write_parquet(folder / "predictions.parquet")
     shutil.copytree(trained.model_folder, folder / "model", dirs_exist_ok=True)
     fits = [fold["seconds"] for fold in trained.summary["folds"]]
-    status = {"seconds": seconds, "cpu": cpu, "fits": fits, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "inputs": trained.summary["inputs"]}
-    (folder / "status.json").write_text(json.dumps({**status, "inference_us": _inference_us(options, trained.model_folder, config)}))
-    print(f"{expert}, seed {seed}: {seconds:.0f} s, {cpu:.0f} s of CPU, {status['peak_gib']:.1f} GiB", flush=True)
+    status = {
+        "seconds": seconds,
+        "cpu": cpu,
+        "fits": fits,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "inputs": trained.summary["inputs"],
+    }
+    (folder / "status.json").write_text(
+        json.dumps({**status, "inference_us": _inference_us(options, trained.model_folder, config)})
+    )
+    print(
+        f"{expert}, seed {seed}: {seconds:.0f} s, {cpu:.0f} s of CPU, {status['peak_gib']:.1f} GiB",
+        flush=True,
+    )
 
 
 def _inference_us(options: argparse.Namespace, model: Path, config) -> float:
@@ -106,7 +131,11 @@ def _inference_us(options: argparse.Namespace, model: Path, config) -> float:
     random = np.random.default_rng(0)
     rows, width, lookback = 500, len(served.form.columns), max(served.form.lookback_bars, 1)
     window = random.uniform(-0.5, 0.5, (rows, lookback, width)).astype(np.float32)
-    regime, volatility, codes = one_hot(random.integers(0, len(REGIMES), rows).astype(np.float32)), np.full(rows, 0.02), np.full((rows, 2), np.nan, dtype=np.float32)
+    regime, volatility, codes = (
+        one_hot(random.integers(0, len(REGIMES), rows).astype(np.float32)),
+        np.full(rows, 0.02),
+        np.full((rows, 2), np.nan, dtype=np.float32),
+    )
     times = []
     for _ in range(5):
         started = time.perf_counter()
@@ -123,23 +152,46 @@ def _summary(options: argparse.Namespace, out: Path, labels: pl.DataFrame, windo
 
     config = load_config(Path(options.config), options.set)
     horizon, dates = config.labels.primary_horizon, getattr(config.timeline, window)
-    wanted = labels.filter(pl.col("horizon") == horizon).select("timestamp", "symbol", pl.col(config.labels.target).alias("label")).drop_nulls()
+    wanted = (
+        labels.filter(pl.col("horizon") == horizon)
+        .select("timestamp", "symbol", pl.col(config.labels.target).alias("label"))
+        .drop_nulls()
+    )
     inside = pl.col("timestamp").dt.date().is_between(dates.start, dates.end)
     series, lines = {}, []
     for expert in options.experts:
         found = []
         for seed in options.seeds:
             predictions = pl.read_parquet(out / f"{expert}_{seed}" / "predictions.parquet").filter(inside)
-            ic, rank = (ic_summary(daily_ic(predictions, wanted, rank=r)["ic"], horizon=horizon) for r in (False, True))
+            ic, rank = (
+                ic_summary(daily_ic(predictions, wanted, rank=r)["ic"], horizon=horizon)
+                for r in (False, True)
+            )
             daily = daily_ic(predictions, wanted).rename({"ic": "value"})
             series.setdefault(expert, []).append(daily)
-            band = coverage(predictions.join(wanted, on=["timestamp", "symbol"]).select("label", "p10", "p50", "p90"))
+            band = coverage(
+                predictions.join(wanted, on=["timestamp", "symbol"]).select("label", "p10", "p50", "p90")
+            )
             status = json.loads((out / f"{expert}_{seed}" / "status.json").read_text())
-            found.append([ic["mean"], rank["mean"], rank["icir"], rank["t_hac"], band["inside_p10_p90"], sum(status["fits"]), status["inference_us"], status["peak_gib"]])
+            found.append(
+                [
+                    ic["mean"],
+                    rank["mean"],
+                    rank["icir"],
+                    rank["t_hac"],
+                    band["inside_p10_p90"],
+                    sum(status["fits"]),
+                    status["inference_us"],
+                    status["peak_gib"],
+                ]
+            )
         mean, low, high = np.mean(found, axis=0), np.min(found, axis=0), np.max(found, axis=0)
         lines.append((expert, mean, low, high))
     first = _mean_by_day(series[options.experts[0]])
-    text = f"{'expert':14} {'IC':>24} {'RankIC':>24} {'ICIR':>8} {'t':>6} {'inside 80 % band':>17} {'train s':>8} {'us a row':>9} {'GiB':>5}   RankIC against {options.experts[0]} (t)\n"
+    text = (
+        f"{'expert':14} {'IC':>24} {'RankIC':>24} {'ICIR':>8} {'t':>6} {'inside 80 % band':>17}"
+        f" {'train s':>8} {'us a row':>9} {'GiB':>5}   RankIC against {options.experts[0]} (t)\n"
+    )
     for expert, mean, low, high in lines:
         both = _mean_by_day(series[expert]).join(first, on="timestamp", suffix="_first")
         gap = (both["value"] - both["value_first"]).drop_nulls().drop_nans().to_numpy()

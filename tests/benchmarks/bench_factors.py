@@ -1,8 +1,9 @@
-"""Factors: time and memory on a panel of 503 symbols x 2,653 daily bars: all of them raw and with their inputs, 200 of them, one new day added, a panel
-built in pieces, and the same twelve factors written with pandas groupby.rolling. Each case runs in a process of its own.
+"""Factors: time and memory on a panel of 503 symbols x 2,653 daily bars: all of them raw and with their
+inputs, 200 of them, one new day added, a panel built in pieces, and the same twelve factors written with
+pandas groupby.rolling. Each case runs in a process of its own.
 
-`python -m tests.benchmarks.bench_factors` reads us_equity_daily.parquet in the folder ALPHALOOP_DATA, else makes a panel of that size. With
-ALPHALOOP_QLIB_PYTHON set, Qlib's Alpha158 follows (bench_alpha158).
+`python -m tests.benchmarks.bench_factors` reads us_equity_daily.parquet in the folder ALPHALOOP_DATA, else
+makes a panel of that size. With ALPHALOOP_QLIB_PYTHON set, Qlib's Alpha158 follows (bench_alpha158).
 """
 
 import os
@@ -19,7 +20,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from components.features.build import arranged, build_factors, build_supported, declared_factors, market_values, own_blocks, unsupported
+from components.features.build import (
+    arranged,
+    build_factors,
+    build_supported,
+    declared_factors,
+    market_values,
+    own_blocks,
+    unsupported,
+)
 from components.features.config import Groups, Selection, Settings
 from components.features.incremental import append_factors
 from components.features.library import FACTORS, GROUPS
@@ -46,14 +55,19 @@ SUBSET = (
 
 
 def main(case: str | None = None, path: str | None = None) -> None:
-    """Print one line a case: factors, seconds of wall clock and CPU, microseconds of CPU a factor cell, peak memory."""
+    """Print one line a case: factors, seconds of wall clock and CPU, microseconds of CPU a factor cell, peak
+    memory.
+    """
     if path:
         pieces_of(path)
         return
     if case:
         CASES[case](the_panel())
         return
-    print(f"{'case':42s} {'factors':>8s} {'wall s':>8s} {'CPU s':>8s} {'us CPU a cell':>14s} {'peak GiB':>9s}", flush=True)
+    print(
+        f"{'case':42s} {'factors':>8s} {'wall s':>8s} {'CPU s':>8s} {'us CPU a cell':>14s} {'peak GiB':>9s}",
+        flush=True,
+    )
     for name in CASES:
         subprocess.run([sys.executable, "-m", "tests.benchmarks.bench_factors", name], check=True)
     if os.environ.get("ALPHALOOP_QLIB_PYTHON"):
@@ -65,7 +79,11 @@ def timed(name: str, factors: int, panel: Sized, call: Callable[[], object]) -> 
     wall, cpu = time.perf_counter(), time.process_time()
     call()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(f"{name:42s} {factors:8d} {wall:8.2f} {cpu:8.2f} {cpu / factors / len(panel) * 1e6:14.3f} {peak_gib():9.2f}", flush=True)
+    print(
+        f"{name:42s} {factors:8d} {wall:8.2f} {cpu:8.2f} {cpu / factors / len(panel) * 1e6:14.3f}"
+        f" {peak_gib():9.2f}",
+        flush=True,
+    )
 
 
 def raw_200(panel: pl.DataFrame) -> None:
@@ -79,7 +97,15 @@ def raw_all(panel: pl.DataFrame) -> None:
 
 def inputs_200(panel: pl.DataFrame) -> None:
     wanted = {factor.name for factor in some_factors(panel, 200)}
-    settings = EVERY_GROUP.model_copy(update={"factors": Selection(exclude=tuple(f.name for f in FACTORS if f.name not in {*wanted, "regime_state", "volatility_20"}))})
+    settings = EVERY_GROUP.model_copy(
+        update={
+            "factors": Selection(
+                exclude=tuple(
+                    f.name for f in FACTORS if f.name not in {*wanted, "regime_state", "volatility_20"}
+                )
+            )
+        }
+    )
     timed("200 factors and their inputs", 200, panel, lambda: build_factors(panel, settings))
 
 
@@ -95,7 +121,10 @@ def inputs_default(panel: pl.DataFrame) -> None:
 
 def one_new_day(panel: pl.DataFrame) -> None:
     """Median and range of the last NEW_DAYS days, each added to the table of the days before."""
-    for name, settings in (("one new day, default groups", Settings()), ("one new day, all groups", EVERY_GROUP)):
+    for name, settings in (
+        ("one new day, default groups", Settings()),
+        ("one new day, all groups", EVERY_GROUP),
+    ):
         moments = panel["timestamp"].unique().sort()
         recent = panel.filter(pl.col("timestamp") >= moments[-1100])
         table, entries, _ = build_supported(recent, settings)
@@ -110,18 +139,23 @@ def one_new_day(panel: pl.DataFrame) -> None:
             differing += not new.equals(table[first : first + len(new)])
         factors = len({entry.factor for entry in entries})
         print(
-            f"{name:42s} {factors:8d} {statistics.median(walls):8.2f} {statistics.median(cpus):8.2f}   wall {min(walls):.2f} to {max(walls):.2f}; days that differ: {differing}",
+            f"{name:42s} {factors:8d} {statistics.median(walls):8.2f} {statistics.median(cpus):8.2f}   wall"
+            f" {min(walls):.2f} to {max(walls):.2f}; days that differ: {differing}",
             flush=True,
         )
 
 
 def in_pieces(panel: pl.DataFrame) -> None:
     """Twice the symbols, built in pieces of 300,000 rows from a file."""
-    twice = pl.concat([panel, panel.with_columns(symbol=pl.lit("second ") + pl.col("symbol"))]).sort("timestamp", "symbol")
+    twice = pl.concat([panel, panel.with_columns(symbol=pl.lit("second ") + pl.col("symbol"))]).sort(
+        "timestamp", "symbol"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "panel.parquet"
         twice.write_parquet(path, row_group_size=100_000)
-        subprocess.run([sys.executable, "-m", "tests.benchmarks.bench_factors", "pieces_of", str(path)], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.bench_factors", "pieces_of", str(path)], check=True
+        )
 
 
 def pieces_of(path: str) -> None:
@@ -130,19 +164,45 @@ def pieces_of(path: str) -> None:
     rows = range(panel.select(pl.len()).collect().item())
     factors = len(declared_factors(Settings(), "1d")) - len(unsupported(panel, Settings()))
     target = Path(path).parent / "factors"
-    timed("twice the symbols in pieces, default", factors, rows, lambda: build_in_partitions(panel, Settings(), target, rows=300_000, code_version="bench", inputs={}))
+    timed(
+        "twice the symbols in pieces, default",
+        factors,
+        rows,
+        lambda: build_in_partitions(panel, Settings(), target, rows=300_000, code_version="bench", inputs={}),
+    )
 
 
 def subset(panel: pl.DataFrame) -> None:
-    settings = EVERY_GROUP.model_copy(update={"factors": Selection(exclude=tuple(f.name for f in FACTORS if f.name not in (*SUBSET, "regime_state")))})
-    timed(f"{len(SUBSET)} factors and their ranks", len(SUBSET), panel, lambda: build_factors(panel, settings))
+    settings = EVERY_GROUP.model_copy(
+        update={
+            "factors": Selection(
+                exclude=tuple(f.name for f in FACTORS if f.name not in (*SUBSET, "regime_state"))
+            )
+        }
+    )
+    timed(
+        f"{len(SUBSET)} factors and their ranks", len(SUBSET), panel, lambda: build_factors(panel, settings)
+    )
 
 
 def subset_in_pandas(panel: pl.DataFrame) -> None:
     timed(f"the same {len(SUBSET)} in pandas", len(SUBSET), panel, lambda: with_pandas(panel))
 
 
-CASES = {case.__name__: case for case in (raw_200, raw_all, inputs_200, inputs_default, inputs_all, one_new_day, in_pieces, subset, subset_in_pandas)}
+CASES = {
+    case.__name__: case
+    for case in (
+        raw_200,
+        raw_all,
+        inputs_200,
+        inputs_default,
+        inputs_all,
+        one_new_day,
+        in_pieces,
+        subset,
+        subset_in_pandas,
+    )
+}
 
 
 def raw(panel: pl.DataFrame, factors) -> pl.DataFrame:
@@ -151,7 +211,10 @@ def raw(panel: pl.DataFrame, factors) -> pl.DataFrame:
     bars = arranged(panel, factors, EVERY_GROUP)
     market = market_values(bars, factors)
     time_of_row = panel["timestamp"].rle_id().to_numpy()
-    blocks = [block[bars.back] for block in own_blocks(bars, [factor for factor in factors if factor.scope != "market"])]
+    blocks = [
+        block[bars.back]
+        for block in own_blocks(bars, [factor for factor in factors if factor.scope != "market"])
+    ]
     return pl.concat([*blocks, market[time_of_row]], how="horizontal")
 
 
@@ -168,9 +231,15 @@ def the_panel() -> pl.DataFrame:
 
 
 def read_panel(path: Path) -> pl.DataFrame:
-    """A file of symbol, timestamp, open, high, low, close, volume as a daily panel; repeated rows are dropped."""
+    """A file of symbol, timestamp, open, high, low, close, volume as a daily panel; repeated rows are
+    dropped.
+    """
     bars = pl.read_parquet(path).unique(["symbol", "timestamp"], keep="first", maintain_order=True)
-    return as_panel(bars.rename({"timestamp": "event_time"}).with_columns(pl.col("open", "high", "low", "close", "volume").cast(pl.Float64)))
+    return as_panel(
+        bars.rename({"timestamp": "event_time"}).with_columns(
+            pl.col("open", "high", "low", "close", "volume").cast(pl.Float64)
+        )
+    )
 
 
 def synthetic_panel() -> pl.DataFrame:
@@ -179,10 +248,21 @@ def synthetic_panel() -> pl.DataFrame:
     close = 50 * np.exp(np.cumsum(0.02 * rng.standard_normal((BARS, SYMBOLS)), axis=0))
     opened = close * np.exp(0.005 * rng.standard_normal(close.shape))
     start = datetime(2015, 1, 2, tzinfo=UTC)
-    columns = {"open": opened, "high": np.maximum(opened, close) * 1.005, "low": np.minimum(opened, close) * 0.995, "close": close}
+    columns = {
+        "open": opened,
+        "high": np.maximum(opened, close) * 1.005,
+        "low": np.minimum(opened, close) * 0.995,
+        "close": close,
+    }
     frame = pl.DataFrame(
         {
-            "event_time": np.repeat(np.array([start.replace(tzinfo=None) + timedelta(days=i) for i in range(BARS)], dtype="datetime64[us]"), SYMBOLS),
+            "event_time": np.repeat(
+                np.array(
+                    [start.replace(tzinfo=None) + timedelta(days=i) for i in range(BARS)],
+                    dtype="datetime64[us]",
+                ),
+                SYMBOLS,
+            ),
             "symbol": [f"S{s:03d}" for s in range(SYMBOLS)] * BARS,
             **{name: values.reshape(-1) for name, values in columns.items()},
             "volume": np.exp(14 + rng.standard_normal(close.size)),
@@ -192,15 +272,24 @@ def synthetic_panel() -> pl.DataFrame:
 
 
 def as_panel(bars: pl.DataFrame) -> pl.DataFrame:
-    """Add what a panel has besides the bars; sectors by the symbol's first letter or number, for their cost only."""
+    """Add what a panel has besides the bars; sectors by the symbol's first letter or number, for their cost
+    only.
+    """
     closed = (pl.col("event_time") + timedelta(days=1)).cast(pl.Datetime("us", "UTC"))
     sector = (pl.col("symbol").hash(seed=0) % 11).cast(pl.String)
-    return bars.with_columns(timestamp=closed, known_time=closed, period=pl.lit("1d"), sector=sector).sort("timestamp", "symbol")
+    return bars.with_columns(timestamp=closed, known_time=closed, period=pl.lit("1d"), sector=sector).sort(
+        "timestamp", "symbol"
+    )
 
 
 def with_pandas(panel: pl.DataFrame):
     """The subset as one would write it in pandas."""
-    bars = panel.select("symbol", "timestamp", "high", "low", "close", "volume").to_pandas().sort_values(["symbol", "timestamp"]).reset_index(drop=True)
+    bars = (
+        panel.select("symbol", "timestamp", "high", "low", "close", "volume")
+        .to_pandas()
+        .sort_values(["symbol", "timestamp"])
+        .reset_index(drop=True)
+    )
     log_close = np.log(bars["close"])
     by = bars["symbol"]
     bars["r"] = log_close.groupby(by).diff()
@@ -215,10 +304,16 @@ def with_pandas(panel: pl.DataFrame):
     bars["rsi_14"] = 100 * rolling(bars["r"].clip(lower=0), 14, "mean") / rolling(bars["r"].abs(), 14, "mean")
     bars["bollinger_20"] = (log_close - rolling(log_close, 20, "mean")) / (2 * rolling(log_close, 20, "std"))
     bars["volatility_20"] = rolling(bars["r"], 20, "std")
-    bars["volume_surprise_20"] = np.log(bars["volume"].where(bars["volume"] > 0)) - np.log(rolling(bars["volume"], 20, "mean").where(lambda mean: mean > 0))
-    bars["parkinson_20"] = np.sqrt(rolling(np.log(bars["high"] / bars["low"]) ** 2, 20, "mean") / (4 * np.log(2)))
+    bars["volume_surprise_20"] = np.log(bars["volume"].where(bars["volume"] > 0)) - np.log(
+        rolling(bars["volume"], 20, "mean").where(lambda mean: mean > 0)
+    )
+    bars["parkinson_20"] = np.sqrt(
+        rolling(np.log(bars["high"] / bars["low"]) ** 2, 20, "mean") / (4 * np.log(2))
+    )
     dollars = (bars["close"] * bars["volume"]).where(bars["volume"] > 0)
-    bars["amihud_20"] = np.log(rolling(1e6 * bars["r"].abs() / dollars, 20, "mean").where(lambda mean: mean > 0))
+    bars["amihud_20"] = np.log(
+        rolling(1e6 * bars["r"].abs() / dollars, 20, "mean").where(lambda mean: mean > 0)
+    )
     bars["high_252_distance"] = log_close - np.log(rolling(bars["high"], 252, "max"))
     bars["skewness_60"] = rolling(bars["r"], 60, "skew")
     ranks = bars.groupby("timestamp")[list(SUBSET)].rank(pct=True)

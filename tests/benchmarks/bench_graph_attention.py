@@ -1,10 +1,12 @@
-"""Attention among the stocks of a day: our dense masked attention against torch-geometric's sparse layers, forward and backward, same machine, same run.
+"""Attention among the stocks of a day: our dense masked attention against torch-geometric's sparse layers,
+forward and backward, same machine, same run.
 
-`ALPHALOOP_NEURALFORECAST_PYTHON=/path/to/python python tests/benchmarks/bench_graph_attention.py [nodes]`; the variable names a Python that has torch-geometric
-(2.8.1). Both sides get the same sizes: width, heads and six edge features. The full graph has every pair of stocks, the sparse one the 20 neighbours of the highest
-residual correlation. Who the neighbours are changes from day to day, so what it costs to find them and to gather their edges is a line of its own; the
-dense side needs neither. Medians over the rounds of CPU time (all threads) and wall clock, and the least
-wall clock.
+`ALPHALOOP_NEURALFORECAST_PYTHON=/path/to/python python tests/benchmarks/bench_graph_attention.py [nodes]`;
+the variable names a Python that has torch-geometric (2.8.1). Both sides get the same sizes: width, heads and
+six edge features. The full graph has every pair of stocks, the sparse one the 20 neighbours of the highest
+residual correlation. Who the neighbours are changes from day to day, so what it costs to find them and to
+gather their edges is a line of its own; the dense side needs neither. Medians over the rounds of CPU time
+(all threads) and wall clock, and the least wall clock.
 """
 
 import os
@@ -25,15 +27,23 @@ def main() -> None:
     """A table of milliseconds for one and two threads."""
     nodes = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     python = os.environ.get("ALPHALOOP_NEURALFORECAST_PYTHON")
-    print(f"{nodes} stocks, {EDGES} edge features, forward and backward, {os.cpu_count()} cores, torch {torch.__version__}")
+    print(
+        f"{nodes} stocks, {EDGES} edge features, forward and backward, {os.cpu_count()} cores, torch"
+        f" {torch.__version__}"
+    )
     print(f"{'':82s} {'threads':>7s} {'CPU ms':>8s} {'wall ms':>8s} {'least':>8s}")
     for threads in (1, 2):
         torch.set_num_threads(threads)
         _ours(nodes)
         if python:
-            subprocess.run([python, str(Path(__file__).resolve()), "geometric", str(nodes), str(threads)], check=True)
+            subprocess.run(
+                [python, str(Path(__file__).resolve()), "geometric", str(nodes), str(threads)], check=True
+            )
     if not python:
-        print("torch-geometric was not measured: ALPHALOOP_NEURALFORECAST_PYTHON does not name a Python that has it.")
+        print(
+            "torch-geometric was not measured: ALPHALOOP_NEURALFORECAST_PYTHON does not name a Python that"
+            " has it."
+        )
 
 
 def _ours(nodes: int) -> None:
@@ -41,7 +51,11 @@ def _ours(nodes: int) -> None:
 
     torch.manual_seed(0)
     filled = torch.ones(1, nodes, dtype=torch.bool)
-    sector, industry, returns = torch.randint(1, 12, (1, nodes)), torch.randint(1, 61, (1, nodes)), 0.02 * torch.randn(1, nodes, LOOKBACK)
+    sector, industry, returns = (
+        torch.randint(1, 12, (1, nodes)),
+        torch.randint(1, 61, (1, nodes)),
+        0.02 * torch.randn(1, nodes, LOOKBACK),
+    )
     begun = torch.ones(1, nodes, LOOKBACK, dtype=torch.bool)
 
     def build() -> object:
@@ -81,7 +95,10 @@ def _geometric(nodes: int) -> None:
         for kind in (TransformerConv, GATv2Conv):
             layer = kind(width, width // heads, heads, edge_dim=EDGES)
             # All pairs at the large width take seconds a round.
-            for name, (index, features) in ((f"{NEIGHBOURS} neighbours", neighbours()), *((("all pairs", full),) if width == SIZES[0][0] else ())):
+            for name, (index, features) in (
+                (f"{NEIGHBOURS} neighbours", neighbours()),
+                *((("all pairs", full),) if width == SIZES[0][0] else ()),
+            ):
 
                 def sparse(layer=layer, x=x, index=index, features=features) -> None:
                     layer(x, index, features).sum().backward()
@@ -97,7 +114,11 @@ def _report(name: str, run) -> None:
         run()
         wall.append(1e3 * (time.perf_counter() - start))
         cpu.append(1e3 * (time.process_time() - used))
-    print(f"{name:82s} {torch.get_num_threads():7d} {statistics.median(cpu):8.2f} {statistics.median(wall):8.2f} {min(wall):8.2f}", flush=True)
+    print(
+        f"{name:82s} {torch.get_num_threads():7d} {statistics.median(cpu):8.2f}"
+        f" {statistics.median(wall):8.2f} {min(wall):8.2f}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

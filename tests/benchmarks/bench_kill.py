@@ -1,4 +1,5 @@
-"""Kill -9 of each process of a served run while clients ask: what failed, how long no answer came, and what of the acknowledged answers is missing from the answer log or in it twice.
+"""Kill -9 of each process of a served run while clients ask: what failed, how long no answer came, and what
+of the acknowledged answers is missing from the answer log or in it twice.
 
 python -m tests.benchmarks.bench_kill
 """
@@ -36,7 +37,9 @@ Kill = Callable[[], float]
 
 @dataclass
 class Seen:
-    """What the clients of one kill saw: moment and request number of each acknowledged answer, moments of failures, and where features came from."""
+    """What the clients of one kill saw: moment and request number of each acknowledged answer, moments of
+    failures, and where features came from.
+    """
 
     acknowledged: list[tuple[float, str]] = field(default_factory=list)
     failed: list[float] = field(default_factory=list)
@@ -45,7 +48,10 @@ class Seen:
 
 def main() -> None:
     """Print the table."""
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; clients ask {3 * PER_SECOND} times a second at most and give up after 5 s")
+    print(
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; clients ask {3 * PER_SECOND} times a second"
+        " at most and give up after 5 s"
+    )
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(redis_server(scratch))
@@ -67,7 +73,13 @@ def main() -> None:
         report(run.folder, seen, served.lines)
 
 
-def kills(run: SmallRun, store: FeatureStoreSettings, server: tuple[subprocess.Popen, int], stack: ExitStack, scratch: Path) -> dict[str, Kill]:
+def kills(
+    run: SmallRun,
+    store: FeatureStoreSettings,
+    server: tuple[subprocess.Popen, int],
+    stack: ExitStack,
+    scratch: Path,
+) -> dict[str, Kill]:
     """Each kill by what it hits; it returns its moment."""
     present = {"redis": server[0]}
 
@@ -115,20 +127,33 @@ def under_load(run: SmallRun, port: int, served: Served, kill: Kill) -> tuple[Se
         {
             "symbol": row["symbol"],
             "timestamp": row["timestamp"].isoformat(),
-            "features": {name: None if row[name] is None or row[name] != row[name] else row[name] for name in names},
+            "features": {
+                name: None if row[name] is None or row[name] != row[name] else row[name] for name in names
+            },
         }
         for row in newest.head(5).to_dicts()
     ]
     bodies = {"/signals": {"symbols": run.market.symbols[:5]}, "/score": {"rows": rows}}
-    clients = [threading.Thread(target=ask, args=(port, path, json.dumps(bodies[path]).encode(), seen, stop)) for path in ("/signals", "/signals", "/score")]
+    clients = [
+        threading.Thread(target=ask, args=(port, path, json.dumps(bodies[path]).encode(), seen, stop))
+        for path in ("/signals", "/signals", "/score")
+    ]
     for client in clients:
         client.start()
     try:
         time.sleep(BEFORE_S)
         moment = kill()
-        until(lambda: any(at > moment + 0.5 for at, _ in seen.acknowledged), seconds=90, what="an answer after the kill")
+        until(
+            lambda: any(at > moment + 0.5 for at, _ in seen.acknowledged),
+            seconds=90,
+            what="an answer after the kill",
+        )
         time.sleep(AFTER_S)
-        until(lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200, seconds=90, what="readiness after the kill")
+        until(
+            lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200,
+            seconds=90,
+            what="readiness after the kill",
+        )
     finally:
         stop.set()
         for client in clients:
@@ -154,9 +179,17 @@ def ask(port: int, path: str, body: bytes, seen: Seen, stop: threading.Event) ->
 
 def report(folder: Path, seen: list[tuple[str, Seen, float]], lines: list[str]) -> None:
     """Hold what was acknowledged against the answer log, and print both."""
-    rows = pl.concat([pl.read_parquet(part, columns=["request_id", "symbol", "timestamp"]) for part in served_parts(folder / "served")])
+    rows = pl.concat(
+        [
+            pl.read_parquet(part, columns=["request_id", "symbol", "timestamp"])
+            for part in served_parts(folder / "served")
+        ]
+    )
     logged, twice = set(rows["request_id"]), set(rows.filter(rows.is_duplicated())["request_id"])
-    print(f"{'killed':<24} {'acknowledged':>12} {'from snapshot':>13} {'failed':>6} {'longest without answer':>22} {'missing':>7} {'twice':>5}")
+    print(
+        f"{'killed':<24} {'acknowledged':>12} {'from snapshot':>13} {'failed':>6}"
+        f" {'longest without answer':>22} {'missing':>7} {'twice':>5}"
+    )
     lost = 0
     for what, found, moment in seen:
         numbers = {number for _, number in found.acknowledged}
@@ -164,9 +197,15 @@ def report(folder: Path, seen: list[tuple[str, Seen, float]], lines: list[str]) 
         longest = max((after - before for before, after in pairwise(moments)), default=float("nan"))
         missing, doubled = len(numbers - logged), len(numbers & twice)
         lost += missing + doubled
-        print(f"{what:<24} {len(found.acknowledged):>12,} {found.snapshots:>13,} {len(found.failed):>6,} {longest:>20.1f} s {missing:>7} {doubled:>5}")
+        print(
+            f"{what:<24} {len(found.acknowledged):>12,} {found.snapshots:>13,} {len(found.failed):>6,}"
+            f" {longest:>20.1f} s {missing:>7} {doubled:>5}"
+        )
     left = len(list((folder / "serving" / "spool").glob("*.segment")))
-    print(f"{len(rows):,} rows in the answer log, {left} segments left in the spool, said at the end: {lines[-1].strip()}; load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{len(rows):,} rows in the answer log, {left} segments left in the spool, said at the end:"
+        f" {lines[-1].strip()}; load {os.getloadavg()[0]:.1f}"
+    )
     print("wanted: 0 missing, 0 twice" + ("" if not lost else f"; NOT REACHED: {lost}"))
 
 

@@ -1,9 +1,10 @@
-"""How often the gates approve luck, and how much of planted alpha the stack recovers, over seeds of the simulator.
+"""How often the gates approve luck, and how much of planted alpha the stack recovers, over seeds of the
+simulator.
 
-Every seed goes through the stages' own functions, from simulated bars to the verdict, with all experts of a config;
-validation, Feast, MLflow and the report, which change no number, are left out (an end-to-end test holds that the
-training set from Feast equals the factor table). Seeds that were finished are kept in the output file, so a run that
-was stopped goes on.
+Every seed goes through the stages' own functions, from simulated bars to the verdict, with all experts of a
+config; validation, Feast, MLflow and the report, which change no number, are left out (an end-to-end test
+holds that the training set from Feast equals the factor table). Seeds that were finished are kept in the
+output file, so a run that was stopped goes on.
 
     python -m tests.benchmarks.bench_luck --planted-ic 0 --seeds 20 --output runs/luck_null.jsonl
 """
@@ -41,7 +42,13 @@ def run_seed(config: Config, seed: int) -> dict:
     entries = catalog(config.features, config.market.period)
     inputs = [entry.column for entry in entries if entry.role == "input"]
     rows = factors.join(panel.select("timestamp", "symbol", "sector"), on=["timestamp", "symbol"])
-    training_set = rows.select("timestamp", "symbol", "sector", *inputs, *(c for c in (REGIME_COLUMN, VOLATILITY_COLUMN) if c not in inputs))
+    training_set = rows.select(
+        "timestamp",
+        "symbol",
+        "sector",
+        *inputs,
+        *(c for c in (REGIME_COLUMN, VOLATILITY_COLUMN) if c not in inputs),
+    )
     horizon, target = config.labels.primary_horizon, config.labels.target
     experts = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,10 +71,20 @@ def run_seed(config: Config, seed: int) -> dict:
     windows = resolve_windows(calendar, config.timeline)
     oof = build_oof_table(experts, labels, training_set)
     together = pl.concat(experts.values()).sort(ALL_PREDICTIONS.key)
-    stacked = stack_experts(oof, together, config.stacking, windows, calendar, embargo_bars=config.timeline.embargo_bars, seed=seed)
+    stacked = stack_experts(
+        oof,
+        together,
+        config.stacking,
+        windows,
+        calendar,
+        embargo_bars=config.timeline.embargo_bars,
+        seed=seed,
+    )
     regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
     by_name = split_experts(stacked.predictions, horizon=horizon)
-    evaluation, _ = evaluate(by_name, labels, panel, regimes, windows, calendar, config.backtest, horizon=horizon, seed=seed)
+    evaluation, _ = evaluate(
+        by_name, labels, panel, regimes, windows, calendar, config.backtest, horizon=horizon, seed=seed
+    )
     verdict = judge(evaluation, by_name["stack"], labels, None, config.gates)
     block = evaluation["experts"]["stack"]["test"]
     attainable = _attainable(market.truth, labels, calendar[windows.test[0]], target, horizon)
@@ -82,15 +99,22 @@ def run_seed(config: Config, seed: int) -> dict:
         "sharpe_net": block["portfolio"]["long_short"]["sharpe_net"],
         "attainable_ic": attainable,
         "chosen": stacked.comparison["chosen"],
-        "experts": {name: (part["test"] or {"ic": {"mean": None}})["ic"]["mean"] for name, part in evaluation["experts"].items()},
+        "experts": {
+            name: (part["test"] or {"ic": {"mean": None}})["ic"]["mean"]
+            for name, part in evaluation["experts"].items()
+        },
         "seconds": time.monotonic() - start,
     }
 
 
 def _attainable(truth: pl.DataFrame, labels: pl.DataFrame, first_test, target: str, horizon: int) -> float:
     """IC of the simulator's own expectation on the test window."""
-    scores = truth.filter(pl.col("timestamp") >= first_test).select("timestamp", "symbol", pl.col("expected_return_5").alias("score"))
-    known = labels.filter(pl.col("horizon") == horizon).select("timestamp", "symbol", pl.col(target).cast(pl.Float64).alias("label"))
+    scores = truth.filter(pl.col("timestamp") >= first_test).select(
+        "timestamp", "symbol", pl.col("expected_return_5").alias("score")
+    )
+    known = labels.filter(pl.col("horizon") == horizon).select(
+        "timestamp", "symbol", pl.col(target).cast(pl.Float64).alias("label")
+    )
     return ic_summary(information_coefficient(scores, known)["ic"], horizon=horizon)["mean"]
 
 
@@ -105,8 +129,14 @@ def main() -> None:
     arguments = parser.parse_args()
     output = arguments.output or Path(f"runs/luck_{arguments.planted_ic:g}.jsonl")
     output.parent.mkdir(parents=True, exist_ok=True)
-    config = load_config(arguments.config, [f"market.planted_ic={arguments.planted_ic}", *arguments.overrides])
-    done = {json.loads(line)["seed"]: json.loads(line) for line in output.read_text().splitlines()} if output.exists() else {}
+    config = load_config(
+        arguments.config, [f"market.planted_ic={arguments.planted_ic}", *arguments.overrides]
+    )
+    done = (
+        {json.loads(line)["seed"]: json.loads(line) for line in output.read_text().splitlines()}
+        if output.exists()
+        else {}
+    )
     for seed in range(1, arguments.seeds + 1):
         if seed not in done:
             done[seed] = run_seed(config, seed)
@@ -114,14 +144,22 @@ def main() -> None:
                 handle.write(json.dumps(done[seed]) + "\n")
         row = done[seed]
         print(
-            f"seed {seed:3d}: IC {row['ic']:+.4f} t {row['t']:+.1f} Sharpe net {row['sharpe_net']:+.2f} attainable {row['attainable_ic'] or 0:.4f} {'APPROVED' if row['approved'] else 'rejected'} ({row['seconds']:.0f} s)",
+            f"seed {seed:3d}: IC {row['ic']:+.4f} t {row['t']:+.1f} Sharpe net {row['sharpe_net']:+.2f}"
+            f" attainable {row['attainable_ic'] or 0:.4f} {'APPROVED' if row['approved'] else 'rejected'}"
+            f" ({row['seconds']:.0f} s)",
             flush=True,
         )
     rows = [done[seed] for seed in range(1, arguments.seeds + 1)]
-    print(f"approved {sum(row['approved'] for row in rows)} of {len(rows)}; mean IC of the stack {sum(row['ic'] for row in rows) / len(rows):+.4f}")
+    print(
+        f"approved {sum(row['approved'] for row in rows)} of {len(rows)}; mean IC of the stack"
+        f" {sum(row['ic'] for row in rows) / len(rows):+.4f}"
+    )
     if arguments.planted_ic:
         reached, possible = (sum(row[key] for row in rows) for key in ("ic", "attainable_ic"))
-        print(f"share of the attainable IC recovered: {reached / possible:.0%} (mean attainable {possible / len(rows):.4f})")
+        print(
+            f"share of the attainable IC recovered: {reached / possible:.0%} (mean attainable"
+            f" {possible / len(rows):.4f})"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Time and memory of whole runs: the demo, the US panel where ALPHALOOP_DATA holds it, each again unchanged, and the cost of a KFP task."""
+"""Time and memory of whole runs: the demo, the US panel where ALPHALOOP_DATA holds it, each again unchanged,
+and the cost of a KFP task.
+"""
 
 import json
 import os
@@ -16,7 +18,19 @@ TASKS = 5
 def run(config: str, folder: Path) -> tuple[float, float]:
     """Wall seconds, and the largest resident memory (GiB) that all processes of the run had together."""
     start = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "pipelines", "run", "--config", str(CONFIGS / config), "--set", f"run.folder={folder}"], stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pipelines",
+            "run",
+            "--config",
+            str(CONFIGS / config),
+            "--set",
+            f"run.folder={folder}",
+        ],
+        stdout=subprocess.DEVNULL,
+    )
     peak = 0.0
     while child.poll() is None:
         peak = max(peak, tree_memory(child.pid))
@@ -35,7 +49,10 @@ def tree_memory(pid: int) -> float:
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
             except OSError:
                 continue
-            parents[int(entry.name)], sizes[int(entry.name)] = int(fields[1]), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+            parents[int(entry.name)], sizes[int(entry.name)] = (
+                int(fields[1]),
+                int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+            )
     inside = {pid}
     grown = True
     while grown:

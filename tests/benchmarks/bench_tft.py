@@ -1,9 +1,13 @@
-"""Training speed of the Temporal Fusion Transformer against neuralforecast's of equal size, and windows a second of the default leaf.
+"""Training speed of the Temporal Fusion Transformer against neuralforecast's of equal size, and windows a
+second of the default leaf.
 
-`ALPHALOOP_NEURALFORECAST_PYTHON=/path/to/python python -m tests.benchmarks.bench_tft [threads] [rounds]`; the variable names a Python that has neuralforecast
-(3.3.0). Both sides train in turn, round by round, on windows that are ready in memory: forward, loss, backward and a step of the optimiser, same batch, lookback, width,
-heads, dropout rate, inputs, steps to come and quantiles. neuralforecast makes a second input of its one series where it is given no calendar; ours gets two inputs. Its maps of static contexts that it is not given count as parameters
-but never get a gradient, so both counts are printed. `ours` works each variable's network out at every value, as neuralforecast does; the default works it out at knots.
+`ALPHALOOP_NEURALFORECAST_PYTHON=/path/to/python python -m tests.benchmarks.bench_tft [threads] [rounds]`; the
+variable names a Python that has neuralforecast (3.3.0). Both sides train in turn, round by round, on windows
+that are ready in memory: forward, loss, backward and a step of the optimiser, same batch, lookback, width,
+heads, dropout rate, inputs, steps to come and quantiles. neuralforecast makes a second input of its one
+series where it is given no calendar; ours gets two inputs. Its maps of static contexts that it is not given
+count as parameters but never get a gradient, so both counts are printed. `ours` works each variable's network
+out at every value, as neuralforecast does; the default works it out at knots.
 """
 
 import json
@@ -15,7 +19,15 @@ from pathlib import Path
 from statistics import median
 
 WORKER = Path(__file__).with_name("neuralforecast_tft.py")
-EQUAL_SIZE = {"width": 64, "heads": 4, "lookback": 60, "steps": 5, "batch": 512, "further_inputs": 0, "dropout": 0.1}
+EQUAL_SIZE = {
+    "width": 64,
+    "heads": 4,
+    "lookback": 60,
+    "steps": 5,
+    "batch": 512,
+    "further_inputs": 0,
+    "dropout": 0.1,
+}
 MANY_INPUTS = EQUAL_SIZE | {"further_inputs": 18, "batch": 128}
 STEPS_A_ROUND = 2
 DEFAULT_INPUTS = (40, 150)
@@ -48,13 +60,24 @@ class Ours:
             trading_days=5,
             period="1d",
         )
-        settings = Settings(lookback_bars=sizes["lookback"], width=sizes["width"], heads=sizes["heads"], knots=knots, regularisation={"dropout": sizes["dropout"]})
+        settings = Settings(
+            lookback_bars=sizes["lookback"],
+            width=sizes["width"],
+            heads=sizes["heads"],
+            knots=knots,
+            regularisation={"dropout": sizes["dropout"]},
+        )
         self.model = Model(build(settings, layout), sizes["steps"], dropout=sizes["dropout"]).train()
         self.optimiser = make_optimiser(self.model, Optimiser())
         rows = sizes["batch"]
-        begun, nothing = torch.ones(rows, sizes["lookback"], dtype=torch.bool), torch.zeros(rows, dtype=torch.long)
+        begun, nothing = (
+            torch.ones(rows, sizes["lookback"], dtype=torch.bool),
+            torch.zeros(rows, dtype=torch.long),
+        )
         sector = torch.randint(0, layout.sectors + 1, (rows,))
-        self.batch = Batch(torch.randn(rows, sizes["lookback"], inputs), begun, torch.zeros(rows, 4), sector, nothing)
+        self.batch = Batch(
+            torch.randn(rows, sizes["lookback"], inputs), begun, torch.zeros(rows, 4), sector, nothing
+        )
         self.target = torch.randn(rows, sizes["steps"], 1)
         self.levels = torch.tensor([0.5, 0.1, 0.9])
 
@@ -66,12 +89,23 @@ class Ours:
         for _ in range(steps):
             outputs = self.model(self.batch)
             error = self.target - outputs.quantiles_BT3
-            loss = torch.maximum(self.levels * error, (self.levels - 1) * error).mean() + (outputs.score_BT - self.target[..., 0]).square().mean()
+            loss = (
+                torch.maximum(self.levels * error, (self.levels - 1) * error).mean()
+                + (outputs.score_BT - self.target[..., 0]).square().mean()
+            )
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
-        learning = sum(weight.numel() for weight in self.model.parameters() if weight.grad is not None and weight.grad.any())
-        return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "learning": learning}
+        learning = sum(
+            weight.numel()
+            for weight in self.model.parameters()
+            if weight.grad is not None and weight.grad.any()
+        )
+        return {
+            "wall_s": time.perf_counter() - wall,
+            "cpu_s": time.process_time() - cpu,
+            "learning": learning,
+        }
 
     @property
     def parameters(self) -> int:
@@ -80,7 +114,9 @@ class Ours:
 
 
 def main() -> None:
-    """Print the rates of both sides, their parameter counts and the ratio; then the rates of the default leaf."""
+    """Print the rates of both sides, their parameter counts and the ratio; then the rates of the default
+    leaf.
+    """
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else os.cpu_count()
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     python = os.environ.get("ALPHALOOP_NEURALFORECAST_PYTHON")
@@ -88,9 +124,21 @@ def main() -> None:
         compare("equal size, 2 inputs", EQUAL_SIZE, python, threads, rounds)
         compare("20 inputs", MANY_INPUTS, python, threads, rounds)
     else:
-        print("neuralforecast was not measured: ALPHALOOP_NEURALFORECAST_PYTHON does not name a Python that has it.")
+        print(
+            "neuralforecast was not measured: ALPHALOOP_NEURALFORECAST_PYTHON does not name a Python that"
+            " has it."
+        )
     for inputs in DEFAULT_INPUTS:
-        default = {"inputs": inputs, "width": 16, "heads": 2, "lookback": 30, "steps": 1, "batch": 512, "dropout": 0.1, "sectors": 11}
+        default = {
+            "inputs": inputs,
+            "width": 16,
+            "heads": 2,
+            "lookback": 30,
+            "steps": 1,
+            "batch": 512,
+            "dropout": 0.1,
+            "sectors": 11,
+        }
         ours = Ours(default, threads, knots=True)
         ours.train(STEPS_A_ROUND)
         best = max(512 * STEPS_A_ROUND / ours.train(STEPS_A_ROUND)["wall_s"] for _ in range(rounds))
@@ -100,11 +148,22 @@ def main() -> None:
 def compare(name: str, sizes: dict, python: str, threads: int, rounds: int) -> None:
     """Train all sides in turn and print median rates and ratios."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    theirs = subprocess.Popen([python, str(WORKER), json.dumps(sizes), str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    theirs = subprocess.Popen(
+        [python, str(WORKER), json.dumps(sizes), str(threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     try:
         figures = next(answer for answer in map(_object, theirs.stdout) if answer)
-        ours = {"ours": Ours(sizes, threads, knots=False), "ours, default knots": Ours(sizes, threads, knots=True)}
-        sides = {f"neuralforecast {figures['version']}": lambda steps: _ask(theirs, steps)} | {side: expert.train for side, expert in ours.items()}
+        ours = {
+            "ours": Ours(sizes, threads, knots=False),
+            "ours, default knots": Ours(sizes, threads, knots=True),
+        }
+        sides = {f"neuralforecast {figures['version']}": lambda steps: _ask(theirs, steps)} | {
+            side: expert.train for side, expert in ours.items()
+        }
         counts = [figures["parameters"], *(expert.parameters for expert in ours.values())]
         for train in sides.values():
             train(1)
@@ -119,9 +178,14 @@ def compare(name: str, sizes: dict, python: str, threads: int, rounds: int) -> N
     windows, first = sizes["batch"] * STEPS_A_ROUND, next(iter(sides))
     for (side, rounds_taken), count in zip(taken.items(), counts, strict=True):
         wall, cpu = (median(one[clock] for one in rounds_taken) for clock in ("wall_s", "cpu_s"))
-        ratios = [median(other[clock] / one[clock] for one, other in zip(rounds_taken, taken[first], strict=True)) for clock in ("wall_s", "cpu_s")]
+        ratios = [
+            median(other[clock] / one[clock] for one, other in zip(rounds_taken, taken[first], strict=True))
+            for clock in ("wall_s", "cpu_s")
+        ]
         print(
-            f"  {side:24s} {count:9,d} parameters ({rounds_taken[0]['learning']:,d} with a gradient) {windows / wall:8,.0f} windows/s {windows / cpu:8,.0f} a second of CPU; {ratios[0]:.2f} and {ratios[1]:.2f} times neuralforecast"
+            f"  {side:24s} {count:9,d} parameters ({rounds_taken[0]['learning']:,d} with a gradient)"
+            f" {windows / wall:8,.0f} windows/s {windows / cpu:8,.0f} a second of CPU; {ratios[0]:.2f} and"
+            f" {ratios[1]:.2f} times neuralforecast"
         )
 
 

@@ -1,8 +1,10 @@
-"""neuralforecast's own models, for `bench_patchtst.py`: runs in an interpreter that has neuralforecast and imports nothing of this project.
+"""neuralforecast's own models, for `bench_patchtst.py`: runs in an interpreter that has neuralforecast and
+imports nothing of this project.
 
-`python neuralforecast_speed.py patchtst SIZES THREADS`, SIZES a JSON object; says who it is on one line of standard output, then answers each line of standard
-input with the seconds of wall clock and CPU of what it asks for: `steps N`, N times forward, loss, backward and Adam on windows that are ready in memory,
-or `fit N`, a whole fit of N steps by neuralforecast's own trainer on a table of noise.
+`python neuralforecast_speed.py patchtst SIZES THREADS`, SIZES a JSON object; says who it is on one line of
+standard output, then answers each line of standard input with the seconds of wall clock and CPU of what it
+asks for: `steps N`, N times forward, loss, backward and Adam on windows that are ready in memory, or `fit N`,
+a whole fit of N steps by neuralforecast's own trainer on a table of noise.
 """
 
 import json
@@ -19,7 +21,13 @@ from neuralforecast import NeuralForecast
 from neuralforecast.losses.pytorch import MQLoss
 from neuralforecast.models import PatchTST
 
-QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "accelerator": "cpu"}
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "accelerator": "cpu",
+}
 
 
 def patchtst(sizes: dict, steps: int) -> torch.nn.Module:
@@ -53,7 +61,12 @@ def main(name: str, sizes: dict, threads: int) -> None:
     model = MODELS[name](sizes, 1).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     generator = np.random.default_rng(0)
-    windows = {"insample_y": torch.randn(sizes["batch"], sizes["lookback"], 1), "futr_exog": None, "hist_exog": None, "stat_exog": None}
+    windows = {
+        "insample_y": torch.randn(sizes["batch"], sizes["lookback"], 1),
+        "futr_exog": None,
+        "hist_exog": None,
+        "stat_exog": None,
+    }
     target = torch.randn(sizes["batch"], sizes["steps_ahead"], 1)
     mask = torch.ones_like(target)
     table = pd.DataFrame(

@@ -1,8 +1,10 @@
-"""neuralforecast's own TFT, for `bench_tft.py`: runs in an interpreter that has neuralforecast and imports nothing of this project.
+"""neuralforecast's own TFT, for `bench_tft.py`: runs in an interpreter that has neuralforecast and imports
+nothing of this project.
 
-`python neuralforecast_tft.py SIZES THREADS`, SIZES a JSON object; says who it is on one line of standard output, then trains as many steps as each line of
-standard input asks for and answers with their seconds of wall clock and CPU. A step is forward, loss, backward and Adam on windows that are ready in memory:
-without Lightning and without the drawing of windows.
+`python neuralforecast_tft.py SIZES THREADS`, SIZES a JSON object; says who it is on one line of standard
+output, then trains as many steps as each line of standard input asks for and answers with their seconds of
+wall clock and CPU. A step is forward, loss, backward and Adam on windows that are ready in memory: without
+Lightning and without the drawing of windows.
 """
 
 import json
@@ -27,7 +29,16 @@ def main(sizes: dict, threads: int) -> None:
     bars, steps, rows, further = sizes["lookback"], sizes["steps"], sizes["batch"], sizes["further_inputs"]
     loss = MQLoss(quantiles=[0.1, 0.5, 0.9])
     names = [f"x{number}" for number in range(further)]
-    model = TFT(h=steps, input_size=bars, hidden_size=sizes["width"], n_head=sizes["heads"], dropout=sizes["dropout"], hist_exog_list=names or None, loss=loss, max_steps=1)
+    model = TFT(
+        h=steps,
+        input_size=bars,
+        hidden_size=sizes["width"],
+        n_head=sizes["heads"],
+        dropout=sizes["dropout"],
+        hist_exog_list=names or None,
+        loss=loss,
+        max_steps=1,
+    )
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     windows = {
@@ -38,7 +49,13 @@ def main(sizes: dict, threads: int) -> None:
     }
     target = torch.randn(rows, steps, 1)
     mask = torch.ones_like(target)
-    say({"version": neuralforecast.__version__, "torch": torch.__version__, "parameters": sum(weight.numel() for weight in model.parameters())})
+    say(
+        {
+            "version": neuralforecast.__version__,
+            "torch": torch.__version__,
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+        }
+    )
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(int(line)):
@@ -47,7 +64,9 @@ def main(sizes: dict, threads: int) -> None:
             optimiser.zero_grad()
             value.backward()
             optimiser.step()
-        learning = sum(weight.numel() for weight in model.parameters() if weight.grad is not None and weight.grad.any())
+        learning = sum(
+            weight.numel() for weight in model.parameters() if weight.grad is not None and weight.grad.any()
+        )
         say({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "learning": learning})
 
 

@@ -1,7 +1,9 @@
-"""Qlib's own Alpha158 on a panel file, for `bench_alpha158.py`: runs in an interpreter that has Qlib and imports nothing of this project.
+"""Qlib's own Alpha158 on a panel file, for `bench_alpha158.py`: runs in an interpreter that has Qlib and
+imports nothing of this project.
 
-`python qlib_alpha158.py PANEL OUT` reads symbol, event_time, open, high, low, close, volume and vwap from the Parquet file PANEL, writes Qlib's factors
-to OUT/factors.parquet (symbol, day, one Float32 column a factor, named as in Qlib) and OUT/figures.json (seconds of CPU and wall clock, rows, factors).
+`python qlib_alpha158.py PANEL OUT` reads symbol, event_time, open, high, low, close, volume and vwap from the
+Parquet file PANEL, writes Qlib's factors to OUT/factors.parquet (symbol, day, one Float32 column a factor,
+named as in Qlib) and OUT/figures.json (seconds of CPU and wall clock, rows, factors).
 """
 
 import json
@@ -28,10 +30,20 @@ def main(panel_path: str, out: str) -> None:
         qlib.init(provider_uri=folder, region="us", kernels=1, expression_cache=None, dataset_cache=None)
         wall, cpu = time.perf_counter(), cpu_seconds()
         # Without processors: the factors and nothing else. Alpha158 adds one expression, its label.
-        handler = Alpha158(instruments="all", start_time=days[0], end_time=days[-1], infer_processors=[], learn_processors=[])
+        handler = Alpha158(
+            instruments="all", start_time=days[0], end_time=days[-1], infer_processors=[], learn_processors=[]
+        )
         factors = handler.fetch(col_set="feature")
-        figures = {"cpu_s": cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall, "rows": len(factors), "factors": factors.shape[1], "qlib": qlib.__version__}
-    factors = factors.astype(np.float32).reset_index().rename(columns={"datetime": "day", "instrument": "symbol"})
+        figures = {
+            "cpu_s": cpu_seconds() - cpu,
+            "wall_s": time.perf_counter() - wall,
+            "rows": len(factors),
+            "factors": factors.shape[1],
+            "qlib": qlib.__version__,
+        }
+    factors = (
+        factors.astype(np.float32).reset_index().rename(columns={"datetime": "day", "instrument": "symbol"})
+    )
     Path(out).mkdir(parents=True, exist_ok=True)
     factors.to_parquet(Path(out) / "factors.parquet")
     (Path(out) / "figures.json").write_text(json.dumps(figures))
@@ -44,7 +56,9 @@ def cpu_seconds() -> float:
 
 
 def write_data(panel: pd.DataFrame, folder: Path) -> pd.DatetimeIndex:
-    """Calendar, instruments and one Float32 file a symbol and field, as Qlib's own dump writes them; days without a bar are NaN. Returns the days."""
+    """Calendar, instruments and one Float32 file a symbol and field, as Qlib's own dump writes them; days
+    without a bar are NaN. Returns the days.
+    """
     day = panel["event_time"].dt.tz_localize(None).dt.normalize()
     days = pd.DatetimeIndex(np.sort(day.unique()))
     place = np.searchsorted(days.to_numpy(), day.to_numpy())

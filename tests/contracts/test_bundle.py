@@ -32,7 +32,10 @@ def test_a_whole_bundle_passes_and_its_hash_covers_the_files_only(bundle):
         (lambda b: (b / "extra.json").write_text(""), "extra.json is not in the manifest"),
         (lambda b: (b / "manifest.json").unlink(), "no readable manifest.json"),
         (lambda b: (b / "manifest.json").write_text("[]"), "no readable manifest.json"),
-        (lambda b: (b / "manifest.json").write_text('{"files": [1], "sha256": ""}'), "no readable manifest.json"),
+        (
+            lambda b: (b / "manifest.json").write_text('{"files": [1], "sha256": ""}'),
+            "no readable manifest.json",
+        ),
         (lambda b: (b / "manifest.json").write_text('{"files": {}}'), "no readable manifest.json"),
     ],
 )

@@ -48,7 +48,9 @@ def test_a_full_disk_is_explained(tmp_path):
 def test_a_full_disk_is_explained_where_polars_met_it(tmp_path):
     def fill():
         with atomic_path(tmp_path / "out"):
-            raise pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)")
+            raise pl.exceptions.ComputeError(
+                "parquet: underlying IO error: No space left on device (os error 28)"
+            )
 
     with pytest.raises(OutputError, match="The disk is full"):
         fill()

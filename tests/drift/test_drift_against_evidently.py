@@ -1,4 +1,6 @@
-"""Our numbers are Evidently's where both mean the same, and where they differ the difference is the one that is documented."""
+"""Our numbers are Evidently's where both mean the same, and where they differ the difference is the one that
+is documented.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,22 @@ ROWS, NEW = 2000, 12_000
 @pytest.fixture(scope="module")
 def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     rng = np.random.default_rng(0)
-    reference = {"same": rng.normal(size=ROWS), "shifted": rng.normal(size=ROWS), "wider": rng.normal(size=ROWS), "counts": rng.poisson(20, ROWS)}
-    current = {"same": rng.normal(size=NEW), "shifted": rng.normal(0.06, 1, size=NEW), "wider": rng.normal(0, 1.1, size=NEW), "counts": rng.poisson(20.3, NEW)}
-    return tuple(pd.DataFrame({name: np.asarray(values, dtype=np.float32) for name, values in columns.items()}) for columns in (reference, current))
+    reference = {
+        "same": rng.normal(size=ROWS),
+        "shifted": rng.normal(size=ROWS),
+        "wider": rng.normal(size=ROWS),
+        "counts": rng.poisson(20, ROWS),
+    }
+    current = {
+        "same": rng.normal(size=NEW),
+        "shifted": rng.normal(0.06, 1, size=NEW),
+        "wider": rng.normal(0, 1.1, size=NEW),
+        "counts": rng.poisson(20.3, NEW),
+    }
+    return tuple(
+        pd.DataFrame({name: np.asarray(values, dtype=np.float32) for name, values in columns.items()})
+        for columns in (reference, current)
+    )
 
 
 def evidently(tables, method: str) -> dict[str, float]:
@@ -26,8 +41,12 @@ def evidently(tables, method: str) -> dict[str, float]:
     reference, current = tables
     definition = DataDefinition(numerical_columns=list(reference.columns))
     datasets = [Dataset.from_pandas(frame, data_definition=definition) for frame in (current, reference)]
-    found = Report([ValueDrift(column=name, method=method) for name in reference.columns]).run(*datasets).dict()
-    return {name: float(metric["value"]) for name, metric in zip(reference.columns, found["metrics"], strict=True)}
+    found = (
+        Report([ValueDrift(column=name, method=method) for name in reference.columns]).run(*datasets).dict()
+    )
+    return {
+        name: float(metric["value"]) for name, metric in zip(reference.columns, found["metrics"], strict=True)
+    }
 
 
 def test_ks_p_values_are_evidentlys(tables):
@@ -40,12 +59,19 @@ def test_ks_p_values_are_evidentlys(tables):
 
 
 def test_a_whole_check_of_independent_rows_gives_evidentlys_p_values(made, drift_settings):
-    # A table without timestamps; the reference's rows count by their effective number, so a column whose ranks are worth all of them is compared.
+    # A table without timestamps; the reference's rows count by their effective number, so a column whose
+    # ranks are worth all of them is compared.
     current = made.current.drop("timestamp", "symbol", "score").with_columns(pl.col("rank_a") + 0.02)
-    found = next(entry for entry in detect(made.folder, current, None, drift_settings)["columns"] if entry["column"] == "rank_a")
+    found = next(
+        entry
+        for entry in detect(made.folder, current, None, drift_settings)["columns"]
+        if entry["column"] == "rank_a"
+    )
     assert found["effective_rows_in_reference"] == pytest.approx(len(made.past))
     past = made.past["rank_a"].to_pandas()
-    theirs = evidently((pd.DataFrame({"rank_a": past}), pd.DataFrame({"rank_a": current["rank_a"].to_pandas()})), "ks")["rank_a"]
+    theirs = evidently(
+        (pd.DataFrame({"rank_a": past}), pd.DataFrame({"rank_a": current["rank_a"].to_pandas()})), "ks"
+    )["rank_a"]
     # Under 10,000 rows SciPy, and so Evidently, computes the p-value exactly where it can.
     assert found["ks_p"] == pytest.approx(theirs, rel=0.1)
 
@@ -67,14 +93,21 @@ def test_psi_is_evidentlys_in_evidentlys_bins(tables):
 
 def test_psi_is_evidentlys_where_no_bin_is_empty():
     rng = np.random.default_rng(1)
-    reference, current = (pd.DataFrame({"even": rng.uniform(size=size).astype(np.float32)}) for size in (ROWS, NEW))
+    reference, current = (
+        pd.DataFrame({"even": rng.uniform(size=size).astype(np.float32)}) for size in (ROWS, NEW)
+    )
     bins = np.histogram_bin_edges(np.concatenate([reference["even"], current["even"]]), bins="sturges")
     counts = [np.histogram(frame["even"], bins)[0] for frame in (reference, current)]
-    assert stability_index(*counts, smoothing=0) == pytest.approx(evidently((reference, current), "psi")["even"], rel=1e-6)
+    assert stability_index(*counts, smoothing=0) == pytest.approx(
+        evidently((reference, current), "psi")["even"], rel=1e-6
+    )
 
 
 def test_evidently_still_ignores_the_number_of_bins():
-    """evidentlyai/evidently issue 1400. When this fails, the tests that are registered with Evidently may go."""
+    """evidentlyai/evidently issue 1400.
+
+    When this fails, the tests that are registered with Evidently may go.
+    """
     from evidently.legacy.calculations.stattests.psi import _psi
     from evidently.legacy.core import ColumnType
 
@@ -83,4 +116,6 @@ def test_evidently_still_ignores_the_number_of_bins():
     few, many = (_psi(reference, current, ColumnType.Numerical, 0.1, n_bins=bins)[0] for bins in (3, 60))
     assert few == many
     sketch = quantile_sketch(reference.to_numpy())
-    assert psi_to_sketch(current.to_numpy(), sketch, bins=3, rows=3000) != psi_to_sketch(current.to_numpy(), sketch, bins=60, rows=3000)
+    assert psi_to_sketch(current.to_numpy(), sketch, bins=3, rows=3000) != psi_to_sketch(
+        current.to_numpy(), sketch, bins=60, rows=3000
+    )

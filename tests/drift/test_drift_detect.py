@@ -1,4 +1,6 @@
-"""Planted drift of each kind is found and named, a market that stays the same is not called drift, and bad tables are refused in words."""
+"""Planted drift of each kind is found and named, a market that stays the same is not called drift, and bad
+tables are refused in words.
+"""
 
 import json
 
@@ -29,7 +31,9 @@ def planted(rows: pl.DataFrame, column: str, change: pl.Expr, bars: int | None =
     """`change` in place of `column`, on the newest `bars` bars."""
     moments = rows["timestamp"].unique().sort()
     late = pl.col("timestamp") >= moments[-(bars or len(moments))]
-    return rows.with_columns(pl.when(late).then(change.cast(pl.Float32)).otherwise(pl.col(column)).alias(column))
+    return rows.with_columns(
+        pl.when(late).then(change.cast(pl.Float32)).otherwise(pl.col(column)).alias(column)
+    )
 
 
 def test_the_same_market_is_no_drift(made, drift_settings):
@@ -37,7 +41,17 @@ def test_the_same_market_is_no_drift(made, drift_settings):
     assert result["verdict"] == "no_drift"
     assert fired(result) == set()
     assert moved(result) == {}
-    assert [rule["rule"] for rule in result["rules"]] == ["ks", "psi", "tail", "missing", "constant", "predictions", "auc", "label_shift", "information_ratio"]
+    assert [rule["rule"] for rule in result["rules"]] == [
+        "ks",
+        "psi",
+        "tail",
+        "missing",
+        "constant",
+        "predictions",
+        "auc",
+        "label_shift",
+        "information_ratio",
+    ]
     json.dumps(result, allow_nan=False)
 
 
@@ -47,7 +61,12 @@ def test_the_same_market_is_no_drift(made, drift_settings):
         ("rank_a", pl.col("rank_a") + 0.15, "mean", {"ks"}),
         ("value", pl.col("value") + 1, "mean", {"ks", "psi"}),
         ("value", pl.col("value") * 1.6, "scale", {"ks"}),
-        ("value", pl.when(pl.int_range(pl.len()) % 20 == 0).then(pl.col("value") * 20).otherwise(pl.col("value")), "tail", {"tail"}),
+        (
+            "value",
+            pl.when(pl.int_range(pl.len()) % 20 == 0).then(pl.col("value") * 20).otherwise(pl.col("value")),
+            "tail",
+            {"tail"},
+        ),
         ("value", pl.lit(0.3), "constant", {"constant"}),
         ("market", pl.lit(0.0), "constant", {"constant"}),
         ("market", pl.col("market") * 100, "scale", {"tail"}),
@@ -67,8 +86,24 @@ def test_planted_drift_is_found_and_only_its_column_named(made, drift_settings, 
     assert column in result["reason"]
 
 
-SURE = {"rows_in_reference": 9, "ks": 0.4, "usual_ks": 0.2, "psi": 1.0, "usual_psi": 0.5, "tail_share": 0.2, "usual_tail": 0.1, "reference_tail": 0.002, "far_share": 0.0}
-SURE |= {"missing_share": 0.5, "missing_rise": 0.4, "usual_missing": 0.2, "constant": True, "usual_constant": False}
+SURE = {
+    "rows_in_reference": 9,
+    "ks": 0.4,
+    "usual_ks": 0.2,
+    "psi": 1.0,
+    "usual_psi": 0.5,
+    "tail_share": 0.2,
+    "usual_tail": 0.1,
+    "reference_tail": 0.002,
+    "far_share": 0.0,
+}
+SURE |= {
+    "missing_share": 0.5,
+    "missing_rise": 0.4,
+    "usual_missing": 0.2,
+    "constant": True,
+    "usual_constant": False,
+}
 SURE |= {f"{name}_p_adjusted": 1e-6 for name in ("ks", "psi", "tail", "missing")}
 
 
@@ -90,7 +125,9 @@ SURE |= {f"{name}_p_adjusted": 1e-6 for name in ("ks", "psi", "tail", "missing")
     ],
 )
 def test_a_rule_needs_its_threshold_and_more_than_is_usual_and_more_than_chance(drift_settings, rule, weaker):
-    settings = drift_settings.model_copy(update=Settings().model_dump(include={"ks_p", "psi", "tail_ratio", "missing_rise"}))
+    settings = drift_settings.model_copy(
+        update=Settings().model_dump(include={"ks_p", "psi", "tail_ratio", "missing_rise"})
+    )
     assert _rules(SURE, settings) == ["ks", "psi", "tail", "missing", "constant"]
     assert _rules(SURE | weaker, settings) == [name for name in _rules(SURE, settings) if name != rule]
 
@@ -101,15 +138,24 @@ def test_an_information_ratio_fires_beyond_threshold_windows_and_chance(weaker):
     assert _information_rule(found | weaker, Settings())["fired"] == (not weaker)
 
 
-@pytest.mark.parametrize("weaker", [{}, {"auc": 0.7, "usual_limit": 0.6}, {"auc": 0.8}, {"usual_limit": None}])
+@pytest.mark.parametrize(
+    "weaker", [{}, {"auc": 0.7, "usual_limit": 0.6}, {"auc": 0.8}, {"usual_limit": None}]
+)
 def test_an_auc_fires_beyond_threshold_and_what_a_further_window_reaches(weaker):
-    found = {"auc": 0.9, "usual_limit": 0.8, "usual_auc": 0.6, "factors": [{"column": "a", "importance": 1.0}]}
+    found = {
+        "auc": 0.9,
+        "usual_limit": 0.8,
+        "usual_auc": 0.6,
+        "factors": [{"column": "a", "importance": 1.0}],
+    }
     assert _auc_rule(found | weaker, Settings())["fired"] == (not weaker)
 
 
 def test_since_is_the_bar_of_the_step(made, drift_settings):
     moments = made.current["timestamp"].unique().sort()
-    result = detect(made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5, bars=15), None, drift_settings)
+    result = detect(
+        made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5, bars=15), None, drift_settings
+    )
     assert entry_of(result, "rank_a")["since"] == moments[-15].isoformat()
 
 
@@ -131,7 +177,9 @@ def test_scores_that_moved_or_spread_are_prediction_drift(made, drift_settings):
 
 
 def test_what_moved_is_set_against_the_score(made, drift_settings):
-    result = detect(made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5), None, drift_settings)
+    result = detect(
+        made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5), None, drift_settings
+    )
     along = result["predictions"]["goes_along"]
     assert [row["column"] for row in along] == ["rank_a"]
     assert along[0]["reference"] > 0.7
@@ -150,21 +198,27 @@ def test_labels_that_change_class_are_label_shift(made, drift_settings):
     assert found["largest"] == pytest.approx(abs((high - low) - (high_before - low_before)) / 2)
 
 
-@pytest.mark.parametrize(("usual", "effective", "moved"), [(None, 1.0, True), (0.99, 1.0, False), (None, 1e-4, False)])
+@pytest.mark.parametrize(
+    ("usual", "effective", "moved"), [(None, 1.0, True), (0.99, 1.0, False), (None, 1e-4, False)]
+)
 def test_labels_move_only_beyond_what_is_usual_and_chance(made, drift_settings, usual, effective, moved):
     kept = read_reference(made.folder).about
     reference = json.loads(json.dumps(kept["labels"]))
     for regime in reference["regimes"].values():
         for window in regime["by_window"].values():
             window["lean"] = window["lean"] if usual is None else usual
-    reference["effective_rows"]["lean"] = {length: rows * effective for length, rows in reference["effective_rows"]["lean"].items()}
+    reference["effective_rows"]["lean"] = {
+        length: rows * effective for length, rows in reference["effective_rows"]["lean"].items()
+    }
     labels = labels_of(made.labels.with_columns(pl.col("log_return") + 0.02), kept["horizon"], kept["target"])
     found = label_shift(reference, made.current, labels, drift_settings, kept["horizon"])
     assert any(row["moved"] for row in found["by_regime"] if row["move"] == "lean") == moved
 
 
 def test_labels_of_the_same_market_are_no_label_shift(made, drift_settings):
-    result = detect(made.folder, made.current, made.labels, drift_settings.model_copy(update={"auc_windows": 0}))
+    result = detect(
+        made.folder, made.current, made.labels, drift_settings.model_copy(update={"auc_windows": 0})
+    )
     assert "label_shift" not in fired(result)
     assert {row["move"] for row in result["label_shift"]["by_regime"]} == {"lean", "dispersion"}
 
@@ -175,7 +229,10 @@ def test_scores_that_stopped_working_lower_the_information_ratio(made, drift_set
     result = detect(made.folder, made.current, worthless, settings)
     assert fired(result) == {"information_ratio"}
     assert result["information_ratio"]["drop"] > 0.3
-    assert sum(month["bars"] for month in result["information_ratio"]["monthly"]) == result["information_ratio"]["bars"]
+    assert (
+        sum(month["bars"] for month in result["information_ratio"]["monthly"])
+        == result["information_ratio"]["bars"]
+    )
 
 
 def test_too_little_decides_nothing(made, drift_settings):
@@ -203,7 +260,9 @@ def test_without_timestamps_rows_count_as_independent(made, drift_settings):
 
 
 def test_one_symbol_is_not_taken_for_the_market(made, drift_settings):
-    stuck = made.current.filter(pl.col("symbol") == "S03").with_columns(pl.lit(0.4, dtype=pl.Float32).alias("rank_a"))
+    stuck = made.current.filter(pl.col("symbol") == "S03").with_columns(
+        pl.lit(0.4, dtype=pl.Float32).alias("rank_a")
+    )
     settings = drift_settings.model_copy(update={"min_rows": 20})
     assert detect(made.folder, stuck, None, settings)["verdict"] == "no_drift"
 
@@ -216,21 +275,48 @@ def test_a_row_that_was_asked_for_twice_counts_once(made, drift_settings):
 
 def test_the_order_of_rows_does_not_matter(made, drift_settings):
     shuffled = made.current.sample(fraction=1.0, shuffle=True, seed=5)
-    assert detect(made.folder, shuffled, None, drift_settings) == detect(made.folder, made.current, None, drift_settings)
+    assert detect(made.folder, shuffled, None, drift_settings) == detect(
+        made.folder, made.current, None, drift_settings
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda rows: rows.rename({"rank_a": "rank_aa"}), ["lacks 1 of the 7 columns", "'rank_a' (closest: 'rank_aa')"]),
+        (
+            lambda rows: rows.rename({"rank_a": "rank_aa"}),
+            ["lacks 1 of the 7 columns", "'rank_a' (closest: 'rank_aa')"],
+        ),
         (lambda rows: rows.select("timestamp", "symbol"), ["lacks 7 of the 7 columns", "another kind"]),
         (lambda rows: rows.with_columns(pl.col("value").cast(pl.String)), ["not numbers: 'value' (String)"]),
         (lambda rows: rows.head(0), ["no rows"]),
-        (lambda rows: rows.with_columns(pl.lit(None, dtype=pl.Float32).alias(c) for c in rows.columns if c not in ("timestamp", "symbol")), ["None of the 7 columns"]),
-        (lambda rows: rows.with_columns(pl.lit(float("nan")).alias(c) for c in rows.columns if c not in ("timestamp", "symbol")), ["None of the 7 columns"]),
+        (
+            lambda rows: rows.with_columns(
+                pl.lit(None, dtype=pl.Float32).alias(c)
+                for c in rows.columns
+                if c not in ("timestamp", "symbol")
+            ),
+            ["None of the 7 columns"],
+        ),
+        (
+            lambda rows: rows.with_columns(
+                pl.lit(float("nan")).alias(c) for c in rows.columns if c not in ("timestamp", "symbol")
+            ),
+            ["None of the 7 columns"],
+        ),
         (lambda rows: rows.with_columns(pl.lit("yesterday").alias("timestamp")), ["'timestamp'", "String"]),
-        (lambda rows: rows.with_columns(pl.when(pl.int_range(pl.len()) > 3).then(pl.col("timestamp")).alias("timestamp")), ["4 rows", "no timestamp"]),
-        (lambda rows: rows.with_columns(pl.when(pl.int_range(pl.len()) > 3).then(pl.col("symbol")).alias("symbol")), ["4 rows", "no symbol"]),
+        (
+            lambda rows: rows.with_columns(
+                pl.when(pl.int_range(pl.len()) > 3).then(pl.col("timestamp")).alias("timestamp")
+            ),
+            ["4 rows", "no timestamp"],
+        ),
+        (
+            lambda rows: rows.with_columns(
+                pl.when(pl.int_range(pl.len()) > 3).then(pl.col("symbol")).alias("symbol")
+            ),
+            ["4 rows", "no symbol"],
+        ),
     ],
 )
 def test_tables_that_do_not_fit_are_refused_in_words(made, drift_settings, change, words):

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from components.contracts import ALL_PREDICTIONS, LABELS, TRAINING_SET, OutputError, write_catalog, write_table
+from components.contracts import (
+    ALL_PREDICTIONS,
+    LABELS,
+    TRAINING_SET,
+    OutputError,
+    write_catalog,
+    write_table,
+)
 from components.drift.component import detect_drift, make_reference
 from components.drift.tables import DriftError, check_current, read_current
 from components.timeline import Settings as TimelineSettings
@@ -29,24 +36,43 @@ def written(made, tmp_path_factory):
     floats = [entry.column for entry in made.entries]
     rows = made.past.select("timestamp", "symbol", pl.lit("x").alias("sector"), *floats)
     labels = made.labels.with_columns(
-        pl.col("timestamp").alias("label_end"), pl.lit(1, dtype=pl.Int8).alias("direction"), pl.col("log_return").alias("sector_neutral_return")
+        pl.col("timestamp").alias("label_end"),
+        pl.lit(1, dtype=pl.Int8).alias("direction"),
+        pl.col("log_return").alias("sector_neutral_return"),
     ).select(*LABELS.columns)
     predictions = made.said.with_columns(
-        *(pl.lit("f").alias(name) for name in ("fold", "train_window")), *(pl.lit(0.0).alias(name) for name in ("uncertainty", "p10", "p50", "p90", "head_scale", "head_bias"))
+        *(pl.lit("f").alias(name) for name in ("fold", "train_window")),
+        *(
+            pl.lit(0.0).alias(name)
+            for name in ("uncertainty", "p10", "p50", "p90", "head_scale", "head_bias")
+        ),
     ).select(*ALL_PREDICTIONS.columns)
     stamps = {
         "training_set": write_table(rows, folder / "training_set", TRAINING_SET, **STAMP).content_sha256,
         "labels": write_table(labels, folder / "labels", LABELS, **STAMP).content_sha256,
     }
     write_table(predictions, folder / "predictions", ALL_PREDICTIONS, **STAMP, inputs=stamps)
-    write_table(made.current.select("timestamp", "symbol", pl.lit("x").alias("sector"), *floats), folder / "current", TRAINING_SET, **STAMP)
+    write_table(
+        made.current.select("timestamp", "symbol", pl.lit("x").alias("sector"), *floats),
+        folder / "current",
+        TRAINING_SET,
+        **STAMP,
+    )
     write_catalog(made.entries, folder / "catalog")
     return folder
 
 
 def referenced(written, settings, target, **other):
-    paths = {name: artifact(written / name) for name in ("training_set", "labels", "predictions", "catalog")} | other
-    make_reference.python_func(**paths, settings=settings.model_dump_json(), timeline=TimelineSettings().model_dump_json(), code="c", reference=artifact(target))
+    paths = {
+        name: artifact(written / name) for name in ("training_set", "labels", "predictions", "catalog")
+    } | other
+    make_reference.python_func(
+        **paths,
+        settings=settings.model_dump_json(),
+        timeline=TimelineSettings().model_dump_json(),
+        code="c",
+        reference=artifact(target),
+    )
 
 
 def test_reference_then_drift(made, written, drift_settings, tmp_path):
@@ -74,7 +100,11 @@ def test_a_reference_that_can_not_be_read_is_no_failure_of_the_check(made, writt
     referenced(written, drift_settings, champion / "reference")
     (champion / "champion.json").write_text(json.dumps({"version": 4, "bundle_sha256": "ab"}))
     (champion / "reference" / "sketch.parquet").write_bytes(b"cut off")
-    given = {"current": artifact(written / "current"), "champion": artifact(champion), "drift": artifact(tmp_path / "drift")}
+    given = {
+        "current": artifact(written / "current"),
+        "champion": artifact(champion),
+        "drift": artifact(tmp_path / "drift"),
+    }
     detect_drift.python_func(**given, settings=drift_settings.model_dump_json(), code="c")
     result = json.loads((tmp_path / "drift" / "drift.json").read_text())
     assert result["verdict"] == "not_enough_data"
@@ -91,10 +121,14 @@ def test_predictions_of_other_data_are_refused(made, written, drift_settings, tm
 def test_command_with_a_table(made, drift_settings, tmp_path):
     config = Config(run={"folder": str(tmp_path / "run")}, drift=drift_settings)
     made.current.write_csv(tmp_path / "current.csv")
-    _, drifted = check_drift(config, tmp_path / "current.csv", reference=made.folder, output=tmp_path / "same")
+    _, drifted = check_drift(
+        config, tmp_path / "current.csv", reference=made.folder, output=tmp_path / "same"
+    )
     assert not drifted
     made.current.with_columns(pl.col("rank_a") + 1).write_parquet(tmp_path / "current.parquet")
-    shown, drifted = check_drift(config, tmp_path / "current.parquet", reference=made.folder, output=tmp_path / "moved")
+    shown, drifted = check_drift(
+        config, tmp_path / "current.parquet", reference=made.folder, output=tmp_path / "moved"
+    )
     assert drifted
     from rich.console import Console
 
@@ -105,25 +139,35 @@ def test_command_with_a_table(made, drift_settings, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
-    [("none.parquet", None, "does not exist"), ("cut.parquet", b"PAR1 and no more", "can't be read as a table"), ("empty.csv", b"timestamp,symbol\n", "no rows")],
+    [
+        ("none.parquet", None, "does not exist"),
+        ("cut.parquet", b"PAR1 and no more", "can't be read as a table"),
+        ("empty.csv", b"timestamp,symbol\n", "no rows"),
+    ],
 )
 def test_files_that_are_no_tables_are_refused(made, drift_settings, tmp_path, name, content, words):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DriftError, match=words):
-        check_drift(Config(drift=drift_settings), tmp_path / name, reference=made.folder, output=tmp_path / "out")
+        check_drift(
+            Config(drift=drift_settings), tmp_path / name, reference=made.folder, output=tmp_path / "out"
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_tables_is_one_table_and_the_newer_answer_counts(made, drift_settings, tmp_path):
-    """As the answer log lies: a folder by hour, parts of several champions with other columns, a row that was asked for twice."""
+    """As the answer log lies: a folder by hour, parts of several champions with other columns, a row that was
+    asked for twice.
+    """
     moments = made.current["timestamp"].unique().sort()
     late = pl.col("timestamp") >= moments[len(moments) // 2]
     answers = made.current.with_columns(answered_at=pl.col("timestamp"))
     parts = {
         "hour=b/a": answers.filter(~late),
         "hour=a/b": answers.filter(late).with_columns(other=pl.lit(1.0)),
-        "hour=z/old": answers.with_columns(pl.col("rank_a") + 9, answered_at=pl.col("answered_at") - pl.duration(hours=1)),
+        "hour=z/old": answers.with_columns(
+            pl.col("rank_a") + 9, answered_at=pl.col("answered_at") - pl.duration(hours=1)
+        ),
     }
     for name, part in parts.items():
         (tmp_path / "log" / name).parent.mkdir(parents=True)
@@ -132,7 +176,9 @@ def test_a_folder_of_tables_is_one_table_and_the_newer_answer_counts(made, drift
     assert kept.equals(check_current(made.current, ["rank_a"]))
     (tmp_path / "bare").mkdir()
     with pytest.raises(DriftError, match="holds no Parquet file"):
-        check_drift(Config(drift=drift_settings), tmp_path / "bare", reference=made.folder, output=tmp_path / "out")
+        check_drift(
+            Config(drift=drift_settings), tmp_path / "bare", reference=made.folder, output=tmp_path / "out"
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -140,7 +186,12 @@ def test_a_file_in_the_place_of_the_report_is_left_alone(made, drift_settings, t
     made.current.write_parquet(tmp_path / "current.parquet")
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="--output"):
-        check_drift(Config(drift=drift_settings), tmp_path / "current.parquet", reference=made.folder, output=tmp_path / "out")
+        check_drift(
+            Config(drift=drift_settings),
+            tmp_path / "current.parquet",
+            reference=made.folder,
+            output=tmp_path / "out",
+        )
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -156,4 +207,9 @@ def test_a_folder_without_a_reference_is_refused(made, drift_settings, tmp_path)
     shutil.copytree(made.folder, tmp_path / "reference")
     (tmp_path / "reference" / "reference.json").unlink()
     with pytest.raises(DriftError, match="no whole drift reference"):
-        check_drift(Config(drift=drift_settings), tmp_path / "current.parquet", reference=tmp_path / "reference", output=tmp_path / "out")
+        check_drift(
+            Config(drift=drift_settings),
+            tmp_path / "current.parquet",
+            reference=tmp_path / "reference",
+            output=tmp_path / "out",
+        )

@@ -11,16 +11,33 @@ import pytest
 from components.drift.detect import detect
 from components.drift.report import write_reports
 
-DECISION = {"action": "retrain", "by": "rule", "when": "2026-01-01T00:00:00+00:00", "reason": "<b>ks</b> fired", "outcome": None}
+DECISION = {
+    "action": "retrain",
+    "by": "rule",
+    "when": "2026-01-01T00:00:00+00:00",
+    "reason": "<b>ks</b> fired",
+    "outcome": None,
+}
 
 
 @pytest.fixture(scope="module")
 def pages(made, drift_settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     current = made.current.with_columns(
-        (pl.col("rank_a") + 0.3).alias("rank_a"), pl.lit(0.5, dtype=pl.Float32).alias("value"), pl.lit(None, dtype=pl.Float32).alias("sparse"), pl.col("score") + 0.004
+        (pl.col("rank_a") + 0.3).alias("rank_a"),
+        pl.lit(0.5, dtype=pl.Float32).alias("value"),
+        pl.lit(None, dtype=pl.Float32).alias("sparse"),
+        pl.col("score") + 0.004,
     )
-    result = detect(made.folder, current, made.labels, drift_settings, source="<script>alert(1)</script>", sha256="ab" * 32, champion={"version": 3, "bundle_sha256": "cd" * 32})
+    result = detect(
+        made.folder,
+        current,
+        made.labels,
+        drift_settings,
+        source="<script>alert(1)</script>",
+        sha256="ab" * 32,
+        champion={"version": 3, "bundle_sha256": "cd" * 32},
+    )
     write_reports(folder, result, made.folder, current, drift_settings, DECISION)
     return folder, result
 
@@ -81,14 +98,27 @@ def test_too_little_data_still_gives_a_page(made, drift_settings, tmp_path):
 
 def test_a_table_without_timestamps_gives_a_page(made, drift_settings, tmp_path):
     bare = made.current.drop("timestamp", "symbol", "score")
-    write_reports(tmp_path, detect(made.folder, bare, None, drift_settings), made.folder, bare, drift_settings)
-    assert "without timestamps rows count as independent" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    write_reports(
+        tmp_path, detect(made.folder, bare, None, drift_settings), made.folder, bare, drift_settings
+    )
+    assert "without timestamps rows count as independent" in (tmp_path / "index.html").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_a_browser_draws_every_plot(pages, tmp_path):
     page = pages[0] / "index.html"
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=15000", "--dump-dom", page.as_uri()]
+    command = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+        "--virtual-time-budget=15000",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     wanted = page.read_text(encoding="utf-8").count('<div class="plot')
     assert wanted >= 6

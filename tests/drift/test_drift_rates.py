@@ -1,4 +1,7 @@
-"""On simulated markets of the demo's size: no alarm where nothing was planted, and planted drift found. The whole table: tests/benchmarks/bench_drift_alarms.py."""
+"""On simulated markets of the demo's size: no alarm where nothing was planted, and planted drift found.
+
+The whole table: tests/benchmarks/bench_drift_alarms.py.
+"""
 
 import pytest
 

@@ -16,8 +16,20 @@ from components.timeline import Span
 
 
 def remade(made, settings, folder, **changed):
-    parts = {"training_set": made.past.drop("score"), "labels": made.labels, "predictions": made.said} | changed
-    return make_reference(parts["training_set"], parts["labels"], parts["predictions"], made.entries, settings, parts.get("timeline", TimelineSettings()), folder)
+    parts = {
+        "training_set": made.past.drop("score"),
+        "labels": made.labels,
+        "predictions": made.said,
+    } | changed
+    return make_reference(
+        parts["training_set"],
+        parts["labels"],
+        parts["predictions"],
+        made.entries,
+        settings,
+        parts.get("timeline", TimelineSettings()),
+        folder,
+    )
 
 
 def test_it_holds_sketches_of_inputs_context_and_score(made):
@@ -26,22 +38,56 @@ def test_it_holds_sketches_of_inputs_context_and_score(made):
     assert set(kept.sketch.dtypes) == {pl.Float32}
     assert kept.sketch["value"].is_sorted()
     assert kept.about["rows"] == len(made.past)
-    assert kept.about["columns"]["rank_a"]["effective_rows"] > 5 * kept.about["columns"]["market"]["effective_rows"]
+    assert (
+        kept.about["columns"]["rank_a"]["effective_rows"]
+        > 5 * kept.about["columns"]["market"]["effective_rows"]
+    )
     assert len(kept.sample) <= 3000
     assert kept.sample["bar"].n_unique() == kept.about["bars"]
 
 
 def test_codes_of_names_are_no_quantities_that_could_drift(made, drift_settings, tmp_path):
-    """The reference is the one without them; planted under another name, the same numbers are watched like any others."""
+    """The reference is the one without them; planted under another name, the same numbers are watched like
+    any others.
+    """
     code = (pl.col("symbol").str.slice(1).cast(pl.Int32) % 4 * 200_000).cast(pl.Float32)
-    codes = made.past.drop("score").with_columns(code.alias("sector_code"), pl.lit(None, pl.Float32).alias("industry_code"), code.alias("planted"))
-    entries = [CatalogEntry(name, name, "style", "context", "none", 1, "", "") for name in ("sector_code", "industry_code")]
+    codes = made.past.drop("score").with_columns(
+        code.alias("sector_code"), pl.lit(None, pl.Float32).alias("industry_code"), code.alias("planted")
+    )
+    entries = [
+        CatalogEntry(name, name, "style", "context", "none", 1, "", "")
+        for name in ("sector_code", "industry_code")
+    ]
     planted = CatalogEntry("planted", "planted", "style", "context", "none", 1, "", "")
     said = made.labels.filter(pl.col("timestamp").is_in(made.past["timestamp"].unique().implode()))
-    kept = make_reference(codes, said, made.said, [*made.entries, *entries], drift_settings, TimelineSettings(), tmp_path / "codes")
-    assert kept == make_reference(codes, said, made.said, made.entries, drift_settings, TimelineSettings(), tmp_path / "plain")
-    assert list(read_reference(tmp_path / "codes").about["columns"]) == [*(entry.column for entry in made.entries), "score"]
-    assert "planted" in make_reference(codes, said, made.said, [*made.entries, planted], drift_settings, TimelineSettings(), tmp_path / "planted")["columns"]
+    kept = make_reference(
+        codes,
+        said,
+        made.said,
+        [*made.entries, *entries],
+        drift_settings,
+        TimelineSettings(),
+        tmp_path / "codes",
+    )
+    assert kept == make_reference(
+        codes, said, made.said, made.entries, drift_settings, TimelineSettings(), tmp_path / "plain"
+    )
+    assert list(read_reference(tmp_path / "codes").about["columns"]) == [
+        *(entry.column for entry in made.entries),
+        "score",
+    ]
+    assert (
+        "planted"
+        in make_reference(
+            codes,
+            said,
+            made.said,
+            [*made.entries, planted],
+            drift_settings,
+            TimelineSettings(),
+            tmp_path / "planted",
+        )["columns"]
+    )
 
 
 def test_the_calendar_and_the_market_are_not_for_the_classifier(made):
@@ -52,9 +98,14 @@ def test_bars_after_the_test_window_do_not_change_it(made, drift_settings, tmp_p
     timeline = TimelineSettings(test=Span(end=made.past["timestamp"].unique().sort()[-40].date()))
     first = remade(made, drift_settings, tmp_path / "a", timeline=timeline)
     late = pl.col("timestamp").dt.date() > timeline.test.end
-    mutated = made.past.drop("score").with_columns(pl.when(late).then(pl.col(c) + 1e6).otherwise(pl.col(c)).alias(c) for c in ("rank_a", "value", "market"))
+    mutated = made.past.drop("score").with_columns(
+        pl.when(late).then(pl.col(c) + 1e6).otherwise(pl.col(c)).alias(c)
+        for c in ("rank_a", "value", "market")
+    )
     scores = made.said.with_columns(pl.when(late).then(9.0).otherwise(pl.col("score")).alias("score"))
-    again = remade(made, drift_settings, tmp_path / "b", timeline=timeline, training_set=mutated, predictions=scores)
+    again = remade(
+        made, drift_settings, tmp_path / "b", timeline=timeline, training_set=mutated, predictions=scores
+    )
     assert first == again
     for name in ("sketch.parquet", "sample.parquet", "reference.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -62,7 +113,9 @@ def test_bars_after_the_test_window_do_not_change_it(made, drift_settings, tmp_p
 
 def test_a_warm_up_is_not_missing(made, drift_settings, tmp_path):
     late = made.past["timestamp"].unique().sort()[60]
-    rows = made.past.drop("score").with_columns(pl.when(pl.col("timestamp") >= late).then(pl.col("rank_a")).alias("rank_a"))
+    rows = made.past.drop("score").with_columns(
+        pl.when(pl.col("timestamp") >= late).then(pl.col("rank_a")).alias("rank_a")
+    )
     about = remade(made, drift_settings, tmp_path, training_set=rows)["columns"]["rank_a"]
     assert (about["first_bar"], about["missing"]) == (60, 0)
 
@@ -94,7 +147,9 @@ def test_a_broken_reference_is_refused(made, tmp_path, fault):
         whole = (folder / "sketch.parquet").read_bytes()
         (folder / "sketch.parquet").write_bytes(whole[: len(whole) // 2])
     elif fault == "other format":
-        (folder / "reference.json").write_text(json.dumps(json.loads((folder / "reference.json").read_text()) | {"format": 1}))
+        (folder / "reference.json").write_text(
+            json.dumps(json.loads((folder / "reference.json").read_text()) | {"format": 1})
+        )
     else:
         pl.read_parquet(folder / "sketch.parquet").drop("value").write_parquet(folder / "sketch.parquet")
     with pytest.raises(DriftError, match="no whole drift reference"):

@@ -1,4 +1,6 @@
-"""An expert for the trainer's tests: predicts the mean label, counts its fits, and fails where its settings say so."""
+"""An expert for the trainer's tests: predicts the mean label, counts its fits, and fails where its settings
+say so.
+"""
 
 import json
 from pathlib import Path
@@ -40,7 +42,12 @@ class Expert:
         rows = frame.filter(pl.col("part") == "predict")
         score = pl.col("trend_a").cast(pl.Float64) + self.mean
         found = rows.select("timestamp", "symbol", score.alias("score")).with_columns(
-            uncertainty=pl.lit(1.0), p10=pl.col("score") - 1, p50=pl.col("score"), p90=pl.col("score") + 1, head_scale=pl.lit(1.0), head_bias=pl.lit(0.0)
+            uncertainty=pl.lit(1.0),
+            p10=pl.col("score") - 1,
+            p50=pl.col("score"),
+            p90=pl.col("score") + 1,
+            head_scale=pl.lit(1.0),
+            head_bias=pl.lit(0.0),
         )
         if self.settings.harm == "nan":
             return found.with_columns(score=pl.lit(float("nan")))

@@ -7,15 +7,23 @@ import polars as pl
 
 from components.contracts import CatalogEntry
 
-INPUTS = {"trend_a": "trend", "trend_b": "trend", "reversion_a": "mean_reversion", "volume_a": "volume_liquidity", "regime_a": "regime"}
+INPUTS = {
+    "trend_a": "trend",
+    "trend_b": "trend",
+    "reversion_a": "mean_reversion",
+    "volume_a": "volume_liquidity",
+    "regime_a": "regime",
+}
 SIGNAL_INPUTS = ("trend_a", "reversion_a")
 TIME = pl.Datetime("us", "UTC")
 
 
 def panel(bars: int = 120, symbols: int = 20, *, seed: int = 0, strength: float = 0.6) -> pl.DataFrame:
-    """Rows of `timestamp, symbol, sector`, the inputs, `regime_state`, `volatility_20`, `sector_code`, `industry_code`, `signal` and `label`.
+    """Rows of `timestamp, symbol, sector`, the inputs, `regime_state`, `volatility_20`, `sector_code`,
+    `industry_code`, `signal` and `label`.
 
-    label = volatility * (strength * signal + sqrt(1 - strength^2) * noise), so the attainable correlation within a bar is `strength`.
+    label = volatility * (strength * signal + sqrt(1 - strength^2) * noise), so the attainable correlation
+    within a bar is `strength`.
     """
     rng = np.random.default_rng(seed)
     rows = bars * symbols
@@ -40,15 +48,27 @@ def panel(bars: int = 120, symbols: int = 20, *, seed: int = 0, strength: float 
     )
 
 
-def fit_and_predict_frames(rows: pl.DataFrame, *, lookback: int = 0, train: float = 0.6, stopping: float = 0.2) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The frames that the trainer would hand to `fit` and `predict`: bars in order go to train, early stopping and predict."""
+def fit_and_predict_frames(
+    rows: pl.DataFrame, *, lookback: int = 0, train: float = 0.6, stopping: float = 0.2
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The frames that the trainer would hand to `fit` and `predict`: bars in order go to train, early
+    stopping and predict.
+    """
     times = rows["timestamp"].unique().sort()
     first, second = times[int(len(times) * train)], times[int(len(times) * (train + stopping))]
-    part = pl.when(pl.col("timestamp") < first).then(pl.lit("train")).when(pl.col("timestamp") < second).then(pl.lit("early_stopping")).otherwise(pl.lit("predict"))
+    part = (
+        pl.when(pl.col("timestamp") < first)
+        .then(pl.lit("train"))
+        .when(pl.col("timestamp") < second)
+        .then(pl.lit("early_stopping"))
+        .otherwise(pl.lit("predict"))
+    )
     parted = rows.drop("signal").with_columns(part.alias("part"))
     fit = parted.filter(pl.col("part") != "predict")
     history_from = times[max(int(len(times) * (train + stopping)) - lookback, 0)]
-    wanted = parted.filter((pl.col("part") == "predict") | ((pl.col("timestamp") >= history_from) & (lookback > 0)))
+    wanted = parted.filter(
+        (pl.col("part") == "predict") | ((pl.col("timestamp") >= history_from) & (lookback > 0))
+    )
     predict = wanted.with_columns(
         pl.when(pl.col("part") == "predict").then(pl.col("part")).otherwise(pl.lit("history")).alias("part"),
         pl.lit(None, dtype=pl.Float64).alias("label"),
@@ -56,7 +76,9 @@ def fit_and_predict_frames(rows: pl.DataFrame, *, lookback: int = 0, train: floa
     return fit, predict
 
 
-def training_tables(rows: pl.DataFrame, *, horizon: int = 2) -> tuple[pl.DataFrame, pl.DataFrame, list[CatalogEntry]]:
+def training_tables(
+    rows: pl.DataFrame, *, horizon: int = 2
+) -> tuple[pl.DataFrame, pl.DataFrame, list[CatalogEntry]]:
     """A training set, its labels (one horizon; the last bars unlabelled) and its catalog."""
     training_set = rows.select("timestamp", "symbol", "sector", *INPUTS, "regime_state", "volatility_20")
     times = rows["timestamp"].unique().sort()
@@ -69,7 +91,15 @@ def training_tables(rows: pl.DataFrame, *, horizon: int = 2) -> tuple[pl.DataFra
         rows["label"].sign().cast(pl.Int8).alias("direction"),
         rows["label"].alias("sector_neutral_return"),
     )
-    blank = [pl.when(inside).then(pl.col(name)).alias(name) for name in ("label_end", "log_return", "direction", "sector_neutral_return")]
-    catalog = [CatalogEntry(name, name, group, "input", "rank", 0, "", "test") for name, group in INPUTS.items()]
-    context = [CatalogEntry(name, name, "regime", "context", "none", 0, "", "test") for name in ("regime_state", "volatility_20")]
+    blank = [
+        pl.when(inside).then(pl.col(name)).alias(name)
+        for name in ("label_end", "log_return", "direction", "sector_neutral_return")
+    ]
+    catalog = [
+        CatalogEntry(name, name, group, "input", "rank", 0, "", "test") for name, group in INPUTS.items()
+    ]
+    context = [
+        CatalogEntry(name, name, "regime", "context", "none", 0, "", "test")
+        for name in ("regime_state", "volatility_20")
+    ]
     return training_set, labels.with_columns(blank), [*catalog, *context]

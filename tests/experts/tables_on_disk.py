@@ -10,11 +10,20 @@ from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
 from tests.experts.market import panel, training_tables
 
-TIMELINE = TimelineSettings(train_share=0.5, validation_share=0.25, fold_bars=15, purge_bars=3, embargo_bars=2)
+TIMELINE = TimelineSettings(
+    train_share=0.5, validation_share=0.25, fold_bars=15, purge_bars=3, embargo_bars=2
+)
 HORIZON = 2
 
 
-def write_inputs(folder: Path, *, bars: int = 120, symbols: int = 12, seed: int = 1, change=lambda training_set, labels, begins: (training_set, labels)) -> Inputs:
+def write_inputs(
+    folder: Path,
+    *,
+    bars: int = 120,
+    symbols: int = 12,
+    seed: int = 1,
+    change=lambda training_set, labels, begins: (training_set, labels),
+) -> Inputs:
     """Write the tables below `folder`; `change` may alter them, knowing when the test window begins."""
     training_set, labels, catalog = training_tables(panel(bars, symbols, seed=seed), horizon=HORIZON)
     training_set, labels = change(training_set, labels, begin_of_test(training_set))
@@ -23,8 +32,14 @@ def write_inputs(folder: Path, *, bars: int = 120, symbols: int = 12, seed: int 
     write_table(training_set, folder / "training_set.parquet", TRAINING_SET, **about)
     write_table(labels, folder / "labels.parquet", LABELS, **about)
     write_catalog(catalog, folder / "catalog.json")
-    paths = {"training_set": str(folder / "training_set.parquet"), "labels": str(folder / "labels.parquet"), "catalog": str(folder / "catalog.json")}
-    return Inputs(**paths, timeline=TIMELINE, period="1d", horizon=HORIZON, target="log_return", seed=3, code="v1")
+    paths = {
+        "training_set": str(folder / "training_set.parquet"),
+        "labels": str(folder / "labels.parquet"),
+        "catalog": str(folder / "catalog.json"),
+    }
+    return Inputs(
+        **paths, timeline=TIMELINE, period="1d", horizon=HORIZON, target="log_return", seed=3, code="v1"
+    )
 
 
 def begin_of_test(training_set: pl.DataFrame):
@@ -33,13 +48,24 @@ def begin_of_test(training_set: pl.DataFrame):
     return calendar[resolve_windows(calendar, TIMELINE).test[0]]
 
 
-def ruin_the_test_window(training_set: pl.DataFrame, labels: pl.DataFrame, begins) -> tuple[pl.DataFrame, pl.DataFrame]:
+def ruin_the_test_window(
+    training_set: pl.DataFrame, labels: pl.DataFrame, begins
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Other inputs in every row of the test window, and other labels wherever one was not known before it."""
     inside = pl.col("timestamp") >= begins
     inputs = [name for name, dtype in training_set.schema.items() if dtype == pl.Float32]
     unknown = pl.col("label_end").is_null() | (pl.col("label_end") >= begins)
     targets = ("log_return", "sector_neutral_return")
     return (
-        training_set.with_columns(pl.when(inside).then(-3 * pl.col(name) + 1).otherwise(name).cast(pl.Float32).alias(name) for name in inputs),
-        labels.with_columns(pl.when(unknown).then(-7 * pl.col(name) + 0.5 * pl.col("timestamp").dt.day()).otherwise(name).alias(name) for name in targets),
+        training_set.with_columns(
+            pl.when(inside).then(-3 * pl.col(name) + 1).otherwise(name).cast(pl.Float32).alias(name)
+            for name in inputs
+        ),
+        labels.with_columns(
+            pl.when(unknown)
+            .then(-7 * pl.col(name) + 0.5 * pl.col("timestamp").dt.day())
+            .otherwise(name)
+            .alias(name)
+            for name in targets
+        ),
     )

@@ -1,4 +1,6 @@
-"""Ablation: the same folds and days for every variant, honest differences, and the pages of it and of what a network attends to."""
+"""Ablation: the same folds and days for every variant, honest differences, and the pages of it and of what a
+network attends to.
+"""
 
 import json
 import re
@@ -19,11 +21,17 @@ from pipelines.config import LEAVES
 from tests.experts import tunable
 from tests.experts.tables_on_disk import ruin_the_test_window, write_inputs
 
-TUNABLE = Leaf(expert="tunable", period="1d", module="tests.experts.tunable", settings=tunable.Settings().model_dump())
+TUNABLE = Leaf(
+    expert="tunable", period="1d", module="tests.experts.tunable", settings=tunable.Settings().model_dump()
+)
 VARIANTS = "full: {}\nnoisy: {inner: {noise: 1.0}}\nsame: {inner: {kind: b}}\nbroken: {fails: true}\n"
 EXPLAIN = {
     "weights": {
-        "feature_gate": {"columns": ["a", "b", "c"], "mean": [0.9, 0.01, 0.04], "by_regime": {"bull": [0.9, 0.02, 0.0], "high_volatility": [0.8, 0.0, 0.1]}},
+        "feature_gate": {
+            "columns": ["a", "b", "c"],
+            "mean": [0.9, 0.01, 0.04],
+            "by_regime": {"bull": [0.9, 0.02, 0.0], "high_volatility": [0.8, 0.0, 0.1]},
+        },
         "regime_gate": {"columns": ["trend", "other"], "mean": [0.99, 0.01], "by_regime": {}},
         "variable_selection": {"columns": ["x<y", "z"], "mean": [0.3, 0.7], "by_regime": {}},
     },
@@ -31,7 +39,10 @@ EXPLAIN = {
     "tasks": [{"target": "log_return", "horizon": 5, "rank_correlation": 0.05}],
     "parameters": 1234,
     "student": [{"loss": 0.7}],
-    "training": [{"loss": 0.9, "monitor": 0.01, "windows": 10}, {"loss": 0.8, "monitor": 0.02, "windows": 10}],
+    "training": [
+        {"loss": 0.9, "monitor": 0.01, "windows": 10},
+        {"loss": 0.8, "monitor": 0.02, "windows": 10},
+    ],
 }
 
 
@@ -72,7 +83,10 @@ def test_shipped_variants_fit_every_leaf_of_their_expert(monkeypatch):
         ("noisy: {}\n", ("must hold `full`",)),
         ("full: {}\n", ("at least one more",)),
         ("full: {}\nnoisy: 3\n", ("line 2", "noisy is 3")),
-        ("full: {}\nnoisy: {inner: {nose: 1}}\n", ("line 2", "unknown key 'inner.nose'", "Did you mean 'noise'?")),
+        (
+            "full: {}\nnoisy: {inner: {nose: 1}}\n",
+            ("line 2", "unknown key 'inner.nose'", "Did you mean 'noise'?"),
+        ),
         ("full: {}\nnoisy: {direction: 7}\n", ("line 2", "direction", "less than or equal to 1")),
         ("full: {}\n../../../evil: {}\n", ("line 2", "'../../../evil' can't be that of a folder")),
         ("full: {}\n/evil: {}\n", ("'/evil'",)),
@@ -96,30 +110,48 @@ def test_a_variant_may_be_named_with_dots_dashes_and_digits(tmp_path):
 def test_a_worse_variant_is_found_worse_and_an_equal_one_equal(result):
     rows = {one["name"]: one for one in result["variants"]}
     assert list(rows) == ["full", "noisy", "same", "broken"]
-    assert rows["noisy"]["difference"]["mean"] == pytest.approx(rows["noisy"]["rank_ic"]["mean"] - rows["full"]["rank_ic"]["mean"])
+    assert rows["noisy"]["difference"]["mean"] == pytest.approx(
+        rows["noisy"]["rank_ic"]["mean"] - rows["full"]["rank_ic"]["mean"]
+    )
     assert rows["noisy"]["difference"]["t"] < -5
     assert rows["same"]["difference"] == {"mean": 0.0, "error": 0.0, "t": None}
     assert rows["full"]["difference"] is None
     assert "was told to fail" in rows["broken"]["failed"]
     # Only noise depends on the seed.
     assert rows["full"]["rank_ic"]["spread"] < 1e-12 < rows["noisy"]["rank_ic"]["spread"]
-    assert rows["noisy"]["rank_ic"]["spread"] == pytest.approx(np.std(rows["noisy"]["rank_ic"]["by_seed"], ddof=1))
+    assert rows["noisy"]["rank_ic"]["spread"] == pytest.approx(
+        np.std(rows["noisy"]["rank_ic"]["by_seed"], ddof=1)
+    )
     assert (result["days"], result["seeds"]) == (27, [3, 4, 5])
 
 
-def test_nothing_of_the_test_window_moves_the_ablation_of_the_validation_window(result, tmp_path, monkeypatch):
+def test_nothing_of_the_test_window_moves_the_ablation_of_the_validation_window(
+    result, tmp_path, monkeypatch
+):
     ruined = write_inputs(tmp_path / "tables", change=ruin_the_test_window)
 
     def figures(found):
-        return json.dumps([{name: value for name, value in one.items() if name != "seconds"} for one in found["variants"]])
+        return json.dumps(
+            [{name: value for name, value in one.items() if name != "seconds"} for one in found["variants"]]
+        )
 
-    assert figures(ablate(ruined, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "work")) == figures(result)
+    assert figures(
+        ablate(ruined, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "work")
+    ) == figures(result)
     monkeypatch.setattr(judging, "blind", lambda training_set, labels, _: (training_set, labels))
-    assert figures(ablate(ruined, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "seeing")) != figures(result)
+    assert figures(
+        ablate(ruined, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "seeing")
+    ) != figures(result)
 
 
 def test_the_test_window_is_judged_only_when_asked_and_the_page_says_so(inputs, result, tmp_path):
-    found = ablate(inputs, variants(tmp_path, "full: {}\nnoisy: {inner: {noise: 1.0}}\n"), seeds=1, window="test", folder=tmp_path / "work")
+    found = ablate(
+        inputs,
+        variants(tmp_path, "full: {}\nnoisy: {inner: {noise: 1.0}}\n"),
+        seeds=1,
+        window="test",
+        folder=tmp_path / "work",
+    )
     assert found["first"] > result["last"]
     assert found["days"] == 27
     assert (tmp_path / "work" / "full" / "seed_3" / "fold_03" / "predictions.parquet").exists()
@@ -133,11 +165,22 @@ def test_the_test_window_is_judged_only_when_asked_and_the_page_says_so(inputs, 
 def test_finished_folds_are_kept_and_a_failing_full_model_stops_all(inputs, tmp_path, monkeypatch):
     two = "full: {}\nnoisy: {inner: {noise: 1.0}}\n"
     first = ablate(inputs, variants(tmp_path, two), seeds=1, window="validation", folder=tmp_path / "work")
-    monkeypatch.setattr(tunable.Expert, "fit", lambda *_, **__: pytest.fail("a finished fold was fitted again"))
-    assert ablate(inputs, variants(tmp_path, two), seeds=1, window="validation", folder=tmp_path / "work") == first
+    monkeypatch.setattr(
+        tunable.Expert, "fit", lambda *_, **__: pytest.fail("a finished fold was fitted again")
+    )
+    assert (
+        ablate(inputs, variants(tmp_path, two), seeds=1, window="validation", folder=tmp_path / "work")
+        == first
+    )
     monkeypatch.undo()
     with pytest.raises(ExpertError, match="was told to fail"):
-        ablate(inputs, variants(tmp_path, "full: {fails: true}\nother: {}\n"), seeds=1, window="validation", folder=tmp_path / "broken")
+        ablate(
+            inputs,
+            variants(tmp_path, "full: {fails: true}\nother: {}\n"),
+            seeds=1,
+            window="validation",
+            folder=tmp_path / "broken",
+        )
 
 
 def test_the_page_shows_every_variant_and_what_it_changes(result):
@@ -147,7 +190,10 @@ def test_the_page_shows_every_variant_and_what_it_changes(result):
 
 
 def test_closed_gates_are_listed_most_closed_first():
-    assert closed_gates(Weights.model_validate(EXPLAIN["weights"]["feature_gate"])) == [("b", 0.01), ("c", 0.04)]
+    assert closed_gates(Weights.model_validate(EXPLAIN["weights"]["feature_gate"])) == [
+        ("b", 0.01),
+        ("c", 0.04),
+    ]
     page = explain_page(EXPLAIN, "What <it> attends to", "fold_00")
     for words in (
         "2 of 3",
@@ -164,7 +210,10 @@ def test_closed_gates_are_listed_most_closed_first():
         "monitor",
     ):
         assert words in page
-    open_gates = {"weights": {"feature_gate": {"columns": ["a"], "mean": [0.5], "by_regime": {}}}, "training": []}
+    open_gates = {
+        "weights": {"feature_gate": {"columns": ["a"], "mean": [0.5], "by_regime": {}}},
+        "training": [],
+    }
     assert "No gate is closed" in explain_page(open_gates, "x")
     assert "was not kept" in explain_page(open_gates, "x")
 
@@ -177,7 +226,12 @@ def test_weights_of_another_length_than_their_columns_are_refused():
 def figures_of(page: str) -> dict[str, dict]:
     """The figures of a page by title."""
     return {
-        title: json.loads(figure) for title, figure in re.findall(r"<h3>([^<]*)</h3>(?:<p class=soft>[^<]*</p>)?<div class=\"plot[^>]*></div><script[^>]*>(.*?)</script>", page)
+        title: json.loads(figure)
+        for title, figure in re.findall(
+            r"<h3>([^<]*)</h3>(?:<p class=soft>[^<]*</p>)?<div"
+            r" class=\"plot[^>]*></div><script[^>]*>(.*?)</script>",
+            page,
+        )
     }
 
 
@@ -186,16 +240,25 @@ def test_the_bands_are_drawn_and_what_was_measured_once_stands_in_a_table():
     page = explain_page({"weights": {}, "training": [{"loss": 0.25, "monitor": 0.125}], "bands": bands}, "x")
     figures = figures_of(page)
     assert list(figures) == ["monitor"]
-    assert (figures["monitor"]["data"][0]["x"], figures["monitor"]["data"][0]["y"]) == ([0, 1], [-0.31, -0.29])
+    assert (figures["monitor"]["data"][0]["x"], figures["monitor"]["data"][0]["y"]) == (
+        [0, 1],
+        [-0.31, -0.29],
+    )
     assert "minus the mean pinball loss" in page
-    for cells in ("loss</td><td>1</td><td>0.2500", "monitor</td><td>1</td><td>0.1250", "loss</td><td>1</td><td>0.4000"):
+    for cells in (
+        "loss</td><td>1</td><td>0.2500",
+        "monitor</td><td>1</td><td>0.1250",
+        "loss</td><td>1</td><td>0.4000",
+    ):
         assert cells in page
     assert list(figures_of(explain_page({**EXPLAIN, "weights": {}}, "x"))) == ["loss", "monitor"]
 
 
 def test_parameters_and_energies_are_named_as_what_they_are():
     one = {"columns": ["a", "b"], "mean": [0.7, 1.2], "by_regime": {"bull": [0.7, 1.2], "bear": [0.7, 1.2]}}
-    page = explain_page({"weights": dict.fromkeys(("temperature", "edge", "frequency", "attention"), one)}, "x")
+    page = explain_page(
+        {"weights": dict.fromkeys(("temperature", "edge", "frequency", "attention"), one)}, "x"
+    )
     assert list(figures_of(page)) == [
         "temperature: attention temperature",
         "edge: learned weight of the edge feature",
@@ -208,9 +271,16 @@ def test_parameters_and_energies_are_named_as_what_they_are():
 
 
 def test_colours_do_not_make_structure_out_of_nothing():
-    one = {"columns": ["a", "b"], "mean": [0.73, 0.7305], "by_regime": {"bull": [0.73, 0.7301], "bear": [0.7302, 0.7305]}}
+    one = {
+        "columns": ["a", "b"],
+        "mean": [0.73, 0.7305],
+        "by_regime": {"bull": [0.73, 0.7301], "bear": [0.7302, 0.7305]},
+    }
     figures = figures_of(explain_page({"weights": {"feature_gate": one, "attention": one}}, "x"))
-    limits = {name: [(trace["zmin"], trace["zmax"]) for trace in figures[f"{name} by regime"]["data"]] for name in ("feature gate", "attention")}
+    limits = {
+        name: [(trace["zmin"], trace["zmax"]) for trace in figures[f"{name} by regime"]["data"]]
+        for name in ("feature gate", "attention")
+    }
     assert limits == {"feature gate": [(0, 1)], "attention": [(0, 0.7305)]}
     assert figures["feature gate: mean opening"]["layout"]["xaxis"]["range"] == [0, 1]
 
@@ -218,7 +288,10 @@ def test_colours_do_not_make_structure_out_of_nothing():
 def test_many_inputs_show_their_largest_and_long_windows_their_newest():
     columns = [f"input_{number}" for number in range(50)]
     bars = [f"{ago}_bars_ago" for ago in reversed(range(50))]
-    weights = {"selection": {"columns": columns, "mean": list(range(50)), "by_regime": {}}, "attention": {"columns": bars, "mean": [1.0] * 50, "by_regime": {}}}
+    weights = {
+        "selection": {"columns": columns, "mean": list(range(50)), "by_regime": {}},
+        "attention": {"columns": bars, "mean": [1.0] * 50, "by_regime": {}},
+    }
     page = explain_page({"weights": weights, "training": []}, "x")
     assert '"input_49"' in page
     assert '"input_19"' not in page

@@ -36,7 +36,9 @@ def _one_thread():
 
 def layout(inputs=INPUTS, lookback=6, sectors=3, industries=5) -> Layout:
     means = tuple(0.1 * number for number in range(len(inputs)))
-    return Layout(inputs, means, (0.5,) * len(inputs), lookback, 4, (("log_return", 5),), sectors, industries, 5, "1d")
+    return Layout(
+        inputs, means, (0.5,) * len(inputs), lookback, 4, (("log_return", 5),), sectors, industries, 5, "1d"
+    )
 
 
 def days_of(sizes, shape: Layout, seed=0, slots=None) -> Batch:
@@ -46,13 +48,19 @@ def days_of(sizes, shape: Layout, seed=0, slots=None) -> Batch:
     inputs = torch.randn(windows, shape.lookback, len(shape.inputs), generator=generator)
     began = torch.arange(shape.lookback) >= torch.randint(0, 3, (windows, 1), generator=generator)
     regime = torch.eye(4)[torch.randint(0, 4, (windows,), generator=generator)]
-    sector, industry = (torch.randint(0, known + 1, (windows,), generator=generator) for known in (shape.sectors, shape.industries))
+    sector, industry = (
+        torch.randint(0, known + 1, (windows,), generator=generator)
+        for known in (shape.sectors, shape.industries)
+    )
     slot = torch.cat([day * slots + torch.arange(size) for day, size in enumerate(sizes)])
     return Batch(inputs * began[..., None], began, regime, sector, industry, slot, len(sizes), slots)
 
 
 def taken(batch: Batch, rows, **changes) -> Batch:
-    parts = {name: getattr(batch, name)[rows] for name in ("inputs_BLF", "began_BL", "regime_BR", "sector_B", "industry_B", "slot_B")}
+    parts = {
+        name: getattr(batch, name)[rows]
+        for name in ("inputs_BLF", "began_BL", "regime_BR", "sector_B", "industry_B", "slot_B")
+    }
     return dataclasses.replace(batch, **{**parts, **changes})
 
 
@@ -84,12 +92,14 @@ def test_a_sine_is_dominant_and_a_flat_spectrum_is_not():
     impulse = torch.zeros(16)
     impulse[5] = 1.0
     split = FrequencyNormalisation(16, 2)(torch.stack([sine, impulse], dim=1)[None])
-    # All the sine's energy is in wave 3: share 1, dominance sigmoid(20 * (1 - 0.2)). Its newest value is the forecast.
+    # All the sine's energy is in wave 3: share 1, dominance sigmoid(20 * (1 - 0.2)). Its newest value is the
+    # forecast.
     kept = 1 / (1 + math.exp(-16.0))
     assert split.level_BF[0, 0].item() == pytest.approx(kept * sine[-1].item(), abs=1e-5)
     assert split.share_BF[0, 0].item() == pytest.approx(kept, abs=1e-5)
     assert split.rest_BLF[0, :, 0].abs().max() < 1e-4
-    # The impulse has 1 / 16 in waves 0 and 8 and 2 / 16 in the seven between: dominance sigmoid(20 * (1 / 16 - 0.2)) and sigmoid(20 * (1 / 8 - 0.2)).
+    # The impulse has 1 / 16 in waves 0 and 8 and 2 / 16 in the seven between: dominance sigmoid(20 * (1 / 16
+    # - 0.2)) and sigmoid(20 * (1 / 8 - 0.2)).
     ends, middle = 1 / (1 + math.exp(2.75)), 1 / (1 + math.exp(1.5))
     assert split.share_BF[0, 1].item() == pytest.approx(2 / 16 * ends + 14 / 16 * middle, abs=1e-5)
 
@@ -119,17 +129,25 @@ def test_the_split_is_that_of_an_fft():
     spectrum = np.fft.rfft(x.double().numpy(), axis=1)
     energy = np.abs(spectrum) ** 2 * np.array([1, 2, 2, 2, 2])[:, None]
     share = energy / energy.sum(axis=1, keepdims=True)
-    cut, sharpness = (1 / (1 + np.exp(-made.cut_gate_F.detach().double().numpy())), np.exp(made.sharpness_gate_F.detach().double().numpy()))
+    cut, sharpness = (
+        1 / (1 + np.exp(-made.cut_gate_F.detach().double().numpy())),
+        np.exp(made.sharpness_gate_F.detach().double().numpy()),
+    )
     dominance = 1 / (1 + np.exp(-sharpness * (share - cut)))
     main = np.fft.irfft(spectrum * dominance, n=9, axis=1)
     rest = x.double().numpy() - main
     power = 1 / (1 + np.exp(-made.power_gate_F.detach().double().numpy()))
     np.testing.assert_allclose(split.rest_BLF, rest, atol=1e-5)
     np.testing.assert_allclose(split.evening_BF, ((rest**2).mean(axis=1) + 0.01) ** (-power / 2), atol=1e-5)
-    # Orthonormal coefficients of the main part: NumPy's spectrum over sqrt(L), times sqrt(2) for waves that have both cosine and sine.
+    # Orthonormal coefficients of the main part: NumPy's spectrum over sqrt(L), times sqrt(2) for waves that
+    # have both cosine and sine.
     scaled = spectrum * dominance / 3 * np.sqrt([1, 2, 2, 2, 2])[:, None]
     ahead = made.ahead_CF.detach().double().numpy()
-    np.testing.assert_allclose(split.level_BF, main[:, -1] + (scaled.real * ahead[:5] - scaled.imag * ahead[5:]).sum(axis=1), atol=1e-5)
+    np.testing.assert_allclose(
+        split.level_BF,
+        main[:, -1] + (scaled.real * ahead[:5] - scaled.imag * ahead[5:]).sum(axis=1),
+        atol=1e-5,
+    )
     np.testing.assert_allclose(split.share_BF, (share * dominance).sum(axis=1), atol=1e-5)
 
 
@@ -163,7 +181,12 @@ def test_bars_before_a_symbols_first_one_do_not_count_but_as_zeros():
     other = batch.inputs_BLF.clone()
     other[:, :3] += 10
     torch.testing.assert_close(embedding(made, batch.with_inputs(other)), embedding(made, batch))
-    assert (embedding(made, dataclasses.replace(batch.with_inputs(other), began_BL=torch.ones(5, 6, dtype=torch.bool))) - embedding(made, batch)).abs().max() > 1e-3
+    assert (
+        embedding(
+            made, dataclasses.replace(batch.with_inputs(other), began_BL=torch.ones(5, 6, dtype=torch.bool))
+        )
+        - embedding(made, batch)
+    ).abs().max() > 1e-3
 
 
 def test_other_days_of_the_batch_change_nothing():
@@ -194,8 +217,15 @@ def test_the_order_of_a_days_stocks_and_empty_slots_change_nothing():
     order = torch.randperm(13, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(embedding(made, taken(batch, order)), first[order], atol=1e-6, rtol=1e-5)
     swapped = torch.tensor([3, 1, 2, 0, 4, 5, 6, 7, 8, 9, 10, 11, 12])
-    torch.testing.assert_close(embedding(made, taken(batch, swapped, slot_B=batch.slot_B)), first[swapped], atol=1e-6, rtol=1e-5)
-    wider = dataclasses.replace(batch, slot_B=torch.where(batch.slot_B < 8, batch.slot_B + 3, batch.slot_B - 8 + 20 + 6), slots=20, days=3)
+    torch.testing.assert_close(
+        embedding(made, taken(batch, swapped, slot_B=batch.slot_B)), first[swapped], atol=1e-6, rtol=1e-5
+    )
+    wider = dataclasses.replace(
+        batch,
+        slot_B=torch.where(batch.slot_B < 8, batch.slot_B + 3, batch.slot_B - 8 + 20 + 6),
+        slots=20,
+        days=3,
+    )
     torch.testing.assert_close(embedding(made, wider), first, atol=1e-6, rtol=1e-5)
 
 
@@ -210,7 +240,15 @@ def test_peers_move_a_stock_and_without_graph_layers_they_do_not():
         assert (difference > 1e-3) == moves
 
 
-@pytest.mark.parametrize("inputs", [{"trend_a": "trend"}, {"bar_close": "bars"}, {"weekday_sin": "calendar", "bar_open": "bars"}, {"bar_close": "trend", "x": "regime"}])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"trend_a": "trend"},
+        {"bar_close": "bars"},
+        {"weekday_sin": "calendar", "bar_open": "bars"},
+        {"bar_close": "trend", "x": "regime"},
+    ],
+)
 @pytest.mark.parametrize("sizes", [[1], [1, 3]])
 def test_any_inputs_and_one_symbol_alone_give_numbers(inputs, sizes):
     shape = layout(inputs, sectors=0, industries=0)
@@ -227,7 +265,9 @@ def test_evidence_has_the_columns_that_the_family_names():
         settings = Settings(**SMALL, graph_layers=graph_layers)
         made = network(shape, graph_layers=graph_layers)
         found = made(days_of([6, 3], shape)).evidence
-        assert {name: value.shape for name, value in found.items()} == {name: (9, len(columns)) for name, columns in evidence(settings, shape).items()}
+        assert {name: value.shape for name, value in found.items()} == {
+            name: (9, len(columns)) for name, columns in evidence(settings, shape).items()
+        }
         assert not any(value.requires_grad for value in found.values())
         torch.testing.assert_close(found["variable_selection"].sum(dim=1), torch.ones(9))
         assert ((found["frequency"] >= 0) & (found["frequency"] <= 1)).all()
@@ -241,7 +281,9 @@ def test_a_window_that_stochastic_depth_skips_hears_nothing():
     batch = days_of([40], shape)
     made = network(shape, layers=0, regularisation=Regularisation(dropout=0.0, stochastic_depth=0.5))
     alone = network(shape, layers=0, graph_layers=0, regularisation=Regularisation(dropout=0.0))
-    alone.load_state_dict({name: weight for name, weight in made.state_dict().items() if not name.startswith("graph")})
+    alone.load_state_dict(
+        {name: weight for name, weight in made.state_dict().items() if not name.startswith("graph")}
+    )
     torch.manual_seed(0)
     trained = made.train()(batch).embedding_BTE[:, 0]
     skipped = (trained - embedding(alone, batch)).abs().amax(dim=1) < 1e-6
@@ -260,14 +302,28 @@ def test_bfloat16_gives_numbers_near_those_of_float32():
 def test_the_exported_graph_gives_the_same_numbers_for_any_number_of_stocks():
     shape = layout()
     made = Model(network(shape), 1)
-    scalers, codes = Scalers(shape.means, shape.deviations, 0.02), Codes((10.0, 20.0, 30.0), (1.0, 2.0, 3.0, 4.0, 5.0))
+    scalers, codes = (
+        Scalers(shape.means, shape.deviations, 0.02),
+        Codes((10.0, 20.0, 30.0), (1.0, 2.0, 3.0, 4.0, 5.0)),
+    )
     session = onnxruntime.InferenceSession(window_graph(made, scalers, codes, shape.lookback))
     for stocks in (1, 2, 7, 60):
-        batch = taken(days_of([stocks], shape, seed=stocks), torch.arange(stocks), slot_B=None, days=1, slots=0)
-        raw = torch.where(batch.began_BL[..., None], batch.inputs_BLF * torch.tensor(shape.deviations) + torch.tensor(shape.means), torch.nan)
+        batch = taken(
+            days_of([stocks], shape, seed=stocks), torch.arange(stocks), slot_B=None, days=1, slots=0
+        )
+        raw = torch.where(
+            batch.began_BL[..., None],
+            batch.inputs_BLF * torch.tensor(shape.deviations) + torch.tensor(shape.means),
+            torch.nan,
+        )
         sector = torch.where(batch.sector_B > 0, 10.0 * batch.sector_B, torch.nan)
         industry = torch.where(batch.industry_B > 0, batch.industry_B.float(), torch.nan)
-        feed = {"window": raw, "begun": batch.began_BL.float(), "regime": batch.regime_BR, "context": torch.stack([sector, industry], dim=1)}
+        feed = {
+            "window": raw,
+            "begun": batch.began_BL.float(),
+            "regime": batch.regime_BR,
+            "context": torch.stack([sector, industry], dim=1),
+        }
         score, quantiles = session.run(None, {name: value.numpy() for name, value in feed.items()})
         with torch.inference_mode():
             expected = made.eval()(batch)
@@ -287,50 +343,99 @@ STOCKS, BARS, LOOKBACK = 24, 130, 12
 
 
 def market(kind: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs [bars, stocks, 2] (a signal and noise), labels [bars, stocks], sectors [stocks]. Signals are independent among stocks.
+    """Inputs [bars, stocks, 2] (a signal and noise), labels [bars, stocks], sectors [stocks].
 
-    peers: the label follows the mean signal of the other members of the stock's sector, never its own. hidden: so among groups that no
-    sector tells, but whose returns (the second input) move together. noise: nothing.
+    Signals are independent among stocks.
+
+    peers: the label follows the mean signal of the other members of the stock's sector, never its own.
+    hidden: so among groups that no sector tells, but whose returns (the second input) move together. noise:
+    nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     group = torch.arange(STOCKS) % 4
     member = torch.nn.functional.one_hot(group, 4).float()
     signal, noise = torch.randn(2, BARS, STOCKS, generator=generator)
-    returns = noise if kind != "hidden" else 0.9 * torch.randn(BARS, 4, generator=generator) @ member.T + 0.45 * noise
+    returns = (
+        noise
+        if kind != "hidden"
+        else 0.9 * torch.randn(BARS, 4, generator=generator) @ member.T + 0.45 * noise
+    )
     others = (signal @ member @ member.T - signal) / (member.sum(dim=0)[group] - 1)
     label = (others / others.std() if kind != "noise" else 0) + torch.randn(BARS, STOCKS, generator=generator)
-    return torch.stack([signal, returns], dim=2), label, group + 1 if kind == "peers" else torch.zeros_like(group)
+    return (
+        torch.stack([signal, returns], dim=2),
+        label,
+        group + 1 if kind == "peers" else torch.zeros_like(group),
+    )
 
 
 def day_batch(inputs: torch.Tensor, sector: torch.Tensor, bars: torch.Tensor) -> Batch:
-    windows = torch.stack([inputs[bar - LOOKBACK + 1 : bar + 1].transpose(0, 1) for bar in bars.tolist()]).flatten(0, 1)
+    windows = torch.stack(
+        [inputs[bar - LOOKBACK + 1 : bar + 1].transpose(0, 1) for bar in bars.tolist()]
+    ).flatten(0, 1)
     count = len(windows)
     unknown = torch.zeros(count, dtype=torch.long)
-    return Batch(windows, torch.ones(count, LOOKBACK, dtype=torch.bool), torch.zeros(count, 4), sector.repeat(len(bars)), unknown, torch.arange(count), len(bars), STOCKS)
+    return Batch(
+        windows,
+        torch.ones(count, LOOKBACK, dtype=torch.bool),
+        torch.zeros(count, 4),
+        sector.repeat(len(bars)),
+        unknown,
+        torch.arange(count),
+        len(bars),
+        STOCKS,
+    )
 
 
 def rank_correlation(kind: str, **settings) -> float:
-    """Learn from the first 90 bars, and give the mean rank correlation of score and label over the last 40."""
+    """Learn from the first 90 bars, and give the mean rank correlation of score and label over
+    the last 40.
+    """
     inputs, label, sector = market(kind)
-    shape = Layout({"signal": "trend", "bar_close": "bars"}, (0.0, 0.0), (1.0, 1.0), LOOKBACK, 4, (("log_return", 1),), 4, 0, 5, "1d")
+    shape = Layout(
+        {"signal": "trend", "bar_close": "bars"},
+        (0.0, 0.0),
+        (1.0, 1.0),
+        LOOKBACK,
+        4,
+        (("log_return", 1),),
+        4,
+        0,
+        5,
+        "1d",
+    )
     torch.manual_seed(0)
-    model = Model(build(Settings(lookback_bars=LOOKBACK, width=8, regularisation=Regularisation(dropout=0.0), **settings), shape), 1)
+    model = Model(
+        build(
+            Settings(lookback_bars=LOOKBACK, width=8, regularisation=Regularisation(dropout=0.0), **settings),
+            shape,
+        ),
+        1,
+    )
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.01)
     generator = torch.Generator().manual_seed(1)
     for _ in range(8):
         for bars in (LOOKBACK + torch.randperm(90 - LOOKBACK, generator=generator)).split(8):
             score = model(day_batch(inputs, sector, bars)).score_BT.view(len(bars), STOCKS)
             optimiser.zero_grad()
-            (-torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(score, label[bars], strict=True)]).mean()).backward()
+            (
+                -torch.stack(
+                    [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(score, label[bars], strict=True)]
+                ).mean()
+            ).backward()
             optimiser.step()
     bars = torch.arange(90, BARS)
     with torch.inference_mode():
         score = model.eval()(day_batch(inputs, sector, bars)).score_BT.view(len(bars), STOCKS)
-    ranks = [torch.stack([x.argsort(dim=1).argsort(dim=1).float() for x in (score, label[bars])])[:, day] for day in range(len(bars))]
+    ranks = [
+        torch.stack([x.argsort(dim=1).argsort(dim=1).float() for x in (score, label[bars])])[:, day]
+        for day in range(len(bars))
+    ]
     return torch.stack([torch.corrcoef(pair)[0, 1] for pair in ranks]).mean().item()
 
 
-# Signal and noise of a label are of equal size, so 1 / sqrt(2) is the best linear correlation. Over 40 days of 24 stocks the mean rank correlation of noise has a standard error of 1 / sqrt(40 * 23) = 0.033.
+# Signal and noise of a label are of equal size, so 1 / sqrt(2) is the best linear correlation. Over 40 days
+# of 24 stocks the mean rank correlation of noise has a standard error of 1 / sqrt(40 * 23) = 0.033.
 def test_learns_what_only_the_sectors_inputs_carry_and_a_network_of_single_stocks_cannot():
     assert rank_correlation("peers") > 0.45
     assert abs(rank_correlation("peers", graph_layers=0)) < 0.1
@@ -349,15 +454,25 @@ FRAME_INPUTS = {"trend_a": "trend", "vol_a": "volatility", "bar_close": "bars"}
 
 
 def frame(bars: int = 70, symbols: int = 12) -> pl.DataFrame:
-    """A small panel whose symbols start one after another and whose last bars are to be predicted; labels follow the sector's mean of `trend_a`."""
+    """A small panel whose symbols start one after another and whose last bars are to be predicted; labels
+    follow the sector's mean of `trend_a`.
+    """
     generator = np.random.default_rng(4)
     bar, symbol = (axis.ravel() for axis in np.meshgrid(np.arange(bars), np.arange(symbols), indexing="ij"))
     trend = generator.standard_normal((bars, symbols))
     sector = np.arange(symbols) % 3
-    label = 0.02 * (np.stack([trend[:, sector == code].mean(axis=1) for code in sector], axis=1) + generator.standard_normal((bars, symbols)))
+    label = 0.02 * (
+        np.stack([trend[:, sector == code].mean(axis=1) for code in sector], axis=1)
+        + generator.standard_normal((bars, symbols))
+    )
     return pl.DataFrame(
         {
-            "timestamp": pl.Series([datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=int(day)) for day in range(bars)], dtype=pl.Datetime("us", "UTC")).gather(bar),
+            "timestamp": (
+                pl.Series(
+                    [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=int(day)) for day in range(bars)],
+                    dtype=pl.Datetime("us", "UTC"),
+                ).gather(bar)
+            ),
             "symbol": np.array([f"S{number:02d}" for number in range(symbols)])[symbol],
             "sector": "all",
             "part": np.select([bar < 45, bar < 58], ["train", "early_stopping"], "predict"),
@@ -374,9 +489,19 @@ def frame(bars: int = 70, symbols: int = 12) -> pl.DataFrame:
 
 
 def fitted(rows: pl.DataFrame):
-    training = {"epochs": 3, "batch": "days", "batch_windows": 50, "max_train_windows": 500, "predict_windows": 40}
+    training = {
+        "epochs": 3,
+        "batch": "days",
+        "batch_windows": 50,
+        "max_train_windows": 500,
+        "predict_windows": 40,
+    }
     expert = Expert(Settings(lookback_bars=5, width=8, training=training))
-    expert.fit(rows, Task("1d", 5, "sector_neutral_return", FRAME_INPUTS, 1, threads=1), advance=lambda share, what: None)
+    expert.fit(
+        rows,
+        Task("1d", 5, "sector_neutral_return", FRAME_INPUTS, 1, threads=1),
+        advance=lambda share, what: None,
+    )
     return expert
 
 
@@ -388,13 +513,18 @@ def expert():
 def test_the_future_does_not_reach_a_prediction(expert):
     rows = frame()
     cut = rows.filter(pl.col("part") == "predict")["timestamp"].unique().sort()[5]
-    later = rows.with_columns(pl.when(pl.col("timestamp") > cut).then(pl.col(name) * -50 + 7).otherwise(name).alias(name) for name in FRAME_INPUTS)
+    later = rows.with_columns(
+        pl.when(pl.col("timestamp") > cut).then(pl.col(name) * -50 + 7).otherwise(name).alias(name)
+        for name in FRAME_INPUTS
+    )
     before = expert.predict(rows)
     changed = expert.predict(later)
     assert changed.filter(pl.col("timestamp") <= cut).equals(before.filter(pl.col("timestamp") <= cut))
     assert not changed.filter(pl.col("timestamp") > cut).equals(before.filter(pl.col("timestamp") > cut))
     truncated = expert.predict(rows.filter(pl.col("timestamp") <= cut))
-    np.testing.assert_allclose(truncated["score"], before.filter(pl.col("timestamp") <= cut)["score"], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(
+        truncated["score"], before.filter(pl.col("timestamp") <= cut)["score"], rtol=0, atol=1e-8
+    )
 
 
 def test_predictions_are_whole_and_the_evidence_is_explained(expert):
@@ -402,7 +532,9 @@ def test_predictions_are_whole_and_the_evidence_is_explained(expert):
     predictions = expert.predict(rows)
     assert len(predictions) == rows.filter(pl.col("part") == "predict").height
     assert predictions.select(pl.all().exclude("timestamp", "symbol").is_finite().all()).row(0) == (True,) * 7
-    assert {"variable_selection", "frequency", "temperature", "sector_attention", "edge"} == set(expert.explain()["weights"])
+    assert {"variable_selection", "frequency", "temperature", "sector_attention", "edge"} == set(
+        expert.explain()["weights"]
+    )
 
 
 def test_golden_losses(expert):

@@ -1,4 +1,6 @@
-"""Experts made of several: what each member learns from, what the regimes' models gain and cost, what an ensemble's spread says, and that the served blend agrees."""
+"""Experts made of several: what each member learns from, what the regimes' models gain and cost, what an
+ensemble's spread says, and that the served blend agrees.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -28,7 +30,14 @@ QUICK = {
     "median": {},
     "elasticnet": {"penalties": 5},
     "lightgbm": {"rounds": 40, "patience_rounds": 10, "learning_rate": 0.1, "column_share": 0.6, "leaves": 7},
-    "xgboost": {"rounds": 40, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 0.6, "depth": 3, "device": "cpu"},
+    "xgboost": {
+        "rounds": 40,
+        "patience_rounds": 0,
+        "learning_rate": 0.1,
+        "column_share": 0.6,
+        "depth": 3,
+        "device": "cpu",
+    },
 }
 SYMBOLS, SEEDS = 30, range(3)
 
@@ -39,7 +48,9 @@ class Plain(Section):
 
 @dataclass
 class Recorder:
-    """An expert that keeps the frames it is given, and scores every row with the share of all bars seen: each member another constant."""
+    """An expert that keeps the frames it is given, and scores every row with the share of all bars seen: each
+    member another constant.
+    """
 
     settings: Plain
     lookback_bars: int = 2
@@ -56,8 +67,18 @@ class Recorder:
     def predict(self, frame):
         rows = frame.filter(pl.col("part") == "predict")
         score = float((self.frames[0]["part"] == "train").sum())
-        numbers = {"score": score, "uncertainty": 1.0, "p10": score - 1.0, "p50": score, "p90": score + 1.5, "head_scale": 1.0, "head_bias": 0.0}
-        return rows.select("timestamp", "symbol", *(pl.lit(value).alias(name) for name, value in numbers.items()))
+        numbers = {
+            "score": score,
+            "uncertainty": 1.0,
+            "p10": score - 1.0,
+            "p50": score,
+            "p90": score + 1.5,
+            "head_scale": 1.0,
+            "head_bias": 0.0,
+        }
+        return rows.select(
+            "timestamp", "symbol", *(pl.lit(value).alias(name) for name, value in numbers.items())
+        )
 
 
 RECORDER = SimpleNamespace(__name__="recorder", Settings=Plain, Expert=Recorder)
@@ -76,7 +97,10 @@ def market(seed: int, flipped: tuple[int, ...], *, strength: float = 0.3, bars: 
     """A market whose signal has the other sign in the `flipped` regimes."""
     rows = with_regimes(panel(bars=bars, symbols=SYMBOLS, seed=seed, strength=strength), seed=seed)
     turned = pl.col("regime_state").cast(pl.Int32).is_in(list(flipped))
-    return rows.with_columns(label=pl.col("label") - 2 * strength * turned.cast(pl.Float64) * pl.col("signal") * pl.col("volatility_20").cast(pl.Float64))
+    return rows.with_columns(
+        label=pl.col("label")
+        - 2 * strength * turned.cast(pl.Float64) * pl.col("signal") * pl.col("volatility_20").cast(pl.Float64)
+    )
 
 
 def make(name: str, ensemble: int = 1, regimes: RegimeModels | None = None, **settings):
@@ -90,13 +114,20 @@ def fitted(expert, frame: pl.DataFrame, task: Task = TASK):
 
 
 def truth(rows: pl.DataFrame, predict: pl.DataFrame) -> pl.DataFrame:
-    return rows.join(predict.filter(pl.col("part") == "predict"), on=["timestamp", "symbol"], how="semi", maintain_order="left")
+    return rows.join(
+        predict.filter(pl.col("part") == "predict"),
+        on=["timestamp", "symbol"],
+        how="semi",
+        maintain_order="left",
+    )
 
 
 def skill(expert, rows: pl.DataFrame) -> float:
     fit, predict = fit_and_predict_frames(rows)
     found = fitted(expert, fit).predict(predict)
-    return rank_correlation(found["timestamp"], found["score"].to_numpy(), truth(rows, predict)["label"].to_numpy())
+    return rank_correlation(
+        found["timestamp"], found["score"].to_numpy(), truth(rows, predict)["label"].to_numpy()
+    )
 
 
 def test_nothing_to_compose_is_the_expert_itself():
@@ -106,27 +137,48 @@ def test_nothing_to_compose_is_the_expert_itself():
 
 @pytest.mark.parametrize("name", ["elasticnet", "lightgbm"])
 def test_where_the_signal_turns_with_the_regime_models_of_their_own_win(name):
-    gains = [skill(make(name, regimes=RegimeModels()), rows) - skill(make(name), rows) for rows in (market(seed, (1, 3)) for seed in SEEDS)]
+    gains = [
+        skill(make(name, regimes=RegimeModels()), rows) - skill(make(name), rows)
+        for rows in (market(seed, (1, 3)) for seed in SEEDS)
+    ]
     assert min(gains) > 0.02
     assert np.mean(gains) > 0.08
 
 
 @pytest.mark.parametrize("name", ["elasticnet", "lightgbm"])
 def test_where_the_regime_does_not_matter_little_is_lost(name):
-    losses = [skill(make(name), rows) - skill(make(name, regimes=RegimeModels()), rows) for rows in (market(seed, ()) for seed in SEEDS)]
+    losses = [
+        skill(make(name), rows) - skill(make(name, regimes=RegimeModels()), rows)
+        for rows in (market(seed, ()) for seed in SEEDS)
+    ]
     assert np.mean(losses) < 0.01
     assert max(losses) < 0.03
 
 
 @pytest.fixture(scope="module")
 def recorded() -> tuple[Composed, pl.DataFrame]:
-    """Members that kept their frames. Bear has some 150 train rows and high volatility none; the frame has a further task's labels, too."""
+    """Members that kept their frames.
+
+    Bear has some 150 train rows and high volatility none; the frame has a further task's labels, too.
+    """
     rows = panel(bars=150, symbols=SYMBOLS, seed=2).with_columns(also_0=pl.col("label") * 2)
     bar = rows["timestamp"].rle_id()
-    regime = pl.when(bar < 5).then(0.0).when(bar % 10 < 3).then(1.0).when((bar % 10 == 9) & (bar > 100)).then(3.0).when(bar % 10 == 8).then(None).otherwise(2.0)
+    regime = (
+        pl.when(bar < 5)
+        .then(0.0)
+        .when(bar % 10 < 3)
+        .then(1.0)
+        .when((bar % 10 == 9) & (bar > 100))
+        .then(3.0)
+        .when(bar % 10 == 8)
+        .then(None)
+        .otherwise(2.0)
+    )
     rows = rows.with_columns(regime_state=regime.cast(pl.Float32))
     fit, _ = fit_and_predict_frames(rows)
-    fit = fit.with_columns(part=pl.when(pl.col("timestamp").rle_id() < 0).then(pl.lit("history")).otherwise(pl.col("part")))
+    fit = fit.with_columns(
+        part=pl.when(pl.col("timestamp").rle_id() < 0).then(pl.lit("history")).otherwise(pl.col("part"))
+    )
     return fitted(compose(RECORDER, Plain(), 1, RegimeModels(fewest_rows=200, other_weight=0.25)), fit), fit
 
 
@@ -136,7 +188,12 @@ def test_each_regime_gets_the_model_that_its_rows_allow(recorded):
     about = {name: (found["train_rows"], found["model"]) for name, found in expert.about.items()}
     train = fit.filter(pl.col("part") == "train")
     counted = {name: len(train.filter(pl.col("regime_state") == code)) for code, name in enumerate(REGIMES)}
-    assert about == {"bear": (150, "weighted"), "neutral": (counted["neutral"], "own"), "bull": (counted["bull"], "own"), "high_volatility": (0, "none")}
+    assert about == {
+        "bear": (150, "weighted"),
+        "neutral": (counted["neutral"], "own"),
+        "bull": (counted["bull"], "own"),
+        "high_volatility": (0, "none"),
+    }
     own = counted["neutral"] / (counted["neutral"] + 1000)
     weights = np.array(expert.weights_RM)
     np.testing.assert_allclose(weights[:2], [[0, 1, 0, 0], [1 - own, 0, own, 0]])
@@ -153,16 +210,26 @@ def test_a_regimes_own_model_learns_from_its_rows_alone_and_keeps_the_others_as_
     assert learned["label"].equals(fit.filter(pl.col("regime_state") == 1)["label"])
     rest = frame.filter(pl.col("part") == "history")
     assert len(rest) + len(learned) == len(fit)
-    assert rest.select("label", "also_0").null_count().row(0) == (len(rest), len(rest)), "no label of another regime is left to learn from"
+    assert rest.select("label", "also_0").null_count().row(0) == (
+        len(rest),
+        len(rest),
+    ), "no label of another regime is left to learn from"
 
 
 def test_with_few_early_stopping_rows_of_its_own_a_model_stops_by_those_of_all():
     rows = panel(bars=150, symbols=SYMBOLS, seed=2)
     bar = rows["timestamp"].rle_id()
-    rows = rows.with_columns(regime_state=pl.when((bar < 90) & (bar % 2 == 0) | (bar == 95)).then(pl.lit(1.0)).otherwise(pl.lit(2.0)).cast(pl.Float32))
+    rows = rows.with_columns(
+        regime_state=pl.when((bar < 90) & (bar % 2 == 0) | (bar == 95))
+        .then(pl.lit(1.0))
+        .otherwise(pl.lit(2.0))
+        .cast(pl.Float32)
+    )
     fit, _ = fit_and_predict_frames(rows)
     frame = fitted(compose(RECORDER, Plain(), 1, RegimeModels()), fit).members["neutral_0"].frames[0]
-    assert frame.filter(pl.col("part") == "early_stopping").equals(fit.filter(pl.col("part") == "early_stopping"))
+    assert frame.filter(pl.col("part") == "early_stopping").equals(
+        fit.filter(pl.col("part") == "early_stopping")
+    )
     assert set(frame.filter(pl.col("part") == "train")["regime_state"]) == {1.0}
 
 
@@ -170,10 +237,29 @@ def test_a_regime_with_too_few_rows_learns_from_all_with_the_others_at_less_weig
     expert, fit = recorded
     frame = expert.members["bear_0"].frames[0]
     assert frame.drop("weight").equals(fit)
-    weights = frame.filter(pl.col("part") == "train").group_by(pl.col("regime_state").fill_null(9)).agg(pl.col("weight").unique()).sort("regime_state")
-    assert [(regime, list(found)) for regime, found in weights.rows()] == [(0.0, [1.0]), (1.0, [0.25]), (2.0, [0.25]), (9.0, [0.25])]
-    already = fitted(compose(RECORDER, Plain(), 1, RegimeModels(fewest_rows=200, other_weight=0.25)), fit.with_columns(weight=pl.lit(2.0))).members["bear_0"].frames[0]
-    assert already["weight"].to_list() == (frame["weight"] * 2).to_list(), "weights that the frame has are kept as factors"
+    weights = (
+        frame.filter(pl.col("part") == "train")
+        .group_by(pl.col("regime_state").fill_null(9))
+        .agg(pl.col("weight").unique())
+        .sort("regime_state")
+    )
+    assert [(regime, list(found)) for regime, found in weights.rows()] == [
+        (0.0, [1.0]),
+        (1.0, [0.25]),
+        (2.0, [0.25]),
+        (9.0, [0.25]),
+    ]
+    already = (
+        fitted(
+            compose(RECORDER, Plain(), 1, RegimeModels(fewest_rows=200, other_weight=0.25)),
+            fit.with_columns(weight=pl.lit(2.0)),
+        )
+        .members["bear_0"]
+        .frames[0]
+    )
+    assert already["weight"].to_list() == (frame["weight"] * 2).to_list(), (
+        "weights that the frame has are kept as factors"
+    )
 
 
 def test_bars_count_as_well_as_rows(recorded):
@@ -188,7 +274,11 @@ def test_members_have_their_own_seed_checkpoints_key_and_progress(recorded):
     _, fit = recorded
     told = []
     expert = compose(RECORDER, Plain(), 3, RegimeModels(fewest_rows=200))
-    expert.fit(fit, Task(**{**vars(TASK), "checkpoints": Path("kept"), "key": "k"}), advance=lambda share, what: told.append((share, what)))
+    expert.fit(
+        fit,
+        Task(**{**vars(TASK), "checkpoints": Path("kept"), "key": "k"}),
+        advance=lambda share, what: told.append((share, what)),
+    )
     tasks = {name: member.tasks[0] for name, member in expert.members.items()}
     assert len(tasks) == 12
     assert [tasks[f"all_{number}"].seed for number in range(3)] == [3, 1012, 2021]
@@ -204,7 +294,10 @@ def test_a_warm_start_goes_on_member_by_member(recorded):
     first = fitted(compose(RECORDER, Plain(), 2, None), fit)
     second = compose(RECORDER, Plain(), 2, None)
     second.fit(fit, TASK, advance=lambda share, what: None, warm_start=first)
-    assert [member.warm for member in second.members.values()] == [[first.members["all_0"]], [first.members["all_1"]]]
+    assert [member.warm for member in second.members.values()] == [
+        [first.members["all_0"]],
+        [first.members["all_1"]],
+    ]
     third = compose(RECORDER, Plain(), 2, None)
     third.fit(fit, TASK, advance=lambda share, what: None, warm_start=first.members["all_0"])
     assert [member.warm for member in third.members.values()] == [[first.members["all_0"]]] * 2
@@ -212,7 +305,9 @@ def test_a_warm_start_goes_on_member_by_member(recorded):
 
 def test_rows_are_blended_by_their_own_regime_and_unknown_ones_by_the_model_of_all_rows(recorded):
     expert, fit = recorded
-    asked = fit.filter(pl.col("part") == "train").with_columns(part=pl.lit("predict"), label=pl.lit(None, pl.Float64))
+    asked = fit.filter(pl.col("part") == "train").with_columns(
+        part=pl.lit("predict"), label=pl.lit(None, pl.Float64)
+    )
     found = expert.predict(asked)
     scores = np.array([member.predict(asked)["score"][0] for member in expert.members.values()])
     code = asked["regime_state"].fill_null(len(REGIMES)).cast(pl.Int32).to_numpy()
@@ -221,13 +316,17 @@ def test_rows_are_blended_by_their_own_regime_and_unknown_ones_by_the_model_of_a
     assert set(found["score"].to_numpy()[code == 4]) == {scores[0]}
     distance = (found["p90"] - found["p10"]).to_numpy()
     np.testing.assert_allclose(distance, 2.563 * found["uncertainty"].to_numpy())
-    np.testing.assert_allclose((found["p90"] - found["p50"]).to_numpy(), 0.6 * distance, err_msg="the members' lean is kept")
+    np.testing.assert_allclose(
+        (found["p90"] - found["p50"]).to_numpy(), 0.6 * distance, err_msg="the members' lean is kept"
+    )
 
 
 def test_no_labelled_train_row_is_said_kindly(recorded):
     _, fit = recorded
     with pytest.raises(ExpertError, match="no train row has a label"):
-        fitted(compose(RECORDER, Plain(), 1, RegimeModels()), fit.with_columns(label=pl.lit(None, pl.Float64)))
+        fitted(
+            compose(RECORDER, Plain(), 1, RegimeModels()), fit.with_columns(label=pl.lit(None, pl.Float64))
+        )
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +348,9 @@ def test_a_composition_keeps_the_contract_of_predictions_and_its_bits(composed, 
     assert_frame_equal(load_composed(composed.module, tmp_path).predict(frames[1]), found, check_exact=True)
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".json", ".txt", ".ubj"}
     single = load_composed(composed.module, tmp_path, whole=False)
-    assert_frame_equal(single.predict(frames[1]), composed.members["all_0"].predict(frames[1]), check_exact=True)
+    assert_frame_equal(
+        single.predict(frames[1]), composed.members["all_0"].predict(frames[1]), check_exact=True
+    )
 
 
 def test_the_served_blend_says_what_predict_says(composed, frames, tmp_path):
@@ -259,7 +360,12 @@ def test_the_served_blend_says_what_predict_says(composed, frames, tmp_path):
     served = ServedExpert(tmp_path, threads=1)
     context = rows.select("regime_state", "volatility_20").cast(pl.Float32).to_numpy()
     assert np.isnan(context[:, 0]).any()
-    score, uncertainty = served(rows.select(served.form.columns).cast(pl.Float32).to_numpy(), None, one_hot(context[:, 0]), context[:, 1].astype(float))
+    score, uncertainty = served(
+        rows.select(served.form.columns).cast(pl.Float32).to_numpy(),
+        None,
+        one_hot(context[:, 0]),
+        context[:, 1].astype(float),
+    )
     expected = composed.predict(rows)
     np.testing.assert_allclose(score, expected["score"].to_numpy(), atol=1e-6)
     np.testing.assert_allclose(uncertainty, expected["uncertainty"].to_numpy(), atol=1e-6)
@@ -270,22 +376,35 @@ def test_the_served_blend_says_what_predict_says(composed, frames, tmp_path):
 
 def test_the_served_blend_of_a_network_across_symbols_says_what_predict_says(tmp_path):
     """Windows, sectors, and bars of which one member has weight in some rows only."""
-    rows = panel(bars=60, symbols=12, seed=5).with_columns(regime_state=pl.when(pl.int_range(pl.len()) % 7 > 0).then(pl.lit(1.0, pl.Float32)))
+    rows = panel(bars=60, symbols=12, seed=5).with_columns(
+        regime_state=pl.when(pl.int_range(pl.len()) % 7 > 0).then(pl.lit(1.0, pl.Float32))
+    )
     fit, predict = fit_and_predict_frames(rows, lookback=3)
     module = expert_module(Leaf(expert="adaptive_tft", period="1d"))
-    settings = module.Settings.model_validate({"lookback_bars": 4, "training": {"batch_windows": 128, "epochs": 1}, "width": 8})
+    settings = module.Settings.model_validate(
+        {"lookback_bars": 4, "training": {"batch_windows": 128, "epochs": 1}, "width": 8}
+    )
     expert = fitted(compose(module, settings, 1, RegimeModels(fewest_rows=100, fewest_bars=5)), fit)
     assert list(expert.members) == ["all_0", "neutral_0"]
     expert.save(tmp_path)
     expert.export(tmp_path)
     served = ServedExpert(tmp_path, threads=1)
     assert served.whole_bars
-    window = np.stack([predict[name].cast(pl.Float32).to_numpy().reshape(-1, 12) for name in served.form.columns], axis=2)
+    window = np.stack(
+        [predict[name].cast(pl.Float32).to_numpy().reshape(-1, 12) for name in served.form.columns], axis=2
+    )
     asked = predict.filter(pl.col("part") == "predict")
     bars = len(asked) // 12
-    window_BLF = np.stack([window[3 + bar - 3 : 3 + bar + 1, symbol] for bar in range(bars) for symbol in range(12)])
+    window_BLF = np.stack(
+        [window[3 + bar - 3 : 3 + bar + 1, symbol] for bar in range(bars) for symbol in range(12)]
+    )
     context = asked.select("regime_state", "volatility_20", *served.form.context).cast(pl.Float32).to_numpy()
-    given = (one_hot(context[:, 0]), context[:, 1].astype(float), context[:, 2:], np.repeat(np.arange(bars), 12))
+    given = (
+        one_hot(context[:, 0]),
+        context[:, 1].astype(float),
+        context[:, 2:],
+        np.repeat(np.arange(bars), 12),
+    )
     score, uncertainty = served(window_BLF[:, -1], window_BLF, *given)
     expected = expert.predict(predict)
     assert np.isnan(context[:, 0]).any()
@@ -307,7 +426,12 @@ def test_a_damaged_composition_is_refused(name, frames, tmp_path):
         with pytest.raises(ExpertError, match="does not say what the expert is made of"):
             load_composed(expert.module, tmp_path)
     form = json.loads((tmp_path / "served.json").read_text())
-    for changed in ({"spread": -1.0}, {"width": 0.0}, {"width": float("nan")}, {"weights_RM": [[0.9, 0.2]] * 5}):
+    for changed in (
+        {"spread": -1.0},
+        {"width": 0.0},
+        {"width": float("nan")},
+        {"weights_RM": [[0.9, 0.2]] * 5},
+    ):
         (tmp_path / "served.json").write_text(json.dumps(form | changed))
         with pytest.raises(ScoringError, match="not a whole served form"):
             ServedExpert(tmp_path, threads=1)
@@ -326,22 +450,36 @@ def test_an_ensemble_of_equals_is_said(frames, capsys):
 
 
 def noisy(seed: int) -> tuple[pl.DataFrame, np.ndarray]:
-    """A market whose noise is four times as large where an input is high, in 30 % of the rows; and which rows those are."""
+    """A market whose noise is four times as large where an input is high, in 30 % of the rows; and which rows
+    those are.
+    """
     rows = panel(bars=700, symbols=SYMBOLS, seed=seed, strength=0.3)
     wild = (rows["volume_a"] > 0.2).to_numpy()
     noise = np.random.default_rng(seed + 5).standard_normal(len(rows)) * np.where(wild, 4.0, 1.0)
     label = 0.02 * (0.3 * rows["signal"].to_numpy() + np.sqrt(1 - 0.3**2) * noise)
-    return rows.with_columns(label=pl.Series(label), volatility_20=pl.lit(0.02, pl.Float32), wild=pl.Series(wild)), wild
+    return (
+        rows.with_columns(
+            label=pl.Series(label), volatility_20=pl.lit(0.02, pl.Float32), wild=pl.Series(wild)
+        ),
+        wild,
+    )
 
 
 def judged(ensemble: int, seed: int) -> SimpleNamespace:
-    """What the uncertainty of an XGBoost ensemble says about the noise, and the skill with and without the 30 % least certain rows."""
+    """What the uncertainty of an XGBoost ensemble says about the noise, and the skill with and without the 30
+    % least certain rows.
+    """
     rows, _ = noisy(seed)
     # A short training and many bars to judge by: the gain is a few hundredths of a correlation.
     fit, predict = fit_and_predict_frames(rows.drop("wild"), train=0.21, stopping=0.07)
     found = fitted(make("xgboost", ensemble, depth=4), fit).predict(predict)
     known = truth(rows, predict)
-    uncertainty, score, label, wild = found["uncertainty"].to_numpy(), found["score"].to_numpy(), known["label"].to_numpy(), known["wild"].to_numpy()
+    uncertainty, score, label, wild = (
+        found["uncertainty"].to_numpy(),
+        found["score"].to_numpy(),
+        known["label"].to_numpy(),
+        known["wild"].to_numpy(),
+    )
     kept = uncertainty <= np.quantile(uncertainty, 0.7)
     inside = (label >= found["p10"].to_numpy()) & (label <= found["p90"].to_numpy())
 
@@ -349,7 +487,12 @@ def judged(ensemble: int, seed: int) -> SimpleNamespace:
         return rank_correlation(found["timestamp"].filter(pl.Series(rows_B)), score[rows_B], label[rows_B])
 
     ratio = uncertainty[wild].mean() / uncertainty[~wild].mean()
-    return SimpleNamespace(ratio=ratio, gain=skill_of(kept) - skill_of(np.full(len(kept), True)), coverage=inside.mean(), dropped=(~kept)[wild].mean())
+    return SimpleNamespace(
+        ratio=ratio,
+        gain=skill_of(kept) - skill_of(np.full(len(kept), True)),
+        coverage=inside.mean(),
+        dropped=(~kept)[wild].mean(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +504,9 @@ def test_an_ensemble_is_less_certain_where_the_noise_is(ensembles):
     assert min(found.ratio for found in ensembles) > 1.3
     assert all(0.7 < found.coverage < 0.9 for found in ensembles)
     single = judged(1, 0)
-    assert single.ratio == pytest.approx(1.0, abs=1e-9), "one model's band follows volatility alone, and that is the same everywhere here"
+    assert single.ratio == pytest.approx(1.0, abs=1e-9), (
+        "one model's band follows volatility alone, and that is the same everywhere here"
+    )
 
 
 def test_leaving_out_the_least_certain_rows_raises_what_remains(ensembles):

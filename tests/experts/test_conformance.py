@@ -17,16 +17,44 @@ from components.scoring.form import read_form
 from components.scoring.model import one_hot
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
 
-# Small and quick; trees without early stopping, so that early-stopping labels can move nothing but head and band (networks: one epoch there).
-NETWORK = {"lookback_bars": 4, "training": {"batch_windows": 128, "epochs": 5}, "regularisation": {"dropout": 0.0}}
+# Small and quick; trees without early stopping, so that early-stopping labels can move nothing but head and
+# band (networks: one epoch there).
+NETWORK = {
+    "lookback_bars": 4,
+    "training": {"batch_windows": 128, "epochs": 5},
+    "regularisation": {"dropout": 0.0},
+}
 QUICK = {
     "adaptive_tft": {**NETWORK, "width": 8},
     "median": {},
     "elasticnet": {"penalties": 1, "smallest_penalty": 0.05},
-    "lightgbm": {"rounds": 60, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 1.0, "l2": 1.0, "leaves": 7},
-    "patchtst": {**NETWORK, "patch_bars": 2, "stride_bars": 2, "width": 8, "feed_forward": 16, "embedding": 8, "gate_cost": 0.0},
+    "lightgbm": {
+        "rounds": 60,
+        "patience_rounds": 0,
+        "learning_rate": 0.1,
+        "column_share": 1.0,
+        "l2": 1.0,
+        "leaves": 7,
+    },
+    "patchtst": {
+        **NETWORK,
+        "patch_bars": 2,
+        "stride_bars": 2,
+        "width": 8,
+        "feed_forward": 16,
+        "embedding": 8,
+        "gate_cost": 0.0,
+    },
     "tft": {**NETWORK, "width": 8},
-    "xgboost": {"rounds": 60, "patience_rounds": 0, "learning_rate": 0.1, "column_share": 1.0, "l2": 1.0, "depth": 3, "device": "cpu"},
+    "xgboost": {
+        "rounds": 60,
+        "patience_rounds": 0,
+        "learning_rate": 0.1,
+        "column_share": 1.0,
+        "l2": 1.0,
+        "depth": 3,
+        "device": "cpu",
+    },
 }
 NETWORKS = [name for name, settings in QUICK.items() if "training" in settings]
 # A network across symbols sees every symbol of a day, labelled or not.
@@ -91,7 +119,9 @@ def test_predictions_keep_the_contract(name, frames, models):
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_fit_twice_gives_the_same_numbers(name, frames, models):
-    assert_frame_equal(fitted(name, frames[0]).predict(frames[1]), models[name].predict(frames[1]), check_exact=True)
+    assert_frame_equal(
+        fitted(name, frames[0]).predict(frames[1]), models[name].predict(frames[1]), check_exact=True
+    )
 
 
 @pytest.mark.parametrize("name", EXPERTS)
@@ -125,61 +155,97 @@ def test_nothing_saved_can_execute_code(name, models, tmp_path):
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_unseen_symbol_gets_a_prediction(name, frames, models):
-    rows = frames[1].with_columns(pl.when(pl.col("symbol") == "S03").then(pl.lit("NEW")).otherwise(pl.col("symbol")).alias("symbol")).sort("timestamp", "symbol")
+    rows = (
+        frames[1]
+        .with_columns(
+            pl.when(pl.col("symbol") == "S03").then(pl.lit("NEW")).otherwise(pl.col("symbol")).alias("symbol")
+        )
+        .sort("timestamp", "symbol")
+    )
     check_predictions(models[name].predict(rows), rows.select("timestamp", "symbol"), expert=name, fold="f")
 
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_one_symbol_is_enough(name):
     fit, predict = fit_and_predict_frames(panel(bars=400, symbols=1, seed=3))
-    check_predictions(fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f")
+    check_predictions(
+        fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f"
+    )
 
 
 @pytest.mark.parametrize("name", EXPERTS)
 @pytest.mark.parametrize("empty", [None, float("nan")])
 def test_a_column_without_values_does_no_harm(name, empty):
-    rows = panel(bars=80, seed=4).with_columns(pl.lit(empty, dtype=pl.Float32).alias("trend_b"), pl.lit(empty, dtype=pl.Float32).alias("volatility_20"))
+    rows = panel(bars=80, seed=4).with_columns(
+        pl.lit(empty, dtype=pl.Float32).alias("trend_b"),
+        pl.lit(empty, dtype=pl.Float32).alias("volatility_20"),
+    )
     fit, predict = fit_and_predict_frames(rows)
-    check_predictions(fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f")
+    check_predictions(
+        fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f"
+    )
 
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_all_inputs_missing_still_gives_numbers(name):
-    rows = panel(bars=80, seed=4).with_columns(pl.lit(None, dtype=pl.Float32).alias(column) for column in INPUTS)
+    rows = panel(bars=80, seed=4).with_columns(
+        pl.lit(None, dtype=pl.Float32).alias(column) for column in INPUTS
+    )
     fit, predict = fit_and_predict_frames(rows)
-    check_predictions(fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f")
+    check_predictions(
+        fitted(name, fit).predict(predict), predict.select("timestamp", "symbol"), expert=name, fold="f"
+    )
 
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_infinite_inputs_and_no_volatility_are_survived(name, frames, models):
-    rows = frames[1].with_columns(pl.lit(float("inf"), dtype=pl.Float32).alias("trend_a"), pl.lit(0.0, dtype=pl.Float32).alias("volatility_20"))
-    found = check_predictions(models[name].predict(rows), rows.select("timestamp", "symbol"), expert=name, fold="f")
+    rows = frames[1].with_columns(
+        pl.lit(float("inf"), dtype=pl.Float32).alias("trend_a"),
+        pl.lit(0.0, dtype=pl.Float32).alias("volatility_20"),
+    )
+    found = check_predictions(
+        models[name].predict(rows), rows.select("timestamp", "symbol"), expert=name, fold="f"
+    )
     assert (found["uncertainty"] > 0).all()
 
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_a_single_day_is_predicted_as_among_others(name, frames, models):
-    newest, needed = frames[1]["timestamp"].max(), frames[1]["timestamp"].unique().sort()[-1 - getattr(models[name], "lookback_bars", 0)]
+    newest, needed = (
+        frames[1]["timestamp"].max(),
+        frames[1]["timestamp"].unique().sort()[-1 - getattr(models[name], "lookback_bars", 0)],
+    )
     part = pl.when(pl.col("timestamp") == newest).then(pl.lit("predict")).otherwise(pl.lit("history"))
     day = frames[1].filter(pl.col("timestamp") >= needed).with_columns(part.alias("part"))
     among = models[name].predict(frames[1]).filter(pl.col("timestamp") == newest)
-    assert_frame_equal(models[name].predict(day), among, check_exact=name not in ("elasticnet", *NETWORKS), abs_tol=1e-7 if name in NETWORKS else 1e-14)
+    assert_frame_equal(
+        models[name].predict(day),
+        among,
+        check_exact=name not in ("elasticnet", *NETWORKS),
+        abs_tol=1e-7 if name in NETWORKS else 1e-14,
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERTS if name not in ACROSS_SYMBOLS])
 def test_unlabelled_rows_teach_nothing(name, frames, models):
     fit = frames[0]
     strangers = fit.with_columns(
-        pl.lit(None, dtype=pl.Float64).alias("label"), (pl.col("symbol") + "_x").alias("symbol"), *(pl.lit(0.5, dtype=pl.Float32).alias(name) for name in INPUTS)
+        pl.lit(None, dtype=pl.Float64).alias("label"),
+        (pl.col("symbol") + "_x").alias("symbol"),
+        *(pl.lit(0.5, dtype=pl.Float32).alias(name) for name in INPUTS),
     )
     both = pl.concat([fit, strangers]).sort("timestamp", "symbol")
-    assert_frame_equal(fitted(name, both).predict(frames[1]), models[name].predict(frames[1]), check_exact=True)
+    assert_frame_equal(
+        fitted(name, both).predict(frames[1]), models[name].predict(frames[1]), check_exact=True
+    )
 
 
 @pytest.mark.parametrize("name", ACROSS_SYMBOLS)
 def test_a_network_across_symbols_learns_among_those_without_a_label(name, frames, models):
     fit = frames[0]
-    strangers = fit.filter(pl.col("part") == "train").with_columns(pl.lit(None, dtype=pl.Float64).alias("label"), (pl.col("symbol") + "_x").alias("symbol"))
+    strangers = fit.filter(pl.col("part") == "train").with_columns(
+        pl.lit(None, dtype=pl.Float64).alias("label"), (pl.col("symbol") + "_x").alias("symbol")
+    )
     both = pl.concat([fit, strangers]).sort("timestamp", "symbol")
     assert not fitted(name, both).predict(frames[1])["score"].equals(models[name].predict(frames[1])["score"])
 
@@ -194,17 +260,29 @@ def test_labels_of_predicted_rows_move_nothing(name, frames, models):
 def test_later_bars_move_nothing(name, frames, models):
     last = frames[1]["timestamp"].unique().sort()[5]
     later = pl.col("timestamp") > last
-    changed = frames[1].with_columns(pl.when(later).then(pl.lit(7.0, dtype=pl.Float32)).otherwise(pl.col(column)).alias(column) for column in INPUTS)
+    changed = frames[1].with_columns(
+        pl.when(later).then(pl.lit(7.0, dtype=pl.Float32)).otherwise(pl.col(column)).alias(column)
+        for column in INPUTS
+    )
     keep = pl.col("timestamp") <= last
-    assert_frame_equal(models[name].predict(changed).filter(keep), models[name].predict(frames[1]).filter(keep), check_exact=True)
+    assert_frame_equal(
+        models[name].predict(changed).filter(keep),
+        models[name].predict(frames[1]).filter(keep),
+        check_exact=True,
+    )
 
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_early_stopping_labels_reach_head_and_band_only(name, frames, models):
     noise = pl.Series(np.random.default_rng(9).normal(0, 0.05, len(frames[0])))
-    fit = frames[0].with_columns(pl.when(pl.col("part") == "early_stopping").then(noise).otherwise(pl.col("label")).alias("label"))
+    fit = frames[0].with_columns(
+        pl.when(pl.col("part") == "early_stopping").then(noise).otherwise(pl.col("label")).alias("label")
+    )
     once = {"training": {"epochs": 1}} if name in NETWORKS else {}
-    perturbed, plain = fitted(name, fit, **once).predict(frames[1]), fitted(name, frames[0], **once).predict(frames[1])
+    perturbed, plain = (
+        fitted(name, fit, **once).predict(frames[1]),
+        fitted(name, frames[0], **once).predict(frames[1]),
+    )
 
     def raw(found):
         return ((found["score"] - found["head_bias"]) / found["head_scale"]).to_numpy()
@@ -226,9 +304,15 @@ def test_planted_signal_is_learned(name):
 def test_scores_of_a_learned_signal_are_in_the_labels_unit(name):
     rows = panel(bars=250, seed=5, strength=ATTAINABLE)
     fit, predict = fit_and_predict_frames(rows)
-    both = fitted(name, fit).predict(predict).join(rows.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    both = (
+        fitted(name, fit)
+        .predict(predict)
+        .join(rows.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    )
     slope = both.select(pl.cov("score", "label") / pl.col("score").var()).item()
-    inside = both.select(((pl.col("label") >= pl.col("p10")) & (pl.col("label") <= pl.col("p90"))).mean()).item()
+    inside = both.select(
+        ((pl.col("label") >= pl.col("p10")) & (pl.col("label") <= pl.col("p90"))).mean()
+    ).item()
     assert 0.7 < slope < 1.3
     assert 0.72 < inside < 0.88
 
@@ -275,7 +359,10 @@ def test_a_warm_start_that_is_stopped_early_keeps_old_and_new_trees(name):
     stopping = {"rounds": 60, "patience_rounds": 6, "fewest_rounds": 9, "learning_rate": 0.3}
     first, second = fitted(name, fit, **stopping), make(name, **stopping)
     second.fit(fit, TASK, advance=lambda share, what: None, warm_start=first)
-    before, after = ((e.booster.num_trees() if name == "lightgbm" else e.booster.num_boosted_rounds()) for e in (first, second))
+    before, after = (
+        (e.booster.num_trees() if name == "lightgbm" else e.booster.num_boosted_rounds())
+        for e in (first, second)
+    )
     assert after >= before + 9
 
 
@@ -283,25 +370,42 @@ def test_a_warm_start_that_is_stopped_early_keeps_old_and_new_trees(name):
 @pytest.mark.parametrize("monitor", ["rmse", "rank_correlation"])
 def test_early_stopping_keeps_the_best_round(name, monitor, frames):
     fit = panel(bars=150, seed=8, strength=0.0)
-    expert = fitted(name, fit_and_predict_frames(fit)[0], rounds=200, patience_rounds=10, fewest_rounds=5, learning_rate=0.3, monitor=monitor)
+    expert = fitted(
+        name,
+        fit_and_predict_frames(fit)[0],
+        rounds=200,
+        patience_rounds=10,
+        fewest_rounds=5,
+        learning_rate=0.3,
+        monitor=monitor,
+    )
     trees = expert.booster.num_trees() if name == "lightgbm" else expert.booster.num_boosted_rounds()
     assert 5 <= trees < 200
 
 
 def test_elasticnet_path_chooses_by_the_early_stopping_rows(frames):
     expert = fitted("elasticnet", frames[0], penalties=15)
-    assert {column for column, value in zip(expert.columns, expert.coefficients, strict=True) if abs(value) > 0.2} == {"trend_a", "reversion_a"}
+    assert {
+        column for column, value in zip(expert.columns, expert.coefficients, strict=True) if abs(value) > 0.2
+    } == {"trend_a", "reversion_a"}
 
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_the_served_form_says_what_predict_says(name, frames, models, exported):
-    """With missing, infinite and unknown values, an unseen symbol, symbols of short history, and a single row."""
+    """With missing, infinite and unknown values, an unseen symbol, symbols of short history, and a single
+    row.
+    """
     expert, frame = ServedExpert(exported(name), threads=1), awkward(frames[1])
     expected = models[name].predict(frame)
     score, uncertainty = served(expert, frame)
-    # Networks sum in Float32: a few units in the last place of their raw output, which may be large against its spread.
+    # Networks sum in Float32: a few units in the last place of their raw output, which may be large against
+    # its spread.
     size = (expected["score"] - expected["head_bias"]).abs().max()
-    tolerance = max((1e-5 if name in NETWORKS else 1e-6) * expected["score"].std(), 2e-6 * size if name in NETWORKS else 0.0, 1e-18)
+    tolerance = max(
+        (1e-5 if name in NETWORKS else 1e-6) * expected["score"].std(),
+        2e-6 * size if name in NETWORKS else 0.0,
+        1e-18,
+    )
     assert np.abs(score - expected["score"].to_numpy()).max() <= tolerance
     np.testing.assert_allclose(uncertainty, expected["uncertainty"].to_numpy(), rtol=1e-5)
     single = frame.filter(pl.col("timestamp") == frame["timestamp"].min()).head(1)
@@ -320,7 +424,13 @@ def test_the_served_form_survives_saving_and_loading(name, exported, tmp_path):
 EVERYTHING = {
     "training": {"monitor": "average_precision", "epochs": 3},
     "losses": {"focal": 0.5, "huber": 0.2, "soft_spearman": 0.2, "also": 1.0, "regimes": {"bull": 0.5}},
-    "regularisation": {"dropout": 0.1, "mixup": 0.2, "cutout_bars": 2, "label_smoothing": 0.1, "stochastic_depth": 0.1},
+    "regularisation": {
+        "dropout": 0.1,
+        "mixup": 0.2,
+        "cutout_bars": 2,
+        "label_smoothing": 0.1,
+        "stochastic_depth": 0.1,
+    },
     "optimiser": {"average_decay": 0.5, "learning_rate": 1e-2},
     "dropout_sampling": {"masks": 6},
     "continual": {"student_bars": 15, "epochs": 1},
@@ -330,11 +440,17 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_switch_of_a_network_at_once(name, tmp_path):
-    """A further task that is the label turned over is learned by a head of its own and judged against its own label."""
+    """A further task that is the label turned over is learned by a head of its own and judged against its own
+    label.
+    """
     fit, predict = fit_and_predict_frames(panel(bars=120, symbols=16, seed=5))
     module = module_of(name)
     expert = module.Expert(module.Settings(**merged(QUICK[name], EVERYTHING)))
-    expert.fit(fit.with_columns((-2 * pl.col("label") + 0.001).alias("also_0")), replace(TASK, also=(("turned", 2),)), advance=lambda share, what: None)
+    expert.fit(
+        fit.with_columns((-2 * pl.col("label") + 0.001).alias("also_0")),
+        replace(TASK, also=(("turned", 2),)),
+        advance=lambda share, what: None,
+    )
     own, turned = expert.evidence["tasks"]
     assert own["rank_correlation"] > 0.1
     assert turned["rank_correlation"] > 0.1
@@ -342,27 +458,41 @@ def test_every_switch_of_a_network_at_once(name, tmp_path):
     assert all(0 < epoch["monitor"] <= 1 for epoch in expert.evidence["training"])
     assert {"pretraining", "training", "student", "bands"} <= set(expert.evidence)
     expert.save(tmp_path)
-    assert_frame_equal(module.Expert.load(tmp_path).predict(predict), expert.predict(predict), check_exact=True)
+    assert_frame_equal(
+        module.Expert.load(tmp_path).predict(predict), expert.predict(predict), check_exact=True
+    )
 
 
 def test_monitors_of_a_network_rise_as_it_learns(frames):
     rises = {}
     for monitor in ("rmse", "rank_correlation", "average_precision"):
-        expert = fitted("patchtst", frames[0], training={"monitor": monitor, "patience_epochs": 9}, losses={"huber": 1.0, "focal": 1.0}, optimiser={"learning_rate": 1e-2})
+        expert = fitted(
+            "patchtst",
+            frames[0],
+            training={"monitor": monitor, "patience_epochs": 9},
+            losses={"huber": 1.0, "focal": 1.0},
+            optimiser={"learning_rate": 1e-2},
+        )
         course = [epoch["monitor"] for epoch in expert.evidence["training"]]
         rises[monitor] = course[-1] - course[0]
     assert min(rises.values()) > 0, rises
 
 
 def test_a_week_of_five_days_is_told_by_the_train_rows_alone(frames):
-    weekdays = frames[0].filter((pl.col("timestamp").dt.weekday() <= 5) | (pl.col("part") == "early_stopping"))
+    weekdays = frames[0].filter(
+        (pl.col("timestamp").dt.weekday() <= 5) | (pl.col("part") == "early_stopping")
+    )
     assert fitted("patchtst", weekdays, training={"epochs": 1}).layout.trading_days == 5
     assert fitted("patchtst", frames[0], training={"epochs": 1}).layout.trading_days == 7
 
 
 def test_a_network_across_symbols_sees_symbols_that_nobody_asks_about(frames, models):
-    """Rows of the same bar that want no prediction move those that do; a network of single windows does not notice them."""
-    some = frames[1].with_columns(pl.when(pl.col("symbol") < "S10").then(pl.lit("predict")).otherwise(pl.lit("history")).alias("part"))
+    """Rows of the same bar that want no prediction move those that do; a network of single windows does not
+    notice them.
+    """
+    some = frames[1].with_columns(
+        pl.when(pl.col("symbol") < "S10").then(pl.lit("predict")).otherwise(pl.lit("history")).alias("part")
+    )
     asked = pl.col("symbol") < "S10"
     for name in NETWORKS:
         among, cut = models[name].predict(some), models[name].predict(some.filter(asked))
@@ -378,15 +508,34 @@ def awkward(frame: pl.DataFrame) -> pl.DataFrame:
         return pl.Series(random.random(len(frame)) < share)
 
     inputs = [
-        pl.when(some(0.1)).then(None).when(some(0.05)).then(float("nan")).when(some(0.02)).then(float("inf")).when(some(0.02)).then(-60.0).otherwise(pl.col(name)).alias(name)
+        pl.when(some(0.1))
+        .then(None)
+        .when(some(0.05))
+        .then(float("nan"))
+        .when(some(0.02))
+        .then(float("inf"))
+        .when(some(0.02))
+        .then(-60.0)
+        .otherwise(pl.col(name))
+        .alias(name)
         for name in INPUTS
     ]
-    context = [pl.when(some(0.1)).then(None).when(some(0.05)).then(float("nan")).otherwise(pl.col(name)).alias(name) for name in ("regime_state", "volatility_20")]
+    context = [
+        pl.when(some(0.1)).then(None).when(some(0.05)).then(float("nan")).otherwise(pl.col(name)).alias(name)
+        for name in ("regime_state", "volatility_20")
+    ]
     late = (pl.col("symbol") == "S05") & (pl.col("timestamp") < frame["timestamp"].unique().sort()[-3])
     silent = (pl.col("symbol") == "S06") & (pl.col("timestamp") < frame["timestamp"].unique().sort()[-2])
     quiet = [pl.when(silent).then(None).otherwise(pl.col(name)).alias(name) for name in INPUTS]
-    symbol = pl.when(pl.col("symbol") == "S03").then(pl.lit("NEW")).otherwise(pl.col("symbol")).alias("symbol")
-    return frame.with_columns(*inputs, *context).with_columns(*quiet, symbol).filter(~late).sort("timestamp", "symbol")
+    symbol = (
+        pl.when(pl.col("symbol") == "S03").then(pl.lit("NEW")).otherwise(pl.col("symbol")).alias("symbol")
+    )
+    return (
+        frame.with_columns(*inputs, *context)
+        .with_columns(*quiet, symbol)
+        .filter(~late)
+        .sort("timestamp", "symbol")
+    )
 
 
 def served(expert: ServedExpert, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -394,10 +543,23 @@ def served(expert: ServedExpert, frame: pl.DataFrame) -> tuple[np.ndarray, np.nd
     lookback = max(expert.form.lookback_bars, 1)
     window = np.full((len(frame), lookback, len(INPUTS)), np.nan, dtype=np.float32)
     past: dict[str, list[np.ndarray]] = {}
-    for number, (symbol, row) in enumerate(zip(frame["symbol"], frame.select(expert.form.columns).cast(pl.Float32).to_numpy(), strict=True)):
+    for number, (symbol, row) in enumerate(
+        zip(frame["symbol"], frame.select(expert.form.columns).cast(pl.Float32).to_numpy(), strict=True)
+    ):
         past.setdefault(symbol, []).append(row)
         seen = past[symbol][-lookback:]
         window[number, lookback - len(seen) :] = seen
     inputs = np.where(np.isinf(window[:, -1]), np.float32(np.nan), window[:, -1])
-    context = frame.select("regime_state", "volatility_20", "sector_code", "industry_code").cast(pl.Float32).to_numpy()
-    return expert(inputs, window, one_hot(context[:, 0]), context[:, 1].astype(np.float64), context[:, 2:], frame["timestamp"].rle_id().to_numpy())
+    context = (
+        frame.select("regime_state", "volatility_20", "sector_code", "industry_code")
+        .cast(pl.Float32)
+        .to_numpy()
+    )
+    return expert(
+        inputs,
+        window,
+        one_hot(context[:, 0]),
+        context[:, 1].astype(np.float64),
+        context[:, 2:],
+        frame["timestamp"].rle_id().to_numpy(),
+    )

@@ -20,7 +20,9 @@ def rows(labels, *, volatility=None, per_bar=1) -> pl.DataFrame:
             "timestamp": [start + timedelta(days=i // per_bar) for i in range(len(labels))],
             "symbol": [f"S{i % per_bar}" for i in range(len(labels))],
             "label": pl.Series(labels, dtype=pl.Float64),
-            "volatility_20": pl.Series(volatility if volatility is not None else [1.0] * len(labels), dtype=pl.Float32),
+            "volatility_20": pl.Series(
+                volatility if volatility is not None else [1.0] * len(labels), dtype=pl.Float32
+            ),
         }
     )
 
@@ -32,7 +34,9 @@ def test_an_exact_line_is_found():
 
 
 def test_band_is_the_outer_tenth_in_units_of_volatility():
-    labels = np.arange(-9.0, 10.0)  # 19 residuals: floor(0.1 * 20) = 2, so the second smallest and the second largest
+    labels = np.arange(
+        -9.0, 10.0
+    )  # 19 residuals: floor(0.1 * 20) = 2, so the second smallest and the second largest
     bands = fit_bands(rows(labels * 2, volatility=[2.0] * 19), np.zeros(19), horizon=1, calibrate=False)
     assert (bands.low, bands.middle, bands.high) == (-8.0, 0.0, 8.0)
     found = bands.predictions(rows([0.0], volatility=[0.5]), np.array([1.0]))
@@ -41,10 +45,13 @@ def test_band_is_the_outer_tenth_in_units_of_volatility():
 
 
 def test_slope_shrinks_by_its_t_statistic():
-    # raw -1, 1, -1, 1 and labels -2, 1, 0, 1: slope 1, residuals -1, 0, 1, 0, clustered error^2 = (1 + 1) / 16, t^2 = 8
+    # raw -1, 1, -1, 1 and labels -2, 1, 0, 1: slope 1, residuals -1, 0, 1, 0, clustered error^2 = (1 + 1) /
+    # 16, t^2 = 8
     bands = fit_bands(rows([-2.0, 1.0, 0.0, 1.0]), np.array([-1.0, 1.0, -1.0, 1.0]), horizon=1)
     assert bands.head_scale == pytest.approx(8 / 9)
-    assert fit_bands(rows([-2.0, 1.0, 0.0, 1.0]), np.array([-1.0, 1.0, -1.0, 1.0]), horizon=4).head_scale == pytest.approx(2 / 3)
+    assert fit_bands(
+        rows([-2.0, 1.0, 0.0, 1.0]), np.array([-1.0, 1.0, -1.0, 1.0]), horizon=4
+    ).head_scale == pytest.approx(2 / 3)
 
 
 def test_an_inverted_head_keeps_its_ranks_at_next_to_no_size():
@@ -67,7 +74,11 @@ def test_no_label_is_refused():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-5, 5), st.floats(0, 1, width=32)), min_size=1, max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.floats(-1, 1), st.floats(-5, 5), st.floats(0, 1, width=32)), min_size=1, max_size=40
+    )
+)
 def test_bands_never_cross_and_scores_never_flip(values):
     labels, raw, volatility = (list(column) for column in zip(*values, strict=True))
     frame = rows(labels, volatility=volatility)

@@ -52,7 +52,10 @@ def test_overrides_replace_settings(tmp_path):
     [
         ("expert: lightgbm\n period: 1d\n", "line 2: not valid YAML"),
         ("expert: lightgbm\nperiod: 1d\nseting: 1\n", "line 3: unknown key 'seting'"),
-        ("expert: lightgbm\nperiod: 1d\nsettings:\n  leafs: 9\n", "line 4: unknown key 'leafs'. Did you mean 'leaves'"),
+        (
+            "expert: lightgbm\nperiod: 1d\nsettings:\n  leafs: 9\n",
+            "line 4: unknown key 'leafs'. Did you mean 'leaves'",
+        ),
         ("expert: lightgbm\nperiod: 1d\nsettings:\n  leaves: many\n", "line 4: leaves"),
         ("expert: lightgbn\nperiod: 1d\n", "no expert 'lightgbn'. Did you mean 'lightgbm'.*median"),
         ("expert: mine\nperiod: 1d\nmodule: nowhere.at_all\n", "can't be imported"),
@@ -74,9 +77,16 @@ def test_a_missing_leaf_lists_those_there(tmp_path):
 def test_overrides_are_merged_section_by_section(tmp_path):
     path = tmp_path / "patchtst" / "1d" / "base.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text("expert: patchtst\nperiod: 1d\nsettings: {width: 8, training: {epochs: 7, batch_windows: 64}}\n")
+    path.write_text(
+        "expert: patchtst\nperiod: 1d\nsettings: {width: 8, training: {epochs: 7, batch_windows: 64}}\n"
+    )
     settings = load_leaf(path, {"training": {"epochs": 2}, "heads": 1}).settings
-    assert (settings["width"], settings["heads"], settings["training"]["epochs"], settings["training"]["batch_windows"]) == (8, 1, 2, 64)
+    assert (
+        settings["width"],
+        settings["heads"],
+        settings["training"]["epochs"],
+        settings["training"]["batch_windows"],
+    ) == (8, 1, 2, 64)
     with pytest.raises(ConfigError, match=r"experts.overrides.patchtst.*epoch"):
         load_leaf(path, {"training": {"epoch": 2}})
 
@@ -87,7 +97,10 @@ def test_only_neural_experts_take_several_processes(tmp_path):
 
 
 def test_reading_a_leaf_does_not_import_torch():
-    code = f"import sys; from components.experts.leaves import load_leaf; [load_leaf(r'{LEAVES}/' + n + '/1d/base.yaml') for n in ('patchtst', 'tft', 'adaptive_tft')]; sys.exit('torch' in sys.modules)"
+    code = (
+        f"import sys; from components.experts.leaves import load_leaf; [load_leaf(r'{LEAVES}/' + n +"
+        " '/1d/base.yaml') for n in ('patchtst', 'tft', 'adaptive_tft')]; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

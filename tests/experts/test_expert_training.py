@@ -53,7 +53,16 @@ def tables():
 
 def train(tables, folder, leaf=FRAGILE, **changes):
     training_set, labels, catalog = tables
-    options = {"timeline": TIMELINE, "period": "1d", "horizon": 2, "target": "log_return", "seed": 1, "work_folder": folder, "code": "v1", **changes}
+    options = {
+        "timeline": TIMELINE,
+        "period": "1d",
+        "horizon": 2,
+        "target": "log_return",
+        "seed": 1,
+        "work_folder": folder,
+        "code": "v1",
+        **changes,
+    }
     return train_expert(training_set, labels, catalog, leaf=leaf, **options)
 
 
@@ -64,12 +73,20 @@ def test_validation_and_test_are_predicted_once(tables, tmp_path):
     assert trained.predictions["timestamp"].unique().sort().equals(bars[60:])
     assert len(trained.predictions) == 60 * 6
     manifest = verify_bundle(trained.model_folder)
-    assert (manifest["expert"], manifest["fold"], manifest["columns"]) == ("fragile", "final", [entry.column for entry in tables[2][:5]])
+    assert (manifest["expert"], manifest["fold"], manifest["columns"]) == (
+        "fragile",
+        "final",
+        [entry.column for entry in tables[2][:5]],
+    )
 
 
 def test_frames_end_where_the_folds_knowledge_ends(tables, tmp_path):
     trained = train(tables, tmp_path)
-    first_predicted = trained.predictions.group_by("fold").agg(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last")).sort("fold")
+    first_predicted = (
+        trained.predictions.group_by("fold")
+        .agg(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last"))
+        .sort("fold")
+    )
     for number, (start, last) in enumerate(first_predicted.select("timestamp", "last").rows()):
         fit, predict = fragile.FRAMES[2 * number], fragile.FRAMES[2 * number + 1]
         assert fit["timestamp"].max() < start
@@ -95,11 +112,20 @@ def test_future_labels_and_inputs_move_no_earlier_prediction(tables, tmp_path):
     trained = train(tables, tmp_path / "plain")
     cut = training_set["timestamp"].unique().sort()[80]
     wild = pl.col("label_end") >= cut
-    planted = labels.with_columns(pl.when(wild).then(pl.lit(5.0)).otherwise(pl.col("log_return")).alias("log_return"))
-    moved = training_set.with_columns(pl.when(pl.col("timestamp") >= cut).then(pl.lit(9.0, dtype=pl.Float32)).otherwise(pl.col("trend_a")).alias("trend_a"))
+    planted = labels.with_columns(
+        pl.when(wild).then(pl.lit(5.0)).otherwise(pl.col("log_return")).alias("log_return")
+    )
+    moved = training_set.with_columns(
+        pl.when(pl.col("timestamp") >= cut)
+        .then(pl.lit(9.0, dtype=pl.Float32))
+        .otherwise(pl.col("trend_a"))
+        .alias("trend_a")
+    )
     changed = train((moved, planted, catalog), tmp_path / "planted")
     before = pl.col("timestamp") < cut
-    assert_frame_equal(changed.predictions.filter(before), trained.predictions.filter(before), check_exact=True)
+    assert_frame_equal(
+        changed.predictions.filter(before), trained.predictions.filter(before), check_exact=True
+    )
     assert not changed.predictions["score"].equals(trained.predictions["score"])
 
 
@@ -110,13 +136,25 @@ def fold_names(tables, folder) -> list[str]:
 def test_each_fold_sees_the_inputs_chosen_for_it_alone(tables, tmp_path):
     names = fold_names(tables, tmp_path / "plain")
     fragile.FRAMES.clear()
-    chosen = ChosenInputs("t", {name: ["reversion_a", "trend_a"] if number % 2 else ["trend_a"] for number, name in enumerate(names)})
+    chosen = ChosenInputs(
+        "t",
+        {
+            name: ["reversion_a", "trend_a"] if number % 2 else ["trend_a"]
+            for number, name in enumerate(names)
+        },
+    )
     trained = train(tables, tmp_path / "chosen", chosen=chosen)
     for number, fit in enumerate(fragile.FRAMES[::2]):
-        seen = {name for name in fit.columns if name in ("trend_a", "trend_b", "reversion_a", "volume_a", "regime_a")}
+        seen = {
+            name
+            for name in fit.columns
+            if name in ("trend_a", "trend_b", "reversion_a", "volume_a", "regime_a")
+        }
         assert seen == set(chosen.of(names[number]))
         assert {"regime_state", "volatility_20"} <= set(fit.columns)
-    assert verify_bundle(trained.model_folder)["columns"] == [entry.column for entry in tables[2] if entry.column in chosen.of("final")]
+    assert verify_bundle(trained.model_folder)["columns"] == [
+        entry.column for entry in tables[2] if entry.column in chosen.of("final")
+    ]
 
 
 def test_other_chosen_inputs_are_trained_anew_and_the_same_are_kept(tables, tmp_path):
@@ -128,11 +166,18 @@ def test_other_chosen_inputs_are_trained_anew_and_the_same_are_kept(tables, tmp_
     assert train(tables, tmp_path / "chosen", chosen=one_differs).summary["resumed_folds"] == len(names) - 1
 
 
-@pytest.mark.parametrize(("inputs", "words"), [([], "no input at all"), (["trend_z"], "'trend_z'"), (None, "no inputs for fold_00")])
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [([], "no input at all"), (["trend_z"], "'trend_z'"), (None, "no inputs for fold_00")],
+)
 def test_a_selection_that_does_not_fit_is_refused(tables, tmp_path, inputs, words):
     names = ["final"] if inputs is None else fold_names(tables, tmp_path / "plain")
     with pytest.raises(ContractError, match=words):
-        train(tables, tmp_path / "chosen", chosen=ChosenInputs("t", dict.fromkeys(names, inputs if inputs is not None else ["trend_a"])))
+        train(
+            tables,
+            tmp_path / "chosen",
+            chosen=ChosenInputs("t", dict.fromkeys(names, inputs if inputs is not None else ["trend_a"])),
+        )
 
 
 def test_rows_that_are_not_learnable_are_predicted_but_not_learned_from(tables, tmp_path):
@@ -140,7 +185,9 @@ def test_rows_that_are_not_learnable_are_predicted_but_not_learned_from(tables, 
     fragile.FRAMES.clear()
     learnable = tables[0].filter(pl.col("symbol") != "S03").select("timestamp", "symbol")
     trained = train(tables, tmp_path / "some", learnable=learnable)
-    assert trained.predictions.select("timestamp", "symbol").equals(plain.predictions.select("timestamp", "symbol"))
+    assert trained.predictions.select("timestamp", "symbol").equals(
+        plain.predictions.select("timestamp", "symbol")
+    )
     for fit in fragile.FRAMES[::2]:
         labelled = fit.filter(pl.col("label").is_not_null())["symbol"].unique().to_list()
         assert "S03" not in labelled
@@ -154,13 +201,19 @@ def test_experts_of_modality_base_do_not_see_rich_inputs(tables, tmp_path):
     rich = [replace(entry, modality="rich") if entry.column == "volume_a" else entry for entry in catalog]
     base = train((training_set, labels, rich), tmp_path / "base")
     assert "volume_a" not in verify_bundle(base.model_folder)["columns"]
-    everything = train((training_set, labels, rich), tmp_path / "rich", FRAGILE.model_copy(update={"modality": "rich"}))
+    everything = train(
+        (training_set, labels, rich), tmp_path / "rich", FRAGILE.model_copy(update={"modality": "rich"})
+    )
     assert "volume_a" in verify_bundle(everything.model_folder)["columns"]
 
 
 def test_a_label_known_too_late_is_refused(tables, tmp_path):
     training_set, labels, catalog = tables
-    late = labels.with_columns(pl.when(pl.col("label_end").is_not_null()).then(pl.col("label_end") + pl.duration(days=30)).alias("label_end"))
+    late = labels.with_columns(
+        pl.when(pl.col("label_end").is_not_null())
+        .then(pl.col("label_end") + pl.duration(days=30))
+        .alias("label_end")
+    )
     with pytest.raises(TimelineError, match="would carry the future into training"):
         train((training_set, late, catalog), tmp_path)
 
@@ -171,7 +224,12 @@ def test_a_train_label_that_is_known_only_in_early_stopping_is_refused(tables, t
     train(tables, tmp_path / "plain")
     last = fragile.FRAMES[0].filter(pl.col("part") == "train")["timestamp"].max()
     first = fragile.FRAMES[0].filter(pl.col("part") == "early_stopping")["timestamp"].min()
-    late = labels.with_columns(pl.when(pl.col("timestamp") == last).then(first + pl.duration(days=1)).otherwise(pl.col("label_end")).alias("label_end"))
+    late = labels.with_columns(
+        pl.when(pl.col("timestamp") == last)
+        .then(first + pl.duration(days=1))
+        .otherwise(pl.col("label_end"))
+        .alias("label_end")
+    )
     with pytest.raises(TimelineError, match="early stopping begins"):
         train((training_set, late, catalog), tmp_path / "late")
 
@@ -181,7 +239,12 @@ def test_an_early_stopping_label_that_is_known_only_while_predicting_is_refused(
     start = train(tables, tmp_path / "plain").predictions["timestamp"].min()
     last = fragile.FRAMES[0]["timestamp"].max()
     for end, refused in ((start - timedelta(days=1), False), (start, True)):
-        late = labels.with_columns(pl.when(pl.col("timestamp") == last).then(pl.lit(end, dtype=pl.Datetime("us", "UTC"))).otherwise(pl.col("label_end")).alias("label_end"))
+        late = labels.with_columns(
+            pl.when(pl.col("timestamp") == last)
+            .then(pl.lit(end, dtype=pl.Datetime("us", "UTC")))
+            .otherwise(pl.col("label_end"))
+            .alias("label_end")
+        )
         if not refused:
             train((training_set, late, catalog), tmp_path / "known")
             continue
@@ -210,10 +273,15 @@ def test_a_stopped_training_goes_on_where_it_was(tables, tmp_path, error):
     assert fits[2:] == fragile.FITS
     assert resumed.summary["resumed_folds"] == 2
     assert_frame_equal(resumed.predictions, whole.predictions, check_exact=True)
-    assert (resumed.model_folder / "mean.json").read_bytes() == (whole.model_folder / "mean.json").read_bytes()
+    assert (resumed.model_folder / "mean.json").read_bytes() == (
+        whole.model_folder / "mean.json"
+    ).read_bytes()
 
 
-@pytest.mark.parametrize("change", [{"code": "v2"}, {"seed": 2}, {"leaf": FRAGILE.model_copy(update={"settings": {"lookback": 1}})}])
+@pytest.mark.parametrize(
+    "change",
+    [{"code": "v2"}, {"seed": 2}, {"leaf": FRAGILE.model_copy(update={"settings": {"lookback": 1}})}],
+)
 def test_folds_of_other_code_or_settings_are_not_kept(tables, tmp_path, change):
     train(tables, tmp_path)
     fits = len(fragile.FITS)
@@ -224,10 +292,15 @@ def test_folds_of_other_code_or_settings_are_not_kept(tables, tmp_path, change):
 def test_a_damaged_fold_is_fitted_again(tables, tmp_path):
     train(tables, tmp_path)
     (tmp_path / "fold_01" / "model" / "mean.json").write_text("1e9")
-    assert "fold_01" in [fold["fold"] for fold in train(tables, tmp_path).summary["folds"] if not fold["resumed"]]
+    assert "fold_01" in [
+        fold["fold"] for fold in train(tables, tmp_path).summary["folds"] if not fold["resumed"]
+    ]
 
 
-@pytest.mark.parametrize(("harm", "message"), [("nan", "score is null, NaN or infinite"), ("duplicate", r"repeat a \(timestamp, symbol\)")])
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [("nan", "score is null, NaN or infinite"), ("duplicate", r"repeat a \(timestamp, symbol\)")],
+)
 def test_wrong_predictions_are_refused_by_name(tables, tmp_path, harm, message):
     with pytest.raises(ExpertError, match=f"Expert fragile, fold_00: .*{message}"):
         train(tables, tmp_path, FRAGILE.model_copy(update={"settings": {"harm": harm}}))
@@ -254,7 +327,9 @@ def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
 
     fragile.FAIL_AT.update(fit=2)
     trained, status, origins = train_on_tables(*paths, **options)
-    publish_expert(tmp_path / "expert", trained, status, FRAGILE, origins, code="c", work_folder=tmp_path / "work")
+    publish_expert(
+        tmp_path / "expert", trained, status, FRAGILE, origins, code="c", work_folder=tmp_path / "work"
+    )
     assert [path.name for path in (tmp_path / "expert").iterdir()] == ["status.json"]
     written = json.loads((tmp_path / "expert" / "status.json").read_text())
     assert (written["expert"], written["status"]) == ("fragile", "failed")
@@ -263,9 +338,15 @@ def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
 
     fragile.FAIL_AT.update(fit=0)
     trained, status, origins = train_on_tables(*paths, **options)
-    publish_expert(tmp_path / "expert", trained, status, FRAGILE, origins, code="c", work_folder=tmp_path / "work")
+    publish_expert(
+        tmp_path / "expert", trained, status, FRAGILE, origins, code="c", work_folder=tmp_path / "work"
+    )
     stamp = read_stamp(tmp_path / "expert" / "predictions.parquet")
-    assert stamp.inputs == {"panel": "p", "training_set": read_stamp(paths[0]).content_sha256, "labels": read_stamp(paths[1]).content_sha256}
+    assert stamp.inputs == {
+        "panel": "p",
+        "training_set": read_stamp(paths[0]).content_sha256,
+        "labels": read_stamp(paths[1]).content_sha256,
+    }
     assert verify_bundle(tmp_path / "expert" / "model")["fold"] == "final"
 
 
@@ -299,7 +380,13 @@ def test_a_selection_or_learnable_rows_of_another_training_set_are_refused(table
             with pytest.raises(ContractError, match="was made from training set another"):
                 train_on_tables(*paths, **options, **given)
     for kept, resumed in ((rows, True), (rows.gather_every(2), False)):
-        write_table(kept, tmp_path / "learnable.parquet", LEARNABLE, **about, inputs={"training_set": stamp.content_sha256})
+        write_table(
+            kept,
+            tmp_path / "learnable.parquet",
+            LEARNABLE,
+            **about,
+            inputs={"training_set": stamp.content_sha256},
+        )
         again = train_on_tables(*paths, **options, learnable=tmp_path / "learnable.parquet")[1]
         assert {fold["resumed"] for fold in again["folds"]} == {resumed}
 
@@ -312,7 +399,10 @@ def test_bad_input_is_not_an_experts_failure(tables, tmp_path):
 def test_a_warm_model_helps_no_fold_that_it_has_seen(tables, tmp_path):
     first = train(tables, tmp_path / "first")
     second = train(tables, tmp_path / "second", warm_from=first.model_folder)
-    assert {fold["fold"]: fold["warm"] for fold in second.summary["folds"]} == {**{f"fold_{i:02d}": False for i in range(len(second.summary["folds"]) - 1)}, "final": True}
+    assert {fold["fold"]: fold["warm"] for fold in second.summary["folds"]} == {
+        **{f"fold_{i:02d}": False for i in range(len(second.summary["folds"]) - 1)},
+        "final": True,
+    }
     early = train(tables, tmp_path / "third", warm_from=tmp_path / "first" / "fold_00" / "model")
     assert all(fold["warm"] for fold in early.summary["folds"])
     with pytest.raises(BundleError):
@@ -321,11 +411,15 @@ def test_a_warm_model_helps_no_fold_that_it_has_seen(tables, tmp_path):
 
 def test_a_warm_model_helps_only_folds_with_its_own_inputs(tables, tmp_path):
     names = fold_names(tables, tmp_path / "plain")
-    chosen = ChosenInputs("t", {name: ["trend_a", "trend_b"] if name == names[1] else ["trend_a"] for name in names})
+    chosen = ChosenInputs(
+        "t", {name: ["trend_a", "trend_b"] if name == names[1] else ["trend_a"] for name in names}
+    )
     first = tmp_path / "first"
     train(tables, first, chosen=chosen)
     again = train(tables, tmp_path / "second", chosen=chosen, warm_from=first / names[0] / "model")
-    assert {fold["fold"]: fold["warm"] for fold in again.summary["folds"]} == {name: name != names[1] for name in names}
+    assert {fold["fold"]: fold["warm"] for fold in again.summary["folds"]} == {
+        name: name != names[1] for name in names
+    }
     with pytest.raises(ContractError, match="can't go on from it"):
         train(tables, tmp_path / "third", warm_from=first / names[0] / "model")
 
@@ -345,10 +439,22 @@ def test_the_door_writes_the_artifact_folder(tables, tmp_path):
     write_table(training_set, tmp_path / "training_set", TRAINING_SET, **about)
     write_table(labels, tmp_path / "labels", LABELS, **about)
     write_catalog(catalog, tmp_path / "catalog")
-    artifact = {name: SimpleNamespace(path=str(tmp_path / name)) for name in ("training_set", "labels", "catalog", "expert")}
-    texts = {"leaf": Leaf(expert="median", period="1d").model_dump_json(), "timeline": TIMELINE.model_dump_json(), "work_folder": str(tmp_path / "work"), "code": "c"}
+    artifact = {
+        name: SimpleNamespace(path=str(tmp_path / name))
+        for name in ("training_set", "labels", "catalog", "expert")
+    }
+    texts = {
+        "leaf": Leaf(expert="median", period="1d").model_dump_json(),
+        "timeline": TIMELINE.model_dump_json(),
+        "work_folder": str(tmp_path / "work"),
+        "code": "c",
+    }
     door.python_func(**artifact, **texts, period="1d", horizon=2, target="log_return", seed=1)
-    assert sorted(path.name for path in (tmp_path / "expert").iterdir()) == ["model", "predictions.parquet", "status.json"]
+    assert sorted(path.name for path in (tmp_path / "expert").iterdir()) == [
+        "model",
+        "predictions.parquet",
+        "status.json",
+    ]
     assert json.loads((tmp_path / "work" / "status.json").read_text())["status"] == "trained"
 
 
@@ -382,9 +488,19 @@ def test_training_until_validation_or_test_reads_no_later_bar(tables, tmp_path):
         assert max(frame["timestamp"].max() for frame in fragile.FRAMES) == bars[last]
         assert "final" not in [fold["fold"] for fold in trained.summary["folds"]]
     later = pl.col("timestamp") > bars[83]
-    planted = training_set.with_columns(pl.when(later).then(pl.lit(9.0, dtype=pl.Float32)).otherwise(pl.col("trend_a")).alias("trend_a"))
-    wild = labels.with_columns(pl.when(later & pl.col("log_return").is_not_null()).then(pl.lit(7.0)).otherwise(pl.col("log_return")).alias("log_return"))
-    before, after = (train(those, tmp_path / name, until="validation").predictions for name, those in (("before", tables), ("after", (planted, wild, catalog))))
+    planted = training_set.with_columns(
+        pl.when(later).then(pl.lit(9.0, dtype=pl.Float32)).otherwise(pl.col("trend_a")).alias("trend_a")
+    )
+    wild = labels.with_columns(
+        pl.when(later & pl.col("log_return").is_not_null())
+        .then(pl.lit(7.0))
+        .otherwise(pl.col("log_return"))
+        .alias("log_return")
+    )
+    before, after = (
+        train(those, tmp_path / name, until="validation").predictions
+        for name, those in (("before", tables), ("after", (planted, wild, catalog)))
+    )
     assert_frame_equal(after, before, check_exact=True)
 
 
@@ -413,18 +529,33 @@ def test_further_tasks_come_as_labels_and_leave_with_the_label(tables, tmp_path)
     half = tables[0].filter(pl.col("symbol") < "S03").select(*LEARNABLE.columns)
     fragile.FRAMES.clear()
     train(tables, tmp_path / "half", leaf, learnable=half)
-    assert fragile.FRAMES[0].filter(pl.col("also_0").is_not_null())["symbol"].unique().sort().to_list() == ["S00", "S01", "S02"]
+    assert fragile.FRAMES[0].filter(pl.col("also_0").is_not_null())["symbol"].unique().sort().to_list() == [
+        "S00",
+        "S01",
+        "S02",
+    ]
     with pytest.raises(ContractError, match="no rows of horizon 9"):
-        train(tables, tmp_path / "other", FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=9),)}))
+        train(
+            tables,
+            tmp_path / "other",
+            FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=9),)}),
+        )
 
 
 def test_a_further_label_that_is_known_too_late_is_refused(tables, tmp_path):
     training_set, labels, catalog = tables
     times = training_set["timestamp"].unique().sort()
-    late = labels.with_columns(pl.lit(10, dtype=pl.Int32).alias("horizon"), pl.lit(times[-1]).alias("label_end"))
+    late = labels.with_columns(
+        pl.lit(10, dtype=pl.Int32).alias("horizon"), pl.lit(times[-1]).alias("label_end")
+    )
     leaf = FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=10),)})
     with pytest.raises(TimelineError, match="became known after"):
-        train((training_set, pl.concat([labels, late]), catalog), tmp_path, leaf, timeline=TIMELINE.model_copy(update={"purge_bars": 11}))
+        train(
+            (training_set, pl.concat([labels, late]), catalog),
+            tmp_path,
+            leaf,
+            timeline=TIMELINE.model_copy(update={"purge_bars": 11}),
+        )
 
 
 def test_groups_that_an_expert_takes_whole_escape_the_selection(tables, tmp_path, monkeypatch):
@@ -441,7 +572,11 @@ def test_an_address_with_a_password_does_not_reach_the_manifest(tables, tmp_path
 
 
 def test_a_training_that_is_still_at_work_is_not_disturbed(tmp_path):
-    with only_training(tmp_path / "tft"), pytest.raises(OutputError, match="Another training is writing"), only_training(tmp_path / "tft"):
+    with (
+        only_training(tmp_path / "tft"),
+        pytest.raises(OutputError, match="Another training is writing"),
+        only_training(tmp_path / "tft"),
+    ):
         pass
     with only_training(tmp_path / "tft"), only_training(tmp_path / "patchtst"):
         pass

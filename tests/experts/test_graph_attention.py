@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from components.experts.graph_attention import FROM_RETURNS, PEERS, Attention, GraphLayer, blocked, bounded_temperature, edge_names, make_graph, peer_shares, return_edges
+from components.experts.graph_attention import (
+    FROM_RETURNS,
+    PEERS,
+    Attention,
+    GraphLayer,
+    blocked,
+    bounded_temperature,
+    edge_names,
+    make_graph,
+    peer_shares,
+    return_edges,
+)
 
 # Shapes: S stocks, L bars, P edge features, H heads.
 
@@ -11,16 +22,30 @@ def one_day(returns_SL, sector_S, industry_S=None, begun_SL=None, sectors=3, ind
     """The graph of one day without empty slots."""
     returns_DSL = None if returns_SL is None else torch.tensor(returns_SL, dtype=torch.float32)[None]
     stocks = len(sector_S)
-    begun_DSL = torch.ones(1, stocks, 1 if returns_SL is None else returns_DSL.shape[2], dtype=torch.bool) if begun_SL is None else torch.tensor(begun_SL)[None]
+    begun_DSL = (
+        torch.ones(1, stocks, 1 if returns_SL is None else returns_DSL.shape[2], dtype=torch.bool)
+        if begun_SL is None
+        else torch.tensor(begun_SL)[None]
+    )
     industry_DS = torch.tensor([industry_S if industry_S is not None else [0] * stocks])
-    return make_graph(torch.ones(1, stocks, dtype=torch.bool), torch.tensor([sector_S]), industry_DS, sectors, industries, returns_DSL, begun_DSL)
+    return make_graph(
+        torch.ones(1, stocks, dtype=torch.bool),
+        torch.tensor([sector_S]),
+        industry_DS,
+        sectors,
+        industries,
+        returns_DSL,
+        begun_DSL,
+    )
 
 
 def test_edge_features_by_hand():
-    # Two of sector 1 move alike, one of sector 2 twice as far the other way: the mean over the stocks is 0, so returns are their own residuals.
+    # Two of sector 1 move alike, one of sector 2 twice as far the other way: the mean over the stocks is 0,
+    # so returns are their own residuals.
     graph = one_day([[2, -2, 0, 0, 0], [2, -2, 0, 0, 0], [-4, 4, 0, 0, 0]], [1, 1, 2], [1, 2, 3])
     found = dict(zip(edge_names(True), graph.edges_DPSS[0, :-1], strict=True))
-    # Standard deviations sqrt(8 / 5) and sqrt(32 / 5): 1 to 2. The sector's mean leaves nothing of its members.
+    # Standard deviations sqrt(8 / 5) and sqrt(32 / 5): 1 to 2. The sector's mean leaves nothing of its
+    # members.
     expected = {
         "same_sector": [[1, 1, 0], [1, 1, 0], [0, 0, 1]],
         "same_industry": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -30,7 +55,11 @@ def test_edge_features_by_hand():
         "sector_co_movement": [[1, 1, -1], [1, 1, -1], [-1, -1, 1]],
     }
     for name, values in expected.items():
-        torch.testing.assert_close(found[name], torch.tensor(values, dtype=torch.float32), msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            found[name],
+            torch.tensor(values, dtype=torch.float32),
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 def slow_edges(returns_SL, begun_SL, sector_S):
@@ -43,7 +72,11 @@ def slow_edges(returns_SL, begun_SL, sector_S):
         residual[here, bar] = returns_SL[here, bar] - returns_SL[here, bar].mean()
     for stock in range(stocks):
         for bar in range(returns_SL.shape[1]):
-            members = [other for other in range(stocks) if begun_SL[other, bar] and sector_S[other] == sector_S[stock] != 0]
+            members = [
+                other
+                for other in range(stocks)
+                if begun_SL[other, bar] and sector_S[other] == sector_S[stock] != 0
+            ]
             if members:
                 sector_mean[stock, bar] = residual[members, bar].mean()
         of_sector[stock] = residual[stock] - np.where(np.isnan(sector_mean[stock]), 0, sector_mean[stock])
@@ -58,7 +91,12 @@ def slow_edges(returns_SL, begun_SL, sector_S):
         for j in range(stocks):
             moves = unit(residual[i]) @ unit(sector_mean[j]) if sector_S[j] else 0.0
             ratio = min(deviation[i], deviation[j]) / max(deviation[i], deviation[j])
-            found[:, i, j] = unit(residual[i]) @ unit(residual[j]), unit(of_sector[i]) @ unit(of_sector[j]), ratio, moves
+            found[:, i, j] = (
+                unit(residual[i]) @ unit(residual[j]),
+                unit(of_sector[i]) @ unit(of_sector[j]),
+                ratio,
+                moves,
+            )
     return found
 
 
@@ -68,7 +106,9 @@ def test_edge_features_are_those_of_a_slow_loop():
     sector_S = np.array([1, 1, 1, 2, 2, 3, 0, 0, 2])
     begun_SL = np.arange(12) >= np.array([0, 0, 5, 0, 3, 0, 0, 9, 0])[:, None]
     graph = one_day(returns_SL.tolist(), sector_S.tolist(), begun_SL=begun_SL.tolist())
-    np.testing.assert_allclose(graph.edges_DPSS[0, 2:-1], slow_edges(returns_SL, begun_SL, sector_S), atol=2e-6)
+    np.testing.assert_allclose(
+        graph.edges_DPSS[0, 2:-1], slow_edges(returns_SL, begun_SL, sector_S), atol=2e-6
+    )
 
 
 def test_what_a_symbol_did_before_its_first_bar_does_not_count():
@@ -77,7 +117,9 @@ def test_what_a_symbol_did_before_its_first_bar_does_not_count():
     begun_SL[2, :3] = False
     other = returns_SL.copy()
     other[2, :3] += 100
-    graphs = [one_day(values.tolist(), [1, 1, 2, 2], begun_SL=begun_SL.tolist()) for values in (returns_SL, other)]
+    graphs = [
+        one_day(values.tolist(), [1, 1, 2, 2], begun_SL=begun_SL.tolist()) for values in (returns_SL, other)
+    ]
     assert torch.equal(graphs[0].edges_DPSS, graphs[1].edges_DPSS)
 
 
@@ -114,7 +156,11 @@ def test_temperature_stays_in_its_bounds_whatever_the_gradient(sign):
 def test_attention_by_hand():
     attention = Attention(1, 1)
     with torch.no_grad():
-        for layer, weights in ((attention.query, [1.0]), (attention.key_value, [1.0, 1.0]), (attention.output, [1.0])):
+        for layer, weights in (
+            (attention.query, [1.0]),
+            (attention.key_value, [1.0, 1.0]),
+            (attention.output, [1.0]),
+        ):
             layer.weight.copy_(torch.tensor(weights)[:, None])
             if layer.bias is not None:
                 layer.bias.zero_()
@@ -156,7 +202,9 @@ def test_edge_weights_move_attention_to_the_peers_they_favour():
     expected = torch.tensor([[1, 1, 3], [1, 1, 3], [0, 2, 3], [1, 0, 4], [1, 0, 4], [0, 0, 5]]) / 5
     torch.testing.assert_close(even, expected)
     assert PEERS == ("same_industry", "same_sector", "other_sector")
-    torch.testing.assert_close(favoured, torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0.4, 0.6], [1, 0, 0], [1, 0, 0], [0, 0, 1]]))
+    torch.testing.assert_close(
+        favoured, torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0.4, 0.6], [1, 0, 0], [1, 0, 0], [0, 0, 1]])
+    )
 
 
 def test_empty_slots_neither_give_nor_receive():
@@ -165,17 +213,28 @@ def test_empty_slots_neither_give_nor_receive():
     with torch.no_grad():
         layer.edge_bias_HP.normal_()
     x, returns = torch.randn(1, 5, 6), torch.randn(1, 5, 7)
-    sector, industry, begun = torch.tensor([[1, 2, 2, 0, 1]]), torch.tensor([[1, 2, 3, 0, 1]]), torch.ones(1, 5, 7, dtype=torch.bool)
-    alone, _ = layer(x, make_graph(torch.ones(1, 5, dtype=torch.bool), sector, industry, 3, 4, returns, begun))
+    sector, industry, begun = (
+        torch.tensor([[1, 2, 2, 0, 1]]),
+        torch.tensor([[1, 2, 3, 0, 1]]),
+        torch.ones(1, 5, 7, dtype=torch.bool),
+    )
+    alone, _ = layer(
+        x, make_graph(torch.ones(1, 5, dtype=torch.bool), sector, industry, 3, 4, returns, begun)
+    )
     # The empty slots hold values, as if something had written there.
-    wide = [torch.cat([part, torch.full_like(part[:, :3], fill)], dim=1) for part, fill in ((x, 9), (returns, 5), (sector, 1), (industry, 2), (begun, True))]
+    wide = [
+        torch.cat([part, torch.full_like(part[:, :3], fill)], dim=1)
+        for part, fill in ((x, 9), (returns, 5), (sector, 1), (industry, 2), (begun, True))
+    ]
     filled = torch.tensor([[True] * 5 + [False] * 3])
     graph = make_graph(filled, wide[2], wide[3], 3, 4, wide[1], wide[4])
     padded, weights = layer(wide[0], graph)
     torch.testing.assert_close(padded[:, :5], alone, atol=1e-6, rtol=1e-5)
     assert not layer.hear(wide[0], graph)[0][:, 5:].any()
     assert not weights[:, :, :5, 5:].any()
-    unmasked, _ = layer(wide[0], make_graph(torch.ones_like(filled), wide[2], wide[3], 3, 4, wide[1], wide[4]))
+    unmasked, _ = layer(
+        wide[0], make_graph(torch.ones_like(filled), wide[2], wide[3], 3, 4, wide[1], wide[4])
+    )
     assert (unmasked[:, :5] - alone).abs().max() > 1e-3
 
 

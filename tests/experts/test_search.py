@@ -1,4 +1,6 @@
-"""The search of settings: its space, its blindness to the test window, resuming after a kill, pruning, workers, and what it says of luck."""
+"""The search of settings: its space, its blindness to the test window, resuming after a kill, pruning,
+workers, and what it says of luck.
+"""
 
 import os
 import signal
@@ -26,9 +28,17 @@ from pipelines.config import LEAVES
 from tests.experts import tunable
 from tests.experts.tables_on_disk import begin_of_test, ruin_the_test_window, write_inputs
 
-TUNABLE = Leaf(expert="tunable", period="1d", module="tests.experts.tunable", settings=tunable.Settings().model_dump())
-ELASTICNET = Leaf(expert="elasticnet", period="1d", threads=1, settings={"penalties": 4, "smallest_penalty": 0.01})
-ELASTICNET_SPACE = {"l1_ratio": Range(low=0.1, high=1.0), "smallest_penalty": Range(low=0.001, high=0.1, log=True), "monitor": Choices(choices=("rmse", "rank_correlation"))}
+TUNABLE = Leaf(
+    expert="tunable", period="1d", module="tests.experts.tunable", settings=tunable.Settings().model_dump()
+)
+ELASTICNET = Leaf(
+    expert="elasticnet", period="1d", threads=1, settings={"penalties": 4, "smallest_penalty": 0.01}
+)
+ELASTICNET_SPACE = {
+    "l1_ratio": Range(low=0.1, high=1.0),
+    "smallest_penalty": Range(low=0.001, high=0.1, log=True),
+    "monitor": Choices(choices=("rmse", "rank_correlation")),
+}
 NOISE_SPACE = {"inner.noise": Range(low=0.0, high=2.0), "width": Range(low=1, high=9)}
 # Stands still in its third try, when a fold of it is finished.
 KILLED = """
@@ -60,7 +70,15 @@ def inputs(tmp_path_factory):
 def filled(leaf: Leaf) -> Leaf:
     from components.experts.leaves import expert_module
 
-    return leaf.model_copy(update={"settings": validate_settings(expert_module(leaf).Settings, leaf.settings, source="").model_dump(mode="json")})
+    return leaf.model_copy(
+        update={
+            "settings": (
+                validate_settings(expert_module(leaf).Settings, leaf.settings, source="").model_dump(
+                    mode="json"
+                )
+            )
+        }
+    )
 
 
 def plan_for(inputs, folder, leaf=ELASTICNET, space=ELASTICNET_SPACE, trials=4, **changes) -> Plan:
@@ -74,7 +92,11 @@ def killed_plan(folder: Path) -> Plan:
 
 def told(found) -> list[tuple]:
     """What a study is made of, but for what was killed."""
-    return [(one.state, one.values, one.value, one.daily.tolist()) for one in found.tries if one.state != "stopped"]
+    return [
+        (one.state, one.values, one.value, one.daily.tolist())
+        for one in found.tries
+        if one.state != "stopped"
+    ]
 
 
 # The space
@@ -94,10 +116,23 @@ def test_shipped_spaces_hold_every_leaf_of_their_expert(monkeypatch):
 
 def test_a_space_is_read_with_the_kinds_of_its_settings(tmp_path):
     path = tmp_path / "search.yaml"
-    path.write_text("direction: {low: -1, high: 1}\nwidth: {low: 2, high: 16, log: true}\ninner.noise: {low: 0, high: 2, step: 0.5}\ninner.kind: {choices: [a, b]}\n")
+    path.write_text(
+        "direction: {low: -1, high: 1}\nwidth: {low: 2, high: 16, log: true}\ninner.noise: {low: 0, high: 2,"
+        " step: 0.5}\ninner.kind: {choices: [a, b]}\n"
+    )
     drawn = distributions(read_space(path, filled(TUNABLE)), tunable.Settings)
-    assert [type(one).__name__ for one in drawn.values()] == ["FloatDistribution", "IntDistribution", "FloatDistribution", "CategoricalDistribution"]
-    assert (drawn["direction"].low, drawn["width"].log, drawn["inner.noise"].step, drawn["inner.kind"].choices) == (-1.0, True, 0.5, ("a", "b"))
+    assert [type(one).__name__ for one in drawn.values()] == [
+        "FloatDistribution",
+        "IntDistribution",
+        "FloatDistribution",
+        "CategoricalDistribution",
+    ]
+    assert (
+        drawn["direction"].low,
+        drawn["width"].log,
+        drawn["inner.noise"].step,
+        drawn["inner.kind"].choices,
+    ) == (-1.0, True, 0.5, ("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +141,10 @@ def test_a_space_is_read_with_the_kinds_of_its_settings(tmp_path):
         ("wdith: {low: 2, high: 8}", ("line 1", "no setting 'wdith'", "Did you mean 'width'?")),
         ("inner.nose: {low: 0, high: 1}", ("no setting 'inner.nose'", "Did you mean 'inner.noise'?")),
         ("inner: {choices: [1, 2]}", ("tunable has a section 'inner'", "inner.noise, inner.kind")),
-        ("\ndirection: {low: -2, high: 1}", ("line 2", "direction=-2 is refused by tunable", "greater than or equal to -1")),
+        (
+            "\ndirection: {low: -2, high: 1}",
+            ("line 2", "direction=-2 is refused by tunable", "greater than or equal to -1"),
+        ),
         ("width: {low: 0, high: 9}", ("width=0 is refused",)),
         ("width: {low: 8, high: 2}", ("low=8 is not below high=2",)),
         ("width: {low: 0.5, high: 9}", ("whole number",)),
@@ -114,7 +152,10 @@ def test_a_space_is_read_with_the_kinds_of_its_settings(tmp_path):
         ("width: {low: 5, high: 9}", ("itself has 4", "Widen the range")),
         ("width: {choices: [8, 16]}", ("one of 8, 16", "itself has 4")),
         ("inner.noise: {low: 0, high: 1, log: true}", ("log needs a low above 0",)),
-        ("inner.noise: {low: 0, high: 1, step: 0.3}", ("line 1", "steps of 0.3 from low=0 don't end at high=1", "set high to 0.9")),
+        (
+            "inner.noise: {low: 0, high: 1, step: 0.3}",
+            ("line 1", "steps of 0.3 from low=0 don't end at high=1", "set high to 0.9"),
+        ),
         ("width: {low: 1, high: 6, step: 10}", ("don't end at high=6", "set high to 11")),
         ("width: 3", ("expected {low: ..., high: ...}",)),
         ("width: {low: 2, hihg: 8}", ("hihg", "Did you mean 'high'?")),
@@ -132,11 +173,16 @@ def test_a_wrong_space_is_named_with_file_and_field(text, words, tmp_path):
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("choices", ["[[4, 8], [16]]", "[4, [8]]", "[4, {a: 8}]", "[4, 2020-01-01]", "[4, .nan]"])
+@pytest.mark.parametrize(
+    "choices", ["[[4, 8], [16]]", "[4, [8]]", "[4, {a: 8}]", "[4, 2020-01-01]", "[4, .nan]"]
+)
 def test_choices_that_are_no_plain_values_are_told_in_one_line(choices, tmp_path):
     path = tmp_path / "search.yaml"
     path.write_text(f"width: {{choices: {choices}}}")
-    with pytest.raises(ConfigError, match=r"search\.yaml, line 1: choices: a choice must be one number, word, true, false or null") as caught:
+    with pytest.raises(
+        ConfigError,
+        match=r"search\.yaml, line 1: choices: a choice must be one number, word, true, false or null",
+    ) as caught:
         read_space(path, filled(TUNABLE))
     assert len(str(caught.value).splitlines()) == 1
 
@@ -167,7 +213,14 @@ def test_the_first_try_is_the_leaf_and_its_value_the_mean_daily_rank_ic_of_known
     assert own.values == {name: leaf.settings[name] for name in ELASTICNET_SPACE}
     training_set, labels = pl.read_parquet(inputs.training_set), pl.read_parquet(inputs.labels)
     whole = read_tables(inputs, "test")
-    arguments = {"timeline": inputs.timeline, "period": "1d", "horizon": 2, "target": "log_return", "seed": inputs.seed, "leaf": leaf}
+    arguments = {
+        "timeline": inputs.timeline,
+        "period": "1d",
+        "horizon": 2,
+        "target": "log_return",
+        "seed": inputs.seed,
+        "leaf": leaf,
+    }
     predictions = train_expert(**whole.arguments(), **arguments, work_folder=tmp_path / "whole").predictions
     known = labels.filter(pl.col("label_end") < begin_of_test(training_set))
     days = predictions.join(known, on=("timestamp", "symbol")).sort("timestamp").partition_by("timestamp")
@@ -179,7 +232,9 @@ def test_the_first_try_is_the_leaf_and_its_value_the_mean_daily_rank_ic_of_known
 
 
 def values_after(change, place) -> list[tuple]:
-    return told(search.search(plan_for(write_inputs(place / "tables", change=change), place / "search", trials=2)))
+    return told(
+        search.search(plan_for(write_inputs(place / "tables", change=change), place / "search", trials=2))
+    )
 
 
 def test_nothing_of_the_test_window_moves_a_value(tmp_path, inputs):
@@ -205,8 +260,12 @@ def test_tables_for_validation_hold_only_times_and_symbols_of_the_test_window(in
 def test_days_without_an_order_count_as_nothing_found():
     times = pl.Series([1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4]).cast(pl.Datetime("us", "UTC"))
     symbols = list("abcabcababc")
-    scores = pl.DataFrame({"timestamp": times, "symbol": symbols, "score": [1.0, 2, 3, 5, 5, 5, 1, 2, 1, 2, 3]})
-    labels = pl.DataFrame({"timestamp": times, "symbol": symbols, "label": [1.0, 2, 3, 1, 2, 3, 1, 2, 7, 7, 7]})
+    scores = pl.DataFrame(
+        {"timestamp": times, "symbol": symbols, "score": [1.0, 2, 3, 5, 5, 5, 1, 2, 1, 2, 3]}
+    )
+    labels = pl.DataFrame(
+        {"timestamp": times, "symbol": symbols, "label": [1.0, 2, 3, 1, 2, 3, 1, 2, 7, 7, 7]}
+    )
     # Day 2 has one score for all, day 3 two symbols, day 4 one label for all.
     assert daily_ic(scores, labels)["ic"].to_list() == pytest.approx([1.0, 0.0])
 
@@ -264,7 +323,9 @@ def test_an_interrupted_try_is_made_again(moment, inputs, tmp_path, monkeypatch)
 def test_a_killed_search_goes_on(tmp_path):
     broken = tmp_path / "broken"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen([sys.executable, "-c", KILLED, str(broken)], env=environment, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(broken)], env=environment, stderr=subprocess.DEVNULL
+    )
     try:
         wait_for(broken / "waiting", child)
         child.send_signal(signal.SIGKILL)
@@ -277,7 +338,9 @@ def test_a_killed_search_goes_on(tmp_path):
     assert told(went_on) == told(unbroken)
     stopped = [one for one in went_on.tries if one.state == "stopped"]
     assert [one.number for one in stopped] == [2]
-    assert [one.number for one in went_on.tries if one.values == stopped[0].values and one.state != "stopped"] == [3]
+    assert [
+        one.number for one in went_on.tries if one.values == stopped[0].values and one.state != "stopped"
+    ] == [3]
 
 
 def test_a_try_of_another_machine_counts_as_killed_when_it_is_silent_for_long():
@@ -321,7 +384,9 @@ def test_no_try_is_begun_after_the_time(inputs, tmp_path):
 
 
 def test_what_is_far_behind_is_given_up_and_nothing_else(inputs, tmp_path):
-    found = search.search(plan_for(inputs, tmp_path, TUNABLE, {"direction": Range(low=-1.0, high=1.0)}, trials=16))
+    found = search.search(
+        plan_for(inputs, tmp_path, TUNABLE, {"direction": Range(low=-1.0, high=1.0)}, trials=16)
+    )
     behind = {one.number for one in found.tries if one.values["direction"] < 0}
     assert behind == {one.number for one in found.tries if one.state == "pruned"}
     assert 0 < len(behind) < 16
@@ -329,12 +394,23 @@ def test_what_is_far_behind_is_given_up_and_nothing_else(inputs, tmp_path):
 
 
 def test_a_try_that_fails_counts_and_the_search_goes_on(inputs, tmp_path, capsys):
-    found = search.search(plan_for(inputs, tmp_path, TUNABLE, {"fails": Choices(choices=(False, True)), "width": Range(low=2, high=9)}, trials=8))
+    found = search.search(
+        plan_for(
+            inputs,
+            tmp_path,
+            TUNABLE,
+            {"fails": Choices(choices=(False, True)), "width": Range(low=2, high=9)},
+            trials=8,
+        )
+    )
     states = [one.state for one in found.tries]
     assert len(states) == 8
     assert set(states) == {"complete", "failed"}
     assert all(("was told to fail" in one.reason) == one.values["fails"] for one in found.tries)
-    assert "failed: Expert tunable, fold_00: fit failed: RuntimeError: was told to fail" in capsys.readouterr().err
+    assert (
+        "failed: Expert tunable, fold_00: fit failed: RuntimeError: was told to fail"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_leaf_that_fails_itself_leaves_nothing_to_compare_with(inputs, tmp_path):
@@ -349,7 +425,14 @@ def test_a_study_of_other_data_or_space_is_refused(inputs, tmp_path):
     with pytest.raises(SearchError, match=r"made with other data:.*--study elasticnet-1d-base-2"):
         search.search(plan_for(other, tmp_path / "search", trials=1))
     with pytest.raises(SearchError, match="other space, code"):
-        search.search(plan_for(replace(inputs, code="v2"), tmp_path / "search", space={"l1_ratio": Range(low=0.1, high=0.9)}, trials=1))
+        search.search(
+            plan_for(
+                replace(inputs, code="v2"),
+                tmp_path / "search",
+                space={"l1_ratio": Range(low=0.1, high=0.9)},
+                trials=1,
+            )
+        )
     search.search(plan_for(other, tmp_path / "search", trials=1, study="second"))
 
 
@@ -368,9 +451,14 @@ def test_a_password_is_never_shown(inputs, tmp_path):
 
 def test_a_file_that_is_no_database_is_told(inputs, tmp_path):
     (tmp_path / "study.db").write_text("not a database at all, but long enough to be read as one" * 20)
-    with pytest.raises(SearchError, match=r"study\.db can't be used: file is not a database\. Move that file away .*--storage"):
+    with pytest.raises(
+        SearchError,
+        match=r"study\.db can't be used: file is not a database\. Move that file away .*--storage",
+    ):
         search.search(plan_for(inputs, tmp_path))
-    with pytest.raises(SearchError, match=r"Move that file away, name another one in --storage, or leave --storage out"):
+    with pytest.raises(
+        SearchError, match=r"Move that file away, name another one in --storage, or leave --storage out"
+    ):
         search.search(plan_for(inputs, tmp_path / "other", storage=f"sqlite:///{tmp_path / 'study.db'}"))
     (tmp_path / "study.db").rename(tmp_path / "moved.db")
     search.open_storage("", tmp_path)
@@ -390,7 +478,10 @@ def test_luck_is_the_gain_of_the_best_of_equal_tries():
     gains, lucks = [], []
     for _ in range(150):
         common = rng.standard_normal(300)
-        tries = [Try(number, "complete", {}, 0.0, number == 0, 0.1 + 0.1 * (common + rng.standard_normal(300))) for number in range(20)]
+        tries = [
+            Try(number, "complete", {}, 0.0, number == 0, 0.1 + 0.1 * (common + rng.standard_normal(300)))
+            for number in range(20)
+        ]
         gains.append(max(one.daily.mean() for one in tries) - tries[0].daily.mean())
         lucks.append(search._luck(tries, tries[0], 1, 20))
     assert np.mean(lucks) == pytest.approx(np.mean(gains), rel=0.15)
@@ -400,7 +491,14 @@ def test_the_page_says_what_was_done_and_how_much_is_luck(inputs, tmp_path):
     plan = plan_for(inputs, tmp_path, trials=6)
     found = search.search(plan)
     page = search_page(found, plan)
-    for words in ("The test window was not touched", "Luck:", "Importance", "smallest_penalty", "best so far", escape_free(verdict(found))[:40]):
+    for words in (
+        "The test window was not touched",
+        "Luck:",
+        "Importance",
+        "smallest_penalty",
+        "best so far",
+        escape_free(verdict(found))[:40],
+    ):
         assert words in page
     assert set(found.importances) == set(ELASTICNET_SPACE)
     assert sum(found.importances.values()) == pytest.approx(1)
@@ -412,7 +510,14 @@ def escape_free(text: str) -> str:
     return text.replace("'", "&#x27;")
 
 
-@pytest.mark.parametrize(("gain", "luck", "words"), [(0.01, 0.02, "no evidence"), (0.03, 0.02, "more than one standard error"), (0.022, 0.02, "less than one standard error")])
+@pytest.mark.parametrize(
+    ("gain", "luck", "words"),
+    [
+        (0.01, 0.02, "no evidence"),
+        (0.03, 0.02, "more than one standard error"),
+        (0.022, 0.02, "less than one standard error"),
+    ],
+)
 def test_the_verdict_follows_gain_and_luck(gain, luck, words):
     own, best = (Try(number, "complete", {}, 0.1, number == 0, np.zeros(3)) for number in range(2))
     found = search.Found("study", "", [own, best], best, own, TUNABLE, gain, 0.005, luck, {})

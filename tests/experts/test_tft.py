@@ -1,4 +1,6 @@
-"""The Temporal Fusion Transformer: its parts against sums written out, the calendar of bars to come, padding, no look-ahead, evidence, and that it learns what is there."""
+"""The Temporal Fusion Transformer: its parts against sums written out, the calendar of bars to come, padding,
+no look-ahead, evidence, and that it learns what is there.
+"""
 
 import json
 import math
@@ -60,7 +62,13 @@ def batch(of: Layout, rows: int = 5, seed: int = 0, inputs_BLF: Tensor | None = 
         inputs_BLF = torch.randn(rows, of.lookback, len(of.inputs), generator=generator)
     rows = len(inputs_BLF)
     sector_B = torch.randint(0, of.sectors + 1, (rows,), generator=generator)
-    return Batch(inputs_BLF, torch.ones(rows, of.lookback, dtype=torch.bool), torch.zeros(rows, 4), sector_B, torch.zeros_like(sector_B))
+    return Batch(
+        inputs_BLF,
+        torch.ones(rows, of.lookback, dtype=torch.bool),
+        torch.zeros(rows, 4),
+        sector_B,
+        torch.zeros_like(sector_B),
+    )
 
 
 def set_all(module: torch.nn.Module, value: float) -> None:
@@ -82,7 +90,8 @@ def test_gated_residual_by_hand(training):
         grn.inner.weight.copy_(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
         grn.gated.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 1.0]]))
         grn.norm.weight.fill_(1.0)
-    # a = (1, -1), c = (0.5, 9): W2 a + W3 c = (1.5, -1), elu = (1.5, e^-1 - 1), W1 makes (3, e^-1 - 1); the gate is (sigmoid(0), sigmoid(e^-1 - 1)).
+    # a = (1, -1), c = (0.5, 9): W2 a + W3 c = (1.5, -1), elu = (1.5, e^-1 - 1), W1 makes (3, e^-1 - 1); the
+    # gate is (sigmoid(0), sigmoid(e^-1 - 1)).
     second = math.exp(-1) - 1
     x = (1 + 3 * 0.5, -1 + second / (1 + math.exp(-second)))
     half = (x[0] - x[1]) / 2
@@ -105,7 +114,9 @@ def test_selection_weights_by_hand():
         selection.skip.weight.copy_(torch.eye(2))
         selection.norm.weight.fill_(1.0)
     # Normed, (3, 1) is (1, -1); e / (e + 1/e) = 0.8808.
-    assert selection.weights(torch.tensor([[3.0, 1.0]])).flatten().tolist() == pytest.approx([0.8808, 0.1192], abs=1e-4)
+    assert selection.weights(torch.tensor([[3.0, 1.0]])).flatten().tolist() == pytest.approx(
+        [0.8808, 0.1192], abs=1e-4
+    )
 
 
 def slow_selection(selection: VariableSelection, x_V: Tensor, context_D: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,11 +125,16 @@ def slow_selection(selection: VariableSelection, x_V: Tensor, context_D: Tensor)
     hidden = functional.elu(selection.enter.weight @ x_V + selection.enter.bias + context_D)
     eta = selection.inner.weight @ hidden + selection.inner.bias
     value, gate = (selection.gated.weight @ eta + selection.gated.bias).chunk(2)
-    weight_V = torch.softmax(selection.norm(selection.skip.weight @ x_V + selection.skip.bias + value * torch.sigmoid(gate)), dim=0)
+    weight_V = torch.softmax(
+        selection.norm(selection.skip.weight @ x_V + selection.skip.bias + value * torch.sigmoid(gate)), dim=0
+    )
     made = []
     for v, x in enumerate(x_V):
         embedding = x * own.embedding_VD[v] + own.embedding_bias_VD[v]
-        eta = functional.elu(embedding @ own.enter_VDD[v] + own.enter_bias_VD[v]) @ own.inner_VDD[v] + own.inner_bias_VD[v]
+        eta = (
+            functional.elu(embedding @ own.enter_VDD[v] + own.enter_bias_VD[v]) @ own.inner_VDD[v]
+            + own.inner_bias_VD[v]
+        )
         value, gate = (eta @ own.gated_VDG[v] + own.gated_bias_VG[v]).chunk(2)
         normed = functional.layer_norm(embedding + value * torch.sigmoid(gate), embedding.shape)
         made.append(normed * own.norm_scale_VD[v] + own.norm_shift_VD[v])
@@ -136,7 +152,11 @@ def random_selection(variables: int, *, knots: bool) -> VariableSelection:
 
 @pytest.mark.parametrize("variables", [1, 3])
 def test_selection_agrees_with_the_paper_a_variable_at_a_time(variables):
-    selection, x_NV, context_ND = random_selection(variables, knots=False), torch.randn(7, variables), torch.randn(7, 4)
+    selection, x_NV, context_ND = (
+        random_selection(variables, knots=False),
+        torch.randn(7, variables),
+        torch.randn(7, 4),
+    )
     selected_ND, weight_NV = selection(x_NV, context_ND)
     for row in range(7):
         selected_D, weight_V = slow_selection(selection, x_NV[row], context_ND[row])
@@ -151,13 +171,23 @@ def test_knots_agree_with_the_networks_there_and_are_linear_between():
     table_VKD = knotted.networks(torch.tensor(KNOTS).expand(3, -1))
     middle_NV = (at_NV[1:] + at_NV[:-1]) / 2
     between_VKD = (table_VKD[:, 1:] + table_VKD[:, :-1]) / 2
-    assert torch.allclose(knotted(middle_NV)[0], torch.einsum("nv,vnd->nd", knotted.weights(middle_NV), between_VKD), atol=1e-5)
+    assert torch.allclose(
+        knotted(middle_NV)[0], torch.einsum("nv,vnd->nd", knotted.weights(middle_NV), between_VKD), atol=1e-5
+    )
     beyond_NV = torch.full((1, 3), 9.0)
-    assert torch.allclose(knotted(beyond_NV)[0], torch.einsum("nv,vd->nd", knotted.weights(beyond_NV), table_VKD[:, -1]), atol=1e-5)
+    assert torch.allclose(
+        knotted(beyond_NV)[0],
+        torch.einsum("nv,vd->nd", knotted.weights(beyond_NV), table_VKD[:, -1]),
+        atol=1e-5,
+    )
 
 
 def test_the_training_path_of_knots_is_the_plain_one_with_its_gradients(monkeypatch):
-    selection, given_NV, context_ND = random_selection(3, knots=True), 2 * torch.randn(50, 3), torch.randn(50, 4)
+    selection, given_NV, context_ND = (
+        random_selection(3, knots=True),
+        2 * torch.randn(50, 3),
+        torch.randn(50, 4),
+    )
     monkeypatch.setattr(tft_network, "CACHED_VALUES", 7 * 8 * 3)
     found = []
     for training in (True, False):
@@ -165,7 +195,13 @@ def test_the_training_path_of_knots_is_the_plain_one_with_its_gradients(monkeypa
         selection.train(training).zero_grad()
         selected_ND = selection(x_NV, context_ND)[0]
         (selected_ND * torch.arange(4)).sum().backward()
-        found.append([selected_ND, x_NV.grad, *(weight.grad for weight in selection.parameters() if weight.grad is not None)])
+        found.append(
+            [
+                selected_ND,
+                x_NV.grad,
+                *(weight.grad for weight in selection.parameters() if weight.grad is not None),
+            ]
+        )
     assert len(found[0]) == len(found[1]) == 22
     for one, other in zip(*found, strict=True):
         assert torch.allclose(one, other, atol=1e-4, rtol=1e-4)
@@ -175,7 +211,12 @@ def test_recurrence_is_an_lstm():
     recurrence, lstm = Recurrence(4), torch.nn.LSTM(4, 4, batch_first=True)
     with torch.no_grad():
         recurrence.bias_G.normal_()
-        for name, value in (("weight_ih_l0", recurrence.inputs_GD), ("weight_hh_l0", recurrence.state_GD), ("bias_ih_l0", recurrence.bias_G), ("bias_hh_l0", torch.zeros(16))):
+        for name, value in (
+            ("weight_ih_l0", recurrence.inputs_GD),
+            ("weight_hh_l0", recurrence.state_GD),
+            ("bias_ih_l0", recurrence.bias_G),
+            ("bias_hh_l0", torch.zeros(16)),
+        ):
             getattr(lstm, name).copy_(value)
     x, state = torch.randn(3, 5, 4), (torch.randn(1, 3, 4), torch.randn(1, 3, 4))
     assert torch.allclose(recurrence(x, torch.zeros(3, 5, 1), state)[0], lstm(x, state)[0], atol=1e-6)
@@ -188,7 +229,11 @@ def test_recurrence_keeps_its_state_over_bars_that_have_not_begun():
     _, (hidden, last) = recurrence(x[:, :3], held[:, :3], (torch.tanh(cell), cell))
     assert torch.equal(last, cell)
     assert torch.allclose(hidden, torch.tanh(cell), atol=1e-7)
-    assert torch.allclose(recurrence(x, held, (torch.tanh(cell), cell))[0][:, 3:], recurrence(x[:, 3:], held[:, 3:], (torch.tanh(cell), cell))[0], atol=1e-7)
+    assert torch.allclose(
+        recurrence(x, held, (torch.tanh(cell), cell))[0][:, 3:],
+        recurrence(x[:, 3:], held[:, 3:], (torch.tanh(cell), cell))[0],
+        atol=1e-7,
+    )
 
 
 def test_attention_agrees_with_heads_worked_out_one_by_one():
@@ -198,7 +243,9 @@ def test_attention_agrees_with_heads_worked_out_one_by_one():
     found_BHD, found_BHP = attention(x_BPD[:, :4], x_BPD[:, 4:], held_BL)
     for row in range(2):
         for step in range(3):
-            seen = [place for place in range(7) if place <= 4 + step and not (place < 4 and held_BL[row, place])]
+            seen = [
+                place for place in range(7) if place <= 4 + step and not (place < 4 and held_BL[row, place])
+            ]
             weights = []
             for head in range(2):
                 part = slice(4 * head, 4 * head + 4)
@@ -207,14 +254,18 @@ def test_attention_agrees_with_heads_worked_out_one_by_one():
             weight = torch.stack(weights).mean(dim=0)
             assert torch.allclose(found_BHP[row, step, seen], weight, atol=1e-6)
             assert found_BHP[row, step].sum().item() == pytest.approx(1.0, abs=1e-6)
-            assert torch.allclose(found_BHD[row, step], attention.out(weight @ attention.value(x_BPD[row, seen])), atol=1e-6)
+            assert torch.allclose(
+                found_BHD[row, step], attention.out(weight @ attention.value(x_BPD[row, seen])), atol=1e-6
+            )
 
 
 # The calendar of bars to come
 
 
 def cycle_places(moment: np.ndarray) -> dict[str, np.ndarray]:
-    """Weekday (0 for Monday), days since the month's and the year's first, and hour of UTC moments, from their definition."""
+    """Weekday (0 for Monday), days since the month's and the year's first, and hour of UTC moments, from
+    their definition.
+    """
     day = moment.astype("datetime64[D]")
     return {
         "weekday": (day.astype(np.int64) + 3) % 7,
@@ -232,12 +283,16 @@ def calendar_inputs(moment: np.ndarray, inputs: dict[str, str]) -> np.ndarray:
     return np.stack(columns, axis=-1)
 
 
-def foretold_places(moments: np.ndarray, horizons: tuple[int, ...], inputs: dict[str, str], **changes) -> dict[str, np.ndarray]:
+def foretold_places(
+    moments: np.ndarray, horizons: tuple[int, ...], inputs: dict[str, str], **changes
+) -> dict[str, np.ndarray]:
     """Place in each cycle [B, H] that the calendar foretells, read off its standardised output."""
     raw = calendar_inputs(moments, inputs)
     mean, deviation = raw.mean(axis=0), raw.std(axis=0)
     calendar = Calendar(layout(inputs, means=tuple(mean), deviations=tuple(deviation), **changes), horizons)
-    assert [list(inputs)[column] for column in calendar.columns] == [f"{cycle}_{part}" for cycle in calendar.cycles for part in ("sin", "cos")]
+    assert [list(inputs)[column] for column in calendar.columns] == [
+        f"{cycle}_{part}" for cycle in calendar.cycles for part in ("sin", "cos")
+    ]
     columns = calendar.columns
     newest_BC = torch.tensor((raw - mean) / deviation, dtype=torch.float32)[:, columns]
     found_BHC = calendar(newest_BC).numpy() * deviation[columns] + mean[columns]
@@ -245,12 +300,16 @@ def foretold_places(moments: np.ndarray, horizons: tuple[int, ...], inputs: dict
     for number, cycle in enumerate(calendar.cycles):
         sine, cosine = found_BHC[..., 2 * number], found_BHC[..., 2 * number + 1]
         assert np.allclose(sine**2 + cosine**2, 1.0, atol=1e-5)
-        places[cycle] = np.rint(np.arctan2(sine, cosine) * CYCLES[cycle] / (2 * np.pi)).astype(int) % CYCLES[cycle]
+        places[cycle] = (
+            np.rint(np.arctan2(sine, cosine) * CYCLES[cycle] / (2 * np.pi)).astype(int) % CYCLES[cycle]
+        )
     return places
 
 
 def over_unseen_leap_day(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Whether a 29 February lies in (start, end] that the start's own place in year and month can't tell of: it is January or February, or a leap year comes next."""
+    """Whether a 29 February lies in (start, end] that the start's own place in year and month can't tell of:
+    it is January or February, or a leap year comes next.
+    """
     years = end.astype("datetime64[Y]")
     leap_day = years.astype("datetime64[D]") + 59
     is_leap = (leap_day - leap_day.astype("datetime64[M]")).astype(int) == 28
@@ -309,7 +368,9 @@ def test_calendar_of_hourly_bars(period, hours):
     ],
 )
 def test_only_cycles_that_can_be_told_are_foretold(inputs, changes, cycles):
-    assert Calendar(layout({"x": "trend"} | dict.fromkeys(inputs, "calendar"), **changes), [1]).cycles == cycles
+    assert (
+        Calendar(layout({"x": "trend"} | dict.fromkeys(inputs, "calendar"), **changes), [1]).cycles == cycles
+    )
 
 
 # The network
@@ -319,7 +380,10 @@ SUBSETS = {
     "one input": ({"x": "trend"}, {}),
     "no calendar, sectors": ({"x": "trend", "y": "bars"}, {"sectors": 3}),
     "calendar alone": (CALENDAR, {}),
-    "calendar and sectors, three steps": ({"x": "trend"} | CALENDAR, {"sectors": 3, "tasks": (("return", 5), ("return", 1), ("other", 5), ("return", 10))}),
+    "calendar and sectors, three steps": (
+        {"x": "trend"} | CALENDAR,
+        {"sectors": 3, "tasks": (("return", 5), ("return", 1), ("other", 5), ("return", 10))},
+    ),
     "a bar of history": ({"x": "trend"}, {"lookback": 2}),
 }
 
@@ -334,7 +398,9 @@ def test_any_inputs_will_do_and_evidence_is_named(name, knots):
     columns = evidence(Settings(), of)
     assert encoded.embedding_BTE.shape == (5, len(of.tasks), net.width)
     assert encoded.embedding_BTE.std(dim=0).min() > 0
-    assert {key: value.shape[1] for key, value in encoded.evidence.items()} == {key: len(names) for key, names in columns.items()}
+    assert {key: value.shape[1] for key, value in encoded.evidence.items()} == {
+        key: len(names) for key, names in columns.items()
+    }
     assert not any(value.requires_grad for value in encoded.evidence.values())
     for key in set(encoded.evidence) - {"attention"}:
         assert torch.allclose(encoded.evidence[key].sum(dim=1), torch.ones(5), atol=1e-5)
@@ -426,7 +492,10 @@ def test_a_step_does_not_see_later_steps():
 def test_dropout_and_depth_act_in_training_only():
     of = layout({"x": "trend"}, sectors=2)
     given = batch(of)
-    for settings in ({"regularisation": {"dropout": 0.5}}, {"regularisation": {"dropout": 0.0, "stochastic_depth": 0.9}}):
+    for settings in (
+        {"regularisation": {"dropout": 0.5}},
+        {"regularisation": {"dropout": 0.0, "stochastic_depth": 0.9}},
+    ):
         net = network(of, **settings)
         assert torch.equal(net(given).embedding_BTE, net(given).embedding_BTE)
         net.train()
@@ -453,19 +522,36 @@ def test_onnx_parity(tmp_path):
     of = layout({"x": "trend"} | CALENDAR, sectors=2, means=(0.1,) * 7, deviations=(0.7,) * 7)
     torch.manual_seed(0)
     model = Model(network(of), 1).eval()
-    session = onnxruntime.InferenceSession(window_graph(model, Scalers(of.means, of.deviations, 0.01), Codes((7.0, 9.0), ()), of.lookback))
+    session = onnxruntime.InferenceSession(
+        window_graph(model, Scalers(of.means, of.deviations, 0.01), Codes((7.0, 9.0), ()), of.lookback)
+    )
     for rows in (1, 33):
         rng = np.random.default_rng(rows)
         window, begun = rng.normal(size=(rows, BARS, 7)).astype(np.float32), np.ones((rows, BARS), np.float32)
         begun[::2, :3] = 0
         window[::3, 1] = np.nan
         code = rng.choice([7.0, 9.0, np.nan], rows).astype(np.float32)
-        feed = {"window": window, "begun": begun, "regime": np.zeros((rows, 4), np.float32), "context": np.stack([code, code], axis=1)}
-        raw, quantiles = session.run(["raw", "quantiles"], {given.name: feed[given.name] for given in session.get_inputs()})
+        feed = {
+            "window": window,
+            "begun": begun,
+            "regime": np.zeros((rows, 4), np.float32),
+            "context": np.stack([code, code], axis=1),
+        }
+        raw, quantiles = session.run(
+            ["raw", "quantiles"], {given.name: feed[given.name] for given in session.get_inputs()}
+        )
         standardised = torch.nan_to_num(torch.tensor((window - 0.1) / 0.7).clamp(-5, 5), nan=0.0)
         sector_B = torch.tensor(np.select([code == 7, code == 9], [1, 2], 0))
         with torch.inference_mode():
-            expected = model(Batch(standardised, torch.tensor(begun > 0), torch.zeros(rows, 4), sector_B, torch.zeros_like(sector_B)))
+            expected = model(
+                Batch(
+                    standardised,
+                    torch.tensor(begun > 0),
+                    torch.zeros(rows, 4),
+                    sector_B,
+                    torch.zeros_like(sector_B),
+                )
+            )
         assert np.abs(raw - expected.score_BT[:, 0].numpy()).max() < 1e-5
         assert np.abs(quantiles - expected.quantiles_BT3[:, 0].numpy()).max() < 1e-5
         assert rows == 1 or expected.score_BT.std() > 1e-3
@@ -522,7 +608,15 @@ def test_attention_and_lstm_carry_an_old_bar():
 
 def settings(**changes) -> Settings:
     training = {"epochs": 4, "batch_windows": 128, "max_train_windows": 2_000}
-    return Settings(**{"lookback_bars": 5, "width": 8, "training": training, "optimiser": {"learning_rate": 0.01}, **changes})
+    return Settings(
+        **{
+            "lookback_bars": 5,
+            "width": 8,
+            "training": training,
+            "optimiser": {"learning_rate": 0.01},
+            **changes,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -530,12 +624,18 @@ def fitted():
     rows = panel(bars=160)
     fit, predict = fit_and_predict_frames(rows, lookback=4)
     expert = Expert(settings())
-    expert.fit(fit, Task("1d", 2, "sector_neutral_return", INPUTS, seed=1, threads=1), advance=lambda share, what: None)
+    expert.fit(
+        fit,
+        Task("1d", 2, "sector_neutral_return", INPUTS, seed=1, threads=1),
+        advance=lambda share, what: None,
+    )
     return expert, predict, rows
 
 
 def test_golden_losses(fitted):
-    """Written on Linux x86-64 (AVX-512), torch 2.13 CPU, one thread; other CPUs agree within the tolerance."""
+    """Written on Linux x86-64 (AVX-512), torch 2.13 CPU, one thread; other CPUs agree within the
+    tolerance.
+    """
     found = [epoch["loss"] for epoch in fitted[0].explain()["training"]]
     assert found == pytest.approx(json.loads(GOLDEN.read_text())["losses"], abs=1e-4)
 
@@ -552,7 +652,10 @@ def test_later_bars_change_nothing(fitted):
     expert, predict, _ = fitted
     times = predict.filter(pl.col("part") == "predict")["timestamp"].unique().sort()
     border = times[len(times) // 2]
-    mutated = predict.with_columns(pl.when(pl.col("timestamp") > border).then(pl.col(name) * -50 + 9).otherwise(pl.col(name)).alias(name) for name in INPUTS)
+    mutated = predict.with_columns(
+        pl.when(pl.col("timestamp") > border).then(pl.col(name) * -50 + 9).otherwise(pl.col(name)).alias(name)
+        for name in INPUTS
+    )
     before = pl.col("timestamp") <= border
     expected = expert.predict(predict)
     assert expert.predict(mutated).filter(before).equals(expected.filter(before))

@@ -1,4 +1,6 @@
-"""An expert for tests of search and ablation: its score is `direction` times the first input, and noise by its seed; it fails where its settings say so."""
+"""An expert for tests of search and ablation: its score is `direction` times the first input, and noise by
+its seed; it fails where its settings say so.
+"""
 
 import json
 from pathlib import Path
@@ -40,9 +42,18 @@ class Expert:
     def predict(self, frame):
         rows = frame.filter(pl.col("part") == "predict")
         noise = np.random.default_rng([self.seed, len(rows)]).standard_normal(len(rows))
-        score = self.settings.direction * rows["trend_a"].cast(pl.Float64) + self.settings.inner.noise * pl.Series(noise)
+        score = self.settings.direction * rows["trend_a"].cast(
+            pl.Float64
+        ) + self.settings.inner.noise * pl.Series(noise)
         found = rows.select("timestamp", "symbol").with_columns(score.alias("score"))
-        return found.with_columns(uncertainty=pl.lit(1.0), p10=pl.col("score") - 1, p50=pl.col("score"), p90=pl.col("score") + 1, head_scale=pl.lit(1.0), head_bias=pl.lit(0.0))
+        return found.with_columns(
+            uncertainty=pl.lit(1.0),
+            p10=pl.col("score") - 1,
+            p50=pl.col("score"),
+            p90=pl.col("score") + 1,
+            head_scale=pl.lit(1.0),
+            head_bias=pl.lit(0.0),
+        )
 
     def save(self, folder: Path):
         (folder / "seed.json").write_text(json.dumps(self.seed))

@@ -1,4 +1,6 @@
-"""Our offline store under Feast's real interface: the same rows as Feast's own DuckDB store, and the edges of the interface."""
+"""Our offline store under Feast's real interface: the same rows as Feast's own DuckDB store, and the edges of
+the interface.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,21 +18,37 @@ TTL = timedelta(hours=24)
 
 
 def random_features(seed: int, columns: list[str]) -> pl.DataFrame:
-    """Rows with late arrivals and revisions; every (symbol, timestamp, known_time) once, so the answer is unique."""
+    """Rows with late arrivals and revisions; every (symbol, timestamp, known_time) once, so the answer is
+    unique.
+    """
     rng = np.random.default_rng(seed)
     rows = 400
     hours, late = rng.integers(0, 96, rows), rng.choice([0, 0, 0, 1, 5, 40], rows)
-    frame = pl.DataFrame({"symbol": rng.choice(["A", "B", "C", "D"], rows), "hour": hours, "late": late}).unique(["symbol", "hour", "late"], maintain_order=True)
+    frame = pl.DataFrame(
+        {"symbol": rng.choice(["A", "B", "C", "D"], rows), "hour": hours, "late": late}
+    ).unique(["symbol", "hour", "late"], maintain_order=True)
     moment = pl.lit(START).dt.cast_time_unit("us") + pl.duration(hours=pl.col("hour"))
     values = {column: pl.Series(column, rng.normal(size=len(frame)), dtype=pl.Float32) for column in columns}
-    frame = frame.select("symbol", moment.alias("timestamp"), (moment + pl.duration(hours=pl.col("late"))).alias("known_time")).with_columns(**values)
-    return frame.with_columns(pl.when(pl.col(columns[0]) > 1).then(None).otherwise(pl.col(columns[0])).alias(columns[0]))
+    frame = frame.select(
+        "symbol", moment.alias("timestamp"), (moment + pl.duration(hours=pl.col("late"))).alias("known_time")
+    ).with_columns(**values)
+    return frame.with_columns(
+        pl.when(pl.col(columns[0]) > 1).then(None).otherwise(pl.col(columns[0])).alias(columns[0])
+    )
 
 
 def random_entities(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed + 1000)
-    moments = [pd.Timestamp(START) + pd.Timedelta(minutes=int(minutes)) for minutes in rng.integers(-300, 8000, 120)]
-    frame = pd.DataFrame({"symbol": rng.choice(["A", "B", "C", "D", "unseen"], 120), "event_timestamp": moments, "row": np.arange(120)})
+    moments = [
+        pd.Timestamp(START) + pd.Timedelta(minutes=int(minutes)) for minutes in rng.integers(-300, 8000, 120)
+    ]
+    frame = pd.DataFrame(
+        {
+            "symbol": rng.choice(["A", "B", "C", "D", "unseen"], 120),
+            "event_timestamp": moments,
+            "row": np.arange(120),
+        }
+    )
     return pd.concat([frame, frame.head(7).assign(row=np.arange(120, 127))], ignore_index=True)
 
 
@@ -40,7 +58,13 @@ def view(name: str, path, columns: list[str], **source):
 
     entity = Entity(name="symbol", value_type=ValueType.STRING)
     schema = [Field(name="symbol", dtype=String), *(Field(name=column, dtype=Float32) for column in columns)]
-    file_source = FileSource(name=f"{name}_source", path=str(path), timestamp_field="timestamp", created_timestamp_column="known_time", **source)
+    file_source = FileSource(
+        name=f"{name}_source",
+        path=str(path),
+        timestamp_field="timestamp",
+        created_timestamp_column="known_time",
+        **source,
+    )
     return entity, FeatureView(name=name, entities=[entity], ttl=TTL, schema=schema, source=file_source)
 
 
@@ -68,7 +92,9 @@ LATER = pd.DataFrame({"symbol": ["A"], "event_timestamp": [pd.Timestamp(START + 
 
 def one_row(x: float) -> pl.DataFrame:
     frame = pl.DataFrame({"symbol": ["A"], "timestamp": [START], "known_time": [START], "x": [x]})
-    return frame.with_columns(pl.col("x").cast(pl.Float32), pl.col("timestamp", "known_time").dt.cast_time_unit("us"))
+    return frame.with_columns(
+        pl.col("x").cast(pl.Float32), pl.col("timestamp", "known_time").dt.cast_time_unit("us")
+    )
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
@@ -76,16 +102,28 @@ def stores(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores")
     random_features(request.param, ["a1", "a2"]).write_parquet(folder / "a.parquet")
     random_features(request.param + 50, ["b1"]).write_parquet(folder / "b.parquet")
-    objects = [item for pair in (view("a", folder / "a.parquet", ["a1", "a2"]), view("b", folder / "b.parquet", ["b1"])) for item in pair][1:]
-    return store_over(folder / "ours", OURS, objects), store_over(folder / "feasts", FEASTS, objects), random_entities(request.param)
+    objects = [
+        item
+        for pair in (view("a", folder / "a.parquet", ["a1", "a2"]), view("b", folder / "b.parquet", ["b1"]))
+        for item in pair
+    ][1:]
+    return (
+        store_over(folder / "ours", OURS, objects),
+        store_over(folder / "feasts", FEASTS, objects),
+        random_entities(request.param),
+    )
 
 
 @pytest.mark.parametrize("full_feature_names", [False, True])
 def test_same_rows_as_feasts_own_store(stores, full_feature_names):
     ours, feasts, entities = stores
     features = ["a:a1", "a:a2", "b:b1"]
-    mine = pl.from_arrow(ours.get_historical_features(entities, features, full_feature_names=full_feature_names).to_arrow())
-    job = feasts.get_historical_features(entities, features, full_feature_names=full_feature_names, filter_by_created_timestamp=True)
+    mine = pl.from_arrow(
+        ours.get_historical_features(entities, features, full_feature_names=full_feature_names).to_arrow()
+    )
+    job = feasts.get_historical_features(
+        entities, features, full_feature_names=full_feature_names, filter_by_created_timestamp=True
+    )
     theirs = pl.from_arrow(job.to_arrow()).sort("row")
     assert mine.columns == theirs.columns
     assert mine["row"].to_list() == entities["row"].to_list()
@@ -112,32 +150,44 @@ def test_latest_rows_as_of_an_end_leave_out_what_was_known_later(tmp_path):
 
     moments = [START, START + timedelta(hours=1), START + timedelta(hours=1), START + timedelta(hours=2)]
     known = [START, START + timedelta(hours=1), START + timedelta(hours=2), START + timedelta(hours=9)]
-    frame = pl.DataFrame({"symbol": ["A"] * 4, "timestamp": moments, "known_time": known, "x": [1.0, 2.0, 3.0, 4.0]})
-    frame.with_columns(pl.col("x").cast(pl.Float32), pl.col("timestamp", "known_time").dt.cast_time_unit("us")).write_parquet(tmp_path / "x.parquet")
+    frame = pl.DataFrame(
+        {"symbol": ["A"] * 4, "timestamp": moments, "known_time": known, "x": [1.0, 2.0, 3.0, 4.0]}
+    )
+    frame.with_columns(
+        pl.col("x").cast(pl.Float32), pl.col("timestamp", "known_time").dt.cast_time_unit("us")
+    ).write_parquet(tmp_path / "x.parquet")
     store = store_over(tmp_path / "store", OURS, view("x", tmp_path / "x.parquet", ["x"]))
     answers = []
     for hours in (0, 1, 2, 9):
         source = store.get_feature_view("x").batch_source
         end = START + timedelta(hours=hours)
-        job = PolarsOfflineStore.pull_latest_from_table_or_query(store.config, source, ["symbol"], ["x"], "timestamp", "known_time", START, end)
+        job = PolarsOfflineStore.pull_latest_from_table_or_query(
+            store.config, source, ["symbol"], ["x"], "timestamp", "known_time", START, end
+        )
         answers.append(job.to_arrow()["x"].to_pylist())
         store.materialize(START, end)
         assert store.get_online_features(["x:x"], [{"symbol": "A"}]).to_dict()["x"] == answers[-1]
     assert answers == [[1.0], [2.0], [3.0], [4.0]]
-    everything = PolarsOfflineStore.pull_all_from_table_or_query(store.config, source, ["symbol"], ["x"], "timestamp", None, START, START + timedelta(hours=1))
+    everything = PolarsOfflineStore.pull_all_from_table_or_query(
+        store.config, source, ["symbol"], ["x"], "timestamp", None, START, START + timedelta(hours=1)
+    )
     assert everything.to_arrow()["x"].to_pylist() == [1.0, 2.0, 3.0]
 
 
 def test_field_mapping_is_applied(tmp_path):
     one_row(2.0).rename({"x": "raw"}).write_parquet(tmp_path / "x.parquet")
-    store = store_over(tmp_path / "store", OURS, view("x", tmp_path / "x.parquet", ["x"], field_mapping={"raw": "x"}))
+    store = store_over(
+        tmp_path / "store", OURS, view("x", tmp_path / "x.parquet", ["x"], field_mapping={"raw": "x"})
+    )
     assert store.get_historical_features(LATER, ["x:x"]).to_df()["x"].tolist() == [2.0]
 
 
 def test_rows_can_be_appended(tmp_path):
     one_row(2.0).write_parquet(tmp_path / "x.parquet")
     store = store_over(tmp_path / "store", OURS, view("x", tmp_path / "x.parquet", ["x"]))
-    store.write_to_offline_store("x", one_row(7.0).with_columns(pl.col("timestamp", "known_time") + timedelta(hours=3)).to_pandas())
+    store.write_to_offline_store(
+        "x", one_row(7.0).with_columns(pl.col("timestamp", "known_time") + timedelta(hours=3)).to_pandas()
+    )
     assert store.get_historical_features(LATER, ["x:x"]).to_df()["x"].tolist() == [7.0]
     assert pl.read_parquet(tmp_path / "x.parquet").schema == one_row(2.0).schema
 

@@ -19,16 +19,35 @@ def hour(number: float | None) -> datetime | None:
 
 def feature_frame(rows: list[tuple[str, float, float]]) -> pl.DataFrame:
     data = [(symbol, hour(timestamp), hour(known)) for symbol, timestamp, known in rows]
-    return pl.DataFrame(data, schema={"symbol": pl.String, "timestamp": TIME, "known_time": TIME}, orient="row")
+    return pl.DataFrame(
+        data, schema={"symbol": pl.String, "timestamp": TIME, "known_time": TIME}, orient="row"
+    )
 
 
 def entity_frame(rows: list[tuple[str, float]]) -> pl.DataFrame:
-    return pl.DataFrame([(symbol, hour(moment)) for symbol, moment in rows], schema={"symbol": pl.String, "event_timestamp": TIME}, orient="row")
+    return pl.DataFrame(
+        [(symbol, hour(moment)) for symbol, moment in rows],
+        schema={"symbol": pl.String, "event_timestamp": TIME},
+        orient="row",
+    )
 
 
-def match(entities: pl.DataFrame, features: pl.DataFrame, ttl_hours: float | None = None, known_time: str | None = "known_time") -> list[int | None]:
+def match(
+    entities: pl.DataFrame,
+    features: pl.DataFrame,
+    ttl_hours: float | None = None,
+    known_time: str | None = "known_time",
+) -> list[int | None]:
     ttl = timedelta(hours=ttl_hours) if ttl_hours else None
-    return match_rows(entities, features, keys=["symbol"], entity_time="event_timestamp", timestamp="timestamp", known_time=known_time, ttl=ttl).to_list()
+    return match_rows(
+        entities,
+        features,
+        keys=["symbol"],
+        entity_time="event_timestamp",
+        timestamp="timestamp",
+        known_time=known_time,
+        ttl=ttl,
+    ).to_list()
 
 
 def brute_force(entities: pl.DataFrame, features: pl.DataFrame, ttl_hours: float | None) -> list[int | None]:
@@ -46,7 +65,14 @@ def brute_force(entities: pl.DataFrame, features: pl.DataFrame, ttl_hours: float
 
 def test_newest_row_at_or_before_the_moment():
     features = feature_frame([("A", 0, 0), ("A", 2, 2), ("B", 1, 1)])
-    assert match(entity_frame([("A", -1), ("A", 0), ("A", 1.9), ("A", 2), ("B", 5), ("C", 5)]), features) == [None, 0, 0, 1, 2, None]
+    assert match(entity_frame([("A", -1), ("A", 0), ("A", 1.9), ("A", 2), ("B", 5), ("C", 5)]), features) == [
+        None,
+        0,
+        0,
+        1,
+        2,
+        None,
+    ]
 
 
 def test_a_row_known_later_is_not_seen_before():
@@ -103,7 +129,9 @@ entity_rows = st.lists(st.tuples(st.sampled_from("ABCD"), st.integers(-1, 14)), 
 @given(feature_rows, entity_rows, st.sampled_from([None, 1, 4]))
 def test_equals_the_brute_force_loop(features, entities, ttl_hours):
     feature_table, entity_table = feature_frame(features), entity_frame(entities)
-    assert match(entity_table, feature_table, ttl_hours) == brute_force(entity_table, feature_table, ttl_hours)
+    assert match(entity_table, feature_table, ttl_hours) == brute_force(
+        entity_table, feature_table, ttl_hours
+    )
 
 
 @settings(max_examples=50, deadline=None)

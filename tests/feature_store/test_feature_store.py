@@ -1,4 +1,6 @@
-"""The feature store end to end on small tables: publishing, online values, training sets, lookup, and what goes wrong."""
+"""The feature store end to end on small tables: publishing, online values, training sets, lookup, and what
+goes wrong.
+"""
 
 import json
 import runpy
@@ -12,11 +14,38 @@ import polars as pl
 import pytest
 
 import feature_repo
-from components.contracts import FACTORS, PANEL, TRAINING_SET, CatalogEntry, ContractError, check_table, content_sha256, read_stamp, read_table, write_catalog, write_table
+from components.contracts import (
+    FACTORS,
+    PANEL,
+    TRAINING_SET,
+    CatalogEntry,
+    ContractError,
+    check_table,
+    content_sha256,
+    read_stamp,
+    read_table,
+    write_catalog,
+    write_table,
+)
 from components.feature_store.config import Settings
 from components.feature_store.lookup import lookup, read_windows
-from components.feature_store.publication import FeatureStoreError, read_current, read_registry, row_type, sequence_rows, verify_publication, write_publication
-from components.feature_store.store import materialise, open_store, publication_store, publish, restore, training_set
+from components.feature_store.publication import (
+    FeatureStoreError,
+    read_current,
+    read_registry,
+    row_type,
+    sequence_rows,
+    verify_publication,
+    write_publication,
+)
+from components.feature_store.store import (
+    materialise,
+    open_store,
+    publication_store,
+    publish,
+    restore,
+    training_set,
+)
 
 START = datetime(2024, 1, 1, 21, tzinfo=UTC)
 SYMBOLS = ["AAPL", "MSFT", "NVDA"]
@@ -26,7 +55,16 @@ SETTINGS = Settings(lookback_bars=4, ttl_days=3)
 
 
 def entry(column: str, group: str, role: str) -> CatalogEntry:
-    return CatalogEntry(column=column, factor=column.removesuffix("_z"), group=group, role=role, normalisation="none", warm_up_bars=1, expression=column, source="test")
+    return CatalogEntry(
+        column=column,
+        factor=column.removesuffix("_z"),
+        group=group,
+        role=role,
+        normalisation="none",
+        warm_up_bars=1,
+        expression=column,
+        source="test",
+    )
 
 
 # The model's order is not the order of the groups.
@@ -46,15 +84,35 @@ def day(number: float) -> datetime:
 
 
 def make_factors(shift: float = 0.0) -> pl.DataFrame:
-    """Value = bar + 100 x symbol + 1000 x column; NVDA stops trading after bar 5, MSFT's bar 6 was known two days late."""
-    rows = [(day(bar), symbol, day(bar) + (LATE if (symbol, bar) == ("MSFT", 6) else timedelta()), bar, place) for bar in range(BARS) for place, symbol in enumerate(SYMBOLS)]
+    """Value = bar + 100 x symbol + 1000 x column; NVDA stops trading after bar 5, MSFT's bar 6 was known two
+    days late.
+    """
+    rows = [
+        (day(bar), symbol, day(bar) + (LATE if (symbol, bar) == ("MSFT", 6) else timedelta()), bar, place)
+        for bar in range(BARS)
+        for place, symbol in enumerate(SYMBOLS)
+    ]
     frame = pl.DataFrame(
-        rows, schema={"timestamp": pl.Datetime("us", "UTC"), "symbol": pl.String, "known_time": pl.Datetime("us", "UTC"), "bar": pl.Int64, "place": pl.Int64}, orient="row"
+        rows,
+        schema={
+            "timestamp": pl.Datetime("us", "UTC"),
+            "symbol": pl.String,
+            "known_time": pl.Datetime("us", "UTC"),
+            "bar": pl.Int64,
+            "place": pl.Int64,
+        },
+        orient="row",
     )
     frame = frame.filter(~((pl.col("symbol") == "NVDA") & (pl.col("bar") > 5)))
-    values = [(pl.col("bar") + 100 * pl.col("place") + 1000 * number + shift).cast(pl.Float32).alias(item.column) for number, item in enumerate(CATALOG)]
+    values = [
+        (pl.col("bar") + 100 * pl.col("place") + 1000 * number + shift).cast(pl.Float32).alias(item.column)
+        for number, item in enumerate(CATALOG)
+    ]
     frame = frame.with_columns(values).drop("bar", "place")
-    return check_table(frame.with_columns(pl.when(pl.col("rsi_z") == 2).then(None).otherwise("rsi_z").alias("rsi_z")), FACTORS)
+    return check_table(
+        frame.with_columns(pl.when(pl.col("rsi_z") == 2).then(None).otherwise("rsi_z").alias("rsi_z")),
+        FACTORS,
+    )
 
 
 def value(symbol: str, bar: int, column: str) -> float:
@@ -71,7 +129,9 @@ def published(tmp_path_factory):
 
 @pytest.fixture
 def copy(published, tmp_path):
-    """The store's files in a folder that a test may spoil; its registry still names the old place, so publish again before use."""
+    """The store's files in a folder that a test may spoil; its registry still names the old place, so publish
+    again before use.
+    """
     folder, publication = published
     shutil.copytree(folder, tmp_path / "store")
     return tmp_path / "store", publication
@@ -81,40 +141,84 @@ def test_publication_describes_service_schema_and_views(published):
     folder, publication = published
     assert publication["columns"] == ["rsi_z", "slope_z", "gap_z"]
     assert publication["context"] == ["regime_state", "volatility_20"]
-    assert publication["views"] == {"mean_reversion": ["rsi_z", "gap_z", "rsi"], "trend": ["slope_z", "slope"], "regime": ["regime_state"], "volatility": ["volatility_20"]}
+    assert publication["views"] == {
+        "mean_reversion": ["rsi_z", "gap_z", "rsi"],
+        "trend": ["slope_z", "slope"],
+        "regime": ["regime_state"],
+        "volatility": ["volatility_20"],
+    }
     assert publication["service"] == f"alpha_v{publication['schema']}"
     assert publication["factors_sha256"] == content_sha256(make_factors())
     files = {path.name for path in (folder / "data" / publication["publication"]).iterdir()}
-    assert files == {"mean_reversion.parquet", "trend.parquet", "regime.parquet", "volatility.parquet", "sequence.parquet", "publication.json"}
+    assert files == {
+        "mean_reversion.parquet",
+        "trend.parquet",
+        "regime.parquet",
+        "volatility.parquet",
+        "sequence.parquet",
+        "publication.json",
+    }
     assert read_current(folder) == publication
 
 
 def test_registry_holds_the_service_with_its_column_order(published):
     folder, publication = published
     service = open_store(SETTINGS, folder).get_feature_service(publication["service"])
-    assert json.loads(service.tags["columns"]) == ["rsi_z", "slope_z", "gap_z", "regime_state", "volatility_20"]
+    assert json.loads(service.tags["columns"]) == [
+        "rsi_z",
+        "slope_z",
+        "gap_z",
+        "regime_state",
+        "volatility_20",
+    ]
     assert service.tags["schema"] == publication["schema"]
 
 
 def test_another_order_of_inputs_is_another_schema(tmp_path, published):
     reordered = [CATALOG[1], CATALOG[0], *CATALOG[2:]]
-    assert write_publication(make_factors(), reordered, SETTINGS, tmp_path, "1d")["schema"] != published[1]["schema"]
+    assert (
+        write_publication(make_factors(), reordered, SETTINGS, tmp_path, "1d")["schema"]
+        != published[1]["schema"]
+    )
 
 
 def test_training_set_holds_what_was_known(published):
     folder, publication = published
     rows = pl.DataFrame(
-        {"timestamp": [day(6), day(7), day(7.5), day(8.5)], "symbol": ["MSFT", "AAPL", "NVDA", "NVDA"], "sector": ["tech", "tech", "chips", "chips"]},
+        {
+            "timestamp": [day(6), day(7), day(7.5), day(8.5)],
+            "symbol": ["MSFT", "AAPL", "NVDA", "NVDA"],
+            "sector": ["tech", "tech", "chips", "chips"],
+        },
         schema={"timestamp": pl.Datetime("us", "UTC"), "symbol": pl.String, "sector": pl.String},
     )
     with publication_store(publication, folder) as store:
         table = training_set(store, publication["service"], rows)
-    assert table.columns == ["timestamp", "symbol", "sector", "rsi_z", "slope_z", "gap_z", "regime_state", "volatility_20"]
+    assert table.columns == [
+        "timestamp",
+        "symbol",
+        "sector",
+        "rsi_z",
+        "slope_z",
+        "gap_z",
+        "regime_state",
+        "volatility_20",
+    ]
     assert table.schema["rsi_z"] == pl.Float32
     assert table.select("timestamp", "symbol", "sector").equals(rows)
     # MSFT's bar 6 was not yet known at its own close; NVDA's bar 5 has expired after three days.
-    assert table["slope_z"].to_list() == [value("MSFT", 5, "slope_z"), value("AAPL", 7, "slope_z"), value("NVDA", 5, "slope_z"), None]
-    assert table["gap_z"].to_list() == [value("MSFT", 5, "gap_z"), value("AAPL", 7, "gap_z"), value("NVDA", 5, "gap_z"), None]
+    assert table["slope_z"].to_list() == [
+        value("MSFT", 5, "slope_z"),
+        value("AAPL", 7, "slope_z"),
+        value("NVDA", 5, "slope_z"),
+        None,
+    ]
+    assert table["gap_z"].to_list() == [
+        value("MSFT", 5, "gap_z"),
+        value("AAPL", 7, "gap_z"),
+        value("NVDA", 5, "gap_z"),
+        None,
+    ]
 
 
 def test_online_window_by_hand():
@@ -125,7 +229,11 @@ def test_online_window_by_hand():
     assert rows["symbol"].to_list() == SYMBOLS
     packed = np.frombuffer(b"".join(rows["row"]), row_type(3))
     assert packed["values"].tolist() == [[3, 1003, 3003], [103, 1103, 3103], [203, 1203, 3203]]
-    assert packed["timestamp_us"].tolist() == packed["known_at_us"].tolist() == [int(day(3).timestamp() * 1e6)] * 3
+    assert (
+        packed["timestamp_us"].tolist()
+        == packed["known_at_us"].tolist()
+        == [int(day(3).timestamp() * 1e6)] * 3
+    )
     assert set(packed["schema"].tolist()) == {b"0123456789ab"}
 
 
@@ -163,7 +271,9 @@ def test_lookup_shows_newest_values_with_their_times(published):
 
 
 def test_unknown_symbols_are_named_with_close_matches(published):
-    with pytest.raises(FeatureStoreError, match=r"'APPL' is not in the feature store \(3 symbols\). Closest: AAPL"):
+    with pytest.raises(
+        FeatureStoreError, match=r"'APPL' is not in the feature store \(3 symbols\). Closest: AAPL"
+    ):
         lookup(["MSFT", "APPL"], SETTINGS, published[0])
     with pytest.raises(FeatureStoreError, match="Closest: MSFT"):
         lookup(["msft"], SETTINGS, published[0])
@@ -198,7 +308,9 @@ def test_nothing_known_after_the_cut_goes_online(tmp_path):
 def test_corrected_values_replace_those_of_the_same_bar(tmp_path):
     for shift in (0.0, 0.5):
         materialise(publish(make_factors(shift), CATALOG, SETTINGS, tmp_path, "1d"), SETTINGS, tmp_path)
-        assert lookup(["AAPL"], SETTINGS, tmp_path)["value"].to_list() == [value("AAPL", 7, column) + shift for column in ("rsi", "slope")]
+        assert lookup(["AAPL"], SETTINGS, tmp_path)["value"].to_list() == [
+            value("AAPL", 7, column) + shift for column in ("rsi", "slope")
+        ]
 
 
 def test_publishing_does_not_touch_what_is_online(copy):
@@ -242,7 +354,9 @@ def test_a_crash_while_writing_online_is_repaired_by_the_next_run(copy, monkeypa
     assert (folder / "registry.db").read_bytes() == registry
     assert read_current(folder) == publication
     materialise(other, SETTINGS, folder)
-    assert lookup(["AAPL"], SETTINGS, folder)["value"].to_list() == [value("AAPL", 7, column) + 0.5 for column in ("rsi", "slope")]
+    assert lookup(["AAPL"], SETTINGS, folder)["value"].to_list() == [
+        value("AAPL", 7, column) + 0.5 for column in ("rsi", "slope")
+    ]
 
 
 def test_a_broken_online_database_is_rebuilt(copy):
@@ -256,7 +370,9 @@ def test_a_broken_online_database_is_rebuilt(copy):
 def test_old_publications_are_deleted_but_not_the_one_online(copy):
     folder, publication = copy
     for shift in range(1, 5):
-        newest = write_publication(make_factors(shift), CATALOG, SETTINGS.model_copy(update={"keep_publications": 2}), folder, "1d")
+        newest = write_publication(
+            make_factors(shift), CATALOG, SETTINGS.model_copy(update={"keep_publications": 2}), folder, "1d"
+        )
     names = {path.name for path in (folder / "data").iterdir()}
     assert {publication["publication"], newest["publication"]} <= names
     assert len(names) == 3
@@ -269,9 +385,21 @@ def test_old_publications_are_deleted_but_not_the_one_online(copy):
         (make_factors().drop("slope"), CATALOG, "describes 'slope', which the table lacks"),
         (make_factors(), [*CATALOG, CATALOG[0]], "describes 'rsi_z' twice"),
         (make_factors().clear(), CATALOG, "has no rows"),
-        (make_factors(), [entry(item.column, "sequence", item.role) for item in CATALOG], "called 'sequence'"),
-        (make_factors().rename({"slope": "window"}), [*CATALOG[:-1], entry("window", "trend", "raw")], "called 'window'"),
-        (make_factors(), [entry(item.column, item.group, "raw") for item in CATALOG], "no column with the role 'input'"),
+        (
+            make_factors(),
+            [entry(item.column, "sequence", item.role) for item in CATALOG],
+            "called 'sequence'",
+        ),
+        (
+            make_factors().rename({"slope": "window"}),
+            [*CATALOG[:-1], entry("window", "trend", "raw")],
+            "called 'window'",
+        ),
+        (
+            make_factors(),
+            [entry(item.column, item.group, "raw") for item in CATALOG],
+            "no column with the role 'input'",
+        ),
     ],
 )
 def test_what_cannot_be_published_is_refused(tmp_path, factors, catalog, message):
@@ -283,7 +411,10 @@ def test_what_cannot_be_published_is_refused(tmp_path, factors, catalog, message
 def test_redis_without_a_connection_says_which_variable(published, monkeypatch):
     monkeypatch.delenv("ALPHALOOP_TEST_REDIS", raising=False)
     with pytest.raises(FeatureStoreError, match="variable ALPHALOOP_TEST_REDIS is not set"):
-        open_store(SETTINGS.model_copy(update={"online": "redis", "redis_variable": "ALPHALOOP_TEST_REDIS"}), published[0])
+        open_store(
+            SETTINGS.model_copy(update={"online": "redis", "redis_variable": "ALPHALOOP_TEST_REDIS"}),
+            published[0],
+        )
 
 
 def write_inputs(folder, factors):
@@ -291,7 +422,15 @@ def write_inputs(folder, factors):
     write_table(factors, folder / "factors.parquet", FACTORS, **stamp)
     write_catalog(CATALOG, folder / "catalog.json")
     price = {name: pl.lit(1.0) for name in ("open", "high", "low", "close", "volume")}
-    panel = factors.select("timestamp", "symbol", pl.lit("1d").alias("period"), pl.col("timestamp").alias("event_time"), "known_time", **price, sector=pl.lit("tech"))
+    panel = factors.select(
+        "timestamp",
+        "symbol",
+        pl.lit("1d").alias("period"),
+        pl.col("timestamp").alias("event_time"),
+        "known_time",
+        **price,
+        sector=pl.lit("tech"),
+    )
     write_table(panel, folder / "panel.parquet", PANEL, **stamp)
 
 
@@ -307,13 +446,27 @@ def test_restore_accepts_its_own_factors_and_writes_pruned_files_again(copy, tmp
 def test_restore_refuses_a_mixed_state(published, tmp_path):
     folder, publication = published
     write_inputs(tmp_path, make_factors(0.5))
-    with pytest.raises(ContractError, match=r"was published from factors \w{12}, but .*factors\.parquet holds factors"):
+    with pytest.raises(
+        ContractError, match=r"was published from factors \w{12}, but .*factors\.parquet holds factors"
+    ):
         restore(publication, tmp_path / "factors.parquet", CATALOG, SETTINGS, folder)
     write_inputs(tmp_path, make_factors())
     with pytest.raises(ContractError, match="the catalog names 2 others"):
-        restore(publication, tmp_path / "factors.parquet", [CATALOG[0], CATALOG[1], *CATALOG[3:]], SETTINGS, folder)
+        restore(
+            publication,
+            tmp_path / "factors.parquet",
+            [CATALOG[0], CATALOG[1], *CATALOG[3:]],
+            SETTINGS,
+            folder,
+        )
     with pytest.raises(ContractError, match="these settings make"):
-        restore(publication, tmp_path / "factors.parquet", CATALOG, SETTINGS.model_copy(update={"lookback_bars": 5}), tmp_path / "empty")
+        restore(
+            publication,
+            tmp_path / "factors.parquet",
+            CATALOG,
+            SETTINGS.model_copy(update={"lookback_bars": 5}),
+            tmp_path / "empty",
+        )
 
 
 class Artifact:
@@ -327,9 +480,18 @@ def test_doors_publish_and_join(tmp_path):
     from components.feature_store import component
 
     write_inputs(tmp_path, make_factors())
-    files = {name: Artifact(tmp_path / name) for name in ("factors.parquet", "panel.parquet", "catalog.json", "registry.json", "set.parquet")}
+    files = {
+        name: Artifact(tmp_path / name)
+        for name in ("factors.parquet", "panel.parquet", "catalog.json", "registry.json", "set.parquet")
+    }
     common = {"settings": SETTINGS.model_dump_json(), "folder": str(tmp_path / "store"), "code": "v1"}
-    component.materialise.python_func(factors=files["factors.parquet"], catalog=files["catalog.json"], period="1d", registry=files["registry.json"], **common)
+    component.materialise.python_func(
+        factors=files["factors.parquet"],
+        catalog=files["catalog.json"],
+        period="1d",
+        registry=files["registry.json"],
+        **common,
+    )
     component.make_training_set.python_func(
         factors=files["factors.parquet"],
         panel=files["panel.parquet"],
@@ -340,7 +502,9 @@ def test_doors_publish_and_join(tmp_path):
     )
     table = read_table(tmp_path / "set.parquet", TRAINING_SET)
     assert len(table) == len(make_factors())
-    assert read_stamp(tmp_path / "set.parquet").inputs == {name: read_stamp(tmp_path / f"{name}.parquet").content_sha256 for name in ("factors", "panel")}
+    assert read_stamp(tmp_path / "set.parquet").inputs == {
+        name: read_stamp(tmp_path / f"{name}.parquet").content_sha256 for name in ("factors", "panel")
+    }
     assert read_registry(tmp_path / "registry.json")["service"].startswith("alpha_v")
     (tmp_path / "registry.json").write_text("{}")
     with pytest.raises(ContractError, match="not the registry description"):
@@ -363,10 +527,15 @@ def test_the_feast_command_line_applies_the_same_definitions(copy, monkeypatch):
     assert result.exit_code == 0, result.output
     service = open_store(SETTINGS, folder).get_feature_service(publication["service"])
     assert json.loads(service.tags["columns"]) == [*publication["columns"], *publication["context"]]
-    assert lookup(["AAPL"], SETTINGS, folder)["value"].to_list() == [value("AAPL", 7, "rsi"), value("AAPL", 7, "slope")]
+    assert lookup(["AAPL"], SETTINGS, folder)["value"].to_list() == [
+        value("AAPL", 7, "rsi"),
+        value("AAPL", 7, "slope"),
+    ]
 
 
-@pytest.mark.parametrize(("folder", "message"), [(None, "Set ALPHALOOP_FEATURE_STORE"), ("empty", "nothing is published there")])
+@pytest.mark.parametrize(
+    ("folder", "message"), [(None, "Set ALPHALOOP_FEATURE_STORE"), ("empty", "nothing is published there")]
+)
 def test_the_feast_command_line_says_what_is_missing(tmp_path, monkeypatch, folder, message):
     if folder:
         monkeypatch.setenv("ALPHALOOP_FEATURE_STORE", str(tmp_path / folder))
@@ -379,7 +548,9 @@ def test_the_feast_command_line_says_what_is_missing(tmp_path, monkeypatch, fold
 def test_missing_online_values_say_what_to_run(copy):
     folder, publication = copy
     (folder / "online.db").unlink()
-    with pytest.raises(FeatureStoreError, match=r"online\.db can't be used: no such table.*Run `alphaloop materialise`"):
+    with pytest.raises(
+        FeatureStoreError, match=r"online\.db can't be used: no such table.*Run `alphaloop materialise`"
+    ):
         lookup(["AAPL"], SETTINGS, folder)
     (folder / "registry.db").unlink()
     with pytest.raises(FeatureStoreError, match=r"registry\.db is missing"):

@@ -15,7 +15,9 @@ from components.feature_store.lookup import lookup, read_windows
 from components.feature_store.publication import FeatureStoreError
 from components.feature_store.store import materialise, open_store, publish
 
-pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed (Debian package redis-server)")
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not installed (Debian package redis-server)"
+)
 
 VARIABLE = "ALPHALOOP_TEST_REDIS"
 SQLITE = Settings(lookback_bars=3)
@@ -36,7 +38,19 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory):
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    command = [
+        "redis-server",
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(folder),
+    ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 20
@@ -53,9 +67,17 @@ def connection(tmp_path_factory):
 
 def make_factors(seed: int) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
-    moments = pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 6), "1d", time_unit="us", time_zone="UTC", eager=True)
-    frame = pl.DataFrame({"timestamp": moments}).join(pl.DataFrame({"symbol": ["A", "B"]}), how="cross").with_columns(pl.col("timestamp").alias("known_time"))
-    return frame.with_columns(pl.Series(entry.column, rng.normal(size=len(frame)), dtype=pl.Float32) for entry in CATALOG)
+    moments = pl.datetime_range(
+        pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 6), "1d", time_unit="us", time_zone="UTC", eager=True
+    )
+    frame = (
+        pl.DataFrame({"timestamp": moments})
+        .join(pl.DataFrame({"symbol": ["A", "B"]}), how="cross")
+        .with_columns(pl.col("timestamp").alias("known_time"))
+    )
+    return frame.with_columns(
+        pl.Series(entry.column, rng.normal(size=len(frame)), dtype=pl.Float32) for entry in CATALOG
+    )
 
 
 def test_redis_serves_what_sqlite_serves(connection, tmp_path, monkeypatch):
@@ -66,8 +88,14 @@ def test_redis_serves_what_sqlite_serves(connection, tmp_path, monkeypatch):
         for settings in (SQLITE, REDIS):
             publication = publish(make_factors(seed), CATALOG, settings, tmp_path / settings.online, "1d")
             materialise(publication, settings, tmp_path / settings.online)
-            windows, moments = read_windows(open_store(settings, tmp_path / settings.online), publication, ["B", "A"])
-            answers[settings.online] = (lookup(["A", "B"], settings, tmp_path / settings.online).drop("age_hours"), windows, moments)
+            windows, moments = read_windows(
+                open_store(settings, tmp_path / settings.online), publication, ["B", "A"]
+            )
+            answers[settings.online] = (
+                lookup(["A", "B"], settings, tmp_path / settings.online).drop("age_hours"),
+                windows,
+                moments,
+            )
         assert answers["sqlite"][0].equals(answers["redis"][0])
         np.testing.assert_array_equal(answers["sqlite"][1], answers["redis"][1])
         assert answers["sqlite"][2] == answers["redis"][2]

@@ -9,8 +9,12 @@ import pytest
 from components.contracts import PANEL, check_table
 
 
-def _random_panel(seed: int = 0, *, bars: int = 330, symbols: int = 9, period: str = "1d", missing: float = 0.02) -> pl.DataFrame:
-    """Random walks in three sectors; the last symbol lists late, the first delists early, some bars are missing."""
+def _random_panel(
+    seed: int = 0, *, bars: int = 330, symbols: int = 9, period: str = "1d", missing: float = 0.02
+) -> pl.DataFrame:
+    """Random walks in three sectors; the last symbol lists late, the first delists early, some bars are
+    missing.
+    """
     rng = np.random.default_rng(seed)
     step = timedelta(hours=1) if period == "1h" else timedelta(days=1)
     returns = 0.01 * rng.standard_normal((bars, 1)) + 0.015 * rng.standard_normal((bars, symbols))
@@ -30,11 +34,25 @@ def _random_panel(seed: int = 0, *, bars: int = 330, symbols: int = 9, period: s
             "event_time": event_time,
             "symbol": [f"S{c:02d}" for c in column],
             "sector": [("energy", "banks", "health")[c % 3] for c in column],
-            **{name: values[row, column] for name, values in (("open", opened), ("high", high), ("low", low), ("close", close), ("volume", volume))},
+            **{
+                name: values[row, column]
+                for name, values in (
+                    ("open", opened),
+                    ("high", high),
+                    ("low", low),
+                    ("close", close),
+                    ("volume", volume),
+                )
+            },
         }
     )
-    times = {"event_time": pl.col("event_time").cast(pl.Datetime("us", "UTC")), "timestamp": (pl.col("event_time") + step).cast(pl.Datetime("us", "UTC"))}
-    frame = frame.with_columns(**times).with_columns(known_time=pl.col("timestamp") + timedelta(minutes=5), period=pl.lit(period))
+    times = {
+        "event_time": pl.col("event_time").cast(pl.Datetime("us", "UTC")),
+        "timestamp": (pl.col("event_time") + step).cast(pl.Datetime("us", "UTC")),
+    }
+    frame = frame.with_columns(**times).with_columns(
+        known_time=pl.col("timestamp") + timedelta(minutes=5), period=pl.lit(period)
+    )
     return check_table(frame.sort("timestamp", "symbol"), PANEL)
 
 

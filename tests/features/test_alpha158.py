@@ -1,9 +1,11 @@
 """Our Alpha158 group against figures that Qlib's own handler gave for the same made-up panel.
 
-Compared are the windows that are complete: Qlib fills short windows and windows with missing days with what it has, ours count the symbol's own bars and
-are null until they are whole. Further deliberate differences, each checked below: where a denominator is 0 (flat bar, no volume) Qlib divides by 1e-12,
-ours is null; the volume ratio of CORD after a bar without volume is infinite in Qlib, which then leaves that bar out of its window, ours is null.
-Qlib stores Float32 and so do we: correlations near 0 agree to 2e-6, everything else to 1e-5 of its size.
+Compared are the windows that are complete: Qlib fills short windows and windows with missing days with what
+it has, ours count the symbol's own bars and are null until they are whole. Further deliberate differences,
+each checked below: where a denominator is 0 (flat bar, no volume) Qlib divides by 1e-12, ours is null; the
+volume ratio of CORD after a bar without volume is infinite in Qlib, which then leaves that bar out of its
+window, ours is null. Qlib stores Float32 and so do we: correlations near 0 agree to 2e-6, everything else to
+1e-5 of its size.
 """
 
 import json
@@ -39,7 +41,9 @@ def qlib_name(factor) -> str:
 
 def is_whole(symbol: int, bar: int, warm_up_bars: int) -> bool:
     """All days of the window are there."""
-    return bar + 1 >= warm_up_bars and not any(s == symbol and bar - warm_up_bars < b <= bar for s, b in MISSING)
+    return bar + 1 >= warm_up_bars and not any(
+        s == symbol and bar - warm_up_bars < b <= bar for s, b in MISSING
+    )
 
 
 def is_meant_to_differ(symbol: int, bar: int, factor) -> bool:
@@ -59,7 +63,12 @@ def test_all_158_are_there_under_qlibs_names(recorded):
     assert len(theirs) == 158
     assert {qlib_name(factor) for factor in ALPHA158} == theirs
     names = {factor.name: qlib_name(factor) for factor in ALPHA158}
-    assert (names["alpha158_roc_5"], names["alpha158_kmid2"], names["alpha158_vwap_0"], names["alpha158_vsumd_60"]) == ("ROC5", "KMID2", "VWAP0", "VSUMD60")
+    assert (
+        names["alpha158_roc_5"],
+        names["alpha158_kmid2"],
+        names["alpha158_vwap_0"],
+        names["alpha158_vsumd_60"],
+    ) == ("ROC5", "KMID2", "VWAP0", "VSUMD60")
 
 
 def test_values_are_qlibs_where_the_window_is_whole(recorded, built):
@@ -67,8 +76,12 @@ def test_values_are_qlibs_where_the_window_is_whole(recorded, built):
     for row in recorded["rows"]:
         symbol, ours = int(row["symbol"][1:]), ours_at(built, row["symbol"], row["bar"])
         for factor in ALPHA158:
-            if is_whole(symbol, row["bar"], factor.warm_up_bars) and not is_meant_to_differ(symbol, row["bar"], factor):
-                assert ours[factor.name] == pytest.approx(row["values"][qlib_name(factor)], rel=1e-5, abs=2e-6), (factor.name, row["symbol"], row["bar"])
+            if is_whole(symbol, row["bar"], factor.warm_up_bars) and not is_meant_to_differ(
+                symbol, row["bar"], factor
+            ):
+                assert ours[factor.name] == pytest.approx(
+                    row["values"][qlib_name(factor)], rel=1e-5, abs=2e-6
+                ), (factor.name, row["symbol"], row["bar"])
                 compared += 1
     assert compared == 549
 

@@ -6,7 +6,16 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from components.contracts import FACTORS, FUSED, PANEL, ContractError, read_catalog, read_stamp, read_table, write_table
+from components.contracts import (
+    FACTORS,
+    FUSED,
+    PANEL,
+    ContractError,
+    read_catalog,
+    read_stamp,
+    read_table,
+    write_table,
+)
 from components.features.component import build_features
 from components.features.config import Settings
 
@@ -71,7 +80,9 @@ def test_fused_columns_become_factors_and_their_table_is_named_in_the_stamp(tmp_
     table, entries = read_table(tmp_path / "factors", FACTORS), read_catalog(tmp_path / "catalog")
     assert [entry.modality for entry in entries if entry.factor == "earnings"] == ["rich", "rich"]
     assert table["earnings"].null_count() == len(panel) - len(fused)
-    assert read_stamp(tmp_path / "factors").inputs == {name: read_stamp(tmp_path / name).content_sha256 for name in ("panel", "fused")}
+    assert read_stamp(tmp_path / "factors").inputs == {
+        name: read_stamp(tmp_path / name).content_sha256 for name in ("panel", "fused")
+    }
 
 
 def made_on(folder, panel, kept, fused=None, **settings) -> pl.DataFrame:

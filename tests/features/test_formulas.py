@@ -9,9 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.features.config import Settings
-from components.features.formulas import FUNCTIONS, LARGEST_DEPTH, LARGEST_LENGTH, LONGEST_TEXT, FormulaError, parse_formula
+from components.features.formulas import (
+    FUNCTIONS,
+    LARGEST_DEPTH,
+    LARGEST_LENGTH,
+    LONGEST_TEXT,
+    FormulaError,
+    parse_formula,
+)
 
-TABLE = pl.DataFrame({"a": [1.0, -4.0, 0.0, None, float("nan"), 2.0], "b": [2.0, 0.5, 0.0, 1.0, 1.0, float("inf")], "x.y": [1, 2, 3, 4, 5, 6]}, strict=False)
+TABLE = pl.DataFrame(
+    {
+        "a": [1.0, -4.0, 0.0, None, float("nan"), 2.0],
+        "b": [2.0, 0.5, 0.0, 1.0, 1.0, float("inf")],
+        "x.y": [1, 2, 3, 4, 5, 6],
+    },
+    strict=False,
+)
 
 
 def values(text: str, table: pl.DataFrame = TABLE) -> list:
@@ -39,7 +53,9 @@ def values(text: str, table: pl.DataFrame = TABLE) -> list:
 def test_values_worked_out_by_hand(text, expected):
     found = values(text)
     assert [value is None for value in found] == [value is None for value in expected]
-    np.testing.assert_allclose([v for v in found if v is not None], [v for v in expected if v is not None], rtol=1e-15)
+    np.testing.assert_allclose(
+        [v for v in found if v is not None], [v for v in expected if v is not None], rtol=1e-15
+    )
 
 
 def test_every_function_gives_null_for_null():
@@ -122,12 +138,22 @@ def test_any_text_is_read_or_refused_in_kind(text):
         ({"one": "ad(momentum_20_rank, 1)"}, "Close names: add"),
         ({"one": "add(sector, 1)"}, "'sector' holds no number"),
         ({"one": "add(known_time, momentum_20)"}, "'known_time' holds no number"),
-        ({"one": "neg(close)", "two": "neg(one)"}, "formula 'two' reads 'one', which is made by the formula 'one'"),
-        ({"one": "neg(two_rank)", "two": "neg(close)"}, "formula 'one' reads 'two_rank', which is made by the formula 'two'"),
+        (
+            {"one": "neg(close)", "two": "neg(one)"},
+            "formula 'two' reads 'one', which is made by the formula 'one'",
+        ),
+        (
+            {"one": "neg(two_rank)", "two": "neg(close)"},
+            "formula 'one' reads 'two_rank', which is made by the formula 'two'",
+        ),
     ],
 )
 def test_formulas_that_could_only_be_empty_are_refused_in_the_config(formulas, words):
     declared = [{"name": name, "formula": text} for name, text in formulas.items()]
     with pytest.raises(ValueError, match=words):
         Settings(formulas=declared)
-    assert len(Settings(formulas=[{"name": name, "formula": "sub(close, momentum_20_rank)"} for name in formulas]).formulas) == len(formulas)
+    assert len(
+        Settings(
+            formulas=[{"name": name, "formula": "sub(close, momentum_20_rank)"} for name in formulas]
+        ).formulas
+    ) == len(formulas)

@@ -1,4 +1,6 @@
-"""The hidden Markov regime: filtered by the book, blind to the future, refitted on schedule, and honest where it can't be fitted."""
+"""The hidden Markov regime: filtered by the book, blind to the future, refitted on schedule, and honest where
+it can't be fitted.
+"""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
@@ -13,11 +15,19 @@ from components.audit.factors import audit_factors
 from components.contracts import REGIME_COLUMN, REGIMES
 from components.features import hmm
 from components.features.errors import FeatureError
-from components.features.hmm import PROBABILITIES, Model, filtered_states, hmm_catalog, hmm_columns, hmm_warm_up_bars
+from components.features.hmm import (
+    PROBABILITIES,
+    Model,
+    filtered_states,
+    hmm_catalog,
+    hmm_columns,
+    hmm_warm_up_bars,
+)
 from components.features.regime_config import Regimes
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
-# With daily bars from 2020-01-01 the stretches of two months end at bars 59, 120, 181, 243, 304, 365. Inputs are known from bar 20 on, so bar 120 brings the first fit.
+# With daily bars from 2020-01-01 the stretches of two months end at bars 59, 120, 181, 243, 304, 365. Inputs
+# are known from bar 20 on, so bar 120 brings the first fit.
 QUICK = Regimes(model="hmm", states=3, fit_bars=100, refit_months=2)
 FIRST_FIT = 120
 AUDITED = QUICK.model_copy(update={"max_iterations": 6})
@@ -27,23 +37,45 @@ NAMES = ("bear", "bull", "high_volatility")
 
 
 def simulated(seed: int, bars: int = 420, *, noise: float = 1.0) -> tuple[pl.DataFrame, np.ndarray]:
-    """A market's series that moves between three states which last 30 bars on average, and the state of each bar."""
+    """A market's series that moves between three states which last 30 bars on average, and the state of each
+    bar.
+    """
     rng = np.random.default_rng(seed)
     state = np.zeros(bars, dtype=int)
     for t in range(1, bars):
         state[t] = state[t - 1] if rng.random() > 1 / 30 else rng.integers(3)
     values = STATES[state] + noise * rng.normal(size=(bars, 3)) * np.array([0.02, 0.003, 0.1])
     times = pl.Series([START + timedelta(days=t) for t in range(bars)]).dt.cast_time_unit("us")
-    frame = pl.DataFrame({"timestamp": times, "market_trend": values[:, 0], "market_volatility": values[:, 1], "market_breadth_20": values[:, 2]})
+    frame = pl.DataFrame(
+        {
+            "timestamp": times,
+            "market_trend": values[:, 0],
+            "market_volatility": values[:, 1],
+            "market_breadth_20": values[:, 2],
+        }
+    )
     frame = frame.with_columns(pl.when(pl.int_range(pl.len()) >= 20).then(pl.exclude("timestamp")))
-    return frame.with_columns(pl.exclude("timestamp").cast(pl.Float32), pl.lit(1.0, pl.Float32).alias(REGIME_COLUMN)), state
+    return (
+        frame.with_columns(
+            pl.exclude("timestamp").cast(pl.Float32), pl.lit(1.0, pl.Float32).alias(REGIME_COLUMN)
+        ),
+        state,
+    )
 
 
 def random_model(seed: int, states: int = 3, inputs: int = 2) -> Model:
     rng = np.random.default_rng(seed)
     start, moves = rng.dirichlet(np.ones(states)), rng.dirichlet(np.ones(states), states)
     scale = np.zeros(inputs), np.ones(inputs)
-    return Model(np.arange(inputs), *scale, start, moves, rng.normal(size=(states, inputs)), rng.uniform(0.5, 2, (states, inputs)), np.arange(states))
+    return Model(
+        np.arange(inputs),
+        *scale,
+        start,
+        moves,
+        rng.normal(size=(states, inputs)),
+        rng.uniform(0.5, 2, (states, inputs)),
+        np.arange(states),
+    )
 
 
 def density(model: Model, state: int, row: np.ndarray) -> float:
@@ -61,7 +93,9 @@ def test_filtered_probabilities_agree_with_the_sum_over_all_paths(seed):
     for t in range(len(values)):
         weight = np.zeros(3)
         for path in product(range(3), repeat=t + 1):
-            chance = model.start[path[0]] * np.prod([density(model, s, row) for s, row in zip(path, values, strict=False)])
+            chance = model.start[path[0]] * np.prod(
+                [density(model, s, row) for s, row in zip(path, values, strict=False)]
+            )
             weight[path[-1]] += chance * np.prod([model.moves[a, b] for a, b in pairwise(path)])
         assert got[t] == pytest.approx(weight / weight.sum(), abs=1e-12)
 
@@ -71,7 +105,12 @@ def test_filtered_is_what_hmmlearn_says_of_the_last_bar_of_each_prefix():
 
     model, values = random_model(7), np.random.default_rng(7).normal(size=(40, 2))
     learner = GaussianHMM(3, covariance_type="diag", init_params="")
-    learner.startprob_, learner.transmat_, learner.means_, learner.covars_ = model.start, model.moves, model.means, model.variances
+    learner.startprob_, learner.transmat_, learner.means_, learner.covars_ = (
+        model.start,
+        model.moves,
+        model.means,
+        model.variances,
+    )
     got = filtered_states(model, values)
     for t in (0, 1, 10, 39):
         assert got[t] == pytest.approx(learner.predict_proba(values[: t + 1])[-1], abs=1e-9)
@@ -111,7 +150,11 @@ def test_fits_see_bars_before_those_they_are_for_and_come_on_schedule(monkeypatc
     monkeypatch.setattr(hmm, "fit", recorded)
     whole = hmm_columns(series, QUICK)
     trend = series["market_trend"].to_list()
-    assert [(bars, pytest.approx(last)) for bars, last in seen] == [(100, trend[120]), (100, trend[181]), (100, trend[243])]
+    assert [(bars, pytest.approx(last)) for bars, last in seen] == [
+        (100, trend[120]),
+        (100, trend[181]),
+        (100, trend[243]),
+    ]
     assert whole["hmm_bull"].is_not_null().to_list() == [t > FIRST_FIT for t in range(300)]
 
 
@@ -129,8 +172,17 @@ def test_simulated_regimes_are_found():
 
 def test_states_are_called_by_what_they_are():
     rank = {name: code for code, name in enumerate(REGIMES)}
-    assert hmm._regimes(np.array([0.02, -0.03, 0.0, -0.1]), np.array([0.1, 0.2, 0.15, 0.9])).tolist() == [rank["bull"], rank["bear"], rank["neutral"], rank["high_volatility"]]
-    assert hmm._regimes(np.array([0.02, 0.05, -0.1]), np.array([0.1, 0.2, 0.9])).tolist() == [rank["neutral"], rank["bull"], rank["high_volatility"]], "no bear without a fall"
+    assert hmm._regimes(np.array([0.02, -0.03, 0.0, -0.1]), np.array([0.1, 0.2, 0.15, 0.9])).tolist() == [
+        rank["bull"],
+        rank["bear"],
+        rank["neutral"],
+        rank["high_volatility"],
+    ]
+    assert hmm._regimes(np.array([0.02, 0.05, -0.1]), np.array([0.1, 0.2, 0.9])).tolist() == [
+        rank["neutral"],
+        rank["bull"],
+        rank["high_volatility"],
+    ], "no bear without a fall"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +194,9 @@ def test_states_are_called_by_what_they_are():
     ids=["flat volatility", "flat trend"],
 )
 def test_a_degenerate_fit_falls_back_to_the_thresholds_with_a_warning(spoil, capsys):
-    series = spoil(simulated(3, 200)[0]).with_columns((pl.int_range(pl.len()) // 50).cast(pl.Float32).alias(REGIME_COLUMN))
+    series = spoil(simulated(3, 200)[0]).with_columns(
+        (pl.int_range(pl.len()) // 50).cast(pl.Float32).alias(REGIME_COLUMN)
+    )
     found = hmm_columns(series, QUICK)
     assert found[REGIME_COLUMN].equals(series[REGIME_COLUMN])
     assert found["hmm_bull"].to_list()[121:] == [1.0] * 29 + [0.0] * 50
@@ -174,7 +228,10 @@ def test_a_hole_and_a_late_input_are_borne():
 def test_an_outlier_neither_ends_the_recursion_nor_sets_the_scale():
     series, state = simulated(2, 1200)
     wild = pl.when(pl.int_range(pl.len()) == 380).then(1e30).otherwise(pl.col("market_volatility"))
-    found = hmm_columns(series.with_columns(wild.cast(pl.Float32).alias("market_volatility")), QUICK.model_copy(update={"fit_bars": 500}))
+    found = hmm_columns(
+        series.with_columns(wild.cast(pl.Float32).alias("market_volatility")),
+        QUICK.model_copy(update={"fit_bars": 500}),
+    )
     probabilities = found.select(PROBABILITIES)[600:].to_numpy()
     assert np.isfinite(probabilities).all()
     codes = np.array([REGIMES.index(name) for name in NAMES])[state[600:]]
@@ -194,7 +251,9 @@ def test_the_newest_bars_alone_are_those_of_the_whole(newest, monkeypatch):
     fits, true_fit = [], hmm.fit
     monkeypatch.setattr(hmm, "fit", lambda *given: fits.append(1) or true_fit(*given))
     for end, table in whole.items():
-        assert hmm_columns(series[:end], QUICK, newest=newest).equals(table.tail(newest), null_equal=True), end
+        assert hmm_columns(series[:end], QUICK, newest=newest).equals(table.tail(newest), null_equal=True), (
+            end
+        )
     if newest == 1:
         assert len(fits) <= 2 * len(whole), "at most the fit for the last bars and the one before"
 
@@ -208,7 +267,9 @@ def test_thresholds_add_nothing_and_the_catalog_names_what_the_model_adds():
     assert hmm_warm_up_bars(QUICK) == hmm_warm_up_bars(QUICK, "1h") > hmm_warm_up_bars(QUICK, "4h")
     assert [entry.column for entry in entries] == list(PROBABILITIES)
     assert hmm_columns(series, QUICK).columns == ["timestamp", *PROBABILITIES, REGIME_COLUMN]
-    assert {(entry.group, entry.role, entry.modality) for entry in entries} == {("regime_hmm", "input", "base")}
+    assert {(entry.group, entry.role, entry.modality) for entry in entries} == {
+        ("regime_hmm", "input", "base")
+    }
     assert set(hmm_columns(series, QUICK).schema.dtypes()[1:]) == {pl.Float32()}
 
 
@@ -223,7 +284,12 @@ def test_series_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [({"inputs": ("market_trend",)}, "market_volatility"), ({"fit_bars": 20}, "greater than or equal"), ({"states": 2}, "greater than or equal")]
+    ("values", "words"),
+    [
+        ({"inputs": ("market_trend",)}, "market_volatility"),
+        ({"fit_bars": 20}, "greater than or equal"),
+        ({"states": 2}, "greater than or equal"),
+    ],
 )
 def test_settings_that_do_not_fit_are_refused(values, words):
     with pytest.raises(ValidationError, match=words):
@@ -235,7 +301,12 @@ def builder(columns):
 
     def build(panel: pl.DataFrame) -> pl.DataFrame:
         change = pl.col("close").log().diff().over("symbol")
-        market = panel.with_columns(change.alias("change")).group_by("timestamp").agg(pl.col("change").mean(), (pl.col("change") > 0).mean().alias("up")).sort("timestamp")
+        market = (
+            panel.with_columns(change.alias("change"))
+            .group_by("timestamp")
+            .agg(pl.col("change").mean(), (pl.col("change") > 0).mean().alias("up"))
+            .sort("timestamp")
+        )
         series = market.select(
             "timestamp",
             pl.col("change").rolling_sum(10).alias("market_trend"),
@@ -243,7 +314,9 @@ def builder(columns):
             pl.col("up").rolling_mean(10).alias("market_breadth_20"),
             pl.lit(1.0).alias(REGIME_COLUMN),
         )
-        return panel.select("timestamp", "symbol", "known_time").join(columns(series), on="timestamp", how="left", maintain_order="left")
+        return panel.select("timestamp", "symbol", "known_time").join(
+            columns(series), on="timestamp", how="left", maintain_order="left"
+        )
 
     return build
 
@@ -254,13 +327,19 @@ def smoothed_over_everything(series: pl.DataFrame) -> pl.DataFrame:
 
     names = ["market_trend", "market_volatility", "market_breadth_20"]
     values = series.select(names).fill_null(0.0).to_numpy()
-    learner = GaussianHMM(3, random_state=0, n_iter=10).fit((values - values.mean(axis=0)) / values.std(axis=0))
+    learner = GaussianHMM(3, random_state=0, n_iter=10).fit(
+        (values - values.mean(axis=0)) / values.std(axis=0)
+    )
     probabilities = learner.predict_proba((values - values.mean(axis=0)) / values.std(axis=0))
-    return series.select("timestamp", *(pl.Series(f"hmm_{k}", probabilities[:, k]).cast(pl.Float32) for k in range(3)))
+    return series.select(
+        "timestamp", *(pl.Series(f"hmm_{k}", probabilities[:, k]).cast(pl.Float32) for k in range(3))
+    )
 
 
 def smoothed_within_the_segment(series: pl.DataFrame) -> pl.DataFrame:
-    """A subtler one: fits on schedule on the past alone, but bars are judged with those after them up to the next fit."""
+    """A subtler one: fits on schedule on the past alone, but bars are judged with those after them up to the
+    next fit.
+    """
 
     def backwards(model, values):
         forward = filtered_states(model, values)
@@ -279,23 +358,41 @@ def smoothed_within_the_segment(series: pl.DataFrame) -> pl.DataFrame:
 def panel():
     rng = np.random.default_rng(0)
     state = np.repeat(rng.permutation(np.tile([0, 1, 2], 2)), 35)
-    market = np.array([-0.01, 0.01, 0.0])[state] + np.array([0.005, 0.005, 0.03])[state] * rng.normal(size=210)
+    market = np.array([-0.01, 0.01, 0.0])[state] + np.array([0.005, 0.005, 0.03])[state] * rng.normal(
+        size=210
+    )
     close = 100 * np.exp((market[:, None] + 0.01 * rng.normal(size=(210, 6))).cumsum(axis=0))
     bar, symbol = (grid.ravel() for grid in np.meshgrid(np.arange(210), np.arange(6), indexing="ij"))
     times = (pl.lit(START).dt.cast_time_unit("us") + pl.duration(days=pl.col("bar"))).alias("timestamp")
-    frame = pl.DataFrame({"bar": bar, "symbol": [f"S{s}" for s in symbol], "close": close.ravel(), "sector": "one"})
+    frame = pl.DataFrame(
+        {"bar": bar, "symbol": [f"S{s}" for s in symbol], "close": close.ravel(), "sector": "one"}
+    )
     return frame.select(
-        times, "symbol", times.alias("known_time"), *(pl.col("close").alias(name) for name in ("open", "high", "low", "close")), pl.lit(1.0).alias("volume"), "sector"
+        times,
+        "symbol",
+        times.alias("known_time"),
+        *(pl.col("close").alias(name) for name in ("open", "high", "low", "close")),
+        pl.lit(1.0).alias("volume"),
+        "sector",
     )
 
 
 def audited(panel: pl.DataFrame, columns):
     build = builder(columns)
-    return audit_factors(panel, build, cuts=2, seed=0, factors=build(panel), settings=AuditSettings(guided_cuts=0, scan_cuts=0, staggered_builds=0, warm_up_starts=0))
+    return audit_factors(
+        panel,
+        build,
+        cuts=2,
+        seed=0,
+        factors=build(panel),
+        settings=AuditSettings(guided_cuts=0, scan_cuts=0, staggered_builds=0, warm_up_starts=0),
+    )
 
 
 def test_the_audit_passes_the_filter_and_catches_smoothing(panel):
-    assert [leak.sentence() for leak in audited(panel, lambda series: hmm_columns(series, AUDITED)).leaks] == []
+    assert [
+        leak.sentence() for leak in audited(panel, lambda series: hmm_columns(series, AUDITED)).leaks
+    ] == []
     for wrong in (smoothed_over_everything, smoothed_within_the_segment):
         checks = {leak.check for leak in audited(panel, wrong).leaks if leak.factor.startswith("hmm_")}
         assert {"future_mutation", "truncation"} <= checks, wrong.__name__

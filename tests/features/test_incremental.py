@@ -1,4 +1,6 @@
-"""Rows added for new bars equal those of a full build, bit for bit; a panel that isn't the old one with new bars is refused."""
+"""Rows added for new bars equal those of a full build, bit for bit; a panel that isn't the old one with new
+bars is refused.
+"""
 
 import numpy as np
 import polars as pl
@@ -169,7 +171,9 @@ def test_a_stored_table_is_replaced_by_one_that_a_full_build_would_write(panel, 
     write_table(few, tmp_path / "whole", FACTORS, inputs={"panel": "new"}, **stamped)
     assert stamp == read_stamp(tmp_path / "whole")
     assert (tmp_path / "factors").read_bytes() == (tmp_path / "whole").read_bytes()
-    assert update_factors(tmp_path / "factors", panel, FEW, code_version="c1", inputs={"panel": "new"}) == stamp
+    assert (
+        update_factors(tmp_path / "factors", panel, FEW, code_version="c1", inputs={"panel": "new"}) == stamp
+    )
     with pytest.raises(FeatureError, match="other code"):
         update_factors(tmp_path / "factors", panel, FEW, code_version="c2", inputs={"panel": "new"})
     with pytest.raises(FeatureError, match="other settings"):

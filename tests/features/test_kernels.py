@@ -1,4 +1,6 @@
-"""Windows: numbers against a loop over windows, the same bits whatever history lies before, symbols that don't mix, formulas that read well."""
+"""Windows: numbers against a loop over windows, the same bits whatever history lies before, symbols that
+don't mix, formulas that read well.
+"""
 
 import numpy as np
 import polars as pl
@@ -41,7 +43,11 @@ WINDOWS = {
     "rank": (k.rank(X, BARS), BARS, lambda x, y: stats.rankdata(x)[-1] / BARS),
     "slope": (k.slope(X, BARS), BARS, lambda x, y: fit(x).slope),
     "rsquare": (k.rsquare(X, BARS), BARS, lambda x, y: fit(x).rvalue ** 2),
-    "residual": (k.residual(X, BARS), BARS, lambda x, y: x[-1] - fit(x).intercept - fit(x).slope * (BARS - 1)),
+    "residual": (
+        k.residual(X, BARS),
+        BARS,
+        lambda x, y: x[-1] - fit(x).intercept - fit(x).slope * (BARS - 1),
+    ),
     "weighted_mean": (k.weighted_mean(X, BARS), BARS, lambda x, y: np.average(x, weights=TIME + 1)),
     "exponential_mean": (k.exponential_mean(X, 2), 9, lambda x, y: exponential(x[1:])),
     "covariance": (k.covariance(X, Y, BARS), BARS, lambda x, y: np.cov(x, y, ddof=0)[0, 1]),
@@ -53,7 +59,13 @@ WINDOWS = {
 def frame(x, y=None, lengths=None) -> pl.DataFrame:
     lengths = lengths or [len(x)]
     bar = np.concatenate([np.arange(length) for length in lengths])
-    return pl.DataFrame({"x": pl.Series(x, dtype=pl.Float64, nan_to_null=True), "y": pl.Series(x if y is None else y, dtype=pl.Float64, nan_to_null=True), k.BAR: bar})
+    return pl.DataFrame(
+        {
+            "x": pl.Series(x, dtype=pl.Float64, nan_to_null=True),
+            "y": pl.Series(x if y is None else y, dtype=pl.Float64, nan_to_null=True),
+            k.BAR: bar,
+        }
+    )
 
 
 def series(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +85,9 @@ def test_a_window_agrees_with_a_loop(name):
             if i - start < rows - 1:
                 assert got[i] is None
             else:
-                assert got[i] == pytest.approx(expected(x[i - rows + 1 : i + 1], y[i - rows + 1 : i + 1]), rel=1e-9, abs=1e-12)
+                assert got[i] == pytest.approx(
+                    expected(x[i - rows + 1 : i + 1], y[i - rows + 1 : i + 1]), rel=1e-9, abs=1e-12
+                )
         start += length
 
 
@@ -82,8 +96,13 @@ def test_a_window_agrees_with_a_loop(name):
 @given(st.data())
 def test_the_history_before_a_window_leaves_no_bit_behind(name, data):
     expression, rows, _ = WINDOWS[name]
-    values = st.lists(st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0, np.nan])), min_size=rows, max_size=3 * rows)
-    x, before = np.array(data.draw(values)), np.array(data.draw(st.lists(st.floats(-1e12, 1e12), max_size=40)))
+    values = st.lists(
+        st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0, np.nan])), min_size=rows, max_size=3 * rows
+    )
+    x, before = (
+        np.array(data.draw(values)),
+        np.array(data.draw(st.lists(st.floats(-1e12, 1e12), max_size=40))),
+    )
     alone = frame(x).select(expression.alias("v"))["v"]
     after = frame(np.concatenate([before, x])).select(expression.alias("v"))["v"][len(before) :]
     assert alone[rows - 1 :].equals(after[rows - 1 :])
@@ -97,7 +116,9 @@ def test_blocks_do_not_show(monkeypatch):
         assert frame(x, y).select(window[0].alias("v"))["v"].equals(whole[name]), name
 
 
-@pytest.mark.parametrize("name", [name for name in WINDOWS if name not in ("lag", "change", "exponential_mean", "slope_of_sum")])
+@pytest.mark.parametrize(
+    "name", [name for name in WINDOWS if name not in ("lag", "change", "exponential_mean", "slope_of_sum")]
+)
 def test_an_unknown_value_blanks_the_windows_that_hold_it_and_no_other(name):
     expression, rows, _ = WINDOWS[name]
     x, y = series(3, 60)
@@ -111,7 +132,11 @@ def test_an_unknown_value_blanks_the_windows_that_hold_it_and_no_other(name):
 
 def test_windows_that_may_miss_values():
     x = [1.0, 2.0, None, 4.0, 10.0, None, None]
-    got = frame(x).select(k.mean(X, 4, at_least=2).alias("m"), k.deviation(X, 4, at_least=3).alias("d"), k.exponential_mean(X, 1).alias("e"))
+    got = frame(x).select(
+        k.mean(X, 4, at_least=2).alias("m"),
+        k.deviation(X, 4, at_least=3).alias("d"),
+        k.exponential_mean(X, 1).alias("e"),
+    )
     assert got["m"].to_list() == pytest.approx([None, None, None, 7 / 3, 16 / 3, 7.0, 7.0])
     assert got["d"].to_list()[:3] == [None] * 3
     assert got["d"].to_list()[3:5] == pytest.approx([np.std([1, 2, 4], ddof=1), np.std([2, 4, 10], ddof=1)])
@@ -122,14 +147,18 @@ def test_windows_that_may_miss_values():
 def test_flat_windows_have_no_spread_and_no_ratio():
     flat = frame([7.3] * 30)
     names = ("deviation", "skewness", "kurtosis", "rsquare", "correlation")
-    got = flat.select(**{name: WINDOWS[name][0] for name in names}, ratio=k.ratio(X, k.deviation(X, BARS)))[BARS:]
+    got = flat.select(**{name: WINDOWS[name][0] for name in names}, ratio=k.ratio(X, k.deviation(X, BARS)))[
+        BARS:
+    ]
     assert got["deviation"].to_list() == [0.0] * len(got)
     assert got.select(names[1:]).null_count().row(0) == (len(got),) * 4
     assert got["ratio"].null_count() == len(got)
 
 
 def test_elementwise_expressions():
-    got = frame([1.0, -4.0, 0.0, None], [2.0, 1e-12, 0.0, 3.0]).select(r=k.ratio(X, Y), l=k.logarithm(X), root=k.root(X))
+    got = frame([1.0, -4.0, 0.0, None], [2.0, 1e-12, 0.0, 3.0]).select(
+        r=k.ratio(X, Y), l=k.logarithm(X), root=k.root(X)
+    )
     assert got["r"].to_list() == [0.5, None, None, None]
     assert got["l"].to_list() == [0.0, None, None, None]
     assert got["root"].to_list() == [1.0, 0.0, 0.0, None]
@@ -144,5 +173,8 @@ def test_windows_are_refused_that_would_look_ahead_or_hold_nothing():
 
 def test_formulas_name_the_window_and_columns_leave_out_the_bar_number():
     expression = k.ratio(k.change(X, 3), k.covariance(k.lag(X, 1), k.mean(Y, 5, at_least=2), 20))
-    assert k.formula(expression) == 'col("x").change(3).ratio(col("x").lag(1).covariance(col("y").mean(5, 2), 20))'
+    assert (
+        k.formula(expression)
+        == 'col("x").change(3).ratio(col("x").lag(1).covariance(col("y").mean(5, 2), 20))'
+    )
     assert k.columns_read(expression) == ("x", "y")

@@ -1,4 +1,6 @@
-"""The library's own windows, nested and ordered, against the plain kernels and NumPy; each computed from its own values alone."""
+"""The library's own windows, nested and ordered, against the plain kernels and NumPy; each computed from its
+own values alone.
+"""
 
 import numpy as np
 import polars as pl
@@ -14,7 +16,9 @@ X, Y = pl.col("x"), pl.col("y")
 
 
 def two_symbols(seed: int = 0, rows: int = 700) -> pl.DataFrame:
-    """Two symbols one after the other: x in cents with ties, y beside it, two unknown values in the second."""
+    """Two symbols one after the other: x in cents with ties, y beside it, two unknown values in
+    the second.
+    """
     rng = np.random.default_rng(seed)
     x = np.round(40 + np.cumsum(rng.standard_normal(2 * rows)), 1)
     y = 0.3 * x + rng.standard_normal(2 * rows)
@@ -73,7 +77,11 @@ def test_nested_windows_are_the_plain_ones(name):
     found = frame.select(found=NESTED[name]).unnest("found")
     for column in found.columns:
         field, bars = column.rsplit("_", 1)
-        expected = frame.select(expected=plain(f"{name}.{field}", int(bars)))["expected"].fill_null(np.nan).to_numpy()
+        expected = (
+            frame.select(expected=plain(f"{name}.{field}", int(bars)))["expected"]
+            .fill_null(np.nan)
+            .to_numpy()
+        )
         ours = found[column].to_numpy()
         assert np.array_equal(np.isnan(ours), np.isnan(expected)), column
         assert np.isfinite(expected).sum() > 800, column
@@ -86,7 +94,11 @@ def test_a_window_has_the_same_bits_whatever_lies_before_it_or_after(name):
     frame = two_symbols(1, 1_300)
     whole = frame.select(found=expression)
     for start, end in ((0, 777), (313, 1_300), (1_300, 2_600), (1_937, 2_400)):
-        part = frame.slice(start, end - start).with_columns(pl.int_range(pl.len()).alias(k.BAR)).select(found=expression)
+        part = (
+            frame.slice(start, end - start)
+            .with_columns(pl.int_range(pl.len()).alias(k.BAR))
+            .select(found=expression)
+        )
         assert part["found"][59:].equals(whole["found"][start + 59 : end]), (start, end)
 
 
@@ -106,7 +118,12 @@ def test_large_levels_keep_their_digits():
     found = frame.select(found=n.lines(X, WINDOWS)).unnest("found").row(-1, named=True)
     assert found["deviation_60"] == pytest.approx(x[-60:].std(ddof=1), rel=1e-5)
     assert found["slope_60"] == pytest.approx(np.polyfit(np.arange(60), x[-60:] - 1e6, 1)[0], rel=1e-4)
-    flat = pl.DataFrame({"x": np.full(100, 1e6 + 0.1), k.BAR: np.arange(100)}).select(found=n.lines(X, WINDOWS)).unnest("found").row(-1, named=True)
+    flat = (
+        pl.DataFrame({"x": np.full(100, 1e6 + 0.1), k.BAR: np.arange(100)})
+        .select(found=n.lines(X, WINDOWS))
+        .unnest("found")
+        .row(-1, named=True)
+    )
     assert flat["deviation_60"] == 0.0
     assert np.isnan(flat["rsquare_60"])
 
@@ -114,7 +131,9 @@ def test_large_levels_keep_their_digits():
 def test_ordered_windows_against_numpy():
     frame = two_symbols(4).head(300)
     x = frame["x"].to_numpy()
-    found = frame.select(low=o.mean_of_lowest(X, 60, 3), hill=o.hill(X - 5, 60, 6), distance=o.mean_absolute_deviation(X, 20)).row(-1, named=True)
+    found = frame.select(
+        low=o.mean_of_lowest(X, 60, 3), hill=o.hill(X - 5, 60, 6), distance=o.mean_absolute_deviation(X, 20)
+    ).row(-1, named=True)
     assert found["low"] == pytest.approx(np.sort(x[-60:])[:3].mean())
     assert found["distance"] == pytest.approx(np.abs(x[-20:] - x[-20:].mean()).mean())
     top = np.sort(x[-60:] - 5)[::-1]

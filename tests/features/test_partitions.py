@@ -1,4 +1,6 @@
-"""A table built piece by piece has the bytes of one built in one piece, and a killed build goes on where it stopped."""
+"""A table built piece by piece has the bytes of one built in one piece, and a killed build goes on where it
+stopped.
+"""
 
 import hashlib
 import os
@@ -45,7 +47,12 @@ def test_pieces_of_any_size_give_the_same_bytes(panel_path, tmp_path):
     for rows in (10**9, 2600, 1300):
         pieces = []
         stamp, found = build_in_partitions(
-            pl.scan_parquet(panel_path), SETTINGS, tmp_path / "factors", rows=rows, on_piece=lambda *progress, pieces=pieces: pieces.append(progress), **STAMPED
+            pl.scan_parquet(panel_path),
+            SETTINGS,
+            tmp_path / "factors",
+            rows=rows,
+            on_piece=lambda *progress, pieces=pieces: pieces.append(progress),
+            **STAMPED,
         )
         assert stamp.content_sha256 == content_sha256(whole)
         assert found == entries
@@ -60,21 +67,26 @@ def test_pieces_of_any_size_give_the_same_bytes(panel_path, tmp_path):
 def test_too_little_history_would_show(panel_path, tmp_path, monkeypatch):
     whole, _, _ = build_supported(pl.read_parquet(panel_path), SETTINGS)
     monkeypatch.setattr(partitions, "_history_start", lambda panel, begin, moments, bars: max(begin - 40, 0))
-    stamp, _ = build_in_partitions(pl.scan_parquet(panel_path), SETTINGS, tmp_path / "factors", rows=2600, **STAMPED)
+    stamp, _ = build_in_partitions(
+        pl.scan_parquet(panel_path), SETTINGS, tmp_path / "factors", rows=2600, **STAMPED
+    )
     assert stamp.content_sha256 != content_sha256(whole)
 
 
 def test_a_killed_build_goes_on_with_the_next_piece(panel_path, tmp_path):
     code = (
-        "import sys, polars as pl\n"
-        "from components.features.config import Settings\n"
-        "from components.features.partitions import build_in_partitions\n"
-        "settings = Settings.model_validate_json(sys.argv[3])\n"
-        "build_in_partitions(pl.scan_parquet(sys.argv[1]), settings, sys.argv[2], rows=900, code_version='c1', inputs={'panel': 'p1'},\n"
-        "    on_piece=lambda done, pieces: print(done, flush=True))\n"
+        "import sys, polars as pl\nfrom components.features.config import Settings\nfrom"
+        " components.features.partitions import build_in_partitions\nsettings ="
+        " Settings.model_validate_json(sys.argv[3])\nbuild_in_partitions(pl.scan_parquet(sys.argv[1]),"
+        " settings, sys.argv[2], rows=900, code_version='c1', inputs={'panel': 'p1'},\n    on_piece=lambda"
+        " done, pieces: print(done, flush=True))\n"
     )
     target = tmp_path / "factors"
-    process = subprocess.Popen([sys.executable, "-c", code, str(panel_path), str(target), SETTINGS.model_dump_json()], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(panel_path), str(target), SETTINGS.model_dump_json()],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline().strip() == "1"
     assert process.stdout.readline().strip() == "2"
     os.kill(process.pid, signal.SIGKILL)
@@ -89,7 +101,9 @@ def test_a_killed_build_goes_on_with_the_next_piece(panel_path, tmp_path):
         kept.append({path: path.stat().st_mtime_ns for path in finished})
         stamps.append(done)
 
-    stamp, _ = build_in_partitions(pl.scan_parquet(panel_path), SETTINGS, target, rows=900, on_piece=looked_at, **STAMPED)
+    stamp, _ = build_in_partitions(
+        pl.scan_parquet(panel_path), SETTINGS, target, rows=900, on_piece=looked_at, **STAMPED
+    )
     assert kept[-1] == finished
     assert stamp.content_sha256 == content_sha256(build_supported(pl.read_parquet(panel_path), SETTINGS)[0])
     assert not folder.exists()
@@ -100,7 +114,15 @@ def test_pieces_of_another_panel_or_setting_are_not_kept(panel_path, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_in_partitions(pl.scan_parquet(panel_path), SETTINGS, tmp_path / "factors", rows=900, on_piece=stop, code_version="c1", inputs={"panel": "another"})
+        build_in_partitions(
+            pl.scan_parquet(panel_path),
+            SETTINGS,
+            tmp_path / "factors",
+            rows=900,
+            on_piece=stop,
+            code_version="c1",
+            inputs={"panel": "another"},
+        )
     old = (tmp_path / ".factors.pieces" / "piece_00000" / "table.parquet").stat().st_mtime_ns
     time.sleep(0.01)
     seen = []
@@ -109,7 +131,9 @@ def test_pieces_of_another_panel_or_setting_are_not_kept(panel_path, tmp_path):
         SETTINGS,
         tmp_path / "factors",
         rows=900,
-        on_piece=lambda done, pieces: seen.append((tmp_path / ".factors.pieces" / "piece_00000" / "table.parquet").stat().st_mtime_ns),
+        on_piece=lambda done, pieces: seen.append(
+            (tmp_path / ".factors.pieces" / "piece_00000" / "table.parquet").stat().st_mtime_ns
+        ),
         **STAMPED,
     )
     assert min(seen) > old

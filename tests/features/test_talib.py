@@ -1,4 +1,6 @@
-"""TA-Lib's candle patterns inside our table, and our own indicators against TA-Lib's where it has them with a finite memory."""
+"""TA-Lib's candle patterns inside our table, and our own indicators against TA-Lib's where it has them with a
+finite memory.
+"""
 
 import numpy as np
 import polars as pl
@@ -22,15 +24,32 @@ def only(*groups: str) -> Settings:
 
 
 def bars(seed: int, rows: int, *, symbols: int = 1) -> pl.DataFrame:
-    """Bars in cents of one symbol after another, with gaps, dojis and shadows enough for every kind of candle."""
+    """Bars in cents of one symbol after another, with gaps, dojis and shadows enough for every kind of
+    candle.
+    """
     rng = np.random.default_rng(seed)
     close = 30 * np.exp(np.cumsum(0.02 * rng.standard_normal((symbols, rows)), axis=1))
-    opened = np.hstack([close[:, :1], close[:, :-1]]) * np.exp(0.012 * rng.standard_normal(close.shape) * (rng.random(close.shape) < 0.5))
+    opened = np.hstack([close[:, :1], close[:, :-1]]) * np.exp(
+        0.012 * rng.standard_normal(close.shape) * (rng.random(close.shape) < 0.5)
+    )
     close = np.where(rng.random(close.shape) < 0.15, opened, close)
-    high = np.maximum(opened, close) * np.exp(np.abs(0.01 * rng.standard_normal(close.shape)) * (rng.random(close.shape) < 0.7))
-    low = np.minimum(opened, close) * np.exp(-np.abs(0.01 * rng.standard_normal(close.shape)) * (rng.random(close.shape) < 0.7))
-    columns = {name: np.round(values, 2).reshape(-1) for name, values in zip(PRICES, (opened, high, low, close), strict=True)}
-    return pl.DataFrame(columns | {k.BAR: np.tile(np.arange(rows), symbols), "volume": np.exp(10 + rng.standard_normal(close.size))})
+    high = np.maximum(opened, close) * np.exp(
+        np.abs(0.01 * rng.standard_normal(close.shape)) * (rng.random(close.shape) < 0.7)
+    )
+    low = np.minimum(opened, close) * np.exp(
+        -np.abs(0.01 * rng.standard_normal(close.shape)) * (rng.random(close.shape) < 0.7)
+    )
+    columns = {
+        name: np.round(values, 2).reshape(-1)
+        for name, values in zip(PRICES, (opened, high, low, close), strict=True)
+    }
+    return pl.DataFrame(
+        columns
+        | {
+            k.BAR: np.tile(np.arange(rows), symbols),
+            "volume": np.exp(10 + rng.standard_normal(close.size)),
+        }
+    )
 
 
 def patterns_of(frame: pl.DataFrame) -> pl.DataFrame:
@@ -56,7 +75,10 @@ def test_rounding_to_float32_moves_hardly_any_pattern():
     frame = bars(2, 20_000)
     ours = patterns_of(frame)
     exact = [frame[name].to_numpy() for name in PRICES]
-    differing = sum(int((ours[name][20:].to_numpy() * 100 != getattr(talib, f"CDL{name}")(*exact)[20:]).sum()) for name in PATTERNS)
+    differing = sum(
+        int((ours[name][20:].to_numpy() * 100 != getattr(talib, f"CDL{name}")(*exact)[20:]).sum())
+        for name in PATTERNS
+    )
     assert differing <= 0.002 * 20_000 * len(PATTERNS)
 
 
@@ -65,7 +87,10 @@ def test_patterns_forget_older_bars_and_know_no_later_ones(cut):
     frame = bars(3, 3_000)
     whole = patterns_of(frame)
     assert patterns_of(frame.head(cut)).equals(whole.head(cut))
-    changed = frame.with_columns(pl.when(pl.int_range(pl.len()) >= cut).then(pl.col(name) * 3.0).otherwise(pl.col(name)).alias(name) for name in PRICES)
+    changed = frame.with_columns(
+        pl.when(pl.int_range(pl.len()) >= cut).then(pl.col(name) * 3.0).otherwise(pl.col(name)).alias(name)
+        for name in PRICES
+    )
     assert patterns_of(changed).head(cut).equals(whole.head(cut))
     later = frame.slice(cut).with_columns(pl.int_range(pl.len()).alias(k.BAR))
     for name, look_back in PATTERNS.items():
@@ -73,19 +98,28 @@ def test_patterns_forget_older_bars_and_know_no_later_ones(cut):
 
 
 def test_without_the_rounding_a_running_sum_would_remember():
-    # Bars in ticks of 0.1, whose bodies often equal their mean, after one bad print: on plain numbers TA-Lib's running sums keep its rounding for ever.
+    # Bars in ticks of 0.1, whose bodies often equal their mean, after one bad print: on plain numbers
+    # TA-Lib's running sums keep its rounding for ever.
     rng, rows, cut = np.random.default_rng(0), 3_000, 100
     opened = 30 + 0.1 * rng.integers(-3, 4, rows)
     close = opened + 0.1 * rng.integers(-2, 3, rows)
-    high, low = np.maximum(opened, close) + 0.1 * rng.integers(0, 3, rows), np.minimum(opened, close) - 0.1 * rng.integers(0, 3, rows)
+    high, low = (
+        np.maximum(opened, close) + 0.1 * rng.integers(0, 3, rows),
+        np.minimum(opened, close) - 0.1 * rng.integers(0, 3, rows),
+    )
     close[20], high[20] = 130_030.7, 130_031.3
     exact = [np.round(values, 2) for values in (opened, high, low, close)]
     frame = pl.DataFrame(dict(zip(PRICES, exact, strict=True)) | {k.BAR: np.arange(rows)})
-    whole, later = patterns_of(frame), patterns_of(frame.slice(cut).with_columns(pl.int_range(pl.len()).alias(k.BAR)))
+    whole, later = (
+        patterns_of(frame),
+        patterns_of(frame.slice(cut).with_columns(pl.int_range(pl.len()).alias(k.BAR))),
+    )
     remembering = 0
     for name, look_back in PATTERNS.items():
         pattern = getattr(talib, f"CDL{name}")
-        remembering += (pattern(*exact)[cut + look_back :] != pattern(*(values[cut:] for values in exact))[look_back:]).any()
+        remembering += (
+            pattern(*exact)[cut + look_back :] != pattern(*(values[cut:] for values in exact))[look_back:]
+        ).any()
         assert later[name][look_back:].equals(whole[name][cut + look_back :]), name
     assert remembering >= 5
 
@@ -94,7 +128,9 @@ def test_patterns_do_not_cross_from_one_symbol_into_the_next_nor_over_an_unknown
     both = bars(5, 400, symbols=2)
     apart = pl.concat([patterns_of(both.head(400)), patterns_of(both.tail(400))])
     assert patterns_of(both).equals(apart)
-    hole = both.head(400).with_columns(pl.when(pl.int_range(pl.len()) == 200).then(None).otherwise(pl.col("high")).alias("high"))
+    hole = both.head(400).with_columns(
+        pl.when(pl.int_range(pl.len()) == 200).then(None).otherwise(pl.col("high")).alias("high")
+    )
     found, whole = patterns_of(hole), patterns_of(both.head(400))
     for name, look_back in PATTERNS.items():
         assert found[name][:200].equals(whole[name][:200])
@@ -125,7 +161,9 @@ def test_indicators_agree_with_talib(random_panel):
 def test_money_flow_agrees_with_talib(random_panel):
     panel = random_panel(22, bars=150, symbols=6, missing=0.0).filter(pl.col("symbol") == "S02")
     theirs = talib.MFI(*(panel[name].to_numpy() for name in ("high", "low", "close", "volume")), 14)
-    ours = build_factors(panel, only("volume_liquidity"))["mfi_14"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    ours = (
+        build_factors(panel, only("volume_liquidity"))["mfi_14"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    )
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
@@ -148,7 +186,9 @@ def test_windows_agree_with_talib():
         "distance": talib.AVGDEV(close, 20),
     }
     for name, theirs in expected.items():
-        np.testing.assert_allclose(ours[name].fill_null(np.nan).to_numpy(), theirs, rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            ours[name].fill_null(np.nan).to_numpy(), theirs, rtol=1e-6, atol=1e-6, err_msg=name
+        )
 
 
 def test_the_newest_of_equal_highs_counts_as_in_talib():

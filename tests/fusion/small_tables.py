@@ -1,4 +1,6 @@
-"""Small panels and slow tables, and a join of them in a few plain loops that shares no code with the library."""
+"""Small panels and slow tables, and a join of them in a few plain loops that shares no code with
+the library.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +10,13 @@ from components.contracts import TIME
 from components.fusion.config import TableSettings
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-INSTANT = {"path": "slow.parquet", "observed": "observed", "known": "known", "frequency": "instant", "max_refused_share": 1.0}
+INSTANT = {
+    "path": "slow.parquet",
+    "observed": "observed",
+    "known": "known",
+    "frequency": "instant",
+    "max_refused_share": 1.0,
+}
 
 
 def moment(hours: float) -> datetime:
@@ -18,7 +26,11 @@ def moment(hours: float) -> datetime:
 def small_panel(bars) -> pl.DataFrame:
     """Panel of (timestamp hour, symbol, known hour)."""
     frame = pl.DataFrame(
-        {"timestamp": [moment(bar[0]) for bar in bars], "symbol": [bar[1] for bar in bars], "known_time": [moment(bar[2]) for bar in bars]},
+        {
+            "timestamp": [moment(bar[0]) for bar in bars],
+            "symbol": [bar[1] for bar in bars],
+            "known_time": [moment(bar[2]) for bar in bars],
+        },
         schema={"timestamp": TIME, "symbol": pl.String, "known_time": TIME},
     ).sort("timestamp", "symbol")
     price = pl.lit(1.0)
@@ -44,7 +56,13 @@ def small_slow(rows) -> pl.DataFrame:
             "value": [row[3] for row in rows],
             "company": [row[4] for row in rows],
         },
-        schema={"symbol": pl.String, "observed": TIME, "known": TIME, "value": pl.Float64, "company": pl.String},
+        schema={
+            "symbol": pl.String,
+            "observed": TIME,
+            "known": TIME,
+            "value": pl.Float64,
+            "company": pl.String,
+        },
     )
 
 
@@ -77,7 +95,14 @@ def brute_force(
                 seen.append((row["known"], position, row["observed"], row["value"], row["company"]))
         if contradicted:
             same = {
-                one: [other[3] for other in seen if other[3] is not None and (other[0], other[2]) == (one[0], one[2]) and (not companies or other[4] == one[4])] for one in seen
+                one: [
+                    other[3]
+                    for other in seen
+                    if other[3] is not None
+                    and (other[0], other[2]) == (one[0], one[2])
+                    and (not companies or other[4] == one[4])
+                ]
+                for one in seen
             }
             seen = [(*one[:3], None if len(set(same[one])) > 1 else one[3], one[4]) for one in seen]
         seen.sort(key=lambda one: one[:2])
@@ -94,7 +119,9 @@ def brute_force(
                 value = held[times[-1]]
             elif len(times) > observations:
                 newest, base = held[times[-1]], held[times[-1 - observations]]
-                value = newest - base if transform == "change" else (newest - base) / abs(base) if base else None
+                value = (
+                    newest - base if transform == "change" else (newest - base) / abs(base) if base else None
+                )
         out.append(value)
     return out
 

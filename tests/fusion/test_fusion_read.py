@@ -1,4 +1,6 @@
-"""Reading slow tables: what is refused and counted, errors that name the place, tickers of two companies, the content hash, and settings."""
+"""Reading slow tables: what is refused and counted, errors that name the place, tickers of two companies, the
+content hash, and settings.
+"""
 
 from datetime import date, timedelta
 
@@ -14,23 +16,41 @@ from components.fusion.oracle import verify_sample
 from components.fusion.read import from_frame, read_table
 from components.fusion.source_hash import source_sha256
 
-ROWS = [("A", 0, 1, 1.0), (None, 0, 1, 1.0), ("", 0, 1, 1.0), ("A", None, 1, 1.0), ("A", 0, None, 1.0), ("A", 5, 4, 1.0), ("A", 5, 5, 1.0)]
+ROWS = [
+    ("A", 0, 1, 1.0),
+    (None, 0, 1, 1.0),
+    ("", 0, 1, 1.0),
+    ("A", None, 1, 1.0),
+    ("A", 0, None, 1.0),
+    ("A", 5, 4, 1.0),
+    ("A", 5, 5, 1.0),
+]
 
 
 def test_rows_that_cannot_be_are_refused_by_reason_and_kept_for_the_report():
     slow = from_frame(small_table(), small_slow(ROWS))
-    assert slow.refusals() == {"no key": 2, "no observation time": 1, "no known time": 1, "known before observed": 1}
+    assert slow.refusals() == {
+        "no key": 2,
+        "no observation time": 1,
+        "no known time": 1,
+        "known before observed": 1,
+    }
     assert len(slow.feeds[0].rows) == 2
     assert slow.feeds[0].refused["_row"].to_list() == [1, 2, 3, 4, 5]
 
 
 def test_too_many_refused_rows_stop_the_run():
-    with pytest.raises(FusionError, match=r"5 of 7 rows can't be used, 2 of them because the symbol.*max_refused_share"):
+    with pytest.raises(
+        FusionError, match=r"5 of 7 rows can't be used, 2 of them because the symbol.*max_refused_share"
+    ):
         from_frame(small_table(max_refused_share=0.5), small_slow(ROWS))
 
 
 def test_where_keeps_only_named_rows():
-    slow = from_frame(small_table(where={"company": ["x"]}), small_slow([("A", 0, 1, 1.0, "x"), ("A", 0, 1, 2.0, "y"), ("A", 0, 1, 3.0)]))
+    slow = from_frame(
+        small_table(where={"company": ["x"]}),
+        small_slow([("A", 0, 1, 1.0, "x"), ("A", 0, 1, 2.0, "y"), ("A", 0, 1, 3.0)]),
+    )
     assert slow.feeds[0].rows["x"].to_list() == [1.0]
     with pytest.raises(FusionError, match=r"holds no rows.*where"):
         from_frame(small_table(where={"company": ["z"]}), small_slow(ROWS))
@@ -77,17 +97,26 @@ def test_files_that_are_missing_empty_or_damaged_are_named(tmp_path):
 
 
 def test_csv_is_read_like_parquet(tmp_path):
-    frame = pl.DataFrame({"symbol": ["A"], "observed": [date(2024, 1, 1)], "known": [date(2024, 1, 3)], "value": [2]})
+    frame = pl.DataFrame(
+        {"symbol": ["A"], "observed": [date(2024, 1, 1)], "known": [date(2024, 1, 3)], "value": [2]}
+    )
     frame.write_csv(tmp_path / "slow.csv")
     frame.write_parquet(tmp_path / "slow.parquet")
     changes = {"frequency": "day"}
-    rows = [read_table(small_table(path=path, **changes), tmp_path).feeds[0].rows for path in ("slow.csv", "slow.parquet")]
+    rows = [
+        read_table(small_table(path=path, **changes), tmp_path).feeds[0].rows
+        for path in ("slow.csv", "slow.parquet")
+    ]
     assert rows[0].equals(rows[1])
 
 
 IDENTITY = {"path": "members.parquet", "max_gap_days": 1, "start": "starts", "end": "ends"}
 BARS = [(24 * day, "A", 24 * day) for day in range(1, 12)]
-SLOW = [("A", 24 * 1, 24 * 1, 1.0, "old"), ("A", 24 * 5.5, 24 * 8, 2.0, "old"), ("A", 24 * 9, 24 * 9, 3.0, "new")]
+SLOW = [
+    ("A", 24 * 1, 24 * 1, 1.0, "old"),
+    ("A", 24 * 5.5, 24 * 8, 2.0, "old"),
+    ("A", 24 * 9, 24 * 9, 3.0, "new"),
+]
 
 
 @pytest.fixture
@@ -107,7 +136,9 @@ def members(tmp_path):
 
 @pytest.mark.parametrize("named", [False, True])
 def test_rows_of_the_other_company_under_a_ticker_are_not_joined(members, named):
-    table = small_table(identity=IDENTITY | ({"company": "company"} if named else {}), company="company" if named else "")
+    table = small_table(
+        identity=IDENTITY | ({"company": "company"} if named else {}), company="company" if named else ""
+    )
     slow = from_frame(table, small_slow(SLOW), data_folder=members)
     panel = small_panel(BARS)
     fused, joined = join_tables(panel, [slow])
@@ -115,13 +146,22 @@ def test_rows_of_the_other_company_under_a_ticker_are_not_joined(members, named)
     assert joined[0].other_company == 3
     assert verify_sample(panel, [slow], fused, len(panel), 1) == len(panel)
     without = join_tables(panel, [from_frame(small_table(), small_slow(SLOW))])[0]
-    assert without["x"].to_list() == [1.0] * 7 + [2.0] + [3.0] * 3, "the fault that identity is there to catch"
+    assert without["x"].to_list() == [1.0] * 7 + [2.0] + [3.0] * 3, (
+        "the fault that identity is there to catch"
+    )
 
 
 def test_the_last_day_of_a_company_is_its_own_in_local_time(members):
     first = moment(24 * 6).date()
     table = small_table(identity=IDENTITY, frequency="day", known="known", timezone="America/New_York")
-    rows = pl.DataFrame({"symbol": ["A", "A"], "observed": [first - timedelta(days=1), first], "known": [moment(24 * 8), moment(24 * 9)], "value": [1.0, 2.0]})
+    rows = pl.DataFrame(
+        {
+            "symbol": ["A", "A"],
+            "observed": [first - timedelta(days=1), first],
+            "known": [moment(24 * 8), moment(24 * 9)],
+            "value": [1.0, 2.0],
+        }
+    )
     slow = from_frame(table, rows, data_folder=members)
     panel = small_panel(BARS)
     fused = join_tables(panel, [slow])[0]
@@ -130,7 +170,9 @@ def test_the_last_day_of_a_company_is_its_own_in_local_time(members):
 
 
 def test_identity_that_is_not_applied_only_counts(members):
-    slow = from_frame(small_table(identity=IDENTITY | {"apply": False}), small_slow(SLOW), data_folder=members)
+    slow = from_frame(
+        small_table(identity=IDENTITY | {"apply": False}), small_slow(SLOW), data_folder=members
+    )
     panel = small_panel(BARS)
     fused, joined = join_tables(panel, [slow])
     assert fused["x"].to_list() == [1.0] * 7 + [2.0] + [3.0] * 3
@@ -139,7 +181,9 @@ def test_identity_that_is_not_applied_only_counts(members):
 
 
 def test_a_short_pause_is_still_the_same_company(members):
-    slow = from_frame(small_table(identity=IDENTITY | {"max_gap_days": 30}), small_slow(SLOW), data_folder=members)
+    slow = from_frame(
+        small_table(identity=IDENTITY | {"max_gap_days": 30}), small_slow(SLOW), data_folder=members
+    )
     assert join_tables(small_panel(BARS), [slow])[0]["x"].to_list() == [1.0] * 7 + [2.0] + [3.0] * 3
 
 
@@ -190,8 +234,31 @@ def test_features_are_told_what_each_slow_column_is():
         name="money",
         **INSTANT,
         modality="base",
-        columns=(ColumnSettings(name="a"), ColumnSettings(name="b", column="v", divide_by="w", transform="change", observations=4, group="g", modality="rich")),
+        columns=(
+            ColumnSettings(name="a"),
+            ColumnSettings(
+                name="b",
+                column="v",
+                divide_by="w",
+                transform="change",
+                observations=4,
+                group="g",
+                modality="rich",
+            ),
+        ),
     )
     first, second = slow_columns(Settings(tables=(table,)))
-    assert first == {"name": "a", "group": "money", "normalisation": "rank", "modality": "base", "source": "slow.parquet: a"}
-    assert second == {"name": "b", "group": "g", "normalisation": "rank", "modality": "rich", "source": "slow.parquet: v / w, change over 4 observations"}
+    assert first == {
+        "name": "a",
+        "group": "money",
+        "normalisation": "rank",
+        "modality": "base",
+        "source": "slow.parquet: a",
+    }
+    assert second == {
+        "name": "b",
+        "group": "g",
+        "normalisation": "rank",
+        "modality": "rich",
+        "source": "slow.parquet: v / w, change over 4 observations",
+    }

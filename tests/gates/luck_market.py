@@ -17,12 +17,16 @@ DAILY_VOLATILITY = 0.02
 
 
 def verdict_on(seed: int, *, true_ic: float, persistence: float, draws: int = 300) -> Verdict:
-    """The gates' verdict on scores that are first-order autoregressive and have `true_ic` with the 5-bar return, 60 symbols x 220 bars."""
+    """The gates' verdict on scores that are first-order autoregressive and have `true_ic` with the 5-bar
+    return, 60 symbols x 220 bars.
+    """
     evaluation, predictions, labels = measured(seed, true_ic=true_ic, persistence=persistence, draws=draws)
     return judge(evaluation, predictions, labels, None, Settings())
 
 
-def measured(seed: int, *, true_ic: float, persistence: float, draws: int = 300) -> tuple[dict, pl.DataFrame, pl.DataFrame]:
+def measured(
+    seed: int, *, true_ic: float, persistence: float, draws: int = 300
+) -> tuple[dict, pl.DataFrame, pl.DataFrame]:
     """Evaluation of `stack` beside a flat baseline and two noisy ones, its predictions, and the labels."""
     random = np.random.default_rng(seed)
     bars = WARM_UP + BARS
@@ -41,7 +45,9 @@ def measured(seed: int, *, true_ic: float, persistence: float, draws: int = 300)
     score = signal * max(true_ic, 0.02) * unit
     noisy = [0.9 * score + 0.1 * score.std() * random.normal(size=score.shape) for _ in range(2)]
     keys = _keys(bars)
-    panel = keys.with_columns(pl.lit("all").alias("sector"), pl.Series("open", opening.ravel()), pl.Series("close", close.ravel()))
+    panel = keys.with_columns(
+        pl.lit("all").alias("sector"), pl.Series("open", opening.ravel()), pl.Series("close", close.ravel())
+    )
     labels = keys.with_columns(
         pl.lit(HORIZON, dtype=pl.Int32).alias("horizon"),
         pl.Series("log_return", label.ravel()).fill_nan(None),
@@ -49,12 +55,27 @@ def measured(seed: int, *, true_ic: float, persistence: float, draws: int = 300)
     )
     experts = {
         name: _predictions(keys, name, values, 1.2816 * unit)
-        for name, values in {"stack": score, "median": np.zeros_like(score), "equal_weights": noisy[0], "best_single": noisy[1]}.items()
+        for name, values in {
+            "stack": score,
+            "median": np.zeros_like(score),
+            "equal_weights": noisy[0],
+            "best_single": noisy[1],
+        }.items()
     }
     regimes = keys.with_columns(pl.lit(1.0).alias("regime_state"))
     windows = Windows((0, WARM_UP - 10), (WARM_UP - 10, WARM_UP), (WARM_UP, bars), (WARM_UP, bars))
     settings = BacktestSettings(bootstrap_draws=draws, decay_bars=0)
-    evaluation, _ = evaluate(experts, labels, panel, regimes, windows, keys["timestamp"].unique().sort(), settings, horizon=HORIZON, seed=seed)
+    evaluation, _ = evaluate(
+        experts,
+        labels,
+        panel,
+        regimes,
+        windows,
+        keys["timestamp"].unique().sort(),
+        settings,
+        horizon=HORIZON,
+        seed=seed,
+    )
     return evaluation, experts["stack"], labels
 
 
@@ -67,8 +88,15 @@ def _autoregressive(random: np.random.Generator, bars: int, persistence: float) 
 
 
 def _keys(bars: int) -> pl.DataFrame:
-    days = pl.Series([datetime(2021, 1, 1, tzinfo=UTC) + timedelta(days=1.45 * bar) for bar in range(bars)], dtype=TIME)
-    return pl.DataFrame({"timestamp": days.gather(np.repeat(np.arange(bars), SYMBOLS)), "symbol": [f"S{number:02d}" for number in range(SYMBOLS)] * bars})
+    days = pl.Series(
+        [datetime(2021, 1, 1, tzinfo=UTC) + timedelta(days=1.45 * bar) for bar in range(bars)], dtype=TIME
+    )
+    return pl.DataFrame(
+        {
+            "timestamp": days.gather(np.repeat(np.arange(bars), SYMBOLS)),
+            "symbol": [f"S{number:02d}" for number in range(SYMBOLS)] * bars,
+        }
+    )
 
 
 def _predictions(keys: pl.DataFrame, name: str, score: np.ndarray, half_band: float) -> pl.DataFrame:

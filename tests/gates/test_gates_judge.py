@@ -1,4 +1,6 @@
-"""The gates: each catches its planted fault and passes the clean case; luck is seldom approved, skill mostly is."""
+"""The gates: each catches its planted fault and passes the clean case; luck is seldom approved, skill mostly
+is.
+"""
 
 import copy
 import json
@@ -14,7 +16,14 @@ from luck_market import measured, verdict_on
 
 from components.contracts import ALL_PREDICTIONS, LABELS, ContractError, content_sha256, write_table
 from components.gates.config import Settings
-from components.gates.judge import Champion, judge, newest_bars_only, read_candidate, read_champion, read_evaluation
+from components.gates.judge import (
+    Champion,
+    judge,
+    newest_bars_only,
+    read_candidate,
+    read_champion,
+    read_evaluation,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +50,15 @@ def test_a_good_model_is_approved(good):
     assert result.champion_version is None
     assert result.reason == "all 14 gates passed; there is no champion yet"
     assert all(one.passed for one in result.gates)
-    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["gates"][0].keys() == {"name", "value", "threshold", "comparison", "passed", "reason", "level"}
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["gates"][0].keys() == {
+        "name",
+        "value",
+        "threshold",
+        "comparison",
+        "passed",
+        "reason",
+        "level",
+    }
 
 
 def put(*path, value):
@@ -124,7 +141,9 @@ def test_bars_without_an_order_count_against_the_candidate(good):
     own, other = (evaluation["experts"][name]["test"]["daily"] for name in ("stack", "equal_weights"))
     other["rank_ic"] = [0.05] * len(own["rank_ic"])
     own["rank_ic"] = [0.06 if bar % 3 == 0 else None for bar in range(len(own["rank_ic"]))]
-    found = gate(judge(evaluation, good.predictions, good.labels, None, Settings()), "not_worse_than_equal_weights")
+    found = gate(
+        judge(evaluation, good.predictions, good.labels, None, Settings()), "not_worse_than_equal_weights"
+    )
     assert not found.passed
     assert found.value == pytest.approx(0.02 - 0.05, abs=1e-3)
 
@@ -162,10 +181,21 @@ def test_a_worse_champion_is_beaten_and_a_better_one_is_not(good):
     ("make", "reason"),
     [
         (lambda frame: frame, "same model as champion 7"),
-        (lambda frame: frame.with_columns(pl.col("timestamp") + pl.duration(days=3000)), "only 0 bars in common"),
-        (lambda frame: frame.filter(pl.col("timestamp") < frame["timestamp"].unique().sort()[40]).with_columns(pl.col("score") * -1), "only 40 bars in common"),
+        (
+            lambda frame: frame.with_columns(pl.col("timestamp") + pl.duration(days=3000)),
+            "only 0 bars in common",
+        ),
+        (
+            lambda frame: frame.filter(
+                pl.col("timestamp") < frame["timestamp"].unique().sort()[40]
+            ).with_columns(pl.col("score") * -1),
+            "only 40 bars in common",
+        ),
         (lambda frame: frame.with_columns(pl.lit("log_return").alias("target")), "another horizon or target"),
-        (lambda frame: frame.with_columns(pl.lit(10, dtype=pl.Int32).alias("horizon")), "another horizon or target"),
+        (
+            lambda frame: frame.with_columns(pl.lit(10, dtype=pl.Int32).alias("horizon")),
+            "another horizon or target",
+        ),
     ],
 )
 def test_a_champion_that_cannot_be_compared_is_not_replaced(good, make, reason):
@@ -177,35 +207,66 @@ def test_a_champion_that_cannot_be_compared_is_not_replaced(good, make, reason):
 
 
 def test_only_the_candidates_test_window_is_held_against_the_champion(good):
-    """On its validation window the candidate was chosen: what it says there must not win it the champion's place."""
+    """On its validation window the candidate was chosen: what it says there must not win it the champion's
+    place.
+    """
     champion = worse(good.predictions, 0.9)
     expected = gate(verdict(good, champion=Champion("1", champion)), "better_than_champion").value
     moments = good.labels["timestamp"].unique().sort()[:30]
-    known = good.labels.filter(pl.col("timestamp").is_in(moments.implode())).select("timestamp", "symbol", pl.col("sector_neutral_return").alias("score"))
+    known = good.labels.filter(pl.col("timestamp").is_in(moments.implode())).select(
+        "timestamp", "symbol", pl.col("sector_neutral_return").alias("score")
+    )
     rest = good.predictions.drop("timestamp", "symbol", "score").head(len(known))
     seen = pl.concat([known, rest], how="horizontal").select(good.predictions.columns)
-    ours, theirs = (pl.concat([seen.with_columns(pl.col("score") * sign), frame]) for sign, frame in ((1, good.predictions), (-1, champion)))
+    ours, theirs = (
+        pl.concat([seen.with_columns(pl.col("score") * sign), frame])
+        for sign, frame in ((1, good.predictions), (-1, champion))
+    )
     result = judge(good.evaluation, ours, good.labels, Champion("1", theirs), Settings())
     assert gate(result, "better_than_champion").value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("first_bars", [40, 200])
 def test_what_a_champion_has_learned_from_is_no_contest(good, first_bars):
-    """Planted fault: up to the end of its training the champion says the labels themselves, after it noise. Only the bars after it may count."""
+    """Planted fault: up to the end of its training the champion says the labels themselves, after it noise.
+
+    Only the bars after it may count.
+    """
     calendar = good.predictions["timestamp"].unique().sort()
     known_until = calendar[first_bars]
     labels = good.labels.select("timestamp", "symbol", pl.col("sector_neutral_return").alias("known"))
-    learned = worse(good.predictions, 0.9).join(labels, on=["timestamp", "symbol"], how="left", maintain_order="left")
-    learned = learned.with_columns(pl.when(pl.col("timestamp") <= known_until).then(pl.col("known").fill_null(0)).otherwise(pl.col("score")).alias("score"))
+    learned = worse(good.predictions, 0.9).join(
+        labels, on=["timestamp", "symbol"], how="left", maintain_order="left"
+    )
+    learned = learned.with_columns(
+        pl.when(pl.col("timestamp") <= known_until)
+        .then(pl.col("known").fill_null(0))
+        .otherwise(pl.col("score"))
+        .alias("score")
+    )
     champion = Champion("6", learned.drop("known"), known_until=known_until)
     assert not verdict(good, champion=champion).beats_champion
-    result = judge(good.evaluation, good.predictions, good.labels, champion, Settings(min_champion_bars=10), champion_after=newest_bars_only(champion))
+    result = judge(
+        good.evaluation,
+        good.predictions,
+        good.labels,
+        champion,
+        Settings(min_champion_bars=10),
+        champion_after=newest_bars_only(champion),
+    )
     found = gate(result, "better_than_champion")
     if first_bars == 40:
         assert found.passed
         assert found.value > 1.28
     assert f"all after {known_until:%Y-%m-%d %H:%M}, where its training data ends" in found.reason
-    few = judge(good.evaluation, good.predictions, good.labels, champion, Settings(min_champion_bars=10_000), champion_after=known_until)
+    few = judge(
+        good.evaluation,
+        good.predictions,
+        good.labels,
+        champion,
+        Settings(min_champion_bars=10_000),
+        champion_after=known_until,
+    )
     assert "10000 needed" in gate(few, "better_than_champion").reason
     assert not few.beats_champion
 
@@ -215,9 +276,22 @@ def test_the_last_bar_that_the_champion_learned_from_does_not_count(good):
     calendar = good.predictions["timestamp"].unique().sort()
     champion = Champion("6", worse(good.predictions, 0.9), known_until=calendar[100])
     last = good.predictions.filter(pl.col("timestamp") >= calendar[100])
-    both = judge(good.evaluation, last, good.labels, champion, Settings(min_champion_bars=10_000), champion_after=newest_bars_only(champion))
+    both = judge(
+        good.evaluation,
+        last,
+        good.labels,
+        champion,
+        Settings(min_champion_bars=10_000),
+        champion_after=newest_bars_only(champion),
+    )
     assert f"only {gate_bars(both)} bars in common" in gate(both, "better_than_champion").reason
-    later = judge(good.evaluation, last.filter(pl.col("timestamp") > calendar[100]), good.labels, champion, Settings(min_champion_bars=10_000))
+    later = judge(
+        good.evaluation,
+        last.filter(pl.col("timestamp") > calendar[100]),
+        good.labels,
+        champion,
+        Settings(min_champion_bars=10_000),
+    )
     assert gate_bars(later) == gate_bars(both)
 
 
@@ -226,10 +300,22 @@ def gate_bars(result) -> int:
 
 
 def test_bars_on_which_the_candidate_gives_no_order_count_for_the_champion(good):
-    """Planted fault: a candidate that is as good on easy bars and silent on the others would not be worse on the bars that both ordered."""
+    """Planted fault: a candidate that is as good on easy bars and silent on the others would not be worse on
+    the bars that both ordered.
+    """
     calendar = good.predictions["timestamp"].unique().sort()
-    silent = pl.when(pl.col("timestamp").is_in(calendar.gather_every(2).implode())).then(0.0).otherwise(pl.col("score"))
-    result = judge(good.evaluation, good.predictions.with_columns(silent.alias("score")), good.labels, Champion("2", good.predictions), Settings())
+    silent = (
+        pl.when(pl.col("timestamp").is_in(calendar.gather_every(2).implode()))
+        .then(0.0)
+        .otherwise(pl.col("score"))
+    )
+    result = judge(
+        good.evaluation,
+        good.predictions.with_columns(silent.alias("score")),
+        good.labels,
+        Champion("2", good.predictions),
+        Settings(),
+    )
     assert not result.beats_champion
     assert gate(result, "better_than_champion").value < -2
 
@@ -240,11 +326,27 @@ def test_a_champion_that_cannot_be_scored_on_newer_bars_is_compared_by_its_store
     found = gate(verdict(good, champion=champion), "better_than_champion")
     assert found.passed
     assert "it can't be scored on newer bars: another schema" in found.reason
-    retrained = judge(good.evaluation, good.predictions, good.labels, champion, Settings(), champion_after=newest_bars_only(champion))
+    retrained = judge(
+        good.evaluation,
+        good.predictions,
+        good.labels,
+        champion,
+        Settings(),
+        champion_after=newest_bars_only(champion),
+    )
     assert not retrained.beats_champion, "a retraining has to win on newer bars"
-    assert "it can't be scored on newer bars: another schema" in gate(retrained, "better_than_champion").reason
+    assert (
+        "it can't be scored on newer bars: another schema" in gate(retrained, "better_than_champion").reason
+    )
     scored = Champion("8", champion.predictions, known_until=last)
-    none = judge(good.evaluation, good.predictions, good.labels, scored, Settings(), champion_after=newest_bars_only(scored))
+    none = judge(
+        good.evaluation,
+        good.predictions,
+        good.labels,
+        scored,
+        Settings(),
+        champion_after=newest_bars_only(scored),
+    )
     assert not none.beats_champion
     assert "only 0 bars in common" in gate(none, "better_than_champion").reason
     assert newest_bars_only(None) is None
@@ -253,32 +355,55 @@ def test_a_champion_that_cannot_be_scored_on_newer_bars_is_compared_by_its_store
 def test_an_equally_good_champion_is_seldom_beaten(good):
     ours, wins = worse(good.predictions, 0.3, seed=999), 0
     for seed in range(40):
-        wins += judge(good.evaluation, ours, good.labels, Champion("1", worse(good.predictions, 0.3, seed=seed)), Settings()).beats_champion
+        wins += judge(
+            good.evaluation,
+            ours,
+            good.labels,
+            Champion("1", worse(good.predictions, 0.3, seed=seed)),
+            Settings(),
+        ).beats_champion
     assert wins <= 9
 
 
 def test_luck_is_not_approved():
-    """Full run: 0, 2 and 2 approvals of 300 for first-order persistence 0, 0.9 and 0.98, and 1 of 200 for scores that never move. Here 12 seeds."""
-    assert sum(verdict_on(seed, true_ic=0.0, persistence=0.98, draws=200).approved for seed in range(1000, 1012)) <= 1
+    """Full run: 0, 2 and 2 approvals of 300 for first-order persistence 0, 0.9 and 0.98, and 1 of 200 for
+    scores that never move. Here 12 seeds.
+    """
+    assert (
+        sum(verdict_on(seed, true_ic=0.0, persistence=0.98, draws=200).approved for seed in range(1000, 1012))
+        <= 1
+    )
 
 
 def test_skill_is_approved():
-    """Full run, 100 seeds: 95 approvals for a true IC of 0.08, 49 for 0.05, where 220 bars leave too much doubt."""
-    assert sum(verdict_on(seed, true_ic=0.08, persistence=0.9, draws=200).approved for seed in range(1000, 1006)) >= 5
+    """Full run, 100 seeds: 95 approvals for a true IC of 0.08, 49 for 0.05, where 220 bars leave too much
+    doubt.
+    """
+    assert (
+        sum(verdict_on(seed, true_ic=0.08, persistence=0.9, draws=200).approved for seed in range(1000, 1006))
+        >= 5
+    )
 
 
 def write_all(good, folder: Path) -> dict[str, SimpleNamespace]:
     returns = pl.DataFrame({"net_return": [0.1, 0.2]})
     returns.write_parquet(folder / "returns")
-    (folder / "evaluation").write_text(json.dumps({**good.evaluation, "stamp": {"returns_sha256": content_sha256(returns)}}))
+    (folder / "evaluation").write_text(
+        json.dumps({**good.evaluation, "stamp": {"returns_sha256": content_sha256(returns)}})
+    )
     other = good.predictions.with_columns(pl.lit("median").alias("expert"))
     both = pl.concat([other, good.predictions]).sort(ALL_PREDICTIONS.key)
     write_table(both, folder / "predictions", ALL_PREDICTIONS, code_version="c", config_hash="h")
     (folder / "champion").mkdir()
     (folder / "champion" / "champion.json").write_text('{"version": null}')
-    filled = good.labels.with_columns(pl.col("timestamp").alias("label_end"), pl.lit(0, dtype=pl.Int8).alias("direction"))
+    filled = good.labels.with_columns(
+        pl.col("timestamp").alias("label_end"), pl.lit(0, dtype=pl.Int8).alias("direction")
+    )
     write_table(filled.select(*LABELS.columns), folder / "labels", LABELS, code_version="c", config_hash="h")
-    return {name: SimpleNamespace(path=str(folder / name)) for name in ("evaluation", "predictions", "labels", "returns", "champion", "verdict")}
+    return {
+        name: SimpleNamespace(path=str(folder / name))
+        for name in ("evaluation", "predictions", "labels", "returns", "champion", "verdict")
+    }
 
 
 def test_the_door(good, tmp_path):
@@ -310,7 +435,11 @@ def test_champion_and_candidate_files_are_checked(good, tmp_path):
     good.predictions.write_parquet(tmp_path / "champion" / "predictions.parquet")
     champion = read_champion(tmp_path / "champion")
     assert (champion.version, champion.known_until, champion.not_scored) == ("3", None, None)
-    about = {"version": 3, "known_until": "2024-01-31T00:00:00+00:00", "newest": {"not_scored": "other schema"}}
+    about = {
+        "version": 3,
+        "known_until": "2024-01-31T00:00:00+00:00",
+        "newest": {"not_scored": "other schema"},
+    }
     (tmp_path / "champion" / "champion.json").write_text(json.dumps(about))
     champion = read_champion(tmp_path / "champion")
     assert (champion.known_until, champion.not_scored) == (datetime(2024, 1, 31, tzinfo=UTC), "other schema")
@@ -329,4 +458,6 @@ def test_a_model_that_scores_all_alike_on_many_bars_is_caught(good):
     failed = gate(judge(evaluation, good.predictions, good.labels, None, Settings()), "ordered_bars")
     assert not failed.passed
     assert failed.value == pytest.approx(0.5, abs=0.05)
-    assert gate(judge(good.evaluation, good.predictions, good.labels, None, Settings()), "ordered_bars").passed
+    assert gate(
+        judge(good.evaluation, good.predictions, good.labels, None, Settings()), "ordered_bars"
+    ).passed

@@ -1,4 +1,6 @@
-"""A real Prometheus on loopback that scrapes the service's own metrics from a small process and evaluates the project's rules."""
+"""A real Prometheus on loopback that scrapes the service's own metrics from a small process and evaluates the
+project's rules.
+"""
 
 import contextlib
 import json
@@ -27,14 +29,16 @@ import sys, threading, time
 from prometheus_client import start_http_server
 from serving.metrics import make_metrics
 m = make_metrics()
-m.champion_version.set(3); m.ready.set(1); m.queue.set(2); m.log_queued.set(1); m.log_writer_up.set(1); m.champion_watch_up.set(1)
+m.champion_version.set(3); m.ready.set(1); m.queue.set(2)
+m.log_queued.set(1); m.log_writer_up.set(1); m.champion_watch_up.set(1)
 m.feature_age_seconds.set(3600); m.snapshot_age_seconds.set(2); m.symbols_behind.set(1)
 m.feature_shift_ks.labels("largest").set(0.12); m.feature_shift_ks.labels("mean").set(0.03)
 start_http_server(int(sys.argv[1]), "127.0.0.1")
 rows = 0
 while True:
     for endpoint in ("signals", "score"):
-        m.infer_ms.labels(endpoint).observe(1.2); m.request_ms.labels(endpoint).observe(2.4); m.requests.labels(endpoint, "ok").inc()
+        m.infer_ms.labels(endpoint).observe(1.2); m.request_ms.labels(endpoint).observe(2.4)
+        m.requests.labels(endpoint, "ok").inc()
     m.requests.labels("score", "unknown_symbol").inc(); m.store_reads.labels("ok").inc()
     rows += 2; m.log_rows_written.set(rows)
     time.sleep(0.1)
@@ -56,7 +60,9 @@ class Prometheus:
     def get(self, path: str, **parameters: str) -> Any:
         """The `data` of an answer; an error of the server is an assertion with its words."""
         try:
-            with urllib.request.urlopen(f"{self.address}{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
+            with urllib.request.urlopen(
+                f"{self.address}{path}?{urllib.parse.urlencode(parameters)}", timeout=10
+            ) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{parameters}: {json.load(error).get('error')}") from None
@@ -86,11 +92,21 @@ def observed_service(folder: Path) -> Iterator[Prometheus]:
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{target}"]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     shutil.copy(FOLDER / "rules.yml", folder)
-    server = [PROMETHEUS, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+    server = [
+        PROMETHEUS,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
     started = []
     try:
         with (folder / "log").open("w") as log:
-            started.append(subprocess.Popen([sys.executable, "-c", ENDPOINT, str(target)], cwd=ROOT, stdout=log, stderr=log))
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", ENDPOINT, str(target)], cwd=ROOT, stdout=log, stderr=log
+                )
+            )
             started.append(subprocess.Popen(server, stdout=log, stderr=log))
         prometheus = Prometheus(port)
         prometheus.wait_for("infer_p95_ms and on (job) (count_over_time(alphaloop_ready[1m]) > 3)")

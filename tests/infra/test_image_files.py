@@ -17,12 +17,18 @@ FILES = {"requirements.lock", "pyproject.toml", "README.md", "LICENSE"}
 
 def copied() -> list[str]:
     """What the Dockerfile copies from the build context."""
-    lines = [line.split() for line in DOCKERFILE.read_text().splitlines() if line.startswith("COPY ") and "--from=" not in line]
+    lines = [
+        line.split()
+        for line in DOCKERFILE.read_text().splitlines()
+        if line.startswith("COPY ") and "--from=" not in line
+    ]
     return [source for line in lines for source in line[1:-1]]
 
 
 def context(root: Path) -> set[str]:
-    """Files that can be copied when `root` is built, by the Docker SDK's own reading of .dockerignore, which always lets itself through."""
+    """Files that can be copied when `root` is built, by the Docker SDK's own reading of .dockerignore, which
+    always lets itself through.
+    """
     names = exclude_paths(str(root), (ROOT / ".dockerignore").read_text().splitlines())
     return {name for name in names if (root / name).is_file()} - {".dockerignore"}
 
@@ -70,13 +76,27 @@ def tree(tmp_path):
 
 
 def test_data_runs_history_and_secrets_stay_out_of_the_build(tree):
-    assert context(tree) == FILES | {"components/market/load.py", "pipelines/configs/demo.yaml", "infra/image/wheels/kfp.whl"}
+    assert context(tree) == FILES | {
+        "components/market/load.py",
+        "pipelines/configs/demo.yaml",
+        "infra/image/wheels/kfp.whl",
+    }
 
 
 def test_this_checkout_brings_only_code_into_the_build():
     names = {name for name in context(ROOT) if not name.startswith("infra/image/wheels/")}
     assert {name.split("/")[0] for name in names} <= SOURCES | FILES
-    assert {Path(name).suffix for name in names} <= {".py", ".yaml", ".css", ".js", ".html", ".toml", ".md", ".lock", ""}
+    assert {Path(name).suffix for name in names} <= {
+        ".py",
+        ".yaml",
+        ".css",
+        ".js",
+        ".html",
+        ".toml",
+        ".md",
+        ".lock",
+        "",
+    }
     assert max((ROOT / name).stat().st_size for name in names) < 1_000_000
 
 

@@ -1,4 +1,6 @@
-"""Prometheus' config and rules: its own tools accept them, alerts fire when they must, and a real server evaluates every one of them."""
+"""Prometheus' config and rules: its own tools accept them, alerts fire when they must, and a real server
+evaluates every one of them.
+"""
 
 import re
 import subprocess
@@ -9,25 +11,47 @@ import yaml
 
 from tests.infra.observed import FOLDER, PROMTOOL, ROOT
 
-pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian package prometheus)")
-RULES = [rule for group in yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"] for rule in group["rules"]]
+pytestmark = pytest.mark.skipif(
+    PROMTOOL is None, reason="promtool is not installed (Debian package prometheus)"
+)
+RULES = [
+    rule for group in yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"] for rule in group["rules"]
+]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 
 
 def promtool(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([PROMTOOL, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [PROMTOOL, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=60
+    )
 
 
 def declared() -> set[str]:
-    """Every sample name that the service declares; its metrics are made in a process of their own, no service runs."""
-    script = "from serving.metrics import make_metrics; make_metrics(); from prometheus_client import generate_latest; print(generate_latest().decode())"
-    text = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    names = {line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE alphaloop_")}
-    return {f"{name}{end}" for name, kind in names.items() for end in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))}
+    """Every sample name that the service declares; its metrics are made in a process of their own, no service
+    runs.
+    """
+    script = (
+        "from serving.metrics import make_metrics; make_metrics(); from prometheus_client import"
+        " generate_latest; print(generate_latest().decode())"
+    )
+    text = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    names = {
+        line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE alphaloop_")
+    }
+    return {
+        f"{name}{end}"
+        for name, kind in names.items()
+        for end in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))
+    }
 
 
 def test_config_and_rules_pass_prometheus_own_checks():
-    for arguments in (("check", "config", FOLDER / "prometheus.yml"), ("check", "rules", FOLDER / "rules.yml")):
+    for arguments in (
+        ("check", "config", FOLDER / "prometheus.yml"),
+        ("check", "rules", FOLDER / "rules.yml"),
+    ):
         done = promtool(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -79,9 +103,13 @@ def test_a_real_server_scrapes_the_service_and_evaluates_every_rule(observed):
 
 
 def test_the_recorded_numbers_are_those_of_the_traffic(observed):
-    p95 = {series["metric"]["endpoint"]: float(series["value"][1]) for series in observed.query("infer_p95_ms")}
+    p95 = {
+        series["metric"]["endpoint"]: float(series["value"][1]) for series in observed.query("infer_p95_ms")
+    }
     assert set(p95) == {"signals", "score"}
     assert all(1 < value <= 1.5 for value in p95.values())
-    assert {series["metric"]["over"]: float(series["value"][1]) for series in observed.query("feature_shift_ks")} == {"largest": 0.12, "mean": 0.03}
+    assert {
+        series["metric"]["over"]: float(series["value"][1]) for series in observed.query("feature_shift_ks")
+    } == {"largest": 0.12, "mean": 0.03}
     assert float(observed.query("refused_share")[0]["value"][1]) == pytest.approx(1 / 3, abs=0.05)
     assert observed.query('ALERTS{alertstate="firing"}') == []

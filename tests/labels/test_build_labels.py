@@ -1,4 +1,6 @@
-"""Labels: numbers worked out by hand, a brute-force oracle, and proof that no label uses the bars it must not."""
+"""Labels: numbers worked out by hand, a brute-force oracle, and proof that no label uses the bars it must
+not.
+"""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -23,7 +25,17 @@ OF_THE_PAST = ("beta_neutral_return", "barrier", "barrier_return", "barrier_end"
 
 def panel_of(rows: list[tuple]) -> pl.DataFrame:
     """A PANEL from (bar, symbol, open, close, sector)."""
-    frame = pl.DataFrame(rows, schema={"bar": pl.Int64, "symbol": pl.String, "open": pl.Float64, "close": pl.Float64, "sector": pl.String}, orient="row")
+    frame = pl.DataFrame(
+        rows,
+        schema={
+            "bar": pl.Int64,
+            "symbol": pl.String,
+            "open": pl.Float64,
+            "close": pl.Float64,
+            "sector": pl.String,
+        },
+        orient="row",
+    )
     at = pl.lit(START).dt.cast_time_unit("us") + pl.duration(days=pl.col("bar"))
     full = frame.with_columns(
         timestamp=at,
@@ -42,7 +54,13 @@ def random_panel(n_bars: int, n_symbols: int, seed: int, *, missing: float = 0.0
     prices = np.exp(rng.normal(0, 0.05, (n_bars, n_symbols, 2)).cumsum(axis=0)) * 50
     sectors = ["tech", "energy", None, "tiny"]
     rows = [
-        (t, f"S{s:02d}", float(prices[t, s, 0]), float(prices[t, s, 1]), sectors[0 if s < 4 else 1 if s < 7 else 2 if s < 9 else 3])
+        (
+            t,
+            f"S{s:02d}",
+            float(prices[t, s, 0]),
+            float(prices[t, s, 1]),
+            sectors[0 if s < 4 else 1 if s < 7 else 2 if s < 9 else 3],
+        )
         for t in range(n_bars)
         for s in range(n_symbols)
         if rng.random() >= missing
@@ -52,7 +70,9 @@ def random_panel(n_bars: int, n_symbols: int, seed: int, *, missing: float = 0.0
 
 def cell(labels: pl.DataFrame, bar: int, symbol: str, horizon: int) -> dict:
     moment = START + timedelta(days=bar)
-    return labels.filter((pl.col("timestamp") == moment) & (pl.col("symbol") == symbol) & (pl.col("horizon") == horizon)).row(0, named=True)
+    return labels.filter(
+        (pl.col("timestamp") == moment) & (pl.col("symbol") == symbol) & (pl.col("horizon") == horizon)
+    ).row(0, named=True)
 
 
 def test_hand_worked_returns_enter_at_the_next_open_or_close():
@@ -75,13 +95,22 @@ def test_a_row_without_its_complete_future_has_no_label_at_all():
         last = START + timedelta(days=7 - ENTRY_LAG_BARS - horizon)
         unlabelled = part.filter(pl.col("timestamp") > last)
         assert len(unlabelled) == 5 * (ENTRY_LAG_BARS + horizon)
-        assert unlabelled.select("label_end", "log_return", "direction", "sector_neutral_return").null_count().row(0) == (len(unlabelled),) * 4
+        assert (
+            unlabelled.select("label_end", "log_return", "direction", "sector_neutral_return")
+            .null_count()
+            .row(0)
+            == (len(unlabelled),) * 4
+        )
         assert unlabelled.select(*TARGETS).null_count().row(0) == (len(unlabelled),) * len(TARGETS)
-        assert part.filter(pl.col("timestamp") <= last).select(*LABELS.columns).null_count().row(0) == (0,) * 7
+        assert (
+            part.filter(pl.col("timestamp") <= last).select(*LABELS.columns).null_count().row(0) == (0,) * 7
+        )
 
 
 def test_a_gap_at_entry_or_exit_leaves_the_row_unlabelled_and_bars_are_counted_on_the_calendar():
-    rows = [(t, "A", 10.0 + t, 10.0 + t, None) for t in range(7)] + [(t, "B", 20.0 + t, 20.0 + t, None) for t in range(7) if t != 3]
+    rows = [(t, "A", 10.0 + t, 10.0 + t, None) for t in range(7)] + [
+        (t, "B", 20.0 + t, 20.0 + t, None) for t in range(7) if t != 3
+    ]
     labels = build_labels(panel_of(rows), Settings(horizons=(1,), primary_horizon=1))
     assert cell(labels, 1, "B", 1)["log_return"] is None, "exit bar 3 is missing"
     assert cell(labels, 2, "B", 1)["log_return"] is None, "entry bar 3 is missing"
@@ -91,7 +120,9 @@ def test_a_gap_at_entry_or_exit_leaves_the_row_unlabelled_and_bars_are_counted_o
 
 def test_a_delisted_symbol_ends_unlabelled():
     rows = [(t, "A", 10.0, 10.0, None) for t in range(9)] + [(t, "GONE", 5.0, 5.0, None) for t in range(5)]
-    gone = build_labels(panel_of(rows), Settings(horizons=(2,), primary_horizon=2)).filter(pl.col("symbol") == "GONE")
+    gone = build_labels(panel_of(rows), Settings(horizons=(2,), primary_horizon=2)).filter(
+        pl.col("symbol") == "GONE"
+    )
     assert gone["log_return"].is_null().to_list() == [False, False, True, True, True]
 
 
@@ -100,14 +131,18 @@ def test_direction_has_three_values_and_a_threshold():
     panel = panel_of([(t, "A", price, price, None) for t, price in enumerate(opens)])
     plain = build_labels(panel, Settings(horizons=(1,), primary_horizon=1))["direction"].to_list()
     assert plain == [1, -1, 0, None, None]
-    wide = build_labels(panel, Settings(horizons=(1,), primary_horizon=1, direction_threshold_bps=10))["direction"].to_list()
+    wide = build_labels(panel, Settings(horizons=(1,), primary_horizon=1, direction_threshold_bps=10))[
+        "direction"
+    ].to_list()
     assert wide == [0, -1, 0, None, None]
 
 
 def test_sector_neutral_by_hand_with_small_and_unknown_sectors():
     growth = {"T1": 1.1, "T2": 1.2, "T3": 1.3, "E1": 1.4, "E2": 1.5, "N1": 1.6}
     sector = {"T": "tech", "E": "energy", "N": None}
-    rows = [(t, name, 10.0 * rate**t, 1.0, sector[name[0]]) for t in range(3) for name, rate in growth.items()]
+    rows = [
+        (t, name, 10.0 * rate**t, 1.0, sector[name[0]]) for t in range(3) for name, rate in growth.items()
+    ]
     labels = build_labels(panel_of(rows), Settings(horizons=(1,), primary_horizon=1))
     logs = {name: math.log(rate) for name, rate in growth.items()}
     tech = np.mean([logs[name] for name in ("T1", "T2", "T3")])
@@ -118,14 +153,21 @@ def test_sector_neutral_by_hand_with_small_and_unknown_sectors():
 
 
 def test_sector_is_taken_as_known_at_the_signal():
-    rows = [(t, f"S{s}", 10.0 * (1 + s / 10) ** t, 1.0, ("a" if s < 3 else "b") if t == 0 else "merged") for t in range(3) for s in range(6)]
+    rows = [
+        (t, f"S{s}", 10.0 * (1 + s / 10) ** t, 1.0, ("a" if s < 3 else "b") if t == 0 else "merged")
+        for t in range(3)
+        for s in range(6)
+    ]
     labels = build_labels(panel_of(rows), Settings(horizons=(1,), primary_horizon=1))
     expected = 0.0 - np.mean([math.log(1 + s / 10) for s in range(3)])
     assert cell(labels, 0, "S0", 1)["sector_neutral_return"] == pytest.approx(expected)
 
 
 def test_one_symbol_has_no_neutral_return_and_an_empty_panel_no_rows():
-    alone = build_labels(panel_of([(t, "A", 10.0 + t, 10.0, None) for t in range(4)]), Settings(horizons=(1,), primary_horizon=1))
+    alone = build_labels(
+        panel_of([(t, "A", 10.0 + t, 10.0, None) for t in range(4)]),
+        Settings(horizons=(1,), primary_horizon=1),
+    )
     assert alone["log_return"].is_not_null().sum() == 2
     assert alone["sector_neutral_return"].is_null().all()
     empty = build_labels(panel_of([]), Settings())
@@ -135,7 +177,9 @@ def test_one_symbol_has_no_neutral_return_and_an_empty_panel_no_rows():
 def test_without_open_prices_labels_fall_back_to_the_close_with_a_warning(capsys):
     panel = panel_of([(t, "A", None, 10.0 + t, None) for t in range(4)])
     fallen_back = build_labels(panel, Settings(horizons=(1,), primary_horizon=1))
-    assert fallen_back.equals(build_labels(panel, Settings(horizons=(1,), primary_horizon=1, entry="next_close")))
+    assert fallen_back.equals(
+        build_labels(panel, Settings(horizons=(1,), primary_horizon=1, entry="next_close"))
+    )
     assert "no open prices" in capsys.readouterr().err
 
 
@@ -172,7 +216,11 @@ def oracle(panel: pl.DataFrame, settings: Settings) -> dict[tuple, tuple]:
 
 
 @hypothesis_settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), missing=st.sampled_from([0.0, 0.2, 0.6]), entry=st.sampled_from(["next_open", "next_close"]))
+@given(
+    seed=st.integers(0, 10_000),
+    missing=st.sampled_from([0.0, 0.2, 0.6]),
+    entry=st.sampled_from(["next_open", "next_close"]),
+)
 def test_agrees_with_a_brute_force_oracle(seed, missing, entry):
     panel = random_panel(9, 11, seed, missing=missing)
     settings = Settings(horizons=(3, 1), primary_horizon=1, entry=entry)
@@ -182,28 +230,41 @@ def test_agrees_with_a_brute_force_oracle(seed, missing, entry):
         end, value, neutral = expected[row["timestamp"], row["symbol"], row["horizon"]]
         assert row["label_end"] == end
         assert row["log_return"] == (None if value is None else pytest.approx(value, abs=1e-12))
-        assert row["sector_neutral_return"] == (None if neutral is None else pytest.approx(neutral, abs=1e-12))
+        assert row["sector_neutral_return"] == (
+            None if neutral is None else pytest.approx(neutral, abs=1e-12)
+        )
 
 
 @pytest.mark.parametrize("entry", ["next_open", "next_close"])
 def test_bars_after_the_label_end_and_prices_up_to_the_signal_change_nothing(entry):
-    panel, settings = random_panel(30, 11, 3, missing=0.1), Settings(horizons=(1, 5), primary_horizon=5, entry=entry)
+    panel, settings = (
+        random_panel(30, 11, 3, missing=0.1),
+        Settings(horizons=(1, 5), primary_horizon=5, entry=entry),
+    )
     before, cut = build_labels(panel, settings), START + timedelta(days=14)
     prices = ["open", "high", "low", "close", "volume"]
     later = pl.col("timestamp") > cut
-    future = panel.with_columns(pl.when(later).then(pl.col(prices) * 1000).otherwise(pl.col(prices)), pl.when(later).then(pl.lit("new")).otherwise("sector").alias("sector"))
+    future = panel.with_columns(
+        pl.when(later).then(pl.col(prices) * 1000).otherwise(pl.col(prices)),
+        pl.when(later).then(pl.lit("new")).otherwise("sector").alias("sector"),
+    )
     known = pl.col("label_end") <= cut
     assert build_labels(future, settings).filter(known).equals(before.filter(known))
     past = panel.with_columns(pl.when(later).then(pl.col(prices)).otherwise(pl.col(prices) * 1000))
     since = pl.col("timestamp") >= cut
     strict = [name for name in before.columns if name not in OF_THE_PAST]
-    assert build_labels(past, settings).filter(since).select(strict).equals(before.filter(since).select(strict))
+    assert (
+        build_labels(past, settings).filter(since).select(strict).equals(before.filter(since).select(strict))
+    )
 
 
 def test_history_cut_off_gives_the_same_labels_where_they_are_known():
     panel, settings = random_panel(30, 11, 5, missing=0.1), Settings(horizons=(1, 5), primary_horizon=5)
     cut = START + timedelta(days=20)
-    whole, short = build_labels(panel, settings), build_labels(panel.filter(pl.col("timestamp") <= cut), settings)
+    whole, short = (
+        build_labels(panel, settings),
+        build_labels(panel.filter(pl.col("timestamp") <= cut), settings),
+    )
     known = pl.col("label_end") <= cut
     assert short.filter(known).equals(whole.filter(known))
     assert short.filter(pl.col("log_return").is_not_null())["label_end"].max() <= cut
@@ -211,7 +272,9 @@ def test_history_cut_off_gives_the_same_labels_where_they_are_known():
 
 def test_the_order_of_rows_does_not_matter():
     panel = random_panel(12, 9, 7)
-    assert build_labels(panel.sample(fraction=1.0, shuffle=True, seed=1), Settings()).equals(build_labels(panel, Settings()))
+    assert build_labels(panel.sample(fraction=1.0, shuffle=True, seed=1), Settings()).equals(
+        build_labels(panel, Settings())
+    )
 
 
 @pytest.mark.parametrize(

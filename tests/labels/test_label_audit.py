@@ -1,4 +1,6 @@
-"""The label audit on every target: faults planted in barriers, betas, costs and the rest are caught by name; the targets as they are pass."""
+"""The label audit on every target: faults planted in barriers, betas, costs and the rest are caught by name;
+the targets as they are pass.
+"""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -16,13 +18,21 @@ from components.labels.config import Settings
 from components.labels.grid import shifted
 
 START = datetime(2020, 1, 1, 21, tzinfo=UTC)
-BETA, BARRIER, COST = {"beta_neutral_return"}, {"barrier", "barrier_return", "barrier_end"}, {"cost", "trade_class"}
+BETA, BARRIER, COST = (
+    {"beta_neutral_return"},
+    {"barrier", "barrier_return", "barrier_end"},
+    {"cost", "trade_class"},
+)
 
 
 def market(seed: int, *, n_bars: int = 260, n_symbols: int = 24) -> pl.DataFrame:
-    """A PANEL of random walks with a common part, three sectors, one symbol listed late, one delisted, some bars missing."""
+    """A PANEL of random walks with a common part, three sectors, one symbol listed late, one delisted, some
+    bars missing.
+    """
     rng = np.random.default_rng(seed)
-    close = 100 * np.exp((rng.normal(0, 0.01, (n_bars, 1)) + rng.normal(0, 0.02, (n_bars, n_symbols))).cumsum(axis=0))
+    close = 100 * np.exp(
+        (rng.normal(0, 0.01, (n_bars, 1)) + rng.normal(0, 0.02, (n_bars, n_symbols))).cumsum(axis=0)
+    )
     opened = np.vstack([close[:1], close[:-1]]) * np.exp(rng.normal(0, 0.005, close.shape))
     keep = rng.random(close.shape) > 0.02
     keep[:40, 3] = False
@@ -51,7 +61,9 @@ def market(seed: int, *, n_bars: int = 260, n_symbols: int = 24) -> pl.DataFrame
 
 
 def with_barrier(change):
-    """A plant that hands the true barrier labels (side, log return, bars) and what they were made of to `change`."""
+    """A plant that hands the true barrier labels (side, log return, bars) and what they were made of to
+    `change`.
+    """
 
     def planted(bars, entry, leave, up, down, horizon, *, at_open, lag):
         truth = TRUE["triple_barrier"](bars, entry, leave, up, down, horizon, at_open=at_open, lag=lag)
@@ -85,19 +97,65 @@ def cost_of_all_time(*given):
     return np.where(np.isfinite(known), known, 0.0).mean(axis=0) + 0 * known
 
 
-TRUE = {"triple_barrier": build.triple_barrier, "beta": past.beta, "cost": build.round_trip_cost, "volatility": build.realised_volatility, "quantile": build.return_quantile}
+TRUE = {
+    "triple_barrier": build.triple_barrier,
+    "beta": past.beta,
+    "cost": build.round_trip_cost,
+    "volatility": build.realised_volatility,
+    "quantile": build.return_quantile,
+}
 # What is planted: module, function and its wrong stand-in; the check and the columns that must be named.
 PLANTED = {
-    "a barrier sees the high of the signal's bar": (*with_barrier(sees_signal_bar), "label_entry", {"barrier"}),
-    "a barrier is followed beyond the horizon": (*with_barrier(looks_past_the_horizon), "label_future", {"barrier"}),
+    "a barrier sees the high of the signal's bar": (
+        *with_barrier(sees_signal_bar),
+        "label_entry",
+        {"barrier"},
+    ),
+    "a barrier is followed beyond the horizon": (
+        *with_barrier(looks_past_the_horizon),
+        "label_future",
+        {"barrier"},
+    ),
     "a barrier is as wide as volatility will be": (*with_barrier(future_width), "label_entry", {"barrier"}),
-    "barrier_end one bar too early": (*with_barrier(lambda truth, *_: (truth[0], truth[1], np.maximum(truth[2] - 1, 1))), "label_future", BARRIER),
-    "barrier_end at the signal": (*with_barrier(lambda truth, *_: (truth[0], truth[1], truth[2] * 0)), "label_reach", {"barrier_end"}),
+    "barrier_end one bar too early": (
+        *with_barrier(lambda truth, *_: (truth[0], truth[1], np.maximum(truth[2] - 1, 1))),
+        "label_future",
+        BARRIER,
+    ),
+    "barrier_end at the signal": (
+        *with_barrier(lambda truth, *_: (truth[0], truth[1], truth[2] * 0)),
+        "label_reach",
+        {"barrier_end"},
+    ),
     "barrier_end after label_end": (*with_barrier(ends_late), "label_reach", {"barrier_end"}),
-    "a beta of the horizon's own returns": (past, "beta", lambda returns, bars, weight: shifted(TRUE["beta"](returns, 5, weight), -6), "label_future", BETA),
-    "a beta whose window ends one bar late": (past, "beta", lambda returns, bars, weight: shifted(TRUE["beta"](returns, bars, weight), -1), "label_entry", BETA),
-    "a beta of the whole history": (past, "beta", lambda returns, bars, weight: TRUE["beta"](returns, bars, weight)[-1:] + 0 * returns, "label_future", BETA),
-    "a cost that knows the next bar": (build, "round_trip_cost", lambda *given: shifted(TRUE["cost"](*given), -1), "label_future", {"cost"}),
+    "a beta of the horizon's own returns": (
+        past,
+        "beta",
+        lambda returns, bars, weight: shifted(TRUE["beta"](returns, 5, weight), -6),
+        "label_future",
+        BETA,
+    ),
+    "a beta whose window ends one bar late": (
+        past,
+        "beta",
+        lambda returns, bars, weight: shifted(TRUE["beta"](returns, bars, weight), -1),
+        "label_entry",
+        BETA,
+    ),
+    "a beta of the whole history": (
+        past,
+        "beta",
+        lambda returns, bars, weight: TRUE["beta"](returns, bars, weight)[-1:] + 0 * returns,
+        "label_future",
+        BETA,
+    ),
+    "a cost that knows the next bar": (
+        build,
+        "round_trip_cost",
+        lambda *given: shifted(TRUE["cost"](*given), -1),
+        "label_future",
+        {"cost"},
+    ),
     "a cost of the mean over all time": (build, "round_trip_cost", cost_of_all_time, "label_future", COST),
     "realised volatility counts the bar of the signal": (
         build,
@@ -106,7 +164,13 @@ PLANTED = {
         "label_entry",
         {"realised_volatility"},
     ),
-    "a quantile of all times together": (build, "return_quantile", lambda returns, bars: TRUE["quantile"](returns, 0 * bars), "label_future", {"return_quantile"}),
+    "a quantile of all times together": (
+        build,
+        "return_quantile",
+        lambda returns, bars: TRUE["quantile"](returns, 0 * bars),
+        "label_future",
+        {"return_quantile"},
+    ),
 }
 EVERYTHING = Settings(costs={"half_spread": "roll", "order_value": 1e5})
 
@@ -116,34 +180,55 @@ EVERYTHING = Settings(costs={"half_spread": "roll", "order_value": 1e5})
 def test_a_planted_fault_is_caught_and_named(fault, entry, monkeypatch):
     module, name, wrong, check, columns = PLANTED[fault]
     monkeypatch.setattr(module, name, wrong)
-    result = audit_labels(market(0), partial(build_labels, settings=EVERYTHING.model_copy(update={"entry": entry})), seed=1)
+    result = audit_labels(
+        market(0), partial(build_labels, settings=EVERYTHING.model_copy(update={"entry": entry})), seed=1
+    )
     found = {(leak.check, leak.factor) for leak in result.leaks}
     assert {(check, column) for column in columns} <= found, found
     # Nothing is blamed that does not follow from the column at fault.
-    related = next(group for group in (BETA, BARRIER, COST, {"realised_volatility"}, {"return_quantile"}) if columns & group)
+    related = next(
+        group
+        for group in (BETA, BARRIER, COST, {"realised_volatility"}, {"return_quantile"})
+        if columns & group
+    )
     assert {factor for _, factor in found} <= related, found
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
-    "settings", [Settings(), EVERYTHING, Settings(entry="next_close", horizons=(1, 2, 20), primary_horizon=20), Settings(horizons=(1,), primary_horizon=1)], ids=range(4)
+    "settings",
+    [
+        Settings(),
+        EVERYTHING,
+        Settings(entry="next_close", horizons=(1, 2, 20), primary_horizon=20),
+        Settings(horizons=(1,), primary_horizon=1),
+    ],
+    ids=range(4),
 )
 def test_the_targets_as_they_are_raise_no_alarm(seed, settings):
     panel = market(seed)
     result = audit_labels(panel, partial(build_labels, settings=settings), seed=seed)
     assert [leak.sentence() for leak in result.leaks] == []
-    assert result.checked["label_columns"] == len([name for name in (*LABELS.columns, *LABELS.optional) if name not in (*LABELS.key, "label_end")])
+    assert result.checked["label_columns"] == len(
+        [name for name in (*LABELS.columns, *LABELS.optional) if name not in (*LABELS.key, "label_end")]
+    )
 
 
 def test_the_columns_that_may_know_the_past_are_known_where_the_audit_cuts():
     """A check of nulls would catch nothing."""
     panel = market(0)
     at = panel["timestamp"].unique().sort()
-    labels = build_labels(panel, EVERYTHING).filter(pl.col("timestamp").is_between(at[50], at[240]), pl.col("log_return").is_not_null())
-    assert min(labels.select(pl.col("beta_neutral_return", "barrier", "cost").is_not_null().mean()).row(0)) > 0.9
+    labels = build_labels(panel, EVERYTHING).filter(
+        pl.col("timestamp").is_between(at[50], at[240]), pl.col("log_return").is_not_null()
+    )
+    assert (
+        min(labels.select(pl.col("beta_neutral_return", "barrier", "cost").is_not_null().mean()).row(0)) > 0.9
+    )
 
 
 def test_a_panel_without_opens_and_ranges_is_audited_too(capsys):
     bare = market(1).with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("open", "high", "low"))
-    result = audit_labels(bare, partial(build_labels, settings=Settings()), seed=0, settings=AuditSettings(cuts=2))
+    result = audit_labels(
+        bare, partial(build_labels, settings=Settings()), seed=0, settings=AuditSettings(cuts=2)
+    )
     assert [leak.sentence() for leak in result.leaks] == []

@@ -1,4 +1,6 @@
-"""The targets beside the plain returns: worked out by hand where the rule matters, and against a slow oracle for all of them."""
+"""The targets beside the plain returns: worked out by hand where the rule matters, and against a slow oracle
+for all of them.
+"""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -24,29 +26,61 @@ SMALL = {
     "primary_horizon": 3,
     "barriers": {"up_volatilities": 0.8, "down_volatilities": 1.1, "volatility_bars": 4},
     "betas": {"window_bars": 6, "weight": 0.7},
-    "costs": {"fee_bps": 20, "slippage_bps": 10, "half_spread": "roll", "spread_bars": 6, "order_value": 1e4, "impact_volatilities": 0.5, "volume_bars": 4},
+    "costs": {
+        "fee_bps": 20,
+        "slippage_bps": 10,
+        "half_spread": "roll",
+        "spread_bars": 6,
+        "order_value": 1e4,
+        "impact_volatilities": 0.5,
+        "volume_bars": 4,
+    },
     "classes": {"margin_bps": 5},
 }
 
 
 def panel_of(bars: dict[str, list[tuple | None]], volume: float = 1000.0) -> pl.DataFrame:
     """A PANEL from (open, high, low, close) by symbol; None is a bar that is missing."""
-    rows = [(t, symbol, *prices) for symbol, path in bars.items() for t, prices in enumerate(path) if prices is not None]
-    frame = pl.DataFrame(rows, schema={"bar": pl.Int64, "symbol": pl.String, **dict.fromkeys(PRICES, pl.Float64)}, orient="row")
+    rows = [
+        (t, symbol, *prices)
+        for symbol, path in bars.items()
+        for t, prices in enumerate(path)
+        if prices is not None
+    ]
+    frame = pl.DataFrame(
+        rows, schema={"bar": pl.Int64, "symbol": pl.String, **dict.fromkeys(PRICES, pl.Float64)}, orient="row"
+    )
     at = pl.lit(START).dt.cast_time_unit("us") + pl.duration(days=pl.col("bar"))
-    full = frame.with_columns(timestamp=at, period=pl.lit("1d"), event_time=at, known_time=at, volume=pl.lit(volume), sector=pl.lit(None, pl.String))
+    full = frame.with_columns(
+        timestamp=at,
+        period=pl.lit("1d"),
+        event_time=at,
+        known_time=at,
+        volume=pl.lit(volume),
+        sector=pl.lit(None, pl.String),
+    )
     return check_table(full.select(*PANEL.columns).sort("timestamp", "symbol"), PANEL)
 
 
 def random_panel(seed: int, *, n_bars: int = 18, n_symbols: int = 6, missing: float = 0.15) -> pl.DataFrame:
     """Random walks with a common part, missing bars, missing ranges and single missing prices."""
     rng = np.random.default_rng(seed)
-    close = 50 * np.exp((rng.normal(0, 0.02, (n_bars, 1)) + rng.normal(0, 0.03, (n_bars, n_symbols))).cumsum(axis=0))
+    close = 50 * np.exp(
+        (rng.normal(0, 0.02, (n_bars, 1)) + rng.normal(0, 0.03, (n_bars, n_symbols))).cumsum(axis=0)
+    )
     opened = close * np.exp(rng.normal(0, 0.02, close.shape))
     high = np.maximum(opened, close) * np.exp(np.abs(rng.normal(0, 0.01, close.shape)))
     low = np.minimum(opened, close) * np.exp(-np.abs(rng.normal(0, 0.01, close.shape)))
-    bars = {f"S{s}": [None if rng.random() < missing else (opened[t, s], high[t, s], low[t, s], close[t, s]) for t in range(n_bars)] for s in range(n_symbols)}
-    panel = panel_of(bars).with_columns(volume=pl.Series(rng.lognormal(5, 1, sum(b is not None for path in bars.values() for b in path))))
+    bars = {
+        f"S{s}": [
+            None if rng.random() < missing else (opened[t, s], high[t, s], low[t, s], close[t, s])
+            for t in range(n_bars)
+        ]
+        for s in range(n_symbols)
+    }
+    panel = panel_of(bars).with_columns(
+        volume=pl.Series(rng.lognormal(5, 1, sum(b is not None for path in bars.values() for b in path)))
+    )
     coarse, blind = pl.Series(rng.random(len(panel)) < 0.15), pl.Series(rng.random(len(panel)) < 0.05)
     gone = [pl.when(coarse).then(None).otherwise(pl.col(name)).alias(name) for name in ("high", "low")]
     return panel.with_columns(*gone, pl.when(blind).then(float("nan")).otherwise("open").alias("open"))
@@ -54,7 +88,9 @@ def random_panel(seed: int, *, n_bars: int = 18, n_symbols: int = 6, missing: fl
 
 def first_row(panel: pl.DataFrame, horizon: int, at_bar: int, **settings) -> dict:
     labels = build_labels(panel, Settings(horizons=(horizon,), primary_horizon=horizon, **settings))
-    return labels.filter((pl.col("timestamp") == START + timedelta(days=at_bar)) & (pl.col("symbol") == "A")).row(0, named=True)
+    return labels.filter(
+        (pl.col("timestamp") == START + timedelta(days=at_bar)) & (pl.col("symbol") == "A")
+    ).row(0, named=True)
 
 
 class Oracle:
@@ -102,13 +138,22 @@ class Oracle:
         if 2 * len(pairs) < bars:
             return None
         r, m = (np.array(side) for side in zip(*pairs, strict=True))
-        return weight * np.mean((r - r.mean()) * (m - m.mean())) / m.var() + 1 - weight if m.var() > 1e-14 else None
+        return (
+            weight * np.mean((r - r.mean()) * (m - m.mean())) / m.var() + 1 - weight
+            if m.var() > 1e-14
+            else None
+        )
 
     def cost(self, t: int, symbol: str) -> float | None:
         costs = self.settings.costs
-        pairs = [(self.one_bar(k, symbol), self.one_bar(k - 1, symbol)) for k in range(t - costs.spread_bars + 1, t + 1)]
+        pairs = [
+            (self.one_bar(k, symbol), self.one_bar(k - 1, symbol))
+            for k in range(t - costs.spread_bars + 1, t + 1)
+        ]
         pairs = [(r, b) for r, b in pairs if r is not None and b is not None]
-        bars = [self.bar.get((self.calendar[k], symbol)) for k in range(max(t - costs.volume_bars + 1, 0), t + 1)]
+        bars = [
+            self.bar.get((self.calendar[k], symbol)) for k in range(max(t - costs.volume_bars + 1, 0), t + 1)
+        ]
         values = [b["close"] * b["volume"] for b in bars if b is not None]
         volatility = self.volatility(t, symbol)
         if 2 * len(pairs) < costs.spread_bars or 2 * len(values) < costs.volume_bars or volatility is None:
@@ -129,7 +174,10 @@ class Oracle:
         if not volatility:
             return None
         entry, leave = self.log(t + 1, symbol, self.price), self.log(t + 1 + h, symbol, self.price)
-        upper, lower = (entry + side * volatility * math.sqrt(h) for side in (settings.up_volatilities, -settings.down_volatilities))
+        upper, lower = (
+            entry + side * volatility * math.sqrt(h)
+            for side in (settings.up_volatilities, -settings.down_volatilities)
+        )
         first = t + 1 if self.price == "open" else t + 2
         for k in range(first, first + h):
             opened, high, low, close = (self.log(k, symbol, name) for name in PRICES)
@@ -153,13 +201,23 @@ class Oracle:
         peers = self.labelled(t, h)
         below, equal = sum(v < value for v in peers), sum(v == value for v in peers)
         beta, cost, touched = self.beta(t, symbol), self.cost(t, symbol), self.barrier(t, symbol, h)
-        worth = None if cost is None else int(math.copysign(1, value)) if abs(value) > cost + self.settings.classes.margin_bps / 1e4 else 0
+        worth = (
+            None
+            if cost is None
+            else (
+                int(math.copysign(1, value))
+                if abs(value) > cost + self.settings.classes.margin_bps / 1e4
+                else 0
+            )
+        )
         return {
             "log_return": value,
             "trend": int(value > 0),
             "return_quantile": (below + equal / 2) / len(peers) if len(peers) >= 2 else None,
             "realised_volatility": self.path_volatility(t, symbol, h),
-            "beta_neutral_return": value - beta * sum(peers) / len(peers) if beta is not None and len(peers) >= 2 else None,
+            "beta_neutral_return": (
+                value - beta * sum(peers) / len(peers) if beta is not None and len(peers) >= 2 else None
+            ),
             "barrier": touched and touched[0],
             "barrier_return": touched and touched[1],
             "barrier_end": touched and self.calendar[touched[2]],
@@ -169,7 +227,11 @@ class Oracle:
 
 
 @hypothesis_settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 10_000), missing=st.sampled_from([0.0, 0.1, 0.3]), entry=st.sampled_from(["next_open", "next_close"]))
+@given(
+    seed=st.integers(0, 10_000),
+    missing=st.sampled_from([0.0, 0.1, 0.3]),
+    entry=st.sampled_from(["next_open", "next_close"]),
+)
 def test_all_targets_agree_with_a_slow_oracle(seed, missing, entry):
     panel, settings = random_panel(seed, missing=missing), Settings(entry=entry, **SMALL)
     labels, oracle = check_table(build_labels(panel, settings), LABELS), Oracle(panel, settings)
@@ -184,7 +246,9 @@ def test_all_targets_agree_with_a_slow_oracle(seed, missing, entry):
 def test_the_random_panels_reach_every_case():
     """The oracle's agreement says something only where all outcomes occur."""
     for entry in ("next_open", "next_close"):
-        labels = pl.concat(build_labels(random_panel(seed), Settings(entry=entry, **SMALL)) for seed in range(4))
+        labels = pl.concat(
+            build_labels(random_panel(seed), Settings(entry=entry, **SMALL)) for seed in range(4)
+        )
         for name in ("barrier", "trade_class"):
             counts = labels[name].drop_nulls().value_counts()
             assert (len(counts), counts["count"].min() > 20) == (3, True)
@@ -196,13 +260,16 @@ def test_the_random_panels_reach_every_case():
 
 
 FLAT = [(100.0, 100.0, 100.0, 100.0)]
-# Closes 100, 102, 100, 102, ...: every bar's return is log(1.02), so volatility is too, from the second bar on.
+# Closes 100, 102, 100, 102, ...: every bar's return is log(1.02), so volatility is too, from the second bar
+# on.
 WAVE = [(p, p, p, p) for p in (100.0, 102.0) * 4]
 STEP = math.log(1.02)
 
 
 def barrier_of(*future: tuple, horizon: int = 4, **barriers) -> dict:
-    """The label at the eighth bar of a wave (volatility log 1.02, barriers at 1.02 and 1 / 1.02 unless told), followed by `future`."""
+    """The label at the eighth bar of a wave (volatility log 1.02, barriers at 1.02 and 1 / 1.02 unless told),
+    followed by `future`.
+    """
     widths = {"up_volatilities": 0.5, "down_volatilities": 0.5, "volatility_bars": 4, **barriers}
     return first_row(panel_of({"A": [*WAVE, *future]}), horizon, 7, barriers=widths)
 
@@ -210,7 +277,11 @@ def barrier_of(*future: tuple, horizon: int = 4, **barriers) -> dict:
 def test_the_barrier_touched_first_decides():
     quiet = (100.0, 101.0, 99.0, 100.0)
     up = barrier_of(quiet, (100.0, 103.0, 99.5, 102.5), (102.0, 102.0, 90.0, 95.0), quiet, quiet)
-    assert (up["barrier"], up["barrier_end"], up["label_end"]) == (1, START + timedelta(days=9), START + timedelta(days=12))
+    assert (up["barrier"], up["barrier_end"], up["label_end"]) == (
+        1,
+        START + timedelta(days=9),
+        START + timedelta(days=12),
+    )
     assert up["barrier_return"] == pytest.approx(STEP), "left at the barrier, not at the high"
     down = barrier_of(quiet, (100.0, 101.0, 95.0, 96.0), (96.0, 110.0, 96.0, 110.0), quiet, quiet)
     assert (down["barrier"], down["barrier_return"]) == (-1, pytest.approx(-STEP))
@@ -221,7 +292,11 @@ def test_the_barrier_touched_first_decides():
 
 def test_where_one_bar_touches_both_barriers_the_stop_counts():
     both = barrier_of((100.0, 110.0, 90.0, 109.0), *[(100.0, 100.0, 100.0, 100.0)] * 4)
-    assert (both["barrier"], both["barrier_return"], both["barrier_end"]) == (-1, pytest.approx(-STEP), START + timedelta(days=8))
+    assert (both["barrier"], both["barrier_return"], both["barrier_end"]) == (
+        -1,
+        pytest.approx(-STEP),
+        START + timedelta(days=8),
+    )
 
 
 def test_a_bar_that_opens_beyond_a_barrier_is_left_at_its_open():
@@ -241,7 +316,11 @@ def test_bars_without_a_range_are_seen_through_their_close():
     missed = barrier_of((100.0, None, None, 101.0), *closes(101.0, 101.0, 101.0, 101.0))
     assert missed["barrier"] == 0
     seen = barrier_of((100.0, None, None, 104.0), *closes(104.0, 104.0, 104.0, 104.0))
-    assert (seen["barrier"], seen["barrier_return"], seen["barrier_end"]) == (1, pytest.approx(math.log(1.04)), START + timedelta(days=8))
+    assert (seen["barrier"], seen["barrier_return"], seen["barrier_end"]) == (
+        1,
+        pytest.approx(math.log(1.04)),
+        START + timedelta(days=8),
+    )
 
 
 def test_barriers_do_not_see_the_signals_own_bar_nor_anything_after_the_exit():
@@ -272,7 +351,9 @@ def test_realised_volatility_by_hand_and_over_a_gap():
 def test_quantiles_share_ties_and_lie_inside_zero_and_one():
     opens = {"A": 1.1, "B": 1.2, "C": 1.2, "D": 1.4}
     panel = panel_of({name: [(p, p, p, p) for p in (1.0, 1.0, rate)] for name, rate in opens.items()})
-    found = build_labels(panel, Settings(horizons=(1,), primary_horizon=1)).filter(pl.col("timestamp") == START)
+    found = build_labels(panel, Settings(horizons=(1,), primary_horizon=1)).filter(
+        pl.col("timestamp") == START
+    )
     assert found["return_quantile"].to_list() == [0.125, 0.5, 0.5, 0.875]
     alone = build_labels(panel.filter(pl.col("symbol") == "A"), Settings(horizons=(1,), primary_horizon=1))
     assert alone["return_quantile"].is_null().all()
@@ -286,19 +367,27 @@ def test_cost_and_trade_class_by_hand():
     # One side costs 25 basis points: log(1.0025 / 0.9975) = 0.0050000104.
     assert found["cost"].to_list() == pytest.approx([0.0050000104] * 4, abs=1e-10)
     assert found["trade_class"].to_list() == [1, 0, -1, 0]
-    wide = build_labels(panel, settings.model_copy(update={"classes": settings.classes.model_copy(update={"margin_bps": 20.0})}))
+    wide = build_labels(
+        panel,
+        settings.model_copy(update={"classes": settings.classes.model_copy(update={"margin_bps": 20.0})}),
+    )
     assert wide.filter(pl.col("timestamp") == START)["trade_class"].to_list() == [0, 0, 0, 0]
 
 
 def test_slippage_by_participation_follows_the_square_root_law():
-    # Volatility log(1.02) a bar, traded value 1e5 a bar at a mean close of 101; an order of 1 % of it costs a tenth of volatility.
+    # Volatility log(1.02) a bar, traded value 1e5 a bar at a mean close of 101; an order of 1 % of it costs a
+    # tenth of volatility.
     future = [(100.0, 100.0, 100.0, 100.0)] * 3
     volume = 1e5 / 101
     costs = {"fee_bps": 0, "slippage_bps": 0, "order_value": 1e3, "volume_bars": 4}
-    row = first_row(panel_of({"A": [*WAVE, *future]}, volume), 1, 7, costs=costs, barriers={"volatility_bars": 4})
+    row = first_row(
+        panel_of({"A": [*WAVE, *future]}, volume), 1, 7, costs=costs, barriers={"volatility_bars": 4}
+    )
     side = 0.1 * STEP
     assert row["cost"] == pytest.approx(math.log((1 + side) / (1 - side)), rel=1e-9)
-    nothing_traded = first_row(panel_of({"A": [*WAVE, *future]}, 0.0), 1, 7, costs=costs, barriers={"volatility_bars": 4})
+    nothing_traded = first_row(
+        panel_of({"A": [*WAVE, *future]}, 0.0), 1, 7, costs=costs, barriers={"volatility_bars": 4}
+    )
     assert (nothing_traded["cost"], nothing_traded["trade_class"]) == (None, None)
 
 
@@ -307,7 +396,9 @@ def test_beta_takes_the_market_out_of_what_follows():
     market, betas = rng.normal(0, 0.02, 200), (0.5, 1.0, 1.5)
     paths = {f"S{i}": 100 * np.exp(np.cumsum(beta * market)) for i, beta in enumerate(betas)}
     panel = panel_of({name: [(p, p, p, p) for p in path] for name, path in paths.items()})
-    exact = build_labels(panel, Settings(betas={"weight": 1.0})).filter(pl.col("beta_neutral_return").is_not_null())
+    exact = build_labels(panel, Settings(betas={"weight": 1.0})).filter(
+        pl.col("beta_neutral_return").is_not_null()
+    )
     assert len(exact) > 1000
     assert exact["beta_neutral_return"].abs().max() < 1e-12
     drawn = build_labels(panel, Settings(betas={"weight": 0.5}))
@@ -333,7 +424,15 @@ def test_what_does_not_order_symbols_can_not_be_learned(target):
         Settings(target=target)
 
 
-@pytest.mark.parametrize("values", [{"barriers": {"up_volatilities": 0}}, {"betas": {"weight": 1.5}}, {"costs": {"fee_bps": -1}}, {"costs": {"half_spread": "guess"}}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"barriers": {"up_volatilities": 0}},
+        {"betas": {"weight": 1.5}},
+        {"costs": {"fee_bps": -1}},
+        {"costs": {"half_spread": "guess"}},
+    ],
+)
 def test_settings_out_of_range_are_refused(values):
     with pytest.raises(ValidationError):
         Settings(**values)

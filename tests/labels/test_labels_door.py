@@ -11,7 +11,9 @@ from components.labels.config import Settings
 
 
 def test_the_door_writes_labels_with_their_origin(tmp_path, capsys):
-    bars = pl.DataFrame({"timestamp": [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=t) for t in range(20)]}).with_columns(pl.col("timestamp").dt.cast_time_unit("us"))
+    bars = pl.DataFrame(
+        {"timestamp": [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=t) for t in range(20)]}
+    ).with_columns(pl.col("timestamp").dt.cast_time_unit("us"))
     price = pl.lit(10.0) + pl.int_range(pl.len())
     panel = bars.with_columns(
         symbol=pl.lit("A"),
@@ -22,7 +24,10 @@ def test_the_door_writes_labels_with_their_origin(tmp_path, capsys):
         volume=pl.lit(1.0),
         **dict.fromkeys(("open", "high", "low", "close"), price),
     )
-    source, target = SimpleNamespace(path=str(tmp_path / "panel.parquet")), SimpleNamespace(path=str(tmp_path / "labels.parquet"))
+    source, target = (
+        SimpleNamespace(path=str(tmp_path / "panel.parquet")),
+        SimpleNamespace(path=str(tmp_path / "labels.parquet")),
+    )
     stamp = write_table(panel.select(*PANEL.columns), source.path, PANEL, code_version="c", config_hash="h")
     make_labels.python_func(panel=source, settings=Settings().model_dump_json(), code="c", labels=target)
     labels = read_table(target.path, LABELS)

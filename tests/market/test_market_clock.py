@@ -1,4 +1,6 @@
-"""The offset of two clocks and the delay of each record are found again where they were planted, from the past alone."""
+"""The offset of two clocks and the delay of each record are found again where they were planted, from the
+past alone.
+"""
 
 from datetime import UTC, datetime
 
@@ -15,11 +17,26 @@ LEAST_MS = 2.0
 
 
 def stamps(milliseconds: np.ndarray) -> pl.Series:
-    return pl.Series((milliseconds * 1000).astype(np.int64) + int(START.timestamp() * 1e6)).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(TIME)
+    return (
+        pl.Series((milliseconds * 1000).astype(np.int64) + int(START.timestamp() * 1e6))
+        .cast(pl.Datetime("us"))
+        .dt.replace_time_zone("UTC")
+        .cast(TIME)
+    )
 
 
-def records(seed: int, *, offset_ms: float, drift_ppm: float = 0.0, wild: float = 0.0, count: int = 40_000, seconds: float = 1200.0):
-    """Records with a delay of 2 ms plus an exponential jitter of mean 8 ms, in the order in which they came in; the receiver's clock is off and drifts."""
+def records(
+    seed: int,
+    *,
+    offset_ms: float,
+    drift_ppm: float = 0.0,
+    wild: float = 0.0,
+    count: int = 40_000,
+    seconds: float = 1200.0,
+):
+    """Records with a delay of 2 ms plus an exponential jitter of mean 8 ms, in the order in which they came
+    in; the receiver's clock is off and drifts.
+    """
     rng = np.random.default_rng(seed)
     sent = np.sort(rng.uniform(0, seconds * 1000, count))
     delay = LEAST_MS + rng.exponential(8.0, count)
@@ -29,7 +46,13 @@ def records(seed: int, *, offset_ms: float, drift_ppm: float = 0.0, wild: float 
     offset = offset_ms + drift_ppm * 1e-6 * received
     read = received + offset
     broken = rng.random(count) < wild
-    return stamps(np.where(broken, sent + rng.uniform(0, 5000, count), sent)), stamps(read), offset, delay, ~broken
+    return (
+        stamps(np.where(broken, sent + rng.uniform(0, 5000, count), sent)),
+        stamps(read),
+        offset,
+        delay,
+        ~broken,
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -58,7 +81,14 @@ def test_a_clock_that_is_set_anew_is_followed():
     sent, read, *_ = records(2, offset_ms=0.0, seconds=600.0)
     middle = START.timestamp() * 1e6 + 300e6
     stepped = (
-        read.to_frame("read").select(pl.when(pl.col("read").dt.epoch("us") > middle).then(pl.col("read") + pl.duration(milliseconds=500)).otherwise("read")).to_series().cast(TIME)
+        read.to_frame("read")
+        .select(
+            pl.when(pl.col("read").dt.epoch("us") > middle)
+            .then(pl.col("read") + pl.duration(milliseconds=500))
+            .otherwise("read")
+        )
+        .to_series()
+        .cast(TIME)
     )
     offset = estimate_clock_offset(sent, stepped, "10s", least_delay_ms=LEAST_MS)["offset_ms"].to_numpy()
     assert abs(offset[len(offset) // 2 - 100]) < 2.0
@@ -70,7 +100,13 @@ def test_only_the_past_counts():
     whole = estimate_clock_offset(sent, read, "30s")
     cut = estimate_clock_offset(sent[:3_000], read[:3_000], "30s")
     assert whole[:3_000].equals(cut)
-    spoiled = estimate_clock_offset(pl.concat([sent[:3_000], sent[3_000:] - pl.Series([3_600_000_000]).cast(pl.Duration("us"))]).cast(TIME), read, "30s")
+    spoiled = estimate_clock_offset(
+        pl.concat([sent[:3_000], sent[3_000:] - pl.Series([3_600_000_000]).cast(pl.Duration("us"))]).cast(
+            TIME
+        ),
+        read,
+        "30s",
+    )
     assert spoiled[:3_000].equals(cut)
 
 

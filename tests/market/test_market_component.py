@@ -14,7 +14,9 @@ from components.market.source_hash import source_sha256
 
 def run(folder, config: Settings, source: str) -> tuple[str, str]:
     panel, truth = (SimpleNamespace(path=str(folder / name)) for name in ("panel", "truth"))
-    ingest.python_func(settings=config.model_dump_json(), seed=3, source=source, code="code-1", panel=panel, truth=truth)
+    ingest.python_func(
+        settings=config.model_dump_json(), seed=3, source=source, code="code-1", panel=panel, truth=truth
+    )
     return panel.path, truth.path
 
 
@@ -29,9 +31,13 @@ def test_ingest_writes_a_stamped_panel_and_the_truth(tmp_path, capsys):
     assert f"{len(table):,} rows, 12 symbols, 2021-01-04 to 2021-03-26" in capsys.readouterr().err
 
 
-def test_ingest_of_files_writes_an_empty_truth_and_reads_the_data_folder_from_the_environment(tmp_path, monkeypatch):
+def test_ingest_of_files_writes_an_empty_truth_and_reads_the_data_folder_from_the_environment(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
-    (tmp_path / "bars.csv").write_text("timestamp,symbol,open,high,low,close,volume\n2024-07-01,AAA,1,2,1,2,100\n")
+    (tmp_path / "bars.csv").write_text(
+        "timestamp,symbol,open,high,low,close,volume\n2024-07-01,AAA,1,2,1,2,100\n"
+    )
     config = Settings(source="csv", path="bars.csv", stamp="session_date")
     panel, truth = run(tmp_path / "out", config, "")
     assert len(read_table(panel, RAW_PANEL)) == 1

@@ -1,4 +1,6 @@
-"""Yahoo, an exchange and Wind, answered by stand-ins from files in the packages' documented shapes: clocks, refusals, retries, and what is kept."""
+"""Yahoo, an exchange and Wind, answered by stand-ins from files in the packages' documented shapes: clocks,
+refusals, retries, and what is kept.
+"""
 
 import copy
 import json
@@ -68,17 +70,25 @@ def yahoo(monkeypatch, network: Network | None = None, change=None) -> ModuleTyp
             frame = pd.DataFrame(answer["columns"], index=index)
             if not auto_adjust:
                 frame["Adj Close"] = frame["Close"]
-            frame = frame[(index >= pd.Timestamp(start, tz=answer["zone"])) & (index < pd.Timestamp(end or "2100-01-01", tz=answer["zone"]))]
+            frame = frame[
+                (index >= pd.Timestamp(start, tz=answer["zone"]))
+                & (index < pd.Timestamp(end or "2100-01-01", tz=answer["zone"]))
+            ]
             return change(frame) if change else frame
 
-    module.Ticker, module.exceptions = Ticker, SimpleNamespace(YFException=YFException, YFRateLimitError=YFRateLimitError)
+    module.Ticker, module.exceptions = (
+        Ticker,
+        SimpleNamespace(YFException=YFException, YFRateLimitError=YFRateLimitError),
+    )
     module.network = network
     monkeypatch.setitem(sys.modules, "yfinance", module)
     return module
 
 
 def exchange(monkeypatch, network: Network | None = None, most: int = 2) -> ModuleType:
-    """A stand-in for ccxt whose exchange answers at most `most` bars, whatever the limit says, and nothing before a listing."""
+    """A stand-in for ccxt whose exchange answers at most `most` bars, whatever the limit says, and nothing
+    before a listing.
+    """
     module, answers, network = ModuleType("ccxt"), recorded("ccxt"), network or Network()
     for name, base in (
         ("BaseError", Exception),
@@ -103,14 +113,22 @@ def exchange(monkeypatch, network: Network | None = None, most: int = 2) -> Modu
             network.pass_or_fail()
             first = datetime.fromisoformat(answers["bars"][symbol]["first"]).timestamp() * 1000
             step = {"1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000}[timeframe]
-            bars = [[int(first) + number * step, price, price * 1.01, price * 0.99, price * 1.001, 10.0] for number, price in enumerate(answers["bars"][symbol]["open"])]
+            bars = [
+                [int(first) + number * step, price, price * 1.01, price * 0.99, price * 1.001, 10.0]
+                for number, price in enumerate(answers["bars"][symbol]["open"])
+            ]
             page = [bar for bar in bars if since - step <= bar[0] < since + limit * step]
             return page[:most]
 
     class Silent(Exchange):
         has = {"fetchOHLCV": False}  # noqa: RUF012
 
-    module.exchanges, module.bourse, module.silent, module.network = ["bourse", "silent"], Exchange, Silent, network
+    module.exchanges, module.bourse, module.silent, module.network = (
+        ["bourse", "silent"],
+        Exchange,
+        Silent,
+        network,
+    )
     monkeypatch.setitem(sys.modules, "ccxt", module)
     return module
 
@@ -132,7 +150,9 @@ def wind(monkeypatch, change=None, timeouts: int = 0) -> SimpleNamespace:
             state.asked.append(options)
             if state.timeouts:
                 state.timeouts -= 1
-                return SimpleNamespace(ErrorCode=-40521010, Fields=["OUTMESSAGE"], Times=[], Codes=[], Data=[["time out"]])
+                return SimpleNamespace(
+                    ErrorCode=-40521010, Fields=["OUTMESSAGE"], Times=[], Codes=[], Data=[["time out"]]
+                )
             assert fields == "open,high,low,close,volume"
             return answer(answers["wsd"][code])
 
@@ -150,15 +170,36 @@ def wind(monkeypatch, change=None, timeouts: int = 0) -> SimpleNamespace:
 
 
 def ask_yahoo(**changes) -> Settings:
-    return Settings(**{"source": "yahoo", "symbols": ["AAPL"], "start": "2024-03-07", "fetch": PATIENCE, **changes})
+    return Settings(
+        **{"source": "yahoo", "symbols": ["AAPL"], "start": "2024-03-07", "fetch": PATIENCE, **changes}
+    )
 
 
 def ask_exchange(**changes) -> Settings:
-    return Settings(**{"source": "ccxt", "symbols": ["BTC/USDT"], "start": "2024-01-01", "fetch": PATIENCE, "ccxt": {"exchange": "bourse", "page_bars": 3}, **changes})
+    return Settings(
+        **{
+            "source": "ccxt",
+            "symbols": ["BTC/USDT"],
+            "start": "2024-01-01",
+            "fetch": PATIENCE,
+            "ccxt": {"exchange": "bourse", "page_bars": 3},
+            **changes,
+        }
+    )
 
 
 def ask_wind(**changes) -> Settings:
-    return Settings(**{"source": "wind", "symbols": ["600000.SH", "000001.SZ"], "start": "2023-12-28", "end": "2024-01-03", "fetch": PATIENCE, **SHANGHAI, **changes})
+    return Settings(
+        **{
+            "source": "wind",
+            "symbols": ["600000.SH", "000001.SZ"],
+            "start": "2023-12-28",
+            "end": "2024-01-03",
+            "fetch": PATIENCE,
+            **SHANGHAI,
+            **changes,
+        }
+    )
 
 
 def test_yahoo_days_are_known_at_the_close_on_both_sides_of_a_clock_change(tmp_path, monkeypatch):
@@ -166,7 +207,12 @@ def test_yahoo_days_are_known_at_the_close_on_both_sides_of_a_clock_change(tmp_p
     fetch(ask_yahoo(), tmp_path, now=NOW)
     market = load_panel(ask_yahoo(), data_folder=tmp_path, seed=0)
     check_table(market.panel, RAW_PANEL)
-    assert market.panel["timestamp"].to_list() == [utc(2024, 3, 7, 21), utc(2024, 3, 8, 21), utc(2024, 3, 11, 20), utc(2024, 3, 12, 20)]
+    assert market.panel["timestamp"].to_list() == [
+        utc(2024, 3, 7, 21),
+        utc(2024, 3, 8, 21),
+        utc(2024, 3, 11, 20),
+        utc(2024, 3, 12, 20),
+    ]
     assert market.panel["event_time"][2] == utc(2024, 3, 11, 13, 30)
     assert market.panel.row(0, named=True)["close"] == 168.1
     assert market.panel["volume"].to_list()[0] == 71765100.0
@@ -179,7 +225,11 @@ def test_yahoo_hours_open_at_their_stamp(tmp_path, monkeypatch):
     settings = ask_yahoo(period="1h")
     fetch(settings, tmp_path, now=NOW)
     panel = load_panel(settings, data_folder=tmp_path, seed=0).panel
-    assert panel["event_time"].to_list() == [utc(2024, 3, 8, 14, 30), utc(2024, 3, 8, 15, 30), utc(2024, 3, 11, 13, 30)]
+    assert panel["event_time"].to_list() == [
+        utc(2024, 3, 8, 14, 30),
+        utc(2024, 3, 8, 15, 30),
+        utc(2024, 3, 11, 13, 30),
+    ]
     assert panel["timestamp"][0] == utc(2024, 3, 8, 15, 30)
 
 
@@ -203,14 +253,21 @@ def test_a_symbol_of_another_zone_is_refused_and_coins_have_days_of_their_own(tm
         fetch(ask_yahoo(symbols=["BTC-USD"]), tmp_path, now=NOW)
     coins = ask_yahoo(symbols=["BTC-USD"], yahoo={"round_the_clock": True})
     fetch(coins, tmp_path, now=NOW)
-    assert load_panel(coins, data_folder=tmp_path, seed=0).panel["timestamp"].to_list() == [utc(2024, 3, 9), utc(2024, 3, 10)]
+    assert load_panel(coins, data_folder=tmp_path, seed=0).panel["timestamp"].to_list() == [
+        utc(2024, 3, 9),
+        utc(2024, 3, 10),
+    ]
 
 
-@pytest.mark.parametrize("error", [OSError("connection reset"), TimeoutError("timed out"), RuntimeError("Yahoo is down"), "rate"])
+@pytest.mark.parametrize(
+    "error", [OSError("connection reset"), TimeoutError("timed out"), RuntimeError("Yahoo is down"), "rate"]
+)
 def test_a_refusal_that_passes_is_asked_again_and_one_that_stays_is_explained(tmp_path, monkeypatch, error):
     def network(failures: int) -> ModuleType:
         module = yahoo(monkeypatch, Network(failures))
-        module.network.error = module.exceptions.YFRateLimitError("Too Many Requests") if error == "rate" else error
+        module.network.error = (
+            module.exceptions.YFRateLimitError("Too Many Requests") if error == "rate" else error
+        )
         return module
 
     assert network(2).network.asked == 0
@@ -222,7 +279,9 @@ def test_a_refusal_that_passes_is_asked_again_and_one_that_stays_is_explained(tm
     assert module.network.asked == 3
     assert len(str(caught.value).splitlines()) == 1
     assert fetched_path(ask_yahoo(), tmp_path).read_bytes() == kept
-    assert [path.name for path in (tmp_path / "fetched").iterdir()] == [fetched_path(ask_yahoo(), tmp_path).name]
+    assert [path.name for path in (tmp_path / "fetched").iterdir()] == [
+        fetched_path(ask_yahoo(), tmp_path).name
+    ]
 
 
 def test_pauses_grow_and_end(monkeypatch, tmp_path):
@@ -251,7 +310,11 @@ def test_a_partial_answer_is_said(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [(lambda frame: frame.drop(columns="Volume"), "lacks the columns Volume"), (lambda frame: frame.tz_localize(None), "lacks a time zone")]
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(columns="Volume"), "lacks the columns Volume"),
+        (lambda frame: frame.tz_localize(None), "lacks a time zone"),
+    ],
 )
 def test_an_answer_in_another_form_is_refused(tmp_path, monkeypatch, change, message):
     yahoo(monkeypatch, change=change)
@@ -261,7 +324,11 @@ def test_an_answer_in_another_form_is_refused(tmp_path, monkeypatch, change, mes
 
 @pytest.mark.parametrize(
     ("settings", "module", "install"),
-    [(ask_yahoo(), "yfinance", r"alphaloop\[yahoo\]"), (ask_exchange(), "ccxt", r"alphaloop\[exchanges\]"), (ask_wind(), "WindPy", "install the terminal")],
+    [
+        (ask_yahoo(), "yfinance", r"alphaloop\[yahoo\]"),
+        (ask_exchange(), "ccxt", r"alphaloop\[exchanges\]"),
+        (ask_wind(), "WindPy", "install the terminal"),
+    ],
 )
 def test_a_missing_package_names_what_to_install(tmp_path, monkeypatch, settings, module, install):
     monkeypatch.setitem(sys.modules, module, None)
@@ -291,7 +358,9 @@ def test_what_was_fetched_is_kept_until_it_is_fetched_anew(tmp_path, monkeypatch
     yahoo(monkeypatch, change=lambda frame: frame * 1.5)
     assert load_panel(ask_yahoo(), data_folder=tmp_path, seed=0).panel.equals(again.panel)
     fetch(ask_yahoo(), tmp_path)
-    assert load_panel(ask_yahoo(), data_folder=tmp_path, seed=0).panel["close"][0] == pytest.approx(168.1 * 1.5)
+    assert load_panel(ask_yahoo(), data_folder=tmp_path, seed=0).panel["close"][0] == pytest.approx(
+        168.1 * 1.5
+    )
     assert source_sha256(ask_yahoo(), tmp_path, 0) != first
     fetched_path(ask_yahoo(), tmp_path).write_bytes(b"PAR1")
     with pytest.raises(MarketError, match="damaged"):
@@ -362,7 +431,11 @@ def test_wind_days_close_in_shanghai_with_the_industry_of_each_year(tmp_path, mo
     fetch(ask_wind(), tmp_path, now=NOW)
     market = load_panel(ask_wind(), data_folder=tmp_path, seed=0)
     pudong = market.panel.filter(pl.col("symbol") == "600000.SH")
-    assert pudong["timestamp"].to_list() == [utc(2023, 12, 28, 7), utc(2023, 12, 29, 7), utc(2024, 1, 2, 7)], "the suspended day has no bar"
+    assert pudong["timestamp"].to_list() == [
+        utc(2023, 12, 28, 7),
+        utc(2023, 12, 29, 7),
+        utc(2024, 1, 2, 7),
+    ], "the suspended day has no bar"
     ping_an = market.panel.filter(pl.col("symbol") == "000001.SZ")
     assert pudong["sector"].to_list() == [None, "Banks", "Banks"]
     assert ping_an["sector"].to_list() == [None, None, "Finance", "Finance"]
@@ -372,18 +445,30 @@ def test_wind_days_close_in_shanghai_with_the_industry_of_each_year(tmp_path, mo
 
 def test_winds_members_are_named_survivors(tmp_path, monkeypatch):
     wind(monkeypatch)
-    notes = fetch(ask_wind(symbols=None, wind={"sector_id": "a001", "industry": None, "adjusted": "none"}), tmp_path, now=NOW).notes
+    notes = fetch(
+        ask_wind(symbols=None, wind={"sector_id": "a001", "industry": None, "adjusted": "none"}),
+        tmp_path,
+        now=NOW,
+    ).notes
     assert any("survivors only" in note for note in notes)
 
 
 @pytest.mark.parametrize(
     ("changes", "change", "message"),
     [
-        ({"exchange_timezone": "America/New_York"}, None, "Set market.period: 1d, market.exchange_timezone: Asia/Shanghai"),
+        (
+            {"exchange_timezone": "America/New_York"},
+            None,
+            "Set market.period: 1d, market.exchange_timezone: Asia/Shanghai",
+        ),
         ({"symbols": ["600000.SH", "999999.SH"]}, None, "no bars of 1 symbols \\(999999.SH: an empty answer"),
         ({"symbols": ["QUOTA.SH"]}, None, "code -40522017, CWSDService: quota exceeded"),
         ({"symbols": ["CUT.SH"]}, None, "incomplete: fields open, high, low, close"),
-        ({}, lambda answers: answers["start"].update(ErrorCode=-103, Data=[["not logged in"]]), "log in to it first.*code -103, not logged in"),
+        (
+            {},
+            lambda answers: answers["start"].update(ErrorCode=-103, Data=[["not logged in"]]),
+            "log in to it first.*code -103, not logged in",
+        ),
         ({}, lambda answers: answers["wsd"]["600000.SH"]["Data"][0].pop(), "incomplete"),
     ],
 )
@@ -403,7 +488,13 @@ def test_winds_time_out_is_asked_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "values", [{"source": "yahoo", "start": "2024-01-01"}, {"source": "ccxt", "symbols": ["BTC/USDT"]}, {"source": "wind", "start": "2024-01-01"}, {"source": "qlib"}]
+    "values",
+    [
+        {"source": "yahoo", "start": "2024-01-01"},
+        {"source": "ccxt", "symbols": ["BTC/USDT"]},
+        {"source": "wind", "start": "2024-01-01"},
+        {"source": "qlib"},
+    ],
 )
 def test_settings_that_cannot_be_asked_are_refused(values):
     with pytest.raises(ValueError, match="needs"):

@@ -1,4 +1,6 @@
-"""A Qlib data folder, written byte by byte in its documented layout, gives the bars of its lists; a damaged one is explained."""
+"""A Qlib data folder, written byte by byte in its documented layout, gives the bars of its lists; a damaged
+one is explained.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +18,9 @@ DAYS = ["2020-01-02", "2020-01-03", "2020-01-06", "2020-01-07", "2020-01-08"]
 SHANGHAI = {"exchange_timezone": "Asia/Shanghai", "session_open": "09:30", "session_close": "15:00"}
 
 
-def store(folder: Path, symbol: str, first: int, fields: dict[str, list[float]], frequency: str = "day") -> None:
+def store(
+    folder: Path, symbol: str, first: int, fields: dict[str, list[float]], frequency: str = "day"
+) -> None:
     place = folder / "features" / symbol
     place.mkdir(parents=True, exist_ok=True)
     for field, values in fields.items():
@@ -27,9 +31,16 @@ def folder(root: Path) -> Path:
     (root / "calendars").mkdir(parents=True)
     (root / "instruments").mkdir()
     (root / "calendars" / "day.txt").write_text("\n".join(DAYS) + "\n")
-    (root / "instruments" / "all.txt").write_text("SH600000\t2020-01-02\t2020-01-08\nSZ000001\t2020-01-03\t2020-01-07\n")
-    (root / "instruments" / "few.txt").write_text("SH600000\t2020-01-02\t2020-01-03\nSH600000\t2020-01-08\t2020-01-08\n")
-    prices = {name: [value + step for step in range(5)] for name, value in (("open", 10.0), ("high", 12.0), ("low", 9.0), ("close", 11.0))}
+    (root / "instruments" / "all.txt").write_text(
+        "SH600000\t2020-01-02\t2020-01-08\nSZ000001\t2020-01-03\t2020-01-07\n"
+    )
+    (root / "instruments" / "few.txt").write_text(
+        "SH600000\t2020-01-02\t2020-01-03\nSH600000\t2020-01-08\t2020-01-08\n"
+    )
+    prices = {
+        name: [value + step for step in range(5)]
+        for name, value in (("open", 10.0), ("high", 12.0), ("low", 9.0), ("close", 11.0))
+    }
     store(root, "sh600000", 0, {**prices, "volume": [100.0, 200.0, 300.0, 400.0, 500.0], "factor": [0.5] * 5})
     late = {name: [1.0, np.nan, 3.0] for name in ("open", "high", "low", "close", "volume", "factor")}
     store(root, "sz000001", 1, late)
@@ -76,7 +87,10 @@ def test_hours_take_the_stamps_of_their_calendar(tmp_path):
     (root / "calendars" / "60min.txt").write_text("2020-01-02 10:30:00\n2020-01-02 11:30:00\n")
     store(root, "sh600000", 0, {"close": [1.0, 2.0]}, "60min")
     market = load(tmp_path, period="1h", symbols=["SH600000"], timezone="Asia/Shanghai", stamp="bar_close")
-    assert market.panel["timestamp"].to_list() == [datetime(2020, 1, 2, 2, 30, tzinfo=UTC), datetime(2020, 1, 2, 3, 30, tzinfo=UTC)]
+    assert market.panel["timestamp"].to_list() == [
+        datetime(2020, 1, 2, 2, 30, tzinfo=UTC),
+        datetime(2020, 1, 2, 3, 30, tzinfo=UTC),
+    ]
     assert market.panel["open"].null_count() == 2
     assert "no column open, high, low, volume" in market.notes[1]
 
@@ -105,17 +119,40 @@ def test_the_hash_follows_every_file_that_is_read(tmp_path):
     ("damage", "message"),
     [
         (lambda root: (root / "calendars" / "day.txt").unlink(), "does not exist .*market.qlib.frequency"),
-        (lambda root: (root / "instruments" / "all.txt").unlink(), "does not exist .*market.qlib.instruments"),
-        (lambda root: (root / "instruments" / "all.txt").write_text("SH600000 2020-01-02\n"), "line 1: .*parted by tabs"),
-        (lambda root: (root / "instruments" / "all.txt").write_text("SH600000\tyesterday\t2020-01-08\n"), "line 1: 'yesterday' is no day"),
+        (
+            lambda root: (root / "instruments" / "all.txt").unlink(),
+            "does not exist .*market.qlib.instruments",
+        ),
+        (
+            lambda root: (root / "instruments" / "all.txt").write_text("SH600000 2020-01-02\n"),
+            "line 1: .*parted by tabs",
+        ),
+        (
+            lambda root: (root / "instruments" / "all.txt").write_text("SH600000\tyesterday\t2020-01-08\n"),
+            "line 1: 'yesterday' is no day",
+        ),
         (lambda root: (root / "calendars" / "day.txt").write_text("monday\n"), "'monday' is not an ISO time"),
         (lambda root: (root / "calendars" / "day.txt").write_bytes(b"\xff\xfe"), "no text in UTF-8"),
         (lambda root: (root / "calendars" / "day.txt").write_text("\n"), "holds no step"),
-        (lambda root: (root / "features" / "sh600000" / "close.day.bin").write_bytes(b"\x00\x00\x00\x00\x01\x02"), "does not fit the calendar"),
-        (lambda root: store(root, "sh600000", 4, {"close": [1.0, 2.0]}), "does not fit the calendar of 5 steps"),
+        (
+            lambda root: (root / "features" / "sh600000" / "close.day.bin").write_bytes(
+                b"\x00\x00\x00\x00\x01\x02"
+            ),
+            "does not fit the calendar",
+        ),
+        (
+            lambda root: store(root, "sh600000", 4, {"close": [1.0, 2.0]}),
+            "does not fit the calendar of 5 steps",
+        ),
         (lambda root: store(root, "sh600000", -3, {"close": [1.0]}), "does not fit the calendar"),
-        (lambda root: (root / "features" / "sz000001" / "high.day.bin").unlink(), "high.day.bin does not exist"),
-        (lambda root: (root / "features" / "sh600000" / "close.day.bin").unlink(), "close.day.bin does not exist"),
+        (
+            lambda root: (root / "features" / "sz000001" / "high.day.bin").unlink(),
+            "high.day.bin does not exist",
+        ),
+        (
+            lambda root: (root / "features" / "sh600000" / "close.day.bin").unlink(),
+            "close.day.bin does not exist",
+        ),
     ],
 )
 def test_a_damaged_folder_is_explained(tmp_path, damage, message):
@@ -126,7 +163,9 @@ def test_a_damaged_folder_is_explained(tmp_path, damage, message):
 
 def test_listed_symbols_without_a_folder_are_told(tmp_path):
     root = folder(tmp_path / "cn")
-    (root / "instruments" / "all.txt").write_text("SH600000\t2020-01-02\t2020-01-08\nSH600001\t2020-01-02\t2020-01-08\n")
+    (root / "instruments" / "all.txt").write_text(
+        "SH600000\t2020-01-02\t2020-01-08\nSH600001\t2020-01-02\t2020-01-08\n"
+    )
     market = load(tmp_path)
     assert market.panel["symbol"].unique().to_list() == ["SH600000"]
     assert "1 symbols of the list all have no bars in the folder: SH600001" in market.notes[1]

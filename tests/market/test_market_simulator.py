@@ -1,4 +1,6 @@
-"""The simulated market: its alpha has the strength that was asked for, without alpha nothing predicts, and faults lie where it says."""
+"""The simulated market: its alpha has the strength that was asked for, without alpha nothing predicts, and
+faults lie where it says.
+"""
 
 import numpy as np
 import polars as pl
@@ -19,7 +21,14 @@ HORIZON = 5
 
 def wide(frame: pl.DataFrame, column: str) -> np.ndarray:
     """Values as (bars, symbols); NaN where a symbol is not listed."""
-    return frame.pivot(on="symbol", index="timestamp", values=column, sort_columns=True).sort("timestamp").drop("timestamp").cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return (
+        frame.pivot(on="symbol", index="timestamp", values=column, sort_columns=True)
+        .sort("timestamp")
+        .drop("timestamp")
+        .cast(pl.Float64)
+        .fill_null(np.nan)
+        .to_numpy()
+    )
 
 
 def lagged(values: np.ndarray, bars: int) -> np.ndarray:
@@ -31,7 +40,9 @@ def ahead(values: np.ndarray, bars: int) -> np.ndarray:
 
 
 def sector_neutral_return(panel: pl.DataFrame, horizon: int = HORIZON) -> np.ndarray:
-    """open[t+1] to open[t+1+horizon] minus the mean of its sector, written with plain loops over sectors as an oracle."""
+    """open[t+1] to open[t+1+horizon] minus the mean of its sector, written with plain loops over sectors as
+    an oracle.
+    """
     log_open = np.log(wide(panel, "open"))
     values = ahead(log_open, 1 + horizon) - ahead(log_open, 1)
     sectors = dict(panel.select("symbol", "sector").unique().iter_rows())
@@ -50,12 +61,17 @@ def information_coefficients(signal: np.ndarray, target: np.ndarray) -> np.ndarr
     known = np.isfinite(signal) & np.isfinite(target)
     count = known.sum(axis=1, keepdims=True)
     x, y = np.where(known, signal, 0), np.where(known, target, 0)
-    x, y = np.where(known, x - x.sum(axis=1, keepdims=True) / count, 0), np.where(known, y - y.sum(axis=1, keepdims=True) / count, 0)
+    x, y = (
+        np.where(known, x - x.sum(axis=1, keepdims=True) / count, 0),
+        np.where(known, y - y.sum(axis=1, keepdims=True) / count, 0),
+    )
     return (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
 
 
 def simple_signals(panel: pl.DataFrame) -> dict[str, np.ndarray]:
-    log_open, high, low, close, volume = (np.log(wide(panel, name)) for name in ("open", "high", "low", "close", "volume"))
+    log_open, high, low, close, volume = (
+        np.log(wide(panel, name)) for name in ("open", "high", "low", "close", "volume")
+    )
     surprise = volume - sum(lagged(volume, step) for step in range(1, 21)) / 20
     return {
         "reversal_1": lagged(close, 1) - close,
@@ -86,14 +102,20 @@ def planted_markets():
 
 
 def test_the_truth_attains_the_planted_ic(planted_markets):
-    means = [information_coefficients(wide(m.truth, "expected_return_5"), sector_neutral_return(m.panel)).mean() for m in planted_markets]
+    means = [
+        information_coefficients(wide(m.truth, "expected_return_5"), sector_neutral_return(m.panel)).mean()
+        for m in planted_markets
+    ]
     assert abs(np.mean(means) - 0.08) < 0.012  # four standard errors of the mean over eight seeds
     assert np.std(means) < 0.03
 
 
 @pytest.mark.parametrize("planted_ic", [0.03, 0.2])
 def test_other_strengths_are_attained_too(planted_ic):
-    means = [information_coefficients(wide(m.truth, "expected_return_5"), sector_neutral_return(m.panel)).mean() for m in markets(planted_ic)]
+    means = [
+        information_coefficients(wide(m.truth, "expected_return_5"), sector_neutral_return(m.panel)).mean()
+        for m in markets(planted_ic)
+    ]
     assert abs(np.mean(means) - planted_ic) < 0.013
 
 
@@ -108,13 +130,18 @@ def test_the_truth_is_unbiased_in_size(planted_markets):
 
 @pytest.mark.parametrize("name", ["reversal_5", "momentum_60_20", "volume_surprise_5"])
 def test_classic_formulas_find_each_planted_signal(planted_markets, name):
-    means = [information_coefficients(simple_signals(m.panel)[name], sector_neutral_return(m.panel)).mean() for m in planted_markets]
+    means = [
+        information_coefficients(simple_signals(m.panel)[name], sector_neutral_return(m.panel)).mean()
+        for m in planted_markets
+    ]
     assert np.mean(means) > 0.02
     assert np.mean(means) < 0.08
 
 
 def test_nothing_predicts_in_the_null_market(null_markets):
-    """Ten signals, three horizons and targets: t over independent markets, where 4.8 is the 1-in-20 limit of 30 t tests with 7 degrees of freedom."""
+    """Ten signals, three horizons and targets: t over independent markets, where 4.8 is the 1-in-20 limit of
+    30 t tests with 7 degrees of freedom.
+    """
     found = {}
     for market in null_markets:
         signals, close = simple_signals(market.panel), np.log(wide(market.panel, "close"))
@@ -125,8 +152,12 @@ def test_nothing_predicts_in_the_null_market(null_markets):
         }
         for signal, values in signals.items():
             for target, returns in targets.items():
-                found.setdefault((signal, target), []).append(information_coefficients(values, returns).mean())
-    t_values = {key: np.mean(means) / (np.std(means, ddof=1) / np.sqrt(len(means))) for key, means in found.items()}
+                found.setdefault((signal, target), []).append(
+                    information_coefficients(values, returns).mean()
+                )
+    t_values = {
+        key: np.mean(means) / (np.std(means, ddof=1) / np.sqrt(len(means))) for key, means in found.items()
+    }
     assert max(np.abs(list(t_values.values()))) < 4.8, t_values
     assert max(abs(np.mean(means)) for means in found.values()) < 0.015
     assert all((market.truth["expected_return_5"] == 0).all() for market in null_markets)
@@ -135,20 +166,33 @@ def test_nothing_predicts_in_the_null_market(null_markets):
 def test_a_bounce_planted_in_the_close_is_noticed(null_markets):
     """The test above can fail: noise in the close alone makes the next gap predictable."""
     panel = null_markets[0].panel
-    noisy = panel.with_columns(pl.col("close") * np.exp(0.004 * np.random.default_rng(0).standard_normal(len(panel))))
+    noisy = panel.with_columns(
+        pl.col("close") * np.exp(0.004 * np.random.default_rng(0).standard_normal(len(panel)))
+    )
     close = np.log(wide(noisy, "close"))
     gap = ahead(np.log(wide(noisy, "open")), 1) - close
     assert information_coefficients(lagged(close, 1) - close, gap).mean() > 0.05
 
 
 def test_equal_weighted_wealth_is_a_martingale_in_the_null_market(null_markets):
-    growth = [np.nanmean(np.exp(np.log(wide(m.panel, "close")) - np.log(wide(m.panel, "open")))) - 1 for m in null_markets]
+    growth = [
+        np.nanmean(np.exp(np.log(wide(m.panel, "close")) - np.log(wide(m.panel, "open")))) - 1
+        for m in null_markets
+    ]
     assert abs(np.mean(growth)) < 5e-4
 
 
 def test_truth_uses_nothing_after_its_bar():
-    """A longer market of the same draws is out of reach, so the formula is redone on truncated prices: bars t-4 to t suffice."""
-    market = simulate(Settings(planted_ic=0.3, simulator={"planted": {"reversal_5": 1.0}, "late_share": 0, "delisted_share": 0, "sectors": 1}), 3)
+    """A longer market of the same draws is out of reach, so the formula is redone on truncated prices: bars
+    t-4 to t suffice.
+    """
+    market = simulate(
+        Settings(
+            planted_ic=0.3,
+            simulator={"planted": {"reversal_5": 1.0}, "late_share": 0, "delisted_share": 0, "sectors": 1},
+        ),
+        3,
+    )
     close = np.log(wide(market.panel, "close"))
     one_bar = lagged(close, 1) - close
     one_bar -= one_bar.mean(axis=1, keepdims=True)
@@ -161,11 +205,24 @@ def test_truth_uses_nothing_after_its_bar():
 
 
 def product_signals(panel: pl.DataFrame) -> dict[str, np.ndarray]:
-    """The two trends whose product is planted as `trend_agreement`, and the product of their ranks within the bar."""
+    """The two trends whose product is planted as `trend_agreement`, and the product of their ranks within the
+    bar.
+    """
     close = np.log(wide(panel, "close"))
     older, newer = lagged(close, 20) - lagged(close, 60), close - lagged(close, 20)
-    ranks = [pl.DataFrame(values.T).select(pl.all().fill_nan(None).rank() / pl.all().is_not_nan().sum() - 0.5).to_numpy().T for values in (older, newer)]
-    return {"older": older, "newer": newer, "sum": older + newer, "product": np.where(np.isfinite(ranks[0] * ranks[1]), ranks[0] * ranks[1], np.nan)}
+    ranks = [
+        pl.DataFrame(values.T)
+        .select(pl.all().fill_nan(None).rank() / pl.all().is_not_nan().sum() - 0.5)
+        .to_numpy()
+        .T
+        for values in (older, newer)
+    ]
+    return {
+        "older": older,
+        "newer": newer,
+        "sum": older + newer,
+        "product": np.where(np.isfinite(ranks[0] * ranks[1]), ranks[0] * ranks[1], np.nan),
+    }
 
 
 def test_the_non_linear_signal_is_attained_and_its_product_shows_it_best():
@@ -174,7 +231,10 @@ def test_the_non_linear_signal_is_attained_and_its_product_shows_it_best():
     for seed in SEEDS:
         market = simulate(Settings(planted_ic=0.15, simulator=config), seed)
         returns = sector_neutral_return(market.panel)
-        for name, values in {"truth": wide(market.truth, "expected_return_5"), **product_signals(market.panel)}.items():
+        for name, values in {
+            "truth": wide(market.truth, "expected_return_5"),
+            **product_signals(market.panel),
+        }.items():
             found.setdefault(name, []).append(information_coefficients(values, returns).mean())
     mean = {name: np.mean(values) for name, values in found.items()}
     assert mean["truth"] == pytest.approx(0.15, abs=0.015)
@@ -184,14 +244,22 @@ def test_the_non_linear_signal_is_attained_and_its_product_shows_it_best():
 
 
 def test_the_non_linear_truth_is_the_sum_of_five_known_products():
-    """One sector, no listings: standardised trends, their product standardised, summed over bars t-4 to t, gives the truth but for one factor."""
+    """One sector, no listings: standardised trends, their product standardised, summed over bars t-4 to t,
+    gives the truth but for one factor.
+    """
 
     def standard(values):
         cut = values - values.mean(axis=1, keepdims=True)
         cut = np.clip(cut / np.sqrt((cut**2).mean(axis=1, keepdims=True)), -3, 3)
         return cut - cut.mean(axis=1, keepdims=True)
 
-    simulator = {"bars": 300, "planted": {"trend_agreement": 1.0}, "late_share": 0, "delisted_share": 0, "sectors": 1}
+    simulator = {
+        "bars": 300,
+        "planted": {"trend_agreement": 1.0},
+        "late_share": 0,
+        "delisted_share": 0,
+        "sectors": 1,
+    }
     market = simulate(Settings(planted_ic=0.3, simulator=simulator), 3)
     trends = product_signals(market.panel)
     product = standard(standard(trends["older"]) * standard(trends["newer"]))
@@ -211,11 +279,30 @@ def test_the_non_linear_truth_is_the_sum_of_five_known_products():
     seed=st.integers(0, 2**32),
 )
 def test_any_market_is_a_sound_panel(symbols, bars, period, planted_ic, late, gone, seed):
-    config = Settings(period=period, planted_ic=planted_ic, simulator={"symbols": symbols, "bars": bars, "sectors": 3, "late_share": late, "delisted_share": gone})
+    config = Settings(
+        period=period,
+        planted_ic=planted_ic,
+        simulator={
+            "symbols": symbols,
+            "bars": bars,
+            "sectors": 3,
+            "late_share": late,
+            "delisted_share": gone,
+        },
+    )
     market = simulate(config, seed)
     panel = check_table(market.panel, PANEL)
-    assert panel.select(pl.all_horizontal(pl.col("low") <= pl.min_horizontal("open", "close"), pl.col("high") >= pl.max_horizontal("open", "close")).all()).item()
-    assert panel.select(pl.all_horizontal(pl.col("low", "volume") > 0, pl.col("open", "high", "low", "close", "volume").is_finite()).all()).item()
+    assert panel.select(
+        pl.all_horizontal(
+            pl.col("low") <= pl.min_horizontal("open", "close"),
+            pl.col("high") >= pl.max_horizontal("open", "close"),
+        ).all()
+    ).item()
+    assert panel.select(
+        pl.all_horizontal(
+            pl.col("low", "volume") > 0, pl.col("open", "high", "low", "close", "volume").is_finite()
+        ).all()
+    ).item()
     assert (panel["event_time"] < panel["timestamp"]).all()
     assert market.truth.select("timestamp", "symbol").equals(panel.select("timestamp", "symbol"))
     assert market.truth["expected_return_5"].is_finite().all()
@@ -235,7 +322,11 @@ def test_calendar_and_lives(planted_markets):
     assert np.is_busday(closed.astype("datetime64[D]")).all()
     opened, closed = calendar(Settings(period="4h"))
     assert closed[1] - opened[0] == np.timedelta64(8, "h")
-    lives = planted_markets[0].panel.group_by("symbol").agg(pl.len(), pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"))
+    lives = (
+        planted_markets[0]
+        .panel.group_by("symbol")
+        .agg(pl.len(), pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"))
+    )
     assert (lives["first"] > lives["first"].min()).sum() == 6
     assert (lives["last"] < lives["last"].max()).sum() == 3
     assert planted_markets[0].panel["sector"].n_unique() == 6
@@ -286,7 +377,9 @@ def test_each_fault_lies_where_it_is_said_to_be(kind):
         assert (hit["high"] - hit["low"] < 0.5 * (originals["high"] - originals["low"])).all()
     else:
         ratio = 1 / SPLIT_RATIO if kind == "unadjusted_split" else 17.3
-        both = market.panel.join(clean, on=keys, suffix="_clean").join(market.faults.rename({"timestamp": "since"}), on="symbol")
+        both = market.panel.join(clean, on=keys, suffix="_clean").join(
+            market.faults.rename({"timestamp": "since"}), on="symbol"
+        )
         after = pl.col("timestamp") >= pl.col("since")
         change = pl.col("close") / pl.col("close_clean")
         assert both.select((change - pl.when(after).then(ratio).otherwise(1.0)).abs().max()).item() < 1e-9
@@ -296,19 +389,37 @@ CHANGE = {"bar": 450, "volatility": 2.0, "planted": {"momentum_60_20": 1.0}}
 
 
 def test_a_change_leaves_the_past_and_moves_what_it_says():
-    """Before the change every bar is the one of the unchanged market; after it the signals and the size of the moves are others, the attainable IC is not."""
+    """Before the change every bar is the one of the unchanged market; after it the signals and the size of
+    the moves are others, the attainable IC is not.
+    """
     found = {"before": [], "after": []}
     for seed in SEEDS:
-        same, changed = (simulate(Settings(planted_ic=0.15, simulator=simulator), seed) for simulator in ({}, {"change": CHANGE}))
+        same, changed = (
+            simulate(Settings(planted_ic=0.15, simulator=simulator), seed)
+            for simulator in ({}, {"change": CHANGE})
+        )
         cut = same.panel["timestamp"].unique().sort()[CHANGE["bar"]]
-        assert changed.panel.filter(pl.col("timestamp") < cut).equals(same.panel.filter(pl.col("timestamp") < cut))
+        assert changed.panel.filter(pl.col("timestamp") < cut).equals(
+            same.panel.filter(pl.col("timestamp") < cut)
+        )
         returns, signals = sector_neutral_return(changed.panel), simple_signals(changed.panel)
         for name, part in (("before", slice(70, 440)), ("after", slice(460, -6))):
             attained, reversal, momentum = (
                 information_coefficients(values[part], returns[part]).mean()
-                for values in (wide(changed.truth, "expected_return_5"), signals["reversal_5"], signals["momentum_60_20"])
+                for values in (
+                    wide(changed.truth, "expected_return_5"),
+                    signals["reversal_5"],
+                    signals["momentum_60_20"],
+                )
             )
-            found[name].append((attained, reversal, momentum, np.nanstd(returns[part]) / np.nanstd(sector_neutral_return(same.panel)[part])))
+            found[name].append(
+                (
+                    attained,
+                    reversal,
+                    momentum,
+                    np.nanstd(returns[part]) / np.nanstd(sector_neutral_return(same.panel)[part]),
+                )
+            )
     before, after = (np.mean(found[name], axis=0) for name in ("before", "after"))
     assert before[0] == pytest.approx(0.15, abs=0.025)
     assert after[0] == pytest.approx(0.15, abs=0.035)
@@ -320,7 +431,12 @@ def test_a_change_leaves_the_past_and_moves_what_it_says():
 
 
 @pytest.mark.parametrize(
-    ("change", "problem"), [({"bar": 750}, "beyond the last"), ({"bar": 5, "planted": {"carry": 1}}, "can't be planted"), ({"bar": 5, "volatility": 0}, "greater than 0")]
+    ("change", "problem"),
+    [
+        ({"bar": 750}, "beyond the last"),
+        ({"bar": 5, "planted": {"carry": 1}}, "can't be planted"),
+        ({"bar": 5, "volatility": 0}, "greater than 0"),
+    ],
 )
 def test_a_change_that_makes_no_sense_is_refused(change, problem):
     with pytest.raises(ValueError, match=problem):
@@ -345,7 +461,9 @@ def test_all_faults_together_and_symbols_of_the_simulator(tmp_path):
 def test_files_of_a_simulated_market_load_as_the_same_market(tmp_path):
     config = Settings(simulator={"bars": 100, "faults": ["gaps"]})
     simulate_to_files(config, 9, tmp_path / "out")
-    loaded = load_panel(Settings(source="parquet", path="out/panel.parquet"), data_folder=tmp_path, seed=0).panel
+    loaded = load_panel(
+        Settings(source="parquet", path="out/panel.parquet"), data_folder=tmp_path, seed=0
+    ).panel
     market = simulate(config, 9)
     columns = ["timestamp", "symbol", "open", "high", "low", "close", "volume", "sector"]
     assert loaded.select(columns).equals(market.panel.select(columns))

@@ -18,13 +18,22 @@ START = datetime(2024, 1, 2, 21, tzinfo=UTC)
 def table(values: np.ndarray, name: str) -> pl.DataFrame:
     bars, symbols = values.shape
     days = pl.Series([START + timedelta(days=bar) for bar in range(bars)], dtype=TIME)
-    return pl.DataFrame({"timestamp": days.gather(np.repeat(np.arange(bars), symbols)), "symbol": [f"S{s:02d}" for s in range(symbols)] * bars, name: values.ravel()})
+    return pl.DataFrame(
+        {
+            "timestamp": days.gather(np.repeat(np.arange(bars), symbols)),
+            "symbol": [f"S{s:02d}" for s in range(symbols)] * bars,
+            name: values.ravel(),
+        }
+    )
 
 
 def test_hand_example():
     scores = table(np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, np.nan]]), "score")
     labels = table(np.array([[2.0, 1.0, 4.0, 30.0], [3.0, 2.0, 1.0, 5.0]]), "label")
-    plain, ranked = information_coefficient(scores, labels), information_coefficient(scores, labels, rank=True)
+    plain, ranked = (
+        information_coefficient(scores, labels),
+        information_coefficient(scores, labels, rank=True),
+    )
     # Day 1 centred: scores -1.5 -.5 .5 1.5, labels -7.25 -8.25 -5.25 20.75: 43.5 / sqrt(5 * 578.75).
     assert plain["ic"].to_list() == pytest.approx([43.5 / np.sqrt(5 * 578.75), -1.0])
     # Ranks 1 2 3 4 against 2 1 3 4: 1 - 6 * 2 / (4 * 15).
@@ -33,12 +42,18 @@ def test_hand_example():
 
 
 def test_ties_share_their_mean_rank():
-    scores, labels = table(np.array([[1.0, 1.0, 2.0, 3.0]]), "score"), table(np.array([[1.0, 2.0, 3.0, 3.0]]), "label")
+    scores, labels = (
+        table(np.array([[1.0, 1.0, 2.0, 3.0]]), "score"),
+        table(np.array([[1.0, 2.0, 3.0, 3.0]]), "label"),
+    )
     expected = stats.spearmanr([1, 1, 2, 3], [1, 2, 3, 3]).statistic
     assert information_coefficient(scores, labels, rank=True)["ic"][0] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("row", [[1.0, 2.0, np.nan, np.nan], [5.0, 5.0, 5.0, 5.0], [0.1, 0.1, 0.1, np.nan], [np.inf, 1.0, 2.0, np.nan]])
+@pytest.mark.parametrize(
+    "row",
+    [[1.0, 2.0, np.nan, np.nan], [5.0, 5.0, 5.0, 5.0], [0.1, 0.1, 0.1, np.nan], [np.inf, 1.0, 2.0, np.nan]],
+)
 def test_null_under_three_symbols_or_without_spread(row):
     labels = table(np.array([[1.0, 2.0, 3.0, 4.0]]), "label")
     assert information_coefficient(table(np.array([row]), "score"), labels)["ic"].to_list() == [None]
@@ -52,17 +67,32 @@ def test_repeated_key_is_refused_and_named():
 
 def test_unknown_group_is_refused():
     with pytest.raises(ContractError, match="'sector' is in neither"):
-        information_coefficient(table(np.ones((1, 3)), "score"), table(np.ones((1, 3)), "label"), by=("timestamp", "sector"))
+        information_coefficient(
+            table(np.ones((1, 3)), "score"), table(np.ones((1, 3)), "label"), by=("timestamp", "sector")
+        )
 
 
 def test_groups_and_time_correlation_match_scipy():
     random = np.random.default_rng(1)
     scores, labels = random.normal(size=(12, 8)), random.normal(size=(12, 8))
     sector = pl.when(pl.col("symbol") < "S04").then(pl.lit("a")).otherwise(pl.lit("b")).alias("sector")
-    by_sector = information_coefficient(table(scores, "score"), table(labels, "label").with_columns(sector), by=("timestamp", "sector"), rank=True)
-    assert by_sector["ic"].to_list() == pytest.approx([stats.spearmanr(scores[t, part], labels[t, part]).statistic for t in range(12) for part in (slice(0, 4), slice(4, 8))])
+    by_sector = information_coefficient(
+        table(scores, "score"),
+        table(labels, "label").with_columns(sector),
+        by=("timestamp", "sector"),
+        rank=True,
+    )
+    assert by_sector["ic"].to_list() == pytest.approx(
+        [
+            stats.spearmanr(scores[t, part], labels[t, part]).statistic
+            for t in range(12)
+            for part in (slice(0, 4), slice(4, 8))
+        ]
+    )
     by_symbol = information_coefficient(table(scores, "score"), table(labels, "label"), by=("symbol",))
-    assert by_symbol["ic"].to_list() == pytest.approx([np.corrcoef(scores[:, s], labels[:, s])[0, 1] for s in range(8)])
+    assert by_symbol["ic"].to_list() == pytest.approx(
+        [np.corrcoef(scores[:, s], labels[:, s])[0, 1] for s in range(8)]
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,13 +103,21 @@ def test_properties(seed, rank, scale, shift):
     scores[random.random((3, 6)) < 0.2] = np.nan
     ic = information_coefficient(table(scores, "score"), table(labels, "label"), rank=rank)["ic"]
     assert ic.drop_nulls().is_between(-1, 1).all()
-    moved = information_coefficient(table(scores * scale + shift, "score"), table(labels, "label"), rank=rank)["ic"]
+    moved = information_coefficient(
+        table(scores * scale + shift, "score"), table(labels, "label"), rank=rank
+    )["ic"]
     flipped = information_coefficient(table(-scores, "score"), table(labels, "label"), rank=rank)["ic"]
-    permuted = information_coefficient(table(scores, "score").sample(fraction=1, shuffle=True, seed=seed), table(labels, "label"), rank=rank)["ic"]
+    permuted = information_coefficient(
+        table(scores, "score").sample(fraction=1, shuffle=True, seed=seed), table(labels, "label"), rank=rank
+    )["ic"]
     for other, sign in ((moved, 1), (flipped, -1), (permuted, 1)):
-        assert other.to_list() == [None if value is None else pytest.approx(sign * value, abs=1e-6) for value in ic.to_list()]
+        assert other.to_list() == [
+            None if value is None else pytest.approx(sign * value, abs=1e-6) for value in ic.to_list()
+        ]
     swapped = information_coefficient(table(labels, "score"), table(scores, "label"), rank=rank)["ic"]
-    assert swapped.to_list() == [None if value is None else pytest.approx(value, abs=1e-9) for value in ic.to_list()]
+    assert swapped.to_list() == [
+        None if value is None else pytest.approx(value, abs=1e-9) for value in ic.to_list()
+    ]
 
 
 def test_decay_matches_a_loop():
@@ -121,7 +159,9 @@ def test_summary_of_too_little_is_nan_not_a_number(values):
 
 def test_matrix_leaves_out_what_is_not_asked_for():
     frame = table(np.arange(6.0).reshape(2, 3), "score")
-    matrix = to_matrix(frame, "score", frame["timestamp"].unique().sort()[1:], pl.Series(["S00", "S02", "S09"]))
+    matrix = to_matrix(
+        frame, "score", frame["timestamp"].unique().sort()[1:], pl.Series(["S00", "S02", "S09"])
+    )
     np.testing.assert_array_equal(matrix, [[3.0, 5.0, np.nan]])
 
 

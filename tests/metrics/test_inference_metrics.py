@@ -32,7 +32,9 @@ def test_no_lags_is_the_ordinary_t():
 @given(st.integers(0, 9999), st.integers(5, 60), st.integers(0, 8))
 def test_newey_west_matches_the_loop(seed, size, lags):
     values = np.random.default_rng(seed).normal(size=size).cumsum()
-    assert newey_west_t(values, lags=min(lags, size - 2)) == pytest.approx(slow_newey_west_t(values, min(lags, size - 2)), rel=1e-6)
+    assert newey_west_t(values, lags=min(lags, size - 2)) == pytest.approx(
+        slow_newey_west_t(values, min(lags, size - 2)), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("values", [[], [1.0, 2.0], [0.3] * 9, [1.0, np.nan, 2.0, 3.0]])
@@ -63,7 +65,10 @@ def mean_of_draws(drawn):
 
 def test_bootstrap_is_repeatable_and_seeded():
     values = np.random.default_rng(2).normal(size=100)
-    one, two, other = (block_bootstrap_interval(values, mean_of_draws, block_bars=5, draws=200, seed=seed) for seed in (1, 1, 2))
+    one, two, other = (
+        block_bootstrap_interval(values, mean_of_draws, block_bars=5, draws=200, seed=seed)
+        for seed in (1, 1, 2)
+    )
     assert one == two
     assert one != other
     assert one[0] < values.mean() < one[1]
@@ -71,7 +76,13 @@ def test_bootstrap_is_repeatable_and_seeded():
 
 def test_bootstrap_draws_whole_circular_blocks():
     seen = []
-    block_bootstrap_interval(np.arange(10.0), lambda drawn: seen.append(drawn) or drawn.mean(axis=-1), block_bars=5, draws=50, seed=0)
+    block_bootstrap_interval(
+        np.arange(10.0),
+        lambda drawn: seen.append(drawn) or drawn.mean(axis=-1),
+        block_bars=5,
+        draws=50,
+        seed=0,
+    )
     blocks = np.concatenate(seen).reshape(-1, 5)
     assert np.isin((blocks[:, 1:] - blocks[:, :-1]) % 10, 1).all()
     assert (np.diff(blocks, axis=1) < 0).any()
@@ -86,7 +97,10 @@ def test_bootstrap_of_independent_values_agrees_with_theory():
 def test_blocks_widen_the_interval_of_dependent_values():
     noise = np.random.default_rng(6).normal(size=1000)
     dependent = np.convolve(noise, np.ones(10), mode="valid")
-    widths = [np.diff(block_bootstrap_interval(dependent, mean_of_draws, block_bars=block, draws=500, seed=1))[0] for block in (1, 30)]
+    widths = [
+        np.diff(block_bootstrap_interval(dependent, mean_of_draws, block_bars=block, draws=500, seed=1))[0]
+        for block in (1, 30)
+    ]
     assert widths[1] > 2 * widths[0]
 
 

@@ -36,8 +36,12 @@ def test_sharpe_by_hand():
     # mean 0.01, sample std 0.02: 0.5 * sqrt(252).
     returns = np.array([-0.01, 0.01, 0.03])
     assert sharpe_ratio(returns, bars_per_year=252) == pytest.approx(0.5 * np.sqrt(252))
-    assert horizon_adjusted_sharpe(returns, horizon=5, bars_per_year=252) == pytest.approx(0.5 * np.sqrt(252 / 5))
-    assert information_ratio(returns + 0.02, np.full(3, 0.02), bars_per_year=252) == pytest.approx(0.5 * np.sqrt(252))
+    assert horizon_adjusted_sharpe(returns, horizon=5, bars_per_year=252) == pytest.approx(
+        0.5 * np.sqrt(252 / 5)
+    )
+    assert information_ratio(returns + 0.02, np.full(3, 0.02), bars_per_year=252) == pytest.approx(
+        0.5 * np.sqrt(252)
+    )
 
 
 @pytest.mark.parametrize("returns", [[], [0.1], [0.01] * 5, [0.0] * 5])
@@ -47,7 +51,9 @@ def test_sharpe_without_spread_is_nan(returns):
 
 def test_sharpe_works_on_many_series():
     many = np.random.default_rng(0).normal(size=(4, 30))
-    np.testing.assert_allclose(sharpe_ratio(many, bars_per_year=52), [sharpe_ratio(row, bars_per_year=52) for row in many])
+    np.testing.assert_allclose(
+        sharpe_ratio(many, bars_per_year=52), [sharpe_ratio(row, bars_per_year=52) for row in many]
+    )
 
 
 def test_overlap_correction_by_hand():
@@ -94,7 +100,15 @@ def test_hits_and_costs_by_hand():
 
 
 def test_summary_names_every_figure():
-    frame = pl.DataFrame({"gross_return": [0.02, -0.01, 0.01], "cost": [0.001] * 3, "net_return": [0.019, -0.011, 0.009], "turnover": [1.0, 0.5, 0.3], "exposure": [1.0, 1.0, 0.7]})
+    frame = pl.DataFrame(
+        {
+            "gross_return": [0.02, -0.01, 0.01],
+            "cost": [0.001] * 3,
+            "net_return": [0.019, -0.011, 0.009],
+            "turnover": [1.0, 0.5, 0.3],
+            "exposure": [1.0, 1.0, 0.7],
+        }
+    )
     summary = performance_summary(frame, horizon=5, bars_per_year=252)
     assert summary["turnover"] == pytest.approx(0.6)
     assert summary["annual_turnover"] == pytest.approx(0.6 * 252)
@@ -118,8 +132,16 @@ def test_bars_per_year():
 
 
 def test_coverage_by_hand():
-    bands = pl.DataFrame({"label": [0.0, 1.0, 2.0, 3.0, None], "p10": [0.5] * 5, "p50": [1.5] * 5, "p90": [2.0] * 5})
-    assert coverage(bands) == {"below_p10": 0.25, "below_p50": 0.5, "below_p90": 0.75, "inside_p10_p90": 0.5, "rows": 4}
+    bands = pl.DataFrame(
+        {"label": [0.0, 1.0, 2.0, 3.0, None], "p10": [0.5] * 5, "p50": [1.5] * 5, "p90": [2.0] * 5}
+    )
+    assert coverage(bands) == {
+        "below_p10": 0.25,
+        "below_p50": 0.5,
+        "below_p90": 0.75,
+        "inside_p10_p90": 0.5,
+        "rows": 4,
+    }
     assert np.isnan(coverage(bands.clear())["inside_p10_p90"])
 
 
@@ -135,17 +157,24 @@ def test_true_quantiles_cover():
 @given(st.integers(0, 999), st.sampled_from([0.1, 0.5, 0.9]))
 def test_pinball_matches_sklearn(seed, quantile):
     label, predicted = np.random.default_rng(seed).normal(size=(2, 30))
-    assert pinball_loss(label, predicted, quantile=quantile) == pytest.approx(mean_pinball_loss(label, predicted, alpha=quantile))
+    assert pinball_loss(label, predicted, quantile=quantile) == pytest.approx(
+        mean_pinball_loss(label, predicted, alpha=quantile)
+    )
 
 
 def test_pinball_by_hand():
-    assert pinball_loss(np.array([1.0, -1.0, np.nan]), np.zeros(3), quantile=0.9) == pytest.approx((0.9 + 0.1) / 2)
+    assert pinball_loss(np.array([1.0, -1.0, np.nan]), np.zeros(3), quantile=0.9) == pytest.approx(
+        (0.9 + 0.1) / 2
+    )
     assert np.isnan(pinball_loss(np.array([np.nan]), np.zeros(1), quantile=0.5))
 
 
 def test_reliability_by_hand():
     pairs = pl.DataFrame({"score": [1.0, 2.0, 3.0, 4.0, None], "label": [0.0, 2.0, 5.0, 7.0, 9.0]})
-    assert reliability_table(pairs, bins=2).select("bin", "predicted", "realised", "rows").rows() == [(1, 1.5, 1.0, 2), (2, 3.5, 6.0, 2)]
+    assert reliability_table(pairs, bins=2).select("bin", "predicted", "realised", "rows").rows() == [
+        (1, 1.5, 1.0, 2),
+        (2, 3.5, 6.0, 2),
+    ]
 
 
 def test_equal_scores_share_a_bin():
@@ -157,14 +186,18 @@ def test_slope_matches_sklearn():
     random = np.random.default_rng(1)
     score = random.normal(size=200)
     label = 0.4 * score + random.normal(size=200)
-    assert calibration_slope(pl.DataFrame({"score": score, "label": label})) == pytest.approx(LinearRegression().fit(score[:, None], label).coef_[0])
+    assert calibration_slope(pl.DataFrame({"score": score, "label": label})) == pytest.approx(
+        LinearRegression().fit(score[:, None], label).coef_[0]
+    )
     assert np.isnan(calibration_slope(pl.DataFrame({"score": [1.0] * 5, "label": label[:5]})))
 
 
 def test_psi_by_hand():
     # One cut at 2.5 (median): reference 2 | 2, current 1 | 3; with half counts 2.5/5, 2.5/5 and 1.5/5, 3.5/5.
     expected = (0.3 - 0.5) * np.log(0.3 / 0.5) + (0.7 - 0.5) * np.log(0.7 / 0.5)
-    assert population_stability_index(np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 3, 9]), bins=2) == pytest.approx(expected)
+    assert population_stability_index(
+        np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 3, 9]), bins=2
+    ) == pytest.approx(expected)
 
 
 def test_psi_stays_low_for_one_distribution_and_rises_for_two():

@@ -1,4 +1,6 @@
-"""The label shift by regime: found where it was planted, not found among dependent labels that know of no regime."""
+"""The label shift by regime: found where it was planted, not found among dependent labels that know of no
+regime.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,10 +15,14 @@ START = datetime(2015, 1, 1, tzinfo=UTC)
 BARS, SYMBOLS, HORIZON = 600, 10, 5
 
 
-def world(seed: int, *, spread: float = 1.0, lean: float = 0.0, late_spread: float = 1.0) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Labels over 5 overlapping bars whose common part and size wander, and regimes that last 25 bars on average.
+def world(
+    seed: int, *, spread: float = 1.0, lean: float = 0.0, late_spread: float = 1.0
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Labels over 5 overlapping bars whose common part and size wander, and regimes that last 25 bars on
+    average.
 
-    In high volatility labels are `spread` times as wide and `lean` higher; in the second half they are `late_spread` times as wide in all regimes.
+    In high volatility labels are `spread` times as wide and `lean` higher; in the second half they are
+    `late_spread` times as wide in all regimes.
     """
     rng = np.random.default_rng(seed)
     state = np.zeros(BARS, dtype=int)
@@ -32,7 +38,12 @@ def world(seed: int, *, spread: float = 1.0, lean: float = 0.0, late_spread: flo
     times = pl.Series([START + timedelta(days=t) for t in range(BARS)]).dt.cast_time_unit("us")
     bar, symbol = (grid.ravel() for grid in np.meshgrid(np.arange(BARS), np.arange(SYMBOLS), indexing="ij"))
     labels = pl.DataFrame(
-        {"timestamp": times.gather(bar), "symbol": pl.Series(symbol).cast(pl.String), "horizon": pl.Series(np.full(len(bar), HORIZON, np.int32)), "log_return": label.ravel()}
+        {
+            "timestamp": times.gather(bar),
+            "symbol": pl.Series(symbol).cast(pl.String),
+            "horizon": pl.Series(np.full(len(bar), HORIZON, np.int32)),
+            "log_return": label.ravel(),
+        }
     )
     return labels, pl.DataFrame({"timestamp": times, "regime_state": state.astype(np.float32)})
 
@@ -43,10 +54,24 @@ def row(table: pl.DataFrame, regime: str, against: str = OTHER_REGIMES) -> dict:
 
 def test_numbers_of_a_small_table_by_hand():
     times = pl.Series([START + timedelta(days=t) for t in range(60)]).dt.cast_time_unit("us")
-    labels = pl.DataFrame({"timestamp": times, "symbol": "A", "horizon": pl.Series([1] * 60, dtype=pl.Int32), "trend": [0.0] * 30 + [1.0] * 30})
+    labels = pl.DataFrame(
+        {
+            "timestamp": times,
+            "symbol": "A",
+            "horizon": pl.Series([1] * 60, dtype=pl.Int32),
+            "trend": [0.0] * 30 + [1.0] * 30,
+        }
+    )
     regimes = pl.DataFrame({"timestamp": times, "regime_state": [0.0] * 30 + [2.0] * 30})
     found = row(label_shift_by_regime(labels, regimes, 1, "trend"), "bull")
-    assert (found["rows"], found["bars"], found["mean"], found["deviation"], found["mean_against"], found["ks"]) == (30, 30, 1.0, 0.0, 0.0, 1.0)
+    assert (
+        found["rows"],
+        found["bars"],
+        found["mean"],
+        found["deviation"],
+        found["mean_against"],
+        found["ks"],
+    ) == (30, 30, 1.0, 0.0, 0.0, 1.0)
     # Of the 60 shifts only those by 0 and by half the circle part the values completely.
     assert found["p_value"] == pytest.approx(2 / 60)
 
@@ -60,7 +85,9 @@ def test_the_statistic_is_that_of_scipy():
     for code, name in enumerate(REGIMES):
         inside = (joined["regime_state"] == code).to_numpy()
         values = joined["log_return"].to_numpy()
-        assert row(label_shift_by_regime(coarse, regimes, HORIZON, "log_return"), name)["ks"] == pytest.approx(ks_2samp(values[inside], values[~inside]).statistic, abs=1e-12)
+        assert row(label_shift_by_regime(coarse, regimes, HORIZON, "log_return"), name)[
+            "ks"
+        ] == pytest.approx(ks_2samp(values[inside], values[~inside]).statistic, abs=1e-12)
 
 
 @pytest.mark.parametrize("planted", [{"spread": 3.0}, {"lean": 4.0}])
@@ -86,7 +113,10 @@ def test_dependent_labels_without_a_shift_raise_few_alarms():
             continue
         joined = labels.join(regimes, on="timestamp")
         inside = (joined["regime_state"] == 3).to_numpy()
-        naive += ks_2samp(joined["log_return"].to_numpy()[inside], joined["log_return"].to_numpy()[~inside]).pvalue < 0.05
+        naive += (
+            ks_2samp(joined["log_return"].to_numpy()[inside], joined["log_return"].to_numpy()[~inside]).pvalue
+            < 0.05
+        )
     assert count >= 150
     assert alarms / count < 0.09
     assert naive >= 8
@@ -99,7 +129,9 @@ def test_effective_rows_are_far_below_the_rows():
 
 def test_independent_labels_keep_nearly_all_their_rows():
     labels, regimes = world(0)
-    independent = labels.with_columns(pl.Series("log_return", np.random.default_rng(0).normal(size=len(labels))))
+    independent = labels.with_columns(
+        pl.Series("log_return", np.random.default_rng(0).normal(size=len(labels)))
+    )
     found = row(label_shift_by_regime(independent, regimes, HORIZON, "log_return"), "neutral")
     both = 2 / (1 / found["rows"] + 1 / (len(labels) - found["rows"]))
     assert 0.6 < found["effective_rows"] / both < 1.7
@@ -109,7 +141,12 @@ def test_eras_are_compared_within_a_regime():
     border = START + timedelta(days=BARS // 2)
     shares = []
     for late_spread in (1.0, 4.0):
-        tables = pl.concat(label_shift_by_regime(*world(seed, late_spread=late_spread), HORIZON, "log_return", era_start=border) for seed in range(8))
+        tables = pl.concat(
+            label_shift_by_regime(
+                *world(seed, late_spread=late_spread), HORIZON, "log_return", era_start=border
+            )
+            for seed in range(8)
+        )
         eras = tables.filter(pl.col("against") == EARLIER)
         assert len(eras) == 32
         shares.append((eras["p_value"] < 0.1).mean())
@@ -120,19 +157,33 @@ def test_eras_are_compared_within_a_regime():
 
 def test_a_regime_of_a_few_bars_is_listed_without_a_judgement():
     labels, regimes = world(0)
-    rare = regimes.with_columns(pl.when(pl.int_range(pl.len()) < 10).then(3.0).otherwise(1.0).alias("regime_state"))
+    rare = regimes.with_columns(
+        pl.when(pl.int_range(pl.len()) < 10).then(3.0).otherwise(1.0).alias("regime_state")
+    )
     found = row(label_shift_by_regime(labels, rare, HORIZON, "log_return"), "high_volatility")
-    assert (found["bars"], found["rows"], found["ks"], found["p_value"], found["adjusted_p_value"]) == (10, 100, None, None, None)
+    assert (found["bars"], found["rows"], found["ks"], found["p_value"], found["adjusted_p_value"]) == (
+        10,
+        100,
+        None,
+        None,
+        None,
+    )
 
 
 def test_bars_of_unknown_regime_and_rows_without_label_do_not_count():
     labels, regimes = world(0)
     unknown = regimes.with_columns(pl.when(pl.int_range(pl.len()) >= 200).then("regime_state"))
     whole = label_shift_by_regime(labels, unknown, HORIZON, "log_return")
-    known = label_shift_by_regime(labels.filter(pl.col("timestamp") >= regimes["timestamp"][200]), regimes, HORIZON, "log_return")
+    known = label_shift_by_regime(
+        labels.filter(pl.col("timestamp") >= regimes["timestamp"][200]), regimes, HORIZON, "log_return"
+    )
     assert whole.equals(known)
-    with_nulls = pl.concat([labels, labels.head(50).with_columns(pl.lit(None, pl.Float64).alias("log_return"))])
-    assert label_shift_by_regime(with_nulls, regimes, HORIZON, "log_return").equals(label_shift_by_regime(labels, regimes, HORIZON, "log_return"))
+    with_nulls = pl.concat(
+        [labels, labels.head(50).with_columns(pl.lit(None, pl.Float64).alias("log_return"))]
+    )
+    assert label_shift_by_regime(with_nulls, regimes, HORIZON, "log_return").equals(
+        label_shift_by_regime(labels, regimes, HORIZON, "log_return")
+    )
 
 
 def test_what_is_not_there_is_refused():

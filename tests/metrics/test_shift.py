@@ -50,7 +50,10 @@ def test_ks_of_a_large_reference_is_scipys_but_for_one_step_of_the_sketch():
     for pair in (
         (rng.normal(size=200_000), rng.normal(0.02, 1.1, size=30_000)),
         (rng.integers(0, 5, 200_000), rng.integers(0, 5, 30_000)),
-        (np.where(rng.random(200_000) < 0.9, 0, rng.normal(size=200_000)), np.where(rng.random(30_000) < 0.8, 0, rng.normal(size=30_000))),
+        (
+            np.where(rng.random(200_000) < 0.9, 0, rng.normal(size=200_000)),
+            np.where(rng.random(30_000) < 0.8, 0, rng.normal(size=30_000)),
+        ),
     ):
         reference, current = (side.astype(np.float32) for side in pair)
         exact = ks_2samp(reference, current, method="asymp").statistic
@@ -59,7 +62,10 @@ def test_ks_of_a_large_reference_is_scipys_but_for_one_step_of_the_sketch():
 
 def test_ks_by_columns_is_that_of_each_column():
     rng = np.random.default_rng(2)
-    reference, current = rng.normal(size=(400, 4)).astype(np.float32), rng.normal(size=(300, 4)).astype(np.float32)
+    reference, current = (
+        rng.normal(size=(400, 4)).astype(np.float32),
+        rng.normal(size=(300, 4)).astype(np.float32),
+    )
     sketch = quantile_sketch(reference, 1001)
     together = ks_to_sketch(current, sketch, np.full(4, 400))
     assert together.tolist() == [ks_to_sketch(current[:, k], sketch[:, k], 400) for k in range(4)]
@@ -86,14 +92,21 @@ def test_ks_p_value_of_very_few_rows_is_not_below_the_chance_of_two_samples_apar
 
 def test_stability_index_by_hand():
     # Shares 0.5, 0.5 against 0.25, 0.75: -0.25 * ln(0.5) + 0.25 * ln(1.5).
-    assert stability_index([50, 50], [25, 75], smoothing=0) == pytest.approx(0.25 * np.log(2) + 0.25 * np.log(1.5))
+    assert stability_index([50, 50], [25, 75], smoothing=0) == pytest.approx(
+        0.25 * np.log(2) + 0.25 * np.log(1.5)
+    )
     assert stability_index([50, 50, 0], [50, 50, 0]) == 0
 
 
 def test_psi_agrees_with_the_whole_reference():
     rng = np.random.default_rng(4)
-    reference, current = rng.normal(size=100_000).astype(np.float32), rng.normal(0.3, 1.2, size=20_000).astype(np.float32)
-    assert psi_to_sketch(current, quantile_sketch(reference), bins=10, rows=len(reference)) == pytest.approx(population_stability_index(reference, current, bins=10), abs=2e-3)
+    reference, current = (
+        rng.normal(size=100_000).astype(np.float32),
+        rng.normal(0.3, 1.2, size=20_000).astype(np.float32),
+    )
+    assert psi_to_sketch(current, quantile_sketch(reference), bins=10, rows=len(reference)) == pytest.approx(
+        population_stability_index(reference, current, bins=10), abs=2e-3
+    )
 
 
 def test_psi_counts_missing_values_as_a_bin():
@@ -108,7 +121,9 @@ def test_psi_counts_missing_values_as_a_bin():
 
 def test_psi_of_constants():
     sketch = quantile_sketch(np.full(500, 2.0, dtype=np.float32), 101)
-    same, below, above = (psi_to_sketch(np.full(100, value, dtype=np.float32), sketch, rows=500) for value in (2.0, 1.0, 3.0))
+    same, below, above = (
+        psi_to_sketch(np.full(100, value, dtype=np.float32), sketch, rows=500) for value in (2.0, 1.0, 3.0)
+    )
     assert same == 0
     assert below > 5
     assert above > 5
@@ -125,7 +140,9 @@ def test_psi_p_value_is_right_about_chance():
 
 
 def test_adjusted_p_values_by_hand():
-    assert adjusted_p_values([0.01, 0.02, np.nan, 0.9]).tolist() == pytest.approx([0.03, 0.03, np.nan, 0.9], nan_ok=True)
+    assert adjusted_p_values([0.01, 0.02, np.nan, 0.9]).tolist() == pytest.approx(
+        [0.03, 0.03, np.nan, 0.9], nan_ok=True
+    )
 
 
 def shares(bars: int, rows: int, common: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,6 @@
-"""A simulated market in the form that mining takes: a few plain factors, labels, and walk-forward predictions of two linear experts or of trees."""
+"""A simulated market in the form that mining takes: a few plain factors, labels, and walk-forward predictions
+of two linear experts or of trees.
+"""
 
 from dataclasses import dataclass
 
@@ -15,7 +17,8 @@ from components.timeline import bar_index, fold_rows, resolve_windows, walk_forw
 
 TARGET, HORIZON = "sector_neutral_return", 5
 TIMELINE = TimelineSettings(train_share=0.4, validation_share=0.4, fold_bars=100)
-# The planted non-linear signal as a formula over the inputs: the momentum of the last 20 bars times that of the 40 before.
+# The planted non-linear signal as a formula over the inputs: the momentum of the last 20 bars times that of
+# the 40 before.
 TRUE_FORMULA = "mul(momentum_20_rank, momentum_60_20_rank)"
 
 
@@ -29,17 +32,34 @@ class Tables:
     predictions: pl.DataFrame
 
 
-def mined_market(planted_ic: float, seed: int, *, trees: bool = False, planted: dict[str, float] | None = None, symbols: int = 80, bars: int = 750) -> Tables:
-    """Tables of a market whose only alpha is the non-linear `trend_agreement`, unless `planted` says otherwise."""
+def mined_market(
+    planted_ic: float,
+    seed: int,
+    *,
+    trees: bool = False,
+    planted: dict[str, float] | None = None,
+    symbols: int = 80,
+    bars: int = 750,
+) -> Tables:
+    """Tables of a market whose only alpha is the non-linear `trend_agreement`, unless `planted` says
+    otherwise.
+    """
     simulator = {"symbols": symbols, "bars": bars, "planted": planted or {"trend_agreement": 1.0}}
     panel = simulate(MarketSettings(planted_ic=planted_ic, simulator=simulator), seed).panel
     training_set, catalog = plain_factors(panel)
     labels = build_labels(panel, LabelSettings())
-    return Tables(training_set, labels, catalog, walk_forward_predictions(training_set, labels, catalog, TIMELINE, trees=trees, seed=seed))
+    return Tables(
+        training_set,
+        labels,
+        catalog,
+        walk_forward_predictions(training_set, labels, catalog, TIMELINE, trees=trees, seed=seed),
+    )
 
 
 def plain_factors(panel: pl.DataFrame) -> tuple[pl.DataFrame, list[CatalogEntry]]:
-    """Eleven factors of one column each, ranked within the bar to [-0.5, 0.5], and one that is equal for all symbols."""
+    """Eleven factors of one column each, ranked within the bar to [-0.5, 0.5], and one that is equal for all
+    symbols.
+    """
     close, volume = pl.col("close").log(), pl.col("volume").log()
     lag = lambda values, bars: values.shift(bars).over("symbol")  # noqa: E731
     factors = {
@@ -56,26 +76,54 @@ def plain_factors(panel: pl.DataFrame) -> tuple[pl.DataFrame, list[CatalogEntry]
         "volume_change": volume - lag(volume, 5),
     }
     values = panel.with_columns(expression.alias(name) for name, expression in factors.items())
-    ranks = [((pl.col(name).rank() - 1) / (pl.col(name).count() - 1) - 0.5).over("timestamp").cast(pl.Float32).alias(f"{name}_rank") for name in factors]
+    ranks = [
+        ((pl.col(name).rank() - 1) / (pl.col(name).count() - 1) - 0.5)
+        .over("timestamp")
+        .cast(pl.Float32)
+        .alias(f"{name}_rank")
+        for name in factors
+    ]
     weekday = (pl.col("timestamp").dt.weekday() / 5).cast(pl.Float32).alias("weekday")
     table = values.select("timestamp", "symbol", "sector", *ranks, weekday)
     names = [*(f"{name}_rank" for name in factors), "weekday"]
     return table, [CatalogEntry(name, name, "test", "input", "rank", 60, "", "test") for name in names]
 
 
-def walk_forward_predictions(training_set: pl.DataFrame, labels: pl.DataFrame, catalog: list[CatalogEntry], timeline: TimelineSettings, *, trees: bool, seed: int) -> pl.DataFrame:
-    """ALL_PREDICTIONS of two ridge regressions (or of one and boosted trees), each fold from its past only, through validation and test."""
+def walk_forward_predictions(
+    training_set: pl.DataFrame,
+    labels: pl.DataFrame,
+    catalog: list[CatalogEntry],
+    timeline: TimelineSettings,
+    *,
+    trees: bool,
+    seed: int,
+) -> pl.DataFrame:
+    """ALL_PREDICTIONS of two ridge regressions (or of one and boosted trees), each fold from its past only,
+    through validation and test.
+    """
     names = [entry.column for entry in catalog if entry.role == "input"]
-    rows = training_set.join(labels.filter(pl.col("horizon") == HORIZON).select("timestamp", "symbol", TARGET, "label_end"), on=["timestamp", "symbol"])
+    rows = training_set.join(
+        labels.filter(pl.col("horizon") == HORIZON).select("timestamp", "symbol", TARGET, "label_end"),
+        on=["timestamp", "symbol"],
+    )
     calendar, bars = bar_index(rows["timestamp"])
     inputs = rows.select(pl.col(names).fill_null(0.0)).to_numpy().astype(float)
     inputs -= inputs.mean(axis=0)
-    label = rows.select(pl.col(TARGET) - pl.col(TARGET).mean().over("timestamp")).to_series().fill_null(np.nan).to_numpy()
+    label = (
+        rows.select(pl.col(TARGET) - pl.col(TARGET).mean().over("timestamp"))
+        .to_series()
+        .fill_null(np.nan)
+        .to_numpy()
+    )
     parts = []
     for fold in walk_forward(resolve_windows(calendar, timeline), timeline, longest_horizon=10)[:-1]:
         train = fold_rows(bars, np.concatenate([fold.train, fold.early_stopping])) & np.isfinite(label)
         predict = fold_rows(bars, fold.predict)
-        experts = {"ridge_light": _ridge(1.0), "ridge_heavy": _ridge(10_000.0)} if not trees else {"ridge_light": _ridge(1.0), "trees": _trees(seed)}
+        experts = (
+            {"ridge_light": _ridge(1.0), "ridge_heavy": _ridge(10_000.0)}
+            if not trees
+            else {"ridge_light": _ridge(1.0), "trees": _trees(seed)}
+        )
         for name, fit in experts.items():
             score = fit(inputs[train], label[train])(inputs[predict])
             parts.append(_as_predictions(rows.filter(pl.Series(predict)), name, fold.name, score))
@@ -94,7 +142,16 @@ def _trees(seed: int):
     def fit(inputs: np.ndarray, label: np.ndarray):
         import lightgbm
 
-        parameters = {"num_leaves": 15, "learning_rate": 0.05, "min_data_in_leaf": 200, "bagging_fraction": 0.7, "bagging_freq": 1, "seed": seed, "num_threads": 1, "verbosity": -1}
+        parameters = {
+            "num_leaves": 15,
+            "learning_rate": 0.05,
+            "min_data_in_leaf": 200,
+            "bagging_fraction": 0.7,
+            "bagging_freq": 1,
+            "seed": seed,
+            "num_threads": 1,
+            "verbosity": -1,
+        }
         return lightgbm.train(parameters, lightgbm.Dataset(inputs, label), 100).predict
 
     return fit

@@ -1,4 +1,6 @@
-"""The parts of mining: ranks, functions, the sample's split, the choice of inputs, and the limits of a gain."""
+"""The parts of mining: ranks, functions, the sample's split, the choice of inputs, and the limits
+of a gain.
+"""
 
 import numpy as np
 import polars as pl
@@ -26,16 +28,32 @@ def test_functions_are_those_of_the_features_stage(pairs):
     left, right = (np.array(side) for side in zip(*pairs, strict=True))
     table = pl.DataFrame({"a": left, "b": right})
     assert functions.SMALLEST == declared.SMALLEST
-    assert {name: arity for name, (arity, _) in functions.FUNCTIONS.items()} == {name: arity for name, (arity, _) in declared.FUNCTIONS.items()}
+    assert {name: arity for name, (arity, _) in functions.FUNCTIONS.items()} == {
+        name: arity for name, (arity, _) in declared.FUNCTIONS.items()
+    }
     for name, (arity, function) in functions.FUNCTIONS.items():
         with np.errstate(all="ignore"):
             mined = function(*(left, right)[:arity])
-        built = table.select(declared.parse_formula(f"{name}({'a, b' if arity == 2 else 'a'})").expression.alias("value"))["value"].fill_null(np.nan).to_numpy()
-        np.testing.assert_allclose(np.where(np.isfinite(mined), mined, np.nan), built, rtol=1e-14, err_msg=name)
+        built = (
+            table.select(
+                declared.parse_formula(f"{name}({'a, b' if arity == 2 else 'a'})").expression.alias("value")
+            )["value"]
+            .fill_null(np.nan)
+            .to_numpy()
+        )
+        np.testing.assert_allclose(
+            np.where(np.isfinite(mined), mined, np.nan), built, rtol=1e-14, err_msg=name
+        )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0, float("nan"), float("inf")]), min_size=1, max_size=12), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0, float("nan"), float("inf")]), min_size=1, max_size=12),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_ranks_agree_with_scipy(bars):
     starts = np.concatenate([[0], np.cumsum([len(bar) for bar in bars])])
     found = unit_ranks(np.concatenate(bars), starts)
@@ -60,11 +78,22 @@ def null_market():
 
 
 def sample_of(market, **changes):
-    return draw_sample(market.training_set, market.labels, market.catalog, market.predictions, Settings(**changes), TIMELINE, horizon=HORIZON, target=TARGET)
+    return draw_sample(
+        market.training_set,
+        market.labels,
+        market.catalog,
+        market.predictions,
+        Settings(**changes),
+        TIMELINE,
+        horizon=HORIZON,
+        target=TARGET,
+    )
 
 
 def test_the_parts_lie_in_the_validation_window_with_a_gap_between(null_market):
-    """500 bars: validation is bars 200 to 399; labels of 394 and later end in the test window, so 194 bars are usable, 77 of them held out, 16 purged."""
+    """500 bars: validation is bars 200 to 399; labels of 394 and later end in the test window, so 194 bars
+    are usable, 77 of them held out, 16 purged.
+    """
     sample = sample_of(null_market)
     calendar = null_market.training_set["timestamp"].unique().sort()
     assert sample.mining.timestamps.to_list() == calendar[200:301].to_list()
@@ -85,13 +114,35 @@ def test_unknown_experts_and_targets_are_refused(null_market):
     with pytest.raises(MiningError, match=r"'ghost'.*ridge_heavy, ridge_light"):
         sample_of(null_market, experts=("ghost",))
     with pytest.raises(MiningError, match="no column 'profit'"):
-        draw_sample(null_market.training_set, null_market.labels, null_market.catalog, null_market.predictions, Settings(), TIMELINE, horizon=HORIZON, target="profit")
+        draw_sample(
+            null_market.training_set,
+            null_market.labels,
+            null_market.catalog,
+            null_market.predictions,
+            Settings(),
+            TIMELINE,
+            horizon=HORIZON,
+            target="profit",
+        )
 
 
 def test_the_stackers_own_scores_do_not_count(null_market):
-    stack = null_market.predictions.filter(pl.col("expert") == "ridge_light").with_columns(pl.lit("stack").alias("expert"), pl.col("score") * -1)
-    predictions = pl.concat([null_market.predictions, stack, stack.with_columns(pl.lit("z_elasticnet").alias("expert"))])
-    sample = draw_sample(null_market.training_set, null_market.labels, null_market.catalog, predictions, Settings(), TIMELINE, horizon=HORIZON, target=TARGET)
+    stack = null_market.predictions.filter(pl.col("expert") == "ridge_light").with_columns(
+        pl.lit("stack").alias("expert"), pl.col("score") * -1
+    )
+    predictions = pl.concat(
+        [null_market.predictions, stack, stack.with_columns(pl.lit("z_elasticnet").alias("expert"))]
+    )
+    sample = draw_sample(
+        null_market.training_set,
+        null_market.labels,
+        null_market.catalog,
+        predictions,
+        Settings(),
+        TIMELINE,
+        horizon=HORIZON,
+        target=TARGET,
+    )
     np.testing.assert_array_equal(sample.mining.stack, sample_of(null_market).mining.stack)
 
 
@@ -100,29 +151,47 @@ def test_strongest_inputs_finds_a_pair_that_neither_input_shows():
     starts = np.arange(0, 3_001, 50)
     inputs = generator.uniform(-0.5, 0.5, (3_000, 12))
     inputs[::17, 5] = np.nan
-    target = unit_values(np.nan_to_num(inputs[:, 2] * inputs[:, 9]) + 0.05 * generator.standard_normal(3_000), starts)
+    target = unit_values(
+        np.nan_to_num(inputs[:, 2] * inputs[:, 9]) + 0.05 * generator.standard_normal(3_000), starts
+    )
     part = Part(pl.Series(range(60)), pl.Series(["A"] * 3_000), starts, target, target, target, inputs)
     assert strongest_inputs(part, target, 2).tolist() == [2, 9]
     ranks = np.stack([unit_ranks(column, starts) for column in inputs.T], axis=1) * np.sqrt(50)
-    products = np.array([[abs((ranks[:, i] * ranks[:, j] * target).sum()) for j in range(12)] for i in range(12)]).max(axis=1)
+    products = np.array(
+        [[abs((ranks[:, i] * ranks[:, j] * target).sum()) for j in range(12)] for i in range(12)]
+    ).max(axis=1)
     expected = np.argsort(-np.maximum(products, np.abs(ranks.T @ target)))[:5]
     assert strongest_inputs(part, target, 5).tolist() == sorted(expected.tolist())
 
 
 def test_the_limit_of_a_gain_is_kept_over_many_series_without_gain():
-    """Means of five neighbours, 100 bars, level 0.05: the limit lies above 0 in about 1 of 20, the plain percentile limit in more than 1 of 13."""
+    """Means of five neighbours, 100 bars, level 0.05: the limit lies above 0 in about 1 of 20, the plain
+    percentile limit in more than 1 of 13.
+    """
     generator = np.random.default_rng(0)
     series = [np.convolve(generator.standard_normal(104), np.ones(5), "valid") for _ in range(400)]
     level = Settings(significance=0.05, bootstrap_draws=400)
-    above = np.mean([corrected_limits(values, tries=1, settings=level, horizon=5, seed=k)[0] > 0 for k, values in enumerate(series)])
+    above = np.mean(
+        [
+            corrected_limits(values, tries=1, settings=level, horizon=5, seed=k)[0] > 0
+            for k, values in enumerate(series)
+        ]
+    )
     assert 0.01 < above < 0.075
-    shared = np.mean([corrected_limits(values, tries=10, settings=level, horizon=5, seed=k)[0] > 0 for k, values in enumerate(series)])
+    shared = np.mean(
+        [
+            corrected_limits(values, tries=10, settings=level, horizon=5, seed=k)[0] > 0
+            for k, values in enumerate(series)
+        ]
+    )
     assert shared < 0.02
 
 
 def test_more_tries_lower_the_limit_and_a_short_series_has_none():
     gains = 0.02 + 0.05 * np.random.default_rng(1).standard_normal(100)
-    limits = [corrected_limits(gains, tries=tries, settings=Settings(), horizon=5, seed=0) for tries in (1, 5, 50)]
+    limits = [
+        corrected_limits(gains, tries=tries, settings=Settings(), horizon=5, seed=0) for tries in (1, 5, 50)
+    ]
     assert limits[0][0] > limits[1][0] > limits[2][0]
     assert limits[0][1] < limits[2][1]
     assert corrected_limits(gains[:19], tries=1, settings=Settings(), horizon=5, seed=0) == (-np.inf, np.inf)

@@ -1,4 +1,6 @@
-"""Pages: what people typed is escaped, nothing is loaded from elsewhere, a failure leaves a page and a success removes it."""
+"""Pages: what people typed is escaped, nothing is loaded from elsewhere, a failure leaves a page and a
+success removes it.
+"""
 
 import json
 import re
@@ -15,7 +17,11 @@ def events(path, *lines):
 
 
 def test_a_page_loads_nothing_and_draws_in_both_schemes():
-    html = page("t", "<h1>t</h1>", [("a", "A", section("a", "A", "intro", plot("p", [{"type": "bar", "x": [1], "y": [2]}])))])
+    html = page(
+        "t",
+        "<h1>t</h1>",
+        [("a", "A", section("a", "A", "intro", plot("p", [{"type": "bar", "x": [1], "y": [2]}])))],
+    )
     markup = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
     assert not re.findall(r'(?:src|href)="?(?:https?:)?//|@import|url\(', markup)
     assert not re.findall(r"<script[^>]+src", html)
@@ -35,7 +41,12 @@ def test_numbers_that_json_does_not_know_become_gaps():
     shown = plot("p", [{"y": [1.0, float("nan"), float("inf")]}])
     figure = json.loads(re.search(r'<script type="application/json">(.*)</script>', shown).group(1))
     assert figure["data"] == [{"y": [1.0, None, None]}]
-    assert [number(None), number(float("nan")), number(0.1234, 1, percent=True), number(1234.5, 1)] == ["–", "–", "12.3%", "1,234.5"]
+    assert [number(None), number(float("nan")), number(0.1234, 1, percent=True), number(1234.5, 1)] == [
+        "–",
+        "–",
+        "12.3%",
+        "1,234.5",
+    ]
 
 
 def test_a_failed_run_leaves_a_page_with_stage_reason_and_what_was_done(tmp_path):
@@ -57,5 +68,7 @@ def test_a_failed_run_leaves_a_page_with_stage_reason_and_what_was_done(tmp_path
 
 @pytest.mark.parametrize("log", [None, "missing.jsonl"])
 def test_without_events_the_orchestrators_words_are_shown(tmp_path, log):
-    page_path = close_run(tmp_path, failed=True, message="pod was evicted", events=tmp_path / log if log else None)
+    page_path = close_run(
+        tmp_path, failed=True, message="pod was evicted", events=tmp_path / log if log else None
+    )
     assert "pod was evicted" in page_path.read_text()

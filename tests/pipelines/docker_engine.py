@@ -1,4 +1,7 @@
-"""A Docker engine of the tests' own from Debian packages, and in it the image that `infra/image` describes. No registry is asked for anything."""
+"""A Docker engine of the tests' own from Debian packages, and in it the image that `infra/image` describes.
+
+No registry is asked for anything.
+"""
 
 import os
 import shutil
@@ -17,7 +20,14 @@ ROOT = Path(__file__).parents[2]
 IMAGE_FILES = ROOT / "infra" / "image"
 WHEELS = "infra/image/wheels"
 BASE = "alphaloop-base:bookworm"
-COMMANDS = {"dockerd": "docker.io", "docker": "docker.io", "containerd": "containerd", "runc": "runc", "iptables": "iptables", "debootstrap": "debootstrap"}
+COMMANDS = {
+    "dockerd": "docker.io",
+    "docker": "docker.io",
+    "containerd": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "debootstrap": "debootstrap",
+}
 SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 START_S = 60
 
@@ -26,27 +36,52 @@ def require_packages() -> None:
     """Install the Debian packages that are missing; skips where that can't be done."""
     if sys.platform != "linux" or os.getuid() != 0:
         pytest.skip("starting a Docker engine needs root on Linux")
-    missing = sorted({package for command, package in COMMANDS.items() if not shutil.which(command, path=SYSTEM_PATH)})
+    missing = sorted(
+        {package for command, package in COMMANDS.items() if not shutil.which(command, path=SYSTEM_PATH)}
+    )
     if missing and not shutil.which("apt-get"):
         pytest.skip(f"{', '.join(missing)} not installed, and there is no apt-get to install them with")
     if missing:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "update", "-q"], check=True, env=environment)
-        subprocess.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing], check=True, env=environment)
+        subprocess.run(
+            ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing],
+            check=True,
+            env=environment,
+        )
 
 
 @contextmanager
 def docker_engine() -> Iterator[dict[str, str]]:
-    """A dockerd with its own socket and storage until the block ends; yields the environment that leads a client to it."""
+    """A dockerd with its own socket and storage until the block ends; yields the environment that leads a
+    client to it.
+    """
     require_packages()
-    folder = Path(tempfile.mkdtemp(prefix="alphaloop-docker-"))  # short: a socket's path has at most 107 characters
+    folder = Path(
+        tempfile.mkdtemp(prefix="alphaloop-docker-")
+    )  # short: a socket's path has at most 107 characters
     socket = f"unix://{folder}/docker.sock"
     environment = {**os.environ, "PATH": SYSTEM_PATH, "DOCKER_HOST": socket, "DOCKER_BUILDKIT": "0"}
-    places = ["--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "docker.pid"]
+    places = [
+        "--data-root",
+        folder / "data",
+        "--exec-root",
+        folder / "exec",
+        "--pidfile",
+        folder / "docker.pid",
+    ]
     log = folder / "dockerd.log"
     with log.open("w") as output:
         daemon = subprocess.Popen(
-            [shutil.which("dockerd", path=SYSTEM_PATH), "--host", socket, *places, "--bridge", "none", "--iptables=false"],
+            [
+                shutil.which("dockerd", path=SYSTEM_PATH),
+                "--host",
+                socket,
+                *places,
+                "--bridge",
+                "none",
+                "--iptables=false",
+            ],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -66,7 +101,9 @@ def docker_engine() -> Iterator[dict[str, str]]:
 
 
 def build_image(environment: dict[str, str], tag: str, scratch: Path) -> None:
-    """Build the image as its Dockerfile says for places without network: base from Debian packages, wheels handed in, no network in the build."""
+    """Build the image as its Dockerfile says for places without network: base from Debian packages, wheels
+    handed in, no network in the build.
+    """
     subprocess.run([IMAGE_FILES / "base.sh", BASE], check=True, env=environment, stdout=subprocess.DEVNULL)
     context = scratch / "context"
     for name in exclude_paths(str(ROOT), (ROOT / ".dockerignore").read_text().splitlines()):
@@ -74,7 +111,10 @@ def build_image(environment: dict[str, str], tag: str, scratch: Path) -> None:
             (context / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, context / name)
     if not (context / WHEELS).exists():
-        subprocess.run([*_pip(), "wheel", "--quiet", "-r", ROOT / "requirements.lock", "-w", context / WHEELS], check=True)
+        subprocess.run(
+            [*_pip(), "wheel", "--quiet", "-r", ROOT / "requirements.lock", "-w", context / WHEELS],
+            check=True,
+        )
     arguments = ["--network", "none", "--build-arg", f"BASE={BASE}", "--build-arg", "PIP_ARGS=--no-index"]
     command = ["docker", "build", "--quiet", "-f", IMAGE_FILES / "Dockerfile", *arguments, "-t", tag, context]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
@@ -99,6 +139,9 @@ def _unmount_below(folder: Path) -> None:
 def _pip() -> list[str]:
     """pip of this environment, or of the Python that it was made from."""
     for python in (sys.executable, sys._base_executable):
-        if subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
+        if (
+            subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode
+            == 0
+        ):
             return [python, "-m", "pip"]
     pytest.skip("no pip here to fetch the wheels with")

@@ -1,4 +1,6 @@
-"""A stand-in for the Kubeflow Pipelines API on loopback: answers the calls of a submission and checks each body with kfp's own models."""
+"""A stand-in for the Kubeflow Pipelines API on loopback: answers the calls of a submission and checks each
+body with kfp's own models.
+"""
 
 import json
 import threading
@@ -14,7 +16,10 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 
 class StandIn:
-    """Requests that arrived, and how the server is to behave: `token` it wants, `refuse` status for new runs."""
+    """Requests that arrived, and how the server is to behave:
+
+    `token` it wants, `refuse` status for new runs.
+    """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
@@ -44,7 +49,9 @@ def check_spec(body: dict) -> None:
 def check_schedule(text: str) -> None:
     """Raise unless a schedule has the six fields, seconds first, that Kubeflow Pipelines wants."""
     fields = text.split(" ")
-    if len(fields) != 6 or not all(field and set(field) <= set("0123456789*?/,-ABCDEFGHIJKLMNOPQRSTUVWXYZ") for field in fields):
+    if len(fields) != 6 or not all(
+        field and set(field) <= set("0123456789*?/,-ABCDEFGHIJKLMNOPQRSTUVWXYZ") for field in fields
+    ):
         raise ValueError(f"cron {text!r}: expected 6 fields")
 
 
@@ -67,7 +74,11 @@ def kfp_stand_in() -> Iterator[StandIn]:
 
         def allowed(self) -> bool:
             state.requests.append((self.command, urlsplit(self.path).path))
-            if state.token and self.headers.get("Authorization", self.headers.get("authorization")) != f"Bearer {state.token}":
+            if (
+                state.token
+                and self.headers.get("Authorization", self.headers.get("authorization"))
+                != f"Bearer {state.token}"
+            ):
                 self.answer(401, {"error": "token is missing or wrong"})
                 return False
             return True
@@ -92,7 +103,10 @@ def kfp_stand_in() -> Iterator[StandIn]:
             try:
                 if path == "/apis/v2beta1/experiments":
                     parse(body, "V2beta1Experiment")
-                    made = {"experiment_id": f"e{len(state.experiments) + 1}", "display_name": body["display_name"]}
+                    made = {
+                        "experiment_id": f"e{len(state.experiments) + 1}",
+                        "display_name": body["display_name"],
+                    }
                     state.experiments[made["experiment_id"]] = made
                     self.answer(200, made)
                 elif path == "/apis/v2beta1/runs":
@@ -108,7 +122,10 @@ def kfp_stand_in() -> Iterator[StandIn]:
                         self.answer(state.refuse, {"error": "quota exceeded"})
                         return
                     parse(body, "V2beta1RecurringRun")
-                    for name, model in (("trigger", "V2beta1Trigger"), ("runtime_config", "V2beta1RuntimeConfig")):
+                    for name, model in (
+                        ("trigger", "V2beta1Trigger"),
+                        ("runtime_config", "V2beta1RuntimeConfig"),
+                    ):
                         if name in body:
                             parse(body[name], model)
                     parse(body["trigger"]["cron_schedule"], "V2beta1CronSchedule")

@@ -1,4 +1,6 @@
-"""A small market that goes on day by day, and what a service would have answered on its newest bars: the ground that retraining is tested on."""
+"""A small market that goes on day by day, and what a service would have answered on its newest bars: the
+ground that retraining is tested on.
+"""
 
 import copy
 import json
@@ -32,7 +34,9 @@ class Market:
         self.settings = _settings(place)
         self.config.write_text(yaml.safe_dump(self.settings))
         simulator = {"symbols": SYMBOLS, "bars": BARS, "sectors": 4, "late_share": 0.0, "delisted_share": 0.0}
-        self.prices = simulate(MarketSettings.model_validate({"planted_ic": 0.4, "simulator": simulator}), 7).panel
+        self.prices = simulate(
+            MarketSettings.model_validate({"planted_ic": 0.4, "simulator": simulator}), 7
+        ).panel
         self.days = self.prices["timestamp"].unique().sort()
         self.advance(bars)
 
@@ -40,7 +44,9 @@ class Market:
         """Let the price file end with bar number `bars`."""
         self.bars = bars
         columns = ("symbol", "timestamp", "open", "high", "low", "close", "volume", "sector")
-        self.prices.filter(pl.col("timestamp") <= self.days[bars - 1]).select(columns).write_parquet(self.place / "prices.parquet")
+        self.prices.filter(pl.col("timestamp") <= self.days[bars - 1]).select(columns).write_parquet(
+            self.place / "prices.parquet"
+        )
 
     def check(self, *options: object) -> Finished:
         """One check of `alphaloop watch`, run to its end."""
@@ -51,14 +57,24 @@ class Market:
         return alphaloop("review", *arguments, "--config", self.config)
 
     def serve(self, first: int, last: int, *, shifted: float = 0.0) -> None:
-        """Write the champion's answers on bars `first` to `last` into the answer log; `shifted` moves ten inputs by that much, planted drift."""
-        version = open_registry(RegistrySettings(), self.folder / "registry").get_model_version_by_alias("small", "champion")
+        """Write the champion's answers on bars `first` to `last` into the answer log; `shifted` moves ten
+        inputs by that much, planted drift.
+        """
+        version = open_registry(RegistrySettings(), self.folder / "registry").get_model_version_by_alias(
+            "small", "champion"
+        )
         bundle = Path(version.source.removeprefix("file://"))
         model = Model.load(bundle)
-        panel = load_panel(MarketSettings.model_validate(self.settings["market"]), data_folder=self.place, seed=7).panel
+        panel = load_panel(
+            MarketSettings.model_validate(self.settings["market"]), data_folder=self.place, seed=7
+        ).panel
         factors = build_factors(panel, FeaturesSettings())
         wanted = [*model.columns, *model.context]
-        rows = factors.select("timestamp", "symbol", *wanted).with_columns(pl.col(model.columns[:10]) + pl.lit(shifted, pl.Float32)).sort("timestamp", "symbol")
+        rows = (
+            factors.select("timestamp", "symbol", *wanted)
+            .with_columns(pl.col(model.columns[:10]) + pl.lit(shifted, pl.Float32))
+            .sort("timestamp", "symbol")
+        )
         bars = self.days[first : last + 1].to_list()
         scores = score_table(model, rows, bars=bars).drop("head_scale", "head_bias")
         answers = scores.join(rows, on=["timestamp", "symbol"]).with_columns(
@@ -73,17 +89,31 @@ class Market:
             position=pl.lit(0.0),
         )
         for part in answers.select(*SERVED.columns, *wanted).sort(SERVED.key).partition_by("timestamp"):
-            write_table(part, hour_folder(self.folder / "served", part["answered_at"][0]) / "part.parquet", SERVED, code_version="c", config_hash="h")
+            write_table(
+                part,
+                hour_folder(self.folder / "served", part["answered_at"][0]) / "part.parquet",
+                SERVED,
+                code_version="c",
+                config_hash="h",
+            )
 
     def decisions(self) -> list[dict[str, Any]]:
         """The audit trail's decisions, oldest first."""
-        return [json.loads(path.read_text()) for path in sorted((self.folder / "review" / "decisions").glob("*.json"))]
+        return [
+            json.loads(path.read_text())
+            for path in sorted((self.folder / "review" / "decisions").glob("*.json"))
+        ]
 
 
 def _settings(place: Path) -> dict[str, Any]:
     settings = copy.deepcopy(SETTINGS)
     settings["run"] = {"name": "small", "seed": 7, "folder": str(place / "run")}
-    settings["market"] = {"source": "parquet", "path": str(place / "prices.parquet"), "stamp": "bar_close", "period": "1d"}
+    settings["market"] = {
+        "source": "parquet",
+        "path": str(place / "prices.parquet"),
+        "stamp": "bar_close",
+        "period": "1d",
+    }
     settings["experts"] = {"leaves": ["median/1d/base", "elasticnet/1d/base"]}
     settings["gates"]["min_champion_bars"] = 30
     settings["drift"] = {"min_rows": 200, "auc_windows": 4}

@@ -1,4 +1,6 @@
-"""A small market's run through the real command line, in a process of its own, and what can be read off it afterwards."""
+"""A small market's run through the real command line, in a process of its own, and what can be read off it
+afterwards.
+"""
 
 import json
 import os
@@ -19,7 +21,13 @@ SETTINGS: dict[str, Any] = {
     "market": {
         "source": "simulator",
         "planted_ic": 0.15,
-        "simulator": {"symbols": 16, "bars": 320, "sectors": 4, "faults": ["duplicates", "bad_print"], "fault_symbols": 1},
+        "simulator": {
+            "symbols": 16,
+            "bars": 320,
+            "sectors": 4,
+            "faults": ["duplicates", "bad_print"],
+            "fault_symbols": 1,
+        },
     },
     "timeline": {"train_share": 0.5, "validation_share": 0.2, "fold_bars": 60},
     "audit": {"cuts": 2, "guided_cuts": 1},
@@ -27,7 +35,12 @@ SETTINGS: dict[str, Any] = {
         "leaves": ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/base", "patchtst/1d/base"],
         "overrides": {
             "lightgbm": {"rounds": 40},
-            "patchtst": {"lookback_bars": 16, "patch_bars": 8, "stride_bars": 8, "training": {"epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200}},
+            "patchtst": {
+                "lookback_bars": 16,
+                "patch_bars": 8,
+                "stride_bars": 8,
+                "training": {"epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200},
+            },
         },
     },
     "backtest": {"bootstrap_draws": 100},
@@ -49,7 +62,9 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended: exit code, all that it printed, its events and, where it left one, its summary."""
+    """A command that ended: exit code, all that it printed, its events and, where it left one,
+    its summary.
+    """
 
     code: int
     text: str
@@ -67,9 +82,17 @@ def write_config(path: Path, folder: Path) -> Path:
     return path
 
 
-def alphaloop(*arguments: object, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> Finished:
+def alphaloop(
+    *arguments: object, folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Finished:
     """Run the command to its end; `folder` is the run folder that it writes to."""
-    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200", **(environment or {})}, check=False)
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+        check=False,
+    )
     return Finished(done.returncode, done.stdout + done.stderr, read_events(folder), read_summary(folder))
 
 
@@ -87,8 +110,14 @@ def read_summary(folder: Path | None) -> dict[str, Any] | None:
 
 
 def expert_predictions(folder: Path, expert: str, pipeline: str) -> pl.DataFrame:
-    """The newest published predictions of an expert in the artifacts of a pipeline (`training` or `expert`)."""
-    found = [path for path in folder.glob(f"artifacts/alphaloop-{pipeline}-*/train-expert*/expert") if json.loads((path / "status.json").read_text())["expert"] == expert]
+    """The newest published predictions of an expert in the artifacts of a pipeline (`training` or
+    `expert`).
+    """
+    found = [
+        path
+        for path in folder.glob(f"artifacts/alphaloop-{pipeline}-*/train-expert*/expert")
+        if json.loads((path / "status.json").read_text())["expert"] == expert
+    ]
     return pl.read_parquet(max(found, key=lambda path: path.stat().st_mtime) / "predictions.parquet")
 
 
@@ -97,7 +126,10 @@ def processes_of(folder: Path) -> list[int]:
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            command, state = (place / "cmdline").read_bytes(), (place / "stat").read_text().rpartition(")")[2].split()[0]
+            command, state = (
+                (place / "cmdline").read_bytes(),
+                (place / "stat").read_text().rpartition(")")[2].split()[0],
+            )
         except OSError:
             continue
         if str(folder).encode() in command and state != "Z" and int(place.name) != os.getpid():

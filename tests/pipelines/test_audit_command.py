@@ -1,4 +1,6 @@
-"""`alphaloop audit` on tables and functions as people bring them: what is written, what is said, and what is refused."""
+"""`alphaloop audit` on tables and functions as people bring them: what is written, what is said, and what is
+refused.
+"""
 
 import json
 import sys
@@ -104,14 +106,29 @@ def table(n_bars: int = 120, n_symbols: int = 12, seed: int = 0) -> pl.DataFrame
     """A long table with as little as the command needs, and a sector; timestamps are dates."""
     rng = np.random.default_rng(seed)
     close = 50 * np.exp(rng.normal(0, 0.02, (n_bars, n_symbols)).cumsum(axis=0))
-    days = pl.date_range(date(2022, 1, 3), date(2030, 1, 1), "1d", eager=True).filter(pl.Series([True] * 5 + [False] * 2).gather(np.arange(2921) % 7)).head(n_bars)
-    bar, symbol = (grid.ravel() for grid in np.meshgrid(np.arange(n_bars), np.arange(n_symbols), indexing="ij"))
-    return pl.DataFrame({"timestamp": days.gather(bar), "symbol": [f"S{s:02d}" for s in symbol], "close": close.ravel(), "sector": [f"sector {s % 3}" for s in symbol]})
+    days = (
+        pl.date_range(date(2022, 1, 3), date(2030, 1, 1), "1d", eager=True)
+        .filter(pl.Series([True] * 5 + [False] * 2).gather(np.arange(2921) % 7))
+        .head(n_bars)
+    )
+    bar, symbol = (
+        grid.ravel() for grid in np.meshgrid(np.arange(n_bars), np.arange(n_symbols), indexing="ij")
+    )
+    return pl.DataFrame(
+        {
+            "timestamp": days.gather(bar),
+            "symbol": [f"S{s:02d}" for s in symbol],
+            "close": close.ravel(),
+            "sector": [f"sector {s % 3}" for s in symbol],
+        }
+    )
 
 
 @pytest.fixture
 def audit(tmp_path, monkeypatch):
-    """Runs the command in a folder that holds a module `own_factors`; returns the JSON, and keeps the text as `.text` of the call."""
+    """Runs the command in a folder that holds a module `own_factors`; returns the JSON, and keeps the text as
+    `.text` of the call.
+    """
     (tmp_path / "own_factors.py").write_text(textwrap.dedent(FACTORS))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -120,7 +137,13 @@ def audit(tmp_path, monkeypatch):
     def run(function: str, panel: pl.DataFrame, **options) -> dict:
         panel.write_parquet("panel.parquet")
         try:
-            audit_command(f"own_factors:{function}", tmp_path / "panel.parquet", tmp_path / "out.json", tmp_path / "out.html", **{"budget_s": 3.0, **options})
+            audit_command(
+                f"own_factors:{function}",
+                tmp_path / "panel.parquet",
+                tmp_path / "out.json",
+                tmp_path / "out.html",
+                **{"budget_s": 3.0, **options},
+            )
             code = 0
         except LeaksFound as found:
             code = found.exit_code
@@ -141,9 +164,15 @@ def leaking(said: dict) -> set[str]:
 FORMS = {
     "dates": lambda t: t,
     "naive milliseconds": lambda t: t.with_columns(pl.col("timestamp").cast(pl.Datetime("ms"))),
-    "nanoseconds in another zone": lambda t: t.with_columns(pl.col("timestamp").cast(pl.Datetime("ns")).dt.replace_time_zone("America/New_York")),
+    "nanoseconds in another zone": lambda t: t.with_columns(
+        pl.col("timestamp").cast(pl.Datetime("ns")).dt.replace_time_zone("America/New_York")
+    ),
     "sorted by symbol": lambda t: t.sort("symbol", "timestamp"),
-    "categories and whole numbers": lambda t: t.with_columns(pl.col("symbol").cast(pl.Categorical), pl.lit(7, pl.Int16).alias("flag"), pl.col("close").cast(pl.Float32)),
+    "categories and whole numbers": lambda t: t.with_columns(
+        pl.col("symbol").cast(pl.Categorical),
+        pl.lit(7, pl.Int16).alias("flag"),
+        pl.col("close").cast(pl.Float32),
+    ),
     "shuffled rows": lambda t: t.sample(fraction=1.0, shuffle=True, seed=1),
     "few symbols": lambda t: t.filter(pl.col("symbol") < "S02"),
     "numbered symbols": lambda t: t.with_columns(pl.col("symbol").str.slice(1).cast(pl.Int32)),
@@ -162,9 +191,14 @@ def test_a_leak_is_found_and_only_it_is_named_whatever_the_form_of_the_table(for
     assert first["size"] is None or first["size"] > 0
 
 
-@pytest.mark.parametrize("function", ["clean", "sorting", "one_hot", "warm_up_left_out", "unseeded", "long_only", "of_known_labels"])
+@pytest.mark.parametrize(
+    "function",
+    ["clean", "sorting", "one_hot", "warm_up_left_out", "unseeded", "long_only", "of_known_labels"],
+)
 def test_honest_functions_raise_no_alarm(function, audit):
-    panel = table(200).with_columns((pl.col("close").shift(-6) / pl.col("close").shift(-1)).log().over("symbol").alias("target"))
+    panel = table(200).with_columns(
+        (pl.col("close").shift(-6) / pl.col("close").shift(-1)).log().over("symbol").alias("target")
+    )
     said = audit(function, panel)
     assert said["leaks"] == []
     assert [entry["factor"] for entry in said["unstable"]] == (["noise"] if function == "unseeded" else [])
@@ -186,7 +220,9 @@ def test_a_leak_is_named_although_its_rows_are_left_out(audit):
 
 @pytest.mark.parametrize("options", [{}, {"labels": ["target:6"]}])
 def test_a_label_in_the_panel_counts_as_known_when_its_future_is(audit, options):
-    panel = table(200).with_columns((pl.col("close").shift(-6) / pl.col("close").shift(-1)).log().over("symbol").alias("target"))
+    panel = table(200).with_columns(
+        (pl.col("close").shift(-6) / pl.col("close").shift(-1)).log().over("symbol").alias("target")
+    )
     assert leaking(audit("of_the_label", panel, **options)) == {"copied"}
     assert leaking(audit("of_unknown_labels", panel, **options)) == {"encoded"}
 
@@ -203,11 +239,23 @@ def test_warm_up_and_placebo_are_reported(audit):
 
 
 def test_later_versions_of_a_bar_must_not_be_used_before_they_were_known(audit, tmp_path):
-    first = table(150).with_columns(pl.col("timestamp").cast(pl.Datetime("us"))).with_columns(known_time=pl.col("timestamp"))
-    restated = first.filter(pl.Series(np.random.default_rng(0).random(len(first)) < 0.1)).with_columns(pl.col("close") * 1.1, pl.col("known_time") + pl.duration(days=20))
+    first = (
+        table(150)
+        .with_columns(pl.col("timestamp").cast(pl.Datetime("us")))
+        .with_columns(known_time=pl.col("timestamp"))
+    )
+    restated = first.filter(pl.Series(np.random.default_rng(0).random(len(first)) < 0.1)).with_columns(
+        pl.col("close") * 1.1, pl.col("known_time") + pl.duration(days=20)
+    )
     panel = pl.concat([first, restated]).sort("timestamp", "symbol", "known_time")
-    tail = "\n\ndef newest(panel):\n    return clean(panel.group_by('timestamp', 'symbol', maintain_order=True).last())\n"
-    tail += "\n\ndef as_published(panel):\n    return clean(panel.group_by('timestamp', 'symbol', maintain_order=True).first())\n"
+    tail = (
+        "\n\ndef newest(panel):\n    return clean(panel.group_by('timestamp', 'symbol',"
+        " maintain_order=True).last())\n"
+    )
+    tail += (
+        "\n\ndef as_published(panel):\n    return clean(panel.group_by('timestamp', 'symbol',"
+        " maintain_order=True).first())\n"
+    )
     with (tmp_path / "own_factors.py").open("a") as module:
         module.write(tail)
     assert leaking(audit("as_published", panel)) == set()
@@ -226,8 +274,16 @@ def test_later_versions_of_a_bar_must_not_be_used_before_they_were_known(audit, 
         ("no_symbol", None, "timestamp, symbol"),
         ("no_factor", None, "no factor column"),
         ("clean", lambda t: t.rename({"symbol": "ticker"}), "no column 'symbol'"),
-        ("clean", lambda t: t.with_columns(pl.col("timestamp").cast(pl.String)), "expected a date or datetime"),
-        ("clean", lambda t: t.with_columns(pl.when(pl.col("close") > 60).then("timestamp").alias("timestamp")), "have no timestamp"),
+        (
+            "clean",
+            lambda t: t.with_columns(pl.col("timestamp").cast(pl.String)),
+            "expected a date or datetime",
+        ),
+        (
+            "clean",
+            lambda t: t.with_columns(pl.when(pl.col("close") > 60).then("timestamp").alias("timestamp")),
+            "have no timestamp",
+        ),
         ("clean", lambda t: t.head(12), "at least 3"),
     ],
 )

@@ -53,7 +53,10 @@ def test_an_unknown_expert_is_told_which_there_are(command, call, config, tmp_pa
         (("explain", "elasticnet"), "elasticnet explains nothing of itself"),
         (("explain", "lightgbm"), "lightgbm explains nothing of itself"),
         (("tune", "elasticnet", "--storage", "nonsense"), "--storage is no database URL"),
-        (("tune", "elasticnet", "--storage", "sqlite:////no/such/folder/study.db"), "unable to open database file"),
+        (
+            ("tune", "elasticnet", "--storage", "sqlite:////no/such/folder/study.db"),
+            "unable to open database file",
+        ),
         (("tune", "elasticnet", "--study", ".."), "can't be the name of a file"),
     ],
 )
@@ -68,9 +71,27 @@ def test_tune_hands_its_options_on_and_reads_the_database_from_the_environment(c
     from rich.table import Table
 
     asked = []
-    monkeypatch.setattr(tune, "tune", lambda name, config, request: asked.append((name, request)) or (Table(), "said"))
+    monkeypatch.setattr(
+        tune, "tune", lambda name, config, request: asked.append((name, request)) or (Table(), "said")
+    )
     monkeypatch.setenv("ALPHALOOP_SEARCH_STORAGE", "postgresql://me:s3cret@host/name")
-    assert "said" in call("tune", "elasticnet", "--trials", "9", "--workers", "2", "--timeout-minutes", "1.5", "--study", "mine", "--config", config).text
+    assert (
+        "said"
+        in call(
+            "tune",
+            "elasticnet",
+            "--trials",
+            "9",
+            "--workers",
+            "2",
+            "--timeout-minutes",
+            "1.5",
+            "--study",
+            "mine",
+            "--config",
+            config,
+        ).text
+    )
     assert asked == [("elasticnet", tune.Request(9, 2, "postgresql://me:s3cret@host/name", "mine", 1.5))]
     assert "s3cret" not in call("tune", "--help").text
 
@@ -79,7 +100,11 @@ def test_ablate_judges_on_validation_unless_told(call, config, monkeypatch):
     from rich.table import Table
 
     asked = []
-    monkeypatch.setattr(ablate, "run_ablation", lambda name, config, *, seeds, window: asked.append((name, seeds, window)) or (Table(), ""))
+    monkeypatch.setattr(
+        ablate,
+        "run_ablation",
+        lambda name, config, *, seeds, window: asked.append((name, seeds, window)) or (Table(), ""),
+    )
     call("ablate", "patchtst", "--config", config)
     call("ablate", "patchtst", "--window", "test", "--seeds", "1", "--config", config)
     assert asked == [("patchtst", 3, "validation"), ("patchtst", 1, "test")]

@@ -8,7 +8,14 @@ import yaml
 from pydantic import ValidationError
 
 from components.settings import ConfigError
-from pipelines.cluster import ClusterError, _check_names, compile_pipeline, cron_schedule, graph, submit_pipeline
+from pipelines.cluster import (
+    ClusterError,
+    _check_names,
+    compile_pipeline,
+    cron_schedule,
+    graph,
+    submit_pipeline,
+)
 from pipelines.config import Config, load_config
 from pipelines.research import ResearchError
 from pipelines.retraining import RetrainingError, retraining_config
@@ -26,8 +33,16 @@ def config():
 
 @pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
 def test_the_compiled_graph_is_the_golden_one(name, tmp_path):
-    """After a wanted change: alphaloop compile, then write `graph(...)` of it to tests/pipelines/golden and look at the diff."""
-    found = graph(compile_pipeline(name, load_config(DEMO, ["selection.mode=quick"] if name == "selection" else []), tmp_path / "ir.yaml"))
+    """After a wanted change: alphaloop compile, then write `graph(...)` of it to tests/pipelines/golden and
+    look at the diff.
+    """
+    found = graph(
+        compile_pipeline(
+            name,
+            load_config(DEMO, ["selection.mode=quick"] if name == "selection" else []),
+            tmp_path / "ir.yaml",
+        )
+    )
     assert found == json.loads((GOLDEN / f"{name}.json").read_text())
 
 
@@ -36,21 +51,40 @@ def test_selection_that_is_off_is_refused(config, tmp_path):
         compile_pipeline("selection", config, tmp_path / "ir.yaml")
 
 
-@pytest.mark.parametrize(("name", "setting"), [("training", "selection.experts"), ("selection", "selection.experts"), ("mining", "mining.experts")])
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("training", "selection.experts"), ("selection", "selection.experts"), ("mining", "mining.experts")],
+)
 def test_an_expert_that_is_not_trained_is_named_before_anything_runs(name, setting, tmp_path):
     with pytest.raises(ConfigError, match=rf"{setting} names the expert 'lightgbmm'.*lightgbm, median"):
-        compile_pipeline(name, load_config(DEMO, ["selection.mode=quick", f"{setting}=[lightgbmm]"]), tmp_path / "ir.yaml")
-    compile_pipeline(name, load_config(DEMO, ["selection.mode=quick", f"{setting}=[lightgbm]"]), tmp_path / "ir.yaml")
+        compile_pipeline(
+            name, load_config(DEMO, ["selection.mode=quick", f"{setting}=[lightgbmm]"]), tmp_path / "ir.yaml"
+        )
+    compile_pipeline(
+        name, load_config(DEMO, ["selection.mode=quick", f"{setting}=[lightgbm]"]), tmp_path / "ir.yaml"
+    )
 
 
 def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
     config = load_config(DEMO, ["cluster.volume_claim=shared", "cluster.retries=1"])
-    documents = list(yaml.safe_load_all(compile_pipeline("training", config, tmp_path / "ir.yaml", image="example/alphaloop:1").read_text()))
+    documents = list(
+        yaml.safe_load_all(
+            compile_pipeline(
+                "training", config, tmp_path / "ir.yaml", image="example/alphaloop:1"
+            ).read_text()
+        )
+    )
     executors = documents[0]["deploymentSpec"]["executors"]
     assert {e["container"]["image"] for e in executors.values()} == {"example/alphaloop:1"}
-    accelerators = [e["container"]["resources"].get("accelerator", {}).get("resourceType") for e in executors.values()]
+    accelerators = [
+        e["container"]["resources"].get("accelerator", {}).get("resourceType") for e in executors.values()
+    ]
     assert accelerators.count("nvidia.com/gpu") == 1
-    mounts = [m for e in documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values() for m in e["pvcMount"]]
+    mounts = [
+        m
+        for e in documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+        for m in e["pvcMount"]
+    ]
     assert {(m["constant"], m["mountPath"]) for m in mounts} == {("shared", "/alphaloop")}
     tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert {t["retryPolicy"]["maxRetryCount"] for t in tasks.values()} == {1}
@@ -111,7 +145,12 @@ def test_a_recurring_run_passes_the_servers_own_models_and_never_overlaps(monkey
         with pytest.raises(ClusterError, match="refused the retraining pipeline: 403"):
             submit_pipeline("retraining", config, host=server.address, cron="0 6 * * 1-5")
     assert body["trigger"] == {"cron_schedule": {"cron": "0 0 6 * * 1-5"}}
-    assert (str(body["max_concurrency"]), body["no_catchup"], body["mode"], body["experiment_id"]) == ("1", True, "ENABLE", "e1")
+    assert (str(body["max_concurrency"]), body["no_catchup"], body["mode"], body["experiment_id"]) == (
+        "1",
+        True,
+        "ENABLE",
+        "e1",
+    )
     assert "secret" not in json.dumps(body)
 
 
@@ -166,7 +205,9 @@ def test_a_retraining_whose_windows_do_not_grow_is_refused(tmp_path):
     with pytest.raises(RetrainingError, match=r"timeline\.test\.end=2025-06-30 ends on a fixed day"):
         retraining_config(load_config(fixed))
     with pytest.raises(RetrainingError, match=r"timeline\.backtest\.end=2024-01-01"):
-        compile_pipeline("retraining", load_config(DEMO, ["timeline.backtest.end=2024-01-01"]), tmp_path / "ir.yaml")
+        compile_pipeline(
+            "retraining", load_config(DEMO, ["timeline.backtest.end=2024-01-01"]), tmp_path / "ir.yaml"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,7 +220,16 @@ def test_a_retraining_may_walk_in_shorter_folds():
 
 
 def test_a_slow_column_named_like_a_factor_is_refused_with_the_config():
-    fusion = {"tables": [{"name": "notes", "path": "notes.parquet", "release_lag_days": 1, "columns": [{"name": "momentum_20"}]}]}
+    fusion = {
+        "tables": [
+            {
+                "name": "notes",
+                "path": "notes.parquet",
+                "release_lag_days": 1,
+                "columns": [{"name": "momentum_20"}],
+            }
+        ]
+    }
     with pytest.raises(ValidationError, match="the name 'momentum_20' is taken"):
         Config.model_validate({"fusion": fusion})
     fusion["tables"][0]["columns"][0] = {"name": "quality", "column": "momentum_20"}

@@ -24,7 +24,11 @@ def tree(tmp_path, monkeypatch):
 
 def versions(tree) -> dict[str, str]:
     module._folder_hash.cache_clear()
-    return {"a": module.code_version("stage_a"), "b": module.code_version("stage_b"), "a with repo": module.code_version("stage_a", also=("feature_repo",))}
+    return {
+        "a": module.code_version("stage_a"),
+        "b": module.code_version("stage_b"),
+        "a with repo": module.code_version("stage_a", also=("feature_repo",)),
+    }
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -82,7 +86,9 @@ def test_an_expert_of_ones_own_counts_with_its_package(tmp_path, monkeypatch):
     (package / "layers.py").write_text("B = 1\n")
     (tmp_path / "own_expert_module.py").write_text("C = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = {name: module.module_version(name) for name in ("own_experts_package.model", "own_expert_module")}
+    before = {
+        name: module.module_version(name) for name in ("own_experts_package.model", "own_expert_module")
+    }
     assert before == {name: module.module_version(name) for name in before}
     (package / "layers.py").write_text("B = 2\n")
     assert module.module_version("own_experts_package.model") != before["own_experts_package.model"]

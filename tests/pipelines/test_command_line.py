@@ -20,12 +20,31 @@ from pipelines.cli import app, main
 from tests.pipelines.small_run import alphaloop, read_events, write_config
 
 ONE_SCREEN = 24
-HEAVY = ("torch", "feast", "kfp", "mlflow", "bentoml", "evidently", "onnxruntime", "httpx", "great_expectations", "polars", "pandas", "numpy", "sklearn", "lightgbm", "optuna")
+HEAVY = (
+    "torch",
+    "feast",
+    "kfp",
+    "mlflow",
+    "bentoml",
+    "evidently",
+    "onnxruntime",
+    "httpx",
+    "great_expectations",
+    "polars",
+    "pandas",
+    "numpy",
+    "sklearn",
+    "lightgbm",
+    "optuna",
+)
 
 
 @pytest.fixture
 def call(capsys, monkeypatch):
-    """Runs the command in this process: `call("run", "--config", path)` gives its exit code and all that it printed."""
+    """Runs the command in this process:
+
+    `call("run", "--config", path)` gives its exit code and all that it printed.
+    """
     monkeypatch.setenv("COLUMNS", "100")
 
     def run(*arguments: object) -> SimpleNamespace:
@@ -82,7 +101,15 @@ def refused(said, *words: str) -> None:
 def test_the_commands_are_those_of_the_readme():
     assert {" ".join(path) for path, command in COMMANDS.items() if not hasattr(command, "commands")} == {
         *("run", "compile", "submit", "materialise", "lookup", "report"),
-        *("experts list", "experts train", "experts resume", "experts warm", "experts tune", "experts ablate", "experts explain"),
+        *(
+            "experts list",
+            "experts train",
+            "experts resume",
+            "experts warm",
+            "experts tune",
+            "experts ablate",
+            "experts explain",
+        ),
         *("data simulate", "data check", "data fetch"),
         *("factors", "audit", "select", "mine"),
         *("serve", "predict", "replay", "champions", "promote", "rollback"),
@@ -96,7 +123,9 @@ def test_help_shows_an_example_that_parses(path, call, monkeypatch):
     said = call(*path, "--help")
     assert said.code == 0
     lines = [line.strip(" │") for line in said.text.splitlines()]
-    examples = [line.partition(":")[2].strip() for line in lines if line.startswith(("Example:", "Start with:"))]
+    examples = [
+        line.partition(":")[2].strip() for line in lines if line.startswith(("Example:", "Start with:"))
+    ]
     assert examples
     words = shlex.split(examples[0])[1:]
     called = max((known for known in COMMANDS if tuple(words[: len(known)]) == known), key=len)
@@ -106,7 +135,12 @@ def test_help_shows_an_example_that_parses(path, call, monkeypatch):
 
 def test_the_command_line_starts_without_heavy_libraries():
     code = f"import sys, pipelines.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +157,10 @@ def test_the_command_line_starts_without_heavy_libraries():
         ("run.seed=[1", ("not a valid YAML value",)),
         ("timeline.purge_bars=2", ("purge_bars=2", "Set timeline.purge_bars to 11 or more")),
         ("labels.horizons=[1, 5, 20]", ("purge_bars=11", "Set timeline.purge_bars to 21 or more")),
-        ("labels.entry=next_close", ("labels.entry=next_close but backtest.entry=next_open", "set both to the same price")),
+        (
+            "labels.entry=next_close",
+            ("labels.entry=next_close but backtest.entry=next_open", "set both to the same price"),
+        ),
         ("experts.leaves=[median/1d/base]", ("at least 2",)),
         ("experts.leaves=[median/1d/base, median/1d/rich]", ("the expert 'median' more than once",)),
         ("experts.overrides.lightbgm.rounds=3", ("'lightbgm', which is no expert", "lightgbm")),
@@ -157,7 +194,11 @@ def test_a_broken_config_is_named_with_its_line(text, words, call, tmp_path):
 
 
 def test_a_config_that_is_missing_or_no_text_is_named(call, tmp_path):
-    refused(call("run", "--config", tmp_path / "nowhere.yaml"), "nowhere.yaml can't be read", "pipelines/configs/demo.yaml")
+    refused(
+        call("run", "--config", tmp_path / "nowhere.yaml"),
+        "nowhere.yaml can't be read",
+        "pipelines/configs/demo.yaml",
+    )
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00run")
     refused(call("run", "--config", tmp_path / "binary.yaml"), "not a text file in UTF-8")
     refused(call("run", "--config", tmp_path), "can't be read")
@@ -225,7 +266,9 @@ def test_a_good_file_passes_the_check_and_leaves_nothing(call, panel, tmp_path):
 @pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
 def test_bytes_of_any_kind_never_give_a_traceback(name, call, tmp_path):
     noise = random.Random(7).randbytes(256)
-    for number, content in enumerate((b"\x00" * 64, b"PAR1", b"a,b\n1", b"timestamp,symbol\n\xff\xfe", noise, b"PAR1" + noise + b"PAR1")):
+    for number, content in enumerate(
+        (b"\x00" * 64, b"PAR1", b"a,b\n1", b"timestamp,symbol\n\xff\xfe", noise, b"PAR1" + noise + b"PAR1")
+    ):
         path = tmp_path / f"{number}_{name}"
         path.write_bytes(content)
         refused(call("data", "check", path), path.name)
@@ -243,7 +286,12 @@ def test_a_few_duplicates_are_quarantined_not_refused(call, panel, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(call, config, tmp_path):
     (tmp_path / "file").write_text("")
     place = tmp_path / "file" / "run"
-    refused(call("run", "--config", config, "--set", f"run.folder={place}"), f"run.folder={place}", "can't be written", "Set run.folder")
+    refused(
+        call("run", "--config", config, "--set", f"run.folder={place}"),
+        f"run.folder={place}",
+        "can't be written",
+        "Set run.folder",
+    )
     refused(call("data", "simulate", place, "--config", config), str(place))
     refused(call("compile", "--config", config, "--output", place / "ir.yaml"), str(place))
     assert (tmp_path / "file").read_text() == ""
@@ -254,28 +302,72 @@ def small_disk(tmp_path):
     """A file system of 1 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if shutil.which("mount") is None or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("a small file system can't be mounted here (needs root and Linux)")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_full_disk_is_explained_and_nothing_half_written_is_left(small_disk, call, config):
-    refused(call("data", "simulate", small_disk / "market", "--config", config, "--set", "market.simulator.bars=4000"), "The disk is full", "Free some space")
+    refused(
+        call(
+            "data",
+            "simulate",
+            small_disk / "market",
+            "--config",
+            config,
+            "--set",
+            "market.simulator.bars=4000",
+        ),
+        "The disk is full",
+        "Free some space",
+    )
     assert [path for path in small_disk.rglob("*") if path.is_file()] == []
 
     folder = small_disk / "run"
-    said = alphaloop("run", "--config", config, "--set", f"run.folder={folder}", "--set", "market.simulator.bars=4000", folder=folder)
+    said = alphaloop(
+        "run",
+        "--config",
+        config,
+        "--set",
+        f"run.folder={folder}",
+        "--set",
+        "market.simulator.bars=4000",
+        folder=folder,
+    )
     refused(said, "The disk is full", "Free some space")
     assert [e["stage"] for e in said.events if e["event"] == "failed"] == ["ingest"]
-    assert not [*folder.glob("artifacts/alphaloop-training-*/ingest/panel"), *folder.glob("artifacts/alphaloop-training-*/ingest/.*")]
+    assert not [
+        *folder.glob("artifacts/alphaloop-training-*/ingest/panel"),
+        *folder.glob("artifacts/alphaloop-training-*/ingest/.*"),
+    ]
 
 
 def test_a_failing_stage_leaves_a_page_and_its_message_on_one_screen(config, panel, tmp_path):
     path = spoil(panel, tmp_path, "missing_column")
     folder = tmp_path / "run"
-    said = alphaloop("run", "--config", config, "--set", "market.source=parquet", "--set", f"market.path={path}", folder=folder)
-    refused(said, "column 'close' is missing", "Stage: ingest", str(folder / "failure.html"), str(folder / "kfp.log"))
+    said = alphaloop(
+        "run",
+        "--config",
+        config,
+        "--set",
+        "market.source=parquet",
+        "--set",
+        f"market.path={path}",
+        folder=folder,
+    )
+    refused(
+        said,
+        "column 'close' is missing",
+        "Stage: ingest",
+        str(folder / "failure.html"),
+        str(folder / "kfp.log"),
+    )
     assert "column &#x27;close&#x27; is missing" in (folder / "failure.html").read_text()
     assert said.summary is None
 
@@ -283,14 +375,23 @@ def test_a_failing_stage_leaves_a_page_and_its_message_on_one_screen(config, pan
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["experts.leaves=[median/1d/base, lightbgm/1d/base]"], ("lightbgm/1d/base.yaml does not exist", "lightgbm/1d/base")),
+        (
+            ["experts.leaves=[median/1d/base, lightbgm/1d/base]"],
+            ("lightbgm/1d/base.yaml does not exist", "lightgbm/1d/base"),
+        ),
         (["experts.overrides.lightgbm.round=3"], ("unknown key 'round'", "Did you mean 'rounds'?")),
         (["market.source=parquet", "market.path=nowhere.parquet"], ("nowhere.parquet does not exist",)),
     ],
 )
 def test_what_the_set_up_refuses_is_told_like_a_stage(overrides, words, config, tmp_path):
     folder = tmp_path / "run"
-    said = alphaloop("run", "--config", config, *(word for override in overrides for word in ("--set", override)), folder=folder)
+    said = alphaloop(
+        "run",
+        "--config",
+        config,
+        *(word for override in overrides for word in ("--set", override)),
+        folder=folder,
+    )
     refused(said, *words, "Stage: set-up")
     assert (folder / "failure.html").exists()
     assert not (folder / "artifacts").exists() or not list((folder / "artifacts").glob("alphaloop-*"))
@@ -307,8 +408,13 @@ def test_a_folder_in_use_is_left_alone(call, config, tmp_path):
 
 
 def test_an_unknown_runner_pipeline_or_option_is_named(call, config, tmp_path):
-    refused(call("run", "--config", config, "--runner", "podman"), "'podman' is neither subprocess nor docker")
-    refused(call("compile", "--config", config, "--pipeline", "trainng", "-o", tmp_path / "ir.yaml"), "Choose one of: training, materialisation")
+    refused(
+        call("run", "--config", config, "--runner", "podman"), "'podman' is neither subprocess nor docker"
+    )
+    refused(
+        call("compile", "--config", config, "--pipeline", "trainng", "-o", tmp_path / "ir.yaml"),
+        "Choose one of: training, materialisation",
+    )
     refused(call("run", "--confg", config), "No such option: --confg")
     refused(call("rum"), "No such command 'rum'")
     refused(call("submit", "--config", config), "No cluster is known", "--host")
@@ -318,13 +424,20 @@ def test_an_unknown_runner_pipeline_or_option_is_named(call, config, tmp_path):
 def test_commands_that_need_a_run_say_so(call, config, tmp_path):
     refused(call("report", "--config", config), "no run has finished there", "alphaloop run")
     refused(call("lookup", "AAPL", "--config", config), "There is no feature store", "alphaloop materialise")
-    refused(call("experts", "warm", "median", "--from", tmp_path / "none", "--config", config), "holds no fitted model")
+    refused(
+        call("experts", "warm", "median", "--from", tmp_path / "none", "--config", config),
+        "holds no fitted model",
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
 def test_an_unknown_expert_is_told_which_there_are(call, config):
     for mode in ("train", "resume"):
-        refused(call("experts", mode, "lightbgm", "--config", config), "'lightbgm' is none of this config's experts", "lightgbm/1d/base")
+        refused(
+            call("experts", mode, "lightbgm", "--config", config),
+            "'lightbgm' is none of this config's experts",
+            "lightgbm/1d/base",
+        )
 
 
 def test_a_summary_that_is_cut_off_is_not_a_finished_run(call, config, tmp_path):
@@ -340,18 +453,37 @@ def test_experts_lists_the_leaves_and_those_of_ones_own(call, tmp_path):
     leaf = tmp_path / "leaves" / "glass" / "1d" / "base.yaml"
     leaf.parent.mkdir(parents=True)
     leaf.write_text("expert: glass\n")
-    assert call("experts", "list", "--set", f"experts.folder={tmp_path / 'leaves'}").text.split() == sorted([*names, "glass/1d/base"])
+    assert call("experts", "list", "--set", f"experts.folder={tmp_path / 'leaves'}").text.split() == sorted(
+        [*names, "glass/1d/base"]
+    )
 
 
 def test_simulate_writes_a_market_with_its_truth(call, config, tmp_path):
     said = call("data", "simulate", tmp_path / "market", "--config", config)
     assert said.code == 0, said.text
-    assert {path.name for path in (tmp_path / "market").iterdir()} >= {"panel.parquet", "truth.parquet", "faults.parquet"}
-    assert pl.read_parquet(tmp_path / "market" / "faults.parquet")["kind"].unique().sort().to_list() == ["bad_print", "duplicates"]
+    assert {path.name for path in (tmp_path / "market").iterdir()} >= {
+        "panel.parquet",
+        "truth.parquet",
+        "faults.parquet",
+    }
+    assert pl.read_parquet(tmp_path / "market" / "faults.parquet")["kind"].unique().sort().to_list() == [
+        "bad_print",
+        "duplicates",
+    ]
 
 
 def test_compile_writes_ir(call, config, tmp_path):
-    said = call("compile", "--config", config, "--pipeline", "materialisation", "--image", "example/alphaloop:1", "-o", tmp_path / "ir.yaml")
+    said = call(
+        "compile",
+        "--config",
+        config,
+        "--pipeline",
+        "materialisation",
+        "--image",
+        "example/alphaloop:1",
+        "-o",
+        tmp_path / "ir.yaml",
+    )
     assert said.code == 0, said.text
     document = next(yaml.safe_load_all((tmp_path / "ir.yaml").read_text()))
     assert document["pipelineInfo"]["name"] == "alphaloop-materialisation-small"

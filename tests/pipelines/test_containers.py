@@ -18,7 +18,14 @@ import pytest
 from components.contracts import read_stamp
 from components.image import IMAGE
 from pipelines.config import load_config
-from pipelines.containers import FOLDER_LABEL, ContainerError, data_places, find_image, remove_containers, run_container
+from pipelines.containers import (
+    FOLDER_LABEL,
+    ContainerError,
+    data_places,
+    find_image,
+    remove_containers,
+    run_container,
+)
 from tests.pipelines.docker_engine import BASE, ROOT, build_image, docker_engine
 
 DEMO = ROOT / "pipelines" / "configs" / "demo.yaml"
@@ -39,7 +46,9 @@ in_containers = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(2
 
 def alphaloop(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", *arguments]
-    return subprocess.run(command, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
 
 
 def overrides(folder: Path) -> list[str]:
@@ -77,15 +86,29 @@ def client(engine):
 
 @pytest.fixture(scope="module")
 def runs(engine, client, tmp_path_factory):
-    """The same small training in containers and in subprocesses, and how each container of the first one ended."""
+    """The same small training in containers and in subprocesses, and how each container of the first one
+    ended.
+    """
     folder = tmp_path_factory.mktemp("runs")
     since = int(time.time())
     told = train(engine, folder / "docker", "docker")
-    ended = list(client.events(since=since, until=time.time() + 1, decode=True, filters={"event": "die", "label": f"{FOLDER_LABEL}={folder / 'docker'}"}))
+    ended = list(
+        client.events(
+            since=since,
+            until=time.time() + 1,
+            decode=True,
+            filters={"event": "die", "label": f"{FOLDER_LABEL}={folder / 'docker'}"},
+        )
+    )
     plain = train(engine, folder / "subprocess", "subprocess")
     for outcome in (told, plain):
         assert outcome.returncode == 0, outcome.stdout[-3000:] + outcome.stderr[-3000:]
-    return SimpleNamespace(folder=folder / "docker", plain=folder / "subprocess", told=told.stdout, ended=[event["Actor"]["Attributes"] for event in ended])
+    return SimpleNamespace(
+        folder=folder / "docker",
+        plain=folder / "subprocess",
+        told=told.stdout,
+        ended=[event["Actor"]["Attributes"] for event in ended],
+    )
 
 
 class TestTraining:
@@ -98,7 +121,9 @@ class TestTraining:
         assert str(runs.folder / "report.html") in runs.told.replace("\n", "")
         seen = events(runs.folder)
         assert {e["event"] for e in seen} >= {"started", "said", "advanced", "finished"}
-        assert {e["stage"] for e in seen if e["event"] == "finished"} == {e["stage"] for e in events(runs.plain) if e["event"] == "finished"}
+        assert {e["stage"] for e in seen if e["event"] == "finished"} == {
+            e["stage"] for e in events(runs.plain) if e["event"] == "finished"
+        }
 
     def test_each_task_was_a_container_of_the_image(self, runs):
         tasks = list(runs.folder.glob("artifacts/alphaloop-training-*/*/executor_output.json"))
@@ -109,14 +134,29 @@ class TestTraining:
         stamps = [read_stamp(table(folder, "build-features/factors")) for folder in (runs.folder, runs.plain)]
         assert stamps[0].code_version != stamps[1].code_version
 
-    @pytest.mark.parametrize("place", ["ingest/panel", "validate/clean", "build-features/factors", "make-labels/labels", "make-training-set/training_set"])
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "ingest/panel",
+            "validate/clean",
+            "build-features/factors",
+            "make-labels/labels",
+            "make-training-set/training_set",
+        ],
+    )
     def test_tables_are_those_of_a_run_in_subprocesses(self, runs, place):
-        assert read_stamp(table(runs.folder, place)).content_sha256 == read_stamp(table(runs.plain, place)).content_sha256
+        assert (
+            read_stamp(table(runs.folder, place)).content_sha256
+            == read_stamp(table(runs.plain, place)).content_sha256
+        )
 
     def test_predictions_are_those_of_a_run_in_subprocesses(self, runs):
         keys = ["expert", "timestamp", "symbol", "horizon", "fold"]
         numbers = ["score", "p10", "p50", "p90"]
-        both = [pl.read_parquet(table(folder, "stack/all_predictions")).select(*keys, *numbers).sort(keys) for folder in (runs.folder, runs.plain)]
+        both = [
+            pl.read_parquet(table(folder, "stack/all_predictions")).select(*keys, *numbers).sort(keys)
+            for folder in (runs.folder, runs.plain)
+        ]
         assert both[0].select(keys).equals(both[1].select(keys))
         assert len(both[0]) > 1000
         furthest = (both[0].select(numbers) - both[1].select(numbers)).select(pl.all().abs().max()).row(0)
@@ -130,7 +170,18 @@ class TestTraining:
         again = train(engine, runs.folder, "docker")
         assert again.returncode == 0, again.stderr
         cached = {e["stage"] for e in events(runs.folder) if e["event"] == "cached"}
-        assert cached >= {"ingest", "validation", "features", "labels", "audit", "materialise", "training set", "train lightgbm", "stack", "backtest"}
+        assert cached >= {
+            "ingest",
+            "validation",
+            "features",
+            "labels",
+            "audit",
+            "materialise",
+            "training set",
+            "train lightgbm",
+            "stack",
+            "backtest",
+        }
         assert client.containers.list(all=True) == []
 
 
@@ -151,7 +202,10 @@ class TestGuards:
     def test_an_image_without_stages_is_refused(self, engine, tmp_path):
         refused = train({**engine, "ALPHALOOP_IMAGE": BASE}, tmp_path / "run", "docker")
         assert refused.returncode == 2
-        assert "can't tell which stages it holds (ModuleNotFoundError: No module named 'pipelines')" in refused.stderr
+        assert (
+            "can't tell which stages it holds (ModuleNotFoundError: No module named 'pipelines')"
+            in refused.stderr
+        )
         assert "Traceback" not in refused.stderr
 
     def test_an_image_that_is_not_there_is_not_pulled(self, engine, tmp_path):
@@ -161,7 +215,9 @@ class TestGuards:
         assert "Traceback" not in refused.stderr
 
     def test_a_failed_task_is_a_failed_task_however_late_we_ask(self, client, monkeypatch):
-        """kfp's own function takes this for a success: by the time it asks, the engine has removed the container."""
+        """kfp's own function takes this for a success: by the time it asks, the engine has removed the
+        container.
+        """
         print_as_it_is = print
 
         def slow_print(*arguments, **options):
@@ -174,9 +230,16 @@ class TestGuards:
         assert run_container(client, IMAGE, ["sh", "-c", "echo said"], {}) == 0
         assert client.containers.list(all=True) == []
 
-    def test_containers_of_a_killed_run_are_removed_and_others_are_not(self, engine, client, tmp_path, monkeypatch):
+    def test_containers_of_a_killed_run_are_removed_and_others_are_not(
+        self, engine, client, tmp_path, monkeypatch
+    ):
         monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])
-        mine, others = (client.containers.run(IMAGE, ["sleep", "600"], detach=True, labels={FOLDER_LABEL: str(tmp_path / name)}) for name in ("mine", "others"))
+        mine, others = (
+            client.containers.run(
+                IMAGE, ["sleep", "600"], detach=True, labels={FOLDER_LABEL: str(tmp_path / name)}
+            )
+            for name in ("mine", "others")
+        )
         assert remove_containers(tmp_path / "mine") == 1
         assert [c.id for c in client.containers.list(all=True)] == [others.id]
         assert remove_containers(tmp_path / "others") == 1
@@ -202,7 +265,10 @@ class TestGuards:
 
 def test_without_an_engine_one_is_told_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
-    with pytest.raises(ContainerError, match=r"No Docker engine answers at unix://.*nothing\.sock .*leave out --runner docker"):
+    with pytest.raises(
+        ContainerError,
+        match=r"No Docker engine answers at unix://.*nothing\.sock .*leave out --runner docker",
+    ):
         find_image()
 
 
@@ -220,4 +286,6 @@ def test_tasks_see_the_data_folder_and_what_lies_outside_of_it(tmp_path):
     assert places("market.source=parquet", f"market.path={outside}/*/2024-*.parquet") == [data, outside]
     assert places("market.source=parquet", "market.path=../vendor/daily") == [data, outside]
     assert places("market.source=parquet", f"market.path={tmp_path}/missing/x.parquet") == [data]
-    assert places("market.source=parquet", "market.path=inside.parquet", f"market.sectors.path={outside}") == [data, outside]
+    assert places(
+        "market.source=parquet", "market.path=inside.parquet", f"market.sectors.path={outside}"
+    ) == [data, outside]

@@ -1,6 +1,8 @@
-"""The whole way through real kfp, Feast, Great Expectations, torch, LightGBM and MLflow, on a market that is small enough for a test.
+"""The whole way through real kfp, Feast, Great Expectations, torch, LightGBM and MLflow, on a market that is
+small enough for a test.
 
-The runs share one folder and build on each other, as a user's do; each fixture is one command and what it left.
+The runs share one folder and build on each other, as a user's do; each fixture is one command and what it
+left.
 """
 
 import fcntl
@@ -15,7 +17,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.pipelines.small_run import COMMAND, alphaloop, expert_predictions, processes_of, read_events, write_config
+from tests.pipelines.small_run import (
+    COMMAND,
+    alphaloop,
+    expert_predictions,
+    processes_of,
+    read_events,
+    write_config,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +82,17 @@ def again(first, config, folder):
 @pytest.fixture(scope="module")
 def dearer(again, config, folder):
     """Other costs and a gate that nothing passes."""
-    return alphaloop("run", "--config", config, "--set", "backtest.cost_bps_per_side=25", "--set", "gates.min_sharpe=100", "--require-approved", folder=folder)
+    return alphaloop(
+        "run",
+        "--config",
+        config,
+        "--set",
+        "backtest.cost_bps_per_side=25",
+        "--set",
+        "gates.min_sharpe=100",
+        "--require-approved",
+        folder=folder,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +167,11 @@ def test_a_changed_backtest_redoes_only_what_follows(dearer, again):
     assert dearer.stages("cached") == DATA_STAGES | EXPERTS | MODEL_STAGES - {"backtest"}
     assert dearer.stages("finished") >= {"backtest", *ALWAYS_DONE}
     sharpe = {row["name"]: row["sharpe_net"] for row in again.summary["models"]}
-    assert all(row["sharpe_net"] < sharpe[row["name"]] for row in dearer.summary["models"] if row["sharpe_net"] is not None and row["annual_turnover"])
+    assert all(
+        row["sharpe_net"] < sharpe[row["name"]]
+        for row in dearer.summary["models"]
+        if row["sharpe_net"] is not None and row["annual_turnover"]
+    )
 
 
 def test_a_rejected_model_is_a_normal_ending_with_its_own_exit_code(dearer, folder):
@@ -160,7 +183,18 @@ def test_a_rejected_model_is_a_normal_ending_with_its_own_exit_code(dearer, fold
 
 def test_a_failed_expert_is_left_out_loudly_while_two_remain(dearer, config, folder, own_expert):
     arguments, environment = own_expert
-    run = alphaloop(*("run", "--config", config, *arguments, "--set", "experts.leaves=[median/1d/base, elasticnet/1d/base, glass/1d/base]"), folder=folder, environment=environment)
+    run = alphaloop(
+        *(
+            "run",
+            "--config",
+            config,
+            *arguments,
+            "--set",
+            "experts.leaves=[median/1d/base, elasticnet/1d/base, glass/1d/base]",
+        ),
+        folder=folder,
+        environment=environment,
+    )
     assert run.code == 0, run.text
     assert "glass FAILED and is left out" in run.text
     assert "the glass is empty" in run.text
@@ -171,7 +205,11 @@ def test_a_failed_expert_is_left_out_loudly_while_two_remain(dearer, config, fol
 
 def test_with_fewer_than_two_experts_the_run_stops_and_says_why(dearer, config, folder, own_expert):
     arguments, environment = own_expert
-    run = alphaloop(*("run", "--config", config, *arguments, "--set", "experts.leaves=[median/1d/base, glass/1d/base]"), folder=folder, environment=environment)
+    run = alphaloop(
+        *("run", "--config", config, *arguments, "--set", "experts.leaves=[median/1d/base, glass/1d/base]"),
+        folder=folder,
+        environment=environment,
+    )
     assert run.code == 1
     assert "Traceback" not in run.text
     assert run.stages("failed") == {"out-of-fold table"}
@@ -183,9 +221,24 @@ def test_with_fewer_than_two_experts_the_run_stops_and_says_why(dearer, config, 
 
 
 def test_a_killed_run_leaves_no_orphans_and_goes_on_where_it_was(dearer, config, folder):
-    slow = ["--set", "experts.leaves=[median/1d/base, elasticnet/1d/base, lightgbm/1d/base]", "--set", "experts.overrides.lightgbm={rounds: 800, patience_rounds: 0}"]
-    command = subprocess.Popen([*COMMAND, "run", "--config", str(config), *slow], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: any(e["stage"] == "train lightgbm" and e["event"] == "advanced" and "fold_01" in e["what"] for e in read_events(folder)), command)
+    slow = [
+        "--set",
+        "experts.leaves=[median/1d/base, elasticnet/1d/base, lightgbm/1d/base]",
+        "--set",
+        "experts.overrides.lightgbm={rounds: 800, patience_rounds: 0}",
+    ]
+    command = subprocess.Popen(
+        [*COMMAND, "run", "--config", str(config), *slow],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(
+        lambda: any(
+            e["stage"] == "train lightgbm" and e["event"] == "advanced" and "fold_01" in e["what"]
+            for e in read_events(folder)
+        ),
+        command,
+    )
     command.send_signal(signal.SIGKILL)
     command.wait()
     wait_for(lambda: not processes_of(folder) and unlocked(folder))

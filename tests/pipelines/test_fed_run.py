@@ -1,4 +1,6 @@
-"""A run that is fed with a slow table: fused, turned into inputs, audited, chosen in each fold, seen by the experts of its modality, and served."""
+"""A run that is fed with a slow table: fused, turned into inputs, audited, chosen in each fold, seen by the
+experts of its modality, and served.
+"""
 
 import json
 
@@ -17,7 +19,14 @@ pytestmark = pytest.mark.slow
 QUALITY = {"name": "quality", "column": "score", "normalisation": "rank"}
 FUSION = {
     "tables": [
-        {"name": "notes", "path": "notes.parquet", "observed": "period_end", "known": "published", "columns": [QUALITY], "modality": "rich"},
+        {
+            "name": "notes",
+            "path": "notes.parquet",
+            "observed": "period_end",
+            "known": "published",
+            "columns": [QUALITY],
+            "modality": "rich",
+        },
         {
             "name": "rates",
             "path": "rates.csv",
@@ -46,7 +55,10 @@ def config(place):
         "timeline": {"train_share": 0.6, "validation_share": 0.2, "fold_bars": 96},
         "fusion": FUSION,
         "selection": {"mode": "quick"},
-        "experts": {"leaves": ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/rich"], "overrides": {"lightgbm": {"rounds": 40}}},
+        "experts": {
+            "leaves": ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/rich"],
+            "overrides": {"lightgbm": {"rounds": 40}},
+        },
     }
     path = place / "fed.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -55,31 +67,48 @@ def config(place):
 
 
 def write_slow_tables(config, folder) -> None:
-    """A number of each symbol every 40 bars, published ten days later, and one of the whole market every day."""
+    """A number of each symbol every 40 bars, published ten days later, and one of the whole
+    market every day.
+    """
     loaded = load_config(config)
     panel = simulate(loaded.market, loaded.run.seed).panel
     symbols, days = panel["symbol"].unique().sort(), panel["timestamp"].dt.date().unique().sort()
     ends = days.gather_every(40)
     random = np.random.default_rng(5)
     notes = pl.DataFrame({"period_end": ends}).join(pl.DataFrame({"symbol": symbols}), how="cross")
-    notes = notes.with_columns(published=pl.col("period_end") + pl.duration(days=10), score=pl.Series(random.standard_normal(len(notes))))
+    notes = notes.with_columns(
+        published=pl.col("period_end") + pl.duration(days=10),
+        score=pl.Series(random.standard_normal(len(notes))),
+    )
     folder.mkdir()
     notes.write_parquet(folder / "notes.parquet")
-    pl.DataFrame({"date": days, "rate": random.standard_normal(len(days)).cumsum()}).write_csv(folder / "rates.csv")
+    pl.DataFrame({"date": days, "rate": random.standard_normal(len(days)).cumsum()}).write_csv(
+        folder / "rates.csv"
+    )
 
 
 @pytest.fixture(scope="module")
 def done(place, config):
-    return alphaloop("run", "--config", config, folder=place / "run", environment={"ALPHALOOP_DATA": str(place / "data")})
+    return alphaloop(
+        "run", "--config", config, folder=place / "run", environment={"ALPHALOOP_DATA": str(place / "data")}
+    )
 
 
 def artifact(place, pattern: str):
-    return max((place / "run" / "artifacts").glob(f"alphaloop-training-*/{pattern}"), key=lambda path: path.stat().st_mtime)
+    return max(
+        (place / "run" / "artifacts").glob(f"alphaloop-training-*/{pattern}"),
+        key=lambda path: path.stat().st_mtime,
+    )
 
 
 def test_the_run_ends_with_its_pages(place, done):
     assert done.code == 0, done.text
-    assert {path.name for path in (place / "run" / "evidence").iterdir()} >= {"audit.html", "fusion.html", "selection_tree_rich.html", "selection_linear_base.html"}
+    assert {path.name for path in (place / "run" / "evidence").iterdir()} >= {
+        "audit.html",
+        "fusion.html",
+        "selection_tree_rich.html",
+        "selection_linear_base.html",
+    }
     assert "evidence/selection_tree_rich.html" in (place / "run" / "report.html").read_text()
 
 
@@ -93,22 +122,33 @@ def test_slow_values_become_inputs_no_earlier_than_they_were_known(place, done):
 
 
 def test_experts_see_their_modality_and_what_was_chosen_for_the_fold(place, done):
-    selections = [read_chosen(path) for path in (place / "run" / "artifacts").glob("alphaloop-training-*/select-factors*/selection")]
+    selections = [
+        read_chosen(path)
+        for path in (place / "run" / "artifacts").glob("alphaloop-training-*/select-factors*/selection")
+    ]
     assert len(selections) == 2
     for expert in ("elasticnet", "lightgbm"):
         models = {path.parent.name: path for path in (place / "run" / "experts" / expert).glob("*/model")}
         assert set(models) == set(selections[0].by_fold)
         columns = {fold: verify_bundle(path)["columns"] for fold, path in models.items()}
-        assert any(all(set(columns[fold]) == set(chosen.of(fold)) for fold in columns) for chosen in selections)
+        assert any(
+            all(set(columns[fold]) == set(chosen.of(fold)) for fold in columns) for chosen in selections
+        )
         assert expert == "lightgbm" or not any("quality_rank" in names for names in columns.values())
     catalog = json.loads(artifact(place, "build-features*/catalog").read_text())
-    assert {entry["column"]: entry["modality"] for entry in catalog if entry["column"] in ("quality_rank", "rate_zscore")} == {"quality_rank": "rich", "rate_zscore": "base"}
+    assert {
+        entry["column"]: entry["modality"]
+        for entry in catalog
+        if entry["column"] in ("quality_rank", "rate_zscore")
+    } == {"quality_rank": "rich", "rate_zscore": "base"}
 
 
 def test_a_changed_slow_file_is_joined_anew(place, config, done):
     notes = pl.read_parquet(place / "data" / "notes.parquet")
     notes.with_columns(pl.col("score") * 2).write_parquet(place / "data" / "notes.parquet")
-    again = alphaloop("run", "--config", config, folder=place / "run", environment={"ALPHALOOP_DATA": str(place / "data")})
+    again = alphaloop(
+        "run", "--config", config, folder=place / "run", environment={"ALPHALOOP_DATA": str(place / "data")}
+    )
     assert again.code == 0, again.text
     assert {"fusion", "features", "training set"} <= again.stages("finished")
     assert "validation" in again.stages("cached")

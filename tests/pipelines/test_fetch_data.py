@@ -16,9 +16,20 @@ DEMO = Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml"
 def test_what_is_fetched_is_what_is_checked(tmp_path, monkeypatch):
     days = pd.bdate_range(date(2023, 1, 3), periods=30, tz="America/New_York")
     steps = pd.Series(range(30), index=days, dtype=float)
-    answer = pd.DataFrame({"Open": 100 + steps, "High": 102 + steps, "Low": 99 + steps, "Close": 101 + steps, "Volume": 1e6 + steps})
+    answer = pd.DataFrame(
+        {
+            "Open": 100 + steps,
+            "High": 102 + steps,
+            "Low": 99 + steps,
+            "Close": 101 + steps,
+            "Volume": 1e6 + steps,
+        }
+    )
     module = ModuleType("yfinance")
-    module.exceptions = SimpleNamespace(YFException=type("YFException", (Exception,), {}), YFRateLimitError=type("YFRateLimitError", (Exception,), {}))
+    module.exceptions = SimpleNamespace(
+        YFException=type("YFException", (Exception,), {}),
+        YFRateLimitError=type("YFRateLimitError", (Exception,), {}),
+    )
     module.Ticker = lambda symbol: SimpleNamespace(history=lambda **asked: answer)
     monkeypatch.setitem(__import__("sys").modules, "yfinance", module)
     monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))

@@ -1,4 +1,6 @@
-"""The leak audit as a task of a real pipeline: a user's leaking factors stop the run, and the text names factor, time and size."""
+"""The leak audit as a task of a real pipeline: a user's leaking factors stop the run, and the text names
+factor, time and size.
+"""
 
 import json
 import re
@@ -43,12 +45,26 @@ def _factors(panel, ahead):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def own_factors(raw: Input[Dataset], builder: str, panel: Output[Dataset], factors: Output[Dataset], catalog: Output[Artifact]):
+def own_factors(
+    raw: Input[Dataset],
+    builder: str,
+    panel: Output[Dataset],
+    factors: Output[Dataset],
+    catalog: Output[Artifact],
+):
     """A panel that needs no validation, and the factors of a user's builder."""
     import polars as pl
 
     from components.audit.builders import load_builder
-    from components.contracts import FACTORS, PANEL, RAW_PANEL, CatalogEntry, read_table, write_catalog, write_table
+    from components.contracts import (
+        FACTORS,
+        PANEL,
+        RAW_PANEL,
+        CatalogEntry,
+        read_table,
+        write_catalog,
+        write_table,
+    )
 
     rows = read_table(raw.path, RAW_PANEL)
     bars = rows.with_columns(
@@ -56,16 +72,41 @@ def own_factors(raw: Input[Dataset], builder: str, panel: Output[Dataset], facto
         known_time=pl.col("timestamp"),
         sector=pl.col("sector").fill_null("unknown"),
     ).select(*PANEL.columns)
-    stamp = write_table(bars.sort("timestamp", "symbol"), panel.path, PANEL, code_version="test", config_hash="test", inputs={})
+    stamp = write_table(
+        bars.sort("timestamp", "symbol"),
+        panel.path,
+        PANEL,
+        code_version="test",
+        config_hash="test",
+        inputs={},
+    )
     table = load_builder(builder)(read_table(panel.path, PANEL))
-    write_table(table, factors.path, FACTORS, code_version="test", config_hash="test", inputs={"panel": stamp.content_sha256})
+    write_table(
+        table,
+        factors.path,
+        FACTORS,
+        code_version="test",
+        config_hash="test",
+        inputs={"panel": stamp.content_sha256},
+    )
     about = {"group": "trend", "role": "input", "expression": "", "source": "test"}
-    write_catalog([CatalogEntry(column=name, factor=name, warm_up_bars=8, normalisation="none", **about) for name in ("momentum_5", "smoothed_5")], catalog.path)
+    write_catalog(
+        [
+            CatalogEntry(column=name, factor=name, warm_up_bars=8, normalisation="none", **about)
+            for name in ("momentum_5", "smoothed_5")
+        ],
+        catalog.path,
+    )
 
 
 def run_audit_pipeline(builder: str, folder) -> str:
-    """Run ingest, own factors, labels and audit in subprocesses; returns the pipeline's failure text, empty where it passed."""
-    market = MarketSettings(planted_ic=0.0, simulator={"symbols": 8, "bars": 120, "sectors": 2, "late_share": 0.0, "delisted_share": 0.0}).model_dump_json()
+    """Run ingest, own factors, labels and audit in subprocesses; returns the pipeline's failure text, empty
+    where it passed.
+    """
+    market = MarketSettings(
+        planted_ic=0.0,
+        simulator={"symbols": 8, "bars": 120, "sectors": 2, "late_share": 0.0, "delisted_share": 0.0},
+    ).model_dump_json()
 
     @dsl.pipeline(name="audit-of-own-factors")
     def audited():
@@ -86,7 +127,11 @@ def run_audit_pipeline(builder: str, folder) -> str:
             seed=3,
         )
 
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "artifacts"), raise_on_error=True)
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder / "artifacts"),
+        raise_on_error=True,
+    )
     try:
         audited()
     except RuntimeError as error:

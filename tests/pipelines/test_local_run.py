@@ -23,12 +23,19 @@ def test_an_expert_that_failed_is_not_answered_from_the_cache(tmp_path):
 
 
 def test_a_materialisation_counts_while_its_publication_is_the_stores(tmp_path):
-    outputs = {name: tmp_path / "artifacts" / f"alphaloop-{name}" / "materialise" / "registry" for name in ("training-a", "training-b", "materialisation-c")}
+    outputs = {
+        name: tmp_path / "artifacts" / f"alphaloop-{name}" / "materialise" / "registry"
+        for name in ("training-a", "training-b", "materialisation-c")
+    }
     for name, publication in zip(outputs, ("old", "new", "new"), strict=True):
         write(outputs[name], {"publication": publication})
     write(tmp_path / "feature_store" / "current.json", {"publication": "new"})
     _forget_lost_publications(tmp_path)
-    assert {name: path.exists() for name, path in outputs.items()} == {"training-a": False, "training-b": True, "materialisation-c": True}
+    assert {name: path.exists() for name, path in outputs.items()} == {
+        "training-a": False,
+        "training-b": True,
+        "materialisation-c": True,
+    }
     (tmp_path / "feature_store" / "current.json").unlink()
     _forget_lost_publications(tmp_path)
     assert not any(path.exists() for path in outputs.values())
@@ -37,7 +44,12 @@ def test_a_materialisation_counts_while_its_publication_is_the_stores(tmp_path):
 def test_an_interrupted_run_says_how_it_goes_on_and_leaves_no_process(tmp_path):
     folder = tmp_path / "run"
     config = write_config(tmp_path / "small.yaml", folder)
-    command = subprocess.Popen([*COMMAND, "run", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = subprocess.Popen(
+        [*COMMAND, "run", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     end = time.monotonic() + 60
     while not any(e["event"] == "finished" and e["stage"] == "ingest" for e in read_events(folder)):
         assert time.monotonic() < end

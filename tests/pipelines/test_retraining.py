@@ -1,6 +1,8 @@
-"""The loop closed through real kfp, Feast, MLflow and Evidently on a small market: no drift, a hold, drift, a kill, one outcome.
+"""The loop closed through real kfp, Feast, MLflow and Evidently on a small market: no drift, a hold, drift, a
+kill, one outcome.
 
-The checks share one folder and build on each other, as those of `alphaloop watch` do; each fixture is one command and what it left.
+The checks share one folder and build on each other, as those of `alphaloop watch` do; each fixture is one
+command and what it left.
 """
 
 import fcntl
@@ -55,9 +57,16 @@ def held(quiet, market):
 
 @pytest.fixture(scope="module")
 def killed(held, market):
-    """The hold is lifted; the retraining that follows is killed once the experts are trained. Meanwhile a second one was tried."""
+    """The hold is lifted; the retraining that follows is killed once the experts are trained.
+
+    Meanwhile a second one was tried.
+    """
     assert market.review("approve", "--reason", "the drift is real", "--who", "ann").code == 0
-    command = subprocess.Popen([*COMMAND, "watch", "--once", "--config", str(market.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = subprocess.Popen(
+        [*COMMAND, "watch", "--once", "--config", str(market.config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for(lambda: any(e["stage"] == "out-of-fold table" for e in read_events(market.folder)), command)
     with pytest.raises(FolderInUse, match="Another run is using"):
         run_retraining(load_config(market.config))
@@ -106,14 +115,26 @@ def test_the_next_check_resumes_it_to_one_outcome(resumed, killed, market):
     assert (opened["id"], again["action"], again["resumes"]) == (killed[-1]["id"], "resume", killed[-1]["id"])
     assert opened["outcome"] == again["outcome"]
     assert opened["outcome"]["status"] in ("promoted", "kept_champion")
-    assert resumed.stages("cached") >= {"ingest", "features", "labels", "audit", "materialise", "training set", "train median", "train elasticnet"}
+    assert resumed.stages("cached") >= {
+        "ingest",
+        "features",
+        "labels",
+        "audit",
+        "materialise",
+        "training set",
+        "train median",
+        "train elasticnet",
+    }
     assert opened["outcome"]["status"] in resumed.text
 
 
 def test_candidate_and_champion_met_on_bars_that_the_champion_had_not_learned_from(resumed, market):
     """Planted fault: the champion's bundle can score every bar, and would shine on its own training data."""
     end_of_training = market.days[TRAINED_BARS - 1]
-    compared = sorted(market.folder.glob("artifacts/alphaloop-retraining-*/read-champion-2/champion"), key=lambda path: path.stat().st_mtime)[-1]
+    compared = sorted(
+        market.folder.glob("artifacts/alphaloop-retraining-*/read-champion-2/champion"),
+        key=lambda path: path.stat().st_mtime,
+    )[-1]
     predictions = pl.read_parquet(compared / "predictions.parquet")
     newer = predictions.filter(pl.col("fold") == "after_training")
     assert newer["timestamp"].min() == market.days[TRAINED_BARS]
@@ -149,8 +170,15 @@ def test_a_branch_that_did_not_run_is_noticed(resumed, market, monkeypatch):
     """Planted fault: kfp calls a run successful whose condition could not be evaluated."""
     from components.retraining.trail import append_decision
 
-    entry = {key: value for key, value in market.decisions()[-2].items() if key not in ("id", "when", "outcome", "format")}
-    monkeypatch.setattr("pipelines.local_run.run_locally", lambda *_, **__: append_decision(market.folder / "review", lambda *_: entry))
+    entry = {
+        key: value
+        for key, value in market.decisions()[-2].items()
+        if key not in ("id", "when", "outcome", "format")
+    }
+    monkeypatch.setattr(
+        "pipelines.local_run.run_locally",
+        lambda *_, **__: append_decision(market.folder / "review", lambda *_: entry),
+    )
     with pytest.raises(RetrainingError, match="the training tasks did not run"):
         run_retraining(load_config(market.config))
 

@@ -76,7 +76,13 @@ def test_brackets_in_messages_are_text():
 def test_progress_is_drawn_on_a_terminal_only():
     events = (
         {"event": "started", "stage": "train patchtst"},
-        {"event": "advanced", "stage": "train patchtst", "done": 1.5, "total": 4, "what": "fold_01: epoch 1, loss 0.98"},
+        {
+            "event": "advanced",
+            "stage": "train patchtst",
+            "done": 1.5,
+            "total": 4,
+            "what": "fold_01: epoch 1, loss 0.98",
+        },
         {"event": "finished", "stage": "train patchtst", "seconds": 3.0},
     )
     assert "fold_01" not in shown(*events)

@@ -1,4 +1,6 @@
-"""Search, ablation and evidence as commands on a run: what they write, what they refuse before anything runs, and the pipeline that stops before training."""
+"""Search, ablation and evidence as commands on a run: what they write, what they refuse before anything runs,
+and the pipeline that stops before training.
+"""
 
 import json
 import os
@@ -25,10 +27,18 @@ def config(tmp_path):
     """A run with an expert of one's own, its search space and variants in a folder of one's own."""
     folder = tmp_path / "leaves" / "tunable"
     (folder / "1d").mkdir(parents=True)
-    (folder / "1d" / "base.yaml").write_text("expert: tunable\nperiod: 1d\nmodule: tests.experts.tunable\nthreads: 1\nsettings: {inner: {noise: 0.5}}\n")
+    (folder / "1d" / "base.yaml").write_text(
+        "expert: tunable\nperiod: 1d\nmodule: tests.experts.tunable\nthreads: 1\nsettings: {inner: {noise:"
+        " 0.5}}\n"
+    )
     (folder / "search.yaml").write_text("inner.noise: {low: 0.0, high: 1.0}\n")
     (folder / "ablations.yaml").write_text("full: {}\nclear: {inner: {noise: 0.0}}\n")
-    return Config.model_validate({"run": {"name": "small", "folder": str(tmp_path / "run")}, "experts": {"leaves": ["median/1d/base", LEAF], "folder": str(tmp_path / "leaves")}})
+    return Config.model_validate(
+        {
+            "run": {"name": "small", "folder": str(tmp_path / "run")},
+            "experts": {"leaves": ["median/1d/base", LEAF], "folder": str(tmp_path / "leaves")},
+        }
+    )
 
 
 @pytest.fixture
@@ -37,12 +47,16 @@ def prepared(config, tmp_path, monkeypatch):
     inputs = write_inputs(tmp_path / "tables")
     work = tmp_path / "run" / "experts" / "tunable"
     for module in (tune, ablate):
-        monkeypatch.setattr(module, "expert_inputs", lambda name, config: (resolve_leaf(LEAF, config), inputs, work))
+        monkeypatch.setattr(
+            module, "expert_inputs", lambda name, config: (resolve_leaf(LEAF, config), inputs, work)
+        )
     return work
 
 
 def with_overrides(config: Config, **settings) -> Config:
-    return config.model_copy(update={"experts": config.experts.model_copy(update={"overrides": {"tunable": settings}})})
+    return config.model_copy(
+        update={"experts": config.experts.model_copy(update={"overrides": {"tunable": settings}})}
+    )
 
 
 def test_tune_writes_a_leaf_that_is_trained_as_it_was_tried(config, prepared):
@@ -53,7 +67,9 @@ def test_tune_writes_a_leaf_that_is_trained_as_it_was_tried(config, prepared):
     best = load_leaf(folder / "best.yaml")
     assert best.settings["inner"]["noise"] < 0.5
     assert (best.module, best.threads) == ("tests.experts.tunable", 1)
-    elsewhere = config.model_copy(update={"experts": config.experts.model_copy(update={"folder": str(folder / "leaves")})})
+    elsewhere = config.model_copy(
+        update={"experts": config.experts.model_copy(update={"folder": str(folder / "leaves")})}
+    )
     assert resolve_leaf(LEAF, elsewhere) == best
     assert [column.header for column in table.columns] == ["", "leaf's own", "best"]
     assert f"--set experts.folder={folder / 'leaves'}" in said
@@ -94,7 +110,13 @@ def test_ablate_writes_figures_and_a_page(config, prepared):
 
 
 def test_training_from_scratch_keeps_searches_and_ablations(tmp_path):
-    for name in ("search/study.db", "ablations/validation/ablation.json", "fold_00/result.json", "status.json", "inputs.json"):
+    for name in (
+        "search/study.db",
+        "ablations/validation/ablation.json",
+        "fold_00/result.json",
+        "status.json",
+        "inputs.json",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     single_expert._clear(tmp_path)
@@ -108,8 +130,19 @@ def test_explain_draws_the_newest_fit(config, tmp_path):
     for age, fold in enumerate(("final", "fold_00")):
         model = work / fold / "model"
         model.mkdir(parents=True)
-        (model / "manifest.json").write_text(json.dumps({"fold": fold, "train_window": "2020-01-01..2020-06-01"}))
-        (model / "explain.json").write_text(json.dumps({"weights": {"feature_gate": {"columns": [f"input_of_{fold}"], "mean": [0.01], "by_regime": {}}}, "training": []}))
+        (model / "manifest.json").write_text(
+            json.dumps({"fold": fold, "train_window": "2020-01-01..2020-06-01"})
+        )
+        (model / "explain.json").write_text(
+            json.dumps(
+                {
+                    "weights": {
+                        "feature_gate": {"columns": [f"input_of_{fold}"], "mean": [0.01], "by_regime": {}}
+                    },
+                    "training": [],
+                }
+            )
+        )
         os.utime(model / "explain.json", (1000 - age, 1000 - age))
     page = ablate.explain_newest("tunable", config).read_text()
     assert "input_of_final" in page
@@ -134,7 +167,13 @@ def test_damaged_evidence_is_told_with_the_way_out(text, config, tmp_path):
     model = tmp_path / "run" / "experts" / "tunable" / "final" / "model"
     model.mkdir(parents=True)
     (model / "explain.json").write_text(text)
-    with pytest.raises(AlphaloopError, match=r"final left of itself can't be read: explain\.json.*Train the expert again: alphaloop experts train tunable\.") as caught:
+    with pytest.raises(
+        AlphaloopError,
+        match=(
+            r"final left of itself can't be read: explain\.json.*Train the expert again: alphaloop experts"
+            r" train tunable\."
+        ),
+    ) as caught:
         ablate.explain_newest("tunable", config)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "run" / "experts" / "tunable" / "explain.html").exists()
@@ -146,11 +185,28 @@ def composition(tmp_path) -> Path:
     for age, member in enumerate(("bull_0", "all_0")):
         path = model / "members" / member / "explain.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"weights": {"feature_gate": {"columns": [f"input_of_{member}"], "mean": [0.5]}}, "training": []}))
+        path.write_text(
+            json.dumps(
+                {
+                    "weights": {"feature_gate": {"columns": [f"input_of_{member}"], "mean": [0.5]}},
+                    "training": [],
+                }
+            )
+        )
         os.utime(path, (1000 - age, 1000 - age))
     weights = [[0.75, 0.25], *[[1.0, 0.0]] * len(REGIMES)]
     rows = {REGIMES[0]: {"train_rows": 1234, "train_bars": 56, "model": "own", "weight": 0.25}}
-    (model / "composed.json").write_text(json.dumps({"members": ["all_0", "bull_0"], "weights_RM": weights, "spread": 16.0, "width": 1.5, "regime_rows": rows}))
+    (model / "composed.json").write_text(
+        json.dumps(
+            {
+                "members": ["all_0", "bull_0"],
+                "weights_RM": weights,
+                "spread": 16.0,
+                "width": 1.5,
+                "regime_rows": rows,
+            }
+        )
+    )
     return model
 
 
@@ -160,7 +216,13 @@ def test_of_a_composition_the_first_member_is_drawn_and_the_weights_of_all(confi
     assert "What tunable/1d/base (all_0, one of 2 members) attends to" in page
     assert "input_of_all_0" in page
     assert "input_of_bull_0" not in page
-    for words in ("1,234</td><td>56</td>", "<td>0.750</td><td>0.250</td>", "<td>1.000</td><td>0.000</td>", "Spread 16", "multiplied by 1.500"):
+    for words in (
+        "1,234</td><td>56</td>",
+        "<td>0.750</td><td>0.250</td>",
+        "<td>1.000</td><td>0.000</td>",
+        "Spread 16",
+        "multiplied by 1.500",
+    ):
         assert words in page
 
 
@@ -182,7 +244,9 @@ def test_a_damaged_composition_is_told(change, words, config, tmp_path):
 def test_studies_of_one_expert_keep_leaves_of_their_own(config, prepared):
     tune.tune("tunable", config, tune.Request(trials=1))
     own = (prepared / "search" / "best.yaml").read_text()
-    _, said = tune.tune("tunable", with_overrides(config, inner={"noise": 0.25}), tune.Request(trials=1, study="second"))
+    _, said = tune.tune(
+        "tunable", with_overrides(config, inner={"noise": 0.25}), tune.Request(trials=1, study="second")
+    )
     home = prepared / "search" / "studies" / "second"
     assert (prepared / "search" / "best.yaml").read_text() == own
     assert (prepared / "search" / "leaves" / "tunable" / "1d" / "base.yaml").read_text() == own
@@ -190,8 +254,12 @@ def test_studies_of_one_expert_keep_leaves_of_their_own(config, prepared):
     assert f"Best leaf: {home / 'best.yaml'}. Use it: --set experts.folder={home / 'leaves'}" in said
 
 
-@pytest.mark.parametrize(("storage", "words"), [("nonsense", "no database URL"), ("", r"Move that file away")])
-def test_a_database_that_can_not_be_used_is_told_before_the_data_stages(storage, words, config, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("storage", "words"), [("nonsense", "no database URL"), ("", r"Move that file away")]
+)
+def test_a_database_that_can_not_be_used_is_told_before_the_data_stages(
+    storage, words, config, tmp_path, monkeypatch
+):
     monkeypatch.setattr(tune, "expert_inputs", lambda *_: pytest.fail("the pipeline was started"))
     folder = tmp_path / "run" / "experts" / "tunable" / "search"
     folder.mkdir(parents=True)
@@ -226,8 +294,15 @@ def test_tune_and_train_its_best_leaf_on_a_run(tmp_path):
     assert "[tune elasticnet] 3 of 4" not in again.text
     assert {"training set", "audit"} <= again.stages("cached")
     leaves = folder / "experts" / "elasticnet" / "search" / "leaves"
-    trained = alphaloop("experts", "train", "elasticnet", "--config", path, "--set", f"experts.folder={leaves}", folder=folder)
+    trained = alphaloop(
+        "experts", "train", "elasticnet", "--config", path, "--set", f"experts.folder={leaves}", folder=folder
+    )
     assert trained.code == 0, trained.text
-    manifest = json.loads((folder / "experts" / "elasticnet" / "final" / "model" / "manifest.json").read_text())
-    assert manifest["leaf"]["settings"] == yaml.safe_load((leaves / "elasticnet" / "1d" / "base.yaml").read_text())["settings"]
+    manifest = json.loads(
+        (folder / "experts" / "elasticnet" / "final" / "model" / "manifest.json").read_text()
+    )
+    assert (
+        manifest["leaf"]["settings"]
+        == yaml.safe_load((leaves / "elasticnet" / "1d" / "base.yaml").read_text())["settings"]
+    )
     assert Path(folder / "experts" / "elasticnet" / "search" / "study.db").exists()

@@ -1,4 +1,7 @@
-"""Watching: the schedule, checks that fail, a folder in use, and how it ends. The checks themselves are in test_retraining.py."""
+"""Watching: the schedule, checks that fail, a folder in use, and how it ends.
+
+The checks themselves are in test_retraining.py.
+"""
 
 import io
 
@@ -14,7 +17,17 @@ from pipelines.watch import WatchError, describe, seconds_of, watch
 
 CONFIG = Config.model_validate({"retraining": {"every": "10s"}})
 NONE = {"action": "none", "reason": "no column moved", "outcome": None}
-PROMOTED = {"action": "retrain", "reason": "psi: 0.4", "outcome": {"status": "promoted", "version": 2, "champion_before": 1, "champion_after": 2, "reason": "better"}}
+PROMOTED = {
+    "action": "retrain",
+    "reason": "psi: 0.4",
+    "outcome": {
+        "status": "promoted",
+        "version": 2,
+        "champion_before": 1,
+        "champion_after": 2,
+        "reason": "better",
+    },
+}
 
 
 class Stop(Exception):
@@ -23,7 +36,9 @@ class Stop(Exception):
 
 @pytest.fixture
 def story(monkeypatch):
-    """Plays `events` as the outcomes of checks, each with the seconds that it takes, on a clock of its own; returns what was printed and the starts."""
+    """Plays `events` as the outcomes of checks, each with the seconds that it takes, on a clock of its own;
+    returns what was printed and the starts.
+    """
 
     def play(*events, once=False, every=None, keyboard=False):
         clock, starts, output, left = [1000.0], [], io.StringIO(), list(events)
@@ -43,7 +58,9 @@ def story(monkeypatch):
         monkeypatch.setattr(module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
         failure = None
         try:
-            watch(CONFIG, once, every, console=Console(file=output, width=300, highlight=False, soft_wrap=True))
+            watch(
+                CONFIG, once, every, console=Console(file=output, width=300, highlight=False, soft_wrap=True)
+            )
         except (Stop, AlphaloopError) as error:
             failure = error
         return output.getvalue(), starts, failure
@@ -68,11 +85,15 @@ def test_a_long_check_is_followed_by_the_next_planned_one(story):
 
 def test_a_source_that_is_fetched_is_asked_before_each_check(story, monkeypatch):
     asked = []
-    monkeypatch.setattr("components.market.fetched.fetch", lambda settings, folder: asked.append(settings.source))
+    monkeypatch.setattr(
+        "components.market.fetched.fetch", lambda settings, folder: asked.append(settings.source)
+    )
     story((NONE, 1), (NONE, 1))
     assert asked == []
     market = {"source": "yahoo", "symbols": ["AAPL"], "start": "2020-01-01"}
-    monkeypatch.setitem(globals(), "CONFIG", Config.model_validate({"market": market, "retraining": {"every": "10s"}}))
+    monkeypatch.setitem(
+        globals(), "CONFIG", Config.model_validate({"market": market, "retraining": {"every": "10s"}})
+    )
     assert len(story((NONE, 1), (NONE, 1))[1]) == len(asked) == 3
 
 

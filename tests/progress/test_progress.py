@@ -30,7 +30,10 @@ def test_a_failure_carries_its_message_and_whether_it_can_be_mended(events):
     with pytest.raises(ZeroDivisionError), stage("labels"):
         _ = 1 / 0
     failed = [event for event in events() if event["event"] == "failed"]
-    assert [(event["message"], event["mendable"]) for event in failed] == [("column 'close' is missing", True), ("ZeroDivisionError: division by zero", False)]
+    assert [(event["message"], event["mendable"]) for event in failed] == [
+        ("column 'close' is missing", True),
+        ("ZeroDivisionError: division by zero", False),
+    ]
 
 
 def test_tracking_counts_and_without_a_file_lines_go_to_standard_error(monkeypatch, capsys, events):

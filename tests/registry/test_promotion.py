@@ -1,4 +1,6 @@
-"""Promotion and rollback by hand on a real MLflow: what is refused, what is written down, and two people at the same moment."""
+"""Promotion and rollback by hand on a real MLflow: what is refused, what is written down, and two people at
+the same moment.
+"""
 
 import json
 import shutil
@@ -11,11 +13,26 @@ from rich.console import Console
 
 from components.contracts import BundleError, write_manifest
 from components.registry.config import Settings
-from components.registry.store import RegistryError, champion_history, fetch_bundle, open_existing, open_registry, present_champion, promote, register_model, rollback
+from components.registry.store import (
+    RegistryError,
+    champion_history,
+    fetch_bundle,
+    open_existing,
+    open_registry,
+    present_champion,
+    promote,
+    register_model,
+    rollback,
+)
 from pipelines.champions import champions_table, promote_version, rollback_version
 from pipelines.config import load_config
 
-TRIAL = {"period": "1d", "target": "log_return", "test_start": "2024-01-01T00:00:00Z", "test_end": "2024-02-01T00:00:00Z"}
+TRIAL = {
+    "period": "1d",
+    "target": "log_return",
+    "test_start": "2024-01-01T00:00:00Z",
+    "test_end": "2024-02-01T00:00:00Z",
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +52,21 @@ def folder(tmp_path, empty_database) -> Path:
         bundle = tmp_path / f"made-{version}"
         bundle.mkdir()
         (bundle / "weights.json").write_text(str(version))
-        write_manifest(bundle, {"schema": "s", "period": "1d", "horizon": 5, "target": "log_return", "experts": [], "inputs": {}})
+        write_manifest(
+            bundle,
+            {
+                "schema": "s",
+                "period": "1d",
+                "horizon": 5,
+                "target": "log_return",
+                "experts": [],
+                "inputs": {},
+            },
+        )
         verdict = {"approved": True, "beats_champion": version == 1, "reason": "first", "gates": []}
-        register_model(Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL)
+        register_model(
+            Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL
+        )
     return tmp_path
 
 
@@ -81,7 +110,9 @@ def test_rolling_back_goes_back_a_promotion_each_time(client):
     assert rollback(client, "demo", why="worse", who="bob") == 2
     assert rollback(client, "demo", why="worse still", who="bob") == 1
     assert versions(client) == [1, 2, 3, 2, 1]
-    assert [entry["kind"] for entry in champion_history(client, "demo")] == ["promotion"] * 3 + ["rollback"] * 2
+    assert [entry["kind"] for entry in champion_history(client, "demo")] == ["promotion"] * 3 + [
+        "rollback"
+    ] * 2
     about = present_champion(client, "demo")
     assert (about["version"], about["who"], about["why"]) == (1, "bob", "worse still")
     promote(client, "demo", 4, why="again", who="ada")
@@ -93,7 +124,15 @@ def test_a_model_that_was_rolled_back_is_not_promoted_again_by_a_run(client, fol
 
     def run_again(version: int) -> dict:
         verdict = {"approved": True, "beats_champion": True, "reason": "better", "gates": []}
-        return register_model(Settings(), "demo", folder / "registry", bundle=folder / f"made-{version}", verdict=verdict, metrics={}, trial=TRIAL)
+        return register_model(
+            Settings(),
+            "demo",
+            folder / "registry",
+            bundle=folder / f"made-{version}",
+            verdict=verdict,
+            metrics={},
+            trial=TRIAL,
+        )
 
     promote(client, "demo", 2, why="try", who="ada")
     rollback(client, "demo", why="worse", who="bob")
@@ -147,7 +186,10 @@ def test_the_history_of_older_registries_stays_readable(client):
 def test_a_fetched_bundle_is_a_checked_copy_and_a_broken_one_leaves_nothing(client, tmp_path):
     target = tmp_path / "copies" / "x"
     target.parent.mkdir()
-    assert fetch_bundle(client, "demo", 2, target)["sha256"] == client.get_model_version("demo", "2").tags["bundle_sha256"]
+    assert (
+        fetch_bundle(client, "demo", 2, target)["sha256"]
+        == client.get_model_version("demo", "2").tags["bundle_sha256"]
+    )
     assert (target / "weights.json").read_text() == "2"
     assert bundle_of(client, 2).is_dir()
     (bundle_of(client, 3) / "weights.json").write_text("changed")
@@ -169,7 +211,9 @@ def test_a_whole_bundle_that_is_not_the_registered_one_is_refused(client, tmp_pa
 
 
 def test_a_manifest_that_was_changed_is_refused_though_every_file_is_whole(client, tmp_path):
-    """Planted fault: the SHA-256 of the files says nothing of schema, horizon and the settings that positions are sized by."""
+    """Planted fault: the SHA-256 of the files says nothing of schema, horizon and the settings that positions
+    are sized by.
+    """
     manifest = bundle_of(client, 2) / "manifest.json"
     about = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**about, "horizon": 6}))
@@ -187,9 +231,21 @@ def test_a_model_that_was_rejected_before_with_another_manifest_can_be_registere
     (bundle / "weights.json").write_text("9")
     for experts, approved in (([], False), (["a"], True)):
         (bundle / "manifest.json").unlink(missing_ok=True)
-        write_manifest(bundle, {"schema": "s", "period": "1d", "horizon": 5, "target": "log_return", "experts": experts, "inputs": {}})
+        write_manifest(
+            bundle,
+            {
+                "schema": "s",
+                "period": "1d",
+                "horizon": 5,
+                "target": "log_return",
+                "experts": experts,
+                "inputs": {},
+            },
+        )
         verdict = {"approved": approved, "beats_champion": approved, "reason": "r", "gates": []}
-        told = register_model(Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL)
+        told = register_model(
+            Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL
+        )
     assert told["champion_after"] == told["version"] == 5
 
 
@@ -217,7 +273,9 @@ def test_a_run_folder_without_a_registry_is_named_and_not_made(tmp_path):
 
 @pytest.fixture
 def config(folder):
-    return load_config(Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml", [f"run.folder={folder}"])
+    return load_config(
+        Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml", [f"run.folder={folder}"]
+    )
 
 
 def shown(config) -> str:
@@ -231,7 +289,19 @@ def test_the_commands_say_what_they_did_and_the_table_shows_every_reign(config, 
     assert "version 2 is champion now" in promote_version(config, 2, "reviewed [by hand]")
     assert "back on version 1" in rollback_version(config, "worse on Monday", who="bob")
     table = shown(config)
-    missing = [word for word in ("reviewed [by hand]", "rollback: worse on Monday", "grace", "bob", "champion", "now", "Version 4 waits as challenger") if word not in table]
+    missing = [
+        word
+        for word in (
+            "reviewed [by hand]",
+            "rollback: worse on Monday",
+            "grace",
+            "bob",
+            "champion",
+            "now",
+            "Version 4 waits as challenger",
+        )
+        if word not in table
+    ]
     assert not missing
     assert "other means" not in table
     client.set_registered_model_alias("demo", "champion", "3")

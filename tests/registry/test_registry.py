@@ -1,4 +1,6 @@
-"""The registry against a real MLflow on SQLite: versions, aliases, history, trials, and bundles that were tampered with."""
+"""The registry against a real MLflow on SQLite: versions, aliases, history, trials, and bundles that were
+tampered with.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -12,24 +14,46 @@ from components.registry.config import Settings
 from components.registry.record import record
 from components.registry.store import RegistryError, champion_history, open_registry, promote, read_champion
 
-DAYS = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
+DAYS = pl.datetime_range(
+    datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "1d", time_unit="us", eager=True
+).cast(TIME)
 CONFIG = {"run": {"seed": 1}}
-EVALUATION = {"period": "1d", "target": "log_return", "windows": {"test": {"start": "2024-01-01T00:00:00Z", "end": "2024-02-01T00:00:00Z"}}}
+EVALUATION = {
+    "period": "1d",
+    "target": "log_return",
+    "windows": {"test": {"start": "2024-01-01T00:00:00Z", "end": "2024-02-01T00:00:00Z"}},
+}
 
 
 def candidate(folder: Path, score: float) -> dict:
     """The artifacts of a run whose stack always says `score`."""
     folder.mkdir()
-    columns = {name: pl.lit(score) for name in ("score", "uncertainty", "p10", "p50", "p90", "head_scale", "head_bias")}
-    about = {"symbol": "A", "period": "1d", "target": "log_return", "expert": "stack", "fold": "f", "train_window": "w"}
-    frame = pl.DataFrame({"timestamp": DAYS}).with_columns(horizon=pl.lit(5, pl.Int32), **{k: pl.lit(v) for k, v in about.items()}, **columns)
+    columns = {
+        name: pl.lit(score)
+        for name in ("score", "uncertainty", "p10", "p50", "p90", "head_scale", "head_bias")
+    }
+    about = {
+        "symbol": "A",
+        "period": "1d",
+        "target": "log_return",
+        "expert": "stack",
+        "fold": "f",
+        "train_window": "w",
+    }
+    frame = pl.DataFrame({"timestamp": DAYS}).with_columns(
+        horizon=pl.lit(5, pl.Int32), **{k: pl.lit(v) for k, v in about.items()}, **columns
+    )
     predictions = folder / "predictions.parquet"
-    write_table(frame, predictions, ALL_PREDICTIONS, code_version="c", config_hash="h", inputs={"labels": "1" * 64})
+    write_table(
+        frame, predictions, ALL_PREDICTIONS, code_version="c", config_hash="h", inputs={"labels": "1" * 64}
+    )
     for name, status in (("a", "trained"), ("b", "trained"), ("c", "failed")):
         model = folder / name / "model"
         model.mkdir(parents=True)
         (model / "weights.json").write_text(json.dumps({"score": score}))
-        (model / "manifest.json").write_text(json.dumps({"known_until": "2024-02-03T00:00:00+00:00", "train_window": "2023-01-01..2024-01-20"}))
+        (model / "manifest.json").write_text(
+            json.dumps({"known_until": "2024-02-03T00:00:00+00:00", "train_window": "2023-01-01..2024-01-20"})
+        )
         (folder / name / "status.json").write_text(json.dumps({"expert": name, "status": status}))
     (folder / "stacker").mkdir()
     (folder / "stacker" / "stacker.json").write_text("{}")
@@ -51,21 +75,35 @@ def candidate(folder: Path, score: float) -> dict:
 
 
 def verdict(approved=True, beats=True, reason="better by 0.01"):
-    return {"approved": approved, "beats_champion": beats, "reason": reason, "gates": [{"name": "information_coefficient", "value": 0.03}, {"name": "odd", "value": None}]}
+    return {
+        "approved": approved,
+        "beats_champion": beats,
+        "reason": reason,
+        "gates": [{"name": "information_coefficient", "value": 0.03}, {"name": "odd", "value": None}],
+    }
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
-    """One registry through its life: rejected, first champion, the same again, a better one, a worse one, a manual one."""
+    """One registry through its life: rejected, first champion, the same again, a better one, a worse one, a
+    manual one.
+    """
     root = tmp_path_factory.mktemp("registry")
     home, auto, manual = root / "home", Settings(), Settings(promotion="manual")
-    parts = {name: candidate(root / name, score) for name, score in (("bad", 0.0), ("first", 0.1), ("better", 0.2), ("worse", 0.3), ("manual", 0.4))}
+    parts = {
+        name: candidate(root / name, score)
+        for name, score in (("bad", 0.0), ("first", 0.1), ("better", 0.2), ("worse", 0.3), ("manual", 0.4))
+    }
     told = {"empty": read_champion(auto, "demo", home, root / "c0")}
-    told["bad"] = record(auto, name="demo", folder=home, verdict=verdict(False, False, "IC 0.00 is below 0.02"), **parts["bad"])
+    told["bad"] = record(
+        auto, name="demo", folder=home, verdict=verdict(False, False, "IC 0.00 is below 0.02"), **parts["bad"]
+    )
     told["first"] = record(auto, name="demo", folder=home, verdict=verdict(), **parts["first"])
     told["again"] = record(auto, name="demo", folder=home, verdict=verdict(), **parts["first"])
     told["better"] = record(auto, name="demo", folder=home, verdict=verdict(), **parts["better"])
-    told["worse"] = record(auto, name="demo", folder=home, verdict=verdict(beats=False, reason="not better"), **parts["worse"])
+    told["worse"] = record(
+        auto, name="demo", folder=home, verdict=verdict(beats=False, reason="not better"), **parts["worse"]
+    )
     told["manual"] = record(manual, name="demo", folder=home, verdict=verdict(), **parts["manual"])
     return root, home, told
 
@@ -78,7 +116,11 @@ def test_no_champion_at_first(story):
 
 def test_a_rejected_model_is_recorded_but_gets_no_version(story):
     _, home, told = story
-    assert (told["bad"]["status"], told["bad"]["version"], told["bad"]["champion_after"]) == ("rejected", None, None)
+    assert (told["bad"]["status"], told["bad"]["version"], told["bad"]["champion_after"]) == (
+        "rejected",
+        None,
+        None,
+    )
     run = open_registry(Settings(), home).get_run(told["bad"]["run_id"])
     assert run.data.tags["verdict"] == "rejected"
     assert run.data.metrics == {"information_coefficient": 0.03}
@@ -86,7 +128,11 @@ def test_a_rejected_model_is_recorded_but_gets_no_version(story):
 
 def test_approved_models_become_champion_only_when_they_beat_the_one_in_place(story):
     _, _, told = story
-    seen = {name: (t["status"], t["version"], t["champion_before"], t["champion_after"], t["aliases"]) for name, t in told.items() if name not in ("empty", "bad")}
+    seen = {
+        name: (t["status"], t["version"], t["champion_before"], t["champion_after"], t["aliases"])
+        for name, t in told.items()
+        if name not in ("empty", "bad")
+    }
     assert seen == {
         "first": ("registered", 1, None, 1, ["champion"]),
         "again": ("unchanged", 1, 1, 1, ["champion"]),
@@ -99,13 +145,23 @@ def test_approved_models_become_champion_only_when_they_beat_the_one_in_place(st
 
 def test_trials_on_the_same_window_are_counted_once_each(story):
     _, _, told = story
-    assert [told[name]["trials"] for name in ("bad", "first", "again", "better", "worse", "manual")] == [1, 2, 2, 3, 4, 5]
+    assert [told[name]["trials"] for name in ("bad", "first", "again", "better", "worse", "manual")] == [
+        1,
+        2,
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 def test_the_history_says_who_was_champion_when_and_why(story):
     _, home, told = story
     history = champion_history(open_registry(Settings(), home), "demo")
-    assert [(h["version"], h["previous"], h["who"], h["why"]) for h in history] == [(1, None, "pipeline", "better by 0.01"), (2, 1, "pipeline", "better by 0.01")]
+    assert [(h["version"], h["previous"], h["who"], h["why"]) for h in history] == [
+        (1, None, "pipeline", "better by 0.01"),
+        (2, 1, "pipeline", "better by 0.01"),
+    ]
     assert all(datetime.fromisoformat(h["when"]).tzinfo for h in history)
     assert told["manual"]["history"] == history
 
@@ -117,7 +173,13 @@ def test_the_bundle_holds_the_trained_experts_and_no_file_that_can_execute_code(
     manifest = verify_bundle(folder)
     assert manifest["experts"] == ["a", "b"]
     models = {f"experts/{name}/{file}.json" for name in "ab" for file in ("weights", "manifest")}
-    assert set(manifest["files"]) == models | {"stacker/stacker.json", "catalog.json", "features.json", "out_of_sample.parquet", "reference/reference.json"}
+    assert set(manifest["files"]) == models | {
+        "stacker/stacker.json",
+        "catalog.json",
+        "features.json",
+        "out_of_sample.parquet",
+        "reference/reference.json",
+    }
     heads = [path.read_bytes()[:2] for path in home.rglob("*") if path.is_file()]
     assert not [head for head in heads if head in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
 
@@ -126,13 +188,21 @@ def test_the_champion_brings_its_own_out_of_sample_predictions_and_a_tampered_on
     _, home, _ = story
     about = read_champion(Settings(), "demo", home, tmp_path / "c")
     assert about["version"] == 2
-    assert (about["known_until"], about["train_window"]) == ("2024-02-03T00:00:00+00:00", "2023-01-01..2024-01-20")
+    assert (about["known_until"], about["train_window"]) == (
+        "2024-02-03T00:00:00+00:00",
+        "2023-01-01..2024-01-20",
+    )
     assert [entry["version"] for entry in about["history"]] == [1, 2]
     assert json.loads((tmp_path / "c" / "champion.json").read_text()) == about
     assert (tmp_path / "c" / "reference" / "reference.json").read_text() == "{}"
     assert pl.read_parquet(tmp_path / "c" / "predictions.parquet")["score"].unique().to_list() == [0.2]
     client = open_registry(Settings(), home)
-    weights = Path(client.get_model_version_by_alias("demo", "champion").source.removeprefix("file://")) / "experts" / "a" / "weights.json"
+    weights = (
+        Path(client.get_model_version_by_alias("demo", "champion").source.removeprefix("file://"))
+        / "experts"
+        / "a"
+        / "weights.json"
+    )
     before = weights.read_text()
     weights.write_text("{}")
     with pytest.raises(BundleError, match=r"weights\.json was changed"):
@@ -152,9 +222,18 @@ def test_promotion_by_hand_is_written_down(story):
 def test_trials_are_those_whose_test_windows_overlap(story, tmp_path):
     _, home, told = story
     made = dict.fromkeys(("later", "overlapping"))
-    for score, (name, start, end) in enumerate((("later", "2024-02-02T00:00:00Z", "2024-03-01T00:00:00Z"), ("overlapping", "2024-01-20T00:00:00Z", "2024-02-20T00:00:00Z"))):
-        other = candidate(tmp_path / name, 0.5 + score) | {"evaluation": EVALUATION | {"windows": {"test": {"start": start, "end": end}}}}
-        made[name] = record(Settings(), name="demo", folder=home, verdict=verdict(False, False, "no"), **other)["trials"]
+    for score, (name, start, end) in enumerate(
+        (
+            ("later", "2024-02-02T00:00:00Z", "2024-03-01T00:00:00Z"),
+            ("overlapping", "2024-01-20T00:00:00Z", "2024-02-20T00:00:00Z"),
+        )
+    ):
+        other = candidate(tmp_path / name, 0.5 + score) | {
+            "evaluation": EVALUATION | {"windows": {"test": {"start": start, "end": end}}}
+        }
+        made[name] = record(
+            Settings(), name="demo", folder=home, verdict=verdict(False, False, "no"), **other
+        )["trials"]
     assert made == {"later": 1, "overlapping": told["manual"]["trials"] + 2}
 
 

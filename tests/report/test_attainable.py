@@ -1,4 +1,6 @@
-"""The attainable IC of a simulated market: shown for what the simulator expected, never claimed for anything else."""
+"""The attainable IC of a simulated market: shown for what the simulator expected, never claimed for anything
+else.
+"""
 
 from datetime import UTC, datetime
 
@@ -9,7 +11,9 @@ import pytest
 from components.contracts import ALL_PREDICTIONS, TIME, write_table
 from components.report.build import _attainable
 
-DAYS = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 20, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
+DAYS = pl.datetime_range(
+    datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 20, tzinfo=UTC), "1d", time_unit="us", eager=True
+).cast(TIME)
 
 
 @pytest.fixture
@@ -17,12 +21,25 @@ def run(tmp_path):
     """Artifacts, labels and evaluation of a run in which the simulator's expectation is the label itself."""
     rows = pl.DataFrame({"timestamp": DAYS}).join(pl.DataFrame({"symbol": ["A", "B", "C", "D"]}), how="cross")
     label = pl.Series(np.random.default_rng(1).normal(size=len(rows)))
-    about = {"period": "1d", "target": "sector_neutral_return", "expert": "stack", "fold": "f", "train_window": "w"}
-    numbers = {name: pl.lit(0.1) for name in ("score", "uncertainty", "p10", "p50", "p90", "head_scale", "head_bias")}
-    predictions = rows.with_columns(horizon=pl.lit(5, pl.Int32), **{name: pl.lit(value) for name, value in about.items()}, **numbers)
+    about = {
+        "period": "1d",
+        "target": "sector_neutral_return",
+        "expert": "stack",
+        "fold": "f",
+        "train_window": "w",
+    }
+    numbers = {
+        name: pl.lit(0.1) for name in ("score", "uncertainty", "p10", "p50", "p90", "head_scale", "head_bias")
+    }
+    predictions = rows.with_columns(
+        horizon=pl.lit(5, pl.Int32), **{name: pl.lit(value) for name, value in about.items()}, **numbers
+    )
     write_table(predictions, tmp_path / "predictions", ALL_PREDICTIONS, code_version="c", config_hash="h")
     rows.with_columns(expected_return_5=label).write_parquet(tmp_path / "truth")
-    labels = pl.concat(rows.with_columns(horizon=pl.lit(horizon, pl.Int32), sector_neutral_return=label, log_return=label) for horizon in (5, 10))
+    labels = pl.concat(
+        rows.with_columns(horizon=pl.lit(horizon, pl.Int32), sector_neutral_return=label, log_return=label)
+        for horizon in (5, 10)
+    )
     evaluation = {
         "horizon": 5,
         "target": "sector_neutral_return",

@@ -10,7 +10,13 @@ from components.contracts import TIME, CatalogEntry
 from components.report.factor_ic import factor_ic
 
 BARS, SYMBOLS = 120, 25
-DAYS = pl.datetime_range(datetime(2023, 6, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC), "1d", time_unit="us", eager=True).head(BARS).cast(TIME)
+DAYS = (
+    pl.datetime_range(
+        datetime(2023, 6, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC), "1d", time_unit="us", eager=True
+    )
+    .head(BARS)
+    .cast(TIME)
+)
 FIRST_TEST = DAYS[80]
 
 
@@ -25,11 +31,28 @@ def market():
     label = np.vstack([np.zeros((1, SYMBOLS)), signal[:-1]]) * 0.5 + rng.normal(size=(BARS, SYMBOLS))
     early = np.where(np.arange(BARS)[:, None] < 80, label, rng.normal(size=label.shape))
     late = np.where(np.arange(BARS)[:, None] >= 80, label, rng.normal(size=label.shape))
-    rows = pl.DataFrame({"timestamp": DAYS}).join(pl.DataFrame({"symbol": [f"S{i:02d}" for i in range(SYMBOLS)]}), how="cross")
-    columns = {"early": early, "late": late, "delayed": signal, "weekday": np.repeat(np.arange(BARS)[:, None] % 5, SYMBOLS, axis=1)}
-    factors = rows.with_columns(known_time=pl.col("timestamp"), **{k: pl.Series(v.ravel(), dtype=pl.Float32) for k, v in columns.items()})
+    rows = pl.DataFrame({"timestamp": DAYS}).join(
+        pl.DataFrame({"symbol": [f"S{i:02d}" for i in range(SYMBOLS)]}), how="cross"
+    )
+    columns = {
+        "early": early,
+        "late": late,
+        "delayed": signal,
+        "weekday": np.repeat(np.arange(BARS)[:, None] % 5, SYMBOLS, axis=1),
+    }
+    factors = rows.with_columns(
+        known_time=pl.col("timestamp"),
+        **{k: pl.Series(v.ravel(), dtype=pl.Float32) for k, v in columns.items()},
+    )
     labels = rows.with_columns(horizon=pl.lit(5, pl.Int32), log_return=pl.Series(label.ravel()))
-    return factor_ic(factors, labels, [entry(c) for c in columns] + [entry("raw", "raw")], target="log_return", horizon=5, first_test=FIRST_TEST)
+    return factor_ic(
+        factors,
+        labels,
+        [entry(c) for c in columns] + [entry("raw", "raw")],
+        target="log_return",
+        horizon=5,
+        first_test=FIRST_TEST,
+    )
 
 
 def test_factors_are_ordered_by_what_was_seen_before_the_test_window(market):

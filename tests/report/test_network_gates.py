@@ -1,4 +1,6 @@
-"""The report's cards of what networks let through: each evidence that there is gets one, and none that there is not."""
+"""The report's cards of what networks let through: each evidence that there is gets one, and none that there
+is not.
+"""
 
 from types import SimpleNamespace
 
@@ -6,9 +8,19 @@ from components.report.run_report import _gates_of_networks
 
 GATES = {
     "feature_gate": {"columns": ["momentum", "noise"], "mean": [0.9, 0.1], "by_regime": {"bull": [0.9, 0.1]}},
-    "regime_gate": {"columns": ["trend", "volatility"], "mean": [0.5, 0.5], "by_regime": {"bull": [0.7, 0.3], "unknown": [0.3, 0.7]}},
+    "regime_gate": {
+        "columns": ["trend", "volatility"],
+        "mean": [0.5, 0.5],
+        "by_regime": {"bull": [0.7, 0.3], "unknown": [0.3, 0.7]},
+    },
 }
-SELECTION = {"variable_selection": {"columns": [f"input_{number}" for number in range(30)], "mean": [number / 100 for number in range(30)], "by_regime": {}}}
+SELECTION = {
+    "variable_selection": {
+        "columns": [f"input_{number}" for number in range(30)],
+        "mean": [number / 100 for number in range(30)],
+        "by_regime": {},
+    }
+}
 
 
 def cards(**explanations) -> str:

@@ -1,4 +1,6 @@
-"""Debian's Chromium without a window, driven over its DevTools protocol: the page is opened, clicked and photographed as a reader would."""
+"""Debian's Chromium without a window, driven over its DevTools protocol: the page is opened, clicked and
+photographed as a reader would.
+"""
 
 import base64
 import itertools
@@ -44,7 +46,9 @@ class Tab:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and return its result; events that arrive meanwhile are kept."""
         number = next(self.numbers)
-        self.connection.send(json.dumps({"id": number, "sessionId": self.session, "method": method, "params": parameters}))
+        self.connection.send(
+            json.dumps({"id": number, "sessionId": self.session, "method": method, "params": parameters})
+        )
         while True:
             message = json.loads(self.connection.recv(timeout=WAIT_S))
             if message.get("id") == number and message.get("sessionId") == self.session:
@@ -55,7 +59,11 @@ class Tab:
     def _note(self, message: dict[str, Any]) -> None:
         method, parameters = message.get("method"), message.get("params", {})
         if method == "Runtime.exceptionThrown":
-            self.errors.append(parameters["exceptionDetails"].get("exception", {}).get("description", parameters["exceptionDetails"]["text"]))
+            self.errors.append(
+                parameters["exceptionDetails"]
+                .get("exception", {})
+                .get("description", parameters["exceptionDetails"]["text"])
+            )
         elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
             self.errors.append(parameters["entry"]["text"])
         elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):
@@ -82,22 +90,33 @@ class Tab:
     def open(self, address: str) -> None:
         """Go to an address and wait until it is loaded."""
         self.call("Page.navigate", url=address)
-        self.wait(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(address.split('#')[0])})")
+        self.wait(
+            "document.readyState === 'complete' &&"
+            f" location.href.startsWith({json.dumps(address.split('#')[0])})"
+        )
 
     def click(self, selector: str) -> None:
         """Press and release the left button in the middle of the first element that the selector finds."""
         self.wait(f"document.querySelector({json.dumps(selector)})")
         place = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
-            " const r = e.getBoundingClientRect(); return {x: r.x + r.width / 2, y: r.y + r.height / 2}; })()"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block:"
+            " 'center', behavior: 'instant'}); const r = e.getBoundingClientRect(); return {x: r.x +"
+            " r.width / 2, y: r.y + r.height / 2}; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
 
     def write(self, selector: str, text: str) -> None:
         """Replace a field's content as if it were typed."""
-        self.run(f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }})()")
-        self.call("Input.insertText", text=text) if text else self.call("Input.dispatchKeyEvent", type="keyDown", key="Delete", windowsVirtualKeyCode=46)
+        self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select();"
+            " })()"
+        )
+        (
+            self.call("Input.insertText", text=text)
+            if text
+            else self.call("Input.dispatchKeyEvent", type="keyDown", key="Delete", windowsVirtualKeyCode=46)
+        )
 
     def scheme(self, name: str) -> None:
         """Take the reader's scheme to be `light` or `dark`."""
@@ -105,8 +124,18 @@ class Tab:
 
     def picture(self, path: Path, *, width: int = 1280, height: int = 900, whole: bool = True) -> None:
         """A photograph of the page, as PNG."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]))
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        path.write_bytes(
+            base64.b64decode(
+                self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
+            )
+        )
         self.call("Emulation.clearDeviceMetricsOverride")
 
 
@@ -116,7 +145,18 @@ def browser(folder: Path) -> Iterator[Tab]:
     profile = folder / "profile"
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with (folder / "chromium.log").open("w") as log:
-        process = subprocess.Popen([CHROMIUM, *FLAGS, *sandbox, f"--user-data-dir={profile}", "--window-size=1280,900", "about:blank"], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [
+                CHROMIUM,
+                *FLAGS,
+                *sandbox,
+                f"--user-data-dir={profile}",
+                "--window-size=1280,900",
+                "about:blank",
+            ],
+            stdout=log,
+            stderr=log,
+        )
     try:
         with connect(_address(process, folder / "chromium.log"), max_size=None, proxy=None) as connection:
             yield _tab(connection)

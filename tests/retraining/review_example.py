@@ -1,4 +1,6 @@
-"""A review folder as the loop leaves it after some months: champions, decisions of every kind, words and drift reports, as real files."""
+"""A review folder as the loop leaves it after some months: champions, decisions of every kind, words and
+drift reports, as real files.
+"""
 
 import json
 import random
@@ -9,7 +11,16 @@ from typing import Any
 from components.contracts import atomic_write_text
 
 START = datetime(2026, 3, 2, 21, 30, tzinfo=UTC)
-FACTORS = ("rsi_14", "momentum_20", "volatility_20", "amihud_20", "volume_z_48", "corwin_schultz_20", "macd_12_26", "skew_60")
+FACTORS = (
+    "rsi_14",
+    "momentum_20",
+    "volatility_20",
+    "amihud_20",
+    "volume_z_48",
+    "corwin_schultz_20",
+    "macd_12_26",
+    "skew_60",
+)
 
 
 def name_of(when: datetime) -> str:
@@ -27,11 +38,21 @@ def write(path: Path, content: Any) -> None:
 def drift_report(folder: Path, when: datetime, *, moved: str | None, seed: int) -> None:
     draw = random.Random(seed)
     columns = [
-        {"column": factor, "group": "price", "kind": "input", "ks": round(draw.uniform(0.01, 0.05), 4), "psi": round(draw.uniform(0.002, 0.03), 4), "drifted": False, "what": None}
+        {
+            "column": factor,
+            "group": "price",
+            "kind": "input",
+            "ks": round(draw.uniform(0.01, 0.05), 4),
+            "psi": round(draw.uniform(0.002, 0.03), 4),
+            "drifted": False,
+            "what": None,
+        }
         for factor in FACTORS
     ]
     if moved:
-        next(column for column in columns if column["column"] == moved).update(ks=0.4123, psi=0.61, drifted=True, what="mean", since=iso(when - timedelta(days=9)))
+        next(column for column in columns if column["column"] == moved).update(
+            ks=0.4123, psi=0.61, drifted=True, what="mean", since=iso(when - timedelta(days=9))
+        )
     fired = {
         "rule": "psi",
         "value": 0.61 if moved else 0.03,
@@ -40,19 +61,41 @@ def drift_report(folder: Path, when: datetime, *, moved: str | None, seed: int) 
         "reason": f"PSI of {moved} is 0.61, limit 0.25",
         "factors": [moved] if moved else [],
     }
-    quiet = {"rule": "auc", "value": 0.53, "threshold": 0.7, "fired": False, "reason": "AUC 0.53, limit 0.7", "factors": []}
+    quiet = {
+        "rule": "auc",
+        "value": 0.53,
+        "threshold": 0.7,
+        "fired": False,
+        "reason": "AUC 0.53, limit 0.7",
+        "factors": [],
+    }
     report = {
         "format": 1,
         "verdict": "drift" if moved else "no_drift",
-        "reason": f"1 of 8 columns moved; {moved} by KS 0.41" if moved else "none of 8 columns moved more than usual",
+        "reason": (
+            f"1 of 8 columns moved; {moved} by KS 0.41"
+            if moved
+            else "none of 8 columns moved more than usual"
+        ),
         "reference": {"version": 1, "rows": 1_000_000, "bars": 1260},
-        "current": {"rows": 30_000, "bars": 60, "first": iso(when - timedelta(days=84)), "last": iso(when), "source": "served", "sha256": "c" * 64},
+        "current": {
+            "rows": 30_000,
+            "bars": 60,
+            "first": iso(when - timedelta(days=84)),
+            "last": iso(when),
+            "source": "served",
+            "sha256": "c" * 64,
+        },
         "columns": columns,
         "rules": [fired, quiet],
     }
     place = folder / "drift" / name_of(when)
     write(place / "drift.json", report)
-    atomic_write_text(place / "index.html", f"<!doctype html><link rel=icon href=data:,><title>Drift {name_of(when)}</title><h1>Drift {iso(when)}</h1><p>{report['reason']}</p>")
+    atomic_write_text(
+        place / "index.html",
+        f"<!doctype html><link rel=icon href=data:,><title>Drift {name_of(when)}</title><h1>Drift"
+        f" {iso(when)}</h1><p>{report['reason']}</p>",
+    )
     if moved:
         atomic_write_text(place / "evidently.html", "<!doctype html><title>Evidently</title>")
 
@@ -67,7 +110,14 @@ def decision(when: datetime, action: str, reason: str, **more: Any) -> dict[str,
         "who": None,
         "rules": [],
         "reason": reason,
-        "data": {"current_sha256": "c" * 64, "first": iso(when - timedelta(days=84)), "last": iso(when), "rows": 30_000, "source_sha256": "d" * 64, "newest_bar": iso(when)},
+        "data": {
+            "current_sha256": "c" * 64,
+            "first": iso(when - timedelta(days=84)),
+            "last": iso(when),
+            "rows": 30_000,
+            "source_sha256": "d" * 64,
+            "newest_bar": iso(when),
+        },
         "champion": {"version": 1, "bundle_sha256": "a" * 64},
         "drift_report": f"drift/{name_of(when)}/index.html",
         "outcome": None,
@@ -76,24 +126,63 @@ def decision(when: datetime, action: str, reason: str, **more: Any) -> dict[str,
 
 
 def example(folder: Path, *, days: int = 180, every_report: int = 6) -> list[dict[str, Any]]:
-    """Write the folder and return its decisions, oldest first: retrained and promoted on day 60, held on 80 to 95, forced on 110, waiting at the end."""
+    """Write the folder and return its decisions, oldest first: retrained and promoted on day 60, held on 80
+    to 95, forced on 110, waiting at the end.
+    """
     draw, made, version, held = random.Random(7), [], 1, None
-    champions = [{"version": 1, "previous": None, "when": iso(START - timedelta(days=12)), "who": "pipeline", "why": "passed 9 of 9 gates; there was no champion"}]
+    champions = [
+        {
+            "version": 1,
+            "previous": None,
+            "when": iso(START - timedelta(days=12)),
+            "who": "pipeline",
+            "why": "passed 9 of 9 gates; there was no champion",
+        }
+    ]
     words = []
     for day in range(days):
         when = START + timedelta(days=day, microseconds=day)
         at = {"champion": {"version": version, "bundle_sha256": "a" * 64}}
-        moved = draw.choice(FACTORS) if day in (60, 80, 110, 140, days - 1) or 61 <= day < 66 or 81 <= day < 95 else None
+        moved = (
+            draw.choice(FACTORS)
+            if day in (60, 80, 110, 140, days - 1) or 61 <= day < 66 or 81 <= day < 95
+            else None
+        )
         fired = {"rules": ["psi"]} if moved else {}
         why = f"psi: PSI of {moved} is 0.61, limit 0.25"
         if day < 4:
             entry = decision(when, "not_enough_data", f"{day + 1} of 60 bars were served", **at)
         elif day == 80:
             held = "earnings week: the volume jump is known and passes"
-            words.append({"format": 1, "id": name_of(when - timedelta(hours=2)), "when": iso(when - timedelta(hours=2)), "who": "maria", "word": "hold", "reason": held})
-            entry = decision(when, "held", f"maria said hold: {held}; without it these rules would count: {why}", by="reviewer", who="maria", **fired, **at)
+            words.append(
+                {
+                    "format": 1,
+                    "id": name_of(when - timedelta(hours=2)),
+                    "when": iso(when - timedelta(hours=2)),
+                    "who": "maria",
+                    "word": "hold",
+                    "reason": held,
+                }
+            )
+            entry = decision(
+                when,
+                "held",
+                f"maria said hold: {held}; without it these rules would count: {why}",
+                by="reviewer",
+                who="maria",
+                **fired,
+                **at,
+            )
         elif held and day < 95:
-            entry = decision(when, "held", f"maria said hold: {held}; without it these rules would count: {why}", by="reviewer", who="maria", **fired, **at)
+            entry = decision(
+                when,
+                "held",
+                f"maria said hold: {held}; without it these rules would count: {why}",
+                by="reviewer",
+                who="maria",
+                **fired,
+                **at,
+            )
         elif day in (60, 95, 110, 140):
             after = version + 1 if day in (60, 110) else version
             outcome = {
@@ -102,7 +191,11 @@ def example(folder: Path, *, days: int = 180, every_report: int = 6) -> list[dic
                 "version": after if after != version else None,
                 "champion_before": version,
                 "champion_after": after,
-                "reason": "passed 9 of 9 gates; RankIC on the newest bars 0.041 against the champion's 0.012" if after != version else "failed the gate ic: 0.011, wanted 0.02",
+                "reason": (
+                    "passed 9 of 9 gates; RankIC on the newest bars 0.041 against the champion's 0.012"
+                    if after != version
+                    else "failed the gate ic: 0.011, wanted 0.02"
+                ),
             }
             person = {}
             if day in (95, 110):
@@ -118,12 +211,34 @@ def example(folder: Path, *, days: int = 180, every_report: int = 6) -> list[dic
                     }
                 )
                 person = {"by": "reviewer", "who": "chen"}
-            entry = decision(when, "retrain", "chen said force: new fee schedule from Monday" if person else why, **person, **fired, **at, outcome=outcome)
+            entry = decision(
+                when,
+                "retrain",
+                "chen said force: new fee schedule from Monday" if person else why,
+                **person,
+                **fired,
+                **at,
+                outcome=outcome,
+            )
             if after != version:
-                champions.append({"version": after, "previous": version, "when": outcome["when"], "who": "pipeline", "why": outcome["reason"]})
+                champions.append(
+                    {
+                        "version": after,
+                        "previous": version,
+                        "when": outcome["when"],
+                        "who": "pipeline",
+                        "why": outcome["reason"],
+                    }
+                )
                 version = after
         elif 61 <= day < 66:
-            entry = decision(when, "cooling_down", f"{day - 60} of 20 bars have passed since the newest bar of the last retraining; {why}", **fired, **at)
+            entry = decision(
+                when,
+                "cooling_down",
+                f"{day - 60} of 20 bars have passed since the newest bar of the last retraining; {why}",
+                **fired,
+                **at,
+            )
         elif day == days - 1:
             entry = decision(when, "waiting_for_approval", why, **fired, **at)
         else:

@@ -1,4 +1,6 @@
-"""What was served becomes the table of a check: the champion's own answers, on bars that it has not learned from, the newest ones."""
+"""What was served becomes the table of a check: the champion's own answers, on bars that it has not learned
+from, the newest ones.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,25 +15,46 @@ CHAMPION = {"version": 2, "bundle_sha256": "b" * 64, "known_until": "2024-01-10T
 CLOSES = [datetime(2024, 1, day, 21, tzinfo=UTC) for day in range(8, 20)]
 
 
-def answers(closes, *, bundle="b" * 64, symbols=("A", "B"), score=1.0, request="r", delay_h=1) -> pl.DataFrame:
+def answers(
+    closes, *, bundle="b" * 64, symbols=("A", "B"), score=1.0, request="r", delay_h=1
+) -> pl.DataFrame:
     rows = [
-        {"answered_at": close + timedelta(hours=delay_h), "request_id": f"{request}{close:%d}", "symbol": symbol, "timestamp": close, "known_time": close, "bundle_sha256": bundle}
+        {
+            "answered_at": close + timedelta(hours=delay_h),
+            "request_id": f"{request}{close:%d}",
+            "symbol": symbol,
+            "timestamp": close,
+            "known_time": close,
+            "bundle_sha256": bundle,
+        }
         for close in closes
         for symbol in symbols
     ]
     same = {"endpoint": "signals", "model_version": 2, "publication": "p", "stale": False}
     numbers = {name: pl.lit(score) for name in ("score", "uncertainty", "p10", "p50", "p90", "position")}
-    frame = pl.DataFrame(rows, schema_overrides=dict.fromkeys(("answered_at", "timestamp", "known_time"), TIME)).with_columns(
+    frame = pl.DataFrame(
+        rows, schema_overrides=dict.fromkeys(("answered_at", "timestamp", "known_time"), TIME)
+    ).with_columns(
         **{name: pl.lit(value) for name, value in same.items()}, **numbers, momentum=pl.lit(score, pl.Float32)
     )
-    return frame.with_columns(pl.col("model_version").cast(pl.Int64)).select(*SERVED.columns, "momentum").sort(SERVED.key)
+    return (
+        frame.with_columns(pl.col("model_version").cast(pl.Int64))
+        .select(*SERVED.columns, "momentum")
+        .sort(SERVED.key)
+    )
 
 
 @pytest.fixture
 def log(tmp_path):
     def put(frame: pl.DataFrame, name: str) -> None:
         for part in frame.partition_by("answered_at", maintain_order=True):
-            write_table(part, hour_folder(tmp_path, part["answered_at"][0]) / f"{name}.parquet", SERVED, code_version="c", config_hash="h")
+            write_table(
+                part,
+                hour_folder(tmp_path, part["answered_at"][0]) / f"{name}.parquet",
+                SERVED,
+                code_version="c",
+                config_hash="h",
+            )
 
     put(answers(CLOSES), "all")
     return tmp_path, put

@@ -10,22 +10,49 @@ from components.retraining.config import RULES, TRIGGERS, Settings
 from components.retraining.decide import decide, outcome
 from components.retraining.trail import Trail
 
-BARS = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 3, 10, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
+BARS = pl.datetime_range(
+    datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 3, 10, tzinfo=UTC), "1d", time_unit="us", eager=True
+).cast(TIME)
 CHAMPION = {"version": 3, "bundle_sha256": "c" * 64, "known_until": "2023-12-31T00:00:00+00:00"}
 DATA = {"current_sha256": "d" * 64, "newest_bar": BARS[-1].isoformat()}
 
 
 def drift(*fired: str, verdict: str | None = None) -> dict:
-    rules = [{"rule": name, "fired": name in fired, "reason": f"{name} moved", "value": 1.0, "threshold": 0.5, "factors": []} for name in RULES]
-    return {"verdict": verdict or ("drift" if fired else "no_drift"), "reason": "the report's reason", "rules": rules, "current": {}}
+    rules = [
+        {
+            "rule": name,
+            "fired": name in fired,
+            "reason": f"{name} moved",
+            "value": 1.0,
+            "threshold": 0.5,
+            "factors": [],
+        }
+        for name in RULES
+    ]
+    return {
+        "verdict": verdict or ("drift" if fired else "no_drift"),
+        "reason": "the report's reason",
+        "rules": rules,
+        "current": {},
+    }
 
 
 def at(number: int) -> str:
     return f"20240310T0000{number:02d}000000Z"
 
 
-def made(number: int, action: str, *, newest_bar: datetime = BARS[10], outcome: dict | None = None, **more) -> dict:
-    return {"id": at(number), "action": action, "reason": "an old reason", "rules": ["psi"], "data": {"newest_bar": newest_bar.isoformat()}, "outcome": outcome, **more}
+def made(
+    number: int, action: str, *, newest_bar: datetime = BARS[10], outcome: dict | None = None, **more
+) -> dict:
+    return {
+        "id": at(number),
+        "action": action,
+        "reason": "an old reason",
+        "rules": ["psi"],
+        "data": {"newest_bar": newest_bar.isoformat()},
+        "outcome": outcome,
+        **more,
+    }
 
 
 def said(number: int, word: str) -> dict:
@@ -69,10 +96,14 @@ def test_a_verdict_of_no_drift_outweighs_a_single_rule():
 
 
 def test_too_little_data_is_a_decision_of_its_own():
-    assert decision(drift(verdict="not_enough_data"), champion={"version": None})["action"] == "not_enough_data"
+    assert (
+        decision(drift(verdict="not_enough_data"), champion={"version": None})["action"] == "not_enough_data"
+    )
 
 
-@pytest.mark.parametrize(("newest", "action"), [(BARS[-20], "cooling_down"), (BARS[-21], "retrain"), (BARS[-1], "cooling_down")])
+@pytest.mark.parametrize(
+    ("newest", "action"), [(BARS[-20], "cooling_down"), (BARS[-21], "retrain"), (BARS[-1], "cooling_down")]
+)
 def test_cool_down_counts_bars_of_data(newest, action):
     result = decision(drift("psi"), made(1, "retrain", newest_bar=newest, outcome=DONE), cool_down_bars=20)
     assert result["action"] == action
@@ -81,7 +112,10 @@ def test_cool_down_counts_bars_of_data(newest, action):
 
 
 def test_cool_down_is_counted_from_the_data_of_the_resumed_retraining():
-    old = [made(1, "retrain", newest_bar=BARS[0], outcome=DONE), made(2, "resume", newest_bar=BARS[-5], outcome=DONE, resumes=at(1))]
+    old = [
+        made(1, "retrain", newest_bar=BARS[0], outcome=DONE),
+        made(2, "resume", newest_bar=BARS[-5], outcome=DONE, resumes=at(1)),
+    ]
     assert decision(drift("psi"), *old)["action"] == "cooling_down"
 
 
@@ -148,22 +182,41 @@ def test_an_approved_decision_goes_ahead_with_the_rules_that_it_waited_for():
 
 
 def test_an_approval_concerns_only_what_waited_before_it():
-    assert decision(drift("psi"), said(1, "approve"), made(2, "waiting_for_approval"), approval="required")["action"] == "waiting_for_approval"
+    assert (
+        decision(drift("psi"), said(1, "approve"), made(2, "waiting_for_approval"), approval="required")[
+            "action"
+        ]
+        == "waiting_for_approval"
+    )
 
 
 @pytest.mark.parametrize("later", ["none", "retrain"])
 def test_what_a_later_check_settled_waits_no_longer(later):
-    entries = [made(1, "waiting_for_approval"), made(2, later, outcome=DONE if later == "retrain" else None), said(3, "approve")]
+    entries = [
+        made(1, "waiting_for_approval"),
+        made(2, later, outcome=DONE if later == "retrain" else None),
+        said(3, "approve"),
+    ]
     assert decision(drift(), *entries, approval="required")["action"] == "none"
 
 
 def test_an_approval_counts_once():
     entries = [made(1, "waiting_for_approval"), said(2, "approve"), made(3, "retrain", outcome=DONE)]
-    assert decision(drift("psi"), *entries, approval="required", cool_down_bars=0)["action"] == "waiting_for_approval"
+    assert (
+        decision(drift("psi"), *entries, approval="required", cool_down_bars=0)["action"]
+        == "waiting_for_approval"
+    )
 
 
 def registration(status: str, version: int | None, after: int | None) -> dict:
-    return {"status": status, "version": version, "champion_before": 3, "champion_after": after, "reason": "gates say", "history": [{"version": after, "why": "better by 0.02"}]}
+    return {
+        "status": status,
+        "version": version,
+        "champion_before": 3,
+        "champion_after": after,
+        "reason": "gates say",
+        "history": [{"version": after, "why": "better by 0.02"}],
+    }
 
 
 @pytest.mark.parametrize(
@@ -173,12 +226,26 @@ def registration(status: str, version: int | None, after: int | None) -> dict:
         ("registered", 4, 3, "kept_champion", "gates say"),
         ("rejected", None, 3, "rejected", "gates say"),
         ("unchanged", 3, 3, "kept_champion", "gates say"),
-        ("unchanged", 4, 4, "promoted", "better by 0.02"),  # killed after the promotion, before the outcome was written
+        (
+            "unchanged",
+            4,
+            4,
+            "promoted",
+            "better by 0.02",
+        ),  # killed after the promotion, before the outcome was written
     ],
 )
-def test_the_outcome_follows_from_the_registry_and_the_champion_of_the_decision(status, version, after, expected, reason):
+def test_the_outcome_follows_from_the_registry_and_the_champion_of_the_decision(
+    status, version, after, expected, reason
+):
     found = outcome({"champion": {"version": 3}}, registration(status, version, after))
-    assert found == {"status": expected, "version": version, "champion_before": 3, "champion_after": after, "reason": reason}
+    assert found == {
+        "status": expected,
+        "version": version,
+        "champion_before": 3,
+        "champion_after": after,
+        "reason": reason,
+    }
 
 
 def test_a_first_model_is_promoted():

@@ -1,4 +1,6 @@
-"""The review folder after a check and after a retraining: decision, report, champions and page belong together."""
+"""The review folder after a check and after a retraining: decision, report, champions and page belong
+together.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -12,8 +14,22 @@ from components.retraining.config import Settings
 from components.retraining.record import record_decision, record_outcome
 from components.retraining.trail import append_word, read_trail
 
-CHAMPION = {"version": 1, "bundle_sha256": "b" * 64, "history": [{"version": 1, "previous": None, "when": "2024-01-01T00:00:00+00:00", "who": "pipeline", "why": "first"}]}
-BARS = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
+CHAMPION = {
+    "version": 1,
+    "bundle_sha256": "b" * 64,
+    "history": [
+        {
+            "version": 1,
+            "previous": None,
+            "when": "2024-01-01T00:00:00+00:00",
+            "who": "pipeline",
+            "why": "first",
+        }
+    ],
+}
+BARS = pl.datetime_range(
+    datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True
+).cast(TIME)
 
 
 @pytest.fixture
@@ -21,29 +37,77 @@ def check(tmp_path):
     """The artifacts of one check; `make(fired)` writes its drift report and records the decision."""
     stamps = {"code_version": "c", "config_hash": "h"}
     prices = {name: pl.lit(1.0) for name in ("open", "high", "low", "close", "volume")}
-    panel = pl.DataFrame({"timestamp": BARS, "event_time": BARS, "known_time": BARS}).with_columns(symbol=pl.lit("A"), period=pl.lit("1d"), sector=pl.lit("x"), **prices)
+    panel = pl.DataFrame({"timestamp": BARS, "event_time": BARS, "known_time": BARS}).with_columns(
+        symbol=pl.lit("A"), period=pl.lit("1d"), sector=pl.lit("x"), **prices
+    )
     write_table(panel.select(*PANEL.columns), tmp_path / "panel", PANEL, **stamps)
     write_table(pl.DataFrame(schema=SERVED.columns), tmp_path / "current", SERVED, **stamps)
 
     def make(*fired: str, champion=CHAMPION, **settings) -> dict:
         drift = tmp_path / "drift_artifact"
         drift.mkdir(exist_ok=True)
-        rules = [{"rule": name, "value": 0.4, "threshold": 0.25, "fired": True, "reason": "0.4 over 0.25", "factors": ["momentum"]} for name in fired]
-        current = {"rows": 100, "bars": 10, "first": BARS[-10].isoformat(), "last": BARS[-1].isoformat(), "source": "served", "sha256": "d"}
-        about = {"format": 1, "verdict": "drift" if fired else "no_drift", "reason": "why", "current": current, "columns": [], "rules": rules}
+        rules = [
+            {
+                "rule": name,
+                "value": 0.4,
+                "threshold": 0.25,
+                "fired": True,
+                "reason": "0.4 over 0.25",
+                "factors": ["momentum"],
+            }
+            for name in fired
+        ]
+        current = {
+            "rows": 100,
+            "bars": 10,
+            "first": BARS[-10].isoformat(),
+            "last": BARS[-1].isoformat(),
+            "source": "served",
+            "sha256": "d",
+        }
+        about = {
+            "format": 1,
+            "verdict": "drift" if fired else "no_drift",
+            "reason": "why",
+            "current": current,
+            "columns": [],
+            "rules": rules,
+        }
         (drift / "drift.json").write_text(json.dumps(about))
         for page in ("index.html", "evidently.html"):
             (drift / page).write_text("<html>1<!--decision-->later<!--/decision-->2</html>")
         return record_decision(
-            tmp_path / "review", drift=drift, current=tmp_path / "current", panel=tmp_path / "panel", champion=champion, settings=Settings(**settings), source="s" * 64
+            tmp_path / "review",
+            drift=drift,
+            current=tmp_path / "current",
+            panel=tmp_path / "panel",
+            champion=champion,
+            settings=Settings(**settings),
+            source="s" * 64,
         )
 
     return tmp_path / "review", make
 
 
 def registration(version: int, status: str = "registered") -> dict:
-    history = [*CHAMPION["history"], {"version": 2, "previous": 1, "when": "2024-02-09T00:00:00+00:00", "who": "pipeline", "why": "better by 0.03"}]
-    return {"status": status, "version": version, "champion_before": 1, "champion_after": 2, "reason": "gates", "history": history}
+    history = [
+        *CHAMPION["history"],
+        {
+            "version": 2,
+            "previous": 1,
+            "when": "2024-02-09T00:00:00+00:00",
+            "who": "pipeline",
+            "why": "better by 0.03",
+        },
+    ]
+    return {
+        "status": status,
+        "version": version,
+        "champion_before": 1,
+        "champion_after": 2,
+        "reason": "gates",
+        "history": history,
+    }
 
 
 def test_a_decision_says_on_which_data_and_shows_its_report(check):
@@ -52,7 +116,11 @@ def test_a_decision_says_on_which_data_and_shows_its_report(check):
     assert read_trail(review).decisions == (made,)
     assert (made["action"], made["drift_report"]) == ("retrain", f"drift/{made['id']}/index.html")
     assert (review / made["drift_report"]).exists()
-    assert (made["data"]["source_sha256"], made["data"]["newest_bar"], made["data"]["rows"]) == ("s" * 64, BARS[-1].isoformat(), 100)
+    assert (made["data"]["source_sha256"], made["data"]["newest_bar"], made["data"]["rows"]) == (
+        "s" * 64,
+        BARS[-1].isoformat(),
+        100,
+    )
     assert len(made["data"]["current_sha256"]) == len(made["data"]["panel_sha256"]) == 64
     assert json.loads((review / "champions.json").read_text()) == CHAMPION["history"]
     assert made["id"] in (review / "index.html").read_text()
@@ -95,7 +163,9 @@ def test_a_check_that_came_too_early_has_numbers_but_no_page(check, tmp_path):
     for champion, reason in (({"version": None}, "no champion yet"), (CHAMPION, "carries no reference")):
         found = too_early(champion, tmp_path / "none", 0, source="served", sha256="d")
         write_early(tmp_path / "early", found)
-        made = record_decision(review, drift=tmp_path / "early", champion=champion, settings=settings, **paths)
+        made = record_decision(
+            review, drift=tmp_path / "early", champion=champion, settings=settings, **paths
+        )
         assert (made["action"], made["drift_report"]) == ("not_enough_data", None)
         assert reason in made["reason"]
     assert "nothing was served" in too_early(CHAMPION, tmp_path, 0, source="served", sha256="d")["reason"]
@@ -110,7 +180,15 @@ def test_a_broken_drift_report_is_named(check, tmp_path, text):
     (tmp_path / "broken" / "drift.json").write_text(text)
     count = len(read_trail(review).decisions)
     with pytest.raises(ContractError, match=r"drift\.json"):
-        record_decision(review, drift=tmp_path / "broken", current=tmp_path / "current", panel=tmp_path / "panel", champion=CHAMPION, settings=Settings(), source="")
+        record_decision(
+            review,
+            drift=tmp_path / "broken",
+            current=tmp_path / "current",
+            panel=tmp_path / "panel",
+            champion=CHAMPION,
+            settings=Settings(),
+            source="",
+        )
     assert len(read_trail(review).decisions) == count
 
 
@@ -122,5 +200,12 @@ def test_the_drift_report_tells_what_was_decided_on_it_and_how_that_ended(check)
     assert first.startswith("<html>1<!--decision--><p><b>retrain</b> by rule (psi)")
     assert first.endswith("<!--/decision-->2</html>")
     assert "later" not in first
-    record_outcome(review, made["id"], {**registration(2), "history": [{**CHAMPION["history"][0], "version": 2, "why": "<b>better</b> \\1"}]})
+    record_outcome(
+        review,
+        made["id"],
+        {
+            **registration(2),
+            "history": [{**CHAMPION["history"][0], "version": 2, "why": "<b>better</b> \\1"}],
+        },
+    )
     assert "promoted. &lt;b&gt;better&lt;/b&gt; \\1" in page.read_text()

@@ -1,4 +1,6 @@
-"""The review page in a real browser: every report is a click away, nothing planted runs, broken files are named, hundreds of decisions stay usable."""
+"""The review page in a real browser: every report is a click away, nothing planted runs, broken files are
+named, hundreds of decisions stay usable.
+"""
 
 import functools
 import http.server
@@ -58,7 +60,11 @@ class _Silent(http.server.SimpleHTTPRequestHandler):
     """As strict about what a page may do as a service would be."""
 
     def end_headers(self):
-        self.send_header("Content-Security-Policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'")
+        self.send_header(
+            "Content-Security-Policy",
+            "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:;"
+            " base-uri 'none'; form-action 'none'",
+        )
         super().end_headers()
 
     def log_message(self, *_):
@@ -100,7 +106,11 @@ def test_hundreds_of_decisions_are_filtered_and_shown_in_portions(clean_tab, mon
     assert visible(tab) == sum(one["action"] == "held" for one in made) == 15
     tab.click(".chip input[value='']")
     tab.write("input[type=search]", "PROMOTED passed")
-    assert visible(tab) == sum(bool(one["outcome"]) and one["outcome"]["status"] == "promoted" for one in made) == 2
+    assert (
+        visible(tab)
+        == sum(bool(one["outcome"]) and one["outcome"]["status"] == "promoted" for one in made)
+        == 2
+    )
     assert tab.run("document.querySelector('.found').textContent") == f"2 of {len(made)}"
     tab.write("input[type=search]", "no such words")
     assert visible(tab) == 0
@@ -117,7 +127,10 @@ def test_a_mark_of_the_timeline_leads_to_its_decision_even_when_that_was_hidden(
     assert tab.run("document.querySelectorAll('.timeline circle').length") == len(months[1])
     tab.click(f".timeline a[href='#decision-{first['id']}']")
     tab.wait(f"document.getElementById('decision-{first['id']}').offsetParent && location.hash")
-    tab.wait(f"(() => {{ const r = document.getElementById('decision-{first['id']}').getBoundingClientRect(); return r.top >= 0 && r.bottom <= innerHeight; }})()")
+    tab.wait(
+        f"(() => {{ const r = document.getElementById('decision-{first['id']}').getBoundingClientRect();"
+        " return r.top >= 0 && r.bottom <= innerHeight; })()"
+    )
     tab.open(months[0].as_uri() + f"#decision-{first['id']}")
     tab.wait(f"document.getElementById('decision-{first['id']}').offsetParent")
 
@@ -142,18 +155,35 @@ def test_what_people_typed_never_runs(clean_tab, tmp_path):
     drift_report(folder, when, moved=None, seed=1)
     report = json.loads((folder / "drift" / name_of(when) / "drift.json").read_text())
     report["columns"][0].update(column=PLANTED, ks=0.9, what=PLANTED, drifted=True)
-    write(folder / "drift" / name_of(when) / "drift.json", {**report, "reason": PLANTED, "verdict": PLANTED, "rules": [{"rule": PLANTED, "fired": True}]})
-    write(folder / "decisions" / "a.json", decision(when, PLANTED, PLANTED, by=PLANTED, who=PLANTED, rules=[PLANTED], id=f'"><b>{PLANTED}'))
-    write(folder / "decisions" / "b.json", decision(when, "retrain", "x", id="b", drift_report="javascript:window.planted=3"))
-    write(folder / "words" / "a.json", {"format": 1, "id": PLANTED, "when": iso(when), "who": PLANTED, "word": PLANTED, "reason": PLANTED})
-    write(folder / "champions.json", [{"version": 1, "previous": None, "when": iso(when), "who": PLANTED, "why": PLANTED}])
+    write(
+        folder / "drift" / name_of(when) / "drift.json",
+        {**report, "reason": PLANTED, "verdict": PLANTED, "rules": [{"rule": PLANTED, "fired": True}]},
+    )
+    write(
+        folder / "decisions" / "a.json",
+        decision(when, PLANTED, PLANTED, by=PLANTED, who=PLANTED, rules=[PLANTED], id=f'"><b>{PLANTED}'),
+    )
+    write(
+        folder / "decisions" / "b.json",
+        decision(when, "retrain", "x", id="b", drift_report="javascript:window.planted=3"),
+    )
+    write(
+        folder / "words" / "a.json",
+        {"format": 1, "id": PLANTED, "when": iso(when), "who": PLANTED, "word": PLANTED, "reason": PLANTED},
+    )
+    write(
+        folder / "champions.json",
+        [{"version": 1, "previous": None, "when": iso(when), "who": PLANTED, "why": PLANTED}],
+    )
     (folder / "words" / "<img src=x onerror=window.planted=4>.json").write_text("{")
     page = write_review_page(folder)
     clean_tab.open(page.as_uri())
     clean_tab.click(".timeline circle")
     assert clean_tab.run("window.planted") is None
     assert clean_tab.run("document.querySelectorAll('main img, main script, main b b').length") == 0
-    assert clean_tab.run("[...document.querySelectorAll('a')].every((a) => /^(#|\\.\\/drift\\/)/.test(a.getAttribute('href')))")
+    assert clean_tab.run(
+        "[...document.querySelectorAll('a')].every((a) => /^(#|\\.\\/drift\\/)/.test(a.getAttribute('href')))"
+    )
     assert clean_tab.run("document.body.textContent").count("window.planted = 1") >= 12
 
 
@@ -190,14 +220,18 @@ BROKEN = {
     "null": "null",
     "wrong_type": json.dumps(decision(START, "retrain", "r", rules="ks")),
     "no_time": json.dumps({**decision(START, "retrain", "r"), "when": "yesterday"}),
-    "time_of_no_calendar": json.dumps({**decision(START, "retrain", "r"), "when": "0001-01-01T00:00:00+14:00"}),
+    "time_of_no_calendar": json.dumps(
+        {**decision(START, "retrain", "r"), "when": "0001-01-01T00:00:00+14:00"}
+    ),
     "other_format": json.dumps(decision(START, "retrain", "r", format=2)),
     "deep": "[" * 100_000,
     "not_text": b"\xff\xfe\x00",
 }
 
 
-@pytest.mark.parametrize("place", ["decisions/{}.json", "words/{}.json", "drift/{}/drift.json", "champions.json"])
+@pytest.mark.parametrize(
+    "place", ["decisions/{}.json", "words/{}.json", "drift/{}/drift.json", "champions.json"]
+)
 def test_broken_files_are_named_and_the_rest_is_shown(tmp_path, place):
     folder = tmp_path / "demo" / "review"
     good = example(folder, days=6)
@@ -238,7 +272,10 @@ def test_a_missing_report_folder_leaves_no_dead_link(tmp_path):
     assert write_review_page(folder).read_text().count("drift report missing") == 4
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../../secret.html", "drift/../../../x.html", "javascript:alert(1)", "\0", "x" * 5000])
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../../secret.html", "drift/../../../x.html", "javascript:alert(1)", "\0", "x" * 5000],
+)
 def test_a_report_outside_the_folder_gets_no_link(tmp_path, path):
     folder = tmp_path / "demo" / "review"
     (tmp_path / "secret.html").write_text("x")
@@ -251,17 +288,38 @@ def test_a_report_outside_the_folder_gets_no_link(tmp_path, path):
 def test_text_that_utf_8_does_not_know_is_shown_without_harm(tmp_path):
     folder = tmp_path / "demo" / "review"
     (folder / "words").mkdir(parents=True)
-    (folder / "words" / "a.json").write_text('{"format": 1, "id": "a", "when": "2026-01-01T00:00:00Z", "who": "\\ud800", "word": "hold", "reason": "why"}')
+    (folder / "words" / "a.json").write_text(
+        '{"format": 1, "id": "a", "when": "2026-01-01T00:00:00Z", "who": "\\ud800", "word": "hold", "reason":'
+        ' "why"}'
+    )
     assert "why" in write_review_page(folder).read_text()
 
 
 def word(folder, minutes: int, kind: str) -> None:
     when = START + timedelta(minutes=minutes)
-    write(folder / "words" / f"{name_of(when)}.json", {"format": 1, "id": name_of(when), "when": iso(when), "who": "maria", "word": kind, "reason": "because"})
+    write(
+        folder / "words" / f"{name_of(when)}.json",
+        {
+            "format": 1,
+            "id": name_of(when),
+            "when": iso(when),
+            "who": "maria",
+            "word": kind,
+            "reason": "because",
+        },
+    )
 
 
 @pytest.mark.parametrize(
-    ("words", "held"), [([], False), (["hold"], True), (["hold", "force"], False), (["hold", "approve"], False), (["force", "hold"], True), (["hold", "hold"], True)]
+    ("words", "held"),
+    [
+        ([], False),
+        (["hold"], True),
+        (["hold", "force"], False),
+        (["hold", "approve"], False),
+        (["force", "hold"], True),
+        (["hold", "hold"], True),
+    ],
 )
 def test_a_hold_is_in_force_until_a_later_word(tmp_path, words, held):
     for k, kind in enumerate(words):
@@ -271,7 +329,14 @@ def test_a_hold_is_in_force_until_a_later_word(tmp_path, words, held):
     assert ("<b>in force</b>" in html) is held
 
 
-ENDED = {"when": iso(START), "status": "promoted", "version": 2, "champion_before": 1, "champion_after": 2, "reason": "better"}
+ENDED = {
+    "when": iso(START),
+    "status": "promoted",
+    "version": 2,
+    "champion_before": 1,
+    "champion_after": 2,
+    "reason": "better",
+}
 
 
 @pytest.mark.parametrize(
@@ -292,14 +357,27 @@ def test_what_waits_is_named(tmp_path, actions, opened):
     for k, action in enumerate(actions):
         name, _, ended = action.partition(":")
         when = START + timedelta(hours=k)
-        write(tmp_path / "decisions" / f"{k}.json", decision(when, name, "r", id=str(k), outcome=ENDED if ended else None))
+        write(
+            tmp_path / "decisions" / f"{k}.json",
+            decision(when, name, "r", id=str(k), outcome=ENDED if ended else None),
+        )
     found = read_review(tmp_path).open_decision()
     assert (found.id if found else None) == (None if opened is None else str(opened))
 
 
 def test_a_decision_tells_why_on_which_data_by_whom_and_what_came_of_it(tmp_path):
     folder = tmp_path / "demo" / "review"
-    made = decision(START, "retrain", "psi: PSI of rsi_14 is 0.61", id="a", by="reviewer", who="maria", rules=["ks", "psi"], outcome=ENDED, drift_report=None)
+    made = decision(
+        START,
+        "retrain",
+        "psi: PSI of rsi_14 is 0.61",
+        id="a",
+        by="reviewer",
+        who="maria",
+        rules=["ks", "psi"],
+        outcome=ENDED,
+        drift_report=None,
+    )
     write(folder / "decisions" / "a.json", made)
     entry = write_review_page(folder).read_text().split('id="decision-a"')[1].split("</article>")[0]
     for words in (
@@ -318,9 +396,24 @@ def test_a_decision_tells_why_on_which_data_by_whom_and_what_came_of_it(tmp_path
 def test_what_the_audit_trail_and_the_registry_write_is_shown(tmp_path):
     review = tmp_path / "demo" / "review"
     said = append_word(review, who="maria", word="hold", reason="index rebalancing")
-    about = {key: value for key, value in decision(START, "held", "maria said hold").items() if key not in ("format", "id", "when", "outcome")}
+    about = {
+        key: value
+        for key, value in decision(START, "held", "maria said hold").items()
+        if key not in ("format", "id", "when", "outcome")
+    }
     made = append_decision(review, lambda trail, identifier: {**about, "drift_report": None})
-    write_champions([{"version": 1, "previous": None, "when": "2026-03-01T00:00:00+00:00", "who": "pipeline", "why": "first"}], review)
+    write_champions(
+        [
+            {
+                "version": 1,
+                "previous": None,
+                "when": "2026-03-01T00:00:00+00:00",
+                "who": "pipeline",
+                "why": "first",
+            }
+        ],
+        review,
+    )
     html = write_review_page(review).read_text()
     found = read_review(review)
     assert found.problems == []

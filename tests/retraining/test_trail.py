@@ -9,9 +9,24 @@ import time
 import pytest
 
 from components.retraining import trail as module
-from components.retraining.trail import Trail, TrailError, append_decision, append_word, close_decision, read_trail
+from components.retraining.trail import (
+    Trail,
+    TrailError,
+    append_decision,
+    append_word,
+    close_decision,
+    read_trail,
+)
 
-ENTRY = {"action": "retrain", "by": "rule", "rules": ["psi"], "reason": "why", "data": {}, "champion": {}, "drift_report": None}
+ENTRY = {
+    "action": "retrain",
+    "by": "rule",
+    "rules": ["psi"],
+    "reason": "why",
+    "data": {},
+    "champion": {},
+    "drift_report": None,
+}
 APPEND = """
 import sys
 from pathlib import Path
@@ -39,7 +54,14 @@ def test_an_empty_folder_is_an_empty_trail(tmp_path):
 def test_entries_come_back_in_the_order_in_which_they_were_made(tmp_path):
     one = retrain(tmp_path)
     word = append_word(tmp_path, who=" ann ", word="hold", reason=" rebalancing ")
-    two = append_decision(tmp_path, lambda trail, identifier: {**ENTRY, "action": "held", "saw": [len(trail.decisions), len(trail.words), identifier]})
+    two = append_decision(
+        tmp_path,
+        lambda trail, identifier: {
+            **ENTRY,
+            "action": "held",
+            "saw": [len(trail.decisions), len(trail.words), identifier],
+        },
+    )
     trail = read_trail(tmp_path)
     assert trail == Trail((one, two), (word,))
     assert (word["who"], word["reason"]) == ("ann", "rebalancing")
@@ -72,9 +94,13 @@ def test_several_processes_append_without_losing_or_reordering_anything(tmp_path
     trail = read_trail(tmp_path)
     assert (len(trail.decisions), len(trail.words)) == (45, 45)
     order = sorted([*trail.decisions, *trail.words], key=lambda entry: entry["id"])
-    assert [entry["seen"] for entry in order if "seen" in entry] == [place for place, entry in enumerate(order) if "seen" in entry]
+    assert [entry["seen"] for entry in order if "seen" in entry] == [
+        place for place, entry in enumerate(order) if "seen" in entry
+    ]
     for name in "abc":
-        assert [word["reason"] for word in trail.words if word["who"] == name] == [str(number) for number in range(15)]
+        assert [word["reason"] for word in trail.words if word["who"] == name] == [
+            str(number) for number in range(15)
+        ]
 
 
 def test_a_kill_in_the_middle_leaves_whole_entries_and_no_lock(tmp_path):
@@ -106,7 +132,9 @@ def test_an_outcome_is_written_once(tmp_path):
     assert read_trail(tmp_path) == trail
 
 
-@pytest.mark.parametrize(("word", "who", "reason"), [("stop", "ann", "r"), ("hold", "ann", "  "), ("hold", "", "r")])
+@pytest.mark.parametrize(
+    ("word", "who", "reason"), [("stop", "ann", "r"), ("hold", "ann", "  "), ("hold", "", "r")]
+)
 def test_a_word_needs_a_kind_a_name_and_a_reason(tmp_path, word, who, reason):
     with pytest.raises(TrailError):
         append_word(tmp_path, who=who, word=word, reason=reason)

@@ -1,4 +1,6 @@
-"""Graphs made by hand, whose answers a few lines of NumPy can check: experts of windows, with context or across the symbols of a bar."""
+"""Graphs made by hand, whose answers a few lines of NumPy can check: experts of windows, with context or
+across the symbols of a bar.
+"""
 
 import numpy as np
 
@@ -8,8 +10,11 @@ from components.contracts import REGIMES
 OTHERS, SECTOR = 0.5, 0.1
 
 
-def window_graph(lookback: int, width: int, *, market: bool = False, context: int = 0, sector: float = SECTOR) -> bytes:
-    """`raw` = mean of the first input over the window (missing: 0), less half of its mean over all rows (`market`), plus `sector` times the first context column.
+def window_graph(
+    lookback: int, width: int, *, market: bool = False, context: int = 0, sector: float = SECTOR
+) -> bytes:
+    """`raw` = mean of the first input over the window (missing: 0), less half of its mean over all rows
+    (`market`), plus `sector` times the first context column.
 
     `quantiles` = raw - 1, raw, raw + 1.
     """
@@ -19,7 +24,10 @@ def window_graph(lookback: int, width: int, *, market: bool = False, context: in
         return numpy_helper.from_array(np.asarray(values, dtype=dtype), name)
 
     def known(source: str, target: str) -> list:
-        return [helper.make_node("IsNaN", [source], [f"{source}_missing"]), helper.make_node("Where", [f"{source}_missing", "zero", source], [target])]
+        return [
+            helper.make_node("IsNaN", [source], [f"{source}_missing"]),
+            helper.make_node("Where", [f"{source}_missing", "zero", source], [target]),
+        ]
 
     nodes = [
         *known("window", "known"),
@@ -56,20 +64,34 @@ def window_graph(lookback: int, width: int, *, market: bool = False, context: in
     ]
     numbers = [("zero", 0.0), ("others", OTHERS), ("per_code", sector), ("steps", [-1.0, 0.0, 1.0])]
     places = [("first", [0]), ("second", [1]), ("last_axis", [-1]), ("rows", [0]), ("bar_and_input", [1, 2])]
-    given = [("window", (lookback, width)), ("begun", (lookback,)), ("regime", (len(REGIMES),)), *([("context", (context,))] if context else [])]
+    given = [
+        ("window", (lookback, width)),
+        ("begun", (lookback,)),
+        ("regime", (len(REGIMES),)),
+        *([("context", (context,))] if context else []),
+    ]
     graph = helper.make_graph(
         nodes,
         "made",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", *sizes]) for name, sizes in given],
-        [helper.make_tensor_value_info("raw", TensorProto.FLOAT, ["B"]), helper.make_tensor_value_info("quantiles", TensorProto.FLOAT, ["B", 3])],
-        [constant(name, value, np.float32) for name, value in numbers] + [constant(name, value, np.int64) for name, value in places],
+        [
+            helper.make_tensor_value_info("raw", TensorProto.FLOAT, ["B"]),
+            helper.make_tensor_value_info("quantiles", TensorProto.FLOAT, ["B", 3]),
+        ],
+        [constant(name, value, np.float32) for name, value in numbers]
+        + [constant(name, value, np.int64) for name, value in places],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     checker.check_model(model, full_check=True)
     return model.SerializeToString()
 
 
-def by_hand(window_BLF: np.ndarray, bar_B: np.ndarray | None = None, sector_B: np.ndarray | None = None, sector: float = SECTOR) -> np.ndarray:
+def by_hand(
+    window_BLF: np.ndarray,
+    bar_B: np.ndarray | None = None,
+    sector_B: np.ndarray | None = None,
+    sector: float = SECTOR,
+) -> np.ndarray:
     """What the graph answers, Float64 [B]; across symbols where the rows' bars are given."""
     own_B = np.nan_to_num(window_BLF[..., 0]).astype(np.float64).mean(axis=1)
     if bar_B is not None:

@@ -25,7 +25,10 @@ def models(world, tmp_path_factory) -> dict[str, tuple[Model, pl.DataFrame]]:
     found = {}
     for method in COMBINERS:
         expected, files = combined(world.outputs, method)
-        found[method] = Model.load(bundle_of(world, files, tmp_path_factory.mktemp(method)), threads=1), expected
+        found[method] = (
+            Model.load(bundle_of(world, files, tmp_path_factory.mktemp(method)), threads=1),
+            expected,
+        )
     return found
 
 
@@ -51,8 +54,18 @@ def test_a_table_of_ten_thousand_rows_scores_as_in_training(method, world, model
 def test_experts_that_see_a_part_of_the_inputs_score_as_with_that_part_alone(world, models, tmp_path):
     model, expected = models["lightgbm"]
     columns = list(INPUTS)
-    wider = Model.load(bundle_of(world, combined(world.outputs, "lightgbm")[1], tmp_path, columns=["unseen_a", *columns[:2], "unseen_b", *columns[2:]]), threads=1)
-    rows = world.rows.with_columns(pl.lit(7.0, dtype=pl.Float32).alias("unseen_a"), pl.lit(None, dtype=pl.Float32).alias("unseen_b"))
+    wider = Model.load(
+        bundle_of(
+            world,
+            combined(world.outputs, "lightgbm")[1],
+            tmp_path,
+            columns=["unseen_a", *columns[:2], "unseen_b", *columns[2:]],
+        ),
+        threads=1,
+    )
+    rows = world.rows.with_columns(
+        pl.lit(7.0, dtype=pl.Float32).alias("unseen_a"), pl.lit(None, dtype=pl.Float32).alias("unseen_b")
+    )
     bars = expected["timestamp"].unique().sort()[:20]
     assert score_table(wider, rows, bars=bars).equals(score_table(model, world.rows, bars=bars))
 
@@ -76,7 +89,9 @@ def test_one_symbol_is_scored_against_the_markets_cross_section(world, models):
     market = model.cross_section(model.expert_outputs(inputs, context, window))
     for row in (0, 7):
         part = slice(row, row + 1)
-        one = model.combine(model.expert_outputs(inputs[part], context[part], window[part]), context[part], market)
+        one = model.combine(
+            model.expert_outputs(inputs[part], context[part], window[part]), context[part], market
+        )
         for name in NUMBERS:
             assert getattr(one, name)[0] == pytest.approx(getattr(whole, name)[row], abs=1e-7)
 
@@ -93,6 +108,16 @@ def bar_arrays(model: Model, rows: pl.DataFrame, bar) -> tuple[np.ndarray, np.nd
     now = rows.filter(pl.col("timestamp") == bar)
     window = np.full((len(now), 12, len(INPUTS)), np.nan, dtype=np.float32)
     for number, symbol in enumerate(now["symbol"]):
-        past = rows.filter((pl.col("symbol") == symbol) & (pl.col("timestamp") <= bar)).select(model.columns).tail(12).cast(pl.Float32).to_numpy()
+        past = (
+            rows.filter((pl.col("symbol") == symbol) & (pl.col("timestamp") <= bar))
+            .select(model.columns)
+            .tail(12)
+            .cast(pl.Float32)
+            .to_numpy()
+        )
         window[number, 12 - len(past) :] = past
-    return now.select(model.columns).cast(pl.Float32).to_numpy(), now.select(model.context).cast(pl.Float32).to_numpy(), window
+    return (
+        now.select(model.columns).cast(pl.Float32).to_numpy(),
+        now.select(model.context).cast(pl.Float32).to_numpy(),
+        window,
+    )

@@ -1,4 +1,6 @@
-"""What must not be served is refused at load or warm-up, with the file and the remedy in the message; the whole bundle passes."""
+"""What must not be served is refused at load or warm-up, with the file and the remedy in the message; the
+whole bundle passes.
+"""
 
 import json
 import shutil
@@ -47,7 +49,10 @@ def refused(bundle: Path, *words: str, error=ScoringError):
 def test_a_whole_bundle_loads_warms_up_and_says_what_it_is(bundle):
     model = Model.load(bundle, threads=1)
     model.warm_up()
-    assert (model.columns, model.context) == (tuple(INPUTS), ("regime_state", "volatility_20", "sector_code", "industry_code"))
+    assert (model.columns, model.context) == (
+        tuple(INPUTS),
+        ("regime_state", "volatility_20", "sector_code", "industry_code"),
+    )
     assert (model.period, model.horizon, model.target, model.schema) == ("1d", 2, "log_return", "s1")
     assert model.sha256 == json.loads((bundle / "manifest.json").read_text())["sha256"]
     assert (model.manifest["served_format"], model.manifest["train_window"]) == (2, "2020-01-01..2021-01-01")
@@ -55,7 +60,9 @@ def test_a_whole_bundle_loads_warms_up_and_says_what_it_is(bundle):
     assert model.lookback_bars == 12
 
 
-@pytest.mark.parametrize("name", ["experts/lightgbm/model.onnx", "stacker/stacker.onnx", "experts/patchtst/served.json"])
+@pytest.mark.parametrize(
+    "name", ["experts/lightgbm/model.onnx", "stacker/stacker.onnx", "experts/patchtst/served.json"]
+)
 def test_a_changed_byte_is_found(bundle, name):
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -77,7 +84,9 @@ def test_a_missing_served_form_of_an_expert_without_weight_does_no_harm(world, t
 
 
 def test_swapped_columns_are_refused(bundle):
-    change(bundle / "experts" / "elasticnet" / "served.json", columns=[*list(INPUTS)[1::-1], *list(INPUTS)[2:]])
+    change(
+        bundle / "experts" / "elasticnet" / "served.json", columns=[*list(INPUTS)[1::-1], *list(INPUTS)[2:]]
+    )
     refused(resealed(bundle), "expert elasticnet", "input number 2, trend_a", "in another order")
 
 
@@ -95,7 +104,15 @@ def test_another_format_number_is_refused(bundle, name, number):
 
 def test_a_stacker_from_before_serving_is_refused(bundle):
     path = bundle / "stacker" / "stacker.json"
-    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name not in ("format", "served_experts", "graph")}))
+    path.write_text(
+        json.dumps(
+            {
+                name: value
+                for name, value in json.loads(path.read_text()).items()
+                if name not in ("format", "served_experts", "graph")
+            }
+        )
+    )
     refused(resealed(bundle), "stacker.json", "has format None")
 
 
@@ -111,7 +128,18 @@ def test_weights_of_experts_that_are_not_served_are_refused(world, tmp_path):
     refused(bundle_of(world, files, tmp_path), "gives elasticnet the weight 0.25")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 2, "kind": "row"}', '{"format": 2, "kind": "blend"}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 2}',
+        '{"format": 2, "kind": "row"}',
+        '{"format": 2, "kind": "blend"}',
+        "\x00",
+    ],
+)
 @pytest.mark.parametrize("name", ["experts/elasticnet/served.json", "stacker/stacker.json", "features.json"])
 def test_broken_json_is_refused(bundle, name, text):
     (bundle / name).write_text(text)
@@ -124,13 +152,17 @@ def test_a_graph_that_is_none_is_refused(bundle):
 
 
 def test_a_graph_with_other_inputs_is_refused(bundle):
-    shutil.copyfile(bundle / "experts" / "patchtst" / "model.onnx", bundle / "experts" / "xgboost" / "model.onnx")
+    shutil.copyfile(
+        bundle / "experts" / "patchtst" / "model.onnx", bundle / "experts" / "xgboost" / "model.onnx"
+    )
     refused(resealed(bundle), "xgboost/model.onnx", "'inputs'")
 
 
 def test_a_graph_of_fewer_inputs_is_refused(bundle):
     tree = {"tree_structure": {"leaf_value": 1.0}}
-    (bundle / "experts" / "xgboost" / "model.onnx").write_bytes(lightgbm_graph({"tree_info": [tree], "max_feature_idx": 2}))
+    (bundle / "experts" / "xgboost" / "model.onnx").write_bytes(
+        lightgbm_graph({"tree_info": [tree], "max_feature_idx": 2})
+    )
     refused(resealed(bundle), "['B', 3]", "expected float rows of shape [5]")
 
 
@@ -142,7 +174,10 @@ def test_answers_that_are_not_finite_are_refused_at_warm_up(bundle):
 def test_a_manifest_without_a_horizon_is_refused(bundle):
     manifest = json.loads((bundle / "manifest.json").read_text())
     (bundle / "manifest.json").unlink()
-    write_manifest(bundle, {name: value for name, value in manifest.items() if name not in ("sha256", "files", "horizon")})
+    write_manifest(
+        bundle,
+        {name: value for name, value in manifest.items() if name not in ("sha256", "files", "horizon")},
+    )
     refused(bundle, "manifest", "horizon")
 
 
@@ -150,14 +185,23 @@ def test_arrays_of_another_shape_are_refused(bundle):
     model = Model.load(bundle, threads=1)
     inputs, context, window = (np.zeros(shape, dtype=np.float32) for shape in ((3, 5), (3, 4), (3, 12, 5)))
     model.score_bar(inputs, context, window)
-    for arrays in ((inputs[:, :4], context, window), (inputs, context[:2], window), (inputs, context, None), (inputs, context, window[:, 1:])):
+    for arrays in (
+        (inputs[:, :4], context, window),
+        (inputs, context[:2], window),
+        (inputs, context, None),
+        (inputs, context, window[:, 1:]),
+    ):
         with pytest.raises(ScoringError, match=r"expected|needs a float32 window"):
             model.score_bar(*arrays)
 
 
 def test_tables_out_of_order_or_short_of_columns_are_refused(bundle, world):
     model = Model.load(bundle, threads=1)
-    for rows, word in ((world.rows.reverse(), "sorted"), (pl.concat([world.rows, world.rows.tail(1)]), "sorted"), (world.rows.drop("trend_b"), "'trend_b'")):
+    for rows, word in (
+        (world.rows.reverse(), "sorted"),
+        (pl.concat([world.rows, world.rows.tail(1)]), "sorted"),
+        (world.rows.drop("trend_b"), "'trend_b'"),
+    ):
         with pytest.raises(ScoringError, match=word):
             score_table(model, rows)
 
@@ -166,4 +210,14 @@ def test_no_row_gives_an_empty_table(bundle, world):
     model = Model.load(bundle, threads=1)
     found = score_table(model, world.rows, bars=[])
     assert found.is_empty()
-    assert found.columns == ["timestamp", "symbol", "score", "uncertainty", "p10", "p50", "p90", "head_scale", "head_bias"]
+    assert found.columns == [
+        "timestamp",
+        "symbol",
+        "score",
+        "uncertainty",
+        "p10",
+        "p50",
+        "p90",
+        "head_scale",
+        "head_bias",
+    ]

@@ -1,4 +1,6 @@
-"""Experts that look across the symbols of a bar, experts that take context, and blends: what they answer, by hand, and what is refused."""
+"""Experts that look across the symbols of a bar, experts that take context, and blends: what they answer, by
+hand, and what is refused.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -34,24 +36,50 @@ def write_expert(folder: Path, kind: str, *, lookback: int = LOOKBACK, context: 
     if kind == "row":
         write_form(folder, row_form())
     else:
-        write_form(folder, graph_form(kind, lookback, context=context), window_graph(lookback, len(COLUMNS), market=kind == "market", context=len(context)))
+        write_form(
+            folder,
+            graph_form(kind, lookback, context=context),
+            window_graph(lookback, len(COLUMNS), market=kind == "market", context=len(context)),
+        )
     return folder
 
 
-def write_blend(folder: Path, members: dict[str, dict], weights=EVEN, *, lookback: int = LOOKBACK, context: tuple[str, ...] = ()) -> Path:
+def write_blend(
+    folder: Path,
+    members: dict[str, dict],
+    weights=EVEN,
+    *,
+    lookback: int = LOOKBACK,
+    context: tuple[str, ...] = (),
+) -> Path:
     for name, about in members.items():
         write_expert(folder / "members" / name, **about)
     write_form(folder, Blend(COLUMNS, lookback, context, tuple(members), weights))
     return folder
 
 
-def sealed(folder: Path, experts: dict[str, dict], *, context=("regime_state", "volatility_20", *CODES)) -> Path:
+def sealed(
+    folder: Path, experts: dict[str, dict], *, context=("regime_state", "volatility_20", *CODES)
+) -> Path:
     """A bundle of experts with equal weights."""
     for name, about in experts.items():
         (write_blend if "members" in about else write_expert)(folder / "experts" / name, **about)
     names = list(experts)
-    stack = {"format": SERVED_FORMAT, "method": "equal_weights", "experts": names, "served_experts": names, "regimes": list(REGIMES), "graph": None}
-    head = {"head_scale": 1.0, "head_bias": 0.0, "band_low": 1.0, "band_high": 1.0, "weights": dict.fromkeys(names, 1 / len(names))}
+    stack = {
+        "format": SERVED_FORMAT,
+        "method": "equal_weights",
+        "experts": names,
+        "served_experts": names,
+        "regimes": list(REGIMES),
+        "graph": None,
+    }
+    head = {
+        "head_scale": 1.0,
+        "head_bias": 0.0,
+        "band_low": 1.0,
+        "band_high": 1.0,
+        "weights": dict.fromkeys(names, 1 / len(names)),
+    }
     (folder / "stacker").mkdir(parents=True)
     (folder / "stacker" / "stacker.json").write_text(json.dumps({**stack, **head}))
     (folder / "features.json").write_text(json.dumps({"columns": list(COLUMNS), "context": list(context)}))
@@ -64,23 +92,46 @@ def rows() -> pl.DataFrame:
     """Rows with holes, whose bars have unlike numbers of symbols."""
     random = np.random.default_rng(3)
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    keys = [(start + timedelta(days=bar), f"S{symbol}") for bar in range(BARS) for symbol in range(SYMBOLS) if not (symbol == 2 and bar < 5) and not (symbol == 4 and bar % 3 == 1)]
-    frame = pl.DataFrame(keys, schema={"timestamp": pl.Datetime("us", "UTC"), "symbol": pl.String}, orient="row")
-    inputs = {name: pl.Series([None if random.random() < 0.1 else value for value in random.normal(size=len(frame))], dtype=pl.Float32) for name in COLUMNS}
+    keys = [
+        (start + timedelta(days=bar), f"S{symbol}")
+        for bar in range(BARS)
+        for symbol in range(SYMBOLS)
+        if not (symbol == 2 and bar < 5) and not (symbol == 4 and bar % 3 == 1)
+    ]
+    frame = pl.DataFrame(
+        keys, schema={"timestamp": pl.Datetime("us", "UTC"), "symbol": pl.String}, orient="row"
+    )
+    inputs = {
+        name: pl.Series(
+            [None if random.random() < 0.1 else value for value in random.normal(size=len(frame))],
+            dtype=pl.Float32,
+        )
+        for name in COLUMNS
+    }
     regime = pl.Series(random.integers(0, 5, len(frame)), dtype=pl.Float32)
     sector = pl.col("symbol").str.slice(1).cast(pl.Float32)
-    return frame.with_columns(**inputs, regime_state=pl.when(regime < 4).then(regime), volatility_20=pl.lit(0.02, pl.Float32)).with_columns(
-        sector_code=pl.when(sector < 4).then(sector), industry_code=pl.lit(None, pl.Float32)
-    )
+    return frame.with_columns(
+        **inputs, regime_state=pl.when(regime < 4).then(regime), volatility_20=pl.lit(0.02, pl.Float32)
+    ).with_columns(sector_code=pl.when(sector < 4).then(sector), industry_code=pl.lit(None, pl.Float32))
 
 
 def arrays(rows: pl.DataFrame, model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Inputs, context, windows and bar numbers of all rows, by a loop."""
     window = np.full((len(rows), model.lookback_bars, len(COLUMNS)), np.nan, dtype=np.float32)
     for number, (moment, symbol) in enumerate(rows.select("timestamp", "symbol").rows()):
-        past = rows.filter((pl.col("symbol") == symbol) & (pl.col("timestamp") <= moment)).select(COLUMNS).tail(model.lookback_bars).to_numpy()
+        past = (
+            rows.filter((pl.col("symbol") == symbol) & (pl.col("timestamp") <= moment))
+            .select(COLUMNS)
+            .tail(model.lookback_bars)
+            .to_numpy()
+        )
         window[number, model.lookback_bars - len(past) :] = past
-    return rows.select(COLUMNS).to_numpy(), rows.select(model.context).to_numpy(), window, rows["timestamp"].rle_id().to_numpy()
+    return (
+        rows.select(COLUMNS).to_numpy(),
+        rows.select(model.context).to_numpy(),
+        window,
+        rows["timestamp"].rle_id().to_numpy(),
+    )
 
 
 def outputs_of(model: Model, rows: pl.DataFrame, **changed) -> np.ndarray:
@@ -111,14 +162,27 @@ def test_a_table_is_scored_by_whole_bars_whatever_the_size_of_a_chunk(rows, tmp_
     model = Model.load(sealed(tmp_path, {"across": {"kind": "market"}}), threads=1)
     _, _, window, bar = arrays(rows, model)
     raw = pl.col("raw")
-    expected = rows.select("timestamp", raw=by_hand(window, bar)).select(((raw - raw.mean()) / raw.std()).over("timestamp"))["raw"]
+    expected = rows.select("timestamp", raw=by_hand(window, bar)).select(
+        ((raw - raw.mean()) / raw.std()).over("timestamp")
+    )["raw"]
     for size in (1, 4, 1000):
         monkeypatch.setattr(table_module, "CHUNK_WINDOWS", size)
-        np.testing.assert_allclose(score_table(model, rows)["score"].to_numpy(), expected.to_numpy(), atol=1e-5)
+        np.testing.assert_allclose(
+            score_table(model, rows)["score"].to_numpy(), expected.to_numpy(), atol=1e-5
+        )
 
 
 def test_context_reaches_the_graph_by_name_and_may_be_unknown(rows, tmp_path):
-    model = Model.load(sealed(tmp_path, {"coded": {"kind": "window", "context": CODES}, "turned": {"kind": "window", "context": CODES[::-1]}}), threads=1)
+    model = Model.load(
+        sealed(
+            tmp_path,
+            {
+                "coded": {"kind": "window", "context": CODES},
+                "turned": {"kind": "window", "context": CODES[::-1]},
+            },
+        ),
+        threads=1,
+    )
     assert model.context == ("regime_state", "volatility_20", *CODES)
     model.warm_up()
     _, _, window, _ = arrays(rows, model)
@@ -131,13 +195,29 @@ def test_context_reaches_the_graph_by_name_and_may_be_unknown(rows, tmp_path):
 def test_only_the_context_that_an_expert_takes_is_asked_for(tmp_path):
     plain = Model.load(sealed(tmp_path / "plain", {"one": {"kind": "row"}}), threads=1)
     assert plain.context == ("regime_state", "volatility_20")
-    coded = Model.load(sealed(tmp_path / "coded", {"one": {"kind": "row"}, "two": {"kind": "window", "context": ("industry_code",)}}), threads=1)
+    coded = Model.load(
+        sealed(
+            tmp_path / "coded",
+            {"one": {"kind": "row"}, "two": {"kind": "window", "context": ("industry_code",)}},
+        ),
+        threads=1,
+    )
     assert coded.context == ("regime_state", "volatility_20", "industry_code")
 
 
 def test_context_that_the_features_lack_or_that_nobody_knows_is_refused(tmp_path):
-    with pytest.raises(ScoringError, match=r"features.json has the context columns .* lack 'sector_code'. Train the model again"):
-        Model.load(sealed(tmp_path / "lacking", {"one": {"kind": "window", "context": CODES}}, context=("regime_state", "volatility_20")), threads=1)
+    with pytest.raises(
+        ScoringError,
+        match=r"features.json has the context columns .* lack 'sector_code'. Train the model again",
+    ):
+        Model.load(
+            sealed(
+                tmp_path / "lacking",
+                {"one": {"kind": "window", "context": CODES}},
+                context=("regime_state", "volatility_20"),
+            ),
+            threads=1,
+        )
     with pytest.raises(ScoringError, match="context column 'moon'"):
         Model.load(sealed(tmp_path / "unknown", {"one": {"kind": "window", "context": ("moon",)}}), threads=1)
 
@@ -146,7 +226,9 @@ def test_a_graph_without_the_context_that_its_form_names_is_refused(tmp_path):
     folder = write_expert(tmp_path / "one", "window")
     ServedExpert(folder, threads=1)
     write_form(folder, graph_form("window", context=CODES))
-    with pytest.raises(ScoringError, match=r"input 'context' is None None, expected float rows of shape \[2\]"):
+    with pytest.raises(
+        ScoringError, match=r"input 'context' is None None, expected float rows of shape \[2\]"
+    ):
         ServedExpert(folder, threads=1)
 
 
@@ -155,18 +237,35 @@ def test_a_mixture_by_hand():
     assert score == [3.0]
     # 0.25 * (1 + 9) + 0.75 * (4 + 1)
     assert uncertainty == [pytest.approx(np.sqrt(6.25))]
-    np.testing.assert_array_equal(blend(np.array([[1.0, 0.0]]), np.array([[2.0, 99.0]]), np.array([[0.5, 99.0]])), [[2.0], [0.5]])
+    np.testing.assert_array_equal(
+        blend(np.array([[1.0, 0.0]]), np.array([[2.0, 99.0]]), np.array([[0.5, 99.0]])), [[2.0], [0.5]]
+    )
 
 
-MIXED = {"line": {"kind": "row"}, "window": {"kind": "window", "lookback": 2}, "across": {"kind": "market"}, "coded": {"kind": "window", "context": ("sector_code",)}}
-WEIGHTS = ((1.0, 0.0, 0.0, 0.0), (0.2, 0.8, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.1, 0.2, 0.3, 0.4), (0.0, 0.5, 0.5, 0.0))
+MIXED = {
+    "line": {"kind": "row"},
+    "window": {"kind": "window", "lookback": 2},
+    "across": {"kind": "market"},
+    "coded": {"kind": "window", "context": ("sector_code",)},
+}
+WEIGHTS = (
+    (1.0, 0.0, 0.0, 0.0),
+    (0.2, 0.8, 0.0, 0.0),
+    (0.0, 0.0, 1.0, 0.0),
+    (0.1, 0.2, 0.3, 0.4),
+    (0.0, 0.5, 0.5, 0.0),
+)
 
 
 def test_a_blend_of_every_kind_is_the_weighted_sum_of_its_members_by_regime(rows, tmp_path):
     about = {"members": MIXED, "weights": WEIGHTS, "context": ("sector_code",)}
     model = Model.load(sealed(tmp_path / "blend", {"mixed": about}), threads=2)
     model.warm_up()
-    assert (model.whole_bars, model.lookback_bars, model.context) == (True, 3, ("regime_state", "volatility_20", "sector_code"))
+    assert (model.whole_bars, model.lookback_bars, model.context) == (
+        True,
+        3,
+        ("regime_state", "volatility_20", "sector_code"),
+    )
     alone = Model.load(sealed(tmp_path / "alone", MIXED), threads=1)
     inputs, context, window, bar = arrays(rows, alone)
     members = alone.expert_outputs(inputs, context, window, bar)
@@ -180,9 +279,22 @@ def test_a_blend_of_every_kind_is_the_weighted_sum_of_its_members_by_regime(rows
 
 
 def test_a_market_member_sees_its_whole_bar_also_where_it_has_weight_in_some_rows_only(rows, tmp_path):
-    """Planted fault: rows of a bar with unlike regimes, of which the member across symbols has weight in one alone."""
+    """Planted fault: rows of a bar with unlike regimes, of which the member across symbols has weight in one
+    alone.
+    """
     weights = ((0.0, 1.0), *([(1.0, 0.0)] * 4))
-    model = Model.load(sealed(tmp_path, {"mixed": {"members": {"line": {"kind": "row"}, "across": {"kind": "market"}}, "weights": weights}}), threads=1)
+    model = Model.load(
+        sealed(
+            tmp_path,
+            {
+                "mixed": {
+                    "members": {"line": {"kind": "row"}, "across": {"kind": "market"}},
+                    "weights": weights,
+                }
+            },
+        ),
+        threads=1,
+    )
     _, context, window, bar = arrays(rows, model)
     mine = context[:, 0] == 0
     assert 0 < mine.sum() < len(mine)
@@ -232,7 +344,12 @@ def test_a_blend_of_blends_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"kind": "row"}, "lookback_bars 3"), ({"kind": "market", "lookback_bars": 0}, "lookback_bars 0"), ({"raw": 1.0}, "without a graph"), ({"kind": "tick"}, "kind 'tick'")],
+    [
+        ({"kind": "row"}, "lookback_bars 3"),
+        ({"kind": "market", "lookback_bars": 0}, "lookback_bars 0"),
+        ({"raw": 1.0}, "without a graph"),
+        ({"kind": "tick"}, "kind 'tick'"),
+    ],
 )
 def test_forms_whose_parts_contradict_are_refused(values, words, tmp_path):
     with pytest.raises(ScoringError, match=words):

@@ -17,7 +17,9 @@ SETTINGS = Settings(
     threads=1,
     fewest_inputs=4,
     most_rows=3_000,
-    quick=QUICK.model_copy(update={"rounds": 12, "shap_rows": 200, "permutation_inputs": 6, "usual_windows": 0}),
+    quick=QUICK.model_copy(
+        update={"rounds": 12, "shap_rows": 200, "permutation_inputs": 6, "usual_windows": 0}
+    ),
     forward_draws=200,
 )
 
@@ -32,7 +34,11 @@ def noise(rng, bars, symbols, memory=0.8):
 
 
 def market(seed=0, *, bars=600, symbols=40, inputs=8, strength=0.0, extra=None, scale=1.0):
-    """Training set, labels and catalog. `noise_00` carries `strength` standard deviations of the label; `extra` maps a name to f(label, rng) of shape (bars, symbols)."""
+    """Training set, labels and catalog.
+
+    `noise_00` carries `strength` standard deviations of the label; `extra` maps a name to f(label, rng) of
+    shape (bars, symbols).
+    """
     rng = np.random.default_rng(seed)
     moves = scale * rng.standard_normal((bars + HORIZON + 2, symbols))
     label = sum(moves[lead : lead + bars] for lead in range(2, HORIZON + 2)) / np.sqrt(HORIZON)
@@ -46,8 +52,13 @@ def market(seed=0, *, bars=600, symbols=40, inputs=8, strength=0.0, extra=None, 
     stamps = pl.Series("timestamp", calendar).cast(pl.Datetime("us", "UTC"))
     bar = key["timestamp"].to_numpy()
     training = pl.DataFrame({"timestamp": stamps[bar], "symbol": key["symbol"], "sector": ["A"] * len(key)})
-    training = training.with_columns(pl.Series(name, values.ravel().astype(np.float32)) for name, values in columns.items())
-    training = training.with_columns(pl.lit(1.0, dtype=pl.Float32).alias("regime_state"), pl.lit(0.01, dtype=pl.Float32).alias("volatility_20"))
+    training = training.with_columns(
+        pl.Series(name, values.ravel().astype(np.float32)) for name, values in columns.items()
+    )
+    training = training.with_columns(
+        pl.lit(1.0, dtype=pl.Float32).alias("regime_state"),
+        pl.lit(0.01, dtype=pl.Float32).alias("volatility_20"),
+    )
     end = bar + HORIZON + 1
     known = end < bars
     values = np.where(known, label.ravel(), np.nan)
@@ -61,13 +72,28 @@ def market(seed=0, *, bars=600, symbols=40, inputs=8, strength=0.0, extra=None, 
             "direction": np.zeros(len(key), dtype=np.int8),
             "sector_neutral_return": values,
         }
-    ).with_columns(pl.col("log_return", "sector_neutral_return").fill_nan(None), pl.when(pl.Series(known)).then("label_end").alias("label_end"))
+    ).with_columns(
+        pl.col("log_return", "sector_neutral_return").fill_nan(None),
+        pl.when(pl.Series(known)).then("label_end").alias("label_end"),
+    )
     return training, labels, catalog(columns)
 
 
 def catalog(names):
     """One input entry a name."""
-    return [CatalogEntry(column=name, factor=name, group="made_up", role="input", normalisation="none", warm_up_bars=1, expression="", source="test") for name in names]
+    return [
+        CatalogEntry(
+            column=name,
+            factor=name,
+            group="made_up",
+            role="input",
+            normalisation="none",
+            warm_up_bars=1,
+            expression="",
+            source="test",
+        )
+        for name in names
+    ]
 
 
 def choose(tables, settings=SETTINGS, timeline=TIMELINE, **given):

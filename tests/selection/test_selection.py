@@ -1,4 +1,6 @@
-"""Selection as a whole: what is planted is found, what is not is not, and nothing after a fold's training bars has a say."""
+"""Selection as a whole: what is planted is found, what is not is not, and nothing after a fold's training
+bars has a say.
+"""
 
 from collections import Counter
 
@@ -61,11 +63,16 @@ def test_a_factor_that_knows_only_the_predicted_bars_is_not_chosen():
 
     found = choose(market(2, strength=0.15, extra={"leak": leak}))
     assert decisions(found, "fold_00")["leak"] not in ("core", "plus")
-    assert decisions(found, "final")["leak"] in ("core", "plus"), "the served model's training bars hold the leak, so there it must be found"
+    assert decisions(found, "final")["leak"] in (
+        "core",
+        "plus",
+    ), "the served model's training bars hold the leak, so there it must be found"
 
 
 def test_what_comes_after_the_training_bars_changes_no_choice():
-    training, labels, entries = market(3, strength=0.1, extra={"knows": lambda label, rng: label + 2 * rng.standard_normal(label.shape)})
+    training, labels, entries = market(
+        3, strength=0.1, extra={"knows": lambda label, rng: label + 2 * rng.standard_normal(label.shape)}
+    )
     calendar, folds = folds_of(training)
     before = choose((training, labels, entries))
     for fold in folds[:3]:
@@ -74,7 +81,11 @@ def test_what_comes_after_the_training_bars_changes_no_choice():
         rng, later = np.random.default_rng(9), from_bar(training, known)
         inputs = [entry.column for entry in entries]
         changed = training.with_columns(
-            pl.when(later).then(pl.Series(rng.standard_normal(len(training)).astype(np.float32))).otherwise(pl.col(name)).alias(name) for name in inputs
+            pl.when(later)
+            .then(pl.Series(rng.standard_normal(len(training)).astype(np.float32)))
+            .otherwise(pl.col(name))
+            .alias(name)
+            for name in inputs
         )
         after_train = labels["timestamp"] > calendar[int(fold.train[-1])]
         moved = labels.with_columns(
@@ -85,15 +96,27 @@ def test_what_comes_after_the_training_bars_changes_no_choice():
         )
         after = choose((changed, moved, entries))
         assert after.chosen.by_fold[fold.name] == before.chosen.by_fold[fold.name]
-        assert after.evidence.filter(pl.col("fold") == fold.name).equals(before.evidence.filter(pl.col("fold") == fold.name))
-        assert not after.evidence.filter(pl.col("fold") == "final").equals(before.evidence.filter(pl.col("fold") == "final")), "the change must reach the folds that may see it"
+        assert after.evidence.filter(pl.col("fold") == fold.name).equals(
+            before.evidence.filter(pl.col("fold") == fold.name)
+        )
+        assert not after.evidence.filter(pl.col("fold") == "final").equals(
+            before.evidence.filter(pl.col("fold") == "final")
+        ), "the change must reach the folds that may see it"
 
 
 def test_one_label_inside_the_training_bars_does_change_the_evidence():
     training, labels, entries = market(3, strength=0.1)
     early = pl.int_range(pl.len()) < 40 * 200
-    moved = labels.with_columns(pl.when(early).then(-pl.col("sector_neutral_return")).otherwise("sector_neutral_return").alias("sector_neutral_return"))
-    one, two = (choose(tables).evidence.filter(pl.col("fold") == "fold_00") for tables in ((training, labels, entries), (training, moved, entries)))
+    moved = labels.with_columns(
+        pl.when(early)
+        .then(-pl.col("sector_neutral_return"))
+        .otherwise("sector_neutral_return")
+        .alias("sector_neutral_return")
+    )
+    one, two = (
+        choose(tables).evidence.filter(pl.col("fold") == "fold_00")
+        for tables in ((training, labels, entries), (training, moved, entries))
+    )
     assert not one.equals(two)
 
 
@@ -104,7 +127,8 @@ def test_in_a_market_without_alpha_nothing_is_core():
         counted.update(found.evidence["decision"].to_list())
         fits += len(found.evidence)
         assert not found.overview.core
-    # False discoveries are controlled at 10 % of what is discovered; without any truth a fold should hold one in at most ten folds.
+    # False discoveries are controlled at 10 % of what is discovered; without any truth a fold should hold one
+    # in at most ten folds.
     assert counted["core"] <= 0.1 * fits / 12
     assert counted["plus"] <= 1.5 * SETTINGS.plus_chance * fits
 
@@ -120,31 +144,43 @@ def test_the_simulators_planted_signals_are_found():
     from components.market.config import SimulatorSettings
     from components.market.simulator import simulate
 
-    simulated = simulate(Market(planted_ic=0.15, simulator=SimulatorSettings(symbols=60, bars=650, planted={"reversal_5": 1.0})), 5)
+    simulated = simulate(
+        Market(
+            planted_ic=0.15, simulator=SimulatorSettings(symbols=60, bars=650, planted={"reversal_5": 1.0})
+        ),
+        5,
+    )
     groups = {name: name in ("mean_reversion", "volatility") for name in Groups.model_fields}
     features = Features(groups=Groups(**groups))
     panel = simulated.panel.sort("timestamp", "symbol")
     factors = build_factors(panel, features)
     entries = [entry for entry in feature_catalog(features, "1d") if entry.column in factors.columns]
     inputs = [entry.column for entry in entries if entry.role == "input"]
-    training = factors.join(panel.select("timestamp", "symbol", "sector"), on=("timestamp", "symbol"), maintain_order="left").select(
-        "timestamp", "symbol", "sector", *inputs, "regime_state", "volatility_20"
-    )
+    training = factors.join(
+        panel.select("timestamp", "symbol", "sector"), on=("timestamp", "symbol"), maintain_order="left"
+    ).select("timestamp", "symbol", "sector", *inputs, "regime_state", "volatility_20")
     labels = build_labels(panel, Labels(horizons=(HORIZON,), primary_horizon=HORIZON))
     found = choose((training.with_columns(pl.col(inputs).cast(pl.Float32)), labels, entries))
-    # What is planted is the reversal against the sector; its relatives carry a part of it and are not more than plus.
+    # What is planted is the reversal against the sector; its relatives carry a part of it and are not more
+    # than plus.
     for fold in ("fold_00", "final"):
-        assert [name for name, decision in decisions(found, fold).items() if decision == "core"] == ["sector_relative_reversal_5_rank"]
+        assert [name for name, decision in decisions(found, fold).items() if decision == "core"] == [
+            "sector_relative_reversal_5_rank"
+        ]
     assert found.overview.core[0][0] == "sector_relative_reversal_5_rank"
     assert found.overview.forward[-1].subset > 0.05
 
 
 def test_copies_share_a_cluster_and_one_of_them_stays():
     training, labels, entries = market(4, strength=0.15)
-    copied = training.with_columns((-pl.col("noise_00")).alias("turned"), (pl.col("noise_00") * 2 + 1).alias("scaled"))
+    copied = training.with_columns(
+        (-pl.col("noise_00")).alias("turned"), (pl.col("noise_00") * 2 + 1).alias("scaled")
+    )
     found = choose((copied, labels, [*entries, *catalog(["turned", "scaled"])]))
     for fold in found.chosen.by_fold:
-        rows = found.evidence.filter((pl.col("fold") == fold) & pl.col("factor").is_in(["noise_00", "turned", "scaled"]))
+        rows = found.evidence.filter(
+            (pl.col("fold") == fold) & pl.col("factor").is_in(["noise_00", "turned", "scaled"])
+        )
         assert rows["cluster"].n_unique() == 1
         assert sorted(rows["decision"].to_list()) == ["core", "duplicate", "duplicate"]
 
@@ -169,7 +205,9 @@ def test_constant_empty_and_sparse_columns_are_dropped_with_the_reason():
 def test_fewer_usable_inputs_than_wanted_are_all_returned_but_none_at_all_is_an_error():
     training, labels, entries = market(6, inputs=2)
     assert {len(names) for names in choose((training, labels, entries)).chosen.by_fold.values()} == {2}
-    flat = training.with_columns(pl.lit(1.0, dtype=pl.Float32).alias(name) for name in ("noise_00", "noise_01"))
+    flat = training.with_columns(
+        pl.lit(1.0, dtype=pl.Float32).alias(name) for name in ("noise_00", "noise_01")
+    )
     with pytest.raises(SelectionError, match="none of the 2 inputs varies"):
         choose((flat, labels, entries))
 
@@ -177,14 +215,35 @@ def test_fewer_usable_inputs_than_wanted_are_all_returned_but_none_at_all_is_an_
 @pytest.mark.parametrize("family", ["tree", "linear"])
 def test_full_mode_finds_the_planted_factor_with_every_method(family):
     effort = FULL.model_copy(
-        update={"rounds": 12, "shap_rows": 200, "permutation_repeats": 2, "boruta_rows": 1_000, "boruta_rounds": 10, "genetic_seeds": 2, "usual_windows": 1, "flips": 4}
+        update={
+            "rounds": 12,
+            "shap_rows": 200,
+            "permutation_repeats": 2,
+            "boruta_rows": 1_000,
+            "boruta_rounds": 10,
+            "genetic_seeds": 2,
+            "usual_windows": 1,
+            "flips": 4,
+        }
     )
     settings = SETTINGS.model_copy(update={"mode": "full", "full": effort})
     tables = market(7, bars=450, symbols=30, strength=0.25)
     found = choose(tables, settings, family=family)
-    row = found.evidence.filter((pl.col("fold") == "final") & (pl.col("factor") == "noise_00")).row(0, named=True)
+    row = found.evidence.filter((pl.col("fold") == "final") & (pl.col("factor") == "noise_00")).row(
+        0, named=True
+    )
     assert row["decision"] == "core"
-    for method in ("rolling_ic", "mutual_information", "importance", "shap", "linear_path", "permutation", "boruta", "elimination", "genetic"):
+    for method in (
+        "rolling_ic",
+        "mutual_information",
+        "importance",
+        "shap",
+        "linear_path",
+        "permutation",
+        "boruta",
+        "elimination",
+        "genetic",
+    ):
         assert row[f"votes_{method}"] > 0.4, method
     others = found.evidence.filter((pl.col("fold") == "final") & (pl.col("factor") != "noise_00"))
     assert others.select(pl.col("^votes_.*$").mean()).transpose().to_series().drop_nulls().max() < 0.4
@@ -198,7 +257,9 @@ def test_gate_weights_of_a_fold_count_as_a_method_there_only():
     tables = market(8, bars=500, symbols=30)
     weights = {"final": {f"noise_{number:02d}": float(number == 3) for number in range(8)}}
     found = choose(tables, gate_weights=weights)
-    gate = found.evidence.filter(pl.col("factor") == "noise_03").select("fold", "gate_weight", "votes_gate_weight")
+    gate = found.evidence.filter(pl.col("factor") == "noise_03").select(
+        "fold", "gate_weight", "votes_gate_weight"
+    )
     assert gate.filter(pl.col("fold") == "final").row(0) == ("final", 1.0, 1.0)
     assert gate.filter(pl.col("fold") == "fold_00").row(0) == ("fold_00", None, None)
 
@@ -212,7 +273,10 @@ def test_the_forward_comparison_meets_validation_bars_only():
     rng = np.random.default_rng(0)
     later = labels["timestamp"] >= calendar[test_begins]
     moved = labels.with_columns(
-        pl.when(later & pl.col("label_end").is_not_null()).then(pl.Series(rng.standard_normal(len(labels)))).otherwise("sector_neutral_return").alias("sector_neutral_return")
+        pl.when(later & pl.col("label_end").is_not_null())
+        .then(pl.Series(rng.standard_normal(len(labels))))
+        .otherwise("sector_neutral_return")
+        .alias("sector_neutral_return")
     )
     assert choose((training, moved, entries)).overview.forward == before.overview.forward
     worse = before.overview.forward[0]
@@ -223,14 +287,28 @@ def test_a_rolling_window_counts_its_own_eras_only():
     timeline = TIMELINE.model_copy(update={"train_bars": 330})
     training, labels, entries = market(10, bars=700, strength=0.15)
     before = choose((training, labels, entries), timeline=timeline)
-    _, folds = training["timestamp"].unique().sort(), walk_forward(resolve_windows(training["timestamp"].unique().sort(), timeline), timeline, longest_horizon=HORIZON)
+    _, folds = (
+        training["timestamp"].unique().sort(),
+        walk_forward(
+            resolve_windows(training["timestamp"].unique().sort(), timeline),
+            timeline,
+            longest_horizon=HORIZON,
+        ),
+    )
     last = folds[-1]
     assert int(last.train[0]) > 0
     old = ~from_bar(training, int(last.train[0]))
-    changed = training.with_columns(pl.when(old).then(-(pl.col(entry.column) ** 3)).otherwise(pl.col(entry.column)).alias(entry.column) for entry in entries)
+    changed = training.with_columns(
+        pl.when(old).then(-(pl.col(entry.column) ** 3)).otherwise(pl.col(entry.column)).alias(entry.column)
+        for entry in entries
+    )
     after = choose((changed, labels, entries), timeline=timeline)
-    assert after.evidence.filter(pl.col("fold") == "final").equals(before.evidence.filter(pl.col("fold") == "final"))
-    assert not after.evidence.filter(pl.col("fold") == "fold_00").equals(before.evidence.filter(pl.col("fold") == "fold_00"))
+    assert after.evidence.filter(pl.col("fold") == "final").equals(
+        before.evidence.filter(pl.col("fold") == "final")
+    )
+    assert not after.evidence.filter(pl.col("fold") == "fold_00").equals(
+        before.evidence.filter(pl.col("fold") == "fold_00")
+    )
 
 
 def test_kind_errors_say_what_to_do():
@@ -268,8 +346,15 @@ def test_a_label_that_became_known_late_is_refused():
 def test_rich_inputs_are_seen_by_rich_experts_only():
     training, labels, entries = market(13, bars=500, symbols=20, inputs=3)
     rich = [*entries[:2], entries[2].__class__(**{**entries[2].__dict__, "modality": "rich"})]
-    assert read_rows(training, labels, rich, modality="base", horizon=HORIZON, target="log_return").names == ("noise_00", "noise_01")
-    assert read_rows(training, labels, rich, modality="rich", horizon=HORIZON, target="log_return").names == ("noise_00", "noise_01", "noise_02")
+    assert read_rows(training, labels, rich, modality="base", horizon=HORIZON, target="log_return").names == (
+        "noise_00",
+        "noise_01",
+    )
+    assert read_rows(training, labels, rich, modality="rich", horizon=HORIZON, target="log_return").names == (
+        "noise_00",
+        "noise_01",
+        "noise_02",
+    )
 
 
 def test_eras_shrink_until_the_shortest_window_holds_enough():

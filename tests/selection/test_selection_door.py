@@ -6,7 +6,16 @@ import re
 import polars as pl
 import pytest
 
-from components.contracts import LABELS, TRAINING_SET, ContractError, read_chosen, read_stamp, read_table, write_catalog, write_table
+from components.contracts import (
+    LABELS,
+    TRAINING_SET,
+    ContractError,
+    read_chosen,
+    read_stamp,
+    read_table,
+    write_catalog,
+    write_table,
+)
 from components.selection.choose import EVIDENCE
 from components.selection.component import select_factors
 from components.selection.page import render
@@ -51,7 +60,9 @@ def test_the_door_writes_choice_evidence_and_page(tables):
     evidence = read_table(tables / "evidence", EVIDENCE)
     assert read_stamp(tables / "evidence").inputs["training_set"] == chosen.training_set
     for fold, names in chosen.by_fold.items():
-        taken = evidence.filter((pl.col("fold") == fold) & pl.col("decision").is_in(["core", "plus", "filled"]))["factor"]
+        taken = evidence.filter(
+            (pl.col("fold") == fold) & pl.col("decision").is_in(["core", "plus", "filled"])
+        )["factor"]
         assert sorted(taken) == sorted(names)
     text = (tables / "page").read_text()
     assert text.startswith("<!doctype html>")
@@ -61,7 +72,9 @@ def test_the_door_writes_choice_evidence_and_page(tables):
 
 def test_tables_of_another_panel_are_refused(tables):
     labels = read_table(tables / "labels", LABELS)
-    write_table(labels, tables / "labels", LABELS, code_version="c", config_hash="h", inputs={"panel": "another"})
+    write_table(
+        labels, tables / "labels", LABELS, code_version="c", config_hash="h", inputs={"panel": "another"}
+    )
     with pytest.raises(ContractError, match="different origin"):
         call(tables)
 
@@ -75,12 +88,16 @@ def test_broken_gate_weights_are_refused(tables, text):
 def test_the_page_escapes_names_marks_eras_and_says_so_where_nothing_stands_out():
     training, labels, _ = market(21, bars=500, symbols=20, inputs=3)
     hostile = "<b>x</b>"
-    found = choose((training.rename({"noise_02": hostile}), labels, catalog(["noise_00", "noise_01", hostile])))
+    found = choose(
+        (training.rename({"noise_02": hostile}), labels, catalog(["noise_00", "noise_01", hostile]))
+    )
     text = render(found)
     tables = re.findall(r"<table>(.*?)</table>", text)
     assert len(tables) >= 6
     for table in tables:
-        assert len({len(re.findall("<t[hd][ >]", row)) for row in re.findall("<tr.*?</tr>", table)}) == 1, "every row has as many cells as the heading"
+        assert len({len(re.findall("<t[hd][ >]", row)) for row in re.findall("<tr.*?</tr>", table)}) == 1, (
+            "every row has as many cells as the heading"
+        )
     assert hostile not in text
     assert "&lt;b&gt;x&lt;/b&gt;" in text
     assert "holds test bars: reported only" in text

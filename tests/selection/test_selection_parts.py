@@ -1,4 +1,6 @@
-"""The parts of selection one by one: permutations, rank correlations, lags, half-lives, wrappers, adversarial validation."""
+"""The parts of selection one by one: permutations, rank correlations, lags, half-lives, wrappers, adversarial
+validation.
+"""
 
 import numpy as np
 import polars as pl
@@ -62,7 +64,18 @@ def test_permutation_finds_what_the_model_needs_and_nothing_else():
     bars, symbols = grid(60, 40)
     fit, held = bars < 40, bars >= 40
     model = prepare("linear", values[fit], rounds=10, threads=1, seed=0).fit(target[fit])
-    loss = permutation_loss(model, values[held], target[held], bars[held], symbols[held], inputs=np.arange(3), repeats=4, block_bars=5, lags=1, rng=rng)
+    loss = permutation_loss(
+        model,
+        values[held],
+        target[held],
+        bars[held],
+        symbols[held],
+        inputs=np.arange(3),
+        repeats=4,
+        block_bars=5,
+        lags=1,
+        rng=rng,
+    )
     assert loss.low[0] > 0.1
     assert (loss.low[1:] < 0.02).all()
     assert loss.deviation[0] > 0
@@ -86,7 +99,11 @@ def test_rank_correlations_are_spearmans_with_gaps_and_ties():
     for row in np.flatnonzero(bars == bar - 2):
         wanted[symbols[row]] = values[row, 1]
     ranks = dict(zip(wanted, pl.Series(list(wanted.values())).rank(), strict=True))
-    pairs = [(ranks[symbols[row]], pl.Series(label[bars == bar]).rank()[int(row - starts[bar])]) for row in np.flatnonzero(bars == bar) if symbols[row] in ranks]
+    pairs = [
+        (ranks[symbols[row]], pl.Series(label[bars == bar]).rank()[int(row - starts[bar])])
+        for row in np.flatnonzero(bars == bar)
+        if symbols[row] in ranks
+    ]
     assert lagged[1, bar, 1] == pytest.approx(np.corrcoef(np.array(pairs).T)[0, 1], abs=1e-6)
     assert np.isnan(lagged[1, :2]).all()
 
@@ -95,7 +112,11 @@ def test_what_all_symbols_share_orders_nothing():
     bars, symbols = grid(5, 10)
     shared = np.repeat(np.arange(5.0), 10).astype(np.float32)[:, None]
     starts = np.searchsorted(bars, np.arange(6)).astype(np.int64)
-    assert np.isnan(lagged_rank_correlations(np.asfortranarray(shared), np.arange(50, dtype=np.float32), symbols, starts, 10, np.array([0]))).all()
+    assert np.isnan(
+        lagged_rank_correlations(
+            np.asfortranarray(shared), np.arange(50, dtype=np.float32), symbols, starts, 10, np.array([0])
+        )
+    ).all()
 
 
 def ic_series(rng, means, bars=600, deviation=0.1):
@@ -118,7 +139,17 @@ def test_a_later_lag_is_proposed_where_it_is_better_beyond_chance_only():
 
 def test_lags_are_not_proposed_by_chance():
     proposals = [
-        (rolling(ic_series(np.random.default_rng(50 + seed), np.zeros((6, 40)), 400), (0, 1, 2, 3, 5, 10), (63,), horizon=5, rate=0.1).lag > 0).any() for seed in range(10)
+        (
+            rolling(
+                ic_series(np.random.default_rng(50 + seed), np.zeros((6, 40)), 400),
+                (0, 1, 2, 3, 5, 10),
+                (63,),
+                horizon=5,
+                rate=0.1,
+            ).lag
+            > 0
+        ).any()
+        for seed in range(10)
     ]
     assert sum(proposals) <= 3
 
@@ -179,7 +210,9 @@ def test_the_genetic_search_keeps_what_helps_on_held_out_bars():
     rng = np.random.default_rng(10)
     fit, held = rng.standard_normal((2, 3000, 20))
     target = [0.15 * x[:, 3] + 0.1 * x[:, 11] + rng.standard_normal(3000) for x in (fit, held)]
-    moments = [value for x, y in zip((fit, held), target, strict=True) for value in (x.T @ x / 3000, x.T @ y / 3000)]
+    moments = [
+        value for x, y in zip((fit, held), target, strict=True) for value in (x.T @ x / 3000, x.T @ y / 3000)
+    ]
     frequency = gene_frequency(*moments, Genetic(), seeds=4, seed=0)
     assert frequency[3] == frequency[11] == 1
     assert (gene_frequency(*moments, Genetic(), seeds=4, seed=0) == frequency).all()
@@ -202,9 +235,13 @@ def test_newest_bars_that_moved_are_told_apart_and_named():
     tables = market(14, bars=400, symbols=40, inputs=5)
     training = tables[0]
     newest = training["timestamp"] >= training["timestamp"].unique().sort()[330]
-    moved = training.with_columns(pl.when(newest).then(pl.col("noise_02") * 2.5 + 1).otherwise("noise_02").alias("noise_02"))
+    moved = training.with_columns(
+        pl.when(newest).then(pl.col("noise_02") * 2.5 + 1).otherwise("noise_02").alias("noise_02")
+    )
     quiet = adversarial(rows_of(tables), "fold", (0, 400), settings=SETTINGS, usual_windows=2, seed=1)
-    found = adversarial(rows_of((moved, *tables[1:])), "fold", (0, 393), settings=SETTINGS, usual_windows=2, seed=1)
+    found = adversarial(
+        rows_of((moved, *tables[1:])), "fold", (0, 393), settings=SETTINGS, usual_windows=2, seed=1
+    )
     assert not quiet.flagged
     assert quiet.auc < 0.6
     assert found.flagged
@@ -218,7 +255,9 @@ def test_what_the_market_shares_and_what_a_symbol_keeps_do_not_tell_bars_apart()
         return np.repeat(np.cumsum(rng.standard_normal(len(label)))[:, None], label.shape[1], axis=1)
 
     def kept(label, rng):
-        return np.repeat(rng.standard_normal((1, label.shape[1])), len(label), axis=0) + 0.01 * rng.standard_normal(label.shape)
+        return np.repeat(
+            rng.standard_normal((1, label.shape[1])), len(label), axis=0
+        ) + 0.01 * rng.standard_normal(label.shape)
 
     rows = rows_of(market(15, bars=400, symbols=40, inputs=4, extra={"month": shared, "size": kept}))
     found = adversarial(rows, "fold", (0, 400), settings=SETTINGS, usual_windows=0, seed=1)
@@ -237,6 +276,8 @@ def test_the_interval_of_a_difference_holds_its_mean_and_widens_with_dependence(
     rng = np.random.default_rng(12)
     independent = rng.standard_normal(400)
     dependent = np.repeat(rng.standard_normal(20), 20)
-    narrow, wide = (interval(series, Settings(mode="quick"), HORIZON, 0) for series in (independent, dependent))
+    narrow, wide = (
+        interval(series, Settings(mode="quick"), HORIZON, 0) for series in (independent, dependent)
+    )
     assert narrow[0] < independent.mean() < narrow[1]
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])

@@ -1,4 +1,6 @@
-"""A small run with two bundles, made once for all tests of serving, and copies of it that a test may spoil."""
+"""A small run with two bundles, made once for all tests of serving, and copies of it that a test
+may spoil.
+"""
 
 import dataclasses
 import shutil
@@ -23,4 +25,6 @@ def run_copy(small_run, tmp_path) -> SmallRun:
 def copy_run(run: SmallRun, folder) -> SmallRun:
     """The run in another folder, its bundles included."""
     shutil.copytree(run.folder, folder)
-    return dataclasses.replace(run, folder=folder, bundles=[folder / "bundles" / bundle.name for bundle in run.bundles])
+    return dataclasses.replace(
+        run, folder=folder, bundles=[folder / "bundles" / bundle.name for bundle in run.bundles]
+    )

@@ -11,7 +11,8 @@ from typing import Any
 from tests.serving.live_service import Live
 
 KEY, KEY_VARIABLE = "fuzz-key", "ALPHALOOP_FUZZ_KEY"
-# Not asked: whether all that the description allows is answered. It can't say that no symbol and moment may occur twice, or lie in the future.
+# Not asked: whether all that the description allows is answered. It can't say that no symbol and moment may
+# occur twice, or lie in the future.
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -37,16 +38,49 @@ class Found:
 
 
 def fuzz(live: Live, examples: int) -> Found:
-    """At most `examples` drawn requests an operation, besides those that cover each rule of the description. The same ones every time."""
+    """At most `examples` drawn requests an operation, besides those that cover each rule of the description.
+
+    The same ones every time.
+    """
     before = live.metric("requests_total")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json", "--header", f"Authorization: Bearer {KEY}"]
-        command += ["--max-examples", str(examples), "--generation-deterministic", "--no-shrink", "--continue-on-failure", "--suppress-health-check", "all"]
-        command += ["--request-timeout", str(LONGEST_ANSWER_S), "--max-response-time", str(LONGEST_ANSWER_S), "--checks", ",".join(CHECKS)]
+        command = [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            f"{live.url}/openapi.json",
+            "--header",
+            f"Authorization: Bearer {KEY}",
+        ]
+        command += [
+            "--max-examples",
+            str(examples),
+            "--generation-deterministic",
+            "--no-shrink",
+            "--continue-on-failure",
+            "--suppress-health-check",
+            "all",
+        ]
+        command += [
+            "--request-timeout",
+            str(LONGEST_ANSWER_S),
+            "--max-response-time",
+            str(LONGEST_ANSWER_S),
+            "--checks",
+            ",".join(CHECKS),
+        ]
         command += ["--report", "json", "--report-json-path", str(report), "--no-color"]
-        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LONGEST_RUN_S, check=False)
+        ended = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=LONGEST_RUN_S, check=False
+        )
         assert report.exists(), f"{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
         told = json.loads(report.read_text())
     assert told["complete"], ended.stdout[-3000:]
-    return Found(int(live.metric("requests_total") - before), [*told["failures"], *told["errors"]], ended.stdout, told["running_time"])
+    return Found(
+        int(live.metric("requests_total") - before),
+        [*told["failures"], *told["errors"]],
+        ended.stdout,
+        told["running_time"],
+    )

@@ -1,4 +1,6 @@
-"""Starts the real service on a free loopback port over a run of `small_champion`, as `bentoml serve` or whole as `alphaloop serve` does, and stops it again."""
+"""Starts the real service on a free loopback port over a run of `small_champion`, as `bentoml serve` or whole
+as `alphaloop serve` does, and stops it again.
+"""
 
 import contextlib
 import os
@@ -22,15 +24,35 @@ from tests.serving.small_champion import SmallRun
 
 START_S = 120.0
 ROOT = Path(__file__).parents[2]
-_SERVE = "import sys; from serving.launch import serve; from serving.plan import read_plan; serve(read_plan(sys.argv[1]), say=lambda text: print(text, flush=True))"
-_TRIAL = {"period": "1d", "target": "log_return", "test_start": "2024-01-01T00:00:00Z", "test_end": "2024-02-01T00:00:00Z"}
+_SERVE = (
+    "import sys; from serving.launch import serve; from serving.plan import read_plan;"
+    " serve(read_plan(sys.argv[1]), say=lambda text: print(text, flush=True))"
+)
+_TRIAL = {
+    "period": "1d",
+    "target": "log_return",
+    "test_start": "2024-01-01T00:00:00Z",
+    "test_end": "2024-02-01T00:00:00Z",
+}
 
 
 @contextlib.contextmanager
 def redis_server(folder: Path, port: int | None = None) -> Iterator[tuple[subprocess.Popen, int]]:
     """A Redis server of our own on a loopback port, without persistence."""
     port = port or free_port()
-    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    command = [
+        "redis-server",
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(folder),
+    ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: listens(port), what="the Redis server")
@@ -62,7 +84,9 @@ class Live:
     def metric(self, name: str, **labels: str) -> float:
         """Sum of a metric's samples that have these labels; 0 where there is none."""
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        samples = re.findall(rf"^alphaloop_{name}(\{{[^}}]*\}})? (\S+)$", self.client.get("/metrics").text, flags=re.MULTILINE)
+        samples = re.findall(
+            rf"^alphaloop_{name}(\{{[^}}]*\}})? (\S+)$", self.client.get("/metrics").text, flags=re.MULTILINE
+        )
         return sum(float(value) for found, value in samples if all(label in found for label in wanted))
 
     def status(self) -> dict[str, Any]:
@@ -71,7 +95,9 @@ class Live:
 
     def check(self, name: str) -> dict[str, Any]:
         """One check of /status."""
-        return next((check for check in self.status()["checks"] if check["name"] == name), {"ok": None, "reason": ""})
+        return next(
+            (check for check in self.status()["checks"] if check["name"] == name), {"ok": None, "reason": ""}
+        )
 
     def ready(self) -> bool:
         """GET /readyz."""
@@ -98,19 +124,50 @@ def until(condition: Callable[[], Any], *, seconds: float = 20.0, what: str = "t
 
 
 @contextlib.contextmanager
-def live_service(plan: Path, *, environment: Mapping[str, str] | None = None, ready: bool = True, headers: Mapping[str, str] | None = None) -> Iterator[Live]:
+def live_service(
+    plan: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    ready: bool = True,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[Live]:
     """The service of a plan, ready unless `ready` is False; then only alive."""
     port = free_port()
     log = plan.parent / f"service-{port}.log"
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:SignalService", "--host", "127.0.0.1", "--port", str(port)]
-    variables = {**os.environ, PLAN_VARIABLE: str(plan), "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(plan.parent / "bentoml"), **(environment or {})}
+    command = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        "serving.service:SignalService",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    variables = {
+        **os.environ,
+        PLAN_VARIABLE: str(plan),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": str(plan.parent / "bentoml"),
+        **(environment or {}),
+    }
     with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=variables, start_new_session=True
+        )
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=url, timeout=20, headers=dict(headers or {})) as client:
         live = Live(client, process, log, url)
         try:
-            until(lambda: process.poll() is not None or client.get("/readyz" if ready else "/livez").status_code == 200, seconds=START_S, what=f"the service (log {log})")
+            until(
+                lambda: (
+                    process.poll() is not None
+                    or client.get("/readyz" if ready else "/livez").status_code == 200
+                ),
+                seconds=START_S,
+                what=f"the service (log {log})",
+            )
             assert process.poll() is None, log.read_text()
             yield live
         finally:
@@ -129,12 +186,17 @@ def stop(process: subprocess.Popen) -> None:
 
 
 class Served:
-    """`serve` of a plan as a process: service, champion watcher and log writer. `lines` is what it has said so far."""
+    """`serve` of a plan as a process: service, champion watcher and log writer.
+
+    `lines` is what it has said so far.
+    """
 
     def __init__(self, plan: Path, environment: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-c", _SERVE, str(plan)]
         variables = {**os.environ, **(environment or {})}
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables
+        )
         self.lines: list[str] = []
         self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
         self.reader.start()
@@ -145,7 +207,11 @@ class Served:
 
     def wait_for(self, pattern: str, since: int = 0) -> None:
         """Wait until such a line was said."""
-        until(lambda: self.said(pattern, since) or self.process.poll() is not None, seconds=START_S, what=f"the line {pattern!r}")
+        until(
+            lambda: self.said(pattern, since) or self.process.poll() is not None,
+            seconds=START_S,
+            what=f"the line {pattern!r}",
+        )
         assert self.said(pattern, since), self.lines
 
     def stop(self) -> None:
@@ -164,7 +230,10 @@ def processes_of(folder: Path) -> dict[int, str]:
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if f"{PLAN_VARIABLE}={folder}/".encode() in (place / "environ").read_bytes() and (place / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+            if (
+                f"{PLAN_VARIABLE}={folder}/".encode() in (place / "environ").read_bytes()
+                and (place / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+            ):
                 found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
@@ -177,9 +246,19 @@ def pid_of(folder: Path, word: str) -> int:
 
 
 def register(run: SmallRun, bundle: Path, *, beats: bool = True) -> int:
-    """Register a bundle in the run's registry, as champion where it `beats` the present one; returns its version."""
+    """Register a bundle in the run's registry, as champion where it `beats` the present one; returns its
+    version.
+    """
     from components.registry.config import Settings as RegistrySettings
     from components.registry.store import register_model
 
     verdict = {"approved": True, "beats_champion": beats, "reason": "first", "gates": []}
-    return register_model(RegistrySettings(), "small", run.folder / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=_TRIAL)["version"]
+    return register_model(
+        RegistrySettings(),
+        "small",
+        run.folder / "registry",
+        bundle=bundle,
+        verdict=verdict,
+        metrics={},
+        trial=_TRIAL,
+    )["version"]

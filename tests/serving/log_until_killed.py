@@ -1,4 +1,7 @@
-"""A process that logs answers and says the number of each one that is safe, until it is killed: `log_until_killed SPOOL FIRST [COUNT]`."""
+"""A process that logs answers and says the number of each one that is safe, until it is killed:
+
+`log_until_killed SPOOL FIRST [COUNT]`.
+"""
 
 import sys
 from itertools import count, islice

@@ -16,7 +16,14 @@ BAR_US = 1_700_000_000_000_000
 QUICK = Settings(log_segment_seconds=0.2, log_segment_bytes=2**16, log_spool_bytes=2**24)
 
 
-def answer(number: int, rows: int = 2, *, columns: tuple[str, ...] = COLUMNS, answered_at_us: int | None = None, shift: float = 0.0) -> Answer:
+def answer(
+    number: int,
+    rows: int = 2,
+    *,
+    columns: tuple[str, ...] = COLUMNS,
+    answered_at_us: int | None = None,
+    shift: float = 0.0,
+) -> Answer:
     """The answer `r<number>` for `rows` symbols at bar `number`; all its values follow from the number."""
     rng = np.random.default_rng(number)
     features = (rng.normal(size=(rows, len(columns))) + shift).astype(np.float32)

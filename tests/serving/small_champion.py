@@ -1,4 +1,6 @@
-"""A small market taken through the real stages to model bundles and an online store, in seconds and without KFP: what the service's tests serve."""
+"""A small market taken through the real stages to model bundles and an online store, in seconds and without
+KFP: what the service's tests serve.
+"""
 
 import json
 import shutil
@@ -10,7 +12,17 @@ from typing import Any
 import polars as pl
 
 from components.backtest.config import Settings as BacktestSettings
-from components.contracts import ALL_PREDICTIONS, PANEL, CatalogEntry, atomic_write_text, check_table, file_sha256, verify_bundle, write_catalog, write_table
+from components.contracts import (
+    ALL_PREDICTIONS,
+    PANEL,
+    CatalogEntry,
+    atomic_write_text,
+    check_table,
+    file_sha256,
+    verify_bundle,
+    write_catalog,
+    write_table,
+)
 from components.feature_store.config import Settings as FeatureStoreSettings
 from components.market.config import Settings as MarketSettings
 from components.timeline import Settings as TimelineSettings
@@ -19,17 +31,33 @@ from serving.plan import Plan, write_plan
 
 PERIOD, HORIZON, TARGET, CODE = "1d", 5, "sector_neutral_return", "test"
 MARKET = MarketSettings.model_validate(
-    {"planted_ic": 0.5, "simulator": {"symbols": 20, "bars": 240, "sectors": 4, "start": "2023-01-02", "late_share": 0.0, "delisted_share": 0.05}}
+    {
+        "planted_ic": 0.5,
+        "simulator": {
+            "symbols": 20,
+            "bars": 240,
+            "sectors": 4,
+            "start": "2023-01-02",
+            "late_share": 0.0,
+            "delisted_share": 0.05,
+        },
+    }
 )
 TIMELINE = TimelineSettings(train_share=0.5, validation_share=0.25, fold_bars=60)
 STORE = FeatureStoreSettings(lookback_bars=16)
-# Two names on each side, so that a book of 20 names has positions; no age limit, because the market ends in the past.
+# Two names on each side, so that a book of 20 names has positions; no age limit, because the market ends in
+# the past.
 BACKTEST = BacktestSettings(quantile=0.1)
 SERVING = ServingSettings(max_feature_age_hours=None, poll_seconds=0.2)
 EXPERTS: dict[str, dict[str, Any]] = {"elasticnet": {}, "lightgbm": {"rounds": 20}}
 WINDOWED: dict[str, dict[str, Any]] = {
     "elasticnet": {},
-    "patchtst": {"lookback_bars": 16, "patch_bars": 8, "stride_bars": 8, "training": {"epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200}},
+    "patchtst": {
+        "lookback_bars": 16,
+        "patch_bars": 8,
+        "stride_bars": 8,
+        "training": {"epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200},
+    },
 }
 
 ACROSS: dict[str, dict[str, Any]] = {"elasticnet": {}, "across": {}}
@@ -39,7 +67,9 @@ MODULES = {"across": "tests.serving.across"}
 
 @dataclass(frozen=True)
 class SmallMarket:
-    """The tables of a small market: a FACTORS frame with its catalog, LABELS, and TRAINING_SET rows with the same factor values."""
+    """The tables of a small market: a FACTORS frame with its catalog, LABELS, and TRAINING_SET rows with the
+    same factor values.
+    """
 
     factors: pl.DataFrame
     catalog: list[CatalogEntry]
@@ -51,8 +81,12 @@ class SmallMarket:
         return self.factors["symbol"].unique().sort().to_list()
 
 
-def make_market(seed: int = 7, settings: MarketSettings = MARKET, *, last_bar: pl.Expr | None = None) -> SmallMarket:
-    """Simulate a market and build its factors and labels; `last_bar`, a condition on the panel's rows, cuts it off."""
+def make_market(
+    seed: int = 7, settings: MarketSettings = MARKET, *, last_bar: pl.Expr | None = None
+) -> SmallMarket:
+    """Simulate a market and build its factors and labels; `last_bar`, a condition on the panel's rows, cuts
+    it off.
+    """
     from components.features.build import build_factors
     from components.features.build import catalog as factor_catalog
     from components.features.config import Settings as FeaturesSettings
@@ -66,8 +100,12 @@ def make_market(seed: int = 7, settings: MarketSettings = MARKET, *, last_bar: p
     catalog = factor_catalog(FeaturesSettings(), PERIOD)
     labels = build_labels(panel, LabelsSettings(primary_horizon=HORIZON))
     wanted = [entry.column for entry in catalog if entry.role in ("input", "context")]
-    training_set = factors.select("timestamp", "symbol", *wanted).join(panel.select("timestamp", "symbol", "sector"), on=("timestamp", "symbol"), maintain_order="left")
-    return SmallMarket(factors, catalog, labels, training_set.select("timestamp", "symbol", "sector", *wanted))
+    training_set = factors.select("timestamp", "symbol", *wanted).join(
+        panel.select("timestamp", "symbol", "sector"), on=("timestamp", "symbol"), maintain_order="left"
+    )
+    return SmallMarket(
+        factors, catalog, labels, training_set.select("timestamp", "symbol", "sector", *wanted)
+    )
 
 
 def put_online(market: SmallMarket, folder: Path, settings: FeatureStoreSettings = STORE) -> dict[str, Any]:
@@ -89,9 +127,11 @@ def make_bundle(
     backtest: BacktestSettings = BACKTEST,
     min_gain: float = 0.0,
 ) -> Path:
-    """Fit the experts and the stack on the market and put them into a bundle below `folder`, named after its SHA-256.
+    """Fit the experts and the stack on the market and put them into a bundle below `folder`, named after its
+    SHA-256.
 
-    With a `min_gain` that nothing reaches the experts have equal weights, so that every one of them is served.
+    With a `min_gain` that nothing reaches the experts have equal weights, so that every one of them is
+    served.
     """
     from components.experts.leaves import Leaf
     from components.experts.train import train_expert
@@ -124,11 +164,26 @@ def make_bundle(
     calendar = market.training_set["timestamp"].unique().sort()
     oof = build_oof_table(predictions, market.labels, market.training_set)
     everything = pl.concat(predictions.values()).sort(ALL_PREDICTIONS.key)
-    stacked = stack_experts(oof, everything, StackingSettings(min_gain=min_gain), resolve_windows(calendar, TIMELINE), calendar, embargo_bars=TIMELINE.embargo_bars, seed=seed)
+    stacked = stack_experts(
+        oof,
+        everything,
+        StackingSettings(min_gain=min_gain),
+        resolve_windows(calendar, TIMELINE),
+        calendar,
+        embargo_bars=TIMELINE.embargo_bars,
+        seed=seed,
+    )
     write_model(stacked.model, work / "stacker")
     write_catalog(market.catalog, work / "catalog.json")
     atomic_write_text(work / "features.json", json.dumps({**publication, "code_version": CODE}))
-    write_table(stacked.predictions, work / "predictions.parquet", ALL_PREDICTIONS, code_version=CODE, config_hash="small", inputs={"labels": "small", "training_set": "small"})
+    write_table(
+        stacked.predictions,
+        work / "predictions.parquet",
+        ALL_PREDICTIONS,
+        code_version=CODE,
+        config_hash="small",
+        inputs={"labels": "small", "training_set": "small"},
+    )
     bundle = work / "bundle"
     bundle.mkdir()
     manifest = build_bundle(
@@ -149,7 +204,9 @@ def make_bundle(
 
 
 def crown(run: Path, bundle: Path, version: int, *, name: str = "small", why: str = "test") -> None:
-    """Make the bundle the champion of the run as the champion watcher does: the folder first, `champion.json` last."""
+    """Make the bundle the champion of the run as the champion watcher does: the folder first, `champion.json`
+    last.
+    """
     manifest = json.loads((bundle / "manifest.json").read_text())
     target = run / "serving" / "champions" / manifest["sha256"]
     if not target.exists():
@@ -178,9 +235,13 @@ class SmallRun:
     publication: dict[str, Any]
     bundles: Sequence[Path]
 
-    def plan(self, serving: Mapping[str, Any] | None = None, feature_store: FeatureStoreSettings = STORE) -> Path:
+    def plan(
+        self, serving: Mapping[str, Any] | None = None, feature_store: FeatureStoreSettings = STORE
+    ) -> Path:
         """Write the run's serving plan; `serving` changes settings."""
-        return write_plan(Plan(self.folder, "small", SERVING.model_copy(update=dict(serving or {})), feature_store))
+        return write_plan(
+            Plan(self.folder, "small", SERVING.model_copy(update=dict(serving or {})), feature_store)
+        )
 
 
 def make_run(
@@ -192,10 +253,15 @@ def make_run(
     store: FeatureStoreSettings = STORE,
     min_gain: float = 0.0,
 ) -> SmallRun:
-    """Market, online store (SQLite unless `store` says otherwise) and one bundle a seed below `folder`; every bundle is checked against its manifest."""
+    """Market, online store (SQLite unless `store` says otherwise) and one bundle a seed below `folder`; every
+    bundle is checked against its manifest.
+    """
     market = make_market(settings=settings)
     publication = put_online(market, folder, store)
-    bundles = [make_bundle(market, publication, folder / "bundles", experts=experts, seed=seed, min_gain=min_gain) for seed in seeds]
+    bundles = [
+        make_bundle(market, publication, folder / "bundles", experts=experts, seed=seed, min_gain=min_gain)
+        for seed in seeds
+    ]
     for bundle in bundles:
         verify_bundle(bundle)
     return SmallRun(folder, market, publication, bundles)

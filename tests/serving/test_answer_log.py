@@ -1,4 +1,6 @@
-"""The answer log's service side: what is acknowledged is on file whatever is killed, and no disk slows or fails an answer."""
+"""The answer log's service side: what is acknowledged is on file whatever is killed, and no disk slows or
+fails an answer.
+"""
 
 import os
 import resource
@@ -41,7 +43,15 @@ def numbers(spool: Path) -> list[int]:
 
 def same(left, right) -> bool:
     arrays = ("timestamps_us", "known_times_us", "stale", "outputs", "features")
-    plain = ("request_id", "endpoint", "answered_at_us", "model_version", "bundle_sha256", "publication", "columns")
+    plain = (
+        "request_id",
+        "endpoint",
+        "answered_at_us",
+        "model_version",
+        "bundle_sha256",
+        "publication",
+        "columns",
+    )
     return (
         list(left.symbols) == list(right.symbols)
         and all(getattr(left, n) == getattr(right, n) for n in plain)
@@ -68,8 +78,13 @@ def test_a_record_cut_off_at_any_byte_is_left_out_and_the_ones_before_it_stay(tm
     logged(tmp_path, [answer(1), answer(2)])
     data = next(tmp_path.glob("*.segment")).read_bytes()
     begins = data.rindex(b"\xa1REC")
-    assert [len(read_segment(data[:cut]).answers) for cut in range(begins, len(data))] == [1] * (len(data) - begins)
-    assert all(read_segment(data[:cut]).torn_bytes == cut - begins and not read_segment(data[:cut]).damage for cut in range(begins, len(data)))
+    assert [len(read_segment(data[:cut]).answers) for cut in range(begins, len(data))] == [1] * (
+        len(data) - begins
+    )
+    assert all(
+        read_segment(data[:cut]).torn_bytes == cut - begins and not read_segment(data[:cut]).damage
+        for cut in range(begins, len(data))
+    )
     assert [read_segment(MAGIC[:cut]).torn_bytes for cut in range(len(MAGIC))] == list(range(len(MAGIC)))
 
 
@@ -92,7 +107,11 @@ def test_every_byte_is_watched(flip):
 
 
 ANSWERS = [answer(k, answered_at_us=k) for k in (1, 2, 3)]
-SEGMENT = MAGIC + answer_log._framed(1, b'["momentum", "volatility", "value"]') + b"".join(answer_log._framed(2, answer_log._encode(a, 0)) for a in ANSWERS)
+SEGMENT = (
+    MAGIC
+    + answer_log._framed(1, b'["momentum", "volatility", "value"]')
+    + b"".join(answer_log._framed(2, answer_log._encode(a, 0)) for a in ANSWERS)
+)
 
 
 @given(st.binary(max_size=300))
@@ -150,14 +169,23 @@ def test_a_segment_ends_at_its_bytes(tmp_path):
 def test_a_disk_that_stalls_costs_no_answer_its_time_and_what_was_dropped_is_counted(tmp_path, monkeypatch):
     """The segment is a pipe that nobody reads: write(2) blocks, as on a disk that hangs."""
     reader, writer = os.pipe()
-    monkeypatch.setattr(answer_log._Segment, "begin", classmethod(lambda cls, spool: cls(spool / "stalled", writer)))
-    log = AnswerLog(tmp_path, QUICK.model_copy(update={"log_queue_answers": 20, "log_segment_seconds": 3600.0, "log_segment_bytes": 2**30}))
+    monkeypatch.setattr(
+        answer_log._Segment, "begin", classmethod(lambda cls, spool: cls(spool / "stalled", writer))
+    )
+    log = AnswerLog(
+        tmp_path,
+        QUICK.model_copy(
+            update={"log_queue_answers": 20, "log_segment_seconds": 3600.0, "log_segment_bytes": 2**30}
+        ),
+    )
     log.start()
     futures = [log.append(answer(number, rows=200)) for number in range(200)]
     assert futures.count(None) == log.dropped > 100
     assert log.queued <= 20
     until(lambda: log.behind)
-    threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(reader, 2**16), b"")], daemon=True).start()
+    threading.Thread(
+        target=lambda: [None for _ in iter(lambda: os.read(reader, 2**16), b"")], daemon=True
+    ).start()
     assert all(future.result(WAIT_S) for future in futures if future is not None)
     until(lambda: not log.behind and log.queued == 0)
     assert log.append(answer(1)).result(WAIT_S)
@@ -205,7 +233,9 @@ print(first, any(during), dropped, problem is not None, log.problem)
 def test_a_disk_that_takes_nothing_drops_and_counts_and_recovers(tmp_path):
     """RLIMIT_FSIZE 0: every write fails, as on a full disk."""
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "spool")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT).stdout.split()
+    said = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    ).stdout.split()
     assert said == ["True", "False", "28", "True", "None"]
     assert numbers(tmp_path / "spool") == [1, 99]
     assert not [content for content in contents(tmp_path / "spool") if content.torn_bytes or content.damage]
@@ -215,7 +245,12 @@ def test_a_disk_that_takes_nothing_drops_and_counts_and_recovers(tmp_path):
 def tiny_disk(tmp_path):
     folder = tmp_path / "tiny"
     folder.mkdir()
-    if shutil.which("mount") is None or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("mounting a small tmpfs needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -260,7 +295,14 @@ def test_kill_9_of_the_writing_processes_loses_nothing_acknowledged(tmp_path):
     processes = [log_until_killed(tmp_path, k * 1_000_000) for k in range(2)]
     try:
         said: list[list[int]] = [[], []]
-        readers = [threading.Thread(target=lambda k=k: said[k].extend(int(line) for line in processes[k].stdout if line.endswith("\n"))) for k in range(2)]
+        readers = [
+            threading.Thread(
+                target=lambda k=k: said[k].extend(
+                    int(line) for line in processes[k].stdout if line.endswith("\n")
+                )
+            )
+            for k in range(2)
+        ]
         for reader in readers:
             reader.start()
         until(lambda: min(len(part) for part in said) > 300)
@@ -286,5 +328,9 @@ def log_until_killed(spool: Path, first: int) -> subprocess.Popen:
 
 def test_columns_travel_once_a_segment(tmp_path):
     wide = tuple(f"{name}_{k}" for name in COLUMNS for k in range(60))
-    logged(tmp_path, [answer(k, rows=1, columns=wide) for k in range(20)], QUICK.model_copy(update={"log_segment_seconds": 60.0}))
+    logged(
+        tmp_path,
+        [answer(k, rows=1, columns=wide) for k in range(20)],
+        QUICK.model_copy(update={"log_segment_seconds": 60.0}),
+    )
     assert sum(path.read_bytes().count(b"momentum_59") for path in tmp_path.glob("*.segment")) == 1

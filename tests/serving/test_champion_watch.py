@@ -1,4 +1,6 @@
-"""The champion watcher on a real MLflow registry: hands over what is whole, refuses what is not, and outlives the registry."""
+"""The champion watcher on a real MLflow registry: hands over what is whole, refuses what is not, and outlives
+the registry.
+"""
 
 import json
 import shutil
@@ -22,8 +24,15 @@ from tests.serving.made_answers import QUICK, make_plan
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 40
-SETTINGS = QUICK.model_copy(update={"registry_poll_seconds": 0.2, "registry_timeout_s": 10.0, "keep_champions": 2})
-TRIAL = {"period": "1d", "target": "log_return", "test_start": "2024-01-01T00:00:00Z", "test_end": "2024-02-01T00:00:00Z"}
+SETTINGS = QUICK.model_copy(
+    update={"registry_poll_seconds": 0.2, "registry_timeout_s": 10.0, "keep_champions": 2}
+)
+TRIAL = {
+    "period": "1d",
+    "target": "log_return",
+    "test_start": "2024-01-01T00:00:00Z",
+    "test_end": "2024-02-01T00:00:00Z",
+}
 
 
 def register(folder: Path, score: float, *, beats: bool = True) -> int:
@@ -34,7 +43,15 @@ def register(folder: Path, score: float, *, beats: bool = True) -> int:
     about = {"schema": "s", "period": "1d", "horizon": 5, "target": "log_return", "experts": [], "inputs": {}}
     write_manifest(bundle, about)
     verdict = {"approved": True, "beats_champion": beats, "reason": f"better by {score}", "gates": []}
-    return register_model(RegistrySettings(), "demo", folder / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL)["version"]
+    return register_model(
+        RegistrySettings(),
+        "demo",
+        folder / "registry",
+        bundle=bundle,
+        verdict=verdict,
+        metrics={},
+        trial=TRIAL,
+    )["version"]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +76,9 @@ def registered(plan, empty_database):
 
 
 def stored_bundle(folder: Path, version: int) -> Path:
-    source = open_registry(RegistrySettings(), folder / "registry").get_model_version("demo", str(version)).source
+    source = (
+        open_registry(RegistrySettings(), folder / "registry").get_model_version("demo", str(version)).source
+    )
     return Path(source.removeprefix("file://"))
 
 
@@ -104,18 +123,42 @@ def test_it_hands_over_the_champion_and_each_change_and_keeps_the_last_few(regis
     register(tmp_path, 0.1)
     watch = looked(registered)
     first = champion(registered)
-    assert {"name", "version", "bundle_sha256", "manifest_sha256", "folder", "since", "who", "why", "verdict", "fetched_at"} == first.keys()
-    assert (first["version"], first["who"], first["why"], first["verdict"]["reason"]) == (1, "pipeline", "better by 0.1", "better by 0.1")
+    assert {
+        "name",
+        "version",
+        "bundle_sha256",
+        "manifest_sha256",
+        "folder",
+        "since",
+        "who",
+        "why",
+        "verdict",
+        "fetched_at",
+    } == first.keys()
+    assert (first["version"], first["who"], first["why"], first["verdict"]["reason"]) == (
+        1,
+        "pipeline",
+        "better by 0.1",
+        "better by 0.1",
+    )
     assert verify_bundle(first["folder"])["sha256"] == first["bundle_sha256"] == Path(first["folder"]).name
     register(tmp_path, 0.2)
     watch.look()
     assert champion(registered)["version"] == 2
     promote(open_registry(RegistrySettings(), tmp_path / "registry"), "demo", 1, why="back", who="ada")
     watch.look()
-    assert (champion(registered)["version"], champion(registered)["who"], champion(registered)["why"]) == (1, "ada", "back")
+    assert (champion(registered)["version"], champion(registered)["who"], champion(registered)["why"]) == (
+        1,
+        "ada",
+        "back",
+    )
     register(tmp_path, 0.3)
     watch.look()
-    assert [path.name for path in (registered.serving_folder / "champions").iterdir() if path.name == champion(registered)["bundle_sha256"]]
+    assert [
+        path.name
+        for path in (registered.serving_folder / "champions").iterdir()
+        if path.name == champion(registered)["bundle_sha256"]
+    ]
     assert len(list((registered.serving_folder / "champions").iterdir())) == 2
     said = capsys.readouterr().err
     assert [said.count(f"champion is demo version {version} ") for version in (1, 2, 3)] == [2, 1, 1]
@@ -132,7 +175,9 @@ def test_a_change_of_nothing_writes_nothing(registered, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["changed", "missing", "surplus", "another", "unstamped"])
-def test_a_bundle_that_is_broken_or_tampered_with_is_refused_and_the_old_one_goes_on(registered, tmp_path, capsys, fault):
+def test_a_bundle_that_is_broken_or_tampered_with_is_refused_and_the_old_one_goes_on(
+    registered, tmp_path, capsys, fault
+):
     register(tmp_path, 0.1)
     watch = looked(registered)
     register(tmp_path, 0.2)
@@ -151,7 +196,9 @@ def test_a_bundle_that_is_broken_or_tampered_with_is_refused_and_the_old_one_goe
         (bundle / "manifest.json").unlink()
         write_manifest(bundle, {"schema": "s"})
     else:
-        open_registry(RegistrySettings(), tmp_path / "registry").delete_model_version_tag("demo", "2", "bundle_sha256")
+        open_registry(RegistrySettings(), tmp_path / "registry").delete_model_version_tag(
+            "demo", "2", "bundle_sha256"
+        )
     watch.look()
     watch.look()
     assert champion(registered)["version"] == 1
@@ -199,7 +246,12 @@ def test_a_server_that_refuses_connections_is_a_problem_and_no_exception(plan, m
 
 
 def start(plan) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "serving.champion_watch", str(write_plan(plan))], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "serving.champion_watch", str(write_plan(plan))],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -248,9 +300,20 @@ def test_a_registry_that_hangs_is_given_up_and_asked_again(plan):
 
         threading.Thread(target=accept, daemon=True).start()
         settings = SETTINGS.model_copy(update={"registry_timeout_s": 6.0})
-        process = start(replace(plan, serving=settings, registry=RegistrySettings(tracking_uri=f"http://127.0.0.1:{server.getsockname()[1]}")))
+        process = start(
+            replace(
+                plan,
+                serving=settings,
+                registry=RegistrySettings(tracking_uri=f"http://127.0.0.1:{server.getsockname()[1]}"),
+            )
+        )
         try:
-            until(lambda: "not answered" in (status(plan).get("problem") or "") or "did not answer" in (status(plan).get("problem") or ""))
+            until(
+                lambda: (
+                    "not answered" in (status(plan).get("problem") or "")
+                    or "did not answer" in (status(plan).get("problem") or "")
+                )
+            )
             asked = len(calls)
             until(lambda: len(calls) > asked)
         finally:

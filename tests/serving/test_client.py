@@ -1,4 +1,7 @@
-"""The client: what it sends, when it asks again, and what a person reads when it fails. The server is a small one that answers as told."""
+"""The client: what it sends, when it asks again, and what a person reads when it fails.
+
+The server is a small one that answers as told.
+"""
 
 import io
 import json
@@ -31,7 +34,14 @@ SIGNAL = {
 ANSWER = {
     "request_id": "r1",
     "answered_at": "2024-05-06T21:00:00+00:00",
-    "model": {"name": "demo", "version": 3, "bundle_sha256": "ab" * 32, "schema": "s", "code_version": "c", "train_window": "w"},
+    "model": {
+        "name": "demo",
+        "version": 3,
+        "bundle_sha256": "ab" * 32,
+        "schema": "s",
+        "code_version": "c",
+        "train_window": "w",
+    },
     "features": {"publication": "p", "newest": "2024-05-06T20:00:00+00:00", "source": "store"},
     "period": "1d",
     "horizon_bars": 5,
@@ -42,7 +52,9 @@ ANSWER = {
 
 @pytest.fixture
 def server():
-    """Answers in turn what `server.answers` holds, (status, headers, body), the last one for ever; keeps what it was asked in `server.asked`."""
+    """Answers in turn what `server.answers` holds, (status, headers, body), the last one for ever; keeps what
+    it was asked in `server.asked`.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -82,31 +94,55 @@ def test_symbols_go_out_with_the_key_and_the_answer_comes_back(server):
     with Client(server.url + "/", "secret") as client:
         assert client.signals(["A", "B"]) == ANSWER
     ((method, path, headers, body),) = server.asked
-    assert (method, path, headers["Authorization"], json.loads(body)) == ("POST", "/signals", "Bearer secret", {"symbols": ["A", "B"]})
+    assert (method, path, headers["Authorization"], json.loads(body)) == (
+        "POST",
+        "/signals",
+        "Bearer secret",
+        {"symbols": ["A", "B"]},
+    )
 
 
 def test_a_frame_goes_out_as_arrow_with_null_for_unknown(server):
     moment = datetime(2024, 5, 6, 20, tzinfo=UTC)
-    frame = pl.DataFrame({"symbol": ["A", "B"], "timestamp": [moment] * 2, "x": [1.0, float("nan")], "y": [None, 2.0]})
+    frame = pl.DataFrame(
+        {"symbol": ["A", "B"], "timestamp": [moment] * 2, "x": [1.0, float("nan")], "y": [None, 2.0]}
+    )
     with Client(server.url) as client:
         client.score(frame, cross_section="batch")
     ((_, path, headers, body),) = server.asked
-    assert (path, headers["Content-Type"]) == ("/score?cross_section=batch", "application/vnd.apache.arrow.stream")
+    assert (path, headers["Content-Type"]) == (
+        "/score?cross_section=batch",
+        "application/vnd.apache.arrow.stream",
+    )
     table = pa.ipc.open_stream(io.BytesIO(body)).read_all()
-    assert [table.schema.field(name).type for name in ("timestamp", "x", "y")] == [pa.timestamp("us", "UTC"), pa.float32(), pa.float32()]
-    assert table.to_pylist() == [{"symbol": "A", "timestamp": moment, "x": 1.0, "y": None}, {"symbol": "B", "timestamp": moment, "x": None, "y": 2.0}]
+    assert [table.schema.field(name).type for name in ("timestamp", "x", "y")] == [
+        pa.timestamp("us", "UTC"),
+        pa.float32(),
+        pa.float32(),
+    ]
+    assert table.to_pylist() == [
+        {"symbol": "A", "timestamp": moment, "x": 1.0, "y": None},
+        {"symbol": "B", "timestamp": moment, "x": None, "y": 2.0},
+    ]
 
 
 def test_rows_go_out_as_json(server):
     row = {"symbol": "A", "timestamp": datetime(2024, 5, 6, tzinfo=UTC), "features": {"x": 1.0}}
     with Client(server.url) as client:
         client.score([row])
-    assert json.loads(server.asked[0][3]) == {"cross_section": "market", "rows": [{**row, "timestamp": "2024-05-06T00:00:00+00:00"}]}
+    assert json.loads(server.asked[0][3]) == {
+        "cross_section": "market",
+        "rows": [{**row, "timestamp": "2024-05-06T00:00:00+00:00"}],
+    }
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_it_comes_back_when_it_is_told_to_but_not_for_ever(server, status):
-    refusal = (status, {"Retry-After": "0"}, {"error": {"code": "busy", "field": None, "message": "Too many requests."}})
+    refusal = (
+        status,
+        {"Retry-After": "0"},
+        {"error": {"code": "busy", "field": None, "message": "Too many requests."}},
+    )
     server.answers = [refusal, refusal, (200, {}, ANSWER)]
     with Client(server.url) as client:
         assert client.signals(["A"]) == ANSWER
@@ -119,10 +155,27 @@ def test_it_comes_back_when_it_is_told_to_but_not_for_ever(server, status):
 
 
 def test_a_refusal_is_not_asked_again_and_names_the_field(server):
-    server.answers = [(422, {}, {"error": {"code": "unknown_symbol", "field": "symbols[0]", "message": "'AAPLE' is not in the feature store."}})]
+    server.answers = [
+        (
+            422,
+            {},
+            {
+                "error": {
+                    "code": "unknown_symbol",
+                    "field": "symbols[0]",
+                    "message": "'AAPLE' is not in the feature store.",
+                }
+            },
+        )
+    ]
     with Client(server.url) as client, pytest.raises(ServiceError, match="AAPLE") as caught:
         client.signals(["AAPLE"])
-    assert (caught.value.code, caught.value.field, caught.value.status, len(server.asked)) == ("unknown_symbol", "symbols[0]", 422, 1)
+    assert (caught.value.code, caught.value.field, caught.value.status, len(server.asked)) == (
+        "unknown_symbol",
+        "symbols[0]",
+        422,
+        1,
+    )
 
 
 def test_the_status_of_a_service_that_is_not_ready_is_no_error(server):
@@ -139,7 +192,12 @@ def test_a_kept_connection_that_the_service_closed_is_opened_again(server):
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"), [((200, {}, b"<html>"), "something else than a JSON object"), ((500, {}, {"detail": "x"}), "answered 500"), ((200, {}, [1]), "JSON object")]
+    ("answer", "told"),
+    [
+        ((200, {}, b"<html>"), "something else than a JSON object"),
+        ((500, {}, {"detail": "x"}), "answered 500"),
+        ((200, {}, [1]), "JSON object"),
+    ],
 )
 def test_what_is_no_answer_of_ours_is_said(server, answer, told):
     server.answers = [answer]
@@ -173,7 +231,11 @@ def test_the_table_shows_signals_and_marks_stale_ones(server, monkeypatch):
     console = Console(width=160, file=io.StringIO())
     console.print(predict_table(["A[x]", "A[x]"], server.url))
     text = console.file.getvalue()
-    assert [word for word in ("A[x]", "1.234", "-2.00", "stale", "demo version 3", "2024-05-06 20:00", "over 5 bars") if word not in text] == []
+    assert [
+        word
+        for word in ("A[x]", "1.234", "-2.00", "stale", "demo version 3", "2024-05-06 20:00", "over 5 bars")
+        if word not in text
+    ] == []
     assert "behind others" not in text
     assert server.asked[0][2]["Authorization"] == "Bearer first"
     assert json.loads(server.asked[0][3]) == {"symbols": ["A[x]"]}

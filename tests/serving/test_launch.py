@@ -1,4 +1,6 @@
-"""`alphaloop serve` with the real service, watcher and writer: it starts, starts again what dies, stops in order, and refuses what can't work."""
+"""`alphaloop serve` with the real service, watcher and writer: it starts, starts again what dies, stops in
+order, and refuses what can't work.
+"""
 
 import os
 import signal
@@ -42,16 +44,29 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
             acknowledged = [client.signals(run_copy.market.symbols[:3])["request_id"] for _ in range(5)]
             assert client.status()["ready"]
 
-            counts = replay(current_publication(folder / "feature_store"), client.url, first=run_copy.market.factors["timestamp"][-1].date(), bars_per_second=100)
+            counts = replay(
+                current_publication(folder / "feature_store"),
+                client.url,
+                first=run_copy.market.factors["timestamp"][-1].date(),
+                bars_per_second=100,
+            )
             assert (counts.bars, counts.versions) == (1, (1,))
             assert counts.rows == len(run_copy.market.factors.filter(pl.col("timestamp") == counts.last))
 
-            for word, name in (("serving.log_writer", "log writer"), ("serving.champion_watch", "champion watcher"), ("bentoml serve", "service")):
+            for word, name in (
+                ("serving.log_writer", "log writer"),
+                ("serving.champion_watch", "champion watcher"),
+                ("bentoml serve", "service"),
+            ):
                 before, told = pid_of(folder, word), len(served.lines)
                 os.kill(before, signal.SIGKILL)
                 served.wait_for(f"The {name} was killed by signal 9; starting it again", told)
                 until(
-                    lambda word=word, before=before: any(word in command for pid, command in processes_of(folder).items() if pid != before), seconds=WAIT_S, what=f"another {name}"
+                    lambda word=word, before=before: any(
+                        word in command for pid, command in processes_of(folder).items() if pid != before
+                    ),
+                    seconds=WAIT_S,
+                    what=f"another {name}",
                 )
                 if name != "service":
                     acknowledged.append(client.signals(run_copy.market.symbols[:3])["request_id"])
@@ -68,7 +83,12 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
     assert served.lines[-1] == "Stopped\n"
     until(lambda: not processes_of(folder), seconds=WAIT_S, what="the end of all processes")
     assert not list((folder / "serving" / "spool").glob("*.segment"))
-    rows = pl.concat([pl.read_parquet(part, columns=["request_id", "symbol", "timestamp"]) for part in served_parts(folder / "served")])
+    rows = pl.concat(
+        [
+            pl.read_parquet(part, columns=["request_id", "symbol", "timestamp"])
+            for part in served_parts(folder / "served")
+        ]
+    )
     assert not rows.is_duplicated().any()
     assert set(acknowledged) <= set(rows["request_id"])
 
@@ -102,7 +122,10 @@ def test_a_run_folder_without_a_registry_is_refused(tmp_path):
 def test_a_port_in_use_is_refused(small_plan):
     import socket
 
-    with socket.create_server(("127.0.0.1", small_plan.serving.port)), pytest.raises(LaunchError, match=r"serving\.port"):
+    with (
+        socket.create_server(("127.0.0.1", small_plan.serving.port)),
+        pytest.raises(LaunchError, match=r"serving\.port"),
+    ):
         serve(small_plan)
 
 

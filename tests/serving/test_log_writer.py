@@ -1,4 +1,6 @@
-"""The log writer: every logged answer ends up in Parquet exactly once, whatever is killed, damaged or full."""
+"""The log writer: every logged answer ends up in Parquet exactly once, whatever is killed,
+damaged or full.
+"""
 
 import json
 import os
@@ -44,7 +46,11 @@ def opened(plan) -> LogWriter:
 
 
 def request_ids(folder: Path) -> list[str]:
-    return sorted(name for part in served_parts(folder / "served") for name in pl.read_parquet(part, columns=["request_id"])["request_id"].unique())
+    return sorted(
+        name
+        for part in served_parts(folder / "served")
+        for name in pl.read_parquet(part, columns=["request_id"])["request_id"].unique()
+    )
 
 
 def until(condition) -> None:
@@ -65,7 +71,9 @@ def test_a_segment_becomes_a_stamped_table_with_the_values_that_were_logged(tmp_
     assert read_stamp(part).code_version == "c"
     table = read_table(part, SERVED)
     assert table.columns == [*SERVED.columns, *COLUMNS]
-    np.testing.assert_array_equal(table.select("score", "uncertainty", "p10", "p50", "p90", "position").to_numpy(), given.outputs)
+    np.testing.assert_array_equal(
+        table.select("score", "uncertainty", "p10", "p50", "p90", "position").to_numpy(), given.outputs
+    )
     np.testing.assert_array_equal(table.select(COLUMNS).to_numpy(), given.features)
     # Unknown is null, not NaN.
     assert table.row(0, named=True)["momentum"] is None
@@ -77,10 +85,21 @@ def test_a_segment_becomes_a_stamped_table_with_the_values_that_were_logged(tmp_
 
 def test_hours_and_column_sets_get_parts_of_their_own(tmp_path):
     plan = make_plan(tmp_path)
-    log_answers(plan, [answer(1, answered_at_us=NOON_US - 1), answer(2, answered_at_us=NOON_US), answer(3, answered_at_us=NOON_US, columns=("other",))])
+    log_answers(
+        plan,
+        [
+            answer(1, answered_at_us=NOON_US - 1),
+            answer(2, answered_at_us=NOON_US),
+            answer(3, answered_at_us=NOON_US, columns=("other",)),
+        ],
+    )
     writer = opened(plan)
     writer.take_closed()
-    assert [part.parent.name for part in served_parts(tmp_path / "served")] == ["hour=2024-05-06T11", "hour=2024-05-06T12", "hour=2024-05-06T12"]
+    assert [part.parent.name for part in served_parts(tmp_path / "served")] == [
+        "hour=2024-05-06T11",
+        "hour=2024-05-06T12",
+        "hour=2024-05-06T12",
+    ]
     assert request_ids(tmp_path) == ["r1", "r2", "r3"]
     assert (writer.rows_written, writer.parts_written) == (6, 3)
     read = read_served(tmp_path / "served")
@@ -180,7 +199,13 @@ def test_only_one_writer_works_on_a_folder(tmp_path):
 def test_past_hours_are_merged_without_losing_or_doubling_a_row(tmp_path):
     plan = make_plan(tmp_path)
     for number in range(6):
-        log_answers(plan, [answer(number, answered_at_us=NOON_US + number), answer(100 + number, answered_at_us=NOON_US + number, columns=("other",))])
+        log_answers(
+            plan,
+            [
+                answer(number, answered_at_us=NOON_US + number),
+                answer(100 + number, answered_at_us=NOON_US + number, columns=("other",)),
+            ],
+        )
     log_answers(plan, [answer(50, answered_at_us=NOON_US + HOUR_US)])
     writer = opened(plan)
     writer.take_closed()
@@ -220,7 +245,11 @@ def test_read_served_gives_the_newest_answer_for_each_bar_and_symbol(tmp_path):
 
 def test_made_up_features_of_a_client_do_not_displace_what_the_store_held(tmp_path):
     plan = make_plan(tmp_path)
-    real, tried, other = answer(1, answered_at_us=NOON_US), answer(1, answered_at_us=NOON_US + 1), answer(1, answered_at_us=NOON_US + 2)
+    real, tried, other = (
+        answer(1, answered_at_us=NOON_US),
+        answer(1, answered_at_us=NOON_US + 1),
+        answer(1, answered_at_us=NOON_US + 2),
+    )
     only_tried = answer(2, answered_at_us=NOON_US)
     tried, only_tried = replace(tried, endpoint="score"), replace(only_tried, endpoint="score")
     other = replace(other, bundle_sha256="b" * 64)
@@ -258,8 +287,13 @@ def test_read_served_names_a_part_that_is_cut_off(tmp_path):
 def test_shift_is_near_nothing_for_the_same_and_large_for_a_moved_feature():
     rng = np.random.default_rng(3)
     reference = {name: rng.normal(size=20_000).astype(np.float32) for name in ("a", "b", "dead")}
-    sketch = pl.DataFrame({name: quantile_sketch(values) for name, values in reference.items()}).with_columns(pl.lit(0.0).alias("score"))
-    moved = pl.DataFrame({name: rng.normal(size=2_000).astype(np.float32) for name in ("a", "b")} | {"dead": pl.Series([None] * 2_000, dtype=pl.Float32)})
+    sketch = pl.DataFrame({name: quantile_sketch(values) for name, values in reference.items()}).with_columns(
+        pl.lit(0.0).alias("score")
+    )
+    moved = pl.DataFrame(
+        {name: rng.normal(size=2_000).astype(np.float32) for name in ("a", "b")}
+        | {"dead": pl.Series([None] * 2_000, dtype=pl.Float32)}
+    )
     assert shift_of(moved, sketch)["largest_ks"] < 0.06
     shifted = shift_of(moved.with_columns(pl.col("b") + 1), sketch)
     assert shifted["largest_column"] == "b"
@@ -275,7 +309,9 @@ def test_the_status_follows_what_is_served_and_survives_a_restart(tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "bundle" / "reference"
     folder.mkdir(parents=True)
-    pl.DataFrame({name: quantile_sketch(rng.normal(size=20_000).astype(np.float32)) for name in COLUMNS}).write_parquet(folder / "sketch.parquet")
+    pl.DataFrame(
+        {name: quantile_sketch(rng.normal(size=20_000).astype(np.float32)) for name in COLUMNS}
+    ).write_parquet(folder / "sketch.parquet")
     plan.serving_folder.mkdir()
     plan.champion_file.write_text(json.dumps({"bundle_sha256": "a" * 64, "folder": str(tmp_path / "bundle")}))
     log_answers(plan, [answer(number, rows=20) for number in range(30)])
@@ -296,15 +332,26 @@ def test_the_status_follows_what_is_served_and_survives_a_restart(tmp_path):
 
 
 def start_writer(plan) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "serving.log_writer", str(write_plan(plan))], cwd=ROOT, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-m", "serving.log_writer", str(write_plan(plan))],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_kill_9_of_the_writer_and_of_the_service_under_load_loses_and_doubles_nothing(tmp_path):
     plan = make_plan(tmp_path)
     spool = plan.serving_folder / "spool"
     said: list[int] = []
-    service = subprocess.Popen([sys.executable, "-m", "tests.serving.log_until_killed", str(spool), "0"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    reader = threading.Thread(target=lambda: said.extend(int(line) for line in service.stdout if line.endswith("\n")))
+    service = subprocess.Popen(
+        [sys.executable, "-m", "tests.serving.log_until_killed", str(spool), "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    reader = threading.Thread(
+        target=lambda: said.extend(int(line) for line in service.stdout if line.endswith("\n"))
+    )
     reader.start()
     writer = start_writer(plan)
     try:
@@ -324,7 +371,12 @@ def test_kill_9_of_the_writer_and_of_the_service_under_load_loses_and_doubles_no
         for process in (service, writer):
             process.kill()
             process.wait()
-    rows = pl.concat([pl.read_parquet(part, columns=["request_id", "symbol"]) for part in served_parts(tmp_path / "served")])
+    rows = pl.concat(
+        [
+            pl.read_parquet(part, columns=["request_id", "symbol"])
+            for part in served_parts(tmp_path / "served")
+        ]
+    )
     found = rows["request_id"].str.strip_prefix("r").cast(pl.Int64)
     assert not rows.is_duplicated().any()
     assert set(said) <= set(found)
@@ -348,7 +400,10 @@ def test_sigterm_lets_the_writer_finish_the_spool(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of a parent's death on Linux only")
 def test_the_writer_ends_when_its_parent_is_killed(tmp_path):
     plan = make_plan(tmp_path)
-    text = f"import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-m', 'serving.log_writer', {str(write_plan(plan))!r}]); print(child.pid, flush=True); time.sleep(600)"
+    text = (
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-m', 'serving.log_writer',"
+        f" {str(write_plan(plan))!r}]); print(child.pid, flush=True); time.sleep(600)"
+    )
     parent = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())
     until((plan.serving_folder / "log_writer.json").exists)

@@ -1,4 +1,6 @@
-"""Replay reads a publication as the model takes it: the same rows, and the windows that the online store holds."""
+"""Replay reads a publication as the model takes it: the same rows, and the windows that the online store
+holds.
+"""
 
 from datetime import UTC, datetime
 
@@ -26,15 +28,24 @@ def test_each_bar_holds_the_rows_of_the_factors_table(small_run, publication, mo
     frames = dict(history.frames(history.bars(None, None)))
     names = [*model["inputs"], *model["context"]]
     given = pl.concat(frames.values())
-    assert given.select("timestamp", "symbol", *names).equals(small_run.market.factors.select("timestamp", "symbol", *names))
+    assert given.select("timestamp", "symbol", *names).equals(
+        small_run.market.factors.select("timestamp", "symbol", *names)
+    )
     assert list(frames) == sorted(frames)
     assert all(frame["timestamp"].unique().to_list() == [moment] for moment, frame in frames.items())
 
 
-def test_windows_are_those_of_the_online_store_wherever_the_chunks_end(small_run, publication, model, monkeypatch):
+def test_windows_are_those_of_the_online_store_wherever_the_chunks_end(
+    small_run, publication, model, monkeypatch
+):
     history = _History(publication, model)
     last = history.bars(None, None)[-1]
-    stored = dict(pl.read_parquet(publication / "sequence.parquet").filter(pl.col("timestamp") == last).select("symbol", "window").rows())
+    stored = dict(
+        pl.read_parquet(publication / "sequence.parquet")
+        .filter(pl.col("timestamp") == last)
+        .select("symbol", "window")
+        .rows()
+    )
     ((_, frame),) = history.frames([last])
     assert dict(frame.select("symbol", "window").rows()) == stored
     wanted = history.bars(None, None)[-40:]
@@ -43,14 +54,20 @@ def test_windows_are_those_of_the_online_store_wherever_the_chunks_end(small_run
     assert pl.concat([frame for _, frame in history.frames(wanted)]).equals(whole)
 
 
-def test_a_window_reaches_back_over_the_symbols_own_bars_and_is_unknown_before_the_first(small_run, publication, model):
+def test_a_window_reaches_back_over_the_symbols_own_bars_and_is_unknown_before_the_first(
+    small_run, publication, model
+):
     history = _History(publication, model)
     factors = small_run.market.factors
     early = history.bars(None, None)[4]
     ((_, frame),) = history.frames([early])
     row = frame.row(0, named=True)
     window = np.frombuffer(row["window"], dtype="<f4").reshape(model["lookback_bars"], -1)
-    past = factors.filter((pl.col("symbol") == row["symbol"]) & (pl.col("timestamp") <= early)).select(pl.col(model["inputs"]).fill_null(float("nan"))).to_numpy()
+    past = (
+        factors.filter((pl.col("symbol") == row["symbol"]) & (pl.col("timestamp") <= early))
+        .select(pl.col(model["inputs"]).fill_null(float("nan")))
+        .to_numpy()
+    )
     np.testing.assert_array_equal(window[-len(past) :], past)
     assert np.isnan(window[: -len(past)]).all()
 

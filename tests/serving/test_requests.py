@@ -1,4 +1,6 @@
-"""Request bodies: each fault gets its own code and names its field, in JSON and in Arrow; whatever the bytes, nothing but a Refusal comes out."""
+"""Request bodies: each fault gets its own code and names its field, in JSON and in Arrow; whatever the bytes,
+nothing but a Refusal comes out.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -54,7 +56,9 @@ def is_orderly(found):
 
 
 def test_a_good_body_becomes_arrays():
-    batch = score(body(row(), row(symbol="MSFT", timestamp="2024-06-02T02:00:00+02:00"), cross_section="batch"))
+    batch = score(
+        body(row(), row(symbol="MSFT", timestamp="2024-06-02T02:00:00+02:00"), cross_section="batch")
+    )
     assert batch.symbols == ["AAPL", "MSFT"]
     assert batch.timestamps_us.tolist() == [int(BAR.timestamp() * 1e6)] * 2
     np.testing.assert_array_equal(batch.values, np.array([[0.5, np.nan, -1, 2, 0.01]] * 2, dtype=np.float32))
@@ -85,7 +89,11 @@ FAULTS = [
     ("wrong_type", "rows", b'{"rows": {"0": 1}}'),
     ("extra_field", "row", body(row(), row=1)),
     ("extra_field", "rows[0].feature", body(row(feature=1))),
-    ("missing_field", "rows[0].symbol", body({key: value for key, value in row().items() if key != "symbol"})),
+    (
+        "missing_field",
+        "rows[0].symbol",
+        body({key: value for key, value in row().items() if key != "symbol"}),
+    ),
     ("wrong_type", "rows[0].symbol", body(row(symbol=7))),
     ("wrong_value", "rows[0].symbol", body(row(symbol=""))),
     ("wrong_value", "rows[0].symbol", body(row(symbol="x" * 65))),
@@ -93,14 +101,26 @@ FAULTS = [
     ("wrong_type", "rows[0].timestamp", body(row(timestamp="yesterday"))),
     ("wrong_type", "rows[0].timestamp", body(row(timestamp=1_700_000_000))),
     ("wrong_type", "rows[0].timestamp", body(row(timestamp="2024-05-31T20:00:00"))),
-    ("future_timestamp", "rows[1].timestamp", body(row(), row(symbol="B", timestamp=(NOW + timedelta(hours=1)).isoformat()))),
+    (
+        "future_timestamp",
+        "rows[1].timestamp",
+        body(row(), row(symbol="B", timestamp=(NOW + timedelta(hours=1)).isoformat())),
+    ),
     ("future_timestamp", "rows[0].timestamp", body(row(timestamp="9999-12-31T23:59:59-23:59"))),
     ("wrong_value", "rows[0].timestamp", body(row(timestamp="0001-01-01T00:00:00+23:59"))),
     ("nan", "rows[0].features.a", body(changed(a=float("nan")))),
     ("infinity", "rows[0].features.a", body(changed(a=float("inf")))),
     ("infinity", "rows[0].features.b", body(changed(b=float("-inf")))),
     ("infinity", "rows[0].features.b", body(changed(b=1e39))),
-    ("infinity", "rows[0].features.b", body(row()).replace(b"0.5", b"1e999").replace(b'"a"', b'"b_"').replace(b'"b"', b'"a"').replace(b'"b_"', b'"b"')),
+    (
+        "infinity",
+        "rows[0].features.b",
+        body(row())
+        .replace(b"0.5", b"1e999")
+        .replace(b'"a"', b'"b_"')
+        .replace(b'"b"', b'"a"')
+        .replace(b'"b_"', b'"b"'),
+    ),
     ("missing_feature", "rows[0].features.c", body(without("c"))),
     ("missing_feature", "rows[0].features.volatility_20", body(without("volatility_20"))),
     ("extra_feature", "rows[0].features.d", body(changed(d=1.0))),
@@ -114,7 +134,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("code", "field", "raw"), FAULTS, ids=[f"{number}-{code}" for number, (code, _, _) in enumerate(FAULTS)])
+@pytest.mark.parametrize(
+    ("code", "field", "raw"), FAULTS, ids=[f"{number}-{code}" for number, (code, _, _) in enumerate(FAULTS)]
+)
 def test_each_fault_of_a_score_body_has_its_code_and_field(code, field, raw):
     error = refusal(score, raw)
     assert (error.code, error.field) == (code, field)
@@ -154,7 +176,12 @@ def test_unknown_symbols_are_refused_with_the_closest_names():
     known = {"AAPL": 0, "MSFT": 1, "NVDA": 2}
     assert require_known(["NVDA", "AAPL"], known).tolist() == [2, 0]
     error = refusal(require_known, ["MSFT", "APPL"], known)
-    assert (error.status, error.code, error.field, error.details) == (422, "unknown_symbol", "symbols[1]", {"closest": ["AAPL"]})
+    assert (error.status, error.code, error.field, error.details) == (
+        422,
+        "unknown_symbol",
+        "symbols[1]",
+        {"closest": ["AAPL"]},
+    )
     assert "starts with AAPL" in str(refusal(require_known, ["§"], known))
 
 
@@ -204,9 +231,17 @@ ARROW_FAULTS = [
     ("wrong_type", "symbol", table(symbol=pa.array([1, 2]))),
     ("wrong_type", "rows[1].symbol", table(symbol=pa.array(["A", None]))),
     ("wrong_value", "rows[1].symbol", table(symbol=pa.array(["A", ""]))),
-    ("wrong_type", "timestamp", table(timestamp=pa.array([BAR.replace(tzinfo=None)] * 2, pa.timestamp("us")))),
+    (
+        "wrong_type",
+        "timestamp",
+        table(timestamp=pa.array([BAR.replace(tzinfo=None)] * 2, pa.timestamp("us"))),
+    ),
     ("wrong_type", "timestamp", table(timestamp=pa.array([BAR, None], pa.timestamp("us", "UTC")))),
-    ("future_timestamp", "rows[1].timestamp", table(timestamp=pa.array([BAR, NOW + timedelta(days=1)], pa.timestamp("us", "UTC")))),
+    (
+        "future_timestamp",
+        "rows[1].timestamp",
+        table(timestamp=pa.array([BAR, NOW + timedelta(days=1)], pa.timestamp("us", "UTC"))),
+    ),
     ("wrong_value", "timestamp", table(timestamp=pa.array([2**62] * 2, pa.timestamp("s", "UTC")))),
     ("duplicate_symbol", "rows[1].symbol", table(symbol=pa.array(["A", "A"]))),
     ("oversized_batch", "rows", table(5)),
@@ -215,7 +250,11 @@ ARROW_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("code", "field", "content"), ARROW_FAULTS, ids=[f"{number}-{code}" for number, (code, _, _) in enumerate(ARROW_FAULTS)])
+@pytest.mark.parametrize(
+    ("code", "field", "content"),
+    ARROW_FAULTS,
+    ids=[f"{number}-{code}" for number, (code, _, _) in enumerate(ARROW_FAULTS)],
+)
 def test_each_fault_of_an_arrow_body_has_its_code_and_field(code, field, content):
     error = refusal(arrow, stream(content))
     assert (error.code, error.field) == (code, field)
@@ -226,8 +265,14 @@ def test_arrow_windows_are_read_and_checked():
     content = table(window=pa.array([window.tobytes() for window in windows]))
     np.testing.assert_array_equal(arrow(stream(content), WINDOWED).window, windows)
     assert refusal(arrow, stream(table()), WINDOWED).code == "missing_window"
-    assert refusal(arrow, stream(table(window=pa.array([b"1234", b"5678"]))), WINDOWED).code == "wrong_window_shape"
-    assert refusal(arrow, stream(table(window=pa.array([windows[0].tobytes(), None]))), WINDOWED).field == "rows[1].window"
+    assert (
+        refusal(arrow, stream(table(window=pa.array([b"1234", b"5678"]))), WINDOWED).code
+        == "wrong_window_shape"
+    )
+    assert (
+        refusal(arrow, stream(table(window=pa.array([windows[0].tobytes(), None]))), WINDOWED).field
+        == "rows[1].window"
+    )
     assert refusal(arrow, stream(table(window=floats(1, 2))), WINDOWED).code == "wrong_type"
 
 
@@ -242,7 +287,15 @@ def test_arrow_with_dictionaries_cut_off_or_of_another_format_is_refused():
     file = pa.BufferOutputStream()
     with pa.ipc.new_file(file, table().schema) as writer:
         writer.write_table(table())
-    for raw in (b"", b"{}", whole[:-200], whole[: len(whole) // 2], whole[:11], stream(table(symbol=pa.array(["A", "B"]).dictionary_encode())), file.getvalue().to_pybytes()[:300]):
+    for raw in (
+        b"",
+        b"{}",
+        whole[:-200],
+        whole[: len(whole) // 2],
+        whole[:11],
+        stream(table(symbol=pa.array(["A", "B"]).dictionary_encode())),
+        file.getvalue().to_pybytes()[:300],
+    ):
         assert refusal(arrow, raw).code == "malformed_arrow"
     assert refusal(arrow, whole, SHAPE, "sector").field == "cross_section"
 
@@ -258,15 +311,30 @@ def test_no_change_of_an_arrow_body_raises_anything_but_a_refusal(data):
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["symbol", "timestamp", "features", "window", "a"]) | st.text(max_size=4), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["symbol", "timestamp", "features", "window", "a"]) | st.text(max_size=4),
+            inner,
+            max_size=5,
+        )
+    ),
     max_leaves=12,
 )
 
 
 @hypothesis_settings(max_examples=400, deadline=None)
-@given(value=_JSON, place=st.sampled_from(["body", "rows", "row", "symbol", "timestamp", "features", "a", "window"]))
+@given(
+    value=_JSON,
+    place=st.sampled_from(["body", "rows", "row", "symbol", "timestamp", "features", "a", "window"]),
+)
 def test_no_json_raises_anything_but_a_refusal(value, place):
-    whole = {"body": value, "rows": {"rows": value}, "row": {"rows": [value]}, "a": {"rows": [changed(a=value)]}}.get(place) or {"rows": [row(**{place: value})]}
+    whole = {
+        "body": value,
+        "rows": {"rows": value},
+        "row": {"rows": [value]},
+        "a": {"rows": [changed(a=value)]},
+    }.get(place) or {"rows": [row(**{place: value})]}
     for shape in (SHAPE, WINDOWED):
         assert is_orderly(outcome(score, json.dumps(whole).encode(), shape))
 
@@ -281,7 +349,9 @@ def test_no_bytes_raise_anything_but_a_refusal(raw):
 def test_the_cross_section_is_named_once():
     def named(in_body, in_address):
         extra = {} if in_body is None else {"cross_section": in_body}
-        return read_score_json(json.dumps({"rows": [row()], **extra}).encode(), SHAPE, SETTINGS, NOW_US, in_address).cross_section
+        return read_score_json(
+            json.dumps({"rows": [row()], **extra}).encode(), SHAPE, SETTINGS, NOW_US, in_address
+        ).cross_section
 
     assert named(None, None) == "market"
     assert named(None, "batch") == named("batch", None) == named("batch", "batch") == "batch"

@@ -1,4 +1,6 @@
-"""The running service: its numbers are the model's, its errors are its own, its description holds, and nothing gets past its limits."""
+"""The running service: its numbers are the model's, its errors are its own, its description holds, and
+nothing gets past its limits.
+"""
 
 import json
 import socket
@@ -56,7 +58,9 @@ def bar(run) -> pl.DataFrame:
 
 def arrays(rows: pl.DataFrame, model: Model) -> tuple[np.ndarray, np.ndarray]:
     def part(names):
-        return rows.select(pl.col(name).fill_null(float("nan")) for name in names).to_numpy().astype(np.float32)
+        return (
+            rows.select(pl.col(name).fill_null(float("nan")) for name in names).to_numpy().astype(np.float32)
+        )
 
     return part(model.columns), part(model.context)
 
@@ -67,17 +71,26 @@ def expected(model, bar) -> dict[str, dict[str, float]]:
     current = ~bar["behind"].to_numpy()
     inputs, context = arrays(bar, model)
     outputs = model.expert_outputs(inputs, context)
-    scores = model.combine(outputs, context, model.cross_section(model.expert_outputs(inputs[current], context[current])))
+    scores = model.combine(
+        outputs, context, model.cross_section(model.expert_outputs(inputs[current], context[current]))
+    )
     book = np.where(current, scores.score, np.nan)[None]
     weights = long_short_weights(book, scores.uncertainty[None], Book.of(model.manifest))[0]
     values = {**{name: getattr(scores, name) for name in FIELDS}, "position": weights}
-    return {symbol: {name: array[place] for name, array in values.items()} for place, symbol in enumerate(bar["symbol"])}
+    return {
+        symbol: {name: array[place] for name, array in values.items()}
+        for place, symbol in enumerate(bar["symbol"])
+    }
 
 
 def score_rows(bar: pl.DataFrame, model: Model, places=range(3)) -> list[dict]:
     names = [*model.columns, *model.context]
     return [
-        {"symbol": row["symbol"], "timestamp": row["timestamp"].isoformat(), "features": {name: row[name] if row[name] == row[name] else None for name in names}}
+        {
+            "symbol": row["symbol"],
+            "timestamp": row["timestamp"].isoformat(),
+            "features": {name: row[name] if row[name] == row[name] else None for name in names},
+        }
         for row in bar.select("symbol", "timestamp", *(pl.col(name) for name in names)).to_dicts()
         for row in [row]
         if row["symbol"] in set(bar["symbol"][list(places)])
@@ -85,7 +98,11 @@ def score_rows(bar: pl.DataFrame, model: Model, places=range(3)) -> list[dict]:
 
 
 def post(live: Live, path: str, body, **headers) -> httpx.Response:
-    return live.client.post(path, content=body if isinstance(body, bytes) else json.dumps(body).encode(), headers={"content-type": "application/json", **headers})
+    return live.client.post(
+        path,
+        content=body if isinstance(body, bytes) else json.dumps(body).encode(),
+        headers={"content-type": "application/json", **headers},
+    )
 
 
 def error(answer: httpx.Response) -> tuple[int, str, str | None]:
@@ -106,7 +123,11 @@ def test_signals_are_what_the_model_says_offline(live, run, bar, expected):
     assert answer["model"]["version"] == 3
     assert answer["model"]["bundle_sha256"] == run.bundles[0].name
     assert answer["model"]["train_window"].startswith("20")
-    assert answer["features"] == {"publication": run.publication["publication"], "newest": answer["features"]["newest"], "source": "store"}
+    assert answer["features"] == {
+        "publication": run.publication["publication"],
+        "newest": answer["features"]["newest"],
+        "source": "store",
+    }
     assert (answer["period"], answer["horizon_bars"], answer["target"]) == ("1d", 5, "sector_neutral_return")
 
 
@@ -123,7 +144,11 @@ def test_a_symbol_that_is_behind_says_so_and_gets_no_position(live, bar):
     signals = {signal["symbol"]: signal for signal in live.signals(*bar["symbol"]).json()["signals"]}
     for symbol, moment, behind in bar.select("symbol", "timestamp", "behind").rows():
         assert signals[symbol]["behind"] is behind
-        assert datetime.fromisoformat(signals[symbol]["feature_time"]) == datetime.fromisoformat(signals[symbol]["known_time"]) == moment
+        assert (
+            datetime.fromisoformat(signals[symbol]["feature_time"])
+            == datetime.fromisoformat(signals[symbol]["known_time"])
+            == moment
+        )
         assert not (behind and signals[symbol]["position"])
 
 
@@ -150,8 +175,13 @@ def test_given_features_get_the_same_scores_as_the_stores(live, model, bar, expe
 def test_a_batch_of_several_bars_is_scored_bar_by_bar(live, run, model):
     moments = run.market.factors["timestamp"].unique().sort()[-3:-1]
     rows = run.market.factors.filter(pl.col("timestamp").is_in(moments.implode()))
-    answer = post(live, "/score", {"cross_section": "batch", "rows": score_rows(rows, model, range(len(rows)))}).json()
-    found = {(signal["symbol"], datetime.fromisoformat(signal["feature_time"])): signal["score"] for signal in answer["signals"]}
+    answer = post(
+        live, "/score", {"cross_section": "batch", "rows": score_rows(rows, model, range(len(rows)))}
+    ).json()
+    found = {
+        (signal["symbol"], datetime.fromisoformat(signal["feature_time"])): signal["score"]
+        for signal in answer["signals"]
+    }
     for moment in moments:
         mine = rows.filter(pl.col("timestamp") == moment)
         for symbol, value in zip(mine["symbol"], model.score_bar(*arrays(mine, model)).score, strict=True):
@@ -160,7 +190,9 @@ def test_a_batch_of_several_bars_is_scored_bar_by_bar(live, run, model):
 
 def arrow_body(rows: pl.DataFrame, model: Model) -> bytes:
     names = [*model.columns, *model.context]
-    content = rows.select("symbol", "timestamp", *(pl.col(name).fill_nan(None) for name in names)).to_arrow(compat_level=pl.CompatLevel.oldest())
+    content = rows.select("symbol", "timestamp", *(pl.col(name).fill_nan(None) for name in names)).to_arrow(
+        compat_level=pl.CompatLevel.oldest()
+    )
     content = content.set_column(0, "symbol", content["symbol"].cast(pa.string()))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, content.schema) as writer:
@@ -172,8 +204,17 @@ def test_arrow_and_json_answer_alike(live, model, bar):
     current = bar.filter(~pl.col("behind"))
     headers = {"content-type": "application/vnd.apache.arrow.stream"}
     for choice in ("market", "batch"):
-        given = live.client.post(f"/score?cross_section={choice}", content=arrow_body(current, model), headers=headers).json()["signals"]
-        assert given == post(live, "/score", {"cross_section": choice, "rows": score_rows(current, model, range(len(current)))}).json()["signals"]
+        given = live.client.post(
+            f"/score?cross_section={choice}", content=arrow_body(current, model), headers=headers
+        ).json()["signals"]
+        assert (
+            given
+            == post(
+                live,
+                "/score",
+                {"cross_section": choice, "rows": score_rows(current, model, range(len(current)))},
+            ).json()["signals"]
+        )
 
 
 def test_unknown_values_are_scored_and_unknown_symbols_are_not_looked_up(live, model, bar):
@@ -201,17 +242,41 @@ def test_each_refusal_over_http(live, model, bar):
     assert error(post(live, "/score", changed(**{names[0]: float("nan")}))) == (422, "nan", first)
     assert error(post(live, "/score", changed(**{names[0]: float("inf")}))) == (422, "infinity", first)
     assert error(post(live, "/score", changed(**{names[0]: "1"}))) == (422, "wrong_type", first)
-    assert error(post(live, "/score", changed(surplus=1.0))) == (422, "extra_feature", "rows[0].features.surplus")
+    assert error(post(live, "/score", changed(surplus=1.0))) == (
+        422,
+        "extra_feature",
+        "rows[0].features.surplus",
+    )
     without = {key: value for key, value in good[0]["features"].items() if key != names[0]}
-    assert error(post(live, "/score", {"rows": [{**good[0], "features": without}]})) == (422, "missing_feature", first)
-    assert error(post(live, "/score", {"rows": [{**good[0], "timestamp": "2999-01-01T00:00:00Z"}]})) == (422, "future_timestamp", "rows[0].timestamp")
+    assert error(post(live, "/score", {"rows": [{**good[0], "features": without}]})) == (
+        422,
+        "missing_feature",
+        first,
+    )
+    assert error(post(live, "/score", {"rows": [{**good[0], "timestamp": "2999-01-01T00:00:00Z"}]})) == (
+        422,
+        "future_timestamp",
+        "rows[0].timestamp",
+    )
     assert error(post(live, "/score", {"rows": good * 2})) == (422, "duplicate_symbol", "rows[1].symbol")
-    assert error(post(live, "/score", {"rows": [{**good[0], "window": [[1.0]]}]})) == (422, "extra_field", "rows[0].window")
+    assert error(post(live, "/score", {"rows": [{**good[0], "window": [[1.0]]}]})) == (
+        422,
+        "extra_field",
+        "rows[0].window",
+    )
     many = [{**good[0], "symbol": f"N{number}"} for number in range(41)]
     assert error(post(live, "/score", {"rows": many})) == (413, "oversized_batch", "rows")
-    assert error(post(live, "/score", good, **{"content-type": "text/csv"})) == (415, "unsupported_media_type", "content-type")
+    assert error(post(live, "/score", good, **{"content-type": "text/csv"})) == (
+        415,
+        "unsupported_media_type",
+        "content-type",
+    )
     assert error(live.client.post("/signals", content=b"")) == (415, "unsupported_media_type", "content-type")
-    assert error(live.client.post("/score", content=b"no arrow", headers={"content-type": "application/vnd.apache.arrow.stream"})) == (400, "malformed_arrow", None)
+    assert error(
+        live.client.post(
+            "/score", content=b"no arrow", headers={"content-type": "application/vnd.apache.arrow.stream"}
+        )
+    ) == (400, "malformed_arrow", None)
     assert error(live.client.get("/signals")) == (405, "method_not_allowed", None)
     assert error(live.client.get("/docs")) == (404, "not_found", None)
     assert live.metric("requests_total", endpoint="signals", result="unknown_symbol") == 1
@@ -227,12 +292,21 @@ def test_a_body_beyond_the_limit_is_refused_announced_or_not(live):
             yield large[start : start + 65536]
 
     with httpx.Client(base_url=live.url, timeout=20) as client:
-        assert error(client.post("/signals", content=pieces(), headers={"content-type": "application/json"})) == (413, "body_too_large", "body")
+        assert error(
+            client.post("/signals", content=pieces(), headers={"content-type": "application/json"})
+        ) == (413, "body_too_large", "body")
 
 
 def test_broken_http_and_a_client_that_goes_away_leave_the_service_as_it_was(live):
     address = ("127.0.0.1", int(live.url.rpartition(":")[2]))
-    for raw in (b"\x00\x01\x02\r\n\r\n", b"POST /signals HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n{", b"GET / HTTP/9.9\r\n\r\n"):
+    for raw in (
+        b"\x00\x01\x02\r\n\r\n",
+        (
+            b"POST /signals HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length:"
+            b" 400\r\n\r\n{"
+        ),
+        b"GET / HTTP/9.9\r\n\r\n",
+    ):
         with socket.create_connection(address, timeout=5) as connection:
             connection.sendall(raw)
     assert live.signals("S01").status_code == 200
@@ -240,7 +314,12 @@ def test_broken_http_and_a_client_that_goes_away_leave_the_service_as_it_was(liv
 
 def test_the_model_and_the_status_are_described(live, run, model):
     about = live.client.get("/model").json()
-    assert (about["version"], about["who"], about["why"], about["bundle_sha256"]) == (3, "tests", "first", run.bundles[0].name)
+    assert (about["version"], about["who"], about["why"], about["bundle_sha256"]) == (
+        3,
+        "tests",
+        "first",
+        run.bundles[0].name,
+    )
     assert about["inputs"] == list(model.columns)
     assert (about["needs_window"], about["verdict"]["approved"], about["last_refusal"]) == (False, True, None)
     status = live.status()
@@ -263,12 +342,17 @@ def test_the_answers_have_the_form_that_the_description_gives(live, bar, model):
     refused = {("/signals", "post"): live.signals("nobody"), ("/score", "post"): post(live, "/score", {})}
     for found in (answers, refused):
         for (path, method), answer in found.items():
-            schema = document["paths"][path][method]["responses"][str(answer.status_code)]["content"]["application/json"]["schema"]
+            schema = document["paths"][path][method]["responses"][str(answer.status_code)]["content"][
+                "application/json"
+            ]["schema"]
             jsonschema.validate(answer.json(), {**schema, "components": document["components"]})
     body = document["paths"]["/score"]["post"]["requestBody"]["content"]
     assert set(body) == {"application/json", "application/vnd.apache.arrow.stream"}
     jsonschema.validate({"rows": score_rows(bar, model, [0])}, body["application/json"]["schema"])
-    for content in (body["application/json"], document["paths"]["/signals"]["post"]["requestBody"]["content"]["application/json"]):
+    for content in (
+        body["application/json"],
+        document["paths"]["/signals"]["post"]["requestBody"]["content"]["application/json"],
+    ):
         for example in content["examples"].values():
             jsonschema.validate(example["value"], content["schema"])
 
@@ -279,9 +363,20 @@ def test_the_review_is_served_and_nothing_beside_it(live):
     assert page.headers["x-content-type-options"] == "nosniff"
     assert page.headers["cache-control"] == "no-store"
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    for path in ("/review/../secret.txt", "/review/%2e%2e/secret.txt", "/review/..%2fsecret.txt", "/review//etc/passwd", "/review/link.html", "/review/nothing.html"):
-        with socket.create_connection(("127.0.0.1", int(live.url.rpartition(":")[2])), timeout=5) as connection:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+    for path in (
+        "/review/../secret.txt",
+        "/review/%2e%2e/secret.txt",
+        "/review/..%2fsecret.txt",
+        "/review//etc/passwd",
+        "/review/link.html",
+        "/review/nothing.html",
+    ):
+        with socket.create_connection(
+            ("127.0.0.1", int(live.url.rpartition(":")[2])), timeout=5
+        ) as connection:
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+            )
             raw = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
         assert raw.startswith("HTTP/1.1 404"), path
         assert "not for clients" not in raw
@@ -307,13 +402,20 @@ def test_a_foreign_host_name_is_refused_without_a_key(live):
 
 
 def test_with_a_key_nothing_is_answered_without_it_and_it_is_never_written(run):
-    plan = run.plan({"api_key_variable": VARIABLE, "requests_per_second": 0.5, "burst": 6, "max_feature_age_hours": 24.0})
+    plan = run.plan(
+        {"api_key_variable": VARIABLE, "requests_per_second": 0.5, "burst": 6, "max_feature_age_hours": 24.0}
+    )
     with live_service(plan, environment={VARIABLE: f"old-key,{KEY}"}, ready=False) as live:
         assert error(live.client.get("/model")) == (401, "unauthorised", None)
-        assert error(live.client.post("/signals", json={"symbols": ["S01"]}, headers={"authorization": "Bearer wrong"})) == (401, "unauthorised", None)
+        assert error(
+            live.client.post("/signals", json={"symbols": ["S01"]}, headers={"authorization": "Bearer wrong"})
+        ) == (401, "unauthorised", None)
         keyed = {"authorization": f"Bearer {KEY}"}
         # Given by hand, because readiness needs no key while /status does.
-        answers = [live.client.get("/review/", auth=("reviewer", KEY)), live.client.post("/signals", json={"symbols": ["S01"]}, headers={"x-api-key": "old-key"})]
+        answers = [
+            live.client.get("/review/", auth=("reviewer", KEY)),
+            live.client.post("/signals", json={"symbols": ["S01"]}, headers={"x-api-key": "old-key"}),
+        ]
         assert answers[0].status_code == 200
         limited = [live.client.get("/", headers=keyed) for _ in range(8)]
         assert [answer.status_code for answer in limited[:5]] == [200] * 5
@@ -344,8 +446,12 @@ def test_a_model_that_looks_back_gets_its_windows_in_the_same_read(small_run, tm
     model = Model.load(bundle)
     assert model.lookback_bars == 16
     newest = run.market.factors["timestamp"].max()
-    history = run.market.factors.join(run.market.factors.filter(pl.col("timestamp") == newest).select("symbol"), on="symbol").sort("symbol", "timestamp")
-    windows = arrays(history.group_by("symbol", maintain_order=True).tail(16), model)[0].reshape(-1, 16, len(model.columns))
+    history = run.market.factors.join(
+        run.market.factors.filter(pl.col("timestamp") == newest).select("symbol"), on="symbol"
+    ).sort("symbol", "timestamp")
+    windows = arrays(history.group_by("symbol", maintain_order=True).tail(16), model)[0].reshape(
+        -1, 16, len(model.columns)
+    )
     current = history.filter(pl.col("timestamp") == newest)
     inputs, context = arrays(current, model)
     scores = model.score_bar(inputs, context, windows).score
@@ -355,8 +461,15 @@ def test_a_model_that_looks_back_gets_its_windows_in_the_same_read(small_run, tm
         assert found["features"]["source"] == "store"
         np.testing.assert_allclose([signal["score"] for signal in found["signals"]], scores, atol=1e-6)
         rows = score_rows(current, model, range(len(current)))
-        given = [{**row, "window": [[None if value != value else float(value) for value in bar] for bar in window]} for row, window in zip(rows, windows, strict=True)]
+        given = [
+            {**row, "window": [[None if value != value else float(value) for value in bar] for bar in window]}
+            for row, window in zip(rows, windows, strict=True)
+        ]
         batch = post(live, "/score", {"cross_section": "batch", "rows": given}).json()
         np.testing.assert_allclose([signal["score"] for signal in batch["signals"]], scores, atol=1e-6)
         assert error(post(live, "/score", {"rows": rows})) == (422, "missing_window", "rows[0].window")
-        assert error(post(live, "/score", {"rows": [{**given[0], "window": given[0]["window"][1:]}]})) == (422, "wrong_window_shape", "rows[0].window")
+        assert error(post(live, "/score", {"rows": [{**given[0], "window": given[0]["window"][1:]}]})) == (
+            422,
+            "wrong_window_shape",
+            "rows[0].window",
+        )

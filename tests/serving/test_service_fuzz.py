@@ -1,5 +1,5 @@
-"""What no client should send: a fuzz run over the service's own description, and requests made by hand to hurt it. It never fails with a 5xx,
-never hangs, and goes on answering others meanwhile."""
+"""What no client should send: a fuzz run over the service's own description, and requests made by hand to
+hurt it. It never fails with a 5xx, never hangs, and goes on answering others meanwhile."""
 
 import io
 import json
@@ -34,8 +34,15 @@ def run(small_run, tmp_path_factory) -> SmallRun:
 @pytest.fixture(scope="module")
 def live(run):
     """A service with a key, and without a limit on its clients' rate."""
-    settings = {"api_key_variable": KEY_VARIABLE, "requests_per_second": 1e6, "burst": 1_000_000, "request_timeout_ms": 2000.0}
-    with live_service(run.plan(settings), environment={KEY_VARIABLE: KEY}, headers={"Authorization": f"Bearer {KEY}"}) as live:
+    settings = {
+        "api_key_variable": KEY_VARIABLE,
+        "requests_per_second": 1e6,
+        "burst": 1_000_000,
+        "request_timeout_ms": 2000.0,
+    }
+    with live_service(
+        run.plan(settings), environment={KEY_VARIABLE: KEY}, headers={"Authorization": f"Bearer {KEY}"}
+    ) as live:
         yield live
 
 
@@ -52,8 +59,18 @@ def port_of(live: Live) -> int:
     return int(live.url.rpartition(":")[2])
 
 
-def head(path: str = "/signals", *, length: int | str = 0, kind: str = "application/json", more: bytes = b"", version: str = "1.1") -> bytes:
-    text = f"POST {path} HTTP/{version}\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
+def head(
+    path: str = "/signals",
+    *,
+    length: int | str = 0,
+    kind: str = "application/json",
+    more: bytes = b"",
+    version: str = "1.1",
+) -> bytes:
+    text = (
+        f"POST {path} HTTP/{version}\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\nContent-Type:"
+        f" {kind}\r\nContent-Length: {length}\r\n"
+    )
     return text.encode() + more + b"\r\n"
 
 
@@ -108,13 +125,37 @@ HEAVY = {
     "a million rows of nothing": ("/score", b'{"rows":[' + b"{}," * 1_000_000 + b"{}]}", {"oversized_batch"}),
     "100,000 rows of nothing": ("/score", b'{"rows":[' + b"{}," * 100_000 + b"{}]}", {"missing_field"}),
     "100,000 wrong rows": ("/score", b'{"rows":[' + b"1," * 100_000 + b"1]}", {"wrong_type"}),
-    "100,000 features": ("/score", b'{"rows":[' + ROW + many(b'"k%d":1.0', 100_000) + b"}}]}", {"extra_feature"}),
-    "100,000 wrong features": ("/score", b'{"rows":[' + ROW + many(b'"k%d":"x"', 100_000) + b"}}]}", {"extra_feature"}),
-    "a million features": ("/score", b'{"rows":[' + ROW + many(b'"k%d":1', 1_000_000) + b"}}]}", {"oversized_batch"}),
+    "100,000 features": (
+        "/score",
+        b'{"rows":[' + ROW + many(b'"k%d":1.0', 100_000) + b"}}]}",
+        {"extra_feature"},
+    ),
+    "100,000 wrong features": (
+        "/score",
+        b'{"rows":[' + ROW + many(b'"k%d":"x"', 100_000) + b"}}]}",
+        {"extra_feature"},
+    ),
+    "a million features": (
+        "/score",
+        b'{"rows":[' + ROW + many(b'"k%d":1', 1_000_000) + b"}}]}",
+        {"oversized_batch"},
+    ),
     "100,000 surplus fields": ("/score", b'{"rows":[],' + many(b'"k%d":1', 100_000) + b"}", {"empty_batch"}),
-    "a window of anything": ("/score", b'{"rows":[' + ROW + b'},"window":[[' + b'"",' * 100_000 + b"1]]}]}", {"wrong_type"}),
-    "a number of a million digits": ("/score", b'{"rows":[' + ROW + b'"a":' + b"9" * 1_000_000 + b"}}]}", {"malformed_json"}),
-    "an exponent of a million digits": ("/score", b'{"rows":[' + ROW + b'"a":1e' + b"9" * 1_000_000 + b"}}]}", {"infinity", "malformed_json"}),
+    "a window of anything": (
+        "/score",
+        b'{"rows":[' + ROW + b'},"window":[[' + b'"",' * 100_000 + b"1]]}]}",
+        {"wrong_type"},
+    ),
+    "a number of a million digits": (
+        "/score",
+        b'{"rows":[' + ROW + b'"a":' + b"9" * 1_000_000 + b"}}]}",
+        {"malformed_json"},
+    ),
+    "an exponent of a million digits": (
+        "/score",
+        b'{"rows":[' + ROW + b'"a":1e' + b"9" * 1_000_000 + b"}}]}",
+        {"infinity", "malformed_json"},
+    ),
 }
 
 
@@ -132,7 +173,21 @@ def test_a_body_that_is_costly_to_read_is_refused_before_it_costs_much(live, nam
 
 @pytest.mark.parametrize(
     "symbol",
-    ["\x00", "S01\x00", "\u202eS01", "🜁" * 64, "\ud7ff", "a\r\nX-Evil: 1", "../../etc/passwd", "' OR 1=1 --", "%00", "\\u0000", "<script>alert(1)</script>", "{{7*7}}", "$(id)"],
+    [
+        "\x00",
+        "S01\x00",
+        "\u202eS01",
+        "🜁" * 64,
+        "\ud7ff",
+        "a\r\nX-Evil: 1",
+        "../../etc/passwd",
+        "' OR 1=1 --",
+        "%00",
+        "\\u0000",
+        "<script>alert(1)</script>",
+        "{{7*7}}",
+        "$(id)",
+    ],
 )
 def test_odd_texts_are_symbols_that_nobody_knows(live, symbol):
     answer = live.client.post("/signals", json={"symbols": [symbol]})
@@ -142,7 +197,20 @@ def test_odd_texts_are_symbols_that_nobody_knows(live, symbol):
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"symbols":["\xff\xfe"]}', b'{"symbols":["\\ud800"]}', b"\x00" * 1000, b"\xef\xbb\xbf{}", b"{}" * 1000, b'{"symbols":NaN}', b"null", b"true", b'"x"', b"-", b""]
+    "body",
+    [
+        b'{"symbols":["\xff\xfe"]}',
+        b'{"symbols":["\\ud800"]}',
+        b"\x00" * 1000,
+        b"\xef\xbb\xbf{}",
+        b"{}" * 1000,
+        b'{"symbols":NaN}',
+        b"null",
+        b"true",
+        b'"x"',
+        b"-",
+        b"",
+    ],
 )
 def test_broken_texts_are_refused(live, body):
     answer = live.client.post("/signals", content=body, headers={"content-type": "application/json"})
@@ -151,13 +219,25 @@ def test_broken_texts_are_refused(live, body):
 
 
 def test_an_arrow_stream_that_claims_more_than_it_holds_is_refused(live):
-    frame = pa.table({"symbol": ["S01"], "timestamp": pa.array([0], pa.timestamp("us", "UTC")), "x": pa.array([1.0], pa.float32())})
+    frame = pa.table(
+        {
+            "symbol": ["S01"],
+            "timestamp": pa.array([0], pa.timestamp("us", "UTC")),
+            "x": pa.array([1.0], pa.float32()),
+        }
+    )
     stream = io.BytesIO()
     with pa.ipc.new_stream(stream, frame.schema) as writer:
         writer.write_table(frame)
     whole, random = stream.getvalue(), np.random.default_rng(0)
     bodies = [whole[:cut] for cut in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 9)]
-    bodies += [b"\xff\xff\xff\xff\xff\xff\xff\x7f" + b"\0" * 64, b"\xff\xff\xff\xff\xf0\xff\xff\x7f" + whole[8:], b"ARROW1\0\0" + whole, os.urandom(5000), whole + whole]
+    bodies += [
+        b"\xff\xff\xff\xff\xff\xff\xff\x7f" + b"\0" * 64,
+        b"\xff\xff\xff\xff\xf0\xff\xff\x7f" + whole[8:],
+        b"ARROW1\0\0" + whole,
+        os.urandom(5000),
+        whole + whole,
+    ]
     for _ in range(150):
         spoiled = bytearray(whole)
         for place in random.integers(0, len(spoiled), random.integers(1, 12)):
@@ -171,11 +251,21 @@ def test_an_arrow_stream_that_claims_more_than_it_holds_is_refused(live):
         bodies.append(packed.getvalue())
     folded = io.BytesIO()
     with pa.ipc.new_stream(folded, pa.schema([("symbol", pa.dictionary(pa.int8(), pa.string()))])) as writer:
-        writer.write_table(pa.table({"symbol": pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int8()), pa.array(["x" * 1_000_000]))}))
+        writer.write_table(
+            pa.table(
+                {
+                    "symbol": pa.DictionaryArray.from_arrays(
+                        pa.array([0] * 100_000, pa.int8()), pa.array(["x" * 1_000_000])
+                    )
+                }
+            )
+        )
     bodies.append(folded.getvalue())
     for number, body in enumerate(bodies):
         began = time.monotonic()
-        answer = live.client.post("/score", content=body, headers={"content-type": "application/vnd.apache.arrow.stream"})
+        answer = live.client.post(
+            "/score", content=body, headers={"content-type": "application/vnd.apache.arrow.stream"}
+        )
         assert 400 <= answer.status_code < 500, (number, answer.text)
         assert answer.json()["error"]["code"] != "disconnected"
         assert time.monotonic() - began < SOON_S
@@ -189,15 +279,25 @@ REQUESTS = {
     "a length that is no number": (head(length="many"), BODY),
     "two lengths": (head(length=len(BODY), more=b"Content-Length: 3\r\n"), BODY),
     "length and chunks": (head(length=len(BODY), more=b"Transfer-Encoding: chunked\r\n"), BODY),
-    "broken chunks": (head(length=0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"), b"zz\r\nabc\r\n0\r\n\r\n"),
-    "a chunk without end": (head(length=0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"), b"fffffffffffffff\r\nabc\r\n"),
+    "broken chunks": (
+        head(length=0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"),
+        b"zz\r\nabc\r\n0\r\n\r\n",
+    ),
+    "a chunk without end": (
+        head(length=0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"),
+        b"fffffffffffffff\r\nabc\r\n",
+    ),
     "a header of a megabyte": (head(more=b"X-Long: " + b"a" * 1_000_000 + b"\r\n"),),
     "ten thousand headers": (head(more=b"".join(b"X-%d: 1\r\n" % number for number in range(10_000))),),
     "a header folded over lines": (head(more=b"X-Folded: a\r\n b\r\n", length=len(BODY)), BODY),
     "a null byte in a header": (head(more=b"X-Null: a\0b\r\n"),),
     "a path of a megabyte": (b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",),
-    "a path out of the folder": (f"GET /review/../../secret.txt HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode(),),
-    "a path with null bytes": (f"GET /review/%00 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode(),),
+    "a path out of the folder": (
+        f"GET /review/../../secret.txt HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode(),
+    ),
+    "a path with null bytes": (
+        f"GET /review/%00 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode(),
+    ),
     "another version": (b"GET /livez HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",),
     "another method": (b"BREW / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",),
     "an expectation that nobody meets": (head(length=len(BODY), more=b"Expect: 42\r\n"), BODY),
@@ -238,12 +338,21 @@ def test_a_body_shorter_than_announced_is_given_up(live):
 
 def test_clients_that_dribble_take_no_place_from_others(live):
     with ExitStack() as stack:
-        dribbling = [stack.enter_context(closing(socket.create_connection(("127.0.0.1", port_of(live)), timeout=SOON_S))) for _ in range(400)]
+        dribbling = [
+            stack.enter_context(
+                closing(socket.create_connection(("127.0.0.1", port_of(live)), timeout=SOON_S))
+            )
+            for _ in range(400)
+        ]
         stop = threading.Event()
 
         def dribble() -> None:
             for number, connection in enumerate(dribbling):
-                connection.sendall(head(length=10_000) if number % 2 else b"POST /signals HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
+                connection.sendall(
+                    head(length=10_000)
+                    if number % 2
+                    else b"POST /signals HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
+                )
             while not stop.wait(0.2):
                 for number, connection in enumerate(dribbling):
                     if stop.is_set():
@@ -268,7 +377,9 @@ def test_clients_that_do_not_read_their_answers_or_leave_take_nothing_from_other
     body = json.dumps({"symbols": run.market.symbols}).encode()
     with ExitStack() as stack:
         for number in range(100):
-            connection = stack.enter_context(closing(socket.create_connection(("127.0.0.1", port_of(live)), timeout=SOON_S)))
+            connection = stack.enter_context(
+                closing(socket.create_connection(("127.0.0.1", port_of(live)), timeout=SOON_S))
+            )
             connection.sendall((head(length=len(body)) + body) * 5)
             if number % 2:
                 connection.close()
@@ -279,8 +390,12 @@ def test_clients_that_do_not_read_their_answers_or_leave_take_nothing_from_other
 def test_a_flood_of_connections_leaves_the_service_reachable(live):
     with ExitStack() as stack:
         for _ in range(600):
-            stack.enter_context(closing(socket.create_connection(("127.0.0.1", port_of(live)), timeout=SOON_S)))
-        with httpx.Client(base_url=live.url, timeout=SOON_S, headers={"Authorization": f"Bearer {KEY}"}) as fresh:
+            stack.enter_context(
+                closing(socket.create_connection(("127.0.0.1", port_of(live)), timeout=SOON_S))
+            )
+        with httpx.Client(
+            base_url=live.url, timeout=SOON_S, headers={"Authorization": f"Bearer {KEY}"}
+        ) as fresh:
             assert fresh.get("/livez").status_code == 200
             assert fresh.post("/signals", json={"symbols": ["S01"]}).status_code == 200
     assert_well(live)

@@ -1,4 +1,6 @@
-"""The guard in front of the routes, asked through its real routes: faults of ours stay ours, nothing takes for ever, and the crowd is bounded."""
+"""The guard in front of the routes, asked through its real routes: faults of ours stay ours, nothing takes
+for ever, and the crowd is bounded.
+"""
 
 import asyncio
 import logging
@@ -35,9 +37,13 @@ def ask(guard: Guard, *bodies: str) -> list[httpx.Response]:
     """All requests at once."""
 
     async def all_of_them():
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(guard, raise_app_exceptions=False), base_url="http://127.0.0.1") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(guard, raise_app_exceptions=False), base_url="http://127.0.0.1"
+        ) as client:
             headers = {"content-type": "application/json"}
-            return await asyncio.gather(*(client.post("/signals", content=body, headers=headers) for body in bodies))
+            return await asyncio.gather(
+                *(client.post("/signals", content=body, headers=headers) for body in bodies)
+            )
 
     return asyncio.run(all_of_them())
 

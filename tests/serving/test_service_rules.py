@@ -154,12 +154,22 @@ def test_a_plan_that_is_missing_or_broken_says_what_to_do(tmp_path, monkeypatch)
     (tmp_path / "plan.json").write_text('{"folder": "x"}')
     with pytest.raises(PlanError, match="is not a serving plan"):
         read_plan(tmp_path / "plan.json")
-    (tmp_path / "plan.json").write_text('{"folder": "x", "name": "n", "serving": {"prot": 1}, "feature_store": {}}')
+    (tmp_path / "plan.json").write_text(
+        '{"folder": "x", "name": "n", "serving": {"prot": 1}, "feature_store": {}}'
+    )
     with pytest.raises(ConfigError, match="Did you mean 'port'"):
         read_plan(tmp_path / "plan.json")
 
 
-BOOK = Book(quantile=0.1, top_k=5, top_k_max_share=0.2, gross_exposure=1.0, max_weight=0.25, sizing="equal", skip_share=0.0)
+BOOK = Book(
+    quantile=0.1,
+    top_k=5,
+    top_k_max_share=0.2,
+    gross_exposure=1.0,
+    max_weight=0.25,
+    sizing="equal",
+    skip_share=0.0,
+)
 
 
 @dataclass(frozen=True)
@@ -171,7 +181,9 @@ class StandInMarket:
 
 
 def make_market(scores, uncertainty):
-    return StandInMarket(np.asarray(scores, dtype=float), SimpleNamespace(uncertainty=np.asarray(uncertainty, dtype=float)))
+    return StandInMarket(
+        np.asarray(scores, dtype=float), SimpleNamespace(uncertainty=np.asarray(uncertainty, dtype=float))
+    )
 
 
 def brute_force(score, uncertainty, place, market, book):
@@ -179,7 +191,9 @@ def brute_force(score, uncertainty, place, market, book):
     scores, widths = market.book_scores.copy(), market.scores.uncertainty.copy()
     if place >= 0:
         scores[place] = np.nan
-    return long_short_weights(np.append(scores, score)[None], np.append(widths, uncertainty)[None], book)[0, -1]
+    return long_short_weights(np.append(scores, score)[None], np.append(widths, uncertainty)[None], book)[
+        0, -1
+    ]
 
 
 @hypothesis_settings(max_examples=150, deadline=None)
@@ -192,7 +206,9 @@ def brute_force(score, uncertainty, place, market, book):
     quantile=st.sampled_from([0.05, 0.1, 0.3, 0.5]),
     skip=st.sampled_from([0.0, 0.3]),
 )
-def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(seed, names, rows, levels, sizing, quantile, skip):
+def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(
+    seed, names, rows, levels, sizing, quantile, skip
+):
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, names).astype(float)
     scores[rng.random(names) < 0.1] = np.nan
@@ -201,7 +217,11 @@ def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(seed, names, rows
     own, widths = rng.integers(-1, levels + 1, rows).astype(float), rng.uniform(0.01, 0.1, rows)
     places = rng.integers(-1, names, rows) if names else np.full(rows, -1)
     found = inserted_weights(own, widths, places, market, book)
-    np.testing.assert_allclose(found, [brute_force(*values, market, book) for values in zip(own, widths, places, strict=True)], atol=1e-12)
+    np.testing.assert_allclose(
+        found,
+        [brute_force(*values, market, book) for values in zip(own, widths, places, strict=True)],
+        atol=1e-12,
+    )
 
 
 @hypothesis_settings(max_examples=100, deadline=None)
@@ -213,4 +233,6 @@ def test_a_batch_is_one_book_a_bar(seed, rows, bars):
     found = batch_weights(score, widths, bar, BOOK)
     for number in range(bar.max() + 1):
         mine = bar == number
-        np.testing.assert_allclose(found[mine], long_short_weights(score[mine][None], widths[mine][None], BOOK)[0], atol=1e-12)
+        np.testing.assert_allclose(
+            found[mine], long_short_weights(score[mine][None], widths[mine][None], BOOK)[0], atol=1e-12
+        )

@@ -1,4 +1,6 @@
-"""The service when its store is stale, behind, slow, gone or of another schema: what it answers, what readiness says, and that it recovers."""
+"""The service when its store is stale, behind, slow, gone or of another schema: what it answers, what
+readiness says, and that it recovers.
+"""
 
 import dataclasses
 import shutil
@@ -35,13 +37,21 @@ def source(live) -> str:
 def assert_same(found: list[dict], expected: list[dict]) -> None:
     """The same signals, but for the last digits of floating-point sums that were added in another order."""
     for one, other in zip(found, expected, strict=True):
-        assert {name: value for name, value in one.items() if not isinstance(value, float)} == {name: value for name, value in other.items() if not isinstance(value, float)}
-        assert [value for value in one.values() if isinstance(value, float)] == pytest.approx([value for value in other.values() if isinstance(value, float)], abs=1e-9)
+        assert {name: value for name, value in one.items() if not isinstance(value, float)} == {
+            name: value for name, value in other.items() if not isinstance(value, float)
+        }
+        assert [value for value in one.values() if isinstance(value, float)] == pytest.approx(
+            [value for value in other.values() if isinstance(value, float)], abs=1e-9
+        )
 
 
 def without(market: SmallMarket, column: str) -> SmallMarket:
     """The market's factors with one input fewer: another schema."""
-    return dataclasses.replace(market, factors=market.factors.drop(column), catalog=[entry for entry in market.catalog if entry.column != column])
+    return dataclasses.replace(
+        market,
+        factors=market.factors.drop(column),
+        catalog=[entry for entry in market.catalog if entry.column != column],
+    )
 
 
 def test_sqlite_gone_locked_replaced_and_of_another_schema(run):
@@ -66,7 +76,10 @@ def test_sqlite_gone_locked_replaced_and_of_another_schema(run):
         kept = run.folder / "kept.db"
         shutil.move(database, kept)
         assert_same(live.signals(*SYMBOLS).json()["signals"], before)
-        until(lambda: not live.ready() and not live.check("store")["ok"], what="readiness false without the file")
+        until(
+            lambda: not live.ready() and not live.check("store")["ok"],
+            what="readiness false without the file",
+        )
         assert source(live) == "snapshot"
         assert not database.exists()
         shutil.move(kept, database)
@@ -74,9 +87,18 @@ def test_sqlite_gone_locked_replaced_and_of_another_schema(run):
         until(lambda: source(live) == "store", what="answers from the store")
 
         # Newer bars go online: the next answers are of them, without a restart.
-        newer = make_market(settings=MARKET.model_copy(update={"simulator": MARKET.simulator.model_copy(update={"bars": 245})}))
+        newer = make_market(
+            settings=MARKET.model_copy(
+                update={"simulator": MARKET.simulator.model_copy(update={"bars": 245})}
+            )
+        )
         put_online(newer, run.folder)
-        until(lambda: live.signals(*SYMBOLS).json()["features"]["publication"] != run.publication["publication"], what="the new publication")
+        until(
+            lambda: (
+                live.signals(*SYMBOLS).json()["features"]["publication"] != run.publication["publication"]
+            ),
+            what="the new publication",
+        )
         after = live.signals(*SYMBOLS).json()
         assert after["features"]["newest"] > before[0]["feature_time"]
         assert after["model"]["version"] == 1
@@ -87,10 +109,16 @@ def test_sqlite_gone_locked_replaced_and_of_another_schema(run):
         assert not live.ready()
         found = live.signals(*SYMBOLS).json()
         assert found["features"]["source"] == "snapshot"
-        assert [s["score"] for s in found["signals"]] == pytest.approx([s["score"] for s in after["signals"]], abs=1e-7)
+        assert [s["score"] for s in found["signals"]] == pytest.approx(
+            [s["score"] for s in after["signals"]], abs=1e-7
+        )
         put_online(newer, run.folder)
         until(live.ready, what="readiness with the old schema back")
-        assert live.metric("store_reads_total", result="error") + live.metric("store_reads_total", result="timeout") >= 1
+        assert (
+            live.metric("store_reads_total", result="error")
+            + live.metric("store_reads_total", result="timeout")
+            >= 1
+        )
         assert "Traceback" not in live.log.read_text()
 
 
@@ -123,7 +151,10 @@ def test_redis_killed_frozen_and_back(small_run, tmp_path):
             found = live.signals(*SYMBOLS).json()
             assert found["features"]["source"] == "snapshot"
             assert_same(found["signals"], before)
-            until(lambda: not live.ready() and "did not answer" in live.check("store")["reason"], what="readiness false without Redis")
+            until(
+                lambda: not live.ready() and "did not answer" in live.check("store")["reason"],
+                what="readiness false without Redis",
+            )
 
             # It comes back empty, as a cache does, and is filled again.
             with redis_server(tmp_path, port):
@@ -149,7 +180,10 @@ def test_readiness_without_champion_without_store_and_with_old_features(small_ru
 
         crown(run.folder, run.bundles[0], 1)
         until(lambda: live.check("champion")["ok"], what="the champion without a store")
-        assert (live.signals("S01").status_code, live.signals("S01").json()["error"]["code"]) == (503, "store_unavailable")
+        assert (live.signals("S01").status_code, live.signals("S01").json()["error"]["code"]) == (
+            503,
+            "store_unavailable",
+        )
         assert live.client.get("/model").json()["version"] == 1
 
         shutil.move(hidden, run.folder / "feature_store")

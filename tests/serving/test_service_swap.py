@@ -43,39 +43,62 @@ def hammer(url: str, body: dict, path: str, stop: threading.Event, found: list) 
 
 
 def columns_of(answer: dict) -> dict[str, list[float]]:
-    return {name: [signal[name] for signal in answer["signals"]] for name in ("score", "p10", "p90", "uncertainty", "position")}
+    return {
+        name: [signal[name] for signal in answer["signals"]]
+        for name in ("score", "p10", "p90", "uncertainty", "position")
+    }
 
 
 def test_twenty_swaps_under_load_without_a_failed_or_mixed_answer(live, run):
     symbols = run.market.symbols
     row = run.market.factors.filter(run.market.factors["symbol"] == symbols[0]).tail(1).to_dicts()[0]
     model = Model.load(run.bundles[0])
-    given = {name: None if row[name] is None or row[name] != row[name] else row[name] for name in (*model.columns, *model.context)}
-    bodies = {"/signals": {"symbols": symbols}, "/score": {"rows": [{"symbol": symbols[0], "timestamp": row["timestamp"].isoformat(), "features": given}]}}
+    given = {
+        name: None if row[name] is None or row[name] != row[name] else row[name]
+        for name in (*model.columns, *model.context)
+    }
+    bodies = {
+        "/signals": {"symbols": symbols},
+        "/score": {
+            "rows": [{"symbol": symbols[0], "timestamp": row["timestamp"].isoformat(), "features": given}]
+        },
+    }
 
     # Each bundle's own answers, taken in calm.
     calm: dict[str, dict[str, dict]] = {}
     for number, bundle in enumerate(run.bundles, start=1):
         crown(run.folder, bundle, 100 + number)
         until(lambda n=number: live.client.get("/model").json()["version"] == 100 + n, what="the bundle")
-        calm[bundle.name] = {path: columns_of(live.client.post(path, json=body).json()) for path, body in bodies.items()}
+        calm[bundle.name] = {
+            path: columns_of(live.client.post(path, json=body).json()) for path, body in bodies.items()
+        }
     assert calm[run.bundles[0].name]["/signals"]["score"] != calm[run.bundles[1].name]["/signals"]["score"]
 
     swapped = live.metric("swaps_total", result="swapped")
     stop, found = threading.Event(), {path: [] for path in bodies}
-    threads = [threading.Thread(target=hammer, args=(live.url, bodies[path], path, stop, found[path])) for path in bodies for _ in range(CLIENTS)]
+    threads = [
+        threading.Thread(target=hammer, args=(live.url, bodies[path], path, stop, found[path]))
+        for path in bodies
+        for _ in range(CLIENTS)
+    ]
     for thread in threads:
         thread.start()
     try:
         for number in range(SWAPS):
             version, bundle = 200 + number, run.bundles[number % 2]
             crown(run.folder, bundle, version)
-            until(lambda v=version: live.client.get("/model").json()["version"] == v, what=f"version {version}", seconds=60)
+            until(
+                lambda v=version: live.client.get("/model").json()["version"] == v,
+                what=f"version {version}",
+                seconds=60,
+            )
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    bundle_of = {200 + number: run.bundles[number % 2].name for number in range(SWAPS)} | {102: run.bundles[1].name}
+    bundle_of = {200 + number: run.bundles[number % 2].name for number in range(SWAPS)} | {
+        102: run.bundles[1].name
+    }
     seen = set()
     for path, answers in found.items():
         assert [answer for answer in answers if answer[0] != 200] == []
@@ -84,7 +107,11 @@ def test_twenty_swaps_under_load_without_a_failed_or_mixed_answer(live, run):
             assert bundle_of[named["version"]] == named["bundle_sha256"]
             seen.add(named["version"])
             for name, values in columns_of(answer).items():
-                assert values == pytest.approx(calm[named["bundle_sha256"]][path][name], abs=1e-7), (path, name, named["version"])
+                assert values == pytest.approx(calm[named["bundle_sha256"]][path][name], abs=1e-7), (
+                    path,
+                    name,
+                    named["version"],
+                )
     assert len(seen) >= SWAPS
     assert live.metric("swaps_total", result="swapped") == swapped + SWAPS
     assert live.metric("champion_version") == 200 + SWAPS - 1
@@ -96,7 +123,11 @@ def spoil(run: SmallRun, folder, change) -> dict:
     manifest = json.loads((folder / "manifest.json").read_text())
     change(folder)
     about = json.loads((run.folder / "serving" / "champion.json").read_text())
-    checked = file_sha256(run.bundles[1] / "manifest.json") if change is larger_positions or not folder.exists() else file_sha256(folder / "manifest.json")
+    checked = (
+        file_sha256(run.bundles[1] / "manifest.json")
+        if change is larger_positions or not folder.exists()
+        else file_sha256(folder / "manifest.json")
+    )
     return {**about, "folder": str(folder), "bundle_sha256": manifest["sha256"], "manifest_sha256": checked}
 
 
@@ -127,7 +158,9 @@ def slip_a_pickle_in(folder):
 
 
 def remake(folder, edit):
-    """Edit the bundle and make its manifest anew, so that all hashes fit: what a registry with a wrong model would hand over."""
+    """Edit the bundle and make its manifest anew, so that all hashes fit: what a registry with a wrong model
+    would hand over.
+    """
     manifest = json.loads((folder / "manifest.json").read_text())
     about = {key: value for key, value in manifest.items() if key not in ("sha256", "files")}
     edit(folder, about)
@@ -139,7 +172,9 @@ def another_schema(folder):
     def edit(folder, about):
         features = json.loads((folder / "features.json").read_text())
         turned = [*features["columns"][1:], features["columns"][0]]
-        (folder / "features.json").write_text(json.dumps({**features, "columns": turned, "schema": "0123456789ab"}))
+        (folder / "features.json").write_text(
+            json.dumps({**features, "columns": turned, "schema": "0123456789ab"})
+        )
         for path in folder.glob("experts/*/served.json"):
             form = json.loads(path.read_text())
             path.write_text(json.dumps({**form, "columns": turned}))
@@ -160,7 +195,11 @@ FAULTS = {
     "another schema": (another_schema, "schema", True),
     "no book": (no_book, "config.backtest", True),
     "a changed manifest": (larger_positions, "not the one that the champion watcher checked", False),
-    "another bundle than named": (lambda folder: remake(folder, lambda f, about: (f / "note.txt").write_text("x")), "champion.json names", False),
+    "another bundle than named": (
+        lambda folder: remake(folder, lambda f, about: (f / "note.txt").write_text("x")),
+        "champion.json names",
+        False,
+    ),
 }
 
 
@@ -169,7 +208,10 @@ def test_what_must_not_be_served_is_refused_and_the_old_model_goes_on(live, run,
     change, words, renamed = FAULTS[name]
     crown(run.folder, run.bundles[0], 300)
     until(lambda: live.client.get("/model").json()["version"] == 300, what="the good bundle")
-    before, refused = columns_of(live.signals(*run.market.symbols).json()), live.metric("swaps_total", result="refused")
+    before, refused = (
+        columns_of(live.signals(*run.market.symbols).json()),
+        live.metric("swaps_total", result="refused"),
+    )
     about = spoil(run, tmp_path / "bundle", change)
     if renamed:
         about["bundle_sha256"] = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["sha256"]
@@ -190,7 +232,9 @@ def test_what_must_not_be_served_is_refused_and_the_old_model_goes_on(live, run,
     assert live.client.get("/model").json()["last_refusal"] is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 9}', '{"version": "x", "bundle_sha256": 3, "folder": null}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 9}', '{"version": "x", "bundle_sha256": 3, "folder": null}']
+)
 def test_a_broken_champion_file_changes_nothing(live, run, text):
     crown(run.folder, run.bundles[0], 400)
     until(lambda: live.client.get("/model").json()["version"] == 400, what="the good bundle")

@@ -1,4 +1,6 @@
-"""A model that looks across the symbols of a bar: a part of a bar is never scored as if it were the whole, over HTTP and below it."""
+"""A model that looks across the symbols of a bar: a part of a bar is never scored as if it were the whole,
+over HTTP and below it.
+"""
 
 import asyncio
 import json
@@ -57,12 +59,25 @@ def windows(run, newest) -> dict[str, np.ndarray]:
     """Each symbol's last bars of inputs, [LOOKBACK, F]."""
     columns = run.publication["columns"]
     parts = run.market.factors.sort("timestamp").partition_by("symbol", as_dict=True)
-    return {symbol: part.tail(LOOKBACK).select(pl.col(columns).cast(pl.Float32).fill_null(float("nan"))).to_numpy() for (symbol,), part in parts.items()}
+    return {
+        symbol: (
+            part.tail(LOOKBACK).select(pl.col(columns).cast(pl.Float32).fill_null(float("nan"))).to_numpy()
+        )
+        for (symbol,), part in parts.items()
+    }
 
 
-def arrays(rows: pl.DataFrame, model: Model, windows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def arrays(
+    rows: pl.DataFrame, model: Model, windows: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     window = np.stack([windows[symbol] for symbol in rows["symbol"]])
-    return window[:, -1], rows.select(pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in model.context).to_numpy(), window
+    return (
+        window[:, -1],
+        rows.select(
+            pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in model.context
+        ).to_numpy(),
+        window,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +94,11 @@ def signals(live: Live, *symbols: str) -> dict[str, dict]:
 
 def test_the_model_says_what_it_needs(live, model):
     about = live.client.get("/model").json()
-    assert (about["needs_whole_bars"], about["needs_window"], about["context"]) == (True, True, ["regime_state", "volatility_20", "sector_code"])
+    assert (about["needs_whole_bars"], about["needs_window"], about["context"]) == (
+        True,
+        True,
+        ["regime_state", "volatility_20", "sector_code"],
+    )
     document = live.client.get("/openapi.json").json()
     body = document["paths"]["/score"]["post"]["requestBody"]["content"]["application/json"]
     example = body["examples"]["one row"]["value"]
@@ -92,10 +111,14 @@ def test_the_experts_numbers_are_those_by_hand(model, newest, windows):
     found = model.expert_outputs(*arrays(current, model, windows)).score[1]
     _, context, window = arrays(current, model, windows)
     assert len(set(context[:, 2])) > 1, "several sectors"
-    np.testing.assert_allclose(found, SCALE * by_hand(window, np.zeros(len(window)), context[:, 2], SECTOR), atol=1e-7)
+    np.testing.assert_allclose(
+        found, SCALE * by_hand(window, np.zeros(len(window)), context[:, 2], SECTOR), atol=1e-7
+    )
 
 
-def test_one_symbol_gets_the_numbers_that_it_has_in_the_whole_market_bit_for_bit(live, model, newest, windows):
+def test_one_symbol_gets_the_numbers_that_it_has_in_the_whole_market_bit_for_bit(
+    live, model, newest, windows
+):
     """Planted fault: the score of the symbol as if it were the whole market lies elsewhere."""
     together = signals(live, *newest["symbol"])
     current = newest.filter(~pl.col("behind"))
@@ -108,7 +131,10 @@ def test_one_symbol_gets_the_numbers_that_it_has_in_the_whole_market_bit_for_bit
         assert [alone[name] for name in FIELDS] == [together[symbol][name] for name in FIELDS]
     few = signals(live, *newest["symbol"][:3])
     assert few == {symbol: together[symbol] for symbol in few}
-    parts = [model.expert_outputs(*arrays(current[place : place + 1], model, windows)).score[1, 0] for place in range(len(current))]
+    parts = [
+        model.expert_outputs(*arrays(current[place : place + 1], model, windows)).score[1, 0]
+        for place in range(len(current))
+    ]
     whole = model.expert_outputs(*arrays(current, model, windows)).score[1]
     assert np.abs(np.array(parts) - whole).min() > 1e-5
 
@@ -122,8 +148,14 @@ def test_symbols_that_are_behind_change_nothing_for_the_others(live, newest):
 
 
 def frame_of(rows: pl.DataFrame, model: Model, windows: dict[str, np.ndarray]) -> pl.DataFrame:
-    packed = pl.Series("window", [windows[symbol].astype("<f4").tobytes() for symbol in rows["symbol"]], dtype=pl.Binary)
-    return rows.select("symbol", "timestamp", *(pl.col(name).cast(pl.Float32).fill_nan(None) for name in (*model.columns, *model.context))).with_columns(packed)
+    packed = pl.Series(
+        "window", [windows[symbol].astype("<f4").tobytes() for symbol in rows["symbol"]], dtype=pl.Binary
+    )
+    return rows.select(
+        "symbol",
+        "timestamp",
+        *(pl.col(name).cast(pl.Float32).fill_nan(None) for name in (*model.columns, *model.context)),
+    ).with_columns(packed)
 
 
 def test_given_rows_are_scored_by_whole_bars_and_refused_against_the_market(live, model, newest, windows):
@@ -132,22 +164,43 @@ def test_given_rows_are_scored_by_whole_bars_and_refused_against_the_market(live
     with Client(live.url) as client:
         answer = client.score(rows, cross_section="batch")
         expected = model.score_bar(*arrays(current, model, windows))
-        np.testing.assert_allclose([signal["score"] for signal in answer["signals"]], expected.score, atol=1e-7)
-        with pytest.raises(ServiceError, match=r"looks across the symbols of a bar.*Send whole bars.*with cross_section batch"):
+        np.testing.assert_allclose(
+            [signal["score"] for signal in answer["signals"]], expected.score, atol=1e-7
+        )
+        with pytest.raises(
+            ServiceError,
+            match=r"looks across the symbols of a bar.*Send whole bars.*with cross_section batch",
+        ):
             client.score(rows)
-    row = {"symbol": "S01", "timestamp": "2024-01-02T21:00:00Z", "features": dict.fromkeys((*model.columns, *model.context)), "window": [[None] * len(model.columns)] * LOOKBACK}
-    refused = live.client.post("/score", content=json.dumps({"rows": [row]}), headers={"content-type": "application/json"})
+    row = {
+        "symbol": "S01",
+        "timestamp": "2024-01-02T21:00:00Z",
+        "features": dict.fromkeys((*model.columns, *model.context)),
+        "window": [[None] * len(model.columns)] * LOOKBACK,
+    }
+    refused = live.client.post(
+        "/score", content=json.dumps({"rows": [row]}), headers={"content-type": "application/json"}
+    )
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["field"]) == (422, "whole_bars_needed", "cross_section")
-    taken = live.client.post("/score", content=json.dumps({"cross_section": "batch", "rows": [row]}), headers={"content-type": "application/json"})
+    taken = live.client.post(
+        "/score",
+        content=json.dumps({"cross_section": "batch", "rows": [row]}),
+        headers={"content-type": "application/json"},
+    )
     assert taken.status_code == 200, "sector unknown, everything unknown"
 
 
 def test_a_replay_goes_through_and_the_offline_table_agrees(live, run, model):
     store = run.folder / "feature_store"
     moments = run.market.factors["timestamp"].unique().sort()[-4:-1]
-    done = replay(current_publication(store), live.url, first=moments[0], last=moments[-1], bars_per_second=1000)
-    assert (done.bars, done.rows) == (3, run.market.factors.filter(pl.col("timestamp").is_in(moments.implode())).height)
+    done = replay(
+        current_publication(store), live.url, first=moments[0], last=moments[-1], bars_per_second=1000
+    )
+    assert (done.bars, done.rows) == (
+        3,
+        run.market.factors.filter(pl.col("timestamp").is_in(moments.implode())).height,
+    )
     offline = score_table(model, run.market.factors.sort("timestamp", "symbol"), bars=moments.to_list())
     assert offline["score"].is_finite().all()
 
@@ -164,7 +217,13 @@ def inside(run, model) -> SimpleNamespace:
 def ask(inside: SimpleNamespace, state: State, *symbols: str) -> dict:
     reads = Reads(1)
     reads.reopen()
-    answers = Answers(SERVING.model_copy(update={"store_timeout_ms": 5000.0}), SimpleNamespace(state=state, problem_of_store=""), reads, inside.metrics, None)
+    answers = Answers(
+        SERVING.model_copy(update={"store_timeout_ms": 5000.0}),
+        SimpleNamespace(state=state, problem_of_store=""),
+        reads,
+        inside.metrics,
+        None,
+    )
     try:
         return json.loads(asyncio.run(answers.signals(list(symbols), "id")))
     finally:
@@ -173,7 +232,10 @@ def ask(inside: SimpleNamespace, state: State, *symbols: str) -> dict:
 
 
 def test_rows_of_a_publication_that_is_being_written_are_not_mixed_with_the_last_market(inside, newest):
-    """Planted: the store already holds a newer row of one symbol. Scoring it beside the old rows, or alone, would be a number of no bar."""
+    """Planted: the store already holds a newer row of one symbol.
+
+    Scoring it beside the old rows, or alone, would be a number of no bar.
+    """
     inside.metrics = MagicMock()
     symbols = newest["symbol"][:3].to_list()
     before = ask(inside, inside.state, *symbols)
@@ -184,7 +246,11 @@ def test_rows_of_a_publication_that_is_being_written_are_not_mixed_with_the_last
 
         def __init__(self, what: str):
             self.what = what
-            self.columns, self.context, self.current = inside.reader.columns, inside.reader.context, inside.reader.current
+            self.columns, self.context, self.current = (
+                inside.reader.columns,
+                inside.reader.context,
+                inside.reader.current,
+            )
 
         def read(self, places, *, lookback_bars=0):
             rows = inside.reader.read(places, lookback_bars=lookback_bars)
@@ -204,4 +270,6 @@ def test_the_markets_scores_of_current_symbols_do_not_know_those_behind(inside, 
     expected = model.score_bar(*arrays(current, model, windows))
     np.testing.assert_array_equal(market.scores.score[~market.behind], expected.score)
     everything = model.expert_outputs(*arrays(newest, model, windows)).score[1][~newest["behind"].to_numpy()]
-    assert np.abs(everything - model.expert_outputs(*arrays(current, model, windows)).score[1]).max() > 1e-6, "they would, in one pass over all"
+    assert (
+        np.abs(everything - model.expert_outputs(*arrays(current, model, windows)).score[1]).max() > 1e-6
+    ), "they would, in one pass over all"

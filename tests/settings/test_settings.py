@@ -41,7 +41,10 @@ def test_values_defaults_and_overrides(write):
     [
         ("seed: 3\ninner:\n  cost_bp: 1\n", "line 3: unknown key 'inner.cost_bp'. Did you mean 'cost_bps'?"),
         ("seed: many\n", "line 1: seed: Input should be a valid integer"),
-        ("seed: 1\ninner:\n  cost_bps: -1\n", "line 3: inner.cost_bps: Input should be greater than or equal to 0 (found -1)"),
+        (
+            "seed: 1\ninner:\n  cost_bps: -1\n",
+            "line 3: inner.cost_bps: Input should be greater than or equal to 0 (found -1)",
+        ),
         ("inner: {}\n", "'seed' is missing"),
         ("seed: [1\n", "not valid YAML"),
         ("seed: 1\n inner: 2\n", "line 2: not valid YAML"),
@@ -59,7 +62,12 @@ def test_bad_files_name_the_place(write, text, words):
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [("seed", "not of the form"), ("seed.x=1", "is the value 1, not a section"), ("inner.cost_bps=much", "--set inner.cost_bps=much"), ("a.b=1", "unknown key")],
+    [
+        ("seed", "not of the form"),
+        ("seed.x=1", "is the value 1, not a section"),
+        ("inner.cost_bps=much", "--set inner.cost_bps=much"),
+        ("a.b=1", "unknown key"),
+    ],
 )
 def test_bad_overrides_are_named(write, override, words):
     with pytest.raises(ConfigError) as caught:

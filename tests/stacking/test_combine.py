@@ -1,4 +1,6 @@
-"""The combiners: honest in time, better than equal weights where there is something to learn, and safe where there is not."""
+"""The combiners: honest in time, better than equal weights where there is something to learn, and safe where
+there is not.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -9,12 +11,30 @@ import polars as pl
 import pytest
 
 from components.contracts import ALL_PREDICTIONS, OOF, REGIMES, TIME
-from components.stacking.combine import EQUAL, PERFORMANCE, _head, _inputs, _predict_block, _raw, choose, fit_combiner, served_files, stack_experts, write_model
+from components.stacking.combine import (
+    EQUAL,
+    PERFORMANCE,
+    _head,
+    _inputs,
+    _predict_block,
+    _raw,
+    choose,
+    fit_combiner,
+    served_files,
+    stack_experts,
+    write_model,
+)
 from components.stacking.config import Settings
 from components.timeline import Windows
 
 BARS, SYMBOLS = 240, 30
-CALENDAR = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC), "1d", time_unit="us", eager=True).head(BARS).cast(TIME)
+CALENDAR = (
+    pl.datetime_range(
+        datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC), "1d", time_unit="us", eager=True
+    )
+    .head(BARS)
+    .cast(TIME)
+)
 WINDOWS = Windows(train=(0, 1), validation=(0, 120), test=(120, 240), backtest=(120, 240))
 SETTINGS = Settings(lightgbm_rounds=20)
 
@@ -28,7 +48,9 @@ def market(seed: int, strengths: dict[str, float]) -> pl.DataFrame:
         noise = rng.normal(size=label.shape)
         columns[f"score_{name}"] = (0.01 * (strength * label + np.sqrt(1 - strength**2) * noise)).ravel()
         columns[f"uncertainty_{name}"] = np.full(BARS * SYMBOLS, 0.02)
-    frame = pl.DataFrame({"timestamp": CALENDAR}).join(pl.DataFrame({"symbol": [f"S{i:02d}" for i in range(SYMBOLS)]}), how="cross")
+    frame = pl.DataFrame({"timestamp": CALENDAR}).join(
+        pl.DataFrame({"symbol": [f"S{i:02d}" for i in range(SYMBOLS)]}), how="cross"
+    )
     bars = np.repeat(np.arange(BARS), SYMBOLS)
     frame = frame.with_columns(
         period=pl.lit("1d"),
@@ -47,7 +69,9 @@ def market(seed: int, strengths: dict[str, float]) -> pl.DataFrame:
 def as_predictions(oof: pl.DataFrame) -> pl.DataFrame:
     names = [c.removeprefix("score_") for c in oof.columns if c.startswith("score_")]
     frames = [
-        oof.select("timestamp", "symbol", "period", "horizon", "target", "fold", score=pl.col(f"score_{n}")).with_columns(
+        oof.select(
+            "timestamp", "symbol", "period", "horizon", "target", "fold", score=pl.col(f"score_{n}")
+        ).with_columns(
             expert=pl.lit(n),
             train_window=pl.lit("w"),
             uncertainty=pl.lit(0.02),
@@ -68,14 +92,16 @@ def run(oof: pl.DataFrame, settings: Settings = SETTINGS):
 
 @cache
 def learned():
-    oof = market(1, {"good": 0.3, "noise": 0.0, "noise2": 0.0, "median": 0.0}).with_columns(score_median=pl.lit(0.001))
+    oof = market(1, {"good": 0.3, "noise": 0.0, "noise2": 0.0, "median": 0.0}).with_columns(
+        score_median=pl.lit(0.001)
+    )
     return oof, run(oof)
 
 
 def rank_ic(result, oof, name):
-    frame = result.predictions.filter((pl.col("expert") == name) & (pl.col("timestamp") >= CALENDAR[120])).join(
-        oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol")
-    )
+    frame = result.predictions.filter(
+        (pl.col("expert") == name) & (pl.col("timestamp") >= CALENDAR[120])
+    ).join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
     return frame.group_by("timestamp").agg(pl.corr("score", "label", method="spearman"))["score"].mean()
 
 
@@ -86,30 +112,47 @@ def test_combiners_learn_which_expert_to_trust():
     assert stack > equal + 0.05
     assert stack > best - 0.03
     assert "median" not in result.comparison["experts"]
-    assert result.comparison["validation_start"] == str(CALENDAR[40]), "the first validation fold is only learned from"
+    assert result.comparison["validation_start"] == str(CALENDAR[40]), (
+        "the first validation fold is only learned from"
+    )
 
 
 def test_every_model_predicts_the_same_test_rows_with_ordered_bands():
     _, result = learned()
     test = result.predictions.filter(pl.col("timestamp") >= CALENDAR[120])
     counts = test.group_by("expert").len()
-    assert set(counts["expert"]) == {"good", "noise", "noise2", "median", EQUAL, PERFORMANCE, "best_single", "z_elasticnet", "z_lightgbm", "stack"}
+    assert set(counts["expert"]) == {
+        "good",
+        "noise",
+        "noise2",
+        "median",
+        EQUAL,
+        PERFORMANCE,
+        "best_single",
+        "z_elasticnet",
+        "z_lightgbm",
+        "stack",
+    }
     assert counts["len"].unique().to_list() == [120 * SYMBOLS]
     assert test.select(((pl.col("p10") <= pl.col("p50")) & (pl.col("p50") <= pl.col("p90"))).all()).item()
 
 
 def test_bands_hold_about_eighty_percent_out_of_sample():
     oof, result = learned()
-    frame = result.predictions.filter((pl.col("expert") == "stack") & (pl.col("timestamp") >= CALENDAR[120])).join(
-        oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol")
+    frame = result.predictions.filter(
+        (pl.col("expert") == "stack") & (pl.col("timestamp") >= CALENDAR[120])
+    ).join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    assert frame.select(pl.col("label").is_between("p10", "p90").mean()).item() == pytest.approx(
+        0.8, abs=0.04
     )
-    assert frame.select(pl.col("label").is_between("p10", "p90").mean()).item() == pytest.approx(0.8, abs=0.04)
 
 
 def test_labels_that_are_not_known_yet_move_nothing():
     oof, result = learned()
     cut = CALENDAR[160]
-    spoiled = oof.with_columns(label=pl.when(pl.col("label_end") >= cut).then(-50 * pl.col("label")).otherwise(pl.col("label")))
+    spoiled = oof.with_columns(
+        label=pl.when(pl.col("label_end") >= cut).then(-50 * pl.col("label")).otherwise(pl.col("label"))
+    )
     again = run(spoiled)
     before = pl.col("timestamp") <= cut
     assert again.predictions.filter(before).equals(result.predictions.filter(before))
@@ -118,21 +161,35 @@ def test_labels_that_are_not_known_yet_move_nothing():
 
 def test_the_choice_is_made_on_validation_alone():
     oof, result = learned()
-    spoiled = oof.with_columns(label=pl.when(pl.col("timestamp") >= CALENDAR[120]).then(-50 * pl.col("label")).otherwise(pl.col("label")))
+    spoiled = oof.with_columns(
+        label=pl.when(pl.col("timestamp") >= CALENDAR[120])
+        .then(-50 * pl.col("label"))
+        .otherwise(pl.col("label"))
+    )
     assert run(spoiled).comparison["chosen"] == result.comparison["chosen"]
-    assert run(spoiled).comparison["validation_rank_ic"] == pytest.approx(result.comparison["validation_rank_ic"])
+    assert run(spoiled).comparison["validation_rank_ic"] == pytest.approx(
+        result.comparison["validation_rank_ic"]
+    )
 
 
 def test_labels_that_end_in_the_test_window_do_not_choose():
     oof, result = learned()
-    spoiled = oof.with_columns(label=pl.when(pl.col("label_end") >= CALENDAR[120]).then(-50 * pl.col("label")).otherwise(pl.col("label")))
+    spoiled = oof.with_columns(
+        label=pl.when(pl.col("label_end") >= CALENDAR[120])
+        .then(-50 * pl.col("label"))
+        .otherwise(pl.col("label"))
+    )
     assert run(spoiled).comparison["validation_rank_ic"] == result.comparison["validation_rank_ic"]
 
 
 def test_an_expert_that_wakes_up_in_the_test_window_is_left_out_all_along():
     oof, result = learned()
     first_test = CALENDAR[120]
-    woken = oof.with_columns(score_median=pl.when(pl.col("timestamp") >= first_test).then(pl.col("score_noise")).otherwise(pl.col("score_median")))
+    woken = oof.with_columns(
+        score_median=pl.when(pl.col("timestamp") >= first_test)
+        .then(pl.col("score_noise"))
+        .otherwise(pl.col("score_median"))
+    )
     again = run(woken)
     assert again.comparison["experts"] == result.comparison["experts"]
     combined = (pl.col("timestamp") < first_test) & (pl.col("expert") == EQUAL)
@@ -150,11 +207,15 @@ def test_rows_within_the_embargo_teach_nothing():
 
 
 def test_trees_are_scaled_on_rows_that_they_have_not_seen():
-    """On their own training rows trees explain noise: their scores would be several times too wide and their bands too narrow."""
+    """On their own training rows trees explain noise: their scores would be several times too wide and their
+    bands too narrow.
+    """
     widths, inside = [], []
     for seed in range(4):
         oof = market(seed, {"a": 0.0, "b": 0.0, "c": 0.0})
-        found = run(oof, Settings(lightgbm_rounds=80)).predictions.filter((pl.col("expert") == "z_lightgbm") & (pl.col("timestamp") >= CALENDAR[120]))
+        found = run(oof, Settings(lightgbm_rounds=80)).predictions.filter(
+            (pl.col("expert") == "z_lightgbm") & (pl.col("timestamp") >= CALENDAR[120])
+        )
         both = found.join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
         widths.append(both["score"].std() / both["label"].std())
         inside.append(both.select(pl.col("label").is_between("p10", "p90").mean()).item())
@@ -178,7 +239,10 @@ def test_too_little_history_means_equal_weights():
 
 
 def test_noise_is_not_turned_into_skill():
-    values = [rank_ic(run(oof := market(seed, {"a": 0.0, "b": 0.0}), Settings(lightgbm_rounds=5)), oof, "stack") for seed in range(6)]
+    values = [
+        rank_ic(run(oof := market(seed, {"a": 0.0, "b": 0.0}), Settings(lightgbm_rounds=5)), oof, "stack")
+        for seed in range(6)
+    ]
     standard_error = 1 / np.sqrt(120 * (SYMBOLS - 1))
     assert abs(np.mean(values)) < 3 * standard_error / np.sqrt(len(values))
 
@@ -209,14 +273,22 @@ def test_an_expert_without_weight_moves_nothing_and_is_not_served(method):
     about = json.loads(files["stacker.json"])
     assert ("noise" in about["served_experts"]) == (method == "lightgbm")
     assert set(about["served_experts"]) <= set(experts)
-    assert _predict_block(model, loud, loud, head).equals(_predict_block(model, table, table, head)) == (method != "lightgbm")
-    assert set(files) == ({"stacker.json", "stacker_lightgbm.txt", "stacker.onnx"} if method == "lightgbm" else {"stacker.json"})
+    assert _predict_block(model, loud, loud, head).equals(_predict_block(model, table, table, head)) == (
+        method != "lightgbm"
+    )
+    assert set(files) == (
+        {"stacker.json", "stacker_lightgbm.txt", "stacker.onnx"} if method == "lightgbm" else {"stacker.json"}
+    )
     assert about["graph"] == ("stacker.onnx" if method == "lightgbm" else None)
 
 
 def test_an_expert_with_weight_in_one_regime_only_is_served():
     weights = {"a": 0.0, "b": 0.1, "c": 0.0, "a|bear": 0.2, "b|bear": 0.0, "c|bear": 0.0}
-    about = json.loads(served_files("elasticnet", {"method": "elasticnet", "weights": weights}, ["a", "b", "c"], (1.0, 0.0, 1.0, 1.0))["stacker.json"])
+    about = json.loads(
+        served_files(
+            "elasticnet", {"method": "elasticnet", "weights": weights}, ["a", "b", "c"], (1.0, 0.0, 1.0, 1.0)
+        )["stacker.json"]
+    )
     assert about["served_experts"] == ["a", "b"]
 
 
@@ -229,7 +301,13 @@ def test_the_served_trees_are_the_fitted_ones(tmp_path):
     session = onnxruntime.InferenceSession(str(tmp_path / "stacker.onnx"), providers=["CPUExecutionProvider"])
     served = session.run(["raw"], {"inputs": table.select(model["columns"]).cast(pl.Float32).to_numpy()})[0]
     np.testing.assert_allclose(served, _raw(model, table), rtol=0, atol=1e-12)
-    assert model["columns"] == ["z_a", "z_b", "u_a", "u_b", *(f"regime_{name}" for name in REGIMES)], "the order in which serving puts them together"
+    assert model["columns"] == [
+        "z_a",
+        "z_b",
+        "u_a",
+        "u_b",
+        *(f"regime_{name}" for name in REGIMES),
+    ], "the order in which serving puts them together"
 
 
 def inputs_of(oof: pl.DataFrame) -> pl.DataFrame:

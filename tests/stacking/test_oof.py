@@ -12,7 +12,9 @@ from components.stacking.config import Settings
 from components.stacking.oof import StackingError, audit_oof, build_oof_table, read_experts, require_clean
 
 SETTINGS = Settings()
-DAYS = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
+DAYS = pl.datetime_range(
+    datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True
+).cast(TIME)
 
 
 def rows() -> pl.DataFrame:
@@ -20,7 +22,10 @@ def rows() -> pl.DataFrame:
 
 
 def predictions(score: float = 0.1, *, horizon: int = 5) -> pl.DataFrame:
-    numbers = {name: pl.lit(score) for name in ("score", "p50")} | {"p10": pl.lit(score - 1), "p90": pl.lit(score + 1)}
+    numbers = {name: pl.lit(score) for name in ("score", "p50")} | {
+        "p10": pl.lit(score - 1),
+        "p90": pl.lit(score + 1),
+    }
     return rows().with_columns(
         period=pl.lit("1d"),
         horizon=pl.lit(horizon, pl.Int32),
@@ -37,28 +42,53 @@ def predictions(score: float = 0.1, *, horizon: int = 5) -> pl.DataFrame:
 
 def labels() -> pl.DataFrame:
     frame = rows().with_columns(
-        horizon=pl.lit(5, pl.Int32), label_end=pl.col("timestamp") + pl.duration(days=6), log_return=pl.lit(0.02), direction=pl.lit(1, pl.Int8), sector_neutral_return=pl.lit(0.01)
+        horizon=pl.lit(5, pl.Int32),
+        label_end=pl.col("timestamp") + pl.duration(days=6),
+        log_return=pl.lit(0.02),
+        direction=pl.lit(1, pl.Int8),
+        sector_neutral_return=pl.lit(0.01),
     )
     return frame.select(LABELS.columns.keys())
 
 
 def training_set() -> pl.DataFrame:
     states = pl.Series(np.arange(len(DAYS)) % 5 - 1.0, dtype=pl.Float32)
-    return rows().join(pl.DataFrame({"timestamp": DAYS, "regime_state": states}), on="timestamp").with_columns(sector=pl.lit("s"))
+    return (
+        rows()
+        .join(pl.DataFrame({"timestamp": DAYS, "regime_state": states}), on="timestamp")
+        .with_columns(sector=pl.lit("s"))
+    )
 
 
 def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_window="w"):
     place = folder / name
     place.mkdir()
-    (place / "status.json").write_text(json.dumps({"expert": name, "status": status, "reason": "out of memory"}))
+    (place / "status.json").write_text(
+        json.dumps({"expert": name, "status": status, "reason": "out of memory"})
+    )
     if status == "trained":
-        frame = predictions(horizon=horizon).with_columns(train_window=pl.lit(train_window)).select(PREDICTIONS.columns.keys())
-        write_table(frame, place / "predictions.parquet", PREDICTIONS, code_version="c", config_hash="h", inputs={"training_set": origin, "labels": "l"})
+        frame = (
+            predictions(horizon=horizon)
+            .with_columns(train_window=pl.lit(train_window))
+            .select(PREDICTIONS.columns.keys())
+        )
+        write_table(
+            frame,
+            place / "predictions.parquet",
+            PREDICTIONS,
+            code_version="c",
+            config_hash="h",
+            inputs={"training_set": origin, "labels": "l"},
+        )
     return place
 
 
 def test_experts_stand_side_by_side_with_label_and_regime():
-    table = build_oof_table({"a": predictions(0.1), "b": predictions(0.2).filter(pl.col("symbol") != "C")}, labels(), training_set())
+    table = build_oof_table(
+        {"a": predictions(0.1), "b": predictions(0.2).filter(pl.col("symbol") != "C")},
+        labels(),
+        training_set(),
+    )
     assert len(table) == 2 * len(DAYS)
     assert table.row(0, named=True) | {"label_end": None} == {
         "timestamp": DAYS[0],
@@ -76,7 +106,13 @@ def test_experts_stand_side_by_side_with_label_and_regime():
         "score_b": 0.2,
         "uncertainty_b": 0.5,
     }
-    assert table["regime"].unique().sort().to_list() == ["bear", "bull", "high_volatility", "neutral", "unknown"]
+    assert table["regime"].unique().sort().to_list() == [
+        "bear",
+        "bull",
+        "high_volatility",
+        "neutral",
+        "unknown",
+    ]
 
 
 def test_a_failed_expert_is_left_out_with_its_reason_while_two_remain(tmp_path):
@@ -104,7 +140,12 @@ def test_experts_of_different_folds_are_refused(tmp_path):
 def test_a_clean_table_passes_the_audit():
     experts = {"a": predictions(0.1), "b": predictions(0.2)}
     audit = audit_oof(build_oof_table(experts, labels(), training_set()), experts, {}, DAYS, SETTINGS)
-    assert (audit.problems, audit.rows, audit.rows_in_common_share, audit.longest_gap_bars) == ([], 120, 1.0, 0)
+    assert (audit.problems, audit.rows, audit.rows_in_common_share, audit.longest_gap_bars) == (
+        [],
+        120,
+        1.0,
+        0,
+    )
     require_clean(audit)
 
 
@@ -113,10 +154,18 @@ def test_a_clean_table_passes_the_audit():
     [
         (lambda t: pl.concat([t, t.tail(2)]), "2 rows repeat|4 rows repeat"),
         (lambda t: t.reverse(), "time goes back"),
-        (lambda t: t.with_columns(score_a=pl.when(pl.col("symbol") == "B").then(None).otherwise(pl.col("score_a"))), "40 scores are missing"),
+        (
+            lambda t: t.with_columns(
+                score_a=pl.when(pl.col("symbol") == "B").then(None).otherwise(pl.col("score_a"))
+            ),
+            "40 scores are missing",
+        ),
         (lambda t: t.with_columns(score_a=pl.lit(float("nan"))), "120 scores are missing"),
         (lambda t: t.filter(pl.col("symbol") == "A"), "33% of their rows in common"),
-        (lambda t: t.filter(~pl.col("timestamp").is_between(DAYS[10], DAYS[25])), "a stretch of 16 bars has no rows"),
+        (
+            lambda t: t.filter(~pl.col("timestamp").is_between(DAYS[10], DAYS[25])),
+            "a stretch of 16 bars has no rows",
+        ),
         (lambda t: t.clear(), "no row is predicted by all experts"),
     ],
 )

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.timeline import Settings, TimelineError, Windows, bar_index, combinatorial_purged, fold_rows, purged_kfold, resolve_windows, walk_forward
+from components.timeline import (
+    Settings,
+    TimelineError,
+    Windows,
+    bar_index,
+    combinatorial_purged,
+    fold_rows,
+    purged_kfold,
+    resolve_windows,
+    walk_forward,
+)
 from components.timeline.splits import check_gaps
 
 
@@ -40,7 +50,15 @@ def test_walk_forward_by_hand():
     timeline = Settings(fold_bars=10, purge_bars=2, embargo_bars=1, early_stopping_share=0.2)
     windows = Windows(train=(0, 50), validation=(50, 60), test=(60, 84), backtest=(60, 84))
     folds = walk_forward(windows, timeline, longest_horizon=1)
-    summary = [(f.name, f.train[[0, -1]].tolist(), f.early_stopping[[0, -1]].tolist(), f.predict[[0, -1]].tolist() if len(f.predict) else None) for f in folds]
+    summary = [
+        (
+            f.name,
+            f.train[[0, -1]].tolist(),
+            f.early_stopping[[0, -1]].tolist(),
+            f.predict[[0, -1]].tolist() if len(f.predict) else None,
+        )
+        for f in folds
+    ]
     assert summary == [
         ("fold_00", [0, 34], [38, 46], [50, 59]),
         ("fold_01", [0, 42], [46, 56], [60, 69]),
@@ -57,7 +75,15 @@ def test_a_train_window_that_ends_early_keeps_its_distance_in_every_fold():
 
 def test_a_short_remainder_joins_the_block_before_it_and_a_long_one_stands_alone():
     timeline = Settings(fold_bars=10, purge_bars=2, embargo_bars=1)
-    lengths = {end: [len(f.predict) for f in walk_forward(Windows((0, 60), (60, 70), (70, end), (70, end)), timeline, longest_horizon=1)] for end in (84, 85)}
+    lengths = {
+        end: [
+            len(f.predict)
+            for f in walk_forward(
+                Windows((0, 60), (60, 70), (70, end), (70, end)), timeline, longest_horizon=1
+            )
+        ]
+        for end in (84, 85)
+    }
     assert lengths == {84: [10, 14, 0], 85: [10, 10, 5, 0]}
 
 
@@ -77,10 +103,14 @@ def test_rolling_window_keeps_its_length():
     slack=st.integers(0, 5),
     embargo=st.integers(0, 5),
 )
-def test_no_label_of_training_reaches_what_is_predicted(train, validation, test, step, horizon, slack, embargo):
+def test_no_label_of_training_reaches_what_is_predicted(
+    train, validation, test, step, horizon, slack, embargo
+):
     timeline = Settings(fold_bars=step, purge_bars=horizon + 1 + slack, embargo_bars=embargo)
     end = train + validation + test
-    windows = Windows((0, train), (train, train + validation), (train + validation, end), (train + validation, end))
+    windows = Windows(
+        (0, train), (train, train + validation), (train + validation, end), (train + validation, end)
+    )
     folds = walk_forward(windows, timeline, longest_horizon=horizon)
     predicted = np.concatenate([fold.predict for fold in folds])
     assert predicted.tolist() == list(range(train, end))
@@ -94,7 +124,9 @@ def test_no_label_of_training_reaches_what_is_predicted(train, validation, test,
 
 
 @settings(max_examples=60, deadline=None)
-@given(bars=st.integers(20, 120), folds=st.integers(2, 6), purge=st.integers(0, 6), embargo=st.integers(0, 10))
+@given(
+    bars=st.integers(20, 120), folds=st.integers(2, 6), purge=st.integers(0, 6), embargo=st.integers(0, 10)
+)
 def test_kfold_keeps_purge_and_embargo(bars, folds, purge, embargo):
     for train, test in purged_kfold(bars, n_folds=folds, purge_bars=purge, embargo_bars=embargo):
         before, after = train[train < test[0]], train[train > test[-1]]
@@ -105,16 +137,36 @@ def test_kfold_keeps_purge_and_embargo(bars, folds, purge, embargo):
 
 def test_windows_from_dates_and_from_shares():
     calendar = days(100)
-    windows = resolve_windows(calendar, Settings.model_validate({"validation": {"start": "2024-02-20"}, "test": {"start": "2024-03-11", "end": "2024-03-31"}}))
-    assert (windows.train, windows.validation, windows.test, windows.backtest) == ((0, 50), (50, 70), (70, 91), (70, 91))
+    windows = resolve_windows(
+        calendar,
+        Settings.model_validate(
+            {"validation": {"start": "2024-02-20"}, "test": {"start": "2024-03-11", "end": "2024-03-31"}}
+        ),
+    )
+    assert (windows.train, windows.validation, windows.test, windows.backtest) == (
+        (0, 50),
+        (50, 70),
+        (70, 91),
+        (70, 91),
+    )
     assert resolve_windows(calendar, Settings()) == Windows((0, 50), (50, 70), (70, 100), (70, 100))
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"train": {"end": "2024-03-01"}, "validation": {"start": "2024-02-01"}, "test": {"start": "2024-03-10"}}, "after timeline.validation begins"),
-        ({"validation": {"start": "2024-02-20"}, "test": {"start": "2026-01-01"}}, "timeline.test holds no bars"),
+        (
+            {
+                "train": {"end": "2024-03-01"},
+                "validation": {"start": "2024-02-01"},
+                "test": {"start": "2024-03-10"},
+            },
+            "after timeline.validation begins",
+        ),
+        (
+            {"validation": {"start": "2024-02-20"}, "test": {"start": "2026-01-01"}},
+            "timeline.test holds no bars",
+        ),
         ({"backtest": {"start": "2024-02-01"}}, "before timeline.test"),
     ],
 )
@@ -125,13 +177,20 @@ def test_windows_that_do_not_fit_are_refused(values, words):
 
 def test_a_purge_shorter_than_the_label_is_refused_with_the_number_needed():
     check_gaps(Settings(purge_bars=6), 5, 1)
-    with pytest.raises(TimelineError, match=r"purge_bars=5 is shorter than a label reaches, 6 bars.*Set timeline.purge_bars to 6"):
+    with pytest.raises(
+        TimelineError,
+        match=r"purge_bars=5 is shorter than a label reaches, 6 bars.*Set timeline.purge_bars to 6",
+    ):
         check_gaps(Settings(purge_bars=5), 5, 1)
 
 
 def test_too_little_history_is_refused():
     with pytest.raises(TimelineError, match="20 are needed"):
-        walk_forward(Windows((0, 30), (30, 40), (40, 50), (40, 50)), Settings(purge_bars=6, fold_bars=10), longest_horizon=5)
+        walk_forward(
+            Windows((0, 30), (30, 40), (40, 50), (40, 50)),
+            Settings(purge_bars=6, fold_bars=10),
+            longest_horizon=5,
+        )
     with pytest.raises(TimelineError, match="only 5 bars"):
         resolve_windows(days(5), Settings())
 
@@ -141,4 +200,14 @@ def test_rows_of_all_symbols_fall_on_the_same_side():
     rows = pl.concat([moments, moments[1:], moments[:2]])
     calendar, positions = bar_index(rows)
     assert calendar.to_list() == moments.to_list()
-    assert fold_rows(positions, np.array([1, 3])).tolist() == [False, True, False, True, True, False, True, False, True]
+    assert fold_rows(positions, np.array([1, 3])).tolist() == [
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]

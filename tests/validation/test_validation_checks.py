@@ -1,4 +1,6 @@
-"""Every fault, planted in a clean panel, is found at its rows with its reason; clean and volatile panels lose nothing."""
+"""Every fault, planted in a clean panel, is found at its rows with its reason; clean and volatile panels lose
+nothing.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +21,9 @@ PRICES = ["open", "high", "low", "close"]
 
 
 def random_walk(seed: int, *, symbols: int = SYMBOLS, bars: int = BARS, wild: bool = False) -> pl.DataFrame:
-    """Daily bars of a market and its symbols; with `wild`, real-looking turmoil: jumps of 30 % on ten times the volume."""
+    """Daily bars of a market and its symbols; with `wild`, real-looking turmoil: jumps of 30 % on ten times
+    the volume.
+    """
     rng = np.random.default_rng(seed)
     market = rng.normal(0, 0.01, bars)
     frames = []
@@ -57,17 +61,23 @@ def random_walk(seed: int, *, symbols: int = SYMBOLS, bars: int = BARS, wild: bo
             )
         )
     frame = pl.concat(frames).sort("timestamp", "symbol")
-    return check_table(frame.cast({name: dtype for name, dtype in RAW_PANEL.columns.items() if name != "symbol"}), RAW_PANEL)
+    return check_table(
+        frame.cast({name: dtype for name, dtype in RAW_PANEL.columns.items() if name != "symbol"}), RAW_PANEL
+    )
 
 
 def place(frame: pl.DataFrame, symbol: str, first: int, last: int | None = None) -> pl.Expr:
     """The bars `first` to `last` (both included, counted from 0) of a symbol."""
     moment = pl.col("timestamp")
-    return (pl.col("symbol") == symbol) & moment.is_between(START + timedelta(days=first), START + timedelta(days=first if last is None else last))
+    return (pl.col("symbol") == symbol) & moment.is_between(
+        START + timedelta(days=first), START + timedelta(days=first if last is None else last)
+    )
 
 
 def change(frame: pl.DataFrame, where: pl.Expr, **values) -> pl.DataFrame:
-    return frame.with_columns(pl.when(where).then(value).otherwise(pl.col(name)).alias(name) for name, value in values.items())
+    return frame.with_columns(
+        pl.when(where).then(value).otherwise(pl.col(name)).alias(name) for name, value in values.items()
+    )
 
 
 def scaled(frame: pl.DataFrame, where: pl.Expr, factor: float, columns=PRICES) -> pl.DataFrame:
@@ -76,13 +86,22 @@ def scaled(frame: pl.DataFrame, where: pl.Expr, factor: float, columns=PRICES) -
 
 def found(frame: pl.DataFrame, **overrides) -> dict[str, list[tuple[str, int]]]:
     """(symbol, bar) of each finding, by reason."""
-    findings = examine(frame, Settings(**overrides)).findings.join(frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row")), on="row")
-    findings = findings.with_columns((pl.col("timestamp") - START).dt.total_days().alias("bar")).sort("reason", "symbol", "bar")
-    return {reason: list(part.select("symbol", "bar").rows()) for (reason,), part in findings.partition_by("reason", as_dict=True, maintain_order=True).items()}
+    findings = examine(frame, Settings(**overrides)).findings.join(
+        frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row")), on="row"
+    )
+    findings = findings.with_columns((pl.col("timestamp") - START).dt.total_days().alias("bar")).sort(
+        "reason", "symbol", "bar"
+    )
+    return {
+        reason: list(part.select("symbol", "bar").rows())
+        for (reason,), part in findings.partition_by("reason", as_dict=True, maintain_order=True).items()
+    }
 
 
 def quarantined(result) -> list[tuple[int, str]]:
-    return result.findings.filter(pl.col("reason") != "time_reversal").select("row", "reason").sort("row").rows()
+    return (
+        result.findings.filter(pl.col("reason") != "time_reversal").select("row", "reason").sort("row").rows()
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -118,7 +137,13 @@ def test_real_volatility_is_no_fault(seed):
 )
 def test_a_faulty_row_is_found_where_it_is(seed, reason, values):
     panel = random_walk(seed)
-    spoiled = change(panel, place(panel, "S3", 40), **{name: pl.lit(value) if not isinstance(value, pl.Expr) else value for name, value in values.items()})
+    spoiled = change(
+        panel,
+        place(panel, "S3", 40),
+        **{
+            name: pl.lit(value) if not isinstance(value, pl.Expr) else value for name, value in values.items()
+        },
+    )
     assert found(spoiled)[reason] == [("S3", 40)]
     assert len(examine(spoiled, Settings()).clean) == len(panel) - 1
 
@@ -144,7 +169,9 @@ def test_prices_in_single_precision_are_in_order():
 
 def test_identical_repeats_lose_all_but_the_one_known_first():
     panel = random_walk(0)
-    late = panel.filter(place(panel, "S2", 10)).with_columns(known_time=pl.col("known_time") + timedelta(days=1))
+    late = panel.filter(place(panel, "S2", 10)).with_columns(
+        known_time=pl.col("known_time") + timedelta(days=1)
+    )
     both = pl.concat([late, panel])
     result = examine(both, Settings())
     assert quarantined(result) == [(0, "duplicate_identical")]
@@ -153,10 +180,14 @@ def test_identical_repeats_lose_all_but_the_one_known_first():
 
 def test_a_later_revision_gives_way_to_what_was_known_first():
     panel = random_walk(0)
-    revised = scaled(panel.filter(place(panel, "S2", 10)), pl.lit(True), 1.01).with_columns(known_time=pl.col("known_time") + timedelta(days=2))
+    revised = scaled(panel.filter(place(panel, "S2", 10)), pl.lit(True), 1.01).with_columns(
+        known_time=pl.col("known_time") + timedelta(days=2)
+    )
     result = examine(pl.concat([revised, panel]), Settings())
     assert quarantined(result) == [(0, "revision")]
-    assert result.findings.filter(pl.col("reason") == "revision")["detected_at"][0] == START + timedelta(days=12)
+    assert result.findings.filter(pl.col("reason") == "revision")["detected_at"][0] == START + timedelta(
+        days=12
+    )
     assert result.clean.drop("row").equals(panel)
 
 
@@ -178,7 +209,9 @@ def test_time_that_runs_backwards_is_noticed_and_sorted():
 def test_stale_prices_are_found_from_the_fifth_bar_on():
     panel = random_walk(4)
     price = panel.filter(place(panel, "S1", 70))["close"][0]
-    frozen = change(panel, place(panel, "S1", 71, 90), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
+    frozen = change(
+        panel, place(panel, "S1", 71, 90), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0)
+    )
     assert found(frozen) == {"stale_price": [("S1", bar) for bar in range(75, 91)]}
     at = examine(frozen, Settings()).findings.select(pl.col("detected_at").min(), pl.len())
     assert at.row(0) == (START + timedelta(days=75), 16)
@@ -187,7 +220,11 @@ def test_stale_prices_are_found_from_the_fifth_bar_on():
 def test_a_symbol_frozen_to_the_end_is_named():
     panel = random_walk(4)
     last = panel.filter(place(panel, "S1", BARS - 21))
-    frozen = change(panel, place(panel, "S1", BARS - 20, BARS - 1), **{name: pl.lit(last[name][0]) for name in [*PRICES, "volume"]})
+    frozen = change(
+        panel,
+        place(panel, "S1", BARS - 20, BARS - 1),
+        **{name: pl.lit(last[name][0]) for name in [*PRICES, "volume"]},
+    )
     result = examine(frozen, Settings())
     assert result.frozen_symbols == ("S1",)
     assert set(result.findings["reason"]) == {"stale_price"}
@@ -210,7 +247,9 @@ def test_an_unadjusted_split_ends_what_lies_before(seed, factor, volume_adjusted
 @pytest.mark.parametrize("factor", [1.72, 36.0, 1 / 9])
 def test_a_change_of_currency_ends_what_lies_before(seed, factor):
     panel = random_walk(seed)
-    assert found(scaled(panel, place(panel, "S0", 60, BARS), factor)) == {"currency_jump": [("S0", bar) for bar in range(60)]}
+    assert found(scaled(panel, place(panel, "S0", 60, BARS), factor)) == {
+        "currency_jump": [("S0", bar) for bar in range(60)]
+    }
 
 
 def test_a_fall_of_the_whole_market_is_no_split():
@@ -224,7 +263,17 @@ def test_a_jump_in_the_newest_bar_waits_for_the_next():
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("columns", "factor"), [(PRICES, 3.0), (PRICES, 0.4), (["high"], 2.0), (["low"], 0.4), (["high", "close"], 2.5), (["low", "open"], 0.4)])
+@pytest.mark.parametrize(
+    ("columns", "factor"),
+    [
+        (PRICES, 3.0),
+        (PRICES, 0.4),
+        (["high"], 2.0),
+        (["low"], 0.4),
+        (["high", "close"], 2.5),
+        (["low", "open"], 0.4),
+    ],
+)
 def test_a_bad_print_is_found_alone(seed, columns, factor):
     panel = random_walk(seed)
     assert found(scaled(panel, place(panel, "S6", 120), factor, columns)) == {"bad_print": [("S6", 120)]}
@@ -245,7 +294,14 @@ def test_a_newest_bar_that_is_not_final_is_set_aside():
         pl.when(newest).then(pl.max_horizontal("open", "close")).otherwise("high").alias("high"),
         pl.when(newest).then(pl.min_horizontal("open", "close")).otherwise("low").alias("low"),
     )
-    early = change(early, newest, close=pl.col("open") * 1.0005, high=pl.col("open") * 1.001, low=pl.col("open") * 0.999, volume=pl.col("volume") * 0.15)
+    early = change(
+        early,
+        newest,
+        close=pl.col("open") * 1.0005,
+        high=pl.col("open") * 1.001,
+        low=pl.col("open") * 0.999,
+        volume=pl.col("volume") * 0.15,
+    )
     assert found(early) == {"last_bar_not_final": [(f"S{number}", BARS - 1) for number in range(SYMBOLS)]}
 
 
@@ -260,7 +316,12 @@ def test_a_newest_bar_made_of_parts_from_different_moments_is_set_aside():
 
 def test_an_exchange_without_any_volume_was_closed():
     panel = random_walk(5)
-    flat = change(panel, pl.col("timestamp") == START + timedelta(days=30), volume=pl.lit(0.0), **{name: pl.col("close") for name in PRICES})
+    flat = change(
+        panel,
+        pl.col("timestamp") == START + timedelta(days=30),
+        volume=pl.lit(0.0),
+        **{name: pl.col("close") for name in PRICES},
+    )
     assert found(flat) == {"dead_cross_section": [(f"S{number}", 30) for number in range(SYMBOLS)]}
     assert examine(flat, Settings()).gaps.is_empty()
 
@@ -275,17 +336,23 @@ def test_missing_bars_are_reported_as_gaps():
 
 def test_a_date_that_most_symbols_lack_falls_out():
     panel = random_walk(6)
-    thin = panel.filter((pl.col("timestamp") != START + timedelta(days=50)) | pl.col("symbol").is_in(["S0", "S1"]))
+    thin = panel.filter(
+        (pl.col("timestamp") != START + timedelta(days=50)) | pl.col("symbol").is_in(["S0", "S1"])
+    )
     assert found(thin) == {"thin_cross_section": [("S0", 50), ("S1", 50)]}
     assert examine(thin, Settings()).gaps.is_empty()
 
 
 def test_a_symbol_with_too_few_bars_falls_out():
     panel = random_walk(6)
-    sparse = panel.filter((pl.col("symbol") != "S3") | ((pl.col("timestamp") - START).dt.total_days() % 3 == 0))
+    sparse = panel.filter(
+        (pl.col("symbol") != "S3") | ((pl.col("timestamp") - START).dt.total_days() % 3 == 0)
+    )
     assert {symbol for symbol, _ in found(sparse)["low_coverage"]} == {"S3"}
     findings = examine(sparse, Settings()).findings.filter(pl.col("reason") == "low_coverage")
-    assert findings["detected_at"].unique().to_list() == [sparse.filter(pl.col("symbol") == "S3")["timestamp"].max()], "judged over the whole span, so with hindsight"
+    assert findings["detected_at"].unique().to_list() == [
+        sparse.filter(pl.col("symbol") == "S3")["timestamp"].max()
+    ], "judged over the whole span, so with hindsight"
     assert found(sparse, min_coverage=0.2) == {}
 
 
@@ -317,12 +384,20 @@ def test_a_clean_panel_that_lacks_columns_loses_nothing(absent, seed):
 def test_faults_of_the_columns_that_are_there_are_found(absent):
     panel = random_walk(2)
     price = panel.filter(place(panel, "S1", 70))["close"][0] * 1.001
-    spoiled = change(panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
-    spoiled = change(scaled(spoiled, place(panel, "S5", 100, BARS), 0.4), place(panel, "S2", 30), close=pl.lit(-1.0))
-    spoiled = scaled(spoiled, place(panel, "S6", 120), 3.0)
-    spoiled = pl.concat([spoiled, spoiled.filter(place(panel, "S3", 50)), scaled(spoiled.filter(place(panel, "S4", 50)), pl.lit(True), 1.01)]).sort(
-        "timestamp", maintain_order=True
+    spoiled = change(
+        panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0)
     )
+    spoiled = change(
+        scaled(spoiled, place(panel, "S5", 100, BARS), 0.4), place(panel, "S2", 30), close=pl.lit(-1.0)
+    )
+    spoiled = scaled(spoiled, place(panel, "S6", 120), 3.0)
+    spoiled = pl.concat(
+        [
+            spoiled,
+            spoiled.filter(place(panel, "S3", 50)),
+            scaled(spoiled.filter(place(panel, "S4", 50)), pl.lit(True), 1.01),
+        ]
+    ).sort("timestamp", maintain_order=True)
     reasons = found(lacking(spoiled, absent))
     assert reasons["stale_price"] == [("S1", bar) for bar in range(75, 81)]
     assert reasons["not_positive"] == [("S2", 30)]
@@ -330,7 +405,15 @@ def test_faults_of_the_columns_that_are_there_are_found(absent):
     assert reasons["duplicate_identical"] == [("S3", 50)]
     assert reasons["duplicate_conflicting"] == [("S4", 50)] * 2
     assert reasons["unadjusted_split"] == [("S5", bar) for bar in range(100)]
-    assert set(reasons) <= {"stale_price", "not_positive", "bad_print", "duplicate_identical", "duplicate_conflicting", "unadjusted_split", "ohlc_order"}
+    assert set(reasons) <= {
+        "stale_price",
+        "not_positive",
+        "bad_print",
+        "duplicate_identical",
+        "duplicate_conflicting",
+        "unadjusted_split",
+        "ohlc_order",
+    }
 
 
 def test_symbols_that_end_together_are_told_and_single_delistings_are_not():
@@ -339,9 +422,15 @@ def test_symbols_that_end_together_are_told_and_single_delistings_are_not():
     ended = panel.filter(~pl.col("symbol").is_in(cut) | (pl.col("timestamp") <= START + timedelta(days=60)))
     assert found(ended) == {"ended_together": [(symbol, 60) for symbol in cut]}
     findings = examine(ended, Settings()).findings
-    assert findings["detected_at"].unique().to_list() == [START + timedelta(days=67)], "gone for the listing's memory of seven days"
+    assert findings["detected_at"].unique().to_list() == [START + timedelta(days=67)], (
+        "gone for the listing's memory of seven days"
+    )
     assert len(examine(ended, Settings()).clean) == len(ended), "told, not quarantined"
-    one_by_one = panel.filter(pl.struct("symbol", "timestamp").map_batches(lambda rows: ~_after(rows, {symbol: 40 + 10 * place for place, symbol in enumerate(cut)})))
+    one_by_one = panel.filter(
+        pl.struct("symbol", "timestamp").map_batches(
+            lambda rows: ~_after(rows, {symbol: 40 + 10 * place for place, symbol in enumerate(cut)})
+        )
+    )
     assert found(one_by_one) == {}
     few = panel.filter(~pl.col("symbol").is_in(cut[:4]) | (pl.col("timestamp") <= START + timedelta(days=60)))
     assert found(few) == {}
@@ -359,20 +448,29 @@ def test_bars_filled_in_afterwards_are_told():
     assert found(late) == {"known_late": [("S2", 10), ("S2", 11), ("S2", 12)]}
     assert examine(late, Settings()).findings["detected_at"].min() == START + timedelta(days=18)
     assert len(examine(late, Settings()).clean) == len(panel)
-    assert found(change(panel, place(panel, "S2", 10, 12), known_time=pl.col("timestamp") + timedelta(days=6))) == {}
+    assert (
+        found(change(panel, place(panel, "S2", 10, 12), known_time=pl.col("timestamp") + timedelta(days=6)))
+        == {}
+    )
 
 
 def test_a_jump_after_a_halt_is_news():
     panel = random_walk(4)
     price = panel.filter(place(panel, "S3", 90))["close"][0]
-    halted = change(panel, place(panel, "S3", 91), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
+    halted = change(
+        panel, place(panel, "S3", 91), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0)
+    )
     assert found(scaled(halted, place(panel, "S3", 92, BARS), 0.1)) == {}
-    assert set(found(scaled(panel, place(panel, "S3", 92, BARS), 0.1))) == {"unadjusted_split"}, "without the halt it is a split"
+    assert set(found(scaled(panel, place(panel, "S3", 92, BARS), 0.1))) == {"unadjusted_split"}, (
+        "without the halt it is a split"
+    )
 
 
 def test_a_fall_that_began_in_a_bad_print_is_no_split():
     panel = random_walk(4)
-    crashed = scaled(change(panel, place(panel, "S3", 90), low=pl.col("low") * 0.2), place(panel, "S3", 91, BARS), 3 / 4)
+    crashed = scaled(
+        change(panel, place(panel, "S3", 90), low=pl.col("low") * 0.2), place(panel, "S3", 91, BARS), 3 / 4
+    )
     assert found(crashed) == {"bad_print": [("S3", 90)]}
 
 
@@ -390,27 +488,52 @@ def test_a_slow_fall_behind_conflicting_versions_is_no_jump():
     panel = random_walk(5)
     day = (pl.col("timestamp") - START).dt.total_days()
     fallen = panel.with_columns(
-        pl.when(pl.col("symbol") == "S5").then(pl.col(name) * (pl.lit(2 / 3) ** ((day - 60).clip(0, 20) / 20))).otherwise(name).alias(name) for name in PRICES
+        pl.when(pl.col("symbol") == "S5")
+        .then(pl.col(name) * (pl.lit(2 / 3) ** ((day - 60).clip(0, 20) / 20)))
+        .otherwise(name)
+        .alias(name)
+        for name in PRICES
     )
-    hidden = pl.concat([fallen, scaled(fallen.filter(day.is_between(60, 80) & (pl.col("symbol") != "S0")), pl.lit(True), 1.001)]).sort("timestamp", maintain_order=True)
+    hidden = pl.concat(
+        [
+            fallen,
+            scaled(fallen.filter(day.is_between(60, 80) & (pl.col("symbol") != "S0")), pl.lit(True), 1.001),
+        ]
+    ).sort("timestamp", maintain_order=True)
     assert set(found(hidden)) == {"duplicate_conflicting", "thin_cross_section"}
     split = scaled(fallen, place(panel, "S5", 70, BARS), 0.5)
-    hidden = pl.concat([split, scaled(split.filter(day.is_between(60, 80) & (pl.col("symbol") != "S0")), pl.lit(True), 1.001)]).sort("timestamp", maintain_order=True)
+    hidden = pl.concat(
+        [
+            split,
+            scaled(split.filter(day.is_between(60, 80) & (pl.col("symbol") != "S0")), pl.lit(True), 1.001),
+        ]
+    ).sort("timestamp", maintain_order=True)
     assert found(hidden)["unadjusted_split"] == [("S5", bar) for bar in range(60)]
 
 
 def test_whether_a_date_is_thin_is_known_at_the_date():
     panel = random_walk(6)
     gone = ["S1", "S2", "S3", "S4"]
-    outage = panel.filter(~(pl.col("symbol").is_in(gone) & pl.col("timestamp").is_between(START + timedelta(days=50), START + timedelta(days=52))))
+    outage = panel.filter(
+        ~(
+            pl.col("symbol").is_in(gone)
+            & pl.col("timestamp").is_between(START + timedelta(days=50), START + timedelta(days=52))
+        )
+    )
     whole = examine(outage, Settings()).findings
     assert set(whole["reason"]) == {"thin_cross_section"}
     assert (whole["detected_at"] == outage[whole["row"].to_list(), "timestamp"]).all()
     for cut in (50, 51, 52, 53):
         moment = START + timedelta(days=cut)
         known = whole.filter(pl.col("detected_at") <= moment).sort("row")
-        assert examine(outage.filter(pl.col("timestamp") <= moment), Settings()).findings.sort("row").equals(known)
-    delisted = panel.filter(~(pl.col("symbol").is_in(gone) & (pl.col("timestamp") >= START + timedelta(days=50))))
+        assert (
+            examine(outage.filter(pl.col("timestamp") <= moment), Settings())
+            .findings.sort("row")
+            .equals(known)
+        )
+    delisted = panel.filter(
+        ~(pl.col("symbol").is_in(gone) & (pl.col("timestamp") >= START + timedelta(days=50)))
+    )
     thin = {bar for _, bar in found(delisted)["thin_cross_section"]}
     assert thin == set(range(50, 57)), "an ended symbol is missed for seven days, then forgotten"
 
@@ -419,15 +542,28 @@ def test_whether_a_date_is_thin_is_known_at_the_date():
 def test_a_rule_known_at_the_bar_never_needs_a_later_one(seed):
     panel = random_walk(seed)
     price = panel.filter(place(panel, "S1", 70))["close"][0]
-    spoiled = change(panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
+    spoiled = change(
+        panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0)
+    )
     spoiled = scaled(scaled(spoiled, place(panel, "S6", 60), 3.0), place(panel, "S5", 100, BARS), 0.5)
     spoiled = change(spoiled, place(panel, "S2", 30), close=pl.lit(-1.0))
-    spoiled = spoiled.filter(~(pl.col("symbol").is_in(["S1", "S2", "S3", "S4"]) & (pl.col("timestamp") == START + timedelta(days=50))))
-    findings = examine(spoiled, Settings()).findings.join(spoiled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row")), on="row")
-    at_once = findings.filter(pl.col("reason").is_in([rule.reason for rule in RULES if rule.known == "at the bar"]))
+    spoiled = spoiled.filter(
+        ~(
+            pl.col("symbol").is_in(["S1", "S2", "S3", "S4"])
+            & (pl.col("timestamp") == START + timedelta(days=50))
+        )
+    )
+    findings = examine(spoiled, Settings()).findings.join(
+        spoiled.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row")), on="row"
+    )
+    at_once = findings.filter(
+        pl.col("reason").is_in([rule.reason for rule in RULES if rule.known == "at the bar"])
+    )
     assert at_once["reason"].n_unique() >= 3
     assert (at_once["detected_at"] == at_once["timestamp"]).all()
-    assert (findings.filter(pl.col("reason") == "unadjusted_split")["detected_at"] > START + timedelta(days=100)).all()
+    assert (
+        findings.filter(pl.col("reason") == "unadjusted_split")["detected_at"] > START + timedelta(days=100)
+    ).all()
 
 
 def test_outages_of_a_calendar_round_the_clock():
@@ -440,17 +576,29 @@ def test_outages_of_a_calendar_round_the_clock():
 def test_findings_at_one_bar_do_not_depend_on_what_comes_later_unless_they_say_so():
     panel = random_walk(7)
     price = panel.filter(place(panel, "S1", 70))["close"][0]
-    spoiled = change(panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0))
-    spoiled = scaled(scaled(spoiled, place(panel, "S6", 60), 3.0, ["high"]), place(panel, "S5", 100, BARS), 0.5)
+    spoiled = change(
+        panel, place(panel, "S1", 71, 80), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0)
+    )
+    spoiled = scaled(
+        scaled(spoiled, place(panel, "S6", 60), 3.0, ["high"]), place(panel, "S5", 100, BARS), 0.5
+    )
     whole = examine(spoiled, Settings()).findings
     for cut in (65, 78, 99, 130):
         moment = START + timedelta(days=cut)
         known = whole.filter(pl.col("detected_at") <= moment).sort("row", "reason")
-        assert examine(spoiled.filter(pl.col("timestamp") <= moment), Settings()).findings.sort("row", "reason").equals(known)
+        assert (
+            examine(spoiled.filter(pl.col("timestamp") <= moment), Settings())
+            .findings.sort("row", "reason")
+            .equals(known)
+        )
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 3), keep=st.lists(st.integers(0, SYMBOLS * 40 - 1), min_size=1, max_size=60), repeats=st.integers(1, 3))
+@given(
+    seed=st.integers(0, 3),
+    keep=st.lists(st.integers(0, SYMBOLS * 40 - 1), min_size=1, max_size=60),
+    repeats=st.integers(1, 3),
+)
 def test_whatever_comes_in_what_comes_out_is_a_panel(seed, keep, repeats):
     rows = np.array(keep * repeats)
     raw = random_walk(seed, bars=40)[rows]

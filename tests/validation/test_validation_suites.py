@@ -1,4 +1,6 @@
-"""The suites let Great Expectations decide: what stops a run, what the page and the files say, and what other tables must satisfy."""
+"""The suites let Great Expectations decide: what stops a run, what the page and the files say, and what other
+tables must satisfy.
+"""
 
 import json
 import re
@@ -8,13 +10,34 @@ import numpy as np
 import polars as pl
 import pytest
 
-from components.contracts import FACTORS, LABELS, PANEL, PREDICTIONS, RAW_PANEL, TIME, AlphaloopError, ContractError, read_table, write_table
+from components.contracts import (
+    FACTORS,
+    LABELS,
+    PANEL,
+    PREDICTIONS,
+    RAW_PANEL,
+    TIME,
+    AlphaloopError,
+    ContractError,
+    read_table,
+    write_table,
+)
 from components.validation.config import Settings
-from components.validation.validate import QUARANTINE, ValidationFailed, check, check_file, publish, terminal_table, validate_panel
+from components.validation.validate import (
+    QUARANTINE,
+    ValidationFailed,
+    check,
+    check_file,
+    publish,
+    terminal_table,
+    validate_panel,
+)
 
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)
 SYMBOLS, BARS = 6, 80
-LOADED = re.compile(r"<script|<link|<img|<iframe|@import|url\(|src=|href=[\"']https?:|http-equiv", re.IGNORECASE)
+LOADED = re.compile(
+    r"<script|<link|<img|<iframe|@import|url\(|src=|href=[\"']https?:|http-equiv", re.IGNORECASE
+)
 
 
 def market(seed: int = 0) -> pl.DataFrame:
@@ -47,7 +70,14 @@ def failed_checks(found) -> set[tuple[str, str]]:
 
 
 def publish_to(folder, found, settings=None):
-    publish(found, quarantine=folder / "quarantine", health=folder / "health", data_docs=folder / "docs", code_version="c", settings=settings or Settings())
+    publish(
+        found,
+        quarantine=folder / "quarantine",
+        health=folder / "health",
+        data_docs=folder / "docs",
+        code_version="c",
+        settings=settings or Settings(),
+    )
 
 
 def test_a_clean_panel_passes_whole(tmp_path):
@@ -64,11 +94,18 @@ def test_a_clean_panel_passes_whole(tmp_path):
 
 
 def test_quarantined_rows_carry_their_reason_and_the_rest_is_a_panel(tmp_path):
-    raw = market().with_row_index("row").with_columns(close=pl.when(pl.col("row") == 100).then(-1.0).otherwise("close")).drop("row")
+    raw = (
+        market()
+        .with_row_index("row")
+        .with_columns(close=pl.when(pl.col("row") == 100).then(-1.0).otherwise("close"))
+        .drop("row")
+    )
     raw = raw.with_columns(vwap=pl.lit(float("nan")))
     found = validate_panel(raw, Settings())
     assert found.failures == ()
-    assert found.quarantine.select("row", "reason", "all_reasons", "severity").rows() == [(100, "not_positive", "not_positive, ohlc_order", "quarantine")]
+    assert found.quarantine.select("row", "reason", "all_reasons", "severity").rows() == [
+        (100, "not_positive", "not_positive, ohlc_order", "quarantine")
+    ]
     assert found.quarantine["detected_at"][0] == raw["timestamp"][100]
     assert found.panel["vwap"].null_count() == len(raw) - 1
     reasons = {entry["reason"]: entry for entry in found.health["reasons"]}
@@ -84,9 +121,17 @@ def test_quarantined_rows_carry_their_reason_and_the_rest_is_a_panel(tmp_path):
     [
         (lambda raw: raw.drop("close"), {("column_exists", "close")}),
         (lambda raw: raw.cast({"volume": pl.String}), {("column_type", "volume")}),
-        (lambda raw: raw.with_columns(timestamp=pl.col("timestamp").dt.replace_time_zone(None)), {("column_type", "timestamp")}),
+        (
+            lambda raw: raw.with_columns(timestamp=pl.col("timestamp").dt.replace_time_zone(None)),
+            {("column_type", "timestamp")},
+        ),
         (lambda raw: raw.clear(), {("not_empty", "(all)")}),
-        (lambda raw: raw.with_columns(period=pl.when(pl.col("symbol") == "S0").then(pl.lit("1h")).otherwise("period")), {("one_period", "period")}),
+        (
+            lambda raw: raw.with_columns(
+                period=pl.when(pl.col("symbol") == "S0").then(pl.lit("1h")).otherwise("period")
+            ),
+            {("one_period", "period")},
+        ),
     ],
 )
 def test_a_wrong_schema_stops_with_one_clear_failure(tmp_path, spoil, expected):
@@ -99,7 +144,10 @@ def test_a_wrong_schema_stops_with_one_clear_failure(tmp_path, spoil, expected):
     assert "Read " in str(caught.value)
 
 
-@pytest.mark.parametrize(("column", "value"), [("volume", float("nan")), ("open", float("nan")), ("close", None), ("close", float("nan"))])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("volume", float("nan")), ("open", float("nan")), ("close", None), ("close", float("nan"))],
+)
 def test_an_all_missing_column_stops_and_is_named(tmp_path, column, value):
     found = validate_panel(market().with_columns(pl.lit(value, dtype=pl.Float64).alias(column)), Settings())
     assert ("mostly_there", column) in failed_checks(found)
@@ -119,22 +167,33 @@ def test_columns_that_the_panel_does_not_have_are_not_judged_and_told(absent):
     assert found.quarantine.is_empty()
     results = found.health["expectations"]["results"]
     assert [result["column"] for result in results if result["check"] == "not_there"] == absent
-    assert not [result for result in results if result["column"] in absent and result["check"] in ("mostly_there", "positive", "high_over_low")]
+    assert not [
+        result
+        for result in results
+        if result["column"] in absent and result["check"] in ("mostly_there", "positive", "high_over_low")
+    ]
     assert f"Not in the source:</b> {', '.join(absent)}" in found.docs["index.html"]
     assert f"the source has no {absent[0]}" in found.docs["raw_panel.html"]
     spoiled = raw.with_columns(close=pl.when(pl.int_range(pl.len()) == 100).then(None).otherwise("close"))
-    assert validate_panel(spoiled, Settings()).quarantine.select("row", "reason").rows() == [(100, "not_finite")]
+    assert validate_panel(spoiled, Settings()).quarantine.select("row", "reason").rows() == [
+        (100, "not_finite")
+    ]
 
 
 def test_each_reason_says_when_it_can_be_known_and_counts_both_kinds():
     raw = market()
-    late = raw.filter((pl.col("symbol") == "S1") & (pl.col("timestamp") == START + timedelta(days=30))).with_columns(
-        close=pl.col("close") * 1.001, known_time=pl.col("timestamp") + timedelta(days=2)
+    late = raw.filter(
+        (pl.col("symbol") == "S1") & (pl.col("timestamp") == START + timedelta(days=30))
+    ).with_columns(close=pl.col("close") * 1.001, known_time=pl.col("timestamp") + timedelta(days=2))
+    spoiled = pl.concat(
+        [raw.with_columns(volume=pl.when(pl.int_range(pl.len()) == 100).then(-1.0).otherwise("volume")), late]
     )
-    spoiled = pl.concat([raw.with_columns(volume=pl.when(pl.int_range(pl.len()) == 100).then(-1.0).otherwise("volume")), late])
     found = validate_panel(spoiled, Settings())
     entries = {entry["reason"]: entry for entry in found.health["reasons"]}
-    assert (entries["negative_volume"]["known"], entries["negative_volume"]["hindsight_rows"]) == ("at the bar", 0)
+    assert (entries["negative_volume"]["known"], entries["negative_volume"]["hindsight_rows"]) == (
+        "at the bar",
+        0,
+    )
     assert (entries["revision"]["known"], entries["revision"]["hindsight_rows"]) == ("on arrival", 1)
     assert found.health["hindsight_quarantined"] == 1
     page = found.docs["index.html"]
@@ -144,8 +203,15 @@ def test_each_reason_says_when_it_can_be_known_and_counts_both_kinds():
 
 def test_bars_that_the_source_lacks_are_told_from_those_that_were_set_aside():
     raw = market()
-    lacking = raw.filter((pl.col("symbol") != "S2") | ~pl.col("timestamp").is_between(START + timedelta(days=20), START + timedelta(days=22)))
-    spoiled = lacking.with_columns(volume=pl.when((pl.col("symbol") == "S3") & (pl.col("timestamp") == START + timedelta(days=40))).then(-1.0).otherwise("volume"))
+    lacking = raw.filter(
+        (pl.col("symbol") != "S2")
+        | ~pl.col("timestamp").is_between(START + timedelta(days=20), START + timedelta(days=22))
+    )
+    spoiled = lacking.with_columns(
+        volume=pl.when((pl.col("symbol") == "S3") & (pl.col("timestamp") == START + timedelta(days=40)))
+        .then(-1.0)
+        .otherwise("volume")
+    )
     gaps = validate_panel(spoiled, Settings()).health["gaps"]
     assert (gaps["count"], gaps["missing_bars"], gaps["missing_in_source"]) == (2, 4, 3)
     assert "3 of them missing in the source" in terminal_table(validate_panel(spoiled, Settings()).health)
@@ -162,13 +228,24 @@ def test_duplicate_rows_above_the_limit_stop_with_rows_on_the_page(tmp_path):
         publish_to(tmp_path, found)
     page = (tmp_path / "docs" / "index.html").read_text()
     first = failure["rows"][0]
-    for expected in ("little_quarantine", "200 of 680 rows", str(first["row"]), first["symbol"], first["timestamp"], f"{first['close']:.6g}", "What to do", "duplicate_identical"):
+    for expected in (
+        "little_quarantine",
+        "200 of 680 rows",
+        str(first["row"]),
+        first["symbol"],
+        first["timestamp"],
+        f"{first['close']:.6g}",
+        "What to do",
+        "duplicate_identical",
+    ):
         assert expected in page
     assert validate_panel(raw, Settings(max_quarantine_share=0.5)).failures == ()
 
 
 def test_swapped_columns_stop(tmp_path):
-    found = validate_panel(market().rename({"high": "low", "low": "high"}).select(list(RAW_PANEL.columns)), Settings())
+    found = validate_panel(
+        market().rename({"high": "low", "low": "high"}).select(list(RAW_PANEL.columns)), Settings()
+    )
     assert ("high_over_low", "high") in failed_checks(found)
 
 
@@ -182,7 +259,9 @@ def test_strict_refuses_missing_bars_and_says_how_many():
 
 
 def test_what_fell_out_as_a_whole_is_named():
-    raw = market().filter((pl.col("symbol") != "S4") | ((pl.col("timestamp") - START).dt.total_days() % 3 == 0))
+    raw = market().filter(
+        (pl.col("symbol") != "S4") | ((pl.col("timestamp") - START).dt.total_days() % 3 == 0)
+    )
     found = validate_panel(raw, Settings())
     assert found.health["fell_out"]["symbols"] == ["S4"]
     assert found.health["coverage"][0]["symbol"] == "S4"
@@ -202,7 +281,9 @@ def test_pages_load_nothing_and_show_our_style(spoiled):
 
 
 def test_text_from_the_data_is_escaped_on_the_page():
-    raw = market().with_columns(symbol=pl.when(pl.col("symbol") == "S0").then(pl.lit("<script>alert(1)</script>")).otherwise("symbol"))
+    raw = market().with_columns(
+        symbol=pl.when(pl.col("symbol") == "S0").then(pl.lit("<script>alert(1)</script>")).otherwise("symbol")
+    )
     raw = raw.with_columns(close=pl.when(pl.col("symbol").str.starts_with("<")).then(-1.0).otherwise("close"))
     assert "<script" not in validate_panel(raw, Settings()).docs["index.html"]
 
@@ -213,7 +294,15 @@ def times(rows: int) -> pl.Series:
 
 def factors() -> pl.DataFrame:
     values = np.random.default_rng(0).normal(size=(50, 2))
-    frame = pl.DataFrame({"timestamp": times(50), "symbol": ["A"] * 50, "known_time": times(50), "momentum": values[:, 0], "value": values[:, 1]})
+    frame = pl.DataFrame(
+        {
+            "timestamp": times(50),
+            "symbol": ["A"] * 50,
+            "known_time": times(50),
+            "momentum": values[:, 0],
+            "value": values[:, 1],
+        }
+    )
     return frame.cast({"momentum": pl.Float32, "value": pl.Float32})
 
 
@@ -270,20 +359,61 @@ def test_a_sound_table_of_each_kind_passes(kind):
         ("panel", lambda frame: pl.concat([frame, frame.tail(1)]), "no_repeated_key"),
         ("panel", lambda frame: frame.with_columns(high=pl.col("low") * 0.9), "no_ohlc"),
         ("factors", lambda frame: frame.reverse(), "no_unsorted"),
-        ("factors", lambda frame: frame.with_columns(known_time=pl.col("timestamp") - timedelta(days=1)), "no_known_before_end"),
-        ("factors", lambda frame: frame.with_columns(momentum=pl.lit(float("inf"), dtype=pl.Float32)), "finite"),
-        ("factors", lambda frame: frame.with_columns(momentum=pl.lit(float("nan"), dtype=pl.Float32)), "no_nan"),
+        (
+            "factors",
+            lambda frame: frame.with_columns(known_time=pl.col("timestamp") - timedelta(days=1)),
+            "no_known_before_end",
+        ),
+        (
+            "factors",
+            lambda frame: frame.with_columns(momentum=pl.lit(float("inf"), dtype=pl.Float32)),
+            "finite",
+        ),
+        (
+            "factors",
+            lambda frame: frame.with_columns(momentum=pl.lit(float("nan"), dtype=pl.Float32)),
+            "no_nan",
+        ),
         ("factors", lambda frame: frame.with_columns(symbol=pl.lit(None, dtype=pl.String)), "no_null_key"),
         ("factors", lambda frame: frame.drop("known_time"), "column_exists"),
         ("labels", lambda frame: frame.with_columns(label_end=pl.col("timestamp")), "no_label_end_not_after"),
-        ("labels", lambda frame: frame.with_columns(direction=pl.lit(3, dtype=pl.Int8)), "no_direction_unknown"),
-        ("labels", lambda frame: frame.with_columns(label_end=pl.lit(None, dtype=TIME)), "no_label_without_end"),
+        (
+            "labels",
+            lambda frame: frame.with_columns(direction=pl.lit(3, dtype=pl.Int8)),
+            "no_direction_unknown",
+        ),
+        (
+            "labels",
+            lambda frame: frame.with_columns(label_end=pl.lit(None, dtype=TIME)),
+            "no_label_without_end",
+        ),
         ("labels", lambda frame: frame.with_columns(log_return=pl.lit(float("inf"))), "no_label_not_finite"),
-        ("labels", lambda frame: frame.with_columns(horizon=pl.lit(0, dtype=pl.Int32)), "no_horizon_not_positive"),
-        ("predictions", lambda frame: frame.with_columns(score=pl.lit(None, dtype=pl.Float64)), "no_score_not_finite"),
+        (
+            "labels",
+            lambda frame: frame.with_columns(horizon=pl.lit(0, dtype=pl.Int32)),
+            "no_horizon_not_positive",
+        ),
+        (
+            "predictions",
+            lambda frame: frame.with_columns(score=pl.lit(None, dtype=pl.Float64)),
+            "no_score_not_finite",
+        ),
         ("predictions", lambda frame: frame.with_columns(p10=pl.col("p90") + 1), "no_band_crossed"),
-        ("predictions", lambda frame: frame.with_columns(uncertainty=pl.lit(-1.0)), "no_uncertainty_negative"),
-        ("predictions", lambda frame: frame.with_columns(pl.when(pl.int_range(pl.len()) > 3).then(pl.lit("log_return")).otherwise("target").alias("target")), "no_mixed_target"),
+        (
+            "predictions",
+            lambda frame: frame.with_columns(uncertainty=pl.lit(-1.0)),
+            "no_uncertainty_negative",
+        ),
+        (
+            "predictions",
+            lambda frame: frame.with_columns(
+                pl.when(pl.int_range(pl.len()) > 3)
+                .then(pl.lit("log_return"))
+                .otherwise("target")
+                .alias("target")
+            ),
+            "no_mixed_target",
+        ),
     ],
 )
 def test_a_faulty_table_of_each_kind_is_caught(kind, spoil, expected):
@@ -302,7 +432,9 @@ def test_a_faulty_table_of_each_kind_is_caught(kind, spoil, expected):
 def test_lesser_faults_are_reported_without_stopping(kind, spoil, expected):
     found = check(kind, spoil(MAKERS[kind]()), Settings())
     assert found.failures == ()
-    assert expected in {result["check"] for result in found.health["expectations"]["results"] if not result["passed"]}
+    assert expected in {
+        result["check"] for result in found.health["expectations"]["results"] if not result["passed"]
+    }
 
 
 def test_a_kind_without_a_suite_is_refused():
@@ -348,7 +480,9 @@ def run_door(folder, raw):
 
     write_table(raw, folder / "raw", RAW_PANEL, code_version="c", config_hash="h")
     places = {name: Place(folder / name) for name in ("clean", "quarantine", "health", "data_docs")}
-    validate.python_func(panel=Place(folder / "raw"), settings=Settings().model_dump_json(), code="c", **places)
+    validate.python_func(
+        panel=Place(folder / "raw"), settings=Settings().model_dump_json(), code="c", **places
+    )
 
 
 def test_the_door_writes_all_its_outputs(tmp_path):
@@ -368,4 +502,7 @@ def test_the_door_leaves_page_and_quarantine_but_no_panel_when_it_stops(tmp_path
 
 
 def test_the_factors_contract_is_the_suite():
-    assert set(FACTORS.columns) <= {result["column"] for result in check("factors", factors(), Settings()).health["expectations"]["results"]}
+    assert set(FACTORS.columns) <= {
+        result["column"]
+        for result in check("factors", factors(), Settings()).health["expectations"]["results"]
+    }

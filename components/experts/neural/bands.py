@@ -1,7 +1,9 @@
-"""The last phase of a fit: the bands learn which rows are noisy while everything that the score depends on stays as it is.
+"""The last phase of a fit: the bands learn which rows are noisy while everything that the score depends on
+stays as it is.
 
-The epoch that orders symbols best may come before the quantiles have learned anything, so they learn again by themselves. The network runs once
-over the rows; what it says is a table of which the bands learn. Shapes: N rows of a table, B rows of a batch, K inputs of the bands.
+The epoch that orders symbols best may come before the quantiles have learned anything, so they learn again by
+themselves. The network runs once over the rows; what it says is a table of which the bands learn. Shapes: N
+rows of a table, B rows of a batch, K inputs of the bands.
 """
 
 import math
@@ -31,7 +33,8 @@ class Table:
     """Rows as the bands see them; to the engine it is the panel.
 
     inputs_NK : what the bands are given
-    raw_N3, factor_N : the raw quantiles that they add to, and the factor by which dropout masks widen the result
+    raw_N3, factor_N : the raw quantiles that they add to, and the factor by which dropout masks widen the
+        result
     target_N, weight_N : label in units of volatility, NaN where there is none, and how much the row counts
     """
 
@@ -62,10 +65,15 @@ class Pinball:
     def __init__(self, table: Table):
         self.table = table
 
-    def prepare(self, inputs_BK: Tensor, rows_B: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare(
+        self, inputs_BK: Tensor, rows_B: np.ndarray, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The inputs as they are, and what their loss needs."""
         index_B = torch.from_numpy(rows_B).to(inputs_BK.device)
-        return inputs_BK, {name: getattr(self.table, name)[index_B] for name in ("raw_N3", "factor_N", "target_N", "weight_N")}
+        return inputs_BK, {
+            name: getattr(self.table, name)[index_B]
+            for name in ("raw_N3", "factor_N", "target_N", "weight_N")
+        }
 
     def loss(self, added_B3: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, which has no parts."""
@@ -73,9 +81,20 @@ class Pinball:
 
 
 def train_bands(
-    model: Model, panel: Panel, rows: np.ndarray, watched: np.ndarray, targets: "Targets", settings: Neural, horizon: int, *, seed: int, advance: Advance, whole_days: bool
+    model: Model,
+    panel: Panel,
+    rows: np.ndarray,
+    watched: np.ndarray,
+    targets: "Targets",
+    settings: Neural,
+    horizon: int,
+    *,
+    seed: int,
+    advance: Advance,
+    whole_days: bool,
 ) -> list[dict[str, float]]:
-    """Train `model.bands`, and nothing else of the model, on `rows`; `watched` rows choose the epoch, before the first one included.
+    """Train `model.bands`, and nothing else of the model, on `rows`; `watched` rows choose the epoch, before
+    the first one included.
 
     Parameters
     ----------
@@ -87,15 +106,32 @@ def train_bands(
 
     Returns
     -------
-    An entry before the first epoch (`monitor` alone) and one an epoch; the monitor is minus the mean pinball loss of the watched rows.
+    An entry before the first epoch (`monitor` alone) and one an epoch; the monitor is minus the mean pinball
+    loss of the watched rows.
     """
     from components.experts.neural.engine import train
     from components.experts.neural.losses import QUANTILE_CLIP
 
     training = settings.training
-    drawn = epoch_batches(rows, panel.day_N, whole_days=whole_days, batch_windows=training.batch_windows, most_windows=training.max_train_windows, seed=seed, epoch=0)
+    drawn = epoch_batches(
+        rows,
+        panel.day_N,
+        whole_days=whole_days,
+        batch_windows=training.batch_windows,
+        most_windows=training.max_train_windows,
+        seed=seed,
+        epoch=0,
+    )
     bars, size = panel.bars, training.predict_windows
-    learned = table(model, panel, np.concatenate(drawn), targets.quantile_NT[:, 0], targets.weight_N, size, whole_days=whole_days)
+    learned = table(
+        model,
+        panel,
+        np.concatenate(drawn),
+        targets.quantile_NT[:, 0],
+        targets.weight_N,
+        size,
+        whole_days=whole_days,
+    )
     target_N = np.clip(bars.label_N / (bars.volatility_N * math.sqrt(horizon)), -QUANTILE_CLIP, QUANTILE_CLIP)
     judged = table(model, panel, watched, target_N, np.ones_like(target_N), size, whole_days=whole_days)
 
@@ -111,8 +147,23 @@ def train_bands(
         Pinball(learned),
         learned,
         np.arange(len(learned.day_N)),
-        training=training.model_copy(update={"epochs": training.band_epochs, "batch": "rows", "batch_windows": BATCH_ROWS, "accumulate_batches": 1}),
-        optimiser=settings.optimiser.model_copy(update={"name": "adamw", "learning_rate": LEARNING_RATE, "cycles": 1, "average_decay": 0.0, "bfloat16": "never"}),
+        training=training.model_copy(
+            update={
+                "epochs": training.band_epochs,
+                "batch": "rows",
+                "batch_windows": BATCH_ROWS,
+                "accumulate_batches": 1,
+            }
+        ),
+        optimiser=settings.optimiser.model_copy(
+            update={
+                "name": "adamw",
+                "learning_rate": LEARNING_RATE,
+                "cycles": 1,
+                "average_decay": 0.0,
+                "bfloat16": "never",
+            }
+        ),
         seed=seed,
         advance=advance,
         whole_days=False,
@@ -124,23 +175,41 @@ def train_bands(
     return history
 
 
-def table(model: Model, panel: Panel, rows: np.ndarray, target_N: np.ndarray, weight_N: np.ndarray, windows: int, *, whole_days: bool) -> Table:
-    """What the model says about rows, in their days' order; a network across symbols is shown all rows of their days."""
+def table(
+    model: Model,
+    panel: Panel,
+    rows: np.ndarray,
+    target_N: np.ndarray,
+    weight_N: np.ndarray,
+    windows: int,
+    *,
+    whole_days: bool,
+) -> Table:
+    """What the model says about rows, in their days' order; a network across symbols is shown all rows of
+    their days.
+    """
     model.eval()
     shown = np.flatnonzero(np.isin(panel.day_N, np.unique(panel.day_N[rows]))) if whole_days else rows
     shown = shown[np.argsort(panel.day_N[shown], kind="stable")]
     with torch.inference_mode():
         prepared = panel.prepared(model.network)
-        found = [model.band_parts(panel.batch(shown[part], prepared)) for part in parts(panel.day_N[shown], windows, whole_days)]
+        found = [
+            model.band_parts(panel.batch(shown[part], prepared))
+            for part in parts(panel.day_N[shown], windows, whole_days)
+        ]
     wanted = np.isin(shown, rows)
     kept, mask = shown[wanted], torch.from_numpy(wanted).to(panel.device)
     # Cloned outside inference mode, so that they may be part of a graph.
     inputs_NK, raw_N3, factor_N = (torch.cat(values)[mask].clone() for values in zip(*found, strict=True))
-    target, weight = (torch.from_numpy(values[kept].astype(np.float32)).to(panel.device) for values in (target_N, weight_N))
+    target, weight = (
+        torch.from_numpy(values[kept].astype(np.float32)).to(panel.device) for values in (target_N, weight_N)
+    )
     return Table(inputs_NK, raw_N3, factor_N, target, weight, panel.day_N[kept])
 
 
 def _loss(added_B3: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
     from components.experts.neural.losses import pinball
 
-    return pinball(widened(ordered(rows["raw_N3"] + added_B3), rows["factor_N"]), rows["target_N"], rows["weight_N"])
+    return pinball(
+        widened(ordered(rows["raw_N3"] + added_B3), rows["factor_N"]), rows["target_N"], rows["weight_N"]
+    )

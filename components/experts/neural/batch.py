@@ -1,7 +1,8 @@
 """What a neural network is given and what it gives back.
 
-Shapes: B windows of a batch, L bars of lookback (oldest first, the newest is the predicted row's own), F inputs, R regimes, D days, S slots a
-day, T tasks (the target to predict first, then the leaf's `also`), E width of an embedding, K columns of some evidence.
+Shapes: B windows of a batch, L bars of lookback (oldest first, the newest is the predicted row's own), F
+inputs, R regimes, D days, S slots a day, T tasks (the target to predict first, then the leaf's `also`), E
+width of an embedding, K columns of some evidence.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ class Layout:
     tasks : (target, horizon) of each task; the first is the one that is predicted
     sectors, industries : how many there are; a row's number is 1 to that many, 0 where unknown
     means, deviations : of the inputs, as they were standardised: raw = x * deviation + mean
-    trading_days : days a week on which the panel has bars, 5 or 7; with `period` it gives the calendar of bars to come
+    trading_days : days a week on which the panel has bars, 5 or 7; with `period` it gives the calendar of
+        bars to come
     """
 
     inputs: Mapping[str, str]
@@ -54,7 +56,8 @@ class Batch:
     began_BL : bool, from the symbol's first bar with any known input on; the newest bar may be False too
     regime_BR : float, one-hot, all 0 where unknown
     sector_B, industry_B : int64, 0 where unknown
-    slot_B : int64, day * slots + place within the day: one timestamp is one graph. None: all windows are of one day, in their order
+    slot_B : int64, day * slots + place within the day: one timestamp is one graph. None: all windows are of
+        one day, in their order
     prepared : `inputs_BLF` holds what the network's `prepare` made of each bar
     newest_BF : the newest bar's inputs where the batch is prepared; None: they stand in `inputs_BLF`
     """
@@ -104,7 +107,8 @@ class Encoded:
 
     embedding_BTE : one embedding a task, or T = 1 for all of them together
     penalty : scalar that is added to the loss, mean over the windows, such as the cost of open gates
-    evidence : weights that explain, by name, each [B, K], detached from the graph; the family's `evidence` names their columns
+    evidence : weights that explain, by name, each [B, K], detached from the graph; the family's `evidence`
+        names their columns
     """
 
     embedding_BTE: Tensor
@@ -113,7 +117,9 @@ class Encoded:
 
 
 class Network(Protocol):
-    """A torch module from windows to embeddings. In training mode it may use dropout and stochastic depth; in evaluation a window's embedding depends on
+    """A torch module from windows to embeddings.
+
+    In training mode it may use dropout and stochastic depth; in evaluation a window's embedding depends on
     its own batch's day alone (networks across symbols) or on itself alone."""
 
     width: int
@@ -121,5 +127,7 @@ class Network(Protocol):
     def __call__(self, batch: Batch) -> Encoded: ...
 
     def prepare(self, inputs_NF: Tensor, sector_N: Tensor) -> Tensor:
-        """Optional: what is made of each bar alone, [N, K], so that a bar in many windows is worked on once. A bar of zeros (before a symbol's first) must be
+        """Optional: what is made of each bar alone, [N, K], so that a bar in many windows is worked on once.
+
+        A bar of zeros (before a symbol's first) must be
         dealt with by `began_BL` or stay neutral."""

@@ -1,4 +1,6 @@
-"""Checkpoints of a training: one folder each with tensors as safetensors, everything else as JSON, and a SHA-256 of every file. No pickle."""
+"""Checkpoints of a training: one folder each with tensors as safetensors, everything else as JSON, and a
+SHA-256 of every file. No pickle.
+"""
 
 import json
 import shutil
@@ -21,7 +23,8 @@ REFERENCE = "tensor:"
 
 
 def write(folder: Path, names: Iterable[str], state: Mapping[str, Any], *, key: str, step: int) -> None:
-    """Write `state`, a tree of dictionaries, lists, numbers, strings and tensors, as checkpoints `names` below `folder`; each appears as a whole.
+    """Write `state`, a tree of dictionaries, lists, numbers, strings and tensors, as checkpoints `names`
+    below `folder`; each appears as a whole.
 
     Raises
     ------
@@ -41,7 +44,9 @@ def write(folder: Path, names: Iterable[str], state: Mapping[str, Any], *, key: 
 
 
 def newest(folder: Path, key: str) -> str | None:
-    """Name of the checkpoint with the most steps of those of this `key` that are whole; None where there is none. A damaged one is left out with a warning."""
+    """Name of the checkpoint with the most steps of those of this `key` that are whole; None where there is
+    none. A damaged one is left out with a warning.
+    """
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name != LAST and not path.name.startswith(BEST):
@@ -85,17 +90,27 @@ def best_name(epoch: int) -> str:
 
 
 def _warn_of(path: Path, reason: str) -> None:
-    warn("checkpoints", f"The checkpoint {path} is damaged and not used; training goes on from an older one or from the start, with the same result. {reason}")
+    warn(
+        "checkpoints",
+        f"The checkpoint {path} is damaged and not used; training goes on from an older one or from the"
+        f" start, with the same result. {reason}",
+    )
 
 
 def _without_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """The tree with a reference in place of each tensor, which goes to `tensors`. Number keys are marked, since JSON has only text."""
+    """The tree with a reference in place of each tensor, which goes to `tensors`.
+
+    Number keys are marked, since JSON has only text.
+    """
     if isinstance(value, Tensor):
         name = f"{len(tensors):06d}"
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return REFERENCE + name
     if isinstance(value, Mapping):
-        return {("#" + str(key) if isinstance(key, int) else key): _without_tensors(part, tensors) for key, part in value.items()}
+        return {
+            ("#" + str(key) if isinstance(key, int) else key): _without_tensors(part, tensors)
+            for key, part in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_without_tensors(part, tensors) for part in value]
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -107,7 +122,10 @@ def _with_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, str) and value.startswith(REFERENCE):
         return tensors[value.removeprefix(REFERENCE)]
     if isinstance(value, dict):
-        return {(int(key[1:]) if key.startswith("#") else key): _with_tensors(part, tensors) for key, part in value.items()}
+        return {
+            (int(key[1:]) if key.startswith("#") else key): _with_tensors(part, tensors)
+            for key, part in value.items()
+        }
     if isinstance(value, list):
         return [_with_tensors(part, tensors) for part in value]
     return value

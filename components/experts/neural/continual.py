@@ -1,4 +1,6 @@
-"""Continual learning: a student goes on from the teacher, which knows the whole training window, with its newest bars, and is held near the teacher."""
+"""Continual learning: a student goes on from the teacher, which knows the whole training window, with its
+newest bars, and is held near the teacher.
+"""
 
 import math
 from collections.abc import Callable
@@ -32,22 +34,34 @@ def teach_student(
 ) -> list[dict[str, float]]:
     """Turn the model in place from the teacher into the student.
 
-    The student's loss is the task's plus `losses.distillation` times the squared distance from the teacher's score, over the rows of the
-    newest `continual.student_bars` timestamps of `rows`. With a `monitor` (higher is better) the teacher's weights stay where no epoch of the student is better.
+    The student's loss is the task's plus `losses.distillation` times the squared distance from the teacher's
+    score, over the rows of the newest `continual.student_bars` timestamps of `rows`. With a `monitor` (higher
+    is better) the teacher's weights stay where no epoch of the student is better.
 
     Returns
     -------
-    An entry for the teacher (`monitor` and `teacher` 1), where there is a monitor, and one an epoch of the student.
+    An entry for the teacher (`monitor` and `teacher` 1), where there is a monitor, and one an epoch of the
+    student.
     """
     from components.experts.neural.engine import train
     from components.experts.neural.losses import Supervised
 
     newest = newest_rows(rows, panel.day_N, settings.continual.student_bars)
-    taught = replace(targets, teacher_N=teacher_scores(model, panel, newest, settings.training.predict_windows, whole_days=whole_days))
+    taught = replace(
+        targets,
+        teacher_N=teacher_scores(
+            model, panel, newest, settings.training.predict_windows, whole_days=whole_days
+        ),
+    )
     history, teacher = [], None
     if monitor is not None:
         teacher = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-        history.append({"teacher": 1.0, "monitor": distributed.agreed(float(monitor()) if distributed.is_main() else math.nan)})
+        history.append(
+            {
+                "teacher": 1.0,
+                "monitor": distributed.agreed(float(monitor()) if distributed.is_main() else math.nan),
+            }
+        )
     rate = settings.optimiser.learning_rate * settings.continual.learning_rate_share
     history += train(
         model,
@@ -73,7 +87,9 @@ def newest_rows(rows: np.ndarray, day_N: np.ndarray, bars: int) -> np.ndarray:
     return newest[np.argsort(day_N[newest], kind="stable")]
 
 
-def teacher_scores(model: torch.nn.Module, panel: Panel, rows: np.ndarray, windows: int, *, whole_days: bool) -> np.ndarray:
+def teacher_scores(
+    model: torch.nn.Module, panel: Panel, rows: np.ndarray, windows: int, *, whole_days: bool
+) -> np.ndarray:
     """Scores [N] of the first task for `rows`, sorted by day; NaN elsewhere."""
     scores_N = np.full(len(panel.day_N), np.nan, dtype=np.float32)
     scores_N[rows] = predict(model, panel, rows, windows, whole_days=whole_days).score_NT[:, 0]

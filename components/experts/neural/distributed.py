@@ -1,7 +1,8 @@
 """Several processes that share each batch of a training, one a GPU, started by torchrun.
 
-Each process works on its part of a batch and is shown the outputs of all, so that the loss is that of the whole batch, also where it cannot be
-split, such as a correlation. Without torchrun everything here does nothing, and torch is not imported.
+Each process works on its part of a batch and is shown the outputs of all, so that the loss is that of the
+whole batch, also where it cannot be split, such as a correlation. Without torchrun everything here does
+nothing, and torch is not imported.
 """
 
 import dataclasses
@@ -48,7 +49,11 @@ def world() -> World:
         return World(0, 1)
     from torch import distributed
 
-    return World(distributed.get_rank(), distributed.get_world_size()) if distributed.is_available() and distributed.is_initialized() else World(0, 1)
+    return (
+        World(distributed.get_rank(), distributed.get_world_size())
+        if distributed.is_available() and distributed.is_initialized()
+        else World(0, 1)
+    )
 
 
 def is_main() -> bool:
@@ -74,7 +79,10 @@ def setup(timeout_seconds: int = TIMEOUT_SECONDS) -> Iterator[World]:
     if on_gpu:
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         if here > torch.cuda.device_count():
-            raise ContractError(f"The leaf asks for processes: {here}, but this machine has {torch.cuda.device_count()} GPU(s). Set processes to that number or less.")
+            raise ContractError(
+                f"The leaf asks for processes: {here}, but this machine has {torch.cuda.device_count()}"
+                " GPU(s). Set processes to that number or less."
+            )
         torch.cuda.set_device(local_gpu())
     distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(seconds=timeout_seconds))
     try:
@@ -97,7 +105,8 @@ def wait() -> None:
     import torch
     from torch import distributed
 
-    # A sum needs every process; the main one would leave a broadcast as soon as it has sent. Reading it waits for the device too.
+    # A sum needs every process; the main one would leave a broadcast as soon as it has sent. Reading it waits
+    # for the device too.
     arrived = torch.ones(1, device=_device())
     distributed.all_reduce(arrived)
     arrived.item()
@@ -131,7 +140,10 @@ def share_weights(model: "torch.nn.Module") -> None:
 
 @contextmanager
 def shared_path(path: Path) -> Iterator[Path]:
-    """`atomic_path` for the main process, and for the others a scratch place that is thrown away. All of them leave it together."""
+    """`atomic_path` for the main process, and for the others a scratch place that is thrown away.
+
+    All of them leave it together.
+    """
     if is_main():
         with atomic_path(path) as temporary:
             yield temporary
@@ -143,14 +155,19 @@ def shared_path(path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Shard:
-    """This process's rows of a batch. A batch may have too few for all: `counted` False says that the rows only keep the process in step."""
+    """This process's rows of a batch.
+
+    A batch may have too few for all: `counted` False says that the rows only keep the process in step.
+    """
 
     rows_B: np.ndarray
     counted: bool = True
 
 
 def shard(rows_B: np.ndarray, day_N: np.ndarray, *, whole_days: bool) -> Shard:
-    """This process's part of a batch, in the batch's order: an even share of the rows, or whole days that come closest to it."""
+    """This process's part of a batch, in the batch's order: an even share of the rows, or whole days that
+    come closest to it.
+    """
     here = world()
     if here.size == 1:
         return Shard(rows_B)
@@ -169,8 +186,9 @@ def gathered(tree: Any, shard: Shard) -> Any:
 
     Parameters
     ----------
-    tree : dataclasses, mappings, lists and tuples of tensors. A tensor of rows [B, ...] becomes that of all rows, a scalar the mean over the rows of all;
-        other things are left alone. Gradients reach this process's own part only: summed over the processes they are those of the whole batch
+    tree : dataclasses, mappings, lists and tuples of tensors. A tensor of rows [B, ...] becomes that of all
+        rows, a scalar the mean over the rows of all; other things are left alone. Gradients reach this
+        process's own part only: summed over the processes they are those of the whole batch
     """
     here = world()
     if here.size == 1:
@@ -180,10 +198,19 @@ def gathered(tree: Any, shard: Shard) -> Any:
     leaves = list(_tensors(tree))
     counted = [x if x.ndim == 0 or shard.counted else x[:0] for x in leaves]
     rows = len(shard.rows_B) if shard.counted else 0
-    sizes = torch.stack(_all_gather(torch.tensor([rows, *(1 if x.ndim == 0 else len(x) for x in counted)], device=_device()))).cpu()
+    sizes = torch.stack(
+        _all_gather(torch.tensor([rows, *(1 if x.ndim == 0 else len(x) for x in counted)], device=_device()))
+    ).cpu()
     parts = _exchanged(counted, sizes[:, 1:].tolist(), here)
     weights = (sizes[:, 0].double() / sizes[:, 0].sum()).tolist()
-    results = [torch.cat(part_P) if part_P[0].ndim else sum(weight * part for weight, part in zip(weights, part_P, strict=True)) for part_P in parts]
+    results = [
+        (
+            torch.cat(part_P)
+            if part_P[0].ndim
+            else sum(weight * part for weight, part in zip(weights, part_P, strict=True))
+        )
+        for part_P in parts
+    ]
     return _replaced(tree, iter(results))
 
 
@@ -196,7 +223,9 @@ def sum_gradients(model: "torch.nn.Module") -> None:
 
     parameters = [p for p in model.parameters() if p.requires_grad]
     used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters] + [used])
+    flat = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters] + [used]
+    )
     distributed.all_reduce(flat)
     *gradients, used = flat.split([*(p.numel() for p in parameters), len(parameters)])
     for parameter, gradient, users in zip(parameters, gradients, used.tolist(), strict=True):
@@ -207,7 +236,11 @@ def _device() -> "torch.device":
     import torch
     from torch import distributed
 
-    return torch.device("cuda", torch.cuda.current_device()) if distributed.get_backend() == "nccl" else torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if distributed.get_backend() == "nccl"
+        else torch.device("cpu")
+    )
 
 
 def _all_gather(x: "Tensor") -> list["Tensor"]:
@@ -220,19 +253,34 @@ def _all_gather(x: "Tensor") -> list["Tensor"]:
 
 
 def _exchanged(own: list["Tensor"], sizes_PX: list[list[int]], here: World) -> list[list["Tensor"]]:
-    """Each tensor as every process has it, this one's own with its gradient. All tensors of a process travel as one run of bytes."""
+    """Each tensor as every process has it, this one's own with its gradient.
+
+    All tensors of a process travel as one run of bytes.
+    """
     import torch
 
     device = _device()
-    shapes_PX = [[x.shape if x.ndim == 0 else (size, *x.shape[1:]) for x, size in zip(own, sizes, strict=True)] for sizes in sizes_PX]
-    bytes_PX = [[int(np.prod(shape, dtype=np.int64)) * x.element_size() for x, shape in zip(own, shapes, strict=True)] for shapes in shapes_PX]
+    shapes_PX = [
+        [x.shape if x.ndim == 0 else (size, *x.shape[1:]) for x, size in zip(own, sizes, strict=True)]
+        for sizes in sizes_PX
+    ]
+    bytes_PX = [
+        [int(np.prod(shape, dtype=np.int64)) * x.element_size() for x, shape in zip(own, shapes, strict=True)]
+        for shapes in shapes_PX
+    ]
     sent = torch.zeros(max(sum(lengths) for lengths in bytes_PX), dtype=torch.uint8, device=device)
-    sent[: sum(bytes_PX[here.rank])] = torch.cat([x.detach().contiguous().reshape(-1).view(torch.uint8).to(device) for x in own])
+    sent[: sum(bytes_PX[here.rank])] = torch.cat(
+        [x.detach().contiguous().reshape(-1).view(torch.uint8).to(device) for x in own]
+    )
     parts: list[list[Tensor]] = [[] for _ in own]
     for rank, received in enumerate(_all_gather(sent)):
         pieces = received[: sum(bytes_PX[rank])].split(bytes_PX[rank])
         for number, (x, piece) in enumerate(zip(own, pieces, strict=True)):
-            parts[number].append(x if rank == here.rank else piece.clone().view(x.dtype).view(shapes_PX[rank][number]).to(x.device))
+            parts[number].append(
+                x
+                if rank == here.rank
+                else piece.clone().view(x.dtype).view(shapes_PX[rank][number]).to(x.device)
+            )
     return parts
 
 
@@ -256,7 +304,13 @@ def _replaced(tree: Any, results: Iterator[Any]) -> Any:
     if isinstance(tree, torch.Tensor):
         return next(results)
     if dataclasses.is_dataclass(tree):
-        return dataclasses.replace(tree, **{field.name: _replaced(getattr(tree, field.name), results) for field in dataclasses.fields(tree)})
+        return dataclasses.replace(
+            tree,
+            **{
+                field.name: _replaced(getattr(tree, field.name), results)
+                for field in dataclasses.fields(tree)
+            },
+        )
     if isinstance(tree, Mapping):
         return {key: _replaced(value, results) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -265,12 +319,15 @@ def _replaced(tree: Any, results: Iterator[Any]) -> Any:
 
 
 def train_in_processes(arguments: Mapping[str, Any], processes: int) -> None:
-    """Run `publish.train_on_tables` in several processes that share each batch. The main one leaves the finished folds in the work folder, so that a call
+    """Run `publish.train_on_tables` in several processes that share each batch.
+
+    The main one leaves the finished folds in the work folder, so that a call
     without processes finds them there.
 
     Parameters
     ----------
-    arguments : those of `train_on_tables` as JSON knows them: paths as text, `leaf` and `timeline` as dictionaries
+    arguments : those of `train_on_tables` as JSON knows them: paths as text, `leaf` and `timeline` as
+        dictionaries
     processes : how many; one a GPU where there are GPUs
 
     Raises
@@ -294,30 +351,53 @@ def train_in_processes(arguments: Mapping[str, Any], processes: int) -> None:
         if code:
             printed = log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
             raise ExpertError(
-                f"A process of {processes} died, or hung, without a word (torchrun ended with {code}), often because memory ran out. Set the leaf's `processes` "
-                "or settings.training.batch_windows lower."
+                f"A process of {processes} died, or hung, without a word (torchrun ended with {code}), often"
+                " because memory ran out. Set the leaf's `processes` or settings.training.batch_windows"
+                " lower."
             ) from RuntimeError(f"the end of what the processes printed:\n{printed}")
 
 
 def _refuse_too_many(processes: int) -> None:
-    """Each process holds the whole panel: more than there are GPUs, or cores where there is none, would only fill the memory."""
+    """Each process holds the whole panel: more than there are GPUs, or cores where there is none, would only
+    fill the memory.
+    """
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     most = gpus or max(2, os.cpu_count() or 1)
     if processes > most:
         found = f"{gpus} GPU(s)" if gpus else f"no GPU and {os.cpu_count()} cores"
-        raise ContractError(f"The leaf asks for processes: {processes}, but this machine has {found}. Set processes to {most} or less.")
+        raise ContractError(
+            f"The leaf asks for processes: {processes}, but this machine has {found}. Set processes to {most}"
+            " or less."
+        )
 
 
 def _torchrun(processes: int, arguments: Path, log: Any) -> int:
-    """The exit code of torchrun over this machine's loopback. It ends all processes when one fails, and is itself ended when the caller is interrupted."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "0"]
+    """The exit code of torchrun over this machine's loopback.
+
+    It ends all processes when one fails, and is itself ended when the caller is interrupted.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--max-restarts",
+        "0",
+    ]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "127.0.0.1"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if sys.platform == "linux":
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    process = subprocess.Popen([*command, "-m", WORKER, str(arguments)], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(
+        [*command, "-m", WORKER, str(arguments)],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
     try:
         return process.wait()
     finally:
@@ -337,4 +417,6 @@ def raise_failure(failure: Mapping[str, Any], processes: int) -> None:
         raise ExpertError(f"{failure['message']} (process {failure['rank']} of {processes})") from cause
     if failure["kind"] == "AlphaloopError":
         raise ContractError(failure["message"]) from cause
-    raise RuntimeError(f"{failure['kind']}: {failure['message']} (process {failure['rank']} of {processes})") from cause
+    raise RuntimeError(
+        f"{failure['kind']}: {failure['message']} (process {failure['rank']} of {processes})"
+    ) from cause

@@ -1,4 +1,6 @@
-"""One of the processes that torchrun starts for `distributed.train_in_processes`: trains on tables and reports its failure to a file."""
+"""One of the processes that torchrun starts for `distributed.train_in_processes`: trains on tables and
+reports its failure to a file.
+"""
 
 import json
 import os
@@ -13,7 +15,10 @@ from components.progress import EVENTS_VARIABLE
 
 
 def main(arguments_file: str) -> None:
-    """Train with the arguments in a JSON file. A failure is written beside it, and ends the process at once: the others may wait for it."""
+    """Train with the arguments in a JSON file.
+
+    A failure is written beside it, and ends the process at once: the others may wait for it.
+    """
     folder, rank = Path(arguments_file).parent, int(os.environ["RANK"])
     if rank:
         os.environ[EVENTS_VARIABLE] = os.devnull
@@ -24,7 +29,13 @@ def main(arguments_file: str) -> None:
         with setup():
             status = _trained(arguments)
             if status["status"] == "failed":
-                _fail(folder, rank, "ExpertError", status["reason"], Path(status["trace_file"]).read_text(encoding="utf-8"))
+                _fail(
+                    folder,
+                    rank,
+                    "ExpertError",
+                    status["reason"],
+                    Path(status["trace_file"]).read_text(encoding="utf-8"),
+                )
     except Exception as error:
         kind = "AlphaloopError" if isinstance(error, AlphaloopError) else type(error).__name__
         _fail(folder, rank, kind, str(error), traceback.format_exc())
@@ -37,8 +48,14 @@ def _trained(arguments: dict[str, Any]) -> dict[str, Any]:
 
     given = dict(arguments)
     tables = [given.pop(name) for name in ("training_set", "labels", "catalog")]
-    leaf, timeline = Leaf.model_validate(given.pop("leaf")), TimelineSettings.model_validate(given.pop("timeline"))
-    paths = {name: Path(given.pop(name)) if given.get(name) else given.pop(name, None) for name in ("work_folder", "warm_from")}
+    leaf, timeline = (
+        Leaf.model_validate(given.pop("leaf")),
+        TimelineSettings.model_validate(given.pop("timeline")),
+    )
+    paths = {
+        name: Path(given.pop(name)) if given.get(name) else given.pop(name, None)
+        for name in ("work_folder", "warm_from")
+    }
     _, status, _ = train_on_tables(*tables, leaf=leaf, timeline=timeline, **paths, **given)
     return status
 

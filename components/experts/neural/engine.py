@@ -1,7 +1,9 @@
-"""The one training loop of all neural experts: from batches to steps, averages of weights, early stopping and checkpoints.
+"""The one training loop of all neural experts: from batches to steps, averages of weights, early stopping and
+checkpoints.
 
-It is plain torch, because Lightning's checkpoints are pickles and its loop does not go on in the middle of an epoch with the same bits. The random
-numbers of a batch follow from (seed, epoch, batch, process) alone, so a resumed training needs no generator's state and draws what an unbroken one draws.
+It is plain torch, because Lightning's checkpoints are pickles and its loop does not go on in the middle of an
+epoch with the same bits. The random numbers of a batch follow from (seed, epoch, batch, process) alone, so a
+resumed training needs no generator's state and draws what an unbroken one draws.
 """
 
 import hashlib
@@ -39,12 +41,17 @@ Log = Callable[[int, dict[str, float]], None]
 class Objective(Protocol):
     """What is learned.
 
-    With several processes `loss` is given the outputs and targets of all of them, put together by rows. So it reaches the parameters through
-    `outputs` alone, draws nothing at random, and numbers that say which rows belong together must hold across batches, such as that of a day.
+    With several processes `loss` is given the outputs and targets of all of them, put together by rows. So it
+    reaches the parameters through `outputs` alone, draws nothing at random, and numbers that say which rows
+    belong together must hold across batches, such as that of a day.
     """
 
-    def prepare(self, batch: Batch, rows_B: np.ndarray, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
-        """The batch as the model is to see it, and its targets; `generator` is the only source of randomness."""
+    def prepare(
+        self, batch: Batch, rows_B: np.ndarray, generator: torch.Generator
+    ) -> tuple[Batch, dict[str, Tensor]]:
+        """The batch as the model is to see it, and its targets; `generator` is the only source of
+        randomness.
+        """
 
     def loss(self, outputs: Any, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar loss of a whole batch, and its parts by name, detached."""
@@ -52,9 +59,13 @@ class Objective(Protocol):
 
 @contextmanager
 def reproducible(seed: int, threads: int, deterministic: bool = True) -> Iterator[torch.device]:
-    """Seeded torch with `threads` threads, by default with deterministic algorithms; the caller's own state is put back. Yields the device to use."""
+    """Seeded torch with `threads` threads, by default with deterministic algorithms; the caller's own state
+    is put back. Yields the device to use.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    device = torch.device("cuda", distributed.local_gpu()) if torch.cuda.is_available() else torch.device("cpu")
+    device = (
+        torch.device("cuda", distributed.local_gpu()) if torch.cuda.is_available() else torch.device("cpu")
+    )
     threads_before, strict_before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only_before = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -84,23 +95,27 @@ def train(
     key: str = "",
     log: Log | None = None,
 ) -> list[dict[str, float]]:
-    """Learn from `rows` until the epochs are over or the monitor gets no better; the caller's random numbers stay where they were.
+    """Learn from `rows` until the epochs are over or the monitor gets no better; the caller's random numbers
+    stay where they were.
 
     Parameters
     ----------
-    model : on the panel's device; ends in evaluation mode with the weights of the best epoch (of the last one without a monitor), averaged over the
-        steps where `optimiser.average_decay` says so
+    model : on the panel's device; ends in evaluation mode with the weights of the best epoch (of the last one
+        without a monitor), averaged over the steps where `optimiser.average_decay` says so
     rows : row numbers of the panel to learn from
     whole_days : a batch is whole timestamps
-    monitor : higher is better; called at the end of each epoch with the weights that would be kept. NaN counts as no better
-    checkpoints : folder for the checkpoints `last` and `best-<epoch>` of the `keep_best` best epochs (by the loss without a monitor); a call with the
-        same `key`, settings and rows goes on from the newest whole one, to the same bits on the CPU
-    log : called with the number of steps done and the figures of a step: `loss`, its parts, `gradient_norm`, `learning_rate`; at an epoch's end with
-        `epoch`, `monitor`, `windows_per_second`
+    monitor : higher is better; called at the end of each epoch with the weights that would be kept. NaN
+        counts as no better
+    checkpoints : folder for the checkpoints `last` and `best-<epoch>` of the `keep_best` best epochs (by the
+        loss without a monitor); a call with the same `key`, settings and rows goes on from the newest whole
+        one, to the same bits on the CPU
+    log : called with the number of steps done and the figures of a step: `loss`, its parts, `gradient_norm`,
+        `learning_rate`; at an epoch's end with `epoch`, `monitor`, `windows_per_second`
 
     Returns
     -------
-    An entry an epoch: means of `loss` and of its parts over the batches, `learning_rate` of the last step, `windows`, and `monitor` where there is one.
+    An entry an epoch: means of `loss` and of its parts over the batches, `learning_rate` of the last step,
+    `windows`, and `monitor` where there is one.
 
     Raises
     ------
@@ -108,7 +123,9 @@ def train(
         If there is no row, or the loss or its gradient is not finite.
     """
     if not len(rows):
-        raise ExpertError("The training got no row to learn from. Check that the training window has labelled rows.")
+        raise ExpertError(
+            "The training got no row to learn from. Check that the training window has labelled rows."
+        )
     main = distributed.is_main()
     gpu = [panel.device] if panel.device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpu):
@@ -137,7 +154,10 @@ def train(
 
 @dataclass
 class _Position:
-    """How far a training has come; everything in a checkpoint but tensors. `batch` of the `epoch` is the next one; `best` is the epoch of the best monitor."""
+    """How far a training has come; everything in a checkpoint but tensors.
+
+    `batch` of the `epoch` is the next one; `best` is the epoch of the best monitor.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -218,7 +238,9 @@ def _epoch(run: _Run) -> None:
     drawn = run.drawn(at.epoch)
     started, windows_before = time.monotonic(), at.windows
     run.model.train()
-    shards = [distributed.shard(rows_B, run.panel.day_N, whole_days=run.whole_days) for rows_B in drawn[at.batch :]]
+    shards = [
+        distributed.shard(rows_B, run.panel.day_N, whole_days=run.whole_days) for rows_B in drawn[at.batch :]
+    ]
     with closing(batches(run.panel, [part.rows_B for part in shards])) as gathered:
         remaining = iter(shards)
         while at.batch < len(drawn):
@@ -228,7 +250,11 @@ def _epoch(run: _Run) -> None:
             at.batch += size
             at.step += 1
             _report(run, len(drawn))
-            if training.checkpoint_steps and at.step % training.checkpoint_steps == 0 and at.batch < len(drawn):
+            if (
+                training.checkpoint_steps
+                and at.step % training.checkpoint_steps == 0
+                and at.batch < len(drawn)
+            ):
                 _check(run, 0)
                 _save(run, [checkpoint.LAST])
     _check(run, 0)
@@ -286,7 +312,9 @@ def _note(run: _Run, figures: dict[str, Tensor], size: int, learning_rate: float
         values = torch.empty(values.shape, pin_memory=True).copy_(values, non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record()
-    run.unchecked.append(_Figures(tuple(figures), values, arrived, run.at.step, run.at.epoch, size, learning_rate))
+    run.unchecked.append(
+        _Figures(tuple(figures), values, arrived, run.at.step, run.at.epoch, size, learning_rate)
+    )
     _check(run, UNCHECKED_STEPS if arrived else 0)
 
 
@@ -305,7 +333,9 @@ def _check(run: _Run, most: int) -> None:
             run.at.sums[name] = run.at.sums.get(name, 0.0) + value
         if run.log:
             means = {name: value / figures.batches for name, value in values.items()}
-            run.log(figures.step + 1, {**means, "gradient_norm": norm, "learning_rate": figures.learning_rate})
+            run.log(
+                figures.step + 1, {**means, "gradient_norm": norm, "learning_rate": figures.learning_rate}
+            )
         run.latest = values["loss"] / figures.batches
 
 
@@ -313,9 +343,11 @@ def _not_finite(run: _Run, figures: _Figures, name: str, values: dict[str, float
     what = {"loss": "The loss", "gradient_norm": "The norm of the gradients"}[name]
     parts = ", ".join(f"{part} {value:.4g}" for part, value in values.items())
     return ExpertError(
-        f"{what} is {values[name]} at step {figures.step + 1} of about {run.steps} (epoch {figures.epoch + 1}, learning rate {figures.learning_rate:.3g}; {parts}). "
-        "The training stops there. Set a lower optimiser.learning_rate or optimiser.clip_norm, a longer optimiser.warm_up_share, or optimiser.bfloat16: never; "
-        "if it stays, look for inputs or labels of an odd size."
+        f"{what} is {values[name]} at step {figures.step + 1} of about {run.steps} (epoch"
+        f" {figures.epoch + 1}, learning rate {figures.learning_rate:.3g}; {parts}). The training stops"
+        " there. Set a lower optimiser.learning_rate or optimiser.clip_norm, a longer"
+        " optimiser.warm_up_share, or optimiser.bfloat16: never; if it stays, look for inputs or labels of"
+        " an odd size."
     )
 
 
@@ -323,7 +355,10 @@ def _report(run: _Run, drawn: int) -> None:
     now, at = time.monotonic(), run.at
     if now - run.reported >= REPORT_SECONDS and not math.isnan(run.latest):
         run.reported = now
-        run.advance((at.epoch + at.batch / drawn) / run.training.epochs, f"epoch {at.epoch + 1} of {run.training.epochs}, loss {run.latest:.3f}")
+        run.advance(
+            (at.epoch + at.batch / drawn) / run.training.epochs,
+            f"epoch {at.epoch + 1} of {run.training.epochs}, loss {run.latest:.3f}",
+        )
 
 
 def _end_of_epoch(run: _Run, drawn: int, windows_per_second: float) -> None:
@@ -337,7 +372,10 @@ def _end_of_epoch(run: _Run, drawn: int, windows_per_second: float) -> None:
             entry["monitor"] = distributed.agreed(float(run.monitor()) if distributed.is_main() else math.nan)
             better = at.best is None or _worth(entry) > _worth(at.history[at.best])
             if better:
-                run.best, at.best = {name: value.detach().clone() for name, value in run.model.state_dict().items()}, at.epoch
+                run.best, at.best = (
+                    {name: value.detach().clone() for name, value in run.model.state_dict().items()},
+                    at.epoch,
+                )
         at.stale = 0 if better else at.stale + 1
         told += f", monitor {entry['monitor']:.4f}"
     at.history.append(entry)
@@ -345,8 +383,17 @@ def _end_of_epoch(run: _Run, drawn: int, windows_per_second: float) -> None:
     at.finished = at.epoch == training.epochs or at.stale > training.patience_epochs
     run.advance(at.epoch / training.epochs, told)
     if run.log:
-        run.log(at.step, {"epoch": float(at.epoch), **({"monitor": entry["monitor"]} if run.monitor else {}), "windows_per_second": windows_per_second})
-    ranked = sorted(range(len(at.history)), key=lambda epoch: -_worth(at.history[epoch]))[: training.keep_best]
+        run.log(
+            at.step,
+            {
+                "epoch": float(at.epoch),
+                **({"monitor": entry["monitor"]} if run.monitor else {}),
+                "windows_per_second": windows_per_second,
+            },
+        )
+    ranked = sorted(range(len(at.history)), key=lambda epoch: -_worth(at.history[epoch]))[
+        : training.keep_best
+    ]
     best = [checkpoint.best_name(epoch + 1) for epoch in ranked]
     _save(run, [checkpoint.LAST, *(name for name in best if name == checkpoint.best_name(at.epoch))])
     if run.folder and distributed.is_main():
@@ -370,9 +417,20 @@ def _finish(run: _Run) -> None:
 
 def _key(run: _Run, key: str) -> str:
     """SHA-256 of the caller's key and of all that the steps depend on."""
-    training = run.training.model_dump(exclude={"checkpoint_steps", "keep_best", "predict_windows", "band_epochs"})
+    training = run.training.model_dump(
+        exclude={"checkpoint_steps", "keep_best", "predict_windows", "band_epochs"}
+    )
     weights = [(name, list(value.shape)) for name, value in run.model.state_dict().items()]
-    parts = [key, training, run.settings.model_dump(), run.seed, run.whole_days, run.monitor is not None, hashlib.sha256(run.rows.tobytes()).hexdigest(), weights]
+    parts = [
+        key,
+        training,
+        run.settings.model_dump(),
+        run.seed,
+        run.whole_days,
+        run.monitor is not None,
+        hashlib.sha256(run.rows.tobytes()).hexdigest(),
+        weights,
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -390,7 +448,10 @@ def _save(run: _Run, names: list[str]) -> None:
 
 
 def _resume(run: _Run) -> None:
-    """Go on from the newest whole checkpoint of this training, where there is one. The main process chooses for all."""
+    """Go on from the newest whole checkpoint of this training, where there is one.
+
+    The main process chooses for all.
+    """
     if run.folder is None:
         return
     names = [checkpoint.LAST, *(checkpoint.best_name(epoch) for epoch in range(1, run.training.epochs + 1))]
@@ -406,7 +467,11 @@ def _resume(run: _Run) -> None:
         if state["best"] is not None:
             run.best = {name: value.to(run.panel.device) for name, value in state["best"].items()}
         if distributed.is_main():
-            report("checkpoints", f"training goes on from step {run.at.step} (epoch {run.at.epoch + 1}) of {run.folder / names[chosen]}")
+            report(
+                "checkpoints",
+                f"training goes on from step {run.at.step} (epoch {run.at.epoch + 1}) of"
+                f" {run.folder / names[chosen]}",
+            )
     distributed.wait()
 
 

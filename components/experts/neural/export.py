@@ -1,4 +1,5 @@
-"""A fitted neural expert as one ONNX graph, from windows of raw inputs to score and quantiles: scalers, clipping, missing values and codes included.
+"""A fitted neural expert as one ONNX graph, from windows of raw inputs to score and quantiles: scalers,
+clipping, missing values and codes included.
 
 Shapes: B windows, L bars, A inputs, S regimes, K known codes.
 """
@@ -23,8 +24,10 @@ LARGEST_FLOAT = torch.finfo(torch.float32).max
 
 
 class _FromWindows(nn.Module):
-    """`window` [B, L, A] as the bars are, missing values NaN; `begun` [B, L], 1 from the symbol's first bar on; `regime` [B, S] one-hot; `context` [B, 2]
-    sector and industry code, NaN where unknown. Gives raw score [B] and quantiles [B, 3] of the first task."""
+    """`window` [B, L, A] as the bars are, missing values NaN; `begun` [B, L], 1 from the symbol's first bar
+    on; `regime` [B, S] one-hot; `context` [B, 2] sector and industry code, NaN where unknown. Gives raw score
+    [B] and quantiles [B, 3] of the first task.
+    """
 
     def __init__(self, model: Model, scalers: Scalers, codes: Codes):
         super().__init__()
@@ -34,7 +37,9 @@ class _FromWindows(nn.Module):
         self.register_buffer("sector_K", torch.tensor(codes.sectors, dtype=torch.float32))
         self.register_buffer("industry_K", torch.tensor(codes.industries, dtype=torch.float32))
 
-    def forward(self, window_BLA: Tensor, begun_BL: Tensor, regime_BS: Tensor, context_BC: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, window_BLA: Tensor, begun_BL: Tensor, regime_BS: Tensor, context_BC: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         scaled_BLA = ((window_BLA - self.mean_A) * self.inverse_A).clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS)
         # False for NaN as well as for infinities.
         inputs_BLA = torch.where(window_BLA.abs() <= LARGEST_FLOAT, scaled_BLA, 0.0)
@@ -52,18 +57,30 @@ def _numbers(code_B: Tensor, known_K: Tensor) -> Tensor:
 
 
 def window_graph(model: Model, scalers: Scalers, codes: Codes, lookback: int) -> bytes:
-    """The graph with inputs `window`, `begun`, `regime` and, where codes are known, `context`; outputs `raw` and `quantiles`; any number of windows."""
+    """The graph with inputs `window`, `begun`, `regime` and, where codes are known, `context`; outputs `raw`
+    and `quantiles`; any number of windows.
+    """
     module = _FromWindows(model.cpu().eval(), scalers, codes).eval()
     with_context = bool(codes.sectors or codes.industries)
-    shapes = ((lookback, len(scalers.mean)), (lookback,), (len(REGIMES),), *(((len(CONTEXT),),) if with_context else ()))
+    shapes = (
+        (lookback, len(scalers.mean)),
+        (lookback,),
+        (len(REGIMES),),
+        *(((len(CONTEXT),),) if with_context else ()),
+    )
     example = tuple(torch.zeros(EXAMPLE_WINDOWS, *shape) for shape in shapes)
     rows = torch.export.Dim("B", min=1)
-    names = {"input_names": ["window", "begun", "regime", "context"][: len(example)], "output_names": ["raw", "quantiles"]}
+    names = {
+        "input_names": ["window", "begun", "regime", "context"][: len(example)],
+        "output_names": ["raw", "quantiles"],
+    }
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # Deprecations inside torch, and that B and B are the same.
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(module, example, dynamo=True, dynamic_shapes=({0: rows},) * len(example), verbose=False, **names)
+        program = torch.onnx.export(
+            module, example, dynamo=True, dynamic_shapes=({0: rows},) * len(example), verbose=False, **names
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         program.save(path, external_data=False)

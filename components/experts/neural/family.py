@@ -1,4 +1,7 @@
-"""What tells one kind of neural expert from another. Importing it does not import torch; `build` does when it is called."""
+"""What tells one kind of neural expert from another.
+
+Importing it does not import torch; `build` does when it is called.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +16,8 @@ class Family:
     build : (settings, layout) to the network
     evidence : (settings, layout) to the column names of each evidence
     whole_days : a batch must hold all symbols of its days
-    whole_groups : groups of inputs that are seen whole whatever a selection chose: they cost hardly anything and are for all symbols
+    whole_groups : groups of inputs that are seen whole whatever a selection chose: they cost hardly anything
+        and are for all symbols
     """
 
     name: str

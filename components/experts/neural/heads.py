@@ -1,4 +1,7 @@
-"""From embeddings to what is predicted: score, quantiles and direction of each task. Shapes as in batch.py; C classes down, flat, up."""
+"""From embeddings to what is predicted: score, quantiles and direction of each task.
+
+Shapes as in batch.py; C classes down, flat, up.
+"""
 
 from dataclasses import dataclass
 
@@ -15,7 +18,9 @@ BAND_WIDTH = 32
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of a batch: scores [B, T], ordered quantiles [B, T, 3] in units of volatility, logits [B, C] of the first task's direction or None, and what the network said."""
+    """Of a batch: scores [B, T], ordered quantiles [B, T, 3] in units of volatility, logits [B, C] of the
+    first task's direction or None, and what the network said.
+    """
 
     score_BT: Tensor
     quantiles_BT3: Tensor
@@ -26,11 +31,12 @@ class Outputs:
 class Model(nn.Module):
     """A network with its heads.
 
-    With `masks`, the embedding passes fixed dropout masks in evaluation and the scores are averaged; where their spread exceeds `usual_spread` the
-    quantiles are wider, where it is less they are narrower.
+    With `masks`, the embedding passes fixed dropout masks in evaluation and the scores are averaged; where
+    their spread exceeds `usual_spread` the quantiles are wider, where it is less they are narrower.
 
-    With `band_inputs`, the number of inputs, the quantiles of the first task are moved by `Bands` in evaluation; these are trained by themselves
-    (bands.py), so that they take no part in the training of the rest.
+    With `band_inputs`, the number of inputs, the quantiles of the first task are moved by `Bands` in
+    evaluation; these are trained by themselves (bands.py), so that they take no part in the training of the
+    rest.
     """
 
     def __init__(
@@ -66,7 +72,9 @@ class Model(nn.Module):
         encoded = self.network(batch)
         embedding_BTE = encoded.embedding_BTE
         if self.training:
-            embedding_BTE = functional.dropout(embedding_BTE, self.mask_rate if len(self.masks_ME) else self.dropout)
+            embedding_BTE = functional.dropout(
+                embedding_BTE, self.mask_rate if len(self.masks_ME) else self.dropout
+            )
         x_BTE = functional.gelu(self.hidden(embedding_BTE))
         score_BT, raw_BT3 = self._score(x_BTE), self._raw_quantiles(x_BTE)
         direction_BC = None if self.direction is None else self.direction(x_BTE[:, 0]).float()
@@ -83,10 +91,16 @@ class Model(nn.Module):
         return Outputs(score_BT, quantiles_BT3, direction_BC, encoded)
 
     def band_parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the first task, in evaluation: what `bands` is given [B, K], the raw quantiles that it adds to [B, 3], and the factor by which the masks widen them [B]."""
+        """Of the first task, in evaluation: what `bands` is given [B, K], the raw quantiles that it adds to
+        [B, 3], and the factor by which the masks widen them [B].
+        """
         embedding_BTE = self.network(batch).embedding_BTE
         raw_BT3 = self._raw_quantiles(functional.gelu(self.hidden(embedding_BTE)))
-        doubt_BT = self._doubt(self.sampled_scores(embedding_BTE)) if len(self.masks_ME) else torch.ones_like(raw_BT3[..., 0])
+        doubt_BT = (
+            self._doubt(self.sampled_scores(embedding_BTE))
+            if len(self.masks_ME)
+            else torch.ones_like(raw_BT3[..., 0])
+        )
         return band_inputs(embedding_BTE, batch), raw_BT3[:, 0], doubt_BT[:, 0]
 
     def sampled_scores(self, embedding_BTE: Tensor) -> Tensor:
@@ -107,8 +121,10 @@ class Model(nn.Module):
 
 
 class Bands(nn.Module):
-    """What is added to raw quantiles [B, 3], from the embedding and the newest bar's inputs [B, K]: an encoder that learned to order symbols by
-    return need not tell how far they may move. Adds 0 until it is trained, and is kept out of any other training."""
+    """What is added to raw quantiles [B, 3], from the embedding and the newest bar's inputs [B, K]: an
+    encoder that learned to order symbols by return need not tell how far they may move. Adds 0 until it is
+    trained, and is kept out of any other training.
+    """
 
     def __init__(self, inputs: int):
         super().__init__()
@@ -130,7 +146,10 @@ def band_inputs(embedding_BTE: Tensor, batch: Batch) -> Tensor:
 def ordered(raw_BX3: Tensor) -> Tensor:
     """Quantiles in order from raw ones."""
     middle_BX, below_BX, above_BX = raw_BX3.unbind(dim=-1)
-    return torch.stack([middle_BX - functional.softplus(below_BX), middle_BX, middle_BX + functional.softplus(above_BX)], dim=-1)
+    return torch.stack(
+        [middle_BX - functional.softplus(below_BX), middle_BX, middle_BX + functional.softplus(above_BX)],
+        dim=-1,
+    )
 
 
 def widened(quantiles_BX3: Tensor, factor_BX: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What a neural expert learns: targets from the labels of its training rows, and the loss of a batch.
 
-Shapes: N rows, B windows of a batch, T tasks, C classes down, flat, up; S segments, at most as many as windows. A segment is a timestamp where
-batches are whole timestamps, else the batch. Every part is a weighted mean over the rows that have a label and a weight; where there is none it is 0.
+Shapes: N rows, B windows of a batch, T tasks, C classes down, flat, up; S segments, at most as many as
+windows. A segment is a timestamp where batches are whole timestamps, else the batch. Every part is a weighted
+mean over the rows that have a label and a weight; where there is none it is 0.
 """
 
 import math
@@ -21,7 +22,14 @@ from components.experts.neural.batch import Batch
 from components.experts.neural.config import Losses, Regularisation
 from components.experts.neural.heads import CLASSES, Outputs
 from components.experts.neural.panel import Bars
-from components.experts.neural.regularise import capped, cutout, mixup, numbered, smooth_classes, smooth_targets
+from components.experts.neural.regularise import (
+    capped,
+    cutout,
+    mixup,
+    numbered,
+    smooth_classes,
+    smooth_targets,
+)
 from components.experts.rows import FEWEST_SYMBOLS, target
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -29,7 +37,8 @@ QUANTILES = (0.1, 0.5, 0.9)
 QUANTILE_CLIP = 6.0
 # Pairs of rows whose soft ranks are worked out at a time.
 RANK_PAIRS = 2**22
-# A segment has no spread where its variance is less than this share of its mean square: no more than rounding.
+# A segment has no spread where its variance is less than this share of its mean square: no more than
+# rounding.
 SMALLEST_VARIANCE_SHARE = 1e-10
 
 
@@ -37,9 +46,11 @@ SMALLEST_VARIANCE_SHARE = 1e-10
 class Targets:
     """What there is to learn about every row of the bars.
 
-    score_NT : float32, label in deviations of its timestamp (cut off at 4), smoothed where asked; NaN where unlabelled
+    score_NT : float32, label in deviations of its timestamp (cut off at 4), smoothed where asked; NaN where
+        unlabelled
     quantile_NT : float32, label / (volatility * sqrt(horizon)), cut off at 6; NaN where unlabelled
-    direction_N : int64, class of the first task's label: 0 down, 1 flat, 2 up; -1 where unlabelled, or where the timestamp has fewer than 3 labels
+    direction_N : int64, class of the first task's label: 0 down, 1 flat, 2 up; -1 where unlabelled, or where
+        the timestamp has fewer than 3 labels
     weight_N : float32, 0 beyond the given rows and where no task has a label
     volatile_N : bool, volatility above the quantile that the settings say
     regime_N : index into REGIMES, -1 unknown
@@ -57,8 +68,11 @@ class Targets:
     teacher_N: np.ndarray | None = None
 
 
-def make_targets(bars: Bars, rows: np.ndarray, losses: Losses, regularisation: Regularisation, horizons: Sequence[int]) -> Targets:
-    """Targets of the labelled ones among `rows`, by the mean, spread and order of their own labels within each timestamp; all other rows have none.
+def make_targets(
+    bars: Bars, rows: np.ndarray, losses: Losses, regularisation: Regularisation, horizons: Sequence[int]
+) -> Targets:
+    """Targets of the labelled ones among `rows`, by the mean, spread and order of their own labels within
+    each timestamp; all other rows have none.
 
     Parameters
     ----------
@@ -73,37 +87,68 @@ def make_targets(bars: Bars, rows: np.ndarray, losses: Losses, regularisation: R
     count, tasks = bars.labels_NT.shape
     if tasks != len(horizons):
         raise ExpertError(
-            f"the training frame has labels of {tasks} tasks, but there are {len(horizons)} horizons. The columns also_0, also_1, ... must be as many as the leaf's `also`."
+            f"the training frame has labels of {tasks} tasks, but there are {len(horizons)} horizons. The"
+            " columns also_0, also_1, ... must be as many as the leaf's `also`."
         )
     weight = bars.weight_N[rows]
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         wrong = int((~(weight >= 0) | np.isinf(weight)).sum())
-        raise ExpertError(f"column weight: {wrong:,} of {len(rows):,} train rows have a weight that is negative or not finite. Give every row a weight of 0 or more.")
+        raise ExpertError(
+            f"column weight: {wrong:,} of {len(rows):,} train rows have a weight that is negative or not"
+            " finite. Give every row a weight of 0 or more."
+        )
     rows = rows[np.argsort(bars.day_N[rows], kind="stable")]
     score_NT, quantile_NT = (np.full((count, tasks), np.nan, dtype=np.float32) for _ in range(2))
     for task, horizon in enumerate(horizons):
         known = rows[np.isfinite(bars.labels_NT[rows, task])]
         label = bars.labels_NT[known, task]
-        score_NT[known, task] = target(pl.DataFrame({"timestamp": bars.day_N[known], "label": label}), "cross_sectional_zscore")
-        quantile_NT[known, task] = np.clip(label / (bars.volatility_N[known] * math.sqrt(horizon)), -QUANTILE_CLIP, QUANTILE_CLIP)
+        score_NT[known, task] = target(
+            pl.DataFrame({"timestamp": bars.day_N[known], "label": label}), "cross_sectional_zscore"
+        )
+        quantile_NT[known, task] = np.clip(
+            label / (bars.volatility_N[known] * math.sqrt(horizon)), -QUANTILE_CLIP, QUANTILE_CLIP
+        )
     known = rows[np.isfinite(bars.labels_NT[rows, 0])]
     direction_N = np.full(count, -1, dtype=np.int64)
-    direction_N[known] = direction(bars.day_N[known], bars.labels_NT[known, 0], losses.flat_share) if len(known) else -1
+    direction_N[known] = (
+        direction(bars.day_N[known], bars.labels_NT[known, 0], losses.flat_share) if len(known) else -1
+    )
     weight_N = np.zeros(count, dtype=np.float32)
     weight_N[rows] = np.where(np.isfinite(bars.labels_NT[rows]).any(axis=1), bars.weight_N[rows], 0.0)
-    border = np.quantile(bars.volatility_N[known], regularisation.volatile_quantile) if len(known) else math.inf
-    smoothed = smooth_targets(torch.from_numpy(score_NT), torch.from_numpy(np.unique(bars.day_N, return_inverse=True)[1]), regularisation.label_smoothing)
-    return Targets(smoothed.numpy(), quantile_NT, direction_N, weight_N, bars.volatility_N > border, bars.regime_N, bars.day_N)
+    border = (
+        np.quantile(bars.volatility_N[known], regularisation.volatile_quantile) if len(known) else math.inf
+    )
+    smoothed = smooth_targets(
+        torch.from_numpy(score_NT),
+        torch.from_numpy(np.unique(bars.day_N, return_inverse=True)[1]),
+        regularisation.label_smoothing,
+    )
+    return Targets(
+        smoothed.numpy(),
+        quantile_NT,
+        direction_N,
+        weight_N,
+        bars.volatility_N > border,
+        bars.regime_N,
+        bars.day_N,
+    )
 
 
 def direction(day_N: np.ndarray, label_N: np.ndarray, flat_share: float) -> np.ndarray:
-    """Classes by the label's rank within its timestamp: the middle `flat_share` is flat (1), below it down (0), above it up (2).
+    """Classes by the label's rank within its timestamp: the middle `flat_share` is flat (1), below it down
+    (0), above it up (2).
 
-    With u = (rank - 1/2) / rows of the timestamp, ties sharing their mean rank, flat is (1 - flat_share) / 2 < u <= (1 + flat_share) / 2. A
-    timestamp of fewer than 3 rows has no classes (-1).
+    With u = (rank - 1/2) / rows of the timestamp, ties sharing their mean rank, flat is (1 - flat_share) / 2
+    < u <= (1 + flat_share) / 2. A timestamp of fewer than 3 rows has no classes (-1).
     """
     rows = pl.DataFrame({"day": day_N, "label": label_N})
-    place, count = rows.select(((pl.col("label").rank() - 0.5) / pl.len()).over("day"), pl.len().over("day").alias("count")).to_numpy().T
+    place, count = (
+        rows.select(
+            ((pl.col("label").rank() - 0.5) / pl.len()).over("day"), pl.len().over("day").alias("count")
+        )
+        .to_numpy()
+        .T
+    )
     found = (place > (1 - flat_share) / 2).astype(np.int64) + (place > (1 + flat_share) / 2).astype(np.int64)
     return np.where(count >= FEWEST_SYMBOLS, found, -1)
 
@@ -113,13 +158,23 @@ class Supervised:
 
     Parameters
     ----------
-    by_day : segments are timestamps, which a batch then holds as wholes; none: they are where the batch says so (its `slot_B`)
+    by_day : segments are timestamps, which a batch then holds as wholes; none: they are where the batch says
+        so (its `slot_B`)
 
-    The tensors of `prepare` have the batch as their first axis and segments that hold across batches, and `loss` looks at nothing else: with the
-    outputs and targets of several processes put together it is the loss of their common batch. Mixup and cutout are drawn for each batch alone.
+    The tensors of `prepare` have the batch as their first axis and segments that hold across batches, and
+    `loss` looks at nothing else: with the outputs and targets of several processes put together it is the
+    loss of their common batch. Mixup and cutout are drawn for each batch alone.
     """
 
-    def __init__(self, targets: Targets, losses: Losses, regularisation: Regularisation, device: torch.device, *, by_day: bool | None = None):
+    def __init__(
+        self,
+        targets: Targets,
+        losses: Losses,
+        regularisation: Regularisation,
+        device: torch.device,
+        *,
+        by_day: bool | None = None,
+    ):
         self.losses, self.regularisation, self.by_day = losses, regularisation, by_day
         factor_N = regime_factors(targets.regime_N, losses.regimes)
         self._tables = {
@@ -130,11 +185,15 @@ class Supervised:
             "segment_B": torch.from_numpy(targets.day_N.astype(np.int64)).to(device),
         }
         if losses.focal:
-            self._tables["direction_BC"] = smooth_classes(_one_hot(torch.from_numpy(targets.direction_N)), regularisation.label_smoothing).to(device)
+            self._tables["direction_BC"] = smooth_classes(
+                _one_hot(torch.from_numpy(targets.direction_N)), regularisation.label_smoothing
+            ).to(device)
         if targets.teacher_N is not None and losses.distillation:
             self._tables["teacher_B"] = torch.from_numpy(targets.teacher_N.astype(np.float32)).to(device)
 
-    def prepare(self, batch: Batch, rows_B: np.ndarray, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(
+        self, batch: Batch, rows_B: np.ndarray, generator: torch.Generator
+    ) -> tuple[Batch, dict[str, Tensor]]:
         """The batch and its targets, both changed by mixup and cutout where those are on."""
         index_B = torch.from_numpy(rows_B).to(batch.inputs_BLF.device, non_blocking=True)
         targets = {name: table.index_select(0, index_B) for name, table in self._tables.items()}
@@ -143,42 +202,59 @@ class Supervised:
         if self.regularisation.mixup:
             batch, targets = mixup(batch, targets, self.regularisation.mixup, generator)
         if self.regularisation.cutout_bars:
-            batch = cutout(batch, self.regularisation.cutout_bars, self.regularisation.cutout_chance, generator)
+            batch = cutout(
+                batch, self.regularisation.cutout_bars, self.regularisation.cutout_chance, generator
+            )
         return batch, targets
 
     def loss(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar to minimise, the network's own penalty included, and its parts: each before its weight, detached."""
+        """The scalar to minimise, the network's own penalty included, and its parts: each before its weight,
+        detached.
+        """
         losses = self.losses
         segment_B = numbered(targets["segment_B"])
         weight_B = capped(targets["weight_B"], targets["volatile_B"], self.regularisation.volatile_share)
-        tasks = [self._task(outputs, targets, task, segment_B, weight_B) for task in range(targets["score_BT"].shape[1])]
+        tasks = [
+            self._task(outputs, targets, task, segment_B, weight_B)
+            for task in range(targets["score_BT"].shape[1])
+        ]
         parts = dict(tasks[0])
         total = self._weighed(tasks[0])
         if losses.also and len(tasks) > 1:
             parts["also"] = torch.stack([self._weighed(task) for task in tasks[1:]]).mean()
             total = total + losses.also * parts["also"]
         if losses.focal:
-            parts["focal"] = focal(outputs.direction_BC, targets["direction_BC"], weight_B, losses.focal_gamma)
+            parts["focal"] = focal(
+                outputs.direction_BC, targets["direction_BC"], weight_B, losses.focal_gamma
+            )
             total = total + losses.focal * parts["focal"]
         if "teacher_B" in targets:
             labelled_B = ~targets["score_BT"][:, 0].isnan()
-            parts["distillation"] = distillation(outputs.score_BT[:, 0], targets["teacher_B"], torch.where(labelled_B, weight_B, 0.0))
+            parts["distillation"] = distillation(
+                outputs.score_BT[:, 0], targets["teacher_B"], torch.where(labelled_B, weight_B, 0.0)
+            )
             total = total + losses.distillation * parts["distillation"]
         parts["penalty"] = outputs.encoded.penalty
         return total + parts["penalty"], {name: part.detach() for name, part in parts.items()}
 
-    def _task(self, outputs: Outputs, targets: Mapping[str, Tensor], task: int, segment_B: Tensor, weight_B: Tensor) -> dict[str, Tensor]:
+    def _task(
+        self, outputs: Outputs, targets: Mapping[str, Tensor], task: int, segment_B: Tensor, weight_B: Tensor
+    ) -> dict[str, Tensor]:
         losses, score_B, target_B = self.losses, outputs.score_BT[:, task], targets["score_BT"][:, task]
         parts = {}
         if losses.correlation:
             parts["correlation"] = 1.0 - segment_correlation(score_B, target_B, segment_B, weight_B)
         if losses.soft_spearman:
-            parts["soft_spearman"] = 1.0 - soft_spearman(score_B, target_B, segment_B, weight_B, losses.rank_temperature)
+            parts["soft_spearman"] = 1.0 - soft_spearman(
+                score_B, target_B, segment_B, weight_B, losses.rank_temperature
+            )
         if losses.huber:
             cost = (losses.cost_penalty, losses.cost_deviations)
             parts["huber"] = huber_with_cost(score_B, target_B, weight_B, losses.huber_delta, *cost)
         if losses.pinball:
-            parts["pinball"] = pinball(outputs.quantiles_BT3[:, task], targets["quantile_BT"][:, task], weight_B)
+            parts["pinball"] = pinball(
+                outputs.quantiles_BT3[:, task], targets["quantile_BT"][:, task], weight_B
+            )
         return parts
 
     def _weighed(self, parts: Mapping[str, Tensor]) -> Tensor:
@@ -195,7 +271,10 @@ def regime_factors(regime_N: np.ndarray, factors: Mapping[str, float]) -> np.nda
     """
     unknown = sorted(set(factors) - set(REGIMES))
     if unknown:
-        raise ExpertError(f"losses.regimes names {', '.join(unknown)}, which is no regime. The regimes are {', '.join(REGIMES)}.")
+        raise ExpertError(
+            f"losses.regimes names {', '.join(unknown)}, which is no regime. The regimes are"
+            f" {', '.join(REGIMES)}."
+        )
     wrong = {name: value for name, value in factors.items() if not (math.isfinite(value) and value >= 0)}
     if wrong:
         raise ExpertError(f"losses.regimes holds {wrong}. A weight is a finite number of 0 or more.")
@@ -204,9 +283,11 @@ def regime_factors(regime_N: np.ndarray, factors: Mapping[str, float]) -> np.nda
 
 
 def segment_correlation(score_B: Tensor, target_B: Tensor, segment_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Pearson's correlation of score and target within each segment, its mean over segments by their weight; 0 where no segment has one.
+    """Pearson's correlation of score and target within each segment, its mean over segments by their weight;
+    0 where no segment has one.
 
-    A segment of fewer than 3 rows that count, or without spread in score or target, has none and gives no gradient.
+    A segment of fewer than 3 rows that count, or without spread in score or target, has none and gives no
+    gradient.
 
     Parameters
     ----------
@@ -218,7 +299,9 @@ def segment_correlation(score_B: Tensor, target_B: Tensor, segment_B: Tensor, we
     mass_S = torch.where(total_S > 0, total_S, 1.0)
     score_B, score_has_S = _centred(score_B, segment_B, weight_B, mass_S)
     target_B, target_has_S = _centred(target_B, segment_B, weight_B, mass_S)
-    has_S = score_has_S & target_has_S & (_sums((weight_B > 0).to(weight_B.dtype), segment_B) >= FEWEST_SYMBOLS)
+    has_S = (
+        score_has_S & target_has_S & (_sums((weight_B > 0).to(weight_B.dtype), segment_B) >= FEWEST_SYMBOLS)
+    )
     product_S = _sums(weight_B * score_B * target_B, segment_B)
     square_S = _sums(weight_B * score_B.square(), segment_B), _sums(weight_B * target_B.square(), segment_B)
     spread_S = torch.where(has_S, square_S[0], 1.0).sqrt() * torch.where(has_S, square_S[1], 1.0).sqrt()
@@ -227,13 +310,19 @@ def segment_correlation(score_B: Tensor, target_B: Tensor, segment_B: Tensor, we
     return (counted_S * correlation_S).sum() / _divisor(counted_S.sum())
 
 
-def soft_spearman(score_B: Tensor, target_B: Tensor, segment_B: Tensor, weight_B: Tensor, temperature: float) -> Tensor:
-    """`segment_correlation` of the score's soft ranks with the target's ranks: Spearman's correlation with a gradient.
+def soft_spearman(
+    score_B: Tensor, target_B: Tensor, segment_B: Tensor, weight_B: Tensor, temperature: float
+) -> Tensor:
+    """`segment_correlation` of the score's soft ranks with the target's ranks:
 
-    The soft rank of a row is the sum over the rows of its segment that count of sigmoid((score - their score) / (temperature * the segment's
-    standard deviation)): the pairwise sigmoid ranks of Qin, Liu and Li 2010 for the measure that Blondel et al. 2020 train on. As the
-    temperature falls it becomes the rank. Takes time with the square of a segment's rows; of `RANK_PAIRS` pairs on they are worked out in
-    pieces, and again in the backward pass, so that memory stays bounded. Waits for the device once, to learn the segments' sizes.
+    Spearman's correlation with a gradient.
+
+    The soft rank of a row is the sum over the rows of its segment that count of sigmoid((score - their score)
+    / (temperature * the segment's standard deviation)): the pairwise sigmoid ranks of Qin, Liu and Li 2010
+    for the measure that Blondel et al. 2020 train on. As the temperature falls it becomes the rank. Takes
+    time with the square of a segment's rows; of `RANK_PAIRS` pairs on they are worked out in pieces, and
+    again in the backward pass, so that memory stays bounded. Waits for the device once, to learn the
+    segments' sizes.
     """
     counts_B = _counts(target_B, weight_B)
     score_B, target_B, weight_B = _counting(score_B, target_B, weight_B)
@@ -248,17 +337,28 @@ def soft_spearman(score_B: Tensor, target_B: Tensor, segment_B: Tensor, weight_B
     return segment_correlation(soft_B, torch.where(counts_B, rank_B, math.nan), segment_B, weight_B)
 
 
-def huber_with_cost(score_B: Tensor, target_B: Tensor, weight_B: Tensor, delta: float = 1.0, cost_penalty: float = 0.0, cost: float = 0.0) -> Tensor:
+def huber_with_cost(
+    score_B: Tensor,
+    target_B: Tensor,
+    weight_B: Tensor,
+    delta: float = 1.0,
+    cost_penalty: float = 0.0,
+    cost: float = 0.0,
+) -> Tensor:
     """Mean of Huber's loss of score against target, plus `cost_penalty` times the excess cost.
 
-    With e = score - target, Huber's loss is e^2 / 2 up to |e| = delta and delta * (|e| - delta / 2) beyond. A score larger than the round-trip
-    `cost` stands for a trade that seems to pay; if its sign is wrong (score * target < 0), it has paid costs to lose, and the excess cost is
-    |score| - cost. It is 0 for a score of the right sign, or too small to trade. Score, target, delta and cost are in deviations of the target.
+    With e = score - target, Huber's loss is e^2 / 2 up to |e| = delta and delta * (|e| - delta / 2) beyond. A
+    score larger than the round-trip `cost` stands for a trade that seems to pay; if its sign is wrong (score
+    * target < 0), it has paid costs to lose, and the excess cost is
+    |score| - cost. It is 0 for a score of the right sign, or too small to trade. Score, target, delta and cost
+    are in deviations of the target.
     """
     score_B, target_B, weight_B = _counting(score_B, target_B, weight_B)
     loss_B = functional.huber_loss(score_B, target_B, delta=delta, reduction="none")
     if cost_penalty:
-        loss_B = loss_B + cost_penalty * torch.where(score_B * target_B < 0, functional.relu(score_B.abs() - cost), 0.0)
+        loss_B = loss_B + cost_penalty * torch.where(
+            score_B * target_B < 0, functional.relu(score_B.abs() - cost), 0.0
+        )
     return _mean(loss_B, weight_B)
 
 
@@ -267,23 +367,33 @@ def pinball(quantiles_B3: Tensor, target_B: Tensor, weight_B: Tensor) -> Tensor:
     counts_B = _counts(target_B, weight_B)
     error_B3 = torch.where(counts_B[:, None], target_B[:, None] - quantiles_B3, 0.0)
     levels_3 = torch.tensor(QUANTILES, dtype=error_B3.dtype, device=error_B3.device)
-    return _mean(torch.maximum(levels_3 * error_B3, (levels_3 - 1) * error_B3).mean(dim=1), torch.where(counts_B, weight_B, 0.0))
+    return _mean(
+        torch.maximum(levels_3 * error_B3, (levels_3 - 1) * error_B3).mean(dim=1),
+        torch.where(counts_B, weight_B, 0.0),
+    )
 
 
 def focal(logits_BC: Tensor, chance_BC: Tensor, weight_B: Tensor, gamma: float) -> Tensor:
-    """Mean of -sum over classes of chance * (1 - p)^gamma * log p (Lin et al. 2017); with gamma 0 the cross entropy.
+    """Mean of -sum over classes of chance * (1 - p)^gamma * log p (Lin et al. 2017); with gamma 0 the cross
+    entropy.
 
     `chance_BC` are the chances of the classes, one-hot or smoothed; rows of zeros, or with NaN, do not count.
     """
     counts_B = (chance_BC.sum(dim=1) > 0) & (weight_B > 0)
     log_BC = functional.log_softmax(torch.where(counts_B[:, None], logits_BC, 0.0), dim=1)
     missed_BC = -torch.expm1(log_BC)
-    loss_BC = -torch.where(counts_B[:, None], chance_BC, 0.0) * missed_BC.clamp(min=torch.finfo(log_BC.dtype).tiny) ** gamma * log_BC
+    loss_BC = (
+        -torch.where(counts_B[:, None], chance_BC, 0.0)
+        * missed_BC.clamp(min=torch.finfo(log_BC.dtype).tiny) ** gamma
+        * log_BC
+    )
     return _mean(loss_BC.sum(dim=1), torch.where(counts_B, weight_B, 0.0))
 
 
 def distillation(score_B: Tensor, teacher_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Mean squared distance of a student's score from its teacher's (Hinton et al. 2015, for a regression); rows without a teacher do not count."""
+    """Mean squared distance of a student's score from its teacher's (Hinton et al. 2015, for a regression);
+    rows without a teacher do not count.
+    """
     score_B, teacher_B, weight_B = _counting(score_B, teacher_B, weight_B)
     return _mean((score_B - teacher_B).square(), weight_B)
 
@@ -295,7 +405,11 @@ def _counts(target_B: Tensor, weight_B: Tensor) -> Tensor:
 def _counting(score_B: Tensor, target_B: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The three with 0 in the rows that do not count."""
     counts_B = _counts(target_B, weight_B)
-    return torch.where(counts_B, score_B, 0.0), torch.where(counts_B, target_B, 0.0), torch.where(counts_B, weight_B, 0.0)
+    return (
+        torch.where(counts_B, score_B, 0.0),
+        torch.where(counts_B, target_B, 0.0),
+        torch.where(counts_B, weight_B, 0.0),
+    )
 
 
 def _mean(x_B: Tensor, weight_B: Tensor) -> Tensor:
@@ -308,7 +422,9 @@ def _divisor(total: Tensor) -> Tensor:
 
 
 def _sums(x_B: Tensor, segment_B: Tensor) -> Tensor:
-    """Sum of each segment, [S] with S = B: the number of segments is not asked for, because the device would have to answer first."""
+    """Sum of each segment, [S] with S = B: the number of segments is not asked for, because the device would
+    have to answer first.
+    """
     return torch.zeros_like(x_B).index_add(0, segment_B, x_B)
 
 
@@ -324,21 +440,42 @@ def _centred(x_B: Tensor, segment_B: Tensor, weight_B: Tensor, mass_S: Tensor) -
 
 
 def _soft_ranks(x_B: Tensor, segment_B: Tensor, counts_B: Tensor) -> Tensor:
-    """Sum of sigmoid(x - another's x) over the rows of the segment that count, from a grid [D, P] of segments and places in them."""
+    """Sum of sigmoid(x - another's x) over the rows of the segment that count, from a grid [D, P] of segments
+    and places in them.
+    """
     order_B = segment_B.argsort(stable=True)
     sizes_S = torch.bincount(segment_B)
     segments, places = len(sizes_S), int(sizes_S.max())
     begin_S = sizes_S.cumsum(dim=0) - sizes_S
     numbers_B = torch.arange(len(order_B), device=order_B.device)
-    slot_B = torch.empty_like(order_B).index_copy(0, order_B, segment_B[order_B] * places + numbers_B - begin_S[segment_B[order_B]])
+    slot_B = torch.empty_like(order_B).index_copy(
+        0, order_B, segment_B[order_B] * places + numbers_B - begin_S[segment_B[order_B]]
+    )
     mine_DP = x_B.new_zeros(segments * places).index_copy(0, slot_B, x_B).view(segments, places)
     # An infinite one is above all and adds nothing.
-    others_DP = x_B.new_full((segments * places,), math.inf).index_copy(0, slot_B, torch.where(counts_B, x_B, math.inf)).view(segments, places)
+    others_DP = (
+        x_B.new_full((segments * places,), math.inf)
+        .index_copy(0, slot_B, torch.where(counts_B, x_B, math.inf))
+        .view(segments, places)
+    )
     days, rows = max(1, RANK_PAIRS // places**2), max(1, RANK_PAIRS // places)
-    pieces = [(mine_XP.split(rows, dim=1), others_XP) for mine_XP, others_XP in zip(mine_DP.split(days), others_DP.split(days), strict=True)]
+    pieces = [
+        (mine_XP.split(rows, dim=1), others_XP)
+        for mine_XP, others_XP in zip(mine_DP.split(days), others_DP.split(days), strict=True)
+    ]
     whole = segments <= days and places <= rows
     ranks = [
-        torch.cat([_above(mine, others) if whole else checkpoint(_above, mine, others, use_reentrant=False, preserve_rng_state=False) for mine in some], 1)
+        torch.cat(
+            [
+                (
+                    _above(mine, others)
+                    if whole
+                    else checkpoint(_above, mine, others, use_reentrant=False, preserve_rng_state=False)
+                )
+                for mine in some
+            ],
+            1,
+        )
         for some, others in pieces
     ]
     return torch.cat(ranks).flatten()[slot_B]
@@ -349,14 +486,21 @@ def _above(mine_DX: Tensor, others_DP: Tensor) -> Tensor:
 
 
 def _ranks(target_B: Tensor, segment_B: Tensor) -> Tensor:
-    """Place of each row among its segment's by target, from some number on that is the segment's own; ties share their mean."""
+    """Place of each row among its segment's by target, from some number on that is the segment's own; ties
+    share their mean.
+    """
     order_B = target_B.argsort(stable=True)
     order_B = order_B[segment_B[order_B].argsort(stable=True)]
     sorted_B, number_B = target_B[order_B], torch.arange(len(order_B), device=order_B.device)
     differs_B = (sorted_B[1:] != sorted_B[:-1]) | (segment_B[order_B][1:] != segment_B[order_B][:-1])
     edge = differs_B.new_ones(1)
     first_B = torch.where(torch.cat([edge, differs_B]), number_B, 0).cummax(dim=0).values
-    last_B = torch.where(torch.cat([differs_B, edge]), number_B, len(number_B)).flip(0).cummin(dim=0).values.flip(0)
+    last_B = (
+        torch.where(torch.cat([differs_B, edge]), number_B, len(number_B))
+        .flip(0)
+        .cummin(dim=0)
+        .values.flip(0)
+    )
     return torch.empty_like(target_B).index_copy(0, order_B, (first_B + last_B).to(target_B.dtype) / 2)
 
 

@@ -1,4 +1,6 @@
-"""From gradients to steps: optimisers, the course of the learning rate, clipping of each tensor's step, and the running average of weights."""
+"""From gradients to steps: optimisers, the course of the learning rate, clipping of each tensor's step, and
+the running average of weights.
+"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,11 +16,13 @@ UNDECAYED = ("bias", "gate", "place", "norm")
 
 
 def make_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
-    """The optimiser of the model's trainable parameters, at the full learning rate; weight decay is decoupled from the gradient.
+    """The optimiser of the model's trainable parameters, at the full learning rate; weight decay is decoupled
+    from the gradient.
 
-    `adamw`: Loshchilov and Hutter 2019. `adabelief`: Zhuang et al. 2020. `shampoo`: Gupta et al. 2018, without momentum and with new roots each
-    step: an SVD of every side of every tensor, so it is meant for small networks. Its state, like the others', is tensors alone; the scalable
-    variant keeps objects in its state, which a checkpoint without pickle cannot hold. AdaBelief and Shampoo count their steps in
+    `adamw`: Loshchilov and Hutter 2019. `adabelief`: Zhuang et al. 2020. `shampoo`: Gupta et al. 2018,
+    without momentum and with new roots each step: an SVD of every side of every tensor, so it is meant for
+    small networks. Its state, like the others', is tensors alone; the scalable variant keeps objects in its
+    state, which a checkpoint without pickle cannot hold. AdaBelief and Shampoo count their steps in
     `param_groups[i]["step"]`, so a checkpoint must hold the groups' numbers beside the state.
 
     Raises
@@ -35,11 +39,15 @@ def make_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.Optimiz
 
     if settings.name == "adabelief":
         return pytorch_optimizer.AdaBelief(groups, lr=settings.learning_rate, weight_decouple=True)
-    return pytorch_optimizer.Shampoo(groups, lr=settings.learning_rate, weight_decouple=True, momentum=0.0, preconditioning_compute_steps=1)
+    return pytorch_optimizer.Shampoo(
+        groups, lr=settings.learning_rate, weight_decouple=True, momentum=0.0, preconditioning_compute_steps=1
+    )
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameter groups: matrices with decay; vectors, and whatever is named after a bias, gate, place or norm, without. Empty groups are left out."""
+    """Parameter groups: matrices with decay; vectors, and whatever is named after a bias, gate, place or
+    norm, without. Empty groups are left out.
+    """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     decayed = [parameter for name, parameter in named if _is_decayed(name, parameter)]
     others = [parameter for name, parameter in named if not _is_decayed(name, parameter)]
@@ -50,8 +58,9 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 def rate(step: int, steps: int, settings: Optimiser) -> float:
     """Share of the learning rate at `step` (from 0) of `steps`.
 
-    It rises in a straight line over `warm_up_share` of the steps, then falls along a cosine (Loshchilov and Hutter 2017) to `floor_share`, in
-    `cycles` equal stretches of which each begins at 1; from `steps` on it stays at the floor.
+    It rises in a straight line over `warm_up_share` of the steps, then falls along a cosine (Loshchilov and
+    Hutter 2017) to `floor_share`, in `cycles` equal stretches of which each begins at 1; from `steps` on it
+    stays at the floor.
     """
     warm_up = max(1, round(steps * settings.warm_up_share))
     if step < warm_up:
@@ -67,15 +76,21 @@ def rate(step: int, steps: int, settings: Optimiser) -> float:
 
 @contextmanager
 def clip_step_rms(optimiser: torch.optim.Optimizer, largest: float | None) -> Iterator[None]:
-    """Within it, `optimiser.step()` moves no tensor by more than `largest` learning rates (root mean square over its elements); none: no limit.
+    """Within it, `optimiser.step()` moves no tensor by more than `largest` learning rates (root mean square
+    over its elements); none: no limit.
 
-    Update clipping of Shazeer and Stern 2018 (*Adafactor*, section 6): step / max(1, RMS(step) / largest). Weight decay is part of the step.
-    Tensors within the limit keep their bits.
+    Update clipping of Shazeer and Stern 2018 (*Adafactor*, section 6): step / max(1, RMS(step) / largest).
+    Weight decay is part of the step. Tensors within the limit keep their bits.
     """
     if largest is None:
         yield
         return
-    before = [(p, p.detach().clone(), largest * group["lr"]) for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    before = [
+        (p, p.detach().clone(), largest * group["lr"])
+        for group in optimiser.param_groups
+        for p in group["params"]
+        if p.grad is not None
+    ]
     yield
     with torch.no_grad():
         for parameter, start, limit in before:
@@ -87,7 +102,8 @@ def clip_step_rms(optimiser: torch.optim.Optimizer, largest: float | None) -> It
 class Average:
     """Exponential running average of a model's parameters, free of the bias towards the first weights.
 
-    After n updates it is sum(decay^(n-i) w_i) / sum(decay^(n-i)): after the first update the weights themselves. Buffers are not averaged.
+    After n updates it is sum(decay^(n-i) w_i) / sum(decay^(n-i)): after the first update the weights
+    themselves. Buffers are not averaged.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -100,7 +116,9 @@ class Average:
         self.updates += 1
         share = (1 - self.decay) / (1 - self.decay**self.updates)
         own = dict(model.named_parameters())
-        torch._foreach_lerp_(list(self.weights.values()), [own[name].detach() for name in self.weights], share)
+        torch._foreach_lerp_(
+            list(self.weights.values()), [own[name].detach() for name in self.weights], share
+        )
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
@@ -123,13 +141,18 @@ class Average:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All it needs to go on, as tensors: `updates`, and `weights.<name of the parameter>`."""
-        return {"updates": torch.tensor(self.updates)} | {f"weights.{name}": weight for name, weight in self.weights.items()}
+        return {"updates": torch.tensor(self.updates)} | {
+            f"weights.{name}": weight for name, weight in self.weights.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over a `state_dict`; ExpertError where it is not one of this model."""
         wanted = {"updates"} | {f"weights.{name}" for name in self.weights}
         if set(state) != wanted:
-            raise ExpertError(f"the saved average of weights is of another network: {sorted(wanted ^ set(state))[:5]} differ. Delete the checkpoint and train again.")
+            raise ExpertError(
+                f"the saved average of weights is of another network: {sorted(wanted ^ set(state))[:5]}"
+                " differ. Delete the checkpoint and train again."
+            )
         self.updates = int(state["updates"])
         for name, weight in self.weights.items():
             weight.copy_(state[f"weights.{name}"])

@@ -1,4 +1,7 @@
-"""What a fitted model says about rows of a panel. Shapes: N rows, T tasks, C classes, K columns of some evidence, R regimes."""
+"""What a fitted model says about rows of a panel.
+
+Shapes: N rows, T tasks, C classes, K columns of some evidence, R regimes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +15,10 @@ from components.contracts import REGIMES
 
 @dataclass(frozen=True)
 class Predicted:
-    """Scores [N, T], quantiles [N, T, 3] in units of volatility, chances of the classes [N, C] (C = 0 without a direction head), and the evidence:
-    by name the sums [R + 1, K] over the rows of each regime (the last: unknown), and the rows of each [R + 1]."""
+    """Scores [N, T], quantiles [N, T, 3] in units of volatility, chances of the classes [N, C] (C = 0 without
+    a direction head), and the evidence: by name the sums [R + 1, K] over the rows of each regime (the last:
+    unknown), and the rows of each [R + 1].
+    """
 
     score_NT: np.ndarray
     quantiles_NT3: np.ndarray
@@ -22,7 +27,15 @@ class Predicted:
     regime_rows: np.ndarray
 
 
-def predict(model: torch.nn.Module, panel, rows: np.ndarray, windows: int, *, whole_days: bool = False, explain: bool = False) -> Predicted:
+def predict(
+    model: torch.nn.Module,
+    panel,
+    rows: np.ndarray,
+    windows: int,
+    *,
+    whole_days: bool = False,
+    explain: bool = False,
+) -> Predicted:
     """Everything about `rows`, in their order.
 
     Parameters
@@ -31,7 +44,8 @@ def predict(model: torch.nn.Module, panel, rows: np.ndarray, windows: int, *, wh
     panel : neural.panel.Panel
     rows : row numbers, sorted by day; with `whole_days` all rows of each day
     windows : windows a batch; more where a day holds more
-    explain : show the network the bars as they are, so that what it says of single inputs is among the evidence; slower
+    explain : show the network the bars as they are, so that what it says of single inputs is among the
+        evidence; slower
     """
     model.eval()
     scores, quantiles, directions, sums = [], [], [], {}
@@ -46,7 +60,9 @@ def predict(model: torch.nn.Module, panel, rows: np.ndarray, windows: int, *, wh
                 directions.append(torch.softmax(outputs.direction_BC, dim=-1).cpu())
             regime_B = torch.from_numpy(regime_N[part])
             for name, value_BK in outputs.encoded.evidence.items():
-                total = sums.setdefault(name, torch.zeros(len(REGIMES) + 1, value_BK.shape[1], dtype=torch.float64))
+                total = sums.setdefault(
+                    name, torch.zeros(len(REGIMES) + 1, value_BK.shape[1], dtype=torch.float64)
+                )
                 total.index_add_(0, regime_B, value_BK.double().cpu())
     tasks = len(model.score_TE)
     return Predicted(
@@ -68,7 +84,9 @@ def parts(day_N: np.ndarray, windows: int, whole_days: bool) -> list[slice]:
     borders = [0]
     while borders[-1] < len(day_N):
         following = int(np.searchsorted(starts, borders[-1] + windows, side="right")) - 1
-        borders.append(int(max(starts[following], starts[np.searchsorted(starts, borders[-1], side="right")])))
+        borders.append(
+            int(max(starts[following], starts[np.searchsorted(starts, borders[-1], side="right")]))
+        )
     return [slice(first, end) for first, end in pairwise(borders)]
 
 

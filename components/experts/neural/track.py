@@ -1,4 +1,7 @@
-"""Figures of a training's steps as metrics of an MLflow run. MLflow is a witness: when it can't be reached, the training goes on without it."""
+"""Figures of a training's steps as metrics of an MLflow run.
+
+MLflow is a witness: when it can't be reached, the training goes on without it.
+"""
 
 import os
 import re
@@ -16,11 +19,13 @@ MOST_PARAMETERS = 100
 
 
 class Tracker:
-    """Collects the figures of steps and sends them to MLflow at the end of each epoch, whenever 1,000 have gathered, and on leaving the context.
+    """Collects the figures of steps and sends them to MLflow at the end of each epoch, whenever 1,000 have
+    gathered, and on leaving the context.
 
     Parameters
     ----------
-    uri : MLflow's tracking address, such as http://mlflow:5000 or sqlite:///steps.db; empty: everything here does nothing, and MLflow is not imported
+    uri : MLflow's tracking address, such as http://mlflow:5000 or sqlite:///steps.db; empty: everything here
+        does nothing, and MLflow is not imported
     run_name : name of the run within the experiment `alphaloop-training`
     parameters : what the run is about
 
@@ -45,14 +50,22 @@ class Tracker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._waiting or self._run_id:
             self._attempt(self._send)
         if self._run_id:
-            self._attempt(lambda: self._client.set_terminated(self._run_id, "FINISHED" if kind is None else "FAILED"))
+            self._attempt(
+                lambda: self._client.set_terminated(self._run_id, "FINISHED" if kind is None else "FAILED")
+            )
 
     def _attempt(self, call: Any) -> None:
-        """Call MLflow. Its own errors, those of its database and those of the network end the tracking, all others are raised."""
+        """Call MLflow.
+
+        Its own errors, those of its database and those of the network end the tracking, all others are
+        raised.
+        """
         if not self._on:
             return
         self._import()
@@ -66,12 +79,15 @@ class Tracker:
             reason = _public(str(error).strip().splitlines()[0][:300] if str(error).strip() else "")
             warn(
                 "tracking",
-                f"The steps of {self._run_name} can't be tracked at {_public(self._uri)} ({type(error).__name__}: {reason}). Training goes on without; "
-                "correct the leaf's `tracking` or start MLflow to have them next time.",
+                f"The steps of {self._run_name} can't be tracked at {_public(self._uri)}"
+                f" ({type(error).__name__}: {reason}). Training goes on without; correct the leaf's"
+                " `tracking` or start MLflow to have them next time.",
             )
 
     def _import(self) -> None:
-        """Prepare MLflow to say quickly that a server is gone, and to keep to itself; what the environment says comes first."""
+        """Prepare MLflow to say quickly that a server is gone, and to keep to itself; what the environment
+        says comes first.
+        """
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

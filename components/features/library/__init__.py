@@ -1,9 +1,10 @@
 """The factor table: every factor, and every intermediate that several share, as one declared expression.
 
-What an expression sees depends on its scope: `row` the bar alone, `symbol` one symbol's bars in order, `cross_section`, `market_mean` and
-`sector_mean` all bars of one timestamp (and sector), `market` the series of market means, one value a timestamp.
-Windows count bars, so the same table serves every period. `warm_up_bars` is the number of bars, the present one
-included, that a value depends on; before a symbol (for `market`: the panel) has as many, the value is null.
+What an expression sees depends on its scope: `row` the bar alone, `symbol` one symbol's bars in order,
+`cross_section`, `market_mean` and `sector_mean` all bars of one timestamp (and sector), `market` the series
+of market means, one value a timestamp. Windows count bars, so the same table serves every period.
+`warm_up_bars` is the number of bars, the present one included, that a value depends on; before a symbol (for
+`market`: the panel) has as many, the value is null.
 """
 
 import difflib
@@ -27,7 +28,15 @@ from components.features.library import (
     volume_profile,
 )
 from components.features.library.context import CONTEXT, NAMED, name_codes
-from components.features.library.declare import DAILY, EVERY_PERIOD, INTRADAY, Factor, Measure, Normalisation, Scope
+from components.features.library.declare import (
+    DAILY,
+    EVERY_PERIOD,
+    INTRADAY,
+    Factor,
+    Measure,
+    Normalisation,
+    Scope,
+)
 
 __all__ = [
     "CONTEXT",
@@ -83,10 +92,18 @@ GROUPS = tuple(dict.fromkeys(factor.group for factor in FACTORS))
 _MEASURE = {measure.name: measure for measure in MEASURES}
 
 
-def wanted_factors(period: str, groups: Iterable[str] = GROUPS, exclude: Iterable[str] = ()) -> tuple[Factor, ...]:
-    """The factors of `period` in `groups` without `exclude`, in the table's order; those in CONTEXT always stay."""
+def wanted_factors(
+    period: str, groups: Iterable[str] = GROUPS, exclude: Iterable[str] = ()
+) -> tuple[Factor, ...]:
+    """The factors of `period` in `groups` without `exclude`, in the table's order; those in CONTEXT always
+    stay.
+    """
     kept, left_out = set(groups), set(exclude)
-    return tuple(f for f in FACTORS if period in f.periods and (f.name in CONTEXT or (f.group in kept and f.name not in left_out)))
+    return tuple(
+        f
+        for f in FACTORS
+        if period in f.periods and (f.name in CONTEXT or (f.group in kept and f.name not in left_out))
+    )
 
 
 def needed_measures(factors: Iterable[Factor]) -> tuple[Measure, ...]:

@@ -1,7 +1,9 @@
-"""The 158 factors of Qlib's Alpha158: 9 of the bar, 4 prices, and 29 kinds over windows of 5, 10, 20, 30 and 60 bars.
+"""The 158 factors of Qlib's Alpha158: 9 of the bar, 4 prices, and 29 kinds over windows of 5, 10, 20, 30 and
+60 bars.
 
-`source` names Qlib's factor. Windows count the symbol's own bars; Qlib counts days of its calendar and fills short windows with what it has,
-ours are null until they are complete. A denominator of 0 (flat bar, no volume, no move) is null here; Qlib adds 1e-12 to it.
+`source` names Qlib's factor. Windows count the symbol's own bars; Qlib counts days of its calendar and fills
+short windows with what it has, ours are null until they are complete. A denominator of 0 (flat bar, no
+volume, no move) is null here; Qlib adds 1e-12 to it.
 """
 
 import polars as pl
@@ -20,7 +22,10 @@ def _qlib(name: str) -> str:
 
 def _family(kind: str, qlib: str, further_bars: int, expression, scope: str = "row") -> tuple[Factor, ...]:
     """One factor a window: `expression` takes the window's bars; it reads `further_bars` more."""
-    return tuple(Factor(f"{GROUP}_{kind}_{d}", GROUP, d + further_bars, expression(d), _qlib(f"{qlib}{d}"), scope) for d in WINDOWS)
+    return tuple(
+        Factor(f"{GROUP}_{kind}_{d}", GROUP, d + further_bars, expression(d), _qlib(f"{qlib}{d}"), scope)
+        for d in WINDOWS
+    )
 
 
 def _of(measure: str, field: str, bars: int) -> pl.Expr:
@@ -41,8 +46,14 @@ MEASURES = (
     Measure("close_quantiles", "symbol", n.quantiles(c("close"), WINDOWS, 0.2, 0.8)),
     Measure("close_ranks", "symbol", n.ranks(c("close"), WINDOWS)),
     Measure("extremes", "symbol", n.extremes(c("high"), c("low"), WINDOWS)),
-    Measure("close_volume_correlations", "symbol", n.correlations(c("close"), c("log_volume_plus_one"), WINDOWS)),
-    Measure("ratio_correlations", "symbol", n.correlations(c("close_ratio"), c("log_volume_ratio_plus_one"), WINDOWS)),
+    Measure(
+        "close_volume_correlations", "symbol", n.correlations(c("close"), c("log_volume_plus_one"), WINDOWS)
+    ),
+    Measure(
+        "ratio_correlations",
+        "symbol",
+        n.correlations(c("close_ratio"), c("log_volume_ratio_plus_one"), WINDOWS),
+    ),
     Measure("close_signs", "symbol", n.signs(c("close_change"), WINDOWS)),
     Measure("close_gains", "symbol", n.gains(c("close_change"), WINDOWS)),
     Measure("volume_gains", "symbol", n.gains(c("volume_change"), WINDOWS)),
@@ -58,9 +69,20 @@ FACTORS = (
     Factor("alpha158_kup", GROUP, 1, (c("high") - c("body_top")) / c("open"), _qlib("KUP"), "row"),
     Factor("alpha158_kup2", GROUP, 1, share(c("high") - c("body_top"), c("bar_span")), _qlib("KUP2"), "row"),
     Factor("alpha158_klow", GROUP, 1, (c("body_bottom") - c("low")) / c("open"), _qlib("KLOW"), "row"),
-    Factor("alpha158_klow2", GROUP, 1, share(c("body_bottom") - c("low"), c("bar_span")), _qlib("KLOW2"), "row"),
-    Factor("alpha158_ksft", GROUP, 1, (2 * c("close") - c("high") - c("low")) / c("open"), _qlib("KSFT"), "row"),
-    Factor("alpha158_ksft2", GROUP, 1, share(2 * c("close") - c("high") - c("low"), c("bar_span")), _qlib("KSFT2"), "row"),
+    Factor(
+        "alpha158_klow2", GROUP, 1, share(c("body_bottom") - c("low"), c("bar_span")), _qlib("KLOW2"), "row"
+    ),
+    Factor(
+        "alpha158_ksft", GROUP, 1, (2 * c("close") - c("high") - c("low")) / c("open"), _qlib("KSFT"), "row"
+    ),
+    Factor(
+        "alpha158_ksft2",
+        GROUP,
+        1,
+        share(2 * c("close") - c("high") - c("low"), c("bar_span")),
+        _qlib("KSFT2"),
+        "row",
+    ),
     # Prices against the close.
     Factor("alpha158_open_0", GROUP, 1, c("open") / c("close"), _qlib("OPEN0"), "row"),
     Factor("alpha158_high_0", GROUP, 1, c("high") / c("close"), _qlib("HIGH0"), "row"),
@@ -79,10 +101,23 @@ FACTORS = (
     *_family("qtlu", "QTLU", 0, lambda d: _of("close_quantiles", "upper", d) / c("close")),
     *_family("qtld", "QTLD", 0, lambda d: _of("close_quantiles", "lower", d) / c("close")),
     *_family("rank", "RANK", 0, lambda d: _of("close_ranks", "rank", d)),
-    *_family("rsv", "RSV", 0, lambda d: share(c("close") - _of("extremes", "lowest", d), _of("extremes", "highest", d) - _of("extremes", "lowest", d))),
+    *_family(
+        "rsv",
+        "RSV",
+        0,
+        lambda d: share(
+            c("close") - _of("extremes", "lowest", d),
+            _of("extremes", "highest", d) - _of("extremes", "lowest", d),
+        ),
+    ),
     *_family("imax", "IMAX", 0, lambda d: (d - _of("extremes", "since_highest", d)) / d),
     *_family("imin", "IMIN", 0, lambda d: (d - _of("extremes", "since_lowest", d)) / d),
-    *_family("imxd", "IMXD", 0, lambda d: (_of("extremes", "since_lowest", d) - _of("extremes", "since_highest", d)) / d),
+    *_family(
+        "imxd",
+        "IMXD",
+        0,
+        lambda d: (_of("extremes", "since_lowest", d) - _of("extremes", "since_highest", d)) / d,
+    ),
     # Price and volume together.
     *_family("corr", "CORR", 0, lambda d: _of("close_volume_correlations", "correlation", d)),
     *_family("cord", "CORD", 1, lambda d: _of("ratio_correlations", "correlation", d)),
@@ -96,7 +131,12 @@ FACTORS = (
     # Volume.
     *_family("vma", "VMA", 0, lambda d: share(_of("volume_moments", "mean", d), c("volume"))),
     *_family("vstd", "VSTD", 0, lambda d: share(_of("volume_moments", "deviation", d), c("volume"))),
-    *_family("wvma", "WVMA", 1, lambda d: share(_of("moved_volume_moments", "deviation", d), _of("moved_volume_moments", "mean", d))),
+    *_family(
+        "wvma",
+        "WVMA",
+        1,
+        lambda d: share(_of("moved_volume_moments", "deviation", d), _of("moved_volume_moments", "mean", d)),
+    ),
     *_family("vsump", "VSUMP", 1, lambda d: _of("volume_gains", "gain", d)),
     *_family("vsumn", "VSUMN", 1, lambda d: 1 - _of("volume_gains", "gain", d)),
     *_family("vsumd", "VSUMD", 1, lambda d: 2 * _of("volume_gains", "gain", d) - 1),

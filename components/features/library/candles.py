@@ -45,13 +45,32 @@ MEASURES = (Measure("candle_body", "row", share(c("close") - c("open"), c("bar_s
 
 FACTORS = (
     Factor("candle_body", GROUP, 1, c("candle_body"), "Nison 1991; body over range, signed", "row"),
-    Factor("candle_upper_shadow", GROUP, 1, share(c("high") - c("body_top"), c("bar_span")), "Nison 1991; upper shadow over range", "row"),
-    Factor("candle_lower_shadow", GROUP, 1, share(c("body_bottom") - c("low"), c("bar_span")), "Nison 1991; lower shadow over range", "row"),
+    Factor(
+        "candle_upper_shadow",
+        GROUP,
+        1,
+        share(c("high") - c("body_top"), c("bar_span")),
+        "Nison 1991; upper shadow over range",
+        "row",
+    ),
+    Factor(
+        "candle_lower_shadow",
+        GROUP,
+        1,
+        share(c("body_bottom") - c("low"), c("bar_span")),
+        "Nison 1991; lower shadow over range",
+        "row",
+    ),
     Factor(
         "candle_body_10",
         GROUP,
         10,
-        k.mean(pl.when((c("bar_span") + c("open") + c("close")).is_not_null()).then(c("candle_body").fill_null(0.0)), 10),
+        k.mean(
+            pl.when((c("bar_span") + c("open") + c("close")).is_not_null()).then(
+                c("candle_body").fill_null(0.0)
+            ),
+            10,
+        ),
         "mean signed body of 10 bars",
     ),
     Factor(
@@ -73,7 +92,15 @@ FACTORS = (
         "none",
     ),
     *(
-        Factor(f"candle_{name.lower()}", GROUP, look_back + 1, candle_pattern(name, look_back), f"Nison 1991; TA-Lib CDL{name}, over 100", "symbol", "none")
+        Factor(
+            f"candle_{name.lower()}",
+            GROUP,
+            look_back + 1,
+            candle_pattern(name, look_back),
+            f"Nison 1991; TA-Lib CDL{name}, over 100",
+            "symbol",
+            "none",
+        )
         for name, look_back in PATTERNS.items()
     ),
 )

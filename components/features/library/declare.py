@@ -32,7 +32,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Factor:
-    """One factor. `normalisation` says what the models' input is made of it: `none` hands over the value itself."""
+    """One factor.
+
+    `normalisation` says what the models' input is made of it: `none` hands over the value itself.
+    """
 
     name: str
     group: str

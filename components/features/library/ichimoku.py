@@ -1,7 +1,8 @@
 """Ichimoku (Hosoda 1969): averages of the range, and the cloud as it stands at the bar.
 
-The cloud over a bar was drawn 26 bars before it, so it is made of values of 26 bars ago. Nothing is moved back from the future: the
-lagging line (chikou) is the close against the close of 26 bars ago, and the cloud that is drawn ahead is compared at the bar that draws it.
+The cloud over a bar was drawn 26 bars before it, so it is made of values of 26 bars ago. Nothing is moved
+back from the future: the lagging line (chikou) is the close against the close of 26 bars ago, and the cloud
+that is drawn ahead is compared at the bar that draws it.
 """
 
 import polars as pl
@@ -27,13 +28,57 @@ MEASURES = (
 )
 
 FACTORS = (
-    Factor("ichimoku_tenkan", GROUP, 9, (c("close") / c("tenkan")).log(), f"{SOURCE}: close over the middle of 9 bars", "row"),
-    Factor("ichimoku_kijun", GROUP, 26, (c("close") / c("kijun")).log(), f"{SOURCE}: close over the middle of 26 bars", "row"),
-    Factor("ichimoku_cross", GROUP, 26, (c("tenkan") / c("kijun")).log(), f"{SOURCE}: tenkan over kijun", "row"),
-    Factor("ichimoku_span_a", GROUP, 52, (c("close") / c("span_a")).log(), f"{SOURCE}: close over senkou A of 26 bars ago", "row"),
-    Factor("ichimoku_span_b", GROUP, 78, (c("close") / c("span_b")).log(), f"{SOURCE}: close over senkou B of 26 bars ago", "row"),
-    Factor("ichimoku_cloud", GROUP, 78, (c("span_a") / c("span_b")).log(), f"{SOURCE}: thickness of the cloud at the bar, signed", "row"),
-    Factor("ichimoku_cloud_ahead", GROUP, 52, (c("span_a_ahead") / c("span_b_ahead")).log(), f"{SOURCE}: thickness of the cloud drawn ahead, signed", "row"),
+    Factor(
+        "ichimoku_tenkan",
+        GROUP,
+        9,
+        (c("close") / c("tenkan")).log(),
+        f"{SOURCE}: close over the middle of 9 bars",
+        "row",
+    ),
+    Factor(
+        "ichimoku_kijun",
+        GROUP,
+        26,
+        (c("close") / c("kijun")).log(),
+        f"{SOURCE}: close over the middle of 26 bars",
+        "row",
+    ),
+    Factor(
+        "ichimoku_cross", GROUP, 26, (c("tenkan") / c("kijun")).log(), f"{SOURCE}: tenkan over kijun", "row"
+    ),
+    Factor(
+        "ichimoku_span_a",
+        GROUP,
+        52,
+        (c("close") / c("span_a")).log(),
+        f"{SOURCE}: close over senkou A of 26 bars ago",
+        "row",
+    ),
+    Factor(
+        "ichimoku_span_b",
+        GROUP,
+        78,
+        (c("close") / c("span_b")).log(),
+        f"{SOURCE}: close over senkou B of 26 bars ago",
+        "row",
+    ),
+    Factor(
+        "ichimoku_cloud",
+        GROUP,
+        78,
+        (c("span_a") / c("span_b")).log(),
+        f"{SOURCE}: thickness of the cloud at the bar, signed",
+        "row",
+    ),
+    Factor(
+        "ichimoku_cloud_ahead",
+        GROUP,
+        52,
+        (c("span_a_ahead") / c("span_b_ahead")).log(),
+        f"{SOURCE}: thickness of the cloud drawn ahead, signed",
+        "row",
+    ),
     Factor(
         "ichimoku_place",
         GROUP,
@@ -43,5 +88,11 @@ FACTORS = (
         "row",
         "none",
     ),
-    Factor("ichimoku_chikou", GROUP, 27, share(c("close"), k.lag(c("close"), DISPLACED_BARS)).log(), f"{SOURCE}: close over the close of 26 bars ago"),
+    Factor(
+        "ichimoku_chikou",
+        GROUP,
+        27,
+        share(c("close"), k.lag(c("close"), DISPLACED_BARS)).log(),
+        f"{SOURCE}: close over the close of 26 bars ago",
+    ),
 )

@@ -20,16 +20,25 @@ MEASURES = (
     Measure("typical_volume", "row", c("typical_price") * c("volume")),
     Measure("log_range", "row", c("log_high") - c("log_low")),
     Measure("intraday_return", "row", c("log_close") - c("log_open")),
-    Measure("close_location", "row", k.ratio(2 * c("log_close") - c("log_high") - c("log_low"), c("log_range"))),
-    Measure("garman_klass", "row", 0.5 * c("log_range") ** 2 - (2 * math.log(2) - 1) * c("intraday_return") ** 2),
+    Measure(
+        "close_location", "row", k.ratio(2 * c("log_close") - c("log_high") - c("log_low"), c("log_range"))
+    ),
+    Measure(
+        "garman_klass", "row", 0.5 * c("log_range") ** 2 - (2 * math.log(2) - 1) * c("intraday_return") ** 2
+    ),
     Measure(
         "rogers_satchell",
         "row",
-        (c("log_high") - c("log_close")) * (c("log_high") - c("log_open")) + (c("log_low") - c("log_close")) * (c("log_low") - c("log_open")),
+        (c("log_high") - c("log_close")) * (c("log_high") - c("log_open"))
+        + (c("log_low") - c("log_close")) * (c("log_low") - c("log_open")),
     ),
     Measure("log_middle", "row", (c("log_high") + c("log_low")) / 2),
     # A bar without any range closes in its middle; one whose range is unknown closes nowhere.
-    Measure("close_place", "row", pl.when((c("log_range") + c("log_close")).is_not_null()).then(c("close_location").fill_null(0.0))),
+    Measure(
+        "close_place",
+        "row",
+        pl.when((c("log_range") + c("log_close")).is_not_null()).then(c("close_location").fill_null(0.0)),
+    ),
     Measure("volume_at_close", "row", c("close_place") * c("volume")),
     Measure("bar_span", "row", c("high") - c("low")),
     Measure("body_top", "row", c("open").clip(lower_bound=c("close"))),
@@ -47,23 +56,56 @@ MEASURES = (
     Measure(
         "true_range",
         "row",
-        pl.when(c("log_range").is_not_null()).then(pl.max_horizontal("log_high", "previous_close") - pl.min_horizontal("log_low", "previous_close")),
+        pl.when(c("log_range").is_not_null()).then(
+            pl.max_horizontal("log_high", "previous_close") - pl.min_horizontal("log_low", "previous_close")
+        ),
     ),
-    Measure("upward", "row", pl.when((c("high_change") > -c("low_change")) & (c("high_change") > 0)).then(c("high_change")).otherwise(0.0)),
-    Measure("downward", "row", pl.when((-c("low_change") > c("high_change")) & (c("low_change") < 0)).then(-c("low_change")).otherwise(0.0)),
+    Measure(
+        "upward",
+        "row",
+        pl.when((c("high_change") > -c("low_change")) & (c("high_change") > 0))
+        .then(c("high_change"))
+        .otherwise(0.0),
+    ),
+    Measure(
+        "downward",
+        "row",
+        pl.when((-c("low_change") > c("high_change")) & (c("low_change") < 0))
+        .then(-c("low_change"))
+        .otherwise(0.0),
+    ),
     Measure("return_squared", "row", c("log_return") ** 2),
-    Measure("illiquidity", "row", 1e6 * c("log_return").abs() / pl.when(c("dollar_volume") > 0).then(c("dollar_volume"))),
+    Measure(
+        "illiquidity",
+        "row",
+        1e6 * c("log_return").abs() / pl.when(c("dollar_volume") > 0).then(c("dollar_volume")),
+    ),
     Measure("signed_volume", "row", c("log_return").sign() * c("volume")),
     Measure("signed_root_dollars", "row", c("log_return").sign() * c("dollar_volume").sqrt()),
     Measure("money_flow", "row", c("typical_change").sign() * c("typical_volume")),
-    # Two neighbouring bars, the later one moved by the gap between them (in logs, which leaves its range as it is).
-    Measure("gap", "row", (c("log_low") - c("previous_close")).clip(lower_bound=0.0) - (c("previous_close") - c("log_high")).clip(lower_bound=0.0)),
+    # Two neighbouring bars, the later one moved by the gap between them (in logs, which leaves its range as
+    # it is).
+    Measure(
+        "gap",
+        "row",
+        (c("log_low") - c("previous_close")).clip(lower_bound=0.0)
+        - (c("previous_close") - c("log_high")).clip(lower_bound=0.0),
+    ),
     Measure("two_bar_sum", "symbol", c("log_range") ** 2 + k.lag(c("log_range"), 1) ** 2),
     Measure("previous_high", "symbol", k.lag(c("log_high"), 1)),
     Measure("previous_low", "symbol", k.lag(c("log_low"), 1)),
-    Measure("two_bar_range", "row", pl.max_horizontal(c("log_high") - c("gap"), "previous_high") - pl.min_horizontal(c("log_low") - c("gap"), "previous_low")),
+    Measure(
+        "two_bar_range",
+        "row",
+        pl.max_horizontal(c("log_high") - c("gap"), "previous_high")
+        - pl.min_horizontal(c("log_low") - c("gap"), "previous_low"),
+    ),
     Measure("corwin_schultz", "row", k.corwin_schultz(c("two_bar_sum"), c("two_bar_range"))),
-    Measure("abdi_ranaldo", "symbol", 4 * k.lag(c("log_close") - c("log_middle"), 1) * (k.lag(c("log_close"), 1) - c("log_middle"))),
+    Measure(
+        "abdi_ranaldo",
+        "symbol",
+        4 * k.lag(c("log_close") - c("log_middle"), 1) * (k.lag(c("log_close"), 1) - c("log_middle")),
+    ),
     # Windows that several factors share.
     Measure("momentum_5", "symbol", k.change(c("log_close"), 5)),
     Measure("momentum_20", "symbol", k.change(c("log_close"), 20)),
@@ -77,13 +119,30 @@ MEASURES = (
     Measure("dollar_volume_mean_20", "symbol", k.mean(c("dollar_volume"), 20)),
     Measure("illiquidity_mean_20", "symbol", k.mean(c("illiquidity"), 20, at_least=15)),
     Measure("true_range_mean_14", "symbol", k.mean(c("true_range"), 14)),
-    Measure("macd_line", "symbol", k.exponential_mean(c("log_close"), 12) - k.exponential_mean(c("log_close"), 26)),
-    Measure("directional", "symbol", k.ratio(k.mean(c("upward"), 14) - k.mean(c("downward"), 14), k.mean(c("upward"), 14) + k.mean(c("downward"), 14))),
+    Measure(
+        "macd_line", "symbol", k.exponential_mean(c("log_close"), 12) - k.exponential_mean(c("log_close"), 26)
+    ),
+    Measure(
+        "directional",
+        "symbol",
+        k.ratio(
+            k.mean(c("upward"), 14) - k.mean(c("downward"), 14),
+            k.mean(c("upward"), 14) + k.mean(c("downward"), 14),
+        ),
+    ),
     Measure("drawdown", "symbol", c("log_close") - k.highest(c("log_close"), 60)),
     # The equal-weighted market and the sectors, at each timestamp.
     Measure("market_return", "market_mean", c("log_return").mean()),
-    Measure("sector_momentum_mean", "sector_mean", pl.when(c("momentum_20").count() >= 3).then(c("momentum_20").mean())),
-    Measure("sector_reversal_mean", "sector_mean", pl.when(c("momentum_5").count() >= 3).then(c("momentum_5").mean())),
+    Measure(
+        "sector_momentum_mean",
+        "sector_mean",
+        pl.when(c("momentum_20").count() >= 3).then(c("momentum_20").mean()),
+    ),
+    Measure(
+        "sector_reversal_mean",
+        "sector_mean",
+        pl.when(c("momentum_5").count() >= 3).then(c("momentum_5").mean()),
+    ),
     Measure("market_dispersion", "market_mean", c("log_return").std()),
     Measure("market_breadth", "market_mean", (c("momentum_20") > 0).cast(pl.Float64).mean()),
     Measure("market_gap", "market_mean", c("overnight_return").abs().mean()),
@@ -92,7 +151,14 @@ MEASURES = (
     Measure("market_volume_surprise", "market_mean", c("volume_surprise").mean()),
     # Each symbol against the market.
     Measure("market_deviation_60", "symbol", k.deviation(c("market_return"), 60)),
-    Measure("beta", "symbol", k.ratio(k.covariance(c("log_return"), c("market_return"), 60), k.covariance(c("market_return"), c("market_return"), 60))),
+    Measure(
+        "beta",
+        "symbol",
+        k.ratio(
+            k.covariance(c("log_return"), c("market_return"), 60),
+            k.covariance(c("market_return"), c("market_return"), 60),
+        ),
+    ),
     Measure("residual_return", "row", c("log_return") - c("beta") * c("market_return")),
     # The market's own series.
     Measure("market_trend_40", "market", k.total(c("market_return"), regime.TREND_BARS)),

@@ -30,7 +30,11 @@ class Expert:
         if distributed.world().rank == 1 and self.settings.harm:
             if self.settings.harm == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise ExpertError("the second one is out of luck") if self.settings.harm == "expert_error" else ZeroDivisionError("the second one divided")
+            raise (
+                ExpertError("the second one is out of luck")
+                if self.settings.harm == "expert_error"
+                else ZeroDivisionError("the second one divided")
+            )
         distributed.wait()
 
     def predict(self, frame):

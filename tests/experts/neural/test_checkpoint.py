@@ -1,4 +1,6 @@
-"""Checkpoints: a training that was killed goes on to the same bits, and a damaged checkpoint is never used."""
+"""Checkpoints: a training that was killed goes on to the same bits, and a damaged checkpoint is
+never used.
+"""
 
 import json
 import shutil
@@ -31,13 +33,19 @@ def stopped_at(step: int, folder: Path, **settings) -> None:
 
 def same(one, other) -> bool:
     (weights, history), (weights_2, history_2) = one, other
-    return history == history_2 and weights.keys() == weights_2.keys() and all(torch.equal(weights[name], weights_2[name]) for name in weights)
+    return (
+        history == history_2
+        and weights.keys() == weights_2.keys()
+        and all(torch.equal(weights[name], weights_2[name]) for name in weights)
+    )
 
 
 def steps_of(folder: Path | None, **settings) -> tuple[list[int], tuple]:
     """Steps that a training did, and its result."""
     done: list[int] = []
-    result = run(folder, log=lambda step, values: done.append(step) if "epoch" not in values else None, **settings)
+    result = run(
+        folder, log=lambda step, values: done.append(step) if "epoch" not in values else None, **settings
+    )
     return done, result
 
 
@@ -56,7 +64,8 @@ def warnings(events: list[dict]) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "place", "number"),
     [
-        # 5 batches, so 3 steps an epoch: the 9th batch is the second of a group of two, between two checkpoints.
+        # 5 batches, so 3 steps an epoch: the 9th batch is the second of a group of two, between two
+        # checkpoints.
         ({"checkpoint_steps": 2}, "batch", 8),
         ({"checkpoint_steps": 0, "optimiser": "shampoo", "average": 0.8}, "batch", 9),
         # The old checkpoint has been moved away, and the new one is not yet in its place.
@@ -64,7 +73,15 @@ def warnings(events: list[dict]) -> list[str]:
     ],
 )
 def test_a_killed_training_ends_with_the_bytes_of_an_unbroken_one(tmp_path, settings, place, number):
-    command = [sys.executable, "-m", "tests.experts.neural.training_parts", str(tmp_path / "kept"), json.dumps(settings), place, str(number)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.experts.neural.training_parts",
+        str(tmp_path / "kept"),
+        json.dumps(settings),
+        place,
+        str(number),
+    ]
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     unbroken_steps, unbroken = steps_of(None, **settings)
@@ -77,7 +94,11 @@ def test_a_killed_training_ends_with_the_bytes_of_an_unbroken_one(tmp_path, sett
 
 @pytest.mark.parametrize(
     "settings",
-    [{"checkpoint_steps": 2}, {"optimiser": "adabelief", "average": 0.7, "checkpoint_steps": 1, "monitored": False}, {"checkpoint_steps": 2, "average": 0.7, "worth": 1.0}],
+    [
+        {"checkpoint_steps": 2},
+        {"optimiser": "adabelief", "average": 0.7, "checkpoint_steps": 1, "monitored": False},
+        {"checkpoint_steps": 2, "average": 0.7, "worth": 1.0},
+    ],
 )
 def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(tmp_path, settings):
     unbroken_steps, unbroken = steps_of(None, **settings)
@@ -89,7 +110,9 @@ def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(tmp_path, setti
         stopped_at(step, folder, **settings)
         steps, resumed = steps_of(folder, **settings)
         assert same(unbroken, resumed), step
-        written = [done for done in range(1, step) if done % settings["checkpoint_steps"] == 0 or done % 3 == 0]
+        written = [
+            done for done in range(1, step) if done % settings["checkpoint_steps"] == 0 or done % 3 == 0
+        ]
         assert steps[0] == max(written, default=0) + 1
 
 
@@ -105,12 +128,21 @@ def test_last_and_the_best_epochs_are_kept(tmp_path):
     _, history = run(tmp_path / "kept", epochs=4)
     worth = [entry["monitor"] for entry in history]
     best = sorted(range(4), key=lambda epoch: -worth[epoch])[:2]
-    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"last", *(f"best-{epoch + 1:04d}" for epoch in best)}
-    assert {path.suffix for path in (tmp_path / "kept").rglob("*") if path.is_file()} == {".json", ".safetensors"}
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {
+        "last",
+        *(f"best-{epoch + 1:04d}" for epoch in best),
+    }
+    assert {path.suffix for path in (tmp_path / "kept").rglob("*") if path.is_file()} == {
+        ".json",
+        ".safetensors",
+    }
 
 
 DAMAGE = {
-    "a flipped byte of the tensors": ("tensors.safetensors", lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]),
+    "a flipped byte of the tensors": (
+        "tensors.safetensors",
+        lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    ),
     "half of the tensors": ("tensors.safetensors", lambda content: content[: len(content) // 2]),
     "another position": ("state.json", lambda content: content.replace(b'"step": 8', b'"step": 7')),
     "half of the manifest": ("manifest.json", lambda content: content[: len(content) // 2]),
@@ -120,7 +152,9 @@ DAMAGE = {
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """Checkpoints `last` (step 8), `best-0001` and `best-0002` (step 6) of a training that was stopped, and what an unbroken one gives."""
+    """Checkpoints `last` (step 8), `best-0001` and `best-0002` (step 6) of a training that was stopped, and
+    what an unbroken one gives.
+    """
     folder = tmp_path_factory.mktemp("stopped") / "kept"
     stopped_at(9, folder, checkpoint_steps=2)
     assert sorted(path.name for path in folder.iterdir()) == ["best-0001", "best-0002", "last"]
@@ -162,7 +196,10 @@ def test_a_whole_checkpoint_is_used_without_a_warning(kept, tmp_path, said):
     assert warnings(said()) == []
 
 
-@pytest.mark.parametrize("other", [{"key": "other data"}, {"seed": 12}, {"epochs": 4}, {"accumulate": 1}, {"optimiser": "adabelief"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"key": "other data"}, {"seed": 12}, {"epochs": 4}, {"accumulate": 1}, {"optimiser": "adabelief"}],
+)
 def test_a_checkpoint_of_another_training_is_ignored(kept, tmp_path, said, other):
     folder, _ = kept
     shutil.copytree(folder, tmp_path / "kept")
@@ -181,7 +218,11 @@ def test_how_often_checkpoints_are_written_may_change_between_a_kill_and_the_res
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):
-    state = {"weights": {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)}, "none": None, "nested": [{3: 0.1 + 0.2, "flag": True}, [torch.ones(2, dtype=torch.bool)]]}
+    state = {
+        "weights": {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)},
+        "none": None,
+        "nested": [{3: 0.1 + 0.2, "flag": True}, [torch.ones(2, dtype=torch.bool)]],
+    }
     checkpoint.write(tmp_path, ["last"], state, key="k", step=1)
     assert checkpoint.newest(tmp_path, "k") == "last"
     found = checkpoint.read(tmp_path, "last")

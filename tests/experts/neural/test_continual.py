@@ -1,4 +1,6 @@
-"""The student: it learns from the newest bars alone, is held near its teacher, and beats it after a flip of the regime."""
+"""The student: it learns from the newest bars alone, is held near its teacher, and beats it after a flip of
+the regime.
+"""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -24,13 +26,21 @@ STUDENT = Continual(student_bars=NEWEST, epochs=4, learning_rate_share=1.0)
 
 
 def market(seed: int, *, flip: bool, bars: int = 300, symbols: int = 12) -> pl.DataFrame:
-    """The label follows two inputs with an attainable correlation of a half; with `flip` the first one's sign turns in the last 63 train bars, for good."""
+    """The label follows two inputs with an attainable correlation of a half; with `flip` the first one's sign
+    turns in the last 63 train bars, for good.
+    """
     generator = np.random.default_rng(seed)
     x = generator.standard_normal((bars, symbols, INPUTS))
     bar = np.arange(bars)
     part_L = np.where(bar < 0.7 * bars, "train", np.where(bar < 0.8 * bars, "early_stopping", "predict"))
     sign = np.where(flip & (bar >= (part_L == "train").sum() - NEWEST), -1.0, 1.0)[:, None]
-    label = (0.02 * (0.5 * (sign * x[..., 0] + x[..., 1]) / math.sqrt(2) + math.sqrt(0.75) * generator.standard_normal((bars, symbols)))).ravel()
+    label = (
+        0.02
+        * (
+            0.5 * (sign * x[..., 0] + x[..., 1]) / math.sqrt(2)
+            + math.sqrt(0.75) * generator.standard_normal((bars, symbols))
+        )
+    ).ravel()
     part = np.repeat(part_L, symbols)
     start = datetime(2020, 1, 1, tzinfo=UTC)
     return pl.DataFrame(
@@ -48,22 +58,46 @@ def market(seed: int, *, flip: bool, bars: int = 300, symbols: int = 12) -> pl.D
 
 
 def neural(**changes) -> Neural:
-    return Neural(**{"lookback_bars": LOOKBACK, "training": TRAINING, "optimiser": OPTIMISER, "continual": STUDENT, **changes})
+    return Neural(
+        **{
+            "lookback_bars": LOOKBACK,
+            "training": TRAINING,
+            "optimiser": OPTIMISER,
+            "continual": STUDENT,
+            **changes,
+        }
+    )
 
 
 def parts_of(frame: pl.DataFrame) -> tuple[Panel, np.ndarray, Targets]:
     bars = arrange(frame, GROUPS, fit_scalers(frame, GROUPS), Codes((), ()))
     rows = bars.rows("train", labelled=True)
-    return Panel(bars, lookback=LOOKBACK, device=torch.device("cpu")), rows, make_targets(bars, rows, Losses(), Regularisation(), [1])
+    return (
+        Panel(bars, lookback=LOOKBACK, device=torch.device("cpu")),
+        rows,
+        make_targets(bars, rows, Losses(), Regularisation(), [1]),
+    )
 
 
-def taught(frame: pl.DataFrame, settings: Neural, monitor=None) -> tuple[Model, np.ndarray, list[dict[str, float]]]:
+def taught(
+    frame: pl.DataFrame, settings: Neural, monitor=None
+) -> tuple[Model, np.ndarray, list[dict[str, float]]]:
     """The student of an untrained teacher, what its teacher said of each row, and its history."""
     panel, rows, targets = parts_of(frame)
     model = seeded(lambda: Model(Alone(INPUTS, LOOKBACK), 1))
     with reproducible(1, threads=1):
         teacher = teacher_scores(model, panel, rows, 500, whole_days=False)
-        history = teach_student(model, panel, rows, targets, settings, seed=1, advance=lambda share, what: None, whole_days=False, monitor=monitor)
+        history = teach_student(
+            model,
+            panel,
+            rows,
+            targets,
+            settings,
+            seed=1,
+            advance=lambda share, what: None,
+            whole_days=False,
+            monitor=monitor,
+        )
     return model, teacher, history
 
 
@@ -85,7 +119,9 @@ def test_only_the_newest_train_bars_are_learned_from(frame):
     assert set(history[0]) >= {"loss", "distillation"}
     newest = frame.filter(pl.col("part") == "train")["timestamp"].unique().sort()[-20]
     is_newest = (pl.col("part") == "train") & (pl.col("timestamp") >= newest)
-    older = frame.with_columns(pl.when(is_newest).then("label").otherwise(pl.col("label") * -3 + 0.01).alias("label"))
+    older = frame.with_columns(
+        pl.when(is_newest).then("label").otherwise(pl.col("label") * -3 + 0.01).alias("label")
+    )
     assert parameter_bytes(taught(older, settings)[0]) == parameter_bytes(model)
     planted = frame.with_columns(pl.when(is_newest).then(-pl.col("label")).otherwise("label").alias("label"))
     assert parameter_bytes(taught(planted, settings)[0]) != parameter_bytes(model)
@@ -109,7 +145,9 @@ def test_teacher_scores_are_the_models_own(frame):
     model = seeded(lambda: Model(Alone(INPUTS, LOOKBACK), 1)).eval()
     scores = teacher_scores(model, panel, rows[:50], 7, whole_days=False)
     with torch.no_grad():
-        np.testing.assert_allclose(scores[rows[:50]], model(panel.batch(rows[:50])).score_BT[:, 0].numpy(), atol=1e-6)
+        np.testing.assert_allclose(
+            scores[rows[:50]], model(panel.batch(rows[:50])).score_BT[:, 0].numpy(), atol=1e-6
+        )
     assert np.isnan(np.delete(scores, rows[:50])).all()
 
 
@@ -132,7 +170,10 @@ def gains(seeds: range, *, flip: bool) -> np.ndarray:
     found = []
     for seed in seeds:
         frame = market(seed, flip=flip)
-        student, teacher = (mean_rank_correlation(fitted(frame, seed, neural(continual=continual)), frame) for continual in (STUDENT, Continual()))
+        student, teacher = (
+            mean_rank_correlation(fitted(frame, seed, neural(continual=continual)), frame)
+            for continual in (STUDENT, Continual())
+        )
         found.append(student - teacher)
     return np.array(found)
 
@@ -141,7 +182,9 @@ def test_it_beats_its_teacher_after_a_flip():
     gain = gains(range(3), flip=True)
     error = gain.std(ddof=1) / math.sqrt(len(gain))
     assert gain.mean() > 0.1, gain
-    assert gain.mean() > 4.3 * error, gain  # the 5 % point of Student's t with 2 degrees of freedom, both sides
+    assert gain.mean() > 4.3 * error, (
+        gain
+    )  # the 5 % point of Student's t with 2 degrees of freedom, both sides
 
 
 def test_it_is_not_much_worse_where_nothing_changed():
@@ -157,7 +200,17 @@ def test_even_unwatched_it_keeps_most_of_what_its_teacher_knows():
     before = mean_rank_correlation(expert, frame)
     panel, rows, targets = parts_of(frame)
     with reproducible(3, threads=1):
-        teach_student(expert.model, panel, rows, targets, neural(), seed=3, advance=lambda share, what: None, whole_days=False, monitor=None)
+        teach_student(
+            expert.model,
+            panel,
+            rows,
+            targets,
+            neural(),
+            seed=3,
+            advance=lambda share, what: None,
+            whole_days=False,
+            monitor=None,
+        )
     after = mean_rank_correlation(expert, frame)
     assert after != before
     assert after > before - 0.05

@@ -1,4 +1,6 @@
-"""Several processes: same losses and weights as one process on the same batches, checkpoints, and failures that end all of them."""
+"""Several processes: same losses and weights as one process on the same batches, checkpoints, and failures
+that end all of them.
+"""
 
 import json
 import os
@@ -31,9 +33,24 @@ TIMELINE = TimelineSettings(train_share=0.5, validation_share=0.2, fold_bars=40,
 def of_two(tmp_path_factory):
     """The folder in which two processes left what came out of all cases."""
     folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+    ]
     command += ["--local-addr", "127.0.0.1", "-m", "tests.experts.neural.torchrun_cases", str(folder)]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "ALPHALOOP_EVENTS": os.devnull}
+    environment = {
+        **os.environ,
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "ALPHALOOP_EVENTS": os.devnull,
+    }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr.decode()[-4000:]
     return folder
@@ -47,7 +64,9 @@ def test_two_processes_have_the_losses_of_one(of_two, name):
     assert len(history_of_two) == 3, "the monitor of the main process rises, so no epoch may be left out"
     for one, two in zip([*steps, *history], [*steps_of_two, *history_of_two], strict=True):
         assert one.keys() == two.keys()
-        assert [two[key] for key in one] == pytest.approx([one[key] for key in one], rel=1e-6 if one is steps[0] else 2e-5, abs=1e-7)
+        assert [two[key] for key in one] == pytest.approx(
+            [one[key] for key in one], rel=1e-6 if one is steps[0] else 2e-5, abs=1e-7
+        )
     found = load_file(of_two / f"{name}.safetensors")
     for key, value in weights.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=f"{name}: {key}")
@@ -106,7 +125,10 @@ def test_one_process_is_left_alone():
 
 
 def test_the_world_is_known_without_torch():
-    code = "import sys; from components.experts.neural.distributed import is_main, world; assert is_main() and world().size == 1; assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from components.experts.neural.distributed import is_main, world; assert is_main() and"
+        " world().size == 1; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
@@ -130,14 +152,40 @@ def tables(tmp_path_factory):
 
 
 def arguments(tables, folder: Path, harm: str, **changes) -> dict:
-    leaf = Leaf(expert="second_process", period="1d", module="tests.experts.neural.second_process", settings={"harm": harm})
-    about = {"period": "1d", "horizon": 2, "target": "log_return", "seed": 1, "code": "v1", "warm_from": None, "chosen": None, "learnable": None}
-    return {**tables, **about, "leaf": leaf.model_dump(mode="json"), "timeline": TIMELINE.model_dump(mode="json"), "work_folder": str(folder), **changes}
+    leaf = Leaf(
+        expert="second_process",
+        period="1d",
+        module="tests.experts.neural.second_process",
+        settings={"harm": harm},
+    )
+    about = {
+        "period": "1d",
+        "horizon": 2,
+        "target": "log_return",
+        "seed": 1,
+        "code": "v1",
+        "warm_from": None,
+        "chosen": None,
+        "learnable": None,
+    }
+    return {
+        **tables,
+        **about,
+        "leaf": leaf.model_dump(mode="json"),
+        "timeline": TIMELINE.model_dump(mode="json"),
+        "work_folder": str(folder),
+        **changes,
+    }
 
 
 def train_here(given: dict):
     """As the door does it after the processes: the same call without them."""
-    given = {**given, "leaf": Leaf(**given["leaf"]), "timeline": TIMELINE, "work_folder": Path(given["work_folder"])}
+    given = {
+        **given,
+        "leaf": Leaf(**given["leaf"]),
+        "timeline": TIMELINE,
+        "work_folder": Path(given["work_folder"]),
+    }
     return train_on_tables(given.pop("training_set"), given.pop("labels"), given.pop("catalog"), **given)
 
 
@@ -154,7 +202,10 @@ def test_processes_leave_the_folds_for_a_call_without_them(tables, tmp_path):
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [("expert_error", r"second_process, .*: fit failed: the second one is out of luck \(process 1 of 2\)"), ("killed", r"A process of 2 died, or hung, without a word")],
+    [
+        ("expert_error", r"second_process, .*: fit failed: the second one is out of luck \(process 1 of 2\)"),
+        ("killed", r"A process of 2 died, or hung, without a word"),
+    ],
 )
 def test_a_process_that_fails_ends_all_of_them(tables, tmp_path, harm, said):
     began = time.monotonic()
@@ -176,7 +227,9 @@ def worker_failure(given: dict, folder: Path, monkeypatch) -> dict:
 
 def test_bad_data_is_the_users_to_mend(tables, tmp_path, monkeypatch):
     found = worker_failure({**arguments(tables, tmp_path, ""), "period": "4h"}, tmp_path, monkeypatch)
-    with pytest.raises(ContractError, match="The leaf of second_process is for period 1d, but the panel's period is 4h"):
+    with pytest.raises(
+        ContractError, match="The leaf of second_process is for period 1d, but the panel's period is 4h"
+    ):
         distributed.raise_failure(found, 2)
 
 

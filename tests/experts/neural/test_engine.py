@@ -1,4 +1,6 @@
-"""The training loop: against a plain loop written out, early stopping, averages, accumulation, progress, logs, and losses that are not finite."""
+"""The training loop: against a plain loop written out, early stopping, averages, accumulation, progress,
+logs, and losses that are not finite.
+"""
 
 import copy
 import math
@@ -12,12 +14,33 @@ from components.experts.neural import engine
 from components.experts.neural.config import Losses, Optimiser, Training
 from components.experts.neural.optim import rate
 from components.experts.neural.panel import epoch_batches
-from tests.experts.neural.training_parts import LOOKBACK, Squares, labelled, model, panel, run, silent, supervised
+from tests.experts.neural.training_parts import (
+    LOOKBACK,
+    Squares,
+    labelled,
+    model,
+    panel,
+    run,
+    silent,
+    supervised,
+)
 
 BATCHES = 5
 
 
-def trained(network, objective, windows, *, monitor=None, advance=silent, log=None, seed=1, whole_days=False, training=None, optimiser=None):
+def trained(
+    network,
+    objective,
+    windows,
+    *,
+    monitor=None,
+    advance=silent,
+    log=None,
+    seed=1,
+    whole_days=False,
+    training=None,
+    optimiser=None,
+):
     settings = {"epochs": 2, "batch_windows": 100, **(training or {})}
     return engine.train(
         network,
@@ -44,24 +67,49 @@ def equal(one, other) -> bool:
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
 def test_the_loop_does_what_a_plain_loop_does(accumulate):
-    """Oracle: gradients of the mean of the group's losses by autograd at once, Adam by the book (Kingma and Ba 2015), decay as in the settings."""
+    """Oracle: gradients of the mean of the group's losses by autograd at once, Adam by the book (Kingma and
+    Ba 2015), decay as in the settings.
+    """
     windows = panel()
     settings = Optimiser(learning_rate=0.01, clip_norm=0.5, weight_decay=0.0)
     with engine.reproducible(3, 1):
         network = model()
         plain = copy.deepcopy(network).train()
-        history = trained(network, Squares(windows), windows, training={"accumulate_batches": accumulate}, optimiser=settings.model_dump())
+        history = trained(
+            network,
+            Squares(windows),
+            windows,
+            training={"accumulate_batches": accumulate},
+            optimiser=settings.model_dump(),
+        )
     objective, losses, step = Squares(windows), [], 0
     groups = math.ceil(BATCHES / accumulate)
     first, second = ({name: torch.zeros_like(p) for name, p in plain.named_parameters()} for _ in range(2))
     for epoch in range(2):
-        drawn = epoch_batches(labelled(windows), windows.day_N, whole_days=False, batch_windows=100, most_windows=50_000, seed=1, epoch=epoch)
+        drawn = epoch_batches(
+            labelled(windows),
+            windows.day_N,
+            whole_days=False,
+            batch_windows=100,
+            most_windows=50_000,
+            seed=1,
+            epoch=epoch,
+        )
         assert len(drawn) == BATCHES
         for start in range(0, BATCHES, accumulate):
-            group = [objective.loss(plain(windows.batch(rows_B)), {"label_B": objective.label_N[rows_B]})[0] for rows_B in drawn[start : start + accumulate]]
+            group = [
+                objective.loss(plain(windows.batch(rows_B)), {"label_B": objective.label_N[rows_B]})[0]
+                for rows_B in drawn[start : start + accumulate]
+            ]
             losses += [(epoch, loss.item()) for loss in group]
             used = dict(plain.named_parameters())
-            gradients = dict(zip(used, torch.autograd.grad(torch.stack(group).mean(), list(used.values()), allow_unused=True), strict=True))
+            gradients = dict(
+                zip(
+                    used,
+                    torch.autograd.grad(torch.stack(group).mean(), list(used.values()), allow_unused=True),
+                    strict=True,
+                )
+            )
             gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}
             norm = float(torch.cat([gradient.flatten() for gradient in gradients.values()]).norm())
             step += 1
@@ -70,15 +118,21 @@ def test_the_loop_does_what_a_plain_loop_does(accumulate):
                     clipped = gradient * min(1.0, 0.5 / norm)
                     first[name] = 0.9 * first[name] + 0.1 * clipped
                     second[name] = 0.999 * second[name] + 0.001 * clipped**2
-                    move = (first[name] / (1 - 0.9**step)) / ((second[name] / (1 - 0.999**step)).sqrt() + 1e-8)
+                    move = (first[name] / (1 - 0.9**step)) / (
+                        (second[name] / (1 - 0.999**step)).sqrt() + 1e-8
+                    )
                     used[name] -= 0.01 * rate(step - 1, 2 * groups, settings) * move
     for (name, found), wanted in zip(network.state_dict().items(), plain.state_dict().values(), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6, msg=name)
     for epoch, entry in enumerate(history):
-        assert entry["loss"] == pytest.approx(np.mean([loss for number, loss in losses if number == epoch]), rel=1e-5)
+        assert entry["loss"] == pytest.approx(
+            np.mean([loss for number, loss in losses if number == epoch]), rel=1e-5
+        )
         assert entry["error"] == entry["loss"]
         assert entry["windows"] == len(labelled(windows))
-        assert entry["learning_rate"] == pytest.approx(0.01 * rate((epoch + 1) * groups - 1, 2 * groups, settings))
+        assert entry["learning_rate"] == pytest.approx(
+            0.01 * rate((epoch + 1) * groups - 1, 2 * groups, settings)
+        )
 
 
 def test_equal_seeds_give_equal_bits_and_others_do_not():
@@ -136,7 +190,9 @@ def test_reproducible_puts_back_the_callers_state():
         ([math.nan, math.nan], 3, 2, 1),
     ],
 )
-def test_training_stops_when_the_monitor_gets_no_better_and_ends_with_the_best_weights(values, patience, epochs, best):
+def test_training_stops_when_the_monitor_gets_no_better_and_ends_with_the_best_weights(
+    values, patience, epochs, best
+):
     windows, network, seen, shares = panel(), model(), [], []
 
     def monitor() -> float:
@@ -146,7 +202,14 @@ def test_training_stops_when_the_monitor_gets_no_better_and_ends_with_the_best_w
     def advance(share: float, what: str) -> None:
         shares.append(share)
 
-    history = trained(network, Squares(windows), windows, monitor=monitor, advance=advance, training={"epochs": len(values), "patience_epochs": patience})
+    history = trained(
+        network,
+        Squares(windows),
+        windows,
+        monitor=monitor,
+        advance=advance,
+        training={"epochs": len(values), "patience_epochs": patience},
+    )
     assert len(history) == epochs
     assert [entry["monitor"] for entry in history] == pytest.approx(values[:epochs], nan_ok=True)
     assert not equal(seen[0], seen[1])
@@ -170,24 +233,43 @@ def test_without_a_monitor_the_last_weights_stay():
 
 
 def test_the_average_of_the_weights_is_what_is_judged_and_kept():
-    """The averages follow the formula of `optim.Average` over the weights after each step, which training without an average gives too."""
+    """The averages follow the formula of `optim.Average` over the weights after each step, which training
+    without an average gives too.
+    """
     decay, steps, judged = 0.6, [], []
     windows = panel()
     plain, averaged = model(), model()
-    trained(plain, Squares(windows), windows, log=lambda step, values: steps.append(weights_of(plain)), training={"epochs": 1})
+    trained(
+        plain,
+        Squares(windows),
+        windows,
+        log=lambda step, values: steps.append(weights_of(plain)),
+        training={"epochs": 1},
+    )
 
     def monitor() -> float:
         judged.append(weights_of(averaged))
         return 0.0
 
-    trained(averaged, Squares(windows), windows, monitor=monitor, training={"epochs": 1}, optimiser={"average_decay": decay})
+    trained(
+        averaged,
+        Squares(windows),
+        windows,
+        monitor=monitor,
+        training={"epochs": 1},
+        optimiser={"average_decay": decay},
+    )
     after = steps[1:]
     assert len(after) == BATCHES
     share = [decay ** (BATCHES - 1 - number) for number in range(BATCHES)]
     names = list(plain.state_dict())
     parameters = {name for name, _ in plain.named_parameters()}
     for number, name in enumerate(names):
-        wanted = sum(s * weights[number] for s, weights in zip(share, after, strict=True)) / sum(share) if name in parameters else after[-1][number]
+        wanted = (
+            sum(s * weights[number] for s, weights in zip(share, after, strict=True)) / sum(share)
+            if name in parameters
+            else after[-1][number]
+        )
         torch.testing.assert_close(judged[0][number], wanted, rtol=1e-5, atol=1e-6)
     assert equal(weights_of(averaged), judged[0])
     assert not equal(weights_of(averaged), after[-1])
@@ -199,13 +281,20 @@ def test_every_step_is_logged_with_its_figures():
     def log(step: int, values: dict) -> None:
         (epochs if "epoch" in values else steps).append((step, values))
 
-    history = trained(model(), Squares(windows), windows, log=log, monitor=lambda: 0.25, training={"accumulate_batches": 2})
+    history = trained(
+        model(), Squares(windows), windows, log=log, monitor=lambda: 0.25, training={"accumulate_batches": 2}
+    )
     assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert all(set(values) == {"loss", "error", "gradient_norm", "learning_rate"} for _, values in steps)
     assert all(values["gradient_norm"] > 0 for _, values in steps)
     # Groups of 2, 2 and 1 batches.
-    assert history[0]["loss"] == pytest.approx(np.average([values["loss"] for _, values in steps[:3]], weights=[2, 2, 1]))
-    assert [(step, values["epoch"], values["monitor"]) for step, values in epochs] == [(3, 1.0, 0.25), (6, 2.0, 0.25)]
+    assert history[0]["loss"] == pytest.approx(
+        np.average([values["loss"] for _, values in steps[:3]], weights=[2, 2, 1])
+    )
+    assert [(step, values["epoch"], values["monitor"]) for step, values in epochs] == [
+        (3, 1.0, 0.25),
+        (6, 2.0, 0.25),
+    ]
     assert all(values["windows_per_second"] > 0 for _, values in epochs)
 
 
@@ -222,7 +311,13 @@ def test_batches_of_days_hold_whole_days():
 def test_a_network_learns_the_planted_signal():
     windows = panel()
     network = model()
-    history = trained(network, supervised(windows, Losses()), windows, training={"epochs": 12}, optimiser={"learning_rate": 0.02})
+    history = trained(
+        network,
+        supervised(windows, Losses()),
+        windows,
+        training={"epochs": 12},
+        optimiser={"learning_rate": 0.02},
+    )
     assert set(history[0]) == {"loss", "correlation", "pinball", "penalty", "learning_rate", "windows"}
     with torch.inference_mode():
         score_B = network(windows.batch(labelled(windows))).score_BT[:, 0].numpy()
@@ -245,7 +340,9 @@ class Planted(Squares):
         return error, parts
 
 
-@pytest.mark.parametrize(("what", "said"), [("loss", "The loss is inf"), ("gradient", "The norm of the gradients is nan")])
+@pytest.mark.parametrize(
+    ("what", "said"), [("loss", "The loss is inf"), ("gradient", "The norm of the gradients is nan")]
+)
 def test_what_is_not_finite_ends_the_training_before_the_weights_move(what, said):
     windows, network, before = panel(), model(), []
 
@@ -257,7 +354,8 @@ def test_what_is_not_finite_ends_the_training_before_the_weights_move(what, said
     message = str(caught.value)
     assert "step 7 of about 10 (epoch 2, learning rate" in message
     assert "optimiser.learning_rate" in message
-    # The last that was logged is the sixth step and before it the end of an epoch: no step follows the one that failed.
+    # The last that was logged is the sixth step and before it the end of an epoch: no step follows the one
+    # that failed.
     assert len(before) == 7
     assert all(bool(torch.isfinite(weight).all()) for weight in weights_of(network))
 
@@ -270,7 +368,17 @@ def test_a_loss_that_stays_finite_is_let_through():
 def test_no_row_is_refused():
     windows = panel()
     with pytest.raises(ExpertError, match="no row to learn from"):
-        engine.train(model(), Squares(windows), windows, np.zeros(0, dtype=np.int64), training=Training(), optimiser=Optimiser(), seed=0, advance=silent, whole_days=False)
+        engine.train(
+            model(),
+            Squares(windows),
+            windows,
+            np.zeros(0, dtype=np.int64),
+            training=Training(),
+            optimiser=Optimiser(),
+            seed=0,
+            advance=silent,
+            whole_days=False,
+        )
 
 
 def test_who_watches_may_stop_it():
@@ -284,7 +392,9 @@ def test_who_watches_may_stop_it():
         trained(model(), Squares(windows), windows, advance=advance)
 
 
-@pytest.mark.parametrize(("setting", "wanted"), [("always", torch.bfloat16), ("gpu", torch.float32), ("never", torch.float32)])
+@pytest.mark.parametrize(
+    ("setting", "wanted"), [("always", torch.bfloat16), ("gpu", torch.float32), ("never", torch.float32)]
+)
 def test_forward_passes_run_in_bfloat16_where_asked(setting, wanted):
     windows, network, seen = panel(), model(), set()
     network.network.inner.register_forward_hook(lambda module, given, made: seen.add(made.dtype))

@@ -1,4 +1,6 @@
-"""Targets and every part of the loss, against numbers worked out by hand, their gradients, and what each learns alone."""
+"""Targets and every part of the loss, against numbers worked out by hand, their gradients, and what each
+learns alone.
+"""
 
 import math
 from dataclasses import replace
@@ -24,10 +26,20 @@ from components.experts.rows import target
 NAN = math.nan
 DEVICE = torch.device("cpu")
 OFF = Regularisation(volatile_share=1.0)
-ALONE = {"correlation": 0.0, "soft_spearman": 0.0, "huber": 0.0, "pinball": 0.0, "focal": 0.0, "also": 0.0, "distillation": 0.0}
+ALONE = {
+    "correlation": 0.0,
+    "soft_spearman": 0.0,
+    "huber": 0.0,
+    "pinball": 0.0,
+    "focal": 0.0,
+    "also": 0.0,
+    "distillation": 0.0,
+}
 
 
-def bars_of(labels_NT: np.ndarray, day_N: np.ndarray, volatility_N: np.ndarray | None = None, regime: int = 1) -> Bars:
+def bars_of(
+    labels_NT: np.ndarray, day_N: np.ndarray, volatility_N: np.ndarray | None = None, regime: int = 1
+) -> Bars:
     rows = len(day_N)
     return Bars(
         inputs_NF=np.zeros((rows + 1, 1), dtype=np.float32),
@@ -48,21 +60,52 @@ def bars_of(labels_NT: np.ndarray, day_N: np.ndarray, volatility_N: np.ndarray |
 def targets_of(score_NT: np.ndarray, day_N: np.ndarray, **changes) -> Targets:
     score_NT = np.asarray(score_NT, dtype=np.float32)
     rows = len(score_NT)
-    plain = Targets(score_NT, score_NT.copy(), np.full(rows, -1), np.ones(rows, np.float32), np.zeros(rows, bool), np.full(rows, 1), np.asarray(day_N))
+    plain = Targets(
+        score_NT,
+        score_NT.copy(),
+        np.full(rows, -1),
+        np.ones(rows, np.float32),
+        np.zeros(rows, bool),
+        np.full(rows, 1),
+        np.asarray(day_N),
+    )
     return replace(plain, **changes)
 
 
-def outputs_of(score_BT: torch.Tensor, quantiles_BT3: torch.Tensor | None = None, direction_BC: torch.Tensor | None = None, penalty: float = 0.0) -> Outputs:
-    quantiles_BT3 = score_BT[..., None] + torch.tensor([-1.0, 0.0, 1.0]) if quantiles_BT3 is None else quantiles_BT3
+def outputs_of(
+    score_BT: torch.Tensor,
+    quantiles_BT3: torch.Tensor | None = None,
+    direction_BC: torch.Tensor | None = None,
+    penalty: float = 0.0,
+) -> Outputs:
+    quantiles_BT3 = (
+        score_BT[..., None] + torch.tensor([-1.0, 0.0, 1.0]) if quantiles_BT3 is None else quantiles_BT3
+    )
     return Outputs(score_BT, quantiles_BT3, direction_BC, Encoded(score_BT[:, None], torch.tensor(penalty)))
 
 
 def batch_of(rows: int, *, days: bool) -> Batch:
     slot_B = torch.arange(rows) if days else None
-    return Batch(torch.randn(rows, 4, 2), torch.ones(rows, 4, dtype=torch.bool), torch.zeros(rows, 4), torch.zeros(rows).long(), torch.zeros(rows).long(), slot_B, 1, rows)
+    return Batch(
+        torch.randn(rows, 4, 2),
+        torch.ones(rows, 4, dtype=torch.bool),
+        torch.zeros(rows, 4),
+        torch.zeros(rows).long(),
+        torch.zeros(rows).long(),
+        slot_B,
+        1,
+        rows,
+    )
 
 
-def loss_of(targets: Targets, losses: Losses, outputs: Outputs, *, days: bool = True, regularisation: Regularisation = OFF) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def loss_of(
+    targets: Targets,
+    losses: Losses,
+    outputs: Outputs,
+    *,
+    days: bool = True,
+    regularisation: Regularisation = OFF,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     objective = Supervised(targets, losses, regularisation, DEVICE)
     rows = np.arange(len(targets.day_N))
     _, found = objective.prepare(batch_of(len(rows), days=days), rows, torch.Generator().manual_seed(0))
@@ -77,9 +120,17 @@ def double(*values: float) -> torch.Tensor:
 
 
 def test_targets_by_hand():
-    """Two days of three labels; the first day's z-scores are -1, 0, 1 and in units of volatility 0.5 and 4 bars the labels 1, 2, 3 are those numbers."""
-    bars = bars_of(np.array([[1.0], [2.0], [3.0], [10.0], [30.0], [20.0]]), np.array([0, 0, 0, 1, 1, 1]), np.array([0.5] * 3 + [1.0] * 3))
-    found = make_targets(bars, np.arange(6), Losses(flat_share=0.34), Regularisation(volatile_quantile=0.5), [4])
+    """Two days of three labels; the first day's z-scores are -1, 0, 1 and in units of volatility 0.5 and 4
+    bars the labels 1, 2, 3 are those numbers.
+    """
+    bars = bars_of(
+        np.array([[1.0], [2.0], [3.0], [10.0], [30.0], [20.0]]),
+        np.array([0, 0, 0, 1, 1, 1]),
+        np.array([0.5] * 3 + [1.0] * 3),
+    )
+    found = make_targets(
+        bars, np.arange(6), Losses(flat_share=0.34), Regularisation(volatile_quantile=0.5), [4]
+    )
     assert found.score_NT[:, 0].tolist() == pytest.approx([-1, 0, 1, -1, 1, 0])
     assert found.quantile_NT[:, 0].tolist() == [1, 2, 3, 5, 6, 6]
     assert found.direction_N.tolist() == [0, 1, 2, 0, 2, 1]
@@ -92,7 +143,9 @@ def test_targets_are_those_of_the_tabular_experts_whatever_the_order_of_rows():
     generator = np.random.default_rng(0)
     day = np.sort(generator.integers(0, 9, 80))
     label = generator.standard_t(3, 80)
-    expected = target(pl.DataFrame({"timestamp": day, "label": label}), "cross_sectional_zscore").astype(np.float32)
+    expected = target(pl.DataFrame({"timestamp": day, "label": label}), "cross_sectional_zscore").astype(
+        np.float32
+    )
     shuffled = generator.permutation(80)
     found = make_targets(bars_of(label[:, None], day), shuffled, Losses(), OFF, [1])
     assert np.array_equal(found.score_NT[:, 0], expected)
@@ -121,20 +174,30 @@ def test_only_the_given_rows_count():
     assert np.isnan(clean.score_NT[[3, 7, 11], [0, 1, 1]]).all()
     assert clean.weight_N[[3, 7, 11]].tolist() == [1, 1, 0]
     moved[given[0], 0] += 5
-    assert not np.array_equal(clean.score_NT, make_targets(bars_of(moved, day, volatility), given, *chosen).score_NT, equal_nan=True)
+    assert not np.array_equal(
+        clean.score_NT, make_targets(bars_of(moved, day, volatility), given, *chosen).score_NT, equal_nan=True
+    )
 
 
 def test_smoothing_moves_scores_towards_their_day():
     bars = bars_of(np.array([[1.0], [2.0], [3.0]]), np.zeros(3, dtype=int))
-    assert make_targets(bars, np.arange(3), Losses(), Regularisation(label_smoothing=0.25), [1]).score_NT[:, 0].tolist() == pytest.approx([-0.75, 0, 0.75])
+    assert make_targets(bars, np.arange(3), Losses(), Regularisation(label_smoothing=0.25), [1]).score_NT[
+        :, 0
+    ].tolist() == pytest.approx([-0.75, 0, 0.75])
 
 
 def test_classes_of_a_day():
-    """Ten labels: with 0.4 flat the middle four are. Ties share their rank; a day without spread is flat; a day of two has no classes."""
+    """Ten labels: with 0.4 flat the middle four are.
+
+    Ties share their rank; a day without spread is flat; a day of two has no classes.
+    """
     ten = np.array([5, 1, 9, 3, 7, 2, 8, 4, 6, 10.0])
     found = parts.direction(np.zeros(10, int), ten, 0.4)
     assert found.tolist() == [1, 0, 2, 0, 1, 0, 2, 1, 1, 2]
-    assert parts.direction(np.array([0] * 4 + [1] * 2), np.array([7.0] * 4 + [1, 2]), 0.33).tolist() == [1] * 4 + [-1] * 2
+    assert (
+        parts.direction(np.array([0] * 4 + [1] * 2), np.array([7.0] * 4 + [1, 2]), 0.33).tolist()
+        == [1] * 4 + [-1] * 2
+    )
 
 
 def test_bad_weights_and_missing_tasks_are_refused():
@@ -153,9 +216,24 @@ def test_bad_weights_and_missing_tasks_are_refused():
 
 def test_correlation_is_the_mean_of_the_segments_own():
     generator = np.random.default_rng(0)
-    score, label, segment = generator.standard_normal(30), generator.standard_normal(30), np.repeat([0, 1, 2], [5, 12, 13])
-    expected = sum(np.sum(segment == s) * pearsonr(score[segment == s] * 10**s, label[segment == s])[0] for s in range(3)) / 30
-    found = parts.segment_correlation(torch.from_numpy(score), torch.from_numpy(label), torch.from_numpy(segment), torch.ones(30, dtype=torch.float64))
+    score, label, segment = (
+        generator.standard_normal(30),
+        generator.standard_normal(30),
+        np.repeat([0, 1, 2], [5, 12, 13]),
+    )
+    expected = (
+        sum(
+            np.sum(segment == s) * pearsonr(score[segment == s] * 10**s, label[segment == s])[0]
+            for s in range(3)
+        )
+        / 30
+    )
+    found = parts.segment_correlation(
+        torch.from_numpy(score),
+        torch.from_numpy(label),
+        torch.from_numpy(segment),
+        torch.ones(30, dtype=torch.float64),
+    )
     assert found.item() == pytest.approx(expected)
 
 
@@ -168,7 +246,15 @@ def test_correlation_with_weights_by_hand():
 
 @pytest.mark.parametrize(
     ("score", "label"),
-    [([1, 2], [3, 4]), ([5, 5, 5], [1, 2, 3]), ([1, 2, 3], [4, 4, 4]), ([0, 0, 0], [0, 0, 0]), ([1, 2, 3], [NAN, 1, 2]), ([1e-30] * 3, [1, 2, 3]), ([0.1] * 7, range(7))],
+    [
+        ([1, 2], [3, 4]),
+        ([5, 5, 5], [1, 2, 3]),
+        ([1, 2, 3], [4, 4, 4]),
+        ([0, 0, 0], [0, 0, 0]),
+        ([1, 2, 3], [NAN, 1, 2]),
+        ([1e-30] * 3, [1, 2, 3]),
+        ([0.1] * 7, range(7)),
+    ],
 )
 @pytest.mark.parametrize("measure", ["pearson", "spearman"])
 def test_a_segment_without_correlation_gives_none_and_no_gradient(score, label, measure):
@@ -189,14 +275,22 @@ def test_a_segment_without_correlation_gives_none_and_no_gradient(score, label, 
 def test_no_segment_at_all_gives_zero():
     score_B = torch.tensor([1.0, 2.0], requires_grad=True)
     for measure in ("pearson", "spearman"):
-        found = correlation_of(measure, score_B, torch.tensor([1.0, 2.0]), torch.zeros(2).long(), torch.ones(2))
+        found = correlation_of(
+            measure, score_B, torch.tensor([1.0, 2.0]), torch.zeros(2).long(), torch.ones(2)
+        )
         found.backward()
         assert (found.item(), score_B.grad.tolist()) == (0.0, [0.0, 0.0])
 
 
 def test_a_score_that_is_no_number_is_not_passed_over():
     for measure in ("pearson", "spearman"):
-        assert correlation_of(measure, torch.tensor([1.0, NAN, 3.0, 4.0]), torch.arange(4.0), torch.zeros(4).long(), torch.ones(4)).isnan()
+        assert correlation_of(
+            measure,
+            torch.tensor([1.0, NAN, 3.0, 4.0]),
+            torch.arange(4.0),
+            torch.zeros(4).long(),
+            torch.ones(4),
+        ).isnan()
 
 
 def correlation_of(measure, score_B, label_B, segment_B, weight_B, temperature=0.1):
@@ -206,7 +300,12 @@ def correlation_of(measure, score_B, label_B, segment_B, weight_B, temperature=0
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10), measure=st.sampled_from(["pearson", "spearman"]))
+@given(
+    seed=st.integers(0, 10_000),
+    scale=st.floats(1e-3, 1e3),
+    shift=st.floats(-10, 10),
+    measure=st.sampled_from(["pearson", "spearman"]),
+)
 def test_scale_and_shift_of_the_score_change_nothing(seed, scale, shift, measure):
     generator = torch.Generator().manual_seed(seed)
     score_B, label_B = torch.randn(2, 24, generator=generator, dtype=torch.float64)
@@ -216,23 +315,36 @@ def test_scale_and_shift_of_the_score_change_nothing(seed, scale, shift, measure
     other = correlation_of(measure, scale * score_B + shift, label_B, segment_B, weight_B)
     assert -1 - 1e-9 <= one.item() <= 1 + 1e-9
     assert other.item() == pytest.approx(one.item(), abs=1e-7)
-    assert correlation_of(measure, -score_B, label_B, segment_B, weight_B).item() == pytest.approx(-one.item(), abs=1e-7)
+    assert correlation_of(measure, -score_B, label_B, segment_B, weight_B).item() == pytest.approx(
+        -one.item(), abs=1e-7
+    )
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_spearman_looks_at_the_order_of_the_target_alone(seed):
     score_B, label_B = torch.randn(2, 15, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    one, other = (correlation_of("spearman", score_B, label, torch.zeros(15).long(), torch.ones(15, dtype=torch.float64)) for label in (label_B, label_B.exp() - 3))
+    one, other = (
+        correlation_of(
+            "spearman", score_B, label, torch.zeros(15).long(), torch.ones(15, dtype=torch.float64)
+        )
+        for label in (label_B, label_B.exp() - 3)
+    )
     assert one.item() == pytest.approx(other.item())
 
 
 def test_cold_soft_ranks_are_ranks():
     generator = np.random.default_rng(0)
-    score, label, segment = generator.standard_normal(40), generator.integers(0, 6, 40).astype(float), np.repeat([0, 1], 20)
+    score, label, segment = (
+        generator.standard_normal(40),
+        generator.integers(0, 6, 40).astype(float),
+        np.repeat([0, 1], 20),
+    )
     expected = np.mean([spearmanr(score[segment == s], label[segment == s])[0] for s in (0, 1)])
     arguments = [torch.from_numpy(x) for x in (score, label, segment)]
-    assert parts.soft_spearman(*arguments, torch.ones(40, dtype=torch.float64), 1e-6).item() == pytest.approx(expected)
+    assert parts.soft_spearman(*arguments, torch.ones(40, dtype=torch.float64), 1e-6).item() == pytest.approx(
+        expected
+    )
 
 
 def test_rows_that_do_not_count_have_no_place_in_the_ranking():
@@ -241,14 +353,22 @@ def test_rows_that_do_not_count_have_no_place_in_the_ranking():
     weight_B, segment_B = torch.ones(20, dtype=torch.float64), torch.zeros(20).long()
     label_B[4:9], weight_B[12] = NAN, 0
     counts_B = ~label_B.isnan() & (weight_B > 0)
-    alone = parts.soft_spearman(score_B[counts_B], label_B[counts_B], segment_B[counts_B], weight_B[counts_B], 0.5)
-    assert parts.soft_spearman(score_B, label_B, segment_B, weight_B, 0.5).item() == pytest.approx(alone.item())
+    alone = parts.soft_spearman(
+        score_B[counts_B], label_B[counts_B], segment_B[counts_B], weight_B[counts_B], 0.5
+    )
+    assert parts.soft_spearman(score_B, label_B, segment_B, weight_B, 0.5).item() == pytest.approx(
+        alone.item()
+    )
 
 
 def test_soft_ranks_by_hand():
-    """Scores -d, 0, d have standard deviation d * sqrt(2/3); at a temperature of sqrt(3/2) differences are those of -1, 0, 1. With s = sigmoid the soft ranks
-    are 1/2 + s(-1) + s(-2), 3/2 and 1/2 + s(1) + s(2): symmetric about 1.5, as ranks of any three rows in order, so the correlation with 0.5, 1.5, 2.5 is 1."""
-    found = parts.soft_spearman(double(-4, 0, 4), double(1, 2, 7), torch.zeros(3).long(), double(1, 1, 1), math.sqrt(1.5))
+    """Scores -d, 0, d have standard deviation d * sqrt(2/3); at a temperature of sqrt(3/2) differences are
+    those of -1, 0, 1. With s = sigmoid the soft ranks are 1/2 + s(-1) + s(-2), 3/2 and 1/2 + s(1) + s(2):
+    symmetric about 1.5, as ranks of any three rows in order, so the correlation with 0.5, 1.5, 2.5 is 1.
+    """
+    found = parts.soft_spearman(
+        double(-4, 0, 4), double(1, 2, 7), torch.zeros(3).long(), double(1, 1, 1), math.sqrt(1.5)
+    )
     assert found.item() == pytest.approx(1.0)
     soft = parts._soft_ranks(double(-1, 0, 1), torch.zeros(3).long(), torch.ones(3, dtype=torch.bool))
     one, two = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-2))
@@ -257,13 +377,18 @@ def test_soft_ranks_by_hand():
 
 def test_soft_ranks_in_pieces_are_the_same(monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    label_B, weight_B = torch.randn(50, generator=generator, dtype=torch.float64), torch.rand(50, generator=generator, dtype=torch.float64)
+    label_B, weight_B = (
+        torch.randn(50, generator=generator, dtype=torch.float64),
+        torch.rand(50, generator=generator, dtype=torch.float64),
+    )
     label_B[3] = NAN
     segment_B = torch.randint(0, 4, (50,), generator=generator)
     found = []
     for pairs in (2**20, 300, 30):
         monkeypatch.setattr(parts, "RANK_PAIRS", pairs)
-        score_B = torch.randn(50, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+        score_B = torch.randn(
+            50, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        ).requires_grad_()
         value = parts.soft_spearman(score_B, label_B, segment_B, weight_B, 0.3)
         value.backward()
         found.append((value.detach(), score_B.grad))
@@ -275,27 +400,49 @@ def test_soft_ranks_in_pieces_are_the_same(monkeypatch):
 
 
 def test_huber_with_cost_by_hand():
-    """delta 1, penalty 2, cost 0.5. Errors: 0.5 -> 0.125; 3 -> 2.5 and the wrong sign, 2 * (2 - 0.5) = 3 more; 0.6 -> 0.18, wrong sign but no trade; NaN out."""
+    """delta 1, penalty 2, cost 0.5.
+
+    Errors: 0.5 -> 0.125; 3 -> 2.5 and the wrong sign, 2 * (2 - 0.5) = 3 more; 0.6 -> 0.18, wrong sign but no
+    trade; NaN out.
+    """
     score_B, target_B = double(1.5, 2.0, 0.2, 9.0), double(1.0, -1.0, -0.4, NAN)
     found = parts.huber_with_cost(score_B, target_B, double(1, 1, 2, 5), 1.0, 2.0, 0.5)
     assert found.item() == pytest.approx((0.125 + 5.5 + 2 * 0.18) / 4)
-    assert parts.huber_with_cost(score_B, target_B, double(1, 1, 2, 5)).item() == pytest.approx((0.125 + 2.5 + 0.36) / 4)
+    assert parts.huber_with_cost(score_B, target_B, double(1, 1, 2, 5)).item() == pytest.approx(
+        (0.125 + 2.5 + 0.36) / 4
+    )
 
 
 def test_a_target_of_zero_has_no_wrong_sign():
-    assert parts.huber_with_cost(double(2.0), double(0.0), double(1), 1.0, 100.0, 0.5).item() == pytest.approx(1.5)
+    assert parts.huber_with_cost(
+        double(2.0), double(0.0), double(1), 1.0, 100.0, 0.5
+    ).item() == pytest.approx(1.5)
 
 
 def test_pinball_by_hand():
-    """Target 1, quantiles 0, 2, 4: 0.1 * 1, 0.5 * 1, 0.1 * 3, mean 0.3. Target 5, quantiles 4, 4, 4: 0.1, 0.5, 0.9, mean 0.5."""
+    """Target 1, quantiles 0, 2, 4: 0.1 * 1, 0.5 * 1, 0.1 * 3, mean 0.3.
+
+    Target 5, quantiles 4, 4, 4: 0.1, 0.5, 0.9, mean 0.5.
+    """
     quantiles_B3 = torch.tensor([[0.0, 2, 4], [4, 4, 4], [7, 8, 9]])
-    assert parts.pinball(quantiles_B3, torch.tensor([1.0, 5.0, NAN]), torch.tensor([1.0, 3.0, 1.0])).item() == pytest.approx((0.3 + 3 * 0.5) / 4)
+    assert parts.pinball(
+        quantiles_B3, torch.tensor([1.0, 5.0, NAN]), torch.tensor([1.0, 3.0, 1.0])
+    ).item() == pytest.approx((0.3 + 3 * 0.5) / 4)
 
 
 def test_pinball_is_least_at_the_quantiles():
-    """Of 1 to 99, three equal quantiles at x cost what levels 0.1, 0.5 and 0.9 cost there; each level alone is cheapest at 10, 50 and 90."""
+    """Of 1 to 99, three equal quantiles at x cost what levels 0.1, 0.5 and 0.9 cost there; each level alone
+    is cheapest at 10, 50 and 90.
+    """
     sample = torch.arange(1.0, 100.0)
-    each_3X = torch.stack([torch.stack([torch.maximum(level * (sample - x), (level - 1) * (sample - x)).mean() for x in sample]) for level in parts.QUANTILES])
+    each_3X = torch.stack(
+        [
+            torch.stack(
+                [torch.maximum(level * (sample - x), (level - 1) * (sample - x)).mean() for x in sample]
+            )
+            for level in parts.QUANTILES
+        ]
+    )
     assert (each_3X.argmin(dim=1) + 1).tolist() == [10, 50, 90]
     cost_X = torch.stack([parts.pinball(x.expand(99, 3), sample, torch.ones(99)) for x in sample])
     torch.testing.assert_close(cost_X, each_3X.mean(dim=0))
@@ -310,9 +457,15 @@ def test_focal_by_hand():
     logits_BC = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
     class_B = torch.arange(8) % 3
     one_hot_BC = torch.nn.functional.one_hot(class_B, 3).float()
-    assert parts.focal(logits_BC, one_hot_BC, torch.ones(8), 0.0).item() == pytest.approx(torch.nn.functional.cross_entropy(logits_BC, class_B).item())
-    easy, hard = (parts.focal(torch.tensor([[x, 0.0, 0.0]]), one_hot_BC[:1], torch.ones(1), 2.0) for x in (4.0, -4.0))
-    plain_easy, plain_hard = (parts.focal(torch.tensor([[x, 0.0, 0.0]]), one_hot_BC[:1], torch.ones(1), 0.0) for x in (4.0, -4.0))
+    assert parts.focal(logits_BC, one_hot_BC, torch.ones(8), 0.0).item() == pytest.approx(
+        torch.nn.functional.cross_entropy(logits_BC, class_B).item()
+    )
+    easy, hard = (
+        parts.focal(torch.tensor([[x, 0.0, 0.0]]), one_hot_BC[:1], torch.ones(1), 2.0) for x in (4.0, -4.0)
+    )
+    plain_easy, plain_hard = (
+        parts.focal(torch.tensor([[x, 0.0, 0.0]]), one_hot_BC[:1], torch.ones(1), 0.0) for x in (4.0, -4.0)
+    )
     assert easy / plain_easy < 0.01
     assert hard / plain_hard > 0.95
 
@@ -325,7 +478,9 @@ def test_a_class_that_is_certain_gives_no_nan_gradient():
 
 
 def test_distillation_by_hand():
-    assert parts.distillation(double(1, 2, 3), double(2, 4, NAN), double(1, 3, 1)).item() == pytest.approx((1 + 12) / 4)
+    assert parts.distillation(double(1, 2, 3), double(2, 4, NAN), double(1, 3, 1)).item() == pytest.approx(
+        (1 + 12) / 4
+    )
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman", "huber", "pinball", "focal", "distillation"])
@@ -334,7 +489,10 @@ def test_gradients(name):
     generator = torch.Generator().manual_seed(3)
     label_B = torch.randn(9, generator=generator, dtype=torch.float64)
     label_B[2] = NAN
-    segment_B, weight_B = torch.tensor([0, 1, 0, 1, 0, 1, 0, 2, 2]), torch.rand(9, generator=generator, dtype=torch.float64)
+    segment_B, weight_B = (
+        torch.tensor([0, 1, 0, 1, 0, 1, 0, 2, 2]),
+        torch.rand(9, generator=generator, dtype=torch.float64),
+    )
     weight_B[4] = 0
     chance_BC = torch.rand(9, 3, generator=generator, dtype=torch.float64)
     chance_BC[2] = 0
@@ -360,17 +518,46 @@ def test_gradients(name):
 def test_the_total_is_the_weighed_sum_of_its_parts_and_the_penalty():
     generator = np.random.default_rng(0)
     score = generator.standard_normal((12, 3))
-    targets = targets_of(score, np.repeat([0, 1], 6), direction_N=np.arange(12) % 3, teacher_N=score[:, 0].astype(np.float32))
-    losses = Losses(correlation=0.7, soft_spearman=0.3, huber=0.2, pinball=0.4, focal=0.6, also=0.9, distillation=0.5, cost_penalty=0.3)
+    targets = targets_of(
+        score, np.repeat([0, 1], 6), direction_N=np.arange(12) % 3, teacher_N=score[:, 0].astype(np.float32)
+    )
+    losses = Losses(
+        correlation=0.7,
+        soft_spearman=0.3,
+        huber=0.2,
+        pinball=0.4,
+        focal=0.6,
+        also=0.9,
+        distillation=0.5,
+        cost_penalty=0.3,
+    )
     given = torch.from_numpy(generator.standard_normal((12, 3))).float()
     direction_BC = torch.from_numpy(generator.standard_normal((12, 3))).float()
     total, found = loss_of(targets, losses, outputs_of(given, direction_BC=direction_BC, penalty=0.25))
     weights = {name: getattr(losses, name) for name in found if name != "penalty"} | {"penalty": 1.0}
-    assert set(weights) == {"correlation", "soft_spearman", "huber", "pinball", "focal", "also", "distillation", "penalty"}
-    assert total.item() == pytest.approx(sum(weights[name] * value.item() for name, value in found.items()), rel=1e-5)
+    assert set(weights) == {
+        "correlation",
+        "soft_spearman",
+        "huber",
+        "pinball",
+        "focal",
+        "also",
+        "distillation",
+        "penalty",
+    }
+    assert total.item() == pytest.approx(
+        sum(weights[name] * value.item() for name, value in found.items()), rel=1e-5
+    )
     assert not any(value.requires_grad for value in found.values())
 
-    single = [loss_of(targets_of(score[:, [task]], targets.day_N), losses.model_copy(update={"focal": 0.0}), outputs_of(given[:, [task]]))[0].item() for task in (1, 2)]
+    single = [
+        loss_of(
+            targets_of(score[:, [task]], targets.day_N),
+            losses.model_copy(update={"focal": 0.0}),
+            outputs_of(given[:, [task]]),
+        )[0].item()
+        for task in (1, 2)
+    ]
     assert found["also"].item() == pytest.approx(np.mean(single), rel=1e-5)
 
 
@@ -387,27 +574,47 @@ def test_segments_are_days_or_the_batch():
 
 
 def test_gathered_batches_have_the_loss_of_their_common_batch():
-    """Two halves of a batch that cut a day in two, prepared apart and put together, against all rows prepared at once."""
+    """Two halves of a batch that cut a day in two, prepared apart and put together, against all rows prepared
+    at once.
+    """
     generator = np.random.default_rng(0)
-    targets = targets_of(generator.standard_normal((20, 1)), np.repeat([7, 3], 10), volatile_N=np.arange(20) < 9, weight_N=generator.random(20).astype(np.float32))
+    targets = targets_of(
+        generator.standard_normal((20, 1)),
+        np.repeat([7, 3], 10),
+        volatile_N=np.arange(20) < 9,
+        weight_N=generator.random(20).astype(np.float32),
+    )
     losses = Losses(soft_spearman=0.5, huber=0.5)
     for days in (True, False):
         objective = Supervised(targets, losses, Regularisation(volatile_share=0.3), DEVICE)
         given = torch.from_numpy(generator.standard_normal((20, 1))).float()
-        halves = [objective.prepare(batch_of(len(rows), days=days), rows, torch.Generator())[1] for rows in (np.arange(7), np.arange(7, 20))]
+        halves = [
+            objective.prepare(batch_of(len(rows), days=days), rows, torch.Generator())[1]
+            for rows in (np.arange(7), np.arange(7, 20))
+        ]
         gathered = {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
         whole = objective.prepare(batch_of(20, days=days), np.arange(20), torch.Generator())[1]
-        assert objective.loss(outputs_of(given), gathered)[0].item() == pytest.approx(objective.loss(outputs_of(given), whole)[0].item())
+        assert objective.loss(outputs_of(given), gathered)[0].item() == pytest.approx(
+            objective.loss(outputs_of(given), whole)[0].item()
+        )
 
 
 def test_rows_without_label_or_weight_count_nowhere():
-    """Their scores and quantiles may be anything, also no numbers; the loss and all gradients of the others stay."""
+    """Their scores and quantiles may be anything, also no numbers; the loss and all gradients of the others
+    stay.
+    """
     generator = np.random.default_rng(0)
     score = generator.standard_normal((12, 2))
     score[[1, 8]] = NAN
     weight = np.ones(12, dtype=np.float32)
     weight[5] = 0
-    targets = targets_of(score, np.repeat([0, 1], 6), weight_N=weight, direction_N=np.where(np.isnan(score[:, 0]), -1, 1), teacher_N=np.ones(12, np.float32))
+    targets = targets_of(
+        score,
+        np.repeat([0, 1], 6),
+        weight_N=weight,
+        direction_N=np.where(np.isnan(score[:, 0]), -1, 1),
+        teacher_N=np.ones(12, np.float32),
+    )
     losses = Losses(soft_spearman=0.5, huber=0.5, focal=0.5)
     results = []
     for value in (0.0, 1e6, NAN):
@@ -427,33 +634,49 @@ def test_rows_without_label_or_weight_count_nowhere():
 
 def test_a_batch_without_any_label_has_no_loss_and_no_gradient():
     given = torch.randn(4, 1, requires_grad=True)
-    total, found = loss_of(targets_of(np.full((4, 1), NAN), np.zeros(4, int)), Losses(correlation=0.0, huber=1.0), outputs_of(given))
+    total, found = loss_of(
+        targets_of(np.full((4, 1), NAN), np.zeros(4, int)),
+        Losses(correlation=0.0, huber=1.0),
+        outputs_of(given),
+    )
     total.backward()
     assert (total.item(), found["huber"].item()) == (0.0, 0.0)
     assert (given.grad == 0).all()
 
 
 def test_regimes_weigh_rows():
-    assert parts.regime_factors(np.array([0, 1, 2, 3, -1]), {"high_volatility": 0.5, "bull": 2.0}).tolist() == [1, 1, 2, 0.5, 1]
+    assert parts.regime_factors(
+        np.array([0, 1, 2, 3, -1]), {"high_volatility": 0.5, "bull": 2.0}
+    ).tolist() == [1, 1, 2, 0.5, 1]
     targets = targets_of(np.array([[0.0], [0.0]]), np.zeros(2, int), regime_N=np.array([3, 1]))
     losses = Losses(**{**ALONE, "huber": 1.0}, regimes={"high_volatility": 0.5})
     _, found = loss_of(targets, losses, outputs_of(torch.tensor([[1.0], [0.2]])))
     assert found["huber"].item() == pytest.approx((0.5 * 0.5 + 0.02) / 1.5)
 
 
-@pytest.mark.parametrize(("factors", "words"), [({"sideways": 1.0}, "sideways, which is no regime.*bear, neutral, bull"), ({"bear": -1.0}, "finite number of 0 or more")])
+@pytest.mark.parametrize(
+    ("factors", "words"),
+    [
+        ({"sideways": 1.0}, "sideways, which is no regime.*bear, neutral, bull"),
+        ({"bear": -1.0}, "finite number of 0 or more"),
+    ],
+)
 def test_wrong_regime_weights_are_refused(factors, words):
     with pytest.raises(ExpertError, match=words):
         parts.regime_factors(np.array([0]), factors)
 
 
 def test_volatile_rows_are_capped_in_the_loss():
-    """Nine volatile rows with error 1 (0.5 each), one calm with none: uncapped 0.45, with 40 % of the weight 0.2."""
+    """Nine volatile rows with error 1 (0.5 each), one calm with none: uncapped 0.45, with 40 % of the weight
+    0.2.
+    """
     targets = targets_of(np.zeros((10, 1)), np.zeros(10, int), volatile_N=np.arange(10) < 9)
     given = torch.tensor([[1.0]] * 9 + [[0.0]])
     losses = Losses(**{**ALONE, "huber": 1.0})
     assert loss_of(targets, losses, outputs_of(given))[1]["huber"].item() == pytest.approx(0.45)
-    assert loss_of(targets, losses, outputs_of(given), regularisation=Regularisation(volatile_share=0.4))[1]["huber"].item() == pytest.approx(0.2)
+    assert loss_of(targets, losses, outputs_of(given), regularisation=Regularisation(volatile_share=0.4))[1][
+        "huber"
+    ].item() == pytest.approx(0.2)
 
 
 def test_teachers_count_only_where_there_is_one_and_it_is_asked_for():
@@ -469,11 +692,17 @@ def test_prepare_augments_by_the_generator_alone_and_only_where_asked():
     generator = np.random.default_rng(0)
     targets = targets_of(generator.standard_normal((20, 1)), np.repeat([0, 1], 10))
     batch = batch_of(20, days=True)
-    plain = Supervised(targets, Losses(), OFF, DEVICE).prepare(batch, np.arange(20), torch.Generator().manual_seed(1))
+    plain = Supervised(targets, Losses(), OFF, DEVICE).prepare(
+        batch, np.arange(20), torch.Generator().manual_seed(1)
+    )
     assert plain[0].inputs_BLF is batch.inputs_BLF
     assert torch.equal(plain[1]["score_BT"], torch.from_numpy(targets.score_NT))
-    objective = Supervised(targets, Losses(), Regularisation(mixup=0.4, cutout_bars=2, cutout_chance=0.5), DEVICE)
-    one, same, other = (objective.prepare(batch, np.arange(20), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    objective = Supervised(
+        targets, Losses(), Regularisation(mixup=0.4, cutout_bars=2, cutout_chance=0.5), DEVICE
+    )
+    one, same, other = (
+        objective.prepare(batch, np.arange(20), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(one[0].inputs_BLF, same[0].inputs_BLF)
     assert torch.equal(one[1]["score_BT"], same[1]["score_BT"])
     assert not torch.equal(one[1]["score_BT"], other[1]["score_BT"])
@@ -484,19 +713,37 @@ def test_prepare_augments_by_the_generator_alone_and_only_where_asked():
 # What each part learns alone
 
 
-def planted(days: int = 30, symbols: int = 20, seed: int = 0) -> tuple[torch.Tensor, np.ndarray, np.ndarray, torch.Tensor]:
+def planted(
+    days: int = 30, symbols: int = 20, seed: int = 0
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray, torch.Tensor]:
     generator = np.random.default_rng(seed)
     x = generator.standard_normal((days * symbols, 6))
     truth = np.array([1.0, -2.0, 0.5, 0.0, 0.0, 1.5])
     truth /= np.linalg.norm(truth)
-    return torch.from_numpy(x).float(), x @ truth + generator.standard_normal(len(x)), np.repeat(np.arange(days), symbols), torch.from_numpy(truth).float()
+    return (
+        torch.from_numpy(x).float(),
+        x @ truth + generator.standard_normal(len(x)),
+        np.repeat(np.arange(days), symbols),
+        torch.from_numpy(truth).float(),
+    )
 
 
-@pytest.mark.parametrize("part", ["correlation", "soft_spearman", "huber", "pinball", "focal", "also", "distillation"])
+@pytest.mark.parametrize(
+    "part", ["correlation", "soft_spearman", "huber", "pinball", "focal", "also", "distillation"]
+)
 def test_each_part_finds_the_planted_direction(part):
-    """A linear model on inputs whose planted direction makes half of the label's variance; the weights end up along it, from a start across it."""
+    """A linear model on inputs whose planted direction makes half of the label's variance; the weights end up
+    along it, from a start across it.
+    """
     x_BF, label, day, truth_F = planted()
-    bars = bars_of(np.stack([np.random.default_rng(9).standard_normal(len(label)), label], axis=1) if part == "also" else label[:, None], day)
+    bars = bars_of(
+        (
+            np.stack([np.random.default_rng(9).standard_normal(len(label)), label], axis=1)
+            if part == "also"
+            else label[:, None]
+        ),
+        day,
+    )
     chosen = {**ALONE, part: 1.0}
     if part in ("also", "distillation", "pinball", "focal"):
         chosen["huber"] = 1e-6
@@ -517,7 +764,9 @@ def test_each_part_finds_the_planted_direction(part):
 
 
 def heads(part: str, score_B: torch.Tensor) -> Outputs:
-    """The score of a linear model where the part looks for it; elsewhere constants, so that only the part can teach."""
+    """The score of a linear model where the part looks for it; elsewhere constants, so that only the part can
+    teach.
+    """
     still_B = torch.zeros_like(score_B)
     if part == "also":
         return outputs_of(torch.stack([still_B, score_B], dim=1))

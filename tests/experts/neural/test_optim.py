@@ -1,4 +1,6 @@
-"""Optimisers, the course of the learning rate, clipping of steps and the average of weights, against numbers worked out by hand."""
+"""Optimisers, the course of the learning rate, clipping of steps and the average of weights, against numbers
+worked out by hand.
+"""
 
 import json
 import math
@@ -44,7 +46,9 @@ def test_each_optimiser_solves_a_convex_problem(name, learning_rate):
 
 
 def test_shampoo_of_a_matrix_against_the_formula():
-    """W -= rate * L^(-1/4) G R^(-1/4) with L and R the sums of G G' and G' G, begun at 1e-6 of the identity."""
+    """W -= rate * L^(-1/4) G R^(-1/4) with L and R the sums of G G' and G' G, begun at 1e-6 of
+    the identity.
+    """
 
     def root(matrix):
         values, vectors = torch.linalg.eigh(matrix)
@@ -53,7 +57,11 @@ def test_shampoo_of_a_matrix_against_the_formula():
     generator = torch.Generator().manual_seed(0)
     model = nn.Module()
     model.w = nn.Parameter(torch.randn(4, 3, generator=generator, dtype=torch.float64))
-    expected, left, right = model.w.detach().clone(), 1e-6 * torch.eye(4, dtype=torch.float64), 1e-6 * torch.eye(3, dtype=torch.float64)
+    expected, left, right = (
+        model.w.detach().clone(),
+        1e-6 * torch.eye(4, dtype=torch.float64),
+        1e-6 * torch.eye(3, dtype=torch.float64),
+    )
     optimiser = make_optimiser(model, Optimiser(name="shampoo", learning_rate=0.1, weight_decay=0.0))
     for _ in range(3):
         gradient = torch.randn(4, 3, generator=generator, dtype=torch.float64)
@@ -77,14 +85,21 @@ def test_state_through_text_and_tensors_goes_on_bit_for_bit(name):
     optimiser = make_optimiser(model, chosen)
     steps(model, optimiser, 3)
     saved, weights = optimiser.state_dict(), {key: value.clone() for key, value in model.state_dict().items()}
-    tensors = {(number, key): value.clone() for number, state in saved["state"].items() for key, value in state.items()}
+    tensors = {
+        (number, key): value.clone()
+        for number, state in saved["state"].items()
+        for key, value in state.items()
+    }
     groups = json.loads(json.dumps(saved["param_groups"]))
     steps(model, optimiser, 3)
 
     other, _, _ = bowl(seed=5)
     other.load_state_dict(weights)
     resumed = make_optimiser(other, chosen)
-    state = {number: {key: value for (owner, key), value in tensors.items() if owner == number} for number in saved["state"]}
+    state = {
+        number: {key: value for (owner, key), value in tensors.items() if owner == number}
+        for number in saved["state"]
+    }
     resumed.load_state_dict({"state": state, "param_groups": groups})
     steps(other, resumed, 3)
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
@@ -92,7 +107,10 @@ def test_state_through_text_and_tensors_goes_on_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_first_step_is_the_one_of_the_paper(name):
-    """Gradient (3, -4) from weights (1, 1). AdamW: sign. AdaBelief: g / (0.9 |g|), since the first residual is 0.9 g. Shampoo of a vector: g / |g|."""
+    """Gradient (3, -4) from weights (1, 1).
+
+    AdamW: sign. AdaBelief: g / (0.9 |g|), since the first residual is 0.9 g. Shampoo of a vector: g / |g|.
+    """
     weight = nn.Parameter(torch.tensor([1.0, 1.0], dtype=torch.float64))
     model = nn.Module()
     model.w = weight
@@ -100,7 +118,9 @@ def test_first_step_is_the_one_of_the_paper(name):
     weight.grad = torch.tensor([3.0, -4.0], dtype=torch.float64)
     optimiser.step()
     step = {"adamw": [1.0, -1.0], "adabelief": [1 / 0.9, -1 / 0.9], "shampoo": [0.6, -0.8]}[name]
-    torch.testing.assert_close((1 - weight.detach()) / 0.1, torch.tensor(step, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        (1 - weight.detach()) / 0.1, torch.tensor(step, dtype=torch.float64), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,7 +138,14 @@ def test_decay_pulls_matrices_alone_and_without_the_gradient(name):
 
 def test_decay_groups_go_by_shape_and_name():
     model = nn.Module()
-    for name, shape in (("mix", (2, 3)), ("place_LE", (2, 3)), ("gate_FF", (3, 3)), ("norm_scale", (1, 3)), ("vector", (3,)), ("some_bias_TK", (2, 2))):
+    for name, shape in (
+        ("mix", (2, 3)),
+        ("place_LE", (2, 3)),
+        ("gate_FF", (3, 3)),
+        ("norm_scale", (1, 3)),
+        ("vector", (3,)),
+        ("some_bias_TK", (2, 2)),
+    ):
         model.register_parameter(name, nn.Parameter(torch.zeros(shape)))
     model.register_parameter("frozen", nn.Parameter(torch.zeros(2, 2), requires_grad=False))
     kept, rest = decay_groups(model, 0.3)
@@ -150,7 +177,9 @@ def test_rate_stays_between_floor_and_one_and_restarts_at_one(steps, warm_up, cy
     assert sum(value == pytest.approx(1) for value in rates[warming:]) >= min(cycles, steps - warming)
 
 
-def sgd(values: list[list[float]], gradients: list[list[float]], learning_rate: float) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
+def sgd(
+    values: list[list[float]], gradients: list[list[float]], learning_rate: float
+) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
     parameters = [nn.Parameter(torch.tensor(value)) for value in values]
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = torch.tensor(gradient)
@@ -158,8 +187,12 @@ def sgd(values: list[list[float]], gradients: list[list[float]], learning_rate: 
 
 
 def test_clip_by_hand():
-    """Steps of (3, 4) and (0.3, 0.4) learning rates have root mean squares 3.54 and 0.354; at a limit of 1 the first is divided by 3.54."""
-    (large, small, still), optimiser = sgd([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]], [[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]], 0.1)
+    """Steps of (3, 4) and (0.3, 0.4) learning rates have root mean squares 3.54 and 0.354; at a limit of 1
+    the first is divided by 3.54.
+    """
+    (large, small, still), optimiser = sgd(
+        [[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]], [[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]], 0.1
+    )
     with clip_step_rms(optimiser, 1.0):
         optimiser.step()
     assert large.tolist() == pytest.approx([1 - 0.1 * 3 / math.sqrt(12.5), 1 - 0.1 * 4 / math.sqrt(12.5)])
@@ -175,7 +208,11 @@ def test_no_limit_clips_nothing():
 
 
 @settings(max_examples=50)
-@given(gradient=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8), limit=st.floats(0.01, 10), learning_rate=st.floats(1e-4, 1.0))
+@given(
+    gradient=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8),
+    limit=st.floats(0.01, 10),
+    learning_rate=st.floats(1e-4, 1.0),
+)
 def test_no_step_exceeds_the_limit_and_its_direction_stays(gradient, limit, learning_rate):
     (weight,), optimiser = sgd([[0.0] * len(gradient)], [gradient], learning_rate)
     with clip_step_rms(optimiser, limit):

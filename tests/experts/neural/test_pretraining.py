@@ -1,4 +1,6 @@
-"""Pretraining: masks, views and InfoNCE by hand; no label and nothing after the training window reaches it; it helps where labels are few."""
+"""Pretraining: masks, views and InfoNCE by hand; no label and nothing after the training window reaches it;
+it helps where labels are few.
+"""
 
 import math
 from dataclasses import replace
@@ -16,7 +18,16 @@ from components.experts.neural.batch import Batch
 from components.experts.neural.config import Neural, Optimiser, Pretraining, Training
 from components.experts.neural.engine import reproducible
 from components.experts.neural.panel import Codes, Panel, arrange, fit_scalers
-from components.experts.neural.pretraining import Objective, Outputs, PretrainingModel, info_nce, joined, masked, masked_rows, pretrain
+from components.experts.neural.pretraining import (
+    Objective,
+    Outputs,
+    PretrainingModel,
+    info_nce,
+    joined,
+    masked,
+    masked_rows,
+    pretrain,
+)
 from tests.experts.neural.tiny import Alone, Crowd, fitted, mean_rank_correlation, parameter_bytes, seeded
 
 INPUTS, LOOKBACK = 12, 6
@@ -26,14 +37,19 @@ CPU = torch.device("cpu")
 
 
 def market(seed: int, *, labelled: float, bars: int = 150, symbols: int = 20) -> pl.DataFrame:
-    """12 noisy inputs that two slow latent factors of each symbol drive; the first factor drives the label. A share of the train rows is labelled."""
+    """12 noisy inputs that two slow latent factors of each symbol drive; the first factor drives the label.
+
+    A share of the train rows is labelled.
+    """
     generator = np.random.default_rng(seed)
     noise = generator.standard_normal((bars, symbols, INPUTS))
     factor = generator.standard_normal((bars, symbols, 2))
     for bar in range(1, bars):
         factor[bar] = 0.9 * factor[bar - 1] + math.sqrt(1 - 0.9**2) * factor[bar]
     x = factor @ generator.standard_normal((2, INPUTS)) / math.sqrt(2) + 2 * noise
-    label = (0.02 * (0.7 * factor[..., 0] + math.sqrt(1 - 0.7**2) * generator.standard_normal((bars, symbols)))).ravel()
+    label = (
+        0.02 * (0.7 * factor[..., 0] + math.sqrt(1 - 0.7**2) * generator.standard_normal((bars, symbols)))
+    ).ravel()
     day = np.repeat(np.arange(bars), symbols)
     part = np.where(day < 0.55 * bars, "train", np.where(day < 0.7 * bars, "early_stopping", "predict"))
     known = (part == "early_stopping") | ((part == "train") & (generator.random(len(day)) < labelled))
@@ -58,34 +74,71 @@ def frame() -> pl.DataFrame:
 
 
 def panel_of(frame: pl.DataFrame, whole_days: bool = False) -> Panel:
-    return Panel(arrange(frame, GROUPS, fit_scalers(frame, GROUPS), Codes((), ())), lookback=LOOKBACK, device=CPU, whole_days=whole_days)
+    return Panel(
+        arrange(frame, GROUPS, fit_scalers(frame, GROUPS), Codes((), ())),
+        lookback=LOOKBACK,
+        device=CPU,
+        whole_days=whole_days,
+    )
 
 
-def pretrained(frame: pl.DataFrame, whole_days: bool = False, part: str = "train", **changes) -> tuple[bytes, list[dict[str, float]]]:
+def pretrained(
+    frame: pl.DataFrame, whole_days: bool = False, part: str = "train", **changes
+) -> tuple[bytes, list[dict[str, float]]]:
     panel = panel_of(frame, whole_days)
     network = seeded(Crowd if whole_days else Alone, INPUTS, LOOKBACK)
     settings = ON.model_copy(update=changes)
     with reproducible(5, threads=1):
-        history = pretrain(network, panel, panel.bars.rows(part), settings, Training(batch_windows=32), Optimiser(), 3, lambda share, what: None, whole_days)
+        history = pretrain(
+            network,
+            panel,
+            panel.bars.rows(part),
+            settings,
+            Training(batch_windows=32),
+            Optimiser(),
+            3,
+            lambda share, what: None,
+            whole_days,
+        )
     return parameter_bytes(network), history
 
 
 def test_info_nce_by_hand():
-    one, other = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]])
+    one, other = (
+        torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+        torch.tensor([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]]),
+    )
     # Cosines of windows 0 and 1: [[0.6, 0], [0.8, 1]]. Window 2 is alone in its segment and costs nothing.
     tau = 0.5
-    forward = [math.log(math.exp(0.6 / tau) + 1) - 0.6 / tau, math.log(math.exp(0.8 / tau) + math.exp(1 / tau)) - 1 / tau, 0]
-    backward = [math.log(math.exp(0.6 / tau) + math.exp(0.8 / tau)) - 0.6 / tau, math.log(1 + math.exp(1 / tau)) - 1 / tau, 0]
+    forward = [
+        math.log(math.exp(0.6 / tau) + 1) - 0.6 / tau,
+        math.log(math.exp(0.8 / tau) + math.exp(1 / tau)) - 1 / tau,
+        0,
+    ]
+    backward = [
+        math.log(math.exp(0.6 / tau) + math.exp(0.8 / tau)) - 0.6 / tau,
+        math.log(1 + math.exp(1 / tau)) - 1 / tau,
+        0,
+    ]
     expected = (sum(forward) + sum(backward)) / 6
     assert info_nce(one, other, torch.tensor([4, 4, 9]), tau).item() == pytest.approx(expected)
     assert info_nce(one, other, torch.tensor([4, 4, 4]), tau).item() > expected
 
 
 def test_loss_by_hand():
-    outputs = Outputs(torch.tensor([[1.0, 2.0], [9.0, 9.0]]), torch.nn.functional.normalize(torch.ones(2, 2, 3), dim=-1))
-    targets = {"inputs_BF": torch.tensor([[0.0, 0.0], [1.0, 1.0]]), "masked_B": torch.tensor([True, False]), "segment_B": torch.tensor([0, 0])}
-    loss, parts = Objective(Pretraining(masked=2.0, contrastive=3.0), np.zeros(2), whole_days=False).loss(outputs, targets)
-    # Only the first window is masked: (1 + 4) / 2. All views are alike, so the right one of two is a coin's toss.
+    outputs = Outputs(
+        torch.tensor([[1.0, 2.0], [9.0, 9.0]]), torch.nn.functional.normalize(torch.ones(2, 2, 3), dim=-1)
+    )
+    targets = {
+        "inputs_BF": torch.tensor([[0.0, 0.0], [1.0, 1.0]]),
+        "masked_B": torch.tensor([True, False]),
+        "segment_B": torch.tensor([0, 0]),
+    }
+    loss, parts = Objective(Pretraining(masked=2.0, contrastive=3.0), np.zeros(2), whole_days=False).loss(
+        outputs, targets
+    )
+    # Only the first window is masked: (1 + 4) / 2. All views are alike, so the right one of two is a coin's
+    # toss.
     assert parts["masked"].item() == pytest.approx(2.5)
     assert parts["contrastive"].item() == pytest.approx(math.log(2), abs=1e-6)
     assert loss.item() == pytest.approx(2 * 2.5 + 3 * math.log(2), abs=1e-5)
@@ -97,7 +150,9 @@ def test_the_share_of_each_day_is_masked(sizes, share, seed):
     generator = np.random.default_rng(seed)
     segment = generator.permutation(np.repeat(generator.choice(1000, len(sizes), replace=False), sizes))
     eligible = generator.random(len(segment)) < 0.7
-    chosen = masked_rows(torch.from_numpy(segment), torch.from_numpy(eligible), share, torch.Generator().manual_seed(seed)).numpy()
+    chosen = masked_rows(
+        torch.from_numpy(segment), torch.from_numpy(eligible), share, torch.Generator().manual_seed(seed)
+    ).numpy()
     assert not (chosen & ~eligible).any()
     for day in np.unique(segment):
         assert chosen[segment == day].sum() == math.ceil(share * (segment == day)[eligible].sum() - 1e-6)
@@ -125,7 +180,9 @@ def test_what_the_model_is_shown(frame, whole_days):
     panel = panel_of(frame, whole_days)
     rows = np.flatnonzero(np.isin(panel.day_N, [2, 20, 21]))
     batch = panel.batch(rows)
-    shown, targets = Objective(ON, panel.day_N, whole_days=whole_days).prepare(batch, rows, torch.Generator().manual_seed(1))
+    shown, targets = Objective(ON, panel.day_N, whole_days=whole_days).prepare(
+        batch, rows, torch.Generator().manual_seed(1)
+    )
     plain, one, other = shown.inputs_BLF.chunk(3)
     chosen = targets["masked_B"]
     assert chosen.sum() == (3 * math.ceil(0.15 * 8) if whole_days else math.ceil(0.15 * 24))
@@ -167,11 +224,16 @@ def test_neither_labels_nor_later_rows_reach_it(frame, whole_days):
     assert pretrained(frame, whole_days) == (before, history)
     other_labels = frame.with_columns(pl.col("label") * -7 + 1)
     assert pretrained(other_labels, whole_days) == (before, history)
-    later = frame.with_columns(pl.when(pl.col("part") == "train").then(name).otherwise(pl.col(name) * -50 + 7).alias(name) for name in (*GROUPS, "label"))
+    later = frame.with_columns(
+        pl.when(pl.col("part") == "train").then(name).otherwise(pl.col(name) * -50 + 7).alias(name)
+        for name in (*GROUPS, "label")
+    )
     assert pretrained(later, whole_days) == (before, history)
     truncated = frame.filter(pl.col("part") == "train")
     assert pretrained(truncated, whole_days) == (before, history)
-    planted = frame.with_columns(pl.when(pl.col("part") == "train").then(-(pl.col("x1") ** 3)).otherwise("x1").alias("x1"))
+    planted = frame.with_columns(
+        pl.when(pl.col("part") == "train").then(-(pl.col("x1") ** 3)).otherwise("x1").alias("x1")
+    )
     assert pretrained(planted, whole_days)[0] != before
 
 
@@ -190,7 +252,12 @@ def test_each_part_falls_as_it_is_learned(frame, masked_weight, contrastive):
 
 
 def test_the_model_gives_a_row_for_each_window():
-    batch = Batch(torch.randn(15, LOOKBACK, INPUTS), torch.ones(15, LOOKBACK, dtype=torch.bool), torch.zeros(15, 4), *(torch.zeros(15, dtype=torch.long) for _ in range(2)))
+    batch = Batch(
+        torch.randn(15, LOOKBACK, INPUTS),
+        torch.ones(15, LOOKBACK, dtype=torch.bool),
+        torch.zeros(15, 4),
+        *(torch.zeros(15, dtype=torch.long) for _ in range(2)),
+    )
     outputs = PretrainingModel(seeded(Alone, INPUTS, LOOKBACK), INPUTS)(batch)
     assert outputs.rebuilt_BF.shape == (5, INPUTS)
     assert outputs.view_BVP.shape == (5, 2, 8)
@@ -199,8 +266,16 @@ def test_the_model_gives_a_row_for_each_window():
 
 def score(frame: pl.DataFrame, seed: int, epochs: int) -> float:
     """Test rank correlation after so many epochs of pretraining; everything else is equal."""
-    training, optimiser = Training(epochs=40, patience_epochs=40, batch_windows=64), Optimiser(learning_rate=1e-2)
-    settings = Neural(lookback_bars=LOOKBACK, training=training, optimiser=optimiser, pretraining=Pretraining(epochs=epochs, masked_bars=1))
+    training, optimiser = (
+        Training(epochs=40, patience_epochs=40, batch_windows=64),
+        Optimiser(learning_rate=1e-2),
+    )
+    settings = Neural(
+        lookback_bars=LOOKBACK,
+        training=training,
+        optimiser=optimiser,
+        pretraining=Pretraining(epochs=epochs, masked_bars=1),
+    )
     return mean_rank_correlation(fitted(frame, seed, settings), frame)
 
 
@@ -208,7 +283,9 @@ def on_shuffled_inputs(network: torch.nn.Module, panel: Panel, *others) -> list[
     """`pretrain` where each input has lost its place: as many steps, but nothing to find."""
     inputs_NF = panel.bars.inputs_NF.copy()
     inputs_NF[:-1] = np.random.default_rng(7).permuted(inputs_NF[:-1], axis=0)
-    return pretrain(network, Panel(replace(panel.bars, inputs_NF=inputs_NF), lookback=LOOKBACK, device=CPU), *others)
+    return pretrain(
+        network, Panel(replace(panel.bars, inputs_NF=inputs_NF), lookback=LOOKBACK, device=CPU), *others
+    )
 
 
 def assert_positive(gain: np.ndarray) -> None:
@@ -219,7 +296,9 @@ def assert_positive(gain: np.ndarray) -> None:
 
 def test_it_helps_where_labels_are_few_by_what_it_finds_in_the_inputs(monkeypatch):
     markets = [market(seed, labelled=0.05) for seed in range(5)]
-    without, found = (np.array([score(frame, seed, epochs) for seed, frame in enumerate(markets)]) for epochs in (0, 10))
+    without, found = (
+        np.array([score(frame, seed, epochs) for seed, frame in enumerate(markets)]) for epochs in (0, 10)
+    )
     assert_positive(found - without)
     monkeypatch.setattr("components.experts.neural.pretraining.pretrain", on_shuffled_inputs)
     nothing = np.array([score(frame, seed, 10) for seed, frame in enumerate(markets)])

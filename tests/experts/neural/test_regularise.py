@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.experts.neural.batch import Batch
-from components.experts.neural.regularise import capped, cutout, depth_rates, drop_path, mixup, numbered, smooth_classes, smooth_targets
+from components.experts.neural.regularise import (
+    capped,
+    cutout,
+    depth_rates,
+    drop_path,
+    mixup,
+    numbered,
+    smooth_classes,
+    smooth_targets,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -17,15 +26,30 @@ def batch_of(inputs_BLF: torch.Tensor, began_BL: torch.Tensor | None = None) -> 
     windows, bars, _ = inputs_BLF.shape
     began_BL = torch.ones(windows, bars, dtype=torch.bool) if began_BL is None else began_BL
     sector_B = torch.arange(windows)
-    return Batch(inputs_BLF, began_BL, torch.nn.functional.one_hot(sector_B % 4, 4).float(), sector_B, sector_B)
+    return Batch(
+        inputs_BLF, began_BL, torch.nn.functional.one_hot(sector_B % 4, 4).float(), sector_B, sector_B
+    )
 
 
-def targets_of(score: list[float], segment: list[int], weight: list[float] | None = None, further: list[float] | None = None) -> dict[str, torch.Tensor]:
-    """The further task's targets are twice the first's where not given, the quantiles' targets the same as the scores'."""
+def targets_of(
+    score: list[float],
+    segment: list[int],
+    weight: list[float] | None = None,
+    further: list[float] | None = None,
+) -> dict[str, torch.Tensor]:
+    """The further task's targets are twice the first's where not given, the quantiles' targets the same as
+    the scores'.
+    """
     score_B = torch.tensor(score)
     score_BT = torch.stack([score_B, 2 * score_B if further is None else torch.tensor(further)], dim=1)
     weight_B = torch.ones(len(score)) if weight is None else torch.tensor(weight)
-    return {"score_BT": score_BT, "quantile_BT": score_BT.clone(), "weight_B": weight_B, "segment_B": torch.tensor(segment), "volatile_B": score_B > 100}
+    return {
+        "score_BT": score_BT,
+        "quantile_BT": score_BT.clone(),
+        "weight_B": weight_B,
+        "segment_B": torch.tensor(segment),
+        "volatile_B": score_B > 100,
+    }
 
 
 def test_scores_move_towards_the_mean_of_their_segment():
@@ -46,7 +70,9 @@ def test_numbers_follow_the_keys():
 
 
 def test_mixup_blends_inputs_and_targets_by_the_same_share_and_partner():
-    """Inputs, targets and weight of window b all hold the number b, so that a blended window shows share and partner alike in each."""
+    """Inputs, targets and weight of window b all hold the number b, so that a blended window shows share and
+    partner alike in each.
+    """
     value_B = torch.arange(8.0)
     targets = targets_of(value_B.tolist(), [0, 0, 0, 0, 1, 1, 1, 1], (value_B + 1).tolist())
     batch, mixed = mixup(batch_of(value_B[:, None, None].expand(8, 5, 2).clone()), targets, 1.0, seeded())
@@ -65,7 +91,9 @@ def test_mixup_blends_inputs_and_targets_by_the_same_share_and_partner():
 
 
 def test_mixup_never_lets_an_unlabelled_or_weightless_row_in():
-    """Rows 1 (no label) and 2 (weight 0) hold inputs of 1000; no other row may show a trace, and both stay as they are."""
+    """Rows 1 (no label) and 2 (weight 0) hold inputs of 1000; no other row may show a trace, and both stay as
+    they are.
+    """
     inputs_BLF = torch.tensor([1.0, 1000.0, 1000.0, 4.0, 5.0])[:, None, None].expand(5, 3, 1).clone()
     targets = targets_of([1.0, float("nan"), 1000.0, 4.0, 5.0], [0] * 5, [1.0, 1.0, 0.0, 1.0, 1.0])
     for seed in range(20):
@@ -103,10 +131,18 @@ def test_mixup_of_windows_that_are_alone_changes_nothing():
 
 
 def test_mixup_draws_from_the_beta_distribution():
-    """max(x, 1 - x) with x from Beta(1, 1) is uniform on [1/2, 1]: mean 3/4, variance 1/48. Small alpha leaves most windows nearly whole, without NaN."""
-    inputs_BLF, targets = torch.zeros(4000, 1, 1), targets_of([0.0, 1.0] * 2000, [number // 2 for number in range(4000)])
+    """max(x, 1 - x) with x from Beta(1, 1) is uniform on [1/2, 1]: mean 3/4, variance 1/48.
+
+    Small alpha leaves most windows nearly whole, without NaN.
+    """
+    inputs_BLF, targets = (
+        torch.zeros(4000, 1, 1),
+        targets_of([0.0, 1.0] * 2000, [number // 2 for number in range(4000)]),
+    )
     _, mixed = mixup(batch_of(inputs_BLF), targets, 1.0, seeded())
-    share_B = torch.where(targets["score_BT"][:, 0] == 1, mixed["score_BT"][:, 0], 1 - mixed["score_BT"][:, 0])
+    share_B = torch.where(
+        targets["score_BT"][:, 0] == 1, mixed["score_BT"][:, 0], 1 - mixed["score_BT"][:, 0]
+    )
     assert share_B.mean().item() == pytest.approx(0.75, abs=0.01)
     assert share_B.var().item() == pytest.approx(1 / 48, rel=0.08)
     _, mixed = mixup(batch_of(inputs_BLF), targets, 1e-3, seeded())
@@ -114,17 +150,27 @@ def test_mixup_draws_from_the_beta_distribution():
 
 
 def test_equal_generators_give_equal_batches_whatever_torch_drew_before():
-    inputs_BLF, targets = torch.randn(6, 9, 2, generator=seeded()), targets_of([float(i) for i in range(6)], [0] * 6)
+    inputs_BLF, targets = (
+        torch.randn(6, 9, 2, generator=seeded()),
+        targets_of([float(i) for i in range(6)], [0] * 6),
+    )
     found = []
     for noise in (1, 2):
         torch.manual_seed(noise)
         mixed, _ = mixup(batch_of(inputs_BLF), targets, 0.5, generator := seeded(3))
-        found.append((cutout(mixed, 4, 0.7, generator).inputs_BLF, drop_path(inputs_BLF, 0.5, True, generator)))
+        found.append(
+            (cutout(mixed, 4, 0.7, generator).inputs_BLF, drop_path(inputs_BLF, 0.5, True, generator))
+        )
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @settings(max_examples=60, deadline=None)
-@given(bars=st.integers(1, 12), longest=st.integers(0, 15), chance=st.sampled_from([0.0, 0.4, 1.0]), seed=st.integers(0, 999))
+@given(
+    bars=st.integers(1, 12),
+    longest=st.integers(0, 15),
+    chance=st.sampled_from([0.0, 0.4, 1.0]),
+    seed=st.integers(0, 999),
+)
 def test_cutout_blanks_one_stretch_and_never_the_newest_bar(bars, longest, chance, seed):
     inputs_BLF = torch.ones(30, bars, 2)
     found = cutout(batch_of(inputs_BLF), longest, chance, seeded(seed))
@@ -162,13 +208,18 @@ def test_stochastic_depth_drops_whole_windows_and_keeps_the_mean():
 
 
 def test_cap_by_hand():
-    """Volatile weight 6, calm 4, at most 40 %: the factor is 0.4 * 4 / (0.6 * 6) = 4 / 9, so 6 becomes 8 / 3, and 8/3 of 20/3 is 40 %."""
+    """Volatile weight 6, calm 4, at most 40 %: the factor is 0.4 * 4 / (0.6 * 6) = 4 / 9, so 6 becomes 8 / 3,
+    and 8/3 of 20/3 is 40 %.
+    """
     found = capped(torch.tensor([1.0, 3.0, 2.0, 4.0]), torch.tensor([False, False, True, True]), 0.4)
     torch.testing.assert_close(found, torch.tensor([1.0, 3.0, 8 / 9, 16 / 9]))
 
 
 @settings(max_examples=200, deadline=None)
-@given(rows=st.lists(st.tuples(st.just(0.0) | st.floats(1e-6, 100), st.booleans()), min_size=1, max_size=30), share=st.floats(0.01, 1.0))
+@given(
+    rows=st.lists(st.tuples(st.just(0.0) | st.floats(1e-6, 100), st.booleans()), min_size=1, max_size=30),
+    share=st.floats(0.01, 1.0),
+)
 def test_cap_holds_and_touches_nothing_else(rows, share):
     weight_B = torch.tensor([weight for weight, _ in rows], dtype=torch.float64)
     volatile_B = torch.tensor([volatile for _, volatile in rows])

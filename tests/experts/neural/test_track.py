@@ -35,13 +35,20 @@ def runs_of(store: str, name: str) -> list:
 
     client = MlflowClient(tracking_uri=store)
     experiment = client.get_experiment_by_name(track.EXPERIMENT)
-    return client.search_runs([experiment.experiment_id], filter_string=f"attributes.run_name = '{name}'") if experiment else []
+    return (
+        client.search_runs([experiment.experiment_id], filter_string=f"attributes.run_name = '{name}'")
+        if experiment
+        else []
+    )
 
 
 def history_of(store: str, run, metric: str) -> list[tuple[int, float]]:
     from mlflow import MlflowClient
 
-    return [(found.step, found.value) for found in MlflowClient(tracking_uri=store).get_metric_history(run.info.run_id, metric)]
+    return [
+        (found.step, found.value)
+        for found in MlflowClient(tracking_uri=store).get_metric_history(run.info.run_id, metric)
+    ]
 
 
 def test_every_figure_of_every_step_arrives(store, warned):
@@ -62,7 +69,14 @@ def test_steps_are_sent_together_at_the_end_of_an_epoch(store, monkeypatch):
     from mlflow import MlflowClient
 
     sent, log_batch = [], MlflowClient.log_batch
-    monkeypatch.setattr(MlflowClient, "log_batch", lambda self, run_id, **given: (sent.append(len(given.get("metrics", ()))), log_batch(self, run_id, **given))[1])
+    monkeypatch.setattr(
+        MlflowClient,
+        "log_batch",
+        lambda self, run_id, **given: (
+            sent.append(len(given.get("metrics", ()))),
+            log_batch(self, run_id, **given),
+        )[1],
+    )
     with Tracker(store, "together", {}) as tracker:
         for step in range(1, 11):
             tracker.log(step, {"loss": 1.0, "huber": 2.0})
@@ -88,7 +102,9 @@ def test_a_training_that_failed_is_marked_so(store):
     assert history_of(store, run, "loss") == [(1, 1.0)]
 
 
-@pytest.mark.parametrize("uri", ["http://user:secret@127.0.0.1:9", "sqlite:////proc/none/steps.db", "odd://place"])
+@pytest.mark.parametrize(
+    "uri", ["http://user:secret@127.0.0.1:9", "sqlite:////proc/none/steps.db", "odd://place"]
+)
 def test_without_mlflow_one_warning_is_given_and_the_training_goes_on(uri, warned, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with Tracker(uri, "lonely", {"seed": 1}) as tracker:

@@ -17,7 +17,9 @@ class Alone(nn.Module):
     def __init__(self, inputs: int, lookback: int):
         super().__init__()
         self.width = 8
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(lookback * inputs, 16), nn.GELU(), nn.Linear(16, 8))
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(lookback * inputs, 16), nn.GELU(), nn.Linear(16, 8)
+        )
 
     def forward(self, batch: Batch) -> Encoded:
         x_BE = self.layers(batch.inputs_BLF)
@@ -51,7 +53,11 @@ def fitted(frame: pl.DataFrame, seed: int, settings: Neural) -> NeuralExpert:
     """A tiny expert of all columns named x0, x1, ...; one thread."""
     groups = {name: "trend" for name in frame.columns if name.startswith("x")}
     expert = NeuralExpert(TINY, settings)
-    expert.fit(frame.drop("realised"), Task("1d", 1, "log_return", groups, seed, threads=1), advance=lambda share, what: None)
+    expert.fit(
+        frame.drop("realised"),
+        Task("1d", 1, "log_return", groups, seed, threads=1),
+        advance=lambda share, what: None,
+    )
     return expert
 
 

@@ -1,4 +1,6 @@
-"""Trainings that test_distributed.py runs in one process and, started by torchrun, in several; the main process writes what came out."""
+"""Trainings that test_distributed.py runs in one process and, started by torchrun, in several; the main
+process writes what came out.
+"""
 
 import itertools
 import json
@@ -16,9 +18,11 @@ from components.experts.neural.config import Losses, Optimiser, Training
 from tests.experts.neural.training_parts import labelled, model, panel, silent, supervised
 
 ROW_WISE = Losses(correlation=0, huber=1.0, pinball=0.5)
-# The little Huber gives the score's bias a gradient; correlations give it rounding alone, which Adam makes steps of.
+# The little Huber gives the score's bias a gradient; correlations give it rounding alone, which Adam makes
+# steps of.
 NOT_SPLITTABLE = Losses(correlation=1.0, soft_spearman=0.5, huber=0.1, pinball=0.0)
-# Days hold 5 to 12 rows of 12, so shards are uneven; 101 windows can't be halved; 3 windows a batch of days is one day, so one process has none.
+# Days hold 5 to 12 rows of 12, so shards are uneven; 101 windows can't be halved; 3 windows a batch of days
+# is one day, so one process has none.
 CASES = {
     "rows, row by row": (ROW_WISE, False, 101, 1),
     "rows, not splittable": (NOT_SPLITTABLE, False, 101, 1),
@@ -33,9 +37,11 @@ class Enough(Exception):
 
 
 def trained(name: str, folder: Path | None = None, stop_at: int = 0, judged: list[float] | None = None):
-    """Figures of each step, history and final weights of a case; with `stop_at` every process gives up at that batch.
+    """Figures of each step, history and final weights of a case; with `stop_at` every process gives up at
+    that batch.
 
-    The monitor is the main process's and rises with each epoch that was `judged`; another one's would end the training early.
+    The monitor is the main process's and rises with each epoch that was `judged`; another one's would end the
+    training early.
     """
     losses, whole_days, windows_a_batch, accumulate = CASES[name]
     windows, steps = panel(whole_days=whole_days, missing=0.3), []
@@ -65,7 +71,14 @@ def trained(name: str, folder: Path | None = None, stop_at: int = 0, judged: lis
             objective,
             windows,
             labelled(windows),
-            training=Training(epochs=3, patience_epochs=0, batch_windows=windows_a_batch, accumulate_batches=accumulate, max_train_windows=200, checkpoint_steps=1),
+            training=Training(
+                epochs=3,
+                patience_epochs=0,
+                batch_windows=windows_a_batch,
+                accumulate_batches=accumulate,
+                max_train_windows=200,
+                checkpoint_steps=1,
+            ),
             optimiser=Optimiser(learning_rate=0.003, average_decay=0.5),
             seed=4,
             advance=silent,
@@ -109,7 +122,9 @@ def main(folder: Path) -> None:
                 trained(name, folder / "checkpoints" / name, stop_at=5, judged=judged)
             later, again, resumed = trained(name, folder / "checkpoints" / name, judged=judged)
             assert again == history, f"{name} goes on to another history"
-            assert all(torch.equal(value, resumed[key]) for key, value in weights.items()), f"{name} goes on to other weights"
+            assert all(torch.equal(value, resumed[key]) for key, value in weights.items()), (
+                f"{name} goes on to other weights"
+            )
             others = [float(value.double().sum()) for value in weights.values()]
             agree = [value == distributed.agreed(value) for value in others]
             assert all(agree), f"process {distributed.world().rank} has other weights after {name}"

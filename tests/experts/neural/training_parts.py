@@ -1,4 +1,6 @@
-"""A tiny panel, network and objective for tests of the training engine; run as a module it trains in a process of its own, which may be killed."""
+"""A tiny panel, network and objective for tests of the training engine; run as a module it trains in a
+process of its own, which may be killed.
+"""
 
 import json
 import os
@@ -40,10 +42,14 @@ class Squares:
     def __init__(self, panel: Panel, noise: float = 0.0):
         self.label_N, self.noise, self.rows = torch.from_numpy(panel.bars.label_N).float(), noise, []
 
-    def prepare(self, batch: Batch, rows_B: np.ndarray, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(
+        self, batch: Batch, rows_B: np.ndarray, generator: torch.Generator
+    ) -> tuple[Batch, dict[str, Tensor]]:
         self.rows.append(rows_B)
         noise_BLF = torch.randn(batch.inputs_BLF.shape, generator=generator)
-        return batch.with_inputs(batch.inputs_BLF + self.noise * noise_BLF), {"label_B": self.label_N[torch.from_numpy(rows_B)]}
+        return batch.with_inputs(batch.inputs_BLF + self.noise * noise_BLF), {
+            "label_B": self.label_N[torch.from_numpy(rows_B)]
+        }
 
     def loss(self, outputs, targets) -> tuple[Tensor, dict[str, Tensor]]:
         error = (outputs.score_BT[:, 0] - targets["label_B"]).square().mean()
@@ -51,7 +57,9 @@ class Squares:
 
 
 def panel(*, whole_days: bool = False, missing: float = 0.0) -> Panel:
-    """Noise with a planted signal; with `missing`, a share of the rows is not there, so that days differ in size."""
+    """Noise with a planted signal; with `missing`, a share of the rows is not there, so that days differ in
+    size.
+    """
     draw = np.random.default_rng(3)
     rows = BARS * SYMBOLS
     inputs_NF = np.zeros((rows + 1, INPUTS), dtype=np.float32)
@@ -112,7 +120,9 @@ def run(
     worth: float = -1.0,
     dropout: float = 0.2,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """A training with everything that draws at random. Returns final weights and history. `prepare` is called before each batch.
+    """A training with everything that draws at random.
+
+    Returns final weights and history. `prepare` is called before each batch.
 
     The monitor is `worth` times the squared error, so with 1 the first epoch is the best.
     """
@@ -127,14 +137,22 @@ def run(
         def monitor() -> float:
             network.eval()
             with torch.inference_mode():
-                return worth * float((network(watched).score_BT[:, 0] - objective.label_N[:64]).square().mean())
+                return worth * float(
+                    (network(watched).score_BT[:, 0] - objective.label_N[:64]).square().mean()
+                )
 
         history = engine.train(
             network,
             objective,
             windows,
             labelled(windows),
-            training=Training(epochs=epochs, batch_windows=100, accumulate_batches=accumulate, checkpoint_steps=checkpoint_steps, keep_best=keep_best),
+            training=Training(
+                epochs=epochs,
+                batch_windows=100,
+                accumulate_batches=accumulate,
+                checkpoint_steps=checkpoint_steps,
+                keep_best=keep_best,
+            ),
             optimiser=Optimiser(name=optimiser, average_decay=average, learning_rate=0.01, clip_rms=1.0),
             seed=seed,
             advance=silent,
