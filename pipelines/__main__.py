@@ -1,5 +1,5 @@
 """`python -m pipelines` is `alphaloop`."""
 
-from pipelines.cli import main
+from pipelines.commands.cli import main
 
 main()

@@ -19,8 +19,8 @@ from components.contracts import (
 from components.drift.component import detect_drift, make_reference
 from components.drift.tables import DriftError, check_current, read_current
 from components.timeline import Settings as TimelineSettings
+from pipelines.commands.drift import check_drift
 from pipelines.config import Config
-from pipelines.drift_check import check_drift
 
 STAMP = {"code_version": "c", "config_hash": "h"}
 

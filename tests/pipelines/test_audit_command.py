@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipelines.audit_command import AuditRefused, LeaksFound, audit_command
+from pipelines.commands.audit import AuditRefused, LeaksFound, audit_command
 
 FACTORS = """
 import polars as pl

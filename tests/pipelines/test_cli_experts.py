@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import ablate, tune
-from pipelines.cli import main
+from pipelines.commands import ablate, tune
+from pipelines.commands.cli import main
 from tests.pipelines.small_run import write_config
 
 

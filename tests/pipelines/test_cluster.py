@@ -8,7 +8,10 @@ import yaml
 from pydantic import ValidationError
 
 from components.settings import ConfigError
-from pipelines.cluster import (
+from pipelines.config import Config, load_config
+from pipelines.graphs.research import ResearchError
+from pipelines.graphs.retraining import RetrainingError, retraining_config
+from pipelines.runners.cluster import (
     ClusterError,
     _check_names,
     compile_pipeline,
@@ -16,9 +19,6 @@ from pipelines.cluster import (
     graph,
     submit_pipeline,
 )
-from pipelines.config import Config, load_config
-from pipelines.research import ResearchError
-from pipelines.retraining import RetrainingError, retraining_config
 from tests.pipelines.kfp_stand_in import kfp_stand_in
 
 ROOT = Path(__file__).parents[2]

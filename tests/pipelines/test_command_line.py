@@ -16,7 +16,7 @@ import pytest
 import typer
 import yaml
 
-from pipelines.cli import app, main
+from pipelines.commands.cli import app, main
 from tests.pipelines.small_run import alphaloop, read_events, write_config
 
 ONE_SCREEN = 24
@@ -134,7 +134,7 @@ def test_help_shows_an_example_that_parses(path, call, monkeypatch):
 
 
 def test_the_command_line_starts_without_heavy_libraries():
-    code = f"import sys, pipelines.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys, pipelines.commands.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

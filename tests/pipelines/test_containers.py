@@ -18,7 +18,7 @@ import pytest
 from components.contracts import read_stamp
 from components.image import IMAGE
 from pipelines.config import load_config
-from pipelines.containers import (
+from pipelines.runners.containers import (
     FOLDER_LABEL,
     ContainerError,
     data_places,
@@ -45,7 +45,7 @@ in_containers = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(2
 
 
 def alphaloop(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from pipelines.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from pipelines.commands.cli import main; main()", *arguments]
     return subprocess.run(
         command, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from components.market.errors import MarketError
-from pipelines.check_data import check_data, fetch_data
+from pipelines.commands.data import check_data, fetch_data
 
 DEMO = Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml"
 

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 from pipelines.config import load_config
-from pipelines.local_run import FolderInUse
-from pipelines.retraining import RetrainingError, run_retraining
+from pipelines.graphs.retraining import RetrainingError, run_retraining
+from pipelines.runners.local_run import FolderInUse
 from tests.pipelines.retraining_run import Market
 from tests.pipelines.small_run import COMMAND, alphaloop, processes_of, read_events
 
@@ -176,7 +176,7 @@ def test_a_branch_that_did_not_run_is_noticed(resumed, market, monkeypatch):
         if key not in ("id", "when", "outcome", "format")
     }
     monkeypatch.setattr(
-        "pipelines.local_run.run_locally",
+        "pipelines.runners.local_run.run_locally",
         lambda *_, **__: append_decision(market.folder / "review", lambda *_: entry),
     )
     with pytest.raises(RetrainingError, match="the training tasks did not run"):

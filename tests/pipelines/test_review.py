@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from components.retraining.trail import TrailError, append_decision, read_trail
+from pipelines.commands.review import ReviewError, say_word, show_review
 from pipelines.config import Config
-from pipelines.review import ReviewError, say_word, show_review
 
 ENTRY = {
     "action": "retrain",

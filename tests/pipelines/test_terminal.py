@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from pipelines.terminal import Terminal
+from pipelines.runners.terminal import Terminal
 
 
 def shown(*events: dict, width: int = 200, **console) -> str:

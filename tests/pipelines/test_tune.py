@@ -13,9 +13,9 @@ from components.contracts import REGIMES, AlphaloopError
 from components.experts.leaves import load_leaf
 from components.experts.search import SearchError
 from components.settings import ConfigError
-from pipelines import ablate, single_expert, tune
-from pipelines.build import build_pipeline, resolve_leaf
+from pipelines.commands import ablate, one_expert, tune
 from pipelines.config import Config
+from pipelines.graphs.build import build_pipeline, resolve_leaf
 from tests.experts.tables_on_disk import write_inputs
 from tests.pipelines.small_run import alphaloop, write_config
 
@@ -119,7 +119,7 @@ def test_training_from_scratch_keeps_searches_and_ablations(tmp_path):
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
-    single_expert._clear(tmp_path)
+    one_expert._clear(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"search", "ablations", "inputs.json"}
 
 

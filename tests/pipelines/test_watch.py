@@ -8,12 +8,12 @@ import io
 import pytest
 from rich.console import Console
 
-import pipelines.retraining
+import pipelines.graphs.retraining
 from components.contracts import AlphaloopError
-from pipelines import watch as module
+from pipelines.commands import watch as module
+from pipelines.commands.watch import WatchError, describe, seconds_of, watch
 from pipelines.config import Config
-from pipelines.local_run import FolderInUse, RunFailed
-from pipelines.watch import WatchError, describe, seconds_of, watch
+from pipelines.runners.local_run import FolderInUse, RunFailed
 
 CONFIG = Config.model_validate({"retraining": {"every": "10s"}})
 NONE = {"action": "none", "reason": "no column moved", "outcome": None}
@@ -53,7 +53,7 @@ def story(monkeypatch):
                 raise event
             return event
 
-        monkeypatch.setattr(pipelines.retraining, "run_retraining", check)
+        monkeypatch.setattr(pipelines.graphs.retraining, "run_retraining", check)
         monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
         monkeypatch.setattr(module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
         failure = None

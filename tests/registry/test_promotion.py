@@ -24,7 +24,7 @@ from components.registry.store import (
     register_model,
     rollback,
 )
-from pipelines.champions import champions_table, promote_version, rollback_version
+from pipelines.commands.champions import champions_table, promote_version, rollback_version
 from pipelines.config import load_config
 
 TRIAL = {

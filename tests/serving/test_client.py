@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from pipelines.predict_table import predict_table
+from pipelines.commands.predict import predict_table
 from serving.client import Client, ServiceError
 
 SIGNAL = {

@@ -15,9 +15,9 @@ from components.experts.evidence_page import explain_page, first_member
 from components.experts.leaves import Leaf, expert_module
 from components.page import number
 from components.scoring.form import MEMBERS
-from pipelines.build import resolve_leaf
+from pipelines.commands.one_expert import ABLATIONS, beside_leaves, expert_inputs, find_leaf
 from pipelines.config import Config
-from pipelines.single_expert import ABLATIONS, beside_leaves, expert_inputs, find_leaf
+from pipelines.graphs.build import resolve_leaf
 
 VARIANTS = "ablations.yaml"
 EVIDENCE = "explain.json"

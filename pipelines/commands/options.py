@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parent.parent / "configs"
 DEMO = CONFIGS / "demo.yaml"
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML of the run; see pipelines/configs.")]

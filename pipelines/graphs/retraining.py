@@ -17,7 +17,7 @@ from components.retraining.component import collect_served, conclude, decide
 from components.retraining.trail import read_trail
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.stages import arranger, source_to_factors, to_judged_model, to_labels, to_training_set
+from pipelines.graphs.stages import arranger, source_to_factors, to_judged_model, to_labels, to_training_set
 
 
 class RetrainingError(AlphaloopError):
@@ -149,7 +149,7 @@ def run_retraining(config: Config, **options) -> dict:
         As `run_locally` raises them. A retraining that failed or was killed stays open and is resumed by the
         next run.
     """
-    from pipelines.local_run import run_locally
+    from pipelines.runners.local_run import run_locally
 
     retraining_config(config)
     review = Path(config.run.folder).absolute() / "review"

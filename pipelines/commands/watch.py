@@ -45,7 +45,7 @@ def watch(
     RetrainingError
         If the configuration can't be retrained, such as a test window that ends on a fixed day.
     """
-    from pipelines.retraining import retraining_config
+    from pipelines.graphs.retraining import retraining_config
 
     console = console or Console(highlight=False, soft_wrap=True)
     seconds = seconds_of(every or config.retraining.every)
@@ -98,8 +98,8 @@ def _check(config: Config, console: Console) -> str | None:
     from components.market.config import FETCHED
     from components.market.fetched import fetch
     from pipelines.config import data_folder
-    from pipelines.retraining import run_retraining
-    from pipelines.terminal import Terminal
+    from pipelines.graphs.retraining import run_retraining
+    from pipelines.runners.terminal import Terminal
 
     start = time.monotonic()
     try:
@@ -133,7 +133,7 @@ def describe(made: dict[str, Any]) -> str:
 
 def _when_free(run: Callable[[], dict], console: Console) -> dict:
     """The run's result, once no other run holds the folder."""
-    from pipelines.local_run import FolderInUse
+    from pipelines.runners.local_run import FolderInUse
 
     told = False
     while True:

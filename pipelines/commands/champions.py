@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.registry.store import CHALLENGER, CHAMPION, champion_history, open_existing, promote, rollback
+from pipelines.commands.review import renew_page, user_name
 from pipelines.config import Config
-from pipelines.review import renew_page, user_name
 
 
 def promote_version(config: Config, version: int, reason: str, who: str | None = None) -> str:

@@ -8,12 +8,12 @@ from components.experts.leaves import Leaf, load_leaf
 from components.fusion.source_hash import source_sha256 as slow_sha256
 from components.market.source_hash import source_sha256
 from components.settings import ConfigError
+from pipelines.commands.one_expert import expert_pipeline
 from pipelines.config import LEAVES, Config, data_folder
-from pipelines.materialisation import materialisation_pipeline
-from pipelines.research import mining_pipeline, selection_pipeline
-from pipelines.retraining import retraining_pipeline
-from pipelines.single_expert import expert_pipeline
-from pipelines.training import training_pipeline
+from pipelines.graphs.materialisation import materialisation_pipeline
+from pipelines.graphs.research import mining_pipeline, selection_pipeline
+from pipelines.graphs.retraining import retraining_pipeline
+from pipelines.graphs.training import training_pipeline
 
 PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
 

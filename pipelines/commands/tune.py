@@ -16,9 +16,9 @@ from components.experts.search import Found, Plan, open_storage, search
 from components.experts.search_page import judged, search_page, verdict
 from components.experts.search_space import read_space
 from components.settings import ConfigError
-from pipelines.build import resolve_leaf
+from pipelines.commands.one_expert import SEARCH, beside_leaves, expert_inputs, find_leaf
 from pipelines.config import Config
-from pipelines.single_expert import SEARCH, beside_leaves, expert_inputs, find_leaf
+from pipelines.graphs.build import resolve_leaf
 
 SPACE = "search.yaml"
 

@@ -25,8 +25,8 @@ from components.progress import EVENTS_VARIABLE, stage
 from components.report.closing import FAILURE, close_run
 from pipelines.code_version import IMAGE_VARIABLE
 from pipelines.config import Config, data_folder
-from pipelines.containers import docker_runner, find_image, remove_containers
-from pipelines.terminal import Terminal
+from pipelines.runners.containers import docker_runner, find_image, remove_containers
+from pipelines.runners.terminal import Terminal
 
 # What every task's environment holds: libraries that phone home by default are told not to.
 TASK_ENVIRONMENT = {
@@ -58,7 +58,7 @@ def run_locally(
     options: Mapping[str, Any] | None = None,
     terminal: Terminal | None = None,
 ) -> Path:
-    """Run `pipeline` (see `pipelines.build`) and return its run folder.
+    """Run `pipeline` (see `pipelines.graphs.build`) and return its run folder.
 
     Finished stages are answered from the cache as long as their input, settings and code are the same, so a
     run that was killed goes on where it was.
@@ -104,7 +104,7 @@ def run_locally(
             environment[IMAGE_VARIABLE] = find_image()
         with log.open("w") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.local_run", str(plan)],
+                [sys.executable, "-m", "pipelines.runners.local_run", str(plan)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -199,7 +199,7 @@ def _execute(plan_path: Path) -> None:
     """The child: build the pipeline of the plan and run it through `kfp.local`."""
     from kfp import local
 
-    from pipelines.build import build_pipeline
+    from pipelines.graphs.build import build_pipeline
 
     _die_with_parent()
     plan = json.loads(plan_path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from components.mining.component import mine
 from components.report.component import close_run, keep_evidence
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.stages import (
+from pipelines.graphs.stages import (
     arranger,
     require_trained,
     source_to_factors,
@@ -112,6 +112,6 @@ def mining_pipeline(
 
 def run_research(pipeline: str, config: Config) -> Path:
     """Run `selection` or `mining` here; returns the folder with its pages."""
-    from pipelines.local_run import run_locally
+    from pipelines.runners.local_run import run_locally
 
     return run_locally(pipeline, config) / "evidence"

@@ -39,8 +39,8 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
     """
     from kfp import compiler
 
-    from pipelines.build import PIPELINES, build_pipeline
-    from pipelines.training import resolve_folder
+    from pipelines.graphs.build import PIPELINES, build_pipeline
+    from pipelines.graphs.training import resolve_folder
 
     if name not in PIPELINES:
         raise ClusterError(f"There is no pipeline {name!r}. Choose one of: {', '.join(PIPELINES)}.")

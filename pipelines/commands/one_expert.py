@@ -29,8 +29,8 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
     AlphaloopError
         If the expert is none of `experts.leaves`, or `start` holds no model.
     """
-    from pipelines.build import resolve_leaf
-    from pipelines.local_run import run_locally
+    from pipelines.graphs.build import resolve_leaf
+    from pipelines.runners.local_run import run_locally
 
     leaf = find_leaf(name, config)
     expert = leaf.split("/")[0]
@@ -107,9 +107,9 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, Inputs, Path]":
         If the expert is none of `experts.leaves`, or a stage before it failed.
     """
     from components.experts.judging import Inputs
-    from pipelines.build import resolve_leaf
     from pipelines.code_version import code_version, module_version
-    from pipelines.local_run import run_locally
+    from pipelines.graphs.build import resolve_leaf
+    from pipelines.runners.local_run import run_locally
 
     leaf = resolve_leaf(find_leaf(name, config), config)
     work = Path(config.run.folder).absolute() / "experts" / leaf.expert
@@ -176,8 +176,8 @@ def expert_pipeline(
 
     from components.experts.inputs_component import point_to_inputs
     from components.report.component import close_run
-    from pipelines.build import resolve_leaf
-    from pipelines.stages import (
+    from pipelines.graphs.build import resolve_leaf
+    from pipelines.graphs.stages import (
         arranger,
         expert_task,
         source_to_factors,

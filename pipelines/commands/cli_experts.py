@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import DEMO, ConfigOption, SetOption
+from pipelines.commands.options import DEMO, ConfigOption, SetOption
 
 experts_app = typer.Typer(
     no_args_is_help=True,
@@ -124,8 +124,8 @@ def tune_expert(
     """
     from rich.console import Console
 
+    from pipelines.commands.tune import Request, tune
     from pipelines.config import load_config
-    from pipelines.tune import Request, tune
 
     table, said = tune(
         expert,
@@ -157,7 +157,7 @@ def ablate_expert(
 
     if window not in ("validation", "test"):
         raise typer.BadParameter(f"{window!r} is neither validation nor test", param_hint="--window")
-    from pipelines.ablate import run_ablation
+    from pipelines.commands.ablate import run_ablation
     from pipelines.config import load_config
 
     table, said = run_ablation(expert, load_config(config, overrides or []), seeds=seeds, window=window)
@@ -172,7 +172,7 @@ def explain_expert(expert: ExpertArgument, config: ConfigOption = DEMO, override
 
     Example:  alphaloop experts explain patchtst
     """
-    from pipelines.ablate import explain_newest
+    from pipelines.commands.ablate import explain_newest
     from pipelines.config import load_config
 
     typer.echo(f"Page: {explain_newest(expert, load_config(config, overrides or []))}")
@@ -183,7 +183,7 @@ def _train(
 ) -> None:
     from rich.console import Console
 
+    from pipelines.commands.one_expert import run_expert
     from pipelines.config import load_config
-    from pipelines.single_expert import run_expert
 
     Console().print(run_expert(expert, load_config(config, overrides or []), mode=mode, start=start))

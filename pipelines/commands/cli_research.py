@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import DEMO, ConfigOption, SetOption
+from pipelines.commands.options import DEMO, ConfigOption, SetOption
 
 app = typer.Typer()
 
@@ -23,7 +23,7 @@ def factors(
     """
     from rich.console import Console
 
-    from pipelines.factor_table import factor_table
+    from pipelines.commands.factors import factor_table
 
     Console().print(factor_table(group, period))
 
@@ -71,7 +71,7 @@ def audit(
     Example:  alphaloop audit my_package.my_factors:build --data panel.parquet --json leaks.json --html
     leaks.html
     """
-    from pipelines.audit_command import audit_command
+    from pipelines.commands.audit import audit_command
 
     typer.echo(
         audit_command(
@@ -93,7 +93,7 @@ def select(
     Example:  alphaloop select --config pipelines/configs/us_equities.yaml --mode full
     """
     from pipelines.config import load_config
-    from pipelines.research import run_research
+    from pipelines.graphs.research import run_research
 
     folder = run_research("selection", load_config(config, [*(overrides or []), f"selection.mode={mode}"]))
     typer.echo(f"Evidence: {', '.join(str(path) for path in sorted(folder.glob('selection_*.html')))}")
@@ -107,7 +107,7 @@ def mine(config: ConfigOption = DEMO, overrides: SetOption = None):
     Example:  alphaloop mine --config pipelines/configs/us_equities.yaml
     """
     from pipelines.config import load_config
-    from pipelines.research import run_research
+    from pipelines.graphs.research import run_research
 
     folder = run_research("mining", load_config(config, overrides or []))
     typer.echo(f"Formulas: {folder / 'formulas.yaml'}. Page: {folder / 'mining.html'}")

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines import cli_experts, cli_loop, cli_research
-from pipelines.options import DEMO, ConfigOption, PipelineOption, SetOption
+from pipelines.commands import cli_experts, cli_loop, cli_research
+from pipelines.commands.options import DEMO, ConfigOption, PipelineOption, SetOption
 
 INTERRUPTED = 130
 
@@ -52,9 +52,9 @@ def run(
 
     Example:  alphaloop run --config pipelines/configs/us_equities.yaml --set run.seed=11
     """
+    from pipelines.commands.report import read_summary, show_summary
     from pipelines.config import load_config
-    from pipelines.local_run import run_locally
-    from pipelines.summary import read_summary, show_summary
+    from pipelines.runners.local_run import run_locally
 
     if runner not in ("subprocess", "docker"):
         raise typer.BadParameter(f"{runner!r} is neither subprocess nor docker", param_hint="--runner")
@@ -79,8 +79,8 @@ def compile_(
 
     Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.4.0 -o training.yaml
     """
-    from pipelines.cluster import compile_pipeline
     from pipelines.config import load_config
+    from pipelines.runners.cluster import compile_pipeline
 
     target = compile_pipeline(
         pipeline, load_config(config, overrides or []), output or Path(f"{pipeline}.yaml"), image=image
@@ -111,8 +111,8 @@ def submit(
 
     Example:  alphaloop submit --pipeline retraining --cron "0 6 * * 1-5" --host http://localhost:8888
     """
-    from pipelines.cluster import submit_pipeline
     from pipelines.config import load_config
+    from pipelines.runners.cluster import submit_pipeline
 
     typer.echo(
         submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image, cron=cron)
@@ -126,7 +126,7 @@ def materialise(config: ConfigOption = DEMO, overrides: SetOption = None):
     Example:  alphaloop materialise --config pipelines/configs/us_equities.yaml
     """
     from pipelines.config import load_config
-    from pipelines.local_run import run_locally
+    from pipelines.runners.local_run import run_locally
 
     folder = run_locally("materialisation", load_config(config, overrides or []))
     typer.echo(
@@ -147,8 +147,8 @@ def lookup(
     """
     from rich.console import Console
 
+    from pipelines.commands.lookup import lookup_table
     from pipelines.config import load_config
-    from pipelines.lookup_table import lookup_table
 
     loaded = load_config(config, overrides or [])
     Console().print(
@@ -166,8 +166,8 @@ def report(
 
     Example:  alphaloop report --config pipelines/configs/us_equities.yaml --open
     """
+    from pipelines.commands.report import read_summary, show_summary
     from pipelines.config import load_config
-    from pipelines.summary import read_summary, show_summary
 
     folder = Path(load_config(config, overrides or []).run.folder).absolute()
     show_summary(read_summary(folder), folder)
@@ -209,7 +209,7 @@ def check(
 
     Example:  alphaloop data check prices.csv --set market.columns.timestamp=date --set market.timezone=UTC
     """
-    from pipelines.check_data import check_data
+    from pipelines.commands.data import check_data
 
     typer.echo(check_data(path, config, overrides or []))
 
@@ -221,7 +221,7 @@ def fetch(config: ConfigOption = DEMO, overrides: SetOption = None):
     Example:  alphaloop data fetch --config mine.yaml --set market.source=yahoo --set 'market.symbols=[AAPL,
     MSFT]' --set market.start=2020-01-01
     """
-    from pipelines.check_data import fetch_data
+    from pipelines.commands.data import fetch_data
 
     typer.echo(fetch_data(config, overrides or []))
 

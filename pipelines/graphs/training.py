@@ -12,7 +12,7 @@ from kfp import dsl
 from components.experts.leaves import Leaf
 from components.report.component import close_run
 from pipelines.config import Config
-from pipelines.stages import arranger, source_to_factors, to_judged_model, to_labels, to_training_set
+from pipelines.graphs.stages import arranger, source_to_factors, to_judged_model, to_labels, to_training_set
 
 
 def training_pipeline(

@@ -1,6 +1,6 @@
 """Commands around a registered model: serve it, ask it, change it, look for drift, watch and review.
 
-Part of `pipelines.cli`.
+Part of `pipelines.commands.cli`.
 """
 
 from pathlib import Path
@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import DEMO, SERVICE, ConfigOption, ReasonOption, SetOption, UrlOption, WhoOption
+from pipelines.commands.options import (
+    DEMO,
+    SERVICE,
+    ConfigOption,
+    ReasonOption,
+    SetOption,
+    UrlOption,
+    WhoOption,
+)
 
 app = typer.Typer()
 review_app = typer.Typer(
@@ -39,8 +47,8 @@ def serve(
 
     Example:  alphaloop serve --config pipelines/configs/us_equities.yaml --port 3000
     """
+    from pipelines.commands.serve import serving_plan
     from pipelines.config import load_config
-    from pipelines.serving import serving_plan
     from serving.launch import serve as launch
 
     given = [
@@ -60,7 +68,7 @@ def predict(
     """
     from rich.console import Console
 
-    from pipelines.predict_table import predict_table
+    from pipelines.commands.predict import predict_table
 
     Console().print(predict_table(symbols, url))
 
@@ -80,8 +88,8 @@ def replay(
 
     Example:  alphaloop replay --from 2025-01-02 --to 2025-03-31
     """
+    from pipelines.commands.serve import replay_store
     from pipelines.config import load_config
-    from pipelines.serving import replay_store
 
     typer.echo(replay_store(load_config(config, overrides or []), url, first, last))
 
@@ -98,7 +106,7 @@ def promote(
 
     Example:  alphaloop promote 3 --reason "checked by hand against the desk's numbers"
     """
-    from pipelines.champions import promote_version
+    from pipelines.commands.champions import promote_version
     from pipelines.config import load_config
 
     typer.echo(promote_version(load_config(config, overrides or []), version, reason, who))
@@ -112,7 +120,7 @@ def rollback(
 
     Example:  alphaloop rollback --reason "positions jump since the swap"
     """
-    from pipelines.champions import rollback_version
+    from pipelines.commands.champions import rollback_version
     from pipelines.config import load_config
 
     typer.echo(rollback_version(load_config(config, overrides or []), reason, who))
@@ -126,7 +134,7 @@ def champions(config: ConfigOption = DEMO, overrides: SetOption = None):
     """
     from rich.console import Console
 
-    from pipelines.champions import champions_table
+    from pipelines.commands.champions import champions_table
     from pipelines.config import load_config
 
     Console().print(champions_table(load_config(config, overrides or [])))
@@ -156,8 +164,8 @@ def drift(
     """
     from rich.console import Console
 
+    from pipelines.commands.drift import check_drift
     from pipelines.config import load_config
-    from pipelines.drift_check import check_drift
 
     shown, drifted = check_drift(
         load_config(config, overrides or []), current, reference=reference, output=output
@@ -180,8 +188,8 @@ def watch(
 
     Example:  alphaloop watch --config pipelines/configs/us_equities.yaml --every 1d
     """
+    from pipelines.commands.watch import watch as keep_watch
     from pipelines.config import load_config
-    from pipelines.watch import watch as keep_watch
 
     keep_watch(load_config(config, overrides or []), once=once, every=every)
 
@@ -198,8 +206,8 @@ def review(
         return
     from rich.console import Console
 
+    from pipelines.commands.review import show_review
     from pipelines.config import load_config
-    from pipelines.review import show_review
 
     shown, page = show_review(load_config(config, overrides or []))
     Console().print(shown)
@@ -242,7 +250,7 @@ def approve(
 
 
 def _say(word: str, reason: str, config: Path, overrides: list[str] | None, who: str | None) -> None:
+    from pipelines.commands.review import say_word
     from pipelines.config import load_config
-    from pipelines.review import say_word
 
     typer.echo(say_word(load_config(config, overrides or []), word, reason, who=who))

@@ -1,0 +1,1 @@
+"""The KFP definitions: one function a pipeline, built from a configuration."""

@@ -1,0 +1,1 @@
+"""What starts a pipeline: here, in containers, on a cluster."""
