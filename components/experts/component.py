@@ -30,7 +30,7 @@ def train_expert(
     from pathlib import Path
 
     from components.experts.leaves import Leaf
-    from components.experts.publish import only_training, publish_expert, train_on_tables
+    from components.experts.training.publish import only_training, publish_expert, train_on_tables
     from components.progress import report, stage
     from components.timeline import Settings as TimelineSettings
 

@@ -35,7 +35,7 @@ class Leaf(Section):
 
     expert: str = Field(
         pattern=r"^[a-z][a-z0-9_]*$",
-        description="name of the expert; of its module in components/experts unless `module` is given",
+        description="name of the expert; of its module in components/experts/families unless `module` is given",
     )
     period: Literal["1d", "4h", "1h"]
     modality: Literal["base", "rich"] = "base"
@@ -148,12 +148,11 @@ def list_leaves(folder: str | Path) -> list[str]:
 
 
 def known_experts() -> list[str]:
-    """Names of the modules beside this one that define `Settings` and `Expert`, found by reading their
-    source: no library is imported.
+    """Names of the modules in `families` that define `Settings` and `Expert`, found by reading their source:
+    no library is imported.
     """
-    return sorted(
-        path.stem for path in Path(__file__).parent.glob("*.py") if {"Settings", "Expert"} <= _defined(path)
-    )
+    families = Path(__file__).parent / "families"
+    return sorted(path.stem for path in families.glob("*.py") if {"Settings", "Expert"} <= _defined(path))
 
 
 def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
@@ -173,7 +172,7 @@ def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
             f"{where}there is no expert {leaf.expert!r}. {advice}Known experts: {', '.join(known_experts())}."
             " For one of your own give `module: my_package.my_expert`."
         )
-    name = leaf.module or f"components.experts.{leaf.expert}"
+    name = leaf.module or f"components.experts.families.{leaf.expert}"
     try:
         module = importlib.import_module(name)
     except Exception as error:

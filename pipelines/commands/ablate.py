@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.table import Table
 
 from components.contracts import AlphaloopError, ContractError, atomic_write_text, read_json
-from components.experts.ablation import Window, ablate, read_variants, table_rows
-from components.experts.ablation_page import ablation_page
 from components.experts.compose import COMPOSED_FILE
-from components.experts.evidence_page import explain_page, first_member
 from components.experts.leaves import Leaf, expert_module
+from components.experts.studies.ablation import Window, ablate, read_variants, table_rows
+from components.experts.studies.ablation_page import ablation_page
+from components.experts.studies.evidence_page import explain_page, first_member
 from components.page import number
 from components.scoring.form import MEMBERS
 from pipelines.commands.one_expert import ABLATIONS, beside_leaves, expert_inputs, find_leaf

@@ -14,8 +14,8 @@ from components.contracts import AlphaloopError, atomic_path, verify_bundle
 from pipelines.config import LEAVES, Config
 
 if TYPE_CHECKING:
-    from components.experts.judging import Inputs
     from components.experts.leaves import Leaf
+    from components.experts.studies.judging import Inputs
 
 # What stands in an expert's work folder and outlives a training from scratch.
 SEARCH, ABLATIONS, INPUTS = "search", "ablations", "inputs.json"
@@ -106,7 +106,7 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, Inputs, Path]":
     AlphaloopError
         If the expert is none of `experts.leaves`, or a stage before it failed.
     """
-    from components.experts.judging import Inputs
+    from components.experts.studies.judging import Inputs
     from pipelines.code_version import code_version, module_version
     from pipelines.graphs.build import resolve_leaf
     from pipelines.runners.local_run import run_locally
@@ -174,7 +174,7 @@ def expert_pipeline(
     """
     from kfp import dsl
 
-    from components.experts.inputs_component import point_to_inputs
+    from components.experts.studies.inputs_component import point_to_inputs
     from components.report.component import close_run
     from pipelines.graphs.build import resolve_leaf
     from pipelines.graphs.stages import (

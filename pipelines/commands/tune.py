@@ -12,9 +12,9 @@ from rich.table import Table
 
 from components.contracts import atomic_write_text
 from components.experts.leaves import Leaf
-from components.experts.search import Found, Plan, open_storage, search
-from components.experts.search_page import judged, search_page, verdict
-from components.experts.search_space import read_space
+from components.experts.studies.search import Found, Plan, open_storage, search
+from components.experts.studies.search_page import judged, search_page, verdict
+from components.experts.studies.search_space import read_space
 from components.settings import ConfigError
 from pipelines.commands.one_expert import SEARCH, beside_leaves, expert_inputs, find_leaf
 from pipelines.config import Config
@@ -25,7 +25,7 @@ SPACE = "search.yaml"
 
 @dataclass(frozen=True)
 class Request:
-    """How much is searched, and where it is kept; see `components.experts.search.Plan`."""
+    """How much is searched, and where it is kept; see `components.experts.studies.search.Plan`."""
 
     trials: int = 30
     workers: int = 1

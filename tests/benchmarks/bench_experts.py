@@ -72,7 +72,7 @@ def _table(tables: Path, task: str, name: str) -> Path:
 
 def _train(options: argparse.Namespace, expert: str, seed: int) -> None:
     from components.contracts import LABELS, LEARNABLE, TRAINING_SET, read_catalog, read_chosen, read_table
-    from components.experts.train import train_expert
+    from components.experts.training.train import train_expert
     from pipelines.config import load_config
     from pipelines.graphs.build import resolve_leaf
 
@@ -145,7 +145,7 @@ def _inference_us(options: argparse.Namespace, model: Path, config) -> float:
 
 
 def _summary(options: argparse.Namespace, out: Path, labels: pl.DataFrame, window: str) -> str:
-    from components.experts.judging import daily_ic
+    from components.experts.studies.judging import daily_ic
     from components.metrics import coverage, ic_summary, newey_west_t
     from components.metrics.inference import hac_lags
     from pipelines.config import load_config

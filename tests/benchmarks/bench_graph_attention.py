@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _ours(nodes: int) -> None:
-    from components.experts.graph_attention import GraphLayer, make_graph
+    from components.experts.networks.graph_attention import GraphLayer, make_graph
 
     torch.manual_seed(0)
     filled = torch.ones(1, nodes, dtype=torch.bool)

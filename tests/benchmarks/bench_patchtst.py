@@ -26,7 +26,7 @@ from statistics import median
 import numpy as np
 import polars as pl
 
-from components.experts.patchtst import Expert, Settings, build
+from components.experts.families.patchtst import Expert, Settings, build
 from components.experts.protocol import Task
 
 WORKER = Path(__file__).with_name("neuralforecast_speed.py")

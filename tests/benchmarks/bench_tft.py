@@ -39,11 +39,11 @@ class Ours:
     def __init__(self, sizes: dict, threads: int, *, knots: bool):
         import torch
 
+        from components.experts.families.tft import Settings, build
         from components.experts.neural.batch import Batch, Layout
         from components.experts.neural.config import Optimiser
         from components.experts.neural.heads import Model
         from components.experts.neural.optim import make_optimiser
-        from components.experts.tft import Settings, build
 
         torch.set_num_threads(threads)
         torch.manual_seed(0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import LABELS, TRAINING_SET, write_catalog, write_table
-from components.experts.judging import Inputs
+from components.experts.studies.judging import Inputs
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
 from tests.experts.market import panel, training_tables

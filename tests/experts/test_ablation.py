@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from components.contracts import ContractError
-from components.experts import judging, leaves
-from components.experts.ablation import ablate, read_variants
-from components.experts.ablation_page import ablation_page
+from components.experts import leaves
 from components.experts.errors import ExpertError
-from components.experts.evidence_page import Weights, closed_gates, explain_page
 from components.experts.leaves import Leaf, list_leaves, load_leaf
+from components.experts.studies import judging
+from components.experts.studies.ablation import ablate, read_variants
+from components.experts.studies.ablation_page import ablation_page
+from components.experts.studies.evidence_page import Weights, closed_gates, explain_page
 from components.settings import ConfigError
 from pipelines.config import LEAVES
 from tests.experts import tunable

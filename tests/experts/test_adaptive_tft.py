@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import torch
 
-from components.experts.adaptive_tft import FAMILY, Expert, Settings, build, evidence
-from components.experts.adaptive_tft_network import CausalBlock
-from components.experts.frequency_normalisation import FrequencyNormalisation, fourier_basis
+from components.experts.families.adaptive_tft import FAMILY, Expert, Settings, build, evidence
+from components.experts.networks.adaptive_tft import CausalBlock
+from components.experts.networks.frequency_normalisation import FrequencyNormalisation, fourier_basis
 from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.config import Regularisation
 from components.experts.neural.export import window_graph

@@ -13,12 +13,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from components.contracts import REGIMES
-from components.experts.check import check_predictions
 from components.experts.compose import Composed, RegimeModels, compose, load_composed
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, expert_module
 from components.experts.protocol import Task
 from components.experts.rows import rank_correlation
+from components.experts.training.check import check_predictions
 from components.scoring.expert import ServedExpert
 from components.scoring.form import ScoringError
 from components.scoring.model import one_hot

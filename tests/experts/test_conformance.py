@@ -1,4 +1,4 @@
-"""What every expert must do, asked of each one that is found in components/experts."""
+"""What every expert must do, asked of each one that is found in components/experts/families."""
 
 from dataclasses import replace
 from functools import cache
@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from components.experts.check import check_predictions
 from components.experts.leaves import Leaf, expert_module, known_experts, merged
 from components.experts.protocol import PREDICTION_COLUMNS, Task
+from components.experts.training.check import check_predictions
 from components.metrics import information_coefficient
 from components.scoring.expert import ServedExpert
 from components.scoring.form import read_form

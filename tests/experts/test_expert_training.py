@@ -27,8 +27,8 @@ from components.contracts import (
 )
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import FurtherTask, Leaf
-from components.experts.publish import only_training, publish_expert, train_on_tables
-from components.experts.train import train_expert, train_guarded
+from components.experts.training.publish import only_training, publish_expert, train_on_tables
+from components.experts.training.train import train_expert, train_guarded
 from components.settings import ConfigError
 from components.timeline import Settings as TimelineSettings
 from components.timeline import TimelineError

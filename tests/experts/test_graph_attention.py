@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.experts.graph_attention import (
+from components.experts.networks.graph_attention import (
     FROM_RETURNS,
     PEERS,
     Attention,

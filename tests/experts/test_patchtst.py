@@ -14,14 +14,9 @@ import pytest
 import torch
 
 from components.contracts import AlphaloopError
-from components.experts import patchtst_network
-from components.experts.neural.batch import Batch, Layout
-from components.experts.neural.expert import NeuralExpert
-from components.experts.neural.export import window_graph
-from components.experts.neural.heads import Model
-from components.experts.neural.panel import Codes, Scalers
-from components.experts.patchtst import FAMILY, Expert, Settings
-from components.experts.patchtst_network import (
+from components.experts.families.patchtst import FAMILY, Expert, Settings
+from components.experts.networks import patchtst as patchtst_network
+from components.experts.networks.patchtst import (
     FeatureGate,
     GroupwisePatchTST,
     attention,
@@ -29,6 +24,11 @@ from components.experts.patchtst_network import (
     attention_by_sums,
     unit_scale,
 )
+from components.experts.neural.batch import Batch, Layout
+from components.experts.neural.expert import NeuralExpert
+from components.experts.neural.export import window_graph
+from components.experts.neural.heads import Model
+from components.experts.neural.panel import Codes, Scalers
 from components.experts.protocol import PREDICTION_COLUMNS, Task
 
 GROUPS = {

@@ -8,8 +8,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from components.experts.errors import ExpertError
+from components.experts.families.median import _median
 from components.experts.leaves import Leaf, expert_module
-from components.experts.median import _median
 from components.experts.protocol import Task
 from components.experts.rows import rank_correlation
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel

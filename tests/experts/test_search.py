@@ -16,13 +16,14 @@ import polars as pl
 import pytest
 from scipy.stats import spearmanr
 
-from components.experts import judging, leaves, search
-from components.experts.judging import daily_ic, read_tables, standard_error, stored_numbers
+from components.experts import leaves
 from components.experts.leaves import Leaf, list_leaves, load_leaf
-from components.experts.search import Plan, SearchError, Try, expected_maximum, shown_url
-from components.experts.search_page import search_page, verdict
-from components.experts.search_space import Choices, Range, distributions, read_space, with_values
-from components.experts.train import train_expert
+from components.experts.studies import judging, search
+from components.experts.studies.judging import daily_ic, read_tables, standard_error, stored_numbers
+from components.experts.studies.search import Plan, SearchError, Try, expected_maximum, shown_url
+from components.experts.studies.search_page import search_page, verdict
+from components.experts.studies.search_space import Choices, Range, distributions, read_space, with_values
+from components.experts.training.train import train_expert
 from components.settings import ConfigError, validate_settings
 from pipelines.config import LEAVES
 from tests.experts import tunable
@@ -44,7 +45,7 @@ NOISE_SPACE = {"inner.noise": Range(low=0.0, high=2.0), "width": Range(low=1, hi
 KILLED = """
 import sys, time
 from pathlib import Path
-from components.experts import search
+from components.experts.studies import search
 from tests.experts.test_search import killed_plan
 
 train, calls = search.train_expert, []

@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
-from components.experts import tft_network
+from components.experts.families.tft import Expert, Settings, build, evidence
+from components.experts.networks import tft as tft_network
+from components.experts.networks.tft import KNOTS, Attention, GatedResidual, Recurrence, VariableSelection
+from components.experts.networks.tft_calendar import CYCLES, Calendar
 from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.export import window_graph
 from components.experts.neural.heads import Model
 from components.experts.neural.panel import Codes, Scalers
 from components.experts.protocol import Task
-from components.experts.tft import Expert, Settings, build, evidence
-from components.experts.tft_calendar import CYCLES, Calendar
-from components.experts.tft_network import KNOTS, Attention, GatedResidual, Recurrence, VariableSelection
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
 
 GOLDEN = Path(__file__).parent / "golden_tft.json"

@@ -11,7 +11,7 @@ import yaml
 
 from components.contracts import REGIMES, AlphaloopError
 from components.experts.leaves import load_leaf
-from components.experts.search import SearchError
+from components.experts.studies.search import SearchError
 from components.settings import ConfigError
 from pipelines.commands import ablate, one_expert, tune
 from pipelines.config import Config

@@ -134,7 +134,7 @@ def make_bundle(
     served.
     """
     from components.experts.leaves import Leaf
-    from components.experts.train import train_expert
+    from components.experts.training.train import train_expert
     from components.registry.bundle import build_bundle
     from components.stacking.combine import stack_experts, write_model
     from components.stacking.config import Settings as StackingSettings

@@ -43,7 +43,7 @@ def main(arguments_file: str) -> None:
 
 def _trained(arguments: dict[str, Any]) -> dict[str, Any]:
     from components.experts.leaves import Leaf
-    from components.experts.publish import train_on_tables
+    from components.experts.training.publish import train_on_tables
     from components.timeline import Settings as TimelineSettings
 
     given = dict(arguments)

@@ -20,7 +20,7 @@ from components.contracts import LABELS, TRAINING_SET, ContractError, write_cata
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf
 from components.experts.neural import distributed, distributed_worker
-from components.experts.publish import train_on_tables
+from components.experts.training.publish import train_on_tables
 from components.timeline import Settings as TimelineSettings
 from tests.experts.market import panel, training_tables
 from tests.experts.neural.torchrun_cases import CASES, trained

@@ -30,10 +30,10 @@ import polars as pl
 
 from components.contracts import AlphaloopError, ContractError
 from components.experts.errors import ExpertError, Stopped
-from components.experts.judging import Inputs, Tables, daily_ic, read_tables, standard_error
 from components.experts.leaves import Leaf, expert_module
-from components.experts.search_space import Space, distributions, value_of, with_values
-from components.experts.train import train_expert
+from components.experts.studies.judging import Inputs, Tables, daily_ic, read_tables, standard_error
+from components.experts.studies.search_space import Space, distributions, value_of, with_values
+from components.experts.training.train import train_expert
 from components.progress import report, warn
 from components.settings import ConfigError, config_hash, validate_settings
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.experts.frequency_normalisation import FrequencyNormalisation, Split
-from components.experts.graph_attention import (
+from components.experts.networks.frequency_normalisation import FrequencyNormalisation, Split
+from components.experts.networks.graph_attention import (
     Attention,
     Graph,
     GraphLayer,
@@ -23,9 +23,9 @@ from components.experts.graph_attention import (
     make_graph,
     peer_shares,
 )
+from components.experts.networks.tft import GatedResidual
 from components.experts.neural.batch import Batch, Encoded, Layout
 from components.experts.neural.regularise import depth_rates, drop_path
-from components.experts.tft_network import GatedResidual
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from components.experts.neural.batch import Batch, Encoded, Layout
 from components.experts.neural.regularise import depth_rates, drop_path
 
 if TYPE_CHECKING:
-    from components.experts.patchtst import Settings
+    from components.experts.families.patchtst import Settings
 
 RAW_GROUP, REGIME_GROUP = "bars", "regime"
 # Up to so many patches, attention is summed pair by pair on the CPU; beyond that matrix products are faster.

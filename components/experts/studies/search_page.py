@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from components.experts.search import PRUNE_AT_T, Found, Plan, Try
-from components.experts.search_space import Range
+from components.experts.studies.search import PRUNE_AT_T, Found, Plan, Try
+from components.experts.studies.search_space import Range
 from components.page import card, escape, number, page, plot, section, table, tile
 
 FEW_TRIES = 15

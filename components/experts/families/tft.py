@@ -12,8 +12,8 @@ from components.experts.neural.expert import NeuralFamily
 from components.experts.neural.family import Family
 
 if TYPE_CHECKING:
+    from components.experts.networks.tft import TemporalFusionTransformer
     from components.experts.neural.batch import Layout
-    from components.experts.tft_network import TemporalFusionTransformer
 
 
 class Settings(Neural):
@@ -42,7 +42,7 @@ class Settings(Neural):
 
 def build(settings: Settings, layout: "Layout") -> "TemporalFusionTransformer":
     """The network for windows of this layout."""
-    from components.experts.tft_network import TemporalFusionTransformer
+    from components.experts.networks.tft import TemporalFusionTransformer
 
     regularisation = settings.regularisation
     return TemporalFusionTransformer(
@@ -59,7 +59,7 @@ def evidence(settings: Settings, layout: "Layout") -> Mapping[str, tuple[str, ..
     """Columns of `variable_selection` (inputs), `attention` (bars ago, of the first task's step) and, with a
     calendar, `future` (its inputs and the step itself).
     """
-    from components.experts.tft_calendar import foretold
+    from components.experts.networks.tft_calendar import foretold
 
     coming = tuple(f"{cycle}_{part}" for cycle in foretold(layout) for part in ("sin", "cos"))
     columns = {

@@ -5,7 +5,7 @@ full model.
 from collections.abc import Mapping
 from typing import Any
 
-from components.experts.ablation import table_rows
+from components.experts.studies.ablation import table_rows
 from components.page import card, escape, number, page, plot, section, table
 
 

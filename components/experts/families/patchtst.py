@@ -72,14 +72,14 @@ class Settings(Neural):
 
 def build(settings: Settings, layout: Any) -> Any:
     """The network, not yet fitted."""
-    from components.experts.patchtst_network import GroupwisePatchTST
+    from components.experts.networks.patchtst import GroupwisePatchTST
 
     return GroupwisePatchTST(settings, layout)
 
 
 def evidence(settings: Settings, layout: Any) -> Mapping[str, tuple[str, ...]]:
     """Names of what the gates weigh, for the gates that are on."""
-    from components.experts.patchtst_network import evidence_columns
+    from components.experts.networks.patchtst import evidence_columns
 
     return evidence_columns(settings, layout)
 

@@ -35,12 +35,12 @@ from components.contracts import (
     write_manifest,
     write_table,
 )
-from components.experts.check import check_predictions
 from components.experts.compose import compose, load_composed
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf, expert_module
 from components.experts.neural.distributed import agreed, is_main, shared_path
 from components.experts.protocol import Task
+from components.experts.training.check import check_predictions
 from components.progress import advance as report_progress
 from components.progress import report, warn
 from components.settings import config_hash

@@ -15,7 +15,7 @@ from components.experts.neural.expert import NeuralFamily
 from components.experts.neural.family import Family
 
 if TYPE_CHECKING:
-    from components.experts.adaptive_tft_network import AdaptiveTFT
+    from components.experts.networks.adaptive_tft import AdaptiveTFT
     from components.experts.neural.batch import Layout
 
 
@@ -69,7 +69,7 @@ class Settings(Neural):
 
 def build(settings: Settings, layout: "Layout") -> "AdaptiveTFT":
     """The network of these settings for the inputs of a fit."""
-    from components.experts.adaptive_tft_network import AdaptiveTFT, Sizes
+    from components.experts.networks.adaptive_tft import AdaptiveTFT, Sizes
 
     own = {
         name: getattr(settings, name)
@@ -85,7 +85,7 @@ def evidence(settings: Settings, layout: "Layout") -> Mapping[str, tuple[str, ..
     """Columns of the weights that explain: input weights, share of each input's energy in its dominant waves,
     temperatures, where the attention goes, edge weights.
     """
-    from components.experts.graph_attention import PEERS, edge_names
+    from components.experts.networks.graph_attention import PEERS, edge_names
 
     parts = [
         "bars",

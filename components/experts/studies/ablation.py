@@ -12,9 +12,16 @@ import numpy as np
 
 from components.contracts import ContractError, read_json
 from components.experts.errors import ExpertError
-from components.experts.judging import Inputs, Tables, daily_ic, read_tables, standard_error, stored_numbers
 from components.experts.leaves import Leaf, expert_module, merged
-from components.experts.train import RESULT, train_expert
+from components.experts.studies.judging import (
+    Inputs,
+    Tables,
+    daily_ic,
+    read_tables,
+    standard_error,
+    stored_numbers,
+)
+from components.experts.training.train import RESULT, train_expert
 from components.metrics import ic_summary
 from components.progress import report, warn
 from components.settings import ConfigError, read_yaml, validate_settings

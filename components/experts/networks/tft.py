@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from components.experts.networks.tft_calendar import Calendar
 from components.experts.neural.batch import Batch, Encoded, Layout
-from components.experts.tft_calendar import Calendar
 
 # Where the variables' residual networks are worked out; inputs are clipped at the outermost.
 KNOTS = (-5.0, -2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5, 5.0)

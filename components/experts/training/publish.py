@@ -30,7 +30,7 @@ from components.contracts import (
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf
 from components.experts.neural.distributed import train_in_processes, world
-from components.experts.train import Trained, failed, train_expert, train_guarded
+from components.experts.training.train import Trained, failed, train_expert, train_guarded
 from components.settings import config_hash
 from components.timeline import Settings as TimelineSettings
 

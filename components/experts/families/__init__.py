@@ -1,0 +1,1 @@
+"""One module an expert, each with a `Settings` section and an `Expert`."""

@@ -1,0 +1,1 @@
+"""What is asked of an expert beside training it: search, ablation, evidence."""
