@@ -1,5 +1,5 @@
 """The BentoML service: one class that starts what answers need and stops it again; routes and rules are in
-`serving.app`.
+`serving.api.app`.
 
 Started by `alphaloop serve` as `bentoml serve serving.service:SignalService`, with the plan that
 ALPHALOOP_SERVING_PLAN names.
@@ -13,10 +13,10 @@ import sys
 
 import bentoml
 
-from serving.app import Guard, make_app
-from serving.auth import require_safe_binding
-from serving.child import die_with_parent
-from serving.plan import LAUNCHER_VARIABLE, read_plan
+from serving.api.app import Guard, make_app
+from serving.api.auth import require_safe_binding
+from serving.processes.child import die_with_parent
+from serving.processes.plan import LAUNCHER_VARIABLE, read_plan
 
 plan = read_plan()
 require_safe_binding(plan.serving)
@@ -46,11 +46,11 @@ class SignalService:
         _end_with_bentoml()
         # Prometheus must be imported in the worker, where BentoML has said in which folder its processes
         # meet.
-        from serving.answer_log import AnswerLog
-        from serving.answers import Answers
-        from serving.champion import Watch
-        from serving.metrics import make_metrics
-        from serving.online import Reads
+        from serving.live.answer_log import AnswerLog
+        from serving.live.answers import Answers
+        from serving.live.metrics import make_metrics
+        from serving.live.online import Reads
+        from serving.live.state_watch import Watch
 
         settings = plan.serving
         metrics = make_metrics()

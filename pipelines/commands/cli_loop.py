@@ -49,7 +49,7 @@ def serve(
     """
     from pipelines.commands.serve import serving_plan
     from pipelines.config import load_config
-    from serving.launch import serve as launch
+    from serving.processes.launch import serve as launch
 
     given = [
         f"serving.{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from components.contracts import AlphaloopError
 from pipelines.code_version import task_sources
 from pipelines.config import Config
-from serving.plan import Plan
+from serving.processes.plan import Plan
 
 
 class DayError(AlphaloopError):

@@ -112,8 +112,8 @@ def kills(
     return {
         "worker of the service": worker,
         "service and workers": service,
-        "log writer": one("serving.log_writer"),
-        "champion watcher": one("serving.champion_watch"),
+        "log writer": one("serving.processes.log_writer"),
+        "champion watcher": one("serving.processes.registry_follower"),
         "redis-server, 2 s away": redis,
     }
 

@@ -30,9 +30,9 @@ from components.feature_store.config import Settings as FeatureStoreSettings
 from components.registry.config import Settings as RegistrySettings
 from components.registry.store import open_registry
 from components.scoring import Model
+from serving.api.requests import JSON
 from serving.client import ARROW, arrow_stream
 from serving.config import Settings as ServingSettings
-from serving.requests import JSON
 from tests.serving.live_service import (
     Live,
     Served,

@@ -27,7 +27,7 @@ WAIT_S = 30
 ENDPOINT = """
 import sys, threading, time
 from prometheus_client import start_http_server
-from serving.metrics import make_metrics
+from serving.live.metrics import make_metrics
 m = make_metrics()
 m.champion_version.set(3); m.ready.set(1); m.queue.set(2)
 m.log_queued.set(1); m.log_writer_up.set(1); m.champion_watch_up.set(1)

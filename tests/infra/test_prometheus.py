@@ -31,7 +31,7 @@ def declared() -> set[str]:
     runs.
     """
     script = (
-        "from serving.metrics import make_metrics; make_metrics(); from prometheus_client import"
+        "from serving.live.metrics import make_metrics; make_metrics(); from prometheus_client import"
         " generate_latest; print(generate_latest().decode())"
     )
     text = subprocess.run(

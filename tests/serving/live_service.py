@@ -19,13 +19,13 @@ from typing import Any
 import httpx
 import psutil
 
-from serving.plan import PLAN_VARIABLE
+from serving.processes.plan import PLAN_VARIABLE
 from tests.serving.small_champion import SmallRun
 
 START_S = 120.0
 ROOT = Path(__file__).parents[2]
 _SERVE = (
-    "import sys; from serving.launch import serve; from serving.plan import read_plan;"
+    "import sys; from serving.processes.launch import serve; from serving.processes.plan import read_plan;"
     " serve(read_plan(sys.argv[1]), say=lambda text: print(text, flush=True))"
 )
 _TRIAL = {

@@ -7,7 +7,7 @@ import sys
 from itertools import count, islice
 from pathlib import Path
 
-from serving.answer_log import AnswerLog
+from serving.live.answer_log import AnswerLog
 from tests.serving.made_answers import QUICK, answer
 
 spool, first = Path(sys.argv[1]), int(sys.argv[2])

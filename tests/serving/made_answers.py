@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from components.feature_store.config import Settings as FeatureStoreSettings
-from serving.answer_log import Answer
 from serving.config import Settings
-from serving.plan import Plan
+from serving.live.answer_log import Answer
+from serving.processes.plan import Plan
 
 COLUMNS = ("momentum", "volatility", "value")
 BAR_US = 1_700_000_000_000_000

@@ -27,7 +27,7 @@ from components.feature_store.config import Settings as FeatureStoreSettings
 from components.market.config import Settings as MarketSettings
 from components.timeline import Settings as TimelineSettings
 from serving.config import Settings as ServingSettings
-from serving.plan import Plan, write_plan
+from serving.processes.plan import Plan, write_plan
 
 PERIOD, HORIZON, TARGET, CODE = "1d", 5, "sector_neutral_return", "test"
 MARKET = MarketSettings.model_validate(

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import answer_log
-from serving.answer_log import MAGIC, AnswerLog, read_segment, spool_bytes
+from serving.live import answer_log
+from serving.live.answer_log import MAGIC, AnswerLog, read_segment, spool_bytes
 from tests.serving.made_answers import COLUMNS, QUICK, answer
 
 ROOT = Path(__file__).parents[2]
@@ -212,7 +212,7 @@ def test_the_spool_limit_stops_the_log_and_room_lets_it_go_on(tmp_path):
 FULL_DISK = """
 import resource, sys, time
 from pathlib import Path
-from serving.answer_log import AnswerLog
+from serving.live.answer_log import AnswerLog
 from tests.serving.made_answers import QUICK, answer
 log = AnswerLog(Path(sys.argv[1]), QUICK)
 log.start()

@@ -18,8 +18,8 @@ import pytest
 from components.contracts import verify_bundle, write_manifest
 from components.registry.config import Settings as RegistrySettings
 from components.registry.store import open_registry, promote, register_model
-from serving.champion_watch import ChampionWatch
-from serving.plan import write_plan
+from serving.processes.plan import write_plan
+from serving.processes.registry_follower import ChampionWatch
 from tests.serving.made_answers import QUICK, make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -247,7 +247,7 @@ def test_a_server_that_refuses_connections_is_a_problem_and_no_exception(plan, m
 
 def start(plan) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "serving.champion_watch", str(write_plan(plan))],
+        [sys.executable, "-m", "serving.processes.registry_follower", str(write_plan(plan))],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,

@@ -14,10 +14,10 @@ import pytest
 from components.contracts import served_parts
 from components.registry.config import Settings as RegistrySettings
 from components.registry.store import open_registry, promote
-from serving.auth import UnsafeBinding
+from serving.api.auth import UnsafeBinding
 from serving.client import Client, ServiceError
-from serving.launch import LaunchError, serve
-from serving.plan import read_plan
+from serving.processes.launch import LaunchError, serve
+from serving.processes.plan import read_plan
 from serving.replay import ReplayError, current_publication, replay
 from tests.serving.live_service import Served, free_port, pid_of, processes_of, register, until
 from tests.serving.made_answers import QUICK, make_plan
@@ -54,8 +54,8 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
             assert counts.rows == len(run_copy.market.factors.filter(pl.col("timestamp") == counts.last))
 
             for word, name in (
-                ("serving.log_writer", "log writer"),
-                ("serving.champion_watch", "champion watcher"),
+                ("serving.processes.log_writer", "log writer"),
+                ("serving.processes.registry_follower", "champion watcher"),
                 ("bentoml serve", "service"),
             ):
                 before, told = pid_of(folder, word), len(served.lines)

@@ -20,10 +20,10 @@ import pytest
 
 from components.contracts import SERVED, ContractError, read_served, read_stamp, read_table, served_parts
 from components.metrics.shift import quantile_sketch
-from serving import log_writer
-from serving.answer_log import UNKNOWN_TIME_US, AnswerLog
-from serving.log_writer import LogWriter, WriterError, shift_of
-from serving.plan import write_plan
+from serving.live.answer_log import UNKNOWN_TIME_US, AnswerLog
+from serving.processes import log_writer
+from serving.processes.log_writer import LogWriter, WriterError, shift_of
+from serving.processes.plan import write_plan
 from tests.serving.made_answers import COLUMNS, QUICK, answer, make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -333,7 +333,7 @@ def test_the_status_follows_what_is_served_and_survives_a_restart(tmp_path):
 
 def start_writer(plan) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "serving.log_writer", str(write_plan(plan))],
+        [sys.executable, "-m", "serving.processes.log_writer", str(write_plan(plan))],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
     )
@@ -401,7 +401,7 @@ def test_sigterm_lets_the_writer_finish_the_spool(tmp_path):
 def test_the_writer_ends_when_its_parent_is_killed(tmp_path):
     plan = make_plan(tmp_path)
     text = (
-        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-m', 'serving.log_writer',"
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-m', 'serving.processes.log_writer',"
         f" {str(write_plan(plan))!r}]); print(child.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, text=True)

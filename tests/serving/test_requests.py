@@ -12,8 +12,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from serving.api.requests import (
+    Refusal,
+    Shape,
+    read_score_arrow,
+    read_score_json,
+    read_signals,
+    require_known,
+)
 from serving.config import Settings
-from serving.requests import Refusal, Shape, read_score_arrow, read_score_json, read_signals, require_known
 
 SHAPE = Shape(("a", "b", "c"), ("regime_state", "volatility_20"), 0)
 WINDOWED = Shape(("a", "b", "c"), ("regime_state", "volatility_20"), 2)

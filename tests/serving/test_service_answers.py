@@ -17,7 +17,7 @@ import pytest
 
 from components.scoring import Model
 from components.sizing import long_short_weights
-from serving.online import Book
+from serving.live.online import Book
 from tests.serving.conftest import copy_run
 from tests.serving.live_service import Live, live_service
 from tests.serving.small_champion import WINDOWED, SmallRun, crown, make_bundle

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from components.settings import ConfigError
 from components.sizing import long_short_weights
-from serving.auth import Gatekeeper, UnsafeBinding, is_loopback, require_safe_binding
+from serving.api.auth import Gatekeeper, UnsafeBinding, is_loopback, require_safe_binding
+from serving.api.limits import Concurrency, Limiter, retry_after
+from serving.api.requests import Refusal
 from serving.config import Settings
-from serving.limits import Concurrency, Limiter, retry_after
-from serving.online import Book
-from serving.plan import PLAN_VARIABLE, PlanError, read_plan
-from serving.positions import batch_weights, inserted_weights
-from serving.requests import Refusal
+from serving.live.online import Book
+from serving.live.positions import batch_weights, inserted_weights
+from serving.processes.plan import PLAN_VARIABLE, PlanError, read_plan
 
 VARIABLE = "ALPHALOOP_TEST_KEY"
 SETTINGS = Settings(api_key_variable=VARIABLE)

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from components.scoring import Model, score_table
-from serving.answers import Answers
-from serving.champion import Champion, State
 from serving.client import Client, ServiceError
-from serving.online import Book, OnlineReader, Reads, read_market
+from serving.live.answers import Answers
+from serving.live.online import Book, OnlineReader, Reads, read_market
+from serving.live.state_watch import Champion, State
 from serving.replay import current_publication, replay
 from tests.scoring.made_graphs import by_hand
 from tests.serving.across import LOOKBACK, SCALE, SECTOR

@@ -16,13 +16,20 @@ import numpy as np
 from pydantic_core import to_json
 
 from components.scoring import CrossSection, ExpertOutputs, Model, Scores
-from serving.answer_log import UNKNOWN_TIME_US, Answer, AnswerLog
-from serving.champion import State, Watch, shape_of
+from serving.api.requests import (
+    Batch,
+    Refusal,
+    read_score_arrow,
+    read_score_json,
+    read_signals,
+    require_known,
+)
 from serving.config import Settings
-from serving.metrics import Metrics
-from serving.online import Market, Reads, StoreUnavailable, split
-from serving.positions import batch_weights, inserted_weights
-from serving.requests import Batch, Refusal, read_score_arrow, read_score_json, read_signals, require_known
+from serving.live.answer_log import UNKNOWN_TIME_US, Answer, AnswerLog
+from serving.live.metrics import Metrics
+from serving.live.online import Market, Reads, StoreUnavailable, split
+from serving.live.positions import batch_weights, inserted_weights
+from serving.live.state_watch import State, Watch, shape_of
 
 _NO_TIME = np.datetime64("NaT", "us")
 

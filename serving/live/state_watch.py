@@ -15,11 +15,11 @@ from typing import Any
 from components.contracts import AlphaloopError, file_sha256, read_json
 from components.contracts.bundle import MANIFEST
 from components.scoring import Model
-from serving.answer_log import AnswerLog
-from serving.metrics import Metrics
-from serving.online import Book, Market, OnlineReader, Reads, read_market, store_signature
-from serving.plan import Plan
-from serving.requests import Shape
+from serving.api.requests import Shape
+from serving.live.answer_log import AnswerLog
+from serving.live.metrics import Metrics
+from serving.live.online import Book, Market, OnlineReader, Reads, read_market, store_signature
+from serving.processes.plan import Plan
 
 log = logging.getLogger("alphaloop.serving")
 

@@ -5,7 +5,7 @@ as the backtest.
 import numpy as np
 
 from components.sizing import FEWEST_NAMES, long_short_weights
-from serving.online import Book, Market
+from serving.live.online import Book, Market
 
 _CELLS = 250_000
 

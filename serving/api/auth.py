@@ -12,8 +12,8 @@ import ipaddress
 from collections.abc import Sequence
 
 from components.contracts import AlphaloopError
+from serving.api.requests import Refusal
 from serving.config import LOOPBACK, Settings
-from serving.requests import Refusal
 
 BEARER, BASIC = "Bearer", 'Basic realm="alphaloop", charset="UTF-8"'
 

@@ -15,17 +15,17 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from serving.auth import Gatekeeper
+from serving.api.auth import Gatekeeper
+from serving.api.limits import Concurrency, Intake, Limiter, retry_after
+from serving.api.openapi import describe, responses_of, score_body, signals_body
+from serving.api.requests import ARROW, JSON, Refusal
 from serving.config import Settings
-from serving.limits import Concurrency, Intake, Limiter, retry_after
-from serving.openapi import describe, responses_of, score_body, signals_body
-from serving.requests import ARROW, JSON, Refusal
 
 # BentoML's parent process imports this module too, and needs neither models nor metrics.
 if TYPE_CHECKING:
-    from serving.answers import Answers
-    from serving.champion import Watch
-    from serving.metrics import Metrics
+    from serving.live.answers import Answers
+    from serving.live.metrics import Metrics
+    from serving.live.state_watch import Watch
 
 log = logging.getLogger("alphaloop.serving")
 
@@ -240,7 +240,7 @@ class Guard:
         """
         # Prometheus must be imported in the worker, where BentoML has said in which folder its processes
         # meet.
-        from serving.metrics import CONTENT_TYPE, exposition
+        from serving.live.metrics import CONTENT_TYPE, exposition
 
         await Response(await asyncio.to_thread(exposition), media_type=CONTENT_TYPE)(scope, receive, send)
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import AlphaloopError, OutputError
-from serving.auth import require_safe_binding
-from serving.child import die_with_parent
-from serving.plan import LAUNCHER_VARIABLE, PLAN_VARIABLE, Plan, write_plan
+from serving.api.auth import require_safe_binding
+from serving.processes.child import die_with_parent
+from serving.processes.plan import LAUNCHER_VARIABLE, PLAN_VARIABLE, Plan, write_plan
 
 # BentoML and MLflow phone home by default; threads that wait must not spin on shared cores.
 _ENVIRONMENT = {
@@ -155,8 +155,12 @@ def _children(plan: Plan, path: Path) -> list[_Child]:
     return [
         # BentoML loses a SIGTERM that comes while it starts; its workers end with it (serving/service.py).
         _Child("service", service, environment, log, ends_by=signal.SIGKILL),
-        _Child("champion watcher", [sys.executable, "-m", "serving.champion_watch", str(path)], environment),
-        _Child("log writer", [sys.executable, "-m", "serving.log_writer", str(path)], environment),
+        _Child(
+            "champion watcher",
+            [sys.executable, "-m", "serving.processes.registry_follower", str(path)],
+            environment,
+        ),
+        _Child("log writer", [sys.executable, "-m", "serving.processes.log_writer", str(path)], environment),
     ]
 
 

@@ -3,7 +3,7 @@ or fails an answer.
 
 A segment is `MAGIC`, then records: mark, kind, length, CRC-32, payload. What was handed to the operating
 system survives a kill -9 of any process; there is no fsync, so a power cut may cost the last seconds. The
-writer (`serving.log_writer`) takes a segment when nobody holds its lock any more.
+writer (`serving.processes.log_writer`) takes a segment when nobody holds its lock any more.
 """
 
 import contextlib

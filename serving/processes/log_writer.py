@@ -38,9 +38,9 @@ from components.contracts import (
 )
 from components.contracts.served import HOUR_FORMAT
 from components.settings import config_hash
-from serving.answer_log import OUTPUTS, SUFFIX, Answer, read_segment, spool_bytes
-from serving.child import end_with_parent
-from serving.plan import Plan, read_plan
+from serving.live.answer_log import OUTPUTS, SUFFIX, Answer, read_segment, spool_bytes
+from serving.processes.child import end_with_parent
+from serving.processes.plan import Plan, read_plan
 
 STATUS_FILE = "log_writer.json"
 BROKEN = ".broken"
@@ -445,7 +445,7 @@ def _say(message: str) -> None:
 
 
 def main() -> None:
-    """`python -m serving.log_writer PLAN`."""
+    """`python -m serving.processes.log_writer PLAN`."""
     try:
         run(read_plan(sys.argv[1] if len(sys.argv) > 1 else None))
     except AlphaloopError as error:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from serving.requests import ARROW, JSON, ScoreRequest, Shape, SignalsRequest
+from serving.api.requests import ARROW, JSON, ScoreRequest, Shape, SignalsRequest
 
 _EXAMPLE_SIGNAL = {
     "symbol": "AAPL",

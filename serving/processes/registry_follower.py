@@ -20,8 +20,8 @@ from typing import Any
 
 from components.contracts import AlphaloopError, BundleError, OutputError, atomic_write_text, file_sha256
 from components.contracts.bundle import MANIFEST
-from serving.child import end_with_parent
-from serving.plan import Plan, read_plan
+from serving.processes.child import end_with_parent
+from serving.processes.plan import Plan, read_plan
 
 STATUS_FILE = "champion_watch.json"
 _REFUSED_AGAIN_S = 30.0
@@ -305,11 +305,13 @@ def say(message: str) -> None:
 
 
 def main() -> None:
-    """`python -m serving.champion_watch PLAN`."""
+    """`python -m serving.processes.registry_follower PLAN`."""
     try:
         run(
             read_plan(sys.argv[1] if len(sys.argv) > 1 else None),
-            lambda: os.execv(sys.executable, [sys.executable, "-m", "serving.champion_watch", *sys.argv[1:]]),
+            lambda: os.execv(
+                sys.executable, [sys.executable, "-m", "serving.processes.registry_follower", *sys.argv[1:]]
+            ),
         )
     except AlphaloopError as error:
         say(str(error))

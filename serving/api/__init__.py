@@ -1,0 +1,1 @@
+"""What a request meets: routes, keys, limits, the contract in words."""

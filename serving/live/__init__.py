@@ -1,0 +1,1 @@
+"""What answers: the state that is served, online features, positions, the log of answers."""

@@ -1,0 +1,1 @@
+"""What runs beside the service: the launcher, the registry follower, the log writer."""
