@@ -1,20 +1,53 @@
-"""Building blocks of a self-contained page: escaped text, tables, tiles and plots that a script draws in
-light or dark.
+"""Pages: a template beside each stage's `page.py`, filled by Jinja2 with autoescape on; one base
+(`page/page.html`), its blocks (`page/blocks.html`), one style, and plots that a script draws in light or dark.
 """
 
-import html
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent
+import jinja2
+from markupsafe import Markup
+
+from components.contracts import atomic_write_text
+from components.page.blocks import card, escape, page, plot, section, table, tile
+
+__all__ = [
+    "card",
+    "escape",
+    "figure",
+    "number",
+    "page",
+    "plot",
+    "render",
+    "section",
+    "table",
+    "tile",
+    "write_page",
+]
+
+COMPONENTS = Path(__file__).parent.parent
 
 
-def escape(value: Any) -> str:
-    """Text that is safe inside HTML."""
-    return html.escape(str(value))
+def render(template: str, **values: Any) -> str:
+    """The page `template`, a path below `components/` such as `drift/page.html`, filled with `values`.
+
+    Raises
+    ------
+    jinja2.UndefinedError
+        If the template asks for a value that it was not given.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+def write_page(path: str | os.PathLike, template: str, **values: Any) -> Path:
+    """Render `template` to `path`, atomically, and return the path."""
+    atomic_write_text(path, render(template, **values))
+    return Path(path)
 
 
 def number(value: Any, digits: int = 2, *, percent: bool = False, missing: str = "–") -> str:
@@ -24,106 +57,48 @@ def number(value: Any, digits: int = 2, *, percent: bool = False, missing: str =
     return f"{value:.{digits}%}" if percent else f"{value:,.{digits}f}"
 
 
-def plot(
-    title: str,
-    data: Sequence[dict],
-    layout: dict | None = None,
-    *,
-    note: str = "",
-    tall: bool = False,
-    wide: bool = False,
-) -> str:
-    """A card with one Plotly figure.
+def figure(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A figure for the block `plot`, in Plotly's JSON."""
+    return {"data": list(data), "layout": dict(layout or {})}
 
-    `data` and `layout` are Plotly's JSON; colours of axes and text come from the page.
-    """
-    figure = json.dumps(_plain({"data": list(data), "layout": layout or {}}), allow_nan=False).replace(
-        "</", "<\\/"
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(COMPONENTS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    size = "plot tall" if tall else "plot"
-    return (
-        "<div"
-        f' class="card{" wide" if wide else ""}"><h3>{escape(title)}</h3>{f"<p class=soft>{escape(note)}</p>" if note else ""}<div'
-        f' class="{size}"></div><script type="application/json">{figure}</script></div>'
-    )
+    environment.filters |= {
+        "number": number,
+        "percent": lambda value, digits=1: number(value, digits, percent=True),
+        "plot_json": _plot_json,
+    }
+    environment.globals |= {"source": _source, "plotly": _plotly}
+    return environment
+
+
+def _source(name: str) -> Markup:
+    """A style sheet or script below `components/`, put into the page as it is."""
+    return Markup((COMPONENTS / name).read_text(encoding="utf-8"))
+
+
+def _plotly() -> Markup:
+    from plotly.offline import get_plotlyjs
+
+    return Markup(get_plotlyjs())
+
+
+def _plot_json(value: Mapping[str, Any]) -> Markup:
+    return Markup(json.dumps(_plain(value), allow_nan=False).replace("</", "<\\/"))
 
 
 def _plain(value: Any) -> Any:
     """The same with None, which Plotly draws as a gap, for every number that JSON does not know."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def table(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    chosen: Sequence[int] = (),
-    text: Sequence[int] = (),
-) -> str:
-    """A table of ready HTML cells; rows in `chosen` stand out, columns in `text` are left-aligned."""
-
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=text' if k in text else ''}>{value}</{tag}>" for k, value in enumerate(values)
-        )
-
-    body = "".join(
-        f"<tr{' class=chosen' if k in chosen else ''}>{cells('td', row)}</tr>" for k, row in enumerate(rows)
-    )
-    return (
-        "<div"
-        f' class="scroll"><table><tr>{cells("th", [escape(name) for name in header])}</tr>{body}</table></div>'
-    )
-
-
-def tile(value: str, label: str) -> str:
-    """One large number with its name."""
-    return f'<div class="card tile"><b>{value}</b><span>{escape(label)}</span></div>'
-
-
-def card(content: str, *, title: str = "", wide: bool = True) -> str:
-    """A frame around ready HTML."""
-    return (
-        "<div"
-        f' class="card{" wide" if wide else ""}">{f"<h3>{escape(title)}</h3>" if title else ""}{content}</div>'
-    )
-
-
-def section(identifier: str, title: str, intro: str, *cards: str) -> str:
-    """A headed part of the page; `intro` says in a sentence what to look for."""
-    return (
-        f'<h2 id="{identifier}">{escape(title)}</h2><p class="soft">{escape(intro)}</p><div'
-        f' class="grid">{"".join(cards)}</div>'
-    )
-
-
-def page(
-    title: str,
-    head: str,
-    sections: Sequence[tuple[str, str, str]],
-    *,
-    plots: bool = True,
-    style: str = "",
-    script: str = "",
-) -> str:
-    """The whole document.
-
-    `sections` holds (identifier, name in the navigation, HTML); `style` and `script` are the page's own, put
-    after the common ones.
-    """
-    links = "".join(f'<a href="#{identifier}">{escape(name)}</a>' for identifier, name, _ in sections)
-    scripts = f"<script>{script}</script>" if script else ""
-    if plots:
-        from plotly.offline import get_plotlyjs
-
-        scripts += f"<script>{get_plotlyjs()}</script><script>{(FOLDER / 'plots.js').read_text(encoding='utf-8')}</script>"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
-        ' content="width=device-width, initial-scale=1"><link rel="icon"'
-        f' href="data:,"><title>{escape(title)}</title>'
-        f"<style>{(FOLDER / 'style.css').read_text(encoding='utf-8')}{style}</style></head><body><nav>{links}</nav><main>{head}{''.join(body for _, _, body in sections)}</main>{scripts}</body></html>"
-    )
