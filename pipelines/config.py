@@ -129,7 +129,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _purge_covers_labels(self):
         try:
-            check_gaps(self.timeline, max(self.labels.horizons), 1)
+            check_gaps(self.timeline, max(self.labels.horizons))
         except AlphaloopError as error:
             raise ValueError(str(error).removesuffix(".")) from None
         return self

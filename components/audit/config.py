@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from components.settings import Section
+from components.timeline.entry import ENTRY_LAG_BARS
 
 
 class Settings(Section):
@@ -129,5 +130,7 @@ class Settings(Section):
     )
     placebo_t: float = Field(8.0, gt=0, description="Newey-West t value that this loss must have besides")
     entry_lag_bars: int = Field(
-        1, ge=1, description="bars between a signal and its entry; a label may reach this plus its horizon"
+        ENTRY_LAG_BARS,
+        ge=1,
+        description="bars between a signal and its entry; a label may reach this plus its horizon",
     )

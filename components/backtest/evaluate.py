@@ -35,6 +35,7 @@ from components.metrics import (
 from components.metrics.calibration import QUANTILES
 from components.progress import warn
 from components.timeline import Windows
+from components.timeline.periods import is_daily
 
 FORMAT = 1
 PORTFOLIOS = ("long_short", "long_only")
@@ -264,7 +265,7 @@ def _quality(
         "by_year": _grouped(daily.with_columns(pl.col("timestamp").dt.year().alias("year")), "year", horizon),
         "by_hour": (
             _grouped(daily.with_columns(pl.col("timestamp").dt.hour().alias("hour")), "hour", horizon)
-            if predictions["period"][0] != "1d"
+            if not is_daily(predictions["period"][0])
             else []
         ),
         "by_regime": _grouped(_daily(predictions, facts, ("timestamp", "regime")), "regime", horizon),

@@ -17,6 +17,7 @@ from pydantic import Field
 from components.experts.compose import RegimeModels
 from components.experts.neural.expert import NeuralFamily
 from components.settings import ConfigError, Section, read_yaml, validate_settings
+from components.timeline.periods import Period
 
 
 class FurtherTask(Section):
@@ -37,7 +38,7 @@ class Leaf(Section):
         pattern=r"^[a-z][a-z0-9_]*$",
         description="name of the expert; of its module in components/experts/families unless `module` is given",
     )
-    period: Literal["1d", "4h", "1h"]
+    period: Period
     modality: Literal["base", "rich"] = "base"
     module: str | None = Field(
         None, description="dotted name of a module of your own, such as my_package.my_expert"

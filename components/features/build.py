@@ -14,7 +14,6 @@ from components.features.config import Settings
 from components.features.errors import FeatureError
 from components.features.library import (
     CONTEXT,
-    EVERY_PERIOD,
     NAMED,
     Factor,
     Measure,
@@ -25,6 +24,7 @@ from components.features.library import (
     wanted_factors,
 )
 from components.features.normalise import MINIMUM_SYMBOLS, against_own_past, cross_sectional_ranks
+from components.timeline.periods import LENGTHS, PERIODS
 
 KEY = ("timestamp", "symbol")
 # Which numbers of a panel count as known; the others become null before any factor sees them.
@@ -33,7 +33,6 @@ NOT_NEGATIVE = ("volume", "trades", "open_interest")
 # Helper columns beside the bars: numbers of symbol, timestamp and (timestamp, sector).
 SYMBOL, TIME, TIME_SECTOR = "_symbol", "_time", "_time_sector"
 GROUP_OF_SCOPE = {"market_mean": TIME, "cross_section": TIME, "sector_mean": TIME_SECTOR}
-BAR_LENGTH = {"1d": timedelta(days=1), "4h": timedelta(hours=4), "1h": timedelta(hours=1)}
 # Factors are made so many at a time, which bounds the memory beside the finished columns.
 BLOCK_COLUMNS = 24
 
@@ -96,7 +95,7 @@ def build_factors(
     panel = panel.sort(*KEY)
     time = panel["timestamp"].rle_id().to_numpy()
     bars = arranged(panel, factors, settings)
-    known_time, bars.late = known_times(bars.frame, longest_warm_up(entries), BAR_LENGTH[period])
+    known_time, bars.late = known_times(bars.frame, longest_warm_up(entries), LENGTHS[period])
     columns = {
         "timestamp": panel["timestamp"],
         "symbol": panel["symbol"],
@@ -255,9 +254,9 @@ def panel_period(panel: pl.DataFrame | pl.LazyFrame) -> str:
             f"The panel holds the periods {', '.join(periods)}; windows count bars of one period. Build"
             " factors for each period from its own panel."
         )
-    if periods[0] not in EVERY_PERIOD:
+    if periods[0] not in PERIODS:
         raise FeatureError(
-            f"The panel's period is {periods[0]!r}; factors are declared for {', '.join(EVERY_PERIOD)}."
+            f"The panel's period is {periods[0]!r}; factors are declared for {', '.join(PERIODS)}."
             " Resample the bars to one of these."
         )
     return periods[0]

@@ -17,6 +17,7 @@ from components.features.errors import FeatureError
 from components.features.regime import HIGH_VOLATILITY_QUANTILE, HOLD_BARS, PERSIST_BARS, persistent_regime
 from components.features.regime_config import NAMING_INPUTS, Regimes
 from components.progress import warn
+from components.timeline.periods import BARS_A_DAY
 
 GROUP = "regime_hmm"
 SOURCE = "Hamilton 1989; Gaussian HMM, filtered"
@@ -44,7 +45,6 @@ SMOOTHING_BARS = PERSIST_BARS + HOLD_BARS
 INPUT_WARM_UP_BARS = 61
 FIRST_YEAR = 2000
 DAYS_A_MONTH = 31
-BARS_A_DAY = {"1d": 1, "4h": 6, "1h": 24}
 
 
 class DegenerateFit(FeatureError):

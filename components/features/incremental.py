@@ -21,6 +21,7 @@ from components.features.errors import FeatureError
 from components.features.library import Factor
 from components.features.regime import HOLD_BARS, PERSIST_BARS
 from components.settings import config_hash
+from components.timeline.periods import LENGTHS
 
 # Factors that need up to so many bars are made together; the last group takes the rest.
 SHARED_TAILS = (26, 70, 130)
@@ -346,7 +347,7 @@ def _known_times(
         .select("timestamp", "known_time")[order]
         .with_columns(pl.Series(name, values) for name, values in helpers.items())
     )
-    known_time, late = build.known_times(frame, longest, build.BAR_LENGTH[period])
+    known_time, late = build.known_times(frame, longest, LENGTHS[period])
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
     marks = None if late is None else np.concatenate([np.zeros(begin, dtype=bool), late[back]])

@@ -24,8 +24,7 @@ from components.labels.grid import Grid, shifted
 from components.labels.path import Bars, realised_volatility, triple_barrier
 from components.progress import warn
 from components.timeline import bar_index
-
-ENTRY_LAG_BARS = 1
+from components.timeline.entry import ENTRY_LAG_BARS
 
 
 def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:

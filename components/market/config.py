@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from components.settings import Section
+from components.timeline.periods import Period, is_daily
 
 CONTRACT_COLUMNS = (
     "timestamp",
@@ -264,7 +265,7 @@ class Settings(Section):
     csv_separator: str = Field(
         ",", min_length=1, max_length=1, description="character between the values of a CSV file"
     )
-    period: Literal["1d", "4h", "1h"] = Field("1d", description="length of a bar")
+    period: Period = Field("1d", description="length of a bar")
     stamp: Literal["session_date", "bar_open", "bar_close"] = Field(
         "bar_close", description="what the time in the file means"
     )
@@ -359,7 +360,7 @@ class Settings(Section):
             raise ValueError(f"source {self.source} needs market.start: the first day to fetch")
         if self.start and self.end and self.end < self.start:
             raise ValueError(f"end={self.end} lies before start={self.start}")
-        if self.stamp == "session_date" and self.period != "1d":
+        if self.stamp == "session_date" and not is_daily(self.period):
             raise ValueError(
                 f"stamp session_date is for daily bars; with period {self.period} use bar_open or bar_close"
             )

@@ -10,7 +10,8 @@ from components.market.bars import Bars
 from components.market.config import Settings
 from components.market.errors import MarketError
 from components.market.fetched import ask, late_starts, package, refuse_failures
-from components.market.stamps import PERIODS, bar_times
+from components.market.stamps import bar_times
+from components.timeline.periods import LENGTHS
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 
@@ -82,7 +83,7 @@ def _symbol_bars(exchange: Any, ccxt: Any, symbol: str, settings: Settings, now:
 
     Every page moves on by a bar or more, also an empty one (before the listing), so it ends.
     """
-    period_ms = int(PERIODS[settings.period].total_seconds() * 1000)
+    period_ms = int(LENGTHS[settings.period].total_seconds() * 1000)
     stop = (
         now
         if settings.end is None

@@ -12,7 +12,7 @@ from components.market.config import SPARE_COLUMNS, Settings
 from components.market.errors import MarketError
 from components.market.sectors import add_sectors
 from components.market.sources import SOURCES
-from components.market.stamps import PERIODS
+from components.timeline.periods import LENGTHS
 
 NAMED_SYMBOLS = 5
 # Usual distance of neighbouring bars, in bars of the period, below which the period is wrong.
@@ -104,7 +104,7 @@ def _require_spacing(rows: pl.DataFrame, settings: Settings) -> None:
         pl.col("step") > timedelta(0)
     )["step"]
     usual = steps.median()
-    if usual is not None and usual < CLOSEST_BARS * PERIODS[settings.period]:
+    if usual is not None and usual < CLOSEST_BARS * LENGTHS[settings.period]:
         raise MarketError(
             f"Bars of a symbol usually stand {usual} apart, but market.period is {settings.period}. Set"
             " market.period to what the bars are, or resample them."

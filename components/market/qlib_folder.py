@@ -16,6 +16,7 @@ from components.market.config import Settings
 from components.market.errors import MarketError
 from components.market.files import SourceFiles, require_file
 from components.market.stamps import bar_times
+from components.timeline.periods import is_daily
 
 FREQUENCIES = {"1d": "day", "4h": "240min", "1h": "60min"}
 FIELDS = ("open", "high", "low", "close", "volume", "vwap")
@@ -105,7 +106,7 @@ def _calendar(root: Path, frequency: str, settings: Settings) -> pl.DataFrame:
         {"timestamp": stamps, "step": range(len(stamps))},
         schema={"timestamp": pl.String(), "step": pl.Int64()},
     )
-    clock = settings.model_copy(update={"stamp": "session_date"}) if settings.period == "1d" else settings
+    clock = settings.model_copy(update={"stamp": "session_date"}) if is_daily(settings.period) else settings
     return bar_times(frame, clock, str(path)).with_columns(
         pl.Series("stamp", [_moment(text, path, "step") for text in stamps], dtype=pl.Datetime("us"))
     )

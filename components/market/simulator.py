@@ -28,8 +28,8 @@ from components.contracts import RAW_PANEL, atomic_path, atomic_write_text
 from components.market.config import ChangeSettings, Settings
 from components.market.errors import MarketError
 from components.market.faults import FAULTS_SCHEMA, plant_faults
-from components.market.stamps import PERIODS
 from components.market.truth import TRUTH_SCHEMA, write_truth
+from components.timeline.periods import BARS_A_DAY, LENGTHS, is_daily
 
 HORIZON = 5
 WARM_UP_BARS = 70
@@ -46,7 +46,6 @@ BETA_SPREAD = 0.15
 REGIME_SCALE = np.array([0.7, 1.0, 1.8])
 REGIME_BARS = np.array([60.0, 60.0, 20.0])
 OVERNIGHT_SHARE = {"1d": 0.3, "4h": 0.02, "1h": 0.02}
-BARS_A_DAY = {"1d": 1, "4h": 6, "1h": 24}
 VOLUME_MEMORY, VOLUME_TERMS = 0.7, 25
 FIRST_BAR = {"reversal_5": 1, "volume_surprise_20": 19, "momentum_60_20": 60, "trend_agreement": 60}
 
@@ -172,13 +171,13 @@ def calendar(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     bars, else a plain grid.
     """
     bars = settings.simulator.bars
-    if settings.period == "1d":
+    if is_daily(settings.period):
         days = np.busday_offset(
             np.datetime64(settings.simulator.start, "D"), np.arange(bars), roll="forward"
         ).astype("datetime64[us]")
         return days + _since_midnight(OPEN_TIME), days + _since_midnight(CLOSE_TIME)
     start = np.datetime64(datetime.combine(settings.simulator.start, time(0), UTC).replace(tzinfo=None), "us")
-    length = np.timedelta64(PERIODS[settings.period])
+    length = np.timedelta64(LENGTHS[settings.period])
     opened = start + np.arange(bars) * length
     return opened, opened + length
 

@@ -9,8 +9,8 @@ import polars as pl
 from components.contracts import TIME
 from components.market.config import Settings
 from components.market.errors import MarketError
+from components.timeline.periods import LENGTHS
 
-PERIODS = {"1d": timedelta(days=1), "4h": timedelta(hours=4), "1h": timedelta(hours=1)}
 LIMIT_US = 4_102_444_800_000_000  # the year 2100
 # Forms of a stamp in text that cannot be mistaken for another; the first that reads the first stamp is used
 # for all.
@@ -54,7 +54,7 @@ def bar_times(frame: pl.DataFrame, settings: Settings, source: str) -> pl.DataFr
         )
     else:
         moment = in_utc(stamp, settings, source)
-        length = PERIODS[settings.period]
+        length = LENGTHS[settings.period]
         opened, closed = (
             (moment, moment + length) if settings.stamp == "bar_open" else (moment - length, moment)
         )

@@ -11,6 +11,7 @@ from components.market.config import Settings
 from components.market.errors import MarketError
 from components.market.fetched import ask, late_starts, package, refuse_failures
 from components.market.stamps import bar_times
+from components.timeline.periods import is_daily
 
 ZONE = "Asia/Shanghai"
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -36,7 +37,7 @@ def fetch_wind(settings: Settings, now: datetime) -> Bars:
         For another period or clock than China's days, a missing terminal, a refusal (with Wind's code and
         words), an unknown symbol or an empty answer.
     """
-    if settings.period != "1d" or settings.exchange_timezone != ZONE:
+    if not is_daily(settings.period) or settings.exchange_timezone != ZONE:
         raise MarketError(
             "market.source: wind gives daily bars of China. Set market.period: 1d, market.exchange_timezone:"
             f" {ZONE}, market.session_open: 09:30 and market.session_close: 15:00."

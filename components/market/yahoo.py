@@ -13,6 +13,7 @@ from components.market.config import Settings
 from components.market.errors import MarketError
 from components.market.fetched import ask, late_starts, package, refuse_failures
 from components.market.stamps import bar_times
+from components.timeline.periods import is_daily
 
 NAMES = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Volume": "volume"}
 
@@ -81,8 +82,8 @@ def _bars(answer: Any, symbol: str, settings: Settings) -> pl.DataFrame:
             f"Yahoo's answer for {symbol} lacks {lacks}: the installed yfinance answers in another form."
             " Upgrade it: pip install -U 'alphaloop[yahoo]'"
         )
-    sessions = settings.period == "1d" and not settings.yahoo.round_the_clock
-    expected = settings.exchange_timezone if sessions else "UTC" if settings.period == "1d" else str(zone)
+    sessions = is_daily(settings.period) and not settings.yahoo.round_the_clock
+    expected = settings.exchange_timezone if sessions else "UTC" if is_daily(settings.period) else str(zone)
     if str(zone) != expected:
         raise MarketError(
             f"{symbol} trades in the zone {zone}, not {expected}: its days would be known at a wrong hour."

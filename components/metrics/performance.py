@@ -5,6 +5,8 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
+from components.timeline.periods import is_daily
+
 EQUITY_DAYS = 252
 YEAR = timedelta(days=365.25)
 
@@ -22,7 +24,7 @@ def bars_per_year(period: str, calendar: pl.Series) -> float:
     """
     span = (calendar[-1] - calendar[0]) / YEAR if len(calendar) > 1 else 0.0
     measured = (len(calendar) - 1) / span if span > 0 else float(EQUITY_DAYS)
-    return float(EQUITY_DAYS) if period == "1d" and (measured < 300 or span < 0.1) else float(measured)
+    return float(EQUITY_DAYS) if is_daily(period) and (measured < 300 or span < 0.1) else float(measured)
 
 
 def sharpe_ratio(returns: np.ndarray, *, bars_per_year: float) -> np.ndarray | float:

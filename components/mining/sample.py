@@ -17,8 +17,8 @@ from components.mining.config import Settings
 from components.mining.ranks import by_bar, unit_ranks, unit_values
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
+from components.timeline.entry import label_reach
 
-ENTRY_LAG_BARS = 1
 COMBINERS = ("equal_weights", "best_single", "performance_weights", "stack")
 KEY = ["timestamp", "symbol"]
 
@@ -111,7 +111,7 @@ def draw_sample(
     rows = training_set.filter(inside).join(known, on=KEY).join(scores, on=KEY).sort(KEY)
     rows = rows.filter(pl.len().over("timestamp") >= settings.min_symbols)
     columns = _varying([entry.column for entry in catalog if entry.role == "input"], rows)
-    reach = horizon + ENTRY_LAG_BARS
+    reach = label_reach(horizon)
     bars = rows["timestamp"].unique().sort()
     held = int(len(bars) * settings.holdout_share)
     mined = len(bars) - held - max(timeline.purge_bars, reach) - timeline.embargo_bars

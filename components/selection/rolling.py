@@ -8,6 +8,7 @@ import numpy as np
 
 from components.metrics import adjusted_p_values, hac_lags, newey_west_t
 from components.selection.rows import Rows
+from components.timeline.entry import label_reach
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def rolling(
     now = daily[0]
     t, mean = hac_t(now, horizon), _mean(now)
     q = adjusted_p_values(two_sided(t))
-    half_life, weighted, weighted_t = _decayed(now, half_lives, t, reach=horizon + 1)
+    half_life, weighted, weighted_t = _decayed(now, half_lives, t, reach=label_reach(horizon))
     lag, lag_ic, lag_q = _best_lag(daily, lags, horizon, rate)
     return Rolling(mean, t, q, half_life, weighted, weighted_t, lag, lag_ic, lag_q)
 

@@ -22,7 +22,6 @@ from components.selection.rows import Rows, always_seen, read_rows
 from components.timeline import Fold, TimelineError, Windows, resolve_windows, walk_forward
 from components.timeline import Settings as TimelineSettings
 
-ENTRY_LAG_BARS = 1
 STAGE = "selection"
 BEST_FACTORS = 20
 
@@ -118,9 +117,7 @@ def select_factors(
     use_threads(settings.threads)
     rows = read_rows(training_set, labels, catalog, modality=modality, horizon=horizon, target=target)
     windows = resolve_windows(rows.calendar, timeline)
-    folds = walk_forward(
-        windows, timeline, longest_horizon=int(labels["horizon"].max()), entry_lag=ENTRY_LAG_BARS
-    )
+    folds = walk_forward(windows, timeline, longest_horizon=int(labels["horizon"].max()))
     for fold in folds:
         _refuse_late(rows, fold)
     gap = timeline.purge_bars + timeline.embargo_bars

@@ -17,6 +17,7 @@ import polars as pl
 
 from components.contracts import AlphaloopError
 from components.timeline.config import Settings, Span
+from components.timeline.entry import ENTRY_LAG_BARS, label_reach
 
 
 class TimelineError(AlphaloopError):
@@ -101,27 +102,25 @@ def resolve_windows(calendar: pl.Series, settings: Settings) -> Windows:
     return Windows(**named)
 
 
-def check_gaps(settings: Settings, longest_horizon: int, entry_lag: int) -> None:
+def check_gaps(settings: Settings, longest_horizon: int) -> None:
     """Refuse a purge that is shorter than a label reaches.
 
     Raises
     ------
     TimelineError
-        If purge_bars < longest_horizon + entry_lag.
+        If purge_bars is shorter than the longest horizon and the entry bar.
     """
-    reach = longest_horizon + entry_lag
+    reach = label_reach(longest_horizon)
     if settings.purge_bars < reach:
         raise TimelineError(
             f"timeline.purge_bars={settings.purge_bars} is shorter than a label reaches, {reach} bars"
-            f" (horizon {longest_horizon}, entered {entry_lag} bar later): labels of the last"
+            f" (horizon {longest_horizon}, entered {ENTRY_LAG_BARS} bar later): labels of the last"
             f" {reach - settings.purge_bars} training bars reach into what is predicted. Set"
             f" timeline.purge_bars to {reach} or more."
         )
 
 
-def walk_forward(
-    windows: Windows, settings: Settings, *, longest_horizon: int, entry_lag: int = 1
-) -> list[Fold]:
+def walk_forward(windows: Windows, settings: Settings, *, longest_horizon: int) -> list[Fold]:
     """Folds that predict the validation and the test window once, each from its past only, and a `final` one.
 
     A fold never straddles the border of validation and test. Before each predicted block, and between the
@@ -130,7 +129,7 @@ def walk_forward(
     nothing: it fits the model that is served, on all bars up to the end of the test window whose labels are
     known then.
     """
-    check_gaps(settings, longest_horizon, entry_lag)
+    check_gaps(settings, longest_horizon)
     gap = max(settings.purge_bars + settings.embargo_bars, windows.validation[0] - windows.train[1])
     blocks = [
         block
@@ -141,9 +140,8 @@ def walk_forward(
         _fold(f"fold_{number:02d}", windows.train[0], block[0] - gap, block, settings)
         for number, block in enumerate(blocks)
     ]
-    last = _fold(
-        "final", windows.train[0], windows.test[1] - longest_horizon - entry_lag, np.arange(0), settings
-    )
+    end = windows.test[1] - label_reach(longest_horizon)
+    last = _fold("final", windows.train[0], end, np.arange(0), settings)
     return [*folds, last]
 
 

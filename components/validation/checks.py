@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from components.timeline.periods import LENGTHS
 from components.validation.config import Settings
 
 PRICES = ("open", "high", "low", "close")
@@ -754,9 +755,7 @@ def listing_memory(bars: pl.DataFrame, settings: Settings) -> timedelta:
 
     `stale_bars` bars, weekends included, four days at least.
     """
-    length = {"1d": timedelta(days=1), "4h": timedelta(hours=4), "1h": timedelta(hours=1)}.get(
-        bars["period"][0] if len(bars) else "", timedelta(days=1)
-    )
+    length = LENGTHS.get(bars["period"][0] if len(bars) else "", timedelta(days=1))
     return max(MEMORY_STRETCH * settings.stale_bars * length, MIN_MEMORY)
 
 

@@ -176,12 +176,12 @@ def test_windows_that_do_not_fit_are_refused(values, words):
 
 
 def test_a_purge_shorter_than_the_label_is_refused_with_the_number_needed():
-    check_gaps(Settings(purge_bars=6), 5, 1)
+    check_gaps(Settings(purge_bars=6), 5)
     with pytest.raises(
         TimelineError,
         match=r"purge_bars=5 is shorter than a label reaches, 6 bars.*Set timeline.purge_bars to 6",
     ):
-        check_gaps(Settings(purge_bars=5), 5, 1)
+        check_gaps(Settings(purge_bars=5), 5)
 
 
 def test_too_little_history_is_refused():

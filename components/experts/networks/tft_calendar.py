@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from components.experts.neural.batch import Layout
+from components.timeline.periods import HOURS_A_BAR, is_daily
 
 GROUP = "calendar"
 CYCLES = {"weekday": 7, "month_position": 31, "year_position": 366, "hour": 24}
-HOURS_A_BAR = {"1h": 1, "4h": 4}
 CLIP_DEVIATIONS = 5.0
 COMMON_YEAR, LEAP_YEAR = "2021", "2020"
 
@@ -119,7 +119,7 @@ def foretold(layout: Layout) -> tuple[str, ...]:
     whole = [cycle for cycle in CYCLES if {f"{cycle}_sin", f"{cycle}_cos"} <= given]
     if "year_position" not in whole:
         whole = [cycle for cycle in whole if cycle != "month_position"]
-    if layout.period == "1d":
+    if is_daily(layout.period):
         known = layout.trading_days == 7 or "weekday" in whole
         return tuple(cycle for cycle in whole if cycle != "hour") if known else ()
     if layout.period in HOURS_A_BAR and layout.trading_days == 7 and "hour" in whole:

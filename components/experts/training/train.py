@@ -47,7 +47,6 @@ from components.settings import config_hash
 from components.timeline import Fold, TimelineError, bar_index, resolve_windows, walk_forward
 from components.timeline import Settings as TimelineSettings
 
-ENTRY_LAG_BARS = 1
 RESULT = "result.json"
 CONTEXT_COLUMNS = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
 CHECKPOINTS = "checkpoints"
@@ -151,9 +150,7 @@ def train_expert(
     rows = rows if learnable is None else _unlabelled_but(rows, learnable)
     calendar, bars = bar_index(rows["timestamp"])
     windows = resolve_windows(calendar, timeline)
-    folds = walk_forward(
-        windows, timeline, longest_horizon=int(labels["horizon"].max()), entry_lag=ENTRY_LAG_BARS
-    )
+    folds = walk_forward(windows, timeline, longest_horizon=int(labels["horizon"].max()))
     if until != "served":
         end = windows.validation[1] if until == "validation" else windows.test[1]
         folds = [fold for fold in folds if len(fold.predict) and int(fold.predict[-1]) < end]

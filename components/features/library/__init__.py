@@ -29,9 +29,6 @@ from components.features.library import (
 )
 from components.features.library.context import CONTEXT, NAMED, name_codes
 from components.features.library.declare import (
-    DAILY,
-    EVERY_PERIOD,
-    INTRADAY,
     Factor,
     Measure,
     Normalisation,
@@ -40,11 +37,8 @@ from components.features.library.declare import (
 
 __all__ = [
     "CONTEXT",
-    "DAILY",
-    "EVERY_PERIOD",
     "FACTORS",
     "GROUPS",
-    "INTRADAY",
     "MEASURES",
     "NAMED",
     "Factor",

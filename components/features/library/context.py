@@ -9,7 +9,8 @@ import polars as pl
 from components.contracts import INDUSTRY_COLUMN, REGIME_COLUMN, SECTOR_COLUMN, VOLATILITY_COLUMN
 from components.features import kernels as k
 from components.features import regime
-from components.features.library.declare import INTRADAY, Factor, c
+from components.features.library.declare import Factor, c
+from components.timeline.periods import INTRADAY
 
 # Columns that reach experts, bands and regime tables whatever groups are chosen, and are no inputs.
 CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)

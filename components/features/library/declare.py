@@ -6,12 +6,10 @@ from typing import Literal
 import polars as pl
 
 from components.features import kernels as k
+from components.timeline.periods import PERIODS
 
 Scope = Literal["row", "symbol", "market_mean", "sector_mean", "cross_section", "market"]
 Normalisation = Literal["none", "rank", "zscore", "minmax", "robust"]
-INTRADAY = ("4h", "1h")
-DAILY = ("1d",)
-EVERY_PERIOD = (*DAILY, *INTRADAY)
 # Short, because the tables are read line by line.
 c = pl.col
 
@@ -44,7 +42,7 @@ class Factor:
     source: str
     scope: Scope = "symbol"
     normalisation: Normalisation = "rank"
-    periods: tuple[str, ...] = EVERY_PERIOD
+    periods: tuple[str, ...] = PERIODS
 
     @property
     def columns(self) -> tuple[str, ...]:

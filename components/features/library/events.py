@@ -9,7 +9,8 @@ it by the calendar of days. Holidays are not known: the flag is then missing.
 import polars as pl
 
 from components.features import kernels as k
-from components.features.library.declare import DAILY, INTRADAY, Factor, Measure, c, flag
+from components.features.library.declare import Factor, Measure, c, flag
+from components.timeline.periods import DAILY, INTRADAY
 
 GROUP = "events"
 BURST_DEVIATIONS = 2.0

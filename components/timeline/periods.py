@@ -1,0 +1,23 @@
+"""The periods: which lengths of a bar there are, how long each is, and which of them are shorter than a day."""
+
+from datetime import timedelta
+from typing import Literal
+
+Period = Literal["1d", "4h", "1h"]
+
+LENGTHS: dict[Period, timedelta] = {
+    "1d": timedelta(days=1),
+    "4h": timedelta(hours=4),
+    "1h": timedelta(hours=1),
+}
+PERIODS: tuple[Period, ...] = tuple(LENGTHS)
+DAILY = tuple(period for period in PERIODS if LENGTHS[period] == timedelta(days=1))
+INTRADAY = tuple(period for period in PERIODS if LENGTHS[period] < timedelta(days=1))
+# On a market that never closes; one with sessions has fewer.
+BARS_A_DAY = {period: timedelta(days=1) // length for period, length in LENGTHS.items()}
+HOURS_A_BAR = {period: LENGTHS[period] // timedelta(hours=1) for period in INTRADAY}
+
+
+def is_daily(period: str) -> bool:
+    """Whether bars of this period are whole days, which have a session's open and close."""
+    return period in DAILY
