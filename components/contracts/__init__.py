@@ -5,6 +5,7 @@ from components.contracts.catalog import CatalogEntry, read_catalog, write_catal
 from components.contracts.chosen import ChosenInputs, read_chosen, write_chosen
 from components.contracts.errors import AlphaloopError, ContractError
 from components.contracts.files import OutputError, atomic_path, atomic_write_text, read_json
+from components.contracts.gathered import GatheredError, read_gathered
 from components.contracts.served import hour_folder, read_served, served_parts
 from components.contracts.tables import (
     ALL_PREDICTIONS,
@@ -60,6 +61,7 @@ __all__ = [
     "CatalogEntry",
     "ChosenInputs",
     "ContractError",
+    "GatheredError",
     "OutputError",
     "Stamp",
     "Table",
@@ -71,6 +73,7 @@ __all__ = [
     "hour_folder",
     "read_catalog",
     "read_chosen",
+    "read_gathered",
     "read_json",
     "read_served",
     "read_stamp",

@@ -66,32 +66,24 @@ def register(
     folder: str,
     code: str,
     reference: Input[Artifact],
-    expert_1: Input[Artifact],
-    expert_2: Input[Artifact],
+    experts: Input[Artifact],
     registration: Output[Artifact],
-    expert_3: Input[Artifact] = None,
-    expert_4: Input[Artifact] = None,
-    expert_5: Input[Artifact] = None,
-    expert_6: Input[Artifact] = None,
-    expert_7: Input[Artifact] = None,
-    expert_8: Input[Artifact] = None,
 ):
     """Record the judged model; register and promote it if it was approved."""
     import json
     from pathlib import Path
 
-    from components.contracts import atomic_write_text
+    from components.contracts import atomic_write_text, read_gathered
     from components.progress import report, stage
     from components.registry.config import Settings
     from components.registry.record import record
 
     with stage("register"):
-        slots = (expert_1, expert_2, expert_3, expert_4, expert_5, expert_6, expert_7, expert_8)
         outcome = record(
             Settings.model_validate_json(settings),
             name=name,
             folder=Path(folder),
-            expert_folders=[Path(slot.path) for slot in slots if slot is not None],
+            expert_folders=list(read_gathered(experts.path).values()),
             verdict=json.loads(Path(verdict.path).read_text(encoding="utf-8")),
             evaluation=json.loads(Path(evaluation.path).read_text(encoding="utf-8")),
             predictions=Path(predictions.path),

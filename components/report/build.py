@@ -23,7 +23,7 @@ from components.contracts import (
 from components.metrics import ic_summary, information_coefficient
 from components.metrics.regime_shift import label_shift_by_regime
 from components.report.factor_ic import factor_ic
-from components.report.run_report import RunResult, render
+from components.report.run_report import PAGES, RunResult, render
 from components.report.summary import summarise
 
 REPORT, SUMMARY, DATA_DOCS, EVIDENCE = "report.html", "summary.json", "data_docs", "evidence"
@@ -45,7 +45,7 @@ def build_report(
         oof_audit, comparison, predictions, evaluation, returns, verdict, registration
     experts : the experts' artifact folders
     config : the whole configuration
-    pages : the pages of audit, fusion and selection by name, kept as `evidence/<name>.html`
+    pages : the pages of audit, fusion and selection by file name, kept in `evidence/`
     """
     said = {
         name: _json(artifacts[name])
@@ -87,12 +87,12 @@ def build_report(
         experts=[_json(place / "status.json") for place in experts],
         explanations=_explanations(experts),
         lineage=[_lineage(name, artifacts[name]) for name in ("panel", "factors", "labels", "predictions")],
-        pages={name: f"{EVIDENCE}/{name}.html" for name in pages},
+        pages={name: f"{EVIDENCE}/{name}.html" for name in PAGES if f"{name}.html" in pages},
     )
     atomic_write_text(folder / REPORT, render(result))
     with atomic_path(folder / DATA_DOCS) as temporary:
         shutil.copytree(artifacts["data_docs"], temporary)
-    keep_pages({f"{name}.html": path for name, path in pages.items()}, folder / EVIDENCE)
+    keep_pages(pages, folder / EVIDENCE)
     atomic_write_text(folder / SUMMARY, json.dumps(summary, indent=1))
     return summary
 

@@ -26,27 +26,16 @@ def write_report(
     registration: Input[Artifact],
     config: str,
     folder: str,
-    expert_1: Input[Artifact],
-    expert_2: Input[Artifact],
+    experts: Input[Artifact],
+    pages: Input[Artifact],
     page: Output[HTML],
-    expert_3: Input[Artifact] = None,
-    expert_4: Input[Artifact] = None,
-    expert_5: Input[Artifact] = None,
-    expert_6: Input[Artifact] = None,
-    expert_7: Input[Artifact] = None,
-    expert_8: Input[Artifact] = None,
-    audit_page: Input[HTML] = None,
-    fusion_page: Input[HTML] = None,
-    selection_tree_base_page: Input[HTML] = None,
-    selection_tree_rich_page: Input[HTML] = None,
-    selection_linear_base_page: Input[HTML] = None,
-    selection_linear_rich_page: Input[HTML] = None,
 ):
     """Write the run's report and summary."""
     import json
     import shutil
     from pathlib import Path
 
+    from components.contracts import read_gathered
     from components.progress import report, stage
     from components.report.build import REPORT, build_report
 
@@ -69,23 +58,13 @@ def write_report(
             "verdict": verdict,
             "registration": registration,
         }
-        slots = (expert_1, expert_2, expert_3, expert_4, expert_5, expert_6, expert_7, expert_8)
         paths = {name: Path(artifact.path) for name, artifact in inputs.items()}
-        evidence = {
-            "audit": audit_page,
-            "fusion": fusion_page,
-            "selection_tree_base": selection_tree_base_page,
-            "selection_tree_rich": selection_tree_rich_page,
-            "selection_linear_base": selection_linear_base_page,
-            "selection_linear_rich": selection_linear_rich_page,
-        }
-        pages = {name: Path(artifact.path) for name, artifact in evidence.items() if artifact is not None}
         summary = build_report(
             paths,
-            [Path(slot.path) for slot in slots if slot is not None],
+            list(read_gathered(experts.path).values()),
             json.loads(config),
             Path(folder),
-            pages,
+            read_gathered(pages.path),
         )
         shutil.copyfile(Path(folder) / REPORT, page.path)
         report("report", f"model {'approved' if summary['approved'] else 'rejected'}: {summary['reason']}")
@@ -94,37 +73,17 @@ def write_report(
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def keep_evidence(
     folder: str,
-    audit_page: Input[HTML] = None,
-    fusion_page: Input[HTML] = None,
-    selection_tree_base_page: Input[HTML] = None,
-    selection_tree_rich_page: Input[HTML] = None,
-    selection_linear_base_page: Input[HTML] = None,
-    selection_linear_rich_page: Input[HTML] = None,
-    mining_page: Input[HTML] = None,
-    formulas: Input[Artifact] = None,
+    pages: Input[Artifact],
 ):
     """Copy the stages' own pages, and mined formulas, into the run folder."""
     from pathlib import Path
 
+    from components.contracts import read_gathered
     from components.progress import stage
     from components.report.build import EVIDENCE, keep_pages
 
     with stage("evidence"):
-        pages = {
-            "audit": audit_page,
-            "fusion": fusion_page,
-            "selection_tree_base": selection_tree_base_page,
-            "selection_tree_rich": selection_tree_rich_page,
-            "selection_linear_base": selection_linear_base_page,
-            "selection_linear_rich": selection_linear_rich_page,
-            "mining": mining_page,
-        }
-        files = {
-            f"{name}.html": Path(artifact.path) for name, artifact in pages.items() if artifact is not None
-        }
-        if formulas is not None:
-            files["formulas.yaml"] = Path(formulas.path)
-        keep_pages(files, Path(folder) / EVIDENCE)
+        keep_pages(read_gathered(pages.path), Path(folder) / EVIDENCE)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -12,21 +12,12 @@ def build_oof(
     training_set: Input[Dataset],
     settings: str,
     code: str,
-    expert_1: Input[Artifact],
-    expert_2: Input[Artifact],
+    experts: Input[Artifact],
     oof: Output[Dataset],
     predictions: Output[Dataset],
     audit: Output[Artifact],
-    expert_3: Input[Artifact] = None,
-    expert_4: Input[Artifact] = None,
-    expert_5: Input[Artifact] = None,
-    expert_6: Input[Artifact] = None,
-    expert_7: Input[Artifact] = None,
-    expert_8: Input[Artifact] = None,
 ):
     """Gather the experts' predictions into one audited table."""
-    from pathlib import Path
-
     import polars as pl
 
     from components.contracts import (
@@ -35,6 +26,7 @@ def build_oof(
         OOF,
         TRAINING_SET,
         atomic_write_text,
+        read_gathered,
         read_stamp,
         read_table,
         write_table,
@@ -46,15 +38,14 @@ def build_oof(
 
     with stage("out-of-fold table"):
         parsed = Settings.model_validate_json(settings)
-        slots = (expert_1, expert_2, expert_3, expert_4, expert_5, expert_6, expert_7, expert_8)
-        experts, failed = read_experts([Path(slot.path) for slot in slots if slot is not None], parsed)
+        found, failed = read_experts(list(read_gathered(experts.path).values()), parsed)
         for name, reason in failed.items():
             warn("out-of-fold table", f"{name} is left out: {reason}")
         rows = read_table(training_set.path, TRAINING_SET)
-        table = build_oof_table(experts, read_table(labels.path, LABELS), rows)
-        found = audit_oof(table, experts, failed, rows["timestamp"].unique().sort(), parsed)
-        atomic_write_text(audit.path, found.to_json())
-        require_clean(found)
+        table = build_oof_table(found, read_table(labels.path, LABELS), rows)
+        audited = audit_oof(table, found, failed, rows["timestamp"].unique().sort(), parsed)
+        atomic_write_text(audit.path, audited.to_json())
+        require_clean(audited)
         stamps = {
             "labels": read_stamp(labels.path).content_sha256,
             "training_set": read_stamp(training_set.path).content_sha256,
@@ -62,9 +53,9 @@ def build_oof(
         about = {"code_version": code, "config_hash": config_hash(parsed), "inputs": stamps}
         write_table(table, oof.path, OOF, **about)
         write_table(
-            pl.concat(experts.values()).sort(ALL_PREDICTIONS.key), predictions.path, ALL_PREDICTIONS, **about
+            pl.concat(found.values()).sort(ALL_PREDICTIONS.key), predictions.path, ALL_PREDICTIONS, **about
         )
-        report("out-of-fold table", f"{len(table):,} rows, {len(experts)} experts")
+        report("out-of-fold table", f"{len(table):,} rows, {len(found)} experts")
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -15,6 +15,7 @@ from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
 from pipelines.graphs.stages import (
     arranger,
+    gather_artifacts,
     require_trained,
     source_to_factors,
     to_expert_inputs,
@@ -54,7 +55,8 @@ def selection_pipeline(
             to_labels(config, arrange, data)
             to_training_set(config, arrange, data, folder)
             to_expert_inputs(config, arrange, data, leaves)
-            arrange(keep_evidence(folder=folder, **data.pages), "evidence", cached=False)
+            pages = gather_artifacts(arrange, "pages", data.pages)
+            arrange(keep_evidence(folder=folder, pages=pages), "evidence", cached=False)
 
     return selection
 
@@ -99,13 +101,9 @@ def mining_pipeline(
                 ),
                 "mine",
             ).outputs
-            arrange(
-                keep_evidence(
-                    folder=folder, mining_page=found["page"], formulas=found["formulas"], **data.pages
-                ),
-                "evidence",
-                cached=False,
-            )
+            files = {**data.pages, "mining.html": found["page"], "formulas.yaml": found["formulas"]}
+            pages = gather_artifacts(arrange, "pages", files)
+            arrange(keep_evidence(folder=folder, pages=pages), "evidence", cached=False)
 
     return mining
 

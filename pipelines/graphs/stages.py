@@ -2,10 +2,11 @@
 source to factors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 from kfp import dsl, kubernetes
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.audit.component import audit_leaks
 from components.backtest.component import backtest
@@ -16,6 +17,7 @@ from components.feature_store.component import make_training_set, materialise
 from components.features.component import build_features
 from components.fusion.component import fuse, make_learnable
 from components.gates.component import judge
+from components.gather.component import gather
 from components.labels.component import make_labels
 from components.market.component import ingest
 from components.registry.component import read_champion, register
@@ -50,6 +52,13 @@ def arranger(config: Config, retries: int) -> Arrange:
         return task
 
     return arrange
+
+
+def gather_artifacts(arrange: Arrange, what: str, items: Mapping[str, PipelineChannel]) -> PipelineChannel:
+    """The task that lays `items` side by side under their names; returns its folder."""
+    slots = {f"item_{number}": item for number, item in enumerate(items.values(), start=1)}
+    task = gather(what=what, names=list(items), code=code_version("gather"), **slots)
+    return arrange(task, f"gather {what}").outputs["gathered"]
 
 
 def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str) -> SimpleNamespace:
@@ -90,7 +99,7 @@ def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str
             "fusion",
             cached=bool(source),
         ).outputs
-        fused, pages = {"fused": joined["fused"]}, {"fusion_page": joined["page"]}
+        fused, pages = {"fused": joined["fused"]}, {"fusion.html": joined["page"]}
     features = arrange(
         build_features(
             panel=valid["clean"],
@@ -164,7 +173,7 @@ def to_training_set(config: Config, arrange: Arrange, data: SimpleNamespace, fol
         ),
         "audit",
     )
-    data.audit, data.pages["audit_page"] = audited.outputs["audit"], audited.outputs["page"]
+    data.audit, data.pages["audit.html"] = audited.outputs["audit"], audited.outputs["page"]
     data.feature_registry = publish(config, arrange, data, folder).after(audited).outputs["registry"]
     data.training_set = arrange(
         make_training_set(
@@ -206,7 +215,7 @@ def to_expert_inputs(config: Config, arrange: Arrange, data: SimpleNamespace, le
             ),
             f"select for {modality} {family} models",
         ).outputs
-        data.selections[family, modality], data.pages[f"selection_{family}_{modality}_page"] = (
+        data.selections[family, modality], data.pages[f"selection_{family}_{modality}.html"] = (
             chosen["selection"],
             chosen["page"],
         )
@@ -291,22 +300,22 @@ def expert_task(
 
 def to_predictions(
     config: Config, arrange: Arrange, data: SimpleNamespace, leaves: list[Leaf], folder: str
-) -> tuple[dict, dsl.PipelineTask, dsl.PipelineTask]:
-    """Tasks from the training set to the out-of-fold predictions; returns the experts' artifacts by the name
-    of their slot, and the tasks of the table and the stack.
+) -> tuple[PipelineChannel, dsl.PipelineTask, dsl.PipelineTask]:
+    """Tasks from the training set to the out-of-fold predictions; returns the gathered experts, and the tasks
+    of the table and the stack.
     """
     to_expert_inputs(config, arrange, data, leaves)
-    experts = {
-        f"expert_{number}": expert_task(config, arrange, data, leaf, folder).outputs["expert"]
-        for number, leaf in enumerate(leaves, start=1)
+    trained = {
+        leaf.expert: expert_task(config, arrange, data, leaf, folder).outputs["expert"] for leaf in leaves
     }
+    experts = gather_artifacts(arrange, "experts", trained)
     table = arrange(
         build_oof(
             labels=data.labels,
             training_set=data.training_set,
             settings=section_json(config.stacking),
             code=code_version("stacking"),
-            **experts,
+            experts=experts,
         ),
         "out-of-fold table",
     )
@@ -407,7 +416,7 @@ def to_judged_model(
             folder=f"{folder}/registry",
             code=code_version("registry"),
             reference=reference.outputs["reference"],
-            **experts,
+            experts=experts,
         ),
         "register",
         cached=False,
@@ -432,8 +441,8 @@ def to_judged_model(
             registration=registered.outputs["registration"],
             config=config.model_dump_json(),
             folder=folder,
-            **experts,
-            **data.pages,
+            experts=experts,
+            pages=gather_artifacts(arrange, "pages", data.pages),
         ),
         "report",
         cached=False,

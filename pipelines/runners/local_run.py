@@ -268,10 +268,14 @@ def _titles(pipeline) -> dict[str, str]:
 
 
 def _forget_failures(artifacts: Path) -> None:
-    """Remove what experts that failed left behind, so that the cache does not answer with their failure."""
-    for status in artifacts.glob("*/*/expert/status.json"):
-        if json.loads(status.read_text(encoding="utf-8"))["status"] == "failed":
-            shutil.rmtree(status.parent)
+    """Remove what experts that failed left behind, and the folders that they were gathered in, so that the
+    cache does not answer with their failure.
+    """
+    places = {"*/*/expert/status.json": 0, "*/*/gathered/*/status.json": 1}
+    for pattern, above in places.items():
+        for status in list(artifacts.glob(pattern)):
+            if status.exists() and json.loads(status.read_text(encoding="utf-8"))["status"] == "failed":
+                shutil.rmtree(status.parents[above])
 
 
 def _forget_lost_publications(folder: Path) -> None:

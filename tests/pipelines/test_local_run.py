@@ -17,7 +17,15 @@ def write(path, value) -> None:
 def test_an_expert_that_failed_is_not_answered_from_the_cache(tmp_path):
     for task, status in (("train-expert", "trained"), ("train-expert-2", "failed")):
         write(tmp_path / "alphaloop-training-a" / task / "expert" / "status.json", {"status": status})
+    for task, statuses in (("gather", ("trained", "trained")), ("gather-2", ("failed", "trained", "failed"))):
+        gathered = tmp_path / "alphaloop-training-a" / task / "gathered"
+        for position, status in enumerate(statuses):
+            write(gathered / f"{position:02d}_expert" / "status.json", {"status": status})
+    write(tmp_path / "alphaloop-training-a" / "gather-3" / "gathered" / "00_formulas.yaml", {})
     _forget_failures(tmp_path)
+    assert (tmp_path / "alphaloop-training-a" / "gather" / "gathered").exists()
+    assert not (tmp_path / "alphaloop-training-a" / "gather-2" / "gathered").exists()
+    assert (tmp_path / "alphaloop-training-a" / "gather-3" / "gathered").exists()
     assert (tmp_path / "alphaloop-training-a" / "train-expert" / "expert").exists()
     assert not (tmp_path / "alphaloop-training-a" / "train-expert-2" / "expert").exists()
 
