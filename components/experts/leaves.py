@@ -192,7 +192,7 @@ def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
 
 @cache
 def _defined(path: Path) -> frozenset[str]:
-    """Names of the classes and variables at the top of a module."""
+    """Names of the classes and variables at the top of a module, those that it takes over from others too."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     variables = {
         target.id
@@ -201,4 +201,7 @@ def _defined(path: Path) -> frozenset[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    return frozenset(variables | {node.name for node in body if isinstance(node, ast.ClassDef)})
+    taken = {
+        name.asname or name.name for node in body if isinstance(node, ast.ImportFrom) for name in node.names
+    }
+    return frozenset(variables | taken | {node.name for node in body if isinstance(node, ast.ClassDef)})

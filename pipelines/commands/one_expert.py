@@ -15,7 +15,7 @@ from pipelines.config import LEAVES, Config
 
 if TYPE_CHECKING:
     from components.experts.leaves import Leaf
-    from components.experts.studies.judging import Inputs
+    from components.experts.studies.judging import StudyInputs
 
 # What stands in an expert's work folder and outlives a training from scratch.
 SEARCH, ABLATIONS, INPUTS = "search", "ablations", "inputs.json"
@@ -94,7 +94,7 @@ def fold_table(status: Mapping[str, Any], work: Path) -> Table:
     return table
 
 
-def expert_inputs(name: str, config: Config) -> "tuple[Leaf, Inputs, Path]":
+def expert_inputs(name: str, config: Config) -> "tuple[Leaf, StudyInputs, Path]":
     """Bring a run's data up to what the expert `name` learns from, out of the cache where it is there.
 
     Returns
@@ -106,7 +106,7 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, Inputs, Path]":
     AlphaloopError
         If the expert is none of `experts.leaves`, or a stage before it failed.
     """
-    from components.experts.studies.judging import Inputs
+    from components.experts.studies.judging import StudyInputs
     from pipelines.code_version import code_version, module_version
     from pipelines.graphs.build import resolve_leaf
     from pipelines.runners.local_run import run_locally
@@ -115,7 +115,7 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, Inputs, Path]":
     work = Path(config.run.folder).absolute() / "experts" / leaf.expert
     run_locally("expert", config, options={"leaf": find_leaf(name, config), "train": False})
     paths = json.loads((work / INPUTS).read_text(encoding="utf-8"))
-    inputs = Inputs(
+    inputs = StudyInputs(
         **paths,
         timeline=config.timeline,
         period=config.market.period,

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from components.contracts import atomic_write_text
 from components.experts.leaves import Leaf
-from components.experts.studies.search import Found, Plan, open_storage, search
+from components.experts.studies.search import SearchPlan, StudyResult, open_storage, search
 from components.experts.studies.search_page import judged, search_page, verdict
 from components.experts.studies.search_space import read_space
 from components.settings import ConfigError
@@ -25,7 +25,7 @@ SPACE = "search.yaml"
 
 @dataclass(frozen=True)
 class Request:
-    """How much is searched, and where it is kept; see `components.experts.studies.search.Plan`."""
+    """How much is searched, and where it is kept; see `components.experts.studies.search.SearchPlan`."""
 
     trials: int = 30
     workers: int = 1
@@ -52,7 +52,7 @@ def tune(name: str, config: Config, request: Request) -> tuple[Table, str]:
     space = read_space(beside_leaves(SPACE, leaf.expert, config), leaf)
     open_storage(request.storage, Path(config.run.folder).absolute() / "experts" / leaf.expert / SEARCH)
     leaf, inputs, work = expert_inputs(name, config)
-    plan = Plan(
+    plan = SearchPlan(
         inputs=inputs,
         leaf=leaf,
         space=space,
@@ -79,7 +79,7 @@ def leaf_text(leaf: Leaf, comment: str) -> str:
     return f"# {comment}\n{yaml.safe_dump(values, sort_keys=False)}"
 
 
-def _publish(found: Found, plan: Plan, config: Config) -> str:
+def _publish(found: StudyResult, plan: SearchPlan, config: Config) -> str:
     """Write page and best leaf, that of a study with a name of its own in a folder of its own; returns what
     to tell about them.
     """
@@ -108,7 +108,7 @@ def _publish(found: Found, plan: Plan, config: Config) -> str:
     return "\n".join(lines)
 
 
-def _table(found: Found, plan: Plan) -> Table:
+def _table(found: StudyResult, plan: SearchPlan) -> Table:
     """The best try beside the leaf's own."""
     table = Table(
         title=f"Study {found.name}: {len(judged(found))} tries on the validation window", title_justify="left"

@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from components.experts.neural.panel import Bars, Panel, batches, epoch_batches
+from components.experts.neural.panel import Panel, PanelArrays, batches, epoch_batches
 
 SYMBOLS, LOOKBACK, BATCH = 500, 60, 512
 BARS_BY_INPUTS = {5: 1_000, 40: 600, 146: 300}
@@ -38,13 +38,13 @@ class Windows(Dataset):
         return self.inputs_NF[row - LOOKBACK + 1 : row + 1]
 
 
-def synthetic_bars(bars: int, inputs: int) -> Bars:
+def synthetic_bars(bars: int, inputs: int) -> PanelArrays:
     """Noise of 500 symbols, no gaps."""
     generator, rows = np.random.default_rng(0), SYMBOLS * bars
     inputs_NF = generator.standard_normal((rows + 1, inputs), dtype=np.float32)
     inputs_NF[-1] = 0
     number = np.arange(rows)
-    return Bars(
+    return PanelArrays(
         inputs_NF=inputs_NF,
         position_N=number % bars,
         regime_N=generator.integers(0, 4, rows),
@@ -85,7 +85,9 @@ def main() -> None:
         print_gathers(table, rows)
 
 
-def print_case(table: Bars, lists: list[np.ndarray], whole_days: bool, threads: int, seconds: float) -> None:
+def print_case(
+    table: PanelArrays, lists: list[np.ndarray], whole_days: bool, threads: int, seconds: float
+) -> None:
     """Both rates of one case, their ratio, and how many bytes of windows ours makes a second."""
     torch.set_num_threads(threads)
     ours, loader = (
@@ -101,7 +103,7 @@ def print_case(table: Bars, lists: list[np.ndarray], whole_days: bool, threads: 
     )
 
 
-def print_gathers(table: Bars, rows: np.ndarray) -> None:
+def print_gathers(table: PanelArrays, rows: np.ndarray) -> None:
     """Windows a second of each way to gather 512 of them, on one thread, new rows each time."""
     torch.set_num_threads(1)
     inputs_NF = torch.from_numpy(table.inputs_NF)
@@ -155,13 +157,13 @@ def _numbers(last_B: torch.Tensor) -> torch.Tensor:
     return last_B[:, None] + torch.arange(1 - LOOKBACK, 1)
 
 
-def _ours(table: Bars, lists: list[np.ndarray], whole_days: bool) -> Iterator[int]:
+def _ours(table: PanelArrays, lists: list[np.ndarray], whole_days: bool) -> Iterator[int]:
     panel = Panel(table, lookback=LOOKBACK, device=torch.device("cpu"), whole_days=whole_days)
     for _, batch in batches(panel, lists):
         yield len(batch.inputs_BLF)
 
 
-def _theirs(table: Bars, lists: list[np.ndarray], threads: int) -> Iterator[int]:
+def _theirs(table: PanelArrays, lists: list[np.ndarray], threads: int) -> Iterator[int]:
     loader = DataLoader(
         Windows(torch.from_numpy(table.inputs_NF)),
         batch_sampler=[part.tolist() for part in lists],

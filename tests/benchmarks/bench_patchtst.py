@@ -71,7 +71,7 @@ class Ours:
         import torch
 
         from components.experts.neural.batch import Batch, Layout
-        from components.experts.neural.heads import Model
+        from components.experts.neural.heads import ForecastModel
         from components.experts.neural.optim import make_optimiser
 
         torch.set_num_threads(threads)
@@ -86,7 +86,9 @@ class Ours:
         layout = Layout(
             inputs, (0.0,) * len(inputs), (1.0,) * len(inputs), lookback, 4, (("return", 5),), 0, 0, 5, "1d"
         )
-        self.model = Model(build(settings, layout), 1, dropout=settings.regularisation.dropout).train()
+        self.model = ForecastModel(
+            build(settings, layout), 1, dropout=settings.regularisation.dropout
+        ).train()
         self.optimiser = make_optimiser(self.model, settings.optimiser)
         begun, nothing = torch.ones(batch, lookback, dtype=torch.bool), torch.zeros(batch, dtype=torch.long)
         self.batch = Batch(

@@ -42,7 +42,7 @@ class Ours:
         from components.experts.families.tft import Settings, build
         from components.experts.neural.batch import Batch, Layout
         from components.experts.neural.config import Optimiser
-        from components.experts.neural.heads import Model
+        from components.experts.neural.heads import ForecastModel
         from components.experts.neural.optim import make_optimiser
 
         torch.set_num_threads(threads)
@@ -67,7 +67,7 @@ class Ours:
             knots=knots,
             regularisation={"dropout": sizes["dropout"]},
         )
-        self.model = Model(build(settings, layout), sizes["steps"], dropout=sizes["dropout"]).train()
+        self.model = ForecastModel(build(settings, layout), sizes["steps"], dropout=sizes["dropout"]).train()
         self.optimiser = make_optimiser(self.model, Optimiser())
         rows = sizes["batch"]
         begun, nothing = (

@@ -16,7 +16,7 @@ from components.settings import ConfigError
 from pipelines.commands import ablate, one_expert, tune
 from pipelines.config import Config
 from pipelines.graphs.build import build_pipeline, resolve_leaf
-from tests.experts.tables_on_disk import write_inputs
+from tests.experts.studies.tables_on_disk import write_inputs
 from tests.pipelines.small_run import alphaloop, write_config
 
 LEAF = "tunable/1d/base"
@@ -28,7 +28,7 @@ def config(tmp_path):
     folder = tmp_path / "leaves" / "tunable"
     (folder / "1d").mkdir(parents=True)
     (folder / "1d" / "base.yaml").write_text(
-        "expert: tunable\nperiod: 1d\nmodule: tests.experts.tunable\nthreads: 1\nsettings: {inner: {noise:"
+        "expert: tunable\nperiod: 1d\nmodule: tests.experts.studies.tunable\nthreads: 1\nsettings: {inner: {noise:"
         " 0.5}}\n"
     )
     (folder / "search.yaml").write_text("inner.noise: {low: 0.0, high: 1.0}\n")
@@ -66,7 +66,7 @@ def test_tune_writes_a_leaf_that_is_trained_as_it_was_tried(config, prepared):
     assert "The test window was not touched" in (folder / "tunable-1d-base.html").read_text()
     best = load_leaf(folder / "best.yaml")
     assert best.settings["inner"]["noise"] < 0.5
-    assert (best.module, best.threads) == ("tests.experts.tunable", 1)
+    assert (best.module, best.threads) == ("tests.experts.studies.tunable", 1)
     elsewhere = config.model_copy(
         update={"experts": config.experts.model_copy(update={"folder": str(folder / "leaves")})}
     )

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.experts.networks.frequency_normalisation import FrequencyNormalisation, Split
+from components.experts.networks.gated_residual import GatedResidual
 from components.experts.networks.graph_attention import (
-    Attention,
-    Graph,
+    DayGraph,
     GraphLayer,
+    TemperedAttention,
     blocked,
     edge_names,
     make_graph,
     peer_shares,
 )
-from components.experts.networks.tft import GatedResidual
 from components.experts.neural.batch import Batch, Encoded, Layout
 from components.experts.neural.regularise import depth_rates, drop_path
 
@@ -42,7 +42,7 @@ class Sizes:
     stochastic_depth: float
 
 
-class VariableSelection(nn.Module):
+class WindowSelection(nn.Module):
     """One weight an input and window, softmax over the inputs, from the window's level, its newest bar and
     what is known of symbol and regime.
     """
@@ -93,7 +93,7 @@ class WindowEncoder(nn.Module):
         self.sector = nn.Embedding(layout.sectors + 1, width)
         self.industry = nn.Embedding(layout.industries + 1, width)
         self.regime = nn.Linear(layout.regimes, width)
-        self.select = VariableSelection(inputs, width)
+        self.select = WindowSelection(inputs, width)
         self.level = nn.Linear(inputs, width)
         self.embed = nn.Linear(inputs, width)
         self.place_LE = nn.Parameter(0.02 * torch.randn(layout.lookback, width))
@@ -101,7 +101,7 @@ class WindowEncoder(nn.Module):
             CausalBlock(width, sizes.kernel_bars, sizes.kernel_bars**number, sizes.dropout, depth)
             for number, depth in enumerate(depths)
         )
-        self.over_bars = Attention(width, sizes.heads)
+        self.over_bars = TemperedAttention(width, sizes.heads)
         self.joined = GatedResidual(width, context=False, dropout=sizes.dropout)
         with torch.no_grad():
             self.sector.weight.mul_(0.1)
@@ -171,7 +171,7 @@ class AdaptiveTFT(nn.Module):
         found = {name: value_BK.detach() for name, value_BK in evidence.items()} if not self.training else {}
         return Encoded(functional.layer_norm(x_BE, (self.width,))[:, None], x_BE.new_zeros(()), found)
 
-    def graph_of(self, batch: Batch) -> Graph:
+    def graph_of(self, batch: Batch) -> DayGraph:
         """The graph of each of the batch's days, of the windows alone."""
         with torch.no_grad():
             returns_DSL = None

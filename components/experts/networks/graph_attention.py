@@ -1,4 +1,4 @@
-"""Attention on the hierarchical graph of one timestamp: stocks among each other, their industries, sectors
+"""TemperedAttention on the hierarchical graph of one timestamp: stocks among each other, their industries, sectors
 and the market.
 
 Everything about an edge is made of the batch's own windows, so it is known when the day is predicted and
@@ -29,7 +29,7 @@ SMALLEST_NORM = 1e-6
 
 
 @dataclass(frozen=True)
-class Graph:
+class DayGraph:
     """One timestamp's stocks.
 
     filled_DS : bool
@@ -71,7 +71,7 @@ def make_graph(
     industries: int,
     returns_DSL: Tensor | None,
     begun_DSL: Tensor,
-) -> Graph:
+) -> DayGraph:
     """The graph of each day.
 
     Parameters
@@ -88,7 +88,7 @@ def make_graph(
     features = [_products(sector_DSC[..., 1:]), _products(industry_DSI[..., 1:])]
     if returns_DSL is not None:
         features += return_edges(returns_DSL, (begun_DSL & filled_DS[..., None]).float(), sector_DSC)
-    return Graph(
+    return DayGraph(
         filled_DS,
         allowed_DSS.any(dim=2).float(),
         torch.stack([*features, blocked(allowed_DSS)], dim=1),
@@ -149,7 +149,7 @@ def _unit(x_DSL: Tensor, weight_DSL: Tensor) -> Tensor:
     return centred_DSL / centred_DSL.square().sum(dim=2, keepdim=True).sqrt().clamp_min(SMALLEST_NORM)
 
 
-class Attention(nn.Module):
+class TemperedAttention(nn.Module):
     """Multi-head attention with a learned, bounded temperature a head and an additive bias."""
 
     def __init__(self, width: int, heads: int):
@@ -196,13 +196,13 @@ class GraphLayer(nn.Module):
     def __init__(self, width: int, heads: int, edges: int, dropout: float):
         super().__init__()
         self.dropout = dropout
-        self.peers, self.groups = Attention(width, heads), Attention(width, heads)
+        self.peers, self.groups = TemperedAttention(width, heads), TemperedAttention(width, heads)
         self.edge_bias_HP = nn.Parameter(torch.ones(heads, edges))
         self.above = nn.Linear(3 * width, width)
         self.wide = nn.Linear(3 * width, width)
         self.narrow = nn.Linear(width, 2 * width)
 
-    def forward(self, x_DSE: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+    def forward(self, x_DSE: Tensor, graph: DayGraph) -> tuple[Tensor, Tensor]:
         """What to add to the stocks, [D, S, E], and the peers' weights [D, H, S, S]."""
         width = x_DSE.shape[-1]
         normed_DSE = functional.layer_norm(x_DSE, (width,))
@@ -212,18 +212,18 @@ class GraphLayer(nn.Module):
         hidden_DSE = functional.dropout(functional.gelu(self.wide(joined_DSX)), self.dropout, self.training)
         return functional.glu(self.narrow(hidden_DSE), dim=-1), weights_DHSS
 
-    def hear(self, x_DSE: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+    def hear(self, x_DSE: Tensor, graph: DayGraph) -> tuple[Tensor, Tensor]:
         """What the stocks hear from each other [D, S, E], and the weights [D, H, S, S]."""
         return self.peers(x_DSE, x_DSE, self._edge_scores(graph), graph.hears_DS)
 
-    def _edge_scores(self, graph: Graph) -> Tensor:
+    def _edge_scores(self, graph: DayGraph) -> Tensor:
         """[D, H, S, S]: each head's weighting of the features over its temperature, and NEVER as it is."""
         weight_HP = self.edge_bias_HP / self.peers.temperature()[:, None]
         weight_HP = torch.cat([weight_HP, torch.ones_like(weight_HP[:, :1])], dim=1)
         slots = graph.filled_DS.shape[1]
         return (weight_HP @ graph.edges_DPSS.flatten(2)).unflatten(2, (slots, slots))
 
-    def _from_above(self, x_DSE: Tensor, graph: Graph) -> Tensor:
+    def _from_above(self, x_DSE: Tensor, graph: DayGraph) -> Tensor:
         industry_DIE, _ = _means(graph.industry_DSI, x_DSE)
         sector_DCE, members_DC = _means(graph.sector_DSC, x_DSE)
         market_D1E, members_D1 = _means(graph.filled_DS[..., None].float(), x_DSE)
@@ -242,7 +242,7 @@ def _means(member_DSC: Tensor, x_DSE: Tensor) -> tuple[Tensor, Tensor]:
     return member_DSC.mT @ x_DSE / members_DC.clamp_min(1)[..., None], members_DC
 
 
-def peer_shares(weights_DHSS: Tensor, graph: Graph) -> Tensor:
+def peer_shares(weights_DHSS: Tensor, graph: DayGraph) -> Tensor:
     """[D, S, 3]: the share of a stock's attention that goes to each of `PEERS`, mean over heads, 0 without
     peers; `same_sector` without those of the same industry.
     """

@@ -13,100 +13,20 @@ thousands of sequences at once, and no step has to copy for another layout.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from components.experts.networks.feature_gate import FeatureGate
+from components.experts.networks.patch_attention import attention
+from components.experts.networks.patchtst_settings import Settings
+from components.experts.networks.unit_scale import unit_scale
 from components.experts.neural.batch import Batch, Encoded, Layout
 from components.experts.neural.regularise import depth_rates, drop_path
 
-if TYPE_CHECKING:
-    from components.experts.families.patchtst import Settings
-
 RAW_GROUP, REGIME_GROUP = "bars", "regime"
-# Up to so many patches, attention is summed pair by pair on the CPU; beyond that matrix products are faster.
-FEW_PATCHES = 16
-# Bars whose gates are worked on at once.
-CACHED_BARS = 2048
 FAR_AWAY = -1e9
-NORM_EPSILON = 1e-5
-
-
-class FeatureGate(nn.Module):
-    """x * sigmoid(W x + b), where W connects inputs of the same group only. A row of zeros gives zeros."""
-
-    def __init__(self, group_of_input: Sequence[int]):
-        super().__init__()
-        groups = torch.tensor(group_of_input, dtype=torch.long)
-        self.weight_FF = nn.Parameter(torch.zeros(len(groups), len(groups)))
-        self.bias_F = nn.Parameter(torch.ones(len(groups)))
-        self.register_buffer("same_group_FF", (groups[:, None] == groups[None, :]).float(), persistent=False)
-
-    def forward(self, x_MF: Tensor, mixing_FK: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The gated inputs, mixed [M, K] or as they are; how far each gate is open, in (0, 1), [M, F], and on
-        average [F]. Gradients do not pass the openings [M, F].
-        """
-        weight_FF = self.weight_FF * self.same_group_FF
-        if _learning(weight_FF) and not x_MF.is_cuda and not x_MF.requires_grad:
-            return _GatedChannels.apply(x_MF, weight_FF, self.bias_F, mixing_FK)
-        opening_MF = torch.sigmoid(functional.linear(x_MF, weight_FF, self.bias_F))
-        gated_MF = x_MF * opening_MF
-        return (
-            gated_MF if mixing_FK is None else gated_MF @ mixing_FK,
-            opening_MF.detach(),
-            opening_MF.float().mean(dim=0),
-        )
-
-    def l1(self) -> Tensor:
-        """Sum of |W| over the connections inside groups."""
-        return (self.weight_FF * self.same_group_FF).abs().sum()
-
-
-class _GatedChannels(torch.autograd.Function):
-    """`FeatureGate` for learning on the CPU: in pieces that stay in the cache, since its arrays are the
-    largest of a batch.
-    """
-
-    @staticmethod
-    def forward(
-        ctx, x_MF: Tensor, weight_FF: Tensor, bias_F: Tensor, mixing_FK: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        opening_MF = x_MF.new_empty(x_MF.shape)
-        channels_MK = x_MF.new_empty(len(x_MF), x_MF.shape[1] if mixing_FK is None else mixing_FK.shape[1])
-        for x, opening, channels in zip(
-            *(table.split(CACHED_BARS) for table in (x_MF, opening_MF, channels_MK)), strict=True
-        ):
-            torch.addmm(bias_F, x, weight_FF.T, out=opening).sigmoid_()
-            if mixing_FK is None:
-                torch.mul(x, opening, out=channels)
-            else:
-                torch.mm(x * opening, mixing_FK, out=channels)
-        ctx.save_for_backward(x_MF, opening_MF, mixing_FK)
-        ctx.mark_non_differentiable(opening_MF)
-        return channels_MK, opening_MF, opening_MF.mean(dim=0)
-
-    @staticmethod
-    def backward(
-        ctx, to_channels_MK: Tensor, _, to_mean_F: Tensor
-    ) -> tuple[None, Tensor, Tensor, Tensor | None]:
-        x_MF, opening_MF, mixing_FK = ctx.saved_tensors
-        to_opening_F = to_mean_F / len(x_MF)
-        to_weight_FF, to_bias_F = x_MF.new_zeros(x_MF.shape[1], x_MF.shape[1]), x_MF.new_zeros(x_MF.shape[1])
-        to_mixing_FK = None if mixing_FK is None else torch.zeros_like(mixing_FK)
-        for x, opening, to_channels in zip(
-            *(table.split(CACHED_BARS) for table in (x_MF, opening_MF, to_channels_MK)), strict=True
-        ):
-            to_gated = to_channels
-            if mixing_FK is not None:
-                to_mixing_FK.addmm_((x * opening).T, to_channels)
-                to_gated = to_channels @ mixing_FK.T
-            to_logits = torch.addcmul(to_opening_F, to_gated, x).mul_(opening)
-            to_logits.addcmul_(to_logits, opening, value=-1.0)
-            to_weight_FF.addmm_(to_logits.T, x)
-            to_bias_F += to_logits.sum(dim=0)
-        return None, to_weight_FF, to_bias_F, to_mixing_FK
 
 
 class GroupLinear(nn.Module):
@@ -127,7 +47,7 @@ class GroupLinear(nn.Module):
 class EncoderLayer(nn.Module):
     """Attention among the patches of one channel and a feed-forward step, norm first; weights per group."""
 
-    def __init__(self, groups: int, settings: "Settings"):
+    def __init__(self, groups: int, settings: Settings):
         super().__init__()
         width = settings.width
         self.heads, self.dropout = settings.heads, settings.regularisation.dropout
@@ -193,7 +113,7 @@ class RawBranch(nn.Module):
 
 
 @dataclass(frozen=True)
-class Inputs:
+class BranchInputs:
     """Which inputs go where: the factor branch with the group of each, the raw branch, and (beside the
     regime's code) the regime gate.
     """
@@ -209,7 +129,7 @@ class Inputs:
         return tuple(dict.fromkeys(self.group_of_factor))
 
 
-def arranged(settings: "Settings", layout: Layout) -> Inputs:
+def arranged(settings: Settings, layout: Layout) -> BranchInputs:
     """Raw bars pass the raw branch where there is one, and are a factor group like any other where there is
     none.
     """
@@ -218,7 +138,7 @@ def arranged(settings: "Settings", layout: Layout) -> Inputs:
         for number, group in enumerate(layout.inputs.values())
         if not (settings.raw_branch and group == RAW_GROUP)
     ]
-    return Inputs(
+    return BranchInputs(
         factors=tuple(number for number, _ in factors),
         group_of_factor=tuple(group for _, group in factors),
         raw=layout.columns(RAW_GROUP) if settings.raw_branch else (),
@@ -232,7 +152,7 @@ class GroupwisePatchTST(nn.Module):
     Satisfies `neural.batch.Network`.
     """
 
-    def __init__(self, settings: "Settings", layout: Layout):
+    def __init__(self, settings: Settings, layout: Layout):
         super().__init__()
         self.settings, self.inputs = settings, arranged(settings, layout)
         self.width = settings.embedding
@@ -381,7 +301,7 @@ class GroupwisePatchTST(nn.Module):
         )
 
 
-def evidence_columns(settings: "Settings", layout: Layout) -> Mapping[str, tuple[str, ...]]:
+def evidence_columns(settings: Settings, layout: Layout) -> Mapping[str, tuple[str, ...]]:
     """Names of what the gates weigh, for the gates that are on."""
     inputs = arranged(settings, layout)
     names = (
@@ -390,127 +310,6 @@ def evidence_columns(settings: "Settings", layout: Layout) -> Mapping[str, tuple
         else {}
     )
     return {**names, "regime_gate": inputs.groups} if settings.regime_gate and inputs.factors else names
-
-
-def unit_scale(x_GDN: Tensor) -> Tensor:
-    """Each row over its root mean square along D (Zhang and Sennrich 2019), without weights of its own: the
-    next map has them.
-    """
-    if _learning(x_GDN):
-        return _UnitScale.apply(x_GDN)
-    return x_GDN * torch.rsqrt(x_GDN.square().mean(dim=1, keepdim=True) + NORM_EPSILON)
-
-
-class _UnitScale(torch.autograd.Function):
-    """The same with fewer passes backward."""
-
-    @staticmethod
-    def forward(ctx, x_GDN: Tensor) -> Tensor:
-        inverse_G1N = torch.rsqrt(x_GDN.square().mean(dim=1, keepdim=True).add_(NORM_EPSILON))
-        y_GDN = x_GDN * inverse_G1N
-        ctx.save_for_backward(y_GDN, inverse_G1N)
-        return y_GDN
-
-    @staticmethod
-    def backward(ctx, gradient_GDN: Tensor) -> Tensor:
-        y_GDN, inverse_G1N = ctx.saved_tensors
-        along_G1N = (gradient_GDN * y_GDN).mean(dim=1, keepdim=True)
-        return torch.addcmul(gradient_GDN, y_GDN, along_G1N, value=-1.0).mul_(inverse_G1N)
-
-
-def attention(parts_G3HWPS: Tensor, attend_PS: Tensor) -> Tensor:
-    """Scaled dot-product attention among the P patches of each sequence, [G, H, W, P, S], from queries, keys
-    and values.
-
-    With few patches the CPU sums features and patches one after the other, each step over all sequences:
-    matrix products of a few rows are slower.
-    """
-    if parts_G3HWPS.is_cuda or parts_G3HWPS.shape[4] > FEW_PATCHES:
-        return attention_by_products(parts_G3HWPS, attend_PS)
-    if torch.compiler.is_exporting():
-        return attention_by_sums(parts_G3HWPS, attend_PS)
-    if _learning(parts_G3HWPS):
-        return _PairwiseAttention.apply(parts_G3HWPS, attend_PS)
-    return _pairwise_attention(*parts_G3HWPS.unbind(dim=1), attend_PS)[0]
-
-
-def attention_by_products(parts_G3HWPS: Tensor, attend_PS: Tensor) -> Tensor:
-    """`attention` as matrix products of each sequence, for the GPU and for many patches."""
-    groups, _, heads, width, patches, _ = parts_G3HWPS.shape
-    query, key, value = parts_G3HWPS.permute(1, 0, 5, 2, 4, 3).reshape(3, -1, heads, patches, width)
-    attend_N11P = attend_PS.T[:, None, None].to(query.dtype).repeat(groups, 1, 1, 1)
-    mixed_NHPW = functional.scaled_dot_product_attention(query, key, value, attn_mask=attend_N11P)
-    return mixed_NHPW.view(groups, -1, heads, patches, width).permute(0, 2, 4, 3, 1)
-
-
-def attention_by_sums(parts_G3HWPS: Tensor, attend_PS: Tensor) -> Tensor:
-    """`attention` as two products of whole arrays, for the exported graph."""
-    query, key, value = parts_G3HWPS.unbind(dim=1)
-    scores_GHPPS = (query[:, :, :, :, None] * key[:, :, :, None]).sum(dim=2) * query.shape[
-        2
-    ] ** -0.5 + attend_PS
-    return (torch.softmax(scores_GHPPS, dim=3)[:, :, None] * value[:, :, :, None]).sum(dim=4)
-
-
-def _pairwise_attention(
-    query_GHWPS: Tensor, key_GHWPS: Tensor, value_GHWPS: Tensor, attend_PS: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Attention and its weights [G, H, query's P, key's P, S] as sums over features and patches, each step
-    over all sequences.
-    """
-    scale = query_GHWPS.shape[2] ** -0.5
-    pairs = list(zip(query_GHWPS.unsqueeze(4).unbind(2), key_GHWPS.unsqueeze(3).unbind(2), strict=True))
-    scores_GHPPS = torch.addcmul(attend_PS.to(query_GHWPS.dtype), *pairs[0], value=scale)
-    for pair in pairs[1:]:
-        scores_GHPPS.addcmul_(*pair, value=scale)
-    weights_GHPPS = torch.softmax(scores_GHPPS, dim=3)
-    pairs = list(zip(weights_GHPPS.unsqueeze(2).unbind(4), value_GHWPS.unsqueeze(3).unbind(4), strict=True))
-    mixed_GHWPS = torch.mul(*pairs[0])
-    for pair in pairs[1:]:
-        mixed_GHWPS.addcmul_(*pair)
-    return mixed_GHWPS, weights_GHPPS
-
-
-class _PairwiseAttention(torch.autograd.Function):
-    """`_pairwise_attention` with its gradient in the same form."""
-
-    @staticmethod
-    def forward(ctx, parts_G3HWPS: Tensor, attend_PS: Tensor) -> Tensor:
-        mixed_GHWPS, weights_GHPPS = _pairwise_attention(*parts_G3HWPS.unbind(dim=1), attend_PS)
-        ctx.save_for_backward(parts_G3HWPS, weights_GHPPS)
-        return mixed_GHWPS
-
-    @staticmethod
-    def backward(ctx, to_mixed_GHWPS: Tensor) -> tuple[Tensor, None]:
-        parts_G3HWPS, weights_GHPPS = ctx.saved_tensors
-        query, key, value = parts_G3HWPS.unbind(dim=1)
-        to_parts_G3HWPS = torch.empty_like(parts_G3HWPS)
-        to_query, to_key, to_value = to_parts_G3HWPS.unbind(dim=1)
-        pairs = list(zip(to_mixed_GHWPS.unsqueeze(4).unbind(2), value.unsqueeze(3).unbind(2), strict=True))
-        to_scores_GHPPS = torch.mul(*pairs[0])
-        for pair in pairs[1:]:
-            to_scores_GHPPS.addcmul_(*pair)
-        to_scores_GHPPS.mul_(weights_GHPPS)
-        to_scores_GHPPS.addcmul_(weights_GHPPS, to_scores_GHPPS.sum(dim=3, keepdim=True), value=-1.0).mul_(
-            query.shape[2] ** -0.5
-        )
-        for total, by_patch_GHPPS, axis, other in (
-            (to_value, weights_GHPPS, 3, to_mixed_GHWPS),
-            (to_query, to_scores_GHPPS, 4, key),
-            (to_key, to_scores_GHPPS, 3, query),
-        ):
-            pairs = list(
-                zip(by_patch_GHPPS.unsqueeze(2).unbind(axis), other.unsqueeze(3).unbind(4), strict=True)
-            )
-            torch.mul(*pairs[0], out=total)
-            for pair in pairs[1:]:
-                total.addcmul_(*pair)
-        return to_parts_G3HWPS, None
-
-
-def _learning(x: Tensor) -> bool:
-    """Whether a gradient will be asked for."""
-    return x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_exporting()
 
 
 def _taken(x_XA: Tensor, numbers: Sequence[int]) -> Tensor:

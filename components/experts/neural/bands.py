@@ -17,7 +17,7 @@ from torch import Tensor
 
 from components.experts.neural import distributed
 from components.experts.neural.config import Neural
-from components.experts.neural.heads import Model, ordered, widened
+from components.experts.neural.heads import ForecastModel, ordered, widened
 from components.experts.neural.panel import Panel, epoch_batches
 from components.experts.neural.predict import parts
 from components.experts.protocol import Advance
@@ -29,7 +29,7 @@ LEARNING_RATE, BATCH_ROWS = 1e-2, 256
 
 
 @dataclass(frozen=True)
-class Table:
+class BandRows:
     """Rows as the bands see them; to the engine it is the panel.
 
     inputs_NK : what the bands are given
@@ -62,7 +62,7 @@ class Table:
 class Pinball:
     """The objective: pinball loss of the rows of a table, whose scores nothing here can reach."""
 
-    def __init__(self, table: Table):
+    def __init__(self, table: BandRows):
         self.table = table
 
     def prepare(
@@ -81,7 +81,7 @@ class Pinball:
 
 
 def train_bands(
-    model: Model,
+    model: ForecastModel,
     panel: Panel,
     rows: np.ndarray,
     watched: np.ndarray,
@@ -176,7 +176,7 @@ def train_bands(
 
 
 def table(
-    model: Model,
+    model: ForecastModel,
     panel: Panel,
     rows: np.ndarray,
     target_N: np.ndarray,
@@ -184,7 +184,7 @@ def table(
     windows: int,
     *,
     whole_days: bool,
-) -> Table:
+) -> BandRows:
     """What the model says about rows, in their days' order; a network across symbols is shown all rows of
     their days.
     """
@@ -204,7 +204,7 @@ def table(
     target, weight = (
         torch.from_numpy(values[kept].astype(np.float32)).to(panel.device) for values in (target_N, weight_N)
     )
-    return Table(inputs_NK, raw_N3, factor_N, target, weight, panel.day_N[kept])
+    return BandRows(inputs_NK, raw_N3, factor_N, target, weight, panel.day_N[kept])
 
 
 def _loss(added_B3: Tensor, rows: Mapping[str, Tensor]) -> Tensor:

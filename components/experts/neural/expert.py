@@ -313,12 +313,12 @@ class NeuralExpert:
         )
 
     def _build(self, layout: Any) -> Any:
-        from components.experts.neural.heads import Model
+        from components.experts.neural.heads import ForecastModel
 
         settings = self.settings
         masks, rate = settings.dropout_sampling.masks, settings.dropout_sampling.rate
         network = self.family.build(settings, layout)
-        return Model(
+        return ForecastModel(
             network,
             len(layout.tasks),
             direction=settings.losses.focal > 0,

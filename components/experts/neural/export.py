@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from components.contracts import INDUSTRY_COLUMN, REGIMES, SECTOR_COLUMN
 from components.experts.neural.batch import Batch
-from components.experts.neural.heads import Model
+from components.experts.neural.heads import ForecastModel
 from components.experts.neural.panel import CLIP_DEVIATIONS, Codes, Scalers
 
 CONTEXT = (SECTOR_COLUMN, INDUSTRY_COLUMN)
@@ -29,7 +29,7 @@ class _FromWindows(nn.Module):
     [B] and quantiles [B, 3] of the first task.
     """
 
-    def __init__(self, model: Model, scalers: Scalers, codes: Codes):
+    def __init__(self, model: ForecastModel, scalers: Scalers, codes: Codes):
         super().__init__()
         self.model = model
         self.register_buffer("mean_A", torch.tensor(scalers.mean, dtype=torch.float32))
@@ -56,7 +56,7 @@ def _numbers(code_B: Tensor, known_K: Tensor) -> Tensor:
     return ((code_B[:, None] == known_K[None]).float() * places_K).sum(dim=1).long()
 
 
-def window_graph(model: Model, scalers: Scalers, codes: Codes, lookback: int) -> bytes:
+def window_graph(model: ForecastModel, scalers: Scalers, codes: Codes, lookback: int) -> bytes:
     """The graph with inputs `window`, `begun`, `regime` and, where codes are known, `context`; outputs `raw`
     and `quantiles`; any number of windows.
     """

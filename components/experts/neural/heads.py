@@ -17,7 +17,7 @@ BAND_WIDTH = 32
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ModelOutputs:
     """Of a batch: scores [B, T], ordered quantiles [B, T, 3] in units of volatility, logits [B, C] of the
     first task's direction or None, and what the network said.
     """
@@ -28,13 +28,13 @@ class Outputs:
     encoded: Encoded
 
 
-class Model(nn.Module):
+class ForecastModel(nn.Module):
     """A network with its heads.
 
     With `masks`, the embedding passes fixed dropout masks in evaluation and the scores are averaged; where
     their spread exceeds `usual_spread` the quantiles are wider, where it is less they are narrower.
 
-    With `band_inputs`, the number of inputs, the quantiles of the first task are moved by `Bands` in
+    With `band_inputs`, the number of inputs, the quantiles of the first task are moved by `BandHead` in
     evaluation; these are trained by themselves (bands.py), so that they take no part in the training of the
     rest.
     """
@@ -65,9 +65,9 @@ class Model(nn.Module):
         self.register_buffer("usual_spread", torch.ones(()))
         # What is drawn after it does not depend on whether there are bands.
         with torch.random.fork_rng(devices=[]):
-            self.bands = Bands(width + band_inputs) if band_inputs else None
+            self.bands = BandHead(width + band_inputs) if band_inputs else None
 
-    def forward(self, batch: Batch) -> Outputs:
+    def forward(self, batch: Batch) -> ModelOutputs:
         """Everything that is predicted of a batch."""
         encoded = self.network(batch)
         embedding_BTE = encoded.embedding_BTE
@@ -79,7 +79,7 @@ class Model(nn.Module):
         score_BT, raw_BT3 = self._score(x_BTE), self._raw_quantiles(x_BTE)
         direction_BC = None if self.direction is None else self.direction(x_BTE[:, 0]).float()
         if self.training:
-            return Outputs(score_BT, ordered(raw_BT3), direction_BC, encoded)
+            return ModelOutputs(score_BT, ordered(raw_BT3), direction_BC, encoded)
         if self.bands is not None:
             moved_B3 = raw_BT3[:, 0] + self.bands(band_inputs(embedding_BTE, batch))
             raw_BT3 = torch.cat([moved_B3[:, None], raw_BT3[:, 1:]], dim=1)
@@ -88,7 +88,7 @@ class Model(nn.Module):
             sampled_MBT = self.sampled_scores(embedding_BTE)
             score_BT = sampled_MBT.mean(dim=0)
             quantiles_BT3 = widened(quantiles_BT3, self._doubt(sampled_MBT))
-        return Outputs(score_BT, quantiles_BT3, direction_BC, encoded)
+        return ModelOutputs(score_BT, quantiles_BT3, direction_BC, encoded)
 
     def band_parts(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of the first task, in evaluation: what `bands` is given [B, K], the raw quantiles that it adds to
@@ -120,7 +120,7 @@ class Model(nn.Module):
         return torch.sqrt((1 + (sampled_MBT.std(dim=0) / self.usual_spread) ** 2) / 2)
 
 
-class Bands(nn.Module):
+class BandHead(nn.Module):
     """What is added to raw quantiles [B, 3], from the embedding and the newest bar's inputs [B, K]: an
     encoder that learned to order symbols by return need not tell how far they may move. Adds 0 until it is
     trained, and is kept out of any other training.
@@ -139,7 +139,7 @@ class Bands(nn.Module):
 
 
 def band_inputs(embedding_BTE: Tensor, batch: Batch) -> Tensor:
-    """What `Bands` is given, [B, K]."""
+    """What `BandHead` is given, [B, K]."""
     return torch.cat([embedding_BTE[:, 0], batch.newest()], dim=-1).float()
 
 

@@ -20,8 +20,8 @@ from components.contracts import REGIMES
 from components.experts.errors import ExpertError
 from components.experts.neural.batch import Batch
 from components.experts.neural.config import Losses, Regularisation
-from components.experts.neural.heads import CLASSES, Outputs
-from components.experts.neural.panel import Bars
+from components.experts.neural.heads import CLASSES, ModelOutputs
+from components.experts.neural.panel import PanelArrays
 from components.experts.neural.regularise import (
     capped,
     cutout,
@@ -69,7 +69,11 @@ class Targets:
 
 
 def make_targets(
-    bars: Bars, rows: np.ndarray, losses: Losses, regularisation: Regularisation, horizons: Sequence[int]
+    bars: PanelArrays,
+    rows: np.ndarray,
+    losses: Losses,
+    regularisation: Regularisation,
+    horizons: Sequence[int],
 ) -> Targets:
     """Targets of the labelled ones among `rows`, by the mean, spread and order of their own labels within
     each timestamp; all other rows have none.
@@ -207,7 +211,7 @@ class Supervised:
             )
         return batch, targets
 
-    def loss(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, outputs: ModelOutputs, targets: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, the network's own penalty included, and its parts: each before its weight,
         detached.
         """
@@ -238,7 +242,12 @@ class Supervised:
         return total + parts["penalty"], {name: part.detach() for name, part in parts.items()}
 
     def _task(
-        self, outputs: Outputs, targets: Mapping[str, Tensor], task: int, segment_B: Tensor, weight_B: Tensor
+        self,
+        outputs: ModelOutputs,
+        targets: Mapping[str, Tensor],
+        task: int,
+        segment_B: Tensor,
+        weight_B: Tensor,
     ) -> dict[str, Tensor]:
         losses, score_B, target_B = self.losses, outputs.score_BT[:, task], targets["score_BT"][:, task]
         parts = {}

@@ -53,7 +53,7 @@ class Codes:
 
 
 @dataclass(frozen=True)
-class Bars:
+class PanelArrays:
     """The frame as arrays, sorted by (symbol, timestamp).
 
     inputs_NF : float32 [rows + 1, inputs], standardised, missing values 0; the last row is all zeros
@@ -139,7 +139,7 @@ def fit_codes(frame: pl.DataFrame) -> Codes:
     return Codes(distinct(SECTOR_COLUMN), distinct(INDUSTRY_COLUMN))
 
 
-def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers, codes: Codes) -> Bars:
+def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers, codes: Codes) -> PanelArrays:
     """Sort by symbol and time, standardise the inputs by `scalers`, clip at 5 deviations, and put 0 where a
     value is missing.
 
@@ -171,7 +171,7 @@ def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers, co
         _finite(VOLATILITY_COLUMN).fill_null(scalers.volatility).alias("volatility"),
     )[order]
     regime = context["regime"].fill_null(-1.0).to_numpy().astype(np.int64)
-    return Bars(
+    return PanelArrays(
         inputs_NF=inputs_NF,
         position_N=_positions(context["symbol"]),
         regime_N=np.where((regime >= 0) & (regime < len(REGIMES)), regime, -1),
@@ -195,7 +195,7 @@ class Panel:
     given all rows of its timestamps.
     """
 
-    def __init__(self, bars: Bars, *, lookback: int, device: torch.device, whole_days: bool = False):
+    def __init__(self, bars: PanelArrays, *, lookback: int, device: torch.device, whole_days: bool = False):
         self.bars, self.lookback, self.device, self.whole_days = bars, lookback, device, whole_days
         self.day_N = bars.day_N
         self.next_known_N = _next_known(bars.known_N)

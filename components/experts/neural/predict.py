@@ -40,7 +40,7 @@ def predict(
 
     Parameters
     ----------
-    model : neural.heads.Model; left in evaluation mode
+    model : neural.heads.ForecastModel; left in evaluation mode
     panel : neural.panel.Panel
     rows : row numbers, sorted by day; with `whole_days` all rows of each day
     windows : windows a batch; more where a day holds more

@@ -22,7 +22,7 @@ LONGEST_CUTOUT = 0.25
 
 
 @dataclass(frozen=True)
-class Outputs:
+class PretrainingOutputs:
     """Of a batch: what the newest bar's inputs are rebuilt as [B, F], and both views' places on the unit
     sphere [B, V, P].
     """
@@ -44,8 +44,8 @@ class PretrainingModel(nn.Module):
             nn.Linear(network.width, network.width), nn.GELU(), nn.Linear(network.width, network.width)
         )
 
-    def forward(self, batch: Batch) -> Outputs:
-        """Of a batch from `Objective.prepare`: the masked windows, then both distorted views, three times as
+    def forward(self, batch: Batch) -> PretrainingOutputs:
+        """Of a batch from `PretrainingObjective.prepare`: the masked windows, then both distorted views, three times as
         many windows as rows.
         """
         embedding_3BE = self.network(batch).embedding_BTE.mean(dim=1)
@@ -53,10 +53,10 @@ class PretrainingModel(nn.Module):
         view_BVP = functional.normalize(
             self.projection(torch.stack([one_BE, other_BE], dim=1)).float(), dim=-1
         )
-        return Outputs(self.decoder(masked_BE).float(), view_BVP)
+        return PretrainingOutputs(self.decoder(masked_BE).float(), view_BVP)
 
 
-class Objective:
+class PretrainingObjective:
     """Loss of masked cross-section and InfoNCE. It reads inputs alone, never a label."""
 
     def __init__(self, settings: Pretraining, day_N: np.ndarray, *, whole_days: bool):
@@ -80,7 +80,9 @@ class Objective:
         ]
         return joined(parts), targets
 
-    def loss(self, outputs: Outputs, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, outputs: PretrainingOutputs, targets: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted sum, and its parts `masked` (mean squared error over the inputs of masked windows, in
         deviations) and `contrastive` (nats).
         """
@@ -137,7 +139,7 @@ def pretrain(
             " hold. Give it train and history rows only."
         )
     model = PretrainingModel(network, panel.inputs_NF.shape[1]).to(panel.device)
-    objective = Objective(settings, panel.day_N, whole_days=whole_days)
+    objective = PretrainingObjective(settings, panel.day_N, whole_days=whole_days)
     return train(
         model,
         objective,

@@ -14,7 +14,7 @@ from components.contracts import ContractError, read_json
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, expert_module, merged
 from components.experts.studies.judging import (
-    Inputs,
+    StudyInputs,
     Tables,
     daily_ic,
     read_tables,
@@ -77,7 +77,7 @@ def read_variants(path: str | Path, leaf: Leaf) -> dict[str, Leaf]:
 
 
 def ablate(
-    inputs: Inputs, variants: Mapping[str, Leaf], *, seeds: int, window: Window, folder: Path
+    inputs: StudyInputs, variants: Mapping[str, Leaf], *, seeds: int, window: Window, folder: Path
 ) -> dict[str, Any]:
     """Train every variant with `seeds` seeds in the same walk-forward folds and compare each with `full`.
 
@@ -145,7 +145,9 @@ def ablate(
     }
 
 
-def _run(inputs: Inputs, tables: Tables, leaf: Leaf, seed: int, window: Window, work: Path) -> dict[str, Any]:
+def _run(
+    inputs: StudyInputs, tables: Tables, leaf: Leaf, seed: int, window: Window, work: Path
+) -> dict[str, Any]:
     """One variant with one seed: its daily RankIC and IC, parameters and seconds."""
     predictions = train_expert(
         **tables.arguments(),

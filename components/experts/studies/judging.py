@@ -34,7 +34,7 @@ FEWEST_SYMBOLS = 3
 
 
 @dataclass(frozen=True)
-class Inputs:
+class StudyInputs:
     """Paths of a run's tables that an expert learns from, and the task that the run sets it.
 
     Small, so that it can be sent to another process.
@@ -88,7 +88,7 @@ class Tables:
         }
 
 
-def read_tables(inputs: Inputs, window: str = "validation") -> Tables:
+def read_tables(inputs: StudyInputs, window: str = "validation") -> Tables:
     """The tables for judging on `window`.
 
     For `validation`, rows from the test window on keep nothing but their time and symbol, and labels that

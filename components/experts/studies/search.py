@@ -31,7 +31,7 @@ import polars as pl
 from components.contracts import AlphaloopError, ContractError
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf, expert_module
-from components.experts.studies.judging import Inputs, Tables, daily_ic, read_tables, standard_error
+from components.experts.studies.judging import StudyInputs, Tables, daily_ic, read_tables, standard_error
 from components.experts.studies.search_space import Space, distributions, value_of, with_values
 from components.experts.training.train import train_expert
 from components.progress import report, warn
@@ -51,14 +51,14 @@ class SearchError(AlphaloopError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """One search.
 
     `folder` holds the database and the folds of tries at work; `storage` is a database URL, empty for SQLite
     in `folder`.
     """
 
-    inputs: Inputs
+    inputs: StudyInputs
     leaf: Leaf
     space: Space
     folder: Path
@@ -96,7 +96,7 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Found:
+class StudyResult:
     """A study as it stands.
 
     `gain` is best less own on the same days, `gain_error` its standard error, `luck` the gain to expect from
@@ -115,7 +115,7 @@ class Found:
     importances: dict[str, float]
 
 
-def search(plan: Plan) -> Found:
+def search(plan: SearchPlan) -> StudyResult:
     """Make tries until the study holds `plan.trials` finished ones, or the time is over.
 
     Tries of an earlier call count; those that were killed are made again.
@@ -140,7 +140,7 @@ def search(plan: Plan) -> Found:
         return _found(study, plan)
 
 
-def _found(study: Any, plan: Plan) -> Found:
+def _found(study: Any, plan: SearchPlan) -> StudyResult:
     tries = [_read(trial) for trial in study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
     complete = [one for one in tries if one.state == "complete"]
     if not complete:
@@ -161,7 +161,7 @@ def _found(study: Any, plan: Plan) -> Found:
         )
     difference = best.daily - own.daily
     error = standard_error(difference, plan.inputs.horizon) if best.number != own.number else 0.0
-    return Found(
+    return StudyResult(
         name=plan.name,
         storage=shown_url(_url(plan.storage, plan.folder)),
         tries=tries,
@@ -266,7 +266,7 @@ def open_storage(storage: str, folder: Path) -> Any:
         return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
 
 
-def _open(plan: Plan) -> Any:
+def _open(plan: SearchPlan) -> Any:
     """The study, made where there is none."""
     import optuna
 
@@ -310,7 +310,7 @@ def _told(storage: str, url: str):
         raise SearchError(f"The study's database {shown} can't be used: {cause}. {advice}") from None
 
 
-def _identity(plan: Plan) -> dict[str, str]:
+def _identity(plan: SearchPlan) -> dict[str, str]:
     """All that values of one study must have in common."""
     inputs = plan.inputs
     task = f"{inputs.period} {inputs.horizon} {inputs.target}"
@@ -339,7 +339,7 @@ def _refuse_other(study: Any, identity: dict[str, str]) -> None:
         )
 
 
-def _begin(study: Any, plan: Plan) -> None:
+def _begin(study: Any, plan: SearchPlan) -> None:
     """Enqueue the leaf's own settings, if nobody did, and again what was being tried when an earlier search
     was killed.
     """
@@ -384,7 +384,7 @@ def _lives(owner: dict[str, Any] | None, beat: float) -> bool:
         return False
 
 
-def _make_tries(study: Any, plan: Plan, deadline: float | None, lock: Any) -> None:
+def _make_tries(study: Any, plan: SearchPlan, deadline: float | None, lock: Any) -> None:
     """Try after try until there are enough; `lock` is held while one is drawn."""
     from optuna.trial import TrialState
 
@@ -426,7 +426,7 @@ def _sampler(seed: int, number: int) -> Any:
     )
 
 
-def _make_try(study: Any, trial: Any, plan: Plan, tables: Tables) -> None:
+def _make_try(study: Any, trial: Any, plan: SearchPlan, tables: Tables) -> None:
     """Train one set of settings, fold by fold, and tell the study."""
     from optuna.trial import TrialState
 
@@ -511,7 +511,7 @@ def _leaf_with(leaf: Leaf, values: dict[str, Any]) -> Leaf:
     return leaf.model_copy(update={"settings": settings.model_dump(mode="json")})
 
 
-def _say(study: Any, number: int, plan: Plan) -> None:
+def _say(study: Any, number: int, plan: SearchPlan) -> None:
     trials = study.get_trials(deepcopy=False)
     one = _read(trials[number])
     best = max((trial.value for trial in trials if trial.state.name == "COMPLETE"), default=float("nan"))
@@ -550,7 +550,7 @@ def _read(trial: Any) -> Try:
     )
 
 
-def _in_processes(plan: Plan, deadline: float | None) -> None:
+def _in_processes(plan: SearchPlan, deadline: float | None) -> None:
     """Workers in processes of their own on the same database; they end when this one does."""
     context = multiprocessing.get_context("spawn")
     lock, failures = context.Lock(), context.SimpleQueue()
@@ -578,7 +578,7 @@ def _in_processes(plan: Plan, deadline: float | None) -> None:
         )
 
 
-def _work(plan: Plan, deadline: float | None, lock: Any, failures: Any) -> None:
+def _work(plan: SearchPlan, deadline: float | None, lock: Any, failures: Any) -> None:
     """One worker. What the user can mend is told to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from components.experts.studies.search import PRUNE_AT_T, Found, Plan, Try
+from components.experts.studies.search import PRUNE_AT_T, SearchPlan, StudyResult, Try
 from components.experts.studies.search_space import Range
 from components.page import card, escape, number, page, plot, section, table, tile
 
 FEW_TRIES = 15
 
 
-def search_page(found: Found, plan: Plan) -> str:
+def search_page(found: StudyResult, plan: SearchPlan) -> str:
     """The whole page as HTML."""
     name = f"{plan.leaf.expert}/{plan.leaf.period}/{plan.leaf.modality}"
     parts = [
@@ -30,7 +30,7 @@ def search_page(found: Found, plan: Plan) -> str:
     return page(f"Search of {name}", _head(found, plan, name), parts)
 
 
-def verdict(found: Found) -> str:
+def verdict(found: StudyResult) -> str:
     """In one sentence, whether the search found more than luck gives."""
     if found.best.own:
         return "No try beat the leaf's own settings."
@@ -52,12 +52,12 @@ def verdict(found: Found) -> str:
     )
 
 
-def judged(found: Found) -> list[Try]:
+def judged(found: StudyResult) -> list[Try]:
     """Tries with a value."""
     return [one for one in found.tries if one.value is not None]
 
 
-def _head(found: Found, plan: Plan, name: str) -> str:
+def _head(found: StudyResult, plan: SearchPlan, name: str) -> str:
     beyond = found.gain > found.luck
     badge = "no gain" if found.best.own else "gain beyond luck" if beyond else "gain within luck"
     tiles = [
@@ -77,7 +77,7 @@ def _head(found: Found, plan: Plan, name: str) -> str:
     )
 
 
-def _history(found: Found) -> str:
+def _history(found: StudyResult) -> str:
     complete, pruned = (_of(found, state) for state in ("complete", "pruned"))
     best = list(accumulate((one.value for one in complete), max))
     last = max(one.number for one in found.tries)
@@ -114,7 +114,7 @@ def _history(found: Found) -> str:
     )
 
 
-def _importances(found: Found) -> str:
+def _importances(found: StudyResult) -> str:
     if not found.importances:
         return section(
             "importances",
@@ -145,12 +145,12 @@ def _importances(found: Found) -> str:
     )
 
 
-def _slices(found: Found, plan: Plan) -> str:
+def _slices(found: StudyResult, plan: SearchPlan) -> str:
     cards = [_slice(found, name, parameter) for name, parameter in plan.space.items()]
     return section("slices", "Slices", "The value against each setting, whatever the others were.", *cards)
 
 
-def _slice(found: Found, name: str, parameter: Any) -> str:
+def _slice(found: StudyResult, name: str, parameter: Any) -> str:
     def places(tries: Sequence[Try]) -> list:
         return [one.values[name] if isinstance(parameter, Range) else str(one.values[name]) for one in tries]
 
@@ -186,11 +186,11 @@ def _points(
     }
 
 
-def _of(found: Found, state: str) -> list[Try]:
+def _of(found: StudyResult, state: str) -> list[Try]:
     return [one for one in found.tries if one.state == state]
 
 
-def _tries(found: Found, plan: Plan) -> str:
+def _tries(found: StudyResult, plan: SearchPlan) -> str:
     rank = {"complete": 0, "pruned": 1, "failed": 2, "at work": 3, "stopped": 4}
     ordered = sorted(found.tries, key=lambda one: (rank[one.state], -(one.value or 0.0)))
     rows = [
@@ -217,7 +217,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _how(found: Found, plan: Plan) -> str:
+def _how(found: StudyResult, plan: SearchPlan) -> str:
     text = (
         f"<p>Study {escape(found.name)} in {escape(found.storage)}. Every try is trained anew in the"
         " walk-forward folds that predict the validation window, each on its own past with purge and"

@@ -8,7 +8,7 @@ from typing import Literal
 from components.experts.errors import ExpertError
 from components.experts.neural import distributed
 from components.settings import Section
-from tests.experts import fragile
+from tests.experts.training import fragile
 
 
 class Settings(Section):

@@ -14,7 +14,7 @@ import torch
 from components.experts.leaves import Leaf, expert_module
 from components.experts.neural.bands import table, train_bands
 from components.experts.neural.config import Neural
-from components.experts.neural.heads import Model, ordered, widened
+from components.experts.neural.heads import ForecastModel, ordered, widened
 from components.experts.neural.losses import make_targets
 from components.experts.neural.panel import Panel, arrange, fit_codes, fit_scalers
 from components.experts.neural.predict import predict
@@ -135,7 +135,9 @@ def parts_of(
     frame = frame.with_columns(label=pl.col("label") * factor)
     bars = arrange(frame, INPUTS, fit_scalers(frame, INPUTS), fit_codes(frame))
     rows, watched, settings = bars.rows("train"), bars.rows("early_stopping"), Neural(lookback_bars=4)
-    model = seeded(lambda: Model(kind(len(INPUTS), 4), 1, band_inputs=len(INPUTS), masks=masks)).eval()
+    model = seeded(
+        lambda: ForecastModel(kind(len(INPUTS), 4), 1, band_inputs=len(INPUTS), masks=masks)
+    ).eval()
     windows = Panel(bars, lookback=4, device=torch.device("cpu"), whole_days=kind is Crowd)
     targets = make_targets(bars, rows, settings.losses, settings.regularisation, [1])
     return SimpleNamespace(
@@ -219,8 +221,8 @@ def test_the_table_holds_what_the_model_predicts(kind):
 def test_bands_move_the_first_tasks_quantiles_in_evaluation_and_nothing_else():
     given = parts_of()
     batch = given.windows.batch(given.rows[:40])
-    model = seeded(lambda: Model(Alone(len(INPUTS), 4), 2, band_inputs=len(INPUTS)))
-    plain = seeded(lambda: Model(Alone(len(INPUTS), 4), 2))
+    model = seeded(lambda: ForecastModel(Alone(len(INPUTS), 4), 2, band_inputs=len(INPUTS)))
+    plain = seeded(lambda: ForecastModel(Alone(len(INPUTS), 4), 2))
     torch.nn.init.normal_(model.bands.out.weight)
     quantiles = []
     for made in (model, plain):

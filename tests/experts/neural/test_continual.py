@@ -13,7 +13,7 @@ import torch
 from components.experts.neural.config import Continual, Losses, Neural, Optimiser, Regularisation, Training
 from components.experts.neural.continual import newest_rows, teach_student, teacher_scores
 from components.experts.neural.engine import reproducible
-from components.experts.neural.heads import Model
+from components.experts.neural.heads import ForecastModel
 from components.experts.neural.losses import Targets, make_targets
 from components.experts.neural.panel import Codes, Panel, arrange, fit_scalers
 from tests.experts.neural.tiny import Alone, fitted, mean_rank_correlation, parameter_bytes, seeded
@@ -81,10 +81,10 @@ def parts_of(frame: pl.DataFrame) -> tuple[Panel, np.ndarray, Targets]:
 
 def taught(
     frame: pl.DataFrame, settings: Neural, monitor=None
-) -> tuple[Model, np.ndarray, list[dict[str, float]]]:
+) -> tuple[ForecastModel, np.ndarray, list[dict[str, float]]]:
     """The student of an untrained teacher, what its teacher said of each row, and its history."""
     panel, rows, targets = parts_of(frame)
-    model = seeded(lambda: Model(Alone(INPUTS, LOOKBACK), 1))
+    model = seeded(lambda: ForecastModel(Alone(INPUTS, LOOKBACK), 1))
     with reproducible(1, threads=1):
         teacher = teacher_scores(model, panel, rows, 500, whole_days=False)
         history = teach_student(
@@ -142,7 +142,7 @@ def test_distillation_holds_the_student_near_its_teacher(frame):
 
 def test_teacher_scores_are_the_models_own(frame):
     panel, rows, _ = parts_of(frame)
-    model = seeded(lambda: Model(Alone(INPUTS, LOOKBACK), 1)).eval()
+    model = seeded(lambda: ForecastModel(Alone(INPUTS, LOOKBACK), 1)).eval()
     scores = teacher_scores(model, panel, rows[:50], 7, whole_days=False)
     with torch.no_grad():
         np.testing.assert_allclose(
@@ -152,7 +152,7 @@ def test_teacher_scores_are_the_models_own(frame):
 
 
 def test_the_teacher_stays_where_the_student_is_no_better(frame):
-    teacher = parameter_bytes(seeded(lambda: Model(Alone(INPUTS, LOOKBACK), 1)))
+    teacher = parameter_bytes(seeded(lambda: ForecastModel(Alone(INPUTS, LOOKBACK), 1)))
     falling = iter([0.5, 0.4, 0.5, 0.3, 0.2, 0.1])
     model, _, history = taught(frame, neural(), lambda: next(falling))
     assert parameter_bytes(model) == teacher

@@ -18,9 +18,9 @@ from components.experts.errors import ExpertError
 from components.experts.neural import losses as parts
 from components.experts.neural.batch import Batch, Encoded
 from components.experts.neural.config import Losses, Regularisation
-from components.experts.neural.heads import Outputs
+from components.experts.neural.heads import ModelOutputs
 from components.experts.neural.losses import Supervised, Targets, make_targets
-from components.experts.neural.panel import Bars
+from components.experts.neural.panel import PanelArrays
 from components.experts.rows import target
 
 NAN = math.nan
@@ -39,9 +39,9 @@ ALONE = {
 
 def bars_of(
     labels_NT: np.ndarray, day_N: np.ndarray, volatility_N: np.ndarray | None = None, regime: int = 1
-) -> Bars:
+) -> PanelArrays:
     rows = len(day_N)
-    return Bars(
+    return PanelArrays(
         inputs_NF=np.zeros((rows + 1, 1), dtype=np.float32),
         position_N=np.zeros(rows, dtype=np.int64),
         regime_N=np.full(rows, regime),
@@ -77,11 +77,13 @@ def outputs_of(
     quantiles_BT3: torch.Tensor | None = None,
     direction_BC: torch.Tensor | None = None,
     penalty: float = 0.0,
-) -> Outputs:
+) -> ModelOutputs:
     quantiles_BT3 = (
         score_BT[..., None] + torch.tensor([-1.0, 0.0, 1.0]) if quantiles_BT3 is None else quantiles_BT3
     )
-    return Outputs(score_BT, quantiles_BT3, direction_BC, Encoded(score_BT[:, None], torch.tensor(penalty)))
+    return ModelOutputs(
+        score_BT, quantiles_BT3, direction_BC, Encoded(score_BT[:, None], torch.tensor(penalty))
+    )
 
 
 def batch_of(rows: int, *, days: bool) -> Batch:
@@ -101,7 +103,7 @@ def batch_of(rows: int, *, days: bool) -> Batch:
 def loss_of(
     targets: Targets,
     losses: Losses,
-    outputs: Outputs,
+    outputs: ModelOutputs,
     *,
     days: bool = True,
     regularisation: Regularisation = OFF,
@@ -763,7 +765,7 @@ def test_each_part_finds_the_planted_direction(part):
     assert cosine > 0.97
 
 
-def heads(part: str, score_B: torch.Tensor) -> Outputs:
+def heads(part: str, score_B: torch.Tensor) -> ModelOutputs:
     """The score of a linear model where the part looks for it; elsewhere constants, so that only the part can
     teach.
     """

@@ -19,9 +19,9 @@ from components.experts.neural.config import Neural, Optimiser, Pretraining, Tra
 from components.experts.neural.engine import reproducible
 from components.experts.neural.panel import Codes, Panel, arrange, fit_scalers
 from components.experts.neural.pretraining import (
-    Objective,
-    Outputs,
     PretrainingModel,
+    PretrainingObjective,
+    PretrainingOutputs,
     info_nce,
     joined,
     masked,
@@ -126,7 +126,7 @@ def test_info_nce_by_hand():
 
 
 def test_loss_by_hand():
-    outputs = Outputs(
+    outputs = PretrainingOutputs(
         torch.tensor([[1.0, 2.0], [9.0, 9.0]]), torch.nn.functional.normalize(torch.ones(2, 2, 3), dim=-1)
     )
     targets = {
@@ -134,9 +134,9 @@ def test_loss_by_hand():
         "masked_B": torch.tensor([True, False]),
         "segment_B": torch.tensor([0, 0]),
     }
-    loss, parts = Objective(Pretraining(masked=2.0, contrastive=3.0), np.zeros(2), whole_days=False).loss(
-        outputs, targets
-    )
+    loss, parts = PretrainingObjective(
+        Pretraining(masked=2.0, contrastive=3.0), np.zeros(2), whole_days=False
+    ).loss(outputs, targets)
     # Only the first window is masked: (1 + 4) / 2. All views are alike, so the right one of two is a coin's
     # toss.
     assert parts["masked"].item() == pytest.approx(2.5)
@@ -180,7 +180,7 @@ def test_what_the_model_is_shown(frame, whole_days):
     panel = panel_of(frame, whole_days)
     rows = np.flatnonzero(np.isin(panel.day_N, [2, 20, 21]))
     batch = panel.batch(rows)
-    shown, targets = Objective(ON, panel.day_N, whole_days=whole_days).prepare(
+    shown, targets = PretrainingObjective(ON, panel.day_N, whole_days=whole_days).prepare(
         batch, rows, torch.Generator().manual_seed(1)
     )
     plain, one, other = shown.inputs_BLF.chunk(3)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from components.experts.neural import engine
 from components.experts.neural.batch import Batch, Encoded
 from components.experts.neural.config import Losses, Optimiser, Regularisation, Training
-from components.experts.neural.heads import Model
+from components.experts.neural.heads import ForecastModel
 from components.experts.neural.losses import Supervised, make_targets
-from components.experts.neural.panel import Bars, Panel
+from components.experts.neural.panel import Panel, PanelArrays
 
 BARS, SYMBOLS, INPUTS, LOOKBACK = 40, 12, 3, 4
 
@@ -68,7 +68,7 @@ def panel(*, whole_days: bool = False, missing: float = 0.0) -> Panel:
     label_N[draw.random(rows) < missing] = np.nan
     known_N = np.ones(rows + 1, dtype=bool)
     known_N[-1] = False
-    bars = Bars(
+    bars = PanelArrays(
         inputs_NF=inputs_NF,
         position_N=np.tile(np.arange(BARS), SYMBOLS),
         regime_N=draw.integers(0, 3, rows),
@@ -89,9 +89,9 @@ def labelled(windows: Panel) -> np.ndarray:
     return np.flatnonzero(np.isfinite(windows.bars.label_N))
 
 
-def model(dropout: float = 0.0, seed: int = 5) -> Model:
+def model(dropout: float = 0.0, seed: int = 5) -> ForecastModel:
     torch.manual_seed(seed)
-    return Model(Network(dropout), 1, dropout=dropout)
+    return ForecastModel(Network(dropout), 1, dropout=dropout)
 
 
 def supervised(windows: Panel, losses: Losses) -> Supervised:

@@ -16,7 +16,7 @@ from components.experts.networks.frequency_normalisation import FrequencyNormali
 from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.config import Regularisation
 from components.experts.neural.export import window_graph
-from components.experts.neural.heads import Model
+from components.experts.neural.heads import ForecastModel
 from components.experts.neural.panel import Codes, Scalers
 from components.experts.protocol import Task
 
@@ -301,7 +301,7 @@ def test_bfloat16_gives_numbers_near_those_of_float32():
 
 def test_the_exported_graph_gives_the_same_numbers_for_any_number_of_stocks():
     shape = layout()
-    made = Model(network(shape), 1)
+    made = ForecastModel(network(shape), 1)
     scalers, codes = (
         Scalers(shape.means, shape.deviations, 0.02),
         Codes((10.0, 20.0, 30.0), (1.0, 2.0, 3.0, 4.0, 5.0)),
@@ -405,7 +405,7 @@ def rank_correlation(kind: str, **settings) -> float:
         "1d",
     )
     torch.manual_seed(0)
-    model = Model(
+    model = ForecastModel(
         build(
             Settings(lookback_bars=LOOKBACK, width=8, regularisation=Regularisation(dropout=0.0), **settings),
             shape,

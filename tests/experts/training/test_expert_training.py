@@ -32,11 +32,11 @@ from components.experts.training.train import train_expert, train_guarded
 from components.settings import ConfigError
 from components.timeline import Settings as TimelineSettings
 from components.timeline import TimelineError
-from tests.experts import fragile
 from tests.experts.market import panel, training_tables
+from tests.experts.training import fragile
 
 TIMELINE = TimelineSettings(train_share=0.5, validation_share=0.2, fold_bars=20, purge_bars=3, embargo_bars=2)
-FRAGILE = Leaf(expert="fragile", period="1d", module="tests.experts.fragile")
+FRAGILE = Leaf(expert="fragile", period="1d", module="tests.experts.training.fragile")
 
 
 @pytest.fixture(autouse=True)

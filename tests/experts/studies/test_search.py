@@ -20,17 +20,20 @@ from components.experts import leaves
 from components.experts.leaves import Leaf, list_leaves, load_leaf
 from components.experts.studies import judging, search
 from components.experts.studies.judging import daily_ic, read_tables, standard_error, stored_numbers
-from components.experts.studies.search import Plan, SearchError, Try, expected_maximum, shown_url
+from components.experts.studies.search import SearchError, SearchPlan, Try, expected_maximum, shown_url
 from components.experts.studies.search_page import search_page, verdict
 from components.experts.studies.search_space import Choices, Range, distributions, read_space, with_values
 from components.experts.training.train import train_expert
 from components.settings import ConfigError, validate_settings
 from pipelines.config import LEAVES
-from tests.experts import tunable
-from tests.experts.tables_on_disk import begin_of_test, ruin_the_test_window, write_inputs
+from tests.experts.studies import tunable
+from tests.experts.studies.tables_on_disk import begin_of_test, ruin_the_test_window, write_inputs
 
 TUNABLE = Leaf(
-    expert="tunable", period="1d", module="tests.experts.tunable", settings=tunable.Settings().model_dump()
+    expert="tunable",
+    period="1d",
+    module="tests.experts.studies.tunable",
+    settings=tunable.Settings().model_dump(),
 )
 ELASTICNET = Leaf(
     expert="elasticnet", period="1d", threads=1, settings={"penalties": 4, "smallest_penalty": 0.01}
@@ -46,7 +49,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from components.experts.studies import search
-from tests.experts.test_search import killed_plan
+from tests.experts.studies.test_search import killed_plan
 
 train, calls = search.train_expert, []
 
@@ -82,11 +85,11 @@ def filled(leaf: Leaf) -> Leaf:
     )
 
 
-def plan_for(inputs, folder, leaf=ELASTICNET, space=ELASTICNET_SPACE, trials=4, **changes) -> Plan:
-    return Plan(inputs=inputs, leaf=filled(leaf), space=space, folder=folder, trials=trials, **changes)
+def plan_for(inputs, folder, leaf=ELASTICNET, space=ELASTICNET_SPACE, trials=4, **changes) -> SearchPlan:
+    return SearchPlan(inputs=inputs, leaf=filled(leaf), space=space, folder=folder, trials=trials, **changes)
 
 
-def killed_plan(folder: Path) -> Plan:
+def killed_plan(folder: Path) -> SearchPlan:
     """The search that a child makes."""
     return plan_for(write_inputs(folder / "tables"), folder / "search", TUNABLE, NOISE_SPACE, trials=4)
 
@@ -323,7 +326,7 @@ def test_an_interrupted_try_is_made_again(moment, inputs, tmp_path, monkeypatch)
 
 def test_a_killed_search_goes_on(tmp_path):
     broken = tmp_path / "broken"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(broken)], env=environment, stderr=subprocess.DEVNULL
     )
@@ -521,7 +524,7 @@ def escape_free(text: str) -> str:
 )
 def test_the_verdict_follows_gain_and_luck(gain, luck, words):
     own, best = (Try(number, "complete", {}, 0.1, number == 0, np.zeros(3)) for number in range(2))
-    found = search.Found("study", "", [own, best], best, own, TUNABLE, gain, 0.005, luck, {})
+    found = search.StudyResult("study", "", [own, best], best, own, TUNABLE, gain, 0.005, luck, {})
     assert words in verdict(found)
 
 

@@ -15,19 +15,15 @@ import torch
 
 from components.contracts import AlphaloopError
 from components.experts.families.patchtst import FAMILY, Expert, Settings
-from components.experts.networks import patchtst as patchtst_network
-from components.experts.networks.patchtst import (
-    FeatureGate,
-    GroupwisePatchTST,
-    attention,
-    attention_by_products,
-    attention_by_sums,
-    unit_scale,
-)
+from components.experts.networks import feature_gate
+from components.experts.networks.feature_gate import FeatureGate
+from components.experts.networks.patch_attention import attention, attention_by_products, attention_by_sums
+from components.experts.networks.patchtst import GroupwisePatchTST
+from components.experts.networks.unit_scale import unit_scale
 from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.expert import NeuralExpert
 from components.experts.neural.export import window_graph
-from components.experts.neural.heads import Model
+from components.experts.neural.heads import ForecastModel
 from components.experts.neural.panel import Codes, Scalers
 from components.experts.protocol import PREDICTION_COLUMNS, Task
 
@@ -206,7 +202,7 @@ def test_feature_gate_by_hand():
 @pytest.mark.parametrize("mixed", [True, False])
 def test_gate_in_pieces_is_the_gate(monkeypatch, mixed):
     """The form for learning against autograd's own, with a piece that is not full."""
-    monkeypatch.setattr(patchtst_network, "CACHED_BARS", 4)
+    monkeypatch.setattr(feature_gate, "CACHED_BARS", 4)
     torch.manual_seed(0)
     gate, x = FeatureGate([0, 1, 0]), torch.randn(10, 5)[:, 1:4]
     mixing = torch.randn(3, 2, requires_grad=True) if mixed else None
@@ -276,7 +272,7 @@ def test_any_inputs_with_any_parts(inputs, switches):
     those that were not.
     """
     made, batch = network(inputs, **switches), windows(inputs)
-    model = Model(made, 1).train()
+    model = ForecastModel(made, 1).train()
     outputs = model(batch)
     (outputs.score_BT.sum() + outputs.quantiles_BT3.sum() + outputs.encoded.penalty).backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
@@ -297,7 +293,7 @@ def test_any_inputs_with_any_parts(inputs, switches):
     "switches", [{}, PLAIN, {"feature_gate": False, "regime_gate": False, "raw_branch": False}]
 )
 def test_exported_graph_gives_the_same_for_any_number_of_windows(switches):
-    model = Model(network(**switches, layers=1), 1).eval()
+    model = ForecastModel(network(**switches, layers=1), 1).eval()
     graph = window_graph(model, Scalers((0.0,) * 6, (1.0,) * 6, 1.0), Codes((), ()), 11)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for count in (2, 5, 17):

@@ -19,11 +19,14 @@ from components.experts.studies.ablation_page import ablation_page
 from components.experts.studies.evidence_page import Weights, closed_gates, explain_page
 from components.settings import ConfigError
 from pipelines.config import LEAVES
-from tests.experts import tunable
-from tests.experts.tables_on_disk import ruin_the_test_window, write_inputs
+from tests.experts.studies import tunable
+from tests.experts.studies.tables_on_disk import ruin_the_test_window, write_inputs
 
 TUNABLE = Leaf(
-    expert="tunable", period="1d", module="tests.experts.tunable", settings=tunable.Settings().model_dump()
+    expert="tunable",
+    period="1d",
+    module="tests.experts.studies.tunable",
+    settings=tunable.Settings().model_dump(),
 )
 VARIANTS = "full: {}\nnoisy: {inner: {noise: 1.0}}\nsame: {inner: {kind: b}}\nbroken: {fails: true}\n"
 EXPLAIN = {

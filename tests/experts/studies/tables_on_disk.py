@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import LABELS, TRAINING_SET, write_catalog, write_table
-from components.experts.studies.judging import Inputs
+from components.experts.studies.judging import StudyInputs
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
 from tests.experts.market import panel, training_tables
@@ -23,7 +23,7 @@ def write_inputs(
     symbols: int = 12,
     seed: int = 1,
     change=lambda training_set, labels, begins: (training_set, labels),
-) -> Inputs:
+) -> StudyInputs:
     """Write the tables below `folder`; `change` may alter them, knowing when the test window begins."""
     training_set, labels, catalog = training_tables(panel(bars, symbols, seed=seed), horizon=HORIZON)
     training_set, labels = change(training_set, labels, begin_of_test(training_set))
@@ -37,7 +37,7 @@ def write_inputs(
         "labels": str(folder / "labels.parquet"),
         "catalog": str(folder / "catalog.json"),
     }
-    return Inputs(
+    return StudyInputs(
         **paths, timeline=TIMELINE, period="1d", horizon=HORIZON, target="log_return", seed=3, code="v1"
     )
 

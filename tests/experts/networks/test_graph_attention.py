@@ -5,8 +5,8 @@ import torch
 from components.experts.networks.graph_attention import (
     FROM_RETURNS,
     PEERS,
-    Attention,
     GraphLayer,
+    TemperedAttention,
     blocked,
     bounded_temperature,
     edge_names,
@@ -138,7 +138,7 @@ def test_stocks_that_do_not_move_give_finite_edges():
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_temperature_stays_in_its_bounds_whatever_the_gradient(sign):
-    attention = Attention(4, 2)
+    attention = TemperedAttention(4, 2)
     assert attention.temperature().tolist() == [1.0, 1.0]
     optimiser = torch.optim.SGD([attention.temperature_gate_H], lr=1e6)
     for _ in range(5):
@@ -154,7 +154,7 @@ def test_temperature_stays_in_its_bounds_whatever_the_gradient(sign):
 
 
 def test_attention_by_hand():
-    attention = Attention(1, 1)
+    attention = TemperedAttention(1, 1)
     with torch.no_grad():
         for layer, weights in (
             (attention.query, [1.0]),

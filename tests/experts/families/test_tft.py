@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from components.experts.families.tft import Expert, Settings, build, evidence
-from components.experts.networks import tft as tft_network
-from components.experts.networks.tft import KNOTS, Attention, GatedResidual, Recurrence, VariableSelection
+from components.experts.networks import variable_selection
+from components.experts.networks.gated_residual import GatedResidual
+from components.experts.networks.tft import InterpretableAttention, Recurrence
 from components.experts.networks.tft_calendar import CYCLES, Calendar
+from components.experts.networks.variable_selection import KNOTS, VariableSelection
 from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.export import window_graph
-from components.experts.neural.heads import Model
+from components.experts.neural.heads import ForecastModel
 from components.experts.neural.panel import Codes, Scalers
 from components.experts.protocol import Task
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
@@ -188,7 +190,7 @@ def test_the_training_path_of_knots_is_the_plain_one_with_its_gradients(monkeypa
         2 * torch.randn(50, 3),
         torch.randn(50, 4),
     )
-    monkeypatch.setattr(tft_network, "CACHED_VALUES", 7 * 8 * 3)
+    monkeypatch.setattr(variable_selection, "CACHED_VALUES", 7 * 8 * 3)
     found = []
     for training in (True, False):
         x_NV = given_NV.clone().requires_grad_()
@@ -238,7 +240,7 @@ def test_recurrence_keeps_its_state_over_bars_that_have_not_begun():
 
 def test_attention_agrees_with_heads_worked_out_one_by_one():
     torch.manual_seed(1)
-    attention, x_BPD, held_BL = Attention(8, 2, 3), torch.randn(2, 7, 8), torch.zeros(2, 4)
+    attention, x_BPD, held_BL = InterpretableAttention(8, 2, 3), torch.randn(2, 7, 8), torch.zeros(2, 4)
     held_BL[1, :2] = 1.0
     found_BHD, found_BHP = attention(x_BPD[:, :4], x_BPD[:, 4:], held_BL)
     for row in range(2):
@@ -521,7 +523,7 @@ def test_onnx_parity(tmp_path):
 
     of = layout({"x": "trend"} | CALENDAR, sectors=2, means=(0.1,) * 7, deviations=(0.7,) * 7)
     torch.manual_seed(0)
-    model = Model(network(of), 1).eval()
+    model = ForecastModel(network(of), 1).eval()
     session = onnxruntime.InferenceSession(
         window_graph(model, Scalers(of.means, of.deviations, 0.01), Codes((7.0, 9.0), ()), of.lookback)
     )
@@ -557,10 +559,10 @@ def test_onnx_parity(tmp_path):
         assert rows == 1 or expected.score_BT.std() > 1e-3
 
 
-def learn(of: Layout, target, steps: int = 120) -> Model:
+def learn(of: Layout, target, steps: int = 120) -> ForecastModel:
     """A model that has learned `target(inputs) -> [B, T]` from fresh noise."""
     torch.manual_seed(0)
-    model = Model(network(of, regularisation={"dropout": 0.0}), len(of.tasks)).train()
+    model = ForecastModel(network(of, regularisation={"dropout": 0.0}), len(of.tasks)).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     for step in range(steps):
         given = batch(of, 128, seed=step)
