@@ -9,16 +9,11 @@ import numpy as np
 import polars as pl
 
 from components.experts.errors import ExpertError
+from components.scoring.moments import FEWEST_SYMBOLS, standardised_target
 
 WEIGHT = "weight"
 TargetTransform = Literal["none", "cross_sectional_zscore"]
 Monitor = Literal["rmse", "rank_correlation"]
-
-# Targets in standard deviations are cut off here, so that a single takeover bid does not steer a tree.
-LARGEST_TARGET = 4.0
-FEWEST_SYMBOLS = 3
-# Labels of a bar that differ by less than this are equal.
-SMALLEST_SPREAD = 1e-12
 
 
 def labelled(frame: pl.DataFrame, part: str) -> pl.DataFrame:
@@ -57,15 +52,7 @@ def target(rows: pl.DataFrame, transform: TargetTransform) -> np.ndarray:
     if transform == "none":
         return rows["label"].cast(pl.Float64).to_numpy()
     label = rows["label"].cast(pl.Float64).to_numpy()
-    bar = rows["timestamp"].rle_id().to_numpy()
-    members = np.bincount(bar)
-    centred = label - (np.bincount(bar, weights=label) / members)[bar]
-    spread = np.sqrt(np.bincount(bar, weights=centred**2) / np.maximum(members - 1, 1))
-    enough = (members >= FEWEST_SYMBOLS) & (spread > SMALLEST_SPREAD)
-    score = np.where(
-        enough[bar], centred / np.where(enough, spread, 1.0)[bar], label / (float(label.std()) or 1.0)
-    )
-    return np.clip(score, -LARGEST_TARGET, LARGEST_TARGET)
+    return standardised_target(label, rows["timestamp"].rle_id().to_numpy(), float(label.std()) or 1.0)
 
 
 def sample_weights(rows: pl.DataFrame) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from components.contracts import (
 )
 from components.scoring.expert import ServedExpert
 from components.scoring.form import ScoringError
+from components.scoring.moments import moments_by_bar, moments_of_one_bar
 from components.scoring.stacker import SMALLEST_WIDTH, Z90, Stacker, read_stacker, standardise
 
 # Every model takes the first two; the others where an expert does.
@@ -174,7 +175,8 @@ class Model:
 
     def cross_section(self, outputs: ExpertOutputs) -> CrossSection:
         """Mean and spread over the rows, which must be one whole bar."""
-        return CrossSection(outputs.names, *_moments(outputs.score), *_moments(outputs.uncertainty))
+        score, uncertainty = moments_of_one_bar(outputs.score), moments_of_one_bar(outputs.uncertainty)
+        return CrossSection(outputs.names, *score, *uncertainty)
 
     def combine(self, outputs: ExpertOutputs, context_BC: np.ndarray, cross_section: CrossSection) -> Scores:
         """The stack's score and band of rows whose bar has this cross-section."""
@@ -259,6 +261,12 @@ class Model:
         return _without_infinities(inputs_BF), _without_infinities(context_BC)
 
 
+def cross_section_by_bar(outputs: ExpertOutputs, bar_N: np.ndarray) -> CrossSection:
+    """Mean and spread over the rows of each row's own bar, [E, N]; `bar_N` numbers the bars from 0."""
+    score, uncertainty = (moments_by_bar(values, bar_N) for values in (outputs.score, outputs.uncertainty))
+    return CrossSection(outputs.names, *score, *uncertainty)
+
+
 def one_hot(regime_B: np.ndarray) -> np.ndarray:
     """The regime's code as float32 [B, regimes], all zeros where it is unknown."""
     return (np.trunc(regime_B)[:, None] == np.arange(len(REGIMES))).astype(np.float32)
@@ -266,12 +274,6 @@ def one_hot(regime_B: np.ndarray) -> np.ndarray:
 
 def _without_infinities(values: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(values), np.float32(np.nan), values) if np.isinf(values).any() else values
-
-
-def _moments(values_EB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean_E = values_EB.mean(axis=1)
-    spread_E = values_EB.std(axis=1, ddof=1) if values_EB.shape[1] > 1 else np.zeros(len(values_EB))
-    return mean_E, spread_E
 
 
 def _columns(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

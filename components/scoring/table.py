@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.scoring.form import ScoringError
-from components.scoring.model import CrossSection, ExpertOutputs, Model
+from components.scoring.model import ExpertOutputs, Model, cross_section_by_bar
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,7 +61,7 @@ def score_table(model: Model, rows: pl.DataFrame, *, bars: Sequence | None = Non
             for name in ("score", "uncertainty")
         ),
     )
-    scores = model.combine(outputs, context_NC[chosen_N], _cross_sections(outputs, bar_N))
+    scores = model.combine(outputs, context_NC[chosen_N], cross_section_by_bar(outputs, bar_N))
     scale, bias = model.head
     about = rows.select("timestamp", "symbol")[chosen_N]
     return about.with_columns(
@@ -148,18 +148,3 @@ def _outputs(
         before = places_BL < start_N[rows_B][:, None]
         window_BLF = inputs_NF[np.where(before, len(order_N), order_N[np.maximum(places_BL, 0)])]
     return model.expert_outputs(inputs_NF[rows_B], context_NC[rows_B], window_BLF, bar_B)
-
-
-def _cross_sections(outputs: ExpertOutputs, bar_N: np.ndarray) -> CrossSection:
-    """Mean and spread of each row's own bar, [E, N]."""
-    moments = [
-        moment for values_EN in (outputs.score, outputs.uncertainty) for moment in _by_bar(values_EN, bar_N)
-    ]
-    return CrossSection(outputs.names, *moments)
-
-
-def _by_bar(values_EN: np.ndarray, bar_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    members = np.bincount(bar_N)
-    mean_EN = np.stack([(np.bincount(bar_N, weights=values) / members)[bar_N] for values in values_EN])
-    squares = [np.bincount(bar_N, weights=values) for values in (values_EN - mean_EN) ** 2]
-    return mean_EN, np.stack([np.sqrt(square / np.maximum(members - 1, 1))[bar_N] for square in squares])

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN, CatalogEntry, ContractError, target_labels
+from components.scoring.moments import spread_so_far, standardised_target
 from components.selection.errors import SelectionError
 from components.timeline import bar_index
 
-LARGEST_TARGET = 4.0
 FEWEST_SYMBOLS = 5
 
 
@@ -110,7 +110,7 @@ def read_rows(
         tuple(groups),
         tuple(groups.values()),
         _matrix(training_set, list(groups)),
-        _target(label, bars, len(calendar)),
+        _target(label, bars),
         end,
         bars,
         codes,
@@ -133,19 +133,13 @@ def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
     return values
 
 
-def _target(label: np.ndarray, bars: np.ndarray, n_bars: int) -> np.ndarray:
-    """(label - mean) / standard deviation within the bar, cut off at 4, so that calm and wild days weigh the
-    same; NaN where a bar has no spread.
+def _target(label: np.ndarray, bars: np.ndarray) -> np.ndarray:
+    """The label in spreads of its bar, as the experts learn it; NaN without a label.
+
+    A thin bar is measured by the labels up to it, not by all: what is chosen in a fold must not know of later
+    ones.
     """
     known = np.isfinite(label)
-    filled = np.where(known, label, 0.0)
-    members = np.bincount(bars, weights=known, minlength=n_bars)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        centred = np.where(
-            known, filled - (np.bincount(bars, weights=filled, minlength=n_bars) / members)[bars], 0.0
-        )
-        spread = np.sqrt(np.bincount(bars, weights=centred**2, minlength=n_bars) / (members - 1))
-        score = np.where(
-            known & (members >= FEWEST_SYMBOLS)[bars] & (spread > 1e-12)[bars], centred / spread[bars], np.nan
-        )
-    return np.clip(score, -LARGEST_TARGET, LARGEST_TARGET).astype(np.float32)
+    score = np.full(len(label), np.nan, dtype=np.float32)
+    score[known] = standardised_target(label[known], bars[known], spread_so_far(label[known], bars[known]))
+    return score

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from components.scoring import CrossSection, ExpertOutputs, Model, Scores
+from components.scoring.model import cross_section_by_bar
 from serving.api.requests import (
     Batch,
     Refusal,
@@ -345,19 +346,6 @@ class Answers:
         if not done:
             self.metrics.log_late.inc()
         return body
-
-
-def cross_section_by_bar(outputs: ExpertOutputs, bar_B: np.ndarray) -> CrossSection:
-    """Mean and spread over the rows of each row's own bar, [E, B]; `bar_B` numbers the bars from 0."""
-    score, uncertainty = (_moments_by_bar(values, bar_B) for values in (outputs.score, outputs.uncertainty))
-    return CrossSection(outputs.names, *score, *uncertainty)
-
-
-def _moments_by_bar(values_EB: np.ndarray, bar_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    count = np.bincount(bar_B)
-    mean_EB = np.stack([np.bincount(bar_B, values) / count for values in values_EB])[:, bar_B]
-    squares = np.stack([np.bincount(bar_B, values) for values in (values_EB - mean_EB) ** 2])
-    return mean_EB, np.sqrt(squares / np.maximum(count - 1, 1))[:, bar_B]
 
 
 def _served(state: State) -> State:
