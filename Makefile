@@ -17,7 +17,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export UV_LINK_MODE := copy
 
-.PHONY: setup run test test-fast test-containers lint format bench lock lock-check clean
+.PHONY: setup run test test-fast test-containers programs lint format docs bench lock lock-check clean
 
 setup: .venv/.ready
 
@@ -33,11 +33,14 @@ setup: .venv/.ready
 run: setup
 	$(BIN)/alphaloop run --config pipelines/configs/demo.yaml
 
-test: setup
+test: setup programs
 	$(BIN)/python -m pytest -n 2 -m "not containers"
 
-test-fast: setup
+test-fast: setup programs
 	$(BIN)/python -m pytest -n 2 -m "not containers and not slow"
+
+programs:
+	@.ci/programs
 
 test-containers: setup
 	$(BIN)/python -m pytest -m containers
@@ -46,10 +49,14 @@ lint: setup lock-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	@$(BIN)/alphaloop settings --markdown | diff docs/configuration.md - >/dev/null || { echo "docs/configuration.md is not what the settings say. Run: make docs"; exit 1; }
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup
+	$(BIN)/alphaloop settings --markdown > docs/configuration.md
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

@@ -175,6 +175,25 @@ def report(
         typer.launch((folder / "report.html").as_uri())
 
 
+@app.command("settings")
+def settings_(
+    section: Annotated[
+        str | None, typer.Argument(help="A section, such as gates, or one key; default: all sections.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/configuration.md.")] = False,
+):
+    """Show what can be set: unit, default, what it does, and the code in which it acts.
+
+    Example:  alphaloop settings timeline
+    """
+    from pipelines.commands.settings import configuration_page, show_settings
+
+    if markdown:
+        typer.echo(configuration_page(), nl=False)
+    else:
+        show_settings(section)
+
+
 @data_app.command()
 def simulate(
     folder: Annotated[
