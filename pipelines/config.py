@@ -51,6 +51,7 @@ class ExpertsSettings(Section):
         ["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"],
         min_length=2,
         max_length=8,
+        description="the experts that are trained",
     )
     folder: str = Field(
         "",
@@ -92,13 +93,13 @@ class ClusterSettings(Section):
     host: str = Field(
         "", description="address of the Kubeflow Pipelines API, such as http://ml-pipeline.kubeflow:8888"
     )
-    experiment: str = "alphaloop"
+    experiment: str = Field("alphaloop", description="experiment under which runs are listed")
     volume_claim: str = Field(
         "", description="persistent volume claim that holds data and run.folder; mounted at mount_path"
     )
-    mount_path: str = "/alphaloop"
-    memory_limit: str = "8G"
-    cpu_limit: str = "2"
+    mount_path: str = Field("/alphaloop", description="where the volume is mounted in a task")
+    memory_limit: str = Field("8G", description="memory of a task")
+    cpu_limit: str = Field("2", description="cores of a task")
     retries: int = Field(2, ge=0, description="how often a task is tried again")
 
 

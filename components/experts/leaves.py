@@ -23,7 +23,7 @@ from components.timeline.periods import Period
 class FurtherTask(Section):
     """A target and horizon that is learned beside the run's own by experts with several heads."""
 
-    target: str
+    target: str = Field(description="label column")
     horizon: int = Field(ge=1, description="bars; one of labels.horizons")
 
 
@@ -38,8 +38,10 @@ class Leaf(Section):
         pattern=r"^[a-z][a-z0-9_]*$",
         description="name of the expert; of its module in components/experts/families unless `module` is given",
     )
-    period: Period
-    modality: Literal["base", "rich"] = "base"
+    period: Period = Field(description="length of the bars that it learns from")
+    modality: Literal["base", "rich"] = Field(
+        "base", description="which inputs it sees; rich adds slow columns of short coverage"
+    )
     module: str | None = Field(
         None, description="dotted name of a module of your own, such as my_package.my_expert"
     )

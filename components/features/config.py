@@ -31,15 +31,15 @@ class Groups(Section):
     Regime and volatility keep their context columns even when switched off.
     """
 
-    trend: bool = True
-    mean_reversion: bool = True
-    volatility: bool = True
-    volume_liquidity: bool = True
-    microstructure: bool = True
-    style: bool = True
-    calendar: bool = True
-    regime: bool = True
-    bars: bool = True
+    trend: bool = Field(True, description="momentum and moving averages")
+    mean_reversion: bool = Field(True, description="reversal and distance from the usual")
+    volatility: bool = Field(True, description="ranges and deviations of returns")
+    volume_liquidity: bool = Field(True, description="volume, turnover and price impact")
+    microstructure: bool = Field(True, description="spread and impact estimated from bars")
+    style: bool = Field(True, description="size, beta and other style proxies")
+    calendar: bool = Field(True, description="weekday, month and their ends")
+    regime: bool = Field(True, description="market state and its inputs")
+    bars: bool = Field(True, description="returns and shapes of single bars")
     channels: bool = Field(
         True, description="Donchian, Keltner, Aroon, CCI, Williams %R, ultimate oscillator, lines on time"
     )

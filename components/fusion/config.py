@@ -110,7 +110,7 @@ class TableSettings(Section):
     became known at `known`, or `release_lag_days` after its last day.
     """
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=NAME, description="name of the table, in reports and errors")
     path: str = Field(
         min_length=1,
         description="Parquet or CSV file; relative paths lie in the folder that ALPHALOOP_DATA names",
@@ -171,7 +171,9 @@ class TableSettings(Section):
     )
     columns: tuple[ColumnSettings, ...] = Field(min_length=1)
     group: str = Field("", description="factor group; empty: the table's name")
-    modality: Literal["base", "rich"] = "rich"
+    modality: Literal["base", "rich"] = Field(
+        "rich", description="experts of modality base see only columns of base"
+    )
     max_age_days: float = Field(
         400.0, gt=0, description="a value counts as missing when the end of its observation lies further back"
     )
@@ -239,7 +241,7 @@ class TableSettings(Section):
 class NoNanPolicy(Section):
     """Trims the rows to the span in which certain columns have values."""
 
-    enabled: bool = False
+    enabled: bool = Field(False, description="whether rows are trimmed")
     scope: Literal["onchain", "custom"] = Field(
         "onchain", description="onchain: the inputs of the group onchain; custom: those in `columns`"
     )
@@ -301,7 +303,7 @@ class Settings(Section):
         ge=0,
         description="rows of the panel that are joined again one by one in plain Python and compared",
     )
-    verified_seed: int = Field(1, ge=0)
+    verified_seed: int = Field(1, ge=0, description="seed of that sample")
 
     @model_validator(mode="after")
     def _names_are_unique(self):

@@ -115,9 +115,9 @@ class ChangeSettings(Section):
 class SimulatorSettings(Section):
     """The simulated market. See `components.market.simulator` for the model."""
 
-    symbols: int = Field(60, ge=6, le=20_000)
-    bars: int = Field(750, ge=30, le=2_000_000)
-    sectors: int = Field(6, ge=1)
+    symbols: int = Field(60, ge=6, le=20_000, description="number of symbols")
+    bars: int = Field(750, ge=30, le=2_000_000, description="bars of the whole market")
+    sectors: int = Field(6, ge=1, description="sectors that the symbols are spread over")
     start: date = Field(date(2021, 1, 4), description="day of the first bar")
     planted: dict[str, float] = Field(
         {"reversal_5": 0.5, "volume_surprise_20": 0.3, "momentum_60_20": 0.2},
@@ -133,7 +133,7 @@ class SimulatorSettings(Section):
     fault_symbols: int = Field(
         2, ge=1, description="symbols that get each kind of fault (last_bar_not_final concerns all)"
     )
-    fault_seed: int = Field(1, ge=0)
+    fault_seed: int = Field(1, ge=0, description="seed of where the faults lie")
     change: ChangeSettings | None = Field(
         None,
         description=(
@@ -251,7 +251,9 @@ class WindSettings(Section):
 class Settings(Section):
     """Source of the panel. Files keep their faults; the validation stage finds them."""
 
-    source: Literal["simulator", "csv", "parquet", "yahoo", "ccxt", "qlib", "wind"] = "simulator"
+    source: Literal["simulator", "csv", "parquet", "yahoo", "ccxt", "qlib", "wind"] = Field(
+        "simulator", description="where bars come from: the simulator, files, or a service"
+    )
     path: str = Field(
         "", description="file, folder or glob; relative paths lie in the folder that ALPHALOOP_DATA names"
     )

@@ -28,7 +28,7 @@ class Settings(Section):
     )
     seeds_per_fold: int = Field(2, ge=1, le=20, description="searches for each fold that is left out")
     population: int = Field(400, ge=20, description="formulas in a generation")
-    generations: int = Field(6, ge=1)
+    generations: int = Field(6, ge=1, description="generations of a search")
     tournament: int = Field(12, ge=2, description="formulas among which a parent is chosen")
     parsimony: float = Field(
         0.002,
@@ -107,7 +107,7 @@ class Settings(Section):
             "chance of accepting anything where nothing is to be found, shared by all formulas that are tried"
         ),
     )
-    bootstrap_draws: int = Field(2_000, ge=200)
+    bootstrap_draws: int = Field(2_000, ge=200, description="draws of the block bootstrap")
     experts: tuple[str, ...] = Field(
         (), description="experts whose out-of-fold scores make the stack; none: all, without the combiners"
     )

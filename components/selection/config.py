@@ -44,8 +44,8 @@ class Genetic(Section):
     a price a gene.
     """
 
-    population: int = Field(30, ge=4)
-    generations: int = Field(20, ge=1)
+    population: int = Field(30, ge=4, description="sets of inputs in each generation")
+    generations: int = Field(20, ge=1, description="generations")
     mutation_rate: float = Field(0.03, ge=0, le=1, description="chance of a gene to flip")
     gene_price: float = Field(0.0002, ge=0, description="held-out correlation that an input must add")
 
@@ -101,9 +101,9 @@ class Adversarial(Section):
 class ReportEra(Section):
     """A span of whole days for the IC table on the page (UTC, both ends included)."""
 
-    name: str
-    start: date
-    end: date
+    name: str = Field(description="name of the span")
+    start: date = Field(description="first day")
+    end: date = Field(description="last day")
 
 
 QUICK = Effort(
@@ -209,7 +209,7 @@ class Settings(Section):
             " fold"
         ),
     )
-    threads: int = Field(2, ge=1)
+    threads: int = Field(2, ge=1, description="threads of each fit")
     filter: Filter = Filter()
     genetic: Genetic = Genetic()
     adversarial: Adversarial = Adversarial()

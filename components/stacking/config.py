@@ -38,10 +38,12 @@ class Settings(Section):
         [0.03, 0.01, 0.003, 0.001, 0.0003],
         description="penalties tried inside the training rows, newest 30 % of bars held out",
     )
-    elasticnet_l1_share: float = Field(0.5, ge=0, le=1)
-    lightgbm_rounds: int = Field(80, ge=1)
-    lightgbm_leaves: int = Field(7, ge=2)
-    lightgbm_learning_rate: float = Field(0.05, gt=0)
+    elasticnet_l1_share: float = Field(
+        0.5, ge=0, le=1, description="share of the penalty that is absolute, the rest is squared"
+    )
+    lightgbm_rounds: int = Field(80, ge=1, description="trees")
+    lightgbm_leaves: int = Field(7, ge=2, description="leaves a tree")
+    lightgbm_learning_rate: float = Field(0.05, gt=0, description="weight of each tree")
     lightgbm_min_leaf_share: float = Field(
         0.01, gt=0, lt=1, description="share of the rows that a leaf must hold"
     )

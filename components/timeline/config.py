@@ -10,8 +10,8 @@ from components.settings import Section
 class Span(Section):
     """A window in whole days, both ends included (UTC). An end that is left out is derived from `*_share`."""
 
-    start: date | None = None
-    end: date | None = None
+    start: date | None = Field(None, description="first day")
+    end: date | None = Field(None, description="last day")
 
 
 class Settings(Section):

@@ -35,7 +35,7 @@ UNITS = {
     "ms": "milliseconds",
     "bps": "basis points",
     "share": "share, 0 to 1",
-    "ratio": "multiple",
+    "ratio": "ratio",
     "sigma": "deviations",
     "rows": "rows",
     "bytes": "bytes",
@@ -219,7 +219,8 @@ def _unit(key: str, field: FieldInfo) -> str:
         for name, sign in LIMITS.items()
         if _limit(one, name)
     ]
-    unit = UNITS.get(key.rsplit("_", 1)[-1], _kind(field.annotation))
+    parts = [part for part in key.split("_") if part in UNITS]
+    unit = UNITS[parts[0]] if parts else _kind(field.annotation)
     return " ".join([unit, *limits])
 
 

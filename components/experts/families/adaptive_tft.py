@@ -33,7 +33,7 @@ class Settings(Neural):
             " over it"
         ),
     )
-    width: int = Field(16, ge=2)
+    width: int = Field(16, ge=2, description="numbers that describe a symbol at a bar inside the network")
     heads: int = Field(2, ge=1, description="attention heads, each with its own temperature; divides width")
     layers: int = Field(
         1,

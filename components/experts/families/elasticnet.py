@@ -45,7 +45,9 @@ class Settings(Section):
         ),
     )
     monitor: Monitor = Field("rmse", description="what the early-stopping rows choose by")
-    target_transform: TargetTransform = "cross_sectional_zscore"
+    target_transform: TargetTransform = Field(
+        "cross_sectional_zscore", description="what is learned of the target at each bar"
+    )
 
 
 class Expert:

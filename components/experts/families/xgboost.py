@@ -37,7 +37,7 @@ class Settings(Section):
         40, ge=0, description="early stopping after so many trees without a gain; 0: never"
     )
     fewest_rounds: int = Field(25, ge=1, description="trees kept at least")
-    learning_rate: float = Field(0.05, gt=0, le=1)
+    learning_rate: float = Field(0.05, gt=0, le=1, description="weight of each tree")
     depth: int = Field(4, ge=1, le=12, description="levels of a tree")
     leaf_share: float = Field(
         0.002,
@@ -47,14 +47,16 @@ class Settings(Section):
     )
     column_share: float = Field(0.3, gt=0, le=1, description="share of the inputs that a tree sees")
     row_share: float = Field(0.5, gt=0, le=1, description="share of the rows that a tree sees")
-    l2: float = Field(10.0, ge=0)
+    l2: float = Field(10.0, ge=0, description="penalty on squared leaf values")
     bins: int = Field(64, ge=3, le=256, description="values that an input is binned to")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
         description="auto: CUDA where there is any, else the CPU; cuda falls back to the CPU with a warning",
     )
     monitor: Monitor = Field("rmse", description="what early stopping watches")
-    target_transform: TargetTransform = "cross_sectional_zscore"
+    target_transform: TargetTransform = Field(
+        "cross_sectional_zscore", description="what is learned of the target at each bar"
+    )
 
 
 class Expert:

@@ -13,7 +13,7 @@ Monitor = Literal["rank_correlation", "rmse", "average_precision"]
 class Training(Section):
     """How long and on what a network learns."""
 
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(4, ge=1, description="passes; each draws max_train_windows windows anew")
     patience_epochs: int = Field(
         2,
         ge=0,
@@ -65,8 +65,8 @@ class Training(Section):
 class Optimiser(Section):
     """From gradients to steps."""
 
-    name: Literal["adamw", "adabelief", "shampoo"] = "adamw"
-    learning_rate: float = Field(2e-3, gt=0)
+    name: Literal["adamw", "adabelief", "shampoo"] = Field("adamw", description="how gradients become steps")
+    learning_rate: float = Field(2e-3, gt=0, description="largest learning rate, after the warm-up")
     weight_decay: float = Field(0.05, ge=0, description="of matrices; never of biases, gates and positions")
     warm_up_share: float = Field(
         0.1, ge=0, le=1, description="share of all steps in which the learning rate rises"
@@ -164,7 +164,7 @@ class Losses(Section):
 class Regularisation(Section):
     """What keeps a network from learning its training rows by heart."""
 
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations set to zero in training")
     stochastic_depth: float = Field(
         0.0,
         ge=0,
@@ -230,7 +230,7 @@ class DropoutSampling(Section):
             " and nothing else; 0: off"
         ),
     )
-    rate: float = Field(0.2, gt=0, lt=1)
+    rate: float = Field(0.2, gt=0, lt=1, description="share of activations that a mask sets to zero")
 
 
 class Continual(Section):
@@ -245,7 +245,7 @@ class Continual(Section):
             "newest bars of the training window that the student learns from, such as 63; 0: no student"
         ),
     )
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(4, ge=1, description="passes; each draws max_train_windows windows anew")
     learning_rate_share: float = Field(1.0, gt=0, description="of the optimiser's learning rate")
 
 
@@ -261,12 +261,12 @@ class Pretraining(Section):
     masked_share: float = Field(
         0.15, gt=0, lt=1, description="share of a day's symbols whose newest bars are masked and rebuilt"
     )
-    masked_bars: int = Field(5, ge=1)
+    masked_bars: int = Field(5, ge=1, description="newest bars of a masked symbol that are hidden")
     masked: float = Field(1.0, ge=0, description="weight of rebuilding")
     contrastive: float = Field(
         0.5, ge=0, description="weight of InfoNCE between two distorted views of a window"
     )
-    temperature: float = Field(0.07, gt=0)
+    temperature: float = Field(0.07, gt=0, description="temperature of the contrastive softmax")
     noise: float = Field(
         0.1, ge=0, description="standard deviation of a view's noise, in deviations of the inputs"
     )
