@@ -8,7 +8,8 @@ from pathlib import Path
 from components.contracts import AlphaloopError
 from components.market.fetched import fetch
 from components.market.load import load_panel
-from components.validation.validate import terminal_table, validate_panel
+from components.validation.terminal import terminal_table
+from components.validation.validate import validate_panel
 from pipelines.config import data_folder, load_config
 
 

@@ -22,21 +22,19 @@ from components.contracts import (
     read_table,
     write_table,
 )
+from components.page import render
 from components.validation.config import Settings
-from components.validation.validate import (
-    QUARANTINE,
-    ValidationFailed,
-    check,
-    check_file,
-    publish,
-    terminal_table,
-    validate_panel,
-)
+from components.validation.page import page_values
+from components.validation.quarantine import QUARANTINE
+from components.validation.run import Outputs, ValidationFailed, publish
+from components.validation.terminal import terminal_table
+from components.validation.validate import check, check_file, validate_panel
 
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)
 SYMBOLS, BARS = 6, 80
 LOADED = re.compile(
-    r"<script|<link|<img|<iframe|@import|url\(|src=|href=[\"']https?:|http-equiv", re.IGNORECASE
+    r"<script|<link(?! rel=\"icon\" href=\"data:,\">)|<img|<iframe|@import|url\(|src=|href=[\"']https?:|http-equiv",
+    re.IGNORECASE,
 )
 
 
@@ -70,14 +68,12 @@ def failed_checks(found) -> set[tuple[str, str]]:
 
 
 def publish_to(folder, found, settings=None):
-    publish(
-        found,
-        quarantine=folder / "quarantine",
-        health=folder / "health",
-        data_docs=folder / "docs",
-        code_version="c",
-        settings=settings or Settings(),
-    )
+    outputs = Outputs(folder / "clean", folder / "quarantine", folder / "health", folder / "docs")
+    publish(found, outputs, code="c", settings=settings or Settings())
+
+
+def page_of(found) -> str:
+    return render("validation/page.html", **page_values("A table", found.health, found.judgements))
 
 
 def test_a_clean_panel_passes_whole(tmp_path):
@@ -172,8 +168,8 @@ def test_columns_that_the_panel_does_not_have_are_not_judged_and_told(absent):
         for result in results
         if result["column"] in absent and result["check"] in ("mostly_there", "positive", "high_over_low")
     ]
-    assert f"Not in the source:</b> {', '.join(absent)}" in found.docs["index.html"]
-    assert f"the source has no {absent[0]}" in found.docs["raw_panel.html"]
+    assert f"Not in the source:</b> {', '.join(absent)}" in page_of(found)
+    assert f"the source has no {absent[0]}" in page_of(found)
     spoiled = raw.with_columns(close=pl.when(pl.int_range(pl.len()) == 100).then(None).otherwise("close"))
     assert validate_panel(spoiled, Settings()).quarantine.select("row", "reason").rows() == [
         (100, "not_finite")
@@ -196,7 +192,7 @@ def test_each_reason_says_when_it_can_be_known_and_counts_both_kinds():
     )
     assert (entries["revision"]["known"], entries["revision"]["hindsight_rows"]) == ("on arrival", 1)
     assert found.health["hindsight_quarantined"] == 1
-    page = found.docs["index.html"]
+    page = page_of(found)
     assert "can be known" in page
     assert "on arrival" in page
 
@@ -269,15 +265,18 @@ def test_what_fell_out_as_a_whole_is_named():
 
 
 @pytest.mark.parametrize("spoiled", [False, True])
-def test_pages_load_nothing_and_show_our_style(spoiled):
+def test_the_page_loads_nothing_and_shows_every_check_in_our_style(tmp_path, spoiled):
     raw = market().with_columns(volume=pl.lit(None, dtype=pl.Float64)) if spoiled else market()
-    docs = validate_panel(raw, Settings()).docs
-    assert set(docs) == {"index.html", "raw_panel_schema.html", "raw_panel.html"}
-    for name, page in docs.items():
-        assert not LOADED.search(page), name
-        assert "prefers-color-scheme: dark" in page
-    assert "no_unadjusted_split" in docs["raw_panel.html"]
-    assert "mostly_there" in docs["raw_panel.html"]
+    found = validate_panel(raw, Settings())
+    publish_to(tmp_path, found)
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["index.html"]
+    page = (tmp_path / "docs" / "index.html").read_text()
+    assert not LOADED.search(page)
+    assert "prefers-color-scheme: dark" in page
+    assert "raw_panel_schema: 2" in page
+    assert "raw_panel: 3" in page
+    for outcome in (outcome for judgement in found.judgements for outcome in judgement.outcomes):
+        assert outcome.check in page
 
 
 def test_text_from_the_data_is_escaped_on_the_page():
@@ -285,7 +284,7 @@ def test_text_from_the_data_is_escaped_on_the_page():
         symbol=pl.when(pl.col("symbol") == "S0").then(pl.lit("<script>alert(1)</script>")).otherwise("symbol")
     )
     raw = raw.with_columns(close=pl.when(pl.col("symbol").str.starts_with("<")).then(-1.0).otherwise("close"))
-    assert "<script" not in validate_panel(raw, Settings()).docs["index.html"]
+    assert "<script" not in page_of(validate_panel(raw, Settings()))
 
 
 def times(rows: int) -> pl.Series:
@@ -350,7 +349,7 @@ def test_a_sound_table_of_each_kind_passes(kind):
     found = check(kind, MAKERS[kind](), Settings())
     assert found.failures == ()
     assert found.health["expectations"]["failed"] == 0
-    assert not any(LOADED.search(page) for page in found.docs.values())
+    assert not LOADED.search(page_of(found))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from components.contracts import PANEL, RAW_PANEL, check_table
-from components.validation.checks import RULES, examine, outages
 from components.validation.config import Settings
+from components.validation.examine import examine
+from components.validation.listing import outages
+from components.validation.rules import RULES
 
 SYMBOLS, BARS = 8, 160
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)

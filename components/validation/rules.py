@@ -1,0 +1,171 @@
+"""Every reason for which a row is found: when that can be known, what it means, what a person should do."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# When a finding can be made: with the bar and those before it; when another version of the bar arrives; only
+# with later bars.
+Known = Literal["at the bar", "on arrival", "with later bars"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason why a row is found: when that can be known, what it means, and what a person should do.
+
+    Notices are not quarantined.
+    """
+
+    reason: str
+    known: Known
+    says: str
+    remedy: str
+    severity: Literal["quarantine", "notice"] = "quarantine"
+
+
+RULES = (
+    Rule(
+        "missing_key",
+        "at the bar",
+        "timestamp or symbol is null",
+        "give every row a timestamp and a symbol",
+    ),
+    Rule(
+        "not_finite",
+        "at the bar",
+        "a price or the volume is null, NaN or infinite",
+        "ask the source for these bars again",
+    ),
+    Rule(
+        "not_positive",
+        "at the bar",
+        "a price is zero or negative",
+        "ask the source for these bars again",
+    ),
+    Rule(
+        "ohlc_order",
+        "at the bar",
+        "low <= open, close <= high does not hold",
+        "ask the source for these bars again; on the newest bar it may just not be final",
+    ),
+    Rule(
+        "negative_volume",
+        "at the bar",
+        "volume is negative",
+        "ask the source for these bars again",
+    ),
+    Rule(
+        "impossible_times",
+        "at the bar",
+        "a bar ends before it begins or was known before it ended",
+        "check market.timezone and how the source stamps its bars",
+    ),
+    Rule(
+        "zero_volume_moving",
+        "at the bar",
+        "the price moves within a bar in which nothing was traded",
+        "for a source without volume set validation.zero_volume: keep",
+    ),
+    Rule(
+        "duplicate_identical",
+        "on arrival",
+        "the same bar is there more than once; the one known first is kept",
+        "remove the repeats at the source",
+    ),
+    Rule(
+        "revision",
+        "on arrival",
+        "another version of this bar was known earlier; that one is kept",
+        "nothing: what was known first is what could be traded on",
+    ),
+    Rule(
+        "duplicate_conflicting",
+        "on arrival",
+        "versions of one bar disagree and were known at the same time, so none is believed",
+        "find out which version is right and remove the others",
+    ),
+    Rule(
+        "stale_price",
+        "at the bar",
+        "the bar repeats its predecessors (from the stale_bars-th on)",
+        "check whether the symbol still trades",
+    ),
+    Rule(
+        "dead_cross_section",
+        "at the bar",
+        "no symbol has volume: the exchange was closed or down",
+        "nothing: such bars are placeholders",
+    ),
+    Rule(
+        "bad_print",
+        "with later bars",
+        "a price far from its neighbours, on ordinary volume, that comes straight back",
+        "compare with another source",
+    ),
+    Rule(
+        "unadjusted_split",
+        "with later bars",
+        "before an overnight jump to a simple ratio on ordinary trading; later prices have another scale",
+        "adjust the prices for the split at the source",
+    ),
+    Rule(
+        "currency_jump",
+        "with later bars",
+        "before a lasting change of level on ordinary trading; later prices have another unit",
+        "convert the whole history to one currency and unit",
+    ),
+    Rule(
+        "unconfirmed_jump",
+        "at the bar",
+        "a jump on ordinary trading in the symbol's newest bar; only later bars can say what it is",
+        "run again when the next bar is there",
+    ),
+    Rule(
+        "recycled_ticker",
+        "with later bars",
+        "before a long gap with another price level after it: another instrument",
+        "give the older instrument a symbol of its own",
+    ),
+    Rule(
+        "last_bar_not_final",
+        "at the bar",
+        "the newest cross-section looks like bars that were read before they ended",
+        "run again after the bar has ended",
+    ),
+    Rule(
+        "thin_cross_section",
+        "at the bar",
+        "fewer than min_coverage of the symbols that were listed just before have a sound bar here (judged"
+        " from five symbols on)",
+        "fetch the missing bars, or leave the date out",
+    ),
+    Rule(
+        "low_coverage",
+        "with later bars",
+        "the symbol has fewer than min_coverage of the bars between its first and last",
+        "fetch the missing bars, or leave the symbol out",
+    ),
+    Rule(
+        "ended_together",
+        "with later bars",
+        "the symbol's last bar, on a date before the panel's end with which many others end too",
+        "find out whether the source was cut off or stitched together there, or chose its symbols anew",
+        severity="notice",
+    ),
+    Rule(
+        "known_late",
+        "on arrival",
+        "the bar became known max_known_lag_days or more after it ended: filled in afterwards, so nobody"
+        " could trade on it",
+        "nothing, if known_time is right: later stages use the row from then on only",
+        severity="notice",
+    ),
+    Rule(
+        "time_reversal",
+        "at the bar",
+        "time runs backwards within the symbol, in the order of the source; rows were sorted",
+        "nothing, unless the order means something to the source",
+        severity="notice",
+    ),
+)
+RULE_BY_REASON = {rule.reason: rule for rule in RULES}
+NOTICES = tuple(rule.reason for rule in RULES if rule.severity == "notice")

@@ -1,0 +1,118 @@
+"""What the door of validation calls: judge a raw panel, write everything down, and stop the run where a
+critical check failed.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.contracts import (
+    PANEL,
+    RAW_PANEL,
+    AlphaloopError,
+    atomic_write_text,
+    read_stamp,
+    read_table,
+    write_table,
+)
+from components.progress import report, stage
+from components.settings import config_hash
+from components.validation.config import Settings
+from components.validation.health import Row
+from components.validation.page import PAGE, write_data_docs
+from components.validation.quarantine import QUARANTINE
+from components.validation.validate import Checked, Validation, validate_panel
+
+
+class ValidationFailed(AlphaloopError):
+    """A critical expectation was not met; the message says which, where and what to do, and names
+    the page.
+    """
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`panel`: a RAW_PANEL table."""
+
+    panel: str | os.PathLike
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the tables (`clean`: PANEL, `quarantine`), `health` as JSON and the folder with the page go."""
+
+    clean: str | os.PathLike
+    quarantine: str | os.PathLike
+    health: str | os.PathLike
+    data_docs: str | os.PathLike
+
+
+def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Validation:
+    """Part a raw panel into clean rows and quarantine, and say what was found.
+
+    Raises
+    ------
+    ValidationFailed
+        If a critical expectation was not met; then all is written but `clean`.
+    """
+    with stage("validation"):
+        parsed = Settings.model_validate_json(settings)
+        origin = {"raw_panel": read_stamp(inputs.panel).content_sha256}
+        found = validate_panel(read_table(inputs.panel, RAW_PANEL), parsed)
+        publish(found, outputs, settings=parsed, code=code, inputs=origin)
+        stamp = {"code_version": code, "config_hash": config_hash(parsed), "inputs": origin}
+        write_table(found.panel, outputs.clean, PANEL, **stamp)
+        report(
+            "validation",
+            f"{len(found.panel):,} clean rows, {len(found.quarantine):,} in quarantine,"
+            f" {found.health['symbols_out']} symbols",
+        )
+    return found
+
+
+def publish(
+    found: Validation,
+    outputs: Outputs,
+    *,
+    settings: Settings,
+    code: str,
+    inputs: Mapping[str, str] | None = None,
+) -> None:
+    """Write quarantine, health and page, each atomically; then raise if a critical check failed.
+
+    Raises
+    ------
+    ValidationFailed
+        After these are on disk; the message names the first failure and the page.
+    """
+    stamp = {"code_version": code, "config_hash": config_hash(settings), "inputs": inputs}
+    write_table(found.quarantine, outputs.quarantine, QUARANTINE, **stamp)
+    atomic_write_text(outputs.health, json.dumps(found.health, indent=1, allow_nan=False))
+    write_data_docs(outputs.data_docs, "Validation of the raw panel", found.health, found.judgements)
+    require(found, Path(outputs.data_docs) / PAGE)
+
+
+def require(found: Validation | Checked, page: str | os.PathLike) -> None:
+    """Raise ValidationFailed where a critical expectation was not met; `page` is named as the place to read
+    more.
+    """
+    if not found.failures:
+        return
+    first, *others = found.health["failures"]
+    checks = "check" if len(others) == 1 else "checks"
+    more = f" {len(others)} more critical {checks} failed." if others else ""
+    row = f" First row: {_one_line(first['rows'][0])}." if first["rows"] else ""
+    remedy = first["remedy"]
+    raise ValidationFailed(
+        f"Validation stopped the run: {first['check']} on {first['column']}: expected that {first['says']},"
+        f" found {first['found']}.{row} {remedy[:1].upper()}{remedy[1:]}.{more}\nRead {page}"
+    )
+
+
+def _one_line(row: Row) -> str:
+    return ", ".join(
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in row.items()
+    )

@@ -1,0 +1,37 @@
+"""Bars in which nothing moves: stale prices of a symbol, and dates on which the exchange was closed."""
+
+import polars as pl
+
+from components.validation.config import Settings
+from components.validation.findings import PRICES, concat, finding
+
+
+def stale_prices(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Bars that repeat their predecessors, from the `stale_bars`-th of a run on: before that nobody could
+    tell.
+    """
+    same = pl.all_horizontal(*((pl.col(name) == pl.col(name).shift(1)) for name in ("symbol", *PRICES)))
+    quiet = (pl.col("volume") == 0) | (pl.col("volume") == pl.col("volume").shift(1))
+    runs = bars.with_columns((same & quiet).fill_null(False).alias("repeats")).with_columns(
+        (~pl.col("repeats")).cum_sum().alias("run")
+    )
+    length = pl.int_range(1, pl.len() + 1).over("run")
+    return finding(runs.filter(pl.col("repeats") & (length >= settings.stale_bars)), "stale_price")
+
+
+def frozen_symbols(bars: pl.DataFrame, stale: pl.DataFrame) -> tuple[str, ...]:
+    """Symbols whose newest bar, at the end of the panel, is stale."""
+    newest = bars.filter(pl.col("timestamp") == pl.col("timestamp").max())
+    return tuple(newest.join(stale, on="row", how="semi")["symbol"].sort())
+
+
+def dead_cross_sections(bars: pl.DataFrame) -> pl.DataFrame:
+    """Timestamps at which two symbols or more have a bar and none has volume.
+
+    A source without any volume has none of them.
+    """
+    if not (bars["volume"] > 0).any():
+        return concat([])
+    totals = bars.group_by("timestamp").agg(pl.len().alias("symbols"), pl.col("volume").max().alias("most"))
+    dead = totals.filter((pl.col("symbols") > 1) & (pl.col("most") == 0))
+    return finding(bars.join(dead, on="timestamp", how="semi"), "dead_cross_section")

@@ -1,0 +1,64 @@
+"""What is usual for each symbol, from bars before the one in question."""
+
+import polars as pl
+
+from components.validation.config import Settings
+from components.validation.listing import MIN_MARKET_SYMBOLS
+
+MIN_USUAL_BARS = 5
+# Floor of the usual range (log): a price that hardly moves would make every tick stand out.
+MIN_USUAL_RANGE = 0.002
+# Bars of the mean that lets the usual range follow a market in turmoil.
+TURMOIL_BARS = 10
+
+
+def usual(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Add to bars sorted by (symbol, timestamp) what is usual for each symbol, from bars before the one in
+    question.
+
+    Adds `previous` (close), `next_open`, `gap` (log of open over previous close), `market_gap` (median over
+    symbols, 0 for fewer than five), `span` (log of high over low), `usual_range` (log; the larger of the
+    median over `usual_bars` and the mean over ten, so that it follows a market in turmoil), `volume_ratio`
+    and `turnover_ratio` (volume and close * volume in medians over `usual_bars`), `market_range` (median over
+    symbols of true range in usual ranges).
+    """
+    by = "symbol"
+    top, bottom = pl.max_horizontal("high", "previous"), pl.min_horizontal("low", "previous")
+    bars = bars.with_columns(
+        pl.col("close").shift(1).over(by).alias("previous"),
+        pl.col("open").shift(-1).over(by).alias("next_open"),
+        (pl.col("high") / pl.col("low")).log().alias("span"),
+        (pl.col("close") * pl.col("volume")).alias("turnover"),
+    ).with_columns(
+        (pl.col("open") / pl.col("previous")).log().alias("gap"),
+        (top / bottom).log().alias("true_range"),
+    )
+    few = min(MIN_USUAL_BARS, settings.usual_bars)
+
+    def median(name: str) -> pl.Expr:
+        return pl.col(name).rolling_median(settings.usual_bars, min_samples=few).shift(1).over(by)
+
+    recent = pl.col("true_range").rolling_mean(TURMOIL_BARS, min_samples=few).shift(1).over(by)
+    bars = bars.with_columns(
+        pl.max_horizontal(median("true_range"), recent).clip(MIN_USUAL_RANGE).alias("usual_range"),
+        (pl.col("volume") / median("volume")).alias("volume_ratio"),
+        (pl.col("turnover") / median("turnover")).alias("turnover_ratio"),
+    )
+    return bars.join(market_moves(bars), on="timestamp", how="left", maintain_order="left")
+
+
+def market_moves(bars: pl.DataFrame) -> pl.DataFrame:
+    """`market_gap` and `market_range` by timestamp; 0 and 1 where there are too few symbols for a market."""
+    market = bars.group_by("timestamp").agg(
+        pl.len().alias("symbols"),
+        pl.col("gap").median().alias("market_gap"),
+        (pl.col("true_range") / pl.col("usual_range")).median().alias("market_range"),
+    )
+    enough = pl.col("symbols") >= MIN_MARKET_SYMBOLS
+    gap = pl.when(enough).then(pl.col("market_gap")).otherwise(0.0)
+    ranged = pl.when(enough).then(pl.col("market_range")).otherwise(1.0)
+    return market.select(
+        "timestamp",
+        gap.fill_null(0.0).alias("market_gap"),
+        ranged.fill_nan(1.0).fill_null(1.0).alias("market_range"),
+    )
