@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
+from components.contracts.documents.drift_reference import ColumnReference
 from components.drift.config import Settings
 
 BLOCKS = 4
@@ -108,7 +108,7 @@ def usual_separation(reference: Rows, window_bars: int, settings: Settings) -> l
     return [area for area in areas if np.isfinite(area)]
 
 
-def usual_limit(areas: list[float], level: float) -> float | None:
+def usual_limit(areas: Sequence[float], level: float) -> float | None:
     """The area that a further window passes with a chance of `level`: a prediction interval on the logit
     scale; None with fewer than three windows.
 
@@ -127,7 +127,7 @@ def usual_limit(areas: list[float], level: float) -> float | None:
     return float(max(1 / (1 + np.exp(-limit)), *areas))
 
 
-def told_apart_by(columns: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def told_apart_by(columns: Mapping[str, ColumnReference]) -> list[str]:
     """The columns that the classifier may look at: those in which a bar's rows are mostly independent,
     without the score.
 
@@ -135,13 +135,9 @@ def told_apart_by(columns: Mapping[str, Mapping[str, Any]]) -> list[str]:
     fall together hardly more: so few that they tell any two windows apart. Their own tests know how few.
     """
 
-    def tells(about: Mapping[str, Any]) -> bool:
-        return (
-            about["kind"] != "score"
-            and about["rows"] > 0
-            and not about["shared"]
-            and about["effective_rows"] >= LEAST_INDEPENDENT * about["rows"]
-        )
+    def tells(about: ColumnReference) -> bool:
+        independent = about.effective_rows >= LEAST_INDEPENDENT * about.rows
+        return about.kind != "score" and about.rows > 0 and not about.shared and independent
 
     return [name for name, about in columns.items() if tells(about)]
 

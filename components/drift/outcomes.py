@@ -1,21 +1,24 @@
-"""What happened after the scores: whether labels fall into other classes than in training, and what the
-scores are worth month by month.
-"""
+"""Whether labels fall into other classes than in training, by regime."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from components.contracts import REGIME_COLUMN, REGIMES
+from components.contracts.documents.drift import LabelMove, LabelShift
+from components.contracts.documents.drift_reference import LabelReference, RegimeReference, WindowLabels
 from components.drift.config import Settings
 from components.drift.windows import nearest_length, window_and_rest, window_lengths
-from components.metrics import effective_rows, hac_lags, ic_summary, information_coefficient, newey_west_t
+from components.metrics import effective_rows, hac_lags
 
 CLASSES = 3
 # What labels can do: lean to one side, or spread out. A side is as likely in calm and wild markets, a spread
 # is not, so each has a memory of its own.
-MOVES = ("lean", "dispersion")
+Move = Literal["lean", "dispersion"]
+MOVES: tuple[Move, ...] = ("lean", "dispersion")
 FEWEST_ROWS = 100
 FEWEST_BARS = 5
 
@@ -28,19 +31,15 @@ def labels_of(labels: pl.DataFrame, horizon: int, target: str) -> pl.DataFrame:
     )
 
 
-def describe_labels(rows: pl.DataFrame, labels: pl.DataFrame, wanted: int) -> dict[str, Any] | None:
+def describe_labels(rows: pl.DataFrame, labels: pl.DataFrame, wanted: int) -> LabelReference | None:
     """How the reference's labels fall into terciles of their own, by regime, and how far windows of it lie
-    apart in that.
+    apart in that; None where there are too few labels.
 
     Parameters
     ----------
     rows : columns `timestamp`, `symbol`, `regime_state`
     labels : of `labels_of`
-
-    Returns
-    -------
-    `cuts`, `effective_rows` by move and window, `regimes`: by name `shares` (3,), `rows`, `bars`,
-    `by_window`; None where there are no labels.
+    wanted : length of the windows that drift will look at, in bars
     """
     joined = rows.select("timestamp", "symbol", REGIME_COLUMN).join(
         labels, on=["timestamp", "symbol"], how="inner", maintain_order="left"
@@ -49,7 +48,6 @@ def describe_labels(rows: pl.DataFrame, labels: pl.DataFrame, wanted: int) -> di
         return None
     cuts = np.quantile(joined["label"].to_numpy(), [1 / 3, 2 / 3])
     counts = _class_counts(joined, cuts)
-    regimes = {}
     together = counts.sum(axis=0)
     # How labels depend over time is seen over all bars; the stretches of one regime are too few and short to
     # show it.
@@ -61,50 +59,55 @@ def describe_labels(rows: pl.DataFrame, labels: pl.DataFrame, wanted: int) -> di
         }
         for move in MOVES
     }
-    for number, name in enumerate(REGIMES):
-        own = counts[number]
-        filled = own.sum(axis=1) > 0
-        if own.sum() < FEWEST_ROWS:
-            continue
-        by_window = {}
-        for length in window_lengths(len(own), wanted):
-            inside, rest = window_and_rest(np.concatenate([own, filled[:, None]], axis=1), length)
-            enough = (
-                (inside[:, :CLASSES].sum(axis=1) >= FEWEST_ROWS)
-                & (inside[:, CLASSES] >= FEWEST_BARS)
-                & (rest[:, :CLASSES].sum(axis=1) >= FEWEST_ROWS)
-            )
-            moved = {
-                move: np.abs(
-                    _share_of(move, inside[enough, :CLASSES]) - _share_of(move, rest[enough, :CLASSES])
-                )[:, 0]
-                for move in MOVES
-            }
-            by_window[str(length)] = {
-                "windows": int(enough.sum()),
-                **{move: float(values.max()) if len(values) else None for move, values in moved.items()},
-            }
-        regimes[name] = {
-            "shares": (own.sum(axis=0) / own.sum()).tolist(),
-            "rows": int(own.sum()),
-            "bars": int(filled.sum()),
-            "by_window": by_window,
-        }
-    return {
-        "cuts": cuts.tolist(),
-        "effective_rows": pooled,
-        "window_bars": min(wanted, len(together)),
-        "regimes": regimes,
-    }
+    return LabelReference(
+        cuts=tuple(cuts.tolist()),
+        effective_rows=pooled,
+        window_bars=min(wanted, len(together)),
+        regimes={
+            name: _describe_regime(counts[number], wanted)
+            for number, name in enumerate(REGIMES)
+            if counts[number].sum() >= FEWEST_ROWS
+        },
+    )
+
+
+def _describe_regime(own: np.ndarray, wanted: int) -> RegimeReference:
+    """From rows by bar and class (T, 3)."""
+    filled = own.sum(axis=1) > 0
+    return RegimeReference(
+        shares=tuple((own.sum(axis=0) / own.sum()).tolist()),
+        rows=int(own.sum()),
+        bars=int(filled.sum()),
+        by_window={
+            str(length): _usual_moves(own, filled, length) for length in window_lengths(len(own), wanted)
+        },
+    )
+
+
+def _usual_moves(own: np.ndarray, filled: np.ndarray, length: int) -> WindowLabels:
+    """How far windows of `length` bars lie from the rest, among those with enough rows and bars."""
+    inside, rest = window_and_rest(np.concatenate([own, filled[:, None]], axis=1), length)
+    enough = (
+        (inside[:, :CLASSES].sum(axis=1) >= FEWEST_ROWS)
+        & (inside[:, CLASSES] >= FEWEST_BARS)
+        & (rest[:, :CLASSES].sum(axis=1) >= FEWEST_ROWS)
+    )
+
+    def most(move: Move) -> float | None:
+        within, without = (_share_of(move, side[enough, :CLASSES]) for side in (inside, rest))
+        moved = np.abs(within - without)[:, 0]
+        return float(moved.max()) if len(moved) else None
+
+    return WindowLabels(windows=int(enough.sum()), **{move: most(move) for move in MOVES})
 
 
 def label_shift(
-    reference: dict[str, Any] | None,
+    reference: LabelReference | None,
     rows: pl.DataFrame,
     labels: pl.DataFrame | None,
     settings: Settings,
     horizon: int,
-) -> dict[str, Any] | None:
+) -> LabelShift | None:
     """Share of labels that changed class, in the regime where it is largest and in each; None where nothing
     is known.
 
@@ -116,148 +119,99 @@ def label_shift(
     """
     if reference is None or labels is None or REGIME_COLUMN not in rows.columns:
         return None
-    from scipy.stats import f
-
     joined = rows.select("timestamp", "symbol", REGIME_COLUMN).join(
         labels, on=["timestamp", "symbol"], how="inner"
     )
-    counts = (
-        _class_counts(joined, np.array(reference["cuts"]))
-        if len(joined)
-        else np.zeros((len(REGIMES), 0, CLASSES))
-    )
+    if joined.is_empty():
+        return None
+    counts = _class_counts(joined, np.array(reference.cuts))
     bars = joined["timestamp"].n_unique()
-    found = []
-    for number, name in enumerate(REGIMES):
-        own, usual = counts[number], reference["regimes"].get(name)
-        filled = int((own.sum(axis=1) > 0).sum())
-        if usual is None or own.sum() < FEWEST_ROWS or filled < FEWEST_BARS:
-            continue
-        shares = own.sum(axis=0) / own.sum()
-        length = nearest_length(list(usual["by_window"]), bars)
-        stretch = {"lean": hac_lags(usual["bars"], horizon) + 1, "dispersion": reference["window_bars"]}
-        for move in MOVES:
-            share, was = (float(_share_of(move, values)[0]) for values in (shares, np.array(usual["shares"])))
-            then, now = (
-                _effective(reference["effective_rows"][move], count) for count in (usual["bars"], filled)
-            )
-            now = min(now, float(own.sum()))
-            statistic = then * now / (then + now) * (share - was) ** 2 / max(was * (1 - was), 1e-3)
-            found.append(
-                {
-                    "regime": name,
-                    "move": move,
-                    "share": abs(share - was),
-                    "usual": usual["by_window"][length][move] if length else None,
-                    "p": float(f.sf(statistic, 1, max(1.5 * usual["bars"] / stretch[move], 1.0))),
-                    "shares": shares.tolist(),
-                    "reference_shares": usual["shares"],
-                    "rows": int(own.sum()),
-                    "bars": filled,
-                }
-            )
-    if not found:
+    compared = [
+        _Compared(counts[number], reference.regimes[name], name, bars)
+        for number, name in enumerate(REGIMES)
+        if name in reference.regimes and _enough(counts[number])
+    ]
+    found = [(one, move, _chance(one, move, reference, horizon)) for one in compared for move in MOVES]
+    moves = tuple(_judge_move(one, move, p_value, len(found), settings) for one, move, p_value in found)
+    if not moves:
         return None
-    for row in found:
-        row["p_adjusted"] = min(row["p"] * len(found), 1.0)
-        row["moved"] = bool(
-            row["share"] > settings.label_shift
-            and row["share"] > (row["usual"] or 0.0)
-            and row["p_adjusted"] < settings.ks_p
-        )
-    worst = max(found, key=lambda row: (row["moved"], row["share"]))
-    return {
-        "largest": worst["share"],
-        "regime": worst["regime"],
-        "move": worst["move"],
-        "usual": worst["usual"],
-        "p_adjusted": worst["p_adjusted"],
-        "labels": len(joined),
-        "by_regime": found,
-    }
-
-
-def rank_ic(scores: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """Columns `timestamp`, `rank_ic` of the bars that have one. `scores`: `timestamp`, `symbol`, `score`."""
-    known = information_coefficient(scores, labels, rank=True)
-    return (
-        known.filter(pl.col("ic").is_not_null())
-        .select("timestamp", pl.col("ic").alias("rank_ic"))
-        .sort("timestamp")
+    worst = max(moves, key=lambda row: (row.moved, row.share))
+    return LabelShift(
+        largest=worst.share,
+        regime=worst.regime,
+        move=worst.move,
+        usual=worst.usual,
+        p_adjusted=worst.p_adjusted,
+        labels=len(joined),
+        by_regime=moves,
     )
 
 
-def information_ratio(
-    reference: dict[str, Any] | None, scores: pl.DataFrame, labels: pl.DataFrame | None, horizon: int
-) -> dict[str, Any] | None:
-    """Mean over spread of the scores' daily RankIC, now, by month, and in the reference out of sample; None
-    where nothing is known.
-
-    `usual` is the lowest of windows of the reference as long as now. `p` is one-sided: the chance of a mean
-    RankIC so far below the reference's if nothing had changed, with Newey and West's errors of both.
+@dataclass(frozen=True)
+class _Compared:
+    """Labels of one regime now, rows by bar and class (T, 3), beside the reference's; `bars` are those of all
+    regimes.
     """
-    if reference is None or labels is None:
-        return None
-    daily = rank_ic(scores, labels)
-    now = ic_summary(daily["rank_ic"], horizon=horizon)
-    if now["bars"] < 3 or not np.isfinite(now["icir"]):
-        return None
-    from scipy.stats import t as student
 
-    then = np.array(reference["rank_ic"], dtype=float)
-    series = (then, daily["rank_ic"].to_numpy())
-    errors = [_standard_error(values, horizon) for values in series]
-    # So few current bars say little about their own dependence: had nothing changed, it would be the
-    # reference's.
-    errors[1] = max(errors[1], errors[0] * np.sqrt(len(then) / now["bars"]))
-    # Bartlett's kernel has about 1.5 degrees of freedom for each stretch as long as its lags; both sides' are
-    # combined as Welch and Satterthwaite do.
-    freedoms = [1.5 * len(values) / (hac_lags(len(values), horizon) + 1) for values in series]
-    freedom = sum(error**2 for error in errors) ** 2 / max(
-        sum(error**4 / own for error, own in zip(errors, freedoms, strict=True)), 1e-300
-    )
-    difference = float(then.mean() - now["mean"])
-    noise = float(np.hypot(*errors))
-    usual = ic_summary(then, horizon=horizon)
-    length = min(now["bars"], len(then))
-    windows = np.lib.stride_tricks.sliding_window_view(then, length)
-    spread = windows.std(axis=1, ddof=1)
-    lowest = float(np.min(windows.mean(axis=1) / np.where(spread > 0, spread, np.inf)))
-    months = daily.group_by(pl.col("timestamp").dt.strftime("%Y-%m").alias("month"), maintain_order=True).agg(
-        mean=pl.col("rank_ic").mean(), std=pl.col("rank_ic").std(), bars=pl.len()
-    )
-    return {
-        "reference": usual["icir"],
-        "current": now["icir"],
-        "usual": lowest,
-        "drop": float(1 - now["icir"] / usual["icir"]) if usual["icir"] > 0 else None,
-        "p": float(student.sf(difference / noise, max(freedom, 1.0))) if noise > 0 else None,
-        "reference_rank_ic": usual["mean"],
-        "rank_ic": now["mean"],
-        "reference_bars": usual["bars"],
-        "bars": now["bars"],
-        "monthly": [
-            {
-                "month": row["month"],
-                "information_ratio": row["mean"] / row["std"] if row["std"] else None,
-                "rank_ic": row["mean"],
-                "bars": row["bars"],
-            }
-            for row in months.to_dicts()
-        ],
-    }
+    own: np.ndarray
+    usual: RegimeReference
+    regime: str
+    bars: int
+
+    @property
+    def filled(self) -> int:
+        """Bars of the regime."""
+        return int((self.own.sum(axis=1) > 0).sum())
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Of low, middle and high labels, (3,)."""
+        return self.own.sum(axis=0) / self.own.sum()
+
+    def share(self, move: Move) -> tuple[float, float]:
+        """The share that a move shifts, now and in the reference."""
+        now, was = (
+            float(_share_of(move, values)[0]) for values in (self.shares, np.array(self.usual.shares))
+        )
+        return now, was
 
 
-def _standard_error(values: np.ndarray, horizon: int) -> float:
-    """Newey and West's, with the share of the variance added back that estimating the mean takes away."""
-    lags = hac_lags(len(values), horizon)
-    t = newey_west_t(values, lags=lags)
-    error = (
-        abs(float(values.mean()) / t)
-        if np.isfinite(t) and t != 0
-        else float(values.std(ddof=1) / np.sqrt(len(values)))
+def _enough(own: np.ndarray) -> bool:
+    return own.sum() >= FEWEST_ROWS and (own.sum(axis=1) > 0).sum() >= FEWEST_BARS
+
+
+def _chance(one: _Compared, move: Move, reference: LabelReference, horizon: int) -> float:
+    """Chance of so large a move if nothing had changed."""
+    from scipy.stats import f
+
+    share, was = one.share(move)
+    then, now = (_effective(reference.effective_rows[move], count) for count in (one.usual.bars, one.filled))
+    now = min(now, float(one.own.sum()))
+    statistic = then * now / (then + now) * (share - was) ** 2 / max(was * (1 - was), 1e-3)
+    stretch = hac_lags(one.usual.bars, horizon) + 1 if move == "lean" else reference.window_bars
+    return float(f.sf(statistic, 1, max(1.5 * one.usual.bars / stretch, 1.0)))
+
+
+def _judge_move(one: _Compared, move: Move, p_value: float, tests: int, settings: Settings) -> LabelMove:
+    """One move of one regime; `tests` are all that were looked at together."""
+    now, was = one.share(move)
+    share, adjusted = abs(now - was), min(p_value * tests, 1.0)
+    length = nearest_length(list(one.usual.by_window), one.bars)
+    usual = getattr(one.usual.by_window[length], move) if length else None
+    beyond = share > settings.label_shift and share > (usual or 0.0)
+    return LabelMove(
+        regime=one.regime,
+        move=move,
+        share=share,
+        usual=usual,
+        p=p_value,
+        shares=tuple(one.shares.tolist()),
+        reference_shares=one.usual.shares,
+        rows=int(one.own.sum()),
+        bars=one.filled,
+        p_adjusted=adjusted,
+        moved=beyond and adjusted < settings.ks_p,
     )
-    return error / np.sqrt(max(1 - (lags + 1) / len(values), 0.1))
 
 
 def _class_counts(joined: pl.DataFrame, cuts: np.ndarray) -> np.ndarray:
@@ -273,7 +227,7 @@ def _class_counts(joined: pl.DataFrame, cuts: np.ndarray) -> np.ndarray:
     )
 
 
-def _effective(by_length: dict[str, float], bars: int) -> float:
+def _effective(by_length: Mapping[str, float], bars: int) -> float:
     """Effective rows of so many bars, by the worst of the windows that are at least as long: current bars lie
     beyond the reference, so what is slow counts too.
     """

@@ -2,17 +2,16 @@
 behind it.
 """
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from components.contracts import OutputError, atomic_write_text
+from components.contracts import OutputError
+from components.contracts.documents.drift import DriftReport
+from components.contracts.documents.retraining import Decision
 from components.drift.config import Settings
 from components.drift.evidently_report import write_evidently
-from components.drift.page import render
+from components.drift.page import write_summary
 from components.drift.reference import read_reference
 from components.drift.tables import check_current, newest_bars
 
@@ -21,17 +20,17 @@ DATA, SUMMARY, EVIDENTLY = "drift.json", "index.html", "evidently.html"
 
 def write_reports(
     folder: Path,
-    result: Mapping[str, Any],
+    report: DriftReport,
     reference: Path,
     current: pl.DataFrame,
     settings: Settings,
-    decision: Mapping[str, Any] | None = None,
+    decision: Decision | None = None,
 ) -> None:
     """Write the three files into `folder`.
 
     Parameters
     ----------
-    result : of `detect`
+    report : of `detect`
     reference, current : what `detect` was given
     decision : what was decided on it, as the review trail keeps it; the page says so
     """
@@ -44,6 +43,6 @@ def write_reports(
             f"{folder} can't be the folder of the report: {error.strerror}. Give another one with --output"
             " FOLDER."
         ) from error
-    drawn = write_evidently(folder / EVIDENTLY, result, kept, table, settings) if result["columns"] else []
-    atomic_write_text(folder / SUMMARY, render(result, kept, table, settings, decision, drawn))
-    atomic_write_text(folder / DATA, json.dumps(result, indent=1, allow_nan=False))
+    drawn = write_evidently(folder / EVIDENTLY, report, kept, table, settings) if report.columns else []
+    write_summary(folder / SUMMARY, report, kept, table, settings, decision, drawn)
+    report.write(folder / DATA)

@@ -104,18 +104,7 @@ def check_current(
     if missing:
         raise DriftError(_describe_missing(missing, frame.columns, len(columns), kept))
     wanted = [*columns, *([SCORE] if SCORE in frame.columns else [])]
-    wrong = [
-        name
-        for name in wanted
-        if not (frame.schema[name].is_numeric() or frame.schema[name] in (pl.Boolean, pl.Null))
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        shown = ", ".join(f"{name!r} ({frame.schema[name]})" for name in wrong[:3])
-        raise DriftError(
-            f"Columns of the current table are not numbers: {shown}{more}. Cast them to Float32; in a CSV"
-            " file look for text among the numbers."
-        )
+    _require_numbers(frame, wanted)
     keys = [name for name in (TIMESTAMP, SYMBOL) if name in frame.columns]
     table = frame.select(
         *(_key(frame, name) for name in keys), *(pl.col(name).cast(pl.Float32) for name in wanted)
@@ -129,6 +118,21 @@ def check_current(
     if keys == [TIMESTAMP, SYMBOL]:
         return table.unique(keys, keep="last", maintain_order=True).sort(keys)
     return table.sort(TIMESTAMP) if TIMESTAMP in keys else table
+
+
+def _require_numbers(frame: pl.DataFrame, columns: Sequence[str]) -> None:
+    wrong = [
+        name
+        for name in columns
+        if not (frame.schema[name].is_numeric() or frame.schema[name] in (pl.Boolean, pl.Null))
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        shown = ", ".join(f"{name!r} ({frame.schema[name]})" for name in wrong[:3])
+        raise DriftError(
+            f"Columns of the current table are not numbers: {shown}{more}. Cast them to Float32; in a CSV"
+            " file look for text among the numbers."
+        )
 
 
 def newest_bars(table: pl.DataFrame, bars: int) -> pl.DataFrame:

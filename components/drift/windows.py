@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.contracts.documents.drift_reference import ColumnReference, WindowReference
 from components.metrics import effective_rows, quantile_sketch, stability_index
 from components.metrics.shift import psi_cuts
 
@@ -25,10 +26,12 @@ LEAST_REST = 0.25
 
 @dataclass(frozen=True)
 class Sample:
-    """One column of the reference: values (N,) with NaN for missing, the bar and the symbol's number of each
-    row (N,) from 0, and the number of bars.
+    """One column of the reference: its group and kind, values (N,) with NaN for missing, the bar and the
+    symbol's number of each row (N,) from 0, and the number of bars.
     """
 
+    group: str
+    kind: str
     values: np.ndarray
     bars: np.ndarray
     symbols: np.ndarray
@@ -42,81 +45,119 @@ def window_lengths(bars: int, wanted: int) -> list[int]:
     return sorted({length for length in (*LENGTHS, wanted) if 3 * length <= bars} or {max(bars // 3, 1)})
 
 
-def describe_column(
-    sample: Sample, psi_bins: int, wanted: int
-) -> tuple[np.ndarray, dict, dict[int, np.ndarray]]:
-    """Sketch of a column, what is usual for it, and its Kolmogorov-Smirnov statistic in each window by
-    length.
+@dataclass(frozen=True)
+class Described:
+    """A column as the reference keeps it: sketch (Q,), what is usual for it, and its Kolmogorov-Smirnov
+    statistic in each window, by length.
+    """
+
+    sketch: np.ndarray
+    about: ColumnReference
+    distances: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class BarCounts:
+    """Rows of each bar, by what windows are compared in: quantile cells (T, cells), bins of the stability
+    index with missing last (T, bins + 1), tail (T, 1), deciles (T, 9), and all (T,).
+    """
+
+    cells: np.ndarray
+    bins: np.ndarray
+    tails: np.ndarray
+    deciles: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def known(self) -> np.ndarray:
+        """Rows with a value, (T,)."""
+        return self.cells.sum(axis=1)
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Rows without a value, (T, 1)."""
+        return self.bins[:, -1:]
+
+
+def describe_column(sample: Sample, psi_bins: int, wanted: int) -> Described:
+    """A column, and what is usual for it between windows.
 
     A symbol's rows before its first value are its warm-up: they do not count as missing.
+
+    Parameters
+    ----------
+    psi_bins : of the stability index
+    wanted : length of the windows that drift will look at, in bars
     """
     known = np.isfinite(sample.values)
     sketch = quantile_sketch(sample.values)
     if not known.any():
-        return (
-            sketch,
-            {
-                "rows": 0,
-                "missing": len(known),
-                "first_bar": sample.total,
-                "bars": 0,
-                "by_window": {},
-                "effective_rows": 0.0,
-                "effective_rows_missing": 0.0,
-            },
-            {},
-        )
+        return Described(sketch, _nothing_known(sample), {})
     begins = np.full(int(sample.symbols.max()) + 1, sample.total)
     np.minimum.at(begins, sample.symbols[known], sample.bars[known])
     first = int(begins.min())
     kept = sample.bars >= begins[sample.symbols]
-    values, bars, known, total = (
-        sample.values[kept],
-        sample.bars[kept] - first,
-        known[kept],
-        sample.total - first,
-    )
-    rows = np.bincount(bars, minlength=total)
-    cells, deciles = _cell_counts(values, bars, known, total, sketch)
-    bins = _bin_counts(values, bars, known, total, sketch, psi_bins)
-    tails = _tail_counts(values, bars, total, sketch)
-    missing = bins[:, -1:]
+    values, bars, known = sample.values[kept], sample.bars[kept] - first, known[kept]
+    total = sample.total - first
+    counts = _bar_counts(values, bars, known, total, sketch, psi_bins)
     lengths = window_lengths(total, wanted)
-    by_window, statistics = {}, {}
+    by_window, distances = {}, {}
     for length in lengths:
-        inside, rest = window_and_rest(np.concatenate([cells, bins, tails, rows[:, None]], axis=1), length)
-        (cells_in, bins_in, tails_in, rows_in), (cells_out, bins_out) = (
-            _split(inside, cells, bins, tails),
-            _split(rest, cells, bins, tails)[:2],
-        )
-        statistics[length] = _largest_distance(cells_in, cells_out)
-        known_in = np.maximum(cells_in.sum(axis=1), 1)
-        by_window[str(length)] = {
-            "windows": len(inside),
-            "ks": _most(statistics[length]),
-            "psi": _most(stability_index(bins_out, bins_in)),
-            "missing": _most(bins_in[:, -1] / np.maximum(rows_in[:, 0], 1)),
-            "tail": _most(tails_in[:, 0] / known_in),
-            "tail_root": _centre_and_spread(np.sqrt(tails_in[:, 0] / known_in)),
-            "fewest_cells": int((cells_in > 0).sum(axis=1).min()),
-            "effective_rows": effective_rows(deciles, cells.sum(axis=1), length),
-            "effective_rows_missing": effective_rows(missing, rows, length),
-            "effective_rows_tail": effective_rows(tails, cells.sum(axis=1), length),
-        }
-    longest = lengths[-1]
-    scale = total / longest
-    about = {
-        "rows": int(known.sum()),
-        "missing": int(missing.sum()),
-        "first_bar": first,
-        "bars": total,
-        "tail": float(tails.sum() / known.sum()),
-        "shared": _is_shared(values[known], bars[known], total),
-        "effective_rows": by_window[str(longest)]["effective_rows"] * scale,
-        "effective_rows_missing": by_window[str(longest)]["effective_rows_missing"] * scale,
-        "by_window": by_window,
-    }
-    return sketch, about, statistics
+        by_window[str(length)], distances[length] = _describe_window(counts, length)
+    # The longest window sees most of how slowly the column moves.
+    longest, scale = by_window[str(lengths[-1])], total / lengths[-1]
+    about = ColumnReference(
+        group=sample.group,
+        kind=sample.kind,
+        rows=int(known.sum()),
+        missing=int(counts.missing.sum()),
+        first_bar=first,
+        bars=total,
+        tail=float(counts.tails.sum() / known.sum()),
+        shared=_is_shared(values[known], bars[known], total),
+        effective_rows=longest.effective_rows * scale,
+        effective_rows_missing=longest.effective_rows_missing * scale,
+        by_window=by_window,
+    )
+    return Described(sketch, about, distances)
+
+
+def _nothing_known(sample: Sample) -> ColumnReference:
+    return ColumnReference(
+        group=sample.group,
+        kind=sample.kind,
+        rows=0,
+        missing=len(sample.values),
+        first_bar=sample.total,
+        bars=0,
+        effective_rows=0.0,
+        effective_rows_missing=0.0,
+        by_window={},
+    )
+
+
+def _describe_window(counts: BarCounts, length: int) -> tuple[WindowReference, np.ndarray]:
+    """What windows of `length` bars show, and the Kolmogorov-Smirnov statistic of each."""
+    parts = (counts.cells, counts.bins, counts.tails, counts.rows[:, None])
+    edges = np.cumsum([part.shape[1] for part in parts[:-1]])
+    inside, rest = window_and_rest(np.concatenate(parts, axis=1), length)
+    cells_in, bins_in, tails_in, rows_in = np.split(inside, edges, axis=1)
+    cells_out, bins_out, _, _ = np.split(rest, edges, axis=1)
+    distances = _largest_distance(cells_in, cells_out)
+    tail = tails_in[:, 0] / np.maximum(cells_in.sum(axis=1), 1)
+    window = WindowReference(
+        windows=len(inside),
+        ks=_most(distances),
+        psi=_most(stability_index(bins_out, bins_in)),
+        missing=_most(bins_in[:, -1] / np.maximum(rows_in[:, 0], 1)),
+        tail=_most(tail),
+        tail_root=_centre_and_spread(np.sqrt(tail)),
+        fewest_cells=int((cells_in > 0).sum(axis=1).min()),
+        effective_rows=effective_rows(counts.deciles, counts.known, length),
+        effective_rows_missing=effective_rows(counts.missing, counts.rows, length),
+        effective_rows_tail=effective_rows(counts.tails, counts.known, length),
+    )
+    return window, distances
 
 
 def window_and_rest(bar_counts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -164,6 +205,17 @@ def _is_shared(values: np.ndarray, bars: np.ndarray, total: int) -> bool:
     return bool((values == first[bars]).all())
 
 
+def _bar_counts(values, bars, known, total, sketch, psi_bins) -> BarCounts:
+    cells, deciles = _cell_counts(values, bars, known, total, sketch)
+    return BarCounts(
+        cells=cells,
+        bins=_bin_counts(values, bars, known, total, sketch, psi_bins),
+        tails=_tail_counts(values, bars, total, sketch),
+        deciles=deciles,
+        rows=np.bincount(bars, minlength=total),
+    )
+
+
 def _cell_counts(values, bars, known, total, sketch) -> tuple[np.ndarray, np.ndarray]:
     """Rows a bar and cell (T, cells), and rows a bar up to each decile (T, 9)."""
     places = np.round(np.linspace(0, len(sketch) - 1, CELLS + 1)[1:-1]).astype(int)
@@ -192,11 +244,6 @@ def _tail_counts(values, bars, total, sketch) -> np.ndarray:
     return np.bincount(bars[beyond], minlength=total)[:, None]
 
 
-def _split(sums, cells, bins, tails) -> list[np.ndarray]:
-    edges = np.cumsum([cells.shape[1], bins.shape[1], tails.shape[1]])
-    return np.split(sums, edges, axis=1)
-
-
 def _largest_distance(inside: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """Kolmogorov-Smirnov statistic of each window; NaN where a side holds no rows."""
     rows_in, rows_out = inside.sum(axis=1), rest.sum(axis=1)
@@ -207,8 +254,8 @@ def _largest_distance(inside: np.ndarray, rest: np.ndarray) -> np.ndarray:
     return np.where((rows_in > 0) & (rows_out > 0), distance, np.nan)
 
 
-def _centre_and_spread(values: np.ndarray) -> list[float]:
-    return [float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0]
+def _centre_and_spread(values: np.ndarray) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def _most(values: np.ndarray) -> float:

@@ -96,7 +96,7 @@ class Rule(BaseModel):
 class Drift(BaseModel):
     """The part of a drift report that the list shows."""
 
-    format: Literal[1]
+    format: Literal[1, 2]
     verdict: str
     reason: str = ""
     current: Span | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import file_sha256
+from components.contracts.documents.drift import DriftReport
 from components.drift.tables import DriftError, read_current
 from pipelines.config import Config
 
@@ -49,10 +50,10 @@ def check_drift(
         source = current.name if current is not None else "answers of the service"
         result = detect(reference, rows, None, config.drift, source=source, sha256=sha256, champion=stamps)
         write_reports(output, result, reference, rows, config.drift)
-    return terminal_table(result, output), result["verdict"] == "drift"
+    return terminal_table(result, output), result.verdict == "drift"
 
 
-def terminal_table(result: Mapping[str, Any], folder: Path) -> Any:
+def terminal_table(result: DriftReport, folder: Path) -> Any:
     """Verdict, rules and where the pages are, for Rich."""
     from rich.console import Group
     from rich.markup import escape
@@ -62,25 +63,23 @@ def terminal_table(result: Mapping[str, Any], folder: Path) -> Any:
         "drift": ("drift", "red"),
         "no_drift": ("no drift", "green"),
         "not_enough_data": ("not enough data", "yellow"),
-    }[result["verdict"]]
+    }[result.verdict]
     lines: list[Any] = [
-        f"[bold {colour}]{word}[/]: {result['current']['rows']:,} rows against"
-        f" {result['reference']['rows']:,} that the model learned from"
+        f"[bold {colour}]{word}[/]: {result.current.rows:,} rows against"
+        f" {result.reference.rows:,} that the model learned from"
     ]
-    if result["rules"]:
+    if result.rules:
         table = Table(box=None, pad_edge=False)
         for name in ("rule", "value", "threshold", "", "why"):
             table.add_column(
                 name, justify="right" if name in ("value", "threshold") else "left", overflow="fold"
             )
-        for rule in result["rules"]:
-            shown = ["–" if rule[key] is None else f"{rule[key]:.3g}" for key in ("value", "threshold")]
-            table.add_row(
-                rule["rule"], *shown, "[red]fired[/]" if rule["fired"] else "", escape(rule["reason"])
-            )
+        for rule in result.rules:
+            shown = ["–" if number is None else f"{number:.3g}" for number in (rule.value, rule.threshold)]
+            table.add_row(rule.rule, *shown, "[red]fired[/]" if rule.fired else "", escape(rule.reason))
         lines.append(table)
     else:
-        lines.append(escape(result["reason"]))
+        lines.append(escape(result.reason))
     lines.append(f"Summary: {escape(str(folder / 'index.html'))}")
     return Group(*lines)
 

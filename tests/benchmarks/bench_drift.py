@@ -54,8 +54,8 @@ def main() -> None:
         write_reports(folder / "pages", result, folder / "reference", now, settings)
         whole = time.perf_counter() - start
         print(
-            f"check: numbers and classifier:        {found:6.1f} s, verdict {result['verdict']}, AUC"
-            f" {result['adversarial']['auc']:.2f}"
+            f"check: numbers and classifier:        {found:6.1f} s, verdict {result.verdict}, AUC"
+            f" {result.adversarial.auc:.2f}"
         )
         print(f"check with both pages, all imports:   {whole:6.1f} s (wanted: at most 20)")
         preset = timed(lambda: evidently_preset(past, now, names, folder))

@@ -148,14 +148,14 @@ def planted_case(
     # The classifier names no single column, and is most of the time.
     result = detect(folder, rows, known, settings.model_copy(update={"auc_windows": 0}))
     if column is None:
-        fired = next(rule["fired"] for rule in result["rules"] if rule["rule"] == "label_shift")
+        fired = next(rule.fired for rule in result.rules if rule.rule == "label_shift")
         return {
             "found": fired,
             "what": None,
             "right": fired,
-            "others": [entry["column"] for entry in result["columns"] if entry["drifted"]],
+            "others": [entry.column for entry in result.moved],
         }
-    moved = {entry["column"]: entry["what"] for entry in result["columns"] if entry["drifted"]}
+    moved = {entry.column: entry.what for entry in result.moved}
     return {
         "found": column in moved,
         "what": moved.get(column),
@@ -180,12 +180,12 @@ def main() -> None:
             folder = Path(scratch)
             current = reference_and_current(table, labels, entries, folder, settings)
             result = detect(folder, current, labels, settings)
-            alarms += result["verdict"] == "drift"
+            alarms += result.verdict == "drift"
             for name, cases in found.items():
                 cases.append(planted_case(name, folder, current, labels, settings))
-        reason = result["reason"] if result["verdict"] == "drift" else ""
+        reason = result.reason if result.verdict == "drift" else ""
         print(
-            f"seed {seed}: {result['verdict']:9s} AUC {result['adversarial']['auc']:.2f}"
+            f"seed {seed}: {result.verdict:9s} AUC {result.adversarial.auc:.2f}"
             f" ({time.monotonic() - start:.0f} s) {reason[:160]}",
             flush=True,
         )

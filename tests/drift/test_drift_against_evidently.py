@@ -64,16 +64,16 @@ def test_a_whole_check_of_independent_rows_gives_evidentlys_p_values(made, drift
     current = made.current.drop("timestamp", "symbol", "score").with_columns(pl.col("rank_a") + 0.02)
     found = next(
         entry
-        for entry in detect(made.folder, current, None, drift_settings)["columns"]
-        if entry["column"] == "rank_a"
+        for entry in detect(made.folder, current, None, drift_settings).columns
+        if entry.column == "rank_a"
     )
-    assert found["effective_rows_in_reference"] == pytest.approx(len(made.past))
+    assert found.effective_rows_in_reference == pytest.approx(len(made.past))
     past = made.past["rank_a"].to_pandas()
     theirs = evidently(
         (pd.DataFrame({"rank_a": past}), pd.DataFrame({"rank_a": current["rank_a"].to_pandas()})), "ks"
     )["rank_a"]
     # Under 10,000 rows SciPy, and so Evidently, computes the p-value exactly where it can.
-    assert found["ks_p"] == pytest.approx(theirs, rel=0.1)
+    assert found.ks_p == pytest.approx(theirs, rel=0.1)
 
 
 def test_psi_is_evidentlys_in_evidentlys_bins(tables):

@@ -3,28 +3,39 @@ tables are refused in words.
 """
 
 import json
+from dataclasses import fields
 
 import polars as pl
 import pytest
 
-from components.drift.columns import _rules
+from components.contracts.documents.drift import (
+    ColumnDrift,
+    DriftReport,
+    Gain,
+    InformationRatio,
+    Separation,
+)
+from components.contracts.documents.drift_reference import LabelReference
+from components.drift.columns import TESTS, fired_rules
 from components.drift.config import Settings
-from components.drift.detect import _auc_rule, _information_rule, detect
+from components.drift.detect import detect
+from components.drift.measure import Measured
 from components.drift.outcomes import label_shift, labels_of
 from components.drift.reference import read_reference
+from components.drift.rules import auc_rule, information_rule
 from components.drift.tables import DriftError
 
 
-def moved(result: dict) -> dict[str, str]:
-    return {entry["column"]: entry["what"] for entry in result["columns"] if entry["drifted"]}
+def moved(result: DriftReport) -> dict[str, str]:
+    return {entry.column: entry.what for entry in result.columns if entry.drifted}
 
 
-def fired(result: dict) -> set[str]:
-    return {rule["rule"] for rule in result["rules"] if rule["fired"]}
+def fired(result: DriftReport) -> set[str]:
+    return {rule.rule for rule in result.rules if rule.fired}
 
 
-def entry_of(result: dict, column: str) -> dict:
-    return next(entry for entry in result["columns"] if entry["column"] == column)
+def entry_of(result: DriftReport, column: str) -> ColumnDrift:
+    return next(entry for entry in result.columns if entry.column == column)
 
 
 def planted(rows: pl.DataFrame, column: str, change: pl.Expr, bars: int | None = None) -> pl.DataFrame:
@@ -38,10 +49,10 @@ def planted(rows: pl.DataFrame, column: str, change: pl.Expr, bars: int | None =
 
 def test_the_same_market_is_no_drift(made, drift_settings):
     result = detect(made.folder, made.current, made.labels, drift_settings)
-    assert result["verdict"] == "no_drift"
+    assert result.verdict == "no_drift"
     assert fired(result) == set()
     assert moved(result) == {}
-    assert [rule["rule"] for rule in result["rules"]] == [
+    assert [rule.rule for rule in result.rules] == [
         "ks",
         "psi",
         "tail",
@@ -52,7 +63,7 @@ def test_the_same_market_is_no_drift(made, drift_settings):
         "label_shift",
         "information_ratio",
     ]
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.model_dump(mode="json"), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +90,11 @@ def test_the_same_market_is_no_drift(made, drift_settings):
 def test_planted_drift_is_found_and_only_its_column_named(made, drift_settings, column, change, what, rules):
     settings = drift_settings.model_copy(update={"auc_windows": 0})
     result = detect(made.folder, planted(made.current, column, change), made.labels, settings)
-    assert result["verdict"] == "drift"
+    assert result.verdict == "drift"
     assert moved(result) == {column: what}
     assert rules <= fired(result)
-    assert all(column in rule["factors"] for rule in result["rules"] if rule["fired"])
-    assert column in result["reason"]
+    assert all(column in rule.factors for rule in result.rules if rule.fired)
+    assert column in result.reason
 
 
 SURE = {
@@ -104,7 +115,15 @@ SURE |= {
     "constant": True,
     "usual_constant": False,
 }
-SURE |= {f"{name}_p_adjusted": 1e-6 for name in ("ks", "psi", "tail", "missing")}
+SURE |= {f"{name}_p_adjusted": 1e-6 for name in TESTS}
+
+
+def rules_of(entry: dict, settings: Settings) -> tuple[str, ...]:
+    unknown = dict.fromkeys((field.name for field in fields(Measured)), float("nan"))
+    measured = {key: value for key, value in entry.items() if key in unknown}
+    return fired_rules(
+        Measured(**unknown | measured), {test: entry[f"{test}_p_adjusted"] for test in TESTS}, settings
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,14 +147,17 @@ def test_a_rule_needs_its_threshold_and_more_than_is_usual_and_more_than_chance(
     settings = drift_settings.model_copy(
         update=Settings().model_dump(include={"ks_p", "psi", "tail_ratio", "missing_rise"})
     )
-    assert _rules(SURE, settings) == ["ks", "psi", "tail", "missing", "constant"]
-    assert _rules(SURE | weaker, settings) == [name for name in _rules(SURE, settings) if name != rule]
+    assert rules_of(SURE, settings) == ("ks", "psi", "tail", "missing", "constant")
+    assert rules_of(SURE | weaker, settings) == tuple(
+        name for name in rules_of(SURE, settings) if name != rule
+    )
 
 
 @pytest.mark.parametrize("weaker", [{}, {"drop": 0.3}, {"current": 0.4}, {"p": 0.02}])
 def test_an_information_ratio_fires_beyond_threshold_windows_and_chance(weaker):
     found = {"drop": 0.8, "current": 0.2, "usual": 0.4, "p": 1e-4, "reference": 1.0, "bars": 50}
-    assert _information_rule(found | weaker, Settings())["fired"] == (not weaker)
+    other = {"reference_rank_ic": 0.1, "rank_ic": 0.02, "reference_bars": 200, "monthly": ()}
+    assert information_rule(InformationRatio(**other | found | weaker), Settings()).fired == (not weaker)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +168,10 @@ def test_an_auc_fires_beyond_threshold_and_what_a_further_window_reaches(weaker)
         "auc": 0.9,
         "usual_limit": 0.8,
         "usual_auc": 0.6,
-        "factors": [{"column": "a", "importance": 1.0}],
+        "windows": 8,
+        "factors": (Gain(column="a", importance=1.0),),
     }
-    assert _auc_rule(found | weaker, Settings())["fired"] == (not weaker)
+    assert auc_rule(Separation(**found | weaker), Settings()).fired == (not weaker)
 
 
 def test_since_is_the_bar_of_the_step(made, drift_settings):
@@ -156,7 +179,7 @@ def test_since_is_the_bar_of_the_step(made, drift_settings):
     result = detect(
         made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5, bars=15), None, drift_settings
     )
-    assert entry_of(result, "rank_a")["since"] == moments[-15].isoformat()
+    assert entry_of(result, "rank_a").since == moments[-15]
 
 
 def test_a_classifier_sees_what_single_columns_do_not(made, drift_settings):
@@ -164,7 +187,7 @@ def test_a_classifier_sees_what_single_columns_do_not(made, drift_settings):
     result = detect(made.folder, linked, None, drift_settings)
     assert moved(result) == {}
     assert fired(result) == {"auc"}
-    assert {factor["column"] for factor in result["adversarial"]["factors"][:2]} == {"rank_a", "rank_b"}
+    assert {factor.column for factor in result.adversarial.factors[:2]} == {"rank_a", "rank_b"}
 
 
 def test_scores_that_moved_or_spread_are_prediction_drift(made, drift_settings):
@@ -172,17 +195,17 @@ def test_scores_that_moved_or_spread_are_prediction_drift(made, drift_settings):
     for change in (pl.col("score") + 0.004, pl.col("score") * 3):
         result = detect(made.folder, made.current.with_columns(change), None, settings)
         assert fired(result) == {"predictions"}
-        assert result["predictions"]["drifted"]
-    assert result["predictions"]["dispersion"] > 2 * result["predictions"]["reference_dispersion"]
+        assert result.predictions.drifted
+    assert result.predictions.dispersion > 2 * result.predictions.reference_dispersion
 
 
 def test_what_moved_is_set_against_the_score(made, drift_settings):
     result = detect(
         made.folder, planted(made.current, "rank_a", pl.col("rank_a") + 0.5), None, drift_settings
     )
-    along = result["predictions"]["goes_along"]
-    assert [row["column"] for row in along] == ["rank_a"]
-    assert along[0]["reference"] > 0.7
+    along = result.predictions.goes_along
+    assert [row.column for row in along] == ["rank_a"]
+    assert along[0].reference > 0.7
 
 
 def test_labels_that_change_class_are_label_shift(made, drift_settings):
@@ -190,12 +213,12 @@ def test_labels_that_change_class_are_label_shift(made, drift_settings):
     moved_labels = made.labels.with_columns(pl.col("log_return") + 0.02)
     result = detect(made.folder, made.current, moved_labels, settings)
     assert fired(result) == {"label_shift"}
-    found = result["label_shift"]
-    assert found["largest"] > 0.3
-    assert found["move"] == "lean"
-    row = next(row for row in found["by_regime"] if (row["regime"], row["move"]) == (found["regime"], "lean"))
-    (low, _, high), (low_before, _, high_before) = row["shares"], row["reference_shares"]
-    assert found["largest"] == pytest.approx(abs((high - low) - (high_before - low_before)) / 2)
+    found = result.label_shift
+    assert found.largest > 0.3
+    assert found.move == "lean"
+    row = next(row for row in found.by_regime if (row.regime, row.move) == (found.regime, "lean"))
+    (low, _, high), (low_before, _, high_before) = row.shares, row.reference_shares
+    assert found.largest == pytest.approx(abs((high - low) - (high_before - low_before)) / 2)
 
 
 @pytest.mark.parametrize(
@@ -203,16 +226,17 @@ def test_labels_that_change_class_are_label_shift(made, drift_settings):
 )
 def test_labels_move_only_beyond_what_is_usual_and_chance(made, drift_settings, usual, effective, moved):
     kept = read_reference(made.folder).about
-    reference = json.loads(json.dumps(kept["labels"]))
+    reference = kept.labels.model_dump(mode="json")
     for regime in reference["regimes"].values():
         for window in regime["by_window"].values():
             window["lean"] = window["lean"] if usual is None else usual
     reference["effective_rows"]["lean"] = {
         length: rows * effective for length, rows in reference["effective_rows"]["lean"].items()
     }
-    labels = labels_of(made.labels.with_columns(pl.col("log_return") + 0.02), kept["horizon"], kept["target"])
-    found = label_shift(reference, made.current, labels, drift_settings, kept["horizon"])
-    assert any(row["moved"] for row in found["by_regime"] if row["move"] == "lean") == moved
+    labels = labels_of(made.labels.with_columns(pl.col("log_return") + 0.02), kept.horizon, kept.target)
+    changed = LabelReference.model_validate_json(json.dumps(reference))
+    found = label_shift(changed, made.current, labels, drift_settings, kept.horizon)
+    assert any(row.moved for row in found.by_regime if row.move == "lean") == moved
 
 
 def test_labels_of_the_same_market_are_no_label_shift(made, drift_settings):
@@ -220,7 +244,7 @@ def test_labels_of_the_same_market_are_no_label_shift(made, drift_settings):
         made.folder, made.current, made.labels, drift_settings.model_copy(update={"auc_windows": 0})
     )
     assert "label_shift" not in fired(result)
-    assert {row["move"] for row in result["label_shift"]["by_regime"]} == {"lean", "dispersion"}
+    assert {row.move for row in result.label_shift.by_regime} == {"lean", "dispersion"}
 
 
 def test_scores_that_stopped_working_lower_the_information_ratio(made, drift_settings):
@@ -228,35 +252,32 @@ def test_scores_that_stopped_working_lower_the_information_ratio(made, drift_set
     worthless = made.labels.with_columns(pl.col("log_return").shuffle(seed=3))
     result = detect(made.folder, made.current, worthless, settings)
     assert fired(result) == {"information_ratio"}
-    assert result["information_ratio"]["drop"] > 0.3
-    assert (
-        sum(month["bars"] for month in result["information_ratio"]["monthly"])
-        == result["information_ratio"]["bars"]
-    )
+    assert result.information_ratio.drop > 0.3
+    assert sum(month.bars for month in result.information_ratio.monthly) == result.information_ratio.bars
 
 
 def test_too_little_decides_nothing(made, drift_settings):
     moments = made.current["timestamp"].unique().sort()
     short = detect(made.folder, made.current.filter(pl.col("timestamp") > moments[-6]), None, drift_settings)
-    assert short["verdict"] == "not_enough_data"
-    assert "drift.min_bars=10" in short["reason"]
+    assert short.verdict == "not_enough_data"
+    assert "drift.min_bars=10" in short.reason
     few = detect(made.folder, made.current.head(50), None, drift_settings)
-    assert few["verdict"] == "not_enough_data"
-    assert "drift.min_rows=100" in few["reason"]
+    assert few.verdict == "not_enough_data"
+    assert "drift.min_rows=100" in few.reason
 
 
 def test_only_the_newest_bars_are_judged(made, drift_settings):
     result = detect(made.folder, made.rows, None, drift_settings)
-    assert result["current"]["bars"] == drift_settings.window_bars
-    assert result["current"]["last"] == made.rows["timestamp"].max().isoformat()
+    assert result.current.bars == drift_settings.window_bars
+    assert result.current.last == made.rows["timestamp"].max()
 
 
 def test_without_timestamps_rows_count_as_independent(made, drift_settings):
     result = detect(made.folder, made.current.drop("timestamp", "symbol", "score"), None, drift_settings)
-    assert result["verdict"] == "no_drift"
-    assert result["current"]["bars"] is None
-    assert entry_of(result, "rank_a")["effective_rows"] == len(made.current)
-    assert result["adversarial"] is None
+    assert result.verdict == "no_drift"
+    assert result.current.bars is None
+    assert entry_of(result, "rank_a").effective_rows == len(made.current)
+    assert result.adversarial is None
 
 
 def test_one_symbol_is_not_taken_for_the_market(made, drift_settings):
@@ -264,7 +285,7 @@ def test_one_symbol_is_not_taken_for_the_market(made, drift_settings):
         pl.lit(0.4, dtype=pl.Float32).alias("rank_a")
     )
     settings = drift_settings.model_copy(update={"min_rows": 20})
-    assert detect(made.folder, stuck, None, settings)["verdict"] == "no_drift"
+    assert detect(made.folder, stuck, None, settings).verdict == "no_drift"
 
 
 def test_a_row_that_was_asked_for_twice_counts_once(made, drift_settings):

@@ -1,23 +1,41 @@
 """The pages: whole, self-contained, escaped, saying what a reviewer needs, and drawn by a real browser."""
 
-import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
 
+from components.contracts.documents.drift import DriftReport
+from components.contracts.documents.retraining import Decision, Incumbent, LookedAt
 from components.drift.detect import detect
 from components.drift.report import write_reports
 
-DECISION = {
-    "action": "retrain",
-    "by": "rule",
-    "when": "2026-01-01T00:00:00+00:00",
-    "reason": "<b>ks</b> fired",
-    "outcome": None,
-}
+DECISION = Decision(
+    id="20260101T000000000000Z",
+    when=datetime(2026, 1, 1, tzinfo=UTC),
+    action="retrain",
+    by="rule",
+    who=None,
+    reason="<b>ks</b> fired",
+    rules=("ks",),
+    data=LookedAt(
+        rows=1200,
+        bars=40,
+        first=None,
+        last=None,
+        source="served",
+        current_sha256="a" * 64,
+        panel_sha256="b" * 64,
+        source_sha256="",
+        newest_bar=datetime(2025, 12, 31, tzinfo=UTC),
+    ),
+    champion=Incumbent(version=3, bundle_sha256="cd" * 32),
+    drift_report=None,
+    outcome=None,
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +62,7 @@ def pages(made, drift_settings, tmp_path_factory):
 
 def test_drift_json_is_what_was_found(pages):
     folder, result = pages
-    assert json.loads((folder / "drift.json").read_text(encoding="utf-8")) == result
+    assert DriftReport.read(folder / "drift.json") == result
 
 
 def test_the_summary_says_what_a_reviewer_needs(pages, made):

@@ -25,7 +25,7 @@ def test_simulated_market(seed, tmp_path):
     table, labels, entries = factor_tables(load_config("pipelines/configs/demo.yaml"), seed)
     current = reference_and_current(table, labels, entries, tmp_path, settings)
     result = detect(tmp_path, current, labels, settings)
-    assert result["verdict"] == "no_drift", result["reason"]
+    assert result.verdict == "no_drift", result.reason
     for name in CASES:
         found = planted_case(name, tmp_path, current, labels, settings)
         assert found == {"found": True, "what": PLANTED[name][1], "right": True, "others": []}, name

@@ -37,13 +37,10 @@ def test_it_holds_sketches_of_inputs_context_and_score(made):
     assert kept.sketch.columns == [*(entry.column for entry in made.entries), "score"]
     assert set(kept.sketch.dtypes) == {pl.Float32}
     assert kept.sketch["value"].is_sorted()
-    assert kept.about["rows"] == len(made.past)
-    assert (
-        kept.about["columns"]["rank_a"]["effective_rows"]
-        > 5 * kept.about["columns"]["market"]["effective_rows"]
-    )
+    assert kept.about.rows == len(made.past)
+    assert kept.about.columns["rank_a"].effective_rows > 5 * kept.about.columns["market"].effective_rows
     assert len(kept.sample) <= 3000
-    assert kept.sample["bar"].n_unique() == kept.about["bars"]
+    assert kept.sample["bar"].n_unique() == kept.about.bars
 
 
 def test_codes_of_names_are_no_quantities_that_could_drift(made, drift_settings, tmp_path):
@@ -72,7 +69,7 @@ def test_codes_of_names_are_no_quantities_that_could_drift(made, drift_settings,
     assert kept == make_reference(
         codes, said, made.said, made.entries, drift_settings, TimelineSettings(), tmp_path / "plain"
     )
-    assert list(read_reference(tmp_path / "codes").about["columns"]) == [
+    assert list(read_reference(tmp_path / "codes").about.columns) == [
         *(entry.column for entry in made.entries),
         "score",
     ]
@@ -86,12 +83,12 @@ def test_codes_of_names_are_no_quantities_that_could_drift(made, drift_settings,
             drift_settings,
             TimelineSettings(),
             tmp_path / "planted",
-        )["columns"]
+        ).columns
     )
 
 
 def test_the_calendar_and_the_market_are_not_for_the_classifier(made):
-    assert made.about["adversarial"]["columns"] == ["rank_a", "rank_b", "value", "sparse"]
+    assert made.about.adversarial.columns == ("rank_a", "rank_b", "value", "sparse")
 
 
 def test_bars_after_the_test_window_do_not_change_it(made, drift_settings, tmp_path):
@@ -116,8 +113,8 @@ def test_a_warm_up_is_not_missing(made, drift_settings, tmp_path):
     rows = made.past.drop("score").with_columns(
         pl.when(pl.col("timestamp") >= late).then(pl.col("rank_a")).alias("rank_a")
     )
-    about = remade(made, drift_settings, tmp_path, training_set=rows)["columns"]["rank_a"]
-    assert (about["first_bar"], about["missing"]) == (60, 0)
+    about = remade(made, drift_settings, tmp_path, training_set=rows).columns["rank_a"]
+    assert (about.first_bar, about.missing) == (60, 0)
 
 
 def test_window_and_rest_by_hand():

@@ -168,8 +168,8 @@ def test_a_check_that_came_too_early_has_numbers_but_no_page(check, tmp_path):
         )
         assert (made["action"], made["drift_report"]) == ("not_enough_data", None)
         assert reason in made["reason"]
-    assert "nothing was served" in too_early(CHAMPION, tmp_path, 0, source="served", sha256="d")["reason"]
-    assert "can't be used" in too_early(CHAMPION, tmp_path, 1, source="served", sha256="d")["reason"]
+    assert "nothing was served" in too_early(CHAMPION, tmp_path, 0, source="served", sha256="d").reason
+    assert "can't be used" in too_early(CHAMPION, tmp_path, 1, source="served", sha256="d").reason
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"verdict": "drift"}'])

@@ -1,0 +1,85 @@
+"""What retraining keeps and hands over: decisions and outcomes, reviewers' words, who was champion when."""
+
+from typing import Literal
+
+from components.contracts.documents import Document, Part
+from components.contracts.documents.moments import Moment, Second
+
+__all__ = ["Decision", "Incumbent", "LookedAt", "Outcome", "Reign", "Word"]
+
+
+class LookedAt(Part):
+    """The data of a check: what was served, and the market."""
+
+    rows: int | None
+    bars: int | None
+    first: Moment | None
+    last: Moment | None
+    source: str | None
+    current_sha256: str
+    panel_sha256: str
+    source_sha256: str  # empty where the market's source can't be seen
+    newest_bar: Moment
+
+
+class Incumbent(Part):
+    """The champion at the time of a decision; null where there was none."""
+
+    version: int | None
+    bundle_sha256: str | None
+
+
+class Outcome(Part):
+    """How the retraining of a decision ended: promoted, kept_champion or rejected."""
+
+    when: Second
+    status: str
+    version: int | None
+    champion_before: int | None
+    champion_after: int | None
+    reason: str
+
+
+class Decision(Document):
+    """What was decided on one check, by which rule or person, and what came of it."""
+
+    format: Literal[1] = 1
+    id: str
+    when: Second
+    action: str  # retrain, resume, none, held, cooling_down, waiting_for_approval, not_enough_data
+    by: str  # rule or reviewer
+    who: str | None  # the reviewer
+    reason: str
+    rules: tuple[str, ...]  # those that fired
+    data: LookedAt
+    champion: Incumbent
+    resumes: str | None = None  # the decision that is resumed; only where `action` is resume
+    drift_report: str | None  # its page, relative to the review folder
+    outcome: Outcome | None
+
+    @property
+    def retrains(self) -> bool:
+        """Whether a retraining is begun or taken up again."""
+        return self.action in ("retrain", "resume")
+
+
+class Word(Document):
+    """What a reviewer said, and why."""
+
+    format: Literal[1] = 1
+    id: str
+    when: Second
+    who: str
+    word: str  # hold, force, approve
+    reason: str
+
+
+class Reign(Part):
+    """One change of champion, as the registry keeps it."""
+
+    version: int
+    previous: int | None
+    when: Moment
+    who: str
+    why: str
+    kind: str | None = None  # promotion or rollback; old entries have none

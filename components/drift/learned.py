@@ -1,0 +1,115 @@
+"""What the served model learned from and what it said, cut to the windows from training to test."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from components.contracts import INDUSTRY_COLUMN, SECTOR_COLUMN, CatalogEntry
+from components.drift.config import Settings
+from components.drift.outcomes import labels_of
+from components.drift.tables import SCORE, DriftError
+from components.timeline import Settings as TimelineSettings
+from components.timeline import resolve_windows
+
+FEWEST_BARS = 30
+SERVED_EXPERT = "stack"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the model learned from and said, cut to the window: `rows` with the score, all that the stack said
+    with its labels, and group and kind by column. From `newest` on lie as many bars as drift looks at.
+    """
+
+    rows: pl.DataFrame
+    said: pl.DataFrame
+    known: pl.DataFrame
+    columns: Mapping[str, tuple[str, str]]
+    first: datetime
+    last: datetime
+    newest: datetime
+
+
+def learned_from(
+    training_set: pl.DataFrame,
+    labels: pl.DataFrame,
+    predictions: pl.DataFrame,
+    catalog: Sequence[CatalogEntry],
+    settings: Settings,
+    timeline: TimelineSettings,
+) -> Learned:
+    """The tables of `make_reference`, cut and joined.
+
+    Raises
+    ------
+    DriftError
+        If the window holds fewer than 30 bars or the stack predicted nothing in it.
+    """
+    calendar = training_set["timestamp"].unique().sort()
+    windows = resolve_windows(calendar, timeline)
+    first, last = calendar[windows.train[0]], calendar[windows.test[1] - 1]
+    rows = training_set.filter(pl.col("timestamp").is_between(first, last)).sort("timestamp", "symbol")
+    _require_enough_bars(rows["timestamp"].n_unique())
+    said = _said(predictions, first, last)
+    kind = said.row(0, named=True)
+    watched = _watched(catalog, rows)
+    tested = _newest_said(said, calendar[windows.test[0]], settings)
+    return Learned(
+        rows=rows.select("timestamp", "symbol", *watched).join(
+            tested.select("timestamp", "symbol", pl.col(SCORE).cast(pl.Float32)),
+            on=["timestamp", "symbol"],
+            how="left",
+        ),
+        said=said,
+        known=labels_of(labels, kind["horizon"], kind["target"]),
+        columns=watched | {SCORE: ("predictions", "score")},
+        first=first,
+        last=last,
+        newest=calendar[max(windows.test[1] - settings.window_bars, 0)],
+    )
+
+
+def _require_enough_bars(bars: int) -> None:
+    if bars < FEWEST_BARS:
+        raise DriftError(
+            f"The train to test windows hold {bars} bars; {FEWEST_BARS} are needed to say what is usual."
+            " Lengthen timeline.train or the panel."
+        )
+
+
+def _said(predictions: pl.DataFrame, first: datetime, last: datetime) -> pl.DataFrame:
+    """The stack's predictions in the window."""
+    said = predictions.filter(
+        (pl.col("expert") == SERVED_EXPERT) & pl.col("timestamp").is_between(first, last)
+    )
+    if said.is_empty():
+        raise DriftError(
+            f"No prediction of {SERVED_EXPERT!r} lies between {first:%Y-%m-%d} and {last:%Y-%m-%d}, so what"
+            " the model says can't be watched. Run the stacking stage."
+        )
+    return said
+
+
+def _newest_said(said: pl.DataFrame, test_start: datetime, settings: Settings) -> pl.DataFrame:
+    """Those of the test window where it is long enough: the combiner has seen the validation window, and its
+    early folds learned from little, so the test window is what the served model resembles.
+    """
+    tested = said.filter(pl.col("timestamp") >= test_start)
+    return tested if tested["timestamp"].n_unique() >= 2 * settings.window_bars else said
+
+
+def _watched(catalog: Sequence[CatalogEntry], rows: pl.DataFrame) -> dict[str, tuple[str, str]]:
+    """Group and role of inputs and context, by column.
+
+    Codes of names are no quantities: their distribution shifts with every listing and says nothing that a
+    test of numbers could judge.
+    """
+    return {
+        entry.column: (entry.group, entry.role)
+        for entry in catalog
+        if entry.role in ("input", "context")
+        and entry.column in rows.columns
+        and entry.column not in (SECTOR_COLUMN, INDUSTRY_COLUMN)
+    }

@@ -1,0 +1,94 @@
+"""What the doors of drift do: sketch what a model learned from, and hold what was served against it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from components.contracts import (
+    ALL_PREDICTIONS,
+    LABELS,
+    TRAINING_SET,
+    read_catalog,
+    read_stamp,
+    read_table,
+)
+from components.contracts.documents.drift import DriftReport
+from components.contracts.documents.drift_reference import DriftReference
+from components.drift.config import Settings
+from components.drift.detect import detect
+from components.drift.early import too_early, write_early
+from components.drift.reference import make_reference
+from components.drift.report import write_reports
+from components.drift.tables import read_current, require_made_from
+from components.progress import report, stage
+from components.settings import config_hash
+from components.timeline import Settings as TimelineSettings
+
+
+@dataclass(frozen=True)
+class LearnedFrom:
+    """The tables that a model learned from and what it predicted, with their stamps."""
+
+    training_set: Path
+    labels: Path
+    predictions: Path
+    catalog: Path
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was served, the champion that answered (champion.json with its reference beside it), and the
+    labels that are known by now.
+    """
+
+    current: Path
+    champion: Path
+    labels: Path | None = None
+
+
+def run_make_reference(
+    inputs: LearnedFrom, reference: Path, *, settings: str, timeline: str, code: str
+) -> DriftReference:
+    """Write the reference of a model into the folder `reference`."""
+    with stage("drift reference"):
+        parsed = Settings.model_validate_json(settings)
+        stamps = {"training_set": read_stamp(inputs.training_set), "labels": read_stamp(inputs.labels)}
+        require_made_from(read_stamp(inputs.predictions), stamps)
+        about = make_reference(
+            read_table(inputs.training_set, TRAINING_SET),
+            read_table(inputs.labels, LABELS),
+            read_table(inputs.predictions, ALL_PREDICTIONS),
+            read_catalog(inputs.catalog),
+            parsed,
+            TimelineSettings.model_validate_json(timeline),
+            reference,
+            stamp={"code_version": code, "config_hash": config_hash(parsed)},
+        )
+        size = f"{about.rows:,} rows of {about.bars:,} bars, {len(about.columns)} columns"
+        report("drift reference", size)
+    return about
+
+
+def run_detect_drift(inputs: Served, drift: Path, *, settings: str, code: str) -> DriftReport:
+    """Write the drift report and its pages into the folder `drift`; without pages where it is too early."""
+    with stage("drift"):
+        parsed = Settings.model_validate_json(settings)
+        about = json.loads((inputs.champion / "champion.json").read_text(encoding="utf-8"))
+        reference, stamp = inputs.champion / "reference", read_stamp(inputs.current)
+        origin = {"source": stamp.table, "sha256": stamp.content_sha256}
+        count = pl.scan_parquet(inputs.current).select(pl.len()).collect().item()
+        found = too_early(about, reference, count, **origin)
+        if found:
+            write_early(drift, found)
+        else:
+            rows = read_current(inputs.current)
+            known = read_table(inputs.labels, LABELS) if inputs.labels else None
+            champion = {name: about.get(name) for name in ("version", "bundle_sha256")}
+            found = detect(reference, rows, known, parsed, **origin, champion=champion)
+            made_by = {"code_version": code, "config_hash": config_hash(parsed)}
+            found = found.model_copy(update={"stamp": made_by})
+            write_reports(drift, found, reference, rows, parsed)
+        report("drift", f"{found.verdict}: {found.reason}")
+    return found
