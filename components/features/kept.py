@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import AlphaloopError, OutputError, Stamp, atomic_path, content_sha256, read_stamp
-from components.features.build import with_fused
 from components.features.config import Settings
 from components.features.incremental import update_factors
+from components.features.support import with_fused
 from components.progress import report
 
 

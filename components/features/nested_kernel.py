@@ -3,8 +3,12 @@ window's length.
 
 Inputs are Float64 columns with NaN where unknown, `bar` (the row's number within its symbol) and ascending
 window lengths; results are (fields, windows, rows), Float32 as factors are stored, NaN where a window is not
-whole. Sums are taken about the present value, which keeps their digits. Rows are worked on in blocks, so that
-the innermost loop runs over neighbouring rows and the processor takes several at once.
+whole. Sums are taken about the present value, which keeps their digits.
+
+All but the quantiles are one walk (`_walked`) with two steps of their own: `add` takes the bar `back` bars
+ago into the state of each row of a block, `finish` writes a row's fields from its state. Rows are worked on
+in blocks, so that the innermost loop, which stands in `add`, runs over neighbouring rows and the processor
+takes several at once.
 """
 
 import math
@@ -19,249 +23,227 @@ FLAT_PRODUCT = 1e-7
 ROUNDING = 1e-13
 
 
-@njit(nogil=True, cache=True)
-def lines(x, bar, windows):
-    rows = len(x)
-    result = np.full((5, len(windows), rows), np.nan, dtype=np.float32)
-    first, second, timed = np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS)
+# The parts are put into each kernel before that is compiled (inline): as calls they would keep the processor
+# from doing several rows at once, and a kernel that calls what it was handed can't be kept on disk.
+@njit(inline="always")
+def _block():
+    """A number for each row of a block; an array of its own each, so that the compiler knows them apart."""
+    return np.empty(BLOCK_ROWS)
+
+
+@njit(inline="always")
+def _walked(columns, bar, windows, fields, state, empty, add, finish):
+    """The (fields, windows, rows) of a kernel.
+
+    `state` are sums of the block's rows, `empty` what each is before a row's first bar.
+    `add(columns, past, here, back, state, rows)`: `here` are the rows that have a bar so far back, `past`
+    those bars, both as slices of the columns; `rows` are the former as a slice of the state.
+    `finish(columns, t, i, state, d, result, w)`: row `t` is number `i` of its block, `w` the number of the
+    window, `d` its bars.
+    """
+    rows = len(bar)
+    result = np.full((fields, len(windows), rows), np.nan, dtype=np.float32)
     for start in range(0, rows, BLOCK_ROWS):
         size = min(BLOCK_ROWS, rows - start)
-        first[:], second[:], timed[:] = 0.0, 0.0, 0.0
+        for k in range(len(empty)):
+            state[k][:] = empty[k]
         back = 0
         for w in range(len(windows)):
             d = windows[w]
             while back < d:
                 low = max(back - start, 0)
-                past, here = x[start + low - back : start + size - back], x[start + low : start + size]
-                f, s, p = first[low:size], second[low:size], timed[low:size]
-                for i in range(len(past)):
-                    gap = past[i] - here[i]
-                    f[i] += gap
-                    s[i] += gap * gap
-                    p[i] += back * gap
+                if low < size:
+                    here = slice(start + low, start + size)
+                    past = slice(start + low - back, start + size - back)
+                    add(columns, past, here, back, state, slice(low, size))
                 back += 1
-            time_squares = d * (d * d - 1) / 12
             for i in range(size):
-                t = start + i
-                if bar[t] >= d - 1:
-                    squares = second[i] - first[i] * first[i] / d
-                    squares = squares if squares > ROUNDING * second[i] else 0.0 * squares
-                    together = (d - 1) / 2 * first[i] - timed[i]
-                    mean, slope = x[t] + first[i] / d, together / time_squares
-                    result[0, w, t] = mean
-                    result[1, w, t] = math.sqrt(squares / (d - 1))
-                    result[2, w, t] = slope
-                    result[3, w, t] = min(together * slope / squares, 1.0) if squares > 0 else np.nan
-                    result[4, w, t] = x[t] - mean - slope * (d - 1) / 2
+                if bar[start + i] >= d - 1:
+                    finish(columns, start + i, i, state, d, result, w)
     return result
+
+
+@njit(inline="always")
+def _squares_about_mean(state, i, d):
+    """Sum of squares about the mean from the sums of gaps (0) and of their squares (1)."""
+    squares = state[1][i] - state[0][i] * state[0][i] / d
+    return squares if squares > ROUNDING * state[1][i] else 0.0 * squares
+
+
+@njit(inline="always")
+def _add_line(columns, past, here, back, state, rows):
+    then, now = columns[0][past], columns[0][here]
+    gaps, squares, timed = state[0][rows], state[1][rows], state[2][rows]
+    for i in range(len(then)):
+        gap = then[i] - now[i]
+        gaps[i] += gap
+        squares[i] += gap * gap
+        timed[i] += back * gap
+
+
+@njit(inline="always")
+def _finish_line(columns, t, i, state, d, result, w):
+    now, gaps = columns[0][t], state[0][i]
+    squares = _squares_about_mean(state, i, d)
+    together = (d - 1) / 2 * gaps - state[2][i]
+    mean, slope = now + gaps / d, together / (d * (d * d - 1) / 12)
+    result[0, w, t] = mean
+    result[1, w, t] = math.sqrt(squares / (d - 1))
+    result[2, w, t] = slope
+    result[3, w, t] = min(together * slope / squares, 1.0) if squares > 0 else np.nan
+    result[4, w, t] = now - mean - slope * (d - 1) / 2
+
+
+@njit(nogil=True, cache=True)
+def lines(x, bar, windows):
+    state, empty = (_block(), _block(), _block()), (0.0, 0.0, 0.0)
+    return _walked((x,), bar, windows, 5, state, empty, _add_line, _finish_line)
+
+
+@njit(inline="always")
+def _add_gaps(columns, past, here, back, state, rows):
+    then, now = columns[0][past], columns[0][here]
+    gaps, squares = state[0][rows], state[1][rows]
+    for i in range(len(then)):
+        gap = then[i] - now[i]
+        gaps[i] += gap
+        squares[i] += gap * gap
+
+
+@njit(inline="always")
+def _finish_moments(columns, t, i, state, d, result, w):
+    result[0, w, t] = columns[0][t] + state[0][i] / d
+    result[1, w, t] = math.sqrt(_squares_about_mean(state, i, d) / (d - 1))
 
 
 @njit(nogil=True, cache=True)
 def moments(x, bar, windows):
-    rows = len(x)
-    result = np.full((2, len(windows), rows), np.nan, dtype=np.float32)
-    first, second = np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS)
-    for start in range(0, rows, BLOCK_ROWS):
-        size = min(BLOCK_ROWS, rows - start)
-        first[:], second[:] = 0.0, 0.0
-        back = 0
-        for w in range(len(windows)):
-            d = windows[w]
-            while back < d:
-                low = max(back - start, 0)
-                past, here = x[start + low - back : start + size - back], x[start + low : start + size]
-                f, s = first[low:size], second[low:size]
-                for i in range(len(past)):
-                    gap = past[i] - here[i]
-                    f[i] += gap
-                    s[i] += gap * gap
-                back += 1
-            for i in range(size):
-                t = start + i
-                if bar[t] >= d - 1:
-                    squares = second[i] - first[i] * first[i] / d
-                    squares = squares if squares > ROUNDING * second[i] else 0.0 * squares
-                    result[0, w, t] = x[t] + first[i] / d
-                    result[1, w, t] = math.sqrt(squares / (d - 1))
-    return result
+    state, empty = (_block(), _block()), (0.0, 0.0)
+    return _walked((x,), bar, windows, 2, state, empty, _add_gaps, _finish_moments)
+
+
+@njit(inline="always")
+def _add_pairs(columns, past, here, back, state, rows):
+    x_then, x_now, y_then, y_now = columns[0][past], columns[0][here], columns[1][past], columns[1][here]
+    sx, sy, sxx, syy, sxy = state[0][rows], state[1][rows], state[2][rows], state[3][rows], state[4][rows]
+    for i in range(len(x_then)):
+        a, b = x_then[i] - x_now[i], y_then[i] - y_now[i]
+        sx[i] += a
+        sy[i] += b
+        sxx[i] += a * a
+        syy[i] += b * b
+        sxy[i] += a * b
+
+
+@njit(inline="always")
+def _finish_correlation(columns, t, i, state, d, result, w):
+    x, y, xx, yy = state[0][i], state[1][i], state[2][i], state[3][i]
+    x_squares, y_squares = max(xx - x * x / d, 0.0), max(yy - y * y / d, 0.0)
+    spread = math.sqrt(x_squares * y_squares)
+    if spread > d * FLAT_PRODUCT and x_squares > ROUNDING * xx and y_squares > ROUNDING * yy:
+        result[0, w, t] = min(max((state[4][i] - x * y / d) / spread, -1.0), 1.0)
 
 
 @njit(nogil=True, cache=True)
 def correlations(x, y, bar, windows):
-    rows = len(x)
-    result = np.full((1, len(windows), rows), np.nan, dtype=np.float32)
-    sums = np.zeros((5, BLOCK_ROWS))
-    for start in range(0, rows, BLOCK_ROWS):
-        size = min(BLOCK_ROWS, rows - start)
-        sums[:] = 0.0
-        back = 0
-        for w in range(len(windows)):
-            d = windows[w]
-            while back < d:
-                low = max(back - start, 0)
-                x_past, x_here = x[start + low - back : start + size - back], x[start + low : start + size]
-                y_past, y_here = y[start + low - back : start + size - back], y[start + low : start + size]
-                sx, sy, sxx, syy, sxy = (
-                    sums[0, low:size],
-                    sums[1, low:size],
-                    sums[2, low:size],
-                    sums[3, low:size],
-                    sums[4, low:size],
-                )
-                for i in range(len(x_past)):
-                    a, b = x_past[i] - x_here[i], y_past[i] - y_here[i]
-                    sx[i] += a
-                    sy[i] += b
-                    sxx[i] += a * a
-                    syy[i] += b * b
-                    sxy[i] += a * b
-                back += 1
-            for i in range(size):
-                if bar[start + i] >= d - 1:
-                    x_squares = max(sums[2, i] - sums[0, i] * sums[0, i] / d, 0.0)
-                    y_squares = max(sums[3, i] - sums[1, i] * sums[1, i] / d, 0.0)
-                    spread = math.sqrt(x_squares * y_squares)
-                    if (
-                        spread > d * FLAT_PRODUCT
-                        and x_squares > ROUNDING * sums[2, i]
-                        and y_squares > ROUNDING * sums[3, i]
-                    ):
-                        result[0, w, start + i] = min(
-                            max((sums[4, i] - sums[0, i] * sums[1, i] / d) / spread, -1.0), 1.0
-                        )
-    return result
+    state, empty = (_block(), _block(), _block(), _block(), _block()), (0.0, 0.0, 0.0, 0.0, 0.0)
+    return _walked((x, y), bar, windows, 1, state, empty, _add_pairs, _finish_correlation)
+
+
+@njit(inline="always")
+def _add_signs(columns, past, here, back, state, rows):
+    then, rises, falls, known = columns[0][past], state[0][rows], state[1][rows], state[2][rows]
+    for i in range(len(then)):
+        value = then[i]
+        rises[i] += 1.0 if value > 0 else 0.0
+        falls[i] += 1.0 if value < 0 else 0.0
+        known[i] += 1.0 if value == value else 0.0
+
+
+@njit(inline="always")
+def _finish_signs(columns, t, i, state, d, result, w):
+    if state[2][i] == d:
+        result[0, w, t] = state[0][i] / d
+        result[1, w, t] = state[1][i] / d
 
 
 @njit(nogil=True, cache=True)
 def signs(change, bar, windows):
-    rows = len(change)
-    result = np.full((2, len(windows), rows), np.nan, dtype=np.float32)
-    rises, falls, known = np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS)
-    for start in range(0, rows, BLOCK_ROWS):
-        size = min(BLOCK_ROWS, rows - start)
-        rises[:], falls[:], known[:] = 0.0, 0.0, 0.0
-        back = 0
-        for w in range(len(windows)):
-            d = windows[w]
-            while back < d:
-                low = max(back - start, 0)
-                past, r, f, n = (
-                    change[start + low - back : start + size - back],
-                    rises[low:size],
-                    falls[low:size],
-                    known[low:size],
-                )
-                for i in range(len(past)):
-                    value = past[i]
-                    r[i] += 1.0 if value > 0 else 0.0
-                    f[i] += 1.0 if value < 0 else 0.0
-                    n[i] += 1.0 if value == value else 0.0
-                back += 1
-            for i in range(size):
-                if bar[start + i] >= d - 1 and known[i] == d:
-                    result[0, w, start + i] = rises[i] / d
-                    result[1, w, start + i] = falls[i] / d
-    return result
+    state, empty = (_block(), _block(), _block()), (0.0, 0.0, 0.0)
+    return _walked((change,), bar, windows, 2, state, empty, _add_signs, _finish_signs)
+
+
+@njit(inline="always")
+def _add_moves(columns, past, here, back, state, rows):
+    then, up, move = columns[0][past], state[0][rows], state[1][rows]
+    for i in range(len(then)):
+        value = then[i]
+        up[i] += value if value > 0 else 0.0
+        move[i] += abs(value)
+
+
+@njit(inline="always")
+def _finish_gain(columns, t, i, state, d, result, w):
+    if state[1][i] > 0:
+        result[0, w, t] = state[0][i] / state[1][i]
 
 
 @njit(nogil=True, cache=True)
 def gains(change, bar, windows):
-    rows = len(change)
-    result = np.full((1, len(windows), rows), np.nan, dtype=np.float32)
-    up, move = np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS)
-    for start in range(0, rows, BLOCK_ROWS):
-        size = min(BLOCK_ROWS, rows - start)
-        up[:], move[:] = 0.0, 0.0
-        back = 0
-        for w in range(len(windows)):
-            d = windows[w]
-            while back < d:
-                low = max(back - start, 0)
-                past, u, m = change[start + low - back : start + size - back], up[low:size], move[low:size]
-                for i in range(len(past)):
-                    value = past[i]
-                    u[i] += value if value > 0 else 0.0
-                    m[i] += abs(value)
-                back += 1
-            for i in range(size):
-                if bar[start + i] >= d - 1 and move[i] > 0:
-                    result[0, w, start + i] = up[i] / move[i]
-    return result
+    state, empty = (_block(), _block()), (0.0, 0.0)
+    return _walked((change,), bar, windows, 1, state, empty, _add_moves, _finish_gain)
+
+
+@njit(inline="always")
+def _add_places(columns, past, here, back, state, rows):
+    then, now, places, known = columns[0][past], columns[0][here], state[0][rows], state[1][rows]
+    for i in range(len(then)):
+        places[i] += (1.0 if then[i] <= now[i] else 0.0) + (1.0 if then[i] < now[i] else 0.0)
+        known[i] += 1.0 if then[i] == then[i] else 0.0
+
+
+@njit(inline="always")
+def _finish_rank(columns, t, i, state, d, result, w):
+    if state[1][i] == d:
+        result[0, w, t] = (state[0][i] + 1) / (2 * d)
 
 
 @njit(nogil=True, cache=True)
 def ranks(x, bar, windows):
-    rows = len(x)
-    result = np.full((1, len(windows), rows), np.nan, dtype=np.float32)
-    places, known = np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS)
-    for start in range(0, rows, BLOCK_ROWS):
-        size = min(BLOCK_ROWS, rows - start)
-        places[:], known[:] = 0.0, 0.0
-        back = 0
-        for w in range(len(windows)):
-            d = windows[w]
-            while back < d:
-                low = max(back - start, 0)
-                past, here = x[start + low - back : start + size - back], x[start + low : start + size]
-                p, n = places[low:size], known[low:size]
-                for i in range(len(past)):
-                    p[i] += (1.0 if past[i] <= here[i] else 0.0) + (1.0 if past[i] < here[i] else 0.0)
-                    n[i] += 1.0 if past[i] == past[i] else 0.0
-                back += 1
-            for i in range(size):
-                if bar[start + i] >= d - 1 and known[i] == d:
-                    result[0, w, start + i] = (places[i] + 1) / (2 * d)
-    return result
+    state, empty = (_block(), _block()), (0.0, 0.0)
+    return _walked((x,), bar, windows, 1, state, empty, _add_places, _finish_rank)
+
+
+@njit(inline="always")
+def _add_extremes(columns, past, here, back, state, rows):
+    high, low, ago = columns[0][past], columns[1][past], float(back)
+    top, bottom, since_top, since_bottom, known = (
+        state[0][rows],
+        state[1][rows],
+        state[2][rows],
+        state[3][rows],
+        state[4][rows],
+    )
+    for i in range(len(high)):
+        since_top[i] = ago if high[i] >= top[i] else since_top[i]
+        top[i] = high[i] if high[i] >= top[i] else top[i]
+        since_bottom[i] = ago if low[i] <= bottom[i] else since_bottom[i]
+        bottom[i] = low[i] if low[i] <= bottom[i] else bottom[i]
+        known[i] += 1.0 if high[i] - low[i] == high[i] - low[i] else 0.0
+
+
+@njit(inline="always")
+def _finish_extremes(columns, t, i, state, d, result, w):
+    if state[4][i] == d:
+        for k in range(4):
+            result[k, w, t] = state[k][i]
 
 
 @njit(nogil=True, cache=True)
 def extremes(high, low, bar, windows):
-    rows = len(high)
-    result = np.full((4, len(windows), rows), np.nan, dtype=np.float32)
-    top, bottom, since_top, since_bottom, known = (
-        np.zeros(BLOCK_ROWS),
-        np.zeros(BLOCK_ROWS),
-        np.zeros(BLOCK_ROWS),
-        np.zeros(BLOCK_ROWS),
-        np.zeros(BLOCK_ROWS),
-    )
-    for start in range(0, rows, BLOCK_ROWS):
-        size = min(BLOCK_ROWS, rows - start)
-        top[:], bottom[:], since_top[:], since_bottom[:], known[:] = -math.inf, math.inf, 0.0, 0.0, 0.0
-        back = 0
-        for w in range(len(windows)):
-            d = windows[w]
-            while back < d:
-                ago = float(back)
-                begin = max(back - start, 0)
-                highs, lows = (
-                    high[start + begin - back : start + size - back],
-                    low[start + begin - back : start + size - back],
-                )
-                t, st, b, sb, n = (
-                    top[begin:size],
-                    since_top[begin:size],
-                    bottom[begin:size],
-                    since_bottom[begin:size],
-                    known[begin:size],
-                )
-                for i in range(len(highs)):
-                    st[i] = ago if highs[i] >= t[i] else st[i]
-                    t[i] = highs[i] if highs[i] >= t[i] else t[i]
-                    sb[i] = ago if lows[i] <= b[i] else sb[i]
-                    b[i] = lows[i] if lows[i] <= b[i] else b[i]
-                    n[i] += 1.0 if highs[i] - lows[i] == highs[i] - lows[i] else 0.0
-                back += 1
-            for i in range(size):
-                if bar[start + i] >= d - 1 and known[i] == d:
-                    row = start + i
-                    result[0, w, row], result[1, w, row], result[2, w, row], result[3, w, row] = (
-                        top[i],
-                        bottom[i],
-                        since_top[i],
-                        since_bottom[i],
-                    )
-    return result
+    empty = (-math.inf, math.inf, 0.0, 0.0, 0.0)
+    state = (_block(), _block(), _block(), _block(), _block())
+    return _walked((high, low), bar, windows, 4, state, empty, _add_extremes, _finish_extremes)
 
 
 @njit(nogil=True, cache=True)

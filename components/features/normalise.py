@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import polars as pl
 
-from components.features.kernels import known_moments, known_range, lagged
+from components.features.folding import known_moments, known_range, lagged
 
 # With fewer symbols than this at a timestamp a rank says next to nothing: they all get 0, the middle.
 MINIMUM_SYMBOLS = 5

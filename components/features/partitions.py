@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,13 @@ from components.contracts import (
     read_json,
 )
 from components.contracts.tables import STAMP_KEY
-from components.features import build
+from components.features.build import build_factors
+from components.features.catalog import catalog, longest_warm_up
 from components.features.config import Settings
 from components.features.errors import FeatureError
-from components.features.incremental import SPARE_BARS, TailTooShort, places_of, tail_start
+from components.features.hidden_regime import MarketHistory
+from components.features.places import SPARE_BARS, TailTooShort, places_of, tail_start
+from components.features.support import panel_period, supported_catalog
 from components.settings import config_hash
 
 # Rows of a row group in the joined file; fixed, so that the bytes don't depend on the pieces.
@@ -69,41 +72,35 @@ def build_in_partitions(
     FeatureError
         As `build_factors`, and where the panel is not sorted by timestamp.
     """
-    period = build.panel_period(panel)
-    entries, _ = build.supported_catalog(panel, settings)
-    moments = panel.select("timestamp").collect(engine="streaming").to_series()
-    if not moments.is_sorted():
-        raise FeatureError(
-            "The panel is not sorted by timestamp and symbol, so it can't be cut into pieces of time. Sort it"
-            " first."
-        )
+    period = panel_period(panel)
+    entries, _ = supported_catalog(panel, settings)
+    moments = _moments(panel)
     target = Path(target)
     folder = target.parent / f".{target.name}.pieces"
-    borders = _borders(moments, rows)
-    _begin(
-        folder,
-        {
-            "config": config_hash(settings),
-            "code": code_version,
-            "inputs": dict(inputs),
-            "rows": len(moments),
-            "rows_of_piece": rows,
-        },
-    )
-    history = build.MarketHistory()
-    longest = build.longest_warm_up(build.catalog(settings, period))
-    pieces = [folder / f"piece_{number:05d}" for number in range(len(borders) - 1)]
-    for number, (begin, end) in enumerate(itertools.pairwise(borders)):
-        if not pieces[number].exists():
-            _write_piece(pieces[number], panel, begin, end, moments, longest, settings, entries, history)
-        elif (pieces[number] / MARKET).exists():
-            history.series = pl.concat(
-                [frame for frame in (history.series, pl.read_parquet(pieces[number] / MARKET)) if frame.width]
-            )
-        on_piece(number + 1, len(pieces))
+    origin = {
+        "config": config_hash(settings),
+        "code": code_version,
+        "inputs": dict(inputs),
+        "rows": len(moments),
+        "rows_of_piece": rows,
+    }
+    _begin(folder, origin)
+    source = _Source(panel, moments, settings, longest_warm_up(catalog(settings, period)), entries)
+    pieces = _write_pieces(folder, source, _borders(moments, rows), on_piece)
     stamp = _join(pieces, target, code_version, config_hash(settings), inputs)
     shutil.rmtree(folder, ignore_errors=True)
     return stamp, entries
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What every piece is made from: the panel, the timestamp of each of its rows, and the columns wanted."""
+
+    panel: pl.LazyFrame
+    moments: pl.Series
+    settings: Settings
+    longest_bars: int
+    entries: Sequence[CatalogEntry]
 
 
 class ColumnsOnDisk:
@@ -115,6 +112,17 @@ class ColumnsOnDisk:
     def iter_columns(self) -> Iterator[pl.Series]:
         for name in pl.read_parquet_schema(self.paths[0]):
             yield pl.read_parquet(self.paths, columns=[name]).to_series()
+
+
+def _moments(panel: pl.LazyFrame) -> pl.Series:
+    """The timestamp of each row; refused where they don't ascend."""
+    moments = panel.select("timestamp").collect(engine="streaming").to_series()
+    if not moments.is_sorted():
+        raise FeatureError(
+            "The panel is not sorted by timestamp and symbol, so it can't be cut into pieces of time. Sort it"
+            " first."
+        )
+    return moments
 
 
 def _borders(moments: pl.Series, rows: int) -> list[int]:
@@ -136,29 +144,35 @@ def _begin(folder: Path, origin: Mapping) -> None:
         atomic_write_text(folder / "origin.json", json.dumps(origin))
 
 
-def _write_piece(
-    path: Path,
-    panel: pl.LazyFrame,
-    begin: int,
-    end: int,
-    moments: pl.Series,
-    longest: int,
-    settings: Settings,
-    entries: Sequence[CatalogEntry],
-    history: build.MarketHistory,
-) -> None:
+def _write_pieces(
+    folder: Path, source: _Source, borders: Sequence[int], on_piece: Callable[[int, int], None]
+) -> list[Path]:
+    """Write the pieces that are not there yet, in order of time, and return all of them."""
+    history = MarketHistory()
+    pieces = [folder / f"piece_{number:05d}" for number in range(len(borders) - 1)]
+    for number, (begin, end) in enumerate(itertools.pairwise(borders)):
+        market = pieces[number] / MARKET
+        if not pieces[number].exists():
+            _write_piece(pieces[number], source, begin, end, history)
+        elif market.exists():
+            frames = (history.series, pl.read_parquet(market))
+            history.series = pl.concat([frame for frame in frames if frame.width])
+        on_piece(number + 1, len(pieces))
+    return pieces
+
+
+def _write_piece(path: Path, source: _Source, begin: int, end: int, history: MarketHistory) -> None:
     """Build the rows from `begin` to `end` and write them as a folder, atomically, with the new rows of the
     market's history.
     """
-    start = _history_start(panel, begin, moments, 2 * longest)
-    bars = panel.slice(start, end - start).collect()
+    start = _history_start(source.panel, begin, source.moments, 2 * source.longest_bars)
+    bars = source.panel.slice(start, end - start).collect()
     known = len(history.series)
-    table = build.build_factors(bars, settings, history)[begin - start :]
+    table = build_factors(bars, source.settings, history)[begin - start :]
     with atomic_path(path) as temporary:
         temporary.mkdir()
-        table.select(*build.KEY, "known_time", *(entry.column for entry in entries)).write_parquet(
-            temporary / TABLE, compression="zstd", compression_level=1
-        )
+        columns = (*FACTORS.key, "known_time", *(entry.column for entry in source.entries))
+        table.select(columns).write_parquet(temporary / TABLE, compression="zstd", compression_level=1)
         if len(history.series) > known:
             history.series[known:].write_parquet(temporary / MARKET)
 
@@ -175,7 +189,7 @@ def _history_start(panel: pl.LazyFrame, begin: int, moments: pl.Series, bars: in
         known_before = (
             panel.slice(0, row).select(pl.col("symbol").unique()).collect(engine="streaming").to_series()
         )
-        places = places_of(panel.slice(row, begin - row).select(*build.KEY).collect(), known_before)
+        places = places_of(panel.slice(row, begin - row).select(*FACTORS.key).collect(), known_before)
         try:
             return row + int(np.searchsorted(places.time, tail_start(places, times, bars)))
         except TailTooShort:

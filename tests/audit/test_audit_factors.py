@@ -11,7 +11,8 @@ from components.audit.config import Settings
 from components.audit.factors import audit_factors
 from components.audit.result import AuditError
 from components.contracts import ContractError
-from components.features.build import build_factors, catalog
+from components.features.build import build_factors
+from components.features.catalog import catalog
 from components.features.config import Settings as FeatureSettings
 
 CLOSE, VOLUME = pl.col("close"), pl.col("volume")

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import polars as pl
 
-from components.features.build import KEY, arranged, build_factors, own_blocks
+from components.contracts import PANEL
+from components.features.build import build_factors
 from components.features.config import Groups, Settings
 from components.features.library import FACTORS, GROUPS
+from components.features.raw_values import arranged, own_blocks
 from tests.benchmarks.bench_factors import peak_gib, read_panel, synthetic_panel
 from tests.features.alpha158_panel import qlib_factors
 
@@ -66,7 +68,7 @@ def main() -> None:
 
 def our_factors(panel: pl.DataFrame) -> pl.DataFrame:
     """The 158 factors in the panel's order, without ranks or scores."""
-    panel = panel.sort(*KEY)
+    panel = panel.sort(*PANEL.key)
     bars = arranged(panel, ALPHA158, SETTINGS)
     return pl.concat([block[bars.back] for block in own_blocks(bars, ALPHA158)], how="horizontal")
 
@@ -79,7 +81,7 @@ def print_agreement(panel: pl.DataFrame, ours: pl.DataFrame, theirs: pl.DataFram
     """
     days = pl.col("event_time").dt.date().alias("day")
     both = (
-        panel.sort(*KEY)
+        panel.sort(*PANEL.key)
         .select("symbol", days)
         .hstack(ours)
         .join(theirs.with_columns(pl.col("day").cast(pl.Date)), on=["symbol", "day"], how="left")

@@ -16,7 +16,8 @@ import polars as pl
 from components.audit.config import Settings
 from components.audit.factors import audit_factors
 from components.audit.run import run_audit
-from components.features.build import build_factors, catalog
+from components.features.build import build_factors
+from components.features.catalog import catalog
 from components.features.config import Settings as FeatureSettings
 from components.labels.build import build_labels
 from components.labels.config import Settings as LabelSettings

@@ -21,7 +21,8 @@ from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN, CatalogEntry
 from components.drift.config import Settings
 from components.drift.detect import detect
 from components.drift.reference import make_reference
-from components.features.build import build_factors, catalog
+from components.features.build import build_factors
+from components.features.catalog import catalog
 from components.labels.build import build_labels
 from components.market.load import load_panel
 from components.timeline import Settings as TimelineSettings

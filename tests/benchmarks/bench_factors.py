@@ -20,19 +20,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from components.features.build import (
-    arranged,
-    build_factors,
-    build_supported,
-    declared_factors,
-    market_values,
-    own_blocks,
-    unsupported,
-)
+from components.features.build import build_factors, build_supported
+from components.features.catalog import declared_factors
 from components.features.config import Groups, Selection, Settings
 from components.features.incremental import append_factors
 from components.features.library import FACTORS, GROUPS
 from components.features.partitions import build_in_partitions
+from components.features.raw_values import arranged, market_values, own_blocks
+from components.features.support import unsupported
 
 SYMBOLS, BARS = 503, 2653
 EVERY_GROUP = Settings(groups=Groups(**dict.fromkeys(GROUPS, True)))

@@ -20,7 +20,8 @@ import polars as pl
 from components.backtest.evaluate import evaluate, split_experts
 from components.contracts import ALL_PREDICTIONS, PREDICTIONS, REGIME_COLUMN, VOLATILITY_COLUMN
 from components.experts.training.train import train_expert
-from components.features.build import build_factors, catalog
+from components.features.build import build_factors
+from components.features.catalog import catalog
 from components.gates.judge import judge
 from components.labels.build import build_labels
 from components.market.load import load_panel

@@ -14,7 +14,8 @@ import time
 
 import polars as pl
 
-from components.features.build import build_factors, catalog
+from components.features.build import build_factors
+from components.features.catalog import catalog
 from components.features.config import Settings as FeatureSettings
 from components.features.formulas import parse_formula
 from components.labels.build import build_labels

@@ -19,7 +19,7 @@ import polars as pl
 
 from components.contracts import CatalogEntry
 from components.features.build import build_factors
-from components.features.build import catalog as library_catalog
+from components.features.catalog import catalog as library_catalog
 from components.features.config import Settings as Features
 from components.labels.build import build_labels
 from components.labels.config import Settings as Labels

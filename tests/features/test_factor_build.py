@@ -21,19 +21,15 @@ from components.contracts import (
     check_table,
 )
 from components.features import build
-from components.features.build import (
-    build_factors,
-    build_supported,
-    catalog,
-    thin_cross_section,
-    unsupported,
-    with_fused,
-)
+from components.features.build import build_factors, build_supported
+from components.features.catalog import catalog
 from components.features.config import DeclaredFormula, Groups, Selection, Settings, SlowColumn
 from components.features.errors import FeatureError
 from components.features.kernels import BAR
 from components.features.library import CONTEXT, GROUPS, MEASURES, name_codes
 from components.features.library import FACTORS as LIBRARY
+from components.features.raw_values import SYMBOL
+from components.features.support import thin_cross_section, unsupported, with_fused
 
 SETTINGS = Settings()
 EVERY_GROUP = Settings(groups=Groups(**dict.fromkeys(GROUPS, True)), reference_symbol="S01")
@@ -549,7 +545,7 @@ def test_the_leak_audit_passes_late_rows_and_finds_them_used(random_panel, monke
 
     def own_only(frame, longest_bars, length):
         own = frame.select(
-            pl.col("known_time").rolling_max(longest_bars, min_samples=1).over(build.SYMBOL)
+            pl.col("known_time").rolling_max(longest_bars, min_samples=1).over(SYMBOL)
         ).to_series()
         return own, None
 

@@ -16,6 +16,7 @@ from components.features import kernels as k
 from components.features import order_windows as o
 from components.features.build import build_factors
 from components.features.config import Groups, Settings
+from components.features.estimators import corwin_schultz
 from components.features.library import FACTORS, GROUPS, needed_measures
 from components.features.profile_windows import volume_profile
 from components.features.regime import QUANTILE_BARS, persistent_regime, raw_regime
@@ -80,14 +81,14 @@ def test_corwin_schultz_by_hand():
     # Both bars from 100 e^0 to 100 e^0.02: beta = 2 * 0.0004 = 0.0008, gamma = 0.0004, c = 3 - 2 sqrt 2 =
     # 0.171573. alpha = (sqrt 2 - 1) * 0.0282843 / 0.171573 - 0.02 / 0.414214 = 0.0682843 - 0.0482843 = 0.02;
     # S = 2 (e^0.02 - 1) / (1 + e^0.02) = 0.0199993.
-    value = evaluate(k.corwin_schultz(pl.col("b"), pl.col("g")), b=[0.0008], g=[0.02])[0]
+    value = evaluate(corwin_schultz(pl.col("b"), pl.col("g")), b=[0.0008], g=[0.02])[0]
     assert value == pytest.approx(0.0199993, abs=1e-7)
     top = 100 * math.exp(0.02)
     bars = 25
     panel = one_symbol([100.5] * bars, high=[top] * bars, low=[100.0] * bars)
     assert newest(panel, "corwin_schultz_20") == pytest.approx(0.0199993, abs=1e-6)
     # A range that only comes from movement gives a negative estimate, which counts as no spread.
-    assert evaluate(k.corwin_schultz(pl.col("b"), pl.col("g")), b=[0.0008], g=[0.04])[0] == 0.0
+    assert evaluate(corwin_schultz(pl.col("b"), pl.col("g")), b=[0.0008], g=[0.04])[0] == 0.0
 
 
 def test_corwin_schultz_does_not_count_the_gap_between_bars():

@@ -18,6 +18,8 @@ from components.contracts import (
 )
 from components.features.component import build_features
 from components.features.config import Settings
+from components.features.run import Inputs, Outputs
+from components.features.run import run as build_from_files
 
 
 def run(folder, panel, fused=None, kept="", **settings):
@@ -105,6 +107,24 @@ def test_new_bars_are_added_to_the_kept_table_with_the_bits_of_a_full_build(tmp_
         assert ("rows added to" in said) == (number > 0)
     assert table.equals(made_on(tmp_path / "whole", panel, "", slow, **declared))
     assert read_table(kept, FACTORS).equals(table)
+
+
+def test_a_notebook_calls_what_the_door_calls_and_learns_what_was_made(tmp_path, random_panel):
+    panel = random_panel(bars=330)
+    days = panel["timestamp"].unique().sort()
+    made = []
+    for last in (days[-2], days[-1]):
+        until = panel.filter(pl.col("timestamp") <= last)
+        write_table(until, tmp_path / "panel", PANEL, code_version="c1", config_hash="m")
+        inputs = Inputs(tmp_path / "panel", kept=tmp_path / "kept")
+        outputs = Outputs(tmp_path / "factors", tmp_path / "catalog")
+        made.append(build_from_files(inputs, outputs, settings="{}", code="c1"))
+    whole, added = made
+    assert (whole.added, added.added) == (None, len(panel.filter(pl.col("timestamp") == days[-1])))
+    assert added.rows == len(panel) == whole.rows + added.added
+    entries = read_catalog(tmp_path / "catalog")
+    assert added.inputs == sum(entry.role == "input" for entry in entries)
+    assert str(added).endswith(f"{added.added} rows added to {whole.rows:,}")
 
 
 @pytest.mark.parametrize("change", ["old bar", "old slow value", "settings", "damaged"])

@@ -15,14 +15,14 @@ from components.audit.factors import audit_factors
 from components.contracts import REGIME_COLUMN, REGIMES
 from components.features import hmm
 from components.features.errors import FeatureError
-from components.features.hmm import (
+from components.features.hidden_regime import (
     PROBABILITIES,
-    Model,
-    filtered_states,
+    SMOOTHING_BARS,
     hmm_catalog,
     hmm_columns,
     hmm_warm_up_bars,
 )
+from components.features.hmm import Model, filtered_states
 from components.features.regime_config import Regimes
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -134,7 +134,7 @@ def test_values_do_not_depend_on_where_history_begins_after_the_declared_warm_up
     warm = hmm_warm_up_bars(QUICK, "1d")
     assert warm == 61 + 100 + 62
     assert later[warm - 1 :].select(PROBABILITIES).equals(whole[begin + warm - 1 :].select(PROBABILITIES))
-    smooth = warm + hmm.SMOOTHING_BARS
+    smooth = warm + SMOOTHING_BARS
     assert later[REGIME_COLUMN][smooth - 1 :].equals(whole[REGIME_COLUMN][begin + smooth - 1 :])
 
 

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from components.features import folding
 from components.features import kernels as k
+from components.features.expressions import columns_read, formula
 
 BARS = 7
 X, Y = pl.col("x"), pl.col("y")
@@ -111,7 +113,7 @@ def test_the_history_before_a_window_leaves_no_bit_behind(name, data):
 def test_blocks_do_not_show(monkeypatch):
     x, y = series(2, 500)
     whole = {name: frame(x, y).select(window[0].alias("v"))["v"] for name, window in WINDOWS.items()}
-    monkeypatch.setattr(k, "BLOCK_ROWS", 11)
+    monkeypatch.setattr(folding, "BLOCK_ROWS", 11)
     for name, window in WINDOWS.items():
         assert frame(x, y).select(window[0].alias("v"))["v"].equals(whole[name]), name
 
@@ -174,7 +176,6 @@ def test_windows_are_refused_that_would_look_ahead_or_hold_nothing():
 def test_formulas_name_the_window_and_columns_leave_out_the_bar_number():
     expression = k.ratio(k.change(X, 3), k.covariance(k.lag(X, 1), k.mean(Y, 5, at_least=2), 20))
     assert (
-        k.formula(expression)
-        == 'col("x").change(3).ratio(col("x").lag(1).covariance(col("y").mean(5, 2), 20))'
+        formula(expression) == 'col("x").change(3).ratio(col("x").lag(1).covariance(col("y").mean(5, 2), 20))'
     )
-    assert k.columns_read(expression) == ("x", "y")
+    assert columns_read(expression) == ("x", "y")

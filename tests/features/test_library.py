@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from components.contracts import PANEL, check_table
 from components.features import kernels as k
-from components.features.build import build_factors, unsupported
+from components.features.build import build_factors
 from components.features.config import Groups, Settings
 from components.features.library import (
     FACTORS,
@@ -23,6 +23,7 @@ from components.features.library import (
     needed_measures,
     wanted_factors,
 )
+from components.features.support import unsupported
 from components.market.config import Settings as MarketSettings
 from components.market.config import SimulatorSettings
 from components.market.simulator import simulate
@@ -222,7 +223,7 @@ def test_planted_faults_are_caught(monkeypatch):
         Factor("too_early", "delay", 5, k.mean(close, 20), "planted: a warm-up that is too short"),
     )
     monkeypatch.setattr(
-        "components.features.build.wanted_factors", lambda *given: (*wanted_factors(*given), *planted)
+        "components.features.catalog.wanted_factors", lambda *given: (*wanted_factors(*given), *planted)
     )
     # Settings of no other test: catalogs are kept by their settings.
     settings = Settings(groups=Groups(**{name: name == "delay" for name in GROUPS}), window_bars=49)

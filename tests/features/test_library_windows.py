@@ -102,6 +102,14 @@ def test_a_window_has_the_same_bits_whatever_lies_before_it_or_after(name):
         assert part["found"][59:].equals(whole["found"][start + 59 : end]), (start, end)
 
 
+@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.parametrize("rows", [1, 7, 59])
+def test_fewer_rows_than_the_longest_window_give_the_shorter_windows(name, rows):
+    frame = two_symbols(3)
+    whole = frame.select(found=NESTED[name])
+    assert frame.head(rows).select(found=NESTED[name]).equals(whole.head(rows))
+
+
 @pytest.mark.parametrize("name", [*NESTED, *ORDERED])
 def test_a_window_never_reaches_into_another_symbol(name):
     expression = (NESTED | ORDERED)[name]

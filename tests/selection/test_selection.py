@@ -135,7 +135,7 @@ def test_in_a_market_without_alpha_nothing_is_core():
 
 def test_the_simulators_planted_signals_are_found():
     from components.features.build import build_factors
-    from components.features.build import catalog as feature_catalog
+    from components.features.catalog import catalog as feature_catalog
     from components.features.config import Groups
     from components.features.config import Settings as Features
     from components.labels.build import build_labels

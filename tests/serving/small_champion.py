@@ -88,7 +88,7 @@ def make_market(
     it off.
     """
     from components.features.build import build_factors
-    from components.features.build import catalog as factor_catalog
+    from components.features.catalog import catalog as factor_catalog
     from components.features.config import Settings as FeaturesSettings
     from components.labels.build import build_labels
     from components.labels.config import Settings as LabelsSettings

@@ -5,7 +5,7 @@ from typing import Literal
 
 import polars as pl
 
-from components.features import kernels as k
+from components.features.expressions import columns_read
 from components.timeline.periods import PERIODS
 
 Scope = Literal["row", "symbol", "market_mean", "sector_mean", "cross_section", "market"]
@@ -25,7 +25,7 @@ class Measure:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that the expression reads."""
-        return k.columns_read(self.expression)
+        return columns_read(self.expression)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Factor:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that the expression reads."""
-        return k.columns_read(self.expression)
+        return columns_read(self.expression)
 
 
 def share(a: pl.Expr, b: pl.Expr) -> pl.Expr:

@@ -6,6 +6,7 @@ import polars as pl
 
 from components.features import kernels as k
 from components.features import regime
+from components.features.estimators import corwin_schultz
 from components.features.library.declare import Measure, c
 
 MEASURES = (
@@ -100,7 +101,7 @@ MEASURES = (
         pl.max_horizontal(c("log_high") - c("gap"), "previous_high")
         - pl.min_horizontal(c("log_low") - c("gap"), "previous_low"),
     ),
-    Measure("corwin_schultz", "row", k.corwin_schultz(c("two_bar_sum"), c("two_bar_range"))),
+    Measure("corwin_schultz", "row", corwin_schultz(c("two_bar_sum"), c("two_bar_range"))),
     Measure(
         "abdi_ranaldo",
         "symbol",

@@ -6,6 +6,7 @@ import polars as pl
 
 from components.contracts import VOLATILITY_COLUMN
 from components.features import kernels as k
+from components.features.estimators import yang_zhang
 from components.features.library.declare import Factor, c
 
 FACTORS = (
@@ -220,7 +221,7 @@ FACTORS = (
         "yang_zhang_20",
         "volatility",
         21,
-        k.yang_zhang(c("overnight_return"), c("intraday_return"), c("rogers_satchell"), 20),
+        yang_zhang(c("overnight_return"), c("intraday_return"), c("rogers_satchell"), 20),
         "Yang and Zhang 2000",
     ),
     Factor(

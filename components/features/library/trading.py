@@ -5,6 +5,7 @@ import math
 import polars as pl
 
 from components.features import kernels as k
+from components.features.estimators import roll_spread
 from components.features.library.declare import Factor, c
 
 FACTORS = (
@@ -104,7 +105,7 @@ FACTORS = (
         "Kakushadze 2016, 12, on log prices",
     ),
     # microstructure
-    Factor("roll_spread_20", "microstructure", 22, k.roll_spread(c("log_return"), 20), "Roll 1984"),
+    Factor("roll_spread_20", "microstructure", 22, roll_spread(c("log_return"), 20), "Roll 1984"),
     Factor(
         "corwin_schultz_20", "microstructure", 21, k.mean(c("corwin_schultz"), 20), "Corwin and Schultz 2012"
     ),

@@ -1,0 +1,157 @@
+"""Raw values of factors: the panel's bars are arranged by symbol and time, measures are added level by level,
+and factors are made from them in blocks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from components.features.config import Settings
+from components.features.kernels import BAR
+from components.features.library import NAMED, Factor, Measure, base_columns, name_codes, needed_measures
+from components.features.support import known_numbers
+
+# Helper columns beside the bars: numbers of symbol, timestamp and (timestamp, sector).
+SYMBOL, TIME, TIME_SECTOR = "_symbol", "_time", "_time_sector"
+GROUP_OF_SCOPE = {"market_mean": TIME, "cross_section": TIME, "sector_mean": TIME_SECTOR}
+# Factors are made so many at a time, which bounds the memory beside the finished columns.
+BLOCK_COLUMNS = 24
+
+
+@dataclass
+class ArrangedPanel:
+    """A panel's bars in the order of symbol and time.
+
+    `frame` holds the numbers, the helper columns, and the measures made so far. `order` gives each row here
+    its row in the panel sorted by time and symbol, `back` the reverse; both (rows,), int64. `late` marks the
+    rows that take no part in what others see of their timestamp, (rows,), bool; None where there are none.
+    """
+
+    frame: pl.DataFrame
+    order: np.ndarray
+    back: np.ndarray
+    late: np.ndarray | None = None
+
+
+def arranged(panel: pl.DataFrame, factors: Sequence[Factor], settings: Settings) -> ArrangedPanel:
+    """The bars that `factors` need; `panel` is sorted by time and symbol. No row is marked as late yet."""
+    read = frozenset().union(*(base_columns(factor) for factor in factors))
+    symbol, sector = codes(panel["symbol"]), codes(panel["sector"])
+    order, back = by_symbol(symbol)
+    symbol, time = symbol[order], panel["timestamp"].rle_id().to_numpy()[order]
+    helpers = {
+        SYMBOL: symbol,
+        TIME: time,
+        TIME_SECTOR: time.astype(np.uint64) * np.uint64(int(sector.max()) + 1) + sector[order],
+        BAR: np.arange(len(symbol)) - np.searchsorted(symbol, symbol),
+    }
+    moments = [pl.col(name) for name in ("timestamp", "event_time", "known_time")]
+    marks = []
+    if "is_reference" in read:
+        marks = [(pl.col("symbol") == settings.reference_symbol).alias("is_reference")]
+    named = [name_codes(panel[name]) for name in NAMED if name in read and name in panel.columns]
+    frame = panel.select(*moments, *known_numbers(panel.schema, read), *marks, *named)[order].with_columns(
+        pl.Series(name, values) for name, values in helpers.items()
+    )
+    return ArrangedPanel(frame, order, back)
+
+
+def by_symbol(symbol: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order that puts the rows of a panel, sorted by time, one symbol after another, and the way back; both
+    (rows,), int64.
+    """
+    # A stable sort by symbol alone keeps each symbol's bars in order.
+    order = np.argsort(symbol, kind="stable")
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    return order, back
+
+
+def codes(names: pl.Series) -> np.ndarray:
+    """Numbers of the names in alphabetical order, from 1; 0 for null; (rows,), uint32."""
+    known = names.drop_nulls().unique().sort()
+    return names.replace_strict(
+        known, pl.int_range(1, len(known) + 1, eager=True), default=0, return_dtype=pl.UInt32
+    ).to_numpy()
+
+
+def own_blocks(bars: ArrangedPanel, factors: Sequence[Factor]) -> Iterator[pl.DataFrame]:
+    """Raw values of the factors, BLOCK_COLUMNS at a time, in the order of `bars`; measures that no later
+    block needs are dropped.
+    """
+    for start in range(0, len(factors), BLOCK_COLUMNS):
+        block, rest = factors[start : start + BLOCK_COLUMNS], factors[start + BLOCK_COLUMNS :]
+        _add_measures(bars, needed_measures(block))
+        yield _values(bars.frame, block)
+        later = {measure.name for measure in needed_measures(rest)}
+        bars.frame = bars.frame.drop(
+            [measure.name for measure in needed_measures(block) if measure.name not in later]
+        )
+
+
+def market_values(bars: ArrangedPanel, factors: Sequence[Factor]) -> pl.DataFrame:
+    """Raw values of the market's factors: one row a timestamp, in order; their bars are the panel's
+    timestamps.
+    """
+    factors = [factor for factor in factors if factor.scope == "market"]
+    measures = needed_measures(factors)
+    _add_measures(bars, [measure for measure in measures if measure.scope != "market"])
+    means = [measure.name for measure in measures if measure.scope == "market_mean"]
+    series = (
+        bars.frame.select(TIME, *means)
+        .unique(TIME, keep="first")
+        .sort(TIME)
+        .with_columns(pl.col(TIME).cast(pl.Int64).alias(BAR))
+    )
+    for measure in measures:
+        if measure.scope == "market":
+            series = series.with_columns(measure.expression.alias(measure.name))
+    return _values(series, factors)
+
+
+def _add_measures(bars: ArrangedPanel, measures: Sequence[Measure]) -> None:
+    """Add the measures that are not there yet, level by level:
+
+    Polars gives nulls for a window that stands inside another window's input.
+    """
+    level: dict[str, int] = {}
+    for measure in measures:
+        if measure.scope != "market" and measure.name not in bars.frame.columns:
+            level[measure.name] = 1 + max((level.get(column, 0) for column in measure.columns), default=0)
+    by_name = {measure.name: measure for measure in measures}
+    for number in range(1, max(level.values(), default=0) + 1):
+        present = [by_name[name] for name in level if level[name] == number]
+        shared = [measure for measure in present if measure.scope in GROUP_OF_SCOPE]
+        source = bars.frame
+        if bars.late is not None and shared:
+            seen = sorted({column for measure in shared for column in measure.columns})
+            source = bars.frame.select(
+                TIME,
+                TIME_SECTOR,
+                *(pl.when(pl.Series(~bars.late)).then(pl.col(name)).alias(name) for name in seen),
+            )
+        together = source.select(
+            measure.expression.over(GROUP_OF_SCOPE[measure.scope]).alias(measure.name) for measure in shared
+        )
+        bars.frame = bars.frame.with_columns(
+            measure.expression.alias(measure.name) for measure in present if measure not in shared
+        ).hstack(together)
+
+
+def _values(frame: pl.DataFrame, factors: Sequence[Factor]) -> pl.DataFrame:
+    """The factors as stored: Float32, null during their warm-up and where they are not finite."""
+    values = frame.select(BAR, *(factor.expression.cast(pl.Float32).alias(factor.name) for factor in factors))
+    return finite(
+        values.select(
+            pl.when(pl.col(BAR) >= factor.warm_up_bars - 1).then(pl.col(factor.name)).alias(factor.name)
+            for factor in factors
+        )
+    )
+
+
+def finite(values: pl.DataFrame) -> pl.DataFrame:
+    return values.select(
+        pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in values.columns
+    )
