@@ -13,9 +13,10 @@ def factor_table(group: str | None, period: str | None) -> Table:
     AlphaloopError
         If there is no such group or period.
     """
-    from components.features.library import EVERY_PERIOD, FACTORS, GROUPS, base_columns
+    from components.features.library import FACTORS, GROUPS, base_columns
+    from components.timeline.periods import PERIODS
 
-    for value, known, what in ((group, GROUPS, "group"), (period, EVERY_PERIOD, "period")):
+    for value, known, what in ((group, GROUPS, "group"), (period, PERIODS, "period")):
         if value is not None and value not in known:
             raise AlphaloopError(
                 f"There is no {what} {value!r} of factors. Choose one of: {', '.join(known)}."
