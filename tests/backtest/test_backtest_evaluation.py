@@ -10,7 +10,9 @@ import pytest
 from small_markets import long_table
 
 from components.backtest.config import Settings
-from components.backtest.evaluate import RETURNS_SCHEMA, evaluate, read_predictions, split_experts
+from components.backtest.evaluate import Market, evaluate
+from components.backtest.portfolios import RETURNS_SCHEMA
+from components.backtest.predictions import read_predictions, split_experts
 from components.contracts import (
     ALL_PREDICTIONS,
     LABELS,
@@ -91,18 +93,21 @@ def predictions(score: np.ndarray, expert: str) -> pl.DataFrame:
     )
 
 
-def measure(market, experts=None, labels=None, panel=None):
-    return evaluate(
-        experts or market.predictions,
-        market.labels if labels is None else labels,
-        market.panel if panel is None else panel,
-        market.regimes,
-        WINDOWS,
-        market.panel["timestamp"].unique().sort(),
-        QUICK,
-        horizon=HORIZON,
-        seed=1,
+def measure(market, experts=None, labels=None, panel=None, settings=QUICK):
+    """The evaluation as JSON holds it, without the stamp, and the returns."""
+    facts = Market(
+        labels=market.labels if labels is None else labels,
+        panel=market.panel if panel is None else panel,
+        regimes=market.regimes,
+        windows=WINDOWS,
+        calendar=market.panel["timestamp"].unique().sort(),
     )
+    evaluation, returns = evaluate(
+        experts or market.predictions, facts, settings, horizon=HORIZON, seed=1, code="c"
+    )
+    values = evaluation.model_dump(mode="json")
+    assert values.pop("stamp")["returns_sha256"] == content_sha256(returns)
+    return values, returns
 
 
 def test_planted_skill_is_found_and_noise_is_not(market):
@@ -196,17 +201,7 @@ def test_validation_and_test_do_not_touch_each_other(market):
 
 
 def test_without_open_prices_the_next_close_is_traded(market):
-    closing = evaluate(
-        market.predictions,
-        market.labels,
-        market.panel,
-        market.regimes,
-        WINDOWS,
-        market.panel["timestamp"].unique().sort(),
-        QUICK.model_copy(update={"entry": "next_close"}),
-        horizon=HORIZON,
-        seed=1,
-    )[0]
+    closing, _ = measure(market, settings=QUICK.model_copy(update={"entry": "next_close"}))
     without, _ = measure(
         market, panel=market.panel.with_columns(pl.lit(None, dtype=pl.Float64).alias("open"))
     )

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import polars as pl
 
-from components.backtest.evaluate import evaluate, split_experts
+from components.backtest.evaluate import Market, evaluate
+from components.backtest.predictions import split_experts
 from components.contracts import ALL_PREDICTIONS, PREDICTIONS, REGIME_COLUMN, VOLATILITY_COLUMN
 from components.experts.training.train import train_expert
 from components.features.build import build_factors
 from components.features.catalog import catalog
 from components.gates.judge import judge
+from components.gates.promotion import Contest
 from components.labels.build import build_labels
 from components.market.load import load_panel
 from components.metrics import ic_summary, information_coefficient
@@ -83,21 +85,20 @@ def run_seed(config: Config, seed: int) -> dict:
     )
     regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
     by_name = split_experts(stacked.predictions, horizon=horizon)
-    evaluation, _ = evaluate(
-        by_name, labels, panel, regimes, windows, calendar, config.backtest, horizon=horizon, seed=seed
-    )
-    verdict = judge(evaluation, by_name["stack"], labels, None, config.gates)
-    block = evaluation["experts"]["stack"]["test"]
+    facts = Market(labels, panel, regimes, windows, calendar)
+    evaluation, _ = evaluate(by_name, facts, config.backtest, horizon=horizon, seed=seed, code="bench")
+    verdict = judge(Contest(evaluation, by_name["stack"], labels, None), config.gates, code="bench")
+    block = evaluation.experts["stack"].test
     attainable = _attainable(market.truth, labels, calendar[windows.test[0]], target, horizon)
     return {
         "seed": seed,
         "planted_ic": config.market.planted_ic,
         "approved": verdict.approved,
         "reason": verdict.reason,
-        "ic": block["ic"]["mean"],
-        "rank_ic": block["rank_ic"]["mean"],
-        "t": block["ic"]["t_hac"],
-        "sharpe_net": block["portfolio"]["long_short"]["sharpe_net"],
+        "ic": block.ic.mean,
+        "rank_ic": block.rank_ic.mean,
+        "t": block.ic.t_hac,
+        "sharpe_net": block.portfolio.long_short.sharpe_net,
         "attainable_ic": attainable,
         "chosen": stacked.comparison["chosen"],
         "experts": {

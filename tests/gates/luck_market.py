@@ -6,10 +6,13 @@ import numpy as np
 import polars as pl
 
 from components.backtest.config import Settings as BacktestSettings
-from components.backtest.evaluate import evaluate
+from components.backtest.evaluate import Market, evaluate
 from components.contracts import TIME
+from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
-from components.gates.judge import Verdict, judge
+from components.gates.judge import judge
+from components.gates.promotion import Contest
 from components.timeline import Windows
 
 SYMBOLS, BARS, WARM_UP, HORIZON = 60, 220, 30, 5
@@ -21,12 +24,12 @@ def verdict_on(seed: int, *, true_ic: float, persistence: float, draws: int = 30
     return, 60 symbols x 220 bars.
     """
     evaluation, predictions, labels = measured(seed, true_ic=true_ic, persistence=persistence, draws=draws)
-    return judge(evaluation, predictions, labels, None, Settings())
+    return judge(Contest(evaluation, predictions, labels, None), Settings(), code="c")
 
 
 def measured(
     seed: int, *, true_ic: float, persistence: float, draws: int = 300
-) -> tuple[dict, pl.DataFrame, pl.DataFrame]:
+) -> tuple[Evaluation, pl.DataFrame, pl.DataFrame]:
     """Evaluation of `stack` beside a flat baseline and two noisy ones, its predictions, and the labels."""
     random = np.random.default_rng(seed)
     bars = WARM_UP + BARS
@@ -65,17 +68,8 @@ def measured(
     regimes = keys.with_columns(pl.lit(1.0).alias("regime_state"))
     windows = Windows((0, WARM_UP - 10), (WARM_UP - 10, WARM_UP), (WARM_UP, bars), (WARM_UP, bars))
     settings = BacktestSettings(bootstrap_draws=draws, decay_bars=0)
-    evaluation, _ = evaluate(
-        experts,
-        labels,
-        panel,
-        regimes,
-        windows,
-        keys["timestamp"].unique().sort(),
-        settings,
-        horizon=HORIZON,
-        seed=seed,
-    )
+    market = Market(labels, panel, regimes, windows, keys["timestamp"].unique().sort())
+    evaluation, _ = evaluate(experts, market, settings, horizon=HORIZON, seed=seed, code="c")
     return evaluation, experts["stack"], labels
 
 

@@ -5,31 +5,50 @@ is.
 import copy
 import json
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 from luck_market import measured, verdict_on
+from pydantic import ValidationError
 
 from components.contracts import ALL_PREDICTIONS, LABELS, ContractError, content_sha256, write_table
+from components.contracts.documents.champion import ChampionRecord, NewestBars, NoChampion
+from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
-from components.gates.judge import (
-    Champion,
-    judge,
-    newest_bars_only,
+from components.gates.judge import judge as judge_candidate
+from components.gates.promotion import Contest, newest_bars_only
+from components.gates.read import (
+    ChampionPredictions,
     read_candidate,
-    read_champion,
+    read_champion_predictions,
     read_evaluation,
 )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A candidate; its evaluation as JSON holds it, so that tests can plant faults."""
+
+    evaluation: dict
+    predictions: pl.DataFrame
+    labels: pl.DataFrame
+
+
 @pytest.fixture(scope="module")
-def good() -> SimpleNamespace:
+def good() -> Measured:
     evaluation, predictions, labels = measured(3, true_ic=0.1, persistence=0.9)
-    return SimpleNamespace(evaluation=evaluation, predictions=predictions, labels=labels)
+    return Measured(evaluation.model_dump(mode="json"), predictions, labels)
+
+
+def judge(evaluation: dict, predictions, labels, champion, settings, *, champion_after=None) -> Verdict:
+    read = Evaluation.model_validate_json(json.dumps(evaluation))
+    contest = Contest(read, predictions, labels, champion, champion_after)
+    return judge_candidate(contest, settings, code="c")
 
 
 def verdict(good, change=None, champion=None, **settings):
@@ -50,7 +69,7 @@ def test_a_good_model_is_approved(good):
     assert result.champion_version is None
     assert result.reason == "all 14 gates passed; there is no champion yet"
     assert all(one.passed for one in result.gates)
-    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["gates"][0].keys() == {
+    assert json.loads(json.dumps(result.model_dump(mode="json"), allow_nan=False))["gates"][0].keys() == {
         "name",
         "value",
         "threshold",
@@ -99,9 +118,29 @@ def test_each_gate_catches_its_fault_and_no_other_does(good, name):
     assert "but wanted" in gate(result, name).reason
 
 
-@pytest.mark.parametrize("value", [None, math.nan, math.inf, "0.5", True])
-@pytest.mark.parametrize("name", [name for name in FAULTS if name != "steadiness"])
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in ("steadiness", "test_bars")])
 def test_what_is_not_a_number_never_passes(good, name, value):
+    result = verdict(good, put_number(name, value))
+    assert not gate(result, name).passed
+    assert "could not be computed" in gate(result, name).reason
+    json.dumps(result.model_dump(mode="json"), allow_nan=False)
+
+
+@pytest.mark.parametrize("value", ["0.5", True])
+@pytest.mark.parametrize("name", [name for name in FAULTS if name != "steadiness"])
+def test_what_is_of_another_type_is_refused_by_name(good, name, value):
+    with pytest.raises(ValidationError, match=r"experts\.stack\.test\."):
+        verdict(good, put_number(name, value))
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_number_of_bars_is_always_known(good, value):
+    with pytest.raises(ValidationError, match=r"experts\.stack\.test\.ic\.bars"):
+        verdict(good, put_number("test_bars", value))
+
+
+def put_number(name, value):
     places = {
         "test_bars": ("ic", "bars"),
         "information_coefficient": ("ic", "mean"),
@@ -113,15 +152,35 @@ def test_what_is_not_a_number_never_passes(good, name, value):
         "sharpe_lower_limit": ("portfolio", "long_short", "sharpe_net_interval"),
         "drawdown": ("portfolio", "long_short", "max_drawdown"),
     }
-    result = verdict(good, put(*places[name], value=[value, 1.0] if name == "sharpe_lower_limit" else value))
-    assert not gate(result, name).passed
-    assert "could not be computed" in gate(result, name).reason
-    json.dumps(result.to_dict(), allow_nan=False)
+    return put(*places[name], value=[value, 1.0] if name == "sharpe_lower_limit" else value)
 
 
-def test_an_empty_block_fails_everything(good):
-    result = verdict(good, lambda block: block.clear() or block.update(rows=0))
+def test_a_block_of_unknown_numbers_fails_everything(good):
+    def forget(block):
+        for key, value in block.items():
+            if isinstance(value, dict):
+                forget(value)
+            elif isinstance(value, float):
+                block[key] = None
+            elif isinstance(value, list):
+                block[key] = [None if isinstance(one, float) else one for one in value]
+            elif key == "bars":
+                block[key] = 0
+        block.get("portfolio", {}).get("long_short", {})["interval_level"] = 0.9
+        block.get("portfolio", {}).get("long_only", {})["interval_level"] = 0.9
+
+    result = verdict(good, forget)
     assert not any(one.passed for one in result.gates if one.level == "approval")
+
+
+def test_an_empty_block_is_refused_by_the_names_of_its_keys(good, tmp_path):
+    evaluation = copy.deepcopy(good.evaluation)
+    block = evaluation["experts"]["stack"]["test"]
+    block.clear()
+    block.update(rows=0)
+    (tmp_path / "evaluation").write_text(json.dumps(evaluation))
+    with pytest.raises(ContractError, match=r"experts\.stack\.test\.labelled_rows: Field required"):
+        Evaluation.read(tmp_path / "evaluation")
 
 
 @pytest.mark.parametrize("baseline", ["median", "equal_weights", "best_single"])
@@ -168,10 +227,10 @@ def worse(predictions: pl.DataFrame, share: float, seed: int = 0) -> pl.DataFram
 
 def test_a_worse_champion_is_beaten_and_a_better_one_is_not(good):
     noisy = worse(good.predictions, 0.9)
-    beaten = verdict(good, champion=Champion("4", noisy))
+    beaten = verdict(good, champion=ChampionPredictions("4", noisy))
     assert beaten.beats_champion
     assert beaten.champion_version == "4"
-    lost = judge(good.evaluation, noisy, good.labels, Champion("5", good.predictions), Settings())
+    lost = judge(good.evaluation, noisy, good.labels, ChampionPredictions("5", good.predictions), Settings())
     assert not lost.beats_champion
     assert gate(lost, "better_than_champion").value < 0
     assert lost.approved, "the champion is a matter of promotion, not of approval"
@@ -199,7 +258,7 @@ def test_a_worse_champion_is_beaten_and_a_better_one_is_not(good):
     ],
 )
 def test_a_champion_that_cannot_be_compared_is_not_replaced(good, make, reason):
-    result = verdict(good, champion=Champion("7", make(good.predictions)))
+    result = verdict(good, champion=ChampionPredictions("7", make(good.predictions)))
     assert result.approved
     assert not result.beats_champion
     assert reason in gate(result, "better_than_champion").reason
@@ -211,7 +270,7 @@ def test_only_the_candidates_test_window_is_held_against_the_champion(good):
     place.
     """
     champion = worse(good.predictions, 0.9)
-    expected = gate(verdict(good, champion=Champion("1", champion)), "better_than_champion").value
+    expected = gate(verdict(good, champion=ChampionPredictions("1", champion)), "better_than_champion").value
     moments = good.labels["timestamp"].unique().sort()[:30]
     known = good.labels.filter(pl.col("timestamp").is_in(moments.implode())).select(
         "timestamp", "symbol", pl.col("sector_neutral_return").alias("score")
@@ -222,7 +281,7 @@ def test_only_the_candidates_test_window_is_held_against_the_champion(good):
         pl.concat([seen.with_columns(pl.col("score") * sign), frame])
         for sign, frame in ((1, good.predictions), (-1, champion))
     )
-    result = judge(good.evaluation, ours, good.labels, Champion("1", theirs), Settings())
+    result = judge(good.evaluation, ours, good.labels, ChampionPredictions("1", theirs), Settings())
     assert gate(result, "better_than_champion").value == pytest.approx(expected)
 
 
@@ -244,7 +303,7 @@ def test_what_a_champion_has_learned_from_is_no_contest(good, first_bars):
         .otherwise(pl.col("score"))
         .alias("score")
     )
-    champion = Champion("6", learned.drop("known"), known_until=known_until)
+    champion = ChampionPredictions("6", learned.drop("known"), known_until=known_until)
     assert not verdict(good, champion=champion).beats_champion
     result = judge(
         good.evaluation,
@@ -274,7 +333,7 @@ def test_what_a_champion_has_learned_from_is_no_contest(good, first_bars):
 def test_the_last_bar_that_the_champion_learned_from_does_not_count(good):
     """Planted fault: labels of that very bar are known at its close."""
     calendar = good.predictions["timestamp"].unique().sort()
-    champion = Champion("6", worse(good.predictions, 0.9), known_until=calendar[100])
+    champion = ChampionPredictions("6", worse(good.predictions, 0.9), known_until=calendar[100])
     last = good.predictions.filter(pl.col("timestamp") >= calendar[100])
     both = judge(
         good.evaluation,
@@ -313,7 +372,7 @@ def test_bars_on_which_the_candidate_gives_no_order_count_for_the_champion(good)
         good.evaluation,
         good.predictions.with_columns(silent.alias("score")),
         good.labels,
-        Champion("2", good.predictions),
+        ChampionPredictions("2", good.predictions),
         Settings(),
     )
     assert not result.beats_champion
@@ -322,7 +381,9 @@ def test_bars_on_which_the_candidate_gives_no_order_count_for_the_champion(good)
 
 def test_a_champion_that_cannot_be_scored_on_newer_bars_is_compared_by_its_stored_predictions(good):
     last = good.predictions["timestamp"].max()
-    champion = Champion("8", worse(good.predictions, 0.9), known_until=last, not_scored="another schema")
+    champion = ChampionPredictions(
+        "8", worse(good.predictions, 0.9), known_until=last, not_scored="another schema"
+    )
     found = gate(verdict(good, champion=champion), "better_than_champion")
     assert found.passed
     assert "it can't be scored on newer bars: another schema" in found.reason
@@ -338,7 +399,7 @@ def test_a_champion_that_cannot_be_scored_on_newer_bars_is_compared_by_its_store
     assert (
         "it can't be scored on newer bars: another schema" in gate(retrained, "better_than_champion").reason
     )
-    scored = Champion("8", champion.predictions, known_until=last)
+    scored = ChampionPredictions("8", champion.predictions, known_until=last)
     none = judge(
         good.evaluation,
         good.predictions,
@@ -359,7 +420,7 @@ def test_an_equally_good_champion_is_seldom_beaten(good):
             good.evaluation,
             ours,
             good.labels,
-            Champion("1", worse(good.predictions, 0.3, seed=seed)),
+            ChampionPredictions("1", worse(good.predictions, 0.3, seed=seed)),
             Settings(),
         ).beats_champion
     assert wins <= 9
@@ -385,23 +446,29 @@ def test_skill_is_approved():
     )
 
 
-def write_all(good, folder: Path) -> dict[str, SimpleNamespace]:
+@dataclass(frozen=True)
+class Artifact:
+    """What a door is given."""
+
+    path: str
+
+
+def write_all(good, folder: Path) -> dict[str, Artifact]:
     returns = pl.DataFrame({"net_return": [0.1, 0.2]})
     returns.write_parquet(folder / "returns")
-    (folder / "evaluation").write_text(
-        json.dumps({**good.evaluation, "stamp": {"returns_sha256": content_sha256(returns)}})
-    )
+    stamp = {**good.evaluation["stamp"], "returns_sha256": content_sha256(returns)}
+    (folder / "evaluation").write_text(json.dumps({**good.evaluation, "stamp": stamp}))
     other = good.predictions.with_columns(pl.lit("median").alias("expert"))
     both = pl.concat([other, good.predictions]).sort(ALL_PREDICTIONS.key)
     write_table(both, folder / "predictions", ALL_PREDICTIONS, code_version="c", config_hash="h")
     (folder / "champion").mkdir()
-    (folder / "champion" / "champion.json").write_text('{"version": null}')
+    NoChampion().write(folder / "champion" / "champion.json")
     filled = good.labels.with_columns(
         pl.col("timestamp").alias("label_end"), pl.lit(0, dtype=pl.Int8).alias("direction")
     )
     write_table(filled.select(*LABELS.columns), folder / "labels", LABELS, code_version="c", config_hash="h")
     return {
-        name: SimpleNamespace(path=str(folder / name))
+        name: Artifact(path=str(folder / name))
         for name in ("evaluation", "predictions", "labels", "returns", "champion", "verdict")
     }
 
@@ -426,27 +493,42 @@ def test_returns_of_another_run_are_refused(good, tmp_path):
         read_evaluation(Path(paths["evaluation"].path), Path(paths["returns"].path))
 
 
-def test_champion_and_candidate_files_are_checked(good, tmp_path):
-    write_all(good, tmp_path)
-    assert read_champion(tmp_path / "champion") is None
-    (tmp_path / "champion" / "champion.json").write_text('{"version": 3}')
-    with pytest.raises(ContractError, match="Register the champion again"):
-        read_champion(tmp_path / "champion")
-    good.predictions.write_parquet(tmp_path / "champion" / "predictions.parquet")
-    champion = read_champion(tmp_path / "champion")
-    assert (champion.version, champion.known_until, champion.not_scored) == ("3", None, None)
+def champion_record(**change) -> ChampionRecord:
     about = {
         "version": 3,
-        "known_until": "2024-01-31T00:00:00+00:00",
-        "newest": {"not_scored": "other schema"},
+        "run_id": "r",
+        "bundle_sha256": "b",
+        "inputs": {},
+        "horizon": 5,
+        "known_until": datetime(2024, 1, 31, tzinfo=UTC),
+        "train_window": "",
+        "history": [],
+        "newest": None,
     }
-    (tmp_path / "champion" / "champion.json").write_text(json.dumps(about))
-    champion = read_champion(tmp_path / "champion")
+    return ChampionRecord(**{**about, **change})
+
+
+def test_champion_and_candidate_files_are_checked(good, tmp_path):
+    write_all(good, tmp_path)
+    file = tmp_path / "champion" / "champion.json"
+    assert read_champion_predictions(tmp_path / "champion") is None
+    champion_record().write(file)
+    with pytest.raises(ContractError, match="Register the champion again"):
+        read_champion_predictions(tmp_path / "champion")
+    good.predictions.write_parquet(tmp_path / "champion" / "predictions.parquet")
+    champion = read_champion_predictions(tmp_path / "champion")
+    assert (champion.version, champion.not_scored) == ("3", None)
+    newest = NewestBars(bars=0, first=None, last=None, not_scored="other schema")
+    champion_record(newest=newest).write(file)
+    champion = read_champion_predictions(tmp_path / "champion")
     assert (champion.known_until, champion.not_scored) == (datetime(2024, 1, 31, tzinfo=UTC), "other schema")
     assert len(champion.predictions) == len(good.predictions)
-    (tmp_path / "champion" / "champion.json").write_text("{")
-    with pytest.raises(ContractError, match=r"champion\.json can't be read"):
-        read_champion(tmp_path / "champion")
+    file.write_text("{")
+    with pytest.raises(ContractError, match=r"champion\.json is no ChampionRecord"):
+        read_champion_predictions(tmp_path / "champion")
+    file.write_text('{"version": 3}')
+    with pytest.raises(ContractError, match=r"(?s)champion\.json is no ChampionRecord.*  run_id: Field req"):
+        read_champion_predictions(tmp_path / "champion")
     assert len(read_candidate(tmp_path / "predictions", expert="stack", horizon=5)) == len(good.predictions)
     with pytest.raises(ContractError, match="no predictions of 'zebra' for horizon 5"):
         read_candidate(tmp_path / "predictions", expert="zebra", horizon=5)

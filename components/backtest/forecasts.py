@@ -1,0 +1,201 @@
+"""What scores and bands are worth by themselves, without a portfolio."""
+
+from typing import TypeVar
+
+import polars as pl
+
+from components.backtest.terms import Terms
+from components.contracts.documents.evaluation import (
+    BandShares,
+    Daily,
+    HourRow,
+    LagRow,
+    Measurement,
+    Portfolios,
+    Quantiles,
+    Ranking,
+    RegimeRow,
+    ReliabilityBin,
+    ScoreShift,
+    SectorRow,
+    Spread,
+    SymbolRow,
+    YearRow,
+)
+from components.metrics import (
+    calibration_slope,
+    coverage,
+    horizon_adjusted_sharpe,
+    ic_decay,
+    ic_summary,
+    information_coefficient,
+    overlap_corrected_sharpe,
+    pinball_loss,
+    population_stability_index,
+    reliability_table,
+)
+from components.metrics.calibration import QUANTILES
+from components.timeline.periods import is_daily
+
+RowT = TypeVar("RowT", YearRow, HourRow, RegimeRow, SectorRow)
+
+
+def measure(
+    predictions: pl.DataFrame, facts: pl.DataFrame, portfolios: Portfolios, terms: Terms
+) -> Measurement:
+    """Everything about one expert in one window: its scores and bands, beside the money that they earned.
+
+    Parameters
+    ----------
+    predictions : table with MEASURED_COLUMNS
+    facts : what happened: `timestamp`, `symbol`, `label`, `log_return`, `sector`, `regime`
+    portfolios : what trading the scores earned
+    """
+    horizon = terms.horizon
+    daily = _daily(predictions, facts, ("timestamp",))
+    pairs = predictions.join(
+        facts.select("timestamp", "symbol", "label", "log_return"),
+        on=["timestamp", "symbol"],
+        how="inner",
+        maintain_order="left",
+    )
+    return_facts = facts.select("timestamp", "symbol", pl.col("log_return").alias("label"))
+    on_returns = information_coefficient(predictions, return_facts)["ic"]
+    ranked_on_returns = information_coefficient(predictions, return_facts, rank=True)["ic"]
+    moments = pl.col("timestamp").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Measurement(
+        rows=len(predictions),
+        labelled_rows=int(pairs["label"].is_finite().fill_null(False).sum()),
+        symbols=predictions["symbol"].n_unique(),
+        ic=_ranking(daily["ic"], horizon),
+        rank_ic=_ranking(daily["rank_ic"], horizon),
+        ic_log_return=_ranking(on_returns, horizon),
+        rank_ic_log_return=_ranking(ranked_on_returns, horizon),
+        daily=Daily(**daily.select(moments, "ic", "rank_ic").to_dict(as_series=False)),
+        by_year=_by_year(daily, horizon),
+        by_hour=[] if is_daily(predictions["period"][0]) else _by_hour(daily, horizon),
+        by_regime=_grouped(_daily(predictions, facts, ("timestamp", "regime")), RegimeRow, horizon),
+        by_sector=_grouped(_daily(predictions, facts, ("timestamp", "sector")), SectorRow, horizon),
+        by_symbol=_by_symbol(predictions, facts, pairs),
+        decay=_decay(predictions, facts, terms.settings.decay_bars),
+        calibration=_calibration(pairs),
+        psi=_shift(predictions),
+        spread=_spread(pairs, terms),
+        portfolio=portfolios,
+    )
+
+
+def _ranking(ic: pl.Series, horizon: int) -> Ranking:
+    return Ranking(**ic_summary(ic, horizon=horizon))
+
+
+def _daily(predictions: pl.DataFrame, facts: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
+    plain, ranked = (information_coefficient(predictions, facts, rank=rank, by=by) for rank in (False, True))
+    return plain.select(*by, "ic").with_columns(ranked["ic"].alias("rank_ic"))
+
+
+def _by_year(daily: pl.DataFrame, horizon: int) -> list[YearRow]:
+    years = daily.with_columns(pl.col("timestamp").dt.year().alias("year"))
+    return _grouped(years, YearRow, horizon)
+
+
+def _by_hour(daily: pl.DataFrame, horizon: int) -> list[HourRow]:
+    hours = daily.with_columns(pl.col("timestamp").dt.hour().alias("hour"))
+    return _grouped(hours, HourRow, horizon)
+
+
+def _grouped(daily: pl.DataFrame, row: type[RowT], horizon: int) -> list[RowT]:
+    """A row a group, in order; the row's first field is named after the column that is grouped by."""
+    group = next(iter(row.model_fields))
+    parts = daily.sort("timestamp").partition_by(group, as_dict=True, maintain_order=True)
+    rows = []
+    for (value,), part in sorted(parts.items()):
+        ranks = ic_summary(part["rank_ic"], horizon=horizon)
+        rows.append(
+            row(
+                **{group: value},
+                ic=ic_summary(part["ic"], horizon=horizon)["mean"],
+                rank_ic=ranks["mean"],
+                rank_ic_t=ranks["t_hac"],
+                bars=ranks["bars"],
+            )
+        )
+    return rows
+
+
+def _by_symbol(predictions: pl.DataFrame, facts: pl.DataFrame, pairs: pl.DataFrame) -> list[SymbolRow]:
+    """Correlation over time and coverage of the band, for each symbol."""
+    inside = pairs.group_by("symbol").agg(
+        pl.col("label").is_between("p10", "p90").mean().alias("inside_p10_p90")
+    )
+    over_time = information_coefficient(predictions, facts, by=("symbol",)).rename({"n_symbols": "bars"})
+    rows = over_time.join(inside, on="symbol", how="left").sort("symbol")
+    return [SymbolRow(**row) for row in rows.to_dicts()]
+
+
+def _decay(predictions: pl.DataFrame, facts: pl.DataFrame, longest: int) -> list[LagRow]:
+    return [LagRow(**row) for row in ic_decay(predictions, facts, range(longest + 1)).to_dicts()]
+
+
+def _calibration(pairs: pl.DataFrame) -> BandShares:
+    label = pairs["label"].cast(pl.Float64).to_numpy()
+    losses = {
+        name: pinball_loss(label, pairs[name].to_numpy(), quantile=quantile)
+        for name, quantile in QUANTILES.items()
+    }
+    return BandShares(
+        **coverage(pairs),
+        slope=calibration_slope(pairs),
+        pinball=Quantiles(**losses),
+        reliability=[ReliabilityBin(**row) for row in reliability_table(pairs).to_dicts()],
+    )
+
+
+def _shift(predictions: pl.DataFrame) -> ScoreShift:
+    """PSI of the newer against the older half of the window, of raw scores and of scores standardised in
+    their cross-section.
+
+    The scale of scores follows volatility, which is no fault; a changed shape of the cross-section is one.
+    """
+    score = pl.col("score")
+    standardised = predictions.select(
+        "timestamp",
+        score.alias("raw"),
+        ((score - score.mean().over("timestamp")) / score.std().over("timestamp")).alias("cross_section"),
+    )
+    calendar = standardised["timestamp"].unique().sort()
+    older = standardised["timestamp"] < calendar[len(calendar) // 2]
+    shifts = {
+        name: population_stability_index(
+            standardised.filter(older)[name].to_numpy(), standardised.filter(~older)[name].to_numpy()
+        )
+        for name in ("raw", "cross_section")
+    }
+    return ScoreShift(**shifts)
+
+
+def _spread(pairs: pl.DataFrame, terms: Terms) -> Spread:
+    """Mean log return of the top less that of the bottom quantile over the horizon, one value a bar; values
+    overlap, costs are not in it.
+    """
+    usable = pairs.filter(pl.col("log_return").is_finite().fill_null(False) & pl.col("score").is_finite())
+    share = (pl.col("score").rank() - 0.5) / pl.len()
+    quantile = terms.settings.quantile
+    top, bottom = (
+        pl.col("log_return").filter(side).mean()
+        for side in (pl.col("share") >= 1 - quantile, pl.col("share") <= quantile)
+    )
+    daily = (
+        usable.with_columns(share.over("timestamp").alias("share"))
+        .group_by("timestamp")
+        .agg((top - bottom).alias("spread"))
+        .sort("timestamp")
+    )
+    values = daily["spread"].drop_nulls().to_numpy()
+    horizon, yearly = terms.horizon, terms.bars_per_year
+    return Spread(
+        mean_bps=float(values.mean() * 1e4) if len(values) else None,
+        sharpe_horizon_adjusted=horizon_adjusted_sharpe(values, horizon=horizon, bars_per_year=yearly),
+        sharpe_overlap_corrected=overlap_corrected_sharpe(values, lags=2 * horizon, bars_per_year=yearly),
+        hit_share=float((values > 0).mean()) if len(values) else None,
+    )

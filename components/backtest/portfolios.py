@@ -1,0 +1,122 @@
+"""What trading the scores earns: the portfolios' returns as one table, and their figures."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from components.backtest.engine import Backtest, Prices, run_backtest
+from components.backtest.terms import Terms
+from components.contracts.documents.evaluation import Portfolio, PortfolioEvents, Portfolios
+from components.metrics import (
+    block_bootstrap_interval,
+    information_ratio,
+    performance_summary,
+    sharpe_ratio,
+)
+
+PORTFOLIOS = ("long_short", "long_only")
+BENCHMARK = "universe"
+RETURNS_SCHEMA = (
+    "timestamp",
+    "expert",
+    "strategy",
+    "window",
+    "gross_return",
+    "cost",
+    "net_return",
+    "benchmark_return",
+    "turnover",
+    "exposure",
+    "net_exposure",
+    "n_long",
+    "n_short",
+)
+
+
+def trade(
+    expert: str,
+    predictions: pl.DataFrame,
+    prices: Prices,
+    benchmark: Backtest,
+    window: str,
+    terms: Terms,
+) -> tuple[Portfolios, list[pl.DataFrame]]:
+    """Trade one expert's scores in every portfolio: their figures, and a frame of RETURNS_SCHEMA each."""
+    figures, frames = {}, []
+    for strategy in PORTFOLIOS:
+        test = run_backtest(
+            prices,
+            predictions,
+            terms.settings,
+            horizon=terms.horizon,
+            strategy=strategy,
+            bars_per_year=terms.bars_per_year,
+        )
+        frame = tagged(test, expert, window, benchmark if strategy == "long_only" else None)
+        figures[strategy] = _figures(frame, test, terms)
+        frames.append(frame)
+    return Portfolios(**figures), frames
+
+
+def trade_benchmark(predictions: Mapping[str, pl.DataFrame], prices: Prices, terms: Terms) -> Backtest:
+    """Every name that any expert scored, alike, held as long as the portfolios, without costs and stops."""
+    scored = (
+        pl.concat([frame.select("timestamp", "symbol") for frame in predictions.values()])
+        .unique()
+        .with_columns(score=pl.lit(1.0), uncertainty=pl.lit(1.0))
+    )
+    free = terms.settings.model_copy(
+        update={
+            "cost_bps_per_side": 0.0,
+            "stop_loss_share": None,
+            "drawdown_stop": None,
+            "consecutive_loss_stop": None,
+            "volatility_ceiling": None,
+        }
+    )
+    return run_backtest(prices, scored, free, horizon=terms.horizon, strategy=BENCHMARK)
+
+
+def tagged(test: Backtest, expert: str, window: str, benchmark: Backtest | None) -> pl.DataFrame:
+    """The returns of one backtest as RETURNS_SCHEMA; without a benchmark its return is 0."""
+    frame = test.returns.with_columns(pl.lit(expert).alias("expert"), pl.lit(window).alias("window"))
+    if benchmark is None:
+        return frame.with_columns(pl.lit(0.0).alias("benchmark_return")).select(RETURNS_SCHEMA)
+    other = benchmark.returns.select("timestamp", pl.col("gross_return").alias("benchmark_return"))
+    return (
+        frame.join(other, on="timestamp", how="left", maintain_order="left")
+        .with_columns(pl.col("benchmark_return").fill_null(0.0))
+        .select(RETURNS_SCHEMA)
+    )
+
+
+def _figures(returns: pl.DataFrame, test: Backtest, terms: Terms) -> Portfolio:
+    settings, yearly = terms.settings, terms.bars_per_year
+    net, gross, benchmark = (
+        returns[name].to_numpy() for name in ("net_return", "gross_return", "benchmark_return")
+    )
+    block_bars = max(2 * terms.horizon, round(len(net) ** (1 / 3)))
+
+    def interval(values: np.ndarray) -> tuple[float, float]:
+        low, high = block_bootstrap_interval(
+            values,
+            lambda drawn: sharpe_ratio(drawn, bars_per_year=yearly),
+            block_bars=block_bars,
+            draws=settings.bootstrap_draws,
+            level=settings.bootstrap_level,
+            seed=terms.seed,
+        )
+        return low, high
+
+    unknown = dict.fromkeys(Portfolio.model_fields)
+    summary = performance_summary(returns, horizon=terms.horizon, bars_per_year=yearly)
+    own = {
+        "sharpe_gross_interval": interval(gross),
+        "sharpe_net_interval": interval(net),
+        "interval_level": settings.bootstrap_level,
+        "information_ratio_net": information_ratio(net, benchmark, bars_per_year=yearly),
+        "events": PortfolioEvents(**test.events),
+    }
+    # A portfolio that never traded has no summary but its number of bars.
+    return Portfolio(**{**unknown, **summary, **own})

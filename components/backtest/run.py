@@ -1,0 +1,74 @@
+"""The backtest stage: from the experts' predictions to their evaluation and the portfolios' returns."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.backtest.config import Settings
+from components.backtest.evaluate import Market, evaluate
+from components.backtest.predictions import read_predictions
+from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, atomic_path, read_table
+from components.contracts.documents.evaluation import Evaluation
+from components.progress import report, stage
+from components.timeline import Settings as TimelineSettings
+from components.timeline import resolve_windows
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Stamped tables: PANEL, LABELS, TRAINING_SET, and ALL_PREDICTIONS that were made from these labels."""
+
+    panel: str
+    labels: str
+    training_set: str
+    predictions: str
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`returns`: Parquet, RETURNS_SCHEMA. `evaluation`: an Evaluation."""
+
+    returns: str
+    evaluation: str
+
+
+def run(
+    inputs: Inputs,
+    outputs: Outputs,
+    *,
+    settings: str,
+    timeline: str,
+    horizon: int,
+    seed: int,
+    code: str,
+) -> Evaluation:
+    """Trade and measure every expert and the stack.
+
+    Windows are counted on the training set's calendar, as experts and stack do. `settings` and `timeline` are
+    JSON of the two sections, `horizon` is in bars, `seed` of the bootstrap.
+
+    Raises
+    ------
+    ContractError
+        If a table is not what it should be, or the predictions were made from other labels.
+    """
+    with stage("backtest"):
+        parsed = Settings.model_validate_json(settings)
+        training_set = read_table(inputs.training_set, TRAINING_SET)
+        regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
+        calendar = regimes["timestamp"].unique().sort()
+        windows = resolve_windows(calendar, TimelineSettings.model_validate_json(timeline))
+        experts = read_predictions(Path(inputs.predictions), Path(inputs.labels), horizon=horizon)
+        market = Market(
+            labels=read_table(inputs.labels, LABELS),
+            panel=read_table(inputs.panel, PANEL),
+            regimes=regimes,
+            windows=windows,
+            calendar=calendar,
+        )
+        evaluation, table = evaluate(experts, market, parsed, horizon=horizon, seed=seed, code=code)
+        with atomic_path(outputs.returns) as temporary:
+            table.write_parquet(temporary, compression="zstd")
+        evaluation.write(outputs.evaluation)
+        bars = evaluation.windows.test.bars
+        report("backtest", f"{len(experts)} experts over {bars} test bars, {len(table):,} rows of returns")
+    return evaluation

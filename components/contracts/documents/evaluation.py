@@ -1,0 +1,271 @@
+"""What the backtest stage measured of every expert and of the stack: forecasts, bands and money, window by
+window. Figures that can't be computed are None.
+"""
+
+from typing import Literal
+
+from components.contracts.documents import Document, Part
+from components.contracts.documents.fields import Figure
+
+__all__ = [
+    "BandShares",
+    "Daily",
+    "Evaluation",
+    "EvaluationStamp",
+    "HourRow",
+    "LagRow",
+    "Measurement",
+    "ModelEvaluation",
+    "Portfolio",
+    "PortfolioEvents",
+    "Portfolios",
+    "Quantiles",
+    "Ranking",
+    "RegimeRow",
+    "ReliabilityBin",
+    "ScoreShift",
+    "SectorRow",
+    "Span",
+    "Spans",
+    "Spread",
+    "SymbolRow",
+    "YearRow",
+]
+
+
+class Ranking(Part):
+    """A series of information coefficients, one a bar, in short."""
+
+    mean: Figure  # in [-1, 1]
+    std: Figure
+    icir: Figure  # mean over standard deviation, of bars, not a year
+    t_hac: Figure  # Newey and West
+    hit_share: Figure  # share of the bars above 0
+    bars: int  # bars with a coefficient
+
+
+class Daily(Part):
+    """The coefficients themselves, one entry a bar in each list."""
+
+    timestamp: list[str]  # UTC, YYYY-MM-DDTHH:MM:SSZ
+    ic: list[Figure]
+    rank_ic: list[Figure]
+
+
+class YearRow(Part):
+    """Coefficients of one calendar year."""
+
+    year: int
+    ic: Figure
+    rank_ic: Figure
+    rank_ic_t: Figure
+    bars: int
+
+
+class HourRow(Part):
+    """Coefficients of one hour of the day, UTC."""
+
+    hour: int
+    ic: Figure
+    rank_ic: Figure
+    rank_ic_t: Figure
+    bars: int
+
+
+class RegimeRow(Part):
+    """Coefficients of one market regime."""
+
+    regime: str
+    ic: Figure
+    rank_ic: Figure
+    rank_ic_t: Figure
+    bars: int
+
+
+class SectorRow(Part):
+    """Coefficients inside one sector."""
+
+    sector: str
+    ic: Figure
+    rank_ic: Figure
+    rank_ic_t: Figure
+    bars: int
+
+
+class SymbolRow(Part):
+    """One symbol: its correlation over time, and the share of its labels inside the band."""
+
+    symbol: str
+    ic: Figure
+    bars: int
+    inside_p10_p90: Figure
+
+
+class LagRow(Part):
+    """Coefficients of a signal that is used `lag` bars late."""
+
+    lag: int
+    ic: Figure
+    rank_ic: Figure
+    bars: int
+
+
+class Quantiles(Part):
+    """One figure for each predicted quantile."""
+
+    p10: Figure
+    p50: Figure
+    p90: Figure
+
+
+class ReliabilityBin(Part):
+    """One of equally filled bins of the score, lowest first."""
+
+    bin: int
+    predicted: Figure
+    realised: Figure
+    realised_error: Figure
+    rows: int
+
+
+class BandShares(Part):
+    """Whether the bands hold what they promise: shares of labels, wanted 0.1, 0.5, 0.9 and 0.8."""
+
+    below_p10: Figure
+    below_p50: Figure
+    below_p90: Figure
+    inside_p10_p90: Figure
+    rows: int
+    slope: Figure  # of label on score; 1 where sizes are right
+    pinball: Quantiles  # pinball loss
+    reliability: list[ReliabilityBin]
+
+
+class ScoreShift(Part):
+    """PSI of the newer against the older half of the window."""
+
+    raw: Figure
+    cross_section: Figure  # scores standardised in their cross-section
+
+
+class Spread(Part):
+    """Top less bottom quantile over the horizon, without costs; the values of neighbouring bars overlap."""
+
+    mean_bps: Figure
+    sharpe_horizon_adjusted: Figure
+    sharpe_overlap_corrected: Figure
+    hit_share: Figure
+
+
+class PortfolioEvents(Part):
+    """How often something out of the ordinary was done."""
+
+    stopped: int  # single names
+    delisted: int
+    pauses: int
+
+
+class Portfolio(Part):
+    """One strategy, traded with costs; returns and ratios are annual unless their name says otherwise."""
+
+    bars: int
+    sharpe_gross: Figure
+    sharpe_net: Figure
+    sharpe_net_overlap_corrected: Figure
+    annual_return_gross: Figure
+    annual_return_net: Figure
+    annual_volatility: Figure
+    max_drawdown: Figure  # share of the peak, net
+    hit_rate: Figure
+    average_return_bps: Figure  # a bar, net
+    turnover: Figure  # traded weight a bar, buys and sells
+    annual_turnover: Figure
+    cost_share: Figure  # of the gross profit
+    average_exposure: Figure
+    sharpe_gross_interval: tuple[Figure, Figure]
+    sharpe_net_interval: tuple[Figure, Figure]
+    interval_level: float
+    information_ratio_net: Figure
+    events: PortfolioEvents
+
+
+class Portfolios(Part):
+    """The portfolios that are formed from one expert's scores."""
+
+    long_short: Portfolio
+    long_only: Portfolio
+
+
+class Measurement(Part):
+    """One expert in one window."""
+
+    rows: int
+    labelled_rows: int
+    symbols: int
+    ic: Ranking  # against the target
+    rank_ic: Ranking
+    ic_log_return: Ranking  # against the plain log return
+    rank_ic_log_return: Ranking
+    daily: Daily
+    by_year: list[YearRow]
+    by_hour: list[HourRow]  # empty for daily bars
+    by_regime: list[RegimeRow]
+    by_sector: list[SectorRow]
+    by_symbol: list[SymbolRow]
+    decay: list[LagRow]
+    calibration: BandShares
+    psi: ScoreShift
+    spread: Spread
+    portfolio: Portfolios
+
+
+class ModelEvaluation(Part):
+    """One expert; None for a window in which it predicted nothing."""
+
+    validation: Measurement | None
+    test: Measurement | None
+
+
+class Span(Part):
+    """A window by its first and last bar."""
+
+    start: str  # UTC, YYYY-MM-DDTHH:MM:SSZ
+    end: str
+    bars: int
+
+
+class Spans(Part):
+    """The windows that are measured; where forecasts are measured in `test`, portfolios trade in `backtest`."""
+
+    validation: Span
+    test: Span
+    backtest: Span
+
+
+class EvaluationStamp(Part):
+    """What the evaluation was made by, and the returns that were made with it."""
+
+    code_version: str
+    config_hash: str
+    returns_sha256: str
+
+
+class Evaluation(Document):
+    """Every expert and the stack, measured."""
+
+    format: Literal[1] = 1
+    horizon: int
+    period: str
+    target: str
+    bars_per_year: float
+    cost_bps_per_side: float
+    entry: str
+    strategies: list[str]
+    windows: Spans
+    experts: dict[str, ModelEvaluation]
+    stamp: EvaluationStamp
+
+    def tested(self, name: str) -> Measurement | None:
+        """The expert's test window; None where there is no such expert, or it predicted nothing there."""
+        model = self.experts.get(name)
+        return None if model is None else model.test

@@ -1,0 +1,136 @@
+"""The gates of level approval: the candidate's own figures against thresholds, and against its baselines."""
+
+import numpy as np
+import polars as pl
+
+from components.contracts.documents.evaluation import Evaluation, Measurement, Ranking
+from components.contracts.documents.verdict import Gate
+from components.gates.config import Settings
+from components.gates.gate import gate
+from components.metrics import ic_summary
+
+
+def forecast_gates(block: Measurement, evaluation: Evaluation, settings: Settings) -> tuple[Gate, ...]:
+    """Scores and bands: bars enough, an order on them, skill that is steady and no luck, stable, calibrated."""
+    ic, rank_ic = block.ic, block.rank_ic
+    ts = [ic.t_hac, rank_ic.t_hac]
+    return (
+        gate("test_bars", ic.bars, ">=", settings.min_test_bars, "bars with an information coefficient"),
+        gate(
+            "ordered_bars",
+            _ordered_share(ic, evaluation),
+            ">=",
+            settings.min_ordered_share,
+            "share of the test window's bars on which scores give an order",
+        ),
+        gate(
+            "information_coefficient",
+            ic.mean,
+            ">=",
+            settings.min_information_coefficient,
+            "mean IC against the target",
+        ),
+        gate(
+            "significance",
+            None if None in ts else min(ts),
+            ">=",
+            settings.min_t_statistic,
+            "smaller Newey-West t of IC and RankIC",
+        ),
+        gate(
+            "steadiness",
+            _positive_periods(block, settings.periods),
+            ">=",
+            settings.min_positive_periods,
+            f"of {settings.periods} parts of the test window with a positive mean RankIC",
+        ),
+        gate(
+            "drift",
+            block.psi.cross_section,
+            "<=",
+            settings.max_psi,
+            "PSI of standardised scores, newer against older half",
+        ),
+        _coverage_gate(block.calibration.inside_p10_p90, settings),
+    )
+
+
+def _coverage_gate(inside: float | None, settings: Settings) -> Gate:
+    distance = None if inside is None else abs(inside - settings.coverage)
+    found = "unknown" if inside is None else f"{inside:.3f}"
+    what = f"distance of the p10 to p90 coverage ({found}) from {settings.coverage:g}"
+    return gate("calibration", distance, "<=", settings.coverage_tolerance, what)
+
+
+def portfolio_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
+    """Money after costs: long_only against every name alike, and long_short by itself."""
+    long_short, long_only = block.portfolio.long_short, block.portfolio.long_only
+    lower_limit, _ = long_short.sharpe_net_interval
+    return (
+        gate(
+            "information_ratio",
+            long_only.information_ratio_net,
+            ">=",
+            settings.min_information_ratio,
+            "annual net IR of long_only against every name alike",
+        ),
+        gate(
+            "sharpe",
+            long_short.sharpe_net,
+            ">=",
+            settings.min_sharpe,
+            "annual net Sharpe ratio of long_short",
+        ),
+        gate(
+            "sharpe_lower_limit",
+            lower_limit,
+            ">",
+            settings.min_sharpe_lower_limit,
+            f"lower limit of its {long_short.interval_level:.0%} bootstrap interval",
+        ),
+        gate(
+            "drawdown",
+            long_short.max_drawdown,
+            "<=",
+            settings.max_drawdown,
+            "largest net drawdown of long_short",
+        ),
+    )
+
+
+def baseline_gate(evaluation: Evaluation, block: Measurement, name: str, gain: float) -> Gate:
+    """Mean daily RankIC over the baseline's, on the bars where one of them has one; who gives no order there
+    has 0.
+    """
+    gate_name = f"better_than_{name}" if gain >= 0 else f"not_worse_than_{name}"
+    other = evaluation.tested(name)
+    if other is None:
+        absent = f"no test results of {name}: add that expert or take it out of gates.baselines"
+        return gate(gate_name, None, ">=", gain, absent)
+    both = _daily(block).join(_daily(other).rename({"rank_ic": "baseline"}), on="timestamp", how="inner")
+    pairs = both.filter(pl.any_horizontal(pl.col("rank_ic", "baseline").is_not_null())).fill_null(0.0)
+    value = (pairs["rank_ic"] - pairs["baseline"]).mean() if len(pairs) else None
+    what = f"mean daily RankIC more than that of {name}, {len(pairs)} bars"
+    return gate(gate_name, value, ">=", gain, what)
+
+
+def _ordered_share(ic: Ranking, evaluation: Evaluation) -> float | None:
+    """Bars with an IC as a share of those whose labels can be complete; a model that scores all alike on hard
+    bars must not profit from it.
+    """
+    complete = evaluation.windows.test.bars - evaluation.horizon - 1
+    return None if complete <= 0 else min(float(ic.bars) / complete, 1.0)
+
+
+def _positive_periods(block: Measurement, periods: int) -> int | None:
+    ranks = _daily(block).sort("timestamp")["rank_ic"].drop_nulls().to_numpy()
+    if len(ranks) < periods:
+        return None
+    return sum(ic_summary(part, horizon=1)["mean"] > 0 for part in np.array_split(ranks, periods))
+
+
+def _daily(block: Measurement) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"timestamp": block.daily.timestamp, "rank_ic": block.daily.rank_ic},
+        schema={"timestamp": pl.String, "rank_ic": pl.Float64},
+    )

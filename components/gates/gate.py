@@ -1,0 +1,41 @@
+"""How a number is held against a threshold, and what is said about it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from components.contracts.documents.verdict import Comparator, Gate
+
+
+def gate(name: str, value: Any, comparison: Comparator, threshold: float, what: str) -> Gate:
+    """A gate of level approval; a value that is missing or not finite never passes.
+
+    `what` says what the number is, for the reason.
+    """
+    number = finite(value)
+    if number is None:
+        return Gate(
+            name=name,
+            value=None,
+            threshold=threshold,
+            comparison=comparison,
+            passed=False,
+            reason=f"could not be computed, so it does not pass: {what}",
+        )
+    passed = {">=": number >= threshold, ">": number > threshold, "<=": number <= threshold}[comparison]
+    wanted = f"{'' if passed else 'but '}wanted {comparison} {threshold:g}"
+    return Gate(
+        name=name,
+        value=number,
+        threshold=threshold,
+        comparison=comparison,
+        passed=passed,
+        reason=f"{what}: {number:.4g}, {wanted}",
+    )
+
+
+def finite(value: Any) -> float | None:
+    """The value as a float; None for what is no finite number."""
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None

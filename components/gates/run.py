@@ -1,0 +1,56 @@
+"""The gates stage: from evaluation, predictions and champion to the verdict."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.contracts import LABELS, read_table
+from components.contracts.documents.verdict import Verdict
+from components.gates.config import Settings
+from components.gates.judge import judge
+from components.gates.promotion import Contest, newest_bars_only
+from components.gates.read import read_candidate, read_champion_predictions, read_evaluation
+from components.progress import report, stage
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Evaluation and returns of one backtest, ALL_PREDICTIONS and LABELS tables, the champion's folder."""
+
+    evaluation: str
+    predictions: str
+    labels: str
+    returns: str
+    champion: str
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`verdict`: a Verdict."""
+
+    verdict: str
+
+
+def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str, newest_only: bool = False) -> Verdict:
+    """Judge the candidate; a rejection is a normal ending.
+
+    `settings` is JSON of the section. `newest_only`: the candidate meets the champion on bars that are newer
+    than the champion's training data.
+
+    Raises
+    ------
+    ContractError
+        If an input can't be read, or evaluation and returns come from different runs.
+    """
+    with stage("gates"):
+        parsed = Settings.model_validate_json(settings)
+        evaluation = read_evaluation(Path(inputs.evaluation), Path(inputs.returns))
+        candidate = read_candidate(
+            Path(inputs.predictions), expert=parsed.candidate, horizon=evaluation.horizon
+        )
+        champion = read_champion_predictions(Path(inputs.champion))
+        labels = read_table(inputs.labels, LABELS)
+        after = newest_bars_only(champion) if newest_only else None
+        verdict = judge(Contest(evaluation, candidate, labels, champion, after), parsed, code=code)
+        verdict.write(outputs.verdict)
+        report("gates", f"{'approved' if verdict.approved else 'rejected'}: {verdict.reason}")
+    return verdict
