@@ -1,6 +1,5 @@
 """What the doors of drift do: sketch what a model learned from, and hold what was served against it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from components.contracts import (
     read_stamp,
     read_table,
 )
+from components.contracts.documents.champion import read_champion
 from components.contracts.documents.drift import DriftReport
 from components.contracts.documents.drift_reference import DriftReference
 from components.drift.config import Settings
@@ -75,7 +75,7 @@ def run_detect_drift(inputs: Served, drift: Path, *, settings: str, code: str) -
     """Write the drift report and its pages into the folder `drift`; without pages where it is too early."""
     with stage("drift"):
         parsed = Settings.model_validate_json(settings)
-        about = json.loads((inputs.champion / "champion.json").read_text(encoding="utf-8"))
+        about = read_champion(inputs.champion / "champion.json").model_dump(mode="json")
         reference, stamp = inputs.champion / "reference", read_stamp(inputs.current)
         origin = {"source": stamp.table, "sha256": stamp.content_sha256}
         count = pl.scan_parquet(inputs.current).select(pl.len()).collect().item()

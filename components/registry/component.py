@@ -18,38 +18,11 @@ def read_champion(
     """Fetch the champion's out-of-sample predictions and drift reference; with a training set it also scores
     the bars after its own training.
     """
-    import json
-    from pathlib import Path
+    from components.registry.run import ChampionInputs, Place, run_read_champion
 
-    from components.contracts import TRAINING_SET, read_table
-    from components.progress import report, stage, warn
-    from components.registry.config import Settings
-    from components.registry.store import read_champion as read
-
-    with stage("champion"):
-        rows = read_table(training_set.path, TRAINING_SET) if training_set is not None else None
-        schema = (
-            json.loads(Path(feature_registry.path).read_text(encoding="utf-8"))["schema"]
-            if feature_registry is not None
-            else ""
-        )
-        about = read(
-            Settings.model_validate_json(settings),
-            name,
-            Path(folder),
-            Path(champion.path),
-            rows=rows,
-            schema=schema,
-        )
-        newest = about.get("newest") or {}
-        if newest.get("not_scored"):
-            warn(
-                "champion",
-                f"version {about['version']} is compared by its stored predictions only:"
-                f" {newest['not_scored']}",
-            )
-        bars = f", scored on {newest['bars']} bars after its training" if newest.get("bars") else ""
-        report("champion", f"version {about['version']}{bars}" if about["version"] else "none yet")
+    scored = training_set is not None
+    inputs = ChampionInputs(training_set.path, feature_registry.path) if scored else None
+    run_read_champion(Place(settings, name, folder), champion.path, inputs)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -70,36 +43,9 @@ def register(
     registration: Output[Artifact],
 ):
     """Record the judged model; register and promote it if it was approved."""
-    import json
-    from pathlib import Path
+    from components.registry.run import CandidateInputs, Place, run_register
 
-    from components.contracts import atomic_write_text, read_gathered
-    from components.progress import report, stage
-    from components.registry.config import Settings
-    from components.registry.record import record
-
-    with stage("register"):
-        outcome = record(
-            Settings.model_validate_json(settings),
-            name=name,
-            folder=Path(folder),
-            expert_folders=list(read_gathered(experts.path).values()),
-            verdict=json.loads(Path(verdict.path).read_text(encoding="utf-8")),
-            evaluation=json.loads(Path(evaluation.path).read_text(encoding="utf-8")),
-            predictions=Path(predictions.path),
-            stacker=Path(stacker.path),
-            catalog=Path(catalog.path),
-            feature_registry=Path(feature_registry.path),
-            config=json.loads(config),
-            code=code,
-            reference=Path(reference.path),
-        )
-        atomic_write_text(registration.path, json.dumps(outcome, indent=1))
-        report(
-            "register",
-            (
-                f"{outcome['status']}, version {outcome['version']} {outcome['aliases']}"
-                if outcome["version"]
-                else outcome["status"]
-            ),
-        )
+    documents = (verdict.path, evaluation.path)
+    made = (predictions.path, stacker.path, catalog.path, feature_registry.path, reference.path)
+    inputs = CandidateInputs(*documents, *made, experts.path)
+    run_register(Place(settings, name, folder), inputs, registration.path, config=config, code=code)

@@ -14,13 +14,14 @@ from typing import Any
 import polars as pl
 
 from components.contracts import PREDICTIONS, check_table
+from components.contracts.documents.champion import NewestBars
 from components.registry.bundle import PREDICTIONS_FILE
 
 FOLD = "after_training"
 
 
-def trained_until(bundle: Path) -> str:
-    """The newest moment (ISO, UTC) that any part of the bundle has learned from; labels of its last training
+def trained_until(bundle: Path) -> datetime:
+    """The newest moment (UTC) that any part of the bundle has learned from; labels of its last training
     bars reach up to it.
 
     The stored walk-forward predictions train the served combiner, so their last bar counts as well.
@@ -34,12 +35,12 @@ def trained_until(bundle: Path) -> str:
     moments.append(
         pl.scan_parquet(bundle / PREDICTIONS_FILE).select(pl.col("timestamp").max()).collect().item()
     )
-    return max(moments).isoformat()
+    return max(moments)
 
 
 def score_newest(
     bundle: Path, manifest: Mapping[str, Any], stored: pl.DataFrame, rows: pl.DataFrame, schema: str
-) -> tuple[pl.DataFrame, dict[str, Any]]:
+) -> tuple[pl.DataFrame, NewestBars]:
     """The stored predictions followed by the bundle's own on later bars.
 
     Parameters
@@ -50,29 +51,34 @@ def score_newest(
 
     Returns
     -------
-    The PREDICTIONS table, and `bars`, `first`, `last` (ISO) of what was scored, `not_scored`: why the bundle
-    can't be scored on these rows, or None.
+    The PREDICTIONS table, and what was scored.
     """
     from components.scoring import Model, ScoringError, score_table
 
-    known_until = datetime.fromisoformat(trained_until(bundle))
-    bars = rows.select(pl.col("timestamp").unique().sort()).filter(pl.col("timestamp") > known_until)[
-        "timestamp"
-    ]
-    nothing = {"bars": 0, "first": None, "last": None, "not_scored": None}
+    known_until = trained_until(bundle)
+    calendar = rows.select(pl.col("timestamp").unique().sort())
+    bars = calendar.filter(pl.col("timestamp") > known_until)["timestamp"]
     if bars.is_empty():
-        return stored, nothing
+        return stored, _nothing(None)
     if manifest["schema"] != schema:
-        return stored, {
-            **nothing,
-            "not_scored": (
-                f"it was trained on features of schema {manifest['schema']}, these are of schema {schema}"
-            ),
-        }
+        theirs = f"it was trained on features of schema {manifest['schema']}"
+        return stored, _nothing(f"{theirs}, these are of schema {schema}")
     try:
         scores = score_table(Model.load(bundle), rows, bars=bars.to_list())
     except ScoringError as error:
-        return stored, {**nothing, "not_scored": str(error)}
+        return stored, _nothing(str(error))
+    newest = _as_predictions(scores.filter(pl.col("timestamp") > known_until), manifest)
+    together = pl.concat([stored.select(PREDICTIONS.columns.keys()), newest]).sort(PREDICTIONS.key)
+    table = check_table(together, PREDICTIONS, source=f"predictions of {bundle}")
+    scored = newest["timestamp"].n_unique()
+    return table, NewestBars(bars=scored, first=bars[0], last=bars[-1], not_scored=None)
+
+
+def _nothing(reason: str | None) -> NewestBars:
+    return NewestBars(bars=0, first=None, last=None, not_scored=reason)
+
+
+def _as_predictions(scores: pl.DataFrame, manifest: Mapping[str, Any]) -> pl.DataFrame:
     constant = {
         "period": manifest["period"],
         "target": manifest["target"],
@@ -80,19 +86,7 @@ def score_newest(
         "fold": FOLD,
         "train_window": manifest.get("train_window", ""),
     }
-    newest = scores.with_columns(
+    return scores.with_columns(
         pl.lit(manifest["horizon"], pl.Int32).alias("horizon"),
         **{name: pl.lit(value) for name, value in constant.items()},
-    )
-    newest = newest.filter(pl.col("timestamp") > known_until).select(PREDICTIONS.columns.keys())
-    table = check_table(
-        pl.concat([stored.select(PREDICTIONS.columns.keys()), newest]).sort(PREDICTIONS.key),
-        PREDICTIONS,
-        source=f"predictions of {bundle}",
-    )
-    return table, {
-        "bars": newest["timestamp"].n_unique(),
-        "first": bars[0].isoformat(),
-        "last": bars[-1].isoformat(),
-        "not_scored": None,
-    }
+    ).select(PREDICTIONS.columns.keys())

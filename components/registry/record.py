@@ -1,68 +1,69 @@
 """From the artifacts of a run to the registry: builds the bundle, then records the judged model."""
 
 import json
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.contracts.documents.champion import Registration
+from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.verdict import Verdict
 from components.registry.bundle import build_bundle
 from components.registry.config import Settings
-from components.registry.store import register_model
+from components.registry.register import register_model
+from components.registry.trials import Trial
+
+NOT_OF_THE_MODEL = ("run", "registry", "cluster")
 
 
-def record(
-    settings: Settings,
-    *,
-    name: str,
-    folder: Path,
-    expert_folders: Sequence[Path],
-    verdict: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    predictions: Path,
-    stacker: Path,
-    catalog: Path,
-    feature_registry: Path,
-    config: Mapping[str, Any],
-    code: str,
-    reference: Path | None = None,
-) -> dict[str, Any]:
-    """Bundle the fitted experts with the stacker and record the model; see `register_model` for what comes
-    back.
+@dataclass(frozen=True)
+class Candidate:
+    """A judged model and what it is made of.
 
-    Parameters
-    ----------
     expert_folders : artifact folders of the experts, each with `status.json` and, where it was trained,
         `model/`
-    evaluation : of the backtest stage
     predictions : ALL_PREDICTIONS file of the run
-    config : the whole configuration, kept in the manifest
+    config : the whole configuration; what says of the model goes into the manifest
+    code : code version
     reference : folder with the drift reference of the training window
     """
+
+    verdict: Verdict
+    evaluation: Evaluation
+    expert_folders: Sequence[Path]
+    predictions: Path
+    stacker: Path
+    catalog: Path
+    feature_registry: Path
+    config: Mapping[str, Any]
+    code: str
+    reference: Path | None = None
+
+
+def record(settings: Settings, name: str, folder: Path, candidate: Candidate) -> Registration:
+    """Bundle the fitted experts with the stacker and record the model under `name` in the registry.
+
+    The registry lies in `folder` unless `settings` name another.
+    """
+    config = {key: value for key, value in candidate.config.items() if key not in NOT_OF_THE_MODEL}
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
         bundle.mkdir()
         build_bundle(
             bundle,
-            experts=_trained(expert_folders),
-            stacker=stacker,
-            catalog=catalog,
-            feature_registry=feature_registry,
-            predictions=predictions,
-            config={key: value for key, value in config.items() if key not in ("run", "registry", "cluster")},
-            code=code,
-            reference=reference,
+            experts=_trained(candidate.expert_folders),
+            stacker=candidate.stacker,
+            catalog=candidate.catalog,
+            feature_registry=candidate.feature_registry,
+            predictions=candidate.predictions,
+            config=config,
+            code=candidate.code,
+            reference=candidate.reference,
         )
-        return register_model(
-            settings,
-            name,
-            folder,
-            bundle=bundle,
-            verdict=verdict,
-            metrics=_metrics(verdict),
-            trial=_trial(evaluation),
-        )
+        trial = Trial.of(candidate.evaluation)
+        return register_model(settings, name, folder, bundle=bundle, verdict=candidate.verdict, trial=trial)
 
 
 def _trained(folders: Sequence[Path]) -> dict[str, Path]:
@@ -73,25 +74,4 @@ def _trained(folders: Sequence[Path]) -> dict[str, Path]:
         status["expert"]: folder / "model"
         for folder, status in statuses.items()
         if status["status"] == "trained"
-    }
-
-
-def _metrics(verdict: Mapping[str, Any]) -> dict[str, float]:
-    """The gates' numbers, as MLflow takes them: finite floats by name."""
-    values = {gate["name"]: gate["value"] for gate in verdict["gates"]}
-    return {
-        key: float(value)
-        for key, value in values.items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-
-
-def _trial(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """What was scored; models of the same kind whose test windows overlap are trials of one another."""
-    window = evaluation["windows"]["test"]
-    return {
-        "period": evaluation["period"],
-        "target": evaluation["target"],
-        "test_start": window["start"],
-        "test_end": window["end"],
     }

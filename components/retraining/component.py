@@ -11,15 +11,15 @@ def collect_served(
     champion: Input[Artifact], window_bars: int, folder: str, code: str, current: Output[Dataset]
 ):
     """Gather what the champion answered on bars that it has not learned from."""
-    import json
     from pathlib import Path
 
     from components.contracts import SERVED, write_table
+    from components.contracts.documents.champion import read_champion
     from components.progress import report, stage
     from components.retraining.collect import collect_served as collect
 
     with stage("served"):
-        about = json.loads((Path(champion.path) / "champion.json").read_text(encoding="utf-8"))
+        about = read_champion(Path(champion.path) / "champion.json").model_dump(mode="json")
         rows = collect(Path(folder) / "served", about, window_bars=window_bars)
         write_table(
             rows,
@@ -59,6 +59,7 @@ def decide(
     from pathlib import Path
 
     from components.contracts import atomic_write_text
+    from components.contracts.documents.champion import read_champion
     from components.progress import report, stage
     from components.retraining.config import Settings
     from components.retraining.decide import RETRAINS
@@ -70,7 +71,7 @@ def decide(
             drift=Path(drift.path),
             current=Path(current.path),
             panel=Path(panel.path),
-            champion=json.loads((Path(champion.path) / "champion.json").read_text(encoding="utf-8")),
+            champion=read_champion(Path(champion.path) / "champion.json").model_dump(mode="json"),
             settings=Settings.model_validate_json(settings),
             source=source,
         )
@@ -85,13 +86,12 @@ def conclude(decision: Input[Artifact], registration: Input[Artifact], folder: s
     import json
     from pathlib import Path
 
+    from components.contracts.documents.champion import Registration
     from components.progress import report, stage
     from components.retraining.record import record_outcome
 
     with stage("conclude"):
-        made, registered = (
-            json.loads(Path(artifact.path).read_text(encoding="utf-8"))
-            for artifact in (decision, registration)
-        )
+        made = json.loads(Path(decision.path).read_text(encoding="utf-8"))
+        registered = Registration.read(registration.path).model_dump(mode="json")
         closed = record_outcome(Path(folder) / "review", made.get("resumes") or made["id"], registered)
         report("conclude", f"{closed['outcome']['status']}: {closed['outcome']['reason']}")

@@ -42,7 +42,7 @@ def record_decision(
     review : folder of the audit trail
     drift : folder of the drift stage, with `drift.json` and its pages
     current, panel : the stamped tables that the check looked at: what was served, and the market
-    champion : as `read_champion` of the registry writes it
+    champion : champion.json of the registry stage
     source : content hash of the market data; empty where it can't be seen
     """
     found = _drift_report(drift)

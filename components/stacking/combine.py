@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import ALL_PREDICTIONS, REGIMES, atomic_path, check_table
+from components.contracts.documents.comparison import Comparison
 from components.metrics import information_coefficient
 from components.scoring.form import SERVED_FORMAT
 from components.scoring.trees import lightgbm_graph
@@ -33,12 +34,12 @@ class Stacked:
     """Result of `stack_experts`.
 
     `predictions`: ALL_PREDICTIONS with the experts, every combiner and the chosen one as `stack`.
-    `comparison`: validation and choice, JSON-able. `model`: what serving needs, files by name; `stacker.json`
+    `comparison`: validation and choice. `model`: what serving needs, files by name; `stacker.json`
     names the experts that must be served, in the order in which the combiner sees them.
     """
 
     predictions: pl.DataFrame
-    comparison: dict[str, Any]
+    comparison: Comparison
     model: dict[str, str | bytes]
 
 
@@ -92,15 +93,15 @@ def stack_experts(
     final_known = table.filter(pl.col("label").is_not_null())
     final = fit_combiner(chosen, final_known, chosen_experts, settings, seed)
     head = _head(chosen, final, final_known, chosen_experts, settings, seed)
-    comparison = {
-        "chosen": chosen,
-        "reason": reason,
-        "validation_rank_ic": validation,
-        "validation_start": str(calendar[blocks[0][0]]),
-        "validation_end": str(calendar[windows.validation[1] - 1]),
-        "experts": chosen_experts,
-        "weights": final.get("weights", {}),
-    }
+    comparison = Comparison(
+        chosen=chosen,
+        reason=reason,
+        validation_rank_ic=validation,
+        validation_start=str(calendar[blocks[0][0]]),
+        validation_end=str(calendar[windows.validation[1] - 1]),
+        experts=chosen_experts,
+        weights=final.get("weights", {}),
+    )
     return Stacked(
         check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS),
         comparison,

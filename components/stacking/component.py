@@ -72,14 +72,12 @@ def stack(
     comparison: Output[Artifact],
 ):
     """Compare combiners on the validation window and apply the chosen one through the test window."""
-    import json
     from pathlib import Path
 
     from components.contracts import (
         ALL_PREDICTIONS,
         OOF,
         TRAINING_SET,
-        atomic_write_text,
         read_stamp,
         read_table,
         require_one_origin,
@@ -116,5 +114,5 @@ def stack(
             inputs=inputs,
         )
         write_model(result.model, Path(model.path))
-        atomic_write_text(comparison.path, json.dumps(result.comparison, indent=1))
-        report("stack", f"{result.comparison['chosen']}: {result.comparison['reason']}")
+        result.comparison.write(comparison.path)
+        report("stack", f"{result.comparison.chosen}: {result.comparison.reason}")

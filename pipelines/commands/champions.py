@@ -3,12 +3,14 @@
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from components.contracts.documents.champion import Reign
 from components.registry.store import CHALLENGER, CHAMPION, champion_history, open_existing, promote, rollback
 from pipelines.commands.review import renew_page, user_name
 from pipelines.config import Config
@@ -58,29 +60,29 @@ def champions_table(config: Config) -> Table:
         table.add_column(column, overflow="fold")
     for place, reign in reversed(list(enumerate(history))):
         newest = place + 1 == len(history)
-        until = "now" if newest else _minute(history[place + 1]["when"])
-        kind = "rollback: " if reign.get("kind") == "rollback" else ""
-        alias = CHAMPION if newest and aliases.get(CHAMPION) == reign["version"] else ""
+        until = "now" if newest else _minute(history[place + 1].when)
+        kind = "rollback: " if reign.kind == "rollback" else ""
+        alias = CHAMPION if newest and aliases.get(CHAMPION) == reign.version else ""
         table.add_row(
-            str(reign["version"]),
-            _minute(reign["when"]),
+            str(reign.version),
+            _minute(reign.when),
             until,
-            escape(reign["who"]),
-            escape(kind + reign["why"]),
+            escape(reign.who),
+            escape(kind + reign.why),
             alias,
         )
     table.caption = "\n".join(_remarks(history, aliases))
     return table
 
 
-def _remarks(history: list[dict[str, Any]], aliases: Mapping[str, int]) -> list[str]:
+def _remarks(history: list[Reign], aliases: Mapping[str, int]) -> list[str]:
     said = [] if history else ["There was no champion yet."]
     if CHALLENGER in aliases:
         said.append(
             f"Version {aliases[CHALLENGER]} waits as {CHALLENGER}: alphaloop promote {aliases[CHALLENGER]}"
             " --reason ..."
         )
-    if CHAMPION in aliases and (not history or history[-1]["version"] != aliases[CHAMPION]):
+    if CHAMPION in aliases and (not history or history[-1].version != aliases[CHAMPION]):
         said.append(
             f"The alias {CHAMPION} is on version {aliases[CHAMPION]}, though nobody promoted it last: it was"
             " moved by other means."
@@ -102,5 +104,5 @@ def _client(config: Config) -> Any:
     return open_existing(config.registry, Path(config.run.folder).absolute() / "registry")
 
 
-def _minute(moment: str) -> str:
-    return moment[:16].replace("T", " ")
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"

@@ -86,22 +86,22 @@ def terminal_table(result: DriftReport, folder: Path) -> Any:
 
 def _champion(config: Config, target: Path) -> dict[str, Any]:
     """champion.json of the registry stage, with the reference beside it in `target`."""
-    from components.registry.store import read_champion
+    from components.registry.store import fetch_champion
 
     place = Path(config.run.folder).absolute() / "registry"
-    about = read_champion(config.registry, config.run.name, place, target)
-    if about["version"] is None:
+    champion = fetch_champion(config.registry, config.run.name, place, target)
+    if champion is None:
         raise DriftError(
             f"There is no champion of {config.run.name!r} in {config.registry.tracking_uri or place}, so"
             " there is nothing to compare with. Run `alphaloop run`, or give --reference FOLDER."
         )
     if not (target / "reference").is_dir():
         raise DriftError(
-            f"Champion {config.run.name} version {about['version']} keeps no drift reference: it was"
+            f"Champion {config.run.name} version {champion.version} keeps no drift reference: it was"
             " registered before references were kept. Run the training pipeline again, or give --reference"
             " FOLDER."
         )
-    return about
+    return champion.model_dump(mode="json")
 
 
 def _served(config: Config, champion: Mapping[str, Any]) -> Any:

@@ -140,7 +140,6 @@ def _renew_champions(config: Config, review: Path) -> None:
     from components.registry.store import RegistryError, champion_history, open_existing
 
     with contextlib.suppress(RegistryError):
-        write_champions(
-            champion_history(open_existing(config.registry, review.parent / "registry"), config.run.name),
-            review,
-        )
+        client = open_existing(config.registry, review.parent / "registry")
+        history = champion_history(client, config.run.name)
+        write_champions([reign.model_dump(mode="json") for reign in history], review)

@@ -100,7 +100,7 @@ def run_seed(config: Config, seed: int) -> dict:
         "t": block.ic.t_hac,
         "sharpe_net": block.portfolio.long_short.sharpe_net,
         "attainable_ic": attainable,
-        "chosen": stacked.comparison["chosen"],
+        "chosen": stacked.comparison.chosen,
         "experts": {
             name: (part["test"] or {"ic": {"mean": None}})["ic"]["mean"]
             for name, part in evaluation["experts"].items()

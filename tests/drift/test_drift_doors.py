@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import polars as pl
@@ -16,6 +17,7 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
+from components.contracts.documents.champion import ChampionRecord
 from components.drift.component import detect_drift, make_reference
 from components.drift.tables import DriftError, check_current, read_current
 from components.timeline import Settings as TimelineSettings
@@ -75,11 +77,24 @@ def referenced(written, settings, target, **other):
     )
 
 
+CHAMPION = ChampionRecord(
+    version=4,
+    run_id="r",
+    bundle_sha256="ab",
+    inputs={},
+    horizon=5,
+    known_until=datetime(2024, 1, 31, tzinfo=UTC),
+    train_window="",
+    history=[],
+    newest=None,
+)
+
+
 def test_reference_then_drift(made, written, drift_settings, tmp_path):
     champion = tmp_path / "champion"
     referenced(written, drift_settings, champion / "reference")
     assert json.loads((champion / "reference" / "reference.json").read_text())["stamp"]["code_version"] == "c"
-    (champion / "champion.json").write_text(json.dumps({"version": 4, "bundle_sha256": "ab"}))
+    CHAMPION.write(champion / "champion.json")
     detect_drift.python_func(
         current=artifact(written / "current"),
         champion=artifact(champion),
@@ -98,7 +113,7 @@ def test_a_reference_that_can_not_be_read_is_no_failure_of_the_check(made, writt
     """A reviewer's word must still be heard, so the check goes on and says why nothing was compared."""
     champion = tmp_path / "champion"
     referenced(written, drift_settings, champion / "reference")
-    (champion / "champion.json").write_text(json.dumps({"version": 4, "bundle_sha256": "ab"}))
+    CHAMPION.write(champion / "champion.json")
     (champion / "reference" / "sketch.parquet").write_bytes(b"cut off")
     given = {
         "current": artifact(written / "current"),

@@ -9,30 +9,21 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from made_documents import verdict
 from rich.console import Console
 
 from components.contracts import BundleError, write_manifest
+from components.contracts.documents.champion import Registration
+from components.registry.aliases import champion_history, present_champion, promote, rollback
+from components.registry.client import RegistryError, open_existing, open_registry
 from components.registry.config import Settings
-from components.registry.store import (
-    RegistryError,
-    champion_history,
-    fetch_bundle,
-    open_existing,
-    open_registry,
-    present_champion,
-    promote,
-    register_model,
-    rollback,
-)
+from components.registry.register import register_model
+from components.registry.trials import Trial
+from components.registry.versions import fetch_bundle
 from pipelines.commands.champions import champions_table, promote_version, rollback_version
 from pipelines.config import load_config
 
-TRIAL = {
-    "period": "1d",
-    "target": "log_return",
-    "test_start": "2024-01-01T00:00:00Z",
-    "test_end": "2024-02-01T00:00:00Z",
-}
+TRIAL = Trial("1d", "log_return", "2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z")
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +54,8 @@ def folder(tmp_path, empty_database) -> Path:
                 "inputs": {},
             },
         )
-        verdict = {"approved": True, "beats_champion": version == 1, "reason": "first", "gates": []}
-        register_model(
-            Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL
-        )
+        judged = verdict(beats=version == 1, reason="first")
+        register_model(Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=judged, trial=TRIAL)
     return tmp_path
 
 
@@ -76,7 +65,7 @@ def client(folder):
 
 
 def versions(client) -> list[int]:
-    return [entry["version"] for entry in champion_history(client, "demo")]
+    return [reign.version for reign in champion_history(client, "demo")]
 
 
 def bundle_of(client, version: int) -> Path:
@@ -110,9 +99,7 @@ def test_rolling_back_goes_back_a_promotion_each_time(client):
     assert rollback(client, "demo", why="worse", who="bob") == 2
     assert rollback(client, "demo", why="worse still", who="bob") == 1
     assert versions(client) == [1, 2, 3, 2, 1]
-    assert [entry["kind"] for entry in champion_history(client, "demo")] == ["promotion"] * 3 + [
-        "rollback"
-    ] * 2
+    assert [reign.kind for reign in champion_history(client, "demo")] == ["promotion"] * 3 + ["rollback"] * 2
     about = present_champion(client, "demo")
     assert (about["version"], about["who"], about["why"]) == (1, "bob", "worse still")
     promote(client, "demo", 4, why="again", who="ada")
@@ -122,24 +109,22 @@ def test_rolling_back_goes_back_a_promotion_each_time(client):
 def test_a_model_that_was_rolled_back_is_not_promoted_again_by_a_run(client, folder):
     """Training is repeatable: the next run may hand in the very bundle that someone took out."""
 
-    def run_again(version: int) -> dict:
-        verdict = {"approved": True, "beats_champion": True, "reason": "better", "gates": []}
+    def run_again(version: int) -> Registration:
         return register_model(
             Settings(),
             "demo",
             folder / "registry",
             bundle=folder / f"made-{version}",
-            verdict=verdict,
-            metrics={},
+            verdict=verdict(reason="better"),
             trial=TRIAL,
         )
 
     promote(client, "demo", 2, why="try", who="ada")
     rollback(client, "demo", why="worse", who="bob")
     told = run_again(2)
-    assert told["champion_after"] == 1
-    assert "version 2 was rolled back before" in told["reason"]
-    assert run_again(3)["champion_after"] == 3
+    assert told.champion_after == 1
+    assert "version 2 was rolled back before" in told.reason
+    assert run_again(3).champion_after == 3
     promote(client, "demo", 2, why="looked into it", who="ada")
     assert versions(client)[-1] == 2
 
@@ -167,8 +152,8 @@ def test_two_promotions_at_the_same_moment_are_both_written_down_and_the_alias_f
         thread.join()
     assert not failures
     history = champion_history(client, "demo")
-    assert sorted(entry["why"] for entry in history[1:]) == ["by 2", "by 3", "by 4"]
-    assert present_champion(client, "demo")["version"] == history[-1]["version"]
+    assert sorted(reign.why for reign in history[1:]) == ["by 2", "by 3", "by 4"]
+    assert present_champion(client, "demo")["version"] == history[-1].version
 
 
 def test_the_history_of_older_registries_stays_readable(client):
@@ -181,6 +166,12 @@ def test_the_history_of_older_registries_stays_readable(client):
     promote(client, "demo", 2, why="w", who="ada")
     assert versions(client) == [1, 2]
     assert rollback(client, "demo", why="w", who="ada") == 1
+
+
+def test_an_entry_of_the_history_that_is_broken_is_named(client):
+    client.set_registered_model_tag("demo", "champion.odd", '{"version": 2}')
+    with pytest.raises(RegistryError, match=r"champion\.odd of demo"):
+        champion_history(client, "demo")
 
 
 def test_a_fetched_bundle_is_a_checked_copy_and_a_broken_one_leaves_nothing(client, tmp_path):
@@ -242,11 +233,11 @@ def test_a_model_that_was_rejected_before_with_another_manifest_can_be_registere
                 "inputs": {},
             },
         )
-        verdict = {"approved": approved, "beats_champion": approved, "reason": "r", "gates": []}
+        judged = verdict(approved, approved, "r")
         told = register_model(
-            Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=verdict, metrics={}, trial=TRIAL
+            Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=judged, trial=TRIAL
         )
-    assert told["champion_after"] == told["version"] == 5
+    assert told.champion_after == told.version == 5
 
 
 def test_a_broken_database_is_named(tmp_path):
@@ -312,4 +303,4 @@ def test_who_is_the_login_name_where_nothing_else_is_said(config, client, monkey
     monkeypatch.delenv("ALPHALOOP_USER", raising=False)
     monkeypatch.setenv("LOGNAME", "linus")
     promote_version(config, 2, "w")
-    assert champion_history(client, "demo")[-1]["who"] == "linus"
+    assert champion_history(client, "demo")[-1].who == "linus"

@@ -3,29 +3,31 @@ tampered with.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from made_documents import evaluation, verdict
 
 from components.contracts import ALL_PREDICTIONS, TIME, BundleError, verify_bundle, write_table
+from components.contracts.documents.champion import ChampionRecord, read_champion
+from components.contracts.documents.verdict import Verdict
+from components.registry.aliases import champion_history, champion_of, promote, version_by_alias
+from components.registry.champion import fetch_champion
+from components.registry.client import RegistryError, open_registry
 from components.registry.config import Settings
-from components.registry.record import record
-from components.registry.store import RegistryError, champion_history, open_registry, promote, read_champion
+from components.registry.record import Candidate, record
+from components.registry.trials import Trial, count_trials, read_verdict
 
 DAYS = pl.datetime_range(
     datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "1d", time_unit="us", eager=True
 ).cast(TIME)
 CONFIG = {"run": {"seed": 1}}
-EVALUATION = {
-    "period": "1d",
-    "target": "log_return",
-    "windows": {"test": {"start": "2024-01-01T00:00:00Z", "end": "2024-02-01T00:00:00Z"}},
-}
 
 
-def candidate(folder: Path, score: float) -> dict:
+def candidate(folder: Path, score: float, judged: Verdict, window: Sequence[str] = ()) -> Candidate:
     """The artifacts of a run whose stack always says `score`."""
     folder.mkdir()
     columns = {
@@ -61,26 +63,18 @@ def candidate(folder: Path, score: float) -> dict:
     (folder / "reference" / "reference.json").write_text("{}")
     (folder / "catalog.json").write_text("[]")
     (folder / "features.json").write_text('{"schema": "abc"}')
-    return {
-        "expert_folders": [folder / name for name in "abc"],
-        "predictions": predictions,
-        "stacker": folder / "stacker",
-        "catalog": folder / "catalog.json",
-        "feature_registry": folder / "features.json",
-        "reference": folder / "reference",
-        "config": CONFIG,
-        "evaluation": EVALUATION,
-        "code": "c",
-    }
-
-
-def verdict(approved=True, beats=True, reason="better by 0.01"):
-    return {
-        "approved": approved,
-        "beats_champion": beats,
-        "reason": reason,
-        "gates": [{"name": "information_coefficient", "value": 0.03}, {"name": "odd", "value": None}],
-    }
+    return Candidate(
+        verdict=judged,
+        evaluation=evaluation(*window),
+        expert_folders=[folder / name for name in "abc"],
+        predictions=predictions,
+        stacker=folder / "stacker",
+        catalog=folder / "catalog.json",
+        feature_registry=folder / "features.json",
+        config=CONFIG,
+        code="c",
+        reference=folder / "reference",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,38 +84,34 @@ def story(tmp_path_factory):
     """
     root = tmp_path_factory.mktemp("registry")
     home, auto, manual = root / "home", Settings(), Settings(promotion="manual")
-    parts = {
-        name: candidate(root / name, score)
-        for name, score in (("bad", 0.0), ("first", 0.1), ("better", 0.2), ("worse", 0.3), ("manual", 0.4))
+    models = {
+        "bad": candidate(root / "bad", 0.0, verdict(False, False, "IC 0.00 is below 0.02")),
+        "first": candidate(root / "first", 0.1, verdict()),
+        "better": candidate(root / "better", 0.2, verdict()),
+        "worse": candidate(root / "worse", 0.3, verdict(beats=False, reason="not better")),
+        "manual": candidate(root / "manual", 0.4, verdict()),
     }
-    told = {"empty": read_champion(auto, "demo", home, root / "c0")}
-    told["bad"] = record(
-        auto, name="demo", folder=home, verdict=verdict(False, False, "IC 0.00 is below 0.02"), **parts["bad"]
-    )
-    told["first"] = record(auto, name="demo", folder=home, verdict=verdict(), **parts["first"])
-    told["again"] = record(auto, name="demo", folder=home, verdict=verdict(), **parts["first"])
-    told["better"] = record(auto, name="demo", folder=home, verdict=verdict(), **parts["better"])
-    told["worse"] = record(
-        auto, name="demo", folder=home, verdict=verdict(beats=False, reason="not better"), **parts["worse"]
-    )
-    told["manual"] = record(manual, name="demo", folder=home, verdict=verdict(), **parts["manual"])
+    assert fetch_champion(auto, "demo", home, root / "c0") is None
+    told = {name: record(auto, "demo", home, models[name]) for name in ("bad", "first")}
+    told["again"] = record(auto, "demo", home, models["first"])
+    told |= {name: record(auto, "demo", home, models[name]) for name in ("better", "worse")}
+    told["manual"] = record(manual, "demo", home, models["manual"])
     return root, home, told
 
 
 def test_no_champion_at_first(story):
-    root, _, told = story
-    assert told["empty"] == {"version": None}
-    assert json.loads((root / "c0" / "champion.json").read_text()) == {"version": None}
+    root, _, _ = story
+    assert json.loads((root / "c0" / "champion.json").read_text()) == {"format": 1, "version": None}
 
 
 def test_a_rejected_model_is_recorded_but_gets_no_version(story):
     _, home, told = story
-    assert (told["bad"]["status"], told["bad"]["version"], told["bad"]["champion_after"]) == (
+    assert (told["bad"].status, told["bad"].version, told["bad"].champion_after) == (
         "rejected",
         None,
         None,
     )
-    run = open_registry(Settings(), home).get_run(told["bad"]["run_id"])
+    run = open_registry(Settings(), home).get_run(told["bad"].run_id)
     assert run.data.tags["verdict"] == "rejected"
     assert run.data.metrics == {"information_coefficient": 0.03}
 
@@ -129,9 +119,9 @@ def test_a_rejected_model_is_recorded_but_gets_no_version(story):
 def test_approved_models_become_champion_only_when_they_beat_the_one_in_place(story):
     _, _, told = story
     seen = {
-        name: (t["status"], t["version"], t["champion_before"], t["champion_after"], t["aliases"])
+        name: (t.status, t.version, t.champion_before, t.champion_after, t.aliases)
         for name, t in told.items()
-        if name not in ("empty", "bad")
+        if name != "bad"
     }
     assert seen == {
         "first": ("registered", 1, None, 1, ["champion"]),
@@ -140,12 +130,12 @@ def test_approved_models_become_champion_only_when_they_beat_the_one_in_place(st
         "worse": ("registered", 3, 2, 2, ["challenger"]),
         "manual": ("registered", 4, 2, 2, ["challenger"]),
     }
-    assert "waits as challenger" in told["manual"]["reason"]
+    assert "waits as challenger" in told["manual"].reason
 
 
 def test_trials_on_the_same_window_are_counted_once_each(story):
     _, _, told = story
-    assert [told[name]["trials"] for name in ("bad", "first", "again", "better", "worse", "manual")] == [
+    assert [told[name].trials for name in ("bad", "first", "again", "better", "worse", "manual")] == [
         1,
         2,
         2,
@@ -158,12 +148,12 @@ def test_trials_on_the_same_window_are_counted_once_each(story):
 def test_the_history_says_who_was_champion_when_and_why(story):
     _, home, told = story
     history = champion_history(open_registry(Settings(), home), "demo")
-    assert [(h["version"], h["previous"], h["who"], h["why"]) for h in history] == [
+    assert [(h.version, h.previous, h.who, h.why) for h in history] == [
         (1, None, "pipeline", "better by 0.01"),
         (2, 1, "pipeline", "better by 0.01"),
     ]
-    assert all(datetime.fromisoformat(h["when"]).tzinfo for h in history)
-    assert told["manual"]["history"] == history
+    assert all(h.when.tzinfo for h in history)
+    assert told["manual"].history == history
 
 
 def test_the_bundle_holds_the_trained_experts_and_no_file_that_can_execute_code(story):
@@ -186,14 +176,14 @@ def test_the_bundle_holds_the_trained_experts_and_no_file_that_can_execute_code(
 
 def test_the_champion_brings_its_own_out_of_sample_predictions_and_a_tampered_one_is_refused(story, tmp_path):
     _, home, _ = story
-    about = read_champion(Settings(), "demo", home, tmp_path / "c")
-    assert about["version"] == 2
-    assert (about["known_until"], about["train_window"]) == (
-        "2024-02-03T00:00:00+00:00",
+    about = fetch_champion(Settings(), "demo", home, tmp_path / "c")
+    assert about.version == 2
+    assert (about.known_until, about.train_window) == (
+        datetime(2024, 2, 3, tzinfo=UTC),
         "2023-01-01..2024-01-20",
     )
-    assert [entry["version"] for entry in about["history"]] == [1, 2]
-    assert json.loads((tmp_path / "c" / "champion.json").read_text()) == about
+    assert [reign.version for reign in about.history] == [1, 2]
+    assert read_champion(tmp_path / "c" / "champion.json") == about
     assert (tmp_path / "c" / "reference" / "reference.json").read_text() == "{}"
     assert pl.read_parquet(tmp_path / "c" / "predictions.parquet")["score"].unique().to_list() == [0.2]
     client = open_registry(Settings(), home)
@@ -206,7 +196,7 @@ def test_the_champion_brings_its_own_out_of_sample_predictions_and_a_tampered_on
     before = weights.read_text()
     weights.write_text("{}")
     with pytest.raises(BundleError, match=r"weights\.json was changed"):
-        read_champion(Settings(), "demo", home, tmp_path / "d")
+        fetch_champion(Settings(), "demo", home, tmp_path / "d")
     weights.write_text(before)
 
 
@@ -215,29 +205,89 @@ def test_promotion_by_hand_is_written_down(story):
     client = open_registry(Settings(), home)
     promote(client, "demo", 4, why="reviewed", who="ada")
     assert client.get_model_version_by_alias("demo", "champion").version in (4, "4")
-    assert champion_history(client, "demo")[-1]["who"] == "ada"
+    assert champion_history(client, "demo")[-1].who == "ada"
     promote(client, "demo", 2, why="back", who="ada")
 
 
 def test_trials_are_those_whose_test_windows_overlap(story, tmp_path):
     _, home, told = story
-    made = dict.fromkeys(("later", "overlapping"))
-    for score, (name, start, end) in enumerate(
-        (
-            ("later", "2024-02-02T00:00:00Z", "2024-03-01T00:00:00Z"),
-            ("overlapping", "2024-01-20T00:00:00Z", "2024-02-20T00:00:00Z"),
-        )
-    ):
-        other = candidate(tmp_path / name, 0.5 + score) | {
-            "evaluation": EVALUATION | {"windows": {"test": {"start": start, "end": end}}}
-        }
-        made[name] = record(
-            Settings(), name="demo", folder=home, verdict=verdict(False, False, "no"), **other
-        )["trials"]
-    assert made == {"later": 1, "overlapping": told["manual"]["trials"] + 2}
+    windows = {
+        "later": ("2024-02-02T00:00:00Z", "2024-03-01T00:00:00Z"),
+        "overlapping": ("2024-01-20T00:00:00Z", "2024-02-20T00:00:00Z"),
+    }
+    rejected = verdict(False, False, "no")
+    made = {
+        name: record(
+            Settings(), "demo", home, candidate(tmp_path / name, 0.5 + score, rejected, window)
+        ).trials
+        for score, (name, window) in enumerate(windows.items())
+    }
+    assert made == {"later": 1, "overlapping": told["manual"].trials + 2}
+
+
+def test_trials_are_counted_past_the_first_page(story, tmp_path, monkeypatch):
+    """Planted fault: MLflow gives at most 1,000 runs at once, here 2."""
+    _, home, told = story
+    client = open_registry(Settings(), home)
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    trial = Trial.of(evaluation())
+    everything = count_trials(client, experiment, trial)
+    assert everything >= told["manual"].trials > 2
+    asked = []
+    search = client.search_runs
+    monkeypatch.setattr(
+        client, "search_runs", lambda *a, **k: asked.append(k["page_token"]) or search(*a, **k)
+    )
+    monkeypatch.setattr("components.registry.trials.PAGE_RUNS", 2)
+    assert count_trials(client, experiment, trial) == everything
+    assert len(asked) > 2
+    assert None not in asked[1:]
+
+
+def test_a_champion_of_the_version_before_is_read(story, tmp_path):
+    """Registries and folders of 0.4.0: champion.json without a format, verdicts as the gates wrote them."""
+    _, home, _ = story
+    record_now = fetch_champion(Settings(), "demo", home, tmp_path / "c")
+    old = json.loads((tmp_path / "c" / "champion.json").read_text())
+    del old["format"]
+    (tmp_path / "c" / "champion.json").write_text(json.dumps(old))
+    assert ChampionRecord.find(tmp_path / "c" / "champion.json") == record_now
+    (tmp_path / "c" / "champion.json").write_text('{"version": null}')
+    assert ChampionRecord.find(tmp_path / "c" / "champion.json") is None
+
+
+def test_the_verdict_of_a_run_is_read_and_a_broken_one_is_logged(story, caplog):
+    _, home, told = story
+    client = open_registry(Settings(), home)
+    run_id = told["first"].run_id
+    found = read_verdict(client, run_id)
+    assert found == verdict().model_dump(mode="json")
+    client.log_dict(run_id, {key: value for key, value in found.items() if key != "gates"}, "verdict.json")
+    assert read_verdict(client, run_id) is None
+    assert "gates: Field required" in caplog.text
+    client.log_dict(run_id, found, "verdict.json")
+
+
+def test_a_model_or_an_alias_that_is_not_there_is_no_champion(story):
+    _, home, _ = story
+    client = open_registry(Settings(), home)
+    assert version_by_alias(client, "unheard-of", "champion") is None
+    assert version_by_alias(client, "demo", "nobody") is None
+    assert version_by_alias(client, "demo", "champion").version in (2, "2")
+
+
+def test_a_question_that_the_registry_does_not_understand_is_not_read_as_no_champion(story, caplog):
+    """Planted fault: MLflow gives this name the same error code as an alias that is not there."""
+    _, home, _ = story
+    client = open_registry(Settings(), home)
+    with pytest.raises(RegistryError, match="Names cannot contain"):
+        champion_of(client, "a/b")
+    assert "Traceback" in caplog.text
+    with pytest.raises(RegistryError, match="Names cannot contain"):
+        champion_history(client, "a/b")
 
 
 def test_a_registry_that_does_not_answer_is_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"Check registry\.tracking_uri"):
-        read_champion(Settings(tracking_uri="http://127.0.0.1:9"), "demo", tmp_path, tmp_path / "c")
+        fetch_champion(Settings(tracking_uri="http://127.0.0.1:9"), "demo", tmp_path, tmp_path / "c")

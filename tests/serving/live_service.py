@@ -249,16 +249,24 @@ def register(run: SmallRun, bundle: Path, *, beats: bool = True) -> int:
     """Register a bundle in the run's registry, as champion where it `beats` the present one; returns its
     version.
     """
+    from components.contracts.documents.verdict import Verdict, VerdictStamp
     from components.registry.config import Settings as RegistrySettings
-    from components.registry.store import register_model
+    from components.registry.store import Trial, register_model
 
-    verdict = {"approved": True, "beats_champion": beats, "reason": "first", "gates": []}
+    verdict = Verdict(
+        candidate="stack",
+        champion_version=None,
+        approved=True,
+        beats_champion=beats,
+        reason="first",
+        gates=(),
+        stamp=VerdictStamp(code_version="c", config_hash="h"),
+    )
     return register_model(
         RegistrySettings(),
         "small",
         run.folder / "registry",
         bundle=bundle,
         verdict=verdict,
-        metrics={},
-        trial=_TRIAL,
-    )["version"]
+        trial=Trial(**_TRIAL),
+    ).version

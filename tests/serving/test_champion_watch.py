@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from components.contracts import verify_bundle, write_manifest
+from components.contracts.documents.verdict import Verdict, VerdictStamp
 from components.registry.config import Settings as RegistrySettings
-from components.registry.store import open_registry, promote, register_model
+from components.registry.store import Trial, open_registry, promote, register_model
 from serving.processes.plan import write_plan
 from serving.processes.registry_follower import ChampionWatch
 from tests.serving.made_answers import QUICK, make_plan
@@ -42,16 +43,23 @@ def register(folder: Path, score: float, *, beats: bool = True) -> int:
     (bundle / "weights.json").write_text(json.dumps(score))
     about = {"schema": "s", "period": "1d", "horizon": 5, "target": "log_return", "experts": [], "inputs": {}}
     write_manifest(bundle, about)
-    verdict = {"approved": True, "beats_champion": beats, "reason": f"better by {score}", "gates": []}
+    verdict = Verdict(
+        candidate="stack",
+        champion_version=None,
+        approved=True,
+        beats_champion=beats,
+        reason=f"better by {score}",
+        gates=(),
+        stamp=VerdictStamp(code_version="c", config_hash="h"),
+    )
     return register_model(
         RegistrySettings(),
         "demo",
         folder / "registry",
         bundle=bundle,
         verdict=verdict,
-        metrics={},
-        trial=TRIAL,
-    )["version"]
+        trial=Trial(**TRIAL),
+    ).version
 
 
 @pytest.fixture(scope="module")

@@ -108,11 +108,11 @@ def rank_ic(result, oof, name):
 def test_combiners_learn_which_expert_to_trust():
     oof, result = learned()
     equal, stack, best = (rank_ic(result, oof, name) for name in (EQUAL, "stack", "best_single"))
-    assert result.comparison["chosen"] in ("elasticnet", "lightgbm")
+    assert result.comparison.chosen in ("elasticnet", "lightgbm")
     assert stack > equal + 0.05
     assert stack > best - 0.03
-    assert "median" not in result.comparison["experts"]
-    assert result.comparison["validation_start"] == str(CALENDAR[40]), (
+    assert "median" not in result.comparison.experts
+    assert result.comparison.validation_start == str(CALENDAR[40]), (
         "the first validation fold is only learned from"
     )
 
@@ -166,10 +166,8 @@ def test_the_choice_is_made_on_validation_alone():
         .then(-50 * pl.col("label"))
         .otherwise(pl.col("label"))
     )
-    assert run(spoiled).comparison["chosen"] == result.comparison["chosen"]
-    assert run(spoiled).comparison["validation_rank_ic"] == pytest.approx(
-        result.comparison["validation_rank_ic"]
-    )
+    assert run(spoiled).comparison.chosen == result.comparison.chosen
+    assert run(spoiled).comparison.validation_rank_ic == pytest.approx(result.comparison.validation_rank_ic)
 
 
 def test_labels_that_end_in_the_test_window_do_not_choose():
@@ -179,7 +177,7 @@ def test_labels_that_end_in_the_test_window_do_not_choose():
         .then(-50 * pl.col("label"))
         .otherwise(pl.col("label"))
     )
-    assert run(spoiled).comparison["validation_rank_ic"] == result.comparison["validation_rank_ic"]
+    assert run(spoiled).comparison.validation_rank_ic == result.comparison.validation_rank_ic
 
 
 def test_an_expert_that_wakes_up_in_the_test_window_is_left_out_all_along():
@@ -191,7 +189,7 @@ def test_an_expert_that_wakes_up_in_the_test_window_is_left_out_all_along():
         .otherwise(pl.col("score_median"))
     )
     again = run(woken)
-    assert again.comparison["experts"] == result.comparison["experts"]
+    assert again.comparison.experts == result.comparison.experts
     combined = (pl.col("timestamp") < first_test) & (pl.col("expert") == EQUAL)
     assert again.predictions.filter(combined).equals(result.predictions.filter(combined))
 
@@ -227,14 +225,14 @@ def test_the_same_seed_gives_the_same_numbers_and_the_model_file_says_how_to_sco
     oof, result = learned()
     assert run(oof).predictions.equals(result.predictions)
     model = json.loads(result.model["stacker.json"])
-    assert model["method"] == result.comparison["chosen"]
+    assert model["method"] == result.comparison.chosen
     assert set(model) >= {"experts", "head_scale", "head_bias", "band_low", "band_high"}
 
 
 def test_too_little_history_means_equal_weights():
     oof = market(3, {"a": 0.3, "b": 0.0})
     result = run(oof, Settings(min_train_bars=1000, lightgbm_rounds=5))
-    assert result.comparison["chosen"] == EQUAL
+    assert result.comparison.chosen == EQUAL
     assert rank_ic(result, oof, "stack") == pytest.approx(rank_ic(result, oof, EQUAL))
 
 

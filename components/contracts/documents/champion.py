@@ -7,7 +7,7 @@ from components.contracts.documents import Document, Part
 from components.contracts.documents.fields import Moment
 from components.contracts.files import read_json
 
-__all__ = ["ChampionRecord", "NewestBars", "NoChampion", "Registration", "Reign"]
+__all__ = ["ChampionRecord", "NewestBars", "NoChampion", "Registration", "Reign", "read_champion"]
 
 
 class Reign(Part):
@@ -53,11 +53,8 @@ class ChampionRecord(Document):
         ContractError
             As `read`.
         """
-        found = read_json(path)
-        if found is not None and found.get("version", 0) is None:
-            NoChampion.read(path)
-            return None
-        return cls.read(path)
+        found = read_champion(path)
+        return found if isinstance(found, cls) else None
 
 
 class NoChampion(Document):
@@ -65,6 +62,14 @@ class NoChampion(Document):
 
     format: Literal[1] = 1
     version: None = None
+
+
+def read_champion(path: str | os.PathLike) -> ChampionRecord | NoChampion:
+    """What stands in the champion's file; raises as `Document.read`."""
+    found = read_json(path)
+    if found is not None and found.get("version", 0) is None:
+        return NoChampion.read(path)
+    return ChampionRecord.read(path)
 
 
 class Registration(Document):

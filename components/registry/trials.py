@@ -1,0 +1,104 @@
+"""Judged models as MLflow runs: every one is recorded, approved or not, so that the number of trials on a
+test window stays known.
+"""
+
+import tempfile
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.contracts import ContractError
+from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.verdict import Verdict
+from components.registry.client import every_page, log, without_secrets
+from components.registry.config import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PAGE_RUNS = 1000  # the most that MLflow gives at once
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was scored; models of the same kind whose test windows overlap are trials of one another."""
+
+    period: str
+    target: str
+    test_start: str  # ISO, UTC
+    test_end: str
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "Trial":
+        window = evaluation.windows.test
+        return cls(evaluation.period, evaluation.target, window.start, window.end)
+
+
+def experiment_of(client: "MlflowClient", settings: Settings, name: str, folder: Path) -> str:
+    """Identifier of the experiment that holds the model's trials; made where there is none yet."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    location = None if settings.tracking_uri else (folder / "artifacts").as_uri()
+    return client.create_experiment(name, artifact_location=location)
+
+
+def log_trial(
+    client: "MlflowClient", experiment: str, bundle: Path, sha256: str, verdict: Verdict, trial: Trial
+) -> str:
+    """Record a judged model with its bundle, its verdict and the gates' numbers; returns the run's id."""
+    word = "approved" if verdict.approved else "rejected"
+    tags = {**asdict(trial), "bundle_sha256": sha256, "verdict": word}
+    run = client.create_run(experiment, tags=tags, run_name=f"{word}-{sha256[:8]}")
+    for gate in verdict.gates:
+        if gate.value is not None:
+            client.log_metric(run.info.run_id, gate.name, gate.value)
+    client.log_artifacts(run.info.run_id, str(bundle), "bundle")
+    client.log_dict(run.info.run_id, verdict.model_dump(mode="json"), "verdict.json")
+    client.set_terminated(run.info.run_id)
+    return run.info.run_id
+
+
+def run_of(client: "MlflowClient", experiment: str, sha256: str) -> str | None:
+    """A finished run that logged this very bundle."""
+    runs = client.search_runs(
+        [experiment],
+        filter_string=f"tags.bundle_sha256 = '{sha256}' and attributes.status = 'FINISHED'",
+        max_results=1,
+    )
+    return runs[0].info.run_id if runs else None
+
+
+def count_trials(client: "MlflowClient", experiment: str, trial: Trial) -> int:
+    """Judged models, this one included, of the same period and target whose test windows overlap with this
+    one's.
+    """
+    condition = f"tags.period = '{trial.period}' and tags.target = '{trial.target}'"
+    runs = every_page(
+        lambda token: client.search_runs(
+            [experiment], filter_string=condition, max_results=PAGE_RUNS, page_token=token
+        )
+    )
+    return sum(_overlaps(run.data.tags, trial) for run in runs)
+
+
+def read_verdict(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
+    """What the gates said of the model of a run, as JSON; None where the run holds no readable verdict, which
+    is logged.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = client.download_artifacts(run_id, "verdict.json", scratch)
+            return Verdict.read(path).model_dump(mode="json")
+        except (MlflowException, OSError, ContractError) as error:
+            trace = "".join(traceback.format_exception(error))
+            log.warning(f"run {run_id} holds no readable verdict: {without_secrets(trace)}")
+            return None
+
+
+def _overlaps(tags: Mapping[str, str], trial: Trial) -> bool:
+    return tags["test_start"] <= trial.test_end and trial.test_start <= tags["test_end"]
