@@ -18,7 +18,15 @@ GROUND = ("contracts", "settings", "timeline", "metrics", "progress", "sizing", 
 IMAGE_VARIABLE = "ALPHALOOP_TASK_IMAGE_ID"
 
 
-def code_version(stage: str, *, also: tuple[str, ...] = ()) -> str:
+def code_version(door, *modules) -> str:
+    stage = door.python_func.__module__.split(".")[1]
+    also = tuple("/".join(m.split(".")[:2]) for m in modules) + (
+        ("feature_repo",) if stage == "feature_store" else ()
+    )
+    return _old(stage, also=also)
+
+
+def _old(stage: str, *, also: tuple[str, ...] = ()) -> str:
     """Hash, 16 hex digits, of `components/<stage>`, the ground floor, further folders below the root, and the
     environment.
     """

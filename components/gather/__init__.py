@@ -1,1 +1,1 @@
-"""Lays artifacts of other stages side by side in one folder, so that a stage that reads many has one input."""
+"""Lays artifacts side by side in one folder, so that a stage that reads many of them has one input."""

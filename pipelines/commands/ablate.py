@@ -15,9 +15,9 @@ from components.experts.studies.ablation_page import ablation_page
 from components.experts.studies.evidence_page import explain_page, first_member
 from components.page import number
 from components.scoring.form import MEMBERS
-from pipelines.commands.one_expert import ABLATIONS, beside_leaves, expert_inputs, find_leaf
+from pipelines.commands.one_expert import ABLATIONS, expert_inputs
 from pipelines.config import Config
-from pipelines.graphs.build import resolve_leaf
+from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf
 
 VARIANTS = "ablations.yaml"
 EVIDENCE = "explain.json"

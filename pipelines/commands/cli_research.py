@@ -92,8 +92,8 @@ def select(
 
     Example:  alphaloop select --config pipelines/configs/us_equities.yaml --mode full
     """
+    from pipelines.commands.research import run_research
     from pipelines.config import load_config
-    from pipelines.graphs.research import run_research
 
     folder = run_research("selection", load_config(config, [*(overrides or []), f"selection.mode={mode}"]))
     typer.echo(f"Evidence: {', '.join(str(path) for path in sorted(folder.glob('selection_*.html')))}")
@@ -106,8 +106,8 @@ def mine(config: ConfigOption = DEMO, overrides: SetOption = None):
 
     Example:  alphaloop mine --config pipelines/configs/us_equities.yaml
     """
+    from pipelines.commands.research import run_research
     from pipelines.config import load_config
-    from pipelines.graphs.research import run_research
 
     folder = run_research("mining", load_config(config, overrides or []))
     typer.echo(f"Formulas: {folder / 'formulas.yaml'}. Page: {folder / 'mining.html'}")

@@ -4,21 +4,23 @@ cache.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from components.contracts import AlphaloopError, atomic_path, verify_bundle
-from pipelines.config import LEAVES, Config
+from pipelines.config import Config
+from pipelines.leaves import INPUTS, find_leaf, resolve_leaf
+from pipelines.runners.local_run import run_locally
 
 if TYPE_CHECKING:
     from components.experts.leaves import Leaf
     from components.experts.studies.judging import StudyInputs
 
 # What stands in an expert's work folder and outlives a training from scratch.
-SEARCH, ABLATIONS, INPUTS = "search", "ablations", "inputs.json"
+SEARCH, ABLATIONS = "search", "ablations"
 
 
 def run_expert(name: str, config: Config, *, mode: str, start: Path | None = None) -> Table:
@@ -29,9 +31,6 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
     AlphaloopError
         If the expert is none of `experts.leaves`, or `start` holds no model.
     """
-    from pipelines.graphs.build import resolve_leaf
-    from pipelines.runners.local_run import run_locally
-
     leaf = find_leaf(name, config)
     expert = leaf.split("/")[0]
     # Everything that can be seen to be wrong is refused before an earlier training is cleared away.
@@ -107,9 +106,7 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, StudyInputs, Path]"
         If the expert is none of `experts.leaves`, or a stage before it failed.
     """
     from components.experts.studies.judging import StudyInputs
-    from pipelines.code_version import code_version, module_version
-    from pipelines.graphs.build import resolve_leaf
-    from pipelines.runners.local_run import run_locally
+    from pipelines.graphs.experts import expert_code
 
     leaf = resolve_leaf(find_leaf(name, config), config)
     work = Path(config.run.folder).absolute() / "experts" / leaf.expert
@@ -122,17 +119,9 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, StudyInputs, Path]"
         horizon=config.labels.primary_horizon,
         target=config.labels.target,
         seed=config.run.seed,
-        code=code_version("experts") + module_version(leaf.module),
+        code=expert_code(leaf),
     )
     return leaf, inputs, work
-
-
-def beside_leaves(name: str, expert: str, config: Config) -> Path:
-    """The file `name` of an expert: that in `experts.folder` if it stands there, else Alphaloop's own, which
-    may be missing.
-    """
-    own = Path(config.experts.folder).absolute() / expert / name
-    return own if config.experts.folder and own.exists() else LEAVES / expert / name
 
 
 def _clear(work: Path) -> None:
@@ -146,68 +135,3 @@ def _keep(start: Path, place: Path) -> Path:
     with atomic_path(place) as temporary:
         shutil.copytree(start, temporary)
     return place
-
-
-def find_leaf(name: str, config: Config) -> str:
-    """The leaf of `experts.leaves` that `name` means: the leaf itself or its expert."""
-    found = [leaf for leaf in config.experts.leaves if name in (leaf, leaf.split("/")[0])]
-    if not found:
-        raise AlphaloopError(
-            f"{name!r} is none of this config's experts: {', '.join(config.experts.leaves)}. Add its leaf to"
-            " experts.leaves."
-        )
-    return found[0]
-
-
-def expert_pipeline(
-    config: Config,
-    *,
-    source: str,
-    leaf: str,
-    folder: str,
-    warm_from: str = "",
-    cached: bool = True,
-    train: bool = True,
-) -> Callable:
-    """Everything up to the training set, then one expert, or, without `train`, a file that says where its
-    inputs lie.
-    """
-    from kfp import dsl
-
-    from components.experts.studies.inputs_component import point_to_inputs
-    from components.report.component import close_run
-    from pipelines.graphs.build import resolve_leaf
-    from pipelines.graphs.stages import (
-        arranger,
-        expert_task,
-        source_to_factors,
-        to_expert_inputs,
-        to_labels,
-        to_training_set,
-    )
-
-    arrange = arranger(config, retries=0)
-
-    @dsl.pipeline(name=f"alphaloop-expert-{config.run.name}")
-    def expert():
-        closing = arrange(close_run(folder=folder), "close", cached=False)
-        with dsl.ExitHandler(closing, name="expert"):
-            data = source_to_factors(config, arrange, source, folder)
-            to_labels(config, arrange, data)
-            to_training_set(config, arrange, data, folder)
-            resolved = resolve_leaf(leaf, config)
-            to_expert_inputs(config, arrange, data, [resolved])
-            if train:
-                expert_task(config, arrange, data, resolved, folder, warm_from=warm_from, cached=cached)
-            else:
-                target = f"{folder}/experts/{resolved.expert}/{INPUTS}"
-                tables = {"training_set": data.training_set, "labels": data.labels, "catalog": data.catalog}
-                # There is one leaf, so at most one selection and one table of learnable rows.
-                chosen = {
-                    name: found
-                    for name, made in (("selection", data.selections), ("learnable", data.learnable))
-                    for found in made.values()
-                }
-                arrange(point_to_inputs(target=target, **tables, **chosen), "inputs", cached=False)
-
-    return expert

@@ -16,9 +16,9 @@ from components.experts.studies.search import SearchPlan, StudyResult, open_stor
 from components.experts.studies.search_page import judged, search_page, verdict
 from components.experts.studies.search_space import read_space
 from components.settings import ConfigError
-from pipelines.commands.one_expert import SEARCH, beside_leaves, expert_inputs, find_leaf
+from pipelines.commands.one_expert import SEARCH, expert_inputs
 from pipelines.config import Config
-from pipelines.graphs.build import resolve_leaf
+from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf
 
 SPACE = "search.yaml"
 

@@ -97,8 +97,8 @@ def _check(config: Config, console: Console) -> str | None:
     """
     from components.market.config import FETCHED
     from components.market.fetched import fetch
+    from pipelines.commands.retrain import run_retraining
     from pipelines.config import data_folder
-    from pipelines.graphs.retraining import run_retraining
     from pipelines.runners.terminal import Terminal
 
     start = time.monotonic()

@@ -6,7 +6,8 @@ from kfp import dsl
 
 from components.report.component import close_run
 from pipelines.config import Config
-from pipelines.graphs.stages import arranger, publish, source_to_factors
+from pipelines.graphs.arrange import arranger
+from pipelines.graphs.data import publish, source_to_factors
 
 
 def materialisation_pipeline(config: Config, *, source: str, folder: str, retries: int = 0) -> Callable:

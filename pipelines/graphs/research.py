@@ -3,7 +3,6 @@ stack's residual yields.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 from kfp import dsl
 
@@ -13,16 +12,9 @@ from components.mining.component import mine
 from components.report.component import close_run, keep_evidence
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.graphs.stages import (
-    arranger,
-    gather_artifacts,
-    require_trained,
-    source_to_factors,
-    to_expert_inputs,
-    to_labels,
-    to_predictions,
-    to_training_set,
-)
+from pipelines.graphs.arrange import arranger, side_by_side
+from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
+from pipelines.graphs.experts import require_trained, to_expert_inputs, to_predictions
 
 
 class ResearchError(AlphaloopError):
@@ -51,11 +43,11 @@ def selection_pipeline(
     def selection():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="selection"):
-            data = source_to_factors(config, arrange, source, folder)
-            to_labels(config, arrange, data)
-            to_training_set(config, arrange, data, folder)
-            to_expert_inputs(config, arrange, data, leaves)
-            pages = gather_artifacts(arrange, "pages", data.pages)
+            factors = source_to_factors(config, arrange, source, folder)
+            labels = to_labels(config, arrange, factors)
+            data = to_training_set(config, arrange, factors, labels, folder)
+            inputs = to_expert_inputs(config, arrange, data, leaves)
+            pages = side_by_side(arrange, "pages", inputs.pages)
             arrange(keep_evidence(folder=folder, pages=pages), "evidence", cached=False)
 
     return selection
@@ -82,34 +74,27 @@ def mining_pipeline(
     def mining():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="mining"):
-            data = source_to_factors(config, arrange, source, folder)
-            to_labels(config, arrange, data)
-            to_training_set(config, arrange, data, folder)
-            _, _, stacked = to_predictions(config, arrange, data, leaves, folder)
+            factors = source_to_factors(config, arrange, source, folder)
+            labels = to_labels(config, arrange, factors)
+            data = to_training_set(config, arrange, factors, labels, folder)
+            predicted = to_predictions(config, arrange, data, leaves, folder)
             found = arrange(
                 mine(
                     training_set=data.training_set,
                     labels=data.labels,
                     catalog=data.catalog,
-                    predictions=stacked.outputs["all_predictions"],
+                    predictions=predicted.stack["all_predictions"],
                     settings=section_json(config.mining),
                     timeline=section_json(config.timeline),
                     horizon=config.labels.primary_horizon,
                     target=config.labels.target,
                     seed=config.run.seed,
-                    code=code_version("mining"),
+                    code=code_version(mine),
                 ),
                 "mine",
             ).outputs
-            files = {**data.pages, "mining.html": found["page"], "formulas.yaml": found["formulas"]}
-            pages = gather_artifacts(arrange, "pages", files)
+            files = {**predicted.pages, "mining.html": found["page"], "formulas.yaml": found["formulas"]}
+            pages = side_by_side(arrange, "pages", files)
             arrange(keep_evidence(folder=folder, pages=pages), "evidence", cached=False)
 
     return mining
-
-
-def run_research(pipeline: str, config: Config) -> Path:
-    """Run `selection` or `mining` here; returns the folder with its pages."""
-    from pipelines.runners.local_run import run_locally
-
-    return run_locally(pipeline, config) / "evidence"

@@ -4,9 +4,9 @@ training data.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 from kfp import dsl
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.contracts import AlphaloopError
 from components.drift.component import detect_drift
@@ -14,10 +14,11 @@ from components.experts.leaves import Leaf
 from components.registry.component import read_champion
 from components.report.component import close_run
 from components.retraining.component import collect_served, conclude, decide
-from components.retraining.trail import read_trail
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.graphs.stages import arranger, source_to_factors, to_judged_model, to_labels, to_training_set
+from pipelines.graphs.arrange import Arrange, arranger
+from pipelines.graphs.data import FactorData, source_to_factors, to_labels, to_training_set
+from pipelines.graphs.judging import to_judged_model
 
 
 class RetrainingError(AlphaloopError):
@@ -71,14 +72,14 @@ def retraining_pipeline(
     def retraining():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="retraining"):
-            data = source_to_factors(config, arrange, source, folder)
-            to_labels(config, arrange, data)
-            decided = _to_decision(config, arrange, data, source, folder)
+            factors = source_to_factors(config, arrange, source, folder)
+            labels = to_labels(config, arrange, factors)
+            decided = _to_decision(config, arrange, factors, labels, source, folder)
             # On a bool: a condition on text that can't be evaluated would skip the branch and still count as
             # success.
             with dsl.If(decided.outputs["Output"] == True, name="retrain"):  # noqa: E712
-                to_training_set(config, arrange, data, folder)
-                registered = to_judged_model(config, arrange, data, leaves, folder, newest_only=True)
+                data = to_training_set(config, arrange, factors, labels, folder)
+                registered = to_judged_model(config, arrange, factors, data, leaves, folder, newest_only=True)
                 arrange(
                     conclude(
                         decision=decided.outputs["decision"],
@@ -92,7 +93,9 @@ def retraining_pipeline(
     return retraining
 
 
-def _to_decision(config: Config, arrange: Callable, data, source: str, folder: str) -> dsl.PipelineTask:
+def _to_decision(
+    config: Config, arrange: Arrange, factors: FactorData, labels: PipelineChannel, source: str, folder: str
+) -> dsl.PipelineTask:
     champion = arrange(
         read_champion(
             settings=section_json(config.registry), name=config.run.name, folder=f"{folder}/registry"
@@ -105,7 +108,7 @@ def _to_decision(config: Config, arrange: Callable, data, source: str, folder: s
             champion=champion.outputs["champion"],
             window_bars=config.drift.window_bars,
             folder=folder,
-            code=code_version("retraining"),
+            code=code_version(collect_served),
         ),
         "served",
         cached=False,
@@ -113,10 +116,10 @@ def _to_decision(config: Config, arrange: Callable, data, source: str, folder: s
     drift = arrange(
         detect_drift(
             current=served.outputs["current"],
-            labels=data.labels,
+            labels=labels,
             champion=champion.outputs["champion"],
             settings=section_json(config.drift),
-            code=code_version("drift"),
+            code=code_version(detect_drift),
         ),
         "drift",
         cached=False,
@@ -125,7 +128,7 @@ def _to_decision(config: Config, arrange: Callable, data, source: str, folder: s
         decide(
             drift=drift.outputs["drift"],
             current=served.outputs["current"],
-            panel=data.panel,
+            panel=factors.panel,
             champion=champion.outputs["champion"],
             settings=section_json(config.retraining),
             source=source,
@@ -134,36 +137,3 @@ def _to_decision(config: Config, arrange: Callable, data, source: str, folder: s
         "decide",
         cached=False,
     )
-
-
-def run_retraining(config: Config, **options) -> dict:
-    """One check on this machine through `run_locally`, with the retraining that it decides on; returns the
-    decision, closed where it retrained.
-
-    Raises
-    ------
-    RetrainingError
-        If a window ends on a fixed day, or the pipeline called itself successful without the retraining that
-        it had decided on.
-    RunFailed, OutputError
-        As `run_locally` raises them. A retraining that failed or was killed stays open and is resumed by the
-        next run.
-    """
-    from pipelines.runners.local_run import run_locally
-
-    retraining_config(config)
-    review = Path(config.run.folder).absolute() / "review"
-    known = {one["id"] for one in read_trail(review).decisions}
-    run_locally("retraining", config, **options)
-    trail = read_trail(review)
-    made = next((one for one in reversed(trail.decisions) if one["id"] not in known), None)
-    if made is None:
-        raise RetrainingError(
-            f"The check ended without a decision in {review}. Look into {config.run.folder}/kfp.log."
-        )
-    if made["action"] in ("retrain", "resume") and made["outcome"] is None:
-        raise RetrainingError(
-            f"Decision {made['id']} was to {made['action']}, but the training tasks did not run. Look into"
-            f" {config.run.folder}/kfp.log; the next check resumes it."
-        )
-    return made

@@ -5,14 +5,15 @@ through `kfp.local` and compiles to IR for a cluster.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 from kfp import dsl
 
 from components.experts.leaves import Leaf
 from components.report.component import close_run
 from pipelines.config import Config
-from pipelines.graphs.stages import arranger, source_to_factors, to_judged_model, to_labels, to_training_set
+from pipelines.graphs.arrange import arranger
+from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
+from pipelines.graphs.judging import to_judged_model
 
 
 def training_pipeline(
@@ -38,15 +39,9 @@ def training_pipeline(
     def training():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="training"):
-            data = source_to_factors(config, arrange, source, folder)
-            to_labels(config, arrange, data)
-            to_training_set(config, arrange, data, folder)
-            to_judged_model(config, arrange, data, leaves, folder)
+            factors = source_to_factors(config, arrange, source, folder)
+            labels = to_labels(config, arrange, factors)
+            data = to_training_set(config, arrange, factors, labels, folder)
+            to_judged_model(config, arrange, factors, data, leaves, folder)
 
     return training
-
-
-def resolve_folder(config: Config) -> str:
-    """The absolute run folder: below the mounted volume on a cluster, else where this process stands."""
-    base = Path(config.cluster.mount_path) if config.cluster.volume_claim else Path.cwd()
-    return str(base / config.run.folder)

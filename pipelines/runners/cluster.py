@@ -40,7 +40,6 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
     from kfp import compiler
 
     from pipelines.graphs.build import PIPELINES, build_pipeline
-    from pipelines.graphs.training import resolve_folder
 
     if name not in PIPELINES:
         raise ClusterError(f"There is no pipeline {name!r}. Choose one of: {', '.join(PIPELINES)}.")
@@ -58,6 +57,12 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
         holder.unlink()
         temporary.write_text(yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8")
     return output
+
+
+def resolve_folder(config: Config) -> str:
+    """The absolute run folder: below the mounted volume on a cluster, else where this process stands."""
+    base = Path(config.cluster.mount_path) if config.cluster.volume_claim else Path.cwd()
+    return str(base / config.run.folder)
 
 
 def graph(path: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _train(options: argparse.Namespace, expert: str, seed: int) -> None:
     from components.contracts import LABELS, LEARNABLE, TRAINING_SET, read_catalog, read_chosen, read_table
     from components.experts.training.train import train_expert
     from pipelines.config import load_config
-    from pipelines.graphs.build import resolve_leaf
+    from pipelines.leaves import resolve_leaf
 
     config = load_config(Path(options.config), options.set)
     leaf = resolve_leaf(f"{expert}/{config.market.period}/base", config)

@@ -33,7 +33,7 @@ from components.stacking.oof import build_oof_table
 from components.timeline import resolve_windows
 from components.validation.validate import validate_panel
 from pipelines.config import Config, load_config
-from pipelines.graphs.build import resolve_leaf
+from pipelines.leaves import resolve_leaf
 
 
 def run_seed(config: Config, seed: int) -> dict:

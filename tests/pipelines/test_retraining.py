@@ -14,8 +14,9 @@ from datetime import datetime
 import polars as pl
 import pytest
 
+from pipelines.commands.retrain import run_retraining
 from pipelines.config import load_config
-from pipelines.graphs.retraining import RetrainingError, run_retraining
+from pipelines.graphs.retraining import RetrainingError
 from pipelines.runners.local_run import FolderInUse
 from tests.pipelines.retraining_run import Market
 from tests.pipelines.small_run import COMMAND, alphaloop, processes_of, read_events

@@ -15,7 +15,8 @@ from components.experts.studies.search import SearchError
 from components.settings import ConfigError
 from pipelines.commands import ablate, one_expert, tune
 from pipelines.config import Config
-from pipelines.graphs.build import build_pipeline, resolve_leaf
+from pipelines.graphs.build import build_pipeline
+from pipelines.leaves import resolve_leaf
 from tests.experts.studies.tables_on_disk import write_inputs
 from tests.pipelines.small_run import alphaloop, write_config
 

@@ -8,7 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
-import pipelines.graphs.retraining
+import pipelines.commands.retrain
 from components.contracts import AlphaloopError
 from pipelines.commands import watch as module
 from pipelines.commands.watch import WatchError, describe, seconds_of, watch
@@ -53,7 +53,7 @@ def story(monkeypatch):
                 raise event
             return event
 
-        monkeypatch.setattr(pipelines.graphs.retraining, "run_retraining", check)
+        monkeypatch.setattr(pipelines.commands.retrain, "run_retraining", check)
         monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
         monkeypatch.setattr(module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
         failure = None

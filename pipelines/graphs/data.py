@@ -1,0 +1,184 @@
+"""Tasks from the source to the training set: panel, slow tables, factors, labels, the feature store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kfp import dsl
+from kfp.dsl.pipeline_channel import PipelineChannel
+
+from components.audit.component import audit_leaks
+from components.feature_store.component import make_training_set, materialise
+from components.features.component import build_features
+from components.fusion.component import fuse
+from components.labels.component import make_labels
+from components.market.component import ingest
+from components.validation.component import validate
+from pipelines.code_version import code_version
+from pipelines.config import Config, features_json, section_json
+from pipelines.graphs.arrange import Arrange
+
+FACTOR_BUILDER = "components.features.build:build_factors"
+LABEL_BUILDER = "components.labels.build:build_labels"
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What the slow tables add: columns to the panel, and a page. Empty where the config names no table."""
+
+    columns: Mapping[str, PipelineChannel]
+    pages: Mapping[str, PipelineChannel]
+
+
+@dataclass(frozen=True)
+class FactorData:
+    """Outputs of the tasks from the source to the factors."""
+
+    truth: PipelineChannel
+    panel: PipelineChannel
+    quarantine: PipelineChannel
+    health: PipelineChannel
+    data_docs: PipelineChannel
+    fused: Fused
+    factors: PipelineChannel
+    catalog: PipelineChannel
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Outputs of the tasks from factors and labels to the point-in-time training set; pages by file name."""
+
+    labels: PipelineChannel
+    catalog: PipelineChannel
+    audit: PipelineChannel
+    feature_registry: PipelineChannel
+    training_set: PipelineChannel
+    pages: Mapping[str, PipelineChannel]
+
+
+def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str) -> FactorData:
+    """Tasks from the market data to the factors.
+
+    `source` is the content hash of the market data and of the slow tables: an argument of the task, so a
+    changed file is never answered from the cache. Where it is empty (data out of sight, on a cluster's
+    volume) the task is never cached.
+    """
+    market, _, slow = source.partition("-")
+    raw = arrange(
+        ingest(
+            settings=section_json(config.market),
+            seed=config.run.seed,
+            source=market,
+            code=code_version(ingest),
+        ),
+        "ingest",
+        cached=bool(source),
+    ).outputs
+    checked = validate(
+        panel=raw["panel"], settings=section_json(config.validation), code=code_version(validate)
+    )
+    valid = arrange(checked, "validation").outputs
+    fused = _fuse(config, arrange, valid["clean"], slow, cached=bool(source))
+    features = arrange(
+        build_features(
+            panel=valid["clean"],
+            settings=features_json(config),
+            period=config.market.period,
+            code=code_version(build_features),
+            kept=f"{folder}/factors.parquet",
+            **fused.columns,
+        ),
+        "features",
+    ).outputs
+    return FactorData(
+        truth=raw["truth"],
+        panel=valid["clean"],
+        quarantine=valid["quarantine"],
+        health=valid["health"],
+        data_docs=valid["data_docs"],
+        fused=fused,
+        factors=features["factors"],
+        catalog=features["catalog"],
+    )
+
+
+def _fuse(config: Config, arrange: Arrange, panel: PipelineChannel, slow: str, *, cached: bool) -> Fused:
+    """The task that joins the slow tables; `slow` is their content hash."""
+    if not config.fusion.tables:
+        return Fused({}, {})
+    joined = arrange(
+        fuse(panel=panel, settings=section_json(config.fusion), source=slow, code=code_version(fuse)),
+        "fusion",
+        cached=cached,
+    ).outputs
+    return Fused({"fused": joined["fused"]}, {"fusion.html": joined["page"]})
+
+
+def publish(config: Config, arrange: Arrange, data: FactorData, folder: str) -> dsl.PipelineTask:
+    """The task that hands the factors to Feast.
+
+    A cluster never answers it from its cache: whether the store on the volume still stands can't be seen from
+    there.
+    """
+    return arrange(
+        materialise(
+            factors=data.factors,
+            catalog=data.catalog,
+            settings=section_json(config.feature_store),
+            folder=f"{folder}/feature_store",
+            period=config.market.period,
+            code=code_version(materialise),
+        ),
+        "materialise",
+        cached=not config.cluster.volume_claim,
+    )
+
+
+def to_labels(config: Config, arrange: Arrange, data: FactorData) -> PipelineChannel:
+    """The task that makes the labels; returns their table."""
+    task = make_labels(panel=data.panel, settings=section_json(config.labels), code=code_version(make_labels))
+    return arrange(task, "labels").outputs["labels"]
+
+
+def to_training_set(
+    config: Config, arrange: Arrange, data: FactorData, labels: PipelineChannel, folder: str
+) -> TrainingData:
+    """Tasks from the factors and labels to the point-in-time training set."""
+    builders = [builder.partition(":")[0] for builder in (FACTOR_BUILDER, LABEL_BUILDER)]
+    audited = arrange(
+        audit_leaks(
+            panel=data.panel,
+            factors=data.factors,
+            labels=labels,
+            catalog=data.catalog,
+            builder=FACTOR_BUILDER,
+            builder_settings=features_json(config),
+            label_builder=LABEL_BUILDER,
+            label_settings=section_json(config.labels),
+            settings=section_json(config.audit),
+            code=code_version(audit_leaks, *builders),
+            seed=config.run.seed,
+            **data.fused.columns,
+        ),
+        "audit",
+    )
+    registry = publish(config, arrange, data, folder).after(audited).outputs["registry"]
+    made = arrange(
+        make_training_set(
+            factors=data.factors,
+            panel=data.panel,
+            catalog=data.catalog,
+            registry=registry,
+            settings=section_json(config.feature_store),
+            folder=f"{folder}/feature_store",
+            code=code_version(make_training_set),
+        ),
+        "training set",
+    )
+    return TrainingData(
+        labels=labels,
+        catalog=data.catalog,
+        audit=audited.outputs["audit"],
+        feature_registry=registry,
+        training_set=made.outputs["training_set"],
+        pages={**data.fused.pages, "audit.html": audited.outputs["page"]},
+    )

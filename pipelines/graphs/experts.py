@@ -1,0 +1,199 @@
+"""Tasks of the experts: the inputs chosen for them, one training each, and the stack of their predictions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kfp import dsl
+from kfp.dsl.pipeline_channel import PipelineChannel
+
+from components.experts.component import train_expert
+from components.experts.leaves import Leaf
+from components.fusion.component import make_learnable
+from components.selection.component import select_factors
+from components.settings import ConfigError
+from components.stacking.component import build_oof, stack
+from pipelines.code_version import code_version, module_version
+from pipelines.config import Config, section_json
+from pipelines.graphs.arrange import Arrange, side_by_side
+from pipelines.graphs.data import TrainingData
+
+LINEAR_EXPERTS = ("elasticnet",)
+
+
+@dataclass(frozen=True)
+class ExpertInputs:
+    """What experts learn from: the training data, the chosen inputs by family and modality, the rows that may
+    be learned from by modality; pages by file name.
+    """
+
+    data: TrainingData
+    selections: Mapping[tuple[str, str], PipelineChannel]
+    learnable: Mapping[str, PipelineChannel]
+    pages: Mapping[str, PipelineChannel]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The trained experts, gathered; their out-of-fold table; the stack; and all pages so far."""
+
+    experts: PipelineChannel
+    oof: Mapping[str, PipelineChannel]
+    stack: Mapping[str, PipelineChannel]
+    pages: Mapping[str, PipelineChannel]
+
+
+def to_expert_inputs(
+    config: Config, arrange: Arrange, data: TrainingData, leaves: list[Leaf]
+) -> ExpertInputs:
+    """Tasks that choose inputs for the experts and find the rows they may learn from."""
+    if config.selection.mode != "off":
+        require_trained("selection.experts", config.selection.experts, config, leaves)
+    selections, pages = {}, dict(data.pages)
+    for family, modality in sorted(
+        {(family_of(leaf), leaf.modality) for leaf in leaves if _selects(config, leaf)}
+    ):
+        chosen = _select(config, arrange, data, family, modality).outputs
+        selections[family, modality] = chosen["selection"]
+        pages[f"selection_{family}_{modality}.html"] = chosen["page"]
+    modalities = sorted({leaf.modality for leaf in leaves}) if config.fusion.tables else ()
+    learnable = {modality: _learnable(config, arrange, data, modality) for modality in modalities}
+    return ExpertInputs(data, selections, learnable, pages)
+
+
+def _select(
+    config: Config, arrange: Arrange, data: TrainingData, family: str, modality: str
+) -> dsl.PipelineTask:
+    return arrange(
+        select_factors(
+            training_set=data.training_set,
+            labels=data.labels,
+            catalog=data.catalog,
+            settings=section_json(config.selection),
+            timeline=section_json(config.timeline),
+            family=family,
+            modality=modality,
+            horizon=config.labels.primary_horizon,
+            target=config.labels.target,
+            seed=config.run.seed,
+            code=code_version(select_factors),
+        ),
+        f"select for {modality} {family} models",
+    )
+
+
+def _learnable(config: Config, arrange: Arrange, data: TrainingData, modality: str) -> PipelineChannel:
+    return arrange(
+        make_learnable(
+            training_set=data.training_set,
+            catalog=data.catalog,
+            settings=section_json(config.fusion),
+            modality=modality,
+            code=code_version(make_learnable),
+        ),
+        f"rows for {modality} experts",
+    ).outputs["learnable"]
+
+
+def require_trained(setting: str, experts: tuple[str, ...], config: Config, leaves: list[Leaf]) -> None:
+    """ConfigError where `setting` names an expert that this configuration does not train."""
+    trained = sorted(
+        {*(name.split("/")[0] for name in config.experts.leaves), *(leaf.expert for leaf in leaves)}
+    )
+    unknown = [name for name in experts if name not in trained]
+    if unknown:
+        raise ConfigError(
+            f"{setting} names the expert {unknown[0]!r}, which is not trained. Choose from"
+            f" {', '.join(trained)}, or add its leaf to experts.leaves."
+        )
+
+
+def family_of(leaf: Leaf) -> str:
+    """Whether inputs for this expert are chosen by linear models or by trees."""
+    return "linear" if leaf.expert in LINEAR_EXPERTS else "tree"
+
+
+def _selects(config: Config, leaf: Leaf) -> bool:
+    """Whether the expert sees chosen inputs only."""
+    settings = config.selection
+    return settings.mode != "off" and (
+        leaf.expert in settings.experts if settings.experts else leaf.expert != "median"
+    )
+
+
+def expert_task(
+    config: Config,
+    arrange: Arrange,
+    inputs: ExpertInputs,
+    leaf: Leaf,
+    folder: str,
+    *,
+    warm_from: str = "",
+    cached: bool = True,
+) -> dsl.PipelineTask:
+    """The task that trains one expert; it asks a cluster for a GPU where the config says so."""
+    chosen = (
+        {"selection": inputs.selections[family_of(leaf), leaf.modality]} if _selects(config, leaf) else {}
+    )
+    rows = {"learnable": inputs.learnable[leaf.modality]} if leaf.modality in inputs.learnable else {}
+    task = arrange(
+        train_expert(
+            training_set=inputs.data.training_set,
+            labels=inputs.data.labels,
+            catalog=inputs.data.catalog,
+            leaf=leaf.model_dump_json(),
+            timeline=section_json(config.timeline),
+            period=config.market.period,
+            horizon=config.labels.primary_horizon,
+            target=config.labels.target,
+            seed=config.run.seed,
+            work_folder=f"{folder}/experts/{leaf.expert}",
+            warm_from=warm_from,
+            code=expert_code(leaf),
+            **chosen,
+            **rows,
+        ),
+        f"train {leaf.expert}",
+        cached=cached,
+    )
+    if leaf.expert in config.experts.gpu:
+        task.set_accelerator_type(config.experts.gpu_resource).set_accelerator_limit(leaf.processes)
+    return task
+
+
+def expert_code(leaf: Leaf) -> str:
+    """The version of the code that trains a leaf: the door's, with the leaf's own family and no other."""
+    return code_version(train_expert) + module_version(leaf.module)
+
+
+def to_predictions(
+    config: Config, arrange: Arrange, data: TrainingData, leaves: list[Leaf], folder: str
+) -> Predictions:
+    """Tasks from the training set to the out-of-fold predictions and their stack."""
+    inputs = to_expert_inputs(config, arrange, data, leaves)
+    trained = {
+        leaf.expert: expert_task(config, arrange, inputs, leaf, folder).outputs["expert"] for leaf in leaves
+    }
+    experts = side_by_side(arrange, "experts", trained)
+    table = arrange(
+        build_oof(
+            labels=data.labels,
+            training_set=data.training_set,
+            settings=section_json(config.stacking),
+            code=code_version(build_oof),
+            experts=experts,
+        ),
+        "out-of-fold table",
+    )
+    stacked = arrange(
+        stack(
+            oof=table.outputs["oof"],
+            predictions=table.outputs["predictions"],
+            training_set=data.training_set,
+            settings=section_json(config.stacking),
+            timeline=section_json(config.timeline),
+            seed=config.run.seed,
+            code=code_version(stack),
+        ),
+        "stack",
+    )
+    return Predictions(experts, oof=table.outputs, stack=stacked.outputs, pages=inputs.pages)

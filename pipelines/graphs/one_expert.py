@@ -1,0 +1,53 @@
+"""The training pipeline cut off after one expert, or before it: what `alphaloop experts` runs."""
+
+from collections.abc import Callable
+
+from kfp import dsl
+
+from components.experts.studies.inputs_component import point_to_inputs
+from components.report.component import close_run
+from pipelines.config import Config
+from pipelines.graphs.arrange import arranger
+from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
+from pipelines.graphs.experts import expert_task, to_expert_inputs
+from pipelines.leaves import INPUTS, resolve_leaf
+
+
+def expert_pipeline(
+    config: Config,
+    *,
+    source: str,
+    leaf: str,
+    folder: str,
+    warm_from: str = "",
+    cached: bool = True,
+    train: bool = True,
+) -> Callable:
+    """Everything up to the training set, then one expert, or, without `train`, a file that says where its
+    inputs lie.
+    """
+    arrange = arranger(config, retries=0)
+    resolved = resolve_leaf(leaf, config)
+
+    @dsl.pipeline(name=f"alphaloop-expert-{config.run.name}")
+    def expert():
+        closing = arrange(close_run(folder=folder), "close", cached=False)
+        with dsl.ExitHandler(closing, name="expert"):
+            factors = source_to_factors(config, arrange, source, folder)
+            labels = to_labels(config, arrange, factors)
+            data = to_training_set(config, arrange, factors, labels, folder)
+            inputs = to_expert_inputs(config, arrange, data, [resolved])
+            if train:
+                expert_task(config, arrange, inputs, resolved, folder, warm_from=warm_from, cached=cached)
+            else:
+                target = f"{folder}/experts/{resolved.expert}/{INPUTS}"
+                tables = {"training_set": data.training_set, "labels": labels, "catalog": data.catalog}
+                # There is one leaf, so at most one selection and one table of learnable rows.
+                chosen = {
+                    name: found
+                    for name, made in (("selection", inputs.selections), ("learnable", inputs.learnable))
+                    for found in made.values()
+                }
+                arrange(point_to_inputs(target=target, **tables, **chosen), "inputs", cached=False)
+
+    return expert
