@@ -1,11 +1,13 @@
-"""The audit as one self-contained HTML page: the verdict, the leaks, warm-ups, the timing placebo, what was
-looked at, and what no audit can see.
+"""The audit as one self-contained page: the verdict, the leaks, warm-ups, the timing placebo, what was looked
+at, and what no audit can see.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from components.audit.result import ADVICE, AuditResult, Leak
-from components.page import card, escape, number, page, plot, section, table, tile
+from components.page import figure, number, render
 
 SHOWN_CUTS, SHOWN_WARM_UPS, SHOWN_LINES = 40, 40, 12
 CUT_KINDS = {
@@ -15,100 +17,75 @@ CUT_KINDS = {
     "suspected": "suspected by a staggered future",
     "late": "bars known late",
 }
-UNSEEN = (
-    (
-        "A function that reads the future from elsewhere than the panel it is given (a file, a database, a"
-        " value kept from an earlier call): only the timing placebo can show it, where it is strong."
-    ),
-    (
-        "A column of the panel that itself holds the future and is no return of the close, unless it is"
-        " declared as a label."
-    ),
-    "A leak in rows that lie at no cut: one symbol on one date, in a panel too large for a cut at every bar.",
-    (
-        "A leak smaller than a ten-billionth of the value, or smaller than the noise of a column that is not"
-        " reproducible."
-    ),
-    (
-        "Choices that a person made after seeing the whole history: which factors to write, which windows,"
-        " which symbols to collect."
-    ),
-)
+OF_NO_ADVICE = "each symbol gets another future after a moment of its own; suspicions go to a cut"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table, with the sentence or the figure that stands beside them."""
+
+    rows: Sequence[Sequence[str]]
+    said: str = ""
+    figure: Mapping[str, Any] | None = None
 
 
 def page_html(result: AuditResult, title: str = "Leak audit") -> str:
     """The page as text; needs nothing from the network, reads well on light and dark screens."""
     checked = result.checked
-    sections = [("leaks", "Leaks", _leaks(result))] if result.leaks else []
-    sections += [("unstable", "Not reproducible", _unstable(result))] if result.unstable else []
-    sections += [("placebo", "Timing placebo", _placebo(result))] if result.placebo else []
-    sections += [("warm-up", "Warm-up", _warm_up(result.warm_up))] if result.warm_up else []
-    sections.append(("checked", "What was checked", _checked(result)))
-    unseen = "".join(f"<li>{escape(text)}</li>" for text in UNSEEN)
-    sections.append(
-        (
-            "unseen",
-            "What can't be seen",
-            section(
-                "unseen",
-                "What can't be seen",
-                "An audit that finds nothing is no proof. It can't see:",
-                card(f"<ul>{unseen}</ul>"),
-            ),
-        )
+    unseen = checked.get("factors_without_values", [])
+    notes = [*checked.get("notes", [])]
+    if unseen:
+        notes.append(f"Columns without a single value, so nothing could be compared: {', '.join(unseen)}")
+    return render(
+        "audit/page.html",
+        title=title,
+        sections=_sections(result),
+        passed=result.passed,
+        failed=len({leak.factor for leak in result.leaks}),
+        tiles=_tiles(result),
+        leaks=_leaks(result),
+        advice=_advice(result),
+        unstable=_unstable(result),
+        placebo=_placebo(result) if result.placebo else None,
+        warm_up=_warm_up(result.warm_up) if result.warm_up else None,
+        checks=_checks(checked.get("checks", {})),
+        cuts=_cuts(checked.get("cuts", [])),
+        notes=notes,
     )
+
+
+def _sections(result: AuditResult) -> list[tuple[str, str]]:
+    """Id and name of each part that there is."""
+    parts = [
+        (result.leaks, "leaks", "Leaks"),
+        (result.unstable, "unstable", "Not reproducible"),
+        (result.placebo, "placebo", "Timing placebo"),
+        (result.warm_up, "warm-up", "Warm-up"),
+        (True, "checked", "What was checked"),
+        (True, "unseen", "What can't be seen"),
+    ]
+    return [(name, title) for there, name, title in parts if there]
+
+
+def _tiles(result: AuditResult) -> list[tuple[str, str]]:
+    checked = result.checked
     failed = len({leak.factor for leak in result.leaks})
-    badge = (
-        '<span class="badge good">no leak found</span>'
-        if result.passed
-        else f'<span class="badge bad">{failed} {"column" if failed == 1 else "columns"} failed</span>'
-    )
     tiles = [
-        tile(f"{failed} / {checked.get('factors', 0):,}", "factor columns with leaks"),
-        tile(_count(checked.get("factor_values_compared")), "factor values compared"),
-        tile(_count(len(checked.get("cuts", []))), "cuts"),
-        tile(_count(checked.get("builds")), "builds"),
+        (f"{failed} / {checked.get('factors', 0):,}", "factor columns with leaks"),
+        (_count(checked.get("factor_values_compared")), "factor values compared"),
+        (_count(len(checked.get("cuts", []))), "cuts"),
+        (_count(checked.get("builds")), "builds"),
     ]
     if checked.get("label_rows_compared"):
-        tiles.append(tile(_count(checked["label_rows_compared"]), "label rows compared"))
-    said = (
-        "Nothing at or before a cut moved when what came after it was changed or taken away."
-        if result.passed
-        else "What is named below used what was not known yet."
-    )
-    head = (
-        f'<h1>{escape(title)}{badge}</h1><p class="soft">{said}</p><div class="tiles">{"".join(tiles)}</div>'
-    )
-    return page(title, head, sections, style="li{margin:.3rem 0} td.text{white-space:normal}")
+        tiles.append((_count(checked["label_rows_compared"]), "label rows compared"))
+    return tiles
 
 
-def _leaks(result: AuditResult) -> str:
+def _leaks(result: AuditResult) -> list[list[str]]:
     by_factor: dict[str, list[Leak]] = {}
     for leak in result.leaks:
         by_factor.setdefault(leak.factor, []).append(leak)
-    header = (
-        "column",
-        "found by",
-        "first row",
-        "symbol",
-        "bars ahead",
-        "largest change",
-        "x usual size",
-        "came or went",
-        "rows",
-    )
-    checks = dict.fromkeys(leak.check for leak in result.leaks)
-    advice = "".join(
-        f"<p><b>{escape(check)}</b>: {escape(ADVICE[check])}.</p>" for check in checks if check in ADVICE
-    )
-    rows = [_row(leaks) for leaks in by_factor.values()]
-    return section(
-        "leaks",
-        "Leaks",
-        "Each row is a column; the numbers are those of the first check that found it.",
-        card(table(header, rows, text=(1, 2, 3))),
-        card(advice, title="What to do"),
-    )
+    return [_row(leaks) for leaks in by_factor.values()]
 
 
 def _row(leaks: Sequence[Leak]) -> list[str]:
@@ -117,14 +94,10 @@ def _row(leaks: Sequence[Leak]) -> list[str]:
     found_by = ", ".join(dict.fromkeys(one.check for one in leaks))
     details = ". ".join(dict.fromkeys(one.detail for one in leaks if one.detail))
     return [
-        escape(leak.factor),
-        escape(f"{found_by}. {details}." if details else found_by),
-        (
-            f"{leak.timestamp:%Y-%m-%d %H:%M}".replace(" ", "&nbsp;").replace("-", "&#8209;")
-            if leak.timestamp
-            else ""
-        ),
-        escape(leak.symbol if leak.symbol is not None else ""),
+        leak.factor,
+        f"{found_by}. {details}." if details else found_by,
+        _unbroken(f"{leak.timestamp:%Y-%m-%d %H:%M}") if leak.timestamp else "",
+        leak.symbol if leak.symbol is not None else "",
         "" if leak.bars_ahead is None else f"{leak.bars_ahead:,} or more",
         _short(leak.absolute),
         _short(leak.relative),
@@ -133,25 +106,25 @@ def _row(leaks: Sequence[Leak]) -> list[str]:
     ]
 
 
-def _unstable(result: AuditResult) -> str:
-    rows = [
-        [escape(entry["factor"]), _short(entry["size"]), f"{entry['rows']:,}"] for entry in result.unstable
-    ]
-    intro = (
-        "Two builds of the same panel differ. That is no leak, but a leak smaller than the difference can't"
-        " be told from it: fix the seed and audit again."
-    )
-    return section(
-        "unstable", "Not reproducible", intro, card(table(("column", "largest difference", "rows"), rows))
-    )
+def _unbroken(text: str) -> str:
+    """The same with a space and a hyphen at which no line ends."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
-def _placebo(result: AuditResult) -> str:
+def _advice(result: AuditResult) -> list[tuple[str, str]]:
+    checks = dict.fromkeys(leak.check for leak in result.leaks)
+    return [(check, ADVICE[check]) for check in checks if check in ADVICE]
+
+
+def _unstable(result: AuditResult) -> list[list[str]]:
+    return [[entry["factor"], _short(entry["size"]), f"{entry['rows']:,}"] for entry in result.unstable]
+
+
+def _placebo(result: AuditResult) -> Part:
     """Rank IC by delay: the leaking factors, then those that lose most by one bar of delay."""
     leaking = {leak.factor for leak in result.leaks}
-    ordered = sorted(result.placebo, key=lambda entry: (entry["factor"] not in leaking, -entry["loss"]))[
-        :SHOWN_LINES
-    ]
+    ordered = sorted(result.placebo, key=lambda entry: (entry["factor"] not in leaking, -entry["loss"]))
+    shown = ordered[:SHOWN_LINES]
     lines = [
         {
             "x": entry["lags"],
@@ -160,7 +133,7 @@ def _placebo(result: AuditResult) -> str:
             "mode": "lines+markers",
             "line": {"width": 3 if entry["factor"] in leaking else 1.5},
         }
-        for entry in ordered
+        for entry in shown
     ]
     layout = {
         "xaxis": {"title": "bars of delay", "type": "linear"},
@@ -168,105 +141,61 @@ def _placebo(result: AuditResult) -> str:
     }
     rows = [
         [
-            escape(e["factor"]),
-            number(e["ic"][0], 3),
-            number(e["ic"][1], 3),
-            number(e["loss"], 3),
-            number(e["t"], 1),
+            entry["factor"],
+            number(entry["ic"][0], 3),
+            number(entry["ic"][1], 3),
+            number(entry["loss"], 3),
+            number(entry["t"], 1),
         ]
-        for e in ordered
+        for entry in shown
     ]
-    intro = (
-        "A factor that knows the next return ranks like it, and stops when it is delayed by a bar. Honest"
-        " factors lose little at once."
-    )
-    shown = f"{len(ordered)} of {len(result.placebo)} factors: those with leaks, then those that lose most"
-    header = ("factor", "IC", "IC, one bar later", "loss", "t of the loss")
-    return section(
-        "placebo",
-        "Timing placebo",
-        intro,
-        plot("Rank IC by delay", lines, layout, note=shown),
-        card(table(header, rows), title="Loss by one bar of delay", wide=False),
-    )
+    said = f"{len(shown)} of {len(result.placebo)} factors: those with leaks, then those that lose most"
+    return Part(rows, said, figure(lines, layout))
 
 
-def _warm_up(entries: Sequence[dict]) -> str:
+def _warm_up(entries: Sequence[dict]) -> Part:
     """Bars until a factor no longer depends on where history begins, the longest first."""
-    never = sum(entry["bars"] is None for entry in entries)
     ordered = sorted(entries, key=lambda entry: -(entry["bars"] if entry["bars"] is not None else 10**9))
     rows = [
         [
-            escape(entry["factor"]),
+            entry["factor"],
             f"more than {entry['looked_at_bars']:,}" if entry["bars"] is None else f"{entry['bars']:,}",
             "" if entry["declared"] is None else f"{entry['declared']:,}",
         ]
         for entry in ordered[:SHOWN_WARM_UPS]
     ]
-    more = (
-        f'<p class="soft">and {len(ordered) - SHOWN_WARM_UPS:,} with shorter ones</p>'
-        if len(ordered) > SHOWN_WARM_UPS
-        else ""
-    )
     stable = [entry["bars"] for entry in entries if entry["bars"] is not None]
-    picture = plot(
-        "Bars until stable",
-        [{"type": "histogram", "x": stable, "nbinsx": 40}],
-        {"xaxis": {"title": "bars"}, "yaxis": {"title": "factors"}, "showlegend": False},
-    )
-    intro = (
+    layout = {"xaxis": {"title": "bars"}, "yaxis": {"title": "factors"}, "showlegend": False}
+    never = sum(entry["bars"] is None for entry in entries)
+    said = (
         f"Factors were built again from later starts. {never:,} of {len(entries):,} did not come to rest in"
         " the bars looked at: they depend on all their history."
     )
-    return section(
-        "warm-up",
-        "Warm-up",
-        intro,
-        picture,
-        card(table(("factor", "bars until stable", "declared"), rows) + more, wide=False),
-    )
+    if len(ordered) > SHOWN_WARM_UPS:
+        rows.append([f"and {len(ordered) - SHOWN_WARM_UPS:,} with shorter ones", "", ""])
+    return Part(rows, said, figure([{"type": "histogram", "x": stable, "nbinsx": 40}], layout))
 
 
-def _checked(result: AuditResult) -> str:
-    checked = result.checked
-    cuts = checked.get("cuts", [])
-    made = [
-        [
-            escape(check),
-            f"{count:,}",
-            escape(
-                ADVICE.get(
-                    check, "each symbol gets another future after a moment of its own; suspicions go to a cut"
-                )
-            ),
-        ]
-        for check, count in checked.get("checks", {}).items()
+def _checks(made: Mapping[str, int]) -> list[list[str]]:
+    return [[check, f"{count:,}", ADVICE.get(check, OF_NO_ADVICE)] for check, count in made.items()]
+
+
+def _cuts(cuts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """When history was cut, and how many symbols stood there."""
+    if not cuts:
+        return None
+    kinds = dict.fromkeys(cut["kind"] for cut in cuts)
+    marks = [
+        {
+            "x": [f"{cut['timestamp']}" for cut in cuts if cut["kind"] == kind],
+            "y": [cut["symbols"] for cut in cuts if cut["kind"] == kind],
+            "mode": "markers",
+            "name": CUT_KINDS.get(kind, kind),
+            "marker": {"size": 8},
+        }
+        for kind in kinds
     ]
-    cards = [card(table(("check", "times made", "what a finding means"), made, text=(2,)))] if made else []
-    if cuts:
-        kinds = dict.fromkeys(cut["kind"] for cut in cuts)
-        marks = [
-            {
-                "x": [f"{cut['timestamp']}" for cut in cuts if cut["kind"] == kind],
-                "y": [cut["symbols"] for cut in cuts if cut["kind"] == kind],
-                "mode": "markers",
-                "name": CUT_KINDS.get(kind, kind),
-                "marker": {"size": 8},
-            }
-            for kind in kinds
-        ]
-        cards.append(plot("Cuts", marks, {"yaxis": {"title": "symbols", "rangemode": "tozero"}}, wide=True))
-    notes = [*checked.get("notes", [])]
-    unseen = checked.get("factors_without_values", [])
-    if unseen:
-        notes.append(f"Columns without a single value, so nothing could be compared: {', '.join(unseen)}")
-    if notes:
-        cards.append(card("".join(f"<p>{escape(note)}</p>" for note in notes), title="Notes"))
-    intro = (
-        "Factors and labels were rebuilt on panels whose bars after a cut had been changed, dealt out anew or"
-        " taken away; what stands at or before the cut must stay as it was."
-    )
-    return section("checked", "What was checked", intro, *cards)
+    return figure(marks, {"yaxis": {"title": "symbols", "rangemode": "tozero"}})
 
 
 def _short(value: float | None) -> str:

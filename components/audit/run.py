@@ -1,82 +1,93 @@
-"""The whole audit of one run: both tables as they stand, factors, labels and their join, and the two files it
-leaves.
-"""
+"""What the door of the audit calls: audit the tables of a run, write what was found, stop where there is a leak."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
-import polars as pl
-
-from components.audit.builders import Builder
+from components.audit.builders import load_builder
 from components.audit.config import Settings
-from components.audit.factors import audit_factors, factor_columns
-from components.audit.labels import audit_labels, too_good
 from components.audit.page import page_html
-from components.audit.result import AuditResult, merge_leaks
-from components.audit.table_checks import check_factor_table, check_label_table
-from components.contracts import CatalogEntry, atomic_write_text
+from components.audit.result import AuditResult
+from components.audit.whole_run import Tables, audit_run
+from components.contracts import (
+    FACTORS,
+    FUSED,
+    LABELS,
+    PANEL,
+    atomic_write_text,
+    read_catalog,
+    read_table,
+    require_one_origin,
+)
+from components.progress import report, stage
 
 
-def run_audit(
-    panel: pl.DataFrame,
-    factors: pl.DataFrame,
-    labels: pl.DataFrame,
-    catalog: Sequence[CatalogEntry],
-    build_factors: Builder,
-    build_labels: Builder,
-    *,
-    settings: Settings,
-    seed: int,
-) -> AuditResult:
-    """All checks over the tables of a run and the functions that made them; raises AuditError where one of
-    these fails.
+@dataclass(frozen=True)
+class Inputs:
+    """PANEL, FACTORS, LABELS, the catalog, and FUSED where the run has slow tables."""
 
-    `catalog` may be empty: then the whole history before each cut is rebuilt, which is slower.
+    panel: str | os.PathLike
+    factors: str | os.PathLike
+    labels: str | os.PathLike
+    catalog: str | os.PathLike
+    fused: str | os.PathLike | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the result as JSON and as a page goes."""
+
+    audit: str | os.PathLike
+    page: str | os.PathLike
+
+
+@dataclass(frozen=True)
+class Builders:
+    """What made factors and labels: `package.module:function` and its settings as JSON."""
+
+    factors: str
+    factor_settings: str
+    labels: str
+    label_settings: str
+
+
+def run(inputs: Inputs, outputs: Outputs, builders: Builders, *, settings: str, seed: int) -> AuditResult:
+    """Rebuild factors and labels on changed and cut-off history.
+
+    Raises
+    ------
+    LeakFound
+        If one knew the future; both files are written by then.
     """
-    numeric = [name for name in factor_columns(factors) if factors.schema[name].is_numeric()]
-    tables = [*check_factor_table(factors, panel, catalog), *check_label_table(labels, panel)]
-    join = too_good(factors, labels, numeric, settings)
-    warm_up = max((entry.warm_up_bars for entry in catalog), default=None)
-    of_labels = audit_labels(
-        panel, build_labels, cuts=settings.cuts, seed=seed, labels=labels, settings=settings
-    )
-    declared = {entry.column: entry.warm_up_bars for entry in catalog}
-    of_factors = audit_factors(
-        panel,
-        build_factors,
-        cuts=settings.cuts,
-        seed=seed,
-        factors=factors,
-        warm_up_bars=warm_up,
-        declared=declared,
-        settings=settings,
-    )
-    checked = {
-        "seed": seed,
-        **of_factors.checked,
-        **of_labels.checked,
-        "factor_rows": len(factors),
-        "label_rows": len(labels),
-        "panel_rows": len(panel),
-    }
-    return replace(
-        of_factors, leaks=merge_leaks([*tables, *of_factors.leaks, *of_labels.leaks, *join]), checked=checked
-    )
+    with stage("audit"):
+        require_one_origin([inputs.factors, inputs.labels], "panel")
+        result = audit_run(
+            _tables(inputs),
+            load_builder(builders.factors, builders.factor_settings),
+            load_builder(builders.labels, builders.label_settings),
+            settings=Settings.model_validate_json(settings),
+            seed=seed,
+        )
+        write_audit(result, outputs)
+        result.raise_if_leaking(outputs.page)
+        report(
+            "audit",
+            f"no leak in {result.checked['factors']} factor columns at {len(result.checked['cuts'])} cuts,"
+            " nor in the labels",
+        )
+    return result
 
 
-def with_slow_columns(panel: pl.DataFrame, fused: pl.DataFrame | None) -> pl.DataFrame:
-    """The panel with the columns of a `FUSED` table, as the features stage hands it to its builder; the panel
-    itself without one.
-    """
-    return (
-        panel
-        if fused is None
-        else panel.join(fused, on=["timestamp", "symbol"], how="left", maintain_order="left")
-    )
-
-
-def write_audit(result: AuditResult, json_path: str | os.PathLike, page_path: str | os.PathLike) -> None:
+def write_audit(result: AuditResult, outputs: Outputs) -> None:
     """Write the result as JSON and as a self-contained page."""
-    result.write_json(json_path)
-    atomic_write_text(page_path, page_html(result))
+    result.write_json(outputs.audit)
+    atomic_write_text(outputs.page, page_html(result))
+
+
+def _tables(inputs: Inputs) -> Tables:
+    """The tables of a run; the panel with its slow columns, as the features stage hands it to its builder."""
+    panel = read_table(inputs.panel, PANEL)
+    if inputs.fused:
+        fused = read_table(inputs.fused, FUSED)
+        panel = panel.join(fused, on=["timestamp", "symbol"], how="left", maintain_order="left")
+    factors, labels = read_table(inputs.factors, FACTORS), read_table(inputs.labels, LABELS)
+    return Tables(panel, factors, labels, read_catalog(inputs.catalog))

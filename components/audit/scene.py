@@ -61,6 +61,14 @@ class Context:
         return Place(check, cut, self.calendar)
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much is built at a cut: the whole panel, or `lookback` bars before it of some symbols."""
+
+    whole: bool
+    lookback: int
+
+
 @dataclass
 class Scene:
     """A stretch of the panel in the order of the file, and its factors sorted by (timestamp, symbol);

@@ -3,11 +3,12 @@ declared warm-ups to it.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 
-from components.audit.compare import moved_rows
+from components.audit.compare import Moved, moved_rows
 from components.audit.result import AuditError, Leak
 from components.audit.scene import KEY, Context, Scene, named
 from components.timeline import bar_index
@@ -62,36 +63,18 @@ def _stable_after(
     scene: Scene,
     window: pl.DataFrame,
     later: pl.DataFrame,
-    start,
+    start: datetime,
     declared: Mapping[str, int],
 ) -> tuple[dict[str, int], list[Leak]]:
     """By factor the bars until it is stable from this start on, and the declared warm-ups that are shorter.
 
-    Only timestamps count at which every symbol that is older than the start has as many bars since: ranks
-    among symbols need them all.
+    The last bar of the window does not speak: a factor that is stable from then on has not been seen to be.
     """
-    older = scene.panel.filter(pl.col("timestamp") < start)["symbol"].unique()
-    ages = (
-        window.select(KEY)
-        .unique(maintain_order=True)
-        .sort(KEY)
-        .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("symbol").alias("__age"))
-    )
-    youngest = (
-        ages.filter(pl.col("symbol").is_in(older.implode()))
-        .group_by("timestamp")
-        .agg(pl.col("__age").min().alias("__youngest"))
-    )
-    rows = (
-        ages.join(youngest, on="timestamp", how="inner")
-        .filter(pl.col("symbol").is_in(older.implode()))
-        .sort(KEY)
-    )
+    rows = _comparable_rows(scene, window, start)
     before = rows.join(scene.base, on=KEY, how="left", maintain_order="left")
     after = rows.join(later, on=KEY, how="left", maintain_order="left")
     if len(before) != len(rows) or len(after) != len(rows):
         return {}, []
-    # The last bar of the window does not speak: a factor that is stable from then on has not been seen to be.
     bars_here = len(bar_index(window["timestamp"])[0])
     ready = rows["__youngest"].to_numpy()
     found, short = {}, []
@@ -100,38 +83,53 @@ def _stable_after(
             continue
         moved = moved_rows(before[name], after[name], context.settings.warm_up_tolerance)
         stable = 1 if moved is None else int(ready[moved.rows].max()) + 1
-        valid = (
-            after[name].is_not_null()
-            if not after.schema[name].is_float()
-            else after[name].is_not_nan().fill_null(False)
-        )
+        valid = _has_value(after[name])
         if moved is None and not valid.any():
             continue  # no value here, in either table: nothing to see
         first = int(ready[valid.to_numpy()].min()) if valid.any() else bars_here + 1
         found[name] = max(stable, first)
         wanted = declared.get(name)
         if moved is not None and wanted is not None and stable > wanted:
-            late = moved.rows[ready[moved.rows] >= wanted]
-            place = int(late[0])
-            size = (
-                float(np.nanmax(moved.sizes[ready[moved.rows] >= wanted]))
-                if np.isfinite(moved.sizes[ready[moved.rows] >= wanted]).any()
-                else None
-            )
-            detail = (
-                f"The catalog declares {wanted} bars; from {named(start)} on the values still differ after"
-                f" {stable - 1} bars"
-            )
-            short.append(
-                Leak(
-                    "warm_up",
-                    name,
-                    rows["timestamp"][place],
-                    rows["symbol"][place],
-                    start,
-                    rows=len(late),
-                    absolute=size,
-                    detail=detail,
-                )
-            )
+            short.append(_too_short(name, moved, rows, start, wanted, stable))
     return found, short
+
+
+def _comparable_rows(scene: Scene, window: pl.DataFrame, start: datetime) -> pl.DataFrame:
+    """Key and `__youngest` of the rows of symbols that are older than the start.
+
+    `__youngest` is the least number of bars since the start that such a symbol has at the timestamp: ranks
+    among symbols need them all.
+    """
+    older = scene.panel.filter(pl.col("timestamp") < start)["symbol"].unique()
+    keys = window.select(KEY).unique(maintain_order=True).sort(KEY)
+    ages = keys.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("symbol").alias("__age"))
+    of_older = pl.col("symbol").is_in(older.implode())
+    youngest = ages.filter(of_older).group_by("timestamp").agg(pl.col("__age").min().alias("__youngest"))
+    return ages.join(youngest, on="timestamp", how="inner").filter(of_older).sort(KEY)
+
+
+def _has_value(values: pl.Series) -> pl.Series:
+    return values.is_not_nan().fill_null(False) if values.dtype.is_float() else values.is_not_null()
+
+
+def _too_short(
+    name: str, moved: Moved, rows: pl.DataFrame, start: datetime, wanted: int, stable: int
+) -> Leak:
+    """The leak of a factor that still moves after the `wanted` bars that the catalog declares."""
+    ready = rows["__youngest"].to_numpy()
+    is_late = ready[moved.rows] >= wanted
+    late, sizes = moved.rows[is_late], moved.sizes[is_late]
+    place = int(late[0])
+    return Leak(
+        "warm_up",
+        name,
+        rows["timestamp"][place],
+        rows["symbol"][place],
+        start,
+        rows=len(late),
+        absolute=float(np.nanmax(sizes)) if np.isfinite(sizes).any() else None,
+        detail=(
+            f"The catalog declares {wanted} bars; from {named(start)} on the values still differ after"
+            f" {stable - 1} bars"
+        ),
+    )

@@ -42,8 +42,12 @@ def write_data_docs(
 def page_values(title: str, health: Health, judgements: Sequence[Judgement]) -> dict[str, object]:
     """What the template shows, in words and figures."""
     gaps, outages = health.get("gaps"), health.get("outages")
+    something_missing = any(health.get(key) for key in ("fell_out", "gaps", "outages", "coverage"))
+    missing = [("missing", "what is missing")] if something_missing else []
     return {
         "title": title,
+        "sections": [("quarantine", "quarantine"), *missing, ("expectations", "expectations")],
+        "something_missing": something_missing,
         "failed": health["verdict"] == "failed",
         "span": span(health),
         "tiles": _tiles(health),

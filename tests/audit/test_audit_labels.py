@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from components.audit.config import Settings
-from components.audit.labels import audit_labels, too_good
+from components.audit.labels import audit_labels
 from components.audit.result import AuditError
+from components.audit.too_good import too_good
 from components.labels.build import build_labels
 from components.labels.config import Settings as LabelSettings
 

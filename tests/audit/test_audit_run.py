@@ -13,8 +13,9 @@ from components.audit.component import audit_leaks
 from components.audit.config import Settings
 from components.audit.page import page_html
 from components.audit.result import AuditResult, Leak, LeakFound
-from components.audit.run import run_audit, write_audit
+from components.audit.run import Outputs, write_audit
 from components.audit.table_checks import check_factor_table, check_label_table
+from components.audit.whole_run import Tables, audit_run
 from components.contracts import (
     FACTORS,
     FUSED,
@@ -113,21 +114,13 @@ def test_spoilt_labels_are_found(market):
 def audited(market, build, seed: int = 0) -> AuditResult:
     panel = market(seed)
     of_labels = partial(build_labels, settings=LABEL_SETTINGS)
-    return run_audit(
-        panel,
-        build(panel),
-        of_labels(panel),
-        [entry("momentum")],
-        build,
-        of_labels,
-        settings=Settings(),
-        seed=seed,
-    )
+    tables = Tables(panel, build(panel), of_labels(panel), [entry("momentum")])
+    return audit_run(tables, build, of_labels, settings=Settings(), seed=seed)
 
 
 def test_the_json_holds_leaks_and_counts(market, tmp_path):
     result = audited(market, leaking_factors)
-    write_audit(result, tmp_path / "audit.json", tmp_path / "audit.html")
+    write_audit(result, Outputs(tmp_path / "audit.json", tmp_path / "audit.html"))
     written = json.loads((tmp_path / "audit.json").read_text())
     assert written["passed"] is False
     assert {leak["factor"] for leak in written["leaks"]} == {"scaled"}

@@ -15,7 +15,7 @@ import polars as pl
 
 from components.audit.config import Settings
 from components.audit.factors import audit_factors
-from components.audit.run import run_audit
+from components.audit.whole_run import Tables, audit_run
 from components.features.build import build_factors
 from components.features.catalog import catalog
 from components.features.config import Settings as FeatureSettings
@@ -130,7 +130,8 @@ def large() -> None:
         ("stage, default", Settings()),
     ):
         started, cpu = time.perf_counter(), time.process_time()
-        result = run_audit(panel, factors, targets, entries, build, of_labels, settings=settings, seed=0)
+        tables = Tables(panel, factors, targets, entries)
+        result = audit_run(tables, build, of_labels, settings=settings, seed=0)
         print(
             f"{name}: {time.perf_counter() - started:.1f} s wall, {time.process_time() - cpu:.1f} s CPU,"
             f" {len(result.checked['cuts'])} cuts, {result.checked['builds']} builds, checks"

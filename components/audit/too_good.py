@@ -1,0 +1,96 @@
+"""Factors that rank the symbols of a bar as a label does: they hold the future, or are a copy of the label."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from components.audit.config import Settings
+from components.audit.result import Leak, merge_leaks
+from components.timeline import bar_index
+
+JOIN_BARS = 120
+MIN_SYMBOLS = 5
+MIN_EFFECTIVE_ROWS = 100
+
+
+def too_good(
+    factors: pl.DataFrame, labels: pl.DataFrame, columns: list[str], settings: Settings
+) -> list[Leak]:
+    """Factors that rank the symbols of a bar as a label does: mean rank correlation over up to 120 bars
+    beyond the limit.
+
+    Judged only where enough independent values stand behind the mean: 5 symbols a bar, and at least 100 of
+    symbols times bars after allowing for overlapping labels.
+    """
+    times = labels.filter(pl.col("log_return").is_not_null())["timestamp"].unique().sort()
+    if times.is_empty() or not columns:
+        return []
+    positions = np.unique(np.linspace(0, len(times) - 1, min(JOIN_BARS, len(times))).astype(int))
+    chosen = times.gather(positions)
+    spacing = len(times) / len(chosen)
+    at_chosen = pl.col("timestamp").is_in(chosen.implode())
+    inputs = factors.filter(at_chosen).select("timestamp", "symbol", *columns)
+    ranks = inputs.with_columns(pl.col(columns).fill_nan(None).rank().over("timestamp"))
+    leaks = []
+    for (horizon,), part in labels.filter(at_chosen).group_by("horizon", maintain_order=True):
+        targets = [name for name in ("log_return", "sector_neutral_return") if name in part.columns]
+        joined = ranks.join(
+            part.select("timestamp", "symbol", *targets),
+            on=["timestamp", "symbol"],
+            how="inner",
+            maintain_order="left",
+            suffix="__label",
+        )
+        for target in targets:
+            source = target if target not in columns else f"{target}__label"
+            label = joined.select(pl.col(source).rank().over("timestamp")).to_series().to_numpy()
+            name, independent = f"{target} over {horizon} bars", min(1.0, spacing / int(horizon))
+            leaks += _copies(joined, label, columns, name, independent, settings)
+    return merge_leaks(leaks)
+
+
+def _copies(
+    joined: pl.DataFrame,
+    label: np.ndarray,
+    columns: list[str],
+    name: str,
+    independent: float,
+    settings: Settings,
+) -> Iterator[Leak]:
+    calendar, bars = bar_index(joined["timestamp"])
+    for column in columns:
+        found, members = _rank_correlation(joined[column].to_numpy(), label, bars, len(calendar))
+        usable = np.isfinite(found) & (members >= MIN_SYMBOLS)
+        if (members[usable] - 1).sum() * independent < MIN_EFFECTIVE_ROWS:
+            continue
+        mean = float(found[usable].mean())
+        if abs(mean) > settings.too_good_rank_correlation:
+            detail = (
+                f"Its rank correlation with {name} is {mean:.2f}; more than"
+                f" {settings.too_good_rank_correlation:g} is too good to be true"
+            )
+            yield Leak(
+                "too_good",
+                column,
+                timestamp=calendar[int(np.flatnonzero(usable)[0])],
+                rows=int(members[usable].sum()),
+                absolute=abs(mean),
+                detail=detail,
+            )
+
+
+def _rank_correlation(
+    x: np.ndarray, y: np.ndarray, bars: np.ndarray, n_bars: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation of ranks within each bar (NaN where one does not vary) and the number of
+    symbols with both.
+    """
+    both = np.isfinite(x) & np.isfinite(y)
+    x, y, bars = x[both], y[both], bars[both]
+    members = np.bincount(bars, minlength=n_bars)
+    with np.errstate(all="ignore"):
+        x = x - (np.bincount(bars, x, n_bars) / members)[bars]
+        y = y - (np.bincount(bars, y, n_bars) / members)[bars]
+        spread = np.sqrt(np.bincount(bars, x * x, n_bars) * np.bincount(bars, y * y, n_bars))
+        return np.where(spread > 0, np.bincount(bars, x * y, n_bars) / spread, np.nan), members
