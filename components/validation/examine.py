@@ -65,10 +65,10 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     repeats = duplicates(whole)
     bars = without(whole, repeats).sort("symbol", "timestamp")
 
-    calendar = cross_sections(bars, settings)
+    calendar = cross_sections(bars)
     too_thin = thin_dates(calendar, settings)
     thin = finding(bars.join(too_thin, on="timestamp", how="semi"), "thin_cross_section")
-    stale = stale_prices(bars, settings)
+    stale = stale_prices(bars)
     frozen = frozen_symbols(bars, stale)
     dead = dead_cross_sections(bars)
     bars = without(bars, concat([thin, stale, dead]))
@@ -77,21 +77,21 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     traded = numbered_dates(whole.select(pl.col("timestamp").unique()), closed)
 
     disordered = only(numbered, local.filter(pl.col("reason") == "ohlc_order"))
-    unfinished = last_bar(bars, disordered, settings)
+    unfinished = last_bar(bars, disordered)
     bars = without(bars, unfinished)
-    prints = bad_prints(bars, settings)
+    prints = bad_prints(bars)
     bars = without(bars, prints)
-    recycled = recycled_tickers(bars, calendar, settings)
+    recycled = recycled_tickers(bars, calendar)
     bars = without(bars, recycled)
 
     on_the_way = pl.concat([bars, witnesses(whole, repeats), only(whole, thin)])
     printed, sighted = only(numbered, prints), sees_trading(absent)
-    breaks = only(level_breaks(on_the_way, traded, printed, settings, sighted=sighted), bars.select("row"))
+    breaks = only(level_breaks(on_the_way, traded, printed, sighted=sighted), bars.select("row"))
     bars = without(bars, breaks)
 
     coverage = symbol_coverage(bars, calendar["timestamp"])
     uncovered = low_coverage(bars, coverage, settings)
-    together = ended_together(one_a_key(whole), settings)
+    together = ended_together(one_a_key(whole))
     alone = [local, repeats, thin, stale, dead, unfinished]
     with_others = [prints, breaks, recycled, uncovered, together]
     clean = without(bars, uncovered).sort("timestamp", "symbol")

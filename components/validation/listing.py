@@ -9,26 +9,30 @@ import polars as pl
 from components.timeline.periods import LENGTHS
 from components.validation.config import Settings
 from components.validation.findings import concat, finding
+from components.validation.standstill import STALE_BARS
 
-# A symbol counts as listed for `stale_bars` bars after its last; weekends stretch a week of five days by 1.4.
+# A symbol counts as listed for `STALE_BARS` bars after its last; weekends stretch a week of five days by 1.4.
 MEMORY_STRETCH = 1.4
 MIN_MEMORY = timedelta(days=4)
 # Fewer symbols are no market: nothing is judged by what most of them do.
 MIN_MARKET_SYMBOLS = 5
 # Share of equal steps from which on a calendar counts as round the clock.
 REGULAR_STEP_SHARE = 0.95
+# Share of the listed symbols that end on one date, five at least, from which on the source is taken to
+# have ended there.
+ENDED_SHARE = 0.2
 
 
-def listing_memory(bars: pl.DataFrame, settings: Settings) -> timedelta:
+def listing_memory(bars: pl.DataFrame) -> timedelta:
     """How long after its last bar a symbol still counts as listed:
 
-    `stale_bars` bars, weekends included, four days at least.
+    `STALE_BARS` bars, weekends included, four days at least.
     """
     length = LENGTHS.get(bars["period"][0] if len(bars) else "", timedelta(days=1))
-    return max(MEMORY_STRETCH * settings.stale_bars * length, MIN_MEMORY)
+    return max(MEMORY_STRETCH * STALE_BARS * length, MIN_MEMORY)
 
 
-def cross_sections(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+def cross_sections(bars: pl.DataFrame) -> pl.DataFrame:
     """For each timestamp:
 
     `present`, the symbols that have it, and `listed`, those that have it or had a bar shortly before.
@@ -36,7 +40,7 @@ def cross_sections(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     Whether an absent symbol comes back is not known at the bar, so one that ended counts as listed for a
     while (`listing_memory`), and one that is gone for longer counts as new when it returns.
     """
-    memory = listing_memory(bars, settings)
+    memory = listing_memory(bars)
     moments = bars.select("symbol", "timestamp").sort("symbol", "timestamp")
     before = pl.col("timestamp") - pl.col("timestamp").shift(1).over("symbol")
     after = pl.col("timestamp").shift(-1).over("symbol") - pl.col("timestamp")
@@ -113,8 +117,8 @@ def outages(times: pl.Series) -> pl.DataFrame:
     )
 
 
-def ended_together(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Last bars of symbols that end on one date, before the panel's end, with `ended_share` or more of those
+def ended_together(bars: pl.DataFrame) -> pl.DataFrame:
+    """Last bars of symbols that end on one date, before the panel's end, with `ENDED_SHARE` or more of those
     listed then, five at least.
 
     Symbols are delisted one by one; where many stop at once, the source does: a download that was cut off,
@@ -128,15 +132,13 @@ def ended_together(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         .group_by("symbol", maintain_order=True)
         .agg(pl.col("row", "timestamp").last())
     )
-    memory = listing_memory(bars, settings)
+    memory = listing_memory(bars)
     ended = lasts.filter(pl.col("timestamp") + memory <= bars["timestamp"].max())
     counted = (
-        ended.group_by("timestamp")
-        .agg(pl.len().alias("ended"))
-        .join(cross_sections(bars, settings), on="timestamp")
+        ended.group_by("timestamp").agg(pl.len().alias("ended")).join(cross_sections(bars), on="timestamp")
     )
     several = pl.col("ended") >= MIN_MARKET_SYMBOLS
-    together = counted.filter(several & (pl.col("ended") >= settings.ended_share * pl.col("listed")))
+    together = counted.filter(several & (pl.col("ended") >= ENDED_SHARE * pl.col("listed")))
     found = (
         ended.join(together, on="timestamp", how="semi")
         .with_columns((pl.col("timestamp") + memory).alias("forgotten"))

@@ -9,6 +9,10 @@ from components.validation.findings import NUMBERS, PRICES, concat, finding
 
 # Columns that a panel may lack; a close there must be.
 SPARE = ("open", "high", "low", "volume")
+# Relative error allowed in low <= open, close <= high (prices stored in single precision).
+PRICE_TOLERANCE = 1e-6
+# Days after its end from which on a bar counts as filled in afterwards.
+MAX_KNOWN_LAG_DAYS = 7
 
 
 def absent_columns(raw: pl.DataFrame) -> tuple[str, ...]:
@@ -40,7 +44,7 @@ def row_faults(numbered: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     high, low, volume = pl.col("high"), pl.col("low"), pl.col("volume")
     finite = pl.all_horizontal(*(pl.col(name).is_finite().fill_null(False) for name in NUMBERS))
     below_zero = pl.any_horizontal(*((pl.col(name) <= 0) & pl.col(name).is_finite() for name in PRICES))
-    slack = 1 + settings.price_tolerance
+    slack = 1 + PRICE_TOLERANCE
     above_high = pl.max_horizontal("open", "close", "low") > high * slack
     below_low = pl.min_horizontal("open", "close", "high") * slack < low
     moves = (high > low * slack) | (pl.col("open") != pl.col("close"))
@@ -53,7 +57,7 @@ def row_faults(numbered: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         "negative_volume": finite & (volume < 0),
         "impossible_times": (event >= time) | (known < time),
         "zero_volume_moving": finite & (volume == 0) & moves & moving_is_faulty,
-        "known_late": known - time >= timedelta(days=settings.max_known_lag_days),
+        "known_late": known - time >= timedelta(days=MAX_KNOWN_LAG_DAYS),
     }
     flags = numbered.select(
         "row",

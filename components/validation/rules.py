@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from components.validation.rows import MAX_KNOWN_LAG_DAYS
+from components.validation.standstill import STALE_BARS
+
 # When a finding can be made: with the bar and those before it; when another version of the bar arrives; only
 # with later bars.
 Known = Literal["at the bar", "on arrival", "with later bars"]
@@ -86,7 +89,7 @@ RULES = (
     Rule(
         "stale_price",
         "at the bar",
-        "the bar repeats its predecessors (from the stale_bars-th on)",
+        f"the bar repeats its predecessors (from the {STALE_BARS}th on)",
         "check whether the symbol still trades",
     ),
     Rule(
@@ -154,8 +157,8 @@ RULES = (
     Rule(
         "known_late",
         "on arrival",
-        "the bar became known max_known_lag_days or more after it ended: filled in afterwards, so nobody"
-        " could trade on it",
+        f"the bar became known {MAX_KNOWN_LAG_DAYS} days or more after it ended: filled in afterwards, so"
+        " nobody could trade on it",
         "nothing, if known_time is right: later stages use the row from then on only",
         severity="notice",
     ),

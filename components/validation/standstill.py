@@ -2,12 +2,14 @@
 
 import polars as pl
 
-from components.validation.config import Settings
 from components.validation.findings import PRICES, concat, finding
 
+# Identical bars in a row from which on a price counts as stale.
+STALE_BARS = 5
 
-def stale_prices(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Bars that repeat their predecessors, from the `stale_bars`-th of a run on: before that nobody could
+
+def stale_prices(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars that repeat their predecessors, from the `STALE_BARS`-th of a run on: before that nobody could
     tell.
     """
     same = pl.all_horizontal(*((pl.col(name) == pl.col(name).shift(1)) for name in ("symbol", *PRICES)))
@@ -16,7 +18,7 @@ def stale_prices(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         (~pl.col("repeats")).cum_sum().alias("run")
     )
     length = pl.int_range(1, pl.len() + 1).over("run")
-    return finding(runs.filter(pl.col("repeats") & (length >= settings.stale_bars)), "stale_price")
+    return finding(runs.filter(pl.col("repeats") & (length >= STALE_BARS)), "stale_price")
 
 
 def frozen_symbols(bars: pl.DataFrame, stale: pl.DataFrame) -> tuple[str, ...]:

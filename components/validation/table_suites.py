@@ -10,6 +10,7 @@ import polars as pl
 from components.contracts import FACTORS, LABELS, PANEL, PREDICTIONS, RAW_PANEL, Table
 from components.validation.config import Settings
 from components.validation.expect import Expect, no_flag, within
+from components.validation.rows import PRICE_TOLERANCE
 
 Kind = Literal["raw_panel", "panel", "factors", "labels", "predictions"]
 KIND_TABLES: dict[str, Table] = {
@@ -178,7 +179,7 @@ def _conditions(kind: Kind, settings: Settings) -> dict[str, pl.Expr]:
         back = back | (ties & (pl.col(name) < pl.col(name).shift(1)))
         ties = ties & (pl.col(name) == pl.col(name).shift(1))
 
-    slack = 1 + settings.price_tolerance
+    slack = 1 + PRICE_TOLERANCE
     above_high = pl.max_horizontal("open", "close") > pl.col("high") * slack
     below_low = pl.min_horizontal("open", "close") * slack < pl.col("low")
 

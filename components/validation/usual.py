@@ -2,7 +2,6 @@
 
 import polars as pl
 
-from components.validation.config import Settings
 from components.validation.listing import MIN_MARKET_SYMBOLS
 
 MIN_USUAL_BARS = 5
@@ -10,16 +9,22 @@ MIN_USUAL_BARS = 5
 MIN_USUAL_RANGE = 0.002
 # Bars of the mean that lets the usual range follow a market in turmoil.
 TURMOIL_BARS = 10
+# Bars over which the usual range and volume of a symbol are taken, always before the bar in question.
+USUAL_BARS = 60
+# Share of a jump that may remain when it counts as reverted.
+REVERT_SHARE = 0.3
+# Volume in usual volumes above which a price far off is believed: news moves prices with much more.
+PRINT_VOLUME_RATIO = 4.0
 
 
-def usual(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+def usual(bars: pl.DataFrame) -> pl.DataFrame:
     """Add to bars sorted by (symbol, timestamp) what is usual for each symbol, from bars before the one in
     question.
 
     Adds `previous` (close), `next_open`, `gap` (log of open over previous close), `market_gap` (median over
     symbols, 0 for fewer than five), `span` (log of high over low), `usual_range` (log; the larger of the
-    median over `usual_bars` and the mean over ten, so that it follows a market in turmoil), `volume_ratio`
-    and `turnover_ratio` (volume and close * volume in medians over `usual_bars`), `market_range` (median over
+    median over `USUAL_BARS` and the mean over ten, so that it follows a market in turmoil), `volume_ratio`
+    and `turnover_ratio` (volume and close * volume in medians over `USUAL_BARS`), `market_range` (median over
     symbols of true range in usual ranges).
     """
     by = "symbol"
@@ -33,10 +38,10 @@ def usual(bars: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         (pl.col("open") / pl.col("previous")).log().alias("gap"),
         (top / bottom).log().alias("true_range"),
     )
-    few = min(MIN_USUAL_BARS, settings.usual_bars)
+    few = min(MIN_USUAL_BARS, USUAL_BARS)
 
     def median(name: str) -> pl.Expr:
-        return pl.col(name).rolling_median(settings.usual_bars, min_samples=few).shift(1).over(by)
+        return pl.col(name).rolling_median(USUAL_BARS, min_samples=few).shift(1).over(by)
 
     recent = pl.col("true_range").rolling_mean(TURMOIL_BARS, min_samples=few).shift(1).over(by)
     bars = bars.with_columns(

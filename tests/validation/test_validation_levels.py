@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 import polars as pl
 import pytest
 
-from components.validation.config import Settings
 from components.validation.levels import Jump, asked_of_jumps, kind
 
 ALL_HOLD = Jump(**{field.name: pl.lit(True) for field in fields(Jump)})
@@ -32,7 +31,7 @@ def kind_of(jump: Jump) -> str | None:
 
 
 def kind_measured(**changed: float) -> str | None:
-    return pl.DataFrame([SPLIT | changed]).select(kind(asked_of_jumps(Settings()))).item()
+    return pl.DataFrame([SPLIT | changed]).select(kind(asked_of_jumps())).item()
 
 
 def test_a_jump_of_which_all_holds_is_a_split():
