@@ -13,8 +13,9 @@ import sys
 
 import bentoml
 
-from serving.api.app import Guard, make_app
+from serving.api.app import make_app
 from serving.api.auth import require_safe_binding
+from serving.api.guard import Guard
 from serving.processes.child import die_with_parent
 from serving.processes.plan import LAUNCHER_VARIABLE, read_plan
 
@@ -49,8 +50,8 @@ class SignalService:
         from serving.live.answer_log import AnswerLog
         from serving.live.answers import Answers
         from serving.live.metrics import make_metrics
-        from serving.live.online import Reads
-        from serving.live.state_watch import Watch
+        from serving.live.state_keeper import StateKeeper
+        from serving.live.store_reads import Reads
 
         settings = plan.serving
         metrics = make_metrics()
@@ -58,18 +59,18 @@ class SignalService:
         self.answer_log = AnswerLog(plan.serving_folder / "spool", settings) if settings.log_answers else None
         if self.answer_log is not None:
             self.answer_log.start()
-        self.watch = Watch(plan, metrics, self.reads, self.answer_log)
-        self.answers = Answers(settings, self.watch, self.reads, metrics, self.answer_log)
-        app.state.watch, app.state.answers, guard.metrics = self.watch, self.answers, metrics
-        self.watch.start()
+        self.keeper = StateKeeper(plan, metrics, self.reads, self.answer_log)
+        self.answers = Answers(settings, self.keeper, self.reads, metrics, self.answer_log)
+        app.state.keeper, app.state.answers, guard.metrics = self.keeper, self.answers, metrics
+        self.keeper.start()
 
     async def __is_ready__(self) -> bool:
-        return self.watch.ready
+        return self.keeper.ready
 
     @bentoml.on_shutdown
     def stop(self) -> None:
         """End the threads and hand the last answers to the log."""
-        self.watch.close()
+        self.keeper.close()
         self.answers.close()
         self.reads.close()
         if self.answer_log is not None:

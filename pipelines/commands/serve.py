@@ -8,16 +8,16 @@ from pathlib import Path
 from components.contracts import AlphaloopError
 from pipelines.code_version import task_sources
 from pipelines.config import Config
-from serving.processes.plan import Plan
+from serving.processes.plan import ServingPlan
 
 
 class DayError(AlphaloopError):
     """A day on the command line is none."""
 
 
-def serving_plan(config: Config) -> Plan:
+def serving_plan(config: Config) -> ServingPlan:
     """What the service of this run serves, and how."""
-    return Plan(
+    return ServingPlan(
         folder=Path(config.run.folder).absolute(),
         name=config.run.name,
         serving=config.serving,

@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from components.contracts import AlphaloopError
-from serving.api.requests import Refusal
+from serving.api.refusal import Refusal
 from serving.config import LOOPBACK, Settings
 
 BEARER, BASIC = "Bearer", 'Basic realm="alphaloop", charset="UTF-8"'

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from serving.api.requests import Refusal
+from serving.api.refusal import Refusal
 
 MOST_CLIENTS = 10_000
 

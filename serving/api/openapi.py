@@ -1,227 +1,16 @@
-"""The service's description for clients: models of every answer, examples, and what each error means."""
+"""The service's description for clients: what each request takes, what each answer and each error means."""
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from serving.api.requests import ARROW, JSON, ScoreRequest, Shape, SignalsRequest
-
-_EXAMPLE_SIGNAL = {
-    "symbol": "AAPL",
-    "score": 0.0042,
-    "p10": -0.031,
-    "p50": 0.0042,
-    "p90": 0.039,
-    "uncertainty": 0.027,
-    "position": 0.05,
-    "feature_time": "2024-05-31T20:00:00.000000Z",
-    "known_time": "2024-05-31T20:00:00.000000Z",
-    "stale": False,
-    "behind": False,
-}
-_EXAMPLE_MODEL = {
-    "name": "demo",
-    "version": 3,
-    "bundle_sha256": "9f" * 32,
-    "schema": "2b0f0c167528",
-    "code_version": "f508a0e9699a5aa1",
-    "train_window": "2021-01-04..2023-06-30",
-}
-_EXAMPLE_ANSWER = {
-    "request_id": "5f0c" * 8,
-    "answered_at": "2024-06-01T08:00:00.000000+00:00",
-    "model": _EXAMPLE_MODEL,
-    "features": {
-        "publication": "9171907e1367-23f6f75a",
-        "newest": "2024-05-31T20:00:00.000000Z",
-        "source": "store",
-    },
-    "period": "1d",
-    "horizon_bars": 5,
-    "target": "sector_neutral_return",
-    "signals": [_EXAMPLE_SIGNAL],
-}
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Signal(_Answer):
-    """What the model says about one symbol.
-
-    Returns are log returns over `horizon_bars`, of the kind that `target` names.
-    """
-
-    symbol: str
-    score: float | None = Field(description="expected return; null only if the model gave no finite number")
-    p10: float | None = Field(description="the return is expected to fall below this in 10 % of cases")
-    p50: float | None
-    p90: float | None = Field(description="the return is expected to stay below this in 90 % of cases")
-    uncertainty: float | None = Field(
-        description=(
-            "half the width of the band from p10 to p90, as the standard deviation of a normal distribution"
-        )
-    )
-    position: float | None = Field(
-        description=(
-            "share of the capital of ONE new long-short book that this name gets, negative for short; 0 for"
-            " most names, and for stale or behind features. /signals: in the book of the whole market."
-            " /score: if this row alone stood in the market's book (cross_section market), or in the book of"
-            " the request's rows with its timestamp (batch). A portfolio that rebalances every bar holds as"
-            " many such books as the horizon has bars, each with an equal share of the capital."
-        )
-    )
-    feature_time: AwareDatetime = Field(description="close of the bar that the features belong to")
-    known_time: AwareDatetime | None = Field(
-        description="when the features were known; null for given features"
-    )
-    stale: bool = Field(description="the features are older than the service's limit")
-    behind: bool = Field(description="other symbols have a newer bar")
-
-
-class ModelStamp(_Answer):
-    """Which model answered."""
-
-    name: str
-    version: int
-    bundle_sha256: str = Field(description="SHA-256 of the model's bundle")
-    schema_: str = Field(alias="schema", description="hash of the input columns in their order")
-    code_version: str
-    train_window: str = Field(description="first and last day that the experts learned from")
-
-
-class Features(_Answer):
-    """Where the features came from."""
-
-    publication: str = Field(
-        description="feature publication that the market was read from; empty where none played a part"
-    )
-    newest: AwareDatetime = Field(description="close of the newest bar")
-    source: Literal["store", "snapshot", "request"] = Field(
-        description=(
-            "snapshot: the store did not answer, or holds part of a publication that the model needs whole;"
-            " the service's last reading of it did"
-        )
-    )
-
-
-class SignalsAnswer(_Answer):
-    """The signals, in the order of the request, and the stamps of what made them."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE_ANSWER]})
-
-    request_id: str
-    answered_at: AwareDatetime
-    model: ModelStamp
-    features: Features
-    period: str
-    horizon_bars: int
-    target: str
-    signals: list[Signal]
-
-
-class Refused(_Answer):
-    """A bundle that was not taken over."""
-
-    version: int | None
-    bundle_sha256: str | None
-    reason: str
-    when: AwareDatetime
-
-
-class ModelAnswer(ModelStamp):
-    """What is served, since when, and its gates."""
-
-    since: str | None
-    who: str | None
-    why: str | None
-    verdict: Any = Field(description="the gates' verdict, each gate with number, threshold and reason")
-    period: str
-    horizon_bars: int
-    target: str
-    experts: list[str]
-    inputs: list[str] = Field(description="columns that /score needs, besides `context`")
-    context: list[str]
-    lookback_bars: int
-    needs_window: bool
-    needs_whole_bars: bool = Field(
-        description="whether /score takes whole bars with cross_section batch only"
-    )
-    last_refusal: Refused | None
-
-
-class CheckAnswer(_Answer):
-    name: str
-    ok: bool
-    reason: str
-
-
-class FeatureStatus(_Answer):
-    publication: str | None
-    age_s: float | None
-    symbols: int
-    behind: int
-
-
-class WatchStatus(_Answer):
-    up: bool
-    problem: str | None
-    refused: Any
-
-
-class WriterStatus(_Answer):
-    up: bool
-    problem: str | None
-    rows_written: int | None
-
-
-class LogStatus(_Answer):
-    queued: int
-    dropped: int
-    problem: str | None
-
-
-class StatusAnswer(_Answer):
-    """Readiness and its reasons."""
-
-    ready: bool
-    checks: list[CheckAnswer]
-    features: FeatureStatus
-    champion_watch: WatchStatus
-    log_writer: WriterStatus
-    answer_log: LogStatus | None
-    last_refusal: Refused | None
-
-
-class IndexAnswer(_Answer):
-    service: str
-    openapi: str
-    model: str
-    status: str
-    review: str
-    metrics: str
-    ready: str
-
-
-class ErrorBody(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    code: str
-    field: str | None = Field(description="the field that is to blame, such as rows[3].features.rsi_14_rank")
-    message: str
-    request_id: str
-
-
-class ErrorAnswer(_Answer):
-    """Why a request was not answered, for machines (`code`) and for people (`message`)."""
-
-    error: ErrorBody
-
+from serving.api.answer_types import ErrorAnswer, IndexAnswer, ModelAnswer, SignalsAnswer, StatusAnswer
+from serving.api.given_rows import Shape
+from serving.api.request_types import ARROW, JSON, ScoreRequest, SignalsRequest
 
 # Status, codes, and what a client should do.
 _ERRORS: dict[int, tuple[tuple[str, ...], str]] = {
@@ -264,6 +53,12 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "status": StatusAnswer,
     "index": IndexAnswer,
 }
+_ABOUT = (
+    "Signals of the champion: expected return, band and suggested position of each symbol, with the stamps of"
+    ' the model and of the features that made them. Every error is `{"error": {code, field, message,'
+    " request_id}}`. Clients on the same machine need no key unless the service has one. /livez, /readyz and"
+    " /metrics (Prometheus) need none."
+)
 
 
 def responses_of(endpoint: str) -> dict[int | str, dict[str, Any]]:
@@ -389,14 +184,6 @@ def _as_served(document: dict[str, Any], shape: Shape | None, symbols: Sequence[
         }
         contents["/score"]["examples"] = {"one row": {"value": example}}
     return document
-
-
-_ABOUT = (
-    "Signals of the champion: expected return, band and suggested position of each symbol, with the stamps of"
-    ' the model and of the features that made them. Every error is `{"error": {code, field, message,'
-    " request_id}}`. Clients on the same machine need no key unless the service has one. /livez, /readyz and"
-    " /metrics (Prometheus) need none."
-)
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

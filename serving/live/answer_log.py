@@ -1,42 +1,23 @@
-"""The log of answers, service side: framed records appended to a segment file, by a thread that never slows
-or fails an answer.
-
-A segment is `MAGIC`, then records: mark, kind, length, CRC-32, payload. What was handed to the operating
-system survives a kill -9 of any process; there is no fsync, so a power cut may cost the last seconds. The
-writer (`serving.processes.log_writer`) takes a segment when nobody holds its lock any more.
+"""The log of answers, service side: a thread that appends answers to segments and never slows or fails an
+answer.
 """
 
 import contextlib
-import fcntl
-import json
-import os
 import queue
-import secrets
-import struct
 import threading
 import time
-import zlib
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+from components.contracts import AlphaloopError
+from serving.faults import Faults, logged
+from serving.live.segments import Answer, Segment, spool_bytes
 
 if TYPE_CHECKING:
     from serving.config import Settings
 
-MAGIC = b"ALSPOOL1"
-SUFFIX = ".segment"
-OUTPUTS = ("score", "uncertainty", "p10", "p50", "p90", "position")
-# A known time that nobody knows; NumPy reads it as NaT.
-UNKNOWN_TIME_US = int(np.iinfo(np.int64).min)
-
-_MARK = b"\xa1REC"
-_FRAME = struct.Struct("<4sBII")  # mark, kind, payload bytes, CRC-32 of the payload
-_HEADER_LENGTH = struct.Struct("<I")
-_COLUMNS, _ANSWER = 1, 2
 # What may wait in memory besides the number of answers: 500 rows of 200 columns are 0.4 MB an answer.
 _QUEUE_BYTES = 256 * 2**20
 _BATCH_BYTES = 8 * 2**20
@@ -46,27 +27,12 @@ _CLOSE_S = 5.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answered request of B rows.
+class _Waiting:
+    """An answer that waits for the disk, what its caller waits on, and about how many bytes it takes."""
 
-    `timestamps_us` int64[B] (close of the bar) and `known_times_us` int64[B] (or UNKNOWN_TIME_US) in
-    microseconds since 1970, `stale` bool[B], `outputs` float64[B, 6] in the order of OUTPUTS, `features`
-    float32[B, len(columns)], NaN where unknown.
-    """
-
-    request_id: str
-    endpoint: str
-    answered_at_us: int
-    model_version: int
-    bundle_sha256: str
-    publication: str
-    symbols: Sequence[str]
-    timestamps_us: np.ndarray
-    known_times_us: np.ndarray
-    stale: np.ndarray
-    outputs: np.ndarray
-    columns: tuple[str, ...]
-    features: np.ndarray
+    answer: Answer
+    written: "Future[bool]"
+    size: int
 
 
 class AnswerLog:
@@ -82,16 +48,17 @@ class AnswerLog:
         self.dropped = 0
         self.written = 0
         self.problem: str | None = None
-        self._waiting: queue.SimpleQueue[tuple[Answer, Future, int, float] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._queued = 0
         self._queued_bytes = 0
         self._oldest = 0.0
         self._closed = False
-        self._segment: _Segment | None = None
+        self._segment: Segment | None = None
         self._try_again_at = 0.0
         self._spool_bytes = 0
         self._looked_at = -_LOOK_S
+        self._faults = Faults(logged(), (AlphaloopError, OSError))
         self._thread = threading.Thread(target=self._run, name="answer-log", daemon=True)
 
     @property
@@ -138,44 +105,44 @@ class AnswerLog:
                 self._oldest = now
             self._queued += 1
             self._queued_bytes += size
-        future: Future[bool] = Future()
-        self._waiting.put((answer, future, size, now))
-        return future
+        written: Future[bool] = Future()
+        self._waiting.put(_Waiting(answer, written, size))
+        return written
 
     def _run(self) -> None:
         while True:
             batch, ends = self._next_batch()
             if batch:
-                self._settle(batch, self._write([answer for answer, *_ in batch]))
+                self._settle(batch, self._write([waiting.answer for waiting in batch]))
             if self._segment is not None and (ends or self._segment.full(self.settings)):
                 self._let_go()
             if ends:
                 return
 
-    def _next_batch(self) -> tuple[list[tuple[Answer, Future, int, float]], bool]:
+    def _next_batch(self) -> tuple[list[_Waiting], bool]:
         """Whatever waits, up to a few megabytes, and whether the log was closed."""
         batch, size = [], 0
         with contextlib.suppress(queue.Empty):
             item = self._waiting.get(timeout=min(_LOOK_S, self.settings.log_segment_seconds))
             while item is not None:
                 batch.append(item)
-                size += item[2]
+                size += item.size
                 if size > _BATCH_BYTES:
                     return batch, False
                 item = self._waiting.get_nowait()
             return batch, True
         return batch, False
 
-    def _settle(self, batch: list[tuple[Answer, Future, int, float]], kept: list[bool]) -> None:
+    def _settle(self, batch: list[_Waiting], kept: list[bool]) -> None:
         with self._lock:
             self._queued -= len(batch)
-            self._queued_bytes -= sum(size for _, _, size, _ in batch)
+            self._queued_bytes -= sum(waiting.size for waiting in batch)
             self._oldest = time.monotonic() if self._queued else 0.0
             self.written += sum(kept)
             self.dropped += len(kept) - sum(kept)
-        for (_, future, _, _), good in zip(batch, kept, strict=True):
-            if future.set_running_or_notify_cancel():
-                future.set_result(good)
+        for waiting, good in zip(batch, kept, strict=True):
+            if waiting.written.set_running_or_notify_cancel():
+                waiting.written.set_result(good)
 
     def _write(self, answers: list[Answer]) -> list[bool]:
         """Append the answers; False for those that were not kept.
@@ -188,17 +155,17 @@ class AnswerLog:
         try:
             self._check_room(now)
             if self._segment is None:
-                self._segment = _Segment.begin(self.spool)
-            kept = self._segment.append(answers)
+                self._segment = Segment.begin(self.spool)
+            kept = self._segment.append(answers, self._faults)
         except Exception as error:  # whatever it is, an answer must not fail for it
-            self.problem = (
-                f"{error.strerror}: {self.spool}"
-                if isinstance(error, OSError) and error.strerror
-                else str(error)
-            )
+            from_system = isinstance(error, OSError) and error.strerror
+            self.problem = f"{error.strerror}: {self.spool}" if from_system else str(error)
+            self._faults.say(f"The answer log does not take answers: {self.problem}", error)
             self._try_again_at = now + _TRY_AGAIN_S
             self._let_go()
             return [False] * len(answers)
+        if self.problem is not None:
+            self._faults.clear()
         self.problem = None
         return kept
 
@@ -222,202 +189,3 @@ class AnswerLog:
         if segment is not None:
             segment.close()
             self._spool_bytes += segment.size
-
-
-class _Segment:
-    """The file that is being appended to, locked as long as it is open."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self.descriptor = descriptor
-        self.size = 0
-        self._began = time.monotonic()
-        self._columns: dict[tuple[str, ...], int] = {}
-
-    @classmethod
-    def begin(cls, spool: Path) -> "_Segment":
-        """A new segment.
-
-        It gets its name only once it is locked, so that the writer never takes it for a closed one.
-        """
-        spool.mkdir(parents=True, exist_ok=True)
-        path = spool / f"{time.time_ns() // 1000}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-        hidden = path.with_name(f".{path.name}")
-        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        segment = cls(path, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            segment._put(MAGIC)
-            os.rename(hidden, path)
-        except BaseException:
-            os.close(descriptor)
-            hidden.unlink(missing_ok=True)
-            raise
-        return segment
-
-    def append(self, answers: list[Answer]) -> list[bool]:
-        """Write the answers with one call; False for those that can't be put into bytes.
-
-        OSError leaves the file as it was.
-        """
-        known, parts, kept = dict(self._columns), [], []
-        for answer in answers:
-            try:
-                payload = _encode(answer, known.get(answer.columns, len(known)))
-            except (TypeError, ValueError, AttributeError):
-                kept.append(False)
-                continue
-            if answer.columns not in known:
-                known[answer.columns] = len(known)
-                parts.append(_framed(_COLUMNS, json.dumps(list(answer.columns)).encode()))
-            parts.append(_framed(_ANSWER, payload))
-            kept.append(True)
-        self._put(b"".join(parts))
-        self._columns = known
-        return kept
-
-    def full(self, settings: "Settings") -> bool:
-        """True when the segment has its bytes or its seconds."""
-        return (
-            self.size >= settings.log_segment_bytes
-            or time.monotonic() - self._began >= settings.log_segment_seconds
-        )
-
-    def close(self) -> None:
-        """Unlock it: from now on it is the writer's."""
-        with contextlib.suppress(OSError):
-            os.close(self.descriptor)
-
-    def _put(self, data: bytes) -> None:
-        view, done = memoryview(data), 0
-        try:
-            while done < len(view):
-                done += os.write(self.descriptor, view[done:])
-        except OSError:
-            # Half a record would hide the ones after it.
-            os.ftruncate(self.descriptor, self.size)
-            raise
-        self.size += done
-
-
-@dataclass(frozen=True)
-class SegmentContent:
-    """What a closed segment holds.
-
-    `torn_bytes` at its end belong to a record that was never finished, because its process was killed: nobody
-    was told that it is safe. `damage` says what is wrong where the file was changed after it was written;
-    `answers` are then those before that place.
-    """
-
-    answers: list[Answer]
-    torn_bytes: int = 0
-    damage: str | None = None
-
-
-def read_segment(data: bytes) -> SegmentContent:
-    """Decode a segment's bytes; never raises, whatever they are."""
-    if not data.startswith(MAGIC):
-        return (
-            SegmentContent([], len(data))
-            if MAGIC.startswith(data)
-            else SegmentContent([], damage="it does not begin like a segment")
-        )
-    view, place, answers, columns = memoryview(data), len(MAGIC), [], []
-    while place < len(data):
-        if len(data) - place < _FRAME.size:
-            return SegmentContent(answers, torn_bytes=len(data) - place)
-        mark, kind, length, checksum = _FRAME.unpack_from(view, place)
-        end = place + _FRAME.size + length
-        if mark != _MARK:
-            return SegmentContent(answers, damage=f"byte {place:,} does not begin a record")
-        if end > len(data):
-            return SegmentContent(answers, torn_bytes=len(data) - place)
-        payload = view[place + _FRAME.size : end]
-        if zlib.crc32(payload) != checksum:
-            return SegmentContent(answers, damage=f"the record at byte {place:,} does not match its checksum")
-        try:
-            if kind == _COLUMNS:
-                columns.append(tuple(json.loads(bytes(payload))))
-            elif kind == _ANSWER:
-                answers.append(_decode(payload, columns))
-            else:
-                raise ValueError(f"kind {kind}")
-        except (ValueError, LookupError, TypeError, struct.error) as error:
-            return SegmentContent(answers, damage=f"the record at byte {place:,} can't be read ({error})")
-        place = end
-    return SegmentContent(answers)
-
-
-def spool_bytes(spool: Path) -> int:
-    """Bytes of all segments in a spool folder, active ones included."""
-    total = 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(spool) as entries:
-        for entry in entries:
-            if entry.name.endswith(SUFFIX):
-                with contextlib.suppress(FileNotFoundError):
-                    total += entry.stat().st_size
-    return total
-
-
-def _framed(kind: int, payload: bytes) -> bytes:
-    return _FRAME.pack(_MARK, kind, len(payload), zlib.crc32(payload)) + payload
-
-
-def _encode(answer: Answer, columns: int) -> bytes:
-    rows = len(answer.symbols)
-    header = {
-        "request_id": answer.request_id,
-        "endpoint": answer.endpoint,
-        "answered_at_us": int(answer.answered_at_us),
-        "model_version": int(answer.model_version),
-        "bundle_sha256": answer.bundle_sha256,
-        "publication": answer.publication,
-        "symbols": list(answer.symbols),
-        "columns": columns,
-        "width": len(answer.columns),
-    }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    arrays = [
-        np.ascontiguousarray(array, dtype=dtype).reshape(shape).tobytes()
-        for array, dtype, shape in (
-            (answer.timestamps_us, "<i8", (rows,)),
-            (answer.known_times_us, "<i8", (rows,)),
-            (answer.stale, "u1", (rows,)),
-            (answer.outputs, "<f8", (rows, len(OUTPUTS))),
-            (answer.features, "<f4", (rows, len(answer.columns))),
-        )
-    ]
-    return b"".join([_HEADER_LENGTH.pack(len(text)), text, *arrays])
-
-
-def _decode(payload: memoryview, columns: list[tuple[str, ...]]) -> Answer:
-    (length,) = _HEADER_LENGTH.unpack_from(payload)
-    place = _HEADER_LENGTH.size + length
-    header = json.loads(bytes(payload[_HEADER_LENGTH.size : place]))
-    rows, width = len(header["symbols"]), header.pop("width")
-    names = columns[header.pop("columns")]
-    if len(names) != width:
-        raise ValueError(f"{width} values a row for {len(names)} columns")
-    arrays = []
-    for dtype, shape in (
-        ("<i8", (rows,)),
-        ("<i8", (rows,)),
-        ("u1", (rows,)),
-        ("<f8", (rows, len(OUTPUTS))),
-        ("<f4", (rows, width)),
-    ):
-        array = np.frombuffer(payload, dtype=dtype, count=int(np.prod(shape)), offset=place).reshape(shape)
-        arrays.append(array)
-        place += array.nbytes
-    if place != len(payload):
-        raise ValueError(f"{len(payload) - place} bytes too many")
-    timestamps, known_times, stale, outputs, features = arrays
-    return Answer(
-        **header,
-        columns=names,
-        timestamps_us=timestamps,
-        known_times_us=known_times,
-        stale=stale.astype(bool),
-        outputs=outputs,
-        features=features,
-    )

@@ -1,5 +1,4 @@
-"""Reads the newest features from Feast's online store, in one round trip, and keeps a snapshot of the whole
-market.
+"""Reads the newest features from Feast's online store, in one round trip.
 
 Shapes: B rows, F inputs, C context columns, L bars of a window.
 """
@@ -8,20 +7,16 @@ import os
 import sqlite3
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.contracts import AlphaloopError, ContractError
+from components.contracts import AlphaloopError
 from components.feature_store.config import Settings as FeatureStoreSettings
 from components.feature_store.publication import SEQUENCE, FeatureStoreError, read_current, row_type
-from components.scoring import CrossSection, ExpertOutputs, Model, Scores
-from components.sizing import long_short_weights
 
 _CHUNK = 500
 _STORE_WAIT_S = 2.0
@@ -32,32 +27,7 @@ class StoreUnavailable(AlphaloopError):
 
 
 @dataclass(frozen=True)
-class Book:
-    """How one new long-short book is sized; the fields of `components.sizing.Book`."""
-
-    quantile: float
-    top_k: int
-    top_k_max_share: float
-    gross_exposure: float
-    max_weight: float
-    sizing: str
-    skip_share: float
-
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> "Book":
-        """The book that the model was judged with."""
-        try:
-            settings = manifest["config"]["backtest"]
-            return cls(**{field.name: settings[field.name] for field in fields(cls)})
-        except (KeyError, TypeError) as error:
-            raise ContractError(
-                f"The bundle's manifest does not say how its book is sized (config.backtest: {error}). Train"
-                " the model again."
-            ) from error
-
-
-@dataclass(frozen=True)
-class Rows:
+class OnlineRows:
     """Newest features of symbols: int64 [B] times (microseconds since 1970), float32 `values` [B, F + C],
     `window` [B, L, F] or None.
     """
@@ -108,7 +78,7 @@ class OnlineReader:
         self._type = row_type(len(self.columns) + len(self.context))
         self._keys = _entity_keys(self.symbols)
 
-    def read(self, places: Sequence[int], *, lookback_bars: int = 0) -> Rows:
+    def read(self, places: Sequence[int], *, lookback_bars: int = 0) -> OnlineRows:
         """Newest features of the symbols at these places of `symbols`, with their windows where
         `lookback_bars` is not 0.
 
@@ -137,14 +107,14 @@ class OnlineReader:
                 "The online store holds rows of another schema: a new publication is being written."
             )
         window = self._window(values, places, lookback_bars) if lookback_bars else None
-        return Rows(
+        return OnlineRows(
             packed["timestamp_us"].astype(np.int64),
             packed["known_at_us"].astype(np.int64),
             packed["values"].astype(np.float32),
             window,
         )
 
-    def read_all(self, *, lookback_bars: int = 0) -> Rows:
+    def read_all(self, *, lookback_bars: int = 0) -> OnlineRows:
         """Newest features of all symbols of the publication."""
         everything = range(len(self.symbols))
         parts = [
@@ -155,7 +125,7 @@ class OnlineReader:
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("timestamps_us", "known_us", "values")
         ]
-        return Rows(*joined, np.concatenate([part.window for part in parts]) if lookback_bars else None)
+        return OnlineRows(*joined, np.concatenate([part.window for part in parts]) if lookback_bars else None)
 
     def _online_store(self) -> Any:
         """Feast's online store for the calling thread.
@@ -192,128 +162,6 @@ class OnlineReader:
                     f" expected {length})."
                 )
         return parts
-
-
-@dataclass(frozen=True)
-class Market:
-    """The whole universe at one moment, scored: arrays are [B] in the order of `symbols`.
-
-    `rows.values` are in the model's order. `weights` is the book that a new long-short portfolio would hold
-    now; 0 for symbols that are behind.
-    """
-
-    publication: str
-    symbols: tuple[str, ...]
-    places: Mapping[str, int]
-    newest_us: int
-    rows: Rows
-    cross_section: CrossSection
-    scores: Scores
-    weights: np.ndarray
-    behind: np.ndarray
-    read_at: float
-
-    @property
-    def book_scores(self) -> np.ndarray:
-        """Scores of the names that take part in the book, NaN for those behind."""
-        return np.where(self.behind, np.nan, self.scores.score)
-
-
-def read_market(reader: OnlineReader, model: Model, book: Book) -> Market:
-    """Read the whole universe, score it, and form the book of the newest bar.
-
-    The cross-section is that of the symbols that have that bar.
-
-    Experts that look across symbols see the symbols of that bar alone. A symbol that is behind is scored as
-    if its last row stood beside them.
-    """
-    rows = reader.read_all(lookback_bars=model.lookback_bars)
-    newest_us = int(rows.timestamps_us.max())
-    behind = rows.timestamps_us < newest_us
-    inputs, context = split(rows.values, reader, model)
-    current = ~behind
-    outputs = model.expert_outputs(
-        inputs[current], context[current], rows.window[current] if rows.window is not None else None
-    )
-    cross_section = model.cross_section(outputs)
-    scores = model.combine(
-        _with_those_behind(model, outputs, inputs, context, rows.window, current), context, cross_section
-    )
-    taking_part = np.where(behind, np.nan, scores.score)[None]
-    return Market(
-        publication=reader.current["publication"],
-        symbols=reader.symbols,
-        places=reader.places,
-        newest_us=newest_us,
-        rows=Rows(rows.timestamps_us, rows.known_us, np.concatenate([inputs, context], axis=1), None),
-        cross_section=cross_section,
-        scores=scores,
-        weights=long_short_weights(taking_part, scores.uncertainty[None], book)[0],
-        behind=behind,
-        read_at=time.time(),
-    )
-
-
-def _with_those_behind(
-    model: Model,
-    current: ExpertOutputs,
-    inputs: np.ndarray,
-    context: np.ndarray,
-    window: np.ndarray | None,
-    is_current: np.ndarray,
-) -> ExpertOutputs:
-    """Outputs of all symbols [E, B]: those of the newest bar as they are, those behind from a pass over all
-    together.
-    """
-    if is_current.all():
-        return current
-    outputs = model.expert_outputs(inputs, context, window)
-    for found, own in ((outputs.score, current.score), (outputs.uncertainty, current.uncertainty)):
-        found[:, is_current] = own
-    return outputs
-
-
-def split(values: np.ndarray, reader: OnlineReader, model: Model) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs [B, F] and the model's context [B, C] from the online values [B, F + C]."""
-    width = len(reader.columns)
-    return (
-        np.ascontiguousarray(values[:, :width]),
-        values[:, [width + reader.context.index(name) for name in model.context]],
-    )
-
-
-class Reads:
-    """Runs reads of the store in threads of their own and gives each only so long: one that is stuck can't
-    hold up an answer.
-
-    After a read that failed or took too long the store counts as gone: further requests do not try it until
-    `reopen` is called, which the watcher does after a read that went well.
-    """
-
-    def __init__(self, threads: int):
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self._places = threading.BoundedSemaphore(threads)
-        self.problem: str | None = "the online store was not read yet"
-
-    def submit(self, work: Callable[[], Any]) -> Future | None:
-        """Start `work`; None where every thread is taken by reads that hang."""
-        if not self._places.acquire(blocking=False):
-            return None
-        future = self._pool.submit(work)
-        future.add_done_callback(lambda _: self._places.release())
-        return future
-
-    def give_up(self, problem: str) -> None:
-        """Stop trying the store until `reopen`."""
-        self.problem = problem
-
-    def reopen(self) -> None:
-        """The store answers again."""
-        self.problem = None
-
-    def close(self) -> None:
-        """Let go of the threads; reads that hang are left behind."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def store_signature(settings: FeatureStoreSettings, folder: Path) -> tuple:

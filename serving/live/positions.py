@@ -5,13 +5,17 @@ as the backtest.
 import numpy as np
 
 from components.sizing import FEWEST_NAMES, long_short_weights
-from serving.live.online import Book, Market
+from serving.live.market_snapshot import BookSizing, MarketSnapshot
 
 _CELLS = 250_000
 
 
 def inserted_weights(
-    score_B: np.ndarray, uncertainty_B: np.ndarray, places_B: np.ndarray, market: Market, book: Book
+    score_B: np.ndarray,
+    uncertainty_B: np.ndarray,
+    places_B: np.ndarray,
+    market: MarketSnapshot,
+    book: BookSizing,
 ) -> np.ndarray:
     """Weight [B] of each row if it alone stood in the market's book, in place of the symbol's own score
     (place -1: a symbol that the market lacks).
@@ -32,7 +36,7 @@ def inserted_weights(
     return weights_B
 
 
-def _near_the_edges(score_B: np.ndarray, scores_N: np.ndarray, book: Book) -> np.ndarray:
+def _near_the_edges(score_B: np.ndarray, scores_N: np.ndarray, book: BookSizing) -> np.ndarray:
     """False where a score certainly gets no position: more names than a side takes lie above it, and as many
     below, its own old score not counted.
 
@@ -48,7 +52,7 @@ def _near_the_edges(score_B: np.ndarray, scores_N: np.ndarray, book: Book) -> np
 
 
 def batch_weights(
-    score_B: np.ndarray, uncertainty_B: np.ndarray, bar_B: np.ndarray, book: Book
+    score_B: np.ndarray, uncertainty_B: np.ndarray, bar_B: np.ndarray, book: BookSizing
 ) -> np.ndarray:
     """Weight [B] of each row in the book of its own bar; `bar_B` numbers the bars from 0."""
     order = np.argsort(bar_B, kind="stable")

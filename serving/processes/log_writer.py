@@ -14,49 +14,47 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from components.contracts import (
     SERVED,
-    TIME,
     AlphaloopError,
+    ContractError,
     OutputError,
-    atomic_write_text,
-    check_table,
     hour_folder,
-    read_json,
     read_stamp,
     served_parts,
     write_table,
 )
 from components.contracts.served import HOUR_FORMAT
 from components.settings import config_hash
-from serving.live.answer_log import OUTPUTS, SUFFIX, Answer, read_segment, spool_bytes
+from serving.faults import Faults, words
+from serving.live.segments import SUFFIX, read_segment, spool_bytes
 from serving.processes.child import end_with_parent
-from serving.processes.plan import Plan, read_plan
+from serving.processes.documents import WRITER_FILE, ChampionNotice, WriterReport
+from serving.processes.feature_shift import ServedShift
+from serving.processes.plan import ServingPlan, read_plan
+from serving.processes.served_tables import served_frames
 
-STATUS_FILE = "log_writer.json"
 BROKEN = ".broken"
-# Fewer rows say nothing about a shift.
-FEWEST_ROWS = 200
 _STEP_S = 0.25
-_STATUS_S = 1.0
+_REPORT_S = 1.0
 _PAUSE_S = 2.0
 _MERGE_AFTER = timedelta(minutes=10)
 _MERGE_EVERY_S = 60.0
 # Parts of an hour are merged up to this size together, so that a busy hour never fills the memory.
 _MERGE_BYTES = 256 * 2**20
-# Segments at a time, so that the status stays fresh while a long spool is emptied.
+# Segments at a time, so that the report stays fresh while a long spool is emptied.
 _MOST_AT_ONCE = 8
-_MOST_PARTS_AT_START = 200
 _HIDDEN_FOR_S = 60.0
+# What disks do now and then; everything else leaves its trace.
+_EXPECTED = (AlphaloopError, OSError)
 
 
 class WriterError(AlphaloopError):
@@ -66,7 +64,7 @@ class WriterError(AlphaloopError):
 class LogWriter:
     """Empties the spool of a run folder into `served/`. One at a time a folder."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: ServingPlan) -> None:
         self.plan = plan
         self.spool = plan.serving_folder / "spool"
         self.served = plan.folder / "served"
@@ -74,10 +72,8 @@ class LogWriter:
         self.problem: str | None = None
         self._config_hash = config_hash(plan.serving)
         self._lock: Any = None
-        self._recent = pl.DataFrame(schema=SERVED.columns)
-        self._sketch: tuple[str, pl.DataFrame] | None = None
-        self._shift: dict[str, Any] | None = None
-        self._fresh = True
+        self.faults = Faults(_say, _EXPECTED)
+        self._shift = ServedShift(plan.serving.log_shift_rows, Faults(_say))
 
     def open(self) -> None:
         """Take the folder, remove what a killed writer left half done, and load the newest rows for the
@@ -109,8 +105,7 @@ class LogWriter:
         for hidden in self.served.glob("hour=*/.*"):
             shutil.rmtree(hidden, ignore_errors=True)
         self._finish_merges()
-        with contextlib.suppress(AlphaloopError, pl.exceptions.PolarsError, OSError):
-            self._load_recent()
+        self._shift.load(served_parts(self.served))
 
     def take_closed(self, most: int | None = None) -> int:
         """Write the parts of every segment that nobody writes to any more, or of the oldest `most`; returns
@@ -148,18 +143,25 @@ class LogWriter:
                 gone += len(few) - 1
         return gone
 
-    def status(self) -> dict[str, Any]:
+    def report(self) -> WriterReport:
         """What `serving/log_writer.json` holds."""
-        return {
-            "at": datetime.now(UTC).isoformat(),
-            "rows_written": self.rows_written,
-            "parts_written": self.parts_written,
-            "spool_bytes": spool_bytes(self.spool),
-            "torn": self.torn,
-            "broken": self.broken,
-            "problem": self.problem,
-            "feature_shift": self._feature_shift(),
-        }
+        return WriterReport(
+            at=datetime.now(UTC),
+            rows_written=self.rows_written,
+            parts_written=self.parts_written,
+            spool_bytes=spool_bytes(self.spool),
+            torn=self.torn,
+            broken=self.broken,
+            problem=self.problem,
+            feature_shift=self._shift.measure(self._champion()),
+        )
+
+    def _champion(self) -> ChampionNotice | None:
+        """Who is served now; None before the first, and where it can't be told."""
+        try:
+            return ChampionNotice.read(self.plan.champion_file)
+        except ContractError:
+            return None
 
     def _take(self, path: Path, descriptor: int) -> None:
         with open(descriptor, "rb", closefd=False) as handle:
@@ -194,7 +196,7 @@ class LogWriter:
                 " no answer had been acknowledged with it"
             )
         for _, frame in parts:
-            self._remember(frame)
+            self._shift.remember(frame)
 
     def _parts(
         self, segment: Path, columns: tuple[str, ...], frame: pl.DataFrame
@@ -218,10 +220,8 @@ class LogWriter:
     def _merge(self, folder: Path, columns: str, parts: Sequence[Path]) -> None:
         inputs = {part.name: read_stamp(part).content_sha256 for part in parts}
         frame = pl.concat([pl.read_parquet(part) for part in parts]).sort(SERVED.key)
-        target = (
-            folder
-            / f"merged-{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]}.{columns}.parquet"
-        )
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        target = folder / f"merged-{digest[:12]}.{columns}.parquet"
         self._write(target, frame, inputs)
         for part in parts:
             part.unlink()
@@ -239,161 +239,42 @@ class LogWriter:
                 if time.time() - path.stat().st_mtime > _HIDDEN_FOR_S:
                     path.unlink()
 
-    def _load_recent(self) -> None:
-        for part in reversed(served_parts(self.served)[-_MOST_PARTS_AT_START:]):
-            frame = pl.read_parquet(part)
-            if self._recent.is_empty():
-                self._recent = frame.clear()
-            if frame.columns == self._recent.columns:
-                self._recent = self._newest(pl.concat([frame, self._recent]))
-            if len(self._recent) >= self.plan.serving.log_shift_rows:
-                return
 
-    def _remember(self, frame: pl.DataFrame) -> None:
-        same = frame.columns == self._recent.columns
-        self._recent = self._newest(pl.concat([self._recent, frame]) if same else frame)
-        self._fresh = True
-
-    def _newest(self, frame: pl.DataFrame) -> pl.DataFrame:
-        newest = frame.sort("answered_at", maintain_order=True).unique(
-            ["timestamp", "symbol"], keep="last", maintain_order=True
-        )
-        return newest.tail(self.plan.serving.log_shift_rows)
-
-    def _feature_shift(self) -> dict[str, Any] | None:
-        """Kolmogorov-Smirnov distance of what was served of late to the champion's training window; None
-        where nothing can be said.
-        """
-        champion = read_json(self.plan.champion_file)
-        if not champion:
-            return None
-        if self._sketch is None or self._sketch[0] != champion.get("bundle_sha256"):
-            self._sketch = (
-                str(champion.get("bundle_sha256")),
-                _read_sketch(Path(str(champion.get("folder"))) / "reference" / "sketch.parquet"),
-            )
-            self._fresh = True
-        if self._fresh:
-            self._shift = shift_of(self._recent, self._sketch[1])
-            self._fresh = False
-        return self._shift
-
-
-def served_frames(answers: Sequence[Answer]) -> tuple[list[tuple[tuple[str, ...], pl.DataFrame]], str | None]:
-    """A SERVED table for each set of columns among the answers, and what is wrong with those that make none.
-
-    A row that occurs twice in one request is kept once.
-    """
-    by_columns: dict[tuple[str, ...], list[Answer]] = {}
-    for answer in answers:
-        by_columns.setdefault(answer.columns, []).append(answer)
-    frames, problem = [], None
-    for columns, group in by_columns.items():
-        try:
-            frames.append((columns, check_table(_served_frame(columns, group), SERVED)))
-        except (AlphaloopError, pl.exceptions.PolarsError, ValueError, TypeError, OverflowError) as error:
-            problem = f"{len(group):,} answers make no table ({error})"
-    return frames, problem
-
-
-def shift_of(rows: pl.DataFrame, sketch: pl.DataFrame) -> dict[str, Any] | None:
-    """How far served rows lie from a reference sketch; None with fewer than 200 rows or no column in common.
-
-    Returns
-    -------
-    `rows`, `largest_ks`, `largest_column`, `mean_ks`, `share_above_0_1` (of the columns).
-    """
-    columns = [name for name in rows.columns if name in sketch.columns and name not in SERVED.columns]
-    if len(rows) < FEWEST_ROWS or not columns:
-        return None
-    from components.metrics.shift import ks_to_sketch
-
-    current = rows.select(pl.col(columns).fill_null(float("nan"))).to_numpy()
-    distances = np.asarray(
-        ks_to_sketch(current, sketch.select(pl.col(columns).fill_null(float("nan"))).to_numpy())
-    )
-    if not np.isfinite(distances).any():
-        return None
-    return {
-        "rows": len(rows),
-        "largest_ks": float(np.nanmax(distances)),
-        "largest_column": columns[int(np.nanargmax(distances))],
-        "mean_ks": float(np.nanmean(distances)),
-        "share_above_0_1": float((distances[np.isfinite(distances)] > 0.1).mean()),
-    }
-
-
-def run(plan: Plan) -> None:
+def run(plan: ServingPlan) -> None:
     """Work until told to stop; then empty the spool a last time."""
     stop = end_with_parent()
     writer = LogWriter(plan)
     writer.open()
-    status_at = pause_until = merged_at = 0.0
+    report_at = pause_until = merged_at = 0.0
     while not stop.wait(_STEP_S):
         now = time.monotonic()
         if now >= pause_until and not _attempt(writer, lambda: writer.take_closed(_MOST_AT_ONCE)):
             pause_until = now + _PAUSE_S
         if now - merged_at >= _MERGE_EVERY_S and _attempt(writer, writer.merge_hours):
             merged_at = now
-        if now - status_at >= _STATUS_S:
-            status_at = now
-            _write_status(writer)
+        if now - report_at >= _REPORT_S:
+            report_at = now
+            _write_report(writer)
     _attempt(writer, writer.take_closed)
-    _write_status(writer)
+    _write_report(writer)
 
 
-def _attempt(writer: LogWriter, step) -> bool:
+def _attempt(writer: LogWriter, step: Callable[[], int]) -> bool:
     """Do a step; what stands in its way is said once and tried again later."""
     try:
         step()
-        return True
-    except (AlphaloopError, OSError, pl.exceptions.PolarsError) as error:
-        if str(error) != writer.problem:
-            _say(str(error))
-        writer.problem = str(error)
+    except Exception as error:  # the writer must outlive whatever lies in the spool
+        writer.problem = str(error) if isinstance(error, _EXPECTED) else words(error)
+        writer.faults.say(writer.problem, error)
         return False
+    writer.faults.clear()
+    return True
 
 
-def _write_status(writer: LogWriter) -> None:
-    # The disk may be full, which is what the status would say.
+def _write_report(writer: LogWriter) -> None:
+    # The disk may be full, which is what the report would say.
     with contextlib.suppress(OutputError):
-        atomic_write_text(writer.plan.serving_folder / STATUS_FILE, json.dumps(writer.status()))
-
-
-def _served_frame(columns: tuple[str, ...], answers: Sequence[Answer]) -> pl.DataFrame:
-    lengths = [len(answer.symbols) for answer in answers]
-    one_each = {
-        "answered_at": (np.array([answer.answered_at_us for answer in answers], dtype=np.int64), TIME),
-        "request_id": ([answer.request_id for answer in answers], pl.String()),
-        "endpoint": ([answer.endpoint for answer in answers], pl.String()),
-        "model_version": ([answer.model_version for answer in answers], pl.Int64()),
-        "bundle_sha256": ([answer.bundle_sha256 for answer in answers], pl.String()),
-        "publication": ([answer.publication for answer in answers], pl.String()),
-    }
-    requests = pl.DataFrame(
-        {name: pl.Series(values).cast(dtype) for name, (values, dtype) in one_each.items()}
-    )
-    outputs = np.concatenate([answer.outputs for answer in answers])
-    features = np.concatenate([answer.features for answer in answers])
-    rows = requests[np.repeat(np.arange(len(answers)), lengths)].with_columns(
-        pl.Series("symbol", [symbol for answer in answers for symbol in answer.symbols], dtype=pl.String),
-        _moments("timestamp", [answer.timestamps_us for answer in answers]),
-        _moments("known_time", [answer.known_times_us for answer in answers]),
-        pl.Series("stale", np.concatenate([answer.stale for answer in answers]), dtype=pl.Boolean),
-        *(pl.Series(name, outputs[:, k]).fill_nan(None) for k, name in enumerate(OUTPUTS)),
-    )
-    values = pl.from_numpy(
-        features.astype(np.float32, copy=False), schema=dict.fromkeys(columns, pl.Float32)
-    ).fill_nan(None)
-    # A column that is called like one of the log's own is refused here.
-    return rows.select(*SERVED.columns).hstack(values).unique(SERVED.key, keep="last").sort(SERVED.key)
-
-
-def _moments(name: str, microseconds: Sequence[np.ndarray]) -> pl.Series:
-    """Moments in UTC; NumPy's NaT, an unknown time, becomes null."""
-    return pl.Series(
-        name, np.concatenate(microseconds).astype(np.int64, copy=False).view("datetime64[us]")
-    ).dt.replace_time_zone("UTC")
+        writer.report().write(writer.plan.serving_folder / WRITER_FILE)
 
 
 def _within(parts: Sequence[Path], most_bytes: int) -> list[Path]:
@@ -423,13 +304,6 @@ def _if_closed(path: Path):
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _read_sketch(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError):
-        return pl.DataFrame()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ class PlanError(AlphaloopError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ServingPlan:
     """What to serve. `folder` is the absolute run folder, `name` the registered model."""
 
     folder: Path
@@ -50,7 +50,7 @@ class Plan:
         return self.folder / "review"
 
 
-def write_plan(plan: Plan) -> Path:
+def write_plan(plan: ServingPlan) -> Path:
     """Write the plan into its run's folder, atomically, and return the file's path, the value of
     ALPHALOOP_SERVING_PLAN.
     """
@@ -69,7 +69,7 @@ def write_plan(plan: Plan) -> Path:
     return path
 
 
-def read_plan(path: str | os.PathLike | None = None) -> Plan:
+def read_plan(path: str | os.PathLike | None = None) -> ServingPlan:
     """The plan at `path`, by default the one that ALPHALOOP_SERVING_PLAN names.
 
     Raises
@@ -95,7 +95,7 @@ def read_plan(path: str | os.PathLike | None = None) -> Plan:
             f"{path} is not a serving plan ({error}). Start the service with `alphaloop serve`, which writes"
             " it anew."
         ) from error
-    return Plan(
+    return ServingPlan(
         folder=folder,
         name=name,
         serving=validate_settings(Settings, sections[0], source=str(path)),

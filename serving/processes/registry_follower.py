@@ -1,11 +1,10 @@
-"""Asks the registry who is champion and hands the service a checked copy of its bundle: a process of its own,
-the only one that imports MLflow.
+"""Follows the registry: asks who is champion and hands the service a checked copy of its bundle. A process of
+its own, the only one that imports MLflow.
 
 A registry that is gone, slow or hangs, or a champion that is broken, leaves `champion.json` as it was: the
 service goes on with the model that it has. What went wrong stands in `champion_watch.json`.
 """
 
-import json
 import os
 import re
 import shutil
@@ -13,18 +12,25 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.contracts import AlphaloopError, BundleError, OutputError, atomic_write_text, file_sha256
-from components.contracts.bundle import MANIFEST
-from serving.processes.child import end_with_parent
-from serving.processes.plan import Plan, read_plan
+from pydantic import JsonValue
+from pydantic_core import from_json, to_json
 
-STATUS_FILE = "champion_watch.json"
+from components.contracts import AlphaloopError, BundleError, ContractError, OutputError, file_sha256
+from components.contracts.bundle import MANIFEST
+from serving.faults import trace
+from serving.processes.child import end_with_parent
+from serving.processes.documents import FOLLOWER_FILE, ChampionNotice, FollowerReport, RefusedVersion
+from serving.processes.plan import ServingPlan, read_plan
+
 _REFUSED_AGAIN_S = 30.0
+# Error codes of MLflow for a server that can't answer now; others are faults of the question.
+_REGISTRY_IS_DOWN = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,15 +38,15 @@ class RegistryReplaced(Exception):
     """The database file is another one than the open connection belongs to."""
 
 
-class ChampionWatch:
+class RegistryFollower:
     """What is known of the champion, and how to look again."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: ServingPlan) -> None:
         self.plan = plan
         self.registry = plan.folder / "registry"
         self.bundles = plan.serving_folder / "champions"
         self.problem: str | None = None
-        self.refused: dict[str, Any] | None = None
+        self.refused: RefusedVersion | None = None
         self._refused_sha: str | None = None
         self._try_again_at = 0.0
         self._checked: str | None = None
@@ -52,42 +58,32 @@ class ChampionWatch:
 
         Raises RegistryReplaced only.
         """
+        fault = None
         try:
             self.problem = self._look()
         except RegistryReplaced:
             raise
         except Exception as error:  # this process must outlive whatever a registry answers
-            from components.registry.store import without_secrets
+            self.problem, fault = _problem(error), error
+        self._log(self.problem, fault)
 
-            self.problem = (
-                str(error)
-                if isinstance(error, AlphaloopError)
-                else (
-                    f"The registry did not answer as expected: {type(error).__name__}:"
-                    f" {without_secrets(str(error))}"
-                )
-            )
-        self._log(self.problem)
-
-    def write_status(self, problem: str | None = None) -> None:
+    def write_report(self, problem: str | None = None) -> None:
         """Write `champion_watch.json`; `problem` stands in for one that was found by others."""
-        status = {
-            "checked_at": datetime.now(UTC).isoformat(),
-            "problem": problem or self.problem,
-            "refused": self.refused,
-        }
+        report = FollowerReport(
+            checked_at=datetime.now(UTC), problem=problem or self.problem, refused=self.refused
+        )
         with suppress(OutputError):
-            atomic_write_text(self.plan.serving_folder / STATUS_FILE, json.dumps(status))
+            report.write(self.plan.serving_folder / FOLLOWER_FILE)
 
     def _look(self) -> str | None:
         from components.registry.store import present_champion
 
         client = self._open()
         present = present_champion(client, self.plan.name)
-        held = read_json(self.plan.champion_file)
+        held = self._held()
         if present is None:
             return f"The registry names no champion of {self.plan.name}" + (
-                f"; version {held['version']} goes on being served."
+                f"; version {held.version} goes on being served."
                 if held
                 else ". `alphaloop run` makes the first one."
             )
@@ -95,9 +91,9 @@ class ChampionWatch:
         if (
             held
             and self._checked == sha256
-            and held["bundle_sha256"] == sha256
-            and held["version"] == present["version"]
-            and present["since"] in (None, held["since"])
+            and held.bundle_sha256 == sha256
+            and held.version == present["version"]
+            and present["since"] in (None, held.since)
         ):
             self._accept(sha256)
             return None
@@ -155,37 +151,38 @@ class ChampionWatch:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _announce(
-        self, client: Any, present: dict[str, Any], folder: Path, held: dict[str, Any] | None
+        self, client: Any, present: dict[str, Any], folder: Path, held: ChampionNotice | None
     ) -> None:
         from components.registry.store import read_verdict
 
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        same = (
-            held is not None
-            and held.get("version") == present["version"]
-            and held.get("bundle_sha256") == present["bundle_sha256"]
+        now = datetime.now(UTC).replace(microsecond=0)
+        version, sha256 = present["version"], present["bundle_sha256"]
+        same = held is not None and (held.version, held.bundle_sha256) == (version, sha256)
+        notice = ChampionNotice(
+            name=present["name"],
+            version=version,
+            bundle_sha256=sha256,
+            folder=str(folder.absolute()),
+            manifest_sha256=file_sha256(folder / MANIFEST),
+            since=present["since"] or (held.since if same else now.isoformat()),
+            who=present["who"],
+            why=present["why"],
+            verdict=held.verdict
+            if same and held.verdict
+            else _in_json(read_verdict(client, present["run_id"])),
+            fetched_at=now,
         )
-        about = {
-            "name": present["name"],
-            "version": present["version"],
-            "bundle_sha256": present["bundle_sha256"],
-            "folder": str(folder.absolute()),
-            "manifest_sha256": file_sha256(folder / MANIFEST),
-            "since": present["since"] or (held["since"] if same else now),
-            "who": present["who"],
-            "why": present["why"],
-            "verdict": (
-                held["verdict"] if same and held.get("verdict") else read_verdict(client, present["run_id"])
-            ),
-            "fetched_at": now,
-        }
-        atomic_write_text(self.plan.champion_file, json.dumps(about, indent=1))
+        notice.write(self.plan.champion_file)
         if not same:
-            say(
-                f"champion is {present['name']} version {present['version']}"
-                f" ({(present['bundle_sha256'])[:12]})"
-            )
+            say(f"champion is {notice.name} version {version} ({sha256[:12]})")
         self._prune(folder)
+
+    def _held(self) -> ChampionNotice | None:
+        """The champion that was handed over last; None before the first, and where its notice can't be read."""
+        try:
+            return ChampionNotice.read(self.plan.champion_file)
+        except ContractError:
+            return None
 
     def _accept(self, sha256: str) -> None:
         self._checked, self.refused, self._refused_sha = sha256, None, None
@@ -194,11 +191,9 @@ class ChampionWatch:
         self._try_again_at = time.monotonic() + _REFUSED_AGAIN_S
         known, self._refused_sha = self._refused_sha, f"{present['version']} {sha256}"
         if known != self._refused_sha or self.refused is None:
-            self.refused = {
-                "version": present["version"],
-                "reason": reason,
-                "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
+            self.refused = RefusedVersion(
+                version=present["version"], reason=reason, when=datetime.now(UTC).replace(microsecond=0)
+            )
             say(f"refused version {present['version']}: {reason}")
 
     def _prune(self, present: Path) -> None:
@@ -212,13 +207,41 @@ class ChampionWatch:
         for path in others[self.plan.serving.keep_champions - 1 :]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _log(self, problem: str | None) -> None:
-        if problem != self._logged:
-            say(problem or "the registry answers again")
-            self._logged = problem
+    def _log(self, problem: str | None, fault: Exception | None) -> None:
+        if problem == self._logged:
+            return
+        self._logged = problem
+        say(problem or "the registry answers again")
+        if fault is not None and not _is_expected(fault):
+            from components.registry.store import without_secrets
+
+            say(without_secrets(trace(fault)))
 
 
-def run(plan: Plan, start_over) -> None:
+def _in_json(verdict: dict[str, Any] | None) -> dict[str, JsonValue] | None:
+    """The verdict with null for numbers that JSON does not know."""
+    return from_json(to_json(verdict, inf_nan_mode="null"))
+
+
+def _problem(error: Exception) -> str:
+    from components.registry.store import without_secrets
+
+    if isinstance(error, AlphaloopError):
+        return str(error)
+    kind, text = type(error).__name__, without_secrets(str(error))
+    return f"The registry did not answer as expected: {kind}: {text}"
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether this is what a registry does that is gone, slow or being started again."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return error.error_code in _REGISTRY_IS_DOWN
+    return isinstance(error, AlphaloopError | OSError)
+
+
+def run(plan: ServingPlan, start_over: Callable[[], None]) -> None:
     """Look every few seconds until told to stop; `start_over()` is called where only a fresh
     process helps.
     """
@@ -237,25 +260,25 @@ def run(plan: Plan, start_over) -> None:
 
     import components.registry.store  # noqa: F401
 
-    watch, looks, told = ChampionWatch(plan), _Looks(), 0.0
+    follower, looks, told = RegistryFollower(plan), _Looks(), 0.0
     while not stop.is_set():
-        looks.begin(watch)
+        looks.begin(follower)
         while not looks.wait(0.1) and not stop.is_set():
             if time.monotonic() - told >= max(plan.serving.registry_poll_seconds, 1.0):
                 told = time.monotonic()
-                watch.write_status()
+                follower.write_report()
             if looks.seconds > timeout_s:
                 problem = (
                     f"The registry has not answered for {timeout_s:.0f} s. Check registry.tracking_uri and"
                     " that the server runs; asking again."
                 )
                 say(problem)
-                watch.write_status(problem)
+                follower.write_report(problem)
                 start_over()
         if looks.replaced:
             start_over()
         told = time.monotonic()
-        watch.write_status()
+        follower.write_report()
         stop.wait(plan.serving.registry_poll_seconds)
 
 
@@ -273,30 +296,21 @@ class _Looks:
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
-    def begin(self, watch: ChampionWatch) -> None:
+    def begin(self, follower: RegistryFollower) -> None:
         self._done.clear()
         self._began = time.monotonic()
-        threading.Thread(target=self._look, args=(watch,), daemon=True, name="look").start()
+        threading.Thread(target=self._look, args=(follower,), daemon=True, name="look").start()
 
     def wait(self, seconds: float) -> bool:
         return self._done.wait(seconds)
 
-    def _look(self, watch: ChampionWatch) -> None:
+    def _look(self, follower: RegistryFollower) -> None:
         try:
-            watch.look()
+            follower.look()
         except RegistryReplaced:
             self.replaced = True
         finally:
             self._done.set()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file, None where there is none to be read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def say(message: str) -> None:

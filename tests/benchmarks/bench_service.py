@@ -30,7 +30,7 @@ from components.feature_store.config import Settings as FeatureStoreSettings
 from components.registry.config import Settings as RegistrySettings
 from components.registry.store import open_registry
 from components.scoring import Model
-from serving.api.requests import JSON
+from serving.api.request_types import JSON
 from serving.client import ARROW, arrow_stream
 from serving.config import Settings as ServingSettings
 from tests.serving.live_service import (

@@ -1,14 +1,16 @@
 """Answers made up for the tests of the log, and the settings that make it quick."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from components.feature_store.config import Settings as FeatureStoreSettings
 from serving.config import Settings
-from serving.live.answer_log import Answer
-from serving.processes.plan import Plan
+from serving.live.segments import Answer
+from serving.processes.documents import ChampionNotice
+from serving.processes.plan import ServingPlan
 
 COLUMNS = ("momentum", "volatility", "value")
 BAR_US = 1_700_000_000_000_000
@@ -45,5 +47,21 @@ def answer(
     )
 
 
-def make_plan(folder: Path, settings: Settings = QUICK) -> Plan:
-    return Plan(folder, "demo", settings, FeatureStoreSettings(), code_version="c")
+def notice(bundle: Path) -> ChampionNotice:
+    """What the registry follower says of a bundle whose SHA-256 the made answers name."""
+    return ChampionNotice(
+        name="demo",
+        version=3,
+        bundle_sha256="a" * 64,
+        folder=str(bundle),
+        manifest_sha256="b" * 64,
+        since="2024-01-01T00:00:00+00:00",
+        who="tests",
+        why="test",
+        verdict=None,
+        fetched_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+
+
+def make_plan(folder: Path, settings: Settings = QUICK) -> ServingPlan:
+    return ServingPlan(folder, "demo", settings, FeatureStoreSettings(), code_version="c")

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from components.feature_store.config import Settings as FeatureStoreSettings
 from components.market.config import Settings as MarketSettings
 from components.timeline import Settings as TimelineSettings
 from serving.config import Settings as ServingSettings
-from serving.processes.plan import Plan, write_plan
+from serving.processes.documents import ChampionNotice
+from serving.processes.plan import ServingPlan, write_plan
 
 PERIOD, HORIZON, TARGET, CODE = "1d", 5, "sector_neutral_return", "test"
 MARKET = MarketSettings.model_validate(
@@ -211,19 +213,23 @@ def crown(run: Path, bundle: Path, version: int, *, name: str = "small", why: st
     target = run / "serving" / "champions" / manifest["sha256"]
     if not target.exists():
         shutil.copytree(bundle, target)
-    about = {
-        "name": name,
-        "version": version,
-        "bundle_sha256": manifest["sha256"],
-        "folder": str(target),
-        "manifest_sha256": file_sha256(target / "manifest.json"),
-        "since": "2024-01-01T00:00:00+00:00",
-        "who": "tests",
-        "why": why,
-        "verdict": {"approved": True, "reason": "test", "gates": []},
-        "fetched_at": "2024-01-01T00:00:00+00:00",
-    }
-    atomic_write_text(run / "serving" / "champion.json", json.dumps(about, indent=1))
+    notice_of(target, version, name=name, why=why).write(run / "serving" / "champion.json")
+
+
+def notice_of(bundle: Path, version: int, *, name: str = "small", why: str = "test") -> ChampionNotice:
+    """What the registry follower says of a bundle that it has checked."""
+    return ChampionNotice(
+        name=name,
+        version=version,
+        bundle_sha256=json.loads((bundle / "manifest.json").read_text())["sha256"],
+        folder=str(bundle),
+        manifest_sha256=file_sha256(bundle / "manifest.json"),
+        since="2024-01-01T00:00:00+00:00",
+        who="tests",
+        why=why,
+        verdict={"approved": True, "reason": "test", "gates": []},
+        fetched_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,7 @@ class SmallRun:
     ) -> Path:
         """Write the run's serving plan; `serving` changes settings."""
         return write_plan(
-            Plan(self.folder, "small", SERVING.model_copy(update=dict(serving or {})), feature_store)
+            ServingPlan(self.folder, "small", SERVING.model_copy(update=dict(serving or {})), feature_store)
         )
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from components.scoring import Model
 from components.sizing import long_short_weights
-from serving.live.online import Book
+from serving.live.market_snapshot import BookSizing
 from tests.serving.conftest import copy_run
 from tests.serving.live_service import Live, live_service
 from tests.serving.small_champion import WINDOWED, SmallRun, crown, make_bundle
@@ -75,7 +75,7 @@ def expected(model, bar) -> dict[str, dict[str, float]]:
         outputs, context, model.cross_section(model.expert_outputs(inputs[current], context[current]))
     )
     book = np.where(current, scores.score, np.nan)[None]
-    weights = long_short_weights(book, scores.uncertainty[None], Book.of(model.manifest))[0]
+    weights = long_short_weights(book, scores.uncertainty[None], BookSizing.of(model.manifest))[0]
     values = {**{name: getattr(scores, name) for name in FIELDS}, "position": weights}
     return {
         symbol: {name: array[place] for name, array in values.items()}

@@ -16,14 +16,16 @@ import pytest
 from components.scoring import Model, score_table
 from serving.client import Client, ServiceError
 from serving.live.answers import Answers
-from serving.live.online import Book, OnlineReader, Reads, read_market
-from serving.live.state_watch import Champion, State
+from serving.live.market_snapshot import read_market
+from serving.live.online import OnlineReader
+from serving.live.state import ServedModel, State
+from serving.live.store_reads import Reads
 from serving.replay import current_publication, replay
 from tests.scoring.made_graphs import by_hand
 from tests.serving.across import LOOKBACK, SCALE, SECTOR
 from tests.serving.conftest import copy_run
 from tests.serving.live_service import Live, live_service
-from tests.serving.small_champion import ACROSS, SERVING, STORE, SmallRun, crown, make_bundle
+from tests.serving.small_champion import ACROSS, SERVING, STORE, SmallRun, crown, make_bundle, notice_of
 
 FIELDS = ("score", "p10", "p50", "p90", "uncertainty", "position")
 
@@ -209,9 +211,9 @@ def test_a_replay_goes_through_and_the_offline_table_agrees(live, run, model):
 def inside(run, model) -> SimpleNamespace:
     """The service's inner parts over the same store, without HTTP."""
     reader = OnlineReader(STORE, run.folder / "feature_store")
-    champion = Champion({"version": 1}, model, Book.of(model.manifest), {"version": 1})
-    market = read_market(reader, model, champion.book)
-    return SimpleNamespace(reader=reader, state=State(champion, market, reader))
+    served = ServedModel.of(notice_of(run.bundles[0], 1), model)
+    market = read_market(reader, model, served.book)
+    return SimpleNamespace(reader=reader, state=State(served, market, reader))
 
 
 def ask(inside: SimpleNamespace, state: State, *symbols: str) -> dict:

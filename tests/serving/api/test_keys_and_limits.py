@@ -1,24 +1,13 @@
-"""Keys, limits, plans and positions: the rules that need no running service."""
+"""Keys and limits: who is let in, and how much."""
 
 import base64
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
-from components.settings import ConfigError
-from components.sizing import long_short_weights
 from serving.api.auth import Gatekeeper, UnsafeBinding, is_loopback, require_safe_binding
 from serving.api.limits import Concurrency, Limiter, retry_after
-from serving.api.requests import Refusal
+from serving.api.refusal import Refusal
 from serving.config import Settings
-from serving.live.online import Book
-from serving.live.positions import batch_weights, inserted_weights
-from serving.processes.plan import PLAN_VARIABLE, PlanError, read_plan
 
 VARIABLE = "ALPHALOOP_TEST_KEY"
 SETTINGS = Settings(api_key_variable=VARIABLE)
@@ -117,8 +106,8 @@ def test_other_addresses_need_a_key(monkeypatch, host):
 
 
 def test_a_burst_is_let_through_and_then_the_rate_counts():
-    clock = SimpleNamespace(now=0.0)
-    limiter = Limiter(10.0, 3, clock=lambda: clock.now)
+    now = [0.0]
+    limiter = Limiter(10.0, 3, clock=lambda: now[0])
     for _ in range(3):
         limiter.admit("a")
     with pytest.raises(Refusal) as caught:
@@ -126,11 +115,11 @@ def test_a_burst_is_let_through_and_then_the_rate_counts():
     assert (caught.value.status, caught.value.code) == (429, "too_many_requests")
     assert caught.value.retry_s == pytest.approx(0.1)
     limiter.admit("b")
-    clock.now = 0.1
+    now[0] = 0.1
     limiter.admit("a")
     with pytest.raises(Refusal):
         limiter.admit("a")
-    clock.now = 100.0
+    now[0] = 100.0
     for _ in range(3):
         limiter.admit("a")
     assert [retry_after(seconds) for seconds in (0.01, 1.0, 1.2)] == ["1", "1", "2"]
@@ -145,94 +134,3 @@ def test_requests_beyond_the_bound_are_told_to_come_back():
     with pytest.raises(ZeroDivisionError), places.place():
         raise ZeroDivisionError
     assert places.under_way == 0
-
-
-def test_a_plan_that_is_missing_or_broken_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.delenv(PLAN_VARIABLE, raising=False)
-    with pytest.raises(PlanError, match="alphaloop serve"):
-        read_plan()
-    (tmp_path / "plan.json").write_text('{"folder": "x"}')
-    with pytest.raises(PlanError, match="is not a serving plan"):
-        read_plan(tmp_path / "plan.json")
-    (tmp_path / "plan.json").write_text(
-        '{"folder": "x", "name": "n", "serving": {"prot": 1}, "feature_store": {}}'
-    )
-    with pytest.raises(ConfigError, match="Did you mean 'port'"):
-        read_plan(tmp_path / "plan.json")
-
-
-BOOK = Book(
-    quantile=0.1,
-    top_k=5,
-    top_k_max_share=0.2,
-    gross_exposure=1.0,
-    max_weight=0.25,
-    sizing="equal",
-    skip_share=0.0,
-)
-
-
-@dataclass(frozen=True)
-class StandInMarket:
-    """The part of a market that positions look at."""
-
-    book_scores: np.ndarray
-    scores: SimpleNamespace
-
-
-def make_market(scores, uncertainty):
-    return StandInMarket(
-        np.asarray(scores, dtype=float), SimpleNamespace(uncertainty=np.asarray(uncertainty, dtype=float))
-    )
-
-
-def brute_force(score, uncertainty, place, market, book):
-    """The book of the market with this one row in it."""
-    scores, widths = market.book_scores.copy(), market.scores.uncertainty.copy()
-    if place >= 0:
-        scores[place] = np.nan
-    return long_short_weights(np.append(scores, score)[None], np.append(widths, uncertainty)[None], book)[
-        0, -1
-    ]
-
-
-@hypothesis_settings(max_examples=150, deadline=None)
-@given(
-    seed=st.integers(0, 10_000),
-    names=st.integers(0, 60),
-    rows=st.integers(1, 8),
-    levels=st.sampled_from([2, 5, 1000]),
-    sizing=st.sampled_from(["equal", "confidence"]),
-    quantile=st.sampled_from([0.05, 0.1, 0.3, 0.5]),
-    skip=st.sampled_from([0.0, 0.3]),
-)
-def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(
-    seed, names, rows, levels, sizing, quantile, skip
-):
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, levels, names).astype(float)
-    scores[rng.random(names) < 0.1] = np.nan
-    market = make_market(scores, rng.uniform(0.01, 0.1, names))
-    book = replace(BOOK, sizing=sizing, quantile=quantile, skip_share=skip)
-    own, widths = rng.integers(-1, levels + 1, rows).astype(float), rng.uniform(0.01, 0.1, rows)
-    places = rng.integers(-1, names, rows) if names else np.full(rows, -1)
-    found = inserted_weights(own, widths, places, market, book)
-    np.testing.assert_allclose(
-        found,
-        [brute_force(*values, market, book) for values in zip(own, widths, places, strict=True)],
-        atol=1e-12,
-    )
-
-
-@hypothesis_settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 10_000), rows=st.integers(1, 60), bars=st.integers(1, 5))
-def test_a_batch_is_one_book_a_bar(seed, rows, bars):
-    rng = np.random.default_rng(seed)
-    score, widths = rng.normal(size=rows), rng.uniform(0.01, 0.1, rows)
-    bar = np.unique(rng.integers(0, bars, rows), return_inverse=True)[1]
-    found = batch_weights(score, widths, bar, BOOK)
-    for number in range(bar.max() + 1):
-        mine = bar == number
-        np.testing.assert_allclose(
-            found[mine], long_short_weights(score[mine][None], widths[mine][None], BOOK)[0], atol=1e-12
-        )

@@ -20,13 +20,15 @@ import pytest
 
 from components.contracts import SERVED, ContractError, read_served, read_stamp, read_table, served_parts
 from components.metrics.shift import quantile_sketch
-from serving.live.answer_log import UNKNOWN_TIME_US, AnswerLog
+from serving.live.answer_log import AnswerLog
+from serving.live.segments import UNKNOWN_TIME_US
 from serving.processes import log_writer
-from serving.processes.log_writer import LogWriter, WriterError, shift_of
+from serving.processes.feature_shift import shift_of
+from serving.processes.log_writer import LogWriter, WriterError
 from serving.processes.plan import write_plan
-from tests.serving.made_answers import COLUMNS, QUICK, answer, make_plan
+from tests.serving.made_answers import COLUMNS, QUICK, answer, make_plan, notice
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WAIT_S = 30
 HOUR_US = 3_600_000_000
 NOON_US = int(datetime(2024, 5, 6, 12, tzinfo=UTC).timestamp()) * 1_000_000
@@ -159,7 +161,7 @@ def test_a_damaged_segment_is_kept_aside_with_what_could_be_read_of_it(tmp_path,
     writer = opened(plan)
     writer.take_closed()
     assert request_ids(tmp_path) == ["r1"]
-    assert writer.status()["broken"] == 2
+    assert writer.report().broken == 2
     assert segment.with_name(segment.name + ".broken").read_bytes() == data
     assert "does not match its checksum" in capsys.readouterr().err
     assert writer.take_closed() == 0
@@ -294,12 +296,12 @@ def test_shift_is_near_nothing_for_the_same_and_large_for_a_moved_feature():
         {name: rng.normal(size=2_000).astype(np.float32) for name in ("a", "b")}
         | {"dead": pl.Series([None] * 2_000, dtype=pl.Float32)}
     )
-    assert shift_of(moved, sketch)["largest_ks"] < 0.06
+    assert shift_of(moved, sketch).largest_ks < 0.06
     shifted = shift_of(moved.with_columns(pl.col("b") + 1), sketch)
-    assert shifted["largest_column"] == "b"
+    assert shifted.largest_column == "b"
     # Two unit normals one apart: 2 * Phi(1/2) - 1.
-    assert shifted["largest_ks"] == pytest.approx(0.383, abs=0.04)
-    assert (shifted["rows"], shifted["share_above_0_1"]) == (2_000, 0.5)
+    assert shifted.largest_ks == pytest.approx(0.383, abs=0.04)
+    assert (shifted.rows, shifted.share_above_0_1) == (2_000, 0.5)
     assert shift_of(moved.head(199), sketch) is None
     assert shift_of(moved, pl.DataFrame()) is None
 
@@ -313,22 +315,22 @@ def test_the_status_follows_what_is_served_and_survives_a_restart(tmp_path):
         {name: quantile_sketch(rng.normal(size=20_000).astype(np.float32)) for name in COLUMNS}
     ).write_parquet(folder / "sketch.parquet")
     plan.serving_folder.mkdir()
-    plan.champion_file.write_text(json.dumps({"bundle_sha256": "a" * 64, "folder": str(tmp_path / "bundle")}))
+    notice(tmp_path / "bundle").write(plan.champion_file)
     log_answers(plan, [answer(number, rows=20) for number in range(30)])
     writer = opened(plan)
-    assert writer.status()["feature_shift"] is None
+    assert writer.report().feature_shift is None
     writer.take_closed()
-    calm = writer.status()["feature_shift"]
-    assert calm["rows"] == 600
-    assert calm["largest_ks"] < 0.1
+    calm = writer.report().feature_shift
+    assert calm.rows == 600
+    assert calm.largest_ks < 0.1
     # The same bars answered again do not count twice; moved ones replace them.
     log_answers(plan, [answer(number, rows=20, shift=2.0) for number in range(30)])
     writer.take_closed()
-    moved = writer.status()["feature_shift"]
-    assert moved["rows"] == 600
-    assert moved["mean_ks"] > 0.5
+    moved = writer.report().feature_shift
+    assert moved.rows == 600
+    assert moved.mean_ks > 0.5
     writer._lock.close()
-    assert opened(plan).status()["feature_shift"] == moved
+    assert opened(plan).report().feature_shift == moved
 
 
 def start_writer(plan) -> subprocess.Popen:

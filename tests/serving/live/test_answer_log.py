@@ -17,11 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.live import answer_log
-from serving.live.answer_log import MAGIC, AnswerLog, read_segment, spool_bytes
+from serving.live import answer_log, segments
+from serving.live.answer_log import AnswerLog
+from serving.live.segments import MAGIC, read_segment, spool_bytes
 from tests.serving.made_answers import COLUMNS, QUICK, answer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WAIT_S = 20
 
 
@@ -109,8 +110,8 @@ def test_every_byte_is_watched(flip):
 ANSWERS = [answer(k, answered_at_us=k) for k in (1, 2, 3)]
 SEGMENT = (
     MAGIC
-    + answer_log._framed(1, b'["momentum", "volatility", "value"]')
-    + b"".join(answer_log._framed(2, answer_log._encode(a, 0)) for a in ANSWERS)
+    + segments.framed(1, b'["momentum", "volatility", "value"]')
+    + b"".join(segments.framed(2, segments.encode(a, 0)) for a in ANSWERS)
 )
 
 
@@ -170,7 +171,7 @@ def test_a_disk_that_stalls_costs_no_answer_its_time_and_what_was_dropped_is_cou
     """The segment is a pipe that nobody reads: write(2) blocks, as on a disk that hangs."""
     reader, writer = os.pipe()
     monkeypatch.setattr(
-        answer_log._Segment, "begin", classmethod(lambda cls, spool: cls(spool / "stalled", writer))
+        answer_log.Segment, "begin", classmethod(lambda cls, spool: cls(spool / "stalled", writer))
     )
     log = AnswerLog(
         tmp_path,

@@ -12,14 +12,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from serving.api.requests import (
-    Refusal,
-    Shape,
-    read_score_arrow,
-    read_score_json,
-    read_signals,
-    require_known,
-)
+from serving.api.arrow_body import read_score_arrow
+from serving.api.given_rows import Shape
+from serving.api.json_body import read_score_json, read_signals, require_known
+from serving.api.refusal import Refusal
 from serving.config import Settings
 
 SHAPE = Shape(("a", "b", "c"), ("regime_state", "volatility_20"), 0)
@@ -305,6 +301,12 @@ def test_arrow_with_dictionaries_cut_off_or_of_another_format_is_refused():
     ):
         assert refusal(arrow, raw).code == "malformed_arrow"
     assert refusal(arrow, whole, SHAPE, "sector").field == "cross_section"
+
+
+def test_arrow_with_a_time_zone_that_is_no_text_is_refused():
+    whole = stream(table())
+    place = whole.index(b"UTC")
+    assert refusal(arrow, whole[:place] + b"\x80" + whole[place + 1 :]).code == "malformed_arrow"
 
 
 @hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

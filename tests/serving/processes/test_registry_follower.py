@@ -20,10 +20,10 @@ from components.contracts.documents.verdict import Verdict, VerdictStamp
 from components.registry.config import Settings as RegistrySettings
 from components.registry.store import Trial, open_registry, promote, register_model
 from serving.processes.plan import write_plan
-from serving.processes.registry_follower import ChampionWatch
+from serving.processes.registry_follower import RegistryFollower
 from tests.serving.made_answers import QUICK, make_plan
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WAIT_S = 40
 SETTINGS = QUICK.model_copy(
     update={"registry_poll_seconds": 0.2, "registry_timeout_s": 10.0, "keep_champions": 2}
@@ -90,10 +90,10 @@ def stored_bundle(folder: Path, version: int) -> Path:
     return Path(source.removeprefix("file://"))
 
 
-def looked(plan) -> ChampionWatch:
-    watch = ChampionWatch(plan)
-    watch.look()
-    return watch
+def looked(plan) -> RegistryFollower:
+    follower = RegistryFollower(plan)
+    follower.look()
+    return follower
 
 
 def champion(plan) -> dict:
@@ -115,21 +115,21 @@ def until(condition) -> None:
 
 
 def test_it_waits_for_a_registry_and_for_a_champion_and_makes_neither(plan, tmp_path, empty_database):
-    watch = looked(plan)
-    assert "no registry" in watch.problem
+    follower = looked(plan)
+    assert "no registry" in follower.problem
     assert not (tmp_path / "registry").exists()
     (tmp_path / "registry").mkdir()
     shutil.copy(empty_database, tmp_path / "registry" / "mlflow.db")
-    watch.look()
-    assert "names no champion of demo" in watch.problem
+    follower.look()
+    assert "names no champion of demo" in follower.problem
     register(tmp_path, 0.1)
-    watch.look()
-    assert (watch.problem, watch.refused, champion(plan)["version"]) == (None, None, 1)
+    follower.look()
+    assert (follower.problem, follower.refused, champion(plan)["version"]) == (None, None, 1)
 
 
 def test_it_hands_over_the_champion_and_each_change_and_keeps_the_last_few(registered, tmp_path, capsys):
     register(tmp_path, 0.1)
-    watch = looked(registered)
+    follower = looked(registered)
     first = champion(registered)
     assert {
         "name",
@@ -151,17 +151,17 @@ def test_it_hands_over_the_champion_and_each_change_and_keeps_the_last_few(regis
     )
     assert verify_bundle(first["folder"])["sha256"] == first["bundle_sha256"] == Path(first["folder"]).name
     register(tmp_path, 0.2)
-    watch.look()
+    follower.look()
     assert champion(registered)["version"] == 2
     promote(open_registry(RegistrySettings(), tmp_path / "registry"), "demo", 1, why="back", who="ada")
-    watch.look()
+    follower.look()
     assert (champion(registered)["version"], champion(registered)["who"], champion(registered)["why"]) == (
         1,
         "ada",
         "back",
     )
     register(tmp_path, 0.3)
-    watch.look()
+    follower.look()
     assert [
         path.name
         for path in (registered.serving_folder / "champions").iterdir()
@@ -174,11 +174,11 @@ def test_it_hands_over_the_champion_and_each_change_and_keeps_the_last_few(regis
 
 def test_a_change_of_nothing_writes_nothing(registered, tmp_path):
     register(tmp_path, 0.1)
-    watch = looked(registered)
+    follower = looked(registered)
     before = registered.champion_file.stat().st_mtime_ns
-    watch.look()
+    follower.look()
     register(tmp_path, 0.2, beats=False)
-    watch.look()
+    follower.look()
     assert registered.champion_file.stat().st_mtime_ns == before
 
 
@@ -187,7 +187,7 @@ def test_a_bundle_that_is_broken_or_tampered_with_is_refused_and_the_old_one_goe
     registered, tmp_path, capsys, fault
 ):
     register(tmp_path, 0.1)
-    watch = looked(registered)
+    follower = looked(registered)
     register(tmp_path, 0.2)
     bundle = stored_bundle(tmp_path, 2)
     kept = tmp_path / "kept"
@@ -207,18 +207,18 @@ def test_a_bundle_that_is_broken_or_tampered_with_is_refused_and_the_old_one_goe
         open_registry(RegistrySettings(), tmp_path / "registry").delete_model_version_tag(
             "demo", "2", "bundle_sha256"
         )
-    watch.look()
-    watch.look()
+    follower.look()
+    follower.look()
     assert champion(registered)["version"] == 1
-    assert (watch.refused["version"], watch.problem) == (2, None)
+    assert (follower.refused.version, follower.problem) == (2, None)
     assert capsys.readouterr().err.count("refused version 2") == 1
     assert len(list((registered.serving_folder / "champions").iterdir())) == 1
     if fault != "unstamped":
         shutil.rmtree(bundle)
         shutil.copytree(kept, bundle)
-        watch._try_again_at = 0.0
-        watch.look()
-        assert (champion(registered)["version"], watch.refused) == (2, None)
+        follower._try_again_at = 0.0
+        follower.look()
+        assert (champion(registered)["version"], follower.refused) == (2, None)
 
 
 def test_its_own_copy_that_was_changed_is_fetched_again(registered, tmp_path):
@@ -236,21 +236,21 @@ def test_its_own_copy_that_was_changed_is_fetched_again(registered, tmp_path):
 
 def test_a_registry_that_is_gone_changes_nothing_and_is_found_again(registered, tmp_path):
     register(tmp_path, 0.1)
-    watch = looked(registered)
+    follower = looked(registered)
     registry, away = tmp_path / "registry", tmp_path / "away"
     registry.rename(away)
-    watch.look()
-    assert "no registry" in watch.problem
+    follower.look()
+    assert "no registry" in follower.problem
     assert champion(registered)["version"] == 1
     away.rename(registry)
-    watch.look()
-    assert watch.problem is None
+    follower.look()
+    assert follower.problem is None
 
 
 def test_a_server_that_refuses_connections_is_a_problem_and_no_exception(plan, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    watch = looked(replace(plan, registry=RegistrySettings(tracking_uri="http://127.0.0.1:9")))
-    assert "tracking_uri" in watch.problem
+    follower = looked(replace(plan, registry=RegistrySettings(tracking_uri="http://127.0.0.1:9")))
+    assert "tracking_uri" in follower.problem
 
 
 def start(plan) -> subprocess.Popen:

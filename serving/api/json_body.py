@@ -1,0 +1,245 @@
+"""Reads bodies in JSON, strictly: every refusal is a 4xx with a code of its own that names the field."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from serving.api.given_rows import (
+    GivenRows,
+    Shape,
+    checked,
+    missing_window,
+    require_columns,
+    require_cross_section,
+    require_once,
+    require_size,
+    window_words,
+)
+from serving.api.refusal import Refusal
+from serving.api.request_types import LONGEST_SYMBOL, CrossSection, RequestBody, ScoreRequest, SignalsRequest
+from serving.config import Settings
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = datetime.resolution
+_CLOSEST = 3
+_NESTED = "nested too deeply, or a number is too long"
+_SYMBOL_BYTES = 8 * LONGEST_SYMBOL
+# Marks of a row's JSON besides those of its features: symbol and timestamp may hold some too. A body of few
+# marks is read in no time.
+_SLACK_A_ROW, _FEW_MARKS = 100, 50_000
+
+
+def read_signals(body: bytes, settings: Settings) -> list[str]:
+    """The symbols of a /signals body.
+
+    It is read by the event loop, so that its size is bounded by what `max_symbols` can take.
+    """
+    most = 1024 + _SYMBOL_BYTES * settings.max_symbols
+    if len(body) > most:
+        raise Refusal(
+            413,
+            "body_too_large",
+            f"{settings.max_symbols:,} symbols fit into {most:,} bytes, but the body has {len(body):,}. Split"
+            " the request.",
+            field="body",
+        )
+    request = _validated(SignalsRequest, body)
+    _refuse_extra(request, "")
+    symbols = request.symbols
+    if len(symbols) > settings.max_symbols:
+        raise Refusal(
+            413,
+            "oversized_batch",
+            f"{len(symbols):,} symbols are more than the {settings.max_symbols:,} that one request may ask"
+            " for. Split them.",
+            field="symbols",
+        )
+    require_once(symbols, "symbols", lambda place: f"symbols[{place}]")
+    return symbols
+
+
+def require_known(symbols: Sequence[str], known: Mapping[str, int]) -> np.ndarray:
+    """Places of the symbols in the market, int64 [B]; a Refusal names the first unknown one and the closest
+    names.
+    """
+    places = [known.get(symbol, -1) for symbol in symbols]
+    if -1 not in places:
+        return np.array(places, dtype=np.int64)
+    place = places.index(-1)
+    unknown = symbols[place]
+    upper = {name.upper(): name for name in known}
+    closest = [
+        upper[name] for name in difflib.get_close_matches(unknown.upper(), upper, n=_CLOSEST, cutoff=0.5)
+    ]
+    advice = (
+        f"Closest: {', '.join(closest)}."
+        if closest
+        else f"It starts with {', '.join(sorted(known)[:_CLOSEST])}."
+    )
+    raise Refusal(
+        422,
+        "unknown_symbol",
+        f"{unknown!r} is not in the feature store ({len(known)} symbols; {places.count(-1)} of the request"
+        f" are unknown). {advice}",
+        field=f"symbols[{place}]",
+        closest=closest,
+    )
+
+
+def read_score_json(
+    body: bytes, shape: Shape, settings: Settings, now_us: int, cross_section: str | None = None
+) -> GivenRows:
+    """The rows of a /score body in JSON; `cross_section` is what the address says of it, if anything."""
+    require_cross_section(cross_section)
+    _require_plausible(body, shape, settings)
+    request = _validated(ScoreRequest, body)
+    rows = request.rows
+    require_size(len(rows), settings)
+    _refuse_extra(request, "")
+    for place, row in enumerate(rows):
+        _refuse_extra(row, f"rows[{place}].")
+    # A getter of one name would give a bare value, hence a name twice.
+    pick = itemgetter(*shape.names, shape.names[0])
+    try:
+        picked = [pick(row.features) for row in rows]
+    except KeyError:
+        picked = []
+    if not picked or any(len(row.features) != len(shape.names) for row in rows):
+        for place, row in enumerate(rows):
+            require_columns(row.features, shape, f"rows[{place}].features")
+    # NumPy turns None into NaN, which is what an unknown value is.
+    values = np.array(picked, dtype=np.float64)[:, :-1].astype(np.float32)
+    batch = GivenRows(
+        symbols=[row.symbol for row in rows],
+        timestamps_us=_times([row.timestamp for row in rows]),
+        values=values,
+        window=_windows([row.window for row in rows], shape),
+        cross_section=_one_cross_section(request, cross_section),
+    )
+    return checked(batch, shape, settings, now_us)
+
+
+def _one_cross_section(request: ScoreRequest, in_address: Any) -> CrossSection:
+    if "cross_section" in request.model_fields_set and in_address not in (None, request.cross_section):
+        raise Refusal(
+            422,
+            "wrong_value",
+            f"cross_section is {request.cross_section} in the body and {in_address} in the address. Name it"
+            " once.",
+            field="cross_section",
+        )
+    return in_address or request.cross_section
+
+
+def _validated(model: type[BaseModel], body: bytes) -> Any:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _translated(error.errors(include_url=False, include_context=True)[0], body) from None
+    except (RecursionError, OverflowError):
+        raise Refusal(400, "malformed_json", f"The body is not usable JSON: {_NESTED}.") from None
+
+
+def _translated(problem: Mapping[str, Any], body: bytes) -> Refusal:
+    """A pydantic error in the words of this API."""
+    kind, found = problem["type"], problem.get("input")
+    field = _field(problem["loc"])
+    if kind == "json_invalid":
+        return Refusal(
+            400,
+            "malformed_json",
+            (
+                f"The body is not valid JSON: {problem['ctx']['error']}."
+                if body
+                else "The body is empty. Send a JSON object."
+            ),
+        )
+    if kind == "missing":
+        return Refusal(422, "missing_field", f"{field} is missing. Add it.", field=field)
+    if kind == "too_many_keys":
+        return Refusal(
+            422, "extra_feature", f"{field} {problem['msg']}. GET /model lists what it takes.", field=field
+        )
+    if kind == "too_short":
+        return Refusal(422, "empty_batch", f"{field} is empty. Give one or more.", field=field)
+    if isinstance(found, float) and found != found:
+        return Refusal(422, "nan", f"{field} is NaN. Send null for an unknown value.", field=field)
+    if kind == "finite_number" or (
+        kind in ("less_than_equal", "greater_than_equal") and isinstance(found, int | float)
+    ):
+        return Refusal(
+            422,
+            "infinity",
+            f"{field} is infinite, or too large for a 32-bit float. Send null for an unknown value.",
+            field=field,
+        )
+    if kind in ("timezone_aware", "timezone_naive"):
+        return Refusal(
+            422, "wrong_type", f"{field} has no time zone. Write it as 2024-05-31T20:00:00Z.", field=field
+        )
+    if kind in ("literal_error", "string_too_short", "string_too_long"):
+        return Refusal(422, "wrong_value", f"{field}: {problem['msg']}.", field=field)
+    return Refusal(
+        422, "wrong_type", f"{field}: {problem['msg']} (found {type(found).__name__}).", field=field
+    )
+
+
+def _refuse_extra(part: RequestBody, where: str) -> None:
+    if part.model_extra:
+        field = f"{where}{next(iter(part.model_extra))}"[:200]
+        raise Refusal(422, "extra_field", f"{field} is not a field of this request. Remove it.", field=field)
+
+
+def _field(location: Sequence[str | int]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text[:200] or "body"
+
+
+def _require_plausible(body: bytes, shape: Shape, settings: Settings) -> None:
+    """Refuse a JSON body with more names and values than the largest request has, before it is parsed: that
+    would hold the process for seconds.
+    """
+    row = 2 * len(shape.names) + _SLACK_A_ROW + shape.lookback_bars * (len(shape.columns) + 2)
+    if sum(body.count(mark) for mark in (b",", b":", b"[", b"{")) > max(row * settings.max_rows, _FEW_MARKS):
+        raise Refusal(
+            413,
+            "oversized_batch",
+            f"The body holds more than {settings.max_rows:,} rows of this model can. Split it.",
+            field="rows",
+        )
+
+
+def _times(moments: Sequence[datetime]) -> np.ndarray:
+    return np.array([(moment - _EPOCH) // _MICROSECOND for moment in moments], dtype=np.int64)
+
+
+def _windows(windows: Sequence[list[list[float | None]] | None], shape: Shape) -> np.ndarray | None:
+    """Windows as [B, L, F]; refused where the model needs one and a row has none, or of another shape."""
+    if not shape.lookback_bars:
+        given = [place for place, window in enumerate(windows) if window is not None]
+        if given:
+            raise Refusal(
+                422,
+                "extra_field",
+                f"rows[{given[0]}].window is given, but the model that is served needs none. Remove it.",
+                field=f"rows[{given[0]}].window",
+            )
+        return None
+    for place, window in enumerate(windows):
+        if window is None:
+            raise missing_window(place, shape)
+        if len(window) != shape.lookback_bars or any(len(bar) != len(shape.columns) for bar in window):
+            raise Refusal(
+                422,
+                "wrong_window_shape",
+                f"rows[{place}].window is not {window_words(shape)}.",
+                field=f"rows[{place}].window",
+            )
+    return np.array(windows, dtype=np.float64).astype(np.float32)

@@ -1,0 +1,218 @@
+"""Scores, bands and positions of symbols or of given rows, made from one state of the service.
+
+Shapes: B rows, E served experts, F inputs, C context columns.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from components.scoring import CrossSection, ExpertOutputs, Model, Scores
+from components.scoring.model import cross_section_by_bar
+from serving.api.given_rows import GivenRows
+from serving.config import Settings
+from serving.live.market_snapshot import MarketSnapshot, split
+from serving.live.metrics import Metrics
+from serving.live.positions import batch_weights, inserted_weights
+from serving.live.segments import UNKNOWN_TIME_US
+from serving.live.state import ServedModel, State
+
+Source = Literal["store", "snapshot", "request"]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What an answer says about its symbols; arrays are [B], times int64 microseconds since 1970, `values`
+    float32 [B, F + C] in the model's order.
+    """
+
+    symbols: Sequence[str]
+    timestamps_us: np.ndarray
+    known_us: np.ndarray
+    values: np.ndarray
+    scores: Scores
+    position: np.ndarray
+    stale: np.ndarray
+    behind: np.ndarray
+    source: Source
+    publication: str
+    newest_us: int
+
+
+@dataclass(frozen=True)
+class _ModelInputs:
+    """What a model takes: inputs [B, F], context [B, C], windows [B, L, F] where it looks back, and the bar
+    [B] of each row, numbered from 0, where they are of several.
+    """
+
+    inputs: np.ndarray
+    context: np.ndarray
+    window: np.ndarray | None
+    bar: np.ndarray | None = None
+
+
+class Scorer:
+    """Scores what a request asks for; each call is given the state that it answers from."""
+
+    def __init__(self, settings: Settings, metrics: Metrics):
+        self.settings, self.metrics = settings, metrics
+
+    def stored(self, state: State, symbols: Sequence[str], places: np.ndarray) -> Signals:
+        """Signals of the symbols at these places of the market, from what the store holds now.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the store does not give the rows.
+        """
+        served, market, reader = state.served, state.market, state.reader
+        if served.model.whole_bars:
+            return self._of_whole_market(state, symbols, places)
+        rows = reader.read(places.tolist(), lookback_bars=served.model.lookback_bars)
+        inputs, context = split(rows.values, reader, served.model)
+        values = np.concatenate([inputs, context], axis=1)
+        given = _ModelInputs(inputs, context, rows.window)
+        scores = self._infer(served.model, given, lambda _: market.cross_section, "signals")
+        behind = rows.timestamps_us < market.newest_us
+        position = market.weights[places].copy()
+        # A publication is being written: these rows are newer than the market that was read, and get the
+        # weight that they would have in it.
+        newer = np.flatnonzero(
+            ~_same(values, market.rows.values[places])
+            | (rows.timestamps_us != market.rows.timestamps_us[places])
+        )
+        if len(newer):
+            position[newer] = inserted_weights(
+                scores.score[newer], scores.uncertainty[newer], places[newer], market, served.book
+            )
+        stale = self._stale(rows.timestamps_us)
+        position[stale | behind] = 0.0
+        return Signals(
+            symbols=symbols,
+            timestamps_us=rows.timestamps_us,
+            known_us=rows.known_us,
+            values=values,
+            scores=scores,
+            position=position,
+            stale=stale,
+            behind=behind,
+            source="store",
+            publication=market.publication,
+            newest_us=max(market.newest_us, int(rows.timestamps_us.max())),
+        )
+
+    def _of_whole_market(self, state: State, symbols: Sequence[str], places: np.ndarray) -> Signals:
+        """The market's own scores, for a model that looks across symbols: some of a bar's rows, or rows of
+        another publication, would get other scores.
+
+        The store is read to see whether it holds these rows still; where a newer publication is being
+        written, the answer is the snapshot until the keeper has read it whole.
+        """
+        model, market, reader = state.served.model, state.market, state.reader
+        rows = reader.read(places.tolist())
+        values = np.concatenate(split(rows.values, reader, model), axis=1)
+        same = _same(values, market.rows.values[places]) & (
+            rows.timestamps_us == market.rows.timestamps_us[places]
+        )
+        return self.snapshot(market, symbols, places, source="store" if same.all() else "snapshot")
+
+    def snapshot(
+        self,
+        market: MarketSnapshot,
+        symbols: Sequence[str],
+        places: np.ndarray,
+        *,
+        source: Source = "snapshot",
+    ) -> Signals:
+        """Signals of the symbols at these places as the market was read last."""
+        rows, behind = market.rows, market.behind[places]
+        timestamps_us = rows.timestamps_us[places]
+        stale = self._stale(timestamps_us)
+        return Signals(
+            symbols=symbols,
+            timestamps_us=timestamps_us,
+            known_us=rows.known_us[places],
+            values=rows.values[places],
+            scores=Scores(**{name: values[places] for name, values in vars(market.scores).items()}),
+            position=np.where(stale | behind, 0.0, market.weights[places]),
+            stale=stale,
+            behind=behind,
+            source=source,
+            publication=market.publication,
+            newest_us=market.newest_us,
+        )
+
+    def given(self, state: State, rows: GivenRows, now_us: int) -> Signals:
+        """Signals of given rows: against the market, which the state must then hold, or each in its own bar."""
+        market = state.market if rows.cross_section == "market" else None
+        if market is not None:
+            scores, position = self._against_market(state.served, market, rows)
+            newest_us = market.newest_us
+        else:
+            scores, position = self._by_bar(state.served, rows)
+            newest_us = int(rows.timestamps_us.max())
+        stale = self._stale(rows.timestamps_us, now_us)
+        return Signals(
+            symbols=rows.symbols,
+            timestamps_us=rows.timestamps_us,
+            known_us=np.full(len(position), UNKNOWN_TIME_US, dtype=np.int64),
+            values=rows.values,
+            scores=scores,
+            position=np.where(stale, 0.0, position),
+            stale=stale,
+            behind=rows.timestamps_us < newest_us,
+            source="request",
+            publication=market.publication if market is not None else "",
+            newest_us=int(rows.timestamps_us.max()),
+        )
+
+    def _against_market(
+        self, served: ServedModel, market: MarketSnapshot, rows: GivenRows
+    ) -> tuple[Scores, np.ndarray]:
+        """Scores and positions [B] of rows that are compared with all symbols in the store."""
+        scores = self._infer(
+            served.model, _split_given(rows, served.model), lambda _: market.cross_section, "score"
+        )
+        places = np.array([market.places.get(symbol, -1) for symbol in rows.symbols], dtype=np.int64)
+        return scores, inserted_weights(scores.score, scores.uncertainty, places, market, served.book)
+
+    def _by_bar(self, served: ServedModel, rows: GivenRows) -> tuple[Scores, np.ndarray]:
+        """Scores and positions [B] of rows that are compared with those of their own bar."""
+        bar = np.unique(rows.timestamps_us, return_inverse=True)[1]
+        given = _split_given(rows, served.model, bar)
+        scores = self._infer(served.model, given, lambda outputs: cross_section_by_bar(outputs, bar), "score")
+        return scores, batch_weights(scores.score, scores.uncertainty, bar, served.book)
+
+    def _infer(
+        self,
+        model: Model,
+        given: _ModelInputs,
+        moments: Callable[[ExpertOutputs], CrossSection],
+        endpoint: str,
+    ) -> Scores:
+        started = time.perf_counter()
+        outputs = model.expert_outputs(given.inputs, given.context, given.window, given.bar)
+        scores = model.combine(outputs, given.context, moments(outputs))
+        self.metrics.infer_ms.labels(endpoint).observe((time.perf_counter() - started) * 1000)
+        return scores
+
+    def _stale(self, timestamps_us: np.ndarray, now_us: int | None = None) -> np.ndarray:
+        limit = self.settings.max_feature_age_hours
+        if limit is None:
+            return np.zeros(len(timestamps_us), dtype=bool)
+        return timestamps_us < (now_us or time.time_ns() // 1000) - limit * 3.6e9
+
+
+def _split_given(rows: GivenRows, model: Model, bar: np.ndarray | None = None) -> _ModelInputs:
+    width = len(model.columns)
+    return _ModelInputs(rows.values[:, :width], rows.values[:, width:], rows.window, bar)
+
+
+def _same(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Rows [B] whose float32 values are the same bits, NaN included."""
+    return (np.ascontiguousarray(left).view(np.uint32) == np.ascontiguousarray(right).view(np.uint32)).all(
+        axis=1
+    )

@@ -1,0 +1,118 @@
+"""Processes that are kept alive: started, started again when they end, and stopped."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from serving.processes.child import die_with_parent
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_SOUND_AFTER_S = 30.0
+_LAST_WORDS = 6
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass
+class KeptAlive:
+    """One process that is kept alive.
+
+    `log` takes its output; None: it writes to our own. `ends_by`: the signal that it gets when we die.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path | None = None
+    ends_by: int = signal.SIGTERM
+    process: subprocess.Popen | None = None
+    began: float = 0.0
+    pause_s: float = field(default=_FIRST_PAUSE_S)
+    start_at: float = 0.0
+
+    def start(self) -> None:
+        """Start it now."""
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(self.log.open("ab")) if self.log else None
+            self.process = subprocess.Popen(
+                list(self.command),
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output or sys.stderr.fileno(),
+                stderr=output or sys.stderr.fileno(),
+                start_new_session=True,
+                # This process starts no threads.
+                preexec_fn=partial(die_with_parent, self.ends_by),  # noqa: PLW1509
+            )
+        self.began = time.monotonic()
+
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send it a signal, or its whole group; nothing where it has ended."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if group else os.kill)(self.process.pid, number)
+
+    def keep(self, now: float, say: Callable[[str], None]) -> None:
+        """Start it again where it has ended, after a pause that grows while it ends soon."""
+        if self.process is None:
+            if now >= self.start_at:
+                self.start()
+            return
+        code = self.process.poll()
+        if code is None:
+            return
+        if now - self.began > _SOUND_AFTER_S:
+            self.pause_s = _FIRST_PAUSE_S
+        ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        words = _last_words(self.log) if code > 0 else ""
+        say(f"The {self.name} {ended}; starting it again in {self.pause_s:g} s{words}")
+        self.process, self.start_at = None, now + self.pause_s
+        self.pause_s = min(self.pause_s * 2, _LONGEST_PAUSE_S)
+
+    def wait(self, seconds: float, hurry: threading.Event) -> None:
+        """Wait for its end; after `seconds`, or in a hurry, it and what it started are killed."""
+        deadline = time.monotonic() + seconds
+        while self.process is not None and self.process.poll() is None:
+            if time.monotonic() > deadline or hurry.is_set():
+                self.signal(signal.SIGKILL, group=True)
+                self.process.wait()
+                return
+            time.sleep(0.02)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of workers whose BentoML parent was killed: they would go on to hold the port."""
+    if _LIBC is not None:
+        _LIBC.prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def reap_orphans(children: Sequence[KeptAlive]) -> None:
+    """Kill processes that have become ours but are none of the children."""
+    if _LIBC is None:
+        return
+    known = {child.process.pid for child in children if child.process is not None}
+    with contextlib.suppress(OSError):
+        pids = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        for pid in (int(text) for text in pids):
+            if pid not in known:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+
+
+def _last_words(log: Path | None) -> str:
+    if log is None:
+        return ""
+    with log.open("rb") as handle:
+        handle.seek(max(handle.seek(0, os.SEEK_END) - 4096, 0))
+        lines = handle.read().decode("utf-8", errors="replace").splitlines()
+    return f". Its last words ({log}):\n" + "\n".join(lines[-_LAST_WORDS:])

@@ -1,0 +1,93 @@
+"""Suggested positions: a row's weight is the one that it has in the market's book, or in that of its bar."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from components.sizing import long_short_weights
+from serving.live.market_snapshot import BookSizing
+from serving.live.positions import batch_weights, inserted_weights
+
+BOOK = BookSizing(
+    quantile=0.1,
+    top_k=5,
+    top_k_max_share=0.2,
+    gross_exposure=1.0,
+    max_weight=0.25,
+    sizing="equal",
+    skip_share=0.0,
+)
+
+
+@dataclass(frozen=True)
+class StandInScores:
+    """The part of scores that positions look at."""
+
+    uncertainty: np.ndarray
+
+
+@dataclass(frozen=True)
+class StandInMarket:
+    """The part of a market that positions look at."""
+
+    book_scores: np.ndarray
+    scores: StandInScores
+
+
+def make_market(scores, uncertainty):
+    return StandInMarket(np.asarray(scores, dtype=float), StandInScores(np.asarray(uncertainty, dtype=float)))
+
+
+def brute_force(score, uncertainty, place, market, book):
+    """The book of the market with this one row in it."""
+    scores, widths = market.book_scores.copy(), market.scores.uncertainty.copy()
+    if place >= 0:
+        scores[place] = np.nan
+    return long_short_weights(np.append(scores, score)[None], np.append(widths, uncertainty)[None], book)[
+        0, -1
+    ]
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    names=st.integers(0, 60),
+    rows=st.integers(1, 8),
+    levels=st.sampled_from([2, 5, 1000]),
+    sizing=st.sampled_from(["equal", "confidence"]),
+    quantile=st.sampled_from([0.05, 0.1, 0.3, 0.5]),
+    skip=st.sampled_from([0.0, 0.3]),
+)
+def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(
+    seed, names, rows, levels, sizing, quantile, skip
+):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, names).astype(float)
+    scores[rng.random(names) < 0.1] = np.nan
+    market = make_market(scores, rng.uniform(0.01, 0.1, names))
+    book = replace(BOOK, sizing=sizing, quantile=quantile, skip_share=skip)
+    own, widths = rng.integers(-1, levels + 1, rows).astype(float), rng.uniform(0.01, 0.1, rows)
+    places = rng.integers(-1, names, rows) if names else np.full(rows, -1)
+    found = inserted_weights(own, widths, places, market, book)
+    np.testing.assert_allclose(
+        found,
+        [brute_force(*values, market, book) for values in zip(own, widths, places, strict=True)],
+        atol=1e-12,
+    )
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000), rows=st.integers(1, 60), bars=st.integers(1, 5))
+def test_a_batch_is_one_book_a_bar(seed, rows, bars):
+    rng = np.random.default_rng(seed)
+    score, widths = rng.normal(size=rows), rng.uniform(0.01, 0.1, rows)
+    bar = np.unique(rng.integers(0, bars, rows), return_inverse=True)[1]
+    found = batch_weights(score, widths, bar, BOOK)
+    for number in range(bar.max() + 1):
+        mine = bar == number
+        np.testing.assert_allclose(
+            found[mine], long_short_weights(score[mine][None], widths[mine][None], BOOK)[0], atol=1e-12
+        )
