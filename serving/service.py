@@ -45,6 +45,8 @@ class SignalService:
     def __init__(self) -> None:
         _log_to_standard_error(plan.serving.log_level)
         _end_with_bentoml()
+        # Feast imports torch where it finds it; the service has no use for it and would wait a second.
+        sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
         # Prometheus must be imported in the worker, where BentoML has said in which folder its processes
         # meet.
         from serving.live.answer_log import AnswerLog

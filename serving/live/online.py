@@ -5,7 +5,6 @@ Shapes: B rows, F inputs, C context columns, L bars of a window.
 
 import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,8 +47,7 @@ class OnlineReader:
     """
 
     def __init__(self, settings: FeatureStoreSettings, folder: Path):
-        # Feast imports torch where it finds it; the service has no use for it and would wait a second.
-        sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+        from components.feature_store.feast_import import import_feast
         from components.feature_store.store import open_store
 
         self.current = read_current(folder)
@@ -61,6 +59,7 @@ class OnlineReader:
                 f"{self._database} is missing, so there are no online values. Run `alphaloop materialise`; it"
                 " writes them anew."
             )
+        import_feast()
         store = open_store(settings, folder)
         self._config, self._view = store.config, store.get_feature_view(SEQUENCE)
         if "row" not in {field.name for field in self._view.features}:

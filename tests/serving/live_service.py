@@ -111,7 +111,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 20.0, what: str = "the condition") -> Any:
+def until(condition: Callable[[], Any], *, seconds: float = 120.0, what: str = "the condition") -> Any:
     """Wait until the condition is true and return its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

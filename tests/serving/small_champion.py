@@ -52,19 +52,10 @@ STORE = FeatureStoreSettings(lookback_bars=16)
 BACKTEST = BacktestSettings(quantile=0.1)
 SERVING = ServingSettings(max_feature_age_hours=None, poll_seconds=0.2)
 EXPERTS: dict[str, dict[str, Any]] = {"elasticnet": {}, "lightgbm": {"rounds": 20}}
-WINDOWED: dict[str, dict[str, Any]] = {
-    "elasticnet": {},
-    "patchtst": {
-        "lookback_bars": 16,
-        "patch_bars": 8,
-        "stride_bars": 8,
-        "training": {"epochs": 1, "max_train_windows": 400, "max_monitor_windows": 200},
-    },
-}
-
+LOOKING_BACK: dict[str, dict[str, Any]] = {"elasticnet": {}, "looking_back": {}}
 ACROSS: dict[str, dict[str, Any]] = {"elasticnet": {}, "across": {}}
 # Experts of these tests' own.
-MODULES = {"across": "tests.serving.across"}
+MODULES = {"across": "tests.serving.across", "looking_back": "tests.serving.looking_back"}
 
 
 @dataclass(frozen=True)
@@ -112,8 +103,10 @@ def make_market(
 
 def put_online(market: SmallMarket, folder: Path, settings: FeatureStoreSettings = STORE) -> dict[str, Any]:
     """Publish and materialise the market's factors into `folder`/feature_store; returns the publication."""
+    from components.feature_store.feast_import import import_feast
     from components.feature_store.store import materialise, publish
 
+    import_feast()
     publication = publish(market.factors, market.catalog, settings, folder / "feature_store", PERIOD)
     materialise(publication, settings, folder / "feature_store")
     return publication

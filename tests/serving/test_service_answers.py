@@ -20,7 +20,7 @@ from components.sizing import long_short_weights
 from serving.live.market_snapshot import BookSizing
 from tests.serving.conftest import copy_run
 from tests.serving.live_service import Live, live_service
-from tests.serving.small_champion import WINDOWED, SmallRun, crown, make_bundle
+from tests.serving.small_champion import LOOKING_BACK, SmallRun, crown, make_bundle
 
 KEY = "s3cret-key"
 VARIABLE = "ALPHALOOP_TEST_KEY"
@@ -441,7 +441,9 @@ def test_no_training_library_is_loaded_in_the_service(live):
 
 def test_a_model_that_looks_back_gets_its_windows_in_the_same_read(small_run, tmp_path):
     run = copy_run(small_run, tmp_path / "run")
-    bundle = make_bundle(run.market, run.publication, tmp_path / "windowed", experts=WINDOWED)
+    bundle = make_bundle(
+        run.market, run.publication, tmp_path / "looking_back", experts=LOOKING_BACK, min_gain=9.0
+    )
     crown(run.folder, bundle, 1)
     model = Model.load(bundle)
     assert model.lookback_bars == 16

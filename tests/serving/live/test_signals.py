@@ -1,0 +1,74 @@
+"""Signals below HTTP, on the small run's model and market: a row that is too old gets no position."""
+
+from dataclasses import replace
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+from components.scoring import Model
+from serving.api.given_rows import GivenRows
+from serving.live.market_snapshot import read_market
+from serving.live.online import OnlineReader
+from serving.live.signals import Scorer
+from serving.live.state import ServedModel, State
+from tests.serving.small_champion import SERVING, STORE, notice_of
+
+HOUR_US = 3_600_000_000
+SETTINGS = SERVING.model_copy(update={"max_feature_age_hours": 24.0})
+
+
+@pytest.fixture(scope="module")
+def state(small_run) -> State:
+    reader = OnlineReader(STORE, small_run.folder / "feature_store")
+    served = ServedModel.of(notice_of(small_run.bundles[0], 1), Model.load(small_run.bundles[0]))
+    return State(served, read_market(reader, served.model, served.book), reader)
+
+
+@pytest.fixture(scope="module")
+def rows(state) -> GivenRows:
+    """The market's own newest bar, as a client would give it."""
+    market = state.market
+    current = np.flatnonzero(~market.behind)
+    symbols = [market.symbols[place] for place in current]
+    return GivenRows(symbols, market.rows.timestamps_us[current], market.rows.values[current], None, "market")
+
+
+@pytest.mark.parametrize("cross_section", ["market", "batch"])
+def test_given_rows_keep_their_position_until_they_are_stale(state, rows, cross_section):
+    scorer = Scorer(SETTINGS, MagicMock())
+    given = replace(rows, cross_section=cross_section)
+    fresh = scorer.given(state, given, state.market.newest_us + 24 * HOUR_US)
+    assert not fresh.stale.any()
+    assert (fresh.position > 0).any()
+    assert (fresh.position < 0).any()
+    stale = scorer.given(state, given, state.market.newest_us + 24 * HOUR_US + 1)
+    assert stale.stale.all()
+    assert not stale.position.any()
+    np.testing.assert_array_equal(stale.scores.score, fresh.scores.score)
+
+
+@pytest.mark.parametrize("cross_section", ["market", "batch"])
+def test_of_old_and_new_rows_only_the_new_ones_keep_their_position(state, rows, cross_section):
+    """Half of the rows are a day older; each bar of a batch is a book of its own."""
+    older = np.arange(len(rows.symbols)) % 2 == 0
+    moments_us = np.where(older, rows.timestamps_us - 24 * HOUR_US, rows.timestamps_us)
+    given = replace(rows, timestamps_us=moments_us, cross_section=cross_section)
+    now_us = state.market.newest_us + HOUR_US
+    signals = Scorer(SETTINGS, MagicMock()).given(state, given, now_us)
+    without_limit = Scorer(SERVING, MagicMock()).given(state, given, now_us)
+    np.testing.assert_array_equal(signals.stale, older)
+    assert without_limit.position[older].any(), "else there would be nothing to take away"
+    assert not signals.position[older].any()
+    assert signals.position[~older].any()
+    np.testing.assert_array_equal(signals.position[~older], without_limit.position[~older])
+
+
+def test_symbols_of_a_stale_market_get_no_position(state):
+    """A day is over since the market's bar closed, years ago: from the store and from the snapshot."""
+    scorer = Scorer(SETTINGS, MagicMock())
+    symbols, places = state.market.symbols, np.arange(len(state.market.symbols))
+    assert state.market.weights.any()
+    for signals in (scorer.stored(state, symbols, places), scorer.snapshot(state.market, symbols, places)):
+        assert signals.stale.all()
+        assert not signals.position.any()
