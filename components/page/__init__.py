@@ -92,7 +92,8 @@ def _plotly() -> Markup:
 
 
 def _plot_json(value: Mapping[str, Any]) -> Markup:
-    return Markup(json.dumps(_plain(value), allow_nan=False).replace("</", "<\\/"))
+    # No "<" is left that the browser could read as the end of the script or as the start of a comment in it.
+    return Markup(json.dumps(_plain(value), allow_nan=False).replace("<", "\\u003c"))
 
 
 def _plain(value: Any) -> Any:

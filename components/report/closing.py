@@ -3,12 +3,21 @@ success none.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from components.contracts import atomic_write_text
-from components.page import card, escape, page, section, table
+from components.page import write_page
 
 FAILURE = "failure.html"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a stage said when it failed or warned."""
+
+    stage: str
+    message: str
 
 
 def close_run(folder: Path, *, failed: bool, message: str, events: Path | None) -> Path | None:
@@ -23,43 +32,22 @@ def close_run(folder: Path, *, failed: bool, message: str, events: Path | None) 
     if not failed:
         target.unlink(missing_ok=True)
         return None
-    lines = (
-        [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-        if events and events.exists()
-        else []
-    )
-    failures = [event for event in lines if event["event"] == "failed"]
-    first = failures[0] if failures else {"stage": "unknown", "message": message or "no reason was given"}
+    lines = _read(events)
+    failures = _said(lines, "failed") or [Said("unknown", message or "no reason was given")]
     done = [
-        [escape(e["stage"]), f"{e['seconds']:.1f}"]
-        for e in lines
-        if e["event"] == "finished" and e["stage"] != "close"
+        (event["stage"], f"{event['seconds']:.1f}")
+        for event in lines
+        if event["event"] == "finished" and event["stage"] != "close"
     ]
-    warnings = "".join(
-        f'<p class="warn">{escape(e["stage"])}: {escape(e["message"])}</p>'
-        for e in lines
-        if e["event"] == "warned"
-    )
-    head = (
-        f'<h1>The run stopped<span class="badge bad">{escape(first["stage"])}</span></h1><p'
-        ' class="soft">Finished stages are kept: after mending, the next run goes on from here.</p>'
-    )
-    parts = [
-        (
-            "why",
-            "Why",
-            section(
-                "why",
-                "Why",
-                "The stage's own words.",
-                card(f"<pre>{escape(first['message'])}</pre>{warnings}"),
-            ),
-        ),
-        (
-            "before",
-            "Before",
-            section("before", "Before", "Stages that finished.", card(table(["stage", "seconds"], done))),
-        ),
-    ]
-    atomic_write_text(target, page("The run stopped", head, parts, plots=False))
-    return target
+    warnings = _said(lines, "warned")
+    return write_page(target, "report/closing.html", failure=failures[0], warnings=warnings, done=done)
+
+
+def _read(events: Path | None) -> list[dict[str, Any]]:
+    if events is None or not events.exists():
+        return []
+    return [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+
+
+def _said(lines: list[dict[str, Any]], kind: str) -> list[Said]:
+    return [Said(event["stage"], event["message"]) for event in lines if event["event"] == kind]

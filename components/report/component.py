@@ -31,43 +31,16 @@ def write_report(
     page: Output[HTML],
 ):
     """Write the run's report and summary."""
-    import json
-    import shutil
-    from pathlib import Path
+    from components.report import result
+    from components.report.run import run_write_report
 
-    from components.contracts import read_gathered
-    from components.progress import report, stage
-    from components.report.build import REPORT, build_report
-
-    with stage("report"):
-        inputs = {
-            "truth": truth,
-            "panel": panel,
-            "quarantine": quarantine,
-            "health": health,
-            "data_docs": data_docs,
-            "factors": factors,
-            "catalog": catalog,
-            "labels": labels,
-            "audit": audit,
-            "oof_audit": oof_audit,
-            "comparison": comparison,
-            "predictions": predictions,
-            "evaluation": evaluation,
-            "returns": returns,
-            "verdict": verdict,
-            "registration": registration,
-        }
-        paths = {name: Path(artifact.path) for name, artifact in inputs.items()}
-        summary = build_report(
-            paths,
-            list(read_gathered(experts.path).values()),
-            json.loads(config),
-            Path(folder),
-            read_gathered(pages.path),
-        )
-        shutil.copyfile(Path(folder) / REPORT, page.path)
-        report("report", f"model {'approved' if summary['approved'] else 'rejected'}: {summary['reason']}")
+    market = (truth.path, panel.path, quarantine.path, health.path, data_docs.path)
+    data = result.DataArtifacts(*market)
+    learned = result.LearnedArtifacts(factors.path, catalog.path, labels.path, audit.path)
+    models = result.ModelArtifacts(experts.path, oof_audit.path, comparison.path, predictions.path)
+    judged = result.JudgedArtifacts(evaluation.path, returns.path, verdict.path, registration.path)
+    artifacts = result.Artifacts(data, learned, models, judged, pages.path)
+    run_write_report(artifacts, page.path, config=config, folder=folder)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -76,28 +49,14 @@ def keep_evidence(
     pages: Input[Artifact],
 ):
     """Copy the stages' own pages, and mined formulas, into the run folder."""
-    from pathlib import Path
+    from components.report.run import run_keep_evidence
 
-    from components.contracts import read_gathered
-    from components.progress import stage
-    from components.report.build import EVIDENCE, keep_pages
-
-    with stage("evidence"):
-        keep_pages(read_gathered(pages.path), Path(folder) / EVIDENCE)
+    run_keep_evidence(pages.path, folder=folder)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def close_run(folder: str, status: PipelineTaskFinalStatus):
     """Leave a page behind if the run failed; runs in any case."""
-    import os
-    from pathlib import Path
+    from components.report.run import run_close_run
 
-    from components.report.closing import close_run as close
-
-    events = os.environ.get("ALPHALOOP_EVENTS")
-    close(
-        Path(folder),
-        failed=status.state != "SUCCEEDED",
-        message=status.error_message or "",
-        events=Path(events) if events else None,
-    )
+    run_close_run(folder, state=status.state, message=status.error_message)

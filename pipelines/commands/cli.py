@@ -61,7 +61,7 @@ def run(
     folder = run_locally("training", load_config(config, overrides or []), runner=runner)
     summary = read_summary(folder)
     show_summary(summary, folder)
-    if require_approved and not summary["approved"]:
+    if require_approved and not summary.approved:
         raise typer.Exit(3)
 
 

@@ -2,80 +2,73 @@
 place.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from components.contracts import AlphaloopError
+from components.contracts import AlphaloopError, ContractError
+from components.contracts.documents.summary import RunSummary
 
 WIDTH_WITHOUT_TERMINAL = 120
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: Path) -> RunSummary:
     """`summary.json` of a finished run; AlphaloopError where there is none."""
     path = folder / "summary.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return RunSummary.read(path)
+    except ContractError as error:
         raise AlphaloopError(
-            f"{path} can't be read ({error}): no run has finished there. Start one with: alphaloop run"
+            f"{path} can't be read: no run has finished there. Start one with: alphaloop run\n{error}"
         ) from error
 
 
-def show_summary(summary: dict[str, Any], folder: Path, console: Console | None = None) -> None:
+def show_summary(summary: RunSummary, folder: Path, console: Console | None = None) -> None:
     """Print the experts' table, the verdict and where things are."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH_WITHOUT_TERMINAL
     table = Table(
         title=(
-            f"Test window {summary['test_window']}, horizon {summary['horizon']} bars,"
-            f" {summary['cost_bps']:g} bps a side"
+            f"Test window {summary.test_window}, horizon {summary.horizon} bars,"
+            f" {summary.cost_bps:g} bps a side"
         ),
         title_justify="left",
     )
     table.add_column("model")
     for name in ("IC", "RankIC", "ICIR", "t", "Sharpe gross", "Sharpe net"):
         table.add_column(name, justify="right")
-    for row in summary["models"]:
-        numbers = (row["ic"], row["rank_ic"], row["icir"], row["t"], row["sharpe_gross"], row["sharpe_net"])
+    for row in summary.models:
+        numbers = (row.ic, row.rank_ic, row.icir, row.t, row.sharpe_gross, row.sharpe_net)
         digits = (4, 4, 2, 1, 2, 2)
         table.add_row(
-            row["name"],
+            row.name,
             *("–" if x is None else f"{x:.{d}f}" for x, d in zip(numbers, digits, strict=True)),
-            style="bold" if row["name"] == "stack" else "",
+            style="bold" if row.name == "stack" else "",
         )
     console.print(table)
     verdict = Table(title="Gates", title_justify="left")
     for name in ("gate", "value", "threshold", "", "reason"):
         verdict.add_column(name, justify="right" if name in ("value", "threshold") else "left")
-    for gate in summary["gates"]:
-        mark = "[green]pass[/]" if gate["passed"] else "[red]fail[/]"
+    for gate in summary.gates:
+        mark = "[green]pass[/]" if gate.passed else "[red]fail[/]"
         verdict.add_row(
-            gate["name"],
-            _number(gate["value"]),
-            f"{gate['comparison']} {_number(gate['threshold'])}",
+            gate.name,
+            _number(gate.value),
+            f"{gate.comparison} {_number(gate.threshold)}",
             mark,
-            gate["reason"].split(":")[0],
+            gate.reason.split(":")[0],
         )
     console.print(verdict)
-    registration = summary["registration"]
-    word = "[green]approved[/]" if summary["approved"] else "[yellow]rejected[/]"
+    registration = summary.registration
+    word = "[green]approved[/]" if summary.approved else "[yellow]rejected[/]"
     version = (
-        f", version {registration['version']} {'/'.join(registration['aliases'])}"
-        if registration["version"]
-        else ""
+        f", version {registration.version} {'/'.join(registration.aliases)}" if registration.version else ""
     )
-    console.print(f"Model {word}{version}. Trial {registration['trials']} on this test window.")
+    console.print(f"Model {word}{version}. Trial {registration.trials} on this test window.")
     console.print(f"Report: {folder / 'report.html'}")
 
 
-def _number(value: Any) -> str:
-    return (
-        f"{value:.4g}"
-        if isinstance(value, int | float) and not isinstance(value, bool)
-        else str(value if value is not None else "–")
-    )
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

@@ -30,8 +30,9 @@ def test_a_page_loads_nothing_and_draws_in_both_schemes():
 
 
 def test_text_and_figures_cannot_break_out_of_the_page():
-    shown = plot("<b>x</b>", [{"name": "</script><script>alert(1)</script>"}])
+    shown = plot("<b>x</b>", [{"name": "</script><script>alert(1)</script>"}, {"name": "<!--<script>"}])
     assert "</script><script>" not in shown
+    assert "<!--" not in shown
     assert "<b>x</b>" not in shown
     assert "<i>" not in table(["<i>"], [])
     assert "&lt;i&gt;" in card("", title="<i>")

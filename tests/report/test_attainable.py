@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
+from made_evaluation import evaluation_of
 
 from components.contracts import ALL_PREDICTIONS, TIME, write_table
-from components.report.build import _attainable
+from components.report.attainable import attainable_share
 
 DAYS = pl.datetime_range(
     datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 20, tzinfo=UTC), "1d", time_unit="us", eager=True
@@ -40,22 +41,21 @@ def run(tmp_path):
         rows.with_columns(horizon=pl.lit(horizon, pl.Int32), sector_neutral_return=label, log_return=label)
         for horizon in (5, 10)
     )
-    evaluation = {
-        "horizon": 5,
-        "target": "sector_neutral_return",
-        "windows": {"test": {"start": f"{DAYS[10]:%Y-%m-%dT%H:%M:%SZ}"}},
-        "experts": {"stack": {"test": {"ic": {"mean": 0.4}}}},
-    }
-    return {"truth": tmp_path / "truth", "predictions": tmp_path / "predictions"}, labels, evaluation
+    return pl.read_parquet(tmp_path / "truth"), tmp_path / "predictions", labels, evaluation_of(0.4)
 
 
 def test_the_share_of_what_was_attainable(run):
-    found = _attainable(*run)
-    assert found["attainable_ic"] == pytest.approx(1.0)
-    assert found["recovered_share"] == pytest.approx(0.4)
+    found = attainable_share(*run)
+    assert found.attainable_ic == pytest.approx(1.0)
+    assert found.recovered_share == pytest.approx(0.4)
+
+
+def test_real_data_has_no_known_attainable_ic(run):
+    truth, *rest = run
+    assert attainable_share(truth.clear(), *rest) is None
 
 
 @pytest.mark.parametrize("other", [{"horizon": 10}, {"target": "log_return"}])
 def test_another_horizon_or_target_has_no_known_attainable_ic(run, other):
-    artifacts, labels, evaluation = run
-    assert _attainable(artifacts, labels, evaluation | other) is None
+    truth, predictions, labels, evaluation = run
+    assert attainable_share(truth, predictions, labels, evaluation.model_copy(update=other)) is None

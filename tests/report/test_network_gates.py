@@ -2,9 +2,9 @@
 is not.
 """
 
-from types import SimpleNamespace
+import json
 
-from components.report.run_report import _gates_of_networks
+from components.report.sections.networks import network_pictures
 
 GATES = {
     "feature_gate": {"columns": ["momentum", "noise"], "mean": [0.9, 0.1], "by_regime": {"bull": [0.9, 0.1]}},
@@ -23,18 +23,16 @@ SELECTION = {
 }
 
 
-def cards(**explanations) -> str:
-    return " ".join(_gates_of_networks(SimpleNamespace(explanations=explanations)))
-
-
 def test_gates_and_selected_inputs_are_drawn():
-    found = cards(patchtst={"weights": GATES}, tft={"weights": SELECTION})
-    assert found.count('class="plot') == 3
-    assert "most closed and most open feature gates" in found
-    assert "inputs least and most selected" in found
-    assert '"input_29"' in found
-    assert '"input_15"' not in found
+    found = network_pictures({"patchtst": {"weights": GATES}, "tft": {"weights": SELECTION}})
+    titles = " ".join(picture.title for picture in found)
+    drawn = json.dumps([picture.figure for picture in found])
+    assert len(found) == 3
+    assert "most closed and most open feature gates" in titles
+    assert "inputs least and most selected" in titles
+    assert '"input_29"' in drawn
+    assert '"input_15"' not in drawn
 
 
 def test_experts_without_such_evidence_get_no_card():
-    assert cards(patchtst={"weights": {}}, composed={"members": {}}) == ""
+    assert network_pictures({"patchtst": {"weights": {}}, "composed": {"members": {}}}) == []

@@ -1,0 +1,79 @@
+"""The report of a finished run: data health, factors, experts side by side, calibration, money, where it
+works, gates, lineage. Each section is a module and a template in `sections/`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.page import number, write_page
+from components.report.result import EVIDENCE, RunResult
+from components.report.sections.calibration import calibration_section
+from components.report.sections.data import data_section
+from components.report.sections.experts import experts_section
+from components.report.sections.factors import factors_section
+from components.report.sections.gates import gates_section
+from components.report.sections.lineage import lineage_section
+from components.report.sections.money import money_section
+from components.report.sections.where import where_section
+
+PAGES = {
+    "audit.html": "leak audit",
+    "fusion.html": "fusion of slow tables",
+    "selection_tree_base.html": "selection for trees",
+    "selection_tree_rich.html": "selection for trees, rich",
+    "selection_linear_base.html": "selection for linear models",
+    "selection_linear_rich.html": "selection for linear models, rich",
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands above the sections: tiles as (value, label), evidence as (place, name)."""
+
+    version: str
+    tiles: list[tuple[str, str]]
+    evidence: list[tuple[str, str]]
+
+
+def write_run_page(path: Path, run: RunResult) -> Path:
+    """Write the whole page to `path`."""
+    return write_page(
+        path,
+        "report/page.html",
+        summary=run.summary,
+        head=_head(run),
+        data=data_section(run),
+        factors=factors_section(run.factor_ic),
+        experts=experts_section(run),
+        calibration=calibration_section(run.evaluation),
+        money=money_section(run),
+        where=where_section(run.evaluation, run.label_shift),
+        gates=gates_section(run.summary),
+        lineage=lineage_section(run),
+    )
+
+
+def _head(run: RunResult) -> Head:
+    registration = run.summary.registration
+    aliases = "/".join(registration.aliases)
+    version = f"version {registration.version} {aliases}" if registration.version else "not registered"
+    own = [(f"{EVIDENCE}/{file}", name) for file, name in PAGES.items() if file in run.pages]
+    return Head(version, _tiles(run), [("data_docs/index.html", "data checks"), *own])
+
+
+def _tiles(run: RunResult) -> list[tuple[str, str]]:
+    summary = run.summary
+    stack = next(row for row in summary.models if row.name == "stack")
+    passed = sum(gate.passed for gate in summary.gates)
+    low, high = (number(limit, 1) for limit in stack.sharpe_net_interval)
+    tiles = [
+        (number(stack.ic, 4), "IC of the stack, test window"),
+        (number(stack.rank_ic, 4), f"RankIC, t = {number(stack.t, 1)} (Newey-West)"),
+        (number(stack.sharpe_net), f"Sharpe net of {summary.cost_bps:g} bps a side [{low}, {high}]"),
+        (number(stack.max_drawdown, 1, percent=True), "largest drawdown, net"),
+        (f"{passed} / {len(summary.gates)}", "gates passed"),
+    ]
+    if summary.truth:
+        share = number(summary.truth.recovered_share, 0, percent=True)
+        tiles.append((share, f"of the attainable IC {number(summary.truth.attainable_ic, 3)} (planted)"))
+    return tiles

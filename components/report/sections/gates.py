@@ -1,0 +1,48 @@
+"""Gates: each with its number and threshold, and the champions so far."""
+
+from dataclasses import dataclass
+
+from components.contracts.documents.summary import RunSummary
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """A gate as it is shown."""
+
+    name: str
+    value: str
+    threshold: str
+    passed: bool
+    level: str
+    asks: str
+
+
+@dataclass(frozen=True)
+class GatesSection:
+    """`champions`: version, since when (UTC), by whom, why; empty where there was none."""
+
+    gates: list[GateRow]
+    champions: list[tuple[int, str, str, str]]
+
+
+def gates_section(summary: RunSummary) -> GatesSection:
+    """What the gates said, and who was champion when."""
+    gates = [
+        GateRow(
+            name=gate.name.replace("_", " "),
+            value=_short(gate.value),
+            threshold=f"{gate.comparison} {_short(gate.threshold)}",
+            passed=gate.passed,
+            level=gate.level,
+            asks=gate.reason.split(":")[0],
+        )
+        for gate in summary.gates
+    ]
+    history = summary.registration.history
+    champions = [(reign.version, reign.when.isoformat(), reign.who, reign.why) for reign in history]
+    return GatesSection(gates, champions)
+
+
+def _short(value: float | None) -> str:
+    """A gate's number in at most four digits."""
+    return "–" if value is None else f"{value:.4g}"

@@ -1,0 +1,58 @@
+"""For networks: how open each feature gate is, which inputs are selected, and which factor group counts in
+which regime.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.report.picture import EVERY_LABEL, Picture, lying_bars, picture, shown_name
+
+DEPTH = [[0, "rgba(36,86,201,0.05)"], [1, "rgba(36,86,201,0.85)"]]
+AT_EACH_END = 10
+
+
+def network_pictures(explanations: Mapping[str, Mapping[str, Any]]) -> list[Picture]:
+    """A picture for each evidence that a network left of itself; explanations are explain.json by expert."""
+    pictures = []
+    for name, explanation in explanations.items():
+        weights, network = explanation.get("weights", {}), shown_name(name)
+        if "feature_gate" in weights:
+            pictures.append(_gates(network, weights["feature_gate"]))
+        if "variable_selection" in weights:
+            pictures.append(_selection(network, weights["variable_selection"]))
+        if "regime_gate" in weights:
+            pictures.append(_regimes(network, weights["regime_gate"]))
+    return pictures
+
+
+def _gates(network: str, gate: Mapping[str, Any]) -> Picture:
+    bars = _both_ends(gate["mean"], gate["columns"])
+    layout = {"xaxis": {"range": [0, 1], "title": "mean opening"}, "yaxis": EVERY_LABEL}
+    return picture(f"{network}: most closed and most open feature gates", [bars], layout, tall=True)
+
+
+def _selection(network: str, selection: Mapping[str, Any]) -> Picture:
+    bars = _both_ends(selection["mean"], selection["columns"])
+    layout = {"xaxis": {"rangemode": "tozero", "title": "mean weight"}, "yaxis": EVERY_LABEL}
+    return picture(f"{network}: inputs least and most selected", [bars], layout, tall=True)
+
+
+def _regimes(network: str, gate: Mapping[str, Any]) -> Picture:
+    heat = {
+        "type": "heatmap",
+        "x": gate["columns"],
+        "y": list(gate["by_regime"]),
+        "z": list(gate["by_regime"].values()),
+        "colorscale": DEPTH,
+        "colorbar": {"thickness": 10},
+        "texttemplate": "%{z:.2f}",
+    }
+    return picture(f"{network}: weight of each factor group by regime", [heat], tall=True)
+
+
+def _both_ends(values: Sequence[float], columns: Sequence[str]) -> dict[str, Any]:
+    """The smallest and the largest values, all where there are few."""
+    found = sorted(zip(values, columns, strict=True))
+    few = len(found) <= 2 * AT_EACH_END
+    shown = found if few else [*found[:AT_EACH_END], *found[-AT_EACH_END:]]
+    return lying_bars([column for _, column in shown], [value for value, _ in shown])

@@ -1,0 +1,126 @@
+"""Evaluations of models that nobody measured, and what else a report is written from."""
+
+from components.contracts.documents.champion import Registration, Reign
+from components.contracts.documents.evaluation import (
+    BandShares,
+    Daily,
+    Evaluation,
+    EvaluationStamp,
+    LagRow,
+    Measurement,
+    ModelEvaluation,
+    Portfolio,
+    PortfolioEvents,
+    Portfolios,
+    Quantiles,
+    Ranking,
+    RegimeRow,
+    ReliabilityBin,
+    ScoreShift,
+    SectorRow,
+    Span,
+    Spans,
+    Spread,
+    YearRow,
+)
+from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
+
+START, END = "2024-01-11T00:00:00Z", "2024-01-20T00:00:00Z"
+
+
+def evaluation_of(ic: float | None, *, names: tuple[str, ...] = ("stack",)) -> Evaluation:
+    """Each model with this information coefficient on the test window of ten bars; validation is empty."""
+    span = Span(start=START, end=END, bars=10)
+    return Evaluation(
+        horizon=5,
+        period="1d",
+        target="sector_neutral_return",
+        bars_per_year=252.0,
+        cost_bps_per_side=10.0,
+        entry="next_open",
+        strategies=["long_short", "long_only"],
+        windows=Spans(validation=span, test=span, backtest=span),
+        experts={name: ModelEvaluation(validation=None, test=measurement(ic)) for name in names},
+        stamp=EvaluationStamp(code_version="c", config_hash="h", returns_sha256="s"),
+    )
+
+
+def measurement(ic: float | None) -> Measurement:
+    """One model; what has no value here is unknown."""
+    ranking = Ranking(mean=ic, std=None, icir=None, t_hac=None, hit_share=None, bars=10)
+    row = {"ic": ic, "rank_ic": ic, "rank_ic_t": None, "bars": 10}
+    return Measurement(
+        rows=40,
+        labelled_rows=40,
+        symbols=4,
+        ic=ranking,
+        rank_ic=ranking,
+        ic_log_return=ranking,
+        rank_ic_log_return=ranking,
+        daily=Daily(timestamp=[START, END], ic=[ic, None], rank_ic=[ic, None]),
+        by_year=[YearRow(year=2024, **row)],
+        by_hour=[],
+        by_regime=[RegimeRow(regime="bull", **row)],
+        by_sector=[SectorRow(sector="<tech>", **row)],
+        by_symbol=[],
+        decay=[LagRow(lag=0, ic=ic, rank_ic=ic, bars=10)],
+        calibration=BandShares(
+            below_p10=0.1,
+            below_p50=0.5,
+            below_p90=None,
+            inside_p10_p90=None,
+            rows=40,
+            slope=None,
+            pinball=Quantiles(p10=None, p50=None, p90=None),
+            reliability=[ReliabilityBin(bin=1, predicted=0.1, realised=None, realised_error=None, rows=40)],
+        ),
+        psi=ScoreShift(raw=None, cross_section=None),
+        spread=Spread(
+            mean_bps=None, sharpe_horizon_adjusted=None, sharpe_overlap_corrected=None, hit_share=None
+        ),
+        portfolio=Portfolios(long_short=portfolio(), long_only=portfolio()),
+    )
+
+
+def portfolio() -> Portfolio:
+    """One that never traded."""
+    known = {
+        "bars": 0,
+        "sharpe_gross_interval": (None, None),
+        "sharpe_net_interval": (None, None),
+        "interval_level": 0.9,
+        "events": PortfolioEvents(stopped=0, delisted=0, pauses=0),
+    }
+    return Portfolio(**{**dict.fromkeys(Portfolio.model_fields), **known})
+
+
+def verdict() -> Verdict:
+    """A rejection by a gate that could not be computed."""
+    gate = Gate(name="drift", value=None, threshold=0.25, comparison="<=", passed=False, reason="PSI <x>: 1")
+    return Verdict(
+        candidate="stack",
+        champion_version=None,
+        approved=False,
+        beats_champion=True,
+        reason="1 of 1 gates failed: drift",
+        gates=(gate,),
+        stamp=VerdictStamp(code_version="c", config_hash="h"),
+    )
+
+
+def registration(*history: Reign) -> Registration:
+    """Of a model that was rejected."""
+    return Registration(
+        status="rejected",
+        name="demo",
+        version=None,
+        aliases=[],
+        run_id="r",
+        bundle_sha256="b",
+        trials=2,
+        champion_before=None,
+        champion_after=None,
+        reason="r",
+        history=list(history),
+        tracking_uri="sqlite:///mlflow.db",
+    )

@@ -1,0 +1,148 @@
+"""The run's page: every section is there, unknown figures are a dash or a gap, what people and data say is escaped,
+and nothing is loaded from elsewhere.
+"""
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from made_evaluation import evaluation_of, registration, verdict
+
+from components.contracts import Stamp
+from components.contracts.documents.champion import Reign
+from components.contracts.documents.comparison import Comparison
+from components.report.factor_ic import BY_YEAR, DECAY, TABLE, FactorIc
+from components.report.page import write_run_page
+from components.report.result import Lineage, RunResult
+from components.report.summary import models_in_test, summarise
+
+MOMENT = datetime(2024, 1, 11, tzinfo=UTC)
+SHIFT = {
+    "regime": ["high_volatility", "bull"],
+    "against": ["other_regimes", "earlier_era"],
+    "bars": [10, 10],
+    **{name: [0.1, None] for name in ("mean", "mean_against", "deviation", "deviation_against")},
+    **{name: [0.1, None] for name in ("ks", "ks_by_chance", "effective_rows")},
+    "adjusted_p_value": [0.01, None],
+}
+RETURNS = {
+    "timestamp": [MOMENT],
+    "expert": ["stack"],
+    "window": ["backtest"],
+    **{name: [0.01] for name in ("net_return", "gross_return", "benchmark_return", "turnover")},
+}
+
+
+def run(ic: float | None = 0.1) -> RunResult:
+    evaluation = evaluation_of(ic, names=("stack", "median", "a<b"))
+    reign = Reign(version=1, previous=None, when=MOMENT, who="ada <a>", why="better")
+    summary = summarise(
+        evaluation, verdict(), registration(reign), {"name": "demo <i>", "seed": 1}, truth=None
+    )
+    rows = pl.DataFrame(RETURNS)
+    stamp = Stamp(
+        table="panel",
+        schema_version=1,
+        content_sha256="0123456789abcdef0123",
+        code_version="code",
+        config_hash="h",
+        train_window="",
+        inputs={"raw": "89abcdef0123"},
+    )
+    return RunResult(
+        summary=summary,
+        panel=pl.DataFrame({"timestamp": [MOMENT], "symbol": ["A"]}),
+        quarantine=pl.DataFrame({"reason": ["bad <print>"]}),
+        health={"hindsight_quarantined": 0},
+        factor_ic=FactorIc(
+            pl.DataFrame(schema=TABLE), pl.DataFrame(schema=BY_YEAR), pl.DataFrame(schema=DECAY)
+        ),
+        label_shift=pl.DataFrame(SHIFT),
+        audit={"leaks": []},
+        oof_audit={"failed_experts": {"glass": "the glass <is> empty"}},
+        comparison=Comparison(
+            chosen="equal_weights",
+            reason="nothing beats it",
+            validation_rank_ic={"equal_weights": 0.1},
+            validation_start="2020",
+            validation_end="2021",
+            experts=["median"],
+            weights={},
+        ),
+        evaluation=evaluation,
+        returns=pl.concat(rows.with_columns(strategy=pl.lit(name)) for name in ("long_short", "long_only")),
+        experts=[{"expert": "median", "status": "trained", "train_window": "w", "seconds": 1.4}],
+        explanations={},
+        lineage=[Lineage("panel", stamp)],
+        pages=["fusion.html", "audit.html", "unheard-of.html"],
+    )
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory) -> str:
+    return write_run_page(tmp_path_factory.mktemp("page") / "report.html", run()).read_text()
+
+
+@pytest.fixture(scope="module")
+def markup(html) -> str:
+    return re.sub(r"<(script|style)[^>]*>.*?</\1>", "", html, flags=re.DOTALL)
+
+
+def test_every_section_of_the_navigation_is_there_and_nothing_is_loaded(markup):
+    links = re.findall(r"<nav>(.*?)</nav>", markup)[0]
+    sections = re.findall(r'href="#(\w+)"', links)
+    assert sections == ["data", "factors", "experts", "calibration", "money", "where", "gates", "lineage"]
+    assert re.findall(r'<h2 id="(\w+)"', markup) == sections
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//|@import|url\(", markup)
+
+
+def test_what_data_and_people_say_is_escaped(markup, html):
+    assert "<h1>demo &lt;i&gt;" in markup
+    for words in ("the glass &lt;is&gt; empty", "a&lt;b", "PSI &lt;x&gt;", "ada &lt;a&gt;"):
+        assert words in markup
+    assert not re.search(r"<(?:is|i|x|a|print|tech)>", html)
+
+
+def test_words_and_figures_are_those_of_the_run(markup):
+    for words in (
+        'class="badge bad">rejected',
+        "0.1000",
+        "not registered, trial 2 on this window",
+        "1 of 1 gates failed: drift",
+        "0 / 1",
+        "0123456789abcdef",
+        "raw 89abcdef",
+        "high volatility",
+        "2024-01-11T00:00:00+00:00",
+    ):
+        assert words in markup
+    assert re.findall(r'<a href="(evidence/[^"]+)">', markup) == [
+        "evidence/audit.html",
+        "evidence/fusion.html",
+    ]
+
+
+def test_rows_that_stand_out(markup):
+    chosen = re.findall(r"<tr class=chosen><td[^>]*>([^<]*)", markup)
+    assert chosen == ["Stack (chosen)", "high volatility"]
+
+
+def test_unknown_figures_are_dashes_and_gaps(tmp_path):
+    unknown = replace(run(None), quarantine=pl.DataFrame())
+    html = write_run_page(tmp_path / "report.html", unknown).read_text()
+    assert "No row was quarantined." in html
+    assert ">–</b>" in html
+    figures = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    assert all("NaN" not in json.dumps(json.loads(figure)) for figure in figures)
+
+
+def test_models_stand_in_a_fixed_order():
+    names = ("zebra", "best_single", "ant", "stack")
+    assert list(models_in_test(evaluation_of(0.1, names=names), without=("ant",))) == [
+        "stack",
+        "best_single",
+        "zebra",
+    ]
