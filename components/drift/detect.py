@@ -2,7 +2,7 @@
 labels, a classifier, and what the scores were worth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from components.contracts.documents.champion import ChampionRecord
 from components.contracts.documents.drift import (
     ColumnDrift,
     Correlation,
@@ -68,7 +69,7 @@ def detect(
     *,
     source: str = "table",
     sha256: str | None = None,
-    champion: Mapping[str, Any] | None = None,
+    champion: ChampionRecord | None = None,
 ) -> DriftReport:
     """Everything that drift.json holds.
 
@@ -78,7 +79,7 @@ def detect(
     current : the reference's columns, `timestamp` and `symbol` and `score` where known; the newest
         `window_bars` bars are judged. Without timestamps rows count as independent, and the report says so.
     labels : LABELS frame, or None where no outcome is known yet
-    champion : `version` and `bundle_sha256` of the model that the reference belongs to
+    champion : the model that the reference belongs to, where it is known
 
     Raises
     ------
@@ -87,7 +88,7 @@ def detect(
     """
     kept = read_reference(reference)
     judged = Judged(newest_bars(check_current(current, kept.columns), settings.window_bars))
-    whose = _reference_rows(kept, champion or {})
+    whose = _reference_rows(kept, champion)
     about = _current_rows(judged, kept, source, sha256)
     lacking = _too_little(judged, settings)
     if lacking:
@@ -107,10 +108,10 @@ def detect(
     )
 
 
-def _reference_rows(kept: Reference, champion: Mapping[str, Any]) -> ReferenceRows:
+def _reference_rows(kept: Reference, champion: ChampionRecord | None) -> ReferenceRows:
     return ReferenceRows(
-        bundle_sha256=champion.get("bundle_sha256"),
-        version=champion.get("version"),
+        bundle_sha256=champion.bundle_sha256 if champion else None,
+        version=champion.version if champion else None,
         train_window=kept.about.train_window,
         rows=kept.about.rows,
         bars=kept.about.bars,

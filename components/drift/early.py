@@ -2,11 +2,10 @@
 read, or nothing served yet.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from components.contracts import atomic_path
+from components.contracts.documents.champion import ChampionRecord
 from components.contracts.documents.drift import CurrentRows, DriftReport, ReferenceRows
 from components.drift.reference import read_reference
 from components.drift.report import DATA
@@ -14,13 +13,13 @@ from components.drift.tables import DriftError
 
 
 def too_early(
-    champion: Mapping[str, Any], reference: Path, rows: int, *, source: str, sha256: str
+    champion: ChampionRecord | None, reference: Path, rows: int, *, source: str, sha256: str
 ) -> DriftReport | None:
     """What drift.json says where there is nothing to compare, or None where there is.
 
     Parameters
     ----------
-    champion : champion.json of the registry stage
+    champion : None where there is none
     reference : folder of the champion's reference
     rows : of the current table
     source, sha256 : kind and content hash of the current table
@@ -29,9 +28,9 @@ def too_early(
     if reason is None:
         return None
     whose = ReferenceRows(
-        bundle_sha256=champion.get("bundle_sha256"),
-        version=champion.get("version"),
-        train_window=champion.get("train_window"),
+        bundle_sha256=champion.bundle_sha256 if champion else None,
+        version=champion.version if champion else None,
+        train_window=champion.train_window if champion else None,
         rows=None,
         bars=None,
         window_bars=None,
@@ -50,21 +49,20 @@ def too_early(
     return DriftReport.nothing_measured(reason, whose, current)
 
 
-def _why(champion: Mapping[str, Any], reference: Path, rows: int) -> str | None:
-    version = champion.get("version")
-    if version is None:
+def _why(champion: ChampionRecord | None, reference: Path, rows: int) -> str | None:
+    if champion is None:
         return "there is no champion yet, so nothing is served that could drift"
     if not reference.is_dir():
         return (
-            f"champion {version} carries no reference of its training window: it was registered before"
+            f"champion {champion.version} carries no reference of its training window: it was registered before"
             " references were kept"
         )
     if not rows:
-        return f"nothing was served yet on bars that champion {version} has not learned from"
+        return f"nothing was served yet on bars that champion {champion.version} has not learned from"
     try:
         read_reference(reference)
     except DriftError as error:
-        return f"the reference of champion {version} can't be used: {error}"
+        return f"the reference of champion {champion.version} can't be used: {error}"
     return None
 
 

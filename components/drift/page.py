@@ -20,7 +20,7 @@ from components.contracts.documents.drift import (
     PredictionDrift,
     Separation,
 )
-from components.contracts.documents.moments import to_second
+from components.contracts.documents.fields import to_second
 from components.contracts.documents.retraining import Decision
 from components.drift.config import Settings
 from components.drift.reference import Reference

@@ -13,7 +13,7 @@ from components.contracts import (
     read_stamp,
     read_table,
 )
-from components.contracts.documents.champion import read_champion
+from components.contracts.documents.champion import ChampionRecord
 from components.contracts.documents.drift import DriftReport
 from components.contracts.documents.drift_reference import DriftReference
 from components.drift.config import Settings
@@ -75,17 +75,16 @@ def run_detect_drift(inputs: Served, drift: Path, *, settings: str, code: str) -
     """Write the drift report and its pages into the folder `drift`; without pages where it is too early."""
     with stage("drift"):
         parsed = Settings.model_validate_json(settings)
-        about = read_champion(inputs.champion / "champion.json").model_dump(mode="json")
+        champion = ChampionRecord.find(inputs.champion / "champion.json")
         reference, stamp = inputs.champion / "reference", read_stamp(inputs.current)
         origin = {"source": stamp.table, "sha256": stamp.content_sha256}
         count = pl.scan_parquet(inputs.current).select(pl.len()).collect().item()
-        found = too_early(about, reference, count, **origin)
+        found = too_early(champion, reference, count, **origin)
         if found:
             write_early(drift, found)
         else:
             rows = read_current(inputs.current)
             known = read_table(inputs.labels, LABELS) if inputs.labels else None
-            champion = {name: about.get(name) for name in ("version", "bundle_sha256")}
             found = detect(reference, rows, known, parsed, **origin, champion=champion)
             made_by = {"code_version": code, "config_hash": config_hash(parsed)}
             found = found.model_copy(update={"stamp": made_by})

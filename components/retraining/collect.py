@@ -2,18 +2,17 @@
 not learned from.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from components.contracts import SERVED
+from components.contracts.documents.champion import ChampionRecord
 from components.contracts.served import read_served
 
 
-def collect_served(served: Path, champion: Mapping[str, Any], *, window_bars: int) -> pl.DataFrame:
+def collect_served(served: Path, champion: ChampionRecord | None, *, window_bars: int) -> pl.DataFrame:
     """The champion's newest answer for each symbol on the newest `window_bars` bars after its training data.
 
     Answers of other versions are left out: their scores are not the champion's. Bars that the champion has
@@ -22,20 +21,19 @@ def collect_served(served: Path, champion: Mapping[str, Any], *, window_bars: in
     Parameters
     ----------
     served : folder of the answer log
-    champion : `version` (None: there is no champion, and no row comes back), `bundle_sha256`, `known_until`
-        (ISO)
+    champion : None where there is none; then no row comes back
 
     Returns
     -------
     A SERVED table, sorted by its key.
     """
-    if champion["version"] is None:
+    if champion is None:
         return pl.DataFrame(schema=SERVED.columns)
-    known_until = datetime.fromisoformat(champion["known_until"])
+    known_until = champion.known_until
     # An answer on a later bar was given later; in a simulation whose bars lie ahead of this clock that says
     # nothing.
     since = known_until if known_until < datetime.now(UTC) else None
-    rows = read_served(served, since=since, bundle_sha256=champion["bundle_sha256"]).filter(
+    rows = read_served(served, since=since, bundle_sha256=champion.bundle_sha256).filter(
         pl.col("timestamp") > known_until
     )
     newest = rows["timestamp"].unique().sort().tail(window_bars)

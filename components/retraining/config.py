@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from components.contracts.documents.drift import RuleName
 from components.settings import Section
 
 TRIGGERS = ("ks", "psi", "auc", "information_ratio", "label_shift")
@@ -13,19 +14,7 @@ RULES = (*TRIGGERS, "predictions", "tail", "missing", "constant")
 class Settings(Section):
     """When a drift report leads to a retraining. The thresholds of the rules are the drift stage's."""
 
-    rules: list[
-        Literal[
-            "ks",
-            "psi",
-            "predictions",
-            "auc",
-            "information_ratio",
-            "label_shift",
-            "tail",
-            "missing",
-            "constant",
-        ]
-    ] = Field(
+    rules: list[RuleName] = Field(
         list(TRIGGERS),
         description=(
             "rules of the drift report that may trigger a retraining; the others are only reported: broken"

@@ -6,110 +6,75 @@ waiting one approved, is there enough data, did an enabled rule fire, has the ma
 the last retraining, is approval required.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import polars as pl
 
+from components.contracts.documents.champion import Registration
+from components.contracts.documents.drift import DriftReport, DriftRule
+from components.contracts.documents.retraining import Decision, Incumbent, LookedAt, Outcome, Word
 from components.retraining.config import Settings
-from components.retraining.trail import Trail
-
-RETRAINS = ("retrain", "resume")
+from components.retraining.trail import Place, Trail
 
 
-def decide(
-    drift: Mapping[str, Any],
-    champion: Mapping[str, Any],
-    trail: Trail,
-    settings: Settings,
-    bars: pl.Series,
-    data: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The decision on one check.
+@dataclass(frozen=True)
+class Check:
+    """What is decided on: the drift report, who is champion, the data that was looked at, and the market's bars
+    as sorted distinct timestamps, in which cool-down is counted.
+    """
+
+    drift: DriftReport
+    champion: Incumbent
+    data: LookedAt
+    bars: pl.Series
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to do and why; by a reviewer's word, or by rule where there is none."""
+
+    action: str
+    reason: str
+    word: Word | None = None
+    resumes: str | None = None
+    rules: tuple[str, ...] | None = None  # in place of those that fired
+
+
+def decide(check: Check, trail: Trail, settings: Settings, place: Place) -> Decision:
+    """The decision on one check; its report is not published yet.
 
     Parameters
     ----------
-    drift : the drift report (drift.json)
-    champion : `version` (None where there is no champion) and `bundle_sha256`
     trail : everything said and decided before
-    bars : sorted distinct timestamps of the market's bars; cool-down is counted in them
-    data : what the check looked at; `newest_bar` (ISO) is the newest bar of the market
-
-    Returns
-    -------
-    JSON-able: `action` (retrain, resume, none, held, cooling_down, waiting_for_approval, not_enough_data),
-    `by` (rule or reviewer), `who` (of a reviewer), `rules` (names that fired), `reason`, `data`, `champion`,
-    and `resumes` (the identifier of the decision that is resumed).
+    place : where the decision will stand in it
     """
-    fired = (
-        [rule for rule in drift["rules"] if rule["fired"] and rule["rule"] in settings.rules]
-        if drift["verdict"] == "drift"
-        else []
+    fired = _fired(check.drift, settings)
+    answer = (
+        _unfinished(trail)
+        or _forced(trail, check.drift)
+        or _held(trail, check.drift, fired)
+        or _approved(trail)
+        or _by_rule(check, trail, fired, settings)
     )
-    about = {
-        "rules": [rule["rule"] for rule in fired],
-        "data": dict(data),
-        "champion": {key: champion.get(key) for key in ("version", "bundle_sha256")},
-    }
-
-    def decision(
-        action: str, reason: str, *, word: Mapping[str, Any] | None = None, **more: Any
-    ) -> dict[str, Any]:
-        person = {"by": "reviewer", "who": word["who"]} if word else {"by": "rule", "who": None}
-        return {"action": action, **person, "reason": reason, **about, **more}
-
-    what_fired = "; ".join(f"{rule['rule']}: {rule['reason']}" for rule in fired)
-    unfinished, hold = trail.open_decision(), _hold(trail)
-    if unfinished:
-        if hold:
-            return decision(
-                "held",
-                f"the retraining of decision {unfinished['id']} is unfinished, and {_says(hold)}",
-                word=hold,
-            )
-        return decision(
-            "resume",
-            f"the retraining of decision {unfinished['id']} has no outcome yet: {unfinished['reason']}",
-            resumes=unfinished["id"],
-        )
-    force = _unanswered(trail, "force")
-    if force:
-        return decision("retrain", f"{_says(force)}; the drift report says: {drift['reason']}", word=force)
-    if hold:
-        otherwise = (
-            f"without it these rules would count: {what_fired}"
-            if fired
-            else f"the drift report says: {drift['reason']}"
-        )
-        return decision("held", f"{_says(hold)}; {otherwise}", word=hold)
-    approved, waiting = _unanswered(trail, "approve"), _waiting(trail)
-    if approved and waiting and approved["id"] > waiting["id"]:
-        return {
-            **decision(
-                "retrain",
-                f"{_says(approved)}; decision {waiting['id']} waited for it: {waiting['reason']}",
-                word=approved,
-            ),
-            "rules": waiting["rules"],
-        }
-    if drift["verdict"] == "not_enough_data":
-        return decision("not_enough_data", drift["reason"])
-    if not fired:
-        return decision("none", _why_none(drift, settings))
-    gone, since = _bars_since_last(trail, bars)
-    if gone is not None and gone < settings.cool_down_bars:
-        return decision(
-            "cooling_down",
-            f"{gone} of {settings.cool_down_bars} bars have passed since {since}, the newest bar of the last"
-            f" retraining; {what_fired}",
-        )
-    if settings.approval == "required":
-        return decision("waiting_for_approval", what_fired)
-    return decision("retrain", what_fired)
+    return Decision(
+        id=place.id,
+        when=place.when,
+        action=answer.action,
+        by="reviewer" if answer.word else "rule",
+        who=answer.word.who if answer.word else None,
+        reason=answer.reason,
+        rules=tuple(rule.rule for rule in fired) if answer.rules is None else answer.rules,
+        data=check.data,
+        champion=check.champion,
+        resumes=answer.resumes,
+        drift_report=None,
+        outcome=None,
+    )
 
 
-def outcome(decision: Mapping[str, Any], registration: Mapping[str, Any]) -> dict[str, Any]:
+def outcome(decision: Decision, registration: Registration) -> Outcome:
     """How a retraining ended, from what the registry says:
 
     `promoted`, `kept_champion` or `rejected` by the gates.
@@ -117,83 +82,132 @@ def outcome(decision: Mapping[str, Any], registration: Mapping[str, Any]) -> dic
     A retraining that was killed after the promotion meets its own model as champion when it is resumed;
     compared is therefore with the champion at the time of the decision.
     """
-    before, after, version = (
-        decision["champion"]["version"],
-        registration["champion_after"],
-        registration["version"],
-    )
+    before = decision.champion.version
+    after, version = registration.champion_after, registration.version
     promoted = version is not None and version == after and version != before
-    status = (
-        "promoted" if promoted else "rejected" if registration["status"] == "rejected" else "kept_champion"
+    status = "rejected" if registration.status == "rejected" else "kept_champion"
+    reason = registration.reason
+    if promoted:
+        status = "promoted"
+        told = (reign.why for reign in reversed(registration.history) if reign.version == version)
+        reason = next(told, reason)
+    return Outcome(
+        when=datetime.now(UTC).replace(microsecond=0),
+        status=status,
+        version=version,
+        champion_before=before,
+        champion_after=after,
+        reason=reason,
     )
-    reason = (
-        next(
-            (entry["why"] for entry in reversed(registration["history"]) if entry["version"] == version),
-            registration["reason"],
+
+
+def _fired(drift: DriftReport, settings: Settings) -> tuple[DriftRule, ...]:
+    """The rules that fired and may trigger a retraining."""
+    if drift.verdict != "drift":
+        return ()
+    return tuple(rule for rule in drift.fired if rule.rule in settings.rules)
+
+
+def _unfinished(trail: Trail) -> Answer | None:
+    """An unfinished retraining is resumed, unless there is a hold."""
+    unfinished, hold = trail.open_decision(), _hold(trail)
+    if unfinished is None:
+        return None
+    which = f"the retraining of decision {unfinished.id}"
+    if hold:
+        return Answer("held", f"{which} is unfinished, and {_says(hold)}", hold)
+    return Answer("resume", f"{which} has no outcome yet: {unfinished.reason}", resumes=unfinished.id)
+
+
+def _forced(trail: Trail, drift: DriftReport) -> Answer | None:
+    force = _unanswered(trail, "force")
+    if force is None:
+        return None
+    return Answer("retrain", f"{_says(force)}; the drift report says: {drift.reason}", force)
+
+
+def _held(trail: Trail, drift: DriftReport, fired: Sequence[DriftRule]) -> Answer | None:
+    hold = _hold(trail)
+    if hold is None:
+        return None
+    otherwise = (
+        f"without it these rules would count: {_all(fired)}"
+        if fired
+        else f"the drift report says: {drift.reason}"
+    )
+    return Answer("held", f"{_says(hold)}; {otherwise}", hold)
+
+
+def _approved(trail: Trail) -> Answer | None:
+    """What waited goes ahead with the rules that it waited for."""
+    approved, waiting = _unanswered(trail, "approve"), _waiting(trail)
+    if not (approved and waiting and approved.id > waiting.id):
+        return None
+    reason = f"{_says(approved)}; decision {waiting.id} waited for it: {waiting.reason}"
+    return Answer("retrain", reason, approved, rules=waiting.rules)
+
+
+def _by_rule(check: Check, trail: Trail, fired: Sequence[DriftRule], settings: Settings) -> Answer:
+    """What the report leads to where no person has said anything."""
+    if check.drift.verdict == "not_enough_data":
+        return Answer("not_enough_data", check.drift.reason)
+    if not fired:
+        return Answer("none", _why_none(check.drift, settings))
+    since = _newest_bar_of_last(trail)
+    gone = int((check.bars > since).sum()) if since else settings.cool_down_bars
+    if gone < settings.cool_down_bars:
+        return Answer(
+            "cooling_down",
+            f"{gone} of {settings.cool_down_bars} bars have passed since {since.isoformat()}, the newest bar"
+            f" of the last retraining; {_all(fired)}",
         )
-        if promoted
-        else registration["reason"]
-    )
-    return {
-        "status": status,
-        "version": version,
-        "champion_before": before,
-        "champion_after": after,
-        "reason": reason,
-    }
+    return Answer("waiting_for_approval" if settings.approval == "required" else "retrain", _all(fired))
 
 
-def _hold(trail: Trail) -> dict[str, Any] | None:
+def _hold(trail: Trail) -> Word | None:
     """The hold in force: a later force or approve lifts it."""
-    return trail.words[-1] if trail.words and trail.words[-1]["word"] == "hold" else None
+    return trail.words[-1] if trail.words and trail.words[-1].word == "hold" else None
 
 
-def _unanswered(trail: Trail, word: str) -> dict[str, Any] | None:
+def _unanswered(trail: Trail, word: str) -> Word | None:
     """The newest `word` that no retraining was begun or resumed after; a hold takes back what was said before
     it.
     """
     for one in reversed(trail.words):
-        if one["word"] == word:
-            return (
-                None
-                if any(made["action"] in RETRAINS and made["id"] > one["id"] for made in trail.decisions)
-                else one
-            )
-        if one["word"] == "hold":
+        if one.word == word:
+            answered = any(made.retrains and made.id > one.id for made in trail.decisions)
+            return None if answered else one
+        if one.word == "hold":
             return None
     return None
 
 
-def _waiting(trail: Trail) -> dict[str, Any] | None:
+def _waiting(trail: Trail) -> Decision | None:
     """The newest decision that waits for approval; it waits no longer once a later check found nothing or a
     retraining followed.
     """
     for one in reversed(trail.decisions):
-        if one["action"] == "waiting_for_approval":
+        if one.action == "waiting_for_approval":
             return one
-        if one["action"] in ("none", "retrain"):
+        if one.action in ("none", "retrain"):
             return None
     return None
 
 
-def _why_none(drift: Mapping[str, Any], settings: Settings) -> str:
-    silent = [rule["rule"] for rule in drift["rules"] if rule["fired"] and rule["rule"] not in settings.rules]
-    return (
-        f"{drift['reason']}; fired but not in retraining.rules: {', '.join(silent)}"
-        if silent
-        else drift["reason"]
-    )
+def _why_none(drift: DriftReport, settings: Settings) -> str:
+    silent = [rule.rule for rule in drift.fired if rule.rule not in settings.rules]
+    not_enabled = f"; fired but not in retraining.rules: {', '.join(silent)}"
+    return f"{drift.reason}{not_enabled if silent else ''}"
 
 
-def _bars_since_last(trail: Trail, bars: pl.Series) -> tuple[int | None, str]:
-    """Bars newer than the newest one that the last retraining saw, and that bar; None where there was no
-    retraining.
-    """
-    last = next(
-        (one["data"]["newest_bar"] for one in reversed(trail.decisions) if one["action"] in RETRAINS), None
-    )
-    return (None, "") if last is None else (int((bars > datetime.fromisoformat(last)).sum()), last)
+def _newest_bar_of_last(trail: Trail) -> datetime | None:
+    """The newest bar that the last retraining saw; None where there was none."""
+    return next((one.data.newest_bar for one in reversed(trail.decisions) if one.retrains), None)
 
 
-def _says(word: Mapping[str, Any]) -> str:
-    return f"{word['who']} said {word['word']}: {word['reason']}"
+def _all(fired: Sequence[DriftRule]) -> str:
+    return "; ".join(map(str, fired))
+
+
+def _says(word: Word) -> str:
+    return f"{word.who} said {word.word}: {word.reason}"

@@ -3,17 +3,20 @@ pictures.
 """
 
 import json
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from components.contracts import atomic_path, atomic_write_text
-from components.page import escape
+from components.contracts.documents.champion import Reign
+from components.contracts.documents.fields import to_second
+from components.contracts.documents.retraining import Decision
+from components.page import render
 
 DRIFT, CHAMPIONS = "drift", "champions.json"
 PAGE, PICTURES = "index.html", "evidently.html"
+# The drift report's page keeps a place for the decision between these two.
+OPENING, CLOSING = "<!--decision-->", "<!--/decision-->"
 
 
 def publish_report(drift: Path, review: Path, identifier: str) -> str | None:
@@ -25,39 +28,24 @@ def publish_report(drift: Path, review: Path, identifier: str) -> str | None:
     return f"{DRIFT}/{identifier}/{PAGE}" if (drift / PAGE).exists() else None
 
 
-def tell_decision(page: Path, decision: Mapping[str, Any]) -> None:
+def tell_decision(page: Path, decision: Decision) -> None:
     """Write a decision, and its outcome where it has one, into the place that the drift report
     keeps for it.
     """
     if not page.exists():
         return
-    who = decision["who"] or f"rule ({', '.join(decision['rules']) or 'none fired'})"
-    lines = [
-        f"<p><b>{escape(decision['action'].replace('_', ' '))}</b> by {escape(who)},"
-        f" {escape(decision['when'])}: {escape(decision['reason'])}</p>"
-    ]
-    outcome = decision["outcome"]
-    if outcome:
-        lines.append(
-            f'<p class="soft">{escape(outcome["when"])}: {escape(outcome["status"].replace("_", " "))}.'
-            f" {escape(outcome['reason'])}</p>"
-        )
-    text = "".join(lines)
-    before = page.read_text(encoding="utf-8")
-    after = re.sub(
-        "<!--decision-->.*?<!--/decision-->",
-        lambda _: f"<!--decision-->{text}<!--/decision-->",
-        before,
-        count=1,
-        flags=re.DOTALL,
-    )
-    if after != before:
-        atomic_write_text(page, after)
+    before, opening, rest = page.read_text(encoding="utf-8").partition(OPENING)
+    told, closing, after = rest.partition(CLOSING)
+    text = render("retraining/decision.html", decision=decision, second=to_second)
+    if closing and told != text:
+        atomic_write_text(page, f"{before}{opening}{text}{closing}{after}")
 
 
-def write_champions(history: Sequence[dict[str, Any]], review: Path) -> None:
+def write_champions(history: Sequence[Reign], review: Path) -> None:
     """Write who was champion when, oldest first, as the registry tells it."""
-    atomic_write_text(review / CHAMPIONS, json.dumps(list(history), indent=1))
+    atomic_write_text(
+        review / CHAMPIONS, json.dumps([reign.model_dump(mode="json") for reign in history], indent=1)
+    )
 
 
 def clear_pictures(review: Path, keep: int) -> None:

@@ -1,13 +1,16 @@
-"""The picture of champions over time with every decision and word marked on it, as SVG that takes its colours
-from the page.
+"""The picture of champions over time with every decision and word marked on it: where each part stands.
+
+timeline.html draws it as SVG that takes its colours from the page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from components.page import escape
-from components.retraining.review_folder import Decision, Reign, Review, Word
+from components.contracts.documents.champion import Reign
+from components.contracts.documents.retraining import Decision, Word
+from components.retraining.review_folder import Review
 
 WIDTH, LEFT, RIGHT, TOP, BAND, LANE, FOOT = 1160, 176, 16, 8, 38, 28, 26
 ACTIONS = {
@@ -27,6 +30,68 @@ STEPS = (
 )
 
 
+ABOVE_LANES, NARROWEST_NAME = 18, 26
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A moment on the axis."""
+
+    x: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Band:
+    """A stretch of time: a hold in force, or a champion with its version and what to say of it."""
+
+    x: float
+    width: float
+    version: str = ""  # empty where the band is too narrow to name it
+    about: str = ""
+
+    @property
+    def middle(self) -> float:
+        """Where the version stands."""
+        return self.x + self.width / 2
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One row of marks: its height, its name, and how many marks it holds."""
+
+    y: float
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A decision or a word; leads to its entry."""
+
+    x: float
+    y: float
+    leads_to: str
+    about: str
+    tone: str = ""
+    radius: float = 0.0
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Everything on the picture, in its own units; `bottom` is where lanes end and the axis begins."""
+
+    bottom: float
+    ticks: list[Tick]
+    holds: list[Band]
+    reigns: list[Band]
+    lanes: list[Lane]
+    decisions: list[Mark]
+    words: list[Mark]
+
+    width, height_of_axis, left, top, band = WIDTH, FOOT, LEFT, TOP, BAND
+
+
 def action_name(action: str) -> str:
     """An action in words."""
     return ACTIONS.get(action, action)
@@ -37,15 +102,14 @@ def anchor(kind: str, identifier: str) -> str:
     return f"{kind}-{quote(identifier, safe='')}"
 
 
-def timeline_picture(review: Review, now: datetime) -> str:
-    """One band of champions, one lane for each action that occurred, one for the reviewers' words; the marks
-    lead to their entries.
+def timeline_picture(review: Review, now: datetime) -> Timeline | None:
+    """One band of champions, one lane for each action that occurred, one for the reviewers' words; None where
+    nothing has happened.
     """
-    moments = [entry.when for entry in (*review.decisions, *review.words, *review.champions)] + [
-        d.outcome.when for d in review.decisions if d.outcome
-    ]
+    moments = [entry.when for entry in (*review.decisions, *review.words, *review.champions)]
+    moments += [decision.outcome.when for decision in review.decisions if decision.outcome]
     if not moments:
-        return ""
+        return None
     start, end = min(moments), max([*moments, now])
     margin = max((end - start) * 0.02, timedelta(seconds=30))
     start, span = start - margin, (end - start + 2 * margin).total_seconds()
@@ -53,57 +117,41 @@ def timeline_picture(review: Review, now: datetime) -> str:
     def x(moment: datetime) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * (moment - start).total_seconds() / span, 1)
 
+    known = list(ACTIONS)
     actions = sorted(
         {decision.action for decision in review.decisions},
-        key=lambda action: (list(ACTIONS).index(action) if action in ACTIONS else len(ACTIONS), action),
+        key=lambda action: (known.index(action) if action in ACTIONS else len(known), action),
     )
-    lanes = {action: TOP + BAND + 18 + LANE * k for k, action in enumerate(actions)}
-    words_at = TOP + BAND + 18 + LANE * len(actions)
-    bottom = words_at + (LANE if review.words else 0) - LANE // 2 + 4
-    parts = [
-        _axis(start, start + timedelta(seconds=span), x, bottom),
-        _holds(review.words, end, x, bottom),
-        _champions(review.champions, end, x, bottom),
-        *(
-            _label(y, action_name(action), f"{sum(d.action == action for d in review.decisions)}")
-            for action, y in lanes.items()
-        ),
-        *(
-            _decision(decision, x(decision.when), lanes[decision.action])
-            for decision in reversed(review.decisions)
-        ),
-        _label(words_at, "reviewers' words", str(len(review.words))) if review.words else "",
-        *(_word(word, x(word.when), words_at) for word in reversed(review.words)),
-    ]
-    return (
-        f'<svg class="timeline" viewBox="0 0 {WIDTH} {bottom + FOOT}" role="img" aria-label="Champions over'
-        f' time with decisions marked">{"".join(parts)}</svg>'
+    heights = {action: TOP + BAND + ABOVE_LANES + LANE * k for k, action in enumerate(actions)}
+    words_at = TOP + BAND + ABOVE_LANES + LANE * len(actions)
+    made = [decision.action for decision in review.decisions]
+    lanes = [Lane(y, action_name(action), made.count(action)) for action, y in heights.items()]
+    if review.words:
+        lanes.append(Lane(words_at, "reviewers' words", len(review.words)))
+    return Timeline(
+        bottom=words_at + (LANE if review.words else 0) - LANE // 2 + 4,
+        ticks=_ticks(start, start + timedelta(seconds=span), x),
+        holds=_holds(review.words, end, x),
+        reigns=_reigns(review.champions, end, x),
+        lanes=lanes,
+        decisions=[_decision(one, x(one.when), heights[one.action]) for one in reversed(review.decisions)],
+        words=[_word(word, x(word.when), words_at) for word in reversed(review.words)],
     )
 
 
-def _label(y: float, text: str, count: str) -> str:
-    return (
-        f'<text x="{LEFT - 48}" y="{y + 4}" text-anchor="end">{escape(text)}</text><text class="count"'
-        f' x="{LEFT - 14}" y="{y + 4}" text-anchor="end">{count}</text>'
-    )
-
-
-def _axis(start: datetime, end: datetime, x, bottom: float) -> str:
+def _ticks(start: datetime, end: datetime, x: Callable[[datetime], float]) -> list[Tick]:
     step = next((step for step in STEPS if (end - start) / step <= MOST_TICKS), STEPS[-1])
     tick = datetime.fromtimestamp(-(-start.timestamp() // step.total_seconds()) * step.total_seconds(), UTC)
     form = "%Y-%m-%d" if step >= timedelta(days=1) else "%m-%d %H:%M"
     marks = []
     while tick <= end:
-        marks.append(
-            f'<line class="grid-line" x1="{x(tick)}" x2="{x(tick)}" y1="{TOP}" y2="{bottom}"/><text'
-            f' class="tick" x="{x(tick)}" y="{bottom + 18}">{tick:{form}}</text>'
-        )
+        marks.append(Tick(x(tick), f"{tick:{form}}"))
         tick += step
-    return "".join(marks)
+    return marks
 
 
-def _holds(words: Sequence[Word], end: datetime, x, bottom: float) -> str:
-    """A shade wherever a hold was in force: from the word `hold` to the next word that is not."""
+def _holds(words: Sequence[Word], end: datetime, x: Callable[[datetime], float]) -> list[Band]:
+    """Wherever a hold was in force: from the word `hold` to the next word that is not."""
     shades, since = [], None
     for word in reversed(words):
         if word.word == "hold":
@@ -113,53 +161,29 @@ def _holds(words: Sequence[Word], end: datetime, x, bottom: float) -> str:
             since = None
     if since:
         shades.append((since, end))
-    return "".join(
-        f'<rect class="hold" x="{x(a)}" y="{TOP + BAND + 4}" width="{max(x(b) - x(a), 1):.1f}"'
-        f' height="{bottom - TOP - BAND - 4}"><title>hold in force</title></rect>'
-        for a, b in shades
-    )
+    return [Band(x(first), max(x(last) - x(first), 1)) for first, last in shades]
 
 
-def _champions(champions: Sequence[Reign], end: datetime, x, bottom: float) -> str:
-    if not champions:
-        return f'<text x="{LEFT}" y="{TOP + BAND / 2 + 4}">no champion yet</text>'
-    parts = [f'<text x="{LEFT - 14}" y="{TOP + BAND / 2 + 4}" text-anchor="end">champion</text>']
-    for k, (reign, until) in enumerate(
-        zip(champions, [*(reign.when for reign in champions[1:]), end], strict=True)
-    ):
+def _reigns(champions: Sequence[Reign], end: datetime, x: Callable[[datetime], float]) -> list[Band]:
+    bands = []
+    ends = [*(reign.when for reign in champions[1:]), end]
+    for reign, until in zip(champions, ends, strict=False):
         left, width = x(reign.when), max(x(until) - x(reign.when), 2)
-        name = (
-            f'<text class="version" x="{left + width / 2:.1f}"'
-            f' y="{TOP + BAND / 2 + 4}">v{reign.version}</text>'
-            if width > 26
-            else ""
-        )
-        about = escape(
-            f"version {reign.version} since {reign.when:%Y-%m-%d %H:%M} UTC, by {reign.who}: {reign.why}"
-        )
-        parts.append(
-            f'<a href="#champions"><line class="change" x1="{left}" x2="{left}" y1="{TOP}"'
-            f' y2="{bottom}"/><rect class="reign {"odd" if k % 2 else "even"}" x="{left}" y="{TOP}"'
-            f' width="{width:.1f}" height="{BAND}" rx="4"><title>{about}</title></rect>{name}</a>'
-        )
-    return "".join(parts)
+        version = f"v{reign.version}" if width > NARROWEST_NAME else ""
+        since = f"version {reign.version} since {reign.when:%Y-%m-%d %H:%M} UTC"
+        bands.append(Band(left, width, version, f"{since}, by {reign.who}: {reign.why}"))
+    return bands
 
 
-def _decision(decision: Decision, x: float, y: float) -> str:
-    about = escape(f"{decision.when:%Y-%m-%d %H:%M} UTC, {action_name(decision.action)}: {decision.reason}")
-    return (
-        f'<a href="#{anchor("decision", decision.id)}"><circle class="mark {tone(decision)}" cx="{x}"'
-        f' cy="{y}"'
-        f' r="{6 if decision.action in ("retrain", "resume") else 4.5}"><title>{about}</title></circle></a>'
-    )
+def _decision(decision: Decision, x: float, y: float) -> Mark:
+    about = f"{decision.when:%Y-%m-%d %H:%M} UTC, {action_name(decision.action)}: {decision.reason}"
+    radius = 6 if decision.retrains else 4.5
+    return Mark(x, y, anchor("decision", decision.id), about, tone(decision), radius)
 
 
-def _word(word: Word, x: float, y: float) -> str:
-    about = escape(f"{word.when:%Y-%m-%d %H:%M} UTC, {word.who} says {word.word}: {word.reason}")
-    return (
-        f'<a href="#{anchor("word", word.id)}"><path class="mark word" d="M{x} {y - 7}l7 7l-7 7l-7'
-        f' -7z"><title>{about}</title></path></a>'
-    )
+def _word(word: Word, x: float, y: float) -> Mark:
+    about = f"{word.when:%Y-%m-%d %H:%M} UTC, {word.who} says {word.word}: {word.reason}"
+    return Mark(x, y, anchor("word", word.id), about)
 
 
 def tone(decision: Decision) -> str:

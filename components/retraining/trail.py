@@ -6,36 +6,22 @@ has none yet.
 """
 
 import fcntl
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from components.contracts import AlphaloopError, atomic_write_text
+from components.contracts import AlphaloopError
+from components.contracts.documents.fields import to_second
+from components.contracts.documents.retraining import Decision, Outcome, Word
+from components.retraining.entries import BrokenEntry, read_entry
 
-FORMAT = 1
+EntryT = TypeVar("EntryT", Decision, Word)
 DECISIONS, WORDS = "decisions", "words"
 ID_FORMAT = "%Y%m%dT%H%M%S%fZ"
 WORD_KINDS = ("hold", "force", "approve")
-KEYS = {
-    DECISIONS: {
-        "format",
-        "id",
-        "when",
-        "action",
-        "by",
-        "rules",
-        "reason",
-        "data",
-        "champion",
-        "drift_report",
-        "outcome",
-    },
-    WORDS: {"format", "id", "when", "who", "word", "reason"},
-}
 
 
 class TrailError(AlphaloopError):
@@ -49,19 +35,23 @@ class Trail:
     Identifiers of decisions and words sort by time, also among each other.
     """
 
-    decisions: tuple[dict[str, Any], ...] = ()
-    words: tuple[dict[str, Any], ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    words: tuple[Word, ...] = ()
 
-    def open_decision(self) -> dict[str, Any] | None:
+    def open_decision(self) -> Decision | None:
         """The retraining that was decided and has no outcome yet."""
         return next(
-            (
-                one
-                for one in reversed(self.decisions)
-                if one["action"] == "retrain" and one["outcome"] is None
-            ),
+            (one for one in reversed(self.decisions) if one.action == "retrain" and one.outcome is None),
             None,
         )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a new entry stands in the trail: its identifier, which sorts after all others, and its time."""
+
+    id: str
+    when: datetime
 
 
 def read_trail(review: Path) -> Trail:
@@ -72,24 +62,20 @@ def read_trail(review: Path) -> Trail:
     TrailError
         If a file is not a whole entry of this format; the message names it.
     """
-    return Trail(tuple(_entries(review, DECISIONS)), tuple(_entries(review, WORDS)))
+    decisions = _entries(review / DECISIONS, Decision.model_validate_json)
+    return Trail(tuple(decisions), tuple(_entries(review / WORDS, Word.model_validate_json)))
 
 
-def append_decision(review: Path, make: Callable[[Trail, str], Mapping[str, Any]]) -> dict[str, Any]:
-    """Append the decision that `make(trail, id)` returns; nobody else appends in between, so it is made on
-    the newest trail.
+def append_decision(review: Path, make: Callable[[Trail, Place], Decision]) -> Decision:
+    """Append the decision that `make` returns; nobody else appends in between, so it is made on the newest
+    trail.
     """
     with _locked(review):
         trail = read_trail(review)
-        name, when = _next(trail)
-        return _write(
-            review,
-            DECISIONS,
-            {"format": FORMAT, "id": name, "when": when, **make(trail, name), "outcome": None},
-        )
+        return _write(review, make(trail, _next(trail)))
 
 
-def append_word(review: Path, *, who: str, word: str, reason: str) -> dict[str, Any]:
+def append_word(review: Path, *, who: str, word: str, reason: str) -> Word:
     """Append a reviewer's word.
 
     Raises
@@ -105,22 +91,12 @@ def append_word(review: Path, *, who: str, word: str, reason: str) -> dict[str, 
             " --reason 'index rebalancing, wait for Monday'."
         )
     with _locked(review):
-        name, when = _next(read_trail(review))
-        return _write(
-            review,
-            WORDS,
-            {
-                "format": FORMAT,
-                "id": name,
-                "when": when,
-                "who": who.strip(),
-                "word": word,
-                "reason": reason.strip(),
-            },
-        )
+        place = _next(read_trail(review))
+        said = Word(id=place.id, when=place.when, who=_text(who), word=word, reason=_text(reason))
+        return _write(review, said)
 
 
-def close_decision(review: Path, identifier: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+def close_decision(review: Path, identifier: str, outcome: Outcome) -> Decision:
     """Write the outcome of an open decision, and of the decisions to resume it, and return the decision.
 
     Raises
@@ -130,68 +106,56 @@ def close_decision(review: Path, identifier: str, outcome: Mapping[str, Any]) ->
     """
     with _locked(review):
         trail = read_trail(review)
-        found = next((one for one in trail.decisions if one["id"] == identifier), None)
+        found = next((one for one in trail.decisions if one.id == identifier), None)
         if found is None:
             raise TrailError(
                 f"{review / DECISIONS} holds no decision {identifier}. Was the review folder replaced during"
                 " the retraining?"
             )
-        if found["outcome"] is not None:
-            if {**found["outcome"], **outcome} == found["outcome"]:
+        if found.outcome is not None:
+            if found.outcome == outcome.model_copy(update={"when": found.outcome.when}):
                 return found  # a task that is tried again on a cluster says the same twice
             raise TrailError(
-                f"Decision {identifier} has an outcome already ({found['outcome']['status']},"
-                f" {found['outcome']['when']}); it is not overwritten."
+                f"Decision {identifier} has an outcome already ({found.outcome.status},"
+                f" {to_second(found.outcome.when)}); it is not overwritten."
             )
-        closed = {**found, "outcome": {"when": _iso(datetime.now(UTC)), **outcome}}
-        for resumed in (
-            one for one in trail.decisions if one.get("resumes") == identifier and one["outcome"] is None
-        ):
-            _write(review, DECISIONS, {**resumed, "outcome": closed["outcome"]})
-        return _write(review, DECISIONS, closed)
+        for one in trail.decisions:
+            if one.resumes == identifier and one.outcome is None:
+                _write(review, one.model_copy(update={"outcome": outcome}))
+        return _write(review, found.model_copy(update={"outcome": outcome}))
 
 
-def _entries(review: Path, kind: str) -> Iterator[dict[str, Any]]:
-    for path in sorted((review / kind).glob("*.json")):
+def _entries(folder: Path, validate: Callable[[bytes], EntryT]) -> Iterator[EntryT]:
+    for path in sorted(folder.glob("*.json")):
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            missing = KEYS[kind] - entry.keys()
-            fault = (
-                f"{sorted(missing)[0]!r} is missing"
-                if missing
-                else (
-                    ""
-                    if (entry["format"], entry["id"]) == (FORMAT, path.stem)
-                    else f"format {entry['format']}, id {entry['id']}"
-                )
-            )
-        except (OSError, ValueError, AttributeError) as error:
-            fault = str(error)
-        if fault:
+            entry = read_entry(path, validate)
+            if entry.id != path.stem:
+                raise BrokenEntry(f"its id is {entry.id}")
+        except BrokenEntry as error:
             raise TrailError(
-                f"{path} is not an entry of the audit trail ({fault}). Restore it from a copy; if nobody can,"
+                f"{path} is not an entry of the audit trail ({error}). Restore it from a copy; if nobody can,"
                 " move it out of the folder and say so in a hold's reason."
-            )
+            ) from error
         yield entry
 
 
-def _next(trail: Trail) -> tuple[str, str]:
-    """Identifier and time of a new entry: the present moment, or just after the newest entry where a clock
-    was set back.
-    """
-    newest = max((one["id"] for one in (*trail.decisions[-1:], *trail.words[-1:])), default="")
+def _next(trail: Trail) -> Place:
+    """The present moment, or just after the newest entry where a clock was set back."""
+    newest = max((one.id for one in (*trail.decisions[-1:], *trail.words[-1:])), default="")
     now = datetime.now(UTC)
     if newest and now.strftime(ID_FORMAT) <= newest:
         now = datetime.strptime(newest, ID_FORMAT).replace(tzinfo=UTC) + timedelta(microseconds=1)
-    return now.strftime(ID_FORMAT), _iso(now)
+    return Place(now.strftime(ID_FORMAT), now.replace(microsecond=0))
 
 
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _text(typed: str) -> str:
+    """What somebody typed, without blanks around it and without halves of characters."""
+    return typed.strip().encode("utf-8", "replace").decode("utf-8")
 
 
-def _write(review: Path, kind: str, entry: dict[str, Any]) -> dict[str, Any]:
-    atomic_write_text(review / kind / f"{entry['id']}.json", json.dumps(entry, indent=1))
+def _write(review: Path, entry: EntryT) -> EntryT:
+    folder = review / (DECISIONS if isinstance(entry, Decision) else WORDS)
+    entry.write(folder / f"{entry.id}.json")
     return entry
 
 

@@ -1,11 +1,11 @@
 """Holds a table, or what the service answered, against what the champion learned from: `alphaloop drift`."""
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.contracts import file_sha256
+from components.contracts.documents.champion import ChampionRecord
 from components.contracts.documents.drift import DriftReport
 from components.drift.tables import DriftError, read_current
 from pipelines.config import Config
@@ -43,12 +43,9 @@ def check_drift(
             if rows is None:
                 rows = _served(config, champion)
             reference = reference or Path(scratch) / "reference"
-        stamps = (
-            {"version": champion["version"], "bundle_sha256": champion["bundle_sha256"]} if champion else None
-        )
         sha256 = file_sha256(current) if current is not None and current.is_file() else None
         source = current.name if current is not None else "answers of the service"
-        result = detect(reference, rows, None, config.drift, source=source, sha256=sha256, champion=stamps)
+        result = detect(reference, rows, None, config.drift, source=source, sha256=sha256, champion=champion)
         write_reports(output, result, reference, rows, config.drift)
     return terminal_table(result, output), result.verdict == "drift"
 
@@ -84,8 +81,8 @@ def terminal_table(result: DriftReport, folder: Path) -> Any:
     return Group(*lines)
 
 
-def _champion(config: Config, target: Path) -> dict[str, Any]:
-    """champion.json of the registry stage, with the reference beside it in `target`."""
+def _champion(config: Config, target: Path) -> ChampionRecord:
+    """The champion, with the reference beside it in `target`."""
     from components.registry.store import fetch_champion
 
     place = Path(config.run.folder).absolute() / "registry"
@@ -101,10 +98,10 @@ def _champion(config: Config, target: Path) -> dict[str, Any]:
             " registered before references were kept. Run the training pipeline again, or give --reference"
             " FOLDER."
         )
-    return champion.model_dump(mode="json")
+    return champion
 
 
-def _served(config: Config, champion: Mapping[str, Any]) -> Any:
+def _served(config: Config, champion: ChampionRecord) -> Any:
     """The champion's answers on bars after its training, newest first bar to last; refused where there are
     none.
     """
@@ -114,7 +111,7 @@ def _served(config: Config, champion: Mapping[str, Any]) -> Any:
     rows = collect_served(folder, champion, window_bars=config.drift.window_bars)
     if rows.is_empty():
         raise DriftError(
-            f"The service has not answered for any bar that champion {champion['version']} has not learned"
+            f"The service has not answered for any bar that champion {champion.version} has not learned"
             f" from ({folder}). Start it with `alphaloop serve`, or give a table with --current FILE."
         )
     return rows

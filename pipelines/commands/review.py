@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.table import Table
 
 from components.contracts import AlphaloopError
+from components.contracts.documents.fields import to_second
+from components.contracts.documents.retraining import Decision, Word
 from components.retraining.page import write_review_page
 from components.retraining.reports import write_champions
 from components.retraining.trail import append_word, read_trail
@@ -38,7 +40,7 @@ def say_word(config: Config, word: str, reason: str, *, who: str | None = None) 
     review = review_folder(config)
     entry = append_word(review, who=who or user_name(), word=word, reason=reason)
     page = write_review_page(review)
-    return f"{entry['who']} said {word} at {entry['when']}. {MEANING[word]}\nReview page: {page}"
+    return f"{entry.who} said {word} at {to_second(entry.when)}. {MEANING[word]}\nReview page: {page}"
 
 
 def show_review(config: Config, *, newest: int = 15) -> tuple[Table, Path]:
@@ -46,7 +48,7 @@ def show_review(config: Config, *, newest: int = 15) -> tuple[Table, Path]:
     review = review_folder(config)
     trail = read_trail(review)
     _renew_champions(config, review)
-    entries = sorted([*trail.decisions, *trail.words], key=lambda entry: entry["id"])[-newest:]
+    entries = sorted([*trail.decisions, *trail.words], key=lambda entry: entry.id)[-newest:]
     table = Table(
         title=f"{len(trail.decisions)} decisions, {len(trail.words)} words; the newest {len(entries)}",
         title_justify="left",
@@ -54,20 +56,7 @@ def show_review(config: Config, *, newest: int = 15) -> tuple[Table, Path]:
     for name in ("when (UTC)", "what", "by", "rules", "why", "outcome"):
         table.add_column(name, overflow="fold")
     for entry in reversed(entries):
-        table.add_row(
-            *(
-                _decision_row(entry)
-                if "action" in entry
-                else (
-                    _time(entry),
-                    f"[bold]{entry['word']}[/]",
-                    entry["who"],
-                    "",
-                    _plain(entry["reason"]),
-                    "",
-                )
-            )
-        )
+        table.add_row(*(_decision_row(entry) if isinstance(entry, Decision) else _word_row(entry)))
     return table, write_review_page(review)
 
 
@@ -104,27 +93,25 @@ def user_name() -> str:
         return "unknown"
 
 
-def _decision_row(entry: dict) -> tuple[str, ...]:
-    outcome = entry["outcome"]
+def _decision_row(made: Decision) -> tuple[str, ...]:
+    outcome = made.outcome
     ended = (
-        f"{outcome['status']}: champion {outcome['champion_before']} → {outcome['champion_after']}"
+        f"{outcome.status}: champion {outcome.champion_before} → {outcome.champion_after}"
         if outcome
         else "open"
-        if entry["action"] == "retrain"
+        if made.action == "retrain"
         else ""
     )
-    return (
-        _time(entry),
-        entry["action"],
-        entry.get("who") or entry["by"],
-        ", ".join(entry["rules"]),
-        _plain(entry["reason"]),
-        ended,
-    )
+    by = made.who or made.by
+    return _time(made), made.action, by, ", ".join(made.rules), _plain(made.reason), ended
 
 
-def _time(entry: dict) -> str:
-    return entry["when"].removesuffix("Z").replace("T", " ")
+def _word_row(said: Word) -> tuple[str, ...]:
+    return _time(said), f"[bold]{said.word}[/]", said.who, "", _plain(said.reason), ""
+
+
+def _time(entry: Decision | Word) -> str:
+    return f"{entry.when:%Y-%m-%d %H:%M:%S}"
 
 
 def _plain(text: str) -> str:
@@ -142,4 +129,4 @@ def _renew_champions(config: Config, review: Path) -> None:
     with contextlib.suppress(RegistryError):
         client = open_existing(config.registry, review.parent / "registry")
         history = champion_history(client, config.run.name)
-        write_champions([reign.model_dump(mode="json") for reign in history], review)
+        write_champions(history, review)

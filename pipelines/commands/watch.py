@@ -6,12 +6,12 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from components.contracts import AlphaloopError
+from components.contracts.documents.retraining import Decision
 from pipelines.config import Config
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -109,7 +109,7 @@ def _check(config: Config, console: Console) -> str | None:
     except AlphaloopError as error:
         _say(console, "failed", str(error), colour="red")
         return str(error)
-    result = made["outcome"]["status"] if made["outcome"] else made["action"]
+    result = made.outcome.status if made.outcome else made.action
     _say(
         console,
         result,
@@ -119,19 +119,19 @@ def _check(config: Config, console: Console) -> str | None:
     return None
 
 
-def describe(made: dict[str, Any]) -> str:
+def describe(made: Decision) -> str:
     """A decision in one line: what, why and how it ended."""
-    outcome = made["outcome"]
+    outcome = made.outcome
     if outcome is None:
-        return made["reason"]
-    version = f"version {outcome['version']}, " if outcome["version"] else ""
+        return made.reason
+    version = f"version {outcome.version}, " if outcome.version else ""
     return (
-        f"{version}champion {outcome['champion_before']} → {outcome['champion_after']}: {outcome['reason']};"
-        f" retrained because of {made['reason']}"
+        f"{version}champion {outcome.champion_before} → {outcome.champion_after}: {outcome.reason};"
+        f" retrained because of {made.reason}"
     )
 
 
-def _when_free(run: Callable[[], dict], console: Console) -> dict:
+def _when_free(run: Callable[[], Decision], console: Console) -> Decision:
     """The run's result, once no other run holds the folder."""
     from pipelines.runners.local_run import FolderInUse
 

@@ -85,7 +85,7 @@ def test_reports_of_0_4_0_on_which_nothing_was_decided_are_read(tmp_path):
         "rules": [],
     }
     (tmp_path / "drift.json").write_text(json.dumps(early))
-    now = too_early({"version": None}, tmp_path, 0, source="served", sha256="d" * 64)
+    now = too_early(None, tmp_path, 0, source="served", sha256="d" * 64)
     assert DriftReport.read(tmp_path / "drift.json") == now
 
 

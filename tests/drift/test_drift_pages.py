@@ -12,6 +12,7 @@ from components.contracts.documents.drift import DriftReport
 from components.contracts.documents.retraining import Decision, Incumbent, LookedAt
 from components.drift.detect import detect
 from components.drift.report import write_reports
+from tests.retraining.entries import champion
 
 DECISION = Decision(
     id="20260101T000000000000Z",
@@ -54,7 +55,7 @@ def pages(made, drift_settings, tmp_path_factory):
         drift_settings,
         source="<script>alert(1)</script>",
         sha256="ab" * 32,
-        champion={"version": 3, "bundle_sha256": "cd" * 32},
+        champion=champion(version=3, bundle_sha256="cd" * 32),
     )
     write_reports(folder, result, made.folder, current, drift_settings, DECISION)
     return folder, result

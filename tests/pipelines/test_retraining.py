@@ -169,16 +169,16 @@ def test_a_window_that_ends_is_refused_before_anything_runs(resumed, market):
 
 def test_a_branch_that_did_not_run_is_noticed(resumed, market, monkeypatch):
     """Planted fault: kfp calls a run successful whose condition could not be evaluated."""
-    from components.retraining.trail import append_decision
+    from components.retraining.trail import append_decision, read_trail
 
-    entry = {
-        key: value
-        for key, value in market.decisions()[-2].items()
-        if key not in ("id", "when", "outcome", "format")
-    }
+    made = read_trail(market.folder / "review").decisions[-2]
+
+    def again(_, place):
+        return made.model_copy(update={"id": place.id, "when": place.when, "outcome": None})
+
     monkeypatch.setattr(
         "pipelines.runners.local_run.run_locally",
-        lambda *_, **__: append_decision(market.folder / "review", lambda *_: entry),
+        lambda *_, **__: append_decision(market.folder / "review", again),
     )
     with pytest.raises(RetrainingError, match="the training tasks did not run"):
         run_retraining(load_config(market.config))

@@ -8,16 +8,7 @@ from rich.console import Console
 from components.retraining.trail import TrailError, append_decision, read_trail
 from pipelines.commands.review import ReviewError, say_word, show_review
 from pipelines.config import Config
-
-ENTRY = {
-    "action": "retrain",
-    "by": "rule",
-    "who": None,
-    "rules": ["psi"],
-    "reason": "psi: [bold]0.4[/]",
-    "data": {"newest_bar": "2024-01-01T00:00:00+00:00"},
-    "champion": {"version": 1},
-}
+from tests.retraining.entries import decided
 
 
 @pytest.fixture
@@ -40,13 +31,13 @@ def test_a_word_is_kept_and_its_meaning_told(config, tmp_path, word):
     assert said.startswith(f"ann said {word} at ")
     assert str(tmp_path / "run" / "review" / "index.html") in said
     kept = read_trail(tmp_path / "run" / "review").words
-    assert [(one["word"], one["who"], one["reason"]) for one in kept] == [(word, "ann", "index rebalancing")]
+    assert [(one.word, one.who, one.reason) for one in kept] == [(word, "ann", "index rebalancing")]
     assert "index rebalancing" in (tmp_path / "run" / "review" / "index.html").read_text()
 
 
 def test_who_speaks_is_known_without_being_asked(config, tmp_path):
     say_word(config, "hold", "r")
-    assert read_trail(tmp_path / "run" / "review").words[0]["who"]
+    assert read_trail(tmp_path / "run" / "review").words[0].who
 
 
 def test_a_word_without_reason_is_refused(config):
@@ -64,7 +55,7 @@ def test_a_word_to_a_run_that_does_not_exist_is_refused(tmp_path):
 
 def test_the_table_shows_the_newest_first_and_text_as_it_is(config, tmp_path):
     assert "0 decisions, 0 words" in shown(config)
-    append_decision(tmp_path / "run" / "review", lambda *_: {**ENTRY, "drift_report": None})
+    append_decision(tmp_path / "run" / "review", lambda _, place: decided(place, reason="psi: [bold]0.4[/]"))
     say_word(config, "hold", "wait", who="ann")
     text = shown(config)
     assert "1 decisions, 1 words" in text

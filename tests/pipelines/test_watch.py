@@ -14,20 +14,11 @@ from pipelines.commands import watch as module
 from pipelines.commands.watch import WatchError, describe, seconds_of, watch
 from pipelines.config import Config
 from pipelines.runners.local_run import FolderInUse, RunFailed
+from tests.retraining.entries import decided, ended
 
 CONFIG = Config.model_validate({"retraining": {"every": "10s"}})
-NONE = {"action": "none", "reason": "no column moved", "outcome": None}
-PROMOTED = {
-    "action": "retrain",
-    "reason": "psi: 0.4",
-    "outcome": {
-        "status": "promoted",
-        "version": 2,
-        "champion_before": 1,
-        "champion_after": 2,
-        "reason": "better",
-    },
-}
+NONE = decided(action="none", reason="no column moved")
+PROMOTED = decided(reason="psi: 0.4", outcome=ended())
 
 
 class Stop(Exception):

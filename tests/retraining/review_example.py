@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import atomic_write_text
+from components.contracts.documents.drift import ColumnDrift
 
 START = datetime(2026, 3, 2, 21, 30, tzinfo=UTC)
 FACTORS = (
@@ -35,23 +36,32 @@ def write(path: Path, content: Any) -> None:
     atomic_write_text(path, json.dumps(content, indent=1))
 
 
+def measured(factor: str, **known: float) -> dict[str, Any]:
+    """A column of a report in which nothing is known but what is given."""
+    return {
+        **dict.fromkeys(ColumnDrift.model_fields),
+        "column": factor,
+        "group": "price",
+        "kind": "input",
+        "constant": False,
+        "usual_constant": False,
+        "rows_in_reference": 1_000_000,
+        "rows": 30_000,
+        "rules": [],
+        "drifted": False,
+        **known,
+    }
+
+
 def drift_report(folder: Path, when: datetime, *, moved: str | None, seed: int) -> None:
     draw = random.Random(seed)
     columns = [
-        {
-            "column": factor,
-            "group": "price",
-            "kind": "input",
-            "ks": round(draw.uniform(0.01, 0.05), 4),
-            "psi": round(draw.uniform(0.002, 0.03), 4),
-            "drifted": False,
-            "what": None,
-        }
+        measured(factor, ks=round(draw.uniform(0.01, 0.05), 4), psi=round(draw.uniform(0.002, 0.03), 4))
         for factor in FACTORS
     ]
     if moved:
         next(column for column in columns if column["column"] == moved).update(
-            ks=0.4123, psi=0.61, drifted=True, what="mean", since=iso(when - timedelta(days=9))
+            ks=0.4123, psi=0.61, drifted=True, rules=["psi"], what="mean", since=iso(when - timedelta(days=9))
         )
     fired = {
         "rule": "psi",
@@ -70,17 +80,27 @@ def drift_report(folder: Path, when: datetime, *, moved: str | None, seed: int) 
         "factors": [],
     }
     report = {
-        "format": 1,
+        "format": 2,
         "verdict": "drift" if moved else "no_drift",
         "reason": (
             f"1 of 8 columns moved; {moved} by KS 0.41"
             if moved
             else "none of 8 columns moved more than usual"
         ),
-        "reference": {"version": 1, "rows": 1_000_000, "bars": 1260},
+        "reference": {
+            "bundle_sha256": "a" * 64,
+            "version": 1,
+            "train_window": None,
+            "rows": 1_000_000,
+            "bars": 1260,
+            "window_bars": 60,
+            "usual_flagged": None,
+        },
         "current": {
             "rows": 30_000,
             "bars": 60,
+            "symbols": 500,
+            "rows_per_bar_in_reference": 500.0,
             "first": iso(when - timedelta(days=84)),
             "last": iso(when),
             "source": "served",
@@ -88,6 +108,7 @@ def drift_report(folder: Path, when: datetime, *, moved: str | None, seed: int) 
         },
         "columns": columns,
         "rules": [fired, quiet],
+        **dict.fromkeys(("predictions", "label_shift", "adversarial", "information_ratio", "stamp")),
     }
     place = folder / "drift" / name_of(when)
     write(place / "drift.json", report)
@@ -111,10 +132,13 @@ def decision(when: datetime, action: str, reason: str, **more: Any) -> dict[str,
         "rules": [],
         "reason": reason,
         "data": {
-            "current_sha256": "c" * 64,
+            "rows": 30_000,
+            "bars": 60,
             "first": iso(when - timedelta(days=84)),
             "last": iso(when),
-            "rows": 30_000,
+            "source": "served",
+            "current_sha256": "c" * 64,
+            "panel_sha256": "b" * 64,
             "source_sha256": "d" * 64,
             "newest_bar": iso(when),
         },

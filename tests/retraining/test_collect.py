@@ -10,8 +10,9 @@ import pytest
 from components.contracts import SERVED, TIME, check_table, write_table
 from components.contracts.served import hour_folder
 from components.retraining.collect import collect_served
+from tests.retraining.entries import champion
 
-CHAMPION = {"version": 2, "bundle_sha256": "b" * 64, "known_until": "2024-01-10T21:00:00+00:00"}
+CHAMPION = champion(version=2, known_until=datetime(2024, 1, 10, 21, tzinfo=UTC))
 CLOSES = [datetime(2024, 1, day, 21, tzinfo=UTC) for day in range(8, 20)]
 
 
@@ -84,12 +85,14 @@ def test_answers_of_another_version_are_left_out(log):
     put(answers(CLOSES[-2:], bundle="a" * 64, symbols=("C",), request="old"), "old")
     rows = collect_served(folder, CHAMPION, window_bars=100)
     assert set(rows["symbol"]) == {"A", "B"}
-    assert collect_served(folder, {**CHAMPION, "bundle_sha256": "c" * 64}, window_bars=100).is_empty()
+    assert collect_served(
+        folder, CHAMPION.model_copy(update={"bundle_sha256": "c" * 64}), window_bars=100
+    ).is_empty()
 
 
 def test_without_champion_or_log_nothing_comes_back(log, tmp_path):
-    for folder, champion in ((log[0], {"version": None}), (tmp_path / "none", CHAMPION)):
-        rows = collect_served(folder, champion, window_bars=10)
+    for folder, answering in ((log[0], None), (tmp_path / "none", CHAMPION)):
+        rows = collect_served(folder, answering, window_bars=10)
         assert rows.is_empty()
         check_table(rows, SERVED)
 
@@ -99,5 +102,5 @@ def test_bars_that_lie_ahead_of_this_clock_count_as_well(log):
     folder, put = log
     ahead = [close.replace(year=2999) for close in CLOSES]
     put(answers(ahead, delay_h=-24 * 365 * 900), "ahead")
-    rows = collect_served(folder, {**CHAMPION, "known_until": ahead[2].isoformat()}, window_bars=100)
+    rows = collect_served(folder, CHAMPION.model_copy(update={"known_until": ahead[2]}), window_bars=100)
     assert sorted(rows["timestamp"].unique()) == ahead[3:]

@@ -9,24 +9,16 @@ import polars as pl
 import pytest
 
 from components.contracts import PANEL, SERVED, TIME, ContractError, write_table
+from components.contracts.documents.champion import Registration
+from components.contracts.documents.drift import CurrentRows, DriftReport, DriftRule, ReferenceRows
+from components.contracts.documents.retraining import Decision
 from components.drift.early import too_early, write_early
 from components.retraining.config import Settings
 from components.retraining.record import record_decision, record_outcome
 from components.retraining.trail import append_word, read_trail
+from tests.retraining.entries import champion, registered, reign
 
-CHAMPION = {
-    "version": 1,
-    "bundle_sha256": "b" * 64,
-    "history": [
-        {
-            "version": 1,
-            "previous": None,
-            "when": "2024-01-01T00:00:00+00:00",
-            "who": "pipeline",
-            "why": "first",
-        }
-    ],
-}
+CHAMPION = champion()
 BARS = pl.datetime_range(
     datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True
 ).cast(TIME)
@@ -43,37 +35,34 @@ def check(tmp_path):
     write_table(panel.select(*PANEL.columns), tmp_path / "panel", PANEL, **stamps)
     write_table(pl.DataFrame(schema=SERVED.columns), tmp_path / "current", SERVED, **stamps)
 
-    def make(*fired: str, champion=CHAMPION, **settings) -> dict:
+    def make(*fired: str, champion=CHAMPION, **settings) -> Decision:
         drift = tmp_path / "drift_artifact"
         drift.mkdir(exist_ok=True)
-        rules = [
-            {
-                "rule": name,
-                "value": 0.4,
-                "threshold": 0.25,
-                "fired": True,
-                "reason": "0.4 over 0.25",
-                "factors": ["momentum"],
-            }
+        rules = tuple(
+            DriftRule(
+                rule=name,
+                value=0.4,
+                threshold=0.25,
+                fired=True,
+                reason="0.4 over 0.25",
+                factors=("momentum",),
+            )
             for name in fired
-        ]
-        current = {
-            "rows": 100,
-            "bars": 10,
-            "first": BARS[-10].isoformat(),
-            "last": BARS[-1].isoformat(),
-            "source": "served",
-            "sha256": "d",
-        }
-        about = {
-            "format": 1,
-            "verdict": "drift" if fired else "no_drift",
-            "reason": "why",
-            "current": current,
-            "columns": [],
-            "rules": rules,
-        }
-        (drift / "drift.json").write_text(json.dumps(about))
+        )
+        current = CurrentRows(
+            rows=100,
+            bars=10,
+            symbols=10,
+            rows_per_bar_in_reference=10.0,
+            first=BARS[-10],
+            last=BARS[-1],
+            source="served",
+            sha256="d",
+        )
+        unknown = ReferenceRows(**dict.fromkeys(ReferenceRows.model_fields))
+        about = DriftReport.nothing_measured("why", unknown, current)
+        verdict = "drift" if fired else "no_drift"
+        about.model_copy(update={"verdict": verdict, "rules": rules}).write(drift / "drift.json")
         for page in ("index.html", "evidently.html"):
             (drift / page).write_text("<html>1<!--decision-->later<!--/decision-->2</html>")
         return record_decision(
@@ -89,53 +78,39 @@ def check(tmp_path):
     return tmp_path / "review", make
 
 
-def registration(version: int, status: str = "registered") -> dict:
-    history = [
-        *CHAMPION["history"],
-        {
-            "version": 2,
-            "previous": 1,
-            "when": "2024-02-09T00:00:00+00:00",
-            "who": "pipeline",
-            "why": "better by 0.03",
-        },
-    ]
-    return {
-        "status": status,
-        "version": version,
-        "champion_before": 1,
-        "champion_after": 2,
-        "reason": "gates",
-        "history": history,
-    }
+def registration(version: int, status: str = "registered") -> Registration:
+    history = [*CHAMPION.history, reign(2, "better by 0.03", when=BARS[-1])]
+    return registered(version, 2, status, champion_before=1, reason="gates", history=history)
 
 
 def test_a_decision_says_on_which_data_and_shows_its_report(check):
     review, make = check
     made = make("psi")
     assert read_trail(review).decisions == (made,)
-    assert (made["action"], made["drift_report"]) == ("retrain", f"drift/{made['id']}/index.html")
-    assert (review / made["drift_report"]).exists()
-    assert (made["data"]["source_sha256"], made["data"]["newest_bar"], made["data"]["rows"]) == (
+    assert (made.action, made.drift_report) == ("retrain", f"drift/{made.id}/index.html")
+    assert (review / made.drift_report).exists()
+    assert (made.data.source_sha256, made.data.newest_bar, made.data.rows) == (
         "s" * 64,
-        BARS[-1].isoformat(),
+        BARS[-1],
         100,
     )
-    assert len(made["data"]["current_sha256"]) == len(made["data"]["panel_sha256"]) == 64
-    assert json.loads((review / "champions.json").read_text()) == CHAMPION["history"]
-    assert made["id"] in (review / "index.html").read_text()
+    assert len(made.data.current_sha256) == len(made.data.panel_sha256) == 64
+    assert json.loads((review / "champions.json").read_text()) == [
+        one.model_dump(mode="json") for one in CHAMPION.history
+    ]
+    assert made.id in (review / "index.html").read_text()
 
 
 def test_an_unfinished_retraining_is_resumed_and_has_one_outcome(check):
     review, make = check
     first = make("psi")
     again = make()
-    assert (again["action"], again["resumes"]) == ("resume", first["id"])
-    closed = record_outcome(review, first["id"], registration(2))
-    assert (closed["outcome"]["status"], closed["outcome"]["reason"]) == ("promoted", "better by 0.03")
-    assert [one["outcome"]["status"] for one in read_trail(review).decisions] == ["promoted", "promoted"]
+    assert (again.action, again.resumes) == ("resume", first.id)
+    closed = record_outcome(review, first.id, registration(2))
+    assert (closed.outcome.status, closed.outcome.reason) == ("promoted", "better by 0.03")
+    assert [one.outcome.status for one in read_trail(review).decisions] == ["promoted", "promoted"]
     assert json.loads((review / "champions.json").read_text())[-1]["version"] == 2
-    assert make("psi")["action"] == "cooling_down"
+    assert make("psi").action == "cooling_down"
     with pytest.raises(ContractError, match="holds no decision x"):
         record_outcome(review, "x", registration(2))
 
@@ -143,9 +118,9 @@ def test_an_unfinished_retraining_is_resumed_and_has_one_outcome(check):
 def test_a_held_check_is_written_down_as_well(check):
     review, make = check
     append_word(review, who="ann", word="hold", reason="rebalancing")
-    assert make("psi")["action"] == "held"
+    assert make("psi").action == "held"
     append_word(review, who="ann", word="force", reason="now")
-    assert make()["action"] == "retrain"
+    assert make().action == "retrain"
 
 
 def test_old_pictures_go_and_summaries_stay(check):
@@ -153,21 +128,19 @@ def test_old_pictures_go_and_summaries_stay(check):
     for _ in range(4):
         made = make(keep_pictures=2)
     assert len(list(review.glob("drift/*/evidently.html"))) == 2
-    assert (review / "drift" / made["id"] / "evidently.html").exists()
+    assert (review / "drift" / made.id / "evidently.html").exists()
     assert len(list(review.glob("drift/*/index.html"))) == len(list(review.glob("drift/*/drift.json"))) == 4
 
 
 def test_a_check_that_came_too_early_has_numbers_but_no_page(check, tmp_path):
     review, _ = check
     settings, paths = Settings(), {"current": tmp_path / "current", "panel": tmp_path / "panel", "source": ""}
-    for champion, reason in (({"version": None}, "no champion yet"), (CHAMPION, "carries no reference")):
-        found = too_early(champion, tmp_path / "none", 0, source="served", sha256="d")
+    for who, reason in ((None, "no champion yet"), (CHAMPION, "carries no reference")):
+        found = too_early(who, tmp_path / "none", 0, source="served", sha256="d")
         write_early(tmp_path / "early", found)
-        made = record_decision(
-            review, drift=tmp_path / "early", champion=champion, settings=settings, **paths
-        )
-        assert (made["action"], made["drift_report"]) == ("not_enough_data", None)
-        assert reason in made["reason"]
+        made = record_decision(review, drift=tmp_path / "early", champion=who, settings=settings, **paths)
+        assert (made.action, made.drift_report) == ("not_enough_data", None)
+        assert reason in made.reason
     assert "nothing was served" in too_early(CHAMPION, tmp_path, 0, source="served", sha256="d").reason
     assert "can't be used" in too_early(CHAMPION, tmp_path, 1, source="served", sha256="d").reason
 
@@ -195,17 +168,11 @@ def test_a_broken_drift_report_is_named(check, tmp_path, text):
 def test_the_drift_report_tells_what_was_decided_on_it_and_how_that_ended(check):
     review, make = check
     made = make("psi")
-    page = review / made["drift_report"]
+    page = review / made.drift_report
     first = page.read_text()
     assert first.startswith("<html>1<!--decision--><p><b>retrain</b> by rule (psi)")
     assert first.endswith("<!--/decision-->2</html>")
     assert "later" not in first
-    record_outcome(
-        review,
-        made["id"],
-        {
-            **registration(2),
-            "history": [{**CHAMPION["history"][0], "version": 2, "why": "<b>better</b> \\1"}],
-        },
-    )
+    better = registration(2).model_copy(update={"history": [reign(2, "<b>better</b> \\1")]})
+    record_outcome(review, made.id, better)
     assert "promoted. &lt;b&gt;better&lt;/b&gt; \\1" in page.read_text()

@@ -15,6 +15,7 @@ from components.retraining.page import write_review_page
 from components.retraining.reports import write_champions
 from components.retraining.review_folder import read_review
 from components.retraining.trail import append_decision, append_word
+from tests.retraining.entries import decided, reign
 from tests.retraining.headless import CHROMIUM, browser
 from tests.retraining.review_example import START, decision, drift_report, example, iso, name_of, write
 
@@ -154,10 +155,11 @@ def test_what_people_typed_never_runs(clean_tab, tmp_path):
     when = START
     drift_report(folder, when, moved=None, seed=1)
     report = json.loads((folder / "drift" / name_of(when) / "drift.json").read_text())
-    report["columns"][0].update(column=PLANTED, ks=0.9, what=PLANTED, drifted=True)
+    report["columns"][0].update(column=PLANTED, ks=0.9, what="mean", drifted=True, group=PLANTED)
+    rule = report["rules"][0] | {"fired": True, "reason": PLANTED, "factors": [PLANTED]}
     write(
         folder / "drift" / name_of(when) / "drift.json",
-        {**report, "reason": PLANTED, "verdict": PLANTED, "rules": [{"rule": PLANTED, "fired": True}]},
+        {**report, "reason": PLANTED, "verdict": "drift", "rules": [rule]},
     )
     write(
         folder / "decisions" / "a.json",
@@ -396,26 +398,10 @@ def test_a_decision_tells_why_on_which_data_by_whom_and_what_came_of_it(tmp_path
 def test_what_the_audit_trail_and_the_registry_write_is_shown(tmp_path):
     review = tmp_path / "demo" / "review"
     said = append_word(review, who="maria", word="hold", reason="index rebalancing")
-    about = {
-        key: value
-        for key, value in decision(START, "held", "maria said hold").items()
-        if key not in ("format", "id", "when", "outcome")
-    }
-    made = append_decision(review, lambda trail, identifier: {**about, "drift_report": None})
-    write_champions(
-        [
-            {
-                "version": 1,
-                "previous": None,
-                "when": "2026-03-01T00:00:00+00:00",
-                "who": "pipeline",
-                "why": "first",
-            }
-        ],
-        review,
-    )
+    made = append_decision(review, lambda _, place: decided(place, action="held", reason="maria said hold"))
+    write_champions([reign(when=START)], review)
     html = write_review_page(review).read_text()
     found = read_review(review)
     assert found.problems == []
-    assert (found.hold().id, found.decisions[0].id, found.champions[0].version) == (said["id"], made["id"], 1)
-    assert f'id="word-{said["id"]}"' in html
+    assert (found.hold().id, found.decisions[0].id, found.champions[0].version) == (said.id, made.id, 1)
+    assert f'id="word-{said.id}"' in html

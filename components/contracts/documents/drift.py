@@ -1,14 +1,10 @@
 """What drift hands over: the report of one check, and in it each rule as one object."""
 
 import json
-import math
-from numbers import Real
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import BeforeValidator
+from typing import Any, Literal, Self
 
 from components.contracts.documents import Document, Part
-from components.contracts.documents.moments import Moment
+from components.contracts.documents.fields import Figure, Moment
 
 __all__ = [
     "RULES",
@@ -23,7 +19,6 @@ __all__ = [
     "LabelMove",
     "LabelShift",
     "Month",
-    "Number",
     "PredictionDrift",
     "ReferenceRows",
     "RuleName",
@@ -50,22 +45,12 @@ RULES: dict[RuleName, str] = {
 }
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return float(value) if math.isfinite(value) else None
-
-
-# A number that detection computed, NumPy's or Python's; null where it could not be computed.
-Number = Annotated[float | None, BeforeValidator(_number)]
-
-
 class DriftRule(Part):
     """One rule: what was found beside its threshold, whether it fired, and why in words."""
 
     rule: RuleName
-    value: Number
-    threshold: Number
+    value: Figure
+    threshold: Figure
     fired: bool
     reason: str
     factors: tuple[str, ...]  # the columns that made it fire, or that it names
@@ -87,35 +72,35 @@ class ColumnDrift(Part):
     column: str
     group: str
     kind: Literal["input", "context", "score"]
-    ks: Number
-    ks_p: Number
-    psi: Number
-    psi_p: Number
-    usual_ks: Number
-    usual_psi: Number
-    missing_share: Number
-    usual_missing: Number
-    missing_rise: Number
-    missing_p: Number
-    tail_share: Number  # rows beyond the reference's outermost 0.1 % on each side
-    far_share: Number  # rows a whole range of training away from it
-    usual_tail: Number
-    reference_tail: Number
-    tail_p: Number
+    ks: Figure
+    ks_p: Figure
+    psi: Figure
+    psi_p: Figure
+    usual_ks: Figure
+    usual_psi: Figure
+    missing_share: Figure
+    usual_missing: Figure
+    missing_rise: Figure
+    missing_p: Figure
+    tail_share: Figure  # rows beyond the reference's outermost 0.1 % on each side
+    far_share: Figure  # rows a whole range of training away from it
+    usual_tail: Figure
+    reference_tail: Figure
+    tail_p: Figure
     constant: bool
     usual_constant: bool
     rows_in_reference: int
     rows: int
-    effective_rows: Number
-    effective_rows_in_reference: Number
-    reference_median: Number
-    median: Number
-    reference_spread: Number
-    spread: Number
-    ks_p_adjusted: Number
-    psi_p_adjusted: Number
-    tail_p_adjusted: Number
-    missing_p_adjusted: Number
+    effective_rows: Figure
+    effective_rows_in_reference: Figure
+    reference_median: Figure
+    median: Figure
+    reference_spread: Figure
+    spread: Figure
+    ks_p_adjusted: Figure
+    psi_p_adjusted: Figure
+    tail_p_adjusted: Figure
+    missing_p_adjusted: Figure
     rules: tuple[ColumnRule, ...]
     drifted: bool
     what: What | None
@@ -131,8 +116,8 @@ class Correlation(Part):
     """Rank correlation of the score with a column that moved, in the reference's sample and now."""
 
     column: str
-    reference: Number
-    current: Number
+    reference: Figure
+    current: Figure
 
 
 class PredictionDrift(ColumnDrift):
@@ -140,9 +125,9 @@ class PredictionDrift(ColumnDrift):
     with.
     """
 
-    dispersion: Number
-    reference_dispersion: Number
-    usual_dispersion: tuple[Number, Number] | None  # the smallest and largest mean over windows of training
+    dispersion: Figure
+    reference_dispersion: Figure
+    usual_dispersion: tuple[Figure, Figure] | None  # the smallest and largest mean over windows of training
     dispersion_moved: bool
     goes_along: tuple[Correlation, ...]
 
@@ -152,25 +137,25 @@ class LabelMove(Part):
 
     regime: str
     move: Literal["lean", "dispersion"]
-    share: Number
-    usual: Number
-    p: Number
+    share: Figure
+    usual: Figure
+    p: Figure
     shares: tuple[float, ...]  # of low, middle and high labels
     reference_shares: tuple[float, ...]
     rows: int
     bars: int
-    p_adjusted: Number
+    p_adjusted: Figure
     moved: bool
 
 
 class LabelShift(Part):
     """The share of labels that changed class: where it is largest, and by regime."""
 
-    largest: Number
+    largest: Figure
     regime: str
     move: Literal["lean", "dispersion"]
-    usual: Number
-    p_adjusted: Number
+    usual: Figure
+    p_adjusted: Figure
     labels: int
     by_regime: tuple[LabelMove, ...]
 
@@ -186,8 +171,8 @@ class Separation(Part):
     """How well a classifier tells current rows from the reference."""
 
     auc: float
-    usual_auc: Number  # the highest of the reference's windows
-    usual_limit: Number  # what a further window passes by chance
+    usual_auc: Figure  # the highest of the reference's windows
+    usual_limit: Figure  # what a further window passes by chance
     windows: int
     factors: tuple[Gain, ...]
 
@@ -196,21 +181,21 @@ class Month(Part):
     """What the scores were worth in one month (YYYY-MM)."""
 
     month: str
-    information_ratio: Number
-    rank_ic: Number
+    information_ratio: Figure
+    rank_ic: Figure
     bars: int
 
 
 class InformationRatio(Part):
     """Mean over spread of the scores' daily RankIC, now and out of sample at training."""
 
-    reference: Number
-    current: Number
-    usual: Number
-    drop: Number
-    p: Number
-    reference_rank_ic: Number
-    rank_ic: Number
+    reference: Figure
+    current: Figure
+    usual: Figure
+    drop: Figure
+    p: Figure
+    reference_rank_ic: Figure
+    rank_ic: Figure
     reference_bars: int
     bars: int
     monthly: tuple[Month, ...]
@@ -242,7 +227,7 @@ class CurrentRows(Part):
     rows: int
     bars: int | None
     symbols: int | None
-    rows_per_bar_in_reference: Number
+    rows_per_bar_in_reference: Figure
     first: Moment | None
     last: Moment | None
     source: str

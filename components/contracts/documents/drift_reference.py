@@ -3,8 +3,8 @@
 from typing import Literal
 
 from components.contracts.documents import Document, Part
-from components.contracts.documents.drift import Number, UsualFlagged
-from components.contracts.documents.moments import Moment
+from components.contracts.documents.drift import UsualFlagged
+from components.contracts.documents.fields import Figure, Moment
 
 __all__ = [
     "ColumnReference",
@@ -53,17 +53,17 @@ class ColumnReference(Part):
 class UsualDispersion(Part):
     """Spread of the scores within a bar: its mean, and the smallest and largest mean over windows."""
 
-    mean: Number
-    low: Number
-    high: Number
+    mean: Figure
+    low: Figure
+    high: Figure
 
 
 class WindowLabels(Part):
     """How far windows of one length lie from the rest, by what labels can do."""
 
     windows: int
-    lean: Number
-    dispersion: Number
+    lean: Figure
+    dispersion: Figure
 
 
 class RegimeReference(Part):

@@ -1,11 +1,11 @@
-"""What retraining keeps and hands over: decisions and outcomes, reviewers' words, who was champion when."""
+"""What retraining keeps and hands over: decisions, their outcomes, and reviewers' words."""
 
 from typing import Literal
 
 from components.contracts.documents import Document, Part
-from components.contracts.documents.moments import Moment, Second
+from components.contracts.documents.fields import Moment, Second
 
-__all__ = ["Decision", "Incumbent", "LookedAt", "Outcome", "Reign", "Word"]
+__all__ = ["Decision", "Incumbent", "LookedAt", "Outcome", "Word"]
 
 
 class LookedAt(Part):
@@ -72,14 +72,3 @@ class Word(Document):
     who: str
     word: str  # hold, force, approve
     reason: str
-
-
-class Reign(Part):
-    """One change of champion, as the registry keeps it."""
-
-    version: int
-    previous: int | None
-    when: Moment
-    who: str
-    why: str
-    kind: str | None = None  # promotion or rollback; old entries have none
