@@ -170,7 +170,7 @@ def section_json(section: Section) -> str:
 
 def features_json(config: Config) -> str:
     """The features section with the columns that fusion adds to the panel."""
-    from components.fusion.config import slow_columns
+    from components.fusion.columns import slow_columns
 
     return (
         type(config.features)

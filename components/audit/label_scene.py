@@ -1,5 +1,5 @@
-"""The bars around a cut with the labels that a builder makes of them, and the checks that change bars and build
-again.
+"""The bars around a cut with the labels that a builder makes of them, and the checks that change bars and
+build again.
 """
 
 from collections.abc import Sequence

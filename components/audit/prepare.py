@@ -1,5 +1,5 @@
-"""What an audit of factors begins with: the panel in order, its calendar, its labels, the sampled cuts, and the
-factors of the whole panel.
+"""What an audit of factors begins with: the panel in order, its calendar, its labels, the sampled cuts, and
+the factors of the whole panel.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,6 @@
-"""What the door of the audit calls: audit the tables of a run, write what was found, stop where there is a leak."""
+"""What the door of the audit calls: audit the tables of a run, write what was found, and stop
+where there is a leak.
+"""
 
 import os
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""Factors that rank the symbols of a bar as a label does: they hold the future, or are a copy of the label."""
+"""Factors that rank the symbols of a bar as a label does: they hold the future, or are a copy of the
+label.
+"""
 
 from collections.abc import Iterator
 

@@ -10,14 +10,15 @@ import polars as pl
 
 from components.fusion.config import Settings
 from components.fusion.errors import FusionError
-from components.fusion.join import Bars, Joined
-from components.fusion.read import KEY
+from components.fusion.feed import KEY
+from components.fusion.join import Joined
+from components.fusion.panel_keys import PanelKeys
 
 MANY = 20
 
 
 def coverage_report(
-    fused: pl.DataFrame, joined: Sequence[Joined], bars: Bars, settings: Settings
+    fused: pl.DataFrame, joined: Sequence[Joined], bars: PanelKeys, settings: Settings
 ) -> list[dict[str, Any]]:
     """One entry a slow column, JSON-able.
 
@@ -46,7 +47,7 @@ def _column(
     shares: Mapping[str, pl.DataFrame],
     part: Joined,
     name: str,
-    bars: Bars,
+    bars: PanelKeys,
     min_coverage: float,
 ) -> dict[str, Any]:
     age = part.age_days(name, bars)
@@ -100,7 +101,7 @@ def require_coverage(entries: Sequence[dict[str, Any]], settings: Settings) -> l
     ]
 
 
-def latest_margin_s(joined: Sequence[Joined], bars: Bars) -> float | None:
+def latest_margin_s(joined: Sequence[Joined], bars: PanelKeys) -> float | None:
     """Smallest distance in seconds between a bar's known_time and the known time of the newest row that it
     saw; never negative.
     """

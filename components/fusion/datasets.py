@@ -53,13 +53,44 @@ def learnable_rows(
         If the modality has no inputs, a policy column is none of them, or no row is left.
     """
     entries = modality_inputs(catalog, modality)
+    columns = _input_columns(training_set, entries, modality)
+    policy = policy_columns(entries, settings.no_nan_policy, modality)
+    judged = _judged(training_set, columns, policy, settings)
+    kept = judged.filter(pl.col("rule").is_null()).select("timestamp", "symbol")
+    dropped = judged.drop_nulls("rule").group_by("rule", "symbol").len("rows").sort("rule", "symbol")
+    if kept.is_empty():
+        raise _no_row_left(dropped, len(training_set), modality)
+    period = bar_period(training_set["timestamp"])
+    lost = sorted(set(training_set["symbol"].unique()) - set(kept["symbol"].unique()))
+    report = {
+        "modality": modality,
+        "period": period,
+        "rows": len(training_set),
+        "kept": len(kept),
+        "columns": columns,
+        "policy_columns": policy,
+        "by_rule": {rule: int((judged["rule"] == rule).sum()) for rule in RULES},
+        "dropped": [{**row, "period": period} for row in dropped.to_dicts()],
+        "symbols_lost": lost,
+        "config": settings.model_dump(mode="json"),
+    }
+    return Dataset(check_table(kept, LEARNABLE), report)
+
+
+def _input_columns(training_set: pl.DataFrame, entries: Sequence[CatalogEntry], modality: str) -> list[str]:
     columns = [entry.column for entry in entries if entry.column in training_set.columns]
     if not columns:
         raise FusionError(
             f"The training set has no input of the modality {modality} (the catalog has {len(entries)})."
             " Declare factors, or train experts of the other modality."
         )
-    policy = policy_columns(entries, settings.no_nan_policy, modality)
+    return columns
+
+
+def _judged(
+    training_set: pl.DataFrame, columns: Sequence[str], policy: Sequence[str], settings: DatasetSettings
+) -> pl.DataFrame:
+    """The keys with the `rule` that drops the row, null where none does."""
     missing = pl.mean_horizontal(_is_missing(name).cast(pl.Float64) for name in columns)
     judged = training_set.select(
         "timestamp",
@@ -67,36 +98,15 @@ def learnable_rows(
         missing.alias("missing"),
         *(_is_missing(name).alias(f"missing_{name}") for name in policy),
     )
-    judged = judged.with_columns(_rule(settings, policy).alias("rule"))
-    kept = judged.filter(pl.col("rule").is_null()).select("timestamp", "symbol")
-    period = bar_period(training_set["timestamp"])
-    dropped = judged.drop_nulls("rule").group_by("rule", "symbol").len("rows").sort("rule", "symbol")
-    lost = sorted(set(training_set["symbol"].unique()) - set(kept["symbol"].unique()))
-    if kept.is_empty():
-        worst = (
-            dropped.group_by("rule").agg(pl.col("rows").sum()).sort("rows", descending=True).rows()
-            if len(dropped)
-            else []
-        )
-        raise FusionError(
-            f"No row of {len(training_set):,} is left for {modality} experts:"
-            f" {', '.join(f'{rule} dropped {rows:,}' for rule, rows in worst) or 'the training set is empty'}."
-            f" Raise fusion.datasets.{modality}.max_missing_ratio, or relax its no_nan_policy."
-        )
-    return Dataset(
-        check_table(kept, LEARNABLE),
-        {
-            "modality": modality,
-            "period": period,
-            "rows": len(training_set),
-            "kept": len(kept),
-            "columns": columns,
-            "policy_columns": policy,
-            "by_rule": {rule: int((judged["rule"] == rule).sum()) for rule in RULES},
-            "dropped": [{**row, "period": period} for row in dropped.to_dicts()],
-            "symbols_lost": lost,
-            "config": settings.model_dump(mode="json"),
-        },
+    return judged.with_columns(_rule(settings, policy).alias("rule"))
+
+
+def _no_row_left(dropped: pl.DataFrame, rows: int, modality: str) -> FusionError:
+    by_rule = dropped.group_by("rule").agg(pl.col("rows").sum()).sort("rows", descending=True).rows()
+    said = ", ".join(f"{rule} dropped {count:,}" for rule, count in by_rule)
+    return FusionError(
+        f"No row of {rows:,} is left for {modality} experts: {said or 'the training set is empty'}."
+        f" Raise fusion.datasets.{modality}.max_missing_ratio, or relax its no_nan_policy."
     )
 
 
@@ -114,12 +124,9 @@ def policy_columns(entries: Sequence[CatalogEntry], policy: NoNanPolicy, modalit
                 f" modality {modality} belongs to the group onchain. Use custom, or disable it."
             )
         return found
-    chosen = [
-        entry.column for entry in entries if entry.column in policy.columns or entry.factor in policy.columns
-    ]
-    unknown = sorted(
-        set(policy.columns) - {entry.column for entry in entries} - {entry.factor for entry in entries}
-    )
+    wanted = set(policy.columns)
+    chosen = [entry.column for entry in entries if wanted & {entry.column, entry.factor}]
+    unknown = sorted(wanted - {name for entry in entries for name in (entry.column, entry.factor)})
     if unknown:
         raise FusionError(
             f"fusion.datasets.{modality}.no_nan_policy names {unknown[0]!r}, which is no input of the"
@@ -156,12 +163,8 @@ def _rule(settings: DatasetSettings, policy: Sequence[str]) -> pl.Expr:
     if not policy:
         return chosen.otherwise(pl.lit(None, dtype=pl.String))
     spans = [pl.col("timestamp").filter(~pl.col(f"missing_{name}")) for name in policy]
-    begin = pl.max_horizontal(
-        span.min()
-        .over("symbol")
-        .fill_null(pl.lit("9999-01-01").str.to_datetime(time_unit="us", time_zone="UTC"))
-        for span in spans
-    )
+    never = pl.lit("9999-01-01").str.to_datetime(time_unit="us", time_zone="UTC")
+    begin = pl.max_horizontal(span.min().over("symbol").fill_null(never) for span in spans)
     end = pl.min_horizontal(span.max().over("symbol") for span in spans)
     inside = pl.col("timestamp").is_between(begin, end).fill_null(False)
     gap = pl.any_horizontal(f"missing_{name}" for name in policy)

@@ -10,9 +10,10 @@ import polars as pl
 
 from components.fusion.config import Settings
 from components.fusion.coverage import coverage_report, latest_margin_s, require_coverage
-from components.fusion.join import join_tables, prepare_bars
+from components.fusion.join import join_tables
 from components.fusion.oracle import verify_sample
-from components.fusion.read import read_tables
+from components.fusion.panel_keys import panel_keys
+from components.fusion.read import read_slow_tables
 from components.fusion.time_audit import audit_table
 
 
@@ -40,10 +41,10 @@ def fuse_panel(panel: pl.DataFrame, settings: Settings, data_folder: Path) -> Fu
         For unusable files, in strict mode for columns below min_coverage, and if the sample does not agree
         with the join.
     """
-    tables = read_tables(settings, data_folder)
+    tables = read_slow_tables(settings, data_folder)
     fused, joined = join_tables(panel, tables)
     compared = verify_sample(panel, tables, fused, settings.verified_rows, settings.verified_seed)
-    bars = prepare_bars(panel)
+    bars = panel_keys(panel)
     coverage = coverage_report(fused, joined, bars, settings)
     notes = require_coverage(coverage, settings)
     report = {

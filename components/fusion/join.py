@@ -8,40 +8,20 @@ observation, see `replay`; nothing known later than the bar can change it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import polars as pl
 
 from components.contracts import FUSED, check_table
-from components.fusion.config import age_limit_days
+from components.fusion.columns import age_limit_days
 from components.fusion.errors import FusionError
-from components.fusion.read import COMPANY, ENDS, KEY, KNOWN, ROW, Feed, SlowTable
+from components.fusion.feed import COMPANY, ENDS, KEY, KNOWN, ROW, Feed
+from components.fusion.panel_keys import NEVER_US, PanelKeys, panel_keys
+from components.fusion.read import SlowTable
 from components.fusion.times import end_day
 
 DAY_US = 86_400_000_000
-NEVER_US = np.iinfo(np.int64).min
 TRANSFORMS = {"level": 0, "change": 1, "percent_change": 2}
-
-
-@dataclass(frozen=True)
-class Bars:
-    """What the join needs of a panel, times in microseconds since 1970.
-
-    `symbols` sorted; for each row the number of its `symbol` and when it was known; `first_us`: the first bar
-    of each symbol, NEVER_US for those as old as the panel.
-    """
-
-    symbols: list[str]
-    symbol: np.ndarray
-    known_us: np.ndarray
-    first_us: np.ndarray
-    keys: pl.DataFrame
-
-    @cached_property
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """The distinct known times, and the number of each row's."""
-        return np.unique(self.known_us, return_inverse=True)
 
 
 @dataclass(frozen=True)
@@ -63,30 +43,14 @@ class Joined:
     early: pl.DataFrame
     other_company: int | None = None
 
-    def age_days(self, name: str, bars: Bars) -> np.ndarray:
+    def age_days(self, name: str, bars: PanelKeys) -> np.ndarray:
         """Days from the end of the observation to each bar that has a value of this column."""
         has = ~np.isnan(self.values[name])
         return (bars.known_us[has] - self.ends_us[name][self.row[has]]) / DAY_US
 
-    def late_bars(self, bars: Bars) -> np.ndarray:
+    def late_bars(self, bars: PanelKeys) -> np.ndarray:
         """Rows of the panel that saw what became known after them; there must be none."""
         return np.flatnonzero(self.known_us[self.row] > bars.known_us)
-
-
-def prepare_bars(panel: pl.DataFrame) -> Bars:
-    """Symbols as numbers and times as integers, once for all tables."""
-    symbols = panel["symbol"].unique().sort().to_list()
-    code = panel["symbol"].cast(pl.Enum(symbols)).to_physical().cast(pl.Int64).to_numpy()
-    known = panel["known_time"].to_physical().fill_null(NEVER_US + 1).to_numpy()
-    first = (
-        panel.group_by("symbol")
-        .agg(pl.col("timestamp").min())
-        .sort("symbol")["timestamp"]
-        .to_physical()
-        .to_numpy()
-    )
-    young = np.where(first > first.min(), first, NEVER_US) if len(first) else first
-    return Bars(symbols, code, known, young, panel.select("timestamp", "symbol"))
 
 
 def join_tables(panel: pl.DataFrame, tables: Sequence[SlowTable]) -> tuple[pl.DataFrame, list[Joined]]:
@@ -98,7 +62,7 @@ def join_tables(panel: pl.DataFrame, tables: Sequence[SlowTable]) -> tuple[pl.Da
         If the joined table has not exactly the panel's rows, or holds anything that became known after its
         bar.
     """
-    bars = prepare_bars(panel)
+    bars = panel_keys(panel)
     joined = [join_feed(feed, bars, table.identity) for table in tables for feed in table.feeds]
     columns = [
         pl.Series(name, values, nan_to_null=True) for part in joined for name, values in part.values.items()
@@ -109,7 +73,7 @@ def join_tables(panel: pl.DataFrame, tables: Sequence[SlowTable]) -> tuple[pl.Da
     return fused, joined
 
 
-def join_feed(feed: Feed, bars: Bars, identity: pl.DataFrame | None = None) -> Joined:
+def join_feed(feed: Feed, bars: PanelKeys, identity: pl.DataFrame | None = None) -> Joined:
     """The newest known values of one feed at each bar."""
     if feed.table.key == "market":
         return _for_all_symbols(feed, bars)
@@ -123,7 +87,7 @@ def join_feed(feed: Feed, bars: Bars, identity: pl.DataFrame | None = None) -> J
     return replace(parted if feed.table.identity.apply else plain, other_company=int(differs.sum()))
 
 
-def _for_all_symbols(feed: Feed, bars: Bars) -> Joined:
+def _for_all_symbols(feed: Feed, bars: PanelKeys) -> Joined:
     """A series for the market: looked up once for each moment, then given to all bars known at it."""
     moments, moment = bars.moments
     group = np.zeros(len(feed.rows), dtype=np.int64)
@@ -137,7 +101,7 @@ def _for_all_symbols(feed: Feed, bars: Bars) -> Joined:
     )
 
 
-def _joined(feed: Feed, bars: Bars, episodes: tuple[np.ndarray, np.ndarray] | None) -> Joined:
+def _joined(feed: Feed, bars: PanelKeys, episodes: tuple[np.ndarray, np.ndarray] | None) -> Joined:
     rows, row_group, bar_group, early = _grouped(feed, bars, episodes)
     return _looked_up(feed, rows, row_group, bar_group, bars.known_us, early)
 
@@ -157,7 +121,7 @@ def _looked_up(
 
 
 def _grouped(
-    feed: Feed, bars: Bars, episodes: tuple[np.ndarray, np.ndarray] | None
+    feed: Feed, bars: PanelKeys, episodes: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[pl.DataFrame, np.ndarray, np.ndarray, pl.DataFrame]:
     """Rows of the panel's symbols sorted by group and known time, their groups, the groups of the bars, and
     the rows older than their symbol's first bar.
@@ -235,7 +199,7 @@ def _company_numbers(rows: pl.DataFrame) -> np.ndarray:
     return numbered.select(first.fill_null(-1).alias("number"))["number"].to_numpy()
 
 
-def _episodes(feed: Feed, bars: Bars, identity: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _episodes(feed: Feed, bars: PanelKeys, identity: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Which company of its ticker each row and each bar belongs to, counted from 0; a row of a named other
     company gets -1.
     """
@@ -302,7 +266,7 @@ def require_aligned(fused: pl.DataFrame, panel: pl.DataFrame) -> None:
     )
 
 
-def require_known(joined: Sequence[Joined], bars: Bars) -> None:
+def require_known(joined: Sequence[Joined], bars: PanelKeys) -> None:
     """FusionError if any bar saw a row that became known after it."""
     for part in joined:
         late = part.late_bars(bars)

@@ -14,7 +14,8 @@ import polars as pl
 
 from components.fusion.config import ColumnSettings, TableSettings
 from components.fusion.errors import FusionError
-from components.fusion.read import MARKET, ROW, SlowTable
+from components.fusion.feed import MARKET, ROW
+from components.fusion.read import SlowTable
 
 TOLERANCE = 1e-9
 Owners = dict[str, list[tuple[date, str]]]

@@ -3,14 +3,15 @@ in each slow table.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from components.page import card, escape, number, page, plot, section, table, tile
+from components.page import figure, number, render, write_page
 
 LOW = 0.7
 VALUE_FAULTS = ("missing", "out_of_range", "conflicting", "unit_jumps", "frozen")
-STYLE = ".day{white-space:nowrap}"
 COUNTS = (
     "duplicates",
     "contradicted",
@@ -20,128 +21,194 @@ COUNTS = (
     "no_values",
     "gaps",
 )
+COVERAGE_COLUMNS = (
+    "column",
+    "table",
+    "coverage",
+    "first bar",
+    "last bar",
+    "median age, days",
+    "oldest",
+    "symbols without",
+    "symbols below",
+    "dates below",
+)
+TIME_COLUMNS = (
+    "table",
+    "columns",
+    "rows",
+    "first",
+    "last",
+    "known after: least",
+    "median",
+    "99 of 100",
+    "most",
+)
+FAULT_COLUMNS = (
+    "table",
+    "column",
+    "missing",
+    "out of range",
+    "contradicted",
+    "jumps of unit",
+    "frozen",
+    "jumps (before, at, after)",
+    "longest run",
+)
+TICKER_COLUMNS = (
+    "table",
+    "symbols",
+    "not in the panel",
+    "of the panel, not in the table",
+    "several companies by identity",
+    "by company column",
+    "bars concerned",
+    "rows before the first bar",
+    "long pauses",
+    "treated as",
+)
+SECTIONS = (
+    ("coverage", "coverage"),
+    ("times", "times"),
+    ("faults", "faults"),
+    ("tickers", "tickers and symbols"),
+    ("config", "config"),
+)
+
+Report = Mapping[str, Any]
 
 
-def fusion_page(report: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell; `kind` is `day` (no line ends in it), `low` (stands out) or `code`."""
+
+    text: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table; the columns numbered in `text` are left-aligned."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    text: Sequence[int]
+
+
+def fusion_page(report: Report) -> str:
     """The page of the report of `fuse_panel`."""
-    sections = [
-        ("coverage", "coverage", _coverage(report)),
-        ("times", "times", _times(report)),
-        ("faults", "faults", _faults(report)),
-        ("tickers", "tickers and symbols", _tickers(report)),
-        ("config", "config", _config(report)),
-    ]
-    return page("Fusion of slow tables", _head(report), sections, style=STYLE)
+    return render("fusion/page.html", **page_values(report))
 
 
-def _head(report: Mapping[str, Any]) -> str:
-    checks, panel, coverage = report["checks"], report["panel"], report["coverage"]
-    margin = checks["smallest_margin_s"]
+def write_fusion_page(path: str | os.PathLike, report: Report) -> None:
+    """Write the page atomically."""
+    write_page(path, "fusion/page.html", **page_values(report))
+
+
+def page_values(report: Report) -> dict[str, Any]:
+    """What the template shows, in words and figures."""
+    panel = report["panel"]
+    return {
+        "title": "Fusion of slow tables",
+        "sections": SECTIONS,
+        "panel": f"{panel['rows']:,} bars of {panel['symbols']:,} symbols,"
+        f" {panel['first'][:10]} to {panel['last'][:10]}",
+        "tiles": _tiles(report),
+        "min_coverage": f"{report['config']['min_coverage']:.0%}",
+        "by_year": _by_year(report["coverage"]),
+        "coverage": _coverage(report["coverage"]),
+        "times": _times(report),
+        "repeats": _repeats(report),
+        "refused": _refused(report),
+        "values_title": _values_title(report),
+        "values": _values(report),
+        "tickers": _tickers(report),
+        "files": _files(report),
+        "config": json.dumps(report["config"], indent=1),
+    }
+
+
+def _tiles(report: Report) -> list[tuple[str, str]]:
+    checks, coverage = report["checks"], report["coverage"]
+    least = report["config"]["min_coverage"]
     refused = sum(entry["rows"] for slow in report["tables"] for entry in slow["refused"])
-    tiles = [
-        tile(f"{len(coverage)}", f"slow columns of {len(report['tables'])} tables"),
-        tile(
-            f"{sum(entry['coverage'] >= report['config']['min_coverage'] for entry in coverage)}",
-            f"cover {report['config']['min_coverage']:.0%} of the panel or more",
+    return [
+        (f"{len(coverage)}", f"slow columns of {len(report['tables'])} tables"),
+        (
+            f"{sum(entry['coverage'] >= least for entry in coverage)}",
+            f"cover {least:.0%} of the panel or more",
         ),
-        tile(
+        (
             f"{checks['values_compared']:,}",
             f"values of {checks['rows_verified']:,} rows joined again one by one, all equal",
         ),
-        tile(_duration(margin), "smallest distance from a row's becoming known to the bar that used it"),
-        tile(f"{refused:,}", "rows refused"),
+        (
+            _duration(checks["smallest_margin_s"]),
+            "smallest distance from a row's becoming known to the bar that used it",
+        ),
+        (f"{refused:,}", "rows refused"),
     ]
-    return (
-        f'<h1>Fusion of slow tables</h1><p class="soft">{panel["rows"]:,} bars of {panel["symbols"]:,}'
-        f" symbols, {escape(panel['first'][:10])} to {escape(panel['last'][:10])}. A bar sees what was known"
-        f' by its known_time; nothing later can change it.</p><div class="tiles">{"".join(tiles)}</div>'
-    )
 
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"
-    return (
-        f"{seconds:,.0f} s"
-        if seconds < 600
-        else f"{seconds / 3600:,.1f} h"
-        if seconds < 172_800
-        else f"{seconds / 86_400:,.0f} d"
-    )
+    if seconds < 600:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 3600:,.1f} h" if seconds < 172_800 else f"{seconds / 86_400:,.0f} d"
 
 
-def _coverage(report: Mapping[str, Any]) -> str:
-    entries = report["coverage"]
-    years = sorted({year for entry in entries for year in entry["by_year"]})
-    names = [entry["column"] for entry in entries]
+def _by_year(coverage: Sequence[Report]) -> dict[str, Any]:
+    """Share of rows with a value, by column and year."""
+    years = sorted({year for entry in coverage for year in entry["by_year"]})
     heat = {
         "type": "heatmap",
         "x": years,
-        "y": names[::-1],
-        "z": [[entry["by_year"].get(year) for year in years] for entry in entries[::-1]],
+        "y": [entry["column"] for entry in coverage][::-1],
+        "z": [[entry["by_year"].get(year) for year in years] for entry in coverage[::-1]],
         "zmin": 0,
         "zmax": 1,
         "colorscale": [[0, "rgba(36,86,201,0.05)"], [1, "rgba(36,86,201,0.85)"]],
         "colorbar": {"tickformat": ".0%"},
     }
+    layout = {
+        "xaxis": {"type": "category"},
+        "yaxis": {"tickmode": "linear", "dtick": 1},
+        "margin": {"l": 190, "r": 12, "t": 8, "b": 40},
+    }
+    return figure([heat], layout)
+
+
+def _coverage(coverage: Sequence[Report]) -> Listing:
     rows = [
         [
-            escape(entry["column"]),
-            escape(entry["table"]),
-            _share(entry["coverage"]),
+            entry["column"],
+            entry["table"],
+            Cell(number(entry["coverage"], 1, percent=True), "" if entry["coverage"] >= LOW else "low"),
             _day(entry["first"]),
             _day(entry["last"]),
             number(entry["age_days"]["median"], 1) if entry["age_days"] else "–",
             number(entry["age_days"]["most"], 1) if entry["age_days"] else "–",
             f"{len(entry['symbols_without']):,}",
             f"{len(entry['symbols_below']):,}",
-            f'<span class="day">{entry["dates_below"]:,} of {entry["dates"]:,}</span>',
+            Cell(f"{entry['dates_below']:,} of {entry['dates']:,}", "day"),
         ]
-        for entry in entries
+        for entry in coverage
     ]
-    header = [
-        "column",
-        "table",
-        "coverage",
-        "first bar",
-        "last bar",
-        "median age, days",
-        "oldest",
-        "symbols without",
-        "symbols below",
-        "dates below",
-    ]
-    layout = {
-        "xaxis": {"type": "category"},
-        "yaxis": {"tickmode": "linear", "dtick": 1},
-        "margin": {"l": 190, "r": 12, "t": 8, "b": 40},
-    }
-    return section(
-        "coverage",
-        "What is covered",
-        "Share of the panel's rows that hold a value. Below: less than"
-        f" {report['config']['min_coverage']:.0%}. Ages count from the end of the observation to the bar.",
-        plot("Coverage by year", [heat], layout, tall=True, wide=True),
-        card(table(header, rows, text=[0, 1, 3, 4])),
-    )
+    return _listing(COVERAGE_COLUMNS, rows, (0, 1, 3, 4))
 
 
-def _day(moment: str | None) -> str:
-    return f'<span class="day">{escape((moment or "–")[:10])}</span>'
+def _feeds(report: Report) -> Iterator[tuple[str, str, Report]]:
+    """Table, columns and counts of each feed."""
+    for slow in report["tables"]:
+        for feed in slow["feeds"]:
+            names = feed["columns"]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            yield slow["name"], ", ".join(names[:3]) + more, feed
 
 
-def _share(value: float) -> str:
-    text = number(value, 1, percent=True)
-    return text if value >= LOW else f'<b class="bad">{text}</b>'
-
-
-def _times(report: Mapping[str, Any]) -> str:
-    feeds = [
-        (escape(slow["name"]), escape(_named(feed["columns"])), feed)
-        for slow in report["tables"]
-        for feed in slow["feeds"]
-    ]
-    times = [
+def _times(report: Report) -> Listing:
+    rows = [
         [
             name,
             columns,
@@ -150,200 +217,125 @@ def _times(report: Mapping[str, Any]) -> str:
             _day(feed["last"]),
             *(number(feed["lag_days"].get(share), 1) for share in ("least", "median", "p99", "most")),
         ]
-        for name, columns, feed in feeds
+        for name, columns, feed in _feeds(report)
     ]
-    repeats = [
+    return _listing(TIME_COLUMNS, rows, (0, 1, 3, 4))
+
+
+def _repeats(report: Report) -> Listing:
+    rows = [
         [name, columns, *(f"{feed[kind]:,}" for kind in COUNTS)]
-        for name, columns, feed in feeds
+        for name, columns, feed in _feeds(report)
         if any(feed[kind] for kind in COUNTS)
     ]
-    header = [
-        "table",
-        "columns",
-        "rows",
-        "first",
-        "last",
-        "known after: least",
-        "median",
-        "99 of 100",
-        "most",
-    ]
-    none = card(
-        "<p>Every observation became known once, in order, without gaps.</p>", title="Repeats and gaps"
-    )
-    return section(
-        "times",
-        "When things happened, and when they became known",
-        "Known after: days from the end of an observation. Republications repeat the values later; amendments"
-        " change them and count from their own known time on; an older observation that becomes known after a"
-        " newer one displaces nothing.",
-        card(table(header, times, text=[0, 1, 3, 4])),
-        (
-            card(
-                table(
-                    ["table", "columns", *(kind.replace("_", " ") for kind in COUNTS)], repeats, text=[0, 1]
-                ),
-                title="Repeats and gaps",
-            )
-            if repeats
-            else none
-        ),
-    )
+    return _listing(["table", "columns", *(kind.replace("_", " ") for kind in COUNTS)], rows, (0, 1))
 
 
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _faults(report: Mapping[str, Any]) -> str:
-    refused = [
-        [
-            escape(slow["name"]),
-            escape(entry["says"]),
-            f"{entry['rows']:,}",
-            escape(
-                "; ".join(
-                    f"row {row['row']:,} {row['symbol'] or ''} known {row['known']}"
-                    for row in entry["examples"][:3]
-                )
-            ),
-        ]
+def _refused(report: Report) -> Listing:
+    rows = [
+        [slow["name"], entry["says"], f"{entry['rows']:,}", "; ".join(map(_example, entry["examples"][:3]))]
         for slow in report["tables"]
         for entry in slow["refused"]
     ]
-    found = [
+    return _listing(("table", "refused because", "rows", "such as"), rows, (0, 1, 3))
+
+
+def _example(row: Report) -> str:
+    return f"row {row['row']:,} {row['symbol'] or ''} known {row['known']}"
+
+
+def _columns(report: Report) -> list[tuple[str, str, Report]]:
+    """Table, name and counts of each column of a file."""
+    return [
         (slow["name"], name, entry)
         for slow in report["tables"]
         for feed in slow["feeds"]
         for name, entry in feed["by_column"].items()
     ]
-    faulty = [
-        (table_name, name, entry)
-        for table_name, name, entry in found
-        if any(entry[kind] for kind in VALUE_FAULTS)
-    ]
-    values = [
+
+
+def _is_faulty(entry: Report) -> bool:
+    return any(entry[kind] for kind in VALUE_FAULTS)
+
+
+def _values_title(report: Report) -> str:
+    entries = [entry for _, _, entry in _columns(report)]
+    sound = sum(not _is_faulty(entry) for entry in entries)
+    return f"Values: {sound} of {len(entries)} columns without a fault"
+
+
+def _values(report: Report) -> Listing:
+    rows = [
         [
-            escape(table_name),
-            escape(name),
+            table,
+            name,
             *(f"{entry[kind]:,}" for kind in VALUE_FAULTS),
-            escape("; ".join(entry["unit_jump_examples"][:2])),
-            f'<span class="day">{entry["longest_run"]:,}, {escape(entry["longest_run_at"])}</span>',
+            "; ".join(entry["unit_jump_examples"][:2]),
+            Cell(f"{entry['longest_run']:,}, {entry['longest_run_at']}", "day"),
         ]
-        for table_name, name, entry in faulty
+        for table, name, entry in _columns(report)
+        if _is_faulty(entry)
     ]
-    header = [
-        "table",
-        "column",
-        "missing",
-        "out of range",
-        "contradicted",
-        "jumps of unit",
-        "frozen",
-        "jumps (before, at, after)",
-        "longest run",
+    return _listing(FAULT_COLUMNS, rows, (0, 1, 7, 8))
+
+
+def _tickers(report: Report) -> Listing:
+    settings = {table["name"]: table for table in report["config"]["tables"]}
+    rows = [
+        _ticker_row(slow, settings[slow["name"]], report["coverage"])
+        for slow in report["tables"]
+        if slow["symbols"] is not None
     ]
-    none = "<p>No row was refused.</p>"
-    return section(
-        "faults",
-        "What is wrong in the files",
-        "Refused rows are never joined. Contradicted: rows of the same symbol, observation and known time"
-        " hold different values. Jumps of unit are by about a thousand, a million or a billion and come back;"
-        " they are seen with hindsight, so they are told and not mended. Frozen: observations in runs of 20"
-        " or more equal values.",
-        card(
-            (
-                table(["table", "refused because", "rows", "such as"], refused, text=[0, 1, 3])
-                if refused
-                else none
-            ),
-            title="Refused rows",
-        ),
-        card(
-            table(header, values, text=[0, 1, 7, 8]),
-            title=f"Values: {len(found) - len(faulty)} of {len(found)} columns without a fault",
-        ),
-    )
+    return _listing(TICKER_COLUMNS, rows, (0, 3, 4, 5, 7, 9))
 
 
-def _tickers(report: Mapping[str, Any]) -> str:
-    rows, settings = [], {table["name"]: table for table in report["config"]["tables"]}
-    for slow in report["tables"]:
-        companies, feeds = slow["companies_by_ticker"], slow["feeds"]
-        if slow["symbols"] is None:
-            continue
-        entries = [entry for entry in report["coverage"] if entry["table"] == slow["name"]]
-        early = sorted({symbol for entry in entries for symbol in entry["early_symbols"]})
-        reached = [entry["other_company"] for entry in entries if entry["other_company"] is not None]
-        paused = max(feed["symbols_with_long_pause"] for feed in feeds)
-        rows.append(
-            [
-                escape(slow["name"]),
-                f"{slow['symbols']:,}",
-                f"{slow['symbols_without_panel']:,}",
-                (
-                    f"{len(slow['panel_symbols_without_table']):,}"
-                    f" {escape(', '.join(slow['panel_symbols_without_table'][:6]))}"
-                ),
-                f"{len(companies['by_identity']):,} {escape(', '.join(companies['by_identity'][:10]))}",
-                (
-                    f"{len(companies['by_company_column']):,}"
-                    f" {escape(', '.join(companies['by_company_column'][:6]))}"
-                ),
-                f"{max(reached):,}" if reached else "–",
-                f"{max(entry['early_rows'] for entry in entries):,} {escape(', '.join(early[:10]))}",
-                f"{paused:,}",
-                escape(_treatment(settings[slow["name"]], companies["told_apart"])),
-            ]
-        )
-    header = [
-        "table",
-        "symbols",
-        "not in the panel",
-        "of the panel, not in the table",
-        "several companies by identity",
-        "by company column",
-        "bars concerned",
-        "rows before the first bar",
-        "long pauses",
-        "treated as",
+def _ticker_row(slow: Report, settings: Report, coverage: Sequence[Report]) -> list[str]:
+    companies, absent = slow["companies_by_ticker"], slow["panel_symbols_without_table"]
+    entries = [entry for entry in coverage if entry["table"] == slow["name"]]
+    early = sorted({symbol for entry in entries for symbol in entry["early_symbols"]})
+    reached = [entry["other_company"] for entry in entries if entry["other_company"] is not None]
+    return [
+        slow["name"],
+        f"{slow['symbols']:,}",
+        f"{slow['symbols_without_panel']:,}",
+        _some(len(absent), absent, 6),
+        _some(len(companies["by_identity"]), companies["by_identity"], 10),
+        _some(len(companies["by_company_column"]), companies["by_company_column"], 6),
+        f"{max(reached):,}" if reached else "–",
+        _some(max(entry["early_rows"] for entry in entries), early, 10),
+        f"{max(feed['symbols_with_long_pause'] for feed in slow['feeds']):,}",
+        _treatment(settings, companies["told_apart"]),
     ]
-    body = (
-        card(table(header, rows, text=[0, 3, 4, 5, 7, 9]))
-        if rows
-        else card("<p>All tables are for the market as a whole.</p>")
-    )
-    return section(
-        "tickers",
-        "Whose values they are",
-        "Values of one company must not reach the bars of another under the same ticker; the last column says"
-        " what is done about it.",
-        body,
-    )
 
 
-def _treatment(table: Mapping[str, Any], told_apart: bool) -> str:
+def _some(count: int, names: Sequence[str], shown: int) -> str:
+    return f"{count:,} {', '.join(names[:shown])}"
+
+
+def _treatment(table: Report, told_apart: bool) -> str:
     apart = told_apart and (table["identity"] is None or table["identity"]["apply"])
     early = "; rows before the first bar refused" if table["before_first_bar"] == "refuse" else ""
     return ("companies told apart" if apart else "one company a ticker") + early
 
 
-def _config(report: Mapping[str, Any]) -> str:
-    files = [
+def _files(report: Report) -> Listing:
+    rows = [
         [
-            escape(slow["name"]),
-            escape(slow["path"]),
-            f"<code>{escape(slow['sha256'][:16])}</code>",
+            slow["name"],
+            slow["path"],
+            Cell(slow["sha256"][:16], "code"),
             f"{slow['rows_in_file']:,}",
             f"{slow['rows_after_where']:,}",
         ]
         for slow in report["tables"]
     ]
-    text = escape(json.dumps(report["config"], indent=1))
-    return section(
-        "config",
-        "On which files, with which settings",
-        "Enough to join them again.",
-        card(table(["table", "file", "SHA-256", "rows", "used"], files, text=[0, 1, 2])),
-        card(f"<details><summary>settings</summary><pre>{text}</pre></details>"),
-    )
+    return _listing(("table", "file", "SHA-256", "rows", "used"), rows, (0, 1, 2))
+
+
+def _day(moment: str | None) -> Cell:
+    return Cell((moment or "–")[:10], "day")
+
+
+def _listing(columns: Sequence[str], rows: Sequence[Sequence[str | Cell]], text: Sequence[int]) -> Listing:
+    cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+    return Listing(columns, cells, text)

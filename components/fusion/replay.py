@@ -58,13 +58,21 @@ def replay(
                 held_ends[place], held[place] = ends[row], values[row]
             if count:
                 newest[row] = held_ends[count - 1]
-                current[row] = held[count - 1]
-                if transform != LEVEL:
-                    current[row] = np.nan
-                    if count > observations:
-                        base = held[count - 1 - observations]
-                        if transform == CHANGE:
-                            current[row] = held[count - 1] - base
-                        elif base != 0:
-                            current[row] = (held[count - 1] - base) / abs(base)
+                current[row] = _transformed(held[:count], transform, observations)
     return current, newest
+
+
+@njit(cache=True)
+def _transformed(held: np.ndarray, transform: int, observations: int) -> float:
+    """The newest of the values held, or how it differs from the one `observations` before; NaN where there is
+    none.
+    """
+    newest = held[len(held) - 1]
+    if transform == LEVEL:
+        return newest
+    if len(held) <= observations:
+        return np.nan
+    base = held[len(held) - 1 - observations]
+    if transform == CHANGE:
+        return newest - base
+    return (newest - base) / abs(base) if base != 0 else np.nan

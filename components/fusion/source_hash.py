@@ -6,11 +6,12 @@ import hashlib
 from pathlib import Path
 
 from components.contracts import file_sha256
+from components.contracts.source_files import require_file
 from components.fusion.config import Settings
-from components.fusion.read import require_file
+from components.fusion.errors import FusionError
 
 
-def source_sha256(settings: Settings, data_folder: Path) -> str:
+def slow_tables_sha256(settings: Settings, data_folder: Path) -> str:
     """SHA-256 over the names and the content of all files that the slow tables read, those of identities
     included; empty where there are none.
 
@@ -26,7 +27,6 @@ def source_sha256(settings: Settings, data_folder: Path) -> str:
         return ""
     digest = hashlib.sha256()
     for path, name in sorted(wanted.items()):
-        digest.update(
-            f"{path}\0{file_sha256(require_file(Path(data_folder) / path, f'fusion table {name!r}'))}\0".encode()
-        )
+        file = require_file(Path(data_folder) / path, f"fusion table {name!r}", FusionError)
+        digest.update(f"{path}\0{file_sha256(file)}\0".encode())
     return digest.hexdigest()

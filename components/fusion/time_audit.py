@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.fusion.read import (
+from components.fusion.feed import (
     COMPANY,
     CONTRADICTED,
     ENDS,
@@ -17,11 +17,19 @@ from components.fusion.read import (
     REASONS,
     ROW,
     Feed,
-    SlowTable,
     example_rows,
 )
+from components.fusion.read import SlowTable
 from components.fusion.times import end_day
 
+REPEATS = (
+    "duplicates",
+    "contradicted",
+    "republications",
+    "amendments",
+    "older_observations",
+    "no_values",
+)
 QUANTILES = {"least": 0.0, "p01": 0.01, "median": 0.5, "p99": 0.99, "most": 1.0}
 # Factors between units that people mix up (thousands, millions), and how far, in powers of ten, a jump may
 # miss them.
@@ -79,49 +87,35 @@ def audit_feed(feed: Feed) -> dict[str, Any]:
     observation.
     """
     rows = feed.rows.with_columns(end_day(pl.col(ENDS), feed.table.timezone).alias(DAY))
-    lag = ((rows[KNOWN] - rows[ENDS]).dt.total_microseconds() / DAY_US).to_numpy()
     compared = _compared(feed)
-    gaps = _gaps(rows, feed.table.recycled_gap_days)
+    contradicted = compared.filter("contradicted")[KEY].unique().sort().head(4 * EXAMPLES)
+    amended = compared.filter("amendments").select(KEY, ENDS)
     return {
         "columns": feed.names,
         "rows": len(rows),
         "first": str(rows[DAY].min()),
         "last": str(rows[DAY].max()),
         "last_known": str(rows[KNOWN].max()),
-        "lag_days": (
-            {name: round(float(np.quantile(lag, share)), 3) for name, share in QUANTILES.items()}
-            if len(lag)
-            else {}
-        ),
-        **{
-            name: int(compared[name].sum())
-            for name in (
-                "duplicates",
-                "contradicted",
-                "republications",
-                "amendments",
-                "older_observations",
-                "no_values",
-            )
-        },
-        "contradicted_symbols": (
-            compared.filter("contradicted")[KEY].unique().sort().head(4 * EXAMPLES).to_list()
-        ),
-        "amended_observations": (
-            compared.filter("amendments").select(KEY, ENDS).n_unique() if compared["amendments"].any() else 0
-        ),
-        **gaps,
-        "by_column": {
-            name: (
-                _values(rows, name)
-                | {
-                    "out_of_range": feed.out_of_range.get(name, 0),
-                    "conflicting": feed.conflicting[name],
-                }
-            )
-            for name in feed.names
-        },
+        "lag_days": _lags(rows),
+        **{name: int(compared[name].sum()) for name in REPEATS},
+        "contradicted_symbols": contradicted.to_list(),
+        "amended_observations": amended.n_unique() if len(amended) else 0,
+        **_gaps(rows, feed.table.recycled_gap_days),
+        "by_column": {name: _values(rows, name) | _counted(feed, name) for name in feed.names},
     }
+
+
+def _lags(rows: pl.DataFrame) -> dict[str, float]:
+    """Days from the end of an observation until it became known."""
+    lag = ((rows[KNOWN] - rows[ENDS]).dt.total_microseconds() / DAY_US).to_numpy()
+    if not len(lag):
+        return {}
+    return {name: round(float(np.quantile(lag, share)), 3) for name, share in QUANTILES.items()}
+
+
+def _counted(feed: Feed, name: str) -> dict[str, int]:
+    """What reading the file counted for a column."""
+    return {"out_of_range": feed.out_of_range.get(name, 0), "conflicting": feed.conflicting[name]}
 
 
 def _compared(feed: Feed) -> pl.DataFrame:
@@ -184,12 +178,12 @@ def _values(rows: pl.DataFrame, name: str) -> dict[str, Any]:
     before, after = pl.col("value").shift(1).over(KEY), pl.col("value").shift(-1).over(KEY)
     jump, back = (pl.col("value") / before).abs().log10(), (after / before).abs().log10()
     one_sign = (pl.col("value") > 0).all().over(KEY) | (pl.col("value") < 0).all().over(KEY)
-    unit = pl.any_horizontal((jump.abs() - power).abs() <= UNIT_SLACK for power in UNIT_POWERS) & (
-        back.abs() <= 2 * UNIT_SLACK
+    of_unit = pl.any_horizontal((jump.abs() - power).abs() <= UNIT_SLACK for power in UNIT_POWERS)
+    comes_back = back.abs() <= 2 * UNIT_SLACK
+    marked = first.with_columns(
+        before.alias("before"), after.alias("after"), (of_unit & comes_back & one_sign).alias("jump")
     )
-    jumps = first.with_columns(
-        before.alias("before"), after.alias("after"), (unit & one_sign).alias("jump")
-    ).filter("jump")
+    jumps = marked.filter("jump")
     run = pl.struct(KEY, "value").rle_id()
     runs = (
         first.with_columns(run.alias("run"))

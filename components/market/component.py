@@ -17,7 +17,7 @@ def ingest(settings: str, seed: int, source: str, code: str, panel: Output[Datas
     from components.contracts import RAW_PANEL, write_table
     from components.market.config import Settings
     from components.market.load import describe, load_panel
-    from components.market.source_hash import source_sha256
+    from components.market.source_hash import market_sha256
     from components.market.truth import write_truth
     from components.progress import report, stage, warn
     from components.settings import config_hash
@@ -26,7 +26,7 @@ def ingest(settings: str, seed: int, source: str, code: str, panel: Output[Datas
         parsed = Settings.model_validate_json(settings)
         folder = Path(os.environ.get("ALPHALOOP_DATA", "data"))
         market = load_panel(parsed, data_folder=folder, seed=seed)
-        inputs = {"source": source or source_sha256(parsed, folder, seed)}
+        inputs = {"source": source or market_sha256(parsed, folder, seed)}
         write_table(
             market.panel,
             panel.path,

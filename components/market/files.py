@@ -1,12 +1,12 @@
 """Finds the files that a source is made of, and hashes their content."""
 
-import difflib
 import glob
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.contracts import file_sha256
+from components.contracts.source_files import require_file
 from components.market.config import Settings
 from components.market.errors import MarketError
 
@@ -54,31 +54,11 @@ def find_files(settings: Settings, data_folder: Path) -> SourceFiles:
             )
         many = True
     else:
-        require_file(place, "market.path")
+        require_file(place, "market.path", MarketError)
         paths, many = [place], False
     for path in paths:
-        require_file(path, "market.path")
+        require_file(path, "market.path", MarketError)
     return SourceFiles(tuple(paths), many)
-
-
-def require_file(path: Path, setting: str) -> None:
-    """Raise a MarketError that names `setting` where `path` is not a readable file with something in it."""
-    try:
-        if not path.is_file():
-            siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-            close = difflib.get_close_matches(path.name, siblings, n=1)
-            advice = (
-                f"Did you mean {close[0]!r}?"
-                if close
-                else "Check the path, or set ALPHALOOP_DATA to the folder that holds the data."
-            )
-            raise MarketError(f"{path} does not exist ({setting}). {advice}")
-        if path.stat().st_size == 0:
-            raise MarketError(f"{path} is empty (0 bytes). Fetch or export it again.")
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise MarketError(f"{path} can't be read: {error.strerror}. Check its permissions.") from error
 
 
 def files_sha256(files: SourceFiles, extra: Path | None) -> str:

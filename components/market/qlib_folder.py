@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from components.contracts.source_files import require_file
 from components.market.bars import Bars
 from components.market.config import Settings
 from components.market.errors import MarketError
-from components.market.files import SourceFiles, require_file
+from components.market.files import SourceFiles
 from components.market.stamps import bar_times
 from components.timeline.periods import is_daily
 
@@ -98,7 +99,7 @@ def _calendar(root: Path, frequency: str, settings: Settings) -> pl.DataFrame:
     bar.
     """
     path = root / "calendars" / f"{frequency}.txt"
-    require_file(path, "market.qlib.frequency")
+    require_file(path, "market.qlib.frequency", MarketError)
     stamps = [line.strip() for line in _lines(path) if line.strip()]
     if not stamps:
         raise MarketError(f"{path} holds no step. Dump the folder again.")
@@ -140,7 +141,7 @@ def _spans(root: Path, settings: Settings) -> tuple[dict[str, list[tuple[datetim
     and the symbols without one.
     """
     path = _list(root, settings)
-    require_file(path, "market.qlib.instruments")
+    require_file(path, "market.qlib.instruments", MarketError)
     spans: dict[str, list[tuple[datetime, datetime]]] = {}
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
@@ -219,7 +220,7 @@ def _symbol_bars(
 
 def _values(path: Path, length: int) -> np.ndarray:
     """The values of a bin along the whole calendar, NaN outside of it."""
-    require_file(path, "a bin of the Qlib folder")
+    require_file(path, "a bin of the Qlib folder", MarketError)
     content = path.read_bytes()
     stored = np.frombuffer(content[: len(content) // 4 * 4], dtype="<f4")
     first = int(stored[0]) if len(stored) and np.isfinite(stored[0]) else -1

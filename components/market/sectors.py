@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
+from components.contracts.source_files import require_file
 from components.market.config import SectorSettings
 from components.market.errors import MarketError
-from components.market.files import require_file
 
 
 def add_sectors(panel: pl.DataFrame, settings: SectorSettings, data_folder: Path) -> pl.DataFrame:
@@ -46,7 +46,7 @@ def add_sectors(panel: pl.DataFrame, settings: SectorSettings, data_folder: Path
 
 def _intervals(settings: SectorSettings, data_folder: Path) -> pl.DataFrame:
     path = Path(data_folder) / settings.path
-    require_file(path, "market.sectors.path")
+    require_file(path, "market.sectors.path", MarketError)
     wanted = {
         "symbol": settings.symbol,
         "sector": settings.sector,

@@ -5,14 +5,16 @@ cache.
 import hashlib
 from pathlib import Path
 
+from components.contracts.source_files import require_file
 from components.market.config import FETCHED, Settings
+from components.market.errors import MarketError
 from components.market.fetched import kept_or_fetched
-from components.market.files import SourceFiles, files_sha256, find_files, require_file
+from components.market.files import SourceFiles, files_sha256, find_files
 from components.market.qlib_folder import qlib_files
 from components.settings import config_hash
 
 
-def source_sha256(settings: Settings, data_folder: Path, seed: int) -> str:
+def market_sha256(settings: Settings, data_folder: Path, seed: int) -> str:
     """SHA-256 of all input files (content and names, sectors included), or of the simulator's settings and
     seed.
 
@@ -28,7 +30,7 @@ def source_sha256(settings: Settings, data_folder: Path, seed: int) -> str:
         return hashlib.sha256(f"{config_hash(settings)}:{seed}".encode()).hexdigest()
     sectors = Path(data_folder) / settings.sectors.path if settings.sectors else None
     if sectors:
-        require_file(sectors, "market.sectors.path")
+        require_file(sectors, "market.sectors.path", MarketError)
     if settings.source in FETCHED:
         files = SourceFiles((kept_or_fetched(settings, Path(data_folder)),), False)
     elif settings.source == "qlib":

@@ -106,8 +106,8 @@ def _gaps_title(gaps: Missing | None) -> str:
     if not gaps:
         return ""
     return (
-        f"Gaps: {gaps['count']:,}, {gaps['missing_bars']:,} bars ({gaps['missing_in_source']:,} missing in the"
-        " source, the others set aside)"
+        f"Gaps: {gaps['count']:,}, {gaps['missing_bars']:,} bars"
+        f" ({gaps['missing_in_source']:,} missing in the source, the others set aside)"
     )
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.fusion.source_hash import source_sha256 as slow_sha256
-from components.market.source_hash import source_sha256
+from components.fusion.source_hash import slow_tables_sha256
+from components.market.source_hash import market_sha256
 from pipelines.config import Config, data_folder
 from pipelines.graphs.materialisation import materialisation_pipeline
 from pipelines.graphs.one_expert import expert_pipeline
@@ -20,9 +20,9 @@ def build_pipeline(
     name: str, config: Config, *, folder: str, local: bool = True, options: Mapping[str, Any] | None = None
 ) -> Callable:
     """The pipeline `name`. `local` tells whether the market data can be seen, and hashed, from here."""
-    source = source_sha256(config.market, data_folder(), config.run.seed) if local else ""
+    source = market_sha256(config.market, data_folder(), config.run.seed) if local else ""
     if source and config.fusion.tables:
-        source = f"{source}-{slow_sha256(config.fusion, data_folder())}"
+        source = f"{source}-{slow_tables_sha256(config.fusion, data_folder())}"
     retries = 0 if local else config.cluster.retries
     if name == "materialisation":
         return materialisation_pipeline(config, source=source, folder=folder, retries=retries)

@@ -9,12 +9,13 @@ import pytest
 from pydantic import ValidationError
 from small_tables import INSTANT, moment, small_panel, small_slow, small_table
 
-from components.fusion.config import ColumnSettings, Settings, TableSettings, slow_columns
+from components.fusion.columns import slow_columns
+from components.fusion.config import ColumnSettings, Settings, TableSettings
 from components.fusion.errors import FusionError
 from components.fusion.join import join_tables
 from components.fusion.oracle import verify_sample
-from components.fusion.read import from_frame, read_table
-from components.fusion.source_hash import source_sha256
+from components.fusion.read import from_frame, read_slow_table
+from components.fusion.source_hash import slow_tables_sha256
 
 ROWS = [
     ("A", 0, 1, 1.0),
@@ -87,13 +88,13 @@ def test_unknown_series_are_named():
 def test_files_that_are_missing_empty_or_damaged_are_named(tmp_path):
     (tmp_path / "slow.parquets").write_bytes(b"x")
     with pytest.raises(FusionError, match=r"does not exist.*Did you mean 'slow.parquets'"):
-        read_table(small_table(), tmp_path)
+        read_slow_table(small_table(), tmp_path)
     (tmp_path / "slow.parquet").write_bytes(b"")
     with pytest.raises(FusionError, match="is empty"):
-        read_table(small_table(), tmp_path)
+        read_slow_table(small_table(), tmp_path)
     (tmp_path / "slow.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(FusionError, match="can't be read"):
-        read_table(small_table(), tmp_path)
+        read_slow_table(small_table(), tmp_path)
 
 
 def test_csv_is_read_like_parquet(tmp_path):
@@ -104,7 +105,7 @@ def test_csv_is_read_like_parquet(tmp_path):
     frame.write_parquet(tmp_path / "slow.parquet")
     changes = {"frequency": "day"}
     rows = [
-        read_table(small_table(path=path, **changes), tmp_path).feeds[0].rows
+        read_slow_table(small_table(path=path, **changes), tmp_path).feeds[0].rows
         for path in ("slow.csv", "slow.parquet")
     ]
     assert rows[0].equals(rows[1])
@@ -190,16 +191,16 @@ def test_a_short_pause_is_still_the_same_company(members):
 def test_the_hash_follows_the_content_of_all_files(members):
     settings = Settings(tables=(small_table(identity=IDENTITY),))
     small_slow(SLOW).write_parquet(members / "slow.parquet")
-    first = source_sha256(settings, members)
-    assert source_sha256(settings, members) == first
+    first = slow_tables_sha256(settings, members)
+    assert slow_tables_sha256(settings, members) == first
     small_slow(SLOW[:2]).write_parquet(members / "slow.parquet")
-    second = source_sha256(settings, members)
+    second = slow_tables_sha256(settings, members)
     (members / "members.parquet").write_bytes((members / "slow.parquet").read_bytes())
-    assert len({first, second, source_sha256(settings, members)}) == 3
-    assert source_sha256(Settings(), members) == ""
+    assert len({first, second, slow_tables_sha256(settings, members)}) == 3
+    assert slow_tables_sha256(Settings(), members) == ""
     (members / "members.parquet").unlink()
     with pytest.raises(FusionError, match="does not exist"):
-        source_sha256(settings, members)
+        slow_tables_sha256(settings, members)
 
 
 @pytest.mark.parametrize(

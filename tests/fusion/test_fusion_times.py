@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from small_tables import small_table
 
 from components.contracts import TIME
+from components.fusion.feed import ENDS, KNOWN
 from components.fusion.oracle import _at, _last_day
-from components.fusion.read import ENDS, KNOWN, from_frame
+from components.fusion.read import from_frame
 from components.fusion.times import day_moment, last_day
 
 

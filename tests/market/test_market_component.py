@@ -9,7 +9,7 @@ from components.contracts import RAW_PANEL, read_stamp, read_table
 from components.market.component import ingest
 from components.market.config import Settings
 from components.market.errors import MarketError
-from components.market.source_hash import source_sha256
+from components.market.source_hash import market_sha256
 
 
 def run(folder, config: Settings, source: str) -> tuple[str, str]:
@@ -22,7 +22,7 @@ def run(folder, config: Settings, source: str) -> tuple[str, str]:
 
 def test_ingest_writes_a_stamped_panel_and_the_truth(tmp_path, capsys):
     config = Settings(simulator={"symbols": 12, "bars": 60})
-    source = source_sha256(config, tmp_path, 3)
+    source = market_sha256(config, tmp_path, 3)
     panel, truth = run(tmp_path, config, source)
     table = read_table(panel, RAW_PANEL)
     assert read_stamp(panel).inputs == {"source": source}
@@ -41,7 +41,7 @@ def test_ingest_of_files_writes_an_empty_truth_and_reads_the_data_folder_from_th
     config = Settings(source="csv", path="bars.csv", stamp="session_date")
     panel, truth = run(tmp_path / "out", config, "")
     assert len(read_table(panel, RAW_PANEL)) == 1
-    assert read_stamp(panel).inputs == {"source": source_sha256(config, tmp_path, 3)}
+    assert read_stamp(panel).inputs == {"source": market_sha256(config, tmp_path, 3)}
     assert pl.read_parquet(truth).is_empty()
 
 

@@ -19,7 +19,7 @@ from components.market.config import Settings
 from components.market.errors import MarketError
 from components.market.fetched import fetch, fetched_path, kept_or_fetched
 from components.market.load import load_panel
-from components.market.source_hash import source_sha256
+from components.market.source_hash import market_sha256
 
 RECORDED = Path(__file__).parent / "recorded"
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -348,11 +348,11 @@ def _without(missing: str, importer):
 
 def test_what_was_fetched_is_kept_until_it_is_fetched_anew(tmp_path, monkeypatch):
     module = yahoo(monkeypatch)
-    first = source_sha256(ask_yahoo(), tmp_path, 0)
+    first = market_sha256(ask_yahoo(), tmp_path, 0)
     asked = module.network.asked
     assert asked == 1
     again = load_panel(ask_yahoo(), data_folder=tmp_path, seed=0)
-    assert source_sha256(ask_yahoo(), tmp_path, 5) == first
+    assert market_sha256(ask_yahoo(), tmp_path, 5) == first
     assert module.network.asked == asked
     assert kept_or_fetched(ask_yahoo(start="2024-03-08"), tmp_path) != fetched_path(ask_yahoo(), tmp_path)
     yahoo(monkeypatch, change=lambda frame: frame * 1.5)
@@ -361,7 +361,7 @@ def test_what_was_fetched_is_kept_until_it_is_fetched_anew(tmp_path, monkeypatch
     assert load_panel(ask_yahoo(), data_folder=tmp_path, seed=0).panel["close"][0] == pytest.approx(
         168.1 * 1.5
     )
-    assert source_sha256(ask_yahoo(), tmp_path, 0) != first
+    assert market_sha256(ask_yahoo(), tmp_path, 0) != first
     fetched_path(ask_yahoo(), tmp_path).write_bytes(b"PAR1")
     with pytest.raises(MarketError, match="damaged"):
         load_panel(ask_yahoo(), data_folder=tmp_path, seed=0)

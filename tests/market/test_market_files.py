@@ -15,7 +15,7 @@ from components.contracts import RAW_PANEL, AlphaloopError, check_table
 from components.market.config import SectorSettings, Settings
 from components.market.errors import MarketError
 from components.market.load import load_panel, symbol_coverage
-from components.market.source_hash import source_sha256
+from components.market.source_hash import market_sha256
 
 HEADER = "timestamp,symbol,open,high,low,close,volume\n"
 ROWS = "2024-03-08,AAA,10,11,9,10.5,1000\n2024-03-11,AAA,10.5,12,10,11,1200\n2024-03-11,BBB,5,6,4,5,700\n"
@@ -479,17 +479,17 @@ def test_later_sector_labels_change_nothing_before_them(tmp_path):
 def test_the_content_hash_follows_content_names_seed_and_settings(tmp_path):
     path = write(tmp_path)
     settings_ = Settings(**DAILY)
-    first = source_sha256(settings_, tmp_path, 1)
+    first = market_sha256(settings_, tmp_path, 1)
     os.utime(path, (1, 1))
-    assert source_sha256(settings_, tmp_path, 2) == first
+    assert market_sha256(settings_, tmp_path, 2) == first
     path.write_text(path.read_text().replace("10.5", "10.6"))
-    assert source_sha256(settings_, tmp_path, 1) != first
+    assert market_sha256(settings_, tmp_path, 1) != first
     simulated = {
-        source_sha256(Settings(planted_ic=ic), tmp_path, seed) for ic in (0.0, 0.1) for seed in (1, 2)
+        market_sha256(Settings(planted_ic=ic), tmp_path, seed) for ic in (0.0, 0.1) for seed in (1, 2)
     }
     assert len(simulated) == 4
     with pytest.raises(MarketError, match="does not exist"):
-        source_sha256(Settings(**{**DAILY, "path": "absent.csv"}), tmp_path, 1)
+        market_sha256(Settings(**{**DAILY, "path": "absent.csv"}), tmp_path, 1)
 
 
 def read_or_explain(folder: Path, **changes) -> None:

@@ -12,7 +12,7 @@ from components.contracts import RAW_PANEL, check_table
 from components.market.config import Settings
 from components.market.errors import MarketError
 from components.market.load import load_panel
-from components.market.source_hash import source_sha256
+from components.market.source_hash import market_sha256
 
 DAYS = ["2020-01-02", "2020-01-03", "2020-01-06", "2020-01-07", "2020-01-08"]
 SHANGHAI = {"exchange_timezone": "Asia/Shanghai", "session_open": "09:30", "session_close": "15:00"}
@@ -104,15 +104,15 @@ def test_a_name_that_windows_keeps_for_a_device_is_prefixed(tmp_path):
 
 def test_the_hash_follows_every_file_that_is_read(tmp_path):
     root = folder(tmp_path / "cn")
-    hashes = {source_sha256(ask(), tmp_path, 0)}
+    hashes = {market_sha256(ask(), tmp_path, 0)}
     for path in (root / "calendars" / "day.txt", root / "instruments" / "all.txt"):
         path.write_text(path.read_text() + "\n")
-        hashes.add(source_sha256(ask(), tmp_path, 0))
+        hashes.add(market_sha256(ask(), tmp_path, 0))
     store(root, "sz000001", 1, {"close": [1.0, np.nan, 4.0]})
-    hashes.add(source_sha256(ask(), tmp_path, 0))
+    hashes.add(market_sha256(ask(), tmp_path, 0))
     assert len(hashes) == 4
     store(root, "sz000001", 1, {"unread": [1.0]})
-    assert source_sha256(ask(), tmp_path, 0) in hashes
+    assert market_sha256(ask(), tmp_path, 0) in hashes
 
 
 @pytest.mark.parametrize(
