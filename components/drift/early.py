@@ -54,8 +54,8 @@ def _why(champion: ChampionRecord | None, reference: Path, rows: int) -> str | N
         return "there is no champion yet, so nothing is served that could drift"
     if not reference.is_dir():
         return (
-            f"champion {champion.version} carries no reference of its training window: it was registered before"
-            " references were kept"
+            f"champion {champion.version} carries no reference of its training window: it was registered"
+            " before references were kept"
         )
     if not rows:
         return f"nothing was served yet on bars that champion {champion.version} has not learned from"

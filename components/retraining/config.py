@@ -8,7 +8,6 @@ from components.contracts.documents.drift import RuleName
 from components.settings import Section
 
 TRIGGERS = ("ks", "psi", "auc", "information_ratio", "label_shift")
-RULES = (*TRIGGERS, "predictions", "tail", "missing", "constant")
 
 
 class Settings(Section):

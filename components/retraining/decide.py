@@ -21,8 +21,8 @@ from components.retraining.trail import Place, Trail
 
 @dataclass(frozen=True)
 class Check:
-    """What is decided on: the drift report, who is champion, the data that was looked at, and the market's bars
-    as sorted distinct timestamps, in which cool-down is counted.
+    """What is decided on: the drift report, who is champion, the data that was looked at, and the market's
+    bars as sorted distinct timestamps, in which cool-down is counted.
     """
 
     drift: DriftReport

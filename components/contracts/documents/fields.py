@@ -29,10 +29,10 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 Figure = Annotated[float | None, BeforeValidator(_known)]
-"""A number, NumPy's or Python's; None where it can't be computed, which is how NaN and infinity are kept too."""
+"""A number, also NumPy's; None where it can't be computed, which is how NaN and infinity are kept too."""
 
 Moment = Annotated[datetime, AfterValidator(_in_utc), PlainSerializer(datetime.isoformat, when_used="json")]
-"""A moment in UTC, written with its offset: 2024-01-31T00:00:00+00:00. One without a zone is taken for UTC."""
+"""A moment in UTC, written with its offset: 2024-01-31T00:00:00+00:00; without a zone it is taken for UTC."""
 
 Second = Annotated[datetime, AfterValidator(_in_utc), PlainSerializer(to_second, when_used="json")]
 """When somebody said or did something: 2024-01-31T00:00:00Z."""
