@@ -19,8 +19,6 @@ KNOWN_DOORS: set[str] = {
     "components/backtest/component.py:backtest",
     "components/drift/component.py:make_reference",
     "components/drift/component.py:detect_drift",
-    "components/experts/component.py:train_expert",
-    "components/experts/studies/inputs_component.py:point_to_inputs",
     "components/feature_store/component.py:materialise",
     "components/feature_store/component.py:make_training_set",
     "components/features/component.py:build_features",

@@ -4,7 +4,6 @@ model for each regime, softly blended with the one of all rows. Any expert can b
 Shapes: B rows, M members, R regimes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from components.contracts import REGIME_COLUMN, REGIMES, atomic_write_text
+from components.contracts import REGIME_COLUMN, REGIMES, ContractError
+from components.contracts.documents.experts import COMPOSED, Composition, RegimeRows
 from components.experts.bands import P10_TO_P90
 from components.experts.errors import ExpertError
 from components.experts.protocol import PREDICTION_COLUMNS, Advance, Task
@@ -25,7 +25,6 @@ from components.scoring.form import MEMBERS, Blend, read_form, write_form
 from components.scoring.model import one_hot
 from components.settings import Section
 
-COMPOSED_FILE = "composed.json"
 ALL_ROWS = "all"
 # How much the members' disagreement may count beside their own bands; 1 is the plain mixture.
 SPREADS = (0.0, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
@@ -95,33 +94,24 @@ def load_composed(module: ModuleType, folder: Path, *, whole: bool = True) -> An
         If `composed.json` is broken.
     """
     folder = Path(folder)
-    path = folder / COMPOSED_FILE
+    path = folder / COMPOSED
     if not path.exists():
         return module.Expert.load(folder)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        regimes = RegimeModels.model_validate(values["regimes"]) if values["regimes"] is not None else None
-        expert = Composed(
-            module, module.Settings.model_validate(values["settings"]), int(values["ensemble"]), regimes
-        )
-        names, expert.weights_RM, expert.about = (
-            tuple(values["members"]),
-            tuple(map(tuple, values["weights_RM"])),
-            values["regime_rows"],
-        )
-        expert.columns, expert.spread, expert.width = (
-            tuple(values["columns"]),
-            float(values["spread"]),
-            float(values["width"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = Composition.read(path)
+        regimes = RegimeModels.model_validate(found.regimes) if found.regimes is not None else None
+        settings = module.Settings.model_validate(found.settings)
+    except (ContractError, ValueError) as error:
         raise ExpertError(
             f"{path} does not say what the expert is made of ({type(error).__name__}: {error}). Train it"
             " again."
         ) from error
     if not whole:
-        return module.Expert.load(folder / MEMBERS / names[0])
-    expert.members = {name: module.Expert.load(folder / MEMBERS / name) for name in names}
+        return module.Expert.load(folder / MEMBERS / found.members[0])
+    expert = Composed(module, settings, found.ensemble, regimes)
+    expert.columns, expert.weights_RM, expert.about = found.columns, found.weights_RM, found.regime_rows
+    expert.spread, expert.width = found.spread, found.width
+    expert.members = {name: module.Expert.load(folder / MEMBERS / name) for name in found.members}
     return expert
 
 
@@ -140,7 +130,7 @@ class Composed:
         self.members: dict[str, Any] = {}
         self.weights_RM: tuple[tuple[float, ...], ...] = ()
         self.spread, self.width = 1.0, 1.0
-        self.about: dict[str, Any] = {}
+        self.about: dict[str, RegimeRows] = {}
         # The trainer asks whether an expert has these.
         for name, own in (("export", self._export), ("explain", self._explain)):
             if hasattr(single, name):
@@ -238,18 +228,17 @@ class Composed:
         for name, expert in self.members.items():
             (folder / MEMBERS / name).mkdir(parents=True)
             expert.save(folder / MEMBERS / name)
-        values = {
-            "settings": self.settings.model_dump(mode="json"),
-            "ensemble": self.ensemble,
-            "regimes": self.regimes.model_dump(mode="json") if self.regimes is not None else None,
-            "columns": self.columns,
-            "members": list(self.members),
-            "weights_RM": self.weights_RM,
-            "spread": self.spread,
-            "width": self.width,
-            "regime_rows": self.about,
-        }
-        atomic_write_text(folder / COMPOSED_FILE, json.dumps(values, indent=1))
+        Composition(
+            settings=self.settings.model_dump(mode="json"),
+            ensemble=self.ensemble,
+            regimes=self.regimes.model_dump(mode="json") if self.regimes is not None else None,
+            columns=self.columns,
+            members=list(self.members),
+            weights_RM=self.weights_RM,
+            spread=self.spread,
+            width=self.width,
+            regime_rows=self.about,
+        ).write(folder / COMPOSED)
 
     def _export(self, folder: Path) -> None:
         """The served form of each member, and the weights that blend them."""
@@ -282,7 +271,7 @@ class Composed:
         }
 
 
-def _parts(frame: pl.DataFrame, regimes: RegimeModels | None) -> tuple[list[_Part], dict[str, Any]]:
+def _parts(frame: pl.DataFrame, regimes: RegimeModels | None) -> tuple[list[_Part], dict[str, RegimeRows]]:
     """The models to fit, that of all rows first, and labelled train rows, bars and kind of model of each
     regime.
     """
@@ -298,12 +287,9 @@ def _parts(frame: pl.DataFrame, regimes: RegimeModels | None) -> tuple[list[_Par
         rows, bars = int(own_N.sum()), len(np.unique(bar_N[own_N]))
         alone = rows >= regimes.fewest_rows and bars >= regimes.fewest_bars
         part = _Part(name, regime, not alone, rows / (rows + regimes.shrinkage_rows) if alone else 1.0)
-        about[name] = {
-            "train_rows": rows,
-            "train_bars": bars,
-            "model": "own" if alone else "weighted" if rows else "none",
-            "weight": part.share if rows else 0.0,
-        }
+        kind = "own" if alone else "weighted" if rows else "none"
+        weight = part.share if rows else 0.0
+        about[name] = RegimeRows(train_rows=rows, train_bars=bars, model=kind, weight=weight)
         if rows:
             parts.append(part)
     return parts, about

@@ -1,6 +1,5 @@
 """From the artifacts of a run to the registry: builds the bundle, then records the judged model."""
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from components.contracts.documents.champion import Registration
 from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.experts import STATUS, TrainedExpert, read_status
 from components.contracts.documents.verdict import Verdict
 from components.registry.bundle import build_bundle
 from components.registry.config import Settings
@@ -67,11 +67,9 @@ def record(settings: Settings, name: str, folder: Path, candidate: Candidate) ->
 
 
 def _trained(folders: Sequence[Path]) -> dict[str, Path]:
-    statuses = {
-        folder: json.loads((folder / "status.json").read_text(encoding="utf-8")) for folder in folders
-    }
+    statuses = {folder: read_status(folder / STATUS) for folder in folders}
     return {
-        status["expert"]: folder / "model"
+        status.expert: folder / "model"
         for folder, status in statuses.items()
-        if status["status"] == "trained"
+        if isinstance(status, TrainedExpert)
     }

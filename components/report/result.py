@@ -22,6 +22,7 @@ from components.contracts import (
 from components.contracts.documents.champion import Registration
 from components.contracts.documents.comparison import Comparison
 from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.experts import EXPLAIN, STATUS, Explanation, read_status
 from components.contracts.documents.summary import RunSummary
 from components.contracts.documents.verdict import Verdict
 from components.metrics.regime_shift import label_shift_by_regime
@@ -151,7 +152,7 @@ def read_run(artifacts: Artifacts, config: Mapping[str, Any]) -> RunResult:
         comparison=Comparison.read(models.comparison),
         evaluation=evaluation,
         returns=pl.read_parquet(judged.returns),
-        experts=[_json(place / "status.json") for place in places],
+        experts=[read_status(place / STATUS).model_dump() for place in places],
         explanations=_explanations(places),
         lineage=[Lineage(name, read_stamp(path)) for name, path in tables.items()],
         pages=list(read_gathered(artifacts.pages)),
@@ -175,8 +176,8 @@ def _by_factor_and_regime(
 
 
 def _explanations(experts: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    found = {_json(place / "status.json")["expert"]: place / "model" / "explain.json" for place in experts}
-    return {name: _json(path) for name, path in found.items() if path.exists()}
+    found = {read_status(place / STATUS).expert: place / "model" / EXPLAIN for place in experts}
+    return {name: Explanation.read(path).model_dump() for name, path in found.items() if path.exists()}
 
 
 def _json(path: str | Path) -> Any:

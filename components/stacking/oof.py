@@ -20,6 +20,7 @@ from components.contracts import (
     read_table,
     require_one_origin,
 )
+from components.contracts.documents.experts import STATUS, FailedExpert, TrainedExpert, read_status
 from components.stacking.config import Settings
 
 KEY = ("timestamp", "symbol", "horizon")
@@ -62,16 +63,14 @@ def read_experts(
         If they were made from different data or by different walk-forward folds, or for different targets,
         horizons or periods.
     """
-    statuses = {
-        folder: json.loads((folder / "status.json").read_text(encoding="utf-8")) for folder in folders
-    }
+    statuses = {folder: read_status(folder / STATUS) for folder in folders}
     failed = {
-        status["expert"]: status["reason"] for status in statuses.values() if status["status"] != "trained"
+        status.expert: status.reason for status in statuses.values() if isinstance(status, FailedExpert)
     }
     paths = {
-        status["expert"]: folder / "predictions.parquet"
+        status.expert: folder / "predictions.parquet"
         for folder, status in statuses.items()
-        if status["status"] == "trained"
+        if isinstance(status, TrainedExpert)
     }
     if len(paths) < settings.min_experts:
         reasons = "\n".join(f"- {name}: {reason}" for name, reason in failed.items())

@@ -2,25 +2,23 @@
 experts explain`).
 """
 
-import json
 from pathlib import Path
 
 from rich.table import Table
 
-from components.contracts import AlphaloopError, ContractError, atomic_write_text, read_json
-from components.experts.compose import COMPOSED_FILE
+from components.contracts import AlphaloopError, ContractError, atomic_write_text
+from components.contracts.documents.experts import EXPLAIN
 from components.experts.leaves import Leaf, expert_module
 from components.experts.studies.ablation import Window, ablate, read_variants, table_rows
 from components.experts.studies.ablation_page import ablation_page
-from components.experts.studies.evidence_page import explain_page, first_member
+from components.experts.studies.evidence import read_evidence
+from components.experts.studies.evidence_page import explain_page
 from components.page import number
-from components.scoring.form import MEMBERS
 from pipelines.commands.one_expert import ABLATIONS, expert_inputs
 from pipelines.config import Config
 from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf
 
 VARIANTS = "ablations.yaml"
-EVIDENCE = "explain.json"
 
 
 def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tuple[Table, str]:
@@ -36,12 +34,10 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
     _, inputs, work = expert_inputs(name, config)
     folder = work / ABLATIONS / window
     result = ablate(inputs, variants, seeds=seeds, window=window, folder=folder)
-    atomic_write_text(folder / "ablation.json", json.dumps(result, indent=1))
+    result.write(folder / "ablation.json")
     atomic_write_text(folder / "ablation.html", ablation_page(result))
     header, rows = table_rows(result, number)
-    table = Table(
-        title=f"{result['leaf']} on {result['days']} {window} days, {seeds} seeds", title_justify="left"
-    )
+    table = Table(title=f"{result.leaf} on {result.days} {window} days, {seeds} seeds", title_justify="left")
     for place, title in enumerate(header):
         table.add_column(title, justify="right" if place else "left", no_wrap=not place)
     for row in rows:
@@ -61,7 +57,7 @@ def explain_newest(name: str, config: Config) -> Path:
     leaf = resolve_leaf(find_leaf(name, config), config)
     work = Path(config.run.folder).absolute() / "experts" / leaf.expert
     again = f"alphaloop experts train {name}"
-    left = sorted(work.glob(f"*/model/**/{EVIDENCE}"), key=lambda path: path.stat().st_mtime)
+    left = sorted(work.glob(f"*/model/**/{EXPLAIN}"), key=lambda path: path.stat().st_mtime)
     if not left:
         raise AlphaloopError(_nothing_left(leaf, work, again))
     fit = work / left[-1].relative_to(work).parts[0]
@@ -78,29 +74,15 @@ def explain_newest(name: str, config: Config) -> Path:
 
 def _page(fit: Path, name: str) -> str:
     """The page of one fit; ContractError where its files are damaged."""
-    model, composed, member = fit / "model", None, ""
-    manifest = read_json(model / "manifest.json") or {}
-    path = model / EVIDENCE
-    if (model / COMPOSED_FILE).exists():
-        composed = _readable(model / COMPOSED_FILE)
-        first = first_member(composed)
-        path, member = (
-            model / MEMBERS / first / EVIDENCE,
-            f" ({first}, one of {len(composed['members'])} members)",
-        )
+    evidence, member = read_evidence(fit / "model"), ""
+    if evidence.composition is not None:
+        members = evidence.composition.members
+        member = f" ({members[0]}, one of {len(members)} members)"
     return explain_page(
-        _readable(path),
+        evidence,
         f"What {name}{member} attends to",
-        f"Fit {fit.name}, trained on {manifest.get('train_window', 'an unknown window')}.",
-        composed,
+        f"Fit {fit.name}, trained on {evidence.train_window}.",
     )
-
-
-def _readable(path: Path) -> dict:
-    values = read_json(path)
-    if values is None:
-        raise ContractError(f"{path.name} is missing or holds no JSON object.")
-    return values
 
 
 def _nothing_left(leaf: Leaf, work: Path, again: str) -> str:

@@ -2,15 +2,20 @@
 cache.
 """
 
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from components.contracts import AlphaloopError, atomic_path, verify_bundle
+from components.contracts.documents.experts import (
+    STATUS,
+    ExpertStatus,
+    FailedExpert,
+    InputPaths,
+    read_status,
+)
 from pipelines.config import Config
 from pipelines.leaves import INPUTS, find_leaf, resolve_leaf
 from pipelines.runners.local_run import run_locally
@@ -45,7 +50,7 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
         "expert", config, options={"leaf": leaf, "warm_from": str(kept or ""), "cached": mode == "resume"}
     )
     return fold_table(
-        json.loads((folder / "experts" / expert / "status.json").read_text(encoding="utf-8")),
+        read_status(folder / "experts" / expert / STATUS),
         folder / "experts" / expert,
     )
 
@@ -64,30 +69,29 @@ def _require_model(start: Path | None, expert: str) -> None:
         )
 
 
-def fold_table(status: Mapping[str, Any], work: Path) -> Table:
+def fold_table(status: ExpertStatus, work: Path) -> Table:
     """What a training made, a row a fit; the reason alone where the expert failed."""
-    if status["status"] != "trained":
+    if isinstance(status, FailedExpert):
         raise AlphaloopError(
-            f"{status['expert']} failed: {status['reason'].rstrip('.')}. The trace is in"
-            f" {status['trace_file']}."
+            f"{status.expert} failed: {status.reason.rstrip('.')}. The trace is in {status.trace_file}."
         )
     table = Table(
         title=(
-            f"{status['expert']}: {status['rows']:,} predictions of {status['target']} over"
-            f" {status['horizon']} bars, {work}"
+            f"{status.expert}: {status.rows:,} predictions of {status.target} over"
+            f" {status.horizon} bars, {work}"
         ),
         title_justify="left",
     )
     for name in ("fit", "trained on", "rows", "predicted", "seconds", ""):
         table.add_column(name, justify="right" if name in ("rows", "predicted", "seconds") else "left")
-    for fold in status["folds"]:
-        note = "kept from before" if fold["resumed"] else "warm start" if fold["warm"] else ""
+    for fit in status.folds:
+        note = "kept from before" if fit.resumed else "warm start" if fit.warm else ""
         table.add_row(
-            fold["fold"],
-            fold["train_window"],
-            f"{fold['train_rows']:,}",
-            f"{fold['predicted_rows']:,}",
-            f"{fold['seconds']:.1f}",
+            fit.fold,
+            fit.train_window,
+            f"{fit.train_rows:,}",
+            f"{fit.predicted_rows:,}",
+            f"{fit.seconds:.1f}",
             note,
         )
     return table
@@ -111,7 +115,7 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, StudyInputs, Path]"
     leaf = resolve_leaf(find_leaf(name, config), config)
     work = Path(config.run.folder).absolute() / "experts" / leaf.expert
     run_locally("expert", config, options={"leaf": find_leaf(name, config), "train": False})
-    paths = json.loads((work / INPUTS).read_text(encoding="utf-8"))
+    paths = InputPaths.read(work / INPUTS).model_dump(exclude={"format"})
     inputs = StudyInputs(
         **paths,
         timeline=config.timeline,

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from components.contracts import atomic_write_text
 from components.experts.leaves import Leaf
-from components.experts.studies.search import SearchPlan, StudyResult, open_storage, search
+from components.experts.studies.search import StudyResult, search
 from components.experts.studies.search_page import judged, search_page, verdict
 from components.experts.studies.search_space import read_space
+from components.experts.studies.study import SearchPlan, open_storage
 from components.settings import ConfigError
 from pipelines.commands.one_expert import SEARCH, expert_inputs
 from pipelines.config import Config
@@ -25,7 +26,7 @@ SPACE = "search.yaml"
 
 @dataclass(frozen=True)
 class Request:
-    """How much is searched, and where it is kept; see `components.experts.studies.search.SearchPlan`."""
+    """How much is searched, and where it is kept; see `components.experts.studies.study.SearchPlan`."""
 
     trials: int = 30
     workers: int = 1

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from kfp import dsl
 
-from components.experts.studies.inputs_component import point_to_inputs
+from components.experts.studies.component import point_to_inputs
 from components.report.component import close_run
 from pipelines.config import Config
 from pipelines.graphs.arrange import arranger

@@ -271,10 +271,12 @@ def _forget_failures(artifacts: Path) -> None:
     """Remove what experts that failed left behind, and the folders that they were gathered in, so that the
     cache does not answer with their failure.
     """
+    from components.contracts.documents.experts import read_status
+
     places = {"*/*/expert/status.json": 0, "*/*/gathered/*/status.json": 1}
     for pattern, above in places.items():
         for status in list(artifacts.glob(pattern)):
-            if status.exists() and json.loads(status.read_text(encoding="utf-8"))["status"] == "failed":
+            if status.exists() and read_status(status).status == "failed":
                 shutil.rmtree(status.parents[above])
 
 

@@ -72,6 +72,7 @@ def _table(tables: Path, task: str, name: str) -> Path:
 
 def _train(options: argparse.Namespace, expert: str, seed: int) -> None:
     from components.contracts import LABELS, LEARNABLE, TRAINING_SET, read_catalog, read_chosen, read_table
+    from components.experts.training.inputs import Assignment, TrainingTables
     from components.experts.training.train import train_expert
     from pipelines.config import load_config
     from pipelines.leaves import resolve_leaf
@@ -80,31 +81,28 @@ def _train(options: argparse.Namespace, expert: str, seed: int) -> None:
     leaf = resolve_leaf(f"{expert}/{config.market.period}/base", config)
     folder = Path(options.out) / f"{expert}_{seed}"
     started, used = time.perf_counter(), time.process_time()
-    trained = train_expert(
+    tables = TrainingTables(
         read_table(_table(options.tables, "make-training-set", "training_set"), TRAINING_SET),
         read_table(_table(options.tables, "make-labels", "labels"), LABELS),
         read_catalog(_table(options.tables, "build-features", "catalog")),
-        leaf=leaf,
-        timeline=config.timeline,
-        period=config.market.period,
-        horizon=config.labels.primary_horizon,
-        target=config.labels.target,
-        seed=seed,
-        work_folder=folder / "work",
         chosen=read_chosen(options.selection) if options.selection else None,
         learnable=read_table(options.learnable, LEARNABLE) if options.learnable else None,
-        until="test",
     )
+    labels = config.labels
+    assignment = Assignment(
+        leaf, config.timeline, config.market.period, labels.primary_horizon, labels.target, seed
+    )
+    trained = train_expert(tables, assignment, folder / "work", until="test")
     seconds, cpu = time.perf_counter() - started, time.process_time() - used
     trained.predictions.write_parquet(folder / "predictions.parquet")
     shutil.copytree(trained.model_folder, folder / "model", dirs_exist_ok=True)
-    fits = [fold["seconds"] for fold in trained.summary["folds"]]
+    fits = [fit.seconds for fit in trained.status.folds]
     status = {
         "seconds": seconds,
         "cpu": cpu,
         "fits": fits,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "inputs": trained.summary["inputs"],
+        "inputs": trained.status.inputs,
     }
     (folder / "status.json").write_text(
         json.dumps({**status, "inference_us": _inference_us(options, trained.model_folder, config)})

@@ -20,6 +20,7 @@ import polars as pl
 from components.backtest.evaluate import Market, evaluate
 from components.backtest.predictions import split_experts
 from components.contracts import ALL_PREDICTIONS, PREDICTIONS, REGIME_COLUMN, VOLATILITY_COLUMN
+from components.experts.training.inputs import Assignment, TrainingTables
 from components.experts.training.train import train_expert
 from components.features.build import build_factors
 from components.features.catalog import catalog
@@ -58,16 +59,9 @@ def run_seed(config: Config, seed: int) -> dict:
         for name in config.experts.leaves:
             leaf = resolve_leaf(name, config)
             trained = train_expert(
-                training_set,
-                labels,
-                entries,
-                leaf=leaf,
-                timeline=config.timeline,
-                period=config.market.period,
-                horizon=horizon,
-                target=target,
-                seed=seed,
-                work_folder=Path(scratch) / leaf.expert,
+                TrainingTables(training_set, labels, entries),
+                Assignment(leaf, config.timeline, config.market.period, horizon, target, seed),
+                Path(scratch) / leaf.expert,
             )
             experts[leaf.expert] = trained.predictions.select(PREDICTIONS.columns.keys())
     calendar = training_set["timestamp"].unique().sort()

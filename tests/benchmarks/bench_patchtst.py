@@ -295,7 +295,7 @@ def fit_default(bars: int, threads: int) -> None:
             advance=lambda share, what: None,
         )
     )
-    epochs = expert.explain()["training"]
+    epochs = expert.explain().training
     trained = sum(int(epoch["windows"]) for epoch in epochs)
     print(
         f"fit of {len(frame):,} rows, {len(DEFAULT_INPUTS)} inputs, {len(epochs)} epochs:"

@@ -185,7 +185,7 @@ def recorded() -> tuple[Composed, pl.DataFrame]:
 def test_each_regime_gets_the_model_that_its_rows_allow(recorded):
     expert, fit = recorded
     assert list(expert.members) == ["all_0", "bear_0", "neutral_0", "bull_0"]
-    about = {name: (found["train_rows"], found["model"]) for name, found in expert.about.items()}
+    about = {name: (found.train_rows, found.model) for name, found in expert.about.items()}
     train = fit.filter(pl.col("part") == "train")
     counted = {name: len(train.filter(pl.col("regime_state") == code)) for code, name in enumerate(REGIMES)}
     assert about == {
@@ -267,7 +267,7 @@ def test_bars_count_as_well_as_rows(recorded):
     _, fit = recorded
     few = fitted(compose(RECORDER, Plain(), 1, RegimeModels(fewest_rows=100, fewest_bars=6)), fit)
     enough = fitted(compose(RECORDER, Plain(), 1, RegimeModels(fewest_rows=100, fewest_bars=5)), fit)
-    assert (few.about["bear"]["model"], enough.about["bear"]["model"]) == ("weighted", "own")
+    assert (few.about["bear"].model, enough.about["bear"].model) == ("weighted", "own")
 
 
 def test_members_have_their_own_seed_checkpoints_key_and_progress(recorded):

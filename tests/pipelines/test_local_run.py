@@ -6,6 +6,7 @@ import subprocess
 import time
 
 from pipelines.runners.local_run import _forget_failures, _forget_lost_publications
+from tests.experts.statuses import status_of
 from tests.pipelines.small_run import COMMAND, processes_of, read_events, write_config
 
 
@@ -16,11 +17,17 @@ def write(path, value) -> None:
 
 def test_an_expert_that_failed_is_not_answered_from_the_cache(tmp_path):
     for task, status in (("train-expert", "trained"), ("train-expert-2", "failed")):
-        write(tmp_path / "alphaloop-training-a" / task / "expert" / "status.json", {"status": status})
+        write(
+            tmp_path / "alphaloop-training-a" / task / "expert" / "status.json",
+            status_of("expert", status).model_dump(mode="json"),
+        )
     for task, statuses in (("gather", ("trained", "trained")), ("gather-2", ("failed", "trained", "failed"))):
         gathered = tmp_path / "alphaloop-training-a" / task / "gathered"
         for position, status in enumerate(statuses):
-            write(gathered / f"{position:02d}_expert" / "status.json", {"status": status})
+            write(
+                gathered / f"{position:02d}_expert" / "status.json",
+                status_of("expert", status).model_dump(mode="json"),
+            )
     write(tmp_path / "alphaloop-training-a" / "gather-3" / "gathered" / "00_formulas.yaml", {})
     _forget_failures(tmp_path)
     assert (tmp_path / "alphaloop-training-a" / "gather" / "gathered").exists()

@@ -200,6 +200,10 @@ def composition(tmp_path) -> Path:
     (model / "composed.json").write_text(
         json.dumps(
             {
+                "settings": {},
+                "ensemble": 1,
+                "regimes": None,
+                "columns": [],
                 "members": ["all_0", "bull_0"],
                 "weights_RM": weights,
                 "spread": 16.0,

@@ -20,6 +20,7 @@ from components.registry.client import RegistryError, open_registry
 from components.registry.config import Settings
 from components.registry.record import Candidate, record
 from components.registry.trials import Trial, count_trials, read_verdict
+from tests.experts.statuses import status_of
 
 DAYS = pl.datetime_range(
     datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC), "1d", time_unit="us", eager=True
@@ -56,7 +57,7 @@ def candidate(folder: Path, score: float, judged: Verdict, window: Sequence[str]
         (model / "manifest.json").write_text(
             json.dumps({"known_until": "2024-02-03T00:00:00+00:00", "train_window": "2023-01-01..2024-01-20"})
         )
-        (folder / name / "status.json").write_text(json.dumps({"expert": name, "status": status}))
+        status_of(name, status).write(folder / name / "status.json")
     (folder / "stacker").mkdir()
     (folder / "stacker" / "stacker.json").write_text("{}")
     (folder / "reference").mkdir()

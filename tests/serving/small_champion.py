@@ -129,6 +129,7 @@ def make_bundle(
     served.
     """
     from components.experts.leaves import Leaf
+    from components.experts.training.inputs import Assignment, TrainingTables
     from components.experts.training.train import train_expert
     from components.registry.bundle import build_bundle
     from components.stacking.combine import stack_experts, write_model
@@ -140,18 +141,17 @@ def make_bundle(
     work = folder / "work"
     trained = {
         name: train_expert(
-            market.training_set,
-            market.labels,
-            market.catalog,
-            leaf=Leaf(expert=name, period=PERIOD, module=MODULES.get(name), settings=dict(settings)),
-            timeline=TIMELINE,
-            period=PERIOD,
-            horizon=HORIZON,
-            target=TARGET,
-            seed=seed,
-            work_folder=work / name,
-            code=CODE,
-            data_key="small",
+            TrainingTables(market.training_set, market.labels, market.catalog, known_key="small"),
+            Assignment(
+                leaf=Leaf(expert=name, period=PERIOD, module=MODULES.get(name), settings=dict(settings)),
+                timeline=TIMELINE,
+                period=PERIOD,
+                horizon=HORIZON,
+                target=TARGET,
+                seed=seed,
+                code=CODE,
+            ),
+            work / name,
         )
         for name, settings in experts.items()
     }

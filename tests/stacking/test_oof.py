@@ -1,6 +1,5 @@
 """The out-of-fold table: what is joined, what is refused, what the audit finds."""
 
-import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from components.contracts import LABELS, PREDICTIONS, TIME, ContractError, write_table
 from components.stacking.config import Settings
 from components.stacking.oof import StackingError, audit_oof, build_oof_table, read_experts, require_clean
+from tests.experts.statuses import status_of
 
 SETTINGS = Settings()
 DAYS = pl.datetime_range(
@@ -63,9 +63,7 @@ def training_set() -> pl.DataFrame:
 def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_window="w"):
     place = folder / name
     place.mkdir()
-    (place / "status.json").write_text(
-        json.dumps({"expert": name, "status": status, "reason": "out of memory"})
-    )
+    status_of(name, status).write(place / "status.json")
     if status == "trained":
         frame = (
             predictions(horizon=horizon)

@@ -54,8 +54,9 @@ class Document(Part):
             ) from error
 
     def write(self, path: str | os.PathLike) -> None:
-        """Write the document to `path`, atomically."""
-        atomic_write_text(path, json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False))
+        """Write the document to `path`, atomically; numbers that JSON does not know become null."""
+        plain = json.loads(self.model_dump_json())
+        atomic_write_text(path, json.dumps(plain, indent=1, allow_nan=False))
 
 
 def _problem(error: Any) -> str:

@@ -6,9 +6,7 @@ nothing, and torch is not imported.
 """
 
 import dataclasses
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,18 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.contracts import ContractError, atomic_path
-from components.experts.errors import ExpertError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 TIMEOUT_SECONDS = 1800
-ENDING_SECONDS = 30
-LOG_CHARACTERS = 5000
-# In the trace of a process that only lost another one.
-LOST = ("gloo/transport", "DistBackendError", "DistNetworkError")
-WORKER = "components.experts.neural.distributed_worker"
 
 
 @dataclass(frozen=True)
@@ -316,107 +308,3 @@ def _replaced(tree: Any, results: Iterator[Any]) -> Any:
     if isinstance(tree, (list, tuple)):
         return type(tree)(_replaced(value, results) for value in tree)
     return tree
-
-
-def train_in_processes(arguments: Mapping[str, Any], processes: int) -> None:
-    """Run `publish.train_on_tables` in several processes that share each batch.
-
-    The main one leaves the finished folds in the work folder, so that a call
-    without processes finds them there.
-
-    Parameters
-    ----------
-    arguments : those of `train_on_tables` as JSON knows them: paths as text, `leaf` and `timeline` as
-        dictionaries
-    processes : how many; one a GPU where there are GPUs
-
-    Raises
-    ------
-    ExpertError
-        If the expert failed in any process, or a process died without a word; all others are ended then.
-    ContractError
-        If data or settings are at fault.
-    """
-    _refuse_too_many(processes)
-    with tempfile.TemporaryDirectory(prefix="alphaloop-processes-") as scratch:
-        folder = Path(scratch)
-        (folder / "arguments.json").write_text(json.dumps(dict(arguments)), encoding="utf-8")
-        log = folder / "processes.log"
-        with open(log, "wb") as handle:
-            code = _torchrun(processes, folder / "arguments.json", handle)
-        failures = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*.json")]
-        told = [failure for failure in failures if not any(sign in failure["trace"] for sign in LOST)]
-        if told:
-            raise_failure(min(told, key=lambda failure: failure["time"]), processes)
-        if code:
-            printed = log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
-            raise ExpertError(
-                f"A process of {processes} died, or hung, without a word (torchrun ended with {code}), often"
-                " because memory ran out. Set the leaf's `processes` or settings.training.batch_windows"
-                " lower."
-            ) from RuntimeError(f"the end of what the processes printed:\n{printed}")
-
-
-def _refuse_too_many(processes: int) -> None:
-    """Each process holds the whole panel: more than there are GPUs, or cores where there is none, would only
-    fill the memory.
-    """
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    most = gpus or max(2, os.cpu_count() or 1)
-    if processes > most:
-        found = f"{gpus} GPU(s)" if gpus else f"no GPU and {os.cpu_count()} cores"
-        raise ContractError(
-            f"The leaf asks for processes: {processes}, but this machine has {found}. Set processes to {most}"
-            " or less."
-        )
-
-
-def _torchrun(processes: int, arguments: Path, log: Any) -> int:
-    """The exit code of torchrun over this machine's loopback.
-
-    It ends all processes when one fails, and is itself ended when the caller is interrupted.
-    """
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        str(processes),
-        "--max-restarts",
-        "0",
-    ]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "127.0.0.1"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    if sys.platform == "linux":
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    process = subprocess.Popen(
-        [*command, "-m", WORKER, str(arguments)],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-    )
-    try:
-        return process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=ENDING_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def raise_failure(failure: Mapping[str, Any], processes: int) -> None:
-    """Raise here what a process wrote of its failure."""
-    cause = RuntimeError(f"in process {failure['rank']} of {processes}:\n{failure['trace']}")
-    if failure["kind"] == "ExpertError":
-        raise ExpertError(f"{failure['message']} (process {failure['rank']} of {processes})") from cause
-    if failure["kind"] == "AlphaloopError":
-        raise ContractError(failure["message"]) from cause
-    raise RuntimeError(
-        f"{failure['kind']}: {failure['message']} (process {failure['rank']} of {processes})"
-    ) from cause

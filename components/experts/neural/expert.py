@@ -13,7 +13,8 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from components.contracts import REGIMES, VOLATILITY_COLUMN, atomic_path, atomic_write_text
+from components.contracts import REGIMES, VOLATILITY_COLUMN, ContractError, atomic_path, atomic_write_text
+from components.contracts.documents.experts import EXPLAIN, Explanation, TaskRank, Weights
 from components.experts.bands import P10_TO_P90, SMALLEST_VOLATILITY, fit_bands
 from components.experts.errors import ExpertError
 from components.experts.neural.config import Monitor, Neural
@@ -22,7 +23,7 @@ from components.experts.protocol import PREDICTION_COLUMNS, Advance, Task
 from components.experts.rows import labelled, rank_correlation, target
 from components.scoring.form import Form, Unit, write_form
 
-WEIGHTS, EXPERT, EXPLAIN = "weights.safetensors", "expert.json", "explain.json"
+WEIGHTS, EXPERT = "weights.safetensors", "expert.json"
 # Shares of the progress that pretraining, the student and the bands take, where they are on.
 PRETRAINING_SHARE, STUDENT_SHARE, BANDS_SHARE = 0.3, 0.2, 0.1
 LEAST_WIDTH, MOST_WIDTH = 0.2, 5.0
@@ -58,7 +59,7 @@ class NeuralExpert:
         self.scalers = self.codes = self.model = None
         self.trading_days = 7
         self.head = {"scale": 1.0, "bias": 0.0, "width": 1.0}
-        self.evidence: dict = {}
+        self.evidence: Explanation | None = None
 
     def fit(
         self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
@@ -153,12 +154,14 @@ class NeuralExpert:
             "bias": head.head_bias,
             "width": self._band_width(bars, watched, found.quantiles_NT3[:, 0]),
         }
-        self.evidence = {
-            **self._weights(explained),
-            "tasks": self._further(bars, watched, found),
+        rows_R, names = explained.regime_rows, [*REGIMES, "unknown"]
+        self.evidence = Explanation(
+            weights=self._weights(explained),
+            rows={names[code]: int(rows_R[code]) for code in np.flatnonzero(rows_R)},
+            tasks=self._further(bars, watched, found),
+            parameters=sum(w.numel() for w in self.model.parameters()),
             **history,
-            "parameters": sum(w.numel() for w in self.model.parameters()),
-        }
+        )
         advance(1.0, "fitted")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -227,7 +230,7 @@ class NeuralExpert:
             "head": self.head,
         }
         atomic_write_text(folder / EXPERT, json.dumps(values, indent=1))
-        atomic_write_text(folder / EXPLAIN, json.dumps(self.evidence, indent=1))
+        self.evidence.write(folder / EXPLAIN)
 
     @classmethod
     def load_as(cls, family: Family, folder: Path) -> Self:
@@ -252,10 +255,18 @@ class NeuralExpert:
                 kind(**_tuples(values[name])) for kind, name in ((Scalers, "scalers"), (Codes, "codes"))
             )
             expert.trading_days, expert.head = values["trading_days"], values["head"]
-            expert.evidence = json.loads((folder / EXPLAIN).read_text(encoding="utf-8"))
+            expert.evidence = Explanation.read(folder / EXPLAIN)
             expert.model = expert._build(expert.layout).eval()
             expert.model.load_state_dict(load_file(folder / WEIGHTS))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            SafetensorError,
+            ContractError,
+        ) as error:
             raise ExpertError(
                 f"{folder} does not hold a saved {family.name} expert ({error}). Train it again."
             ) from error
@@ -288,7 +299,7 @@ class NeuralExpert:
         )
         write_form(folder, form, graph)
 
-    def explain(self) -> dict:
+    def explain(self) -> Explanation:
         """Mean weights of what the network lets through, overall and by regime, rank correlations of further
         tasks, and the course of training.
         """
@@ -508,7 +519,7 @@ class NeuralExpert:
         bands = (middle + self.head["width"] * (quantiles_B3 - middle)) * unit_B[:, None]
         return np.maximum.accumulate(bands, axis=1)
 
-    def _weights(self, found: Any) -> dict:
+    def _weights(self, found: Any) -> dict[str, Weights]:
         """Mean of each evidence over the watched rows, overall and in each regime that occurs."""
         columns = self.family.evidence(self.settings, self.layout)
         names = [*REGIMES, "unknown"]
@@ -518,14 +529,11 @@ class NeuralExpert:
             by_regime = {
                 names[code]: (total_RK[code] / rows_R[code]).tolist() for code in np.flatnonzero(rows_R)
             }
-            means[name] = {
-                "columns": list(columns[name]),
-                "mean": (total_RK.sum(axis=0) / max(rows_R.sum(), 1)).tolist(),
-                "by_regime": by_regime,
-            }
-        return {"weights": means, "rows": {names[code]: int(rows_R[code]) for code in np.flatnonzero(rows_R)}}
+            mean = (total_RK.sum(axis=0) / max(rows_R.sum(), 1)).tolist()
+            means[name] = Weights(columns=list(columns[name]), mean=mean, by_regime=by_regime)
+        return means
 
-    def _further(self, bars: Any, watched: np.ndarray, found: Any) -> list[dict[str, Any]]:
+    def _further(self, bars: Any, watched: np.ndarray, found: Any) -> list[TaskRank]:
         """Rank correlation of each task's score with its label over the watched early-stopping rows."""
         days = pl.Series(bars.day_N[watched])
         result = []
@@ -537,7 +545,7 @@ class NeuralExpert:
                 if known.any()
                 else None
             )
-            result.append({"target": name, "horizon": horizon, "rank_correlation": value})
+            result.append(TaskRank(target=name, horizon=horizon, rank_correlation=value))
         return result
 
 

@@ -2,15 +2,24 @@
 same days, over several seeds.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from components.contracts import ContractError, read_json
+from components.contracts import ContractError
+from components.contracts.documents.experts import (
+    EXPLAIN,
+    Ablation,
+    Difference,
+    Explanation,
+    FailedVariant,
+    Figure,
+    Variant,
+)
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, expert_module, merged
 from components.experts.studies.judging import (
@@ -21,13 +30,12 @@ from components.experts.studies.judging import (
     standard_error,
     stored_numbers,
 )
-from components.experts.training.train import RESULT, train_expert
+from components.experts.training.train import train_expert
 from components.metrics import ic_summary
 from components.progress import report, warn
 from components.settings import ConfigError, read_yaml, validate_settings
 
 FULL = "full"
-EXPLAIN = "explain.json"
 Window = Literal["validation", "test"]
 
 
@@ -78,7 +86,7 @@ def read_variants(path: str | Path, leaf: Leaf) -> dict[str, Leaf]:
 
 def ablate(
     inputs: StudyInputs, variants: Mapping[str, Leaf], *, seeds: int, window: Window, folder: Path
-) -> dict[str, Any]:
+) -> Ablation:
     """Train every variant with `seeds` seeds in the same walk-forward folds and compare each with `full`.
 
     Finished folds stay in `folder`, so that a killed ablation goes on where it was.
@@ -89,10 +97,9 @@ def ablate(
 
     Returns
     -------
-    A table for JSON: `variants` holds for each its name, RankIC, IC and ICIR (of RankIC, by day) as mean,
-    spread over seeds (sample standard deviation) and by seed, the parameters of a network, seconds of one
-    seed, and the daily difference from `full` with its standard error, paired by day after averaging over
-    seeds. A variant that failed holds its reason instead.
+    For each variant its RankIC, IC and ICIR (of RankIC, by day) as mean, spread over seeds and by seed, the
+    parameters of a network, seconds of one seed, and the daily difference from `full` with its standard
+    error, paired by day after averaging over seeds. A variant that failed holds its reason instead.
 
     Raises
     ------
@@ -100,68 +107,53 @@ def ablate(
         If `full` itself fails.
     """
     tables = read_tables(inputs, window)
-    stage = f"ablate {variants[FULL].expert}"
-    rows, daily = [], {}
-    for name in (FULL, *(name for name in variants if name != FULL)):
-        try:
-            runs = [
-                _run(
-                    inputs,
-                    tables,
-                    variants[name],
-                    inputs.seed + number,
-                    window,
-                    folder / name / f"seed_{inputs.seed + number}",
-                )
-                for number in range(seeds)
-            ]
-        except ExpertError as error:
-            if name == FULL:
-                raise
-            warn(stage, f"{name} failed: {error}")
-            rows.append({"name": name, "failed": str(error)})
-            continue
-        daily[name] = np.mean([run["rank_ic"] for run in runs], axis=0)
-        rows.append(
-            {
-                "name": name,
-                **_figures(runs, inputs.horizon),
-                "difference": None if name == FULL else _difference(daily[name], daily[FULL], inputs.horizon),
-            }
-        )
-        report(stage, f"{name}: RankIC {rows[-1]['rank_ic']['mean']:.4f}, {seeds} seeds")
+    numbers = tuple(inputs.seed + number for number in range(seeds))
     leaf = variants[FULL]
-    return {
-        "leaf": f"{leaf.expert}/{leaf.period}/{leaf.modality}",
-        "window": window,
-        "first": str(tables.wanted["timestamp"].min()),
-        "last": str(tables.wanted["timestamp"].max()),
-        "days": len(daily[FULL]),
-        "target": inputs.target,
-        "horizon": inputs.horizon,
-        "seeds": [inputs.seed + number for number in range(seeds)],
-        "settings": {name: one.settings for name, one in variants.items()},
-        "variants": rows,
-    }
+    stage = f"ablate {leaf.expert}"
 
+    def trained(name: str) -> list[_Run]:
+        places = {seed: folder / name / f"seed_{seed}" for seed in numbers}
+        return [_run(inputs, tables, variants[name], seed, window, place) for seed, place in places.items()]
 
-def _run(
-    inputs: StudyInputs, tables: Tables, leaf: Leaf, seed: int, window: Window, work: Path
-) -> dict[str, Any]:
-    """One variant with one seed: its daily RankIC and IC, parameters and seconds."""
-    predictions = train_expert(
-        **tables.arguments(),
-        leaf=leaf,
-        timeline=inputs.timeline,
-        period=inputs.period,
-        horizon=inputs.horizon,
+    full = trained(FULL)
+    found: list[Variant | FailedVariant] = [_variant(FULL, full, None, inputs.horizon)]
+    _tell(stage, found[0], seeds)
+    for name in variants:
+        if name == FULL:
+            continue
+        try:
+            found.append(_variant(name, trained(name), full, inputs.horizon))
+            _tell(stage, found[-1], seeds)
+        except ExpertError as error:
+            warn(stage, f"{name} failed: {error}")
+            found.append(FailedVariant(name=name, failed=str(error)))
+    return Ablation(
+        leaf=f"{leaf.expert}/{leaf.period}/{leaf.modality}",
+        window=window,
+        first=str(tables.wanted["timestamp"].min()),
+        last=str(tables.wanted["timestamp"].max()),
+        days=len(full[0].rank_ic),
         target=inputs.target,
-        seed=seed,
-        work_folder=work,
-        code=inputs.code,
-        data_key=inputs.data_key,
-        until=window,
-    ).predictions
+        horizon=inputs.horizon,
+        seeds=numbers,
+        settings={name: one.settings for name, one in variants.items()},
+        variants=tuple(found),
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One variant with one seed: RankIC and IC of each judged day, parameters of a network, seconds."""
+
+    rank_ic: np.ndarray
+    ic: np.ndarray
+    parameters: int | None
+    seconds: float
+
+
+def _run(inputs: StudyInputs, tables: Tables, leaf: Leaf, seed: int, window: Window, work: Path) -> _Run:
+    trained = train_expert(tables.given, inputs.assignment(leaf, seed), work, until=window)
+    predictions = trained.predictions
     unjudged = tables.wanted.join(predictions, on=("timestamp", "symbol"), how="anti")
     if len(unjudged):
         raise ContractError(
@@ -174,86 +166,74 @@ def _run(
             f"No day of the {window} window has three symbols with a label, so nothing can be judged there."
             f" Lengthen timeline.{window}."
         )
-    names = predictions["fold"].unique().sort().to_list()
-    folds = [json.loads((work / name / RESULT).read_text(encoding="utf-8")) for name in names]
-    newest = work / names[-1] / "model"
-    return {
-        "rank_ic": rank_ic,
-        "ic": ic,
-        "parameters": _parameters(newest),
-        "seconds": sum(fold["seconds"] for fold in folds),
-    }
+    seconds = sum(fit.seconds for fit in trained.status.folds)
+    return _Run(rank_ic, ic, _parameters(trained.model_folder), seconds)
 
 
 def _parameters(model: Path) -> int | None:
     """Parameters of a network as it counted them itself, else the numbers that its files hold."""
-    return (read_json(model / EXPLAIN) or {}).get("parameters") or stored_numbers(model)
+    explained = model / EXPLAIN
+    counted = Explanation.read(explained).parameters if explained.exists() else None
+    return counted or stored_numbers(model)
 
 
-def _figures(runs: list[dict[str, Any]], horizon: int) -> dict[str, Any]:
-    by_seed = {
-        "rank_ic": [float(run["rank_ic"].mean()) for run in runs],
-        "ic": [float(run["ic"].mean()) for run in runs],
-        "icir": [ic_summary(run["rank_ic"], horizon=horizon)["icir"] for run in runs],
-    }
-    figures = {
-        name: {
-            "mean": _known(np.mean(values)),
-            "spread": _known(np.std(values, ddof=1)) if len(values) > 1 else None,
-            "by_seed": list(map(_known, values)),
-        }
-        for name, values in by_seed.items()
-    }
-    return {
-        **figures,
-        "parameters": runs[0]["parameters"],
-        "seconds": round(float(np.mean([run["seconds"] for run in runs])), 2),
-    }
+def _variant(name: str, runs: Sequence[_Run], full: Sequence[_Run] | None, horizon: int) -> Variant:
+    daily = np.mean([run.rank_ic for run in runs], axis=0)
+    return Variant(
+        name=name,
+        rank_ic=_figure([float(run.rank_ic.mean()) for run in runs]),
+        ic=_figure([float(run.ic.mean()) for run in runs]),
+        icir=_figure([ic_summary(run.rank_ic, horizon=horizon)["icir"] for run in runs]),
+        parameters=runs[0].parameters,
+        seconds=round(float(np.mean([run.seconds for run in runs])), 2),
+        difference=(
+            None
+            if full is None
+            else _difference(daily, np.mean([run.rank_ic for run in full], axis=0), horizon)
+        ),
+    )
 
 
-def _difference(variant: np.ndarray, full: np.ndarray, horizon: int) -> dict[str, float | None]:
-    """Mean daily RankIC of a variant less that of the full model, its standard error (Newey and West) and
-    their ratio.
-    """
+def _figure(values: Sequence[float]) -> Figure:
+    return Figure(
+        mean=_known(np.mean(values)),
+        spread=_known(np.std(values, ddof=1)) if len(values) > 1 else None,
+        by_seed=tuple(map(_known, values)),
+    )
+
+
+def _difference(variant: np.ndarray, full: np.ndarray, horizon: int) -> Difference:
     daily = variant - full
     mean, error = float(daily.mean()), standard_error(daily, horizon)
-    return {"mean": mean, "error": _known(error), "t": _known(mean / error) if error > 0 else None}
+    return Difference(mean=mean, error=_known(error), t=_known(mean / error) if error > 0 else None)
 
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def _tell(stage: str, variant: Variant, seeds: int) -> None:
+    report(stage, f"{variant.name}: RankIC {variant.rank_ic.mean:.4f}, {seeds} seeds")
+
+
 def table_rows(
-    result: Mapping[str, Any], write: Callable[[float | None, int], str]
+    result: Ablation, write: Callable[[float | None, int], str]
 ) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the result for people; `write` writes a number with so many digits."""
     header = ["variant", "RankIC", "IC", "ICIR", "against full", "t", "parameters", "seconds"]
 
-    def cell(figure: Mapping[str, Any], digits: int) -> str:
-        spread = "" if figure["spread"] is None else f" ± {write(figure['spread'], digits)}"
-        return write(figure["mean"], digits) + spread
+    def cell(figure: Figure, digits: int) -> str:
+        spread = "" if figure.spread is None else f" ± {write(figure.spread, digits)}"
+        return write(figure.mean, digits) + spread
 
-    rows = []
-    for one in result["variants"]:
-        if "failed" in one:
-            rows.append([one["name"], f"failed: {one['failed']}", *[""] * (len(header) - 2)])
-            continue
-        away = one["difference"]
-        against = (
-            ["", ""]
-            if away is None
-            else [f"{away['mean']:+.4f} ± {write(away['error'], 4)}", write(away["t"], 1)]
-        )
-        rows.append(
-            [
-                one["name"],
-                cell(one["rank_ic"], 4),
-                cell(one["ic"], 4),
-                cell(one["icir"], 3),
-                *against,
-                write(one["parameters"], 0),
-                write(one["seconds"], 1),
-            ]
-        )
-    return header, rows
+    def cells(one: Variant | FailedVariant) -> list[str]:
+        if isinstance(one, FailedVariant):
+            return [one.name, f"failed: {one.failed}", *[""] * (len(header) - 2)]
+        away = one.difference
+        against = ["", ""]
+        if away is not None:
+            against = [f"{away.mean:+.4f} ± {write(away.error, 4)}", write(away.t, 1)]
+        figures = [cell(one.rank_ic, 4), cell(one.ic, 4), cell(one.icir, 3)]
+        return [one.name, *figures, *against, write(one.parameters, 0), write(one.seconds, 1)]
+
+    return header, [cells(one) for one in result.variants]

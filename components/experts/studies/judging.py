@@ -3,8 +3,7 @@ its out-of-fold predictions are judged by day.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.contracts import (
-    LABELS,
-    LEARNABLE,
-    TRAINING_SET,
-    CatalogEntry,
-    ChosenInputs,
-    ContractError,
-    file_sha256,
-    read_catalog,
-    read_chosen,
-    read_stamp,
-    read_table,
-    target_labels,
-)
+from components.contracts import ContractError, file_sha256, read_stamp, target_labels
+from components.experts.leaves import Leaf
+from components.experts.training.inputs import Assignment, Inputs, TrainingTables, read_inputs
 from components.metrics import hac_lags, information_coefficient, newey_west_t
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
@@ -52,6 +40,14 @@ class StudyInputs:
     selection: str = ""
     learnable: str = ""
 
+    def files(self) -> Inputs:
+        """The files alone."""
+        return Inputs(self.training_set, self.labels, self.catalog, self.selection, self.learnable)
+
+    def assignment(self, leaf: Leaf, seed: int) -> Assignment:
+        """What an expert with these settings and seed is to learn."""
+        return Assignment(leaf, self.timeline, self.period, self.horizon, self.target, seed, self.code)
+
     @cached_property
     def data_key(self) -> str:
         """Content hashes of all tables together."""
@@ -65,27 +61,12 @@ class StudyInputs:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables in memory.
-
-    `wanted` are the labels of the task by (timestamp, symbol), of the judged window alone.
+    """What is trained on, and by what it is judged: `wanted` are the labels of the task by (timestamp, symbol), of
+    the judged window alone.
     """
 
-    training_set: pl.DataFrame
-    labels: pl.DataFrame
-    catalog: list[CatalogEntry]
-    chosen: ChosenInputs | None
-    learnable: pl.DataFrame | None
+    given: TrainingTables
     wanted: pl.DataFrame
-
-    def arguments(self) -> Mapping[str, Any]:
-        """Those of `train_expert`."""
-        return {
-            "training_set": self.training_set,
-            "labels": self.labels,
-            "catalog": self.catalog,
-            "chosen": self.chosen,
-            "learnable": self.learnable,
-        }
 
 
 def read_tables(inputs: StudyInputs, window: str = "validation") -> Tables:
@@ -100,24 +81,15 @@ def read_tables(inputs: StudyInputs, window: str = "validation") -> Tables:
     ContractError
         If a table was made from another training set, or the window has no labelled row.
     """
-    stamp = read_stamp(inputs.training_set).content_sha256
-    chosen = read_chosen(inputs.selection) if inputs.selection else None
-    for path, origin in (
-        (inputs.selection, chosen and chosen.training_set),
-        (inputs.learnable, inputs.learnable and read_stamp(inputs.learnable).inputs.get("training_set", "")),
-    ):
-        if path and origin != stamp:
-            raise ContractError(
-                f"{path} was made from training set {(origin or '(unknown)')[:12]}, this run's is"
-                f" {stamp[:12]}. Run its stage again."
-            )
-    training_set, labels = read_table(inputs.training_set, TRAINING_SET), read_table(inputs.labels, LABELS)
-    calendar, _ = bar_index(training_set["timestamp"])
+    given, _ = read_inputs(inputs.files())
+    given = replace(given, known_key=inputs.data_key)
+    calendar, _ = bar_index(given.training_set["timestamp"])
     windows = resolve_windows(calendar, inputs.timeline)
     if window == "validation":
-        training_set, labels = blind(training_set, labels, calendar[windows.test[0]])
+        training_set, labels = blind(given.training_set, given.labels, calendar[windows.test[0]])
+        given = replace(given, training_set=training_set, labels=labels)
     first, end = getattr(windows, window)
-    wanted = target_labels(labels, inputs.horizon, inputs.target).filter(
+    wanted = target_labels(given.labels, inputs.horizon, inputs.target).filter(
         pl.col("label").is_not_null() & pl.col("timestamp").is_between(calendar[first], calendar[end - 1])
     )
     if wanted.is_empty():
@@ -125,14 +97,7 @@ def read_tables(inputs: StudyInputs, window: str = "validation") -> Tables:
             f"No label of the {window} window was known in time, so nothing can be judged there. Lengthen"
             f" timeline.{window}."
         )
-    return Tables(
-        training_set,
-        labels,
-        read_catalog(inputs.catalog),
-        chosen,
-        read_table(inputs.learnable, LEARNABLE) if inputs.learnable else None,
-        wanted,
-    )
+    return Tables(given, wanted)
 
 
 def blind(

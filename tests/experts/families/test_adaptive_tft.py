@@ -533,11 +533,11 @@ def test_predictions_are_whole_and_the_evidence_is_explained(expert):
     assert len(predictions) == rows.filter(pl.col("part") == "predict").height
     assert predictions.select(pl.all().exclude("timestamp", "symbol").is_finite().all()).row(0) == (True,) * 7
     assert {"variable_selection", "frequency", "temperature", "sector_attention", "edge"} == set(
-        expert.explain()["weights"]
+        expert.explain().weights
     )
 
 
 def test_golden_losses(expert):
     """Written on Linux x86-64, torch 2.13 CPU, one thread; other CPUs agree within the tolerance."""
-    found = [epoch["loss"] for epoch in expert.explain()["training"]]
+    found = [epoch["loss"] for epoch in expert.explain().training]
     assert found == pytest.approx(json.loads(GOLDEN.read_text())["losses"], abs=1e-5)

@@ -451,12 +451,12 @@ def test_every_switch_of_a_network_at_once(name, tmp_path):
         replace(TASK, also=(("turned", 2),)),
         advance=lambda share, what: None,
     )
-    own, turned = expert.evidence["tasks"]
-    assert own["rank_correlation"] > 0.1
-    assert turned["rank_correlation"] > 0.1
+    own, turned = expert.evidence.tasks
+    assert own.rank_correlation > 0.1
+    assert turned.rank_correlation > 0.1
     assert float(expert.model.usual_spread) != 1.0
-    assert all(0 < epoch["monitor"] <= 1 for epoch in expert.evidence["training"])
-    assert {"pretraining", "training", "student", "bands"} <= set(expert.evidence)
+    assert all(0 < epoch["monitor"] <= 1 for epoch in expert.evidence.training)
+    assert all(getattr(expert.evidence, phase) for phase in ("pretraining", "training", "student", "bands"))
     expert.save(tmp_path)
     assert_frame_equal(
         module.Expert.load(tmp_path).predict(predict), expert.predict(predict), check_exact=True
@@ -473,7 +473,7 @@ def test_monitors_of_a_network_rise_as_it_learns(frames):
             losses={"huber": 1.0, "focal": 1.0},
             optimiser={"learning_rate": 1e-2},
         )
-        course = [epoch["monitor"] for epoch in expert.evidence["training"]]
+        course = [epoch["monitor"] for epoch in expert.evidence.training]
         rises[monitor] = course[-1] - course[0]
     assert min(rises.values()) > 0, rises
 

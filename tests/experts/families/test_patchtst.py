@@ -516,12 +516,12 @@ def test_a_damaged_save_says_so(expert, tmp_path):
 
 
 def test_explain_names_inputs_groups_and_regimes(expert):
-    weights = expert.explain()["weights"]
-    assert weights["feature_gate"]["columns"] == [name for name, group in GROUPS.items() if group != "bars"]
-    assert weights["regime_gate"]["columns"] == ["trend", "volatility", "regime"]
-    for mean in (weights["feature_gate"]["mean"], *weights["feature_gate"]["by_regime"].values()):
+    weights = expert.explain().weights
+    assert weights["feature_gate"].columns == [name for name, group in GROUPS.items() if group != "bars"]
+    assert weights["regime_gate"].columns == ["trend", "volatility", "regime"]
+    for mean in (weights["feature_gate"].mean, *weights["feature_gate"].by_regime.values()):
         assert all(0 < opening < 1 for opening in mean)
-    for mean in (weights["regime_gate"]["mean"], *weights["regime_gate"]["by_regime"].values()):
+    for mean in (weights["regime_gate"].mean, *weights["regime_gate"].by_regime.values()):
         assert sum(mean) == pytest.approx(1.0, abs=1e-5)
 
 
@@ -575,7 +575,7 @@ def test_progress_rises_to_one(frame):
 
 def test_early_stopping_keeps_the_best_epoch(frame):
     expert = fitted(frame, epochs=6, training={"patience_epochs": 1}, optimiser={"learning_rate": 0.05})
-    monitors = [epoch["monitor"] for epoch in expert.explain()["training"]]
+    monitors = [epoch["monitor"] for epoch in expert.explain().training]
     best = int(np.argmax(monitors))
     assert len(monitors) == min(6, best + 3)
     watched = frame.with_columns(
@@ -600,7 +600,7 @@ def test_golden_losses(expert):
     """Written on Linux x86-64 (AVX-512), torch 2.13 CPU, one thread; other CPUs agree within the
     tolerance.
     """
-    found = [epoch["loss"] for epoch in expert.explain()["training"]]
+    found = [epoch["loss"] for epoch in expert.explain().training]
     assert found == pytest.approx(json.loads(GOLDEN.read_text())["losses"], abs=1e-5)
 
 
@@ -619,8 +619,8 @@ def test_learns_a_signal_that_lives_in_the_lookback(planted):
 
 
 def test_gates_close_on_noise_more_than_on_signal(planted):
-    gate = planted[1].explain()["weights"]["feature_gate"]
-    opening = dict(zip(gate["columns"], gate["mean"], strict=True))
+    gate = planted[1].explain().weights["feature_gate"]
+    opening = dict(zip(gate.columns, gate.mean, strict=True))
     assert opening["trend_a"] > opening["trend_b"]
 
 

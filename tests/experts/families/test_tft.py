@@ -638,7 +638,7 @@ def test_golden_losses(fitted):
     """Written on Linux x86-64 (AVX-512), torch 2.13 CPU, one thread; other CPUs agree within the
     tolerance.
     """
-    found = [epoch["loss"] for epoch in fitted[0].explain()["training"]]
+    found = [epoch["loss"] for epoch in fitted[0].explain().training]
     assert found == pytest.approx(json.loads(GOLDEN.read_text())["losses"], abs=1e-4)
 
 
@@ -647,7 +647,7 @@ def test_learns_the_planted_signal(fitted):
     found = expert.predict(predict).join(rows, on=["timestamp", "symbol"])
     # 32 days of 20 symbols: the standard error of a correlation with noise is 0.04.
     assert found.select(pl.corr("score", "signal")).item() > 0.5
-    assert set(expert.explain()["weights"]) == {"variable_selection", "attention"}
+    assert set(expert.explain().weights) == {"variable_selection", "attention"}
 
 
 def test_later_bars_change_nothing(fitted):

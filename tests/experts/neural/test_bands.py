@@ -92,8 +92,8 @@ def judged(name: str, seed: int, epochs: int, noise: float = 4.0) -> SimpleNames
         coverage=inside.mean(),
         dropped=(~kept)[wild].mean(),
         gain=skill(kept) - skill(np.full(len(kept), True)),
-        training=expert.evidence["training"],
-        bands=expert.evidence.get("bands"),
+        training=expert.evidence.training,
+        bands=expert.evidence.bands,
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from safetensors.torch import load_file
 from components.contracts import LABELS, TRAINING_SET, ContractError, write_catalog, write_table
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf
-from components.experts.neural import distributed, distributed_worker
-from components.experts.training.publish import train_on_tables
+from components.experts.neural import distributed
+from components.experts.training import process_worker, processes, publish
+from components.experts.training.inputs import Assignment, Inputs
 from components.timeline import Settings as TimelineSettings
 from tests.experts.market import panel, training_tables
 from tests.experts.neural.torchrun_cases import CASES, trained
@@ -151,51 +153,33 @@ def tables(tmp_path_factory):
     return {name: str(folder / name) for name in ("training_set", "labels", "catalog")}
 
 
-def arguments(tables, folder: Path, harm: str, **changes) -> dict:
+def arguments(tables, folder: Path, harm: str, **changes) -> tuple[Inputs, Assignment, Path]:
     leaf = Leaf(
         expert="second_process",
         period="1d",
         module="tests.experts.neural.second_process",
+        processes=2,
         settings={"harm": harm},
     )
-    about = {
-        "period": "1d",
-        "horizon": 2,
-        "target": "log_return",
-        "seed": 1,
-        "code": "v1",
-        "warm_from": None,
-        "chosen": None,
-        "learnable": None,
-    }
-    return {
-        **tables,
-        **about,
-        "leaf": leaf.model_dump(mode="json"),
-        "timeline": TIMELINE.model_dump(mode="json"),
-        "work_folder": str(folder),
-        **changes,
-    }
+    about = {"period": "1d", "horizon": 2, "target": "log_return", "seed": 1, "code": "v1", **changes}
+    return Inputs(**tables), Assignment(leaf, TIMELINE, **about), folder
 
 
-def train_here(given: dict):
+def train_here(given: tuple[Inputs, Assignment, Path], monkeypatch):
     """As the door does it after the processes: the same call without them."""
-    given = {
-        **given,
-        "leaf": Leaf(**given["leaf"]),
-        "timeline": TIMELINE,
-        "work_folder": Path(given["work_folder"]),
-    }
-    return train_on_tables(given.pop("training_set"), given.pop("labels"), given.pop("catalog"), **given)
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "train_in_processes", lambda *_: None)
+        return publish.train_on_tables(*given)
 
 
-def test_processes_leave_the_folds_for_a_call_without_them(tables, tmp_path):
+def test_processes_leave_the_folds_for_a_call_without_them(tables, tmp_path, monkeypatch):
     given = arguments(tables, tmp_path / "work", "")
-    distributed.train_in_processes(given, 2)
-    trained_here, status, _ = train_here(given)
-    assert status["resumed_folds"] == len(status["folds"]) > 1
+    processes.train_in_processes(*given)
+    attempt = train_here(given, monkeypatch)
+    trained_here, status = attempt.trained, attempt.status
+    assert status.resumed_folds == len(status.folds) > 1
     assert json.loads((trained_here.model_folder / "processes.json").read_text()) == 2
-    alone, _, _ = train_here(arguments(tables, tmp_path / "alone", ""))
+    alone = train_here(arguments(tables, tmp_path / "alone", ""), monkeypatch).trained
     assert alone.predictions.equals(trained_here.predictions)
     assert isinstance(alone.predictions, pl.DataFrame)
 
@@ -210,36 +194,41 @@ def test_processes_leave_the_folds_for_a_call_without_them(tables, tmp_path):
 def test_a_process_that_fails_ends_all_of_them(tables, tmp_path, harm, said):
     began = time.monotonic()
     with pytest.raises(ExpertError, match=said):
-        distributed.train_in_processes(arguments(tables, tmp_path / "work", harm), 2)
+        processes.train_in_processes(*arguments(tables, tmp_path / "work", harm))
     assert time.monotonic() - began < 120
     assert not list((tmp_path / "work").glob("*/result.json"))
 
 
-def worker_failure(given: dict, folder: Path, monkeypatch) -> dict:
-    """What one worker writes of its failure, in this process."""
+def worker_failure(given: tuple[Inputs, Assignment, Path], folder: Path, monkeypatch, **surplus) -> dict:
+    """What one worker writes of its failure, in this process; `surplus` are arguments that it does not know."""
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(distributed, "setup", nullcontext)
     monkeypatch.setattr(os, "_exit", lambda code: None)
-    (folder / "arguments.json").write_text(json.dumps(given))
-    distributed_worker.main(str(folder / "arguments.json"))
+    processes.write_arguments(folder / "arguments.json", *given)
+    written = json.loads((folder / "arguments.json").read_text())
+    written["inputs"] |= surplus
+    (folder / "arguments.json").write_text(json.dumps(written))
+    process_worker.main(str(folder / "arguments.json"))
     return json.loads((folder / "failure-0.json").read_text())
 
 
 def test_bad_data_is_the_users_to_mend(tables, tmp_path, monkeypatch):
-    found = worker_failure({**arguments(tables, tmp_path, ""), "period": "4h"}, tmp_path, monkeypatch)
+    found = worker_failure(arguments(tables, tmp_path, "", period="4h"), tmp_path, monkeypatch)
     with pytest.raises(
         ContractError, match="The leaf of second_process is for period 1d, but the panel's period is 4h"
     ):
-        distributed.raise_failure(found, 2)
+        processes.raise_failure(found, 2)
 
 
 def test_a_mistake_in_the_code_keeps_its_trace(tables, tmp_path, monkeypatch):
-    found = worker_failure({**arguments(tables, tmp_path, ""), "surplus": 1}, tmp_path, monkeypatch)
+    found = worker_failure(arguments(tables, tmp_path, ""), tmp_path, monkeypatch, surplus=1)
     with pytest.raises(RuntimeError, match=r"TypeError: .*surplus") as caught:
-        distributed.raise_failure(found, 2)
+        processes.raise_failure(found, 2)
     assert "Traceback" in str(caught.value.__cause__)
 
 
-def test_more_processes_than_the_machine_can_hold_are_refused():
+def test_more_processes_than_the_machine_can_hold_are_refused(tables, tmp_path):
+    inputs, assignment, work = arguments(tables, tmp_path, "")
+    many = replace(assignment, leaf=assignment.leaf.model_copy(update={"processes": 99}))
     with pytest.raises(ContractError, match=r"processes: 99.*Set processes to"):
-        distributed.train_in_processes({}, 99)
+        processes.train_in_processes(inputs, many, work)

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from components.contracts import ContractError
+from components.contracts.documents.experts import Difference, Explanation, Weights
 from components.experts import leaves
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, list_leaves, load_leaf
 from components.experts.studies import judging
 from components.experts.studies.ablation import ablate, read_variants
 from components.experts.studies.ablation_page import ablation_page
-from components.experts.studies.evidence_page import Weights, closed_gates, explain_page
+from components.experts.studies.evidence import Evidence
+from components.experts.studies.evidence_page import closed_gates, explain_page
 from components.settings import ConfigError
 from pipelines.config import LEAVES
 from tests.experts.studies import tunable
@@ -112,21 +114,19 @@ def test_a_variant_may_be_named_with_dots_dashes_and_digits(tmp_path):
 
 
 def test_a_worse_variant_is_found_worse_and_an_equal_one_equal(result):
-    rows = {one["name"]: one for one in result["variants"]}
+    rows = {one.name: one for one in result.variants}
     assert list(rows) == ["full", "noisy", "same", "broken"]
-    assert rows["noisy"]["difference"]["mean"] == pytest.approx(
-        rows["noisy"]["rank_ic"]["mean"] - rows["full"]["rank_ic"]["mean"]
+    assert rows["noisy"].difference.mean == pytest.approx(
+        rows["noisy"].rank_ic.mean - rows["full"].rank_ic.mean
     )
-    assert rows["noisy"]["difference"]["t"] < -5
-    assert rows["same"]["difference"] == {"mean": 0.0, "error": 0.0, "t": None}
-    assert rows["full"]["difference"] is None
-    assert "was told to fail" in rows["broken"]["failed"]
+    assert rows["noisy"].difference.t < -5
+    assert rows["same"].difference == Difference(mean=0.0, error=0.0, t=None)
+    assert rows["full"].difference is None
+    assert "was told to fail" in rows["broken"].failed
     # Only noise depends on the seed.
-    assert rows["full"]["rank_ic"]["spread"] < 1e-12 < rows["noisy"]["rank_ic"]["spread"]
-    assert rows["noisy"]["rank_ic"]["spread"] == pytest.approx(
-        np.std(rows["noisy"]["rank_ic"]["by_seed"], ddof=1)
-    )
-    assert (result["days"], result["seeds"]) == (27, [3, 4, 5])
+    assert rows["full"].rank_ic.spread < 1e-12 < rows["noisy"].rank_ic.spread
+    assert rows["noisy"].rank_ic.spread == pytest.approx(np.std(rows["noisy"].rank_ic.by_seed, ddof=1))
+    assert (result.days, result.seeds) == (27, (3, 4, 5))
 
 
 def test_nothing_of_the_test_window_moves_the_ablation_of_the_validation_window(
@@ -135,9 +135,7 @@ def test_nothing_of_the_test_window_moves_the_ablation_of_the_validation_window(
     ruined = write_inputs(tmp_path / "tables", change=ruin_the_test_window)
 
     def figures(found):
-        return json.dumps(
-            [{name: value for name, value in one.items() if name != "seconds"} for one in found["variants"]]
-        )
+        return json.dumps([one.model_dump(exclude={"seconds"}) for one in found.variants])
 
     assert figures(
         ablate(ruined, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "work")
@@ -156,10 +154,10 @@ def test_the_test_window_is_judged_only_when_asked_and_the_page_says_so(inputs, 
         window="test",
         folder=tmp_path / "work",
     )
-    assert found["first"] > result["last"]
-    assert found["days"] == 27
+    assert found.first > result.last
+    assert found.days == 27
     assert (tmp_path / "work" / "full" / "seed_3" / "fold_03" / "predictions.parquet").exists()
-    assert found["variants"][0]["rank_ic"]["spread"] is None
+    assert found.variants[0].rank_ic.spread is None
     assert not list((tmp_path / "work").glob("*/*/final"))
     assert "judged on the test window" in ablation_page(found)
     assert "judged on the test window" not in ablation_page(result)
@@ -198,7 +196,7 @@ def test_closed_gates_are_listed_most_closed_first():
         ("b", 0.01),
         ("c", 0.04),
     ]
-    page = explain_page(EXPLAIN, "What <it> attends to", "fold_00")
+    page = page_of(EXPLAIN, "What <it> attends to", "fold_00")
     for words in (
         "2 of 3",
         "Closed gates: 2",
@@ -218,13 +216,17 @@ def test_closed_gates_are_listed_most_closed_first():
         "weights": {"feature_gate": {"columns": ["a"], "mean": [0.5], "by_regime": {}}},
         "training": [],
     }
-    assert "No gate is closed" in explain_page(open_gates, "x")
-    assert "was not kept" in explain_page(open_gates, "x")
+    assert "No gate is closed" in page_of(open_gates, "x")
+    assert "was not kept" in page_of(open_gates, "x")
 
 
 def test_weights_of_another_length_than_their_columns_are_refused():
     with pytest.raises(ContractError, match="'gate' names 2 columns"):
-        explain_page({"weights": {"gate": {"columns": ["a", "b"], "mean": [1.0]}}, "training": []}, "x")
+        page_of({"weights": {"gate": {"columns": ["a", "b"], "mean": [1.0]}}, "training": []}, "x")
+
+
+def page_of(explain: dict, title: str, about: str = "") -> str:
+    return explain_page(Evidence(Explanation.model_validate(explain), "2020"), title, about)
 
 
 def figures_of(page: str) -> dict[str, dict]:
@@ -232,7 +234,7 @@ def figures_of(page: str) -> dict[str, dict]:
     return {
         title: json.loads(figure)
         for title, figure in re.findall(
-            r"<h3>([^<]*)</h3>(?:<p class=soft>[^<]*</p>)?<div"
+            r"<h3>([^<]*)</h3>(?:<p class=\"soft\">[^<]*</p>)?\s*<div"
             r" class=\"plot[^>]*></div><script[^>]*>(.*?)</script>",
             page,
         )
@@ -241,7 +243,7 @@ def figures_of(page: str) -> dict[str, dict]:
 
 def test_the_bands_are_drawn_and_what_was_measured_once_stands_in_a_table():
     bands = [{"monitor": -0.31}, {"loss": 0.4, "monitor": -0.29, "seconds": 1.0}]
-    page = explain_page({"weights": {}, "training": [{"loss": 0.25, "monitor": 0.125}], "bands": bands}, "x")
+    page = page_of({"weights": {}, "training": [{"loss": 0.25, "monitor": 0.125}], "bands": bands}, "x")
     figures = figures_of(page)
     assert list(figures) == ["monitor"]
     assert (figures["monitor"]["data"][0]["x"], figures["monitor"]["data"][0]["y"]) == (
@@ -255,14 +257,12 @@ def test_the_bands_are_drawn_and_what_was_measured_once_stands_in_a_table():
         "loss</td><td>1</td><td>0.4000",
     ):
         assert cells in page
-    assert list(figures_of(explain_page({**EXPLAIN, "weights": {}}, "x"))) == ["loss", "monitor"]
+    assert list(figures_of(page_of({**EXPLAIN, "weights": {}}, "x"))) == ["loss", "monitor"]
 
 
 def test_parameters_and_energies_are_named_as_what_they_are():
     one = {"columns": ["a", "b"], "mean": [0.7, 1.2], "by_regime": {"bull": [0.7, 1.2], "bear": [0.7, 1.2]}}
-    page = explain_page(
-        {"weights": dict.fromkeys(("temperature", "edge", "frequency", "attention"), one)}, "x"
-    )
+    page = page_of({"weights": dict.fromkeys(("temperature", "edge", "frequency", "attention"), one)}, "x")
     assert list(figures_of(page)) == [
         "temperature: attention temperature",
         "edge: learned weight of the edge feature",
@@ -280,7 +280,7 @@ def test_colours_do_not_make_structure_out_of_nothing():
         "mean": [0.73, 0.7305],
         "by_regime": {"bull": [0.73, 0.7301], "bear": [0.7302, 0.7305]},
     }
-    figures = figures_of(explain_page({"weights": {"feature_gate": one, "attention": one}}, "x"))
+    figures = figures_of(page_of({"weights": {"feature_gate": one, "attention": one}}, "x"))
     limits = {
         name: [(trace["zmin"], trace["zmax"]) for trace in figures[f"{name} by regime"]["data"]]
         for name in ("feature gate", "attention")
@@ -296,7 +296,7 @@ def test_many_inputs_show_their_largest_and_long_windows_their_newest():
         "selection": {"columns": columns, "mean": list(range(50)), "by_regime": {}},
         "attention": {"columns": bars, "mean": [1.0] * 50, "by_regime": {}},
     }
-    page = explain_page({"weights": weights, "training": []}, "x")
+    page = page_of({"weights": weights, "training": []}, "x")
     assert '"input_49"' in page
     assert '"input_19"' not in page
     assert '"0_bars_ago"' in page

@@ -18,11 +18,13 @@ from scipy.stats import spearmanr
 
 from components.experts import leaves
 from components.experts.leaves import Leaf, list_leaves, load_leaf
-from components.experts.studies import judging, search
+from components.experts.studies import judging, search, study, tries
 from components.experts.studies.judging import daily_ic, read_tables, standard_error, stored_numbers
-from components.experts.studies.search import SearchError, SearchPlan, Try, expected_maximum, shown_url
+from components.experts.studies.search import expected_maximum
 from components.experts.studies.search_page import search_page, verdict
 from components.experts.studies.search_space import Choices, Range, distributions, read_space, with_values
+from components.experts.studies.study import SearchError, SearchPlan, shown_url
+from components.experts.studies.tries import Try
 from components.experts.training.train import train_expert
 from components.settings import ConfigError, validate_settings
 from pipelines.config import LEAVES
@@ -48,20 +50,20 @@ NOISE_SPACE = {"inner.noise": Range(low=0.0, high=2.0), "width": Range(low=1, hi
 KILLED = """
 import sys, time
 from pathlib import Path
-from components.experts.studies import search
+from components.experts.studies import search, tries
 from tests.experts.studies.test_search import killed_plan
 
-train, calls = search.train_expert, []
+train, calls = tries.train_expert, []
 
-def train_and_wait(**arguments):
+def train_and_wait(*arguments, **options):
     def wait(*_):
         Path(sys.argv[1], "waiting").touch()
         time.sleep(120)
 
     calls.append(1)
-    return train(**(arguments | {"after_fold": wait} if len(calls) == 3 else arguments))
+    return train(*arguments, **(options | {"after_fold": wait} if len(calls) == 3 else options))
 
-search.train_expert = train_and_wait
+tries.train_expert = train_and_wait
 search.search(killed_plan(Path(sys.argv[1])))
 """
 
@@ -217,15 +219,8 @@ def test_the_first_try_is_the_leaf_and_its_value_the_mean_daily_rank_ic_of_known
     assert own.values == {name: leaf.settings[name] for name in ELASTICNET_SPACE}
     training_set, labels = pl.read_parquet(inputs.training_set), pl.read_parquet(inputs.labels)
     whole = read_tables(inputs, "test")
-    arguments = {
-        "timeline": inputs.timeline,
-        "period": "1d",
-        "horizon": 2,
-        "target": "log_return",
-        "seed": inputs.seed,
-        "leaf": leaf,
-    }
-    predictions = train_expert(**whole.arguments(), **arguments, work_folder=tmp_path / "whole").predictions
+    assignment = inputs.assignment(leaf, inputs.seed)
+    predictions = train_expert(whole.given, assignment, tmp_path / "whole").predictions
     known = labels.filter(pl.col("label_end") < begin_of_test(training_set))
     days = predictions.join(known, on=("timestamp", "symbol")).sort("timestamp").partition_by("timestamp")
     slow = [spearmanr(day["score"], day["log_return"]).statistic for day in days]
@@ -254,10 +249,10 @@ def test_a_search_that_sees_labels_of_the_test_window_is_caught(tmp_path, inputs
 
 def test_tables_for_validation_hold_only_times_and_symbols_of_the_test_window(inputs):
     tables, begins = read_tables(inputs), begin_of_test(pl.read_parquet(inputs.training_set))
-    unseen = tables.training_set.filter(pl.col("timestamp") >= begins)
+    unseen = tables.given.training_set.filter(pl.col("timestamp") >= begins)
     assert len(unseen) == 30 * 12
     assert unseen.null_count().row(0) == (0, 0, *[len(unseen)] * (unseen.width - 2))
-    assert tables.labels["label_end"].max() < begins
+    assert tables.given.labels["label_end"].max() < begins
     assert tables.wanted["timestamp"].max() < begins
 
 
@@ -312,11 +307,11 @@ def test_an_interrupted_try_is_made_again(moment, inputs, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(search, "train_expert", interrupted)
+    monkeypatch.setattr(tries, "train_expert", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search.search(plan_for(inputs, tmp_path / "broken", TUNABLE, NOISE_SPACE))
     plan = plan_for(inputs, tmp_path / "broken", TUNABLE, NOISE_SPACE)
-    states = [one.state for one in search._found(search._open(plan), plan).tries]
+    states = [one.state for one in search._found(study.open_study(plan), plan).tries]
     assert (len(states), states.index("stopped")) == (3, 2)
     went_on = search.search(plan_for(inputs, tmp_path / "broken", TUNABLE, NOISE_SPACE))
     assert told(went_on) == told(unbroken)
@@ -349,9 +344,9 @@ def test_a_killed_search_goes_on(tmp_path):
 
 def test_a_try_of_another_machine_counts_as_killed_when_it_is_silent_for_long():
     elsewhere = {"host": "another", "pid": os.getpid(), "began": 0.0}
-    assert search._lives(elsewhere, time.time() - 60)
-    assert not search._lives(elsewhere, time.time() - 3600 * (search.SILENT_HOURS + 1))
-    assert not search._lives(None, time.time())
+    assert study.lives(elsewhere, time.time() - 60)
+    assert not study.lives(elsewhere, time.time() - 3600 * (study.SILENT_HOURS + 1))
+    assert not study.lives(None, time.time())
 
 
 def wait_for(path: Path, child: subprocess.Popen) -> None:
@@ -465,7 +460,7 @@ def test_a_file_that_is_no_database_is_told(inputs, tmp_path):
     ):
         search.search(plan_for(inputs, tmp_path / "other", storage=f"sqlite:///{tmp_path / 'study.db'}"))
     (tmp_path / "study.db").rename(tmp_path / "moved.db")
-    search.open_storage("", tmp_path)
+    study.open_storage("", tmp_path)
 
 
 # Luck

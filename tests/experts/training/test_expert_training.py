@@ -27,6 +27,7 @@ from components.contracts import (
 )
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import FurtherTask, Leaf
+from components.experts.training.inputs import Assignment, Inputs, TrainingTables
 from components.experts.training.publish import only_training, publish_expert, train_on_tables
 from components.experts.training.train import train_expert, train_guarded
 from components.settings import ConfigError
@@ -36,6 +37,7 @@ from tests.experts.market import panel, training_tables
 from tests.experts.training import fragile
 
 TIMELINE = TimelineSettings(train_share=0.5, validation_share=0.2, fold_bars=20, purge_bars=3, embargo_bars=2)
+LONGER = TIMELINE.model_copy(update={"purge_bars": 4})
 FRAGILE = Leaf(expert="fragile", period="1d", module="tests.experts.training.fragile")
 
 
@@ -51,19 +53,24 @@ def tables():
     return training_tables(panel(bars=120, symbols=6, seed=1))
 
 
-def train(tables, folder, leaf=FRAGILE, **changes):
-    training_set, labels, catalog = tables
+def assignment_of(leaf=FRAGILE, **changes) -> Assignment:
     options = {
         "timeline": TIMELINE,
         "period": "1d",
         "horizon": 2,
         "target": "log_return",
         "seed": 1,
-        "work_folder": folder,
         "code": "v1",
         **changes,
     }
-    return train_expert(training_set, labels, catalog, leaf=leaf, **options)
+    return Assignment(leaf, **options)
+
+
+def train(tables, folder, leaf=FRAGILE, *, chosen=None, learnable=None, **changes):
+    """`changes` are of the assignment, or of the call."""
+    how = {name: changes.pop(name) for name in ("warm_from", "until", "after_fold") if name in changes}
+    given = TrainingTables(*tables, chosen=chosen, learnable=learnable)
+    return train_expert(given, assignment_of(leaf, **changes), folder, **how)
 
 
 def test_validation_and_test_are_predicted_once(tables, tmp_path):
@@ -161,9 +168,9 @@ def test_other_chosen_inputs_are_trained_anew_and_the_same_are_kept(tables, tmp_
     names = fold_names(tables, tmp_path / "plain")
     first = ChosenInputs("t", dict.fromkeys(names, ("trend_a",)))
     train(tables, tmp_path / "chosen", chosen=first)
-    assert train(tables, tmp_path / "chosen", chosen=first).summary["resumed_folds"] == len(names)
+    assert train(tables, tmp_path / "chosen", chosen=first).status.resumed_folds == len(names)
     one_differs = ChosenInputs("t", {**first.by_fold, names[1]: ["trend_a", "trend_b"]})
-    assert train(tables, tmp_path / "chosen", chosen=one_differs).summary["resumed_folds"] == len(names) - 1
+    assert train(tables, tmp_path / "chosen", chosen=one_differs).status.resumed_folds == len(names) - 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +200,7 @@ def test_rows_that_are_not_learnable_are_predicted_but_not_learned_from(tables, 
         assert "S03" not in labelled
         assert "S01" in labelled
     assert not trained.predictions["score"].equals(plain.predictions["score"])
-    assert train(tables, tmp_path / "some").summary["resumed_folds"] == 0
+    assert train(tables, tmp_path / "some").status.resumed_folds == 0
 
 
 def test_experts_of_modality_base_do_not_see_rich_inputs(tables, tmp_path):
@@ -256,7 +263,7 @@ def test_folds_of_other_labels_are_not_kept(tables, tmp_path):
     training_set, labels, catalog = tables
     train(tables, tmp_path)
     changed = labels.with_columns(pl.col("log_return") * 2)
-    assert train((training_set, changed, catalog), tmp_path).summary["resumed_folds"] == 0
+    assert train((training_set, changed, catalog), tmp_path).status.resumed_folds == 0
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -271,7 +278,7 @@ def test_a_stopped_training_goes_on_where_it_was(tables, tmp_path, error):
     fragile.FAIL_AT.update(fit=0)
     resumed = train(tables, tmp_path / "stopped")
     assert fits[2:] == fragile.FITS
-    assert resumed.summary["resumed_folds"] == 2
+    assert resumed.status.resumed_folds == 2
     assert_frame_equal(resumed.predictions, whole.predictions, check_exact=True)
     assert (resumed.model_folder / "mean.json").read_bytes() == (
         whole.model_folder / "mean.json"
@@ -285,16 +292,34 @@ def test_a_stopped_training_goes_on_where_it_was(tables, tmp_path, error):
 def test_folds_of_other_code_or_settings_are_not_kept(tables, tmp_path, change):
     train(tables, tmp_path)
     fits = len(fragile.FITS)
-    assert train(tables, tmp_path).summary["resumed_folds"] == fits
-    assert train(tables, tmp_path, **change).summary["resumed_folds"] == 0
+    assert train(tables, tmp_path).status.resumed_folds == fits
+    assert train(tables, tmp_path, **change).status.resumed_folds == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"timeline": LONGER.model_copy(update={"embargo_bars": 1})},
+        {"target": "sector_neutral_return"},
+        {"horizon": 3},
+        {"leaf": FRAGILE.model_copy(update={"threads": 1})},
+    ],
+    ids=["timeline", "target", "horizon", "threads"],
+)
+def test_folds_of_another_task_timeline_or_number_of_threads_are_not_kept(tables, tmp_path, change):
+    training_set, labels, catalog = tables
+    longer = labels.with_columns(pl.lit(3, dtype=pl.Int32).alias("horizon"))
+    both = (training_set, pl.concat([labels, longer]), catalog)
+    options = {"timeline": LONGER}
+    train(both, tmp_path, **options)
+    assert train(both, tmp_path, **options).status.resumed_folds == len(fragile.FITS)
+    assert train(both, tmp_path, **{**options, **change}).status.resumed_folds == 0
 
 
 def test_a_damaged_fold_is_fitted_again(tables, tmp_path):
     train(tables, tmp_path)
     (tmp_path / "fold_01" / "model" / "mean.json").write_text("1e9")
-    assert "fold_01" in [
-        fold["fold"] for fold in train(tables, tmp_path).summary["folds"] if not fold["resumed"]
-    ]
+    assert "fold_01" in [fold.fold for fold in train(tables, tmp_path).status.folds if not fold.resumed]
 
 
 @pytest.mark.parametrize(
@@ -312,24 +337,12 @@ def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
     write_table(training_set, tmp_path / "training_set", TRAINING_SET, **about, inputs={"panel": "p"})
     write_table(labels, tmp_path / "labels", LABELS, **about)
     write_catalog(catalog, tmp_path / "catalog")
-    options = {
-        "leaf": FRAGILE,
-        "timeline": TIMELINE,
-        "period": "1d",
-        "horizon": 2,
-        "target": "log_return",
-        "seed": 1,
-        "work_folder": tmp_path / "work",
-        "warm_from": None,
-        "code": "c",
-    }
+    assignment, work = assignment_of(code="c"), tmp_path / "work"
     paths = [tmp_path / name for name in ("training_set", "labels", "catalog")]
 
     fragile.FAIL_AT.update(fit=2)
-    trained, status, origins = train_on_tables(*paths, **options)
-    publish_expert(
-        tmp_path / "expert", trained, status, FRAGILE, origins, code="c", work_folder=tmp_path / "work"
-    )
+    attempt = train_on_tables(Inputs(*paths), assignment, work)
+    publish_expert(tmp_path / "expert", attempt, assignment, work)
     assert [path.name for path in (tmp_path / "expert").iterdir()] == ["status.json"]
     written = json.loads((tmp_path / "expert" / "status.json").read_text())
     assert (written["expert"], written["status"]) == ("fragile", "failed")
@@ -337,10 +350,8 @@ def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
     assert "Traceback" in (tmp_path / "work" / "failure.txt").read_text()
 
     fragile.FAIL_AT.update(fit=0)
-    trained, status, origins = train_on_tables(*paths, **options)
-    publish_expert(
-        tmp_path / "expert", trained, status, FRAGILE, origins, code="c", work_folder=tmp_path / "work"
-    )
+    attempt = train_on_tables(Inputs(*paths), assignment, work)
+    publish_expert(tmp_path / "expert", attempt, assignment, work)
     stamp = read_stamp(tmp_path / "expert" / "predictions.parquet")
     assert stamp.inputs == {
         "panel": "p",
@@ -357,28 +368,18 @@ def test_a_selection_or_learnable_rows_of_another_training_set_are_refused(table
     write_table(labels, tmp_path / "labels", LABELS, **about)
     write_catalog(catalog, tmp_path / "catalog")
     paths = [tmp_path / name for name in ("training_set", "labels", "catalog")]
-    options = {
-        "leaf": FRAGILE,
-        "timeline": TIMELINE,
-        "period": "1d",
-        "horizon": 2,
-        "target": "log_return",
-        "seed": 1,
-        "work_folder": tmp_path / "work",
-        "warm_from": None,
-        "code": "c",
-    }
+    assignment, work = assignment_of(code="c"), tmp_path / "work"
     names = fold_names(tables, tmp_path / "plain")
     rows = training_set.select("timestamp", "symbol")
     for origin, refused in ((stamp.content_sha256, False), ("another", True)):
         write_chosen(ChosenInputs(origin, dict.fromkeys(names, ("trend_a",))), tmp_path / "chosen.json")
         write_table(rows, tmp_path / "learnable.parquet", LEARNABLE, **about, inputs={"training_set": origin})
-        for given in ({"chosen": tmp_path / "chosen.json"}, {"learnable": tmp_path / "learnable.parquet"}):
+        for given in ({"selection": tmp_path / "chosen.json"}, {"learnable": tmp_path / "learnable.parquet"}):
             if not refused:
-                assert train_on_tables(*paths, **options, **given)[1]["status"] == "trained"
+                assert train_on_tables(Inputs(*paths, **given), assignment, work).status.status == "trained"
                 continue
             with pytest.raises(ContractError, match="was made from training set another"):
-                train_on_tables(*paths, **options, **given)
+                train_on_tables(Inputs(*paths, **given), assignment, work)
     for kept, resumed in ((rows, True), (rows.gather_every(2), False)):
         write_table(
             kept,
@@ -387,8 +388,9 @@ def test_a_selection_or_learnable_rows_of_another_training_set_are_refused(table
             **about,
             inputs={"training_set": stamp.content_sha256},
         )
-        again = train_on_tables(*paths, **options, learnable=tmp_path / "learnable.parquet")[1]
-        assert {fold["resumed"] for fold in again["folds"]} == {resumed}
+        inputs = Inputs(*paths, learnable=tmp_path / "learnable.parquet")
+        again = train_on_tables(inputs, assignment, work).status
+        assert {fold.resumed for fold in again.folds} == {resumed}
 
 
 def test_bad_input_is_not_an_experts_failure(tables, tmp_path):
@@ -399,12 +401,12 @@ def test_bad_input_is_not_an_experts_failure(tables, tmp_path):
 def test_a_warm_model_helps_no_fold_that_it_has_seen(tables, tmp_path):
     first = train(tables, tmp_path / "first")
     second = train(tables, tmp_path / "second", warm_from=first.model_folder)
-    assert {fold["fold"]: fold["warm"] for fold in second.summary["folds"]} == {
-        **{f"fold_{i:02d}": False for i in range(len(second.summary["folds"]) - 1)},
+    assert {fold.fold: fold.warm for fold in second.status.folds} == {
+        **{f"fold_{i:02d}": False for i in range(len(second.status.folds) - 1)},
         "final": True,
     }
     early = train(tables, tmp_path / "third", warm_from=tmp_path / "first" / "fold_00" / "model")
-    assert all(fold["warm"] for fold in early.summary["folds"])
+    assert all(fold.warm for fold in early.status.folds)
     with pytest.raises(BundleError):
         train(tables, tmp_path / "fourth", warm_from=tmp_path)
 
@@ -417,9 +419,7 @@ def test_a_warm_model_helps_only_folds_with_its_own_inputs(tables, tmp_path):
     first = tmp_path / "first"
     train(tables, first, chosen=chosen)
     again = train(tables, tmp_path / "second", chosen=chosen, warm_from=first / names[0] / "model")
-    assert {fold["fold"]: fold["warm"] for fold in again.summary["folds"]} == {
-        name: name != names[1] for name in names
-    }
+    assert {fold.fold: fold.warm for fold in again.status.folds} == {name: name != names[1] for name in names}
     with pytest.raises(ContractError, match="can't go on from it"):
         train(tables, tmp_path / "third", warm_from=first / names[0] / "model")
 
@@ -486,7 +486,7 @@ def test_training_until_validation_or_test_reads_no_later_bar(tables, tmp_path):
         trained = train(tables, tmp_path / until, until=until)
         assert trained.predictions["timestamp"].max() == bars[last]
         assert max(frame["timestamp"].max() for frame in fragile.FRAMES) == bars[last]
-        assert "final" not in [fold["fold"] for fold in trained.summary["folds"]]
+        assert "final" not in [fold.fold for fold in trained.status.folds]
     later = pl.col("timestamp") > bars[83]
     planted = training_set.with_columns(
         pl.when(later).then(pl.lit(9.0, dtype=pl.Float32)).otherwise(pl.col("trend_a")).alias("trend_a")
@@ -563,7 +563,7 @@ def test_groups_that_an_expert_takes_whole_escape_the_selection(tables, tmp_path
     monkeypatch.setattr(fragile.Expert, "whole_groups", ("regime",), raising=False)
     trained = train(tables, tmp_path / "chosen", chosen=ChosenInputs("", dict.fromkeys(names, ("trend_a",))))
     assert verify_bundle(trained.model_folder)["columns"] == ["trend_a", "regime_a"]
-    assert trained.summary["inputs"] == 2
+    assert trained.status.inputs == 2
 
 
 def test_an_address_with_a_password_does_not_reach_the_manifest(tables, tmp_path):

@@ -16,17 +16,7 @@ def point_to_inputs(
     learnable: Input[Dataset] = None,
 ):
     """Write the paths of an expert's inputs as JSON to the path `target`."""
-    import json
+    from components.experts.studies.run import Inputs, run
 
-    from components.contracts import atomic_write_text
-
-    tables = {
-        "training_set": training_set,
-        "labels": labels,
-        "catalog": catalog,
-        "selection": selection,
-        "learnable": learnable,
-    }
-    atomic_write_text(
-        target, json.dumps({name: table.path if table else "" for name, table in tables.items()}, indent=1)
-    )
+    chosen, rows = selection and selection.path, learnable and learnable.path
+    run(Inputs(training_set.path, labels.path, catalog.path, chosen, rows), target)

@@ -1,5 +1,5 @@
-"""One of the processes that torchrun starts for `distributed.train_in_processes`: trains on tables and
-reports its failure to a file.
+"""One of the processes that torchrun starts for `processes.train_in_processes`: trains on tables and reports its
+failure to a file.
 """
 
 import json
@@ -7,11 +7,16 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from components.contracts import AlphaloopError
 from components.progress import EVENTS_VARIABLE
+
+if TYPE_CHECKING:
+    from components.contracts.documents.experts import ExpertStatus
 
 
 def main(arguments_file: str) -> None:
@@ -25,39 +30,22 @@ def main(arguments_file: str) -> None:
     from components.experts.neural.distributed import setup
 
     try:
-        arguments = json.loads(Path(arguments_file).read_text(encoding="utf-8"))
-        with setup():
-            status = _trained(arguments)
-            if status["status"] == "failed":
-                _fail(
-                    folder,
-                    rank,
-                    "ExpertError",
-                    status["reason"],
-                    Path(status["trace_file"]).read_text(encoding="utf-8"),
-                )
+        status = _trained(Path(arguments_file), setup)
+        if status.status == "failed":
+            trace = Path(status.trace_file).read_text(encoding="utf-8")
+            _fail(folder, rank, "ExpertError", status.reason, trace)
     except Exception as error:
         kind = "AlphaloopError" if isinstance(error, AlphaloopError) else type(error).__name__
         _fail(folder, rank, kind, str(error), traceback.format_exc())
 
 
-def _trained(arguments: dict[str, Any]) -> dict[str, Any]:
-    from components.experts.leaves import Leaf
+def _trained(arguments_file: Path, setup: Callable[[], AbstractContextManager]) -> "ExpertStatus":
+    from components.experts.training.processes import read_arguments
     from components.experts.training.publish import train_on_tables
-    from components.timeline import Settings as TimelineSettings
 
-    given = dict(arguments)
-    tables = [given.pop(name) for name in ("training_set", "labels", "catalog")]
-    leaf, timeline = (
-        Leaf.model_validate(given.pop("leaf")),
-        TimelineSettings.model_validate(given.pop("timeline")),
-    )
-    paths = {
-        name: Path(given.pop(name)) if given.get(name) else given.pop(name, None)
-        for name in ("work_folder", "warm_from")
-    }
-    _, status, _ = train_on_tables(*tables, leaf=leaf, timeline=timeline, **paths, **given)
-    return status
+    inputs, assignment, work_folder = read_arguments(arguments_file)
+    with setup():
+        return train_on_tables(inputs, assignment, work_folder).status
 
 
 def _fail(folder: Path, rank: int, kind: str, message: str, trace: str) -> None:

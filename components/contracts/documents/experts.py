@@ -1,0 +1,207 @@
+"""What experts hand over: how a training ended, what a fitted network attends to, what a composition is made of, and
+the table of an ablation.
+
+Shapes: M members, R regimes.
+"""
+
+import os
+from typing import Any, Literal
+
+from pydantic import Field
+
+from components.contracts.documents import Document, Part
+from components.contracts.files import read_json
+
+STATUS, EXPLAIN, COMPOSED = "status.json", "explain.json", "composed.json"
+
+Epoch = dict[str, int | float | None]
+"""Figures of one epoch by name; None where one is not a number."""
+
+
+class Fit(Part):
+    """One fit of a walk-forward training. The one for serving is called `final` and predicts nothing."""
+
+    fold: str
+    train_window: str
+    inputs: int
+    train_rows: int
+    warm: bool
+    """It went on from an earlier model."""
+    predicted_rows: int
+    seconds: float
+    resumed: bool = False
+    """It was finished by an earlier call and taken from disk."""
+
+
+class KeptFit(Document):
+    """A finished fold as it lies in the work folder; `key` is a hash over all that its numbers depend on."""
+
+    format: Literal[1] = 1
+    key: str
+    fit: Fit
+
+
+class TrainedExpert(Document):
+    """Status of an expert that was trained: its task, what it predicted, and its fits in time's order."""
+
+    format: Literal[1] = 1
+    expert: str
+    status: Literal["trained"] = "trained"
+    reason: str = ""
+    period: str
+    modality: str
+    horizon: int
+    target: str
+    inputs: int
+    """Inputs of the served model."""
+    rows: int
+    """Predictions of validation and test."""
+    train_window: str
+    predicted: str
+    folds: tuple[Fit, ...]
+    resumed_folds: int
+    constant_folds: tuple[str, ...]
+    """Folds in which every row got the same score."""
+    seconds: float
+
+
+class FailedExpert(Document):
+    """Status of an expert that failed and is left out; `trace_file` holds the whole trace."""
+
+    format: Literal[1] = 1
+    expert: str
+    status: Literal["failed"] = "failed"
+    reason: str
+    trace_file: str
+
+
+ExpertStatus = TrainedExpert | FailedExpert
+
+
+def read_status(path: str | os.PathLike) -> ExpertStatus:
+    """The status in the file `path`; ContractError where it is damaged."""
+    state = (read_json(path) or {}).get("status")
+    return FailedExpert.read(path) if state == "failed" else TrainedExpert.read(path)
+
+
+class InputPaths(Document):
+    """Where a run's tables lie that an expert learns from; empty for one that the run does not have."""
+
+    format: Literal[1] = 1
+    training_set: str
+    labels: str
+    catalog: str
+    selection: str = ""
+    learnable: str = ""
+
+
+class Weights(Part):
+    """One evidence of a network: a number a column, over all rows and by regime."""
+
+    columns: list[str]
+    mean: list[int | float | None]
+    by_regime: dict[str, list[int | float | None]] = Field(default_factory=dict)
+
+
+class TaskRank(Part):
+    """RankIC of one task on early-stopping rows."""
+
+    target: str
+    horizon: int
+    rank_correlation: float | None
+
+
+class Explanation(Document):
+    """What a fitted network attends to, by the early-stopping rows, and the course of its training by phase."""
+
+    format: Literal[1] = 1
+    weights: dict[str, Weights]
+    rows: dict[str, int] = Field(default_factory=dict)
+    """Early-stopping rows by regime."""
+    tasks: list[TaskRank] = Field(default_factory=list)
+    parameters: int | None = None
+    pretraining: list[Epoch] | None = None
+    training: list[Epoch] | None = None
+    student: list[Epoch] | None = None
+    bands: list[Epoch] | None = None
+
+
+class RegimeRows(Part):
+    """What a composition has for one regime: labelled train rows, bars that they come from, the kind of model
+    that they gave, and its weight in the regime.
+    """
+
+    train_rows: int
+    train_bars: int
+    model: str
+    weight: float
+
+
+class Composition(Document):
+    """What an expert made of several is made of.
+
+    `weights_RM` has a row for each regime of REGIMES and a last one for an unknown regime; `spread` says how much
+    the members' disagreement counts, `width` by what the band is multiplied.
+    """
+
+    format: Literal[1] = 1
+    settings: dict[str, Any]
+    ensemble: int
+    regimes: dict[str, Any] | None
+    columns: tuple[str, ...]
+    members: list[str] = Field(min_length=1)
+    weights_RM: tuple[tuple[float, ...], ...]
+    spread: float
+    width: float
+    regime_rows: dict[str, RegimeRows] = Field(default_factory=dict)
+
+
+class Figure(Part):
+    """A figure over several seeds; `spread` is the sample standard deviation, None for one seed."""
+
+    mean: float | None
+    spread: float | None
+    by_seed: tuple[float | None, ...]
+
+
+class Difference(Part):
+    """Mean daily RankIC less that of the full model, its standard error (Newey and West) and their ratio."""
+
+    mean: float
+    error: float | None
+    t: float | None
+
+
+class Variant(Part):
+    """A variant of an expert's settings; `difference` is None for the full model itself."""
+
+    name: str
+    rank_ic: Figure
+    ic: Figure
+    icir: Figure
+    parameters: int | None
+    seconds: float
+    difference: Difference | None
+
+
+class FailedVariant(Part):
+    """A variant whose training failed, and why."""
+
+    name: str
+    failed: str
+
+
+class Ablation(Document):
+    """Variants of an expert's settings on the same folds and days. `settings` holds all settings of each."""
+
+    format: Literal[1] = 1
+    leaf: str
+    window: Literal["validation", "test"]
+    first: str
+    last: str
+    days: int
+    target: str
+    horizon: int
+    seeds: tuple[int, ...]
+    settings: dict[str, dict[str, Any]]
+    variants: tuple[Variant | FailedVariant, ...]

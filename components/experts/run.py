@@ -1,0 +1,40 @@
+"""Trains one expert: from paths of stamped tables to the expert's artifact folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.contracts.documents.experts import ExpertStatus
+from components.experts.training.inputs import Assignment, Inputs, StrPath
+from components.experts.training.publish import only_training, publish_expert, train_on_tables
+from components.progress import report, stage
+
+__all__ = ["Assignment", "Inputs", "Outputs", "run"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The expert's artifact folder, and the work folder in which finished folds stay for the next call."""
+
+    expert: StrPath
+    work_folder: StrPath
+
+
+def run(inputs: Inputs, outputs: Outputs, assignment: Assignment) -> ExpertStatus:
+    """Train an expert fold by fold into a folder: `status.json` and, unless it failed, `predictions.parquet` and
+    `model/`.
+
+    Raises
+    ------
+    OutputError
+        If another training writes to the same work folder.
+    ContractError, ConfigError, TimelineError
+        If data, leaf and timeline do not fit together; an expert's own failure is a status.
+    """
+    name, work_folder = f"train {assignment.leaf.expert}", Path(outputs.work_folder)
+    with stage(name), only_training(work_folder):
+        attempt = train_on_tables(inputs, assignment, work_folder)
+        publish_expert(Path(outputs.expert), attempt, assignment, work_folder)
+        status = attempt.status
+        trained = status.status == "trained"
+        report(name, f"{status.rows:,} predictions, {len(status.folds)} fits" if trained else "left out")
+    return status

@@ -1,0 +1,189 @@
+"""The rows of a training by fold: what a fit may learn from, what it is asked to predict, and no label that was known
+too late.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from components.contracts import (
+    INDUSTRY_COLUMN,
+    REGIME_COLUMN,
+    SECTOR_COLUMN,
+    VOLATILITY_COLUMN,
+    CatalogEntry,
+    ContractError,
+    target_labels,
+)
+from components.timeline import Fold, TimelineError
+
+CONTEXT_COLUMNS = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
+PARTS = pl.Enum(["history", "train", "early_stopping", "predict"])
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows of all bars: inputs, context, label and label_end, sorted by time.
+
+    `bars` holds the position of each row's bar in the `calendar`; the test window ends before `target_end`.
+    """
+
+    rows: pl.DataFrame
+    calendar: pl.Series
+    bars: np.ndarray
+    target_end: int
+
+    def without(self, columns: Sequence[str]) -> "LabelledRows":
+        """The same rows without some of their columns."""
+        return replace(self, rows=self.rows.drop(columns))
+
+
+def input_groups(
+    training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], modality: str
+) -> dict[str, str]:
+    """Group of each input that the modality sees."""
+    groups = {
+        entry.column: entry.group
+        for entry in catalog
+        if entry.role == "input"
+        and entry.column in training_set.columns
+        and entry.modality in ("base", modality)
+    }
+    absent = [
+        entry.column
+        for entry in catalog
+        if entry.role == "input" and entry.column not in training_set.columns
+    ]
+    if absent:
+        raise ContractError(
+            f"The catalog names the input {absent[0]!r}, but the training set has no such column"
+            f" ({len(absent)} absent). Run the features stage again."
+        )
+    missing = [name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name not in training_set.columns]
+    if missing or not groups:
+        raise ContractError(
+            f"The training set lacks {missing[0] if missing else 'any input column'}. Run features and"
+            " training set again with their defaults."
+        )
+    return groups
+
+
+def with_labels(
+    training_set: pl.DataFrame, labels: pl.DataFrame, inputs: list[str], tasks: Sequence[tuple[str, int]]
+) -> pl.DataFrame:
+    """The training set with the labels of the tasks (Float64:
+
+    `label`, then `also_0` ...) and the time at which the last of a row's labels was known, `label_end`; row
+    order is kept.
+    """
+    context = [name for name in CONTEXT_COLUMNS if name not in inputs and name in training_set.columns]
+    rows = training_set.select("timestamp", "symbol", "sector", *inputs, *context)
+    names = ["label", *(f"also_{number}" for number in range(len(tasks) - 1))]
+    for name, (target, horizon) in zip(names, tasks, strict=True):
+        wanted = target_labels(labels, horizon, target).rename({"label": name, "label_end": f"end of {name}"})
+        rows = rows.join(wanted, on=("timestamp", "symbol"), how="left", maintain_order="left")
+        endless = rows.filter(pl.col(name).is_not_null() & pl.col(f"end of {name}").is_null())
+        if len(endless):
+            first = endless.select("timestamp", "symbol").row(0)
+            raise ContractError(
+                f"{len(endless):,} labels of {target} over {horizon} bars don't say when they became known"
+                f" (label_end is null), first at {first}."
+            )
+    ends = [f"end of {name}" for name in names]
+    return rows.with_columns(pl.max_horizontal(ends).alias("label_end")).drop(ends)
+
+
+def _label_columns(rows: pl.DataFrame) -> list[str]:
+    return [name for name in rows.columns if name == "label" or name.startswith("also_")]
+
+
+def unlabelled_but(rows: pl.DataFrame, learnable: pl.DataFrame) -> pl.DataFrame:
+    """The rows, those that are not in `learnable` without their labels."""
+    kept = rows.select("timestamp", "symbol").join(
+        learnable.select("timestamp", "symbol", pl.lit(True).alias("kept")),
+        on=("timestamp", "symbol"),
+        how="left",
+        maintain_order="left",
+    )
+    return rows.with_columns(
+        pl.when(kept["kept"].is_not_null()).then(name).alias(name)
+        for name in (*_label_columns(rows), "label_end")
+    )
+
+
+def _slice(table: LabelledRows, start: int, end: int) -> pl.DataFrame:
+    """Rows of the bars [start, end), without copying them."""
+    first, last = np.searchsorted(table.bars, [max(start, 0), end])
+    return table.rows.slice(int(first), int(last - first))
+
+
+def known_bar(table: LabelledRows, fold: Fold) -> int:
+    """The last bar before the fold predicts; for the served model the last of the test window.
+
+    What was known then may be learned from.
+    """
+    return (int(fold.predict[0]) if len(fold.predict) else table.target_end) - 1
+
+
+def fit_frame(table: LabelledRows, fold: Fold, lookback: int) -> pl.DataFrame:
+    """Frame for `fit`: ends with the last early-stopping bar; labels outside train and early stopping are
+    null.
+
+    Raises
+    ------
+    TimelineError
+        If a label to learn from became known only after the fold's last known bar, or a train label only
+        after early stopping began.
+    """
+    learned = [
+        _part(table, bars, name)
+        for bars, name in ((fold.train, "train"), (fold.early_stopping, "early_stopping"))
+    ]
+    _refuse_late(learned[0], table.calendar[int(fold.early_stopping[0])], fold, "early stopping begins")
+    _refuse_late(
+        learned[1], table.calendar[known_bar(table, fold)], fold, "the last bar before predictions begin"
+    )
+    pieces = learned
+    if lookback:
+        before = _history(table, int(fold.train[0]) - lookback, int(fold.train[0]))
+        between = _history(table, int(fold.train[-1]) + 1, int(fold.early_stopping[0]))
+        pieces = [before, learned[0], between, learned[1]]
+    return pl.concat(pieces, rechunk=False).drop("label_end")
+
+
+def predict_frame(table: LabelledRows, fold: Fold, lookback: int) -> pl.DataFrame:
+    """Frame for `predict`: `lookback` bars of history and the fold's bars, all labels null, nothing after."""
+    history = _history(table, int(fold.predict[0]) - lookback, int(fold.predict[0]))
+    return pl.concat([history, _part(table, fold.predict, "predict", labelled=False)], rechunk=False).drop(
+        "label_end"
+    )
+
+
+def _history(table: LabelledRows, start: int, end: int) -> pl.DataFrame:
+    return _part(table, np.arange(max(start, 0), max(end, 0)), "history", labelled=False)
+
+
+def _part(table: LabelledRows, bars: np.ndarray, part: str, *, labelled: bool = True) -> pl.DataFrame:
+    """Rows of the consecutive `bars` with their part; without their labels unless `labelled`."""
+    rows = table.rows.clear() if not len(bars) else _slice(table, int(bars[0]), int(bars[-1]) + 1)
+    columns = [pl.lit(part, dtype=PARTS).cast(pl.String).alias("part")]
+    if not labelled:
+        columns += [pl.lit(None, dtype=pl.Float64).alias(name) for name in _label_columns(rows)]
+    return rows.with_columns(columns)
+
+
+def _refuse_late(rows: pl.DataFrame, known: Any, fold: Fold, what: str) -> None:
+    late = rows.filter(
+        pl.any_horizontal(pl.col(name).is_not_null() for name in _label_columns(rows))
+        & (pl.col("label_end") > known)
+    )
+    if len(late):
+        timestamp, symbol, end = late.select("timestamp", "symbol", "label_end").row(0)
+        raise TimelineError(
+            f"{fold.name}: {len(late):,} labels became known after {known} ({what}), first {symbol} at"
+            f" {timestamp}, known at {end}: they would carry the future into training. Raise"
+            " timeline.purge_bars to the longest horizon plus the entry bar."
+        )

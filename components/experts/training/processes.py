@@ -1,0 +1,141 @@
+"""A training in several processes that share each batch: started by torchrun, ended together, their failure raised
+here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.contracts import ContractError
+from components.experts.errors import ExpertError
+from components.experts.training.inputs import Assignment, Inputs
+
+ENDING_SECONDS = 30
+LOG_CHARACTERS = 5000
+# In the trace of a process that only lost another one.
+LOST = ("gloo/transport", "DistBackendError", "DistNetworkError")
+WORKER = "components.experts.training.process_worker"
+
+
+def train_in_processes(inputs: Inputs, assignment: Assignment, work_folder: Path) -> None:
+    """Run `publish.train_on_tables` in as many processes as the leaf asks for, one a GPU where there are GPUs.
+
+    The main one leaves the finished folds in the work folder, so that a call without processes finds them there.
+
+    Raises
+    ------
+    ExpertError
+        If the expert failed in any process, or a process died without a word; all others are ended then.
+    ContractError
+        If data or settings are at fault.
+    """
+    processes = assignment.leaf.processes
+    _refuse_too_many(processes)
+    with tempfile.TemporaryDirectory(prefix="alphaloop-processes-") as scratch:
+        folder = Path(scratch)
+        write_arguments(folder / "arguments.json", inputs, assignment, work_folder)
+        log = folder / "processes.log"
+        with open(log, "wb") as handle:
+            code = _torchrun(processes, folder / "arguments.json", handle)
+        _raise_what_was_told(folder, processes)
+        if code:
+            printed = log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
+            raise ExpertError(
+                f"A process of {processes} died, or hung, without a word (torchrun ended with {code}), often"
+                " because memory ran out. Set the leaf's `processes` or settings.training.batch_windows"
+                " lower."
+            ) from RuntimeError(f"the end of what the processes printed:\n{printed}")
+
+
+def write_arguments(path: Path, inputs: Inputs, assignment: Assignment, work_folder: Path) -> None:
+    """Write what a process is to do, as JSON that `read_arguments` understands."""
+    leaf, timeline = assignment.leaf.model_dump_json(), assignment.timeline.model_dump_json()
+    task = [assignment.period, assignment.horizon, assignment.target, assignment.seed, assignment.code]
+    paths = {name: os.fspath(place) for name, place in asdict(inputs).items() if place}
+    values = {"inputs": paths, "assignment": [leaf, timeline, *task], "work_folder": str(work_folder)}
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def read_arguments(path: Path) -> tuple[Inputs, Assignment, Path]:
+    """What `write_arguments` wrote."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Inputs(**values["inputs"]), Assignment.parsed(*values["assignment"]), Path(values["work_folder"])
+
+
+def _raise_what_was_told(folder: Path, processes: int) -> None:
+    """Raise the first failure that a process wrote of itself; one that only lost another one does not count."""
+    failures = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*.json")]
+    told = [failure for failure in failures if not any(sign in failure["trace"] for sign in LOST)]
+    if told:
+        raise_failure(min(told, key=lambda failure: failure["time"]), processes)
+
+
+def _refuse_too_many(processes: int) -> None:
+    """Each process holds the whole panel: more than there are GPUs, or cores where there is none, would only
+    fill the memory.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    most = gpus or max(2, os.cpu_count() or 1)
+    if processes > most:
+        found = f"{gpus} GPU(s)" if gpus else f"no GPU and {os.cpu_count()} cores"
+        raise ContractError(
+            f"The leaf asks for processes: {processes}, but this machine has {found}. Set processes to {most}"
+            " or less."
+        )
+
+
+def _torchrun(processes: int, arguments: Path, log: Any) -> int:
+    """The exit code of torchrun over this machine's loopback.
+
+    It ends all processes when one fails, and is itself ended when the caller is interrupted.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--max-restarts",
+        "0",
+    ]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "127.0.0.1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if sys.platform == "linux":
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    process = subprocess.Popen(
+        [*command, "-m", WORKER, str(arguments)],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout=ENDING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def raise_failure(failure: Mapping[str, Any], processes: int) -> None:
+    """Raise here what a process wrote of its failure."""
+    cause = RuntimeError(f"in process {failure['rank']} of {processes}:\n{failure['trace']}")
+    if failure["kind"] == "ExpertError":
+        raise ExpertError(f"{failure['message']} (process {failure['rank']} of {processes})") from cause
+    if failure["kind"] == "AlphaloopError":
+        raise ContractError(failure["message"]) from cause
+    raise RuntimeError(
+        f"{failure['kind']}: {failure['message']} (process {failure['rank']} of {processes})"
+    ) from cause
