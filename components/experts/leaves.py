@@ -36,7 +36,9 @@ class Leaf(Section):
 
     expert: str = Field(
         pattern=r"^[a-z][a-z0-9_]*$",
-        description="name of the expert; of its module in components/experts/families unless `module` is given",
+        description=(
+            "name of the expert; of its module in components/experts/families unless `module` is given"
+        ),
     )
     period: Period = Field(description="length of the bars that it learns from")
     modality: Literal["base", "rich"] = Field(
@@ -93,10 +95,12 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
     path = Path(path)
     if not path.exists():
         known = list_leaves(path.parents[2]) if len(path.parts) > 3 else []
-        raise ConfigError(
-            f"The expert leaf {path} does not exist."
-            f" {'Leaves there: ' + ', '.join(known) if known else 'Write it, or name another one in experts.leaves'}."
+        others = (
+            f"Leaves there: {', '.join(known)}"
+            if known
+            else "Write it, or name another one in experts.leaves"
         )
+        raise ConfigError(f"The expert leaf {path} does not exist. {others}.")
     values, lines = read_yaml(path)
     leaf = validate_settings(Leaf, values, source=str(path), lines=lines)
     module = expert_module(leaf, source=str(path))

@@ -20,7 +20,9 @@ class Outputs:
 
 
 def run(inputs: Inputs, outputs: Outputs, assignment: Assignment) -> ExpertStatus:
-    """Train an expert fold by fold into a folder: `status.json` and, unless it failed, `predictions.parquet` and
+    """Train an expert fold by fold into a folder:
+
+    `status.json` and, unless it failed, `predictions.parquet` and
     `model/`.
 
     Raises

@@ -1,5 +1,5 @@
-"""What experts hand over: how a training ended, what a fitted network attends to, what a composition is made of, and
-the table of an ablation.
+"""What experts hand over: how a training ended, what a fitted network attends to, what a composition is made
+of, and the table of an ablation.
 
 Shapes: M members, R regimes.
 """
@@ -140,8 +140,8 @@ class RegimeRows(Part):
 class Composition(Document):
     """What an expert made of several is made of.
 
-    `weights_RM` has a row for each regime of REGIMES and a last one for an unknown regime; `spread` says how much
-    the members' disagreement counts, `width` by what the band is multiplied.
+    `weights_RM` has a row for each regime of REGIMES and a last one for an unknown regime; `spread` says how
+    much the members' disagreement counts, `width` by what the band is multiplied.
     """
 
     format: Literal[1] = 1

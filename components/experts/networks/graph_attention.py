@@ -1,4 +1,4 @@
-"""TemperedAttention on the hierarchical graph of one timestamp: stocks among each other, their industries, sectors
+"""Attention on the hierarchical graph of one timestamp: stocks among each other, their industries, sectors
 and the market.
 
 Everything about an edge is made of the batch's own windows, so it is known when the day is predicted and

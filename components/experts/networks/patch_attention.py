@@ -1,5 +1,5 @@
-"""Attention among the few patches of a window: as sums over whole arrays on the CPU, as matrix products on the GPU
-and for many patches.
+"""Attention among the few patches of a window: as sums over whole arrays on the CPU, as matrix products on
+the GPU and for many patches.
 
 Shapes: G encoders, H heads, W width of a head, P patches, S sequences of patches, N = G * S.
 """

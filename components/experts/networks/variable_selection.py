@@ -1,8 +1,8 @@
-"""Variable selection of the Temporal Fusion Transformer (Lim et al. 2021): of the inputs of a bar, and of what is
-known of the steps to come.
+"""Variable selection of the Temporal Fusion Transformer (Lim et al. 2021): of the inputs of a bar, and of
+what is known of the steps to come.
 
-Shapes: B windows, H steps to come, D width, V variables of a selection, K knots, C calendar inputs, N rows, X any
-number.
+Shapes: B windows, H steps to come, D width, V variables of a selection, K knots, C calendar inputs, N rows, X
+any number.
 """
 
 import math

@@ -45,8 +45,8 @@ class PretrainingModel(nn.Module):
         )
 
     def forward(self, batch: Batch) -> PretrainingOutputs:
-        """Of a batch from `PretrainingObjective.prepare`: the masked windows, then both distorted views, three times as
-        many windows as rows.
+        """Of a batch from `PretrainingObjective.prepare`: the masked windows, then both distorted views,
+        three times as many windows as rows.
         """
         embedding_3BE = self.network(batch).embedding_BTE.mean(dim=1)
         masked_BE, one_BE, other_BE = embedding_3BE.chunk(3)

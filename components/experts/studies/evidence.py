@@ -1,5 +1,5 @@
-"""What a fit left of itself, read for its page: the evidence of its network and, of a composition, of the first
-member.
+"""What a fit left of itself, read for its page: the evidence of its network and, of a composition, of the
+first member.
 """
 
 from dataclasses import dataclass

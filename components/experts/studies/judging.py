@@ -61,7 +61,9 @@ class StudyInputs:
 
 @dataclass(frozen=True)
 class Tables:
-    """What is trained on, and by what it is judged: `wanted` are the labels of the task by (timestamp, symbol), of
+    """What is trained on, and by what it is judged:
+
+    `wanted` are the labels of the task by (timestamp, symbol), of
     the judged window alone.
     """
 

@@ -9,7 +9,9 @@ __all__ = ["Inputs", "run"]
 
 
 def run(inputs: Inputs, target: str | Path) -> None:
-    """Write the paths of an expert's inputs as JSON to the path `target`; empty for a table that the run lacks."""
+    """Write the paths of an expert's inputs as JSON to the path `target`; empty for a table that the run
+    lacks.
+    """
     InputPaths(
         training_set=str(inputs.training_set),
         labels=str(inputs.labels),

@@ -1,5 +1,5 @@
-"""A study in Optuna's database: opened or made, refused where its values can't be compared, and gone on with after a
-kill.
+"""A study in Optuna's database: opened or made, refused where its values can't be compared, and gone on with
+after a kill.
 """
 
 import logging
@@ -168,7 +168,9 @@ def _identity(plan: SearchPlan) -> dict[str, str]:
 
 
 def refuse_other(study: Any, plan: SearchPlan) -> None:
-    """Mark a new study as the plan's; SearchError where an old one was made with other data, code or settings."""
+    """Mark a new study as the plan's; SearchError where an old one was made with other data, code or
+    settings.
+    """
     identity = _identity(plan)
     found = study.user_attrs.get("identity")
     if found is None:

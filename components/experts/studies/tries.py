@@ -1,5 +1,5 @@
-"""The tries of a search: settings are drawn, trained fold by fold, given up where they are clearly worse, and told to
-the study; in this process or in several.
+"""The tries of a search: settings are drawn, trained fold by fold, given up where they are clearly worse, and
+told to the study; in this process or in several.
 """
 
 import multiprocessing

@@ -1,5 +1,5 @@
-"""One fold of a walk-forward training: taken from disk where it is finished, else fitted, saved and predicted into a
-folder that appears as a whole.
+"""One fold of a walk-forward training: taken from disk where it is finished, else fitted, saved and predicted
+into a folder that appears as a whole.
 """
 
 import hashlib
@@ -50,7 +50,10 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class FoldWork:
-    """All that the folds of one training have in common. `key` is a hash over all that their numbers depend on."""
+    """All that the folds of one training have in common.
+
+    `key` is a hash over all that their numbers depend on.
+    """
 
     table: LabelledRows
     module: ModuleType
@@ -82,8 +85,8 @@ def of_fold(work: FoldWork, fold: Fold) -> FoldWork:
     unknown = [name for name in names if name not in work.task.groups]
     if unknown or not names:
         found = (
-            f"the input {unknown[0]!r}, which is not among the {len(work.task.groups)} of {work.leaf.expert}'s"
-            " modality"
+            f"the input {unknown[0]!r}, which is not among the {len(work.task.groups)} of"
+            f" {work.leaf.expert}'s modality"
             if unknown
             else "no input at all"
         )

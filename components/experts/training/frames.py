@@ -1,5 +1,5 @@
-"""The rows of a training by fold: what a fit may learn from, what it is asked to predict, and no label that was known
-too late.
+"""The rows of a training by fold: what a fit may learn from, what it is asked to predict, and no label that
+was known too late.
 """
 
 from collections.abc import Sequence

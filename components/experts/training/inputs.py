@@ -1,4 +1,6 @@
-"""What a training starts from: paths of stamped tables, the tables themselves, and what is to be learned from them."""
+"""What a training starts from: paths of stamped tables, the tables themselves, and what is to be learned from
+them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

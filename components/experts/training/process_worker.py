@@ -1,5 +1,5 @@
-"""One of the processes that torchrun starts for `processes.train_in_processes`: trains on tables and reports its
-failure to a file.
+"""One of the processes that torchrun starts for `processes.train_in_processes`: trains on tables and reports
+its failure to a file.
 """
 
 import json

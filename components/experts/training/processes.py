@@ -1,5 +1,5 @@
-"""A training in several processes that share each batch: started by torchrun, ended together, their failure raised
-here.
+"""A training in several processes that share each batch: started by torchrun, ended together, their failure
+raised here.
 """
 
 import json
@@ -24,9 +24,11 @@ WORKER = "components.experts.training.process_worker"
 
 
 def train_in_processes(inputs: Inputs, assignment: Assignment, work_folder: Path) -> None:
-    """Run `publish.train_on_tables` in as many processes as the leaf asks for, one a GPU where there are GPUs.
+    """Run `publish.train_on_tables` in as many processes as the leaf asks for, one a GPU where there are
+    GPUs.
 
-    The main one leaves the finished folds in the work folder, so that a call without processes finds them there.
+    The main one leaves the finished folds in the work folder, so that a call without processes finds them
+    there.
 
     Raises
     ------

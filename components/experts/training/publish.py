@@ -23,8 +23,8 @@ from components.settings import config_hash
 
 @dataclass(frozen=True)
 class Attempt:
-    """How a training ended: with a trained expert, or None where it failed; `origins` are the content hashes of its
-    inputs by name.
+    """How a training ended: with a trained expert, or None where it failed; `origins` are the content hashes
+    of its inputs by name.
     """
 
     trained: Trained | None
