@@ -43,6 +43,21 @@ def estimate_clock_offset(
         For lengths or types that differ from the above, or records that are not in the order in which they
         came in.
     """
+    frame = _stamps(exchange_ts, ingest_ts)
+    difference = (pl.col("ingest_ts") - pl.col("exchange_ts")).dt.total_microseconds() / 1000
+    envelope = pl.col("difference").rolling_quantile_by(
+        "ingest_ts", window_size=half_life, quantile=FAST_SHARE, interpolation="lower"
+    )
+    offset = pl.col("envelope").ewm_mean_by("ingest_ts", half_life=half_life) - least_delay_ms
+    both = frame.drop_nulls().with_columns(difference.alias("difference"))
+    both = both.with_columns(envelope.alias("envelope")).with_columns(offset.alias("offset_ms"))
+    delay = pl.col("difference") - pl.col("offset_ms")
+    found = both.select("row", "offset_ms", delay.alias("delay_ms"))
+    return frame.join(found, on="row", how="left", maintain_order="left").select("offset_ms", "delay_ms")
+
+
+def _stamps(exchange_ts: pl.Series, ingest_ts: pl.Series) -> pl.DataFrame:
+    """Both stamps with the number of their `row`; MarketError where they can't be compared."""
     for name, stamps in (("exchange_ts", exchange_ts), ("ingest_ts", ingest_ts)):
         if stamps.dtype != TIME:
             raise MarketError(f"{name} has type {stamps.dtype}, expected {TIME}. Cast it first.")
@@ -52,29 +67,12 @@ def estimate_clock_offset(
             " the same records."
         )
     frame = pl.DataFrame({"exchange_ts": exchange_ts, "ingest_ts": ingest_ts}).with_row_index("row")
-    both = frame.drop_nulls()
-    if not both["ingest_ts"].is_sorted():
+    if not frame.drop_nulls()["ingest_ts"].is_sorted():
         raise MarketError(
             "ingest_ts runs backwards. Sort the records by ingest_ts: an offset may only use what came in"
             " before."
         )
-    both = both.with_columns(
-        ((pl.col("ingest_ts") - pl.col("exchange_ts")).dt.total_microseconds() / 1000).alias("difference")
-    )
-    both = both.with_columns(
-        pl.col("difference")
-        .rolling_quantile_by("ingest_ts", window_size=half_life, quantile=FAST_SHARE, interpolation="lower")
-        .alias("envelope")
-    )
-    both = both.with_columns(
-        (pl.col("envelope").ewm_mean_by("ingest_ts", half_life=half_life) - least_delay_ms).alias("offset_ms")
-    )
-    return frame.join(
-        both.select("row", "offset_ms", (pl.col("difference") - pl.col("offset_ms")).alias("delay_ms")),
-        on="row",
-        how="left",
-        maintain_order="left",
-    ).select("offset_ms", "delay_ms")
+    return frame
 
 
 def bar_delays(panel: pl.DataFrame, half_life: str, *, least_delay_ms: float = 0.0) -> pl.DataFrame:

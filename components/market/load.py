@@ -12,6 +12,7 @@ from components.market.config import SPARE_COLUMNS, Settings
 from components.market.errors import MarketError
 from components.market.sectors import add_sectors
 from components.market.sources import SOURCES
+from components.timeline.coverage import symbol_coverage
 from components.timeline.periods import LENGTHS
 
 NAMED_SYMBOLS = 5
@@ -129,7 +130,8 @@ def _between(rows: pl.DataFrame | None, settings: Settings) -> pl.DataFrame | No
 
 
 def _notes(panel: pl.DataFrame, absent: list[str], settings: Settings) -> tuple[str, ...]:
-    coverage = symbol_coverage(panel)
+    keys = panel.select("symbol", "timestamp").drop_nulls().unique()
+    coverage = symbol_coverage(keys, keys["timestamp"].unique().sort())
     thin = coverage.filter(pl.col("coverage") < settings.min_coverage)
     notes = []
     if absent:
@@ -156,27 +158,6 @@ def _notes(panel: pl.DataFrame, absent: list[str], settings: Settings) -> tuple[
             " time; they count as unknown."
         )
     return tuple(notes)
-
-
-def symbol_coverage(panel: pl.DataFrame) -> pl.DataFrame:
-    """Columns `symbol, bars, expected_bars, coverage, first, last`, thinnest first.
-
-    Expected are the distinct timestamps of the whole panel between a symbol's own first and last bar.
-    """
-    keys = panel.select("symbol", "timestamp").drop_nulls()
-    calendar = keys.select("timestamp").unique().sort("timestamp").with_row_index("bar")
-    bars = keys.unique().join(calendar, on="timestamp")
-    spans = bars.group_by("symbol").agg(
-        pl.len().cast(pl.Int64).alias("bars"),
-        (pl.col("bar").max().cast(pl.Int64) - pl.col("bar").min().cast(pl.Int64) + 1).alias("expected_bars"),
-        pl.col("timestamp").min().alias("first"),
-        pl.col("timestamp").max().alias("last"),
-    )
-    return (
-        spans.with_columns((pl.col("bars") / pl.col("expected_bars")).alias("coverage"))
-        .sort("coverage", "symbol")
-        .select("symbol", "bars", "expected_bars", "coverage", "first", "last")
-    )
 
 
 def describe(panel: pl.DataFrame) -> str:

@@ -45,58 +45,61 @@ def add_sectors(panel: pl.DataFrame, settings: SectorSettings, data_folder: Path
 
 
 def _intervals(settings: SectorSettings, data_folder: Path) -> pl.DataFrame:
-    path = Path(data_folder) / settings.path
-    require_file(path, "market.sectors.path", MarketError)
-    wanted = {
-        "symbol": settings.symbol,
-        "sector": settings.sector,
-        "start": settings.start,
-        "end": settings.end,
+    """Columns `symbol`, `sector`, `start`, `end` and, where the settings name it, `industry`; an interval
+    that is still open ends on the last of all days.
+    """
+    path = require_file(Path(data_folder) / settings.path, "market.sectors.path", MarketError)
+    frame = _read(path)
+    _require_columns(frame, settings, path)
+    if settings.valid:
+        frame = frame.filter(pl.col(settings.valid).fill_null(False))
+    _require_dates(frame, settings, path)
+    columns = {
+        "symbol": pl.col(settings.symbol).cast(pl.String),
+        "sector": pl.col(settings.sector).cast(pl.String),
+        "start": pl.col(settings.start).cast(pl.Date),
+        "end": pl.col(settings.end).cast(pl.Date).fill_null(date.max),
     }
-    optional = {
-        name: column
-        for name, column in (("industry", settings.industry), ("valid", settings.valid))
-        if column
-    }
+    needed = list(columns)
+    if settings.industry:
+        columns["industry"] = pl.col(settings.industry).cast(pl.String)
+    return frame.select(value.alias(name) for name, value in columns.items()).drop_nulls(needed)
+
+
+def _read(path: Path) -> pl.DataFrame:
     try:
-        frame = (
-            pl.read_csv(path, try_parse_dates=True)
-            if path.suffix.lower() == ".csv"
-            else pl.read_parquet(path)
-        )
+        if path.suffix.lower() == ".csv":
+            return pl.read_csv(path, try_parse_dates=True)
+        return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise MarketError(
             f"{path} (market.sectors.path) can't be read: {str(error).splitlines()[0]}. Fetch it again."
         ) from error
-    for key, name in {**wanted, **optional}.items():
-        if name not in frame.columns:
+
+
+def _require_columns(frame: pl.DataFrame, settings: SectorSettings, path: Path) -> None:
+    """MarketError unless the file has the columns that the settings name."""
+    for key in ("symbol", "sector", "start", "end", "industry", "valid"):
+        name = getattr(settings, key)
+        if name and name not in frame.columns:
             raise MarketError(
                 f"{path} has no column {name!r} (market.sectors.{key}). It has {', '.join(frame.columns)}."
             )
-    if settings.valid:
-        if frame[settings.valid].dtype != pl.Boolean:
-            raise MarketError(
-                f"{path}: column {settings.valid!r} has type {frame[settings.valid].dtype}, expected true or"
-                " false (market.sectors.valid)."
-            )
-        frame = frame.filter(pl.col(settings.valid).fill_null(False))
+    if settings.valid and frame[settings.valid].dtype != pl.Boolean:
+        raise MarketError(
+            f"{path}: column {settings.valid!r} has type {frame[settings.valid].dtype}, expected true or"
+            " false (market.sectors.valid)."
+        )
+
+
+def _require_dates(frame: pl.DataFrame, settings: SectorSettings, path: Path) -> None:
     for key in ("start", "end"):
-        if (
-            not frame[wanted[key]].dtype.is_temporal()
-            and len(frame)
-            and frame[wanted[key]].null_count() < len(frame)
-        ):
+        days = frame[getattr(settings, key)]
+        empty = days.null_count() == len(days)
+        if not days.dtype.is_temporal() and not empty:
             raise MarketError(
-                f"{path}: column {wanted[key]!r} has type {frame[wanted[key]].dtype}, expected dates"
-                f" (market.sectors.{key})."
+                f"{path}: column {days.name!r} has type {days.dtype}, expected dates (market.sectors.{key})."
             )
-    return frame.select(
-        pl.col(settings.symbol).cast(pl.String).alias("symbol"),
-        pl.col(settings.sector).cast(pl.String).alias("sector"),
-        pl.col(settings.start).cast(pl.Date).alias("start"),
-        pl.col(settings.end).cast(pl.Date).fill_null(date.max).alias("end"),
-        *([pl.col(settings.industry).cast(pl.String).alias("industry")] if settings.industry else []),
-    ).drop_nulls(list(wanted))
 
 
 def _seen(intervals: pl.DataFrame) -> pl.DataFrame:

@@ -85,11 +85,11 @@ def _bars(answer: Any, symbol: str, settings: Settings) -> pl.DataFrame:
     sessions = is_daily(settings.period) and not settings.yahoo.round_the_clock
     expected = settings.exchange_timezone if sessions else "UTC" if is_daily(settings.period) else str(zone)
     if str(zone) != expected:
+        for_coins = " (for coins market.yahoo.round_the_clock: true)" if str(zone) == "UTC" else ""
         raise MarketError(
             f"{symbol} trades in the zone {zone}, not {expected}: its days would be known at a wrong hour."
-            " Set market.exchange_timezone, session_open and"
-            f" session_close{' (for coins market.yahoo.round_the_clock: true)' if str(zone) == 'UTC' else ''},"
-            " or load it in a config of its own."
+            f" Set market.exchange_timezone, session_open and session_close{for_coins}, or load it in a"
+            " config of its own."
         )
     frame = pl.DataFrame(
         {

@@ -25,8 +25,8 @@ from components.features.library import (
 )
 from components.features.support import unsupported
 from components.market.config import Settings as MarketSettings
-from components.market.config import SimulatorSettings
 from components.market.simulator import simulate
+from components.market.simulator_config import SimulatorSettings
 
 EVERY_GROUP = Settings(groups=Groups(**dict.fromkeys(GROUPS, True)), reference_symbol="S04")
 OLDER_GROUPS = (

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from components.contracts import RAW_PANEL, AlphaloopError, check_table
 from components.market.config import SectorSettings, Settings
 from components.market.errors import MarketError
-from components.market.load import load_panel, symbol_coverage
+from components.market.load import load_panel
 from components.market.source_hash import market_sha256
+from components.timeline.coverage import symbol_coverage
 
 HEADER = "timestamp,symbol,open,high,low,close,volume\n"
 ROWS = "2024-03-08,AAA,10,11,9,10.5,1000\n2024-03-11,AAA,10.5,12,10,11,1200\n2024-03-11,BBB,5,6,4,5,700\n"
@@ -243,7 +244,8 @@ def test_start_end_and_thin_symbols(tmp_path):
         ),
     )
     assert load(tmp_path, min_coverage=0.3).notes == ()
-    assert symbol_coverage(market.panel).row(0)[:3] == ("BBB", 3, 10)
+    moments = market.panel["timestamp"].unique().sort()
+    assert symbol_coverage(market.panel, moments).row(0)[:3] == ("BBB", 3, 10)
     assert load(tmp_path, start=date(2024, 7, 3), end=date(2024, 7, 4)).panel["timestamp"].unique().len() == 2
     with pytest.raises(MarketError, match=r"runs from 2024-07-01 to 2024-07-10"):
         load(tmp_path, start=date(2025, 1, 1))

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.contracts import PANEL, RAW_PANEL, check_table
-from components.market.config import FAULTS, Settings
+from components.market.alpha import WARM_UP_BARS
+from components.market.config import Settings
 from components.market.errors import MarketError
 from components.market.faults import GAP_BARS, PRINT_RATIO, SPLIT_RATIO, STALE_BARS
 from components.market.load import load_panel
-from components.market.simulator import WARM_UP_BARS, calendar, simulate, simulate_to_files
+from components.market.simulator import calendar, simulate, simulate_to_files
+from components.market.simulator_config import FAULTS
 
 SEEDS = range(8)
 HORIZON = 5

@@ -141,8 +141,8 @@ def test_the_simulators_planted_signals_are_found():
     from components.labels.build import build_labels
     from components.labels.config import Settings as Labels
     from components.market.config import Settings as Market
-    from components.market.config import SimulatorSettings
     from components.market.simulator import simulate
+    from components.market.simulator_config import SimulatorSettings
 
     simulated = simulate(
         Market(
