@@ -27,8 +27,8 @@ from components.contracts.documents.evaluation import (
     EvaluationStamp,
     Measurement,
     ModelEvaluation,
-    Span,
-    Spans,
+    WindowSpan,
+    WindowSpans,
 )
 from components.metrics import bars_per_year
 from components.progress import warn
@@ -39,7 +39,7 @@ TRADED = {"validation": "validation", "test": "backtest"}
 
 
 @dataclass(frozen=True)
-class Market:
+class MarketFacts:
     """What scores are held against.
 
     labels : LABELS table; only rows of the horizon are used
@@ -59,16 +59,16 @@ class Market:
         first, end = getattr(self.windows, window)
         return frame.filter(pl.col("timestamp").is_between(self.calendar[first], self.calendar[end - 1]))
 
-    def span(self, window: str) -> Span:
+    def span(self, window: str) -> WindowSpan:
         """First and last bar of one of the windows."""
         first, end = getattr(self.windows, window)
         start, last = (self.calendar[bar].strftime("%Y-%m-%dT%H:%M:%SZ") for bar in (first, end - 1))
-        return Span(start=start, end=last, bars=end - first)
+        return WindowSpan(start=start, end=last, bars=end - first)
 
 
 def evaluate(
     predictions_by_name: Mapping[str, pl.DataFrame],
-    market: Market,
+    market: MarketFacts,
     settings: Settings,
     *,
     horizon: int,
@@ -108,7 +108,7 @@ def evaluate(
         cost_bps_per_side=terms.settings.cost_bps_per_side,
         entry=terms.settings.entry,
         strategies=list(PORTFOLIOS),
-        windows=Spans(**{name: market.span(name) for name in Spans.model_fields}),
+        windows=WindowSpans(**{name: market.span(name) for name in WindowSpans.model_fields}),
         experts={
             name: ModelEvaluation(**{window: blocks[window][name] for window in TRADED})
             for name in predictions_by_name
@@ -120,7 +120,7 @@ def evaluate(
 
 def _measure_window(
     predictions_by_name: Mapping[str, pl.DataFrame],
-    market: Market,
+    market: MarketFacts,
     facts: pl.DataFrame,
     window: str,
     terms: Terms,
@@ -155,7 +155,7 @@ def _possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
     return settings
 
 
-def _facts(market: Market, *, target: str, horizon: int) -> pl.DataFrame:
+def _facts(market: MarketFacts, *, target: str, horizon: int) -> pl.DataFrame:
     """What happened and where, one row a (timestamp, symbol):
 
     `label` (the target), `log_return`, `sector`, `regime`.

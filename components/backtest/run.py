@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.backtest.config import Settings
-from components.backtest.evaluate import Market, evaluate
+from components.backtest.evaluate import MarketFacts, evaluate
 from components.backtest.predictions import read_predictions
 from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, atomic_path, read_table
 from components.contracts.documents.evaluation import Evaluation
@@ -58,7 +58,7 @@ def run(
         calendar = regimes["timestamp"].unique().sort()
         windows = resolve_windows(calendar, TimelineSettings.model_validate_json(timeline))
         experts = read_predictions(Path(inputs.predictions), Path(inputs.labels), horizon=horizon)
-        market = Market(
+        market = MarketFacts(
             labels=read_table(inputs.labels, LABELS),
             panel=read_table(inputs.panel, PANEL),
             regimes=regimes,

@@ -3,7 +3,6 @@ what was decided, on which data.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from components.contracts.documents.retraining import Decision
 from components.drift.config import Settings
 from components.drift.reference import Reference
 from components.drift.tables import SCORE
-from components.page import figure, number, write_page
+from components.page import Picture, figure, number, write_page
 
 VERDICTS = {
     "drift": ("drift", "bad"),
@@ -46,15 +45,6 @@ MOST_NAMED = 3
 PICTURE_BINS = 36
 WORTH = "Monthly information ratio of the scores"
 EVERY_LABEL = {"tickmode": "linear", "dtick": 1}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A plot with its title and a remark."""
-
-    title: str
-    figure: dict[str, Any]
-    note: str
 
 
 def write_summary(

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from components.contracts import atomic_write_text
 from components.page.blocks import card, escape, page, plot, section, table, tile
 
 __all__ = [
+    "Picture",
     "card",
     "escape",
     "figure",
@@ -55,6 +57,17 @@ def number(value: Any, digits: int = 2, *, percent: bool = False, missing: str =
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return missing
     return f"{value:.{digits}%}" if percent else f"{value:,.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A card with one figure in Plotly's JSON: its heading, and what to know about it."""
+
+    title: str
+    figure: Mapping[str, Any]
+    note: str = ""
+    tall: bool = False
+    wide: bool = False
 
 
 def figure(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -5,8 +5,9 @@ model, `champion.<moment>.<random>`; older registries hold `champion.0001` and o
 """
 
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -107,7 +108,8 @@ def champion_history(client: "MlflowClient", name: str) -> list[Reign]:
     return [reign for reign, _ in sorted(reigns, key=lambda pair: (pair[0].when, pair[1]))]
 
 
-class PresentChampion(TypedDict):
+@dataclass(frozen=True)
+class PresentChampion:
     """Who is champion by the registry; `since`, `who` and `why` are None where the alias was moved by other
     means than `promote`.
     """

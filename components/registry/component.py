@@ -18,11 +18,11 @@ def read_champion(
     """Fetch the champion's out-of-sample predictions and drift reference; with a training set it also scores
     the bars after its own training.
     """
-    from components.registry.run import ChampionInputs, Place, run_read_champion
+    from components.registry.run import ChampionInputs, RegistryPlace, run_read_champion
 
     scored = training_set is not None
     inputs = ChampionInputs(training_set.path, feature_registry.path) if scored else None
-    run_read_champion(Place(settings, name, folder), champion.path, inputs)
+    run_read_champion(RegistryPlace(settings, name, folder), champion.path, inputs)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -43,9 +43,9 @@ def register(
     registration: Output[Artifact],
 ):
     """Record the judged model; register and promote it if it was approved."""
-    from components.registry.run import CandidateInputs, Place, run_register
+    from components.registry.run import CandidateInputs, RegistryPlace, run_register
 
     documents = (verdict.path, evaluation.path)
     made = (predictions.path, stacker.path, catalog.path, feature_registry.path, reference.path)
     inputs = CandidateInputs(*documents, *made, experts.path)
-    run_register(Place(settings, name, folder), inputs, registration.path, config=config, code=code)
+    run_register(RegistryPlace(settings, name, folder), inputs, registration.path, config=config, code=code)

@@ -19,7 +19,7 @@ NOT_OF_THE_MODEL = ("run", "registry", "cluster")
 
 
 @dataclass(frozen=True)
-class Candidate:
+class JudgedModel:
     """A judged model and what it is made of.
 
     expert_folders : artifact folders of the experts, each with `status.json` and, where it was trained,
@@ -42,7 +42,7 @@ class Candidate:
     reference: Path | None = None
 
 
-def record(settings: Settings, name: str, folder: Path, candidate: Candidate) -> Registration:
+def record(settings: Settings, name: str, folder: Path, candidate: JudgedModel) -> Registration:
     """Bundle the fitted experts with the stacker and record the model under `name` in the registry.
 
     The registry lies in `folder` unless `settings` name another.

@@ -11,11 +11,11 @@ from components.contracts.documents.verdict import Verdict
 from components.progress import report, stage, warn
 from components.registry.champion import fetch_champion
 from components.registry.config import Settings
-from components.registry.record import Candidate, record
+from components.registry.record import JudgedModel, record
 
 
 @dataclass(frozen=True)
-class Place:
+class RegistryPlace:
     """Which registry: the model's name in it, `settings` as JSON of the section, and the folder where it lies
     unless the settings name another.
     """
@@ -51,7 +51,7 @@ class CandidateInputs:
 
 
 def run_read_champion(
-    place: Place, champion: str, inputs: ChampionInputs | None = None
+    place: RegistryPlace, champion: str, inputs: ChampionInputs | None = None
 ) -> ChampionRecord | None:
     """Fetch the champion's record, out-of-sample predictions and drift reference into the folder `champion`;
     with a training set it also scores the bars after its own training.
@@ -74,14 +74,14 @@ def run_read_champion(
 
 
 def run_register(
-    place: Place, inputs: CandidateInputs, registration: str, *, config: str, code: str
+    place: RegistryPlace, inputs: CandidateInputs, registration: str, *, config: str, code: str
 ) -> Registration:
     """Record the judged model; register and promote it if it was approved. Writes a Registration.
 
     `config` is JSON of the whole configuration.
     """
     with stage("register"):
-        candidate = Candidate(
+        candidate = JudgedModel(
             verdict=Verdict.read(inputs.verdict),
             evaluation=Evaluation.read(inputs.evaluation),
             expert_folders=list(read_gathered(inputs.experts).values()),

@@ -1,12 +1,11 @@
-"""Plots of the report: what a card draws, and the traces that several sections draw."""
+"""Pictures of the report, and the traces that several sections draw."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from components.page import figure
+from components.page import Picture, figure
 
 MOST_POINTS = 1500
 LIMITS = [[0, "#b3261e"], [0.5, "rgba(128,128,128,0.08)"], [1, "#2456c9"]]
@@ -24,17 +23,6 @@ NAMES = {
     "lightgbm": "LightGBM",
     "patchtst": "PatchTST",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure in Plotly's JSON, with its heading and what to know about it."""
-
-    title: str
-    figure: Mapping[str, Any]
-    note: str = ""
-    tall: bool = False
-    wide: bool = False
 
 
 def picture(

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.contracts.documents.champion import Reign
-from components.registry.store import CHALLENGER, CHAMPION, champion_history, open_existing, promote, rollback
+from components.registry.aliases import CHALLENGER, CHAMPION, champion_history, promote, rollback
+from components.registry.client import open_existing
 from pipelines.commands.review import renew_page, user_name
 from pipelines.config import Config
 

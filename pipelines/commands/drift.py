@@ -83,7 +83,7 @@ def terminal_table(result: DriftReport, folder: Path) -> Any:
 
 def _champion(config: Config, target: Path) -> ChampionRecord:
     """The champion, with the reference beside it in `target`."""
-    from components.registry.store import fetch_champion
+    from components.registry.champion import fetch_champion
 
     place = Path(config.run.folder).absolute() / "registry"
     champion = fetch_champion(config.registry, config.run.name, place, target)

@@ -124,7 +124,8 @@ def _renew_champions(config: Config, review: Path) -> None:
     """Write the champions as the registry has them now; where it does not answer, those of the last check
     stand.
     """
-    from components.registry.store import RegistryError, champion_history, open_existing
+    from components.registry.aliases import champion_history
+    from components.registry.client import RegistryError, open_existing
 
     with contextlib.suppress(RegistryError):
         client = open_existing(config.registry, review.parent / "registry")

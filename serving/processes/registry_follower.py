@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
@@ -27,6 +27,9 @@ from serving.faults import trace
 from serving.processes.child import end_with_parent
 from serving.processes.documents import FOLLOWER_FILE, ChampionNotice, FollowerReport, RefusedVersion
 from serving.processes.plan import ServingPlan, read_plan
+
+if TYPE_CHECKING:
+    from components.registry.aliases import PresentChampion
 
 _REFUSED_AGAIN_S = 30.0
 # Error codes of MLflow for a server that can't answer now; others are faults of the question.
@@ -76,7 +79,7 @@ class RegistryFollower:
             report.write(self.plan.serving_folder / FOLLOWER_FILE)
 
     def _look(self) -> str | None:
-        from components.registry.store import present_champion
+        from components.registry.aliases import present_champion
 
         client = self._open()
         present = present_champion(client, self.plan.name)
@@ -87,17 +90,17 @@ class RegistryFollower:
                 if held
                 else ". `alphaloop run` makes the first one."
             )
-        sha256 = present["bundle_sha256"] or ""
+        sha256 = present.bundle_sha256 or ""
         if (
             held
             and self._checked == sha256
             and held.bundle_sha256 == sha256
-            and held.version == present["version"]
-            and present["since"] in (None, held.since)
+            and held.version == present.version
+            and present.since in (None, held.since)
         ):
             self._accept(sha256)
             return None
-        if self._refused_sha == f"{present['version']} {sha256}" and time.monotonic() < self._try_again_at:
+        if self._refused_sha == f"{present.version} {sha256}" and time.monotonic() < self._try_again_at:
             return None
         try:
             folder = self._fetch(client, present)
@@ -109,7 +112,7 @@ class RegistryFollower:
         return None
 
     def _open(self) -> Any:
-        from components.registry.store import open_existing
+        from components.registry.client import open_existing
 
         database = self.registry / "mlflow.db"
         if not self.plan.registry.tracking_uri:
@@ -120,27 +123,27 @@ class RegistryFollower:
                 self._database = (found.st_dev, found.st_ino)
         return open_existing(self.plan.registry, self.registry)
 
-    def _fetch(self, client: Any, present: dict[str, Any]) -> Path:
+    def _fetch(self, client: Any, present: "PresentChampion") -> Path:
         """The champion's folder below `champions`, each file of it checked; copied from the registry where it
         is not there whole.
         """
-        from components.registry.store import fetch_bundle, verify_registered
+        from components.registry.versions import fetch_bundle, verify_registered
 
-        sha256 = present["bundle_sha256"] or ""
+        sha256 = present.bundle_sha256 or ""
         if not _SHA256.fullmatch(sha256):
             raise BundleError(
-                f"Version {present['version']} of {present['name']} carries no SHA-256 of its bundle, so"
+                f"Version {present.version} of {present.name} carries no SHA-256 of its bundle, so"
                 " nobody can tell whether it is whole. Register the model again."
             )
         folder = self.bundles / sha256
         try:
-            verify_registered(client, present["name"], present["version"], folder)
+            verify_registered(client, present.name, present.version, folder)
             os.utime(folder)
             return folder
         except BundleError:
             self._drop(folder)
         self.bundles.mkdir(parents=True, exist_ok=True)
-        fetch_bundle(client, present["name"], present["version"], folder)
+        fetch_bundle(client, present.name, present.version, folder)
         return folder
 
     def _drop(self, folder: Path) -> None:
@@ -151,25 +154,23 @@ class RegistryFollower:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _announce(
-        self, client: Any, present: dict[str, Any], folder: Path, held: ChampionNotice | None
+        self, client: Any, present: "PresentChampion", folder: Path, held: ChampionNotice | None
     ) -> None:
-        from components.registry.store import read_verdict
+        from components.registry.trials import read_verdict
 
         now = datetime.now(UTC).replace(microsecond=0)
-        version, sha256 = present["version"], present["bundle_sha256"]
+        version, sha256 = present.version, present.bundle_sha256
         same = held is not None and (held.version, held.bundle_sha256) == (version, sha256)
         notice = ChampionNotice(
-            name=present["name"],
+            name=present.name,
             version=version,
             bundle_sha256=sha256,
             folder=str(folder.absolute()),
             manifest_sha256=file_sha256(folder / MANIFEST),
-            since=present["since"] or (held.since if same else now.isoformat()),
-            who=present["who"],
-            why=present["why"],
-            verdict=held.verdict
-            if same and held.verdict
-            else _in_json(read_verdict(client, present["run_id"])),
+            since=present.since or (held.since if same else now.isoformat()),
+            who=present.who,
+            why=present.why,
+            verdict=held.verdict if same and held.verdict else _in_json(read_verdict(client, present.run_id)),
             fetched_at=now,
         )
         notice.write(self.plan.champion_file)
@@ -187,14 +188,14 @@ class RegistryFollower:
     def _accept(self, sha256: str) -> None:
         self._checked, self.refused, self._refused_sha = sha256, None, None
 
-    def _refuse(self, present: dict[str, Any], sha256: str, reason: str) -> None:
+    def _refuse(self, present: "PresentChampion", sha256: str, reason: str) -> None:
         self._try_again_at = time.monotonic() + _REFUSED_AGAIN_S
-        known, self._refused_sha = self._refused_sha, f"{present['version']} {sha256}"
+        known, self._refused_sha = self._refused_sha, f"{present.version} {sha256}"
         if known != self._refused_sha or self.refused is None:
             self.refused = RefusedVersion(
-                version=present["version"], reason=reason, when=datetime.now(UTC).replace(microsecond=0)
+                version=present.version, reason=reason, when=datetime.now(UTC).replace(microsecond=0)
             )
-            say(f"refused version {present['version']}: {reason}")
+            say(f"refused version {present.version}: {reason}")
 
     def _prune(self, present: Path) -> None:
         for leftover in self.bundles.glob(".*"):
@@ -213,7 +214,7 @@ class RegistryFollower:
         self._logged = problem
         say(problem or "the registry answers again")
         if fault is not None and not _is_expected(fault):
-            from components.registry.store import without_secrets
+            from components.registry.client import without_secrets
 
             say(without_secrets(trace(fault)))
 
@@ -224,7 +225,7 @@ def _in_json(verdict: dict[str, Any] | None) -> dict[str, JsonValue] | None:
 
 
 def _problem(error: Exception) -> str:
-    from components.registry.store import without_secrets
+    from components.registry.client import without_secrets
 
     if isinstance(error, AlphaloopError):
         return str(error)
@@ -258,7 +259,8 @@ def run(plan: ServingPlan, start_over: Callable[[], None]) -> None:
     # Seconds of import are not the registry's.
     from mlflow import MlflowClient  # noqa: F401
 
-    import components.registry.store  # noqa: F401
+    import components.registry.aliases
+    import components.registry.trials  # noqa: F401
 
     follower, looks, told = RegistryFollower(plan), _Looks(), 0.0
     while not stop.is_set():

@@ -10,7 +10,7 @@ import pytest
 from small_markets import long_table
 
 from components.backtest.config import Settings
-from components.backtest.evaluate import Market, evaluate
+from components.backtest.evaluate import MarketFacts, evaluate
 from components.backtest.portfolios import RETURNS_SCHEMA
 from components.backtest.predictions import read_predictions, split_experts
 from components.contracts import (
@@ -95,7 +95,7 @@ def predictions(score: np.ndarray, expert: str) -> pl.DataFrame:
 
 def measure(market, experts=None, labels=None, panel=None, settings=QUICK):
     """The evaluation as JSON holds it, without the stamp, and the returns."""
-    facts = Market(
+    facts = MarketFacts(
         labels=market.labels if labels is None else labels,
         panel=market.panel if panel is None else panel,
         regimes=market.regimes,

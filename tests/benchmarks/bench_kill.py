@@ -23,8 +23,8 @@ import psutil
 
 from components.contracts import served_parts
 from components.feature_store.config import Settings as FeatureStoreSettings
+from components.registry.client import open_registry
 from components.registry.config import Settings as RegistrySettings
-from components.registry.store import open_registry
 from tests.serving.live_service import Served, free_port, pid_of, redis_server, register, until
 from tests.serving.small_champion import SmallRun, make_run, put_online
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
-from components.backtest.evaluate import Market, evaluate
+from components.backtest.evaluate import MarketFacts, evaluate
 from components.backtest.predictions import split_experts
 from components.contracts import ALL_PREDICTIONS, PREDICTIONS, REGIME_COLUMN, VOLATILITY_COLUMN
 from components.experts.training.inputs import Assignment, TrainingTables
@@ -79,7 +79,7 @@ def run_seed(config: Config, seed: int) -> dict:
     )
     regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
     by_name = split_experts(stacked.predictions, horizon=horizon)
-    facts = Market(labels, panel, regimes, windows, calendar)
+    facts = MarketFacts(labels, panel, regimes, windows, calendar)
     evaluation, _ = evaluate(by_name, facts, config.backtest, horizon=horizon, seed=seed, code="bench")
     verdict = judge(Contest(evaluation, by_name["stack"], labels, None), config.gates, code="bench")
     block = evaluation.experts["stack"].test

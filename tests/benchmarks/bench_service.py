@@ -27,8 +27,8 @@ import numpy as np
 import polars as pl
 
 from components.feature_store.config import Settings as FeatureStoreSettings
+from components.registry.client import open_registry
 from components.registry.config import Settings as RegistrySettings
-from components.registry.store import open_registry
 from components.scoring import Model
 from serving.api.request_types import JSON
 from serving.client import ARROW, arrow_stream

@@ -19,7 +19,13 @@ from components.contracts.documents.champion import (
     read_champion,
 )
 from components.contracts.documents.comparison import Comparison
-from components.contracts.documents.evaluation import Evaluation, EvaluationStamp, Ranking, Span, Spans
+from components.contracts.documents.evaluation import (
+    Evaluation,
+    EvaluationStamp,
+    Ranking,
+    WindowSpan,
+    WindowSpans,
+)
 from components.contracts.documents.summary import Attainable, ModelFigures, RunSummary
 from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
 
@@ -60,7 +66,7 @@ def registration() -> Registration:
 
 
 def evaluation() -> Evaluation:
-    span = Span(start="2024-01-01T00:00:00Z", end="2024-02-01T00:00:00Z", bars=30)
+    span = WindowSpan(start="2024-01-01T00:00:00Z", end="2024-02-01T00:00:00Z", bars=30)
     return Evaluation(
         horizon=5,
         period="1d",
@@ -69,7 +75,7 @@ def evaluation() -> Evaluation:
         cost_bps_per_side=10.0,
         entry="next_open",
         strategies=["long_short"],
-        windows=Spans(validation=span, test=span, backtest=span),
+        windows=WindowSpans(validation=span, test=span, backtest=span),
         experts={},
         stamp=EvaluationStamp(code_version="c", config_hash="h", returns_sha256="s"),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from components.backtest.config import Settings as BacktestSettings
-from components.backtest.evaluate import Market, evaluate
+from components.backtest.evaluate import MarketFacts, evaluate
 from components.contracts import TIME
 from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.verdict import Verdict
@@ -68,7 +68,7 @@ def measured(
     regimes = keys.with_columns(pl.lit(1.0).alias("regime_state"))
     windows = Windows((0, WARM_UP - 10), (WARM_UP - 10, WARM_UP), (WARM_UP, bars), (WARM_UP, bars))
     settings = BacktestSettings(bootstrap_draws=draws, decay_bars=0)
-    market = Market(labels, panel, regimes, windows, keys["timestamp"].unique().sort())
+    market = MarketFacts(labels, panel, regimes, windows, keys["timestamp"].unique().sort())
     evaluation, _ = evaluate(experts, market, settings, horizon=HORIZON, seed=seed, code="c")
     return evaluation, experts["stack"], labels
 

@@ -18,8 +18,8 @@ from components.features.config import Settings as FeaturesSettings
 from components.market.config import Settings as MarketSettings
 from components.market.load import load_panel
 from components.market.simulator import simulate
+from components.registry.client import open_registry
 from components.registry.config import Settings as RegistrySettings
-from components.registry.store import open_registry
 from components.scoring import Model, score_table
 from tests.pipelines.small_run import SETTINGS, Finished, alphaloop
 

@@ -1,6 +1,6 @@
 """Evaluations and verdicts of models that nobody measured."""
 
-from components.contracts.documents.evaluation import Evaluation, EvaluationStamp, Span, Spans
+from components.contracts.documents.evaluation import Evaluation, EvaluationStamp, WindowSpan, WindowSpans
 from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
 
 SHA256 = "0" * 64
@@ -8,7 +8,7 @@ SHA256 = "0" * 64
 
 def evaluation(start: str = "2024-01-01T00:00:00Z", end: str = "2024-02-01T00:00:00Z") -> Evaluation:
     """Of no expert at all, with this test window."""
-    span = Span(start=start, end=end, bars=30)
+    span = WindowSpan(start=start, end=end, bars=30)
     return Evaluation(
         horizon=5,
         period="1d",
@@ -17,7 +17,7 @@ def evaluation(start: str = "2024-01-01T00:00:00Z", end: str = "2024-02-01T00:00
         cost_bps_per_side=10.0,
         entry="next_open",
         strategies=[],
-        windows=Spans(validation=span, test=span, backtest=span),
+        windows=WindowSpans(validation=span, test=span, backtest=span),
         experts={},
         stamp=EvaluationStamp(code_version="c", config_hash="h", returns_sha256=SHA256),
     )

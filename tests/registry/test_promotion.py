@@ -88,7 +88,7 @@ def test_what_can_not_be_promoted_is_refused_and_leaves_no_trace(client):
     with pytest.raises((RegistryError, BundleError), match="fetch"):
         promote(client, "demo", 3, why="w", who="ada")
     assert versions(client) == [1]
-    assert present_champion(client, "demo")["version"] == 1
+    assert present_champion(client, "demo").version == 1
 
 
 def test_rolling_back_goes_back_a_promotion_each_time(client):
@@ -101,7 +101,7 @@ def test_rolling_back_goes_back_a_promotion_each_time(client):
     assert versions(client) == [1, 2, 3, 2, 1]
     assert [reign.kind for reign in champion_history(client, "demo")] == ["promotion"] * 3 + ["rollback"] * 2
     about = present_champion(client, "demo")
-    assert (about["version"], about["who"], about["why"]) == (1, "bob", "worse still")
+    assert (about.version, about.who, about.why) == (1, "bob", "worse still")
     promote(client, "demo", 4, why="again", who="ada")
     assert rollback(client, "demo", why="no", who="bob") == 1
 
@@ -153,7 +153,7 @@ def test_two_promotions_at_the_same_moment_are_both_written_down_and_the_alias_f
     assert not failures
     history = champion_history(client, "demo")
     assert sorted(reign.why for reign in history[1:]) == ["by 2", "by 3", "by 4"]
-    assert present_champion(client, "demo")["version"] == history[-1].version
+    assert present_champion(client, "demo").version == history[-1].version
 
 
 def test_the_history_of_older_registries_stays_readable(client):

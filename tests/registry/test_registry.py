@@ -4,6 +4,7 @@ tampered with.
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import pytest
 from made_documents import evaluation, verdict
 
 from components.contracts import ALL_PREDICTIONS, TIME, BundleError, verify_bundle, write_table
-from components.contracts.documents.champion import ChampionRecord, read_champion
+from components.contracts.documents.champion import ChampionRecord, Registration, read_champion
 from components.contracts.documents.verdict import Verdict
 from components.registry.aliases import champion_history, champion_of, promote, version_by_alias
 from components.registry.champion import fetch_champion
 from components.registry.client import RegistryError, open_registry
 from components.registry.config import Settings
-from components.registry.record import Candidate, record
+from components.registry.record import JudgedModel, record
 from components.registry.trials import Trial, count_trials, read_verdict
 from tests.experts.statuses import status_of
 
@@ -28,7 +29,7 @@ DAYS = pl.datetime_range(
 CONFIG = {"run": {"seed": 1}}
 
 
-def candidate(folder: Path, score: float, judged: Verdict, window: Sequence[str] = ()) -> Candidate:
+def candidate(folder: Path, score: float, judged: Verdict, window: Sequence[str] = ()) -> JudgedModel:
     """The artifacts of a run whose stack always says `score`."""
     folder.mkdir()
     columns = {
@@ -64,7 +65,7 @@ def candidate(folder: Path, score: float, judged: Verdict, window: Sequence[str]
     (folder / "reference" / "reference.json").write_text("{}")
     (folder / "catalog.json").write_text("[]")
     (folder / "features.json").write_text('{"schema": "abc"}')
-    return Candidate(
+    return JudgedModel(
         verdict=judged,
         evaluation=evaluation(*window),
         expert_folders=[folder / name for name in "abc"],
@@ -286,6 +287,50 @@ def test_a_question_that_the_registry_does_not_understand_is_not_read_as_no_cham
     assert "Traceback" in caplog.text
     with pytest.raises(RegistryError, match="Names cannot contain"):
         champion_history(client, "a/b")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a door is given."""
+
+    path: str
+
+
+def test_the_doors(tmp_path):
+    from components.registry.component import read_champion as champion_door
+    from components.registry.component import register
+
+    model = candidate(tmp_path / "run", 0.1, verdict())
+    model.verdict.write(tmp_path / "verdict")
+    model.evaluation.write(tmp_path / "evaluation")
+    (tmp_path / "experts").mkdir()
+    for position, folder in enumerate(model.expert_folders):
+        folder.rename(tmp_path / "experts" / f"{position:02d}_{folder.name}")
+    about = {
+        "settings": Settings().model_dump_json(),
+        "name": "demo",
+        "folder": str(tmp_path / "home"),
+    }
+    champion_door.python_func(**about, champion=Artifact(str(tmp_path / "before")))
+    assert ChampionRecord.find(tmp_path / "before" / "champion.json") is None
+    given = {
+        "verdict": tmp_path / "verdict",
+        "evaluation": tmp_path / "evaluation",
+        "predictions": model.predictions,
+        "stacker": model.stacker,
+        "catalog": model.catalog,
+        "feature_registry": model.feature_registry,
+        "reference": model.reference,
+        "experts": tmp_path / "experts",
+        "registration": tmp_path / "registration",
+    }
+    paths = {name: Artifact(str(path)) for name, path in given.items()}
+    register.python_func(**about, **paths, config=json.dumps(CONFIG), code="c")
+    told = Registration.read(tmp_path / "registration")
+    assert (told.status, told.champion_after, told.aliases) == ("registered", 1, ["champion"])
+    champion_door.python_func(**about, champion=Artifact(str(tmp_path / "after")))
+    found = ChampionRecord.find(tmp_path / "after" / "champion.json")
+    assert (found.version, found.bundle_sha256) == (1, told.bundle_sha256)
 
 
 def test_a_registry_that_does_not_answer_is_explained(tmp_path, monkeypatch):

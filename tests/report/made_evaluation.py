@@ -18,9 +18,9 @@ from components.contracts.documents.evaluation import (
     ReliabilityBin,
     ScoreShift,
     SectorRow,
-    Span,
-    Spans,
     Spread,
+    WindowSpan,
+    WindowSpans,
     YearRow,
 )
 from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
@@ -30,7 +30,7 @@ START, END = "2024-01-11T00:00:00Z", "2024-01-20T00:00:00Z"
 
 def evaluation_of(ic: float | None, *, names: tuple[str, ...] = ("stack",)) -> Evaluation:
     """Each model with this information coefficient on the test window of ten bars; validation is empty."""
-    span = Span(start=START, end=END, bars=10)
+    span = WindowSpan(start=START, end=END, bars=10)
     return Evaluation(
         horizon=5,
         period="1d",
@@ -39,7 +39,7 @@ def evaluation_of(ic: float | None, *, names: tuple[str, ...] = ("stack",)) -> E
         cost_bps_per_side=10.0,
         entry="next_open",
         strategies=["long_short", "long_only"],
-        windows=Spans(validation=span, test=span, backtest=span),
+        windows=WindowSpans(validation=span, test=span, backtest=span),
         experts={name: ModelEvaluation(validation=None, test=measurement(ic)) for name in names},
         stamp=EvaluationStamp(code_version="c", config_hash="h", returns_sha256="s"),
     )

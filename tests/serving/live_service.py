@@ -251,7 +251,8 @@ def register(run: SmallRun, bundle: Path, *, beats: bool = True) -> int:
     """
     from components.contracts.documents.verdict import Verdict, VerdictStamp
     from components.registry.config import Settings as RegistrySettings
-    from components.registry.store import Trial, register_model
+    from components.registry.register import register_model
+    from components.registry.trials import Trial
 
     verdict = Verdict(
         candidate="stack",

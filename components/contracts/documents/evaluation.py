@@ -25,10 +25,10 @@ __all__ = [
     "ReliabilityBin",
     "ScoreShift",
     "SectorRow",
-    "Span",
-    "Spans",
     "Spread",
     "SymbolRow",
+    "WindowSpan",
+    "WindowSpans",
     "YearRow",
 ]
 
@@ -226,7 +226,7 @@ class ModelEvaluation(Part):
     test: Measurement | None
 
 
-class Span(Part):
+class WindowSpan(Part):
     """A window by its first and last bar."""
 
     start: str  # UTC, YYYY-MM-DDTHH:MM:SSZ
@@ -234,12 +234,12 @@ class Span(Part):
     bars: int
 
 
-class Spans(Part):
+class WindowSpans(Part):
     """The windows that are measured; where forecasts are measured in `test`, portfolios trade in `backtest`."""
 
-    validation: Span
-    test: Span
-    backtest: Span
+    validation: WindowSpan
+    test: WindowSpan
+    backtest: WindowSpan
 
 
 class EvaluationStamp(Part):
@@ -261,7 +261,7 @@ class Evaluation(Document):
     cost_bps_per_side: float
     entry: str
     strategies: list[str]
-    windows: Spans
+    windows: WindowSpans
     experts: dict[str, ModelEvaluation]
     stamp: EvaluationStamp
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.contracts.documents.evaluation import BandShares, Evaluation
-from components.report.picture import Picture, dotted_line, picture, shown_name
+from components.page import Picture
+from components.report.picture import dotted_line, picture, shown_name
 from components.report.summary import models_in_test
 
 WANTED = {"p10": 0.1, "p50": 0.5, "p90": 0.9}

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.report.picture import Picture, line, lying_bars, picture, thinned
+from components.page import Picture
+from components.report.picture import line, lying_bars, picture, thinned
 from components.report.result import RunResult
 
 

@@ -8,8 +8,8 @@ import polars as pl
 
 from components.contracts.documents.comparison import Comparison
 from components.contracts.documents.evaluation import Measurement, Ranking
-from components.page import number
-from components.report.picture import Picture, dotted_line, line, picture, shown_name, thinned, upright_bars
+from components.page import Picture, number
+from components.report.picture import dotted_line, line, picture, shown_name, thinned, upright_bars
 from components.report.result import RunResult
 from components.report.sections.networks import network_pictures
 from components.report.summary import models_in_test

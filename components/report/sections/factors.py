@@ -4,17 +4,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.page import number
+from components.page import Picture, number
 from components.report.factor_ic import FactorIc
-from components.report.picture import (
-    EVERY_LABEL,
-    Picture,
-    dotted_line,
-    lying_bars,
-    picture,
-    signed_heat,
-    upright_bars,
-)
+from components.report.picture import EVERY_LABEL, dotted_line, lying_bars, picture, signed_heat, upright_bars
 
 DRAWN, LISTED = 25, 12
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.report.picture import Picture, line, picture, shown_name, thinned
+from components.page import Picture
+from components.report.picture import line, picture, shown_name, thinned
 from components.report.result import RunResult
 
 COMPARED = ("stack", "equal_weights", "best_single")

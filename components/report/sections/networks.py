@@ -5,7 +5,8 @@ which regime.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.report.picture import EVERY_LABEL, Picture, lying_bars, picture, shown_name
+from components.page import Picture
+from components.report.picture import EVERY_LABEL, lying_bars, picture, shown_name
 
 DEPTH = [[0, "rgba(36,86,201,0.05)"], [1, "rgba(36,86,201,0.85)"]]
 AT_EACH_END = 10

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from components.contracts.documents.evaluation import Evaluation, Measurement
-from components.page import number
-from components.report.picture import Picture, picture, shown_name, signed_heat
+from components.page import Picture, number
+from components.report.picture import picture, shown_name, signed_heat
 from components.report.summary import models_in_test
 
 LEFT_OUT = ("median", "performance_weights", "z_elasticnet", "z_lightgbm")

@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from components.contracts import served_parts
+from components.registry.aliases import promote
+from components.registry.client import open_registry
 from components.registry.config import Settings as RegistrySettings
-from components.registry.store import open_registry, promote
 from serving.api.auth import UnsafeBinding
 from serving.client import Client, ServiceError
 from serving.processes.launch import LaunchError, serve

@@ -17,8 +17,11 @@ import pytest
 
 from components.contracts import verify_bundle, write_manifest
 from components.contracts.documents.verdict import Verdict, VerdictStamp
+from components.registry.aliases import promote
+from components.registry.client import open_registry
 from components.registry.config import Settings as RegistrySettings
-from components.registry.store import Trial, open_registry, promote, register_model
+from components.registry.register import register_model
+from components.registry.trials import Trial
 from serving.processes.plan import write_plan
 from serving.processes.registry_follower import RegistryFollower
 from tests.serving.made_answers import QUICK, make_plan
