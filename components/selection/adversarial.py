@@ -7,13 +7,18 @@ not learn from; neighbouring bars resemble each other, so it is judged on blocks
 from, with a gap beside them. How well older windows of the same length are told apart is given beside it.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components.selection.config import Settings
 from components.selection.rows import Rows
+
+if TYPE_CHECKING:
+    import lightgbm
 
 BLOCKS = 4
 ROUNDS = 30
@@ -56,45 +61,33 @@ def adversarial(
     recent = settings.adversarial.recent_bars
     shared = _shared(rows, first, end)
     left_out = tuple(np.array(rows.names)[shared].tolist())
+    reason = "no input differs between symbols" if shared.all() else ""
     if end - first < 4 * recent:
-        return Adversarial(
-            fold,
-            float("nan"),
-            (),
-            False,
-            (),
-            left_out,
-            f"{end - first} bars are fewer than four times recent_bars={recent}",
-        )
-    if shared.all():
-        return Adversarial(fold, float("nan"), (), False, (), left_out, "no input differs between symbols")
+        reason = f"{end - first} bars are fewer than four times recent_bars={recent}"
+    if reason:
+        return Adversarial(fold, float("nan"), (), False, (), left_out, reason)
     columns = np.flatnonzero(~shared)
     # Half a window between the two sides: what lies right before the newest bars is neither.
     gap = recent // 2
     auc, gain = _separation(rows, columns, (first, end - recent - gap), [(end - recent, end)], settings, seed)
-    older = (
-        np.linspace(first + recent + gap, end - 2 * recent - gap, usual_windows).astype(int)
-        if usual_windows
-        else ()
-    )
     usual = []
-    for start in older:
-        rest = [
-            (a, b)
-            for a, b in ((first, start - gap), (start + recent + gap, end - recent))
-            if b - a >= 2 * BLOCKS
-        ]
-        usual.append(_separation(rows, columns, (start, start + recent), rest, settings, seed)[0])
+    for start, others in _older_windows(first, end, recent, gap, usual_windows):
+        usual.append(_separation(rows, columns, (start, start + recent), others, settings, seed)[0])
     order = np.argsort(-gain)[:NAMED]
     named = tuple((rows.names[columns[k]], float(gain[k])) for k in order if gain[k] > 0)
-    return Adversarial(
-        fold,
-        auc,
-        tuple(area for area in usual if np.isfinite(area)),
-        bool(auc > settings.adversarial.auc),
-        named,
-        left_out,
-    )
+    known = tuple(area for area in usual if np.isfinite(area))
+    return Adversarial(fold, auc, known, bool(auc > settings.adversarial.auc), named, left_out)
+
+
+def _older_windows(
+    first: int, end: int, recent: int, gap: int, count: int
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """First bar of each of `count` older windows as long as the newest one, and the spans it is told from."""
+    if not count:
+        return
+    for start in np.linspace(first + recent + gap, end - 2 * recent - gap, count).astype(int):
+        spans = (first, start - gap), (start + recent + gap, end - recent)
+        yield start, [(a, b) for a, b in spans if b - a >= 2 * BLOCKS]
 
 
 def _shared(rows: Rows, first: int, end: int) -> np.ndarray:
@@ -129,7 +122,6 @@ def _separation(
     """Mean area under the curve over held-out blocks of bars and halves of the symbols, and each column's
     share of the gain.
     """
-    import lightgbm
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng([seed, one[0]])
@@ -140,36 +132,38 @@ def _separation(
     block = np.concatenate([_blocks(rows.bars[side]) for side in sides])
     values = np.ascontiguousarray(rows.values[np.ix_(place, columns)])
     areas, gain = [], np.zeros(len(columns))
-    for held_block in range(BLOCKS):
-        for held_half in (0, 1):
-            held = (np.floor(block) == held_block) & (half[rows.symbols[place]] == held_half)
-            near = np.abs(block - (held_block + 0.5)) < 0.75
-            learned = ~near & (half[rows.symbols[place]] != held_half)
-            if (
-                not (0 < target[held].mean() < 1 and 0 < target[learned].mean() < 1)
-                if held.any() and learned.any()
-                else True
-            ):
-                continue
-            share = target[learned].mean()
-            data = lightgbm.Dataset(
-                values[learned],
-                label=target[learned],
-                weight=np.where(target[learned] == 1, 1 - share, share),
-            )
-            extra = {
-                "num_threads": settings.threads,
-                "seed": seed,
-                "deterministic": True,
-                "force_col_wise": True,
-                "min_sum_hessian_in_leaf": 1e-3,
-            }
-            model = lightgbm.train(PARAMETERS | extra, data, ROUNDS)
-            areas.append(
-                roc_auc_score(target[held], model.predict(values[held], num_threads=settings.threads))
-            )
-            gain += model.feature_importance("gain")
+    for held_block, held_half in itertools.product(range(BLOCKS), (0, 1)):
+        mine = half[rows.symbols[place]] == held_half
+        held = (np.floor(block) == held_block) & mine
+        near = np.abs(block - (held_block + 0.5)) < 0.75
+        learned = ~near & ~mine
+        if not (_has_both(target[held]) and _has_both(target[learned])):
+            continue
+        model = _classifier(values[learned], target[learned], settings.threads, seed)
+        scores = model.predict(values[held], num_threads=settings.threads)
+        areas.append(roc_auc_score(target[held], scores))
+        gain += model.feature_importance("gain")
     return (float(np.mean(areas)) if areas else float("nan")), gain / gain.sum() if gain.sum() > 0 else gain
+
+
+def _has_both(target: np.ndarray) -> bool:
+    return len(target) > 0 and 0 < target.mean() < 1
+
+
+def _classifier(values: np.ndarray, target: np.ndarray, threads: int, seed: int) -> "lightgbm.Booster":
+    """A small forest; both sides weigh the same, however many rows they have."""
+    import lightgbm
+
+    share = target.mean()
+    data = lightgbm.Dataset(values, label=target, weight=np.where(target == 1, 1 - share, share))
+    reproducible = {
+        "num_threads": threads,
+        "seed": seed,
+        "deterministic": True,
+        "force_col_wise": True,
+        "min_sum_hessian_in_leaf": 1e-3,
+    }
+    return lightgbm.train(PARAMETERS | reproducible, data, ROUNDS)
 
 
 def _side(

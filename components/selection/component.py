@@ -25,27 +25,9 @@ def select_factors(
     gate_weights: str = "",
 ):
     """Choose the inputs of every fold on its training bars, for one family of experts."""
-    from components.progress import report, stage
-    from components.selection.config import Settings
-    from components.selection.publish import select_on_tables
-    from components.timeline import Settings as TimelineSettings
+    from components.selection.run import Inputs, Outputs, Purpose, run
 
-    with stage("selection"):
-        said = select_on_tables(
-            training_set.path,
-            labels.path,
-            catalog.path,
-            settings=Settings.model_validate_json(settings),
-            timeline=TimelineSettings.model_validate_json(timeline),
-            family=family,
-            horizon=horizon,
-            target=target,
-            seed=seed,
-            modality=modality,
-            gate_weights=gate_weights,
-            code=code,
-            selection=selection.path,
-            evidence=evidence.path,
-            page=page.path,
-        )
-        report("selection", said)
+    inputs = Inputs(training_set.path, labels.path, catalog.path, gate_weights)
+    outputs = Outputs(selection.path, evidence.path, page.path)
+    purpose = Purpose(family, horizon, target, seed, modality)
+    run(inputs, outputs, purpose, settings=settings, timeline=timeline, code=code)

@@ -9,8 +9,9 @@ import numpy as np
 
 from components.metrics import block_bootstrap_interval
 from components.selection.config import Settings
-from components.selection.models import Family, prepare
-from components.selection.rows import Rows
+from components.selection.models import prepare
+from components.selection.purpose import Purpose
+from components.selection.rows import Rows, bar_starts
 from components.timeline import Fold
 
 ROUNDS = 120
@@ -37,11 +38,8 @@ def compare(
     rows: Rows,
     fold: Fold,
     chosen: tuple[str, ...],
-    *,
+    purpose: Purpose,
     settings: Settings,
-    family: Family,
-    horizon: int,
-    seed: int,
 ) -> tuple[Forward, np.ndarray]:
     """Fit the family's model on the fold's train bars with both sets and rank the predicted bars; also the
     difference of each bar (bars,).
@@ -49,22 +47,24 @@ def compare(
     from components.selection.kernels import rank_correlations
 
     train = rows.slice(int(fold.train[0]), int(fold.train[-1]) + 1)
-    stride = max(horizon, -(-(train.stop - train.start) // settings.forward_rows))
+    stride = max(purpose.horizon, -(-(train.stop - train.start) // settings.forward_rows))
     learned = train.start + np.flatnonzero((rows.bars[train] % stride == 0) & np.isfinite(rows.target[train]))
     ahead = rows.slice(int(fold.predict[0]), int(fold.predict[-1]) + 1)
     judged = ahead.start + np.flatnonzero(np.isfinite(rows.target[ahead]))
-    starts = np.searchsorted(
-        rows.bars[judged], np.append(np.unique(rows.bars[judged]), rows.bars[judged[-1]] + 1)
-    ).astype(np.int64)
+    starts = bar_starts(rows.bars[judged])
     daily = []
     for columns in ([rows.names.index(name) for name in chosen], list(range(len(rows.names)))):
         model = prepare(
-            family, _taken(rows.values, learned, columns), rounds=ROUNDS, threads=settings.threads, seed=seed
+            purpose.family,
+            _taken(rows.values, learned, columns),
+            rounds=ROUNDS,
+            threads=settings.threads,
+            seed=purpose.seed,
         ).fit(rows.target[learned])
         outputs = model.outputs(_taken(rows.values, judged, columns))
         daily.append(np.nan_to_num(rank_correlations(outputs[:, None], rows.target[judged], starts)[:, 0]))
     difference = daily[0] - daily[1]
-    low, high = interval(difference, settings, horizon, seed)
+    low, high = interval(difference, purpose, settings)
     found = Forward(
         fold.name,
         len(chosen),
@@ -79,25 +79,25 @@ def compare(
     return found, difference
 
 
-def interval(difference: np.ndarray, settings: Settings, horizon: int, seed: int) -> tuple[float, float]:
+def interval(difference: np.ndarray, purpose: Purpose, settings: Settings) -> tuple[float, float]:
     """95 % interval of a mean over dependent bars."""
-    block = max(settings.block_bars, 2 * horizon)
+    block = max(settings.block_bars, 2 * purpose.horizon)
     return block_bootstrap_interval(
         difference,
         lambda draws: draws.mean(axis=1),
         block_bars=block,
         draws=settings.forward_draws,
         level=0.95,
-        seed=seed,
+        seed=purpose.seed,
     )
 
 
 def together(
-    found: list[Forward], differences: list[np.ndarray], settings: Settings, horizon: int, seed: int
+    found: list[Forward], differences: list[np.ndarray], purpose: Purpose, settings: Settings
 ) -> Forward:
     """All folds as one series of bars."""
     joined = np.concatenate(differences)
-    low, high = interval(joined, settings, horizon, seed)
+    low, high = interval(joined, purpose, settings)
     bars = np.array([one.bars for one in found])
     mean = {
         name: float(np.average([asdict(one)[name] for one in found], weights=bars))

@@ -2,15 +2,23 @@
 the choice was worth going forward.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from components.page import card, escape, number, page, plot, section, table, tile
-from components.selection.choose import CHOSEN
+from components.page import figure, number, write_page
+from components.selection.adversarial import Adversarial
 from components.selection.eras import METHODS
-from components.selection.select import Overview, Selection
+from components.selection.evidence import CHOSEN
+from components.selection.forward import Forward
+from components.selection.overview import EraColumn, Overview
+from components.selection.select import Selection
 
+PAGE = "selection/page.html"
 METHOD_NAMES = {
     "rolling_ic": "rolling IC",
     "mutual_information": "mutual information",
@@ -23,162 +31,111 @@ METHOD_NAMES = {
     "genetic": "genetic search",
     "gate_weight": "gate weight",
 }
-STYLE = """
-.tools { display: flex; flex-wrap: wrap; gap: .6rem; margin: 0 0 .6rem; } .tools input, .tools select { font: inherit; color: var(--ink); background: var(--page); border: 1px solid var(--line); border-radius: 6px; padding: .25rem .5rem; }
-table.sorts th { cursor: pointer; } table.sorts th[data-order]::after { content: " \\25be"; } table.sorts th[data-order="up"]::after { content: " \\25b4"; }
-.window { display: block; font-weight: 400; font-size: .8em; } td.reason { white-space: normal; min-width: 15rem; text-align: left; } td { white-space: nowrap; } th { white-space: normal; }
-.core { color: var(--good); font-weight: 600; } .plus { color: var(--accent); font-weight: 600; }
-"""
-SCRIPT = """
-for (const area of document.querySelectorAll(".sortable")) {
-  const table = area.querySelector("table"), head = table.rows[0];
-  table.classList.add("sorts");
-  const body = () => [...table.rows].slice(1);
-  const value = (row, k) => { const text = row.cells[k].textContent.trim(), figure = parseFloat(text.replace(/[,%]/g, "")); return isNaN(figure) ? text : figure; };
-  [...head.cells].forEach((cell, k) => cell.addEventListener("click", () => {
-    const up = cell.dataset.order === "down";
-    for (const other of head.cells) delete other.dataset.order;
-    cell.dataset.order = up ? "up" : "down";
-    const rows = body().sort((one, two) => { const a = value(one, k), b = value(two, k);
-      if ((typeof a === "number") !== (typeof b === "number")) return typeof a === "number" ? -1 : 1;
-      return (typeof a === "number" ? b - a : String(a).localeCompare(b)) * (up ? -1 : 1); });
-    rows.forEach((row) => row.parentNode.appendChild(row));
-  }));
-  const text = area.querySelector("input"), choices = [...area.querySelectorAll("select")];
-  const show = () => body().forEach((row) => { row.hidden = !(row.textContent.toLowerCase().includes(text.value.toLowerCase())
-    && choices.every((choice) => !choice.value || row.cells[+choice.dataset.column].textContent.trim() === choice.value)); });
-  for (const control of [text, ...choices]) control.addEventListener("input", show);
-  show();
-}
-"""
+# Decisions of a fold in the order of the table that counts them.
+DECISIONS = ("core", "plus", "filled", "left out", "duplicate", "collinear", "no data")
+MOST_LAGS, MOST_VOTERS, MOST_BEHIND = 20, 25, 6
+# A span counts as lying in a window where it holds more than this share of it.
+LIES_IN = 0.001
+
+Row = Mapping[str, Any]
 
 
-def render(selection: Selection) -> str:
-    """The whole page as HTML."""
+@dataclass(frozen=True)
+class Cell:
+    """A figure with a second one beside it, in small letters."""
+
+    text: str
+    beside: str
+
+
+def write_evidence_page(selection: Selection, path: str | os.PathLike) -> Path:
+    """Write the page, atomically, and return its path."""
+    return write_page(path, PAGE, **page_values(selection))
+
+
+def page_values(selection: Selection) -> dict[str, object]:
+    """What the template shows, in words and figures."""
     overview, evidence = selection.overview, selection.evidence
-    parts = [
-        ("lists", "Core and plus", _lists(overview, evidence)),
-        ("eras", "IC by era", _eras(overview, evidence)),
-        ("forward", "Going forward", _forward(overview)),
-        ("folds", "Folds", _folds(overview, evidence)),
-        ("lags", "Lags and half-lives", _lags(overview, evidence)),
-        ("adversarial", "Adversarial validation", _adversarial(overview)),
-        ("evidence", "All evidence", _evidence(overview, evidence)),
-        ("method", "How it was done", _method(overview)),
-    ]
-    return page("Factor selection", _head(overview, evidence), parts, style=STYLE, script=SCRIPT)
+    asked = [name for name in (*METHODS, "gate_weight") if evidence[f"votes_{name}"].is_not_null().any()]
+    served = {row["factor"]: row for row in _of_fold(evidence, "final").iter_rows(named=True)}
+    return {
+        "overview": overview,
+        "tiles": _tiles(overview, evidence),
+        "methods": [METHOD_NAMES[name] for name in asked],
+        "listed": _listed(overview, served, asked),
+        "voters": _voters(overview, served, asked),
+        "spans": [_span(era) for era in overview.eras],
+        "first_fold": overview.folds[0].name,
+        "best": _best(overview, evidence),
+        "forward": [_forward(one) for one in overview.forward],
+        "decisions": DECISIONS,
+        "folds": _folds(overview, evidence),
+        "lags": _lags(evidence),
+        "adversarial": [_adversarial(one) for one in overview.adversarial],
+        "left_out": ", ".join(overview.adversarial[-1].left_out) if overview.adversarial else "",
+        "evidence": _evidence(evidence),
+    }
 
 
-def _head(overview: Overview, evidence: pl.DataFrame) -> str:
-    served = evidence.filter((pl.col("fold") == "final") & pl.col("decision").is_in(CHOSEN))
+def _of_fold(evidence: pl.DataFrame, fold: str) -> pl.DataFrame:
+    return evidence.filter(pl.col("fold") == fold)
+
+
+def _tiles(overview: Overview, evidence: pl.DataFrame) -> list[tuple[str, str]]:
+    served = _of_fold(evidence, "final").filter(pl.col("decision").is_in(CHOSEN))
     whole = overview.forward[-1] if overview.forward else None
     last = overview.adversarial[-1] if overview.adversarial else None
-    tiles = [
-        tile(f"{len(served)} of {evidence['factor'].n_unique()}", "inputs for the served model"),
-        tile(str(len(overview.core)), "core factors over all folds"),
-        tile(str(len(overview.plus)), "plus factors over all folds"),
-        tile(number(whole.difference, 4) if whole else "–", "RankIC, subset less full set, validation"),
-        tile(
-            number(last.auc if last else None, 3),
-            f"AUC of the newest bars against older ones{', flagged' if last and last.flagged else ''}",
-        ),
+    flagged = ", flagged" if last and last.flagged else ""
+    return [
+        (f"{len(served)} of {evidence['factor'].n_unique()}", "inputs for the served model"),
+        (str(len(overview.core)), "core factors over all folds"),
+        (str(len(overview.plus)), "plus factors over all folds"),
+        (number(whole and whole.difference, 4), "RankIC, subset less full set, validation"),
+        (number(last and last.auc, 3), f"AUC of the newest bars against older ones{flagged}"),
     ]
-    return (
-        f'<h1>Factor selection<span class="badge">{escape(overview.mode)},'
-        f' {escape(overview.family)}</span></h1><p class="soft">{overview.rows:,} rows, {overview.symbols}'
-        f" symbols; target {escape(overview.target)} over {overview.horizon} bars. Every fold was decided on"
-        " its own training bars; the lists over all folds are for people and went back into none.</p><div"
-        f' class="tiles">{"".join(tiles)}</div>'
-    )
 
 
-def _lists(overview: Overview, evidence: pl.DataFrame) -> str:
-    methods = [name for name in (*METHODS, "gate_weight") if evidence[f"votes_{name}"].is_not_null().any()]
-    newest = {row["factor"]: row for row in evidence.filter(pl.col("fold") == "final").iter_rows(named=True)}
-    rows, votes, chosen = [], [], []
-    for kind, entries in (("core", overview.core), ("plus", overview.plus)):
-        for factor, core, taken in entries:
-            row = newest[factor]
-            chosen += [len(rows)] if kind == "core" else []
-            rows.append(
-                [
-                    escape(factor),
-                    f'<span class="{kind}">{kind}</span>',
-                    escape(row["group"]),
-                    number(core, 0, percent=True),
-                    number(taken, 0, percent=True),
-                    number(row["appearance"], 0, percent=True),
-                    number(row["appearance_q"], 3),
-                    _signed(row["ic"]),
-                    number(row["ic_t"], 1),
-                    number(row["steady_share"], 0, percent=True),
-                    (
-                        f"{_signed(row['permutation_loss'])} <span"
-                        f" class=soft>[{_signed(row['permutation_low'])},"
-                        f" {_signed(row['permutation_high'])}]</span>"
-                    ),
-                ]
-            )
-            votes.append(
-                [
-                    escape(factor),
-                    f'<span class="{kind}">{kind}</span>',
-                    number(row["vote_share"], 0, percent=True),
-                    *(number(row[f"votes_{name}"], 0, percent=True) for name in methods),
-                ]
-            )
-    header = [
-        "factor",
-        "list",
-        "group",
-        "folds core",
-        "folds core or plus",
-        "eras",
-        "q",
-        "IC",
-        "t",
-        "same sign",
-        "permutation loss, 95 %",
+def _listed(overview: Overview, served: Mapping[str, Row], asked: Sequence[str]) -> list[dict[str, object]]:
+    """The factors of both lists; figures of the served model's training bars."""
+    return [
+        {
+            "kind": kind,
+            "group": row["group"],
+            "figures": [
+                _share(one.core),
+                _share(one.chosen),
+                _share(row["appearance"]),
+                number(row["appearance_q"], 3),
+                _signed(row["ic"]),
+                number(row["ic_t"], 1),
+                _share(row["steady_share"]),
+            ],
+            "factor": one.factor,
+            "loss": Cell(
+                _signed(row["permutation_loss"]),
+                f"[{_signed(row['permutation_low'])}, {_signed(row['permutation_high'])}]",
+            ),
+            "votes": [_share(row["vote_share"]), *(_share(row[f"votes_{name}"]) for name in asked)],
+        }
+        for kind, entries in (("core", overview.core), ("plus", overview.plus))
+        for one, row in ((one, served[one.factor]) for one in entries)
     ]
-    found = card(
-        table(header, rows, text=[0, 1, 2])
-        if rows
-        else "<p>No factor is core or plus in any fold: nothing stands out from chance.</p>"
-    )
-    return section(
-        "lists",
-        "Core and plus lists",
-        "Share of folds in which a factor was core, and core or plus; the other figures are those of the"
-        " served model's training bars. Votes are shares of eras; a useless input gets one in"
-        f" {overview.chance:.0%} of them.",
-        found,
-        (
-            card(
-                table(
-                    ["factor", "list", "mean", *(METHOD_NAMES[name] for name in methods)], votes, text=[0, 1]
-                ),
-                title="Votes by method",
-            )
-            if votes
-            else ""
-        ),
-        _votes_plot(overview, newest, methods),
-    )
 
 
-def _votes_plot(overview: Overview, newest: dict, methods: Sequence[str]) -> str:
-    names = [factor for factor, *_ in (*overview.core, *overview.plus)][:25][::-1]
+def _voters(overview: Overview, served: Mapping[str, Row], asked: Sequence[str]) -> dict[str, object] | None:
+    """The mean share of votes by method, for the first factors of the lists; None without any."""
+    names = [one.factor for one in (*overview.core, *overview.plus)][:MOST_VOTERS][::-1]
     if not names:
-        return ""
+        return None
     bars = [
         {
             "type": "bar",
             "orientation": "h",
             "name": METHOD_NAMES[name],
             "y": names,
-            "x": [(newest[factor][f"votes_{name}"] or 0) / len(methods) for factor in names],
+            "x": [(served[factor][f"votes_{name}"] or 0) / len(asked) for factor in names],
         }
-        for name in methods
+        for name in asked
     ]
     line = {
         "type": "line",
@@ -196,304 +153,171 @@ def _votes_plot(overview: Overview, newest: dict, methods: Sequence[str]) -> str
         "yaxis": {"tickmode": "linear", "dtick": 1},
         "margin": {"l": 190, "r": 12, "t": 8, "b": 70},
     }
-    return plot(
-        "Who votes for them",
-        bars,
-        layout,
-        note="Mean over eras and methods, served model's training bars; dotted: chance.",
-        tall=len(names) > 8,
-        wide=True,
-    )
+    return {"figure": figure(bars, layout), "tall": len(names) > 8}
 
 
-def _eras(overview: Overview, evidence: pl.DataFrame) -> str:
-    first = {
-        row["factor"]: row
-        for row in evidence.filter(pl.col("fold") == overview.folds[0][0]).iter_rows(named=True)
+def _span(era: EraColumn) -> dict[str, object]:
+    """Where a span of the IC table lies, and what that means."""
+    lies = [f"{share:.0%} {window}" for window, share in era.windows.items() if share > LIES_IN]
+    of_test = era.windows.get("test", 0) > LIES_IN
+    use = "training of every fold"
+    if era.windows.get("validation", 0) > LIES_IN:
+        use = "validation: the first fold never saw it, later folds learned from it once it was past"
+    if of_test:
+        use = "holds test bars: reported only, and known to no fold that predicts validation"
+    return {
+        "name": era.name,
+        "bars": f"{era.first} to {era.last}",
+        "lies": ", ".join(lies) or "outside all windows",
+        "use": use,
+        "warns": of_test,
     }
-    header = [
-        "factor",
-        "group",
-        f"decision in {overview.folds[0][0]}",
-        "first fold's training",
-        *(era.name for era in overview.eras),
-    ]
-    rows = [
-        [
-            escape(name),
-            escape(first[name]["group"]),
-            _decision(first[name]["decision"]),
-            _with_t(first[name]["ic"], first[name]["ic_t"]),
-            *(_with_t(era.ic[name], era.t[name]) for era in overview.eras),
-        ]
+
+
+def _best(overview: Overview, evidence: pl.DataFrame) -> list[dict[str, object]]:
+    """The strongest factors of the first fold, with their RankIC in each span."""
+    first = _of_fold(evidence, overview.folds[0].name)
+    by_name = {row["factor"]: row for row in first.iter_rows(named=True)}
+    return [
+        {
+            "factor": name,
+            "group": by_name[name]["group"],
+            "decision": by_name[name]["decision"],
+            "ics": [
+                _with_t(by_name[name]["ic"], by_name[name]["ic_t"]),
+                *(_with_t(era.ic[name], era.t[name]) for era in overview.eras),
+            ],
+        }
         for name in overview.best
     ]
-    lies = [
-        [
-            escape(era.name),
-            f"{era.first} to {era.last}",
-            ", ".join(f"{share:.0%} {window}" for window, share in era.windows.items() if share > 0.001)
-            or "outside all windows",
-            _use(era.windows),
-        ]
-        for era in overview.eras
+
+
+def _forward(one: Forward) -> list[str]:
+    verdict = "better" if one.low > 0 else "worse" if one.high < 0 else "no difference shown"
+    return [
+        one.fold,
+        str(one.inputs),
+        str(one.all_inputs),
+        _signed(one.subset),
+        _signed(one.full),
+        _signed(one.difference),
+        f"[{_signed(one.low)}, {_signed(one.high)}]",
+        verdict,
+        str(one.bars),
     ]
-    return section(
-        "eras",
-        f"RankIC of the {len(overview.best)} best factors by era",
-        "Mean RankIC, in brackets its t-statistic (Newey and West). Ranked by the t-statistic in the training"
-        " bars of the first fold alone; what stands in later eras was not known when they were ranked. Near"
-        " copies are left out.",
-        card(table(["era", "bars", "lies in", "use"], lies, text=[0, 1, 2, 3]), title="Where the eras lie"),
-        card(table(header, rows, text=[0, 1, 2])),
-    )
 
 
-def _use(windows) -> str:
-    if windows.get("test", 0) > 0.001:
-        return (
-            '<span class="warn">holds test bars: reported only, and known to no fold that predicts'
-            " validation</span>"
-        )
-    if windows.get("validation", 0) > 0.001:
-        return "validation: the first fold never saw it, later folds learned from it once it was past"
-    return "training of every fold"
-
-
-def _forward(overview: Overview) -> str:
-    if not overview.forward:
-        return section("forward", "Going forward", "No fold predicts validation bars.")
-    rows = [
-        [
-            escape(one.fold),
-            str(one.inputs),
-            str(one.all_inputs),
-            _signed(one.subset),
-            _signed(one.full),
-            _signed(one.difference),
-            f"[{_signed(one.low)}, {_signed(one.high)}]",
-            "better" if one.low > 0 else "worse" if one.high < 0 else "no difference shown",
-            f"{one.bars}",
-        ]
-        for one in overview.forward
-    ]
-    return section(
-        "forward",
-        "Subset against full set, going forward",
-        "One model of the family on each, fitted on the fold's training bars, ranked on the validation bars"
-        " that the fold predicts. The interval is a block bootstrap over bars. Nothing was chosen by it.",
-        card(
-            table(
-                ["fold", "inputs", "of", "RankIC subset", "RankIC full", "difference", "95 %", "", "bars"],
-                rows,
-                text=[0, 7],
-                chosen=[len(rows) - 1],
-            )
-        ),
-    )
-
-
-def _folds(overview: Overview, evidence: pl.DataFrame) -> str:
-    counts = {
-        (row["fold"], row["decision"]): row["len"]
-        for row in evidence.group_by("fold", "decision").len().iter_rows(named=True)
-    }
+def _folds(overview: Overview, evidence: pl.DataFrame) -> list[list[str]]:
+    """A row a fold: its bars, eras and inputs, and how many inputs got each decision."""
+    grouped = evidence.group_by("fold", "decision").len().iter_rows()
+    counts = {(fold, decision): count for fold, decision, count in grouped}
     eras = dict(evidence.group_by("fold").agg(pl.col("eras").max()).iter_rows())
-    kinds = ("core", "plus", "filled", "left out", "duplicate", "collinear", "no data")
-    rows = [
+    return [
         [
-            escape(name),
-            f"{first} to {last}",
-            escape(span),
-            escape(window),
-            str(eras[name]),
-            str(inputs),
-            *(str(counts.get((name, kind), 0)) for kind in kinds),
+            fold.name,
+            f"{fold.first} to {fold.last}",
+            fold.predicts,
+            fold.window,
+            str(eras[fold.name]),
+            str(fold.inputs),
+            *(str(counts.get((fold.name, decision), 0)) for decision in DECISIONS),
         ]
-        for name, first, last, span, inputs, window in overview.folds
+        for fold in overview.folds
     ]
-    context = (
-        f" Context columns {', '.join(overview.context)} reach the experts whatever is chosen."
-        if overview.context
-        else ""
-    )
-    return section(
-        "folds",
-        "Folds",
-        f"Each fold counts the pairs of eras ({overview.era_bars} bars each) that lie in its own training"
-        f" bars.{context}",
-        card(
-            table(
-                ["fold", "training bars", "predicts", "window", "eras", "inputs", *kinds],
-                rows,
-                text=[0, 1, 2, 3],
-            )
-        ),
-    )
 
 
-def _lags(overview: Overview, evidence: pl.DataFrame) -> str:
-    served = evidence.filter(
-        (pl.col("fold") == "final")
-        & pl.col("ic").is_not_null()
-        & ~pl.col("decision").is_in(["duplicate", "no data"])
+def _lags(evidence: pl.DataFrame) -> dict[str, object]:
+    """Inputs of the served model with the strongest rolling IC, and what is said of later lags."""
+    served = _of_fold(evidence, "final").filter(
+        pl.col("ic").is_not_null() & ~pl.col("decision").is_in(["duplicate", "no data"])
     )
-    shown = served.sort(pl.col("rolling_ic_t").abs(), descending=True, nulls_last=True).head(20)
-    rows = [
-        [
-            escape(row["factor"]),
-            _signed(row["ic"]),
-            "equal weights" if not row["half_life_bars"] else f"{row['half_life_bars']} bars",
-            _signed(row["rolling_ic"]),
-            number(row["rolling_ic_t"], 1),
-            str(row["rolling_list_place"] or "–"),
-            str(row["proposed_lag_bars"]),
-            _signed(row["lag_ic"]),
-            number(row["lag_q"], 2),
-        ]
-        for row in shown.iter_rows(named=True)
-    ]
-    later = served.filter(pl.col("proposed_lag_bars") > 0)
-    said = (
-        f"{len(later)} of {len(served)} inputs are better at a later lag beyond chance"
-        if len(later)
-        else f"None of {len(served)} inputs is better at a later lag beyond chance"
-    )
-    return section(
-        "lags",
-        "Lags and half-lives",
-        f"{said} (proposed, not applied). The half-life is the one whose weighted IC foretold the coming bars"
-        " best; served model's training bars, strongest rolling IC first.",
-        card(
-            table(
-                [
-                    "factor",
-                    "IC",
-                    "half-life",
-                    "weighted IC",
-                    "its t",
-                    "place on the list",
-                    "lag, bars",
-                    "IC at that lag",
-                    "q of the lag",
-                ],
-                rows,
-                text=[0],
-            )
-        ),
-    )
-
-
-def _adversarial(overview: Overview) -> str:
-    rows = [
-        [
-            escape(one.fold),
-            f'<b class="bad">{number(one.auc, 3)}</b>' if one.flagged else number(one.auc, 3),
-            f"{number(max(one.usual), 3)} of {len(one.usual)}" if one.usual else "–",
-            "flagged" if one.flagged else escape(one.reason) or "quiet",
-            escape(", ".join(f"{name} {share:.0%}" for name, share in one.factors[:6])),
-        ]
-        for one in overview.adversarial
-    ]
-    left = overview.adversarial[-1].left_out if overview.adversarial else ()
-    note = (
-        f'<p class="soft">Left out because all symbols of a bar share them: {escape(", ".join(left))}.</p>'
-        if left
-        else ""
-    )
-    return section(
-        "adversarial",
-        "Can the newest bars be told from older ones?",
-        "Area under the curve of a classifier on blocks of bars and on symbols that it did not learn from;"
-        " 0.5 is a coin. An older window that is told apart as well is no news.",
-        card(
-            table(
-                ["fold", "AUC", "highest of older windows", "", "factors behind it (share of gain)"],
-                rows,
-                text=[0, 3, 4],
-            )
-            + note
-        ),
-    )
-
-
-def _evidence(overview: Overview, evidence: pl.DataFrame) -> str:
-    columns = {
-        "coverage": ("coverage", lambda v: number(v, 0, percent=True)),
-        "cluster": ("cluster", escape),
-        "vif": ("VIF", lambda v: number(v, 1)),
-        "ic": ("IC", lambda v: number(v, 4)),
-        "ic_t": ("t", lambda v: number(v, 1)),
-        "rolling_ic_t": ("rolling t", lambda v: number(v, 1)),
-        "mutual_information": ("MI, 1e-3", lambda v: number(None if v is None else 1000 * v, 2)),
-        "importance_share": ("importance", lambda v: number(v, 1, percent=True)),
-        "shap_share": ("SHAP", lambda v: number(v, 1, percent=True)),
-        "path_order": ("path order", lambda v: number(v, 1)),
-        "permutation_loss": ("permutation", lambda v: number(v, 4)),
-        "elimination_rank": ("elimination", lambda v: number(v, 1)),
-        "gene_frequency": ("genes", lambda v: number(v, 0, percent=True)),
-        "gate_weight": ("gate weight", lambda v: number(v, 3)),
-        "vote_share": ("votes", lambda v: number(v, 0, percent=True)),
-        "appearance": ("eras", lambda v: number(v, 0, percent=True)),
+    shown = served.sort(pl.col("rolling_ic_t").abs(), descending=True, nulls_last=True).head(MOST_LAGS)
+    later = len(served.filter(pl.col("proposed_lag_bars") > 0))
+    beyond = f"of {len(served)} inputs"
+    said = f"{later} {beyond} are better" if later else f"None {beyond} is better"
+    return {
+        "said": f"{said} at a later lag beyond chance",
+        "rows": list(map(_lag, shown.iter_rows(named=True))),
     }
-    columns = {name: about for name, about in columns.items() if evidence[name].is_not_null().any()}
+
+
+def _lag(row: Row) -> list[str]:
+    return [
+        row["factor"],
+        _signed(row["ic"]),
+        f"{row['half_life_bars']} bars" if row["half_life_bars"] else "equal weights",
+        _signed(row["rolling_ic"]),
+        number(row["rolling_ic_t"], 1),
+        str(row["rolling_list_place"] or "–"),
+        str(row["proposed_lag_bars"]),
+        _signed(row["lag_ic"]),
+        number(row["lag_q"], 2),
+    ]
+
+
+def _adversarial(one: Adversarial) -> dict[str, object]:
+    behind = [f"{name} {share:.0%}" for name, share in one.factors[:MOST_BEHIND]]
+    return {
+        "fold": one.fold,
+        "auc": number(one.auc, 3),
+        "flagged": one.flagged,
+        "usual": f"{number(max(one.usual), 3)} of {len(one.usual)}" if one.usual else "–",
+        "word": "flagged" if one.flagged else one.reason or "quiet",
+        "behind": ", ".join(behind),
+    }
+
+
+def _share(value: float | None, digits: int = 0) -> str:
+    return number(value, digits, percent=True)
+
+
+def _thousandths(value: float | None) -> str:
+    return number(None if value is None else 1000 * value, 2)
+
+
+# Columns of the table of all evidence: heading and how a value is shown.
+SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "coverage": ("coverage", _share),
+    "cluster": ("cluster", str),
+    "vif": ("VIF", lambda value: number(value, 1)),
+    "ic": ("IC", lambda value: number(value, 4)),
+    "ic_t": ("t", lambda value: number(value, 1)),
+    "rolling_ic_t": ("rolling t", lambda value: number(value, 1)),
+    "mutual_information": ("MI, 1e-3", _thousandths),
+    "importance_share": ("importance", lambda value: _share(value, 1)),
+    "shap_share": ("SHAP", lambda value: _share(value, 1)),
+    "path_order": ("path order", lambda value: number(value, 1)),
+    "permutation_loss": ("permutation", lambda value: number(value, 4)),
+    "elimination_rank": ("elimination", lambda value: number(value, 1)),
+    "gene_frequency": ("genes", _share),
+    "gate_weight": ("gate weight", lambda value: number(value, 3)),
+    "vote_share": ("votes", _share),
+    "appearance": ("eras", _share),
+}
+
+
+def _evidence(evidence: pl.DataFrame) -> dict[str, object]:
+    """One row a fold and factor, and the choices that narrow them down."""
+    columns = {name: shown for name, shown in SHOWN.items() if evidence[name].is_not_null().any()}
     ordered = evidence.sort(
         ["fold", "appearance", "vote_share", "factor"], descending=[False, True, True, False], nulls_last=True
     )
-    rows = [
-        [
-            escape(row["fold"]),
-            escape(row["factor"]),
-            escape(row["group"]),
-            _decision(row["decision"]),
-            *(show(row[name]) for name, (_, show) in columns.items()),
-            escape(row["reason"]),
-        ]
-        for row in ordered.iter_rows(named=True)
-    ]
-
-    def choice(name: str, column: int, first: str) -> str:
-        options = "".join(
-            f"<option{' selected' if value == first else ''}>{escape(value)}</option>"
-            for value in sorted(evidence[name].unique())
-        )
-        return f'<select data-column="{column}"><option value="">every {name}</option>{options}</select>'
-
-    tools = (
-        '<div class="tools"><input placeholder="find"'
-        f' aria-label="find">{choice("fold", 0, "final")}{choice("group", 2, "")}{choice("decision", 3, "")}</div>'
-    )
-    header = ["fold", "factor", "group", "decision", *(title for title, _ in columns.values()), "reason"]
-    filled = table(header, rows, text=[0, 1, 2, 3, 4 + list(columns).index("cluster"), len(header) - 1])
-    return section(
-        "evidence",
-        "All evidence",
-        "One row a fold and factor; click a heading to sort. The table is also a Parquet file.",
-        f'<div class="card wide sortable">{tools}{filled}</div>',
-    )
+    return {
+        "headings": [heading for heading, _ in columns.values()],
+        "cluster": list(columns).index("cluster"),
+        "rows": [
+            {**row, "figures": [show(row[name]) for name, (_, show) in columns.items()]}
+            for row in ordered.iter_rows(named=True)
+        ],
+        "choices": [
+            (name, column, sorted(evidence[name].unique()), chosen)
+            for name, column, chosen in (("fold", 0, "final"), ("group", 2, None), ("decision", 3, None))
+        ],
+    }
 
 
-def _method(overview: Overview) -> str:
-    text = (
-        "<p>The training bars of a fold are cut into eras on one grid. In each pair of neighbouring eras"
-        " every method learns from the first and is judged on the second, with purge and embargo between"
-        " them. A method votes for an input that beats its own value under redrawn labels, whose direction"
-        " is turned by blocks of bars: persistence and common moves of the symbols stay as they are, so that"
-        f" a useless input gets a vote in {overview.chance:.0%} of the eras. An input appears in an era where"
-        " the majority of methods vote for it.</p><p>Core: it appears in enough eras, in more than chance"
-        " explains (binomial, adjusted over all inputs), and its IC keeps its sign. Plus: it appears often,"
-        " or is on the list of the rolling IC. Early-stopping bars took no part, because bands and stopping"
-        " are judged on them; test bars took part in no choice for a fold before them.</p>"
-    )
-    return section("method", "How it was done", "", card(text))
-
-
-def _decision(decision: str) -> str:
-    return f'<span class="{decision}">{decision}</span>' if decision in ("core", "plus") else escape(decision)
-
-
-def _with_t(value: float | None, t: float | None) -> str:
-    return f"{_signed(value)} <span class=soft>({number(t, 1)})</span>"
+def _with_t(value: float | None, t: float | None) -> Cell:
+    return Cell(_signed(value), f"({number(t, 1)})")
 
 
 def _signed(value: float | None) -> str:

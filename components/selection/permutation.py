@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.selection.models import Forest, Ridge
+from components.selection.samples import Sample
 
 # A one-sided 80 % limit above 0 is a vote: under chance one input in five gets it, as with four flips.
 VOTE_ERRORS = 0.84
@@ -65,10 +66,7 @@ def block_permutation(
 
 def permutation_loss(
     model: Forest | Ridge,
-    values: np.ndarray,
-    target: np.ndarray,
-    bars: np.ndarray,
-    symbols: np.ndarray,
+    held: Sample,
     *,
     inputs: np.ndarray,
     repeats: int,
@@ -81,14 +79,15 @@ def permutation_loss(
 
     Parameters
     ----------
-    values, target, bars, symbols : held-out rows, sorted by (bar, symbol), all with a target
+    held : held-out rows, sorted by (bar, symbol), all with a target
     inputs : positions of the inputs to move
     repeats : draws of a cyclic shift within the symbol, and as many of a block permutation
     lags : autocovariances of the fall a bar that the error takes in
     """
     from components.selection.kernels import rank_correlations
 
-    starts = np.searchsorted(bars, np.append(np.unique(bars), bars[-1] + 1)).astype(np.int64)
+    values, target, bars, symbols = held.values, held.target, held.bars, held.symbols
+    starts = held.bar_starts()
     length = len(starts) - 1
     shifts = rng.integers(max(length // 4, 1), max(3 * length // 4, 2), size=repeats)
     block = max(min(block_bars, length // 3), 1)

@@ -11,6 +11,7 @@ import polars as pl
 from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN, CatalogEntry, ContractError, target_labels
 from components.scoring.moments import spread_so_far, standardised_target
 from components.selection.errors import SelectionError
+from components.selection.purpose import Purpose
 from components.timeline import bar_index
 
 FEWEST_SYMBOLS = 5
@@ -46,13 +47,7 @@ class Rows:
 
 
 def read_rows(
-    training_set: pl.DataFrame,
-    labels: pl.DataFrame,
-    catalog: Sequence[CatalogEntry],
-    *,
-    modality: str,
-    horizon: int,
-    target: str,
+    training_set: pl.DataFrame, labels: pl.DataFrame, catalog: Sequence[CatalogEntry], purpose: Purpose
 ) -> Rows:
     """The inputs of a modality and one target as numbers.
 
@@ -63,6 +58,42 @@ def read_rows(
     SelectionError
         If there are too few symbols to order.
     """
+    groups = _inputs(training_set, catalog, purpose.modality)
+    frame = _labelled(training_set, labels, purpose)
+    calendar, bars = bar_index(frame["timestamp"])
+    codes = frame["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
+    symbols = int(codes.max(initial=-1)) + 1
+    if symbols < FEWEST_SYMBOLS:
+        raise SelectionError(
+            f"The training set holds {symbols} symbols; at least {FEWEST_SYMBOLS} are needed to say which"
+            " inputs order them. Set selection.mode to off."
+        )
+    label = frame["label"].to_numpy()
+    return Rows(
+        tuple(groups),
+        tuple(groups.values()),
+        _matrix(training_set, list(groups)),
+        _target(label, bars),
+        _label_end(frame, label, calendar),
+        bars,
+        codes,
+        np.searchsorted(bars, np.arange(len(calendar) + 1)).astype(np.int64),
+        calendar,
+    )
+
+
+def bar_starts(bars: np.ndarray) -> np.ndarray:
+    """First row of each bar that has rows, and the end of the last; `bars` (rows,) ascend."""
+    return np.searchsorted(bars, np.append(np.unique(bars), bars[-1] + 1)).astype(np.int64)
+
+
+def always_seen(training_set: pl.DataFrame) -> tuple[str, ...]:
+    """Context columns, which experts get whatever is chosen."""
+    return tuple(name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name in training_set.columns)
+
+
+def _inputs(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], modality: str) -> dict[str, str]:
+    """Group of each input of the modality, in the catalog's order; refused where the table lacks one."""
     groups = {
         entry.column: entry.group
         for entry in catalog
@@ -76,52 +107,31 @@ def read_rows(
         )
     if not groups:
         raise ContractError(f"The catalog names no input of modality {modality}. Check the features stage.")
-    if not training_set.select(pl.struct("timestamp", "symbol")).to_series().is_sorted():
+    return groups
+
+
+def _labelled(training_set: pl.DataFrame, labels: pl.DataFrame, purpose: Purpose) -> pl.DataFrame:
+    """Columns `timestamp`, `symbol`, `label` and `label_end` in the order of the training set."""
+    key = ("timestamp", "symbol")
+    if not training_set.select(pl.struct(key)).to_series().is_sorted():
         raise ContractError("The training set is not sorted by timestamp and symbol. Sort it first.")
-    frame = training_set.select("timestamp", "symbol").join(
-        target_labels(labels, horizon, target), on=("timestamp", "symbol"), how="left", maintain_order="left"
-    )
+    chosen = target_labels(labels, purpose.horizon, purpose.target)
+    frame = training_set.select(key).join(chosen, on=key, how="left", maintain_order="left")
     endless = frame.filter(pl.col("label").is_not_null() & pl.col("label_end").is_null())
     if len(endless):
         raise ContractError(
             f"{len(endless):,} labels don't say when they became known (label_end is null), first at"
-            f" {endless.select('timestamp', 'symbol').row(0)}."
+            f" {endless.select(key).row(0)}."
         )
-    calendar, bars = bar_index(frame["timestamp"])
-    codes = frame["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
-    symbols = int(codes.max(initial=-1)) + 1
-    if symbols < FEWEST_SYMBOLS:
-        raise SelectionError(
-            f"The training set holds {symbols} symbols; at least {FEWEST_SYMBOLS} are needed to say which"
-            " inputs order them. Set selection.mode to off."
-        )
-    starts = np.searchsorted(bars, np.arange(len(calendar) + 1)).astype(np.int64)
-    label = frame["label"].to_numpy()
-    # A label counts as known from the first bar at or after its end; beyond the calendar: never in this
-    # table.
-    end = np.where(
-        np.isfinite(label),
-        calendar.search_sorted(frame["label_end"].fill_null(calendar[0]), side="left")
-        .to_numpy()
-        .astype(np.int64),
-        -1,
-    )
-    return Rows(
-        tuple(groups),
-        tuple(groups.values()),
-        _matrix(training_set, list(groups)),
-        _target(label, bars),
-        end,
-        bars,
-        codes,
-        starts,
-        calendar,
-    )
+    return frame
 
 
-def always_seen(training_set: pl.DataFrame) -> tuple[str, ...]:
-    """Context columns, which experts get whatever is chosen."""
-    return tuple(name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name in training_set.columns)
+def _label_end(frame: pl.DataFrame, label: np.ndarray, calendar: pl.Series) -> np.ndarray:
+    """Bar at which each label counts as known: the first at or after its end; beyond the calendar: never in
+    this table. -1 without label.
+    """
+    end = calendar.search_sorted(frame["label_end"].fill_null(calendar[0]), side="left")
+    return np.where(np.isfinite(label), end.to_numpy().astype(np.int64), -1)
 
 
 def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:

@@ -24,9 +24,10 @@ from components.features.config import Settings as Features
 from components.labels.build import build_labels
 from components.labels.config import Settings as Labels
 from components.selection.config import Settings
+from components.selection.purpose import Purpose
 from components.selection.rolling import daily_rank_ic
 from components.selection.rows import read_rows
-from components.selection.select import select_factors
+from components.selection.select import select_inputs
 from components.timeline import Settings as Timeline
 from components.timeline import Span
 from tests.benchmarks.bench_factors import read_panel, synthetic_panel
@@ -60,16 +61,13 @@ def main(modes: list[str]) -> None:
     beside_others(training, labels, entries)
     for mode in modes:
         wall, cpu = time.perf_counter(), time.process_time()
-        found = select_factors(
+        found = select_inputs(
             training,
             labels,
             entries,
+            Purpose("tree", 5, "sector_neutral_return", 7),
             settings=Settings(mode=mode),
             timeline=TIMELINE,
-            family="tree",
-            horizon=5,
-            target="sector_neutral_return",
-            seed=7,
             training_set_sha256="bench",
         )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -81,7 +79,7 @@ def main(modes: list[str]) -> None:
             flush=True,
         )
         print(
-            f"   core {[name for name, *_ in found.overview.core]}, plus {len(found.overview.plus)} factors"
+            f"   core {[one.factor for one in found.overview.core]}, plus {len(found.overview.plus)} factors"
         )
         print(
             f"   RankIC on validation: subset {whole.subset:+.4f}, all {whole.full:+.4f}, difference"
@@ -135,10 +133,11 @@ def beside_others(training: pl.DataFrame, labels: pl.DataFrame, entries: list[Ca
     """
     from sklearn.feature_selection import mutual_info_regression
 
-    from components.selection.eras import _mutual_information, _Sample, _signs
+    from components.selection.chance import mutual_information, redrawn_signs
+    from components.selection.samples import Sample
 
     some = entries[:20]
-    rows = read_rows(training, labels, some, modality="base", horizon=5, target="sector_neutral_return")
+    rows = read_rows(training, labels, some, Purpose("tree", 5, "sector_neutral_return", 7))
     daily_rank_ic(rows, (0,))
     wall = time.perf_counter()
     ours = daily_rank_ic(rows, (0,))[0]
@@ -171,11 +170,11 @@ def beside_others(training: pl.DataFrame, labels: pl.DataFrame, entries: list[Ca
         flush=True,
     )
     place = np.flatnonzero(np.isfinite(rows.target))[:: len(rows.target) // 20_000][:20_000]
-    sample = _Sample(rows.values[place], rows.target[place], rows.bars[place], rows.symbols[place])
-    signs = _signs(6, 4, np.random.default_rng(0))
+    sample = Sample(rows.values[place], rows.target[place], rows.bars[place], rows.symbols[place])
+    signs = redrawn_signs(6, 4, np.random.default_rng(0))
     block = np.minimum(sample.bars * 6 // (sample.bars.max() + 1), 5)
     wall = time.perf_counter()
-    _mutual_information(sample, block, signs, np.isfinite(sample.values).mean(axis=0) > 0.6)
+    mutual_information(sample, block, signs, np.isfinite(sample.values).mean(axis=0) > 0.6)
     ours_s = time.perf_counter() - wall
     wall = time.perf_counter()
     mutual_info_regression(np.nan_to_num(sample.values), sample.target, random_state=0)

@@ -7,7 +7,8 @@ import polars as pl
 
 from components.contracts import CatalogEntry
 from components.selection.config import QUICK, Settings
-from components.selection.select import select_factors
+from components.selection.purpose import Purpose
+from components.selection.select import select_inputs
 from components.timeline import Settings as Timeline
 
 HORIZON = 5
@@ -96,10 +97,12 @@ def catalog(names):
     ]
 
 
-def choose(tables, settings=SETTINGS, timeline=TIMELINE, **given):
-    """`select_factors` with what the tests have in common."""
+def choose(tables, settings=SETTINGS, timeline=TIMELINE, gate_weights=None, **given):
+    """`select_inputs` with what the tests have in common."""
     about = {"family": "tree", "horizon": HORIZON, "target": "sector_neutral_return", "seed": 3, **given}
-    return select_factors(*tables, settings=settings, timeline=timeline, **about)
+    return select_inputs(
+        *tables, Purpose(**about), settings=settings, timeline=timeline, gate_weights=gate_weights
+    )
 
 
 def decisions(found, fold):

@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 from components.contracts import ContractError
-from components.selection.choose import EVIDENCE
 from components.selection.config import FULL
 from components.selection.errors import SelectionError
+from components.selection.evidence import EVIDENCE
+from components.selection.grid import era_length
+from components.selection.purpose import Purpose
 from components.selection.rows import read_rows
-from components.selection.select import _era_bars, select_factors
+from components.selection.select import select_inputs
 from components.timeline import Settings as Timeline
 from components.timeline import TimelineError, resolve_windows, walk_forward
 from tests.selection.made_up import HORIZON, SETTINGS, TIMELINE, catalog, choose, decisions, market, noise
@@ -37,7 +39,7 @@ def planted():
 
 def test_a_planted_factor_is_core_in_every_fold_and_leads_the_list(planted):
     assert {decisions(planted, fold)["noise_00"] for fold in planted.chosen.by_fold} == {"core"}
-    assert [factor for factor, *_ in planted.overview.core] == ["noise_00"]
+    assert [one.factor for one in planted.overview.core] == ["noise_00"]
 
 
 def test_folds_are_those_of_the_walk_forward_and_no_list_is_too_short(planted):
@@ -167,7 +169,7 @@ def test_the_simulators_planted_signals_are_found():
         assert [name for name, decision in decisions(found, fold).items() if decision == "core"] == [
             "sector_relative_reversal_5_rank"
         ]
-    assert found.overview.core[0][0] == "sector_relative_reversal_5_rank"
+    assert found.overview.core[0].factor == "sector_relative_reversal_5_rank"
     assert found.overview.forward[-1].subset > 0.05
 
 
@@ -346,11 +348,11 @@ def test_a_label_that_became_known_late_is_refused():
 def test_rich_inputs_are_seen_by_rich_experts_only():
     training, labels, entries = market(13, bars=500, symbols=20, inputs=3)
     rich = [*entries[:2], entries[2].__class__(**{**entries[2].__dict__, "modality": "rich"})]
-    assert read_rows(training, labels, rich, modality="base", horizon=HORIZON, target="log_return").names == (
+    assert read_rows(training, labels, rich, Purpose("tree", HORIZON, "log_return", 0, "base")).names == (
         "noise_00",
         "noise_01",
     )
-    assert read_rows(training, labels, rich, modality="rich", horizon=HORIZON, target="log_return").names == (
+    assert read_rows(training, labels, rich, Purpose("tree", HORIZON, "log_return", 0, "rich")).names == (
         "noise_00",
         "noise_01",
         "noise_02",
@@ -359,6 +361,6 @@ def test_rich_inputs_are_seen_by_rich_experts_only():
 
 def test_eras_shrink_until_the_shortest_window_holds_enough():
     _, folds = folds_of(market(1, inputs=1)[0])
-    assert _era_bars(folds, SETTINGS, HORIZON, 8) == TRAIN_END // SETTINGS.fewest_eras
-    assert callable(select_factors)
+    assert era_length(folds, SETTINGS, HORIZON, 8) == TRAIN_END // SETTINGS.fewest_eras
+    assert callable(select_inputs)
     assert Timeline().purge_bars == 11

@@ -16,9 +16,10 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
-from components.selection.choose import EVIDENCE
+from components.page import render
 from components.selection.component import select_factors
-from components.selection.page import render
+from components.selection.evidence import EVIDENCE
+from components.selection.page import PAGE, page_values
 from tests.selection.made_up import HORIZON, SETTINGS, TIMELINE, catalog, choose, market
 
 
@@ -91,13 +92,14 @@ def test_the_page_escapes_names_marks_eras_and_says_so_where_nothing_stands_out(
     found = choose(
         (training.rename({"noise_02": hostile}), labels, catalog(["noise_00", "noise_01", hostile]))
     )
-    text = render(found)
-    tables = re.findall(r"<table>(.*?)</table>", text)
+    text = render(PAGE, **page_values(found))
+    tables = re.findall(r"<table>(.*?)</table>", text, re.DOTALL)
     assert len(tables) >= 6
     for table in tables:
-        assert len({len(re.findall("<t[hd][ >]", row)) for row in re.findall("<tr.*?</tr>", table)}) == 1, (
-            "every row has as many cells as the heading"
-        )
+        assert (
+            len({len(re.findall("<t[hd][ >]", row)) for row in re.findall("<tr.*?</tr>", table, re.DOTALL)})
+            == 1
+        ), "every row has as many cells as the heading"
     assert hostile not in text
     assert "&lt;b&gt;x&lt;/b&gt;" in text
     assert "holds test bars: reported only" in text

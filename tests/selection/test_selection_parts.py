@@ -8,15 +8,18 @@ import pytest
 from scipy.stats import spearmanr
 
 from components.selection.adversarial import adversarial
-from components.selection.choose import _inflation
+from components.selection.chance import beats, redrawn_signs
 from components.selection.config import Genetic, Settings
-from components.selection.eras import _beats, _entry_penalty, _signs, clusters
+from components.selection.fitted import _entry_penalty
 from components.selection.forward import interval
 from components.selection.kernels import lagged_rank_correlations, rank_correlations
 from components.selection.models import prepare
 from components.selection.permutation import block_permutation, cyclic_shift, permutation_loss
+from components.selection.pooled import inflation
+from components.selection.purpose import Purpose
 from components.selection.rolling import rolling
 from components.selection.rows import read_rows
+from components.selection.samples import Sample, clusters
 from components.selection.wrapper import eliminate, gene_frequency
 from tests.selection.made_up import HORIZON, SETTINGS, market, noise
 
@@ -66,10 +69,7 @@ def test_permutation_finds_what_the_model_needs_and_nothing_else():
     model = prepare("linear", values[fit], rounds=10, threads=1, seed=0).fit(target[fit])
     loss = permutation_loss(
         model,
-        values[held],
-        target[held],
-        bars[held],
-        symbols[held],
+        Sample(values[held], target[held], bars[held], symbols[held]),
         inputs=np.arange(3),
         repeats=4,
         block_bars=5,
@@ -177,17 +177,17 @@ def test_the_weakest_of_a_collinear_set_goes():
     rng = np.random.default_rng(9)
     x = rng.standard_normal((3, 2000))
     among = np.corrcoef([x[0], x[1], x[0] + x[1] + 0.05 * rng.standard_normal(2000), x[2]])
-    vif, kept = _inflation(np.ones(4, dtype=bool), among, np.array([3.0, 2.0, 1.0, 0.0]), 30.0)
+    vif, kept = inflation(np.ones(4, dtype=bool), among, np.array([3.0, 2.0, 1.0, 0.0]), 30.0)
     assert kept.tolist() == [True, True, False, True]
     assert vif[2] > 30
     assert vif[3] < 1.1
 
 
 def test_redrawn_directions_are_distinct_and_a_vote_has_the_stated_chance():
-    signs = _signs(6, 4, np.random.default_rng(0))
+    signs = redrawn_signs(6, 4, np.random.default_rng(0))
     assert len({row.tobytes() for row in signs} | {(-row).tobytes() for row in signs}) == 8
     rng = np.random.default_rng(1)
-    votes = _beats(rng.random(20_000), rng.random((4, 20_000)))
+    votes = beats(rng.random(20_000), rng.random((4, 20_000)))
     assert votes.mean() == pytest.approx(0.2, abs=0.01)
 
 
@@ -228,7 +228,7 @@ def test_tree_shap_values_add_up_to_the_output():
 
 
 def rows_of(tables):
-    return read_rows(*tables, modality="base", horizon=HORIZON, target="sector_neutral_return")
+    return read_rows(*tables, Purpose("tree", HORIZON, "sector_neutral_return", 0))
 
 
 def test_newest_bars_that_moved_are_told_apart_and_named():
@@ -277,7 +277,8 @@ def test_the_interval_of_a_difference_holds_its_mean_and_widens_with_dependence(
     independent = rng.standard_normal(400)
     dependent = np.repeat(rng.standard_normal(20), 20)
     narrow, wide = (
-        interval(series, Settings(mode="quick"), HORIZON, 0) for series in (independent, dependent)
+        interval(series, Purpose("tree", HORIZON, "log_return", 0), Settings(mode="quick"))
+        for series in (independent, dependent)
     )
     assert narrow[0] < independent.mean() < narrow[1]
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])

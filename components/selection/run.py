@@ -1,0 +1,114 @@
+"""Selection from stamped tables: reads the training set, labels and catalog of one panel, and writes the
+inputs by fold as JSON and the evidence as a table and as a page.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+
+from components.contracts import (
+    LABELS,
+    TRAINING_SET,
+    ContractError,
+    read_catalog,
+    read_stamp,
+    read_table,
+    require_one_origin,
+    write_chosen,
+    write_table,
+)
+from components.progress import report, stage
+from components.selection.config import Settings
+from components.selection.evidence import EVIDENCE
+from components.selection.page import write_evidence_page
+from components.selection.purpose import Purpose
+from components.selection.select import Selection, select_inputs
+from components.settings import config_hash
+from components.timeline import Settings as TimelineSettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A TRAINING_SET and LABELS of one panel, and the catalog of the columns.
+
+    `gate_weights` is JSON by fold and input, or empty.
+    """
+
+    training_set: str | os.PathLike
+    labels: str | os.PathLike
+    catalog: str | os.PathLike
+    gate_weights: str = ""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the inputs by fold, the EVIDENCE table and the page are written."""
+
+    selection: str | os.PathLike
+    evidence: str | os.PathLike
+    page: str | os.PathLike
+
+
+def run(
+    inputs: Inputs, outputs: Outputs, purpose: Purpose, *, settings: str, timeline: str, code: str
+) -> Selection:
+    """Choose the inputs of every fold and write the three artifacts.
+
+    Parameters
+    ----------
+    settings, timeline : settings of selection and of the timeline as JSON
+    code : version of the code, for the stamp
+
+    Raises
+    ------
+    ContractError
+        If the tables are of different panels, or the gate weights can't be read.
+    SelectionError
+        As `select_inputs`.
+    """
+    with stage("selection"):
+        parsed = Settings.model_validate_json(settings)
+        require_one_origin([inputs.training_set, inputs.labels], "panel")
+        stamp = read_stamp(inputs.training_set)
+        found = select_inputs(
+            read_table(inputs.training_set, TRAINING_SET),
+            read_table(inputs.labels, LABELS),
+            read_catalog(inputs.catalog),
+            purpose,
+            settings=parsed,
+            timeline=TimelineSettings.model_validate_json(timeline),
+            gate_weights=_weights(inputs.gate_weights),
+            training_set_sha256=stamp.content_sha256,
+        )
+        origin = {"training_set": stamp.content_sha256, "labels": read_stamp(inputs.labels).content_sha256}
+        about = {"code_version": code, "config_hash": config_hash(parsed), "inputs": origin}
+        write_table(found.evidence, outputs.evidence, EVIDENCE, **about)
+        write_evidence_page(found, outputs.page)
+        write_chosen(found.chosen, outputs.selection)
+        report("selection", _said(found))
+    return found
+
+
+def _said(found: Selection) -> str:
+    counts = [len(names) for names in found.chosen.by_fold.values()]
+    total = found.evidence["factor"].n_unique()
+    return (
+        f"{min(counts)} to {max(counts)} of {total} inputs a fold; {len(found.overview.core)} core and"
+        f" {len(found.overview.plus)} plus factors over all folds"
+    )
+
+
+def _weights(text: str) -> dict[str, dict[str, float]] | None:
+    if not text:
+        return None
+    try:
+        weights = json.loads(text)
+        return {
+            fold: {name: float(weight) for name, weight in by_input.items()}
+            for fold, by_input in weights.items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ContractError(
+            f"The gate weights are not JSON of the form {{fold: {{input: weight}}}} ({error}). Leave them"
+            " empty, or export them again."
+        ) from error
