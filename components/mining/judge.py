@@ -72,7 +72,7 @@ class _Candidate:
     ranks: np.ndarray  # (rows of the mining part,), sign applied
 
 
-def judge(
+def judge_formulas(
     found: Sequence[Found], sample: Sample, settings: Settings, horizon: int, seed: int
 ) -> tuple[list[Judged], dict[str, Curves]]:
     """Every formula with its verdict, the tried ones first, best mining result first; and the curves of the

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from components.contracts import ContractError, atomic_write_text
-from components.mining.run import Mined, factor_name, signed
+from components.mining.mine import Mined, factor_name, signed
 
 TOP = """# The entries of `formulas` can be put under features.formulas of a config as they are.
 # They were chosen with labels of the validation window: only what lies after it judges them.

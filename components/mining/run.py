@@ -1,95 +1,74 @@
-"""Residual mining from tables to formulas: draw the sample, search, judge, and what becomes of it."""
+"""Mining from the files of a run: formulas that predict what the experts leave unexplained, as YAML and as a
+page.
+"""
 
-import hashlib
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass
 
-import polars as pl
-
-from components.contracts import CatalogEntry
-from components.metrics import ic_summary
 from components.mining.config import Settings
-from components.mining.judge import Curves, Judged, judge
-from components.mining.ranks import by_bar, unit_ranks
-from components.mining.sample import Part, Sample, draw_sample
-from components.mining.search import search
+from components.mining.mine import Mined, mine_formulas
+from components.mining.page import write_mining_page
+from components.mining.result import write_formulas
+from components.mining.tables import read_run
+from components.progress import report, stage, warn
 from components.timeline import Settings as TimelineSettings
 
 
 @dataclass(frozen=True)
-class Mined:
-    """Result of `mine_formulas`.
+class Inputs:
+    """TRAINING_SET, LABELS and ALL_PREDICTIONS of one run, and the catalog of the training set's columns."""
 
-    `evaluated` formulas were scored in the mining part, those of `judged` with `tried` in the hold-out.
-    """
-
-    sample: Sample
-    judged: list[Judged]
-    curves: dict[str, Curves]
-    evaluated: int
-    stack_ic: dict[str, dict[str, float]]  # by part: `ic_summary` of the stack alone
-
-    @property
-    def accepted(self) -> list[Judged]:
-        return [one for one in self.judged if one.accepted]
-
-    @property
-    def tries(self) -> int:
-        return sum(one.tried for one in self.judged)
+    training_set: str | os.PathLike
+    labels: str | os.PathLike
+    catalog: str | os.PathLike
+    predictions: str | os.PathLike
 
 
-def mine_formulas(
-    training_set: pl.DataFrame,
-    labels: pl.DataFrame,
-    catalog: Sequence[CatalogEntry],
-    predictions: pl.DataFrame,
-    settings: Settings,
-    timeline: TimelineSettings,
+@dataclass(frozen=True)
+class Outputs:
+    """Where the formulas and the page are written."""
+
+    formulas: str | os.PathLike
+    page: str | os.PathLike
+
+
+def run(
+    inputs: Inputs,
+    outputs: Outputs,
     *,
     horizon: int,
     target: str,
     seed: int,
+    settings: str,
+    timeline: str,
 ) -> Mined:
-    """Formulas over the inputs that predict what the experts leave unexplained, and a verdict on each.
-
-    Nothing after the validation window is read, nor labels that reach into the test window. The same seed
-    gives the same formulas.
+    """Search, judge and write.
 
     Parameters
     ----------
-    training_set, labels, predictions : TRAINING_SET, LABELS and ALL_PREDICTIONS frames of one run
-    catalog : of the columns of `training_set`; those of role `input` are searched over
-    target : column of the labels at `horizon` (bars) that the experts learned
+    horizon, target : of the label that the experts learned, in bars and by its column
+    settings, timeline : settings of mining and of the timeline as JSON
 
     Raises
     ------
+    ContractError
+        If a table is damaged, or the predictions were made from other tables.
     MiningError
-        If an expert or the target does not exist. A window that is too short is no error: `sample.note` says
-        so.
+        As `mine_formulas`.
     """
-    sample = draw_sample(
-        training_set, labels, catalog, predictions, settings, timeline, horizon=horizon, target=target
-    )
-    if sample.note:
-        return Mined(sample, [], {}, 0, {})
-    found, evaluated = search(sample, settings, timeline.embargo_bars, seed)
-    judged, curves = judge(found, sample, settings, horizon, seed)
-    stack_ic = {
-        name: ic_summary(_stack_ic(part), horizon=horizon)
-        for name, part in (("mining", sample.mining), ("holdout", sample.holdout))
-    }
-    return Mined(sample, judged, curves, evaluated, stack_ic)
-
-
-def factor_name(formula: str) -> str:
-    """Name of the factor that a formula becomes: the same formula gets the same name."""
-    return f"mined_{hashlib.sha256(formula.encode()).hexdigest()[:8]}"
-
-
-def signed(one: Judged) -> str:
-    """The formula that points up: high values go with high returns."""
-    return one.formula if one.sign > 0 else f"neg({one.formula})"
-
-
-def _stack_ic(part: Part):
-    return by_bar(unit_ranks(part.stack, part.starts) * part.label, part.starts)
+    with stage("mining"):
+        parsed = Settings.model_validate_json(settings)
+        tables = read_run(inputs.training_set, inputs.labels, inputs.catalog, inputs.predictions)
+        times = TimelineSettings.model_validate_json(timeline)
+        mined = mine_formulas(tables, parsed, times, horizon=horizon, target=target, seed=seed)
+        write_formulas(mined, outputs.formulas)
+        write_mining_page(
+            mined, outputs.page, target=target, horizon=horizon, significance=parsed.significance
+        )
+        if mined.sample.note:
+            warn("mining", mined.sample.note)
+        report(
+            "mining",
+            f"{len(mined.accepted)} of {mined.tries} formulas accepted, {mined.evaluated:,} searched",
+        )
+    return mined

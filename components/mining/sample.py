@@ -6,15 +6,15 @@ the bar. The stacker's own scores are not used: which combiner it uses was decid
 whole validation window. The weights are not negative and are fitted in the mining part alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from components.contracts import AlphaloopError, CatalogEntry
+from components.contracts import AlphaloopError
 from components.mining.config import Settings
 from components.mining.ranks import by_bar, unit_ranks, unit_values
+from components.mining.tables import RunTables
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
 from components.timeline.entry import label_reach
@@ -80,15 +80,7 @@ class Sample:
 
 
 def draw_sample(
-    training_set: pl.DataFrame,
-    labels: pl.DataFrame,
-    catalog: Sequence[CatalogEntry],
-    predictions: pl.DataFrame,
-    settings: Settings,
-    timeline: TimelineSettings,
-    *,
-    horizon: int,
-    target: str,
+    tables: RunTables, settings: Settings, timeline: TimelineSettings, *, horizon: int, target: str
 ) -> Sample:
     """The mining part and the hold-out of the validation window.
 
@@ -101,16 +93,16 @@ def draw_sample(
     MiningError
         If the target or an expert does not exist, or no expert is left.
     """
-    calendar = training_set["timestamp"].unique().sort()
+    calendar = tables.training_set["timestamp"].unique().sort()
     windows = resolve_windows(calendar, timeline)
     first, first_test = calendar[windows.validation[0]], calendar[windows.test[0]]
     inside = pl.col("timestamp").is_between(first, calendar[windows.validation[1] - 1])
-    scores = _scores(predictions.filter(inside & (pl.col("horizon") == horizon)), settings)
+    scores = _scores(tables.predictions.filter(inside & (pl.col("horizon") == horizon)), settings)
     experts = [name for name in scores.columns if name not in KEY]
-    known = _known_labels(labels.filter(inside), horizon, target, first_test)
-    rows = training_set.filter(inside).join(known, on=KEY).join(scores, on=KEY).sort(KEY)
+    known = _known_labels(tables.labels.filter(inside), horizon, target, first_test)
+    rows = tables.training_set.filter(inside).join(known, on=KEY).join(scores, on=KEY).sort(KEY)
     rows = rows.filter(pl.len().over("timestamp") >= settings.min_symbols)
-    columns = _varying([entry.column for entry in catalog if entry.role == "input"], rows)
+    columns = _varying([entry.column for entry in tables.catalog if entry.role == "input"], rows)
     reach = label_reach(horizon)
     bars = rows["timestamp"].unique().sort()
     held = int(len(bars) * settings.holdout_share)

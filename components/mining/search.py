@@ -4,6 +4,7 @@ its formulas must hold.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from components.mining.ranks import by_bar, rank_ic, unit_ranks
 from components.mining.sample import Part, Sample, residual, stack_slope
 from components.progress import advance
 from components.timeline import purged_kfold
+
+if TYPE_CHECKING:
+    from gplearn.genetic import SymbolicTransformer
 
 DECIMALS = 3  # of the numbers in gplearn's text
 KEPT = 100  # formulas of a search's last generation
@@ -38,7 +42,9 @@ class Found:
     values: Callable[[np.ndarray], np.ndarray]
 
 
-def search(sample: Sample, settings: Settings, embargo_bars: int, seed: int) -> tuple[list[Found], int]:
+def search_formulas(
+    sample: Sample, settings: Settings, embargo_bars: int, seed: int
+) -> tuple[list[Found], int]:
     """The best formulas of every search, each once, and how many formulas were evaluated."""
     mining = sample.mining
     folds = list(
@@ -148,16 +154,33 @@ def _evolve(
     repeats them.
     """
     import sklearn
-    from gplearn.fitness import make_fitness
-    from gplearn.functions import _Function
-    from gplearn.genetic import SymbolicTransformer
 
     def fitness(y, values, w):
         # gplearn tries a fitness on two numbers before it uses it.
         return abs(rank_ic(values, target, starts)) if len(values) == len(target) else 0.0
 
+    transformer = _transformer(names, settings, fitness, seed)
+    # Missing inputs are NaN on purpose; scikit-learn would refuse them.
+    with sklearn.config_context(assume_finite=True), np.errstate(all="ignore"):
+        transformer.fit(inputs, target)
+    distinct = {
+        str(program): program
+        for program in transformer._programs[-1]
+        if any(isinstance(node, int) for node in program.program)
+    }
+    return sorted(distinct.values(), key=lambda program: (-program.fitness_, str(program)))[:KEPT]
+
+
+def _transformer(
+    names: list[str], settings: Settings, fitness: Callable[..., float], seed: int
+) -> "SymbolicTransformer":
+    """gplearn's search as the settings have it; `fitness` takes (target, values, weights)."""
+    from gplearn.fitness import make_fitness
+    from gplearn.functions import _Function
+    from gplearn.genetic import SymbolicTransformer
+
     constants = (-settings.largest_constant, settings.largest_constant) if settings.largest_constant else None
-    transformer = SymbolicTransformer(
+    return SymbolicTransformer(
         population_size=settings.population,
         generations=settings.generations,
         tournament_size=min(settings.tournament, settings.population),
@@ -180,15 +203,6 @@ def _evolve(
         n_jobs=1,
         random_state=seed,
     )
-    # Missing inputs are NaN on purpose; scikit-learn would refuse them.
-    with sklearn.config_context(assume_finite=True), np.errstate(all="ignore"):
-        transformer.fit(inputs, target)
-    distinct = {
-        str(program): program
-        for program in transformer._programs[-1]
-        if any(isinstance(node, int) for node in program.program)
-    }
-    return sorted(distinct.values(), key=lambda program: (-program.fitness_, str(program)))[:KEPT]
 
 
 def mean_correlation(left: np.ndarray, right: np.ndarray, starts: np.ndarray) -> float:

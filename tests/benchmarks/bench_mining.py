@@ -23,7 +23,8 @@ from components.labels.config import Settings as LabelSettings
 from components.market.config import Settings as MarketSettings
 from components.market.simulator import simulate
 from components.mining.config import Settings
-from components.mining.run import Mined, mine_formulas, signed
+from components.mining.mine import Mined, mine_formulas, signed
+from components.mining.tables import RunTables
 from tests.mining.mined_market import HORIZON, TARGET, TIMELINE, walk_forward_predictions
 
 FOUND_AGAIN = 0.7
@@ -54,10 +55,7 @@ def run_seed(
     predictions = walk_forward_predictions(training_set, labels, entries, TIMELINE, trees=trees, seed=seed)
     start = time.monotonic()
     mined = mine_formulas(
-        training_set,
-        labels,
-        entries,
-        predictions,
+        RunTables(training_set, labels, entries, predictions),
         settings,
         TIMELINE,
         horizon=HORIZON,

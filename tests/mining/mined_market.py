@@ -2,8 +2,6 @@
 of two linear experts or of trees.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 
@@ -12,6 +10,7 @@ from components.labels.build import build_labels
 from components.labels.config import Settings as LabelSettings
 from components.market.config import Settings as MarketSettings
 from components.market.simulator import simulate
+from components.mining.tables import RunTables
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, fold_rows, resolve_windows, walk_forward
 
@@ -22,16 +21,6 @@ TIMELINE = TimelineSettings(train_share=0.4, validation_share=0.4, fold_bars=100
 TRUE_FORMULA = "mul(momentum_20_rank, momentum_60_20_rank)"
 
 
-@dataclass(frozen=True)
-class Tables:
-    """What a run hands to mining."""
-
-    training_set: pl.DataFrame
-    labels: pl.DataFrame
-    catalog: list[CatalogEntry]
-    predictions: pl.DataFrame
-
-
 def mined_market(
     planted_ic: float,
     seed: int,
@@ -40,7 +29,7 @@ def mined_market(
     planted: dict[str, float] | None = None,
     symbols: int = 80,
     bars: int = 750,
-) -> Tables:
+) -> RunTables:
     """Tables of a market whose only alpha is the non-linear `trend_agreement`, unless `planted` says
     otherwise.
     """
@@ -48,7 +37,7 @@ def mined_market(
     panel = simulate(MarketSettings(planted_ic=planted_ic, simulator=simulator), seed).panel
     training_set, catalog = plain_factors(panel)
     labels = build_labels(panel, LabelSettings())
-    return Tables(
+    return RunTables(
         training_set,
         labels,
         catalog,

@@ -2,6 +2,8 @@
 of a gain.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -79,10 +81,7 @@ def null_market():
 
 def sample_of(market, **changes):
     return draw_sample(
-        market.training_set,
-        market.labels,
-        market.catalog,
-        market.predictions,
+        market,
         Settings(**changes),
         TIMELINE,
         horizon=HORIZON,
@@ -115,10 +114,7 @@ def test_unknown_experts_and_targets_are_refused(null_market):
         sample_of(null_market, experts=("ghost",))
     with pytest.raises(MiningError, match="no column 'profit'"):
         draw_sample(
-            null_market.training_set,
-            null_market.labels,
-            null_market.catalog,
-            null_market.predictions,
+            null_market,
             Settings(),
             TIMELINE,
             horizon=HORIZON,
@@ -134,10 +130,7 @@ def test_the_stackers_own_scores_do_not_count(null_market):
         [null_market.predictions, stack, stack.with_columns(pl.lit("z_elasticnet").alias("expert"))]
     )
     sample = draw_sample(
-        null_market.training_set,
-        null_market.labels,
-        null_market.catalog,
-        predictions,
+        replace(null_market, predictions=predictions),
         Settings(),
         TIMELINE,
         horizon=HORIZON,

@@ -21,23 +21,22 @@ from components.contracts import (
 from components.features.formulas import parse_formula
 from components.mining.component import mine
 from components.mining.config import Settings
-from components.mining.page import page_html
+from components.mining.mine import factor_name, mine_formulas, signed
+from components.mining.page import PAGE, page_values
 from components.mining.ranks import unit_ranks
 from components.mining.result import declared, figures, read_formulas, write_formulas
-from components.mining.run import factor_name, mine_formulas, signed
-from components.mining.search import search
-from tests.mining.mined_market import HORIZON, TARGET, TIMELINE, TRUE_FORMULA, Tables, mined_market
+from components.mining.search import search_formulas
+from components.mining.tables import RunTables
+from components.page import render
+from tests.mining.mined_market import HORIZON, TARGET, TIMELINE, TRUE_FORMULA, mined_market
 
 QUICK = Settings(population=200, generations=4, seeds_per_fold=1)
 SMALLEST = Settings(population=60, generations=2, seeds_per_fold=1)
 
 
-def mined(tables: Tables, settings: Settings = QUICK, seed: int = 0):
+def mined(tables: RunTables, settings: Settings = QUICK, seed: int = 0):
     return mine_formulas(
-        tables.training_set,
-        tables.labels,
-        tables.catalog,
-        tables.predictions,
+        tables,
         settings,
         TIMELINE,
         horizon=HORIZON,
@@ -85,7 +84,7 @@ def test_nothing_is_accepted_in_the_null_market(seed):
 def test_the_formula_that_is_declared_has_the_values_that_were_judged(planted):
     tables, result = planted
     sample = result.sample
-    found, _ = search(sample, SMALLEST, 5, 3)
+    found, _ = search_formulas(sample, SMALLEST, 5, 3)
     rows = tables.training_set.join(
         pl.DataFrame({"timestamp": sample.holdout.timestamps}), on="timestamp", how="semi"
     ).sort("timestamp", "symbol")
@@ -112,7 +111,7 @@ def test_the_formula_that_is_declared_has_the_values_that_were_judged(planted):
         )
 
 
-def after(tables: Tables, bar: int, generator: np.random.Generator) -> Tables:
+def after(tables: RunTables, bar: int, generator: np.random.Generator) -> RunTables:
     """The tables with other inputs, labels and scores from that bar of the calendar on."""
     moment = tables.training_set["timestamp"].unique().sort()[bar]
 
@@ -127,7 +126,7 @@ def after(tables: Tables, bar: int, generator: np.random.Generator) -> Tables:
             for name in numbers
         )
 
-    return Tables(
+    return RunTables(
         changed(tables.training_set, "timestamp"),
         changed(tables.labels, "label_end"),
         tables.catalog,
@@ -160,7 +159,7 @@ def test_formulas_weights_and_order_of_trial_come_from_the_mining_part(small):
     assert [one.gain_holdout for one in kept.judged] != [one.gain_holdout for one in other.judged]
 
 
-def with_product(tables: Tables, until: int, later: float = 0.0) -> Tables:
+def with_product(tables: RunTables, until: int, later: float = 0.0) -> RunTables:
     """Two inputs of pure noise whose product is the label, but for noise, up to a bar of the calendar; after
     it `later` times the label.
     """
@@ -181,7 +180,7 @@ def with_product(tables: Tables, until: int, later: float = 0.0) -> Tables:
         name: pl.Series(values.astype(np.float32))
         for name, values in (("reversal_1_rank", first), ("reversal_5_rank", second))
     }
-    return Tables(
+    return RunTables(
         rows.drop("label").with_columns(**inputs), tables.labels, tables.catalog, tables.predictions
     )
 
@@ -228,7 +227,7 @@ def test_an_input_is_not_found_again(small):
         .join(label, on=["timestamp", "symbol"], how="left")
         .sort("timestamp", "symbol")
     )
-    result = mined(Tables(knowing, small.labels, small.catalog, small.predictions), SMALLEST)
+    result = mined(RunTables(knowing, small.labels, small.catalog, small.predictions), SMALLEST)
     again = [one for one in result.judged if one.resembles == "gap_rank" and abs(one.input_correlation) > 0.7]
     assert again
     assert all(not one.tried and "is the input gap_rank again" in one.reason for one in again)
@@ -264,13 +263,17 @@ def test_the_file_can_be_put_into_a_config(planted, tmp_path):
         read_formulas(path)
 
 
+def page_of(result, target: str = TARGET) -> str:
+    return render(PAGE, **page_values(result, target=target, horizon=HORIZON, significance=0.01))
+
+
 def test_the_page_names_every_try_and_escapes(planted, small):
     _, result = planted
-    page = page_html(result, target=TARGET, horizon=HORIZON, significance=0.01)
+    page = page_of(result)
     assert all(signed(one) in page for one in result.judged if one.tried)
     assert "1 accepted" in page
     short = mined(small, Settings(min_holdout_bars=100))
-    assert "not mined" in page_html(short, target="<b>", horizon=HORIZON, significance=0.01)
+    assert "not mined" in page_of(short, target="<b>")
 
 
 def test_deciles_of_the_accepted_formula_rise(planted):
