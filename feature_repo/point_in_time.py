@@ -44,27 +44,25 @@ def match_rows(
     answer, however late rows came.
     """
     best = _best_row_since(features, keys, timestamp, known_time)
-    rows = (
-        entities.select(
-            *(pl.col(key).cast(features.schema[key]) for key in keys),
-            as_moment(entity_time, entities.schema[entity_time]).alias("__moment"),
-        )
-        .with_row_index("__entity")
-        .sort("__moment")
-        .join_asof(
-            best,
-            left_on="__moment",
-            right_on="__since",
-            by=list(keys),
-            strategy="backward",
-            check_sortedness=False,
-        )
-        .sort("__entity")
-    )
+    moment = as_moment(entity_time, entities.schema[entity_time]).alias("__moment")
+    asked = entities.select(*(pl.col(key).cast(features.schema[key]) for key in keys), moment)
+    rows = _newest_before(asked.with_row_index("__entity").sort("__moment"), best, keys).sort("__entity")
     matched = pl.col("__row")
     if ttl:
         matched = pl.when(pl.col("__moment") - pl.col("__time") <= pl.lit(ttl)).then(matched)
     return rows.select(matched.alias("row")).to_series()
+
+
+def _newest_before(asked: pl.DataFrame, best: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """Each row of `asked`, sorted by `__moment`, with the row of `best` that holds at its moment."""
+    return asked.join_asof(
+        best,
+        left_on="__moment",
+        right_on="__since",
+        by=list(keys),
+        strategy="backward",
+        check_sortedness=False,
+    )
 
 
 def _best_row_since(

@@ -17,31 +17,10 @@ def materialise(
     registry: Output[Artifact],
 ):
     """Publish the factors to Feast and put the newest values of each symbol online."""
-    import json
+    from components.feature_store.run import Factors, run_materialise
 
-    from components.contracts import FACTORS, atomic_write_text, read_catalog, read_stamp, read_table
-    from components.feature_store.config import Settings
-    from components.feature_store.store import materialise, publish
-    from components.progress import report, stage
-
-    with stage("materialise"):
-        parsed = Settings.model_validate_json(settings)
-        table = read_table(factors.path, FACTORS)
-        publication = publish(
-            table,
-            read_catalog(catalog.path),
-            parsed,
-            folder,
-            period,
-            factors_sha256=read_stamp(factors.path).content_sha256,
-        )
-        symbols = materialise(publication, parsed, folder)
-        atomic_write_text(registry.path, json.dumps({**publication, "code_version": code}, indent=1))
-        report(
-            "materialise",
-            f"{symbols:,} symbols online at {publication['newest'][:16]}, service {publication['service']},"
-            f" {len(publication['columns'])} inputs",
-        )
+    published = Factors(factors.path, catalog.path)
+    run_materialise(published, registry.path, folder=folder, period=period, settings=settings, code=code)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -58,28 +37,7 @@ def make_training_set(
     """Join the model's inputs to every (timestamp, symbol) of the panel through Feast, as known at that
     moment.
     """
-    from components.contracts import PANEL, TRAINING_SET, read_catalog, read_stamp, read_table, write_table
-    from components.feature_store.config import Settings
-    from components.feature_store.publication import read_registry
-    from components.feature_store.store import publication_store, restore
-    from components.feature_store.store import training_set as join
-    from components.progress import report, stage
-    from components.settings import config_hash
+    from components.feature_store.run import TrainingInputs, run_make_training_set
 
-    with stage("training set"):
-        parsed = Settings.model_validate_json(settings)
-        published = read_registry(registry.path)
-        restore(published, factors.path, read_catalog(catalog.path), parsed, folder)
-        rows = read_table(panel.path, PANEL).select("timestamp", "symbol", "sector")
-        with publication_store(published, folder) as store:
-            table = join(store, published["service"], rows)
-        inputs = {"factors": published["factors_sha256"], "panel": read_stamp(panel.path).content_sha256}
-        write_table(
-            table,
-            training_set.path,
-            TRAINING_SET,
-            code_version=code,
-            config_hash=config_hash(parsed),
-            inputs=inputs,
-        )
-        report("training set", f"{len(table):,} rows, {len(published['columns'])} inputs")
+    inputs = TrainingInputs(factors.path, catalog.path, registry.path, panel.path)
+    run_make_training_set(inputs, training_set.path, folder=folder, settings=settings, code=code)

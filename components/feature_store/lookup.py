@@ -4,7 +4,7 @@ windows.
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,9 +17,18 @@ from components.feature_store.publication import SEQUENCE, FeatureStoreError, re
 from components.feature_store.store import online_errors, open_store
 
 _MOST_SUGGESTIONS = 3
+# An online value as it comes from Feast.
+VALUE = {
+    "symbol": pl.String,
+    "group": pl.String,
+    "column": pl.String,
+    "value": pl.Float64,
+    "timestamp": TIME,
+    "known_time": pl.Int64,
+}
 
 
-def lookup(
+def newest_values(
     symbols: Sequence[str], settings: Settings, folder: str | os.PathLike, *, now: datetime | None = None
 ) -> pl.DataFrame:
     """Newest raw factor values of the symbols, as the online store holds them.
@@ -37,45 +46,11 @@ def lookup(
     """
     current = read_current(folder)
     require_symbols(symbols, current)
-    shown = set(current["raw_columns"] or current["columns"])
-    references = [
-        f"{group}:{column}"
-        for group, columns in current["views"].items()
-        for column in columns
-        if column in shown
-    ]
-    with online_errors(settings, folder):
-        response = open_store(settings, folder).get_online_features(
-            [*references, f"{SEQUENCE}:known_at_us"], [{"symbol": symbol} for symbol in symbols]
-        )
-    moments = _event_times(response, len(symbols))
-    values = response.to_dict()
-    frames = [
-        pl.DataFrame(
-            {
-                "symbol": list(symbols),
-                "group": [reference.split(":")[0]] * len(symbols),
-                "column": [reference.split(":")[1]] * len(symbols),
-                "value": values[reference.split(":")[1]],
-                "timestamp": moments[reference.split(":")[1]],
-                "known_time": values["known_at_us"],
-            },
-            schema={
-                "symbol": pl.String,
-                "group": pl.String,
-                "column": pl.String,
-                "value": pl.Float64,
-                "timestamp": TIME,
-                "known_time": pl.Int64,
-            },
-        )
-        for reference in references
-    ]
+    found = _online_values(symbols, current, settings, folder)
     age = pl.lit(now or datetime.now(UTC)).dt.convert_time_zone("UTC") - pl.col("timestamp")
     order = pl.DataFrame({"symbol": list(symbols)}).with_row_index("__order")
     return (
-        pl.concat(frames)
-        .with_columns(
+        found.with_columns(
             pl.from_epoch("known_time", "us").dt.replace_time_zone("UTC"),
             (age.dt.total_seconds() / 3600).alias("age_hours"),
             (pl.col("timestamp") < datetime.fromisoformat(current["newest"])).alias("behind"),
@@ -85,6 +60,38 @@ def lookup(
         .sort("__order", maintain_order=True)
         .drop("__order")
     )
+
+
+def _online_values(
+    symbols: Sequence[str], current: Mapping[str, Any], settings: Settings, folder: str | os.PathLike
+) -> pl.DataFrame:
+    """One row a symbol and raw column as Feast has it; columns VALUE, `known_time` in microseconds."""
+    shown = set(current["raw_columns"] or current["columns"])
+    wanted = [
+        (group, column)
+        for group, columns in current["views"].items()
+        for column in columns
+        if column in shown
+    ]
+    references = [f"{group}:{column}" for group, column in wanted]
+    with online_errors(settings, folder):
+        response = open_store(settings, folder).get_online_features(
+            [*references, f"{SEQUENCE}:known_at_us"], [{"symbol": symbol} for symbol in symbols]
+        )
+    moments = _event_times(response, len(symbols))
+    values = response.to_dict()
+    frames = [
+        {
+            "symbol": list(symbols),
+            "group": [group] * len(symbols),
+            "column": [column] * len(symbols),
+            "value": values[column],
+            "timestamp": moments[column],
+            "known_time": values["known_at_us"],
+        }
+        for group, column in wanted
+    ]
+    return pl.concat(pl.DataFrame(frame, schema=VALUE) for frame in frames)
 
 
 def read_windows(
@@ -133,14 +140,11 @@ def require_symbols(symbols: Sequence[str], current: dict[str, Any]) -> None:
     lines = []
     for symbol in symbols:
         if symbol not in current["symbols"]:
-            close = [
-                known[name]
-                for name in difflib.get_close_matches(symbol.upper(), known, n=_MOST_SUGGESTIONS, cutoff=0.5)
-            ]
-            lines.append(
-                f"{symbol!r} is not in the feature store ({len(known)} symbols)."
-                f" {'Closest: ' + ', '.join(close) if close else 'It starts with ' + ', '.join(current['symbols'][:_MOST_SUGGESTIONS])}."
-            )
+            near = difflib.get_close_matches(symbol.upper(), known, n=_MOST_SUGGESTIONS, cutoff=0.5)
+            hint = f"Closest: {', '.join(known[name] for name in near)}"
+            if not near:
+                hint = f"It starts with {', '.join(current['symbols'][:_MOST_SUGGESTIONS])}"
+            lines.append(f"{symbol!r} is not in the feature store ({len(known)} symbols). {hint}.")
     if lines:
         raise FeatureStoreError("\n".join(lines))
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,20 @@ def schema_hash(columns: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(columns)).encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class FactorTable:
+    """A FACTORS table with the catalog of its columns; `sha256` is the content hash from its stamp, computed
+    where it is not given.
+    """
+
+    factors: pl.DataFrame
+    catalog: Sequence[CatalogEntry]
+    period: str
+    sha256: str | None = None
+
+
 def write_publication(
-    factors: pl.DataFrame,
-    catalog: Sequence[CatalogEntry],
-    settings: Settings,
-    folder: str | os.PathLike,
-    period: str,
-    *,
-    factors_sha256: str | None = None,
-    cut: datetime | None = None,
+    table: FactorTable, settings: Settings, folder: str | os.PathLike, *, cut: datetime | None = None
 ) -> dict[str, Any]:
     """Write the files of a publication, atomically, and return its description.
 
@@ -61,8 +66,6 @@ def write_publication(
 
     Parameters
     ----------
-    factors : a FACTORS table
-    factors_sha256 : content hash from the table's stamp; computed where it is not given
     cut : rows known later stay out of the online window; none: the newest known_time of the table
 
     Returns
@@ -77,17 +80,9 @@ def write_publication(
     FeatureStoreError
         If the table is empty, or the catalog does not describe its columns.
     """
-    _check(factors, catalog)
-    known = factors.filter(pl.col("known_time") <= cut) if cut else factors
-    if known.is_empty():
-        raise FeatureStoreError(
-            f"No row of the factors table was known by {cut}. Choose a later cut, or check the market stage."
-            if cut
-            else "The factors table has no rows. Check the market stage."
-        )
-    description = _describe(
-        factors, catalog, settings, period, factors_sha256 or content_sha256(factors), known
-    )
+    _check(table.factors, table.catalog)
+    known = _known_rows(table.factors, cut)
+    description = _describe(table, settings, known)
     target = Path(folder) / "data" / description["publication"]
     written = read_json(target / "publication.json")
     if written and _damaged(target, written) is None:
@@ -95,20 +90,38 @@ def write_publication(
         return written
     with atomic_path(target) as temporary:
         temporary.mkdir()
-        for group, columns in description["views"].items():
-            _write(factors.select(*_KEYS, *columns), temporary / f"{group}.parquet")
-        rows = sequence_rows(
-            known,
-            description["columns"],
-            description["context"],
-            settings.lookback_bars,
-            schema=description["schema"],
-        )
-        _write(rows, temporary / f"{SEQUENCE}.parquet")
+        _write_views(table.factors, known, description, temporary)
         description["files"] = {path.name: _file_sha256(path) for path in sorted(temporary.glob("*.parquet"))}
         (temporary / "publication.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
     _prune(target, settings.keep_publications)
     return description
+
+
+def _known_rows(factors: pl.DataFrame, cut: datetime | None) -> pl.DataFrame:
+    known = factors.filter(pl.col("known_time") <= cut) if cut else factors
+    if known.is_empty():
+        raise FeatureStoreError(
+            f"No row of the factors table was known by {cut}. Choose a later cut, or check the market stage."
+            if cut
+            else "The factors table has no rows. Check the market stage."
+        )
+    return known
+
+
+def _write_views(
+    factors: pl.DataFrame, known: pl.DataFrame, description: Mapping[str, Any], folder: Path
+) -> None:
+    """One Parquet file a factor group, and the one with the online windows of the rows that are `known`."""
+    for group, columns in description["views"].items():
+        _write(factors.select(*_KEYS, *columns), folder / f"{group}.parquet")
+    rows = sequence_rows(
+        known,
+        description["columns"],
+        description["context"],
+        description["lookback_bars"],
+        schema=description["schema"],
+    )
+    _write(rows, folder / f"{SEQUENCE}.parquet")
 
 
 def verify_publication(publication: Mapping[str, Any], folder: str | os.PathLike) -> None:
@@ -217,14 +230,8 @@ def _matrix(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
     )
 
 
-def _describe(
-    factors: pl.DataFrame,
-    catalog: Sequence[CatalogEntry],
-    settings: Settings,
-    period: str,
-    sha256: str,
-    known: pl.DataFrame,
-) -> dict[str, Any]:
+def _describe(table: FactorTable, settings: Settings, known: pl.DataFrame) -> dict[str, Any]:
+    catalog, sha256 = table.catalog, table.sha256 or content_sha256(table.factors)
     by_role = {
         role: [entry.column for entry in catalog if entry.role == role]
         for role in ("input", "context", "raw")
@@ -236,7 +243,7 @@ def _describe(
         [asdict(entry) for entry in catalog],
         settings.lookback_bars,
         settings.ttl_days,
-        period,
+        table.period,
         cut.isoformat(),
     ]
     return {
@@ -251,10 +258,10 @@ def _describe(
         "columns": by_role["input"],
         "context": by_role["context"],
         "raw_columns": by_role["raw"],
-        "period": period,
+        "period": table.period,
         "lookback_bars": settings.lookback_bars,
         "ttl_days": settings.ttl_days,
-        "first": factors["timestamp"].min().isoformat(),
+        "first": table.factors["timestamp"].min().isoformat(),
         "newest": known["timestamp"].max().isoformat(),
         "cut": cut.isoformat(),
         "symbols": known["symbol"].unique().sort().to_list(),

@@ -16,9 +16,18 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import yaml
 
-from components.contracts import CatalogEntry, ContractError, atomic_path, atomic_write_text
+from components.contracts import (
+    FACTORS,
+    CatalogEntry,
+    ContractError,
+    atomic_path,
+    atomic_write_text,
+    read_stamp,
+    read_table,
+)
 from components.feature_store.config import Settings
 from components.feature_store.publication import (
+    FactorTable,
     FeatureStoreError,
     read_current,
     verify_publication,
@@ -49,29 +58,20 @@ def open_store(settings: Settings, folder: str | os.PathLike) -> "FeatureStore":
     return _feast_store(settings, Path(folder), registry)
 
 
-def publish(
-    factors: pl.DataFrame,
-    catalog: Sequence[CatalogEntry],
-    settings: Settings,
-    folder: str | os.PathLike,
-    period: str,
-    *,
-    factors_sha256: str | None = None,
-    cut: datetime | None = None,
+def publish_factors(
+    table: FactorTable, settings: Settings, folder: str | os.PathLike, *, cut: datetime | None = None
 ) -> dict[str, Any]:
     """Write the files of a publication (see `write_publication`) and check that Feast accepts its
     definitions.
 
-    The online values and `open_store` stay what they were until `materialise`.
+    The online values and `open_store` stay what they were until `put_online`.
     """
-    publication = write_publication(
-        factors, catalog, settings, folder, period, factors_sha256=factors_sha256, cut=cut
-    )
+    publication = write_publication(table, settings, folder, cut=cut)
     with publication_store(publication, folder):
         return publication
 
 
-def materialise(publication: Mapping[str, Any], settings: Settings, folder: str | os.PathLike) -> int:
+def put_online(publication: Mapping[str, Any], settings: Settings, folder: str | os.PathLike) -> int:
     """Put the newest known row of each symbol online and make the publication the current one.
 
     Returns the number of symbols.
@@ -143,8 +143,6 @@ def restore(
     ContractError
         If the registry describes another factors table or another catalog than the ones given.
     """
-    from components.contracts import FACTORS, read_stamp, read_table
-
     sha256 = read_stamp(factors_path).content_sha256
     if registry["factors_sha256"] != sha256:
         raise ContractError(
@@ -163,12 +161,9 @@ def restore(
     except FeatureStoreError:
         cut = datetime.fromisoformat(registry["cut"])
         written = write_publication(
-            read_table(factors_path, FACTORS),
-            catalog,
+            FactorTable(read_table(factors_path, FACTORS), catalog, registry["period"], sha256),
             settings,
             folder,
-            registry["period"],
-            factors_sha256=sha256,
             cut=cut,
         )
         if written["publication"] != registry["publication"]:

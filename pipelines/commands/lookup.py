@@ -7,13 +7,13 @@ import polars as pl
 from rich.table import Table
 
 from components.feature_store.config import Settings
-from components.feature_store.lookup import lookup
+from components.feature_store.lookup import newest_values
 
 
 def lookup_table(symbols: Sequence[str], settings: Settings, folder: Path) -> Table:
     """Look the symbols up in the online store of `folder` and lay their values out; stale ones are marked."""
     symbols = list(dict.fromkeys(symbols))
-    values = lookup(symbols, settings, folder)
+    values = newest_values(symbols, settings, folder)
     newest = values.group_by("symbol").agg(
         pl.col("timestamp", "known_time", "age_hours").max(), pl.col("stale").any(), pl.col("behind").any()
     )

@@ -28,8 +28,9 @@ from components.contracts import (
     write_table,
 )
 from components.feature_store.config import Settings
-from components.feature_store.lookup import lookup, read_windows
+from components.feature_store.lookup import newest_values, read_windows
 from components.feature_store.publication import (
+    FactorTable,
     FeatureStoreError,
     read_current,
     read_registry,
@@ -39,10 +40,10 @@ from components.feature_store.publication import (
     write_publication,
 )
 from components.feature_store.store import (
-    materialise,
     open_store,
     publication_store,
-    publish,
+    publish_factors,
+    put_online,
     restore,
     training_set,
 )
@@ -122,8 +123,8 @@ def value(symbol: str, bar: int, column: str) -> float:
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
-    publication = publish(make_factors(), CATALOG, SETTINGS, folder, "1d")
-    materialise(publication, SETTINGS, folder)
+    publication = publish_factors(FactorTable(make_factors(), CATALOG, "1d"), SETTINGS, folder)
+    put_online(publication, SETTINGS, folder)
     return folder, publication
 
 
@@ -177,7 +178,7 @@ def test_registry_holds_the_service_with_its_column_order(published):
 def test_another_order_of_inputs_is_another_schema(tmp_path, published):
     reordered = [CATALOG[1], CATALOG[0], *CATALOG[2:]]
     assert (
-        write_publication(make_factors(), reordered, SETTINGS, tmp_path, "1d")["schema"]
+        write_publication(FactorTable(make_factors(), reordered, "1d"), SETTINGS, tmp_path)["schema"]
         != published[1]["schema"]
     )
 
@@ -256,7 +257,7 @@ def test_windows_come_back_from_the_online_store(published):
 
 def test_lookup_shows_newest_values_with_their_times(published):
     folder, _ = published
-    table = lookup(["NVDA", "AAPL"], SETTINGS, folder, now=day(10.5))
+    table = newest_values(["NVDA", "AAPL"], SETTINGS, folder, now=day(10.5))
     assert table.select("symbol", "group", "column", "value").rows() == [
         ("NVDA", "mean_reversion", "rsi", value("NVDA", 5, "rsi")),
         ("NVDA", "trend", "slope", value("NVDA", 5, "slope")),
@@ -274,27 +275,27 @@ def test_unknown_symbols_are_named_with_close_matches(published):
     with pytest.raises(
         FeatureStoreError, match=r"'APPL' is not in the feature store \(3 symbols\). Closest: AAPL"
     ):
-        lookup(["MSFT", "APPL"], SETTINGS, published[0])
+        newest_values(["MSFT", "APPL"], SETTINGS, published[0])
     with pytest.raises(FeatureStoreError, match="Closest: MSFT"):
-        lookup(["msft"], SETTINGS, published[0])
+        newest_values(["msft"], SETTINGS, published[0])
     with pytest.raises(FeatureStoreError, match="starts with AAPL, MSFT, NVDA"):
-        lookup(["ZZZZZZ"], SETTINGS, published[0])
+        newest_values(["ZZZZZZ"], SETTINGS, published[0])
     with pytest.raises(FeatureStoreError, match="No symbol"):
-        lookup([], SETTINGS, published[0])
+        newest_values([], SETTINGS, published[0])
 
 
 def test_no_store_says_what_to_run(tmp_path):
     with pytest.raises(FeatureStoreError, match="Run `alphaloop materialise` or `alphaloop run` first"):
-        lookup(["AAPL"], SETTINGS, tmp_path / "nothing")
+        newest_values(["AAPL"], SETTINGS, tmp_path / "nothing")
     (tmp_path / "current.json").write_text('{"half')
     with pytest.raises(FeatureStoreError, match="missing or unreadable"):
         open_store(SETTINGS, tmp_path)
 
 
 def test_nothing_known_after_the_cut_goes_online(tmp_path):
-    publication = publish(make_factors(), CATALOG, SETTINGS, tmp_path, "1d", cut=day(6))
-    materialise(publication, SETTINGS, tmp_path)
-    table = lookup(SYMBOLS, SETTINGS, tmp_path, now=day(7))
+    publication = publish_factors(FactorTable(make_factors(), CATALOG, "1d"), SETTINGS, tmp_path, cut=day(6))
+    put_online(publication, SETTINGS, tmp_path)
+    table = newest_values(SYMBOLS, SETTINGS, tmp_path, now=day(7))
     assert dict(table.filter(pl.col("column") == "slope").select("symbol", "value").rows()) == {
         "AAPL": value("AAPL", 6, "slope"),
         "MSFT": value("MSFT", 5, "slope"),
@@ -307,15 +308,19 @@ def test_nothing_known_after_the_cut_goes_online(tmp_path):
 
 def test_corrected_values_replace_those_of_the_same_bar(tmp_path):
     for shift in (0.0, 0.5):
-        materialise(publish(make_factors(shift), CATALOG, SETTINGS, tmp_path, "1d"), SETTINGS, tmp_path)
-        assert lookup(["AAPL"], SETTINGS, tmp_path)["value"].to_list() == [
+        put_online(
+            publish_factors(FactorTable(make_factors(shift), CATALOG, "1d"), SETTINGS, tmp_path),
+            SETTINGS,
+            tmp_path,
+        )
+        assert newest_values(["AAPL"], SETTINGS, tmp_path)["value"].to_list() == [
             value("AAPL", 7, column) + shift for column in ("rsi", "slope")
         ]
 
 
 def test_publishing_does_not_touch_what_is_online(copy):
     folder, publication = copy
-    other = publish(make_factors(0.5), CATALOG, SETTINGS, folder, "1d")
+    other = publish_factors(FactorTable(make_factors(0.5), CATALOG, "1d"), SETTINGS, folder)
     assert other["publication"] != publication["publication"]
     assert read_current(folder) == publication
 
@@ -324,12 +329,12 @@ def test_a_whole_publication_is_kept_and_a_damaged_one_is_written_anew(copy):
     folder, publication = copy
     file = folder / "data" / publication["publication"] / "trend.parquet"
     before = file.stat().st_mtime_ns
-    assert write_publication(make_factors(), CATALOG, SETTINGS, folder, "1d") == publication
+    assert write_publication(FactorTable(make_factors(), CATALOG, "1d"), SETTINGS, folder) == publication
     assert file.stat().st_mtime_ns == before
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(FeatureStoreError, match=r"trend\.parquet is missing or differs"):
         verify_publication(publication, folder)
-    write_publication(make_factors(), CATALOG, SETTINGS, folder, "1d")
+    write_publication(FactorTable(make_factors(), CATALOG, "1d"), SETTINGS, folder)
     verify_publication(publication, folder)
 
 
@@ -337,7 +342,7 @@ def test_a_crash_while_writing_online_is_repaired_by_the_next_run(copy, monkeypa
     folder, publication = copy
     from feast.infra.online_stores.sqlite import SqliteOnlineStore
 
-    other = publish(make_factors(0.5), CATALOG, SETTINGS, folder, "1d")
+    other = publish_factors(FactorTable(make_factors(0.5), CATALOG, "1d"), SETTINGS, folder)
     write, calls = SqliteOnlineStore.online_write_batch, []
 
     def die_at_the_third_view(self, *arguments, **options):
@@ -350,11 +355,11 @@ def test_a_crash_while_writing_online_is_repaired_by_the_next_run(copy, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(SqliteOnlineStore, "online_write_batch", die_at_the_third_view)
         with pytest.raises(KeyboardInterrupt):
-            materialise(other, SETTINGS, folder)
+            put_online(other, SETTINGS, folder)
     assert (folder / "registry.db").read_bytes() == registry
     assert read_current(folder) == publication
-    materialise(other, SETTINGS, folder)
-    assert lookup(["AAPL"], SETTINGS, folder)["value"].to_list() == [
+    put_online(other, SETTINGS, folder)
+    assert newest_values(["AAPL"], SETTINGS, folder)["value"].to_list() == [
         value("AAPL", 7, column) + 0.5 for column in ("rsi", "slope")
     ]
 
@@ -363,16 +368,15 @@ def test_a_broken_online_database_is_rebuilt(copy):
     folder, publication = copy
     (folder / "online.db").write_bytes(b"SQLite format 3\0" + b"torn" * 1000)
     (folder / "registry.db").write_bytes(b"torn")
-    materialise(publication, SETTINGS, folder)
-    assert len(lookup(["AAPL"], SETTINGS, folder)) == 2
+    put_online(publication, SETTINGS, folder)
+    assert len(newest_values(["AAPL"], SETTINGS, folder)) == 2
 
 
 def test_old_publications_are_deleted_but_not_the_one_online(copy):
     folder, publication = copy
     for shift in range(1, 5):
-        newest = write_publication(
-            make_factors(shift), CATALOG, SETTINGS.model_copy(update={"keep_publications": 2}), folder, "1d"
-        )
+        two = SETTINGS.model_copy(update={"keep_publications": 2})
+        newest = write_publication(FactorTable(make_factors(shift), CATALOG, "1d"), two, folder)
     names = {path.name for path in (folder / "data").iterdir()}
     assert {publication["publication"], newest["publication"]} <= names
     assert len(names) == 3
@@ -404,7 +408,7 @@ def test_old_publications_are_deleted_but_not_the_one_online(copy):
 )
 def test_what_cannot_be_published_is_refused(tmp_path, factors, catalog, message):
     with pytest.raises(FeatureStoreError, match=message):
-        write_publication(factors, catalog, SETTINGS, tmp_path, "1d")
+        write_publication(FactorTable(factors, catalog, "1d"), SETTINGS, tmp_path)
     assert not (tmp_path / "data").exists()
 
 
@@ -527,7 +531,7 @@ def test_the_feast_command_line_applies_the_same_definitions(copy, monkeypatch):
     assert result.exit_code == 0, result.output
     service = open_store(SETTINGS, folder).get_feature_service(publication["service"])
     assert json.loads(service.tags["columns"]) == [*publication["columns"], *publication["context"]]
-    assert lookup(["AAPL"], SETTINGS, folder)["value"].to_list() == [
+    assert newest_values(["AAPL"], SETTINGS, folder)["value"].to_list() == [
         value("AAPL", 7, "rsi"),
         value("AAPL", 7, "slope"),
     ]
@@ -551,12 +555,12 @@ def test_missing_online_values_say_what_to_run(copy):
     with pytest.raises(
         FeatureStoreError, match=r"online\.db can't be used: no such table.*Run `alphaloop materialise`"
     ):
-        lookup(["AAPL"], SETTINGS, folder)
+        newest_values(["AAPL"], SETTINGS, folder)
     (folder / "registry.db").unlink()
     with pytest.raises(FeatureStoreError, match=r"registry\.db is missing"):
-        lookup(["AAPL"], SETTINGS, folder)
-    materialise(publication, SETTINGS, folder)
-    assert len(lookup(["AAPL"], SETTINGS, folder)) == 2
+        newest_values(["AAPL"], SETTINGS, folder)
+    put_online(publication, SETTINGS, folder)
+    assert len(newest_values(["AAPL"], SETTINGS, folder)) == 2
 
 
 def test_a_symbol_without_online_rows_is_named(copy):

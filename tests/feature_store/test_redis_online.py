@@ -11,9 +11,9 @@ import pytest
 
 from components.contracts import CatalogEntry
 from components.feature_store.config import Settings
-from components.feature_store.lookup import lookup, read_windows
-from components.feature_store.publication import FeatureStoreError
-from components.feature_store.store import materialise, open_store, publish
+from components.feature_store.lookup import newest_values, read_windows
+from components.feature_store.publication import FactorTable, FeatureStoreError
+from components.feature_store.store import open_store, publish_factors, put_online
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="redis-server is not installed (Debian package redis-server)"
@@ -86,13 +86,15 @@ def test_redis_serves_what_sqlite_serves(connection, tmp_path, monkeypatch):
     for seed in (1, 2):
         answers = {}
         for settings in (SQLITE, REDIS):
-            publication = publish(make_factors(seed), CATALOG, settings, tmp_path / settings.online, "1d")
-            materialise(publication, settings, tmp_path / settings.online)
+            publication = publish_factors(
+                FactorTable(make_factors(seed), CATALOG, "1d"), settings, tmp_path / settings.online
+            )
+            put_online(publication, settings, tmp_path / settings.online)
             windows, moments = read_windows(
                 open_store(settings, tmp_path / settings.online), publication, ["B", "A"]
             )
             answers[settings.online] = (
-                lookup(["A", "B"], settings, tmp_path / settings.online).drop("age_hours"),
+                newest_values(["A", "B"], settings, tmp_path / settings.online).drop("age_hours"),
                 windows,
                 moments,
             )
@@ -106,7 +108,7 @@ def test_redis_serves_what_sqlite_serves(connection, tmp_path, monkeypatch):
 def test_a_server_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, f"127.0.0.1:{free_port()},db=0")
     monkeypatch.setattr("redis.retry.sleep", lambda seconds: None)
-    publication = publish(make_factors(1), CATALOG, REDIS, tmp_path, "1d")
+    publication = publish_factors(FactorTable(make_factors(1), CATALOG, "1d"), REDIS, tmp_path)
     with pytest.raises(FeatureStoreError, match=f"server that {VARIABLE} names did not answer"):
-        materialise(publication, REDIS, tmp_path)
+        put_online(publication, REDIS, tmp_path)
     assert not (tmp_path / "current.json").exists()

@@ -103,12 +103,14 @@ def make_market(
 
 def put_online(market: SmallMarket, folder: Path, settings: FeatureStoreSettings = STORE) -> dict[str, Any]:
     """Publish and materialise the market's factors into `folder`/feature_store; returns the publication."""
+    from components.feature_store import store
     from components.feature_store.feast_import import import_feast
-    from components.feature_store.store import materialise, publish
+    from components.feature_store.publication import FactorTable
 
     import_feast()
-    publication = publish(market.factors, market.catalog, settings, folder / "feature_store", PERIOD)
-    materialise(publication, settings, folder / "feature_store")
+    table = FactorTable(market.factors, market.catalog, PERIOD)
+    publication = store.publish_factors(table, settings, folder / "feature_store")
+    store.put_online(publication, settings, folder / "feature_store")
     return publication
 
 

@@ -1,0 +1,115 @@
+"""What the doors of the feature store do: publish factors and put the newest values online, and join a
+training set as known at each moment.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+
+from components.contracts import (
+    FACTORS,
+    PANEL,
+    TRAINING_SET,
+    atomic_write_text,
+    read_catalog,
+    read_stamp,
+    read_table,
+    write_table,
+)
+from components.feature_store.config import Settings
+from components.feature_store.publication import FactorTable, read_registry
+from components.feature_store.store import (
+    publication_store,
+    publish_factors,
+    put_online,
+    restore,
+    training_set,
+)
+from components.progress import report, stage
+from components.settings import config_hash
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A FACTORS table with its catalog."""
+
+    factors: str | os.PathLike
+    catalog: str | os.PathLike
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """A FACTORS table with its catalog, what `run_materialise` wrote of them, and the panel with the wanted
+    rows.
+    """
+
+    factors: str | os.PathLike
+    catalog: str | os.PathLike
+    registry: str | os.PathLike
+    panel: str | os.PathLike
+
+
+def run_materialise(
+    inputs: Factors, registry: str | os.PathLike, *, folder: str, period: str, settings: str, code: str
+) -> None:
+    """Publish the factors to Feast, put the newest values of each symbol online, and describe it in
+    `registry`.
+
+    Parameters
+    ----------
+    folder : of the feature store
+    settings : of the feature store as JSON
+
+    Raises
+    ------
+    ContractError
+        If the table is damaged.
+    FeatureStoreError
+        As `write_publication`, and where the online store does not answer.
+    """
+    with stage("materialise"):
+        parsed = Settings.model_validate_json(settings)
+        table = FactorTable(
+            read_table(inputs.factors, FACTORS),
+            read_catalog(inputs.catalog),
+            period,
+            read_stamp(inputs.factors).content_sha256,
+        )
+        publication = publish_factors(table, parsed, folder)
+        symbols = put_online(publication, parsed, folder)
+        atomic_write_text(registry, json.dumps({**publication, "code_version": code}, indent=1))
+        report(
+            "materialise",
+            f"{symbols:,} symbols online at {publication['newest'][:16]}, service {publication['service']},"
+            f" {len(publication['columns'])} inputs",
+        )
+
+
+def run_make_training_set(
+    inputs: TrainingInputs, target: str | os.PathLike, *, folder: str, settings: str, code: str
+) -> None:
+    """Join the model's inputs to every (timestamp, symbol) of the panel through Feast, as known at that
+    moment, and write the TRAINING_SET to `target`.
+
+    Raises
+    ------
+    ContractError
+        If a table is damaged, or the registry describes another factors table or catalog.
+    """
+    with stage("training set"):
+        parsed = Settings.model_validate_json(settings)
+        published = read_registry(inputs.registry)
+        restore(published, inputs.factors, read_catalog(inputs.catalog), parsed, folder)
+        rows = read_table(inputs.panel, PANEL).select("timestamp", "symbol", "sector")
+        with publication_store(published, folder) as store:
+            table = training_set(store, published["service"], rows)
+        panel_sha256 = read_stamp(inputs.panel).content_sha256
+        write_table(
+            table,
+            target,
+            TRAINING_SET,
+            code_version=code,
+            config_hash=config_hash(parsed),
+            inputs={"factors": published["factors_sha256"], "panel": panel_sha256},
+        )
+        report("training set", f"{len(table):,} rows, {len(published['columns'])} inputs")
