@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -180,7 +179,7 @@ def _columns_and_score(
     *entries, score = entries
     within_bar = _dispersion(table, kept.about.dispersion, settings)
     along = _goes_along(entries, table, kept, settings)
-    return tuple(entries), PredictionDrift(**dict(score), **within_bar, goes_along=along)
+    return tuple(entries), PredictionDrift(**dict(score), **vars(within_bar), goes_along=along)
 
 
 def _arrays(judged: Judged, names: Sequence[str], kept: Reference) -> Current:
@@ -195,8 +194,17 @@ def _arrays(judged: Judged, names: Sequence[str], kept: Reference) -> Current:
     return Current(values, bars, judged.moments, symbols, kept.about.rows_per_bar)
 
 
-def _dispersion(table: pl.DataFrame, usual: UsualDispersion, settings: Settings) -> dict[str, Any]:
-    """The fields of `PredictionDrift` about the mean spread of the scores within a bar."""
+@dataclass(frozen=True)
+class WithinBar:
+    """Mean spread of the scores within a bar, beside the reference's and what its windows had."""
+
+    dispersion: float | None
+    reference_dispersion: float | None
+    usual_dispersion: tuple[float | None, float | None] | None
+    dispersion_moved: bool
+
+
+def _dispersion(table: pl.DataFrame, usual: UsualDispersion, settings: Settings) -> WithinBar:
     now = low_high = None
     moved = False
     if TIMESTAMP in table.columns and usual.mean:
@@ -204,12 +212,7 @@ def _dispersion(table: pl.DataFrame, usual: UsualDispersion, settings: Settings)
         low_high, ratio = (usual.low, usual.high), settings.dispersion_ratio
         outside = now is not None and not usual.low <= now <= usual.high
         moved = bool(outside and not usual.mean / ratio <= now <= usual.mean * ratio)
-    return {
-        "dispersion": now,
-        "reference_dispersion": usual.mean,
-        "usual_dispersion": low_high,
-        "dispersion_moved": moved,
-    }
+    return WithinBar(now, usual.mean, low_high, moved)
 
 
 def _goes_along(

@@ -2,15 +2,16 @@
 and labels.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from components.contracts import CatalogEntry
+from components.contracts.documents.drift_reference import DriftReference
 from components.drift.config import Settings
 from components.drift.reference import make_reference
 from components.timeline import Settings as TimelineSettings
@@ -27,6 +28,22 @@ GROUPS = {
 }
 
 
+@dataclass(frozen=True)
+class Made:
+    """All bars, the ones before the newest, and the newest; their labels; what the stack said out of sample;
+    the catalog; the reference of the past in `folder`.
+    """
+
+    rows: pl.DataFrame
+    labels: pl.DataFrame
+    past: pl.DataFrame
+    said: pl.DataFrame
+    entries: list[CatalogEntry]
+    folder: Path
+    about: DriftReference
+    current: pl.DataFrame
+
+
 @pytest.fixture(scope="session")
 def drift_settings() -> Settings:
     """Small windows for a small market."""
@@ -36,10 +53,8 @@ def drift_settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory, drift_settings) -> SimpleNamespace:
-    """`rows` (all bars), `labels`, `said` (out-of-sample scores), `entries`, `folder` (reference of all but
-    the newest bars), `current`.
-    """
+def made(tmp_path_factory, drift_settings) -> Made:
+    """A market with a reference of all but its newest bars."""
     rows, labels = market(0)
     cut = rows["timestamp"].unique().sort()[BARS - WINDOW]
     past = rows.filter(pl.col("timestamp") < cut)
@@ -53,7 +68,7 @@ def made(tmp_path_factory, drift_settings) -> SimpleNamespace:
         TimelineSettings(),
         folder,
     )
-    return SimpleNamespace(
+    return Made(
         rows=rows,
         labels=labels,
         past=past,

@@ -3,8 +3,8 @@
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -27,8 +27,13 @@ from pipelines.config import Config
 STAMP = {"code_version": "c", "config_hash": "h"}
 
 
-def artifact(path) -> SimpleNamespace:
-    return SimpleNamespace(path=str(path))
+@dataclass(frozen=True)
+class Artifact:
+    path: str
+
+
+def artifact(path) -> Artifact:
+    return Artifact(str(path))
 
 
 @pytest.fixture(scope="module")
