@@ -23,7 +23,7 @@ from serving.live.segments import MAGIC, read_segment, spool_bytes
 from tests.serving.made_answers import COLUMNS, QUICK, answer
 
 ROOT = Path(__file__).parents[3]
-WAIT_S = 20
+WAIT_S = 120
 
 
 def logged(spool: Path, answers, settings=QUICK) -> list[bool]:
@@ -121,7 +121,7 @@ def test_any_bytes_are_answered(data):
     read_segment(MAGIC + data)
 
 
-def test_an_answer_of_the_wrong_shape_is_dropped_alone(tmp_path):
+def test_an_answer_of_the_wrong_shape_is_dropped_alone_and_leaves_a_trace(tmp_path, caplog):
     wrong = replace(answer(2), features=np.zeros((7, 1), dtype=np.float32))
     log = AnswerLog(tmp_path, QUICK)
     log.start()
@@ -129,6 +129,7 @@ def test_an_answer_of_the_wrong_shape_is_dropped_alone(tmp_path):
     assert [future.result(WAIT_S) for future in futures] == [True, False, True]
     log.close()
     assert (numbers(tmp_path), log.dropped, log.queued) == ([1, 3], 1, 0)
+    assert caplog.text.count("Traceback") == 1
 
 
 def test_a_segment_is_locked_while_it_is_written_and_let_go_by_itself_when_nothing_comes(tmp_path):
@@ -217,13 +218,13 @@ from serving.live.answer_log import AnswerLog
 from tests.serving.made_answers import QUICK, answer
 log = AnswerLog(Path(sys.argv[1]), QUICK)
 log.start()
-first = log.append(answer(1)).result(20)
+first = log.append(answer(1)).result(120)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-during = [log.append(answer(n)).result(20) for n in range(2, 30)]
+during = [log.append(answer(n)).result(120) for n in range(2, 30)]
 problem, dropped = log.problem, log.dropped
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-deadline = time.monotonic() + 20
-while not log.append(answer(99)).result(20) and time.monotonic() < deadline:
+deadline = time.monotonic() + 120
+while not log.append(answer(99)).result(120) and time.monotonic() < deadline:
     time.sleep(0.05)
 log.close()
 print(first, any(during), dropped, problem is not None, log.problem)
@@ -235,7 +236,7 @@ def test_a_disk_that_takes_nothing_drops_and_counts_and_recovers(tmp_path):
     """RLIMIT_FSIZE 0: every write fails, as on a full disk."""
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "spool")]
     said = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+        command, capture_output=True, text=True, timeout=WAIT_S, check=True, cwd=ROOT
     ).stdout.split()
     assert said == ["True", "False", "28", "True", "None"]
     assert numbers(tmp_path / "spool") == [1, 99]
@@ -282,6 +283,32 @@ def test_a_folder_that_can_not_be_made_is_a_problem_and_no_exception(tmp_path):
     assert log.append(answer(1)).result(WAIT_S) is False
     assert log.problem
     log.close()
+
+
+def test_a_fault_that_nobody_expected_leaves_its_trace_once(tmp_path, monkeypatch, caplog):
+    def begin(spool):
+        raise RuntimeError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answer_log.Segment, "begin", begin)
+        patch.setattr(answer_log, "_TRY_AGAIN_S", 0.0)
+        log = AnswerLog(tmp_path, QUICK)
+        log.start()
+        assert [log.append(answer(number)).result(WAIT_S) for number in range(3)] == [False] * 3
+    assert log.problem == "planted"
+    assert caplog.text.count("Traceback") == caplog.text.count("in begin\n") == 1
+    log.close()
+
+
+def test_a_disk_that_takes_nothing_is_one_line_in_the_log(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(answer_log, "_TRY_AGAIN_S", 0.0)
+    (tmp_path / "file").write_text("")
+    log = AnswerLog(tmp_path / "file" / "spool", QUICK)
+    log.start()
+    assert [log.append(answer(number)).result(WAIT_S) for number in range(3)] == [False] * 3
+    log.close()
+    assert caplog.text.count("does not take answers") == 1
+    assert "Traceback" not in caplog.text
 
 
 def test_after_close_answers_are_dropped_and_counted(tmp_path):

@@ -29,7 +29,7 @@ from serving.processes.plan import write_plan
 from tests.serving.made_answers import COLUMNS, QUICK, answer, make_plan, notice
 
 ROOT = Path(__file__).parents[3]
-WAIT_S = 30
+WAIT_S = 120
 HOUR_US = 3_600_000_000
 NOON_US = int(datetime(2024, 5, 6, 12, tzinfo=UTC).timestamp()) * 1_000_000
 
@@ -331,6 +331,73 @@ def test_the_status_follows_what_is_served_and_survives_a_restart(tmp_path):
     assert moved.mean_ks > 0.5
     writer._lock.close()
     assert opened(plan).report().feature_shift == moved
+
+
+@pytest.fixture
+def served(tmp_path, capsys):
+    """A writer that has taken some answers of the champion whose bundle lies in `bundle`, and said nothing."""
+    plan = make_plan(tmp_path)
+    plan.serving_folder.mkdir()
+    notice(tmp_path / "bundle").write(plan.champion_file)
+    log_answers(plan, [answer(number, rows=20) for number in range(30)])
+    writer = opened(plan)
+    writer.take_closed()
+    assert capsys.readouterr().err == ""
+    return writer
+
+
+def test_a_bundle_without_a_sketch_has_no_shift_and_needs_no_word(served, capsys):
+    assert served.report().feature_shift is None
+    assert capsys.readouterr().err == ""
+
+
+def test_a_sketch_that_can_not_be_read_leaves_its_trace_once(served, tmp_path, capsys):
+    sketch = tmp_path / "bundle" / "reference" / "sketch.parquet"
+    sketch.parent.mkdir(parents=True)
+    sketch.write_bytes(b"no table")
+    assert [served.report().feature_shift for _ in range(3)] == [None] * 3
+    said = capsys.readouterr().err
+    assert str(sketch) in said
+    assert said.count("Traceback") == said.count("in _read_sketch\n") == 1
+
+
+def test_a_fault_of_measuring_the_shift_leaves_its_trace_and_the_log_goes_on(
+    served, tmp_path, capsys, monkeypatch
+):
+    def shift_of(*_):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("serving.processes.feature_shift.shift_of", shift_of)
+    report = served.report()
+    assert (report.feature_shift, report.rows_written) == (None, 600)
+    assert capsys.readouterr().err.count("Traceback") == 1
+
+
+def test_an_unexpected_fault_of_a_step_is_a_problem_with_its_trace_said_once(served, capsys, monkeypatch):
+    def read_segment(data):
+        raise RuntimeError("planted")
+
+    log_answers(served.plan, [answer(99)])
+    with monkeypatch.context() as patch:
+        patch.setattr(log_writer, "read_segment", read_segment)
+        assert not log_writer._attempt(served, served.take_closed)
+        assert not log_writer._attempt(served, served.take_closed)
+    assert served.report().problem == "RuntimeError: planted"
+    said = capsys.readouterr().err
+    assert said.count("Traceback") == said.count("in read_segment\n") == 1
+    assert log_writer._attempt(served, served.take_closed)
+    assert served.report().problem is None
+    assert "r99" in request_ids(served.plan.folder)
+
+
+def test_a_folder_that_can_not_be_written_is_one_line(served, capsys):
+    shutil.rmtree(served.served)
+    served.served.write_text("")
+    log_answers(served.plan, [answer(99)])
+    assert not log_writer._attempt(served, served.take_closed)
+    said = capsys.readouterr().err
+    assert "served" in said
+    assert "Traceback" not in said
 
 
 def start_writer(plan) -> subprocess.Popen:

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
 from components.contracts import verify_bundle, write_manifest
 from components.contracts.documents.verdict import Verdict, VerdictStamp
@@ -27,7 +29,7 @@ from serving.processes.registry_follower import RegistryFollower
 from tests.serving.made_answers import QUICK, make_plan
 
 ROOT = Path(__file__).parents[3]
-WAIT_S = 40
+WAIT_S = 120
 SETTINGS = QUICK.model_copy(
     update={"registry_poll_seconds": 0.2, "registry_timeout_s": 10.0, "keep_champions": 2}
 )
@@ -256,6 +258,52 @@ def test_a_server_that_refuses_connections_is_a_problem_and_no_exception(plan, m
     assert "tracking_uri" in follower.problem
 
 
+def test_a_registry_that_is_gone_is_one_line_in_the_log(registered, tmp_path, capsys):
+    follower = looked(registered)
+    (tmp_path / "registry").rename(tmp_path / "away")
+    follower.look()
+    follower.look()
+    said = capsys.readouterr().err
+    assert said.count("no registry") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        RuntimeError("planted for https://ada:secret@example.org"),
+        MlflowException("planted", error_code=INVALID_PARAMETER_VALUE),
+    ],
+)
+def test_an_unexpected_fault_leaves_its_trace_once_and_no_secret(registered, capsys, monkeypatch, planted):
+    def present_champion(*_):
+        raise planted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("components.registry.store.present_champion", present_champion)
+        follower = looked(registered)
+        follower.look()
+    said = capsys.readouterr().err
+    assert f"{type(planted).__name__}: planted" in follower.problem
+    assert said.count("Traceback") == said.count("in present_champion\n") == 1
+    assert "secret" not in said + follower.problem
+    follower.write_report()
+    assert status(registered)["problem"] == follower.problem
+    follower.look()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_server_that_says_it_can_not_answer_now_is_one_line_in_the_log(registered, capsys, monkeypatch):
+    def present_champion(*_):
+        raise MlflowException("planted", error_code=TEMPORARILY_UNAVAILABLE)
+
+    monkeypatch.setattr("components.registry.store.present_champion", present_champion)
+    assert "planted" in looked(registered).problem
+    said = capsys.readouterr().err
+    assert "planted" in said
+    assert "Traceback" not in said
+
+
 def start(plan) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "serving.processes.registry_follower", str(write_plan(plan))],
@@ -310,7 +358,7 @@ def test_a_registry_that_hangs_is_given_up_and_asked_again(plan):
                     return
 
         threading.Thread(target=accept, daemon=True).start()
-        settings = SETTINGS.model_copy(update={"registry_timeout_s": 6.0})
+        settings = SETTINGS.model_copy(update={"registry_timeout_s": 3.0})
         process = start(
             replace(
                 plan,
