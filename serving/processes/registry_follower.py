@@ -28,7 +28,10 @@ from serving.processes.child import end_with_parent
 from serving.processes.documents import FOLLOWER_FILE, ChampionNotice, FollowerReport, RefusedVersion
 from serving.processes.plan import ServingPlan, read_plan
 
+# MLflow takes seconds to import.
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from components.registry.aliases import PresentChampion
 
 _REFUSED_AGAIN_S = 30.0
@@ -111,7 +114,7 @@ class RegistryFollower:
         self._accept(sha256)
         return None
 
-    def _open(self) -> Any:
+    def _open(self) -> "MlflowClient":
         from components.registry.client import open_existing
 
         database = self.registry / "mlflow.db"
@@ -123,7 +126,7 @@ class RegistryFollower:
                 self._database = (found.st_dev, found.st_ino)
         return open_existing(self.plan.registry, self.registry)
 
-    def _fetch(self, client: Any, present: "PresentChampion") -> Path:
+    def _fetch(self, client: "MlflowClient", present: "PresentChampion") -> Path:
         """The champion's folder below `champions`, each file of it checked; copied from the registry where it
         is not there whole.
         """
@@ -154,7 +157,7 @@ class RegistryFollower:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _announce(
-        self, client: Any, present: "PresentChampion", folder: Path, held: ChampionNotice | None
+        self, client: "MlflowClient", present: "PresentChampion", folder: Path, held: ChampionNotice | None
     ) -> None:
         from components.registry.trials import read_verdict
 

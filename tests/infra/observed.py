@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra" / "prometheus"
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-WAIT_S = 30
+WAIT_S = 120
 # What the service declares, with some traffic; nothing of the service runs.
 ENDPOINT = """
 import sys, threading, time
@@ -88,7 +88,7 @@ def observed_service(folder: Path) -> Iterator[Prometheus]:
     """Prometheus with the project's config, only target and pace changed, after it has seen some traffic."""
     target, port = free_port(), free_port()
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{target}"]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     shutil.copy(FOLDER / "rules.yml", folder)

@@ -22,7 +22,7 @@ ALERTS = [rule for rule in RULES if "alert" in rule]
 
 def promtool(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [PROMTOOL, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=60
+        [PROMTOOL, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=300
     )
 
 
@@ -64,7 +64,10 @@ def test_each_alert_fires_when_it_must_and_is_silent_when_it_must_not():
 @pytest.mark.parametrize("alert", [rule["alert"] for rule in ALERTS])
 def test_an_alert_that_is_switched_off_fails_the_unit_tests(tmp_path, alert):
     tests = yaml.safe_load((FOLDER / "rules_test.yml").read_text())
-    tests["tests"] = [one for one in tests["tests"] if one["name"] != "a quiet service"]
+    # Those that name the alert: all others take their time and say nothing of it.
+    tests["tests"] = [
+        one for one in tests["tests"] if one["name"] != "a quiet service" and alert in yaml.safe_dump(one)
+    ]
     (tmp_path / "rules_test.yml").write_text(yaml.safe_dump(tests))
     rules = yaml.safe_load((FOLDER / "rules.yml").read_text())
     for group in rules["groups"]:

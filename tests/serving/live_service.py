@@ -22,7 +22,7 @@ import psutil
 from serving.processes.plan import PLAN_VARIABLE
 from tests.serving.small_champion import SmallRun
 
-START_S = 120.0
+START_S = 240.0
 ROOT = Path(__file__).parents[2]
 _SERVE = (
     "import sys; from serving.processes.launch import serve; from serving.processes.plan import read_plan;"
@@ -157,7 +157,7 @@ def live_service(
             command, stdout=output, stderr=subprocess.STDOUT, env=variables, start_new_session=True
         )
     url = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=url, timeout=20, headers=dict(headers or {})) as client:
+    with httpx.Client(base_url=url, timeout=120, headers=dict(headers or {})) as client:
         live = Live(client, process, log, url)
         try:
             until(
@@ -219,7 +219,7 @@ class Served:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                self.process.wait(40)
+                self.process.wait(120)
             finally:
                 self.process.kill()
         self.reader.join(10)

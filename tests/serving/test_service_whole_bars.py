@@ -4,8 +4,7 @@ over HTTP and below it.
 
 import asyncio
 import json
-from dataclasses import replace
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 from unittest.mock import MagicMock
 
 import jsonschema
@@ -23,20 +22,17 @@ from serving.live.store_reads import Reads
 from serving.replay import current_publication, replay
 from tests.scoring.made_graphs import by_hand
 from tests.serving.across import LOOKBACK, SCALE, SECTOR
-from tests.serving.conftest import copy_run
-from tests.serving.live_service import Live, live_service
-from tests.serving.small_champion import ACROSS, SERVING, STORE, SmallRun, crown, make_bundle, notice_of
+from tests.serving.live_service import Live
+from tests.serving.small_champion import ACROSS, SERVING, STORE, SmallRun, make_bundle, notice_of
 
 FIELDS = ("score", "p10", "p50", "p90", "uncertainty", "position")
 
 
 @pytest.fixture(scope="module")
-def run(small_run, tmp_path_factory) -> SmallRun:
-    folder = tmp_path_factory.mktemp("across")
-    run = copy_run(small_run, folder / "run")
+def run(shared, tmp_path_factory) -> SmallRun:
+    run, folder = shared.run, tmp_path_factory.mktemp("across")
     # No gain is ever enough, so that the experts have equal weights and both are served.
     bundle = make_bundle(run.market, run.publication, folder / "bundles", experts=ACROSS, min_gain=9.0)
-    crown(run.folder, bundle, 1)
     return replace(run, bundles=[bundle])
 
 
@@ -83,9 +79,9 @@ def arrays(
 
 
 @pytest.fixture(scope="module")
-def live(run):
-    with live_service(run.plan()) as live:
-        yield live
+def live(shared, run) -> Live:
+    shared.crown(run.bundles[0], 600)
+    return shared.live
 
 
 def signals(live: Live, *symbols: str) -> dict[str, dict]:
@@ -207,23 +203,31 @@ def test_a_replay_goes_through_and_the_offline_table_agrees(live, run, model):
     assert offline["score"].is_finite().all()
 
 
+@dataclass(frozen=True)
+class StandInKeeper:
+    """The part of a keeper that answers look at."""
+
+    state: State
+    problem_of_store: str = ""
+
+
 @pytest.fixture(scope="module")
-def inside(run, model) -> SimpleNamespace:
-    """The service's inner parts over the same store, without HTTP."""
+def inside(run, model) -> State:
+    """The service's state over the same store, without HTTP."""
     reader = OnlineReader(STORE, run.folder / "feature_store")
     served = ServedModel.of(notice_of(run.bundles[0], 1), model)
     market = read_market(reader, model, served.book)
-    return SimpleNamespace(reader=reader, state=State(served, market, reader))
+    return State(served, market, reader)
 
 
-def ask(inside: SimpleNamespace, state: State, *symbols: str) -> dict:
+def ask(state: State, *symbols: str) -> dict:
     reads = Reads(1)
     reads.reopen()
     answers = Answers(
         SERVING.model_copy(update={"store_timeout_ms": 5000.0}),
-        SimpleNamespace(state=state, problem_of_store=""),
+        StandInKeeper(state),
         reads,
-        inside.metrics,
+        MagicMock(),
         None,
     )
     try:
@@ -238,9 +242,8 @@ def test_rows_of_a_publication_that_is_being_written_are_not_mixed_with_the_last
 
     Scoring it beside the old rows, or alone, would be a number of no bar.
     """
-    inside.metrics = MagicMock()
     symbols = newest["symbol"][:3].to_list()
-    before = ask(inside, inside.state, *symbols)
+    before = ask(inside, *symbols)
     assert before["features"]["source"] == "store"
 
     class Newer:
@@ -261,13 +264,13 @@ def test_rows_of_a_publication_that_is_being_written_are_not_mixed_with_the_last
             return replace(rows, **{self.what: changed})
 
     for what in ("timestamps_us", "values"):
-        found = ask(inside, replace(inside.state, reader=Newer(what)), *symbols)
+        found = ask(replace(inside, reader=Newer(what)), *symbols)
         assert found["features"]["source"] == "snapshot"
         assert found["signals"] == before["signals"]
 
 
 def test_the_markets_scores_of_current_symbols_do_not_know_those_behind(inside, model, newest, windows):
-    market = inside.state.market
+    market = inside.market
     current = newest.filter(~pl.col("behind"))
     expected = model.score_bar(*arrays(current, model, windows))
     np.testing.assert_array_equal(market.scores.score[~market.behind], expected.score)

@@ -3,9 +3,10 @@ order, and refuses what can't work.
 """
 
 import os
+import shutil
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -23,14 +24,48 @@ from serving.replay import ReplayError, current_publication, replay
 from tests.serving.live_service import Served, free_port, pid_of, processes_of, register, until
 from tests.serving.made_answers import QUICK, make_plan
 
-WAIT_S = 90.0
-
 
 @pytest.fixture
-def plan(run_copy) -> Path:
+def plan(run_copy, empty_database) -> Path:
     """A run with an empty registry."""
-    open_registry(RegistrySettings(), run_copy.folder / "registry").search_registered_models()
+    (run_copy.folder / "registry").mkdir()
+    shutil.copy(empty_database, run_copy.folder / "registry" / "mlflow.db")
     return run_copy.plan({"port": free_port(), "registry_poll_seconds": 0.3, "log_segment_seconds": 0.5})
+
+
+WORDS = {
+    "log writer": "serving.processes.log_writer",
+    "champion watcher": "serving.processes.registry_follower",
+    "service": "bentoml serve",
+}
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Process numbers by name, and how many lines had been said before."""
+
+    processes: dict[str, int]
+    lines: int
+
+
+def kill(served: Served, folder: Path, *names: str) -> Killed:
+    """Kill -9 of these processes of a `serve`."""
+    killed = Killed({name: pid_of(folder, WORDS[name]) for name in names}, len(served.lines))
+    for pid in killed.processes.values():
+        os.kill(pid, signal.SIGKILL)
+    return killed
+
+
+def wait_for_others(served: Served, folder: Path, killed: Killed) -> None:
+    """Wait until each was said to be gone and another one runs."""
+    for name, before in killed.processes.items():
+        served.wait_for(f"The {name} was killed by signal 9; starting it again", killed.lines)
+        until(
+            lambda word=WORDS[name], before=before: any(
+                word in command for pid, command in processes_of(folder).items() if pid != before
+            ),
+            what=f"another {name}",
+        )
 
 
 def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_end(run_copy, plan):
@@ -41,7 +76,7 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
         served.wait_for("Not ready: .*no champion")
         register(run_copy, run_copy.bundles[0])
         served.wait_for("Ready: http://127.0.0.1:[0-9]+  champion small version 1")
-        with Client(f"http://127.0.0.1:{settings.port}", timeout_s=20) as client:
+        with Client(f"http://127.0.0.1:{settings.port}", timeout_s=120) as client:
             acknowledged = [client.signals(run_copy.market.symbols[:3])["request_id"] for _ in range(5)]
             assert client.status()["ready"]
 
@@ -54,24 +89,14 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
             assert (counts.bars, counts.versions) == (1, (1,))
             assert counts.rows == len(run_copy.market.factors.filter(pl.col("timestamp") == counts.last))
 
-            for word, name in (
-                ("serving.processes.log_writer", "log writer"),
-                ("serving.processes.registry_follower", "champion watcher"),
-                ("bentoml serve", "service"),
-            ):
-                before, told = pid_of(folder, word), len(served.lines)
-                os.kill(before, signal.SIGKILL)
-                served.wait_for(f"The {name} was killed by signal 9; starting it again", told)
-                until(
-                    lambda word=word, before=before: any(
-                        word in command for pid, command in processes_of(folder).items() if pid != before
-                    ),
-                    seconds=WAIT_S,
-                    what=f"another {name}",
-                )
-                if name != "service":
-                    acknowledged.append(client.signals(run_copy.market.symbols[:3])["request_id"])
-            served.wait_for("Ready: ", told)
+            # Two at a time, and answers go on meanwhile; then the one that answers.
+            told = kill(served, folder, "log writer", "champion watcher")
+            acknowledged.append(client.signals(run_copy.market.symbols[:3])["request_id"])
+            wait_for_others(served, folder, told)
+            acknowledged.append(client.signals(run_copy.market.symbols[:3])["request_id"])
+            told = kill(served, folder, "service")
+            wait_for_others(served, folder, told)
+            served.wait_for("Ready: ", told.lines)
             register(run_copy, run_copy.bundles[1], beats=False)
             promote(open_registry(RegistrySettings(), folder / "registry"), "small", 2, why="test", who="ada")
             served.wait_for("Ready: .*version 2")
@@ -82,7 +107,7 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
         served.stop()
     assert served.process.returncode == 0
     assert served.lines[-1] == "Stopped\n"
-    until(lambda: not processes_of(folder), seconds=WAIT_S, what="the end of all processes")
+    until(lambda: not processes_of(folder), what="the end of all processes")
     assert not list((folder / "serving" / "spool").glob("*.segment"))
     rows = pl.concat(
         [
@@ -98,9 +123,9 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
 def test_when_serve_itself_is_killed_nothing_of_it_stays(run_copy, plan):
     served = Served(plan)
     try:
-        until(lambda: len(processes_of(run_copy.folder)) >= 4, seconds=WAIT_S, what="all processes")
+        until(lambda: len(processes_of(run_copy.folder)) >= 4, what="all processes")
         served.process.kill()
-        until(lambda: not processes_of(run_copy.folder), seconds=WAIT_S, what="the end of all processes")
+        until(lambda: not processes_of(run_copy.folder), what="the end of all processes")
     finally:
         served.process.kill()
         for pid in processes_of(run_copy.folder):

@@ -67,14 +67,6 @@ def register(folder: Path, score: float, *, beats: bool = True) -> int:
     ).version
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory) -> Path:
-    """MLflow's tables, which it takes seconds to make."""
-    folder = tmp_path_factory.mktemp("empty")
-    open_registry(RegistrySettings(), folder).search_registered_models()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def plan(tmp_path):
     return make_plan(tmp_path, SETTINGS)
@@ -280,7 +272,7 @@ def test_an_unexpected_fault_leaves_its_trace_once_and_no_secret(registered, cap
         raise planted
 
     with monkeypatch.context() as patch:
-        patch.setattr("components.registry.store.present_champion", present_champion)
+        patch.setattr("components.registry.aliases.present_champion", present_champion)
         follower = looked(registered)
         follower.look()
     said = capsys.readouterr().err
@@ -297,7 +289,7 @@ def test_a_server_that_says_it_can_not_answer_now_is_one_line_in_the_log(registe
     def present_champion(*_):
         raise MlflowException("planted", error_code=TEMPORARILY_UNAVAILABLE)
 
-    monkeypatch.setattr("components.registry.store.present_champion", present_champion)
+    monkeypatch.setattr("components.registry.aliases.present_champion", present_champion)
     assert "planted" in looked(registered).problem
     said = capsys.readouterr().err
     assert "planted" in said
@@ -334,11 +326,15 @@ def test_the_process_follows_the_registry_also_when_its_database_is_replaced(reg
     try:
         until(lambda: registered.champion_file.exists() and status(registered).get("problem", "x") is None)
         assert champion(registered)["version"] == 1
-        # Another database at the same place, as after a restore from a backup.
-        database.unlink()
+        # Another database at the same place, as after a restore from a backup. The whole folder is taken away
+        # meanwhile: where only the file is, SQLite makes an empty one in the middle of a look.
+        registry, away = tmp_path / "registry", tmp_path / "away"
+        registry.rename(away)
         until(lambda: "no registry" in (status(registered)["problem"] or ""))
         assert champion(registered)["version"] == 1
-        shutil.copy(tmp_path / "2.db", database)
+        (away / "mlflow.db").unlink()
+        shutil.copy(tmp_path / "2.db", away / "mlflow.db")
+        away.rename(registry)
         until(lambda: champion(registered)["version"] == 2 and status(registered)["problem"] is None)
     finally:
         said = finish(process)
