@@ -1,62 +1,104 @@
-"""Which code a stage runs: a hash over its sources, the ground floor and the installed packages.
+"""Which code a task runs: a hash over the modules and files that its door reaches, and the packages that they
+import.
 
-It is an argument of every task, so a changed stage is never answered from the cache and an unchanged one
-always is.
+It is an argument of every cached task, so a changed stage is never answered from the cache and an unchanged
+one always is. kfp's own key holds the source of the door besides.
 """
 
 import hashlib
 import importlib.util
 import os
-import platform
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import Protocol
+
+from packaging.requirements import Requirement
+
+from pipelines.reach import FLOORS, Reach, Source, own_modules, reach_of, read_source
 
 ROOT = Path(__file__).parent.parent
-GROUND = ("contracts", "settings", "timeline", "metrics", "progress", "sizing", "scoring")
 # Where tasks run in containers: the image's id, which stands for all that is installed there.
 IMAGE_VARIABLE = "ALPHALOOP_TASK_IMAGE_ID"
+# What carries a task from here to there changes nothing in what it computes.
+CARRIERS = ("kfp", "kfp-kubernetes", "kfp-pipeline-spec", "kfp-server-api")
+OURSELVES = "alphaloop"
+PYTHON = f"python {sys.version_info.major}.{sys.version_info.minor}"
 
 
-def code_version(door, *modules) -> str:
-    stage = door.python_func.__module__.split(".")[1]
-    also = tuple("/".join(m.split(".")[:2]) for m in modules) + (
-        ("feature_repo",) if stage == "feature_store" else ()
-    )
-    return _old(stage, also=also)
+class Door(Protocol):
+    """A component of KFP made from a function."""
+
+    python_func: Callable
 
 
-def _old(stage: str, *, also: tuple[str, ...] = ()) -> str:
-    """Hash, 16 hex digits, of `components/<stage>`, the ground floor, further folders below the root, and the
-    environment.
+@dataclass(frozen=True)
+class Installed:
+    """A distribution: version, what it requires, and the top names that can be imported from it."""
+
+    version: str
+    requires: tuple[str, ...]
+    provides: frozenset[str]
+
+
+def code_version(door: Door, *modules: str) -> str:
+    """Hash, 16 hex digits, of the code that a door's task runs.
+
+    Counted are our own modules that the door reaches through imports, without docstrings and comments; the
+    templates, styles and scripts that they use; Python's minor version, the packages that they import, and
+    what those require.
+
+    Parameters
+    ----------
+    modules : what the task loads by a name that only its settings tell. Of a module that is not ours, all
+        files of its package count, and what they reach of ours.
     """
-    digest = hashlib.sha256(_environment().encode())
-    for folder in (f"components/{stage}", *(f"components/{name}" for name in GROUND), *also):
-        digest.update(_folder_hash(folder).encode())
+    return version_at(ROOT, door.python_func.__module__, door.python_func.__name__, modules)
+
+
+@cache
+def version_at(root: Path, module: str, function: str, modules: tuple[str, ...] = ()) -> str:
+    """As `code_version`, for a function of a module below `root`."""
+    path = root.joinpath(*module.split(".")).with_suffix(".py")
+    foreign = [name for name in modules if name.partition(".")[0] not in FLOORS]
+    reach = door_reach(root, module, function, modules)
+    digest = hashlib.sha256(read_source(path, function).digest.encode())
+    own = own_modules_of(root)
+    for name in reach.modules:
+        digest.update(f"{name}={read_source(own[name]).digest}\n".encode())
+    for name in reach.resources:
+        digest.update(f"{name}={hashlib.sha256((root / name).read_bytes()).hexdigest()}\n".encode())
+    digest.update("".join(map(module_version, foreign)).encode())
+    digest.update(_environment(reach.packages).encode())
     return digest.hexdigest()[:16]
 
 
-def module_version(name: str | None) -> str:
-    """Hash, 16 hex digits, of an expert's module that is not one of Alphaloop's own, with all of its package;
-    empty for None.
+def door_reach(root: Path, module: str, function: str, modules: tuple[str, ...] = ()) -> Reach:
+    """What counts in the version of a door's task, as names."""
+    path = root.joinpath(*module.split(".")).with_suffix(".py")
+    foreign = [name for name in modules if name.partition(".")[0] not in FLOORS]
+    starts = [read_source(path, function), *(source for name in foreign for source in _sources(name))]
+    return reach_of(root, starts, modules)
 
-    A package's other files count because the module may import them; what it imports from elsewhere does not.
+
+@cache
+def own_modules_of(root: Path) -> dict[str, Path]:
+    """`own_modules`, read once."""
+    return own_modules(root)
+
+
+def module_version(name: str) -> str:
+    """Hash, 16 hex digits, of an expert's module that is not one of Alphaloop's own, with all of its package.
+
+    A package's other files count because the module may import them.
     """
-    if name is None:
-        return ""
-    top = importlib.util.find_spec(name.partition(".")[0])
-    places = [Path(place) for place in top.submodule_search_locations or ([top.origin] if top.origin else [])]
     digest = hashlib.sha256(name.encode())
-    for place in places:
-        files = (
-            [place]
-            if place.is_file()
-            else sorted(
-                path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts
-            )
-        )
-        for path in files:
-            digest.update(path.relative_to(place.parent).as_posix().encode() + b"\0" + path.read_bytes())
+    for path, place in _package_files(name):
+        digest.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -65,9 +107,23 @@ def task_sources() -> str:
 
     An image that holds another hash runs other code.
     """
-    return hashlib.sha256(
-        "".join(_folder_hash(folder) for folder in ("components", "feature_repo")).encode()
-    ).hexdigest()[:16]
+    return hashlib.sha256("".join(map(_folder_hash, FLOORS)).encode()).hexdigest()[:16]
+
+
+def _package_files(name: str) -> list[tuple[Path, Path]]:
+    """Files of the package, or the one file, that a module is in; each with the folder that names start at."""
+    top = importlib.util.find_spec(name.partition(".")[0])
+    places = [Path(place) for place in top.submodule_search_locations or ([top.origin] if top.origin else [])]
+    return [
+        (path, place.parent)
+        for place in places
+        for path in ([place] if place.is_file() else sorted(place.rglob("*")))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+
+
+def _sources(name: str) -> list[Source]:
+    return [read_source(path) for path, _ in _package_files(name) if path.suffix == ".py"]
 
 
 @cache
@@ -80,8 +136,68 @@ def _folder_hash(folder: str) -> str:
 
 
 @cache
-def _environment() -> str:
+def _environment(packages: tuple[str, ...]) -> str:
+    """The image that tasks run in, or Python and the distributions behind `packages` with their versions."""
     if IMAGE_VARIABLE in os.environ:
         return os.environ[IMAGE_VARIABLE]
-    packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()})
-    return "\n".join([platform.python_version(), *packages])
+    installed = _installed()
+    versions = [f"{name}=={installed[name].version}" for name in required(packages)]
+    return "\n".join([PYTHON, *versions])
+
+
+def required(packages: Iterable[str]) -> list[str]:
+    """Names, sorted, of the installed distributions that the packages, known by what is imported, come from,
+    and of those that these require; what only carries tasks is left out.
+    """
+    installed, extras = _installed(), _extras()
+    wanted = set(packages)
+    waiting = [name for name, one in installed.items() if one.provides & wanted]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in installed and name not in (*CARRIERS, OURSELVES):
+            found.add(name)
+            waiting += _needs(installed[name].requires, extras.get(name, {""}))
+    return sorted(found)
+
+
+def _needs(requires: Iterable[str], extras: Iterable[str]) -> list[str]:
+    """Canonical names of the requirements that hold here, with the extras that we ask for."""
+    parsed = map(Requirement, requires)
+    return [
+        _canonical(one.name)
+        for one in parsed
+        if not one.marker or any(one.marker.evaluate({"extra": extra}) for extra in extras)
+    ]
+
+
+@cache
+def _installed() -> dict[str, Installed]:
+    """What is installed, by canonical name; of one that is found twice the first, which is imported."""
+    found: dict[str, Installed] = {}
+    for one in distributions():
+        about = one.metadata
+        requires = tuple(about.get_all("Requires-Dist") or ())
+        name = _canonical(about["Name"])
+        if name not in found:
+            found[name] = Installed(about["Version"], requires, _provides(one))
+    return found
+
+
+def _provides(one: Distribution) -> frozenset[str]:
+    """Top names of a distribution: those that it declares, else those of its files."""
+    declared = (one.read_text("top_level.txt") or "").split()
+    files = () if declared else (line.split(",")[0] for line in (one.read_text("RECORD") or "").splitlines())
+    return frozenset(declared or (file.split("/")[0].partition(".")[0] for file in files))
+
+
+@cache
+def _extras() -> dict[str, set[str]]:
+    """Extras by distribution as our own requirements name them, always with none."""
+    ours = _installed().get(OURSELVES)
+    parsed = [Requirement(text) for text in (ours.requires if ours else ())]
+    return {_canonical(one.name): {"", *one.extras} for one in parsed}
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

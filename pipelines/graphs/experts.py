@@ -12,12 +12,14 @@ from components.fusion.component import make_learnable
 from components.selection.component import select_factors
 from components.settings import ConfigError
 from components.stacking.component import build_oof, stack
-from pipelines.code_version import code_version, module_version
+from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Arrange, side_by_side
 from pipelines.graphs.data import TrainingData
 
 LINEAR_EXPERTS = ("elasticnet",)
+# Where the module of an expert lies that names none of its own.
+FAMILIES = "components.experts.families"
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def expert_task(
 
 def expert_code(leaf: Leaf) -> str:
     """The version of the code that trains a leaf: the door's, with the leaf's own family and no other."""
-    return code_version(train_expert) + module_version(leaf.module)
+    return code_version(train_expert, leaf.module or f"{FAMILIES}.{leaf.expert}")
 
 
 def to_predictions(

@@ -33,9 +33,7 @@ def config():
 
 @pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
 def test_the_compiled_graph_is_the_golden_one(name, tmp_path):
-    """After a wanted change: alphaloop compile, then write `graph(...)` of it to tests/pipelines/golden and
-    look at the diff.
-    """
+    """After a wanted change: python -m tests.pipelines.write_golden, and look at the diff."""
     found = graph(
         compile_pipeline(
             name,

@@ -1,105 +1,495 @@
-"""What the cache key of a stage depends on, on a tree made for it."""
+"""What the cache key of a task depends on: on a tree made for it, and for the tasks of the house."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
+from components.experts.leaves import Leaf
 from pipelines import code_version as module
+from pipelines import reach
+from pipelines.config import Config, load_config
+from pipelines.graphs import data, experts, judging, research, retraining
+from pipelines.graphs.arrange import gather
+from pipelines.graphs.build import build_pipeline
+from pipelines.leaves import resolve_leaf
+
+GOLDEN = Path(__file__).parent / "golden" / "cache_keys.json"
+DEMO = module.ROOT / "pipelines" / "configs" / "demo.yaml"
+BUILDERS = ("components.features.build", "components.labels.build")
+FILES = {
+    "__init__.py": "",
+    "stage_a/__init__.py": "",
+    "stage_a/component.py": (
+        "import kfp\n\n\n@kfp.door\ndef door_a(x):\n    '''What it does.'''\n    from components.stage_a.run import"
+        " run\n\n    run(x)\n\n\n@kfp.door\ndef other_a(x):\n    from components.ground.words import say\n\n    say(x)\n"
+    ),
+    "stage_a/run.py": (
+        "'''What the door calls.'''\n\nimport os\n\nimport numpy as np\n\nfrom components.ground import words\n\n\n"
+        "def run(x):\n    '''Run.'''\n    from components.stage_a.page import write\n\n    return write(words.say(x))\n"
+    ),
+    "stage_a/page.py": "STYLE = 'own.css'\n\n\ndef write(x):\n    return render('stage_a/page.html', x=x)\n",
+    "stage_a/page.html": '{% extends "base/page.html" %}{{ source("stage_a/x.js") }}\n',
+    "stage_a/own.css": "body {}\n",
+    "stage_a/x.js": "draw()\n",
+    "stage_a/unused.py": "A = 1\n",
+    "stage_a/unused.html": "unused\n",
+    "base/page.html": "<style>{{ source('base/style.css') }}</style>\n",
+    "base/style.css": "p {}\n",
+    "ground/__init__.py": "",
+    "ground/words.py": "NAMES = {'a', 'b'}\n\n\ndef say(x):\n    return x in NAMES\n",
+    "stage_b/__init__.py": "from components.stage_b.inner import f\n",
+    "stage_b/inner.py": "def f():\n    return load('components.stage_b.worker')\n",
+    "stage_b/worker.py": "W = 1\n",
+    "stage_b/loaded.py": "FOUND = find('components.stage_b.kinds.' + ('one' if x else 'two'))\n",
+    "stage_b/kinds/__init__.py": "",
+    "stage_b/kinds/one.py": "K = 1\n",
+    "stage_b/kinds/two.py": "K = 2\n",
+    "stage_b/kinds/three.py": "K = 3\n",
+    "stage_b/caught.py": "def f():\n    try:\n        f()\n    except ValueError:\n        pass\n",
+    "stage_b/component.py": "@door\ndef door_b(x):\n    import components.stage_b.loaded\n    import components.stage_b.caught\n",
+}
+CACHES = (
+    *(module.version_at, module.own_modules_of, module._environment, module._installed, module._extras),
+    *(module._folder_hash, reach.read_source, reach._own_modules),
+)
+DOORS = {"a": ("stage_a", "door_a"), "other": ("stage_a", "other_a"), "b": ("stage_b", "door_b")}
 
 
 @pytest.fixture
-def tree(tmp_path, monkeypatch):
+def tree(tmp_path):
     """A small repository in place of this one."""
-    for name in ("stage_a", "stage_b", *module.GROUND):
-        (tmp_path / "components" / name).mkdir(parents=True)
-        (tmp_path / "components" / name / "code.py").write_text(f"NAME = '{name}'\n")
-    (tmp_path / "feature_repo").mkdir()
-    (tmp_path / "feature_repo" / "views.py").write_text("")
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.delenv(module.IMAGE_VARIABLE, raising=False)
-    module._folder_hash.cache_clear()
-    module._environment.cache_clear()
+    for name, text in FILES.items():
+        path = tmp_path / "components" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    forget()
     yield tmp_path
-    module._folder_hash.cache_clear()
-    module._environment.cache_clear()
+    forget()
 
 
-def versions(tree) -> dict[str, str]:
-    module._folder_hash.cache_clear()
+def forget() -> None:
+    for cached in CACHES:
+        cached.cache_clear()
+
+
+def versions(tree: Path) -> dict[str, str]:
+    forget()
     return {
-        "a": module.code_version("stage_a"),
-        "b": module.code_version("stage_b"),
-        "a with repo": module.code_version("stage_a", also=("feature_repo",)),
+        name: module.version_at(tree, f"components.{stage}.component", door)
+        for name, (stage, door) in DOORS.items()
     }
 
 
-def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+def renewed(tree: Path, change: Callable[[], object]) -> set[str]:
+    """Names of the doors whose version another state of the tree changes."""
+    before = versions(tree)
+    change()
+    after = versions(tree)
     return {name for name in before if before[name] != after[name]}
 
 
-def test_a_stage_depends_on_its_own_code_alone(tree):
-    before = versions(tree)
-    (tree / "components" / "stage_a" / "code.py").write_text("NAME = 'other'\n")
-    assert changed(before, versions(tree)) == {"a", "a with repo"}
+def edit(path: Path, old: str, new: str) -> Callable[[], object]:
+    text = path.read_text()
+    assert old in text
+    return lambda: path.write_text(text.replace(old, new))
 
 
-def test_every_stage_depends_on_the_ground_floor(tree):
-    for name in module.GROUND:
-        before = versions(tree)
-        (tree / "components" / name / "code.py").write_text("changed = True\n")
-        assert changed(before, versions(tree)) == {"a", "b", "a with repo"}
+def test_the_reach_of_a_door(tree):
+    found = module.door_reach(tree, "components.stage_a.component", "door_a")
+    modules = ["", ".ground", ".ground.words", ".stage_a", ".stage_a.page", ".stage_a.run"]
+    assert found.modules == tuple(f"components{name}" for name in modules)
+    resources = ["base/page.html", "base/style.css", "stage_a/own.css", "stage_a/page.html", "stage_a/x.js"]
+    assert found.resources == tuple(f"components/{name}" for name in resources)
+    assert found.packages == ("numpy",)
 
 
-def test_a_new_a_renamed_and_a_non_python_file_count(tree):
-    before = versions(tree)
-    (tree / "components" / "stage_b" / "page.css").write_text("body {}")
-    after = versions(tree)
-    assert changed(before, after) == {"b"}
-    (tree / "components" / "stage_b" / "page.css").rename(tree / "components" / "stage_b" / "style.css")
-    assert changed(after, versions(tree)) == {"b"}
+def test_modules_named_in_text_count_and_their_neighbours_do_not(tree):
+    found = module.door_reach(tree, "components.stage_b.component", "door_b").modules
+    names = ["", ".caught", ".inner", ".kinds", ".kinds.one", ".kinds.two", ".loaded", ".worker"]
+    assert found == ("components", *(f"components.stage_b{name}" for name in names))
+    more = module.door_reach(
+        tree, "components.stage_b.component", "door_b", ("components.stage_b.kinds.three",)
+    )
+    assert set(more.modules) - set(found) == {"components.stage_b.kinds.three"}
 
 
-def test_further_folders_count_where_they_are_named(tree):
-    before = versions(tree)
-    (tree / "feature_repo" / "views.py").write_text("VIEWS = []\n")
-    assert changed(before, versions(tree)) == {"a with repo"}
+@pytest.mark.parametrize(
+    ("file", "old", "new", "doors"),
+    [
+        ("stage_a/run.py", "words.say(x)", "words.say(x + 1)", {"a"}),
+        ("stage_a/page.py", "STYLE = ", "STYLES = ", {"a"}),
+        ("ground/words.py", "x in NAMES", "x not in NAMES", {"a", "other"}),
+        ("ground/words.py", "'b'", "'c'", {"a", "other"}),
+        ("__init__.py", "", "A = 1\n", {"a", "other", "b"}),
+        ("stage_a/page.html", "{{", "{{ 1 }}{{", {"a"}),
+        ("stage_a/own.css", "{}", "{ margin: 0 }", {"a"}),
+        ("stage_a/x.js", "draw()", "draw(1)", {"a"}),
+        ("base/page.html", "style>", "b>", {"a"}),
+        ("base/style.css", "{}", "{ margin: 0 }", {"a"}),
+        ("stage_b/worker.py", "1", "2", {"b"}),
+        ("stage_b/kinds/two.py", "2", "3", {"b"}),
+        ("stage_a/component.py", "    run(x)", "    run(x, x)", {"a"}),
+        ("stage_a/unused.py", "1", "2", set()),
+        ("stage_a/unused.html", "unused", "changed", set()),
+        ("stage_b/kinds/three.py", "3", "4", set()),
+        ("stage_a/component.py", "What it does.", "What it really does.", set()),
+        ("stage_a/run.py", "'''What the door calls.'''", "'''What the\n\ndoor calls.'''", set()),
+        ("stage_a/run.py", "    '''Run.'''", "    '''Run it.'''  # for good\n", set()),
+        ("stage_a/run.py", "    '''Run.'''\n", "", set()),
+        ("stage_b/caught.py", "def f():\n", "def f():\n    '''Added.'''\n", set()),
+        ("stage_b/caught.py", "        f()\n", "        f()\n        g()\n", {"b"}),
+    ],
+)
+def test_what_an_edit_renews(file, old, new, doors, tree):
+    assert renewed(tree, edit(tree / "components" / file, old, new)) == doors
+
+
+def test_a_file_that_asserts_counts_with_its_assertions(tree):
+    words = tree / "components" / "ground" / "words.py"
+    words.write_text("def say(x):\n    assert x\n")
+    assert renewed(tree, edit(words, "assert x", "assert not x")) == {"a", "other"}
+
+
+def test_a_renamed_template_counts(tree):
+    def rename() -> None:
+        stage = tree / "components" / "stage_a"
+        shutil.move(stage / "page.html", stage / "view.html")
+        page = stage / "page.py"
+        page.write_text(page.read_text().replace("page.html", "view.html"))
+
+    assert renewed(tree, rename) == {"a"}
+
+
+def test_the_version_is_the_same_in_every_process():
+    """Sets and dictionaries of names have another order where Python's hashes have another seed."""
+    text = (
+        "from pipelines.code_version import code_version; from components.gates.component import judge;"
+        " print(code_version(judge))"
+    )
+    said = {
+        subprocess.check_output([sys.executable, "-c", text], env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
 
 
 def test_bytecode_does_not_count(tree):
-    before = versions(tree)
     cache = tree / "components" / "stage_a" / "__pycache__"
     cache.mkdir()
-    (cache / "code.cpython-311.pyc").write_bytes(b"0")
-    assert changed(before, versions(tree)) == set()
+    assert renewed(tree, lambda: (cache / "run.cpython-311.pyc").write_bytes(b"0")) == set()
 
 
-def test_the_environment_counts(tree, monkeypatch):
-    before = versions(tree)
-    monkeypatch.setenv(module.IMAGE_VARIABLE, "sha256:another")
-    module._environment.cache_clear()
-    assert changed(before, versions(tree)) == {"a", "b", "a with repo"}
+def test_an_import_far_into_a_long_function_counts(tree):
+    names = "".join(f"    use(name_{number})\n" for number in range(300))
+    (tree / "components" / "stage_a" / "page.py").write_text(
+        f"def write(x):\n{names}    from components.stage_b import worker as w\n    return w\n"
+    )
+    found = module.door_reach(tree, "components.stage_a.component", "door_a")
+    assert "components.stage_b.worker" in found.modules
 
 
-def test_an_expert_of_ones_own_counts_with_its_package(tmp_path, monkeypatch):
-    package = tmp_path / "own_experts_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "model.py").write_text("A = 1\n")
-    (package / "layers.py").write_text("B = 1\n")
-    (tmp_path / "own_expert_module.py").write_text("C = 1\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = {
-        name: module.module_version(name) for name in ("own_experts_package.model", "own_expert_module")
+@pytest.fixture
+def installed(monkeypatch):
+    """Some distributions: numpy wants a runtime, lightgbm wants numpy, kfp carries."""
+    monkeypatch.delenv(module.IMAGE_VARIABLE, raising=False)
+
+    def install(**newer: str) -> None:
+        found = {
+            "numpy": module.Installed("2.4", ("blas-runtime>=1",), frozenset({"numpy"})),
+            "blas-runtime": module.Installed("1.0", (), frozenset({"blas"})),
+            "lightgbm": module.Installed("4.7", ("numpy", "dask; extra == 'dask'"), frozenset({"lightgbm"})),
+            "dask": module.Installed("1.0", (), frozenset({"dask"})),
+            "kfp": module.Installed("2.17", ("numpy",), frozenset({"kfp"})),
+            "alphaloop": module.Installed("0.4", ("lightgbm[dask]>=4",), frozenset({"components"})),
+        }
+        for name, version in newer.items():
+            known = found[name.replace("_", "-")]
+            found[name.replace("_", "-")] = module.Installed(version, known.requires, known.provides)
+        monkeypatch.setattr(module, "_installed", lambda: found)
+        monkeypatch.setattr(module, "_extras", lambda: {"lightgbm": {"", "dask"}})
+
+    install()
+    return install
+
+
+def test_packages_count_with_what_they_require_where_they_are_imported(installed):
+    assert module.required({"numpy", "kfp", "unknown"}) == ["blas-runtime", "numpy"]
+    assert module.required({"lightgbm"}) == ["blas-runtime", "dask", "lightgbm", "numpy"]
+
+
+@pytest.mark.parametrize(
+    ("newer", "doors"),
+    [
+        ("numpy", {"a", "b"}),
+        ("blas_runtime", {"a", "b"}),
+        ("lightgbm", {"b"}),
+        ("kfp", set()),
+        ("alphaloop", set()),
+    ],
+)
+def test_a_newer_package_renews_what_uses_it(newer, doors, installed, tree, monkeypatch):
+    worker = tree / "components" / "stage_b" / "worker.py"
+    worker.write_text("def w():\n    import lightgbm\n")
+    before = _versions_of(tree)
+    installed(**{newer: "99"})
+    after = _versions_of(tree)
+    assert {name for name in before if before[name] != after[name]} == doors
+
+
+def _versions_of(tree: Path) -> dict[str, str]:
+    """As `versions`, with the made-up distributions left in place."""
+    for cached in (module.version_at, module.own_modules_of, module._environment, reach.read_source):
+        cached.cache_clear()
+    return {
+        name: module.version_at(tree, f"components.{stage}.component", door)
+        for name, (stage, door) in DOORS.items()
     }
-    assert before == {name: module.module_version(name) for name in before}
-    (package / "layers.py").write_text("B = 2\n")
-    assert module.module_version("own_experts_package.model") != before["own_experts_package.model"]
-    assert module.module_version("own_expert_module") == before["own_expert_module"]
-    (tmp_path / "own_expert_module.py").write_text("C = 2\n")
-    assert module.module_version("own_expert_module") != before["own_expert_module"]
-    assert module.module_version(None) == ""
+
+
+def test_the_image_stands_for_all_that_is_installed(tree, monkeypatch, installed):
+    monkeypatch.setenv(module.IMAGE_VARIABLE, "sha256:one")
+    before = _versions_of(tree)
+    installed(numpy="99")
+    assert _versions_of(tree) == before
+    monkeypatch.setenv(module.IMAGE_VARIABLE, "sha256:another")
+    assert all(before[name] != version for name, version in _versions_of(tree).items())
+
+
+def test_the_minor_version_of_python_counts(tree, monkeypatch):
+    before = versions(tree)
+    monkeypatch.setattr(module, "PYTHON", "python 3.99")
+    assert all(before[name] != version for name, version in versions(tree).items())
 
 
 def test_a_package_that_is_found_twice_changes_nothing(tree, monkeypatch):
     found, before = list(module.distributions()), versions(tree)
     monkeypatch.setattr(module, "distributions", lambda: [*found, found[0]])
-    module._environment.cache_clear()
     assert versions(tree) == before
+
+
+def test_an_expert_of_ones_own_counts_with_its_package_and_what_it_uses_of_ours(tmp_path, monkeypatch):
+    package = tmp_path / "own_experts_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "model.py").write_text("from components.experts.networks.patchtst import build\n")
+    (package / "layers.py").write_text("B = 1\n")
+    (tmp_path / "own_expert_module.py").write_text("C = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ("own_experts_package.model", "own_expert_module")
+
+    def of(name: str) -> str:
+        forget()
+        return module.code_version(experts.train_expert, name)
+
+    before = {name: of(name) for name in names}
+    assert before == {name: of(name) for name in names}
+    reached = module.door_reach(module.ROOT, "components.experts.component", "train_expert", names[:1])
+    assert "components.experts.networks.patchtst" in reached.modules
+    (package / "layers.py").write_text("B = 2\n")
+    assert of("own_experts_package.model") != before["own_experts_package.model"]
+    assert of("own_expert_module") == before["own_expert_module"]
+    (tmp_path / "own_expert_module.py").write_text("C = 2\n")
+    assert of("own_expert_module") != before["own_expert_module"]
+
+
+# The house itself.
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load_config(DEMO, ["selection.mode=quick"])
+
+
+def own_doors(config: Config) -> dict[str, tuple[object, tuple[str, ...]]]:
+    """Door and modules loaded by name, by task; an expert's training by the expert's name."""
+    plain = [
+        *(data.ingest, data.validate, data.fuse, data.build_features, data.make_labels, data.materialise),
+        *(data.make_training_set, experts.select_factors, experts.make_learnable, experts.build_oof, gather),
+        *(experts.stack, judging.make_reference, judging.backtest, judging.judge, judging.register),
+        *(research.mine, retraining.collect_served, retraining.detect_drift),
+    ]
+    families = [leaf.split("/")[0] for leaf in config.experts.leaves]
+    return {
+        **{door.python_func.__name__: (door, ()) for door in plain},
+        "audit_leaks": (data.audit_leaks, BUILDERS),
+        **{
+            f"train_expert {name}": (experts.train_expert, (f"components.experts.families.{name}",))
+            for name in families
+        },
+    }
+
+
+def golden_keys(config: Config) -> dict[str, dict[str, list[str]]]:
+    """Modules and files in the cache key of each task."""
+    found = {}
+    for task, (door, modules) in sorted(own_doors(config).items()):
+        function = door.python_func
+        reached = module.door_reach(module.ROOT, function.__module__, function.__name__, modules)
+        found[task] = {"modules": list(reached.modules), "resources": list(reached.resources)}
+    return found
+
+
+def test_the_reach_of_each_task_is_the_golden_one(config):
+    """After a wanted change: python -m tests.pipelines.write_golden, and look at the diff."""
+    assert golden_keys(config) == json.loads(GOLDEN.read_text())
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A copy of the sources that tasks can import, to be edited."""
+    root = tmp_path_factory.mktemp("house")
+    for floor in reach.FLOORS:
+        shutil.copytree(module.ROOT / floor, root / floor, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def house_versions(house: Path, config: Config) -> dict[str, str]:
+    forget()
+    return {
+        task: module.version_at(house, door.python_func.__module__, door.python_func.__name__, modules)
+        for task, (door, modules) in own_doors(config).items()
+    }
+
+
+def touched(house: Path, config: Config, pattern: str) -> set[str]:
+    """Tasks that an edit of all files of a pattern renews; the files are put back."""
+    before = house_versions(house, config)
+    kept = {path: path.read_text() for path in house.glob(pattern) if path.is_file()}
+    assert kept, pattern
+    try:
+        for path, text in kept.items():
+            path.write_text(text + ("\nTOUCHED = 1\n" if path.suffix == ".py" else " "))
+        after = house_versions(house, config)
+    finally:
+        for path, text in kept.items():
+            path.write_text(text)
+    return {task for task in before if before[task] != after[task]}
+
+
+def test_touching_a_page_of_the_search_retrains_nothing(house, config):
+    assert touched(house, config, "components/experts/studies/*page*") == set()
+
+
+def test_touching_the_base_of_all_pages_renews_pages_and_retrains_nothing(house, config):
+    found = touched(house, config, "components/page/*.*")
+    assert {"audit_leaks", "select_factors", "validate", "fuse", "mine"} <= found
+    assert not [task for task in found if task.startswith("train_expert")]
+    assert not {"ingest", "build_features", "make_labels", "stack", "backtest"} & found
+
+
+def test_touching_one_expert_retrains_no_other(house, config):
+    assert touched(house, config, "components/experts/families/lightgbm.py") == {"train_expert lightgbm"}
+    assert touched(house, config, "components/experts/networks/patch*.py") == {"train_expert patchtst"}
+
+
+def test_touching_contracts_renews_everything(house, config):
+    assert touched(house, config, "components/contracts/tables.py") == set(house_versions(house, config))
+
+
+def test_touching_feasts_repository_renews_the_store(house, config):
+    assert touched(house, config, "feature_repo/*.yaml") == {"materialise", "make_training_set"}
+
+
+def test_touching_a_source_of_bars_renews_the_ingest(house, config):
+    assert "ingest" in touched(house, config, "components/market/yahoo.py")
+
+
+@pytest.mark.parametrize(
+    ("package", "renews", "leaves"),
+    [
+        ("kfp", set(), {"ingest", "train_expert lightgbm", "stack", "build_features"}),
+        ("lightgbm", {"train_expert lightgbm", "stack"}, {"train_expert elasticnet", "build_features"}),
+        ("torch", {"train_expert patchtst"}, {"ingest", "build_features", "make_labels"}),
+    ],
+)
+def test_a_newer_package_renews_what_imports_it(package, renews, leaves, house, config, monkeypatch):
+    monkeypatch.delenv(module.IMAGE_VARIABLE, raising=False)
+    before = house_versions(house, config)
+    found = dict(module._installed())
+    known = found[package]
+    found[package] = module.Installed("99.0", known.requires, known.provides)
+    monkeypatch.setattr(module, "_installed", lambda: found)
+    after = house_versions(house, config)
+    changed = {task for task in before if before[task] != after[task]}
+    assert renews <= changed
+    assert not leaves & changed
+    assert package != "kfp" or not changed
+
+
+def codes(config: Config, name: str) -> dict[str, tuple[str, str]]:
+    """Function of the door and `code` argument of each task of a pipeline that has one."""
+    pipeline = build_pipeline(name, config, folder="/run", local=False)
+    document = MessageToDict(pipeline.pipeline_spec)
+    commands = {
+        label: [*executor["container"].get("command", ()), *executor["container"].get("args", ())]
+        for label, executor in document["deploymentSpec"]["executors"].items()
+    }
+    found = {}
+    for graph in [one["dag"] for one in document["components"].values() if "dag" in one]:
+        for task, spec in graph["tasks"].items():
+            label = document["components"][spec["componentRef"]["name"]].get("executorLabel")
+            arguments = spec.get("inputs", {}).get("parameters", {})
+            if label and "code" in arguments:
+                function = commands[label][commands[label].index("--function_to_execute") + 1]
+                code = arguments["code"]["runtimeValue"]["constant"]
+                leaf = arguments.get("leaf", {}).get("runtimeValue", {}).get("constant")
+                expert = f" {Leaf.model_validate_json(leaf).expert}" if leaf else ""
+                found[task] = (function + expert, code)
+    return found
+
+
+def wrong_codes(config: Config, name: str) -> list[str]:
+    """Tasks of a pipeline whose `code` is not the version of their own door."""
+    forget()
+    own = {task: module.code_version(door, *modules) for task, (door, modules) in own_doors(config).items()}
+    return [f"{task} ({door})" for task, (door, code) in codes(config, name).items() if code != own[door]]
+
+
+PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Config:
+    """A configuration with slow tables, so that every task occurs."""
+    table = {"name": "notes", "path": "notes.csv", "observed": "day", "known": "day", "modality": "base"}
+    slow = {"tables": [{**table, "columns": [{"name": "quality", "normalisation": "rank"}]}]}
+    path = tmp_path_factory.mktemp("whole") / "whole.yaml"
+    path.write_text(json.dumps({"fusion": slow, "selection": {"mode": "quick"}}))
+    return load_config(path)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_code_of_each_task_is_the_version_of_its_own_door(name, whole):
+    assert wrong_codes(whole, name) == []
+
+
+def test_every_task_with_a_code_is_looked_at(whole):
+    seen = {door for name in PIPELINES for door, _ in codes(whole, name).values()}
+    assert seen == set(own_doors(whole))
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        (data, lambda door, *_: module.code_version(data.ingest)),
+        (experts, lambda door, *_: module.code_version(experts.train_expert)),
+        (judging, lambda door, *_: module.code_version(judging.make_reference)),
+    ],
+)
+def test_the_code_of_another_stage_is_found(place, fault, whole, monkeypatch):
+    monkeypatch.setattr(place, "code_version", fault)
+    assert len(wrong_codes(whole, "training")) > 1
+
+
+def test_the_leaf_of_a_run_decides_about_its_family(config):
+    leaf = resolve_leaf("lightgbm/1d/base", config)
+    forget()
+    family = "components.experts.families.lightgbm"
+    assert experts.expert_code(leaf) == module.code_version(experts.train_expert, family)
