@@ -111,7 +111,7 @@ def task_sources() -> str:
 
 
 def _package_files(name: str) -> list[tuple[Path, Path]]:
-    """Files of the package, or the one file, that a module is in; each with the folder that names start at."""
+    """Files of a module's package, or its one file; each with the folder that names start at."""
     top = importlib.util.find_spec(name.partition(".")[0])
     places = [Path(place) for place in top.submodule_search_locations or ([top.origin] if top.origin else [])]
     return [

@@ -78,11 +78,15 @@ def reach_of(root: Path, starts: Iterable[Source], modules: Iterable[str] = ()) 
     return Reach(tuple(sorted(found)), tuple(sorted(resources)), tuple(sorted(packages)))
 
 
-@cache
 def read_source(path: Path, function: str = "") -> Source:
-    """What counts of a file, or of one function at its top."""
+    """What counts of a file, or of one function at its top; each state of a file is read once."""
+    return _read_source(path, function, path.stat().st_mtime_ns)
+
+
+@cache
+def _read_source(path: Path, function: str, changed_ns: int) -> Source:
     text = path.read_bytes()
-    # Without assertions and docstrings; where a file asserts, both count, which is rather too often than never.
+    # Compiled without docstrings and assertions; where a file asserts, both count: too often beats never.
     code = compile(text, path.name, "exec", dont_inherit=True, optimize=0 if b"assert " in text else 2)
     if function:
         code = next(one for one in code.co_consts if isinstance(one, CodeType) and one.co_name == function)
@@ -140,7 +144,7 @@ def _plain(constant: object) -> object:
 
 
 def _steps(code: CodeType) -> tuple[bytes, list[tuple]]:
-    """Instructions and the ranges of what is caught, without the empty instruction that a docstring leaves."""
+    """Instructions and the ranges of `try`, without the empty instruction that a docstring leaves."""
     raw = code.co_code
     empty = (
         [at for at in range(0, len(raw), 2) if raw[at] == opmap["NOP"]] if opmap["NOP"] in raw[::2] else []

@@ -57,7 +57,7 @@ FILES = {
 }
 CACHES = (
     *(module.version_at, module.own_modules_of, module._environment, module._installed, module._extras),
-    *(module._folder_hash, reach.read_source, reach._own_modules),
+    *(module._folder_hash, reach._own_modules),
 )
 DOORS = {"a": ("stage_a", "door_a"), "other": ("stage_a", "other_a"), "b": ("stage_b", "door_b")}
 
@@ -245,7 +245,7 @@ def test_a_newer_package_renews_what_uses_it(newer, doors, installed, tree, monk
 
 def _versions_of(tree: Path) -> dict[str, str]:
     """As `versions`, with the made-up distributions left in place."""
-    for cached in (module.version_at, module.own_modules_of, module._environment, reach.read_source):
+    for cached in (module.version_at, module.own_modules_of, module._environment):
         cached.cache_clear()
     return {
         name: module.version_at(tree, f"components.{stage}.component", door)
