@@ -9,9 +9,12 @@ import numpy as np
 import polars as pl
 
 from components.experts.errors import ExpertError
+from components.experts.protocol import Advance
 from components.scoring.moments import FEWEST_SYMBOLS, standardised_target
 
 WEIGHT = "weight"
+# Boosting tells how far it is once in so many trees.
+REPORTED_ROUNDS = 10
 TargetTransform = Literal["none", "cross_sectional_zscore"]
 Monitor = Literal["rmse", "rank_correlation"]
 
@@ -124,6 +127,11 @@ class Stopper:
             and self.rounds >= self.fewest_rounds
             and self.rounds - self.best_round >= self.patience
         )
+
+    def report(self, advance: Advance, most_rounds: int, monitor: Monitor) -> None:
+        """Tell how far boosting has come, every tenth tree."""
+        if self.rounds % REPORTED_ROUNDS == 0:
+            advance(self.rounds / most_rounds, f"tree {self.rounds}, {monitor} {self.best_loss:.4f}")
 
     @property
     def kept_rounds(self) -> int:

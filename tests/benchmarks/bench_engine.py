@@ -102,17 +102,11 @@ def engine_loop(
 ) -> None:
     """One epoch."""
     engine.train(
-        OneWeight(more),
-        Squares(windows),
-        windows,
-        rows,
-        training=Training(epochs=1, batch_windows=BATCH, checkpoint_steps=checkpoint_steps),
-        optimiser=Optimiser(average_decay=average),
-        seed=0,
-        advance=lambda share, what: None,
-        whole_days=False,
-        checkpoints=folder,
-        log=log,
+        engine.Job(OneWeight(more), Squares(windows), windows, rows, seed=0),
+        Training(epochs=1, batch_windows=BATCH, checkpoint_steps=checkpoint_steps),
+        Optimiser(average_decay=average),
+        engine.Watch(lambda share, what: None, log=log),
+        engine.Keep(folder),
     )
 
 

@@ -112,7 +112,7 @@ class TaskRank(Part):
 
 
 class Explanation(Document):
-    """What a fitted network attends to, by the early-stopping rows, and the course of its training by phase."""
+    """What a fitted network attends to, by the early-stopping rows, and the course of its fit by phase."""
 
     format: Literal[1] = 1
     weights: dict[str, Weights]

@@ -68,57 +68,51 @@ class Expert:
 
         The optimum is unique, so a warm start changes nothing.
         """
-        from sklearn.linear_model import enet_path
-
-        self.columns = list(task.groups)
+        self.columns, chosen = list(task.groups), self.settings
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
         gram, moments, mean, spread, target_mean = _sufficient_statistics(
-            train, self.columns, target(train, self.settings.target_transform), sample_weights(train)
+            train, self.columns, target(train, chosen.target_transform), sample_weights(train)
         )
         advance(0.5, f"{len(train):,} rows")
-        root, response = _square_root(gram, moments)
-        largest = float(np.abs(moments).max(initial=0.0)) / self.settings.l1_ratio
-        if largest > 0:
-            smallest = min(self.settings.smallest_penalty, self.settings.largest_penalty)
-            shares = (
-                np.geomspace(self.settings.largest_penalty, smallest, self.settings.penalties)
-                if self.settings.penalties > 1
-                else np.array([smallest])
-            )
-            penalties, path, _ = enet_path(
-                root,
-                response,
-                l1_ratio=self.settings.l1_ratio,
-                alphas=shares * largest,
-                precompute=False,
-                max_iter=20_000,
-                tol=1e-7,
-            )
-        else:
-            penalties, path = np.zeros(1), np.zeros((len(self.columns), 1))
+        penalties, path = self._path(gram, moments)
         path = path / spread[:, None]
         intercepts = target_mean - mean @ path
         outputs = _linear(stopping, self.columns, path) + intercepts
-        wanted = target(stopping, self.settings.target_transform)
-        best = (
-            int(
-                np.argmin(
-                    [
-                        loss(self.settings.monitor, stopping["timestamp"], outputs[:, i], wanted)
-                        for i in range(len(penalties))
-                    ]
-                )
-            )
-            if len(penalties) > 1
-            else 0
-        )
-        self.coefficients, self.intercept, self.penalty = (
-            path[:, best],
-            float(intercepts[best]),
-            float(penalties[best]),
-        )
+        best = self._best(stopping, outputs) if len(penalties) > 1 else 0
+        self.coefficients, self.intercept = path[:, best], float(intercepts[best])
+        self.penalty = float(penalties[best])
         self.bands = fit_bands(stopping, outputs[:, best], horizon=task.horizon)
         advance(1.0, f"{int(np.count_nonzero(self.coefficients))} of {len(self.columns)} inputs kept")
+
+    def _path(self, gram: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The penalties that are tried, and the coefficients of each, shape (inputs, penalties)."""
+        from sklearn.linear_model import enet_path
+
+        chosen = self.settings
+        root, response = _square_root(gram, moments)
+        largest = float(np.abs(moments).max(initial=0.0)) / chosen.l1_ratio
+        if not largest > 0:
+            return np.zeros(1), np.zeros((len(self.columns), 1))
+        smallest = min(chosen.smallest_penalty, chosen.largest_penalty)
+        shares = np.array([smallest])
+        if chosen.penalties > 1:
+            shares = np.geomspace(chosen.largest_penalty, smallest, chosen.penalties)
+        penalties, path, _ = enet_path(
+            root,
+            response,
+            l1_ratio=chosen.l1_ratio,
+            alphas=shares * largest,
+            precompute=False,
+            max_iter=20_000,
+            tol=1e-7,
+        )
+        return penalties, path
+
+    def _best(self, stopping: pl.DataFrame, outputs: np.ndarray) -> int:
+        """Number of the penalty that the early-stopping rows choose."""
+        wanted, timestamps = target(stopping, self.settings.target_transform), stopping["timestamp"]
+        losses = [loss(self.settings.monitor, timestamps, output, wanted) for output in outputs.T]
+        return int(np.argmin(losses))
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Calibrated linear scores of the `predict` rows."""

@@ -70,58 +70,10 @@ class Expert:
 
         A warm start adds trees to those that are there.
         """
-        import lightgbm
-
         self.columns = list(task.groups)
-        chosen = self.settings
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
-        params = _parameters(chosen, task, len(train))
-        data = lightgbm.Dataset(
-            matrix(train, self.columns),
-            label=target(train, chosen.target_transform),
-            weight=sample_weights(train),
-            params=params,
-            free_raw_data=True,
-        )
-        checks = lightgbm.Dataset(
-            matrix(stopping, self.columns),
-            label=target(stopping, chosen.target_transform),
-            reference=data,
-            params=params,
-            free_raw_data=True,
-        )
-        timestamps = stopping["timestamp"]
-
-        def measure(output: np.ndarray, dataset: Any) -> tuple[str, float, bool]:
-            return chosen.monitor, loss(chosen.monitor, timestamps, output, dataset.get_label()), False
-
-        stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
         earlier = warm_start.booster if warm_start is not None else None
-        trees_before = earlier.num_trees() if earlier is not None else 0
-
-        def after_round(state: Any) -> None:
-            stop = stopper.update(state.evaluation_result_list[0][2])
-            if stopper.rounds % 10 == 0:
-                advance(
-                    stopper.rounds / chosen.rounds,
-                    f"tree {stopper.rounds}, {chosen.monitor} {stopper.best_loss:.4f}",
-                )
-            if stop:
-                # LightGBM drops the trees after this one, and counts those of a warm start among them.
-                raise lightgbm.callback.EarlyStopException(trees_before + stopper.rounds - 1, [])
-
-        booster = lightgbm.train(
-            params,
-            data,
-            num_boost_round=chosen.rounds,
-            valid_sets=[checks],
-            feval=measure,
-            init_model=earlier,
-            callbacks=[after_round],
-            keep_training_booster=False,
-        )
-        kept = trees_before + stopper.kept_rounds
-        self.booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=kept))
+        self.booster = self._boost(train, stopping, task, advance, earlier)
         self.bands = fit_bands(stopping, self._raw(stopping), horizon=task.horizon)
         advance(1.0, f"{self.booster.num_trees()} trees")
 
@@ -156,6 +108,50 @@ class Expert:
         expert.columns, expert.bands = values["columns"], Bands.from_dict(values["bands"])
         expert.booster = lightgbm.Booster(model_str=(folder / "lightgbm.txt").read_text(encoding="utf-8"))
         return expert
+
+    def _boost(
+        self, train: pl.DataFrame, stopping: pl.DataFrame, task: Task, advance: Advance, earlier: Any
+    ) -> Any:
+        """The trees that the early-stopping rows keep, after those of `earlier`."""
+        import lightgbm
+
+        chosen, timestamps = self.settings, stopping["timestamp"]
+        params = _parameters(chosen, task, len(train))
+        data = self._data(train, params, weight=sample_weights(train))
+        checks = self._data(stopping, params, reference=data)
+        stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
+        trees_before = earlier.num_trees() if earlier is not None else 0
+
+        def measure(output: np.ndarray, dataset: Any) -> tuple[str, float, bool]:
+            return chosen.monitor, loss(chosen.monitor, timestamps, output, dataset.get_label()), False
+
+        def after_round(state: Any) -> None:
+            stop = stopper.update(state.evaluation_result_list[0][2])
+            stopper.report(advance, chosen.rounds, chosen.monitor)
+            if stop:
+                # LightGBM drops the trees after this one, and counts those of a warm start among them.
+                raise lightgbm.callback.EarlyStopException(trees_before + stopper.rounds - 1, [])
+
+        booster = lightgbm.train(
+            params,
+            data,
+            num_boost_round=chosen.rounds,
+            valid_sets=[checks],
+            feval=measure,
+            init_model=earlier,
+            callbacks=[after_round],
+            keep_training_booster=False,
+        )
+        kept = trees_before + stopper.kept_rounds
+        return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=kept))
+
+    def _data(self, rows: pl.DataFrame, params: dict[str, Any], **more: Any) -> Any:
+        import lightgbm
+
+        label = target(rows, self.settings.target_transform)
+        return lightgbm.Dataset(
+            matrix(rows, self.columns), label=label, params=params, free_raw_data=True, **more
+        )
 
     def _raw(self, rows: pl.DataFrame) -> np.ndarray:
         return self.booster.predict(matrix(rows, self.columns)) if len(rows) else np.empty(0)

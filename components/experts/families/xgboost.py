@@ -142,31 +142,20 @@ class Expert:
     ) -> Any:
         import xgboost
 
-        chosen, timestamps, wanted = (
-            self.settings,
-            stopping["timestamp"],
-            target(stopping, self.settings.target_transform),
-        )
+        chosen, timestamps = self.settings, stopping["timestamp"]
+        wanted = target(stopping, chosen.target_transform)
+        bins = {"max_bin": chosen.bins, "nthread": task.threads}
+        learned = target(train, chosen.target_transform)
         data = xgboost.QuantileDMatrix(
-            matrix(train, self.columns),
-            target(train, chosen.target_transform),
-            weight=sample_weights(train),
-            max_bin=chosen.bins,
-            nthread=task.threads,
+            matrix(train, self.columns), learned, weight=sample_weights(train), **bins
         )
-        checks = xgboost.QuantileDMatrix(
-            matrix(stopping, self.columns), wanted, ref=data, max_bin=chosen.bins, nthread=task.threads
-        )
+        checks = xgboost.QuantileDMatrix(matrix(stopping, self.columns), wanted, ref=data, **bins)
         stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
 
         class AfterRound(xgboost.callback.TrainingCallback):
             def after_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
                 stop = stopper.update(evals_log["early_stopping"]["monitor"][-1])
-                if stopper.rounds % 10 == 0:
-                    advance(
-                        stopper.rounds / chosen.rounds,
-                        f"tree {stopper.rounds}, {chosen.monitor} {stopper.best_loss:.4f}",
-                    )
+                stopper.report(advance, chosen.rounds, chosen.monitor)
                 return stop
 
         def measure(output: np.ndarray, dataset: Any) -> tuple[str, float]:

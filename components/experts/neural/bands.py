@@ -25,7 +25,9 @@ from components.experts.protocol import Advance
 if TYPE_CHECKING:
     from components.experts.neural.losses import Targets
 
-LEARNING_RATE, BATCH_ROWS = 1e-2, 256
+# How the bands learn, whatever the settings say of the network.
+EPOCH = {"batch": "rows", "batch_windows": 256, "accumulate_batches": 1}
+STEPS = {"name": "adamw", "learning_rate": 1e-2, "cycles": 1, "average_decay": 0.0, "bfloat16": "never"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def train_bands(
     An entry before the first epoch (`monitor` alone) and one an epoch; the monitor is minus the mean pinball
     loss of the watched rows.
     """
-    from components.experts.neural.engine import train
+    from components.experts.neural.engine import Job, Watch, train
     from components.experts.neural.losses import QUANTILE_CLIP
 
     training = settings.training
@@ -143,31 +145,10 @@ def train_bands(
     history = [{"monitor": distributed.agreed(monitor() if distributed.is_main() else math.nan)}]
     model.bands.requires_grad_(True)
     history += train(
-        model.bands,
-        Pinball(learned),
-        learned,
-        np.arange(len(learned.day_N)),
-        training=training.model_copy(
-            update={
-                "epochs": training.band_epochs,
-                "batch": "rows",
-                "batch_windows": BATCH_ROWS,
-                "accumulate_batches": 1,
-            }
-        ),
-        optimiser=settings.optimiser.model_copy(
-            update={
-                "name": "adamw",
-                "learning_rate": LEARNING_RATE,
-                "cycles": 1,
-                "average_decay": 0.0,
-                "bfloat16": "never",
-            }
-        ),
-        seed=seed,
-        advance=advance,
-        whole_days=False,
-        monitor=monitor,
+        Job(model.bands, Pinball(learned), learned, np.arange(len(learned.day_N)), seed),
+        training.model_copy(update={**EPOCH, "epochs": training.band_epochs}),
+        settings.optimiser.model_copy(update=STEPS),
+        Watch(advance, monitor),
     )
     model.bands.requires_grad_(False)
     if not max(entry["monitor"] for entry in history[1:]) > history[0]["monitor"]:

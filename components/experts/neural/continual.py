@@ -43,7 +43,7 @@ def teach_student(
     An entry for the teacher (`monitor` and `teacher` 1), where there is a monitor, and one an epoch of the
     student.
     """
-    from components.experts.neural.engine import train
+    from components.experts.neural.engine import Job, Watch, train
     from components.experts.neural.losses import Supervised
 
     newest = newest_rows(rows, panel.day_N, settings.continual.student_bars)
@@ -63,17 +63,12 @@ def teach_student(
             }
         )
     rate = settings.optimiser.learning_rate * settings.continual.learning_rate_share
+    objective = Supervised(taught, settings.losses, settings.regularisation, panel.device)
     history += train(
-        model,
-        Supervised(taught, settings.losses, settings.regularisation, panel.device),
-        panel,
-        newest,
-        training=settings.training.model_copy(update={"epochs": settings.continual.epochs}),
-        optimiser=settings.optimiser.model_copy(update={"learning_rate": rate}),
-        seed=seed,
-        advance=advance,
-        whole_days=whole_days,
-        monitor=monitor,
+        Job(model, objective, panel, newest, seed, whole_days),
+        settings.training.model_copy(update={"epochs": settings.continual.epochs}),
+        settings.optimiser.model_copy(update={"learning_rate": rate}),
+        Watch(advance, monitor),
     )
     if teacher is not None and not max(_worth(entry) for entry in history[1:]) > _worth(history[0]):
         model.load_state_dict(teacher)

@@ -350,7 +350,7 @@ class NeuralExpert:
     def _learn(
         self, windows: Any, rows: np.ndarray, objective: Any, monitor: Callable[[], float], advance: Advance
     ) -> list[dict[str, float]]:
-        from components.experts.neural.engine import train
+        from components.experts.neural.engine import Job, Keep, Watch, train
         from components.experts.neural.track import Tracker
 
         task = self.task
@@ -362,19 +362,11 @@ class NeuralExpert:
         }
         with Tracker(task.tracking, task.name or self.family.name, parameters) as tracker:
             return train(
-                self.model,
-                objective,
-                windows,
-                rows,
-                training=self.settings.training,
-                optimiser=self.settings.optimiser,
-                seed=task.seed,
-                advance=advance,
-                whole_days=self._day_batches,
-                monitor=monitor,
-                checkpoints=task.checkpoints / "training" if task.checkpoints else None,
-                key=task.key,
-                log=tracker.log if task.tracking else None,
+                Job(self.model, objective, windows, rows, task.seed, self._day_batches),
+                self.settings.training,
+                self.settings.optimiser,
+                Watch(advance, monitor, tracker.log if task.tracking else None),
+                Keep(task.checkpoints / "training" if task.checkpoints else None, task.key),
             )
 
     @property

@@ -359,7 +359,7 @@ def huber_with_cost(
     With e = score - target, Huber's loss is e^2 / 2 up to |e| = delta and delta * (|e| - delta / 2) beyond. A
     score larger than the round-trip `cost` stands for a trade that seems to pay; if its sign is wrong (score
     * target < 0), it has paid costs to lose, and the excess cost is
-    |score| - cost. It is 0 for a score of the right sign, or too small to trade. Score, target, delta and cost
+    |score| - cost. It is 0 for a score of the right sign, or too small to trade. Score, target, delta, cost
     are in deviations of the target.
     """
     score_B, target_B, weight_B = _counting(score_B, target_B, weight_B)

@@ -5,6 +5,7 @@ the running average of weights.
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -160,3 +161,12 @@ class Average:
 
 def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2 and not any(word in name for word in UNDECAYED)
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Take over a saved state; JSON made lists of the groups' tuples."""
+    groups = [
+        {name: tuple(value) if isinstance(group.get(name), tuple) else value for name, value in found.items()}
+        for group, found in zip(optimiser.param_groups, saved["param_groups"], strict=True)
+    ]
+    optimiser.load_state_dict({"state": saved["state"], "param_groups": groups})

@@ -130,7 +130,7 @@ def pretrain(
     ExpertError
         If a row is for early stopping or prediction.
     """
-    from components.experts.neural.engine import train
+    from components.experts.neural.engine import Job, Watch, train
 
     parts = set(panel.bars.part_N.gather(rows).unique()) - {"train", "history"}
     if parts:
@@ -141,15 +141,10 @@ def pretrain(
     model = PretrainingModel(network, panel.inputs_NF.shape[1]).to(panel.device)
     objective = PretrainingObjective(settings, panel.day_N, whole_days=whole_days)
     return train(
-        model,
-        objective,
-        panel,
-        rows,
-        training=training.model_copy(update={"epochs": settings.epochs}),
-        optimiser=optimiser,
-        seed=seed,
-        advance=advance,
-        whole_days=whole_days,
+        Job(model, objective, panel, rows, seed, whole_days),
+        training.model_copy(update={"epochs": settings.epochs}),
+        optimiser,
+        Watch(advance),
     )
 
 

@@ -97,9 +97,8 @@ def ablate(
 
     Returns
     -------
-    For each variant its RankIC, IC and ICIR (of RankIC, by day) as mean, spread over seeds and by seed, the
-    parameters of a network, seconds of one seed, and the daily difference from `full` with its standard
-    error, paired by day after averaging over seeds. A variant that failed holds its reason instead.
+    Figures are by day (ICIR of RankIC), seconds of one seed; the difference from `full` is paired by day
+    after averaging over seeds. A variant that failed holds its reason instead.
 
     Raises
     ------
@@ -117,13 +116,11 @@ def ablate(
 
     full = trained(FULL)
     found: list[Variant | FailedVariant] = [_variant(FULL, full, None, inputs.horizon)]
-    _tell(stage, found[0], seeds)
-    for name in variants:
-        if name == FULL:
-            continue
+    report(stage, _told(found[0], seeds))
+    for name in (name for name in variants if name != FULL):
         try:
             found.append(_variant(name, trained(name), full, inputs.horizon))
-            _tell(stage, found[-1], seeds)
+            report(stage, _told(found[-1], seeds))
         except ExpertError as error:
             warn(stage, f"{name} failed: {error}")
             found.append(FailedVariant(name=name, failed=str(error)))
@@ -212,8 +209,8 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _tell(stage: str, variant: Variant, seeds: int) -> None:
-    report(stage, f"{variant.name}: RankIC {variant.rank_ic.mean:.4f}, {seeds} seeds")
+def _told(variant: Variant, seeds: int) -> str:
+    return f"{variant.name}: RankIC {variant.rank_ic.mean:.4f}, {seeds} seeds"
 
 
 def table_rows(

@@ -18,7 +18,7 @@ Kind = TypeVar("Kind", bound=Document)
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one fit: what its network attends to, the window that it was trained on, and what it is a member of."""
+    """Of one fit: what its network attends to, the window it was trained on, and what it is a member of."""
 
     explanation: Explanation
     train_window: str

@@ -24,6 +24,13 @@ def check_predictions(
         Naming the expert, the fold, what is wrong and the first row where it is.
     """
     where = f"Expert {expert}, {fold}"
+    _check_columns(predictions, where)
+    _check_rows(predictions, rows, where)
+    _check_numbers(predictions, where)
+    return predictions.select(PREDICTION_COLUMNS)
+
+
+def _check_columns(predictions: pl.DataFrame, where: str) -> None:
     if not isinstance(predictions, pl.DataFrame):
         raise ExpertError(
             f"{where}: predict returned a {type(predictions).__name__}, expected a Polars DataFrame. Mend"
@@ -42,7 +49,9 @@ def check_predictions(
                 f"{where}: predicted column {name!r} has type {predictions[name].dtype}, expected Float64."
                 " Cast it in Expert.predict."
             )
-    _check_rows(predictions, rows, where)
+
+
+def _check_numbers(predictions: pl.DataFrame, where: str) -> None:
     for name in NUMBERS:
         bad = ~predictions[name].is_finite().fill_null(False)
         if bad.any():
@@ -62,7 +71,6 @@ def check_predictions(
             f"{where}: uncertainty is negative in {int(negative.sum()):,} predictions, first at"
             f" {_first(predictions, negative)}."
         )
-    return predictions.select(PREDICTION_COLUMNS)
 
 
 def _check_rows(predictions: pl.DataFrame, rows: pl.DataFrame, where: str) -> None:

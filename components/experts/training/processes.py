@@ -71,7 +71,7 @@ def read_arguments(path: Path) -> tuple[Inputs, Assignment, Path]:
 
 
 def _raise_what_was_told(folder: Path, processes: int) -> None:
-    """Raise the first failure that a process wrote of itself; one that only lost another one does not count."""
+    """Raise the first failure that a process wrote of itself; one that only lost another one counts not."""
     failures = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*.json")]
     told = [failure for failure in failures if not any(sign in failure["trace"] for sign in LOST)]
     if told:

@@ -43,17 +43,10 @@ def trained(
 ):
     settings = {"epochs": 2, "batch_windows": 100, **(training or {})}
     return engine.train(
-        network,
-        objective,
-        windows,
-        labelled(windows),
-        training=Training(**settings),
-        optimiser=Optimiser(**{"learning_rate": 0.01, **(optimiser or {})}),
-        seed=seed,
-        advance=advance,
-        whole_days=whole_days,
-        monitor=monitor,
-        log=log,
+        engine.Job(network, objective, windows, labelled(windows), seed, whole_days),
+        Training(**settings),
+        Optimiser(**{"learning_rate": 0.01, **(optimiser or {})}),
+        engine.Watch(advance, monitor, log),
     )
 
 
@@ -369,15 +362,10 @@ def test_no_row_is_refused():
     windows = panel()
     with pytest.raises(ExpertError, match="no row to learn from"):
         engine.train(
-            model(),
-            Squares(windows),
-            windows,
-            np.zeros(0, dtype=np.int64),
-            training=Training(),
-            optimiser=Optimiser(),
-            seed=0,
-            advance=silent,
-            whole_days=False,
+            engine.Job(model(), Squares(windows), windows, np.zeros(0, dtype=np.int64), seed=0),
+            Training(),
+            Optimiser(),
+            engine.Watch(silent),
         )
 
 

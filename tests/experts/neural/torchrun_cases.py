@@ -67,11 +67,8 @@ def trained(name: str, folder: Path | None = None, stop_at: int = 0, judged: lis
 
         objective.prepare = counted
         history = engine.train(
-            network,
-            objective,
-            windows,
-            labelled(windows),
-            training=Training(
+            engine.Job(network, objective, windows, labelled(windows), 4, whole_days),
+            Training(
                 epochs=3,
                 patience_epochs=0,
                 batch_windows=windows_a_batch,
@@ -79,14 +76,9 @@ def trained(name: str, folder: Path | None = None, stop_at: int = 0, judged: lis
                 max_train_windows=200,
                 checkpoint_steps=1,
             ),
-            optimiser=Optimiser(learning_rate=0.003, average_decay=0.5),
-            seed=4,
-            advance=silent,
-            whole_days=whole_days,
-            monitor=monitor,
-            checkpoints=folder,
-            key=name,
-            log=note,
+            Optimiser(learning_rate=0.003, average_decay=0.5),
+            engine.Watch(silent, monitor, note),
+            engine.Keep(folder, name),
         )
     return steps, history, network.state_dict()
 

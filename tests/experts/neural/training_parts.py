@@ -142,25 +142,17 @@ def run(
                 )
 
         history = engine.train(
-            network,
-            objective,
-            windows,
-            labelled(windows),
-            training=Training(
+            engine.Job(network, objective, windows, labelled(windows), seed),
+            Training(
                 epochs=epochs,
                 batch_windows=100,
                 accumulate_batches=accumulate,
                 checkpoint_steps=checkpoint_steps,
                 keep_best=keep_best,
             ),
-            optimiser=Optimiser(name=optimiser, average_decay=average, learning_rate=0.01, clip_rms=1.0),
-            seed=seed,
-            advance=silent,
-            whole_days=False,
-            monitor=monitor if monitored else None,
-            checkpoints=folder,
-            key=key,
-            log=log,
+            Optimiser(name=optimiser, average_decay=average, learning_rate=0.01, clip_rms=1.0),
+            engine.Watch(silent, monitor if monitored else None, log),
+            engine.Keep(folder, key),
         )
     return network.state_dict(), history
 
