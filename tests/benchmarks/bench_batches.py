@@ -21,7 +21,8 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from components.experts.neural.panel import Panel, PanelArrays, batches, epoch_batches
+from components.experts.neural.arrays import PanelArrays
+from components.experts.neural.panel import Panel, batches, epoch_batches
 
 SYMBOLS, LOOKBACK, BATCH = 500, 60, 512
 BARS_BY_INPUTS = {5: 1_000, 40: 600, 146: 300}

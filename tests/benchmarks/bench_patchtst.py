@@ -260,8 +260,8 @@ def serve(default: Ours, rounds: int) -> None:
     """The served graph of the default leaf on 500 windows, one thread."""
     import onnxruntime
 
+    from components.experts.neural.arrays import Codes, Scalers
     from components.experts.neural.export import window_graph
-    from components.experts.neural.panel import Codes, Scalers
 
     inputs, lookback = len(DEFAULT_INPUTS), default.settings.lookback_bars
     options = onnxruntime.SessionOptions()

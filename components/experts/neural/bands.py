@@ -23,7 +23,7 @@ from components.experts.neural.predict import parts
 from components.experts.protocol import Advance
 
 if TYPE_CHECKING:
-    from components.experts.neural.losses import Targets
+    from components.experts.neural.targets import Targets
 
 # How the bands learn, whatever the settings say of the network.
 EPOCH = {"batch": "rows", "batch_windows": 256, "accumulate_batches": 1}
@@ -112,7 +112,7 @@ def train_bands(
     loss of the watched rows.
     """
     from components.experts.neural.engine import Job, Watch, train
-    from components.experts.neural.losses import QUANTILE_CLIP
+    from components.experts.neural.targets import QUANTILE_CLIP
 
     training = settings.training
     drawn = epoch_batches(

@@ -17,7 +17,7 @@ from components.experts.neural.predict import predict
 from components.experts.protocol import Advance
 
 if TYPE_CHECKING:
-    from components.experts.neural.losses import Targets
+    from components.experts.neural.targets import Targets
 
 
 def teach_student(
@@ -44,7 +44,7 @@ def teach_student(
     student.
     """
     from components.experts.neural.engine import Job, Watch, train
-    from components.experts.neural.losses import Supervised
+    from components.experts.neural.supervised import Supervised
 
     newest = newest_rows(rows, panel.day_N, settings.continual.student_bars)
     taught = replace(

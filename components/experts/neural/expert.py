@@ -73,8 +73,9 @@ class NeuralExpert:
             If no train row or no early-stopping row has a label, there is no input at all, or the loss stops
             being a number.
         """
-        from components.experts.neural import engine, panel
-        from components.experts.neural.losses import Supervised, make_targets
+        from components.experts.neural import arrays, engine, panel
+        from components.experts.neural.supervised import Supervised
+        from components.experts.neural.targets import make_targets
 
         if not task.groups:
             raise ExpertError(
@@ -87,11 +88,11 @@ class NeuralExpert:
         )
         self.task, self.scalers, self.codes = (
             task,
-            panel.fit_scalers(frame, task.groups),
-            panel.fit_codes(frame),
+            arrays.fit_scalers(frame, task.groups),
+            arrays.fit_codes(frame),
         )
         self.trading_days = _trading_days(frame)
-        bars = panel.arrange(frame, task.groups, self.scalers, self.codes)
+        bars = arrays.arrange(frame, task.groups, self.scalers, self.codes)
         rows = self._whole(bars, bars.rows("train"), bars.rows("train", labelled=True))
         watched, judged = _whole_days(
             bars,
@@ -168,13 +169,13 @@ class NeuralExpert:
         """PREDICTION_COLUMNS for the `predict` rows in their order; score and quantiles in return units of
         the label.
         """
-        from components.experts.neural import engine, panel
+        from components.experts.neural import arrays, engine, panel
 
         if self.model is None:
             raise ExpertError(
                 f"{self.family.name} was asked to predict before it was fitted. Call fit or load first."
             )
-        bars = panel.arrange(frame, self.task.groups, self.scalers, self.codes)
+        bars = arrays.arrange(frame, self.task.groups, self.scalers, self.codes)
         rows = bars.rows("predict")
         with engine.reproducible(
             self.task.seed, self.task.threads, self.settings.training.deterministic
@@ -239,7 +240,7 @@ class NeuralExpert:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from components.experts.neural.panel import Codes, Scalers
+        from components.experts.neural.arrays import Codes, Scalers
 
         folder = Path(folder)
         try:
@@ -397,7 +398,7 @@ class NeuralExpert:
 
     def _monitor(self, windows: Any, watched: np.ndarray, judged: pl.DataFrame) -> Callable[[], float]:
         """A function that gives the monitor, higher is better, over the watched early-stopping rows."""
-        from components.experts.neural.losses import direction
+        from components.experts.neural.targets import direction
 
         kind: Monitor = self.settings.training.monitor
         label = judged["label"].cast(pl.Float64).to_numpy()

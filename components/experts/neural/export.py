@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from components.contracts import INDUSTRY_COLUMN, REGIMES, SECTOR_COLUMN
+from components.experts.neural.arrays import CLIP_DEVIATIONS, Codes, Scalers
 from components.experts.neural.batch import Batch
 from components.experts.neural.heads import ForecastModel
-from components.experts.neural.panel import CLIP_DEVIATIONS, Codes, Scalers
 
 CONTEXT = (SECTOR_COLUMN, INDUSTRY_COLUMN)
 # Any size but 1, which the exporter would take for a constant.

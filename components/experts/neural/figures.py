@@ -56,7 +56,8 @@ class FigureCheck:
         self.check(sums, UNCHECKED_STEPS if arrived else 0)
 
     def check(self, sums: dict[str, float], most: int = 0) -> None:
-        """Add the oldest steps to the epoch's `sums`, log and judge them, until at most `most` are left unchecked.
+        """Add the oldest steps to the epoch's `sums`, log and judge them, until at most `most` are left
+        unchecked.
 
         Raises
         ------
@@ -89,6 +90,6 @@ class FigureCheck:
             f"{what} is {values[name]} at step {place.step + 1} of about {self._steps} (epoch"
             f" {place.epoch + 1}, learning rate {place.learning_rate:.3g}; {parts}). The training stops"
             " there. Set a lower optimiser.learning_rate or optimiser.clip_norm, a longer"
-            " optimiser.warm_up_share, or optimiser.bfloat16: never; if it stays, look for inputs or labels of"
-            " an odd size."
+            " optimiser.warm_up_share, or optimiser.bfloat16: never; if it stays, look for inputs or labels"
+            " of an odd size."
         )

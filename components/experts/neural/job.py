@@ -1,4 +1,4 @@
-"""What a training of a network is given: what is learned of which rows, who is told, and where it may go on."""
+"""What a training of a network is given: what is learned of which rows, who is told, where it may go on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,8 +69,9 @@ class Watch:
 
 @dataclass(frozen=True)
 class Keep:
-    """Folder for the checkpoints `last` and `best-<epoch>` of the best epochs (by the loss without a monitor); a
-    training with the same `key`, settings and rows goes on from the newest whole one, to the same bits on the CPU.
+    """Folder for the checkpoints `last` and `best-<epoch>` of the best epochs (by the loss without a
+    monitor); a training with the same `key`, settings and rows goes on from the newest whole one, to the same
+    bits on the CPU.
     """
 
     folder: Path | None = None

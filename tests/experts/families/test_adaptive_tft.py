@@ -13,11 +13,11 @@ import torch
 from components.experts.families.adaptive_tft import FAMILY, Expert, Settings, build, evidence
 from components.experts.networks.adaptive_tft import CausalBlock
 from components.experts.networks.frequency_normalisation import FrequencyNormalisation, fourier_basis
+from components.experts.neural.arrays import Codes, Scalers
 from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.config import Regularisation
 from components.experts.neural.export import window_graph
 from components.experts.neural.heads import ForecastModel
-from components.experts.neural.panel import Codes, Scalers
 from components.experts.protocol import Task
 
 GOLDEN = Path(__file__).with_name("golden_adaptive_tft.json")

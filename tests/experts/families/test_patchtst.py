@@ -20,11 +20,11 @@ from components.experts.networks.feature_gate import FeatureGate
 from components.experts.networks.patch_attention import attention, attention_by_products, attention_by_sums
 from components.experts.networks.patchtst import GroupwisePatchTST
 from components.experts.networks.unit_scale import unit_scale
+from components.experts.neural.arrays import Codes, Scalers
 from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.expert import NeuralExpert
 from components.experts.neural.export import window_graph
 from components.experts.neural.heads import ForecastModel
-from components.experts.neural.panel import Codes, Scalers
 from components.experts.protocol import PREDICTION_COLUMNS, Task
 
 GROUPS = {

@@ -21,10 +21,10 @@ from components.experts.networks.gated_residual import GatedResidual
 from components.experts.networks.tft import InterpretableAttention, Recurrence
 from components.experts.networks.tft_calendar import CYCLES, Calendar
 from components.experts.networks.variable_selection import KNOTS, VariableSelection
+from components.experts.neural.arrays import Codes, Scalers
 from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.export import window_graph
 from components.experts.neural.heads import ForecastModel
-from components.experts.neural.panel import Codes, Scalers
 from components.experts.protocol import Task
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from components.experts.leaves import Leaf, expert_module
+from components.experts.neural.arrays import arrange, fit_codes, fit_scalers
 from components.experts.neural.bands import table, train_bands
 from components.experts.neural.config import Neural
 from components.experts.neural.heads import ForecastModel, ordered, widened
-from components.experts.neural.losses import make_targets
-from components.experts.neural.panel import Panel, arrange, fit_codes, fit_scalers
+from components.experts.neural.panel import Panel
 from components.experts.neural.predict import predict
+from components.experts.neural.targets import make_targets
 from components.experts.protocol import Task
 from components.experts.rows import rank_correlation
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel

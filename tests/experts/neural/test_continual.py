@@ -10,12 +10,13 @@ import polars as pl
 import pytest
 import torch
 
+from components.experts.neural.arrays import Codes, arrange, fit_scalers
 from components.experts.neural.config import Continual, Losses, Neural, Optimiser, Regularisation, Training
 from components.experts.neural.continual import newest_rows, teach_student, teacher_scores
 from components.experts.neural.engine import reproducible
 from components.experts.neural.heads import ForecastModel
-from components.experts.neural.losses import Targets, make_targets
-from components.experts.neural.panel import Codes, Panel, arrange, fit_scalers
+from components.experts.neural.panel import Panel
+from components.experts.neural.targets import Targets, make_targets
 from tests.experts.neural.tiny import Alone, fitted, mean_rank_correlation, parameter_bytes, seeded
 
 INPUTS, LOOKBACK, NEWEST = 4, 4, 63

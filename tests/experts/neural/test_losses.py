@@ -16,11 +16,12 @@ from torch.autograd import gradcheck
 
 from components.experts.errors import ExpertError
 from components.experts.neural import losses as parts
+from components.experts.neural.arrays import PanelArrays
 from components.experts.neural.batch import Batch, Encoded
 from components.experts.neural.config import Losses, Regularisation
 from components.experts.neural.heads import ModelOutputs
-from components.experts.neural.losses import Supervised, Targets, make_targets
-from components.experts.neural.panel import PanelArrays
+from components.experts.neural.supervised import Supervised, regime_factors
+from components.experts.neural.targets import Targets, direction, make_targets
 from components.experts.rows import target
 
 NAN = math.nan
@@ -194,10 +195,10 @@ def test_classes_of_a_day():
     Ties share their rank; a day without spread is flat; a day of two has no classes.
     """
     ten = np.array([5, 1, 9, 3, 7, 2, 8, 4, 6, 10.0])
-    found = parts.direction(np.zeros(10, int), ten, 0.4)
+    found = direction(np.zeros(10, int), ten, 0.4)
     assert found.tolist() == [1, 0, 2, 0, 1, 0, 2, 1, 1, 2]
     assert (
-        parts.direction(np.array([0] * 4 + [1] * 2), np.array([7.0] * 4 + [1, 2]), 0.33).tolist()
+        direction(np.array([0] * 4 + [1] * 2), np.array([7.0] * 4 + [1, 2]), 0.33).tolist()
         == [1] * 4 + [-1] * 2
     )
 
@@ -647,9 +648,13 @@ def test_a_batch_without_any_label_has_no_loss_and_no_gradient():
 
 
 def test_regimes_weigh_rows():
-    assert parts.regime_factors(
-        np.array([0, 1, 2, 3, -1]), {"high_volatility": 0.5, "bull": 2.0}
-    ).tolist() == [1, 1, 2, 0.5, 1]
+    assert regime_factors(np.array([0, 1, 2, 3, -1]), {"high_volatility": 0.5, "bull": 2.0}).tolist() == [
+        1,
+        1,
+        2,
+        0.5,
+        1,
+    ]
     targets = targets_of(np.array([[0.0], [0.0]]), np.zeros(2, int), regime_N=np.array([3, 1]))
     losses = Losses(**{**ALONE, "huber": 1.0}, regimes={"high_volatility": 0.5})
     _, found = loss_of(targets, losses, outputs_of(torch.tensor([[1.0], [0.2]])))
@@ -665,7 +670,7 @@ def test_regimes_weigh_rows():
 )
 def test_wrong_regime_weights_are_refused(factors, words):
     with pytest.raises(ExpertError, match=words):
-        parts.regime_factors(np.array([0]), factors)
+        regime_factors(np.array([0]), factors)
 
 
 def test_volatile_rows_are_capped_in_the_loss():

@@ -14,18 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.contracts import REGIMES
+from components.experts.neural.arrays import Codes, Scalers, arrange, fit_codes, fit_scalers
 from components.experts.neural.batch import Batch
-from components.experts.neural.panel import (
-    BATCHES_AHEAD,
-    Codes,
-    Panel,
-    Scalers,
-    arrange,
-    batches,
-    epoch_batches,
-    fit_codes,
-    fit_scalers,
-)
+from components.experts.neural.panel import BATCHES_AHEAD, Panel, batches, epoch_batches
 
 GROUPS = {"fast": "trend", "slow": "trend", "market": "regime"}
 START = datetime(2020, 1, 1, tzinfo=UTC)

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.contracts import AlphaloopError
+from components.experts.neural.arrays import Codes, arrange, fit_scalers
 from components.experts.neural.batch import Batch
 from components.experts.neural.config import Neural, Optimiser, Pretraining, Training
 from components.experts.neural.engine import reproducible
-from components.experts.neural.panel import Codes, Panel, arrange, fit_scalers
+from components.experts.neural.panel import Panel
 from components.experts.neural.pretraining import (
     PretrainingModel,
     PretrainingObjective,

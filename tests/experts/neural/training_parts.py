@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from components.experts.neural import engine
+from components.experts.neural.arrays import PanelArrays
 from components.experts.neural.batch import Batch, Encoded
 from components.experts.neural.config import Losses, Optimiser, Regularisation, Training
 from components.experts.neural.heads import ForecastModel
-from components.experts.neural.losses import Supervised, make_targets
-from components.experts.neural.panel import Panel, PanelArrays
+from components.experts.neural.panel import Panel
+from components.experts.neural.supervised import Supervised
+from components.experts.neural.targets import make_targets
 
 BARS, SYMBOLS, INPUTS, LOOKBACK = 40, 12, 3, 4
 
