@@ -11,7 +11,7 @@ from components.metrics import ic_summary
 
 
 def forecast_gates(block: Measurement, evaluation: Evaluation, settings: Settings) -> tuple[Gate, ...]:
-    """Scores and bands: bars enough, an order on them, skill that is steady and no luck, stable, calibrated."""
+    """Scores and bands: enough bars, an order on them, steady skill that is no luck, stable, calibrated."""
     ic, rank_ic = block.ic, block.rank_ic
     ts = [ic.t_hac, rank_ic.t_hac]
     return (

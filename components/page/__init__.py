@@ -1,5 +1,6 @@
 """Pages: a template beside each stage's `page.py`, filled by Jinja2 with autoescape on; one base
-(`page/page.html`), its blocks (`page/blocks.html`), one style, and plots that a script draws in light or dark.
+(`page/page.html`), its blocks (`page/blocks.html`), one style, and plots that a script draws in light or
+dark.
 """
 
 import json

@@ -1,5 +1,5 @@
-// Draws every plot of the page in the colours of the reader's scheme and for the width of the screen, and again when
-// one of them changes.
+// Draws every plot of the page in the colours of the reader's scheme and for the width of the screen, and again
+// when one of them changes.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 560px)");
 const LIGHT_TRACES = ["#2456c9", "#147a4b", "#c25e00", "#b3261e", "#7c3aed", "#0e7490", "#8a5a2b", "#667085"];
@@ -27,11 +27,12 @@ function layoutOf(figure) {
   layout.font = { color: ink, size: narrow.matches ? 10 : 12 };
   layout.colorway = dark.matches ? DARK_TRACES : LIGHT_TRACES;
   const given = Object.keys(figure.layout).filter((key) => /^[xy]axis/.test(key));
-  for (const name of new Set(given.concat(["xaxis", "yaxis"]))) layout[name] = axis(figure.layout[name], line);
+  const names = new Set(given.concat(["xaxis", "yaxis"]));
+  for (const name of names) layout[name] = axis(figure.layout[name], line);
   return layout;
 }
 
-// Whiskers, and on dark cards the numbers in heat maps, get the page's ink: Plotly takes every card for a white one.
+// Whiskers, and on dark cards the numbers in heat maps, get the page's ink: to Plotly every card is white.
 function inked(trace) {
   const { ink, strong } = colours();
   const more = {};
@@ -40,7 +41,7 @@ function inked(trace) {
   return Object.assign({}, trace, more);
 }
 
-// On a narrow screen the scale of a heat map lies below it, and a plot grows by the names that stand below each other.
+// On a narrow screen the scale of a heat map lies below it, and a plot grows by the names that stand below it.
 function fit(place, figure) {
   place.style.height = "";
   if (!narrow.matches) return figure.data;
