@@ -19,6 +19,7 @@ from typing import Protocol
 
 from packaging.requirements import Requirement
 
+from components.processes.imports import look_in_working_folder
 from pipelines.reach import FLOORS, Reach, Source, own_modules, reach_of, read_source
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +113,7 @@ def task_sources() -> str:
 
 def _package_files(name: str) -> list[tuple[Path, Path]]:
     """Files of a module's package, or its one file; each with the folder that names start at."""
+    look_in_working_folder()
     top = importlib.util.find_spec(name.partition(".")[0])
     places = [Path(place) for place in top.submodule_search_locations or ([top.origin] if top.origin else [])]
     return [

@@ -8,15 +8,14 @@ ALPHALOOP_SERVING_PLAN names.
 import importlib.metadata
 import logging
 import os
-import signal
 import sys
 
 import bentoml
 
+from components.processes.endings import KILL, die_with_parent
 from serving.api.app import make_app
 from serving.api.auth import require_safe_binding
 from serving.api.guard import Guard
-from serving.processes.child import die_with_parent
 from serving.processes.plan import LAUNCHER_VARIABLE, read_plan
 
 plan = read_plan()
@@ -85,7 +84,7 @@ def _end_with_bentoml() -> None:
     """
     import psutil
 
-    die_with_parent(signal.SIGKILL)
+    die_with_parent(KILL)
     launcher = os.environ.get(LAUNCHER_VARIABLE)
     # BentoML may have been killed before: then our parent is somebody else's child.
     if launcher and psutil.Process(os.getppid()).ppid() != int(launcher):

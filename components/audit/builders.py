@@ -1,6 +1,5 @@
 """Finds the function under audit by its dotted name, so that the audit imports no other stage."""
 
-import importlib
 import sys
 from collections.abc import Callable
 
@@ -8,6 +7,7 @@ import polars as pl
 from pydantic import BaseModel, ValidationError
 
 from components.audit.result import AuditError
+from components.processes.imports import users_module
 
 Builder = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -80,7 +80,7 @@ def checked_table(table: object, name: str) -> pl.DataFrame:
 
 def _attribute(module_name: str, attribute: str) -> Callable:
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        found = getattr(users_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise AuditError(
             f"{module_name}:{attribute} can't be imported ({error}). Check the spelling and that the package"

@@ -42,7 +42,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         if temporary.is_dir() and target.exists():
             os.rename(target, holder / "old")
         os.replace(temporary, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except Exception as error:
         cause = _system_error(error)
         if cause is None:
@@ -71,11 +71,15 @@ def read_json(path: str | os.PathLike) -> dict[str, Any] | None:
 def _sync(path: Path) -> None:
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
     for file in files:
-        with open(file, "rb") as handle:
+        # Windows syncs only what is open for writing.
+        with open(file, "r+b" if os.name == "nt" else "rb") as handle:
             os.fsync(handle.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the operating system keep the names in a folder; Windows can't be asked to."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from components.experts.compose import RegimeModels
 from components.experts.neural.expert import NeuralFamily
+from components.processes.imports import users_module
 from components.settings import ConfigError, Section, read_yaml, validate_settings
 from components.timeline.periods import Period
 
@@ -181,7 +182,7 @@ def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
         )
     name = leaf.module or f"components.experts.families.{leaf.expert}"
     try:
-        module = importlib.import_module(name)
+        module = users_module(name) if leaf.module else importlib.import_module(name)
     except Exception as error:
         raise ConfigError(
             f"{where}the module {name!r} of expert {leaf.expert!r} can't be imported ({type(error).__name__}:"

@@ -5,7 +5,6 @@ Several processes may append and read at once. A file is never changed, but for 
 has none yet.
 """
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TypeVar
 from components.contracts import AlphaloopError
 from components.contracts.documents.fields import to_second
 from components.contracts.documents.retraining import Decision, Outcome, Word
+from components.processes.locks import take_lock
 from components.retraining.entries import BrokenEntry, read_entry
 
 EntryT = TypeVar("EntryT", Decision, Word)
@@ -164,11 +164,10 @@ def _locked(review: Path) -> Iterator[None]:
     """Keep other writers out; readers need no lock, since files appear whole."""
     try:
         review.mkdir(parents=True, exist_ok=True)
-        handle = (review / ".lock").open("w")
+        lock = take_lock(review / ".lock", wait=True)
     except OSError as error:
         raise TrailError(
             f"{review} can't be written: {error.strerror}. Set run.folder to a folder that you may write."
         ) from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with lock:
         yield

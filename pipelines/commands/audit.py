@@ -2,8 +2,6 @@
 it found as JSON and as a page.
 """
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -75,8 +73,6 @@ def audit_command(
             _require_folder(target)
         panel = read_panel(Path(data))
         known_after = dict(_label(text, panel) for text in labels)
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
         build = load_builder(function)
         settings = Settings(
             cuts=cuts, budget_s=budget_s, scan_cuts=SCAN_CUTS, staggered_builds=STAGGERED_BUILDS

@@ -5,7 +5,6 @@ The pipeline runs in a child process whose output, kfp's chatter, goes to a log 
 comes back through the events file (`components.progress`).
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -21,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import AlphaloopError, OutputError, atomic_write_text
+from components.processes.endings import end_group_with_parent, keeping_open, leader_of_a_group, signal_group
+from components.processes.imports import own_modules_only, python_module
+from components.processes.locks import LockHeld, take_lock
 from components.progress import EVENTS_VARIABLE, stage
 from components.report.closing import FAILURE, close_run
 from pipelines.code_version import IMAGE_VARIABLE
@@ -93,7 +95,7 @@ def run_locally(
             ),
         )
         environment = {
-            **os.environ,
+            **own_modules_only(),
             **TASK_ENVIRONMENT,
             EVENTS_VARIABLE: str(events),
             "ALPHALOOP_DATA": str(data_folder().absolute()),
@@ -104,12 +106,12 @@ def run_locally(
             environment[IMAGE_VARIABLE] = find_image()
         with log.open("w") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.runners.local_run", str(plan)],
+                python_module("pipelines.runners.local_run", str(plan)),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,
-                pass_fds=[lock],
+                **leader_of_a_group(),
+                **keeping_open(lock),
             )
             try:
                 failure = _follow(child, events, terminal or Terminal())
@@ -151,7 +153,7 @@ def _follow(child: subprocess.Popen, events: Path, terminal: Terminal) -> dict |
                 time.sleep(POLL_S)
     finally:
         if child.poll() is None:
-            os.killpg(child.pid, signal.SIGTERM)
+            signal_group(child, signal.SIGTERM)
             child.wait()
 
 
@@ -174,21 +176,19 @@ def _only_run(folder: Path) -> Iterator[int]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
+        lock = take_lock(folder / ".lock")
+    except LockHeld:
+        raise FolderInUse(
+            f"Another run is using {folder}. Wait for it to end, or give this one its own folder: --set"
+            " run.folder=runs/other."
+        ) from None
     except OSError as error:
         raise OutputError(
             f"run.folder={folder} can't be written: {error.strerror}. Set run.folder to a folder that you may"
             " write, for example --set run.folder=runs/mine."
         ) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderInUse(
-                f"Another run is using {folder}. Wait for it to end, or give this one its own folder: --set"
-                " run.folder=runs/other."
-            ) from None
-        yield handle.fileno()
+    with lock:
+        yield lock.fileno()
 
 
 def _last_lines(log: Path, count: int = 8) -> str:
@@ -201,7 +201,7 @@ def _execute(plan_path: Path) -> None:
 
     from pipelines.graphs.build import build_pipeline
 
-    _die_with_parent()
+    end_group_with_parent()
     plan = json.loads(plan_path.read_text(encoding="utf-8"))
     config = Config.model_validate(plan["config"])
     folder = plan_path.parent
@@ -229,18 +229,6 @@ def _execute(plan_path: Path) -> None:
     except RuntimeError as error:
         print(error, flush=True)
         sys.exit(1)
-
-
-def _die_with_parent() -> None:
-    """End this process and its tasks when the command line is killed (Linux; elsewhere the lock keeps a
-    second run out).
-    """
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(os.getpgrp(), signal.SIGKILL))
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 class _CacheHits(logging.Handler):

@@ -6,7 +6,6 @@ writer (`serving.processes.log_writer`) takes a segment when nobody holds its lo
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.processes.locks import BINARY, lock_if_free
 from serving.faults import Faults, words
 
 if TYPE_CHECKING:
@@ -79,10 +79,11 @@ class Segment:
         spool.mkdir(parents=True, exist_ok=True)
         path = spool / f"{time.time_ns() // 1000}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         hidden = path.with_name(f".{path.name}")
-        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
         segment = cls(path, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock_if_free(descriptor):
+                raise BlockingIOError(f"{hidden} was locked by another before it had its name")
             segment._put(MAGIC)
             os.rename(hidden, path)
         except BaseException:

@@ -1,7 +1,6 @@
 """Processes that are kept alive: started, started again when they end, and stopped."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,16 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from serving.processes.child import die_with_parent
+from components.processes.endings import KILL, leader_of_a_group, signal_group
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _SOUND_AFTER_S = 30.0
 _LAST_WORDS = 6
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass
@@ -49,17 +45,17 @@ class KeptAlive:
                 stdin=subprocess.DEVNULL,
                 stdout=output or sys.stderr.fileno(),
                 stderr=output or sys.stderr.fileno(),
-                start_new_session=True,
-                # This process starts no threads.
-                preexec_fn=partial(die_with_parent, self.ends_by),  # noqa: PLW1509
+                **leader_of_a_group(ends_by=self.ends_by),  # this process starts no threads
             )
         self.began = time.monotonic()
 
     def signal(self, number: int, *, group: bool = False) -> None:
         """Send it a signal, or its whole group; nothing where it has ended."""
         if self.process is not None and self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                (os.killpg if group else os.kill)(self.process.pid, number)
+            if group:
+                signal_group(self.process, number)
+            else:
+                self.process.send_signal(number)
 
     def keep(self, now: float, say: Callable[[str], None]) -> None:
         """Start it again where it has ended, after a pause that grows while it ends soon."""
@@ -83,21 +79,15 @@ class KeptAlive:
         deadline = time.monotonic() + seconds
         while self.process is not None and self.process.poll() is None:
             if time.monotonic() > deadline or hurry.is_set():
-                self.signal(signal.SIGKILL, group=True)
+                self.signal(KILL, group=True)
                 self.process.wait()
                 return
             time.sleep(0.02)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of workers whose BentoML parent was killed: they would go on to hold the port."""
-    if _LIBC is not None:
-        _LIBC.prctl(_SET_CHILD_SUBREAPER, 1)
-
-
 def reap_orphans(children: Sequence[KeptAlive]) -> None:
     """Kill processes that have become ours but are none of the children."""
-    if _LIBC is None:
+    if sys.platform != "linux":
         return
     known = {child.process.pid for child in children if child.process is not None}
     with contextlib.suppress(OSError):
@@ -105,7 +95,7 @@ def reap_orphans(children: Sequence[KeptAlive]) -> None:
         for pid in (int(text) for text in pids):
             if pid not in known:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, KILL)
                     os.waitpid(pid, 0)
 
 

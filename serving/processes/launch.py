@@ -6,11 +6,9 @@ answer.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.contracts import AlphaloopError, OutputError
+from components.processes.endings import KILL, adopt_orphans
+from components.processes.imports import HOUSE, own_modules_only, python_module
+from components.processes.locks import LockHeld, take_lock
 from serving.api.auth import require_safe_binding
-from serving.processes.kept_alive import KeptAlive, adopt_orphans, reap_orphans
+from serving.processes.kept_alive import KeptAlive, reap_orphans
 from serving.processes.plan import LAUNCHER_VARIABLE, PLAN_VARIABLE, ServingPlan, write_plan
 from serving.processes.readiness import address, readiness
 
@@ -66,6 +67,7 @@ def serve(plan: ServingPlan, *, say: Callable[[str], None] = print) -> None:
     with _only_serve(plan), _stop_signals() as stop:
         _require_free_port(plan.serving.host, plan.serving.port)
         path = write_plan(plan)
+        # Workers whose BentoML parent was killed would go on to hold the port.
         adopt_orphans()
         children = _children(plan, path)
         say(f"Starting on {address(plan)}; the service's log is {children[0].log}")
@@ -81,37 +83,27 @@ def _children(plan: ServingPlan, path: Path) -> list[KeptAlive]:
     # BentoML empties the metrics folder in its home at each start: two services of one user would wipe each
     # other's.
     environment = {
-        **os.environ,
+        **own_modules_only(),
         **_ENVIRONMENT,
         PLAN_VARIABLE: str(path),
         LAUNCHER_VARIABLE: str(os.getpid()),
         "BENTOML_HOME": str(plan.serving_folder / "bentoml"),
     }
-    service = [
-        sys.executable,
-        "-m",
-        "bentoml",
-        "serve",
-        "serving.service:SignalService",
-        "--host",
-        plan.serving.host,
-        "--port",
-        str(plan.serving.port),
-    ]
+    # BentoML puts its working folder before all others on the path of its workers.
+    where = ["--working-dir", str(HOUSE), "--host", plan.serving.host, "--port", str(plan.serving.port)]
+    service = python_module("bentoml", "serve", "serving.service:SignalService", *where)
     log = plan.serving_folder / "service.log"
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".log.1"))
     return [
         # BentoML loses a SIGTERM that comes while it starts; its workers end with it (serving/service.py).
-        KeptAlive("service", service, environment, log, ends_by=signal.SIGKILL),
+        KeptAlive("service", service, environment, log, ends_by=KILL),
         KeptAlive(
             "champion watcher",
-            [sys.executable, "-m", "serving.processes.registry_follower", str(path)],
+            python_module("serving.processes.registry_follower", str(path)),
             environment,
         ),
-        KeptAlive(
-            "log writer", [sys.executable, "-m", "serving.processes.log_writer", str(path)], environment
-        ),
+        KeptAlive("log writer", python_module("serving.processes.log_writer", str(path)), environment),
     ]
 
 
@@ -180,20 +172,18 @@ def _require_free_port(host: str, port: int) -> None:
 def _only_serve(plan: ServingPlan) -> Iterator[None]:
     try:
         plan.serving_folder.mkdir(parents=True, exist_ok=True)
-        handle = (plan.serving_folder / ".lock").open("w")
+        lock = take_lock(plan.serving_folder / ".lock")
+    except LockHeld:
+        raise LaunchError(
+            f"Another `alphaloop serve` runs on {plan.folder}. Stop it first, or serve another run folder"
+            " (run.folder) on another port (serving.port)."
+        ) from None
     except OSError as error:
         raise OutputError(
             f"{plan.serving_folder} can't be written: {error.strerror}. Set run.folder to a folder that you"
             " may write."
         ) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LaunchError(
-                f"Another `alphaloop serve` runs on {plan.folder}. Stop it first, or serve another run folder"
-                " (run.folder) on another port (serving.port)."
-            ) from None
+    with lock:
         yield
 
 

@@ -7,7 +7,6 @@ hours long past are merged.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -32,11 +31,13 @@ from components.contracts import (
     served_parts,
     write_table,
 )
+from components.contracts.files import sync_folder
 from components.contracts.served import HOUR_FORMAT
+from components.processes.endings import end_with_parent
+from components.processes.locks import BINARY, LockHeld, lock_if_free, take_lock
 from components.settings import config_hash
 from serving.faults import Faults, words
 from serving.live.segments import SUFFIX, read_segment, spool_bytes
-from serving.processes.child import end_with_parent
 from serving.processes.documents import WRITER_FILE, ChampionNotice, WriterReport
 from serving.processes.feature_shift import ServedShift
 from serving.processes.plan import ServingPlan, read_plan
@@ -89,19 +90,17 @@ class LogWriter:
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
             self.served.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.spool / ".writer", "w")  # noqa: SIM115 (held until the process ends)
+            self._lock = take_lock(self.spool / ".writer")  # held until the process ends
+        except LockHeld:
+            raise WriterError(
+                f"Another log writer works on {self.spool}. Stop the other `alphaloop serve` of this run"
+                " folder first."
+            ) from None
         except OSError as error:
             raise OutputError(
                 f"{self.spool} can't be written: {error.strerror}. Set run.folder to a folder that you may"
                 " write."
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WriterError(
-                f"Another log writer works on {self.spool}. Stop the other `alphaloop serve` of this run"
-                " folder first."
-            ) from None
         for hidden in self.served.glob("hour=*/.*"):
             shutil.rmtree(hidden, ignore_errors=True)
         self._finish_merges()
@@ -174,7 +173,7 @@ class LogWriter:
         for part, frame in parts:
             self._write(part, frame, inputs={})
         if parts:
-            _sync_folder(self.served)
+            sync_folder(self.served)
         if damage:
             path.rename(path.with_name(path.name + BROKEN))
             self.broken += 1
@@ -186,7 +185,7 @@ class LogWriter:
             path.unlink()
         # A segment that came back after a power cut would be written twice where its parts were merged by
         # then.
-        _sync_folder(self.spool)
+        sync_folder(self.spool)
         self.rows_written += sum(len(frame) for _, frame in parts)
         self.parts_written += len(parts)
         if content.torn_bytes:
@@ -291,25 +290,12 @@ def _columns_id(columns: Sequence[str]) -> str:
 def _if_closed(path: Path):
     """Yield a locked descriptor of a segment that nobody writes to any more, else None."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | BINARY)
     except FileNotFoundError:
         yield None
         return
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
+        yield descriptor if lock_if_free(descriptor) else None
     finally:
         os.close(descriptor)
 

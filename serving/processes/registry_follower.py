@@ -23,8 +23,9 @@ from pydantic_core import from_json, to_json
 
 from components.contracts import AlphaloopError, BundleError, ContractError, OutputError, file_sha256
 from components.contracts.bundle import MANIFEST
+from components.processes.endings import end_with_parent
+from components.processes.imports import python_module
 from serving.faults import trace
-from serving.processes.child import end_with_parent
 from serving.processes.documents import FOLLOWER_FILE, ChampionNotice, FollowerReport, RefusedVersion
 from serving.processes.plan import ServingPlan, read_plan
 
@@ -329,7 +330,7 @@ def main() -> None:
         run(
             read_plan(sys.argv[1] if len(sys.argv) > 1 else None),
             lambda: os.execv(
-                sys.executable, [sys.executable, "-m", "serving.processes.registry_follower", *sys.argv[1:]]
+                sys.executable, python_module("serving.processes.registry_follower", *sys.argv[1:])
             ),
         )
     except AlphaloopError as error:

@@ -191,11 +191,18 @@ class Served:
     `lines` is what it has said so far.
     """
 
-    def __init__(self, plan: Path, environment: Mapping[str, str] | None = None) -> None:
-        command = [sys.executable, "-c", _SERVE, str(plan)]
+    def __init__(
+        self, plan: Path, environment: Mapping[str, str] | None = None, working_folder: Path = ROOT
+    ) -> None:
+        command = [sys.executable, *([] if working_folder == ROOT else ["-P"]), "-c", _SERVE, str(plan)]
         variables = {**os.environ, **(environment or {})}
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables
+            command,
+            cwd=working_folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=variables,
         )
         self.lines: list[str] = []
         self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)

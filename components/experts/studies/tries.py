@@ -3,10 +3,8 @@ told to the study; in this process or in several.
 """
 
 import multiprocessing
-import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +20,7 @@ from components.experts.studies.judging import Tables, daily_ic, read_tables, st
 from components.experts.studies.search_space import distributions, with_values
 from components.experts.studies.study import SearchError, SearchPlan, open_study, owner, quiet
 from components.experts.training.train import train_expert
+from components.processes.endings import end_with_spawner
 from components.progress import report, warn
 from components.settings import ConfigError, validate_settings
 
@@ -241,14 +240,9 @@ def make_tries_in_processes(plan: SearchPlan, deadline: float | None) -> None:
 def _work(plan: SearchPlan, deadline: float | None, lock: Any, failures: Any) -> None:
     """One worker. What the user can mend is told to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_spawner()
     try:
         with quiet():
             make_tries(open_study(plan), plan, deadline, lock)
     except AlphaloopError as error:
         failures.put(str(error))
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -15,6 +15,7 @@ from typing import Any
 from components.contracts import ContractError
 from components.experts.errors import ExpertError
 from components.experts.training.inputs import Assignment, Inputs
+from components.processes.imports import own_modules_only, python_module
 
 ENDING_SECONDS = 30
 LOG_CHARACTERS = 5000
@@ -99,17 +100,12 @@ def _torchrun(processes: int, arguments: Path, log: Any) -> int:
 
     It ends all processes when one fails, and is itself ended when the caller is interrupted.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        str(processes),
-        "--max-restarts",
-        "0",
-    ]
+    command = python_module(
+        "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "0"
+    )
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "127.0.0.1"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = own_modules_only()
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     if sys.platform == "linux":
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     process = subprocess.Popen(

@@ -3,7 +3,6 @@
 `status.json` and, unless it failed, `predictions.parquet` and `model/`.
 """
 
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from components.experts.training.folds import PREDICTED
 from components.experts.training.inputs import Assignment, Inputs, read_inputs
 from components.experts.training.processes import train_in_processes
 from components.experts.training.train import Trained, failed, train_expert, train_guarded
+from components.processes.locks import LockHeld, take_lock
 from components.settings import config_hash
 
 
@@ -43,14 +43,14 @@ def only_training(work_folder: Path) -> Iterator[None]:
         If another training holds it.
     """
     work_folder.parent.mkdir(parents=True, exist_ok=True)
-    with (work_folder.parent / f".{work_folder.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"Another training is writing to {work_folder}, perhaps one whose command was killed. Wait"
-                " for it to end, or end it."
-            ) from None
+    try:
+        lock = take_lock(work_folder.parent / f".{work_folder.name}.lock")
+    except LockHeld:
+        raise OutputError(
+            f"Another training is writing to {work_folder}, perhaps one whose command was killed. Wait for it"
+            " to end, or end it."
+        ) from None
+    with lock:
         yield
 
 

@@ -21,6 +21,7 @@ from serving.client import Client, ServiceError
 from serving.processes.launch import LaunchError, serve
 from serving.processes.plan import read_plan
 from serving.replay import ReplayError, current_publication, replay
+from tests.processes.planted import plant
 from tests.serving.live_service import Served, free_port, pid_of, processes_of, register, until
 from tests.serving.made_answers import QUICK, make_plan
 
@@ -120,6 +121,18 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of a parent's death on Linux only")
+def test_in_a_folder_with_packages_called_like_ours_our_own_are_served(run_copy, plan, tmp_path):
+    served = Served(plan, working_folder=plant(tmp_path / "mine"))
+    try:
+        served.wait_for("Not ready: .*no champion")
+        words = " ".join(processes_of(run_copy.folder).values())
+        for word in ("bentoml serve", "serving.processes.log_writer", "serving.processes.registry_follower"):
+            assert word in words
+        assert not served.said("ended with"), served.lines
+    finally:
+        served.stop()
+
+
 def test_when_serve_itself_is_killed_nothing_of_it_stays(run_copy, plan):
     served = Served(plan)
     try:
