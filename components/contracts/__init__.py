@@ -6,8 +6,7 @@ from components.contracts.chosen import ChosenInputs, read_chosen, write_chosen
 from components.contracts.errors import AlphaloopError, ContractError
 from components.contracts.files import OutputError, atomic_path, atomic_write_text, read_json
 from components.contracts.gathered import GatheredError, read_gathered
-from components.contracts.served import hour_folder, read_served, served_parts
-from components.contracts.tables import (
+from components.contracts.schemas import (
     ALL_PREDICTIONS,
     FACTORS,
     FUSED,
@@ -26,8 +25,11 @@ from components.contracts.tables import (
     TIME,
     TRAINING_SET,
     VOLATILITY_COLUMN,
-    Stamp,
     Table,
+)
+from components.contracts.served import hour_folder, read_served, served_parts
+from components.contracts.tables import (
+    Stamp,
     check_table,
     content_sha256,
     read_stamp,

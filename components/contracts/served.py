@@ -11,7 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts.errors import ContractError
-from components.contracts.tables import SERVED, read_stamp
+from components.contracts.schemas import SERVED
+from components.contracts.tables import read_stamp
 
 HOUR_FORMAT = "%Y-%m-%dT%H"
 _BAR = ("timestamp", "symbol")

@@ -3,7 +3,7 @@
 import polars as pl
 
 from components.contracts.errors import ContractError
-from components.contracts.tables import LABELS
+from components.contracts.schemas import LABELS
 
 
 def target_labels(labels: pl.DataFrame, horizon: int, target: str) -> pl.DataFrame:

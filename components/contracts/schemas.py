@@ -1,0 +1,236 @@
+"""The kinds of tables that stages hand over: their columns, types and keys, and what the codes in them mean.
+
+Every table is long, sorted by its key, UTC. How they are written and checked: `components/contracts/tables.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+TIME = pl.Datetime("us", "UTC")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One kind of table: its name, schema version, required columns, and the columns that identify a row.
+
+    `extra` is the type that all further columns must have (factors), or None where none are allowed.
+    `optional` columns may be absent; where present they must have the given type.
+    """
+
+    name: str
+    version: int
+    columns: Mapping[str, pl.DataType]
+    key: tuple[str, ...]
+    optional: Mapping[str, pl.DataType] = field(default_factory=dict)
+    extra: pl.DataType | None = None
+
+
+# A bar. `event_time` is its opening moment, `timestamp` the moment it was complete, `known_time` when we
+# could have had it. `exchange_ts` and `ingest_ts` are what the exchange's clock and the collector's clock
+# said, where a source has them.
+PANEL = Table(
+    name="panel",
+    version=1,
+    columns={
+        "timestamp": TIME,
+        "symbol": pl.String(),
+        "period": pl.String(),
+        "event_time": TIME,
+        "known_time": TIME,
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
+        "sector": pl.String(),
+    },
+    key=("timestamp", "symbol"),
+    optional={
+        "vwap": pl.Float64(),
+        "trades": pl.Float64(),
+        "funding_rate": pl.Float64(),
+        "open_interest": pl.Float64(),
+        "exchange_ts": TIME,
+        "ingest_ts": TIME,
+        "industry": pl.String(),
+    },
+)
+
+# Bars as a source gave them: the panel's columns in any order of rows, faults included. Only validation reads
+# it.
+RAW_PANEL = Table(name="raw_panel", version=1, columns=PANEL.columns, key=(), optional=PANEL.optional)
+
+# Values of slow tables (fundamentals, on-chain, macro, ...) at each bar, as known by the bar's known_time;
+# null where nothing was known.
+FUSED = Table(
+    name="fused",
+    version=1,
+    columns={"timestamp": TIME, "symbol": pl.String()},
+    key=("timestamp", "symbol"),
+    extra=pl.Float64(),
+)
+
+# Factor values, one Float32 column a factor; null where the warm-up is not complete.
+FACTORS = Table(
+    name="factors",
+    version=1,
+    columns={"timestamp": TIME, "symbol": pl.String(), "known_time": TIME},
+    key=("timestamp", "symbol"),
+    extra=pl.Float32(),
+)
+
+# One row a bar, symbol and horizon. `label_end` is when the label became known, of the optional targets too;
+# null labels have no complete future. Units and formulas of the targets: components/labels/build.py.
+LABELS = Table(
+    name="labels",
+    version=1,
+    columns={
+        "timestamp": TIME,
+        "symbol": pl.String(),
+        "horizon": pl.Int32(),
+        "label_end": TIME,
+        "log_return": pl.Float64(),
+        "direction": pl.Int8(),
+        "sector_neutral_return": pl.Float64(),
+    },
+    key=("timestamp", "symbol", "horizon"),
+    optional={
+        "trend": pl.Int8(),
+        "return_quantile": pl.Float64(),
+        "realised_volatility": pl.Float64(),
+        "beta_neutral_return": pl.Float64(),
+        "barrier": pl.Int8(),
+        "barrier_return": pl.Float64(),
+        "barrier_end": TIME,
+        "trade_class": pl.Int8(),
+        "cost": pl.Float64(),
+    },
+)
+
+# The rows of a training set that an expert's modality may learn from.
+LEARNABLE = Table(
+    name="learnable",
+    version=1,
+    columns={"timestamp": TIME, "symbol": pl.String()},
+    key=("timestamp", "symbol"),
+)
+
+# What Feast's point-in-time join returns: the model's inputs at each (timestamp, symbol).
+TRAINING_SET = Table(
+    name="training_set",
+    version=1,
+    columns={"timestamp": TIME, "symbol": pl.String(), "sector": pl.String()},
+    key=("timestamp", "symbol"),
+    extra=pl.Float32(),
+)
+
+# What every expert and the stacker give. score, uncertainty and p10/p50/p90 are in the target's unit (log
+# return over the horizon).
+PREDICTIONS = Table(
+    name="predictions",
+    version=1,
+    columns={
+        "timestamp": TIME,
+        "symbol": pl.String(),
+        "period": pl.String(),
+        "horizon": pl.Int32(),
+        "target": pl.String(),
+        "expert": pl.String(),
+        "fold": pl.String(),
+        "train_window": pl.String(),
+        "score": pl.Float64(),
+        "uncertainty": pl.Float64(),
+        "p10": pl.Float64(),
+        "p50": pl.Float64(),
+        "p90": pl.Float64(),
+        "head_scale": pl.Float64(),
+        "head_bias": pl.Float64(),
+    },
+    key=("timestamp", "symbol", "horizon"),
+)
+
+# The predictions of several experts in one table.
+ALL_PREDICTIONS = Table(
+    name="all_predictions",
+    version=1,
+    columns=PREDICTIONS.columns,
+    key=("timestamp", "symbol", "horizon", "expert"),
+)
+
+# Experts side by side, one Float64 column `score_<expert>` and `uncertainty_<expert>` each, with the label
+# and the regime.
+OOF = Table(
+    name="oof",
+    version=1,
+    columns={
+        "timestamp": TIME,
+        "symbol": pl.String(),
+        "period": pl.String(),
+        "horizon": pl.Int32(),
+        "target": pl.String(),
+        "fold": pl.String(),
+        "label": pl.Float64(),
+        "label_end": TIME,
+        "log_return": pl.Float64(),
+        "regime": pl.String(),
+    },
+    key=("timestamp", "symbol", "horizon"),
+    extra=pl.Float64(),
+)
+
+# What the service answered, one row a request, symbol and bar, with the factor values (Float32) that went in.
+# `timestamp` is the close of the bar that the factors belong to, `known_time` when they were known,
+# `answered_at` when the answer was given.
+SERVED = Table(
+    name="served",
+    version=1,
+    columns={
+        "answered_at": TIME,
+        "request_id": pl.String(),
+        "symbol": pl.String(),
+        "endpoint": pl.String(),
+        "timestamp": TIME,
+        "known_time": TIME,
+        "model_version": pl.Int64(),
+        "bundle_sha256": pl.String(),
+        "publication": pl.String(),
+        "stale": pl.Boolean(),
+        "score": pl.Float64(),
+        "uncertainty": pl.Float64(),
+        "p10": pl.Float64(),
+        "p50": pl.Float64(),
+        "p90": pl.Float64(),
+        "position": pl.Float64(),
+    },
+    key=("answered_at", "request_id", "symbol", "timestamp"),
+    extra=pl.Float32(),
+)
+
+# Numeric codes of the market regime as the column `regime_state` holds them.
+REGIMES = ("bear", "neutral", "bull", "high_volatility")
+REGIME_COLUMN = "regime_state"
+# Standard deviation of one-bar log returns over 20 bars: the unit in which experts scale their bands.
+VOLATILITY_COLUMN = "volatility_20"
+# Codes of the names of a row's sector and industry (components/features/library/context.py), null where
+# unknown.
+SECTOR_COLUMN = "sector_code"
+INDUSTRY_COLUMN = "industry_code"
+
+TABLES = {
+    table.name: table
+    for table in (
+        RAW_PANEL,
+        PANEL,
+        FUSED,
+        FACTORS,
+        LABELS,
+        LEARNABLE,
+        TRAINING_SET,
+        PREDICTIONS,
+        ALL_PREDICTIONS,
+        OOF,
+        SERVED,
+    )
+}
