@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TextIO
 
+from filelock import lock_descriptor
+
 from components.contracts.errors import AlphaloopError
 
 WAIT_STEP_S = 0.02
@@ -29,8 +31,6 @@ def take_lock(path: Path, *, wait: bool = False) -> TextIO:
     OSError
         If the file can't be opened.
     """
-    from filelock import lock_descriptor
-
     handle = Path(path).open("w")  # noqa: SIM115 (the caller closes it)
     try:
         if not lock_descriptor(handle.fileno(), blocking=wait, poll_interval=WAIT_STEP_S):
@@ -43,6 +43,4 @@ def take_lock(path: Path, *, wait: bool = False) -> TextIO:
 
 def lock_if_free(descriptor: int) -> bool:
     """Lock an open file until the descriptor is closed; False where another holds it."""
-    from filelock import lock_descriptor
-
     return lock_descriptor(descriptor, blocking=False)

@@ -5,7 +5,8 @@ Shapes: B rows, F inputs, C context columns, L bars of a window, E served expert
 """
 
 from components.scoring.form import SERVED_FORMAT, ScoringError
-from components.scoring.model import CrossSection, ExpertOutputs, Model, Scores
+from components.scoring.model import CrossSection, ExpertOutputs, Model
+from components.scoring.stacker import Scores
 from components.scoring.table import score_table
 
 __all__ = ["SERVED_FORMAT", "CrossSection", "ExpertOutputs", "Model", "Scores", "ScoringError", "score_table"]

@@ -20,7 +20,7 @@ from components.contracts import (
 from components.scoring.expert import ServedExpert
 from components.scoring.form import ScoringError
 from components.scoring.moments import moments_by_bar, moments_of_one_bar
-from components.scoring.stacker import SMALLEST_WIDTH, Z90, Stacker, read_stacker, standardise
+from components.scoring.stacker import Scores, Stacker, read_stacker, standardise
 
 # Every model takes the first two; the others where an expert does.
 CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
@@ -50,17 +50,6 @@ class CrossSection:
     score_spread: np.ndarray
     uncertainty_mean: np.ndarray
     uncertainty_spread: np.ndarray
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What the model says about rows, [B], Float64, return over the horizon."""
-
-    score: np.ndarray
-    uncertainty: np.ndarray
-    p10: np.ndarray
-    p50: np.ndarray
-    p90: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -133,7 +122,7 @@ class Model:
     @property
     def head(self) -> tuple[float, float]:
         """Scale and bias that turn the combiner's output into a return."""
-        return self.stacker.head_scale, self.stacker.head_bias
+        return self.stacker.head.scale, self.stacker.head.bias
 
     def expert_outputs(
         self,
@@ -196,14 +185,8 @@ class Model:
         )
         z_EB = standardise(outputs.score, score_mean, score_spread)
         u_EB = standardise(outputs.uncertainty, uncertainty_mean, uncertainty_spread)
-        stacker = self.stacker
-        score_B = (
-            stacker.head_scale * stacker.raw(z_EB, u_EB, one_hot(np.asarray(context_BC)[:, 0]))
-            + stacker.head_bias
-        )
-        width_B = np.maximum(outputs.uncertainty.mean(axis=0), SMALLEST_WIDTH)
-        p10_B, p90_B = score_B - stacker.band_low * width_B, score_B + stacker.band_high * width_B
-        return Scores(score_B, (p90_B - p10_B) / (2 * Z90), p10_B, score_B, p90_B)
+        raw_B = self.stacker.raw(z_EB, u_EB, one_hot(np.asarray(context_BC)[:, 0]))
+        return self.stacker.head.scores(raw_B, outputs.uncertainty)
 
     def score_bar(self, inputs: np.ndarray, context: np.ndarray, window: np.ndarray | None = None) -> Scores:
         """Scores of rows that are the whole universe of one bar."""

@@ -1,7 +1,7 @@
 """The served form of the stacker: standardises the experts over the symbols of a bar, weighs them, and puts a
 band around the result.
 
-The arithmetic is that of the stacking stage, in Float64.
+The stacking stage standardises and draws its bands through the same functions, in Float64.
 """
 
 import json
@@ -15,11 +15,45 @@ from components.contracts import REGIMES
 from components.scoring.form import SERVED_FORMAT, ScoringError
 from components.scoring.graph import Graph
 
-STACKER_FILE = "stacker.json"
+STACKER_FILE, GRAPH_FILE = "stacker.json", "stacker.onnx"
+# What the parts of a head are called in the file, in the order of its fields.
+HEAD_NAMES = ("head_scale", "head_bias", "band_low", "band_high")
 Z90 = 1.2815515655446004
 LARGEST_DEVIATION = 5.0
 SMALLEST_SPREAD = 1e-12
 SMALLEST_WIDTH = 1e-9
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says about rows, [B], Float64, return over the horizon."""
+
+    score: np.ndarray
+    uncertainty: np.ndarray
+    p10: np.ndarray
+    p50: np.ndarray
+    p90: np.ndarray
+
+
+@dataclass(frozen=True)
+class Head:
+    """What makes a return with a band of a combiner's output.
+
+    `scale` and `bias` make the score; `low` and `high` say how many widths p10 and p90 lie away, where a width
+    is the mean uncertainty of the experts that the combiner listens to.
+    """
+
+    scale: float
+    bias: float
+    low: float
+    high: float
+
+    def scores(self, raw_B: np.ndarray, uncertainty_EB: np.ndarray) -> Scores:
+        """Score and band of the combiner's output and its experts' uncertainties."""
+        score_B = self.scale * raw_B + self.bias
+        width_B = width(uncertainty_EB)
+        p10_B, p90_B = score_B - self.low * width_B, score_B + self.high * width_B
+        return Scores(score_B, (p90_B - p10_B) / (2 * Z90), p10_B, score_B, p90_B)
 
 
 @dataclass(frozen=True)
@@ -30,10 +64,7 @@ class Stacker:
     experts: tuple[str, ...]
     weights_QE: np.ndarray | None
     graph: Graph | None
-    head_scale: float
-    head_bias: float
-    band_low: float
-    band_high: float
+    head: Head
 
     def raw(self, z_EB: np.ndarray, u_EB: np.ndarray, regime_BR: np.ndarray) -> np.ndarray:
         """The combiner's output [B] from standardised scores and uncertainties."""
@@ -41,6 +72,13 @@ class Stacker:
             return self.graph(inputs=np.concatenate([z_EB.T, u_EB.T, regime_BR], axis=1, dtype=np.float32))[0]
         weights_EB = self.weights_QE[0][:, None] + self.weights_QE[1:].T @ regime_BR.T
         return (weights_EB * z_EB).sum(axis=0)
+
+
+def width(uncertainty_EB: np.ndarray) -> np.ndarray:
+    """The unit of the band, [B]: the mean uncertainty of the served experts, so that the others need not be
+    served.
+    """
+    return np.maximum(uncertainty_EB.mean(axis=0), SMALLEST_WIDTH)
 
 
 def standardise(values_EB: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -104,8 +142,8 @@ def _stacker(values: dict[str, Any], path: Path, threads: int) -> Stacker:
         )
     else:
         weights_QE = _weights(values["weights"], experts, path)
-    numbers = {name: float(values[name]) for name in ("head_scale", "head_bias", "band_low", "band_high")}
-    return Stacker(str(values["method"]), experts, weights_QE, graph, **numbers)
+    head = Head(*(float(values[name]) for name in HEAD_NAMES))
+    return Stacker(str(values["method"]), experts, weights_QE, graph, head)
 
 
 def _weights(weights: dict[str, float], experts: tuple[str, ...], path: Path) -> np.ndarray:

@@ -12,8 +12,11 @@ from components.contracts import ALL_PREDICTIONS, REGIMES, write_manifest, write
 from components.experts.leaves import Leaf, expert_module
 from components.experts.protocol import Task
 from components.registry.bundle import build_bundle
-from components.stacking import combine
+from components.stacking.calibrate import fit_head, predict_block
+from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner
 from components.stacking.config import Settings
+from components.stacking.inputs import combiner_inputs
+from components.stacking.served_form import served_files, write_model
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
 
 SETTINGS = {
@@ -34,7 +37,7 @@ SETTINGS = {
 LOOKBACK = SETTINGS["patchtst"]["lookback_bars"]
 TASK = Task(period="1d", horizon=2, target="log_return", groups=INPUTS, seed=3, threads=1)
 LEARNERS = ["elasticnet", "xgboost", "lightgbm", "patchtst"]
-COMBINERS = [combine.EQUAL, combine.PERFORMANCE, combine.BEST, "elasticnet", "lightgbm"]
+COMBINERS = [EQUAL, PERFORMANCE, BEST, "elasticnet", "lightgbm"]
 
 
 def fit_all(folder: Path, *, bars: int, symbols: int, seed: int = 1) -> SimpleNamespace:
@@ -90,13 +93,11 @@ def trained_outputs(world: SimpleNamespace) -> pl.DataFrame:
 def combined(outputs: pl.DataFrame, method: str) -> tuple[pl.DataFrame, dict[str, str | bytes]]:
     """The training code's scores of all rows by one combiner, and the combiner's files."""
     settings = Settings(lightgbm_rounds=20, min_train_bars=5)
-    inputs = combine._inputs(outputs, list(SETTINGS))
+    inputs = combiner_inputs(outputs, list(SETTINGS))
     known = inputs.filter(pl.col("label").is_not_null())
-    model = combine.fit_combiner(method, known, LEARNERS, settings, 1)
-    head = combine._head(method, model, known, LEARNERS, settings, 1)
-    return combine._predict_block(model, inputs, known, head), combine.served_files(
-        method, model, LEARNERS, head
-    )
+    model = fit_combiner(method, known, LEARNERS, settings, 1)
+    head = fit_head(method, model, known, LEARNERS, settings, 1)
+    return predict_block(model, inputs, known, head), served_files(method, model, LEARNERS, head)
 
 
 def bundle_of(
@@ -104,7 +105,7 @@ def bundle_of(
 ) -> Path:
     """A bundle with this combiner in `folder/bundle`."""
     folder.mkdir(parents=True, exist_ok=True)
-    combine.write_model(files, folder / "stacker")
+    write_model(files, folder / "stacker")
     (folder / "catalog.json").write_text("[]")
     (folder / "features.json").write_text(
         json.dumps(

@@ -134,9 +134,10 @@ def make_bundle(
     from components.experts.training.inputs import Assignment, TrainingTables
     from components.experts.training.train import train_expert
     from components.registry.bundle import build_bundle
-    from components.stacking.combine import stack_experts, write_model
+    from components.stacking.combine import stack_experts
     from components.stacking.config import Settings as StackingSettings
     from components.stacking.oof import build_oof_table
+    from components.stacking.served_form import write_model
     from components.timeline import resolve_windows
 
     folder.mkdir(parents=True, exist_ok=True)

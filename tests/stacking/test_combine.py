@@ -3,6 +3,7 @@ there is not.
 """
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
@@ -11,20 +12,13 @@ import polars as pl
 import pytest
 
 from components.contracts import ALL_PREDICTIONS, OOF, REGIMES, TIME
-from components.stacking.combine import (
-    EQUAL,
-    PERFORMANCE,
-    _head,
-    _inputs,
-    _predict_block,
-    _raw,
-    choose,
-    fit_combiner,
-    served_files,
-    stack_experts,
-    write_model,
-)
+from components.scoring.stacker import Head
+from components.stacking.calibrate import fit_head, predict_block
+from components.stacking.combine import choose, stack_experts
+from components.stacking.combiners import EQUAL, PERFORMANCE, Combiner, fit_combiner, raw_output
 from components.stacking.config import Settings
+from components.stacking.inputs import combiner_inputs
+from components.stacking.served_form import served_files, write_model
 from components.timeline import Windows
 
 BARS, SYMBOLS = 240, 30
@@ -263,15 +257,16 @@ def test_an_expert_without_weight_moves_nothing_and_is_not_served(method):
     oof = market(1, {"good": 0.3, "other": 0.2, "noise": 0.0})
     experts, table = ["good", "other", "noise"], inputs_of(oof)
     model = fit_combiner(method, table, experts, SETTINGS, 1)
-    if "booster" not in model:
-        model["weights"] |= {name: 0.0 for name in model["weights"] if name.startswith("noise")}
-    head = _head(method, model, table, experts, SETTINGS, 1)
+    if model.booster is None:
+        silent = {name: 0.0 for name in model.weights if name.startswith("noise")}
+        model = replace(model, weights={**model.weights, **silent})
+    head = fit_head(method, model, table, experts, SETTINGS, 1)
     loud = inputs_of(oof.with_columns(uncertainty_noise=pl.lit(9.0)))
     files = served_files(method, model, experts, head)
     about = json.loads(files["stacker.json"])
     assert ("noise" in about["served_experts"]) == (method == "lightgbm")
     assert set(about["served_experts"]) <= set(experts)
-    assert _predict_block(model, loud, loud, head).equals(_predict_block(model, table, table, head)) == (
+    assert predict_block(model, loud, loud, head).equals(predict_block(model, table, table, head)) == (
         method != "lightgbm"
     )
     assert set(files) == (
@@ -284,7 +279,7 @@ def test_an_expert_with_weight_in_one_regime_only_is_served():
     weights = {"a": 0.0, "b": 0.1, "c": 0.0, "a|bear": 0.2, "b|bear": 0.0, "c|bear": 0.0}
     about = json.loads(
         served_files(
-            "elasticnet", {"method": "elasticnet", "weights": weights}, ["a", "b", "c"], (1.0, 0.0, 1.0, 1.0)
+            "elasticnet", Combiner("elasticnet", weights), ["a", "b", "c"], Head(1.0, 0.0, 1.0, 1.0)
         )["stacker.json"]
     )
     assert about["served_experts"] == ["a", "b"]
@@ -295,11 +290,11 @@ def test_the_served_trees_are_the_fitted_ones(tmp_path):
 
     table = inputs_of(market(2, {"a": 0.3, "b": 0.1}))
     model = fit_combiner("lightgbm", table, ["a", "b"], SETTINGS, 1)
-    write_model(served_files("lightgbm", model, ["a", "b"], (1.0, 0.0, 1.0, 1.0)), tmp_path)
+    write_model(served_files("lightgbm", model, ["a", "b"], Head(1.0, 0.0, 1.0, 1.0)), tmp_path)
     session = onnxruntime.InferenceSession(str(tmp_path / "stacker.onnx"), providers=["CPUExecutionProvider"])
-    served = session.run(["raw"], {"inputs": table.select(model["columns"]).cast(pl.Float32).to_numpy()})[0]
-    np.testing.assert_allclose(served, _raw(model, table), rtol=0, atol=1e-12)
-    assert model["columns"] == [
+    served = session.run(["raw"], {"inputs": table.select(model.columns).cast(pl.Float32).to_numpy()})[0]
+    np.testing.assert_allclose(served, raw_output(model, table), rtol=0, atol=1e-12)
+    assert list(model.columns) == [
         "z_a",
         "z_b",
         "u_a",
@@ -309,4 +304,6 @@ def test_the_served_trees_are_the_fitted_ones(tmp_path):
 
 
 def inputs_of(oof: pl.DataFrame) -> pl.DataFrame:
-    return _inputs(oof, [name.removeprefix("score_") for name in oof.columns if name.startswith("score_")])
+    return combiner_inputs(
+        oof, [name.removeprefix("score_") for name in oof.columns if name.startswith("score_")]
+    )

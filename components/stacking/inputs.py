@@ -1,0 +1,82 @@
+"""What a combiner sees of a row, all of it known at that row: each expert's score standardised over the
+symbols of the bar, its relative uncertainty, and the regime.
+"""
+
+import numpy as np
+import polars as pl
+
+from components.contracts import REGIMES
+from components.scoring.stacker import SMALLEST_SPREAD, standardise
+
+
+def combiner_inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
+    """The combiner's inputs at each row: standardised scores, relative uncertainties, regime; the
+    uncertainties as they are; and the standardised label.
+    """
+    return oof.select(
+        "timestamp",
+        "symbol",
+        "label",
+        "label_end",
+        *(_standard(oof, f"score_{name}").alias(f"z_{name}") for name in experts),
+        *(_standard(oof, f"uncertainty_{name}").alias(f"u_{name}") for name in experts),
+        *((pl.col("regime") == regime).cast(pl.Float64).alias(f"regime_{regime}") for regime in REGIMES),
+        _standard(oof, "label").alias("label_z"),
+        *(f"uncertainty_{name}" for name in experts),
+    )
+
+
+def design(rows: pl.DataFrame, experts: list[str]) -> np.ndarray:
+    """Scores, then scores within each regime; shape (rows, experts * (1 + regimes))."""
+    scores = standardised_scores(rows, experts)
+    states = rows.select(f"regime_{regime}" for regime in REGIMES).to_numpy()
+    return np.concatenate([scores, *(scores * states[:, [k]] for k in range(len(REGIMES)))], axis=1)
+
+
+def standardised_scores(rows: pl.DataFrame, experts: list[str]) -> np.ndarray:
+    """Shape (rows, experts)."""
+    return rows.select(f"z_{name}" for name in experts).to_numpy()
+
+
+def uncertainties(rows: pl.DataFrame, experts: list[str]) -> np.ndarray:
+    """Shape (experts, rows)."""
+    return rows.select(f"uncertainty_{name}" for name in experts).to_numpy().T
+
+
+def tree_columns(experts: list[str]) -> list[str]:
+    """Inputs of trees, in the order in which serving puts them together."""
+    return [
+        *(f"z_{name}" for name in experts),
+        *(f"u_{name}" for name in experts),
+        *(f"regime_{regime}" for regime in REGIMES),
+    ]
+
+
+def tree_inputs(rows: pl.DataFrame, columns: list[str]) -> np.ndarray:
+    """Float32, as the served graph takes them."""
+    return rows.select(pl.col(columns).cast(pl.Float32)).to_numpy()
+
+
+def informative(experts: list[str], oof: pl.DataFrame) -> list[str]:
+    """Experts whose score differs between the symbols of a bar; a constant (the median) can't be weighed."""
+    spread = (
+        oof.group_by("timestamp")
+        .agg(pl.col(f"score_{name}").std() for name in experts)
+        .select(pl.col("^score_.*$").max())
+        .row(0)
+    )
+    return [
+        name
+        for name, value in zip(experts, spread, strict=True)
+        if value is not None and value > SMALLEST_SPREAD
+    ] or experts
+
+
+def _standard(oof: pl.DataFrame, column: str) -> pl.Series:
+    """A column's deviations from the mean of its bar in the bar's spread; 0 where it is null."""
+    value = pl.col(column)
+    by_bar = oof.select(
+        value=value, mean=value.mean().over("timestamp"), spread=value.std().over("timestamp")
+    )
+    found = standardise(*(by_bar[name].to_numpy() for name in ("value", "mean", "spread")))
+    return pl.Series(np.where(by_bar["value"].is_null().to_numpy(), 0.0, found))

@@ -1,0 +1,56 @@
+"""The files that hold a fitted combiner with its head, as serving reads them."""
+
+import json
+from dataclasses import astuple
+from pathlib import Path
+
+from components.contracts import REGIMES, atomic_path
+from components.scoring.form import SERVED_FORMAT
+from components.scoring.stacker import GRAPH_FILE, HEAD_NAMES, STACKER_FILE, Head
+from components.scoring.trees import lightgbm_graph
+from components.stacking.combiners import Combiner, listened_to
+
+
+def served_files(method: str, combiner: Combiner, experts: list[str], head: Head) -> dict[str, str | bytes]:
+    """Files by name that hold a fitted combiner with its head:
+
+    `stacker.json`, and for trees `stacker.onnx` and LightGBM's text.
+
+    Parameters
+    ----------
+    method : the combiner that was chosen; where too little was known to fit it, `combiner` is equal weights
+    experts : all that it could have listened to
+    """
+    trees = combiner.booster
+    columns = {"columns": combiner.columns} if trees else {}
+    alpha = {} if combiner.alpha is None else {"alpha": combiner.alpha}
+    values = {
+        "format": SERVED_FORMAT,
+        "method": method,
+        "experts": experts,
+        "served_experts": listened_to(combiner),
+        "regimes": list(REGIMES),
+        "graph": GRAPH_FILE if trees else None,
+        **dict(zip(HEAD_NAMES, astuple(head), strict=True)),
+        **columns,
+        "weights": combiner.weights,
+        **alpha,
+    }
+    files: dict[str, str | bytes] = {STACKER_FILE: json.dumps(values, indent=1)}
+    if trees:
+        files |= {"stacker_lightgbm.txt": trees, GRAPH_FILE: _graph(trees)}
+    return files
+
+
+def write_model(files: dict[str, str | bytes], folder: Path) -> None:
+    """Write the stacker's files into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        with atomic_path(folder / name) as path:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _graph(booster: str) -> bytes:
+    import lightgbm
+
+    return lightgbm_graph(lightgbm.Booster(model_str=booster).dump_model())
