@@ -113,7 +113,8 @@ class LogWriter:
         A full disk is kept in `problem`, and its segment stays for the next time.
         """
         done = 0
-        for path in sorted(self.spool.glob(f"*{SUFFIX}")):
+        # A hidden one is about to be locked: its process has not given it its name yet.
+        for path in sorted(self.spool.glob(f"[!.]*{SUFFIX}")):
             if done == most:
                 break
             with _if_closed(path) as descriptor:

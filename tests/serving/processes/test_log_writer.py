@@ -138,6 +138,18 @@ def test_an_active_segment_is_left_alone(tmp_path):
     assert request_ids(tmp_path) == ["r1"]
 
 
+def test_a_segment_that_has_no_name_yet_is_left_alone(tmp_path):
+    """Between the making of the file and its lock, the writer must not take it for a closed one."""
+    plan = make_plan(tmp_path)
+    writer = opened(plan)
+    hidden = writer.spool / ".1-1-a.segment"
+    hidden.write_bytes(b"")
+    assert writer.take_closed() == 0
+    assert hidden.exists()
+    hidden.rename(writer.spool / "1-1-a.segment")
+    assert writer.take_closed() == 1
+
+
 def test_a_torn_record_is_dropped_and_counted(tmp_path, capsys):
     plan = make_plan(tmp_path)
     log_answers(plan, [answer(1), answer(2)])
