@@ -1,4 +1,4 @@
-"""What stands in front of the routes: request number, key, rate, size of the body, requests under way, time."""
+"""What stands in front of the routes: request number, key, rate, size of the body, crowd, time."""
 
 import asyncio
 import time

@@ -146,7 +146,7 @@ class Scorer:
         )
 
     def given(self, state: State, rows: GivenRows, now_us: int) -> Signals:
-        """Signals of given rows: against the market, which the state must then hold, or each in its own bar."""
+        """Signals of given rows: against the market, which the state must hold then, or each in its bar."""
         market = state.market if rows.cross_section == "market" else None
         if market is not None:
             scores, position = self._against_market(state.served, market, rows)

@@ -86,7 +86,7 @@ class ServedShift:
 
 
 def shift_of(rows: pl.DataFrame, sketch: pl.DataFrame) -> FeatureShift | None:
-    """How far served rows lie from a reference sketch; None with fewer than 200 rows or no column in common."""
+    """How far served rows lie from a reference sketch; None below 200 rows or without a common column."""
     columns = [name for name in rows.columns if name in sketch.columns and name not in SERVED.columns]
     if len(rows) < FEWEST_ROWS or not columns:
         return None

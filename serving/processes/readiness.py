@@ -36,7 +36,7 @@ def readiness(plan: ServingPlan) -> tuple[bool, str]:
 
 
 def _ask(plan: ServingPlan, path: str, kind: type[_Asked]) -> _Asked | None:
-    """The answer of a route; None where nobody answers, or something else than the service of this version."""
+    """The answer of a route; None where nobody answers, or something else than this version's service."""
     keys = plan.serving.api_keys()
     host = address(plan).removeprefix("http://").rsplit(":", 1)[0].strip("[]")
     connection = http.client.HTTPConnection(host, plan.serving.port, timeout=2)

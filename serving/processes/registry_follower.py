@@ -183,7 +183,7 @@ class RegistryFollower:
         self._prune(folder)
 
     def _held(self) -> ChampionNotice | None:
-        """The champion that was handed over last; None before the first, and where its notice can't be read."""
+        """The champion that was handed over last; None before the first, or if its notice can't be read."""
         try:
             return ChampionNotice.read(self.plan.champion_file)
         except ContractError:

@@ -1,5 +1,5 @@
-"""A small run with two bundles, made once for all tests of serving, copies of it that a test may spoil, and one
-service for all tests that can live with the same settings.
+"""A small run with two bundles, made once for all tests of serving, copies of it that a test may spoil, and
+one service for all tests that can live with the same settings.
 """
 
 import dataclasses
@@ -49,7 +49,9 @@ class Shared:
         """Wait until the service has looked again at all that it serves."""
         for _ in range(times):
             before = self.live.metric("snapshot_age_seconds")
-            until(lambda: self.live.metric("snapshot_age_seconds") != before, what="another look")  # noqa: B023
+            until(
+                lambda before=before: self.live.metric("snapshot_age_seconds") != before, what="another look"
+            )
 
 
 @pytest.fixture(scope="session")

@@ -311,7 +311,8 @@ REQUESTS = {
     "a null byte in a header": (head(more=b"X-Null: a\0b\r\n"),),
     "a path of a megabyte": (b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",),
     "a path out of the folder": (
-        f"GET /review/../../secret.txt HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode(),
+        b"GET /review/../../secret.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+        f"Authorization: Bearer {KEY}\r\n\r\n".encode(),
     ),
     "a path with null bytes": (
         f"GET /review/%00 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode(),

@@ -1,5 +1,5 @@
-"""What the keeper of the state makes of faults: answers go on, the status says why, and what nobody expected leaves its
-trace in the log.
+"""What the keeper of the state makes of faults: answers go on, the status says why, and what nobody
+expected leaves its trace in the log.
 """
 
 from unittest.mock import MagicMock

@@ -347,7 +347,7 @@ def test_the_status_follows_what_is_served_and_survives_a_restart(tmp_path):
 
 @pytest.fixture
 def served(tmp_path, capsys):
-    """A writer that has taken some answers of the champion whose bundle lies in `bundle`, and said nothing."""
+    """A writer that has taken answers of the champion whose bundle lies in `bundle`, and said nothing."""
     plan = make_plan(tmp_path)
     plan.serving_folder.mkdir()
     notice(tmp_path / "bundle").write(plan.champion_file)
@@ -482,8 +482,9 @@ def test_sigterm_lets_the_writer_finish_the_spool(tmp_path):
 def test_the_writer_ends_when_its_parent_is_killed(tmp_path):
     plan = make_plan(tmp_path)
     text = (
-        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-m', 'serving.processes.log_writer',"
-        f" {str(write_plan(plan))!r}]); print(child.pid, flush=True); time.sleep(600)"
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-m',"
+        f" 'serving.processes.log_writer', {str(write_plan(plan))!r}]);"
+        " print(child.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())

@@ -1,4 +1,4 @@
-"""What `alphaloop serve` says of the service, asked over HTTP; the service is a small server that answers as told."""
+"""What `alphaloop serve` says of the service; the service is a small server that answers as told."""
 
 import json
 import threading
