@@ -67,19 +67,8 @@ def make_targets(
     ExpertError
         If the bars' labels are not as many as `horizons`, or a weight is negative or not a number.
     """
+    _refuse_unusable(bars, rows, horizons)
     count, tasks = bars.labels_NT.shape
-    if tasks != len(horizons):
-        raise ExpertError(
-            f"the training frame has labels of {tasks} tasks, but there are {len(horizons)} horizons. The"
-            " columns also_0, also_1, ... must be as many as the leaf's `also`."
-        )
-    weight = bars.weight_N[rows]
-    if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        wrong = int((~(weight >= 0) | np.isinf(weight)).sum())
-        raise ExpertError(
-            f"column weight: {wrong:,} of {len(rows):,} train rows have a weight that is negative or not"
-            " finite. Give every row a weight of 0 or more."
-        )
     rows = rows[np.argsort(bars.day_N[rows], kind="stable")]
     score_NT, quantile_NT = (np.full((count, tasks), np.nan, dtype=np.float32) for _ in range(2))
     for task, horizon in enumerate(horizons):
@@ -115,6 +104,23 @@ def make_targets(
         bars.regime_N,
         bars.day_N,
     )
+
+
+def _refuse_unusable(bars: PanelArrays, rows: np.ndarray, horizons: Sequence[int]) -> None:
+    """ExpertError where labels and horizons differ in number, or a weight is negative or not a number."""
+    tasks = bars.labels_NT.shape[1]
+    if tasks != len(horizons):
+        raise ExpertError(
+            f"the training frame has labels of {tasks} tasks, but there are {len(horizons)} horizons. The"
+            " columns also_0, also_1, ... must be as many as the leaf's `also`."
+        )
+    weight = bars.weight_N[rows]
+    if not (np.isfinite(weight).all() and (weight >= 0).all()):
+        wrong = int((~(weight >= 0) | np.isinf(weight)).sum())
+        raise ExpertError(
+            f"column weight: {wrong:,} of {len(rows):,} train rows have a weight that is negative or not"
+            " finite. Give every row a weight of 0 or more."
+        )
 
 
 def direction(day_N: np.ndarray, label_N: np.ndarray, flat_share: float) -> np.ndarray:

@@ -89,11 +89,8 @@ def ablate(
 ) -> Ablation:
     """Train every variant with `seeds` seeds in the same walk-forward folds and compare each with `full`.
 
-    Finished folds stay in `folder`, so that a killed ablation goes on where it was.
-
-    Parameters
-    ----------
-    window : judged days; `test` only where the result no longer decides anything
+    Finished folds stay in `folder`, so that a killed ablation goes on where it was. `window` are the judged
+    days; `test` only where the result no longer decides anything.
 
     Returns
     -------
@@ -105,9 +102,8 @@ def ablate(
     ExpertError
         If `full` itself fails.
     """
-    tables = read_tables(inputs, window)
+    tables, leaf = read_tables(inputs, window), variants[FULL]
     numbers = tuple(inputs.seed + number for number in range(seeds))
-    leaf = variants[FULL]
     stage = f"ablate {leaf.expert}"
 
     def trained(name: str) -> list[_Run]:
