@@ -23,6 +23,11 @@ SAME_SHARE = 0.01
 # Noise up to this share of the column's median size is rounding: values that appear or vanish beside it still
 # count.
 TINY_NOISE = 1e-4
+# Differences below this share of the value, or of the column's median size, are rounding: sums over fewer
+# rows may be taken in other chunks.
+TRUNCATION_TOLERANCE = 1e-7
+# The same where later values were changed; exact for Float32, and rounding in the last bits of Float64.
+MUTATION_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)

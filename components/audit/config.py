@@ -3,7 +3,6 @@
 from pydantic import Field
 
 from components.settings import Section
-from components.timeline.entry import ENTRY_LAG_BARS
 
 
 class Settings(Section):
@@ -80,57 +79,4 @@ class Settings(Section):
             "later starts of history from which the factors are rebuilt to measure their warm-up; 0: not"
             " measured"
         ),
-    )
-    warm_up_tolerance: float = Field(
-        1e-5,
-        gt=0,
-        lt=0.1,
-        description=(
-            "share of the value, or of the column's median size, within which a factor that starts later"
-            " counts as stable"
-        ),
-    )
-    truncation_tolerance: float = Field(
-        1e-7,
-        ge=0,
-        lt=1e-3,
-        description=(
-            "differences below this share of the value, or of the column's median size, are rounding: sums"
-            " over fewer rows may be taken in other chunks"
-        ),
-    )
-    mutation_tolerance: float = Field(
-        1e-10,
-        ge=0,
-        lt=1e-3,
-        description=(
-            "the same where later values were changed; exact for Float32, and rounding in the last bits of"
-            " Float64"
-        ),
-    )
-    too_good_rank_correlation: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description=(
-            "mean rank correlation within bars between a factor and a label above which the factor must hold"
-            " the future"
-        ),
-    )
-    placebo_lags: tuple[int, ...] = Field(
-        (1, 2, 3, 5, 10, 20), description="bars by which factors are delayed in the timing placebo"
-    )
-    placebo_drop: float = Field(
-        0.15,
-        gt=0,
-        le=1,
-        description=(
-            "loss of |rank IC| from no delay to a delay of one bar above which only the future explains it"
-        ),
-    )
-    placebo_t: float = Field(8.0, gt=0, description="Newey-West t value that this loss must have besides")
-    entry_lag_bars: int = Field(
-        ENTRY_LAG_BARS,
-        ge=1,
-        description="bars between a signal and its entry; a label may reach this plus its horizon",
     )

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from components.audit.builders import Builder
-from components.audit.compare import compare
+from components.audit.compare import TRUNCATION_TOLERANCE, compare
 from components.audit.config import Settings
 from components.audit.cuts import Cut, guided_cuts, spread_symbols, window
 from components.audit.known_time import late_revisions, late_rows
@@ -237,7 +237,7 @@ def _whole_history(context: Context, scene: Scene, cut: Cut) -> list[Leak]:
     handed_over = scene.base.select(*KEY, *scene.columns).filter(until)
     context.tally.rows_compared += len(handed_over)
     count(handed_over, scene.columns, context.tally)
-    place, tolerance = context.place("whole_history", cut.timestamp), context.settings.truncation_tolerance
+    place, tolerance = context.place("whole_history", cut.timestamp), TRUNCATION_TOLERANCE
     return compare(handed_over, rebuilt, KEY, scene.columns, place, tolerance)
 
 
@@ -260,7 +260,7 @@ def _statistics(audit: FactorAudit) -> tuple[list[dict], list[Leak]]:
     if audit.grid is None:
         return [], []
     scene = audit.scene
-    return placebo(audit.panel, audit.grid, scene.base, _numeric(scene), audit.context.settings)
+    return placebo(audit.panel, audit.grid, scene.base, _numeric(scene))
 
 
 def _scanned(

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from components.audit.compare import compare
+from components.audit.compare import MUTATION_TOLERANCE, TRUNCATION_TOLERANCE, compare
 from components.audit.cuts import Cut, spread_symbols, window
 from components.audit.perturb import other_values
 from components.audit.result import AuditError, Leak
@@ -41,7 +41,7 @@ def late_rows(context: Context, panel: pl.DataFrame, lookback: int) -> Iterator[
 
 
 def _late_bar(context: Context, panel: pl.DataFrame, position: int, lookback: int) -> Iterator[Leak]:
-    calendar, settings = context.calendar, context.settings
+    calendar = context.calendar
     cut = calendar[position]
     bars = _around_late_bar(context, panel, position, lookback)
     moment = _moment_of_knowledge(bars, calendar, position)
@@ -57,19 +57,19 @@ def _late_bar(context: Context, panel: pl.DataFrame, position: int, lookback: in
     context.tally.made["known_time"] = context.tally.made.get("known_time", 0) + 1
     context.tally.cuts.append(describe(context, scene, Cut(position, cut, "late")))
     count(base, scene.columns, context.tally)
-    place, tolerance = context.place("known_time", cut), settings.mutation_tolerance
+    place, tolerance = context.place("known_time", cut), MUTATION_TOLERANCE
     yield from compare(base, other, KEY, scene.columns, place, tolerance, context.noise)
 
 
 def _around_late_bar(context: Context, panel: pl.DataFrame, position: int, lookback: int) -> pl.DataFrame:
     """The bars around a position, of some symbols; half of them at most are those that came late there."""
-    calendar, settings = context.calendar, context.settings
-    bars = window(panel, calendar, position, lookback, settings.future_bars)
+    calendar = context.calendar
+    bars = window(panel, calendar, position, lookback, context.settings.future_bars)
     before = bars.filter(pl.col("timestamp") == calendar[position - 1])
     late = before.filter(pl.col("known_time") > calendar[position])["symbol"].to_list()
     alive = bars.filter(pl.col("timestamp").is_between(calendar[position - 1], calendar[position]))
-    first = tuple(late[: settings.max_symbols // 2])
-    symbols = spread_symbols(alive, settings.max_symbols, context.rng, always=first)
+    first = tuple(late[: context.settings.max_symbols // 2])
+    symbols = spread_symbols(alive, context.settings.max_symbols, context.rng, always=first)
     return bars.filter(pl.col("symbol").is_in(symbols))
 
 
@@ -119,7 +119,7 @@ def late_revisions(context: Context, scene: Scene) -> Iterator[Leak]:
             continue
         context.tally.made["known_time"] = context.tally.made.get("known_time", 0) + 1
         before = (_before(table, known, cut) for table in (scene.base, after))
-        place, tolerance = context.place("known_time", cut), context.settings.truncation_tolerance
+        place, tolerance = context.place("known_time", cut), TRUNCATION_TOLERANCE
         yield from compare(*before, KEY, scene.columns, place, tolerance, context.noise)
     context.tally.notes.append(
         f"{len(later):,} rows are later versions of a bar; {len(chosen)} moments before such versions were"

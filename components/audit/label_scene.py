@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 
 from components.audit.builders import Builder, checked_table
-from components.audit.compare import Place, compare, in_order
+from components.audit.compare import MUTATION_TOLERANCE, TRUNCATION_TOLERANCE, Place, compare, in_order
 from components.audit.config import Settings
 from components.audit.cuts import Cut
 from components.audit.perturb import PRICES, other_future, other_values
 from components.audit.result import AuditError, Leak
 from components.audit.scene import named
 from components.contracts import AlphaloopError
+from components.timeline.entry import ENTRY_LAG_BARS
 
 KEY = ("timestamp", "symbol", "horizon")
 BARRIER = ("barrier", "barrier_return", "barrier_end")
@@ -68,11 +69,11 @@ def label_future(scene: LabelScene) -> list[Leak]:
     """Labels that are known at the cut, when the future is changed and when it is not there."""
     changed = scene.built(other_future(scene.bars, scene.moment, scene.rng), "a changed future after")
     place = scene.place("label_future")
-    leaks = settled(scene.base, changed, scene.cut, place, scene.settings)
-    leaks += _settled_before_their_end(scene.base, changed, scene.cut, place, scene.settings)
+    leaks = settled(scene.base, changed, scene.cut, place)
+    leaks += _settled_before_their_end(scene.base, changed, scene.cut, place)
 
     shorter = scene.built(scene.bars.filter(pl.col("timestamp") <= scene.moment), "the history up to")
-    leaks += settled(scene.base, shorter, scene.cut, scene.place("label_truncation"), scene.settings)
+    leaks += settled(scene.base, shorter, scene.cut, scene.place("label_truncation"))
     return leaks + _too_early(shorter, scene.moment)
 
 
@@ -100,9 +101,7 @@ def _too_early(shorter: pl.DataFrame, cut: datetime) -> list[Leak]:
     return leaks
 
 
-def settled(
-    base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place, settings: Settings
-) -> list[Leak]:
+def settled(base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place) -> list[Leak]:
     """Compare the labels that either table holds to be known at the cut; the rest may differ."""
     base, other = (table.filter(pl.col("timestamp") <= cut.timestamp) for table in (base, other))
     if len(base) == len(other) and all(base[name].equals(other[name]) for name in KEY):
@@ -115,11 +114,11 @@ def settled(
             [table.filter(pl.col("label_end") <= cut.timestamp).select(KEY) for table in (base, other)]
         ).unique()
         base, other = (table.join(known, on=KEY, how="semi").sort(KEY) for table in (base, other))
-    return compare(base, other, KEY, [*targets(base), "label_end"], place, settings.truncation_tolerance)
+    return compare(base, other, KEY, [*targets(base), "label_end"], place, TRUNCATION_TOLERANCE)
 
 
 def _settled_before_their_end(
-    base: pl.DataFrame, changed: pl.DataFrame, cut: Cut, place: Place, settings: Settings
+    base: pl.DataFrame, changed: pl.DataFrame, cut: Cut, place: Place
 ) -> list[Leak]:
     """Compare what is settled before label_end, where both tables hold it: barriers that were touched by the
     cut, costs of signals up to it.
@@ -141,7 +140,7 @@ def _settled_before_their_end(
             table.join(known, on=KEY, how="semi").join(other, on=KEY, how="semi").sort(KEY)
             for table, other in (tables, tables[::-1])
         ]
-        leaks += compare(*both, KEY, columns, place, settings.mutation_tolerance)
+        leaks += compare(*both, KEY, columns, place, MUTATION_TOLERANCE)
     return leaks
 
 
@@ -151,7 +150,7 @@ def label_entry(scene: LabelScene) -> list[Leak]:
     since = pl.col("timestamp") >= scene.moment
     strict = [name for name in targets(scene.base) if name not in OF_THE_PAST]
     tables = (table.filter(since).drop(OF_THE_PAST, strict=False) for table in (scene.base, changed))
-    place, tolerance = scene.place("label_entry"), scene.settings.mutation_tolerance
+    place, tolerance = scene.place("label_entry"), MUTATION_TOLERANCE
     leaks = compare(*tables, KEY, strict, place, tolerance)
     return [replace(leak, bars_ahead=None, bars_before_cut=None) for leak in leaks]
 
@@ -192,7 +191,7 @@ def label_between(scene: LabelScene) -> list[Leak]:
     """Labels at the cut, of each horizon, when only the bars between its entry and its exit change."""
     columns = [name for name in OF_THE_ENDS if name in scene.base.columns]
     bar = scene.calendar.search_sorted(scene.bars["timestamp"]).cast(pl.Int64).to_numpy()
-    position = bar - scene.cut.position - scene.settings.entry_lag_bars
+    position = bar - scene.cut.position - ENTRY_LAG_BARS
     detail = (
         "It moved when only bars between its entry and its exit changed: a beta, a scale or a cost is taken"
         " from the horizon itself"
@@ -217,7 +216,7 @@ def _at_the_cut(
         )
         for table in tables
     )
-    leaks = compare(*there, KEY, columns, scene.place(check), scene.settings.mutation_tolerance)
+    leaks = compare(*there, KEY, columns, scene.place(check), MUTATION_TOLERANCE)
     return [replace(leak, bars_ahead=None, bars_before_cut=None, detail=detail) for leak in leaks]
 
 

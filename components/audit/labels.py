@@ -5,7 +5,7 @@ later bars, and none exists without its future; a barrier is settled at its `bar
 timestamp, and no beta or cost is taken from the bars between entry and exit), `label_entry` (labels at or
 after the cut do not depend on prices up to the cut; the columns of `OF_THE_PAST` may, but only on returns and
 ranges: at the cut itself they do not move when all prices up to it are multiplied by one number),
-`label_reach` (label_end lies after the timestamp and at most horizon + entry_lag_bars bars later, barrier_end
+`label_reach` (label_end lies after the timestamp and at most horizon + ENTRY_LAG_BARS bars later, barrier_end
 between both) and `whole_history` (the table handed over against a rebuild).
 """
 
@@ -32,6 +32,7 @@ from components.audit.label_scene import (
 from components.audit.result import AuditResult, Leak, merge_leaks
 from components.audit.scene import named
 from components.timeline import bar_index
+from components.timeline.entry import ENTRY_LAG_BARS
 
 # Bars before a cut that are rebuilt at least, so that betas and volatilities at the cut are known.
 LOOKBACK_BARS = 100
@@ -57,7 +58,7 @@ def audit_labels(
     rng = np.random.default_rng(seed)
     if labels is None:
         labels = built_labels(build, panel, "the whole panel")
-    reach = int(labels["horizon"].max() or 1) + settings.entry_lag_bars
+    reach = int(labels["horizon"].max() or 1) + ENTRY_LAG_BARS
     leaks = [*_reach(labels, calendar, settings)]
     rows = 0
     sampled = sample_cuts(calendar, settings.cuts, min(4 * reach, len(calendar) // 2), rng)
@@ -70,7 +71,7 @@ def audit_labels(
     if settings.whole_history:
         last = sampled[-1]
         past = built_labels(build, panel.filter(pl.col("timestamp") <= last.timestamp), "the whole history")
-        leaks += settled(labels, past, last, Place("whole_history", last.timestamp, calendar), settings)
+        leaks += settled(labels, past, last, Place("whole_history", last.timestamp, calendar))
         rows += len(past)
     checked = {
         "label_rows_compared": rows,
@@ -99,7 +100,7 @@ def _reach(labels: pl.DataFrame, calendar: pl.Series, settings: Settings) -> Ite
         for name in ("timestamp", "label_end")
     )
     bars = end - start
-    too_late = bars > labelled["horizon"].cast(pl.Int64) + settings.entry_lag_bars
+    too_late = bars > labelled["horizon"].cast(pl.Int64) + ENTRY_LAG_BARS
     not_after = labelled["label_end"] <= labelled["timestamp"]
     for wrong, detail in (
         (too_late, "label_end lies more than horizon + entry lag bars after the timestamp"),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.audit.config import Settings
 from components.audit.result import Leak
+from components.audit.too_good import TOO_GOOD_RANK_CORRELATION
 from components.timeline import bar_index
 
 BLOCKS, BLOCK_BARS = 6, 20
@@ -26,6 +26,12 @@ SMALLEST_VARIANCE = 1e-12
 HORIZONS = (1, 5)
 LABEL_CORRELATION = 0.98
 LABEL_HORIZONS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 21)
+# Bars by which factors are delayed in the timing placebo.
+PLACEBO_LAGS = (1, 2, 3, 5, 10, 20)
+# Loss of |rank IC| from no delay to a delay of one bar above which only the future explains it.
+PLACEBO_DROP = 0.15
+# Newey-West t value that this loss must have besides.
+PLACEBO_T = 8.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def label_columns(panel: pl.DataFrame, grid: Grid, columns: Sequence[str]) -> di
 
 
 def placebo(
-    panel: pl.DataFrame, grid: Grid, table: pl.DataFrame, columns: Sequence[str], settings: Settings
+    panel: pl.DataFrame, grid: Grid, table: pl.DataFrame, columns: Sequence[str]
 ) -> tuple[list[dict], list[Leak]]:
     """The rank IC of each factor with the next return by delay, and the findings `too_good` and `placebo`.
 
@@ -98,7 +104,7 @@ def placebo(
     (1), `lags`, `ic` (one a lag), `t` (of the loss from lag 0 to 1) and `loss`. Cross-sections of 8 symbols
     or more are ranked by bar; with fewer symbols each one's own 60-bar blocks.
     """
-    lags = (0, *settings.placebo_lags)
+    lags = (0, *PLACEBO_LAGS)
     units = _units(grid, max(lags))
     ranked = {horizon: units.now(grid.forward(horizon)) for horizon in HORIZONS}
     usual = _usual(panel, grid, units, ranked)
@@ -115,8 +121,8 @@ def placebo(
         loss_by_unit = sign * (by_lag[0] - by_lag[1])[enough]
         loss, t = abs(ic[0]) - abs(ic[1] or 0.0), _newey_west_t(loss_by_unit)
         rows.append({"factor": name, "horizon": 1, "lags": list(lags), "ic": ic, "loss": loss, "t": t})
-        leaks += _judged(name, grid, ic, loss, t, int(enough.sum()), usual, settings)
-        leaks += _too_good(name, grid, delayed[0], ranked, usual, settings)
+        leaks += _judged(name, grid, ic, loss, t, int(enough.sum()), usual)
+        leaks += _too_good(name, grid, delayed[0], ranked, usual)
     return rows, leaks
 
 
@@ -128,9 +134,8 @@ def _judged(
     t: float,
     count: int,
     usual: float,
-    settings: Settings,
 ) -> Iterator[Leak]:
-    if loss >= max(settings.placebo_drop, 2 * usual) and t >= settings.placebo_t:
+    if loss >= max(PLACEBO_DROP, 2 * usual) and t >= PLACEBO_T:
         detail = (
             f"Its rank correlation with the next return is {ic[0]:.2f}, and {ic[1]:.2f} when it is delayed by"
             f" one bar (t of the loss {t:.0f}); the market's own past reaches {usual:.2f}"
@@ -144,16 +149,15 @@ def _too_good(
     values: np.ndarray,
     ranked: Mapping[int, np.ndarray],
     usual: float,
-    settings: Settings,
 ) -> Iterator[Leak]:
     for horizon, target in ranked.items():
         found = _correlations(values, target)
         usable = np.isfinite(found)
         mean = float(found[usable].mean()) if usable.sum() >= MIN_UNITS else 0.0
-        if abs(mean) > max(settings.too_good_rank_correlation, 2 * usual):
+        if abs(mean) > max(TOO_GOOD_RANK_CORRELATION, 2 * usual):
             detail = (
                 f"Its rank correlation with the return over the next {horizon} bars is {mean:.2f}; more than"
-                f" {settings.too_good_rank_correlation:g} is too good to be true"
+                f" {TOO_GOOD_RANK_CORRELATION:g} is too good to be true"
             )
             yield Leak(
                 "too_good", name, grid.calendar[0], rows=int(usable.sum()), absolute=abs(mean), detail=detail

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from components.audit.compare import moved_rows
+from components.audit.compare import MUTATION_TOLERANCE, moved_rows
 from components.audit.cuts import Cut, spread_symbols, window
 from components.audit.perturb import staggered_future
 from components.audit.result import AuditError, Leak
@@ -169,9 +169,7 @@ def _suspects(context: Context, scene: Scene, after: pl.DataFrame, stays: np.nda
     for name in scene.columns:
         if name in context.caught or name not in after.columns:
             continue
-        moved = moved_rows(
-            before[name], moved_table[name], context.settings.mutation_tolerance, context.noise.get(name, 0.0)
-        )
+        moved = moved_rows(before[name], moved_table[name], MUTATION_TOLERANCE, context.noise.get(name, 0.0))
         if moved is None or len(moved.rows) > READS_OTHERS * len(kept):
             continue
         times = kept["timestamp"].gather(moved.rows).unique(maintain_order=True)

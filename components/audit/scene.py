@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from components.audit.builders import Builder, checked_table
-from components.audit.compare import Place, compare, in_order
+from components.audit.compare import MUTATION_TOLERANCE, TRUNCATION_TOLERANCE, Place, compare, in_order
 from components.audit.config import Settings
 from components.audit.perturb import other_future, shuffled_future, with_holes
 from components.audit.result import AuditError, Leak
@@ -108,7 +108,7 @@ def future_mutation(context: Context, scene: Scene, cut: datetime) -> list[Leak]
         cut,
         "future_mutation",
         lambda: other_future(hidden(context, scene.panel, cut), cut, context.rng),
-        context.settings.mutation_tolerance,
+        MUTATION_TOLERANCE,
     )
 
 
@@ -120,7 +120,7 @@ def truncation(context: Context, scene: Scene, cut: datetime) -> list[Leak]:
         cut,
         "truncation",
         lambda: hidden(context, scene.panel, cut).filter(pl.col("timestamp") <= cut),
-        context.settings.truncation_tolerance,
+        TRUNCATION_TOLERANCE,
     )
 
 
@@ -135,7 +135,7 @@ def shuffled(context: Context, scene: Scene, cut: datetime) -> list[Leak]:
         lambda: shuffled_future(
             hidden(context, scene.panel, cut), cut, context.rng, among_symbols=among_symbols
         ),
-        context.settings.mutation_tolerance,
+        MUTATION_TOLERANCE,
     )
 
 
@@ -153,7 +153,7 @@ def gap_truncation(context: Context, scene: Scene, cut: datetime) -> list[Leak]:
         cut,
         "gap_truncation",
         lambda: holed.filter(pl.col("timestamp") <= cut),
-        context.settings.truncation_tolerance,
+        TRUNCATION_TOLERANCE,
     )
 
 

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from components.audit.config import Settings
 from components.audit.result import Leak, merge_leaks
 from components.timeline import bar_index
 
 JOIN_BARS = 120
 MIN_SYMBOLS = 5
 MIN_EFFECTIVE_ROWS = 100
+# Mean rank correlation within bars between a factor and a label above which the factor must hold the
+# future.
+TOO_GOOD_RANK_CORRELATION = 0.5
 
 
-def too_good(
-    factors: pl.DataFrame, labels: pl.DataFrame, columns: list[str], settings: Settings
-) -> list[Leak]:
+def too_good(factors: pl.DataFrame, labels: pl.DataFrame, columns: list[str]) -> list[Leak]:
     """Factors that rank the symbols of a bar as a label does: mean rank correlation over up to 120 bars
     beyond the limit.
 
@@ -48,7 +48,7 @@ def too_good(
             source = target if target not in columns else f"{target}__label"
             label = joined.select(pl.col(source).rank().over("timestamp")).to_series().to_numpy()
             name, independent = f"{target} over {horizon} bars", min(1.0, spacing / int(horizon))
-            leaks += _copies(joined, label, columns, name, independent, settings)
+            leaks += _copies(joined, label, columns, name, independent)
     return merge_leaks(leaks)
 
 
@@ -58,7 +58,6 @@ def _copies(
     columns: list[str],
     name: str,
     independent: float,
-    settings: Settings,
 ) -> Iterator[Leak]:
     calendar, bars = bar_index(joined["timestamp"])
     for column in columns:
@@ -67,10 +66,10 @@ def _copies(
         if (members[usable] - 1).sum() * independent < MIN_EFFECTIVE_ROWS:
             continue
         mean = float(found[usable].mean())
-        if abs(mean) > settings.too_good_rank_correlation:
+        if abs(mean) > TOO_GOOD_RANK_CORRELATION:
             detail = (
                 f"Its rank correlation with {name} is {mean:.2f}; more than"
-                f" {settings.too_good_rank_correlation:g} is too good to be true"
+                f" {TOO_GOOD_RANK_CORRELATION:g} is too good to be true"
             )
             yield Leak(
                 "too_good",

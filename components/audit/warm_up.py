@@ -13,6 +13,10 @@ from components.audit.result import AuditError, Leak
 from components.audit.scene import KEY, Context, Scene, named
 from components.timeline import bar_index
 
+# Share of the value, or of the column's median size, within which a factor that starts later counts as
+# stable.
+WARM_UP_TOLERANCE = 1e-5
+
 
 def measure_warm_up(
     context: Context, scene: Scene, declared: Mapping[str, int], span_bars: int
@@ -81,7 +85,7 @@ def _stable_after(
     for name in scene.columns:
         if name not in after.columns or name in context.noise:
             continue
-        moved = moved_rows(before[name], after[name], context.settings.warm_up_tolerance)
+        moved = moved_rows(before[name], after[name], WARM_UP_TOLERANCE)
         stable = 1 if moved is None else int(ready[moved.rows].max()) + 1
         valid = _has_value(after[name])
         if moved is None and not valid.any():

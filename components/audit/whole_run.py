@@ -39,7 +39,7 @@ def audit_run(
     panel, factors, labels, catalog = tables.panel, tables.factors, tables.labels, tables.catalog
     numeric = [name for name in factor_columns(factors) if factors.schema[name].is_numeric()]
     as_they_stand = [*check_factor_table(factors, panel, catalog), *check_label_table(labels, panel)]
-    join = too_good(factors, labels, numeric, settings)
+    join = too_good(factors, labels, numeric)
     of_labels = audit_labels(
         panel, build_labels, cuts=settings.cuts, seed=seed, labels=labels, settings=settings
     )

@@ -22,15 +22,6 @@ class Settings(Section):
         ),
     )
     psi: float = Field(0.25, gt=0, description="population stability index above which a column moved")
-    psi_bins: int = Field(
-        10,
-        ge=2,
-        le=100,
-        description=(
-            "bins of the population stability index, at quantiles of the reference; missing values are one"
-            " more"
-        ),
-    )
     auc: float = Field(
         0.7,
         gt=0.5,
@@ -63,11 +54,6 @@ class Settings(Section):
     )
     missing_rise: float = Field(
         0.10, gt=0, lt=1, description="rise of the share of missing values, as a share of all rows"
-    )
-    dispersion_ratio: float = Field(
-        2.0,
-        gt=1,
-        description="spread of the scores within a bar, as a multiple or fraction of the reference's",
     )
     window_bars: int = Field(
         60, ge=5, description="newest bars of served rows that are held against the reference"

@@ -36,6 +36,8 @@ from components.drift.tables import SCORE, SYMBOL, TIMESTAMP, check_current, new
 # Fewer symbols are told apart from the market by which they are.
 FEWEST_SYMBOLS = 20
 MOST_GAINS = 10
+# Spread of the scores within a bar, as a multiple or fraction of the reference's.
+DISPERSION_RATIO = 2.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def _columns_and_score(
     if not scored:
         return tuple(entries), None
     *entries, score = entries
-    within_bar = _dispersion(table, kept.about.dispersion, settings)
+    within_bar = _dispersion(table, kept.about.dispersion)
     along = _goes_along(entries, table, kept, settings)
     return tuple(entries), PredictionDrift(**dict(score), **vars(within_bar), goes_along=along)
 
@@ -204,12 +206,12 @@ class WithinBar:
     dispersion_moved: bool
 
 
-def _dispersion(table: pl.DataFrame, usual: UsualDispersion, settings: Settings) -> WithinBar:
+def _dispersion(table: pl.DataFrame, usual: UsualDispersion) -> WithinBar:
     now = low_high = None
     moved = False
     if TIMESTAMP in table.columns and usual.mean:
         now = table.group_by(TIMESTAMP).agg(pl.col(SCORE).std().alias("std"))["std"].drop_nulls().mean()
-        low_high, ratio = (usual.low, usual.high), settings.dispersion_ratio
+        low_high, ratio = (usual.low, usual.high), DISPERSION_RATIO
         outside = now is not None and not usual.low <= now <= usual.high
         moved = bool(outside and not usual.mean / ratio <= now <= usual.mean * ratio)
     return WithinBar(now, usual.mean, low_high, moved)

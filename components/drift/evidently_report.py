@@ -13,6 +13,7 @@ from components.contracts import atomic_path
 from components.contracts.documents.drift import ColumnDrift, DriftReport
 from components.drift.config import Settings
 from components.drift.reference import Reference
+from components.drift.windows import PSI_BINS
 from components.page import render, write_page
 
 KS, PSI = "alphaloop_ks", "alphaloop_psi"
@@ -42,7 +43,7 @@ def write_evidently(
         sampled_then=len(then),
         rows_then=kept.about.rows,
         columns=len(entries),
-        psi_bins=settings.psi_bins,
+        psi_bins=PSI_BINS,
     )
     snapshot = _run_evidently(drawn, now, then, entries, settings)
     with atomic_path(path) as temporary:
@@ -104,7 +105,7 @@ def _register(entries: Mapping[str, ColumnDrift], settings: Settings) -> None:
     register_stattest(
         StatTest(
             name=PSI,
-            display_name=f"PSI, {settings.psi_bins} quantile bins",
+            display_name=f"PSI, {PSI_BINS} quantile bins",
             allowed_feature_types=kinds,
             default_threshold=settings.psi,
         ),

@@ -11,7 +11,7 @@ import numpy as np
 
 from components.contracts.documents.drift_reference import ColumnReference, WindowReference
 from components.drift.config import Settings
-from components.drift.windows import TAIL, nearest_length, tail_limits
+from components.drift.windows import PSI_BINS, TAIL, nearest_length, tail_limits
 from components.metrics import ks_p_value, ks_to_sketch, psi_p_value, psi_to_sketch
 from components.metrics.shift import psi_cuts
 
@@ -124,7 +124,7 @@ def measure(
     windows = about.bars / int(length) if length else 0.0
     effective = _effective_rows(about, length, values, sketch, current)
     tail, far = _beyond(sample, sketch) if len(sample) and rows else (NAN, 0.0)
-    ks, psi = _distances(values, kept, settings) if rows else (NAN, NAN)
+    ks, psi = _distances(values, kept) if rows else (NAN, NAN)
     share, was = 1 - len(sample) / len(values), kept.missing_share
     then = about.effective_rows or 1.0
     estimated = bool(current.moments) and then < 0.99 * rows
@@ -136,9 +136,9 @@ def measure(
         ks=ks,
         ks_p=few(float(ks_p_value(ks, then, effective.rows))) if np.isfinite(ks) else NAN,
         psi=psi,
-        psi_p=few(_psi_p(psi, kept, settings, effective, share != was)),
+        psi_p=few(_psi_p(psi, kept, effective, share != was)),
         usual_ks=usual and usual.ks,
-        usual_psi=usual.psi if usual and kept.psi_bins == settings.psi_bins else None,
+        usual_psi=usual.psi if usual and kept.psi_bins == PSI_BINS else None,
         missing_share=share,
         usual_missing=usual and usual.missing,
         missing_rise=share - was,
@@ -158,11 +158,11 @@ def measure(
     )
 
 
-def _distances(values: np.ndarray, kept: Kept, settings: Settings) -> tuple[float, float]:
+def _distances(values: np.ndarray, kept: Kept) -> tuple[float, float]:
     """Kolmogorov-Smirnov statistic and stability index."""
     rows, missing = kept.about.rows, kept.about.missing
     ks = ks_to_sketch(values, kept.sketch, rows)
-    return ks, psi_to_sketch(values, kept.sketch, bins=settings.psi_bins, rows=rows, missing=missing)
+    return ks, psi_to_sketch(values, kept.sketch, bins=PSI_BINS, rows=rows, missing=missing)
 
 
 def _beyond(sample: np.ndarray, sketch: np.ndarray) -> tuple[float, float]:
@@ -252,14 +252,14 @@ def _moments(sketch: np.ndarray, sample: np.ndarray, rows: int) -> dict[str, flo
     }
 
 
-def _psi_p(psi: float, kept: Kept, settings: Settings, effective: EffectiveRows, missing: bool) -> float:
+def _psi_p(psi: float, kept: Kept, effective: EffectiveRows, missing: bool) -> float:
     """With as many effective rows as the bin of missing values has, where that took part and has fewer."""
     if not np.isfinite(psi):
         return NAN
     about = kept.about
     now = min(effective.rows, effective.missing) if missing else effective.rows
     then = min(about.effective_rows, about.effective_rows_missing) if missing else about.effective_rows
-    bins = len(psi_cuts(kept.sketch, settings.psi_bins)) + 1
+    bins = len(psi_cuts(kept.sketch, PSI_BINS)) + 1
     return float(psi_p_value(psi, bins, max(then, 1.0), max(now, 1.0)))
 
 

@@ -28,7 +28,14 @@ from components.drift.information import rank_ic
 from components.drift.learned import Learned, learned_from
 from components.drift.outcomes import describe_labels
 from components.drift.tables import SCORE, DriftError
-from components.drift.windows import Described, Sample, describe_column, nearest_length, window_lengths
+from components.drift.windows import (
+    PSI_BINS,
+    Described,
+    Sample,
+    describe_column,
+    nearest_length,
+    window_lengths,
+)
 from components.metrics import adjusted_p_values, ks_p_value
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index
@@ -106,7 +113,7 @@ def _describe(
         last=learned.last,
         train_window=f"{learned.first.isoformat()}/{learned.last.isoformat()}",
         **{name: kind[name] for name in ("period", "horizon", "target")},
-        psi_bins=settings.psi_bins,
+        psi_bins=PSI_BINS,
         window_bars=settings.window_bars,
         columns=described,
         usual_flagged=usual_flagged,
@@ -173,7 +180,7 @@ def describe_columns(
     def describe(name: str):
         values = rows[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
         sample = Sample(*columns[name], values, bars, symbols, total)
-        return describe_column(sample, settings.psi_bins, settings.window_bars)
+        return describe_column(sample, PSI_BINS, settings.window_bars)
 
     with ThreadPoolExecutor(max_workers=settings.threads) as pool:
         found = dict(zip(columns, pool.map(describe, columns), strict=True))

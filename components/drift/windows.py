@@ -22,6 +22,8 @@ TAIL = 0.001
 # A window is compared with bars that lie at least its own length away, as long as so much of the reference is
 # left.
 LEAST_REST = 0.25
+# Bins of the population stability index, at quantiles of the reference; missing values are one more.
+PSI_BINS = 10
 
 
 @dataclass(frozen=True)

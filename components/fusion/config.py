@@ -182,11 +182,6 @@ class TableSettings(Section):
         le=1,
         description="share of rows with impossible or missing times or keys above which the run stops",
     )
-    recycled_gap_days: float = Field(
-        400.0,
-        gt=0,
-        description="pause in a symbol's observations from which on it may be another company; only reported",
-    )
 
     @field_validator("timezone")
     @classmethod
@@ -302,7 +297,6 @@ class Settings(Section):
         ge=0,
         description="rows of the panel that are joined again one by one in plain Python and compared",
     )
-    verified_seed: int = Field(1, ge=0, description="seed of that sample")
 
     @model_validator(mode="after")
     def _names_are_unique(self):

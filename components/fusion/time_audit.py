@@ -40,6 +40,8 @@ FROZEN_OBSERVATIONS = 20
 GAP_STEPS = 1.5
 WEEKEND_DAYS, FRIDAY = 3, 5
 DAY, DAY_US = "_day", 86_400_000_000
+# Pause in a symbol's observations from which on it may be another company; only reported.
+RECYCLED_GAP_DAYS = 400.0
 
 
 def audit_table(table: SlowTable, symbols: list[str]) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def audit_feed(feed: Feed) -> dict[str, Any]:
         **{name: int(compared[name].sum()) for name in REPEATS},
         "contradicted_symbols": contradicted.to_list(),
         "amended_observations": amended.n_unique() if len(amended) else 0,
-        **_gaps(rows, feed.table.recycled_gap_days),
+        **_gaps(rows),
         "by_column": {name: _values(rows, name) | _counted(feed, name) for name in feed.names},
     }
 
@@ -145,7 +147,7 @@ def _compared(feed: Feed) -> pl.DataFrame:
     ).with_columns(pl.col("duplicates", "republications", "amendments").fill_null(False))
 
 
-def _gaps(rows: pl.DataFrame, recycled_gap_days: float) -> dict[str, Any]:
+def _gaps(rows: pl.DataFrame) -> dict[str, Any]:
     """Pauses between a symbol's observations."""
     steps = (
         rows.select(KEY, ENDS, DAY)
@@ -156,7 +158,7 @@ def _gaps(rows: pl.DataFrame, recycled_gap_days: float) -> dict[str, Any]:
     steps = steps.drop_nulls("step").with_columns(pl.col("step").median().over(KEY).alias("usual"))
     on_weekends = (rows[DAY].dt.weekday() > FRIDAY).any()
     wide = steps.filter(pl.col("step") > GAP_STEPS * pl.col("usual") + (0 if on_weekends else WEEKEND_DAYS))
-    paused = steps.filter(pl.col("step") > recycled_gap_days)
+    paused = steps.filter(pl.col("step") > RECYCLED_GAP_DAYS)
     longest = steps.sort("step", descending=True).head(1).to_dicts()
     return {
         "gaps": len(wide),

@@ -37,6 +37,8 @@ from components.timeline.periods import LENGTHS, is_daily
 MAX_CELLS = 30_000_000
 SECTOR_NAMES = ("Energy", "Financials", "Health Care", "Industrials", "Technology", "Utilities")
 OPEN_TIME, CLOSE_TIME = time(14, 30), time(21, 0)
+# Seed of where the faults lie.
+FAULT_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def simulate(settings: Settings, seed: int) -> SimulatedMarket:
     truth = panel.select("timestamp", "symbol").with_columns(expected).cast(TRUTH_SCHEMA)
     faults = pl.DataFrame(schema=FAULTS_SCHEMA)
     if simulator.faults:
-        rng = np.random.default_rng([simulator.fault_seed, seed])
+        rng = np.random.default_rng([FAULT_SEED, seed])
         panel, faults = plant_faults(panel, simulator.faults, simulator.fault_symbols, rng)
     return SimulatedMarket(panel, truth, faults)
 

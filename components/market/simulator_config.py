@@ -76,7 +76,6 @@ class SimulatorSettings(Section):
     fault_symbols: int = Field(
         2, ge=1, description="symbols that get each kind of fault (last_bar_not_final concerns all)"
     )
-    fault_seed: int = Field(1, ge=0, description="seed of where the faults lie")
     change: ChangeSettings | None = Field(
         None,
         description=(

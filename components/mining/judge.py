@@ -18,9 +18,20 @@ from components.metrics import block_bootstrap_interval
 from components.mining.config import Settings
 from components.mining.ranks import by_bar, unit_ranks, unit_values
 from components.mining.sample import Part, Sample
-from components.mining.search import Found, input_ranks, mean_correlation
+from components.mining.search import PARSIMONY, Found, input_ranks, mean_correlation
 
 ONE_SIGMA = 0.6826894921370859
+# Functions, columns and numbers in a formula; longer ones are not candidates.
+MAX_LENGTH = 10
+# Formulas tried on the hold-out; each makes the bar higher for all.
+MAX_CANDIDATES = 6
+# Mean correlation within a bar with an input from which on a formula counts as that input again.
+MAX_INPUT_CORRELATION = 0.7
+# The same between two candidates; the weaker one goes.
+MAX_CANDIDATE_CORRELATION = 0.6
+# RankIC that a candidate must add in the mining part to the stack and the stronger candidates; spares
+# tries.
+MIN_MINING_GAIN = 0.005
 
 
 @dataclass(frozen=True)
@@ -146,12 +157,12 @@ def _candidates(
     for one in sorted(
         found,
         key=lambda one: (
-            settings.parsimony * one.length - (one.ic_searched + one.ic_left_out) / 2,
+            PARSIMONY * one.length - (one.ic_searched + one.ic_left_out) / 2,
             one.formula,
         ),
     ):
         judged = Judged(one.formula, one.sign, one.length, one.fold, one.ic_searched, one.ic_left_out)
-        reason = _refused_unseen(one, len(kept), settings)
+        reason = _refused_unseen(one, len(kept))
         if reason:
             refused.append(replace(judged, reason=reason))
             continue
@@ -166,7 +177,7 @@ def _candidates(
         )
         weight = _weight(part, stack, ranks, settings.max_weight)
         reason = _refused_in_mining(
-            judged, ranks, kept, float(_gains(part, stack, ranks, weight).mean()), part, settings
+            judged, ranks, kept, float(_gains(part, stack, ranks, weight).mean()), part
         )
         if reason:
             refused.append(replace(judged, reason=reason))
@@ -176,32 +187,28 @@ def _candidates(
     return kept, refused
 
 
-def _refused_unseen(one: Found, kept: int, settings: Settings) -> str:
+def _refused_unseen(one: Found, kept: int) -> str:
     """Why a formula is refused by what its search said of it; empty where it is not."""
-    if one.length > settings.max_length:
-        return f"longer than {settings.max_length} functions, columns and numbers"
+    if one.length > MAX_LENGTH:
+        return f"longer than {MAX_LENGTH} functions, columns and numbers"
     if not one.ic_left_out > 0:
         return "does not hold in the mining fold that its search did not see"
-    return (
-        f"not among the best {settings.max_candidates} of the mining part"
-        if kept >= settings.max_candidates
-        else ""
-    )
+    return f"not among the best {MAX_CANDIDATES} of the mining part" if kept >= MAX_CANDIDATES else ""
 
 
 def _refused_in_mining(
-    judged: Judged, ranks: np.ndarray, kept: Sequence[_Candidate], gain: float, part: Part, settings: Settings
+    judged: Judged, ranks: np.ndarray, kept: Sequence[_Candidate], gain: float, part: Part
 ) -> str:
     """Why a formula is nothing new beside inputs, stack and the stronger candidates; empty where it is."""
-    if abs(judged.input_correlation) > settings.max_input_correlation:
+    if abs(judged.input_correlation) > MAX_INPUT_CORRELATION:
         return f"is the input {judged.resembles} again (correlation {judged.input_correlation:.2f})"
     for other in kept:
-        if abs(mean_correlation(ranks, other.ranks, part.starts)) > settings.max_candidate_correlation:
+        if abs(mean_correlation(ranks, other.ranks, part.starts)) > MAX_CANDIDATE_CORRELATION:
             return f"resembles the stronger candidate {other.found.formula}"
-    if gain < settings.min_mining_gain:
+    if gain < MIN_MINING_GAIN:
         return (
             f"adds {gain:.4f} to stack and stronger candidates in the mining part, less than"
-            f" {settings.min_mining_gain:g}"
+            f" {MIN_MINING_GAIN:g}"
         )
     return ""
 

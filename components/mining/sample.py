@@ -21,6 +21,8 @@ from components.timeline.entry import label_reach
 
 COMBINERS = ("equal_weights", "best_single", "performance_weights", "stack")
 KEY = ["timestamp", "symbol"]
+# Symbols with label and scores below which a bar does not count.
+MIN_SYMBOLS = 8
 
 
 class MiningError(AlphaloopError):
@@ -85,7 +87,7 @@ def draw_sample(
     """The mining part and the hold-out of the validation window.
 
     A row counts where it has a label that was known before the test window and a score of every expert; a bar
-    where it has `min_symbols` of them. Inputs that are equal for all symbols of every bar are left out: they
+    where it has `MIN_SYMBOLS` of them. Inputs that are equal for all symbols of every bar are left out: they
     order nothing, and a few months hold too few of their values to learn what depends on them.
 
     Raises
@@ -101,7 +103,7 @@ def draw_sample(
     experts = [name for name in scores.columns if name not in KEY]
     known = _known_labels(tables.labels.filter(inside), horizon, target, first_test)
     rows = tables.training_set.filter(inside).join(known, on=KEY).join(scores, on=KEY).sort(KEY)
-    rows = rows.filter(pl.len().over("timestamp") >= settings.min_symbols)
+    rows = rows.filter(pl.len().over("timestamp") >= MIN_SYMBOLS)
     columns = _varying([entry.column for entry in tables.catalog if entry.role == "input"], rows)
     reach = label_reach(horizon)
     bars = rows["timestamp"].unique().sort()

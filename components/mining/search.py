@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 DECIMALS = 3  # of the numbers in gplearn's text
 KEPT = 100  # formulas of a search's last generation
+# Formulas among which a parent is chosen.
+TOURNAMENT = 12
+# Information coefficient that a further function, column or number must be worth.
+PARSIMONY = 0.002
+# Numbers are drawn from minus this to this; 0: formulas without numbers.
+LARGEST_CONSTANT = 1.0
+# Inputs that a search sees: those with the strongest single or pairwise relation to the residual in its
+# bars.
+MAX_INPUTS = 30
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ def _one_search(
 ) -> list[Found]:
     slope = stack_slope(seen)
     target = residual(seen, slope)
-    chosen = strongest_inputs(seen, target, settings.max_inputs)
+    chosen = strongest_inputs(seen, target, MAX_INPUTS)
     programs = _evolve(
         seen.inputs[:, chosen].astype(np.float64),
         target,
@@ -179,11 +188,11 @@ def _transformer(
     from gplearn.functions import _Function
     from gplearn.genetic import SymbolicTransformer
 
-    constants = (-settings.largest_constant, settings.largest_constant) if settings.largest_constant else None
+    constants = (-LARGEST_CONSTANT, LARGEST_CONSTANT) if LARGEST_CONSTANT else None
     return SymbolicTransformer(
         population_size=settings.population,
         generations=settings.generations,
-        tournament_size=min(settings.tournament, settings.population),
+        tournament_size=min(TOURNAMENT, settings.population),
         hall_of_fame=2,
         n_components=2,
         stopping_criteria=2.0,
@@ -193,7 +202,7 @@ def _transformer(
         # none here.
         function_set=[_Function(FUNCTIONS[name][1], name, FUNCTIONS[name][0]) for name in settings.functions],
         metric=make_fitness(function=fitness, greater_is_better=True, wrap=False),
-        parsimony_coefficient=settings.parsimony,
+        parsimony_coefficient=PARSIMONY,
         p_crossover=0.6,
         p_subtree_mutation=0.15,
         p_hoist_mutation=0.05,

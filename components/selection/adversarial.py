@@ -32,6 +32,8 @@ PARAMETERS = {
     "max_bin": 31,
     "verbosity": -1,
 }
+# Newest bars before the fold predicts.
+RECENT_BARS = 63
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,13 @@ class Adversarial:
 def adversarial(
     rows: Rows, fold: str, window: tuple[int, int], *, settings: Settings, usual_windows: int, seed: int
 ) -> Adversarial:
-    """Judge the window [first, end) of bars known before the fold predicts: its newest `recent_bars` against
+    """Judge the window [first, end) of bars known before the fold predicts: its newest `RECENT_BARS` against
     the rest.
 
-    Windows shorter than four times `recent_bars` are not judged.
+    Windows shorter than four times `RECENT_BARS` are not judged.
     """
     first, end = window
-    recent = settings.adversarial.recent_bars
+    recent = RECENT_BARS
     shared = _shared(rows, first, end)
     left_out = tuple(np.array(rows.names)[shared].tolist())
     reason = "no input differs between symbols" if shared.all() else ""

@@ -11,7 +11,7 @@ import polars as pl
 from components.metrics import adjusted_p_values
 from components.selection.config import Settings
 from components.selection.eras import METHODS, Evidence
-from components.selection.evidence import CHOSEN, EVIDENCE, FIGURES, NUMBERS, reason_of
+from components.selection.evidence import CHOSEN, EVIDENCE, FIGURES, NUMBERS, STEADY_DIRECTION, reason_of
 from components.selection.pooled import (
     inflation,
     luck,
@@ -23,6 +23,15 @@ from components.selection.pooled import (
 )
 from components.selection.rolling import Rolling
 from components.selection.rows import Rows
+
+# Share of the methods that must vote for an input for it to appear in an era.
+MAJORITY = 0.5
+# Share of eras in which a core input appears at least.
+CORE_SHARE = 0.5
+# Of the core list, the lag proposals and the rolling IC (Benjamini and Hochberg).
+FALSE_DISCOVERY_RATE = 0.1
+# Training windows with fewer bars count as short.
+SHORT_HISTORY_BARS = 504
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ def _weighed(
     stands_for = representatives(usable, correlation, strength, coverage, limits.largest_correlation)
     left = usable & (stands_for == np.arange(size))
     vif, kept = inflation(left, correlation, strength, limits.largest_vif)
-    votes, weights, vote_share, appears = _votes(rows, evidence, settings, gate_weights)
+    votes, weights, vote_share, appears = _votes(rows, evidence, gate_weights)
     chance = float(np.mean([found.chance for found in evidence]))
     asked, appeared = np.isfinite(appears).sum(axis=0), np.nansum(appears, axis=0)
     p = luck(appeared, asked, chance)
@@ -170,9 +179,9 @@ def _decided(case: _Case, settings: Settings) -> np.ndarray:
     """The decision on each input, (F,) text."""
     core = (
         case.kept
-        & (case.appearance >= settings.core_share)
-        & (case.q <= settings.false_discovery_rate)
-        & ~(case.steady < settings.steady_direction)
+        & (case.appearance >= CORE_SHARE)
+        & (case.q <= FALSE_DISCOVERY_RATE)
+        & ~(case.steady < STEADY_DIRECTION)
     )
     plus = case.kept & ~core & ((case.p <= settings.plus_chance) | (case.listed > 0))
     last_resort = np.where(case.kept, 0, np.where(case.left, 1, 2))
@@ -208,14 +217,14 @@ def _rolling_list(
 
     It is shorter in degraded mode, with a short history.
     """
-    short = window[1] - window[0] < settings.filter.short_history_bars
+    short = window[1] - window[0] < SHORT_HISTORY_BARS
     longest = settings.filter.top_inputs_short if short else settings.filter.top_inputs
     place = _places(np.where(kept & np.isfinite(measured.weighted_t), np.abs(measured.weighted_t), -np.inf))
-    return np.where(kept & (place <= longest) & (measured.q <= settings.false_discovery_rate), place, 0)
+    return np.where(kept & (place <= longest) & (measured.q <= FALSE_DISCOVERY_RATE), place, 0)
 
 
 def _votes(
-    rows: Rows, evidence: Sequence[Evidence], settings: Settings, gate_weights: Mapping[str, float] | None
+    rows: Rows, evidence: Sequence[Evidence], gate_weights: Mapping[str, float] | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     """Share of eras in which each method votes for each input, the gate weights, the mean share of methods,
     and (eras, F) whether it appears; NaN where unusable.
@@ -235,7 +244,7 @@ def _votes(
         cast = [*found.votes.values(), *([] if gate is None else [np.where(found.usable, gate, np.nan)])]
         shares.append(mean_over(cast, len(rows.names)))
     shares = np.stack(shares)
-    appears = np.where(np.isfinite(shares), shares >= settings.majority, np.nan)
+    appears = np.where(np.isfinite(shares), shares >= MAJORITY, np.nan)
     votes = {
         method: mean_over([found.votes.get(method) for found in evidence], len(rows.names))
         for method in METHODS

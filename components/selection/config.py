@@ -46,8 +46,6 @@ class Genetic(Section):
 
     population: int = Field(30, ge=4, description="sets of inputs in each generation")
     generations: int = Field(20, ge=1, description="generations")
-    mutation_rate: float = Field(0.03, ge=0, le=1, description="chance of a gene to flip")
-    gene_price: float = Field(0.0002, ge=0, description="held-out correlation that an input must add")
 
 
 class Filter(Section):
@@ -70,14 +68,6 @@ class Filter(Section):
     )
     top_inputs: int = Field(20, ge=1, description="length of the rolling-IC list")
     top_inputs_short: int = Field(12, ge=1, description="the same in degraded mode, with a short history")
-    short_history_bars: int = Field(504, ge=1, description="training windows with fewer bars count as short")
-    half_lives_bars: tuple[int, ...] = Field(
-        (63, 126, 252),
-        description="half-lives tried for the weights of the rolling IC, besides equal weights",
-    )
-    lags_bars: tuple[int, ...] = Field(
-        (0, 1, 2, 3, 5, 10), description="lags tried for each input; 0 is always among them"
-    )
 
     @model_validator(mode="after")
     def _lags_begin_at_zero(self):
@@ -93,7 +83,6 @@ class Filter(Section):
 class Adversarial(Section):
     """Can a classifier tell the newest bars from the rest of the training window?"""
 
-    recent_bars: int = Field(63, ge=8, description="newest bars before the fold predicts")
     auc: float = Field(0.7, gt=0.5, lt=1, description="area under the curve above which the fold is flagged")
     most_rows: int = Field(8_000, ge=200, description="rows of each side")
 
@@ -170,15 +159,6 @@ class Settings(Section):
             "length of the blocks that are permuted, flipped and drawn; at least twice the horizon is taken"
         ),
     )
-    majority: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="share of the methods that must vote for an input for it to appear in an era",
-    )
-    core_share: float = Field(
-        0.5, gt=0, le=1, description="share of eras in which a core input appears at least"
-    )
     plus_chance: float = Field(
         0.1,
         gt=0,
@@ -188,39 +168,10 @@ class Settings(Section):
             " at most this chance"
         ),
     )
-    false_discovery_rate: float = Field(
-        0.1,
-        gt=0,
-        lt=1,
-        description="of the core list, the lag proposals and the rolling IC (Benjamini and Hochberg)",
-    )
-    steady_direction: float = Field(
-        0.6,
-        ge=0.5,
-        le=1,
-        description="share of eras in which the IC of a core input has the sign of the whole window",
-    )
-    core_folds: float = Field(
-        0.6,
-        gt=0,
-        le=1,
-        description=(
-            "share of folds in which a factor of the overall core list is core; for people, never used by a"
-            " fold"
-        ),
-    )
     threads: int = Field(2, ge=1, description="threads of each fit")
     filter: Filter = Filter()
     genetic: Genetic = Genetic()
     adversarial: Adversarial = Adversarial()
-    forward_rows: int = Field(
-        120_000,
-        ge=1_000,
-        description=(
-            "rows that subset and full set learn from in the forward comparison; evenly spaced bars where"
-            " there are more"
-        ),
-    )
     forward_draws: int = Field(
         1_000, ge=100, description="draws of the block bootstrap in the forward comparison"
     )

@@ -56,6 +56,8 @@ EVIDENCE = Table(
     key=("fold", "factor"),
 )
 CHOSEN = ("core", "plus", "filled")
+# Share of eras in which the IC of a core input has the sign of the whole window.
+STEADY_DIRECTION = 0.6
 
 
 def reason_of(row: Mapping[str, Any], settings: Settings, chance: float) -> str:
@@ -83,7 +85,7 @@ def reason_of(row: Mapping[str, Any], settings: Settings, chance: float) -> str:
             if row["rolling_list_place"]
             else ""
         )
-        turning = row["steady_share"] is not None and row["steady_share"] < settings.steady_direction
+        turning = row["steady_share"] is not None and row["steady_share"] < STEADY_DIRECTION
         lacking = "direction changes between eras" if turning else f"q = {row['appearance_q']:.2f}"
         return f"{seen}{listed}; not core: {lacking}"
     return f"taken to reach {settings.fewest_inputs} inputs; {seen}" if row["decision"] == "filled" else seen

@@ -15,6 +15,9 @@ from components.selection.rows import Rows, bar_starts
 from components.timeline import Fold
 
 ROUNDS = 120
+# Rows that subset and full set learn from in the forward comparison; evenly spaced bars where there are
+# more.
+FORWARD_ROWS = 120_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def compare(
     from components.selection.kernels import rank_correlations
 
     train = rows.slice(int(fold.train[0]), int(fold.train[-1]) + 1)
-    stride = max(purpose.horizon, -(-(train.stop - train.start) // settings.forward_rows))
+    stride = max(purpose.horizon, -(-(train.stop - train.start) // FORWARD_ROWS))
     learned = train.start + np.flatnonzero((rows.bars[train] % stride == 0) & np.isfinite(rows.target[train]))
     ahead = rows.slice(int(fold.predict[0]), int(fold.predict[-1]) + 1)
     judged = ahead.start + np.flatnonzero(np.isfinite(rows.target[ahead]))

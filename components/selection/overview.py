@@ -19,6 +19,8 @@ from components.selection.walk import Walk
 from components.timeline import Fold, Windows
 
 BEST_FACTORS = 20
+# Share of folds in which a factor of the overall core list is core; for people, never used by a fold.
+CORE_FOLDS = 0.6
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def overview_of(
     context : columns that experts see whatever is chosen
     """
     rows, folds, settings = walk.rows, walk.folds, walk.settings
-    core, plus = core_and_plus(evidence, len(folds), settings)
+    core, plus = core_and_plus(evidence, len(folds))
     best = strongest(evidence.filter(pl.col("fold") == folds[0].name))
     return Overview(
         core,
@@ -128,7 +130,7 @@ def fold_line(rows: Rows, fold: Fold, windows: Windows, inputs: int) -> FoldLine
 
 
 def core_and_plus(
-    evidence: pl.DataFrame, folds: int, settings: Settings
+    evidence: pl.DataFrame, folds: int
 ) -> tuple[tuple[Appearance, ...], tuple[Appearance, ...]]:
     """Core and plus lists over all folds: appearance rate over the walk-forward."""
     is_core, is_chosen = pl.col("decision") == "core", pl.col("decision").is_in(["core", "plus"])
@@ -138,8 +140,8 @@ def core_and_plus(
         pl.col("appearance").mean(),
     )
     shares = shares.sort(["core", "chosen", "appearance", "factor"], descending=[True, True, True, False])
-    core = shares.filter(pl.col("core") >= settings.core_folds)
-    plus = shares.filter((pl.col("core") < settings.core_folds) & (pl.col("chosen") > 0))
+    core = shares.filter(pl.col("core") >= CORE_FOLDS)
+    plus = shares.filter((pl.col("core") < CORE_FOLDS) & (pl.col("chosen") > 0))
     lists = (table.select("factor", "core", "chosen").iter_rows() for table in (core, plus))
     return tuple(tuple(Appearance(*row) for row in rows) for rows in lists)
 

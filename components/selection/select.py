@@ -10,7 +10,7 @@ import polars as pl
 
 from components.contracts import CatalogEntry, ChosenInputs, content_sha256
 from components.progress import advance
-from components.selection.choose import FoldChoice, choose_for_fold
+from components.selection.choose import FALSE_DISCOVERY_RATE, FoldChoice, choose_for_fold
 from components.selection.config import Settings
 from components.selection.eras import Evidence, evidence_of
 from components.selection.errors import SelectionError
@@ -24,6 +24,10 @@ from components.selection.walk import Walk, walk_through
 from components.timeline import Settings as TimelineSettings
 
 STAGE = "selection"
+# Half-lives tried for the weights of the rolling IC, besides equal weights.
+HALF_LIVES_BARS = (63, 126, 252)
+# Lags tried for each input; 0 is always among them.
+LAGS_BARS = (0, 1, 2, 3, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def select_inputs(
     pairs = pairs_of(walk.folds, era_length(walk.folds, settings, purpose.horizon, walk.gap_bars))
     steps = _Steps(len(pairs), len(walk.folds))
     steps.tell(0, "rank correlations of every bar")
-    daily = daily_rank_ic(walk.rows, ordered_lags(settings.filter.lags_bars))
+    daily = daily_rank_ic(walk.rows, ordered_lags(LAGS_BARS))
     found = _look_at_eras(walk, pairs, daily[0], steps)
     choices = _choose_in_folds(walk, daily, found, gate_weights or {}, steps)
     steps.tell(steps.all - 1, "forward comparison and adversarial validation")
@@ -133,10 +137,10 @@ def _choose_in_folds(
         inside = [evidence for evidence in found if lies_in(evidence.pair, fold)]
         measured = rolling(
             daily[:, window[0] : window[1]],
-            ordered_lags(settings.filter.lags_bars),
-            settings.filter.half_lives_bars,
+            ordered_lags(LAGS_BARS),
+            HALF_LIVES_BARS,
             horizon=walk.purpose.horizon,
-            rate=settings.false_discovery_rate,
+            rate=FALSE_DISCOVERY_RATE,
         )
         weights = gate_weights.get(fold.name)
         choice = choose_for_fold(rows, fold.name, window, inside, measured, settings, weights)

@@ -10,6 +10,10 @@ from components.selection.config import Genetic
 from components.selection.models import ridge
 
 DROPPED_SHARE = 0.25
+# Chance of a gene to flip.
+MUTATION_RATE = 0.03
+# Held-out correlation that an input must add.
+GENE_PRICE = 0.0002
 
 
 def eliminate(
@@ -52,7 +56,7 @@ def gene_frequency(
     """Share of seeds in whose best set an input is; shape (inputs,).
 
     Fitness of a set: correlation of a ridge regression, fitted with the moments of the fit bars, with the
-    target on the held-out bars, less `gene_price` an input. Tournaments of three, uniform crossover, the best
+    target on the held-out bars, less `GENE_PRICE` an input. Tournaments of three, uniform crossover, the best
     one survives.
     """
     size = len(fit_gram)
@@ -64,7 +68,7 @@ def gene_frequency(
         weights = ridge(fit_gram[np.ix_(chosen, chosen)], fit_response[chosen])
         variance = weights @ held_gram[np.ix_(chosen, chosen)] @ weights
         return (
-            float(weights @ held_response[chosen] / np.sqrt(variance) - settings.gene_price * len(chosen))
+            float(weights @ held_response[chosen] / np.sqrt(variance) - GENE_PRICE * len(chosen))
             if variance > 1e-18
             else -1.0
         )
@@ -78,7 +82,7 @@ def gene_frequency(
             winners = rng.integers(0, len(people), (2 * (len(people) - 1), 3))
             parents = people[winners[np.arange(len(winners)), scores[winners].argmax(axis=1)]]
             children = np.where(rng.random((len(people) - 1, size)) < 0.5, parents[::2], parents[1::2])
-            children ^= rng.random(children.shape) < settings.mutation_rate
+            children ^= rng.random(children.shape) < MUTATION_RATE
             best = int(scores.argmax())
             people, scores = (
                 np.concatenate([people[best : best + 1], children]),

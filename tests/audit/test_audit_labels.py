@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from components.audit.config import Settings
 from components.audit.labels import audit_labels
 from components.audit.result import AuditError
 from components.audit.too_good import too_good
@@ -106,7 +105,7 @@ def test_a_factor_that_copies_a_label_is_too_good(market):
     factors = panel.select(
         "timestamp", "symbol", honest=CLOSE / pl.col("open"), noise=pl.Series(rng.normal(size=len(panel)))
     ).join(copied, on=["timestamp", "symbol"], how="left", maintain_order="left")
-    leaks = too_good(factors, labels, ["honest", "noise", "copy"], Settings())
+    leaks = too_good(factors, labels, ["honest", "noise", "copy"])
     assert {leak.factor for leak in leaks} == {"copy"}
     assert "too good to be true" in leaks[0].sentence()
 
@@ -122,7 +121,7 @@ def test_persistent_factors_of_small_panels_are_not_too_good(seed, market):
         weekday=pl.col("timestamp").dt.weekday(),
         price=CLOSE,
     )
-    assert too_good(factors, labels, ["volume_level", "weekday", "price"], Settings()) == []
+    assert too_good(factors, labels, ["volume_level", "weekday", "price"]) == []
 
 
 def test_a_label_builder_without_the_contract_columns_is_refused(market):
