@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from components.settings import Section
 
@@ -68,16 +68,6 @@ class Filter(Section):
     )
     top_inputs: int = Field(20, ge=1, description="length of the rolling-IC list")
     top_inputs_short: int = Field(12, ge=1, description="the same in degraded mode, with a short history")
-
-    @model_validator(mode="after")
-    def _lags_begin_at_zero(self):
-        if (
-            0 not in self.lags_bars
-            or min(self.lags_bars) < 0
-            or len(set(self.lags_bars)) != len(self.lags_bars)
-        ):
-            raise ValueError(f"lags_bars={list(self.lags_bars)} must hold 0, and no lag below 0 or twice")
-        return self
 
 
 class Adversarial(Section):
