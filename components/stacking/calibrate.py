@@ -1,4 +1,6 @@
-"""From a combiner's output to a return with a band: the head, fitted on rows that the combiner did not see."""
+"""From a combiner's output to a return with a band: the head, fitted on rows that the combiner did not
+see.
+"""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,6 @@
-"""The combiners: how experts are weighed, from equal weights to trees, and what a fitted one gives at a row."""
+"""The combiners: how experts are weighed, from equal weights to trees, and what a fitted one gives at a
+row.
+"""
 
 from dataclasses import dataclass, field
 
@@ -11,6 +13,16 @@ from components.stacking.config import Settings
 from components.stacking.inputs import design, standardised_scores, tree_columns, tree_inputs
 
 EQUAL, BEST, PERFORMANCE = "equal_weights", "best_single", "performance_weights"
+# Penalties tried inside the training rows, newest 30 % of bars held out.
+ELASTICNET_ALPHAS = (0.03, 0.01, 0.003, 0.001, 0.0003)
+# Share of the penalty that is absolute, the rest is squared: half drops experts, half keeps likes together.
+ELASTICNET_L1_SHARE = 0.5
+# Leaves a tree: few, since a dozen noisy scores hold no deep interactions.
+LIGHTGBM_LEAVES = 7
+# Weight of each tree.
+LIGHTGBM_LEARNING_RATE = 0.05
+# Share of the rows that a leaf must hold, so that none stands for a few bars.
+LIGHTGBM_MIN_LEAF_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -18,8 +30,8 @@ class Combiner:
     """One fitted way to combine experts.
 
     `weights` by expert, with the elastic net by `expert|regime` too; with trees the share of the gain by
-    input column. `alpha`: the elastic net's penalty. `booster`, `columns`: LightGBM's text and the inputs that
-    it takes.
+    input column. `alpha`: the elastic net's penalty. `booster`, `columns`: LightGBM's text and the inputs
+    that it takes.
     """
 
     method: str
@@ -45,7 +57,7 @@ def fit_combiner(
         }
         return Combiner(method, _best_weights(merits) if method == BEST else _shares(merits))
     if method == "elasticnet":
-        return _fit_elasticnet(known, experts, settings)
+        return _fit_elasticnet(known, experts)
     return _fit_lightgbm(known, experts, settings, seed)
 
 
@@ -92,7 +104,7 @@ def rank_ic(scored: pl.DataFrame, labels: pl.DataFrame) -> float:
     return float(value) if value is not None else 0.0
 
 
-def _fit_elasticnet(known: pl.DataFrame, experts: list[str], settings: Settings) -> Combiner:
+def _fit_elasticnet(known: pl.DataFrame, experts: list[str]) -> Combiner:
     """Non-negative elastic net (Breiman 1996: stacked weights are kept non-negative) with weights that move
     with the regime.
     """
@@ -101,7 +113,7 @@ def _fit_elasticnet(known: pl.DataFrame, experts: list[str], settings: Settings)
     def net(alpha: float) -> ElasticNet:
         return ElasticNet(
             alpha=alpha,
-            l1_ratio=settings.elasticnet_l1_share,
+            l1_ratio=ELASTICNET_L1_SHARE,
             positive=True,
             fit_intercept=False,
             precompute=True,
@@ -111,10 +123,10 @@ def _fit_elasticnet(known: pl.DataFrame, experts: list[str], settings: Settings)
     names = [*experts, *(f"{name}|{regime}" for regime in REGIMES for name in experts)]
     inner, later = earlier_and_later(known)
     errors = []
-    for alpha in settings.elasticnet_alphas:
+    for alpha in ELASTICNET_ALPHAS:
         model = net(alpha).fit(inputs[inner], target[inner])
         errors.append(np.mean((target[later] - model.predict(inputs[later])) ** 2))
-    alpha = settings.elasticnet_alphas[int(np.argmin(errors))]
+    alpha = ELASTICNET_ALPHAS[int(np.argmin(errors))]
     model = net(alpha).fit(inputs, target)
     weights = dict(zip(names, (float(w) for w in model.coef_), strict=True))
     return Combiner("elasticnet", weights, alpha=alpha) if any(weights.values()) else _equal(experts)
@@ -125,9 +137,9 @@ def _fit_lightgbm(known: pl.DataFrame, experts: list[str], settings: Settings, s
 
     parameters = {
         "objective": "regression",
-        "num_leaves": settings.lightgbm_leaves,
-        "learning_rate": settings.lightgbm_learning_rate,
-        "min_data_in_leaf": max(int(len(known) * settings.lightgbm_min_leaf_share), 20),
+        "num_leaves": LIGHTGBM_LEAVES,
+        "learning_rate": LIGHTGBM_LEARNING_RATE,
+        "min_data_in_leaf": max(int(len(known) * LIGHTGBM_MIN_LEAF_SHARE), 20),
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "lambda_l2": 10.0,

@@ -2,9 +2,7 @@
 and its audit.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
@@ -21,33 +19,19 @@ from components.contracts import (
     require_one_origin,
 )
 from components.contracts.documents.experts import STATUS, FailedExpert, TrainedExpert, read_status
+from components.contracts.documents.oof_audit import OofAudit
 from components.stacking.config import Settings
 
 KEY = ("timestamp", "symbol", "horizon")
+# Share of the largest expert's rows that all experts must have in common: with less, the stack would learn
+# from what is left by chance.
+MIN_ROW_SHARE = 0.7
+# Longest stretch of bars without any row that the audit accepts inside the table; a lost fold is longer.
+MAX_GAP_BARS = 10
 
 
 class StackingError(AlphaloopError):
     """Too few experts are left, or their predictions do not belong together."""
-
-
-@dataclass(frozen=True)
-class OofAudit:
-    """What the audit counted. `problems` is empty for a table that may be learned from."""
-
-    rows: int
-    experts: list[str]
-    failed_experts: dict[str, str]
-    rows_by_expert: dict[str, int]
-    rows_in_common_share: float
-    duplicates: int
-    time_reversals: int
-    missing_scores: int
-    longest_gap_bars: int
-    unlabelled: int
-    problems: list[str]
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
 
 
 def read_experts(
@@ -82,6 +66,13 @@ def read_experts(
     for name in ("training_set", "labels"):
         require_one_origin(list(paths.values()), name)
     frames = {name: read_table(path, PREDICTIONS) for name, path in paths.items()}
+    _require_one_task(frames)
+    _require_one_walk(frames)
+    return frames, failed
+
+
+def _require_one_task(frames: Mapping[str, pl.DataFrame]) -> None:
+    """Refuse experts that predict different targets, horizons or periods."""
     kinds = {
         name: tuple(frame.select("period", "horizon", "target").unique().rows())
         for name, frame in frames.items()
@@ -93,9 +84,14 @@ def read_experts(
                 f"Expert {name} predicts (period, horizon, target) {kind}, but {first_name} {first}. All"
                 " experts of a run must predict the same."
             )
+
+
+def _require_one_walk(frames: Mapping[str, pl.DataFrame]) -> None:
+    """Refuse experts that were trained in different walk-forward folds."""
     folds = {
         name: sorted(frame.select("fold", "train_window").unique().rows()) for name, frame in frames.items()
     }
+    first_name = next(iter(folds))
     for name, windows in folds.items():
         if windows != folds[first_name]:
             other = next(iter(set(windows) ^ set(folds[first_name])))
@@ -104,7 +100,6 @@ def read_experts(
                 " only in one of them. What one of them had seen, the other predicts: train both with one"
                 " `timeline` section."
             )
-    return frames, failed
 
 
 def build_oof_table(
@@ -152,60 +147,63 @@ def audit_oof(
     experts: Mapping[str, pl.DataFrame],
     failed: Mapping[str, str],
     calendar: pl.Series,
-    settings: Settings,
 ) -> OofAudit:
     """Count duplicates, time going back, missing rows and odd gaps; `calendar` is the sorted distinct
     timestamps of the panel.
     """
     rows_by_expert = {name: len(frame) for name, frame in experts.items()}
     most = max(rows_by_expert.values(), default=0)
-    share = len(table) / most if most else 0.0
-    duplicates = int(table.select(pl.struct(KEY).is_duplicated().sum()).item())
-    reversals = int(table.select((pl.col("timestamp") < pl.col("timestamp").shift(1)).sum()).item())
-    scores = table.select(pl.col("^score_.*$"))
-    missing = (
-        int(
-            scores.select(
-                pl.sum_horizontal(pl.all().is_null() | pl.all().is_nan() | pl.all().is_infinite()).sum()
-            ).item()
-            or 0
-        )
-        if len(scores)
-        else 0
-    )
-    positions = calendar.search_sorted(table["timestamp"].unique().sort())
-    gap = int(positions.cast(pl.Int64).diff().max() or 1) - 1 if len(positions) > 1 else 0
-    problems = []
-    if not len(table):
-        problems.append("no row is predicted by all experts")
-    if duplicates:
-        problems.append(f"{duplicates:,} rows repeat a (timestamp, symbol, horizon)")
-    if reversals:
-        problems.append(f"time goes back at {reversals:,} rows")
-    if missing:
-        problems.append(f"{missing:,} scores are missing or not finite")
-    if len(table) and share < settings.min_row_share:
-        problems.append(
-            f"experts have {share:.0%} of their rows in common, below"
-            f" stacking.min_row_share={settings.min_row_share:.0%} (rows by expert: {rows_by_expert})"
-        )
-    if gap > settings.max_gap_bars:
-        problems.append(
-            f"a stretch of {gap} bars has no rows, above stacking.max_gap_bars={settings.max_gap_bars}"
-        )
-    return OofAudit(
+    counted = OofAudit(
         rows=len(table),
         experts=list(experts),
         failed_experts=dict(failed),
         rows_by_expert=rows_by_expert,
-        rows_in_common_share=share,
-        duplicates=duplicates,
-        time_reversals=reversals,
-        missing_scores=missing,
-        longest_gap_bars=gap,
+        rows_in_common_share=len(table) / most if most else 0.0,
+        duplicates=int(table.select(pl.struct(KEY).is_duplicated().sum()).item()),
+        time_reversals=int(table.select((pl.col("timestamp") < pl.col("timestamp").shift(1)).sum()).item()),
+        missing_scores=_missing_scores(table),
+        longest_gap_bars=_longest_gap(table, calendar),
         unlabelled=int(table["label"].null_count()) if len(table) else 0,
-        problems=problems,
     )
+    return counted.model_copy(update={"problems": _problems(counted)})
+
+
+def _missing_scores(table: pl.DataFrame) -> int:
+    scores = table.select(pl.col("^score_.*$"))
+    if not len(scores):
+        return 0
+    absent = pl.all().is_null() | pl.all().is_nan() | pl.all().is_infinite()
+    return int(scores.select(pl.sum_horizontal(absent).sum()).item() or 0)
+
+
+def _longest_gap(table: pl.DataFrame, calendar: pl.Series) -> int:
+    """Bars of the longest stretch inside the table that has no row."""
+    positions = calendar.search_sorted(table["timestamp"].unique().sort())
+    return int(positions.cast(pl.Int64).diff().max() or 1) - 1 if len(positions) > 1 else 0
+
+
+def _problems(counted: OofAudit) -> list[str]:
+    """What forbids to learn from the table, a sentence each."""
+    problems = []
+    if not counted.rows:
+        problems.append("no row is predicted by all experts")
+    if counted.duplicates:
+        problems.append(f"{counted.duplicates:,} rows repeat a (timestamp, symbol, horizon)")
+    if counted.time_reversals:
+        problems.append(f"time goes back at {counted.time_reversals:,} rows")
+    if counted.missing_scores:
+        problems.append(f"{counted.missing_scores:,} scores are missing or not finite")
+    if counted.rows and counted.rows_in_common_share < MIN_ROW_SHARE:
+        problems.append(
+            f"experts have {counted.rows_in_common_share:.0%} of their rows in common, {MIN_ROW_SHARE:.0%}"
+            f" are needed (rows by expert: {counted.rows_by_expert}): leave out the one with fewest"
+        )
+    if counted.longest_gap_bars > MAX_GAP_BARS:
+        problems.append(
+            f"a stretch of {counted.longest_gap_bars} bars has no rows, {MAX_GAP_BARS} are the most: look for"
+            " a fold that is missing"
+        )
+    return problems
 
 
 def require_clean(audit: OofAudit) -> None:

@@ -11,18 +11,18 @@ from components.contracts import (
     LABELS,
     OOF,
     TRAINING_SET,
-    atomic_write_text,
     read_gathered,
     read_stamp,
     read_table,
     require_one_origin,
     write_table,
 )
+from components.contracts.documents.oof_audit import OofAudit
 from components.progress import report, stage, warn
 from components.settings import config_hash
 from components.stacking.combine import Stacked, stack_experts
 from components.stacking.config import Settings
-from components.stacking.oof import OofAudit, audit_oof, build_oof_table, read_experts, require_clean
+from components.stacking.oof import audit_oof, build_oof_table, read_experts, require_clean
 from components.stacking.served_form import write_model
 from components.timeline import Settings as TimelineSettings
 from components.timeline import resolve_windows
@@ -81,8 +81,8 @@ def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code
             warn("out-of-fold table", f"{name} is left out: {reason}")
         rows = read_table(inputs.training_set, TRAINING_SET)
         table = build_oof_table(found, read_table(inputs.labels, LABELS), rows)
-        audited = audit_oof(table, found, failed, rows["timestamp"].unique().sort(), parsed)
-        atomic_write_text(outputs.audit, audited.to_json())
+        audited = audit_oof(table, found, failed, rows["timestamp"].unique().sort())
+        audited.write(outputs.audit)
         require_clean(audited)
         stamps = {
             "labels": read_stamp(inputs.labels).content_sha256,

@@ -137,7 +137,7 @@ def test_experts_of_different_folds_are_refused(tmp_path):
 
 def test_a_clean_table_passes_the_audit():
     experts = {"a": predictions(0.1), "b": predictions(0.2)}
-    audit = audit_oof(build_oof_table(experts, labels(), training_set()), experts, {}, DAYS, SETTINGS)
+    audit = audit_oof(build_oof_table(experts, labels(), training_set()), experts, {}, DAYS)
     assert (audit.problems, audit.rows, audit.rows_in_common_share, audit.longest_gap_bars) == (
         [],
         120,
@@ -170,6 +170,6 @@ def test_a_clean_table_passes_the_audit():
 def test_the_audit_names_each_fault_and_nothing_trains_on_it(spoil, words):
     experts = {"a": predictions(0.1), "b": predictions(0.2)}
     table = spoil(build_oof_table(experts, labels(), training_set()))
-    audit = audit_oof(table, experts, {}, DAYS, SETTINGS)
+    audit = audit_oof(table, experts, {}, DAYS)
     with pytest.raises(StackingError, match=words):
         require_clean(audit)
