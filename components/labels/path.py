@@ -34,6 +34,10 @@ class Bars:
             coarse,
         )
 
+    def later(self, ahead: int) -> tuple[np.ndarray, ...]:
+        """Open, high, low, close and coarse of the bar `ahead` bars after each, as far as there is one."""
+        return tuple(matrix[ahead:] for matrix in (self.open, self.high, self.low, self.close, self.coarse))
+
 
 def realised_volatility(log_price: np.ndarray, horizon: int, lag: int) -> np.ndarray:
     """sqrt(sum of squared returns / horizon) from bar t + lag to t + lag + horizon, a bar; shape (bars,
@@ -80,9 +84,7 @@ def triple_barrier(
     # A loop over the horizon's bars; each step looks at all symbols and all signals at once.
     for ahead in range(first, min(first + horizon, len(upper))):
         signals = slice(0, len(upper) - ahead)
-        opened, high, low, close, coarse = (
-            matrix[ahead:] for matrix in (bars.open, bars.high, bars.low, bars.close, bars.coarse)
-        )
+        opened, high, low, close, coarse = bars.later(ahead)
         above, below = upper[signals], lower[signals]
         jump_up, jump_down = (opened >= above, opened <= below) if ahead > lag else (np.False_, np.False_)
         fell = low <= below

@@ -71,21 +71,9 @@ def label_shift_by_regime(
     """
     bars = _bars(labels, regimes, horizon, target)
     values, place = bars["label"].to_numpy(), bars["bar"].to_numpy()
-    codes = (
-        bars.unique("bar", keep="first", maintain_order=True)
-        .sort("bar")["regime_state"]
-        .fill_nan(None)
-        .fill_null(-1)
-        .to_numpy()
-        .astype(int)
-    )
-    later = (
-        None
-        if era_start is None
-        else (
-            bars.unique("bar", keep="first", maintain_order=True).sort("bar")["timestamp"] >= era_start
-        ).to_numpy()
-    )
+    by_bar = bars.unique("bar", keep="first", maintain_order=True).sort("bar")
+    codes = by_bar["regime_state"].fill_nan(None).fill_null(-1).to_numpy().astype(int)
+    later = None if era_start is None else (by_bar["timestamp"] >= era_start).to_numpy()
     found = []
     for code, name in enumerate(REGIMES):
         inside = codes == code
@@ -94,6 +82,11 @@ def label_shift_by_regime(
         found.append(_compared(name, OTHER_REGIMES, values, place, inside, codes >= 0))
         if later is not None:
             found.append(_compared(name, EARLIER, values, place, later, inside))
+    return _adjusted(found)
+
+
+def _adjusted(found: list[tuple]) -> pl.DataFrame:
+    """The comparisons as a table, with p-values that allow for all of its rows; unknown measures are null."""
     table = pl.DataFrame(
         found, schema={key: kind for key, kind in SCHEMA.items() if key != "adjusted_p_value"}, orient="row"
     )

@@ -140,19 +140,16 @@ def psi_to_sketch(
     if sketch.ndim == 2:
         wide = sketch.shape[1:]
         counts = np.broadcast_to(np.iinfo(np.int64).max if rows is None else rows, wide)
-        absent = None if missing is None else np.broadcast_to(missing, wide)
-        return np.array(
-            [
-                psi_to_sketch(
-                    current[:, k],
-                    sketch[:, k],
-                    bins=bins,
-                    rows=int(counts[k]),
-                    missing=None if absent is None else int(absent[k]),
-                )
-                for k in range(sketch.shape[1])
-            ]
-        )
+        absent = [None] * wide[0] if missing is None else map(int, np.broadcast_to(missing, wide))
+        columns = zip(current.T, sketch.T, counts, absent, strict=True)
+        return np.array([_psi_of_column(one, other, bins, int(n), gone) for one, other, n, gone in columns])
+    return _psi_of_column(current, sketch, bins, rows, missing)
+
+
+def _psi_of_column(
+    current: np.ndarray, sketch: np.ndarray, bins: int, rows: int | None, missing: int | None
+) -> float:
+    """`psi_to_sketch` of one column, shapes (N,) and (Q,)."""
     known = current[np.isfinite(current)].astype(sketch.dtype, copy=False)
     if not np.isfinite(sketch).all() or not len(current) or (missing is None and not len(known)):
         return float("nan")
@@ -162,14 +159,11 @@ def psi_to_sketch(
     place = np.searchsorted(points, cuts, side="right") - 1
     heights = np.concatenate([[0.0], np.where(place >= 0, up_to[place], 0.0), [1.0]])
     reference_counts = np.diff(heights) * (len(sketch) if rows is None else rows)
-    current_counts = np.bincount(np.searchsorted(cuts, known, side="left"), minlength=len(cuts) + 1).astype(
-        float
-    )
+    bins_of_known = np.searchsorted(cuts, known, side="left")
+    current_counts = np.bincount(bins_of_known, minlength=len(cuts) + 1).astype(float)
     if missing is not None:
-        reference_counts, current_counts = (
-            np.append(reference_counts, missing),
-            np.append(current_counts, len(current) - len(known)),
-        )
+        reference_counts = np.append(reference_counts, missing)
+        current_counts = np.append(current_counts, len(current) - len(known))
     return float(stability_index(reference_counts, current_counts))
 
 
