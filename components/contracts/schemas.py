@@ -1,6 +1,7 @@
 """The kinds of tables that stages hand over: their columns, types and keys, and what the codes in them mean.
 
-Every table is long, sorted by its key, UTC. How they are written and checked: `components/contracts/tables.py`.
+Every table is long, sorted by its key, UTC. How they are written and checked:
+`components/contracts/tables.py`.
 """
 
 from collections.abc import Mapping

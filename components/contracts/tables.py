@@ -1,5 +1,5 @@
-"""How the tables that stages hand over are written, stamped, read and checked: Parquet with zstd, the stamp in
-its metadata. Which tables there are: `components/contracts/schemas.py`.
+"""How the tables that stages hand over are written, stamped, read and checked: Parquet with zstd, the stamp
+in its metadata. Which tables there are: `components/contracts/schemas.py`.
 """
 
 import hashlib

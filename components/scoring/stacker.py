@@ -39,8 +39,8 @@ class Scores:
 class Head:
     """What makes a return with a band of a combiner's output.
 
-    `scale` and `bias` make the score; `low` and `high` say how many widths p10 and p90 lie away, where a width
-    is the mean uncertainty of the experts that the combiner listens to.
+    `scale` and `bias` make the score; `low` and `high` say how many widths p10 and p90 lie away, where a
+    width is the mean uncertainty of the experts that the combiner listens to.
     """
 
     scale: float

@@ -1,4 +1,6 @@
-"""The periods: which lengths of a bar there are, how long each is, and which of them are shorter than a day."""
+"""The periods: which lengths of a bar there are, how long each is, and which of them are shorter than a
+day.
+"""
 
 from datetime import timedelta
 from typing import Literal

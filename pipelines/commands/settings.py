@@ -1,5 +1,5 @@
-"""What can be set: every key of a config with its unit, default, meaning and the code in which it acts, read from the
-models themselves; `docs/configuration.md` is this text.
+"""What can be set: every key of a config with its unit, default, meaning and the code in which it acts, read
+from the models themselves; `docs/configuration.md` is this text.
 """
 
 import importlib
@@ -124,7 +124,8 @@ def configuration_page() -> str:
         "",
         "Every key that a config may hold. Written by `alphaloop settings --markdown`; `make lint` compares.",
         "In a terminal: `alphaloop settings gates`, or one key: `alphaloop settings timeline.purge_bars`.",
-        "Override any of them for one run with `--set section.key=value`. The section `leaf` is the file of one expert,",
+        "Override any of them for one run with `--set section.key=value`."
+        " The section `leaf` is the file of one expert,",
         "`<expert>/<period>/<modality>.yaml`; `experts.overrides.NAME` stands for the `settings` in it.",
         "",
         f"{_count(groups)} settings. A default of `–` means that the key must be given where its section is.",
@@ -250,8 +251,8 @@ def _kind(annotation: Any) -> str:
 
 
 def _places(model: type[BaseModel], key: str, section: str) -> tuple[str, ...]:
-    """Files that read the setting: where it is named with its section, or else wherever an attribute of so telling a
-    name is read; the stage's folder where its name says too little.
+    """Files that read the setting: where it is named with its section, or else wherever an attribute of so telling
+    a name is read; the stage's folder where its name says too little.
     """
     stage = Path(*model.__module__.split(".")[:2])
     folders = (

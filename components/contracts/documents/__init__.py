@@ -1,5 +1,5 @@
-"""The documents that stages hand over, as types: each names its format, and one that does not fit says which file
-and key.
+"""The documents that stages hand over, as types: each names its format, and one that does not fit says which
+file and key.
 """
 
 import json
@@ -24,8 +24,8 @@ class Part(BaseModel):
 
 
 class Document(Part):
-    """A document on disk, JSON in UTF-8. A subclass declares `format: Literal[n] = n`, counted up by hand when its
-    keys change.
+    """A document on disk, JSON in UTF-8. A subclass declares `format: Literal[n] = n`, counted up by hand
+    when its keys change.
     """
 
     @classmethod
@@ -35,8 +35,8 @@ class Document(Part):
         Raises
         ------
         ContractError
-            If the file is missing, is no JSON, or lacks a key, has one too many, or another format; the message names
-            the file and each key.
+            If the file is missing, is no JSON, or lacks a key, has one too many, or another format; the
+            message names the file and each key.
         """
         try:
             return cls.model_validate_json(Path(path).read_bytes())
@@ -48,9 +48,8 @@ class Document(Part):
             problems = [_problem(one) for one in error.errors()]
             more = f"\n… and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
             raise ContractError(
-                f"{path} is no {cls.__name__} as this version writes it. Run the stage that writes it again.\n"
-                + "\n".join(problems[:MOST_PROBLEMS])
-                + more
+                f"{path} is no {cls.__name__} as this version writes it. Run the stage that writes it"
+                " again.\n" + "\n".join(problems[:MOST_PROBLEMS]) + more
             ) from error
 
     def write(self, path: str | os.PathLike) -> None:

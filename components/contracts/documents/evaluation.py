@@ -235,7 +235,7 @@ class WindowSpan(Part):
 
 
 class WindowSpans(Part):
-    """The windows that are measured; where forecasts are measured in `test`, portfolios trade in `backtest`."""
+    """The windows that are measured: forecasts in `test`, portfolios in `backtest`."""
 
     validation: WindowSpan
     test: WindowSpan
