@@ -71,21 +71,10 @@ def audit_command(
     try:
         for target in (json_path, html_path):
             _require_folder(target)
-        panel = read_panel(Path(data))
-        known_after = dict(_label(text, panel) for text in labels)
-        build = load_builder(function)
         settings = Settings(
             cuts=cuts, budget_s=budget_s, scan_cuts=SCAN_CUTS, staggered_builds=STAGGERED_BUILDS
         )
-        result = audit_factors(
-            panel,
-            build,
-            cuts=cuts,
-            seed=seed,
-            labels=known_after,
-            fresh=partial(fresh_builder, function),
-            settings=settings,
-        )
+        result = _find_leaks(function, read_panel(Path(data)), labels, settings, seed)
     except AlphaloopError as error:
         raise AuditRefused(str(error)) from error
     result.write_json(json_path)
@@ -95,6 +84,21 @@ def audit_command(
     if not result.passed:
         raise LeaksFound(text)
     return text
+
+
+def _find_leaks(
+    function: str, panel: pl.DataFrame, labels: Sequence[str], settings: Settings, seed: int
+) -> AuditResult:
+    known_after = dict(_label(text, panel) for text in labels)
+    return audit_factors(
+        panel,
+        load_builder(function),
+        cuts=settings.cuts,
+        seed=seed,
+        labels=known_after,
+        fresh=partial(fresh_builder, function),
+        settings=settings,
+    )
 
 
 def read_panel(path: Path) -> pl.DataFrame:

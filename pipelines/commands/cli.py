@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import cli_experts, cli_loop, cli_research
+from pipelines.commands import cli_experts, cli_factors, cli_models
 from pipelines.commands.options import DEMO, ConfigOption, PipelineOption, SetOption
 
 INTERRUPTED = 130
@@ -245,8 +245,8 @@ def fetch(config: ConfigOption = DEMO, overrides: SetOption = None):
     typer.echo(fetch_data(config, overrides or []))
 
 
-app.add_typer(cli_research.app)
-app.add_typer(cli_loop.app)
+app.add_typer(cli_factors.app)
+app.add_typer(cli_models.app)
 
 
 def main() -> None:

@@ -25,6 +25,32 @@ ExpertArgument = Annotated[
         help="An expert of experts.leaves, such as lightgbm, or its leaf, such as lightgbm/1d/base."
     ),
 ]
+TrialsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Finished tries that the study shall hold, those of earlier calls included."),
+]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes that try at the same time; the leaf's threads are shared among them."
+    ),
+]
+StorageOption = Annotated[
+    str,
+    typer.Option(
+        envvar="ALPHALOOP_SEARCH_STORAGE",
+        show_envvar=True,
+        help=(
+            "Database URL, such as postgresql://user:password@host/name. Default: SQLite in the run's folder."
+        ),
+    ),
+]
+TimeoutOption = Annotated[
+    float | None, typer.Option("--timeout-minutes", min=0, help="No try is begun after so long.")
+]
+StudyOption = Annotated[
+    str, typer.Option(help="Name of the study; default: that of the leaf. Another name begins anew.")
+]
 
 
 @experts_app.command("list")
@@ -83,35 +109,11 @@ def tune_expert(
     expert: ExpertArgument,
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    trials: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Finished tries that the study shall hold, those of earlier calls included."
-        ),
-    ] = 30,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Processes that try at the same time; the leaf's threads are shared among them."
-        ),
-    ] = 1,
-    storage: Annotated[
-        str,
-        typer.Option(
-            envvar="ALPHALOOP_SEARCH_STORAGE",
-            show_envvar=True,
-            help=(
-                "Database URL, such as postgresql://user:password@host/name. Default: SQLite in the run's"
-                " folder."
-            ),
-        ),
-    ] = "",
-    timeout_minutes: Annotated[
-        float | None, typer.Option("--timeout-minutes", min=0, help="No try is begun after so long.")
-    ] = None,
-    study: Annotated[
-        str, typer.Option(help="Name of the study; default: that of the leaf. Another name begins anew.")
-    ] = "",
+    trials: TrialsOption = 30,
+    workers: WorkersOption = 1,
+    storage: StorageOption = "",
+    timeout_minutes: TimeoutOption = None,
+    study: StudyOption = "",
 ):
     """Search an expert's settings on the validation window; the test window is never touched.
 
@@ -127,11 +129,8 @@ def tune_expert(
     from pipelines.commands.tune import Request, tune
     from pipelines.config import load_config
 
-    table, said = tune(
-        expert,
-        load_config(config, overrides or []),
-        Request(trials, workers, storage, study, timeout_minutes),
-    )
+    request = Request(trials, workers, storage, study, timeout_minutes)
+    table, said = tune(expert, load_config(config, overrides or []), request)
     Console().print(table)
     typer.echo(said)
 

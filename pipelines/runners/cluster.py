@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,11 @@ from components.contracts import AlphaloopError, atomic_path
 from pipelines.config import Config
 
 TOKEN_VARIABLE = "ALPHALOOP_KFP_TOKEN"
+# libyaml is some ten times as fast; not every build of PyYAML has it.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+# No line is folded: libyaml and PyYAML's own writer fold at different places.
+LINE_WIDTH = 1_000_000
 # Readers of YAML 1.1 turn these names into booleans.
 BOOLEAN_NAMES = {"n", "y", "no", "yes", "on", "off", "true", "false"}
 # Fields of a schedule as Kubeflow Pipelines reads it: name, lowest and highest value, names for the values.
@@ -49,14 +56,20 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
     with atomic_path(output) as temporary:
         holder = temporary.with_suffix(".yaml")
         compiler.Compiler().compile(pipeline, str(holder))
-        documents = list(yaml.safe_load_all(holder.read_text(encoding="utf-8")))
+        documents = read_ir(holder)
         _check_names(documents[0])
         if image:
             for executor in documents[0]["deploymentSpec"]["executors"].values():
                 executor["container"]["image"] = image
         holder.unlink()
-        temporary.write_text(yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8")
+        text = yaml.dump_all(documents, Dumper=DUMPER, sort_keys=True, width=LINE_WIDTH)
+        temporary.write_text(text, encoding="utf-8")
     return output
+
+
+def read_ir(path: Path) -> list[dict[str, Any]]:
+    """The documents of a compiled pipeline: its spec and, where it uses a volume, the platform's."""
+    return list(yaml.load_all(path.read_text(encoding="utf-8"), LOADER))
 
 
 def resolve_folder(config: Config) -> str:
@@ -71,7 +84,7 @@ def graph(path: Path) -> dict[str, Any]:
     For each task: component, what each input comes from, what it waits for, cache, the resources of its
     executor, and its condition where it has one.
     """
-    document = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    document = read_ir(path)[0]
     executors = document["deploymentSpec"]["executors"]
     components = document["components"]
     graphs = {
@@ -108,50 +121,71 @@ def submit_pipeline(
             "A recurring run needs cluster.volume_claim: without a volume each run would see the market data"
             " as of now, and registry and audit trail would not last."
         )
-    import urllib3
-    from kfp import Client
-    from kfp_server_api import ApiException
-
     address = host or config.cluster.host
     if not address:
         raise ClusterError("No cluster is known. Give --host http://..., or set cluster.host in the config.")
     with tempfile.TemporaryDirectory() as scratch:
         package = compile_pipeline(name, config, Path(scratch) / f"{name}.yaml", image=image)
-        try:
-            client = Client(host=address, existing_token=os.environ.get(TOKEN_VARIABLE))
-            experiment = client.create_experiment(config.cluster.experiment)
-            title, place = f"{config.run.name} {name}", experiment.experiment_id
+        with _explained(address, name):
             if schedule:
-                recurring = client.create_recurring_run(
-                    place,
-                    title,
-                    cron_expression=schedule,
-                    max_concurrency=1,
-                    no_catchup=True,
-                    pipeline_package_path=str(package),
-                    enable_caching=None,
-                )
-            else:
-                started = client.create_run_from_pipeline_package(
-                    str(package), run_name=title, experiment_id=place, enable_caching=None
-                )
-        except ApiException as error:
-            raise ClusterError(
-                f"{address} refused the {name} pipeline: {error.status} {error.reason}. {_short(error.body)}"
-                f" A token is read from {TOKEN_VARIABLE}."
-            ) from error
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise ClusterError(
-                f"{address} does not answer as a Kubeflow Pipelines API: {_short(str(error))} Check the"
-                " address, or forward the port."
-            ) from error
-    if schedule:
-        return (
-            f"{name} recurs at {schedule!r} (second, minute, hour, day of month, month, day of week; UTC"
-            f" unless the cluster says otherwise) as {recurring.recurring_run_id}:"
-            f" {address}/#/recurringrun/details/{recurring.recurring_run_id}"
-        )
-    return f"Started {name} as run {started.run_id}: {address}/#/runs/details/{started.run_id}"
+                return _recur(name, config, address, package, schedule)
+            return _start(name, config, address, package)
+
+
+def _start(name: str, config: Config, address: str, package: Path) -> str:
+    """Start one run of a compiled pipeline."""
+    client, experiment = _experiment(config, address)
+    run = client.create_run_from_pipeline_package(
+        str(package), run_name=f"{config.run.name} {name}", experiment_id=experiment, enable_caching=None
+    )
+    return f"Started {name} as run {run.run_id}: {address}/#/runs/details/{run.run_id}"
+
+
+def _recur(name: str, config: Config, address: str, package: Path, schedule: str) -> str:
+    """Have the cluster run a compiled pipeline again and again."""
+    client, experiment = _experiment(config, address)
+    run = client.create_recurring_run(
+        experiment,
+        f"{config.run.name} {name}",
+        cron_expression=schedule,
+        max_concurrency=1,
+        no_catchup=True,
+        pipeline_package_path=str(package),
+        enable_caching=None,
+    )
+    return (
+        f"{name} recurs at {schedule!r} (second, minute, hour, day of month, month, day of week; UTC unless"
+        f" the cluster says otherwise) as {run.recurring_run_id}:"
+        f" {address}/#/recurringrun/details/{run.recurring_run_id}"
+    )
+
+
+def _experiment(config: Config, address: str) -> tuple[Any, str]:
+    """kfp's client at an address, and the id of the experiment under which runs are listed there."""
+    from kfp import Client
+
+    client = Client(host=address, existing_token=os.environ.get(TOKEN_VARIABLE))
+    return client, client.create_experiment(config.cluster.experiment).experiment_id
+
+
+@contextmanager
+def _explained(address: str, name: str) -> Iterator[None]:
+    """Turn what a server, or a silent address, makes kfp's client raise into words for the user."""
+    import urllib3
+    from kfp_server_api import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        raise ClusterError(
+            f"{address} refused the {name} pipeline: {error.status} {error.reason}. {_short(error.body)}"
+            f" A token is read from {TOKEN_VARIABLE}."
+        ) from error
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise ClusterError(
+            f"{address} does not answer as a Kubeflow Pipelines API: {_short(str(error))} Check the address,"
+            " or forward the port."
+        ) from error
 
 
 def cron_schedule(text: str) -> str:

@@ -1,44 +1,34 @@
 """Runs a pipeline on this machine through `kfp.local`, each task in a subprocess or a container, and shows
 how it goes.
 
-The pipeline runs in a child process whose output, kfp's chatter, goes to a log file; what the stages report
-comes back through the events file (`components.progress`).
+The pipeline runs in a child process (`pipelines.runners.local_child`) whose output, kfp's chatter, goes to a
+log file; what the stages report comes back through the events file (`components.progress`).
 """
 
 import json
-import logging
-import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.contracts import AlphaloopError, OutputError, atomic_write_text
-from components.processes.endings import end_group_with_parent, keeping_open, leader_of_a_group, signal_group
+from components.processes.endings import keeping_open, leader_of_a_group, signal_group
 from components.processes.imports import own_modules_only, python_module
 from components.processes.locks import LockHeld, take_lock
-from components.progress import EVENTS_VARIABLE, stage
+from components.progress import EVENTS_VARIABLE
 from components.report.closing import FAILURE, close_run
 from pipelines.code_version import IMAGE_VARIABLE
 from pipelines.config import Config, data_folder
-from pipelines.runners.containers import docker_runner, find_image, remove_containers
+from pipelines.runners.containers import find_image, remove_containers
+from pipelines.runners.local_child import TASK_ENVIRONMENT, Plan
 from pipelines.runners.terminal import Terminal
 
-# What every task's environment holds: libraries that phone home by default are told not to.
-TASK_ENVIRONMENT = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "FEAST_USAGE": "False",
-    "GX_ANALYTICS_ENABLED": "false",
-    # Threads that wait must not spin: on shared cores that made training many times slower.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
+CHILD = "pipelines.runners.local_child"
 POLL_S = 0.1
 
 
@@ -50,6 +40,48 @@ class RunFailed(AlphaloopError):
 
 class FolderInUse(OutputError):
     """Another run holds the run folder."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where a run failed, `none` where that was outside any stage, and how."""
+
+    stage: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run leaves in its folder beside artifacts and report."""
+
+    folder: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
+    def events(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "kfp.log"
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "tmp"
+
+    @property
+    def failure(self) -> Path:
+        return self.folder / FAILURE
+
+    def begin(self) -> None:
+        """Let nothing of the run before be taken for this one's."""
+        self.scratch.mkdir(exist_ok=True)
+        self.failure.unlink(missing_ok=True)
+        for path in (self.events, self.log):
+            atomic_write_text(path, "")
 
 
 def run_locally(
@@ -75,68 +107,62 @@ def run_locally(
         With runner docker: if there is no engine or no image, or the image holds other code than this
         checkout.
     """
-    folder = Path(config.run.folder).absolute()
-    with _only_run(folder) as lock:
-        events, log, scratch = folder / "events.jsonl", folder / "kfp.log", folder / "tmp"
-        scratch.mkdir(exist_ok=True)
-        (folder / FAILURE).unlink(missing_ok=True)
-        for path in (events, log):
-            atomic_write_text(path, "")
-        plan = folder / "plan.json"
-        atomic_write_text(
-            plan,
-            json.dumps(
-                {
-                    "pipeline": pipeline,
-                    "runner": runner,
-                    "options": dict(options or {}),
-                    "config": config.model_dump(mode="json"),
-                }
-            ),
-        )
-        environment = {
-            **own_modules_only(),
-            **TASK_ENVIRONMENT,
-            EVENTS_VARIABLE: str(events),
-            "ALPHALOOP_DATA": str(data_folder().absolute()),
-            "PYTHONWARNINGS": "ignore",
-            "TMPDIR": str(scratch),
-        }
-        if runner == "docker":
-            environment[IMAGE_VARIABLE] = find_image()
-        with log.open("w") as output:
-            child = subprocess.Popen(
-                python_module("pipelines.runners.local_run", str(plan)),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                **leader_of_a_group(),
-                **keeping_open(lock),
-            )
-            try:
-                failure = _follow(child, events, terminal or Terminal())
-            finally:
-                if runner == "docker":
-                    remove_containers(folder)
-                shutil.rmtree(scratch, ignore_errors=True)
-        if child.returncode and not failure:
-            failure = {
-                "stage": "none",
-                "message": (
-                    f"The pipeline ended with exit code {child.returncode} outside any stage. Its last"
-                    f" words:\n{_last_lines(log)}"
-                ),
-            }
-        if failure and not (folder / FAILURE).exists():
-            close_run(folder, failed=True, message=failure["message"], events=events)
+    files = RunFiles(Path(config.run.folder).absolute())
+    with _only_run(files.folder) as lock:
+        files.begin()
+        plan = Plan(pipeline, runner, dict(options or {}), config)
+        plan.write(files.plan)
+        failure = _run_child(plan, files, lock, terminal or Terminal())
+        if failure and not files.failure.exists():
+            close_run(files.folder, failed=True, message=failure.message, events=files.events)
     if failure:
         raise RunFailed(
-            f"{failure['message']}\n\nStage: {failure['stage']}. Log: {log}. Page: {folder / FAILURE}"
+            f"{failure.message}\n\nStage: {failure.stage}. Log: {files.log}. Page: {files.failure}"
         )
-    return folder
+    return files.folder
 
 
-def _follow(child: subprocess.Popen, events: Path, terminal: Terminal) -> dict | None:
+def _run_child(plan: Plan, files: RunFiles, lock: int, terminal: Terminal) -> Failure | None:
+    """Run the plan in a child that keeps `lock` open, and clear up after it; returns how it failed."""
+    environment = _environment(plan, files)
+    with files.log.open("w") as output:
+        child = subprocess.Popen(
+            python_module(CHILD, str(files.plan)),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            **leader_of_a_group(),
+            **keeping_open(lock),
+        )
+        try:
+            failure = _follow(child, files.events, terminal)
+        finally:
+            if plan.runner == "docker":
+                remove_containers(files.folder)
+            shutil.rmtree(files.scratch, ignore_errors=True)
+    if failure or not child.returncode:
+        return failure
+    return Failure(
+        "none",
+        f"The pipeline ended with exit code {child.returncode} outside any stage. Its last words:\n"
+        f"{_last_lines(files.log)}",
+    )
+
+
+def _environment(plan: Plan, files: RunFiles) -> dict[str, str]:
+    """The child's environment, and with it that of the tasks in subprocesses."""
+    environment = {
+        **own_modules_only(),
+        **TASK_ENVIRONMENT,
+        EVENTS_VARIABLE: str(files.events),
+        "ALPHALOOP_DATA": str(data_folder().absolute()),
+        "PYTHONWARNINGS": "ignore",
+        "TMPDIR": str(files.scratch),
+    }
+    return {**environment, IMAGE_VARIABLE: find_image()} if plan.runner == "docker" else environment
+
+
+def _follow(child: subprocess.Popen, events: Path, terminal: Terminal) -> Failure | None:
     """Show events until the child ends; returns the first failure. The child dies with us."""
     failure = None
     try:
@@ -147,7 +173,7 @@ def _follow(child: subprocess.Popen, events: Path, terminal: Terminal) -> dict |
                     event = json.loads(line)
                     terminal.show(event)
                     if event["event"] == "failed" and failure is None:
-                        failure = event
+                        failure = Failure(event["stage"], event["message"])
                 if ended:
                     return failure
                 time.sleep(POLL_S)
@@ -193,91 +219,3 @@ def _only_run(folder: Path) -> Iterator[int]:
 
 def _last_lines(log: Path, count: int = 8) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
-
-
-def _execute(plan_path: Path) -> None:
-    """The child: build the pipeline of the plan and run it through `kfp.local`."""
-    from kfp import local
-
-    from pipelines.graphs.build import build_pipeline
-
-    end_group_with_parent()
-    plan = json.loads(plan_path.read_text(encoding="utf-8"))
-    config = Config.model_validate(plan["config"])
-    folder = plan_path.parent
-    logging.getLogger().setLevel(logging.INFO)
-    _forget_failures(folder / "artifacts")
-    _forget_lost_publications(folder)
-    if plan["runner"] == "docker":
-        runner = docker_runner(
-            folder, config, {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]}
-        )
-    else:
-        runner = local.SubprocessRunner(use_venv=False)
-    local.init(
-        runner=runner,
-        pipeline_root=str(folder / "artifacts"),
-        workspace_root=os.environ["TMPDIR"],
-        enable_caching=True,
-        raise_on_error=True,
-    )
-    with stage("set-up"):
-        pipeline = build_pipeline(plan["pipeline"], config, folder=str(folder), options=plan["options"])
-    logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
-    try:
-        pipeline()
-    except RuntimeError as error:
-        print(error, flush=True)
-        sys.exit(1)
-
-
-class _CacheHits(logging.Handler):
-    """Turns kfp's log line about a cache hit into an event; `titles` maps task names to what people call
-    them.
-    """
-
-    def __init__(self, titles: Mapping[str, str]) -> None:
-        super().__init__()
-        self.titles = titles
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if " cache hit (" in text:
-            name = re.sub(r"\x1b\[\d+m|'", "", text.split()[1])
-            event = {"time": time.time(), "event": "cached", "stage": self.titles.get(name, name)}
-            with open(os.environ[EVENTS_VARIABLE], "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(event) + "\n")
-
-
-def _titles(pipeline) -> dict[str, str]:
-    """Display name of each task of a pipeline, by the name that kfp gives it."""
-    graphs = [component.dag for component in pipeline.pipeline_spec.components.values()]
-    return {name: task.task_info.name for graph in graphs for name, task in graph.tasks.items()}
-
-
-def _forget_failures(artifacts: Path) -> None:
-    """Remove what experts that failed left behind, and the folders that they were gathered in, so that the
-    cache does not answer with their failure.
-    """
-    from components.contracts.documents.experts import read_status
-
-    places = {"*/*/expert/status.json": 0, "*/*/gathered/*/status.json": 1}
-    for pattern, above in places.items():
-        for status in list(artifacts.glob(pattern)):
-            if status.exists() and read_status(status).status == "failed":
-                shutil.rmtree(status.parents[above])
-
-
-def _forget_lost_publications(folder: Path) -> None:
-    """Remove the outputs of materialisations whose store is gone or holds another publication, so that the
-    cache does not answer with them.
-    """
-    current = folder / "feature_store" / "current.json"
-    held = json.loads(current.read_text(encoding="utf-8"))["publication"] if current.exists() else None
-    for output in (folder / "artifacts").glob("*/materialise/registry"):
-        if json.loads(output.read_text(encoding="utf-8"))["publication"] != held:
-            output.unlink()
-
-
-if __name__ == "__main__":
-    _execute(Path(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Compiling for a cluster and submitting to a stand-in of its API."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from components.settings import ConfigError
 from pipelines.config import Config, load_config
 from pipelines.graphs.research import ResearchError
 from pipelines.graphs.retraining import RetrainingError, retraining_config
+from pipelines.runners import cluster
 from pipelines.runners.cluster import (
     ClusterError,
     _check_names,
     compile_pipeline,
     cron_schedule,
     graph,
+    read_ir,
     submit_pipeline,
 )
 from tests.pipelines.kfp_stand_in import kfp_stand_in
@@ -31,16 +34,34 @@ def config():
     return load_config(DEMO)
 
 
-@pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
-def test_the_compiled_graph_is_the_golden_one(name, tmp_path):
-    """After a wanted change: python -m tests.pipelines.write_golden, and look at the diff."""
-    found = graph(
-        compile_pipeline(
-            name,
-            load_config(DEMO, ["selection.mode=quick"] if name == "selection" else []),
-            tmp_path / "ir.yaml",
-        )
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Compiles like `compile_pipeline`, each pipeline of a config once: `compiled("training", config)`."""
+    folder, known = tmp_path_factory.mktemp("compiled"), {}
+
+    def compiled_once(name, config):
+        key = (name, config.model_dump_json())
+        if key not in known:
+            known[key] = compile_pipeline(name, config, folder / f"{len(known)}.yaml")
+        return known[key]
+
+    return compiled_once
+
+
+@pytest.fixture
+def compiled_before(compiled, monkeypatch):
+    """Has submissions take what another test has compiled already."""
+    monkeypatch.setattr(
+        cluster,
+        "compile_pipeline",
+        lambda name, config, output, *, image: Path(shutil.copy(compiled(name, config), output)),
     )
+
+
+@pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
+def test_the_compiled_graph_is_the_golden_one(name, compiled):
+    """After a wanted change: python -m tests.pipelines.write_golden, and look at the diff."""
+    found = graph(compiled(name, load_config(DEMO, ["selection.mode=quick"] if name == "selection" else [])))
     assert found == json.loads((GOLDEN / f"{name}.json").read_text())
 
 
@@ -65,12 +86,8 @@ def test_an_expert_that_is_not_trained_is_named_before_anything_runs(name, setti
 
 def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
     config = load_config(DEMO, ["cluster.volume_claim=shared", "cluster.retries=1"])
-    documents = list(
-        yaml.safe_load_all(
-            compile_pipeline(
-                "training", config, tmp_path / "ir.yaml", image="example/alphaloop:1"
-            ).read_text()
-        )
+    documents = read_ir(
+        compile_pipeline("training", config, tmp_path / "ir.yaml", image="example/alphaloop:1")
     )
     executors = documents[0]["deploymentSpec"]["executors"]
     assert {e["container"]["image"] for e in executors.values()} == {"example/alphaloop:1"}
@@ -87,6 +104,16 @@ def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
     tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert {t["retryPolicy"]["maxRetryCount"] for t in tasks.values()} == {1}
     assert tasks["ingest"].get("cachingOptions", {}) == {}
+
+
+def test_the_ir_is_the_same_file_without_libyaml(compiled, config, tmp_path, monkeypatch):
+    fast = compiled("materialisation", config)
+    documents = read_ir(fast)
+    monkeypatch.setattr(cluster, "LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(cluster, "DUMPER", yaml.SafeDumper)
+    slow = compile_pipeline("materialisation", config, tmp_path / "ir.yaml")
+    assert slow.read_text() == fast.read_text()
+    assert read_ir(slow) == documents
 
 
 def test_names_that_yaml_reads_as_booleans_are_refused():
@@ -116,7 +143,7 @@ def test_a_submission_passes_the_servers_own_models(config, monkeypatch):
     assert "secret" not in json.dumps(run)
 
 
-def test_a_server_that_refuses_or_is_not_there_is_explained(config, monkeypatch):
+def test_a_server_that_refuses_or_is_not_there_is_explained(config, compiled_before, monkeypatch):
     monkeypatch.delenv("ALPHALOOP_KFP_TOKEN", raising=False)
     with kfp_stand_in() as server:
         server.refuse = 403
@@ -129,7 +156,7 @@ def test_a_server_that_refuses_or_is_not_there_is_explained(config, monkeypatch)
         submit_pipeline("training", config)
 
 
-def test_a_recurring_run_passes_the_servers_own_models_and_never_overlaps(monkeypatch):
+def test_a_recurring_run_passes_the_servers_own_models_and_never_overlaps(compiled_before, monkeypatch):
     monkeypatch.setenv("ALPHALOOP_KFP_TOKEN", "secret")
     config = load_config(DEMO, ["cluster.volume_claim=shared"])
     with kfp_stand_in() as server:

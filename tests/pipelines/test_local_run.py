@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-from pipelines.runners.local_run import _forget_failures, _forget_lost_publications
+from pipelines.runners.local_child import _forget_failures, _forget_lost_publications
 from tests.experts.statuses import status_of
 from tests.pipelines.small_run import COMMAND, processes_of, read_events, write_config
 

@@ -1,0 +1,147 @@
+"""The child in which a local run happens; `pipelines.runners.local_run` starts it. It clears from the cache
+what must not be answered from it, builds the planned pipeline and runs it through `kfp.local`.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.contracts import atomic_write_text
+from components.processes.endings import end_group_with_parent
+from components.progress import EVENTS_VARIABLE, stage
+from pipelines.config import Config
+from pipelines.runners.containers import docker_runner
+
+# What every task's environment holds: libraries that phone home by default are told not to.
+TASK_ENVIRONMENT = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "FEAST_USAGE": "False",
+    "GX_ANALYTICS_ENABLED": "false",
+    # Threads that wait must not spin: on shared cores that made training many times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the child is to run, and by which of kfp's runners, subprocess or docker; `options` are those of
+    `pipelines.graphs.build.build_pipeline`.
+    """
+
+    pipeline: str
+    runner: str
+    options: Mapping[str, Any]
+    config: Config
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**document, "config": Config.model_validate(document["config"])})
+
+    def write(self, path: Path) -> None:
+        document = {
+            "pipeline": self.pipeline,
+            "runner": self.runner,
+            "options": self.options,
+            "config": self.config.model_dump(mode="json"),
+        }
+        atomic_write_text(path, json.dumps(document))
+
+
+def execute(plan: Plan, folder: Path) -> None:
+    """Run the plan in the run folder; leaves with exit code 1 where a task failed."""
+    from kfp import local
+
+    from pipelines.graphs.build import build_pipeline
+
+    logging.getLogger().setLevel(logging.INFO)
+    _forget_failures(folder / "artifacts")
+    _forget_lost_publications(folder)
+    local.init(
+        runner=_runner(plan, folder),
+        pipeline_root=str(folder / "artifacts"),
+        workspace_root=os.environ["TMPDIR"],
+        enable_caching=True,
+        raise_on_error=True,
+    )
+    with stage("set-up"):
+        pipeline = build_pipeline(plan.pipeline, plan.config, folder=str(folder), options=plan.options)
+    logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
+    try:
+        pipeline()
+    except RuntimeError as error:
+        print(error, flush=True)
+        sys.exit(1)
+
+
+def _runner(plan: Plan, folder: Path):
+    """kfp's runner of tasks: in subprocesses, or in containers."""
+    from kfp import local
+
+    if plan.runner != "docker":
+        return local.SubprocessRunner(use_venv=False)
+    environment = {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]}
+    return docker_runner(folder, plan.config, environment)
+
+
+class _CacheHits(logging.Handler):
+    """Turns kfp's log line about a cache hit into an event; `titles` maps task names to what people call
+    them.
+    """
+
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        super().__init__()
+        self.titles = titles
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if " cache hit (" in text:
+            name = re.sub(r"\x1b\[\d+m|'", "", text.split()[1])
+            event = {"time": time.time(), "event": "cached", "stage": self.titles.get(name, name)}
+            with open(os.environ[EVENTS_VARIABLE], "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(event) + "\n")
+
+
+def _titles(pipeline) -> dict[str, str]:
+    """Display name of each task of a pipeline, by the name that kfp gives it."""
+    graphs = [component.dag for component in pipeline.pipeline_spec.components.values()]
+    return {name: task.task_info.name for graph in graphs for name, task in graph.tasks.items()}
+
+
+def _forget_failures(artifacts: Path) -> None:
+    """Remove what experts that failed left behind, and the folders that they were gathered in, so that the
+    cache does not answer with their failure.
+    """
+    from components.contracts.documents.experts import read_status
+
+    places = {"*/*/expert/status.json": 0, "*/*/gathered/*/status.json": 1}
+    for pattern, above in places.items():
+        for status in list(artifacts.glob(pattern)):
+            if status.exists() and read_status(status).status == "failed":
+                shutil.rmtree(status.parents[above])
+
+
+def _forget_lost_publications(folder: Path) -> None:
+    """Remove the outputs of materialisations whose store is gone or holds another publication, so that the
+    cache does not answer with them.
+    """
+    current = folder / "feature_store" / "current.json"
+    held = json.loads(current.read_text(encoding="utf-8"))["publication"] if current.exists() else None
+    for output in (folder / "artifacts").glob("*/materialise/registry"):
+        if json.loads(output.read_text(encoding="utf-8"))["publication"] != held:
+            output.unlink()
+
+
+if __name__ == "__main__":
+    end_group_with_parent()
+    plan_path = Path(sys.argv[1])
+    execute(Plan.read(plan_path), plan_path.parent)
