@@ -118,11 +118,7 @@ class Losses(Section):
             " ranks"
         ),
     )
-    rank_temperature: float = Field(
-        0.1, gt=0, description="of the soft ranks, in standard deviations of the score"
-    )
     huber: float = Field(0.0, ge=0, description="Huber loss of score against target")
-    huber_delta: float = Field(1.0, gt=0, description="where the Huber loss becomes linear, in deviations")
     cost_penalty: float = Field(
         0.0,
         ge=0,
@@ -131,7 +127,6 @@ class Losses(Section):
             " wrong"
         ),
     )
-    cost_deviations: float = Field(0.1, ge=0, description="round-trip cost, in deviations of the target")
     pinball: float = Field(0.5, ge=0, description="pinball loss of the 10 %, 50 % and 90 % quantiles")
     focal: float = Field(0.0, ge=0, description="focal loss of the direction head: down, flat, up")
     focal_gamma: float = Field(2.0, ge=0, description="how much easy rows count less; 1.5 to 2 is usual")
@@ -270,7 +265,6 @@ class Pretraining(Section):
     noise: float = Field(
         0.1, ge=0, description="standard deviation of a view's noise, in deviations of the inputs"
     )
-    dropped_inputs: float = Field(0.2, ge=0, lt=1, description="share of the inputs that a view lacks")
 
 
 class Neural(Section):

@@ -19,6 +19,8 @@ from components.experts.protocol import Advance
 
 # A view loses a stretch of bars of at most this share of its window.
 LONGEST_CUTOUT = 0.25
+# Share of the inputs that a view lacks, so that no single input tells windows apart.
+DROPPED_INPUTS = 0.2
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,7 @@ class PretrainingObjective:
         windows, bars, inputs = x_BLF.shape
         noise_BLF = torch.randn(x_BLF.shape, generator=generator, device=generator.device).to(x_BLF.device)
         kept_BF = (
-            torch.rand(windows, 1, inputs, generator=generator, device=generator.device)
-            >= self.settings.dropped_inputs
+            torch.rand(windows, 1, inputs, generator=generator, device=generator.device) >= DROPPED_INPUTS
         ).to(x_BLF.device)
         distorted_BLF = (x_BLF + self.settings.noise * noise_BLF) * (kept_BF & batch.began_BL[..., None])
         return cutout(batch.with_inputs(distorted_BLF), int(LONGEST_CUTOUT * bars), 1.0, generator)

@@ -26,6 +26,14 @@ from components.experts.neural.losses import (
 from components.experts.neural.regularise import capped, cutout, mixup, numbered, smooth_classes
 from components.experts.neural.targets import Targets
 
+# Of the soft ranks, in standard deviations of the score: low enough that they nearly are ranks, high enough
+# that rows far apart still give a gradient.
+RANK_TEMPERATURE = 0.1
+# Where the Huber loss becomes linear, in deviations: targets are standardised, and beyond one lie the tails.
+HUBER_DELTA = 1.0
+# Round-trip cost, in deviations of the target: scores below it would not be traded, whatever their sign.
+COST_DEVIATIONS = 0.1
+
 
 class Supervised:
     """The objective of learning from labels: `prepare` a batch, run the model, take the `loss`.
@@ -125,11 +133,11 @@ class Supervised:
             parts["correlation"] = 1.0 - segment_correlation(score_B, target_B, segment_B, weight_B)
         if losses.soft_spearman:
             parts["soft_spearman"] = 1.0 - soft_spearman(
-                score_B, target_B, segment_B, weight_B, losses.rank_temperature
+                score_B, target_B, segment_B, weight_B, RANK_TEMPERATURE
             )
         if losses.huber:
-            cost = (losses.cost_penalty, losses.cost_deviations)
-            parts["huber"] = huber_with_cost(score_B, target_B, weight_B, losses.huber_delta, *cost)
+            cost = (losses.cost_penalty, COST_DEVIATIONS)
+            parts["huber"] = huber_with_cost(score_B, target_B, weight_B, HUBER_DELTA, *cost)
         if losses.pinball:
             parts["pinball"] = pinball(
                 outputs.quantiles_BT3[:, task], targets["quantile_BT"][:, task], weight_B
