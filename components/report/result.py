@@ -13,6 +13,7 @@ from components.contracts import (
     LABELS,
     PANEL,
     REGIME_COLUMN,
+    ContractError,
     Stamp,
     read_catalog,
     read_gathered,
@@ -22,10 +23,11 @@ from components.contracts import (
 from components.contracts.documents.champion import Registration
 from components.contracts.documents.comparison import Comparison
 from components.contracts.documents.evaluation import Evaluation
-from components.contracts.documents.experts import EXPLAIN, STATUS, Explanation, read_status
+from components.contracts.documents.experts import EXPLAIN, STATUS, Explanation, read_left, read_status
 from components.contracts.documents.summary import RunSummary
 from components.contracts.documents.verdict import Verdict
 from components.metrics.regime_shift import label_shift_by_regime
+from components.progress import warn
 from components.report.attainable import attainable_share
 from components.report.factor_ic import FactorIc, factor_ic
 from components.report.summary import summarise
@@ -176,8 +178,21 @@ def _by_factor_and_regime(
 
 
 def _explanations(experts: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    found = {read_status(place / STATUS).expert: place / "model" / EXPLAIN for place in experts}
-    return {name: Explanation.read(path).model_dump() for name, path in found.items() if path.exists()}
+    """What each expert left that says what it attends to; what is of another shape is left out, with a
+    warning.
+    """
+    paths = {read_status(place / STATUS).expert: place / "model" / EXPLAIN for place in experts}
+    found = {}
+    for name, path in paths.items():
+        if path.exists():
+            try:
+                found[name] = read_left(Explanation, path).model_dump()
+            except ContractError as error:
+                warn(
+                    "report",
+                    f"What {name} attends to is not drawn, {path.parent} holds another shape: {error}",
+                )
+    return found
 
 
 def _json(path: str | Path) -> Any:

@@ -65,7 +65,8 @@ def explain_newest(name: str, config: Config) -> Path:
         text = _page(fit, f"{leaf.expert}/{leaf.period}/{leaf.modality}")
     except ContractError as error:
         raise AlphaloopError(
-            f"What the fit {fit} left of itself can't be read: {error} Train the expert again: {again}."
+            f"What the fit {fit} left of itself can't be read: {error} Train the expert again: {again}. An"
+            f" expert of your own is drawn if its {EXPLAIN} has the keys that neural experts write."
         ) from None
     page = work / "explain.html"
     atomic_write_text(page, text)

@@ -162,6 +162,7 @@ def test_explain_draws_the_newest_fit(config, tmp_path):
         '{"weights": {}, "tasks": [7]}',
         '{"weights": {"a": {"columns": ["x"], "mean": [1, 2]}}}',
         '{"weights": {}, "training": [3]}',
+        '{"importance": {"momentum": 0.4}}',
     ],
 )
 def test_damaged_evidence_is_told_with_the_way_out(text, config, tmp_path):

@@ -4,6 +4,10 @@ is not.
 
 import json
 
+import pytest
+
+from components.contracts.documents.experts import EXPLAIN, STATUS, FailedExpert
+from components.report.result import _explanations
 from components.report.sections.networks import network_pictures
 
 GATES = {
@@ -36,3 +40,34 @@ def test_gates_and_selected_inputs_are_drawn():
 
 def test_experts_without_such_evidence_get_no_card():
     assert network_pictures({"patchtst": {"weights": {}}, "composed": {"members": {}}}) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "key"),
+    [
+        ({"importance": {"momentum": 0.4}}, "weights: Field required"),
+        (
+            {"weights": {"feature_gate": {"columns": ["momentum"], "mean": "all"}}},
+            "weights.feature_gate.mean",
+        ),
+        (
+            {"weights": {"feature_gate": {"columns": ["momentum"], "mean": [0.1, 0.2]}}},
+            "weights.feature_gate",
+        ),
+        (["momentum"], "holds no JSON object"),
+    ],
+)
+def test_an_explanation_of_another_shape_is_skipped_with_one_warning(shape, key, tmp_path, capsys):
+    for name, explanation in (("patchtst", {"weights": GATES}), ("mine", shape)):
+        model = tmp_path / name / "model"
+        model.mkdir(parents=True)
+        FailedExpert(expert=name, reason="", trace_file="").write(tmp_path / name / STATUS)
+        (model / EXPLAIN).write_text(json.dumps(explanation))
+    found = _explanations([tmp_path / "patchtst", tmp_path / "mine"])
+    said = capsys.readouterr().err.splitlines()
+    assert list(found) == ["patchtst"]
+    assert len(network_pictures(found)) == 2
+    assert len(said) == 1
+    assert str(tmp_path / "mine" / "model") in said[0]
+    assert EXPLAIN in said[0]
+    assert key in said[0]

@@ -5,15 +5,18 @@ Shapes: M members, R regimes.
 """
 
 import os
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from components.contracts.documents import Document, Part
+from components.contracts.errors import ContractError
 from components.contracts.files import read_json
 
 STATUS, EXPLAIN, COMPOSED = "status.json", "explain.json", "composed.json"
 
+Kind = TypeVar("Kind", bound=Document)
 Epoch = dict[str, int | float | None]
 """Figures of one epoch by name; None where one is not a number."""
 
@@ -102,6 +105,13 @@ class Weights(Part):
     mean: list[int | float | None]
     by_regime: dict[str, list[int | float | None]] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _a_number_a_column(self) -> Self:
+        lengths = {len(self.mean), *(len(values) for values in self.by_regime.values())}
+        if lengths != {len(self.columns)}:
+            raise ValueError(f"{len(self.columns)} columns are named, but there is another number of weights")
+        return self
+
 
 class TaskRank(Part):
     """RankIC of one task on early-stopping rows."""
@@ -124,6 +134,27 @@ class Explanation(Document):
     training: list[Epoch] | None = None
     student: list[Epoch] | None = None
     bands: list[Epoch] | None = None
+
+
+def read_left(kind: type[Kind], path: Path) -> Kind:
+    """A document that a fit left in its model folder. An expert of a user's own may leave a file of that name
+    in another shape.
+
+    Raises
+    ------
+    ContractError
+        If it is missing, damaged or of another shape: one line that names file and key, not what to do.
+    """
+    if read_json(path) is None:
+        raise ContractError(f"{path.name} is missing or holds no JSON object.")
+    try:
+        return kind.read(path)
+    except ContractError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        first = error.__cause__.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise ContractError(f"{path.name}: {place}: {first['msg']}.") from None
 
 
 class RegimeRows(Part):

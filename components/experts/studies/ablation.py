@@ -19,6 +19,7 @@ from components.contracts.documents.experts import (
     FailedVariant,
     Figure,
     Variant,
+    read_left,
 )
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, expert_module, merged
@@ -165,8 +166,11 @@ def _run(inputs: StudyInputs, tables: Tables, leaf: Leaf, seed: int, window: Win
 
 def _parameters(model: Path) -> int | None:
     """Parameters of a network as it counted them itself, else the numbers that its files hold."""
-    explained = model / EXPLAIN
-    counted = Explanation.read(explained).parameters if explained.exists() else None
+    try:
+        counted = read_left(Explanation, model / EXPLAIN).parameters
+    except ContractError:
+        # There is none, or an expert of a user's own wrote one of its own shape.
+        counted = None
     return counted or stored_numbers(model)
 
 

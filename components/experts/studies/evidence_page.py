@@ -7,7 +7,6 @@ from typing import Any
 from components.contracts import REGIMES, ContractError
 from components.contracts.documents.experts import (
     COMPOSED,
-    EXPLAIN,
     Composition,
     Epoch,
     Explanation,
@@ -109,11 +108,9 @@ def explain_page(evidence: Evidence, title: str, about: str = "") -> str:
     Raises
     ------
     ContractError
-        If numbers do not fit their names; says what is wrong, not what to do.
+        If the weights of a composition do not fit its members; says what is wrong, not what to do.
     """
     found, composition = evidence.explanation, evidence.composition
-    for name, one in found.weights.items():
-        _refuse_other_length(name, one)
     courses = {phase: getattr(found, phase) for phase in PHASES}
     chapters = [
         *([_members(composition)] if composition is not None else []),
@@ -138,15 +135,6 @@ def closed_gates(weights: Weights) -> list[tuple[str, float]]:
         if value is not None and value < CLOSED
     ]
     return sorted(pairs, key=lambda pair: pair[1])
-
-
-def _refuse_other_length(name: str, one: Weights) -> None:
-    lengths = {len(one.mean), *(len(values) for values in one.by_regime.values())}
-    if lengths != {len(one.columns)}:
-        raise ContractError(
-            f"{EXPLAIN}: the evidence {name!r} names {len(one.columns)} columns but holds another"
-            " number of weights."
-        )
 
 
 def _tiles(found: Explanation) -> list[tuple[str, str]]:
