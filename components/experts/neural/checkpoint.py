@@ -68,10 +68,14 @@ def newest(folder: Path, key: str) -> str | None:
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
-    """The state of a checkpoint that `newest` found, its tensors on the CPU."""
+    """The state of a checkpoint that `newest` found, its tensors on the CPU.
+
+    They are copied into memory of torch's own: those of the file lie as it suits the file, and where a tensor lies
+    decides about the last bits of some of MKL's results (the eigenvectors that Shampoo needs).
+    """
     from safetensors.torch import load_file
 
-    tensors = load_file(folder / name / TENSORS)
+    tensors = {key: tensor.clone() for key, tensor in load_file(folder / name / TENSORS).items()}
     return _with_tensors(json.loads((folder / name / STATE).read_text(encoding="utf-8")), tensors)
 
 
