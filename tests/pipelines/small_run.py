@@ -2,11 +2,13 @@
 afterwards.
 """
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,10 @@ from typing import Any
 import polars as pl
 import yaml
 
+# The end of a wait for something that comes: far beyond what a loaded machine takes.
+PATIENCE_S = 600.0
+# The same for a test, or what it builds on, that is whole runs.
+RUNS_S = 3600
 COMMAND = [str(Path(sys.executable).with_name("alphaloop"))]
 
 SETTINGS: dict[str, Any] = {
@@ -135,3 +141,22 @@ def processes_of(folder: Path) -> list[int]:
         if str(folder).encode() in command and state != "Z" and int(place.name) != os.getpid():
             found.append(int(place.name))
     return found
+
+
+def unlocked(folder: Path) -> bool:
+    """Whether no process holds the lock of a run folder."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def wait_for(true: Callable[[], object], command: subprocess.Popen | None = None) -> None:
+    """Wait until `true()`; fail where the command ends before, or nothing comes."""
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert command is None or command.poll() is None, "the command ended before what was waited for"
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.02)

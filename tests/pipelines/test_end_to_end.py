@@ -5,12 +5,10 @@ The runs share one folder and build on each other, as a user's do; each fixture 
 left.
 """
 
-import fcntl
 import os
 import re
 import signal
 import subprocess
-import time
 import zipfile
 from pathlib import Path
 
@@ -19,18 +17,22 @@ import pytest
 
 from tests.pipelines.small_run import (
     COMMAND,
+    RUNS_S,
     alphaloop,
     expert_predictions,
     processes_of,
     read_events,
+    unlocked,
+    wait_for,
     write_config,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(RUNS_S)]
 
 DATA_STAGES = {"ingest", "validation", "features", "labels", "audit", "materialise", "training set"}
 MODEL_STAGES = {"out-of-fold table", "stack", "drift reference", "backtest"}
 ALWAYS_DONE = {"champion", "gates", "register", "report"}
+GATHERED = {"gather experts", "gather pages"}
 EXPERTS = {"train median", "train elasticnet", "train lightgbm", "train patchtst"}
 
 OWN_EXPERT = '''
@@ -157,14 +159,14 @@ def test_lookup_shows_the_newest_values(first, config):
 
 def test_a_second_run_comes_from_the_cache_with_the_same_numbers(first, again):
     assert again.code == 0, again.text
-    assert again.stages("cached") == DATA_STAGES | EXPERTS | MODEL_STAGES
+    assert again.stages("cached") == DATA_STAGES | EXPERTS | GATHERED | MODEL_STAGES
     assert again.stages("finished") >= ALWAYS_DONE
     assert again.summary["models"] == first.summary["models"]
     assert again.summary["registration"]["version"] == first.summary["registration"]["version"]
 
 
 def test_a_changed_backtest_redoes_only_what_follows(dearer, again):
-    assert dearer.stages("cached") == DATA_STAGES | EXPERTS | MODEL_STAGES - {"backtest"}
+    assert dearer.stages("cached") == DATA_STAGES | EXPERTS | GATHERED | MODEL_STAGES - {"backtest"}
     assert dearer.stages("finished") >= {"backtest", *ALWAYS_DONE}
     sharpe = {row["name"]: row["sharpe_net"] for row in again.summary["models"]}
     assert all(
@@ -305,26 +307,8 @@ def is_pickle(path: Path) -> bool:
     return path.suffix in (".pkl", ".pickle", ".joblib")
 
 
-def unlocked(folder: Path) -> bool:
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def wait_for(true, command: subprocess.Popen | None = None, patience_s: float = 120.0) -> None:
-    """Wait until `true()`; fail where the command ends before, or nothing comes."""
-    end = time.monotonic() + patience_s
-    while not true():
-        assert command is None or command.poll() is None, "the command ended before what was waited for"
-        assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.02)
-
-
 def test_the_search_for_processes_finds_one(tmp_path):
-    sleeper = subprocess.Popen(["sh", "-c", 'sleep 60 # "$0"', str(tmp_path)], start_new_session=True)
+    sleeper = subprocess.Popen(["sh", "-c", 'sleep 3600 # "$0"', str(tmp_path)], start_new_session=True)
     try:
         wait_for(lambda: sleeper.pid in processes_of(tmp_path))
     finally:

@@ -12,9 +12,9 @@ import yaml
 from components.contracts import read_chosen, verify_bundle
 from components.market.simulator import simulate
 from pipelines.config import load_config
-from tests.pipelines.small_run import SETTINGS, alphaloop
+from tests.pipelines.small_run import RUNS_S, SETTINGS, alphaloop
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(RUNS_S)]
 
 QUALITY = {"name": "quality", "column": "score", "normalisation": "rank"}
 FUSION = {

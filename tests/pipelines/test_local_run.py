@@ -3,11 +3,20 @@
 import json
 import signal
 import subprocess
-import time
+
+import pytest
 
 from pipelines.runners.local_child import _forget_failures, _forget_lost_publications
 from tests.experts.statuses import status_of
-from tests.pipelines.small_run import COMMAND, processes_of, read_events, write_config
+from tests.pipelines.small_run import (
+    COMMAND,
+    PATIENCE_S,
+    RUNS_S,
+    processes_of,
+    read_events,
+    wait_for,
+    write_config,
+)
 
 
 def write(path, value) -> None:
@@ -56,6 +65,7 @@ def test_a_materialisation_counts_while_its_publication_is_the_stores(tmp_path):
     assert not any(path.exists() for path in outputs.values())
 
 
+@pytest.mark.timeout(RUNS_S)
 def test_an_interrupted_run_says_how_it_goes_on_and_leaves_no_process(tmp_path):
     folder = tmp_path / "run"
     config = write_config(tmp_path / "small.yaml", folder)
@@ -65,13 +75,11 @@ def test_an_interrupted_run_says_how_it_goes_on_and_leaves_no_process(tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    end = time.monotonic() + 60
-    while not any(e["event"] == "finished" and e["stage"] == "ingest" for e in read_events(folder)):
-        assert time.monotonic() < end
-        assert command.poll() is None
-        time.sleep(0.02)
+    wait_for(
+        lambda: any(e["event"] == "finished" and e["stage"] == "ingest" for e in read_events(folder)), command
+    )
     command.send_signal(signal.SIGINT)
-    text, _ = command.communicate(timeout=60)
+    text, _ = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 130
     assert "The next run goes on from the last finished stage." in text
     assert "Traceback" not in text

@@ -5,10 +5,8 @@ The checks share one folder and build on each other, as those of `alphaloop watc
 command and what it left.
 """
 
-import fcntl
 import signal
 import subprocess
-import time
 from datetime import datetime
 
 import polars as pl
@@ -19,12 +17,19 @@ from pipelines.config import load_config
 from pipelines.graphs.retraining import RetrainingError
 from pipelines.runners.local_run import FolderInUse
 from tests.pipelines.retraining_run import Market
-from tests.pipelines.small_run import COMMAND, alphaloop, processes_of, read_events
+from tests.pipelines.small_run import (
+    COMMAND,
+    RUNS_S,
+    alphaloop,
+    processes_of,
+    read_events,
+    unlocked,
+    wait_for,
+)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(RUNS_S)]
 
 TRAINED_BARS, BARS, SERVED_FROM = 320, 385, 325
-PATIENCE_S = 240.0
 
 
 @pytest.fixture(scope="module")
@@ -177,26 +182,8 @@ def test_a_branch_that_did_not_run_is_noticed(resumed, market, monkeypatch):
         return made.model_copy(update={"id": place.id, "when": place.when, "outcome": None})
 
     monkeypatch.setattr(
-        "pipelines.runners.local_run.run_locally",
+        "pipelines.commands.retrain.run_locally",
         lambda *_, **__: append_decision(market.folder / "review", again),
     )
     with pytest.raises(RetrainingError, match="the training tasks did not run"):
         run_retraining(load_config(market.config))
-
-
-def unlocked(folder) -> bool:
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def wait_for(true, command: subprocess.Popen | None = None) -> None:
-    """Wait until `true()`; fail where the command ends before, or nothing comes."""
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        assert command is None or command.poll() is None, "the command ended before what was waited for"
-        assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.02)
