@@ -204,8 +204,7 @@ def simulate(
 ):
     """Write a simulated market with planted, known alpha.
 
-    Example:  alphaloop data simulate data/simulated --set market.planted_ic=0.05 --set
-    market.simulator.symbols=200
+    Example:  alphaloop data simulate market --set market.planted_ic=0.05 --set market.simulator.symbols=200
     """
     from components.market.simulator import simulate_to_files
     from pipelines.config import load_config
@@ -237,8 +236,7 @@ def check(
 def fetch(config: ConfigOption = DEMO, overrides: SetOption = None):
     """Ask Yahoo, an exchange or Wind for the bars of a config anew, and keep them for the runs to come.
 
-    Example:  alphaloop data fetch --config mine.yaml --set market.source=yahoo --set 'market.symbols=[AAPL,
-    MSFT]' --set market.start=2020-01-01
+    Example:  alphaloop data fetch --config mine.yaml --set market.source=yahoo --set market.start=2020-01-01
     """
     from pipelines.commands.data import fetch_data
 

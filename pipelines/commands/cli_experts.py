@@ -121,8 +121,7 @@ def tune_expert(
     leaves, or in your own experts.folder: a line a setting, such as `learning_rate: {low: 0.01, high: 0.1,
     log: true}`. A search that was stopped or killed goes on when it is started again.
 
-    Example:  alphaloop experts tune lightgbm --trials 50 --workers 2 --config
-    pipelines/configs/us_equities.yaml
+    Example:  alphaloop experts tune lightgbm --trials 50 --workers 2 --config mine.yaml
     """
     from rich.console import Console
 

@@ -68,8 +68,7 @@ def audit(
 ):
     """Check factors of your own for leaks: do they use what was not known yet? Exits with 2 if one does.
 
-    Example:  alphaloop audit my_package.my_factors:build --data panel.parquet --json leaks.json --html
-    leaks.html
+    Example:  alphaloop audit my_factors:build --data panel.parquet --json leaks.json --html leaks.html
     """
     from pipelines.commands.audit import audit_command
 

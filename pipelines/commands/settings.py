@@ -6,7 +6,7 @@ import importlib
 import json
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,16 +70,17 @@ class Group:
     settings: tuple[Setting, ...]
 
 
-def setting_groups() -> list[Group]:
+@cache
+def setting_groups() -> tuple[Group, ...]:
     """Every section of a config, then the leaf of an expert, then each expert's own settings."""
-    groups = []
+    groups: list[Group] = []
     for name, field in Config.model_fields.items():
         groups += _groups(field.annotation, name)
     groups += _groups(Leaf, "leaf")
     for expert in known_experts():
         model = importlib.import_module(f"components.experts.families.{expert}").Settings
         groups += _groups(model, f"experts.overrides.{expert}")
-    return groups
+    return tuple(groups)
 
 
 def settings_table(section: str | None) -> Table:
@@ -144,7 +145,7 @@ def configuration_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _count(groups: list[Group]) -> int:
+def _count(groups: Sequence[Group]) -> int:
     return sum(len(group.settings) for group in groups)
 
 
@@ -251,8 +252,8 @@ def _kind(annotation: Any) -> str:
 
 
 def _places(model: type[BaseModel], key: str, section: str) -> tuple[str, ...]:
-    """Files that read the setting: where it is named with its section, or else wherever an attribute of so telling
-    a name is read; the stage's folder where its name says too little.
+    """Files that read the setting: where it is named with its section, or else wherever an attribute of so
+    telling a name is read; the stage's folder where its name says too little.
     """
     stage = Path(*model.__module__.split(".")[:2])
     folders = (
@@ -261,13 +262,16 @@ def _places(model: type[BaseModel], key: str, section: str) -> tuple[str, ...]:
         else (Path("components"), Path("pipelines"), Path("serving"))
     )
     sources = [
-        source for folder in folders for source in _sources(folder) if not source[0].endswith("config.py")
+        (path, text)
+        for folder in folders
+        for path, text in _sources(folder)
+        if f".{key}" in text and not path.endswith("config.py")
     ]
     holder = section.rsplit(".", 1)[-1]
     named = re.compile(rf"\b(?:{'' if len(folders) > 1 else 'settings|'}{re.escape(holder)})\.{key}\b")
     found = [path for path, text in sources if named.search(text)]
     if not found and "_" in key:
-        found = [path for path, text in sources if f".{key}" in text]
+        found = [path for path, _ in sources]
     return tuple(found[:MOST_PLACES]) or (stage.as_posix(),)
 
 

@@ -1,6 +1,7 @@
 """The command line without a run: help, and what a person is told of every kind of bad input."""
 
 import fcntl
+import html
 import json
 import random
 import shlex
@@ -100,7 +101,7 @@ def refused(said, *words: str) -> None:
 
 def test_the_commands_are_those_of_the_readme():
     assert {" ".join(path) for path, command in COMMANDS.items() if not hasattr(command, "commands")} == {
-        *("run", "compile", "submit", "materialise", "lookup", "report"),
+        *("run", "compile", "submit", "materialise", "lookup", "report", "settings"),
         *(
             "experts list",
             "experts train",
@@ -368,7 +369,7 @@ def test_a_failing_stage_leaves_a_page_and_its_message_on_one_screen(config, pan
         str(folder / "failure.html"),
         str(folder / "kfp.log"),
     )
-    assert "column &#x27;close&#x27; is missing" in (folder / "failure.html").read_text()
+    assert "column 'close' is missing" in html.unescape((folder / "failure.html").read_text())
     assert said.summary is None
 
 
