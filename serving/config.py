@@ -42,9 +42,6 @@ class Settings(Section):
     most_concurrent: int = Field(
         64, ge=1, description="requests worked on at a time; further ones are told to come back"
     )
-    store_threads: int = Field(
-        8, ge=1, description="reads of the online store that may be under way at a time"
-    )
     request_timeout_ms: float = Field(5000, gt=0, description="a request that takes longer is given up")
     store_timeout_ms: float = Field(
         250,
@@ -62,16 +59,10 @@ class Settings(Section):
             " service not ready. None: no limit, for simulated or historical data"
         ),
     )
-    future_tolerance_s: float = Field(
-        60.0, ge=0, description="how far a given row's timestamp may lie ahead of this machine's clock"
-    )
     poll_seconds: float = Field(
         1.0, gt=0, description="how often champion, feature store and readiness are looked at"
     )
     log_answers: bool = Field(True, description="keep every answer with its features, for drift and replay")
-    log_wait_ms: float = Field(
-        50.0, ge=0, description="longest wait for the answer log before an answer is given; 0: never wait"
-    )
     log_queue_answers: int = Field(
         1000, ge=1, description="answers that may wait for the disk; further ones are not logged, and counted"
     )
@@ -89,14 +80,6 @@ class Settings(Section):
         description=(
             "answers that wait for the log writer may take this much disk; further ones are not logged, and"
             " counted"
-        ),
-    )
-    log_shift_rows: int = Field(
-        2000,
-        ge=200,
-        description=(
-            "newest distinct bars of symbols over which the log writer compares the features with the"
-            " champion's training window"
         ),
     )
     registry_poll_seconds: float = Field(

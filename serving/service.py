@@ -26,6 +26,8 @@ app = make_app(
     version=importlib.metadata.version("alphaloop"),
 )
 guard = Guard(app, plan.serving)
+# Reads of the online store that may be under way at a time.
+STORE_THREADS = 8
 
 
 # BentoML's own time limit lies above ours, so that a client always gets our answer; its access log would cost
@@ -56,7 +58,7 @@ class SignalService:
 
         settings = plan.serving
         metrics = make_metrics()
-        self.reads = Reads(settings.store_threads)
+        self.reads = Reads(STORE_THREADS)
         self.answer_log = AnswerLog(plan.serving_folder / "spool", settings) if settings.log_answers else None
         if self.answer_log is not None:
             self.answer_log.start()

@@ -63,7 +63,7 @@ def read_score_arrow(
         window=_windows(table["window"] if "window" in given else None, table.num_rows, shape),
         cross_section=cross_section or "market",
     )
-    return checked(rows, shape, settings, now_us)
+    return checked(rows, shape, now_us)
 
 
 def _read_stream(body: bytes, settings: Settings) -> "pa.Table":

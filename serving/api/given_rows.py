@@ -13,6 +13,9 @@ from serving.api.refusal import Refusal
 from serving.api.request_types import CrossSection
 from serving.config import Settings
 
+# How far a given row's timestamp may lie ahead of this machine's clock.
+FUTURE_TOLERANCE_S = 60.0
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -103,7 +106,7 @@ def require_columns(given: Collection[str], shape: Shape, where: str) -> None:
         )
 
 
-def checked(rows: GivenRows, shape: Shape, settings: Settings, now_us: int) -> GivenRows:
+def checked(rows: GivenRows, shape: Shape, now_us: int) -> GivenRows:
     """Refuse a part of a bar where the model needs the whole, moments of the future or before 1970, and a
     symbol that occurs twice at one moment.
     """
@@ -116,7 +119,7 @@ def checked(rows: GivenRows, shape: Shape, settings: Settings, now_us: int) -> G
             " /signals gives the scores of the market's newest bar.",
             field="cross_section",
         )
-    late = rows.timestamps_us > now_us + settings.future_tolerance_s * 1e6
+    late = rows.timestamps_us > now_us + FUTURE_TOLERANCE_S * 1e6
     if late.any():
         place = int(late.argmax())
         raise Refusal(

@@ -121,7 +121,7 @@ def read_score_json(
         window=_windows([row.window for row in rows], shape),
         cross_section=_one_cross_section(request, cross_section),
     )
-    return checked(batch, shape, settings, now_us)
+    return checked(batch, shape, now_us)
 
 
 def _one_cross_section(request: ScoreRequest, in_address: Any) -> CrossSection:

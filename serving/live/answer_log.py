@@ -24,6 +24,8 @@ _BATCH_BYTES = 8 * 2**20
 _TRY_AGAIN_S = 0.5
 _LOOK_S = 1.0
 _CLOSE_S = 5.0
+# Longest wait for the answer log before an answer is given.
+LOG_WAIT_MS = 50.0
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,7 @@ class AnswerLog:
     def behind(self) -> bool:
         """True while the disk does not keep up: waiting for a future would cost an answer its time."""
         oldest = self._oldest
-        return self.problem is not None or (
-            oldest > 0 and time.monotonic() - oldest > self.settings.log_wait_ms / 1000
-        )
+        return self.problem is not None or (oldest > 0 and time.monotonic() - oldest > LOG_WAIT_MS / 1000)
 
     def start(self) -> None:
         """Start the writing thread."""

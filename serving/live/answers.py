@@ -13,7 +13,7 @@ from serving.api.json_body import read_score_json, read_signals, require_known
 from serving.api.refusal import Refusal
 from serving.config import Settings
 from serving.live.answer_body import answer_body, log_entry
-from serving.live.answer_log import AnswerLog
+from serving.live.answer_log import LOG_WAIT_MS, AnswerLog
 from serving.live.metrics import Metrics
 from serving.live.online import StoreUnavailable
 from serving.live.segments import Answer
@@ -130,12 +130,12 @@ class Answers:
         if answer is None:
             return body
         written = self.answer_log.append(answer)
-        if written is None or written.done() or not self.settings.log_wait_ms:
+        if written is None or written.done():
             return body
         if self.answer_log.behind:
             self.metrics.log_late.inc()
             return body
-        done, _ = await asyncio.wait({asyncio.wrap_future(written)}, timeout=self.settings.log_wait_ms / 1000)
+        done, _ = await asyncio.wait({asyncio.wrap_future(written)}, timeout=LOG_WAIT_MS / 1000)
         if not done:
             self.metrics.log_late.inc()
         return body

@@ -56,6 +56,9 @@ _MOST_AT_ONCE = 8
 _HIDDEN_FOR_S = 60.0
 # What disks do now and then; everything else leaves its trace.
 _EXPECTED = (AlphaloopError, OSError)
+# Newest distinct bars of symbols over which the log writer compares the features with the champion's
+# training window.
+LOG_SHIFT_ROWS = 2000
 
 
 class WriterError(AlphaloopError):
@@ -74,7 +77,7 @@ class LogWriter:
         self._config_hash = config_hash(plan.serving)
         self._lock: Any = None
         self.faults = Faults(_say, _EXPECTED)
-        self._shift = ServedShift(plan.serving.log_shift_rows, Faults(_say))
+        self._shift = ServedShift(LOG_SHIFT_ROWS, Faults(_say))
 
     def open(self) -> None:
         """Take the folder, remove what a killed writer left half done, and load the newest rows for the
