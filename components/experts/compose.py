@@ -4,72 +4,29 @@ model for each regime, softly blended with the one of all rows. Any expert can b
 Shapes: B rows, M members, R regimes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
-from components.contracts import REGIME_COLUMN, REGIMES, ContractError
+from components.contracts import ContractError
 from components.contracts.documents.experts import COMPOSED, Composition, RegimeRows
-from components.experts.bands import P10_TO_P90
+from components.experts.blending import blended, calibrated
 from components.experts.errors import ExpertError
-from components.experts.protocol import PREDICTION_COLUMNS, Advance, Task
+from components.experts.protocol import Advance, Task
+from components.experts.regime_models import RegimeModels, frame_of, plan, plan_weights, regime_of
 from components.progress import warn
-from components.scoring.expert import blend, member_weights, of_whole_bars
+from components.scoring.expert import member_weights, of_whole_bars
 from components.scoring.form import MEMBERS, Blend, read_form, write_form
 from components.scoring.model import one_hot
-from components.settings import Section
 
-ALL_ROWS = "all"
-# How much the members' disagreement may count beside their own bands; 1 is the plain mixture.
-SPREADS = (0.0, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
 # With fewer labelled early-stopping rows the plain mixture stays.
 FEWEST_TO_CALIBRATE = 200
 # Seeds of an ensemble's members lie this far apart, so that those of neighbouring runs do not meet.
 SEED_STEP = 1009
-WEIGHT = "weight"
-
-
-class RegimeModels(Section):
-    """A model of its own for each regime that has enough train rows; where it has fewer, a model of all rows
-    in which the other regimes' rows count less.
-    """
-
-    fewest_rows: int = Field(
-        300, ge=1, description="labelled train rows of a regime for a model that learns from them alone"
-    )
-    fewest_bars: int = Field(
-        20, ge=1, description="bars that those rows must come from; the rows of a bar share one fate"
-    )
-    shrinkage_rows: float = Field(
-        1000,
-        ge=0,
-        description=(
-            "the regime's own model has the weight n / (n + shrinkage_rows), the model of all rows the rest"
-        ),
-    )
-    other_weight: float = Field(
-        0.3, gt=0, le=1, description="weight of the other regimes' rows where a regime has too few of its own"
-    )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One model to fit: of all rows (`regime` None), of one regime's rows alone, or (`weighted`) of all rows
-    with the other regimes' at less weight.
-
-    `share` is its weight in its regime; the model of all rows has the rest.
-    """
-
-    name: str
-    regime: int | None = None
-    weighted: bool = False
-    share: float = 1.0
 
 
 def compose(module: ModuleType, settings: Any, ensemble: int, regimes: RegimeModels | None) -> Any:
@@ -146,20 +103,20 @@ class Composed:
         ExpertError
             If no train row has a label.
         """
-        parts, self.about = _parts(frame, self.regimes)
+        parts, self.about = plan(frame, self.regimes)
         planned = [(part, number) for part in parts for number in range(self.ensemble)]
         self.columns, self.members = tuple(task.groups), {}
         for done, (part, number) in enumerate(planned):
             name, expert = f"{part.name}_{number}", self.module.Expert(self.settings)
             earlier = warm_start.members.get(name) if isinstance(warm_start, Composed) else warm_start
             expert.fit(
-                _frame_of(frame, part, self.regimes),
+                frame_of(frame, part, self.regimes),
                 _task_of(task, name, number),
                 advance=_within(advance, name, done, len(planned)),
                 warm_start=earlier,
             )
             self.members[name] = expert
-        self.weights_RM = _weights(parts, self.ensemble)
+        self.weights_RM = plan_weights(parts, self.ensemble)
         self._calibrate(frame)
         advance(1.0, f"{len(self.members)} members")
 
@@ -169,14 +126,14 @@ class Composed:
         """
         rows = frame.filter(pl.col("part") == "predict")
         weight_BM, found = self._asked(frame, rows)
-        return _blended(rows, weight_BM, found, self.spread, self.width)
+        return blended(rows, weight_BM, found, self.spread, self.width)
 
     def _asked(self, frame: pl.DataFrame, rows: pl.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Weights of the members in the `predict` rows, and what each member says there (0 where it has no
         weight), all [B, M].
         """
         bar_B = rows["timestamp"].rle_id().to_numpy()
-        weight_BM = member_weights(self.weights_RM, one_hot(_regime(rows)))
+        weight_BM = member_weights(self.weights_RM, one_hot(regime_of(rows)))
         found = {name: np.zeros(weight_BM.shape) for name in ("score", "uncertainty", "p10", "p50", "p90")}
         for number, (name, expert) in enumerate(self.members.items()):
             # An expert across symbols must see all rows of a bar.
@@ -219,7 +176,7 @@ class Composed:
         known_B = np.isfinite(label_B)
         if known_B.sum() >= FEWEST_TO_CALIBRATE:
             error_B = np.abs(label_B - (weight_BM * found["p50"]).sum(axis=1))[known_B]
-            self.spread, self.width = _calibrated(
+            self.spread, self.width = calibrated(
                 error_B, weight_BM[known_B], found["score"][known_B], found["uncertainty"][known_B]
             )
 
@@ -271,62 +228,6 @@ class Composed:
         }
 
 
-def _parts(frame: pl.DataFrame, regimes: RegimeModels | None) -> tuple[list[_Part], dict[str, RegimeRows]]:
-    """The models to fit, that of all rows first, and labelled train rows, bars and kind of model of each
-    regime.
-    """
-    if regimes is None:
-        return [_Part(ALL_ROWS)], {}
-    train = frame.filter((pl.col("part") == "train") & pl.col("label").is_finite())
-    if train.is_empty():
-        raise ExpertError("no train row has a label. Lengthen timeline.train, or check the labels' coverage.")
-    code_N, bar_N = _regime(train), train["timestamp"].rle_id().to_numpy()
-    parts, about = [_Part(ALL_ROWS)], {}
-    for regime, name in enumerate(REGIMES):
-        own_N = code_N == regime
-        rows, bars = int(own_N.sum()), len(np.unique(bar_N[own_N]))
-        alone = rows >= regimes.fewest_rows and bars >= regimes.fewest_bars
-        part = _Part(name, regime, not alone, rows / (rows + regimes.shrinkage_rows) if alone else 1.0)
-        kind = "own" if alone else "weighted" if rows else "none"
-        weight = part.share if rows else 0.0
-        about[name] = RegimeRows(train_rows=rows, train_bars=bars, model=kind, weight=weight)
-        if rows:
-            parts.append(part)
-    return parts, about
-
-
-def _frame_of(frame: pl.DataFrame, part: _Part, regimes: RegimeModels | None) -> pl.DataFrame:
-    """The rows that a model learns from.
-
-    Rows that it must not learn from stay as history, so that windows stay whole.
-
-    A model of one regime stops early on that regime's rows where there are `fewest_rows` of them, else on
-    those of all.
-    """
-    if part.regime is None:
-        return frame
-    # The code is cut off to a whole number, as scoring does it.
-    own = (pl.col(REGIME_COLUMN).cast(pl.Int32, strict=False) == part.regime).fill_null(False)
-    if part.weighted:
-        given = pl.col(WEIGHT).cast(pl.Float64) if WEIGHT in frame.columns else pl.lit(1.0)
-        return frame.with_columns(
-            pl.when((pl.col("part") == "train") & ~own)
-            .then(given * regimes.other_weight)
-            .otherwise(given)
-            .alias(WEIGHT)
-        )
-    stopping = frame.select(
-        (own & (pl.col("part") == "early_stopping") & pl.col("label").is_finite()).sum()
-    ).item()
-    left_out = ["train", "early_stopping"] if stopping >= regimes.fewest_rows else ["train"]
-    blank = pl.col("part").is_in(left_out) & ~own
-    labels = [name for name in frame.columns if name == "label" or name.startswith("also_")]
-    return frame.with_columns(
-        pl.when(blank).then(pl.lit("history")).otherwise(pl.col("part")).alias("part"),
-        *(pl.when(blank).then(None).otherwise(pl.col(name)).alias(name) for name in labels),
-    )
-
-
 def _task_of(task: Task, name: str, number: int) -> Task:
     checkpoints = None if task.checkpoints is None else task.checkpoints / name
     return replace(
@@ -342,21 +243,6 @@ def _within(advance: Advance, name: str, done: int, total: int) -> Advance:
     return lambda share, what: advance((done + min(max(share, 0.0), 1.0)) / total, f"{name}: {what}")
 
 
-def _weights(parts: Sequence[_Part], ensemble: int) -> tuple[tuple[float, ...], ...]:
-    """Weight of each member in each regime [R + 1, M]; the members of an ensemble share alike."""
-    weights_RP = np.zeros((len(REGIMES) + 1, len(parts)))
-    for number, part in enumerate(parts):
-        if part.regime is not None:
-            weights_RP[part.regime, number] = part.share
-    weights_RP[:, 0] = 1.0 - weights_RP.sum(axis=1)
-    return tuple(map(tuple, np.repeat(weights_RP / ensemble, ensemble, axis=1).tolist()))
-
-
-def _regime(rows: pl.DataFrame) -> np.ndarray:
-    """Code of each row's regime, a whole number in Float64; NaN where unknown."""
-    return np.trunc(rows[REGIME_COLUMN].cast(pl.Float64).to_numpy())
-
-
 def _asking(frame: pl.DataFrame, asked_B: np.ndarray) -> pl.DataFrame:
     """The frame with those of its `predict` rows that are asked for; the others stay as history."""
     if asked_B.all():
@@ -370,52 +256,3 @@ def _asking(frame: pl.DataFrame, asked_B: np.ndarray) -> pl.DataFrame:
 def _require_rows(table: pl.DataFrame, rows: int, name: str) -> None:
     if len(table) != rows:
         raise ExpertError(f"member {name} predicted {len(table):,} of {rows:,} rows.")
-
-
-def _calibrated(
-    error_B: np.ndarray, weight_BM: np.ndarray, score_BM: np.ndarray, uncertainty_BM: np.ndarray
-) -> tuple[float, float]:
-    """Spread and width for these absolute errors.
-
-    The likelihood's own scale is its best one, so that only the shape of the uncertainty decides.
-    """
-
-    def relative(spread: float) -> tuple[np.ndarray, float]:
-        uncertainty_B = np.maximum(blend(weight_BM, score_BM, uncertainty_BM, spread=spread)[1], 1e-12)
-        errors_B = error_B / uncertainty_B
-        return errors_B, float(np.log(uncertainty_B).mean() + np.log(max(errors_B.mean(), 1e-12)))
-
-    spread = min(SPREADS, key=lambda spread: relative(spread)[1])
-    width = float(np.quantile(relative(spread)[0], 0.8)) / (P10_TO_P90 / 2)
-    return spread, width if width > 0 else 1.0
-
-
-def _blended(
-    rows: pl.DataFrame, weight_BM: np.ndarray, found: Mapping[str, np.ndarray], spread: float, width: float
-) -> pl.DataFrame:
-    """PREDICTION_COLUMNS. The head is 1 and 0: members answer in returns already."""
-    score_B, uncertainty_B = blend(
-        weight_BM, found["score"], found["uncertainty"], spread=spread, width=width
-    )
-    middle_B, below_B, above_B = (
-        (weight_BM * values).sum(axis=1)
-        for values in (found["p50"], found["p50"] - found["p10"], found["p90"] - found["p50"])
-    )
-    width_B = below_B + above_B
-    wider_B = np.divide(uncertainty_B * P10_TO_P90, width_B, out=np.ones_like(width_B), where=width_B > 0)
-    # Members that give no width at all still differ from each other.
-    flat_B = np.where(width_B > 0, 0.0, uncertainty_B * P10_TO_P90 / 2)
-    values = {
-        "score": score_B,
-        "uncertainty": uncertainty_B,
-        "p10": middle_B - below_B * wider_B - flat_B,
-        "p50": middle_B,
-        "p90": middle_B + above_B * wider_B + flat_B,
-        "head_scale": np.ones(len(rows)),
-        "head_bias": np.zeros(len(rows)),
-    }
-    return (
-        rows.select("timestamp", "symbol")
-        .with_columns(pl.Series(name, column, dtype=pl.Float64) for name, column in values.items())
-        .select(PREDICTION_COLUMNS)
-    )

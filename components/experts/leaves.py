@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from components.experts.compose import RegimeModels
 from components.experts.neural.expert import NeuralFamily
+from components.experts.regime_models import RegimeModels
 from components.processes.imports import users_module
 from components.settings import ConfigError, Section, read_yaml, validate_settings
 from components.timeline.periods import Period

@@ -13,10 +13,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from components.contracts import REGIMES
-from components.experts.compose import Composed, RegimeModels, compose, load_composed
+from components.experts.compose import Composed, compose, load_composed
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, expert_module
 from components.experts.protocol import Task
+from components.experts.regime_models import RegimeModels
 from components.experts.rows import rank_correlation
 from components.experts.training.check import check_predictions
 from components.scoring.expert import ServedExpert

@@ -19,8 +19,8 @@ from components.experts.neural import distributed
 from components.experts.neural.config import Neural
 from components.experts.neural.heads import ForecastModel, ordered, widened
 from components.experts.neural.panel import Panel, epoch_batches
+from components.experts.neural.phases import Phase
 from components.experts.neural.predict import parts
-from components.experts.protocol import Advance
 
 if TYPE_CHECKING:
     from components.experts.neural.targets import Targets
@@ -83,28 +83,18 @@ class Pinball:
 
 
 def train_bands(
-    model: ForecastModel,
-    panel: Panel,
-    rows: np.ndarray,
-    watched: np.ndarray,
-    targets: "Targets",
-    settings: Neural,
-    horizon: int,
-    *,
-    seed: int,
-    advance: Advance,
-    whole_days: bool,
+    phase: Phase, watched: np.ndarray, targets: "Targets", settings: Neural, horizon: int
 ) -> list[dict[str, float]]:
-    """Train `model.bands`, and nothing else of the model, on `rows`; `watched` rows choose the epoch, before
-    the first one included.
+    """Train `bands` of the phase's model, and nothing else of it; `watched` rows choose the epoch, before the
+    first one included.
 
     Parameters
     ----------
-    rows : train rows, labelled or not; at most `training.max_train_windows` of them are drawn, once
+    phase : its rows are train rows, labelled or not; at most `training.max_train_windows` of them are drawn,
+        once. `whole_days`: the network looks across symbols
     watched : labelled early-stopping rows
     targets : of the train rows
     horizon : bars that the first task's label spans
-    whole_days : the network looks across symbols
 
     Returns
     -------
@@ -112,48 +102,61 @@ def train_bands(
     loss of the watched rows.
     """
     from components.experts.neural.engine import Job, Watch, train
-    from components.experts.neural.targets import QUANTILE_CLIP
 
-    training = settings.training
-    drawn = epoch_batches(
-        rows,
-        panel.day_N,
-        whole_days=whole_days,
-        batch_windows=training.batch_windows,
-        most_windows=training.max_train_windows,
-        seed=seed,
-        epoch=0,
-    )
-    bars, size = panel.bars, training.predict_windows
-    learned = table(
-        model,
-        panel,
-        np.concatenate(drawn),
-        targets.quantile_NT[:, 0],
-        targets.weight_N,
-        size,
-        whole_days=whole_days,
-    )
-    target_N = np.clip(bars.label_N / (bars.volatility_N * math.sqrt(horizon)), -QUANTILE_CLIP, QUANTILE_CLIP)
-    judged = table(model, panel, watched, target_N, np.ones_like(target_N), size, whole_days=whole_days)
+    bands, training = phase.model.bands, settings.training
+    learned = _learned(phase, targets, settings)
+    judged = _judged(phase, watched, training.predict_windows, horizon)
 
     def monitor() -> float:
         with torch.inference_mode():
-            return -float(judged.loss(model.bands(judged.inputs_NK)))
+            return -float(judged.loss(bands(judged.inputs_NK)))
 
-    before = {name: value.clone() for name, value in model.bands.state_dict().items()}
+    before = {name: value.clone() for name, value in bands.state_dict().items()}
     history = [{"monitor": distributed.agreed(monitor() if distributed.is_main() else math.nan)}]
-    model.bands.requires_grad_(True)
+    bands.requires_grad_(True)
     history += train(
-        Job(model.bands, Pinball(learned), learned, np.arange(len(learned.day_N)), seed),
+        Job(bands, Pinball(learned), learned, np.arange(len(learned.day_N)), phase.seed),
         training.model_copy(update={**EPOCH, "epochs": training.band_epochs}),
         settings.optimiser.model_copy(update=STEPS),
-        Watch(advance, monitor),
+        Watch(phase.advance, monitor),
     )
-    model.bands.requires_grad_(False)
+    bands.requires_grad_(False)
     if not max(entry["monitor"] for entry in history[1:]) > history[0]["monitor"]:
-        model.bands.load_state_dict(before)
+        bands.load_state_dict(before)
     return history
+
+
+def _learned(phase: Phase, targets: "Targets", settings: Neural) -> BandRows:
+    """The rows that the bands learn from, drawn once."""
+    training = settings.training
+    drawn = epoch_batches(
+        phase.rows,
+        phase.panel.day_N,
+        whole_days=phase.whole_days,
+        batch_windows=training.batch_windows,
+        most_windows=training.max_train_windows,
+        seed=phase.seed,
+        epoch=0,
+    )
+    return table(
+        phase.model,
+        phase.panel,
+        np.concatenate(drawn),
+        targets.quantile_NT[:, 0],
+        targets.weight_N,
+        training.predict_windows,
+        whole_days=phase.whole_days,
+    )
+
+
+def _judged(phase: Phase, watched: np.ndarray, windows: int, horizon: int) -> BandRows:
+    """The rows by which the epoch is chosen, all of one weight."""
+    from components.experts.neural.targets import QUANTILE_CLIP
+
+    bars = phase.panel.bars
+    target_N = np.clip(bars.label_N / (bars.volatility_N * math.sqrt(horizon)), -QUANTILE_CLIP, QUANTILE_CLIP)
+    weight_N, whole_days = np.ones_like(target_N), phase.whole_days
+    return table(phase.model, phase.panel, watched, target_N, weight_N, windows, whole_days=whole_days)
 
 
 def table(

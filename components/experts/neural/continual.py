@@ -13,30 +13,21 @@ import torch
 from components.experts.neural import distributed
 from components.experts.neural.config import Neural
 from components.experts.neural.panel import Panel
+from components.experts.neural.phases import Phase
 from components.experts.neural.predict import predict
-from components.experts.protocol import Advance
 
 if TYPE_CHECKING:
     from components.experts.neural.targets import Targets
 
 
 def teach_student(
-    model: torch.nn.Module,
-    panel: Panel,
-    rows: np.ndarray,
-    targets: "Targets",
-    settings: Neural,
-    *,
-    seed: int,
-    advance: Advance,
-    whole_days: bool,
-    monitor: Callable[[], float] | None,
+    phase: Phase, targets: "Targets", settings: Neural, monitor: Callable[[], float] | None
 ) -> list[dict[str, float]]:
-    """Turn the model in place from the teacher into the student.
+    """Turn the phase's model from the teacher into the student.
 
     The student's loss is the task's plus `losses.distillation` times the squared distance from the teacher's
-    score, over the rows of the newest `continual.student_bars` timestamps of `rows`. With a `monitor` (higher
-    is better) the teacher's weights stay where no epoch of the student is better.
+    score, over those of the phase's rows that lie on their newest `continual.student_bars` timestamps. With a
+    `monitor` (higher is better) the teacher's weights stay where no epoch of the student is better.
 
     Returns
     -------
@@ -46,29 +37,23 @@ def teach_student(
     from components.experts.neural.engine import Job, Watch, train
     from components.experts.neural.supervised import Supervised
 
-    newest = newest_rows(rows, panel.day_N, settings.continual.student_bars)
-    taught = replace(
-        targets,
-        teacher_N=teacher_scores(
-            model, panel, newest, settings.training.predict_windows, whole_days=whole_days
-        ),
-    )
+    model, panel, whole_days = phase.model, phase.panel, phase.whole_days
+    newest = newest_rows(phase.rows, panel.day_N, settings.continual.student_bars)
+    windows = settings.training.predict_windows
+    teacher_N = teacher_scores(model, panel, newest, windows, whole_days=whole_days)
+    taught = replace(targets, teacher_N=teacher_N)
     history, teacher = [], None
     if monitor is not None:
         teacher = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-        history.append(
-            {
-                "teacher": 1.0,
-                "monitor": distributed.agreed(float(monitor()) if distributed.is_main() else math.nan),
-            }
-        )
+        own = distributed.agreed(float(monitor()) if distributed.is_main() else math.nan)
+        history.append({"teacher": 1.0, "monitor": own})
     rate = settings.optimiser.learning_rate * settings.continual.learning_rate_share
     objective = Supervised(taught, settings.losses, settings.regularisation, panel.device)
     history += train(
-        Job(model, objective, panel, newest, seed, whole_days),
+        Job(model, objective, panel, newest, phase.seed, whole_days),
         settings.training.model_copy(update={"epochs": settings.continual.epochs}),
         settings.optimiser.model_copy(update={"learning_rate": rate}),
-        Watch(advance, monitor),
+        Watch(phase.advance, monitor),
     )
     if teacher is not None and not max(_worth(entry) for entry in history[1:]) > _worth(history[0]):
         model.load_state_dict(teacher)

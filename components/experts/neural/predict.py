@@ -74,6 +74,26 @@ def predict(
     )
 
 
+def predict_among_others(
+    model: torch.nn.Module, panel, rows: np.ndarray, windows: int, *, explain: bool = False
+) -> Predicted:
+    """As `predict`, for a network across symbols: it is shown all rows of the days of `rows`, which may be
+    some of them in the frame's order.
+    """
+    bars = panel.bars
+    numbers = np.flatnonzero(np.isin(bars.day_N, np.unique(bars.day_N[rows])))
+    everyone = numbers[np.argsort(bars.frame_row_N[numbers])]
+    found = predict(model, panel, everyone, windows, whole_days=True, explain=explain)
+    places = np.searchsorted(bars.frame_row_N[everyone], bars.frame_row_N[rows])
+    return Predicted(
+        found.score_NT[places],
+        found.quantiles_NT3[places],
+        found.direction_NC[places],
+        found.evidence,
+        found.regime_rows,
+    )
+
+
 def parts(day_N: np.ndarray, windows: int, whole_days: bool) -> list[slice]:
     """Consecutive stretches of at most `windows` rows; with `whole_days` of whole days, at least one each."""
     if not len(day_N):

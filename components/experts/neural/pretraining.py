@@ -12,10 +12,9 @@ from torch.nn import functional
 
 from components.experts.errors import ExpertError
 from components.experts.neural.batch import Batch
-from components.experts.neural.config import Optimiser, Pretraining, Training
-from components.experts.neural.panel import Panel
+from components.experts.neural.config import Neural, Pretraining
+from components.experts.neural.phases import Phase
 from components.experts.neural.regularise import cutout, numbered
-from components.experts.protocol import Advance
 
 # A view loses a stretch of bars of at most this share of its window.
 LONGEST_CUTOUT = 0.25
@@ -111,18 +110,8 @@ class PretrainingObjective:
         return cutout(batch.with_inputs(distorted_BLF), int(LONGEST_CUTOUT * bars), 1.0, generator)
 
 
-def pretrain(
-    network: nn.Module,
-    panel: Panel,
-    rows: np.ndarray,
-    settings: Pretraining,
-    training: Training,
-    optimiser: Optimiser,
-    seed: int,
-    advance: Advance,
-    whole_days: bool,
-) -> list[dict[str, float]]:
-    """Train the network in place on `rows` of the training window, labelled or not.
+def pretrain(phase: Phase, settings: Neural) -> list[dict[str, float]]:
+    """Train the network that is the phase's model, on rows of the training window, labelled or not.
 
     Returns loss and parts of each epoch.
 
@@ -133,19 +122,20 @@ def pretrain(
     """
     from components.experts.neural.engine import Job, Watch, train
 
-    parts = set(panel.bars.part_N.gather(rows).unique()) - {"train", "history"}
+    panel, whole_days = phase.panel, phase.whole_days
+    parts = set(panel.bars.part_N.gather(phase.rows).unique()) - {"train", "history"}
     if parts:
         raise ExpertError(
             f"pretraining was given rows for {', '.join(sorted(parts))}, which the training window does not"
             " hold. Give it train and history rows only."
         )
-    model = PretrainingModel(network, panel.inputs_NF.shape[1]).to(panel.device)
-    objective = PretrainingObjective(settings, panel.day_N, whole_days=whole_days)
+    model = PretrainingModel(phase.model, panel.inputs_NF.shape[1]).to(panel.device)
+    objective = PretrainingObjective(settings.pretraining, panel.day_N, whole_days=whole_days)
     return train(
-        Job(model, objective, panel, rows, seed, whole_days),
-        training.model_copy(update={"epochs": settings.epochs}),
-        optimiser,
-        Watch(advance),
+        Job(model, objective, panel, phase.rows, phase.seed, whole_days),
+        settings.training.model_copy(update={"epochs": settings.pretraining.epochs}),
+        settings.optimiser,
+        Watch(phase.advance),
     )
 
 

@@ -68,28 +68,16 @@ def make_targets(
         If the bars' labels are not as many as `horizons`, or a weight is negative or not a number.
     """
     _refuse_unusable(bars, rows, horizons)
-    count, tasks = bars.labels_NT.shape
+    count = len(bars.labels_NT)
     rows = rows[np.argsort(bars.day_N[rows], kind="stable")]
-    score_NT, quantile_NT = (np.full((count, tasks), np.nan, dtype=np.float32) for _ in range(2))
-    for task, horizon in enumerate(horizons):
-        known = rows[np.isfinite(bars.labels_NT[rows, task])]
-        label = bars.labels_NT[known, task]
-        score_NT[known, task] = target(
-            pl.DataFrame({"timestamp": bars.day_N[known], "label": label}), "cross_sectional_zscore"
-        )
-        quantile_NT[known, task] = np.clip(
-            label / (bars.volatility_N[known] * math.sqrt(horizon)), -QUANTILE_CLIP, QUANTILE_CLIP
-        )
+    score_NT, quantile_NT = _scores_and_quantiles(bars, rows, horizons)
     known = rows[np.isfinite(bars.labels_NT[rows, 0])]
-    direction_N = np.full(count, -1, dtype=np.int64)
-    direction_N[known] = (
-        direction(bars.day_N[known], bars.labels_NT[known, 0], losses.flat_share) if len(known) else -1
-    )
+    direction_N, border = np.full(count, -1, dtype=np.int64), math.inf
+    if len(known):
+        direction_N[known] = direction(bars.day_N[known], bars.labels_NT[known, 0], losses.flat_share)
+        border = np.quantile(bars.volatility_N[known], regularisation.volatile_quantile)
     weight_N = np.zeros(count, dtype=np.float32)
     weight_N[rows] = np.where(np.isfinite(bars.labels_NT[rows]).any(axis=1), bars.weight_N[rows], 0.0)
-    border = (
-        np.quantile(bars.volatility_N[known], regularisation.volatile_quantile) if len(known) else math.inf
-    )
     smoothed = smooth_targets(
         torch.from_numpy(score_NT),
         torch.from_numpy(np.unique(bars.day_N, return_inverse=True)[1]),
@@ -104,6 +92,25 @@ def make_targets(
         bars.regime_N,
         bars.day_N,
     )
+
+
+def _scores_and_quantiles(
+    bars: PanelArrays, rows: np.ndarray, horizons: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of each task in deviations of their timestamp, and in units of volatility; `rows` sorted by
+    day.
+    """
+    score_NT, quantile_NT = (np.full(bars.labels_NT.shape, np.nan, dtype=np.float32) for _ in range(2))
+    for task, horizon in enumerate(horizons):
+        known = rows[np.isfinite(bars.labels_NT[rows, task])]
+        label = bars.labels_NT[known, task]
+        score_NT[known, task] = target(
+            pl.DataFrame({"timestamp": bars.day_N[known], "label": label}), "cross_sectional_zscore"
+        )
+        quantile_NT[known, task] = np.clip(
+            label / (bars.volatility_N[known] * math.sqrt(horizon)), -QUANTILE_CLIP, QUANTILE_CLIP
+        )
+    return score_NT, quantile_NT
 
 
 def _refuse_unusable(bars: PanelArrays, rows: np.ndarray, horizons: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from components.experts.neural.bands import table, train_bands
 from components.experts.neural.config import Neural
 from components.experts.neural.heads import ForecastModel, ordered, widened
 from components.experts.neural.panel import Panel
+from components.experts.neural.phases import Phase
 from components.experts.neural.predict import predict
 from components.experts.neural.targets import make_targets
 from components.experts.protocol import Task
@@ -156,10 +157,10 @@ def trained(given: SimpleNamespace, epochs: int = 1) -> list[dict[str, float]]:
     settings = given.settings.model_copy(
         update={"training": given.settings.training.model_copy(update={"band_epochs": epochs})}
     )
-    common = {"seed": 4, "advance": lambda share, what: None, "whole_days": given.whole_days}
-    return train_bands(
-        given.model, given.windows, given.rows, given.watched, given.targets, settings, 1, **common
+    phase = Phase(
+        given.model, given.windows, given.rows, 4, lambda share, what: None, whole_days=given.whole_days
     )
+    return train_bands(phase, given.watched, given.targets, settings, 1)
 
 
 @pytest.mark.parametrize("kind", [Alone, Crowd])

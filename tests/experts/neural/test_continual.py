@@ -16,6 +16,7 @@ from components.experts.neural.continual import newest_rows, teach_student, teac
 from components.experts.neural.engine import reproducible
 from components.experts.neural.heads import ForecastModel
 from components.experts.neural.panel import Panel
+from components.experts.neural.phases import Phase
 from components.experts.neural.targets import Targets, make_targets
 from tests.experts.neural.tiny import Alone, fitted, mean_rank_correlation, parameter_bytes, seeded
 
@@ -89,15 +90,7 @@ def taught(
     with reproducible(1, threads=1):
         teacher = teacher_scores(model, panel, rows, 500, whole_days=False)
         history = teach_student(
-            model,
-            panel,
-            rows,
-            targets,
-            settings,
-            seed=1,
-            advance=lambda share, what: None,
-            whole_days=False,
-            monitor=monitor,
+            Phase(model, panel, rows, 1, lambda share, what: None), targets, settings, monitor
         )
     return model, teacher, history
 
@@ -201,17 +194,7 @@ def test_even_unwatched_it_keeps_most_of_what_its_teacher_knows():
     before = mean_rank_correlation(expert, frame)
     panel, rows, targets = parts_of(frame)
     with reproducible(3, threads=1):
-        teach_student(
-            expert.model,
-            panel,
-            rows,
-            targets,
-            neural(),
-            seed=3,
-            advance=lambda share, what: None,
-            whole_days=False,
-            monitor=None,
-        )
+        teach_student(Phase(expert.model, panel, rows, 3, lambda share, what: None), targets, neural(), None)
     after = mean_rank_correlation(expert, frame)
     assert after != before
     assert after > before - 0.05

@@ -19,6 +19,7 @@ from components.experts.neural.batch import Batch
 from components.experts.neural.config import Neural, Optimiser, Pretraining, Training
 from components.experts.neural.engine import reproducible
 from components.experts.neural.panel import Panel
+from components.experts.neural.phases import Phase
 from components.experts.neural.pretraining import (
     PretrainingModel,
     PretrainingObjective,
@@ -90,17 +91,8 @@ def pretrained(
     network = seeded(Crowd if whole_days else Alone, INPUTS, LOOKBACK)
     settings = ON.model_copy(update=changes)
     with reproducible(5, threads=1):
-        history = pretrain(
-            network,
-            panel,
-            panel.bars.rows(part),
-            settings,
-            Training(batch_windows=32),
-            Optimiser(),
-            3,
-            lambda share, what: None,
-            whole_days,
-        )
+        phase = Phase(network, panel, panel.bars.rows(part), 3, lambda share, what: None, whole_days)
+        history = pretrain(phase, Neural(training=Training(batch_windows=32), pretraining=settings))
     return parameter_bytes(network), history
 
 
@@ -280,13 +272,13 @@ def score(frame: pl.DataFrame, seed: int, epochs: int) -> float:
     return mean_rank_correlation(fitted(frame, seed, settings), frame)
 
 
-def on_shuffled_inputs(network: torch.nn.Module, panel: Panel, *others) -> list[dict[str, float]]:
+def on_shuffled_inputs(phase: Phase, settings: Neural) -> list[dict[str, float]]:
     """`pretrain` where each input has lost its place: as many steps, but nothing to find."""
-    inputs_NF = panel.bars.inputs_NF.copy()
+    bars = phase.panel.bars
+    inputs_NF = bars.inputs_NF.copy()
     inputs_NF[:-1] = np.random.default_rng(7).permuted(inputs_NF[:-1], axis=0)
-    return pretrain(
-        network, Panel(replace(panel.bars, inputs_NF=inputs_NF), lookback=LOOKBACK, device=CPU), *others
-    )
+    panel = Panel(replace(bars, inputs_NF=inputs_NF), lookback=LOOKBACK, device=CPU)
+    return pretrain(replace(phase, panel=panel), settings)
 
 
 def assert_positive(gain: np.ndarray) -> None:
