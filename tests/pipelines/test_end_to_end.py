@@ -234,15 +234,17 @@ def test_a_killed_run_leaves_no_orphans_and_goes_on_where_it_was(dearer, config,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(
-        lambda: any(
-            e["stage"] == "train lightgbm" and e["event"] == "advanced" and "fold_01" in e["what"]
-            for e in read_events(folder)
-        ),
-        command,
-    )
-    command.send_signal(signal.SIGKILL)
-    command.wait()
+    try:
+        wait_for(
+            lambda: any(
+                e["stage"] == "train lightgbm" and e["event"] == "advanced" and "fold_01" in e["what"]
+                for e in read_events(folder)
+            ),
+            command,
+        )
+    finally:
+        command.kill()
+        command.wait()
     wait_for(lambda: not processes_of(folder) and unlocked(folder))
 
     resumed = alphaloop("run", "--config", config, *slow, folder=folder)

@@ -5,7 +5,6 @@ The checks share one folder and build on each other, as those of `alphaloop watc
 command and what it left.
 """
 
-import signal
 import subprocess
 from datetime import datetime
 
@@ -73,11 +72,13 @@ def killed(held, market):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: any(e["stage"] == "out-of-fold table" for e in read_events(market.folder)), command)
-    with pytest.raises(FolderInUse, match="Another run is using"):
-        run_retraining(load_config(market.config))
-    command.send_signal(signal.SIGKILL)
-    command.wait()
+    try:
+        wait_for(lambda: any(e["stage"] == "out-of-fold table" for e in read_events(market.folder)), command)
+        with pytest.raises(FolderInUse, match="Another run is using"):
+            run_retraining(load_config(market.config))
+    finally:
+        command.kill()
+        command.wait()
     wait_for(lambda: not processes_of(market.folder) and unlocked(market.folder))
     return market.decisions()
 
