@@ -20,7 +20,7 @@ from typing import Protocol
 from packaging.requirements import Requirement
 
 from components.processes.imports import look_in_working_folder
-from pipelines.reach import FLOORS, Reach, Source, own_modules, reach_of, read_source
+from pipelines.reach import FLOORS, Reach, Source, has_page_output, own_modules, reach_of, read_source
 
 ROOT = Path(__file__).parent.parent
 # Where tasks run in containers: the image's id, which stands for all that is installed there.
@@ -53,6 +53,11 @@ def code_version(door: Door, *modules: str) -> str:
     templates, styles and scripts that they use; Python's minor version, the packages that they import, and
     what those require.
 
+    Code of pages (modules named `page`, `components.page`, and their files) counts only for a door that has a
+    page among its outputs. A task without one may still draw a page before it fails; but a task that failed
+    is never answered from the cache, and what one that succeeded handed on does not depend on how pages look.
+    So an edited style renews pages, and no table that models are made of.
+
     Parameters
     ----------
     modules : what the task loads by a name that only its settings tell. Of a module that is not ours, all
@@ -83,7 +88,7 @@ def door_reach(root: Path, module: str, function: str, modules: tuple[str, ...] 
     path = root.joinpath(*module.split(".")).with_suffix(".py")
     foreign = [name for name in modules if name.partition(".")[0] not in FLOORS]
     starts = [read_source(path, function), *(source for name in foreign for source in _sources(name))]
-    return reach_of(root, starts, modules)
+    return reach_of(root, starts, modules, pages=has_page_output(path, function))
 
 
 @cache

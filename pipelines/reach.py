@@ -2,6 +2,7 @@
 scripts that those modules name. Read from compiled code, without importing or running any of it.
 """
 
+import ast
 import hashlib
 import re
 import sys
@@ -17,6 +18,8 @@ from types import CodeType
 # Folders of the sources that a task can import.
 FLOORS = ("components", "feature_repo")
 FILE_NAME = re.compile(r"[\w./-]{1,100}\.\w{1,5}")
+# What pages are made of beside code.
+PAGE_FILES = (".html", ".css", ".js")
 QUOTED_FILE = re.compile(r"""["']([\w./-]+\.\w+)["']""")
 
 
@@ -51,8 +54,11 @@ def own_modules(root: Path) -> dict[str, Path]:
     }
 
 
-def reach_of(root: Path, starts: Iterable[Source], modules: Iterable[str] = ()) -> Reach:
-    """What can run where the code of `starts` runs and `modules` are loaded by name.
+def reach_of(
+    root: Path, starts: Iterable[Source], modules: Iterable[str] = (), *, pages: bool = True
+) -> Reach:
+    """What can run where the code of `starts` runs and `modules` are loaded by name; without `pages`, code
+    and files of pages are left out, with what is reached through them alone.
 
     An import counts wherever it stands, at the top or in a function, with the packages around the module. So
     does a module whose dotted name stands in the code as text, alone or before a colon, and one that the
@@ -68,14 +74,31 @@ def reach_of(root: Path, starts: Iterable[Source], modules: Iterable[str] = ()) 
         packages |= _foreign(start)
     while waiting:
         name = waiting.pop()
-        if name not in found:
+        if name not in found and (pages or not is_page_code(name)):
             found.add(name)
             source = read_source(own[name])
             waiting += _modules_in(source, own)
             waiting += [above for above in [name.rpartition(".")[0]] if above in own]
             packages |= _foreign(source)
             resources |= _files_in(root, own[name].parent, source, own)
+    if not pages:
+        resources = {name for name in resources if not name.endswith(PAGE_FILES)}
     return Reach(tuple(sorted(found)), tuple(sorted(resources)), tuple(sorted(packages)))
+
+
+def is_page_code(module: str) -> bool:
+    """Whether a module draws pages: `page`, the base of all pages, with what lies in it, or the `page` of a
+    stage.
+    """
+    return "page" in module.split(".")
+
+
+def has_page_output(path: Path, function: str) -> bool:
+    """Whether a page, declared as `Output[HTML]`, is among the outputs of a door; read without running it."""
+    tree = ast.parse(path.read_bytes())
+    door = next(one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == function)
+    declared = [one.annotation for one in (*door.args.args, *door.args.kwonlyargs) if one.annotation]
+    return "Output[HTML]" in map(ast.unparse, declared)
 
 
 def read_source(path: Path, function: str = "") -> Source:

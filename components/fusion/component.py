@@ -13,7 +13,6 @@ def fuse(
     source: str,
     code: str,
     fused: Output[Dataset],
-    page: Output[HTML],
     report: Output[Artifact],
 ):
     """Join the slow tables to the panel as known at each bar; a sample is joined again row by row before
@@ -21,8 +20,20 @@ def fuse(
     """
     from components.fusion.run import FuseInputs, FuseOutputs, run_fuse
 
-    outputs = FuseOutputs(fused.path, page.path, report.path)
+    outputs = FuseOutputs(fused.path, report.path)
     run_fuse(FuseInputs(panel.path), outputs, settings=settings, code=code)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def draw_fusion(
+    report: Input[Artifact],
+    code: str,
+    page: Output[HTML],
+):
+    """The page of a fusion, from its report."""
+    from components.fusion.run import run_draw_fusion
+
+    run_draw_fusion(report.path, page.path)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

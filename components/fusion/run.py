@@ -1,5 +1,5 @@
-"""What the two doors of fusion call: join the slow tables to a panel, and choose the rows that experts of a
-modality may learn from.
+"""What the doors of fusion call: join the slow tables to a panel, draw the page on that, and choose the rows
+that experts of a modality may learn from.
 """
 
 import json
@@ -36,10 +36,9 @@ class FuseInputs:
 
 @dataclass(frozen=True)
 class FuseOutputs:
-    """Where FUSED, the page and the report (JSON) go."""
+    """Where FUSED and the report (JSON) go."""
 
     fused: str | os.PathLike
-    page: str | os.PathLike
     report: str | os.PathLike
 
 
@@ -74,7 +73,6 @@ def run_fuse(inputs: FuseInputs, outputs: FuseOutputs, *, settings: str, code: s
         stamp = {"code_version": code, "config_hash": config_hash(parsed), "inputs": origin}
         write_table(found.fused, outputs.fused, FUSED, **stamp)
         _write_report(outputs.report, found.report)
-        write_fusion_page(outputs.page, found.report)
         for note in found.notes:
             warn("fusion", note)
         report(
@@ -83,6 +81,12 @@ def run_fuse(inputs: FuseInputs, outputs: FuseOutputs, *, settings: str, code: s
             f" {found.report['checks']['values_compared']:,} values checked by hand",
         )
     return found
+
+
+def run_draw_fusion(report: str | os.PathLike, page: str | os.PathLike) -> None:
+    """Draw the page on a fusion from its report (JSON)."""
+    with stage("fusion page"):
+        write_fusion_page(page, json.loads(Path(report).read_text(encoding="utf-8")))
 
 
 def run_learnable(

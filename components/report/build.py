@@ -10,19 +10,18 @@ from components.contracts.documents.summary import RunSummary
 from components.report.page import write_run_page
 from components.report.result import EVIDENCE, Artifacts, read_run
 
-REPORT, SUMMARY, DATA_DOCS = "report.html", "summary.json", "data_docs"
+REPORT, SUMMARY, DATA_DOCS = "report.html", "summary.json", "data_docs/index.html"
 
 
 def build_report(artifacts: Artifacts, config: Mapping[str, Any], folder: Path) -> RunSummary:
-    """Write `report.html`, `summary.json`, the Data Docs and the stages' own pages into `folder`; returns the
-    summary.
+    """Write `report.html`, `summary.json`, the page of validation and the stages' own pages into `folder`;
+    returns the summary.
 
     `config` is the whole configuration.
     """
     run = read_run(artifacts, config)
     write_run_page(folder / REPORT, run)
-    with atomic_path(folder / DATA_DOCS) as temporary:
-        shutil.copytree(artifacts.data.data_docs, temporary)
+    keep_pages({DATA_DOCS: Path(artifacts.data.data_docs)}, folder)
     keep_pages(read_gathered(artifacts.pages), folder / EVIDENCE)
     run.summary.write(folder / SUMMARY)
     return run.summary

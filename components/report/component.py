@@ -12,7 +12,7 @@ def write_report(
     panel: Input[Dataset],
     quarantine: Input[Dataset],
     health: Input[Artifact],
-    data_docs: Input[Artifact],
+    data_docs: Input[HTML],
     factors: Input[Dataset],
     catalog: Input[Artifact],
     labels: Input[Dataset],

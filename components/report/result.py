@@ -37,7 +37,7 @@ EVIDENCE = "evidence"
 
 @dataclass(frozen=True)
 class DataArtifacts:
-    """Paths of what is known of the market: truth, panel and quarantine as tables, health and its pages."""
+    """Paths of what is known of the market: truth, panel and quarantine as tables, health and its page."""
 
     truth: str
     panel: str

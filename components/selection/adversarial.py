@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.contracts.documents.fields import Figure
 from components.selection.config import Settings
 from components.selection.rows import Rows
 
@@ -43,7 +44,7 @@ class Adversarial:
     """
 
     fold: str
-    auc: float
+    auc: Figure
     usual: tuple[float, ...]
     flagged: bool
     factors: tuple[tuple[str, float], ...]

@@ -1,4 +1,4 @@
-"""KFP door of factor selection."""
+"""KFP doors of factor selection."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Output
@@ -20,14 +20,27 @@ def select_factors(
     code: str,
     selection: Output[Artifact],
     evidence: Output[Dataset],
-    page: Output[HTML],
+    overview: Output[Artifact],
     modality: str = "base",
     gate_weights: str = "",
 ):
     """Choose the inputs of every fold on its training bars, for one family of experts."""
-    from components.selection.run import Inputs, Outputs, Purpose, run
+    from components.selection.run import Inputs, Outputs, Purpose, run_select
 
     inputs = Inputs(training_set.path, labels.path, catalog.path, gate_weights)
-    outputs = Outputs(selection.path, evidence.path, page.path)
+    outputs = Outputs(selection.path, evidence.path, overview.path)
     purpose = Purpose(family, horizon, target, seed, modality)
-    run(inputs, outputs, purpose, settings=settings, timeline=timeline, code=code)
+    run_select(inputs, outputs, purpose, settings=settings, timeline=timeline, code=code)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def draw_selection(
+    overview: Input[Artifact],
+    evidence: Input[Dataset],
+    code: str,
+    page: Output[HTML],
+):
+    """The evidence page of a selection."""
+    from components.selection.run import run_draw_selection
+
+    run_draw_selection(overview.path, evidence.path, page.path)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from components.contracts.documents.fields import Figure
 from components.metrics import block_bootstrap_interval
 from components.selection.config import Settings
 from components.selection.models import prepare
@@ -29,11 +30,11 @@ class Forward:
     fold: str
     inputs: int
     all_inputs: int
-    subset: float
-    full: float
-    difference: float
-    low: float
-    high: float
+    subset: Figure
+    full: Figure
+    difference: Figure
+    low: Figure
+    high: Figure
     bars: int
 
 

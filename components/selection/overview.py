@@ -1,13 +1,18 @@
 """What selection shows to people across folds: core and plus lists, eras, the forward comparison. No fold
 ever sees it.
+
+The page is drawn from it as it lies on disk: a figure that could not be computed is NaN here and None there.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from components.contracts.documents import Document
+from components.contracts.documents.fields import Figure
 from components.selection.adversarial import Adversarial, adversarial
 from components.selection.config import ReportEra, Settings
 from components.selection.eras import Evidence
@@ -56,14 +61,14 @@ class EraColumn:
     first: str
     last: str
     windows: Mapping[str, float]
-    ic: Mapping[str, float]
-    t: Mapping[str, float]
+    ic: Mapping[str, Figure]
+    t: Mapping[str, Figure]
 
 
-@dataclass(frozen=True)
-class Overview:
+class Overview(Document):
     """For people, across folds; no fold ever sees it."""
 
+    format: Literal[1] = 1
     core: tuple[Appearance, ...]
     plus: tuple[Appearance, ...]
     forward: tuple[Forward, ...]
@@ -76,7 +81,7 @@ class Overview:
     mode: str
     rows: int
     symbols: int
-    chance: float
+    chance: Figure
     era_bars: int
 
 
@@ -102,8 +107,8 @@ def overview_of(
     core, plus = core_and_plus(evidence, len(folds))
     best = strongest(evidence.filter(pl.col("fold") == folds[0].name))
     return Overview(
-        core,
-        plus,
+        core=core,
+        plus=plus,
         forward=compare_forward(walk, chosen),
         adversarial=judge_newest_bars(rows, folds, settings, walk.purpose.seed),
         eras=era_columns(walk, daily_ic, best),
@@ -113,9 +118,9 @@ def overview_of(
         purpose=walk.purpose,
         mode=settings.mode,
         rows=len(rows.bars),
-        symbols=rows.n_symbols,
+        symbols=int(rows.n_symbols),
         chance=float(np.mean([one.chance for one in found])),
-        era_bars=found[0].pair.middle - found[0].pair.first,
+        era_bars=int(found[0].pair.middle - found[0].pair.first),
     )
 
 

@@ -16,7 +16,6 @@ from components.selection.eras import METHODS
 from components.selection.evidence import CHOSEN
 from components.selection.forward import Forward
 from components.selection.overview import EraColumn, Overview
-from components.selection.select import Selection
 
 PAGE = "selection/page.html"
 METHOD_NAMES = {
@@ -48,14 +47,13 @@ class Cell:
     beside: str
 
 
-def write_evidence_page(selection: Selection, path: str | os.PathLike) -> Path:
+def write_evidence_page(overview: Overview, evidence: pl.DataFrame, path: str | os.PathLike) -> Path:
     """Write the page, atomically, and return its path."""
-    return write_page(path, PAGE, **page_values(selection))
+    return write_page(path, PAGE, **page_values(overview, evidence))
 
 
-def page_values(selection: Selection) -> dict[str, object]:
-    """What the template shows, in words and figures."""
-    overview, evidence = selection.overview, selection.evidence
+def page_values(overview: Overview, evidence: pl.DataFrame) -> dict[str, object]:
+    """What the template shows, in words and figures; `evidence` is the EVIDENCE table of all folds."""
     asked = [name for name in (*METHODS, "gate_weight") if evidence[f"votes_{name}"].is_not_null().any()]
     served = {row["factor"]: row for row in _of_fold(evidence, "final").iter_rows(named=True)}
     return {
@@ -193,7 +191,6 @@ def _best(overview: Overview, evidence: pl.DataFrame) -> list[dict[str, object]]
 
 
 def _forward(one: Forward) -> list[str]:
-    verdict = "better" if one.low > 0 else "worse" if one.high < 0 else "no difference shown"
     return [
         one.fold,
         str(one.inputs),
@@ -202,9 +199,15 @@ def _forward(one: Forward) -> list[str]:
         _signed(one.full),
         _signed(one.difference),
         f"[{_signed(one.low)}, {_signed(one.high)}]",
-        verdict,
+        _compared(one),
         str(one.bars),
     ]
+
+
+def _compared(one: Forward) -> str:
+    if one.low is not None and one.low > 0:
+        return "better"
+    return "worse" if one.high is not None and one.high < 0 else "no difference shown"
 
 
 def _folds(overview: Overview, evidence: pl.DataFrame) -> list[list[str]]:

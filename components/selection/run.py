@@ -1,5 +1,5 @@
-"""Selection from stamped tables: reads the training set, labels and catalog of one panel, and writes the
-inputs by fold as JSON and the evidence as a table and as a page.
+"""What the doors of selection call: from the training set, labels and catalog of one panel to the inputs by
+fold, the evidence table and the overview; and from these two to the page.
 """
 
 import json
@@ -20,6 +20,7 @@ from components.contracts import (
 from components.progress import report, stage
 from components.selection.config import Settings
 from components.selection.evidence import EVIDENCE
+from components.selection.overview import Overview
 from components.selection.page import write_evidence_page
 from components.selection.purpose import Purpose
 from components.selection.select import Selection, select_inputs
@@ -42,14 +43,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the inputs by fold, the EVIDENCE table and the page are written."""
+    """Where the inputs by fold, the EVIDENCE table and the overview (JSON) are written."""
 
     selection: str | os.PathLike
     evidence: str | os.PathLike
-    page: str | os.PathLike
+    overview: str | os.PathLike
 
 
-def run(
+def run_select(
     inputs: Inputs, outputs: Outputs, purpose: Purpose, *, settings: str, timeline: str, code: str
 ) -> Selection:
     """Choose the inputs of every fold and write the three artifacts.
@@ -83,10 +84,18 @@ def run(
         origin = {"training_set": stamp.content_sha256, "labels": read_stamp(inputs.labels).content_sha256}
         about = {"code_version": code, "config_hash": config_hash(parsed), "inputs": origin}
         write_table(found.evidence, outputs.evidence, EVIDENCE, **about)
-        write_evidence_page(found, outputs.page)
+        found.overview.write(outputs.overview)
         write_chosen(found.chosen, outputs.selection)
         report("selection", _said(found))
     return found
+
+
+def run_draw_selection(
+    overview: str | os.PathLike, evidence: str | os.PathLike, page: str | os.PathLike
+) -> None:
+    """Draw the evidence page of a selection to `page`, from its overview and its EVIDENCE table."""
+    with stage("selection page"):
+        write_evidence_page(Overview.read(overview), read_table(evidence, EVIDENCE), page)
 
 
 def _said(found: Selection) -> str:

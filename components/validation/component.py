@@ -1,7 +1,7 @@
-"""KFP door of the validation stage."""
+"""KFP doors of the validation stage."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Output
 
 from components.image import IMAGE
 
@@ -14,12 +14,25 @@ def validate(
     clean: Output[Dataset],
     quarantine: Output[Dataset],
     health: Output[Artifact],
-    data_docs: Output[Artifact],
+    judgements: Output[Artifact],
 ):
     """Part a raw panel into clean rows and quarantine; a critical fault stops the run after its page was
     written.
     """
-    from components.validation.run import Inputs, Outputs, run
+    from components.validation.run import Inputs, Outputs, run_validate
 
-    outputs = Outputs(clean.path, quarantine.path, health.path, data_docs.path)
-    run(Inputs(panel.path), outputs, settings=settings, code=code)
+    outputs = Outputs(clean.path, quarantine.path, health.path, judgements.path)
+    run_validate(Inputs(panel.path), outputs, settings=settings, code=code)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def draw_validation(
+    health: Input[Artifact],
+    judgements: Input[Artifact],
+    code: str,
+    data_docs: Output[HTML],
+):
+    """The page of a panel that passed, from what its validation found."""
+    from components.validation.run import run_draw_validation
+
+    run_draw_validation(health.path, judgements.path, data_docs.path)

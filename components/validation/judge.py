@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from components.contracts import AlphaloopError
+from components.contracts.documents import Document
 from components.validation.expect import Expect, Outcome
 
 
@@ -38,6 +39,13 @@ class Judgement:
     measured: tuple[Measured, ...]
     version: str
     judged_at: datetime
+
+
+class Judgements(Document):
+    """What every suite said of a table, as the page shows it."""
+
+    format: Literal[1] = 1
+    suites: tuple[Judgement, ...]
 
 
 def judge(suite: str, frame: pl.DataFrame, expectations: Sequence[Expect]) -> Judgement:
@@ -119,7 +127,8 @@ def _outcome(expect: Expect, entry: Any) -> Outcome:
 def _measured(entry: Any) -> Measured:
     values = entry.result.get("partial_unexpected_list") or []
     distinct = dict.fromkeys(_text(value) for value in values)
-    return Measured(entry.result.get("unexpected_percent"), tuple(distinct))
+    unexpected = entry.result.get("unexpected_percent")
+    return Measured(None if unexpected is None else float(unexpected), tuple(distinct))
 
 
 def _text(value: Any) -> str:

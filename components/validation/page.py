@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.contracts import atomic_path
 from components.page import write_page
 from components.validation.expect import Outcome
 from components.validation.health import MANY, Failure, Health, Missing, Reason, Row
 from components.validation.judge import Judgement, Measured
 from components.validation.words import cell, sentence, span
 
-PAGE = "index.html"
+TITLE = "Validation of the raw panel"
 # Sections of a table that has fewer rows stand open.
 FEW = 3
 GAP_COLUMNS = ("symbol", "before", "after", "missing_bars")
@@ -30,13 +29,9 @@ class Listing:
     open: bool = False
 
 
-def write_data_docs(
-    folder: str | os.PathLike, title: str, health: Health, judgements: Sequence[Judgement]
-) -> None:
-    """Write the page as `index.html` into `folder`, which replaces an older one as a whole."""
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
-        write_page(temporary / PAGE, "validation/page.html", **page_values(title, health, judgements))
+def write_data_docs(path: str | os.PathLike, health: Health, judgements: Sequence[Judgement]) -> None:
+    """Write the page of a raw panel atomically."""
+    write_page(path, "validation/page.html", **page_values(TITLE, health, judgements))
 
 
 def page_values(title: str, health: Health, judgements: Sequence[Judgement]) -> dict[str, object]:

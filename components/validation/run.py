@@ -1,5 +1,5 @@
-"""What the door of validation calls: judge a raw panel, write everything down, and stop the run where a
-critical check failed.
+"""What the doors of validation call: judge a raw panel, write everything down, and stop the run where a
+critical check failed; and draw the page of a panel that passed.
 """
 
 import json
@@ -20,10 +20,14 @@ from components.contracts import (
 from components.progress import report, stage
 from components.settings import config_hash
 from components.validation.config import Settings
-from components.validation.health import Row
-from components.validation.page import PAGE, write_data_docs
+from components.validation.health import Health, Row
+from components.validation.judge import Judgements
+from components.validation.page import write_data_docs
 from components.validation.quarantine import QUARANTINE
 from components.validation.validate import Checked, Validation, validate_panel
+
+# Where the page of a panel that was refused lies, from the folder of the health file.
+REFUSED = Path("data_docs", "index.html")
 
 
 class ValidationFailed(AlphaloopError):
@@ -41,21 +45,21 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the tables (`clean`: PANEL, `quarantine`), `health` as JSON and the folder with the page go."""
+    """Where the tables (`clean`: PANEL, `quarantine`), `health` as JSON and the `Judgements` go."""
 
     clean: str | os.PathLike
     quarantine: str | os.PathLike
     health: str | os.PathLike
-    data_docs: str | os.PathLike
+    judgements: str | os.PathLike
 
 
-def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Validation:
+def run_validate(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Validation:
     """Part a raw panel into clean rows and quarantine, and say what was found.
 
     Raises
     ------
     ValidationFailed
-        If a critical expectation was not met; then all is written but `clean`.
+        If a critical expectation was not met; then all is written but `clean`, and the page.
     """
     with stage("validation"):
         parsed = Settings.model_validate_json(settings)
@@ -72,6 +76,15 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Valida
     return found
 
 
+def run_draw_validation(
+    health: str | os.PathLike, judgements: str | os.PathLike, data_docs: str | os.PathLike
+) -> None:
+    """Draw the page of a validation to `data_docs`, from the health and the judgements that it wrote."""
+    with stage("data docs"):
+        found: Health = json.loads(Path(health).read_text(encoding="utf-8"))
+        write_data_docs(data_docs, found, Judgements.read(judgements).suites)
+
+
 def publish(
     found: Validation,
     outputs: Outputs,
@@ -80,7 +93,10 @@ def publish(
     code: str,
     inputs: Mapping[str, str] | None = None,
 ) -> None:
-    """Write quarantine, health and page, each atomically; then raise if a critical check failed.
+    """Write quarantine, health and judgements, each atomically; if a critical check failed, draw the page too
+    and raise.
+
+    No later task runs then that could draw it.
 
     Raises
     ------
@@ -90,8 +106,11 @@ def publish(
     stamp = {"code_version": code, "config_hash": config_hash(settings), "inputs": inputs}
     write_table(found.quarantine, outputs.quarantine, QUARANTINE, **stamp)
     atomic_write_text(outputs.health, json.dumps(found.health, indent=1, allow_nan=False))
-    write_data_docs(outputs.data_docs, "Validation of the raw panel", found.health, found.judgements)
-    require(found, Path(outputs.data_docs) / PAGE)
+    Judgements(suites=found.judgements).write(outputs.judgements)
+    if found.failures:
+        page = Path(outputs.health).parent / REFUSED
+        write_data_docs(page, found.health, found.judgements)
+        require(found, page)
 
 
 def require(found: Validation | Checked, page: str | os.PathLike) -> None:

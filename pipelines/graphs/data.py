@@ -9,10 +9,10 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 from components.audit.component import audit_leaks
 from components.feature_store.component import make_training_set, materialise
 from components.features.component import build_features
-from components.fusion.component import fuse
+from components.fusion.component import draw_fusion, fuse
 from components.labels.component import make_labels
 from components.market.component import ingest
-from components.validation.component import validate
+from components.validation.component import draw_validation, validate
 from pipelines.code_version import code_version
 from pipelines.config import Config, features_json, section_json
 from pipelines.graphs.arrange import Arrange
@@ -73,10 +73,7 @@ def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str
         "ingest",
         cached=bool(source),
     ).outputs
-    checked = validate(
-        panel=raw["panel"], settings=section_json(config.validation), code=code_version(validate)
-    )
-    valid = arrange(checked, "validation").outputs
+    valid = _validate(config, arrange, raw["panel"])
     fused = _fuse(config, arrange, valid["clean"], slow, cached=bool(source))
     features = arrange(
         build_features(
@@ -101,8 +98,23 @@ def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str
     )
 
 
+def _validate(config: Config, arrange: Arrange, raw: PipelineChannel) -> dict[str, PipelineChannel]:
+    """The tasks that judge the raw panel and draw the page on that; returns the outputs of both."""
+    checked = arrange(
+        validate(panel=raw, settings=section_json(config.validation), code=code_version(validate)),
+        "validation",
+    ).outputs
+    drawn = arrange(
+        draw_validation(
+            health=checked["health"], judgements=checked["judgements"], code=code_version(draw_validation)
+        ),
+        "data docs",
+    )
+    return {**checked, **drawn.outputs}
+
+
 def _fuse(config: Config, arrange: Arrange, panel: PipelineChannel, slow: str, *, cached: bool) -> Fused:
-    """The task that joins the slow tables; `slow` is their content hash."""
+    """The tasks that join the slow tables and draw the page on that; `slow` is their content hash."""
     if not config.fusion.tables:
         return Fused({}, {})
     joined = arrange(
@@ -110,7 +122,8 @@ def _fuse(config: Config, arrange: Arrange, panel: PipelineChannel, slow: str, *
         "fusion",
         cached=cached,
     ).outputs
-    return Fused({"fused": joined["fused"]}, {"fusion.html": joined["page"]})
+    drawn = arrange(draw_fusion(report=joined["report"], code=code_version(draw_fusion)), "fusion page")
+    return Fused({"fused": joined["fused"]}, {"fusion.html": drawn.outputs["page"]})
 
 
 def publish(config: Config, arrange: Arrange, data: FactorData, folder: str) -> dsl.PipelineTask:

@@ -9,7 +9,7 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 from components.experts.component import train_expert
 from components.experts.leaves import Leaf
 from components.fusion.component import make_learnable
-from components.selection.component import select_factors
+from components.selection.component import draw_selection, select_factors
 from components.settings import ConfigError
 from components.stacking.component import build_oof, stack
 from pipelines.code_version import code_version
@@ -54,9 +54,9 @@ def to_expert_inputs(
     for family, modality in sorted(
         {(family_of(leaf), leaf.modality) for leaf in leaves if _selects(config, leaf)}
     ):
-        chosen = _select(config, arrange, data, family, modality).outputs
-        selections[family, modality] = chosen["selection"]
-        pages[f"selection_{family}_{modality}.html"] = chosen["page"]
+        found = _select(config, arrange, data, family, modality)
+        selections[family, modality] = found["selection"]
+        pages[f"selection_{family}_{modality}.html"] = found["page"]
     modalities = sorted({leaf.modality for leaf in leaves}) if config.fusion.tables else ()
     learnable = {modality: _learnable(config, arrange, data, modality) for modality in modalities}
     return ExpertInputs(data, selections, learnable, pages)
@@ -64,8 +64,9 @@ def to_expert_inputs(
 
 def _select(
     config: Config, arrange: Arrange, data: TrainingData, family: str, modality: str
-) -> dsl.PipelineTask:
-    return arrange(
+) -> dict[str, PipelineChannel]:
+    """The tasks that choose inputs and draw the page on that; returns the outputs of both."""
+    chosen = arrange(
         select_factors(
             training_set=data.training_set,
             labels=data.labels,
@@ -80,7 +81,14 @@ def _select(
             code=code_version(select_factors),
         ),
         f"select for {modality} {family} models",
+    ).outputs
+    drawn = arrange(
+        draw_selection(
+            overview=chosen["overview"], evidence=chosen["evidence"], code=code_version(draw_selection)
+        ),
+        f"selection page for {modality} {family} models",
     )
+    return {**chosen, **drawn.outputs}
 
 
 def _learnable(config: Config, arrange: Arrange, data: TrainingData, modality: str) -> PipelineChannel:

@@ -24,7 +24,7 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
-from components.fusion.component import fuse, make_learnable
+from components.fusion.component import draw_fusion, fuse, make_learnable
 from components.fusion.config import Settings
 from components.fusion.errors import FusionError
 from components.fusion.fuse import fuse_panel
@@ -194,7 +194,7 @@ def artifact(path) -> SimpleNamespace:
 def test_the_fusion_door_writes_what_it_found_with_its_origin(folder, monkeypatch):
     monkeypatch.setenv("ALPHALOOP_DATA", str(folder))
     stamp = write_table(small_panel(BARS), folder / "panel", PANEL, code_version="c", config_hash="h")
-    outputs = {name: artifact(folder / "out" / name) for name in ("fused", "page", "report")}
+    outputs = {name: artifact(folder / "out" / name) for name in ("fused", "report")}
     fuse.python_func(
         panel=artifact(folder / "panel"),
         settings=slow_settings().model_dump_json(),
@@ -208,7 +208,11 @@ def test_the_fusion_door_writes_what_it_found_with_its_origin(folder, monkeypatc
     assert inputs["panel"] == stamp.content_sha256
     assert len(inputs["slow_tables"]) == 64
     assert json.loads(Path(outputs["report"].path).read_text())["coverage"][0]["column"] == "x"
-    assert Path(outputs["page"].path).read_text().startswith("<!doctype html>")
+    page = artifact(folder / "out" / "page")
+    draw_fusion.python_func(report=outputs["report"], code="c", page=page)
+    drawn = Path(page.path).read_text()
+    assert drawn.startswith("<!doctype html>")
+    assert drawn == fusion_page(fuse_panel(small_panel(BARS), slow_settings(), folder).report)
 
 
 def test_the_learnable_door_writes_rows_and_report(tmp_path):

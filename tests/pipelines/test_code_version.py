@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,9 @@ FILES = {
     "__init__.py": "",
     "stage_a/__init__.py": "",
     "stage_a/component.py": (
-        "import kfp\n\n\n@kfp.door\ndef door_a(x):\n    '''What it does.'''\n    from components.stage_a.run import"
+        "import kfp\n\n\n@kfp.door\ndef door_a(x, page: Output[HTML]):\n    '''What it does.'''\n    from components.stage_a.run import"
         " run\n\n    run(x)\n\n\n@kfp.door\ndef other_a(x):\n    from components.ground.words import say\n\n    say(x)\n"
+        "\n\n@kfp.door\ndef table_a(x, table: Output[Dataset]):\n    from components.stage_a.run import run\n\n    run(x)\n"
     ),
     "stage_a/run.py": (
         "'''What the door calls.'''\n\nimport os\n\nimport numpy as np\n\nfrom components.ground import words\n\n\n"
@@ -59,7 +61,13 @@ CACHES = (
     *(module.version_at, module.own_modules_of, module._environment, module._installed, module._extras),
     *(module._folder_hash, reach._own_modules),
 )
-DOORS = {"a": ("stage_a", "door_a"), "other": ("stage_a", "other_a"), "b": ("stage_b", "door_b")}
+# `a` has a page among its outputs; `table` runs the same code and has none.
+DOORS = {
+    "a": ("stage_a", "door_a"),
+    "table": ("stage_a", "table_a"),
+    "other": ("stage_a", "other_a"),
+    "b": ("stage_b", "door_b"),
+}
 
 
 @pytest.fixture
@@ -110,6 +118,35 @@ def test_the_reach_of_a_door(tree):
     assert found.packages == ("numpy",)
 
 
+def test_the_reach_of_a_door_without_a_page_among_its_outputs(tree):
+    """Code of pages is left out, with all that is reached through it alone."""
+    stage = tree / "components" / "stage_a"
+    words = "import jinja2\nfrom components.stage_a.unused import A\n"
+    (stage / "page.py").write_text(words + (stage / "page.py").read_text())
+    found = module.door_reach(tree, "components.stage_a.component", "table_a")
+    modules = ["", ".ground", ".ground.words", ".stage_a", ".stage_a.run"]
+    assert found.modules == tuple(f"components{name}" for name in modules)
+    assert found.resources == ()
+    assert found.packages == ("numpy",)
+    drawn = module.door_reach(tree, "components.stage_a.component", "door_a")
+    assert set(drawn.modules) - set(found.modules) == {"components.stage_a.page", "components.stage_a.unused"}
+    assert drawn.packages == ("jinja2", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("name", "draws"),
+    [
+        ("components.page", True),
+        ("components.page.blocks", True),
+        ("components.validation.page", True),
+        ("components.validation.pages", False),
+        ("components.experts.studies.search_page", False),
+    ],
+)
+def test_what_counts_as_code_of_pages(name, draws):
+    assert reach.is_page_code(name) is draws
+
+
 def test_modules_named_in_text_count_and_their_neighbours_do_not(tree):
     found = module.door_reach(tree, "components.stage_b.component", "door_b").modules
     names = ["", ".caught", ".inner", ".kinds", ".kinds.one", ".kinds.two", ".loaded", ".worker"]
@@ -123,11 +160,11 @@ def test_modules_named_in_text_count_and_their_neighbours_do_not(tree):
 @pytest.mark.parametrize(
     ("file", "old", "new", "doors"),
     [
-        ("stage_a/run.py", "words.say(x)", "words.say(x + 1)", {"a"}),
+        ("stage_a/run.py", "words.say(x)", "words.say(x + 1)", {"a", "table"}),
         ("stage_a/page.py", "STYLE = ", "STYLES = ", {"a"}),
-        ("ground/words.py", "x in NAMES", "x not in NAMES", {"a", "other"}),
-        ("ground/words.py", "'b'", "'c'", {"a", "other"}),
-        ("__init__.py", "", "A = 1\n", {"a", "other", "b"}),
+        ("ground/words.py", "x in NAMES", "x not in NAMES", {"a", "table", "other"}),
+        ("ground/words.py", "'b'", "'c'", {"a", "table", "other"}),
+        ("__init__.py", "", "A = 1\n", {"a", "table", "other", "b"}),
         ("stage_a/page.html", "{{", "{{ 1 }}{{", {"a"}),
         ("stage_a/own.css", "{}", "{ margin: 0 }", {"a"}),
         ("stage_a/x.js", "draw()", "draw(1)", {"a"}),
@@ -135,7 +172,7 @@ def test_modules_named_in_text_count_and_their_neighbours_do_not(tree):
         ("base/style.css", "{}", "{ margin: 0 }", {"a"}),
         ("stage_b/worker.py", "1", "2", {"b"}),
         ("stage_b/kinds/two.py", "2", "3", {"b"}),
-        ("stage_a/component.py", "    run(x)", "    run(x, x)", {"a"}),
+        ("stage_a/component.py", "    run(x)", "    run(x, x)", {"a", "table"}),
         ("stage_a/unused.py", "1", "2", set()),
         ("stage_a/unused.html", "unused", "changed", set()),
         ("stage_b/kinds/three.py", "3", "4", set()),
@@ -154,7 +191,7 @@ def test_what_an_edit_renews(file, old, new, doors, tree):
 def test_a_file_that_asserts_counts_with_its_assertions(tree):
     words = tree / "components" / "ground" / "words.py"
     words.write_text("def say(x):\n    assert x\n")
-    assert renewed(tree, edit(words, "assert x", "assert not x")) == {"a", "other"}
+    assert renewed(tree, edit(words, "assert x", "assert not x")) == {"a", "table", "other"}
 
 
 def test_a_renamed_template_counts(tree):
@@ -227,8 +264,8 @@ def test_packages_count_with_what_they_require_where_they_are_imported(installed
 @pytest.mark.parametrize(
     ("newer", "doors"),
     [
-        ("numpy", {"a", "b"}),
-        ("blas_runtime", {"a", "b"}),
+        ("numpy", {"a", "table", "b"}),
+        ("blas_runtime", {"a", "table", "b"}),
         ("lightgbm", {"b"}),
         ("kfp", set()),
         ("alphaloop", set()),
@@ -314,6 +351,7 @@ def own_doors(config: Config) -> dict[str, tuple[object, tuple[str, ...]]]:
         *(data.make_training_set, experts.select_factors, experts.make_learnable, experts.build_oof, gather),
         *(experts.stack, judging.make_reference, judging.backtest, judging.judge, judging.register),
         *(research.mine, retraining.collect_served, retraining.detect_drift),
+        *(data.draw_validation, data.draw_fusion, experts.draw_selection),
     ]
     families = [leaf.split("/")[0] for leaf in config.experts.leaves]
     return {
@@ -379,9 +417,31 @@ def test_touching_a_page_of_the_search_retrains_nothing(house, config):
 
 def test_touching_the_base_of_all_pages_renews_pages_and_retrains_nothing(house, config):
     found = touched(house, config, "components/page/*.*")
-    assert {"audit_leaks", "select_factors", "validate", "fuse", "mine"} <= found
-    assert not [task for task in found if task.startswith("train_expert")]
-    assert not {"ingest", "build_features", "make_labels", "stack", "backtest"} & found
+    assert found == {"draw_validation", "draw_fusion", "draw_selection", "audit_leaks", "mine"}
+
+
+def test_touching_the_page_of_a_stage_renews_that_page(house, config):
+    assert touched(house, config, "components/validation/page.*") == {"draw_validation"}
+    assert touched(house, config, "components/fusion/page.*") == {"draw_fusion"}
+    assert touched(house, config, "components/selection/page.*") == {"draw_selection"}
+
+
+def test_the_tasks_that_draw_a_page_and_do_not_count_its_code_are_known(house, config):
+    """`validate` draws one only before it fails; `detect_drift`, whose folder holds pages, and `collect_served`
+    are never cached; the others draw none, and share a module with a door that does. A task that is not among
+    them would go on answering with a page as it looked before: give it an output of type HTML.
+    """
+    left_out = set()
+    for task, (door, modules) in own_doors(config).items():
+        function = door.python_func
+        path = module.ROOT.joinpath(*function.__module__.split(".")).with_suffix(".py")
+        start = reach.read_source(path, function.__name__)
+        whole = reach.reach_of(module.ROOT, [start], modules)
+        counted = module.door_reach(module.ROOT, function.__module__, function.__name__, modules)
+        if set(filter(reach.is_page_code, whole.modules)) - set(counted.modules):
+            left_out.add(task)
+    draw_none = {"fuse", "make_learnable", "select_factors", "make_reference"}
+    assert left_out == {"validate", "detect_drift", "collect_served"} | draw_none
 
 
 def test_touching_one_expert_retrains_no_other(house, config):
@@ -452,6 +512,44 @@ def wrong_codes(config: Config, name: str) -> list[str]:
     return [f"{task} ({door})" for task, (door, code) in codes(config, name).items() if code != own[door]]
 
 
+@dataclass(frozen=True)
+class Task:
+    """A task of a compiled pipeline: whether its cache may answer it, its constant arguments, and the tasks
+    whose artifacts it gets.
+    """
+
+    cached: bool
+    constants: str
+    takes: frozenset[str]
+
+
+def tasks_of(config: Config, name: str) -> dict[str, Task]:
+    """The tasks of a pipeline within its exit handler."""
+    pipeline = build_pipeline(name, config, folder="/run")
+    document = MessageToDict(pipeline.pipeline_spec)
+    graph = next(one["dag"] for title, one in document["components"].items() if "exit-handler" in title)
+    found = {}
+    for task, spec in graph["tasks"].items():
+        inputs = spec.get("inputs", {})
+        sources = [one.get("taskOutputArtifact") for one in inputs.get("artifacts", {}).values()]
+        found[task] = Task(
+            cached=spec.get("cachingOptions", {}).get("enableCache", False),
+            constants=json.dumps(inputs.get("parameters", {}), sort_keys=True),
+            takes=frozenset(one["producerTask"] for one in sources if one),
+        )
+    return found
+
+
+def run_again(before: Mapping[str, Task], after: Mapping[str, Task]) -> set[str]:
+    """Tasks that the cache does not answer: those that it never answers, those with other arguments, and
+    those that get an artifact of one that runs, because the place of an artifact is part of the key.
+    """
+    found = {task for task, one in after.items() if not one.cached or one.constants != before[task].constants}
+    while more := {task for task, one in after.items() if one.takes & found} - found:
+        found |= more
+    return found
+
+
 PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
 
 
@@ -463,6 +561,64 @@ def whole(tmp_path_factory) -> Config:
     path = tmp_path_factory.mktemp("whole") / "whole.yaml"
     path.write_text(json.dumps({"fusion": slow, "selection": {"mode": "quick"}}))
     return load_config(path)
+
+
+@pytest.fixture
+def in_sight(house, whole, tmp_path, monkeypatch):
+    """The house in place of this one, and market data that can be seen: then the ingest may be cached too."""
+    (tmp_path / "notes.csv").write_text("day,symbol,quality\n")
+    monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
+    monkeypatch.setattr(module, "ROOT", house)
+    return house
+
+
+def run_after_an_edit(house: Path, config: Config, name: str, pattern: str) -> set[str]:
+    """Tasks of a pipeline that its cache would answer, and no longer once all files of a pattern were edited."""
+    before = tasks_of(config, name)
+    kept = {path: path.read_bytes() for path in house.glob(pattern) if path.is_file()}
+    assert kept, pattern
+    try:
+        for path, text in kept.items():
+            path.write_bytes(text + (b"\nTOUCHED = 1\n" if path.suffix == ".py" else b" "))
+        module.version_at.cache_clear()
+        after = tasks_of(config, name)
+    finally:
+        for path, text in kept.items():
+            path.write_bytes(text)
+        module.version_at.cache_clear()
+    return run_again(before, after) - run_again(before, before)
+
+
+SELECTED = {"draw-selection", "draw-selection-2"}
+DRAWN = {"draw-validation", "draw-fusion", "audit-leaks", *SELECTED}
+GATHERED_PAGES = {"training": {"gather-2"}, "selection": {"gather"}, "mining": {"gather-2", "mine"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "drawn"),
+    [
+        ("training", "components/page/*.*", DRAWN),
+        ("training", "components/*/page.*", DRAWN),
+        ("training", "components/validation/page.html", {"draw-validation"}),
+        ("selection", "components/page/style.css", DRAWN),
+        ("mining", "components/page/*.*", DRAWN),
+        ("materialisation", "components/page/*.*", {"draw-validation", "draw-fusion"}),
+    ],
+)
+def test_an_edited_page_draws_pages_and_trains_nothing(name, pattern, drawn, in_sight, whole):
+    gathered = GATHERED_PAGES.get(name, set()) if "audit-leaks" in drawn else set()
+    assert run_after_an_edit(in_sight, whole, name, pattern) == drawn | gathered
+
+
+def test_an_edited_page_of_the_search_runs_nothing_again(in_sight, whole):
+    assert run_after_an_edit(in_sight, whole, "training", "components/experts/studies/*page*") == set()
+
+
+def test_an_edited_stage_trains_again(in_sight, whole):
+    """The same look finds what an edit of a table's code runs again."""
+    found = run_after_an_edit(in_sight, whole, "training", "components/validation/examine.py")
+    assert {"validate", "draw-validation", "build-features", "train-expert", "stack"} <= found
+    assert "ingest" not in found
 
 
 @pytest.mark.parametrize("name", PIPELINES)

@@ -29,7 +29,9 @@ from tests.pipelines.small_run import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(RUNS_S)]
 
-DATA_STAGES = {"ingest", "validation", "features", "labels", "audit", "materialise", "training set"}
+DATA_STAGES = {
+    *("ingest", "validation", "data docs", "features", "labels", "audit", "materialise", "training set"),
+}
 MODEL_STAGES = {"out-of-fold table", "stack", "drift reference", "backtest"}
 ALWAYS_DONE = {"champion", "gates", "register", "report"}
 GATHERED = {"gather experts", "gather pages"}
@@ -135,6 +137,7 @@ def test_planted_faults_are_quarantined_and_reported(first, folder):
     page = (folder / "report.html").read_text()
     assert "bad_print" in page
     assert "duplicate" in page
+    assert "bad_print" in (folder / "data_docs" / "index.html").read_text()
 
 
 def test_the_registry_holds_what_the_summary_says(first, folder):
@@ -266,7 +269,7 @@ def test_another_seed_redoes_everything_and_the_store_follows_the_run(dearer, co
     assert other.code == 0, other.text
     assert not other.stages("cached")
     back = alphaloop("materialise", "--config", config, folder=folder)
-    assert back.stages("cached") == {"ingest", "validation", "features"}
+    assert back.stages("cached") == {"ingest", "validation", "data docs", "features"}
     assert "materialise" in back.stages("finished")
 
 
@@ -277,7 +280,11 @@ def test_a_critical_fault_stops_the_run_with_a_page(dearer, config, folder):
     assert run.stages("failed") == {"validation"}
     assert "quarantine" in run.text
     assert str(folder / "failure.html") in run.text
-    assert "validation" in (folder / "failure.html").read_text()
+    said = (folder / "failure.html").read_text()
+    assert "validation" in said
+    (drawn,) = folder.glob("artifacts/alphaloop-training-*/validate/data_docs/index.html")
+    assert str(drawn) in said
+    assert "little_quarantine" in drawn.read_text()
 
 
 def test_no_file_of_all_these_runs_is_a_pickle(dearer, folder):

@@ -150,5 +150,5 @@ def test_a_changed_slow_file_is_joined_anew(place, config, done):
         "run", "--config", config, folder=place / "run", environment={"ALPHALOOP_DATA": str(place / "data")}
     )
     assert again.code == 0, again.text
-    assert {"fusion", "features", "training set"} <= again.stages("finished")
-    assert "validation" in again.stages("cached")
+    assert {"fusion", "fusion page", "features", "training set"} <= again.stages("finished")
+    assert {"validation", "data docs"} <= again.stages("cached")

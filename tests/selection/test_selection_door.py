@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -17,8 +18,9 @@ from components.contracts import (
     write_table,
 )
 from components.page import render
-from components.selection.component import select_factors
+from components.selection.component import draw_selection, select_factors
 from components.selection.evidence import EVIDENCE
+from components.selection.overview import Overview
 from components.selection.page import PAGE, page_values
 from tests.selection.made_up import HORIZON, SETTINGS, TIMELINE, catalog, choose, market
 
@@ -41,7 +43,7 @@ def tables(tmp_path):
 
 
 def call(folder, **given):
-    names = ("training_set", "labels", "catalog", "selection", "evidence", "page")
+    names = ("training_set", "labels", "catalog", "selection", "evidence", "overview")
     about = {
         "family": "linear",
         "horizon": HORIZON,
@@ -52,9 +54,11 @@ def call(folder, **given):
         "timeline": TIMELINE.model_dump_json(),
     }
     select_factors.python_func(**{name: Place(folder / name) for name in names}, **{**about, **given})
+    found = {name: Place(folder / name) for name in ("overview", "evidence")}
+    draw_selection.python_func(**found, code="code-1", page=Place(folder / "page"))
 
 
-def test_the_door_writes_choice_evidence_and_page(tables):
+def test_the_doors_write_choice_evidence_and_page(tables):
     call(tables)
     chosen = read_chosen(tables / "selection")
     assert chosen.training_set == read_stamp(tables / "training_set").content_sha256
@@ -69,6 +73,24 @@ def test_the_door_writes_choice_evidence_and_page(tables):
     assert text.startswith("<!doctype html>")
     assert "noise_00" in text
     assert "http://" not in text.split("<script>")[0]
+
+
+def test_the_page_drawn_from_the_files_is_the_page_of_what_was_found(tmp_path):
+    """The market is too short for some figures: what is NaN in memory is null on disk."""
+    found = choose(market(21, bars=500, symbols=20, inputs=3))
+    gaps = replace(found.overview.adversarial[0], auc=float("nan"), usual=(), reason="too few bars")
+    unknown = replace(found.overview.forward[0], low=float("nan"), high=float("nan"))
+    told = found.overview.model_copy(update={"adversarial": (gaps,), "forward": (unknown,)})
+    told.write(tmp_path / "overview")
+    read = Overview.read(tmp_path / "overview")
+    assert (read.adversarial[0].auc, read.forward[0].low) == (None, None)
+    drawn = render(PAGE, **page_values(read, found.evidence))
+    assert drawn == render(PAGE, **page_values(told, found.evidence))
+    assert "no difference shown" in drawn
+    found.overview.write(tmp_path / "whole")
+    assert render(PAGE, **page_values(Overview.read(tmp_path / "whole"), found.evidence)) == render(
+        PAGE, **page_values(found.overview, found.evidence)
+    )
 
 
 def test_tables_of_another_panel_are_refused(tables):
@@ -92,7 +114,7 @@ def test_the_page_escapes_names_marks_eras_and_says_so_where_nothing_stands_out(
     found = choose(
         (training.rename({"noise_02": hostile}), labels, catalog(["noise_00", "noise_01", hostile]))
     )
-    text = render(PAGE, **page_values(found))
+    text = render(PAGE, **page_values(found.overview, found.evidence))
     tables = re.findall(r"<table>(.*?)</table>", text, re.DOTALL)
     assert len(tables) >= 6
     for table in tables:

@@ -24,9 +24,10 @@ from components.contracts import (
 )
 from components.page import render
 from components.validation.config import Settings
+from components.validation.judge import Judgements
 from components.validation.page import page_values
 from components.validation.quarantine import QUARANTINE
-from components.validation.run import Outputs, ValidationFailed, publish
+from components.validation.run import Outputs, ValidationFailed, publish, run_draw_validation
 from components.validation.terminal import terminal_table
 from components.validation.validate import check, check_file, validate_panel
 
@@ -68,12 +69,12 @@ def failed_checks(found) -> set[tuple[str, str]]:
 
 
 def publish_to(folder, found, settings=None):
-    outputs = Outputs(folder / "clean", folder / "quarantine", folder / "health", folder / "docs")
+    outputs = Outputs(folder / "clean", folder / "quarantine", folder / "health", folder / "judgements")
     publish(found, outputs, code="c", settings=settings or Settings())
 
 
-def page_of(found) -> str:
-    return render("validation/page.html", **page_values("A table", found.health, found.judgements))
+def page_of(found, title="A table") -> str:
+    return render("validation/page.html", **page_values(title, found.health, found.judgements))
 
 
 def test_a_clean_panel_passes_whole(tmp_path):
@@ -136,7 +137,7 @@ def test_a_wrong_schema_stops_with_one_clear_failure(tmp_path, spoil, expected):
     ((_, column),) = expected
     with pytest.raises(ValidationFailed, match=re.escape(column)) as caught:
         publish_to(tmp_path, found)
-    assert str(tmp_path / "docs" / "index.html") in str(caught.value)
+    assert str(tmp_path / "data_docs" / "index.html") in str(caught.value)
     assert "Read " in str(caught.value)
 
 
@@ -222,7 +223,7 @@ def test_duplicate_rows_above_the_limit_stop_with_rows_on_the_page(tmp_path):
     assert len(failure["rows"]) == 5
     with pytest.raises(ValidationFailed, match=r"200 of 680 rows \(duplicate_identical 200\)"):
         publish_to(tmp_path, found)
-    page = (tmp_path / "docs" / "index.html").read_text()
+    page = (tmp_path / "data_docs" / "index.html").read_text()
     first = failure["rows"][0]
     for expected in (
         "little_quarantine",
@@ -269,14 +270,32 @@ def test_the_page_loads_nothing_and_shows_every_check_in_our_style(tmp_path, spo
     raw = market().with_columns(volume=pl.lit(None, dtype=pl.Float64)) if spoiled else market()
     found = validate_panel(raw, Settings())
     publish_to(tmp_path, found)
-    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["index.html"]
-    page = (tmp_path / "docs" / "index.html").read_text()
+    run_draw_validation(tmp_path / "health", tmp_path / "judgements", tmp_path / "docs")
+    page = (tmp_path / "docs").read_text()
     assert not LOADED.search(page)
     assert "prefers-color-scheme: dark" in page
     assert "raw_panel_schema: 2" in page
     assert "raw_panel: 3" in page
     for outcome in (outcome for judgement in found.judgements for outcome in judgement.outcomes):
         assert outcome.check in page
+
+
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_the_page_drawn_from_the_files_is_the_page_of_what_was_found(tmp_path, spoiled):
+    raw = pl.concat([market(), market().head(2)]).with_columns(vwap=pl.lit(float("nan")))
+    found = validate_panel(raw, Settings(max_quarantine_share=0.0 if spoiled else 0.05))
+    assert bool(found.failures) == spoiled
+    if spoiled:
+        with pytest.raises(ValidationFailed):
+            publish_to(tmp_path, found)
+    else:
+        publish_to(tmp_path, found)
+    assert Judgements.read(tmp_path / "judgements").suites == found.judgements
+    run_draw_validation(tmp_path / "health", tmp_path / "judgements", tmp_path / "docs")
+    drawn = (tmp_path / "docs").read_text()
+    assert drawn == page_of(found, "Validation of the raw panel")
+    if spoiled:
+        assert (tmp_path / "data_docs" / "index.html").read_text() == drawn
 
 
 def test_text_from_the_data_is_escaped_on_the_page():
@@ -475,21 +494,24 @@ class Place:
 
 
 def run_door(folder, raw):
-    from components.validation.component import validate
+    from components.validation.component import draw_validation, validate
 
     write_table(raw, folder / "raw", RAW_PANEL, code_version="c", config_hash="h")
-    places = {name: Place(folder / name) for name in ("clean", "quarantine", "health", "data_docs")}
+    places = {name: Place(folder / name) for name in ("clean", "quarantine", "health", "judgements")}
     validate.python_func(
         panel=Place(folder / "raw"), settings=Settings().model_dump_json(), code="c", **places
     )
+    found = {name: places[name] for name in ("health", "judgements")}
+    draw_validation.python_func(**found, code="c", data_docs=Place(folder / "page"))
 
 
-def test_the_door_writes_all_its_outputs(tmp_path):
+def test_the_doors_write_all_their_outputs(tmp_path):
     run_door(tmp_path, pl.concat([market(), market().head(2)]))
     assert read_table(tmp_path / "clean", PANEL).equals(market())
     assert len(read_table(tmp_path / "quarantine", QUARANTINE)) == 2
     assert json.loads((tmp_path / "health").read_text())["verdict"] == "passed"
-    assert (tmp_path / "data_docs" / "index.html").exists()
+    assert "duplicate_identical" in (tmp_path / "page").read_text()
+    assert not (tmp_path / "data_docs").exists(), "only a task that stops draws the page itself"
 
 
 def test_the_door_leaves_page_and_quarantine_but_no_panel_when_it_stops(tmp_path):
