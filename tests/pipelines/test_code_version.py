@@ -569,6 +569,7 @@ def in_sight(house, whole, tmp_path, monkeypatch):
     (tmp_path / "notes.csv").write_text("day,symbol,quality\n")
     monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
     monkeypatch.setattr(module, "ROOT", house)
+    forget()
     return house
 
 
