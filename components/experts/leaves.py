@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from components.experts.neural.expert import NeuralFamily
 from components.experts.regime_models import RegimeModels
 from components.processes.imports import users_module
 from components.settings import ConfigError, Section, read_yaml, validate_settings
@@ -105,7 +104,7 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
     values, lines = read_yaml(path)
     leaf = validate_settings(Leaf, values, source=str(path), lines=lines)
     module = expert_module(leaf, source=str(path))
-    if leaf.processes > 1 and not isinstance(module.Expert, NeuralFamily):
+    if leaf.processes > 1 and not _is_neural(module):
         raise ConfigError(
             f"{path}: processes={leaf.processes}, but {leaf.expert} is no neural expert, so its fits can't be"
             " shared among processes. Set processes to 1."
@@ -115,7 +114,7 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
             f"{path}: the address in `tracking` holds a password, which would be kept with the run. Give"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
         )
-    if leaf.also and not isinstance(module.Expert, NeuralFamily):
+    if leaf.also and not _is_neural(module):
         raise ConfigError(
             f"{path}: `also` names further tasks, but {leaf.expert} is no neural expert and has one head"
             " only. Take `also` out."
@@ -126,6 +125,13 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
         module.Settings, merged(leaf.settings, overrides or {}), source=str(path), lines=below
     )
     return leaf.model_copy(update={"settings": settings.model_dump(mode="json")})
+
+
+def _is_neural(module: ModuleType) -> bool:
+    """By the expert's own word: the leaf of a tabular expert need not know the neural engine, whose code would
+    count into the cache key of its training.
+    """
+    return getattr(module.Expert, "neural", False)
 
 
 def merged(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class NeuralFamily:
     one from disk.
     """
 
+    neural = True
+    """It takes several processes and further tasks, see leaves.py."""
+
     def __init__(self, family: Family):
         self.family, self.whole_groups = family, family.whole_groups
 
