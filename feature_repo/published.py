@@ -4,10 +4,10 @@ ALPHALOOP_FEATURE_STORE.
 Example: ALPHALOOP_FEATURE_STORE=$PWD/runs/feature_store feast -c feature_repo feature-views list
 """
 
-import json
 import os
 from pathlib import Path
 
+from components.contracts import require_json
 from feature_repo.definitions import define
 
 
@@ -24,7 +24,7 @@ def _published() -> list:
             f"{current} does not exist: nothing is published there. Run `alphaloop materialise` or `alphaloop"
             " run` first."
         )
-    return define(json.loads(current.read_text(encoding="utf-8")), Path(folder))
+    return define(require_json(current), Path(folder))
 
 
 # Feast looks for its objects among the names of a module.

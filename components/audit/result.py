@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
-from components.contracts import AlphaloopError, atomic_write_text
+from components.contracts import AlphaloopError
+from components.contracts.documents.leak_audit import LeakAudit
 
 SHOWN = 8
 
@@ -141,7 +142,8 @@ class AuditResult:
         return json.dumps(said, indent=1, default=_encode, allow_nan=False)
 
     def write_json(self, path: str | os.PathLike) -> None:
-        atomic_write_text(path, self.to_json())
+        """Write the document that other stages read."""
+        LeakAudit.model_validate_json(self.to_json()).write(path)
 
     def raise_if_leaking(self, page: str | os.PathLike = "") -> None:
         """Raise LeakFound, naming each leaking column, its check, time and size, where there is a leak."""

@@ -4,7 +4,7 @@ from components.contracts.bundle import BundleError, file_sha256, verify_bundle,
 from components.contracts.catalog import CatalogEntry, read_catalog, write_catalog
 from components.contracts.chosen import ChosenInputs, read_chosen, write_chosen
 from components.contracts.errors import AlphaloopError, ContractError
-from components.contracts.files import OutputError, atomic_path, atomic_write_text, read_json
+from components.contracts.files import OutputError, atomic_path, atomic_write_text, read_json, require_json
 from components.contracts.gathered import GatheredError, read_gathered
 from components.contracts.schemas import (
     ALL_PREDICTIONS,
@@ -80,6 +80,7 @@ __all__ = [
     "read_served",
     "read_stamp",
     "read_table",
+    "require_json",
     "require_one_origin",
     "served_parts",
     "target_labels",

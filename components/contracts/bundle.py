@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from components.contracts.errors import AlphaloopError
-from components.contracts.files import atomic_write_text
+from components.contracts.errors import AlphaloopError, ContractError
+from components.contracts.files import atomic_write_text, require_json
 
 MANIFEST = "manifest.json"
 SUFFIXES = {".json", ".txt", ".ubj", ".onnx", ".safetensors", ".parquet"}
@@ -46,13 +46,14 @@ def verify_bundle(folder: str | os.PathLike) -> dict[str, Any]:
         Naming the file that is missing, surplus, changed, or of a kind that is not allowed.
     """
     folder = Path(folder)
+    remedy = "Fetch the bundle again from the registry."
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = require_json(folder / MANIFEST, remedy=remedy)
         expected, sha256_of_all = dict(manifest["files"]), manifest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(
-            f"{folder} has no readable {MANIFEST} ({error}). Fetch the bundle again from the registry."
-        ) from error
+    except ContractError as error:
+        raise BundleError(f"{folder} has no readable {MANIFEST}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder} has no readable {MANIFEST} ({error}). {remedy}") from error
     found = _file_names(folder)
     for name in sorted(found - expected.keys()):
         raise BundleError(f"{folder}: {name} is not in the manifest. Remove it, or fetch the bundle again.")

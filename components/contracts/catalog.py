@@ -4,11 +4,10 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from components.contracts.errors import ContractError
-from components.contracts.files import atomic_write_text
+from components.contracts.files import atomic_write_text, require_json
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ def write_catalog(entries: Sequence[CatalogEntry], path: str | os.PathLike) -> N
 
 def read_catalog(path: str | os.PathLike) -> list[CatalogEntry]:
     """Read a catalog written by `write_catalog`; ContractError where it is not one."""
+    remedy = "Run the features stage again."
+    entries = require_json(path, list, remedy=remedy)
     try:
-        return [CatalogEntry(**entry) for entry in json.loads(Path(path).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError) as error:
-        raise ContractError(
-            f"{path} is not a factor catalog ({error}). Run the features stage again."
-        ) from error
+        return [CatalogEntry(**entry) for entry in entries]
+    except TypeError as error:
+        raise ContractError(f"{path} is not a factor catalog ({error}). {remedy}") from error

@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from components.contracts.errors import AlphaloopError
+from components.contracts.errors import AlphaloopError, ContractError
+
+JsonT = TypeVar("JsonT")
 
 
 class OutputError(AlphaloopError):
@@ -62,10 +64,36 @@ def atomic_write_text(path: str | os.PathLike, text: str) -> None:
 def read_json(path: str | os.PathLike) -> dict[str, Any] | None:
     """The object in a JSON file; None where the file is missing, unreadable or holds something else."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return require_json(path)
+    except ContractError:
         return None
-    return value if isinstance(value, dict) else None
+
+
+def require_json(
+    path: str | os.PathLike,
+    kind: type[JsonT] = dict,
+    *,
+    remedy: str = "Run the stage that writes it again.",
+    error: type[AlphaloopError] = ContractError,
+) -> JsonT:
+    """What a JSON file holds that must be there: an object, or a value of another `kind`.
+
+    Raises
+    ------
+    error
+        If the file is missing, is no JSON, or holds something else; the message names the file and what is
+        wrong with it, and ends with the `remedy`.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise error(f"{path} can't be read ({fault.strerror or fault}). {remedy}") from fault
+    except (ValueError, RecursionError) as fault:
+        raise error(f"{path} is no JSON ({fault}). {remedy}") from fault
+    if not isinstance(value, kind):
+        held, wanted = type(value).__name__, kind.__name__
+        raise error(f"{path} holds a {held} where a {wanted} is expected. {remedy}")
+    return value
 
 
 def _sync(path: Path) -> None:

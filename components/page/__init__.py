@@ -16,22 +16,8 @@ import jinja2
 from markupsafe import Markup
 
 from components.contracts import atomic_write_text
-from components.page.blocks import card, escape, page, plot, section, table, tile
 
-__all__ = [
-    "Picture",
-    "card",
-    "escape",
-    "figure",
-    "number",
-    "page",
-    "plot",
-    "render",
-    "section",
-    "table",
-    "tile",
-    "write_page",
-]
+__all__ = ["Picture", "figure", "number", "render", "write_page"]
 
 COMPONENTS = Path(__file__).parent.parent
 

@@ -2,7 +2,6 @@
 predicted out of sample.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import read_stamp, write_manifest
+from components.contracts import read_stamp, require_json, write_manifest
 from components.scoring.form import SERVED_FORMAT
 
 PREDICTIONS_FILE, REFERENCE = "out_of_sample.parquet", "reference"
@@ -48,7 +47,7 @@ def build_bundle(
     stack = pl.scan_parquet(predictions).filter(pl.col("expert") == "stack").collect()
     stack.write_parquet(folder / PREDICTIONS_FILE, compression="zstd")
     about = {
-        "schema": json.loads(feature_registry.read_text(encoding="utf-8")).get("schema", ""),
+        "schema": require_json(feature_registry).get("schema", ""),
         "served_format": SERVED_FORMAT,
         "train_window": _train_window(folder / "experts"),
         "experts": sorted(experts),
@@ -60,13 +59,13 @@ def build_bundle(
         "config": dict(config),
     }
     write_manifest(folder, about)
-    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return require_json(folder / "manifest.json")
 
 
 def _train_window(experts: Path) -> str:
     """From the first day to the last that any of the experts learned from, `YYYY-MM-DD..YYYY-MM-DD`; empty
     where none says so.
     """
-    manifests = (json.loads(path.read_text(encoding="utf-8")) for path in experts.glob("*/manifest.json"))
+    manifests = (require_json(path) for path in experts.glob("*/manifest.json"))
     days = [manifest["train_window"].split("..") for manifest in manifests if manifest.get("train_window")]
     return f"{min(first for first, _ in days)}..{max(last for _, last in days)}" if days else ""

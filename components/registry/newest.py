@@ -5,7 +5,6 @@ Bars up to the champion's training end are never scored with its final model, wh
 those its stored walk-forward predictions stand.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import PREDICTIONS, check_table
+from components.contracts import PREDICTIONS, check_table, require_json
 from components.contracts.documents.champion import NewestBars
 from components.registry.bundle import PREDICTIONS_FILE
 
@@ -26,9 +25,7 @@ def trained_until(bundle: Path) -> datetime:
 
     The stored walk-forward predictions train the served combiner, so their last bar counts as well.
     """
-    manifests = [
-        json.loads(path.read_text(encoding="utf-8")) for path in bundle.glob("experts/*/manifest.json")
-    ]
+    manifests = [require_json(path) for path in bundle.glob("experts/*/manifest.json")]
     moments = [
         datetime.fromisoformat(found["known_until"]) for found in manifests if found.get("known_until")
     ]

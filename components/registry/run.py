@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.contracts import TRAINING_SET, read_gathered, read_table
+from components.contracts import TRAINING_SET, read_gathered, read_table, require_json
 from components.contracts.documents.champion import ChampionRecord, Registration
 from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.verdict import Verdict
@@ -60,7 +60,7 @@ def run_read_champion(
         rows, schema = None, ""
         if inputs is not None:
             rows = read_table(inputs.training_set, TRAINING_SET)
-            schema = json.loads(Path(inputs.feature_registry).read_text(encoding="utf-8"))["schema"]
+            schema = require_json(inputs.feature_registry)["schema"]
         record = fetch_champion(
             Settings.model_validate_json(place.settings),
             place.name,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts import BundleError, verify_bundle
+from components.contracts import BundleError, require_json, verify_bundle
 from components.contracts.bundle import MANIFEST
 from components.registry.client import RegistryError, every_page, found_or_none
 
@@ -48,9 +48,7 @@ def create_version(
     # A run of the same files may have been recorded before, with another manifest: what is pinned is what
     # lies there.
     with tempfile.TemporaryDirectory() as scratch:
-        logged = json.loads(
-            Path(client.download_artifacts(run_id, f"bundle/{MANIFEST}", scratch)).read_text(encoding="utf-8")
-        )
+        logged = require_json(client.download_artifacts(run_id, f"bundle/{MANIFEST}", scratch))
     tags = {
         "bundle_sha256": manifest["sha256"],
         "schema": manifest["schema"],

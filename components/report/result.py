@@ -1,6 +1,5 @@
 """A finished run as its stages wrote it, read for the report."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,17 @@ from components.contracts import (
 from components.contracts.documents.champion import Registration
 from components.contracts.documents.comparison import Comparison
 from components.contracts.documents.evaluation import Evaluation
-from components.contracts.documents.experts import EXPLAIN, STATUS, Explanation, read_left, read_status
+from components.contracts.documents.experts import (
+    EXPLAIN,
+    STATUS,
+    ExpertStatus,
+    Explanation,
+    read_left,
+    read_status,
+)
+from components.contracts.documents.health import PanelHealth
+from components.contracts.documents.leak_audit import LeakAudit
+from components.contracts.documents.oof_audit import OofAudit
 from components.contracts.documents.summary import RunSummary
 from components.contracts.documents.verdict import Verdict
 from components.metrics.regime_shift import label_shift_by_regime
@@ -102,16 +111,16 @@ class RunResult:
     summary: RunSummary
     panel: pl.DataFrame
     quarantine: pl.DataFrame
-    health: Mapping[str, Any]
+    health: PanelHealth
     factor_ic: FactorIc
     label_shift: pl.DataFrame
-    audit: Mapping[str, Any]
-    oof_audit: Mapping[str, Any]
+    audit: LeakAudit
+    oof_audit: OofAudit
     comparison: Comparison
     evaluation: Evaluation
     returns: pl.DataFrame
-    experts: Sequence[Mapping[str, Any]]
-    explanations: Mapping[str, Mapping[str, Any]]
+    experts: Sequence[ExpertStatus]
+    explanations: Mapping[str, Explanation]
     lineage: Sequence[Lineage]
     pages: Sequence[str]
 
@@ -146,15 +155,15 @@ def read_run(artifacts: Artifacts, config: Mapping[str, Any]) -> RunResult:
         summary=summary,
         panel=read_table(data.panel, PANEL),
         quarantine=pl.read_parquet(data.quarantine),
-        health=_json(data.health),
+        health=PanelHealth.read(data.health),
         factor_ic=of_factors,
         label_shift=of_labels,
-        audit=_json(learned.audit),
-        oof_audit=_json(models.oof_audit),
+        audit=LeakAudit.read(learned.audit),
+        oof_audit=OofAudit.read(models.oof_audit),
         comparison=Comparison.read(models.comparison),
         evaluation=evaluation,
         returns=pl.read_parquet(judged.returns),
-        experts=[read_status(place / STATUS).model_dump() for place in places],
+        experts=[read_status(place / STATUS) for place in places],
         explanations=_explanations(places),
         lineage=[Lineage(name, read_stamp(path)) for name, path in tables.items()],
         pages=list(read_gathered(artifacts.pages)),
@@ -177,7 +186,7 @@ def _by_factor_and_regime(
     return of_factors, label_shift_by_regime(labels, regimes, horizon, target, era_start=first_test)
 
 
-def _explanations(experts: Sequence[Path]) -> dict[str, dict[str, Any]]:
+def _explanations(experts: Sequence[Path]) -> dict[str, Explanation]:
     """What each expert left that says what it attends to; what is of another shape is left out, with a
     warning.
     """
@@ -186,14 +195,10 @@ def _explanations(experts: Sequence[Path]) -> dict[str, dict[str, Any]]:
     for name, path in paths.items():
         if path.exists():
             try:
-                found[name] = read_left(Explanation, path).model_dump()
+                found[name] = read_left(Explanation, path)
             except ContractError as error:
                 warn(
                     "report",
                     f"What {name} attends to is not drawn, {path.parent} holds another shape: {error}",
                 )
     return found
-
-
-def _json(path: str | Path) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from components.contracts import REGIMES, AlphaloopError, atomic_path, atomic_write_text
+from components.contracts import REGIMES, AlphaloopError, atomic_path, atomic_write_text, require_json
 
 SERVED_FORMAT = 2
 FORM_FILE = "served.json"
@@ -125,13 +125,8 @@ def read_form(folder: Path) -> Form | Blend:
             " the expert an `export(folder)` method (components/experts/protocol.py) and train again, or"
             " train again where the bundle is older than serving."
         )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = values.pop("format")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ScoringError(
-            f"{path} is not a served form ({type(error).__name__}: {error}). Train expert {name} again."
-        ) from error
+    values = require_json(path, remedy=f"Train expert {name} again.", error=ScoringError)
+    found = values.pop("format", None)
     if found != SERVED_FORMAT:
         raise ScoringError(
             f"{path} has format {found!r}, this version reads {SERVED_FORMAT}. Train the model again, or"

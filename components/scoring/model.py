@@ -2,7 +2,6 @@
 stack's score with its band.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +14,7 @@ from components.contracts import (
     REGIMES,
     SECTOR_COLUMN,
     VOLATILITY_COLUMN,
+    require_json,
     verify_bundle,
 )
 from components.scoring.expert import ServedExpert
@@ -264,10 +264,10 @@ def _columns(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     beside.
     """
     path = folder / "features.json"
+    values = require_json(path, remedy="Train the model again.", error=ScoringError)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         return tuple(values["columns"]), tuple(values["context"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ScoringError(
             f"{path} does not say which inputs the model takes ({type(error).__name__}: {error}). Train the"
             " model again."

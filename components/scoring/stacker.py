@@ -4,14 +4,13 @@ band around the result.
 The stacking stage standardises and draws its bands through the same functions, in Float64.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.contracts import REGIMES
+from components.contracts import REGIMES, require_json
 from components.scoring.form import SERVED_FORMAT, ScoringError
 from components.scoring.graph import Graph
 
@@ -103,13 +102,9 @@ def read_stacker(folder: Path, *, threads: int) -> Stacker:
         If a file is missing, broken, or older than serving.
     """
     path = Path(folder) / STACKER_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ScoringError(
-            f"{path} can't be read ({error}). Fetch the bundle again, or train the model again."
-        ) from error
-    found = values.get("format") if isinstance(values, dict) else None
+    remedy = "Fetch the bundle again, or train the model again."
+    values = require_json(path, remedy=remedy, error=ScoringError)
+    found = values.get("format")
     if found != SERVED_FORMAT:
         raise ScoringError(
             f"{path} has format {found!r}, this version reads {SERVED_FORMAT}. Train the model again, or"

@@ -1,5 +1,6 @@
 """Health: what validation found in a table, as JSON holds it and the run folder keeps it."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,6 +9,16 @@ from typing import Any, TypedDict
 
 import polars as pl
 
+from components.contracts.documents.health import (
+    Expectations,
+    Failure,
+    FellOut,
+    Missing,
+    PanelHealth,
+    Reason,
+    RefusedPanel,
+    Row,
+)
 from components.validation.examine import Examination
 from components.validation.expect import Outcome
 from components.validation.findings import NUMBERS
@@ -18,64 +29,6 @@ MANY = 20
 EXAMPLES = 3
 FAILURE_ROWS = 5
 
-Row = dict[str, Any]
-
-
-class Failure(TypedDict):
-    """A critical expectation that was not met: what was found, and the first `rows` that show it."""
-
-    check: str
-    column: str
-    says: str
-    found: str
-    count: int | None
-    remedy: str
-    rows: list[Row]
-
-
-class Reason(TypedDict):
-    """A reason for which rows were found.
-
-    `known` says when the finding can be made, `hindsight_rows` counts the rows for which that was after their
-    own timestamp.
-    """
-
-    reason: str
-    rows: int
-    symbols: int
-    hindsight_rows: int
-    severity: str
-    known: str
-    says: str
-    remedy: str
-    examples: list[Row]
-
-
-class Missing(TypedDict, total=False):
-    """Bars that are not there: gaps of symbols, or outages of all; `missing_in_source` only of gaps: the bars
-    that no quarantine took.
-    """
-
-    count: int
-    missing_bars: int
-    longest: list[Row]
-    missing_in_source: int
-
-
-class FellOut(TypedDict):
-    """Symbols and dates of which no row is left."""
-
-    symbols: list[str]
-    dates: list[str]
-
-
-class Expectations(TypedDict):
-    """How many expectations were met, and each as the fields of an `Outcome`."""
-
-    passed: int
-    failed: int
-    results: list[dict[str, Any]]
-
 
 class Health(TypedDict, total=False):
     """What validation found. From `rows_in` on only a raw panel whose schema is right has the keys.
@@ -83,6 +36,7 @@ class Health(TypedDict, total=False):
     `hindsight_quarantined`: rows in quarantine for what only later bars told; `coverage`: the worst symbols.
     """
 
+    format: int
     verdict: str
     failures: list[Failure]
     expectations: Expectations
@@ -110,6 +64,7 @@ def health(judgements: Sequence[Judgement], failures: list[Failure]) -> Health:
     outcomes = [outcome for judgement in judgements for outcome in judgement.outcomes]
     passed = sum(outcome.passed for outcome in outcomes)
     return {
+        "format": 1,
         "verdict": "failed" if failures else "passed",
         "failures": failures,
         "expectations": {
@@ -147,6 +102,12 @@ def panel_health(
         "fell_out": {"symbols": sorted(lost_symbols), "dates": [_plain(moment) for moment in lost_dates]},
         "frozen_symbols": list(found.frozen_symbols),
     }
+
+
+def document(found: Health) -> PanelHealth | RefusedPanel:
+    """The same as the document that other stages read."""
+    kind = PanelHealth if "rows_in" in found else RefusedPanel
+    return kind.model_validate_json(json.dumps(found, allow_nan=False))
 
 
 def described(outcome: Outcome, frame: pl.DataFrame, flags: pl.DataFrame | None) -> Failure:

@@ -2,7 +2,6 @@
 critical check failed; and draw the page of a panel that passed.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +11,15 @@ from components.contracts import (
     PANEL,
     RAW_PANEL,
     AlphaloopError,
-    atomic_write_text,
     read_stamp,
     read_table,
     write_table,
 )
+from components.contracts.documents.health import PanelHealth
 from components.progress import report, stage
 from components.settings import config_hash
 from components.validation.config import Settings
-from components.validation.health import Health, Row
+from components.validation.health import Row, document
 from components.validation.judge import Judgements
 from components.validation.page import write_data_docs
 from components.validation.quarantine import QUARANTINE
@@ -81,7 +80,7 @@ def run_draw_validation(
 ) -> None:
     """Draw the page of a validation to `data_docs`, from the health and the judgements that it wrote."""
     with stage("data docs"):
-        found: Health = json.loads(Path(health).read_text(encoding="utf-8"))
+        found = PanelHealth.read(health).model_dump(mode="json")
         write_data_docs(data_docs, found, Judgements.read(judgements).suites)
 
 
@@ -105,7 +104,7 @@ def publish(
     """
     stamp = {"code_version": code, "config_hash": config_hash(settings), "inputs": inputs}
     write_table(found.quarantine, outputs.quarantine, QUARANTINE, **stamp)
-    atomic_write_text(outputs.health, json.dumps(found.health, indent=1, allow_nan=False))
+    document(found.health).write(outputs.health)
     Judgements(suites=found.judgements).write(outputs.judgements)
     if found.failures:
         page = Path(outputs.health).parent / REFUSED

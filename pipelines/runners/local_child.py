@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.contracts import atomic_write_text
+from components.contracts import atomic_write_text, require_json
 from components.processes.endings import end_group_with_parent
 from components.progress import EVENTS_VARIABLE, stage
 from pipelines.config import Config
@@ -44,7 +44,7 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> "Plan":
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = require_json(path)
         return cls(**{**document, "config": Config.model_validate(document["config"])})
 
     def write(self, path: Path) -> None:
@@ -135,9 +135,9 @@ def _forget_lost_publications(folder: Path) -> None:
     cache does not answer with them.
     """
     current = folder / "feature_store" / "current.json"
-    held = json.loads(current.read_text(encoding="utf-8"))["publication"] if current.exists() else None
+    held = require_json(current)["publication"] if current.exists() else None
     for output in (folder / "artifacts").glob("*/materialise/registry"):
-        if json.loads(output.read_text(encoding="utf-8"))["publication"] != held:
+        if require_json(output)["publication"] != held:
             output.unlink()
 
 

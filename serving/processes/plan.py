@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.contracts import AlphaloopError, atomic_write_text
+from components.contracts import AlphaloopError, ContractError, atomic_write_text, require_json
 from components.feature_store.config import Settings as FeatureStoreSettings
 from components.registry.config import Settings as RegistrySettings
 from components.settings import validate_settings
@@ -83,18 +83,18 @@ def read_plan(path: str | os.PathLike | None = None) -> ServingPlan:
             f"{PLAN_VARIABLE} names no plan, so there is nothing to serve. Start the service with `alphaloop"
             " serve`, which writes one."
         )
+    remedy = "Start the service with `alphaloop serve`, which writes it anew."
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = require_json(path, remedy=remedy)
         folder, name, sections = (
             Path(values["folder"]),
             str(values["name"]),
             (values["serving"], values["feature_store"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PlanError(
-            f"{path} is not a serving plan ({error}). Start the service with `alphaloop serve`, which writes"
-            " it anew."
-        ) from error
+    except ContractError as error:
+        raise PlanError(f"{path} is not a serving plan: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise PlanError(f"{path} is not a serving plan ({error}). {remedy}") from error
     return ServingPlan(
         folder=folder,
         name=name,

@@ -6,7 +6,15 @@ import os
 import polars as pl
 import pytest
 
-from components.contracts import OutputError, atomic_path, atomic_write_text, read_json
+from components.contracts import (
+    AlphaloopError,
+    ContractError,
+    OutputError,
+    atomic_path,
+    atomic_write_text,
+    read_json,
+    require_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -70,3 +78,32 @@ def test_a_json_file_is_an_object_or_nothing(tmp_path):
         path.write_text(text)
         found.append(read_json(path))
     assert found == [None, {"a": 1}, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (None, r"state\.json can't be read \(No such file or directory\)\. Mend it\."),
+        ('{"a": ', r"state\.json is no JSON \(Expecting value.*\)\. Mend it\."),
+        ("[1]", r"state\.json holds a list where a dict is expected\. Mend it\."),
+        ("[" * 100_000, r"state\.json is no JSON"),
+    ],
+)
+def test_a_json_file_that_must_be_there_is_named_with_reason_and_remedy(text, fault, tmp_path):
+    path = tmp_path / "state.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ContractError, match=fault):
+        require_json(path, remedy="Mend it.")
+
+
+def test_a_json_file_that_must_be_there_is_read(tmp_path):
+    path = tmp_path / "state.json"
+    path.write_text('{"a": 1}')
+    assert require_json(path) == {"a": 1}
+    with pytest.raises(Refused, match="holds a dict where a list is expected"):
+        require_json(path, list, error=Refused)
+
+
+class Refused(AlphaloopError):
+    pass

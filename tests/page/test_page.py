@@ -4,10 +4,12 @@ success removes it.
 
 import json
 import re
+import shutil
 
 import pytest
 
-from components.page import card, number, page, plot, section, table
+import components.page
+from components.page import figure, number, render
 from components.report.closing import close_run
 
 
@@ -16,11 +18,29 @@ def events(path, *lines):
     return path
 
 
-def test_a_page_loads_nothing_and_draws_in_both_schemes():
-    html = page(
-        "t",
-        "<h1>t</h1>",
-        [("a", "A", section("a", "A", "intro", plot("p", [{"type": "bar", "x": [1], "y": [2]}])))],
+@pytest.fixture
+def filled(tmp_path, monkeypatch):
+    """A template, written as its body, filled with values: on the base page with its blocks."""
+    templates = components.page.COMPONENTS
+    shutil.copytree(templates / "page", tmp_path / "page")
+    monkeypatch.setattr(components.page, "COMPONENTS", tmp_path)
+    components.page._environment.cache_clear()
+
+    def fill(body: str, **values) -> str:
+        (tmp_path / "made.html").write_text(
+            '{% extends "page/page.html" %}{% import "page/blocks.html" as blocks %}'
+            "{% block body %}" + body + "{% endblock %}"
+        )
+        return render("made.html", title="t", sections=[("a", "A")], **values)
+
+    yield fill
+    components.page._environment.cache_clear()
+
+
+def test_a_page_loads_nothing_and_draws_in_both_schemes(filled):
+    html = filled(
+        '{% call blocks.section("a", "A", "intro") %}{{ blocks.plot("p", drawn) }}{% endcall %}',
+        drawn=figure([{"type": "bar", "x": [1], "y": [2]}]),
     )
     markup = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
     assert not re.findall(r'(?:src|href)="?(?:https?:)?//|@import|url\(', markup)
@@ -29,19 +49,25 @@ def test_a_page_loads_nothing_and_draws_in_both_schemes():
     assert "Plotly.react" in html
 
 
-def test_text_and_figures_cannot_break_out_of_the_page():
-    shown = plot("<b>x</b>", [{"name": "</script><script>alert(1)</script>"}, {"name": "<!--<script>"}])
+def body_of(html: str) -> str:
+    return html.split("<main>")[1].split("</main>")[0]
+
+
+def test_text_and_figures_cannot_break_out_of_the_page(filled):
+    names = [{"name": "</script><script>alert(1)</script>"}, {"name": "<!--<script>"}]
+    shown = body_of(filled("{{ blocks.plot('<b>x</b>', drawn) }}", drawn=figure(names)))
     assert "</script><script>" not in shown
     assert "<!--" not in shown
     assert "<b>x</b>" not in shown
-    assert "<i>" not in table(["<i>"], [])
-    assert "&lt;i&gt;" in card("", title="<i>")
+    assert "<i>" not in body_of(filled("{{ blocks.table(['<i>'], [['<i>']]) }}"))
+    assert "&lt;i&gt;" in body_of(filled("{% call blocks.card('<i>') %}{% endcall %}"))
 
 
-def test_numbers_that_json_does_not_know_become_gaps():
-    shown = plot("p", [{"y": [1.0, float("nan"), float("inf")]}])
-    figure = json.loads(re.search(r'<script type="application/json">(.*)</script>', shown).group(1))
-    assert figure["data"] == [{"y": [1.0, None, None]}]
+def test_numbers_that_json_does_not_know_become_gaps(filled):
+    drawn = figure([{"y": [1.0, float("nan"), float("inf")]}])
+    shown = filled("{{ blocks.plot('p', drawn) }}", drawn=drawn)
+    found = json.loads(re.search(r'<script type="application/json">(.*?)</script>', shown).group(1))
+    assert found["data"] == [{"y": [1.0, None, None]}]
     assert [number(None), number(float("nan")), number(0.1234, 1, percent=True), number(1234.5, 1)] == [
         "–",
         "–",

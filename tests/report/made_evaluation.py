@@ -23,6 +23,8 @@ from components.contracts.documents.evaluation import (
     WindowSpans,
     YearRow,
 )
+from components.contracts.documents.health import PanelHealth
+from components.contracts.documents.oof_audit import OofAudit
 from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
 
 START, END = "2024-01-11T00:00:00Z", "2024-01-20T00:00:00Z"
@@ -123,4 +125,37 @@ def registration(*history: Reign) -> Registration:
         reason="r",
         history=list(history),
         tracking_uri="sqlite:///mlflow.db",
+    )
+
+
+def made_health() -> PanelHealth:
+    """A panel of one bar in which nothing was found."""
+    counts = ("rows_in", "rows_out", "symbols_in", "symbols_out", "bars")
+    none = ("absent_columns", "reasons", "coverage", "frozen_symbols")
+    return PanelHealth(
+        verdict="passed",
+        failures=[],
+        expectations={"passed": 1, "failed": 0, "results": []},
+        rows_quarantined=0,
+        hindsight_quarantined=0,
+        first="2024-01-11 00:00",
+        last="2024-01-11 00:00",
+        period="1d",
+        gaps={"count": 0, "missing_bars": 0, "longest": [], "missing_in_source": 0},
+        outages={"count": 0, "missing_bars": 0, "longest": []},
+        fell_out={"symbols": [], "dates": []},
+        **dict.fromkeys(counts, 1),
+        **{name: [] for name in none},
+    )
+
+
+def made_oof_audit(failed: dict[str, str]) -> OofAudit:
+    """An audit without a problem; `failed` says which experts were left out, and why."""
+    counts = ("rows", "duplicates", "time_reversals", "missing_scores", "longest_gap_bars", "unlabelled")
+    return OofAudit(
+        experts=["median"],
+        failed_experts=failed,
+        rows_by_expert={"median": 0},
+        rows_in_common_share=1.0,
+        **dict.fromkeys(counts, 0),
     )

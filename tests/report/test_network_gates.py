@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from components.contracts.documents.experts import EXPLAIN, STATUS, FailedExpert
+from components.contracts.documents.experts import EXPLAIN, STATUS, Explanation, FailedExpert
 from components.report.result import _explanations
 from components.report.sections.networks import network_pictures
 
@@ -28,7 +28,10 @@ SELECTION = {
 
 
 def test_gates_and_selected_inputs_are_drawn():
-    found = network_pictures({"patchtst": {"weights": GATES}, "tft": {"weights": SELECTION}})
+    weights = {"patchtst": GATES, "tft": SELECTION}
+    found = network_pictures(
+        {name: Explanation.model_validate({"weights": found}) for name, found in weights.items()}
+    )
     titles = " ".join(picture.title for picture in found)
     drawn = json.dumps([picture.figure for picture in found])
     assert len(found) == 3
@@ -39,7 +42,8 @@ def test_gates_and_selected_inputs_are_drawn():
 
 
 def test_experts_without_such_evidence_get_no_card():
-    assert network_pictures({"patchtst": {"weights": {}}, "composed": {"members": {}}}) == []
+    left = {"patchtst": Explanation(weights={}), "composed": Explanation(weights={}, rows={"bull": 9})}
+    assert network_pictures(left) == []
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,17 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pytest
-from made_evaluation import evaluation_of, registration, verdict
+from made_evaluation import evaluation_of, made_health, made_oof_audit, registration, verdict
 
 from components.contracts import Stamp
 from components.contracts.documents.champion import Reign
 from components.contracts.documents.comparison import Comparison
+from components.contracts.documents.leak_audit import Checked, LeakAudit
 from components.report.factor_ic import BY_YEAR, DECAY, TABLE, FactorIc
 from components.report.page import write_run_page
 from components.report.result import Lineage, RunResult
 from components.report.summary import models_in_test, summarise
+from tests.experts.statuses import status_of
 
 MOMENT = datetime(2024, 1, 11, tzinfo=UTC)
 SHIFT = {
@@ -56,13 +58,13 @@ def run(ic: float | None = 0.1) -> RunResult:
         summary=summary,
         panel=pl.DataFrame({"timestamp": [MOMENT], "symbol": ["A"]}),
         quarantine=pl.DataFrame({"reason": ["bad <print>"]}),
-        health={"hindsight_quarantined": 0},
+        health=made_health(),
         factor_ic=FactorIc(
             pl.DataFrame(schema=TABLE), pl.DataFrame(schema=BY_YEAR), pl.DataFrame(schema=DECAY)
         ),
         label_shift=pl.DataFrame(SHIFT),
-        audit={"leaks": []},
-        oof_audit={"failed_experts": {"glass": "the glass <is> empty"}},
+        audit=LeakAudit(passed=True, leaks=[], unstable=[], warm_up=[], placebo=[], checked=Checked()),
+        oof_audit=made_oof_audit({"glass": "the glass <is> empty"}),
         comparison=Comparison(
             chosen="equal_weights",
             reason="nothing beats it",
@@ -74,7 +76,7 @@ def run(ic: float | None = 0.1) -> RunResult:
         ),
         evaluation=evaluation,
         returns=pl.concat(rows.with_columns(strategy=pl.lit(name)) for name in ("long_short", "long_only")),
-        experts=[{"expert": "median", "status": "trained", "train_window": "w", "seconds": 1.4}],
+        experts=[status_of("median"), status_of("glass", "failed")],
         explanations={},
         lineage=[Lineage("panel", stamp)],
         pages=["fusion.html", "audit.html", "unheard-of.html"],

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from components.contracts import atomic_write_text
+from components.contracts import atomic_write_text, require_json
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
 from components.experts.rows import Monitor, TargetTransform, labelled, loss, matrix, sample_weights, target
@@ -145,7 +145,7 @@ class Expert:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read `elasticnet.json`."""
-        values = json.loads((folder / "elasticnet.json").read_text(encoding="utf-8"))
+        values = require_json(folder / "elasticnet.json")
         expert = cls(Settings.model_validate(values["settings"]))
         expert.columns, expert.coefficients = (
             list(values["coefficients"]),

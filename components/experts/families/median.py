@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from components.contracts import atomic_write_text
+from components.contracts import atomic_write_text, require_json
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
 from components.experts.rows import labelled, sample_weights
@@ -64,7 +64,7 @@ class Expert:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read `median.json`."""
-        values = json.loads((folder / "median.json").read_text(encoding="utf-8"))
+        values = require_json(folder / "median.json")
         expert = cls(Settings())
         expert.columns, expert.median, expert.bands = (
             values.get("columns", []),

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from components.contracts import atomic_write_text
+from components.contracts import atomic_write_text, require_json
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
 from components.experts.rows import (
@@ -125,7 +125,7 @@ class Expert:
         """Read what `save` wrote."""
         import xgboost
 
-        values = json.loads((folder / "xgboost.json").read_text(encoding="utf-8"))
+        values = require_json(folder / "xgboost.json")
         expert = cls(Settings.model_validate(values["settings"]))
         expert.columns, expert.bands = values["columns"], Bands.from_dict(values["bands"])
         expert.booster = xgboost.Booster(model_file=folder / "xgboost.ubj")

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components.contracts import BundleError, atomic_path, verify_bundle, write_manifest
+from components.contracts import (
+    BundleError,
+    ContractError,
+    atomic_path,
+    require_json,
+    verify_bundle,
+    write_manifest,
+)
 from components.progress import warn
 
 LAST = "last"
@@ -52,10 +59,10 @@ def newest(folder: Path, key: str) -> str | None:
         if path.name != LAST and not path.name.startswith(BEST):
             continue
         try:
-            about = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            about = require_json(path / MANIFEST)
             if about["key"] == key:
                 found.append((int(about["step"]), path.name))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ContractError, ValueError, KeyError, TypeError) as error:
             _warn_of(path, f"{type(error).__name__}: {error}")
     for _, name in sorted(found, reverse=True):
         try:
@@ -76,7 +83,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     tensors = {key: tensor.clone() for key, tensor in load_file(folder / name / TENSORS).items()}
-    return _with_tensors(json.loads((folder / name / STATE).read_text(encoding="utf-8")), tensors)
+    return _with_tensors(require_json(folder / name / STATE), tensors)
 
 
 def keep_only(folder: Path, best: Iterable[str]) -> None:

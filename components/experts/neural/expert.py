@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import polars as pl
 
-from components.contracts import REGIMES, ContractError, atomic_path, atomic_write_text
+from components.contracts import REGIMES, ContractError, atomic_path, atomic_write_text, require_json
 from components.contracts.documents.experts import EXPLAIN, Explanation
 from components.experts.bands import P10_TO_P90, SMALLEST_VOLATILITY
 from components.experts.errors import ExpertError
@@ -165,7 +165,7 @@ class NeuralExpert:
 
         folder = Path(folder)
         try:
-            values = json.loads((folder / EXPERT).read_text(encoding="utf-8"))
+            values = require_json(folder / EXPERT)
             expert = cls(family, family.settings.model_validate(values["settings"]))
             expert.task = Task(
                 **{

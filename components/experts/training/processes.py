@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from components.contracts import ContractError
+from components.contracts import ContractError, require_json
 from components.experts.errors import ExpertError
 from components.experts.training.inputs import Assignment, Inputs
 from components.processes.imports import own_modules_only, python_module
@@ -67,13 +67,13 @@ def write_arguments(path: Path, inputs: Inputs, assignment: Assignment, work_fol
 
 def read_arguments(path: Path) -> tuple[Inputs, Assignment, Path]:
     """What `write_arguments` wrote."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = require_json(path)
     return Inputs(**values["inputs"]), Assignment.parsed(*values["assignment"]), Path(values["work_folder"])
 
 
 def _raise_what_was_told(folder: Path, processes: int) -> None:
     """Raise the first failure that a process wrote of itself; one that only lost another one counts not."""
-    failures = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*.json")]
+    failures = [require_json(path) for path in folder.glob("failure-*.json")]
     told = [failure for failure in failures if not any(sign in failure["trace"] for sign in LOST)]
     if told:
         raise_failure(min(told, key=lambda failure: failure["time"]), processes)

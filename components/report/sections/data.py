@@ -29,7 +29,7 @@ def data_section(run: RunResult) -> DataSection:
 
 def _facts(run: RunResult) -> str:
     first, last = run.panel["timestamp"].min(), run.panel["timestamp"].max()
-    hindsight = run.health["hindsight_quarantined"]
+    hindsight = run.health.hindsight_quarantined
     return (
         f"{len(run.panel):,} rows of {run.panel['symbol'].n_unique():,} symbols, {first:%Y-%m-%d} to"
         f" {last:%Y-%m-%d}; {len(run.quarantine):,} rows quarantined, {hindsight:,} of them by what later"
@@ -38,11 +38,11 @@ def _facts(run: RunResult) -> str:
 
 
 def _leaks(run: RunResult) -> str:
-    checked = run.audit.get("checked", {})
+    checked = run.audit.checked
     return (
-        f"Leak audit: {len(run.audit['leaks'])} leaks in {checked.get('factors', 0)} factor columns and the"
-        f" labels, {checked.get('factor_values_compared', 0):,} values compared at"
-        f" {len(checked.get('cuts', []))} cuts."
+        f"Leak audit: {len(run.audit.leaks)} leaks in {checked.factors} factor columns and the"
+        f" labels, {checked.factor_values_compared:,} values compared at"
+        f" {len(checked.cuts)} cuts."
     )
 
 

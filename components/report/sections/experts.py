@@ -8,6 +8,7 @@ import polars as pl
 
 from components.contracts.documents.comparison import Comparison
 from components.contracts.documents.evaluation import Measurement, Ranking
+from components.contracts.documents.experts import TrainedExpert
 from components.page import Picture, number
 from components.report.picture import dotted_line, line, picture, shown_name, thinned, upright_bars
 from components.report.result import RunResult
@@ -45,7 +46,7 @@ class ExpertsSection:
 def experts_section(run: RunResult) -> ExpertsSection:
     """All models on the test window."""
     models = models_in_test(run.evaluation)
-    seconds = {status["expert"]: status.get("seconds") for status in run.experts}
+    seconds = {one.expert: one.seconds for one in run.experts if isinstance(one, TrainedExpert)}
     pictures = [
         _ranking(models),
         _added_up(models),
@@ -54,7 +55,7 @@ def experts_section(run: RunResult) -> ExpertsSection:
         *network_pictures(run.explanations),
     ]
     return ExpertsSection(
-        failed=run.oof_audit.get("failed_experts", {}),
+        failed=run.oof_audit.failed_experts,
         pictures=pictures,
         header=HEADER,
         rows=[_row(name, block, seconds.get(name)) for name, block in models.items()],

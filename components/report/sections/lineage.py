@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from components.contracts.documents.experts import TrainedExpert
 from components.report.result import RunResult
 
 WINDOWS = ("validation", "test", "backtest")
@@ -43,7 +44,7 @@ def lineage_section(run: RunResult) -> LineageSection:
             for one in run.lineage
         ],
         trained=[
-            (status["expert"], status.get("status", ""), status.get("train_window", ""))
-            for status in run.experts
+            (one.expert, one.status, one.train_window if isinstance(one, TrainedExpert) else "")
+            for one in run.experts
         ],
     )

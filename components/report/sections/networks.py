@@ -5,6 +5,7 @@ which regime.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.contracts.documents.experts import Explanation, Weights
 from components.page import Picture
 from components.report.picture import EVERY_LABEL, lying_bars, picture, shown_name
 
@@ -12,11 +13,11 @@ DEPTH = [[0, "rgba(36,86,201,0.05)"], [1, "rgba(36,86,201,0.85)"]]
 AT_EACH_END = 10
 
 
-def network_pictures(explanations: Mapping[str, Mapping[str, Any]]) -> list[Picture]:
+def network_pictures(explanations: Mapping[str, Explanation]) -> list[Picture]:
     """A picture for each evidence that a network left of itself; explanations are explain.json by expert."""
     pictures = []
     for name, explanation in explanations.items():
-        weights, network = explanation.get("weights", {}), shown_name(name)
+        weights, network = explanation.weights, shown_name(name)
         if "feature_gate" in weights:
             pictures.append(_gates(network, weights["feature_gate"]))
         if "variable_selection" in weights:
@@ -26,24 +27,24 @@ def network_pictures(explanations: Mapping[str, Mapping[str, Any]]) -> list[Pict
     return pictures
 
 
-def _gates(network: str, gate: Mapping[str, Any]) -> Picture:
-    bars = _both_ends(gate["mean"], gate["columns"])
+def _gates(network: str, gate: Weights) -> Picture:
+    bars = _both_ends(gate.mean, gate.columns)
     layout = {"xaxis": {"range": [0, 1], "title": "mean opening"}, "yaxis": EVERY_LABEL}
     return picture(f"{network}: most closed and most open feature gates", [bars], layout, tall=True)
 
 
-def _selection(network: str, selection: Mapping[str, Any]) -> Picture:
-    bars = _both_ends(selection["mean"], selection["columns"])
+def _selection(network: str, selection: Weights) -> Picture:
+    bars = _both_ends(selection.mean, selection.columns)
     layout = {"xaxis": {"rangemode": "tozero", "title": "mean weight"}, "yaxis": EVERY_LABEL}
     return picture(f"{network}: inputs least and most selected", [bars], layout, tall=True)
 
 
-def _regimes(network: str, gate: Mapping[str, Any]) -> Picture:
+def _regimes(network: str, gate: Weights) -> Picture:
     heat = {
         "type": "heatmap",
-        "x": gate["columns"],
-        "y": list(gate["by_regime"]),
-        "z": list(gate["by_regime"].values()),
+        "x": gate.columns,
+        "y": list(gate.by_regime),
+        "z": list(gate.by_regime.values()),
         "colorscale": DEPTH,
         "colorbar": {"thickness": 10},
         "texttemplate": "%{z:.2f}",
