@@ -1,5 +1,5 @@
-"""Settings for all tests: no telemetry, no network by accident, bytecode as installed; and a closing line that says what
-was not tested.
+"""Settings for all tests: no telemetry, no network by accident, bytecode as installed; and a closing line
+that says what was not tested.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""What the docs name is there: every path in architecture.md, every command and relative link in README and docs."""
+"""What the docs name is there: every path in architecture.md, every command and relative link in README and
+docs.
+"""
 
 import re
 from pathlib import Path

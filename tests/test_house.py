@@ -1,5 +1,5 @@
-"""Rules of the house that hold for all product files: no circle of imports, doors that only hand on, no bags of
-anything, no long lines, one reader of JSON. Each rule is shown to catch a fault planted in a made-up tree.
+"""Rules of the house that hold for all product files: no circle of imports, doors that only hand on, no bags
+of anything, no long lines, one reader of JSON. Each rule is shown to catch a fault planted in a made-up tree.
 """
 
 import ast
@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = ("components", "feature_repo", "pipelines", "serving")
 DOOR_LINES, LINE_LENGTH = 10, 110
-# Where JSON is read from files: its one home, and what people write into the review folder, whose faults are told
-# in words of its own.
+# Where JSON is read from files: its one home, and what people write into the review folder, whose faults are
+# told in words of its own.
 JSON_HOMES = {"components/contracts/files.py", "components/retraining/entries.py"}
 
 
@@ -100,7 +100,9 @@ def json_readers(root: Path) -> set[str]:
 
 
 def _reads_json(node: ast.AST) -> bool:
-    """Whether a call takes JSON from a file; JSON lines, and what was not read in the same breath, do not count."""
+    """Whether a call takes JSON from a file; JSON lines, and what was not read in the same breath, do not
+    count.
+    """
     if not isinstance(node, ast.Call):
         return False
     called = ast.unparse(node.func)

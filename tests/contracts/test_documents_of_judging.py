@@ -1,5 +1,5 @@
-"""What backtest, stack, gates and registry hand over: written and read alike, unknown numbers as null, and what
-a user of 0.4.0 has on disk is read.
+"""What backtest, stack, gates and registry hand over: written and read alike, unknown numbers as null, and
+what a user of 0.4.0 has on disk is read.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""Locks: one holder at a time, also across kill -9 and inheritance. Endings: with the parent, whole groups."""
+"""Locks: one holder at a time, also across kill -9 and inheritance.
+
+Endings: with the parent, whole groups.
+"""
 
 import ast
 import os

@@ -1,5 +1,5 @@
-"""The run's page: every section is there, unknown figures are a dash or a gap, what people and data say is escaped,
-and nothing is loaded from elsewhere.
+"""The run's page: every section is there, unknown figures are a dash or a gap, what people and data say is
+escaped, and nothing is loaded from elsewhere.
 """
 
 import json

@@ -77,8 +77,8 @@ def newest(folder: Path, key: str) -> str | None:
 def read(folder: Path, name: str) -> dict[str, Any]:
     """The state of a checkpoint that `newest` found, its tensors on the CPU.
 
-    They are copied into memory of torch's own: those of the file lie as it suits the file, and where a tensor lies
-    decides about the last bits of some of MKL's results (the eigenvectors that Shampoo needs).
+    They are copied into memory of torch's own: those of the file lie as it suits the file, and where a tensor
+    lies decides about the last bits of some of MKL's results (the eigenvectors that Shampoo needs).
     """
     from safetensors.torch import load_file
 
