@@ -128,8 +128,8 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
 
 
 def _is_neural(module: ModuleType) -> bool:
-    """By the expert's own word: the leaf of a tabular expert need not know the neural engine, whose code would
-    count into the cache key of its training.
+    """By the expert's own word: the leaf of a tabular expert need not know the neural engine, whose code
+    would count into the cache key of its training.
     """
     return getattr(module.Expert, "neural", False)
 

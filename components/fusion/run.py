@@ -16,6 +16,7 @@ from components.contracts import (
     read_catalog,
     read_stamp,
     read_table,
+    require_json,
     write_table,
 )
 from components.fusion.config import Settings
@@ -86,7 +87,7 @@ def run_fuse(inputs: FuseInputs, outputs: FuseOutputs, *, settings: str, code: s
 def run_draw_fusion(report: str | os.PathLike, page: str | os.PathLike) -> None:
     """Draw the page on a fusion from its report (JSON)."""
     with stage("fusion page"):
-        write_fusion_page(page, json.loads(Path(report).read_text(encoding="utf-8")))
+        write_fusion_page(page, require_json(report))
 
 
 def run_learnable(
