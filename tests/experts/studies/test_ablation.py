@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from components.contracts import ContractError
-from components.contracts.documents.experts import Difference, Explanation, Weights
+from components.contracts.documents.experts import EXPLAIN as EXPLAIN_FILE
+from components.contracts.documents.experts import Difference, Explanation, Weights, read_left
 from components.experts import leaves
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, list_leaves, load_leaf
@@ -220,9 +221,11 @@ def test_closed_gates_are_listed_most_closed_first():
     assert "was not kept" in page_of(open_gates, "x")
 
 
-def test_weights_of_another_length_than_their_columns_are_refused():
-    with pytest.raises(ContractError, match="'gate' names 2 columns"):
-        page_of({"weights": {"gate": {"columns": ["a", "b"], "mean": [1.0]}}, "training": []}, "x")
+def test_weights_of_another_length_than_their_columns_are_refused(tmp_path):
+    path = tmp_path / EXPLAIN_FILE
+    path.write_text(json.dumps({"weights": {"gate": {"columns": ["a", "b"], "mean": [1.0]}}, "training": []}))
+    with pytest.raises(ContractError, match=r"weights\.gate: .*2 columns are named"):
+        read_left(Explanation, path)
 
 
 def page_of(explain: dict, title: str, about: str = "") -> str:
