@@ -22,7 +22,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra" / "prometheus"
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-WAIT_S = 120
+WAIT_S = 300
+# What Prometheus answers while it starts.
+NOT_READY = 503
 # What the service declares, with some traffic; nothing of the service runs.
 ENDPOINT = """
 import sys, threading, time
@@ -65,7 +67,10 @@ class Prometheus:
             ) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{parameters}: {json.load(error).get('error')}") from None
+            words = error.read().decode()
+            if error.code == NOT_READY:
+                raise ConnectionError(words) from None
+            raise AssertionError(f"{parameters}: {words}") from None
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series of an instant query."""

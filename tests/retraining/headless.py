@@ -3,6 +3,7 @@ photographed as a reader would.
 """
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -33,6 +34,10 @@ FLAGS = [
 ]
 
 
+class PageLeft(AssertionError):
+    """The tab went to another page before it had answered."""
+
+
 class Tab:
     """One tab: commands, what the page wrote to its console, and the addresses that it asked for."""
 
@@ -52,6 +57,8 @@ class Tab:
         while True:
             message = json.loads(self.connection.recv(timeout=WAIT_S))
             if message.get("id") == number and message.get("sessionId") == self.session:
+                if "navigated or closed" in str(message.get("error")):
+                    raise PageLeft(f"{method}: {message['error']}")
                 assert "error" not in message, f"{method}: {message['error']}"
                 return message["result"]
             self._note(message)
@@ -81,11 +88,18 @@ class Tab:
         """Wait until a JavaScript expression is true, also across a change of page."""
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
-            answer = self.call("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
-            if answer["result"].get("value") is True:
-                return
+            # A page that is just being left can't say; the next one will.
+            with contextlib.suppress(PageLeft):
+                answer = self.call("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
+                if answer["result"].get("value") is True:
+                    return
             time.sleep(0.05)
         raise AssertionError(f"never became true: {condition}")
+
+    def back(self) -> None:
+        """Go back to the page before this one, which may leave before it answers."""
+        with contextlib.suppress(PageLeft):
+            self.run("history.back()")
 
     def open(self, address: str) -> None:
         """Go to an address and wait until it is loaded."""

@@ -88,7 +88,7 @@ def test_a_reader_opens_a_report_and_comes_back(clean_tab, months, served, schem
     assert background == {"light": "rgb(246, 247, 249)", "dark": "rgb(17, 21, 28)"}[scheme]
     tab.click("[data-list=decisions] .entry .links a")
     tab.wait(f"document.title === 'Drift {newest['id']}'")
-    tab.run("history.back()")
+    tab.back()
     tab.wait("document.querySelector('[data-list=decisions] .entry')")
     tab.click("[data-list=drift] .entry .links a")
     tab.wait(f"document.title === 'Drift {newest['id']}'")
