@@ -22,11 +22,14 @@ KEY = ("timestamp", "symbol")
 
 
 def clean(panel):
-    return panel.select(*KEY, (close / close.shift(3)).over("symbol").alias("momentum"), close.rank().over("timestamp").alias("rank"), close.ewm_mean(span=5).over("symbol").alias("average"))
+    momentum = (close / close.shift(3)).over("symbol").alias("momentum")
+    rank = close.rank().over("timestamp").alias("rank")
+    return panel.select(*KEY, momentum, rank, close.ewm_mean(span=5).over("symbol").alias("average"))
 
 
 def leaking(panel):
-    return clean(panel).with_columns(panel.select((close.shift(-1) / close).over("symbol").alias("tomorrow")).to_series())
+    tomorrow = (close.shift(-1) / close).over("symbol").alias("tomorrow")
+    return clean(panel).with_columns(panel.select(tomorrow).to_series())
 
 
 def sorting(panel):
@@ -91,11 +94,13 @@ def of_the_label(panel):
 
 
 def of_known_labels(panel):
-    return clean(panel).with_columns(panel.select(pl.col("target").shift(6).rolling_mean(5).over("symbol").alias("encoded")).to_series())
+    encoded = pl.col("target").shift(6).rolling_mean(5).over("symbol").alias("encoded")
+    return clean(panel).with_columns(panel.select(encoded).to_series())
 
 
 def of_unknown_labels(panel):
-    return clean(panel).with_columns(panel.select(pl.col("target").shift(2).rolling_mean(5).over("symbol").alias("encoded")).to_series())
+    encoded = pl.col("target").shift(2).rolling_mean(5).over("symbol").alias("encoded")
+    return clean(panel).with_columns(panel.select(encoded).to_series())
 
 
 not_a_function = 3

@@ -28,13 +28,18 @@ FILES = {
     "__init__.py": "",
     "stage_a/__init__.py": "",
     "stage_a/component.py": (
-        "import kfp\n\n\n@kfp.door\ndef door_a(x, page: Output[HTML]):\n    '''What it does.'''\n    from components.stage_a.run import"
-        " run\n\n    run(x)\n\n\n@kfp.door\ndef other_a(x):\n    from components.ground.words import say\n\n    say(x)\n"
-        "\n\n@kfp.door\ndef table_a(x, table: Output[Dataset]):\n    from components.stage_a.run import run\n\n    run(x)\n"
+        "import kfp\n\n\n@kfp.door\ndef door_a(x, page: Output[HTML]):\n"
+        "    '''What it does.'''\n    from components.stage_a.run import"
+        " run\n\n    run(x)\n\n\n"
+        "@kfp.door\ndef other_a(x):\n    from components.ground.words import say\n\n    say(x)\n"
+        "\n\n@kfp.door\ndef table_a(x, table: Output[Dataset]):\n"
+        "    from components.stage_a.run import run\n\n    run(x)\n"
     ),
     "stage_a/run.py": (
-        "'''What the door calls.'''\n\nimport os\n\nimport numpy as np\n\nfrom components.ground import words\n\n\n"
-        "def run(x):\n    '''Run.'''\n    from components.stage_a.page import write\n\n    return write(words.say(x))\n"
+        "'''What the door calls.'''\n\nimport os\n\nimport numpy as np\n\n"
+        "from components.ground import words\n\n\n"
+        "def run(x):\n    '''Run.'''\n"
+        "    from components.stage_a.page import write\n\n    return write(words.say(x))\n"
     ),
     "stage_a/page.py": "STYLE = 'own.css'\n\n\ndef write(x):\n    return render('stage_a/page.html', x=x)\n",
     "stage_a/page.html": '{% extends "base/page.html" %}{{ source("stage_a/x.js") }}\n',
@@ -55,7 +60,8 @@ FILES = {
     "stage_b/kinds/two.py": "K = 2\n",
     "stage_b/kinds/three.py": "K = 3\n",
     "stage_b/caught.py": "def f():\n    try:\n        f()\n    except ValueError:\n        pass\n",
-    "stage_b/component.py": "@door\ndef door_b(x):\n    import components.stage_b.loaded\n    import components.stage_b.caught\n",
+    "stage_b/component.py": "@door\ndef door_b(x):\n"
+    "    import components.stage_b.loaded\n    import components.stage_b.caught\n",
 }
 CACHES = (
     *(module.version_at, module.own_modules_of, module._environment, module._installed, module._extras),
@@ -427,9 +433,10 @@ def test_touching_the_page_of_a_stage_renews_that_page(house, config):
 
 
 def test_the_tasks_that_draw_a_page_and_do_not_count_its_code_are_known(house, config):
-    """`validate` draws one only before it fails; `detect_drift`, whose folder holds pages, and `collect_served`
-    are never cached; the others draw none, and share a module with a door that does. A task that is not among
-    them would go on answering with a page as it looked before: give it an output of type HTML.
+    """`validate` draws one only before it fails; `detect_drift`, whose folder holds pages, and
+    `collect_served` are never cached; the others draw none, and share a module with a door that does. A task
+    that is not among them would go on answering with a page as it looked before: give it an output of type
+    HTML.
     """
     left_out = set()
     for task, (door, modules) in own_doors(config).items():
@@ -574,7 +581,9 @@ def in_sight(house, whole, tmp_path, monkeypatch):
 
 
 def run_after_an_edit(house: Path, config: Config, name: str, pattern: str) -> set[str]:
-    """Tasks of a pipeline that its cache would answer, and no longer once all files of a pattern were edited."""
+    """Tasks of a pipeline that its cache would answer, and no longer once all files of a pattern
+    were edited.
+    """
     before = tasks_of(config, name)
     kept = {path: path.read_bytes() for path in house.glob(pattern) if path.is_file()}
     assert kept, pattern

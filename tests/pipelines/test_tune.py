@@ -29,7 +29,8 @@ def config(tmp_path):
     folder = tmp_path / "leaves" / "tunable"
     (folder / "1d").mkdir(parents=True)
     (folder / "1d" / "base.yaml").write_text(
-        "expert: tunable\nperiod: 1d\nmodule: tests.experts.studies.tunable\nthreads: 1\nsettings: {inner: {noise:"
+        "expert: tunable\nperiod: 1d\nmodule: tests.experts.studies.tunable\n"
+        "threads: 1\nsettings: {inner: {noise:"
         " 0.5}}\n"
     )
     (folder / "search.yaml").write_text("inner.noise: {low: 0.0, high: 1.0}\n")

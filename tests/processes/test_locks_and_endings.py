@@ -28,7 +28,8 @@ from components.processes.endings import keeping_open, leader_of_a_group
 from components.processes.locks import take_lock
 
 lock = take_lock(Path(sys.argv[1]))
-child = subprocess.Popen([sys.executable, "-c", sys.argv[2]], **leader_of_a_group(), **keeping_open(lock.fileno()))
+command = [sys.executable, "-c", sys.argv[2]]
+child = subprocess.Popen(command, **leader_of_a_group(), **keeping_open(lock.fileno()))
 print(child.pid, flush=True)
 child.wait()
 """
@@ -44,7 +45,8 @@ LAUNCHER = """
 import subprocess, sys
 from components.processes.endings import leader_of_a_group
 
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], **leader_of_a_group(), stdout=subprocess.PIPE, text=True)
+command = [sys.executable, "-c", sys.argv[1]]
+child = subprocess.Popen(command, **leader_of_a_group(), stdout=subprocess.PIPE, text=True)
 print(child.pid, child.stdout.readline(), flush=True)
 child.wait()
 """

@@ -28,7 +28,8 @@ from components.retraining.trail import append_decision, append_word
 from tests.retraining.entries import decided
 folder, name = Path(sys.argv[1]), sys.argv[2]
 def make(trail, place):
-    return decided(place, action="none", rules=(), who=name, reason=str(len(trail.decisions) + len(trail.words)))
+    seen = len(trail.decisions) + len(trail.words)
+    return decided(place, action="none", rules=(), who=name, reason=str(seen))
 for number in range(int(sys.argv[3])):
     append_decision(folder, make)
     append_word(folder, who=name, word="hold", reason=str(number))

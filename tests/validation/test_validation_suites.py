@@ -34,7 +34,8 @@ from components.validation.validate import check, check_file, validate_panel
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)
 SYMBOLS, BARS = 6, 80
 LOADED = re.compile(
-    r"<script|<link(?! rel=\"icon\" href=\"data:,\">)|<img|<iframe|@import|url\(|src=|href=[\"']https?:|http-equiv",
+    r"<script|<link(?! rel=\"icon\" href=\"data:,\">)|<img|<iframe|@import|url\(|src="
+    r"|href=[\"']https?:|http-equiv",
     re.IGNORECASE,
 )
 

@@ -17,7 +17,7 @@ class FoundLeak(Part):
     check: str
     factor: str
     timestamp: str | None
-    symbol: str | None
+    symbol: str | int | None
     cut: str | None
     bars_before_cut: int | None
     bars_ahead: int | None

@@ -52,9 +52,10 @@ def _regimes(network: str, gate: Weights) -> Picture:
     return picture(f"{network}: weight of each factor group by regime", [heat], tall=True)
 
 
-def _both_ends(values: Sequence[float], columns: Sequence[str]) -> dict[str, Any]:
-    """The smallest and the largest values, all where there are few."""
-    found = sorted(zip(values, columns, strict=True))
+def _both_ends(values: Sequence[float | None], columns: Sequence[str]) -> dict[str, Any]:
+    """The smallest and the largest values, all where there are few; unknown ones are left out."""
+    known = ((value, column) for value, column in zip(values, columns, strict=True) if value is not None)
+    found = sorted(known)
     few = len(found) <= 2 * AT_EACH_END
     shown = found if few else [*found[:AT_EACH_END], *found[-AT_EACH_END:]]
     return lying_bars([column for _, column in shown], [value for value, _ in shown])

@@ -200,7 +200,9 @@ def test_a_process_that_fails_ends_all_of_them(tables, tmp_path, harm, said):
 
 
 def worker_failure(given: tuple[Inputs, Assignment, Path], folder: Path, monkeypatch, **surplus) -> dict:
-    """What one worker writes of its failure, in this process; `surplus` are arguments that it does not know."""
+    """What one worker writes of its failure, in this process; `surplus` are arguments that it
+    does not know.
+    """
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(distributed, "setup", nullcontext)
     monkeypatch.setattr(os, "_exit", lambda code: None)
