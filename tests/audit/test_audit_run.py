@@ -118,6 +118,14 @@ def audited(market, build, seed: int = 0) -> AuditResult:
     return audit_run(tables, build, of_labels, settings=Settings(), seed=seed)
 
 
+def test_the_audit_of_a_run_holds_what_its_labels_show(market):
+    panel, of_labels = market(0), partial(build_labels, settings=LABEL_SETTINGS)
+    labels = of_labels(panel).with_columns(pl.col("log_return") + 0.01)
+    tables = Tables(panel, leaking_factors(panel), labels, [entry("momentum")])
+    result = audit_run(tables, leaking_factors, of_labels, settings=Settings(), seed=0)
+    assert "log_return" in {leak.factor for leak in result.leaks}
+
+
 def test_the_json_holds_leaks_and_counts(market, tmp_path):
     result = audited(market, leaking_factors)
     write_audit(result, Outputs(tmp_path / "audit.json", tmp_path / "audit.html"))

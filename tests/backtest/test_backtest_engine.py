@@ -330,6 +330,16 @@ def test_portfolio_stops_close_everything_for_a_while(stop):
     assert (test.returns["net_return"].to_numpy()[2:5] == 0).all()
 
 
+@pytest.mark.parametrize("stop", [{"drawdown_stop": 0.04}, {"consecutive_loss_stop": 2}])
+def test_costs_alone_trip_the_portfolio_stops(stop):
+    flat = np.full((12, 3), 100.0)
+    turning = np.tile([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]], (6, 1))
+    config = FREE.model_copy(update={**stop, "cost_bps_per_side": 150.0, "pause_bars": 3})
+    test = trade(flat, flat, turning, config, horizon=1)
+    assert test.events["pauses"] >= 1
+    assert (test.returns["gross_return"].to_numpy() == 0).all()
+
+
 def test_calm_markets_trip_no_stop():
     close = np.full((12, 3), 100.0)
     config = FREE.model_copy(

@@ -177,6 +177,13 @@ def test_long_only_is_held_against_every_name_alike(market):
     ] == pytest.approx(expected)
 
 
+def test_the_benchmark_trades_without_costs(market):
+    _, returns = measure(market)
+    universe = returns.filter(pl.col("strategy") == "universe")
+    assert universe["turnover"].max() > 0
+    assert (universe["cost"] == 0).all()
+
+
 def test_validation_and_test_do_not_touch_each_other(market):
     base, _ = measure(market)
     start = market.panel["timestamp"].unique().sort()[WINDOWS.test[0]]

@@ -1,5 +1,6 @@
 """The contracts: what is accepted, refused, stamped and detected as changed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -115,6 +116,13 @@ def test_another_kind_of_table_is_refused(tmp_path):
     write_table(factors(), tmp_path / "f.parquet", FACTORS, **ABOUT)
     with pytest.raises(ContractError, match="is a factors table of schema 1; expected labels"):
         read_table(tmp_path / "f.parquet", LABELS)
+
+
+def test_a_table_of_another_schema_version_is_refused(tmp_path):
+    write_table(factors(), tmp_path / "f.parquet", FACTORS, **ABOUT)
+    newer = replace(FACTORS, version=FACTORS.version + 1)
+    with pytest.raises(ContractError, match="is a factors table of schema 1; expected factors of schema 2"):
+        read_table(tmp_path / "f.parquet", newer)
 
 
 def test_mixed_origins_are_refused_by_file(tmp_path):

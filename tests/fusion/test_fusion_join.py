@@ -83,6 +83,12 @@ def test_a_value_ages_from_the_end_of_its_observation():
     ) == [1, 1, 1, None]
 
 
+def test_an_old_observation_published_again_does_not_age_the_newest():
+    bars = [(30, "A", 30), (73, "A", 73), (75, "A", 75)]
+    rows = [("A", 0, 23, 1.0), ("A", 26, 29, 2.0), ("A", 1, 30, 9.0)]
+    assert joined(bars, rows, max_age_days=2) == [2, 2, None]
+
+
 def test_changes_compare_with_what_was_known_by_then():
     rows = [("A", 0, 1, 10.0), ("A", 1, 3, 12.0), ("A", 0, 5, 11.0), ("A", 2, 7, 22.0)]
     change = {"transform": "change"}

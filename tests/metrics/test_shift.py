@@ -98,6 +98,13 @@ def test_stability_index_by_hand():
     assert stability_index([50, 50, 0], [50, 50, 0]) == 0
 
 
+def test_half_a_row_keeps_a_bin_that_is_empty_on_one_side_finite():
+    reference, current = np.array([50.5, 50.5]) / 101, np.array([100.5, 0.5]) / 101
+    by_hand = ((current - reference) * np.log(current / reference)).sum()
+    assert stability_index([50, 50], [100, 0]) == pytest.approx(by_hand)
+    assert np.isfinite(stability_index([0, 100], [50, 50]))
+
+
 def test_psi_agrees_with_the_whole_reference():
     rng = np.random.default_rng(4)
     reference, current = (

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import jinja2
 import pytest
 
 import components.page
@@ -61,6 +62,11 @@ def test_text_and_figures_cannot_break_out_of_the_page(filled):
     assert "<b>x</b>" not in shown
     assert "<i>" not in body_of(filled("{{ blocks.table(['<i>'], [['<i>']]) }}"))
     assert "&lt;i&gt;" in body_of(filled("{% call blocks.card('<i>') %}{% endcall %}"))
+
+
+def test_a_value_that_a_template_lacks_is_no_empty_place(filled):
+    with pytest.raises(jinja2.UndefinedError, match="'lost' is undefined"):
+        filled("{{ lost }}")
 
 
 def test_numbers_that_json_does_not_know_become_gaps(filled):

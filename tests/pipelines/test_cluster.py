@@ -106,6 +106,15 @@ def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
     assert tasks["ingest"].get("cachingOptions", {}) == {}
 
 
+def test_what_only_the_volume_knows_is_never_answered_from_a_clusters_cache(tmp_path):
+    config = load_config(DEMO, ["cluster.volume_claim=shared"])
+    documents = read_ir(compile_pipeline("training", config, tmp_path / "ir.yaml"))
+    tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached.isdisjoint({"ingest", "materialise"})
+    assert {"validate", "build-features", "make-training-set"} <= cached
+
+
 def test_the_ir_is_the_same_file_without_libyaml(compiled, config, tmp_path, monkeypatch):
     fast = compiled("materialisation", config)
     documents = read_ir(fast)

@@ -18,7 +18,7 @@ from components.selection.permutation import block_permutation, cyclic_shift, pe
 from components.selection.pooled import inflation
 from components.selection.purpose import Purpose
 from components.selection.rolling import rolling
-from components.selection.rows import read_rows
+from components.selection.rows import _target, read_rows
 from components.selection.samples import Sample, clusters
 from components.selection.wrapper import eliminate, gene_frequency
 from tests.selection.made_up import HORIZON, SETTINGS, market, noise
@@ -225,6 +225,13 @@ def test_tree_shap_values_add_up_to_the_output():
     outputs, parts = model.outputs(values), model.contributions(values)
     assert np.ptp(outputs - parts.sum(axis=1)) < 1e-9
     assert np.abs(parts).mean(axis=0).argmax() == 0
+
+
+def test_a_thin_bar_is_measured_by_no_later_label():
+    bars = np.repeat(np.arange(20), [2, 2] + [8] * 18)
+    label = np.random.default_rng(3).normal(size=len(bars))
+    later = np.where(bars > 1, 100 * label, label)
+    assert (_target(label, bars)[:4] == _target(later, bars)[:4]).all()
 
 
 def rows_of(tables):

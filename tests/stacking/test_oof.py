@@ -6,9 +6,29 @@ import numpy as np
 import polars as pl
 import pytest
 
-from components.contracts import LABELS, PREDICTIONS, TIME, ContractError, write_table
+from components.contracts import (
+    ALL_PREDICTIONS,
+    LABELS,
+    OOF,
+    PREDICTIONS,
+    TIME,
+    TRAINING_SET,
+    ContractError,
+    write_table,
+)
+from components.contracts.documents.oof_audit import OofAudit
+from components.contracts.gathered import place_of
 from components.stacking.config import Settings
 from components.stacking.oof import StackingError, audit_oof, build_oof_table, read_experts, require_clean
+from components.stacking.run import (
+    OofInputs,
+    OofOutputs,
+    StackInputs,
+    StackOutputs,
+    run_build_oof,
+    run_stack,
+)
+from components.timeline import Settings as TimelineSettings
 from tests.experts.statuses import status_of
 
 SETTINGS = Settings()
@@ -60,14 +80,15 @@ def training_set() -> pl.DataFrame:
     )
 
 
-def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_window="w"):
+def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_window="w", days=DAYS):
     place = folder / name
     place.mkdir()
     status_of(name, status).write(place / "status.json")
     if status == "trained":
         frame = (
             predictions(horizon=horizon)
-            .with_columns(train_window=pl.lit(train_window))
+            .filter(pl.col("timestamp").is_in(days.implode()))
+            .with_columns(train_window=pl.lit(train_window), expert=pl.lit(name))
             .select(PREDICTIONS.columns.keys())
         )
         write_table(
@@ -173,3 +194,33 @@ def test_the_audit_names_each_fault_and_nothing_trains_on_it(spoil, words):
     audit = audit_oof(table, experts, {}, DAYS)
     with pytest.raises(StackingError, match=words):
         require_clean(audit)
+
+
+def test_the_door_hands_on_no_table_that_failed_its_audit(tmp_path):
+    about = {"code_version": "c", "config_hash": "h"}
+    write_table(labels(), tmp_path / "labels", LABELS, **about)
+    write_table(training_set(), tmp_path / "training_set", TRAINING_SET, **about)
+    (tmp_path / "experts").mkdir()
+    for position, (name, days) in enumerate({"a": DAYS, "b": DAYS.filter(DAYS.dt.month() == 2)}.items()):
+        save(tmp_path, name, days=days).rename(place_of(tmp_path / "experts", position, name))
+    inputs = OofInputs(*(tmp_path / name for name in ("labels", "training_set", "experts")))
+    outputs = OofOutputs(*(tmp_path / name for name in ("oof", "predictions", "audit")))
+    with pytest.raises(StackingError, match="rows in common"):
+        run_build_oof(inputs, outputs, settings=SETTINGS.model_dump_json(), code="c")
+    assert OofAudit.read(outputs.audit).problems
+    assert not outputs.oof.exists()
+
+
+def test_a_stack_of_predictions_and_labels_of_different_origin_is_refused(tmp_path):
+    about = {"code_version": "c", "config_hash": "h"}
+    experts = {"a": predictions(), "b": predictions()}
+    oof = build_oof_table(experts, labels(), training_set())
+    write_table(oof, tmp_path / "oof", OOF, inputs={"labels": "1" * 64}, **about)
+    table = predictions().select(ALL_PREDICTIONS.columns.keys())
+    write_table(table, tmp_path / "predictions", ALL_PREDICTIONS, inputs={"labels": "2" * 64}, **about)
+    write_table(training_set(), tmp_path / "training_set", TRAINING_SET, **about)
+    inputs = StackInputs(*(tmp_path / name for name in ("oof", "predictions", "training_set")))
+    outputs = StackOutputs(*(tmp_path / name for name in ("all_predictions", "model", "comparison")))
+    texts = {"settings": SETTINGS.model_dump_json(), "timeline": TimelineSettings().model_dump_json()}
+    with pytest.raises(ContractError, match="was made from labels 2222"):
+        run_stack(inputs, outputs, **texts, seed=1, code="c")

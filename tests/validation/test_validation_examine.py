@@ -609,3 +609,48 @@ def test_whatever_comes_in_what_comes_out_is_a_panel(seed, keep, repeats):
     set_aside = result.findings.filter(pl.col("reason") != "time_reversal")["row"].n_unique()
     assert set_aside + len(result.clean) == len(raw)
     assert (result.findings["detected_at"] >= raw["timestamp"].min()).all()
+
+
+def early_newest_bar(panel: pl.DataFrame) -> pl.DataFrame:
+    newest = pl.col("timestamp") == pl.col("timestamp").max()
+    opened = {"close": 1.0005, "high": 1.001, "low": 0.999}
+    early = {name: pl.col("open") * factor for name, factor in opened.items()}
+    return change(panel, newest, **early, volume=pl.col("volume") * 0.15)
+
+
+SPOILED = {
+    "not_positive": lambda panel: change(panel, place(panel, "S2", 30), close=pl.lit(-1.0)),
+    "stale_price": lambda panel: change(
+        panel, place(panel, "S1", 71, 80), **dict.fromkeys(PRICES, pl.lit(50.0)), volume=pl.lit(0.0)
+    ),
+    "dead_cross_section": lambda panel: change(
+        panel,
+        pl.col("timestamp") == START + timedelta(days=30),
+        **{name: pl.col("close") for name in PRICES},
+        volume=pl.lit(0.0),
+    ),
+    "thin_cross_section": lambda panel: panel.filter(
+        (pl.col("timestamp") != START + timedelta(days=50)) | pl.col("symbol").is_in(["S0", "S1"])
+    ),
+    "duplicate_identical": lambda panel: pl.concat([panel, panel.filter(place(panel, "S3", 50))]),
+    "bad_print": lambda panel: scaled(panel, place(panel, "S6", 120), 3.0),
+    "unadjusted_split": lambda panel: scaled(panel, place(panel, "S5", 100, BARS), 0.4),
+    "recycled_ticker": lambda panel: scaled(panel, place(panel, "S7", 100, BARS), 9.0).filter(
+        ~place(panel, "S7", 60, 99)
+    ),
+    "last_bar_not_final": early_newest_bar,
+    "low_coverage": lambda panel: panel.filter(
+        (pl.col("symbol") != "S3") | ((pl.col("timestamp") - START).dt.total_days() % 3 == 0)
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", SPOILED)
+def test_a_row_is_either_set_aside_or_in_the_clean_panel(reason):
+    raw = SPOILED[reason](random_walk(6))
+    result = examine(raw, Settings(min_coverage=0.5))
+    grave = [rule.reason for rule in RULES if rule.severity == "quarantine"]
+    aside = set(result.findings.filter(pl.col("reason").is_in(grave))["row"])
+    assert reason in set(result.findings["reason"])
+    assert aside.isdisjoint(result.clean["row"]), "what is quarantined must not be learned from"
+    assert aside | set(result.clean["row"]) == set(range(len(raw)))

@@ -198,7 +198,14 @@ def test_a_whole_checkpoint_is_used_without_a_warning(kept, tmp_path, said):
 
 @pytest.mark.parametrize(
     "other",
-    [{"key": "other data"}, {"seed": 12}, {"epochs": 4}, {"accumulate": 1}, {"optimiser": "adabelief"}],
+    [
+        {"key": "other data"},
+        {"left_out": 12},
+        {"seed": 12},
+        {"epochs": 4},
+        {"accumulate": 1},
+        {"optimiser": "adabelief"},
+    ],
 )
 def test_a_checkpoint_of_another_training_is_ignored(kept, tmp_path, said, other):
     folder, _ = kept

@@ -118,6 +118,7 @@ def run(
     keep_best: int = 2,
     key: str = "key",
     seed: int = 11,
+    left_out: int = 0,
     monitored: bool = True,
     worth: float = -1.0,
     dropout: float = 0.2,
@@ -126,7 +127,8 @@ def run(
 
     Returns final weights and history. `prepare` is called before each batch.
 
-    The monitor is `worth` times the squared error, so with 1 the first epoch is the best.
+    The first `left_out` rows are not learned from. The monitor is `worth` times the squared error, so with 1
+    the first epoch is the best.
     """
     windows = panel()
     with engine.reproducible(seed, 1):
@@ -144,7 +146,7 @@ def run(
                 )
 
         history = engine.train(
-            engine.Job(network, objective, windows, labelled(windows), seed),
+            engine.Job(network, objective, windows, labelled(windows)[left_out:], seed),
             Training(
                 epochs=epochs,
                 batch_windows=100,

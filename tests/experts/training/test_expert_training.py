@@ -411,6 +411,17 @@ def test_a_warm_model_helps_no_fold_that_it_has_seen(tables, tmp_path):
         train(tables, tmp_path / "fourth", warm_from=tmp_path)
 
 
+def test_a_warm_model_helps_no_fold_whose_first_bar_it_knows(tables, tmp_path):
+    first = train(tables, tmp_path / "first")
+    predicted = first.predictions.filter(pl.col("fold") == "fold_01")["timestamp"]
+    model = tmp_path / "first" / "fold_01" / "model"
+    manifest = {**verify_bundle(model), "known_until": predicted.min().isoformat()}
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    second = train(tables, tmp_path / "second", warm_from=model)
+    warm = {fold.fold: fold.warm for fold in second.status.folds}
+    assert warm == {name: name not in ("fold_00", "fold_01") for name in warm}
+
+
 def test_a_warm_model_helps_only_folds_with_its_own_inputs(tables, tmp_path):
     names = fold_names(tables, tmp_path / "plain")
     chosen = ChosenInputs(

@@ -67,6 +67,15 @@ def until(condition) -> None:
         time.sleep(0.02)
 
 
+def test_all_that_waits_when_the_log_closes_is_written(tmp_path):
+    log = AnswerLog(tmp_path, QUICK)
+    futures = [log.append(answer(number)) for number in (1, 2, 3)]
+    log.close()  # before the thread begins, so that it finds answers and the end at once
+    log.start()
+    assert [future.result(10) for future in futures] == [True] * 3
+    assert numbers(tmp_path) == [1, 2, 3]
+
+
 def test_answers_come_back_as_they_went_in_also_with_other_columns(tmp_path):
     given_answers = [answer(1), answer(2, columns=("other",)), answer(3, rows=500), answer(4)]
     assert logged(tmp_path, given_answers) == [True] * 4
