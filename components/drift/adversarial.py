@@ -35,7 +35,7 @@ PARAMETERS = {
 
 
 @dataclass(frozen=True)
-class Rows:
+class ComparedRows:
     """What is told apart: values (N, F) with NaN for missing, the bar of each row (N,), numbered without
     holes, and its half of the symbols (N,), 0 or 1.
     """
@@ -44,14 +44,16 @@ class Rows:
     bars: np.ndarray
     halves: np.ndarray
 
-    def where(self, chosen: np.ndarray) -> "Rows":
+    def where(self, chosen: np.ndarray) -> "ComparedRows":
         """Some of the rows, their bars numbered anew."""
-        return Rows(
+        return ComparedRows(
             self.values[chosen], np.unique(self.bars[chosen], return_inverse=True)[1], self.halves[chosen]
         )
 
 
-def separation(reference: Rows, current: Rows, settings: Settings) -> tuple[float, np.ndarray]:
+def separation(
+    reference: ComparedRows, current: ComparedRows, settings: Settings
+) -> tuple[float, np.ndarray]:
     """Area under the curve over held-out blocks, their mean, and each column's share of the gain, shape (F,).
 
     Bars of each side are cut into contiguous blocks; a classifier learns from one half of the symbols in all
@@ -93,7 +95,7 @@ def separation(reference: Rows, current: Rows, settings: Settings) -> tuple[floa
     )
 
 
-def usual_separation(reference: Rows, window_bars: int, settings: Settings) -> list[float]:
+def usual_separation(reference: ComparedRows, window_bars: int, settings: Settings) -> list[float]:
     """The same for windows of the reference against the bars that lie at least a window away; `auc_windows`
     of them, evenly spaced.
     """
@@ -160,7 +162,7 @@ def _blocks(bars: np.ndarray) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1])) for part in np.array_split(np.unique(bars), BLOCKS)]
 
 
-def _split(side: Rows, block: tuple[int, int], gap: int, half: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(side: ComparedRows, block: tuple[int, int], gap: int, half: int) -> tuple[np.ndarray, np.ndarray]:
     """Masks of what is judged and what is learned from; with rows of one half only, symbols are
     not held out.
     """
@@ -171,11 +173,11 @@ def _split(side: Rows, block: tuple[int, int], gap: int, half: int) -> tuple[np.
     return (held & (side.halves == half), learned & (side.halves != half)) if several else (held, learned)
 
 
-def _at_most(side: Rows, seed: int) -> Rows:
+def _at_most(side: ComparedRows, seed: int) -> ComparedRows:
     if len(side.values) <= MOST_ROWS:
         return side
     chosen = np.sort(np.random.default_rng(seed).choice(len(side.values), MOST_ROWS, replace=False))
-    return Rows(side.values[chosen], side.bars[chosen], side.halves[chosen])
+    return ComparedRows(side.values[chosen], side.bars[chosen], side.halves[chosen])
 
 
 def _area(scores: np.ndarray, target: np.ndarray) -> float:

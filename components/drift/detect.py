@@ -23,7 +23,7 @@ from components.contracts.documents.drift import (
     Separation,
 )
 from components.contracts.documents.drift_reference import UsualDispersion
-from components.drift.adversarial import Rows, halves_of, separation, usual_limit
+from components.drift.adversarial import ComparedRows, halves_of, separation, usual_limit
 from components.drift.columns import judge_columns
 from components.drift.config import Settings
 from components.drift.information import information_ratio
@@ -261,7 +261,7 @@ def _separation(judged: Judged, kept: Reference, settings: Settings) -> Separati
     )
 
 
-def _both_sides(judged: Judged, kept: Reference, settings: Settings) -> tuple[Rows, Rows]:
+def _both_sides(judged: Judged, kept: Reference, settings: Settings) -> tuple[ComparedRows, ComparedRows]:
     """A sample of the reference and one of the current rows, as the classifier takes them."""
     names, table = list(kept.about.adversarial.columns), judged.table
     sketches = kept.sketch.select(names).to_numpy()

@@ -22,7 +22,13 @@ from components.contracts.documents.drift_reference import (
     UsualDispersion,
     UsualSeparation,
 )
-from components.drift.adversarial import Rows, fill_missing, halves_of, told_apart_by, usual_separation
+from components.drift.adversarial import (
+    ComparedRows,
+    fill_missing,
+    halves_of,
+    told_apart_by,
+    usual_separation,
+)
 from components.drift.config import Settings
 from components.drift.information import rank_ic
 from components.drift.learned import Learned, learned_from
@@ -293,7 +299,7 @@ def to_rows(
     halves: np.ndarray,
     sketches: np.ndarray,
     settings: Settings,
-) -> Rows:
+) -> ComparedRows:
     """Rows for the classifier; what is missing is drawn from the reference."""
     values = frame.select(pl.col(columns).fill_null(float("nan"))).to_numpy()
-    return Rows(fill_missing(values, sketches, settings.seed), bars, halves)
+    return ComparedRows(fill_missing(values, sketches, settings.seed), bars, halves)

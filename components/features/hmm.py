@@ -37,7 +37,7 @@ class DegenerateFit(FeatureError):
 
 
 @dataclass(frozen=True)
-class Model:
+class RegimeModel:
     """A fitted model of K states over D inputs: where it begins, how it moves, what it emits, and which
     regime each state is.
 
@@ -55,7 +55,7 @@ class Model:
     regimes: np.ndarray
 
 
-def fit(window: np.ndarray, names: Sequence[str], settings: Regimes) -> Model:
+def fit(window: np.ndarray, names: Sequence[str], settings: Regimes) -> RegimeModel:
     """A model of the bars in `window`, shape (bars, inputs), by expectation maximisation from a start that is
     computed, not drawn.
 
@@ -74,7 +74,7 @@ def fit(window: np.ndarray, names: Sequence[str], settings: Regimes) -> Model:
     moves, means, variances = _learned(scaled, _stretches(whole), first, settings)
     regimes = _regimes(means[:, trend] * spread[trend] + centre[trend], means[:, volatility])
     start = np.full(settings.states, 1 / settings.states)
-    model = Model(columns, centre, spread, start, moves, means, variances, regimes)
+    model = RegimeModel(columns, centre, spread, start, moves, means, variances, regimes)
     share = filtered_states(model, window).mean(axis=0).min()
     if share < SMALLEST_STATE_SHARE:
         raise DegenerateFit(f"a state holds {share:.2%} of the bars")
@@ -108,12 +108,12 @@ def _learned(
     return moves, learner.means_, variances
 
 
-def filtered(model: Model, values: np.ndarray) -> np.ndarray:
+def filtered(model: RegimeModel, values: np.ndarray) -> np.ndarray:
     """P(regime at t | inputs up to t), shape (bars, regimes)."""
     return filtered_states(model, values) @ np.eye(len(REGIMES))[model.regimes]
 
 
-def filtered_states(model: Model, values: np.ndarray) -> np.ndarray:
+def filtered_states(model: RegimeModel, values: np.ndarray) -> np.ndarray:
     """P(state at t | inputs up to t) by the forward algorithm, shape (bars, states); unknown inputs say
     nothing.
 

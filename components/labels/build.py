@@ -21,7 +21,7 @@ from components.labels.config import Settings
 from components.labels.costs import round_trip_cost, trade_class
 from components.labels.cross_section import beta_neutral, return_quantile, sector_neutral
 from components.labels.grid import Grid, shifted
-from components.labels.path import Bars, realised_volatility, triple_barrier
+from components.labels.path import LogPrices, realised_volatility, triple_barrier
 from components.progress import warn
 from components.timeline import bar_index
 from components.timeline.entry import ENTRY_LAG_BARS
@@ -88,7 +88,7 @@ def _columns(
     beta = grid.rows(past.beta(one_bar, settings.betas.window_bars, settings.betas.weight))
     value = grid.matrix((rows["close"] * rows["volume"]).cast(pl.Float64).fill_null(np.nan).to_numpy())
     cost = grid.rows(round_trip_cost(one_bar, volatility, value, settings.costs))
-    path = Bars.of(**{f"log_{name}": matrix for name, matrix in logs.items()})
+    path = LogPrices.of(**{f"log_{name}": matrix for name, matrix in logs.items()})
     exits = [shifted(logs[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
     returns = np.stack([grid.rows(leave - entry) for leave in exits], axis=1)
     found = {

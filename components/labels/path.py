@@ -8,7 +8,7 @@ from components.labels.grid import shifted, trailing_sum
 
 
 @dataclass(frozen=True)
-class Bars:
+class LogPrices:
     """Log prices by (bar, symbol), NaN where unknown.
 
     `high` and `low` are the close, and `coarse` true, where the bar has no range.
@@ -23,7 +23,7 @@ class Bars:
     @classmethod
     def of(
         cls, log_open: np.ndarray, log_high: np.ndarray, log_low: np.ndarray, log_close: np.ndarray
-    ) -> "Bars":
+    ) -> "LogPrices":
         """Bars whose range is unknown are seen through their close alone."""
         coarse = ~(np.isfinite(log_high) & np.isfinite(log_low))
         return cls(
@@ -52,7 +52,7 @@ def realised_volatility(log_price: np.ndarray, horizon: int, lag: int) -> np.nda
 
 
 def triple_barrier(
-    bars: Bars,
+    bars: LogPrices,
     log_entry: np.ndarray,
     log_exit: np.ndarray,
     up: np.ndarray,

@@ -16,7 +16,7 @@ from components.contracts.documents.champion import (
     NoChampion,
     Registration,
     Reign,
-    read_champion,
+    read_champion_record,
 )
 from components.contracts.documents.comparison import Comparison
 from components.contracts.documents.evaluation import (
@@ -187,7 +187,7 @@ def test_no_champion_is_no_champion_without_a_version(tmp_path):
     path = tmp_path / "champion.json"
     NoChampion().write(path)
     assert ChampionRecord.find(path) is None
-    assert read_champion(path).version is None
+    assert read_champion_record(path).version is None
     champion().write(path)
     assert ChampionRecord.find(path) == champion()
     path.write_text('{"version": null, "run_id": "r"}')

@@ -22,7 +22,7 @@ from components.features.hidden_regime import (
     hmm_columns,
     hmm_warm_up_bars,
 )
-from components.features.hmm import Model, filtered_states
+from components.features.hmm import RegimeModel, filtered_states
 from components.features.regime_config import Regimes
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -63,11 +63,11 @@ def simulated(seed: int, bars: int = 420, *, noise: float = 1.0) -> tuple[pl.Dat
     )
 
 
-def random_model(seed: int, states: int = 3, inputs: int = 2) -> Model:
+def random_model(seed: int, states: int = 3, inputs: int = 2) -> RegimeModel:
     rng = np.random.default_rng(seed)
     start, moves = rng.dirichlet(np.ones(states)), rng.dirichlet(np.ones(states), states)
     scale = np.zeros(inputs), np.ones(inputs)
-    return Model(
+    return RegimeModel(
         np.arange(inputs),
         *scale,
         start,
@@ -78,7 +78,7 @@ def random_model(seed: int, states: int = 3, inputs: int = 2) -> Model:
     )
 
 
-def density(model: Model, state: int, row: np.ndarray) -> float:
+def density(model: RegimeModel, state: int, row: np.ndarray) -> float:
     known = np.isfinite(row)
     z = (row[known] - model.means[state][known]) ** 2 / model.variances[state][known]
     return float(np.exp(-0.5 * z).prod() / np.sqrt(2 * np.pi * model.variances[state][known]).prod())

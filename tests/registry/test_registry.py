@@ -13,7 +13,7 @@ import pytest
 from made_documents import evaluation, verdict
 
 from components.contracts import ALL_PREDICTIONS, TIME, BundleError, verify_bundle, write_table
-from components.contracts.documents.champion import ChampionRecord, Registration, read_champion
+from components.contracts.documents.champion import ChampionRecord, Registration, read_champion_record
 from components.contracts.documents.verdict import Verdict
 from components.registry.aliases import champion_history, champion_of, promote, version_by_alias
 from components.registry.champion import fetch_champion
@@ -185,7 +185,7 @@ def test_the_champion_brings_its_own_out_of_sample_predictions_and_a_tampered_on
         "2023-01-01..2024-01-20",
     )
     assert [reign.version for reign in about.history] == [1, 2]
-    assert read_champion(tmp_path / "c" / "champion.json") == about
+    assert read_champion_record(tmp_path / "c" / "champion.json") == about
     assert (tmp_path / "c" / "reference" / "reference.json").read_text() == "{}"
     assert pl.read_parquet(tmp_path / "c" / "predictions.parquet")["score"].unique().to_list() == [0.2]
     client = open_registry(Settings(), home)

@@ -7,7 +7,7 @@ from components.contracts.documents import Document, Part
 from components.contracts.documents.fields import Moment
 from components.contracts.files import read_json
 
-__all__ = ["ChampionRecord", "NewestBars", "NoChampion", "Registration", "Reign", "read_champion"]
+__all__ = ["ChampionRecord", "NewestBars", "NoChampion", "Registration", "Reign", "read_champion_record"]
 
 
 class Reign(Part):
@@ -53,7 +53,7 @@ class ChampionRecord(Document):
         ContractError
             As `read`.
         """
-        found = read_champion(path)
+        found = read_champion_record(path)
         return found if isinstance(found, cls) else None
 
 
@@ -64,7 +64,7 @@ class NoChampion(Document):
     version: None = None
 
 
-def read_champion(path: str | os.PathLike) -> ChampionRecord | NoChampion:
+def read_champion_record(path: str | os.PathLike) -> ChampionRecord | NoChampion:
     """What stands in the champion's file; raises as `Document.read`."""
     found = read_json(path)
     if found is not None and found.get("version", 0) is None:
