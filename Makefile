@@ -34,10 +34,10 @@ run: setup
 	$(BIN)/alphaloop run --config pipelines/configs/demo.yaml
 
 test: setup programs
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not containers"
 
 test-fast: setup programs
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not containers and not slow"
 
 programs:
 	@.ci/programs

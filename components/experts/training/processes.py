@@ -19,7 +19,7 @@ from components.processes.imports import own_modules_only, python_module
 
 ENDING_SECONDS = 30
 LOG_CHARACTERS = 5000
-# In the trace of a process that only lost another one.
+# In the words of a process that only lost another one.
 LOST = ("gloo/transport", "DistBackendError", "DistNetworkError")
 WORKER = "components.experts.training.process_worker"
 
@@ -74,7 +74,8 @@ def read_arguments(path: Path) -> tuple[Inputs, Assignment, Path]:
 def _raise_what_was_told(folder: Path, processes: int) -> None:
     """Raise the first failure that a process wrote of itself; one that only lost another one counts not."""
     failures = [require_json(path) for path in folder.glob("failure-*.json")]
-    told = [failure for failure in failures if not any(sign in failure["trace"] for sign in LOST)]
+    # By its own words: the processes share the file of the trace, and the last one to fail wrote it.
+    told = [one for one in failures if not any(sign in one["kind"] + one["message"] for sign in LOST)]
     if told:
         raise_failure(min(told, key=lambda failure: failure["time"]), processes)
 
