@@ -77,7 +77,7 @@ def compile_(
 ):
     """Compile a pipeline to KFP's IR, for a cluster.
 
-    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.5.0 -o training.yaml
+    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.6.0 -o training.yaml
     """
     from pipelines.config import load_config
     from pipelines.runners.cluster import compile_pipeline
