@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from components.audit.config import Settings as AuditSettings
 from components.backtest.config import Settings as BacktestSettings
@@ -88,7 +88,10 @@ class ExpertsSettings(Section):
 
 
 class ClusterSettings(Section):
-    """What only a cluster needs; a local run ignores it."""
+    """What only a cluster needs: `alphaloop compile` and `submit`. A local run ignores it."""
+
+    # Kubernetes means the same by 2 and "2".
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     host: str = Field(
         "", description="address of the Kubeflow Pipelines API, such as http://ml-pipeline.kubeflow:8888"
@@ -97,9 +100,19 @@ class ClusterSettings(Section):
     volume_claim: str = Field(
         "", description="persistent volume claim that holds data and run.folder; mounted at mount_path"
     )
-    mount_path: str = Field("/alphaloop", description="where the volume is mounted in a task")
-    memory_limit: str = Field("8G", description="memory of a task")
-    cpu_limit: str = Field("2", description="cores of a task")
+    mount_path: str = Field(
+        "/alphaloop", pattern="^/", description="where the volume of volume_claim is mounted in a task"
+    )
+    memory_limit: str = Field(
+        "8G",
+        pattern=r"^[1-9][0-9]*([EPTGMK]i?)?$",
+        description="memory of a task: bytes, or a number with K, M, G, Ki, Mi, Gi",
+    )
+    cpu_limit: str = Field(
+        "2",
+        pattern=r"^([1-9][0-9]*m?|[0-9]+\.[0-9]+)$",
+        description="cores of a task: 2, 1.5, or thousandths of one such as 500m",
+    )
     retries: int = Field(2, ge=0, description="how often a task is tried again")
 
 

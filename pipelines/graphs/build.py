@@ -17,13 +17,25 @@ PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
 
 
 def build_pipeline(
-    name: str, config: Config, *, folder: str, local: bool = True, options: Mapping[str, Any] | None = None
+    name: str,
+    config: Config,
+    *,
+    folder: str,
+    seen: bool = True,
+    retries: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> Callable:
-    """The pipeline `name`. `local` tells whether the market data can be seen, and hashed, from here."""
-    source = market_sha256(config.market, data_folder(), config.run.seed) if local else ""
+    """The pipeline `name`.
+
+    Parameters
+    ----------
+    seen : whether the market data can be seen, and hashed, from here
+    retries : how often a failed task is tried again; none here, where who runs it sees the failure
+    options : further arguments of the pipeline `expert`, see `expert_pipeline`
+    """
+    source = market_sha256(config.market, data_folder(), config.run.seed) if seen else ""
     if source and config.fusion.tables:
         source = f"{source}-{slow_tables_sha256(config.fusion, data_folder())}"
-    retries = 0 if local else config.cluster.retries
     if name == "materialisation":
         return materialisation_pipeline(config, source=source, folder=folder, retries=retries)
     if name == "expert":

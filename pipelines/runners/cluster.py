@@ -41,8 +41,8 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
     Raises
     ------
     ClusterError
-        For an unknown pipeline, or where a parameter is named such that a YAML 1.1 reader takes it for a
-        boolean.
+        For an unknown pipeline, a setting of `cluster` that could have no effect, or where a parameter is
+        named such that a YAML 1.1 reader takes it for a boolean.
     """
     from kfp import compiler
 
@@ -50,8 +50,17 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
 
     if name not in PIPELINES:
         raise ClusterError(f"There is no pipeline {name!r}. Choose one of: {', '.join(PIPELINES)}.")
+    if "mount_path" in config.cluster.model_fields_set and not config.cluster.volume_claim:
+        raise ClusterError(
+            f"cluster.mount_path={config.cluster.mount_path} says where a volume is mounted, but no volume is"
+            " named. Set cluster.volume_claim, or take mount_path out."
+        )
     pipeline = build_pipeline(
-        name, config, folder=resolve_folder(config), local=not config.cluster.volume_claim
+        name,
+        config,
+        folder=resolve_folder(config),
+        seen=not config.cluster.volume_claim,
+        retries=config.cluster.retries,
     )
     with atomic_path(output) as temporary:
         holder = temporary.with_suffix(".yaml")

@@ -492,7 +492,7 @@ def test_a_newer_package_renews_what_imports_it(package, renews, leaves, house, 
 
 def codes(config: Config, name: str) -> dict[str, tuple[str, str]]:
     """Function of the door and `code` argument of each task of a pipeline that has one."""
-    pipeline = build_pipeline(name, config, folder="/run", local=False)
+    pipeline = build_pipeline(name, config, folder="/run", seen=False)
     document = MessageToDict(pipeline.pipeline_spec)
     commands = {
         label: [*executor["container"].get("command", ()), *executor["container"].get("args", ())]
