@@ -5,26 +5,62 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from components.timeline.periods import is_daily
+from components.timeline.periods import BARS_A_DAY, is_daily
 
+# By convention; five days a week would be 261, the rest are holidays.
 EQUITY_DAYS = 252
-YEAR = timedelta(days=365.25)
+YEAR_DAYS = 365.25
+# A day of the typical week stands for so many days of a year, where the market never rests and where it does.
+NEVER_RESTS, RESTS = YEAR_DAYS / 7, EQUITY_DAYS / 5
+# Quantile of the bars a week that counts as typical: holidays make weeks shorter, hardly anything longer.
+TYPICAL_WEEK = 0.75
 
 
 def bars_per_year(period: str, calendar: pl.Series) -> float:
-    """How many bars a year has, for annualising.
+    """How many bars a year has, for annualising: those of a typical week times the weeks of a year.
 
-    252 for daily bars of a market that rests at weekends; otherwise measured: bars of the calendar over the
-    years that it spans.
+    A year has 365.25 / 7 weeks where the market never closes, and 252 / 5 where it rests on some weekday, so
+    that daily bars come out at 252 and hourly ones of seven a session at 1,764. Weeks are cut from the
+    calendar's first day on, whole ones only; the typical one is the upper quartile of those that have a bar,
+    so that gaps, holidays and single far-off stamps do not count. Below a whole week the period decides: 252
+    daily bars unless one falls on a Saturday or Sunday; intraday ones as many a day as come.
+
+    The convention of 252 is wrong by what a market's holidays differ from it: shares in China have 243 days,
+    currencies about 259. A Sharpe ratio is wrong by half of that share.
 
     Parameters
     ----------
     period : length of a bar, such as `1d` or `1h`
-    calendar : sorted distinct timestamps
+    calendar : sorted distinct timestamps (ends of bars)
     """
-    span = (calendar[-1] - calendar[0]) / YEAR if len(calendar) > 1 else 0.0
-    measured = (len(calendar) - 1) / span if span > 0 else float(EQUITY_DAYS)
-    return float(EQUITY_DAYS) if is_daily(period) and (measured < 300 or span < 0.1) else float(measured)
+    days = (calendar - timedelta(microseconds=1)).dt.date()
+    weeks = _whole_weeks(days)
+    if weeks.is_empty():
+        return _less_than_a_week(period, days)
+    bars = weeks["bars"].quantile(TYPICAL_WEEK, "nearest")
+    open_days = weeks["open_days"].quantile(TYPICAL_WEEK, "nearest")
+    return float(bars * (NEVER_RESTS if open_days == 7 else RESTS))
+
+
+def _whole_weeks(days: pl.Series) -> pl.DataFrame:
+    """`bars` and `open_days` of each whole week, counted from the first day on, that has any."""
+    placed = days.to_frame("day").with_columns(
+        (pl.col("day") - pl.col("day").min()).dt.total_days().alias("passed")
+    )
+    whole = (placed["passed"].max() + 1) // 7 if len(days) else 0
+    weeks = placed.group_by(pl.col("passed") // 7).agg(
+        pl.len().alias("bars"), pl.col("day").n_unique().alias("open_days")
+    )
+    return weeks.filter(pl.col("passed") < whole)
+
+
+def _less_than_a_week(period: str, days: pl.Series) -> float:
+    if is_daily(period):
+        at_weekends = bool((days.dt.weekday() > 5).any())
+        return YEAR_DAYS if at_weekends else float(EQUITY_DAYS)
+    round_the_clock = BARS_A_DAY[period]
+    a_day = days.value_counts()["count"].max() or round_the_clock
+    return float(a_day * (YEAR_DAYS if a_day == round_the_clock else EQUITY_DAYS))
 
 
 def sharpe_ratio(returns: np.ndarray, *, bars_per_year: float) -> np.ndarray | float:

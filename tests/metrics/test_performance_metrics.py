@@ -124,11 +124,71 @@ def calendar(step: timedelta, count: int, weekends: bool = True) -> pl.Series:
     return pl.Series([m for m in moments if weekends or m.weekday() < 5], dtype=TIME)
 
 
+def sessions(count: int, hours: tuple[int, ...] = (21,), first: int = 2) -> list[datetime]:
+    """Ends of bars at `hours` UTC, on `count` weekdays from January `first` of 2023 on."""
+    days = (datetime(2023, 1, first, tzinfo=UTC) + timedelta(days=day) for day in range(2 * count))
+    return [
+        day + timedelta(hours=hour)
+        for day in [day for day in days if day.weekday() < 5][:count]
+        for hour in hours
+    ]
+
+
 def test_bars_per_year():
     assert bars_per_year("1d", calendar(timedelta(days=1), 800, weekends=False)) == 252
     assert bars_per_year("1d", calendar(timedelta(days=1), 800)) == pytest.approx(365.25)
     assert bars_per_year("1h", calendar(timedelta(hours=1), 5000)) == pytest.approx(8766)
     assert bars_per_year("4h", calendar(timedelta(hours=4), 900)) == pytest.approx(2191.5)
+    assert bars_per_year("1h", pl.Series(sessions(400, tuple(range(15, 22))), dtype=TIME)) == 7 * 252
+
+
+@pytest.mark.parametrize("count", [7, 8, 13, 30, 61])
+def test_bars_per_year_of_a_few_daily_bars_follow_their_week(count):
+    assert bars_per_year("1d", calendar(timedelta(days=1), count)) == pytest.approx(365.25)
+    assert bars_per_year("1d", pl.Series(sessions(count), dtype=TIME)) == 252
+
+
+@pytest.mark.parametrize(
+    ("period", "stamps", "expected"),
+    [
+        ("1d", [], 252),
+        ("1d", sessions(1), 252),
+        ("1d", sessions(4), 252),
+        ("1d", [datetime(2023, 1, day, tzinfo=UTC) for day in (7, 8, 9)], 365.25),
+        ("1h", sessions(2, tuple(range(15, 22))), 1764),
+        ("1h", [datetime(2023, 1, 2, tzinfo=UTC) + timedelta(hours=hour) for hour in range(1, 40)], 8766),
+        ("4h", [], 2191.5),
+    ],
+)
+def test_bars_per_year_of_less_than_a_week(period, stamps, expected):
+    assert bars_per_year(period, pl.Series(stamps, dtype=TIME)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("year", [1900, 1970, 2022, 2062])
+@pytest.mark.parametrize("count", [30, 400])
+def test_one_far_off_stamp_does_not_change_bars_per_year(year, count):
+    coins = [datetime(2023, 1, 3, tzinfo=UTC) + timedelta(days=day) for day in range(count)]
+    for clean, expected in ((coins, 365.25), (sessions(count), 252)):
+        stamps = sorted([*clean, datetime(year, 6, 15, 21, tzinfo=UTC)])
+        assert bars_per_year("1d", pl.Series(stamps, dtype=TIME)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_holidays_half_days_gaps_and_special_sessions_leave_bars_per_year_alone(seed):
+    rng = np.random.default_rng(seed)
+    weeks = int(rng.integers(4, 120))
+    days = sessions(5 * weeks, first=2 + int(rng.integers(5)))
+    closed = rng.random(len(days)) < 9 / 261
+    outage = int(rng.integers(len(days)))
+    closed[outage : outage + int(rng.integers(len(days) // 4))] = True
+    open_days = [day for day, shut in zip(days, closed, strict=True) if not shut]
+    saturday = datetime(2023, 1, 14, 21, tzinfo=UTC)
+    with_session = sorted([*open_days, *([saturday] if weeks > 8 else [])])
+    assert bars_per_year("1d", pl.Series(with_session, dtype=TIME)) == 252
+    hourly = [
+        day - timedelta(hours=back) for day in open_days for back in range(3 if rng.random() < 0.02 else 7)
+    ]
+    assert bars_per_year("1h", pl.Series(sorted(hourly), dtype=TIME)) == 7 * 252
 
 
 def test_coverage_by_hand():
