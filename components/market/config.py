@@ -172,8 +172,12 @@ class Settings(Section):
     timezone: str | None = Field(
         None, description="zone of stamps that carry none, such as America/New_York; session dates need none"
     )
-    ambiguous: Literal["raise", "earliest", "latest"] = Field(
-        "raise", description="local times that occur twice when clocks go back"
+    ambiguous: Literal["infer", "earliest", "latest", "raise"] = Field(
+        "infer",
+        description=(
+            "local times that occur twice when clocks go back: told by the order of the rows, and where that"
+            " leaves it open an error (infer), the first or the second of the two; raise: always an error"
+        ),
     )
     timestamp_format: str | None = Field(
         None, description="strptime format of stamps in text; none: the ISO forms"
@@ -182,8 +186,18 @@ class Settings(Section):
         None, description="unit of stamps that are numbers since 1970"
     )
     exchange_timezone: str = Field("America/New_York", description="zone of session_open and session_close")
-    session_open: time = Field(time(9, 30), description="local time at which a session begins")
-    session_close: time = Field(time(16, 0), description="local time at which a session's bar is complete")
+    session_open: time = Field(
+        time(9, 30),
+        description=(
+            "local time at which a session begins; at or after session_close: the evening before its date"
+        ),
+    )
+    session_close: time = Field(
+        time(16, 0),
+        description=(
+            "local time at which a session's bar is complete, on its date; 00:00 is the midnight that ends it"
+        ),
+    )
     publication_lag_s: float = Field(
         0.0,
         ge=0,
@@ -263,9 +277,5 @@ class Settings(Section):
         if self.stamp == "session_date" and not is_daily(self.period):
             raise ValueError(
                 f"stamp session_date is for daily bars; with period {self.period} use bar_open or bar_close"
-            )
-        if self.session_close <= self.session_open:
-            raise ValueError(
-                f"session_close={self.session_close} is not after session_open={self.session_open}"
             )
         return self

@@ -183,7 +183,14 @@ def _typed(frame: pl.DataFrame, settings: Settings, path: Path) -> pl.DataFrame:
         if column in frame.columns
     }
     frame = frame.with_columns(
-        in_utc(read_stamps(frame[column], settings, named), settings, named).cast(TIME).alias(column)
+        in_utc(
+            read_stamps(frame[column], settings, named),
+            settings,
+            named,
+            frame.get_column("symbol", default=None),
+        )
+        .cast(TIME)
+        .alias(column)
         for column, named in where.items()
     )
     if frame.is_empty():
