@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from components.backtest.config import Settings
+from components.contracts import UNTRADABLE
 from components.metrics import to_matrix
 from components.sizing import long_only_weights, long_short_weights, universe_weights
 
@@ -38,7 +39,7 @@ class Prices:
 
     `overnight` is the return from the last known price before the bar to its open, `intraday` from there to
     its close, both 0 where a price is missing. `stale` counts the bars in a row, up to this one, that gave no
-    price.
+    price. `unbuyable` and `unsellable`: no such order could be filled in the bar.
     """
 
     calendar: pl.Series
@@ -48,6 +49,29 @@ class Prices:
     open_known: np.ndarray
     close_known: np.ndarray
     stale: np.ndarray
+    unbuyable: np.ndarray
+    unsellable: np.ndarray
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Where orders of one bar are filled, (symbols,) each: where the price is `known`, and where a buy or a
+    sell gets it.
+    """
+
+    known: np.ndarray
+    buyable: np.ndarray
+    sellable: np.ndarray
+
+    @classmethod
+    def of(cls, prices: Prices, bar: int, entry: str) -> "Orders":
+        """At the bar's open or close, as `entry` says."""
+        known = prices.open_known[bar] if entry == "next_open" else prices.close_known[bar]
+        return cls(known, known & ~prices.unbuyable[bar], known & ~prices.unsellable[bar])
+
+    def filled(self, held: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Which wanted positions are reached, the others stay as held; shape as `held`."""
+        return np.where(wanted > held, self.buyable, np.where(wanted < held, self.sellable, self.known))
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,7 @@ class _Portfolio:
 
 
 def market_prices(panel: pl.DataFrame) -> Prices:
-    """Arrays of a panel (columns `timestamp`, `symbol`, `open`, `close`).
+    """Arrays of a panel (columns `timestamp`, `symbol`, `open`, `close`, optionally those of UNTRADABLE).
 
     A price that is not finite and positive counts as missing.
     """
@@ -110,7 +134,13 @@ def market_prices(panel: pl.DataFrame) -> Prices:
     open_known, close_known = known[0::2], known[1::2]
     bars = np.arange(len(calendar))[:, None]
     stale = bars - np.maximum.accumulate(np.where(open_known | close_known, bars, -1), axis=0)
-    return Prices(calendar, symbols, changes[0::2], changes[1::2], open_known, close_known, stale)
+    blocked = (
+        to_matrix(panel, name, calendar, symbols) == 1
+        if name in panel.columns
+        else np.zeros(open_known.shape, dtype=bool)
+        for name in UNTRADABLE
+    )
+    return Prices(calendar, symbols, changes[0::2], changes[1::2], open_known, close_known, stale, *blocked)
 
 
 def run_backtest(
@@ -173,13 +203,12 @@ def _bar(
     _earn(state, prices.overnight[bar])
     if settings.entry == "next_close":
         _earn(state, prices.intraday[bar])
-    known = prices.open_known[bar] if settings.entry == "next_open" else prices.close_known[bar]
     traded = _trade(
         state,
         bar,
         book,
         target * _exposure_factor(state, settings, bars_per_year),
-        known,
+        Orders.of(prices, bar, settings.entry),
         prices.stale[bar] >= settings.delisting_bars,
         settings,
     )
@@ -219,17 +248,22 @@ def _trade(
     bar: int,
     book: int,
     target: np.ndarray,
-    known: np.ndarray,
+    orders: Orders,
     gone: np.ndarray,
     settings: Settings,
 ) -> float:
-    """Close what must go, renew the book whose turn it is; returns the traded value."""
-    state.frozen[known] = 0.0
-    wanted = np.where(state.leaving & known, 0.0, state.held)
+    """Close what must go, renew the book whose turn it is; returns the traded value.
+
+    What can't be filled stays as it is held, until the book is renewed again or, where it must go, until the
+    first bar that fills it.
+    """
+    state.frozen[orders.known] = 0.0
+    wanted = np.where(state.leaving, 0.0, state.held)
     if bar < state.paused_until:
         target = np.zeros_like(target)
-    renewed = np.where(known, target * state.capital, state.held[book])
-    wanted[book] = renewed
+    wanted[book] = _within_room(state.held[book], target * state.capital, orders)
+    filled = orders.filled(state.held, wanted)
+    wanted = np.where(filled, wanted, state.held)
     delisted = gone & (state.held != 0)
     if delisted.any():
         lost = state.held[delisted] * settings.delisting_return
@@ -238,11 +272,29 @@ def _trade(
         wanted[delisted] = 0.0
         state.events["delisted"] += int(delisted.any(axis=0).sum())
     traded = float(np.abs(wanted - state.held).sum())
-    state.entered[book] = np.where(known, renewed, state.entered[book])
+    state.entered[book] = np.where(filled[book], wanted[book], state.entered[book])
     state.leaving &= wanted != 0
-    state.leaving[book] &= ~known
+    state.leaving[book] &= ~filled[book]
     state.held = wanted
     return traded
+
+
+def _within_room(held: np.ndarray, wanted: np.ndarray, orders: Orders) -> np.ndarray:
+    """The wanted positions of a book, (symbols,), made smaller where what can't be reduced takes up the room
+    of its side, long or short: capital is not spent twice.
+    """
+    stuck = ~orders.filled(held, wanted) & (np.abs(held) > np.abs(wanted))
+    if not stuck.any():
+        return wanted
+    long, short = (_side_within_room(sign * held, sign * wanted, stuck) for sign in (1, -1))
+    return long - short
+
+
+def _side_within_room(held: np.ndarray, wanted: np.ndarray, stuck: np.ndarray) -> np.ndarray:
+    wanted = np.maximum(wanted, 0.0)
+    room = max(wanted.sum() - np.maximum(held, 0.0)[stuck].sum(), 0.0)
+    free = max(wanted[~stuck].sum(), NEGLIGIBLE)
+    return np.where(stuck, wanted, wanted * min(room / free, 1.0))
 
 
 def _note_stops(state: _Portfolio, bar: int, net_return: float, settings: Settings) -> None:

@@ -24,6 +24,7 @@ from components.contracts.schemas import (
     TABLES,
     TIME,
     TRAINING_SET,
+    UNTRADABLE,
     VOLATILITY_COLUMN,
     Table,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "TABLES",
     "TIME",
     "TRAINING_SET",
+    "UNTRADABLE",
     "VOLATILITY_COLUMN",
     "AlphaloopError",
     "BundleError",

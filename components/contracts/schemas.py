@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 TIME = pl.Datetime("us", "UTC")
+# Optional columns of a panel that say where no buy and no sell order could be filled.
+UNTRADABLE = ("unbuyable", "unsellable")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Table:
 
 # A bar. `event_time` is its opening moment, `timestamp` the moment it was complete, `known_time` when we
 # could have had it. `exchange_ts` and `ingest_ts` are what the exchange's clock and the collector's clock
-# said, where a source has them.
+# said, where a source has them. `unbuyable` and `unsellable`: no buy, no sell order could be filled in the
+# bar (nothing was traded, or the price stood at the exchange's limit all day). Validation writes them where
+# any bar of the panel is either; a panel without them could be traded in every bar.
 PANEL = Table(
     name="panel",
     version=1,
@@ -56,12 +60,23 @@ PANEL = Table(
         "exchange_ts": TIME,
         "ingest_ts": TIME,
         "industry": pl.String(),
+        "unbuyable": pl.Boolean(),
+        "unsellable": pl.Boolean(),
     },
 )
 
 # Bars as a source gave them: the panel's columns in any order of rows, faults included. Only validation reads
-# it.
-RAW_PANEL = Table(name="raw_panel", version=1, columns=PANEL.columns, key=(), optional=PANEL.optional)
+# it. `price_limit` is the exchange's daily limit, a share of the previous close.
+RAW_PANEL = Table(
+    name="raw_panel",
+    version=1,
+    columns=PANEL.columns,
+    key=(),
+    optional={
+        **{name: kind for name, kind in PANEL.optional.items() if name not in UNTRADABLE},
+        "price_limit": pl.Float64(),
+    },
+)
 
 # Values of slow tables (fundamentals, on-chain, macro, ...) at each bar, as known by the bar's known_time;
 # null where nothing was known.

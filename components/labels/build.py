@@ -4,9 +4,10 @@ forms that experts can learn.
 A signal at the close of bar t is entered at the first price after it. Over a horizon of h bars the return is
 log(open[t+1+h] / open[t+1]) with `entry: next_open` and log(close[t+1+h] / close[t+1]) with `entry:
 next_close`. Bars are counted on the panel's calendar, its sorted distinct timestamps. Where a symbol has no
-valid price at exactly bar t+1 or bar t+1+h (a gap, the end of the data, a delisting), the row stays
-unlabelled: all its label columns are null. A delisted symbol's last rows are therefore unlabelled, and what
-holders lost in the delisting itself is not in the labels.
+valid price at exactly bar t+1 or bar t+1+h (a gap, the end of the data, a delisting), or where no order
+could be filled there (`unbuyable` or `unsellable`), the row stays unlabelled: all its label columns are null.
+The last rows before a delisting or a suspension are therefore unlabelled, and what holders lost in it, or
+while the price was locked at its limit, is not in the labels.
 
 Horizons count bars of the panel's period. Labels of ticks (250 ms after a quote, against mid or VWAP) are not
 made here.
@@ -15,7 +16,7 @@ made here.
 import numpy as np
 import polars as pl
 
-from components.contracts import LABELS
+from components.contracts import LABELS, UNTRADABLE
 from components.labels import past
 from components.labels.config import Settings
 from components.labels.costs import round_trip_cost, trade_class
@@ -33,7 +34,7 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     Parameters
     ----------
     panel : columns `timestamp`, `symbol`, `sector` (as known at the timestamp), `open`, `high`, `low`,
-        `close`, `volume`; (timestamp, symbol) occurs once
+        `close`, `volume`, optionally `unbuyable`, `unsellable`; (timestamp, symbol) occurs once
     settings : horizons, entry, thresholds, barriers, betas and costs
 
     Returns
@@ -56,15 +57,16 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
       annualised.
     - `barrier`, `barrier_return`, `barrier_end`: `path.triple_barrier` with its barriers at multiples of
       sqrt(h) times the volatility of closes up to t; null where that is unknown or 0. `barrier_end` is the
-      close of the bar of the touch, at most `label_end`.
+      close of the bar of the touch, at most `label_end`. A bar that could not be traded touches no barrier.
     - `cost` is the round trip's cost as known at t (`costs.round_trip_cost`); `trade_class` is 1 or -1 where
       a long or a short position earns more than it, else 0.
 
     An `open` column without a single price makes `next_open` fall back to `next_close`, with a warning.
     """
-    rows = panel.select("timestamp", "symbol", "sector", "open", "high", "low", "close", "volume").sort(
-        "timestamp", "symbol"
-    )
+    blocked = [name for name in UNTRADABLE if name in panel.columns]
+    rows = panel.select(
+        "timestamp", "symbol", "sector", "open", "high", "low", "close", "volume", *blocked
+    ).sort("timestamp", "symbol")
     calendar, bars = bar_index(rows["timestamp"])
     symbols = rows["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
     grid = Grid(bars, symbols, len(calendar), int(symbols.max(initial=-1)) + 1)
@@ -82,14 +84,16 @@ def _columns(
     """
     price = _price_column(rows, settings)
     logs = {name: grid.logs(rows[name]) for name in ("open", "high", "low", "close")}
-    entry = shifted(logs[price], -ENTRY_LAG_BARS)
+    tradable = grid.matrix(_tradable(rows))
+    filled = {name: matrix * tradable for name, matrix in logs.items()}
+    entry = shifted(filled[price], -ENTRY_LAG_BARS)
     one_bar = past.one_bar_returns(logs["close"])
     volatility = past.volatility(one_bar, settings.barriers.volatility_bars)
     beta = grid.rows(past.beta(one_bar, settings.betas.window_bars, settings.betas.weight))
     value = grid.matrix((rows["close"] * rows["volume"]).cast(pl.Float64).fill_null(np.nan).to_numpy())
     cost = grid.rows(round_trip_cost(one_bar, volatility, value, settings.costs))
-    path = LogPrices.of(**{f"log_{name}": matrix for name, matrix in logs.items()})
-    exits = [shifted(logs[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
+    path = LogPrices.of(**{f"log_{name}": matrix for name, matrix in filled.items()})
+    exits = [shifted(filled[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
     returns = np.stack([grid.rows(leave - entry) for leave in exits], axis=1)
     found = {
         "log_return": returns,
@@ -120,6 +124,14 @@ def _columns(
     found["trade_class"] = trade_class(returns, cost[:, None], settings.classes.margin_bps / 10_000)
     found["cost"] = np.repeat(cost[:, None], len(horizons), axis=1)
     return {name: np.where(np.isfinite(returns), values, np.nan) for name, values in found.items()}
+
+
+def _tradable(rows: pl.DataFrame) -> np.ndarray:
+    """1 where an order could be filled in both directions, else NaN; shape (rows,)."""
+    blocked = np.zeros(len(rows), dtype=bool)
+    for name in set(UNTRADABLE) & set(rows.columns):
+        blocked |= rows[name].fill_null(False).to_numpy()
+    return np.where(blocked, np.nan, 1.0)
 
 
 def _price_column(rows: pl.DataFrame, settings: Settings) -> str:

@@ -28,6 +28,7 @@ CONTRACT_COLUMNS = (
     "open_interest",
     "exchange_ts",
     "ingest_ts",
+    "price_limit",
 )
 SPARE_COLUMNS = ("open", "high", "low", "volume")
 FETCHED = ("yahoo", "ccxt", "wind")
@@ -203,6 +204,14 @@ class Settings(Section):
         ge=0,
         description="seconds from the end of a bar until we could have it; unused where known_time is mapped",
     )
+    price_limit: float | dict[str, float] | None = Field(
+        None,
+        description=(
+            "daily price limit, a share of the previous close such as 0.1, or a mapping of the beginning of a"
+            " symbol to its limit (the longest that fits counts); none: the market has none, or the column"
+            " `price_limit` says it row by row"
+        ),
+    )
     sectors: SectorSettings | None = Field(
         None,
         description=(
@@ -244,6 +253,15 @@ class Settings(Section):
                     f"{name!r} is not a column of a panel; choose from {', '.join(CONTRACT_COLUMNS)}"
                 )
         return columns
+
+    @field_validator("price_limit")
+    @classmethod
+    def _share(cls, limit):
+        shares = limit.values() if isinstance(limit, dict) else [limit] if limit is not None else []
+        for share in shares:
+            if not 0 < share < 1:
+                raise ValueError(f"{share:g} is not a share between 0 and 1; write 0.1 for 10 %")
+        return limit
 
     @field_validator("timezone", "exchange_timezone")
     @classmethod

@@ -10,6 +10,7 @@ import polars as pl
 from components.contracts import RAW_PANEL, check_table
 from components.market.config import SPARE_COLUMNS, Settings
 from components.market.errors import MarketError
+from components.market.limits import add_price_limit
 from components.market.sectors import add_sectors
 from components.market.sources import SOURCES
 from components.timeline.coverage import symbol_coverage
@@ -57,6 +58,7 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int) -> Market:
         rows = add_sectors(rows, settings.sectors, Path(data_folder))
     elif "sector" not in rows.columns:
         rows = rows.with_columns(pl.lit(None, dtype=pl.String).alias("sector"))
+    rows = add_price_limit(rows, settings.price_limit)
     absent = [name for name in SPARE_COLUMNS if name not in rows.columns]
     rows = rows.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent)
     _require_spacing(rows, settings)

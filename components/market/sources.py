@@ -21,7 +21,7 @@ from components.market.stamps import bar_times, in_utc, read_stamps
 
 PRICE_COLUMNS = ("open", "high", "low", "close", "volume")
 SHORT_NAMES = {"open": ("o", "op"), "high": ("h", "hi"), "low": ("l", "lo"), "volume": ("v", "vol")}
-OPTIONAL_NUMBERS = ("vwap", "trades", "funding_rate", "open_interest")
+OPTIONAL_NUMBERS = ("vwap", "trades", "funding_rate", "open_interest", "price_limit")
 CLOCKS = ("exchange_ts", "ingest_ts")
 NOT_A_VALUE = ["", "NA", "N/A", "n/a", "null", "NULL", "None", "-"]
 

@@ -29,6 +29,7 @@ from components.validation.repeats import duplicates, one_a_key, witnesses
 from components.validation.rows import absent_columns, filled, row_faults, sees_trading, time_reversals
 from components.validation.rules import NOTICES
 from components.validation.standstill import dead_cross_sections, frozen_symbols, stale_prices
+from components.validation.tradable import tradability
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     together = ended_together(one_a_key(whole))
     alone = [local, repeats, thin, stale, dead, unfinished]
     with_others = [prints, breaks, recycled, uncovered, together]
-    clean = without(bars, uncovered).sort("timestamp", "symbol")
+    clean, untraded = tradability(without(bars, uncovered).sort("timestamp", "symbol"), absent)
     return Examination(
-        findings=concat([*alone, *with_others]),
+        findings=concat([*alone, *with_others, untraded]),
         clean=clean.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent),
         gaps=symbol_gaps(bars, calendar),
         source_gaps=symbol_gaps(one_a_key(numbered.drop_nulls(["timestamp", "symbol"])), calendar),

@@ -155,6 +155,21 @@ RULES = (
         severity="notice",
     ),
     Rule(
+        "not_tradable",
+        "at the bar",
+        "nothing was traded at the bar's one price, or it stood at its price limit all day: no order is"
+        " filled there, and no label begins or ends there",
+        "nothing; for a source whose volume says nothing leave volume out in market.columns",
+        severity="notice",
+    ),
+    Rule(
+        "one_price_jump",
+        "with later bars",
+        "one price all day, and as far from the day before as on most such days: a price limit?",
+        "where the market has one set market.price_limit, so that nothing is bought or sold there",
+        severity="notice",
+    ),
+    Rule(
         "known_late",
         "on arrival",
         f"the bar became known {MAX_KNOWN_LAG_DAYS} days or more after it ended: filled in afterwards, so"

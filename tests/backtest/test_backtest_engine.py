@@ -19,10 +19,11 @@ FREE = Settings(quantile=0.34, max_weight=1.0, cost_bps_per_side=0.0, stop_loss_
 NAN = math.nan
 
 
-def trade(opening, close, score, config, *, horizon=2, strategy="long_short", symbols=None):
+def trade(opening, close, score, config, *, horizon=2, strategy="long_short", symbols=None, **locked):
     predictions = long_table(symbols, score=score, uncertainty=np.ones_like(score))
+    panel = long_table(symbols, open=opening, close=close, **locked)
     return run_backtest(
-        market_prices(long_table(symbols, open=opening, close=close)),
+        market_prices(panel.with_columns(pl.col(name).cast(pl.Boolean) for name in locked)),
         predictions,
         config,
         horizon=horizon,
@@ -73,9 +74,67 @@ def test_next_close_earns_nothing_on_the_bar_of_the_trade():
     assert test.returns["turnover"][0] == pytest.approx(1.0)
 
 
-def slow_backtest(opening, close, score, config, horizon):
+def locked(shape, bars, name):
+    """Marks of one name at these bars."""
+    marks = np.zeros(shape)
+    marks[bars, name] = 1
+    return marks
+
+
+def test_a_bar_at_the_upper_limit_fills_no_buy_but_a_sale():
+    """Name 0 is wanted from bar 1 on and locked up there: the book holds the other side alone until the next
+    turn; where it is held and no longer wanted, it goes.
+    """
+    score = np.tile([3.0, 2.0, 1.0], (6, 1))
+    score[2:, 0] = 1.5
+    free = trade(OPEN, CLOSE, score, FREE, horizon=1)
+    test = trade(OPEN, CLOSE, score, FREE, horizon=1, unbuyable=locked((6, 3), [1, 2], 0))
+    assert (free.returns["n_long"][0], test.returns["n_long"][0]) == (1, 0)
+    assert test.returns["turnover"][0] == pytest.approx(free.returns["turnover"][0] / 2)
+    assert test.returns["cost"].sum() < free.returns["turnover"].sum()
+    held = trade(OPEN, CLOSE, score, FREE, horizon=1, unbuyable=locked((6, 3), [3], 0))
+    np.testing.assert_array_equal(columns(held, "gross_return"), columns(free, "gross_return"))
+
+
+def test_what_can_not_be_sold_is_carried_at_the_close_and_takes_up_its_room():
+    """Name 0 is suspended from bar 3 on, when others are wanted: it stays, marked at its closes, and the
+    book's gross exposure does not grow by it.
+    """
+    opening = np.full((8, 6), 100.0)
+    score = np.tile([9.0, 5.0, 4.0, 3.0, 2.0, 1.0], (8, 1))
+    score[2:, 0] = 3.5
+    config = FREE.model_copy(update={"quantile": 0.2})
+    marks = locked((8, 6), [3, 4], 0)
+    test = trade(opening, opening, score, config, horizon=1, unbuyable=marks, unsellable=marks)
+    assert test.returns["exposure"].max() <= 1 + 1e-12
+    assert test.returns["net_exposure"].abs().max() < 1e-12
+    np.testing.assert_allclose(test.returns["turnover"].to_list()[:6], [1, 0, 0, 0, 1, 0], atol=1e-12)
+    bare = trade(opening, opening, score, config, horizon=1)
+    np.testing.assert_allclose(bare.returns["turnover"].to_list()[:6], [1, 0, 1, 0, 0, 0], atol=1e-12)
+
+
+def test_a_stop_waits_until_somebody_buys():
+    """A stop whose bar is locked at the lower limit sells at the first bar that trades, at that price."""
+    opening = np.full((8, 3), 100.0)
+    opening[2:, 0] = [80, 72, 65, 60, 60, 60]
+    score = np.tile([3.0, 2.0, 1.0], (8, 1))
+    score[1:] = np.nan
+    config = FREE.model_copy(update={"stop_loss_share": 0.1})
+    marks = locked((8, 3), [3, 4], 0)
+    test = trade(opening, opening, score, config, horizon=8, unsellable=marks)
+    free = trade(opening, opening, score, config, horizon=8)
+    assert test.events["stopped"] == free.events["stopped"] == 1
+    assert free.returns["n_long"].to_list() == [1, 1, 0, 0, 0, 0, 0]
+    assert test.returns["n_long"].to_list() == [1, 1, 1, 1, 0, 0, 0]
+    assert test.returns["gross_return"].sum() < free.returns["gross_return"].sum()
+
+
+def slow_backtest(opening, close, score, config, horizon, unbuyable=None, unsellable=None):
     """The same, one book, one name at a time."""
     bars, count = score.shape
+    unbuyable, unsellable = (
+        np.zeros(score.shape) if locked is None else locked for locked in (unbuyable, unsellable)
+    )
     books = [dict.fromkeys(range(count), 0.0) for _ in range(horizon)]
     entry = [dict.fromkeys(range(count), 0.0) for _ in range(horizon)]
     leaving, last, capital, rows = set(), {}, 1.0, []
@@ -108,18 +167,35 @@ def slow_backtest(opening, close, score, config, horizon):
             target[ranked[-1 - rank][1]] += config.gross_exposure / 2 / take
             target[ranked[rank][1]] -= config.gross_exposure / 2 / take
         traded, turn = 0.0, (bar - 1) % horizon
+
+        def fills(n, held, wanted, bar=bar, price=price):
+            blocked = unbuyable[bar, n] if wanted > held else unsellable[bar, n] if wanted < held else 0
+            return price[n] > 0 and not blocked
+
         for b in range(horizon):
+            wants = {n: books[b][n] for n in range(count)}
+            if b == turn:
+                wants = {n: target[n] / horizon * capital for n in range(count)}
+                stuck = {
+                    n
+                    for n, wanted in wants.items()
+                    if abs(books[b][n]) > abs(wanted) and not fills(n, books[b][n], wanted)
+                }
+                for sign in (1, -1):
+                    side = {n for n, wanted in wants.items() if sign * wanted > 0}
+                    room = sum(abs(wants[n]) for n in side)
+                    room -= sum(abs(books[b][n]) for n in stuck if sign * books[b][n] > 0)
+                    free = sum(abs(wants[n]) for n in side - stuck)
+                    scale = min(max(room, 0.0) / free, 1.0) if stuck and free else 1.0
+                    for n in side - stuck:
+                        wants[n] *= scale
             for n in range(count):
-                if not price[n] > 0:
+                wanted = 0.0 if b != turn and (b, n) in leaving else wants[n]
+                if not fills(n, books[b][n], wanted):
                     continue
-                wanted = books[b][n]
                 if b == turn:
-                    wanted = target[n] / horizon * capital
                     entry[b][n] = wanted
-                    leaving.discard((b, n))
-                elif (b, n) in leaving:
-                    wanted = 0.0
-                    leaving.discard((b, n))
+                leaving.discard((b, n))
                 traded += abs(wanted - books[b][n])
                 books[b][n] = wanted
         if config.entry == "next_open":
@@ -143,14 +219,17 @@ def slow_backtest(opening, close, score, config, horizon):
     st.sampled_from(["next_open", "next_close"]),
     st.sampled_from([None, 0.08]),
     st.sampled_from([0.0, 0.1]),
+    st.sampled_from([0.0, 0.15]),
 )
-def test_matches_the_slow_loop(seed, horizon, entry, stop, missing):
+def test_matches_the_slow_loop(seed, horizon, entry, stop, missing, locked):
     opening, close, score = random_market(seed, missing=missing)
+    marks = np.random.default_rng(seed).random((2, *score.shape)) < locked
+    sides = {"unbuyable": marks[0], "unsellable": marks[1]}
     config = Settings(quantile=0.3, max_weight=1.0, entry=entry, stop_loss_share=stop, delisting_bars=1000)
     score[0] = np.arange(score.shape[1])
     np.testing.assert_allclose(
-        columns(trade(opening, close, score, config, horizon=horizon), "gross_return", "cost"),
-        slow_backtest(opening, close, score, config, horizon),
+        columns(trade(opening, close, score, config, horizon=horizon, **sides), "gross_return", "cost"),
+        slow_backtest(opening, close, score, config, horizon, **sides),
         atol=1e-12,
     )
 

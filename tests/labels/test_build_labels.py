@@ -290,3 +290,54 @@ def test_the_order_of_rows_does_not_matter():
 def test_settings_that_do_not_fit_are_refused(values, words):
     with pytest.raises(ValidationError, match=words):
         Settings(**values)
+
+
+def blocked(panel: pl.DataFrame, name: str, symbol: str, bars: list[int]) -> pl.DataFrame:
+    """The panel with a mark where these bars of a symbol could not be traded."""
+    moments = [START + timedelta(days=bar) for bar in bars]
+    there = (pl.col("symbol") == symbol) & pl.col("timestamp").is_in(moments)
+    marks = {"unbuyable": pl.lit(False), "unsellable": pl.lit(False)} | {name: there}
+    return check_table(panel.with_columns(**marks), PANEL)
+
+
+@pytest.mark.parametrize("name", ["unbuyable", "unsellable"])
+@pytest.mark.parametrize("entry", ["next_open", "next_close"])
+def test_a_bar_that_could_not_be_traded_begins_and_ends_no_label(name, entry):
+    panel = random_panel(40, 5, seed=3)
+    settings = Settings(horizons=(1, 4), primary_horizon=1, entry=entry)
+    free = build_labels(panel, settings)
+    held = build_labels(blocked(panel, name, "S02", [20, 21]), settings)
+    gone = held.filter(held["log_return"].is_null() & free["log_return"].is_not_null())
+    assert set(gone["symbol"]) == {"S02"}
+    bars = {
+        (int((row["timestamp"] - START).days), row["horizon"])
+        for row in gone.select("timestamp", "horizon").to_dicts()
+    }
+    assert bars == {(19, 1), (20, 1), (18, 1)} | {(19, 4), (20, 4), (15, 4), (16, 4)}
+    others = ("log_return", "trend", "realised_volatility", "cost")
+    stayed = held["log_return"].is_not_null() & (held["symbol"] != "S02")
+    assert held.filter(stayed).select(others).equals(free.filter(stayed).select(others))
+    for target in TARGETS:
+        assert gone[target].null_count() == len(gone), target
+
+
+def test_a_panel_whose_bars_could_all_be_traded_has_the_same_labels():
+    panel = random_panel(30, 4, seed=4)
+    settings = Settings(horizons=(2,), primary_horizon=2)
+    assert build_labels(blocked(panel, "unbuyable", "S00", []), settings).equals(
+        build_labels(panel, settings)
+    )
+
+
+def test_no_barrier_is_touched_where_nobody_could_trade():
+    """The price falls through the lower barrier in a locked bar: the position is left at the next open."""
+    steps = [1.0 + 0.01 * (-1) ** bar for bar in range(30)] + [0.8, 0.7, 0.7, 0.7, 0.7]
+    rows = [(bar, "A", 100 * step, 100 * step, None) for bar, step in enumerate(steps)]
+    settings = Settings(horizons=(4,), primary_horizon=4, barriers={"volatility_bars": 10})
+    panel = panel_of(rows)
+    free = cell(build_labels(panel, settings), 28, "A", 4)
+    held = cell(build_labels(blocked(panel, "unsellable", "A", [30]), settings), 28, "A", 4)
+    assert free["barrier"] == held["barrier"] == -1
+    assert free["barrier_return"] == pytest.approx(math.log(0.8 / steps[29]))
+    assert held["barrier_return"] == pytest.approx(math.log(0.7 / steps[29]))
+    assert held["barrier_end"] == free["barrier_end"] + timedelta(days=1)

@@ -214,8 +214,12 @@ def test_stale_prices_are_found_from_the_fifth_bar_on():
     frozen = change(
         panel, place(panel, "S1", 71, 90), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0)
     )
-    assert found(frozen) == {"stale_price": [("S1", bar) for bar in range(75, 91)]}
-    at = examine(frozen, Settings()).findings.select(pl.col("detected_at").min(), pl.len())
+    assert found(frozen) == {
+        "not_tradable": [("S1", bar) for bar in range(71, 75)],
+        "stale_price": [("S1", bar) for bar in range(75, 91)],
+    }
+    stale = examine(frozen, Settings()).findings.filter(pl.col("reason") == "stale_price")
+    at = stale.select(pl.col("detected_at").min(), pl.len())
     assert at.row(0) == (START + timedelta(days=75), 16)
 
 
@@ -408,6 +412,7 @@ def test_faults_of_the_columns_that_are_there_are_found(absent):
     assert reasons["duplicate_conflicting"] == [("S4", 50)] * 2
     assert reasons["unadjusted_split"] == [("S5", bar) for bar in range(100)]
     assert set(reasons) <= {
+        "not_tradable",
         "stale_price",
         "not_positive",
         "bad_print",
@@ -462,7 +467,7 @@ def test_a_jump_after_a_halt_is_news():
     halted = change(
         panel, place(panel, "S3", 91), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0)
     )
-    assert found(scaled(halted, place(panel, "S3", 92, BARS), 0.1)) == {}
+    assert found(scaled(halted, place(panel, "S3", 92, BARS), 0.1)) == {"not_tradable": [("S3", 91)]}
     assert set(found(scaled(panel, place(panel, "S3", 92, BARS), 0.1))) == {"unadjusted_split"}, (
         "without the halt it is a split"
     )
