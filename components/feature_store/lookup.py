@@ -42,11 +42,21 @@ def newest_values(
     Raises
     ------
     FeatureStoreError
-        If no store is there, or for a symbol that it does not know; the message gives the closest names.
+        If no store is there or it lost the values, or for a symbol that it does not know; the message gives
+        the closest names.
     """
     current = read_current(folder)
     require_symbols(symbols, current)
     found = _online_values(symbols, current, settings, folder)
+    lost = (
+        found.filter(pl.col("timestamp").is_null() | pl.col("known_time").is_null())["symbol"].unique().sort()
+    )
+    if len(lost):
+        raise FeatureStoreError(
+            f"The online store holds no values of {', '.join(lost[:_MOST_SUGGESTIONS])} ({len(lost)} of"
+            f" {len(symbols)} symbols asked for), though they were written: it was emptied since. Run"
+            " `alphaloop materialise`; it writes them anew."
+        )
     age = pl.lit(now or datetime.now(UTC)).dt.convert_time_zone("UTC") - pl.col("timestamp")
     order = pl.DataFrame({"symbol": list(symbols)}).with_row_index("__order")
     return (

@@ -26,6 +26,7 @@ from components.contracts import (
     read_table,
 )
 from components.feature_store.config import Settings
+from components.feature_store.online_state import mark_online
 from components.feature_store.publication import (
     FactorTable,
     FeatureStoreError,
@@ -33,6 +34,7 @@ from components.feature_store.publication import (
     verify_publication,
     write_publication,
 )
+from components.feature_store.redis_address import parse_redis_address
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -92,6 +94,7 @@ def put_online(publication: Mapping[str, Any], settings: Settings, folder: str |
                 start_date=datetime.fromisoformat(publication["first"]) - timedelta(days=1),
                 end_date=datetime.fromisoformat(publication["cut"]),
             )
+            mark_online(publication, settings)
     atomic_write_text(folder / "current.json", json.dumps(publication, indent=1))
     return len(publication["symbols"])
 
@@ -208,6 +211,7 @@ def _expand(settings: Settings, folder: Path) -> str:
                 f"feature_store.online is redis, but the environment variable {settings.redis_variable} is"
                 " not set. Set it, for example to localhost:6379,db=0."
             )
+        parse_redis_address(connection, settings.redis_variable)
         variables["ALPHALOOP_REDIS"] = connection
     return string.Template(text).substitute(
         {name: json.dumps(value)[1:-1] for name, value in variables.items()}

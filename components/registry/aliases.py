@@ -1,7 +1,8 @@
 """Who is champion, who was, and who waits: the aliases, and the history of the champion.
 
 MLflow keeps no history of aliases (mlflow issue 2169), so each change of champion is a tag of the registered
-model, `champion.<moment>.<random>`; older registries hold `champion.0001` and onwards.
+model, `champion.<sequence>.<random>`. Its place is counted in the registry, since the clocks of two machines
+need not agree; entries of before 0.6 (`champion.<moment>.<random>`, `champion.0001`) go by their time.
 """
 
 import secrets
@@ -27,11 +28,11 @@ _LOOKS = 5
 
 def promote(
     client: "MlflowClient", name: str, version: str | int, *, why: str, who: str, rollback: bool = False
-) -> None:
+) -> Reign:
     """Make a version champion and write down who did it, when and why; the old champion loses the alias.
 
     The entry in the history is made before the alias moves. Of two promotions at the same time both are in
-    the history, and the alias ends on the later one.
+    the history, and the alias ends on the one that stands last there, which is returned to both.
 
     Raises
     ------
@@ -49,21 +50,22 @@ def promote(
             " champions` shows since when and why."
         )
     check_bundle(client, name, found)
-    moment = datetime.now(UTC)
     reign = Reign(
         version=int(found.version),
         previous=int(previous.version) if previous else None,
-        when=moment.replace(microsecond=0),
+        when=datetime.now(UTC).replace(microsecond=0),
         who=who,
         why=why[:_LONGEST_REASON],
         kind="rollback" if rollback else "promotion",
+        sequence=len(champion_history(client, name)) + 1,
     )
-    tag = f"{_HISTORY}{moment:%Y%m%dT%H%M%S%f}Z.{secrets.token_hex(4)}"
+    tag = f"{_HISTORY}{reign.sequence:06d}.{secrets.token_hex(4)}"
     client.set_registered_model_tag(name, tag, reign.model_dump_json())
-    _follow_history(client, name)
+    newest = _follow_history(client, name)
     challenger = version_by_alias(client, name, CHALLENGER)
     if challenger is not None and str(challenger.version) == str(found.version):
         client.delete_registered_model_alias(name, CHALLENGER)
+    return newest
 
 
 def rollback(client: "MlflowClient", name: str, *, why: str, who: str) -> int:
@@ -90,8 +92,7 @@ def rollback(client: "MlflowClient", name: str, *, why: str, who: str) -> int:
             f"No version was champion of {name} before version {present.version}, so there is nothing to roll"
             " back to. Promote another one with `alphaloop promote VERSION --reason ...`."
         )
-    promote(client, name, version, why=why, who=who, rollback=True)
-    return version
+    return promote(client, name, version, why=why, who=who, rollback=True).version
 
 
 def champion_history(client: "MlflowClient", name: str) -> list[Reign]:
@@ -105,7 +106,9 @@ def champion_history(client: "MlflowClient", name: str) -> list[Reign]:
     model = found_or_none(lambda: client.get_registered_model(name))
     tags = model.tags if model else {}
     reigns = [(_reign(name, key, value), key) for key, value in tags.items() if key.startswith(_HISTORY)]
-    return [reign for reign, _ in sorted(reigns, key=lambda pair: (pair[0].when, pair[1]))]
+    timed = sorted((one for one in reigns if one[0].sequence is None), key=lambda one: (one[0].when, one[1]))
+    counted = sorted((one for one in reigns if one[0].sequence), key=lambda one: (one[0].sequence, one[1]))
+    return [reign for reign, _ in (*timed, *counted)]
 
 
 @dataclass(frozen=True)
@@ -160,16 +163,17 @@ def _reason(why: str) -> str:
     return why.strip()
 
 
-def _follow_history(client: "MlflowClient", name: str) -> None:
-    """Point the alias at the history's newest entry, and look again: somebody else may promote at this very
-    moment.
+def _follow_history(client: "MlflowClient", name: str) -> Reign:
+    """Point the alias at the history's newest entry, which is returned, and look again: somebody else may
+    promote at this very moment.
     """
     for _ in range(_LOOKS):
-        newest = str(champion_history(client, name)[-1].version)
+        newest = champion_history(client, name)[-1]
         present = champion_of(client, name)
-        if present is not None and str(present.version) == newest:
-            return
-        client.set_registered_model_alias(name, CHAMPION, newest)
+        if present is not None and int(present.version) == newest.version:
+            break
+        client.set_registered_model_alias(name, CHAMPION, str(newest.version))
+    return newest
 
 
 def _before(history: list[Reign], present: int) -> int | None:

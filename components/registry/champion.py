@@ -11,6 +11,7 @@ from components.registry.aliases import champion_history, champion_of
 from components.registry.bundle import PREDICTIONS_FILE, REFERENCE
 from components.registry.client import open_registry
 from components.registry.config import Settings
+from components.registry.local import DATABASE
 from components.registry.newest import score_newest, trained_until
 from components.registry.versions import download, verified
 
@@ -46,7 +47,7 @@ def fetch_champion(
     BundleError
         If the champion's bundle is missing, incomplete or was changed.
     """
-    if settings.tracking_uri or (folder / "mlflow.db").exists():
+    if settings.tracking_uri or (folder / DATABASE).exists():
         client = open_registry(settings, folder)
         version = champion_of(client, name)
         if version is not None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from components.contracts import AlphaloopError
 from components.registry.config import Settings
+from components.registry.errors import RegistryError
+from components.registry.local import DATABASE
+from components.registry.schema import is_database, require_our_schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,10 +24,6 @@ DOWN = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 AnswerT = TypeVar("AnswerT")
 
 
-class RegistryError(AlphaloopError):
-    """The registry can't be reached or does not hold what was asked for."""
-
-
 def open_registry(settings: Settings, folder: Path) -> "MlflowClient":
     """An MLflow client on the configured server, or on SQLite and a folder inside `folder`."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -36,12 +34,13 @@ def open_registry(settings: Settings, folder: Path) -> "MlflowClient":
     from sqlalchemy.exc import SQLAlchemyError
 
     folder.mkdir(parents=True, exist_ok=True)
+    uri = settings.tracking_uri or f"sqlite:///{folder / DATABASE}"
+    place = "The database of registry.tracking_uri" if settings.tracking_uri else f"{folder / DATABASE}"
     try:
-        return MlflowClient(tracking_uri=settings.tracking_uri or f"sqlite:///{folder / 'mlflow.db'}")
-    except (MlflowException, SQLAlchemyError) as error:
-        place = (
-            "The database of registry.tracking_uri" if settings.tracking_uri else f"{folder / 'mlflow.db'}"
-        )
+        if is_database(uri):
+            require_our_schema(uri, place)
+        return MlflowClient(tracking_uri=uri)
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
         raise RegistryError(
             f"{place} can't be opened as a registry ({type(error).__name__}: {_short(error)}). Bring it back"
             " from a copy, or correct registry.tracking_uri."
@@ -52,9 +51,9 @@ def open_existing(settings: Settings, folder: Path) -> "MlflowClient":
     """As `open_registry`, for those who only read or promote: refuses a run folder in which nothing was ever
     registered.
     """
-    if not settings.tracking_uri and not (folder / "mlflow.db").is_file():
+    if not settings.tracking_uri and not (folder / DATABASE).is_file():
         raise RegistryError(
-            f"There is no registry in {folder} (mlflow.db is missing). Run `alphaloop run` first, or set"
+            f"There is no registry in {folder} ({DATABASE} is missing). Run `alphaloop run` first, or set"
             " registry.tracking_uri to your MLflow server."
         )
     # Somebody waits for the answer: MLflow would try a server that is gone for minutes.

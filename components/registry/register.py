@@ -11,6 +11,7 @@ from components.contracts.documents.verdict import Verdict
 from components.registry.aliases import CHALLENGER, champion_history, champion_of, promote, rolled_back
 from components.registry.client import open_registry, without_secrets
 from components.registry.config import Settings
+from components.registry.local import DATABASE
 from components.registry.trials import Trial, count_trials, experiment_of, log_trial, run_of
 from components.registry.versions import create_version, version_of
 
@@ -59,7 +60,7 @@ def register_model(
         champion_after=int(after.version) if after else None,
         reason=reason,
         history=champion_history(client, name),
-        tracking_uri=without_secrets(settings.tracking_uri) or f"sqlite:///{folder / 'mlflow.db'}",
+        tracking_uri=without_secrets(settings.tracking_uri) or f"sqlite:///{folder / DATABASE}",
     )
 
 

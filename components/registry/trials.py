@@ -14,10 +14,12 @@ from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.verdict import Verdict
 from components.registry.client import every_page, log, without_secrets
 from components.registry.config import Settings
+from components.registry.local import ARTIFACTS, BUNDLE, move_addresses, own_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+VERDICT = "verdict.json"
 PAGE_RUNS = 1000  # the most that MLflow gives at once
 
 
@@ -39,10 +41,12 @@ class Trial:
 def experiment_of(client: "MlflowClient", settings: Settings, name: str, folder: Path) -> str:
     """Identifier of the experiment that holds the model's trials; made where there is none yet."""
     found = client.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
-    location = None if settings.tracking_uri else (folder / "artifacts").as_uri()
-    return client.create_experiment(name, artifact_location=location)
+    location = None if settings.tracking_uri else (folder / ARTIFACTS).as_uri()
+    if found is None:
+        return client.create_experiment(name, artifact_location=location)
+    if location is not None and found.artifact_location != location:
+        move_addresses(folder, found.artifact_location)
+    return found.experiment_id
 
 
 def log_trial(
@@ -55,8 +59,8 @@ def log_trial(
     for gate in verdict.gates:
         if gate.value is not None:
             client.log_metric(run.info.run_id, gate.name, gate.value)
-    client.log_artifacts(run.info.run_id, str(bundle), "bundle")
-    client.log_dict(run.info.run_id, verdict.model_dump(mode="json"), "verdict.json")
+    client.log_artifacts(run.info.run_id, str(bundle), BUNDLE)
+    client.log_dict(run.info.run_id, verdict.model_dump(mode="json"), VERDICT)
     client.set_terminated(run.info.run_id)
     return run.info.run_id
 
@@ -92,7 +96,8 @@ def read_verdict(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
 
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            path = client.download_artifacts(run_id, "verdict.json", scratch)
+            own = own_artifacts(client, run_id, client.get_run(run_id).info.artifact_uri)
+            path = own / VERDICT if own else client.download_artifacts(run_id, VERDICT, scratch)
             return Verdict.read(path).model_dump(mode="json")
         except (MlflowException, OSError, ContractError) as error:
             trace = "".join(traceback.format_exception(error))

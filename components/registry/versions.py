@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from components.contracts import BundleError, require_json, verify_bundle
 from components.contracts.bundle import MANIFEST
 from components.registry.client import RegistryError, every_page, found_or_none
+from components.registry.local import BUNDLE, own_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,11 +46,11 @@ def create_version(
     """Make the bundle that a run has logged a version of the model, which is made where there is none yet."""
     if found_or_none(lambda: client.get_registered_model(name)) is None:
         client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
+    source = f"{client.get_run(run_id).info.artifact_uri}/{BUNDLE}"
     # A run of the same files may have been recorded before, with another manifest: what is pinned is what
     # lies there.
     with tempfile.TemporaryDirectory() as scratch:
-        logged = require_json(client.download_artifacts(run_id, f"bundle/{MANIFEST}", scratch))
+        logged = require_json(client.download_artifacts(run_id, f"{BUNDLE}/{MANIFEST}", scratch))
     tags = {
         "bundle_sha256": manifest["sha256"],
         "schema": manifest["schema"],
@@ -92,6 +94,9 @@ def download(client: "MlflowClient", version: "ModelVersion", target: Path | Non
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
+    own = own_artifacts(client, version.run_id, version.source)
+    if own is not None:
+        return _own_bundle(own / BUNDLE, version, target)
     try:
         return download_artifacts(
             artifact_uri=version.source,
@@ -102,6 +107,19 @@ def download(client: "MlflowClient", version: "ModelVersion", target: Path | Non
         raise RegistryError(
             f"{version.name} version {version.version}: its bundle can't be fetched from {version.source}"
             f" ({error}). Register the model again, or bring the files back."
+        ) from error
+
+
+def _own_bundle(bundle: Path, version: "ModelVersion", target: Path | None) -> str:
+    """The bundle that lies in the run folder itself, wherever that was when the version was registered."""
+    try:
+        if not bundle.is_dir():
+            raise FileNotFoundError("the folder does not exist")
+        return str(shutil.copytree(bundle, target / BUNDLE) if target else bundle)
+    except OSError as error:
+        raise RegistryError(
+            f"{version.name} version {version.version}: its bundle can't be fetched from {bundle}"
+            f" ({error}). Bring the files back from a copy of the run folder, or register the model again."
         ) from error
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from components.contracts.documents.champion import Reign
 from components.registry.aliases import CHALLENGER, CHAMPION, champion_history, promote, rollback
-from components.registry.client import open_existing
+from components.registry.client import RegistryError, open_existing
 from pipelines.commands.review import renew_page, user_name
 from pipelines.config import Config
 
@@ -26,8 +26,13 @@ def promote_version(config: Config, version: int, reason: str, who: str | None =
         If the reason is empty, the version does not exist, is champion already, or its bundle is not whole.
     """
     client = _client(config)
-    promote(client, config.run.name, version, why=reason, who=who or user_name())
+    newest = promote(client, config.run.name, version, why=reason, who=who or user_name())
     renew_page(config)
+    if newest.version != version:
+        raise RegistryError(
+            f"Version {newest.version} of {config.run.name} was promoted by {newest.who} at the same moment"
+            f" as version {version}, and is champion now. Both are in the history: `alphaloop champions`."
+        )
     return (
         f"{config.run.name} version {version} is champion now. A running service takes it over within"
         " seconds; `alphaloop rollback --reason ...` undoes it."
@@ -61,9 +66,10 @@ def champions_table(config: Config) -> Table:
         table.add_column(column, overflow="fold")
     for place, reign in reversed(list(enumerate(history))):
         newest = place + 1 == len(history)
-        until = "now" if newest else _minute(history[place + 1].when)
+        reigns = newest and aliases.get(CHAMPION) == reign.version
+        until = "now" if reigns else "not known" if newest else _minute(history[place + 1].when)
         kind = "rollback: " if reign.kind == "rollback" else ""
-        alias = CHAMPION if newest and aliases.get(CHAMPION) == reign.version else ""
+        alias = CHAMPION if reigns else ""
         table.add_row(
             str(reign.version),
             _minute(reign.when),
@@ -87,6 +93,11 @@ def _remarks(history: list[Reign], aliases: Mapping[str, int]) -> list[str]:
         said.append(
             f"The alias {CHAMPION} is on version {aliases[CHAMPION]}, though nobody promoted it last: it was"
             " moved by other means."
+        )
+    if history and CHAMPION not in aliases:
+        said.append(
+            f"Nobody is {CHAMPION}: version {history[-1].version}, the last one, was deleted in MLflow or"
+            " lost the alias there. `alphaloop promote VERSION --reason ...` makes a version champion."
         )
     return said
 

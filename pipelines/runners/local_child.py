@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.contracts import atomic_write_text, require_json
+from components.contracts import atomic_write_text, read_json, require_json
+from components.feature_store.config import Settings as FeatureStoreSettings
+from components.feature_store.online_state import holds_online
 from components.processes.endings import end_group_with_parent
-from components.progress import EVENTS_VARIABLE, stage
+from components.progress import EVENTS_VARIABLE, report, stage
 from pipelines.config import Config
 from pipelines.runners.containers import docker_runner
 
@@ -65,7 +67,8 @@ def execute(plan: Plan, folder: Path) -> None:
 
     logging.getLogger().setLevel(logging.INFO)
     _forget_failures(folder / "artifacts")
-    _forget_lost_publications(folder)
+    _forget_lost_publications(folder, plan.config.feature_store)
+    moved = _forget_other_places(folder / "artifacts")
     local.init(
         runner=_runner(plan, folder),
         pipeline_root=str(folder / "artifacts"),
@@ -74,6 +77,9 @@ def execute(plan: Plan, folder: Path) -> None:
         raise_on_error=True,
     )
     with stage("set-up"):
+        if moved:
+            elsewhere = "this folder was moved or copied since its last run"
+            report("set-up", f"{elsewhere}: {moved} finished tasks run again")
         pipeline = build_pipeline(plan.pipeline, plan.config, folder=str(folder), options=plan.options)
     logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
     try:
@@ -130,15 +136,32 @@ def _forget_failures(artifacts: Path) -> None:
                 shutil.rmtree(status.parents[above])
 
 
-def _forget_lost_publications(folder: Path) -> None:
-    """Remove the outputs of materialisations whose store is gone or holds another publication, so that the
-    cache does not answer with them.
+def _forget_lost_publications(folder: Path, settings: FeatureStoreSettings) -> None:
+    """Remove the outputs of materialisations whose store is gone, lost its values or holds another
+    publication, so that the cache does not answer with them.
     """
-    current = folder / "feature_store" / "current.json"
-    held = require_json(current)["publication"] if current.exists() else None
+    store = folder / "feature_store"
+    current = read_json(store / "current.json")
+    held = current["publication"] if current and holds_online(current, settings, store) else None
     for output in (folder / "artifacts").glob("*/materialise/registry"):
         if require_json(output)["publication"] != held:
             output.unlink()
+
+
+def _forget_other_places(artifacts: Path) -> int:
+    """Remove what the cache knows of artifacts outside this run folder, which was moved or copied since;
+    returns how many tasks will run again.
+    """
+    own, gone = f"{artifacts}{os.sep}", 0
+    for entry in (artifacts / ".kfp_cache").glob("*.json"):
+        found = read_json(entry) or {}
+        addresses = [
+            output["uri"] for output in found.values() if isinstance(output, dict) and "uri" in output
+        ]
+        if not all(address.startswith(own) for address in addresses):
+            entry.unlink()
+            gone += 1
+    return gone
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from components.processes.endings import keeping_open, leader_of_a_group, signal
 from components.processes.imports import own_modules_only, python_module
 from components.processes.locks import LockHeld, take_lock
 from components.progress import EVENTS_VARIABLE
-from components.report.closing import FAILURE, close_run
+from components.report.closing import FAILURE, close_run, killed, read_events
 from pipelines.code_version import IMAGE_VARIABLE
 from pipelines.config import Config, data_folder
 from pipelines.runners.containers import find_image, remove_containers
@@ -142,6 +142,8 @@ def _run_child(plan: Plan, files: RunFiles, lock: int, terminal: Terminal) -> Fa
             shutil.rmtree(files.scratch, ignore_errors=True)
     if failure or not child.returncode:
         return failure
+    for said in killed(read_events(files.events)):
+        return Failure(said.stage, said.message)
     return Failure(
         "none",
         f"The pipeline ended with exit code {child.returncode} outside any stage. Its last words:\n"

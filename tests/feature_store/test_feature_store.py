@@ -2,9 +2,11 @@
 goes wrong.
 """
 
+import contextlib
 import json
 import runpy
 import shutil
+import sqlite3
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +31,7 @@ from components.contracts import (
 )
 from components.feature_store.config import Settings
 from components.feature_store.lookup import newest_values, read_windows
+from components.feature_store.online_state import holds_online
 from components.feature_store.publication import (
     FactorTable,
     FeatureStoreError,
@@ -568,3 +571,17 @@ def test_a_symbol_without_online_rows_is_named(copy):
     store = open_store(SETTINGS, folder)
     with pytest.raises(FeatureStoreError, match="no window of GOOG"):
         read_windows(store, {**publication, "symbols": ["AAPL", "GOOG"]}, ["AAPL", "GOOG"])
+
+
+def test_an_online_store_that_was_emptied_is_named(copy):
+    folder, publication = copy
+    with contextlib.closing(sqlite3.connect(folder / "online.db")) as database, database:
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            database.execute(f'DELETE FROM "{table}"')
+    with pytest.raises(FeatureStoreError, match=r"no values of AAPL \(1 of 1 .*Run `alphaloop materialise`"):
+        newest_values(["AAPL"], SETTINGS, folder)
+    assert not holds_online(publication, SETTINGS, folder)
+    put_online(publication, SETTINGS, folder)
+    assert holds_online(publication, SETTINGS, folder)
+    assert len(newest_values(["AAPL"], SETTINGS, folder)) == 2

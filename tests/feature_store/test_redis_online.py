@@ -1,5 +1,6 @@
 """The online store on a real Redis server: the same values as SQLite, and what a missing server says."""
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -8,11 +9,14 @@ import time
 import numpy as np
 import polars as pl
 import pytest
+import redis
 
-from components.contracts import CatalogEntry
+from components.contracts import AlphaloopError, CatalogEntry
 from components.feature_store.config import Settings
 from components.feature_store.lookup import newest_values, read_windows
+from components.feature_store.online_state import holds_online
 from components.feature_store.publication import FactorTable, FeatureStoreError
+from components.feature_store.redis_address import parse_redis_address
 from components.feature_store.store import open_store, publish_factors, put_online
 
 pytestmark = pytest.mark.skipif(
@@ -78,6 +82,54 @@ def make_factors(seed: int) -> pl.DataFrame:
     return frame.with_columns(
         pl.Series(entry.column, rng.normal(size=len(frame)), dtype=pl.Float32) for entry in CATALOG
     )
+
+
+def test_a_redis_that_lost_its_memory_no_longer_holds_what_was_put_there(connection, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, connection)
+    publication = publish_factors(FactorTable(make_factors(1), CATALOG, "1d"), REDIS, tmp_path)
+    put_online(publication, REDIS, tmp_path)
+    assert holds_online(publication, REDIS, tmp_path)
+    assert not holds_online({**publication, "publication": "another"}, REDIS, tmp_path)
+    host, port, options = parse_redis_address(connection, VARIABLE)
+    with contextlib.closing(redis.Redis(host, port, db=int(options["db"]))) as server:
+        server.flushdb()
+    assert not holds_online(publication, REDIS, tmp_path)
+    put_online(publication, REDIS, tmp_path)
+    assert holds_online(publication, REDIS, tmp_path)
+    monkeypatch.setenv(VARIABLE, f"127.0.0.1:{free_port()},db=0")
+    assert not holds_online(publication, REDIS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("redis://ada:secret@cache:6379/0", "holds a redis:// address"),
+        ("rediss://cache:6380", "ssl=true for rediss"),
+        ("unix:///run/redis.sock", "holds a unix:// address"),
+        ("localhost", "does not begin with host:port"),
+        ("localhost,db=0", "does not begin with host:port"),
+        ("localhost:port,db=0", "does not begin with host:port"),
+        (":6379", "does not begin with host:port"),
+        ("localhost:70000", "does not begin with host:port"),
+        ("[::1]:6379", "does not begin with host:port"),
+        ("password=secret,localhost:6379", "does not begin with host:port"),
+        ("one:6379,two:6379", "Several nodes are for a Redis cluster"),
+        ("localhost:6379,password=", "is no setting"),
+    ],
+)
+def test_an_address_in_another_form_is_one_sentence(tmp_path, monkeypatch, address, says):
+    monkeypatch.setenv(VARIABLE, address)
+    publication = publish_factors(FactorTable(make_factors(1), CATALOG, "1d"), REDIS, tmp_path)
+    with pytest.raises(AlphaloopError, match=says) as raised:
+        put_online(publication, REDIS, tmp_path)
+    assert VARIABLE in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("address", ["localhost:6379", "10.0.0.1:1,db=2,ssl=true,password=a=b"])
+def test_an_address_in_feasts_form_is_taken(address):
+    host, port, _ = parse_redis_address(address, VARIABLE)
+    assert f"{host}:{port}" == address.split(",")[0]
 
 
 def test_redis_serves_what_sqlite_serves(connection, tmp_path, monkeypatch):

@@ -1,12 +1,19 @@
 """What a run takes from the cache, and how it ends when a person stops it."""
 
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 
 import pytest
 
-from pipelines.runners.local_child import _forget_failures, _forget_lost_publications
+from components.feature_store.config import Settings
+from pipelines.runners.local_child import (
+    _forget_failures,
+    _forget_lost_publications,
+    _forget_other_places,
+)
 from tests.experts.statuses import status_of
 from tests.pipelines.small_run import (
     COMMAND,
@@ -46,6 +53,43 @@ def test_an_expert_that_failed_is_not_answered_from_the_cache(tmp_path):
     assert not (tmp_path / "alphaloop-training-a" / "train-expert-2" / "expert").exists()
 
 
+def made_store(folder, current) -> None:
+    """A feature store with one online row a symbol, as far as its state is looked at."""
+    write(folder / "current.json", current)
+    (folder / "registry.db").write_bytes(b"")
+    with contextlib.closing(sqlite3.connect(folder / "online.db")) as database, database:
+        database.execute("CREATE TABLE alphaloop_sequence (entity_key BLOB, feature_name TEXT)")
+        rows = [(symbol.encode(), "window") for symbol in current["symbols"]]
+        database.executemany("INSERT INTO alphaloop_sequence VALUES (?, ?)", rows)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "file", "rows", "registry", "damaged"])
+def test_a_materialisation_runs_again_where_the_online_store_lost_what_it_wrote(tmp_path, lost):
+    output = tmp_path / "artifacts" / "alphaloop-a" / "materialise" / "registry"
+    write(output, {"publication": "new"})
+    store = tmp_path / "feature_store"
+    made_store(store, {"publication": "new", "symbols": ["A", "B"]})
+    if lost in ("file", "registry"):
+        (store / ("online.db" if lost == "file" else "registry.db")).unlink()
+    if lost == "damaged":
+        (store / "online.db").write_bytes(b"\0" * 4096)
+    if lost == "rows":
+        with contextlib.closing(sqlite3.connect(store / "online.db")) as database, database:
+            database.execute("DELETE FROM alphaloop_sequence WHERE entity_key = ?", (b"B",))
+    _forget_lost_publications(tmp_path, Settings())
+    assert output.exists() == (lost == "nothing")
+
+
+def test_a_run_folder_that_was_copied_is_not_answered_from_the_folder_it_came_from(tmp_path):
+    cache = tmp_path / "artifacts" / ".kfp_cache"
+    for name, place in (("own", tmp_path), ("other", tmp_path / "artifacts-of-before")):
+        uri = f"{place}/artifacts/alphaloop-a/{name}/panel"
+        write(cache / f"{name}.json", {"panel": {"uri": uri}, "rows": 3})
+    write(cache / "number.json", {"rows": 3})
+    assert _forget_other_places(tmp_path / "artifacts") == 1
+    assert sorted(path.stem for path in cache.iterdir()) == ["number", "own"]
+
+
 def test_a_materialisation_counts_while_its_publication_is_the_stores(tmp_path):
     outputs = {
         name: tmp_path / "artifacts" / f"alphaloop-{name}" / "materialise" / "registry"
@@ -53,15 +97,15 @@ def test_a_materialisation_counts_while_its_publication_is_the_stores(tmp_path):
     }
     for name, publication in zip(outputs, ("old", "new", "new"), strict=True):
         write(outputs[name], {"publication": publication})
-    write(tmp_path / "feature_store" / "current.json", {"publication": "new"})
-    _forget_lost_publications(tmp_path)
+    made_store(tmp_path / "feature_store", {"publication": "new", "symbols": ["A", "B"]})
+    _forget_lost_publications(tmp_path, Settings())
     assert {name: path.exists() for name, path in outputs.items()} == {
         "training-a": False,
         "training-b": True,
         "materialisation-c": True,
     }
     (tmp_path / "feature_store" / "current.json").unlink()
-    _forget_lost_publications(tmp_path)
+    _forget_lost_publications(tmp_path, Settings())
     assert not any(path.exists() for path in outputs.values())
 
 

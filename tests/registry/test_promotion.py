@@ -5,6 +5,7 @@ the same moment.
 import json
 import shutil
 import threading
+from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -40,23 +41,18 @@ def folder(tmp_path, empty_database) -> Path:
     (tmp_path / "registry").mkdir()
     shutil.copy(empty_database, tmp_path / "registry" / "mlflow.db")
     for version in range(1, 5):
-        bundle = tmp_path / f"made-{version}"
-        bundle.mkdir()
-        (bundle / "weights.json").write_text(str(version))
-        write_manifest(
-            bundle,
-            {
-                "schema": "s",
-                "period": "1d",
-                "horizon": 5,
-                "target": "log_return",
-                "experts": [],
-                "inputs": {},
-            },
-        )
-        judged = verdict(beats=version == 1, reason="first")
-        register_model(Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=judged, trial=TRIAL)
+        register_made(tmp_path, tmp_path / f"made-{version}", str(version))
     return tmp_path
+
+
+def register_made(folder: Path, bundle: Path, weights: str) -> None:
+    """Register an approved bundle of one file; the first becomes champion."""
+    bundle.mkdir()
+    (bundle / "weights.json").write_text(weights)
+    about = {"schema": "s", "period": "1d", "horizon": 5, "target": "log_return", "experts": [], "inputs": {}}
+    write_manifest(bundle, about)
+    judged = verdict(beats=weights == "1", reason="first")
+    register_model(Settings(), "demo", folder / "registry", bundle=bundle, verdict=judged, trial=TRIAL)
 
 
 @pytest.fixture
@@ -160,12 +156,79 @@ def test_the_history_of_older_registries_stays_readable(client):
     tags = client.get_registered_model("demo").tags
     (key,) = (key for key in tags if key.startswith("champion."))
     entry = json.loads(tags[key])
-    entry.pop("kind")
+    del entry["kind"], entry["sequence"]
     client.delete_registered_model_tag("demo", key)
     client.set_registered_model_tag("demo", "champion.0001", json.dumps(entry))
     promote(client, "demo", 2, why="w", who="ada")
     assert versions(client) == [1, 2]
     assert rollback(client, "demo", why="w", who="ada") == 1
+
+
+def test_the_history_is_in_the_order_of_the_registry_though_a_clock_was_behind(client, monkeypatch):
+    class Behind(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return datetime.now(zone) - timedelta(hours=2)
+
+    promote(client, "demo", 2, why="w", who="ada")
+    monkeypatch.setattr("components.registry.aliases.datetime", Behind)
+    assert promote(client, "demo", 3, why="w", who="a machine whose clock is behind").version == 3
+    history = champion_history(client, "demo")
+    assert [reign.version for reign in history] == [1, 2, 3]
+    assert history[2].when < history[1].when
+    assert present_champion(client, "demo").version == 3
+    assert rollback(client, "demo", why="w", who="bob") == 2
+
+
+def test_who_is_overtaken_at_the_same_moment_is_told(folder, client, monkeypatch):
+    config = load_config("pipelines/configs/demo.yaml", overrides=[f"run.folder={folder}"])
+
+    def overtaken(client, name, *arguments, **words):
+        promote(client, name, 2, why="w", who="ada")
+        return promote(client, name, 3, why="w", who="bob")
+
+    monkeypatch.setattr("pipelines.commands.champions.promote", overtaken)
+    with pytest.raises(
+        RegistryError, match="Version 3 of demo was promoted by bob at the same moment as version 2"
+    ):
+        promote_version(config, 2, "w", who="ada")
+
+
+def test_a_run_folder_works_on_itself_alone_wherever_it_lies(folder, client, tmp_path):
+    config = load_config("pipelines/configs/demo.yaml", overrides=[f"run.folder={tmp_path / 'copy'}"])
+    shutil.copytree(folder / "registry", tmp_path / "copy" / "registry")
+    (bundle_of(client, 2) / "weights.json").write_text("changed in the folder that was copied")
+    moved = open_registry(Settings(), tmp_path / "copy" / "registry")
+    promote_version(config, 2, "it is whole here", who="ada")
+    with pytest.raises(BundleError, match="was changed"):
+        promote(client, "demo", 2, why="w", who="ada")
+    assert (versions(client), versions(moved)) == ([1], [1, 2])
+    fetch_bundle(moved, "demo", 2, tmp_path / "fetched")
+    assert (tmp_path / "fetched" / "weights.json").read_text() == "2"
+
+    shutil.rmtree(folder / "registry")
+    register_made(tmp_path / "copy", tmp_path / "made-5", "5")
+    assert open_registry(Settings(), tmp_path / "copy" / "registry").get_model_version("demo", "5")
+    assert not (folder / "registry").exists()
+    assert {str(bundle_of(moved, version).parents[3]) for version in range(1, 6)} == {
+        str(tmp_path / "copy" / "registry")
+    }
+
+    shutil.rmtree(tmp_path / "copy" / "registry" / "artifacts")
+    with pytest.raises(RegistryError, match="Bring the files back from a copy of the run folder"):
+        promote(moved, "demo", 3, why="w", who="ada")
+
+
+def test_a_champion_that_was_deleted_does_not_reign_until_now(folder, client):
+    config = load_config("pipelines/configs/demo.yaml", overrides=[f"run.folder={folder}"])
+    promote(client, "demo", 2, why="w", who="ada")
+    client.delete_model_version("demo", "2")
+    shown = StringIO()
+    Console(file=shown, width=200).print(champions_table(config))
+    assert "now " not in shown.getvalue()
+    assert "Nobody is champion: version 2, the last one, was deleted in MLflow" in shown.getvalue()
+    promote_version(config, 3, "the next", who="ada")
+    assert present_champion(client, "demo").version == 3
 
 
 def test_an_entry_of_the_history_that_is_broken_is_named(client):

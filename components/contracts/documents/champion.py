@@ -19,6 +19,7 @@ class Reign(Part):
     who: str
     why: str
     kind: Literal["promotion", "rollback"] = "promotion"  # the oldest entries do not say
+    sequence: int | None = None  # place in the history, from 1; those of before 0.6 are ordered by `when`
 
 
 class NewestBars(Part):
