@@ -43,7 +43,7 @@ from components.audit.scene import (
     shuffled,
     truncation,
 )
-from components.audit.warm_up import measure_warm_up
+from components.audit.warm_up import measure_warm_up, without_gaps
 from components.progress import advance
 
 # The cuts are made on the whole panel where that takes at most this share of the budget, else in windows of
@@ -245,14 +245,18 @@ def _warm_up(audit: FactorAudit, extent: Extent) -> tuple[list[dict], list[Leak]
     context, scene, warm_up_bars = audit.context, audit.scene, audit.told.warm_up_bars
     if not context.settings.warm_up_starts:
         return [], []
+    panel, where = scene.panel, "the whole panel"
     span = warm_up_bars + MATURE_BARS if warm_up_bars else WARM_UP_BARS
     if not extent.whole:
         bars = 2 * span + MATURE_BARS
         end = int(context.rng.integers(min(bars, len(context.calendar) - 1), len(context.calendar)))
-        panel = window(scene.panel, context.calendar, end, bars, 0)
+        panel = window(panel, context.calendar, end, bars, 0)
         symbols = spread_symbols(panel, min(WARM_UP_SYMBOLS, context.settings.max_symbols), context.rng)
         panel = panel.filter(pl.col("symbol").is_in(symbols))
-        scene = make_scene(context, panel, f"the bars up to {named(context.calendar[end])}")
+        where = f"the bars up to {named(context.calendar[end])}"
+    dense = without_gaps(panel)
+    if dense is not scene.panel:
+        scene = make_scene(context, dense, where if dense is panel else f"{where}, without their gaps")
     return measure_warm_up(context, scene, audit.told.declared, span)
 
 

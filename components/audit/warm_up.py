@@ -1,5 +1,9 @@
 """Measures how many bars each factor needs until it no longer depends on where history begins, and holds
 declared warm-ups to it.
+
+Bars are those of a symbol: one that trades on every other day has half as many as the calendar. What looks at
+many symbols at once reaches as far back in time as the rarest of them; so warm-ups are measured on the same
+bars without the gaps between them.
 """
 
 from collections.abc import Mapping
@@ -60,6 +64,28 @@ def measure_warm_up(
         if name not in context.noise
     ]
     return table, findings
+
+
+def without_gaps(panel: pl.DataFrame) -> pl.DataFrame:
+    """The panel with each symbol's bars one directly after another: its last bar stays where it is, and each
+    earlier one takes the moment of the calendar before. All times of a row move alike. The same object where
+    there are no gaps.
+    """
+    calendar = panel["timestamp"].unique().sort()
+    moment = pl.col("timestamp")
+    numbered = panel.select("symbol", "timestamp").with_columns(
+        pl.Series("place", calendar.search_sorted(panel["timestamp"])).cast(pl.Int64),
+        (moment.n_unique().over("symbol").cast(pl.Int64) - moment.rank("dense").over("symbol")).alias(
+            "after"
+        ),
+    )
+    packed = numbered.select(pl.col("place").max().over("symbol") - pl.col("after")).to_series()
+    if packed.equals(numbered["place"], check_names=False):
+        return panel
+    shift = calendar.gather(packed) - panel["timestamp"]
+    clocks = [name for name, dtype in panel.schema.items() if dtype == pl.Datetime or name == "timestamp"]
+    moved = panel.with_columns(pl.col(name) + shift for name in clocks)
+    return moved.sort(KEY, maintain_order=True) if panel["timestamp"].is_sorted() else moved
 
 
 def _stable_after(

@@ -30,6 +30,7 @@ from components.market.config import Settings
 from components.market.draws import Draws, draw
 from components.market.errors import MarketError
 from components.market.faults import FAULTS_SCHEMA, plant_faults
+from components.market.rare import without_trades
 from components.market.simulator_config import SimulatorSettings
 from components.market.truth import TRUTH_SCHEMA, write_truth
 from components.timeline.periods import LENGTHS, is_daily
@@ -37,14 +38,14 @@ from components.timeline.periods import LENGTHS, is_daily
 MAX_CELLS = 30_000_000
 SECTOR_NAMES = ("Energy", "Financials", "Health Care", "Industrials", "Technology", "Utilities")
 OPEN_TIME, CLOSE_TIME = time(14, 30), time(21, 0)
-# Seed of where the faults lie.
-FAULT_SEED = 1
+# Seeds of where the faults lie, and of which symbols trade rarely and when.
+FAULT_SEED, RARE_SEED = 1, 2
 
 
 @dataclass(frozen=True)
 class SimulatedMarket:
     """`panel` (RAW_PANEL), `truth` (timestamp, symbol, expected_return_5) and `faults` (symbol, timestamp,
-    kind).
+    kind; the bars without a trade among them).
     """
 
     panel: pl.DataFrame
@@ -86,6 +87,11 @@ def simulate(settings: Settings, seed: int) -> SimulatedMarket:
     if simulator.faults:
         rng = np.random.default_rng([FAULT_SEED, seed])
         panel, faults = plant_faults(panel, simulator.faults, simulator.fault_symbols, rng)
+    if simulator.rare.share:
+        rng = np.random.default_rng([RARE_SEED, seed])
+        panel, untraded = without_trades(panel, faults, simulator.rare, rng)
+        faults = pl.concat([faults, untraded])
+        truth = truth.join(untraded, on=["timestamp", "symbol"], how="anti", maintain_order="left")
     return SimulatedMarket(panel, truth, faults)
 
 
@@ -130,9 +136,7 @@ def simulate_to_files(settings: Settings, seed: int, folder: str | os.PathLike) 
     market = simulate(settings, seed)
     folder = Path(folder)
     with atomic_path(folder / "panel.parquet") as temporary:
-        market.panel.select(
-            "symbol", "timestamp", "open", "high", "low", "close", "volume", "sector"
-        ).write_parquet(temporary, compression="zstd")
+        market.panel.select(_given(settings)).write_parquet(temporary, compression="zstd")
     write_truth(market.truth, folder / "truth.parquet")
     with atomic_path(folder / "faults.parquet") as temporary:
         market.faults.write_parquet(temporary, compression="zstd")
@@ -141,8 +145,15 @@ def simulate_to_files(settings: Settings, seed: int, folder: str | os.PathLike) 
         f"Simulated market: {settings.simulator.symbols} symbols x {settings.simulator.bars} bars of"
         f" {settings.period}, seed {seed}, attainable IC {settings.planted_ic:g} over 5 bars. panel.parquet:"
         " bars stamped with their end (UTC), `market.stamp: bar_close`; truth.parquet: the expected return"
-        " open[t+1] to open[t+6] as known at t; faults.parquet: rows with a planted fault.\n",
+        " open[t+1] to open[t+6] as known at t; faults.parquet: rows with a planted fault, and bars without"
+        " a trade.\n",
     )
+
+
+def _given(settings: Settings) -> list[str]:
+    """The columns of the file, without those that `market.columns` leaves out."""
+    columns = ("symbol", "timestamp", "open", "high", "low", "close", "volume", "sector")
+    return [name for name in columns if settings.columns.get(name) != ""]
 
 
 def calendar(settings: Settings) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,6 @@
-"""Settings of the simulated market: its size, its planted signals, its faults, and a change for good."""
+"""Settings of the simulated market: its size, its planted signals, its rarely traded symbols, its faults, and
+a change for good.
+"""
 
 from datetime import date
 from typing import Literal, get_args
@@ -55,6 +57,24 @@ class ChangeSettings(Section):
         return None if planted is None else _plantable(planted)
 
 
+class RareSettings(Section):
+    """Symbols that trade on few bars. Which, and on which bars, is drawn; the bars without a trade are listed
+    with the planted faults as `no_trade`.
+    """
+
+    share: float = Field(0.0, ge=0, le=1, description="share of symbols that trade rarely")
+    traded_share: float = Field(
+        0.5, gt=0, le=1, description="share of its bars on which a rarely traded symbol trades"
+    )
+    untraded: Literal["zeros", "nulls", "missing"] = Field(
+        "zeros",
+        description=(
+            "what the source gives for a bar without a trade: the last close with open, high, low and volume"
+            " 0; no price and volume 0; or no row"
+        ),
+    )
+
+
 class SimulatorSettings(Section):
     """The simulated market. See `components.market.simulator` for the model."""
 
@@ -72,6 +92,7 @@ class SimulatorSettings(Section):
     late_share: float = Field(
         0.1, ge=0, le=0.5, description="share of symbols that are listed within the first third"
     )
+    rare: RareSettings = RareSettings()
     faults: list[Fault] = Field([], description="kinds of fault to plant")
     fault_symbols: int = Field(
         2, ge=1, description="symbols that get each kind of fault (last_bar_not_final concerns all)"

@@ -4,7 +4,7 @@ A check that looks at later bars (a bad print is known as one only when the pric
 `detected_at` is the timestamp at which the finding could first have been made, and health counts the findings
 whose `detected_at` lies after the row's own timestamp. Removing such rows cleans history with hindsight; a
 live run would have seen them first. A column that a panel does not have at all (null in every row) is judged
-by no check, and takes no part in the others.
+by no check, and takes no part in the others. A bar without a trade takes part in none, but counts as there.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from components.validation.rows import absent_columns, filled, row_faults, sees_
 from components.validation.rules import NOTICES
 from components.validation.standstill import dead_cross_sections, frozen_symbols, stale_prices
 from components.validation.tradable import tradability
+from components.validation.untraded import bars_without_trade
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,13 @@ class Examination:
     """What the checks found.
 
     `findings`: columns `row` (position in the raw table, from 0), `reason`, `detected_at`; a row may have
-    several. `clean`: the rows without a finding that quarantines, sorted by (timestamp, symbol), with their
-    `row`. `gaps`: columns `symbol`, `before`, `after` (timestamps), `missing_bars`; only bars that most
-    listed symbols have count. `source_gaps`: the same before any row was set aside: bars that the source
-    itself does not have. `outages`: columns `before`, `after`, `missing_bars`: steps of a regular calendar
-    that no symbol has. `coverage`: columns `symbol`, `bars`, `expected_bars`, `coverage`, `first`, `last`,
-    before symbols fall out. `absent`: columns that the panel does not have; they are null throughout `clean`
-    too.
+    several. `clean`: the rows without a finding that quarantines or makes a placeholder of them, sorted by
+    (timestamp, symbol), with their `row`. `gaps`: columns `symbol`, `before`, `after` (timestamps),
+    `missing_bars`; only bars that most listed symbols have count. `source_gaps`: the same before any row was
+    set aside: bars that the source itself does not have. `outages`: columns `before`, `after`,
+    `missing_bars`: steps of a regular calendar that no symbol has. `coverage`: columns `symbol`, `bars`,
+    `expected_bars`, `coverage`, `first`, `last`, before symbols fall out; bars without a trade count as
+    there. `absent`: columns that the panel does not have; they are null throughout `clean` too.
     """
 
     findings: pl.DataFrame
@@ -60,13 +61,16 @@ class Examination:
 def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     """Run all row checks on a raw panel (columns and types of RAW_PANEL, any order of rows)."""
     absent = absent_columns(raw)
-    numbered = filled(raw, absent).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
+    everything = filled(raw, absent).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
+    empty = bars_without_trade(everything, absent)
+    idle, numbered = only(everything, empty), without(everything, empty)
     local = concat([row_faults(numbered, settings), time_reversals(numbered)])
     whole = without(numbered, local.filter(~pl.col("reason").is_in(NOTICES)))
     repeats = duplicates(whole)
     bars = without(whole, repeats).sort("symbol", "timestamp")
 
-    calendar = cross_sections(bars)
+    listed = one_a_key(pl.concat([bars, idle]))
+    calendar = cross_sections(listed).join(bars, on="timestamp", how="semi")
     too_thin = thin_dates(calendar, settings)
     thin = finding(bars.join(too_thin, on="timestamp", how="semi"), "thin_cross_section")
     stale = stale_prices(bars)
@@ -90,17 +94,18 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     breaks = only(level_breaks(on_the_way, traded, printed, sighted=sighted), bars.select("row"))
     bars = without(bars, breaks)
 
-    coverage = symbol_coverage(bars, calendar["timestamp"])
+    there = one_a_key(pl.concat([bars, idle.join(calendar, on="timestamp", how="semi")]))
+    coverage = symbol_coverage(there, calendar["timestamp"]).join(bars, on="symbol", how="semi")
     uncovered = low_coverage(bars, coverage, settings)
-    together = ended_together(one_a_key(whole))
-    alone = [local, repeats, thin, stale, dead, unfinished]
+    together = ended_together(one_a_key(pl.concat([whole, idle])))
+    alone = [empty, local, repeats, thin, stale, dead, unfinished]
     with_others = [prints, breaks, recycled, uncovered, together]
     clean, untraded = tradability(without(bars, uncovered).sort("timestamp", "symbol"), absent)
     return Examination(
         findings=concat([*alone, *with_others, untraded]),
         clean=clean.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent),
         gaps=symbol_gaps(bars, calendar),
-        source_gaps=symbol_gaps(one_a_key(numbered.drop_nulls(["timestamp", "symbol"])), calendar),
+        source_gaps=symbol_gaps(one_a_key(everything.drop_nulls(["timestamp", "symbol"])), calendar),
         outages=outages(traded["timestamp"]),
         coverage=coverage,
         thin_dates=too_thin,

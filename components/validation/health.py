@@ -23,7 +23,7 @@ from components.validation.examine import Examination
 from components.validation.expect import Outcome
 from components.validation.findings import NUMBERS
 from components.validation.judge import Judgement
-from components.validation.rules import NOTICES, RULE_BY_REASON
+from components.validation.rules import NOTICES, PLACEHOLDERS, RULE_BY_REASON
 
 MANY = 20
 EXAMPLES = 3
@@ -33,6 +33,7 @@ FAILURE_ROWS = 5
 class Health(TypedDict, total=False):
     """What validation found. From `rows_in` on only a raw panel whose schema is right has the keys.
 
+    `rows_without_trade`: rows that are bars without a trade, kept out of the panel, and no faults;
     `hindsight_quarantined`: rows in quarantine for what only later bars told; `coverage`: the worst symbols.
     """
 
@@ -43,6 +44,7 @@ class Health(TypedDict, total=False):
     rows_in: int
     rows_out: int
     rows_quarantined: int
+    rows_without_trade: int
     hindsight_quarantined: int
     absent_columns: list[str]
     symbols_in: int
@@ -87,6 +89,7 @@ def panel_health(
         "rows_in": len(raw),
         "rows_out": len(panel),
         "rows_quarantined": len(quarantine),
+        "rows_without_trade": found.findings.filter(pl.col("reason").is_in(PLACEHOLDERS))["row"].n_unique(),
         "hindsight_quarantined": int((quarantine["detected_at"] > quarantine["timestamp"]).sum()),
         "absent_columns": list(found.absent),
         "symbols_in": raw["symbol"].n_unique(),
@@ -112,10 +115,10 @@ def document(found: Health) -> PanelHealth | RefusedPanel:
 
 def described(outcome: Outcome, frame: pl.DataFrame, flags: pl.DataFrame | None) -> Failure:
     """A critical failure with what was found and the first rows that show it, with the values they have in
-    the table.
+    the table; `row` is the position in `frame` where it has no such column.
     """
     faulty = _faulty_rows(outcome, frame, flags)
-    shown = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
+    shown = frame if "row" in frame.columns else frame.with_row_index("row")
     rows = shown.filter(faulty) if faulty is not None else shown.clear()
     wanted = dict.fromkeys(("row", "symbol", "timestamp", outcome.column, *NUMBERS))
     columns = [name for name in wanted if name in shown.columns]
@@ -134,7 +137,7 @@ def described(outcome: Outcome, frame: pl.DataFrame, flags: pl.DataFrame | None)
 def commonest(found: Examination) -> str:
     """The reasons that set most rows aside, with their numbers."""
     counted = (
-        found.findings.filter(~pl.col("reason").is_in(NOTICES))
+        found.findings.filter(~pl.col("reason").is_in([*NOTICES, *PLACEHOLDERS]))
         .group_by("reason")
         .len()
         .sort("len", "reason", descending=[True, False])

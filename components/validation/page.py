@@ -62,12 +62,16 @@ def page_values(title: str, health: Health, judgements: Sequence[Judgement]) -> 
 def _tiles(health: Health) -> list[tuple[str, str]]:
     if "rows_in" not in health:
         return []
-    share = health["rows_quarantined"] / health["rows_in"] if health["rows_in"] else 0.0
+    idle = health["rows_without_trade"]
+    judged = health["rows_in"] - idle
+    share = health["rows_quarantined"] / judged if judged else 0.0
     counted = health["expectations"]
+    untraded = [(f"{idle:,} ({idle / health['rows_in']:.2%})", "bars without a trade")] if idle else []
     return [
         (f"{health['rows_in']:,}", "rows in"),
         (f"{health['rows_out']:,}", "rows out"),
         (f"{health['rows_quarantined']:,} ({share:.2%})", "in quarantine"),
+        *untraded,
         (f"{health['hindsight_quarantined']:,}", "of them with hindsight"),
         (f"{health['symbols_out']} of {health['symbols_in']}", "symbols"),
         (f"{counted['passed']} of {counted['passed'] + counted['failed']}", "expectations met"),
@@ -102,7 +106,7 @@ def _gaps_title(gaps: Missing | None) -> str:
         return ""
     return (
         f"Gaps: {gaps['count']:,}, {gaps['missing_bars']:,} bars"
-        f" ({gaps['missing_in_source']:,} missing in the source, the others set aside)"
+        f" ({gaps['missing_in_source']:,} missing in the source, the others set aside or without a trade)"
     )
 
 

@@ -15,14 +15,15 @@ Known = Literal["at the bar", "on arrival", "with later bars"]
 class Rule:
     """One reason why a row is found: when that can be known, what it means, and what a person should do.
 
-    Notices are not quarantined.
+    Notices stay in the panel. Placeholders stand where a bar would: they are kept out of the panel, but are
+    no faults, so they don't count in the quarantine.
     """
 
     reason: str
     known: Known
     says: str
     remedy: str
-    severity: Literal["quarantine", "notice"] = "quarantine"
+    severity: Literal["quarantine", "placeholder", "notice"] = "quarantine"
 
 
 RULES = (
@@ -36,7 +37,8 @@ RULES = (
         "not_finite",
         "at the bar",
         "a price or the volume is null, NaN or infinite",
-        "ask the source for these bars again",
+        "ask the source for these bars again; where they stand for days without a trade, leave them out or"
+        " give them volume 0",
     ),
     Rule(
         "not_positive",
@@ -129,6 +131,13 @@ RULES = (
         "give the older instrument a symbol of its own",
     ),
     Rule(
+        "no_trade",
+        "at the bar",
+        "a bar without a trade: volume 0, no high and low, the close as before; kept out of the prices",
+        "nothing: rarely traded symbols have such bars, and they count as there",
+        severity="placeholder",
+    ),
+    Rule(
         "last_bar_not_final",
         "at the bar",
         "the newest cross-section looks like bars that were read before they ended",
@@ -145,7 +154,8 @@ RULES = (
         "low_coverage",
         "with later bars",
         "the symbol has fewer than min_coverage of the bars between its first and last",
-        "fetch the missing bars, or leave the symbol out",
+        "fetch the missing bars; where the source has no row for a bar without a trade, set"
+        " validation.min_coverage lower; else leave the symbol out with market.symbols",
     ),
     Rule(
         "ended_together",
@@ -187,3 +197,4 @@ RULES = (
 )
 RULE_BY_REASON = {rule.reason: rule for rule in RULES}
 NOTICES = tuple(rule.reason for rule in RULES if rule.severity == "notice")
+PLACEHOLDERS = tuple(rule.reason for rule in RULES if rule.severity == "placeholder")

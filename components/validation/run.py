@@ -19,10 +19,11 @@ from components.contracts.documents.health import PanelHealth
 from components.progress import report, stage
 from components.settings import config_hash
 from components.validation.config import Settings
-from components.validation.health import Row, document
+from components.validation.health import document
 from components.validation.judge import Judgements
 from components.validation.page import write_data_docs
 from components.validation.quarantine import QUARANTINE
+from components.validation.terminal import stop_lines
 from components.validation.validate import Checked, Validation, validate_panel
 
 # Where the page of a panel that was refused lies, from the folder of the health file.
@@ -112,25 +113,11 @@ def publish(
         require(found, page)
 
 
-def require(found: Validation | Checked, page: str | os.PathLike) -> None:
+def require(found: Validation | Checked, page: str | os.PathLike, origin: str = "") -> None:
     """Raise ValidationFailed where a critical expectation was not met; `page` is named as the place to read
-    more.
+    more, `origin` as where the table comes from.
     """
-    if not found.failures:
-        return
-    first, *others = found.health["failures"]
-    checks = "check" if len(others) == 1 else "checks"
-    more = f" {len(others)} more critical {checks} failed." if others else ""
-    row = f" First row: {_one_line(first['rows'][0])}." if first["rows"] else ""
-    remedy = first["remedy"]
-    raise ValidationFailed(
-        f"Validation stopped the run: {first['check']} on {first['column']}: expected that {first['says']},"
-        f" found {first['found']}.{row} {remedy[:1].upper()}{remedy[1:]}.{more}\nRead {page}"
-    )
-
-
-def _one_line(row: Row) -> str:
-    return ", ".join(
-        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in row.items()
-    )
+    if found.failures:
+        of = f" of {origin}" if origin else ""
+        told = "\n".join(stop_lines(found.health))
+        raise ValidationFailed(f"Validation{of} stopped the run.\n{told}\nRead {page}")

@@ -13,7 +13,7 @@ from components.contracts import PANEL, RAW_PANEL, AlphaloopError, Table, read_s
 from components.validation.config import Settings
 from components.validation.examine import Examination, examine
 from components.validation.expect import Outcome
-from components.validation.findings import NUMBERS
+from components.validation.findings import NUMBERS, without
 from components.validation.health import Health, commonest, described, health, panel_health
 from components.validation.judge import Judgement, judge
 from components.validation.quarantine import QUARANTINE, clean_panel, quarantined_rows
@@ -23,7 +23,7 @@ from components.validation.raw_panel_suite import (
     schema_expectations,
     schema_frame,
 )
-from components.validation.rules import RULES
+from components.validation.rules import PLACEHOLDERS, RULES
 from components.validation.table_suites import (
     KIND_TABLES,
     Kind,
@@ -87,11 +87,12 @@ def validate_panel(raw: pl.DataFrame, settings: Settings) -> Validation:
         said = health([schema], [described(outcome, raw, None) for outcome in failures])
         return Validation(empty, quarantine, said, (schema,), failures)
     found = examine(raw, settings)
-    flags = _flags(raw, found, settings)
+    judged = _without_placeholders(raw, found)
+    flags = _flags(judged, found, settings)
     rows = judge("raw_panel", flags, raw_panel_expectations(settings, found.absent))
     failures = _critical(rows)
     panel, quarantine = clean_panel(found.clean), quarantined_rows(raw, found)
-    told = [described(outcome, raw, flags) for outcome in failures]
+    told = [described(outcome, judged, flags) for outcome in failures]
     for failure in told:
         if failure["check"] == "little_quarantine":
             failure["found"] += f" ({commonest(found)})"
@@ -154,17 +155,25 @@ def _wide_columns(table: Table, frame: pl.DataFrame) -> Sequence[str]:
     return [name for name, dtype in frame.schema.items() if name not in table.columns and dtype.is_float()]
 
 
-def _flags(raw: pl.DataFrame, found: Examination, settings: Settings) -> pl.DataFrame:
+def _without_placeholders(raw: pl.DataFrame, found: Examination) -> pl.DataFrame:
+    """The rows that a check can fail on, with their position `row` in the raw panel."""
+    placeholders = found.findings.filter(pl.col("reason").is_in(PLACEHOLDERS))
+    return without(raw.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row")), placeholders)
+
+
+def _flags(judged: pl.DataFrame, found: Examination, settings: Settings) -> pl.DataFrame:
     """The columns that the suite judges: those of the raw panel, one flag a reason, and `quarantined`."""
-    flagged = {rule.reason: np.zeros(len(raw), dtype=np.int8) for rule in RULES}
-    for (reason,), part in found.findings.partition_by("reason", as_dict=True, include_key=False).items():
+    rows = int(judged["row"].max() or 0) + 1
+    flagged = {rule.reason: np.zeros(rows, dtype=np.int8) for rule in RULES}
+    known = found.findings.filter(pl.col("row") < rows)
+    for (reason,), part in known.partition_by("reason", as_dict=True, include_key=False).items():
         flagged[reason][part["row"].to_numpy()] = 1
-    quarantined = np.ones(len(raw), dtype=np.int8)
-    quarantined[found.clean["row"].to_numpy()] = 0
+    flagged["quarantined"] = np.ones(rows, dtype=np.int8)
+    flagged["quarantined"][found.clean["row"].to_numpy()] = 0
+    place = judged["row"].to_numpy()
     numbers = [pl.col(name).fill_nan(None) for name in NUMBERS]
-    frame = raw.select("timestamp", "symbol", "period", *numbers).with_columns(
-        *(pl.Series(reason, values) for reason, values in flagged.items()),
-        pl.Series("quarantined", quarantined),
+    frame = judged.select("timestamp", "symbol", "period", *numbers).with_columns(
+        pl.Series(name, values[place]) for name, values in flagged.items()
     )
     if not settings.strict:
         return frame

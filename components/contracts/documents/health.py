@@ -80,6 +80,7 @@ class RefusedPanel(Document):
 class PanelHealth(Document):
     """A panel whose schema is right: what came in and out, why, and what is missing.
 
+    `rows_without_trade`: rows that are bars without a trade, kept out of the panel, and no faults;
     `hindsight_quarantined`: rows in quarantine for what only later bars told; `coverage`: the worst symbols.
     """
 
@@ -90,6 +91,7 @@ class PanelHealth(Document):
     rows_in: int
     rows_out: int
     rows_quarantined: int
+    rows_without_trade: int = 0
     hindsight_quarantined: int
     absent_columns: list[str]
     symbols_in: int
