@@ -1,8 +1,8 @@
 """Publishing: a factors table becomes one Parquet file a factor group in a folder named after its content.
 
 Layout of a store's folder: `data/<publication>/<group>.parquet`, `data/<publication>/publication.json`,
-`current.json` (the publication that is online), `registry.db`, and `online.db` where SQLite is the online
-store.
+`current.json` (the publication that is online), `registry.db`, `feature_store.yaml` for Feast's own tools,
+and `online.db` where SQLite is the online store.
 """
 
 import hashlib

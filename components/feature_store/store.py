@@ -95,6 +95,7 @@ def put_online(publication: Mapping[str, Any], settings: Settings, folder: str |
                 end_date=datetime.fromisoformat(publication["cut"]),
             )
             mark_online(publication, settings)
+    atomic_write_text(folder / "feature_store.yaml", _own_yaml(settings))
     atomic_write_text(folder / "current.json", json.dumps(publication, indent=1))
     return len(publication["symbols"])
 
@@ -199,10 +200,24 @@ def _feast_store(settings: Settings, folder: Path, registry: Path) -> "FeatureSt
     return FeatureStore(config=RepoConfig(**values, repo_path=str(folder.absolute())))
 
 
-def _expand(settings: Settings, folder: Path) -> str:
+def _own_yaml(settings: Settings) -> str:
+    """What Feast's own tools read in the store's folder (`feast -c FOLDER ...`, `FeatureStore(FOLDER)`):
+    places relative to it, so that it may be moved, and the Redis connection by the name of its variable.
+    """
+    values = yaml.safe_load(_template(settings).replace("${ALPHALOOP_FEATURE_STORE}/", ""))
+    values["project"] = settings.project
+    if settings.online == "redis":
+        values["online_store"]["connection_string"] = f"${{{settings.redis_variable}}}"
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def _template(settings: Settings) -> str:
     import feature_repo
 
-    text = (Path(feature_repo.__file__).parent / _YAML[settings.online]).read_text(encoding="utf-8")
+    return (Path(feature_repo.__file__).parent / _YAML[settings.online]).read_text(encoding="utf-8")
+
+
+def _expand(settings: Settings, folder: Path) -> str:
     variables = {"ALPHALOOP_FEATURE_STORE": str(folder)}
     if settings.online == "redis":
         connection = os.environ.get(settings.redis_variable)
@@ -213,7 +228,7 @@ def _expand(settings: Settings, folder: Path) -> str:
             )
         parse_redis_address(connection, settings.redis_variable)
         variables["ALPHALOOP_REDIS"] = connection
-    return string.Template(text).substitute(
+    return string.Template(_template(settings)).substitute(
         {name: json.dumps(value)[1:-1] for name, value in variables.items()}
     )
 

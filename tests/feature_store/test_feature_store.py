@@ -43,6 +43,7 @@ from components.feature_store.publication import (
     write_publication,
 )
 from components.feature_store.store import (
+    _own_yaml,
     open_store,
     publication_store,
     publish_factors,
@@ -585,3 +586,25 @@ def test_an_online_store_that_was_emptied_is_named(copy):
     put_online(publication, SETTINGS, folder)
     assert holds_online(publication, SETTINGS, folder)
     assert len(newest_values(["AAPL"], SETTINGS, folder)) == 2
+
+
+def test_feasts_own_tools_read_the_folder_wherever_it_lies(copy, monkeypatch, tmp_path):
+    from feast import FeatureStore
+
+    folder, publication = copy
+    put_online(publication, SETTINGS, folder)
+    moved = folder.rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    monkeypatch.delenv("ALPHALOOP_FEATURE_STORE", raising=False)
+    store = FeatureStore(repo_path=str(moved))
+    answer = store.get_online_features(["mean_reversion:rsi"], [{"symbol": "AAPL"}]).to_dict()
+    assert answer["rsi"] == [pytest.approx(value("AAPL", 7, "rsi"))]
+
+
+def test_the_folders_yaml_names_the_variable_and_not_the_connection(monkeypatch):
+    settings = Settings(online="redis", redis_variable="MY_CACHE", project="mine")
+    monkeypatch.setenv("MY_CACHE", "cache:6379,password=secret")
+    written = _own_yaml(settings)
+    assert "${MY_CACHE}" in written
+    assert "project: mine" in written
+    assert "secret" not in written
