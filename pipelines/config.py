@@ -1,5 +1,6 @@
 """The whole configuration of a run: every stage's section, and the checks that need more than one of them."""
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,12 @@ class ExpertsSettings(Section):
         ),
     )
     overrides: dict[str, dict[str, Any]] = Field(
-        {}, description="settings by expert that replace those of its leaf"
+        {},
+        description=(
+            "by expert: settings of it, and threads, ensemble, regimes, also, processes, tracking of its"
+            " leaf; they stand over the leaf's. Where base and rich of an expert are trained, EXPERT means"
+            " both and EXPERT_rich, which stands over it, the rich one"
+        ),
     )
     gpu: list[str] = Field(
         ["patchtst", "tft", "adaptive_tft"],
@@ -69,20 +75,31 @@ class ExpertsSettings(Section):
     )
     gpu_resource: str = Field("nvidia.com/gpu", description="name of the GPU resource on the cluster")
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What each of `leaves` is called in the run, in files, predictions and weights: its expert, with
+        `_rich` behind it where the base leaf of the same expert is trained too.
+        """
+        parts = {leaf: leaf.split("/") for leaf in self.leaves}
+        base = {found[0] for found in parts.values() if found[2:] == ["base"]}
+        return {
+            leaf: f"{found[0]}_rich" if found[2:] == ["rich"] and found[0] in base else found[0]
+            for leaf, found in parts.items()
+        }
+
     @model_validator(mode="after")
     def _names_fit(self):
-        names = [leaf.split("/")[0] for leaf in self.leaves]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted({leaf for leaf in self.leaves if self.leaves.count(leaf) > 1})
         if twice:
-            raise ValueError(
-                f"leaves names the expert {twice[0]!r} more than once; predictions are told apart by it, so"
-                " name each once"
-            )
-        known = sorted({*names, *(leaf.split("/")[0] for leaf in list_leaves(LEAVES))})
+            raise ValueError(f"leaves names {twice[0]!r} more than once; name each leaf once")
+        own = {leaf.split("/")[0] for leaf in self.leaves}
+        known = sorted({*own, *self.names.values(), *(leaf.split("/")[0] for leaf in list_leaves(LEAVES))})
         unknown = sorted(set(self.overrides) - set(known))
         if unknown:
+            close = difflib.get_close_matches(unknown[0], known, n=1)
+            advice = f"did you mean {close[0]!r}? Else choose" if close else "choose"
             raise ValueError(
-                f"overrides are for {unknown[0]!r}, which is no expert; choose from {', '.join(known)}"
+                f"overrides are for {unknown[0]!r}, which is no expert; {advice} from {', '.join(known)}"
             )
         return self
 

@@ -1,19 +1,27 @@
-"""Finds an expert's leaf, and the files beside it: in a folder of the user's own, or among Alphaloop's."""
+"""The leaves of a run: finds them, and the files beside them, in a folder of the user's own or among
+Alphaloop's, and refuses those that can't be trained together.
+"""
 
+import difflib
 from pathlib import Path
+from typing import get_args
 
-from components.contracts import AlphaloopError
-from components.experts.leaves import Leaf, load_leaf
+from components.contracts import LABELS, AlphaloopError
+from components.experts.leaves import Leaf, list_leaves, load_leaf
+from components.features.catalog import catalog
+from components.features.config import Settings as FeaturesSettings
 from components.settings import ConfigError
-from pipelines.config import LEAVES, Config
+from components.timeline.periods import Period
+from pipelines.config import LEAVES, Config, features_json
 
 # In an expert's work folder: where the tables that it learns from lie.
 INPUTS = "inputs.json"
+MODALITIES = ("base", "rich")
 
 
 def find_leaf(name: str, config: Config) -> str:
-    """The leaf of `experts.leaves` that `name` means: the leaf itself or its expert."""
-    found = [leaf for leaf in config.experts.leaves if name in (leaf, leaf.split("/")[0])]
+    """The leaf of `experts.leaves` that `name` means: the leaf itself or its name in the run."""
+    found = [leaf for leaf, called in config.experts.names.items() if name in (leaf, called)]
     if not found:
         raise AlphaloopError(
             f"{name!r} is none of this config's experts: {', '.join(config.experts.leaves)}. Add its leaf to"
@@ -22,24 +30,52 @@ def find_leaf(name: str, config: Config) -> str:
     return found[0]
 
 
+def resolve_leaves(config: Config) -> list[Leaf]:
+    """All leaves of a run, each with the run's overrides.
+
+    Raises
+    ------
+    ConfigError
+        If one does not exist, is broken, learns from another period than the market's, or from rich inputs
+        where there are none.
+    """
+    return [resolve_leaf(name, config) for name in config.experts.leaves]
+
+
 def resolve_leaf(name: str, config: Config) -> Leaf:
-    """An expert's leaf, from `experts.folder` if it stands there, with the run's overrides applied."""
-    own = Path(config.experts.folder).absolute() / f"{name}.yaml"
-    path = own if config.experts.folder and own.exists() else LEAVES / f"{name}.yaml"
-    leaf = load_leaf(path, config.experts.overrides.get(name.split("/")[0], {}))
+    """An expert's leaf, from `experts.folder` if it stands there, with the run's overrides applied; errors as
+    of `resolve_leaves`.
+    """
+    _refuse_name(name, config)
+    path = _leaf_path(name, config)
+    expert, overrides = name.split("/")[0], config.experts.overrides
+    meant = dict.fromkeys((expert, config.experts.names.get(name, expert)))
+    leaf = load_leaf(path, {one: overrides[one] for one in meant if one in overrides})
     found = f"{leaf.expert}/{leaf.period}/{leaf.modality}"
     if found != name:
         raise ConfigError(
             f"{path} stands at {name} but says that it is {found}. Mend its expert, period or modality, or"
             " move it."
         )
+    if leaf.modality == "rich" and not _has_rich_inputs(config):
+        raise ConfigError(
+            f"experts.leaves names {name}, but no input is rich: it would learn from the same inputs as"
+            f" {expert}/{leaf.period}/base. Write that, or name a table with modality: rich in fusion.tables."
+        )
     for task in leaf.also:
-        if task.horizon not in config.labels.horizons:
-            raise ConfigError(
-                f"{path}: `also` names horizon {task.horizon}, which is not made. Add it to labels.horizons"
-                f" ({', '.join(map(str, config.labels.horizons))}), or take one of those."
-            )
+        _refuse_further_task(task.target, task.horizon, path, config)
     return leaf
+
+
+def run_name(leaf: Leaf, config: Config) -> str:
+    """What a leaf is called in the run; its expert where the run does not train it."""
+    return config.experts.names.get(f"{leaf.expert}/{leaf.period}/{leaf.modality}", leaf.expert)
+
+
+def unused_overrides(config: Config) -> list[str]:
+    """Experts that `experts.overrides` names but no leaf of the run is of."""
+    used = {*config.experts.names.values(), *(leaf.split("/")[0] for leaf in config.experts.leaves)}
+    return [name for name in config.experts.overrides if name not in used]
 
 
 def beside_leaves(name: str, expert: str, config: Config) -> Path:
@@ -48,3 +84,65 @@ def beside_leaves(name: str, expert: str, config: Config) -> Path:
     """
     own = Path(config.experts.folder).absolute() / expert / name
     return own if config.experts.folder and own.exists() else LEAVES / expert / name
+
+
+def _leaf_path(name: str, config: Config) -> Path:
+    own = Path(config.experts.folder).absolute() / f"{name}.yaml"
+    return own if config.experts.folder and own.exists() else LEAVES / f"{name}.yaml"
+
+
+def _refuse_name(name: str, config: Config) -> None:
+    """ConfigError where the name alone tells that a leaf can't be trained."""
+    period, parts = config.market.period, name.split("/")
+    where = f"experts.leaves names {name!r}"
+    if len(parts) != 3:
+        raise ConfigError(
+            f"{where}, which is no leaf. Write expert/period/modality, such as"
+            f" {parts[0] or 'lightgbm'}/{period}/base."
+        )
+    expert, of, modality = parts
+    there = _known_leaves(config)
+    experts = sorted({leaf.split("/")[0] for leaf in there})
+    if expert not in experts:
+        close = difflib.get_close_matches(expert.lower(), experts, n=1)
+        advice = f"Did you mean {close[0]}/{period}/base? " if close else ""
+        raise ConfigError(
+            f"{where}, but there is no expert {expert!r}. {advice}There are {', '.join(experts)}."
+        )
+    if modality not in MODALITIES:
+        raise ConfigError(f"{where}, but a modality is base or rich. Write {expert}/{period}/base.")
+    if of != period:
+        known = "" if of in get_args(Period) else f", and {of!r} is no period"
+        raise ConfigError(
+            f"{where}, but market.period is {period}{known}. Write {expert}/{period}/{modality}, or set"
+            " market.period to the period of the bars."
+        )
+    if name not in there:
+        own = [leaf for leaf in there if leaf.startswith(f"{expert}/{period}/")]
+        advice = f"Write {own[0]}" if own else f"Write a leaf {name}.yaml into experts.folder"
+        raise ConfigError(f"{where}, but there is no such leaf. {advice}.")
+
+
+def _known_leaves(config: Config) -> set[str]:
+    own = config.experts.folder
+    return {*list_leaves(LEAVES), *(list_leaves(own) if own else ())}
+
+
+def _has_rich_inputs(config: Config) -> bool:
+    settings = FeaturesSettings.model_validate_json(features_json(config))
+    return any(entry.modality == "rich" for entry in catalog(settings, config.market.period))
+
+
+def _refuse_further_task(target: str, horizon: int, path: Path, config: Config) -> None:
+    """ConfigError where `also` names a label that is not made."""
+    if horizon not in config.labels.horizons:
+        raise ConfigError(
+            f"{path}: `also` names horizon {horizon}, which is not made. Add it to labels.horizons"
+            f" ({', '.join(map(str, config.labels.horizons))}), or take one of those."
+        )
+    kinds = {**LABELS.columns, **LABELS.optional}
+    labels = [name for name, kind in kinds.items() if kind.is_numeric() and name not in LABELS.key]
+    if target not in labels:
+        raise ConfigError(
+            f"{path}: `also` names the target {target!r}, which is no label. Take one of {', '.join(labels)}."
+        )

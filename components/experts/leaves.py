@@ -19,6 +19,11 @@ from components.processes.imports import users_module
 from components.settings import ConfigError, Section, read_yaml, validate_settings
 from components.timeline.periods import Period
 
+# Where the modules of Alphaloop's own experts lie.
+FAMILIES = "components.experts.families"
+# Keys of a leaf that experts.overrides may set, beside the settings of its expert.
+SWITCHES = ("threads", "ensemble", "regimes", "also", "processes", "tracking")
+
 
 class FurtherTask(Section):
     """A target and horizon that is learned beside the run's own by experts with several heads."""
@@ -81,11 +86,24 @@ class Leaf(Section):
         default_factory=dict, description="settings of the expert, as its module declares them"
     )
 
+    def named(self, name: str) -> "Leaf":
+        """The same leaf under another name: files, predictions and weights carry it, and `module` says what
+        is trained.
+        """
+        if name == self.expert:
+            return self
+        return self.model_copy(update={"expert": name, "module": self.module or f"{FAMILIES}.{self.expert}"})
 
-def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Leaf:
-    """Read a leaf and put `overrides` over its `settings`, section by section.
+
+def load_leaf(path: str | Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Leaf:
+    """Read a leaf and put `overrides` over it, section by section.
 
     All settings come back filled in, so that the leaf alone says what is trained.
+
+    Parameters
+    ----------
+    overrides : by the name that they have in `experts.overrides`, a later one over an earlier one; keys of
+        the leaf (`SWITCHES`) and settings of its expert
 
     Raises
     ------
@@ -102,8 +120,12 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
         )
         raise ConfigError(f"The expert leaf {path} does not exist. {others}.")
     values, lines = read_yaml(path)
+    for name, given in (overrides or {}).items():
+        values = merged(values, _as_leaf(given))
+        lines.update(dict.fromkeys(_places(_as_leaf(given)), f"{path}, experts.overrides.{name}"))
     leaf = validate_settings(Leaf, values, source=str(path), lines=lines)
     module = expert_module(leaf, source=str(path))
+    _refuse_unknown_keys(overrides or {}, module.Settings, f"{path}, experts.overrides")
     if leaf.processes > 1 and not _is_neural(module):
         raise ConfigError(
             f"{path}: processes={leaf.processes}, but {leaf.expert} is no neural expert, so its fits can't be"
@@ -120,11 +142,33 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Any] | None = None) -> L
             " only. Take `also` out."
         )
     below = {place[1:]: line for place, line in lines.items() if len(place) > 1 and place[0] == "settings"}
-    below.update(dict.fromkeys(_places(overrides or {}), f"{path}, experts.overrides.{leaf.expert}"))
-    settings = validate_settings(
-        module.Settings, merged(leaf.settings, overrides or {}), source=str(path), lines=below
-    )
+    settings = validate_settings(module.Settings, leaf.settings, source=str(path), lines=below)
     return leaf.model_copy(update={"settings": settings.model_dump(mode="json")})
+
+
+def _as_leaf(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides in the form of a leaf: the switches on top, all else below `settings`."""
+    switches = {key: value for key, value in given.items() if key in SWITCHES}
+    settings = {key: value for key, value in given.items() if key not in SWITCHES}
+    return {**switches, **({"settings": settings} if settings else {})}
+
+
+def _refuse_unknown_keys(
+    overrides: Mapping[str, Mapping[str, Any]], settings: type[Section], place: str
+) -> None:
+    """ConfigError where a key is neither a switch nor a setting of the expert, or both."""
+    for name, given in overrides.items():
+        for key in given:
+            if key in SWITCHES and key in settings.model_fields:
+                raise ConfigError(
+                    f"{place}.{name}: {key!r} is a key of every leaf and of this expert's settings too. Call"
+                    " the expert's setting otherwise, or set it in the leaf."
+                )
+            known = [*settings.model_fields, *SWITCHES]
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=1)
+                advice = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
+                raise ConfigError(f"{place}.{name}: unknown key {key!r}. {advice}")
 
 
 def _is_neural(module: ModuleType) -> bool:
@@ -186,7 +230,7 @@ def expert_module(leaf: Leaf, *, source: str = "") -> ModuleType:
             f"{where}there is no expert {leaf.expert!r}. {advice}Known experts: {', '.join(known_experts())}."
             " For one of your own give `module: my_package.my_expert`."
         )
-    name = leaf.module or f"components.experts.families.{leaf.expert}"
+    name = leaf.module or f"{FAMILIES}.{leaf.expert}"
     try:
         module = users_module(name) if leaf.module else importlib.import_module(name)
     except Exception as error:

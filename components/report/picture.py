@@ -22,7 +22,11 @@ NAMES = {
     "xgboost": "XGBoost",
     "lightgbm": "LightGBM",
     "patchtst": "PatchTST",
+    "tft": "TFT",
+    "adaptive_tft": "Adaptive TFT",
 }
+# Behind the name of an expert whose base leaf is in the run too.
+RICH = "_rich"
 
 
 def picture(
@@ -40,6 +44,8 @@ def picture(
 
 def shown_name(name: str) -> str:
     """How a model is called on the page."""
+    if name not in NAMES and name.endswith(RICH):
+        return f"{shown_name(name.removesuffix(RICH))}, rich"
     return NAMES.get(name, name)
 
 

@@ -6,9 +6,9 @@ Each stage declares its own section in its `config.py`; `pipelines/config.py` pu
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -164,8 +164,18 @@ def _describe(
     return f"{where}: {name}: {message}{found}."
 
 
-def _field_names(model: Any, location: tuple[str, ...]) -> list[str]:
+def _field_names(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
+    """The keys of the section at `location`, through lists, mappings and what may be left out."""
+    found: type[BaseModel] | None = model
     for part in location:
-        fields = getattr(model, "model_fields", {})
-        model = fields[part].annotation if part in fields else None
-    return list(getattr(model, "model_fields", {}))
+        if found is not None and part in found.model_fields:
+            found = next(sections_in(found.model_fields[part].annotation), None)
+    return list(found.model_fields) if found else []
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field's type holds: itself, or those in its list, mapping or union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections_in(part)

@@ -16,7 +16,7 @@ from components.experts.studies.evidence_page import explain_page
 from components.page import number
 from pipelines.commands.one_expert import ABLATIONS, expert_inputs
 from pipelines.config import Config
-from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf
+from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf, run_name
 
 VARIANTS = "ablations.yaml"
 
@@ -55,7 +55,7 @@ def explain_newest(name: str, config: Config) -> Path:
         If there is no fit that left evidence, or what it left is damaged.
     """
     leaf = resolve_leaf(find_leaf(name, config), config)
-    work = Path(config.run.folder).absolute() / "experts" / leaf.expert
+    work = Path(config.run.folder).absolute() / "experts" / run_name(leaf, config)
     again = f"alphaloop experts train {name}"
     left = sorted(work.glob(f"*/model/**/{EXPLAIN}"), key=lambda path: path.stat().st_mtime)
     if not left:

@@ -17,7 +17,7 @@ from components.contracts.documents.experts import (
     read_status,
 )
 from pipelines.config import Config
-from pipelines.leaves import INPUTS, find_leaf, resolve_leaf
+from pipelines.leaves import INPUTS, find_leaf, resolve_leaf, run_name
 from pipelines.runners.local_run import run_locally
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run_expert(name: str, config: Config, *, mode: str, start: Path | None = Non
         If the expert is none of `experts.leaves`, or `start` holds no model.
     """
     leaf = find_leaf(name, config)
-    expert = leaf.split("/")[0]
+    expert = config.experts.names[leaf]
     # Everything that can be seen to be wrong is refused before an earlier training is cleared away.
     resolve_leaf(leaf, config)
     if mode == "warm":
@@ -113,7 +113,7 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, StudyInputs, Path]"
     from pipelines.graphs.experts import expert_code
 
     leaf = resolve_leaf(find_leaf(name, config), config)
-    work = Path(config.run.folder).absolute() / "experts" / leaf.expert
+    work = Path(config.run.folder).absolute() / "experts" / run_name(leaf, config)
     run_locally("expert", config, options={"leaf": find_leaf(name, config), "train": False})
     paths = InputPaths.read(work / INPUTS).model_dump(exclude={"format"})
     inputs = StudyInputs(

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from components.contracts import AlphaloopError
 from components.experts.leaves import Leaf, known_experts
+from components.settings import sections_in
 from pipelines.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +166,7 @@ def _groups(model: Any, name: str) -> Iterator[Group]:
     """The group of a model, then those of the models inside it."""
     own, inner = [], []
     for key, field in model.model_fields.items():
-        models = list(_models(field.annotation))
+        models = list(sections_in(field.annotation))
         if models:
             inner += [(part, f"{name}.{key}") for part in models]
         else:
@@ -174,13 +175,6 @@ def _groups(model: Any, name: str) -> Iterator[Group]:
         yield Group(name, model, _sentence(model), tuple(own))
     for part, place in inner:
         yield from _groups(part, place)
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in typing.get_args(annotation):
-        yield from _models(part)
 
 
 def _setting(model: type[BaseModel], key: str, field: FieldInfo, section: str) -> Setting:

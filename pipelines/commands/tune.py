@@ -19,7 +19,7 @@ from components.experts.studies.study import SearchPlan, open_storage
 from components.settings import ConfigError
 from pipelines.commands.one_expert import SEARCH, expert_inputs
 from pipelines.config import Config
-from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf
+from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf, run_name
 
 SPACE = "search.yaml"
 
@@ -51,7 +51,8 @@ def tune(name: str, config: Config, request: Request) -> tuple[Table, str]:
         )
     leaf = resolve_leaf(find_leaf(name, config), config)
     space = read_space(beside_leaves(SPACE, leaf.expert, config), leaf)
-    open_storage(request.storage, Path(config.run.folder).absolute() / "experts" / leaf.expert / SEARCH)
+    work = Path(config.run.folder).absolute() / "experts" / run_name(leaf, config)
+    open_storage(request.storage, work / SEARCH)
     leaf, inputs, work = expert_inputs(name, config)
     plan = SearchPlan(
         inputs=inputs,
@@ -101,11 +102,12 @@ def _publish(found: StudyResult, plan: SearchPlan, config: Config) -> str:
         f"Page: {page}",
         f"Best leaf: {home / 'best.yaml'}. Use it: --set experts.folder={leaves}",
     ]
-    if config.experts.overrides.get(leaf.expert):
-        lines.append(
-            f"Your config's experts.overrides.{leaf.expert} stands over any leaf: take it out to train with"
-            " the best one."
-        )
+    for name in dict.fromkeys((leaf.expert, run_name(leaf, config))):
+        if config.experts.overrides.get(name):
+            lines.append(
+                f"Your config's experts.overrides.{name} stands over any leaf: take it out to train with the"
+                " best one."
+            )
     return "\n".join(lines)
 
 

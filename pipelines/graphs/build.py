@@ -5,13 +5,14 @@ from typing import Any
 
 from components.fusion.source_hash import slow_tables_sha256
 from components.market.source_hash import market_sha256
+from components.progress import warn
 from pipelines.config import Config, data_folder
 from pipelines.graphs.materialisation import materialisation_pipeline
 from pipelines.graphs.one_expert import expert_pipeline
 from pipelines.graphs.research import mining_pipeline, selection_pipeline
 from pipelines.graphs.retraining import retraining_pipeline
 from pipelines.graphs.training import training_pipeline
-from pipelines.leaves import resolve_leaf
+from pipelines.leaves import resolve_leaves, unused_overrides
 
 PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
 
@@ -40,7 +41,14 @@ def build_pipeline(
         return materialisation_pipeline(config, source=source, folder=folder, retries=retries)
     if name == "expert":
         return expert_pipeline(config, source=source, folder=folder, **(options or {}))
-    leaves = [resolve_leaf(leaf, config) for leaf in config.experts.leaves]
+    leaves = resolve_leaves(config)
+    unused = unused_overrides(config)
+    if unused:
+        warn(
+            "set-up",
+            f"experts.overrides holds settings of {', '.join(unused)}, which no leaf of experts.leaves is of:"
+            " they have no effect.",
+        )
     makers = {
         "training": training_pipeline,
         "retraining": retraining_pipeline,

@@ -1,13 +1,13 @@
 """Tasks of the experts: the inputs chosen for them, one training each, and the stack of their predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kfp import dsl
 from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.experts.component import train_expert
-from components.experts.leaves import Leaf
+from components.experts.leaves import FAMILIES, Leaf
 from components.fusion.component import make_learnable
 from components.selection.component import draw_selection, select_factors
 from components.settings import ConfigError
@@ -16,10 +16,9 @@ from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Arrange, side_by_side
 from pipelines.graphs.data import TrainingData
+from pipelines.leaves import run_name
 
 LINEAR_EXPERTS = ("elasticnet",)
-# Where the module of an expert lies that names none of its own.
-FAMILIES = "components.experts.families"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def to_expert_inputs(
 ) -> ExpertInputs:
     """Tasks that choose inputs for the experts and find the rows they may learn from."""
     if config.selection.mode != "off":
-        require_trained("selection.experts", config.selection.experts, config, leaves)
+        require_trained("selection.experts", config.selection.experts, config)
     selections, pages = {}, dict(data.pages)
     for family, modality in sorted(
         {(family_of(leaf), leaf.modality) for leaf in leaves if _selects(config, leaf)}
@@ -104,11 +103,9 @@ def _learnable(config: Config, arrange: Arrange, data: TrainingData, modality: s
     ).outputs["learnable"]
 
 
-def require_trained(setting: str, experts: tuple[str, ...], config: Config, leaves: list[Leaf]) -> None:
+def require_trained(setting: str, experts: tuple[str, ...], config: Config) -> None:
     """ConfigError where `setting` names an expert that this configuration does not train."""
-    trained = sorted(
-        {*(name.split("/")[0] for name in config.experts.leaves), *(leaf.expert for leaf in leaves)}
-    )
+    trained = sorted(config.experts.names.values())
     unknown = [name for name in experts if name not in trained]
     if unknown:
         raise ConfigError(
@@ -126,8 +123,13 @@ def _selects(config: Config, leaf: Leaf) -> bool:
     """Whether the expert sees chosen inputs only."""
     settings = config.selection
     return settings.mode != "off" and (
-        leaf.expert in settings.experts if settings.experts else leaf.expert != "median"
+        _is_named(leaf, settings.experts, config) if settings.experts else leaf.expert != "median"
     )
+
+
+def _is_named(leaf: Leaf, experts: Sequence[str], config: Config) -> bool:
+    """Whether a setting that lists experts means this leaf: by its expert, or by its name in the run."""
+    return leaf.expert in experts or run_name(leaf, config) in experts
 
 
 def expert_task(
@@ -140,7 +142,10 @@ def expert_task(
     warm_from: str = "",
     cached: bool = True,
 ) -> dsl.PipelineTask:
-    """The task that trains one expert; it asks a cluster for a GPU where the config says so."""
+    """The task that trains one leaf, under its name in the run; it asks a cluster for a GPU where the config
+    says so.
+    """
+    name = run_name(leaf, config)
     chosen = (
         {"selection": inputs.selections[family_of(leaf), leaf.modality]} if _selects(config, leaf) else {}
     )
@@ -150,22 +155,22 @@ def expert_task(
             training_set=inputs.data.training_set,
             labels=inputs.data.labels,
             catalog=inputs.data.catalog,
-            leaf=leaf.model_dump_json(),
+            leaf=leaf.named(name).model_dump_json(),
             timeline=section_json(config.timeline),
             period=config.market.period,
             horizon=config.labels.primary_horizon,
             target=config.labels.target,
             seed=config.run.seed,
-            work_folder=f"{folder}/experts/{leaf.expert}",
+            work_folder=f"{folder}/experts/{name}",
             warm_from=warm_from,
             code=expert_code(leaf),
             **chosen,
             **rows,
         ),
-        f"train {leaf.expert}",
+        f"train {name}",
         cached=cached,
     )
-    if leaf.expert in config.experts.gpu:
+    if _is_named(leaf, config.experts.gpu, config):
         task.set_accelerator_type(config.experts.gpu_resource).set_accelerator_limit(leaf.processes)
     return task
 
@@ -181,7 +186,8 @@ def to_predictions(
     """Tasks from the training set to the out-of-fold predictions and their stack."""
     inputs = to_expert_inputs(config, arrange, data, leaves)
     trained = {
-        leaf.expert: expert_task(config, arrange, inputs, leaf, folder).outputs["expert"] for leaf in leaves
+        run_name(leaf, config): expert_task(config, arrange, inputs, leaf, folder).outputs["expert"]
+        for leaf in leaves
     }
     experts = side_by_side(arrange, "experts", trained)
     table = arrange(

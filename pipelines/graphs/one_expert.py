@@ -10,7 +10,7 @@ from pipelines.config import Config
 from pipelines.graphs.arrange import arranger
 from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
 from pipelines.graphs.experts import expert_task, to_expert_inputs
-from pipelines.leaves import INPUTS, resolve_leaf
+from pipelines.leaves import INPUTS, resolve_leaf, run_name
 
 
 def expert_pipeline(
@@ -40,7 +40,7 @@ def expert_pipeline(
             if train:
                 expert_task(config, arrange, inputs, resolved, folder, warm_from=warm_from, cached=cached)
             else:
-                target = f"{folder}/experts/{resolved.expert}/{INPUTS}"
+                target = f"{folder}/experts/{run_name(resolved, config)}/{INPUTS}"
                 tables = {"training_set": data.training_set, "labels": labels, "catalog": data.catalog}
                 # There is one leaf, so at most one selection and one table of learnable rows.
                 chosen = {

@@ -64,7 +64,7 @@ def mining_pipeline(
     ConfigError
         If `mining.experts` names one that is not trained.
     """
-    require_trained("mining.experts", config.mining.experts, config, leaves)
+    require_trained("mining.experts", config.mining.experts, config)
     arrange = arranger(config, retries)
 
     @dsl.pipeline(

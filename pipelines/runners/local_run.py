@@ -24,6 +24,7 @@ from components.progress import EVENTS_VARIABLE
 from components.report.closing import FAILURE, close_run, killed, read_events
 from pipelines.code_version import IMAGE_VARIABLE
 from pipelines.config import Config, data_folder
+from pipelines.leaves import resolve_leaves
 from pipelines.runners.containers import find_image, remove_containers
 from pipelines.runners.local_child import TASK_ENVIRONMENT, Plan
 from pipelines.runners.terminal import Terminal
@@ -107,6 +108,8 @@ def run_locally(
         With runner docker: if there is no engine or no image, or the image holds other code than this
         checkout.
     """
+    if pipeline not in ("materialisation", "expert"):
+        resolve_leaves(config)  # what can't be trained is refused before the run folder is touched
     files = RunFiles(Path(config.run.folder).absolute())
     with _only_run(files.folder) as lock:
         files.begin()

@@ -43,7 +43,7 @@ def test_protocol_is_no_expert():
 
 def test_overrides_replace_settings(tmp_path):
     path = write(tmp_path, "expert: lightgbm\nperiod: 1d\nsettings:\n  leaves: 9\n")
-    leaf = load_leaf(path, {"rounds": 3})
+    leaf = load_leaf(path, {"lightgbm": {"rounds": 3}})
     assert (leaf.settings["leaves"], leaf.settings["rounds"], leaf.settings["bins"]) == (9, 3, 63)
 
 
@@ -80,7 +80,7 @@ def test_overrides_are_merged_section_by_section(tmp_path):
     path.write_text(
         "expert: patchtst\nperiod: 1d\nsettings: {width: 8, training: {epochs: 7, batch_windows: 64}}\n"
     )
-    settings = load_leaf(path, {"training": {"epochs": 2}, "heads": 1}).settings
+    settings = load_leaf(path, {"patchtst": {"training": {"epochs": 2}, "heads": 1}}).settings
     assert (
         settings["width"],
         settings["heads"],
@@ -88,7 +88,7 @@ def test_overrides_are_merged_section_by_section(tmp_path):
         settings["training"]["batch_windows"],
     ) == (8, 1, 2, 64)
     with pytest.raises(ConfigError, match=r"experts.overrides.patchtst.*epoch"):
-        load_leaf(path, {"training": {"epoch": 2}})
+        load_leaf(path, {"patchtst": {"training": {"epoch": 2}}})
 
 
 def test_only_neural_experts_take_several_processes(tmp_path):

@@ -163,7 +163,16 @@ def test_the_command_line_starts_without_heavy_libraries():
             ("labels.entry=next_close but backtest.entry=next_open", "set both to the same price"),
         ),
         ("experts.leaves=[median/1d/base]", ("at least 2",)),
-        ("experts.leaves=[median/1d/base, median/1d/rich]", ("the expert 'median' more than once",)),
+        ("experts.leaves=[median/1d/base, median/1d/rich]", ("no such leaf. Write median/1d/base",)),
+        ("experts.leaves=[median/1d/base, median/1d/base]", ("'median/1d/base' more than once",)),
+        (
+            "experts.leaves=[median/1d/base, lightgbm/1h/base]",
+            ("market.period is 1d. Write lightgbm/1d/base",),
+        ),
+        ("experts.leaves=[median/1d/base, lightgbm/1d/rich]", ("no input is rich", "fusion.tables")),
+        ("experts.leaves=[median/1d/base, lightgbm]", ("is no leaf", "lightgbm/1d/base")),
+        ("experts.overrides.lightgbm.round=3", ("unknown key 'round'", "Did you mean 'rounds'?")),
+        ("experts.overrides.lightgbm.ensemble=9", ("experts.overrides.lightgbm: ensemble", "less than or")),
         ("experts.overrides.lightbgm.rounds=3", ("'lightbgm', which is no expert", "lightgbm")),
         ("timeline.train_share=0.9", ("leave no bars to test on",)),
     ],
@@ -376,11 +385,6 @@ def test_a_failing_stage_leaves_a_page_and_its_message_on_one_screen(config, pan
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (
-            ["experts.leaves=[median/1d/base, lightbgm/1d/base]"],
-            ("lightbgm/1d/base.yaml does not exist", "lightgbm/1d/base"),
-        ),
-        (["experts.overrides.lightgbm.round=3"], ("unknown key 'round'", "Did you mean 'rounds'?")),
         (["market.source=parquet", "market.path=nowhere.parquet"], ("nowhere.parquet does not exist",)),
     ],
 )

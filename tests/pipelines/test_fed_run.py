@@ -3,16 +3,20 @@ experts of its modality, and served.
 """
 
 import json
+import subprocess
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
 import yaml
 
-from components.contracts import read_chosen, verify_bundle
+from components.contracts import read_chosen, require_json, verify_bundle
 from components.market.simulator import simulate
+from components.scoring.expert import ServedExpert
 from pipelines.config import load_config
-from tests.pipelines.small_run import RUNS_S, SETTINGS, alphaloop
+from tests.pipelines.small_run import COMMAND, RUNS_S, SETTINGS, alphaloop
+from tests.serving.live_service import free_port, stop, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(RUNS_S)]
 
@@ -47,7 +51,9 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(place):
-    """The small market's config with two slow tables, a rich expert and quick selection."""
+    """The small market's config with two slow tables, an expert on base and on rich inputs, an ensemble,
+    models by regime and quick selection.
+    """
     settings = {
         **SETTINGS,
         "run": {"name": "fed", "seed": 7, "folder": str(place / "run")},
@@ -56,8 +62,11 @@ def config(place):
         "fusion": FUSION,
         "selection": {"mode": "quick"},
         "experts": {
-            "leaves": ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/rich"],
-            "overrides": {"lightgbm": {"rounds": 40}},
+            "leaves": ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/base", "lightgbm/1d/rich"],
+            "overrides": {
+                "lightgbm": {"rounds": 40, "ensemble": 2},
+                "lightgbm_rich": {"regimes": {"fewest_rows": 200}},
+            },
         },
     }
     path = place / "fed.yaml"
@@ -126,21 +135,76 @@ def test_experts_see_their_modality_and_what_was_chosen_for_the_fold(place, done
         read_chosen(path)
         for path in (place / "run" / "artifacts").glob("alphaloop-training-*/select-factors*/selection")
     ]
-    assert len(selections) == 2
-    for expert in ("elasticnet", "lightgbm"):
+    assert len(selections) == 3
+    for expert in ("elasticnet", "lightgbm", "lightgbm_rich"):
         models = {path.parent.name: path for path in (place / "run" / "experts" / expert).glob("*/model")}
         assert set(models) == set(selections[0].by_fold)
         columns = {fold: verify_bundle(path)["columns"] for fold, path in models.items()}
         assert any(
             all(set(columns[fold]) == set(chosen.of(fold)) for fold in columns) for chosen in selections
         )
-        assert expert == "lightgbm" or not any("quality_rank" in names for names in columns.values())
+        assert expert == "lightgbm_rich" or not any("quality_rank" in names for names in columns.values())
     catalog = json.loads(artifact(place, "build-features*/catalog").read_text())
     assert {
         entry["column"]: entry["modality"]
         for entry in catalog
         if entry["column"] in ("quality_rank", "rate_zscore")
     } == {"quality_rank": "rich", "rate_zscore": "base"}
+
+
+def test_base_and_rich_of_an_expert_go_side_by_side_to_the_report_and_the_registered_model(place, done):
+    predictions = pl.read_parquet(artifact(place, "stack*/all_predictions"))
+    found = {name: predictions.filter(pl.col("expert") == name) for name in ("lightgbm", "lightgbm_rich")}
+    assert all(len(one) for one in found.values())
+    both = found["lightgbm"].join(found["lightgbm_rich"], on=("timestamp", "symbol", "horizon"))
+    assert (both["score"] != both["score_right"]).mean() > 0.9
+    bundle = next((place / "run" / "registry").glob("**/bundle"))
+    assert {"lightgbm", "lightgbm_rich"} <= set(require_json(bundle / "manifest.json")["experts"])
+    served = {name: ServedExpert(bundle / "experts" / name, threads=1) for name in found}
+    assert "quality_rank" not in served["lightgbm"].form.columns
+    report = (place / "run" / "report.html").read_text()
+    assert "LightGBM, rich" in report
+    rich = require_json(place / "run" / "experts" / "lightgbm_rich" / "status.json")
+    assert (rich["expert"], rich["modality"], rich["status"]) == ("lightgbm_rich", "rich", "trained")
+
+
+def test_an_ensemble_and_models_by_regime_asked_for_in_the_config_are_trained(place, done):
+    folder = place / "run" / "experts"
+    members = {
+        name: {path.name for path in (folder / name / "final" / "model").iterdir() if path.is_dir()}
+        for name in ("lightgbm", "lightgbm_rich", "elasticnet")
+    }
+    assert members["elasticnet"] == set()
+    assert len(members["lightgbm"]) == 2
+    assert len(members["lightgbm_rich"]) > 2
+
+
+def test_the_registered_model_of_both_answers_requests(place, config, done):
+    symbols = pl.read_parquet(artifact(place, "build-features*/factors"))["symbol"].unique().sort().to_list()
+    port = free_port()
+    command = [*COMMAND, "serve", "--config", str(config), "--port", str(port)]
+    service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+            until(lambda: client.get("/readyz").status_code == 200, seconds=300, what="the service")
+            answer = client.post("/signals", json={"symbols": symbols[:2]}).json()
+        assert [signal["symbol"] for signal in answer["signals"]] == symbols[:2]
+    finally:
+        stop(service)
+
+
+def test_one_expert_is_trained_by_its_name_in_the_run(place, config, done):
+    again = alphaloop(
+        "experts",
+        "resume",
+        "lightgbm_rich",
+        "--config",
+        config,
+        folder=place / "run",
+        environment={"ALPHALOOP_DATA": str(place / "data")},
+    )
+    assert again.code == 0, again.text
+    assert "lightgbm_rich" in again.text
 
 
 def test_a_changed_slow_file_is_joined_anew(place, config, done):
