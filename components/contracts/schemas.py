@@ -62,6 +62,8 @@ PANEL = Table(
         "industry": pl.String(),
         "unbuyable": pl.Boolean(),
         "unsellable": pl.Boolean(),
+        # The change from the previous close to this bar can't be trusted: validation could not explain it.
+        "level_step": pl.Boolean(),
     },
 )
 

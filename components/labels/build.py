@@ -34,7 +34,7 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     Parameters
     ----------
     panel : columns `timestamp`, `symbol`, `sector` (as known at the timestamp), `open`, `high`, `low`,
-        `close`, `volume`, optionally `unbuyable`, `unsellable`; (timestamp, symbol) occurs once
+        `close`, `volume`, optionally `unbuyable`, `unsellable`, `level_step`; (timestamp, symbol) occurs once
     settings : horizons, entry, thresholds, barriers, betas and costs
 
     Returns
@@ -61,11 +61,14 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     - `cost` is the round trip's cost as known at t (`costs.round_trip_cost`); `trade_class` is 1 or -1 where
       a long or a short position earns more than it, else 0.
 
+    Where validation could not explain a step in price (`level_step`, where the panel has it), no label spans
+    it, and volatility and beta leave it out.
+
     An `open` column without a single price makes `next_open` fall back to `next_close`, with a warning.
     """
-    blocked = [name for name in UNTRADABLE if name in panel.columns]
+    optional = [name for name in (*UNTRADABLE, "level_step") if name in panel.columns]
     rows = panel.select(
-        "timestamp", "symbol", "sector", "open", "high", "low", "close", "volume", *blocked
+        "timestamp", "symbol", "sector", "open", "high", "low", "close", "volume", *optional
     ).sort("timestamp", "symbol")
     calendar, bars = bar_index(rows["timestamp"])
     symbols = rows["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
@@ -87,14 +90,21 @@ def _columns(
     tradable = grid.matrix(_tradable(rows))
     filled = {name: matrix * tradable for name, matrix in logs.items()}
     entry = shifted(filled[price], -ENTRY_LAG_BARS)
-    one_bar = past.one_bar_returns(logs["close"])
+    stepped = _steps(rows, grid)
+    one_bar = np.where(stepped, np.nan, past.one_bar_returns(logs["close"]))
     volatility = past.volatility(one_bar, settings.barriers.volatility_bars)
     beta = grid.rows(past.beta(one_bar, settings.betas.window_bars, settings.betas.weight))
     value = grid.matrix((rows["close"] * rows["volume"]).cast(pl.Float64).fill_null(np.nan).to_numpy())
     cost = grid.rows(round_trip_cost(one_bar, volatility, value, settings.costs))
     path = LogPrices.of(**{f"log_{name}": matrix for name, matrix in filled.items()})
-    exits = [shifted(filled[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
-    returns = np.stack([grid.rows(leave - entry) for leave in exits], axis=1)
+    crossed = np.cumsum(stepped, axis=0).astype(float)
+    exits, returns = [], []
+    for horizon in horizons:
+        ahead = -(ENTRY_LAG_BARS + horizon)
+        exits.append(shifted(filled[price], ahead))
+        believed = shifted(crossed, ahead) == shifted(crossed, -ENTRY_LAG_BARS)
+        returns.append(grid.rows(np.where(believed, exits[-1] - entry, np.nan)))
+    returns = np.stack(returns, axis=1)
     found = {
         "log_return": returns,
         "realised_volatility": [],
@@ -132,6 +142,13 @@ def _tradable(rows: pl.DataFrame) -> np.ndarray:
     for name in set(UNTRADABLE) & set(rows.columns):
         blocked |= rows[name].fill_null(False).to_numpy()
     return np.where(blocked, np.nan, 1.0)
+
+
+def _steps(rows: pl.DataFrame, grid: Grid) -> np.ndarray:
+    """Whether the way from the bar before to each bar can't be trusted, (bars, symbols), bool."""
+    if "level_step" not in rows.columns:
+        return np.zeros((grid.n_bars, grid.n_symbols), dtype=bool)
+    return grid.matrix(rows["level_step"].fill_null(False).cast(pl.Float64).to_numpy()) == 1
 
 
 def _price_column(rows: pl.DataFrame, settings: Settings) -> str:

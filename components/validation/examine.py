@@ -14,7 +14,7 @@ import polars as pl
 from components.timeline.coverage import symbol_coverage
 from components.validation.config import Settings
 from components.validation.findings import concat, finding, only, without
-from components.validation.levels import level_breaks, recycled_tickers
+from components.validation.levels import OPEN_STEPS, level_changes
 from components.validation.listing import (
     cross_sections,
     ended_together,
@@ -26,11 +26,19 @@ from components.validation.listing import (
 )
 from components.validation.prints import bad_prints, last_bar
 from components.validation.repeats import duplicates, one_a_key, witnesses
-from components.validation.rows import absent_columns, filled, row_faults, sees_trading, time_reversals
+from components.validation.rows import absent_columns, filled, row_faults, time_reversals
 from components.validation.rules import NOTICES
 from components.validation.standstill import dead_cross_sections, frozen_symbols, stale_prices
 from components.validation.tradable import tradability
 from components.validation.untraded import bars_without_trade
+from components.validation.volumes import (
+    FOUND_UNIT,
+    as_absent,
+    before_unit,
+    silent_symbols,
+    told_silent,
+    volume_units,
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,9 @@ class Examination:
     set aside: bars that the source itself does not have. `outages`: columns `before`, `after`,
     `missing_bars`: steps of a regular calendar that no symbol has. `coverage`: columns `symbol`, `bars`,
     `expected_bars`, `coverage`, `first`, `last`, before symbols fall out; bars without a trade count as
-    there. `absent`: columns that the panel does not have; they are null throughout `clean` too.
+    there. `absent`: columns that the panel does not have; they are null throughout `clean` too,
+    and volume is where it says nothing or is in another unit. `steps`: columns `row`, `reason`, `ratio`:
+    where a level of prices or volume changes. `silent`: symbols whose volume says nothing.
     """
 
     findings: pl.DataFrame
@@ -56,6 +66,8 @@ class Examination:
     thin_dates: pl.DataFrame
     frozen_symbols: tuple[str, ...]
     absent: tuple[str, ...]
+    steps: pl.DataFrame
+    silent: tuple[str, ...]
 
 
 def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
@@ -64,6 +76,8 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     everything = filled(raw, absent).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
     empty = bars_without_trade(everything, absent)
     idle, numbered = only(everything, empty), without(everything, empty)
+    silent = pl.Series(dtype=pl.String) if "volume" in absent else silent_symbols(numbered, settings)
+    numbered = as_absent(numbered, silent)
     local = concat([row_faults(numbered, settings), time_reversals(numbered)])
     whole = without(numbered, local.filter(~pl.col("reason").is_in(NOTICES)))
     repeats = duplicates(whole)
@@ -75,7 +89,7 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     thin = finding(bars.join(too_thin, on="timestamp", how="semi"), "thin_cross_section")
     stale = stale_prices(bars)
     frozen = frozen_symbols(bars, stale)
-    dead = dead_cross_sections(bars)
+    dead = dead_cross_sections(bars, silent)
     bars = without(bars, concat([thin, stale, dead]))
     closed = dead.select(pl.col("detected_at").alias("timestamp"))
     calendar = numbered_dates(calendar, closed, too_thin)
@@ -86,24 +100,28 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     bars = without(bars, unfinished)
     prints = bad_prints(bars)
     bars = without(bars, prints)
-    recycled = recycled_tickers(bars, calendar)
-    bars = without(bars, recycled)
 
     on_the_way = pl.concat([bars, witnesses(whole, repeats), only(whole, thin)])
-    printed, sighted = only(numbered, prints), sees_trading(absent)
-    breaks = only(level_breaks(on_the_way, traded, printed, sighted=sighted), bars.select("row"))
-    bars = without(bars, breaks)
+    printed, ranged = only(numbered, prints), not {"high", "low"} & set(absent)
+    levels = level_changes(on_the_way, traded, printed, ranged=ranged)
+    breaks = only(levels.findings, bars.select("row"))
+    bars = without(bars, breaks.filter(~pl.col("reason").is_in(NOTICES)))
+    units = volume_units(bars)
 
     there = one_a_key(pl.concat([bars, idle.join(calendar, on="timestamp", how="semi")]))
     coverage = symbol_coverage(there, calendar["timestamp"]).join(bars, on="symbol", how="semi")
     uncovered = low_coverage(bars, coverage, settings)
     together = ended_together(one_a_key(pl.concat([whole, idle])))
     alone = [empty, local, repeats, thin, stale, dead, unfinished]
-    with_others = [prints, breaks, recycled, uncovered, together]
+    told = [told_silent(bars, silent), finding(units, FOUND_UNIT, pl.col("seen_at"))]
+    with_others = [prints, breaks, uncovered, together, *told]
     clean, untraded = tradability(without(bars, uncovered).sort("timestamp", "symbol"), absent)
+    clean = _with_unknowns(clean, silent, units, breaks)
     return Examination(
         findings=concat([*alone, *with_others, untraded]),
         clean=clean.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent),
+        silent=tuple(silent),
+        steps=pl.concat([levels.steps, units.select("row", pl.lit(FOUND_UNIT).alias("reason"), "ratio")]),
         gaps=symbol_gaps(bars, calendar),
         source_gaps=symbol_gaps(one_a_key(everything.drop_nulls(["timestamp", "symbol"])), calendar),
         outages=outages(traded["timestamp"]),
@@ -112,3 +130,19 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
         frozen_symbols=frozen,
         absent=absent,
     )
+
+
+def _with_unknowns(
+    clean: pl.DataFrame, silent: pl.Series, units: pl.DataFrame, breaks: pl.DataFrame
+) -> pl.DataFrame:
+    """`clean` with a null volume where it says nothing or is in an older unit, and with `level_step` where a
+    step in price stays open.
+    """
+    dated = clean.join(before_unit(units), on="symbol", how="left", maintain_order="left")
+    unknown = pl.col("symbol").is_in(silent.implode()) | (pl.col("timestamp") < pl.col("unit_from"))
+    known = pl.when(~unknown.fill_null(False)).then(pl.col("volume"))
+    clean = dated.with_columns(known.alias("volume")).drop("unit_from")
+    stepped = breaks.filter(pl.col("reason").is_in(OPEN_STEPS))["row"]
+    if stepped.is_empty():
+        return clean
+    return clean.with_columns(pl.col("row").is_in(stepped.implode()).alias("level_step"))

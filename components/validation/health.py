@@ -34,7 +34,8 @@ class Health(TypedDict, total=False):
     """What validation found. From `rows_in` on only a raw panel whose schema is right has the keys.
 
     `rows_without_trade`: rows that are bars without a trade, kept out of the panel, and no faults;
-    `hindsight_quarantined`: rows in quarantine for what only later bars told; `coverage`: the worst symbols.
+    `hindsight_quarantined`: rows in quarantine for what only later bars told; `coverage`: the worst symbols;
+    `steps`: each change of level with its symbol, date, reason and ratio (new over old).
     """
 
     format: int
@@ -59,6 +60,7 @@ class Health(TypedDict, total=False):
     coverage: list[Row]
     fell_out: FellOut
     frozen_symbols: list[str]
+    steps: list[Row]
 
 
 def health(judgements: Sequence[Judgement], failures: list[Failure]) -> Health:
@@ -104,6 +106,7 @@ def panel_health(
         "coverage": _records(found.coverage.filter(pl.col("coverage") < 1).head(MANY)),
         "fell_out": {"symbols": sorted(lost_symbols), "dates": [_plain(moment) for moment in lost_dates]},
         "frozen_symbols": list(found.frozen_symbols),
+        "steps": _steps(raw, found),
     }
 
 
@@ -173,6 +176,13 @@ def _reasons(raw: pl.DataFrame, found: Examination) -> list[Reason]:
             }
         )
     return entries
+
+
+def _steps(raw: pl.DataFrame, found: Examination) -> list[Row]:
+    """Where a level of prices or volume changes, oldest first."""
+    named = raw.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"), "symbol", "timestamp")
+    steps = found.steps.join(named, on="row").sort("timestamp", "symbol")
+    return _records(steps.select("symbol", "timestamp", "reason", "ratio"))
 
 
 def _faulty_rows(outcome: Outcome, frame: pl.DataFrame, flags: pl.DataFrame | None) -> pl.Series | None:

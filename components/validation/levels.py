@@ -2,7 +2,8 @@
 
 Without the corporate action nobody may rescale the past, and a factor or label across the jump would be
 wrong, so the older part goes: live, one would have to start over as well. History is dropped because of
-something learned later; `detected_at` is the bar that confirmed the jump.
+something learned later; `detected_at` is the bar that confirmed the jump. What stays open is only told
+(`OPEN_STEPS`): the rows stay, and no label is learned across the step.
 """
 
 from dataclasses import dataclass
@@ -11,20 +12,23 @@ import numpy as np
 import polars as pl
 
 from components.validation.findings import concat, finding
-from components.validation.usual import PRINT_VOLUME_RATIO, REVERT_SHARE, usual
+from components.validation.jumps import (
+    BONUS_RATIOS,
+    SMALL_STEP,
+    confirmed_jumps,
+    overnight_gaps,
+)
+from components.validation.units import FOUND as OTHER_UNIT
+from components.validation.units import excursions
+from components.validation.usual import PRINT_VOLUME_RATIO, REVERT_SHARE
 
-SPLIT_RATIOS = (5 / 4, 4 / 3, 3 / 2, 2, 5 / 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
-# Usual ranges above this one make a split ratio no easier to meet.
-MAX_SPLIT_SLACK = 0.05
-# Bars from the one before the jump to the jump; across more, a slow move can't be told from a jump.
-MAX_JUMP_STEP = 3
+# Reasons for which what lies before a jump goes, and for which the step is only told.
+CUTS = ("unadjusted_split", "currency_jump", "recycled_ticker")
+OPEN_STEPS = ("bonus_issue", "unexplained_step")
 # A split from here on may come with lively trading: news of that size brings far more.
 BIG_SPLIT = 3
-# Smallest jump that is judged where the panel lacks volume or range.
-LEAST_BLIND_JUMP = 2.0
-# What counts as trading; a split leaves turnover alone.
-TRADING_RATIOS = {"volume": "volume_ratio", "turnover": "turnover_ratio"}
-LOOKED_AHEAD = ("close", "timestamp", "span", "volume", "turnover")
+# From here on a simple ratio is that of a unit or a currency, not of a split.
+UNIT_RATIO = 150
 # Missing bars in a row after which a changed price level means another instrument under the same symbol.
 MAX_GAP_BARS = 20
 # Median volume in usual volumes, from a jump until it is confirmed, up to which trading counts as
@@ -32,87 +36,196 @@ MAX_GAP_BARS = 20
 QUIET_VOLUME_RATIO = 2.0
 # Bar range in usual ranges, likewise.
 QUIET_RANGE_RATIO = 2.0
-# Smallest overnight jump that counts as a change of level, in usual bar ranges.
+# Likewise for a step that only a busy day of a corporate action explains: its value traded, its range in
+# usual ranges, and its range as a share of the step.
+BUSY_VOLUME_RATIO = 4.0
+BUSY_RANGE_RATIO = 2.5
+SMALL_RANGE_SHARE = 0.2
+# Smallest overnight jump that counts as a change of level, in usual bar ranges and the root of the bars that
+# it took.
 LEVEL_SIGMA = 5.0
 # Relative distance from a simple ratio such as 2:1 that an unadjusted split may have, besides half a
-# usual range.
+# usual range; that on a busy day, besides a quarter; and that of a bonus issue, whose ratios lie closer.
 SPLIT_TOLERANCE = 0.03
+BUSY_TOLERANCE = 0.02
+BONUS_TOLERANCE = 0.012
+# Usual ranges above this one make a ratio no easier to meet.
+MAX_RATIO_SLACK = 0.05
 # Smallest lasting change of level, up or down, that counts as a change of currency or unit.
-CURRENCY_JUMP_RATIO = 1.4
-# Bars after which a change of level counts as lasting.
-CONFIRM_BARS = 3
+CURRENCY_JUMP_RATIO = 1.5
+# A rise beyond this over missing bars is another instrument or unit whatever its trading: no coin or share
+# that went on trading somewhere did that.
+BEYOND_BELIEF_RATIO = 20
+# Bars of the calendar up to which what lies between two bars is one night.
+MAX_NIGHT_STEP = 3
+# Smallest change of level across more bars than that: a slow move may have made a smaller one.
+LEAST_JUMP_OVER_GAP = 2.0
+# Symbols with an unadjusted action, and their share of the panel, from which on small ratios are believed
+# too: one alone may be a spin-off.
+UNADJUSTED_SYMBOLS = 3
+UNADJUSTED_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Levels:
+    """`findings` as every check returns them; `steps`: `row`, `reason`, `ratio` (new price over old) of each
+    change of level, at the first bar of the new level.
+    """
+
+    findings: pl.DataFrame
+    steps: pl.DataFrame
 
 
 @dataclass(frozen=True)
 class Jump:
-    """What must hold for a jump to count as a change of scale.
+    """What is asked of a jump before it counts as a change of scale.
 
-    Each field is one boolean expression over a row of `measured_jumps`.
+    Each field is one boolean expression over a row of `confirmed_jumps`.
     """
 
-    lasts: pl.Expr  # the price is still near the new level `CONFIRM_BARS` later
-    traded_calmly: pl.Expr  # volume and range stayed ordinary until then, so it was no news
+    lasts: pl.Expr  # the price is still near the new level some bars later
     stands_out: pl.Expr  # far above the symbol's usual range
-    at_simple_ratio: pl.Expr  # 2:1, 3:2 ... within the bar's own noise
+    calm: pl.Expr  # value traded and range stayed ordinary until then, so it was no news
+    calm_in_shares: pl.Expr  # the same, of the number of shares: a currency does not change that
+    contained: pl.Expr  # a busy day perhaps, but its range is small against the jump
+    at_ratio: pl.Expr  # 2:1, 3:2 ... within the bar's own noise
+    at_ratio_exactly: pl.Expr  # the same, nearer
+    at_bonus_ratio: pl.Expr  # 12:10, 13:10 ... nearer still
+    small: pl.Expr  # as small as a spin-off or a bonus issue
     large_as_currency: pl.Expr  # as far as from one currency or unit to another
+    large_as_unit: pl.Expr  # further than any split
+    beyond_belief: pl.Expr  # so far up over missing bars that no trading explains it
+    another: pl.Expr  # another instrument: over a long gap, or to a level that no unit explains
 
 
 def kind(jump: Jump) -> pl.Expr:
-    """`unadjusted_split`, `currency_jump`, or null where trading or the market explain the jump."""
-    unexplained = jump.lasts & jump.traded_calmly & jump.stands_out
+    """One of `CUTS` or `OPEN_STEPS`, or null where trading or the market explain the jump."""
+    lasting = jump.lasts & jump.stands_out
+    at_ratio = jump.at_ratio | jump.at_bonus_ratio
+    exactly = jump.at_ratio_exactly | jump.at_bonus_ratio
+    large = ~jump.small
+    split = lasting & large & ((jump.calm & at_ratio) | (jump.contained & exactly))
+    other_scale = lasting & jump.large_as_currency & (jump.calm_in_shares | jump.beyond_belief)
     return (
-        pl.when(unexplained & jump.at_simple_ratio)
+        pl.when((split | other_scale) & jump.another)
+        .then(pl.lit("recycled_ticker"))
+        .when(split & ~jump.large_as_unit)
         .then(pl.lit("unadjusted_split"))
-        .when(unexplained & jump.large_as_currency)
+        .when(split | other_scale)
         .then(pl.lit("currency_jump"))
+        .when(lasting & jump.small & jump.calm & jump.at_bonus_ratio)
+        .then(pl.lit("bonus_issue"))
+        .when(lasting & (jump.calm | jump.contained))
+        .then(pl.lit("unexplained_step"))
     )
 
 
 def asked_of_jumps() -> Jump:
-    """The conditions as the settings have them."""
-    size = pl.col("size")
+    """The conditions, with the limits above."""
+    size, span, bars = pl.col("size"), pl.col("span_ratio"), pl.col("step").cast(pl.Float64)
     moved = (pl.col("later_close") / pl.col("earlier_close")).log() * pl.col("jump").sign()
+    on_the_day = pl.min_horizontal("volume_ratio", "turnover_ratio")
+    until_confirmed = pl.min_horizontal("later_volume_ratio", "later_turnover_ratio")
+    widest = pl.max_horizontal(span, "later_span_ratio")
 
     big = size > float(np.log(BIG_SPLIT)) - SPLIT_TOLERANCE
     ordinary = pl.when(big).then(PRINT_VOLUME_RATIO).otherwise(QUIET_VOLUME_RATIO)
-    trading = pl.min_horizontal("later_volume_ratio", "later_turnover_ratio")
+    quiet_range = widest <= QUIET_RANGE_RATIO
+    calm = (on_the_day <= PRINT_VOLUME_RATIO) & (until_confirmed <= ordinary) & quiet_range
+    most_shares = pl.max_horizontal("volume_ratio", "later_volume_ratio")
+    busy = pl.max_horizontal(on_the_day, until_confirmed)
+    narrow = (pl.col("span") <= SMALL_RANGE_SHARE * size) & (widest <= BUSY_RANGE_RATIO)
 
-    slack = pl.col("usual_range").clip(0.0, MAX_SPLIT_SLACK)
+    slack = pl.col("usual_range").clip(0.0, MAX_RATIO_SLACK)
+    drift = bars.sqrt()
     room = float(np.log1p(SPLIT_TOLERANCE))
-    near_ratio = pl.col("distance") <= room + slack / 2
     at_once = (pl.col("move") - pl.col("jump")).abs() <= 2 * (room + slack)
+    up_over_gap = (pl.col("jump") > 0) & (pl.col("step") > 1)
+    as_unit = size > float(np.log(UNIT_RATIO))
+    at_ratio = (pl.col("distance") <= (room + slack / 2) * drift) & at_once
 
     return Jump(
         lasts=moved >= (1 - REVERT_SHARE) * size,
-        traded_calmly=(trading <= ordinary) & (pl.col("later_span_ratio") <= QUIET_RANGE_RATIO),
-        stands_out=size > LEVEL_SIGMA * pl.col("usual_range"),
-        at_simple_ratio=near_ratio & at_once,
+        stands_out=size > LEVEL_SIGMA * pl.col("usual_range") * drift,
+        calm=calm,
+        calm_in_shares=calm & (most_shares <= PRINT_VOLUME_RATIO),
+        contained=pl.col("sighted") & narrow & (busy <= BUSY_VOLUME_RATIO),
+        at_ratio=at_ratio,
+        at_ratio_exactly=(pl.col("distance") <= BUSY_TOLERANCE + slack / 4) & at_once,
+        at_bonus_ratio=(pl.col("bonus_distance") <= BONUS_TOLERANCE) & at_once,
+        small=size < float(np.log(SMALL_STEP)),
         large_as_currency=size > float(np.log(CURRENCY_JUMP_RATIO)),
+        large_as_unit=as_unit,
+        beyond_belief=up_over_gap & (size > float(np.log(BEYOND_BELIEF_RATIO))),
+        another=(bars > MAX_GAP_BARS + 1) | ((bars > MAX_NIGHT_STEP) & as_unit & ~at_ratio),
     )
 
 
-def level_breaks(
-    bars: pl.DataFrame, calendar: pl.DataFrame, prints: pl.DataFrame, *, sighted: bool
-) -> pl.DataFrame:
-    """All bars of a symbol before its last lasting jump of level that trading and the market do not explain.
+def possible_jump() -> pl.Expr:
+    """Whether a row of `overnight_gaps` is worth a look: far enough, and trading does not explain it at
+    once.
+    """
+    size = pl.col("jump").abs()
+    trading = pl.min_horizontal("volume_ratio", "turnover_ratio")
+    quiet = (trading <= BUSY_VOLUME_RATIO) & (pl.col("span_ratio") <= BUSY_RANGE_RATIO)
+    up_over_gap = (pl.col("step") > 1) & (pl.col("jump") > float(np.log(BEYOND_BELIEF_RATIO)))
+    over_gap = pl.col("step") > MAX_NIGHT_STEP
+    wide = over_gap | ~pl.col("sighted")
+    least = pl.when(wide).then(LEAST_JUMP_OVER_GAP).otherwise(min(BONUS_RATIOS)).log() - SPLIT_TOLERANCE
+    return (quiet | up_over_gap) & (size > least) & ~pl.col("after_print").fill_null(False)
+
+
+def level_changes(
+    bars: pl.DataFrame, calendar: pl.DataFrame, prints: pl.DataFrame, *, ranged: bool
+) -> Levels:
+    """All bars of a symbol before its last lasting jump of level that trading and the market do not explain,
+    the bars that are quoted in another unit for a while, and the steps that stay open.
 
     Ordinary volume (or turnover, which a split leaves alone) and ordinary ranges, in the jump's bar and until
-    it is confirmed, tell it from news; across more than two missing bars, after a bar without trading (a halt
-    ends with news) or after a bad print (`prints`: their bars) nothing does, so no jump is looked for there.
-    A split of 3:1 or more may come with up to `PRINT_VOLUME_RATIO` of the usual trading: news of that size
-    brings far more. Where the panel lacks volume or range (not `sighted`), only jumps of 2:1 or more are
-    judged.
+    it is confirmed, tell it from news, over missing bars as well, however many: a halt that ends with news
+    ends with volume and wide ranges. A jump to a simple ratio needs no quiet where the day's range is small
+    against it. After a bad print (`prints`: their bars) no jump is looked for. Where volume says nothing, or
+    the panel lacks ranges (not `ranged`), only jumps of 2:1 or more are judged.
     """
-    bars = bars.sort("symbol", "timestamp")
-    gaps = overnight_gaps(bars, calendar, prints)
-    jumps = measured_jumps(gaps, possible_jump(sighted))
+    gaps = overnight_gaps(bars.sort("symbol", "timestamp"), calendar, prints, ranged=ranged)
+    jumps = confirmed_jumps(gaps, possible_jump())
     if jumps.is_empty():
-        return concat([])
+        return Levels(concat([]), steps_of(jumps.with_columns(reason=pl.lit(None, dtype=pl.String))))
+    for_a_while, jumps = excursions(gaps, jumps)
     jumps = jumps.with_columns(kind(asked_of_jumps()).alias("reason")).drop_nulls("reason")
+    jumps = in_unadjusted_panel(jumps, gaps["symbol"].n_unique())
     in_newest_bar = pl.col("confirmed_at") == pl.col("timestamp")
+    settled, newest = jumps.filter(~in_newest_bar), jumps.filter(in_newest_bar)
+    found = concat(
+        [
+            before_last(gaps, settled.filter(pl.col("reason").is_in(CUTS))),
+            finding(for_a_while, OTHER_UNIT, pl.col("back_at")),
+            finding(newest.filter(pl.col("reason").is_in(CUTS)), "unconfirmed_jump"),
+            *(
+                finding(settled.filter(pl.col("reason") == name), name, pl.col("confirmed_at"))
+                for name in OPEN_STEPS
+            ),
+        ]
+    )
+    return Levels(found, pl.concat([steps_of(settled), steps_of(for_a_while.filter("begins"))]))
+
+
+def steps_of(jumps: pl.DataFrame) -> pl.DataFrame:
+    return jumps.select("row", "reason", pl.col("jump").exp().alias("ratio"))
+
+
+def in_unadjusted_panel(jumps: pl.DataFrame, symbols: int) -> pl.DataFrame:
+    """Bonus issues become splits where the panel shows by enough symbols that its prices are not adjusted."""
+    actions = jumps.filter(pl.col("reason").is_in(["unadjusted_split", "bonus_issue"]))["symbol"].n_unique()
+    if actions < max(UNADJUSTED_SYMBOLS, UNADJUSTED_SHARE * symbols):
+        return jumps
+    return jumps.with_columns(pl.col("reason").replace("bonus_issue", "unadjusted_split"))
+
+
+def before_last(bars: pl.DataFrame, jumps: pl.DataFrame) -> pl.DataFrame:
+    """Findings for all bars before a symbol's last jump, by its reason, known when it was confirmed."""
     last = (
-        jumps.filter(~in_newest_bar)
-        .sort("timestamp")
+        jumps.sort("timestamp")
         .group_by("symbol")
         .agg(pl.col("timestamp", "confirmed_at", "reason").last().name.prefix("jump_"))
     )
@@ -121,103 +234,9 @@ def level_breaks(
         .join(last, on="symbol")
         .filter(pl.col("timestamp") < pl.col("jump_timestamp"))
     )
-    cut = [
-        finding(older.filter(pl.col("jump_reason") == name), name, pl.col("jump_confirmed_at"))
-        for name in ("unadjusted_split", "currency_jump")
-    ]
-    return concat([*cut, finding(jumps.filter(in_newest_bar), "unconfirmed_jump")])
-
-
-def overnight_gaps(bars: pl.DataFrame, calendar: pl.DataFrame, prints: pl.DataFrame) -> pl.DataFrame:
-    """`bars` with what is usual for them and, of the way from the bar before:
-
-    `jump` (log, less the market's), `span_ratio`, `step` (bars of the calendar), `reopened`, `after_print`.
-    """
-    bars = usual(bars).join(
-        calendar.select("timestamp", "bar"), on="timestamp", how="left", maintain_order="left"
+    return concat(
+        [
+            finding(older.filter(pl.col("jump_reason") == name), name, pl.col("jump_confirmed_at"))
+            for name in CUTS
+        ]
     )
-    bars = bars.with_columns(
-        (pl.col("gap") - pl.col("market_gap")).alias("jump"),
-        (pl.col("span") / pl.col("usual_range")).alias("span_ratio"),
-        pl.col("bar").cast(pl.Int64).diff().over("symbol").alias("step"),
-        (pl.col("volume").shift(1).over("symbol") == 0).fill_null(False).alias("reopened"),
-    )
-    printed = calendar.join(prints.select("symbol", "timestamp"), on="timestamp")
-    next_bars = printed.select("symbol", pl.col("bar") + 1, pl.lit(True).alias("after_print"))
-    return bars.join(next_bars, on=["symbol", "bar"], how="left", maintain_order="left")
-
-
-def possible_jump(sighted: bool) -> pl.Expr:
-    """Whether a row of `overnight_gaps` is worth a look: far enough, on ordinary trading, and nothing
-    explains it.
-    """
-    trading = pl.min_horizontal("volume_ratio", "turnover_ratio")
-    quiet = (trading <= PRINT_VOLUME_RATIO) & (pl.col("span_ratio") <= QUIET_RANGE_RATIO)
-    explained = pl.col("reopened") | pl.col("after_print").fill_null(False)
-    least = min(*SPLIT_RATIOS, CURRENCY_JUMP_RATIO) if sighted else LEAST_BLIND_JUMP
-    far = pl.col("jump").abs() > float(np.log(least)) - SPLIT_TOLERANCE
-    return quiet & ~explained & far & (pl.col("step") <= MAX_JUMP_STEP)
-
-
-def measured_jumps(gaps: pl.DataFrame, possible: pl.Expr) -> pl.DataFrame:
-    """The possible jumps with what came before and after them, over `CONFIRM_BARS`:
-
-    `size` (|log|), its `distance` to a simple ratio, `move` (log of close over close, less the market's gap),
-    `earlier_close`, `later_close`, `later_volume_ratio`, `later_turnover_ratio`, `later_span_ratio` and
-    `confirmed_at`.
-    """
-    aheads = range(1, CONFIRM_BARS + 1)
-    later = [
-        pl.col(name).shift(-ahead).over("symbol").alias(f"{name}_{ahead}")
-        for name in LOOKED_AHEAD
-        for ahead in aheads
-    ]
-    earlier = [pl.col("close").shift(back).over("symbol").alias(f"close_before_{back}") for back in aheads]
-    symbols = gaps.filter(possible).select("symbol").unique()
-    jumps = (
-        gaps.join(symbols, on="symbol", how="semi", maintain_order="left")
-        .with_columns(later + earlier)
-        .filter(possible)
-    )
-    size = jumps["jump"].abs()
-    return jumps.with_columns(
-        size.alias("size"),
-        _ratio_distance(size).alias("distance"),
-        ((pl.col("close") / pl.col("previous")).log() - pl.col("market_gap")).alias("move"),
-        _last_of("close", aheads).alias("later_close"),
-        _last_of("timestamp", aheads).alias("confirmed_at"),
-        pl.concat_list(f"close_before_{back}" for back in aheads).list.median().alias("earlier_close"),
-        *(
-            (_median_from_here(name, aheads) / pl.col(name) * pl.col(ratio)).alias(f"later_{ratio}")
-            for name, ratio in TRADING_RATIOS.items()
-        ),
-        (_median_from_here("span", aheads) / pl.col("usual_range")).alias("later_span_ratio"),
-    )
-
-
-def recycled_tickers(bars: pl.DataFrame, calendar: pl.DataFrame) -> pl.DataFrame:
-    """Bars before a gap of more than `MAX_GAP_BARS` after which the price level is another one."""
-    placed = bars.join(calendar.select("timestamp", "bar"), on="timestamp", maintain_order="left")
-    placed = placed.sort("symbol", "timestamp")
-    step = pl.col("bar").cast(pl.Int64).diff().over("symbol")
-    change = (pl.col("open") / pl.col("close").shift(1).over("symbol")).log().abs()
-    long_gap = step - 1 > MAX_GAP_BARS
-    returns = placed.filter(long_gap & (change > float(np.log(CURRENCY_JUMP_RATIO))))
-    last = returns.group_by("symbol").agg(pl.col("timestamp").max().alias("returned_at"))
-    older = placed.join(last, on="symbol").filter(pl.col("timestamp") < pl.col("returned_at"))
-    return finding(older, "recycled_ticker", pl.col("returned_at"))
-
-
-def _ratio_distance(size: pl.Series) -> pl.Series:
-    """Distance of each |log jump| to the log of the nearest simple ratio."""
-    ratios = np.log(np.array(SPLIT_RATIOS))
-    return pl.Series(np.abs(size.to_numpy()[:, None] - ratios[None, :]).min(axis=1))
-
-
-def _last_of(name: str, aheads: range) -> pl.Expr:
-    """The value furthest ahead that there is."""
-    return pl.coalesce(*(f"{name}_{ahead}" for ahead in reversed(aheads)), name)
-
-
-def _median_from_here(name: str, aheads: range) -> pl.Expr:
-    return pl.concat_list(name, *(f"{name}_{ahead}" for ahead in aheads)).list.median()

@@ -20,11 +20,6 @@ def absent_columns(raw: pl.DataFrame) -> tuple[str, ...]:
     return tuple(name for name in SPARE if len(raw) and raw[name].null_count() == len(raw))
 
 
-def sees_trading(absent: tuple[str, ...]) -> bool:
-    """Whether range and volume, which tell trading from faults, are both there."""
-    return not {"high", "low", "volume"} & set(absent)
-
-
 def filled(raw: pl.DataFrame, absent: tuple[str, ...]) -> pl.DataFrame:
     """`raw` with neutral values in absent columns: prices that add no range to the bar, and a volume that
     never changes.

@@ -109,7 +109,8 @@ RULES = (
     Rule(
         "unadjusted_split",
         "with later bars",
-        "before an overnight jump to a simple ratio on ordinary trading; later prices have another scale",
+        "before an overnight jump to a simple ratio that lasts in price and not in value traded; later prices"
+        " have another scale",
         "adjust the prices for the split at the source",
     ),
     Rule(
@@ -129,6 +130,12 @@ RULES = (
         "with later bars",
         "before a long gap with another price level after it: another instrument",
         "give the older instrument a symbol of its own",
+    ),
+    Rule(
+        "other_unit",
+        "with later bars",
+        "the price is quoted in another unit or currency for some bars and then comes back",
+        "convert these bars at the source",
     ),
     Rule(
         "no_trade",
@@ -156,6 +163,36 @@ RULES = (
         "the symbol has fewer than min_coverage of the bars between its first and last",
         "fetch the missing bars; where the source has no row for a bar without a trade, set"
         " validation.min_coverage lower; else leave the symbol out with market.symbols",
+    ),
+    Rule(
+        "bonus_issue",
+        "with later bars",
+        "a small overnight step to the ratio of a bonus or rights issue, that lasts, on ordinary trading: not"
+        " adjusted for, or a spin-off; no label is learned across it",
+        "adjust the prices at the source",
+        severity="notice",
+    ),
+    Rule(
+        "unexplained_step",
+        "with later bars",
+        "an overnight step that lasts and that neither trading nor a simple ratio explains; no label is"
+        " learned across it",
+        "look for a corporate action on that day, and adjust the prices at the source",
+        severity="notice",
+    ),
+    Rule(
+        "silent_volume",
+        "with later bars",
+        "the symbol's volume is null or never changes: it counts as absent (told at the newest bar)",
+        "nothing, unless the source has a real volume",
+        severity="notice",
+    ),
+    Rule(
+        "volume_unit",
+        "with later bars",
+        "volume is in another unit from here on, such as shares for lots; what lies before counts as unknown",
+        "convert the older volume at the source",
+        severity="notice",
     ),
     Rule(
         "ended_together",

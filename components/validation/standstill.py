@@ -27,13 +27,15 @@ def frozen_symbols(bars: pl.DataFrame, stale: pl.DataFrame) -> tuple[str, ...]:
     return tuple(newest.join(stale, on="row", how="semi")["symbol"].sort())
 
 
-def dead_cross_sections(bars: pl.DataFrame) -> pl.DataFrame:
+def dead_cross_sections(bars: pl.DataFrame, silent: pl.Series) -> pl.DataFrame:
     """Timestamps at which two symbols or more have a bar and none has volume.
 
-    A source without any volume has none of them.
+    A source without any volume has none of them, and the `silent` symbols, whose volume says nothing, are not
+    asked.
     """
-    if not (bars["volume"] > 0).any():
+    asked = bars.filter(~pl.col("symbol").is_in(silent.implode()))
+    if not (asked["volume"] > 0).any():
         return concat([])
-    totals = bars.group_by("timestamp").agg(pl.len().alias("symbols"), pl.col("volume").max().alias("most"))
+    totals = asked.group_by("timestamp").agg(pl.len().alias("symbols"), pl.col("volume").max().alias("most"))
     dead = totals.filter((pl.col("symbols") > 1) & (pl.col("most") == 0))
     return finding(bars.join(dead, on="timestamp", how="semi"), "dead_cross_section")

@@ -2,6 +2,7 @@
 
 import textwrap
 
+from components.contracts.documents.health import Row
 from components.validation.health import Failure, Health, Reason
 from components.validation.words import sentence, span
 
@@ -10,6 +11,8 @@ WIDTH = 110
 TOLD_IN_FULL = 6
 # Failures of a run that stopped beyond so many are named only.
 FAILURES_TOLD = 4
+# Changes of level beyond so many are counted only.
+SHOWN_STEPS = 10
 
 
 def terminal_table(health: Health) -> str:
@@ -20,6 +23,7 @@ def terminal_table(health: Health) -> str:
         *_rows(health),
         *(line for failure in health["failures"] for line in failure_lines(failure)),
         *_reasons(health.get("reasons", [])),
+        *_steps(health.get("steps", [])),
         *_missing(health),
         f"expectations: {counted['passed']} passed, {counted['failed']} failed",
     ]
@@ -91,6 +95,22 @@ def _reasons(reasons: list[Reason]) -> list[str]:
         meaning = f"{sentence(entry['says'])} " if place < TOLD_IN_FULL else ""
         lines += _wrapped(f"{meaning}-> {sentence(entry['remedy'])}")
     return [*lines, ""]
+
+
+def _steps(steps: list[Row]) -> list[str]:
+    """Each change of level in a line, the first `SHOWN_STEPS` of them."""
+    if not steps:
+        return []
+    rest = len(steps) - SHOWN_STEPS
+    return [
+        "",
+        f"{'change of level':<22}{'ratio':>12}  symbol and bar",
+        *(
+            f"{step['reason']:<22}{step['ratio']:>12.4g}  {step['symbol']} {step['timestamp']}"
+            for step in steps[:SHOWN_STEPS]
+        ),
+        *([f"and {rest} more"] if rest > 0 else []),
+    ]
 
 
 def _missing(health: Health) -> list[str]:

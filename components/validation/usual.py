@@ -1,5 +1,6 @@
 """What is usual for each symbol, from bars before the one in question."""
 
+import numpy as np
 import polars as pl
 
 from components.validation.listing import MIN_MARKET_SYMBOLS
@@ -15,6 +16,8 @@ USUAL_BARS = 60
 REVERT_SHARE = 0.3
 # Volume in usual volumes above which a price far off is believed: news moves prices with much more.
 PRINT_VOLUME_RATIO = 4.0
+# A move of the whole market beyond this ratio between two bars is one of the unit.
+MAX_MARKET_RATIO = 2.5
 
 
 def usual(bars: pl.DataFrame) -> pl.DataFrame:
@@ -24,7 +27,8 @@ def usual(bars: pl.DataFrame) -> pl.DataFrame:
     Adds `previous` (close), `next_open`, `gap` (log of open over previous close), `market_gap` (median over
     symbols, 0 for fewer than five), `span` (log of high over low), `usual_range` (log; the larger of the
     median over `USUAL_BARS` and the mean over ten, so that it follows a market in turmoil), `volume_ratio`
-    and `turnover_ratio` (volume and close * volume in medians over `USUAL_BARS`), `market_range` (median over
+    and `turnover_ratio` (volume and close * volume in medians over `USUAL_BARS`; 1 where volume says nothing,
+    because it never changed over these bars), `sighted` (it does say something), `market_range` (median over
     symbols of true range in usual ranges).
     """
     by = "symbol"
@@ -43,11 +47,18 @@ def usual(bars: pl.DataFrame) -> pl.DataFrame:
     def median(name: str) -> pl.Expr:
         return pl.col(name).rolling_median(USUAL_BARS, min_samples=few).shift(1).over(by)
 
+    most = pl.col("volume").rolling_max(USUAL_BARS + 1, min_samples=few).over(by)
+    least = pl.col("volume").rolling_min(USUAL_BARS + 1, min_samples=few).over(by)
+    silent = (most == least).fill_null(False)
+
     recent = pl.col("true_range").rolling_mean(TURMOIL_BARS, min_samples=few).shift(1).over(by)
     bars = bars.with_columns(
         pl.max_horizontal(median("true_range"), recent).clip(MIN_USUAL_RANGE).alias("usual_range"),
-        (pl.col("volume") / median("volume")).alias("volume_ratio"),
-        (pl.col("turnover") / median("turnover")).alias("turnover_ratio"),
+        *(
+            pl.when(silent).then(1.0).otherwise(pl.col(name) / median(name)).alias(f"{name}_ratio")
+            for name in ("volume", "turnover")
+        ),
+        (~silent).alias("sighted"),
     )
     return bars.join(market_moves(bars), on="timestamp", how="left", maintain_order="left")
 
@@ -60,10 +71,28 @@ def market_moves(bars: pl.DataFrame) -> pl.DataFrame:
         (pl.col("true_range") / pl.col("usual_range")).median().alias("market_range"),
     )
     enough = pl.col("symbols") >= MIN_MARKET_SYMBOLS
-    gap = pl.when(enough).then(pl.col("market_gap")).otherwise(0.0)
+    gap = pl.when(enough & _believable("market_gap")).then(pl.col("market_gap")).otherwise(0.0)
     ranged = pl.when(enough).then(pl.col("market_range")).otherwise(1.0)
     return market.select(
         "timestamp",
         gap.fill_null(0.0).alias("market_gap"),
         ranged.fill_nan(1.0).fill_null(1.0).alias("market_range"),
     )
+
+
+def market_levels(bars: pl.DataFrame) -> pl.DataFrame:
+    """`market_level` by timestamp, in order: the sum of the market's moves from close to close (log); those
+    of too few symbols count as 0. `bars` as from `usual`.
+    """
+    moves = (
+        bars.group_by("timestamp")
+        .agg(pl.len().alias("symbols"), (pl.col("close") / pl.col("previous")).log().median().alias("move"))
+        .sort("timestamp")
+    )
+    counts = (pl.col("symbols") >= MIN_MARKET_SYMBOLS) & _believable("move")
+    move = pl.when(counts).then(pl.col("move")).otherwise(0.0)
+    return moves.select("timestamp", move.fill_null(0.0).cum_sum().alias("market_level"))
+
+
+def _believable(move: str) -> pl.Expr:
+    return pl.col(move).abs() < float(np.log(MAX_MARKET_RATIO))

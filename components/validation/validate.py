@@ -13,7 +13,7 @@ from components.contracts import PANEL, RAW_PANEL, AlphaloopError, Table, read_s
 from components.validation.config import Settings
 from components.validation.examine import Examination, examine
 from components.validation.expect import Outcome
-from components.validation.findings import NUMBERS, without
+from components.validation.findings import PRICES, without
 from components.validation.health import Health, commonest, described, health, panel_health
 from components.validation.judge import Judgement, judge
 from components.validation.quarantine import QUARANTINE, clean_panel, quarantined_rows
@@ -162,7 +162,10 @@ def _without_placeholders(raw: pl.DataFrame, found: Examination) -> pl.DataFrame
 
 
 def _flags(judged: pl.DataFrame, found: Examination, settings: Settings) -> pl.DataFrame:
-    """The columns that the suite judges: those of the raw panel, one flag a reason, and `quarantined`."""
+    """The columns that the suite judges: those of the raw panel, one flag a reason, and `quarantined`.
+
+    A volume that says nothing is not judged as missing: its symbol counts as one without volume.
+    """
     rows = int(judged["row"].max() or 0) + 1
     flagged = {rule.reason: np.zeros(rows, dtype=np.int8) for rule in RULES}
     known = found.findings.filter(pl.col("row") < rows)
@@ -171,7 +174,11 @@ def _flags(judged: pl.DataFrame, found: Examination, settings: Settings) -> pl.D
     flagged["quarantined"] = np.ones(rows, dtype=np.int8)
     flagged["quarantined"][found.clean["row"].to_numpy()] = 0
     place = judged["row"].to_numpy()
-    numbers = [pl.col(name).fill_nan(None) for name in NUMBERS]
+    silent = pl.col("symbol").is_in(pl.Series(found.silent, dtype=pl.String).implode())
+    numbers = [
+        *(pl.col(name).fill_nan(None) for name in PRICES),
+        pl.when(~silent.fill_null(False)).then("volume").otherwise(1.0).fill_nan(None).alias("volume"),
+    ]
     frame = judged.select("timestamp", "symbol", "period", *numbers).with_columns(
         pl.Series(name, values[place]) for name, values in flagged.items()
     )

@@ -131,7 +131,7 @@ def registration(*history: Reign) -> Registration:
 def made_health() -> PanelHealth:
     """A panel of one bar in which nothing was found."""
     counts = ("rows_in", "rows_out", "symbols_in", "symbols_out", "bars")
-    none = ("absent_columns", "reasons", "coverage", "frozen_symbols")
+    none = ("absent_columns", "reasons", "coverage", "frozen_symbols", "steps")
     return PanelHealth(
         verdict="passed",
         failures=[],

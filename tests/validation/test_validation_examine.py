@@ -152,7 +152,9 @@ def test_a_faulty_row_is_found_where_it_is(seed, reason, values):
 
 def test_a_source_without_volume_can_keep_its_bars():
     panel = random_walk(0).with_columns(volume=pl.lit(0.0))
-    assert found(panel, zero_volume="keep") == {}
+    assert found(panel, zero_volume="keep") == {
+        "silent_volume": [(f"S{number}", BARS - 1) for number in range(SYMBOLS)]
+    }
     assert len(found(panel)["zero_volume_moving"]) == len(panel)
 
 
@@ -461,16 +463,20 @@ def test_bars_filled_in_afterwards_are_told():
     )
 
 
-def test_a_jump_after_a_halt_is_news():
+@pytest.mark.parametrize("missing", [0, 1, 5, 30])
+def test_a_jump_after_a_halt_is_told_from_news_by_trading(missing):
     panel = random_walk(4)
     price = panel.filter(place(panel, "S3", 90))["close"][0]
-    halted = change(
-        panel, place(panel, "S3", 91), **{name: pl.lit(price) for name in PRICES}, volume=pl.lit(0.0)
-    )
-    assert found(scaled(halted, place(panel, "S3", 92, BARS), 0.1)) == {"not_tradable": [("S3", 91)]}
-    assert set(found(scaled(panel, place(panel, "S3", 92, BARS), 0.1))) == {"unadjusted_split"}, (
-        "without the halt it is a split"
-    )
+    flat = {name: pl.lit(price) for name in PRICES}
+    halted = change(panel, place(panel, "S3", 91), **flat, volume=pl.lit(0.0))
+    halted = halted.filter(~place(panel, "S3", 92, 91 + missing))
+    reopened, after = place(panel, "S3", 92 + missing), place(panel, "S3", 92 + missing, BARS)
+    quiet = scaled(halted, after, 0.1)
+    reason = "recycled_ticker" if missing == 30 else "unadjusted_split"
+    assert set(found(quiet)) == {reason}
+    crash = change(quiet, after, volume=pl.col("volume") * 30)
+    wide = {"high": pl.col("high") * 1.2, "low": pl.col("low") / 1.2}
+    assert found(change(crash, reopened, **wide)) == {"not_tradable": [("S3", 91)]}
 
 
 def test_a_fall_that_began_in_a_bad_print_is_no_split():

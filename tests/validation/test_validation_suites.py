@@ -275,8 +275,8 @@ def test_the_page_loads_nothing_and_shows_every_check_in_our_style(tmp_path, spo
     page = (tmp_path / "docs").read_text()
     assert not LOADED.search(page)
     assert "prefers-color-scheme: dark" in page
-    assert "raw_panel_schema: 2" in page
-    assert f"raw_panel: {len(found.judgements[1].outcomes)} " in page
+    for judgement in found.judgements:
+        assert f" of {len(judgement.outcomes)} expectations met" in page
     for outcome in (outcome for judgement in found.judgements for outcome in judgement.outcomes):
         assert outcome.check in page
 

@@ -81,7 +81,8 @@ class PanelHealth(Document):
     """A panel whose schema is right: what came in and out, why, and what is missing.
 
     `rows_without_trade`: rows that are bars without a trade, kept out of the panel, and no faults;
-    `hindsight_quarantined`: rows in quarantine for what only later bars told; `coverage`: the worst symbols.
+    `hindsight_quarantined`: rows in quarantine for what only later bars told; `coverage`: the worst symbols;
+    `steps`: each change of level with its symbol, date, reason and ratio (new over old).
     """
 
     format: Literal[1] = 1
@@ -106,3 +107,4 @@ class PanelHealth(Document):
     coverage: list[Row]
     fell_out: FellOut
     frozen_symbols: list[str]
+    steps: list[Row]
