@@ -31,7 +31,11 @@ class Settings(Section):
     )
     sizing: Literal["equal", "confidence"] = Field(
         "equal",
-        description="confidence: weight by median uncertainty over own uncertainty, clipped to 0.5 .. 2",
+        description=(
+            "confidence: weight by median uncertainty over own uncertainty, clipped to 0.5 .. 2; and less, in"
+            " proportion, where a name is more uncertain than nine of ten predictions were while the model"
+            " learned, so that low confidence makes the book smaller"
+        ),
     )
     skip_share: float = Field(
         0.0,

@@ -30,6 +30,7 @@ RETURN_COLUMNS = (
     "n_long",
     "n_short",
 )
+USUAL = "usual_uncertainty"
 NEGLIGIBLE = 1e-12
 
 
@@ -158,8 +159,8 @@ def run_backtest(
     ----------
     prices : from `market_prices`; bars outside it are not traded, scores of symbols without a price are left
         out
-    predictions : columns `timestamp`, `symbol`, `score`, `uncertainty`; a score acts from the bar after its
-        timestamp on
+    predictions : columns `timestamp`, `symbol`, `score`, `uncertainty`, optionally `usual_uncertainty`; a
+        score acts from the bar after its timestamp on
     horizon : bars; the holding time unless settings.holding_bars says otherwise
     strategy : a key of STRATEGIES
     bars_per_year : annualises the volatility that settings.volatility_ceiling is held against
@@ -170,7 +171,7 @@ def run_backtest(
     """
     scores = to_matrix(predictions, "score", prices.calendar, prices.symbols)
     uncertainty = to_matrix(predictions, "uncertainty", prices.calendar, prices.symbols)
-    targets = STRATEGIES[strategy](scores, uncertainty, settings)
+    targets = STRATEGIES[strategy](scores, uncertainty, settings, _usual(predictions, prices))
     n_books = settings.holding_bars or horizon
     scored = np.flatnonzero(np.isfinite(scores).any(axis=1))
     first = int(scored[0]) + 1 if len(scored) else len(prices.calendar)
@@ -187,6 +188,14 @@ def run_backtest(
         state.events,
         _last_weights(state, prices.symbols),
     )
+
+
+def _usual(predictions: pl.DataFrame, prices: Prices) -> np.ndarray | float:
+    """The usual uncertainty of each prediction, infinite where it is unknown."""
+    if USUAL not in predictions.columns:
+        return np.inf
+    usual = to_matrix(predictions, USUAL, prices.calendar, prices.symbols)
+    return np.where(np.isfinite(usual), usual, np.inf)
 
 
 def _bar(

@@ -12,8 +12,8 @@ MEASURED_COLUMNS = ("timestamp", "symbol", "period", "target", "score", "uncerta
 def split_experts(
     predictions: pl.DataFrame, *, horizon: int, source: str = "the predictions"
 ) -> dict[str, pl.DataFrame]:
-    """The columns MEASURED_COLUMNS of each expert, by name, from an ALL_PREDICTIONS table in which experts
-    stand beneath each other.
+    """MEASURED_COLUMNS, and `usual_uncertainty` where it is there, of each expert, by name, from an
+    ALL_PREDICTIONS table in which experts stand beneath each other.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def split_experts(
         check_table(predictions, ALL_PREDICTIONS, source=source)
         .lazy()
         .filter(pl.col("horizon") == horizon)
-        .select("expert", *MEASURED_COLUMNS)
+        .select("expert", *MEASURED_COLUMNS, *(set(ALL_PREDICTIONS.optional) & set(predictions.columns)))
         .collect()
     )
     if chosen.is_empty():

@@ -145,7 +145,8 @@ TRAINING_SET = Table(
 )
 
 # What every expert and the stacker give. score, uncertainty and p10/p50/p90 are in the target's unit (log
-# return over the horizon).
+# return over the horizon). `usual_uncertainty` is what 90 % of the model's uncertainties before the row's
+# fold did not exceed, null where it had given none.
 PREDICTIONS = Table(
     name="predictions",
     version=1,
@@ -167,6 +168,7 @@ PREDICTIONS = Table(
         "head_bias": pl.Float64(),
     },
     key=("timestamp", "symbol", "horizon"),
+    optional={"usual_uncertainty": pl.Float64()},
 )
 
 # The predictions of several experts in one table.
@@ -175,6 +177,7 @@ ALL_PREDICTIONS = Table(
     version=1,
     columns=PREDICTIONS.columns,
     key=("timestamp", "symbol", "horizon", "expert"),
+    optional=PREDICTIONS.optional,
 )
 
 # Experts side by side, one Float64 column `score_<expert>` and `uncertainty_<expert>` each, with the label

@@ -17,6 +17,7 @@ from components.scoring.graph import Graph
 STACKER_FILE, GRAPH_FILE = "stacker.json", "stacker.onnx"
 # What the parts of a head are called in the file, in the order of its fields.
 HEAD_NAMES = ("head_scale", "head_bias", "band_low", "band_high")
+USUAL_NAME = "usual_uncertainty"
 Z90 = 1.2815515655446004
 LARGEST_DEVIATION = 5.0
 SMALLEST_SPREAD = 1e-12
@@ -39,13 +40,15 @@ class Head:
     """What makes a return with a band of a combiner's output.
 
     `scale` and `bias` make the score; `low` and `high` say how many widths p10 and p90 lie away, where a
-    width is the mean uncertainty of the experts that the combiner listens to.
+    width is the mean uncertainty of the experts that the combiner listens to. `usual` is the uncertainty that
+    nine of ten rows that it was calibrated on did not exceed; infinite where nobody knows.
     """
 
     scale: float
     bias: float
     low: float
     high: float
+    usual: float = np.inf
 
     def scores(self, raw_B: np.ndarray, uncertainty_EB: np.ndarray) -> Scores:
         """Score and band of the combiner's output and its experts' uncertainties."""
@@ -137,7 +140,10 @@ def _stacker(values: dict[str, Any], path: Path, threads: int) -> Stacker:
         )
     else:
         weights_QE = _weights(values["weights"], experts, path)
-    head = Head(*(float(values[name]) for name in HEAD_NAMES))
+    usual = values.get(USUAL_NAME)
+    head = Head(
+        *(float(values[name]) for name in HEAD_NAMES), usual=float(usual) if usual is not None else np.inf
+    )
     return Stacker(str(values["method"]), experts, weights_QE, graph, head)
 
 

@@ -1,6 +1,7 @@
 """From scores to the weights that a new book wants; backtest and service size alike.
 
-Arrays are (bars, symbols), NaN where there is no score.
+Arrays are (bars, symbols), NaN where there is no score. `usual` is the uncertainty that a model's predictions
+rarely exceed while it learns (`usual_uncertainty`), one for all or as an array; infinite: nobody knows.
 """
 
 from typing import Protocol
@@ -22,11 +23,15 @@ class Book(Protocol):
     skip_share: float
 
 
-def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
+def long_short_weights(
+    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, usual: np.ndarray | float = np.inf
+) -> np.ndarray:
     """Long the highest, short the lowest `quantile` of the names; both sides carry the same weight, at most
     gross_exposure / 2.
 
     Names that tie at a border share the places left, so that equal scores everywhere give no position.
+    Sized by confidence, names more uncertain than `usual` make the book smaller: what they lose goes to no
+    other.
     """
     scores = certain(scores, uncertainty, settings.skip_share)
     names = np.isfinite(scores).sum(axis=1)
@@ -34,8 +39,10 @@ def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Bo
         names >= FEWEST_NAMES, np.maximum(np.floor(settings.quantile * names + 1e-9), 1), 0
     ).astype(int)
     size = _sizes(scores, uncertainty, settings)
+    trust = _trust(uncertainty, usual, settings)
     sides = [
         _capped(_members(sign * scores, take) * size, settings.gross_exposure / 2, settings.max_weight)
+        * trust
         for sign in (1, -1)
     ]
     totals = [side.sum(axis=1, keepdims=True) for side in sides]
@@ -47,8 +54,10 @@ def long_short_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Bo
     return long - short
 
 
-def long_only_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
-    """The `top_k` names, at most `top_k_max_share` of all; ties at the border share the places left."""
+def long_only_weights(
+    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, usual: np.ndarray | float = np.inf
+) -> np.ndarray:
+    """The `top_k` names, at most `top_k_max_share` of all; ties and `usual` as in `long_short_weights`."""
     scores = certain(scores, uncertainty, settings.skip_share)
     names = np.isfinite(scores).sum(axis=1)
     take = np.minimum(settings.top_k, np.maximum(np.floor(settings.top_k_max_share * names + 1e-9), 1))
@@ -57,7 +66,7 @@ def long_only_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Boo
         _members(scores, take) * _sizes(scores, uncertainty, settings),
         settings.gross_exposure,
         settings.max_weight,
-    )
+    ) * _trust(uncertainty, usual, settings)
 
 
 def certain(scores: np.ndarray, uncertainty: np.ndarray, skip_share: float) -> np.ndarray:
@@ -81,8 +90,10 @@ def certain(scores: np.ndarray, uncertainty: np.ndarray, skip_share: float) -> n
     return np.where(doubt <= border, scores, np.nan)
 
 
-def universe_weights(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
-    """Every scored name alike: what long_only is measured against. `uncertainty` does not matter."""
+def universe_weights(
+    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, usual: np.ndarray | float = np.inf
+) -> np.ndarray:
+    """Every scored name alike: what long_only is measured against. Uncertainties do not matter."""
     return _capped(np.isfinite(scores).astype(float), settings.gross_exposure, 1.0)
 
 
@@ -107,6 +118,16 @@ def _sizes(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.nd
     usable = np.isfinite(scores) & np.isfinite(uncertainty) & (uncertainty > 0)
     middle = np.ma.median(np.ma.masked_array(uncertainty, ~usable), axis=1).filled(1.0)[:, None]
     return np.where(usable, np.clip(middle / np.where(usable, uncertainty, 1.0), 0.5, 2.0), 0.5)
+
+
+def _trust(uncertainty: np.ndarray, usual: np.ndarray | float, settings: Book) -> np.ndarray:
+    """1 where a name is no more uncertain than usual, else smaller in proportion; 1 where either is
+    unknown.
+    """
+    if settings.sizing == "equal":
+        return np.ones_like(uncertainty)
+    known = np.isfinite(uncertainty) & (uncertainty > 0)
+    return np.where(known, np.minimum(usual / np.where(known, uncertainty, 1.0), 1.0), 1.0)
 
 
 def _capped(raw: np.ndarray, total: float, max_weight: float) -> np.ndarray:

@@ -2,6 +2,8 @@
 see.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -17,6 +19,8 @@ from components.stacking.config import Settings
 from components.stacking.inputs import uncertainties
 
 SMALLEST_SCALE = 1e-6
+# Share of the uncertainties before a fold that its usual one is not below: what lies above it is unusual.
+USUAL_QUANTILE = 0.9
 
 
 def fit_head(
@@ -47,6 +51,7 @@ def predict_block(combiner: Combiner, block: pl.DataFrame, known: pl.DataFrame, 
         *(pl.Series(name, values) for name, values in vars(scores).items()),
         head_scale=pl.lit(head.scale),
         head_bias=pl.lit(head.bias),
+        usual_uncertainty=pl.lit(head.usual if np.isfinite(head.usual) else None, dtype=pl.Float64),
         train_window=pl.lit(
             f"{known['timestamp'].min():%Y-%m-%d}..{known['timestamp'].max():%Y-%m-%d}"
             if len(known)
@@ -72,4 +77,5 @@ def _calibrate(raw: np.ndarray, known: pl.DataFrame, uncertainty: np.ndarray) ->
     bias = float(label.mean() - scale * raw.mean())
     residual = (label - scale * raw - bias) / width(uncertainty)
     low, high = np.quantile(residual, [0.1, 0.9])
-    return Head(scale, bias, max(-float(low), SMALLEST_WIDTH), max(float(high), SMALLEST_WIDTH))
+    head = Head(scale, bias, max(-float(low), SMALLEST_WIDTH), max(float(high), SMALLEST_WIDTH))
+    return replace(head, usual=float(np.quantile(head.scores(raw, uncertainty).uncertainty, USUAL_QUANTILE)))

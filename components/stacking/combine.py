@@ -12,7 +12,8 @@ import polars as pl
 
 from components.contracts import ALL_PREDICTIONS, check_table
 from components.contracts.documents.comparison import Comparison
-from components.stacking.calibrate import fit_head, predict_block
+from components.scoring.stacker import USUAL_NAME
+from components.stacking.calibrate import USUAL_QUANTILE, fit_head, predict_block
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner, rank_ic
 from components.stacking.config import Settings
 from components.stacking.inputs import combiner_inputs, informative
@@ -93,7 +94,7 @@ def stack_experts(
         weights=final.weights,
     )
     return Stacked(
-        _all_predictions(predictions, oof, scored, chosen),
+        _all_predictions(_with_usual(predictions, walk), oof, scored, chosen),
         comparison,
         served_files(chosen, final, useful, head),
     )
@@ -151,13 +152,32 @@ def _blocks(oof: pl.DataFrame, windows: Windows, calendar: pl.Series) -> list[tu
     return blocks[1:]
 
 
+def _with_usual(predictions: pl.DataFrame, walk: Walk) -> pl.DataFrame:
+    """The experts' predictions with `usual_uncertainty`: of each expert's own uncertainties before the block;
+    null in the first bars, and where it gave none.
+    """
+    starts = [walk.calendar[start] for start, _ in walk.blocks]
+    given = predictions.filter(pl.col("uncertainty") > 0)
+    usual = [
+        given.filter(pl.col("timestamp") < start)
+        .group_by("expert")
+        .agg(pl.col("uncertainty").quantile(USUAL_QUANTILE, "linear").alias(USUAL_NAME))
+        .with_columns(pl.lit(start, dtype=predictions.schema["timestamp"]).alias("timestamp"))
+        for start in starts
+    ]
+    return predictions.sort("timestamp").join_asof(
+        pl.concat(usual).sort("timestamp"), on="timestamp", by="expert", check_sortedness=False
+    )
+
+
 def _all_predictions(
     predictions: pl.DataFrame, oof: pl.DataFrame, scored: dict[str, pl.DataFrame], chosen: str
 ) -> pl.DataFrame:
     """ALL_PREDICTIONS of the experts, of every combiner, and of the chosen one as `stack`."""
     names = {_public(name): frame for name, frame in scored.items()} | {STACK: scored[chosen]}
     combined = (_as_predictions(frame, oof, name) for name, frame in names.items())
-    everything = pl.concat([predictions.select(ALL_PREDICTIONS.columns.keys()), *combined])
+    columns = [*ALL_PREDICTIONS.columns, *ALL_PREDICTIONS.optional]
+    everything = pl.concat([predictions.select(columns), *combined])
     return check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS)
 
 
@@ -166,7 +186,7 @@ def _as_predictions(frame: pl.DataFrame, oof: pl.DataFrame, name: str) -> pl.Dat
     return (
         about.join(frame, on=("timestamp", "symbol"), how="inner")
         .with_columns(expert=pl.lit(name))
-        .select(ALL_PREDICTIONS.columns.keys())
+        .select(*ALL_PREDICTIONS.columns, *ALL_PREDICTIONS.optional)
     )
 
 

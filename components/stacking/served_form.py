@@ -1,12 +1,12 @@
 """The files that hold a fitted combiner with its head, as serving reads them."""
 
 import json
-from dataclasses import astuple
+import math
 from pathlib import Path
 
 from components.contracts import REGIMES, atomic_path
 from components.scoring.form import SERVED_FORMAT
-from components.scoring.stacker import GRAPH_FILE, HEAD_NAMES, STACKER_FILE, Head
+from components.scoring.stacker import GRAPH_FILE, HEAD_NAMES, STACKER_FILE, USUAL_NAME, Head
 from components.scoring.trees import lightgbm_graph
 from components.stacking.combiners import Combiner, listened_to
 
@@ -31,7 +31,8 @@ def served_files(method: str, combiner: Combiner, experts: list[str], head: Head
         "served_experts": listened_to(combiner),
         "regimes": list(REGIMES),
         "graph": GRAPH_FILE if trees else None,
-        **dict(zip(HEAD_NAMES, astuple(head), strict=True)),
+        **dict(zip(HEAD_NAMES, (head.scale, head.bias, head.low, head.high), strict=True)),
+        USUAL_NAME: head.usual if math.isfinite(head.usual) else None,
         **columns,
         "weights": combiner.weights,
         **alpha,

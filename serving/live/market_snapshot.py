@@ -18,7 +18,9 @@ from serving.live.online import OnlineReader, OnlineRows
 
 @dataclass(frozen=True)
 class BookSizing:
-    """How one new long-short book is sized; the fields of `components.sizing.Book`."""
+    """How one new long-short book is sized: the fields of `components.sizing.Book`, and the `usual`
+    uncertainty of its model, infinite where the bundle does not hold it.
+    """
 
     quantile: float
     top_k: int
@@ -27,13 +29,15 @@ class BookSizing:
     max_weight: float
     sizing: str
     skip_share: float
+    usual: float = float("inf")
 
     @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> "BookSizing":
+    def of(cls, manifest: Mapping[str, Any], usual: float = float("inf")) -> "BookSizing":
         """The book that the model was judged with."""
         try:
             settings = manifest["config"]["backtest"]
-            return cls(**{field.name: settings[field.name] for field in fields(cls)})
+            named = {field.name: settings[field.name] for field in fields(cls) if field.name != "usual"}
+            return cls(**named, usual=usual)
         except (KeyError, TypeError) as error:
             raise ContractError(
                 f"The bundle's manifest does not say how its book is sized (config.backtest: {error}). Train"
@@ -95,7 +99,7 @@ def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketS
         rows=OnlineRows(rows.timestamps_us, rows.known_us, np.concatenate([inputs, context], axis=1), None),
         cross_section=cross_section,
         scores=scores,
-        weights=long_short_weights(taking_part, scores.uncertainty[None], book)[0],
+        weights=long_short_weights(taking_part, scores.uncertainty[None], book, book.usual)[0],
         behind=behind,
         read_at=time.time(),
     )

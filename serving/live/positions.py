@@ -32,7 +32,7 @@ def inserted_weights(
         )
         known = np.flatnonzero(places_B[chosen] >= 0)
         scores[known, places_B[chosen][known]] = np.nan
-        weights_B[chosen] = long_short_weights(scores, uncertainty, book)[:, -1]
+        weights_B[chosen] = long_short_weights(scores, uncertainty, book, book.usual)[:, -1]
     return weights_B
 
 
@@ -62,5 +62,5 @@ def batch_weights(
     scores, uncertainty = np.full(shape, np.nan), np.full(shape, np.nan)
     scores[bars, column], uncertainty[bars, column] = score_B[order], uncertainty_B[order]
     weights_B = np.empty(len(bars))
-    weights_B[order] = long_short_weights(scores, uncertainty, book)[bars, column]
+    weights_B[order] = long_short_weights(scores, uncertainty, book, book.usual)[bars, column]
     return weights_B

@@ -2,6 +2,8 @@
 changes once it is there.
 """
 
+import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from serving.api.given_rows import Shape
 from serving.live.market_snapshot import BookSizing, MarketSnapshot
 from serving.live.online import OnlineReader
 from serving.processes.documents import ChampionNotice
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,14 @@ class ServedModel:
         ContractError
             If its manifest does not say how the book is sized.
         """
-        return cls(notice, model, BookSizing.of(model.manifest), _stamp(notice, model))
+        book = BookSizing.of(model.manifest, model.stacker.head.usual)
+        if book.sizing == "confidence" and not math.isfinite(book.usual):
+            log.warning(
+                "Model %s was made before bundles held its usual uncertainty: positions are split by"
+                " confidence, but do not get smaller where all of it is low. Train the model again.",
+                notice.version,
+            )
+        return cls(notice, model, book, _stamp(notice, model))
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ def test_a_table_of_ten_thousand_rows_scores_as_in_training(method, world, model
         assert_same(found[name].to_numpy(), expected[name].to_numpy())
     assert found["head_scale"][0] == expected["head_scale"][0]
     assert found["head_bias"][0] == expected["head_bias"][0]
+    assert model.stacker.head.usual == expected["usual_uncertainty"][0]
+    assert (expected["uncertainty"] <= model.stacker.head.usual).mean() == pytest.approx(0.9, abs=0.1)
 
 
 def test_experts_that_see_a_part_of_the_inputs_score_as_with_that_part_alone(world, models, tmp_path):

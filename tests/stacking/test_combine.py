@@ -21,6 +21,7 @@ from components.stacking.inputs import combiner_inputs
 from components.stacking.served_form import served_files, write_model
 from components.timeline import Windows
 
+NAMES = ("good", "noise")
 BARS, SYMBOLS = 240, 30
 CALENDAR = (
     pl.datetime_range(
@@ -307,3 +308,59 @@ def inputs_of(oof: pl.DataFrame) -> pl.DataFrame:
     return combiner_inputs(
         oof, [name.removeprefix("score_") for name in oof.columns if name.startswith("score_")]
     )
+
+
+def test_the_usual_uncertainty_is_of_the_rows_before_and_of_no_later_one():
+    """Of experts and of the stack: ten times the uncertainty in the test window moves none of them there, in
+    the validation window before it every later one.
+    """
+    rng = np.random.default_rng(3)
+    oof = market(1, {"good": 0.3, "noise": 0.0})
+    noisy = oof.with_columns(pl.Series(f"uncertainty_{n}", rng.uniform(0.01, 0.03, len(oof))) for n in NAMES)
+
+    def usual(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str | bytes]]:
+        predictions = as_predictions(table).drop("uncertainty")
+        long = pl.concat(
+            table.select("timestamp", "symbol", expert=pl.lit(n), uncertainty=f"uncertainty_{n}")
+            for n in NAMES
+        )
+        predictions = predictions.join(long, on=("timestamp", "symbol", "expert"))
+        stacked = stack_experts(table, predictions, SETTINGS, WINDOWS, CALENDAR, embargo_bars=2, seed=1)
+        return stacked.predictions.select("timestamp", "symbol", "expert", "usual_uncertainty"), stacked.model
+
+    def louder(table: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
+        inside = pl.col("timestamp").is_between(CALENDAR[first], CALENDAR[last])
+        return table.with_columns(
+            pl.when(inside)
+            .then(10 * pl.col(f"uncertainty_{n}"))
+            .otherwise(f"uncertainty_{n}")
+            .alias(f"uncertainty_{n}")
+            for n in NAMES
+        )
+
+    before, model = usual(noisy)
+    test = (pl.col("timestamp") >= CALENDAR[WINDOWS.test[0]]) & pl.col("expert").is_in([*NAMES, "stack"])
+    assert before.filter(test)["usual_uncertainty"].null_count() == 0
+    experts = before.filter(test & pl.col("expert").is_in(NAMES))["usual_uncertainty"]
+    assert experts.is_between(0.0275, 0.0285).all(), "the 90 % quantile of 0.01 to 0.03"
+    first_block = pl.col("timestamp") < CALENDAR[WINDOWS.test[0] + 40]
+    after, _ = usual(louder(noisy, WINDOWS.test[0], BARS - 1))
+    assert after.filter(first_block).equals(before.filter(first_block))
+    shaken, loud = usual(louder(noisy, 0, BARS - 1))
+    ratio = shaken.filter(test)["usual_uncertainty"] / before.filter(test)["usual_uncertainty"]
+    assert ratio.filter(before.filter(test)["expert"].is_in(NAMES)).is_between(9.99, 10.01).all()
+    served = [json.loads(files["stacker.json"])["usual_uncertainty"] for files in (model, loud)]
+    assert served[0] > 0
+    assert served[1] == pytest.approx(served[0]), "bands are calibrated: their unit does not matter"
+
+
+def test_experts_without_uncertainty_have_no_usual_one():
+    oof = market(1, {"good": 0.3, "noise": 0.0})
+    silent = as_predictions(oof).with_columns(
+        uncertainty=pl.when(pl.col("expert") == "noise").then(0.0).otherwise("uncertainty")
+    )
+    found = stack_experts(oof, silent, SETTINGS, WINDOWS, CALENDAR, embargo_bars=2, seed=1).predictions
+    by_expert = found.filter(pl.col("timestamp") >= CALENDAR[WINDOWS.test[0]]).group_by("expert")
+    known = dict(by_expert.agg(pl.col("usual_uncertainty").count()).rows())
+    assert known["noise"] == 0
+    assert known["good"] > 0

@@ -91,3 +91,17 @@ def test_a_batch_is_one_book_a_bar(seed, rows, bars):
         np.testing.assert_allclose(
             found[mine], long_short_weights(score[mine][None], widths[mine][None], BOOK)[0], atol=1e-12
         )
+
+
+def test_low_confidence_makes_the_served_position_as_small_as_the_backtests():
+    rng = np.random.default_rng(5)
+    score, widths = rng.normal(size=40), rng.uniform(0.01, 0.1, 40)
+    book = replace(BOOK, sizing="confidence", usual=0.08)
+    for times in (1, 10):
+        expected = long_short_weights(score[None], times * widths[None], book, 0.08)[0]
+        found = batch_weights(score, times * widths, np.zeros(40, dtype=int), book)
+        np.testing.assert_array_equal(found, expected)
+        market = make_market(score, times * widths)
+        one = inserted_weights(score[3:9], times * widths[3:9], np.arange(3, 9), market, book)
+        np.testing.assert_allclose(one, expected[3:9], atol=1e-15)
+    assert np.abs(expected).sum() < 0.3

@@ -72,3 +72,21 @@ def test_symbols_of_a_stale_market_get_no_position(state):
     for signals in (scorer.stored(state, symbols, places), scorer.snapshot(state.market, symbols, places)):
         assert signals.stale.all()
         assert not signals.position.any()
+
+
+def test_a_bundle_without_its_usual_uncertainty_is_served_as_before_and_said_once(small_run, caplog):
+    model = Model.load(small_run.bundles[0])
+    settings = {**model.manifest["config"]["backtest"], "sizing": "confidence"}
+    head = replace(model.stacker.head, usual=0.02)
+    known = replace(
+        model,
+        manifest={**model.manifest, "config": {"backtest": settings}},
+        stacker=replace(model.stacker, head=head),
+    )
+    notice = notice_of(small_run.bundles[0], 1)
+    assert ServedModel.of(notice, known).book.usual == 0.02
+    assert not caplog.records
+    old = replace(known, stacker=replace(model.stacker, head=replace(head, usual=np.inf)))
+    assert ServedModel.of(notice, old).book.usual == np.inf
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "usual uncertainty" in caplog.text
