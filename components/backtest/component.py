@@ -15,7 +15,6 @@ def backtest(
     settings: str,
     timeline: str,
     horizon: int,
-    seed: int,
     code: str,
     returns: Output[Dataset],
     evaluation: Output[Artifact],
@@ -25,4 +24,4 @@ def backtest(
 
     inputs = Inputs(panel.path, labels.path, training_set.path, predictions.path)
     outputs = Outputs(returns=returns.path, evaluation=evaluation.path)
-    run(inputs, outputs, settings=settings, timeline=timeline, horizon=horizon, seed=seed, code=code)
+    run(inputs, outputs, settings=settings, timeline=timeline, horizon=horizon, code=code)

@@ -105,10 +105,9 @@ class Settings(Section):
             " nothing"
         ),
     )
-    bootstrap_draws: int = Field(
-        1000, ge=100, description="draws of the block bootstrap behind each interval"
+    interval_level: float = Field(
+        0.9, gt=0.5, lt=1, description="chance with which an interval holds the true Sharpe ratio"
     )
-    bootstrap_level: float = Field(0.9, gt=0.5, lt=1, description="share of the draws inside an interval")
     decay_bars: int = Field(
         20, ge=0, description="longest delay of the signal for which the information coefficient is measured"
     )

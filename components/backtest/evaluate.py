@@ -72,7 +72,6 @@ def evaluate(
     settings: Settings,
     *,
     horizon: int,
-    seed: int,
     code: str,
 ) -> tuple[Evaluation, pl.DataFrame]:
     """Evaluate each expert in the validation and the test window; portfolios are traded in the backtest
@@ -81,7 +80,6 @@ def evaluate(
     Parameters
     ----------
     predictions_by_name : tables with MEASURED_COLUMNS, of one horizon, target and period
-    seed : of the bootstrap
     code : code version, for the stamp
 
     Returns
@@ -91,7 +89,7 @@ def evaluate(
     first = next(iter(predictions_by_name.values()))
     target, period = first["target"][0], first["period"][0]
     yearly = bars_per_year(period, market.calendar)
-    terms = Terms(_possible_entry(market.panel, settings), horizon, yearly, seed)
+    terms = Terms(_possible_entry(market.panel, settings), horizon, yearly)
     facts = _facts(market, target=target, horizon=horizon)
     blocks, returns = {}, []
     for window in TRADED:

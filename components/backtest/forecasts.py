@@ -196,6 +196,6 @@ def _spread(pairs: pl.DataFrame, terms: Terms) -> Spread:
     return Spread(
         mean_bps=float(values.mean() * 1e4) if len(values) else None,
         sharpe_horizon_adjusted=horizon_adjusted_sharpe(values, horizon=horizon, bars_per_year=yearly),
-        sharpe_overlap_corrected=overlap_corrected_sharpe(values, lags=2 * horizon, bars_per_year=yearly),
+        sharpe_overlap_corrected=overlap_corrected_sharpe(values, horizon=horizon, bars_per_year=yearly),
         hit_share=float((values > 0).mean()) if len(values) else None,
     )

@@ -9,10 +9,9 @@ from components.backtest.engine import Backtest, Prices, run_backtest
 from components.backtest.terms import Terms
 from components.contracts.documents.evaluation import Portfolio, PortfolioEvents, Portfolios
 from components.metrics import (
-    block_bootstrap_interval,
     information_ratio,
     performance_summary,
-    sharpe_ratio,
+    sharpe_interval,
 )
 
 PORTFOLIOS = ("long_short", "long_only")
@@ -96,25 +95,16 @@ def _figures(returns: pl.DataFrame, test: Backtest, terms: Terms) -> Portfolio:
     net, gross, benchmark = (
         returns[name].to_numpy() for name in ("net_return", "gross_return", "benchmark_return")
     )
-    block_bars = max(2 * terms.horizon, round(len(net) ** (1 / 3)))
 
     def interval(values: np.ndarray) -> tuple[float, float]:
-        low, high = block_bootstrap_interval(
-            values,
-            lambda drawn: sharpe_ratio(drawn, bars_per_year=yearly),
-            block_bars=block_bars,
-            draws=settings.bootstrap_draws,
-            level=settings.bootstrap_level,
-            seed=terms.seed,
-        )
-        return low, high
+        return sharpe_interval(values, level=settings.interval_level, bars_per_year=yearly)
 
     unknown = dict.fromkeys(Portfolio.model_fields)
     summary = performance_summary(returns, horizon=terms.horizon, bars_per_year=yearly)
     own = {
         "sharpe_gross_interval": interval(gross),
         "sharpe_net_interval": interval(net),
-        "interval_level": settings.bootstrap_level,
+        "interval_level": settings.interval_level,
         "information_ratio_net": information_ratio(net, benchmark, bars_per_year=yearly),
         "events": PortfolioEvents(**test.events),
     }

@@ -38,13 +38,12 @@ def run(
     settings: str,
     timeline: str,
     horizon: int,
-    seed: int,
     code: str,
 ) -> Evaluation:
     """Trade and measure every expert and the stack.
 
     Windows are counted on the training set's calendar, as experts and stack do. `settings` and `timeline` are
-    JSON of the two sections, `horizon` is in bars, `seed` of the bootstrap.
+    JSON of the two sections, `horizon` is in bars.
 
     Raises
     ------
@@ -65,7 +64,7 @@ def run(
             windows=windows,
             calendar=calendar,
         )
-        evaluation, table = evaluate(experts, market, parsed, horizon=horizon, seed=seed, code=code)
+        evaluation, table = evaluate(experts, market, parsed, horizon=horizon, code=code)
         with atomic_path(outputs.returns) as temporary:
             table.write_parquet(temporary, compression="zstd")
         evaluation.write(outputs.evaluation)

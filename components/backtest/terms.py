@@ -7,9 +7,8 @@ from components.backtest.config import Settings
 
 @dataclass(frozen=True)
 class Terms:
-    """The settings, the horizon in bars, and the seed of the bootstrap."""
+    """The settings, the horizon in bars, and how many bars a year has."""
 
     settings: Settings
     horizon: int
     bars_per_year: float
-    seed: int

@@ -97,8 +97,7 @@ def _what(found: Measured, rules: Sequence[ColumnRule], sketch: np.ndarray, valu
         return "mean"
     if stretched <= EXPLAINED * found.ks:
         return "scale"
-    more_missing = found.missing_rise > 0 and found.missing_share > (found.usual_missing or 0.0)
-    return "missing" if rules == ("psi",) and more_missing else "shape"
+    return "shape"
 
 
 def _what_of_tail(found: Measured, sketch: np.ndarray, values: np.ndarray) -> What:

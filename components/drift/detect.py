@@ -32,6 +32,7 @@ from components.drift.outcomes import label_shift, labels_of
 from components.drift.reference import Reference, read_reference, to_rows
 from components.drift.rules import Found, all_rules
 from components.drift.tables import SCORE, SYMBOL, TIMESTAMP, check_current, newest_bars
+from components.drift.warm_up import OWN_BARS, own_bars
 
 # Fewer symbols are told apart from the market by which they are.
 FEWEST_SYMBOLS = 20
@@ -42,7 +43,7 @@ DISPERSION_RATIO = 2.0
 
 @dataclass(frozen=True)
 class Judged:
-    """The rows that are judged, checked and cut to the newest bars."""
+    """The rows that are judged, checked and cut to the newest bars, with their symbols' own bars."""
 
     table: pl.DataFrame
 
@@ -88,7 +89,9 @@ def detect(
         If the reference is not whole or the table does not fit it.
     """
     kept = read_reference(reference)
-    judged = Judged(newest_bars(check_current(current, kept.columns), settings.window_bars))
+    checked = check_current(current, kept.columns)
+    checked = checked.with_columns(pl.Series(OWN_BARS, own_bars(checked, kept.about)))
+    judged = Judged(newest_bars(checked, settings.window_bars))
     whose = _reference_rows(kept, champion)
     about = _current_rows(judged, kept, source, sha256)
     lacking = _too_little(judged, settings)
@@ -193,7 +196,8 @@ def _arrays(judged: Judged, names: Sequence[str], kept: Reference) -> Current:
     if judged.named:
         symbols = table[SYMBOL].rank("dense").fill_null(0).to_numpy().astype(np.int64)
     values = table.select(pl.col(names).fill_null(float("nan"))).to_numpy()
-    return Current(values, bars, judged.moments, symbols, kept.about.rows_per_bar)
+    own = table[OWN_BARS].to_numpy()
+    return Current(values, bars, judged.moments, symbols, kept.about.rows_per_bar, own)
 
 
 @dataclass(frozen=True)

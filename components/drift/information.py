@@ -5,7 +5,7 @@ import polars as pl
 
 from components.contracts.documents.drift import InformationRatio, Month
 from components.contracts.documents.drift_reference import InformationReference
-from components.metrics import hac_lags, ic_summary, information_coefficient, newey_west_t
+from components.metrics import degrees_of_freedom, ic_summary, information_coefficient, standard_error
 
 FEWEST_BARS = 3
 
@@ -27,7 +27,7 @@ def information_ratio(
     where nothing is known.
 
     `usual` is the lowest of windows of the reference as long as now. `p` is one-sided: the chance of a mean
-    RankIC so far below the reference's if nothing had changed, with Newey and West's errors of both.
+    RankIC so far below the reference's if nothing had changed; None where the reference is too short to know.
     """
     if reference is None or labels is None:
         return None
@@ -54,22 +54,24 @@ def information_ratio(
 def _chance_of_fall(
     then: np.ndarray, now: np.ndarray, summary: dict[str, float], horizon: int
 ) -> float | None:
-    """Chance of a mean RankIC so far below the reference's; None where neither side varies."""
+    """Chance of a mean RankIC so far below the reference's; None where the reference has too few bars to know
+    how far a mean strays.
+    """
     from scipy.stats import t as student
 
-    errors = [_standard_error(values, horizon) for values in (then, now)]
-    # So few current bars say little about their own dependence: had nothing changed, it would be the
+    error_then, freedom_then = standard_error(then, horizon=horizon), degrees_of_freedom(len(then), horizon)
+    if not np.isfinite(error_then):
+        return None
+    # Few current bars say little about their own dependence: had nothing changed, it would be the
     # reference's.
-    errors[1] = max(errors[1], errors[0] * np.sqrt(len(then) / summary["bars"]))
-    # Bartlett's kernel has about 1.5 degrees of freedom for each stretch as long as its lags; both sides' are
-    # combined as Welch and Satterthwaite do.
-    freedoms = [1.5 * len(values) / (hac_lags(len(values), horizon) + 1) for values in (then, now)]
-    freedom = sum(error**2 for error in errors) ** 2 / max(
-        sum(error**4 / own for error, own in zip(errors, freedoms, strict=True)), 1e-300
-    )
-    difference = float(then.mean() - summary["mean"])
-    noise = float(np.hypot(*errors))
-    return float(student.sf(difference / noise, max(freedom, 1.0))) if noise > 0 else None
+    error_now, freedom_now = error_then * np.sqrt(len(then) / summary["bars"]), freedom_then
+    own = standard_error(now, horizon=horizon)
+    if own > error_now:
+        error_now, freedom_now = own, degrees_of_freedom(len(now), horizon)
+    # Both sides' degrees of freedom are combined as Welch and Satterthwaite do.
+    noise = float(np.hypot(error_then, error_now))
+    freedom = noise**4 / (error_then**4 / freedom_then + error_now**4 / freedom_now)
+    return float(student.sf(float(then.mean() - summary["mean"]) / noise, freedom))
 
 
 def _lowest_window(values: np.ndarray, length: int) -> float:
@@ -92,15 +94,3 @@ def _monthly(daily: pl.DataFrame) -> tuple[Month, ...]:
         )
         for row in months.to_dicts()
     )
-
-
-def _standard_error(values: np.ndarray, horizon: int) -> float:
-    """Newey and West's, with the share of the variance added back that estimating the mean takes away."""
-    lags = hac_lags(len(values), horizon)
-    t = newey_west_t(values, lags=lags)
-    error = (
-        abs(float(values.mean()) / t)
-        if np.isfinite(t) and t != 0
-        else float(values.std(ddof=1) / np.sqrt(len(values)))
-    )
-    return error / np.sqrt(max(1 - (lags + 1) / len(values), 0.1))

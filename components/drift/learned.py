@@ -10,6 +10,7 @@ from components.contracts import INDUSTRY_COLUMN, SECTOR_COLUMN, CatalogEntry
 from components.drift.config import Settings
 from components.drift.outcomes import labels_of
 from components.drift.tables import SCORE, DriftError
+from components.drift.warm_up import OWN_BARS, with_own_bars
 from components.timeline import Settings as TimelineSettings
 from components.timeline import resolve_windows
 
@@ -18,15 +19,25 @@ SERVED_EXPERT = "stack"
 
 
 @dataclass(frozen=True)
+class Watched:
+    """A column that is watched: its group, its kind, and the bars that it needs before its first value."""
+
+    group: str
+    kind: str
+    warm_up_bars: int
+
+
+@dataclass(frozen=True)
 class Learned:
-    """What the model learned from and said, cut to the window: `rows` with the score, all that the stack said
-    with its labels, and group and kind by column. From `newest` on lie as many bars as drift looks at.
+    """What the model learned from and said, cut to the window: `rows` with the score and the symbol's own
+    bars, all that the stack said with its labels, and the watched columns by name. From `newest` on lie as
+    many bars as drift looks at.
     """
 
     rows: pl.DataFrame
     said: pl.DataFrame
     known: pl.DataFrame
-    columns: Mapping[str, tuple[str, str]]
+    columns: Mapping[str, Watched]
     first: datetime
     last: datetime
     newest: datetime
@@ -50,21 +61,22 @@ def learned_from(
     calendar = training_set["timestamp"].unique().sort()
     windows = resolve_windows(calendar, timeline)
     first, last = calendar[windows.train[0]], calendar[windows.test[1] - 1]
-    rows = training_set.filter(pl.col("timestamp").is_between(first, last)).sort("timestamp", "symbol")
+    rows = with_own_bars(training_set.sort("timestamp", "symbol"))
+    rows = rows.filter(pl.col("timestamp").is_between(first, last))
     _require_enough_bars(rows["timestamp"].n_unique())
     said = _said(predictions, first, last)
     kind = said.row(0, named=True)
     watched = _watched(catalog, rows)
     tested = _newest_said(said, calendar[windows.test[0]], settings)
     return Learned(
-        rows=rows.select("timestamp", "symbol", *watched).join(
+        rows=rows.select("timestamp", "symbol", OWN_BARS, *watched).join(
             tested.select("timestamp", "symbol", pl.col(SCORE).cast(pl.Float32)),
             on=["timestamp", "symbol"],
             how="left",
         ),
         said=said,
         known=labels_of(labels, kind["horizon"], kind["target"]),
-        columns=watched | {SCORE: ("predictions", "score")},
+        columns=watched | {SCORE: Watched("predictions", "score", 0)},
         first=first,
         last=last,
         newest=calendar[max(windows.test[1] - settings.window_bars, 0)],
@@ -100,14 +112,14 @@ def _newest_said(said: pl.DataFrame, test_start: datetime, settings: Settings) -
     return tested if tested["timestamp"].n_unique() >= 2 * settings.window_bars else said
 
 
-def _watched(catalog: Sequence[CatalogEntry], rows: pl.DataFrame) -> dict[str, tuple[str, str]]:
-    """Group and role of inputs and context, by column.
+def _watched(catalog: Sequence[CatalogEntry], rows: pl.DataFrame) -> dict[str, Watched]:
+    """Inputs and context, by column.
 
     Codes of names are no quantities: their distribution shifts with every listing and says nothing that a
     test of numbers could judge.
     """
     return {
-        entry.column: (entry.group, entry.role)
+        entry.column: Watched(entry.group, entry.role, entry.warm_up_bars)
         for entry in catalog
         if entry.role in ("input", "context")
         and entry.column in rows.columns

@@ -26,7 +26,7 @@ FEWEST_SYMBOLS = 3
 @dataclass(frozen=True)
 class Current:
     """The rows that are judged: values (N, F) Float32 with NaN for missing, the bar (N,) and symbol (N,) of
-    each row, the bars' moments (B,).
+    each row, the bars' moments (B,), the bars that the row's symbol has had with it (N,).
 
     `moments` is empty for a table without timestamps: its rows count as independent. `symbols` is None where
     there are none. `full_rows_per_bar`: rows that a bar of the reference has.
@@ -37,6 +37,7 @@ class Current:
     moments: Sequence[datetime]
     symbols: np.ndarray | None
     full_rows_per_bar: float
+    own_bars: np.ndarray
 
     @property
     def covered(self) -> float:
@@ -124,8 +125,8 @@ def measure(
     windows = about.bars / int(length) if length else 0.0
     effective = _effective_rows(about, length, values, sketch, current)
     tail, far = _beyond(sample, sketch) if len(sample) and rows else (NAN, 0.0)
-    ks, psi = _distances(values, kept) if rows else (NAN, NAN)
-    share, was = 1 - len(sample) / len(values), kept.missing_share
+    ks, psi = _distances(sample, kept) if rows else (NAN, NAN)
+    share, was = _missing_share(known, about, current), kept.missing_share
     then = about.effective_rows or 1.0
     estimated = bool(current.moments) and then < 0.99 * rows
     few = partial(_unsure, windows=windows) if estimated else float
@@ -136,7 +137,7 @@ def measure(
         ks=ks,
         ks_p=few(float(ks_p_value(ks, then, effective.rows))) if np.isfinite(ks) else NAN,
         psi=psi,
-        psi_p=few(_psi_p(psi, kept, effective, share != was)),
+        psi_p=few(_psi_p(psi, kept, effective)),
         usual_ks=usual and usual.ks,
         usual_psi=usual.psi if usual and kept.psi_bins == PSI_BINS else None,
         missing_share=share,
@@ -158,11 +159,19 @@ def measure(
     )
 
 
-def _distances(values: np.ndarray, kept: Kept) -> tuple[float, float]:
-    """Kolmogorov-Smirnov statistic and stability index."""
-    rows, missing = kept.about.rows, kept.about.missing
-    ks = ks_to_sketch(values, kept.sketch, rows)
-    return ks, psi_to_sketch(values, kept.sketch, bins=PSI_BINS, rows=rows, missing=missing)
+def _distances(sample: np.ndarray, kept: Kept) -> tuple[float, float]:
+    """Kolmogorov-Smirnov statistic and stability index of the values that are there."""
+    rows = kept.about.rows
+    ks = ks_to_sketch(sample, kept.sketch, rows)
+    return ks, psi_to_sketch(sample, kept.sketch, bins=PSI_BINS, rows=rows)
+
+
+def _missing_share(known: np.ndarray, about: ColumnReference, current: Current) -> float:
+    """Share of the rows without a value, those left out in which the symbol is too young to have one, as the
+    reference leaves them out.
+    """
+    due = known | (current.own_bars > about.warm_up_bars)
+    return 1 - int(known.sum()) / int(due.sum()) if due.any() else 0.0
 
 
 def _beyond(sample: np.ndarray, sketch: np.ndarray) -> tuple[float, float]:
@@ -252,15 +261,11 @@ def _moments(sketch: np.ndarray, sample: np.ndarray, rows: int) -> dict[str, flo
     }
 
 
-def _psi_p(psi: float, kept: Kept, effective: EffectiveRows, missing: bool) -> float:
-    """With as many effective rows as the bin of missing values has, where that took part and has fewer."""
+def _psi_p(psi: float, kept: Kept, effective: EffectiveRows) -> float:
     if not np.isfinite(psi):
         return NAN
-    about = kept.about
-    now = min(effective.rows, effective.missing) if missing else effective.rows
-    then = min(about.effective_rows, about.effective_rows_missing) if missing else about.effective_rows
     bins = len(psi_cuts(kept.sketch, PSI_BINS)) + 1
-    return float(psi_p_value(psi, bins, max(then, 1.0), max(now, 1.0)))
+    return float(psi_p_value(psi, bins, max(kept.about.effective_rows, 1.0), max(effective.rows, 1.0)))
 
 
 def _usual_tail(usual: WindowReference, windows: float, level: float) -> float:

@@ -12,7 +12,7 @@ from components.contracts.documents.drift import LabelMove, LabelShift
 from components.contracts.documents.drift_reference import LabelReference, RegimeReference, WindowLabels
 from components.drift.config import Settings
 from components.drift.windows import nearest_length, window_and_rest, window_lengths
-from components.metrics import effective_rows, hac_lags
+from components.metrics import effective_rows
 
 CLASSES = 3
 # What labels can do: lean to one side, or spread out. A side is as likely in calm and wild markets, a spread
@@ -188,7 +188,7 @@ def _chance(one: _Compared, move: Move, reference: LabelReference, horizon: int)
     then, now = (_effective(reference.effective_rows[move], count) for count in (one.usual.bars, one.filled))
     now = min(now, float(one.own.sum()))
     statistic = then * now / (then + now) * (share - was) ** 2 / max(was * (1 - was), 1e-3)
-    stretch = hac_lags(one.usual.bars, horizon) + 1 if move == "lean" else reference.window_bars
+    stretch = 2 * horizon + 1 if move == "lean" else reference.window_bars
     return float(f.sf(statistic, 1, max(1.5 * one.usual.bars / stretch, 1.0)))
 
 

@@ -31,9 +31,10 @@ from components.drift.adversarial import (
 )
 from components.drift.config import Settings
 from components.drift.information import rank_ic
-from components.drift.learned import Learned, learned_from
+from components.drift.learned import Learned, Watched, learned_from
 from components.drift.outcomes import describe_labels
 from components.drift.tables import SCORE, DriftError
+from components.drift.warm_up import OWN_BARS, bars_by_symbol
 from components.drift.windows import (
     PSI_BINS,
     Described,
@@ -121,6 +122,7 @@ def _describe(
         **{name: kind[name] for name in ("period", "horizon", "target")},
         psi_bins=PSI_BINS,
         window_bars=settings.window_bars,
+        symbol_bars=bars_by_symbol(rows),
         columns=described,
         usual_flagged=usual_flagged,
         dispersion=_dispersion(rows, settings),
@@ -172,20 +174,25 @@ def read_reference(folder: Path) -> Reference:
 
 
 def describe_columns(
-    rows: pl.DataFrame, columns: Mapping[str, tuple[str, str]], settings: Settings
+    rows: pl.DataFrame, columns: Mapping[str, Watched], settings: Settings
 ) -> tuple[dict[str, np.ndarray], dict[str, ColumnReference], UsualFlagged]:
     """Sketches and descriptions by column, and how many columns would be called moved in a window of the
     reference.
 
-    `columns` gives the group and the kind of each.
+    `rows` have the symbol's own bars.
     """
     bars = bar_index(rows["timestamp"])[1]
     total = int(bars.max()) + 1
-    symbols = rows["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
+    shared = {
+        "bars": bars,
+        "symbols": rows["symbol"].rank("dense").to_numpy().astype(np.int64) - 1,
+        "total": total,
+        "own_bars": rows[OWN_BARS].to_numpy(),
+    }
 
     def describe(name: str):
         values = rows[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-        sample = Sample(*columns[name], values, bars, symbols, total)
+        sample = Sample(**vars(columns[name]), **shared, values=values)
         return describe_column(sample, PSI_BINS, settings.window_bars)
 
     with ThreadPoolExecutor(max_workers=settings.threads) as pool:
@@ -257,7 +264,9 @@ def _sample(rows: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         kept = np.linspace(0, int(bars.max()), settings.sample_rows).astype(int)
         numbered = numbered.filter(pl.col("bar").is_in(kept.tolist()))
     chosen = numbered.filter(pl.col("_draw").rank("ordinal").over("bar") <= max(int(each), 1))
-    return chosen.drop("_draw", "symbol", "timestamp").select("bar", "half", pl.exclude("bar", "half"))
+    return chosen.drop("_draw", "symbol", "timestamp", OWN_BARS).select(
+        "bar", "half", pl.exclude("bar", "half")
+    )
 
 
 def _usual_separation(

@@ -22,22 +22,25 @@ TAIL = 0.001
 # A window is compared with bars that lie at least its own length away, as long as so much of the reference is
 # left.
 LEAST_REST = 0.25
-# Bins of the population stability index, at quantiles of the reference; missing values are one more.
+# Bins of the population stability index, at quantiles of the reference; missing values have no part in it.
 PSI_BINS = 10
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One column of the reference: its group and kind, values (N,) with NaN for missing, the bar and the
-    symbol's number of each row (N,) from 0, and the number of bars.
+    """One column of the reference: its group and kind, the bars that it needs before its first value, values
+    (N,) with NaN for missing, the bar and the symbol's number of each row (N,) from 0, the number of bars,
+    and how many bars the row's symbol has had with it (N,).
     """
 
     group: str
     kind: str
+    warm_up_bars: int
     values: np.ndarray
     bars: np.ndarray
     symbols: np.ndarray
     total: int
+    own_bars: np.ndarray
 
 
 def window_lengths(bars: int, wanted: int) -> list[int]:
@@ -61,13 +64,14 @@ class Described:
 @dataclass(frozen=True)
 class BarCounts:
     """Rows of each bar, by what windows are compared in: quantile cells (T, cells), bins of the stability
-    index with missing last (T, bins + 1), tail (T, 1), deciles (T, 9), and all (T,).
+    index (T, bins), tail (T, 1), deciles (T, 9), without a value (T, 1), and all (T,).
     """
 
     cells: np.ndarray
     bins: np.ndarray
     tails: np.ndarray
     deciles: np.ndarray
+    missing: np.ndarray
     rows: np.ndarray
 
     @property
@@ -75,16 +79,12 @@ class BarCounts:
         """Rows with a value, (T,)."""
         return self.cells.sum(axis=1)
 
-    @property
-    def missing(self) -> np.ndarray:
-        """Rows without a value, (T, 1)."""
-        return self.bins[:, -1:]
-
 
 def describe_column(sample: Sample, psi_bins: int, wanted: int) -> Described:
     """A column, and what is usual for it between windows.
 
-    A symbol's rows before its first value are its warm-up: they do not count as missing.
+    Rows without a value count as missing but where one could not be: within the symbol's warm-up, and before
+    its first value, where it comes to have one. A symbol that never has one lacks it as it does afterwards.
 
     Parameters
     ----------
@@ -98,7 +98,9 @@ def describe_column(sample: Sample, psi_bins: int, wanted: int) -> Described:
     begins = np.full(int(sample.symbols.max()) + 1, sample.total)
     np.minimum.at(begins, sample.symbols[known], sample.bars[known])
     first = int(begins.min())
-    kept = sample.bars >= begins[sample.symbols]
+    begins[begins == sample.total] = first
+    warm = ~known & (sample.own_bars <= sample.warm_up_bars)
+    kept = (sample.bars >= begins[sample.symbols]) & ~warm
     values, bars, known = sample.values[kept], sample.bars[kept] - first, known[kept]
     total = sample.total - first
     counts = _bar_counts(values, bars, known, total, sketch, psi_bins)
@@ -113,6 +115,7 @@ def describe_column(sample: Sample, psi_bins: int, wanted: int) -> Described:
         kind=sample.kind,
         rows=int(known.sum()),
         missing=int(counts.missing.sum()),
+        warm_up_bars=sample.warm_up_bars,
         first_bar=first,
         bars=total,
         tail=float(counts.tails.sum() / known.sum()),
@@ -130,6 +133,7 @@ def _nothing_known(sample: Sample) -> ColumnReference:
         kind=sample.kind,
         rows=0,
         missing=len(sample.values),
+        warm_up_bars=sample.warm_up_bars,
         first_bar=sample.total,
         bars=0,
         effective_rows=0.0,
@@ -140,18 +144,18 @@ def _nothing_known(sample: Sample) -> ColumnReference:
 
 def _describe_window(counts: BarCounts, length: int) -> tuple[WindowReference, np.ndarray]:
     """What windows of `length` bars show, and the Kolmogorov-Smirnov statistic of each."""
-    parts = (counts.cells, counts.bins, counts.tails, counts.rows[:, None])
+    parts = (counts.cells, counts.bins, counts.tails, counts.missing, counts.rows[:, None])
     edges = np.cumsum([part.shape[1] for part in parts[:-1]])
     inside, rest = window_and_rest(np.concatenate(parts, axis=1), length)
-    cells_in, bins_in, tails_in, rows_in = np.split(inside, edges, axis=1)
-    cells_out, bins_out, _, _ = np.split(rest, edges, axis=1)
+    cells_in, bins_in, tails_in, missing_in, rows_in = np.split(inside, edges, axis=1)
+    cells_out, bins_out, *_ = np.split(rest, edges, axis=1)
     distances = _largest_distance(cells_in, cells_out)
     tail = tails_in[:, 0] / np.maximum(cells_in.sum(axis=1), 1)
     window = WindowReference(
         windows=len(inside),
         ks=_most(distances),
         psi=_most(stability_index(bins_out, bins_in)),
-        missing=_most(bins_in[:, -1] / np.maximum(rows_in[:, 0], 1)),
+        missing=_most(missing_in[:, 0] / np.maximum(rows_in[:, 0], 1)),
         tail=_most(tail),
         tail_root=_centre_and_spread(np.sqrt(tail)),
         fewest_cells=int((cells_in > 0).sum(axis=1).min()),
@@ -211,9 +215,10 @@ def _bar_counts(values, bars, known, total, sketch, psi_bins) -> BarCounts:
     cells, deciles = _cell_counts(values, bars, known, total, sketch)
     return BarCounts(
         cells=cells,
-        bins=_bin_counts(values, bars, known, total, sketch, psi_bins),
+        bins=_bin_counts(values[known], bars[known], total, sketch, psi_bins),
         tails=_tail_counts(values, bars, total, sketch),
         deciles=deciles,
+        missing=np.bincount(bars[~known], minlength=total)[:, None],
         rows=np.bincount(bars, minlength=total),
     )
 
@@ -231,11 +236,11 @@ def _cell_counts(values, bars, known, total, sketch) -> tuple[np.ndarray, np.nda
     return counts, np.cumsum(counts, axis=1)[:, np.minimum(deciles, width - 1)]
 
 
-def _bin_counts(values, bars, known, total, sketch, psi_bins) -> np.ndarray:
-    """Rows a bar and bin of the stability index, missing last; shape (T, bins + 1)."""
+def _bin_counts(values, bars, total, sketch, psi_bins) -> np.ndarray:
+    """Rows a bar and bin of the stability index; shape (T, bins)."""
     cuts = psi_cuts(sketch, psi_bins)
-    width = len(cuts) + 2
-    cell = np.where(known, np.searchsorted(cuts, np.where(known, values, 0), side="left"), width - 1)
+    width = len(cuts) + 1
+    cell = np.searchsorted(cuts, values, side="left")
     return np.bincount(bars * width + cell, minlength=total * width).reshape(total, width)
 
 

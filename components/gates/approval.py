@@ -6,14 +6,14 @@ import polars as pl
 from components.contracts.documents.evaluation import Evaluation, Measurement, Ranking
 from components.contracts.documents.verdict import Gate
 from components.gates.config import Settings
-from components.gates.gate import gate
-from components.metrics import ic_summary
+from components.gates.gate import gate, too_few
+from components.metrics import fewest_values, ic_summary
 
 
 def forecast_gates(block: Measurement, evaluation: Evaluation, settings: Settings) -> tuple[Gate, ...]:
     """Scores and bands: enough bars, an order on them, steady skill that is no luck, stable, calibrated."""
-    ic, rank_ic = block.ic, block.rank_ic
-    ts = [ic.t_hac, rank_ic.t_hac]
+    ic = block.ic
+    few = _too_few(min(ic.bars, block.rank_ic.bars), settings)
     return (
         gate("test_bars", ic.bars, ">=", settings.min_test_bars, "bars with an information coefficient"),
         gate(
@@ -29,20 +29,16 @@ def forecast_gates(block: Measurement, evaluation: Evaluation, settings: Setting
             ">=",
             settings.min_information_coefficient,
             "mean IC against the target",
+            lacking=few,
         ),
-        gate(
-            "significance",
-            None if None in ts else min(ts),
-            ">=",
-            settings.min_t_statistic,
-            "smaller Newey-West t of IC and RankIC",
-        ),
+        _significance_gate(block, evaluation, settings, few),
         gate(
             "steadiness",
             _positive_periods(block, settings.periods),
             ">=",
             settings.min_positive_periods,
             f"of {settings.periods} parts of the test window with a positive mean RankIC",
+            lacking=few,
         ),
         gate(
             "drift",
@@ -50,22 +46,44 @@ def forecast_gates(block: Measurement, evaluation: Evaluation, settings: Setting
             "<=",
             settings.max_psi,
             "PSI of standardised scores, newer against older half",
+            lacking=few,
         ),
-        _coverage_gate(block.calibration.inside_p10_p90, settings),
+        _coverage_gate(block.calibration.inside_p10_p90, settings, few),
     )
 
 
-def _coverage_gate(inside: float | None, settings: Settings) -> Gate:
+def _too_few(bars: int, settings: Settings) -> str | None:
+    return too_few(bars, settings.min_test_bars, "gates.min_test_bars")
+
+
+def _significance_gate(
+    block: Measurement, evaluation: Evaluation, settings: Settings, few: str | None
+) -> Gate:
+    ts = [block.ic.t_hac, block.rank_ic.t_hac]
+    bars, horizon = min(block.ic.bars, block.rank_ic.bars), evaluation.horizon
+    unsaid = too_few(bars, fewest_values(horizon), f"for a t value at a horizon of {horizon}")
+    return gate(
+        "significance",
+        None if None in ts else min(ts),
+        ">=",
+        settings.min_t_statistic,
+        "smaller t of IC and RankIC, as a normal deviate",
+        lacking=few or unsaid,
+    )
+
+
+def _coverage_gate(inside: float | None, settings: Settings, few: str | None) -> Gate:
     distance = None if inside is None else abs(inside - settings.coverage)
     found = "unknown" if inside is None else f"{inside:.3f}"
     what = f"distance of the p10 to p90 coverage ({found}) from {settings.coverage:g}"
-    return gate("calibration", distance, "<=", settings.coverage_tolerance, what)
+    return gate("calibration", distance, "<=", settings.coverage_tolerance, what, lacking=few)
 
 
 def portfolio_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
     """Money after costs: long_only against every name alike, and long_short by itself."""
     long_short, long_only = block.portfolio.long_short, block.portfolio.long_only
     lower_limit, _ = long_short.sharpe_net_interval
+    few = _too_few(long_short.bars, settings)
     return (
         gate(
             "information_ratio",
@@ -73,6 +91,7 @@ def portfolio_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
             ">=",
             settings.min_information_ratio,
             "annual net IR of long_only against every name alike",
+            lacking=_too_few(long_only.bars, settings),
         ),
         gate(
             "sharpe",
@@ -80,13 +99,15 @@ def portfolio_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
             ">=",
             settings.min_sharpe,
             "annual net Sharpe ratio of long_short",
+            lacking=few,
         ),
         gate(
             "sharpe_lower_limit",
             lower_limit,
             ">",
             settings.min_sharpe_lower_limit,
-            f"lower limit of its {long_short.interval_level:.0%} bootstrap interval",
+            f"lower limit of its {long_short.interval_level:.0%} interval",
+            lacking=few,
         ),
         gate(
             "drawdown",
@@ -94,14 +115,16 @@ def portfolio_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
             "<=",
             settings.max_drawdown,
             "largest net drawdown of long_short",
+            lacking=few,
         ),
     )
 
 
-def baseline_gate(evaluation: Evaluation, block: Measurement, name: str, gain: float) -> Gate:
+def baseline_gate(evaluation: Evaluation, block: Measurement, name: str, settings: Settings) -> Gate:
     """Mean daily RankIC over the baseline's, on the bars where one of them has one; who gives no order there
     has 0.
     """
+    gain = settings.baselines[name]
     gate_name = f"better_than_{name}" if gain >= 0 else f"not_worse_than_{name}"
     other = evaluation.tested(name)
     if other is None:
@@ -111,7 +134,7 @@ def baseline_gate(evaluation: Evaluation, block: Measurement, name: str, gain: f
     pairs = both.filter(pl.any_horizontal(pl.col("rank_ic", "baseline").is_not_null())).fill_null(0.0)
     value = (pairs["rank_ic"] - pairs["baseline"]).mean() if len(pairs) else None
     what = f"mean daily RankIC more than that of {name}, {len(pairs)} bars"
-    return gate(gate_name, value, ">=", gain, what)
+    return gate(gate_name, value, ">=", gain, what, lacking=_too_few(len(pairs), settings))
 
 
 def _ordered_share(ic: Ranking, evaluation: Evaluation) -> float | None:

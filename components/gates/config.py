@@ -14,11 +14,17 @@ class Settings(Section):
     min_information_coefficient: float = Field(
         0.02, description="mean cross-sectional IC against the target, test window"
     )
-    min_t_statistic: float = Field(2.0, description="Newey-West t of IC and of RankIC; the smaller counts")
+    min_t_statistic: float = Field(
+        2.0,
+        description=(
+            "t of IC and of RankIC as a normal deviate: 2 has the same chance whatever the number of bars;"
+            " the smaller counts"
+        ),
+    )
     min_information_ratio: float = Field(0.5, description="annual, net: long_only against every name alike")
     min_sharpe: float = Field(1.0, description="annual, net, of long_short")
     min_sharpe_lower_limit: float = Field(
-        0.0, description="lower bootstrap limit of that Sharpe ratio; the level is backtest.bootstrap_level"
+        0.0, description="lower limit of that Sharpe ratio's interval; the level is backtest.interval_level"
     )
     max_drawdown: float = Field(0.2, gt=0, le=1, description="share of the peak, net, of long_short")
     max_psi: float = Field(
@@ -33,7 +39,7 @@ class Settings(Section):
     periods: int = Field(4, ge=1, description="equal parts of the test window")
     min_positive_periods: int = Field(3, ge=1, description="parts whose mean RankIC must be above 0")
     min_test_bars: int = Field(
-        60, ge=10, description="bars with an IC in the test window; fewer prove nothing"
+        60, ge=10, description="bars that a gate needs, with an IC or with a return; on fewer none passes"
     )
     min_ordered_share: float = Field(
         0.9,
@@ -54,8 +60,8 @@ class Settings(Section):
     min_champion_t: float = Field(
         1.28,
         description=(
-            "Newey-West t of the daily RankIC difference to the champion; 1.28 lets an equal model pass one"
-            " time in ten"
+            "t of the daily RankIC difference to the champion, as a normal deviate; 1.28 lets an equal model"
+            " pass one time in ten"
         ),
     )
     min_champion_bars: int = Field(

@@ -8,12 +8,15 @@ import numpy as np
 from components.contracts.documents.verdict import Comparator, Gate
 
 
-def gate(name: str, value: Any, comparison: Comparator, threshold: float, what: str) -> Gate:
+def gate(
+    name: str, value: Any, comparison: Comparator, threshold: float, what: str, *, lacking: str | None = None
+) -> Gate:
     """A gate of level approval; a value that is missing or not finite never passes.
 
-    `what` says what the number is, for the reason.
+    `what` says what the number is, for the reason. `lacking` says why no number can be had here: then there
+    is none, whatever `value` is.
     """
-    number = finite(value)
+    number = None if lacking else finite(value)
     if number is None:
         return Gate(
             name=name,
@@ -21,7 +24,7 @@ def gate(name: str, value: Any, comparison: Comparator, threshold: float, what: 
             threshold=threshold,
             comparison=comparison,
             passed=False,
-            reason=f"could not be computed, so it does not pass: {what}",
+            reason=f"{lacking or 'could not be computed'}, so it does not pass: {what}",
         )
     passed = {">=": number >= threshold, ">": number > threshold, "<=": number <= threshold}[comparison]
     wanted = f"{'' if passed else 'but '}wanted {comparison} {threshold:g}"
@@ -33,6 +36,11 @@ def gate(name: str, value: Any, comparison: Comparator, threshold: float, what: 
         passed=passed,
         reason=f"{what}: {number:.4g}, {wanted}",
     )
+
+
+def too_few(bars: int, needed: int, setting: str) -> str | None:
+    """In words that so few bars prove nothing; None where they are enough."""
+    return f"only {bars} bars, {needed} needed ({setting})" if bars < needed else None
 
 
 def finite(value: Any) -> float | None:

@@ -2,8 +2,8 @@
 and reason.
 
 A number that is missing or not finite never passes. Thresholds on IC and Sharpe alone would let luck pass now
-and then, so significance, the bootstrap and sub-periods are asked for as well; tests/gates measures how often
-noise is approved.
+and then, so significance, the Sharpe ratio's interval and sub-periods are asked for as well; tests/gates
+measures how often noise is approved.
 """
 
 from components.contracts import ContractError
@@ -33,7 +33,7 @@ def judge(contest: Contest, settings: Settings, *, code: str) -> Verdict:
     own = (
         *forecast_gates(block, evaluation, settings),
         *portfolio_gates(block, settings),
-        *(baseline_gate(evaluation, block, name, gain) for name, gain in settings.baselines.items()),
+        *(baseline_gate(evaluation, block, name, settings) for name in settings.baselines),
     )
     versus = champion_gate(contest, settings)
     failed = [gate.name for gate in own if not gate.passed]

@@ -11,7 +11,7 @@ from components.contracts.documents.verdict import Gate
 from components.gates.config import Settings
 from components.gates.gate import gate
 from components.gates.read import ChampionPredictions
-from components.metrics import hac_lags, information_coefficient, newey_west_t
+from components.metrics import fewest_values, information_coefficient, t_value
 
 NAME = "better_than_champion"
 KEY = ["timestamp", "symbol"]
@@ -45,7 +45,7 @@ def newest_bars_only(champion: ChampionPredictions | None) -> datetime | None:
 
 
 def champion_gate(contest: Contest, settings: Settings) -> Gate:
-    """Newey-West t of the daily RankIC difference on the rows that both predicted out of sample."""
+    """t of the daily RankIC difference on the rows that both predicted out of sample."""
     champion = contest.champion
     if champion is None:
         return _untested("there is no champion yet", settings, passed=True)
@@ -60,15 +60,17 @@ def champion_gate(contest: Contest, settings: Settings) -> Gate:
         equal = f"all {len(common):,} common predictions are equal"
         return _refused(f"same model as champion {champion.version}: {equal}", settings)
     pairs = _daily_pairs(contest, common)
-    if len(pairs) < settings.min_champion_bars:
+    horizon = contest.evaluation.horizon
+    needed = max(settings.min_champion_bars, fewest_values(horizon))
+    if len(pairs) < needed:
         return _refused(
             f"only {len(pairs)} bars in common with the out-of-sample predictions of champion"
-            f" {champion.version}{_which_bars(contest)}, {settings.min_champion_bars} needed",
+            f" {champion.version}{_which_bars(contest)}, {needed} needed",
             settings,
         )
     difference = (pairs["score"] - pairs["champion"]).to_numpy()
     first, last = pairs["timestamp"][0], pairs["timestamp"][-1]
-    value = newey_west_t(difference, lags=hac_lags(len(difference), contest.evaluation.horizon))
+    value = t_value(difference, horizon=horizon)
     what = (
         f"t of the daily RankIC difference to champion {champion.version}, mean {difference.mean():+.4f} over"
         f" {len(pairs)} bars ({first:%Y-%m-%d} to {last:%Y-%m-%d}){_which_bars(contest)}"

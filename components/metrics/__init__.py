@@ -11,7 +11,15 @@ from components.metrics.correlation import (
     row_correlations,
     to_matrix,
 )
-from components.metrics.inference import block_bootstrap_interval, hac_lags, newey_west_t
+from components.metrics.inference import (
+    block_bootstrap_interval,
+    degrees_of_freedom,
+    fewest_values,
+    half_width,
+    long_run_variance,
+    standard_error,
+    t_value,
+)
 from components.metrics.performance import (
     bars_per_year,
     cost_share,
@@ -21,6 +29,7 @@ from components.metrics.performance import (
     max_drawdown,
     overlap_corrected_sharpe,
     performance_summary,
+    sharpe_interval,
     sharpe_ratio,
 )
 from components.metrics.shift import (
@@ -42,8 +51,10 @@ __all__ = [
     "calibration_slope",
     "cost_share",
     "coverage",
+    "degrees_of_freedom",
     "effective_rows",
-    "hac_lags",
+    "fewest_values",
+    "half_width",
     "hit_rate",
     "horizon_adjusted_sharpe",
     "ic_decay",
@@ -52,8 +63,8 @@ __all__ = [
     "information_ratio",
     "ks_p_value",
     "ks_to_sketch",
+    "long_run_variance",
     "max_drawdown",
-    "newey_west_t",
     "overlap_corrected_sharpe",
     "performance_summary",
     "pinball_loss",
@@ -63,7 +74,10 @@ __all__ = [
     "quantile_sketch",
     "reliability_table",
     "row_correlations",
+    "sharpe_interval",
     "sharpe_ratio",
     "stability_index",
+    "standard_error",
+    "t_value",
     "to_matrix",
 ]

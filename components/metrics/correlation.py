@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import ContractError
-from components.metrics.inference import hac_lags, newey_west_t
+from components.metrics.inference import t_value
 
 FEWEST_SYMBOLS = 3
 
@@ -54,13 +54,12 @@ def ic_summary(ic: pl.Series | np.ndarray, *, horizon: int) -> dict[str, float]:
     Parameters
     ----------
     ic : one value a bar, in order of time; nulls and NaN are left out
-    horizon : bars that a label spans; labels of neighbouring bars overlap, so the t-statistic takes
-        `hac_lags` lags
+    horizon : bars that a label spans; labels of neighbouring bars overlap, which `t_value` allows for
 
     Returns
     -------
-    `mean`, `std` (sample), `icir` = mean / std (a bar, not annualised), `t_hac` (Newey and West), `hit_share`
-    (share above 0), `bars`. What can't be computed is NaN.
+    `mean`, `std` (sample), `icir` = mean / std (a bar, not annualised), `t_hac` (`t_value`: NaN for
+    fewer than `fewest_values` bars), `hit_share` (share above 0), `bars`. What can't be computed is NaN.
     """
     values = _finite(ic)
     std = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
@@ -69,7 +68,7 @@ def ic_summary(ic: pl.Series | np.ndarray, *, horizon: int) -> dict[str, float]:
         "mean": mean,
         "std": std,
         "icir": mean / std if std > 0 else float("nan"),
-        "t_hac": newey_west_t(values, lags=hac_lags(len(values), horizon)),
+        "t_hac": t_value(values, horizon=horizon),
         "hit_share": float((values > 0).mean()) if len(values) else float("nan"),
         "bars": len(values),
     }

@@ -5,46 +5,99 @@ from collections.abc import Callable
 import numpy as np
 
 CHUNK_VALUES = 4_000_000
+# With fewer cosines the t value has next to no power, and what a series depends on beyond its overlap goes
+# unseen: tests/benchmarks/bench_significance.py.
+FEWEST_COSINES = 4
+# Keeps a normal deviate finite.
+SMALLEST_CHANCE = 1e-300
 
 
-def hac_lags(n_values: int, horizon: int) -> int:
-    """Lags for `newey_west_t`: twice the horizon, and at least the rule of thumb 4 (n / 100)^(2/9).
+def degrees_of_freedom(n_values: int, horizon: int) -> int:
+    """Cosines that `long_run_variance` averages, which are the degrees of freedom of what it is divided by.
 
-    Labels over `horizon` bars overlap for horizon - 1 bars. Bartlett weights shrink the autocovariances they
-    take in, so stopping at the horizon would call noise significant.
+    0.4 n^(2/3) of them (Lazarus, Lewis, Stock and Watson 2018, *HAR Inference: Recommendations for
+    Practice*), and no more than have a period of five horizons or longer: within the overlap of labels a
+    series has less variance than in the long run, and would call noise significant. 0 where fewer than
+    FEWEST_COSINES are left: with so few bars nothing can be said about the mean.
     """
-    return min(max(2 * horizon, int(4 * (n_values / 100) ** (2 / 9))), max(n_values - 2, 0))
+    cosines = min(int(0.4 * n_values ** (2 / 3) + 1e-9), int(n_values / (2.5 * horizon)))
+    return cosines if cosines >= FEWEST_COSINES else 0
 
 
-def newey_west_t(values: np.ndarray, *, lags: int) -> float:
-    """t-statistic of the mean with a heteroskedasticity- and autocorrelation-consistent error.
+def fewest_values(horizon: int) -> int:
+    """Values below which neither a t value nor a long-run variance is given: ten horizons, at least 32."""
+    return max(32, 10 * horizon)
 
-    Newey and West (1987), Bartlett kernel: V = c_0 + 2 * sum over k <= lags of (1 - k / (lags + 1)) * c_k, t
-    = mean / sqrt(V / n) with the small-sample factor n / (n - 1).
+
+def long_run_variance(values: np.ndarray, *, horizon: int) -> float:
+    """n times the variance of the mean of values that depend on their neighbours.
+
+    The equal-weighted cosine estimator: the mean square of the series' first cosine transforms. Unlike a sum
+    of weighted autocovariances its distribution is known for few values as well.
 
     Parameters
     ----------
-    values : shape (n,), in order of time, all finite
-    lags : autocovariances taken in; 0 gives the ordinary t-statistic
+    values : shape (n,), in order of time
+    horizon : bars that a value spans; the values of neighbouring bars overlap for horizon - 1 of them
 
     Returns
     -------
-    NaN for fewer than 3 values or a constant series.
+    NaN for fewer than `fewest_values`, values that are not finite, or a constant series.
     """
+    from scipy.fft import dct
+
     values = np.asarray(values, dtype=float)
     size = len(values)
+    cosines = degrees_of_freedom(size, horizon)
     if (
-        size < 3
+        not cosines
         or not np.isfinite(values).all()
         or np.ptp(values) <= 1e-14 * max(np.abs(values).max(), 1e-300)
     ):
         return float("nan")
-    centred = values - values.mean()
-    covariances = np.array([centred[k:] @ centred[: size - k] for k in range(min(lags, size - 1) + 1)]) / size
-    weights = 1 - np.arange(len(covariances)) / (lags + 1)
-    weights[1:] *= 2
-    variance = float(weights @ covariances) / (size - 1)
-    return float(values.mean() / np.sqrt(variance)) if variance > 0 else float("nan")
+    # SciPy's transform is twice the sum of the values times each cosine.
+    transforms = dct(values - values.mean())[1 : cosines + 1] / 2
+    variance = float((transforms**2).mean() * 2 / size)
+    return variance if variance > 0 else float("nan")
+
+
+def standard_error(values: np.ndarray, *, horizon: int) -> float:
+    """Of the mean of values that depend on their neighbours; NaN where `long_run_variance` is."""
+    return float(np.sqrt(long_run_variance(values, horizon=horizon) / max(len(values), 1)))
+
+
+def t_value(values: np.ndarray, *, horizon: int) -> float:
+    """How far the mean lies from 0, as a standard normal deviate.
+
+    Student's t of the mean, with the standard error and the degrees of freedom of `long_run_variance`, is put
+    on the scale of the normal distribution by its chance: 1.96 means a two-sided chance of 5 % whatever the
+    number of values. NaN where `long_run_variance` is.
+    """
+    error = standard_error(values, horizon=horizon)
+    if not np.isfinite(error):
+        return float("nan")
+    return as_normal_deviate(float(np.mean(values)) / error, degrees_of_freedom(len(values), horizon))
+
+
+def as_normal_deviate(t: float, freedom: float) -> float:
+    """The normal deviate of the same chance as Student's t with so many degrees of freedom."""
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
+    chance = max(float(student.sf(abs(t), freedom)), SMALLEST_CHANCE)
+    return float(np.copysign(norm.isf(chance), t))
+
+
+def half_width(values: np.ndarray, *, horizon: int, level: float = 0.95) -> float:
+    """Half of the interval about the mean that holds the true one with a chance of `level`; NaN where
+    `long_run_variance` is.
+    """
+    from scipy.stats import t as student
+
+    error = standard_error(values, horizon=horizon)
+    if not np.isfinite(error):
+        return float("nan")
+    return float(error * student.isf((1 - level) / 2, degrees_of_freedom(len(values), horizon)))
 
 
 def block_bootstrap_interval(

@@ -5,6 +5,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
+from components.metrics.inference import degrees_of_freedom, long_run_variance, standard_error
 from components.timeline.periods import BARS_A_DAY, is_daily
 
 # By convention; five days a week would be 261, the rest are holidays.
@@ -88,28 +89,70 @@ def sharpe_ratio(returns: np.ndarray, *, bars_per_year: float) -> np.ndarray | f
         )[()]
 
 
+def sharpe_interval(returns: np.ndarray, *, level: float, bars_per_year: float) -> tuple[float, float]:
+    """Interval that holds the true Sharpe ratio with a chance of `level`: the annual ratio, and Student's t
+    times its standard error to both sides.
+
+    The error is that of the mean in units of the deviation, or where that is larger the one that allows for
+    the deviation being estimated too (Lo 2002, *The Statistics of Sharpe Ratios*); both by `standard_error`,
+    so that dependence and few bars are allowed for. One large gain raises mean and deviation together, by
+    which the second alone would be taken in.
+
+    Parameters
+    ----------
+    returns : shape (n,), of bars, in order of time, not overlapping
+
+    Returns
+    -------
+    Lower and upper limit; both NaN for fewer than `fewest_values(1)` returns or a constant series.
+    """
+    from scipy.stats import t as student
+
+    returns = np.asarray(returns, dtype=float)
+    ratio = float(sharpe_ratio(returns, bars_per_year=1))
+    if not np.isfinite(ratio):
+        return float("nan"), float("nan")
+    standardised = (returns - returns.mean()) / returns.std(ddof=1)
+    both = standardised - ratio / 2 * (standardised**2 - 1)
+    error = max(standard_error(part, horizon=1) for part in (standardised, both))
+    freedom = degrees_of_freedom(len(returns), 1)
+    reach = float(student.isf((1 - level) / 2, freedom)) * error if freedom else float("nan")
+    low, high = (bound * np.sqrt(bars_per_year) for bound in (ratio - reach, ratio + reach))
+    return float(low), float(high)
+
+
 def horizon_adjusted_sharpe(returns: np.ndarray, *, horizon: int, bars_per_year: float) -> float:
     """Sharpe ratio of returns that each span `horizon` bars: mean / std * sqrt(bars_per_year / horizon)."""
     return float(sharpe_ratio(returns, bars_per_year=bars_per_year / horizon))
 
 
-def overlap_corrected_sharpe(returns: np.ndarray, *, lags: int, bars_per_year: float) -> float:
-    """Sharpe ratio of a bar's returns, lowered by what they repeat of each other.
+def overlap_corrected_sharpe(returns: np.ndarray, *, horizon: int, bars_per_year: float) -> float:
+    """Sharpe ratio of the bars' returns, their repeating each other taken out: mean over the root of the
+    long-run variance, times sqrt(bars_per_year).
 
-    SR * sqrt(bars_per_year) / sqrt(1 + 2 * sum over k <= lags of (1 - k / (lags + 1)) * rho_k), the
-    autocorrelations rho_k weighted as in Lo (2002), *The Statistics of Sharpe Ratios*, so that the root stays
-    real.
+    What Lo (2002), *The Statistics of Sharpe Ratios*, gives for a long holding period. The long-run variance
+    is that of `long_run_variance`. The root of an estimate with few degrees of freedom is too small on
+    average, and what is divided by it too large, which Hedges' (1981) factor takes back. Of the estimators in
+    tests/benchmarks/bench_significance.py it comes nearest the truth.
+
+    Parameters
+    ----------
+    returns : shape (n,), in order of time; each may span `horizon` bars
+    horizon : bars for which neighbouring returns are alike
+
+    Returns
+    -------
+    NaN for fewer than `fewest_values` returns or a constant series.
     """
+    from scipy.special import gammaln
+
     returns = np.asarray(returns, dtype=float)
-    plain = float(sharpe_ratio(returns, bars_per_year=bars_per_year))
-    if not np.isfinite(plain):
+    variance = long_run_variance(returns, horizon=horizon)
+    if not np.isfinite(variance):
         return float("nan")
-    centred = returns - returns.mean()
-    rho = np.array([centred[k:] @ centred[:-k] for k in range(1, min(lags, len(returns) - 1) + 1)]) / (
-        centred @ centred
-    )
-    inflation = 1 + 2 * float((1 - np.arange(1, len(rho) + 1) / (lags + 1)) @ rho)
-    return float(plain / np.sqrt(inflation)) if inflation > 0 else float("nan")
+    freedom = degrees_of_freedom(len(returns), horizon)
+    unbiased = np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) * np.sqrt(2 / freedom)
+    return float(unbiased * returns.mean() / np.sqrt(variance) * np.sqrt(bars_per_year))
 
 
 def max_drawdown(returns: np.ndarray) -> float:
@@ -155,7 +198,7 @@ def performance_summary(returns: pl.DataFrame, *, horizon: int, bars_per_year: f
 
     Returns
     -------
-    `bars`, `sharpe_gross`, `sharpe_net`, `sharpe_net_overlap_corrected` (lags = horizon),
+    `bars`, `sharpe_gross`, `sharpe_net`, `sharpe_net_overlap_corrected`,
     `annual_return_gross`, `annual_return_net` (arithmetic), `annual_volatility`, `max_drawdown` (net),
     `hit_rate` (net), `average_return_bps` (net, a bar), `turnover` (traded weight a bar, buys and sells),
     `annual_turnover`, `cost_share`, `average_exposure`. What can't be computed is NaN.
@@ -168,7 +211,7 @@ def performance_summary(returns: pl.DataFrame, *, horizon: int, bars_per_year: f
         "sharpe_gross": float(sharpe_ratio(gross, bars_per_year=bars_per_year)),
         "sharpe_net": float(sharpe_ratio(net, bars_per_year=bars_per_year)),
         "sharpe_net_overlap_corrected": overlap_corrected_sharpe(
-            net, lags=horizon, bars_per_year=bars_per_year
+            net, horizon=horizon, bars_per_year=bars_per_year
         ),
         "annual_return_gross": float(gross.mean() * bars_per_year),
         "annual_return_net": float(net.mean() * bars_per_year),

@@ -119,18 +119,18 @@ def psi_to_sketch(
     *,
     bins: int = 10,
     rows: int | np.ndarray | None = None,
-    missing: int | np.ndarray | None = None,
 ) -> float | np.ndarray:
     """Population stability index of a sample against a sketched reference, in bins at the reference's
     quantiles.
+
+    What is not finite is left out on both sides: how much is missing is a question of its own.
 
     Parameters
     ----------
     current : shape (N,) or (N, F)
     sketch : shape (Q,) or (Q, F), of `quantile_sketch`
     bins : at least 2; see `psi_cuts`
-    rows, missing : finite and missing values of the reference, one number or shape (F,). With `missing`
-        given, what is not finite is a bin of its own on both sides; without, it is left out.
+    rows : finite values of the reference, one number or shape (F,)
 
     Returns
     -------
@@ -140,18 +140,15 @@ def psi_to_sketch(
     if sketch.ndim == 2:
         wide = sketch.shape[1:]
         counts = np.broadcast_to(np.iinfo(np.int64).max if rows is None else rows, wide)
-        absent = [None] * wide[0] if missing is None else map(int, np.broadcast_to(missing, wide))
-        columns = zip(current.T, sketch.T, counts, absent, strict=True)
-        return np.array([_psi_of_column(one, other, bins, int(n), gone) for one, other, n, gone in columns])
-    return _psi_of_column(current, sketch, bins, rows, missing)
+        columns = zip(current.T, sketch.T, counts, strict=True)
+        return np.array([_psi_of_column(one, other, bins, int(n)) for one, other, n in columns])
+    return _psi_of_column(current, sketch, bins, rows)
 
 
-def _psi_of_column(
-    current: np.ndarray, sketch: np.ndarray, bins: int, rows: int | None, missing: int | None
-) -> float:
+def _psi_of_column(current: np.ndarray, sketch: np.ndarray, bins: int, rows: int | None) -> float:
     """`psi_to_sketch` of one column, shapes (N,) and (Q,)."""
     known = current[np.isfinite(current)].astype(sketch.dtype, copy=False)
-    if not np.isfinite(sketch).all() or not len(current) or (missing is None and not len(known)):
+    if not np.isfinite(sketch).all() or not len(known):
         return float("nan")
     cuts = psi_cuts(sketch, bins)
     points, _, up_to = distribution(sketch, rows)
@@ -161,9 +158,6 @@ def _psi_of_column(
     reference_counts = np.diff(heights) * (len(sketch) if rows is None else rows)
     bins_of_known = np.searchsorted(cuts, known, side="left")
     current_counts = np.bincount(bins_of_known, minlength=len(cuts) + 1).astype(float)
-    if missing is not None:
-        reference_counts = np.append(reference_counts, missing)
-        current_counts = np.append(current_counts, len(current) - len(known))
     return float(stability_index(reference_counts, current_counts))
 
 

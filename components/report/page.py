@@ -68,7 +68,7 @@ def _tiles(run: RunResult) -> list[tuple[str, str]]:
     low, high = (number(limit, 1) for limit in stack.sharpe_net_interval)
     tiles = [
         (number(stack.ic, 4), "IC of the stack, test window"),
-        (number(stack.rank_ic, 4), f"RankIC, t = {number(stack.t, 1)} (Newey-West)"),
+        (number(stack.rank_ic, 4), f"RankIC, t = {number(stack.t, 1)}"),
         (number(stack.sharpe_net), f"Sharpe net of {summary.cost_bps:g} bps a side [{low}, {high}]"),
         (number(stack.max_drawdown, 1, percent=True), "largest drawdown, net"),
         (f"{passed} / {len(summary.gates)}", "gates passed"),

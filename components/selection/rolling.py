@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.metrics import adjusted_p_values, hac_lags, newey_west_t
+from components.metrics import adjusted_p_values, degrees_of_freedom, standard_error, t_value
+from components.metrics.inference import as_normal_deviate
 from components.selection.rows import Rows
 from components.timeline.entry import label_reach
 
@@ -15,7 +16,7 @@ from components.timeline.entry import label_reach
 class Rolling:
     """Of one window, arrays over F inputs, NaN where an input orders nothing.
 
-    `mean` RankIC, its `t` (Newey and West) and `q` (adjusted p-value); `weighted` mean with `half_life`
+    `mean` RankIC, its `t` (`t_value`) and `q` (adjusted p-value); `weighted` mean with `half_life`
     (bars; 0: equal weights) and its `weighted_t`; `lag` proposed (0 unless a later one is better beyond
     chance) with `lag_ic` there and `lag_q`.
     """
@@ -64,14 +65,14 @@ def rolling(
     now = daily[0]
     t, mean = hac_t(now, horizon), _mean(now)
     q = adjusted_p_values(two_sided(t))
-    half_life, weighted, weighted_t = _decayed(now, half_lives, t, reach=label_reach(horizon))
+    half_life, weighted, weighted_t = _decayed(now, half_lives, horizon)
     lag, lag_ic, lag_q = _best_lag(daily, lags, horizon, rate)
     return Rolling(mean, t, q, half_life, weighted, weighted_t, lag, lag_ic, lag_q)
 
 
 def hac_t(series: np.ndarray, horizon: int) -> np.ndarray:
-    """t-statistic of each column's mean; NaN under 10 values. Shape (F,)."""
-    return np.array([_t(column[np.isfinite(column)], horizon) for column in series.T.astype(float)])
+    """`t_value` of each column's mean. Shape (F,)."""
+    return np.array([_t(column, horizon) for column in series.T.astype(float)])
 
 
 def two_sided(t: np.ndarray) -> np.ndarray:
@@ -82,7 +83,7 @@ def two_sided(t: np.ndarray) -> np.ndarray:
 
 
 def _t(values: np.ndarray, horizon: int) -> float:
-    return newey_west_t(values, lags=hac_lags(len(values), horizon)) if len(values) >= 10 else float("nan")
+    return t_value(values[np.isfinite(values)], horizon=horizon)
 
 
 def _mean(series: np.ndarray) -> np.ndarray:
@@ -94,12 +95,12 @@ def _mean(series: np.ndarray) -> np.ndarray:
 
 
 def _decayed(
-    series: np.ndarray, half_lives: tuple[int, ...], t: np.ndarray, reach: int
+    series: np.ndarray, half_lives: tuple[int, ...], horizon: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Half-life of each input, its weighted mean at the window's end and the t-statistic of that, with the
     dependence of the plain one.
     """
-    known = np.isfinite(series)
+    known, reach = np.isfinite(series), label_reach(horizon)
     filled = np.where(known, series, 0).astype(float)
     ahead = _coming_mean(filled, known, reach)
     tried, paths, errors = (0, *half_lives), [], []
@@ -117,14 +118,22 @@ def _decayed(
     columns = np.arange(series.shape[1])
     weighted = np.stack([path[-1] for path in paths])[best, columns]
     half_life = np.array(tried)[best]
-    plain = _mean(series)
-    spread = np.sqrt(_mean(np.where(known, (series - plain) ** 2, np.nan)))
-    count = known.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        inflation = (plain / (spread / np.sqrt(count)) / t) ** 2
-        effective = np.array([_effective(known[:, c], half_life[c]) for c in columns])
-        weighted_t = weighted / (spread * np.sqrt(inflation / effective))
-    return half_life, weighted, np.where(np.isfinite(weighted_t), weighted_t, np.nan)
+    weighted_t = [
+        _t_of_weighted(series[known[:, c], c], weighted[c], _effective(known[:, c], half_life[c]), horizon)
+        for c in columns
+    ]
+    return half_life, weighted, np.array(weighted_t)
+
+
+def _t_of_weighted(values: np.ndarray, weighted: float, effective: float, horizon: int) -> float:
+    """Of a mean that as many values as `effective` have a part in, as a normal deviate; NaN where the values
+    are too few.
+    """
+    error = standard_error(values.astype(float), horizon=horizon)
+    if not np.isfinite(error):
+        return float("nan")
+    t = weighted / (error * np.sqrt(len(values) / effective))
+    return as_normal_deviate(t, degrees_of_freedom(len(values), horizon))
 
 
 def _weighted_means(filled: np.ndarray, known: np.ndarray, half_life: int) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +182,7 @@ def _best_lag(
             for k in (best[column], 0)
         )
         difference = chosen - now
-        t = _t(difference[np.isfinite(difference)], horizon)
+        t = _t(difference, horizon)
         p[column] = min(float(two_sided(np.array(t))) / 2 * (len(tried) - 1), 1.0) if t > 0 else 1.0
     # Inputs whose best lag is 0 were looked at too and count in the adjustment.
     looked = np.where(np.isfinite(means[0]), np.where(np.isfinite(p), p, 1.0), np.nan)

@@ -119,11 +119,15 @@ def _table(found: StudyResult, plan: SearchPlan) -> Table:
     for name, side in (("", "left"), ("leaf's own", "right"), ("best", "right")):
         table.add_column(name, justify=side)
     table.add_row("RankIC", f"{found.own.value:.4f}", f"{found.best.value:.4f}")
-    table.add_row("gain, standard error", "", f"{found.gain:+.4f} ± {found.gain_error:.4f}")
-    table.add_row("gain by luck alone", "", f"{found.luck:.4f}", end_section=True)
+    table.add_row("gain, standard error", "", f"{found.gain:+.4f} ± {_known(found.gain_error)}")
+    table.add_row("gain by luck alone", "", _known(found.luck), end_section=True)
     for name in plan.space:
         table.add_row(name, *(_cell(one.values.get(name)) for one in (found.own, found.best)))
     return table
+
+
+def _known(value: float | None) -> str:
+    return "too few days" if value is None else f"{value:.4f}"
 
 
 def _cell(value: object) -> str:

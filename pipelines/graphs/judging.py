@@ -89,7 +89,6 @@ def _to_candidate(
             settings=section_json(config.backtest),
             timeline=section_json(config.timeline),
             horizon=config.labels.primary_horizon,
-            seed=config.run.seed,
             code=code_version(backtest),
         ),
         "backtest",

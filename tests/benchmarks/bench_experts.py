@@ -144,8 +144,7 @@ def _inference_us(options: argparse.Namespace, model: Path, config) -> float:
 
 def _summary(options: argparse.Namespace, out: Path, labels: pl.DataFrame, window: str) -> str:
     from components.experts.studies.judging import daily_ic
-    from components.metrics import coverage, ic_summary, newey_west_t
-    from components.metrics.inference import hac_lags
+    from components.metrics import coverage, ic_summary, t_value
     from pipelines.config import load_config
 
     config = load_config(Path(options.config), options.set)
@@ -193,7 +192,7 @@ def _summary(options: argparse.Namespace, out: Path, labels: pl.DataFrame, windo
     for expert, mean, low, high in lines:
         both = _mean_by_day(series[expert]).join(first, on="timestamp", suffix="_first")
         gap = (both["value"] - both["value_first"]).drop_nulls().drop_nans().to_numpy()
-        t = newey_west_t(gap, lags=hac_lags(len(gap), horizon))
+        t = t_value(gap, horizon=horizon)
         spread = [f"{mean[i]:+.4f} [{low[i]:+.4f}, {high[i]:+.4f}]" for i in (0, 1)]
         rest = f"{mean[2]:8.3f} {mean[3]:6.2f} {mean[4]:17.3f} {mean[5]:8.0f} {mean[6]:9.1f} {high[7]:5.1f}"
         text += f"{expert:14} {spread[0]:>24} {spread[1]:>24} {rest}   {gap.mean():+.4f} ({t:+.1f})\n"

@@ -80,7 +80,7 @@ def run_seed(config: Config, seed: int) -> dict:
     regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
     by_name = split_experts(stacked.predictions, horizon=horizon)
     facts = MarketFacts(labels, panel, regimes, windows, calendar)
-    evaluation, _ = evaluate(by_name, facts, config.backtest, horizon=horizon, seed=seed, code="bench")
+    evaluation, _ = evaluate(by_name, facts, config.backtest, horizon=horizon, code="bench")
     verdict = judge(Contest(evaluation, by_name["stack"], labels, None), config.gates, code="bench")
     block = evaluation.experts["stack"].test
     attainable = _attainable(market.truth, labels, calendar[windows.test[0]], target, horizon)

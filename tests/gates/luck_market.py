@@ -19,18 +19,21 @@ SYMBOLS, BARS, WARM_UP, HORIZON = 60, 220, 30, 5
 DAILY_VOLATILITY = 0.02
 
 
-def verdict_on(seed: int, *, true_ic: float, persistence: float, draws: int = 300) -> Verdict:
+def verdict_on(seed: int, *, true_ic: float, persistence: float) -> Verdict:
     """The gates' verdict on scores that are first-order autoregressive and have `true_ic` with the 5-bar
     return, 60 symbols x 220 bars.
     """
-    evaluation, predictions, labels = measured(seed, true_ic=true_ic, persistence=persistence, draws=draws)
+    evaluation, predictions, labels = measured(seed, true_ic=true_ic, persistence=persistence)
     return judge(Contest(evaluation, predictions, labels, None), Settings(), code="c")
 
 
 def measured(
-    seed: int, *, true_ic: float, persistence: float, draws: int = 300
+    seed: int, *, true_ic: float, persistence: float, lucky_bar: int | None = None
 ) -> tuple[Evaluation, pl.DataFrame, pl.DataFrame]:
-    """Evaluation of `stack` beside a flat baseline and two noisy ones, its predictions, and the labels."""
+    """Evaluation of `stack` beside a flat baseline and two noisy ones, its predictions, and the labels.
+
+    On `lucky_bar` the stack foresees the order of all symbols, and the largest moves of the market follow.
+    """
     random = np.random.default_rng(seed)
     bars = WARM_UP + BARS
     signal = _autoregressive(random, bars, persistence)
@@ -39,6 +42,8 @@ def measured(
     strength = true_ic * np.sqrt(HORIZON) / reach if true_ic else 0.0
     known = np.vstack([np.zeros((1, SYMBOLS)), signal[:-1]])
     own = DAILY_VOLATILITY * (strength * known + random.standard_t(5, (bars, SYMBOLS)) / np.sqrt(5 / 3))
+    if lucky_bar is not None:
+        own[lucky_bar + 2] *= 6
     close = 100 * np.exp(np.cumsum(market + own, axis=0))
     opening = np.vstack([close[:1], close[:-1]])
     label = np.full((bars, SYMBOLS), np.nan)
@@ -46,6 +51,8 @@ def measured(
     neutral = label - label.mean(axis=1, keepdims=True)
     unit = DAILY_VOLATILITY * np.sqrt(HORIZON)
     score = signal * max(true_ic, 0.02) * unit
+    if lucky_bar is not None:
+        score[lucky_bar] = score.std() * neutral[lucky_bar] / neutral[lucky_bar].std()
     noisy = [0.9 * score + 0.1 * score.std() * random.normal(size=score.shape) for _ in range(2)]
     keys = _keys(bars)
     panel = keys.with_columns(
@@ -67,9 +74,9 @@ def measured(
     }
     regimes = keys.with_columns(pl.lit(1.0).alias("regime_state"))
     windows = Windows((0, WARM_UP - 10), (WARM_UP - 10, WARM_UP), (WARM_UP, bars), (WARM_UP, bars))
-    settings = BacktestSettings(bootstrap_draws=draws, decay_bars=0)
+    settings = BacktestSettings(decay_bars=0)
     market = MarketFacts(labels, panel, regimes, windows, keys["timestamp"].unique().sort())
-    evaluation, _ = evaluate(experts, market, settings, horizon=HORIZON, seed=seed, code="c")
+    evaluation, _ = evaluate(experts, market, settings, horizon=HORIZON, code="c")
     return evaluation, experts["stack"], labels
 
 

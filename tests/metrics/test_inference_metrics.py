@@ -1,4 +1,4 @@
-"""Newey-West and the block bootstrap: hand numbers, loops as oracles, and rates over seeds."""
+"""t values and the block bootstrap: hand numbers, loops as oracles, and rates over seeds."""
 
 import numpy as np
 import pytest
@@ -6,57 +6,116 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from components.metrics import block_bootstrap_interval, hac_lags, newey_west_t
+from components.metrics import (
+    block_bootstrap_interval,
+    degrees_of_freedom,
+    fewest_values,
+    half_width,
+    long_run_variance,
+    sharpe_interval,
+    standard_error,
+    t_value,
+)
+from tests.benchmarks.bench_significance import share_found
 
 
-def slow_newey_west_t(values, lags):
-    size, mean = len(values), sum(values) / len(values)
-    variance = sum((v - mean) ** 2 for v in values) / size
-    for lag in range(1, lags + 1):
-        covariance = sum((values[i] - mean) * (values[i - lag] - mean) for i in range(lag, size)) / size
-        variance += 2 * (1 - lag / (lags + 1)) * covariance
-    return mean / (variance / (size - 1)) ** 0.5
-
-
-def test_newey_west_by_hand():
-    # mean 1; centred -1 1 -1 1; c0 = 1, c1 = -3/4; V = 1 - 2 * 1/2 * 3/4 = 1/4; t = 1 / sqrt(1/4 / 3).
-    assert newey_west_t(np.array([0.0, 2.0, 0.0, 2.0]), lags=1) == pytest.approx(np.sqrt(12))
-
-
-def test_no_lags_is_the_ordinary_t():
-    values = np.random.default_rng(0).normal(0.2, 1, 50)
-    assert newey_west_t(values, lags=0) == pytest.approx(stats.ttest_1samp(values, 0).statistic)
+def slow_long_run_variance(values, cosines):
+    size, total = len(values), 0.0
+    for number in range(1, cosines + 1):
+        waves = [np.cos(np.pi * number * (bar + 0.5) / size) for bar in range(size)]
+        total += (np.sqrt(2 / size) * sum(w * v for w, v in zip(waves, values, strict=True))) ** 2
+    return total / cosines
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 9999), st.integers(5, 60), st.integers(0, 8))
-def test_newey_west_matches_the_loop(seed, size, lags):
+@given(st.integers(0, 9999), st.integers(32, 300), st.integers(1, 3))
+def test_the_long_run_variance_matches_the_loop(seed, size, horizon):
     values = np.random.default_rng(seed).normal(size=size).cumsum()
-    assert newey_west_t(values, lags=min(lags, size - 2)) == pytest.approx(
-        slow_newey_west_t(values, min(lags, size - 2)), rel=1e-6
-    )
+    cosines = degrees_of_freedom(size, horizon)
+    assert cosines >= 4
+    expected = slow_long_run_variance(values, cosines)
+    assert long_run_variance(values, horizon=horizon) == pytest.approx(expected, rel=1e-6)
+    assert standard_error(values, horizon=horizon) == pytest.approx(np.sqrt(expected / size), rel=1e-6)
 
 
-@pytest.mark.parametrize("values", [[], [1.0, 2.0], [0.3] * 9, [1.0, np.nan, 2.0, 3.0]])
-def test_newey_west_gives_nan_where_nothing_can_be_said(values):
-    assert np.isnan(newey_west_t(np.array(values), lags=2))
+@pytest.mark.parametrize("horizon", [1, 2, 3, 5, 10, 21, 63])
+def test_the_fewest_values_are_those_of_four_cosines(horizon):
+    fewest = fewest_values(horizon)
+    assert degrees_of_freedom(fewest, horizon) >= 4
+    assert degrees_of_freedom(fewest - 1, horizon) == 0
+    freedoms = [degrees_of_freedom(size, horizon) for size in range(fewest, 4000)]
+    assert freedoms == sorted(freedoms)
 
 
-def test_overlapping_noise_is_seldom_significant():
-    random = np.random.default_rng(11)
-    horizon, size, runs = 5, 220, 600
-    noise = random.normal(size=(runs, size + horizon - 1))
-    overlapping = np.lib.stride_tricks.sliding_window_view(noise, horizon, axis=1).mean(axis=-1)
-    aware = np.array([newey_west_t(row, lags=hac_lags(size, horizon)) for row in overlapping])
-    naive = np.array([newey_west_t(row, lags=0) for row in overlapping])
-    assert (aware > 2).mean() < 0.06
-    assert (naive > 2).mean() > 0.12
+def test_a_t_value_has_the_chance_of_students():
+    values = np.random.default_rng(3).normal(0.3, 1, 60)
+    freedom = degrees_of_freedom(60, 5)
+    student = values.mean() / standard_error(values, horizon=5)
+    found = t_value(values, horizon=5)
+    assert stats.norm.sf(found) == pytest.approx(stats.t.sf(student, freedom))
+    assert t_value(-values, horizon=5) == pytest.approx(-found)
+    assert abs(found) < abs(student)
+    crosses = abs(values.mean()) < half_width(values, horizon=5)
+    assert crosses == (abs(found) < 1.96)
 
 
-def test_hac_lags_reach_past_the_overlap():
-    assert hac_lags(220, 5) == 10
-    assert hac_lags(10_000, 1) == 11
-    assert hac_lags(4, 10) == 2
+def test_a_huge_t_is_finite():
+    values = 1e6 + np.random.default_rng(4).normal(size=5000)
+    assert 30 < t_value(values, horizon=1) < 40
+
+
+@pytest.mark.parametrize(
+    "values", [[], [1.0, 2.0], [0.3] * 90, [1.0, np.nan] * 40, list(range(31)), [0.9, 1.1, 1.0, 0.8, 1.2]]
+)
+def test_where_nothing_can_be_said_there_is_no_t(values):
+    values = np.array(values, dtype=float)
+    assert np.isnan(t_value(values, horizon=1))
+    assert np.isnan(standard_error(values, horizon=1))
+    assert np.isnan(half_width(values, horizon=1))
+
+
+@pytest.mark.parametrize(("bars", "horizon"), [(5, 1), (5, 5), (49, 5), (60, 10), (209, 21)])
+def test_too_few_bars_for_their_horizon_have_no_t(bars, horizon):
+    """However sure they look: five bars of a regime once had a t of 5.9."""
+    values = 1 + 0.1 * np.random.default_rng(5).normal(size=bars)
+    assert np.isnan(t_value(values, horizon=horizon))
+
+
+def test_one_lucky_bar_is_no_significance():
+    for size in (60, 250, 1000):
+        values = np.zeros(size)
+        values[size // 3] = 1.0
+        assert t_value(values, horizon=5) < 1.5
+        assert sharpe_interval(values, level=0.9, bars_per_year=252)[0] < 0
+
+
+@pytest.mark.parametrize(
+    ("bars", "horizon", "autoregression", "fat"),
+    [
+        (32, 1, 0.0, False),
+        (60, 5, 0.0, False),
+        (60, 5, 0.3, True),
+        (120, 10, 0.0, True),
+        (250, 21, 0.0, False),
+        (500, 21, 0.3, False),
+        (250, 1, 0.6, False),
+    ],
+)
+def test_luck_is_called_skill_as_rarely_as_is_said(bars, horizon, autoregression, fat):
+    """Two-sided level 5 %, within what 1,500 series tell; Newey-West has 0.07 to 0.17 here."""
+    case = {"autoregression": autoregression, "fat": fat, "runs": 1500, "seed": 21}
+    assert 0.03 <= share_found("ours", bars, horizon, **case) <= 0.085
+
+
+@pytest.mark.parametrize(("bars", "horizon"), [(60, 5), (120, 10), (250, 21)])
+def test_newey_west_is_what_it_was_taken_out_for(bars, horizon):
+    assert share_found("Newey-West", bars, horizon, runs=1500, seed=21) > 0.1
+
+
+@pytest.mark.parametrize(("bars", "horizon", "least"), [(60, 5, 0.5), (250, 5, 0.75), (1000, 21, 0.75)])
+def test_skill_is_still_found(bars, horizon, least):
+    """A mean of three standard errors; 0.85 where the error is known."""
+    assert share_found("ours", bars, horizon, deviates=3.0, runs=800, seed=22) > least
 
 
 def mean_of_draws(drawn):

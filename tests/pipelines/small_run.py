@@ -49,7 +49,6 @@ SETTINGS: dict[str, Any] = {
             },
         },
     },
-    "backtest": {"bootstrap_draws": 100},
     # The market is too short for the thresholds of real use; these let every model pass.
     "gates": {
         "min_information_coefficient": -1,

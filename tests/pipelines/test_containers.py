@@ -37,7 +37,6 @@ SMALL = {
     "timeline.fold_bars": "40",
     "audit.cuts": "1",
     "audit.guided_cuts": "0",
-    "backtest.bootstrap_draws": "100",
     "experts.leaves": "[median/1d/base,elasticnet/1d/base,lightgbm/1d/base]",
 }
 STRANGER = 4321

@@ -130,10 +130,10 @@ def ic_series(rng, means, bars=600, deviation=0.1):
 def test_a_later_lag_is_proposed_where_it_is_better_beyond_chance_only():
     rng = np.random.default_rng(6)
     means = np.zeros((3, 30))
-    means[:, 0] = [0.0, 0.06, 0.01]
+    means[:, 0] = [0.0, 0.1, 0.01]
     found = rolling(ic_series(rng, means), (0, 2, 5), (63,), horizon=5, rate=0.1)
     assert found.lag[0] == 2
-    assert found.lag_ic[0] == pytest.approx(0.06, abs=0.02)
+    assert found.lag_ic[0] == pytest.approx(0.1, abs=0.02)
     assert (found.lag[1:] == 0).sum() >= 28
 
 

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from components.contracts.documents import Document, Part
 from components.contracts.documents.drift import UsualFlagged
 from components.contracts.documents.fields import Figure, Moment
@@ -41,6 +43,7 @@ class ColumnReference(Part):
     kind: Literal["input", "context", "score"]
     rows: int
     missing: int
+    warm_up_bars: int = 0
     first_bar: int
     bars: int
     tail: float | None = None  # null, as `shared`, where no row holds a value
@@ -116,6 +119,7 @@ class DriftReference(Document):
     target: str
     psi_bins: int
     window_bars: int
+    symbol_bars: dict[str, int] = Field(default_factory=dict)  # that each symbol had up to `last`
     columns: dict[str, ColumnReference]
     usual_flagged: UsualFlagged
     dispersion: UsualDispersion

@@ -39,7 +39,7 @@ class Ranking(Part):
     mean: Figure  # in [-1, 1]
     std: Figure
     icir: Figure  # mean over standard deviation, of bars, not a year
-    t_hac: Figure  # Newey and West
+    t_hac: Figure  # of the mean, as a normal deviate; None where the bars are too few for one
     hit_share: Figure  # share of the bars above 0
     bars: int  # bars with a coefficient
 

@@ -196,7 +196,9 @@ class Figure(Part):
 
 
 class Difference(Part):
-    """Mean daily RankIC less that of the full model, its standard error (Newey and West) and their ratio."""
+    """Mean daily RankIC less that of the full model, its standard error, and its t as a normal deviate; None
+    where the days are too few to know.
+    """
 
     mean: float
     error: float | None

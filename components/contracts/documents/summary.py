@@ -17,7 +17,7 @@ class ModelFigures(Part):
     ic: Figure
     rank_ic: Figure
     icir: Figure
-    t: Figure  # Newey and West, of RankIC
+    t: Figure  # of RankIC, as a normal deviate; None where the bars are too few for one
     sharpe_gross: Figure
     sharpe_net: Figure
     sharpe_net_interval: tuple[Figure, Figure]

@@ -28,11 +28,10 @@ from components.experts.studies.judging import (
     Tables,
     daily_ic,
     read_tables,
-    standard_error,
     stored_numbers,
 )
 from components.experts.training.train import train_expert
-from components.metrics import ic_summary
+from components.metrics import ic_summary, standard_error, t_value
 from components.progress import report, warn
 from components.settings import ConfigError, read_yaml, validate_settings
 
@@ -201,8 +200,11 @@ def _figure(values: Sequence[float]) -> Figure:
 
 def _difference(variant: np.ndarray, full: np.ndarray, horizon: int) -> Difference:
     daily = variant - full
-    mean, error = float(daily.mean()), standard_error(daily, horizon)
-    return Difference(mean=mean, error=_known(error), t=_known(mean / error) if error > 0 else None)
+    return Difference(
+        mean=float(daily.mean()),
+        error=_known(standard_error(daily, horizon=horizon)),
+        t=_known(t_value(daily, horizon=horizon)),
+    )
 
 
 def _known(value: float) -> float | None:

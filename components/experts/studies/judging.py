@@ -14,7 +14,7 @@ import polars as pl
 from components.contracts import ContractError, file_sha256, read_stamp, target_labels
 from components.experts.leaves import Leaf
 from components.experts.training.inputs import Assignment, Inputs, TrainingTables, read_inputs
-from components.metrics import hac_lags, information_coefficient, newey_west_t
+from components.metrics import information_coefficient
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
 
@@ -141,19 +141,6 @@ def daily_ic(predictions: pl.DataFrame, wanted: pl.DataFrame, *, rank: bool = Tr
         .select("timestamp", pl.col("ic").fill_null(0.0))
         .sort("timestamp")
     )
-
-
-def standard_error(daily: np.ndarray, horizon: int) -> float:
-    """Of the mean of a daily series, after Newey and West, because labels of neighbouring days overlap; 0
-    where nothing varies, NaN under 3 days.
-    """
-    daily = np.asarray(daily, dtype=float)
-    if len(daily) < 3:
-        return float("nan")
-    if np.ptp(daily) <= 1e-14 * max(np.abs(daily).max(), 1e-300):
-        return 0.0
-    # The error does not depend on the mean, so it is read off the t-statistic of the same series with mean 1.
-    return 1 / newey_west_t(daily - daily.mean() + 1, lags=hac_lags(len(daily), horizon))
 
 
 def stored_numbers(model: Path) -> int | None:

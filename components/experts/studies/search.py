@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from components.experts.leaves import Leaf
-from components.experts.studies.judging import standard_error
 from components.experts.studies.study import (
     SearchError,
     SearchPlan,
@@ -38,6 +37,7 @@ from components.experts.studies.tries import (
     make_tries_in_processes,
     read_try,
 )
+from components.metrics import fewest_values, standard_error
 
 EULER = 0.5772156649015329
 
@@ -47,7 +47,7 @@ class StudyResult:
     """A study as it stands.
 
     `gain` is best less own on the same days, `gain_error` its standard error, `luck` the gain to expect from
-    so many equal tries.
+    so many equal tries; both None where the days are too few to know.
     """
 
     name: str
@@ -57,8 +57,8 @@ class StudyResult:
     own: Try
     best_leaf: Leaf
     gain: float
-    gain_error: float
-    luck: float
+    gain_error: float | None
+    luck: float | None
     importances: dict[str, float]
 
 
@@ -107,7 +107,7 @@ def _found(study: Any, plan: SearchPlan) -> StudyResult:
             f" {reason}"
         )
     difference = best.daily - own.daily
-    error = standard_error(difference, plan.inputs.horizon) if best.number != own.number else 0.0
+    error = standard_error(difference, horizon=plan.inputs.horizon) if best.number != own.number else 0.0
     return StudyResult(
         name=plan.name,
         storage=shown_url(database_url(plan.storage, plan.folder)),
@@ -116,7 +116,7 @@ def _found(study: Any, plan: SearchPlan) -> StudyResult:
         own=own,
         best_leaf=leaf_with(plan.leaf, best.values),
         gain=float(difference.mean()),
-        gain_error=error,
+        gain_error=float(error) if np.isfinite(error) else None,
         luck=_luck(
             complete, own, plan.inputs.horizon, sum(one.state in ("complete", "pruned") for one in tries)
         ),
@@ -134,16 +134,19 @@ def expected_maximum(tries: int) -> float:
     return (1 - EULER) * quantile(1 - 1 / tries) + EULER * quantile(1 - 1 / (tries * np.e))
 
 
-def _luck(complete: Sequence[Try], own: Try, horizon: int, tries: int) -> float:
+def _luck(complete: Sequence[Try], own: Try, horizon: int, tries: int) -> float | None:
     """Gain of the best over the leaf's own to expect if all tries were equally good: the expected largest of
-    so many chance deviations.
+    so many chance deviations; None where the days are too few to know how large those are.
 
     A daily difference holds the chance of both sides, so that of one try is its standard error by the root of
     2.
     """
-    errors = [standard_error(one.daily - own.daily, horizon) for one in complete if one.number != own.number]
-    usable = [error for error in errors if np.isfinite(error) and error > 0]
-    return float(np.median(usable) / np.sqrt(2)) * expected_maximum(tries) if usable else 0.0
+    others = [one.daily - own.daily for one in complete if one.number != own.number]
+    errors = [standard_error(difference, horizon=horizon) for difference in others]
+    usable = [error for error in errors if np.isfinite(error)]
+    if usable:
+        return float(np.median(usable) / np.sqrt(2)) * expected_maximum(tries)
+    return None if others and len(own.daily) < fewest_values(horizon) else 0.0
 
 
 def _importances(study: Any, complete: Sequence[Try]) -> dict[str, float]:

@@ -32,7 +32,7 @@ def search_page(found: StudyResult, plan: SearchPlan) -> str:
         found=found,
         plan=plan,
         verdict=verdict(found),
-        beyond=found.gain > found.luck,
+        beyond=found.luck is not None and found.gain > found.luck,
         judged=len(judged(found)),
         finished=len(_of(found, "complete")),
         given_up=len(_of(found, "pruned")),
@@ -52,6 +52,12 @@ def verdict(found: StudyResult) -> str:
     if found.best.own:
         return "No try beat the leaf's own settings."
     tries = len(judged(found))
+    if found.luck is None or found.gain_error is None:
+        return (
+            f"On {len(found.own.daily)} days, too few to know what luck alone would give to the best of"
+            f" {tries} tries, the best lies {found.gain:.4f} above the leaf's own: there is no evidence that it"
+            " is better. Lengthen timeline.validation."
+        )
     beyond = found.gain - found.luck
     by_chance = (
         f"Had all {tries} tries been equally good, the best of them would by luck alone lie about"

@@ -16,10 +16,11 @@ import polars as pl
 from components.contracts import AlphaloopError, ContractError
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf, expert_module
-from components.experts.studies.judging import Tables, daily_ic, read_tables, standard_error
+from components.experts.studies.judging import Tables, daily_ic, read_tables
 from components.experts.studies.search_space import distributions, with_values
 from components.experts.studies.study import SearchError, SearchPlan, open_study, owner, quiet
 from components.experts.training.train import train_expert
+from components.metrics import t_value
 from components.processes.endings import end_with_spawner
 from components.progress import report, warn
 from components.settings import ConfigError, validate_settings
@@ -153,11 +154,10 @@ def _hopeless(daily: np.ndarray, best: np.ndarray, horizon: int) -> bool:
     Optuna's MedianPruner would give up half of all tries whatever the noise of a fold; here a try must be
     clearly worse, day by day.
     """
-    if len(best) < len(daily) or len(daily) < 3:
+    if len(best) < len(daily):
         return False
-    difference = daily - best[: len(daily)]
-    error = standard_error(difference, horizon)
-    return bool(difference.mean() < PRUNE_AT_T * error)
+    # Too few days have no t value, and NaN is not below anything.
+    return t_value(daily - best[: len(daily)], horizon=horizon) < PRUNE_AT_T
 
 
 def leaf_with(leaf: Leaf, values: dict[str, Any]) -> Leaf:

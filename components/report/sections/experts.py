@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 
 from components.contracts.documents.comparison import Comparison
-from components.contracts.documents.evaluation import Measurement, Ranking
+from components.contracts.documents.evaluation import Measurement
 from components.contracts.documents.experts import TrainedExpert
+from components.metrics import half_width
 from components.page import Picture, number
 from components.report.picture import dotted_line, line, picture, shown_name, thinned, upright_bars
 from components.report.result import RunResult
@@ -48,7 +49,7 @@ def experts_section(run: RunResult) -> ExpertsSection:
     models = models_in_test(run.evaluation)
     seconds = {one.expert: one.seconds for one in run.experts if isinstance(one, TrainedExpert)}
     pictures = [
-        _ranking(models),
+        _ranking(models, run.evaluation.horizon),
         _added_up(models),
         _decay(models),
         *_choice(run.comparison),
@@ -63,9 +64,9 @@ def experts_section(run: RunResult) -> ExpertsSection:
     )
 
 
-def _ranking(models: Mapping[str, Measurement]) -> Picture:
+def _ranking(models: Mapping[str, Measurement], horizon: int) -> Picture:
     means = [block.rank_ic.mean for block in models.values()]
-    errors = [_error(block.rank_ic) for block in models.values()]
+    errors = [_error(block, horizon) for block in models.values()]
     bars = upright_bars([shown_name(name) for name in models], means)
     whiskers = {"error_y": {"type": "data", "array": errors, "thickness": 1.2}}
     return picture("RankIC", [bars | whiskers], {"yaxis": {"title": "mean RankIC"}})
@@ -122,6 +123,8 @@ def _row(name: str, block: Measurement, seconds: float | None) -> list[str]:
     ]
 
 
-def _error(ranking: Ranking) -> float | None:
-    """1.96 standard errors of a mean with t-statistic `t_hac`."""
-    return 1.96 * abs(ranking.mean / ranking.t_hac) if ranking.mean and ranking.t_hac else None
+def _error(block: Measurement, horizon: int) -> float | None:
+    """Half of the 95 % interval about the mean RankIC; None where the bars are too few for one."""
+    daily = np.array([value for value in block.daily.rank_ic if value is not None])
+    width = half_width(daily, horizon=horizon)
+    return width if np.isfinite(width) else None

@@ -69,8 +69,9 @@ def where_section(evaluation: Evaluation, label_shift: pl.DataFrame) -> WhereSec
 
 def _heat(evaluation: Evaluation, part: str, title: str, *, wide: bool = False) -> Picture:
     models = models_in_test(evaluation, without=LEFT_OUT)
-    groups = list(_rank_ics(models["stack"], part))
-    cells = [[_rank_ics(block, part).get(group) for group in groups] for block in models.values()]
+    bars = {str(getattr(row, part)): row.bars for row in getattr(models["stack"], f"by_{part}")}
+    cells = [[_rank_ics(block, part).get(group) for group in bars] for block in models.values()]
+    groups = [f"{group} ({count})" for group, count in bars.items()]
     heat = signed_heat(groups, [shown_name(name) for name in models], cells)
     if len(groups) <= MOST_WITH_NUMBERS:
         heat["texttemplate"] = "%{z:.3f}"

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from components.experts import leaves
 from components.experts.leaves import Leaf, list_leaves, load_leaf
 from components.experts.studies import judging, search, study, tries
-from components.experts.studies.judging import daily_ic, read_tables, standard_error, stored_numbers
+from components.experts.studies.judging import daily_ic, read_tables, stored_numbers
 from components.experts.studies.search import expected_maximum
 from components.experts.studies.search_page import search_page, verdict
 from components.experts.studies.search_space import Choices, Range, distributions, read_space, with_values
@@ -269,16 +269,6 @@ def test_days_without_an_order_count_as_nothing_found():
     assert daily_ic(scores, labels)["ic"].to_list() == pytest.approx([1.0, 0.0])
 
 
-def test_the_standard_error_is_that_of_newey_and_west():
-    values = np.array([1.0, 2.0, 4.0, 3.0, 7.0])
-    centred = values - values.mean()
-    covariance = [centred[k:] @ centred[: 5 - k] / 5 for k in range(3)]
-    by_hand = np.sqrt((covariance[0] + 2 * (2 / 3 * covariance[1] + 1 / 3 * covariance[2])) / 4)
-    assert standard_error(values, horizon=1) == pytest.approx(by_hand)
-    assert standard_error(np.ones(9), horizon=1) == 0
-    assert np.isnan(standard_error(np.ones(2), horizon=1))
-
-
 # Going on
 
 
@@ -382,9 +372,11 @@ def test_no_try_is_begun_after_the_time(inputs, tmp_path):
 # Pruning and failing
 
 
-def test_what_is_far_behind_is_given_up_and_nothing_else(inputs, tmp_path):
+def test_what_is_far_behind_is_given_up_and_nothing_else(tmp_path):
+    # After three folds of 15 days there are enough for a t value.
+    long = write_inputs(tmp_path / "tables", bars=320)
     found = search.search(
-        plan_for(inputs, tmp_path, TUNABLE, {"direction": Range(low=-1.0, high=1.0)}, trials=16)
+        plan_for(long, tmp_path, TUNABLE, {"direction": Range(low=-1.0, high=1.0)}, trials=16)
     )
     behind = {one.number for one in found.tries if one.values["direction"] < 0}
     assert behind == {one.number for one in found.tries if one.state == "pruned"}
@@ -521,6 +513,19 @@ def test_the_verdict_follows_gain_and_luck(gain, luck, words):
     own, best = (Try(number, "complete", {}, 0.1, number == 0, np.zeros(3)) for number in range(2))
     found = search.StudyResult("study", "", [own, best], best, own, TUNABLE, gain, 0.005, luck, {})
     assert words in verdict(found)
+
+
+def test_too_few_days_are_no_evidence_and_know_no_luck():
+    rng = np.random.default_rng(2)
+    made = [Try(number, "complete", {}, 0.0, number == 0, 0.1 * rng.normal(size=40)) for number in range(5)]
+    assert search._luck(made, made[0], 5, 5) is None
+    assert search._luck(made, made[0], 1, 5) > 0
+    assert search._luck(made[:1], made[0], 5, 1) == 0
+    found = search.StudyResult("study", "", made, made[1], made[0], TUNABLE, 0.4, None, None, {})
+    assert "40 days" in verdict(found)
+    assert "no evidence" in verdict(found)
+    assert not tries._hopeless(made[1].daily - 9, made[0].daily, 5)
+    assert tries._hopeless(made[1].daily - 9, made[0].daily, 1)
 
 
 def test_numbers_of_a_network_are_counted_from_the_file(tmp_path):
