@@ -55,8 +55,8 @@ def verdict(found: StudyResult) -> str:
     if found.luck is None or found.gain_error is None:
         return (
             f"On {len(found.own.daily)} days, too few to know what luck alone would give to the best of"
-            f" {tries} tries, the best lies {found.gain:.4f} above the leaf's own: there is no evidence that it"
-            " is better. Lengthen timeline.validation."
+            f" {tries} tries, the best lies {found.gain:.4f} above the leaf's own: there is no evidence that"
+            " it is better. Lengthen timeline.validation."
         )
     beyond = found.gain - found.luck
     by_chance = (
