@@ -3,13 +3,15 @@ answers.
 """
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from components.settings import Section
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# `scheme://host` with an optional port, as browsers send it: no `*`, no `null`, no path.
+_ORIGIN = r"^https?://[A-Za-z0-9.\-]+(:\d{1,5})?$|^https?://\[[0-9A-Fa-f:]+\](:\d{1,5})?$"
 
 
 class Settings(Section):
@@ -28,7 +30,30 @@ class Settings(Section):
     api_key_variable: str = Field(
         "ALPHALOOP_API_KEY",
         min_length=1,
-        description="environment variable with the API keys, comma separated; unset: loopback clients only",
+        description="environment variable with the API keys, comma separated; see `keyless` for none at all",
+    )
+    keyless: bool = Field(
+        False,
+        description=(
+            "without an API key answer programs on this machine; only on a loopback address, and nothing that"
+            " comes through a proxy. A proxy that says nothing of itself looks like this machine: set a key"
+            " behind one"
+        ),
+    )
+    prefix: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~\-]+)*$",
+        description=(
+            "path below which a proxy shows the service, such as /alphaloop; links and the OpenAPI document"
+            " carry it"
+        ),
+    )
+    cors_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(
+        (),
+        description=(
+            "origins whose pages may ask the service from a browser, such as https://desk.example; each named"
+            " whole, `*` is refused"
+        ),
     )
     max_symbols: int = Field(1000, ge=1, description="symbols in one request to /signals")
     max_rows: int = Field(2000, ge=1, description="rows in one request to /score")
@@ -43,6 +68,15 @@ class Settings(Section):
         64, ge=1, description="requests worked on at a time; further ones are told to come back"
     )
     request_timeout_ms: float = Field(5000, gt=0, description="a request that takes longer is given up")
+    drain_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=20,
+        description=(
+            "told to end (SIGTERM, SIGHUP, Ctrl-C) the service is not ready at once, but answers so long;"
+            " allow request_timeout_ms and 10 s more before it is killed"
+        ),
+    )
     store_timeout_ms: float = Field(
         250,
         gt=0,
@@ -81,6 +115,19 @@ class Settings(Section):
             "answers that wait for the log writer may take this much disk; further ones are not logged, and"
             " counted"
         ),
+    )
+    keep_served_days: float | None = Field(
+        400.0,
+        gt=0,
+        description=(
+            "answers older than this are removed from `served`; None: never. What drift still looks at (the"
+            " newest drift.window_bars bars of each champion on disk) always stays"
+        ),
+    )
+    keep_served_bytes: int | None = Field(
+        50 * 2**30,
+        ge=2**20,
+        description="`served` may take this much disk, then its oldest hours are removed; None: no limit",
     )
     registry_poll_seconds: float = Field(
         2.0, gt=0, description="how often the champion watcher asks the registry who is champion"

@@ -24,6 +24,7 @@ def serving_plan(config: Config) -> ServingPlan:
         feature_store=config.feature_store,
         registry=config.registry,
         code_version=task_sources(),
+        drift_bars=config.drift.window_bars,
     )
 
 

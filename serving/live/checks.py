@@ -75,3 +75,8 @@ def age_check(age_s: float | None, limit_hours: float | None) -> CheckAnswer:
         ok=limit_hours is None or hours <= limit_hours,
         reason=f"the newest bar closed {hours:.1f} h ago (limit {limit})",
     )
+
+
+def ending_check() -> CheckAnswer:
+    """What keeps a service that was told to end from being ready."""
+    return CheckAnswer(name="goes_on", ok=False, reason="the service was told to end")

@@ -50,7 +50,7 @@ class MarketSnapshot:
     """The whole universe at one moment, scored: arrays are [B] in the order of `symbols`.
 
     `rows.values` are in the model's order. `weights` is the book that a new long-short portfolio would hold
-    now; 0 for symbols that are behind.
+    now; 0 for symbols that are behind. `read_at`: `time.monotonic()` of the reading.
     """
 
     publication: str
@@ -101,7 +101,7 @@ def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketS
         scores=scores,
         weights=long_short_weights(taking_part, scores.uncertainty[None], book, book.usual)[0],
         behind=behind,
-        read_at=time.time(),
+        read_at=time.monotonic(),
     )
 
 

@@ -74,10 +74,12 @@ class Segment:
     def begin(cls, spool: Path) -> "Segment":
         """A new segment.
 
-        It gets its name only once it is locked, so that the writer never takes it for a closed one.
+        Its number is beyond those of all that are there: the writer takes them in the order in which they
+        began, whatever the clock did. It gets its name only once it is locked, so that the writer never takes
+        it for a closed one.
         """
         spool.mkdir(parents=True, exist_ok=True)
-        path = spool / f"{time.time_ns() // 1000}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        path = spool / f"{_next_number(spool):012d}-{os.getpid()}-{secrets.token_hex(8)}{SUFFIX}"
         hidden = path.with_name(f".{path.name}")
         descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
         segment = cls(path, descriptor)
@@ -185,6 +187,11 @@ def read_segment(data: bytes) -> SegmentContent:
             return SegmentContent(answers, damage=f"the record at byte {place:,} can't be read ({error})")
         place = end
     return SegmentContent(answers)
+
+
+def _next_number(spool: Path) -> int:
+    numbers = (path.name.partition("-")[0] for path in spool.glob(f"[!.]*{SUFFIX}"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0) + 1
 
 
 def spool_bytes(spool: Path) -> int:

@@ -21,6 +21,7 @@ from serving.live.checks import (
     ChampionRefused,
     age_check,
     champion_check,
+    ending_check,
     require_same_schema,
     schema_check,
     schema_problem,
@@ -58,7 +59,7 @@ class StateKeeper:
         now: Callable[[], float] = time.time,
     ):
         self.plan, self.metrics, self.reads, self.answer_log = plan, metrics, reads, answer_log
-        self.reports = Reports(plan.serving_folder, now)
+        self.reports = Reports(plan.serving_folder)
         self.state = State()
         self.checks = (CheckAnswer(name="started", ok=False, reason="the service is starting"),)
         self.refusal: Refused | None = None
@@ -73,6 +74,7 @@ class StateKeeper:
         self._tried: tuple[bytes, str | None] | None = None
         self._tried_at = self._opened_at = 0.0
         self._dropped = 0
+        self._ending = False
 
     @property
     def ready(self) -> bool:
@@ -94,6 +96,11 @@ class StateKeeper:
     def start(self) -> None:
         """Begin to look, in a thread of its own."""
         self._thread.start()
+
+    def begin_to_end(self) -> None:
+        """Not ready from now on; what is asked is answered still."""
+        self._ending = True
+        self.checks = self._check()
 
     def close(self) -> None:
         """Stop looking."""
@@ -250,6 +257,7 @@ class StateKeeper:
             store_check(self.problem_of_store or self.reads.problem),
             schema_check(self.state, self._open_reader),
             age_check(self.feature_age_s(), self.plan.serving.max_feature_age_hours),
+            *([ending_check()] if self._ending else []),
         )
 
     def _tell(self) -> None:
@@ -260,7 +268,7 @@ class StateKeeper:
         if market is not None:
             metrics.feature_age_seconds.set(self.feature_age_s())
             metrics.symbols_behind.set(int(market.behind.sum()))
-            metrics.snapshot_age_seconds.set(self._now() - market.read_at)
+            metrics.snapshot_age_seconds.set(time.monotonic() - market.read_at)
         if self.answer_log is not None:
             dropped = self.answer_log.dropped
             metrics.log_queued.set(self.answer_log.queued)
@@ -270,9 +278,9 @@ class StateKeeper:
 
     def _tell_reports(self) -> None:
         metrics, reports = self.metrics, self.reports
-        writer, follower = reports.writer(), reports.follower()
-        metrics.log_writer_up.set(reports.is_recent(writer.at if writer else None))
-        metrics.champion_watch_up.set(reports.is_recent(follower.checked_at if follower else None))
+        writer, _ = reports.writer(), reports.follower()
+        metrics.log_writer_up.set(reports.writer_lives())
+        metrics.champion_watch_up.set(reports.follower_lives())
         metrics.log_rows_written.set(writer.rows_written if writer else 0)
         if writer and writer.feature_shift:
             metrics.feature_shift_ks.labels("largest").set(writer.feature_shift.largest_ks)

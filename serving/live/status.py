@@ -52,10 +52,11 @@ def status_answer(keeper: StateKeeper, answer_log: AnswerLog | None) -> StatusAn
     writer, follower = reports.writer(), reports.follower()
     return StatusAnswer(
         ready=keeper.ready,
+        instance=keeper.plan.instance,
         checks=list(keeper.checks),
         features=_features(keeper.state.market, keeper.feature_age_s()),
-        champion_watch=_follower(follower, up=reports.is_recent(follower.checked_at if follower else None)),
-        log_writer=_writer(writer, up=reports.is_recent(writer.at if writer else None)),
+        champion_watch=_follower(follower, up=reports.follower_lives()),
+        log_writer=_writer(writer, up=reports.writer_lives()),
         answer_log=_log(answer_log) if answer_log else None,
         last_refusal=keeper.refusal,
     )

@@ -41,6 +41,7 @@ from serving.live.segments import SUFFIX, read_segment, spool_bytes
 from serving.processes.documents import WRITER_FILE, ChampionNotice, WriterReport
 from serving.processes.feature_shift import ServedShift
 from serving.processes.plan import ServingPlan, read_plan
+from serving.processes.retention import Keep, finish_removals, remove_old
 from serving.processes.served_tables import served_frames
 
 BROKEN = ".broken"
@@ -54,6 +55,7 @@ _MERGE_BYTES = 256 * 2**20
 # Segments at a time, so that the report stays fresh while a long spool is emptied.
 _MOST_AT_ONCE = 8
 _HIDDEN_FOR_S = 60.0
+_REMOVE_EVERY_S = 3600.0
 # What disks do now and then; everything else leaves its trace.
 _EXPECTED = (AlphaloopError, OSError)
 # Newest distinct bars of symbols over which the log writer compares the features with the champion's
@@ -74,6 +76,7 @@ class LogWriter:
         self.served = plan.folder / "served"
         self.rows_written = self.parts_written = self.torn = self.broken = 0
         self.problem: str | None = None
+        self._hidden_since: dict[Path, float] = {}
         self._config_hash = config_hash(plan.serving)
         self._lock: Any = None
         self.faults = Faults(_say, _EXPECTED)
@@ -106,6 +109,7 @@ class LogWriter:
             ) from error
         for hidden in self.served.glob("hour=*/.*"):
             shutil.rmtree(hidden, ignore_errors=True)
+        finish_removals(self.served)
         self._finish_merges()
         self._shift.load(served_parts(self.served))
 
@@ -145,6 +149,21 @@ class LogWriter:
                 self._merge(folder, columns, few)
                 gone += len(few) - 1
         return gone
+
+    def remove_old(self, *, now: datetime | None = None) -> int:
+        """Remove the hours that need not be kept, and say which; returns how many."""
+        settings = self.plan.serving
+        champions = self.plan.serving_folder / "champions"
+        keep = Keep(
+            days=settings.keep_served_days,
+            most_bytes=settings.keep_served_bytes,
+            bars=self.plan.drift_bars,
+            bundles=[path.name for path in champions.iterdir()] if champions.is_dir() else [],
+        )
+        removed = remove_old(self.served, keep, now=now or datetime.now(UTC))
+        for text in removed.words():
+            _say(text)
+        return len(removed.hours)
 
     def report(self) -> WriterReport:
         """What `serving/log_writer.json` holds."""
@@ -236,11 +255,16 @@ class LogWriter:
                 (merged.parent / name).unlink(missing_ok=True)
 
     def _drop_stillborn(self) -> None:
-        """Remove segments whose process was killed before they had a name; they hold nothing."""
-        for path in self.spool.glob(f".*{SUFFIX}"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _HIDDEN_FOR_S:
-                    path.unlink()
+        """Remove segments whose process was killed before they had a name; they hold nothing.
+
+        How long they have been there is seen here: files carry the time of day, which may be set.
+        """
+        now = time.monotonic()
+        hidden = {path: self._hidden_since.get(path, now) for path in self.spool.glob(f".*{SUFFIX}")}
+        for path, since in hidden.items():
+            if now - since > _HIDDEN_FOR_S:
+                path.unlink(missing_ok=True)
+        self._hidden_since = hidden
 
 
 def run(plan: ServingPlan) -> None:
@@ -249,12 +273,15 @@ def run(plan: ServingPlan) -> None:
     writer = LogWriter(plan)
     writer.open()
     report_at = pause_until = merged_at = 0.0
+    removed_at = -_REMOVE_EVERY_S
     while not stop.wait(_STEP_S):
         now = time.monotonic()
         if now >= pause_until and not _attempt(writer, lambda: writer.take_closed(_MOST_AT_ONCE)):
             pause_until = now + _PAUSE_S
         if now - merged_at >= _MERGE_EVERY_S and _attempt(writer, writer.merge_hours):
             merged_at = now
+        if now - removed_at >= _REMOVE_EVERY_S and _attempt(writer, writer.remove_old):
+            removed_at = now
         if now - report_at >= _REPORT_S:
             report_at = now
             _write_report(writer)

@@ -32,6 +32,10 @@ class ServingPlan:
     feature_store: FeatureStoreSettings
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     code_version: str = ""
+    # Newest bars of a champion's answers that drift looks at.
+    drift_bars: int = 60
+    # Tells the service that one `alphaloop serve` started from every other one.
+    instance: str = ""
 
     @property
     def store_folder(self) -> Path:
@@ -62,6 +66,8 @@ def write_plan(plan: ServingPlan) -> Path:
         "feature_store": plan.feature_store.model_dump(mode="json"),
         "registry": plan.registry.model_dump(mode="json"),
         "code_version": plan.code_version,
+        "drift_bars": plan.drift_bars,
+        "instance": plan.instance,
     }
     atomic_write_text(path, json.dumps(values, indent=1))
     # registry.tracking_uri may hold a password.
@@ -102,4 +108,6 @@ def read_plan(path: str | os.PathLike | None = None) -> ServingPlan:
         feature_store=validate_settings(FeatureStoreSettings, sections[1], source=str(path)),
         registry=validate_settings(RegistrySettings, values.get("registry", {}), source=str(path)),
         code_version=str(values.get("code_version", "")),
+        drift_bars=int(values.get("drift_bars", 60)),
+        instance=str(values.get("instance", "")),
     )

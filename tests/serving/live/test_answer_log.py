@@ -371,3 +371,19 @@ def test_columns_travel_once_a_segment(tmp_path):
         QUICK.model_copy(update={"log_segment_seconds": 60.0}),
     )
     assert sum(path.read_bytes().count(b"momentum_59") for path in tmp_path.glob("*.segment")) == 1
+
+
+def test_segments_are_taken_in_the_order_in_which_they_began_whatever_the_clock_does(tmp_path, monkeypatch):
+    """The clock steps back an hour, then ahead a year; two processes share the spool."""
+    began = []
+    for step_s in (0, -3600, 365 * 86400, -7200):
+        monkeypatch.setattr(segments.time, "time_ns", lambda step_s=step_s: (1_800_000_000 + step_s) * 10**9)
+        monkeypatch.setattr(segments.time, "time", lambda step_s=step_s: 1_800_000_000 + step_s)
+        segment = segments.Segment.begin(tmp_path)
+        began.append(segment.path)
+        segment.close()
+    assert sorted(tmp_path.glob("*.segment")) == began
+    began.pop(0).unlink()
+    segment = segments.Segment.begin(tmp_path)
+    segment.close()
+    assert sorted(tmp_path.glob("*.segment")) == [*began, segment.path]
