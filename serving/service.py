@@ -15,15 +15,19 @@ import bentoml
 from components.processes.endings import KILL, die_with_parent
 from serving.api.app import make_app
 from serving.api.auth import require_safe_binding
+from serving.api.front import layers
 from serving.api.guard import Guard
+from serving.api.wire import drain_first, speak_plain_http
 from serving.processes.plan import LAUNCHER_VARIABLE, read_plan
 
 plan = read_plan()
 require_safe_binding(plan.serving)
+speak_plain_http()
 app = make_app(
     plan.review_folder,
     title=f"Alphaloop signals: {plan.name}",
     version=importlib.metadata.version("alphaloop"),
+    prefix=plan.serving.prefix,
 )
 guard = Guard(app, plan.serving)
 # Reads of the online store that may be under way at a time.
@@ -66,6 +70,7 @@ class SignalService:
         self.answers = Answers(settings, self.keeper, self.reads, metrics, self.answer_log)
         app.state.keeper, app.state.answers, guard.metrics = self.keeper, self.answers, metrics
         self.keeper.start()
+        drain_first(settings.drain_seconds, self.keeper.begin_to_end)
 
     async def __is_ready__(self) -> bool:
         return self.keeper.ready
@@ -78,6 +83,10 @@ class SignalService:
         self.reads.close()
         if self.answer_log is not None:
             self.answer_log.close()
+
+
+for layer, arguments in layers(plan.serving):
+    SignalService.add_asgi_middleware(layer, **arguments)
 
 
 def _end_with_bentoml() -> None:

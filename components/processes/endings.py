@@ -21,14 +21,23 @@ _PARENT_DEATH_SIGNAL, _CHILD_SUBREAPER = 1, 36
 
 
 def end_with_parent() -> threading.Event:
-    """Have SIGTERM and SIGINT, and on Linux the parent's death, set the returned event instead of ending this
-    process at once.
+    """Have SIGTERM, SIGINT and SIGHUP, and on Linux the parent's death, set the returned event instead of
+    ending this process at once.
     """
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         signal.signal(number, lambda *_: stop.set())
     die_with_parent(signal.SIGTERM)
     return stop
+
+
+def ending_signals() -> tuple[int, ...]:
+    """The signals that ask a process to end in order: SIGTERM, SIGINT, and SIGHUP, which a closed terminal
+    sends, unless it is ignored (nohup).
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    heard = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT, *([hangup] if heard else []))
 
 
 def die_with_parent(number: int) -> None:

@@ -42,6 +42,12 @@ def serve(
         ),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; default serving.port.")] = None,
+    keyless: Annotated[
+        bool,
+        typer.Option(
+            "--keyless", help="Answer programs on this machine without an API key, as serving.keyless does."
+        ),
+    ] = False,
 ):
     """Serve the run's champion over HTTP until Ctrl-C; a new champion is taken over without a restart.
 
@@ -52,7 +58,9 @@ def serve(
     from serving.processes.launch import serve as launch
 
     given = [
-        f"serving.{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None
+        f"serving.{name}={value}"
+        for name, value in (("host", host), ("port", port), ("keyless", keyless or None))
+        if value is not None
     ]
     launch(serving_plan(load_config(config, [*(overrides or []), *given])), say=typer.echo)
 

@@ -190,6 +190,7 @@ class StatusAnswer(_Answer):
     """Readiness and its reasons."""
 
     ready: bool
+    instance: str = Field(description="another one whenever the service is started anew")
     checks: list[CheckAnswer]
     features: FeatureStatus
     champion_watch: WatchStatus

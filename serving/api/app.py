@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from serving.api.guard import REVIEW
+from serving.api.head import require_type
 from serving.api.openapi import describe, responses_of, score_body, signals_body
 from serving.api.refusal import Refusal
 from serving.api.request_types import ARROW, JSON
@@ -22,15 +25,17 @@ if TYPE_CHECKING:
 routes = APIRouter()
 
 
-def make_app(review: Path, *, title: str, version: str) -> FastAPI:
+def make_app(review: Path, *, title: str, version: str, prefix: str = "") -> FastAPI:
     """The routes. `app.state.answers` and `app.state.keeper` must be set before the first request.
 
     Parameters
     ----------
     review : folder of the pages below /review; it may come later
+    prefix : path below which a proxy shows the service; links carry it
     """
     app = FastAPI(title=title, version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.openapi = lambda: describe(app, *app.state.keeper.known_names())
+    app.state.prefix = prefix
+    app.openapi = lambda: describe(app, *app.state.keeper.known_names(), prefix=prefix)
     app.include_router(routes)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _http_problem)
@@ -42,16 +47,17 @@ def make_app(review: Path, *, title: str, version: str) -> FastAPI:
 
 @routes.get("/", summary="Where to go from here", tags=["service"], responses=responses_of("index"))
 async def index(request: Request) -> Response:
+    places = {
+        "openapi": "/openapi.json",
+        "model": "/model",
+        "status": "/status",
+        "review": "/review/",
+        "metrics": "/metrics",
+        "ready": "/readyz",
+    }
+    prefix = request.app.state.prefix
     return json_response(
-        {
-            "service": request.app.title,
-            "openapi": "/openapi.json",
-            "model": "/model",
-            "status": "/status",
-            "review": "/review/",
-            "metrics": "/metrics",
-            "ready": "/readyz",
-        }
+        {"service": request.app.title, **{name: prefix + path for name, path in places.items()}}
     )
 
 
@@ -67,7 +73,7 @@ async def signals(request: Request) -> Response:
 
     Where the store is slow or gone the last snapshot of the market answers
     (`features.source` is `snapshot`)."""
-    _require_type(request, (JSON,))
+    require_type(request.headers, (JSON,))
     answers: Answers = request.app.state.answers
     symbols = answers.read_symbols(await request.body())
     return Response(await answers.signals(symbols, request.scope["alphaloop.request_id"]), media_type=JSON)
@@ -84,7 +90,7 @@ async def score(request: Request) -> Response:
     """Scores rows of given features, as JSON or as an Arrow IPC stream (columns symbol, timestamp, one
     float a feature, and `window`, little-endian float32 bytes, where the model needs one; without
     compression)."""
-    arrow = _require_type(request, (JSON, ARROW)) == ARROW
+    arrow = require_type(request.headers, (JSON, ARROW)) == ARROW
     answers: Answers = request.app.state.answers
     cross_section = request.query_params.get("cross_section")
     body = await request.body()
@@ -115,9 +121,8 @@ async def _refused(request: Request, error: Refusal) -> Response:
 async def _http_problem(request: Request, error: HTTPException) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     words = f"{request.method} {request.url.path}: {error.detail}. GET /openapi.json lists what there is."
-    return refusal_response(
-        Refusal(error.status_code, code, words, headers=error.headers or {}), request.scope
-    )
+    headers = {name: value.replace("GET", "GET, HEAD") for name, value in (error.headers or {}).items()}
+    return refusal_response(Refusal(error.status_code, code, words, headers=headers), request.scope)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -131,26 +136,24 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 class _Pages(StaticFiles):
-    """The pages of a folder that may not be there yet; what can't be the name of a file is not found."""
+    """The pages of a folder that may not be there yet; what can't be the name of a file is not found.
+
+    A folder's address leads on to the one with a slash, relative to itself: a proxy in front may have shown
+    it under another name and below a prefix.
+    """
 
     def __init__(self, folder: Path):
         super().__init__(directory=folder, html=True, check_dir=False)
         self.config_checked = True
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        found = await super().get_response(path, scope)
+        if isinstance(found, RedirectResponse):
+            found.headers["location"] = f"{scope['path'].rpartition('/')[2]}/"
+        return found
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         try:
             return super().lookup_path(path)
         except ValueError:
             return "", None
-
-
-def _require_type(request: Request, allowed: tuple[str, ...]) -> str:
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in allowed:
-        raise Refusal(
-            415,
-            "unsupported_media_type",
-            f"Content-Type {given[:100]!r} is not taken here. Send {' or '.join(allowed)}.",
-            field="content-type",
-        )
-    return given

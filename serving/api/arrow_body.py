@@ -44,14 +44,18 @@ def read_score_arrow(
         raise Refusal(
             400,
             "malformed_arrow",
-            "The body is not a whole Arrow IPC stream without compression and dictionaries"
+            "The body is not one whole Arrow IPC stream without compression and dictionaries"
             f" ({type(error).__name__}). Write one with pyarrow.ipc.new_stream.",
+            field="body",
         ) from None
     if table.num_rows == 0:
         raise Refusal(422, "empty_batch", "The table has no rows. Send one or more.", field="rows")
     given = set(table.column_names)
     if len(given) != table.num_columns:
-        raise Refusal(422, "extra_feature", "A column name occurs twice. Name each once.", field="rows")
+        twice = next(name for name in table.column_names if table.column_names.count(name) > 1)
+        raise Refusal(
+            422, "said_twice", f"The column {twice[:100]!r} is there twice. Name it once.", field=twice[:200]
+        )
     require_columns(given - {"symbol", "timestamp", "window"}, shape, "rows")
     for name in ("symbol", "timestamp"):
         if name not in given:
@@ -73,11 +77,14 @@ def _read_stream(body: bytes, settings: Settings) -> "pa.Table":
     """
     import pyarrow as pa
 
-    for message in pa.ipc.MessageReader.open_stream(pa.BufferReader(body)):
+    source = pa.BufferReader(body)
+    for message in pa.ipc.MessageReader.open_stream(source):
         if message.type == "dictionary" or (
             message.type == "record batch" and _is_compressed(message.metadata.to_pybytes())
         ):
             raise ValueError("compressed or with dictionaries")
+    if source.tell() != len(body):
+        raise ValueError("something follows the end of the stream")
     with pa.ipc.open_stream(body) as reader:
         _require_text(reader.schema)
         batches, rows = [], 0
@@ -158,11 +165,13 @@ def _times(column: "pa.ChunkedArray") -> np.ndarray:
             field="timestamp",
         )
     try:
-        microseconds = pc.CastOptions(pa.timestamp("us", "UTC"), allow_time_truncate=True)
-        return pc.cast(column, options=microseconds).cast(pa.int64()).to_numpy()
+        return pc.cast(column, pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
     except pa.ArrowException:
         raise Refusal(
-            422, "wrong_value", "Column 'timestamp' holds a moment out of range.", field="timestamp"
+            422,
+            "wrong_value",
+            "Column 'timestamp' holds a moment that is out of range, or finer than a microsecond.",
+            field="timestamp",
         ) from None
 
 

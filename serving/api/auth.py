@@ -1,7 +1,7 @@
 """Who may ask:
 
-API keys from the environment, compared in constant time and never written anywhere; without a key, loopback
-only.
+API keys from the environment, compared in constant time and never written anywhere; without a key, where that
+was asked for, this machine only.
 """
 
 import base64
@@ -18,16 +18,30 @@ from serving.config import LOOPBACK, Settings
 BEARER, BASIC = "Bearer", 'Basic realm="alphaloop", charset="UTF-8"'
 
 
+# What a proxy says of those for whom it asks; one of them, and the request is not of this machine.
+_FORWARDED = (b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip")
+_FORWARDED_PREFIX = b"x-forwarded"
+
+
 class UnsafeBinding(AlphaloopError):
-    """The service would listen beyond this machine without asking for a key."""
+    """The service would answer without asking for a key where that was not asked for, or not safe."""
 
 
 def require_safe_binding(settings: Settings) -> None:
-    """Refuse to listen on anything but a loopback address while no API key is set."""
-    if not settings.api_keys() and not is_loopback(settings.host):
+    """Refuse to serve without an API key unless `keyless` asks for it, and then beyond this machine."""
+    if settings.api_keys():
+        return
+    variable = settings.api_key_variable
+    if not settings.keyless:
+        raise UnsafeBinding(
+            f"No API key is set, so nobody could ask. Set the environment variable {variable} to a secret,"
+            f" such as: export {variable}=$(openssl rand -hex 16). For a trial on this machine alone serve"
+            " with --keyless (serving.keyless: true)."
+        )
+    if not is_loopback(settings.host):
         raise UnsafeBinding(
             f"serving.host={settings.host} can be reached from other machines, but no API key is set. Set the"
-            f" environment variable {settings.api_key_variable} to a secret, or serving.host to 127.0.0.1."
+            f" environment variable {variable} to a secret, or serving.host to 127.0.0.1."
         )
 
 
@@ -42,11 +56,17 @@ def is_loopback(host: str | None) -> bool:
 
 
 class Gatekeeper:
-    """Decides whether a request may pass. Holds digests of the keys, not the keys."""
+    """Decides whether a request may pass. Holds digests of the keys, not the keys.
 
-    def __init__(self, keys: Sequence[str], variable: str):
+    Parameters
+    ----------
+    keyless : where there are no keys, this machine is answered
+    own_name : besides the loopback ones the Host that such a request may name
+    """
+
+    def __init__(self, keys: Sequence[str], variable: str, *, keyless: bool = False, own_name: str = ""):
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
-        self._variable = variable
+        self._variable, self._keyless, self._own_name = variable, keyless, own_name.lower()
 
     def identify(
         self, headers: Sequence[tuple[bytes, bytes]], client: str | None, *, basic: bool = False
@@ -61,7 +81,7 @@ class Gatekeeper:
         Raises
         ------
         Refusal
-            401 `unauthorised`, or 403 `loopback_only`.
+            401 `unauthorised`, also for two keys that differ, or 403 `loopback_only`.
         """
         if not self._digests:
             return self._local(headers, client)
@@ -79,36 +99,51 @@ class Gatekeeper:
         )
 
     def _local(self, headers: Sequence[tuple[bytes, bytes]], client: str | None) -> str:
-        """Without a key only this machine may ask, and a page in its browser may not do so under another name
-        (DNS rebinding).
+        """Without a key only this machine may ask: no proxy for somebody else, and no page in its browser
+        under another name (DNS rebinding).
         """
-        host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "localhost")
+        host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "")
         name = (
             host.rsplit(":", 1)[0]
             if host.count(":") == 1 or (host.startswith("[") and "]:" in host)
             else host
         )
-        if is_loopback(client) and is_loopback(name.strip("[]").lower()):
+        named = name.strip("[]").lower()
+        ours = bool(named) and (is_loopback(named) or named == self._own_name)
+        if self._keyless and ours and is_loopback(client) and not _forwarded(headers):
             return client or "local"
         raise Refusal(
             403,
             "loopback_only",
-            f"Without an API key only clients on the same machine are answered. Set {self._variable} where"
-            " the service runs, and send the key.",
+            "Without an API key only clients on the same machine are answered, and none through a proxy. Set"
+            f" {self._variable} where the service runs, and send the key.",
         )
 
 
+def _forwarded(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) for name, _ in headers)
+
+
 def _credential(headers: Sequence[tuple[bytes, bytes]], basic: bool) -> bytes:
-    for name, value in headers:
-        if name == b"x-api-key":
-            return value
-        if name == b"authorization":
-            scheme, _, rest = value.partition(b" ")
-            if scheme.lower() == b"bearer":
-                return rest.strip()
-            if basic and scheme.lower() == b"basic":
-                return _basic_password(rest.strip())
-    return b""
+    given = {found for name, value in headers if (found := _key_of(name, value, basic)) is not None}
+    if len(given) > 1:
+        raise Refusal(
+            401,
+            "unauthorised",
+            "Authorization and X-API-Key hold different keys. Send one of them.",
+            field="x-api-key",
+            headers={"www-authenticate": BEARER},
+        )
+    return next(iter(given), b"")
+
+
+def _key_of(name: bytes, value: bytes, basic: bool) -> bytes | None:
+    if name == b"x-api-key":
+        return value
+    scheme, _, rest = value.partition(b" ") if name == b"authorization" else (b"", b"", b"")
+    if scheme.lower() == b"bearer":
+        return rest.strip()
+    return _basic_password(rest.strip()) if basic and scheme.lower() == b"basic" else None
 
 
 def _basic_password(encoded: bytes) -> bytes:

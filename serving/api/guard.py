@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Response
 
 from serving.api.auth import Gatekeeper
+from serving.api.head import require_known_query, require_no_body, require_said_once
 from serving.api.limits import Concurrency, Intake, Limiter
 from serving.api.refusal import Refusal
 from serving.api.responses import internal_error, refusal_response
@@ -32,6 +33,7 @@ _ENDPOINTS = {
     "/openapi.json": "openapi",
     "/": "index",
 }
+_POSTED = ("/signals", "/score")
 # Pages of the review are whole in themselves: they may run and style themselves, and load nothing from
 # anywhere else.
 _PAGE_POLICY = (
@@ -51,7 +53,9 @@ class Guard:
 
     def __init__(self, app: FastAPI, settings: Settings):
         self.app, self.settings = app, settings
-        self.gatekeeper = Gatekeeper(settings.api_keys(), settings.api_key_variable)
+        self.gatekeeper = Gatekeeper(
+            settings.api_keys(), settings.api_key_variable, keyless=settings.keyless, own_name=settings.host
+        )
         self.limiter = Limiter(settings.requests_per_second, settings.burst)
         self.concurrency = Concurrency(settings.most_concurrent)
         self.intake = Intake(_BODIES * settings.max_body_bytes)
@@ -64,8 +68,11 @@ class Guard:
         if scope["type"] != "http":
             return
         started = time.perf_counter()
+        bodiless = scope["method"] == "HEAD"
+        if bodiless:
+            scope = {**scope, "method": "GET"}
         scope["alphaloop.request_id"] = uuid.uuid4().hex
-        sender = _Sender(send, scope)
+        sender = _Sender(send, scope, bodiless=bodiless)
         try:
             await self._pass(scope, receive, sender)
         except Refusal as error:
@@ -89,23 +96,26 @@ class Guard:
         if path == "/metrics" and scope["method"] == "GET":
             await self._show_metrics(scope, receive, send)
             return
+        page = path == REVIEW or path.startswith(f"{REVIEW}/")
         try:
-            client = self.gatekeeper.identify(
-                scope["headers"], address, basic=path == REVIEW or path.startswith(f"{REVIEW}/")
-            )
+            require_said_once(scope["headers"])
+            client = self.gatekeeper.identify(scope["headers"], address, basic=page)
         except Refusal:
             # Guessing keys is limited like asking.
             self.limiter.admit(f"unknown {address}")
             raise
         self.limiter.admit(client)
+        if path in _ENDPOINTS and scope["method"] == ("POST" if path in _POSTED else "GET"):
+            require_known_query(path, scope["query_string"])
         async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
             # A client that sends its body drop by drop takes no place from the others.
             with self.intake.open() as taken:
-                body = await _read_body(scope, receive, self.settings.max_body_bytes, taken)
+                body, read_again = await _read_body(scope, receive, self.settings.max_body_bytes, taken)
+                require_no_body(scope["method"], body)
                 with self.concurrency.place():
                     if self.metrics is not None:
                         self.metrics.queue.set(self.concurrency.under_way)
-                    await self.app(scope, body, send)
+                    await self.app(scope, read_again, send)
 
     async def _show_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Like /livez and /readyz it needs no key: Prometheus asks often, from elsewhere, and
@@ -130,13 +140,15 @@ class Guard:
 
 
 class _Sender:
-    """Adds the headers that every answer has, and remembers the status.
+    """Adds the headers that every answer has, remembers the status, and leaves out the body that HEAD must
+    not get.
 
     After the first answer began, a second one is dropped.
     """
 
-    def __init__(self, send: Send, scope: Scope):
-        self._send, self._scope, self.status, self.begun = send, scope, 500, False
+    def __init__(self, send: Send, scope: Scope, *, bodiless: bool):
+        self._send, self._scope, self._bodiless = send, scope, bodiless
+        self.status, self.begun = 500, False
 
     async def __call__(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -150,12 +162,16 @@ class _Sender:
                 (b"content-security-policy", (_PAGE_POLICY if page else _DATA_POLICY).encode()),
             ]
             message = {**message, "headers": [*message.get("headers", []), *headers]}
+        elif self._bodiless:
+            message = {**message, "body": b""}
         await self._send(message)
 
 
-async def _read_body(scope: Scope, receive: Receive, most: int, taken: Callable[[int], None]) -> Receive:
-    """Read the body, at most `most` bytes of it, and return a `receive` that hands it on; `taken` is told the
-    size of each part.
+async def _read_body(
+    scope: Scope, receive: Receive, most: int, taken: Callable[[int], None]
+) -> tuple[bytes, Receive]:
+    """Read the body, at most `most` bytes of it, and return it with a `receive` that hands it on; `taken` is
+    told the size of each part.
     """
     announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     too_large = Refusal(
@@ -177,12 +193,13 @@ async def _read_body(scope: Scope, receive: Receive, most: int, taken: Callable[
         if size > most:
             raise too_large
         taken(len(parts[-1]))
-    whole = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+    body = b"".join(parts)
+    whole = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> dict[str, Any]:
         return whole.pop() if whole else await receive()
 
-    return again
+    return body, again
 
 
 async def _answer(response: Response, scope: Scope, receive: Receive, send: _Sender) -> None:

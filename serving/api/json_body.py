@@ -1,7 +1,9 @@
 """Reads bodies in JSON, strictly: every refusal is a 4xx with a code of its own that names the field."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -21,7 +23,14 @@ from serving.api.given_rows import (
     window_words,
 )
 from serving.api.refusal import Refusal
-from serving.api.request_types import LONGEST_SYMBOL, CrossSection, RequestBody, ScoreRequest, SignalsRequest
+from serving.api.request_types import (
+    EXAMPLE_MOMENT,
+    LONGEST_SYMBOL,
+    CrossSection,
+    RequestBody,
+    ScoreRequest,
+    SignalsRequest,
+)
 from serving.config import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +60,7 @@ def read_signals(body: bytes, settings: Settings) -> list[str]:
     request = _validated(SignalsRequest, body)
     _refuse_extra(request, "")
     symbols = request.symbols
+    _require_said_once(body, len(request.model_fields_set), symbols)
     if len(symbols) > settings.max_symbols:
         raise Refusal(
             413,
@@ -112,6 +122,11 @@ def read_score_json(
     if not picked or any(len(row.features) != len(shape.names) for row in rows):
         for place, row in enumerate(rows):
             require_columns(row.features, shape, f"rows[{place}].features")
+    _require_said_once(
+        body,
+        len(request.model_fields_set) + sum(len(row.model_fields_set) + len(row.features) for row in rows),
+        [text for row in rows for text in (row.symbol, row.timestamp)] + [*shape.names] * len(rows),
+    )
     # NumPy turns None into NaN, which is what an unknown value is.
     values = np.array(picked, dtype=np.float64)[:, :-1].astype(np.float32)
     batch = GivenRows(
@@ -142,7 +157,9 @@ def _validated(model: type[BaseModel], body: bytes) -> Any:
     except ValidationError as error:
         raise _translated(error.errors(include_url=False, include_context=True)[0], body) from None
     except (RecursionError, OverflowError):
-        raise Refusal(400, "malformed_json", f"The body is not usable JSON: {_NESTED}.") from None
+        raise Refusal(
+            400, "malformed_json", f"The body is not usable JSON: {_NESTED}.", field="body"
+        ) from None
 
 
 def _translated(problem: Mapping[str, Any], body: bytes) -> Refusal:
@@ -154,10 +171,11 @@ def _translated(problem: Mapping[str, Any], body: bytes) -> Refusal:
             400,
             "malformed_json",
             (
-                f"The body is not valid JSON: {problem['ctx']['error']}."
+                f"The body is not valid JSON: {_encoding(body) or problem['ctx']['error']}."
                 if body
                 else "The body is empty. Send a JSON object."
             ),
+            field="body",
         )
     if kind == "missing":
         return Refusal(422, "missing_field", f"{field} is missing. Add it.", field=field)
@@ -169,24 +187,81 @@ def _translated(problem: Mapping[str, Any], body: bytes) -> Refusal:
         return Refusal(422, "empty_batch", f"{field} is empty. Give one or more.", field=field)
     if isinstance(found, float) and found != found:
         return Refusal(422, "nan", f"{field} is NaN. Send null for an unknown value.", field=field)
-    if kind == "finite_number" or (
-        kind in ("less_than_equal", "greater_than_equal") and isinstance(found, int | float)
-    ):
+    too_large = kind in ("less_than_equal", "greater_than_equal") and isinstance(found, int | float)
+    # An integer that is too long for a float.
+    too_long = kind == "float_type" and isinstance(found, int) and not isinstance(found, bool)
+    if kind == "finite_number" or too_large or too_long:
         return Refusal(
             422,
             "infinity",
             f"{field} is infinite, or too large for a 32-bit float. Send null for an unknown value.",
             field=field,
         )
-    if kind in ("timezone_aware", "timezone_naive"):
-        return Refusal(
-            422, "wrong_type", f"{field} has no time zone. Write it as 2024-05-31T20:00:00Z.", field=field
-        )
+    if kind == "string_pattern_mismatch":
+        return _no_moment(field, found)
     if kind in ("literal_error", "string_too_short", "string_too_long"):
         return Refusal(422, "wrong_value", f"{field}: {problem['msg']}.", field=field)
     return Refusal(
         422, "wrong_type", f"{field}: {problem['msg']} (found {type(found).__name__}).", field=field
     )
+
+
+def _encoding(body: bytes) -> str | None:
+    """What stands in the way of a body in another encoding than UTF-8 without a mark."""
+    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        return "it begins with a byte order mark. Send UTF-8 without one"
+    return "it holds zero bytes, as UTF-16 does. Send UTF-8" if b"\0" in body[:4] else None
+
+
+def _no_moment(field: str, found: str) -> Refusal:
+    try:
+        naive = datetime.fromisoformat(found).tzinfo is None
+    except ValueError:
+        naive = False
+    problem = "has no time zone" if naive and "T" in found else f"is no moment as expected: {found[:40]!r}"
+    return Refusal(422, "wrong_type", f"{field} {problem}. Write it as {EXAMPLE_MOMENT}.", field=field)
+
+
+@dataclass(frozen=True)
+class _Twice:
+    """Stands for an object of a JSON body in which a name occurs twice."""
+
+    name: str
+
+
+def _require_said_once(body: bytes, names: int, texts: Iterable[str]) -> None:
+    """Refuse a name that occurs twice in one JSON object: parsers take the last, or the first.
+
+    A body without has a colon for each of its `names` and each colon of its `texts`, unless it writes some
+    with a backslash; only others are looked through.
+    """
+    colons = names + sum(text.count(":") for text in texts)
+    if body.count(b":") == colons and b"\\" not in body:
+        return
+    twice = _twice(json.loads(body, object_pairs_hook=_held), "")
+    if twice is not None:
+        raise Refusal(422, "said_twice", f"{twice} is there twice. Name it once.", field=twice[:200])
+
+
+def _held(pairs: list[tuple[str, Any]]) -> "dict[str, Any] | _Twice":
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    return _Twice(next(name for name in names if names.count(name) > 1))
+
+
+def _twice(value: Any, where: str) -> str | None:
+    """The place of the first name that occurs twice."""
+    if isinstance(value, _Twice):
+        return f"{where}.{value.name}".lstrip(".")
+    if isinstance(value, dict):
+        inner = [(item, f"{where}.{name}") for name, item in value.items()]
+    elif isinstance(value, list):
+        inner = [(item, f"{where}[{place}]") for place, item in enumerate(value)]
+    else:
+        return None
+    return next((found for item, place in inner if (found := _twice(item, place)) is not None), None)
 
 
 def _refuse_extra(part: RequestBody, where: str) -> None:
@@ -216,8 +291,17 @@ def _require_plausible(body: bytes, shape: Shape, settings: Settings) -> None:
         )
 
 
-def _times(moments: Sequence[datetime]) -> np.ndarray:
-    return np.array([(moment - _EPOCH) // _MICROSECOND for moment in moments], dtype=np.int64)
+def _times(texts: Sequence[str]) -> np.ndarray:
+    """Microseconds since 1970, int64 [B]; refused where a text has the form of a moment but is none."""
+    return np.array([_microseconds(text, place) for place, text in enumerate(texts)], dtype=np.int64)
+
+
+def _microseconds(text: str, place: int) -> int:
+    try:
+        return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+    except (ValueError, OverflowError):
+        field = f"rows[{place}].timestamp"
+        raise Refusal(422, "wrong_value", f"{field}: {text!r} is no moment.", field=field) from None
 
 
 def _windows(windows: Sequence[list[list[float | None]] | None], shape: Shape) -> np.ndarray | None:

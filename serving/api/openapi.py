@@ -10,19 +10,23 @@ from pydantic import BaseModel
 
 from serving.api.answer_types import ErrorAnswer, IndexAnswer, ModelAnswer, SignalsAnswer, StatusAnswer
 from serving.api.given_rows import Shape
-from serving.api.request_types import ARROW, JSON, ScoreRequest, SignalsRequest
+from serving.api.request_types import ARROW, EXAMPLE_MOMENT, JSON, ScoreRequest, SignalsRequest
 
 # Status, codes, and what a client should do.
 _ERRORS: dict[int, tuple[tuple[str, ...], str]] = {
-    400: (("malformed_json", "malformed_arrow", "disconnected"), "The body can't be parsed"),
+    400: (
+        ("malformed_json", "malformed_arrow", "unexpected_body", "said_twice", "disconnected"),
+        "The body can't be parsed, or a header is there twice",
+    ),
     401: (("unauthorised",), "An API key is needed"),
-    403: (("loopback_only",), "Without an API key only clients on the same machine are answered"),
+    403: (("loopback_only",), "Without an API key only clients on the same machine are answered, if any"),
     413: (("oversized_batch", "body_too_large"), "The request is larger than the service takes; split it"),
-    415: (("unsupported_media_type",), "The Content-Type is not taken here"),
+    415: (("unsupported_media_type",), "The Content-Type, its charset or the Content-Encoding is not taken"),
     422: (
         (
             "unknown_symbol",
             "duplicate_symbol",
+            "said_twice",
             "empty_batch",
             "missing_feature",
             "extra_feature",
@@ -35,6 +39,7 @@ _ERRORS: dict[int, tuple[tuple[str, ...], str]] = {
             "future_timestamp",
             "missing_window",
             "wrong_window_shape",
+            "whole_bars_needed",
         ),
         "The request is understood but its content is refused; `field` names the place",
     ),
@@ -56,14 +61,14 @@ _ANSWERS: dict[str, type[BaseModel]] = {
 _ABOUT = (
     "Signals of the champion: expected return, band and suggested position of each symbol, with the stamps of"
     ' the model and of the features that made them. Every error is `{"error": {code, field, message,'
-    " request_id}}`. Clients on the same machine need no key unless the service has one. /livez, /readyz and"
-    " /metrics (Prometheus) need none."
+    " request_id}}`. Where the service has no key, programs on its machine need none. /livez, /readyz and"
+    " /metrics (Prometheus) never do. GET answers HEAD too."
 )
 
 
 def responses_of(endpoint: str) -> dict[int | str, dict[str, Any]]:
     """The answers of an endpoint by status, as FastAPI takes them."""
-    statuses = sorted(_ERRORS) if endpoint in ("signals", "score") else sorted((*_ALWAYS, 400, 413))
+    statuses = sorted(_ERRORS) if endpoint in ("signals", "score") else sorted((*_ALWAYS, 400, 413, 422))
     errors = {
         status: {
             "model": ErrorAnswer,
@@ -106,9 +111,13 @@ def score_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "parameters": [parameter]}
 
 
-def describe(app: FastAPI, shape: Shape | None, symbols: Sequence[str]) -> dict[str, Any]:
-    """The OpenAPI document, with the columns and symbols that are served now written into the
-    request bodies.
+def describe(
+    app: FastAPI, shape: Shape | None, symbols: Sequence[str], *, prefix: str = ""
+) -> dict[str, Any]:
+    """The OpenAPI document, with the columns that are served now written into the request bodies, and symbols
+    of the market as examples: which ones there are changes, and clients are generated once.
+
+    `prefix`: path below which a proxy shows the service.
     """
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
@@ -121,6 +130,7 @@ def describe(app: FastAPI, shape: Shape | None, symbols: Sequence[str]) -> dict[
                 "description": "an API key of the service",
             },
         }
+        document["servers"] = [{"url": prefix or "/"}]
         document["security"] = [{"bearer": []}, {"api_key": []}]
         app.openapi_schema = document
     return _as_served(app.openapi_schema, shape, symbols)
@@ -129,7 +139,7 @@ def describe(app: FastAPI, shape: Shape | None, symbols: Sequence[str]) -> dict[
 def _example_row(symbol: str, shape: Shape) -> dict[str, Any]:
     row = {
         "symbol": symbol,
-        "timestamp": "2024-05-31T20:00:00Z",
+        "timestamp": EXAMPLE_MOMENT,
         "features": dict.fromkeys(shape.columns, 0.1) | dict.fromkeys(shape.context),
     }
     return row | (
@@ -147,8 +157,7 @@ def _as_served(document: dict[str, Any], shape: Shape | None, symbols: Sequence[
     names = [*symbols[:2]] or ["AAPL", "MSFT"]
     contents["/signals"]["examples"] = {"by symbols": {"value": {"symbols": names}}}
     bodies["/signals"]["symbols"]["uniqueItems"] = True
-    if symbols:
-        bodies["/signals"]["symbols"]["items"]["enum"] = list(symbols)
+    bodies["/signals"]["symbols"]["items"]["examples"] = names
     if shape is not None:
         row = bodies["/score"]["rows"]["items"]
         value = row["properties"]["features"]["additionalProperties"]

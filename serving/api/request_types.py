@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -15,7 +15,21 @@ _MOST_KEYS = 2000
 Symbol = Annotated[
     str, Field(min_length=1, max_length=LONGEST_SYMBOL, description="symbol as the feature store writes it")
 ]
-Value = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
+# RFC 3339 as far as it is exact: whole seconds or up to microseconds, and a zone.
+MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+EXAMPLE_MOMENT = "2024-05-31T20:00:00Z"
+Moment = Annotated[
+    str, Field(pattern=MOMENT, json_schema_extra={"format": "date-time", "examples": [EXAMPLE_MOMENT]})
+]
+Value = Annotated[
+    float,
+    Field(
+        allow_inf_nan=False,
+        ge=-LARGEST_FLOAT32,
+        le=LARGEST_FLOAT32,
+        json_schema_extra={"format": "float"},
+    ),
+]
 CrossSection = Literal["market", "batch"]
 
 
@@ -42,7 +56,7 @@ class ScoreRow(RequestBody):
     """One row of given features."""
 
     symbol: Symbol
-    timestamp: AwareDatetime = Field(
+    timestamp: Moment = Field(
         description="close of the bar that the features belong to, ISO 8601 with a zone; not in the future"
     )
     features: Annotated[dict[str, Value | None], BeforeValidator(_bounded)] = Field(

@@ -57,10 +57,14 @@ class KeptAlive:
             else:
                 self.process.send_signal(number)
 
+    def waits_to_start(self, now: float) -> bool:
+        """Whether it has ended and is about to be started again."""
+        return self.process is None and now >= self.start_at
+
     def keep(self, now: float, say: Callable[[str], None]) -> None:
         """Start it again where it has ended, after a pause that grows while it ends soon."""
         if self.process is None:
-            if now >= self.start_at:
+            if self.waits_to_start(now):
                 self.start()
             return
         code = self.process.poll()

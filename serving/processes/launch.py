@@ -6,7 +6,9 @@ answer.
 """
 
 import contextlib
+import math
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -16,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.contracts import AlphaloopError, OutputError
-from components.processes.endings import KILL, adopt_orphans
+from components.processes.endings import KILL, adopt_orphans, ending_signals
 from components.processes.imports import HOUSE, own_modules_only, python_module
 from components.processes.locks import LockHeld, take_lock
 from serving.api.auth import require_safe_binding
@@ -36,6 +38,8 @@ _ENVIRONMENT = {
 _POLL_S = 0.1
 _LOOK_S = 0.5
 _STOP_S = {"service": 8.0, "champion watcher": 3.0, "log writer": 15.0}
+# Longer than proxies keep theirs (nginx: 60 s), so that none sends a request into a connection that we close.
+_KEEP_ALIVE_S = 75
 _WAIT_FOR_REASON_S = 10.0
 
 
@@ -44,7 +48,7 @@ class LaunchError(AlphaloopError):
 
 
 def serve(plan: ServingPlan, *, say: Callable[[str], None] = print) -> None:
-    """Serve until Ctrl-C or SIGTERM.
+    """Serve until Ctrl-C, SIGTERM or SIGHUP.
 
     Parameters
     ----------
@@ -54,13 +58,17 @@ def serve(plan: ServingPlan, *, say: Callable[[str], None] = print) -> None:
     Raises
     ------
     LaunchError
-        If the run folder has no registry, the port is taken, or another `serve` runs on the same folder.
+        If the run folder has no registry, the port is or gets taken by another, or another `serve` runs on
+        the same folder.
     UnsafeBinding
         If the host is not a loopback address and no API key is set.
     """
     host = "127.0.0.1" if plan.serving.host == "localhost" else plan.serving.host
     plan = replace(
-        plan, folder=plan.folder.absolute(), serving=plan.serving.model_copy(update={"host": host})
+        plan,
+        folder=plan.folder.absolute(),
+        serving=plan.serving.model_copy(update={"host": host}),
+        instance=secrets.token_hex(8),
     )
     require_safe_binding(plan.serving)
     _require_registry(plan)
@@ -76,7 +84,7 @@ def serve(plan: ServingPlan, *, say: Callable[[str], None] = print) -> None:
                 child.start()
             _attend(plan, children, stop, say)
         finally:
-            _stop(children, stop, say)
+            _stop(plan, children, stop, say)
 
 
 def _children(plan: ServingPlan, path: Path) -> list[KeptAlive]:
@@ -91,7 +99,9 @@ def _children(plan: ServingPlan, path: Path) -> list[KeptAlive]:
     }
     # BentoML puts its working folder before all others on the path of its workers.
     where = ["--working-dir", str(HOUSE), "--host", plan.serving.host, "--port", str(plan.serving.port)]
-    service = python_module("bentoml", "serve", "serving.service:SignalService", *where)
+    waits = ["--timeout-keep-alive", str(_KEEP_ALIVE_S)]
+    waits += ["--timeout-graceful-shutdown", str(_last_answers_s(plan))]
+    service = python_module("bentoml", "serve", "serving.service:SignalService", *where, *waits)
     log = plan.serving_folder / "service.log"
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".log.1"))
@@ -114,6 +124,9 @@ def _attend(
     told, looked, began = None, 0.0, time.monotonic()
     while not stop.wait(_POLL_S):
         now = time.monotonic()
+        if children[0].waits_to_start(now):
+            # Whoever took it while no service of ours held it keeps it.
+            _require_free_port(plan.serving.host, plan.serving.port)
         for child in children:
             child.keep(now, say)
         reap_orphans(children)
@@ -126,16 +139,24 @@ def _attend(
                 say(f"{'Ready' if ready else 'Not ready'}: {words}")
 
 
-def _stop(children: Sequence[KeptAlive], stop: threading.Event, say: Callable[[str], None]) -> None:
+def _stop(
+    plan: ServingPlan, children: Sequence[KeptAlive], stop: threading.Event, say: Callable[[str], None]
+) -> None:
     """End the service first, so that the log writer finds all that it wrote."""
     stop.clear()
-    say("Stopping; Ctrl-C once more to stop at once")
+    answering = (
+        f": not ready any more, but answering for {plan.serving.drain_seconds:g} s (serving.drain_seconds)"
+        if children[0].process is not None
+        else ""
+    )
+    say(f"Stopping{answering}; Ctrl-C once more to stop at once")
+    longest_s = _STOP_S | {"service": plan.serving.drain_seconds + _last_answers_s(plan) + _STOP_S["service"]}
     service, watcher, writer = children
     for group in ((service, watcher), (writer,)):
         for child in group:
             child.signal(signal.SIGTERM)
         for child in group:
-            child.wait(_STOP_S[child.name], stop)
+            child.wait(longest_s[child.name], stop)
         reap_orphans(children)
     spool = service.log.parent / "spool" if service.log else None
     left = sum(1 for _ in spool.glob("*.segment")) if spool else 0
@@ -144,6 +165,11 @@ def _stop(children: Sequence[KeptAlive], stop: threading.Event, say: Callable[[s
         if left
         else "Stopped"
     )
+
+
+def _last_answers_s(plan: ServingPlan) -> int:
+    """How long answers under way may take once no more are begun."""
+    return math.ceil(plan.serving.request_timeout_ms / 1000) + 1
 
 
 def _require_registry(plan: ServingPlan) -> None:
@@ -189,11 +215,9 @@ def _only_serve(plan: ServingPlan) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event; what they did before is put back afterwards."""
+    """SIGINT, SIGTERM and SIGHUP set the event; what they did before is put back afterwards."""
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in ending_signals()}
     try:
         yield stop
     finally:

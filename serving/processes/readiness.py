@@ -27,6 +27,8 @@ def readiness(plan: ServingPlan) -> tuple[bool, str]:
     status = _ask(plan, "/status", StatusAnswer)
     if status is None:
         return False, f"{address(plan)} does not answer yet; see {plan.serving_folder / 'service.log'}"
+    if status.instance != plan.instance:
+        return False, f"another service answers at {address(plan)}"
     model = _ask(plan, "/model", ModelAnswer) if status.ready else None
     if model is not None:
         champion = f"champion {model.name} version {model.version} ({model.bundle_sha256[:12]})"

@@ -26,6 +26,8 @@ def run_copy(small_run, tmp_path) -> SmallRun:
     return copy_run(small_run, tmp_path / "run")
 
 
+# Besides its limits what the shared service is told of a proxy and of pages in browsers.
+PREFIX, ORIGIN = "/desk/alpha", "https://dashboard.example"
 MOST_SYMBOLS, MOST_ROWS, MOST_BYTES = 30, 40, 4 * 2**20
 
 
@@ -64,7 +66,7 @@ def shared(small_run, tmp_path_factory) -> Iterator[Shared]:
     (run.folder / "secret.txt").write_text("not for clients")
     (run.folder / "review" / "link.html").symlink_to(run.folder / "secret.txt")
     limits = {"max_symbols": MOST_SYMBOLS, "max_rows": MOST_ROWS, "max_body_bytes": MOST_BYTES}
-    with live_service(run.plan(limits)) as live:
+    with live_service(run.plan({**limits, "prefix": PREFIX, "cors_origins": (ORIGIN,)})) as live:
         yield Shared(run, live)
 
 

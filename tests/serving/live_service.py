@@ -24,10 +24,17 @@ from tests.serving.small_champion import SmallRun
 
 START_S = 240.0
 ROOT = Path(__file__).parents[2]
-_SERVE = (
-    "import sys; from serving.processes.launch import serve; from serving.processes.plan import read_plan;"
-    " serve(read_plan(sys.argv[1]), say=lambda text: print(text, flush=True))"
-)
+_SERVE = """
+import sys
+from components.contracts import AlphaloopError
+from serving.processes.launch import serve
+from serving.processes.plan import read_plan
+try:
+    serve(read_plan(sys.argv[1]), say=lambda text: print(text, flush=True))
+except AlphaloopError as error:
+    print(error, flush=True)
+    sys.exit(error.exit_code)
+"""
 _TRIAL = {
     "period": "1d",
     "target": "log_return",
@@ -192,9 +199,15 @@ class Served:
     """
 
     def __init__(
-        self, plan: Path, environment: Mapping[str, str] | None = None, working_folder: Path = ROOT
+        self,
+        plan: Path,
+        environment: Mapping[str, str] | None = None,
+        working_folder: Path = ROOT,
+        first: str = "",
     ) -> None:
-        command = [sys.executable, *([] if working_folder == ROOT else ["-P"]), "-c", _SERVE, str(plan)]
+        """`first`: a statement that the process runs before it serves."""
+        safe = [] if working_folder == ROOT else ["-P"]
+        command = [sys.executable, *safe, "-c", f"{first}\n{_SERVE}", str(plan)]
         variables = {**os.environ, **(environment or {})}
         self.process = subprocess.Popen(
             command,

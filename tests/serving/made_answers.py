@@ -15,7 +15,7 @@ from serving.processes.plan import ServingPlan
 COLUMNS = ("momentum", "volatility", "value")
 BAR_US = 1_700_000_000_000_000
 # Half a second a segment, so that the writer has work at once.
-QUICK = Settings(log_segment_seconds=0.2, log_segment_bytes=2**16, log_spool_bytes=2**24)
+QUICK = Settings(keyless=True, log_segment_seconds=0.2, log_segment_bytes=2**16, log_spool_bytes=2**24)
 
 
 def answer(

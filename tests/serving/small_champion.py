@@ -50,7 +50,7 @@ STORE = FeatureStoreSettings(lookback_bars=16)
 # Two names on each side, so that a book of 20 names has positions; no age limit, because the market ends in
 # the past.
 BACKTEST = BacktestSettings(quantile=0.1)
-SERVING = ServingSettings(max_feature_age_hours=None, poll_seconds=0.2)
+SERVING = ServingSettings(max_feature_age_hours=None, poll_seconds=0.2, keyless=True, drain_seconds=0)
 EXPERTS: dict[str, dict[str, Any]] = {"elasticnet": {}, "lightgbm": {"rounds": 20}}
 LOOKING_BACK: dict[str, dict[str, Any]] = {"elasticnet": {}, "looking_back": {}}
 ACROSS: dict[str, dict[str, Any]] = {"elasticnet": {}, "across": {}}

@@ -236,7 +236,7 @@ def test_each_refusal_over_http(live, model, bar):
         "oversized_batch",
         "symbols",
     )
-    assert error(post(live, "/signals", b"{")) == (400, "malformed_json", None)
+    assert error(post(live, "/signals", b"{")) == (400, "malformed_json", "body")
     assert error(post(live, "/signals", b"{}")) == (422, "missing_field", "symbols")
     assert error(post(live, "/signals", {"symbols": ["S01"], "x": 1})) == (422, "extra_field", "x")
     assert error(post(live, "/score", changed(**{names[0]: float("nan")}))) == (422, "nan", first)
@@ -276,7 +276,7 @@ def test_each_refusal_over_http(live, model, bar):
         live.client.post(
             "/score", content=b"no arrow", headers={"content-type": "application/vnd.apache.arrow.stream"}
         )
-    ) == (400, "malformed_arrow", None)
+    ) == (400, "malformed_arrow", "body")
     assert error(live.client.get("/signals")) == (405, "method_not_allowed", None)
     assert error(live.client.get("/docs")) == (404, "not_found", None)
     assert live.metric("requests_total", endpoint="signals", result="unknown_symbol") == before + 1

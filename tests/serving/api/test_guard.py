@@ -12,7 +12,9 @@ from serving.api.app import make_app
 from serving.api.guard import Guard
 from serving.config import Settings
 
-SETTINGS = Settings(api_key_variable="ALPHALOOP_TEST_NO_KEY", request_timeout_ms=300, most_concurrent=2)
+SETTINGS = Settings(
+    api_key_variable="ALPHALOOP_TEST_NO_KEY", keyless=True, request_timeout_ms=300, most_concurrent=2
+)
 
 
 class Broken:

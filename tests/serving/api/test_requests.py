@@ -73,6 +73,20 @@ def test_the_order_of_the_features_in_the_body_does_not_matter():
     np.testing.assert_array_equal(score(body(row(features=turned))).values, score(body(row())).values)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        body(row(), row(symbol="BTC:USDT")),
+        body(row(symbol='a"b\\:"')),
+        body(row(symbol="é:日"), cross_section="market"),
+        json.dumps({"rows": [row(symbol="é")]}, ensure_ascii=False).encode(),
+        body(row(timestamp="2024-05-31T20:00:00.5+00:00")),
+    ],
+)
+def test_names_that_occur_once_are_no_repetition_whatever_texts_hold(raw):
+    assert len(score(raw).symbols) == raw.count(b'"symbol"')
+
+
 def changed(**values):
     return row(features={**VALUES, **values})
 
@@ -82,10 +96,10 @@ def without(name):
 
 
 FAULTS = [
-    ("malformed_json", None, b'{"rows": ['),
-    ("malformed_json", None, b""),
-    ("malformed_json", None, b"\xff\xfe"),
-    ("malformed_json", None, b"[" * 20_000),
+    ("malformed_json", "body", b'{"rows": ['),
+    ("malformed_json", "body", b""),
+    ("malformed_json", "body", b"\xff\xfe"),
+    ("malformed_json", "body", b"[" * 20_000),
     ("wrong_type", "body", b"[1, 2]"),
     ("missing_field", "rows", b"{}"),
     ("empty_batch", "rows", body()),
@@ -109,6 +123,36 @@ FAULTS = [
         "rows[1].timestamp",
         body(row(), row(symbol="B", timestamp=(NOW + timedelta(hours=1)).isoformat())),
     ),
+    *(
+        ("wrong_type", "rows[0].timestamp", body(row(timestamp=text)))
+        for text in (
+            "1717185600",
+            "1717185600000",
+            "2024-05-31 20:00:00Z",
+            "2024-05-31T20:00Z",
+            "2024-05-31T20:00:00.123456789Z",
+            "2024-05-31T20:00:00+0530",
+            "2024-05-31T20:00:00\N{MINUS SIGN}05:00",
+            "2024-05-31T20:00:00z",
+            "٢٠٢٤-05-31T20:00:00Z",
+        )
+    ),
+    ("wrong_value", "rows[0].timestamp", body(row(timestamp="2024-02-30T20:00:00Z"))),
+    ("wrong_value", "rows[0].timestamp", body(row(timestamp="2024-05-31T20:00:60Z"))),
+    ("malformed_json", "body", b"\xef\xbb\xbf" + body(row())),
+    ("malformed_json", "body", body(row()).decode().encode("utf-16")),
+    ("malformed_json", "body", body(row()).decode().encode("utf-16-le")),
+    ("said_twice", "rows", body(row())[:-1] + b', "rows": []}'.replace(b"[]", body(row())[9:-1])),
+    ("said_twice", "rows[0].symbol", body(row()).replace(b'"symbol"', b'"symbol": "OLD", "symbol"', 1)),
+    ("said_twice", "rows[0].features.a", body(row()).replace(b'"a"', b'"a": 3, "a"', 1)),
+    # An escape is the same name; a colon that is escaped makes up for the one of the second name.
+    ("said_twice", "rows[0].features.a", body(row()).replace(b'"a"', b'"\\u0061": 3, "a"', 1)),
+    (
+        "said_twice",
+        "rows[0].features.a",
+        body(row()).replace(b'"a"', b'"a": 3, "a"', 1).replace(b"20:00:00", b"20\\u003a00:00", 1),
+    ),
+    ("infinity", "rows[0].features.b", body(changed(b=10**400))),
     ("future_timestamp", "rows[0].timestamp", body(row(timestamp="9999-12-31T23:59:59-23:59"))),
     ("wrong_value", "rows[0].timestamp", body(row(timestamp="0001-01-01T00:00:00+23:59"))),
     ("nan", "rows[0].features.a", body(changed(a=float("nan")))),
@@ -167,7 +211,7 @@ def test_windows_are_read_and_checked():
         ("wrong_type", "symbols[1]", b'{"symbols": ["A", null]}'),
         ("wrong_type", "symbols", b'{"symbols": "A"}'),
         ("extra_field", "limit", b'{"symbols": ["A"], "limit": 3}'),
-        ("malformed_json", None, b"symbols=A"),
+        ("malformed_json", "body", b"symbols=A"),
     ],
 )
 def test_each_fault_of_a_signals_body_has_its_code_and_field(code, field, raw):

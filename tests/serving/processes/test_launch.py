@@ -3,6 +3,7 @@ order, and refuses what can't work.
 """
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,8 +23,16 @@ from serving.processes.launch import LaunchError, serve
 from serving.processes.plan import read_plan
 from serving.replay import ReplayError, current_publication, replay
 from tests.processes.planted import plant
+from tests.serving.conftest import copy_run
 from tests.serving.live_service import Served, free_port, pid_of, processes_of, register, until
 from tests.serving.made_answers import QUICK, make_plan
+
+_LOOKED_BEFORE = """
+from serving.processes import launch
+look, looks = launch._require_free_port, []
+launch._require_free_port = lambda *place: look(*place) if looks else looks.append(place)
+launch._WAIT_FOR_REASON_S = 0.0
+"""
 
 
 @pytest.fixture
@@ -143,6 +152,42 @@ def test_when_serve_itself_is_killed_nothing_of_it_stays(run_copy, plan):
         served.process.kill()
         for pid in processes_of(run_copy.folder):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_closed_terminal_ends_it_in_order(run_copy, plan):
+    served = Served(plan)
+    try:
+        served.wait_for("Not ready: .*no champion")
+        served.process.send_signal(signal.SIGHUP)
+        served.process.wait(60)
+    finally:
+        served.stop()
+    assert served.process.returncode == 0
+    assert served.lines[-1] == "Stopped\n"
+    until(lambda: not processes_of(run_copy.folder), what="the end of all processes")
+
+
+def test_of_two_on_one_port_the_loser_says_so_and_ends(run_copy, plan, tmp_path, empty_database):
+    """The loser looked at the port before the winner took it: its first look finds it free, whatever is."""
+    register(run_copy, run_copy.bundles[0])
+    other = copy_run(run_copy, tmp_path / "other")
+    late_plan = other.plan({"port": read_plan(plan).serving.port, "registry_poll_seconds": 0.3})
+    winner = Served(plan)
+    loser = None
+    try:
+        winner.wait_for("Ready: ")
+        loser = Served(late_plan, first=_LOOKED_BEFORE)
+        loser.process.wait(120)
+        assert loser.process.returncode == LaunchError.exit_code != 0
+        assert winner.process.poll() is None
+    finally:
+        winner.stop()
+        if loser is not None:
+            loser.stop()
+    assert not loser.said("^Ready"), loser.lines
+    assert loser.said("Not ready: another service answers"), loser.lines
+    assert re.match(r"Can't listen on 127\.0\.0\.1:\d+: .* --set serving\.port=", loser.lines[-1])
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.serving.made_answers import QUICK, make_plan
 
 STATUS = StatusAnswer(
     ready=True,
+    instance="",
     checks=[CheckAnswer(name="store", ok=True, reason="answers")],
     features=FeatureStatus(publication="p", age_s=1.0, symbols=2, behind=0),
     champion_watch=WatchStatus(up=True, problem=None, refused=None),
@@ -90,6 +91,14 @@ def test_a_service_that_is_ready_names_its_champion(answers, plan):
     ready, words = readiness(plan)
     assert ready
     assert words.endswith("champion demo version 3 (abababababab)")
+
+
+def test_the_service_of_another_serve_is_never_called_ready(answers, plan):
+    other = STATUS.model_copy(update={"instance": "5e1f"})
+    answers[0].update({"/status": written(other), "/model": written(MODEL)})
+    ready, words = readiness(plan)
+    assert not ready
+    assert "another service answers at http://127.0.0.1:" in words
 
 
 def test_a_service_that_is_not_ready_says_why(answers, plan):
