@@ -47,7 +47,7 @@ def close_run(folder: Path, *, failed: bool, message: str, events: Path | None) 
         for event in lines
         if event["event"] == "finished" and event["stage"] != CLOSING
     ]
-    warnings = _said(lines, "warned")
+    warnings = list({said.message: said for said in reversed(_said(lines, "warned"))}.values())[::-1]
     return write_page(target, "report/closing.html", failure=failures[0], warnings=warnings, done=done)
 
 

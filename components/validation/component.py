@@ -10,6 +10,7 @@ from components.image import IMAGE
 def validate(
     panel: Input[Dataset],
     settings: str,
+    origin: str,
     code: str,
     clean: Output[Dataset],
     quarantine: Output[Dataset],
@@ -22,7 +23,15 @@ def validate(
     from components.validation.run import Inputs, Outputs, run_validate
 
     outputs = Outputs(clean.path, quarantine.path, health.path, judgements.path)
-    run_validate(Inputs(panel.path), outputs, settings=settings, code=code)
+    run_validate(Inputs(panel.path), outputs, settings=settings, code=code, origin=origin)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def check_plan(panel: Input[Dataset], demands: str, code: str):
+    """Stop the run where a clean panel is not enough for what the config asks of it."""
+    from components.validation.plan import run_check_plan
+
+    run_check_plan(panel.path, demands=demands)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -53,8 +53,11 @@ class Outputs:
     judgements: str | os.PathLike
 
 
-def run_validate(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Validation:
-    """Part a raw panel into clean rows and quarantine, and say what was found.
+def run_validate(
+    inputs: Inputs, outputs: Outputs, *, settings: str, code: str, origin: str = ""
+) -> Validation:
+    """Part a raw panel into clean rows and quarantine, and say what was found; `origin` names where the panel
+    comes from.
 
     Raises
     ------
@@ -63,10 +66,10 @@ def run_validate(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) 
     """
     with stage("validation"):
         parsed = Settings.model_validate_json(settings)
-        origin = {"raw_panel": read_stamp(inputs.panel).content_sha256}
+        stamped = {"raw_panel": read_stamp(inputs.panel).content_sha256}
         found = validate_panel(read_table(inputs.panel, RAW_PANEL), parsed)
-        publish(found, outputs, settings=parsed, code=code, inputs=origin)
-        stamp = {"code_version": code, "config_hash": config_hash(parsed), "inputs": origin}
+        publish(found, outputs, settings=parsed, code=code, inputs=stamped, origin=origin)
+        stamp = {"code_version": code, "config_hash": config_hash(parsed), "inputs": stamped}
         write_table(found.panel, outputs.clean, PANEL, **stamp)
         report(
             "validation",
@@ -92,6 +95,7 @@ def publish(
     settings: Settings,
     code: str,
     inputs: Mapping[str, str] | None = None,
+    origin: str = "",
 ) -> None:
     """Write quarantine, health and judgements, each atomically; if a critical check failed, draw the page too
     and raise.
@@ -110,7 +114,7 @@ def publish(
     if found.failures:
         page = Path(outputs.health).parent / REFUSED
         write_data_docs(page, found.health, found.judgements)
-        require(found, page)
+        require(found, page, origin)
 
 
 def require(found: Validation | Checked, page: str | os.PathLike, origin: str = "") -> None:

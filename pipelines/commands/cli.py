@@ -145,13 +145,12 @@ def lookup(
 
     Example:  alphaloop lookup AAPL MSFT --config pipelines/configs/us_equities.yaml
     """
-    from rich.console import Console
-
     from pipelines.commands.lookup import lookup_table
+    from pipelines.commands.printed import printer
     from pipelines.config import load_config
 
     loaded = load_config(config, overrides or [])
-    Console().print(
+    printer().print(
         lookup_table(symbols, loaded.feature_store, Path(loaded.run.folder).absolute() / "feature_store")
     )
 

@@ -123,14 +123,13 @@ def tune_expert(
 
     Example:  alphaloop experts tune lightgbm --trials 50 --workers 2 --config mine.yaml
     """
-    from rich.console import Console
-
+    from pipelines.commands.printed import printer
     from pipelines.commands.tune import Request, tune
     from pipelines.config import load_config
 
     request = Request(trials, workers, storage, study, timeout_minutes)
     table, said = tune(expert, load_config(config, overrides or []), request)
-    Console().print(table)
+    printer().print(table)
     typer.echo(said)
 
 
@@ -151,15 +150,14 @@ def ablate_expert(
 
     Example:  alphaloop experts ablate patchtst --seeds 3
     """
-    from rich.console import Console
-
     if window not in ("validation", "test"):
         raise typer.BadParameter(f"{window!r} is neither validation nor test", param_hint="--window")
     from pipelines.commands.ablate import run_ablation
+    from pipelines.commands.printed import printer
     from pipelines.config import load_config
 
     table, said = run_ablation(expert, load_config(config, overrides or []), seeds=seeds, window=window)
-    Console().print(table)
+    printer().print(table)
     typer.echo(said)
 
 
@@ -179,9 +177,8 @@ def explain_expert(expert: ExpertArgument, config: ConfigOption = DEMO, override
 def _train(
     expert: str, config: Path, overrides: list[str] | None, *, mode: str, start: Path | None = None
 ) -> None:
-    from rich.console import Console
-
     from pipelines.commands.one_expert import run_expert
+    from pipelines.commands.printed import printer
     from pipelines.config import load_config
 
-    Console().print(run_expert(expert, load_config(config, overrides or []), mode=mode, start=start))
+    printer().print(run_expert(expert, load_config(config, overrides or []), mode=mode, start=start))

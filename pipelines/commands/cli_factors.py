@@ -21,11 +21,10 @@ def factors(
 
     Example:  alphaloop factors --group microstructure
     """
-    from rich.console import Console
-
     from pipelines.commands.factors import factor_table
+    from pipelines.commands.printed import printer
 
-    Console().print(factor_table(group, period))
+    printer().print(factor_table(group, period))
 
 
 @app.command()

@@ -74,11 +74,10 @@ def predict(
 
     Example:  alphaloop predict AAPL MSFT --url http://127.0.0.1:3000
     """
-    from rich.console import Console
-
     from pipelines.commands.predict import predict_table
+    from pipelines.commands.printed import printer
 
-    Console().print(predict_table(symbols, url))
+    printer().print(predict_table(symbols, url))
 
 
 @app.command()
@@ -140,12 +139,11 @@ def champions(config: ConfigOption = DEMO, overrides: SetOption = None):
 
     Example:  alphaloop champions --config pipelines/configs/us_equities.yaml
     """
-    from rich.console import Console
-
     from pipelines.commands.champions import champions_table
+    from pipelines.commands.printed import printer
     from pipelines.config import load_config
 
-    Console().print(champions_table(load_config(config, overrides or [])))
+    printer().print(champions_table(load_config(config, overrides or [])))
 
 
 @app.command()
@@ -170,15 +168,14 @@ def drift(
 
     Example:  alphaloop drift --current newest.parquet --output drift
     """
-    from rich.console import Console
-
     from pipelines.commands.drift import check_drift
+    from pipelines.commands.printed import printer
     from pipelines.config import load_config
 
     shown, drifted = check_drift(
         load_config(config, overrides or []), current, reference=reference, output=output
     )
-    Console().print(shown)
+    printer().print(shown)
     if drifted:
         raise typer.Exit(DRIFTED)
 
@@ -212,13 +209,12 @@ def review(
     """Show the newest decisions and write the review page anew."""
     if context.invoked_subcommand:
         return
-    from rich.console import Console
-
+    from pipelines.commands.printed import printer
     from pipelines.commands.review import show_review
     from pipelines.config import load_config
 
     shown, page = show_review(load_config(config, overrides or []))
-    Console().print(shown)
+    printer().print(shown)
     typer.echo(f"Review page: {page}")
     if browse:
         typer.launch(page.as_uri())

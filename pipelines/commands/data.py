@@ -8,9 +8,12 @@ from pathlib import Path
 from components.contracts import AlphaloopError
 from components.market.fetched import fetch
 from components.market.load import load_panel
+from components.validation.plan import shortfalls
 from components.validation.terminal import terminal_table
 from components.validation.validate import validate_panel
+from pipelines.commands.options import DEMO
 from pipelines.config import data_folder, load_config
+from pipelines.demands import demands
 
 
 class DataRefused(AlphaloopError):
@@ -22,12 +25,13 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
 
     Parameters
     ----------
-    path : CSV or Parquet file, folder or glob in place of the config's market
+    path : CSV or Parquet file, folder or glob in place of the config's market; where no config of its own is
+        given with it, what a run would need besides is told only
 
     Raises
     ------
     DataRefused
-        If a critical check fails; the message is the same text.
+        If a critical check fails, or the panel is not enough for the config; the message is the same text.
     """
     if path is not None:
         source = (
@@ -42,7 +46,13 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
     text = "\n".join([*market.notes, terminal_table(found.health)])
     if found.failures:
         raise DataRefused(f"{text}\n\nA run would stop here.")
-    return text
+    asked = demands(loaded)
+    short = shortfalls(found.panel, asked)
+    if short.reasons and path is not None and config == DEMO:
+        return f"{text}\n\nWith the settings of {DEMO.name} a run would stop:\n{short.text(asked.origin)}"
+    if short.reasons:
+        raise DataRefused(f"{text}\n\n{short.text(asked.origin)}\nA run would stop here.")
+    return "\n".join([text, *short.notes])
 
 
 def fetch_data(config: Path, overrides: Sequence[str]) -> str:

@@ -9,8 +9,7 @@ from rich.table import Table
 
 from components.contracts import AlphaloopError, ContractError
 from components.contracts.documents.summary import RunSummary
-
-WIDTH_WITHOUT_TERMINAL = 120
+from pipelines.commands.printed import printer
 
 
 def read_summary(folder: Path) -> RunSummary:
@@ -26,9 +25,7 @@ def read_summary(folder: Path) -> RunSummary:
 
 def show_summary(summary: RunSummary, folder: Path, console: Console | None = None) -> None:
     """Print the experts' table, the verdict and where things are."""
-    console = console or Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH_WITHOUT_TERMINAL
+    console = console or printer()
     table = Table(
         title=(
             f"Test window {summary.test_window}, horizon {summary.horizon} bars,"

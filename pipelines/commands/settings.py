@@ -16,17 +16,16 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from rich.console import Console
 from rich.table import Table
 
 from components.contracts import AlphaloopError
 from components.experts.leaves import Leaf, known_experts
 from components.settings import sections_in
+from pipelines.commands.printed import printer
 from pipelines.config import Config
 
 ROOT = Path(__file__).parents[2]
 MOST_PLACES = 3
-WIDTH_WITHOUT_TERMINAL = 200
 UNITS = {
     "bars": "bars",
     "days": "days",
@@ -112,10 +111,7 @@ def settings_table(section: str | None) -> Table:
 
 def show_settings(section: str | None) -> None:
     """Print `settings_table`, as wide as it needs to be where nobody watches."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH_WITHOUT_TERMINAL
-    console.print(settings_table(section))
+    printer().print(settings_table(section))
 
 
 def configuration_page() -> str:

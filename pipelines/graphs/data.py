@@ -12,9 +12,10 @@ from components.features.component import build_features
 from components.fusion.component import draw_fusion, fuse
 from components.labels.component import make_labels
 from components.market.component import ingest
-from components.validation.component import draw_validation, validate
+from components.validation.component import check_plan, draw_validation, validate
 from pipelines.code_version import code_version
 from pipelines.config import Config, features_json, section_json
+from pipelines.demands import demands_json, origin
 from pipelines.graphs.arrange import Arrange
 
 FACTOR_BUILDER = "components.features.build:build_factors"
@@ -55,8 +56,11 @@ class TrainingData:
     pages: Mapping[str, PipelineChannel]
 
 
-def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str) -> FactorData:
-    """Tasks from the market data to the factors.
+def source_to_factors(
+    config: Config, arrange: Arrange, source: str, folder: str, *, trained: bool = True
+) -> FactorData:
+    """Tasks from the market data to the factors; where models are `trained` on them, the panel is held
+    against what that needs first.
 
     `source` is the content hash of the market data and of the slow tables: an argument of the task, so a
     changed file is never answered from the cache. Where it is empty (data out of sight, on a cluster's
@@ -74,8 +78,9 @@ def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str
         cached=bool(source),
     ).outputs
     valid = _validate(config, arrange, raw["panel"])
+    enough = [_plan(config, arrange, valid["clean"])] if trained else []
     fused = _fuse(config, arrange, valid["clean"], slow, cached=bool(source))
-    features = arrange(
+    built = arrange(
         build_features(
             panel=valid["clean"],
             settings=features_json(config),
@@ -85,7 +90,8 @@ def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str
             **fused.columns,
         ),
         "features",
-    ).outputs
+    )
+    features = built.after(*enough).outputs
     return FactorData(
         truth=raw["truth"],
         panel=valid["clean"],
@@ -101,7 +107,12 @@ def source_to_factors(config: Config, arrange: Arrange, source: str, folder: str
 def _validate(config: Config, arrange: Arrange, raw: PipelineChannel) -> dict[str, PipelineChannel]:
     """The tasks that judge the raw panel and draw the page on that; returns the outputs of both."""
     checked = arrange(
-        validate(panel=raw, settings=section_json(config.validation), code=code_version(validate)),
+        validate(
+            panel=raw,
+            settings=section_json(config.validation),
+            origin=origin(config),
+            code=code_version(validate),
+        ),
         "validation",
     ).outputs
     drawn = arrange(
@@ -111,6 +122,13 @@ def _validate(config: Config, arrange: Arrange, raw: PipelineChannel) -> dict[st
         "data docs",
     )
     return {**checked, **drawn.outputs}
+
+
+def _plan(config: Config, arrange: Arrange, panel: PipelineChannel) -> dsl.PipelineTask:
+    """The task that stops a run for which the panel is not enough."""
+    return arrange(
+        check_plan(panel=panel, demands=demands_json(config), code=code_version(check_plan)), "plan"
+    )
 
 
 def _fuse(config: Config, arrange: Arrange, panel: PipelineChannel, slow: str, *, cached: bool) -> Fused:

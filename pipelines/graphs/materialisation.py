@@ -20,6 +20,8 @@ def materialisation_pipeline(config: Config, *, source: str, folder: str, retrie
     def materialisation():
         closing = arrange(close_run(folder=folder), "close", cached=False)
         with dsl.ExitHandler(closing, name="materialisation"):
-            publish(config, arrange, source_to_factors(config, arrange, source, folder), folder)
+            publish(
+                config, arrange, source_to_factors(config, arrange, source, folder, trained=False), folder
+            )
 
     return materialisation

@@ -30,6 +30,7 @@ class Terminal:
         )
         self._tasks: dict[str, TaskID] = {}
         self._notes: dict[str, list[str]] = {}
+        self._warnings: set[str] = set()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -55,6 +56,10 @@ class Terminal:
         self._notes.setdefault(stage, []).append(event["message"])
 
     def _warned(self, stage: str, event: dict) -> None:
+        """A warning is said once, whatever task or rebuild says it again."""
+        if event["message"] in self._warnings:
+            return
+        self._warnings.add(event["message"])
         self.console.print(f"[yellow]![/] {stage:<22} [yellow]{escape(event['message'])}[/]")
 
     def _cached(self, stage: str, _: dict) -> None:

@@ -357,7 +357,7 @@ def own_doors(config: Config) -> dict[str, tuple[object, tuple[str, ...]]]:
         *(data.make_training_set, experts.select_factors, experts.make_learnable, experts.build_oof, gather),
         *(experts.stack, judging.make_reference, judging.backtest, judging.judge, judging.register),
         *(research.mine, retraining.collect_served, retraining.detect_drift),
-        *(data.draw_validation, data.draw_fusion, experts.draw_selection),
+        *(data.check_plan, data.draw_validation, data.draw_fusion, experts.draw_selection),
     ]
     families = [leaf.split("/")[0] for leaf in config.experts.leaves]
     return {

@@ -293,6 +293,36 @@ def test_a_few_duplicates_are_quarantined_not_refused(call, panel, tmp_path):
     assert "duplicate_identical" in said.text
 
 
+def test_a_check_says_what_each_reason_means_and_what_to_do(call, panel, tmp_path):
+    rows = pl.read_parquet(panel)
+    pl.concat([rows, rows.head(20)]).write_parquet(tmp_path / "twice.parquet")
+    said = call("data", "check", tmp_path / "twice.parquet")
+    meaning = "The same bar is there more than once; the one known first is kept."
+    assert f"{meaning} -> Remove the repeats at the source." in " ".join(said.text.split())
+
+
+def test_one_symbol_is_refused_by_the_check_of_its_config(call, panel, tmp_path):
+    rows = pl.read_parquet(panel)
+    path = tmp_path / "one.parquet"
+    rows.filter(pl.col("symbol") == rows["symbol"][0]).write_parquet(path)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump({"market": {"source": "parquet", "path": str(path)}}))
+    said = call("data", "check", "--config", mine)
+    refused(said, str(path), "1 symbol", "labels.target", "features.normalisation: zscore", "263 are needed")
+    assert said.code == 2
+    alone = call("data", "check", path)
+    assert (alone.code, "With the settings of demo.yaml a run would stop" in alone.text) == (0, True)
+
+
+def test_tables_are_not_folded_where_nobody_watches(call):
+    said = call("factors")
+    assert said.code == 0
+    names = [line.split("│")[1].strip() for line in said.text.splitlines() if line.startswith("│")]
+    assert all(names)
+    assert "momentum_20" in names
+    assert max(map(len, said.text.splitlines())) > 150
+
+
 def test_a_folder_that_cannot_be_written_is_named(call, config, tmp_path):
     (tmp_path / "file").write_text("")
     place = tmp_path / "file" / "run"

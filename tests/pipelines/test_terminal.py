@@ -96,3 +96,13 @@ def test_progress_is_drawn_on_a_terminal_only():
 
 def test_progress_of_a_stage_that_was_never_started_is_let_pass():
     assert shown({"event": "advanced", "stage": "ghost", "done": 1, "total": 2, "what": ""}) == ""
+
+
+def test_a_warning_is_said_once_however_many_tasks_and_rebuilds_repeat_it():
+    once = {"event": "warned", "stage": "labels", "message": "no open prices"}
+    others = [
+        {"event": "warned", "stage": "labels", "message": "no volume"},
+        {"event": "warned", "stage": "audit", "message": "no open prices"},
+    ]
+    lines = shown(once, *others, *[once] * 20).splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines] == ["no open prices", "no volume"]

@@ -1,0 +1,138 @@
+"""Whether a clean panel is enough for what the config asks of it: symbols, bars, windows and folds. Said at
+once, by the same words in a run and in `alphaloop data check`.
+"""
+
+import os
+from dataclasses import dataclass
+
+import polars as pl
+
+from components.contracts import PANEL, AlphaloopError, read_table
+from components.progress import report, stage, warn
+from components.settings import Section
+from components.timeline import Settings as TimelineSettings
+from components.timeline import TimelineError, resolve_windows, walk_forward
+from components.timeline.entry import label_reach
+
+NAMED_GROUPS = 6
+
+
+class NeedsSymbols(Section):
+    """A setting that needs `symbols` of them at a bar, and what to do where there are fewer."""
+
+    setting: str
+    symbols: int
+    why: str
+    remedy: str
+
+
+class Demands(Section):
+    """What a config asks of a panel. `origin` names where the panel comes from; `warm_up_bars` is by group of
+    factors.
+    """
+
+    origin: str
+    symbols: tuple[NeedsSymbols, ...]
+    warm_up_bars: dict[str, int]
+    longest_horizon: int
+    timeline: TimelineSettings
+
+
+class PanelFallsShort(AlphaloopError):
+    """The panel is not enough for the config; the message says for what, what there is, and what to do."""
+
+
+@dataclass(frozen=True)
+class Shortfalls:
+    """Why a run can't be made of a panel, and what a person should know though it can."""
+
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def text(self, origin: str) -> str:
+        """The reasons under a line that names the panel."""
+        return "\n".join([f"{origin}: not enough for this config.", *(f"- {why}" for why in self.reasons)])
+
+
+def run_check_plan(panel: str | os.PathLike, *, demands: str) -> None:
+    """Hold a clean panel against what the config asks of it.
+
+    Raises
+    ------
+    PanelFallsShort
+        If a run would fail later on.
+    """
+    with stage("plan"):
+        asked = Demands.model_validate_json(demands)
+        found = shortfalls(read_table(panel, PANEL), asked)
+        for note in found.notes:
+            warn("plan", note)
+        if found.reasons:
+            raise PanelFallsShort(found.text(asked.origin))
+        report("plan", "enough symbols, bars and folds for what is asked")
+
+
+def shortfalls(panel: pl.DataFrame, demands: Demands) -> Shortfalls:
+    """What `demands` ask and the clean `panel` (columns `timestamp`, `symbol`) does not have."""
+    calendar = panel["timestamp"].unique().sort()
+    span = f"{len(calendar):,} bars, {calendar[0]:%Y-%m-%d %H:%M} to {calendar[-1]:%Y-%m-%d %H:%M}"
+    span = span if len(calendar) > 1 else f"one bar, {calendar[0]:%Y-%m-%d %H:%M}"
+    # What is too short for its factors is too short for folds as well: said once.
+    too_short = _warm_up(len(calendar), span, demands) or _folds(calendar, span, demands)
+    reasons = (*_symbols(panel, demands), *too_short)
+    alone = panel["symbol"].n_unique() == 1 and not reasons
+    note = (
+        f"The panel has one symbol, {panel['symbol'][0]}: models are judged by how they order symbols, so no"
+        " model of it can be approved."
+    )
+    return Shortfalls(reasons, (note,) if alone else ())
+
+
+def _symbols(panel: pl.DataFrame, demands: Demands) -> list[str]:
+    """What needs more symbols than any bar has."""
+    most = int(panel.group_by("timestamp").len()["len"].max())
+    total = panel["symbol"].n_unique()
+    named = f" ({panel['symbol'][0]})" if total == 1 else ""
+    have = f"{total} {'symbol' if total == 1 else 'symbols'}{named}"
+    have += "" if most == total else f", {most} at most at the same bar"
+    return [
+        f"{need.setting} {need.why}: it needs {need.symbols} symbols at a bar, the panel has {have}."
+        f" {need.remedy}, or give the panel more symbols."
+        for need in demands.symbols
+        if most < need.symbols
+    ]
+
+
+def _warm_up(bars: int, span: str, demands: Demands) -> list[str]:
+    """Factors that would never have a value with a label."""
+    reach = label_reach(demands.longest_horizon)
+    needed = {group: longest + reach for group, longest in demands.warm_up_bars.items()}
+    long = sorted(
+        (group for group, wanted in needed.items() if wanted > bars), key=lambda group: -needed[group]
+    )
+    if not long:
+        return []
+    more = f" and {len(long) - NAMED_GROUPS} more" if len(long) > NAMED_GROUPS else ""
+    off = f"the groups that look back so far ({', '.join(long[:NAMED_GROUPS])}{more})"
+    way_out = f" or switch off {off}, such as features.groups.{long[0]}: false"
+    longest = max(needed.values())
+    return [
+        f"The panel has {span}; the longest factor looks back over {longest - reach} bars, and a label is"
+        f" known {reach} bars later: {longest} are needed. Give a longer panel"
+        + (f",{way_out}." if len(long) < len(needed) else ".")
+    ]
+
+
+def _folds(calendar: pl.Series, span: str, demands: Demands) -> list[str]:
+    """Windows without bars, and folds that can't be made."""
+    timeline = demands.timeline
+    if timeline.fold_bars > len(calendar):
+        return [
+            f"timeline.fold_bars={timeline.fold_bars} is longer than the panel ({span}). Set it to a part of"
+            f" the panel, such as {max(len(calendar) // 10, 5)}, or give a longer panel."
+        ]
+    try:
+        walk_forward(resolve_windows(calendar, timeline), timeline, longest_horizon=demands.longest_horizon)
+    except TimelineError as error:
+        return [f"{error} The panel has {span}."]
+    return []
