@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from components.contracts.errors import AlphaloopError
 
@@ -21,13 +21,24 @@ class ConfigError(AlphaloopError):
 
 
 class Section(BaseModel):
-    """Base of every settings section: unknown keys and numbers that are not finite are refused, values never
-    change after they were read.
+    """Base of every settings section: unknown keys, numbers that are not finite and truth values for numbers
+    are refused, values never change after they were read.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        meant = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and not NUMBERS.isdisjoint((meant, *get_args(meant))):
+            raise ValueError("a number is meant; YAML reads yes, no, on, off, true and false as truth values")
+        return value
 
+
+NUMBERS = frozenset((int, float))
+# Characters of a wrong value that a message shows, so that it stays on one screen.
+LONGEST_FOUND = 200
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
@@ -87,13 +98,16 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[tuple, str]]:
         values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(
-            f"{path}, line {line}: not valid YAML: {error.problem}. Check the indentation and the colons"
-            " there."
-        ) from error
+        advice = (
+            "Indent with spaces, YAML takes no tabs."
+            if "'\\t'" in (error.problem or "")
+            else "Check the indentation and the colons there."
+        )
+        raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}. {advice}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{path} is not valid YAML: {error}. Mend it, or start from pipelines/configs/demo.yaml."
+            f"{_place_of_bad_value(text, path)} is not valid YAML: {error}. Mend it, or start from"
+            " pipelines/configs/demo.yaml."
         ) from error
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
@@ -107,11 +121,43 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[tuple, str]]:
 
 
 def _collect_lines(node: yaml.Node, prefix: tuple, path: str, lines: dict[tuple, str]) -> None:
+    """The place of every key below a node; ConfigError where a mapping holds one twice, of which YAML would
+    keep the last without a word.
+    """
+    if isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            _collect_lines(value, (*prefix, str(number)), path, lines)
     if isinstance(node, yaml.MappingNode):
+        own: set[tuple] = set()
         for key, value in node.value:
-            place = (*prefix, key.value)
-            lines[place] = f"{path}, line {key.start_mark.line + 1}"
+            place = (*prefix, str(key.value))
+            here = f"{path}, line {key.start_mark.line + 1}"
+            if place in own:
+                first = lines[place].rpartition(" ")[2]
+                raise ConfigError(
+                    f"{here}: {'.'.join(place)!r} is there already, in line {first}. Keep one of them."
+                )
+            own.add(place)
+            lines[place] = here
             _collect_lines(value, place, path, lines)
+
+
+def _place_of_bad_value(text: str, path: Path) -> str:
+    """File and line of the first value that is written like a date or a number but is none, such as
+    2024-13-01; the file alone where that is not what is wrong.
+    """
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
+                try:
+                    yaml.safe_load(event.value)
+                except yaml.YAMLError:
+                    continue
+                except ValueError:
+                    return f"{path}, line {event.start_mark.line + 1}: {event.value!r}"
+    except (yaml.YAMLError, ValueError, RecursionError):
+        pass
+    return str(path)
 
 
 def _apply_override(values: dict[str, Any], lines: dict[tuple, str], override: str) -> None:
@@ -155,13 +201,21 @@ def _describe(
         return f"{where}: unknown key {name!r}. {advice}"
     if problem["type"] == "missing":
         return f"{where}: {name!r} is missing. Add it."
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        found = "nothing" if problem["input"] is None else repr(problem["input"])
+        advice = f"`key: value` lines, indented below `{location[-1]}:`" if location else "sections"
+        return f"{where}: {name}: a section is meant, {advice} (found {_cut(found)})."
     message = problem["msg"].removeprefix("Value error, ")
     found = (
         ""
         if problem["type"] == "value_error" and isinstance(problem["input"], dict)
-        else f" (found {problem['input']!r})"
+        else f" (found {_cut(repr(problem['input']))})"
     )
     return f"{where}: {name}: {message}{found}."
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_FOUND else f"{text[:LONGEST_FOUND]}…"
 
 
 def _field_names(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:

@@ -1,6 +1,7 @@
 """Settings of the timeline: the four windows and how folds walk through them."""
 
 from datetime import date
+from itertools import combinations
 
 from pydantic import Field, model_validator
 
@@ -12,6 +13,12 @@ class Span(Section):
 
     start: date | None = Field(None, description="first day")
     end: date | None = Field(None, description="last day")
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self):
+        if self.start and self.end and self.start > self.end:
+            raise ValueError(f"start={self.start} is after end={self.end}; swap them")
+        return self
 
 
 class Settings(Section):
@@ -60,5 +67,26 @@ class Settings(Section):
             raise ValueError(
                 f"train_share={self.train_share} and validation_share={self.validation_share} leave no bars"
                 " to test on; their sum must be below 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_follow_each_other(self):
+        named = (("train", self.train), ("validation", self.validation), ("test", self.test))
+        for (earlier, before), (later, after) in combinations(named, 2):
+            last = (("end", before.end), ("start", before.start))
+            first = (("start", after.start), ("end", after.end))
+            ends = next(((key, day) for key, day in last if day), None)
+            begins = next(((key, day) for key, day in first if day), None)
+            if ends and begins and ends[1] > begins[1]:
+                raise ValueError(
+                    f"{earlier}.{ends[0]}={ends[1]} is after {later}.{begins[0]}={begins[1]}: train,"
+                    " validation and test follow each other, or what is learned would be judged on itself"
+                )
+        begins = self.backtest.start
+        if begins and self.test.start and begins < self.test.start:
+            raise ValueError(
+                f"backtest.start={begins} is before test.start={self.test.start}: the stacker learned from"
+                " those bars; let the backtest begin with the test window or later"
             )
         return self

@@ -171,7 +171,7 @@ def test_base_and_rich_of_an_expert_go_side_by_side_to_the_report_and_the_regist
 def test_an_ensemble_and_models_by_regime_asked_for_in_the_config_are_trained(place, done):
     folder = place / "run" / "experts"
     members = {
-        name: {path.name for path in (folder / name / "final" / "model").iterdir() if path.is_dir()}
+        name: {path.name for path in (folder / name / "final" / "model" / "members").glob("*")}
         for name in ("lightgbm", "lightgbm_rich", "elasticnet")
     }
     assert members["elasticnet"] == set()

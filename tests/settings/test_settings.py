@@ -1,6 +1,7 @@
 """Configuration: what is read, and that every bad file ends in an error that names file, line and key."""
 
 from contextlib import suppress
+from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,9 @@ class Inner(Section):
 
 class Outer(Section):
     inner: Inner = Inner()
+    parts: list[Inner] | None = None
+    day: date | None = None
+    switch: bool = False
     seed: int
 
 
@@ -50,7 +54,30 @@ def test_values_defaults_and_overrides(write):
         ("seed: 1\n inner: 2\n", "line 2: not valid YAML"),
         ("", "holds nothing"),
         ("- 1\n", "holds a list"),
-        ("seed: 1\ninner: 7\n", "line 2: inner:"),
+        ("seed: 1\ninner: 7\n", "line 2: inner: a section is meant"),
+        ("seed: 1\ninner: [a, b]\n", "line 2: inner: a section is meant, `key: value` lines"),
+        ("seed: 1\ninner:\n", "line 2: inner: a section is meant, `key: value` lines"),
+        ("seed: 1\ninner:\n\tcost_bps: 1\n", "line 3: not valid YAML"),
+        ("seed: 1\ninner:\n\tcost_bps: 1\n", "Indent with spaces"),
+        ("seed: 1\nseed: 2\n", "line 2: 'seed' is there already, in line 1. Keep one"),
+        (
+            "seed: 1\ninner: {names: [a]}\ninner: {cost_bps: 1}\n",
+            "line 3: 'inner' is there already, in line 2",
+        ),
+        (
+            "seed: 1\ninner: {cost_bps: 1,\n  cost_bps: 1}\n",
+            "line 3: 'inner.cost_bps' is there already, in line 2",
+        ),
+        ("seed: yes\n", "line 1: seed: a number is meant; YAML reads yes"),
+        ("seed: 1\ninner: {cost_bps: off}\n", "line 2: inner.cost_bps: a number is meant"),
+        (
+            "seed: 1\nparts:\n- {cost_bps: 1}\n- {cost: 1}\n",
+            "line 4: unknown key 'parts.1.cost'. Did you mean",
+        ),
+        ("seed: 1\nparts:\n- {cost_bps: 1}\n-\n  cost_bps: 1\n  cost_bps: 2\n", "line 6: 'parts.1.cost_bps'"),
+        ("seed: 1\nday: 2024-13-01\n", "line 2: '2024-13-01' is not valid YAML: month must be in 1..12"),
+        ("seed: 1\nday: tomorrow\n", "line 2: day: Input should be a valid date"),
+        ("seed: 1\n---\nseed: 2\n", "line 2: not valid YAML"),
     ],
 )
 def test_bad_files_name_the_place(write, text, words):
@@ -58,6 +85,26 @@ def test_bad_files_name_the_place(write, text, words):
         load_settings(Outer, write(text))
     assert words in str(caught.value)
     assert "config.yaml" in str(caught.value)
+
+
+def test_what_looks_like_a_fault_and_is_none_is_taken(write):
+    text = (
+        "seed: 3\nswitch: yes\ninner: {cost_bps: 1}\nparts: [{cost_bps: 1}, {cost_bps: 1}]\nday: 2024-02-29\n"
+    )
+    loaded = load_settings(Outer, write(text))
+    assert (loaded.switch, len(loaded.parts), loaded.day) == (True, 2, date(2024, 2, 29))
+    assert (
+        load_settings(Outer, write("base: &b {cost_bps: 2}\n".replace("base", "inner") + "seed: 3\n")).seed
+        == 3
+    )
+    merged = "inner: &one {cost_bps: 2, names: [a]}\nparts:\n- {<<: *one, cost_bps: 3}\nseed: 1\n"
+    assert load_settings(Outer, write(merged)).parts == [Inner(cost_bps=3, names=("a",))]
+
+
+def test_a_long_value_does_not_fill_the_screen(write):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(Outer, write(f"seed: 1\ninner: [{', '.join('x' * 9 for _ in range(500))}]\n"))
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from components.timeline import (
     Settings,
@@ -157,8 +158,8 @@ def test_windows_from_dates_and_from_shares():
     [
         (
             {
-                "train": {"end": "2024-03-01"},
-                "validation": {"start": "2024-02-01"},
+                "train": {"end": "2024-02-10"},
+                "validation": {"start": "2024-02-10"},
                 "test": {"start": "2024-03-10"},
             },
             "after timeline.validation begins",
@@ -173,6 +174,39 @@ def test_windows_from_dates_and_from_shares():
 def test_windows_that_do_not_fit_are_refused(values, words):
     with pytest.raises(TimelineError, match=words):
         resolve_windows(days(100), Settings.model_validate(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"train": {"start": "2022-01-01", "end": "2020-12-31"}}, "start=2022-01-01 is after end=2020-12-31"),
+        (
+            {"train": {"end": "2022-12-31"}, "validation": {"start": "2022-06-01"}},
+            "train.end=2022-12-31 is after validation.start=2022-06-01",
+        ),
+        (
+            {"validation": {"end": "2023-12-31"}, "test": {"start": "2021-01-01"}},
+            "validation.end=2023-12-31 is after test.start=2021-01-01",
+        ),
+        (
+            {"train": {"start": "2023-01-01"}, "test": {"end": "2021-01-01"}},
+            "train.start=.* is after test.end",
+        ),
+        (
+            {"test": {"start": "2023-01-01"}, "backtest": {"start": "2022-01-01"}},
+            "backtest.start=2022-01-01 is before test.start=2023-01-01",
+        ),
+    ],
+)
+def test_dates_in_the_wrong_order_are_refused_without_any_data(values, words):
+    with pytest.raises(ValidationError, match=words):
+        Settings.model_validate(values)
+
+
+def test_dates_that_touch_or_are_left_out_are_taken():
+    Settings.model_validate({"train": {"start": "2020-01-01"}, "test": {"end": "2021-01-01"}})
+    Settings.model_validate({"train": {"end": "2020-12-31"}, "validation": {"start": "2020-12-31"}})
+    Settings.model_validate({"test": {"start": "2023-01-01"}, "backtest": {"start": "2023-05-01"}})
 
 
 def test_a_purge_shorter_than_the_label_is_refused_with_the_number_needed():
