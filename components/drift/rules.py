@@ -136,8 +136,11 @@ def information_rule(found: InformationRatio | None, settings: Settings) -> Drif
     limit = settings.information_ratio_drop
     if found is None:
         return _quiet("information_ratio", limit, "too few labels or scores are known")
-    if found.drop is None or found.p is None:
+    if found.drop is None:
         why = "the reference's information ratio is not above 0, so a fall can't be measured"
+        return _quiet("information_ratio", limit, why)
+    if found.p is None:
+        why = f"the reference's {found.reference_bars} bars are too few to tell a fall from chance"
         return _quiet("information_ratio", limit, why)
     return DriftRule(
         rule="information_ratio",

@@ -86,7 +86,9 @@ class ServedShift:
 
 
 def shift_of(rows: pl.DataFrame, sketch: pl.DataFrame) -> FeatureShift | None:
-    """How far served rows lie from a reference sketch; None below 200 rows or without a common column."""
+    """How far served rows lie from a reference sketch; None below 200 rows or where no common column
+    has as many values. What is missing has no part in it.
+    """
     columns = [name for name in rows.columns if name in sketch.columns and name not in SERVED.columns]
     if len(rows) < FEWEST_ROWS or not columns:
         return None
@@ -96,6 +98,8 @@ def shift_of(rows: pl.DataFrame, sketch: pl.DataFrame) -> FeatureShift | None:
     distances = np.asarray(
         ks_to_sketch(current, sketch.select(pl.col(columns).fill_null(float("nan"))).to_numpy())
     )
+    # A handful of values lies far from any distribution by chance.
+    distances[np.isfinite(current).sum(axis=0) < FEWEST_ROWS] = np.nan
     if not np.isfinite(distances).any():
         return None
     return FeatureShift(

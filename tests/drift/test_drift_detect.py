@@ -4,7 +4,9 @@ tables are refused in words.
 
 import json
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -15,10 +17,11 @@ from components.contracts.documents.drift import (
     InformationRatio,
     Separation,
 )
-from components.contracts.documents.drift_reference import LabelReference
+from components.contracts.documents.drift_reference import InformationReference, LabelReference
 from components.drift.columns import TESTS, fired_rules
 from components.drift.config import Settings
 from components.drift.detect import detect
+from components.drift.information import information_ratio
 from components.drift.measure import Measured
 from components.drift.outcomes import label_shift, labels_of
 from components.drift.reference import read_reference
@@ -158,6 +161,28 @@ def test_an_information_ratio_fires_beyond_threshold_windows_and_chance(weaker):
     found = {"drop": 0.8, "current": 0.2, "usual": 0.4, "p": 1e-4, "reference": 1.0, "bars": 50}
     other = {"reference_rank_ic": 0.1, "rank_ic": 0.02, "reference_bars": 200, "monthly": ()}
     assert information_rule(InformationRatio(**other | found | weaker), Settings()).fired == (not weaker)
+
+
+def test_a_short_reference_knows_no_fall_of_the_information_ratio():
+    """Of eight bars, however steady: five bars a label spans."""
+    rng = np.random.default_rng(1)
+    first = datetime(2024, 1, 2, 21, tzinfo=UTC)
+    keys = pl.DataFrame({"timestamp": [first + timedelta(days=k) for k in range(40)]}).join(
+        pl.DataFrame({"symbol": [f"S{k}" for k in range(12)]}), how="cross"
+    )
+    rows = keys.with_columns(score=pl.Series(rng.normal(size=480)), label=pl.Series(rng.normal(size=480)))
+
+    def found(bars):
+        then = InformationReference(
+            rank_ic=tuple(0.3 + 0.01 * rng.normal(size=bars)), first=first, last=first
+        )
+        return information_ratio(then, rows.drop("label"), rows.drop("score"), 5)
+
+    assert found(8).p is None
+    assert found(200).p < 0.01
+    said = information_rule(found(8), Settings())
+    assert not said.fired
+    assert "8 bars are too few" in said.reason
 
 
 @pytest.mark.parametrize(

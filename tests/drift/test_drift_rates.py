@@ -8,7 +8,13 @@ import pytest
 from components.drift.config import Settings
 from components.drift.detect import detect
 from pipelines.config import load_config
-from tests.benchmarks.bench_drift_alarms import PLANTED, factor_tables, planted_case, reference_and_current
+from tests.benchmarks.bench_drift_alarms import (
+    PLANTED,
+    factor_tables,
+    own_newest,
+    planted_case,
+    reference_and_current,
+)
 
 CASES = (
     "mean + 0.5 sd of a rank",
@@ -26,6 +32,8 @@ def test_simulated_market(seed, tmp_path):
     current = reference_and_current(table, labels, entries, tmp_path, settings)
     result = detect(tmp_path, current, labels, settings)
     assert result.verdict == "no_drift", result.reason
+    own = detect(tmp_path, own_newest(table), labels, settings)
+    assert own.verdict == "no_drift", own.reason
     for name in CASES:
         found = planted_case(name, tmp_path, current, labels, settings)
         assert found == {"found": True, "what": PLANTED[name][1], "right": True, "others": []}, name

@@ -318,6 +318,17 @@ def test_shift_is_near_nothing_for_the_same_and_large_for_a_moved_feature():
     assert shift_of(moved, pl.DataFrame()) is None
 
 
+def test_a_column_with_a_handful_of_values_says_nothing_of_a_shift():
+    rng = np.random.default_rng(4)
+    sketch = pl.DataFrame({name: quantile_sketch(rng.normal(size=9_000)) for name in ("full", "few")})
+    few = np.where(np.arange(2_000) < 5, rng.normal(size=2_000), np.nan)
+    rows = pl.DataFrame({"full": rng.normal(size=2_000), "few": few})
+    found = shift_of(rows, sketch)
+    assert found.largest_column == "full"
+    assert (found.largest_ks, found.share_above_0_1) == (pytest.approx(0.03, abs=0.03), 0.0)
+    assert shift_of(rows.select("few"), sketch) is None
+
+
 def test_the_status_follows_what_is_served_and_survives_a_restart(tmp_path):
     plan = make_plan(tmp_path)
     rng = np.random.default_rng(0)
