@@ -3,6 +3,7 @@
 Every command imports what it needs only when it runs, so help answers at once.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -129,9 +130,10 @@ def materialise(config: ConfigOption = DEMO, overrides: SetOption = None):
     from pipelines.runners.local_run import run_locally
 
     folder = run_locally("materialisation", load_config(config, overrides or []))
+    same = "".join(f" --set {shlex.quote(one)}" for one in overrides or [])
     typer.echo(
         f"Online store: {folder / 'feature_store'}. Look values up with: alphaloop lookup SYMBOL --config"
-        f" {config}"
+        f" {config}{same}"
     )
 
 
