@@ -68,7 +68,8 @@ PANEL = Table(
 )
 
 # Bars as a source gave them: the panel's columns in any order of rows, faults included. Only validation reads
-# it. `price_limit` is the exchange's daily limit, a share of the previous close.
+# it. `price_limit` is the exchange's daily limit, a share of the previous close; `unfinished` is there where
+# some bars had not ended, or been published, when the source was read.
 RAW_PANEL = Table(
     name="raw_panel",
     version=1,
@@ -77,6 +78,7 @@ RAW_PANEL = Table(
     optional={
         **{name: kind for name, kind in PANEL.optional.items() if name not in UNTRADABLE},
         "price_limit": pl.Float64(),
+        "unfinished": pl.Boolean(),
     },
 )
 

@@ -6,7 +6,7 @@ from datetime import date, time
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from components.market.simulator_config import SimulatorSettings
 from components.settings import Section
@@ -210,6 +210,13 @@ class Settings(Section):
             "daily price limit, a share of the previous close such as 0.1, or a mapping of the beginning of a"
             " symbol to its limit (the longest that fits counts); none: the market has none, or the column"
             " `price_limit` says it row by row"
+        ),
+    )
+    as_of: AwareDatetime | None = Field(
+        None,
+        description=(
+            "moment with its zone, such as 2026-01-31T22:00:00Z, as of which the source counts as read: bars"
+            " that end or are published later are set aside; none: when it is read. Simulated bars all pass"
         ),
     )
     sectors: SectorSettings | None = Field(

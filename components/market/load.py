@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -37,13 +37,14 @@ class Market:
     notes: tuple[str, ...]
 
 
-def load_panel(settings: Settings, *, data_folder: Path, seed: int) -> Market:
+def load_panel(settings: Settings, *, data_folder: Path, seed: int, now: datetime | None = None) -> Market:
     """Read or simulate the market that `settings` describe.
 
     Parameters
     ----------
     data_folder : where relative paths lie
     seed : of the simulator; files do not use it
+    now : when the source counts as read, where `settings.as_of` does not say it; none: the clock's time
 
     Raises
     ------
@@ -54,6 +55,8 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int) -> Market:
     bars = SOURCES[settings.source](settings, Path(data_folder), seed)
     rows = _require_symbols(bars.rows, settings, data_folder, seed)
     rows = _between(rows, settings)
+    if settings.source != "simulator":
+        rows = _mark_unfinished(rows, settings.as_of or now or datetime.now(UTC))
     if settings.sectors is not None:
         rows = add_sectors(rows, settings.sectors, Path(data_folder))
     elif "sector" not in rows.columns:
@@ -97,6 +100,18 @@ def _require_symbols(rows: pl.DataFrame, settings: Settings, data_folder: Path, 
             f" {advice}"
         )
     return rows
+
+
+def _mark_unfinished(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Add `unfinished` where some bar ends, or becomes known, after `now`.
+
+    The clock is read here, where the source is read, and nowhere later: what a file holds does not become
+    final by waiting. It enters the panel as this column only, and only where it is true of some row. So the
+    tasks after this one repeat as long as no bar is unfinished, and run again once one is.
+    """
+    unfinished = (pl.max_horizontal("timestamp", "known_time") > now).fill_null(False)
+    marked = rows.with_columns(unfinished.alias("unfinished"))
+    return marked if marked["unfinished"].any() else rows
 
 
 def _require_spacing(rows: pl.DataFrame, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from components.timeline.coverage import symbol_coverage
+from components.validation.calendars import off_calendar
 from components.validation.config import Settings
 from components.validation.findings import concat, finding, only, without
 from components.validation.levels import OPEN_STEPS, level_changes
@@ -74,8 +75,10 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     """Run all row checks on a raw panel (columns and types of RAW_PANEL, any order of rows)."""
     absent = absent_columns(raw)
     everything = filled(raw, absent).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
-    empty = bars_without_trade(everything, absent)
-    idle, numbered = only(everything, empty), without(everything, empty)
+    off = off_calendar(everything)
+    inside = without(everything, off)
+    empty = bars_without_trade(inside, absent)
+    idle, numbered = only(inside, empty), without(inside, empty)
     silent = pl.Series(dtype=pl.String) if "volume" in absent else silent_symbols(numbered, settings)
     numbered = as_absent(numbered, silent)
     local = concat([row_faults(numbered, settings), time_reversals(numbered)])
@@ -112,7 +115,7 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     coverage = symbol_coverage(there, calendar["timestamp"]).join(bars, on="symbol", how="semi")
     uncovered = low_coverage(bars, coverage, settings)
     together = ended_together(one_a_key(pl.concat([whole, idle])))
-    alone = [empty, local, repeats, thin, stale, dead, unfinished]
+    alone = [off, empty, local, repeats, thin, stale, dead, unfinished]
     told = [told_silent(bars, silent), finding(units, FOUND_UNIT, pl.col("seen_at"))]
     with_others = [prints, breaks, uncovered, together, *told]
     clean, untraded = tradability(without(bars, uncovered).sort("timestamp", "symbol"), absent)

@@ -34,6 +34,40 @@ RULES = (
         "give every row a timestamp and a symbol",
     ),
     Rule(
+        "unfinished_bar",
+        "at the bar",
+        "the bar ends, or is published, only after the moment at which the source was read",
+        "nothing, the next run takes it; if the clock is right and the data is made up, set market.as_of",
+    ),
+    Rule(
+        "far_date",
+        "with later bars",
+        "a date far from all others of the panel, or of its symbol",
+        "look at the date of these rows in the source; a history that is really so thin needs a config of its"
+        " own",
+    ),
+    Rule(
+        "other_calendar",
+        "at the bar",
+        "the symbol trades on other days of the week than most, like coins among stocks: two calendars in one"
+        " panel",
+        "give each calendar a config of its own, with its symbols in market.symbols",
+    ),
+    Rule(
+        "weekend_row",
+        "at the bar",
+        "nothing traded, on a day of the week on which this market rests: a copy of the last session or a"
+        " placeholder",
+        "nothing: such rows are no bars",
+        severity="placeholder",
+    ),
+    Rule(
+        "weekend_trade",
+        "at the bar",
+        "a bar on a day of the week on which this market rests, while hardly any other symbol traded",
+        "look at the date of these rows in the source; market.timezone and market.stamp may shift it",
+    ),
+    Rule(
         "not_finite",
         "at the bar",
         "a price or the volume is null, NaN or infinite",

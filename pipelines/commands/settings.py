@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from rich.table import Table
@@ -230,7 +230,7 @@ def _choices(annotation: Any) -> Iterator[Any]:
 
 def _kind(annotation: Any) -> str:
     """The type in a reader's words."""
-    names = {int: "number", float: "number", str: "text", NoneType: ""}
+    names = {int: "number", float: "number", str: "text", AwareDatetime: "moment", NoneType: ""}
     origin = typing.get_origin(annotation)
     if annotation in names:
         return names[annotation]
