@@ -182,7 +182,8 @@ def test_an_ensemble_and_models_by_regime_asked_for_in_the_config_are_trained(pl
 def test_the_registered_model_of_both_answers_requests(place, config, done):
     symbols = pl.read_parquet(artifact(place, "build-features*/factors"))["symbol"].unique().sort().to_list()
     port = free_port()
-    command = [*COMMAND, "serve", "--config", str(config), "--port", str(port)]
+    past = "serving.max_feature_age_hours=null"  # the market lies in the past
+    command = [*COMMAND, "serve", "--config", str(config), "--port", str(port), "--set", past]
     service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
