@@ -103,13 +103,13 @@ def _steps(steps: list[Row]) -> list[str]:
         return []
     rest = len(steps) - SHOWN_STEPS
     return [
-        "",
         f"{'change of level':<22}{'ratio':>12}  symbol and bar",
         *(
             f"{step['reason']:<22}{step['ratio']:>12.4g}  {step['symbol']} {step['timestamp']}"
             for step in steps[:SHOWN_STEPS]
         ),
         *([f"and {rest} more"] if rest > 0 else []),
+        "",
     ]
 
 

@@ -13,7 +13,7 @@ from components.validation.terminal import terminal_table
 from components.validation.validate import validate_panel
 from pipelines.commands.options import DEMO
 from pipelines.config import data_folder, load_config
-from pipelines.demands import demands
+from pipelines.demands import demands, origin
 
 
 class DataRefused(AlphaloopError):
@@ -43,7 +43,7 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
     loaded = load_config(config, overrides)
     market = load_panel(loaded.market, data_folder=data_folder(), seed=loaded.run.seed)
     found = validate_panel(market.panel, loaded.validation)
-    text = "\n".join([*market.notes, terminal_table(found.health)])
+    text = "\n".join([f"panel: {origin(loaded)}", *market.notes, terminal_table(found.health)])
     if found.failures:
         raise DataRefused(f"{text}\n\nA run would stop here.")
     asked = demands(loaded)

@@ -11,7 +11,8 @@ from components.features.build import build_supported
 from components.features.config import Settings
 from components.market.config import Settings as MarketSettings
 from components.market.simulator import simulate
-from tests.audit.planted import RETURN, own
+from tests.audit.clean import build_clean_library
+from tests.audit.planted import PLANTED, RETURN, own
 
 ONLY_WARM_UP = AuditSettings(guided_cuts=0, scan_cuts=0, budget_s=1, whole_history=False)
 KEYS = ["timestamp", "symbol"]
@@ -93,3 +94,22 @@ def test_all_factors_of_the_library_pass_on_an_exchange_of_which_a_third_is_rare
     assert [leak.sentence() for leak in audited(told).leaks] == []
     shorter = {name: bars - 5 for name, bars in told.items() if bars > 10}
     assert {leak.factor for leak in audited(shorter).leaks} == set(shorter)
+
+
+@pytest.mark.parametrize("leak", PLANTED[::4], ids=lambda leak: leak.name)
+def test_planted_leaks_are_caught_on_a_panel_with_gaps(leak, market, with_factor):
+    def build(panel):
+        return with_factor(pl.col("planted"))(leak.build(panel))
+
+    panel = with_gaps(market(0, n_bars=160, n_symbols=16), 0.33, 0.5, 0)
+    settings = AuditSettings(scan_cuts=60, staggered_builds=4, warm_up_starts=0)
+    assert {found.factor for found in audit_factors(panel, build, seed=0, settings=settings).leaks} == {
+        "planted"
+    }
+
+
+def test_no_honest_factor_of_more_than_two_hundred_is_accused_there(market):
+    panel = with_gaps(market(1, n_bars=200, n_symbols=12), 0.4, 0.5, 1)
+    settings = AuditSettings(guided_cuts=1, scan_cuts=6, staggered_builds=1)
+    result = audit_factors(panel, build_clean_library, cuts=2, seed=1, settings=settings)
+    assert [leak.sentence() for leak in result.leaks] == []
