@@ -17,8 +17,9 @@ import polars as pl
 
 from components.features.errors import FeatureError
 
-# Below this a denominator or the argument of a logarithm counts as zero: the result is null.
-SMALLEST = 1e-9
+# Below this a denominator or the argument of a logarithm counts as zero: the result is null. Far below the
+# range of a bar of the cheapest coin, and above the rounding of values near 1.
+SMALLEST = 1e-14
 LONGEST_TEXT, LARGEST_LENGTH, LARGEST_DEPTH = 4_000, 200, 20
 NAME = r"[A-Za-z_][A-Za-z0-9_.]*"
 TOKEN = re.compile(

@@ -17,8 +17,8 @@ import numpy as np
 from numba import njit
 
 BLOCK_ROWS = 512
-# As in `kernels`: a product of two standard deviations below this is flat.
-FLAT_PRODUCT = 1e-7
+# A standard deviation below this share of the present value is flat, whatever the unit.
+FLAT_SHARE = 1e-9
 # A sum of squares below this share of that about the present value is its rounding.
 ROUNDING = 1e-13
 
@@ -140,7 +140,9 @@ def _finish_correlation(columns, t, i, state, d, result, w):
     x, y, xx, yy = state[0][i], state[1][i], state[2][i], state[3][i]
     x_squares, y_squares = max(xx - x * x / d, 0.0), max(yy - y * y / d, 0.0)
     spread = math.sqrt(x_squares * y_squares)
-    if spread > d * FLAT_PRODUCT and x_squares > ROUNDING * xx and y_squares > ROUNDING * yy:
+    x_least = max(ROUNDING * xx, d * (FLAT_SHARE * columns[0][t]) ** 2)
+    y_least = max(ROUNDING * yy, d * (FLAT_SHARE * columns[1][t]) ** 2)
+    if x_squares > x_least and y_squares > y_least:
         result[0, w, t] = min(max((state[4][i] - x * y / d) / spread, -1.0), 1.0)
 
 

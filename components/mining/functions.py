@@ -3,7 +3,7 @@
 import numpy as np
 
 # Below this a denominator or the argument of a logarithm counts as zero: the result is NaN.
-SMALLEST = 1e-9
+SMALLEST = 1e-14
 
 
 def _divide(left, right):

@@ -38,12 +38,24 @@ QUIET_VOLUME_RATIO = 2.0
 QUIET_RANGE_RATIO = 2.0
 # Likewise for a step that only a busy day of a corporate action explains: its value traded, its range in
 # usual ranges, and its range as a share of the step.
-BUSY_VOLUME_RATIO = 4.0
+BUSY_VOLUME_RATIO = 4.5
 BUSY_RANGE_RATIO = 2.5
 SMALL_RANGE_SHARE = 0.2
+# A wider day will do where it is less busy, or where its range is next to nothing against the step.
+WIDE_VOLUME_RATIO = 2.5
+WIDE_RANGE_RATIO = 3.5
+TINY_RANGE_SHARE = 0.025
+# News makes steps below this ratio often enough to meet a simple one by chance: there no busy day will do.
+LEAST_BUSY_SPLIT = 1.9
+# A large step to a simple ratio whose range is as small stays open up to these.
+OPEN_VOLUME_RATIO = 8.0
+OPEN_RANGE_RATIO = 4.0
 # Smallest overnight jump that counts as a change of level, in usual bar ranges and the root of the bars that
 # it took.
 LEVEL_SIGMA = 5.0
+# Smaller ones count where they meet the ratio of a bonus issue: in usual ranges, and in usual overnight gaps.
+BONUS_SIGMA = 3.0
+BONUS_GAPS = 12.0
 # Relative distance from a simple ratio such as 2:1 that an unadjusted split may have, besides half a
 # usual range; that on a busy day, besides a quarter; and that of a bonus issue, whose ratios lie closer.
 SPLIT_TOLERANCE = 0.03
@@ -60,9 +72,9 @@ BEYOND_BELIEF_RATIO = 20
 MAX_NIGHT_STEP = 3
 # Smallest change of level across more bars than that: a slow move may have made a smaller one.
 LEAST_JUMP_OVER_GAP = 2.0
-# Symbols with an unadjusted action, and their share of the panel, from which on small ratios are believed
-# too: one alone may be a spin-off.
-UNADJUSTED_SYMBOLS = 3
+# Symbols with an unadjusted split, and their share of the panel, from which on bonus issues are believed too:
+# elsewhere one may be a spin-off.
+UNADJUSTED_SYMBOLS = 2
 UNADJUSTED_SHARE = 0.02
 
 
@@ -88,10 +100,12 @@ class Jump:
     calm: pl.Expr  # value traded and range stayed ordinary until then, so it was no news
     calm_in_shares: pl.Expr  # the same, of the number of shares: a currency does not change that
     contained: pl.Expr  # a busy day perhaps, but its range is small against the jump
+    doubtful: pl.Expr  # busier still, and its range is small against the jump
     at_ratio: pl.Expr  # 2:1, 3:2 ... within the bar's own noise
     at_ratio_exactly: pl.Expr  # the same, nearer
     at_bonus_ratio: pl.Expr  # 12:10, 13:10 ... nearer still
     small: pl.Expr  # as small as a spin-off or a bonus issue
+    as_news: pl.Expr  # no larger than news often makes
     large_as_currency: pl.Expr  # as far as from one currency or unit to another
     large_as_unit: pl.Expr  # further than any split
     beyond_belief: pl.Expr  # so far up over missing bars that no trading explains it
@@ -104,7 +118,7 @@ def kind(jump: Jump) -> pl.Expr:
     at_ratio = jump.at_ratio | jump.at_bonus_ratio
     exactly = jump.at_ratio_exactly | jump.at_bonus_ratio
     large = ~jump.small
-    split = lasting & large & ((jump.calm & at_ratio) | (jump.contained & exactly))
+    split = lasting & large & ((jump.calm & at_ratio) | (jump.contained & exactly & ~jump.as_news))
     other_scale = lasting & jump.large_as_currency & (jump.calm_in_shares | jump.beyond_belief)
     return (
         pl.when((split | other_scale) & jump.another)
@@ -115,7 +129,7 @@ def kind(jump: Jump) -> pl.Expr:
         .then(pl.lit("currency_jump"))
         .when(lasting & jump.small & jump.calm & jump.at_bonus_ratio)
         .then(pl.lit("bonus_issue"))
-        .when(lasting & (jump.calm | jump.contained))
+        .when(lasting & (jump.calm | jump.contained | (jump.doubtful & large & exactly)))
         .then(pl.lit("unexplained_step"))
     )
 
@@ -129,12 +143,16 @@ def asked_of_jumps() -> Jump:
     widest = pl.max_horizontal(span, "later_span_ratio")
 
     big = size > float(np.log(BIG_SPLIT)) - SPLIT_TOLERANCE
+    as_news = size < float(np.log(LEAST_BUSY_SPLIT))
     ordinary = pl.when(big).then(PRINT_VOLUME_RATIO).otherwise(QUIET_VOLUME_RATIO)
-    quiet_range = widest <= QUIET_RANGE_RATIO
-    calm = (on_the_day <= PRINT_VOLUME_RATIO) & (until_confirmed <= ordinary) & quiet_range
+    # A step as small as news makes is calm only where its own day is.
+    calm_day = on_the_day <= pl.when(as_news).then(QUIET_VOLUME_RATIO).otherwise(PRINT_VOLUME_RATIO)
+    calm = calm_day & (until_confirmed <= ordinary) & (widest <= QUIET_RANGE_RATIO)
     most_shares = pl.max_horizontal("volume_ratio", "later_volume_ratio")
     busy = pl.max_horizontal(on_the_day, until_confirmed)
-    narrow = (pl.col("span") <= SMALL_RANGE_SHARE * size) & (widest <= BUSY_RANGE_RATIO)
+    narrow = (pl.col("span") <= SMALL_RANGE_SHARE * size) & pl.col("sighted")
+    wider = (busy <= WIDE_VOLUME_RATIO) & (widest <= WIDE_RANGE_RATIO)
+    ranged = (widest <= BUSY_RANGE_RATIO) | wider | (pl.col("span") <= TINY_RANGE_SHARE * size)
 
     slack = pl.col("usual_range").clip(0.0, MAX_RATIO_SLACK)
     drift = bars.sqrt()
@@ -144,16 +162,23 @@ def asked_of_jumps() -> Jump:
     as_unit = size > float(np.log(UNIT_RATIO))
     at_ratio = (pl.col("distance") <= (room + slack / 2) * drift) & at_once
 
+    at_bonus_ratio = (pl.col("bonus_distance") <= BONUS_TOLERANCE) & at_once
+    over_gaps = (size > BONUS_SIGMA * pl.col("usual_range") * drift) & (
+        size > BONUS_GAPS * pl.col("usual_gap") * drift
+    )
+
     return Jump(
         lasts=moved >= (1 - REVERT_SHARE) * size,
-        stands_out=size > LEVEL_SIGMA * pl.col("usual_range") * drift,
+        stands_out=(size > LEVEL_SIGMA * pl.col("usual_range") * drift) | (at_bonus_ratio & over_gaps),
         calm=calm,
         calm_in_shares=calm & (most_shares <= PRINT_VOLUME_RATIO),
-        contained=pl.col("sighted") & narrow & (busy <= BUSY_VOLUME_RATIO),
+        contained=narrow & ranged & (busy <= BUSY_VOLUME_RATIO),
+        doubtful=narrow & (widest <= OPEN_RANGE_RATIO) & (busy <= OPEN_VOLUME_RATIO),
         at_ratio=at_ratio,
         at_ratio_exactly=(pl.col("distance") <= BUSY_TOLERANCE + slack / 4) & at_once,
-        at_bonus_ratio=(pl.col("bonus_distance") <= BONUS_TOLERANCE) & at_once,
+        at_bonus_ratio=at_bonus_ratio,
         small=size < float(np.log(SMALL_STEP)),
+        as_news=as_news,
         large_as_currency=size > float(np.log(CURRENCY_JUMP_RATIO)),
         large_as_unit=as_unit,
         beyond_belief=up_over_gap & (size > float(np.log(BEYOND_BELIEF_RATIO))),
@@ -167,7 +192,7 @@ def possible_jump() -> pl.Expr:
     """
     size = pl.col("jump").abs()
     trading = pl.min_horizontal("volume_ratio", "turnover_ratio")
-    quiet = (trading <= BUSY_VOLUME_RATIO) & (pl.col("span_ratio") <= BUSY_RANGE_RATIO)
+    quiet = (trading <= OPEN_VOLUME_RATIO) & (pl.col("span_ratio") <= OPEN_RANGE_RATIO)
     up_over_gap = (pl.col("step") > 1) & (pl.col("jump") > float(np.log(BEYOND_BELIEF_RATIO)))
     over_gap = pl.col("step") > MAX_NIGHT_STEP
     wide = over_gap | ~pl.col("sighted")
@@ -216,8 +241,8 @@ def steps_of(jumps: pl.DataFrame) -> pl.DataFrame:
 
 def in_unadjusted_panel(jumps: pl.DataFrame, symbols: int) -> pl.DataFrame:
     """Bonus issues become splits where the panel shows by enough symbols that its prices are not adjusted."""
-    actions = jumps.filter(pl.col("reason").is_in(["unadjusted_split", "bonus_issue"]))["symbol"].n_unique()
-    if actions < max(UNADJUSTED_SYMBOLS, UNADJUSTED_SHARE * symbols):
+    split = jumps.filter(pl.col("reason") == "unadjusted_split")["symbol"].n_unique()
+    if split < max(UNADJUSTED_SYMBOLS, UNADJUSTED_SHARE * symbols):
         return jumps
     return jumps.with_columns(pl.col("reason").replace("bonus_issue", "unadjusted_split"))
 

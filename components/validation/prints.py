@@ -68,7 +68,9 @@ def bad_prints(bars: pl.DataFrame) -> pl.DataFrame:
     bars = usual(bars)
     far = BAD_PRINT_SIGMA * pl.col("usual_range") * pl.col("market_range").clip(1.0)
     threshold = pl.max_horizontal(far, pl.lit(float(np.log1p(BAD_PRINT_MOVE))))
-    trading = pl.min_horizontal("volume_ratio", "turnover_ratio")
+    # Valued at the price before: a crash does not look calm because what is sold has lost its value.
+    at_old_price = pl.col("turnover_ratio") * pl.col("previous") / pl.col("close")
+    trading = pl.min_horizontal("volume_ratio", at_old_price)
     calm = (trading <= PRINT_VOLUME_RATIO).fill_null(False)
     before = pl.coalesce("previous", "open")
     up = (pl.col("high") / pl.max_horizontal("open", "close", before)).log()

@@ -28,19 +28,23 @@ def usual(bars: pl.DataFrame) -> pl.DataFrame:
     symbols, 0 for fewer than five), `span` (log of high over low), `usual_range` (log; the larger of the
     median over `USUAL_BARS` and the mean over ten, so that it follows a market in turmoil), `volume_ratio`
     and `turnover_ratio` (volume and close * volume in medians over `USUAL_BARS`; 1 where volume says nothing,
-    because it never changed over these bars), `sighted` (it does say something), `market_range` (median over
-    symbols of true range in usual ranges).
+    because it never changed over these bars), `sighted` (it does say something), `usual_gap` (median size of
+    gaps), `market_range` (median over symbols of true range in usual ranges).
     """
     by = "symbol"
     top, bottom = pl.max_horizontal("high", "previous"), pl.min_horizontal("low", "previous")
-    bars = bars.with_columns(
-        pl.col("close").shift(1).over(by).alias("previous"),
-        pl.col("open").shift(-1).over(by).alias("next_open"),
-        (pl.col("high") / pl.col("low")).log().alias("span"),
-        (pl.col("close") * pl.col("volume")).alias("turnover"),
-    ).with_columns(
-        (pl.col("open") / pl.col("previous")).log().alias("gap"),
-        (top / bottom).log().alias("true_range"),
+    bars = (
+        bars.with_columns(
+            pl.col("close").shift(1).over(by).alias("previous"),
+            pl.col("open").shift(-1).over(by).alias("next_open"),
+            (pl.col("high") / pl.col("low")).log().alias("span"),
+            (pl.col("close") * pl.col("volume")).alias("turnover"),
+        )
+        .with_columns(
+            (pl.col("open") / pl.col("previous")).log().alias("gap"),
+            (top / bottom).log().alias("true_range"),
+        )
+        .with_columns(pl.col("gap").abs().alias("gap_size"))
     )
     few = min(MIN_USUAL_BARS, USUAL_BARS)
 
@@ -59,6 +63,7 @@ def usual(bars: pl.DataFrame) -> pl.DataFrame:
             for name in ("volume", "turnover")
         ),
         (~silent).alias("sighted"),
+        median("gap_size").alias("usual_gap"),
     )
     return bars.join(market_moves(bars), on="timestamp", how="left", maintain_order="left")
 

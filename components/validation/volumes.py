@@ -18,8 +18,10 @@ MIN_SILENT_BARS = 20
 UNIT_BARS, MIN_UNIT_BARS = 20, 15
 # Bars on both sides that must lie near these medians already: the change is sudden.
 EDGE_BARS = 3
-# Smallest change of a unit; from `ANY_RATIO` on it need not be a power of ten.
+# Smallest change of a unit. Below `ANY_RATIO` it must be near a power of ten, and so many symbols, and so
+# large a share of those at the bar, must change together: one alone may have found a crowd, or lost it.
 LEAST_RATIO, ANY_RATIO = 8.0, 30.0
+TOGETHER_SYMBOLS, TOGETHER_SHARE = 3, 0.1
 # How far from a power of ten a smaller one may lie (log), the noise of two medians.
 TEN_TOLERANCE = 0.35
 # Ranges after the change in ranges before it, up to which trading itself did not change.
@@ -64,9 +66,10 @@ def volume_units(bars: pl.DataFrame) -> pl.DataFrame:
 
     `row`, `symbol`, `timestamp`, `seen_at` (the bar that confirmed it) and `ratio` (new volume over old).
 
-    The medians of `UNIT_BARS` bars on both sides differ by a power of ten, or by any ratio above `ANY_RATIO`;
-    the change takes one bar, nearly all volumes lie on their side of it, and ranges stay as they were: where
-    trading itself grows (an index takes the share in, a crowd finds it), ranges grow with it.
+    The medians of `UNIT_BARS` bars on both sides differ by a ratio above `ANY_RATIO`, or by a power of ten in
+    several symbols at once; the change takes one bar, nearly all volumes lie on their side of it, and ranges
+    stay as they were: where trading itself grows (an index takes the share in, a crowd finds it), ranges grow
+    with it.
     """
     by = "symbol"
     logs = pl.when(pl.col("volume") > 0).then(pl.col("volume").log())
@@ -94,9 +97,15 @@ def volume_units(bars: pl.DataFrame) -> pl.DataFrame:
     )
     change = pl.col("after") - pl.col("before")
     measured = measured.with_columns(change.alias("change"), (pl.col("before") + change / 2).alias("middle"))
-    found = measured.filter(_changes_unit())
-    return _parted(measured, found).select(
-        "row", by, "timestamp", "seen_at", pl.col("change").exp().alias("ratio")
+    found = _parted(measured, measured.filter(_changes_unit()))
+    present = measured.group_by("timestamp").agg(pl.len().alias("present"))
+    alike = pl.len().over("timestamp")
+    together = (alike >= TOGETHER_SYMBOLS) & (alike >= TOGETHER_SHARE * pl.col("present"))
+    far = pl.col("change").abs() > float(np.log(ANY_RATIO))
+    return (
+        found.join(present, on="timestamp", maintain_order="left")
+        .filter(far | together)
+        .select("row", by, "timestamp", "seen_at", pl.col("change").exp().alias("ratio"))
     )
 
 

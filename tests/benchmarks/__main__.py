@@ -25,6 +25,7 @@ BENCHMARKS = (
     "service",
     "kill",
     "fuzz",
+    "levels",
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from components.validation.levels import Jump, asked_of_jumps, kind
 
-NOT_ASKED = ("small", "large_as_unit", "beyond_belief", "another")
+NOT_ASKED = ("doubtful", "small", "as_news", "large_as_unit", "beyond_belief", "another")
 ALL_HOLD = Jump(**{field.name: pl.lit(field.name not in NOT_ASKED) for field in fields(Jump)})
 
 # A fall from 100 to 50 overnight, usual range 2 %, trading as ever, and 50 three bars later.
@@ -28,6 +28,7 @@ SPLIT = {
     "earlier_close": 100.0,
     "later_close": 50.0,
     "usual_range": 0.02,
+    "usual_gap": 0.005,
     "later_volume_ratio": 1.0,
     "later_turnover_ratio": 1.0,
     "later_span_ratio": 1.0,
@@ -79,6 +80,7 @@ def test_fields_the_other_way(changed, answer, expected):
     [
         ({"another": True}, "recycled_ticker"),
         ({"large_as_unit": True}, "currency_jump"),
+        ({"as_news": True, "calm": False, "calm_in_shares": False}, "unexplained_step"),
         ({"small": True, "large_as_currency": False}, "bonus_issue"),
         ({"small": True, "large_as_currency": False, "at_bonus_ratio": False}, "unexplained_step"),
         (
@@ -101,12 +103,19 @@ def test_what_a_found_jump_is_called(turned, expected):
         ({"later_volume_ratio": 2.1, "later_turnover_ratio": 2.1, "span": 0.15}, None),
         ({"later_volume_ratio": 2.1, "span": 0.15}, "unadjusted_split"),  # turnover stayed ordinary
         (BUSY, "unadjusted_split"),
-        (BUSY | {"turnover_ratio": 4.1}, None),
+        (BUSY | {"turnover_ratio": 4.6}, "unexplained_step"),
+        (BUSY | {"turnover_ratio": 4.6, "distance": 0.03}, None),
+        (BUSY | {"volume_ratio": 16.0, "turnover_ratio": 8.1}, None),
         (BUSY | {"span_ratio": 2.4}, "unadjusted_split"),
-        (BUSY | {"span_ratio": 2.6}, None),
+        (BUSY | {"span_ratio": 2.6}, "unexplained_step"),
+        (BUSY | {"span_ratio": 2.6, "turnover_ratio": 2.4, "later_turnover_ratio": 2.4}, "unadjusted_split"),
+        (BUSY | {"span_ratio": 2.6, "span": 0.017}, "unadjusted_split"),
+        (BUSY | {"span_ratio": 4.1}, None),
         (BUSY | {"sighted": False}, None),
         (BUSY | {"distance": 0.03}, "unexplained_step"),  # 0.02 and a quarter of the usual range are 0.025
-        ({"later_span_ratio": 2.6}, None),
+        ({"later_span_ratio": 3.4}, "unadjusted_split"),  # ordinary value traded
+        ({"later_span_ratio": 3.6}, "unexplained_step"),
+        ({"later_span_ratio": 4.1}, None),
         ({"usual_range": 0.14}, None),  # 0.693 is less than five usual ranges
         ({"step": 9, "usual_range": 0.05}, None),  # nine bars may go three times as far
         ({"step": 9}, "unadjusted_split"),
@@ -116,9 +125,12 @@ def test_what_a_found_jump_is_called(turned, expected):
         ({"move": -0.80}, "currency_jump"),  # the bar itself moved on by more than twice log(1.03) + 0.02
         (fallen(1.22, distance=0.2, bonus_distance=0.017), "unexplained_step"),
         (fallen(1.25, distance=0.2, bonus_distance=0.0), "bonus_issue"),
+        (fallen(1.25, distance=0.2, bonus_distance=0.0, usual_range=0.06), "bonus_issue"),
+        (fallen(1.25, distance=0.2, bonus_distance=0.0, usual_range=0.06, usual_gap=0.02), None),
         (fallen(1.25, distance=0.2, bonus_distance=0.0) | BUSY, "unexplained_step"),
         (fallen(1.8, distance=0.1, bonus_distance=0.0), "unadjusted_split"),
-        (fallen(1.8, distance=0.1, bonus_distance=0.0) | BUSY, "unadjusted_split"),
+        (fallen(1.8, distance=0.1, bonus_distance=0.0) | BUSY, "unexplained_step"),
+        (fallen(1.5) | BUSY, "unexplained_step"),
         ({"later_volume_ratio": float("nan"), "later_turnover_ratio": float("nan"), "span": 0.15}, None),
     ],
 )
