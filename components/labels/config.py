@@ -129,6 +129,16 @@ class Settings(Section):
     direction_threshold_bps: float = Field(
         0.0, ge=0, description="moves of at most this many basis points (log return) have direction 0"
     )
+    max_far_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description=(
+            "share of the sum of squared labels that labels may hold which lie more than 20 usual sizes of"
+            " their symbol from the market (45 over one bar); above it the run stops where they lie at five"
+            " moments or more, as missed splits do, and warns where at fewer"
+        ),
+    )
     barriers: Barriers = Barriers()
     betas: Betas = Betas()
     costs: Costs = Costs()

@@ -37,6 +37,3 @@ class Settings(Section):
     max_null_share: float = Field(
         0.5, ge=0, le=1, description="share of nulls in a factor or label column from which on it is reported"
     )
-    max_abs_log_return: float = Field(
-        3.0, gt=0, description="largest believable log return over a label's horizon"
-    )

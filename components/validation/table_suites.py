@@ -8,6 +8,7 @@ from typing import Literal
 import polars as pl
 
 from components.contracts import FACTORS, LABELS, PANEL, PREDICTIONS, RAW_PANEL, Table
+from components.metrics.far_labels import FAR_BARS, FAR_SIZES, in_usual_sizes
 from components.validation.config import Settings
 from components.validation.expect import Expect, no_flag, within
 from components.validation.rows import PRICE_TOLERANCE
@@ -28,9 +29,11 @@ def table_expectations(kind: Kind) -> list[Expect]:
     return [known[name] for name in _FLAGS_OF_KIND[kind]]
 
 
-def table_flags(kind: Kind, frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+def table_flags(kind: Kind, frame: pl.DataFrame) -> pl.DataFrame:
     """One Int8 column for each check of `kind`, 1 where a row fails it."""
-    conditions = _conditions(kind, settings)
+    conditions = _conditions(kind)
+    if kind == "labels":
+        frame = pl.concat([frame, in_usual_sizes(frame)], how="horizontal")
     return frame.select(
         **{name: conditions[name].fill_null(False).cast(pl.Int8) for name in _FLAGS_OF_KIND[kind]}
     )
@@ -128,7 +131,8 @@ _FLAG_EXPECTATIONS = (
         "label_too_large",
         "log_return",
         False,
-        "log returns are believable (validation.max_abs_log_return)",
+        f"no label lies {FAR_SIZES:g} usual sizes of its symbol or more from the market (more for fewer than"
+        f" {FAR_BARS} bars)",
         "look at the panel's prices there: a bad print or a split may have been missed",
     ),
     no_flag(
@@ -171,7 +175,7 @@ _FLAGS_OF_KIND: dict[str, tuple[str, ...]] = {
 }
 
 
-def _conditions(kind: Kind, settings: Settings) -> dict[str, pl.Expr]:
+def _conditions(kind: Kind) -> dict[str, pl.Expr]:
     """For each flag the rows that break its rule."""
     key = KIND_TABLES[kind].key
     ties, back = pl.lit(True), pl.lit(False)
@@ -203,7 +207,7 @@ def _conditions(kind: Kind, settings: Settings) -> dict[str, pl.Expr]:
         "direction_unknown": ~pl.col("direction").is_in([-1, 0, 1]),
         "label_without_end": labelled & pl.col("label_end").is_null(),
         "label_not_finite": not_finite,
-        "label_too_large": pl.col("log_return").abs() > settings.max_abs_log_return,
+        "label_too_large": pl.col("far"),
         "score_not_finite": ~pl.col("score").is_finite().fill_null(False),
         "band_crossed": (pl.col("p10") > pl.col("p50")) | (pl.col("p50") > pl.col("p90")),
         "uncertainty_negative": ~certain_enough,

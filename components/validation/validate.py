@@ -112,7 +112,7 @@ def check(kind: Kind, frame: pl.DataFrame, settings: Settings) -> Checked:
     table = KIND_TABLES[kind]
     judgements, flags = [_judge_schema(kind, table, frame)], None
     if not _critical(judgements[0]):
-        flags = table_flags(kind, frame, settings)
+        flags = table_flags(kind, frame)
         judgements.append(judge(kind, flags, table_expectations(kind)))
         if wide := _wide_columns(table, frame):
             statistics = column_statistics(frame, wide)

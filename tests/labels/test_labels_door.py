@@ -3,11 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
+import pytest
 
 from components.contracts import LABELS, PANEL, read_stamp, read_table, write_table
 from components.labels.component import make_labels
 from components.labels.config import Settings
+from components.labels.run import Inputs, LabelsRefused, Outputs, run
 
 
 def test_the_door_writes_labels_with_their_origin(tmp_path, capsys):
@@ -35,3 +38,52 @@ def test_the_door_writes_labels_with_their_origin(tmp_path, capsys):
     assert labels.filter(pl.col("horizon") == 5)["log_return"].is_not_null().sum() == 14
     assert read_stamp(target.path).inputs == {"panel": stamp.content_sha256}
     assert "rows labelled" in capsys.readouterr().err
+
+
+def spoiled(steps: dict[int, float]) -> pl.DataFrame:
+    """A daily panel of eight symbols; the prices of some change their level at a bar."""
+    rng = np.random.default_rng(5)
+    close = 40 * np.exp(np.cumsum(rng.normal(0, 0.015, (300, 8)), axis=0))
+    for number, (bar, factor) in enumerate(steps.items()):
+        close[bar:, number] *= factor
+    times = pl.Series([datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=bar) for bar in range(300)])
+    moments = times.cast(pl.Datetime("us", "UTC")).gather(np.repeat(np.arange(300), 8))
+    return pl.DataFrame({"timestamp": moments, "symbol": [f"S{number}" for number in range(8)] * 300}).select(
+        "timestamp",
+        "symbol",
+        pl.lit("1d").alias("period"),
+        event_time=pl.col("timestamp") - pl.duration(hours=7),
+        known_time="timestamp",
+        **{name: pl.Series(close.ravel()) for name in ("open", "high", "low", "close")},
+        volume=pl.lit(1e6),
+        sector=pl.lit(None, pl.String),
+    )
+
+
+def labelled(panel: pl.DataFrame, folder, **settings) -> pl.DataFrame:
+    write_table(panel, folder / "panel.parquet", PANEL, code_version="c", config_hash="h")
+    return run(
+        Inputs(folder / "panel.parquet"),
+        Outputs(folder / "labels.parquet"),
+        settings=Settings(**settings).model_dump_json(),
+        code="c",
+    )
+
+
+SPLITS = {60: 0.2, 90: 0.1, 130: 0.25, 170: 10.0, 220: 0.2, 250: 0.05}
+
+
+def test_splits_that_nobody_found_stop_the_run_and_are_named(tmp_path):
+    with pytest.raises(LabelsRefused, match=r"squared labels; the farthest is S\d at 2024") as told:
+        labelled(spoiled(SPLITS), tmp_path)
+    assert "labels.max_far_share (now 0.05)" in str(told.value)
+    assert not (tmp_path / "labels.parquet").exists()
+    assert len(labelled(spoiled(SPLITS), tmp_path, max_far_share=1.0)) == 300 * 8 * 3
+
+
+def test_one_jump_is_said_and_a_calm_panel_is_not(tmp_path, capsys):
+    labelled(spoiled({150: 0.3}), tmp_path)
+    said = capsys.readouterr().err
+    assert "squared labels; the farthest is S0 at 2024" in said
+    labelled(spoiled({}), tmp_path)
+    assert "squared labels" not in capsys.readouterr().err
