@@ -72,8 +72,8 @@ def _judge(table: pl.DataFrame, settings: Settings) -> None:
     for far in far_labels(table.filter(pl.col("horizon") == horizon)).iter_rows(named=True):
         said = (
             f"{far['labels']:,} labels over {horizon} bars lie more than {far_sizes(horizon):.0f} usual sizes"
-            f" of their symbol from the market and hold {far['share']:.1%} of all squared labels; the farthest is"
-            f" {far['symbol']} at {far['timestamp']:%Y-%m-%d %H:%M} with a log return of"
+            f" of their symbol from the market and hold {far['share']:.1%} of all squared labels; the"
+            f" farthest is {far['symbol']} at {far['timestamp']:%Y-%m-%d %H:%M} with a log return of"
             f" {far['log_return']:+.2f}."
         )
         remedy = (
