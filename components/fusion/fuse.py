@@ -13,7 +13,7 @@ from components.fusion.coverage import coverage_report, latest_margin_s, require
 from components.fusion.join import join_tables
 from components.fusion.oracle import verify_sample
 from components.fusion.panel_keys import panel_keys
-from components.fusion.read import read_slow_tables
+from components.fusion.read import join_notes, read_slow_tables
 from components.fusion.time_audit import audit_table
 
 # Seed of that sample.
@@ -45,6 +45,7 @@ def fuse_panel(panel: pl.DataFrame, settings: Settings, data_folder: Path) -> Fu
         with the join.
     """
     tables = read_slow_tables(settings, data_folder)
+    thin = join_notes(tables, panel["symbol"].unique().to_list())
     fused, joined = join_tables(panel, tables)
     compared = verify_sample(panel, tables, fused, settings.verified_rows, VERIFIED_SEED)
     bars = panel_keys(panel)
@@ -76,4 +77,4 @@ def fuse_panel(panel: pl.DataFrame, settings: Settings, data_folder: Path) -> Fu
         },
         "config": settings.model_dump(mode="json"),
     }
-    return Fusion(fused, report, tuple(notes))
+    return Fusion(fused, report, (*thin, *notes))

@@ -1,4 +1,4 @@
-"""Which company a ticker belonged to, from a file of intervals; and the reading of a slow table's files."""
+"""Which company a ticker belonged to, from a file of intervals; and the opening of a slow table's files."""
 
 from datetime import datetime
 from pathlib import Path
@@ -6,19 +6,31 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts.source_files import require_file
-from components.fusion.config import TableSettings
+from components.fusion.config import IdentitySettings, TableSettings
 from components.fusion.errors import FusionError
+from components.reading.keys import key_text, stripped
+from components.reading.numbers import missing_as_null
+from components.reading.place import Place
+from components.reading.stamps import Cells, read_stamps
+from components.reading.table import SourceTable, collect, is_csv, open_csv, open_parquet
 
 
-def read_frame(path: Path, table: TableSettings) -> pl.DataFrame:
-    """The file's content; FusionError where it is neither Parquet nor CSV."""
-    try:
-        return pl.read_csv(path, try_parse_dates=True) if ".csv" in path.suffixes else pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise FusionError(
-            f"{path} can't be read ({str(error).splitlines()[0][:200]}). It may be cut off or of another"
-            " kind: fetch it again."
-        ) from error
+def open_slow(
+    path: Path, settings: TableSettings | IdentitySettings, owner: str, wanted: list[str]
+) -> SourceTable:
+    """A file of a slow table or of identities, open; FusionError where it is neither Parquet nor CSV."""
+    place = Place(path, FusionError, owner=owner)
+    return open_csv(place, settings.csv, wanted) if is_csv(path) else open_parquet(place)
+
+
+def _date(frame: pl.DataFrame, name: str, settings: IdentitySettings, place: Place) -> pl.Series:
+    values = frame[name]
+    if values.null_count() == len(values):
+        return values.cast(pl.Date)
+    values = missing_as_null(values) if values.dtype == pl.String else values
+    cells = Cells(place, name, "start and end of identity")
+    moments = read_stamps(values, cells, settings.timestamp_format, settings.timestamp_unit).moments
+    return moments.dt.replace_time_zone(None).dt.date()
 
 
 def read_identity(table: TableSettings, data_folder: Path | None) -> pl.DataFrame:
@@ -31,7 +43,9 @@ def read_identity(table: TableSettings, data_folder: Path | None) -> pl.DataFram
     settings = table.identity
     path = Path(data_folder or ".") / settings.path
     require_file(path, f"identity of fusion table {table.name!r}", FusionError)
-    frame = read_frame(path, table)
+    owner = f"identity of fusion table {table.name!r}"
+    source = open_slow(path, settings, owner, [settings.start, settings.symbol, settings.end])
+    frame = collect(source, source.rows)
     needed = [settings.symbol, settings.start, settings.end]
     for name in [*needed, settings.company] if settings.company else needed:
         if name not in frame.columns:
@@ -39,13 +53,17 @@ def read_identity(table: TableSettings, data_folder: Path | None) -> pl.DataFram
                 f"{path} has no column {name!r} (identity of fusion table {table.name!r}). It has"
                 f" {', '.join(frame.columns)}."
             )
-    company = pl.col(settings.company).cast(pl.String) if settings.company else pl.lit(None, dtype=pl.String)
+    company = (
+        stripped(frame[settings.company].cast(pl.String)).alias("company")
+        if settings.company
+        else pl.lit(None, dtype=pl.String).alias("company")
+    )
     intervals = (
         frame.select(
-            pl.col(settings.symbol).cast(pl.String).alias("symbol"),
-            pl.col(settings.start).cast(pl.Date).alias("starts"),
-            pl.col(settings.end).cast(pl.Date).fill_null(datetime.max.date()).alias("ends"),
-            company.alias("company"),
+            key_text(frame[settings.symbol], source.place, settings.symbol)[0].alias("symbol"),
+            _date(frame, settings.start, settings, source.place).alias("starts"),
+            _date(frame, settings.end, settings, source.place).fill_null(datetime.max.date()).alias("ends"),
+            company,
         )
         .drop_nulls(["symbol", "starts"])
         .sort("symbol", "starts", "ends", "company")

@@ -9,9 +9,11 @@ from components.contracts import file_sha256
 from components.contracts.source_files import require_file
 from components.fusion.config import Settings, TableSettings
 from components.fusion.errors import FusionError
-from components.fusion.feed import ENDS, KNOWN, REASONS, REFUSED, ROW, Feed, make_feed
-from components.fusion.identity import read_frame, read_identity
-from components.fusion.used_columns import used_columns
+from components.fusion.feed import ENDS, KEY, KNOWN, REASONS, REFUSED, ROW, Feed, make_feed
+from components.fusion.identity import open_slow, read_identity
+from components.fusion.used_columns import used_columns, value_columns
+from components.reading.joins import NothingMatches, join_note
+from components.reading.table import SourceTable, collect
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,22 @@ def read_slow_tables(settings: Settings, data_folder: Path) -> tuple[SlowTable, 
 def read_slow_table(table: TableSettings, data_folder: Path) -> SlowTable:
     """One slow table from its file."""
     path = require_file(Path(data_folder) / table.path, f"fusion table {table.name!r}", FusionError)
-    return from_frame(table, read_frame(path, table), data_folder=data_folder, sha256=file_sha256(path))
+    times = [table.observed, *([table.known] if table.known else [])]
+    wanted = [*times, *([table.symbol] if table.key == "symbol" else []), *value_columns(table)]
+    source = open_slow(path, table, f"fusion table {table.name!r}", wanted)
+    frame = collect(source, source.rows)
+    return from_frame(table, frame, data_folder=data_folder, sha256=file_sha256(path), source=source)
 
 
 def from_frame(
-    table: TableSettings, frame: pl.DataFrame, *, data_folder: Path | None = None, sha256: str = ""
+    table: TableSettings,
+    frame: pl.DataFrame,
+    *,
+    data_folder: Path | None = None,
+    sha256: str = "",
+    source: SourceTable | None = None,
 ) -> SlowTable:
-    """One slow table from a frame with the file's columns.
+    """One slow table from a frame with the file's columns; `source` is the open file, where there is one.
 
     Raises
     ------
@@ -59,7 +70,7 @@ def from_frame(
         For missing or wrongly typed columns, an unknown series, or more refused rows than
         `max_refused_share`.
     """
-    raw = used_columns(frame, table)
+    raw = used_columns(frame, table, source)
     identity = read_identity(table, data_folder) if table.identity else None
     groups = [(column,) for column in table.columns] if table.layout == "long" else [table.columns]
     feeds = tuple(make_feed(raw, table, columns) for columns in groups)
@@ -83,3 +94,27 @@ def _require_few_refused(slow: SlowTable) -> None:
         f" {first[KNOWN]}). Check observed, frequency, observed_clock, known and known_clock of table"
         f" {table.name!r}, or raise max_refused_share."
     )
+
+
+def join_notes(tables: tuple[SlowTable, ...], symbols: list[str]) -> list[str]:
+    """Sentences on slow tables that hold few of the panel's symbols.
+
+    Raises
+    ------
+    FusionError
+        If a table holds none of them; the message gives examples of both sides.
+    """
+    notes = []
+    for table in tables:
+        settings = table.settings
+        if settings.key == "market":
+            continue
+        keys = pl.concat([feed.rows[KEY] for feed in table.feeds]).unique()
+        try:
+            notes.append(join_note(symbols, keys, f"fusion table {settings.name!r} ({settings.path})"))
+        except NothingMatches as error:
+            raise FusionError(
+                f"{settings.path}: {error}. Check symbol, symbols and upper_case of fusion table"
+                f" {settings.name!r}, or write the symbols alike on both sides."
+            ) from None
+    return [note for note in notes if note]

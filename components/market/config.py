@@ -2,6 +2,7 @@
 market is made.
 """
 
+import re
 from datetime import date, time
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -9,6 +10,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from components.market.simulator_config import SimulatorSettings
+from components.reading.config import CsvSettings
+from components.reading.stamps import Unit
 from components.settings import Section
 from components.timeline.periods import Period, is_daily
 
@@ -57,6 +60,14 @@ class SectorSettings(Section):
         "last_seen", description="column of the last day of the interval; a null means that it is still open"
     )
     valid: str | None = Field(None, description="boolean column; only rows where it is true are used")
+    csv: CsvSettings = CsvSettings()
+    timestamp_format: str | None = Field(
+        None, description="strptime format of times in text; none: found, where no two forms fit"
+    )
+    timestamp_unit: Unit | None = Field(
+        None,
+        description="unit of times that are numbers, as market.timestamp_unit; none: found by size",
+    )
     lag_days: int = Field(1, ge=0, description="days after its date from which on a label counts as known")
 
 
@@ -163,8 +174,14 @@ class Settings(Section):
             " low or volume out"
         ),
     )
-    csv_separator: str = Field(
-        ",", min_length=1, max_length=1, description="character between the values of a CSV file"
+    csv: CsvSettings = CsvSettings()
+    symbol_pattern: str | None = Field(
+        None,
+        description=(
+            "files without a column of symbols: regular expression whose first group is the symbol in the"
+            " file's"
+            " name; none: the whole name, without .csv, .csv.gz or .parquet"
+        ),
     )
     period: Period = Field("1d", description="length of a bar")
     stamp: Literal["session_date", "bar_open", "bar_close"] = Field(
@@ -181,10 +198,23 @@ class Settings(Section):
         ),
     )
     timestamp_format: str | None = Field(
-        None, description="strptime format of stamps in text; none: the ISO forms"
+        None, description="strptime format of stamps in text; none: found, where no two forms fit"
     )
-    timestamp_unit: Literal["s", "ms", "us", "ns"] | None = Field(
-        None, description="unit of stamps that are numbers since 1970"
+    timestamp_unit: Unit | None = Field(
+        None,
+        description=(
+            "unit of stamps that are numbers: s, ms, us or ns since 1970, calendar for digits such as"
+            " 20210104,"
+            " excel for days of a spreadsheet; none: found by their size, row by row"
+        ),
+    )
+    time_column: str | None = Field(
+        None,
+        description=(
+            "column of the time of day, where date and time stand in two; none: bars within the day take a"
+            " column"
+            " called time where the dates have none"
+        ),
     )
     exchange_timezone: str = Field("America/New_York", description="zone of session_open and session_close")
     session_open: time = Field(
@@ -248,6 +278,27 @@ class Settings(Section):
         ),
     )
     simulator: SimulatorSettings = SimulatorSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_names(cls, values):
+        """`csv_separator` of configs before 0.6 is csv.separator."""
+        if isinstance(values, dict) and "csv_separator" in values:
+            values = dict(values)
+            values["csv"] = {"separator": values.pop("csv_separator"), **(values.get("csv") or {})}
+        return values
+
+    @field_validator("symbol_pattern")
+    @classmethod
+    def _pattern_has_a_group(cls, pattern):
+        try:
+            if pattern is not None and not re.compile(pattern).groups:
+                raise ValueError(
+                    "the pattern has no group; put the symbol's part in brackets, such as (.+)-1h"
+                )
+        except re.error as error:
+            raise ValueError(f"no regular expression ({error})") from None
+        return pattern
 
     @field_validator("columns")
     @classmethod

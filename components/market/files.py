@@ -2,14 +2,21 @@
 
 import glob
 import hashlib
+import re
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from components.contracts import file_sha256
 from components.contracts.source_files import require_file
 from components.market.config import Settings
 from components.market.errors import MarketError
+from components.reading.table import stem
 
+# A name that ends with a year, a month or a day, such as BTCUSDT-1h-2024-01.
+DATED = re.compile(r"(.+?)[-_.](?:19|20)\d{2}(?:[-_.]?\d{2}){0,2}")
+SPLIT_PATTERN = r"^(.+?)[-_.]20\d\d"
 SUFFIXES = {"csv": (".csv", ".csv.gz", ".csv.zst"), "parquet": (".parquet", ".pq")}
 
 
@@ -67,3 +74,67 @@ def files_sha256(files: SourceFiles, extra: Path | None) -> str:
     for path in (*files.paths, *([extra] if extra else [])):
         digest.update(f"{path.name}\0{file_sha256(path)}\0".encode())
     return digest.hexdigest()
+
+
+def symbols_of_files(files: SourceFiles, settings: Settings) -> dict[Path, str]:
+    """The symbol that each of many files is named after: its name without .csv, .csv.gz, .parquet, or what
+    `market.symbol_pattern` finds in that. Empty for a single file.
+
+    Raises
+    ------
+    MarketError
+        If the pattern does not fit a name, or without one two files are called the same.
+    """
+    if not files.many:
+        return {}
+    names = {path: stem(path) for path in files.paths}
+    if settings.symbol_pattern is None:
+        return names
+    found = {path: re.search(settings.symbol_pattern, name) for path, name in names.items()}
+    if without := next((path for path, match in found.items() if match is None or not match[1]), None):
+        raise MarketError(
+            f"{without}: market.symbol_pattern {settings.symbol_pattern!r} finds no symbol in"
+            f" {names[without]!r}. Mend"
+            " the pattern, or let market.path leave the file out."
+        )
+    return {path: match[1] for path, match in found.items()}
+
+
+def refuse_twins(symbols: dict[Path, str], settings: Settings) -> None:
+    """Refuse two files that would give one symbol by their name alone."""
+    if settings.symbol_pattern is not None:
+        return
+    owners: dict[str, Path] = {}
+    for path, symbol in symbols.items():
+        if symbol in owners:
+            raise MarketError(
+                f"{owners[symbol]} and {path} have no column of symbols, and both are named after the symbol"
+                f" {symbol!r}."
+                " Rename or remove one, or narrow market.path; where they are parts of one history, say so"
+                " with"
+                " market.symbol_pattern: '(.+)'."
+            )
+        owners[symbol] = path
+
+
+def split_notes(symbols: dict[str, tuple[datetime, datetime]]) -> tuple[str, ...]:
+    """A note where names of files that differ in their last date alone follow each other in time, as the
+    years of one symbol do.
+
+    `symbols`: first and last bar by the name of the file.
+    """
+    parts: dict[str, list[str]] = {}
+    for name in symbols:
+        if (match := DATED.fullmatch(name)) is not None:
+            parts.setdefault(match[1], []).append(name)
+    for names in parts.values():
+        spans = sorted(symbols[name] for name in names)
+        if len(names) > 1 and all(before[1] < after[0] for before, after in pairwise(spans)):
+            return (
+                f"Files such as {' and '.join(sorted(names)[:2])} look like parts of one symbol, and are"
+                " read as"
+                " symbols of their own: the symbol is the whole name. To join them set"
+                " market.symbol_pattern, for"
+                f" example '{SPLIT_PATTERN}'.",
+            )
+    return ()

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import RAW_PANEL, check_table
+from components.market.bars import FILE
 from components.market.config import SPARE_COLUMNS, Settings
 from components.market.errors import MarketError
 from components.market.limits import add_price_limit
@@ -29,12 +30,17 @@ class Market:
     `truth`: `timestamp, symbol, expected_return_5` (simulator only), else None.
     `faults`: `symbol, timestamp, kind` of the planted faults (simulator only), else None.
     `notes`: what a person should know, such as symbols with many missing bars.
+    `origins`: of a panel of `files`, in its order: `source_file` (number among them), `source_row` (from 1).
+    `found`: YAML of the settings by which files were read where the config gave none; may be empty.
     """
 
     panel: pl.DataFrame
     truth: pl.DataFrame | None
     faults: pl.DataFrame | None
     notes: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    origins: pl.DataFrame | None = None
+    found: str = ""
 
 
 def load_panel(settings: Settings, *, data_folder: Path, seed: int, now: datetime | None = None) -> Market:
@@ -57,8 +63,9 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int, now: datetim
     rows = _between(rows, settings)
     if settings.source != "simulator":
         rows = _mark_unfinished(rows, settings.as_of or now or datetime.now(UTC))
+    said: tuple[str, ...] = ()
     if settings.sectors is not None:
-        rows = add_sectors(rows, settings.sectors, Path(data_folder))
+        rows, said = add_sectors(rows, settings.sectors, Path(data_folder))
     elif "sector" not in rows.columns:
         rows = rows.with_columns(pl.lit(None, dtype=pl.String).alias("sector"))
     rows = add_price_limit(rows, settings.price_limit)
@@ -71,7 +78,10 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int, now: datetim
         check_table(panel, RAW_PANEL),
         _between(bars.truth, settings),
         _between(bars.faults, settings),
-        (*bars.notes, *_notes(panel, absent, settings)),
+        (*bars.notes, *said, *_notes(panel, absent, settings)),
+        bars.files,
+        rows.select(FILE, "source_row") if bars.files else None,
+        bars.found,
     )
 
 

@@ -3,6 +3,7 @@ we could have had it.
 """
 
 from datetime import time, timedelta
+from pathlib import Path
 
 import polars as pl
 
@@ -18,27 +19,12 @@ from components.market.wall_clock import (
     place_existing,
     session_edges,
 )
+from components.reading.place import Place
+from components.reading.stamps import Cells, read_stamps
 from components.timeline.periods import LENGTHS, is_daily
 
 # Sundays among session dates from which on they show what the dates mean.
 MIN_SUNDAYS = 3
-LIMIT_US = 4_102_444_800_000_000  # the year 2100
-# Forms of a stamp in text that cannot be mistaken for another; the first that reads the first stamp is used
-# for all.
-TEXT_FORMS = (
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M:%S%.f%#z",
-    "%Y-%m-%dT%H:%M:%S%.f%#z",
-    "%Y-%m-%d %H:%M%#z",
-    "%Y-%m-%dT%H:%M%#z",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%dT%H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M",
-    "%Y/%m/%d",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y%m%d",
-)
 
 
 def bar_times(frame: pl.DataFrame, settings: Settings, source: str) -> pl.DataFrame:
@@ -65,25 +51,14 @@ def bar_times(frame: pl.DataFrame, settings: Settings, source: str) -> pl.DataFr
         moment is left open.
     """
     symbols = frame["symbol"] if "symbol" in frame.columns else None
-    stamp = read_stamps(
-        frame["timestamp"], settings, f"{source}: column {settings.columns.get('timestamp', 'timestamp')!r}"
-    )
+    stamp = _moments(frame["timestamp"], settings, source)
     if settings.stamp == "session_date":
         opened, closed = _session(stamp, settings, source)
     else:
         moment = in_utc(stamp, settings, source, symbols)
         opened, closed = _edges(moment, stamp, settings)
     if "known_time" in frame.columns:
-        known = in_utc(
-            read_stamps(
-                frame["known_time"],
-                settings,
-                f"{source}: column {settings.columns.get('known_time', 'known_time')!r}",
-            ),
-            settings,
-            source,
-            symbols,
-        )
+        known = in_utc(_moments(frame["known_time"], settings, source), settings, source, symbols)
     else:
         known = closed + timedelta(seconds=settings.publication_lag_s)
     return frame.with_columns(
@@ -129,116 +104,14 @@ def _refuse_opening_dates(days: pl.Series, opens: time, closes: time, source: st
         )
 
 
-def read_stamps(column: pl.Series, settings: Settings, where: str) -> pl.Series:
-    """Stamps as Datetime in microseconds, with a zone where the file gives one."""
-    if column.dtype == pl.Date:
-        return _refuse_wild(column, 86_400_000_000, where).cast(pl.Datetime("us"))
-    if isinstance(column.dtype, pl.Datetime):
-        per_us = {"ms": 1_000, "us": 1, "ns": 1}[column.dtype.time_unit]
-        return _refuse_wild(column, per_us, where).dt.cast_time_unit("us")
-    if column.dtype == pl.String and settings.timestamp_unit:
-        column = _refuse_losses(
-            column,
-            column.cast(pl.Int64, strict=False),
-            where,
-            "is not a whole number, though market.timestamp_unit is set",
-        )
-    if column.dtype.is_integer():
-        return _from_numbers(column, settings, where)
-    if column.dtype == pl.String:
-        return _from_text(column, settings, where)
-    raise MarketError(
-        f"{where} has type {column.dtype}, expected times, dates, text or whole numbers. Map the right column"
-        " with market.columns.timestamp."
+def _moments(column: pl.Series, settings: Settings, source: str) -> pl.Series:
+    """Cells of times as Datetime in microseconds, with a zone where they carry one."""
+    cells = Cells(
+        Place(Path(source), MarketError, section="market"),
+        settings.columns.get(column.name, column.name),
+        f"market.columns.{column.name}",
     )
-
-
-def _refuse_wild(column: pl.Series, unit_us: int, where: str) -> pl.Series:
-    """`column`, unless it holds moments beyond the year 2100 or as far back, as a damaged file may:
-
-    Polars can't convert or even show some of these.
-    """
-    limit = (
-        LIMIT_US * 1000
-        if column.dtype == pl.Datetime("ns", getattr(column.dtype, "time_zone", None))
-        else LIMIT_US // unit_us
-    )
-    wild = int((~column.to_physical().cast(pl.Int64).is_between(-limit, limit)).sum())
-    if wild:
-        raise MarketError(
-            f"{where}: {wild:,} of {len(column):,} times lie beyond the year 2100. The file is damaged or its"
-            " unit of time is wrong: export it again."
-        )
-    return column
-
-
-def _from_numbers(column: pl.Series, settings: Settings, where: str) -> pl.Series:
-    if settings.timestamp_unit is None:
-        raise MarketError(
-            f"{where} holds numbers (first {column.drop_nulls().first()}), and nothing says in which unit."
-            " Set market.timestamp_unit to s, ms, us or ns."
-        )
-    per_us = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}[settings.timestamp_unit]
-    values = column.cast(pl.Int64, strict=False)
-    inside = values.abs() <= (LIMIT_US * 1000 if settings.timestamp_unit == "ns" else LIMIT_US // per_us)
-    bad = values.filter(~inside)
-    if len(bad):
-        raise MarketError(
-            f"{where}: {bad[0]} in {settings.timestamp_unit} lies beyond the year 2100. Check"
-            " market.timestamp_unit."
-        )
-    micros = values // 1000 if settings.timestamp_unit == "ns" else values * per_us
-    return micros.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-
-
-def _from_text(column: pl.Series, settings: Settings, where: str) -> pl.Series:
-    text = column.str.strip_chars()
-    text = text.set(text.str.len_bytes() == 0, None) if text.len() else text
-    samples = text.drop_nulls()
-    if samples.is_empty():
-        raise MarketError(
-            f"{where} holds no time at all. Map the right column with market.columns.timestamp."
-        )
-    sample = samples.head(1)
-    forms = (settings.timestamp_format,) if settings.timestamp_format else TEXT_FORMS
-    form = next((form for form in forms if _parse(sample, form).is_not_null().all()), None)
-    if form is None:
-        tried = (
-            f"the format {settings.timestamp_format!r}"
-            if settings.timestamp_format
-            else "an ISO time such as 2024-07-01 or 2024-07-01T15:00:00+00:00"
-        )
-        raise MarketError(
-            f"{where}: {_shown(sample[0])} is not {tried}. Set market.timestamp_format, for example '%d.%m.%Y"
-            " %H:%M' (or market.timestamp_unit for numbers)."
-        )
-    return _refuse_losses(
-        text, _parse(text, form), where, f"can't be read in the form {form!r} of the first stamp"
-    )
-
-
-def _parse(text: pl.Series, form: str) -> pl.Series:
-    dated = not any(code in form for code in ("%H", "%I", "%T", "%R", "%s", "%c", "%+"))
-    try:
-        return (
-            text.str.to_date(form, strict=False).cast(pl.Datetime("us"))
-            if dated
-            else text.str.to_datetime(form, time_unit="us", strict=False, ambiguous="null")
-        )
-    except pl.exceptions.PolarsError:
-        return pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
-
-
-def _refuse_losses(before: pl.Series, after: pl.Series, where: str, why: str) -> pl.Series:
-    """`after`, unless it lost values that `before` had."""
-    lost = (before.is_not_null() & after.is_null()).arg_true()
-    if len(lost):
-        examples = ", ".join(f"{_shown(before[int(row)])} (row {int(row) + 1:,})" for row in lost[:3])
-        raise MarketError(
-            f"{where}: {len(lost):,} of {len(before):,} values: {examples} {why}. Mend the file, or see"
-            " market.timestamp_format."
-        )
-    return after
+    return read_stamps(column, cells, settings.timestamp_format, settings.timestamp_unit).moments
 
 
 def in_utc(stamp: pl.Series, settings: Settings, source: str, symbols: pl.Series | None = None) -> pl.Series:
@@ -326,8 +199,3 @@ def _session_days(stamp: pl.Series, settings: Settings, source: str) -> pl.Serie
             " bar_close."
         )
     return days
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -205,6 +206,8 @@ def _describe(
         found = "nothing" if problem["input"] is None else repr(problem["input"])
         advice = f"`key: value` lines, indented below `{location[-1]}:`" if location else "sections"
         return f"{where}: {name}: a section is meant, {advice} (found {_cut(found)})."
+    if problem["type"] == "string_type" and (misread := _misread(problem["input"])):
+        return f"{where}: {name}: {misread}"
     message = problem["msg"].removeprefix("Value error, ")
     found = (
         ""
@@ -216,6 +219,26 @@ def _describe(
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_FOUND else f"{text[:LONGEST_FOUND]}…"
+
+
+def _misread(value: object) -> str:
+    """What to do where YAML takes a text without quotes for something else; empty for what it does not."""
+    if isinstance(value, bool):
+        words, quoted = ("ON, YES or TRUE", '"ON"') if value else ("NO, OFF or FALSE", '"NO"')
+        return (
+            f"expected text, but YAML reads a word such as {words} without quotes as {str(value).lower()}."
+            f" Put it in quotes, such as {quoted}."
+        )
+    if value is None:
+        return 'expected text, but YAML reads null, ~ or nothing as no value. Write "null" in quotes.'
+    if isinstance(value, int | float):
+        return (
+            f"expected text, but YAML reads digits without quotes as the number {value} (000001 as 1, 1.0e5"
+            ' as 100000.0). Put it in quotes, such as "000001".'
+        )
+    if isinstance(value, date):
+        return f"expected text, but YAML reads it without quotes as the date {value}. Put it in quotes."
+    return ""
 
 
 def _field_names(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:

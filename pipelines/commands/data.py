@@ -5,9 +5,14 @@ files.
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
+
 from components.contracts import AlphaloopError
+from components.fusion.config import Settings as FusionSettings
+from components.fusion.read import join_notes, read_slow_tables
 from components.market.fetched import fetch
-from components.market.load import load_panel
+from components.market.load import Market, load_panel
+from components.reading.table import is_csv
 from components.validation.plan import shortfalls
 from components.validation.terminal import terminal_table
 from components.validation.validate import validate_panel
@@ -34,16 +39,18 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
         If a critical check fails, or the panel is not enough for the config; the message is the same text.
     """
     if path is not None:
-        source = (
-            "csv"
-            if any(path.name.lower().endswith(end) for end in (".csv", ".csv.gz", ".txt"))
-            else "parquet"
-        )
+        source = "csv" if is_csv(path) else "parquet"
         overrides = [f"market.source={source}", f"market.path={path.absolute()}", *overrides]
     loaded = load_config(config, overrides)
     market = load_panel(loaded.market, data_folder=data_folder(), seed=loaded.run.seed)
     found = validate_panel(market.panel, loaded.validation)
-    text = "\n".join([f"panel: {origin(loaded)}", *market.notes, terminal_table(found.health)])
+    joins = _check_slow_tables(loaded.fusion, market.panel)
+    said = [f"panel: {origin(loaded)}", *market.notes, *joins, terminal_table(found.health)]
+    said += _rows_in_files(market, found.quarantine)
+    if market.found:
+        said += ["", "Read by these settings, found in the files. To hold them, put into the config:"]
+        said += [market.found]
+    text = "\n".join(said)
     if found.failures:
         raise DataRefused(f"{text}\n\nA run would stop here.")
     asked = demands(loaded)
@@ -53,6 +60,24 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
     if short.reasons:
         raise DataRefused(f"{text}\n\n{short.text(asked.origin)}\nA run would stop here.")
     return "\n".join([text, *short.notes])
+
+
+def _check_slow_tables(settings: FusionSettings, panel: pl.DataFrame) -> list[str]:
+    """Reads the slow tables as a run would; sentences on those that hold few of the panel's symbols."""
+    tables = read_slow_tables(settings, data_folder())
+    return join_notes(tables, panel["symbol"].drop_nulls().unique().to_list())
+
+
+def _rows_in_files(market: Market, quarantine: pl.DataFrame) -> list[str]:
+    """Where the first row of each reason for quarantine stands: its file and its row there."""
+    if market.origins is None or quarantine.is_empty():
+        return []
+    firsts = quarantine.unique("reason", keep="first", maintain_order=True).select("row", "reason")
+    placed = firsts.hstack(market.origins[firsts["row"]])
+    return [
+        f"first {row['reason']}: {market.files[row['source_file']]}, row {row['source_row']:,}"
+        for row in placed.to_dicts()
+    ]
 
 
 def fetch_data(config: Path, overrides: Sequence[str]) -> str:

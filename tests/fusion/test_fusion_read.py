@@ -62,9 +62,16 @@ def test_where_keeps_only_named_rows():
     [
         ({"observed": "observd"}, r"no column 'observd'.*Did you mean 'observed'"),
         ({"column": {"column": "valu"}}, "Did you mean 'value'"),
-        ({"column": {"column": "symbol"}}, "has type String, expected numbers"),
-        ({"known": "value"}, "expected dates or times"),
-        ({"known": "company"}, r"holds 'yesterday', expected times such as"),
+        (
+            {"column": {"column": "symbol"}},
+            r"takes the column 'symbol' of slow.parquet for a name and for a value",
+        ),
+        (
+            {"column": {"column": "company"}},
+            r"'company' of fusion table 'slow' holds 1 values that are no numbers, first 'yesterday' in",
+        ),
+        ({"known": "value"}, "takes the column 'value' of slow.parquet for a time and for a value"),
+        ({"known": "company"}, r"'yesterday' is not an ISO time such as"),
         ({"symbol": "observed"}, r"takes the column 'observed' of slow.parquet for a time and for a name"),
         ({"symbol": "value"}, r"takes the column 'value' of slow.parquet for a name and for a value"),
     ],
