@@ -69,8 +69,16 @@ class OnlineReader:
             )
         self._online = store._get_provider().online_store
         self._of_thread = threading.local()
+        self._remedy = ""
         if settings.online == "redis":
-            _bound_waits(self._online._get_client(self._config.online_store))
+            self._remedy = f". Start the Redis server, or correct what {settings.redis_variable} says of it"
+            try:
+                _bound_waits(self._online._get_client(self._config.online_store))
+            except TypeError as error:
+                raise FeatureStoreError(
+                    f"{settings.redis_variable} holds a setting that the Redis client does not know: {error}."
+                    " Write it as host:port,db=0,password=..."
+                ) from None
         self.columns, self.context = tuple(self.current["columns"]), tuple(self.current["context"])
         self.symbols = tuple(self.current["symbols"])
         self.places = {symbol: place for place, symbol in enumerate(self.symbols)}
@@ -95,7 +103,7 @@ class OnlineReader:
             )
         except (sqlite3.Error, OSError, _redis_error()) as error:
             raise StoreUnavailable(
-                f"The online store did not answer ({type(error).__name__}: {error})."
+                f"The online store did not answer ({type(error).__name__}: {error}){self._remedy}."
             ) from error
         values = [value or {} for _, value in found]
         packed = np.frombuffer(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.processes.endings import KILL, leader_of_a_group, signal_group
+from serving.processes.killed import MemoryWatch
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _SOUND_AFTER_S = 30.0
@@ -34,6 +35,7 @@ class KeptAlive:
     began: float = 0.0
     pause_s: float = field(default=_FIRST_PAUSE_S)
     start_at: float = 0.0
+    memory: MemoryWatch = field(default_factory=MemoryWatch)
 
     def start(self) -> None:
         """Start it now."""
@@ -74,6 +76,8 @@ class KeptAlive:
             self.pause_s = _FIRST_PAUSE_S
         ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         words = _last_words(self.log) if code > 0 else ""
+        if code == -KILL:
+            words = f". {self.memory.words()}"
         say(f"The {self.name} {ended}; starting it again in {self.pause_s:g} s{words}")
         self.process, self.start_at = None, now + self.pause_s
         self.pause_s = min(self.pause_s * 2, _LONGEST_PAUSE_S)

@@ -23,6 +23,7 @@ from components.processes.imports import HOUSE, own_modules_only, python_module
 from components.processes.locks import LockHeld, take_lock
 from serving.api.auth import require_safe_binding
 from serving.processes.kept_alive import KeptAlive, reap_orphans
+from serving.processes.killed import MemoryWatch, WorkerWatch
 from serving.processes.plan import LAUNCHER_VARIABLE, PLAN_VARIABLE, ServingPlan, write_plan
 from serving.processes.readiness import address, readiness
 
@@ -122,9 +123,10 @@ def _attend(
 ) -> None:
     """Start again what ends, and tell when the service becomes ready or stops being so."""
     told, looked, began = None, 0.0, time.monotonic()
+    service, workers, memory = children[0], WorkerWatch(), MemoryWatch()
     while not stop.wait(_POLL_S):
         now = time.monotonic()
-        if children[0].waits_to_start(now):
+        if service.waits_to_start(now):
             # Whoever took it while no service of ours held it keeps it.
             _require_free_port(plan.serving.host, plan.serving.port)
         for child in children:
@@ -132,6 +134,8 @@ def _attend(
         reap_orphans(children)
         if now - looked >= (_LOOK_S if told is None else 2 * _LOOK_S):
             looked = now
+            for worker in workers.vanished(service.process.pid if service.process else None):
+                say(f"A worker of the service (process {worker}) ended; another one starts. {memory.words()}")
             ready, words = readiness(plan)
             # Before the first answer everything is not ready; say so only where it lasts.
             if (ready, words) != told and (ready or told is not None or now - began > _WAIT_FOR_REASON_S):

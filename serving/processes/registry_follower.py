@@ -142,7 +142,6 @@ class RegistryFollower:
         folder = self.bundles / sha256
         try:
             verify_registered(client, present.name, present.version, folder)
-            os.utime(folder)
             return folder
         except BundleError:
             self._drop(folder)
@@ -202,8 +201,13 @@ class RegistryFollower:
             say(f"refused version {present.version}: {reason}")
 
     def _prune(self, present: Path) -> None:
+        """Keep the bundles of the last champions; the order is that in which they came, whatever the clock
+        was set to meanwhile.
+        """
         for leftover in self.bundles.glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        latest = max(path.stat().st_mtime_ns for path in self.bundles.iterdir())
+        os.utime(present, ns=(latest + 1_000_000, latest + 1_000_000))
         others = sorted(
             (path for path in self.bundles.iterdir() if path != present),
             key=lambda path: path.stat().st_mtime,

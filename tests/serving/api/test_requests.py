@@ -265,6 +265,7 @@ def floats(*values):
     return pa.array(values, pa.float32())
 
 
+BAR_NS = int(BAR.timestamp()) * 10**9
 ARROW_FAULTS = [
     ("missing_feature", "rows.c", table(c=None)),
     ("extra_feature", "rows.d", table(d=floats(1, 2))),
@@ -290,6 +291,12 @@ ARROW_FAULTS = [
         table(timestamp=pa.array([BAR, NOW + timedelta(days=1)], pa.timestamp("us", "UTC"))),
     ),
     ("wrong_value", "timestamp", table(timestamp=pa.array([2**62] * 2, pa.timestamp("s", "UTC")))),
+    ("wrong_value", "timestamp", table(timestamp=pa.array([BAR_NS + 1] * 2, pa.timestamp("ns", "UTC")))),
+    ("wrong_type", "timestamp", table(timestamp=pa.array(["2024-05-31T20:00:00Z"] * 2))),
+    ("wrong_type", "timestamp", table(timestamp=pa.array([BAR_NS] * 2))),
+    ("wrong_type", "timestamp", table(timestamp=pa.array([BAR.date()] * 2))),
+    ("said_twice", "a", table().append_column("a", floats(1, 2))),
+    ("said_twice", "symbol", table().append_column("symbol", pa.array(["A", "B"]))),
     ("duplicate_symbol", "rows[1].symbol", table(symbol=pa.array(["A", "A"]))),
     ("oversized_batch", "rows", table(5)),
     ("empty_batch", "rows", table(0)),
@@ -329,6 +336,17 @@ def test_a_compressed_arrow_body_is_refused_unopened(codec):
     assert refusal(arrow, stream(table(), compression=codec)).code == "malformed_arrow"
 
 
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pa.array([BAR_NS] * 2, pa.timestamp("ns", "UTC")),
+        pa.array([BAR_NS // 10**9] * 2, pa.timestamp("s", "Asia/Tokyo")),
+    ],
+)
+def test_an_arrow_moment_in_another_unit_or_zone_is_the_same_moment(moments):
+    assert arrow(stream(table(timestamp=moments))).timestamps_us.tolist() == [BAR_NS // 1000] * 2
+
+
 def test_arrow_with_dictionaries_cut_off_or_of_another_format_is_refused():
     whole = stream(table())
     file = pa.BufferOutputStream()
@@ -342,6 +360,8 @@ def test_arrow_with_dictionaries_cut_off_or_of_another_format_is_refused():
         whole[:11],
         stream(table(symbol=pa.array(["A", "B"]).dictionary_encode())),
         file.getvalue().to_pybytes()[:300],
+        whole + whole,
+        whole + b"\0",
     ):
         assert refusal(arrow, raw).code == "malformed_arrow"
     assert refusal(arrow, whole, SHAPE, "sector").field == "cross_section"

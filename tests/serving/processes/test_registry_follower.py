@@ -3,6 +3,7 @@ the registry.
 """
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -167,6 +168,22 @@ def test_it_hands_over_the_champion_and_each_change_and_keeps_the_last_few(regis
     assert len(list((registered.serving_folder / "champions").iterdir())) == 2
     said = capsys.readouterr().err
     assert [said.count(f"champion is demo version {version} ") for version in (1, 2, 3)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("stepped_s", [10 * 365 * 86400, -10 * 365 * 86400])
+def test_the_last_few_are_kept_in_the_order_in_which_they_came_whatever_the_clock_was(
+    registered, tmp_path, stepped_s
+):
+    """The first came while the clock ran ten years ahead, or behind."""
+    bundles, names = registered.serving_folder / "champions", []
+    for number in range(1, 5):
+        register(tmp_path, number / 10)
+        looked(registered)
+        names.append(champion(registered)["bundle_sha256"])
+        if number == 1:
+            stamp = time.time() + stepped_s
+            os.utime(bundles / names[0], (stamp, stamp))
+    assert {path.name for path in bundles.iterdir()} == set(names[-2:])
 
 
 def test_a_change_of_nothing_writes_nothing(registered, tmp_path):
