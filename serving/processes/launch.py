@@ -80,6 +80,7 @@ def serve(plan: ServingPlan, *, say: Callable[[str], None] = print) -> None:
         adopt_orphans()
         children = _children(plan, path)
         say(f"Starting on {address(plan)}; the service's log is {children[0].log}")
+        say(_who_may_ask(plan))
         try:
             for child in children:
                 child.start()
@@ -168,6 +169,16 @@ def _stop(
         f"Stopped; {left} segments of the answer log wait in {spool} for the next start"
         if left
         else "Stopped"
+    )
+
+
+def _who_may_ask(plan: ServingPlan) -> str:
+    variable = plan.serving.api_key_variable
+    if plan.serving.api_keys():
+        return f"Clients send a key of {variable} as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+    return (
+        "Programs on this machine may ask without a key (serving.keyless); behind a proxy, or for others, set"
+        f" {variable}"
     )
 
 

@@ -523,3 +523,19 @@ def test_compile_writes_ir(call, config, tmp_path):
     document = next(yaml.safe_load_all((tmp_path / "ir.yaml").read_text()))
     assert document["pipelineInfo"]["name"] == "alphaloop-materialisation-small"
     assert "example/alphaloop:1" in json.dumps(document)
+
+
+@pytest.mark.parametrize(("options", "keyless"), [([], False), (["--keyless"], True)])
+def test_serving_without_a_key_is_asked_for_by_name(tmp_path, monkeypatch, options, keyless):
+    from typer.testing import CliRunner
+
+    from serving.processes import launch
+
+    plans = []
+    monkeypatch.setattr(launch, "serve", lambda plan, **_: plans.append(plan))
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"run: {{name: mine, folder: {tmp_path}/run}}\nmarket: {{source: simulator}}\n")
+    ended = CliRunner().invoke(app, ["serve", "--config", str(config), *options])
+    assert ended.exit_code == 0, ended.output
+    assert plans[0].serving.keyless is keyless
+    assert plans[0].drift_bars == 60

@@ -184,6 +184,7 @@ def test_the_registered_model_of_both_answers_requests(place, config, done):
     port = free_port()
     past = "serving.max_feature_age_hours=null"  # the market lies in the past
     command = [*COMMAND, "serve", "--config", str(config), "--port", str(port), "--set", past]
+    command.append("--keyless")
     service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
