@@ -13,6 +13,7 @@ from components.market.errors import MarketError
 from components.market.wall_clock import (
     begins_the_evening_before,
     clock_of_bars,
+    first_by_grid,
     first_by_order,
     on_clock,
     place,
@@ -40,9 +41,9 @@ def bar_times(frame: pl.DataFrame, settings: Settings, source: str) -> pl.DataFr
     That clock is the stamps' own, unless their bars begin at the same times of day only on another that the
     settings name, or in UTC: bars cut in UTC and written in local time end as UTC has it.
 
-    A local time that occurs twice is told by the order of the rows (`first_by_order`), and else by
-    `settings.ambiguous`; one that does not exist is an error. A day that begins where clocks change begins
-    with its first moment.
+    A local time that occurs twice is told by the order of the rows (`first_by_order`), for longer bars by
+    their grid in UTC (`first_by_grid`), and else by `settings.ambiguous`; one that does not exist is an
+    error. A day that begins where clocks change begins with its first moment.
 
     Raises
     ------
@@ -151,6 +152,9 @@ def in_utc(stamp: pl.Series, settings: Settings, source: str, symbols: pl.Series
         )
         return latest
     first = first_by_order(stamp, stamp.is_null() if symbols is None else symbols, zone)
+    if LENGTHS[settings.period] > timedelta(hours=1):
+        by_grid = first_by_grid(earliest, latest, LENGTHS[settings.period])
+        first = first.zip_with(first.is_not_null(), by_grid)
     if settings.ambiguous == "infer":
         open_still = ((earliest != latest) & first.is_null()).fill_null(False)
         _refuse_clock_change(

@@ -9,6 +9,8 @@ from typing import Literal
 import polars as pl
 
 Twice = Literal["earliest", "latest"]
+# Share of bars on one grid from which on it tells what lies beside it.
+GRID_SHARE = 0.9
 # Back from a time that does not exist to one that does: Samoa once left out a whole day.
 BEFORE_A_CHANGE = timedelta(hours=25)
 
@@ -96,6 +98,27 @@ def _by_rows_around(rows: pl.DataFrame) -> pl.DataFrame:
         .otherwise(second)
     )
     return rows.with_columns(told.alias("seen_second"))
+
+
+def first_by_grid(earliest: pl.Series, latest: pl.Series, length: timedelta) -> pl.Series:
+    """Whether a time that occurs twice is the first of the two, told by the grid of bars in UTC; null where
+    it occurs once, bars of `length` keep no grid in UTC, or both or neither lie on it.
+
+    Parameters
+    ----------
+    earliest, latest : the two moments; equal where the time occurs once
+    length : more than the hour that lies between the two
+    """
+    length_us = int(length / timedelta(microseconds=1))
+    moments = pl.DataFrame({"first": earliest, "second": latest}).with_columns(
+        pl.all().dt.cast_time_unit("us").to_physical() % length_us
+    )
+    sure = moments.filter(earliest == latest)["first"].value_counts(sort=True)
+    on_grid = sure["count"].first() or 0
+    if on_grid == 0 or on_grid < GRID_SHARE * sure["count"].sum():
+        return pl.Series([None] * len(earliest), dtype=pl.Boolean)
+    first, second = (pl.col(name) == sure["first"][0] for name in ("first", "second"))
+    return moments.select(pl.when(first != second).then(first).alias("told"))["told"]
 
 
 def clock_of_bars(moments: pl.Series, length: timedelta, zones: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ BENCHMARKS = (
     "factors",
     "alpha158",
     "fusion",
+    "calendars",
     "audit",
     "selection",
     "mining",

@@ -95,6 +95,24 @@ def test_an_order_that_leaves_doubt_is_an_error_that_names_the_setting(tmp_path)
         load(tmp_path, rows(thrice), timezone="Europe/Berlin")
 
 
+@pytest.mark.parametrize(("period", "step"), [("4h", 4), ("1d", 24)])
+def test_a_bar_cut_in_utc_that_begins_in_the_hour_that_occurs_twice_is_told_by_the_others(
+    tmp_path, period, step
+):
+    moments = hours(utc(2023, 10, 20), 20 * 24 // step, step)
+    for zone in ("Europe/London", "Europe/Berlin"):
+        panel = load(tmp_path, rows(wall(moments, zone)), period=period, timezone=zone)
+        assert panel["event_time"].to_list() == moments
+
+
+def test_a_bar_cut_on_the_local_clock_in_the_hour_that_occurs_twice_is_left_open(tmp_path):
+    stamps = [datetime(2023, 10, 20, 2) + timedelta(hours=4 * bar) for bar in range(100)]
+    with pytest.raises(MarketError, match=r"market\.ambiguous"):
+        load(tmp_path, rows(stamps), period="4h", timezone="Europe/Berlin")
+    panel = load(tmp_path, rows(stamps), period="4h", timezone="Europe/Berlin", ambiguous="earliest")
+    assert (panel["timestamp"][:-1] == panel["event_time"][1:]).all()
+
+
 def test_half_hours_out_of_step_elsewhere_do_not_disturb_the_order(tmp_path):
     moments = hours(utc(2023, 10, 27, 20), 60)
     moments[3], moments[4] = moments[4], moments[3]
