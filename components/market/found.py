@@ -35,6 +35,8 @@ def found_settings(read: Sequence[ReadAs], settings: Settings) -> str:
     """YAML of what was found and is not as usual, the same in all files; a comment where files differ. Empty
     where there is nothing to say.
     """
+    if not read:
+        return ""
     lines, differing = [], []
     for name in ("timestamp_format", "timestamp_unit", "time_column"):
         values = {getattr(one, name) for one in read}

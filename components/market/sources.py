@@ -40,8 +40,8 @@ def read_files(settings: Settings, data_folder: Path, seed: int) -> Bars:
     symbols = symbols_of_files(files, settings)
     read = [read_file(path, settings, symbols.get(path)) for path in files.paths]
     frames = [one.rows.with_columns(pl.lit(number, pl.UInt32).alias(FILE)) for number, one in enumerate(read)]
-    _require_same_columns(files, frames)
     named = {path: symbols[path] for path, one in zip(files.paths, read, strict=True) if one.named_by_file}
+    _require_same_columns(files, frames, named)
     refuse_twins(named, settings)
     notes = tuple(dict.fromkeys(note for one in read for note in one.notes))
     return Bars(
@@ -52,7 +52,13 @@ def read_files(settings: Settings, data_folder: Path, seed: int) -> Bars:
     )
 
 
-def _require_same_columns(files: SourceFiles, frames: list[pl.DataFrame]) -> None:
+def _require_same_columns(files: SourceFiles, frames: list[pl.DataFrame], named: dict) -> None:
+    if 0 < len(named) < len(files.paths):
+        raise MarketError(
+            f"{next(iter(named))}: column 'symbol' is missing, but {len(files.paths) - len(named)} of"
+            f" {len(files.paths)} files of market.path have it. Map it with market.columns.symbol, export the"
+            " file again, or load the files as panels of their own."
+        )
     for column in SPARE_COLUMNS:
         having = [column in frame.columns for frame in frames]
         if any(having) and not all(having):
