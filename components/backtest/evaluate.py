@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from components.backtest.config import Settings
-from components.backtest.engine import market_prices
 from components.backtest.forecasts import measure
 from components.backtest.portfolios import (
     BENCHMARK,
@@ -20,6 +19,7 @@ from components.backtest.portfolios import (
     trade,
     trade_benchmark,
 )
+from components.backtest.prices import market_prices
 from components.backtest.terms import Terms
 from components.contracts import REGIMES, content_sha256
 from components.contracts.documents.evaluation import (

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from components.backtest.engine import Backtest, Prices, run_backtest
+from components.backtest.engine import Backtest, run_backtest
+from components.backtest.prices import Prices
 from components.backtest.terms import Terms
 from components.contracts.documents.evaluation import Portfolio, PortfolioEvents, Portfolios
 from components.metrics import (

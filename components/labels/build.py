@@ -97,14 +97,15 @@ def _columns(
     value = grid.matrix((rows["close"] * rows["volume"]).cast(pl.Float64).fill_null(np.nan).to_numpy())
     cost = grid.rows(round_trip_cost(one_bar, volatility, value, settings.costs))
     path = LogPrices.of(**{f"log_{name}": matrix for name, matrix in filled.items()})
-    crossed = np.cumsum(stepped, axis=0).astype(float)
-    exits, returns = [], []
-    for horizon in horizons:
-        ahead = -(ENTRY_LAG_BARS + horizon)
-        exits.append(shifted(filled[price], ahead))
-        believed = shifted(crossed, ahead) == shifted(crossed, -ENTRY_LAG_BARS)
-        returns.append(grid.rows(np.where(believed, exits[-1] - entry, np.nan)))
-    returns = np.stack(returns, axis=1)
+    exits = [shifted(filled[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
+    believed = _believed(stepped, horizons)
+    returns = np.stack(
+        [
+            grid.rows(np.where(sure, leave - entry, np.nan))
+            for sure, leave in zip(believed, exits, strict=True)
+        ],
+        axis=1,
+    )
     found = {
         "log_return": returns,
         "realised_volatility": [],
@@ -134,6 +135,15 @@ def _columns(
     found["trade_class"] = trade_class(returns, cost[:, None], settings.classes.margin_bps / 10_000)
     found["cost"] = np.repeat(cost[:, None], len(horizons), axis=1)
     return {name: np.where(np.isfinite(returns), values, np.nan) for name, values in found.items()}
+
+
+def _believed(stepped: np.ndarray, horizons: list[int]) -> list[np.ndarray]:
+    """For each horizon whether no price step that nobody explains lies between entry and exit; shape as
+    `stepped`, (bars, symbols).
+    """
+    crossed = np.cumsum(stepped, axis=0).astype(float)
+    at_entry = shifted(crossed, -ENTRY_LAG_BARS)
+    return [shifted(crossed, -(ENTRY_LAG_BARS + horizon)) == at_entry for horizon in horizons]
 
 
 def _tradable(rows: pl.DataFrame) -> np.ndarray:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from small_markets import long_table, random_market
 
 from components.backtest.config import Settings
-from components.backtest.engine import market_prices, run_backtest
+from components.backtest.engine import run_backtest
+from components.backtest.prices import market_prices
 from components.sizing import certain, long_only_weights, long_short_weights
 
 FREE = Settings(quantile=0.34, max_weight=1.0, cost_bps_per_side=0.0, stop_loss_share=None)

@@ -7,7 +7,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from components.backtest.config import Settings
-from components.backtest.engine import market_prices, run_backtest
+from components.backtest.engine import run_backtest
+from components.backtest.prices import market_prices
 from components.sizing import long_only_weights, long_short_weights
 from tests.backtest.small_markets import long_table, random_market
 
