@@ -60,7 +60,7 @@ def read_signals(body: bytes, settings: Settings) -> list[str]:
     request = _validated(SignalsRequest, body)
     _refuse_extra(request, "")
     symbols = request.symbols
-    _require_said_once(body, len(request.model_fields_set), symbols)
+    _require_said_once(body, len(request.model_fields_set) + _colons(symbols))
     if len(symbols) > settings.max_symbols:
         raise Refusal(
             413,
@@ -122,11 +122,9 @@ def read_score_json(
     if not picked or any(len(row.features) != len(shape.names) for row in rows):
         for place, row in enumerate(rows):
             require_columns(row.features, shape, f"rows[{place}].features")
-    _require_said_once(
-        body,
-        len(request.model_fields_set) + sum(len(row.model_fields_set) + len(row.features) for row in rows),
-        [text for row in rows for text in (row.symbol, row.timestamp)] + [*shape.names] * len(rows),
-    )
+    names = len(request.model_fields_set) + sum(len(row.model_fields_set) + len(row.features) for row in rows)
+    in_texts = _colons(text for row in rows for text in (row.symbol, row.timestamp))
+    _require_said_once(body, names + in_texts + len(rows) * _colons(shape.names))
     # NumPy turns None into NaN, which is what an unknown value is.
     values = np.array(picked, dtype=np.float64)[:, :-1].astype(np.float32)
     batch = GivenRows(
@@ -229,13 +227,16 @@ class _Twice:
     name: str
 
 
-def _require_said_once(body: bytes, names: int, texts: Iterable[str]) -> None:
+def _colons(texts: Iterable[str]) -> int:
+    return sum(text.count(":") for text in texts)
+
+
+def _require_said_once(body: bytes, colons: int) -> None:
     """Refuse a name that occurs twice in one JSON object: parsers take the last, or the first.
 
-    A body without has a colon for each of its `names` and each colon of its `texts`, unless it writes some
-    with a backslash; only others are looked through.
+    `colons`: one for each name that was read, and those within texts. A body without repetitions holds as
+    many, unless it writes some with a backslash; only others are looked through.
     """
-    colons = names + sum(text.count(":") for text in texts)
     if body.count(b":") == colons and b"\\" not in body:
         return
     twice = _twice(json.loads(body, object_pairs_hook=_held), "")
