@@ -20,6 +20,9 @@ MIN_DATES = 20
 # Share of a symbol's rate on its best day of the week from which on it trades on a day of the week, and up to
 # which it rests.
 TRADES_SHARE, RESTS_SHARE = 0.5, 0.1
+# Share of the dates of its best day of the week on which a symbol must trade before it is said to rest on
+# another: what is rarely traded misses days of the week by chance.
+BUSY_SHARE = 0.5
 # Weeks that a symbol must be seen for on a day of the week before it is said to rest there.
 MIN_WEEKS = 8
 # Days of the week in which two calendars differ at least; some currencies alone have a short Sunday.
@@ -193,7 +196,7 @@ def _habits(days: pl.DataFrame) -> pl.DataFrame:
     rate = pl.col("bars") / pl.col("dates")
     best = rate.filter(pl.col("dates") >= MIN_WEEKS).max().over("symbol")
     usual = pl.col("dates") >= USUAL_DAY_SHARE * pl.col("weeks")
-    enough = (best * pl.col("dates") >= MIN_WEEKS) & usual
+    enough = (best >= BUSY_SHARE) & (best * pl.col("dates") >= MIN_WEEKS) & usual
     return seen.select(
         "symbol",
         "weekday",

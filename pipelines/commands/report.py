@@ -26,13 +26,11 @@ def read_summary(folder: Path) -> RunSummary:
 def show_summary(summary: RunSummary, folder: Path, console: Console | None = None) -> None:
     """Print the experts' table, the verdict and where things are."""
     console = console or printer()
-    table = Table(
-        title=(
-            f"Test window {summary.test_window}, horizon {summary.horizon} bars,"
-            f" {summary.cost_bps:g} bps a side"
-        ),
-        title_justify="left",
+    # A title of the table would be folded to its width.
+    console.print(
+        f"Test window {summary.test_window}, horizon {summary.horizon} bars, {summary.cost_bps:g} bps a side"
     )
+    table = Table()
     table.add_column("model")
     for name in ("IC", "RankIC", "ICIR", "t", "Sharpe gross", "Sharpe net"):
         table.add_column(name, justify="right")

@@ -22,7 +22,7 @@ def config(place, name: str, market: dict, **sections) -> object:
     path = place / f"{name}.yaml"
     leaves = ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/base"]
     rounds = {"lightgbm": {"rounds": 40}}
-    kept = {name: SETTINGS[name] for name in ("timeline", "audit", "backtest")}
+    kept = {name: SETTINGS[name] for name in ("timeline", "audit")}
     experts = {"leaves": leaves, "overrides": rounds}
     run = {"name": name, "folder": str(place / name)}
     path.write_text(yaml.safe_dump({**kept, "run": run, "market": market, "experts": experts, **sections}))

@@ -8,6 +8,7 @@ import pytest
 from components.market.config import Settings as MarketSettings
 from components.market.load import Market, load_panel
 from components.validation.config import Settings
+from components.validation.examine import examine
 from components.validation.page import page_values
 from components.validation.terminal import terminal_table
 from components.validation.validate import validate_panel
@@ -128,3 +129,14 @@ def test_a_panel_without_any_trade_is_refused():
     result = validate_panel(frame, Settings())
     assert "something_left" in {failure["check"] for failure in result.health["failures"]}
     assert result.health["rows_without_trade"] == 160
+
+
+@pytest.mark.parametrize("seed", [164, 2, 6])
+def test_a_symbol_that_hardly_ever_trades_has_no_week_of_its_own(seed):
+    """By chance it misses some days of the week: that makes no other calendar of its bars."""
+    rare = {"share": 0.33, "traded_share": 0.1, "untraded": "nulls"}
+    simulator = {"symbols": 24, "bars": 200, "sectors": 4, "rare": rare}
+    market = load_panel(MarketSettings(simulator=simulator), data_folder=Path(), seed=seed)
+    result = examine(market.panel, Settings())
+    assert set(result.findings["reason"]) - {"not_tradable"} == {"no_trade"}
+    assert len(result.findings.filter(pl.col("reason") == "no_trade")) == len(market.faults)
