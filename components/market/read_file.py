@@ -267,7 +267,7 @@ def _numbers(
         for column, values in columns.items()
     ]
     for values in numbers:
-        _require_some(values, names[values.name], table.place)
+        _require_some(values, names[values.name], table.place, columns[values.name])
     return numbers, decimal
 
 
@@ -293,7 +293,7 @@ def _of_numbers(values: pl.Series, name: str, place: Place) -> pl.Series:
     )
 
 
-def _require_some(numbers: pl.Series, name: str, place: Place) -> None:
+def _require_some(numbers: pl.Series, name: str, place: Place, cells: pl.Series) -> None:
     if (
         numbers.name not in PRICE_COLUMNS
         or not len(numbers)
@@ -301,7 +301,9 @@ def _require_some(numbers: pl.Series, name: str, place: Place) -> None:
     ):
         return
     spare = ", or leave it out with an empty name there" if numbers.name in SPARE_COLUMNS else ""
+    first = cells.drop_nulls().first() if cells.dtype == pl.String else None
+    said = f" (first {shown(first)})" if first else ""
     raise place.refusal(
-        f"column {name!r} holds no number at all, only nulls or NaN. Export it again, map another"
+        f"column {name!r} holds no number at all, only nulls or NaN{said}. Export it again, map another"
         f" column with market.columns.{numbers.name}{spare}."
     )
