@@ -211,7 +211,12 @@ def _seen(traded: pl.DataFrame, spans: pl.DataFrame, weekday: int) -> pl.DataFra
     up_to_last = dates.search_sorted(spans["last"], side="right").cast(pl.Int64)
     before_first = dates.search_sorted(spans["first"], side="left").cast(pl.Int64)
     own = traded.group_by("symbol").agg(pl.len().cast(pl.Int64).alias("bars"))
-    weeks = (pl.col("last") - pl.col("first")).dt.total_days() / 7
+    # While any symbol has the weekday: a coin that ended early tells of the weeks until then alone.
+    since, until = (
+        pl.max_horizontal("first", pl.lit(dates.min())),
+        pl.min_horizontal("last", pl.lit(dates.max())),
+    )
+    weeks = (until - since).dt.total_days() / 7
     return (
         spans.select(
             "symbol",
