@@ -14,8 +14,6 @@ from components.timeline import Settings as TimelineSettings
 from components.timeline import TimelineError, resolve_windows, walk_forward
 from components.timeline.entry import label_reach
 
-NAMED_GROUPS = 6
-
 
 class NeedsSymbols(Section):
     """A setting that needs `symbols` of them at a bar, and what to do where there are fewer."""
@@ -77,15 +75,23 @@ def shortfalls(panel: pl.DataFrame, demands: Demands) -> Shortfalls:
     calendar = panel["timestamp"].unique().sort()
     span = f"{len(calendar):,} bars, {calendar[0]:%Y-%m-%d %H:%M} to {calendar[-1]:%Y-%m-%d %H:%M}"
     span = span if len(calendar) > 1 else f"one bar, {calendar[0]:%Y-%m-%d %H:%M}"
-    # What is too short for its factors is too short for folds as well: said once.
-    too_short = _warm_up(len(calendar), span, demands) or _folds(calendar, span, demands)
+    empty = _empty_groups(len(calendar), demands)
+    # What is too short for all factors is too short for folds as well: said once.
+    nothing = len(empty) == len(demands.warm_up_bars)
+    too_short = [_warm_up(span, demands)] if nothing else _folds(calendar, span, demands)
     reasons = (*_symbols(panel, demands), *too_short)
-    alone = panel["symbol"].n_unique() == 1 and not reasons
-    note = (
-        f"The panel has one symbol, {panel['symbol'][0]}: models are judged by how they order symbols, so no"
-        " model of it can be approved."
-    )
-    return Shortfalls(reasons, (note,) if alone else ())
+    notes = []
+    if panel["symbol"].n_unique() == 1:
+        notes.append(
+            f"The panel has one symbol, {panel['symbol'][0]}: models are judged by how they order symbols, so"
+            " no model of it can be approved."
+        )
+    if empty:
+        notes.append(
+            f"The panel has {span}: too few for the longest factors of {', '.join(empty)}, which stay empty."
+            f" Give a longer panel, or switch such groups off: features.groups.{empty[0]}: false."
+        )
+    return Shortfalls(reasons, () if reasons else tuple(notes))
 
 
 def _symbols(panel: pl.DataFrame, demands: Demands) -> list[str]:
@@ -103,24 +109,20 @@ def _symbols(panel: pl.DataFrame, demands: Demands) -> list[str]:
     ]
 
 
-def _warm_up(bars: int, span: str, demands: Demands) -> list[str]:
-    """Factors that would never have a value with a label."""
+def _empty_groups(bars: int, demands: Demands) -> list[str]:
+    """Groups with factors that would never have a value with a label, those that look back furthest first."""
     reach = label_reach(demands.longest_horizon)
-    needed = {group: longest + reach for group, longest in demands.warm_up_bars.items()}
-    long = sorted(
-        (group for group, wanted in needed.items() if wanted > bars), key=lambda group: -needed[group]
+    long = [group for group, longest in demands.warm_up_bars.items() if longest + reach > bars]
+    return sorted(long, key=lambda group: -demands.warm_up_bars[group])
+
+
+def _warm_up(span: str, demands: Demands) -> str:
+    """Why no group of factors is complete."""
+    reach, shortest = label_reach(demands.longest_horizon), min(demands.warm_up_bars.values())
+    return (
+        f"The panel has {span}; every group of factors looks back further than that, {shortest} bars at"
+        f" least, and a label is known {reach} bars later: {shortest + reach} are needed. Give a longer panel."
     )
-    if not long:
-        return []
-    more = f" and {len(long) - NAMED_GROUPS} more" if len(long) > NAMED_GROUPS else ""
-    off = f"the groups that look back so far ({', '.join(long[:NAMED_GROUPS])}{more})"
-    way_out = f" or switch off {off}, such as features.groups.{long[0]}: false"
-    longest = max(needed.values())
-    return [
-        f"The panel has {span}; the longest factor looks back over {longest - reach} bars, and a label is"
-        f" known {reach} bars later: {longest} are needed. Give a longer panel"
-        + (f",{way_out}." if len(long) < len(needed) else ".")
-    ]
 
 
 def _folds(calendar: pl.Series, span: str, demands: Demands) -> list[str]:

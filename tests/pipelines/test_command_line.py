@@ -308,7 +308,7 @@ def test_one_symbol_is_refused_by_the_check_of_its_config(call, panel, tmp_path)
     mine = tmp_path / "mine.yaml"
     mine.write_text(yaml.safe_dump({"market": {"source": "parquet", "path": str(path)}}))
     said = call("data", "check", "--config", mine)
-    refused(said, str(path), "1 symbol", "labels.target", "features.normalisation: zscore", "263 are needed")
+    refused(said, str(path), "1 symbol", "labels.target", "features.normalisation: zscore")
     assert said.code == 2
     alone = call("data", "check", path)
     assert (alone.code, "With the settings of demo.yaml a run would stop" in alone.text) == (0, True)
