@@ -121,7 +121,8 @@ def _warm_up(span: str, demands: Demands) -> str:
     reach, shortest = label_reach(demands.longest_horizon), min(demands.warm_up_bars.values())
     return (
         f"The panel has {span}; every group of factors looks back further than that, {shortest} bars at"
-        f" least, and a label is known {reach} bars later: {shortest + reach} are needed. Give a longer panel."
+        f" least, and a label is known {reach} bars later: {shortest + reach} are needed. Give a longer"
+        " panel."
     )
 
 
