@@ -9,7 +9,7 @@ from typing import Any
 from components.audit.result import ADVICE, AuditResult, Leak
 from components.page import figure, number, render
 
-SHOWN_CUTS, SHOWN_WARM_UPS, SHOWN_LINES = 40, 40, 12
+SHOWN_WARM_UPS, SHOWN_LINES = 40, 12
 CUT_KINDS = {
     "sampled": "drawn",
     "guided": "where a factor resembles the next return",

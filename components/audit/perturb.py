@@ -16,7 +16,6 @@ from components.timeline import bar_index
 
 PRICES = ("open", "high", "low", "close")
 KEYS = ("timestamp", "symbol")
-TIMES = ("timestamp", "event_time", "known_time")
 ORDERS = (("timestamp", "symbol"), ("symbol", "timestamp"))
 LOG_FACTOR = 4.0
 DROPPED_SHARE = 0.1

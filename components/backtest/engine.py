@@ -41,12 +41,11 @@ class Backtest:
     `returns` has RETURN_COLUMNS, one row a bar from the first on which it could trade: returns, cost and
     turnover as shares of the capital before the bar, exposures as shares of the capital after it. net_return
     = gross_return - cost; turnover counts buys and sells. `events` counts `stopped` (single names),
-    `delisted` and `pauses`. `last_weights`: columns `symbol`, `weight`, other than 0.
+    `delisted` and `pauses`.
     """
 
     returns: pl.DataFrame
     events: dict[str, int]
-    last_weights: pl.DataFrame
 
 
 @dataclass
@@ -114,7 +113,6 @@ def run_backtest(
     return Backtest(
         _returns_frame(rows, prices.calendar[first:], strategy),
         state.events,
-        _last_weights(state, prices.symbols),
     )
 
 
@@ -280,8 +278,3 @@ def _returns_frame(rows: list[tuple[float, ...]], timestamps: pl.Series, strateg
             pl.all(),
         )
     )
-
-
-def _last_weights(state: _Portfolio, symbols: pl.Series) -> pl.DataFrame:
-    total = state.held.sum(axis=0) / (state.capital if state.capital > 0 else 1.0)
-    return pl.DataFrame({"symbol": symbols, "weight": total}).filter(pl.col("weight").abs() > NEGLIGIBLE)

@@ -240,20 +240,3 @@ VOLATILITY_COLUMN = "volatility_20"
 # unknown.
 SECTOR_COLUMN = "sector_code"
 INDUSTRY_COLUMN = "industry_code"
-
-TABLES = {
-    table.name: table
-    for table in (
-        RAW_PANEL,
-        PANEL,
-        FUSED,
-        FACTORS,
-        LABELS,
-        LEARNABLE,
-        TRAINING_SET,
-        PREDICTIONS,
-        ALL_PREDICTIONS,
-        OOF,
-        SERVED,
-    )
-}

@@ -19,8 +19,6 @@ from components.contracts.documents.drift import (
     PredictionDrift,
     Separation,
 )
-from components.contracts.documents.fields import to_second
-from components.contracts.documents.retraining import Decision
 from components.drift.config import Settings
 from components.drift.reference import Reference
 from components.drift.tables import SCORE
@@ -53,14 +51,12 @@ def write_summary(
     kept: Reference,
     current: pl.DataFrame,
     settings: Settings,
-    decision: Decision | None,
     drawn: Sequence[str],
 ) -> Path:
     """Write the page; `drawn` are the columns on Evidently's page, `current` the rows that were judged."""
     values = {
         "report": report,
         "settings": settings,
-        "decision": decision,
         "drawn": len(drawn),
         "verdict": VERDICTS[report.verdict],
         "span": _span(report.current),
@@ -70,7 +66,6 @@ def write_summary(
         "capital": _capital,
         "p_value": _p_value,
         "short": _short,
-        "second": to_second,
     }
     if report.verdict == "not_enough_data":
         return write_page(path, "drift/too_little.html", **values)

@@ -8,7 +8,6 @@ import polars as pl
 
 from components.contracts import OutputError
 from components.contracts.documents.drift import DriftReport
-from components.contracts.documents.retraining import Decision
 from components.drift.config import Settings
 from components.drift.evidently_report import write_evidently
 from components.drift.page import write_summary
@@ -24,7 +23,6 @@ def write_reports(
     reference: Path,
     current: pl.DataFrame,
     settings: Settings,
-    decision: Decision | None = None,
 ) -> None:
     """Write the three files into `folder`.
 
@@ -32,7 +30,6 @@ def write_reports(
     ----------
     report : of `detect`
     reference, current : what `detect` was given
-    decision : what was decided on it, as the review trail keeps it; the page says so
     """
     kept = read_reference(reference)
     table = newest_bars(check_current(current, kept.columns), settings.window_bars)
@@ -44,5 +41,5 @@ def write_reports(
             " FOLDER."
         ) from error
     drawn = write_evidently(folder / EVIDENTLY, report, kept, table, settings) if report.columns else []
-    write_summary(folder / SUMMARY, report, kept, table, settings, decision, drawn)
+    write_summary(folder / SUMMARY, report, kept, table, settings, drawn)
     report.write(folder / DATA)

@@ -171,15 +171,6 @@ def known_variance(x: np.ndarray, bars: int, at_least: int) -> np.ndarray:
     return squares / np.where(count > 1, count - 1, np.nan)
 
 
-def since_highest(x: np.ndarray, bars: int) -> np.ndarray:
-    def join(older: State, newer: State, _: int, newer_bars: int) -> State:
-        keep = older[0] >= newer[0]
-        return np.maximum(older[0], newer[0]), np.where(keep, older[1] + newer_bars, newer[1])
-
-    highest_value, since = folded((x, np.zeros(len(x))), join, bars)
-    return np.where(np.isnan(highest_value), np.nan, since)
-
-
 def rank_of_last(x: np.ndarray, bars: int) -> np.ndarray:
     rows = len(x) - bars + 1
     last = x[bars - 1 :]

@@ -28,7 +28,6 @@ from components.features.folding import (
     lagged,
     line_on_time,
     rank_of_last,
-    since_highest,
     squares_about_mean,
     started,
     time_squares,
@@ -125,20 +124,6 @@ def lowest(x: pl.Expr, bars: int) -> pl.Expr:
     )
 
 
-def bars_since_highest(x: pl.Expr, bars: int) -> pl.Expr:
-    """How many bars ago the highest of the last `bars` values was, 0 to bars - 1; the oldest of equal ones
-    counts (as Qlib's IdxMax does).
-    """
-    return window("bars_since_highest", [x], bars, lambda values: since_highest(values[0], bars))
-
-
-def bars_since_lowest(x: pl.Expr, bars: int) -> pl.Expr:
-    """How many bars ago the lowest of the last `bars` values was, 0 to bars - 1; the oldest of equal ones
-    counts (as Qlib's IdxMin does).
-    """
-    return window("bars_since_lowest", [x], bars, lambda values: since_highest(-values[0], bars))
-
-
 def quantile(x: pl.Expr, bars: int, q: float) -> pl.Expr:
     """Quantile of the last `bars` values, interpolated linearly."""
 
@@ -192,16 +177,6 @@ def residual(x: pl.Expr, bars: int) -> pl.Expr:
         return values[0] - line
 
     return window("residual", [x], bars, compute)
-
-
-def weighted_mean(x: pl.Expr, bars: int) -> pl.Expr:
-    """Mean with weights 1, 2, ..., bars, the newest value having the largest."""
-
-    def compute(values: State) -> np.ndarray:
-        centre, _, together = line_on_time(values[0], bars)
-        return centre + together * (2 / (bars * (bars + 1)))
-
-    return window("weighted_mean", [x], bars, compute)
 
 
 def exponential_mean(x: pl.Expr, span: int) -> pl.Expr:

@@ -16,7 +16,7 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
-from components.features.build import build_factors
+from components.features.build import build_supported
 from components.features.config import Settings
 from components.features.kept import add_to_kept, keep
 from components.features.support import supported_catalog, thin_cross_section, with_fused
@@ -91,7 +91,7 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Made:
         about = {"code_version": code, "inputs": _origin(inputs)}
         added = add_to_kept(kept, bars, slow, parsed, target=outputs.factors, **about)
         if added is None:
-            _write_whole(fed, parsed, entries, outputs.factors, **about)
+            _write_whole(fed, parsed, outputs.factors, **about)
         if kept:
             keep(outputs.factors, kept)
         write_catalog(entries, outputs.catalog)
@@ -109,14 +109,13 @@ def _origin(inputs: Inputs) -> dict[str, str]:
 def _write_whole(
     panel: pl.DataFrame,
     settings: Settings,
-    entries: list[CatalogEntry],
     target: str | os.PathLike,
     *,
     code_version: str,
     inputs: dict[str, str],
 ) -> None:
     """Build all rows of the table and write it with its stamp."""
-    table = build_factors(panel, settings).select(*FACTORS.columns, *(entry.column for entry in entries))
+    table, _, _ = build_supported(panel, settings)
     write_table(
         table, target, FACTORS, code_version=code_version, config_hash=config_hash(settings), inputs=inputs
     )

@@ -14,8 +14,6 @@ from components.fusion.feed import KEY
 from components.fusion.join import Joined
 from components.fusion.panel_keys import PanelKeys
 
-MANY = 20
-
 
 def coverage_report(
     fused: pl.DataFrame, joined: Sequence[Joined], bars: PanelKeys, settings: Settings

@@ -21,7 +21,6 @@ from components.fusion.read import SlowTable
 from components.fusion.times import end_day
 
 DAY_US = 86_400_000_000
-TRANSFORMS = {"level": 0, "change": 1, "percent_change": 2}
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def newest_row(
 def _values(
     feed: Feed, rows: pl.DataFrame, row_group: np.ndarray, found: np.ndarray, known_us: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    from components.fusion.replay import replay
+    from components.fusion.replay import TRANSFORMS, replay
 
     starts = np.append(np.flatnonzero(np.diff(row_group, prepend=-1)), len(row_group))
     ends, company = rows[ENDS].to_physical().to_numpy(), _company_numbers(rows)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.page import figure, number, render, write_page
+from components.page import figure, number, write_page
 
 LOW = 0.7
 VALUE_FAULTS = ("missing", "out_of_range", "conflicting", "unit_jumps", "frozen")
@@ -93,11 +93,6 @@ class Listing:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     text: Sequence[int]
-
-
-def fusion_page(report: Report) -> str:
-    """The page of the report of `fuse_panel`."""
-    return render("fusion/page.html", **page_values(report))
 
 
 def write_fusion_page(path: str | os.PathLike, report: Report) -> None:

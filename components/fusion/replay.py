@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 LEVEL, CHANGE, PERCENT_CHANGE = 0, 1, 2
+TRANSFORMS = {"level": LEVEL, "change": CHANGE, "percent_change": PERCENT_CHANGE}
 NEVER = np.iinfo(np.int64).min
 
 

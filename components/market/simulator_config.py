@@ -3,7 +3,7 @@ a change for good.
 """
 
 from datetime import date
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,7 +18,6 @@ Fault = Literal[
     "currency_jump",
     "last_bar_not_final",
 ]
-FAULTS = get_args(Fault)
 PLANTABLE = ("reversal_5", "volume_surprise_20", "momentum_60_20", "trend_agreement")
 
 

@@ -4,12 +4,11 @@ one that was tried.
 
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from components.contracts import ContractError, atomic_write_text
+from components.contracts import atomic_write_text
 from components.mining.mine import Mined, factor_name, signed
 
 TOP = """# The entries of `formulas` can be put under features.formulas of a config as they are.
@@ -26,27 +25,6 @@ def write_formulas(mined: Mined, path: str | os.PathLike) -> None:
         width=200,
     )
     atomic_write_text(path, TOP + text)
-
-
-def read_formulas(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The accepted formulas of a file that `write_formulas` wrote, each with name, formula, group,
-    normalisation and source.
-
-    Raises
-    ------
-    ContractError
-        If the file is missing or is not such a file.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        return [
-            {name: str(entry[name]) for name in ("name", "formula", "group", "normalisation", "source")}
-            for entry in values["formulas"]
-        ]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise ContractError(
-            f"{path} is not a file of mined formulas ({error}). Run the mining stage again."
-        ) from error
 
 
 def declared(mined: Mined) -> list[dict[str, str]]:

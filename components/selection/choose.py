@@ -2,7 +2,7 @@
 and why each of the others is not among them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ from components.selection.rows import Rows
 MAJORITY = 0.5
 # Share of eras in which a core input appears at least.
 CORE_SHARE = 0.5
-# Of the core list, the lag proposals and the rolling IC (Benjamini and Hochberg).
+# Of the core list and the rolling IC (Benjamini and Hochberg).
 FALSE_DISCOVERY_RATE = 0.1
 # Training windows with fewer bars count as short.
 SHORT_HISTORY_BARS = 504
@@ -49,7 +49,6 @@ def choose_for_fold(
     evidence: Sequence[Evidence],
     measured: Rolling,
     settings: Settings,
-    gate_weights: Mapping[str, float] | None = None,
 ) -> FoldChoice:
     """Decide for one fold from the evidence of the eras inside its training bars.
 
@@ -58,9 +57,8 @@ def choose_for_fold(
     window : the fold's training bars as [first, end)
     evidence : pairs of eras that lie in the window
     measured : rolling IC of the window
-    gate_weights : weight of each input in an expert's gate, learned in this fold's training bars
     """
-    case = _weighed(rows, window, evidence, measured, settings, gate_weights)
+    case = _weighed(rows, window, evidence, measured, settings)
     decision = _decided(case, settings)
     size = len(rows.names)
     columns = {
@@ -102,7 +100,6 @@ class _Case:
     kept: np.ndarray
     vif: np.ndarray
     votes: dict[str, np.ndarray]
-    gate_weights: np.ndarray
     vote_share: np.ndarray
     asked: np.ndarray
     appearance: np.ndarray
@@ -115,15 +112,13 @@ class _Case:
     def columns(self) -> dict[str, np.ndarray]:
         """The case as columns of EVIDENCE."""
         nothing = np.full(len(self.usable), np.nan)
-        methods = (*METHODS, "gate_weight")
         return {
             "eras": self.asked,
             "rolling_list_place": self.listed,
             "coverage": self.coverage,
             "vif": self.vif,
             "steady_share": self.steady,
-            "gate_weight": self.gate_weights,
-            **{f"votes_{method}": self.votes.get(method, nothing) for method in methods},
+            **{f"votes_{method}": self.votes.get(method, nothing) for method in METHODS},
             "vote_share": self.vote_share,
             "appearance": self.appearance,
             "appearance_p": self.p,
@@ -137,7 +132,6 @@ def _weighed(
     evidence: Sequence[Evidence],
     measured: Rolling,
     settings: Settings,
-    gate_weights: Mapping[str, float] | None,
 ) -> _Case:
     size, limits = len(rows.names), settings.filter
     part = rows.slice(*window)
@@ -150,7 +144,7 @@ def _weighed(
     stands_for = representatives(usable, correlation, strength, coverage, limits.largest_correlation)
     left = usable & (stands_for == np.arange(size))
     vif, kept = inflation(left, correlation, strength, limits.largest_vif)
-    votes, weights, vote_share, appears = _votes(rows, evidence, gate_weights)
+    votes, vote_share, appears = _votes(evidence, size)
     chance = float(np.mean([found.chance for found in evidence]))
     asked, appeared = np.isfinite(appears).sum(axis=0), np.nansum(appears, axis=0)
     p = luck(appeared, asked, chance)
@@ -163,7 +157,6 @@ def _weighed(
         kept=kept,
         vif=vif,
         votes=votes,
-        gate_weights=weights,
         vote_share=vote_share,
         asked=asked,
         appearance=appeared / np.maximum(asked, 1),
@@ -199,14 +192,11 @@ def _decided(case: _Case, settings: Settings) -> np.ndarray:
 def _measured_columns(measured: Rolling) -> dict[str, np.ndarray]:
     return {
         "half_life_bars": measured.half_life,
-        "proposed_lag_bars": measured.lag,
         "ic": measured.mean,
         "ic_t": measured.t,
         "ic_q": measured.q,
         "rolling_ic": measured.weighted,
         "rolling_ic_t": measured.weighted_t,
-        "lag_ic": measured.lag_ic,
-        "lag_q": measured.lag_q,
     }
 
 
@@ -223,35 +213,14 @@ def _rolling_list(
     return np.where(kept & (place <= longest) & (measured.q <= FALSE_DISCOVERY_RATE), place, 0)
 
 
-def _votes(
-    rows: Rows, evidence: Sequence[Evidence], gate_weights: Mapping[str, float] | None
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-    """Share of eras in which each method votes for each input, the gate weights, the mean share of methods,
-    and (eras, F) whether it appears; NaN where unusable.
+def _votes(evidence: Sequence[Evidence], size: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Share of eras in which each method votes for each input, the mean share of methods, and (eras, F)
+    whether it appears; NaN where unusable.
     """
-    weights = np.array(
-        [
-            float("nan") if gate_weights is None else gate_weights.get(name, float("nan"))
-            for name in rows.names
-        ]
-    )
-    gate = None
-    if np.isfinite(weights).any():
-        share = float(np.mean([found.chance for found in evidence]))
-        gate = np.where(np.isfinite(weights), weights > np.nanquantile(weights, 1 - share), np.nan)
-    shares = []
-    for found in evidence:
-        cast = [*found.votes.values(), *([] if gate is None else [np.where(found.usable, gate, np.nan)])]
-        shares.append(mean_over(cast, len(rows.names)))
-    shares = np.stack(shares)
+    shares = np.stack([mean_over(list(found.votes.values()), size) for found in evidence])
     appears = np.where(np.isfinite(shares), shares >= MAJORITY, np.nan)
-    votes = {
-        method: mean_over([found.votes.get(method) for found in evidence], len(rows.names))
-        for method in METHODS
-    }
-    if gate is not None:
-        votes["gate_weight"] = gate
-    return votes, weights, mean_over(list(shares), len(rows.names)), appears
+    votes = {method: mean_over([found.votes.get(method) for found in evidence], size) for method in METHODS}
+    return votes, mean_over(list(shares), size), appears
 
 
 def _places(values: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ FIGURES = (
     "gene_frequency",
 )
 TEXT = ("fold", "factor", "group", "decision", "reason", "cluster")
-WHOLE = ("eras", "half_life_bars", "proposed_lag_bars", "rolling_list_place")
+WHOLE = ("eras", "half_life_bars", "rolling_list_place")
 NUMBERS = (
     "coverage",
     "vif",
@@ -29,17 +29,13 @@ NUMBERS = (
     "ic_q",
     "rolling_ic",
     "rolling_ic_t",
-    "lag_ic",
-    "lag_q",
     "steady_share",
     *FIGURES,
     "permutation_loss",
     "permutation_std",
     "permutation_low",
     "permutation_high",
-    "gate_weight",
     *(f"votes_{method}" for method in METHODS),
-    "votes_gate_weight",
     "vote_share",
     "appearance",
     "appearance_p",
@@ -47,7 +43,7 @@ NUMBERS = (
 )
 EVIDENCE = Table(
     name="selection_evidence",
-    version=1,
+    version=2,
     columns={
         **dict.fromkeys(TEXT, pl.String()),
         **dict.fromkeys(WHOLE, pl.Int64()),

@@ -1,5 +1,5 @@
-"""Compiled loops: cross-sectional ranks and rank correlations of many inputs, at several lags, a bar at a
-time. Imported late, for numba is slow to load.
+"""Compiled loops: cross-sectional ranks and rank correlations of many inputs, a bar at a time.
+Imported late, for numba is slow to load.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ def use_threads(threads: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _ranks_of_bar(values: np.ndarray, symbols: np.ndarray, out: np.ndarray) -> None:
-    """Mean ranks of the finite values, centred and scaled to [-0.5, 0.5], put at their symbols' places in
-    `out`; nothing where all are equal or few.
+def _ranks_of_bar(values: np.ndarray, out: np.ndarray) -> None:
+    """Mean ranks of the finite values, centred and scaled to [-0.5, 0.5], put at their places in `out`;
+    nothing where all are equal or few.
     """
     kept = 0
     for i in range(len(values)):
@@ -25,12 +25,12 @@ def _ranks_of_bar(values: np.ndarray, symbols: np.ndarray, out: np.ndarray) -> N
     if kept < FEWEST_SYMBOLS:
         return
     finite = np.empty(kept, dtype=values.dtype)
-    places = np.empty(kept, dtype=symbols.dtype)
+    places = np.empty(kept, dtype=np.int64)
     k = 0
     for i in range(len(values)):
         if np.isfinite(values[i]):
             finite[k] = values[i]
-            places[k] = symbols[i]
+            places[k] = i
             k += 1
     order = np.argsort(finite)
     if finite[order[0]] == finite[order[kept - 1]]:
@@ -46,15 +46,13 @@ def _ranks_of_bar(values: np.ndarray, symbols: np.ndarray, out: np.ndarray) -> N
 
 
 @njit(cache=True, nogil=True)
-def dense_ranks(values: np.ndarray, symbols: np.ndarray, starts: np.ndarray, n_symbols: int) -> np.ndarray:
-    """Cross-sectional ranks of one column as (bars, symbols), NaN where there is none; rows are sorted by
-    bar, `starts` (bars + 1,).
-    """
-    bars = len(starts) - 1
-    dense = np.full((bars, n_symbols), np.nan, dtype=np.float32)
-    for t in range(bars):
-        _ranks_of_bar(values[starts[t] : starts[t + 1]], symbols[starts[t] : starts[t + 1]], dense[t])
-    return dense
+def _ranks(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Cross-sectional rank of each row, NaN where there is none."""
+    out = np.full(len(values), np.nan, dtype=np.float32)
+    for t in range(len(starts) - 1):
+        part = slice(starts[t], starts[t + 1])
+        _ranks_of_bar(values[part], out[part])
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -80,42 +78,16 @@ def _correlation(left: np.ndarray, right: np.ndarray) -> float:
 
 
 @njit(cache=True, parallel=True)
-def lagged_rank_correlations(
-    values: np.ndarray,
-    label: np.ndarray,
-    symbols: np.ndarray,
-    starts: np.ndarray,
-    n_symbols: int,
-    lags: np.ndarray,
-) -> np.ndarray:
-    """RankIC of each input and bar at each lag: the input of bar t - lag against the label of bar t; shape
-    (lags, bars, inputs), float32.
-    """
-    bars, inputs = len(starts) - 1, values.shape[1]
-    wanted = dense_ranks(label, symbols, starts, n_symbols)
-    out = np.full((len(lags), bars, inputs), np.nan, dtype=np.float32)
-    for column in prange(inputs):
-        dense = dense_ranks(values[:, column], symbols, starts, n_symbols)
-        for k in range(len(lags)):
-            for t in range(lags[k], bars):
-                out[k, t, column] = _correlation(dense[t - lags[k]], wanted[t])
-    return out
-
-
-@njit(cache=True, parallel=True)
 def rank_correlations(outputs: np.ndarray, label: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Rank correlation of each output (rows, outputs) with the label, a bar at a time; shape
-    (bars, outputs).
+    (bars, outputs). Rows are sorted by bar, `starts` (bars + 1,).
     """
     bars, count = len(starts) - 1, outputs.shape[1]
+    wanted = _ranks(label, starts)
     out = np.full((bars, count), np.nan)
     for k in prange(count):
+        ranks = _ranks(outputs[:, k], starts)
         for t in range(bars):
-            size = starts[t + 1] - starts[t]
-            places = np.arange(size)
-            left = np.full(size, np.nan, dtype=np.float32)
-            right = np.full(size, np.nan, dtype=np.float32)
-            _ranks_of_bar(outputs[starts[t] : starts[t + 1], k], places, left)
-            _ranks_of_bar(label[starts[t] : starts[t + 1]], places, right)
-            out[t, k] = _correlation(left, right)
+            part = slice(starts[t], starts[t + 1])
+            out[t, k] = _correlation(ranks[part], wanted[part])
     return out

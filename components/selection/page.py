@@ -1,4 +1,4 @@
-"""The evidence page: which factors were chosen and why, how they did by era, lags and half-lives, and what
+"""The evidence page: which factors were chosen and why, how they did by era and half-life, and what
 the choice was worth going forward.
 """
 
@@ -28,11 +28,10 @@ METHOD_NAMES = {
     "boruta": "Boruta",
     "elimination": "elimination",
     "genetic": "genetic search",
-    "gate_weight": "gate weight",
 }
 # Decisions of a fold in the order of the table that counts them.
 DECISIONS = ("core", "plus", "filled", "left out", "duplicate", "collinear", "no data")
-MOST_LAGS, MOST_VOTERS, MOST_BEHIND = 20, 25, 6
+MOST_HALF_LIVES, MOST_VOTERS, MOST_BEHIND = 20, 25, 6
 # A span counts as lying in a window where it holds more than this share of it.
 LIES_IN = 0.001
 
@@ -54,7 +53,7 @@ def write_evidence_page(overview: Overview, evidence: pl.DataFrame, path: str | 
 
 def page_values(overview: Overview, evidence: pl.DataFrame) -> dict[str, object]:
     """What the template shows, in words and figures; `evidence` is the EVIDENCE table of all folds."""
-    asked = [name for name in (*METHODS, "gate_weight") if evidence[f"votes_{name}"].is_not_null().any()]
+    asked = [name for name in METHODS if evidence[f"votes_{name}"].is_not_null().any()]
     served = {row["factor"]: row for row in _of_fold(evidence, "final").iter_rows(named=True)}
     return {
         "overview": overview,
@@ -68,7 +67,7 @@ def page_values(overview: Overview, evidence: pl.DataFrame) -> dict[str, object]
         "forward": [_forward(one) for one in overview.forward],
         "decisions": DECISIONS,
         "folds": _folds(overview, evidence),
-        "lags": _lags(evidence),
+        "half_lives": _half_lives(evidence),
         "adversarial": [_adversarial(one) for one in overview.adversarial],
         "left_out": ", ".join(overview.adversarial[-1].left_out) if overview.adversarial else "",
         "evidence": _evidence(evidence),
@@ -229,32 +228,22 @@ def _folds(overview: Overview, evidence: pl.DataFrame) -> list[list[str]]:
     ]
 
 
-def _lags(evidence: pl.DataFrame) -> dict[str, object]:
-    """Inputs of the served model with the strongest rolling IC, and what is said of later lags."""
+def _half_lives(evidence: pl.DataFrame) -> list[list[str]]:
+    """A row an input of the served model, the strongest rolling IC first."""
     served = _of_fold(evidence, "final").filter(
         pl.col("ic").is_not_null() & ~pl.col("decision").is_in(["duplicate", "no data"])
     )
-    shown = served.sort(pl.col("rolling_ic_t").abs(), descending=True, nulls_last=True).head(MOST_LAGS)
-    later = len(served.filter(pl.col("proposed_lag_bars") > 0))
-    beyond = f"of {len(served)} inputs"
-    said = f"{later} {beyond} are better" if later else f"None {beyond} is better"
-    return {
-        "said": f"{said} at a later lag beyond chance",
-        "rows": list(map(_lag, shown.iter_rows(named=True))),
-    }
-
-
-def _lag(row: Row) -> list[str]:
+    strongest = served.sort(pl.col("rolling_ic_t").abs(), descending=True, nulls_last=True)
     return [
-        row["factor"],
-        _signed(row["ic"]),
-        f"{row['half_life_bars']} bars" if row["half_life_bars"] else "equal weights",
-        _signed(row["rolling_ic"]),
-        number(row["rolling_ic_t"], 1),
-        str(row["rolling_list_place"] or "–"),
-        str(row["proposed_lag_bars"]),
-        _signed(row["lag_ic"]),
-        number(row["lag_q"], 2),
+        [
+            row["factor"],
+            _signed(row["ic"]),
+            f"{row['half_life_bars']} bars" if row["half_life_bars"] else "equal weights",
+            _signed(row["rolling_ic"]),
+            number(row["rolling_ic_t"], 1),
+            str(row["rolling_list_place"] or "–"),
+        ]
+        for row in strongest.head(MOST_HALF_LIVES).iter_rows(named=True)
     ]
 
 
@@ -293,7 +282,6 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "permutation_loss": ("permutation", lambda value: number(value, 4)),
     "elimination_rank": ("elimination", lambda value: number(value, 1)),
     "gene_frequency": ("genes", _share),
-    "gate_weight": ("gate weight", lambda value: number(value, 3)),
     "vote_share": ("votes", _share),
     "appearance": ("eras", _share),
 }

@@ -1,5 +1,5 @@
-"""Rolling information coefficients: how strong and how lasting each input's RankIC is, at which lag, and with
-which half-life its past counts best.
+"""Rolling information coefficients: how strong and how lasting each input's RankIC is, and with which
+half-life its past counts best.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,7 @@ class Rolling:
     """Of one window, arrays over F inputs, NaN where an input orders nothing.
 
     `mean` RankIC, its `t` (`t_value`) and `q` (adjusted p-value); `weighted` mean with `half_life`
-    (bars; 0: equal weights) and its `weighted_t`; `lag` proposed (0 unless a later one is better beyond
-    chance) with `lag_ic` there and `lag_q`.
+    (bars; 0: equal weights) and its `weighted_t`.
     """
 
     mean: np.ndarray
@@ -27,47 +26,27 @@ class Rolling:
     half_life: np.ndarray
     weighted: np.ndarray
     weighted_t: np.ndarray
-    lag: np.ndarray
-    lag_ic: np.ndarray
-    lag_q: np.ndarray
 
 
-def daily_rank_ic(rows: Rows, lags: tuple[int, ...]) -> np.ndarray:
-    """RankIC of every bar and input at each lag, lag 0 first; shape (lags, T, F).
+def daily_rank_ic(rows: Rows) -> np.ndarray:
+    """RankIC of every bar and input, shape (T, F) Float32; a bar's needs nothing but that bar."""
+    from components.selection.kernels import rank_correlations
 
-    A bar's value needs nothing but that bar's labels and the inputs `lag` bars before.
-    """
-    from components.selection.kernels import lagged_rank_correlations
-
-    return lagged_rank_correlations(
-        rows.values, rows.target, rows.symbols, rows.starts, rows.n_symbols, np.array(ordered_lags(lags))
-    )
+    return rank_correlations(rows.values, rows.target, rows.starts).astype(np.float32)
 
 
-def ordered_lags(lags: tuple[int, ...]) -> tuple[int, ...]:
-    """The lags, 0 first."""
-    return tuple(sorted(lags))
-
-
-def rolling(
-    daily: np.ndarray, lags: tuple[int, ...], half_lives: tuple[int, ...], *, horizon: int, rate: float
-) -> Rolling:
+def rolling(daily: np.ndarray, half_lives: tuple[int, ...], *, horizon: int) -> Rolling:
     """Summaries of one window.
 
     Parameters
     ----------
-    daily : shape (lags, bars, F), the window alone, lag 0 first
+    daily : shape (bars, F), the window alone
     half_lives : tried besides equal weights, in bars; the one whose weighted mean foretold the RankIC of the
         coming bars best within the window is taken
     horizon : bars that a label spans: a bar's RankIC is known that many bars and the entry bar later
-    rate : false discovery rate of lag proposals
     """
-    now = daily[0]
-    t, mean = hac_t(now, horizon), _mean(now)
-    q = adjusted_p_values(two_sided(t))
-    half_life, weighted, weighted_t = _decayed(now, half_lives, horizon)
-    lag, lag_ic, lag_q = _best_lag(daily, lags, horizon, rate)
-    return Rolling(mean, t, q, half_life, weighted, weighted_t, lag, lag_ic, lag_q)
+    t = hac_t(daily, horizon)
+    return Rolling(_mean(daily), t, adjusted_p_values(two_sided(t)), *_decayed(daily, half_lives, horizon))
 
 
 def hac_t(series: np.ndarray, horizon: int) -> np.ndarray:
@@ -162,31 +141,3 @@ def _coming_mean(filled: np.ndarray, known: np.ndarray, bars: int) -> np.ndarray
 def _effective(known: np.ndarray, half_life: int) -> float:
     weights = np.where(known, 0.5 ** (np.arange(len(known))[::-1] / half_life) if half_life else 1.0, 0.0)
     return float(weights.sum() ** 2 / max((weights**2).sum(), 1e-300))
-
-
-def _best_lag(
-    daily: np.ndarray, lags: tuple[int, ...], horizon: int, rate: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per input the lag of the largest absolute mean, where it beats lag 0 beyond chance.
-
-    Tested is the daily difference of the two RankICs, each turned to its own sign; p-values are multiplied by
-    the number of lags tried (Bonferroni), and adjusted over all inputs (Benjamini and Hochberg).
-    """
-    tried, size = ordered_lags(lags), daily.shape[2]
-    means = np.stack([_mean(part[max(tried) :]) for part in daily])
-    best = np.where(np.isfinite(means), np.abs(means), -1).argmax(axis=0)
-    p = np.full(size, np.nan)
-    for column in np.flatnonzero(best > 0):
-        chosen, now = (
-            daily[k, max(tried) :, column].astype(float) * np.sign(means[k, column])
-            for k in (best[column], 0)
-        )
-        difference = chosen - now
-        t = _t(difference, horizon)
-        p[column] = min(float(two_sided(np.array(t))) / 2 * (len(tried) - 1), 1.0) if t > 0 else 1.0
-    # Inputs whose best lag is 0 were looked at too and count in the adjustment.
-    looked = np.where(np.isfinite(means[0]), np.where(np.isfinite(p), p, 1.0), np.nan)
-    q = adjusted_p_values(looked)
-    proposed = (best > 0) & (q <= rate)
-    position = np.where(proposed, best, 0)
-    return np.array(tried)[position], means[position, np.arange(size)], q

@@ -2,14 +2,12 @@
 fold, the evidence table and the overview; and from these two to the page.
 """
 
-import json
 import os
 from dataclasses import dataclass
 
 from components.contracts import (
     LABELS,
     TRAINING_SET,
-    ContractError,
     read_catalog,
     read_stamp,
     read_table,
@@ -30,15 +28,11 @@ from components.timeline import Settings as TimelineSettings
 
 @dataclass(frozen=True)
 class Inputs:
-    """A TRAINING_SET and LABELS of one panel, and the catalog of the columns.
-
-    `gate_weights` is JSON by fold and input, or empty.
-    """
+    """A TRAINING_SET and LABELS of one panel, and the catalog of the columns."""
 
     training_set: str | os.PathLike
     labels: str | os.PathLike
     catalog: str | os.PathLike
-    gate_weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ def run_select(
     Raises
     ------
     ContractError
-        If the tables are of different panels, or the gate weights can't be read.
+        If the tables are of different panels.
     SelectionError
         As `select_inputs`.
     """
@@ -78,7 +72,6 @@ def run_select(
             purpose,
             settings=parsed,
             timeline=TimelineSettings.model_validate_json(timeline),
-            gate_weights=_weights(inputs.gate_weights),
             training_set_sha256=stamp.content_sha256,
         )
         origin = {"training_set": stamp.content_sha256, "labels": read_stamp(inputs.labels).content_sha256}
@@ -105,19 +98,3 @@ def _said(found: Selection) -> str:
         f"{min(counts)} to {max(counts)} of {total} inputs a fold; {len(found.overview.core)} core and"
         f" {len(found.overview.plus)} plus factors over all folds"
     )
-
-
-def _weights(text: str) -> dict[str, dict[str, float]] | None:
-    if not text:
-        return None
-    try:
-        weights = json.loads(text)
-        return {
-            fold: {name: float(weight) for name, weight in by_input.items()}
-            for fold, by_input in weights.items()
-        }
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ContractError(
-            f"The gate weights are not JSON of the form {{fold: {{input: weight}}}} ({error}). Leave them"
-            " empty, or export them again."
-        ) from error

@@ -2,7 +2,7 @@
 for people.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 
 from components.contracts import CatalogEntry, ChosenInputs, content_sha256
 from components.progress import advance
-from components.selection.choose import FALSE_DISCOVERY_RATE, FoldChoice, choose_for_fold
+from components.selection.choose import FoldChoice, choose_for_fold
 from components.selection.config import Settings
 from components.selection.eras import Evidence, evidence_of
 from components.selection.errors import SelectionError
@@ -18,7 +18,7 @@ from components.selection.evidence import EVIDENCE
 from components.selection.grid import Pair, era_length, lies_in, pairs_of
 from components.selection.overview import Overview, overview_of
 from components.selection.purpose import Purpose
-from components.selection.rolling import daily_rank_ic, ordered_lags, rolling
+from components.selection.rolling import daily_rank_ic, rolling
 from components.selection.rows import always_seen
 from components.selection.walk import Walk, walk_through
 from components.timeline import Settings as TimelineSettings
@@ -26,8 +26,6 @@ from components.timeline import Settings as TimelineSettings
 STAGE = "selection"
 # Half-lives tried for the weights of the rolling IC, besides equal weights.
 HALF_LIVES_BARS = (63, 126, 252)
-# Lags tried for each input; 0 is always among them.
-LAGS_BARS = (0, 1, 2, 3, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ def select_inputs(
     *,
     settings: Settings,
     timeline: TimelineSettings,
-    gate_weights: Mapping[str, Mapping[str, float]] | None = None,
     training_set_sha256: str | None = None,
 ) -> Selection:
     """Choose inputs for every fold of the walk-forward.
@@ -59,8 +56,6 @@ def select_inputs(
     ----------
     training_set : TRAINING_SET frame; its distinct timestamps are the calendar
     labels : LABELS frame
-    gate_weights : by fold name, the weight of each input in an expert's gate, learned in that fold's training
-        bars
     training_set_sha256 : content hash of the training set where the caller knows it
 
     Raises
@@ -79,13 +74,13 @@ def select_inputs(
     pairs = pairs_of(walk.folds, era_length(walk.folds, settings, purpose.horizon, walk.gap_bars))
     steps = _Steps(len(pairs), len(walk.folds))
     steps.tell(0, "rank correlations of every bar")
-    daily = daily_rank_ic(walk.rows, ordered_lags(LAGS_BARS))
-    found = _look_at_eras(walk, pairs, daily[0], steps)
-    choices = _choose_in_folds(walk, daily, found, gate_weights or {}, steps)
+    daily = daily_rank_ic(walk.rows)
+    found = _look_at_eras(walk, pairs, daily, steps)
+    choices = _choose_in_folds(walk, daily, found, steps)
     steps.tell(steps.all - 1, "forward comparison and adversarial validation")
     evidence = pl.concat(choice.evidence for choice in choices).sort("fold", "factor")
     chosen = {fold.name: choice.inputs for fold, choice in zip(walk.folds, choices, strict=True)}
-    overview = overview_of(walk, chosen, evidence, daily[0], found, always_seen(training_set))
+    overview = overview_of(walk, chosen, evidence, daily, found, always_seen(training_set))
     steps.tell(steps.all, "done")
     sha256 = training_set_sha256 or content_sha256(training_set)
     return Selection(ChosenInputs(sha256, chosen), evidence.select(*EVIDENCE.columns), overview)
@@ -120,30 +115,19 @@ def _look_at_eras(walk: Walk, pairs: Sequence[Pair], daily_ic: np.ndarray, steps
 
 
 def _choose_in_folds(
-    walk: Walk,
-    daily: np.ndarray,
-    found: Sequence[Evidence],
-    gate_weights: Mapping[str, Mapping[str, float]],
-    steps: _Steps,
+    walk: Walk, daily: np.ndarray, found: Sequence[Evidence], steps: _Steps
 ) -> list[FoldChoice]:
     """The choice of each fold from the eras in its training bars.
 
-    `daily` is the RankIC of each lag, bar and input, shape (lags, T, F).
+    `daily` is the RankIC of each bar and input, shape (T, F).
     """
     rows, settings, choices = walk.rows, walk.settings, []
     for number, fold in enumerate(walk.folds):
         steps.tell(steps.pairs + 1 + number, fold.name)
         window = int(fold.train[0]), int(fold.train[-1]) + 1
         inside = [evidence for evidence in found if lies_in(evidence.pair, fold)]
-        measured = rolling(
-            daily[:, window[0] : window[1]],
-            ordered_lags(LAGS_BARS),
-            HALF_LIVES_BARS,
-            horizon=walk.purpose.horizon,
-            rate=FALSE_DISCOVERY_RATE,
-        )
-        weights = gate_weights.get(fold.name)
-        choice = choose_for_fold(rows, fold.name, window, inside, measured, settings, weights)
+        measured = rolling(daily[window[0] : window[1]], HALF_LIVES_BARS, horizon=walk.purpose.horizon)
+        choice = choose_for_fold(rows, fold.name, window, inside, measured, settings)
         if not choice.inputs:
             raise SelectionError(
                 f"{fold.name}: none of the {len(rows.names)} inputs varies and holds values in its training"

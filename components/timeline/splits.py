@@ -53,13 +53,6 @@ def bar_index(timestamps: pl.Series) -> tuple[pl.Series, np.ndarray]:
     return calendar, calendar.search_sorted(timestamps).to_numpy().astype(np.int64)
 
 
-def fold_rows(row_bars: np.ndarray, bars: np.ndarray) -> np.ndarray:
-    """Mask of the rows whose bar position is in `bars`; shape (rows,), bool."""
-    chosen = np.zeros(int(row_bars.max(initial=-1)) + 1, dtype=bool)
-    chosen[bars[bars < len(chosen)]] = True
-    return chosen[row_bars]
-
-
 def resolve_windows(calendar: pl.Series, settings: Settings) -> Windows:
     """Turn dates, or shares where dates are left out, into bar positions.
 

@@ -2,14 +2,13 @@
 and health.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from components.contracts import PANEL, RAW_PANEL, AlphaloopError, Table, read_stamp
+from components.contracts import PANEL, RAW_PANEL, AlphaloopError, Table
 from components.validation.config import Settings
 from components.validation.examine import Examination, examine
 from components.validation.expect import Outcome
@@ -32,7 +31,6 @@ from components.validation.table_suites import (
     table_expectations,
     table_flags,
 )
-from components.validation.terminal import terminal_table
 
 
 @dataclass(frozen=True)
@@ -62,15 +60,6 @@ class Checked:
     health: Health
     judgements: tuple[Judgement, ...]
     failures: tuple[Outcome, ...]
-
-
-@dataclass(frozen=True)
-class FileCheck:
-    """What was found in a file: `health`, the `text` for the terminal, whether a critical check `failed`."""
-
-    health: Health
-    text: str
-    failed: bool
 
 
 def validate_panel(raw: pl.DataFrame, settings: Settings) -> Validation:
@@ -120,23 +109,6 @@ def check(kind: Kind, frame: pl.DataFrame, settings: Settings) -> Checked:
     failures = tuple(outcome for judgement in judgements for outcome in _critical(judgement))
     said = health(judgements, [described(outcome, frame, flags) for outcome in failures])
     return Checked(kind, said, tuple(judgements), failures)
-
-
-def check_file(path: str | os.PathLike, settings: Settings) -> FileCheck:
-    """Judge a raw panel in a Parquet file, stamped or not, without writing anything.
-
-    Raises
-    ------
-    ContractError
-        If the file is missing, empty, cut off or not Parquet.
-    """
-    try:
-        frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError):
-        read_stamp(path)
-        raise
-    found = validate_panel(frame, settings)
-    return FileCheck(found.health, terminal_table(found.health), bool(found.failures))
 
 
 def _judge_schema(kind: str, table: Table, frame: pl.DataFrame) -> Judgement:

@@ -12,7 +12,6 @@ from pydantic import AwareDatetime, JsonValue, PlainSerializer, WithJsonSchema
 
 from components.contracts.documents import Document, Part
 
-CHAMPION_FILE = "champion.json"
 FOLLOWER_FILE = "champion_watch.json"
 WRITER_FILE = "log_writer.json"
 

@@ -65,7 +65,6 @@ def test_hand_worked_example_to_the_cent():
     assert test.returns["n_long"].to_list() == [1] * 5
     assert test.returns["n_short"].to_list() == [1] * 5
     assert test.returns["exposure"][0] == pytest.approx(0.525 / 1.025)
-    assert test.last_weights["symbol"].to_list() == ["S00", "S02"]
 
 
 def test_next_close_earns_nothing_on_the_bar_of_the_trade():

@@ -138,9 +138,9 @@ def beside_others(training: pl.DataFrame, labels: pl.DataFrame, entries: list[Ca
 
     some = entries[:20]
     rows = read_rows(training, labels, some, Purpose("tree", 5, "sector_neutral_return", 7))
-    daily_rank_ic(rows, (0,))
+    daily_rank_ic(rows)
     wall = time.perf_counter()
-    ours = daily_rank_ic(rows, (0,))[0]
+    ours = daily_rank_ic(rows)
     ours_s = time.perf_counter() - wall
     names = [entry.column for entry in some]
     frame = (

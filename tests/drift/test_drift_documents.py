@@ -53,6 +53,9 @@ def test_a_report_of_0_4_0_is_read_with_all_its_numbers():
     assert report.model_dump(mode="json") == was | {"format": 2, "stamp": None}
     assert [rule.rule for rule in report.fired] == ["ks", "psi", "tail", "auc"]
     assert [(column.column, column.what) for column in report.moved] == [("rank_a", "mean")]
+    assert report.moved[0].chances == {
+        rule: was["columns"][0][f"{rule}_p_adjusted"] for rule in ("ks", "psi", "tail")
+    }
 
 
 def test_reports_of_0_4_0_on_which_nothing_was_decided_are_read(tmp_path):

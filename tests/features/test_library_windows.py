@@ -46,6 +46,16 @@ ORDERED = {
 }
 
 
+def bars_since_highest(x: pl.Expr, bars: int) -> pl.Expr:
+    """Of equal ones the oldest counts."""
+
+    def counted(values: list[np.ndarray]) -> np.ndarray:
+        seen = np.lib.stride_tricks.sliding_window_view(values[0], bars)
+        return np.where(np.isnan(seen).any(axis=1), np.nan, bars - 1 - seen.argmax(axis=1))
+
+    return k.window("bars_since_highest", [x], bars, counted)
+
+
 def plain(field: str, bars: int) -> pl.Expr:
     """The same window by the kernels that take one length."""
     up = (X - 40).clip(lower_bound=0.0)
@@ -59,8 +69,8 @@ def plain(field: str, bars: int) -> pl.Expr:
         "moments.deviation": lambda: k.deviation(X, bars),
         "extremes.highest": lambda: k.highest(X + 0 * Y, bars),
         "extremes.lowest": lambda: k.lowest(Y + 0 * X, bars),
-        "extremes.since_highest": lambda: k.bars_since_highest(X + 0 * Y, bars),
-        "extremes.since_lowest": lambda: k.bars_since_lowest(Y + 0 * X, bars),
+        "extremes.since_highest": lambda: bars_since_highest(X + 0 * Y, bars),
+        "extremes.since_lowest": lambda: bars_since_highest(-Y + 0 * X, bars),
         "ranks.rank": lambda: k.rank(X, bars),
         "quantiles.lower": lambda: k.quantile(X, bars, 0.2),
         "quantiles.upper": lambda: k.quantile(X, bars, 0.8),

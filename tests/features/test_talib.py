@@ -171,14 +171,12 @@ def test_windows_agree_with_talib():
     frame = bars(6, 400)
     close, high = frame["close"].to_numpy(), frame["high"].to_numpy()
     ours = frame.select(
-        weighted=k.weighted_mean(pl.col("close"), 20),
         correlation=k.correlation(pl.col("close"), pl.col("high"), 30),
         highest=k.highest(pl.col("high"), 30),
         spread=k.deviation(pl.col("close"), 20),
         distance=o.mean_absolute_deviation(pl.col("close"), 20),
     )
     expected = {
-        "weighted": talib.WMA(close, 20),
         "correlation": talib.CORREL(close, high, 30),
         "highest": talib.MAX(high, 30),
         # TA-Lib divides by n.

@@ -28,7 +28,7 @@ from components.fusion.component import draw_fusion, fuse, make_learnable
 from components.fusion.config import Settings
 from components.fusion.errors import FusionError
 from components.fusion.fuse import fuse_panel
-from components.fusion.page import fusion_page
+from components.fusion.page import write_fusion_page
 from components.fusion.read import from_frame
 from components.fusion.time_audit import audit_feed, audit_table
 
@@ -181,7 +181,8 @@ def test_strict_mode_refuses_what_falls_out_and_passes_what_covers(folder):
 def test_the_page_stands_alone_and_escapes_names(folder):
     fusion = fuse_panel(small_panel(BARS), slow_settings(), folder)
     fusion.report["tables"][0]["path"] = "<script>alert(1)</script>"
-    page = fusion_page(fusion.report)
+    write_fusion_page(folder / "page", fusion.report)
+    page = (folder / "page").read_text()
     assert "<script>alert" not in page
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="http', page)
     assert all(f'id="{name}"' in page for name in ("coverage", "times", "faults", "tickers", "config"))
@@ -212,7 +213,8 @@ def test_the_fusion_door_writes_what_it_found_with_its_origin(folder, monkeypatc
     draw_fusion.python_func(report=outputs["report"], code="c", page=page)
     drawn = Path(page.path).read_text()
     assert drawn.startswith("<!doctype html>")
-    assert drawn == fusion_page(fuse_panel(small_panel(BARS), slow_settings(), folder).report)
+    write_fusion_page(folder / "again", fuse_panel(small_panel(BARS), slow_settings(), folder).report)
+    assert drawn == (folder / "again").read_text()
 
 
 def test_the_learnable_door_writes_rows_and_report(tmp_path):

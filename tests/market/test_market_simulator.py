@@ -2,6 +2,8 @@
 faults lie where it says.
 """
 
+from typing import get_args
+
 import numpy as np
 import polars as pl
 import pytest
@@ -15,8 +17,9 @@ from components.market.errors import MarketError
 from components.market.faults import GAP_BARS, PRINT_RATIO, SPLIT_RATIO, STALE_BARS
 from components.market.load import load_panel
 from components.market.simulator import calendar, simulate, simulate_to_files
-from components.market.simulator_config import FAULTS
+from components.market.simulator_config import Fault
 
+FAULTS = get_args(Fault)
 SEEDS = range(8)
 HORIZON = 5
 
@@ -450,7 +453,7 @@ def test_a_clean_market_has_no_faults(planted_markets):
 
 
 def test_all_faults_together_and_symbols_of_the_simulator(tmp_path):
-    config = Settings(simulator={"faults": list(FAULTS)}, symbols=["S01", "S60"])
+    config = Settings(simulator={"faults": FAULTS}, symbols=["S01", "S60"])
     market = load_panel(config, data_folder=tmp_path, seed=4)
     assert market.panel["symbol"].unique().sort().to_list() == ["S01", "S60"]
     assert set(market.faults["kind"].unique()) == set(FAULTS)

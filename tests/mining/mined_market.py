@@ -12,7 +12,7 @@ from components.market.config import Settings as MarketSettings
 from components.market.simulator import simulate
 from components.mining.tables import RunTables
 from components.timeline import Settings as TimelineSettings
-from components.timeline import bar_index, fold_rows, resolve_windows, walk_forward
+from components.timeline import bar_index, resolve_windows, walk_forward
 
 TARGET, HORIZON = "sector_neutral_return", 5
 TIMELINE = TimelineSettings(train_share=0.4, validation_share=0.4, fold_bars=100)
@@ -106,8 +106,8 @@ def walk_forward_predictions(
     )
     parts = []
     for fold in walk_forward(resolve_windows(calendar, timeline), timeline, longest_horizon=10)[:-1]:
-        train = fold_rows(bars, np.concatenate([fold.train, fold.early_stopping])) & np.isfinite(label)
-        predict = fold_rows(bars, fold.predict)
+        train = np.isin(bars, np.concatenate([fold.train, fold.early_stopping])) & np.isfinite(label)
+        predict = np.isin(bars, fold.predict)
         experts = (
             {"ridge_light": _ridge(1.0), "ridge_heavy": _ridge(10_000.0)}
             if not trees

@@ -97,12 +97,10 @@ def catalog(names):
     ]
 
 
-def choose(tables, settings=SETTINGS, timeline=TIMELINE, gate_weights=None, **given):
+def choose(tables, settings=SETTINGS, timeline=TIMELINE, **given):
     """`select_inputs` with what the tests have in common."""
     about = {"family": "tree", "horizon": HORIZON, "target": "sector_neutral_return", "seed": 3, **given}
-    return select_inputs(
-        *tables, Purpose(**about), settings=settings, timeline=timeline, gate_weights=gate_weights
-    )
+    return select_inputs(*tables, Purpose(**about), settings=settings, timeline=timeline)
 
 
 def decisions(found, fold):

@@ -255,17 +255,6 @@ def test_full_mode_finds_the_planted_factor_with_every_method(family):
     assert again.evidence.equals(found.evidence)
 
 
-def test_gate_weights_of_a_fold_count_as_a_method_there_only():
-    tables = market(8, bars=500, symbols=30)
-    weights = {"final": {f"noise_{number:02d}": float(number == 3) for number in range(8)}}
-    found = choose(tables, gate_weights=weights)
-    gate = found.evidence.filter(pl.col("factor") == "noise_03").select(
-        "fold", "gate_weight", "votes_gate_weight"
-    )
-    assert gate.filter(pl.col("fold") == "final").row(0) == ("final", 1.0, 1.0)
-    assert gate.filter(pl.col("fold") == "fold_00").row(0) == ("fold_00", None, None)
-
-
 def test_the_forward_comparison_meets_validation_bars_only():
     training, labels, entries = market(9, strength=0.15)
     calendar, folds = folds_of(training)

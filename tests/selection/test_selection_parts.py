@@ -1,18 +1,18 @@
-"""The parts of selection one by one: permutations, rank correlations, lags, half-lives, wrappers, adversarial
+"""The parts of selection one by one: permutations, rank correlations, half-lives, wrappers, adversarial
 validation.
 """
 
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from components.selection.adversarial import adversarial
 from components.selection.chance import beats, redrawn_signs
 from components.selection.config import Genetic, Settings
 from components.selection.fitted import _entry_penalty
 from components.selection.forward import interval
-from components.selection.kernels import lagged_rank_correlations, rank_correlations
+from components.selection.kernels import rank_correlations
 from components.selection.models import prepare
 from components.selection.permutation import block_permutation, cyclic_shift, permutation_loss
 from components.selection.pooled import inflation
@@ -84,82 +84,34 @@ def test_permutation_finds_what_the_model_needs_and_nothing_else():
 
 def test_rank_correlations_are_spearmans_with_gaps_and_ties():
     rng = np.random.default_rng(5)
-    bars, symbols = grid(12, 15, rng)
+    bars, _ = grid(12, 15, rng)
     values = np.round(rng.standard_normal((len(bars), 2)), 1).astype(np.float32)
     values[rng.random(len(bars)) < 0.1, 0] = np.nan
     label = rng.standard_normal(len(bars)).astype(np.float32)
     starts = np.searchsorted(bars, np.arange(13)).astype(np.int64)
-    plain = rank_correlations(values[:, 1:].astype(float), label, starts)[:, 0]
-    lagged = lagged_rank_correlations(np.asfortranarray(values), label, symbols, starts, 15, np.array([0, 2]))
+    found = rank_correlations(np.asfortranarray(values), label, starts)
     for bar in range(12):
         rows = bars == bar
-        assert plain[bar] == pytest.approx(spearmanr(values[rows, 1], label[rows]).statistic, abs=1e-6)
-        assert lagged[0, bar, 1] == pytest.approx(plain[bar], abs=1e-6)
-    bar, wanted = 7, {}
-    for row in np.flatnonzero(bars == bar - 2):
-        wanted[symbols[row]] = values[row, 1]
-    ranks = dict(zip(wanted, pl.Series(list(wanted.values())).rank(), strict=True))
-    pairs = [
-        (ranks[symbols[row]], pl.Series(label[bars == bar]).rank()[int(row - starts[bar])])
-        for row in np.flatnonzero(bars == bar)
-        if symbols[row] in ranks
-    ]
-    assert lagged[1, bar, 1] == pytest.approx(np.corrcoef(np.array(pairs).T)[0, 1], abs=1e-6)
-    assert np.isnan(lagged[1, :2]).all()
+        assert found[bar, 1] == pytest.approx(spearmanr(values[rows, 1], label[rows]).statistic, abs=1e-6)
+        known = np.isfinite(values[rows, 0])
+        places = rankdata(values[rows, 0][known]), rankdata(label[rows])[known]
+        assert found[bar, 0] == pytest.approx(np.corrcoef(places)[0, 1], abs=1e-6)
 
 
 def test_what_all_symbols_share_orders_nothing():
-    bars, symbols = grid(5, 10)
+    bars, _ = grid(5, 10)
     shared = np.repeat(np.arange(5.0), 10).astype(np.float32)[:, None]
     starts = np.searchsorted(bars, np.arange(6)).astype(np.int64)
-    assert np.isnan(
-        lagged_rank_correlations(
-            np.asfortranarray(shared), np.arange(50, dtype=np.float32), symbols, starts, 10, np.array([0])
-        )
-    ).all()
-
-
-def ic_series(rng, means, bars=600, deviation=0.1):
-    """(lags, bars, inputs) of overlapping noise around the given means (lags, inputs)."""
-    steps = rng.standard_normal((bars + 4, means.shape[1]))
-    shared = sum(steps[k : k + bars] for k in range(5)) / np.sqrt(5)
-    own = rng.standard_normal((len(means), bars, means.shape[1]))
-    return (means[:, None, :] + deviation * (0.9 * shared + 0.4 * own)).astype(np.float32)
-
-
-def test_a_later_lag_is_proposed_where_it_is_better_beyond_chance_only():
-    rng = np.random.default_rng(6)
-    means = np.zeros((3, 30))
-    means[:, 0] = [0.0, 0.1, 0.01]
-    found = rolling(ic_series(rng, means), (0, 2, 5), (63,), horizon=5, rate=0.1)
-    assert found.lag[0] == 2
-    assert found.lag_ic[0] == pytest.approx(0.1, abs=0.02)
-    assert (found.lag[1:] == 0).sum() >= 28
-
-
-def test_lags_are_not_proposed_by_chance():
-    proposals = [
-        (
-            rolling(
-                ic_series(np.random.default_rng(50 + seed), np.zeros((6, 40)), 400),
-                (0, 1, 2, 3, 5, 10),
-                (63,),
-                horizon=5,
-                rate=0.1,
-            ).lag
-            > 0
-        ).any()
-        for seed in range(10)
-    ]
-    assert sum(proposals) <= 3
+    label = np.arange(50, dtype=np.float32)
+    assert np.isnan(rank_correlations(np.asfortranarray(shared), label, starts)).all()
 
 
 def test_a_fading_factor_gets_a_half_life_and_a_steady_one_equal_weights():
     rng = np.random.default_rng(7)
-    daily = 0.02 * rng.standard_normal((1, 800, 2)).astype(np.float32)
-    daily[0, :, 0] += np.where(np.arange(800) < 500, 0.06, -0.06)
-    daily[0, :, 1] += 0.04
-    found = rolling(daily, (0,), (63, 252), horizon=5, rate=0.1)
+    daily = 0.02 * rng.standard_normal((800, 2)).astype(np.float32)
+    daily[:, 0] += np.where(np.arange(800) < 500, 0.06, -0.06)
+    daily[:, 1] += 0.04
+    found = rolling(daily, (63, 252), horizon=5)
     assert found.half_life.tolist() == [63, 0]
     assert found.weighted[0] < -0.04 < 0 < found.mean[0]
     assert found.weighted_t[1] == pytest.approx(found.t[1], rel=1e-6)

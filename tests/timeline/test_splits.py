@@ -15,7 +15,6 @@ from components.timeline import (
     Windows,
     bar_index,
     combinatorial_purged,
-    fold_rows,
     purged_kfold,
     resolve_windows,
     walk_forward,
@@ -234,14 +233,4 @@ def test_rows_of_all_symbols_fall_on_the_same_side():
     rows = pl.concat([moments, moments[1:], moments[:2]])
     calendar, positions = bar_index(rows)
     assert calendar.to_list() == moments.to_list()
-    assert fold_rows(positions, np.array([1, 3])).tolist() == [
-        False,
-        True,
-        False,
-        True,
-        True,
-        False,
-        True,
-        False,
-        True,
-    ]
+    assert positions.tolist() == [0, 1, 2, 3, 1, 2, 3, 0, 1]

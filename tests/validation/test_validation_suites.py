@@ -18,7 +18,6 @@ from components.contracts import (
     RAW_PANEL,
     TIME,
     AlphaloopError,
-    ContractError,
     read_table,
     write_table,
 )
@@ -29,7 +28,7 @@ from components.validation.page import page_values
 from components.validation.quarantine import QUARANTINE
 from components.validation.run import Outputs, ValidationFailed, publish, run_draw_validation
 from components.validation.terminal import terminal_table
-from components.validation.validate import check, check_file, validate_panel
+from components.validation.validate import check, validate_panel
 
 START = datetime(2020, 1, 6, 21, tzinfo=UTC)
 SYMBOLS, BARS = 6, 80
@@ -466,32 +465,6 @@ def test_lesser_faults_are_reported_without_stopping(kind, spoil, expected):
 def test_a_kind_without_a_suite_is_refused():
     with pytest.raises(AlphaloopError, match="Known kinds"):
         check("prices", factors(), Settings())
-
-
-def test_check_file_gives_health_and_text(tmp_path):
-    raw = pl.concat([market(), market().head(1)])
-    write_table(raw, tmp_path / "raw.parquet", RAW_PANEL, code_version="c", config_hash="h")
-    found = check_file(tmp_path / "raw.parquet", Settings())
-    assert not found.failed
-    assert found.health["rows_quarantined"] == 1
-    assert "duplicate_identical" in found.text
-    raw.drop("open").write_parquet(tmp_path / "unstamped.parquet")
-    found = check_file(tmp_path / "unstamped.parquet", Settings())
-    assert found.failed
-    assert "CRITICAL column_exists (open)" in found.text
-
-
-def test_check_file_refuses_what_is_no_parquet_file(tmp_path):
-    with pytest.raises(ContractError, match="does not exist"):
-        check_file(tmp_path / "none.parquet", Settings())
-    (tmp_path / "empty.parquet").write_bytes(b"")
-    with pytest.raises(ContractError, match="empty"):
-        check_file(tmp_path / "empty.parquet", Settings())
-    market().write_parquet(tmp_path / "half.parquet")
-    whole = (tmp_path / "half.parquet").read_bytes()
-    (tmp_path / "half.parquet").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ContractError, match="not a whole Parquet file"):
-        check_file(tmp_path / "half.parquet", Settings())
 
 
 class Place:

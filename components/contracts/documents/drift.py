@@ -111,6 +111,17 @@ class ColumnDrift(Part):
         """How much further from the reference it lies than any window of training (Kolmogorov-Smirnov)."""
         return (self.ks or 0.0) - (self.usual_ks or 0.0)
 
+    @property
+    def chances(self) -> dict[ColumnRule, float | None]:
+        """How likely chance does it, of each rule that fired and has a test; corrected for all columns."""
+        tested: dict[ColumnRule, float | None] = {
+            "ks": self.ks_p_adjusted,
+            "psi": self.psi_p_adjusted,
+            "tail": self.tail_p_adjusted,
+            "missing": self.missing_p_adjusted,
+        }
+        return {rule: tested[rule] for rule in self.rules if rule in tested}
+
 
 class Correlation(Part):
     """Rank correlation of the score with a column that moved, in the reference's sample and now."""

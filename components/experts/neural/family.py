@@ -5,7 +5,10 @@ Importing it does not import torch; `build` does when it is called.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from components.experts.neural.batch import Network
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Family:
 
     name: str
     settings: type
-    build: Callable[..., Any]
+    build: Callable[..., "Network"]
     evidence: Callable[..., Mapping[str, tuple[str, ...]]]
     whole_days: bool = False
     whole_groups: tuple[str, ...] = ("bars", "calendar", "regime")

@@ -38,11 +38,6 @@ COST_DEVIATIONS = 0.1
 class Supervised:
     """The objective of learning from labels: `prepare` a batch, run the model, take the `loss`.
 
-    Parameters
-    ----------
-    by_day : segments are timestamps, which a batch then holds as wholes; none: they are where the batch says
-        so (its `slot_B`)
-
     The tensors of `prepare` have the batch as their first axis and segments that hold across batches, and
     `loss` looks at nothing else: with the outputs and targets of several processes put together it is the
     loss of their common batch. Mixup and cutout are drawn for each batch alone.
@@ -54,10 +49,8 @@ class Supervised:
         losses: Losses,
         regularisation: Regularisation,
         device: torch.device,
-        *,
-        by_day: bool | None = None,
     ):
-        self.losses, self.regularisation, self.by_day = losses, regularisation, by_day
+        self.losses, self.regularisation = losses, regularisation
         factor_N = regime_factors(targets.regime_N, losses.regimes)
         self._tables = {
             "score_BT": torch.from_numpy(targets.score_NT).to(device),
@@ -79,7 +72,7 @@ class Supervised:
         """The batch and its targets, both changed by mixup and cutout where those are on."""
         index_B = torch.from_numpy(rows_B).to(batch.inputs_BLF.device, non_blocking=True)
         targets = {name: table.index_select(0, index_B) for name, table in self._tables.items()}
-        if not (batch.slot_B is not None if self.by_day is None else self.by_day):
+        if batch.slot_B is None:
             targets["segment_B"] = torch.zeros_like(targets["segment_B"])
         if self.regularisation.mixup:
             batch, targets = mixup(batch, targets, self.regularisation.mixup, generator)
