@@ -50,7 +50,8 @@ def bars_since_highest(x: pl.Expr, bars: int) -> pl.Expr:
     """Of equal ones the oldest counts."""
 
     def counted(values: list[np.ndarray]) -> np.ndarray:
-        seen = np.lib.stride_tricks.sliding_window_view(values[0], bars)
+        padded = np.concatenate([np.full(bars - 1, np.nan), values[0]])
+        seen = np.lib.stride_tricks.sliding_window_view(padded, bars)
         return np.where(np.isnan(seen).any(axis=1), np.nan, bars - 1 - seen.argmax(axis=1))
 
     return k.window("bars_since_highest", [x], bars, counted)
