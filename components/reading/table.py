@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -147,8 +147,3 @@ def _ragged(table: SourceTable) -> Exception | None:
     except csv.Error:
         return None
     return None
-
-
-def with_found(table: SourceTable, **found: str | None) -> SourceTable:
-    """The table with more of its layout found, such as the decimal mark."""
-    return replace(table, csv=table.csv.model_copy(update=found)) if table.csv else table
