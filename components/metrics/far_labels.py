@@ -61,7 +61,7 @@ def in_usual_sizes(labels: pl.DataFrame) -> pl.DataFrame:
 
 def far_sizes(horizon: int) -> float:
     """Usual sizes beyond which a label over `horizon` bars is far."""
-    return FAR_SIZES * max(np.sqrt(FAR_BARS / horizon), 1.0)
+    return FAR_SIZES * max(np.sqrt(FAR_BARS / max(horizon, 1)), 1.0)  # none below 1 is right: judged apart
 
 
 def far_labels(labels: pl.DataFrame) -> pl.DataFrame:

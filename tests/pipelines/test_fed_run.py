@@ -188,9 +188,15 @@ def test_the_registered_model_of_both_answers_requests(place, config, done):
     service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            until(lambda: client.get("/readyz").status_code == 200, seconds=300, what="the service")
+
+            def ready() -> bool:
+                assert service.poll() is None, "the service ended; start it by hand to see why"
+                return client.get("/readyz").status_code == 200
+
+            until(ready, seconds=300, what="the service")
             answer = client.post("/signals", json={"symbols": symbols[:2]}).json()
         assert [signal["symbol"] for signal in answer["signals"]] == symbols[:2]
+        assert all(signal["p10"] < signal["score"] < signal["p90"] for signal in answer["signals"])
     finally:
         stop(service)
 

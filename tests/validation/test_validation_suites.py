@@ -480,7 +480,11 @@ def run_door(folder, raw):
     write_table(raw, folder / "raw", RAW_PANEL, code_version="c", config_hash="h")
     places = {name: Place(folder / name) for name in ("clean", "quarantine", "health", "judgements")}
     validate.python_func(
-        panel=Place(folder / "raw"), settings=Settings().model_dump_json(), code="c", **places
+        panel=Place(folder / "raw"),
+        settings=Settings().model_dump_json(),
+        origin="made up",
+        code="c",
+        **places,
     )
     found = {name: places[name] for name in ("health", "judgements")}
     draw_validation.python_func(**found, code="c", data_docs=Place(folder / "page"))
