@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from components.validation.usual import market_levels, usual
+from components.validation.usual import USUAL_BARS, market_levels, usual
 
 # Ratios of splits; the last ones are those of units.
 SPLIT_RATIOS = (
@@ -18,6 +18,8 @@ SMALL_STEP = 1.45
 CONFIRM_BARS = 3
 # What counts as trading; a split leaves turnover alone.
 TRADING_RATIOS = {"volume": "volume_ratio", "turnover": "turnover_ratio"}
+# From here on to the low a bar has a range.
+ONE_PRICE = 1e-6
 LOOKED_AHEAD = ("close", "timestamp", "span", "volume", "turnover")
 
 
@@ -27,7 +29,8 @@ def overnight_gaps(
     """`bars` with what is usual for them and, of the way from the bar before:
 
     `jump` (log, less the market's over the same bars), `market_way` (the market's), `span_ratio`, `step`
-    (bars of the calendar), `sighted` (volume and range tell trading from faults), `after_print`.
+    (bars of the calendar), `sighted` (volume and range tell trading from faults), `after_print`,
+    `one_price_share` (of the usual bars, those without a range).
     """
     bars = usual(bars)
     market = calendar.select("timestamp", "bar").join(market_levels(bars), on="timestamp", how="left")
@@ -46,6 +49,12 @@ def overnight_gaps(
         (pl.col("span") / pl.col("usual_range")).alias("span_ratio"),
         pl.col("bar").cast(pl.Int64).diff().over("symbol").alias("step"),
         (pl.col("sighted") & ranged).alias("sighted"),
+        (pl.col("span") <= ONE_PRICE)
+        .cast(pl.Float64)
+        .rolling_mean(USUAL_BARS, min_samples=1)
+        .shift(1)
+        .over("symbol")
+        .alias("one_price_share"),
     ).with_columns((pl.col("gap") - pl.col("market_way")).alias("jump"))
     printed = calendar.join(prints.select("symbol", "timestamp"), on="timestamp")
     next_bars = printed.select("symbol", pl.col("bar") + 1, pl.lit(True).alias("after_print"))

@@ -14,6 +14,7 @@ import polars as pl
 from components.validation.findings import concat, finding
 from components.validation.jumps import (
     BONUS_RATIOS,
+    ONE_PRICE,
     SMALL_STEP,
     confirmed_jumps,
     overnight_gaps,
@@ -27,6 +28,8 @@ CUTS = ("unadjusted_split", "currency_jump", "recycled_ticker")
 OPEN_STEPS = ("bonus_issue", "unexplained_step")
 # A split from here on may come with lively trading: news of that size brings far more.
 BIG_SPLIT = 3
+# The smallest ratio of two units of one currency; a split is rarely as large.
+PENCE = 100
 # From here on a simple ratio is that of a unit or a currency, not of a split.
 UNIT_RATIO = 150
 # Missing bars in a row after which a changed price level means another instrument under the same symbol.
@@ -68,6 +71,10 @@ CURRENCY_JUMP_RATIO = 1.5
 # A rise beyond this over missing bars is another instrument or unit whatever its trading: no coin or share
 # that went on trading somewhere did that.
 BEYOND_BELIEF_RATIO = 20
+# A day at one price is a habit where this share of the symbol's bars has one; elsewhere it is a limit's.
+ONE_PRICE_HABIT = 0.2
+# How far the number of shares may be from what the price says of it (log), as the noise of a few volumes.
+SHARES_TOLERANCE = 0.7
 # Bars of the calendar up to which what lies between two bars is one night.
 MAX_NIGHT_STEP = 3
 # Smallest change of level across more bars than that: a slow move may have made a smaller one.
@@ -104,6 +111,9 @@ class Jump:
     at_ratio: pl.Expr  # 2:1, 3:2 ... within the bar's own noise
     at_ratio_exactly: pl.Expr  # the same, nearer
     at_bonus_ratio: pl.Expr  # 12:10, 13:10 ... nearer still
+    in_shares_too: pl.Expr  # far, and the number of shares went as far the other way: a split of any ratio
+    in_value: pl.Expr  # as far as pence, and for all that volume says the price alone has another unit
+    locked: pl.Expr  # small, and a day at one price: a price limit, or hardly any trading
     small: pl.Expr  # as small as a spin-off or a bonus issue
     as_news: pl.Expr  # no larger than news often makes
     large_as_currency: pl.Expr  # as far as from one currency or unit to another
@@ -114,8 +124,8 @@ class Jump:
 
 def kind(jump: Jump) -> pl.Expr:
     """One of `CUTS` or `OPEN_STEPS`, or null where trading or the market explain the jump."""
-    lasting = jump.lasts & jump.stands_out
-    at_ratio = jump.at_ratio | jump.at_bonus_ratio
+    lasting = jump.lasts & jump.stands_out & ~jump.locked
+    at_ratio = jump.at_ratio | jump.at_bonus_ratio | jump.in_shares_too
     exactly = jump.at_ratio_exactly | jump.at_bonus_ratio
     large = ~jump.small
     split = lasting & large & ((jump.calm & at_ratio) | (jump.contained & exactly & ~jump.as_news))
@@ -123,7 +133,7 @@ def kind(jump: Jump) -> pl.Expr:
     return (
         pl.when((split | other_scale) & jump.another)
         .then(pl.lit("recycled_ticker"))
-        .when(split & ~jump.large_as_unit)
+        .when(split & ~jump.large_as_unit & ~jump.in_value)
         .then(pl.lit("unadjusted_split"))
         .when(split | other_scale)
         .then(pl.lit("currency_jump"))
@@ -167,6 +177,13 @@ def asked_of_jumps() -> Jump:
         size > BONUS_GAPS * pl.col("usual_gap") * drift
     )
 
+    # Of steps as far as this the volumes, noisy as they are, tell a split from another unit.
+    far = pl.col("sighted") & big
+    shares, value = pl.col("later_volume_ratio").log(), pl.col("later_turnover_ratio").log()
+    rescaled = (shares + pl.col("jump")).abs() <= SHARES_TOLERANCE
+    as_pence = size > float(np.log(PENCE)) - SPLIT_TOLERANCE
+    no_habit = pl.col("one_price_share") < ONE_PRICE_HABIT
+
     return Jump(
         lasts=moved >= (1 - REVERT_SHARE) * size,
         stands_out=(size > LEVEL_SIGMA * pl.col("usual_range") * drift) | (at_bonus_ratio & over_gaps),
@@ -177,6 +194,9 @@ def asked_of_jumps() -> Jump:
         at_ratio=at_ratio,
         at_ratio_exactly=(pl.col("distance") <= BUSY_TOLERANCE + slack / 4) & at_once,
         at_bonus_ratio=at_bonus_ratio,
+        in_shares_too=(far & rescaled & at_once).fill_null(False),
+        in_value=(as_pence & (~pl.col("sighted") | (2 * shares.abs() < value.abs()))).fill_null(False),
+        locked=(as_news & (pl.col("span") <= ONE_PRICE) & no_habit).fill_null(False),
         small=size < float(np.log(SMALL_STEP)),
         as_news=as_news,
         large_as_currency=size > float(np.log(CURRENCY_JUMP_RATIO)),

@@ -150,8 +150,9 @@ RULES = (
     Rule(
         "currency_jump",
         "with later bars",
-        "before a lasting change of level on ordinary trading; later prices have another unit",
-        "convert the whole history to one currency and unit",
+        "before a lasting change of level on ordinary trading; later prices have another unit, or a split of"
+        " an odd ratio was not adjusted for",
+        "convert the whole history to one currency and unit, or adjust it for the split or bonus issue",
     ),
     Rule(
         "unconfirmed_jump",

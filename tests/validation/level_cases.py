@@ -163,6 +163,19 @@ def move(size: float, bars: int, volume: float, missing: int = 0) -> Callable:
     return plant
 
 
+def at_the_limit(limit: float, days: int, volume: float) -> Callable:
+    """Days at one price each, a `limit` further every day, on `volume` times the usual shares."""
+
+    def plant(symbol: Bars, at: int, rng: np.random.Generator) -> None:
+        locked = symbol.close[at - 1] * (1 + limit) ** np.arange(1, days + 1)
+        symbol.scale(at + days, None, locked[-1] / symbol.close[at + days - 1])
+        for name in PRICES:
+            getattr(symbol, name)[at : at + days] = locked
+        symbol.volume[at : at + days] *= volume
+
+    return plant
+
+
 def spin_off(kept: float, busy: float) -> Callable:
     """Part of the value leaves overnight: a quiet new level on a busy day."""
 
@@ -197,6 +210,8 @@ FAULTS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "split 2:1, busy x2.5": (split(2, 2.5), CUT),
     "split 5:1, busy x2.5": (split(5, 2.5), CUT),
     "split 10:1, busy x3": (split(10, 3), CUT),
+    "split 9:1, quiet": (split(9), CUT),
+    "split 35:1, quiet": (split(35), CUT),
     "split 1:20, busy x2": (split(1 / 20, 2), CUT),
     "bonus 10 for 2": (split(1.2), ("bonus_issue", "unadjusted_split")),
     "bonus 10 for 3": (split(1.3), ("bonus_issue", "unadjusted_split")),

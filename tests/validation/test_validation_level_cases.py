@@ -21,6 +21,7 @@ from tests.validation.level_cases import (
     HONEST,
     PRICES,
     START,
+    at_the_limit,
     found_by_symbol,
     lots,
     market,
@@ -67,6 +68,30 @@ def test_honest_events_lose_no_bar():
     assert cut["untouched"] == 0
 
 
+@pytest.mark.parametrize("volume", [0.02, 1.0])
+def test_days_at_a_limit_are_no_splits_even_where_prices_are_not_adjusted(volume):
+    limits = [(-0.2, 1), (-0.2, 3), (0.2, 2), (0.3, 1), (0.44, 1), (-0.25, 1)]
+    cases = [split(2), split(3), *(at_the_limit(limit, days, volume) for limit, days in limits)]
+    for seed in range(4):
+        raw, _ = planted(seed, cases, SYMBOLS, BARS)
+        found = {symbol: names - {"one_price_jump"} for symbol, names in reasons(raw).items()}
+        assert {symbol: names for symbol, names in found.items() if names} == {
+            "S00": {"unadjusted_split"},
+            "S01": {"unadjusted_split"},
+        }
+
+
+def test_a_symbol_that_often_has_one_price_may_split():
+    made = market(8, SYMBOLS, BARS)
+    flat = np.arange(BARS) % 3 == 0
+    for name in ("open", "high", "low"):
+        getattr(made[4], name)[flat] = made[4].close[flat]
+    split(1.2)(made[4], 201, np.random.default_rng(0))
+    for number in (0, 1):
+        split(2)(made[number], 150, np.random.default_rng(0))
+    assert reasons(table(made))["S04"] & {"unadjusted_split", "unexplained_step"}
+
+
 def test_a_market_with_news_loses_no_bar_and_few_labels():
     told = 0
     for seed in SEEDS:
@@ -84,7 +109,7 @@ def test_a_fault_of_the_whole_market_is_found_and_its_crash_is_not():
     crash = raw.with_columns(pl.when(after).then(pl.col(n) * 0.7).otherwise(n).alias(n) for n in PRICES)
     assert reasons(crash) == {}
     pence = raw.with_columns(pl.when(after).then(pl.col(n) * 100).otherwise(n).alias(n) for n in PRICES)
-    assert set().union(*reasons(pence).values()) == {"unadjusted_split"}
+    assert set().union(*reasons(pence).values()) == {"currency_jump"}
     assert len(reasons(pence)) == 12
 
 

@@ -9,7 +9,17 @@ import pytest
 
 from components.validation.levels import Jump, asked_of_jumps, kind
 
-NOT_ASKED = ("doubtful", "small", "as_news", "large_as_unit", "beyond_belief", "another")
+NOT_ASKED = (
+    "doubtful",
+    "small",
+    "as_news",
+    "large_as_unit",
+    "beyond_belief",
+    "another",
+    "in_shares_too",
+    "in_value",
+    "locked",
+)
 ALL_HOLD = Jump(**{field.name: pl.lit(field.name not in NOT_ASKED) for field in fields(Jump)})
 
 # A fall from 100 to 50 overnight, usual range 2 %, trading as ever, and 50 three bars later.
@@ -18,6 +28,7 @@ SPLIT = {
     "jump": -0.693,
     "distance": 0.0,
     "bonus_distance": 0.1,
+    "one_price_share": 0.0,
     "move": -0.693,
     "step": 1,
     "sighted": True,
@@ -35,6 +46,8 @@ SPLIT = {
 }
 # A busy day: twice the shares of a split that stay, on ranges half as wide again.
 BUSY = {"volume_ratio": 6.0, "turnover_ratio": 3.0, "later_volume_ratio": 6.0, "later_turnover_ratio": 3.0}
+# Nine times the shares, and the value traded as before.
+NINE = {"volume_ratio": 9.0, "later_volume_ratio": 9.0}
 
 
 def kind_of(jump: Jump) -> str | None:
@@ -122,6 +135,13 @@ def test_what_a_found_jump_is_called(turned, expected):
         ({"step": 22}, "recycled_ticker"),
         ({"distance": 0.05}, "currency_jump"),  # log(1.03) and half a usual range are 0.0396
         ({"distance": 0.05, "volume_ratio": 4.5}, "unexplained_step"),  # a crash sells shares
+        (fallen(9.0, distance=0.1) | NINE, "unadjusted_split"),
+        (fallen(9.0, distance=0.1) | NINE | {"later_volume_ratio": 4.4}, "unexplained_step"),
+        (fallen(9.0, distance=0.1) | NINE | {"later_span_ratio": 2.1, "span": 0.5}, None),  # a crash
+        (fallen(100.0) | {"later_turnover_ratio": 0.01, "turnover_ratio": 0.01}, "currency_jump"),
+        (fallen(1.25, distance=0.2, bonus_distance=0.0, span=0.0), None),  # limit down all day
+        (fallen(1.25, distance=0.2, bonus_distance=0.0, span=0.0, one_price_share=0.3), "bonus_issue"),
+        ({"span": 0.0}, "unadjusted_split"),  # no limit is as far
         ({"move": -0.80}, "currency_jump"),  # the bar itself moved on by more than twice log(1.03) + 0.02
         (fallen(1.22, distance=0.2, bonus_distance=0.017), "unexplained_step"),
         (fallen(1.25, distance=0.2, bonus_distance=0.0), "bonus_issue"),
