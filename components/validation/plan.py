@@ -42,10 +42,14 @@ class PanelFallsShort(AlphaloopError):
 
 @dataclass(frozen=True)
 class Shortfalls:
-    """Why a run can't be made of a panel, and what a person should know though it can."""
+    """Why a run can't be made of a panel, and what a person should know though it can.
+
+    `settings_alone`: the panel is one that models can be trained on; only settings do not fit it.
+    """
 
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
+    settings_alone: bool = False
 
     def text(self, origin: str) -> str:
         """The reasons under a line that names the panel."""
@@ -91,7 +95,8 @@ def shortfalls(panel: pl.DataFrame, demands: Demands) -> Shortfalls:
             f"The panel has {span}: too few for the longest factors of {', '.join(empty)}, which stay empty."
             f" Give a longer panel, or switch such groups off: features.groups.{empty[0]}: false."
         )
-    return Shortfalls(reasons, () if reasons else tuple(notes))
+    whole = panel["symbol"].n_unique() > 1 and not nothing
+    return Shortfalls(reasons, () if reasons else tuple(notes), bool(reasons) and whole)
 
 
 def _symbols(panel: pl.DataFrame, demands: Demands) -> list[str]:

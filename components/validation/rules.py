@@ -247,7 +247,7 @@ RULES = (
     Rule(
         "one_price_jump",
         "with later bars",
-        "one price all day, and as far from the day before as on most such days: a price limit?",
+        "one price all day, and as far from the day before as on most such days, as price limits make it",
         "where the market has one set market.price_limit, so that nothing is bought or sold there",
         severity="notice",
     ),

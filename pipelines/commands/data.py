@@ -31,12 +31,13 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
     Parameters
     ----------
     path : CSV or Parquet file, folder or glob in place of the config's market; where no config of its own is
-        given with it, what a run would need besides is told only
+        given with it, what a run would need besides is only told
 
     Raises
     ------
     DataRefused
-        If a critical check fails, or the panel is not enough for the config; the message is the same text.
+        If a critical check fails, or the panel is not enough for any config of this kind; the message is the
+        same text. Where only settings do not fit the panel, this is told.
     """
     if path is not None:
         source = "csv" if is_csv(path) else "parquet"
@@ -55,8 +56,8 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
         raise DataRefused(f"{text}\n\nA run would stop here.")
     asked = demands(loaded)
     short = shortfalls(found.panel, asked)
-    if short.reasons and path is not None and config == DEMO:
-        return f"{text}\n\nWith the settings of {DEMO.name} a run would stop:\n{short.text(asked.origin)}"
+    if short.settings_alone or (short.reasons and path is not None and config == DEMO):
+        return f"{text}\n\nWith the settings of {config.name} a run would stop:\n{short.text(asked.origin)}"
     if short.reasons:
         raise DataRefused(f"{text}\n\n{short.text(asked.origin)}\nA run would stop here.")
     return "\n".join([text, *short.notes])

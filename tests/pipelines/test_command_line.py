@@ -310,6 +310,13 @@ def test_one_symbol_is_refused_by_the_check_of_its_config(call, panel, tmp_path)
     said = call("data", "check", "--config", mine)
     refused(said, str(path), "1 symbol", "labels.target", "features.normalisation: zscore")
     assert said.code == 2
+    few = tmp_path / "few.parquet"
+    rows.filter(pl.col("symbol").is_in(rows["symbol"].unique().sort()[:3].implode())).write_parquet(few)
+    mine.write_text(yaml.safe_dump({"market": {"source": "parquet", "path": str(few)}}))
+    told = call("data", "check", "--config", mine)
+    assert told.code == 0
+    assert "With the settings of mine.yaml a run would stop" in told.text
+    assert "features.normalisation: zscore" in " ".join(told.text.split())
     alone = call("data", "check", path)
     assert (alone.code, "With the settings of demo.yaml a run would stop" in alone.text) == (0, True)
 
