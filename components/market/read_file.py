@@ -25,6 +25,21 @@ OPTIONAL_NUMBERS = ("vwap", "trades", "funding_rate", "open_interest", "price_li
 NUMBERS = (*PRICE_COLUMNS, *OPTIONAL_NUMBERS)
 CLOCKS = ("known_time", "exchange_ts", "ingest_ts")
 ROW = "source_row"
+# What a column of the times of day is called.
+CALLED_TIME = (
+    "time",
+    "hour",
+    "uhrzeit",
+    "zeit",
+    "heure",
+    "hora",
+    "ora",
+    "tijd",
+    "czas",
+    "время",
+    "时间",
+    "時刻",
+)
 
 
 @dataclass(frozen=True)
@@ -162,7 +177,7 @@ def _time_column(table: SourceTable, names: dict[str, str], settings: Settings) 
     called = [
         name
         for name in table.names
-        if name not in names.values() and name.strip("<>[]\"' ").casefold() in ("time", "hour", "时间")
+        if name not in names.values() and name.strip("<>[]\"' ").casefold() in CALLED_TIME
     ]
     if len(called) != 1:
         return None
@@ -213,6 +228,8 @@ def _typed(
     if time_column is not None:
         moments = moments + _clock(frame["time_of_day"], time_column, table)
         frame = frame.drop("time_of_day")
+    elif not is_daily(settings.period):
+        _refuse_dates_alone(moments, frame["symbol"], names, table)
     others = [
         _moments(frame, column, names, settings, table).moments.alias(column)
         for column in CLOCKS
@@ -250,6 +267,24 @@ def _clock(values: pl.Series, name: str, table: SourceTable) -> pl.Series:
             f" {shown(values.drop_nulls().first())}). Mend the file, or name another column."
         )
     return clock
+
+
+def _refuse_dates_alone(
+    moments: pl.Series, symbols: pl.Series, names: dict[str, str], table: SourceTable
+) -> None:
+    """Refuse bars within the day whose times are dates alone, so that most stand at the same moment."""
+    if not (moments.dt.truncate("1d") == moments).all():
+        return
+    keys = pl.DataFrame({"symbol": symbols, "moment": moments})
+    if 2 * keys.n_unique() > len(keys):
+        return
+    others = collect(table, table.rows.select(pl.exclude(*names.values())).head(1000))
+    clocks = [name for name in others.columns if read_clock(others[name].drop_nulls()) is not None]
+    such = f" Such columns: {', '.join(map(repr, clocks))}." if clocks else ""
+    raise table.place.refusal(
+        f"column {names['timestamp']!r} holds dates alone, so that the bars of a day can't be told apart. Set"
+        f" market.time_column to the column of the times of day.{such} For daily bars set market.period."
+    )
 
 
 def _numbers(

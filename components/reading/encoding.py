@@ -18,10 +18,12 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # Encodings of files that are not Unicode, in the order in which they are tried; the last reads any byte.
-OLDER = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")
+OLDER = ("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "cp1252", "latin-1")
 HEAD_BYTES = 65_536
 # Share of NUL bytes at every second place from which on a file without a mark is UTF-16; text has none.
 UTF16_NULS = 0.3
+# Share of them at the other places up to which it still is: a few letters of other scripts have one there.
+UTF16_OTHER_NULS = 0.01
 # Share of control characters in the head above which a file is no text.
 CONTROL_SHARE = 0.02
 # Of the two-byte characters of Chinese text about half begin above CA, of Korean text in the same plane none.
@@ -113,9 +115,10 @@ def _refuse_binary(raw: bytes, place: Place) -> None:
 
 def _utf16_without_mark(raw: bytes) -> str | None:
     head = np.frombuffer(raw[: HEAD_BYTES - HEAD_BYTES % 2], dtype=np.uint8) == 0
-    if head[1::2].mean() > UTF16_NULS and not head[0::2].any():
+    first, second = head[0::2].mean(), head[1::2].mean()
+    if second > UTF16_NULS and first <= UTF16_OTHER_NULS:
         return "utf-16-le"
-    return "utf-16-be" if head[0::2].mean() > UTF16_NULS and not head[1::2].any() else None
+    return "utf-16-be" if first > UTF16_NULS and second <= UTF16_OTHER_NULS else None
 
 
 def _decoded(raw: bytes, encoding: str, place: Place) -> bytes:

@@ -49,7 +49,9 @@ DAY_OR_MONTH = tuple(
     for mark in "/.-"
     for clock in CLOCKS
 )
-CLOCK_FORMS = ("%H:%M:%S%.f", "%H:%M", "%H%M%S", "%H%M", "%I:%M:%S %p", "%I:%M %p")
+CLOCK_FORMS = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
+# Times of day in digits alone: up to so many hours they are hours, up to so many minutes they are in doubt.
+HOURS, MINUTES = 24, 60
 EARLIEST_YEAR = 1800
 PER_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
 # Since 1970, a number of this size and below the next is in this unit: each begins in 1973 and ends in 2100.
@@ -59,6 +61,8 @@ CALENDAR_FORMS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M
 # Days of a spreadsheet count from 30 December 1899; 1970 and 2100 in them.
 EXCEL_EPOCH_DAYS, EXCEL_FIRST, EXCEL_LAST = 25_569, 25_569, 73_051
 SECONDS_A_DAY = 86_400
+# The same with a decimal comma.
+COMMA_DAYS = r"^\d{5},\d+$"
 
 
 @dataclass(frozen=True)
@@ -129,16 +133,31 @@ def read_clock(column: pl.Series) -> pl.Series | None:
     """Times of day as a Duration since midnight; None where a value is none."""
     if column.dtype == pl.Time:
         return column.cast(pl.Duration("us"))
-    if column.dtype.is_integer():
-        column = column.cast(pl.String).str.zfill(6 if (column.max() or 0) > 2400 else 4)
-    if column.dtype != pl.String:
+    if not column.dtype.is_integer() and column.dtype != pl.String:
         return None
-    text = column.str.strip_chars()
+    text = (column.cast(pl.String) if column.dtype.is_integer() else column).str.strip_chars()
+    if text.str.contains(r"^\d{1,6}$").all():
+        return _clock_of_digits(text)
     for form in CLOCK_FORMS:
         moments = text.str.to_time(form, strict=False)
         if moments.null_count() == text.null_count() < len(text):
             return moments.cast(pl.Duration("us"))
     return None
+
+
+def _clock_of_digits(text: pl.Series) -> pl.Series | None:
+    """93000, 930, or whole hours; a whole column of less is none of them."""
+    most = text.cast(pl.Int64).max() or 0
+    if most < HOURS:
+        hours = text.cast(pl.Int64).to_frame("hour").select(pl.duration(hours="hour")).to_series()
+        return hours.cast(pl.Duration("us"))
+    digits, form = (4, "%H%M") if most < 100 * HOURS else (6, "%H%M%S")
+    moments = text.str.zfill(digits).str.to_time(form, strict=False)
+    return (
+        moments.cast(pl.Duration("us"))
+        if most > MINUTES and moments.null_count() == text.null_count()
+        else None
+    )
 
 
 def _refuse_wild(column: pl.Series, unit_us: int, cells: Cells) -> pl.Series:
@@ -272,6 +291,9 @@ def _from_text(column: pl.Series, cells: Cells, form: str | None, unit: Unit | N
         if _parse(samples.head(1), form).null_count():
             raise _no_form(samples[0], cells, f"the format {form!r}")
         return Stamps(_refuse_losses(text, moments, cells, _why(form)), form=form)
+    if samples.str.contains(COMMA_DAYS).all():
+        text = text.str.replace(",", ".", literal=True)
+        samples = text.drop_nulls()
     if unit is not None or _is_number(samples[0]):
         numbers = text.cast(pl.Float64, strict=False)
         why = (

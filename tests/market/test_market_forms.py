@@ -272,6 +272,8 @@ HOURLY = {"stamp": "bar_open", "period": "1h", "timezone": "UTC", "columns": {"t
         ("%Y-%m-%d", "%H:%M", "time"),
         ("%Y%m%d", "%H%M%S", "Time"),
         ("%m/%d/%Y", "%I:%M %p", "time"),
+        ("%d.%m.%Y", "%H:%M", "Uhrzeit"),
+        ("%Y-%m-%d", "%H", "hour"),
     ],
 )
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -286,6 +288,45 @@ def test_date_and_time_in_two_columns(tmp_path, day, clock, name, kind):
     assert f'time_column: "{name}"' in market.found
     set_by_hand = load_hours(tmp_path / "set", split.rename({name: "t"}), kind, time_column="t")
     assert content_sha256(set_by_hand.panel) == content_sha256(whole.panel)
+
+
+@pytest.mark.parametrize("number", ["%H%M", "%H%M%S", "%H"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_times_of_day_as_numbers_without_their_zeros(tmp_path, number, kind):
+    clock = pl.col("stamp").dt.strftime(number).cast(pl.Int64).alias("time")
+    split = hours().with_columns(pl.col("stamp").dt.strftime("%Y-%m-%d"), clock)
+    market = load_hours(tmp_path / kind, split, kind)
+    assert content_sha256(market.panel) == content_sha256(load_hours(tmp_path / "whole", hours()).panel)
+
+
+def test_dates_alone_are_refused_for_bars_within_the_day_and_the_times_are_named(tmp_path):
+    day, clock = pl.col("stamp").dt.strftime("%Y-%m-%d"), pl.col("stamp").dt.strftime("%H:%M")
+    with pytest.raises(MarketError, match=r"(?s)p\.csv: .*market\.time_column.*Such columns: 'clk'"):
+        load_hours(tmp_path, hours().with_columns(day, clock.alias("clk")))
+
+
+def test_one_bar_a_day_at_midnight_is_no_missing_time(tmp_path):
+    midnights = hours().filter(pl.col("stamp").dt.hour() == 0)
+    assert len(load_hours(tmp_path, midnights).panel) == len(midnights)
+
+
+def test_days_of_a_spreadsheet_with_a_decimal_comma(tmp_path):
+    days = pl.col("stamp").dt.epoch("s") / 86_400 + 25_569
+    written = days.round(6).cast(pl.String).str.replace(".", ",", literal=True)
+    with_comma = hours().with_columns(written.alias("stamp"))
+    with_comma.write_csv(tmp_path / "p.csv", separator=";")
+    found = load(tmp_path, **HOURLY)
+    assert content_sha256(found.panel) == content_sha256(load_hours(tmp_path / "whole", hours()).panel)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "euc_jp"])
+def test_names_of_east_asia_in_encodings_without_a_mark(tmp_path, plain, encoding):
+    names = ["日付", "銘柄", "開値一", "高値", "安値", "終値", "出来高"]
+    (tmp_path / "p.csv").write_bytes(text(bars(), names).encode(encoding))
+    columns = dict(zip(["timestamp", *NAMES[1:]], names, strict=True))
+    market = load(tmp_path, columns=columns)
+    assert content_sha256(market.panel) == plain
+    assert f'encoding: "{encoding}"' in market.found
 
 
 def load_hours(folder: Path, frame: pl.DataFrame, kind: str = "csv", **changes):
