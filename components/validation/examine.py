@@ -32,6 +32,7 @@ from components.validation.rules import NOTICES
 from components.validation.standstill import dead_cross_sections, frozen_symbols, stale_prices
 from components.validation.tradable import tradability
 from components.validation.untraded import bars_without_trade
+from components.validation.volume_spells import volume_spells
 from components.validation.volumes import (
     FOUND_UNIT,
     as_absent,
@@ -110,16 +111,17 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
     breaks = only(levels.findings, bars.select("row"))
     bars = without(bars, breaks.filter(~pl.col("reason").is_in(NOTICES)))
     units = volume_units(bars)
+    spells = volume_spells(bars, units)
 
     there = one_a_key(pl.concat([bars, idle.join(calendar, on="timestamp", how="semi")]))
     coverage = symbol_coverage(there, calendar["timestamp"]).join(bars, on="symbol", how="semi")
     uncovered = low_coverage(bars, coverage, settings)
     together = ended_together(one_a_key(pl.concat([whole, idle])))
     alone = [off, empty, local, repeats, thin, stale, dead, unfinished]
-    told = [told_silent(bars, silent), finding(units, FOUND_UNIT, pl.col("seen_at"))]
+    told = [told_silent(bars, silent), finding(units, FOUND_UNIT, pl.col("seen_at")), spells]
     with_others = [prints, breaks, uncovered, together, *told]
     clean, untraded = tradability(without(bars, uncovered).sort("timestamp", "symbol"), absent)
-    clean = _with_unknowns(clean, silent, units, breaks)
+    clean = _with_unknowns(clean, silent, units, spells, breaks)
     return Examination(
         findings=concat([*alone, *with_others, untraded]),
         clean=clean.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent),
@@ -136,13 +138,15 @@ def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
 
 
 def _with_unknowns(
-    clean: pl.DataFrame, silent: pl.Series, units: pl.DataFrame, breaks: pl.DataFrame
+    clean: pl.DataFrame, silent: pl.Series, units: pl.DataFrame, spells: pl.DataFrame, breaks: pl.DataFrame
 ) -> pl.DataFrame:
-    """`clean` with a null volume where it says nothing or is in an older unit, and with `level_step` where a
+    """`clean` with a null volume where it says nothing or is in another unit, and with `level_step` where a
     step in price stays open.
     """
     dated = clean.join(before_unit(units), on="symbol", how="left", maintain_order="left")
-    unknown = pl.col("symbol").is_in(silent.implode()) | (pl.col("timestamp") < pl.col("unit_from"))
+    older = (pl.col("timestamp") < pl.col("unit_from")).fill_null(False)
+    in_spell = pl.col("row").is_in(spells["row"].implode())
+    unknown = pl.col("symbol").is_in(silent.implode()) | older | in_spell
     known = pl.when(~unknown.fill_null(False)).then(pl.col("volume"))
     clean = dated.with_columns(known.alias("volume")).drop("unit_from")
     stepped = breaks.filter(pl.col("reason").is_in(OPEN_STEPS))["row"]

@@ -230,6 +230,14 @@ RULES = (
         severity="notice",
     ),
     Rule(
+        "volume_spell",
+        "with later bars",
+        "volume of several symbols is in another unit for a few bars, while prices move as ever; it counts as"
+        " unknown there",
+        "convert these volumes at the source",
+        severity="notice",
+    ),
+    Rule(
         "ended_together",
         "with later bars",
         "the symbol's last bar, on a date before the panel's end with which many others end too",

@@ -81,6 +81,40 @@ def test_days_at_a_limit_are_no_splits_even_where_prices_are_not_adjusted(volume
         }
 
 
+@pytest.mark.parametrize("symbols", [9, SYMBOLS])
+@pytest.mark.parametrize(("first", "bars"), [(200, 1), (120, 4), (0, 6), (BARS - 3, 3)])
+@pytest.mark.parametrize("factor", [100, 1e-3])
+def test_a_few_bars_of_volume_in_another_unit_are_unknown_and_prices_stay(factor, first, bars, symbols):
+    made = market(5, SYMBOLS, BARS)
+    for symbol in made[:symbols]:
+        symbol.volume[first : first + bars] *= factor
+    result = examine(table(made), Settings())
+    assert set(result.findings["reason"]) == {"volume_spell"}
+    assert len(result.findings) == pytest.approx(symbols * bars, rel=0.15)
+    assert len(result.clean) == SYMBOLS * BARS
+    assert result.clean["volume"].null_count() == len(result.findings)
+
+
+@pytest.mark.parametrize(
+    ("factor", "ranges"),
+    [(12.0, 1.0), (50.0, 3.5), (0.08, 1.0), (100.0, 3.0)],
+    ids=["an index is made anew", "a crash", "a thin holiday", "news for all"],
+)
+def test_days_of_much_or_little_trading_are_in_the_unit_of_all_others(factor, ranges):
+    made = market(6, SYMBOLS, BARS)
+    for symbol in made:
+        symbol.volume[150:152] *= factor
+        symbol.widen(150, 152, ranges)
+    assert not any("volume_spell" in names for names in reasons(table(made)).values())
+
+
+def test_hours_of_the_day_that_trade_little_come_again_and_again():
+    made = market(7, SYMBOLS, BARS)
+    for symbol in made:
+        symbol.volume[::24] *= 0.01
+    assert not any("volume_spell" in names for names in reasons(table(made)).values())
+
+
 def test_a_symbol_that_often_has_one_price_may_split():
     made = market(8, SYMBOLS, BARS)
     flat = np.arange(BARS) % 3 == 0
