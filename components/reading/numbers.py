@@ -17,6 +17,8 @@ SPACED = rf"^[+-]?\d{{1,3}}(?:{SPACES}\d{{3}})+(?:[.,]\d+)?$"
 # A sign of a currency before or after a number.
 CURRENCY = r"^([+-]?)\s*[$€£¥₹₩]\s*|\s*[$€£¥₹₩]$"
 MARKED = r"^[+-]?[\d.,]+(?:[eE][+-]?\d+)?$"
+# Thousands that are not parted, before a decimal point.
+UNPARTED = r"^[+-]?\d{4,}\.\d"
 # Thousands: one to three digits, then groups of three (in India of two before the last).
 GROUPS = {mark: rf"[+-]?[1-9]\d{{0,2}}(?:\{mark}\d{{2,3}})*\{mark}\d{{3}}" for mark in ".,"}
 
@@ -65,9 +67,12 @@ def read_numbers(
     shows = {name: _evidence(name, text, place) for name, text in cleaned.items()}
     marks = {evidence.sure for evidence in shows.values()} & {".", ","}
     file_mark = marks.pop() if len(marks) == 1 else None
+    # Who writes 268483.0 in one column does not write 65,492 for thousands in another.
+    parts = not any(text.str.contains(UNPARTED).any() for text in cleaned.values())
+    told = file_mark if file_mark == "," or parts else None
     numbers = {}
     for name, text in cleaned.items():
-        mark = shows[name].sure or _resolved(shows[name], decimal, file_mark, separator, name, place)
+        mark = shows[name].sure or _resolved(shows[name], decimal, told, separator, name, place)
         numbers[name] = _with_mark(text, mark).alias(name)
     return numbers, decimal or file_mark
 

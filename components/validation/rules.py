@@ -131,7 +131,7 @@ RULES = (
     Rule(
         "dead_cross_section",
         "at the bar",
-        "no symbol has volume: the exchange was closed or down",
+        "no symbol has volume, or every bar repeats the one before: the exchange was closed or down",
         "nothing: such bars are placeholders",
     ),
     Rule(

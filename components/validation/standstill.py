@@ -27,8 +27,12 @@ def frozen_symbols(bars: pl.DataFrame, stale: pl.DataFrame) -> tuple[str, ...]:
     return tuple(newest.join(stale, on="row", how="semi")["symbol"].sort())
 
 
+# Symbols that must have a bar which repeats the one before, volume and all, and no symbol another.
+COPIED_SYMBOLS = 3
+
+
 def dead_cross_sections(bars: pl.DataFrame, silent: pl.Series) -> pl.DataFrame:
-    """Timestamps at which two symbols or more have a bar and none has volume.
+    """Timestamps at which two symbols or more have a bar and none has volume, or all bars are copies.
 
     A source without any volume has none of them, and the `silent` symbols, whose volume says nothing, are not
     asked.
@@ -37,5 +41,15 @@ def dead_cross_sections(bars: pl.DataFrame, silent: pl.Series) -> pl.DataFrame:
     if not (asked["volume"] > 0).any():
         return concat([])
     totals = asked.group_by("timestamp").agg(pl.len().alias("symbols"), pl.col("volume").max().alias("most"))
-    dead = totals.filter((pl.col("symbols") > 1) & (pl.col("most") == 0))
+    dead = totals.filter((pl.col("symbols") > 1) & (pl.col("most") == 0)).select("timestamp")
+    dead = pl.concat([dead, _copied(asked)]).unique()
     return finding(bars.join(dead, on="timestamp", how="semi"), "dead_cross_section")
+
+
+def _copied(bars: pl.DataFrame) -> pl.DataFrame:
+    """Timestamps of which every bar repeats the one before in its prices and its volume, which is above 0."""
+    same = [pl.col(name) == pl.col(name).shift(1) for name in (*PRICES, "volume")]
+    copy = pl.all_horizontal(*same).over("symbol").fill_null(False) & (pl.col("volume") > 0)
+    ordered = bars.sort("symbol", "timestamp").select("timestamp", copy.alias("copy"))
+    dates = ordered.group_by("timestamp").agg(pl.len().alias("symbols"), pl.col("copy").all())
+    return dates.filter(pl.col("copy") & (pl.col("symbols") >= COPIED_SYMBOLS)).select("timestamp")

@@ -241,6 +241,15 @@ def test_marks_may_differ_from_column_to_column(tmp_path):
     assert panel["volume"][:2].to_list() == [987_654.0, 1_019_111.0]
 
 
+def test_three_decimals_behind_a_comma_beside_unparted_thousands_are_asked_for(tmp_path):
+    rows = changed(
+        lambda row: [*row[:2], *(f"{cell.replace('.', ',')}5" for cell in row[2:6]), f"{row[6]}.0"]
+    )
+    (tmp_path / "p.csv").write_text(text(rows, separator=";"))
+    with pytest.raises(MarketError, match=r"'40,115' may be 40\.115 or 40115\. Set market\.csv\.decimal"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize(
     "cells", [["1.234,50", "1,234.50"], ["49,67", "49.67"], ["1.2.3", "4"], ["12,34", "1,234,567"]]
 )

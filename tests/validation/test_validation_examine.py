@@ -334,6 +334,18 @@ def test_an_exchange_without_any_volume_was_closed():
     assert examine(flat, Settings()).gaps.is_empty()
 
 
+def test_a_holiday_on_which_the_last_session_was_copied_is_no_session():
+    panel = random_walk(2)
+    before = panel.filter(pl.col("timestamp") == START + timedelta(days=29)).sort("symbol")
+    copied = panel.sort("timestamp", "symbol").with_row_index("place")
+    values = copied.filter(pl.col("timestamp") == START + timedelta(days=30)).drop(*PRICES, "volume")
+    values = values.join(before.select("symbol", *PRICES, "volume"), on="symbol").select(copied.columns)
+    holiday = pl.concat([copied.join(values, on="place", how="anti"), values]).sort("place").drop("place")
+    assert found(holiday) == {"dead_cross_section": [(f"S{number}", 30) for number in range(SYMBOLS)]}
+    one_traded = change(holiday, place(holiday, "S1", 30), volume=pl.col("volume") + 1)
+    assert found(one_traded) == {}
+
+
 def test_missing_bars_are_reported_as_gaps():
     panel = random_walk(6)
     result = examine(panel.filter(~place(panel, "S2", 40, 44)), Settings())
