@@ -40,7 +40,7 @@ def join_note(symbols: Iterable[str], keys: Iterable[str], what: str) -> str:
     return (
         f"Only {matched:,} of the panel's {len(ours):,} symbols are in {what}, which has {len(theirs):,}; of"
         " the others"
-        f" {sides}.{near} Write them alike on both sides."
+        f" {sides}.{near} Where they mean the same, write them alike on both sides."
     )
 
 
