@@ -24,6 +24,8 @@ BARRIER = ("barrier", "barrier_return", "barrier_end")
 # What may know returns up to its own timestamp: barriers are as wide as volatility was, betas and costs are
 # estimates at the signal.
 OF_THE_PAST = ("beta_neutral_return", *BARRIER, "trade_class", "cost")
+# Where a change in price is not believed.
+STEPS = ("level_step",)
 # What depends on the prices at entry and exit, besides the past, but on no bar between them.
 OF_THE_ENDS = (
     "log_return",
@@ -188,7 +190,9 @@ def _other_level(panel: pl.DataFrame, chosen: np.ndarray, rng: np.random.Generat
 
 
 def label_between(scene: LabelScene) -> list[Leak]:
-    """Labels at the cut, of each horizon, when only the bars between its entry and its exit change."""
+    """Labels at the cut, of each horizon, when only the bars between its entry and its exit change; where
+    steps in price lie stays, since no label is known across one.
+    """
     columns = [name for name in OF_THE_ENDS if name in scene.base.columns]
     bar = scene.calendar.search_sorted(scene.bars["timestamp"]).cast(pl.Int64).to_numpy()
     position = bar - scene.cut.position - ENTRY_LAG_BARS
@@ -200,7 +204,9 @@ def label_between(scene: LabelScene) -> list[Leak]:
     for horizon in scene.base["horizon"].unique().sort():
         between = (position > 0) & (position < horizon)
         if between.any():
-            changed = scene.built(other_values(scene.bars, between, scene.rng), "other prices after")
+            other = other_values(scene.bars, between, scene.rng)
+            kept = [scene.bars[name] for name in STEPS if name in other.columns]
+            changed = scene.built(other.with_columns(kept), "other prices after")
             tables = [table.filter(pl.col("horizon") == horizon) for table in (scene.base, changed)]
             leaks += _at_the_cut(scene, tables, columns, "label_future", detail)
     return leaks

@@ -85,6 +85,31 @@ def test_right_labels_raise_no_alarm(seed, market):
         assert result.checked["label_rows_compared"] > 10_000
 
 
+def with_flags(panel: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The panel with the columns that validation adds where bars could not be traded, or a step in price is
+    not believed.
+    """
+    rng = np.random.default_rng(seed)
+    shares = {"unbuyable": 0.01, "unsellable": 0.01, "level_step": 0.002}
+    return panel.with_columns(
+        pl.Series(name, rng.random(len(panel)) < share) for name, share in shares.items()
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_bars_without_orders_and_steps_raise_no_alarm(seed, market):
+    panel = with_flags(market(seed), seed)
+    result = audit_labels(panel, partial(build_labels, settings=LabelSettings()), seed=seed)
+    assert [leak.sentence() for leak in result.leaks] == []
+
+
+@pytest.mark.parametrize("kind", ["looks further than its label_end", "scaled by the whole history"])
+def test_wrong_labels_are_caught_beside_these_columns(kind, market):
+    build, check = WRONG[kind]
+    result = audit_labels(with_flags(everywhere(market, 0), 0), build, seed=0)
+    assert check in {leak.check for leak in result.leaks}
+
+
 def test_a_table_that_its_builder_does_not_give_is_caught(market):
     panel, build = market(0), partial(build_labels, settings=LabelSettings())
     other = build_labels(panel, LabelSettings(entry="next_close"))
