@@ -98,21 +98,11 @@ def _columns(
     cost = grid.rows(round_trip_cost(one_bar, volatility, value, settings.costs))
     path = LogPrices.of(**{f"log_{name}": matrix for name, matrix in filled.items()})
     exits = [shifted(filled[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
-    believed = _believed(stepped, horizons)
-    returns = np.stack(
-        [
-            grid.rows(np.where(sure, leave - entry, np.nan))
-            for sure, leave in zip(believed, exits, strict=True)
-        ],
-        axis=1,
-    )
-    found = {
-        "log_return": returns,
-        "realised_volatility": [],
-        "barrier": [],
-        "barrier_return": [],
-        "barrier_bars": [],
-    }
+    sure = _believed(stepped, horizons)
+    moved = [np.where(known, leave - entry, np.nan) for known, leave in zip(sure, exits, strict=True)]
+    returns = np.stack([grid.rows(matrix) for matrix in moved], axis=1)
+    on_the_way = ("realised_volatility", "barrier", "barrier_return", "barrier_bars")
+    found = {"log_return": returns, **{name: [] for name in on_the_way}}
     for horizon, leave in zip(horizons, exits, strict=True):
         found["realised_volatility"].append(
             grid.rows(realised_volatility(logs[price], horizon, ENTRY_LAG_BARS))

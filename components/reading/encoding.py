@@ -175,8 +175,8 @@ def _is_chinese(raw: bytes) -> bool:
 
 
 def refuse_doubtful(values: Sequence[str], text: Text, place: Place, what: str) -> None:
-    """Refuse a value that is used, reads otherwise in another encoding, and no evidence tells which is"
-    " right."""
+    """Refuse a value that is used, reads otherwise in another encoding, and no evidence tells which is
+    right."""
     doubtful = next((value for value in values if value and not value.isascii()), None)
     if not text.rivals or doubtful is None:
         return

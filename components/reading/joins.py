@@ -1,5 +1,5 @@
-"""How well the keys of two tables meet: a join that finds few of them says so, with examples of both"
-" sides."""
+"""How well the keys of two tables meet: a join that finds few of them says so, with examples of both
+sides."""
 
 from collections.abc import Iterable
 

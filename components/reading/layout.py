@@ -137,8 +137,8 @@ def _header(
 
 
 def _proposed(cells: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Names to begin with, in the usual order: the time, the symbol where a cell is a word, prices,"
-    " volume."""
+    """Names to begin with, in the usual order: the time, the symbol where a cell is a word, prices,
+    volume."""
     usual = [wanted[0] if wanted else "timestamp"]
     usual += ["symbol"] if len(cells) > 1 and not _is_value(cells[1]) else []
     usual += ["open", "high", "low", "close", "volume"]

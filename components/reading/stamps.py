@@ -1,5 +1,5 @@
-"""Times in cells: dates and moments in text, numbers since 1970, digits of a calendar, days of a"
-" spreadsheet."""
+"""Times in cells: dates and moments in text, numbers since 1970, digits of a calendar, days of a
+spreadsheet."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -235,8 +235,8 @@ def _from_digits(values: pl.Series) -> pl.Series:
 
 
 def _since_1970(values: pl.Series, present: pl.Series, cells: Cells, unit: Unit | None) -> Stamps:
-    """Each row by the unit that is set; where that leads beyond the year 2100, or none is set, by its"
-    " size."""
+    """Each row by the unit that is set; where that leads beyond the year 2100, or none is set, by its
+    size."""
     size = values.abs()
     if unit is None and (small := present.filter(present.abs() < SMALLEST["s"])).len():
         raise cells.refusal(
