@@ -88,14 +88,15 @@ def _few(notes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read_simulator(settings: Settings, data_folder: Path, seed: int) -> Bars:
-    """Bars of the simulated market."""
+    """Bars of the simulated market, without the columns that `market.columns` leaves out."""
     market = simulate(settings, seed)
     rows = (
         market.panel
         if settings.symbols is None
         else market.panel.filter(pl.col("symbol").is_in(settings.symbols))
     )
-    return Bars(rows.drop("period"), market.truth, market.faults)
+    left_out = [column for column, name in settings.columns.items() if not name]
+    return Bars(rows.drop("period", *left_out), market.truth, market.faults)
 
 
 SOURCES: dict[str, Source] = {
