@@ -55,7 +55,7 @@ EXPLAIN = {
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    return write_inputs(tmp_path_factory.mktemp("tables"))
+    return write_inputs(tmp_path_factory.mktemp("tables"), bars=160)
 
 
 def variants(tmp_path, text=VARIANTS):
@@ -120,20 +120,20 @@ def test_a_worse_variant_is_found_worse_and_an_equal_one_equal(result):
     assert rows["noisy"].difference.mean == pytest.approx(
         rows["noisy"].rank_ic.mean - rows["full"].rank_ic.mean
     )
-    assert rows["noisy"].difference.t < -5
+    assert rows["noisy"].difference.t < -2.5
     assert rows["same"].difference == Difference(mean=0.0, error=0.0, t=None)
     assert rows["full"].difference is None
     assert "was told to fail" in rows["broken"].failed
     # Only noise depends on the seed.
     assert rows["full"].rank_ic.spread < 1e-12 < rows["noisy"].rank_ic.spread
     assert rows["noisy"].rank_ic.spread == pytest.approx(np.std(rows["noisy"].rank_ic.by_seed, ddof=1))
-    assert (result.days, result.seeds) == (27, (3, 4, 5))
+    assert (result.days, result.seeds) == (37, (3, 4, 5))
 
 
 def test_nothing_of_the_test_window_moves_the_ablation_of_the_validation_window(
     result, tmp_path, monkeypatch
 ):
-    ruined = write_inputs(tmp_path / "tables", change=ruin_the_test_window)
+    ruined = write_inputs(tmp_path / "tables", bars=160, change=ruin_the_test_window)
 
     def figures(found):
         return json.dumps([one.model_dump(exclude={"seconds"}) for one in found.variants])
@@ -156,7 +156,7 @@ def test_the_test_window_is_judged_only_when_asked_and_the_page_says_so(inputs, 
         folder=tmp_path / "work",
     )
     assert found.first > result.last
-    assert found.days == 27
+    assert found.days == 37
     assert (tmp_path / "work" / "full" / "seed_3" / "fold_03" / "predictions.parquet").exists()
     assert found.variants[0].rank_ic.spread is None
     assert not list((tmp_path / "work").glob("*/*/final"))
