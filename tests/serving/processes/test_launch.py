@@ -160,7 +160,8 @@ def test_when_serve_itself_is_killed_nothing_of_it_stays(run_copy, plan):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_a_closed_terminal_ends_it_in_order(run_copy, plan):
-    served = Served(plan)
+    # Tests that run under nohup hand on that a closed terminal is to be ignored.
+    served = Served(plan, first="import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)")
     try:
         served.wait_for("Not ready: .*no champion")
         served.process.send_signal(signal.SIGHUP)
