@@ -9,8 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from components.contracts import PANEL
-from components.reading.config import CsvSettings
-from components.reading.stamps import Unit
+from components.reading.config import CsvSettings, StampForm, StampUnit
 from components.settings import Section
 
 Frequency = Literal["instant", "hour", "day", "week", "month", "quarter", "year"]
@@ -80,13 +79,8 @@ class IdentitySettings(Section):
     start: str = Field("start_date", description="column of the first day")
     end: str = Field("end_date", description="column of the last day; null: still open")
     csv: CsvSettings = CsvSettings()
-    timestamp_format: str | None = Field(
-        None, description="strptime format of times in text; none: found, where no two forms fit"
-    )
-    timestamp_unit: Unit | None = Field(
-        None,
-        description="unit of times that are numbers, as market.timestamp_unit; none: found by size",
-    )
+    timestamp_format: StampForm = None
+    timestamp_unit: StampUnit = None
     company: str = Field(
         "",
         description=(
@@ -133,13 +127,8 @@ class TableSettings(Section):
     )
     upper_case: bool = Field(False, description="symbols of the file are turned into upper case first")
     csv: CsvSettings = CsvSettings()
-    timestamp_format: str | None = Field(
-        None, description="strptime format of times in text; none: found, where no two forms fit"
-    )
-    timestamp_unit: Unit | None = Field(
-        None,
-        description="unit of times that are numbers, as market.timestamp_unit; none: found by size",
-    )
+    timestamp_format: StampForm = None
+    timestamp_unit: StampUnit = None
     layout: Literal["wide", "long"] = Field(
         "wide", description="wide: a column each; long: a column of series names and one of values"
     )

@@ -17,7 +17,7 @@ from components.market.source_config import (
     WindSettings,
     YahooSettings,
 )
-from components.reading.config import CsvSettings
+from components.reading.config import CsvSettings, StampForm, StampUnit
 from components.reading.stamps import Unit
 from components.settings import Section
 from components.timeline.periods import Period, is_daily
@@ -68,13 +68,8 @@ class SectorSettings(Section):
     )
     valid: str | None = Field(None, description="boolean column; only rows where it is true are used")
     csv: CsvSettings = CsvSettings()
-    timestamp_format: str | None = Field(
-        None, description="strptime format of times in text; none: found, where no two forms fit"
-    )
-    timestamp_unit: Unit | None = Field(
-        None,
-        description="unit of times that are numbers, as market.timestamp_unit; none: found by size",
-    )
+    timestamp_format: StampForm = None
+    timestamp_unit: StampUnit = None
     lag_days: int = Field(1, ge=0, description="days after its date from which on a label counts as known")
 
 

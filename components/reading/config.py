@@ -1,12 +1,22 @@
 """How a text file is laid out, for what the file does not show by itself."""
 
 import codecs
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from components.reading.stamps import Unit
 from components.settings import Section
 
 DECIMAL_MARKS = (".", ",")
+# Of files beside the bars, whose own two settings say more.
+StampForm = Annotated[
+    str | None, Field(description="strptime format of times in text; none: found, where no two forms fit")
+]
+StampUnit = Annotated[
+    Unit | None,
+    Field(description="unit of times that are numbers, as market.timestamp_unit; none: found by size"),
+]
 
 
 class CsvSettings(Section):

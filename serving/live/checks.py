@@ -3,6 +3,7 @@
 from components.contracts import AlphaloopError
 from components.scoring import Model
 from serving.api.answer_types import CheckAnswer, Refused
+from serving.faults import words
 from serving.live.online import OnlineReader
 from serving.live.state import State
 
@@ -43,6 +44,11 @@ def schema_problem(model: Model, reader: OnlineReader) -> str | None:
             f" feature_store.lookback_bars to {model.lookback_bars} or more and run `alphaloop materialise`."
         )
     return None
+
+
+def look_check(error: Exception) -> CheckAnswer:
+    """That the last look at store and champion failed, so that what is served may no longer be right."""
+    return CheckAnswer(name="look", ok=False, reason=words(error))
 
 
 def champion_check(state: State, refusal: Refused | None) -> CheckAnswer:

@@ -22,6 +22,7 @@ from serving.live.checks import (
     age_check,
     champion_check,
     ending_check,
+    look_check,
     require_same_schema,
     schema_check,
     schema_problem,
@@ -78,8 +79,8 @@ class StateKeeper:
 
     @property
     def ready(self) -> bool:
-        """Whether every check holds."""
-        return all(check.ok for check in self.checks)
+        """Whether every check holds, and the end has not begun."""
+        return not self._ending and all(check.ok for check in self.checks)
 
     def known_names(self) -> tuple[Shape | None, tuple[str, ...]]:
         """What a request may name now: the columns that the model takes, None without a model, and the
@@ -112,9 +113,13 @@ class StateKeeper:
         while not self._stop.is_set():
             try:
                 self.look()
-            except Exception:
-                # The keeper must outlive whatever a file can hold; the answers go on with the last state.
+            except Exception as error:
+                # Whatever a file can hold must not end the thread: answers go on with the last state, and a
+                # check says, until a look succeeds, that nobody knows whether it is still the right one.
                 log.exception("A look at what is to be served failed; the next one follows")
+                failed = look_check(error)
+                self.checks = (*(check for check in self.checks if check.name != failed.name), failed)
+                self.metrics.ready.set(self.ready)
             self._stop.wait(self.plan.serving.poll_seconds)
 
     def look(self) -> None:

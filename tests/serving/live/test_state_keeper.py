@@ -6,6 +6,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from serving.api.answer_types import CheckAnswer
 from serving.live import state_keeper
 from serving.live.state_keeper import StateKeeper
 from serving.live.store_reads import Reads
@@ -101,3 +102,39 @@ def test_a_look_that_fails_is_logged_with_its_trace_and_the_next_one_follows(kee
     keeper._run()
     assert len(looks) == 2
     assert caplog.text.count("Traceback") == 2
+
+
+def test_a_look_that_fails_is_said_by_a_check_until_one_succeeds(keeper, caplog, monkeypatch):
+    ok = CheckAnswer(name="champion", ok=True, reason="version 3")
+    monkeypatch.setattr(keeper, "_check", lambda: (ok,))
+    for step in ("_look_at_store", "_look_at_champion", "_look_at_market", "_tell"):
+        monkeypatch.setattr(keeper, step, lambda: None)
+    seen = []
+
+    def looked(stop_after: int):
+        """Stands for the pause between two looks."""
+
+        def wait(_: float) -> None:
+            seen.append((keeper.ready, [check.name for check in keeper.checks]))
+            if len(seen) == 2:
+                monkeypatch.setattr(keeper, "_look_at_market", lambda: None)
+            if len(seen) == stop_after:
+                keeper._stop.is_set = lambda: True
+
+        return wait
+
+    monkeypatch.setattr(keeper, "_stop", MagicMock(is_set=lambda: False, wait=looked(3)))
+    monkeypatch.setattr(keeper, "_look_at_market", fail)
+    keeper.checks = (ok,)
+    keeper._run()
+    assert seen == [(False, ["champion", "look"]), (False, ["champion", "look"]), (True, ["champion"])]
+    assert caplog.text.count("RuntimeError: planted") == 2
+    assert keeper.metrics.ready.set.call_args_list[0].args == (False,)
+
+
+def test_a_service_that_ends_is_not_ready_whatever_the_checks_say(keeper, monkeypatch):
+    monkeypatch.setattr(keeper, "checks", (CheckAnswer(name="champion", ok=True, reason="version 3"),))
+    assert keeper.ready
+    keeper.begin_to_end()
+    keeper.checks = (CheckAnswer(name="champion", ok=True, reason="a look that had begun before"),)
+    assert not keeper.ready
