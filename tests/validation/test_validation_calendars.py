@@ -293,6 +293,15 @@ def test_weekends_filled_with_fridays_are_rows_and_no_bars(volume, flat, share, 
     assert found.gaps.is_empty()
 
 
+def test_weekends_filled_with_fridays_stop_no_run_though_they_are_many():
+    clean = bars(days(300), 12)
+    filled = copies(clean, days(110, weekdays="67"), volume=0.0, flat=True)
+    assert len(filled) > Settings().max_quarantine_share * (len(clean) + len(filled))
+    found = validate_panel(panel(clean, filled), Settings())
+    assert found.failures == ()
+    assert len(found.panel) == len(clean)
+
+
 def test_weekends_without_a_volume_column_are_found_too():
     clean = bars(days(300), 12).with_columns(volume=pl.lit(None, dtype=pl.Float64))
     filled = random_part(copies(clean, days(100, weekdays="67"), volume=None, flat=True), 0.5)
