@@ -4,4 +4,4 @@ tag.
 
 import os
 
-IMAGE = os.environ.get("ALPHALOOP_IMAGE", "alphaloop-python:0.6.0")
+IMAGE = os.environ.get("ALPHALOOP_IMAGE", "alphaloop-python:0.7.0")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from components.audit.config import Settings as AuditSettings
 from components.backtest.config import Settings as BacktestSettings
@@ -28,6 +28,7 @@ from components.stacking.config import Settings as StackingSettings
 from components.timeline import Settings as TimelineSettings
 from components.timeline.splits import check_gaps
 from components.validation.config import Settings as ValidationSettings
+from pipelines.cluster_config import ClusterSettings
 from serving.config import Settings as ServingSettings
 
 LEAVES = Path(__file__).parent / "configs" / "experts"
@@ -102,35 +103,6 @@ class ExpertsSettings(Section):
                 f"overrides are for {unknown[0]!r}, which is no expert; {advice} from {', '.join(known)}"
             )
         return self
-
-
-class ClusterSettings(Section):
-    """What only a cluster needs: `alphaloop compile` and `submit`. A local run ignores it."""
-
-    # Kubernetes means the same by 2 and "2".
-    model_config = ConfigDict(coerce_numbers_to_str=True)
-
-    host: str = Field(
-        "", description="address of the Kubeflow Pipelines API, such as http://ml-pipeline.kubeflow:8888"
-    )
-    experiment: str = Field("alphaloop", description="experiment under which runs are listed")
-    volume_claim: str = Field(
-        "", description="persistent volume claim that holds data and run.folder; mounted at mount_path"
-    )
-    mount_path: str = Field(
-        "/alphaloop", pattern="^/", description="where the volume of volume_claim is mounted in a task"
-    )
-    memory_limit: str = Field(
-        "8G",
-        pattern=r"^[1-9][0-9]*([EPTGMK]i?)?$",
-        description="memory of a task: bytes, or a number with K, M, G, Ki, Mi, Gi",
-    )
-    cpu_limit: str = Field(
-        "2",
-        pattern=r"^([1-9][0-9]*m?|[0-9]+\.[0-9]+)$",
-        description="cores of a task: 2, 1.5, or thousandths of one such as 500m",
-    )
-    retries: int = Field(2, ge=0, description="how often a task is tried again")
 
 
 class Config(Section):

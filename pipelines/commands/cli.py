@@ -78,10 +78,10 @@ def compile_(
 ):
     """Compile a pipeline to KFP's IR, for a cluster.
 
-    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.6.0 -o training.yaml
+    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.7.0 -o training.yaml
     """
     from pipelines.config import load_config
-    from pipelines.runners.cluster import compile_pipeline
+    from pipelines.runners.ir import compile_pipeline
 
     target = compile_pipeline(
         pipeline, load_config(config, overrides or []), output or Path(f"{pipeline}.yaml"), image=image

@@ -10,9 +10,9 @@ from typing import Any
 
 from pipelines.config import load_config
 from pipelines.graphs.build import PIPELINES
-from pipelines.runners.cluster import compile_pipeline, graph
-from tests.pipelines.test_cluster import DEMO, GOLDEN
+from pipelines.runners.ir import compile_pipeline, graph
 from tests.pipelines.test_code_version import golden_keys
+from tests.pipelines.test_ir import DEMO, GOLDEN
 
 
 def write(name: str, found: dict[str, Any]) -> None:

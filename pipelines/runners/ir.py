@@ -1,0 +1,130 @@
+"""Compiles pipelines to KFP's IR for a cluster, and reads such files."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.contracts import AlphaloopError, atomic_path
+from pipelines.config import Config
+
+# libyaml is some ten times as fast; not every build of PyYAML has it.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+# No line is folded: libyaml and PyYAML's own writer fold at different places.
+LINE_WIDTH = 1_000_000
+# Readers of YAML 1.1 turn these names into booleans.
+BOOLEAN_NAMES = {"n", "y", "no", "yes", "on", "off", "true", "false"}
+
+
+class ClusterError(AlphaloopError):
+    """A pipeline can't be compiled for, or handed to, a cluster."""
+
+
+def compile_pipeline(name: str, config: Config, output: Path, *, image: str | None = None) -> Path:
+    """Write the IR of pipeline `name` to `output`, atomically, and return the path.
+
+    Raises
+    ------
+    ClusterError
+        For an unknown pipeline, a setting of `cluster` that could have no effect, or where a parameter is
+        named such that a YAML 1.1 reader takes it for a boolean.
+    """
+    from kfp import compiler
+
+    from pipelines.graphs.build import PIPELINES, build_pipeline
+
+    if name not in PIPELINES:
+        raise ClusterError(f"There is no pipeline {name!r}. Choose one of: {', '.join(PIPELINES)}.")
+    if "mount_path" in config.cluster.model_fields_set and not config.cluster.volume_claim:
+        raise ClusterError(
+            f"cluster.mount_path={config.cluster.mount_path} says where a volume is mounted, but no volume is"
+            " named. Set cluster.volume_claim, or take mount_path out."
+        )
+    pipeline = build_pipeline(
+        name,
+        config,
+        folder=resolve_folder(config),
+        seen=not config.cluster.volume_claim,
+        retries=config.cluster.retries,
+    )
+    with atomic_path(output) as temporary:
+        holder = temporary.with_suffix(".yaml")
+        compiler.Compiler().compile(pipeline, str(holder))
+        documents = read_ir(holder)
+        _check_names(documents[0])
+        if image:
+            for executor in documents[0]["deploymentSpec"]["executors"].values():
+                executor["container"]["image"] = image
+        holder.unlink()
+        text = yaml.dump_all(documents, Dumper=DUMPER, sort_keys=True, width=LINE_WIDTH)
+        temporary.write_text(text, encoding="utf-8")
+    return output
+
+
+def read_ir(path: Path) -> list[dict[str, Any]]:
+    """The documents of a compiled pipeline: its spec and, where it uses a volume, the platform's."""
+    return list(yaml.load_all(path.read_text(encoding="utf-8"), LOADER))
+
+
+def resolve_folder(config: Config) -> str:
+    """The absolute run folder: below the mounted volume on a cluster, else where this process stands."""
+    base = Path(config.cluster.mount_path) if config.cluster.volume_claim else Path.cwd()
+    return str(base / config.run.folder)
+
+
+def graph(path: Path) -> dict[str, Any]:
+    """The wiring of a compiled pipeline without sources, settings and hashes: what a golden file holds.
+
+    For each task: component, what each input comes from, what it waits for, cache, the resources of its
+    executor, and its condition where it has one.
+    """
+    document = read_ir(path)[0]
+    executors = document["deploymentSpec"]["executors"]
+    components = document["components"]
+    graphs = {
+        "root": document["root"]["dag"],
+        **{name: c["dag"] for name, c in components.items() if "dag" in c},
+    }
+    return {
+        name: {task: _wiring(spec, components, executors) for task, spec in sorted(dag["tasks"].items())}
+        for name, dag in graphs.items()
+    }
+
+
+def _wiring(spec: dict, components: dict, executors: dict) -> dict[str, Any]:
+    inputs = spec.get("inputs", {})
+    component = spec["componentRef"]["name"]
+    label = components[component].get("executorLabel")
+    resources = executors[label]["container"].get("resources", {}) if label else {}
+    condition = spec.get("triggerPolicy", {}).get("condition")
+    return {
+        "component": component,
+        "title": spec["taskInfo"]["name"],
+        "artifacts": {name: _origin(value) for name, value in sorted(inputs.get("artifacts", {}).items())},
+        "parameters": sorted(inputs.get("parameters", {})),
+        "after": sorted(spec.get("dependentTasks", [])),
+        "cached": spec.get("cachingOptions", {}).get("enableCache", False),
+        "accelerator": resources.get("accelerator", {}).get("resourceType"),
+        **({"condition": condition} if condition else {}),
+    }
+
+
+def _origin(value: dict) -> str:
+    source = value.get("taskOutputArtifact")
+    return (
+        f"{source['producerTask']}.{source['outputArtifactKey']}"
+        if source
+        else value.get("componentInputArtifact", "")
+    )
+
+
+def _check_names(document: dict) -> None:
+    for name, component in {"pipeline": document["root"], **document["components"]}.items():
+        for side in ("inputDefinitions", "outputDefinitions"):
+            for parameter in component.get(side, {}).get("parameters", {}):
+                if str(parameter).lower() in BOOLEAN_NAMES:
+                    raise ClusterError(
+                        f"{name} has a parameter named {parameter!r}, which YAML 1.1 readers take for a"
+                        " boolean. Rename it."
+                    )

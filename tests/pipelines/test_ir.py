@@ -1,0 +1,269 @@
+"""Compiling pipelines for a cluster: what of the config reaches the IR, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from components.settings import ConfigError
+from pipelines.config import ClusterSettings, Config, load_config
+from pipelines.graphs.build import build_pipeline
+from pipelines.graphs.research import ResearchError
+from pipelines.graphs.retraining import RetrainingError, retraining_config
+from pipelines.runners import ir
+from pipelines.runners.ir import ClusterError, _check_names, compile_pipeline, graph, read_ir
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+DEMO = ROOT / "pipelines" / "configs" / "demo.yaml"
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(DEMO)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Compiles like `compile_pipeline`, each pipeline of a config once: `compiled("training", config)`."""
+    folder, known = tmp_path_factory.mktemp("compiled"), {}
+
+    def compiled_once(name, config):
+        key = (name, config.model_dump_json())
+        if key not in known:
+            known[key] = compile_pipeline(name, config, folder / f"{len(known)}.yaml")
+        return known[key]
+
+    return compiled_once
+
+
+@pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
+def test_the_compiled_graph_is_the_golden_one(name, compiled):
+    """After a wanted change: python -m tests.pipelines.write_golden, and look at the diff."""
+    found = graph(compiled(name, load_config(DEMO, ["selection.mode=quick"] if name == "selection" else [])))
+    assert found == json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def test_selection_that_is_off_is_refused(config, tmp_path):
+    with pytest.raises(ResearchError, match=r"selection\.mode is off"):
+        compile_pipeline("selection", config, tmp_path / "ir.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("training", "selection.experts"), ("selection", "selection.experts"), ("mining", "mining.experts")],
+)
+def test_an_expert_that_is_not_trained_is_named_before_anything_runs(name, setting, tmp_path):
+    with pytest.raises(ConfigError, match=rf"{setting} names the expert 'lightgbmm'.*lightgbm, median"):
+        compile_pipeline(
+            name, load_config(DEMO, ["selection.mode=quick", f"{setting}=[lightgbmm]"]), tmp_path / "ir.yaml"
+        )
+    compile_pipeline(
+        name, load_config(DEMO, ["selection.mode=quick", f"{setting}=[lightgbm]"]), tmp_path / "ir.yaml"
+    )
+
+
+def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
+    config = load_config(DEMO, ["cluster.volume_claim=shared", "cluster.retries=1"])
+    documents = read_ir(
+        compile_pipeline("training", config, tmp_path / "ir.yaml", image="example/alphaloop:1")
+    )
+    executors = documents[0]["deploymentSpec"]["executors"]
+    assert {e["container"]["image"] for e in executors.values()} == {"example/alphaloop:1"}
+    accelerators = [
+        e["container"]["resources"].get("accelerator", {}).get("resourceType") for e in executors.values()
+    ]
+    assert accelerators.count("nvidia.com/gpu") == 1
+    mounts = [
+        m
+        for e in documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+        for m in e["pvcMount"]
+    ]
+    assert {(m["constant"], m["mountPath"]) for m in mounts} == {("shared", "/alphaloop")}
+    tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert {t["retryPolicy"]["maxRetryCount"] for t in tasks.values()} == {1}
+    assert tasks["ingest"].get("cachingOptions", {}) == {}
+
+
+def executors_of(documents):
+    return list(documents[0]["deploymentSpec"]["executors"].values())
+
+
+def tasks_in(documents):
+    """Every task of a compiled pipeline that runs something: those within the exit handler and it itself."""
+    dags = [documents[0]["root"]["dag"]]
+    dags += [one["dag"] for one in documents[0]["components"].values() if "dag" in one]
+    runs = {name for name, one in documents[0]["components"].items() if "executorLabel" in one}
+    return [task for dag in dags for task in dag["tasks"].values() if task["componentRef"]["name"] in runs]
+
+
+def mounts_of(documents):
+    platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"] if len(documents) > 1 else {}
+    return [
+        (mount["constant"], mount["mountPath"])
+        for executor in platform.get("executors", {}).values()
+        for mount in executor["pvcMount"]
+    ]
+
+
+# Setting: another value than the default, what else it needs, and what the compiled graph then says.
+OF_THE_GRAPH = {
+    "cluster.retries": (5, [], lambda ir: {t["retryPolicy"]["maxRetryCount"] for t in tasks_in(ir)} == {5}),
+    "cluster.memory_limit": (
+        "3Gi",
+        [],
+        lambda ir: {e["container"]["resources"]["resourceMemoryLimit"] for e in executors_of(ir)} == {"3Gi"},
+    ),
+    "cluster.cpu_limit": (
+        "500m",
+        [],
+        lambda ir: {e["container"]["resources"]["resourceCpuLimit"] for e in executors_of(ir)} == {"500m"},
+    ),
+    "cluster.volume_claim": (
+        "shared",
+        [],
+        lambda ir: mounts_of(ir) == [("shared", "/alphaloop")] * len(executors_of(ir)),
+    ),
+    "cluster.mount_path": (
+        "/elsewhere",
+        ["cluster.volume_claim=shared"],
+        lambda ir: mounts_of(ir) == [("shared", "/elsewhere")] * len(executors_of(ir)),
+    ),
+    "experts.gpu": (
+        "[lightgbm]",
+        [],
+        lambda ir: (
+            [name for name, e in ir[0]["deploymentSpec"]["executors"].items() if "accelerator" in str(e)]
+            == ["exec-train-expert-4"]
+        ),
+    ),
+    "experts.gpu_resource": ("amd.com/gpu", [], lambda ir: "resourceType: amd.com/gpu" in yaml.safe_dump(ir)),
+}
+
+
+# These say where a pipeline is submitted to, and stand in no graph.
+OF_A_SUBMISSION = {"cluster.host", "cluster.experiment"}
+
+
+def test_every_setting_of_a_cluster_is_tried_below():
+    settings = {f"cluster.{name}" for name in ClusterSettings.model_fields}
+    assert settings == {key for key in {*OF_THE_GRAPH, *OF_A_SUBMISSION} if key.startswith("cluster.")}
+
+
+@pytest.mark.parametrize("beside", ["nothing else", "a volume"])
+@pytest.mark.parametrize("setting", OF_THE_GRAPH)
+def test_each_setting_of_a_cluster_is_in_the_compiled_graph_whatever_else_is_set(setting, beside, tmp_path):
+    value, needs, found = OF_THE_GRAPH[setting]
+    others = [*needs, *(["cluster.volume_claim=shared"] if beside == "a volume" and not needs else [])]
+    changed = load_config(DEMO, [*others, f"{setting}={value}"])
+    assert found(read_ir(compile_pipeline("training", changed, tmp_path / "changed.yaml")))
+    if not setting.endswith(beside.replace("a volume", "volume_claim")):
+        plain = compile_pipeline("training", load_config(DEMO, others), tmp_path / "plain.yaml")
+        assert not found(read_ir(plain))
+
+
+@pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "mining"])
+def test_retries_reach_every_task_of_every_pipeline(name, tmp_path):
+    config = load_config(DEMO, ["cluster.retries=4"])
+    tasks = tasks_in(read_ir(compile_pipeline(name, config, tmp_path / "ir.yaml")))
+    assert len(tasks) > 4
+    assert {task.get("retryPolicy", {}).get("maxRetryCount") for task in tasks} == {4}
+    none = load_config(DEMO, ["cluster.retries=0"])
+    tasks = tasks_in(read_ir(compile_pipeline(name, none, tmp_path / "ir.yaml")))
+    assert not any("retryPolicy" in task for task in tasks)
+
+
+def test_a_pipeline_run_here_shows_its_first_failure(config):
+    pipeline = build_pipeline("materialisation", config, folder="/run")
+    assert "retryPolicy" not in str(pipeline.pipeline_spec)
+
+
+def test_a_mount_path_without_a_volume_is_refused(tmp_path):
+    with pytest.raises(ClusterError, match=r"cluster\.mount_path=/mine .* Set cluster\.volume_claim"):
+        compile_pipeline("training", load_config(DEMO, ["cluster.mount_path=/mine"]), tmp_path / "ir.yaml")
+
+
+@pytest.mark.parametrize("wrong", ["memory_limit=lots", "memory_limit=8 GB", "cpu_limit=two", "mount_path=x"])
+def test_a_limit_that_kubernetes_does_not_read_is_refused_with_the_config(wrong):
+    with pytest.raises(ConfigError, match=rf"cluster\.{wrong.partition('=')[0]}"):
+        load_config(DEMO, [f"cluster.{wrong}"])
+
+
+@pytest.mark.parametrize(
+    "right", ["memory_limit=512Mi", "memory_limit=8000000000", "cpu_limit=1.5", "cpu_limit=4"]
+)
+def test_a_limit_may_be_a_number_or_text(right):
+    name, _, value = right.partition("=")
+    assert getattr(load_config(DEMO, [f"cluster.{right}"]).cluster, name) == value
+
+
+def test_what_only_the_volume_knows_is_never_answered_from_a_clusters_cache(tmp_path):
+    config = load_config(DEMO, ["cluster.volume_claim=shared"])
+    documents = read_ir(compile_pipeline("training", config, tmp_path / "ir.yaml"))
+    tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached.isdisjoint({"ingest", "materialise"})
+    assert {"validate", "build-features", "make-training-set"} <= cached
+
+
+def test_the_ir_is_the_same_file_without_libyaml(compiled, config, tmp_path, monkeypatch):
+    fast = compiled("materialisation", config)
+    documents = read_ir(fast)
+    monkeypatch.setattr(ir, "LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(ir, "DUMPER", yaml.SafeDumper)
+    slow = compile_pipeline("materialisation", config, tmp_path / "ir.yaml")
+    assert slow.read_text() == fast.read_text()
+    assert read_ir(slow) == documents
+
+
+def test_names_that_yaml_reads_as_booleans_are_refused():
+    good = {"root": {}, "components": {"comp-a": {"inputDefinitions": {"parameters": {"seed": {}}}}}}
+    _check_names(good)
+    for name in ("n", "y", "yes", "no", "on", "off", "true", "False"):
+        bad = {"root": {}, "components": {"comp-a": {"inputDefinitions": {"parameters": {name: {}}}}}}
+        with pytest.raises(ClusterError, match="take for a boolean"):
+            _check_names(bad)
+
+
+def test_an_unknown_pipeline_is_named(config, tmp_path):
+    with pytest.raises(ClusterError, match="Choose one of: training, materialisation, retraining"):
+        compile_pipeline("trainng", config, tmp_path / "ir.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retraining_whose_windows_do_not_grow_is_refused(tmp_path):
+    fixed = ROOT / "pipelines" / "configs" / "us_equities.yaml"
+    with pytest.raises(RetrainingError, match=r"timeline\.test\.end=2025-06-30 ends on a fixed day"):
+        retraining_config(load_config(fixed))
+    with pytest.raises(RetrainingError, match=r"timeline\.backtest\.end=2024-01-01"):
+        compile_pipeline(
+            "retraining", load_config(DEMO, ["timeline.backtest.end=2024-01-01"]), tmp_path / "ir.yaml"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retraining_may_walk_in_shorter_folds():
+    config = load_config(DEMO, ["retraining.fold_bars=21"])
+    assert retraining_config(config).timeline.fold_bars == 21
+    assert config.timeline.fold_bars == 75
+    as_it_is = load_config(DEMO, ["retraining.fold_bars=null"])
+    assert retraining_config(as_it_is) == as_it_is
+
+
+def test_a_slow_column_named_like_a_factor_is_refused_with_the_config():
+    fusion = {
+        "tables": [
+            {
+                "name": "notes",
+                "path": "notes.parquet",
+                "release_lag_days": 1,
+                "columns": [{"name": "momentum_20"}],
+            }
+        ]
+    }
+    with pytest.raises(ValidationError, match="the name 'momentum_20' is taken"):
+        Config.model_validate({"fusion": fusion})
+    fusion["tables"][0]["columns"][0] = {"name": "quality", "column": "momentum_20"}
+    assert Config.model_validate({"fusion": fusion}).fusion.tables
