@@ -1,8 +1,21 @@
 """What only a cluster needs: where it is, what its tasks get, and what outlasts them."""
 
-from pydantic import ConfigDict, Field
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, model_validator
 
 from components.settings import Section
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class SecretKey(Section):
+    """Where a cluster keeps one value that nobody may read in a config: a key of a Kubernetes Secret."""
+
+    secret: str = Field(
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", description="name of the Secret, in the run's namespace"
+    )
+    key: str = Field(pattern=r"^[-._a-zA-Z0-9]+$", description="its key that holds the value")
 
 
 class ClusterSettings(Section):
@@ -21,6 +34,19 @@ class ClusterSettings(Section):
     mount_path: str = Field(
         "/alphaloop", pattern="^/", description="where the volume of volume_claim is mounted in a task"
     )
+    data_path: str = Field(
+        "/data", pattern="^/", description="folder in which a task finds relative market paths"
+    )
+    environment: dict[VariableName, str] = Field(
+        {}, description="by name: environment of every task; for passwords and keys see secrets"
+    )
+    secrets: dict[VariableName, SecretKey] = Field(
+        {},
+        description=(
+            "by name: environment of every task that comes out of a Secret, as in"
+            " {MLFLOW_TRACKING_PASSWORD: {secret: mlflow, key: password}}"
+        ),
+    )
     memory_limit: str = Field(
         "8G",
         pattern=r"^[1-9][0-9]*([EPTGMK]i?)?$",
@@ -32,3 +58,12 @@ class ClusterSettings(Section):
         description="cores of a task: 2, 1.5, or thousandths of one such as 500m",
     )
     retries: int = Field(2, ge=0, description="how often a task is tried again")
+
+    @model_validator(mode="after")
+    def _each_variable_once(self):
+        twice = sorted({*self.environment} & {*self.secrets})
+        if twice:
+            raise ValueError(
+                f"environment and secrets both name {twice[0]}; keep it in secrets if it is a password or key"
+            )
+        return self

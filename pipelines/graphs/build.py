@@ -7,6 +7,7 @@ from components.fusion.source_hash import slow_tables_sha256
 from components.market.source_hash import market_sha256
 from components.progress import warn
 from pipelines.config import Config, data_folder
+from pipelines.graphs.arrange import Pods
 from pipelines.graphs.materialisation import materialisation_pipeline
 from pipelines.graphs.one_expert import expert_pipeline
 from pipelines.graphs.research import mining_pipeline, selection_pipeline
@@ -23,7 +24,7 @@ def build_pipeline(
     *,
     folder: str,
     seen: bool = True,
-    retries: int = 0,
+    pods: Pods | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Callable:
     """The pipeline `name`.
@@ -31,14 +32,14 @@ def build_pipeline(
     Parameters
     ----------
     seen : whether the market data can be seen, and hashed, from here
-    retries : how often a failed task is tried again; none here, where who runs it sees the failure
+    pods : what tasks in pods of their own are given; none here, where tasks share this machine
     options : further arguments of the pipeline `expert`, see `expert_pipeline`
     """
     source = market_sha256(config.market, data_folder(), config.run.seed) if seen else ""
     if source and config.fusion.tables:
         source = f"{source}-{slow_tables_sha256(config.fusion, data_folder())}"
     if name == "materialisation":
-        return materialisation_pipeline(config, source=source, folder=folder, retries=retries)
+        return materialisation_pipeline(config, source=source, folder=folder, pods=pods)
     if name == "expert":
         return expert_pipeline(config, source=source, folder=folder, **(options or {}))
     leaves = resolve_leaves(config)
@@ -55,4 +56,4 @@ def build_pipeline(
         "selection": selection_pipeline,
         "mining": mining_pipeline,
     }
-    return makers[name](config, source=source, leaves=leaves, folder=folder, retries=retries)
+    return makers[name](config, source=source, leaves=leaves, folder=folder, pods=pods)

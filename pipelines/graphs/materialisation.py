@@ -6,13 +6,15 @@ from kfp import dsl
 
 from components.report.component import close_run
 from pipelines.config import Config
-from pipelines.graphs.arrange import arranger
+from pipelines.graphs.arrange import Pods, arranger
 from pipelines.graphs.data import publish, source_to_factors
 
 
-def materialisation_pipeline(config: Config, *, source: str, folder: str, retries: int = 0) -> Callable:
+def materialisation_pipeline(
+    config: Config, *, source: str, folder: str, pods: Pods | None = None
+) -> Callable:
     """Ingest, validate, build factors, publish and materialise; parameters as in `training_pipeline`."""
-    arrange = arranger(config, retries)
+    arrange = arranger(config, pods)
 
     @dsl.pipeline(
         name=f"alphaloop-materialisation-{config.run.name}", description="Newest bars to the online store."

@@ -26,7 +26,7 @@ def expert_pipeline(
     """Everything up to the training set, then one expert, or, without `train`, a file that says where its
     inputs lie.
     """
-    arrange = arranger(config, retries=0)
+    arrange = arranger(config, pods=None)
     resolved = resolve_leaf(leaf, config)
 
     @dsl.pipeline(name=f"alphaloop-expert-{config.run.name}")

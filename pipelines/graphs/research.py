@@ -12,7 +12,7 @@ from components.mining.component import mine
 from components.report.component import close_run, keep_evidence
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.graphs.arrange import arranger, side_by_side
+from pipelines.graphs.arrange import Pods, arranger, side_by_side
 from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
 from pipelines.graphs.experts import require_trained, to_expert_inputs, to_predictions
 
@@ -22,7 +22,7 @@ class ResearchError(AlphaloopError):
 
 
 def selection_pipeline(
-    config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0
+    config: Config, *, source: str, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
     """Market data to the inputs chosen in each fold; parameters as in `training_pipeline`, whose cache it
     shares.
@@ -37,7 +37,7 @@ def selection_pipeline(
             "selection.mode is off, so nothing would be chosen. Give --mode quick or --mode full, or set"
             " selection.mode in the config."
         )
-    arrange = arranger(config, retries)
+    arrange = arranger(config, pods)
 
     @dsl.pipeline(name=f"alphaloop-selection-{config.run.name}", description="Market data to chosen inputs.")
     def selection():
@@ -54,7 +54,7 @@ def selection_pipeline(
 
 
 def mining_pipeline(
-    config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0
+    config: Config, *, source: str, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
     """Market data to formulas that explain what the stack does not; parameters as in `training_pipeline`,
     whose cache it shares.
@@ -65,7 +65,7 @@ def mining_pipeline(
         If `mining.experts` names one that is not trained.
     """
     require_trained("mining.experts", config.mining.experts, config)
-    arrange = arranger(config, retries)
+    arrange = arranger(config, pods)
 
     @dsl.pipeline(
         name=f"alphaloop-mining-{config.run.name}",

@@ -16,7 +16,7 @@ from components.report.component import close_run
 from components.retraining.component import collect_served, conclude, decide
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.graphs.arrange import Arrange, arranger
+from pipelines.graphs.arrange import Arrange, Pods, arranger
 from pipelines.graphs.data import FactorData, source_to_factors, to_labels, to_training_set
 from pipelines.graphs.judging import to_judged_model
 
@@ -53,7 +53,7 @@ def retraining_config(config: Config) -> Config:
 
 
 def retraining_pipeline(
-    config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0
+    config: Config, *, source: str, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
     """The `retraining` pipeline of one configuration; parameters as in `training_pipeline`.
 
@@ -63,7 +63,7 @@ def retraining_pipeline(
         If a window of the configuration ends on a fixed day.
     """
     config = retraining_config(config)
-    arrange = arranger(config, retries)
+    arrange = arranger(config, pods)
 
     @dsl.pipeline(
         name=f"alphaloop-retraining-{config.run.name}",

@@ -11,13 +11,13 @@ from kfp import dsl
 from components.experts.leaves import Leaf
 from components.report.component import close_run
 from pipelines.config import Config
-from pipelines.graphs.arrange import arranger
+from pipelines.graphs.arrange import Pods, arranger
 from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
 from pipelines.graphs.judging import to_judged_model
 
 
 def training_pipeline(
-    config: Config, *, source: str, leaves: list[Leaf], folder: str, retries: int = 0
+    config: Config, *, source: str, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
     """The `training` pipeline of one configuration.
 
@@ -28,9 +28,9 @@ def training_pipeline(
         volume): then the ingest task is never cached.
     leaves : the experts, already resolved with their overrides
     folder : absolute folder for feature store, registry, work files and report, seen by every task
-    retries : how often a failed task is tried again
+    pods : what tasks in pods of their own are given
     """
-    arrange = arranger(config, retries)
+    arrange = arranger(config, pods)
 
     @dsl.pipeline(
         name=f"alphaloop-training-{config.run.name}",

@@ -32,6 +32,7 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
     """
     from kfp import compiler
 
+    from pipelines.graphs.arrange import Pods
     from pipelines.graphs.build import PIPELINES, build_pipeline
 
     if name not in PIPELINES:
@@ -46,7 +47,7 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
         config,
         folder=resolve_folder(config),
         seen=not config.cluster.volume_claim,
-        retries=config.cluster.retries,
+        pods=Pods(data=config.cluster.data_path, retries=config.cluster.retries),
     )
     with atomic_path(output) as temporary:
         holder = temporary.with_suffix(".yaml")

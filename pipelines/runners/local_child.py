@@ -21,16 +21,7 @@ from components.processes.endings import end_group_with_parent
 from components.progress import EVENTS_VARIABLE, report, stage
 from pipelines.config import Config
 from pipelines.runners.containers import docker_runner
-
-# What every task's environment holds: libraries that phone home by default are told not to.
-TASK_ENVIRONMENT = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "FEAST_USAGE": "False",
-    "GX_ANALYTICS_ENABLED": "false",
-    # Threads that wait must not spin: on shared cores that made training many times slower.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
+from pipelines.task_environment import TASK_ENVIRONMENT
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from pipelines.code_version import IMAGE_VARIABLE
 from pipelines.config import Config, data_folder
 from pipelines.leaves import resolve_leaves
 from pipelines.runners.containers import find_image, remove_containers
-from pipelines.runners.local_child import TASK_ENVIRONMENT, Plan
+from pipelines.runners.local_child import Plan
 from pipelines.runners.terminal import Terminal
+from pipelines.task_environment import DATA_VARIABLE, TASK_ENVIRONMENT
 
 CHILD = "pipelines.runners.local_child"
 POLL_S = 0.1
@@ -160,7 +161,7 @@ def _environment(plan: Plan, files: RunFiles) -> dict[str, str]:
         **own_modules_only(),
         **TASK_ENVIRONMENT,
         EVENTS_VARIABLE: str(files.events),
-        "ALPHALOOP_DATA": str(data_folder().absolute()),
+        DATA_VARIABLE: str(data_folder().absolute()),
         "PYTHONWARNINGS": "ignore",
         "TMPDIR": str(files.scratch),
     }

@@ -9,11 +9,13 @@ from pydantic import ValidationError
 
 from components.settings import ConfigError
 from pipelines.config import ClusterSettings, Config, load_config
+from pipelines.graphs.arrange import Pods
 from pipelines.graphs.build import build_pipeline
 from pipelines.graphs.research import ResearchError
 from pipelines.graphs.retraining import RetrainingError, retraining_config
 from pipelines.runners import ir
 from pipelines.runners.ir import ClusterError, _check_names, compile_pipeline, graph, read_ir
+from pipelines.task_environment import TASK_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -104,13 +106,52 @@ def mounts_of(documents):
     return [
         (mount["constant"], mount["mountPath"])
         for executor in platform.get("executors", {}).values()
-        for mount in executor["pvcMount"]
+        for mount in executor.get("pvcMount", [])
+    ]
+
+
+def environments_of(documents):
+    """The environment of every task as the compiled graph says it."""
+    return [
+        {one["name"]: one["value"] for one in executor["container"].get("env", [])}
+        for executor in executors_of(documents)
+    ]
+
+
+def secrets_of(documents):
+    """For every task: its variables that come out of secrets, with secret and key."""
+    platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"] if len(documents) > 1 else {}
+    return [
+        {
+            pair["envVar"]: (one["secretName"], pair["secretKey"])
+            for one in executor.get("secretAsEnv", [])
+            for pair in one["keyToEnv"]
+        }
+        for executor in platform.get("executors", {}).values()
     ]
 
 
 # Setting: another value than the default, what else it needs, and what the compiled graph then says.
 OF_THE_GRAPH = {
     "cluster.retries": (5, [], lambda ir: {t["retryPolicy"]["maxRetryCount"] for t in tasks_in(ir)} == {5}),
+    "cluster.data_path": (
+        "/market",
+        [],
+        lambda ir: {one["ALPHALOOP_DATA"] for one in environments_of(ir)} == {"/market"},
+    ),
+    "cluster.environment": (
+        "{MLFLOW_TRACKING_USERNAME: alphaloop}",
+        [],
+        lambda ir: {one.get("MLFLOW_TRACKING_USERNAME") for one in environments_of(ir)} == {"alphaloop"},
+    ),
+    "cluster.secrets": (
+        "{A_PASSWORD: {secret: mlflow, key: password}, A_KEY: {secret: s3, key: secret-key}}",
+        [],
+        lambda ir: (
+            secrets_of(ir)
+            == [{"A_PASSWORD": ("mlflow", "password"), "A_KEY": ("s3", "secret-key")}] * len(executors_of(ir))
+        ),
+    ),
     "cluster.memory_limit": (
         "3Gi",
         [],
@@ -175,9 +216,51 @@ def test_retries_reach_every_task_of_every_pipeline(name, tmp_path):
     assert not any("retryPolicy" in task for task in tasks)
 
 
+@pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
+def test_every_task_of_every_pipeline_has_its_environment_and_secrets(name, tmp_path):
+    settings = [
+        "selection.mode=quick",
+        "cluster.data_path=/market",
+        "cluster.environment={OMP_NUM_THREADS: 3, DO_NOT_TRACK: 'false'}",
+        "cluster.secrets={AWS_SECRET_ACCESS_KEY: {secret: s3, key: secret-key}}",
+    ]
+    documents = read_ir(compile_pipeline(name, load_config(DEMO, settings), tmp_path / "ir.yaml"))
+    wanted = {
+        **TASK_ENVIRONMENT,
+        "ALPHALOOP_DATA": "/market",
+        "OMP_NUM_THREADS": "3",
+        "DO_NOT_TRACK": "false",
+    }
+    found = environments_of(documents)
+    assert len(found) > 4
+    assert all(one == wanted for one in found)
+    assert secrets_of(documents) == [{"AWS_SECRET_ACCESS_KEY": ("s3", "secret-key")}] * len(found)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("cluster.environment={A-B: x}", r"cluster\.environment"),
+        ("cluster.secrets={A: {secret: Mine, key: k}}", r"cluster\.secrets\.A\.secret"),
+        ("cluster.secrets={A: {secret: mine}}", r"cluster\.secrets\.A\.key"),
+        ("cluster.secrets={A: hunter2}", r"cluster\.secrets\.A"),
+        ("cluster={environment: {A: x}, secrets: {A: {secret: s, key: k}}}", "both name A"),
+    ],
+)
+def test_a_variable_that_no_pod_could_have_is_refused(setting, says):
+    with pytest.raises(ConfigError, match=says):
+        load_config(DEMO, [setting])
+
+
 def test_a_pipeline_run_here_shows_its_first_failure(config):
     pipeline = build_pipeline("materialisation", config, folder="/run")
-    assert "retryPolicy" not in str(pipeline.pipeline_spec)
+    assert "retry_policy" not in str(pipeline.pipeline_spec)
+    assert "retry_policy" in str(
+        build_pipeline(
+            "materialisation", config, folder="/run", pods=Pods(data="/data", retries=1)
+        ).pipeline_spec
+    )
+    assert "env {" not in str(pipeline.pipeline_spec)
 
 
 def test_a_mount_path_without_a_volume_is_refused(tmp_path):
