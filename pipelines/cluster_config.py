@@ -27,7 +27,34 @@ class ClusterSettings(Section):
     host: str = Field(
         "", description="address of the Kubeflow Pipelines API, such as http://ml-pipeline.kubeflow:8888"
     )
-    experiment: str = Field("alphaloop", description="experiment under which runs are listed")
+    namespace: str = Field(
+        "",
+        max_length=63,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="namespace (profile) of the runs; a server for several users wants one",
+    )
+    experiment: str = Field(
+        "alphaloop", min_length=1, max_length=128, description="experiment under which runs are listed"
+    )
+    service_account: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$",
+        description="service account under which tasks run; empty: the cluster's own choice",
+    )
+    pipeline_root: str = Field(
+        "",
+        pattern=r"^([a-z0-9]+://[^@]+)?$",
+        description="where artifacts go, such as s3://bucket/prefix; empty: the cluster's own choice",
+    )
+    ca_file: str = Field(
+        "",
+        description="file of authorities that the API's certificate is checked with; empty: the usual",
+    )
+    proxy: str = Field(
+        "",
+        pattern=r"^(https?://[^@]+)?$",
+        description="address of an HTTP proxy on the way to the API, such as http://proxy:3128",
+    )
     volume_claim: str = Field(
         "", description="persistent volume claim that holds data and run.folder; mounted at mount_path"
     )

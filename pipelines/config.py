@@ -39,6 +39,8 @@ class RunSettings(Section):
 
     name: str = Field(
         "demo",
+        # A pipeline's name holds it, and Kubeflow Pipelines takes 128 characters.
+        max_length=100,
         pattern=r"^[a-z0-9][a-z0-9-]*$",
         description="name of the pipeline run and of the registered model",
     )

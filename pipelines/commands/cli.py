@@ -10,8 +10,15 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import cli_experts, cli_factors, cli_models
-from pipelines.commands.options import DEMO, ConfigOption, PipelineOption, SetOption
+from pipelines.commands import cli_experts, cli_factors, cli_models, cli_schedules
+from pipelines.commands.options import (
+    DEMO,
+    ConfigOption,
+    HostOption,
+    ImageOption,
+    PipelineOption,
+    SetOption,
+)
 
 INTERRUPTED = 130
 
@@ -34,6 +41,7 @@ data_app = typer.Typer(
 )
 app.add_typer(cli_experts.experts_app, name="experts")
 app.add_typer(data_app, name="data")
+app.add_typer(cli_schedules.schedules_app, name="schedules")
 
 
 @app.command()
@@ -74,7 +82,7 @@ def compile_(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the IR goes; default PIPELINE.yaml.")
     ] = None,
-    image: Annotated[str | None, typer.Option(help="Container image of all tasks.")] = None,
+    image: ImageOption = None,
 ):
     """Compile a pipeline to KFP's IR, for a cluster.
 
@@ -94,30 +102,26 @@ def submit(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
     pipeline: PipelineOption = "training",
-    host: Annotated[
-        str | None,
-        typer.Option(
-            help="Kubeflow Pipelines API; default cluster.host. A token is read from ALPHALOOP_KFP_TOKEN."
-        ),
-    ] = None,
-    image: Annotated[str | None, typer.Option(help="Container image of all tasks.")] = None,
-    cron: Annotated[
-        str | None,
-        typer.Option(
-            help="Make it a recurring run: minute, hour, day, month, weekday, such as '0 6 * * 1-5'."
-        ),
-    ] = None,
+    host: HostOption = None,
+    image: ImageOption = None,
+    cron: Annotated[str | None, typer.Option(hidden=True)] = None,
 ):
-    """Compile a pipeline and start it on a Kubeflow Pipelines cluster, once or on a schedule.
+    """Compile a pipeline, upload it as a version and start it on a Kubeflow Pipelines cluster.
 
-    Example:  alphaloop submit --pipeline retraining --cron "0 6 * * 1-5" --host http://localhost:8888
+    Again and again by the clock: alphaloop schedules set.
+
+    Example:  alphaloop submit --pipeline retraining --host http://localhost:8888
     """
     from pipelines.config import load_config
     from pipelines.runners.cluster import submit_pipeline
 
-    typer.echo(
-        submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image, cron=cron)
-    )
+    if cron is not None:
+        raise typer.BadParameter(
+            f"schedules have a command of their own: alphaloop schedules set --pipeline {pipeline} --cron"
+            f" {shlex.quote(cron)}",
+            param_hint="--cron",
+        )
+    typer.echo(submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image))
 
 
 @app.command()

@@ -15,6 +15,14 @@ SetOption = Annotated[
 PipelineOption = Annotated[
     str, typer.Option("--pipeline", help="training, materialisation, retraining, selection or mining.")
 ]
+HostOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Kubeflow Pipelines API; default cluster.host. A token is read from ALPHALOOP_KFP_TOKEN, cookies"
+        " from ALPHALOOP_KFP_COOKIES."
+    ),
+]
+ImageOption = Annotated[str | None, typer.Option(help="Container image of all tasks.")]
 UrlOption = Annotated[
     str,
     typer.Option(help="Address of the service. The key, where it wants one, is read from ALPHALOOP_API_KEY."),

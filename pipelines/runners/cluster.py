@@ -1,160 +1,207 @@
-"""Hands pipelines to a Kubeflow Pipelines cluster: runs, and runs on a schedule."""
+"""Hands pipelines to a Kubeflow Pipelines cluster: compiled, uploaded as a version, and started from it."""
 
-import os
+import hashlib
+import json
+import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipelines.code_version import ROOT
 from pipelines.config import Config
-from pipelines.runners.ir import ClusterError, compile_pipeline
+from pipelines.runners.ir import compile_pipeline, read_ir
+from pipelines.runners.kubeflow_api import CONFLICT, NOT_FOUND, Kubeflow, Refused, connect
 
-TOKEN_VARIABLE = "ALPHALOOP_KFP_TOKEN"
-# Fields of a schedule as Kubeflow Pipelines reads it: name, lowest and highest value, names for the values.
-CRON_FIELDS = (
-    ("second", 0, 59, ()),
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day of month", 1, 31, ()),
-    ("month", 1, 12, ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")),
-    ("day of week", 0, 6, ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
+EXPERIMENTS, PIPELINES, UPLOADS, RUNS = (
+    "ExperimentServiceApi",
+    "PipelineServiceApi",
+    "PipelineUploadServiceApi",
+    "RunServiceApi",
 )
+# The server's limit of a version's name.
+VERSION_CHARACTERS = 127
+HASH_CHARACTERS = 12
 
 
-def submit_pipeline(
-    name: str, config: Config, *, host: str | None = None, image: str | None = None, cron: str | None = None
-) -> str:
-    """Compile `name` and start a run of it, or with `cron` set up a recurring run; returns what to tell the
-    user: its id and address.
+@dataclass(frozen=True)
+class Uploaded:
+    """A version of a pipeline that the server keeps, and the experiment under which its runs are listed."""
 
-    A recurring run never overlaps with itself, and runs that were missed are not made up for.
+    pipeline_id: str
+    version_id: str
+    version: str
+    experiment_id: str
 
-    Parameters
-    ----------
-    cron : minute, hour, day of month, month, day of week; or six fields with the second in front, as Kubeflow
-        Pipelines writes them
+    @property
+    def reference(self) -> Any:
+        """What a run or a schedule names it by."""
+        import kfp_server_api
+
+        return kfp_server_api.V2beta1PipelineVersionReference(
+            pipeline_id=self.pipeline_id, pipeline_version_id=self.version_id
+        )
+
+
+def submit_pipeline(name: str, config: Config, *, host: str | None = None, image: str | None = None) -> str:
+    """Compile `name`, upload it where the server has not this very version yet, and start a run of it;
+    returns what to tell the user: its title, id and address.
 
     Raises
     ------
     ClusterError
-        If the schedule is no such expression, no host is known, or the server refuses or does not answer.
+        If no host is known, or the server refuses or does not answer.
     """
-    schedule = cron_schedule(cron) if cron is not None else None
-    if schedule and not config.cluster.volume_claim:
-        raise ClusterError(
-            "A recurring run needs cluster.volume_claim: without a volume each run would see the market data"
-            " as of now, and registry and audit trail would not last."
-        )
-    address = host or config.cluster.host
-    if not address:
-        raise ClusterError("No cluster is known. Give --host http://..., or set cluster.host in the config.")
+    import kfp_server_api
+
+    server = connect(config.cluster, host)
+    uploaded = upload(server, name, config, image)
+    title = run_title(name, config)
+    run = kfp_server_api.V2beta1Run(
+        display_name=title, pipeline_version_reference=uploaded.reference, **run_settings(uploaded, config)
+    )
+    started = server.call(RUNS, "run_service_create_run", run)
+    return (
+        f"Started {title!r} from version {uploaded.version} as run {started.run_id}:"
+        f" {server.address}/#/runs/details/{started.run_id}"
+    )
+
+
+def run_settings(uploaded: Uploaded, config: Config) -> Mapping[str, Any]:
+    """What a run and a schedule are told alike: experiment, service account, where artifacts go."""
+    import kfp_server_api
+
+    root = config.cluster.pipeline_root or None
+    return {
+        "experiment_id": uploaded.experiment_id,
+        "service_account": config.cluster.service_account or None,
+        "runtime_config": kfp_server_api.V2beta1RuntimeConfig(pipeline_root=root, parameters={}),
+    }
+
+
+def upload(server: Kubeflow, name: str, config: Config, image: str | None = None) -> Uploaded:
+    """Compile `name` and see that the server has it as a version, named by its content: what is there
+    already is not uploaded again.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         package = compile_pipeline(name, config, Path(scratch) / f"{name}.yaml", image=image)
-        with _explained(address, name):
-            if schedule:
-                return _recur(name, config, address, package, schedule)
-            return _start(name, config, address, package)
+        pipeline = read_ir(package)[0]["pipelineInfo"]["name"]
+        content = hashlib.sha256(package.read_bytes()).hexdigest()[:HASH_CHARACTERS]
+        # Some servers want a version's name to be the only one of its kind in the whole namespace.
+        wanted = f"{pipeline[: VERSION_CHARACTERS - HASH_CHARACTERS - 1]}-{content}"
+        experiment = experiment_id(server, config.cluster.experiment)
+        pipeline_id = _pipeline_id(server, pipeline)
+        found = _version_id(server, pipeline_id, wanted) or _upload(server, pipeline_id, wanted, package)
+        return Uploaded(pipeline_id, found, wanted, experiment)
 
 
-def _start(name: str, config: Config, address: str, package: Path) -> str:
-    """Start one run of a compiled pipeline."""
-    client, experiment = _experiment(config, address)
-    run = client.create_run_from_pipeline_package(
-        str(package), run_name=f"{config.run.name} {name}", experiment_id=experiment, enable_caching=None
+def find_experiment(server: Kubeflow, name: str) -> str | None:
+    """The id of an experiment, None where there is none of that name."""
+    listed = server.listed(
+        EXPERIMENTS,
+        "experiment_service_list_experiments",
+        "experiments",
+        filter=named(name),
+        **server.scope,
     )
-    return f"Started {name} as run {run.run_id}: {address}/#/runs/details/{run.run_id}"
+    return next((one.experiment_id for one in listed if one.display_name == name), None)
 
 
-def _recur(name: str, config: Config, address: str, package: Path, schedule: str) -> str:
-    """Have the cluster run a compiled pipeline again and again."""
-    client, experiment = _experiment(config, address)
-    run = client.create_recurring_run(
-        experiment,
-        f"{config.run.name} {name}",
-        cron_expression=schedule,
-        max_concurrency=1,
-        no_catchup=True,
-        pipeline_package_path=str(package),
-        enable_caching=None,
-    )
-    return (
-        f"{name} recurs at {schedule!r} (second, minute, hour, day of month, month, day of week; UTC unless"
-        f" the cluster says otherwise) as {run.recurring_run_id}:"
-        f" {address}/#/recurringrun/details/{run.recurring_run_id}"
-    )
+def experiment_id(server: Kubeflow, name: str) -> str:
+    """The id of an experiment, which is made where there is none of that name."""
+    import kfp_server_api
 
-
-def _experiment(config: Config, address: str) -> tuple[Any, str]:
-    """kfp's client at an address, and the id of the experiment under which runs are listed there."""
-    from kfp import Client
-
-    client = Client(host=address, existing_token=os.environ.get(TOKEN_VARIABLE))
-    return client, client.create_experiment(config.cluster.experiment).experiment_id
-
-
-@contextmanager
-def _explained(address: str, name: str) -> Iterator[None]:
-    """Turn what a server, or a silent address, makes kfp's client raise into words for the user."""
-    import urllib3
-    from kfp_server_api import ApiException
-
+    found = find_experiment(server, name)
+    if found:
+        return found
+    made = kfp_server_api.V2beta1Experiment(display_name=name, **server.scope)
     try:
-        yield
-    except ApiException as error:
-        raise ClusterError(
-            f"{address} refused the {name} pipeline: {error.status} {error.reason}. {_short(error.body)}"
-            f" A token is read from {TOKEN_VARIABLE}."
-        ) from error
-    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        raise ClusterError(
-            f"{address} does not answer as a Kubeflow Pipelines API: {_short(str(error))} Check the address,"
-            " or forward the port."
-        ) from error
+        return server.call(EXPERIMENTS, "experiment_service_create_experiment", made).experiment_id
+    except Refused as refused:
+        return _made_by_another(refused, lambda: find_experiment(server, name))
 
 
-def cron_schedule(text: str) -> str:
-    """A schedule in the six fields of Kubeflow Pipelines: five are taken to begin with the minute, so second
-    0 is put in front.
+def named(name: str) -> str:
+    """A filter of listing calls: what bears this name."""
+    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    return json.dumps({"predicates": [predicate]})
 
-    Raises
-    ------
-    ClusterError
-        If the number of fields is another, or a field is out of its range; the message names the field.
+
+def run_title(name: str, config: Config) -> str:
+    """A title by which runs can be told apart: what, when, of which code."""
+    return f"{config.run.name} {name} {datetime.now(UTC):%Y-%m-%d %H:%M} UTC {code_name()}"
+
+
+def code_name() -> str:
+    """The commit of this checkout, `-dirty` behind it where files differ; of an installed copy its
+    version.
     """
-    fields = text.split()
-    fields = ["0", *fields] if len(fields) == 5 else fields
-    example = (
-        "Write minute, hour, day of month, month and day of week, for example '0 6 * * 1-5' for six o'clock"
-        " UTC on weekdays."
+    asked_for = ("ls-files", "--error-unmatch", "pipelines/__init__.py")
+    if _git(*asked_for) is None:
+        return version("alphaloop")
+    return _git("describe", "--always", "--dirty", "--exclude", "*", "--abbrev=7") or version("alphaloop")
+
+
+def _pipeline_id(server: Kubeflow, name: str) -> str:
+    import kfp_server_api
+
+    def find() -> str | None:
+        try:
+            found = server.call(PIPELINES, "pipeline_service_get_pipeline_by_name", name, **server.scope)
+        except Refused as refused:
+            if refused.status != NOT_FOUND:
+                raise
+            return None
+        return found.pipeline_id
+
+    found = find()
+    if found:
+        return found
+    made = kfp_server_api.V2beta1Pipeline(name=name, display_name=name, **server.scope)
+    try:
+        return server.call(PIPELINES, "pipeline_service_create_pipeline", made).pipeline_id
+    except Refused as refused:
+        return _made_by_another(refused, find)
+
+
+def _version_id(server: Kubeflow, pipeline_id: str, name: str) -> str | None:
+    listed = server.listed(
+        PIPELINES,
+        "pipeline_service_list_pipeline_versions",
+        "pipeline_versions",
+        pipeline_id,
+        filter=named(name),
     )
-    if len(fields) != len(CRON_FIELDS):
-        raise ClusterError(f"--cron {text!r} has {len(text.split())} fields, 5 are wanted. {example}")
-    for field, (name, low, high, names) in zip(fields, CRON_FIELDS, strict=True):
-        if not all(_cron_part_fits(part, low, high, names) for part in field.split(",")):
-            raise ClusterError(
-                f"--cron {text!r}: {field!r} is no {name} ({low} to {high}, *, a range such as {low}-{high},"
-                f" steps such as */5, or a list). {example}"
-            )
-    return " ".join(fields)
+    return next((one.pipeline_version_id for one in listed if one.display_name == name), None)
 
 
-def _cron_part_fits(part: str, low: int, high: int, names: tuple[str, ...]) -> bool:
-    """Whether one part of a list is *, ?, a value or a range within the limits, with or without a step."""
-    span, _, step = part.partition("/")
-    if "/" in part and not (step.isascii() and step.isdigit() and int(step) > 0):
-        return False
-    if span in ("*", "?"):
-        return span == "*" or (low, high) in ((1, 31), (0, 6))
-    numbers = [
-        str(names.index(end.upper()) + low) if end.upper() in names else end for end in span.split("-")
-    ]
-    if not 1 <= len(numbers) <= 2 or not all(end.isascii() and end.isdigit() for end in numbers):
-        return False
-    first, last = int(numbers[0]), int(numbers[-1])
-    return low <= first <= last <= high
+def _upload(server: Kubeflow, pipeline_id: str, name: str, package: Path) -> str:
+    told = {"name": name, "pipelineid": pipeline_id, "description": f"Alphaloop {code_name()}"}
+    try:
+        return server.call(UPLOADS, "upload_pipeline_version", str(package), **told).pipeline_version_id
+    except Refused as refused:
+        return _made_by_another(refused, lambda: _version_id(server, pipeline_id, name))
 
 
-def _short(text: str | None, limit: int = 300) -> str:
-    text = " ".join((text or "").split())
-    return f"{text[:limit]}…" if len(text) > limit else text
+def _made_by_another(refused: Refused, find: Callable[[], str | None]) -> str:
+    """The id of what somebody else made between our question and our call; raises on where that is not why
+    the server refused.
+    """
+    found = find() if refused.status == CONFLICT else None
+    if found is None:
+        raise refused
+    return found
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the folder that holds the sources; None where there is no git, or it refuses."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -115,6 +115,7 @@ def test_the_commands_are_those_of_the_readme():
         *("factors", "audit", "select", "mine"),
         *("serve", "predict", "replay", "champions", "promote", "rollback"),
         *("drift", "watch", "review hold", "review force", "review approve"),
+        *("schedules list", "schedules set", "schedules remove"),
     }
 
 
