@@ -12,6 +12,9 @@ from components.contracts.errors import AlphaloopError, ContractError
 from components.contracts.files import atomic_write_text, require_json
 
 MANIFEST = "manifest.json"
+# What MLflow's own tools look for in a model's folder, and a note that they leave there when somebody loads
+# the model by its name in the registry: that says nothing about the model, and nothing here reads it.
+MLMODEL, MLFLOW_NOTE = "MLmodel", "registered_model_meta"
 SUFFIXES = {".json", ".txt", ".ubj", ".onnx", ".safetensors", ".parquet"}
 
 
@@ -84,12 +87,13 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def _file_names(folder: Path) -> set[str]:
-    """All files below `folder` but its own manifest, as POSIX paths relative to it."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
+    """All files below `folder` but its own manifest and MLflow's note, as POSIX paths relative to it."""
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return found - {MANIFEST, MLFLOW_NOTE}
 
 
 def _check_suffix(folder: Path, name: str) -> None:
-    if Path(name).suffix not in SUFFIXES:
+    if name != MLMODEL and Path(name).suffix not in SUFFIXES:
         raise BundleError(
             f"{folder}: {name} is not of a kind that a bundle may hold ({', '.join(sorted(SUFFIXES))})."
         )

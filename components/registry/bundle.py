@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from components.contracts import read_stamp, require_json, write_manifest
+from components.registry.mlmodel import write_mlmodel
 from components.scoring.form import SERVED_FORMAT
 
 PREDICTIONS_FILE, REFERENCE = "out_of_sample.parquet", "reference"
@@ -59,6 +60,8 @@ def build_bundle(
         "config": dict(config),
     }
     write_manifest(folder, about)
+    if write_mlmodel(folder):
+        write_manifest(folder, about)
     return require_json(folder / "manifest.json")
 
 

@@ -48,6 +48,11 @@ def read_score_arrow(
             f" ({type(error).__name__}). Write one with pyarrow.ipc.new_stream.",
             field="body",
         ) from None
+    return rows_of_table(table, cross_section, shape, now_us)
+
+
+def rows_of_table(table: "pa.Table", cross_section: str | None, shape: Shape, now_us: int) -> GivenRows:
+    """The rows of a table with the columns that `read_score_arrow` names; a Refusal for what does not fit."""
     if table.num_rows == 0:
         raise Refusal(422, "empty_batch", "The table has no rows. Send one or more.", field="rows")
     given = set(table.column_names)

@@ -129,7 +129,7 @@ def read_score_json(
     values = np.array(picked, dtype=np.float64)[:, :-1].astype(np.float32)
     batch = GivenRows(
         symbols=[row.symbol for row in rows],
-        timestamps_us=_times([row.timestamp for row in rows]),
+        timestamps_us=moments_us([row.timestamp for row in rows]),
         values=values,
         window=_windows([row.window for row in rows], shape),
         cross_section=_one_cross_section(request, cross_section),
@@ -196,7 +196,7 @@ def _translated(problem: Mapping[str, Any], body: bytes) -> Refusal:
             field=field,
         )
     if kind == "string_pattern_mismatch":
-        return _no_moment(field, found)
+        return no_moment(field, found)
     if kind in ("literal_error", "string_too_short", "string_too_long"):
         return Refusal(422, "wrong_value", f"{field}: {problem['msg']}.", field=field)
     return Refusal(
@@ -211,7 +211,8 @@ def _encoding(body: bytes) -> str | None:
     return "it holds zero bytes, as UTF-16 does. Send UTF-8" if b"\0" in body[:4] else None
 
 
-def _no_moment(field: str, found: str) -> Refusal:
+def no_moment(field: str, found: str) -> Refusal:
+    """What a text that is no moment, or one without a zone, is answered."""
     try:
         naive = datetime.fromisoformat(found).tzinfo is None
     except ValueError:
@@ -292,7 +293,7 @@ def _require_plausible(body: bytes, shape: Shape, settings: Settings) -> None:
         )
 
 
-def _times(texts: Sequence[str]) -> np.ndarray:
+def moments_us(texts: Sequence[str]) -> np.ndarray:
     """Microseconds since 1970, int64 [B]; refused where a text has the form of a moment but is none."""
     return np.array([_microseconds(text, place) for place, text in enumerate(texts)], dtype=np.int64)
 

@@ -265,9 +265,9 @@ def pid_of(folder: Path, word: str) -> int:
     return min(pid for pid, command in processes_of(folder).items() if word in command)
 
 
-def register(run: SmallRun, bundle: Path, *, beats: bool = True) -> int:
-    """Register a bundle in the run's registry, as champion where it `beats` the present one; returns its
-    version.
+def register(run: SmallRun, bundle: Path, *, beats: bool = True, server: str = "") -> int:
+    """Register a bundle in the run's registry, or in the MLflow `server`, as champion where it `beats` the
+    present one; returns its version.
     """
     from components.contracts.documents.verdict import Verdict, VerdictStamp
     from components.registry.config import Settings as RegistrySettings
@@ -284,7 +284,7 @@ def register(run: SmallRun, bundle: Path, *, beats: bool = True) -> int:
         stamp=VerdictStamp(code_version="c", config_hash="h"),
     )
     return register_model(
-        RegistrySettings(),
+        RegistrySettings(tracking_uri=server),
         "small",
         run.folder / "registry",
         bundle=bundle,
