@@ -21,6 +21,7 @@ KEPT = {
     "components.market.clock:bar_delays": "what live bars lag behind by",
     "components.timeline.splits:combinatorial_purged": "paths of backtests over many splits",
     "feature_repo.offline_store:PolarsOfflineStoreConfig": "Feast makes this name from that of the store",
+    "serving.pyfunc:_load_pyfunc": "MLflow calls this name in the module that a bundle's MLmodel names",
 }
 # What carries such a decorator is called by what it was handed to.
 HANDED_OVER = re.compile(

@@ -2,13 +2,9 @@
 of POST /score and the same refusals, and never after a file was changed.
 """
 
-import contextlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +22,14 @@ from components.registry.versions import fetch_bundle
 from serving.client import Client
 from tests.scoring.small_bundle import resealed
 from tests.serving.conftest import Shared
-from tests.serving.live_service import START_S, free_port, register, until
+from tests.serving.live_service import register
 from tests.serving.small_champion import ACROSS, make_bundle
+from tests.stores import Server, free_port
 
 NUMBERS = ["score", "p10", "p50", "p90", "uncertainty", "position"]
 BARS = 2
 # `mlflow models serve` calls uvicorn by its name.
-PROGRAMS = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+PROGRAMS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +94,10 @@ def windows(table: pl.DataFrame, lookback: int) -> list[bytes]:
     return found
 
 
+def moments(rows: pl.DataFrame) -> pl.Series:
+    return rows["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def answered(shared: Shared, rows: pl.DataFrame) -> pd.DataFrame:
     """What POST /score says of the rows."""
     with Client(shared.live.url) as client:
@@ -149,7 +150,7 @@ def test_a_frame_that_the_service_would_refuse_is_refused(loaded, rows, spoil, s
 
 def test_texts_and_missing_values_are_read_as_in_a_json_body(loaded, rows):
     frame = rows.to_pandas()
-    texts = frame.assign(timestamp=frame.timestamp.dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    texts = frame.assign(timestamp=moments(rows).to_list())
     pd.testing.assert_frame_equal(loaded.predict(texts), loaded.predict(frame))
     unknown = loaded.predict(frame.assign(rsi_14_rank=None))
     assert np.isfinite(unknown[NUMBERS].to_numpy()).all()
@@ -194,58 +195,30 @@ def test_the_same_bundle_makes_the_same_file_and_one_of_before_is_taken_still(sh
     assert not write_mlmodel(resealed(old))
 
 
-@contextlib.contextmanager
-def started(command: list[str], address: str, environment: dict[str, str], log: Path) -> Iterator[None]:
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **PROGRAMS, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
-            start_new_session=True,
-        )
-    try:
-        until(
-            lambda: process.poll() is not None or httpx.get(address).status_code == 200,
-            seconds=START_S,
-            what=f"{address} (log {log})",
-        )
-        assert process.poll() is None, log.read_text()
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(15)
-
-
-@pytest.fixture(scope="module")
-def server(empty_database, tmp_path_factory) -> Iterator[str]:
-    """An MLflow server that keeps the artifacts of its clients."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    shutil.copyfile(empty_database, folder / "mlflow.db")
-    database, artifacts = f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts")
-    place = ["--backend-store-uri", database, "--artifacts-destination", artifacts, "--workers", "1"]
-    url = f"http://127.0.0.1:{port}"
-    with started(["server", "--port", str(port), *place], f"{url}/health", {}, folder / "log"):
-        yield url
-
-
-def test_mlflow_models_serve_answers_for_the_champion_of_a_server(shared, server, rows, tmp_path):
-    register(replace(shared.run, folder=tmp_path), shared.run.bundles[0], server=server)
+def test_mlflow_models_serve_answers_for_the_champion_of_a_server(shared, mlflow_by_address, rows, tmp_path):
+    tracking = mlflow_by_address.address
+    register(replace(shared.run, folder=tmp_path), shared.run.bundles[0], server=tracking)
     shared.crown(shared.run.bundles[0], 1)
     port = free_port()
-    serve = ["models", "serve", "-m", "models:/small@champion", "--env-manager", "local", "--port", str(port)]
-    url = f"http://127.0.0.1:{port}"
-    with started(serve, f"{url}/ping", {"MLFLOW_TRACKING_URI": server}, tmp_path / "serve.log"):
-        moments = rows["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-        given = rows.with_columns(moments.alias("timestamp")).fill_nan(None)
+    model = ["-m", "models:/small@champion", "--env-manager", "local", "--port", str(port)]
+    address = f"http://127.0.0.1:{port}"
+    served = Server(
+        "serve", [sys.executable, "-m", "mlflow", "models", "serve", *model], port, address, tmp_path
+    )
+    served.own_environment = {"MLFLOW_TRACKING_URI": tracking, "PATH": PROGRAMS}
+    served.answers = lambda: httpx.get(f"{address}/ping").status_code == 200
+    served.start()
+    try:
+        given = rows.with_columns(moments(rows).alias("timestamp")).fill_nan(None)
         body = {"columns": given.columns, "data": [list(row) for row in given.rows()]}
-        answer = httpx.post(f"{url}/invocations", json={"dataframe_split": body}, timeout=60)
+        answer = httpx.post(f"{address}/invocations", json={"dataframe_split": body}, timeout=60)
         assert answer.status_code == 200, answer.text
         found, expected = pd.DataFrame(answer.json()["predictions"]), answered(shared, rows)
         np.testing.assert_array_equal(found[NUMBERS].to_numpy(), expected[NUMBERS].to_numpy())
         body["data"][0][1] = "2024-05-31"
-        refused = httpx.post(f"{url}/invocations", json={"dataframe_split": body}, timeout=60)
+        refused = httpx.post(f"{address}/invocations", json={"dataframe_split": body}, timeout=60)
         assert refused.status_code == 400
         assert "rows[0].timestamp is no moment" in refused.json()["message"]
         assert "stack_trace" not in refused.text
+    finally:
+        served.kill()
