@@ -168,16 +168,18 @@ def data_folder() -> Path:
 
 
 def section_json(section: Section) -> str:
-    """A section as the JSON text that doors take as their `settings` argument."""
-    return section.model_dump_json()
+    """A section as the JSON text that doors take as their `settings` argument: what differs from its
+    defaults. It reads back as an equal section; see `pipelines.runners.arguments` for why it is short.
+    """
+    return section.model_dump_json(exclude_defaults=True)
 
 
 def features_json(config: Config) -> str:
-    """The features section with the columns that fusion adds to the panel."""
+    """The features section with the columns that fusion adds to the panel, as `section_json` writes it."""
     from components.fusion.columns import slow_columns
 
-    return (
-        type(config.features)
-        .model_validate({**config.features.model_dump(), "slow": slow_columns(config.fusion)})
-        .model_dump_json()
+    return section_json(
+        type(config.features).model_validate(
+            {**config.features.model_dump(), "slow": slow_columns(config.fusion)}
+        )
     )

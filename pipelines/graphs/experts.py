@@ -155,7 +155,7 @@ def expert_task(
             training_set=inputs.data.training_set,
             labels=inputs.data.labels,
             catalog=inputs.data.catalog,
-            leaf=leaf.named(name).model_dump_json(),
+            leaf=section_json(leaf.named(name)),
             timeline=section_json(config.timeline),
             period=config.market.period,
             horizon=config.labels.primary_horizon,

@@ -7,6 +7,7 @@ import yaml
 
 from components.contracts import AlphaloopError, atomic_path
 from pipelines.config import Config
+from pipelines.runners.arguments import LONGEST_ARGUMENT, argument_bytes, say_once
 
 # libyaml is some ten times as fast; not every build of PyYAML has it.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -54,10 +55,12 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
         compiler.Compiler().compile(pipeline, str(holder))
         documents = read_ir(holder)
         _check_names(documents[0])
+        say_once(documents[0])
         if image:
             for executor in documents[0]["deploymentSpec"]["executors"].values():
                 executor["container"]["image"] = image
         holder.unlink()
+        _check_arguments(documents)
         text = yaml.dump_all(documents, Dumper=DUMPER, sort_keys=True, width=LINE_WIDTH)
         temporary.write_text(text, encoding="utf-8")
     return output
@@ -129,3 +132,14 @@ def _check_names(document: dict) -> None:
                         f"{name} has a parameter named {parameter!r}, which YAML 1.1 readers take for a"
                         " boolean. Rename it."
                     )
+
+
+def _check_arguments(documents: list[dict[str, Any]]) -> None:
+    largest = argument_bytes(documents)
+    if largest.bytes > LONGEST_ARGUMENT:
+        raise ClusterError(
+            f"The cluster could not start this pipeline: the {largest.name} has {largest.bytes:,} bytes, and"
+            f" Linux starts no program with an argument of more than {LONGEST_ARGUMENT:,}. Most of it is what"
+            " the config says: take out tables and columns of fusion, overrides or leaves that the run can"
+            " do without, or split it into two runs."
+        )
