@@ -6,7 +6,6 @@ one always is. kfp's own key holds the source of the door besides.
 """
 
 import hashlib
-import importlib.util
 import os
 import re
 import sys
@@ -19,8 +18,15 @@ from typing import Protocol
 
 from packaging.requirements import Requirement
 
-from components.processes.imports import look_in_working_folder
-from pipelines.reach import FLOORS, Reach, Source, has_page_output, own_modules, reach_of, read_source
+from components.processes.sources import (
+    FLOORS,
+    MODULES_VARIABLE,
+    SOURCES_VARIABLE,
+    module_version,
+    package_files,
+    task_sources,
+)
+from pipelines.reach import Reach, Source, has_page_output, own_modules, reach_of, read_source
 
 ROOT = Path(__file__).parent.parent
 # Where tasks run in containers: the image's id, which stands for all that is installed there.
@@ -97,49 +103,16 @@ def own_modules_of(root: Path) -> dict[str, Path]:
     return own_modules(root)
 
 
-def module_version(name: str) -> str:
-    """Hash, 16 hex digits, of an expert's module that is not one of Alphaloop's own, with all of its package.
-
-    A package's other files count because the module may import them.
+def compiled_code(modules: Iterable[str]) -> dict[str, str]:
+    """Environment that has each task check that it runs the code that is here: our sources, and `modules` of
+    the user's own (`components.processes.sources.require_compiled_code`).
     """
-    digest = hashlib.sha256(name.encode())
-    for path, place in _package_files(name):
-        digest.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def task_sources() -> str:
-    """Hash, 16 hex digits, of every source that a task can import.
-
-    An image that holds another hash runs other code.
-    """
-    return hashlib.sha256("".join(map(_folder_hash, FLOORS)).encode()).hexdigest()[:16]
-
-
-def _package_files(name: str) -> list[tuple[Path, Path]]:
-    """Files of a module's package, or its one file; each with the folder that names start at."""
-    look_in_working_folder()
-    top = importlib.util.find_spec(name.partition(".")[0])
-    places = [Path(place) for place in top.submodule_search_locations or ([top.origin] if top.origin else [])]
-    return [
-        (path, place.parent)
-        for place in places
-        for path in ([place] if place.is_file() else sorted(place.rglob("*")))
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
+    versions = " ".join(f"{name}={module_version(name)}" for name in sorted(set(modules)))
+    return {SOURCES_VARIABLE: task_sources(), **({MODULES_VARIABLE: versions} if versions else {})}
 
 
 def _sources(name: str) -> list[Source]:
-    return [read_source(path) for path, _ in _package_files(name) if path.suffix == ".py"]
-
-
-@cache
-def _folder_hash(folder: str) -> str:
-    digest = hashlib.sha256()
-    for path in sorted((ROOT / folder).rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+    return [read_source(path) for path, _ in package_files(name) if path.suffix == ".py"]
 
 
 @cache

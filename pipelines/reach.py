@@ -15,8 +15,8 @@ from opcode import opmap
 from pathlib import Path
 from types import CodeType
 
-# Folders of the sources that a task can import.
-FLOORS = ("components", "feature_repo")
+from components.processes.sources import FLOORS
+
 FILE_NAME = re.compile(r"[\w./-]{1,100}\.\w{1,5}")
 # What pages are made of beside code.
 PAGE_FILES = (".html", ".css", ".js")

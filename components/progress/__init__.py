@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from components.contracts.errors import AlphaloopError
+from components.processes.sources import require_compiled_code
 
 EVENTS_VARIABLE = "ALPHALOOP_EVENTS"
 Item = TypeVar("Item")
@@ -23,10 +24,14 @@ Item = TypeVar("Item")
 def stage(name: str) -> Iterator[None]:
     """Report the start, the end and the length of a stage; a failure is reported with its message and raised
     on.
+
+    Every task comes through here before it does anything: so here it is refused where its image holds other
+    code than its pipeline was compiled with.
     """
     start = time.monotonic()
     _emit({"event": "started", "stage": name})
     try:
+        require_compiled_code()
         yield
     except BaseException as error:
         mendable = isinstance(error, AlphaloopError)

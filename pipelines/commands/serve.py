@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from components.contracts import AlphaloopError
-from pipelines.code_version import task_sources
+from components.processes.sources import task_sources
 from pipelines.config import Config
 from serving.processes.plan import ServingPlan
 

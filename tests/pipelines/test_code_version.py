@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from components.experts.leaves import Leaf
+from components.processes import sources
 from pipelines import code_version as module
 from pipelines import reach
 from pipelines.config import Config, load_config
@@ -65,7 +66,7 @@ FILES = {
 }
 CACHES = (
     *(module.version_at, module.own_modules_of, module._environment, module._installed, module._extras),
-    *(module._folder_hash, reach._own_modules),
+    *(sources._folder_hash, reach._own_modules),
 )
 # `a` has a page among its outputs; `table` runs the same code and has none.
 DOORS = {
@@ -389,7 +390,7 @@ def test_the_reach_of_each_task_is_the_golden_one(config):
 def house(tmp_path_factory):
     """A copy of the sources that tasks can import, to be edited."""
     root = tmp_path_factory.mktemp("house")
-    for floor in reach.FLOORS:
+    for floor in sources.FLOORS:
         shutil.copytree(module.ROOT / floor, root / floor, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
