@@ -4,4 +4,6 @@ tag.
 
 import os
 
-IMAGE = os.environ.get("ALPHALOOP_IMAGE", "alphaloop-python:0.7.0")
+from components.processes.sources import IMAGE_NAME_VARIABLE
+
+IMAGE = os.environ.get(IMAGE_NAME_VARIABLE, "alphaloop-python:0.7.0")

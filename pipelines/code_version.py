@@ -30,7 +30,7 @@ from pipelines.reach import Reach, Source, has_page_output, own_modules, reach_o
 
 ROOT = Path(__file__).parent.parent
 # Where tasks run in containers: the image's id, which stands for all that is installed there.
-IMAGE_VARIABLE = "ALPHALOOP_TASK_IMAGE_ID"
+IMAGE_ID_VARIABLE = "ALPHALOOP_TASK_IMAGE_ID"
 # What carries a task from here to there changes nothing in what it computes.
 CARRIERS = ("kfp", "kfp-kubernetes", "kfp-pipeline-spec", "kfp-server-api")
 OURSELVES = "alphaloop"
@@ -118,8 +118,8 @@ def _sources(name: str) -> list[Source]:
 @cache
 def _environment(packages: tuple[str, ...]) -> str:
     """The image that tasks run in, or Python and the distributions behind `packages` with their versions."""
-    if IMAGE_VARIABLE in os.environ:
-        return os.environ[IMAGE_VARIABLE]
+    if IMAGE_ID_VARIABLE in os.environ:
+        return os.environ[IMAGE_ID_VARIABLE]
     installed = _installed()
     versions = [f"{name}=={installed[name].version}" for name in required(packages)]
     return "\n".join([PYTHON, *versions])

@@ -10,6 +10,7 @@ from components.contracts import LABELS, AlphaloopError
 from components.experts.leaves import Leaf, list_leaves, load_leaf
 from components.features.catalog import catalog
 from components.features.config import Settings as FeaturesSettings
+from components.processes.sources import FLOORS
 from components.settings import ConfigError
 from components.timeline.periods import Period
 from pipelines.config import LEAVES, Config, features_json
@@ -17,6 +18,8 @@ from pipelines.config import LEAVES, Config, features_json
 # In an expert's work folder: where the tables that it learns from lie.
 INPUTS = "inputs.json"
 MODALITIES = ("base", "rich")
+# Pipelines that train none of the experts that the config names.
+WITHOUT_LEAVES = ("materialisation", "expert")
 
 
 def find_leaf(name: str, config: Config) -> str:
@@ -40,6 +43,14 @@ def resolve_leaves(config: Config) -> list[Leaf]:
         where there are none.
     """
     return [resolve_leaf(name, config) for name in config.experts.leaves]
+
+
+def users_modules(pipeline: str, config: Config) -> list[str]:
+    """Modules of the user's own that leaves name as their experts, none for a pipeline that takes no leaves
+    from the config; errors as of `resolve_leaves`.
+    """
+    leaves = [] if pipeline in WITHOUT_LEAVES else resolve_leaves(config)
+    return [leaf.module for leaf in leaves if leaf.module and leaf.module.partition(".")[0] not in FLOORS]
 
 
 def resolve_leaf(name: str, config: Config) -> Leaf:

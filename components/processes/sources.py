@@ -16,7 +16,7 @@ from components.processes.imports import HOUSE, look_in_working_folder
 # user's own; and the image that they were to run in.
 SOURCES_VARIABLE = "ALPHALOOP_SOURCES"
 MODULES_VARIABLE = "ALPHALOOP_MODULES"
-IMAGE_VARIABLE = "ALPHALOOP_IMAGE"
+IMAGE_NAME_VARIABLE = "ALPHALOOP_IMAGE"
 # Folders of the sources that a task can import.
 FLOORS = ("components", "feature_repo")
 # What is installed of them; what else may lie in a checkout, no task can see.
@@ -43,8 +43,8 @@ def require_compiled_code() -> None:
     if compiled and compiled != task_sources():
         raise OtherCode(
             f"{_image()} holds other code than this pipeline was compiled with: {task_sources()} there,"
-            f" {compiled} in the pipeline. Build the image anew from the checkout that compiles, push it under"
-            " a tag or digest of its own and name that with --image; or compile again from the checkout that"
+            f" {compiled} in the pipeline. Build the image anew from the checkout that compiles, push it as"
+            " a tag of its own and name that with --image; or compile again from the checkout that"
             " the image was built from."
         )
     for entry in os.environ.get(MODULES_VARIABLE, "").split():
@@ -55,8 +55,8 @@ def require_compiled_code() -> None:
 def _require_module(name: str, compiled: str) -> None:
     top = name.partition(".")[0]
     how = (
-        f"Add it with a Dockerfile of two lines, `FROM` that image and `COPY {top}.py {MODULES_FOLDER}/` (of a"
-        f" package: `COPY {top} {MODULES_FOLDER}/{top}`), push the result and name it with --image."
+        f"Add it with a Dockerfile of two lines, `FROM` that image and `COPY {top}.py {MODULES_FOLDER}/` (for"
+        f" a package: `COPY {top} {MODULES_FOLDER}/{top}`), push the result and name it with --image."
     )
     if not package_files(name):
         raise OtherCode(f"{_image()} has no module {name!r}, which an expert of this pipeline is. {how}")
@@ -70,7 +70,8 @@ def _require_module(name: str, compiled: str) -> None:
 
 
 def _image() -> str:
-    return f"Image {os.environ[IMAGE_VARIABLE]}" if IMAGE_VARIABLE in os.environ else "The image of this task"
+    name = os.environ.get(IMAGE_NAME_VARIABLE)
+    return f"Image {name}" if name else "The image of this task"
 
 
 def task_sources() -> str:

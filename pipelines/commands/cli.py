@@ -88,12 +88,12 @@ def compile_(
 
     Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.7.0 -o training.yaml
     """
+    from pipelines.commands.printed import told_image
     from pipelines.config import load_config
     from pipelines.runners.ir import compile_pipeline
 
-    target = compile_pipeline(
-        pipeline, load_config(config, overrides or []), output or Path(f"{pipeline}.yaml"), image=image
-    )
+    settings, named = load_config(config, overrides or []), told_image(image)
+    target = compile_pipeline(pipeline, settings, output or Path(f"{pipeline}.yaml"), image=named)
     typer.echo(f"Compiled {pipeline} to {target}")
 
 
@@ -112,6 +112,7 @@ def submit(
 
     Example:  alphaloop submit --pipeline retraining --host http://localhost:8888
     """
+    from pipelines.commands.printed import told_image
     from pipelines.config import load_config
     from pipelines.runners.cluster import submit_pipeline
 
@@ -121,7 +122,8 @@ def submit(
             f" {shlex.quote(cron)}",
             param_hint="--cron",
         )
-    typer.echo(submit_pipeline(pipeline, load_config(config, overrides or []), host=host, image=image))
+    settings, named = load_config(config, overrides or []), told_image(image)
+    typer.echo(submit_pipeline(pipeline, settings, host=host, image=named))
 
 
 @app.command()

@@ -43,11 +43,12 @@ def set_(
 
     Example:  alphaloop schedules set --pipeline retraining --cron "0 6 * * 1-5" --host http://localhost:8888
     """
+    from pipelines.commands.printed import told_image
     from pipelines.config import load_config
     from pipelines.runners.schedules import set_schedule
 
     loaded = load_config(config, overrides or [])
-    typer.echo(set_schedule(pipeline, loaded, cron, host=host, image=image))
+    typer.echo(set_schedule(pipeline, loaded, cron, host=host, image=told_image(image)))
 
 
 @schedules_app.command()

@@ -3,7 +3,7 @@ that lays artifacts side by side.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_channel import PipelineChannel
@@ -22,11 +22,13 @@ class Pods:
     containers of this machine need none of it, for they have this machine's environment.
 
     `data`: the folder in which a task finds relative market paths; `retries`: how often a failed task is
-    tried again.
+    tried again; `code`: the environment by which a task checks that its image holds the code that is compiled
+    here.
     """
 
     data: str
     retries: int = 0
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 def arranger(config: Config, pods: Pods | None) -> Arrange:
@@ -59,6 +61,7 @@ def _set_environment(task: dsl.PipelineTask, config: Config, pods: Pods) -> None
         **TASK_ENVIRONMENT,
         DATA_VARIABLE: pods.data,
         **config.cluster.environment,
+        **pods.code,
     }.items():
         task.set_env_variable(name, value)
     for name, place in config.cluster.secrets.items():

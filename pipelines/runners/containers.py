@@ -17,6 +17,14 @@ FOLDER_LABEL = "alphaloop.run_folder"
 # What tasks are told of this process's environment, by prefix.
 PASSED_ON = ("ALPHALOOP_", "MLFLOW_")
 SHARED_MEMORY = "1g"
+ASK_TIMEOUT_S = 5
+# Tasks hold to what clusters demand: no rights, and nothing to write to but what is mounted and /tmp.
+CONFINED = {
+    "read_only": True,
+    "tmpfs": {"/tmp": ""},
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+}
 ASK_SOURCES = ["python3", "-c", "from pipelines.code_version import task_sources; print(task_sources())"]
 
 
@@ -34,7 +42,10 @@ def find_image() -> str:
     """
     import docker
 
-    build = f"Build it from the repository's root: docker build -f infra/image/Dockerfile -t {IMAGE} ."
+    build = (
+        "Build it from the repository's root: docker build -f infra/image/Dockerfile --target tasks-cpu -t"
+        f" {IMAGE} ."
+    )
     try:
         client = docker.from_env()
         try:
@@ -67,6 +78,27 @@ def find_image() -> str:
     return image
 
 
+def pinned_image(image: str) -> str:
+    """`image` by the digest under which this machine's engine pushed or pulled it, so that pods of one
+    pipeline never run different states of a tag; unchanged where that is not known here.
+    """
+    import docker
+
+    if "@" in image:
+        return image
+    try:
+        client = docker.from_env(timeout=ASK_TIMEOUT_S)
+        try:
+            known = client.images.get(image).attrs["RepoDigests"]
+        finally:
+            client.close()
+    except (docker.errors.DockerException, OSError):  # no engine here, or not this image
+        return image
+    path, _, name = image.rpartition("/")
+    repository = f"{path}/{name.partition(':')[0]}".removeprefix("/")
+    return next((pinned for pinned in known if pinned.partition("@")[0] == repository), image)
+
+
 def docker_runner(folder: Path, config: Config, environment: Mapping[str, str]):
     """A `kfp.local.DockerRunner` whose containers belong to this user, see the run folder and the market
     data, and use the host's network.
@@ -96,6 +128,7 @@ def docker_runner(folder: Path, config: Config, environment: Mapping[str, str]):
         network_mode="host",
         shm_size=SHARED_MEMORY,
         labels={FOLDER_LABEL: str(folder)},
+        **CONFINED,
     )
 
 

@@ -6,7 +6,11 @@ from typing import Any
 import yaml
 
 from components.contracts import AlphaloopError, atomic_path
+from components.image import IMAGE
+from components.processes.sources import IMAGE_NAME_VARIABLE
+from pipelines.code_version import compiled_code
 from pipelines.config import Config
+from pipelines.leaves import users_modules
 from pipelines.runners.arguments import LONGEST_ARGUMENT, argument_bytes, say_once
 
 # libyaml is some ten times as fast; not every build of PyYAML has it.
@@ -43,12 +47,17 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
             f"cluster.mount_path={config.cluster.mount_path} says where a volume is mounted, but no volume is"
             " named. Set cluster.volume_claim, or take mount_path out."
         )
+    image = image or IMAGE
     pipeline = build_pipeline(
         name,
         config,
         folder=resolve_folder(config),
         seen=not config.cluster.volume_claim,
-        pods=Pods(data=config.cluster.data_path, retries=config.cluster.retries),
+        pods=Pods(
+            data=config.cluster.data_path,
+            retries=config.cluster.retries,
+            code={**compiled_code(users_modules(name, config)), IMAGE_NAME_VARIABLE: image},
+        ),
     )
     with atomic_path(output) as temporary:
         holder = temporary.with_suffix(".yaml")
@@ -56,9 +65,8 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
         documents = read_ir(holder)
         _check_names(documents[0])
         say_once(documents[0])
-        if image:
-            for executor in documents[0]["deploymentSpec"]["executors"].values():
-                executor["container"]["image"] = image
+        for executor in documents[0]["deploymentSpec"]["executors"].values():
+            executor["container"]["image"] = image
         holder.unlink()
         _check_arguments(documents)
         text = yaml.dump_all(documents, Dumper=DUMPER, sort_keys=True, width=LINE_WIDTH)

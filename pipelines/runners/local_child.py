@@ -19,7 +19,9 @@ from components.feature_store.config import Settings as FeatureStoreSettings
 from components.feature_store.online_state import holds_online
 from components.processes.endings import end_group_with_parent
 from components.progress import EVENTS_VARIABLE, report, stage
+from pipelines.code_version import compiled_code
 from pipelines.config import Config
+from pipelines.leaves import users_modules
 from pipelines.runners.containers import docker_runner
 from pipelines.task_environment import TASK_ENVIRONMENT
 
@@ -86,7 +88,8 @@ def _runner(plan: Plan, folder: Path):
 
     if plan.runner != "docker":
         return local.SubprocessRunner(use_venv=False)
-    environment = {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE]}
+    code = compiled_code(users_modules(plan.pipeline, plan.config))
+    environment = {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE], **code}
     return docker_runner(folder, plan.config, environment)
 
 

@@ -22,9 +22,9 @@ from components.processes.imports import own_modules_only, python_module
 from components.processes.locks import LockHeld, take_lock
 from components.progress import EVENTS_VARIABLE
 from components.report.closing import FAILURE, close_run, killed, read_events
-from pipelines.code_version import IMAGE_VARIABLE
+from pipelines.code_version import IMAGE_ID_VARIABLE
 from pipelines.config import Config, data_folder
-from pipelines.leaves import resolve_leaves
+from pipelines.leaves import WITHOUT_LEAVES, resolve_leaves
 from pipelines.runners.containers import find_image, remove_containers
 from pipelines.runners.local_child import Plan
 from pipelines.runners.terminal import Terminal
@@ -109,7 +109,7 @@ def run_locally(
         With runner docker: if there is no engine or no image, or the image holds other code than this
         checkout.
     """
-    if pipeline not in ("materialisation", "expert"):
+    if pipeline not in WITHOUT_LEAVES:
         resolve_leaves(config)  # what can't be trained is refused before the run folder is touched
     files = RunFiles(Path(config.run.folder).absolute())
     with _only_run(files.folder) as lock:
@@ -165,7 +165,7 @@ def _environment(plan: Plan, files: RunFiles) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "TMPDIR": str(files.scratch),
     }
-    return {**environment, IMAGE_VARIABLE: find_image()} if plan.runner == "docker" else environment
+    return {**environment, IMAGE_ID_VARIABLE: find_image()} if plan.runner == "docker" else environment
 
 
 def _follow(child: subprocess.Popen, events: Path, terminal: Terminal) -> Failure | None:

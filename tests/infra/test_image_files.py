@@ -12,7 +12,11 @@ from components.image import IMAGE
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "infra" / "image" / "Dockerfile"
 SOURCES = {"components", "feature_repo", "pipelines", "serving"}
-FILES = {"requirements.lock", "pyproject.toml", "README.md", "LICENSE"}
+FILES = {
+    *("requirements.lock", "pyproject.toml", "README.md", "LICENSE"),
+    *("infra/image/added.sh", "infra/image/serving.txt"),
+}
+WHEELS = ("infra/image/wheels/", "infra/image/gpu-wheels/")
 
 
 def copied() -> list[str]:
@@ -53,9 +57,12 @@ def tree(tmp_path):
         "pyproject.toml",
         "README.md",
         "LICENSE",
+        "infra/image/added.sh",
+        "infra/image/serving.txt",
         "components/market/load.py",
         "pipelines/configs/demo.yaml",
         "infra/image/wheels/kfp.whl",
+        "infra/image/gpu-wheels/torch.whl",
         "data/us_equity_daily.parquet",
         "runs/demo/report.html",
         ".venv/bin/python",
@@ -80,12 +87,13 @@ def test_data_runs_history_and_secrets_stay_out_of_the_build(tree):
         "components/market/load.py",
         "pipelines/configs/demo.yaml",
         "infra/image/wheels/kfp.whl",
+        "infra/image/gpu-wheels/torch.whl",
     }
 
 
 def test_this_checkout_brings_only_code_into_the_build():
-    names = {name for name in context(ROOT) if not name.startswith("infra/image/wheels/")}
-    assert {name.split("/")[0] for name in names} <= SOURCES | FILES
+    names = {name for name in context(ROOT) if not name.startswith(WHEELS)}
+    assert {name.split("/")[0] for name in names - FILES} == SOURCES
     assert {Path(name).suffix for name in names} <= {
         ".py",
         ".yaml",
@@ -95,6 +103,8 @@ def test_this_checkout_brings_only_code_into_the_build():
         ".toml",
         ".md",
         ".lock",
+        ".sh",
+        ".txt",
         "",
     }
     assert max((ROOT / name).stat().st_size for name in names) < 1_000_000
@@ -103,8 +113,57 @@ def test_this_checkout_brings_only_code_into_the_build():
 def test_the_image_has_the_projects_name_and_version():
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert f"alphaloop-python:{version}" == IMAGE
-    assert f"-t {IMAGE} ." in DOCKERFILE.read_text()
+    said = DOCKERFILE.read_text()
+    assert f"--target tasks-cpu -t {IMAGE} ." in said
+    assert f"--target tasks-gpu -t {IMAGE}-gpu ." in said
+    assert f"--target serving -t alphaloop-serving:{version} ." in said
 
 
-def test_the_base_script_is_sound_shell():
-    subprocess.run(["sh", "-n", ROOT / "infra" / "image" / "base.sh"], check=True)
+def test_every_target_runs_as_a_numeric_user_who_is_not_root():
+    """A cluster that demands `runAsNonRoot` knows of a named user not whether it is root."""
+    final = {"serving", "tasks-cpu", "tasks-gpu"}
+    parents, users = {}, {}
+    for line in DOCKERFILE.read_text().splitlines():
+        if line.startswith("FROM "):
+            stage = line.split()[-1]
+            parents[stage] = line.split()[1]
+        if line.startswith("USER "):
+            users[stage] = line.split()[1]
+    assert final <= set(parents)
+    for stage in final:
+        above = stage
+        while above not in users:
+            above = parents[above]
+        assert re.fullmatch(r"[1-9]\d{4,}:[1-9]\d{4,}", users[above])
+
+
+def test_what_the_service_is_given_is_of_the_lock():
+    held = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    lines = (ROOT / "infra" / "image" / "serving.txt").read_text().splitlines()
+    named = {line.partition("[")[0] for line in lines if not line.startswith("#")}
+    assert named <= held
+    assert named.isdisjoint({"torch", "lightgbm", "xgboost-cpu", "evidently", "great-expectations", "kfp"})
+
+
+@pytest.mark.parametrize("script", ["base.sh", "added.sh"])
+def test_the_scripts_are_sound_shell(script):
+    subprocess.run(["sh", "-n", ROOT / "infra" / "image" / script], check=True)
+
+
+def test_what_a_command_adds_is_kept_and_nothing_else(tmp_path):
+    """On a root of its own, whose paths stand in the script."""
+    text = (ROOT / "infra" / "image" / "added.sh").read_text()
+    for place in ("/added", "/tmp/before"):
+        text = text.replace(place, f"{tmp_path}{place}")
+    script = tmp_path / "added.sh"
+    script.write_text(text.replace("\ncd /\n", f"\ncd {tmp_path}\n"))
+    (tmp_path / "tmp").mkdir()
+    packages = tmp_path / "opt" / "alphaloop" / "lib"
+    packages.mkdir(parents=True)
+    (packages / "there before").write_text("x")
+    subprocess.run(
+        ["sh", script, "sh", "-c", f"sleep 0.1; echo y > '{packages}/a new one'; ln -s x {packages}/link"],
+        check=True,
+    )
+    found = {path.name for path in (tmp_path / "added").rglob("*") if not path.is_dir()}
+    assert found == {"a new one", "link"}

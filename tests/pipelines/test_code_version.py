@@ -242,7 +242,7 @@ def test_an_import_far_into_a_long_function_counts(tree):
 @pytest.fixture
 def installed(monkeypatch):
     """Some distributions: numpy wants a runtime, lightgbm wants numpy, kfp carries."""
-    monkeypatch.delenv(module.IMAGE_VARIABLE, raising=False)
+    monkeypatch.delenv(module.IMAGE_ID_VARIABLE, raising=False)
 
     def install(**newer: str) -> None:
         found = {
@@ -298,11 +298,11 @@ def _versions_of(tree: Path) -> dict[str, str]:
 
 
 def test_the_image_stands_for_all_that_is_installed(tree, monkeypatch, installed):
-    monkeypatch.setenv(module.IMAGE_VARIABLE, "sha256:one")
+    monkeypatch.setenv(module.IMAGE_ID_VARIABLE, "sha256:one")
     before = _versions_of(tree)
     installed(numpy="99")
     assert _versions_of(tree) == before
-    monkeypatch.setenv(module.IMAGE_VARIABLE, "sha256:another")
+    monkeypatch.setenv(module.IMAGE_ID_VARIABLE, "sha256:another")
     assert all(before[name] != version for name, version in _versions_of(tree).items())
 
 
@@ -478,7 +478,7 @@ def test_touching_a_source_of_bars_renews_the_ingest(house, config):
     ],
 )
 def test_a_newer_package_renews_what_imports_it(package, renews, leaves, house, config, monkeypatch):
-    monkeypatch.delenv(module.IMAGE_VARIABLE, raising=False)
+    monkeypatch.delenv(module.IMAGE_ID_VARIABLE, raising=False)
     before = house_versions(house, config)
     found = dict(module._installed())
     known = found[package]

@@ -7,7 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from components.image import IMAGE
 from components.settings import ConfigError
+from pipelines.code_version import compiled_code
 from pipelines.config import ClusterSettings, Config, load_config
 from pipelines.graphs.arrange import Pods
 from pipelines.graphs.build import build_pipeline
@@ -230,6 +232,8 @@ def test_every_task_of_every_pipeline_has_its_environment_and_secrets(name, tmp_
         "ALPHALOOP_DATA": "/market",
         "OMP_NUM_THREADS": "3",
         "DO_NOT_TRACK": "false",
+        **compiled_code([]),
+        "ALPHALOOP_IMAGE": IMAGE,
     }
     found = environments_of(documents)
     assert len(found) > 4

@@ -1,4 +1,4 @@
-"""A task runs the code that its pipeline was compiled with, or says at its start that its image holds other."""
+"""A task runs the code that its pipeline was compiled with, or says at once that its image holds other."""
 
 import json
 import os
@@ -57,7 +57,9 @@ def task(image: Path, environment: dict[str, str], modules: Path | None = None):
         text=True,
         check=False,
     )
-    failed = [event for event in map(json.loads, events.read_text().splitlines()) if event["event"] == "failed"]
+    failed = [
+        event for event in map(json.loads, events.read_text().splitlines()) if event["event"] == "failed"
+    ]
     return done, failed
 
 
@@ -99,7 +101,9 @@ def test_an_image_without_the_module_of_a_leaf_is_refused_with_how_to_add_it(ima
     assert "COPY my_expert.py /opt/modules/" in failure["message"]
 
 
-@pytest.mark.parametrize("changed", ["my_package/expert.py", "my_package/__init__.py", "my_package/weights.json"])
+@pytest.mark.parametrize(
+    "changed", ["my_package/expert.py", "my_package/__init__.py", "my_package/weights.json"]
+)
 def test_an_image_with_another_state_of_a_module_is_refused(image, modules, changed, tmp_path):
     environment = compiled_code(["my_expert", "my_package.expert"])
     other = shutil.copytree(modules, tmp_path / "other")
