@@ -1,5 +1,5 @@
-"""Where commands print their tables: as wide as the terminal, and in a pipe or a file as wide as they are; and
-what those that compile say of the image.
+"""Where commands print their tables: as wide as the terminal, and in a pipe or a file as wide as they are;
+and what those that compile say of the image.
 """
 
 from rich.console import Console
