@@ -42,7 +42,7 @@ def copy_with_secrets(target: Path) -> Path:
     folder = target / "kubernetes"
     for own in folder.glob("secrets/*/*.env"):
         own.unlink()
-    subprocess.run([folder / "secrets" / "make"], check=True, capture_output=True)
+    subprocess.run([target / "draw_secrets", folder / "secrets"], check=True, capture_output=True)
     return folder
 
 

@@ -318,7 +318,9 @@ class TestSecrets:
             assert "@random@" not in text
             assert "@password@" not in text
             assert (other / path).stat().st_mode & 0o077 == 0
-        told = subprocess.run([other / "secrets" / "make"], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(
+            [other.parent / "draw_secrets", other / "secrets"], capture_output=True, text=True, check=True
+        ).stdout
         assert told.count("is there already") == 5
         assert before == {path: (other / path).read_text() for path in files}
 
