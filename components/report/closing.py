@@ -61,8 +61,8 @@ def killed(events: Sequence[Mapping[str, Any]]) -> list[Said]:
 
 
 def read_events(events: Path | None) -> list[dict[str, Any]]:
-    """The events of a run, oldest first; none where there is no such file."""
-    if events is None or not events.exists():
+    """The events of a run, oldest first; none where there is no such file, or only a pipe to write to."""
+    if events is None or not events.is_file():
         return []
     return [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
 

@@ -17,7 +17,9 @@ from pipelines.commands.options import (
     HostOption,
     ImageOption,
     PipelineOption,
+    RunnerOption,
     SetOption,
+    checked_runner,
 )
 
 INTERRUPTED = 130
@@ -48,9 +50,7 @@ app.add_typer(cli_schedules.schedules_app, name="schedules")
 def run(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    runner: Annotated[
-        str, typer.Option(help="subprocess, or docker to run each task in the cluster's image.")
-    ] = "subprocess",
+    runner: RunnerOption = "subprocess",
     require_approved: Annotated[
         bool, typer.Option("--require-approved", help="Exit with 3 if the gates reject the model.")
     ] = False,
@@ -65,9 +65,7 @@ def run(
     from pipelines.config import load_config
     from pipelines.runners.local_run import run_locally
 
-    if runner not in ("subprocess", "docker"):
-        raise typer.BadParameter(f"{runner!r} is neither subprocess nor docker", param_hint="--runner")
-    folder = run_locally("training", load_config(config, overrides or []), runner=runner)
+    folder = run_locally("training", load_config(config, overrides or []), runner=checked_runner(runner))
     summary = read_summary(folder)
     show_summary(summary, folder)
     if require_approved and not summary.approved:
@@ -127,7 +125,9 @@ def submit(
 
 
 @app.command()
-def materialise(config: ConfigOption = DEMO, overrides: SetOption = None):
+def materialise(
+    config: ConfigOption = DEMO, overrides: SetOption = None, runner: RunnerOption = "subprocess"
+):
     """Bring the newest bars to the online store, without training.
 
     Example:  alphaloop materialise --config pipelines/configs/us_equities.yaml
@@ -135,7 +135,8 @@ def materialise(config: ConfigOption = DEMO, overrides: SetOption = None):
     from pipelines.config import load_config
     from pipelines.runners.local_run import run_locally
 
-    folder = run_locally("materialisation", load_config(config, overrides or []))
+    loaded = load_config(config, overrides or [])
+    folder = run_locally("materialisation", loaded, runner=checked_runner(runner))
     same = "".join(f" --set {shlex.quote(one)}" for one in overrides or [])
     typer.echo(
         f"Online store: {folder / 'feature_store'}. Look values up with: alphaloop lookup SYMBOL --config"

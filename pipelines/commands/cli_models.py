@@ -13,9 +13,11 @@ from pipelines.commands.options import (
     SERVICE,
     ConfigOption,
     ReasonOption,
+    RunnerOption,
     SetOption,
     UrlOption,
     WhoOption,
+    checked_runner,
 )
 
 app = typer.Typer()
@@ -188,6 +190,7 @@ def watch(
         str | None, typer.Option(help="Time between checks, such as 30m or 1d; default retraining.every.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Check once and end.")] = False,
+    runner: RunnerOption = "subprocess",
 ):
     """Look for drift on a schedule and retrain where the rules say so, until Ctrl-C.
 
@@ -196,7 +199,7 @@ def watch(
     from pipelines.commands.watch import watch as keep_watch
     from pipelines.config import load_config
 
-    keep_watch(load_config(config, overrides or []), once=once, every=every)
+    keep_watch(load_config(config, overrides or []), once=once, every=every, runner=checked_runner(runner))
 
 
 @review_app.callback()

@@ -31,4 +31,23 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with who 
 WhoOption = Annotated[
     str | None, typer.Option(help="Who decides; default: ALPHALOOP_USER, then the login name.")
 ]
+RUNNERS = ("subprocess", "docker", "pods")
+RunnerOption = Annotated[
+    str,
+    typer.Option(
+        "--runner",
+        help=(
+            "subprocess; docker to run each task in the cluster's image; or pods, where each task sees its"
+            " inputs and what its IR declares, as on a cluster."
+        ),
+    ),
+]
 SERVICE = "http://127.0.0.1:3000"
+
+
+def checked_runner(runner: str) -> str:
+    """The runner, if there is one of that name."""
+    if runner not in RUNNERS:
+        known = f"{', '.join(RUNNERS[:-1])} or {RUNNERS[-1]}"
+        raise typer.BadParameter(f"{runner!r} is none of {known}", param_hint="--runner")
+    return runner

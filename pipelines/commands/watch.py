@@ -30,7 +30,12 @@ class WatchError(AlphaloopError):
 
 
 def watch(
-    config: Config, once: bool = False, every: str | None = None, *, console: Console | None = None
+    config: Config,
+    once: bool = False,
+    every: str | None = None,
+    *,
+    runner: str = "subprocess",
+    console: Console | None = None,
 ) -> None:
     """Check for drift and retrain where that is decided, now and then each `every` (default
     `retraining.every`), in the foreground.
@@ -53,7 +58,7 @@ def watch(
     due = time.monotonic()
     try:
         while True:
-            failure = _check(config, console)
+            failure = _check(config, console, runner)
             if once:
                 if failure:
                     raise WatchError(failure)
@@ -90,7 +95,7 @@ def seconds_of(text: str) -> float:
     return int(found[1]) * UNITS_S[found[2]]
 
 
-def _check(config: Config, console: Console) -> str | None:
+def _check(config: Config, console: Console, runner: str) -> str | None:
     """One check, told in one line; returns why it failed, or None.
 
     A source that is fetched is asked for its newest bars first.
@@ -105,7 +110,8 @@ def _check(config: Config, console: Console) -> str | None:
     try:
         if config.market.source in FETCHED:
             fetch(config.market, data_folder())
-        made = _when_free(lambda: run_retraining(config, terminal=Terminal(console, lines=False)), console)
+        terminal = Terminal(console, lines=False)
+        made = _when_free(lambda: run_retraining(config, terminal=terminal, runner=runner), console)
     except AlphaloopError as error:
         _say(console, "failed", str(error), colour="red")
         return str(error)

@@ -28,7 +28,7 @@ from pipelines.task_environment import TASK_ENVIRONMENT
 
 @dataclass(frozen=True)
 class Plan:
-    """What the child is to run, and by which of kfp's runners, subprocess or docker; `options` are those of
+    """What the child is to run, and how tasks run: subprocess, docker or pods; `options` are those of
     `pipelines.graphs.build.build_pipeline`.
     """
 
@@ -56,8 +56,6 @@ def execute(plan: Plan, folder: Path) -> None:
     """Run the plan in the run folder; leaves with exit code 1 where a task failed."""
     from kfp import local
 
-    from pipelines.graphs.build import build_pipeline
-
     logging.getLogger().setLevel(logging.INFO)
     _forget_failures(folder / "artifacts")
     _forget_lost_publications(folder, plan.config.feature_store)
@@ -73,7 +71,7 @@ def execute(plan: Plan, folder: Path) -> None:
         if moved:
             elsewhere = "this folder was moved or copied since its last run"
             report("set-up", f"{elsewhere}: {moved} finished tasks run again")
-        pipeline = build_pipeline(plan.pipeline, plan.config, folder=str(folder), options=plan.options)
+        pipeline = _build(plan, folder)
     logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
     try:
         pipeline()
@@ -82,8 +80,25 @@ def execute(plan: Plan, folder: Path) -> None:
         sys.exit(1)
 
 
+def _build(plan: Plan, folder: Path):
+    """The planned pipeline; where tasks run in pods that which a cluster would run, and kfp is told how."""
+    from pipelines.graphs.arrange import Pods
+    from pipelines.graphs.build import build_pipeline
+
+    if plan.runner != "pods":
+        return build_pipeline(plan.pipeline, plan.config, folder=str(folder), options=plan.options)
+    from pipelines.runners.pods.play import play, play_pods
+
+    played = play(plan.config, folder)
+    report("set-up", played.note)
+    pods = Pods(data=played.config.cluster.data_path)
+    pipeline = build_pipeline(plan.pipeline, played.config, folder=played.folder, pods=pods)
+    play_pods(pipeline, played, folder, Path(os.environ["TMPDIR"]) / "pods", _add_event)
+    return pipeline
+
+
 def _runner(plan: Plan, folder: Path):
-    """kfp's runner of tasks: in subprocesses, or in containers."""
+    """kfp's runner of tasks: in subprocesses (`_build` lets them be pods), or in containers."""
     from kfp import local
 
     if plan.runner != "docker":
@@ -107,8 +122,13 @@ class _CacheHits(logging.Handler):
         if " cache hit (" in text:
             name = re.sub(r"\x1b\[\d+m|'", "", text.split()[1])
             event = {"time": time.time(), "event": "cached", "stage": self.titles.get(name, name)}
-            with open(os.environ[EVENTS_VARIABLE], "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(event) + "\n")
+            _add_event(event)
+
+
+def _add_event(event: Mapping[str, Any]) -> None:
+    """Add a line to the run's events."""
+    with open(os.environ[EVENTS_VARIABLE], "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(event) + "\n")
 
 
 def _titles(pipeline) -> dict[str, str]:

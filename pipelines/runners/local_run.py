@@ -1,5 +1,5 @@
-"""Runs a pipeline on this machine through `kfp.local`, each task in a subprocess or a container, and shows
-how it goes.
+"""Runs a pipeline on this machine through `kfp.local`, each task in a subprocess, a container or a pod, and
+shows how it goes.
 
 The pipeline runs in a child process (`pipelines.runners.local_child`) whose output, kfp's chatter, goes to a
 log file; what the stages report comes back through the events file (`components.progress`).
@@ -27,6 +27,7 @@ from pipelines.config import Config, data_folder
 from pipelines.leaves import WITHOUT_LEAVES, resolve_leaves
 from pipelines.runners.containers import find_image, remove_containers
 from pipelines.runners.local_child import Plan
+from pipelines.runners.pods.machine import require_namespaces
 from pipelines.runners.terminal import Terminal
 from pipelines.task_environment import DATA_VARIABLE, TASK_ENVIRONMENT
 
@@ -108,7 +109,11 @@ def run_locally(
     ContainerError
         With runner docker: if there is no engine or no image, or the image holds other code than this
         checkout.
+    PodError
+        With runner pods: if this machine refuses namespaces.
     """
+    if runner == "pods":
+        require_namespaces()
     if pipeline not in WITHOUT_LEAVES:
         resolve_leaves(config)  # what can't be trained is refused before the run folder is touched
     files = RunFiles(Path(config.run.folder).absolute())
@@ -116,7 +121,10 @@ def run_locally(
         files.begin()
         plan = Plan(pipeline, runner, dict(options or {}), config)
         plan.write(files.plan)
-        failure = _run_child(plan, files, lock, terminal or Terminal())
+        terminal = terminal or Terminal()
+        failure = _run_child(plan, files, lock, terminal)
+        if runner == "pods":
+            terminal.tell_lost(read_events(files.events))
         if failure and not files.failure.exists():
             close_run(files.folder, failed=True, message=failure.message, events=files.events)
     if failure:

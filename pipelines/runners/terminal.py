@@ -3,11 +3,15 @@
 Plain lines where there is no terminal.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+# How many files that were lost with pods are named; the events hold all.
+MOST_LOST = 20
 
 
 class Terminal:
@@ -75,6 +79,25 @@ class Terminal:
     def _failed(self, stage: str, event: dict) -> None:
         self._end(stage)
         self._line(f"[red]✗ {stage:<22} {event['seconds']:6.1f} s  failed[/]")
+
+    def _lost(self, stage: str, event: dict) -> None:
+        """Told once for all tasks, when the run is over."""
+
+    def tell_lost(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Say which files ended with the pods of a run."""
+        lost = [
+            (event["stage"], one["path"], one["bytes"])
+            for event in events
+            if event["event"] == "lost"
+            for one in event["files"]
+        ]
+        if not lost:
+            self.console.print("Nothing was lost with the pods.")
+            return
+        total = sum(size for *_, size in lost)
+        self.console.print(f"Lost with the pods: {len(lost)} files, {total:,} bytes (all in events.jsonl)")
+        for stage, path, size in sorted(lost, key=lambda one: -one[2])[:MOST_LOST]:
+            self.console.print(f"  {stage:<22} {size:>13,} bytes  {escape(path)}")
 
     def _line(self, text: str) -> None:
         if self.lines:

@@ -452,7 +452,8 @@ def test_a_folder_in_use_is_left_alone(call, config, tmp_path):
 
 def test_an_unknown_runner_pipeline_or_option_is_named(call, config, tmp_path):
     refused(
-        call("run", "--config", config, "--runner", "podman"), "'podman' is neither subprocess nor docker"
+        call("run", "--config", config, "--runner", "podman"),
+        "'podman' is none of subprocess, docker or pods",
     )
     refused(
         call("compile", "--config", config, "--pipeline", "trainng", "-o", tmp_path / "ir.yaml"),

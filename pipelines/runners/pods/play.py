@@ -1,0 +1,88 @@
+"""How a configuration for a cluster is played on one machine: which claims there are, which folders play
+them, and the runner that kfp is given.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import Config, data_folder
+from pipelines.runners.containers import data_places
+from pipelines.runners.pods.declared import Declared, PodError, read_declared
+from pipelines.runners.pods.runner import Pods
+from pipelines.runners.pods.volumes import Volumes
+
+# The claim that the run folder plays where the config names none.
+PLAYED_CLAIM = "alphaloop"
+
+
+@dataclass(frozen=True)
+class Played:
+    """The configuration that tasks get, the run's folder as they see it, what plays their volumes, and what a
+    person should know of that.
+    """
+
+    config: Config
+    folder: str
+    volumes: Volumes
+    note: str
+
+
+def play(config: Config, run_folder: Path) -> Played:
+    """The run folder plays the claim, under another path, and the data folder that of the data."""
+    cluster = config.cluster
+    claim = cluster.volume_claim or PLAYED_CLAIM
+    config = config.model_copy(update={"cluster": cluster.model_copy(update={"volume_claim": claim})})
+    data = data_folder().absolute()
+    outside = [place for place in data_places(config, data) if place != data]
+    readable = {str(place): place for place in outside} | ({cluster.data_path: data} if data.is_dir() else {})
+    note = (
+        f"{run_folder} plays the volume claim {claim!r}, which tasks see at {cluster.mount_path}; of the"
+        " rest of this machine they see the installed packages and their inputs"
+    )
+    return Played(config, cluster.mount_path, Volumes(run_folder, {claim: run_folder}, readable), note)
+
+
+def play_pods(
+    pipeline: Any, played: Played, run_folder: Path, scratch: Path, on_event: Callable[[dict[str, Any]], None]
+) -> None:
+    """Have kfp's subprocess runner run each task of a built pipeline in a pod.
+
+    Raises
+    ------
+    PodError
+        If a task is to be given what is not there.
+    """
+    from kfp.local import subprocess_task_handler
+
+    declared = read_declared(pipeline)
+    pods = Pods(
+        run_folder / "artifacts",
+        scratch,
+        declared,
+        played.volumes,
+        find_secrets(declared, os.environ),
+        on_event,
+    )
+    subprocess_task_handler.run_local_subprocess = pods.run_task
+
+
+def find_secrets(declared: Mapping[str, Declared], environment: Mapping[str, str]) -> dict[str, str]:
+    """Values of the secrets that tasks are given, from this process's own environment.
+
+    Raises
+    ------
+    PodError
+        If one that is not optional is missing there.
+    """
+    needed = {name for one in declared.values() for name in one.secrets}
+    missing = sorted(needed - environment.keys())
+    if missing:
+        raise PodError(
+            f"cluster.secrets gives tasks {', '.join(missing)}, and here it comes out of your own"
+            f" environment, where it is not set. Set it: export {missing[0]}=..."
+        )
+    wanted = needed | {name for one in declared.values() for name in one.optional_secrets}
+    return {name: environment[name] for name in wanted & environment.keys()}
