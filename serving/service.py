@@ -85,7 +85,7 @@ class SignalService:
             self.answer_log.close()
 
 
-for layer, arguments in layers(plan.serving):
+for layer, arguments in layers(plan.serving, guard):
     SignalService.add_asgi_middleware(layer, **arguments)
 
 

@@ -11,6 +11,8 @@ from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from serving.api.bento_schema import PATH as BENTO_SCHEMA
+from serving.api.bento_schema import bento_schema
 from serving.api.guard import REVIEW
 from serving.api.head import require_type
 from serving.api.openapi import describe, responses_of, score_body, signals_body
@@ -33,7 +35,15 @@ def make_app(review: Path, *, title: str, version: str, prefix: str = "") -> Fas
     review : folder of the pages below /review; it may come later
     prefix : path below which a proxy shows the service; links carry it
     """
-    app = FastAPI(title=title, version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title=title,
+        version=version,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # Names of operations become names in generated clients.
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.state.prefix = prefix
     app.openapi = lambda: describe(app, *app.state.keeper.known_names(), prefix=prefix)
     app.include_router(routes)
@@ -112,6 +122,11 @@ async def status(request: Request) -> Response:
     from serving.live.status import status_answer
 
     return json_response(status_answer(request.app.state.keeper, request.app.state.answers.answer_log))
+
+
+@routes.get(BENTO_SCHEMA, include_in_schema=False)
+async def schema(request: Request) -> Response:
+    return json_response(bento_schema(request.app.title))
 
 
 async def _refused(request: Request, error: Refusal) -> Response:

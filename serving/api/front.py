@@ -1,15 +1,18 @@
 """What stands before everything that the service answers, the probes of its health included: the path below
-which a proxy shows it, and pages of other origins that may ask it (CORS).
+which a proxy shows it, pages of other origins that may ask it (CORS), and what we answer instead of BentoML.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.api.bento_schema import PATH as BENTO_SCHEMA
 from serving.config import Settings
 
 _PREFLIGHT_S = 600
+_OURS = (BENTO_SCHEMA, "/docs.json")
 
 
 class Prefix:
@@ -26,8 +29,19 @@ class Prefix:
         await self._app(scope, receive, send)
 
 
-def layers(settings: Settings) -> list[tuple[type, dict[str, Any]]]:
-    """The middlewares that the settings ask for, outermost first, each with its arguments."""
+class InsteadOfBentoML:
+    """Gives our own routes some paths that BentoML has routes for itself, with what stands before them: keys
+    and limits."""
+
+    def __init__(self, app: ASGIApp, ours: ASGIApp, paths: Collection[str]):
+        self._app, self._ours, self._paths = app, ours, frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._ours if scope.get("path") in self._paths else self._app)(scope, receive, send)
+
+
+def layers(settings: Settings, ours: ASGIApp) -> list[tuple[type, dict[str, Any]]]:
+    """The middlewares, outermost first, each with its arguments; `ours` answers for our own routes."""
     found: list[tuple[type, dict[str, Any]]] = []
     if settings.cors_origins:
         cors = {
@@ -41,4 +55,4 @@ def layers(settings: Settings) -> list[tuple[type, dict[str, Any]]]:
         found.append((CORSMiddleware, cors))
     if settings.prefix:
         found.append((Prefix, {"prefix": settings.prefix}))
-    return found
+    return [*found, (InsteadOfBentoML, {"ours": ours, "paths": _OURS})]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Response
 
 from serving.api.auth import Gatekeeper
+from serving.api.bento_schema import PATH as BENTO_SCHEMA
 from serving.api.head import require_known_query, require_no_body, require_said_once
 from serving.api.limits import Concurrency, Intake, Limiter
 from serving.api.refusal import Refusal
@@ -31,6 +32,7 @@ _ENDPOINTS = {
     "/model": "model",
     "/status": "status",
     "/openapi.json": "openapi",
+    BENTO_SCHEMA: "schema",
     "/": "index",
 }
 _POSTED = ("/signals", "/score")

@@ -106,7 +106,8 @@ def score_body() -> dict[str, Any]:
         "in": "query",
         "required": False,
         "description": "as in the JSON body, for requests that do not name it there",
-        "schema": {"type": "string", "enum": ["market", "batch"], "default": "market"},
+        # No default: generated clients would send it beside another one in the body.
+        "schema": {"type": "string", "enum": ["market", "batch"]},
     }
     return {"requestBody": {"required": True, "content": content}, "parameters": [parameter]}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import bentoml
 import httpx
 import jsonschema
 import numpy as np
@@ -424,8 +425,12 @@ def test_with_a_key_nothing_is_answered_without_it_and_it_is_never_written(small
             live.client.post("/signals", json={"symbols": ["S01"]}, headers={"x-api-key": "old-key"}),
         ]
         assert answers[0].status_code == 200
+        with pytest.raises(bentoml.exceptions.BentoMLException, match="Failed to fetch schema"):
+            bentoml.SyncHTTPClient(live.url, server_ready_timeout=0)
+        with bentoml.SyncHTTPClient(live.url, token=KEY, server_ready_timeout=0) as client:
+            assert set(client.endpoints) == {"signals", "score"}
         limited = [live.client.get("/", headers=keyed) for _ in range(8)]
-        assert [answer.status_code for answer in limited[:5]] == [200] * 5
+        assert [answer.status_code for answer in limited[:4]] == [200] * 4
         assert error(limited[-1]) == (429, "too_many_requests", None)
         assert int(limited[-1].headers["retry-after"]) >= 1
         assert live.client.get("/livez").status_code == live.client.get("/metrics").status_code == 200

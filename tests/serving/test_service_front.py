@@ -123,10 +123,12 @@ def test_a_page_of_a_named_origin_may_ask_and_no_other(shared):
 
 
 def test_without_origins_there_is_no_cors(small_run):
+    from starlette.middleware.cors import CORSMiddleware
+
     from serving.api.front import layers
     from serving.config import Settings
 
-    assert layers(Settings()) == []
+    assert CORSMiddleware not in [layer for layer, _ in layers(Settings(), ours=None)]
 
 
 def test_links_and_the_description_carry_the_prefix_and_both_forms_of_a_path_are_answered(shared):
