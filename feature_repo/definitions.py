@@ -7,7 +7,6 @@ The pipeline calls `define`; the feast command line finds the same objects throu
 import json
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
@@ -19,9 +18,9 @@ TIMESTAMP, KNOWN_TIME = "timestamp", "known_time"
 symbol = Entity(name="symbol", value_type=ValueType.STRING, description="one traded instrument")
 
 
-def define(publication: Mapping[str, Any], folder: Path) -> list[Entity | FeatureView | FeatureService]:
-    """Feast objects of a publication in the store `folder`: the entity, a view for each factor group, the
-    view `sequence`, and two services.
+def define(publication: Mapping[str, Any], place: str) -> list[Entity | FeatureView | FeatureService]:
+    """Feast objects of a publication in the store at `place`, an absolute folder or an address: the entity, a
+    view for each factor group, the view `sequence`, and two services.
 
     `alpha_v<schema>` serves the model's inputs and context columns, `raw_v<schema>` the raw factors for
     people. Both carry the order of their columns in the tag `columns`, because Feast returns them view by
@@ -32,10 +31,9 @@ def define(publication: Mapping[str, Any], folder: Path) -> list[Entity | Featur
     (microseconds since 1970, UTC).
     """
     views = {
-        name: _group_view(name, columns, publication, folder)
-        for name, columns in publication["views"].items()
+        name: _group_view(name, columns, publication, place) for name, columns in publication["views"].items()
     }
-    sequence = _sequence_view(publication, folder)
+    sequence = _sequence_view(publication, place)
     alpha = [*publication["columns"], *publication["context"]]
     services = [
         _service(publication["service"], alpha, views, publication),
@@ -44,7 +42,7 @@ def define(publication: Mapping[str, Any], folder: Path) -> list[Entity | Featur
     return [symbol, *views.values(), sequence, *(service for service in services if service is not None)]
 
 
-def _group_view(name: str, columns: list[str], publication: Mapping[str, Any], folder: Path) -> FeatureView:
+def _group_view(name: str, columns: list[str], publication: Mapping[str, Any], place: str) -> FeatureView:
     return FeatureView(
         name=name,
         entities=[symbol],
@@ -53,12 +51,12 @@ def _group_view(name: str, columns: list[str], publication: Mapping[str, Any], f
             Field(name="symbol", dtype=String),
             *(Field(name=column, dtype=Float32) for column in columns),
         ],
-        source=_source(name, publication, folder),
+        source=_source(name, publication, place),
         tags={"factors_sha256": publication["factors_sha256"], "period": publication["period"]},
     )
 
 
-def _sequence_view(publication: Mapping[str, Any], folder: Path) -> FeatureView:
+def _sequence_view(publication: Mapping[str, Any], place: str) -> FeatureView:
     return FeatureView(
         name=SEQUENCE,
         entities=[symbol],
@@ -69,7 +67,7 @@ def _sequence_view(publication: Mapping[str, Any], folder: Path) -> FeatureView:
             Field(name="row", dtype=Bytes),
             Field(name="known_at_us", dtype=Int64),
         ],
-        source=_source(SEQUENCE, publication, folder),
+        source=_source(SEQUENCE, publication, place),
         tags={
             "schema": publication["schema"],
             "lookback_bars": str(publication["lookback_bars"]),
@@ -78,10 +76,10 @@ def _sequence_view(publication: Mapping[str, Any], folder: Path) -> FeatureView:
     )
 
 
-def _source(name: str, publication: Mapping[str, Any], folder: Path) -> FileSource:
+def _source(name: str, publication: Mapping[str, Any], place: str) -> FileSource:
     return FileSource(
         name=f"{name}_source",
-        path=str(folder.absolute() / "data" / publication["publication"] / f"{name}.parquet"),
+        path=f"{place}/data/{publication['publication']}/{name}.parquet",
         timestamp_field=TIMESTAMP,
         created_timestamp_column=KNOWN_TIME,
     )

@@ -24,7 +24,7 @@ def _published() -> list:
             f"{current} does not exist: nothing is published there. Run `alphaloop materialise` or `alphaloop"
             " run` first."
         )
-    return define(require_json(current), Path(folder))
+    return define(require_json(current), str(Path(folder).absolute()))
 
 
 # Feast looks for its objects among the names of a module.

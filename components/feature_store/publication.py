@@ -28,7 +28,7 @@ from components.contracts import (
 )
 from components.feature_store.config import Settings
 
-SEQUENCE = "sequence"
+SEQUENCE, CURRENT = "sequence", "current.json"
 # Raise when the files of a publication or their meaning change.
 LAYOUT_VERSION = 2
 _KEYS = ("timestamp", "symbol", "known_time")
@@ -145,7 +145,7 @@ def read_current(folder: str | os.PathLike) -> dict[str, Any]:
     FeatureStoreError
         If nothing was ever materialised there.
     """
-    path = Path(folder) / "current.json"
+    path = Path(folder) / CURRENT
     current = read_json(path)
     if current is None:
         raise FeatureStoreError(
@@ -324,7 +324,7 @@ def _file_sha256(path: Path) -> str:
 
 def _prune(newest: Path, keep: int) -> None:
     """Delete the oldest publications beside `newest`, never one that is online."""
-    current = read_json(newest.parent.parent / "current.json") or {}
+    current = read_json(newest.parent.parent / CURRENT) or {}
     others = [
         path
         for path in newest.parent.iterdir()

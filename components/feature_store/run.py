@@ -17,14 +17,16 @@ from components.contracts import (
     write_table,
 )
 from components.feature_store.config import Settings
-from components.feature_store.publication import FactorTable, read_registry
+from components.feature_store.publication import CURRENT, FactorTable, read_registry
 from components.feature_store.store import (
+    FEAST_CONFIG,
     publication_store,
     publish_factors,
     put_online,
     restore,
     training_set,
 )
+from components.lasting.folder import is_address, opened
 from components.progress import report, stage
 from components.settings import config_hash
 
@@ -57,7 +59,7 @@ def run_materialise(
 
     Parameters
     ----------
-    folder : of the feature store
+    folder : of the feature store, a path or an address
     settings : of the feature store as JSON
 
     Raises
@@ -75,8 +77,10 @@ def run_materialise(
             period,
             read_stamp(inputs.factors).content_sha256,
         )
-        publication = publish_factors(table, parsed, folder)
-        symbols = put_online(publication, parsed, folder)
+        address = folder if is_address(folder) else ""
+        with opened(folder, lambda name: name == CURRENT, last=[FEAST_CONFIG, CURRENT]) as store:
+            publication = publish_factors(table, parsed, store)
+            symbols = put_online(publication, parsed, store, address=address)
         atomic_write_text(registry, json.dumps({**publication, "code_version": code}, indent=1))
         report(
             "materialise",
@@ -99,10 +103,11 @@ def run_make_training_set(
     with stage("training set"):
         parsed = Settings.model_validate_json(settings)
         published = read_registry(inputs.registry)
-        restore(published, inputs.factors, read_catalog(inputs.catalog), parsed, folder)
         rows = read_table(inputs.panel, PANEL).select("timestamp", "symbol", "sector")
-        with publication_store(published, folder) as store:
-            table = training_set(store, published["service"], rows)
+        with opened(folder, lambda name: name.startswith(f"data/{published['publication']}/")) as place:
+            restore(published, inputs.factors, read_catalog(inputs.catalog), parsed, place)
+            with publication_store(published, place) as store:
+                table = training_set(store, published["service"], rows)
         panel_sha256 = read_stamp(inputs.panel).content_sha256
         write_table(
             table,

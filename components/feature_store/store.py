@@ -28,6 +28,7 @@ from components.contracts import (
 from components.feature_store.config import Settings
 from components.feature_store.online_state import mark_online
 from components.feature_store.publication import (
+    CURRENT,
     FactorTable,
     FeatureStoreError,
     read_current,
@@ -35,10 +36,12 @@ from components.feature_store.publication import (
     write_publication,
 )
 from components.feature_store.redis_address import parse_redis_address
+from components.lasting.folder import below
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+REGISTRY, FEAST_CONFIG = "registry.db", "feature_store.yaml"
 _YAML = {"sqlite": "feature_store.yaml", "redis": "feature_store_redis.yaml"}
 
 
@@ -51,7 +54,7 @@ def open_store(settings: Settings, folder: str | os.PathLike) -> "FeatureStore":
         If nothing was materialised there, or the Redis connection is not set.
     """
     read_current(folder)
-    registry = Path(folder) / "registry.db"
+    registry = Path(folder) / REGISTRY
     if not registry.is_file():
         raise FeatureStoreError(
             f"{registry} is missing, so the feature store can't be opened. Run `alphaloop materialise`; it"
@@ -73,10 +76,13 @@ def publish_factors(
         return publication
 
 
-def put_online(publication: Mapping[str, Any], settings: Settings, folder: str | os.PathLike) -> int:
+def put_online(
+    publication: Mapping[str, Any], settings: Settings, folder: str | os.PathLike, *, address: str = ""
+) -> int:
     """Put the newest known row of each symbol online and make the publication the current one.
 
-    Returns the number of symbols.
+    Returns the number of symbols. `address` is where `folder` will lie for others, where that is not its own
+    place: then the registry lies beside the publication's files and names them by that address.
 
     Feast's own materialisation does the writing; rows known after the publication's cut stay out. The
     registry and `current.json` are replaced at the very end, so a run that was killed leaves the store as it
@@ -86,17 +92,22 @@ def put_online(publication: Mapping[str, Any], settings: Settings, folder: str |
     verify_publication(publication, folder)
     if settings.online == "sqlite":
         _drop_broken_database(folder / "online.db")
-    with atomic_path(folder / "registry.db") as registry:
+    registry_name = f"data/{publication['publication']}/{REGISTRY}" if address else REGISTRY
+    with atomic_path(folder / registry_name) as registry:
         store = _feast_store(settings, folder, registry)
         with _quiet(), online_errors(settings, folder):
-            _apply(store, publication, folder)
+            _apply(store, publication, str(folder.absolute()))
             store.materialize(
                 start_date=datetime.fromisoformat(publication["first"]) - timedelta(days=1),
                 end_date=datetime.fromisoformat(publication["cut"]),
             )
             mark_online(publication, settings)
-    atomic_write_text(folder / "feature_store.yaml", _own_yaml(settings))
-    atomic_write_text(folder / "current.json", json.dumps(publication, indent=1))
+            if address:
+                _apply(store, publication, address)
+    atomic_write_text(
+        folder / FEAST_CONFIG, _own_yaml(settings, below(address, registry_name) if address else "")
+    )
+    atomic_write_text(folder / CURRENT, json.dumps(publication, indent=1))
     return len(publication["symbols"])
 
 
@@ -185,7 +196,7 @@ def publication_store(publication: Mapping[str, Any], folder: str | os.PathLike)
     with tempfile.TemporaryDirectory(prefix="alphaloop-registry-") as scratch:
         store = _feast_store(Settings(), Path(scratch), Path(scratch) / "registry.db")
         with _quiet():
-            _apply(store, publication, Path(folder))
+            _apply(store, publication, str(Path(folder).absolute()))
         yield store
 
 
@@ -200,12 +211,15 @@ def _feast_store(settings: Settings, folder: Path, registry: Path) -> "FeatureSt
     return FeatureStore(config=RepoConfig(**values, repo_path=str(folder.absolute())))
 
 
-def _own_yaml(settings: Settings) -> str:
+def _own_yaml(settings: Settings, registry: str = "") -> str:
     """What Feast's own tools read in the store's folder (`feast -c FOLDER ...`, `FeatureStore(FOLDER)`):
-    places relative to it, so that it may be moved, and the Redis connection by the name of its variable.
+    places relative to it, so that it may be moved, but for a registry at an address, and the Redis connection
+    by the name of its variable.
     """
     values = yaml.safe_load(_template(settings).replace("${ALPHALOOP_FEATURE_STORE}/", ""))
     values["project"] = settings.project
+    if registry:
+        values["registry"] = registry
     if settings.online == "redis":
         values["online_store"]["connection_string"] = f"${{{settings.redis_variable}}}"
     return yaml.safe_dump(values, sort_keys=False)
@@ -233,10 +247,10 @@ def _expand(settings: Settings, folder: Path) -> str:
     )
 
 
-def _apply(store: "FeatureStore", publication: Mapping[str, Any], folder: Path) -> None:
+def _apply(store: "FeatureStore", publication: Mapping[str, Any], place: str) -> None:
     from feature_repo.definitions import define
 
-    store.apply(define(publication, folder))
+    store.apply(define(publication, place))
 
 
 def _drop_broken_database(path: Path) -> None:
