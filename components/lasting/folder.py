@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from components.lasting.file_systems import LastingError, explained, file_system
 if TYPE_CHECKING:
     from pyarrow import fs
 
+Wanted = Callable[[str], bool] | Sequence[str]
 SCHEMES = ("s3://", "file://")
 _CHUNK_BYTES = 8 * 2**20
 # Files under way at a time: small ones would otherwise spend their time waiting one after the other.
@@ -41,9 +43,7 @@ def below(folder: str, name: str) -> str:
 
 
 @contextmanager
-def opened(
-    folder: str, fetch: Callable[[str], bool] = lambda name: True, *, last: Sequence[str] = ()
-) -> Iterator[Path]:
+def opened(folder: str, fetch: Wanted = lambda name: True, *, last: Sequence[str] = ()) -> Iterator[Path]:
     """The folder as one of this machine; what the body changes in it lies at the address afterwards.
 
     A path is its own folder. From an address the files whose names `fetch` wants are copied to a scratch
@@ -55,7 +55,8 @@ def opened(
     Parameters
     ----------
     folder : a path or an address; it may not be there yet
-    fetch : whether a file is wanted, by its name relative to the folder, with slashes
+    fetch : whether a file is wanted, by its name relative to the folder, with slashes; or the names of
+        the few that are wanted, and then nothing is known of the others
 
     Raises
     ------
@@ -92,24 +93,30 @@ class LastingFolder:
         files, root = file_system(address)
         return cls(address, files, root)
 
-    def names(self) -> dict[str, datetime]:
-        """When each file below the folder was put there, by its name relative to it; hidden ones are none."""
+    def names(self, only: Sequence[str] | None = None) -> dict[str, datetime]:
+        """When each file below the folder, or of these alone, was put there, by its name relative to it;
+        hidden ones are none.
+        """
         from pyarrow import fs
 
+        everything = fs.FileSelector(self.root, allow_not_found=True, recursive=True)
         with explained(self.address):
-            found = self.files.get_file_info(fs.FileSelector(self.root, allow_not_found=True, recursive=True))
+            found = self.files.get_file_info(
+                everything if only is None else [f"{self.root}/{name}" for name in only]
+            )
         named = {one.path.removeprefix(f"{self.root}/"): one.mtime for one in found if one.is_file}
         return {name: at for name, at in named.items() if not _hidden(name)}
 
-    def fetch(self, target: Path, wanted: Callable[[str], bool]) -> dict[str, str]:
+    def fetch(self, target: Path, wanted: Wanted) -> dict[str, str]:
         """Copy the wanted files into `target` and lay out the names of the others; returns the SHA-256 of
         each, empty for those that are there by name only.
         """
         for attempt in range(_TRIES):
-            named = self.names()
+            named = self.names(None if callable(wanted) else wanted)
             try:
                 with ThreadPoolExecutor(_AT_A_TIME) as pool:
-                    hashes = list(pool.map(lambda name: self._bring(name, target, wanted(name)), named))
+                    bring = partial(self._bring, target, wanted if callable(wanted) else named.__contains__)
+                    hashes = list(pool.map(bring, named))
             except FileNotFoundError as error:
                 # Somebody merged or removed files since they were listed.
                 if attempt + 1 == _TRIES:
@@ -162,7 +169,7 @@ class LastingFolder:
             except FileNotFoundError:
                 return
 
-    def _bring(self, name: str, target: Path, wanted: bool) -> str:
+    def _bring(self, target: Path, wanted: Callable[[str], bool], name: str) -> str:
         """Copy a file, or lay out its name; returns its SHA-256, empty for a mere name."""
         path = target / name
         if ".." in path.relative_to(target).parts:
@@ -170,7 +177,7 @@ class LastingFolder:
                 f"{below(self.address, name)} has a name that leads out of its folder. Remove it."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not wanted:
+        if not wanted(name):
             path.touch()
             return ""
         for _ in range(_TRIES):

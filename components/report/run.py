@@ -7,34 +7,39 @@ from pathlib import Path
 
 from components.contracts import read_gathered
 from components.contracts.documents.summary import RunSummary
+from components.lasting.folder import below, opened
 from components.progress import report, stage
-from components.report.build import REPORT, build_report, keep_pages
-from components.report.closing import close_run
+from components.report.build import REPORT, SUMMARY, build_report, keep_pages
+from components.report.closing import FAILURE, close_run
 from components.report.result import EVIDENCE, Artifacts
 
 SUCCEEDED = "SUCCEEDED"
 
 
 def run_write_report(artifacts: Artifacts, page: str, *, config: str, folder: str) -> RunSummary:
-    """Write the run's report and summary into its folder, and the report to `page` too.
+    """Write the run's report and summary into `folder`, a path or an address, and the report to `page` too.
 
     `config` is JSON of the whole configuration.
     """
     with stage("report"):
-        summary = build_report(artifacts, json.loads(config), Path(folder))
-        shutil.copyfile(Path(folder) / REPORT, page)
+        with opened(folder, [], last=[SUMMARY]) as kept:
+            summary = build_report(artifacts, json.loads(config), kept)
+            shutil.copyfile(kept / REPORT, page)
         report("report", f"model {'approved' if summary.approved else 'rejected'}: {summary.reason}")
     return summary
 
 
 def run_keep_evidence(pages: str, *, folder: str) -> None:
-    """Copy the stages' own pages, and mined formulas, into the run folder; `pages` holds them gathered."""
-    with stage("evidence"):
-        keep_pages(read_gathered(pages), Path(folder) / EVIDENCE)
+    """Copy the stages' own pages, and mined formulas, into `folder`, a path or an address; `pages` holds them
+    gathered.
+    """
+    with stage("evidence"), opened(below(folder, EVIDENCE), []) as kept:
+        keep_pages(read_gathered(pages), kept)
 
 
 def run_close_run(folder: str, *, state: str, message: str | None) -> None:
     """Leave a page behind if the run did not succeed; state and message are the orchestrator's."""
     events = os.environ.get("ALPHALOOP_EVENTS")
     place = Path(events) if events else None
-    close_run(Path(folder), failed=state != SUCCEEDED, message=message or "", events=place)
+    with opened(folder, [FAILURE]) as kept:
+        close_run(kept, failed=state != SUCCEEDED, message=message or "", events=place)

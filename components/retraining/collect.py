@@ -2,12 +2,13 @@
 not learned from.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from components.contracts import SERVED
+from components.contracts import SERVED, hour_folder
 from components.contracts.documents.champion import ChampionRecord
 from components.contracts.served import read_served
 
@@ -29,12 +30,24 @@ def collect_served(served: Path, champion: ChampionRecord | None, *, window_bars
     """
     if champion is None:
         return pl.DataFrame(schema=SERVED.columns)
-    known_until = champion.known_until
-    # An answer on a later bar was given later; in a simulation whose bars lie ahead of this clock that says
-    # nothing.
-    since = known_until if known_until < datetime.now(UTC) else None
-    rows = read_served(served, since=since, bundle_sha256=champion.bundle_sha256).filter(
-        pl.col("timestamp") > known_until
+    rows = read_served(served, since=_since(champion), bundle_sha256=champion.bundle_sha256).filter(
+        pl.col("timestamp") > champion.known_until
     )
     newest = rows["timestamp"].unique().sort().tail(window_bars)
     return rows.filter(pl.col("timestamp").is_in(newest.implode())).sort(SERVED.key)
+
+
+def answers_wanted(champion: ChampionRecord | None) -> Callable[[str], bool]:
+    """Which files of the answer log, by their names in it, may hold answers that `collect_served` counts."""
+    since = _since(champion) if champion else None
+    first = f"{hour_folder('', since).name}/" if since else ""
+    return lambda name: champion is not None and name >= first
+
+
+def _since(champion: ChampionRecord) -> datetime | None:
+    """The moment before which no answer counts: one on a later bar was given later.
+
+    None in a simulation whose
+    bars lie ahead of this clock, which says nothing then.
+    """
+    return champion.known_until if champion.known_until < datetime.now(UTC) else None

@@ -15,8 +15,8 @@ def collect_served(
 
     from components.retraining.run import run_collect_served
 
-    answered, rows, run = Path(champion.path), Path(current.path), Path(folder)
-    run_collect_served(answered, rows, window_bars=window_bars, folder=run, code=code)
+    answered, rows = Path(champion.path), Path(current.path)
+    run_collect_served(answered, rows, window_bars=window_bars, folder=folder, code=code)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -40,7 +40,7 @@ def decide(
     from components.retraining.run import Checked, run_decide
 
     inputs = Checked(*(Path(artifact.path) for artifact in (drift, current, panel, champion)))
-    made = run_decide(inputs, Path(decision.path), settings=settings, source=source, folder=Path(folder))
+    made = run_decide(inputs, Path(decision.path), settings=settings, source=source, folder=folder)
     return made.retrains
 
 
@@ -51,4 +51,4 @@ def conclude(decision: Input[Artifact], registration: Input[Artifact], folder: s
 
     from components.retraining.run import Retrained, run_conclude
 
-    run_conclude(Retrained(Path(decision.path), Path(registration.path)), folder=Path(folder))
+    run_conclude(Retrained(Path(decision.path), Path(registration.path)), folder=folder)

@@ -4,6 +4,7 @@ Each file is checked by itself: a broken one is named, the others are read.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,9 @@ from pydantic import TypeAdapter
 from components.contracts.documents.champion import Reign
 from components.contracts.documents.drift import DriftReport
 from components.contracts.documents.retraining import Decision, Word
+from components.lasting.folder import below, opened
 from components.retraining.entries import BrokenEntry, read_entry
+from components.retraining.reports import PAGE, PICTURES
 
 DECISIONS, WORDS, DRIFT, CHAMPIONS = "decisions", "words", "drift", "champions.json"
 REIGNS = TypeAdapter(tuple[Reign, ...])
@@ -47,6 +50,17 @@ class Review:
             (one for one in self.decisions if one.action in ("waiting_for_approval", "none", "retrain")), None
         )
         return unfinished or (telling if telling and telling.action == "waiting_for_approval" else None)
+
+
+@contextmanager
+def opened_review(folder: str) -> Iterator[Path]:
+    """The review folder below the folder or address of what lasts, to read and to write.
+
+    Evidently's pages, megabytes each, are there by name only where it lies at an address.
+    """
+    wanted = lambda name: not name.endswith(f"/{PICTURES}")  # noqa: E731
+    with opened(below(folder, "review"), wanted, last=[PAGE]) as review:
+        yield review
 
 
 def read_review(folder: Path) -> Review:

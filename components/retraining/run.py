@@ -8,10 +8,12 @@ import polars as pl
 from components.contracts import SERVED, write_table
 from components.contracts.documents.champion import ChampionRecord, Registration
 from components.contracts.documents.retraining import Decision
+from components.lasting.folder import below, opened
 from components.progress import report, stage
-from components.retraining.collect import collect_served
+from components.retraining.collect import answers_wanted, collect_served
 from components.retraining.config import Settings
 from components.retraining.record import record_decision, record_outcome
+from components.retraining.review_folder import opened_review
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,16 @@ class Retrained:
 
 
 def run_collect_served(
-    champion: Path, current: Path, *, window_bars: int, folder: Path, code: str
+    champion: Path, current: Path, *, window_bars: int, folder: str, code: str
 ) -> pl.DataFrame:
     """Write the champion's answers on bars that it has not learned from as a SERVED table to `current`.
 
-    `folder` is that of the run, in which the service keeps its answers.
+    `folder` is where the service keeps what lasts, a path or an address.
     """
     with stage("served"):
         about = ChampionRecord.find(champion / "champion.json")
-        rows = collect_served(folder / "served", about, window_bars=window_bars)
+        with opened(below(folder, "served"), answers_wanted(about)) as served:
+            rows = collect_served(served, about, window_bars=window_bars)
         write_table(
             rows,
             current,
@@ -57,28 +60,32 @@ def run_collect_served(
     return rows
 
 
-def run_decide(inputs: Checked, decision: Path, *, settings: str, source: str, folder: Path) -> Decision:
-    """Decide on a check, in the audit trail of the run's `folder` and as a document in `decision`."""
+def run_decide(inputs: Checked, decision: Path, *, settings: str, source: str, folder: str) -> Decision:
+    """Decide on a check, in the audit trail below `folder`, a path or an address, and as a document in
+    `decision`.
+    """
     with stage("decide"):
-        made = record_decision(
-            folder / "review",
-            drift=inputs.drift,
-            current=inputs.current,
-            panel=inputs.panel,
-            champion=ChampionRecord.find(inputs.champion / "champion.json"),
-            settings=Settings.model_validate_json(settings),
-            source=source,
-        )
+        with opened_review(folder) as review:
+            made = record_decision(
+                review,
+                drift=inputs.drift,
+                current=inputs.current,
+                panel=inputs.panel,
+                champion=ChampionRecord.find(inputs.champion / "champion.json"),
+                settings=Settings.model_validate_json(settings),
+                source=source,
+            )
         made.write(decision)
         report("decide", f"{made.action}: {made.reason}")
     return made
 
 
-def run_conclude(inputs: Retrained, *, folder: Path) -> Decision:
-    """Close the decision in the audit trail of the run's `folder`."""
+def run_conclude(inputs: Retrained, *, folder: str) -> Decision:
+    """Close the decision in the audit trail below `folder`, a path or an address."""
     with stage("conclude"):
         made = Decision.read(inputs.decision)
         registered = Registration.read(inputs.registration)
-        closed = record_outcome(folder / "review", made.resumes or made.id, registered)
+        with opened_review(folder) as review:
+            closed = record_outcome(review, made.resumes or made.id, registered)
         report("conclude", f"{closed.outcome.status}: {closed.outcome.reason}")
     return closed

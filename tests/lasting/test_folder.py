@@ -101,8 +101,8 @@ def test_what_vanishes_after_it_was_listed_is_looked_for_again(address, monkeypa
     write(address, part="1", other="2")
     original, removed = LastingFolder.names, []
 
-    def names(self):
-        found = original(self)
+    def names(self, only=None):
+        found = original(self, only)
         if not removed:
             removed.append(True)
             self.remove("part")
@@ -112,6 +112,15 @@ def test_what_vanishes_after_it_was_listed_is_looked_for_again(address, monkeypa
     monkeypatch.setattr(LastingFolder, "names", names)
     with opened(address) as folder:
         assert sorted(os.listdir(folder)) == ["merged", "other"]
+
+
+def test_of_a_few_files_by_name_the_others_stay_as_they_are(address):
+    write(address, a="1", b="2", sub__c="3")
+    with opened(address, ["a", "sub/c", "absent"], last=["b"]) as folder:
+        assert sorted(path.name for path in folder.rglob("*")) == ["a", "c", "sub"]
+        (folder / "a").unlink()
+        (folder / "d").write_text("4")
+    assert read(address) == {"b": "2", "sub/c": "3", "d": "4"}
 
 
 def test_a_path_is_its_own_folder(tmp_path):
