@@ -18,6 +18,7 @@ from components.features.config import Settings as FeaturesSettings
 from components.fusion.config import Settings as FusionSettings
 from components.gates.config import Settings as GatesSettings
 from components.labels.config import Settings as LabelsSettings
+from components.lasting.folder import is_address
 from components.market.config import Settings as MarketSettings
 from components.mining.config import Settings as MiningSettings
 from components.registry.config import Settings as RegistrySettings
@@ -45,6 +46,14 @@ class RunSettings(Section):
         description="name of the pipeline run and of the registered model",
     )
     folder: str = Field("runs/demo", description="outputs: artifacts, feature store, registry, report")
+    store: str = Field(
+        "",
+        description=(
+            "where feature store, served answers, audit trail and report lie where no folder is shared:"
+            " s3://bucket/prefix (server and keys by AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,"
+            " AWS_SECRET_ACCESS_KEY), file:///folder or a path; empty: run.folder"
+        ),
+    )
     seed: int = Field(7, ge=0, description="seed of everything random")
 
 
@@ -137,6 +146,16 @@ class Config(Section):
             check_gaps(self.timeline, max(self.labels.horizons))
         except AlphaloopError as error:
             raise ValueError(str(error).removesuffix(".")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _online_values_are_no_file_elsewhere(self):
+        if is_address(self.run.store) and self.feature_store.online == "sqlite":
+            raise ValueError(
+                f"run.store={self.run.store} but feature_store.online=sqlite, a file that can't lie there;"
+                " set"
+                " feature_store.online to redis"
+            )
         return self
 
     @model_validator(mode="after")

@@ -33,7 +33,8 @@ def open_registry(settings: Settings, folder: Path) -> "MlflowClient":
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    folder.mkdir(parents=True, exist_ok=True)
+    if not settings.tracking_uri:
+        folder.mkdir(parents=True, exist_ok=True)
     uri = settings.tracking_uri or f"sqlite:///{folder / DATABASE}"
     place = "The database of registry.tracking_uri" if settings.tracking_uri else f"{folder / DATABASE}"
     try:

@@ -86,12 +86,16 @@ def compile_(
 
     Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.7.0 -o training.yaml
     """
+    from components.progress import warn
     from pipelines.commands.printed import told_image
     from pipelines.config import load_config
+    from pipelines.lasting import vanishing
     from pipelines.runners.ir import compile_pipeline
 
     settings, named = load_config(config, overrides or []), told_image(image)
     target = compile_pipeline(pipeline, settings, output or Path(f"{pipeline}.yaml"), image=named)
+    for lost in vanishing(settings):
+        warn("compile", f"a run would lose {lost} `alphaloop submit` refuses this config.")
     typer.echo(f"Compiled {pipeline} to {target}")
 
 

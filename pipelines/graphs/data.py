@@ -11,12 +11,14 @@ from components.feature_store.component import make_training_set, materialise
 from components.features.component import build_features
 from components.fusion.component import draw_fusion, fuse
 from components.labels.component import make_labels
+from components.lasting.folder import below
 from components.market.component import ingest
 from components.validation.component import check_plan, draw_validation, validate
 from pipelines.code_version import code_version
 from pipelines.config import Config, features_json, section_json
 from pipelines.demands import demands_json, origin
 from pipelines.graphs.arrange import Arrange
+from pipelines.lasting import lasting_folder
 
 FACTOR_BUILDER = "components.features.build:build_factors"
 LABEL_BUILDER = "components.labels.build:build_labels"
@@ -147,20 +149,20 @@ def _fuse(config: Config, arrange: Arrange, panel: PipelineChannel, slow: str, *
 def publish(config: Config, arrange: Arrange, data: FactorData, folder: str) -> dsl.PipelineTask:
     """The task that hands the factors to Feast.
 
-    A cluster never answers it from its cache: whether the store on the volume still stands can't be seen from
-    there.
+    Never answered from the cache where the store lies on a cluster's volume or at an address: whether it
+    still stands can't be seen from there.
     """
     return arrange(
         materialise(
             factors=data.factors,
             catalog=data.catalog,
             settings=section_json(config.feature_store),
-            folder=f"{folder}/feature_store",
+            folder=below(lasting_folder(config, folder), "feature_store"),
             period=config.market.period,
             code=code_version(materialise),
         ),
         "materialise",
-        cached=not config.cluster.volume_claim,
+        cached=not (config.cluster.volume_claim or config.run.store),
     )
 
 
@@ -200,7 +202,7 @@ def to_training_set(
             catalog=data.catalog,
             registry=registry,
             settings=section_json(config.feature_store),
-            folder=f"{folder}/feature_store",
+            folder=below(lasting_folder(config, folder), "feature_store"),
             code=code_version(make_training_set),
         ),
         "training set",

@@ -17,6 +17,7 @@ from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Arrange, side_by_side
 from pipelines.graphs.data import FactorData, TrainingData
 from pipelines.graphs.experts import Predictions, to_predictions
+from pipelines.lasting import lasting_folder
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def _write_report(
             evaluation=candidate.tested.outputs["evaluation"],
             returns=candidate.tested.outputs["returns"],
             config=config.model_dump_json(),
-            folder=folder,
+            folder=lasting_folder(config, folder),
             experts=candidate.predictions.experts,
             pages=side_by_side(arrange, "pages", candidate.predictions.pages),
             **said,

@@ -8,6 +8,7 @@ from components.report.component import close_run
 from pipelines.config import Config
 from pipelines.graphs.arrange import Pods, arranger
 from pipelines.graphs.data import publish, source_to_factors
+from pipelines.lasting import lasting_folder
 
 
 def materialisation_pipeline(
@@ -20,7 +21,7 @@ def materialisation_pipeline(
         name=f"alphaloop-materialisation-{config.run.name}", description="Newest bars to the online store."
     )
     def materialisation():
-        closing = arrange(close_run(folder=folder), "close", cached=False)
+        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
         with dsl.ExitHandler(closing, name="materialisation"):
             publish(
                 config, arrange, source_to_factors(config, arrange, source, folder, trained=False), folder

@@ -15,6 +15,7 @@ from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Pods, arranger, side_by_side
 from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
 from pipelines.graphs.experts import require_trained, to_expert_inputs, to_predictions
+from pipelines.lasting import lasting_folder
 
 
 class ResearchError(AlphaloopError):
@@ -41,14 +42,16 @@ def selection_pipeline(
 
     @dsl.pipeline(name=f"alphaloop-selection-{config.run.name}", description="Market data to chosen inputs.")
     def selection():
-        closing = arrange(close_run(folder=folder), "close", cached=False)
+        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
         with dsl.ExitHandler(closing, name="selection"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)
             data = to_training_set(config, arrange, factors, labels, folder)
             inputs = to_expert_inputs(config, arrange, data, leaves)
             pages = side_by_side(arrange, "pages", inputs.pages)
-            arrange(keep_evidence(folder=folder, pages=pages), "evidence", cached=False)
+            arrange(
+                keep_evidence(folder=lasting_folder(config, folder), pages=pages), "evidence", cached=False
+            )
 
     return selection
 
@@ -72,7 +75,7 @@ def mining_pipeline(
         description="Formulas from what the stack leaves unexplained.",
     )
     def mining():
-        closing = arrange(close_run(folder=folder), "close", cached=False)
+        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
         with dsl.ExitHandler(closing, name="mining"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)
@@ -95,6 +98,8 @@ def mining_pipeline(
             ).outputs
             files = {**predicted.pages, "mining.html": found["page"], "formulas.yaml": found["formulas"]}
             pages = side_by_side(arrange, "pages", files)
-            arrange(keep_evidence(folder=folder, pages=pages), "evidence", cached=False)
+            arrange(
+                keep_evidence(folder=lasting_folder(config, folder), pages=pages), "evidence", cached=False
+            )
 
     return mining

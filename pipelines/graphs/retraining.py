@@ -19,6 +19,7 @@ from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Arrange, Pods, arranger
 from pipelines.graphs.data import FactorData, source_to_factors, to_labels, to_training_set
 from pipelines.graphs.judging import to_judged_model
+from pipelines.lasting import lasting_folder
 
 
 class RetrainingError(AlphaloopError):
@@ -70,7 +71,7 @@ def retraining_pipeline(
         description="Drift of what was served, the decision on it, and the retraining that follows.",
     )
     def retraining():
-        closing = arrange(close_run(folder=folder), "close", cached=False)
+        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
         with dsl.ExitHandler(closing, name="retraining"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)
@@ -84,7 +85,7 @@ def retraining_pipeline(
                     conclude(
                         decision=decided.outputs["decision"],
                         registration=registered.outputs["registration"],
-                        folder=folder,
+                        folder=lasting_folder(config, folder),
                     ),
                     "conclude",
                     cached=False,
@@ -107,7 +108,7 @@ def _to_decision(
         collect_served(
             champion=champion.outputs["champion"],
             window_bars=config.drift.window_bars,
-            folder=folder,
+            folder=lasting_folder(config, folder),
             code=code_version(collect_served),
         ),
         "served",
@@ -132,7 +133,7 @@ def _to_decision(
             champion=champion.outputs["champion"],
             settings=section_json(config.retraining),
             source=source,
-            folder=folder,
+            folder=lasting_folder(config, folder),
         ),
         "decide",
         cached=False,

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipelines.code_version import ROOT
 from pipelines.config import Config
+from pipelines.lasting import require_lasting
 from pipelines.runners.ir import compile_pipeline, read_ir
 from pipelines.runners.kubeflow_api import CONFLICT, NOT_FOUND, Kubeflow, Refused, connect
 
@@ -54,9 +55,12 @@ def submit_pipeline(name: str, config: Config, *, host: str | None = None, image
     ------
     ClusterError
         If no host is known, or the server refuses or does not answer.
+    WouldVanish
+        If what the run makes would not last.
     """
     import kfp_server_api
 
+    require_lasting(config)
     server = connect(config.cluster, host)
     uploaded = upload(server, name, config, image)
     title = run_title(name, config)

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from pipelines.config import Config
+from pipelines.lasting import require_lasting
 from pipelines.runners.cluster import RUNS, find_experiment, named, run_settings, upload
 from pipelines.runners.cron import cron_schedule
 from pipelines.runners.ir import ClusterError
@@ -45,15 +46,13 @@ def set_schedule(
     ------
     ClusterError
         If the schedule is no such expression, no host is known, or the server refuses or does not answer.
+    WouldVanish
+        If what a run makes would not last.
     """
     import kfp_server_api
 
     schedule = cron_schedule(cron)
-    if not config.cluster.volume_claim:
-        raise ClusterError(
-            "A schedule needs cluster.volume_claim: without a volume each run would see the market data as of"
-            " now, and registry and audit trail would not last."
-        )
+    require_lasting(config)
     server = connect(config.cluster, host)
     uploaded = upload(server, name, config, image)
     title = schedule_title(name, config)

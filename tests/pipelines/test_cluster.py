@@ -15,12 +15,14 @@ import pytest
 from components.settings import ConfigError
 from pipelines.commands.schedules import newest_run, schedules_table
 from pipelines.config import load_config
+from pipelines.lasting import WouldVanish
 from pipelines.runners import cluster, kubeflow_api
 from pipelines.runners.cluster import code_name, submit_pipeline
 from pipelines.runners.cron import cron_schedule
 from pipelines.runners.ir import ClusterError, compile_pipeline
 from pipelines.runners.schedules import list_schedules, remove_schedule, set_schedule
 from tests.pipelines.kfp_stand_in import kfp_stand_in
+from tests.pipelines.lasting_config import LASTING
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "pipelines" / "configs" / "demo.yaml"
@@ -62,7 +64,7 @@ def server():
 
 
 def demo(server, *overrides):
-    return load_config(DEMO, [f"cluster.host={server.address}", *overrides])
+    return load_config(DEMO, [*LASTING, f"cluster.host={server.address}", *overrides])
 
 
 def submit(server, *overrides):
@@ -256,7 +258,7 @@ def test_a_proxy_is_used(server):
 )
 def test_an_address_that_is_none_is_refused(text, told):
     with pytest.raises(ClusterError, match=told) as error:
-        submit_pipeline("training", load_config(DEMO, [f"cluster.host='{text}'"]))
+        submit_pipeline("training", load_config(DEMO, [*LASTING, f"cluster.host='{text}'"]))
     assert "s3cret" not in str(error.value)
 
 
@@ -393,9 +395,11 @@ def test_a_run_that_hangs_is_said_to_block_its_schedule():
     assert "begins" not in newest_run(SimpleNamespace(newest=run), now)
 
 
-def test_a_schedule_without_a_volume_is_refused(server):
-    with pytest.raises(ClusterError, match=r"needs cluster\.volume_claim"):
-        set_schedule("retraining", demo(server), "0 6 * * 1-5")
+def test_what_would_vanish_with_its_pods_is_neither_started_nor_scheduled(server):
+    with pytest.raises(WouldVanish, match=r"registry\.tracking_uri is empty"):
+        set_schedule("retraining", demo(server, "registry.tracking_uri=''"), "0 6 * * 1-5")
+    with pytest.raises(WouldVanish, match=r"run\.folder is a folder of one pod"):
+        submit(server, "run.store=''")
     assert server.requests == []
 
 

@@ -1,0 +1,97 @@
+"""What of a run must outlast the machine that its tasks ran on: where it lies, and whether a cluster would
+lose it.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from components.contracts import AlphaloopError
+from components.lasting.folder import is_address
+from pipelines.config import Config
+
+# Tracking addresses of servers, which keep artifacts themselves; a database holds records alone.
+SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
+
+
+class WouldVanish(AlphaloopError):
+    """A cluster run would lose what it made together with its pods."""
+
+
+def lasting_folder(config: Config, folder: str) -> str:
+    """Where feature store, served answers, audit trail and report lie, as a path or an address: run.store, or
+    without one the run's `folder`.
+    """
+    store = config.run.store
+    return store if is_address(store) else str(Path(folder, store))
+
+
+def require_lasting(config: Config) -> None:
+    """Refuse a configuration whose run on a cluster would lose its model, its features or its audit trail.
+
+    Raises
+    ------
+    WouldVanish
+        With everything that would be lost, and what to set.
+    """
+    lost = vanishing(config)
+    if lost:
+        listed = "\n".join(f"- {one}" for one in lost)
+        raise WouldVanish(
+            "A task on a cluster finds an empty folder and leaves nothing behind but its artifacts. With this"
+            f" config a run would lose, or could not find:\n{listed}"
+        )
+
+
+def vanishing(config: Config) -> list[str]:
+    """What a run on a cluster would lose or not find, and what to set; nothing where all of it lasts."""
+    return [*_models(config), *_online_values(config), *_files(config)]
+
+
+def _models(config: Config) -> list[str]:
+    uri = config.registry.tracking_uri
+    if urlsplit(uri).scheme in SERVERS or uri in SERVERS:
+        return []
+    found = "is empty, which means SQLite in run.folder" if not uri else "names no server"
+    return [
+        f"the model: registry.tracking_uri {found}. Set it to the address of an MLflow server that keeps"
+        " artifacts"
+        " itself (mlflow server --artifacts-destination s3://...), such as http://mlflow.alphaloop:5000."
+    ]
+
+
+def _online_values(config: Config) -> list[str]:
+    settings, cluster = config.feature_store, config.cluster
+    if settings.online != "redis":
+        return [
+            f"the online features: feature_store.online is {settings.online}, a file that no other pod may"
+            " share."
+            f" Set it to redis, and {settings.redis_variable} in cluster.secrets or cluster.environment."
+        ]
+    if settings.redis_variable not in {**cluster.environment, **cluster.secrets}:
+        return [
+            f"the online features: no task is told where Redis is. Name {settings.redis_variable} in"
+            " cluster.secrets,"
+            f" such as {{{settings.redis_variable}: {{secret: redis, key: address}}}}, or in"
+            " cluster.environment."
+        ]
+    return []
+
+
+def _files(config: Config) -> list[str]:
+    store, cluster = config.run.store, config.cluster
+    if store.startswith("s3://"):
+        return []
+    where = "run.store" if store else "run.folder"
+    what = "the feature store, the answers that were served, the audit trail and the report"
+    to_set = "Set run.store to an address such as s3://bucket/prefix"
+    if not cluster.volume_claim:
+        return [
+            f"{what}: {where} is a folder of one pod. {to_set}, or cluster.volume_claim to a volume for it."
+        ]
+    mount = Path(cluster.mount_path)
+    place = Path(lasting_folder(config, str(mount / config.run.folder)).removeprefix("file://"))
+    if mount not in (place, *place.parents):
+        return [
+            f"{what}: {where}={store or config.run.folder} lies outside cluster.mount_path={mount}. {to_set}."
+        ]
+    return []

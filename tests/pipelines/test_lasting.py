@@ -1,0 +1,68 @@
+"""What would vanish with its pods is found before a run begins; what lasts passes."""
+
+import pytest
+
+from pipelines.commands.options import DEMO
+from pipelines.config import load_config
+from pipelines.lasting import WouldVanish, lasting_folder, require_lasting, vanishing
+from tests.pipelines.lasting_config import LASTING
+
+CLAIM = ("run.store=''", "cluster.volume_claim=alphaloop")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        CLAIM,
+        (*CLAIM, "run.store=/alphaloop/kept"),
+        (*CLAIM, "run.store=file:///alphaloop/kept"),
+        ("cluster.secrets={}", "cluster.environment={ALPHALOOP_REDIS: 'redis:6379'}"),
+        ("registry.tracking_uri=https://mlflow.example",),
+        ("registry.tracking_uri=databricks",),
+    ],
+)
+def test_what_lasts_passes(overrides):
+    require_lasting(load_config(DEMO, [*LASTING, *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("registry.tracking_uri=''",), r"the model: registry\.tracking_uri is empty"),
+        (("registry.tracking_uri=sqlite:////alphaloop/mlflow.db",), "the model: .*names no server"),
+        (("registry.tracking_uri=postgresql://postgres/mlflow",), "the model: .*names no server"),
+        (("registry.tracking_uri=file:///alphaloop/mlruns",), "the model: .*names no server"),
+        ((*CLAIM, "feature_store.online=sqlite"), "the online features: .*Set it to redis"),
+        (("cluster.secrets={}",), "no task is told where Redis is.*ALPHALOOP_REDIS"),
+        (("feature_store.redis_variable=OTHER",), "no task is told where Redis is.*OTHER"),
+        (("run.store=''",), r"run\.folder is a folder of one pod.*cluster\.volume_claim"),
+        (("run.store=kept",), r"run\.store is a folder of one pod"),
+        (("run.store=file:///kept",), r"run\.store is a folder of one pod"),
+        ((*CLAIM, "run.store=/elsewhere"), r"run\.store=/elsewhere lies outside cluster\.mount_path"),
+        ((*CLAIM, "run.folder=/tmp/run"), r"run\.folder=/tmp/run lies outside cluster\.mount_path"),
+    ],
+)
+def test_what_would_vanish_is_refused_with_what_to_set(overrides, says):
+    with pytest.raises(WouldVanish, match=says) as raised:
+        require_lasting(load_config(DEMO, [*LASTING, *overrides]))
+    assert str(raised.value).count("\n- ") == 1
+
+
+def test_everything_that_would_vanish_is_said_at_once():
+    assert len(vanishing(load_config(DEMO))) == 3
+
+
+@pytest.mark.parametrize(
+    ("store", "kept"),
+    [
+        ("", "/run"),
+        ("s3://bucket/a", "s3://bucket/a"),
+        ("file:///a", "file:///a"),
+        ("/a", "/a"),
+        ("a", "/run/a"),
+    ],
+)
+def test_where_things_lie_that_last(store, kept):
+    overrides = [f"run.store='{store}'", "feature_store.online=redis"]
+    assert lasting_folder(load_config(DEMO, overrides), "/run") == kept
