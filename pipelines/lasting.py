@@ -2,13 +2,16 @@
 lose it.
 """
 
+import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from components.contracts import AlphaloopError
-from components.lasting.folder import is_address
+from components.lasting.folder import is_address, opened
 from pipelines.config import Config
 
+# What a person reads, and what those pages lead to.
+PAGES = ("report.html", "failure.html", "data_docs/", "evidence/", "review/")
 # Tracking addresses of servers, which keep artifacts themselves; a database holds records alone.
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 
@@ -23,6 +26,28 @@ def lasting_folder(config: Config, folder: str) -> str:
     """
     store = config.run.store
     return store if is_address(store) else str(Path(folder, store))
+
+
+def lasting_here(config: Config) -> str:
+    """`lasting_folder` as this machine sees it."""
+    return lasting_folder(config, str(Path(config.run.folder).absolute()))
+
+
+def page_at_hand(config: Config, page: str) -> Path:
+    """A page of what lasts, such as report.html, as a file of this machine: from an address it is brought
+    into run.folder, with the pages that it leads to.
+    """
+    kept = lasting_here(config)
+    if not is_address(kept):
+        return Path(kept) / page
+    target = Path(config.run.folder).absolute()
+    with opened(kept, lambda name: name.startswith(PAGES)) as folder:
+        for path in folder.rglob("*"):
+            name = path.relative_to(folder).as_posix()
+            if path.is_file() and name.startswith(PAGES):
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target / name)
+    return target / page
 
 
 def require_lasting(config: Config) -> None:

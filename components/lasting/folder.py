@@ -180,14 +180,22 @@ class LastingFolder:
         if not wanted(name):
             path.touch()
             return ""
+        self.copy(name, path)
+        return _content(path)
+
+    def copy(self, name: str, target: Path) -> None:
+        """Copy one file to `target`: as it was at one moment, whatever others put meanwhile."""
         for _ in range(_TRIES):
             with explained(below(self.address, name)):
-                with self.files.open_input_stream(f"{self.root}/{name}") as stream, open(path, "wb") as copy:
+                with (
+                    self.files.open_input_stream(f"{self.root}/{name}") as stream,
+                    open(target, "wb") as copy,
+                ):
                     tag = stream.metadata()
                     shutil.copyfileobj(stream, copy, _CHUNK_BYTES)
                 with self.files.open_input_stream(f"{self.root}/{name}") as stream:
                     if stream.metadata() == tag:
-                        return _content(path)
+                        return
         raise self._changes_without_end()
 
     def _changes_without_end(self) -> LastingError:

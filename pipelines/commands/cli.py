@@ -63,11 +63,13 @@ def run(
     """
     from pipelines.commands.report import read_summary, show_summary
     from pipelines.config import load_config
+    from pipelines.lasting import lasting_here
     from pipelines.runners.local_run import run_locally
 
-    folder = run_locally("training", load_config(config, overrides or []), runner=checked_runner(runner))
-    summary = read_summary(folder)
-    show_summary(summary, folder)
+    loaded = load_config(config, overrides or [])
+    run_locally("training", loaded, runner=checked_runner(runner))
+    summary = read_summary(lasting_here(loaded))
+    show_summary(summary, lasting_here(loaded))
     if require_approved and not summary.approved:
         raise typer.Exit(3)
 
@@ -136,14 +138,17 @@ def materialise(
 
     Example:  alphaloop materialise --config pipelines/configs/us_equities.yaml
     """
+    from components.lasting.folder import below
     from pipelines.config import load_config
+    from pipelines.lasting import lasting_here
     from pipelines.runners.local_run import run_locally
 
     loaded = load_config(config, overrides or [])
-    folder = run_locally("materialisation", loaded, runner=checked_runner(runner))
+    run_locally("materialisation", loaded, runner=checked_runner(runner))
     same = "".join(f" --set {shlex.quote(one)}" for one in overrides or [])
     typer.echo(
-        f"Online store: {folder / 'feature_store'}. Look values up with: alphaloop lookup SYMBOL --config"
+        f"Online store: {below(lasting_here(loaded), 'feature_store')}. Look values up with: alphaloop"
+        " lookup SYMBOL --config"
         f" {config}{same}"
     )
 
@@ -158,14 +163,16 @@ def lookup(
 
     Example:  alphaloop lookup AAPL MSFT --config pipelines/configs/us_equities.yaml
     """
+    from components.feature_store.by_address import online_view
+    from components.lasting.folder import below
     from pipelines.commands.lookup import lookup_table
     from pipelines.commands.printed import printer
     from pipelines.config import load_config
+    from pipelines.lasting import lasting_here
 
     loaded = load_config(config, overrides or [])
-    printer().print(
-        lookup_table(symbols, loaded.feature_store, Path(loaded.run.folder).absolute() / "feature_store")
-    )
+    with online_view(below(lasting_here(loaded), "feature_store")) as folder:
+        printer().print(lookup_table(symbols, loaded.feature_store, folder))
 
 
 @app.command()
@@ -180,11 +187,13 @@ def report(
     """
     from pipelines.commands.report import read_summary, show_summary
     from pipelines.config import load_config
+    from pipelines.lasting import lasting_here, page_at_hand
 
-    folder = Path(load_config(config, overrides or []).run.folder).absolute()
+    loaded = load_config(config, overrides or [])
+    folder = lasting_here(loaded)
     show_summary(read_summary(folder), folder)
     if browse:
-        typer.launch((folder / "report.html").as_uri())
+        typer.launch(page_at_hand(loaded, "report.html").as_uri())
 
 
 @app.command("settings")

@@ -215,12 +215,14 @@ def review(
     from pipelines.commands.printed import printer
     from pipelines.commands.review import show_review
     from pipelines.config import load_config
+    from pipelines.lasting import page_at_hand
 
-    shown, page = show_review(load_config(config, overrides or []))
+    loaded = load_config(config, overrides or [])
+    shown, page = show_review(loaded)
     printer().print(shown)
     typer.echo(f"Review page: {page}")
     if browse:
-        typer.launch(page.as_uri())
+        typer.launch(page_at_hand(loaded, "review/index.html").as_uri())
 
 
 @review_app.command()

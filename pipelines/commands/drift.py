@@ -8,7 +8,9 @@ from components.contracts import file_sha256
 from components.contracts.documents.champion import ChampionRecord
 from components.contracts.documents.drift import DriftReport
 from components.drift.tables import DriftError, read_current
+from components.lasting.folder import below, opened
 from pipelines.config import Config
+from pipelines.lasting import lasting_here
 
 
 def check_drift(
@@ -105,10 +107,11 @@ def _served(config: Config, champion: ChampionRecord) -> Any:
     """The champion's answers on bars after its training, newest first bar to last; refused where there are
     none.
     """
-    from components.retraining.collect import collect_served
+    from components.retraining.collect import answers_wanted, collect_served
 
-    folder = Path(config.run.folder).absolute() / "served"
-    rows = collect_served(folder, champion, window_bars=config.drift.window_bars)
+    folder = below(lasting_here(config), "served")
+    with opened(folder, answers_wanted(champion)) as served:
+        rows = collect_served(served, champion, window_bars=config.drift.window_bars)
     if rows.is_empty():
         raise DriftError(
             f"The service has not answered for any bar that champion {champion.version} has not learned"

@@ -2,28 +2,28 @@
 place.
 """
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
 from components.contracts import AlphaloopError, ContractError
 from components.contracts.documents.summary import RunSummary
+from components.lasting.folder import below, opened
 from pipelines.commands.printed import printer
 
 
-def read_summary(folder: Path) -> RunSummary:
-    """`summary.json` of a finished run; AlphaloopError where there is none."""
-    path = folder / "summary.json"
-    try:
-        return RunSummary.read(path)
-    except ContractError as error:
-        raise AlphaloopError(
-            f"{path} can't be read: no run has finished there. Start one with: alphaloop run\n{error}"
-        ) from error
+def read_summary(folder: str) -> RunSummary:
+    """`summary.json` of a finished run, of its folder or address; AlphaloopError where there is none."""
+    with opened(folder, ["summary.json"]) as kept:
+        try:
+            return RunSummary.read(kept / "summary.json")
+        except ContractError as error:
+            raise AlphaloopError(
+                f"{kept / 'summary.json'} can't be read: no run has finished there. Start one with: alphaloop"
+                f" run\n{error}"
+            ) from error
 
 
-def show_summary(summary: RunSummary, folder: Path, console: Console | None = None) -> None:
+def show_summary(summary: RunSummary, folder: str, console: Console | None = None) -> None:
     """Print the experts' table, the verdict and where things are."""
     console = console or printer()
     # A title of the table would be folded to its width.
@@ -62,7 +62,7 @@ def show_summary(summary: RunSummary, folder: Path, console: Console | None = No
         f", version {registration.version} {'/'.join(registration.aliases)}" if registration.version else ""
     )
     console.print(f"Model {word}{version}. Trial {registration.trials} on this test window.")
-    console.print(f"Report: {folder / 'report.html'}")
+    console.print(f"Report: {below(folder, 'report.html')}")
 
 
 def _number(value: float | None) -> str:

@@ -1,11 +1,11 @@
 """One check for drift here, with the retraining that it decides on: what `alphaloop watch` repeats."""
 
-from pathlib import Path
-
 from components.contracts.documents.retraining import Decision
-from components.retraining.trail import read_trail
+from components.lasting.folder import below, opened
+from components.retraining.trail import DECISIONS, WORDS, Trail, read_trail
 from pipelines.config import Config
 from pipelines.graphs.retraining import RetrainingError, retraining_config
+from pipelines.lasting import lasting_here
 from pipelines.runners.local_run import run_locally
 
 
@@ -23,10 +23,10 @@ def run_retraining(config: Config, **options) -> Decision:
         next run.
     """
     retraining_config(config)
-    review = Path(config.run.folder).absolute() / "review"
-    known = {one.id for one in read_trail(review).decisions}
+    review = below(lasting_here(config), "review")
+    known = {one.id for one in _trail(review).decisions}
     run_locally("retraining", config, **options)
-    trail = read_trail(review)
+    trail = _trail(review)
     made = next((one for one in reversed(trail.decisions) if one.id not in known), None)
     if made is None:
         raise RetrainingError(
@@ -38,3 +38,9 @@ def run_retraining(config: Config, **options) -> Decision:
             f" {config.run.folder}/kfp.log; the next check resumes it."
         )
     return made
+
+
+def _trail(review: str) -> Trail:
+    """The audit trail of a review folder, which is a path or an address."""
+    with opened(review, lambda name: name.startswith((f"{DECISIONS}/", f"{WORDS}/"))) as folder:
+        return read_trail(folder)

@@ -6,8 +6,10 @@ from datetime import date
 from pathlib import Path
 
 from components.contracts import AlphaloopError
+from components.lasting.folder import below, opened
 from components.processes.sources import task_sources
 from pipelines.config import Config
+from pipelines.lasting import lasting_here
 from serving.processes.plan import ServingPlan
 
 
@@ -19,6 +21,7 @@ def serving_plan(config: Config) -> ServingPlan:
     """What the service of this run serves, and how."""
     return ServingPlan(
         folder=Path(config.run.folder).absolute(),
+        store=lasting_here(config) if config.run.store else "",
         name=config.run.name,
         serving=config.serving,
         feature_store=config.feature_store,
@@ -34,14 +37,20 @@ def replay_store(config: Config, url: str, first: str | None, last: str | None) 
     """
     from rich.progress import Progress
 
+    from components.feature_store.publication import CURRENT
     from serving.replay import current_publication, replay
 
     keys = config.serving.api_keys()
-    publication = current_publication(Path(config.run.folder).absolute() / "feature_store")
-    with Progress(transient=True) as progress:
+    store = below(lasting_here(config), "feature_store")
+    with opened(store, [CURRENT]) as folder:
+        current = current_publication(folder).relative_to(folder).as_posix()
+    with (
+        opened(store, lambda name: name.startswith(f"{current}/")) as folder,
+        Progress(transient=True) as progress,
+    ):
         task = progress.add_task("replay", total=None)
         sent = replay(
-            publication,
+            folder / current,
             url,
             keys[0] if keys else None,
             _day(first, "--from"),

@@ -180,6 +180,12 @@ class WriterStatus(_Answer):
     rows_written: int | None
 
 
+class MirrorStatus(_Answer):
+    up: bool
+    problem: str | None
+    waiting: int | None = Field(description="parts of the answer log that are not at run.store yet")
+
+
 class LogStatus(_Answer):
     queued: int
     dropped: int
@@ -195,6 +201,7 @@ class StatusAnswer(_Answer):
     features: FeatureStatus
     champion_watch: WatchStatus
     log_writer: WriterStatus
+    store_mirror: MirrorStatus | None = Field(description="null where run.store is no address")
     answer_log: LogStatus | None
     last_refusal: Refused | None
 

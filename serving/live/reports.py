@@ -12,7 +12,14 @@ from datetime import datetime
 from pathlib import Path
 
 from components.contracts import AlphaloopError
-from serving.processes.documents import FOLLOWER_FILE, WRITER_FILE, FollowerReport, WriterReport
+from serving.processes.documents import (
+    FOLLOWER_FILE,
+    MIRROR_FILE,
+    WRITER_FILE,
+    FollowerReport,
+    MirrorReport,
+    WriterReport,
+)
 
 # A process whose report does not move for so long counts as gone.
 _RECENT_S = 30.0
@@ -51,6 +58,19 @@ class Reports:
             report = None
         self._watch(FOLLOWER_FILE, report.checked_at if report else None)
         return report
+
+    def mirror(self) -> MirrorReport | None:
+        """Of the store mirror; None where there is none that can be read."""
+        try:
+            report = MirrorReport.read(self.folder / MIRROR_FILE)
+        except AlphaloopError:
+            report = None
+        self._watch(MIRROR_FILE, report.at if report else None)
+        return report
+
+    def mirror_lives(self) -> bool:
+        """Whether the store mirror's report has moved in the last half minute."""
+        return self._lives(MIRROR_FILE)
 
     def writer_lives(self) -> bool:
         """Whether the log writer's report has moved in the last half minute."""

@@ -3,6 +3,7 @@
 from serving.api.answer_types import (
     FeatureStatus,
     LogStatus,
+    MirrorStatus,
     ModelAnswer,
     StatusAnswer,
     WatchStatus,
@@ -11,6 +12,7 @@ from serving.api.answer_types import (
 from serving.api.refusal import Refusal
 from serving.live.answer_log import AnswerLog
 from serving.live.market_snapshot import MarketSnapshot
+from serving.live.reports import Reports
 from serving.live.state_keeper import StateKeeper
 from serving.processes.documents import FollowerReport, WriterReport
 
@@ -57,6 +59,7 @@ def status_answer(keeper: StateKeeper, answer_log: AnswerLog | None) -> StatusAn
         features=_features(keeper.state.market, keeper.feature_age_s()),
         champion_watch=_follower(follower, up=reports.follower_lives()),
         log_writer=_writer(writer, up=reports.writer_lives()),
+        store_mirror=_mirror(reports) if keeper.plan.mirrored else None,
         answer_log=_log(answer_log) if answer_log else None,
         last_refusal=keeper.refusal,
     )
@@ -83,6 +86,14 @@ def _writer(report: WriterReport | None, *, up: bool) -> WriterStatus:
     if report is None:
         return WriterStatus(up=up, problem=None, rows_written=None)
     return WriterStatus(up=up, problem=report.problem, rows_written=report.rows_written)
+
+
+def _mirror(reports: Reports) -> MirrorStatus:
+    report = reports.mirror()
+    up = reports.mirror_lives()
+    if report is None:
+        return MirrorStatus(up=up, problem=None, waiting=None)
+    return MirrorStatus(up=up, problem=report.problem, waiting=report.waiting)
 
 
 def _log(answer_log: AnswerLog) -> LogStatus:

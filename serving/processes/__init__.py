@@ -1,1 +1,2 @@
-"""What runs beside the service: the launcher, the registry follower, the log writer."""
+"""What runs beside the service: the launcher, the registry follower, the log writer, the
+store mirror."""

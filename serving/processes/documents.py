@@ -14,6 +14,7 @@ from components.contracts.documents import Document, Part
 
 FOLLOWER_FILE = "champion_watch.json"
 WRITER_FILE = "log_writer.json"
+MIRROR_FILE = "store_mirror.json"
 
 # Written as `isoformat` does.
 Moment = Annotated[
@@ -56,6 +57,16 @@ class FollowerReport(Document):
     checked_at: Moment
     problem: str | None
     refused: RefusedVersion | None
+
+
+class MirrorReport(Document):
+    """`store_mirror.json`: how what lasts at an address is kept in step; `waiting` counts parts of the answer
+    log that were not put there yet.
+    """
+
+    at: Moment
+    waiting: int
+    problem: str | None
 
 
 class FeatureShift(Part):

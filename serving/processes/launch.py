@@ -1,7 +1,7 @@
-"""`alphaloop serve`: starts the BentoML service, the champion watcher and the log writer, starts again what
-dies, and stops all in order.
+"""`alphaloop serve`: starts the BentoML service, the champion watcher, the log writer and, where what lasts
+lies at an address, the store mirror; starts again what dies, and stops all in order.
 
-The three are separate processes so that a slow registry, a full disk or a killed writer never touches an
+They are separate processes so that a slow registry or store, a full disk or a killed writer never touches an
 answer.
 """
 
@@ -38,7 +38,7 @@ _ENVIRONMENT = {
 }
 _POLL_S = 0.1
 _LOOK_S = 0.5
-_STOP_S = {"service": 8.0, "champion watcher": 3.0, "log writer": 15.0}
+_STOP_S = {"service": 8.0, "champion watcher": 3.0, "log writer": 15.0, "store mirror": 30.0}
 # Longer than proxies keep theirs (nginx: 60 s), so that none sends a request into a connection that we close.
 _KEEP_ALIVE_S = 75
 _WAIT_FOR_REASON_S = 10.0
@@ -107,6 +107,9 @@ def _children(plan: ServingPlan, path: Path) -> list[KeptAlive]:
     log = plan.serving_folder / "service.log"
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_suffix(".log.1"))
+    mirror = KeptAlive(
+        "store mirror", python_module("serving.processes.store_mirror", str(path)), environment
+    )
     return [
         # BentoML loses a SIGTERM that comes while it starts; its workers end with it (serving/service.py).
         KeptAlive("service", service, environment, log, ends_by=KILL),
@@ -116,6 +119,7 @@ def _children(plan: ServingPlan, path: Path) -> list[KeptAlive]:
             environment,
         ),
         KeptAlive("log writer", python_module("serving.processes.log_writer", str(path)), environment),
+        *([mirror] if plan.mirrored else []),
     ]
 
 
@@ -147,7 +151,7 @@ def _attend(
 def _stop(
     plan: ServingPlan, children: Sequence[KeptAlive], stop: threading.Event, say: Callable[[str], None]
 ) -> None:
-    """End the service first, so that the log writer finds all that it wrote."""
+    """End the service first, so that the log writer finds all that it wrote, and the store mirror last."""
     stop.clear()
     answering = (
         f": not ready any more, but answering for {plan.serving.drain_seconds:g} s (serving.drain_seconds)"
@@ -156,8 +160,8 @@ def _stop(
     )
     say(f"Stopping{answering}; Ctrl-C once more to stop at once")
     longest_s = _STOP_S | {"service": plan.serving.drain_seconds + _last_answers_s(plan) + _STOP_S["service"]}
-    service, watcher, writer = children
-    for group in ((service, watcher), (writer,)):
+    service, watcher, writer, *mirror = children
+    for group in ((service, watcher), (writer,), mirror):
         for child in group:
             child.signal(signal.SIGTERM)
         for child in group:

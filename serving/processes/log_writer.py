@@ -73,7 +73,7 @@ class LogWriter:
     def __init__(self, plan: ServingPlan) -> None:
         self.plan = plan
         self.spool = plan.serving_folder / "spool"
-        self.served = plan.folder / "served"
+        self.served = plan.served_folder
         self.rows_written = self.parts_written = self.torn = self.broken = 0
         self.problem: str | None = None
         self._hidden_since: dict[Path, float] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from components.contracts import AlphaloopError, ContractError, atomic_write_text, require_json
 from components.feature_store.config import Settings as FeatureStoreSettings
+from components.lasting.folder import is_address
 from components.registry.config import Settings as RegistrySettings
 from components.settings import validate_settings
 from serving.config import Settings
@@ -24,7 +25,11 @@ class PlanError(AlphaloopError):
 
 @dataclass(frozen=True)
 class ServingPlan:
-    """What to serve. `folder` is the absolute run folder, `name` the registered model."""
+    """What to serve. `folder` is the absolute run folder, `name` the registered model.
+
+    `store` is where what lasts lies, a path or an address, where that is not the run folder. What lies at an
+    address is kept in step with the run folder (`serving.processes.store_mirror`), which all others use.
+    """
 
     folder: Path
     name: str
@@ -36,10 +41,24 @@ class ServingPlan:
     drift_bars: int = 60
     # Tells the service that one `alphaloop serve` started from every other one.
     instance: str = ""
+    store: str = ""
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether what lasts lies at an address."""
+        return is_address(self.store)
+
+    @property
+    def _lasting(self) -> Path:
+        return Path(self.store) if self.store and not self.mirrored else self.folder
 
     @property
     def store_folder(self) -> Path:
-        return self.folder / "feature_store"
+        return self._lasting / "feature_store"
+
+    @property
+    def served_folder(self) -> Path:
+        return self._lasting / "served"
 
     @property
     def serving_folder(self) -> Path:
@@ -51,7 +70,7 @@ class ServingPlan:
 
     @property
     def review_folder(self) -> Path:
-        return self.folder / "review"
+        return self._lasting / "review"
 
 
 def write_plan(plan: ServingPlan) -> Path:
@@ -68,6 +87,7 @@ def write_plan(plan: ServingPlan) -> Path:
         "code_version": plan.code_version,
         "drift_bars": plan.drift_bars,
         "instance": plan.instance,
+        "store": plan.store,
     }
     atomic_write_text(path, json.dumps(values, indent=1))
     # registry.tracking_uri may hold a password.
@@ -110,4 +130,5 @@ def read_plan(path: str | os.PathLike | None = None) -> ServingPlan:
         code_version=str(values.get("code_version", "")),
         drift_bars=int(values.get("drift_bars", 60)),
         instance=str(values.get("instance", "")),
+        store=str(values.get("store", "")),
     )

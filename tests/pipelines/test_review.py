@@ -1,6 +1,7 @@
 """A reviewer's words and the table of decisions, without a run of any pipeline."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -19,7 +20,7 @@ def config(tmp_path):
 
 def shown(config, **options) -> str:
     table, page = show_review(config, **options)
-    assert page.exists()
+    assert Path(page).exists()
     console = Console(width=250, record=True, file=io.StringIO())
     console.print(table)
     return console.export_text()
