@@ -201,7 +201,7 @@ class StatusAnswer(_Answer):
     features: FeatureStatus
     champion_watch: WatchStatus
     log_writer: WriterStatus
-    store_mirror: MirrorStatus | None = Field(description="null where run.store is no address")
+    store_mirror: MirrorStatus | None = Field(None, description="null where run.store is no address")
     answer_log: LogStatus | None
     last_refusal: Refused | None
 
