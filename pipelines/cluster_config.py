@@ -1,9 +1,11 @@
 """What only a cluster needs: where it is, what its tasks get, and what outlasts them."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from components.credentials import find_credential, names_a_secret
 from components.settings import Section
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -85,6 +87,30 @@ class ClusterSettings(Section):
         description="cores of a task: 2, 1.5, or thousandths of one such as 500m",
     )
     retries: int = Field(2, ge=0, description="how often a task is tried again")
+
+    @field_validator("secrets", mode="before")
+    @classmethod
+    def _secrets_are_named(cls, value: Any) -> Any:
+        """Before anything else looks at it: its words would quote a password that was written down here."""
+        for name, place in value.items() if isinstance(value, Mapping) else ():
+            if not isinstance(place, Mapping | SecretKey):
+                raise ValueError(
+                    f"{name} wants the Secret and the key in it that hold the value,"
+                    " {secret: ..., key: ...}, never the value itself"
+                )
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _environment_is_no_secret(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            found = find_credential(text) or ("a password, key or token by its name" if text else None)
+            if found and (names_a_secret(name) or find_credential(text)):
+                raise ValueError(
+                    f"{name} holds {found}, and everybody who sees the run would read it. Name it in"
+                    f" cluster.secrets: {{{name}: {{secret: ..., key: ...}}}}"
+                )
+        return value
 
     @model_validator(mode="after")
     def _each_variable_once(self):

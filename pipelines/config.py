@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from components.audit.config import Settings as AuditSettings
 from components.backtest.config import Settings as BacktestSettings
 from components.contracts import AlphaloopError
+from components.credentials import find_credential, texts
 from components.drift.config import Settings as DriftSettings
 from components.experts.leaves import list_leaves
 from components.feature_store.config import Settings as FeatureStoreSettings
@@ -32,6 +33,14 @@ from components.validation.config import Settings as ValidationSettings
 from pipelines.cluster_config import ClusterSettings
 from serving.config import Settings as ServingSettings
 
+# Where a password goes that may not stand in a config.
+REMEDY = "Give it by an environment variable, on a cluster by cluster.secrets"
+REMEDIES = {
+    "registry.tracking_uri": (
+        "Put user and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, that of a"
+        " PostgreSQL address into PGPASSWORD; on a cluster by cluster.secrets"
+    )
+}
 LEAVES = Path(__file__).parent / "configs" / "experts"
 
 
@@ -156,6 +165,17 @@ class Config(Section):
                 " set"
                 " feature_store.online to redis"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _holds_no_credential(self):
+        """The whole of a config goes into compiled pipelines, manifests of bundles and reports."""
+        for place, text in texts(self.model_dump(mode="json")):
+            if found := find_credential(text):
+                raise ValueError(
+                    f"{'.'.join(place)} holds {found}, and a config is kept with every model, report and"
+                    f" compiled pipeline. {REMEDIES.get('.'.join(place), REMEDY)}"
+                )
         return self
 
     @model_validator(mode="after")

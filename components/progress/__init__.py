@@ -9,11 +9,13 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from components.contracts.errors import AlphaloopError
+from components.credentials import find_credential, without_secrets
 from components.processes.sources import require_compiled_code
 
 EVENTS_VARIABLE = "ALPHALOOP_EVENTS"
@@ -45,8 +47,23 @@ def stage(name: str) -> Iterator[None]:
                 "seconds": time.monotonic() - start,
             }
         )
+        if isinstance(error, Exception) and (readable := _readable(error)):
+            raise readable from None
         raise
     _emit({"event": "finished", "stage": name, "seconds": time.monotonic() - start})
+
+
+def _readable(error: Exception) -> Exception | None:
+    """What to raise in the place of an error that quotes a password or key, or whose causes do: one with
+    stars, its trace likewise in the log, which more people read than may know such things. None for others.
+    """
+    trace = "".join(traceback.format_exception(error))
+    if find_credential(trace) is None:
+        return None
+    print(without_secrets(trace), file=sys.stderr, flush=True)
+    if isinstance(error, AlphaloopError):
+        return AlphaloopError(without_secrets(str(error)))
+    return RuntimeError(without_secrets(f"{type(error).__name__}: {error}"))
 
 
 def report(stage_name: str, message: str) -> None:
@@ -78,6 +95,8 @@ def track(
 
 
 def _emit(event: dict[str, Any]) -> None:
+    if "message" in event:
+        event = {**event, "message": without_secrets(event["message"])}
     path = os.environ.get(EVENTS_VARIABLE)
     if path:
         with open(path, "a", encoding="utf-8") as handle:

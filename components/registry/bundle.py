@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from components.contracts import read_stamp, require_json, write_manifest
+from components.credentials import require_no_credential
 from components.registry.mlmodel import write_mlmodel
 from components.scoring.form import SERVED_FORMAT
 
@@ -59,6 +60,7 @@ def build_bundle(
         "code_version": code,
         "config": dict(config),
     }
+    require_no_credential(about, "The manifest of the bundle")
     write_manifest(folder, about)
     if write_mlmodel(folder):
         write_manifest(folder, about)

@@ -2,12 +2,12 @@
 
 import logging
 import os
-import re
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from components.credentials import without_secrets
 from components.registry.config import Settings
 from components.registry.errors import RegistryError
 from components.registry.local import DATABASE
@@ -95,14 +95,6 @@ def every_page(search: Callable[[str | None], Any]) -> Iterator[Any]:
         token = page.token
         if not token:
             return
-
-
-def without_secrets(text: str) -> str:
-    """The text without user and password of the addresses in it:
-
-    MLflow quotes registry.tracking_uri in what it says.
-    """
-    return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
 
 
 def _short(error: Exception) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from components.contracts import verify_bundle
 from components.contracts.documents.champion import Registration
 from components.contracts.documents.verdict import Verdict
+from components.credentials import without_secrets
 from components.registry.aliases import CHALLENGER, champion_history, champion_of, promote, rolled_back
-from components.registry.client import open_registry, without_secrets
+from components.registry.client import open_registry
 from components.registry.config import Settings
 from components.registry.local import DATABASE
 from components.registry.trials import Trial, count_trials, experiment_of, log_trial, run_of

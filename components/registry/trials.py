@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from components.contracts import ContractError
 from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.verdict import Verdict
-from components.registry.client import every_page, log, without_secrets
+from components.credentials import without_secrets
+from components.registry.client import every_page, log
 from components.registry.config import Settings
 from components.registry.local import ARTIFACTS, BUNDLE, move_addresses, own_artifacts
 

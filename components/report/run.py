@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.contracts import read_gathered
 from components.contracts.documents.summary import RunSummary
+from components.credentials import require_no_credential
 from components.lasting.folder import below, opened
 from components.progress import report, stage
 from components.report.build import REPORT, SUMMARY, build_report, keep_pages
@@ -22,6 +23,7 @@ def run_write_report(artifacts: Artifacts, page: str, *, config: str, folder: st
     `config` is JSON of the whole configuration.
     """
     with stage("report"):
+        require_no_credential(json.loads(config), "The report")
         with opened(folder, [], last=[SUMMARY]) as kept:
             summary = build_report(artifacts, json.loads(config), kept)
             shutil.copyfile(kept / REPORT, page)

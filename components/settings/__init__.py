@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from components.contracts.errors import AlphaloopError
+from components.credentials import without_secrets
 
 
 class ConfigError(AlphaloopError):
@@ -77,7 +78,7 @@ def validate_settings(
         return model.model_validate(values)
     except ValidationError as error:
         problems = [_describe(problem, model, source, lines or {}) for problem in error.errors()]
-        raise ConfigError("\n".join(problems)) from None
+        raise ConfigError(without_secrets("\n".join(problems))) from None
 
 
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[tuple, str]]:
@@ -183,7 +184,9 @@ def _apply_override(values: dict[str, Any], lines: dict[tuple, str], override: s
             )
         place = child
     place[keys[-1]] = value
-    lines[tuple(keys)] = f"--set {override}"
+    # A whole section is too long to quote, and may hold what only a check of its keys finds to be a password.
+    shown = f"{dotted}=…" if isinstance(value, dict | list) else override
+    lines[tuple(keys)] = f"--set {shown}"
 
 
 def _describe(

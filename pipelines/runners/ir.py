@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from components.contracts import AlphaloopError, atomic_path
+from components.credentials import names_a_secret, require_no_credential
 from components.image import IMAGE
 from components.processes.sources import IMAGE_NAME_VARIABLE
 from pipelines.code_version import compiled_code
@@ -69,6 +70,7 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
             executor["container"]["image"] = image
         holder.unlink()
         _check_arguments(documents)
+        _check_credentials(documents)
         text = yaml.dump_all(documents, Dumper=DUMPER, sort_keys=True, width=LINE_WIDTH)
         temporary.write_text(text, encoding="utf-8")
     return output
@@ -151,3 +153,16 @@ def _check_arguments(documents: list[dict[str, Any]]) -> None:
             " the config says: take out tables and columns of fusion, overrides or leaves that the run can"
             " do without, or split it into two runs."
         )
+
+
+def _check_credentials(documents: list[dict[str, Any]]) -> None:
+    """Whoever may look at a run may read all of this."""
+    require_no_credential(documents[0], "The compiled pipeline")
+    require_no_credential(documents[1:], "The compiled pipeline")
+    for task, executor in documents[0]["deploymentSpec"]["executors"].items():
+        for variable in executor["container"].get("env", []):
+            if names_a_secret(variable["name"]) and variable["value"]:
+                raise ClusterError(
+                    f"The compiled pipeline would say the value of {variable['name']} (in {task}). Name it in"
+                    " cluster.secrets."
+                )

@@ -23,6 +23,7 @@ from pydantic_core import from_json, to_json
 
 from components.contracts import AlphaloopError, BundleError, ContractError, OutputError, file_sha256
 from components.contracts.bundle import MANIFEST
+from components.credentials import without_secrets
 from components.processes.endings import end_with_parent
 from components.processes.imports import python_module
 from serving.faults import trace
@@ -222,8 +223,6 @@ class RegistryFollower:
         self._logged = problem
         say(problem or "the registry answers again")
         if fault is not None and not _is_expected(fault):
-            from components.registry.client import without_secrets
-
             say(without_secrets(trace(fault)))
 
 
@@ -233,8 +232,6 @@ def _in_json(verdict: dict[str, Any] | None) -> dict[str, JsonValue] | None:
 
 
 def _problem(error: Exception) -> str:
-    from components.registry.client import without_secrets
-
     if isinstance(error, AlphaloopError):
         return str(error)
     kind, text = type(error).__name__, without_secrets(str(error))
