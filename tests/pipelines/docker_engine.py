@@ -1,4 +1,4 @@
-"""A Docker engine of the tests' own from Debian packages, and in it the image that `infra/image` describes.
+"""A Docker engine of the tests' own from Debian packages, and in it the images that `infra/image` describes.
 
 No registry is asked for anything.
 """
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,24 +100,30 @@ def docker_engine() -> Iterator[dict[str, str]]:
         shutil.rmtree(folder)
 
 
-def build_image(environment: dict[str, str], tag: str, scratch: Path) -> None:
-    """Build the image as its Dockerfile says for places without network: base from Debian packages, wheels
-    handed in, no network in the build.
+def build_images(environment: dict[str, str], tags: Mapping[str, str], scratch: Path) -> None:
+    """Build the images, `tags` by target, as the Dockerfile says for places without network: base from Debian
+    packages, wheels handed in, no network in the build.
     """
     subprocess.run([IMAGE_FILES / "base.sh", BASE], check=True, env=environment, stdout=subprocess.DEVNULL)
     context = scratch / "context"
     for name in exclude_paths(str(ROOT), (ROOT / ".dockerignore").read_text().splitlines()):
         if (ROOT / name).is_file():
             (context / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, context / name)
+            shutil.copy(ROOT / name, context / name)
     if not (context / WHEELS).exists():
         subprocess.run(
             [*_pip(), "wheel", "--quiet", "-r", ROOT / "requirements.lock", "-w", context / WHEELS],
             check=True,
         )
     arguments = ["--network", "none", "--build-arg", f"BASE={BASE}", "--build-arg", "PIP_ARGS=--no-index"]
-    command = ["docker", "build", "--quiet", "-f", IMAGE_FILES / "Dockerfile", *arguments, "-t", tag, context]
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    for target, tag in tags.items():
+        of = ["-f", IMAGE_FILES / "Dockerfile", "--target", target, "-t", tag]
+        subprocess.run(
+            ["docker", "build", "--quiet", *of, *arguments, context],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
     shutil.rmtree(context)
 
 
