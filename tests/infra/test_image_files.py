@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -137,11 +138,14 @@ def test_every_target_runs_as_a_numeric_user_who_is_not_root():
         assert re.fullmatch(r"[1-9]\d{4,}:[1-9]\d{4,}", users[above])
 
 
-def test_what_the_service_is_given_is_of_the_lock():
+def test_what_service_and_registry_are_given_is_of_the_lock():
     held = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
     lines = (ROOT / "infra" / "image" / "serving.txt").read_text().splitlines()
     named = {line.partition("[")[0] for line in lines if not line.startswith("#")}
     assert named <= held
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    server = {re.split("[>=<]", line)[0] for line in project["optional-dependencies"]["server"]}
+    assert server <= named  # the manifests start MLflow from this image
     assert named.isdisjoint({"torch", "lightgbm", "xgboost-cpu", "evidently", "great-expectations", "kfp"})
 
 
