@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-# Real servers for whoever asks for one.
-pytest_plugins = ["tests.stores"]
+# Real servers, and a container engine, for whoever asks for one.
+pytest_plugins = ["tests.stores", "tests.pipelines.docker_engine"]
 # Threads that spin while they wait make networks many times slower on shared cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.update(

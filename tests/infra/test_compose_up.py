@@ -19,7 +19,7 @@ import yaml
 
 from tests.infra.observed import ROOT
 from tests.infra.test_compose import told
-from tests.pipelines.docker_engine import SYSTEM_PATH, build_image, docker_engine
+from tests.pipelines.docker_engine import SYSTEM_PATH
 
 pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(3000)]
 STORES = "alphaloop-stores:test"
@@ -99,7 +99,7 @@ def build_stores(environment: dict[str, str], scratch: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory):
+def box(engine, tmp_path_factory):
     if shutil.which("docker-compose", path=SYSTEM_PATH) is None:
         pytest.skip("docker-compose is not installed (Debian package docker-compose)")
     scratch = tmp_path_factory.mktemp("box")
@@ -111,15 +111,12 @@ def box(tmp_path_factory):
     config["experts"]["leaves"] = ["median/1d/base", "elasticnet/1d/base"]
     config["audit"] = {"cuts": 1, "guided_cuts": 0}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    with docker_engine() as environment:
-        build_stores(environment, scratch)
-        for target, name in (("serving", "alphaloop-serving:0.7.0"), ("tasks-cpu", "alphaloop-python:0.7.0")):
-            build_image(environment, name, tmp_path_factory.mktemp(target), target=target)
-        box = Box(folder, {**os.environ, **environment})
-        try:
-            yield box
-        finally:
-            box("down", "-v", check=False)
+    build_stores(engine, scratch)
+    box = Box(folder, {**os.environ, **engine})
+    try:
+        yield box
+    finally:
+        box("down", "-v", check=False)
 
 
 class TestOneBox:

@@ -9,17 +9,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from docker.utils.build import exclude_paths
 
+from components.image import IMAGE
+
 ROOT = Path(__file__).parents[2]
 IMAGE_FILES = ROOT / "infra" / "image"
 WHEELS = "infra/image/wheels"
 BASE = "alphaloop-base:bookworm"
+SERVING = f"alphaloop-serving:{IMAGE.rpartition(':')[2]}"
+# By target of the Dockerfile; the one with GPUs would be gigabytes that nothing here can run.
+TAGS = {"serving": SERVING, "tasks-cpu": IMAGE}
 COMMANDS = {
     "dockerd": "docker.io",
     "docker": "docker.io",
@@ -100,9 +105,18 @@ def docker_engine() -> Iterator[dict[str, str]]:
         shutil.rmtree(folder)
 
 
-def build_images(environment: dict[str, str], tags: Mapping[str, str], scratch: Path) -> None:
-    """Build the images, `tags` by target, as the Dockerfile says for places without network: base from Debian
-    packages, wheels handed in, no network in the build.
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """The environment that leads clients to an engine with the images built; any user may ask it."""
+    with docker_engine() as environment:
+        build_images(environment, tmp_path_factory.mktemp("images"))
+        os.chmod(environment["DOCKER_HOST"].removeprefix("unix://"), 0o666)
+        yield environment
+
+
+def build_images(environment: dict[str, str], scratch: Path) -> None:
+    """Build the images as the Dockerfile says for places without network: base from Debian packages, wheels
+    handed in, no network in the build.
     """
     subprocess.run([IMAGE_FILES / "base.sh", BASE], check=True, env=environment, stdout=subprocess.DEVNULL)
     context = scratch / "context"
@@ -116,7 +130,7 @@ def build_images(environment: dict[str, str], tags: Mapping[str, str], scratch: 
             check=True,
         )
     arguments = ["--network", "none", "--build-arg", f"BASE={BASE}", "--build-arg", "PIP_ARGS=--no-index"]
-    for target, tag in tags.items():
+    for target, tag in TAGS.items():
         of = ["-f", IMAGE_FILES / "Dockerfile", "--target", target, "-t", tag]
         subprocess.run(
             ["docker", "build", "--quiet", *of, *arguments, context],

@@ -34,7 +34,7 @@ from pipelines.runners.containers import (
     remove_containers,
     run_container,
 )
-from tests.pipelines.docker_engine import BASE, ROOT, build_images, docker_engine
+from tests.pipelines.docker_engine import BASE, ROOT, SERVING
 from tests.pipelines.small_run import SETTINGS
 from tests.serving.live_service import free_port, until
 
@@ -51,7 +51,6 @@ SMALL = {
     # The market is too short for the thresholds of real use; these let every model pass.
     **{f"gates.{name}": str(value) for name, value in SETTINGS["gates"].items()},
 }
-SERVING = "alphaloop-serving:tested"
 # Nobody in the image has this number.
 STRANGER = 4321
 AS_STRANGER = {"user": f"{STRANGER}:{STRANGER}", **CONFINED}
@@ -132,15 +131,6 @@ def events(folder: Path) -> list[dict]:
 def table(folder: Path, place: str) -> Path:
     (found,) = folder.glob(f"artifacts/alphaloop-training-*/{place}")
     return found
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    """The environment of clients, with the images built."""
-    with docker_engine() as environment:
-        build_images(environment, {"tasks-cpu": IMAGE, "serving": SERVING}, tmp_path_factory.mktemp("images"))
-        os.chmod(environment["DOCKER_HOST"].removeprefix("unix://"), 0o666)  # for a user who is not root
-        yield environment
 
 
 @pytest.fixture(scope="module")
