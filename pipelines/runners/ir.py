@@ -33,11 +33,9 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
     Raises
     ------
     ClusterError
-        For an unknown pipeline, a setting of `cluster` that could have no effect, or where a parameter is
-        named such that a YAML 1.1 reader takes it for a boolean.
+        For an unknown pipeline, a setting of `cluster` that could have no effect, and as `write_ir` raises
+        it.
     """
-    from kfp import compiler
-
     from pipelines.graphs.arrange import Pods
     from pipelines.graphs.build import PIPELINES, build_pipeline
 
@@ -60,6 +58,20 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
             code={**compiled_code(users_modules(name, config)), IMAGE_NAME_VARIABLE: image},
         ),
     )
+    return write_ir(pipeline, output, image)
+
+
+def write_ir(pipeline: Any, output: Path, image: str) -> Path:
+    """Write the IR of a built pipeline to `output`, atomically, and return the path.
+
+    Raises
+    ------
+    ClusterError
+        Where a parameter is named such that a YAML 1.1 reader takes it for a boolean, or no cluster could
+        start it.
+    """
+    from kfp import compiler
+
     with atomic_path(output) as temporary:
         holder = temporary.with_suffix(".yaml")
         compiler.Compiler().compile(pipeline, str(holder))

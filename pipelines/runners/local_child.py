@@ -82,19 +82,14 @@ def execute(plan: Plan, folder: Path) -> None:
 
 def _build(plan: Plan, folder: Path):
     """The planned pipeline; where tasks run in pods that which a cluster would run, and kfp is told how."""
-    from pipelines.graphs.arrange import Pods
+    if plan.runner == "pods":
+        from pipelines.runners.pods.play import pipeline_in_pods
+
+        scratch = Path(os.environ["TMPDIR"])
+        return pipeline_in_pods(plan.pipeline, plan.config, folder, scratch=scratch, on_event=_add_event)
     from pipelines.graphs.build import build_pipeline
 
-    if plan.runner != "pods":
-        return build_pipeline(plan.pipeline, plan.config, folder=str(folder), options=plan.options)
-    from pipelines.runners.pods.play import play, play_pods
-
-    played = play(plan.config, folder)
-    report("set-up", played.note)
-    pods = Pods(data=played.config.cluster.data_path)
-    pipeline = build_pipeline(plan.pipeline, played.config, folder=played.folder, pods=pods)
-    play_pods(pipeline, played, folder, Path(os.environ["TMPDIR"]) / "pods", _add_event)
-    return pipeline
+    return build_pipeline(plan.pipeline, plan.config, folder=str(folder), options=plan.options)
 
 
 def _runner(plan: Plan, folder: Path):

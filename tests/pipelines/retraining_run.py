@@ -20,6 +20,7 @@ from components.market.load import load_panel
 from components.market.simulator import simulate
 from components.registry.client import open_registry
 from components.registry.config import Settings as RegistrySettings
+from components.registry.versions import download
 from components.scoring import Model, score_table
 from tests.pipelines.small_run import SETTINGS, Finished, alphaloop
 
@@ -60,10 +61,9 @@ class Market:
         """Write the champion's answers on bars `first` to `last` into the answer log; `shifted` moves ten
         inputs by that much, planted drift.
         """
-        version = open_registry(RegistrySettings(), self.folder / "registry").get_model_version_by_alias(
-            "small", "champion"
-        )
-        bundle = Path(version.source.removeprefix("file://"))
+        registry = open_registry(RegistrySettings(), self.folder / "registry")
+        version = registry.get_model_version_by_alias("small", "champion")
+        bundle = Path(download(registry, version))
         model = Model.load(bundle)
         panel = load_panel(
             MarketSettings.model_validate(self.settings["market"]), data_folder=self.place, seed=7

@@ -2,7 +2,7 @@
 kill, one outcome.
 
 The checks share one folder and build on each other, as those of `alphaloop watch` do; each fixture is one
-command and what it left.
+command and what it left. Where this machine has pods, each task runs in one; elsewhere in subprocesses.
 """
 
 import subprocess
@@ -15,6 +15,7 @@ from pipelines.commands.retrain import run_retraining
 from pipelines.config import load_config
 from pipelines.graphs.retraining import RetrainingError
 from pipelines.runners.local_run import FolderInUse
+from tests.pipelines.pods_here import refused
 from tests.pipelines.retraining_run import Market
 from tests.pipelines.small_run import (
     COMMAND,
@@ -28,6 +29,7 @@ from tests.pipelines.small_run import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(RUNS_S)]
 
+RUNNER = [] if refused() else ["--runner", "pods"]
 TRAINED_BARS, BARS, SERVED_FROM = 320, 385, 325
 
 
@@ -39,7 +41,7 @@ def market(tmp_path_factory):
 @pytest.fixture(scope="module")
 def first(market):
     """The first model, and 65 more bars on which it answered as in training."""
-    run = alphaloop("run", "--config", market.config, folder=market.folder)
+    run = alphaloop("run", *RUNNER, "--config", market.config, folder=market.folder)
     assert run.code == 0, run.text
     market.advance(BARS)
     market.serve(SERVED_FROM, BARS - 1)
@@ -48,7 +50,7 @@ def first(market):
 
 @pytest.fixture(scope="module")
 def quiet(first, market):
-    return market.check()
+    return market.check(*RUNNER)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def held(quiet, market):
     market.serve(SERVED_FROM, BARS - 1, shifted=1.5)
     said = market.review("hold", "--reason", "index rebalancing", "--who", "ann")
     assert said.code == 0, said.text
-    return market.check()
+    return market.check(*RUNNER)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def killed(held, market):
     """
     assert market.review("approve", "--reason", "the drift is real", "--who", "ann").code == 0
     command = subprocess.Popen(
-        [*COMMAND, "watch", "--once", "--config", str(market.config)],
+        [*COMMAND, "watch", "--once", *RUNNER, "--config", str(market.config)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -85,7 +87,17 @@ def killed(held, market):
 
 @pytest.fixture(scope="module")
 def resumed(killed, market):
-    return market.check()
+    return market.check(*RUNNER)
+
+
+@pytest.mark.skipif(bool(refused()), reason=f"pods: {refused()}")
+def test_nothing_is_lost_with_the_pods(first, quiet, held, resumed, market):
+    """What a task leaves beside its outputs and the claim; and no task sees the artifacts in the claim."""
+    for run in (first, quiet, held, resumed):
+        assert "Nothing was lost with the pods" in run.text, run.text
+        assert [e for e in run.events if e["event"] == "lost"] == []
+    assert first.stages("finished") >= {"ingest", "materialise", "train elasticnet", "register", "report"}
+    assert "plays the volume claim 'alphaloop'" in first.text
 
 
 def test_without_drift_nothing_is_retrained(quiet, market):
@@ -188,3 +200,12 @@ def test_a_branch_that_did_not_run_is_noticed(resumed, market, monkeypatch):
     )
     with pytest.raises(RetrainingError, match="the training tasks did not run"):
         run_retraining(load_config(market.config))
+
+
+def test_the_newest_bars_are_materialised_and_found_from_outside(resumed, market):
+    done = alphaloop("materialise", *RUNNER, "--config", market.config, folder=market.folder)
+    assert done.code == 0, done.text
+    assert {"ingest", "features"} <= done.stages("cached") | done.stages("finished")
+    said = alphaloop("lookup", "S01", "--config", market.config)
+    assert said.code == 0, said.text
+    assert "momentum_20" in said.text

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.image import IMAGE
+from components.progress import report
+from pipelines.code_version import compiled_code
 from pipelines.config import Config, data_folder
+from pipelines.leaves import users_modules
 from pipelines.runners.containers import data_places
+from pipelines.runners.ir import write_ir
 from pipelines.runners.pods.declared import Declared, PodError, read_declared
 from pipelines.runners.pods.runner import Pods
 from pipelines.runners.pods.volumes import Volumes
@@ -43,6 +48,36 @@ def play(config: Config, run_folder: Path) -> Played:
         " rest of this machine they see the installed packages and their inputs"
     )
     return Played(config, cluster.mount_path, Volumes(run_folder, {claim: run_folder}, readable), note)
+
+
+def pipeline_in_pods(
+    name: str,
+    config: Config,
+    run_folder: Path,
+    *,
+    scratch: Path,
+    on_event: Callable[[dict[str, Any]], None],
+) -> Any:
+    """The pipeline `name` as it is compiled for a cluster, its tasks to be run in pods.
+
+    Raises
+    ------
+    PodError, ClusterError
+        If a task is to be given what is not there, or a cluster could not start it.
+    """
+    from kfp import components
+
+    from pipelines.graphs.arrange import Pods as InPods
+    from pipelines.graphs.build import build_pipeline
+
+    played = play(config, run_folder)
+    report("set-up", played.note)
+    pods = InPods(data=played.config.cluster.data_path, code=compiled_code(users_modules(name, config)))
+    built = build_pipeline(name, played.config, folder=played.folder, pods=pods)
+    ir = write_ir(built, scratch / f"{name}.yaml", IMAGE)
+    pipeline = components.load_component_from_file(str(ir))
+    play_pods(pipeline, played, run_folder, scratch / "pods", on_event)
+    return pipeline
 
 
 def play_pods(
