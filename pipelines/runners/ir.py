@@ -20,6 +20,7 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 # No line is folded: libyaml and PyYAML's own writer fold at different places.
 LINE_WIDTH = 1_000_000
 # Readers of YAML 1.1 turn these names into booleans.
+SCRATCH = Path("/tmp/alphaloop")
 BOOLEAN_NAMES = {"n", "y", "no", "yes", "on", "off", "true", "false"}
 
 
@@ -94,9 +95,12 @@ def read_ir(path: Path) -> list[dict[str, Any]]:
 
 
 def resolve_folder(config: Config) -> str:
-    """The absolute run folder: below the mounted volume on a cluster, else where this process stands."""
-    base = Path(config.cluster.mount_path) if config.cluster.volume_claim else Path.cwd()
-    return str(base / config.run.folder)
+    """The absolute run folder of a task: below the mounted volume, else a scratch folder of its own, where
+    any user may write.
+    """
+    if config.cluster.volume_claim:
+        return str(Path(config.cluster.mount_path) / config.run.folder)
+    return str(SCRATCH / Path(config.run.folder).absolute().name)
 
 
 def graph(path: Path) -> dict[str, Any]:

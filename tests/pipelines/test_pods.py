@@ -135,6 +135,15 @@ class TestWhatIsLost:
             Lost("/tmp/link", 6),
         }
 
+    def test_what_is_mounted_there_is_not(self, pod, tmp_path):
+        given = tmp_path / "given"
+        given.mkdir()
+        (given / "prices.parquet").write_text("p")
+        pod.mounts.append(mount(given, "/tmp/some/folder"))
+        pod.mounts.append(mount(given / "prices.parquet", "/tmp/prices.parquet"))
+        said = shell(pod, "cat /tmp/prices.parquet /tmp/some/folder/prices.parquet")
+        assert (said.text, pod.lost()) == ("pp", [])
+
     def test_what_kfp_itself_leaves_is_not(self, pod):
         shell(
             pod,

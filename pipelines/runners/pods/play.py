@@ -12,9 +12,10 @@ from components.image import IMAGE
 from components.progress import report
 from pipelines.code_version import compiled_code
 from pipelines.config import Config, data_folder
+from pipelines.lasting import vanishing
 from pipelines.leaves import users_modules
 from pipelines.runners.containers import data_places
-from pipelines.runners.ir import write_ir
+from pipelines.runners.ir import resolve_folder, write_ir
 from pipelines.runners.pods.declared import Declared, PodError, read_declared
 from pipelines.runners.pods.runner import Pods
 from pipelines.runners.pods.volumes import Volumes
@@ -36,9 +37,11 @@ class Played:
 
 
 def play(config: Config, run_folder: Path) -> Played:
-    """The run folder plays the claim, under another path, and the data folder that of the data."""
+    """The run folder plays the claim, under another path, and the data folder that of the data. Where all
+    that must last has an address, there is no claim.
+    """
     cluster = config.cluster
-    claim = cluster.volume_claim or PLAYED_CLAIM
+    claim = cluster.volume_claim or (PLAYED_CLAIM if vanishing(config) else "")
     config = config.model_copy(update={"cluster": cluster.model_copy(update={"volume_claim": claim})})
     data = data_folder().absolute()
     outside = [place for place in data_places(config, data) if place != data]
@@ -47,7 +50,10 @@ def play(config: Config, run_folder: Path) -> Played:
         f"{run_folder} plays the volume claim {claim!r}, which tasks see at {cluster.mount_path}; of the"
         " rest of this machine they see the installed packages and their inputs"
     )
-    return Played(config, cluster.mount_path, Volumes(run_folder, {claim: run_folder}, readable), note)
+    if not claim:
+        note = "no volume: all that lasts has an address; of this machine tasks see the installed packages"
+    folder = cluster.mount_path if claim else resolve_folder(config)
+    return Played(config, folder, Volumes(run_folder, {claim: run_folder}, readable), note)
 
 
 def pipeline_in_pods(

@@ -114,11 +114,13 @@ class Pod:
 
     def lost(self) -> list[Lost]:
         """Files that the task left where nothing keeps them."""
+        mounted = {one["target"] for one in self.mounts}
         return [
-            Lost(os.path.join(target, name), size)
+            Lost(path, size)
             for target, folder in self.scratch.items()
             for name, size in _files(folder)
-            if not (target == "/tmp" and _is_of_kfp(name))
+            if (path := os.path.join(target, name)).rstrip(os.sep) not in mounted
+            and not (target == "/tmp" and _is_of_kfp(name))
         ]
 
     def _plan(self, command: list[str], events: Path) -> dict[str, Any]:
