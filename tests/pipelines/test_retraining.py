@@ -90,16 +90,6 @@ def resumed(killed, market):
     return market.check(*RUNNER)
 
 
-@pytest.mark.skipif(bool(refused()), reason=f"pods: {refused()}")
-def test_nothing_is_lost_with_the_pods(first, quiet, held, resumed, market):
-    """What a task leaves beside its outputs and the claim; and no task sees the artifacts in the claim."""
-    for run in (first, quiet, held, resumed):
-        assert "Nothing was lost with the pods" in run.text, run.text
-        assert [e for e in run.events if e["event"] == "lost"] == []
-    assert first.stages("finished") >= {"ingest", "materialise", "train elasticnet", "register", "report"}
-    assert "plays the volume claim 'alphaloop'" in first.text
-
-
 def test_without_drift_nothing_is_retrained(quiet, market):
     assert quiet.code == 0, quiet.text
     made = market.decisions()[-1]
@@ -209,3 +199,13 @@ def test_the_newest_bars_are_materialised_and_found_from_outside(resumed, market
     said = alphaloop("lookup", "S01", "--config", market.config)
     assert said.code == 0, said.text
     assert "momentum_20" in said.text
+
+
+@pytest.mark.skipif(bool(refused()), reason=f"pods: {refused()}")
+def test_nothing_is_lost_with_the_pods(first, quiet, held, resumed, market):
+    """What a task leaves beside its outputs and the claim; and no task sees the artifacts in the claim."""
+    for run in (first, quiet, held, resumed):
+        assert "Nothing was lost with the pods" in run.text, run.text
+        assert [e for e in run.events if e["event"] == "lost"] == []
+    assert first.stages("finished") >= {"ingest", "materialise", "train elasticnet", "register", "report"}
+    assert "plays the volume claim 'alphaloop'" in first.text
