@@ -7,6 +7,7 @@ The tests that need an engine start one of their own (`make test-containers`); t
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -31,10 +32,11 @@ from pipelines.runners.containers import (
     data_places,
     docker_runner,
     find_image,
+    pinned_image,
     remove_containers,
     run_container,
 )
-from tests.pipelines.docker_engine import BASE, ROOT, SERVING
+from tests.pipelines.docker_engine import BASE, ROOT, SERVING, SYSTEM_PATH
 from tests.pipelines.small_run import SETTINGS
 from tests.serving.live_service import free_port, until
 
@@ -344,6 +346,30 @@ class TestGuards:
         other = contain(client, IMAGE, task, environment={**told, "ALPHALOOP_SOURCES": "0" * 16})
         assert (other.code, "done" in other.said) == (1, False)
         assert "holds other code than this pipeline was compiled with" in other.said
+
+    def test_a_tag_that_a_registry_has_is_named_by_its_digest(self, engine, client, tmp_path, monkeypatch):
+        program = shutil.which("docker-registry", path=SYSTEM_PATH)
+        if program is None:
+            pytest.skip("docker-registry is not installed (Debian package docker-registry)")
+        monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])
+        port = free_port()
+        place = {"storage": {"filesystem": {"rootdirectory": str(tmp_path / "store")}}}
+        (tmp_path / "config.yml").write_text(
+            json.dumps({"version": "0.1", "http": {"addr": f"127.0.0.1:{port}"}, **place})
+        )
+        registry = subprocess.Popen([program, "serve", tmp_path / "config.yml"], stderr=subprocess.DEVNULL)
+        try:
+            repository = f"localhost:{port}/team/alphaloop"
+            client.images.get(BASE).tag(repository, "1")
+            assert pinned_image(f"{repository}:1") == f"{repository}:1"
+            until(lambda: httpx.get(f"http://localhost:{port}/v2/").status_code == 200, what="a registry")
+            client.images.push(repository, "1")
+            pinned = pinned_image(f"{repository}:1")
+            assert re.fullmatch(f"{repository}@sha256:[0-9a-f]{{64}}", pinned)
+            assert client.images.get(pinned).id == client.images.get(BASE).id
+        finally:
+            registry.terminate()
+            registry.wait()
 
     def test_any_user_can_train_in_the_image_without_network_and_nothing_phones_home(self, client, tmp_path):
         folder = tmp_path / "out"
