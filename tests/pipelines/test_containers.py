@@ -46,6 +46,7 @@ SMALL = {
     "market.simulator.symbols": "12",
     "market.simulator.bars": "300",
     "market.simulator.sectors": "3",
+    "market.simulator.change": "null",
     "timeline.fold_bars": "40",
     "audit.cuts": "1",
     "audit.guided_cuts": "0",
@@ -258,7 +259,7 @@ class TestGuards:
 
     def test_an_image_with_other_stages_is_refused(self, engine, client, tmp_path):
         alter = "import components.market.load as stage; open(stage.__file__, 'a').write('#')"
-        altered = client.containers.run(IMAGE, ["python3", "-c", alter], detach=True)
+        altered = client.containers.run(IMAGE, ["python3", "-c", alter], user="0:0", detach=True)
         assert altered.wait()["StatusCode"] == 0
         altered.commit("alphaloop-altered", "1")
         altered.remove()
@@ -317,7 +318,7 @@ class TestGuards:
 
     def test_tasks_have_no_rights_and_nothing_to_write_to(self, engine, client, tmp_path, monkeypatch):
         monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])
-        monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
+        monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path / "data"))
         given = docker_runner(tmp_path, load_config(DEMO, []), {}).container_run_args
         ask = (
             "import pathlib; print(pathlib.Path('/proc/self/status').read_text());"
