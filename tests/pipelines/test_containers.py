@@ -251,7 +251,7 @@ class TestTraining:
             "stack",
             "backtest",
         }
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True, filters={"label": FOLDER_LABEL}) == []
 
 
 class TestGuards:
@@ -295,9 +295,10 @@ class TestGuards:
 
         monkeypatch.setattr("builtins.print", slow_print)
         failing = ["sh", "-c", "echo said; exit 3"]
+        before = client.containers.list(all=True)
         assert run_container(client, IMAGE, failing, {}) == 3
         assert run_container(client, IMAGE, ["sh", "-c", "echo said"], {}) == 0
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True) == before
 
     def test_containers_of_a_killed_run_are_removed_and_others_are_not(
         self, engine, client, tmp_path, monkeypatch
@@ -310,7 +311,8 @@ class TestGuards:
             for name in ("mine", "others")
         )
         assert remove_containers(tmp_path / "mine") == 1
-        assert [c.id for c in client.containers.list(all=True)] == [others.id]
+        left = client.containers.list(all=True, filters={"label": FOLDER_LABEL})
+        assert [container.id for container in left] == [others.id]
         assert remove_containers(tmp_path / "others") == 1
         assert remove_containers(tmp_path / "mine") == 0
         with pytest.raises(docker.errors.NotFound):
