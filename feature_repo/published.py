@@ -7,10 +7,11 @@ Example: ALPHALOOP_FEATURE_STORE=$PWD/runs/feature_store feast -c feature_repo f
 import os
 from pathlib import Path
 
-from feature_repo.definitions import published
+from components.contracts import require_json
+from feature_repo.definitions import define
 
 
-def _store() -> Path:
+def _published() -> list:
     folder = os.environ.get("ALPHALOOP_FEATURE_STORE")
     if not folder:
         raise SystemExit(
@@ -23,7 +24,8 @@ def _store() -> Path:
             f"{current} does not exist: nothing is published there. Run `alphaloop materialise` or `alphaloop"
             " run` first."
         )
-    return current.parent.absolute()
+    return define(require_json(current), str(Path(folder).absolute()))
 
 
-globals().update(published(_store(), str(_store())))
+# Feast looks for its objects among the names of a module.
+globals().update({f"published_{number}": item for number, item in enumerate(_published())})

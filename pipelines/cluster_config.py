@@ -1,12 +1,14 @@
 """What only a cluster needs: where it is, what its tasks get, and what outlasts them."""
 
+import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from components.credentials import find_credential, names_a_secret
 from components.settings import Section
+from pipelines.task_resources import MEASURED, Resources
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -18,6 +20,23 @@ class SecretKey(Section):
         pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", description="name of the Secret, in the run's namespace"
     )
     key: str = Field(pattern=r"^[-._a-zA-Z0-9]+$", description="its key that holds the value")
+
+
+class Toleration(Section):
+    """A taint of nodes that a task puts up with, as Kubernetes writes it."""
+
+    key: str = Field("", description="key of the taint; empty: any")
+    operator: Literal["Exists", "Equal"] = Field("Exists", description="Equal: the value counts too")
+    value: str = Field("", description="value of the taint, with Equal")
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        "", description="effect of the taint; empty: any"
+    )
+
+    @model_validator(mode="after")
+    def _value_counts_with_equal(self):
+        if (self.operator == "Equal") != bool(self.value) or (self.operator == "Equal" and not self.key):
+            raise ValueError("Equal wants key and value, Exists takes no value")
+        return self
 
 
 class ClusterSettings(Section):
@@ -76,17 +95,51 @@ class ClusterSettings(Section):
             " {MLFLOW_TRACKING_PASSWORD: {secret: mlflow, key: password}}"
         ),
     )
-    memory_limit: str = Field(
-        "8G",
-        pattern=r"^[1-9][0-9]*([EPTGMK]i?)?$",
-        description="memory of a task: bytes, or a number with K, M, G, Ki, Mi, Gi",
+    resources: dict[str, Resources] = Field(
+        {},
+        description=(
+            "by task, as the cluster names it, such as train-expert: what it asks for; the rest is as"
+            " pipelines/task_resources.py has it, measured"
+        ),
     )
-    cpu_limit: str = Field(
-        "2",
-        pattern=r"^([1-9][0-9]*m?|[0-9]+\.[0-9]+)$",
-        description="cores of a task: 2, 1.5, or thousandths of one such as 500m",
+    gpu: Literal["auto", 0, 1] = Field(
+        "auto",
+        description=(
+            "whether the experts of experts.gpu ask for a GPU: 1 yes, 0 no, auto: where gpu_selector or"
+            " gpu_tolerations say that the cluster has nodes for it"
+        ),
+    )
+    gpu_selector: dict[str, str] = Field(
+        {}, description="labels of the nodes that have GPUs; tasks that ask for one go only there"
+    )
+    gpu_tolerations: list[Toleration] = Field(
+        [], description="taints of the nodes that have GPUs which tasks that ask for one put up with"
     )
     retries: int = Field(2, ge=0, description="how often a task is tried again")
+    deadline_hours: float = Field(
+        48,
+        gt=0,
+        le=24 * 365,
+        description="a run that lasts longer is ended, tasks that wait for a node in vain among its tasks",
+    )
+    keep_days: float = Field(
+        3, gt=0, le=3650, description="the cluster forgets pods and logs of a run this long after its end"
+    )
+
+    @property
+    def asks_for_gpus(self) -> bool:
+        """Whether experts that can use a GPU ask the cluster for one."""
+        return bool(self.gpu_selector or self.gpu_tolerations) if self.gpu == "auto" else bool(self.gpu)
+
+    @field_validator("resources")
+    @classmethod
+    def _resources_are_of_tasks(cls, value: dict[str, Resources]) -> dict[str, Resources]:
+        for name in value:
+            if name not in MEASURED:
+                close = difflib.get_close_matches(name.replace("_", "-"), MEASURED, n=1)
+                advice = f"Did you mean {close[0]!r}?" if close else f"Tasks: {', '.join(MEASURED)}"
+                raise ValueError(f"there is no task {name!r}. {advice}")
+        return value
 
     @field_validator("secrets", mode="before")
     @classmethod

@@ -12,8 +12,15 @@ from components.gather.component import gather
 from pipelines.code_version import code_version
 from pipelines.config import Config
 from pipelines.task_environment import DATA_VARIABLE, TASK_ENVIRONMENT
+from pipelines.task_resources import task_resources
 
 Arrange = Callable[..., dsl.PipelineTask]
+TRAINING = "train-expert"
+# Pods have 64 MiB of /dev/shm, of which torch's workers run out.
+SHARED_MEMORY = "1Gi"
+# Kubeflow tries no task again that began longer ago, and ends the second try then: kfp's hour would leave a
+# long training without any. A month is longer than any task; cluster.deadline_hours ends the run.
+LONGEST_TASK_S = 30 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -32,18 +39,24 @@ class Pods:
 
 
 def arranger(config: Config, pods: Pods | None) -> Arrange:
-    """A function that gives a task its title, cache switch, resource limits, volume, and in `pods` its
-    environment, secrets and retries.
+    """A function that gives a task its title, cache switch and volume, and in `pods` its environment,
+    secrets, resources and retries; `gpus` is how many GPUs it can use.
     """
 
-    def arrange(task: dsl.PipelineTask, title: str, *, cached: bool = True) -> dsl.PipelineTask:
+    def arrange(
+        task: dsl.PipelineTask, title: str, *, cached: bool = True, gpus: int = 0
+    ) -> dsl.PipelineTask:
         task.set_display_name(title)
         task.set_caching_options(cached)
-        task.set_memory_limit(config.cluster.memory_limit).set_cpu_limit(config.cluster.cpu_limit)
         if pods:
             _set_environment(task, config, pods)
+            _set_resources(task, config)
+            if gpus and config.cluster.asks_for_gpus:
+                _ask_for_gpus(task, config, gpus)
             if pods.retries:
-                task.set_retry(pods.retries, backoff_duration="30s")
+                task.set_retry(
+                    pods.retries, backoff_duration="30s", backoff_max_duration=f"{LONGEST_TASK_S}s"
+                )
         if config.cluster.volume_claim:
             kubernetes.mount_pvc(
                 task, pvc_name=config.cluster.volume_claim, mount_path=config.cluster.mount_path
@@ -66,6 +79,31 @@ def _set_environment(task: dsl.PipelineTask, config: Config, pods: Pods) -> None
         task.set_env_variable(name, value)
     for name, place in config.cluster.secrets.items():
         kubernetes.use_secret_as_env(task, secret_name=place.secret, secret_key_to_env={place.key: name})
+
+
+def _set_resources(task: dsl.PipelineTask, config: Config) -> None:
+    """Requests and limits of the task, and memory that the processes of a neural fit share."""
+    asked = task_resources(task.component_spec.name, config.cluster.resources)
+    task.set_cpu_request(asked.cpu).set_memory_request(asked.memory).set_memory_limit(asked.memory_limit)
+    if asked.cpu_limit:
+        task.set_cpu_limit(asked.cpu_limit)
+    if task.component_spec.name == TRAINING:
+        kubernetes.empty_dir_mount(
+            task,
+            volume_name="shared-memory",
+            mount_path="/dev/shm",
+            medium="Memory",
+            size_limit=SHARED_MEMORY,
+        )
+
+
+def _ask_for_gpus(task: dsl.PipelineTask, config: Config, gpus: int) -> None:
+    task.set_accelerator_type(config.experts.gpu_resource).set_accelerator_limit(gpus)
+    for label, value in config.cluster.gpu_selector.items():
+        kubernetes.add_node_selector(task, label_key=label, label_value=value)
+    for one in config.cluster.gpu_tolerations:
+        said = {key: value for key, value in one.model_dump().items() if value}
+        kubernetes.add_toleration(task, **said)
 
 
 def side_by_side(arrange: Arrange, what: str, items: Mapping[str, PipelineChannel]) -> PipelineChannel:

@@ -150,7 +150,7 @@ def expert_task(
         {"selection": inputs.selections[family_of(leaf), leaf.modality]} if _selects(config, leaf) else {}
     )
     rows = {"learnable": inputs.learnable[leaf.modality]} if leaf.modality in inputs.learnable else {}
-    task = arrange(
+    return arrange(
         train_expert(
             training_set=inputs.data.training_set,
             labels=inputs.data.labels,
@@ -169,10 +169,8 @@ def expert_task(
         ),
         f"train {name}",
         cached=cached,
+        gpus=leaf.processes if _is_named(leaf, config.experts.gpu, config) else 0,
     )
-    if _is_named(leaf, config.experts.gpu, config):
-        task.set_accelerator_type(config.experts.gpu_resource).set_accelerator_limit(leaf.processes)
-    return task
 
 
 def expert_code(leaf: Leaf) -> str:

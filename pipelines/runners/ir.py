@@ -9,6 +9,7 @@ from components.contracts import AlphaloopError, atomic_path
 from components.credentials import names_a_secret, require_no_credential
 from components.image import IMAGE
 from components.processes.sources import IMAGE_NAME_VARIABLE
+from pipelines.cluster_config import ClusterSettings
 from pipelines.code_version import compiled_code
 from pipelines.config import Config
 from pipelines.leaves import users_modules
@@ -59,11 +60,12 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
             code={**compiled_code(users_modules(name, config)), IMAGE_NAME_VARIABLE: image},
         ),
     )
-    return write_ir(pipeline, output, image)
+    return write_ir(pipeline, output, image, config.cluster)
 
 
-def write_ir(pipeline: Any, output: Path, image: str) -> Path:
-    """Write the IR of a built pipeline to `output`, atomically, and return the path.
+def write_ir(pipeline: Any, output: Path, image: str, cluster: ClusterSettings | None = None) -> Path:
+    """Write the IR of a built pipeline to `output`, atomically, and return the path; with `cluster` it says
+    how long a run may last there, and for how long it is kept.
 
     Raises
     ------
@@ -82,11 +84,28 @@ def write_ir(pipeline: Any, output: Path, image: str) -> Path:
         for executor in documents[0]["deploymentSpec"]["executors"].values():
             executor["container"]["image"] = image
         holder.unlink()
+        if cluster:
+            _limit_the_run(documents, cluster)
         _check_arguments(documents)
         _check_credentials(documents)
         text = yaml.dump_all(documents, Dumper=DUMPER, sort_keys=True, width=LINE_WIDTH)
         temporary.write_text(text, encoding="utf-8")
     return output
+
+
+def _limit_the_run(documents: list[dict[str, Any]], cluster: ClusterSettings) -> None:
+    """Say how long the run may last, and for how long the cluster keeps its pods: after an end of any kind,
+    because what a cluster says of success and failure alone stands above what is said of both.
+    """
+    if len(documents) == 1:
+        documents.append({"platforms": {"kubernetes": {}}})
+    kept = round(cluster.keep_days * 24 * 3600)
+    documents[1]["platforms"]["kubernetes"]["pipelineConfig"] = {
+        "activeDeadlineSeconds": round(cluster.deadline_hours * 3600),
+        "resourceTtlOnCompletion": kept,
+        "resourceTtlOnSuccess": kept,
+        "resourceTtlOnFailure": kept,
+    }
 
 
 def read_ir(path: Path) -> list[dict[str, Any]]:

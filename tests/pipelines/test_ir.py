@@ -18,6 +18,7 @@ from pipelines.graphs.retraining import RetrainingError, retraining_config
 from pipelines.runners import ir
 from pipelines.runners.ir import ClusterError, _check_names, compile_pipeline, graph, read_ir
 from pipelines.task_environment import TASK_ENVIRONMENT
+from pipelines.task_resources import MEASURED, Resources, task_resources
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -70,7 +71,7 @@ def test_an_expert_that_is_not_trained_is_named_before_anything_runs(name, setti
 
 
 def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
-    config = load_config(DEMO, ["cluster.volume_claim=shared", "cluster.retries=1"])
+    config = load_config(DEMO, ["cluster.volume_claim=shared", "cluster.retries=1", "cluster.gpu=1"])
     documents = read_ir(
         compile_pipeline("training", config, tmp_path / "ir.yaml", image="example/alphaloop:1")
     )
@@ -103,11 +104,40 @@ def tasks_in(documents):
     return [task for dag in dags for task in dag["tasks"].values() if task["componentRef"]["name"] in runs]
 
 
+def kubernetes_of(documents):
+    """What the platform spec gives each task, by executor."""
+    return documents[1]["platforms"]["kubernetes"].get("deploymentSpec", {}).get("executors", {})
+
+
+def pipeline_config_of(documents):
+    return documents[1]["platforms"]["kubernetes"]["pipelineConfig"]
+
+
+def resources_of(documents, task):
+    """Request of cores, limit of cores, request and limit of memory of a task."""
+    found = documents[0]["deploymentSpec"]["executors"][f"exec-{task}"]["container"]["resources"]
+    names = ("CpuRequest", "CpuLimit", "MemoryRequest", "MemoryLimit")
+    return [found.get(f"resource{name}") for name in names]
+
+
+def on_gpus(documents):
+    """What the tasks that ask for a GPU ask for and how many, the labels and taints of their nodes."""
+    return [
+        (
+            executor["container"]["resources"]["accelerator"]["resourceType"],
+            executor["container"]["resources"]["accelerator"]["resourceCount"],
+            kubernetes_of(documents).get(name, {}).get("nodeSelector", {}).get("labels"),
+            kubernetes_of(documents).get(name, {}).get("tolerations"),
+        )
+        for name, executor in documents[0]["deploymentSpec"]["executors"].items()
+        if "accelerator" in executor["container"]["resources"]
+    ]
+
+
 def mounts_of(documents):
-    platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"] if len(documents) > 1 else {}
     return [
         (mount["constant"], mount["mountPath"])
-        for executor in platform.get("executors", {}).values()
+        for executor in kubernetes_of(documents).values()
         for mount in executor.get("pvcMount", [])
     ]
 
@@ -122,15 +152,22 @@ def environments_of(documents):
 
 def secrets_of(documents):
     """For every task: its variables that come out of secrets, with secret and key."""
-    platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"] if len(documents) > 1 else {}
     return [
         {
             pair["envVar"]: (one["secretName"], pair["secretKey"])
             for one in executor.get("secretAsEnv", [])
             for pair in one["keyToEnv"]
         }
-        for executor in platform.get("executors", {}).values()
+        for executor in kubernetes_of(documents).values()
     ]
+
+
+TIMES_TO_LIVE = ("resourceTtlOnCompletion", "resourceTtlOnSuccess", "resourceTtlOnFailure")
+
+
+def resources_of_row(task):
+    row = MEASURED[task]
+    return [row.cpu, row.cpu_limit or None, row.memory, row.memory_limit]
 
 
 # Setting: another value than the default, what else it needs, and what the compiled graph then says.
@@ -154,15 +191,43 @@ OF_THE_GRAPH = {
             == [{"A_PASSWORD": ("mlflow", "password"), "A_KEY": ("s3", "secret-key")}] * len(executors_of(ir))
         ),
     ),
-    "cluster.memory_limit": (
-        "3Gi",
+    "cluster.resources": (
+        "{close-run: {cpu: 200m, memory: 300Mi}, stack: {cpu: 1.5, cpu_limit: 3, memory_limit: 1G}}",
         [],
-        lambda ir: {e["container"]["resources"]["resourceMemoryLimit"] for e in executors_of(ir)} == {"3Gi"},
+        lambda ir: (
+            resources_of(ir, "close-run") == ["200m", None, "300Mi", "300Mi"]
+            and resources_of(ir, "stack") == ["1.5", "3", MEASURED["stack"].memory, "1G"]
+            and resources_of(ir, "ingest") == resources_of_row("ingest")
+        ),
     ),
-    "cluster.cpu_limit": (
-        "500m",
+    "cluster.gpu": (1, [], lambda ir: [one[:3] for one in on_gpus(ir)] == [("nvidia.com/gpu", "1", None)]),
+    "cluster.gpu_selector": (
+        "{pool: gpus, arch: hopper}",
         [],
-        lambda ir: {e["container"]["resources"]["resourceCpuLimit"] for e in executors_of(ir)} == {"500m"},
+        lambda ir: [one[2] for one in on_gpus(ir)] == [{"pool": "gpus", "arch": "hopper"}],
+    ),
+    "cluster.gpu_tolerations": (
+        "[{key: nvidia.com/gpu, effect: NoSchedule}, {key: a, operator: Equal, value: b}]",
+        [],
+        lambda ir: (
+            [one[3] for one in on_gpus(ir)]
+            == [
+                [
+                    {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+                    {"key": "a", "operator": "Equal", "value": "b"},
+                ]
+            ]
+        ),
+    ),
+    "cluster.deadline_hours": (
+        1.5,
+        [],
+        lambda ir: pipeline_config_of(ir)["activeDeadlineSeconds"] == 5400,
+    ),
+    "cluster.keep_days": (
+        7,
+        [],
+        lambda ir: {pipeline_config_of(ir)[name] for name in TIMES_TO_LIVE} == {7 * 86400},
     ),
     "cluster.volume_claim": (
         "shared",
@@ -176,18 +241,25 @@ OF_THE_GRAPH = {
     ),
     "experts.gpu": (
         "[lightgbm]",
-        [],
+        ["cluster.gpu=1"],
         lambda ir: (
             [name for name, e in ir[0]["deploymentSpec"]["executors"].items() if "accelerator" in str(e)]
             == ["exec-train-expert-4"]
         ),
     ),
-    "experts.gpu_resource": ("amd.com/gpu", [], lambda ir: "resourceType: amd.com/gpu" in yaml.safe_dump(ir)),
+    "experts.gpu_resource": (
+        "amd.com/gpu",
+        ["cluster.gpu=1"],
+        lambda ir: "resourceType: amd.com/gpu" in yaml.safe_dump(ir),
+    ),
 }
 
 
 # These say where a pipeline is submitted to, and stand in no graph.
-OF_A_SUBMISSION = {"cluster.host", "cluster.experiment"}
+OF_A_SUBMISSION = {
+    f"cluster.{name}"
+    for name in ("host", "experiment", "namespace", "service_account", "pipeline_root", "ca_file", "proxy")
+}
 
 
 def test_every_setting_of_a_cluster_is_tried_below():
@@ -272,18 +344,76 @@ def test_a_mount_path_without_a_volume_is_refused(tmp_path):
         compile_pipeline("training", load_config(DEMO, ["cluster.mount_path=/mine"]), tmp_path / "ir.yaml")
 
 
-@pytest.mark.parametrize("wrong", ["memory_limit=lots", "memory_limit=8 GB", "cpu_limit=two", "mount_path=x"])
-def test_a_limit_that_kubernetes_does_not_read_is_refused_with_the_config(wrong):
-    with pytest.raises(ConfigError, match=rf"cluster\.{wrong.partition('=')[0]}"):
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("mount_path=x", r"cluster\.mount_path"),
+        ("resources={stack: {memory_limit: lots}}", r"cluster\.resources\.stack\.memory_limit"),
+        ("resources={stack: {memory: 8 GB}}", r"cluster\.resources\.stack\.memory"),
+        ("resources={stack: {cpu: two}}", r"cluster\.resources\.stack\.cpu"),
+        ("resources={stack: {memory: 2Gi, memory_limit: 1Gi}}", "memory=2Gi is more than memory_limit=1Gi"),
+        ("resources={train_expert: {cpu: 1}}", "no task 'train_expert'.*Did you mean 'train-expert'"),
+        ("gpu=2", r"cluster\.gpu"),
+        ("gpu_tolerations=[{key: a, operator: Equal}]", "Equal wants key and value"),
+        ("gpu_tolerations=[{key: a, effect: Never}]", r"cluster\.gpu_tolerations\.0\.effect"),
+        ("deadline_hours=0", r"cluster\.deadline_hours"),
+    ],
+)
+def test_what_kubernetes_does_not_read_is_refused_with_the_config(wrong, says):
+    with pytest.raises(ConfigError, match=says):
         load_config(DEMO, [f"cluster.{wrong}"])
 
 
-@pytest.mark.parametrize(
-    "right", ["memory_limit=512Mi", "memory_limit=8000000000", "cpu_limit=1.5", "cpu_limit=4"]
-)
-def test_a_limit_may_be_a_number_or_text(right):
+@pytest.mark.parametrize("right", ["memory=512Mi", "memory=8000000000", "cpu=1.5", "cpu=4"])
+def test_a_request_may_be_a_number_or_text(right):
     name, _, value = right.partition("=")
-    assert getattr(load_config(DEMO, [f"cluster.{right}"]).cluster, name) == value
+    config = load_config(DEMO, [f"cluster.resources={{stack: {{{name}: {value}}}}}"])
+    assert getattr(config.cluster.resources["stack"], name) == value
+
+
+def test_a_request_over_the_measured_limit_raises_it_and_a_limit_below_the_request_lowers_that():
+    assert task_resources("close-run", {}) == MEASURED["close-run"]
+    more = task_resources("train-expert", {"train-expert": Resources(memory="20Gi")})
+    assert (more.memory, more.memory_limit) == ("20Gi", "20Gi")
+    less = task_resources("train-expert", {"train-expert": Resources(memory_limit="300M")})
+    assert (less.memory, less.memory_limit, less.cpu) == ("300M", "300M", MEASURED["train-expert"].cpu)
+
+
+@pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
+def test_every_task_has_its_measured_row_and_a_cpu_cluster_is_asked_for_no_gpu(name, tmp_path):
+    config = load_config(DEMO, ["selection.mode=quick"])
+    documents = read_ir(compile_pipeline(name, config, tmp_path / "ir.yaml"))
+    for label in documents[0]["deploymentSpec"]["executors"]:
+        task = label.removeprefix("exec-").rstrip("-0123456789")
+        assert resources_of(documents, label.removeprefix("exec-")) == resources_of_row(task)
+    assert on_gpus(documents) == []
+    shared = {name for name, one in kubernetes_of(documents).items() if "emptyDirMounts" in one}
+    assert shared == {name for name in documents[0]["deploymentSpec"]["executors"] if "train-expert" in name}
+    for executor in shared:
+        (mount,) = kubernetes_of(documents)[executor]["emptyDirMounts"]
+        assert (mount["mountPath"], mount["medium"], mount["sizeLimit"]) == ("/dev/shm", "Memory", "1Gi")
+
+
+@pytest.mark.parametrize(
+    ("settings", "asks"),
+    [
+        (["cluster.gpu=0", "cluster.gpu_selector={pool: gpus}"], False),
+        (["cluster.gpu=auto", "cluster.gpu_selector={pool: gpus}"], True),
+        (["cluster.gpu_tolerations=[{key: nvidia.com/gpu}]"], True),
+        (["cluster.gpu=1"], True),
+        ([], False),
+    ],
+)
+def test_auto_asks_for_gpus_where_the_config_says_that_there_are_nodes_for_it(settings, asks):
+    assert load_config(DEMO, settings).cluster.asks_for_gpus is asks
+
+
+def test_a_task_that_took_longer_than_an_hour_is_tried_again_too(tmp_path):
+    """Kubeflow tries nothing again that began longer ago than the longest wait."""
+    documents = read_ir(compile_pipeline("training", load_config(DEMO), tmp_path / "ir.yaml"))
+    waits = {task["retryPolicy"]["backoffMaxDuration"] for task in tasks_in(documents)}
+    assert waits == {"2592000s"}
+    assert load_config(DEMO).cluster.deadline_hours * 3600 < 2592000
 
 
 def test_what_only_the_volume_knows_is_never_answered_from_a_clusters_cache(tmp_path):

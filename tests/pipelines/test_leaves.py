@@ -12,6 +12,7 @@ from components.experts.leaves import SWITCHES, Leaf, known_experts
 from components.settings import ConfigError
 from pipelines.commands.options import CONFIGS
 from pipelines.config import Config, load_config
+from pipelines.graphs.arrange import Pods
 from pipelines.graphs.build import build_pipeline
 from pipelines.leaves import find_leaf, resolve_leaf, resolve_leaves, run_name, unused_overrides
 
@@ -199,8 +200,16 @@ def test_both_are_trained_each_in_a_folder_of_its_own():
 def test_a_list_of_experts_means_both_by_the_expert_and_one_by_its_name(name, chosen):
     from google.protobuf.json_format import MessageToDict
 
-    config = demo(*BOTH, f"experts.gpu=[{name}]", "selection.mode=quick", f"selection.experts=[{name}]")
-    document = MessageToDict(build_pipeline("training", config, folder="/run", seen=False).pipeline_spec)
+    config = demo(
+        *BOTH,
+        "cluster.gpu=1",
+        f"experts.gpu=[{name}]",
+        "selection.mode=quick",
+        f"selection.experts=[{name}]",
+    )
+    pods = Pods(data="/data")
+    pipeline = build_pipeline("training", config, folder="/run", seen=False, pods=pods)
+    document = MessageToDict(pipeline.pipeline_spec)
     with_selection = set()
     for graph in (one["dag"] for one in document["components"].values() if "dag" in one):
         for task in graph["tasks"].values():
