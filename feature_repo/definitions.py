@@ -7,10 +7,13 @@ The pipeline calls `define`; the feast command line finds the same objects throu
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.types import Bytes, Float32, Int64, String
+
+from components.contracts import require_json
 
 SEQUENCE = "sequence"
 TIMESTAMP, KNOWN_TIME = "timestamp", "known_time"
@@ -19,8 +22,9 @@ symbol = Entity(name="symbol", value_type=ValueType.STRING, description="one tra
 
 
 def define(publication: Mapping[str, Any], place: str) -> list[Entity | FeatureView | FeatureService]:
-    """Feast objects of a publication in the store at `place`, an absolute folder or an address: the entity, a
-    view for each factor group, the view `sequence`, and two services.
+    """Feast objects of a publication in the store at `place`, an absolute folder, an address, or "." for the
+    folder of the feature_store.yaml that is used: the entity, a view for each factor group, the view
+    `sequence`, and two services.
 
     `alpha_v<schema>` serves the model's inputs and context columns, `raw_v<schema>` the raw factors for
     people. Both carry the order of their columns in the tag `columns`, because Feast returns them view by
@@ -40,6 +44,14 @@ def define(publication: Mapping[str, Any], place: str) -> list[Entity | FeatureV
         _service(publication["raw_service"], publication["raw_columns"], views, publication),
     ]
     return [symbol, *views.values(), sequence, *(service for service in services if service is not None)]
+
+
+def published(folder: Path, place: str) -> dict[str, Entity | FeatureView | FeatureService]:
+    """Objects of what is published in a store's `folder`, by names of no meaning: Feast looks for them among
+    the names of a module. `place` as in `define`.
+    """
+    objects = define(require_json(folder / "current.json"), place)
+    return {f"published_{number}": item for number, item in enumerate(objects)}
 
 
 def _group_view(name: str, columns: list[str], publication: Mapping[str, Any], place: str) -> FeatureView:

@@ -7,11 +7,10 @@ Example: ALPHALOOP_FEATURE_STORE=$PWD/runs/feature_store feast -c feature_repo f
 import os
 from pathlib import Path
 
-from components.contracts import require_json
-from feature_repo.definitions import define
+from feature_repo.definitions import published
 
 
-def _published() -> list:
+def _store() -> Path:
     folder = os.environ.get("ALPHALOOP_FEATURE_STORE")
     if not folder:
         raise SystemExit(
@@ -24,8 +23,7 @@ def _published() -> list:
             f"{current} does not exist: nothing is published there. Run `alphaloop materialise` or `alphaloop"
             " run` first."
         )
-    return define(require_json(current), str(Path(folder).absolute()))
+    return current.parent.absolute()
 
 
-# Feast looks for its objects among the names of a module.
-globals().update({f"published_{number}": item for number, item in enumerate(_published())})
+globals().update(published(_store(), str(_store())))

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -91,6 +92,45 @@ class Server:
             self.process = None
             while listens(self.port):
                 time.sleep(0.01)
+
+
+class Relay:
+    """A way to a server that can be cut at any moment and mended again, quicker than the server is"
+    " started."""
+
+    def __init__(self, port: int) -> None:
+        self.target, self.port = port, free_port()
+        self._open: list[socket.socket] = []
+        self._listener: socket.socket | None = None
+
+    def mend(self) -> None:
+        """Take connections, each of which is led on to the server."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._take, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections and take none."""
+        for one in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._listener, self._open = None, []
+
+    def _take(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self._open += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=_lead, args=(source, sink), daemon=True).start()
+
+
+def _lead(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
 
 
 def free_port() -> int:

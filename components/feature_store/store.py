@@ -41,7 +41,18 @@ from components.lasting.folder import below
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-REGISTRY, FEAST_CONFIG = "registry.db", "feature_store.yaml"
+REGISTRY, FEAST_CONFIG, FEAST_OBJECTS = "registry.db", "feature_store.yaml", "published_here"
+# Feast reads a place like this from the folder in which feature_store.yaml lies: it moves with the folder.
+OWN_FOLDER = "."
+# Without objects of its own, `feast -c FOLDER apply` would take all of them out of the registry.
+_FEAST_OBJECTS = '''"""What `feast apply` finds here: the objects of what this folder has published."""
+
+from pathlib import Path
+
+from feature_repo.definitions import published
+
+globals().update(published(Path(__file__).parent, {place!r}))
+'''
 _YAML = {"sqlite": "feature_store.yaml", "redis": "feature_store_redis.yaml"}
 
 
@@ -96,7 +107,7 @@ def put_online(
     with atomic_path(folder / registry_name) as registry:
         store = _feast_store(settings, folder, registry)
         with _quiet(), online_errors(settings, folder):
-            _apply(store, publication, str(folder.absolute()))
+            _apply(store, publication, OWN_FOLDER)
             store.materialize(
                 start_date=datetime.fromisoformat(publication["first"]) - timedelta(days=1),
                 end_date=datetime.fromisoformat(publication["cut"]),
@@ -107,6 +118,8 @@ def put_online(
     atomic_write_text(
         folder / FEAST_CONFIG, _own_yaml(settings, below(address, registry_name) if address else "")
     )
+    objects = _FEAST_OBJECTS.format(place=address or OWN_FOLDER)
+    atomic_write_text(folder / f"{FEAST_OBJECTS}.py", objects)
     atomic_write_text(folder / CURRENT, json.dumps(publication, indent=1))
     return len(publication["symbols"])
 

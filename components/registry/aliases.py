@@ -31,7 +31,8 @@ def promote(
 ) -> Reign:
     """Make a version champion and write down who did it, when and why; the old champion loses the alias.
 
-    The entry in the history is made before the alias moves. Of two promotions at the same time both are in
+    The entry in the history is made before the alias moves; a promotion that was cut short in between is
+    completed by the next one of the same version and words. Of two promotions at the same time both are in
     the history, and the alias ends on the one that stands last there, which is returned to both.
 
     Raises
@@ -50,6 +51,7 @@ def promote(
             " champions` shows since when and why."
         )
     check_bundle(client, name, found)
+    history = champion_history(client, name)
     reign = Reign(
         version=int(found.version),
         previous=int(previous.version) if previous else None,
@@ -57,10 +59,11 @@ def promote(
         who=who,
         why=why[:_LONGEST_REASON],
         kind="rollback" if rollback else "promotion",
-        sequence=len(champion_history(client, name)) + 1,
+        sequence=len(history) + 1,
     )
-    tag = f"{_HISTORY}{reign.sequence:06d}.{secrets.token_hex(4)}"
-    client.set_registered_model_tag(name, tag, reign.model_dump_json())
+    if not (history and _same_act(history[-1], reign)):
+        tag = f"{_HISTORY}{reign.sequence:06d}.{secrets.token_hex(4)}"
+        client.set_registered_model_tag(name, tag, reign.model_dump_json())
     newest = _follow_history(client, name)
     challenger = version_by_alias(client, name, CHALLENGER)
     if challenger is not None and str(challenger.version) == str(found.version):
@@ -152,6 +155,13 @@ def rolled_back(client: "MlflowClient", name: str) -> set[int | None]:
     """
     history = champion_history(client, name)
     return {reign.previous for reign in history if reign.kind == "rollback"}
+
+
+def _same_act(newest: Reign, reign: Reign) -> bool:
+    """Whether the newest entry of the history, whose version does not have the alias, is of this"
+    " promotion."""
+    told = ("version", "previous", "who", "why", "kind")
+    return all(getattr(newest, name) == getattr(reign, name) for name in told)
 
 
 def _reason(why: str) -> str:

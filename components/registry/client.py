@@ -4,6 +4,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,8 @@ log = logging.getLogger("alphaloop.registry")
 ABSENT = "RESOURCE_DOES_NOT_EXIST"
 # What a server says that is gone, starting or overloaded: nothing to look into.
 DOWN = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+DENIED = (401, 403)
+_LONGEST = 400
 AnswerT = TypeVar("AnswerT")
 
 
@@ -28,6 +31,9 @@ def open_registry(settings: Settings, folder: Path) -> "MlflowClient":
     """An MLflow client on the configured server, or on SQLite and a folder inside `folder`."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow would try a server that is gone for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -57,9 +63,8 @@ def open_existing(settings: Settings, folder: Path) -> "MlflowClient":
             f"There is no registry in {folder} ({DATABASE} is missing). Run `alphaloop run` first, or set"
             " registry.tracking_uri to your MLflow server."
         )
-    # Somebody waits for the answer: MLflow would try a server that is gone for minutes.
+    # Somebody waits for the answer.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return open_registry(settings, folder)
 
 
@@ -73,17 +78,41 @@ def found_or_none(ask: Callable[[], AnswerT]) -> AnswerT | None:
     """
     from mlflow.exceptions import MlflowException
 
+    with answered():
+        try:
+            return ask()
+        except MlflowException as error:
+            if error.error_code == ABSENT:
+                return None
+            raise
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn what MLflow raises, where its server does not do as asked, into a RegistryError; what no registry
+    should answer is logged with its trace.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
     try:
-        return ask()
+        yield
     except MlflowException as error:
-        if error.error_code == ABSENT:
-            return None
+        if error.get_http_status_code() in DENIED and error.error_code not in DOWN:
+            raise RegistryError(
+                f"The registry refuses: {without_secrets(error.message)}. Set MLFLOW_TRACKING_USERNAME and"
+                " MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of somebody who may write there."
+            ) from error
         if error.error_code not in DOWN:
             log.error(without_secrets("".join(traceback.format_exception(error))))
-        raise RegistryError(
-            f"The registry did not answer: {without_secrets(error.message)}. Check registry.tracking_uri and"
-            " that the server runs."
-        ) from error
+        raise RegistryError(_no_answer(error.message)) from error
+    except RequestException as error:
+        raise RegistryError(_no_answer(str(error))) from error
+
+
+def _no_answer(said: str) -> str:
+    said = without_secrets(" ".join(said.split()))[:_LONGEST].rstrip(".")
+    return f"The registry did not answer: {said}. Check registry.tracking_uri and that the server runs."
 
 
 def every_page(search: Callable[[str | None], Any]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.verdict import Verdict
 from components.progress import report, stage, warn
 from components.registry.champion import fetch_champion
+from components.registry.client import answered
 from components.registry.config import Settings
 from components.registry.record import JudgedModel, record
 
@@ -61,14 +62,15 @@ def run_read_champion(
         if inputs is not None:
             rows = read_table(inputs.training_set, TRAINING_SET)
             schema = require_json(inputs.feature_registry)["schema"]
-        record = fetch_champion(
-            Settings.model_validate_json(place.settings),
-            place.name,
-            Path(place.folder),
-            Path(champion),
-            rows=rows,
-            schema=schema,
-        )
+        with answered():
+            record = fetch_champion(
+                Settings.model_validate_json(place.settings),
+                place.name,
+                Path(place.folder),
+                Path(champion),
+                rows=rows,
+                schema=schema,
+            )
         _tell(record)
     return record
 
@@ -94,7 +96,8 @@ def run_register(
             reference=Path(inputs.reference),
         )
         settings = Settings.model_validate_json(place.settings)
-        outcome = record(settings, place.name, Path(place.folder), candidate)
+        with answered():
+            outcome = record(settings, place.name, Path(place.folder), candidate)
         outcome.write(registration)
         version = f", version {outcome.version} {outcome.aliases}" if outcome.version else ""
         report("register", f"{outcome.status}{version}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 VERDICT = "verdict.json"
+_FINISHED = "FINISHED"
 PAGE_RUNS = 1000  # the most that MLflow gives at once
 
 
@@ -53,24 +54,30 @@ def experiment_of(client: "MlflowClient", settings: Settings, name: str, folder:
 def log_trial(
     client: "MlflowClient", experiment: str, bundle: Path, sha256: str, verdict: Verdict, trial: Trial
 ) -> str:
-    """Record a judged model with its bundle, its verdict and the gates' numbers; returns the run's id."""
+    """Record a judged model with its bundle, its verdict and the gates' numbers; returns the run's id.
+
+    A record
+    that was cut short is completed.
+    """
     word = "approved" if verdict.approved else "rejected"
     tags = {**asdict(trial), "bundle_sha256": sha256, "verdict": word}
-    run = client.create_run(experiment, tags=tags, run_name=f"{word}-{sha256[:8]}")
+    run_id = run_of(client, experiment, sha256, status="RUNNING")
+    if run_id is None:
+        run_id = client.create_run(experiment, tags=tags, run_name=f"{word}-{sha256[:8]}").info.run_id
     for gate in verdict.gates:
         if gate.value is not None:
-            client.log_metric(run.info.run_id, gate.name, gate.value)
-    client.log_artifacts(run.info.run_id, str(bundle), BUNDLE)
-    client.log_dict(run.info.run_id, verdict.model_dump(mode="json"), VERDICT)
-    client.set_terminated(run.info.run_id)
-    return run.info.run_id
+            client.log_metric(run_id, gate.name, gate.value)
+    client.log_artifacts(run_id, str(bundle), BUNDLE)
+    client.log_dict(run_id, verdict.model_dump(mode="json"), VERDICT)
+    client.set_terminated(run_id)
+    return run_id
 
 
-def run_of(client: "MlflowClient", experiment: str, sha256: str) -> str | None:
-    """A finished run that logged this very bundle."""
+def run_of(client: "MlflowClient", experiment: str, sha256: str, *, status: str = _FINISHED) -> str | None:
+    """A run with this very bundle: a finished one holds it whole, one that still runs was cut short."""
     runs = client.search_runs(
         [experiment],
-        filter_string=f"tags.bundle_sha256 = '{sha256}' and attributes.status = 'FINISHED'",
+        filter_string=f"tags.bundle_sha256 = '{sha256}' and attributes.status = '{status}'",
         max_results=1,
     )
     return runs[0].info.run_id if runs else None
@@ -80,7 +87,10 @@ def count_trials(client: "MlflowClient", experiment: str, trial: Trial) -> int:
     """Judged models, this one included, of the same period and target whose test windows overlap with this
     one's.
     """
-    condition = f"tags.period = '{trial.period}' and tags.target = '{trial.target}'"
+    condition = (
+        f"tags.period = '{trial.period}' and tags.target = '{trial.target}'"
+        f" and attributes.status = '{_FINISHED}'"
+    )
     runs = every_page(
         lambda token: client.search_runs(
             [experiment], filter_string=condition, max_results=PAGE_RUNS, page_token=token

@@ -15,7 +15,7 @@ from pipelines.config import Config
 
 FOLDER_LABEL = "alphaloop.run_folder"
 # What tasks are told of this process's environment, by prefix.
-PASSED_ON = ("ALPHALOOP_", "MLFLOW_")
+PASSED_ON = ("ALPHALOOP_", "MLFLOW_", "TMPDIR")
 SHARED_MEMORY = "1g"
 ASK_TIMEOUT_S = 5
 # Tasks hold to what clusters demand: no rights, and nothing to write to but what is mounted and /tmp.
@@ -101,7 +101,7 @@ def pinned_image(image: str) -> str:
 
 def docker_runner(folder: Path, config: Config, environment: Mapping[str, str]):
     """A `kfp.local.DockerRunner` whose containers belong to this user, see the run folder and the market
-    data, and use the host's network.
+    data, use the host's network, and write what passes to the run's own folder for that: /tmp is memory.
 
     Containers that an earlier, killed run of the same folder left behind are removed first.
     """

@@ -125,9 +125,11 @@ class Guard:
         """
         # Prometheus must be imported in the worker, where BentoML has said in which folder its processes
         # meet.
-        from serving.live.metrics import CONTENT_TYPE, exposition
+        from serving.live.metrics import exposition
 
-        await Response(await asyncio.to_thread(exposition), media_type=CONTENT_TYPE)(scope, receive, send)
+        accept = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+        body, kind = await asyncio.to_thread(exposition, accept)
+        await Response(body, headers={"content-type": kind})(scope, receive, send)
 
     def _count(self, scope: Scope, status: int, started: float) -> None:
         if self.metrics is None or scope["path"] == "/metrics":
@@ -137,7 +139,7 @@ class Guard:
         )
         result = scope.get("alphaloop.result") or ("ok" if status < 400 else str(status))
         self.metrics.requests.labels(endpoint, result).inc()
-        self.metrics.request_ms.labels(endpoint).observe((time.perf_counter() - started) * 1000)
+        self.metrics.request_seconds.labels(endpoint).observe(time.perf_counter() - started)
         self.metrics.queue.set(self.concurrency.under_way)
 
 

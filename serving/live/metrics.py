@@ -3,18 +3,16 @@
 from dataclasses import dataclass
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    generate_latest,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-
 _MS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1000, 2500)
+_SECONDS = tuple(milliseconds / 1000 for milliseconds in _MS)
 
 
 def _gauge(name: str, about: str, labels: tuple[str, ...] = ()) -> Gauge:
@@ -31,15 +29,15 @@ def _counter(name: str, about: str, labels: tuple[str, ...] = ()) -> Counter:
 
 
 def _histogram(name: str, about: str, labels: tuple[str, ...] = ()) -> Histogram:
-    return Histogram(f"alphaloop_{name}", about, labels, buckets=_MS)
+    return Histogram(f"alphaloop_{name}", about, labels, buckets=_SECONDS)
 
 
 @dataclass(frozen=True)
 class Metrics:
     """The service's metrics. Made once in a process."""
 
-    infer_ms: Histogram
-    request_ms: Histogram
+    infer_seconds: Histogram
+    request_seconds: Histogram
     requests: Counter
     feature_age_seconds: Gauge
     symbols_behind: Gauge
@@ -61,13 +59,13 @@ class Metrics:
 def make_metrics() -> Metrics:
     """Register all metrics with prometheus_client."""
     metrics = Metrics(
-        infer_ms=_histogram(
-            "infer_ms",
-            "Milliseconds that the model took for one batch, without reading features",
+        infer_seconds=_histogram(
+            "infer_seconds",
+            "Seconds that the model took for one batch, without reading features",
             ("endpoint",),
         ),
-        request_ms=_histogram(
-            "request_ms", "Milliseconds from a request's first byte to the end of its answer", ("endpoint",)
+        request_seconds=_histogram(
+            "request_seconds", "Seconds from a request's first byte to the end of its answer", ("endpoint",)
         ),
         requests=_counter(
             "requests",
@@ -107,10 +105,11 @@ def make_metrics() -> Metrics:
     return metrics
 
 
-def exposition() -> bytes:
-    """The metrics of all worker processes in Prometheus' text format; BentoML names the folder in which they
-    meet.
+def exposition(accept: str = "") -> tuple[bytes, str]:
+    """The metrics of all worker processes, and their content type: OpenMetrics where the header Accept asks
+    for it, else Prometheus' text format. BentoML names the folder in which the processes meet.
     """
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
-    return generate_latest(registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type

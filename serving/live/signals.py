@@ -196,7 +196,7 @@ class Scorer:
         started = time.perf_counter()
         outputs = model.expert_outputs(given.inputs, given.context, given.window, given.bar)
         scores = model.combine(outputs, given.context, moments(outputs))
-        self.metrics.infer_ms.labels(endpoint).observe((time.perf_counter() - started) * 1000)
+        self.metrics.infer_seconds.labels(endpoint).observe(time.perf_counter() - started)
         return scores
 
     def _stale(self, timestamps_us: np.ndarray, now_us: int | None = None) -> np.ndarray:

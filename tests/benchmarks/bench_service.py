@@ -251,7 +251,7 @@ def over_http(store: str, run: SmallRun, bundle: Path, plan: Path, trivial: int)
                 now = infer_buckets(live)
                 print(
                     f"    model part in the service, {rows} rows: p50 {in_bucket(before, now, 0.5)}, p95"
-                    f" {in_bucket(before, now, 0.95)} ms (buckets of alphaloop_infer_ms)"
+                    f" {in_bucket(before, now, 0.95)} ms (buckets of alphaloop_infer_seconds)"
                 )
                 before = now
 
@@ -462,11 +462,11 @@ def asking(connection: http.client.HTTPConnection, path: str, kind: str, body: b
 
 
 def infer_buckets(live: Live) -> dict[float, float]:
-    """Observations of alphaloop_infer_ms for /score at or below each bound."""
+    """Observations of alphaloop_infer_seconds for /score at or below each bound in milliseconds."""
     found: dict[float, float] = {}
     for line in live.client.get("/metrics").text.splitlines():
-        if line.startswith("alphaloop_infer_ms_bucket") and 'endpoint="score"' in line:
-            bound = float(line.split('le="')[1].split('"')[0])
+        if line.startswith("alphaloop_infer_seconds_bucket") and 'endpoint="score"' in line:
+            bound = 1000 * float(line.split('le="')[1].split('"')[0])
             found[bound] = found.get(bound, 0.0) + float(line.rsplit(" ", 1)[1])
     return found
 

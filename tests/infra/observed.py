@@ -39,7 +39,8 @@ start_http_server(int(sys.argv[1]), "127.0.0.1")
 rows = 0
 while True:
     for endpoint in ("signals", "score"):
-        m.infer_ms.labels(endpoint).observe(1.2); m.request_ms.labels(endpoint).observe(2.4)
+        m.infer_seconds.labels(endpoint).observe(0.0012)
+        m.request_seconds.labels(endpoint).observe(0.0024)
         m.requests.labels(endpoint, "ok").inc()
     m.requests.labels("score", "unknown_symbol").inc(); m.store_reads.labels("ok").inc()
     rows += 2; m.log_rows_written.set(rows)

@@ -7,6 +7,7 @@ The tests that need an engine start one of their own (`make test-containers`); t
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -31,10 +32,11 @@ from pipelines.runners.containers import (
     data_places,
     docker_runner,
     find_image,
+    pinned_image,
     remove_containers,
     run_container,
 )
-from tests.pipelines.docker_engine import BASE, ROOT, SERVING
+from tests.pipelines.docker_engine import BASE, ROOT, SERVING, SYSTEM_PATH
 from tests.pipelines.small_run import SETTINGS
 from tests.serving.live_service import free_port, until
 
@@ -44,6 +46,7 @@ SMALL = {
     "market.simulator.symbols": "12",
     "market.simulator.bars": "300",
     "market.simulator.sectors": "3",
+    "market.simulator.change": "null",
     "timeline.fold_bars": "40",
     "audit.cuts": "1",
     "audit.guided_cuts": "0",
@@ -248,7 +251,7 @@ class TestTraining:
             "stack",
             "backtest",
         }
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True, filters={"label": FOLDER_LABEL}) == []
 
 
 class TestGuards:
@@ -256,7 +259,7 @@ class TestGuards:
 
     def test_an_image_with_other_stages_is_refused(self, engine, client, tmp_path):
         alter = "import components.market.load as stage; open(stage.__file__, 'a').write('#')"
-        altered = client.containers.run(IMAGE, ["python3", "-c", alter], detach=True)
+        altered = client.containers.run(IMAGE, ["python3", "-c", alter], user="0:0", detach=True)
         assert altered.wait()["StatusCode"] == 0
         altered.commit("alphaloop-altered", "1")
         altered.remove()
@@ -292,9 +295,10 @@ class TestGuards:
 
         monkeypatch.setattr("builtins.print", slow_print)
         failing = ["sh", "-c", "echo said; exit 3"]
+        before = client.containers.list(all=True)
         assert run_container(client, IMAGE, failing, {}) == 3
         assert run_container(client, IMAGE, ["sh", "-c", "echo said"], {}) == 0
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True) == before
 
     def test_containers_of_a_killed_run_are_removed_and_others_are_not(
         self, engine, client, tmp_path, monkeypatch
@@ -307,7 +311,8 @@ class TestGuards:
             for name in ("mine", "others")
         )
         assert remove_containers(tmp_path / "mine") == 1
-        assert [c.id for c in client.containers.list(all=True)] == [others.id]
+        left = client.containers.list(all=True, filters={"label": FOLDER_LABEL})
+        assert [container.id for container in left] == [others.id]
         assert remove_containers(tmp_path / "others") == 1
         assert remove_containers(tmp_path / "mine") == 0
         with pytest.raises(docker.errors.NotFound):
@@ -315,7 +320,7 @@ class TestGuards:
 
     def test_tasks_have_no_rights_and_nothing_to_write_to(self, engine, client, tmp_path, monkeypatch):
         monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])
-        monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
+        monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path / "data"))
         given = docker_runner(tmp_path, load_config(DEMO, []), {}).container_run_args
         ask = (
             "import pathlib; print(pathlib.Path('/proc/self/status').read_text());"
@@ -344,6 +349,30 @@ class TestGuards:
         other = contain(client, IMAGE, task, environment={**told, "ALPHALOOP_SOURCES": "0" * 16})
         assert (other.code, "done" in other.said) == (1, False)
         assert "holds other code than this pipeline was compiled with" in other.said
+
+    def test_a_tag_that_a_registry_has_is_named_by_its_digest(self, engine, client, tmp_path, monkeypatch):
+        program = shutil.which("docker-registry", path=SYSTEM_PATH)
+        if program is None:
+            pytest.skip("docker-registry is not installed (Debian package docker-registry)")
+        monkeypatch.setenv("DOCKER_HOST", engine["DOCKER_HOST"])
+        port = free_port()
+        place = {"storage": {"filesystem": {"rootdirectory": str(tmp_path / "store")}}}
+        (tmp_path / "config.yml").write_text(
+            json.dumps({"version": "0.1", "http": {"addr": f"127.0.0.1:{port}"}, **place})
+        )
+        registry = subprocess.Popen([program, "serve", tmp_path / "config.yml"], stderr=subprocess.DEVNULL)
+        try:
+            repository = f"localhost:{port}/team/alphaloop"
+            client.images.get(BASE).tag(repository, "1")
+            assert pinned_image(f"{repository}:1") == f"{repository}:1"
+            until(lambda: httpx.get(f"http://localhost:{port}/v2/").status_code == 200, what="a registry")
+            client.images.push(repository, "1")
+            pinned = pinned_image(f"{repository}:1")
+            assert re.fullmatch(f"{repository}@sha256:[0-9a-f]{{64}}", pinned)
+            assert client.images.get(pinned).id == client.images.get(BASE).id
+        finally:
+            registry.terminate()
+            registry.wait()
 
     def test_any_user_can_train_in_the_image_without_network_and_nothing_phones_home(self, client, tmp_path):
         folder = tmp_path / "out"

@@ -3,6 +3,7 @@ document. They find what there is, get the service's figures, and read its refus
 """
 
 import importlib
+import shutil
 import subprocess
 import sys
 from datetime import datetime
@@ -130,3 +131,33 @@ def test_a_generated_client_scores_rows(shared, made, rows, answered):
     spoiled = [{**rows[0], "timestamp": "2999-01-01T00:00:00+00:00"}]
     refused = ask(client=client, body=body.from_dict({"rows": spoiled}))
     assert (refused.error.code, refused.error.field) == ("future_timestamp", "rows[0].timestamp")
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian package prometheus)"
+)
+def test_promtool_has_nothing_to_say_of_the_metrics(shared):
+    """Planted fault: a metric in milliseconds, by the name that it once had."""
+    shared.live.signals("S01")
+    text = shared.live.client.get("/metrics").text
+    assert "alphaloop_request_seconds_bucket" in text
+
+    def said(metrics: str) -> str:
+        command = ["promtool", "check", "metrics"]
+        done = subprocess.run(command, input=metrics, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    assert said(text) == ""
+    assert "alphaloop_request_ms" in said(text.replace("alphaloop_request_seconds", "alphaloop_request_ms"))
+
+
+def test_metrics_come_as_openmetrics_to_whoever_asks(shared):
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+    asked = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    given = shared.live.client.get("/metrics", headers={"accept": asked})
+    assert given.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    names = {family.name for family in text_string_to_metric_families(given.text)}
+    assert {"alphaloop_requests", "alphaloop_request_seconds", "alphaloop_ready"} <= names
+    plain = shared.live.client.get("/metrics", headers={"accept": "*/*"})
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -388,8 +388,8 @@ def test_metrics_count_what_happened(shared, run, live):
     live.signals("S01")
     live.signals("S02")
     assert live.metric("requests_total", endpoint="signals", result="ok") == before + 2
-    assert live.metric("infer_ms_count", endpoint="signals") >= 2
-    assert live.metric("request_ms_count", endpoint="signals") >= 2
+    assert live.metric("infer_seconds_count", endpoint="signals") >= 2
+    assert live.metric("request_seconds_count", endpoint="signals") >= 2
     assert live.metric("store_reads_total", result="ok") >= 2
     assert live.metric("champion_version") == 3
     assert live.metric("ready") == 1
