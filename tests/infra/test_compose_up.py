@@ -20,6 +20,7 @@ import yaml
 from tests.infra.observed import ROOT
 from tests.infra.test_compose import told
 from tests.pipelines.docker_engine import SYSTEM_PATH
+from tests.pipelines.small_run import SETTINGS
 
 pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(3000)]
 STORES = "alphaloop-stores:test"
@@ -111,6 +112,7 @@ def box(engine, tmp_path_factory):
     config["market"]["simulator"] |= {"symbols": 12, "sectors": 3}
     config["experts"]["leaves"] = ["median/1d/base", "elasticnet/1d/base"]
     config["audit"] = {"cuts": 1, "guided_cuts": 0}
+    config["gates"] = SETTINGS["gates"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     build_stores(engine, scratch)
     box = Box(folder, {**os.environ, **engine})
