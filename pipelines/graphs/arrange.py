@@ -102,8 +102,13 @@ def _ask_for_gpus(task: dsl.PipelineTask, config: Config, gpus: int) -> None:
     for label, value in config.cluster.gpu_selector.items():
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
     for one in config.cluster.gpu_tolerations:
-        said = {key: value for key, value in one.model_dump().items() if value}
-        kubernetes.add_toleration(task, **said)
+        kubernetes.add_toleration(
+            task,
+            key=one.key or None,
+            operator=one.operator,
+            value=one.value or None,
+            effect=one.effect or None,
+        )
 
 
 def side_by_side(arrange: Arrange, what: str, items: Mapping[str, PipelineChannel]) -> PipelineChannel:
