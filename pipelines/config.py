@@ -23,6 +23,7 @@ from components.lasting.folder import is_address
 from components.market.config import Settings as MarketSettings
 from components.mining.config import Settings as MiningSettings
 from components.registry.config import Settings as RegistrySettings
+from components.replay.config import Settings as ReplaySettings
 from components.retraining.config import Settings as RetrainingSettings
 from components.selection.config import Settings as SelectionSettings
 from components.settings import Section, load_settings
@@ -147,6 +148,7 @@ class Config(Section):
     serving: ServingSettings = ServingSettings()
     drift: DriftSettings = DriftSettings()
     retraining: RetrainingSettings = RetrainingSettings()
+    replay: ReplaySettings = ReplaySettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")

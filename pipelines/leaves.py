@@ -19,7 +19,7 @@ from pipelines.config import LEAVES, Config, features_json
 INPUTS = "inputs.json"
 MODALITIES = ("base", "rich")
 # Pipelines that train none of the experts that the config names.
-WITHOUT_LEAVES = ("materialisation", "expert")
+WITHOUT_LEAVES = ("materialisation", "drift", "replay", "expert")
 
 
 def find_leaf(name: str, config: Config) -> str:

@@ -203,6 +203,16 @@ OOF = Table(
     extra=pl.Float64(),
 )
 
+# Rows as the online store holds them when their bar is the newest: inputs and context (Float32), and the
+# `window` of inputs that ends with the bar (float32, little-endian, oldest bar first).
+LIVE_ROWS = Table(
+    name="live_rows",
+    version=1,
+    columns={"timestamp": TIME, "symbol": pl.String(), "known_time": TIME, "window": pl.Binary()},
+    key=("timestamp", "symbol"),
+    extra=pl.Float32(),
+)
+
 # What the service answered, one row a request, symbol and bar, with the factor values (Float32) that went in.
 # `timestamp` is the close of the bar that the factors belong to, `known_time` when they were known,
 # `answered_at` when the answer was given.

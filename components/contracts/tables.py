@@ -44,6 +44,10 @@ def content_sha256(frame: pl.DataFrame) -> str:
             filled = series.fill_null("")
             digest.update(filled.str.len_bytes().to_numpy().tobytes())
             digest.update(filled.str.join("").item().encode() if len(filled) else b"")
+        elif series.dtype == pl.Binary:
+            filled = series.fill_null(b"")
+            digest.update(filled.bin.size().to_numpy().tobytes())
+            digest.update(b"".join(filled))
         else:
             physical = series.to_physical()
             filled = physical.fill_null(False if physical.dtype == pl.Boolean else 0)

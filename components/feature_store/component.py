@@ -41,3 +41,18 @@ def make_training_set(
 
     inputs = TrainingInputs(factors.path, catalog.path, registry.path, panel.path)
     run_make_training_set(inputs, training_set.path, folder=folder, settings=settings, code=code)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def live_rows(
+    factors: Input[Dataset],
+    catalog: Input[Artifact],
+    settings: str,
+    bars: int,
+    code: str,
+    rows: Output[Dataset],
+):
+    """Make the rows of the newest bars as the online store would have held them, bar by bar."""
+    from components.feature_store.as_served import run_live_rows
+
+    run_live_rows(factors.path, catalog.path, rows.path, settings=settings, bars=bars, code=code)

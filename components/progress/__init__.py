@@ -2,7 +2,8 @@
 they come.
 
 Where ALPHALOOP_EVENTS names no file (a notebook, a cluster) the same lines go to standard error as plain
-text.
+text. On a cluster a task also leaves how its stage began and ended as a note in the run's lasting place
+(`components.progress.notes`).
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from components.contracts.errors import AlphaloopError
 from components.credentials import find_credential, without_secrets
 from components.processes.sources import require_compiled_code
+from components.progress.notes import keep_note
 
 EVENTS_VARIABLE = "ALPHALOOP_EVENTS"
 Item = TypeVar("Item")
@@ -94,13 +96,20 @@ def track(
         advance(stage_name, done, total, what)
 
 
+def expect(stage_name: str, reached: str) -> None:
+    """Say that this run is not whole before it has finished the stage `reached` too."""
+    keep_note({"time": time.time(), "event": "expected", "stage": stage_name, "reached": reached})
+
+
 def _emit(event: dict[str, Any]) -> None:
     if "message" in event:
         event = {**event, "message": without_secrets(event["message"])}
+    timed = {"time": time.time(), **event}
+    keep_note(timed)
     path = os.environ.get(EVENTS_VARIABLE)
     if path:
         with open(path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"time": time.time(), **event}) + "\n")
+            handle.write(json.dumps(timed) + "\n")
     elif event["event"] != "advanced":
         text = event.get("message") or event["event"]
         print(f"[{event['stage']}] {text}", file=sys.stderr, flush=True)

@@ -49,3 +49,12 @@ def register(
     made = (predictions.path, stacker.path, catalog.path, feature_registry.path, reference.path)
     inputs = CandidateInputs(*documents, *made, experts.path)
     run_register(RegistryPlace(settings, name, folder), inputs, registration.path, config=config, code=code)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def fetch_bundle(champion: Input[Artifact], settings: str, name: str, folder: str, bundle: Output[Artifact]):
+    """Copy the champion's bundle out of the registry."""
+    from components.registry.champion_bundle import run_fetch_bundle
+    from components.registry.run import RegistryPlace
+
+    run_fetch_bundle(RegistryPlace(settings, name, folder), champion.path, bundle.path)

@@ -55,8 +55,10 @@ def keep_evidence(
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def close_run(folder: str, status: PipelineTaskFinalStatus):
-    """Leave a page behind if the run failed; runs in any case."""
+def close_run(folder: str, goals: list, status: PipelineTaskFinalStatus):
+    """Leave a page behind if the run failed, which is where it did not finish the stages `goals`; runs in any
+    case.
+    """
     from components.report.run import run_close_run
 
-    run_close_run(folder, state=status.state, message=status.error_message)
+    run_close_run(folder, goals=goals, state=status.state, message=status.error_message)

@@ -3,18 +3,18 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.contracts import read_gathered
 from components.contracts.documents.summary import RunSummary
 from components.credentials import require_no_credential
 from components.lasting.folder import below, opened
-from components.progress import report, stage
+from components.progress import EVENTS_VARIABLE, report, stage
+from components.progress.notes import forget_old_notes, notes_place, read_notes
 from components.report.build import REPORT, SUMMARY, build_report, keep_pages
-from components.report.closing import FAILURE, close_run
+from components.report.closing import FAILURE, close_run, read_events, unreached
 from components.report.result import EVIDENCE, Artifacts
-
-SUCCEEDED = "SUCCEEDED"
 
 
 def run_write_report(artifacts: Artifacts, page: str, *, config: str, folder: str) -> RunSummary:
@@ -39,9 +39,29 @@ def run_keep_evidence(pages: str, *, folder: str) -> None:
         keep_pages(read_gathered(pages), kept)
 
 
-def run_close_run(folder: str, *, state: str, message: str | None) -> None:
-    """Leave a page behind if the run did not succeed; state and message are the orchestrator's."""
-    events = os.environ.get("ALPHALOOP_EVENTS")
-    place = Path(events) if events else None
+def run_close_run(folder: str, *, goals: Sequence[str], state: str, message: str | None) -> None:
+    """Leave a page behind if the run did not reach its `goals`, the stages that end it; state and message are
+    the orchestrator's.
+
+    On a cluster the stages' notes tell how they ended; on this machine the orchestrator knows, and the events
+    file tells why.
+    """
+    place = notes_place()
+    if place is None:
+        path = os.environ.get(EVENTS_VARIABLE)
+        events = read_events(Path(path)) if path else []
+        missing = unreached(state, None, goals)
+    else:
+        events = read_notes(place)
+        missing = unreached(state, events, goals)
+        forget_old_notes()
+    run = place.rpartition("/")[2] if place else ""
     with opened(folder, [FAILURE]) as kept:
-        close_run(kept, failed=state != SUCCEEDED, message=message or "", events=place)
+        close_run(
+            kept,
+            failed=missing is not None,
+            message=message or "",
+            events=events,
+            missing=missing or (),
+            run=run,
+        )

@@ -29,19 +29,20 @@ def decide(
     source: str,
     folder: str,
     decision: Output[Artifact],
+    trains: bool = True,
 ) -> bool:
     """Decide whether to retrain, write the decision into the audit trail and publish the drift report.
 
-    The answer is the only returned value: a condition on one of several named ones is never true in
-    `kfp.local`.
+    `trains`: whether a retraining follows here. The answer is the only returned value: a condition on one of
+    several named ones is never true in `kfp.local`.
     """
     from pathlib import Path
 
     from components.retraining.run import Checked, run_decide
 
     inputs = Checked(*(Path(artifact.path) for artifact in (drift, current, panel, champion)))
-    made = run_decide(inputs, Path(decision.path), settings=settings, source=source, folder=folder)
-    return made.retrains
+    made = Path(decision.path)
+    return run_decide(inputs, made, settings=settings, source=source, folder=folder, trains=trains).retrains
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

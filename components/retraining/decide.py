@@ -7,7 +7,7 @@ the last retraining, is approval required.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -22,13 +22,15 @@ from components.retraining.trail import Place, Trail
 @dataclass(frozen=True)
 class Check:
     """What is decided on: the drift report, who is champion, the data that was looked at, and the market's
-    bars as sorted distinct timestamps, in which cool-down is counted.
+    bars as sorted distinct timestamps, in which cool-down is counted. `trains`: whether a retraining would
+    follow.
     """
 
     drift: DriftReport
     champion: Incumbent
     data: LookedAt
     bars: pl.Series
+    trains: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def decide(check: Check, trail: Trail, settings: Settings, place: Place) -> Deci
         or _approved(trail)
         or _by_rule(check, trail, fired, settings)
     )
+    if not check.trains and answer.action in ("retrain", "resume"):
+        answer = _advised(answer)
     return Decision(
         id=place.id,
         when=place.when,
@@ -72,6 +76,14 @@ def decide(check: Check, trail: Trail, settings: Settings, place: Place) -> Deci
         drift_report=None,
         outcome=None,
     )
+
+
+def _advised(answer: Answer) -> Answer:
+    """What a check that trains nothing makes of the decision to retrain: words stay unanswered and nothing is
+    begun, so the next retraining decides anew.
+    """
+    reason = f"{answer.reason}; this check trains nothing, the retraining pipeline would"
+    return replace(answer, action="advised", reason=reason, resumes=None)
 
 
 def outcome(decision: Decision, registration: Registration) -> Outcome:

@@ -33,6 +33,7 @@ def record_decision(
     champion: ChampionRecord | None,
     settings: Settings,
     source: str,
+    trains: bool = True,
 ) -> Decision:
     """Decide on one check and keep the decision; an earlier retraining without outcome is resumed, not
     decided again.
@@ -44,6 +45,7 @@ def record_decision(
     current, panel : the stamped tables that the check looked at: what was served, and the market
     champion : None where there is none
     source : content hash of the market data; empty where it can't be seen
+    trains : whether a retraining follows where that is decided
     """
     found = DriftReport.read(drift / "drift.json")
     bars = pl.scan_parquet(panel).select(pl.col("timestamp").unique().sort()).collect()["timestamp"]
@@ -62,6 +64,7 @@ def record_decision(
             newest_bar=bars[-1],
         ),
         bars=bars,
+        trains=trains,
     )
 
     def make(trail: Trail, place: Place) -> Decision:

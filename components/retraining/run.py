@@ -9,7 +9,7 @@ from components.contracts import SERVED, write_table
 from components.contracts.documents.champion import ChampionRecord, Registration
 from components.contracts.documents.retraining import Decision
 from components.lasting.folder import below, opened
-from components.progress import report, stage
+from components.progress import expect, report, stage
 from components.retraining.collect import answers_wanted, collect_served
 from components.retraining.config import Settings
 from components.retraining.record import record_decision, record_outcome
@@ -60,9 +60,11 @@ def run_collect_served(
     return rows
 
 
-def run_decide(inputs: Checked, decision: Path, *, settings: str, source: str, folder: str) -> Decision:
+def run_decide(
+    inputs: Checked, decision: Path, *, settings: str, source: str, folder: str, trains: bool = True
+) -> Decision:
     """Decide on a check, in the audit trail below `folder`, a path or an address, and as a document in
-    `decision`.
+    `decision`; `trains`: whether a retraining follows where that is decided.
     """
     with stage("decide"):
         with opened_review(folder) as review:
@@ -74,8 +76,11 @@ def run_decide(inputs: Checked, decision: Path, *, settings: str, source: str, f
                 champion=ChampionRecord.find(inputs.champion / "champion.json"),
                 settings=Settings.model_validate_json(settings),
                 source=source,
+                trains=trains,
             )
         made.write(decision)
+        if made.retrains:
+            expect("decide", "conclude")
         report("decide", f"{made.action}: {made.reason}")
     return made
 

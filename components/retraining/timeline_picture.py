@@ -18,6 +18,7 @@ ACTIONS = {
     "resume": "resumed",
     "waiting_for_approval": "waits for approval",
     "held": "held",
+    "advised": "retraining advised",
     "cooling_down": "cooling down",
     "not_enough_data": "not enough data",
     "none": "no action",
@@ -200,4 +201,5 @@ def tone(decision: Decision) -> str:
         "resume": "running",
         "waiting_for_approval": "waiting",
         "held": "waiting",
+        "advised": "waiting",
     }.get(decision.action, "quiet")

@@ -50,23 +50,38 @@ app.add_typer(cli_schedules.schedules_app, name="schedules")
 def run(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            "--pipeline",
+            help=(
+                "training; drift to measure what was served without training; replay to send the newest bars"
+                " through the live path again."
+            ),
+        ),
+    ] = "training",
     runner: RunnerOption = "subprocess",
     require_approved: Annotated[
         bool, typer.Option("--require-approved", help="Exit with 3 if the gates reject the model.")
     ] = False,
 ):
-    """Run the training pipeline on this machine: data to judged model and report.
+    """Run the training pipeline on this machine, data to judged model and report, or that of --pipeline.
 
     Finished stages come from the cache, so a killed run goes on where it was.
 
     Example:  alphaloop run --config pipelines/configs/us_equities.yaml --set run.seed=11
     """
+    from pipelines.commands.pipelines_here import require_here, run_drift, run_replay
     from pipelines.commands.report import read_summary, show_summary
     from pipelines.config import load_config
     from pipelines.lasting import lasting_here
     from pipelines.runners.local_run import run_locally
 
+    require_here(pipeline)
     loaded = load_config(config, overrides or [])
+    if pipeline != "training":
+        typer.echo({"drift": run_drift, "replay": run_replay}[pipeline](loaded, checked_runner(runner)))
+        return
     run_locally("training", loaded, runner=checked_runner(runner))
     summary = read_summary(lasting_here(loaded))
     show_summary(summary, lasting_here(loaded))

@@ -13,7 +13,10 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override one setting: section.key=value. May be repeated.")
 ]
 PipelineOption = Annotated[
-    str, typer.Option("--pipeline", help="training, materialisation, retraining, selection or mining.")
+    str,
+    typer.Option(
+        "--pipeline", help="training, materialisation, retraining, drift, replay, selection or mining."
+    ),
 ]
 HostOption = Annotated[
     str | None,

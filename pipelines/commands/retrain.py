@@ -24,9 +24,9 @@ def run_retraining(config: Config, **options) -> Decision:
     """
     retraining_config(config)
     review = below(lasting_here(config), "review")
-    known = {one.id for one in _trail(review).decisions}
+    known = {one.id for one in review_trail(review).decisions}
     run_locally("retraining", config, **options)
-    trail = _trail(review)
+    trail = review_trail(review)
     made = next((one for one in reversed(trail.decisions) if one.id not in known), None)
     if made is None:
         raise RetrainingError(
@@ -40,7 +40,7 @@ def run_retraining(config: Config, **options) -> Decision:
     return made
 
 
-def _trail(review: str) -> Trail:
+def review_trail(review: str) -> Trail:
     """The audit trail of a review folder, which is a path or an address."""
     with opened(review, lambda name: name.startswith((f"{DECISIONS}/", f"{WORDS}/"))) as folder:
         return read_trail(folder)

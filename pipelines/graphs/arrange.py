@@ -9,11 +9,16 @@ from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.gather.component import gather
+from components.progress.notes import NOTES_VARIABLE, RUN_VARIABLE
+from components.report.component import close_run
 from pipelines.code_version import code_version
 from pipelines.config import Config
+from pipelines.lasting import lasting_folder
 from pipelines.task_environment import DATA_VARIABLE, TASK_ENVIRONMENT
 from pipelines.task_resources import task_resources
 
+# The label by which a pod says of which run it is.
+RUN_FIELD = "metadata.labels['pipeline/runid']"
 Arrange = Callable[..., dsl.PipelineTask]
 TRAINING = "train-expert"
 # Pods have 64 MiB of /dev/shm, of which torch's workers run out.
@@ -29,12 +34,13 @@ class Pods:
     containers of this machine need none of it, for they have this machine's environment.
 
     `data`: the folder in which a task finds relative market paths; `retries`: how often a failed task is
-    tried again; `code`: the environment by which a task checks that its image holds the code that is compiled
-    here.
+    tried again; `notes`: the lasting folder in which tasks leave how they ended; `code`: the environment by
+    which a task checks that its image holds the code that is compiled here.
     """
 
     data: str
     retries: int = 0
+    notes: str = ""
     code: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,6 +85,18 @@ def _set_environment(task: dsl.PipelineTask, config: Config, pods: Pods) -> None
         task.set_env_variable(name, value)
     for name, place in config.cluster.secrets.items():
         kubernetes.use_secret_as_env(task, secret_name=place.secret, secret_key_to_env={place.key: name})
+    if pods.notes:
+        task.set_env_variable(NOTES_VARIABLE, pods.notes)
+        # The run's name as an argument would be part of the cache's key.
+        kubernetes.use_field_path_as_env(task, env_name=RUN_VARIABLE, field_path=RUN_FIELD)
+
+
+def closing_task(config: Config, arrange: Arrange, folder: str, *goals: str) -> dsl.PipelineTask:
+    """The task that closes a run: a success is one that finished the stages `goals`, which the cache never
+    answers, and those that they expect in turn.
+    """
+    kept = lasting_folder(config, folder)
+    return arrange(close_run(folder=kept, goals=list(goals)), "close", cached=False)
 
 
 def _set_resources(task: dsl.PipelineTask, config: Config) -> None:

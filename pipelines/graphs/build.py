@@ -8,14 +8,16 @@ from components.market.source_hash import market_sha256
 from components.progress import warn
 from pipelines.config import Config, data_folder
 from pipelines.graphs.arrange import Pods
+from pipelines.graphs.drift import drift_pipeline
 from pipelines.graphs.materialisation import materialisation_pipeline
 from pipelines.graphs.one_expert import expert_pipeline
+from pipelines.graphs.replay import replay_pipeline
 from pipelines.graphs.research import mining_pipeline, selection_pipeline
 from pipelines.graphs.retraining import retraining_pipeline
 from pipelines.graphs.training import training_pipeline
 from pipelines.leaves import resolve_leaves, unused_overrides
 
-PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
+PIPELINES = ("training", "materialisation", "retraining", "drift", "replay", "selection", "mining")
 
 
 def build_pipeline(
@@ -38,8 +40,13 @@ def build_pipeline(
     source = market_sha256(config.market, data_folder(), config.run.seed) if seen else ""
     if source and config.fusion.tables:
         source = f"{source}-{slow_tables_sha256(config.fusion, data_folder())}"
-    if name == "materialisation":
-        return materialisation_pipeline(config, source=source, folder=folder, pods=pods)
+    untrained = {
+        "materialisation": materialisation_pipeline,
+        "drift": drift_pipeline,
+        "replay": replay_pipeline,
+    }
+    if name in untrained:
+        return untrained[name](config, source=source, folder=folder, pods=pods)
     if name == "expert":
         return expert_pipeline(config, source=source, folder=folder, **(options or {}))
     leaves = resolve_leaves(config)

@@ -4,11 +4,9 @@ from collections.abc import Callable
 
 from kfp import dsl
 
-from components.report.component import close_run
 from pipelines.config import Config
-from pipelines.graphs.arrange import Pods, arranger
+from pipelines.graphs.arrange import Pods, arranger, closing_task
 from pipelines.graphs.data import publish, source_to_factors
-from pipelines.lasting import lasting_folder
 
 
 def materialisation_pipeline(
@@ -21,7 +19,7 @@ def materialisation_pipeline(
         name=f"alphaloop-materialisation-{config.run.name}", description="Newest bars to the online store."
     )
     def materialisation():
-        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
+        closing = closing_task(config, arrange, folder, "materialise")
         with dsl.ExitHandler(closing, name="materialisation"):
             publish(
                 config, arrange, source_to_factors(config, arrange, source, folder, trained=False), folder

@@ -5,12 +5,10 @@ from collections.abc import Callable
 from kfp import dsl
 
 from components.experts.studies.component import point_to_inputs
-from components.report.component import close_run
 from pipelines.config import Config
-from pipelines.graphs.arrange import arranger
+from pipelines.graphs.arrange import arranger, closing_task
 from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
 from pipelines.graphs.experts import expert_task, to_expert_inputs
-from pipelines.lasting import lasting_folder
 from pipelines.leaves import INPUTS, resolve_leaf, run_name
 
 
@@ -32,7 +30,7 @@ def expert_pipeline(
 
     @dsl.pipeline(name=f"alphaloop-expert-{config.run.name}")
     def expert():
-        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
+        closing = closing_task(config, arrange, folder)
         with dsl.ExitHandler(closing, name="expert"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)

@@ -9,10 +9,10 @@ from kfp import dsl
 from components.contracts import AlphaloopError
 from components.experts.leaves import Leaf
 from components.mining.component import mine
-from components.report.component import close_run, keep_evidence
+from components.report.component import keep_evidence
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.graphs.arrange import Pods, arranger, side_by_side
+from pipelines.graphs.arrange import Pods, arranger, closing_task, side_by_side
 from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
 from pipelines.graphs.experts import require_trained, to_expert_inputs, to_predictions
 from pipelines.lasting import lasting_folder
@@ -42,7 +42,7 @@ def selection_pipeline(
 
     @dsl.pipeline(name=f"alphaloop-selection-{config.run.name}", description="Market data to chosen inputs.")
     def selection():
-        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
+        closing = closing_task(config, arrange, folder, "evidence")
         with dsl.ExitHandler(closing, name="selection"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)
@@ -75,7 +75,7 @@ def mining_pipeline(
         description="Formulas from what the stack leaves unexplained.",
     )
     def mining():
-        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
+        closing = closing_task(config, arrange, folder, "evidence")
         with dsl.ExitHandler(closing, name="mining"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)

@@ -12,11 +12,10 @@ from components.contracts import AlphaloopError
 from components.drift.component import detect_drift
 from components.experts.leaves import Leaf
 from components.registry.component import read_champion
-from components.report.component import close_run
 from components.retraining.component import collect_served, conclude, decide
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
-from pipelines.graphs.arrange import Arrange, Pods, arranger
+from pipelines.graphs.arrange import Arrange, Pods, arranger, closing_task
 from pipelines.graphs.data import FactorData, source_to_factors, to_labels, to_training_set
 from pipelines.graphs.judging import to_judged_model
 from pipelines.lasting import lasting_folder
@@ -71,11 +70,11 @@ def retraining_pipeline(
         description="Drift of what was served, the decision on it, and the retraining that follows.",
     )
     def retraining():
-        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
+        closing = closing_task(config, arrange, folder, "decide")
         with dsl.ExitHandler(closing, name="retraining"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)
-            decided = _to_decision(config, arrange, factors, labels, source, folder)
+            decided = to_decision(config, arrange, factors, labels, source, folder)
             # On a bool: a condition on text that can't be evaluated would skip the branch and still count as
             # success.
             with dsl.If(decided.outputs["Output"] == True, name="retrain"):  # noqa: E712
@@ -94,9 +93,20 @@ def retraining_pipeline(
     return retraining
 
 
-def _to_decision(
-    config: Config, arrange: Arrange, factors: FactorData, labels: PipelineChannel, source: str, folder: str
+def to_decision(
+    config: Config,
+    arrange: Arrange,
+    factors: FactorData,
+    labels: PipelineChannel,
+    source: str,
+    folder: str,
+    *,
+    trains: bool = True,
 ) -> dsl.PipelineTask:
+    """Tasks from what was served to the decision on it; returns the task that decides.
+
+    `trains`: whether a retraining follows in this pipeline where that is decided.
+    """
     champion = arrange(
         read_champion(
             settings=section_json(config.registry), name=config.run.name, folder=f"{folder}/registry"
@@ -134,6 +144,7 @@ def _to_decision(
             settings=section_json(config.retraining),
             source=source,
             folder=lasting_folder(config, folder),
+            trains=trains,
         ),
         "decide",
         cached=False,

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from kfp import dsl
 
 from components.experts.leaves import Leaf
-from components.report.component import close_run
 from pipelines.config import Config
-from pipelines.graphs.arrange import Pods, arranger
+from pipelines.graphs.arrange import Pods, arranger, closing_task
 from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
 from pipelines.graphs.judging import to_judged_model
-from pipelines.lasting import lasting_folder
 
 
 def training_pipeline(
@@ -38,7 +36,7 @@ def training_pipeline(
         description="Market data to a judged and registered model.",
     )
     def training():
-        closing = arrange(close_run(folder=lasting_folder(config, folder)), "close", cached=False)
+        closing = closing_task(config, arrange, folder, "report")
         with dsl.ExitHandler(closing, name="training"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)

@@ -8,10 +8,12 @@ import yaml
 from components.contracts import AlphaloopError, atomic_path
 from components.credentials import names_a_secret, require_no_credential
 from components.image import IMAGE
+from components.lasting.folder import below
 from components.processes.sources import IMAGE_NAME_VARIABLE
 from pipelines.cluster_config import ClusterSettings
 from pipelines.code_version import compiled_code
 from pipelines.config import Config
+from pipelines.lasting import lasting_folder
 from pipelines.leaves import users_modules
 from pipelines.runners.arguments import LONGEST_ARGUMENT, argument_bytes, say_once
 
@@ -49,13 +51,15 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
             " named. Set cluster.volume_claim, or take mount_path out."
         )
     image = image or IMAGE
+    folder = resolve_folder(config)
     pipeline = build_pipeline(
         name,
         config,
-        folder=resolve_folder(config),
+        folder=folder,
         seen=not config.cluster.volume_claim,
         pods=Pods(
             data=config.cluster.data_path,
+            notes=below(lasting_folder(config, folder), "notes"),
             retries=config.cluster.retries,
             code={**compiled_code(users_modules(name, config)), IMAGE_NAME_VARIABLE: image},
         ),

@@ -17,7 +17,7 @@ from components.processes import sources
 from pipelines import code_version as module
 from pipelines import reach
 from pipelines.config import Config, load_config
-from pipelines.graphs import data, experts, judging, research, retraining
+from pipelines.graphs import data, experts, judging, replay, research, retraining
 from pipelines.graphs.arrange import gather
 from pipelines.graphs.build import build_pipeline
 from pipelines.leaves import resolve_leaf
@@ -357,7 +357,7 @@ def own_doors(config: Config) -> dict[str, tuple[object, tuple[str, ...]]]:
         *(data.ingest, data.validate, data.fuse, data.build_features, data.make_labels, data.materialise),
         *(data.make_training_set, experts.select_factors, experts.make_learnable, experts.build_oof, gather),
         *(experts.stack, judging.make_reference, judging.backtest, judging.judge, judging.register),
-        *(research.mine, retraining.collect_served, retraining.detect_drift),
+        *(research.mine, retraining.collect_served, retraining.detect_drift, replay.live_rows),
         *(data.check_plan, data.draw_validation, data.draw_fusion, experts.draw_selection),
     ]
     families = [leaf.split("/")[0] for leaf in config.experts.leaves]
@@ -558,7 +558,7 @@ def run_again(before: Mapping[str, Task], after: Mapping[str, Task]) -> set[str]
     return found
 
 
-PIPELINES = ("training", "materialisation", "retraining", "selection", "mining")
+PIPELINES = ("training", "materialisation", "retraining", "drift", "replay", "selection", "mining")
 
 
 @pytest.fixture(scope="module")

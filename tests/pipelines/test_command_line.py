@@ -548,3 +548,9 @@ def test_serving_without_a_key_is_asked_for_by_name(tmp_path, monkeypatch, optio
     assert ended.exit_code == 0, ended.output
     assert plans[0].serving.keyless is keyless
     assert plans[0].drift_bars == 60
+
+
+def test_a_pipeline_that_another_command_runs_is_named_with_it(call):
+    refused(call("run", "--pipeline", "retraining"), "alphaloop watch --once")
+    refused(call("run", "--pipeline", "nightly"), "no pipeline 'nightly'", "drift", "replay")
+    refused(call("submit", "--cron", "0 6 * * 1-5"), "alphaloop schedules set")

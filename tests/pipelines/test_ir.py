@@ -12,7 +12,7 @@ from components.settings import ConfigError
 from pipelines.code_version import compiled_code
 from pipelines.config import ClusterSettings, Config, load_config
 from pipelines.graphs.arrange import Pods
-from pipelines.graphs.build import build_pipeline
+from pipelines.graphs.build import PIPELINES, build_pipeline
 from pipelines.graphs.research import ResearchError
 from pipelines.graphs.retraining import RetrainingError, retraining_config
 from pipelines.runners import ir
@@ -44,11 +44,57 @@ def compiled(tmp_path_factory):
     return compiled_once
 
 
-@pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])
+@pytest.mark.parametrize("name", PIPELINES)
 def test_the_compiled_graph_is_the_golden_one(name, compiled):
     """After a wanted change: python -m tests.pipelines.write_golden, and look at the diff."""
     found = graph(compiled(name, load_config(DEMO, ["selection.mode=quick"] if name == "selection" else [])))
     assert found == json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def goals_of(documents):
+    """The stages that the closing task of a compiled pipeline waits for."""
+    (closing,) = (
+        task
+        for task in documents[0]["root"]["dag"]["tasks"].values()
+        if "goals" in task["inputs"]["parameters"]
+    )
+    return set(closing["inputs"]["parameters"]["goals"]["runtimeValue"]["constant"])
+
+
+# What retraining ends with where it was decided, and pages that nothing waits for.
+DECIDED, PAGES = {"conclude", "report"}, {"data docs", "fusion page"}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_run_ends_with_the_goals_of_its_closing_task_which_no_cache_answers(name, compiled):
+    """Where such a task came from the cache, nobody could tell a whole run from one that never began."""
+    settings = {
+        "selection": ["selection.mode=quick"],
+        "materialisation": ["run.store=s3://bucket/prefix", "feature_store.online=redis"],
+    }
+    documents = read_ir(compiled(name, load_config(DEMO, settings.get(name, []))))
+    dags = [one["dag"]["tasks"] for one in documents[0]["components"].values() if "dag" in one]
+    last, cached = set(), {}
+    for tasks in dags:
+        followed = {before for task in tasks.values() for before in task.get("dependentTasks", [])}
+        last |= {task["taskInfo"]["name"] for key, task in tasks.items() if key not in followed}
+        for task in tasks.values():
+            cached[task["taskInfo"]["name"]] = task.get("cachingOptions", {}).get("enableCache", False)
+    goals = goals_of(documents)
+    assert not any(cached[goal] for goal in goals)
+    assert goals <= {*last, "decide"}
+    assert last - PAGES - (DECIDED | {"retrain"} if name == "retraining" else set()) <= goals
+
+
+def test_each_task_is_told_where_its_notes_go_and_of_which_run_it_is(compiled):
+    documents = read_ir(compiled("materialisation", load_config(DEMO, ["cluster.volume_claim=shared"])))
+    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+    named = [(one["name"], one["fieldPath"]) for executor in executors for one in executor["fieldPathAsEnv"]]
+    assert set(named) == {("ALPHALOOP_RUN", "metadata.labels['pipeline/runid']")}
+    assert len(named) == len(executors_of(documents))
+    assert {environment["ALPHALOOP_NOTES"] for environment in environments_of(documents)} == {
+        "/alphaloop/runs/demo/notes"
+    }
 
 
 def test_selection_that_is_off_is_refused(config, tmp_path):

@@ -144,6 +144,27 @@ def test_an_unfinished_retraining_is_resumed_whatever_the_report_says():
         assert "an old reason" in result.reason
 
 
+def test_a_check_that_trains_nothing_advises_and_leaves_all_as_it_was():
+    def advice(*entries, found):
+        trail = Trail(
+            tuple(e for e in entries if isinstance(e, Decision)),
+            tuple(e for e in entries if isinstance(e, Word)),
+        )
+        check = Check(found, CHAMPION, DATA, BARS, trains=False)
+        return decide(check, trail, Settings(), SOMEWHERE)
+
+    for entries in ((), (made(1, "retrain"),), (said(1, "force"),)):
+        result = advice(*entries, found=drift("psi"))
+        assert (result.action, result.resumes, result.retrains) == ("advised", None, False)
+        assert "this check trains nothing" in result.reason
+    assert advice(found=drift()).action == "none"
+    assert advice(said(1, "hold"), found=drift("psi")).action == "held"
+    # The next retraining decides as if nobody had looked.
+    assert decision(drift("psi"), made(1, "advised")).action == "retrain"
+    assert decision(drift(), said(1, "force"), made(2, "advised")).action == "retrain"
+    assert decision(drift(), made(1, "retrain"), made(2, "advised")).action == "resume"
+
+
 def test_a_hold_stops_everything_even_an_unfinished_retraining():
     for entries in ([], [made(1, "retrain")]):
         result = decision(drift("psi"), *entries, said(2, "hold"))

@@ -46,7 +46,9 @@ class Decision(Document):
     format: Literal[1] = 1
     id: str
     when: Second
-    action: str  # retrain, resume, none, held, cooling_down, waiting_for_approval, not_enough_data
+    # retrain, resume, none, held, cooling_down, waiting_for_approval, not_enough_data; advised where a
+    # retraining is called for, by a check that trains nothing
+    action: str
     by: str  # rule or reviewer
     who: str | None  # the reviewer
     reason: str

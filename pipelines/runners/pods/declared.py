@@ -16,7 +16,9 @@ WITHOUT_EFFECT = {
     *("nodeSelector", "tolerations", "nodeAffinity", "podAffinity", "imagePullPolicy", "imagePullSecret"),
     *("podMetadata", "activeDeadlineSeconds", "securityContext"),
 }
-PLAYED = {"pvcMount", "secretAsEnv", "emptyDirMounts"}
+PLAYED = {"pvcMount", "secretAsEnv", "emptyDirMounts", "fieldPathAsEnv"}
+# Where a pod says of which run it is; nothing else of a pod is known here.
+RUN_FIELD = "metadata.labels['pipeline/runid']"
 
 
 class PodError(AlphaloopError):
@@ -46,7 +48,8 @@ class Declared:
     """What one task is given.
 
     `memory_limit` as the IR writes it, None where there is none; `secrets`: names of environment variables
-    that come out of a secret; `status`: name of the parameter that takes how the run ended.
+    that come out of a secret; `run_names`: those that hold the run's name; `status`: name of the parameter
+    that takes how the run ended.
     """
 
     title: str
@@ -54,6 +57,7 @@ class Declared:
     accelerator: bool
     secrets: tuple[str, ...]
     optional_secrets: tuple[str, ...]
+    run_names: tuple[str, ...]
     claims: tuple[Claim, ...]
     empty_folders: tuple[EmptyFolder, ...]
     status: str | None
@@ -115,10 +119,20 @@ def _declared(title: str, component: Mapping, executor: Mapping, platform: Mappi
         accelerator="accelerator" in resources,
         secrets=tuple(required),
         optional_secrets=tuple(optional),
+        run_names=tuple(_run_name(title, one) for one in platform.get("fieldPathAsEnv", ())),
         claims=tuple(_claim(title, one) for one in platform.get("pvcMount", ())),
         empty_folders=tuple(_empty_folder(one) for one in platform.get("emptyDirMounts", ())),
         status=status[0] if status else None,
     )
+
+
+def _run_name(title: str, given: Mapping) -> str:
+    if given["fieldPath"] != RUN_FIELD:
+        raise PodError(
+            f"Task {title} is given {given['fieldPath']} of its pod as {given['name']}, which only a cluster"
+            " knows."
+        )
+    return given["name"]
 
 
 def _claim(title: str, mount: Mapping) -> Claim:

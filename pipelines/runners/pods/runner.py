@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from components.contracts import require_json
 from components.progress import EVENTS_VARIABLE
@@ -33,7 +34,7 @@ class Pods:
 
     `root`: folder of the artifacts here; `scratch`: an empty folder for pods that run; `declared`: what the
     IR gives each task; `secrets`: values of environment variables that come out of secrets; `on_event` is
-    handed each event line.
+    handed each event line; `run`: a name of this run that no other has.
     """
 
     root: Path
@@ -43,6 +44,7 @@ class Pods:
     secrets: Mapping[str, str]
     on_event: Callable[[dict[str, Any]], None]
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    run: str = field(default_factory=lambda: uuid4().hex)
 
     def run_task(self, full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
         """Run one task in a pod; returns its exit code. It replaces kfp's `run_local_subprocess`."""
@@ -69,7 +71,12 @@ class Pods:
 
     def _pod(self, place: Path, name: str, given: Declared, declared: Mapping[str, str]) -> Pod:
         names = {*given.secrets, *given.optional_secrets} & self.secrets.keys()
-        environment = {**declared, **{name: self.secrets[name] for name in names}, EVENTS_VARIABLE: EVENTS}
+        environment = {
+            **declared,
+            **{name: self.secrets[name] for name in names},
+            **dict.fromkeys(given.run_names, self.run),
+            EVENTS_VARIABLE: EVENTS,
+        }
         hidden = (self.volumes.run_folder,)
         pod = Pod(place, name, environment, accelerator=given.accelerator, hidden=hidden)
         for target in ("/tmp", WORKING_FOLDER):

@@ -1,0 +1,30 @@
+"""The drift pipeline: what was served is held against the champion's reference, and the decision on it is
+kept; nothing is trained.
+"""
+
+from collections.abc import Callable
+
+from kfp import dsl
+
+from pipelines.config import Config
+from pipelines.graphs.arrange import Pods, arranger, closing_task
+from pipelines.graphs.data import source_to_factors, to_labels
+from pipelines.graphs.retraining import to_decision
+
+
+def drift_pipeline(config: Config, *, source: str, folder: str, pods: Pods | None = None) -> Callable:
+    """The `drift` pipeline of one configuration; parameters as in `training_pipeline`."""
+    arrange = arranger(config, pods)
+
+    @dsl.pipeline(
+        name=f"alphaloop-drift-{config.run.name}",
+        description="Drift of what was served, and what a retraining check would decide on it.",
+    )
+    def drift():
+        closing = closing_task(config, arrange, folder, "decide")
+        with dsl.ExitHandler(closing, name="drift"):
+            factors = source_to_factors(config, arrange, source, folder, trained=False)
+            labels = to_labels(config, arrange, factors)
+            to_decision(config, arrange, factors, labels, source, folder, trains=False)
+
+    return drift
