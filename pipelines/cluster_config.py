@@ -82,8 +82,17 @@ class ClusterSettings(Section):
     mount_path: str = Field(
         "/alphaloop", pattern="^/", description="where the volume of volume_claim is mounted in a task"
     )
+    data_claim: str = Field(
+        "",
+        description=(
+            "persistent volume claim that holds the market data, mounted at data_path in the tasks that read"
+            " them; no task writes there, so its volume may be read-only"
+        ),
+    )
     data_path: str = Field(
-        "/data", pattern="^/", description="folder in which a task finds relative market paths"
+        "/data",
+        pattern="^/",
+        description="folder in which a task finds relative market paths: of data_claim, or below mount_path",
     )
     environment: dict[VariableName, str] = Field(
         {}, description="by name: environment of every task; for passwords and keys see secrets"
@@ -164,6 +173,17 @@ class ClusterSettings(Section):
                     f" cluster.secrets: {{{name}: {{secret: ..., key: ...}}}}"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _each_claim_once(self):
+        if self.data_claim and self.data_claim == self.volume_claim:
+            raise ValueError(
+                f"data_claim and volume_claim are both {self.data_claim}, which a pod can mount only once;"
+                " leave data_claim out and set data_path to the data's folder below mount_path"
+            )
+        if self.data_claim and self.data_path == self.mount_path:
+            raise ValueError(f"data_path and mount_path are both {self.data_path}; give each its own folder")
+        return self
 
     @model_validator(mode="after")
     def _each_variable_once(self):

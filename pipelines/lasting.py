@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from components.contracts import AlphaloopError
+from components.fusion.at_hand import wanted_files
 from components.lasting.folder import is_address, opened
 from pipelines.config import Config
 
@@ -58,7 +59,7 @@ def require_lasting(config: Config) -> None:
     WouldVanish
         With everything that would be lost, and what to set.
     """
-    lost = vanishing(config)
+    lost = [*vanishing(config), *unseen_data(config)]
     if lost:
         listed = "\n".join(f"- {one}" for one in lost)
         raise WouldVanish(
@@ -120,3 +121,22 @@ def _files(config: Config) -> list[str]:
             f"{what}: {where}={store or config.run.folder} lies outside cluster.mount_path={mount}. {to_set}."
         ]
     return []
+
+
+def unseen_data(config: Config) -> list[str]:
+    """Files of the market and of slow tables that no task would find."""
+    cluster = config.cluster
+    mounted = [cluster.data_path] if cluster.data_claim else []
+    mounted += [cluster.mount_path] if cluster.volume_claim else []
+    named = dict(wanted_files(config.fusion))
+    if config.market.source != "simulator":
+        named[config.market.path or "fetched"] = f"the bars of market.source={config.market.source}"
+    if config.market.sectors:
+        named[config.market.sectors.path] = "market.sectors.path"
+    return [
+        f"{what}, {Path(cluster.data_path, path)}: no volume is mounted there. Set its path to an address"
+        " such as s3://bucket/key, or cluster.data_claim to the claim that holds the data."
+        for path, what in named.items()
+        if not path.startswith("s3://")
+        and not any(Path(cluster.data_path, path).is_relative_to(place) for place in mounted)
+    ]

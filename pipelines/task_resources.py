@@ -50,6 +50,9 @@ def _row(cpu: str, memory: str, memory_limit: str) -> Resources:
 # again.
 SMALL = _row("100m", "256Mi", "512Mi")
 MEASURED: Mapping[str, Resources] = {
+    "find-source": SMALL,
+    "find-slow-source": SMALL,
+    "find-trained": SMALL,
     "ingest": _row("500m", "384Mi", "2Gi"),
     "validate": _row("500m", "768Mi", "4Gi"),
     "draw-validation": SMALL,

@@ -1,9 +1,11 @@
 """Trains one expert: from paths of stamped tables to the expert's artifact folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.contracts.documents.experts import ExpertStatus
+from components.experts.trained import MOST_EXPERTS, give_tokens, keep_token
 from components.experts.training.inputs import Assignment, Inputs, StrPath
 from components.experts.training.publish import only_training, publish_expert, train_on_tables
 from components.progress import report, stage
@@ -13,10 +15,15 @@ __all__ = ["Assignment", "Inputs", "Outputs", "run"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """The expert's artifact folder, and the work folder in which finished folds stay for the next call."""
+    """The expert's artifact folder, and the work folder in which finished folds stay for the next call.
+
+    A training that ended well keeps its `token` in `trained_folder`, a path or an address; both may be empty.
+    """
 
     expert: StrPath
     work_folder: StrPath
+    token: str = ""
+    trained_folder: str = ""
 
 
 def run(inputs: Inputs, outputs: Outputs, assignment: Assignment) -> ExpertStatus:
@@ -38,5 +45,21 @@ def run(inputs: Inputs, outputs: Outputs, assignment: Assignment) -> ExpertStatu
         publish_expert(Path(outputs.expert), attempt, assignment, work_folder)
         status = attempt.status
         trained = status.status == "trained"
+        if trained and outputs.token:
+            keep_token(outputs.token, outputs.trained_folder)
         report(name, f"{status.rows:,} predictions, {len(status.folds)} fits" if trained else "left out")
     return status
+
+
+def run_find_trained(lineages: Sequence[str], *, sources: tuple[str, ...], folder: str) -> tuple[str, ...]:
+    """The token of each training in their order, see `give_tokens`; empty ones up to as many as there may be.
+
+    Raises
+    ------
+    LastingError
+        If the store at the address `folder` does not answer.
+    """
+    with stage("earlier trainings"):
+        given = give_tokens({str(number): one for number, one in enumerate(lineages)}, sources, folder)
+        report("earlier trainings", f"{len(given)} experts asked for")
+    return (*given.values(), *[""] * (MOST_EXPERTS - len(given)))

@@ -15,12 +15,16 @@ def materialise(
     period: str,
     code: str,
     registry: Output[Artifact],
-):
-    """Publish the factors to Feast and put the newest values of each symbol online."""
+) -> str:
+    """Publish the factors to Feast and put the newest values of each symbol online; returns the name of the
+    publication, which stands for its content.
+    """
     from components.feature_store.run import Factors, run_materialise
 
     published = Factors(factors.path, catalog.path)
-    run_materialise(published, registry.path, folder=folder, period=period, settings=settings, code=code)
+    return run_materialise(
+        published, registry.path, folder=folder, period=period, settings=settings, code=code
+    )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -28,18 +32,20 @@ def make_training_set(
     factors: Input[Dataset],
     panel: Input[Dataset],
     catalog: Input[Artifact],
-    registry: Input[Artifact],
+    publication: str,
+    period: str,
     settings: str,
     folder: str,
     code: str,
     training_set: Output[Dataset],
 ):
     """Join the model's inputs to every (timestamp, symbol) of the panel through Feast, as known at that
-    moment.
+    moment. What was published is an argument, for it is the content that counts: `materialise` may have run
+    again only to see that all stands.
     """
     from components.feature_store.run import TrainingInputs, run_make_training_set
 
-    inputs = TrainingInputs(factors.path, catalog.path, registry.path, panel.path)
+    inputs = TrainingInputs(factors.path, catalog.path, panel.path, publication, period)
     run_make_training_set(inputs, training_set.path, folder=folder, settings=settings, code=code)
 
 

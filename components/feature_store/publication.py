@@ -21,14 +21,13 @@ import polars as pl
 from components.contracts import (
     AlphaloopError,
     CatalogEntry,
-    ContractError,
     atomic_path,
     content_sha256,
     read_json,
 )
 from components.feature_store.config import Settings
 
-SEQUENCE, CURRENT = "sequence", "current.json"
+SEQUENCE, CURRENT, PUBLICATION = "sequence", "current.json", "publication.json"
 # Raise when the files of a publication or their meaning change.
 LAYOUT_VERSION = 2
 _KEYS = ("timestamp", "symbol", "known_time")
@@ -84,7 +83,7 @@ def write_publication(
     known = _known_rows(table.factors, cut)
     description = _describe(table, settings, known)
     target = Path(folder) / "data" / description["publication"]
-    written = read_json(target / "publication.json")
+    written = read_json(target / PUBLICATION)
     if written and _damaged(target, written) is None:
         os.utime(target)
         return written
@@ -92,7 +91,7 @@ def write_publication(
         temporary.mkdir()
         _write_views(table.factors, known, description, temporary)
         description["files"] = {path.name: _file_sha256(path) for path in sorted(temporary.glob("*.parquet"))}
-        (temporary / "publication.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+        (temporary / PUBLICATION).write_text(json.dumps(description, indent=1), encoding="utf-8")
     _prune(target, settings.keep_publications)
     return description
 
@@ -128,13 +127,19 @@ def verify_publication(publication: Mapping[str, Any], folder: str | os.PathLike
     """Refuse a publication whose files are missing or differ from what was published; the message names the
     file.
     """
-    target = Path(folder) / "data" / publication["publication"]
-    damaged = _damaged(target, publication)
+    damaged = damaged_file(publication, folder)
     if damaged:
         raise FeatureStoreError(
-            f"{target / damaged} is missing or differs from what was published. Run `alphaloop materialise`"
+            f"{damaged} is missing or differs from what was published. Run `alphaloop materialise`"
             " again; it writes the file anew."
         )
+
+
+def damaged_file(publication: Mapping[str, Any], folder: str | os.PathLike) -> Path | None:
+    """The first file of a publication that is missing or differs from what was published."""
+    target = Path(folder) / "data" / publication["publication"]
+    name = _damaged(target, publication)
+    return target / name if name else None
 
 
 def read_current(folder: str | os.PathLike) -> dict[str, Any]:
@@ -153,19 +158,6 @@ def read_current(folder: str | os.PathLike) -> dict[str, Any]:
             " materialise` or `alphaloop run` first."
         )
     return current
-
-
-def read_registry(path: str | os.PathLike) -> dict[str, Any]:
-    """The artifact that the materialise stage wrote; ContractError where it is not one."""
-    registry = read_json(Path(path))
-    if (
-        not registry
-        or not {"publication", "service", "schema", "columns", "factors_sha256"} <= registry.keys()
-    ):
-        raise ContractError(
-            f"{path} is not the registry description of a feature store. Run the materialise stage again."
-        )
-    return registry
 
 
 def row_type(values: int) -> np.dtype:
@@ -314,7 +306,7 @@ def _damaged(target: Path, publication: Mapping[str, Any]) -> str | None:
         path = target / name
         if not path.is_file() or _file_sha256(path) != sha256:
             return name
-    return None if publication.get("files") else "publication.json"
+    return None if publication.get("files") else PUBLICATION
 
 
 def _file_sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from components.contracts import (
     write_table,
 )
 from components.feature_store.config import Settings
-from components.feature_store.publication import CURRENT, FactorTable, read_registry
+from components.feature_store.publication import CURRENT, FactorTable
 from components.feature_store.store import (
     FEAST_CONFIG,
     publication_store,
@@ -41,21 +41,22 @@ class Factors:
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """A FACTORS table with its catalog, what `run_materialise` wrote of them, and the panel with the wanted
-    rows.
+    """A FACTORS table with its catalog, the panel with the wanted rows, and the name of what
+    `run_materialise` published of these factors, bars of a `period`.
     """
 
     factors: str | os.PathLike
     catalog: str | os.PathLike
-    registry: str | os.PathLike
     panel: str | os.PathLike
+    publication: str
+    period: str
 
 
 def run_materialise(
     inputs: Factors, registry: str | os.PathLike, *, folder: str, period: str, settings: str, code: str
-) -> None:
+) -> str:
     """Publish the factors to Feast, put the newest values of each symbol online, and describe it in
-    `registry`.
+    `registry`; returns the publication's name.
 
     Parameters
     ----------
@@ -87,6 +88,7 @@ def run_materialise(
             f"{symbols:,} symbols online at {publication['newest'][:16]}, service {publication['service']},"
             f" {len(publication['columns'])} inputs",
         )
+    return publication["publication"]
 
 
 def run_make_training_set(
@@ -98,14 +100,16 @@ def run_make_training_set(
     Raises
     ------
     ContractError
-        If a table is damaged, or the registry describes another factors table or catalog.
+        If a table is damaged, or the publication is of another factors table or catalog.
     """
     with stage("training set"):
         parsed = Settings.model_validate_json(settings)
-        published = read_registry(inputs.registry)
         rows = read_table(inputs.panel, PANEL).select("timestamp", "symbol", "sector")
-        with opened(folder, lambda name: name.startswith(f"data/{published['publication']}/")) as place:
-            restore(published, inputs.factors, read_catalog(inputs.catalog), parsed, place)
+        with opened(folder, lambda name: name.startswith(f"data/{inputs.publication}/")) as place:
+            catalog = read_catalog(inputs.catalog)
+            published = restore(
+                inputs.publication, inputs.factors, catalog, inputs.period, settings=parsed, folder=place
+            )
             with publication_store(published, place) as store:
                 table = training_set(store, published["service"], rows)
         panel_sha256 = read_stamp(inputs.panel).content_sha256

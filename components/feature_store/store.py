@@ -22,6 +22,7 @@ from components.contracts import (
     ContractError,
     atomic_path,
     atomic_write_text,
+    read_json,
     read_stamp,
     read_table,
 )
@@ -29,8 +30,10 @@ from components.feature_store.config import Settings
 from components.feature_store.online_state import mark_online
 from components.feature_store.publication import (
     CURRENT,
+    PUBLICATION,
     FactorTable,
     FeatureStoreError,
+    damaged_file,
     read_current,
     verify_publication,
     write_publication,
@@ -155,50 +158,47 @@ def training_set(store: "FeatureStore", service: str, rows: pl.DataFrame) -> pl.
 
 
 def restore(
-    registry: Mapping[str, Any],
+    publication: str,
     factors_path: str | os.PathLike,
     catalog: Sequence[CatalogEntry],
+    period: str,
+    *,
     settings: Settings,
     folder: str | os.PathLike,
-) -> None:
-    """Make sure that the files of the publication in `registry` are there and came from the factors table at
-    `factors_path`.
+) -> Mapping[str, Any]:
+    """The description of a publication, once it is sure that its files are there and came from the factors
+    table at `factors_path`.
 
     Files that another run pruned or damaged are written again from that table.
 
     Raises
     ------
     ContractError
-        If the registry describes another factors table or another catalog than the ones given.
+        If the publication is of another factors table or another catalog than the ones given.
     """
     sha256 = read_stamp(factors_path).content_sha256
-    if registry["factors_sha256"] != sha256:
+    if not publication.startswith(sha256[:12]):
         raise ContractError(
-            f"The feature store was published from factors {registry['factors_sha256'][:12]}, but"
-            f" {factors_path} holds factors {sha256[:12]}. A training set must not mix them: run the"
-            " materialise stage again on these factors."
+            f"The feature store was published from factors {publication[:12]}, but {factors_path} holds"
+            f" factors {sha256[:12]}. A training set must not mix them: run the materialise stage again on"
+            " these factors."
         )
+    described = read_json(Path(folder) / "data" / publication / PUBLICATION)
+    if described is None or damaged_file(described, folder) is not None:
+        table = FactorTable(read_table(factors_path, FACTORS), catalog, period, sha256)
+        described = write_publication(table, settings, folder)
     inputs = [entry.column for entry in catalog if entry.role == "input"]
-    if registry["columns"] != inputs:
+    if described["columns"] != inputs:
         raise ContractError(
-            f"The feature store serves {len(registry['columns'])} inputs of schema {registry['schema']}; the"
-            f" catalog names {len(inputs)} others. Run the materialise stage again."
+            f"The feature store serves {len(described['columns'])} inputs of schema {described['schema']};"
+            f" the catalog names {len(inputs)} others. Run the materialise stage again."
         )
-    try:
-        verify_publication(registry, folder)
-    except FeatureStoreError:
-        cut = datetime.fromisoformat(registry["cut"])
-        written = write_publication(
-            FactorTable(read_table(factors_path, FACTORS), catalog, registry["period"], sha256),
-            settings,
-            folder,
-            cut=cut,
+    if described["publication"] != publication:
+        raise ContractError(
+            f"The files of publication {publication} are gone from {folder}, and these settings make"
+            f" {described['publication']} instead. Run the materialise stage again."
         )
-        if written["publication"] != registry["publication"]:
-            raise ContractError(
-                f"The files of publication {registry['publication']} are gone from {folder}, and these"
-                f" settings make {written['publication']} instead. Run the materialise stage again."
-            ) from None
+    return described
 
 
 @contextlib.contextmanager

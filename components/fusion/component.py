@@ -7,6 +7,16 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def find_slow_source(settings: str) -> str:
+    """The content hash of the slow tables where they lie: an argument of `fuse`, so that changed tables are
+    never answered from a cache.
+    """
+    from components.fusion.run import run_source
+
+    return run_source(settings=settings)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def fuse(
     panel: Input[Dataset],
     settings: str,
@@ -21,7 +31,7 @@ def fuse(
     from components.fusion.run import FuseInputs, FuseOutputs, run_fuse
 
     outputs = FuseOutputs(fused.path, report.path)
-    run_fuse(FuseInputs(panel.path), outputs, settings=settings, code=code)
+    run_fuse(FuseInputs(panel.path, source), outputs, settings=settings, code=code)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

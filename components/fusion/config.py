@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from components.contracts import PANEL
-from components.reading.config import CsvSettings, StampForm, StampUnit
+from components.reading.config import CsvSettings, SourcePath, StampForm, StampUnit
 from components.settings import Section
 
 Frequency = Literal["instant", "hour", "day", "week", "month", "quarter", "year"]
@@ -74,7 +74,11 @@ class ColumnSettings(Section):
 class IdentitySettings(Section):
     """A file that says which company used a ticker when, so that rows of another one are not joined."""
 
-    path: str = Field(description="Parquet or CSV file of intervals; relative paths lie in the data folder")
+    path: SourcePath = Field(
+        description=(
+            "Parquet or CSV file of intervals, or its address in S3; relative paths lie in the data folder"
+        )
+    )
     symbol: str = Field("symbol", description="column of the ticker")
     start: str = Field("start_date", description="column of the first day")
     end: str = Field("end_date", description="column of the last day; null: still open")
@@ -114,9 +118,12 @@ class TableSettings(Section):
     """
 
     name: str = Field(pattern=NAME, description="name of the table, in reports and errors")
-    path: str = Field(
+    path: SourcePath = Field(
         min_length=1,
-        description="Parquet or CSV file; relative paths lie in the folder that ALPHALOOP_DATA names",
+        description=(
+            "Parquet or CSV file, or its address in S3; relative paths lie in the folder that ALPHALOOP_DATA"
+            " names"
+        ),
     )
     key: Literal["symbol", "market"] = Field(
         "symbol", description="symbol: a series for each; market: one series for all symbols"

@@ -14,6 +14,7 @@ from components.fusion.join import join_tables
 from components.fusion.oracle import verify_sample
 from components.fusion.panel_keys import panel_keys
 from components.fusion.read import join_notes, read_slow_tables
+from components.fusion.source_hash import sha256_of
 from components.fusion.time_audit import audit_table
 
 # Seed of that sample.
@@ -23,12 +24,13 @@ VERIFIED_SEED = 1
 @dataclass(frozen=True)
 class Fusion:
     """`fused` follows the contract FUSED; `report` is JSON-able (see `fuse_panel`); `notes` are sentences
-    that a person should read.
+    that a person should read; `source_sha256` is the content hash of the files that were read.
     """
 
     fused: pl.DataFrame
     report: dict[str, Any]
     notes: tuple[str, ...]
+    source_sha256: str
 
 
 def fuse_panel(panel: pl.DataFrame, settings: Settings, data_folder: Path) -> Fusion:
@@ -64,7 +66,7 @@ def fuse_panel(panel: pl.DataFrame, settings: Settings, data_folder: Path) -> Fu
             {
                 "name": table.settings.name,
                 "path": table.settings.path,
-                "sha256": table.sha256,
+                "sha256": table.hashes[table.settings.path],
                 **audit_table(table, bars.symbols),
             }
             for table in tables
@@ -77,4 +79,5 @@ def fuse_panel(panel: pl.DataFrame, settings: Settings, data_folder: Path) -> Fu
         },
         "config": settings.model_dump(mode="json"),
     }
-    return Fusion(fused, report, (*thin, *notes))
+    hashes = {path: sha256 for table in tables for path, sha256 in table.hashes.items()}
+    return Fusion(fused, report, (*thin, *notes), sha256_of(hashes))

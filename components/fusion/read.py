@@ -1,12 +1,14 @@
 """Reads slow tables from their files, each as one feed or several."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from components.contracts import file_sha256
 from components.contracts.source_files import require_file
+from components.fusion.at_hand import at_hand
 from components.fusion.config import Settings, TableSettings
 from components.fusion.errors import FusionError
 from components.fusion.feed import ENDS, KEY, KNOWN, REASONS, REFUSED, ROW, Feed, make_feed
@@ -21,7 +23,7 @@ class SlowTable:
     """One slow table as read.
 
     `raw` holds the used columns as the file has them, after `where`, with _row; `rows_in_file` counts before
-    it.
+    it. `hashes`: SHA-256 of its file, and of that of identities, by their paths in the config.
     """
 
     settings: TableSettings
@@ -29,7 +31,7 @@ class SlowTable:
     rows_in_file: int
     feeds: tuple[Feed, ...]
     identity: pl.DataFrame | None
-    sha256: str
+    hashes: Mapping[str, str]
 
     def refusals(self) -> dict[str, int]:
         """How many rows were refused, by reason."""
@@ -41,17 +43,25 @@ def read_slow_tables(settings: Settings, data_folder: Path) -> tuple[SlowTable, 
     """All slow tables of the config; FusionError where one cannot be read or has too many rows that can't be
     right.
     """
-    return tuple(read_slow_table(table, data_folder) for table in settings.tables)
+    with at_hand(settings) as (local, shown):
+        read = [read_slow_table(table, data_folder) for table in local.tables]
+    return tuple(
+        replace(slow, settings=table, hashes={shown(path): sha256 for path, sha256 in slow.hashes.items()})
+        for slow, table in zip(read, settings.tables, strict=True)
+    )
 
 
 def read_slow_table(table: TableSettings, data_folder: Path) -> SlowTable:
-    """One slow table from its file."""
+    """One slow table from its file on this disk."""
     path = require_file(Path(data_folder) / table.path, f"fusion table {table.name!r}", FusionError)
     times = [table.observed, *([table.known] if table.known else [])]
     wanted = [*times, *([table.symbol] if table.key == "symbol" else []), *value_columns(table)]
     source = open_slow(path, table, f"fusion table {table.name!r}", wanted)
     frame = collect(source, source.rows)
-    return from_frame(table, frame, data_folder=data_folder, sha256=file_sha256(path), source=source)
+    slow = from_frame(table, frame, data_folder=data_folder, source=source)
+    # Hashed after they were read: so a hash is never that of an older content.
+    paths = [table.path, *([table.identity.path] if table.identity else [])]
+    return replace(slow, hashes={path: file_sha256(Path(data_folder) / path) for path in paths})
 
 
 def from_frame(
@@ -59,7 +69,6 @@ def from_frame(
     frame: pl.DataFrame,
     *,
     data_folder: Path | None = None,
-    sha256: str = "",
     source: SourceTable | None = None,
 ) -> SlowTable:
     """One slow table from a frame with the file's columns; `source` is the open file, where there is one.
@@ -74,7 +83,7 @@ def from_frame(
     identity = read_identity(table, data_folder) if table.identity else None
     groups = [(column,) for column in table.columns] if table.layout == "long" else [table.columns]
     feeds = tuple(make_feed(raw, table, columns) for columns in groups)
-    slow = SlowTable(table, raw, len(frame), feeds, identity, sha256)
+    slow = SlowTable(table, raw, len(frame), feeds, identity, {})
     _require_few_refused(slow)
     return slow
 

@@ -21,6 +21,7 @@ from components.contracts import (
 )
 from components.fusion.config import Settings
 from components.fusion.datasets import Dataset, learnable_rows
+from components.fusion.errors import FusionError
 from components.fusion.fuse import Fusion, fuse_panel
 from components.fusion.page import write_fusion_page
 from components.fusion.source_hash import slow_tables_sha256
@@ -30,9 +31,12 @@ from components.settings import config_hash
 
 @dataclass(frozen=True)
 class FuseInputs:
-    """`panel`: a PANEL table. The slow tables lie in the folder that ALPHALOOP_DATA names."""
+    """`panel`: a PANEL table; `source`: the content hash that the slow tables had when the run began, empty
+    where nobody hashed them. They lie in the folder that ALPHALOOP_DATA names, or in S3.
+    """
 
     panel: str | os.PathLike
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,34 @@ class LearnableOutputs:
     report: str | os.PathLike
 
 
+def run_source(*, settings: str) -> str:
+    """The content hash of the slow tables where they lie."""
+    with stage("source of slow tables"):
+        found = slow_tables_sha256(Settings.model_validate_json(settings), _data_folder())
+        report("source of slow tables", f"slow tables {found[:12]}")
+    return found
+
+
 def run_fuse(inputs: FuseInputs, outputs: FuseOutputs, *, settings: str, code: str) -> Fusion:
     """Join the slow tables as known at each bar; a sample is joined again row by row before anything is
     written.
+
+    Raises
+    ------
+    FusionError
+        As `fuse_panel`, and where the slow tables are not those that the run began with.
     """
     with stage("fusion"):
         parsed = Settings.model_validate_json(settings)
-        folder = Path(os.environ.get("ALPHALOOP_DATA", "data"))
-        found = fuse_panel(read_table(inputs.panel, PANEL), parsed, folder)
+        found = fuse_panel(read_table(inputs.panel, PANEL), parsed, _data_folder())
+        if inputs.source and inputs.source != found.source_sha256:
+            raise FusionError(
+                f"The slow tables changed since this run began: they were {inputs.source[:12]} then and are"
+                f" {found.source_sha256[:12]} now. Run again when nobody writes to them."
+            )
         origin = {
             "panel": read_stamp(inputs.panel).content_sha256,
-            "slow_tables": slow_tables_sha256(parsed, folder),
+            "slow_tables": found.source_sha256,
         }
         stamp = {"code_version": code, "config_hash": config_hash(parsed), "inputs": origin}
         write_table(found.fused, outputs.fused, FUSED, **stamp)
@@ -116,3 +137,7 @@ def run_learnable(
 
 def _write_report(path: str | os.PathLike, said: dict) -> None:
     atomic_write_text(path, json.dumps(said, indent=1, allow_nan=False))
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("ALPHALOOP_DATA", "data"))

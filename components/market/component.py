@@ -1,9 +1,19 @@
-"""KFP door of the market stage."""
+"""KFP doors of the market stage."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Output
 
 from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def find_source(settings: str, seed: int) -> str:
+    """The content hash of the market data where they lie: an argument of `ingest`, so that changed data are
+    never answered from a cache.
+    """
+    from components.market.run import run_source
+
+    return run_source(settings=settings, seed=seed)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -17,7 +17,7 @@ from components.market.source_config import (
     WindSettings,
     YahooSettings,
 )
-from components.reading.config import CsvSettings, StampForm, StampUnit
+from components.reading.config import CsvSettings, SourcePath, StampForm, StampUnit
 from components.reading.stamps import Unit
 from components.settings import Section
 from components.timeline.periods import Period, is_daily
@@ -49,7 +49,9 @@ class SectorSettings(Section):
     seen.
     """
 
-    path: str = Field(description="file; relative paths lie in the data folder")
+    path: SourcePath = Field(
+        description="file, or its address in S3 (s3://bucket/key); relative paths lie in the data folder"
+    )
     symbol: str = Field("symbol", description="column of the symbol")
     sector: str = Field("sector", description="column of the sector's name")
     industry: str | None = Field(
@@ -79,8 +81,12 @@ class Settings(Section):
     source: Literal["simulator", "csv", "parquet", "yahoo", "ccxt", "qlib", "wind"] = Field(
         "simulator", description="where bars come from: the simulator, files, or a service"
     )
-    path: str = Field(
-        "", description="file, folder or glob; relative paths lie in the folder that ALPHALOOP_DATA names"
+    path: SourcePath = Field(
+        "",
+        description=(
+            "file, folder or glob; relative paths lie in the folder that ALPHALOOP_DATA names. Or the address"
+            " of one in S3, such as s3://bucket/key; AWS_ENDPOINT_URL and other AWS_ variables say which S3"
+        ),
     )
     columns: dict[str, str] = Field(
         {},

@@ -12,6 +12,7 @@ from components.contracts import file_sha256
 from components.contracts.source_files import require_file
 from components.market.config import Settings
 from components.market.errors import MarketError
+from components.reading.object_store import Address, StoredFile, find_stored, is_address, stored_sha256
 from components.reading.table import stem
 
 # A name that ends with a year, a month or a day, such as BTCUSDT-1h-2024-01.
@@ -22,12 +23,12 @@ SUFFIXES = {"csv": (".csv", ".csv.gz", ".csv.zst"), "parquet": (".parquet", ".pq
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """Files in the order of their names.
+    """Files in the order of their names, on this disk or in an object store.
 
     `many` is true where the path is a folder or a glob, so that a file may stand for one symbol.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path | StoredFile, ...]
     many: bool
 
 
@@ -40,6 +41,9 @@ def find_files(settings: Settings, data_folder: Path) -> SourceFiles:
     MarketError
         If nothing is there, or a file is empty or cannot be read.
     """
+    if is_address(settings.path):
+        stored = find_stored(Address(settings.path, "market.path", MarketError), SUFFIXES[settings.source])
+        return SourceFiles(stored, [str(file) for file in stored] != [settings.path])
     place = Path(data_folder) / settings.path
     if glob.has_magic(settings.path):
         paths = sorted(path for path in map(Path, glob.glob(str(place), recursive=True)) if path.is_file())
@@ -68,11 +72,15 @@ def find_files(settings: Settings, data_folder: Path) -> SourceFiles:
     return SourceFiles(tuple(paths), many)
 
 
-def files_sha256(files: SourceFiles, extra: Path | None) -> str:
+def files_sha256(files: SourceFiles, extra: Path | StoredFile | None) -> str:
     """SHA-256 over the names and the content of all files, and of `extra` (the sectors)."""
+    places = (*files.paths, *([extra] if extra else []))
+    stored = [place for place in places if isinstance(place, StoredFile)]
+    known = dict(zip(stored, stored_sha256(stored), strict=True))
     digest = hashlib.sha256()
-    for path in (*files.paths, *([extra] if extra else [])):
-        digest.update(f"{path.name}\0{file_sha256(path)}\0".encode())
+    for place in places:
+        content = known[place] if isinstance(place, StoredFile) else file_sha256(place)
+        digest.update(f"{place.name}\0{content}\0".encode())
     return digest.hexdigest()
 
 

@@ -1,18 +1,20 @@
 """Loads the panel of any source: one table of raw bars, with what fell out said aloud."""
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
 from components.contracts import RAW_PANEL, check_table
+from components.market.at_hand import at_hand
 from components.market.bars import FILE
 from components.market.config import SPARE_COLUMNS, Settings
 from components.market.errors import MarketError
 from components.market.limits import add_price_limit
 from components.market.sectors import add_sectors
+from components.market.source_hash import market_sha256
 from components.market.sources import SOURCES
 from components.timeline.coverage import symbol_coverage
 from components.timeline.periods import LENGTHS
@@ -32,6 +34,7 @@ class Market:
     `notes`: what a person should know, such as symbols with many missing bars.
     `origins`: of a panel of `files`, in its order: `source_file` (number among them), `source_row` (from 1).
     `found`: YAML of the settings by which files were read where the config gave none; may be empty.
+    `source_sha256`: content hash of what was read, as `market_sha256` gives it.
     """
 
     panel: pl.DataFrame
@@ -41,6 +44,7 @@ class Market:
     files: tuple[str, ...] = ()
     origins: pl.DataFrame | None = None
     found: str = ""
+    source_sha256: str = ""
 
 
 def load_panel(settings: Settings, *, data_folder: Path, seed: int, now: datetime | None = None) -> Market:
@@ -58,6 +62,20 @@ def load_panel(settings: Settings, *, data_folder: Path, seed: int, now: datetim
         If files, columns, types or times cannot be used, a wanted symbol is not there, or no row lies between
         start and end.
     """
+    with at_hand(settings) as (local, shown):
+        market = _load(local, data_folder, seed, now)
+        # Hashed after it was read: so the hash is never that of an older content than the panel's.
+        sha256 = market_sha256(local, data_folder, seed)
+    return replace(
+        market,
+        notes=tuple(map(shown, market.notes)),
+        files=tuple(map(shown, market.files)),
+        source_sha256=sha256,
+    )
+
+
+def _load(settings: Settings, data_folder: Path, seed: int, now: datetime | None) -> Market:
+    """The market of files that lie on this disk, or of any other source."""
     bars = SOURCES[settings.source](settings, Path(data_folder), seed)
     rows = _require_symbols(bars.rows, settings, data_folder, seed)
     rows = _between(rows, settings)

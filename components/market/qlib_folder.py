@@ -17,6 +17,7 @@ from components.market.config import Settings
 from components.market.errors import MarketError
 from components.market.files import SourceFiles
 from components.market.stamps import bar_times
+from components.reading.object_store import Address, find_stored
 from components.timeline.periods import is_daily
 
 FREQUENCIES = {"1d": "day", "4h": "240min", "1h": "60min"}
@@ -77,6 +78,14 @@ def qlib_files(settings: Settings, data_folder: Path) -> SourceFiles:
     fields = _fields(root, spans, frequency, settings)
     bins = [_bin(root, symbol, field, frequency) for symbol in spans for field in fields]
     return SourceFiles((root / "calendars" / f"{frequency}.txt", _list(root, settings), *bins), True)
+
+
+def stored_qlib(settings: Settings) -> SourceFiles:
+    """The files of a folder in an object store that `read_qlib` may read once they are here: its texts, and
+    the bins of the frequency.
+    """
+    ends = (".txt", f".{_frequency(settings)}.bin")
+    return SourceFiles(find_stored(Address(settings.path, "market.path", MarketError), ends), True)
 
 
 def _root(settings: Settings, data_folder: Path) -> Path:

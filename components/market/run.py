@@ -8,6 +8,7 @@ from pathlib import Path
 
 from components.contracts import RAW_PANEL, write_table
 from components.market.config import Settings
+from components.market.errors import MarketError
 from components.market.load import Market, describe, load_panel
 from components.market.source_hash import market_sha256
 from components.market.truth import write_truth
@@ -17,9 +18,10 @@ from components.settings import config_hash
 
 @dataclass(frozen=True)
 class Inputs:
-    """The simulator's `seed`, and the content hash of the `source`; empty where nobody has hashed it yet.
+    """The simulator's `seed`, and the content hash that the `source` had when the run began; empty where
+    nobody hashed it.
 
-    Files lie in the folder that ALPHALOOP_DATA names.
+    Files lie in the folder that ALPHALOOP_DATA names, or in S3.
     """
 
     seed: int
@@ -34,13 +36,31 @@ class Outputs:
     truth: str | os.PathLike
 
 
+def run_source(*, settings: str, seed: int) -> str:
+    """The content hash of the market data where it lies."""
+    with stage("source"):
+        found = market_sha256(Settings.model_validate_json(settings), _data_folder(), seed)
+        report("source", f"market data {found[:12]}")
+    return found
+
+
 def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Market:
-    """Load the raw panel; its faults stay in, for validation to find."""
+    """Load the raw panel; its faults stay in, for validation to find.
+
+    Raises
+    ------
+    MarketError
+        As `load_panel`, and where the data are not those that the run began with.
+    """
     with stage("ingest"):
         parsed = Settings.model_validate_json(settings)
-        folder = Path(os.environ.get("ALPHALOOP_DATA", "data"))
-        market = load_panel(parsed, data_folder=folder, seed=inputs.seed)
-        origin = {"source": inputs.source or market_sha256(parsed, folder, inputs.seed)}
+        market = load_panel(parsed, data_folder=_data_folder(), seed=inputs.seed)
+        if inputs.source and inputs.source != market.source_sha256:
+            raise MarketError(
+                f"The market data changed since this run began: it was {inputs.source[:12]} then and is"
+                f" {market.source_sha256[:12]} now. Run again when nobody writes to it."
+            )
+        origin = {"source": market.source_sha256}
         stamp = {"code_version": code, "config_hash": config_hash(parsed), "inputs": origin}
         write_table(market.panel, outputs.panel, RAW_PANEL, **stamp)
         write_truth(market.truth, outputs.truth)
@@ -48,3 +68,7 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Market
             warn("ingest", note)
         report("ingest", describe(market.panel))
     return market
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("ALPHALOOP_DATA", "data"))

@@ -3,7 +3,7 @@
 import codecs
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from components.reading.stamps import Unit
 from components.settings import Section
@@ -17,6 +17,23 @@ StampUnit = Annotated[
     Unit | None,
     Field(description="unit of times that are numbers, as market.timestamp_unit; none: found by size"),
 ]
+
+
+def _known_place(path: str) -> str:
+    scheme, found, rest = path.partition("://")
+    if found and scheme != "s3":
+        raise ValueError(
+            f"{scheme}:// can't be read; give a path, or an address in S3 such as s3://bucket/bars.parquet"
+        )
+    if found and not rest.partition("/")[0]:
+        raise ValueError("the address names no bucket; write s3://bucket/key")
+    if found and "@" in rest.partition("/")[0]:
+        raise ValueError("keys don't belong into an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    return path
+
+
+# A path, absolute or in the data folder, or an address in S3.
+SourcePath = Annotated[str, AfterValidator(_known_place)]
 
 
 class CsvSettings(Section):

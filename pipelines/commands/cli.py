@@ -253,8 +253,10 @@ def simulate(
 @data_app.command()
 def check(
     path: Annotated[
-        Path | None,
-        typer.Argument(help="CSV or Parquet file, folder or glob; default: market.path of the config."),
+        str | None,
+        typer.Argument(
+            help="CSV or Parquet file, folder or glob, here or in S3; default: market.path of the config."
+        ),
     ] = None,
     config: ConfigOption = DEMO,
     overrides: SetOption = None,

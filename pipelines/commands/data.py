@@ -12,6 +12,7 @@ from components.fusion.config import Settings as FusionSettings
 from components.fusion.read import join_notes, read_slow_tables
 from components.market.fetched import fetch
 from components.market.load import Market, load_panel
+from components.reading.object_store import is_address
 from components.reading.table import is_csv
 from components.validation.plan import shortfalls
 from components.validation.terminal import terminal_table
@@ -25,13 +26,13 @@ class DataRefused(AlphaloopError):
     """A run on this data would stop at the validation stage."""
 
 
-def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str:
+def check_data(path: str | None, config: Path, overrides: Sequence[str]) -> str:
     """What validation finds, as text for the terminal.
 
     Parameters
     ----------
-    path : CSV or Parquet file, folder or glob in place of the config's market; where no config of its own is
-        given with it, what a run would need besides is only told
+    path : CSV or Parquet file, folder or glob, here or in S3, in place of the config's market; where no
+        config of its own is given with it, what a run would need besides is only told
 
     Raises
     ------
@@ -40,8 +41,9 @@ def check_data(path: Path | None, config: Path, overrides: Sequence[str]) -> str
         same text. Where only settings do not fit the panel, this is told.
     """
     if path is not None:
-        source = "csv" if is_csv(path) else "parquet"
-        overrides = [f"market.source={source}", f"market.path={path.absolute()}", *overrides]
+        source = "csv" if is_csv(Path(path)) else "parquet"
+        place = path if is_address(path) else Path(path).absolute()
+        overrides = [f"market.source={source}", f"market.path={place}", *overrides]
     loaded = load_config(config, overrides)
     market = load_panel(loaded.market, data_folder=data_folder(), seed=loaded.run.seed)
     found = validate_panel(market.panel, loaded.validation)

@@ -46,11 +46,17 @@ class Pods:
 
 def arranger(config: Config, pods: Pods | None) -> Arrange:
     """A function that gives a task its title, cache switch and volume, and in `pods` its environment,
-    secrets, resources and retries; `gpus` is how many GPUs it can use.
+    secrets, resources and retries, and the claim with the market data where it reads them; `gpus` is how many
+    GPUs it can use.
     """
 
     def arrange(
-        task: dsl.PipelineTask, title: str, *, cached: bool = True, gpus: int = 0
+        task: dsl.PipelineTask,
+        title: str,
+        *,
+        cached: bool = True,
+        gpus: int = 0,
+        reads_data: bool = False,
     ) -> dsl.PipelineTask:
         task.set_display_name(title)
         task.set_caching_options(cached)
@@ -63,6 +69,8 @@ def arranger(config: Config, pods: Pods | None) -> Arrange:
                 task.set_retry(
                     pods.retries, backoff_duration="30s", backoff_max_duration=f"{LONGEST_TASK_S}s"
                 )
+            if reads_data and config.cluster.data_claim:
+                kubernetes.mount_pvc(task, pvc_name=config.cluster.data_claim, mount_path=pods.data)
         if config.cluster.volume_claim:
             kubernetes.mount_pvc(
                 task, pvc_name=config.cluster.volume_claim, mount_path=config.cluster.mount_path

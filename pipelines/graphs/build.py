@@ -8,6 +8,7 @@ from components.market.source_hash import market_sha256
 from components.progress import warn
 from pipelines.config import Config, data_folder
 from pipelines.graphs.arrange import Pods
+from pipelines.graphs.data import Source
 from pipelines.graphs.drift import drift_pipeline
 from pipelines.graphs.materialisation import materialisation_pipeline
 from pipelines.graphs.one_expert import expert_pipeline
@@ -25,7 +26,6 @@ def build_pipeline(
     config: Config,
     *,
     folder: str,
-    seen: bool = True,
     pods: Pods | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Callable:
@@ -33,13 +33,11 @@ def build_pipeline(
 
     Parameters
     ----------
-    seen : whether the market data can be seen, and hashed, from here
-    pods : what tasks in pods of their own are given; none here, where tasks share this machine
+    pods : what tasks in pods of their own are given; none here, where tasks share this machine, so that the
+        data can be hashed right away
     options : further arguments of the pipeline `expert`, see `expert_pipeline`
     """
-    source = market_sha256(config.market, data_folder(), config.run.seed) if seen else ""
-    if source and config.fusion.tables:
-        source = f"{source}-{slow_tables_sha256(config.fusion, data_folder())}"
+    source = None if pods else _source_here(config)
     untrained = {
         "materialisation": materialisation_pipeline,
         "drift": drift_pipeline,
@@ -64,3 +62,10 @@ def build_pipeline(
         "mining": mining_pipeline,
     }
     return makers[name](config, source=source, leaves=leaves, folder=folder, pods=pods)
+
+
+def _source_here(config: Config) -> Source:
+    return Source(
+        market_sha256(config.market, data_folder(), config.run.seed),
+        slow_tables_sha256(config.fusion, data_folder()),
+    )

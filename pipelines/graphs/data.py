@@ -9,10 +9,10 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 from components.audit.component import audit_leaks
 from components.feature_store.component import make_training_set, materialise
 from components.features.component import build_features
-from components.fusion.component import draw_fusion, fuse
+from components.fusion.component import draw_fusion, find_slow_source, fuse
 from components.labels.component import make_labels
 from components.lasting.folder import below
-from components.market.component import ingest
+from components.market.component import find_source, ingest
 from components.validation.component import check_plan, draw_validation, validate
 from pipelines.code_version import code_version
 from pipelines.config import Config, features_json, section_json
@@ -22,6 +22,16 @@ from pipelines.lasting import lasting_folder
 
 FACTOR_BUILDER = "components.features.build:build_factors"
 LABEL_BUILDER = "components.labels.build:build_labels"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Content hashes of the market data and of the slow tables, empty where the config names none: known, or
+    what the tasks that find them where the data lie hand over.
+    """
+
+    market: str | PipelineChannel
+    slow: str | PipelineChannel
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Fused:
 class FactorData:
     """Outputs of the tasks from the source to the factors."""
 
+    source: Source
     truth: PipelineChannel
     panel: PipelineChannel
     quarantine: PipelineChannel
@@ -50,6 +61,7 @@ class FactorData:
 class TrainingData:
     """Outputs of the tasks from factors and labels to the point-in-time training set; pages by file name."""
 
+    source: Source
     labels: PipelineChannel
     catalog: PipelineChannel
     audit: PipelineChannel
@@ -59,29 +71,29 @@ class TrainingData:
 
 
 def source_to_factors(
-    config: Config, arrange: Arrange, source: str, folder: str, *, trained: bool = True
+    config: Config, arrange: Arrange, source: Source | None, folder: str, *, trained: bool = True
 ) -> FactorData:
     """Tasks from the market data to the factors; where models are `trained` on them, the panel is held
     against what that needs first.
 
-    `source` is the content hash of the market data and of the slow tables: an argument of the task, so a
-    changed file is never answered from the cache. Where it is empty (data out of sight, on a cluster's
-    volume) the task is never cached.
+    `source` holds the content hashes of the data, where they could be seen when the graph was built. Else the
+    first tasks find them, never cached. As arguments of the tasks that read the data they keep a changed file
+    from being answered from the cache, and let an unchanged one be.
     """
-    market, _, slow = source.partition("-")
+    source = source or _find_source(config, arrange)
     raw = arrange(
         ingest(
             settings=section_json(config.market),
             seed=config.run.seed,
-            source=market,
+            source=source.market,
             code=code_version(ingest),
         ),
         "ingest",
-        cached=bool(source),
+        reads_data=True,
     ).outputs
     valid = _validate(config, arrange, raw["panel"])
     enough = [_plan(config, arrange, valid["clean"])] if trained else []
-    fused = _fuse(config, arrange, valid["clean"], slow, cached=bool(source))
+    fused = _fuse(config, arrange, valid["clean"], source)
     built = arrange(
         build_features(
             panel=valid["clean"],
@@ -95,6 +107,7 @@ def source_to_factors(
     )
     features = built.after(*enough).outputs
     return FactorData(
+        source=source,
         truth=raw["truth"],
         panel=valid["clean"],
         quarantine=valid["quarantine"],
@@ -104,6 +117,25 @@ def source_to_factors(
         factors=features["factors"],
         catalog=features["catalog"],
     )
+
+
+def _find_source(config: Config, arrange: Arrange) -> Source:
+    """The tasks that hash the data where they lie."""
+    market = arrange(
+        find_source(settings=section_json(config.market), seed=config.run.seed),
+        "source",
+        cached=False,
+        reads_data=True,
+    )
+    if not config.fusion.tables:
+        return Source(market.output, "")
+    slow = arrange(
+        find_slow_source(settings=section_json(config.fusion)),
+        "source of slow tables",
+        cached=False,
+        reads_data=True,
+    )
+    return Source(market.output, slow.output)
 
 
 def _validate(config: Config, arrange: Arrange, raw: PipelineChannel) -> dict[str, PipelineChannel]:
@@ -133,14 +165,14 @@ def _plan(config: Config, arrange: Arrange, panel: PipelineChannel) -> dsl.Pipel
     )
 
 
-def _fuse(config: Config, arrange: Arrange, panel: PipelineChannel, slow: str, *, cached: bool) -> Fused:
-    """The tasks that join the slow tables and draw the page on that; `slow` is their content hash."""
+def _fuse(config: Config, arrange: Arrange, panel: PipelineChannel, source: Source) -> Fused:
+    """The tasks that join the slow tables and draw the page on that."""
     if not config.fusion.tables:
         return Fused({}, {})
     joined = arrange(
-        fuse(panel=panel, settings=section_json(config.fusion), source=slow, code=code_version(fuse)),
+        fuse(panel=panel, settings=section_json(config.fusion), source=source.slow, code=code_version(fuse)),
         "fusion",
-        cached=cached,
+        reads_data=True,
     ).outputs
     drawn = arrange(draw_fusion(report=joined["report"], code=code_version(draw_fusion)), "fusion page")
     return Fused({"fused": joined["fused"]}, {"fusion.html": drawn.outputs["page"]})
@@ -194,13 +226,14 @@ def to_training_set(
         ),
         "audit",
     )
-    registry = publish(config, arrange, data, folder).after(audited).outputs["registry"]
+    published = publish(config, arrange, data, folder).after(audited).outputs
     made = arrange(
         make_training_set(
             factors=data.factors,
             panel=data.panel,
             catalog=data.catalog,
-            registry=registry,
+            publication=published["Output"],
+            period=config.market.period,
             settings=section_json(config.feature_store),
             folder=below(lasting_folder(config, folder), "feature_store"),
             code=code_version(make_training_set),
@@ -208,10 +241,11 @@ def to_training_set(
         "training set",
     )
     return TrainingData(
+        source=data.source,
         labels=labels,
         catalog=data.catalog,
         audit=audited.outputs["audit"],
-        feature_registry=registry,
+        feature_registry=published["registry"],
         training_set=made.outputs["training_set"],
         pages={**data.fused.pages, "audit.html": audited.outputs["page"]},
     )

@@ -8,11 +8,13 @@ from kfp import dsl
 
 from pipelines.config import Config
 from pipelines.graphs.arrange import Pods, arranger, closing_task
-from pipelines.graphs.data import source_to_factors, to_labels
+from pipelines.graphs.data import Source, source_to_factors, to_labels
 from pipelines.graphs.retraining import to_decision
 
 
-def drift_pipeline(config: Config, *, source: str, folder: str, pods: Pods | None = None) -> Callable:
+def drift_pipeline(
+    config: Config, *, source: Source | None, folder: str, pods: Pods | None = None
+) -> Callable:
     """The `drift` pipeline of one configuration; parameters as in `training_pipeline`."""
     arrange = arranger(config, pods)
 
@@ -25,6 +27,6 @@ def drift_pipeline(config: Config, *, source: str, folder: str, pods: Pods | Non
         with dsl.ExitHandler(closing, name="drift"):
             factors = source_to_factors(config, arrange, source, folder, trained=False)
             labels = to_labels(config, arrange, factors)
-            to_decision(config, arrange, factors, labels, source, folder, trains=False)
+            to_decision(config, arrange, factors, labels, folder, trains=False)
 
     return drift

@@ -2,20 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from components.experts.component import train_expert
+from components.experts.component import find_trained, train_expert
 from components.experts.leaves import FAMILIES, Leaf
+from components.experts.trained import give_tokens
 from components.fusion.component import make_learnable
+from components.lasting.folder import below
 from components.selection.component import draw_selection, select_factors
 from components.settings import ConfigError
 from components.stacking.component import build_oof, stack
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Arrange, side_by_side
-from pipelines.graphs.data import TrainingData
+from pipelines.graphs.data import Source, TrainingData
+from pipelines.graphs.lineage import lineage
+from pipelines.lasting import lasting_folder
 from pipelines.leaves import run_name
 
 LINEAR_EXPERTS = ("elasticnet",)
@@ -132,45 +137,77 @@ def _is_named(leaf: Leaf, experts: Sequence[str], config: Config) -> bool:
     return leaf.expert in experts or run_name(leaf, config) in experts
 
 
-def expert_task(
+def expert_tasks(
     config: Config,
     arrange: Arrange,
     inputs: ExpertInputs,
-    leaf: Leaf,
+    leaves: Sequence[Leaf],
     folder: str,
     *,
     warm_from: str = "",
     cached: bool = True,
-) -> dsl.PipelineTask:
-    """The task that trains one leaf, under its name in the run; it asks a cluster for a GPU where the config
+) -> dict[str, dsl.PipelineTask]:
+    """The tasks that train each a leaf, by its name in the run; one asks a cluster for a GPU where the config
     says so.
     """
-    name = run_name(leaf, config)
+    names = {run_name(leaf, config): leaf for leaf in leaves}
+    given = {
+        name: _arguments(config, inputs, leaf, f"{folder}/experts/{name}", warm_from)
+        for name, leaf in names.items()
+    }
+    kept = below(lasting_folder(config, folder), "trained")
+    tokens = _tokens(arrange, inputs.data.source, given, kept)
+    tasks = {}
+    for name, leaf in names.items():
+        task = train_expert(**given[name], token=tokens[name], trained_folder=kept)
+        gpus = leaf.processes if _is_named(leaf, config.experts.gpu, config) else 0
+        tasks[name] = arrange(task, f"train {name}", cached=cached, gpus=gpus)
+    return tasks
+
+
+def _arguments(
+    config: Config, inputs: ExpertInputs, leaf: Leaf, work_folder: str, warm_from: str
+) -> dict[str, Any]:
+    """Arguments of the task that trains a leaf, but for what tells one training from the next."""
     chosen = (
         {"selection": inputs.selections[family_of(leaf), leaf.modality]} if _selects(config, leaf) else {}
     )
     rows = {"learnable": inputs.learnable[leaf.modality]} if leaf.modality in inputs.learnable else {}
-    return arrange(
-        train_expert(
-            training_set=inputs.data.training_set,
-            labels=inputs.data.labels,
-            catalog=inputs.data.catalog,
-            leaf=section_json(leaf.named(name)),
-            timeline=section_json(config.timeline),
-            period=config.market.period,
-            horizon=config.labels.primary_horizon,
-            target=config.labels.target,
-            seed=config.run.seed,
-            work_folder=f"{folder}/experts/{name}",
-            warm_from=warm_from,
-            code=expert_code(leaf),
-            **chosen,
-            **rows,
-        ),
-        f"train {name}",
-        cached=cached,
-        gpus=leaf.processes if _is_named(leaf, config.experts.gpu, config) else 0,
+    return dict(
+        training_set=inputs.data.training_set,
+        labels=inputs.data.labels,
+        catalog=inputs.data.catalog,
+        leaf=section_json(leaf.named(run_name(leaf, config))),
+        timeline=section_json(config.timeline),
+        period=config.market.period,
+        horizon=config.labels.primary_horizon,
+        target=config.labels.target,
+        seed=config.run.seed,
+        work_folder=work_folder,
+        warm_from=warm_from,
+        code=expert_code(leaf),
+        **chosen,
+        **rows,
     )
+
+
+def _tokens(
+    arrange: Arrange, source: Source, given: Mapping[str, Mapping[str, Any]], kept: str
+) -> Mapping[str, str | PipelineChannel]:
+    """The token of each training, see `components.experts.trained`: looked up right away where the data are
+    seen from here, else by a task.
+    """
+    lineages = {name: lineage(train_expert.name, arguments) for name, arguments in given.items()}
+    if isinstance(source.market, str):
+        return give_tokens(lineages, (source.market, str(source.slow)), kept)
+    found = arrange(
+        find_trained(
+            lineages=list(lineages.values()), source=source.market, slow=source.slow, trained_folder=kept
+        ),
+        "earlier trainings",
+        cached=False,
+    )
+    return {name: found.outputs[f"expert_{number}"] for number, name in enumerate(lineages, start=1)}
 
 
 def expert_code(leaf: Leaf) -> str:
@@ -183,10 +220,8 @@ def to_predictions(
 ) -> Predictions:
     """Tasks from the training set to the out-of-fold predictions and their stack."""
     inputs = to_expert_inputs(config, arrange, data, leaves)
-    trained = {
-        run_name(leaf, config): expert_task(config, arrange, inputs, leaf, folder).outputs["expert"]
-        for leaf in leaves
-    }
+    tasks = expert_tasks(config, arrange, inputs, leaves, folder)
+    trained = {name: task.outputs["expert"] for name, task in tasks.items()}
     experts = side_by_side(arrange, "experts", trained)
     table = arrange(
         build_oof(

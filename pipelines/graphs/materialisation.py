@@ -6,11 +6,11 @@ from kfp import dsl
 
 from pipelines.config import Config
 from pipelines.graphs.arrange import Pods, arranger, closing_task
-from pipelines.graphs.data import publish, source_to_factors
+from pipelines.graphs.data import Source, publish, source_to_factors
 
 
 def materialisation_pipeline(
-    config: Config, *, source: str, folder: str, pods: Pods | None = None
+    config: Config, *, source: Source | None, folder: str, pods: Pods | None = None
 ) -> Callable:
     """Ingest, validate, build factors, publish and materialise; parameters as in `training_pipeline`."""
     arrange = arranger(config, pods)

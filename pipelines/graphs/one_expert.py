@@ -7,15 +7,15 @@ from kfp import dsl
 from components.experts.studies.component import point_to_inputs
 from pipelines.config import Config
 from pipelines.graphs.arrange import arranger, closing_task
-from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
-from pipelines.graphs.experts import expert_task, to_expert_inputs
+from pipelines.graphs.data import Source, source_to_factors, to_labels, to_training_set
+from pipelines.graphs.experts import expert_tasks, to_expert_inputs
 from pipelines.leaves import INPUTS, resolve_leaf, run_name
 
 
 def expert_pipeline(
     config: Config,
     *,
-    source: str,
+    source: Source | None,
     leaf: str,
     folder: str,
     warm_from: str = "",
@@ -37,7 +37,7 @@ def expert_pipeline(
             data = to_training_set(config, arrange, factors, labels, folder)
             inputs = to_expert_inputs(config, arrange, data, [resolved])
             if train:
-                expert_task(config, arrange, inputs, resolved, folder, warm_from=warm_from, cached=cached)
+                expert_tasks(config, arrange, inputs, [resolved], folder, warm_from=warm_from, cached=cached)
             else:
                 target = f"{folder}/experts/{run_name(resolved, config)}/{INPUTS}"
                 tables = {"training_set": data.training_set, "labels": labels, "catalog": data.catalog}

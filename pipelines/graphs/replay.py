@@ -14,11 +14,13 @@ from components.retraining.component import collect_served
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Arrange, Pods, arranger, closing_task
-from pipelines.graphs.data import FactorData, source_to_factors
+from pipelines.graphs.data import FactorData, Source, source_to_factors
 from pipelines.lasting import lasting_folder
 
 
-def replay_pipeline(config: Config, *, source: str, folder: str, pods: Pods | None = None) -> Callable:
+def replay_pipeline(
+    config: Config, *, source: Source | None, folder: str, pods: Pods | None = None
+) -> Callable:
     """The `replay` pipeline of one configuration; parameters as in `training_pipeline`."""
     arrange = arranger(config, pods)
 

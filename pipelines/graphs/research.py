@@ -13,7 +13,7 @@ from components.report.component import keep_evidence
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Pods, arranger, closing_task, side_by_side
-from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
+from pipelines.graphs.data import Source, source_to_factors, to_labels, to_training_set
 from pipelines.graphs.experts import require_trained, to_expert_inputs, to_predictions
 from pipelines.lasting import lasting_folder
 
@@ -23,7 +23,7 @@ class ResearchError(AlphaloopError):
 
 
 def selection_pipeline(
-    config: Config, *, source: str, leaves: list[Leaf], folder: str, pods: Pods | None = None
+    config: Config, *, source: Source | None, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
     """Market data to the inputs chosen in each fold; parameters as in `training_pipeline`, whose cache it
     shares.
@@ -57,7 +57,7 @@ def selection_pipeline(
 
 
 def mining_pipeline(
-    config: Config, *, source: str, leaves: list[Leaf], folder: str, pods: Pods | None = None
+    config: Config, *, source: Source | None, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
     """Market data to formulas that explain what the stack does not; parameters as in `training_pipeline`,
     whose cache it shares.

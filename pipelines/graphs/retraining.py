@@ -16,7 +16,7 @@ from components.retraining.component import collect_served, conclude, decide
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Arrange, Pods, arranger, closing_task
-from pipelines.graphs.data import FactorData, source_to_factors, to_labels, to_training_set
+from pipelines.graphs.data import FactorData, Source, source_to_factors, to_labels, to_training_set
 from pipelines.graphs.judging import to_judged_model
 from pipelines.lasting import lasting_folder
 
@@ -53,7 +53,7 @@ def retraining_config(config: Config) -> Config:
 
 
 def retraining_pipeline(
-    config: Config, *, source: str, leaves: list[Leaf], folder: str, pods: Pods | None = None
+    config: Config, *, source: Source | None, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
     """The `retraining` pipeline of one configuration; parameters as in `training_pipeline`.
 
@@ -74,7 +74,7 @@ def retraining_pipeline(
         with dsl.ExitHandler(closing, name="retraining"):
             factors = source_to_factors(config, arrange, source, folder)
             labels = to_labels(config, arrange, factors)
-            decided = to_decision(config, arrange, factors, labels, source, folder)
+            decided = to_decision(config, arrange, factors, labels, folder)
             # On a bool: a condition on text that can't be evaluated would skip the branch and still count as
             # success.
             with dsl.If(decided.outputs["Output"] == True, name="retrain"):  # noqa: E712
@@ -98,7 +98,6 @@ def to_decision(
     arrange: Arrange,
     factors: FactorData,
     labels: PipelineChannel,
-    source: str,
     folder: str,
     *,
     trains: bool = True,
@@ -142,7 +141,7 @@ def to_decision(
             panel=factors.panel,
             champion=champion.outputs["champion"],
             settings=section_json(config.retraining),
-            source=source,
+            source=factors.source.market,
             folder=lasting_folder(config, folder),
             trains=trains,
         ),

@@ -11,20 +11,18 @@ from kfp import dsl
 from components.experts.leaves import Leaf
 from pipelines.config import Config
 from pipelines.graphs.arrange import Pods, arranger, closing_task
-from pipelines.graphs.data import source_to_factors, to_labels, to_training_set
+from pipelines.graphs.data import Source, source_to_factors, to_labels, to_training_set
 from pipelines.graphs.judging import to_judged_model
 
 
 def training_pipeline(
-    config: Config, *, source: str, leaves: list[Leaf], folder: str, pods: Pods | None = None
+    config: Config, *, source: Source | None, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
     """The `training` pipeline of one configuration.
 
     Parameters
     ----------
-    source : content hashes of the market data and, after a dash, of the slow tables; with it in the arguments
-        a changed file is never answered from the cache. Empty where the data is out of sight (a cluster's
-        volume): then the ingest task is never cached.
+    source : content hashes of the data, where they are seen from here; none: the first tasks find them
     leaves : the experts, already resolved with their overrides
     folder : absolute folder for feature store, registry, work files and report, seen by every task
     pods : what tasks in pods of their own are given

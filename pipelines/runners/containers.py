@@ -15,7 +15,7 @@ from pipelines.config import Config
 
 FOLDER_LABEL = "alphaloop.run_folder"
 # What tasks are told of this process's environment, by prefix.
-PASSED_ON = ("ALPHALOOP_", "MLFLOW_", "TMPDIR")
+PASSED_ON = ("ALPHALOOP_", "MLFLOW_", "AWS_", "TMPDIR")
 SHARED_MEMORY = "1g"
 ASK_TIMEOUT_S = 5
 # Tasks hold to what clusters demand: no rights, and nothing to write to but what is mounted and /tmp.

@@ -56,7 +56,6 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
         name,
         config,
         folder=folder,
-        seen=not config.cluster.volume_claim,
         pods=Pods(
             data=config.cluster.data_path,
             notes=below(lasting_folder(config, folder), "notes"),

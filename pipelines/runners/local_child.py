@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -57,7 +56,6 @@ def execute(plan: Plan, folder: Path) -> None:
     from kfp import local
 
     logging.getLogger().setLevel(logging.INFO)
-    _forget_failures(folder / "artifacts")
     _forget_lost_publications(folder, plan.config.feature_store)
     moved = _forget_other_places(folder / "artifacts")
     local.init(
@@ -130,19 +128,6 @@ def _titles(pipeline) -> dict[str, str]:
     """Display name of each task of a pipeline, by the name that kfp gives it."""
     graphs = [component.dag for component in pipeline.pipeline_spec.components.values()]
     return {name: task.task_info.name for graph in graphs for name, task in graph.tasks.items()}
-
-
-def _forget_failures(artifacts: Path) -> None:
-    """Remove what experts that failed left behind, and the folders that they were gathered in, so that the
-    cache does not answer with their failure.
-    """
-    from components.contracts.documents.experts import read_status
-
-    places = {"*/*/expert/status.json": 0, "*/*/gathered/*/status.json": 1}
-    for pattern, above in places.items():
-        for status in list(artifacts.glob(pattern)):
-            if status.exists() and read_status(status).status == "failed":
-                shutil.rmtree(status.parents[above])
 
 
 def _forget_lost_publications(folder: Path, settings: FeatureStoreSettings) -> None:

@@ -26,6 +26,7 @@ from components.contracts import (
     content_sha256,
     read_stamp,
     read_table,
+    require_json,
     write_catalog,
     write_table,
 )
@@ -36,7 +37,6 @@ from components.feature_store.publication import (
     FactorTable,
     FeatureStoreError,
     read_current,
-    read_registry,
     row_type,
     sequence_rows,
     verify_publication,
@@ -442,12 +442,17 @@ def write_inputs(folder, factors):
     write_table(panel, folder / "panel.parquet", PANEL, **stamp)
 
 
+def restored(publication, inputs, folder, *, catalog=CATALOG, settings=SETTINGS):
+    name, factors = publication["publication"], inputs / "factors.parquet"
+    return restore(name, factors, catalog, "1d", settings=settings, folder=folder)
+
+
 def test_restore_accepts_its_own_factors_and_writes_pruned_files_again(copy, tmp_path):
     folder, publication = copy
     write_inputs(tmp_path, make_factors())
-    restore(publication, tmp_path / "factors.parquet", CATALOG, SETTINGS, folder)
+    assert restored(publication, tmp_path, folder) == publication
     shutil.rmtree(folder / "data")
-    restore(publication, tmp_path / "factors.parquet", CATALOG, SETTINGS, folder)
+    assert restored(publication, tmp_path, folder) == publication
     verify_publication(publication, folder)
 
 
@@ -457,24 +462,13 @@ def test_restore_refuses_a_mixed_state(published, tmp_path):
     with pytest.raises(
         ContractError, match=r"was published from factors \w{12}, but .*factors\.parquet holds factors"
     ):
-        restore(publication, tmp_path / "factors.parquet", CATALOG, SETTINGS, folder)
+        restored(publication, tmp_path, folder)
     write_inputs(tmp_path, make_factors())
     with pytest.raises(ContractError, match="the catalog names 2 others"):
-        restore(
-            publication,
-            tmp_path / "factors.parquet",
-            [CATALOG[0], CATALOG[1], *CATALOG[3:]],
-            SETTINGS,
-            folder,
-        )
+        restored(publication, tmp_path, folder, catalog=[CATALOG[0], CATALOG[1], *CATALOG[3:]])
+    changed = SETTINGS.model_copy(update={"lookback_bars": 5})
     with pytest.raises(ContractError, match="these settings make"):
-        restore(
-            publication,
-            tmp_path / "factors.parquet",
-            CATALOG,
-            SETTINGS.model_copy(update={"lookback_bars": 5}),
-            tmp_path / "empty",
-        )
+        restored(publication, tmp_path, tmp_path / "empty", settings=changed)
 
 
 class Artifact:
@@ -493,7 +487,7 @@ def test_doors_publish_and_join(tmp_path):
         for name in ("factors.parquet", "panel.parquet", "catalog.json", "registry.json", "set.parquet")
     }
     common = {"settings": SETTINGS.model_dump_json(), "folder": str(tmp_path / "store"), "code": "v1"}
-    component.materialise.python_func(
+    publication = component.materialise.python_func(
         factors=files["factors.parquet"],
         catalog=files["catalog.json"],
         period="1d",
@@ -504,7 +498,8 @@ def test_doors_publish_and_join(tmp_path):
         factors=files["factors.parquet"],
         panel=files["panel.parquet"],
         catalog=files["catalog.json"],
-        registry=files["registry.json"],
+        publication=publication,
+        period="1d",
         training_set=files["set.parquet"],
         **common,
     )
@@ -513,10 +508,9 @@ def test_doors_publish_and_join(tmp_path):
     assert read_stamp(tmp_path / "set.parquet").inputs == {
         name: read_stamp(tmp_path / f"{name}.parquet").content_sha256 for name in ("factors", "panel")
     }
-    assert read_registry(tmp_path / "registry.json")["service"].startswith("alpha_v")
-    (tmp_path / "registry.json").write_text("{}")
-    with pytest.raises(ContractError, match="not the registry description"):
-        read_registry(tmp_path / "registry.json")
+    described = require_json(tmp_path / "registry.json")
+    assert described["service"].startswith("alpha_v")
+    assert described["publication"] == publication
 
 
 def test_the_feast_command_line_applies_the_same_definitions(copy, monkeypatch):

@@ -10,6 +10,7 @@ from components.contracts import (
     FACTORS,
     PANEL,
     CatalogEntry,
+    require_json,
     write_catalog,
     write_table,
 )
@@ -71,7 +72,8 @@ def materialise(market, store):
 
 
 def join(market, store):
-    inputs = TrainingInputs(*(market / name for name in ("factors", "catalog", "registry", "panel")))
+    publication = require_json(market / "registry")["publication"]
+    inputs = TrainingInputs(*(market / name for name in ("factors", "catalog", "panel")), publication, "1d")
     run_make_training_set(
         inputs, market / "training_set", folder=store, settings=REDIS.model_dump_json(), code="c"
     )

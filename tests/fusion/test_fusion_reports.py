@@ -24,7 +24,7 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
-from components.fusion.component import draw_fusion, fuse, make_learnable
+from components.fusion.component import draw_fusion, find_slow_source, fuse, make_learnable
 from components.fusion.config import Settings
 from components.fusion.errors import FusionError
 from components.fusion.fuse import fuse_panel
@@ -196,18 +196,17 @@ def test_the_fusion_door_writes_what_it_found_with_its_origin(folder, monkeypatc
     monkeypatch.setenv("ALPHALOOP_DATA", str(folder))
     stamp = write_table(small_panel(BARS), folder / "panel", PANEL, code_version="c", config_hash="h")
     outputs = {name: artifact(folder / "out" / name) for name in ("fused", "report")}
-    fuse.python_func(
-        panel=artifact(folder / "panel"),
-        settings=slow_settings().model_dump_json(),
-        source="s",
-        code="c",
-        **outputs,
-    )
+    panel, settings = artifact(folder / "panel"), slow_settings().model_dump_json()
+    with pytest.raises(FusionError, match="changed since this run began: they were an-older-one"):
+        fuse.python_func(panel=panel, settings=settings, source="an-older-one", code="c", **outputs)
+    assert not (folder / "out").exists()
+    found = find_slow_source.python_func(settings=settings)
+    fuse.python_func(panel=panel, settings=settings, source=found, code="c", **outputs)
     fused = read_table(outputs["fused"].path, FUSED)
     assert fused["x"].to_list()[:8] == [None, None, None, None, 1.0, None, 1.0, None]
     inputs = read_stamp(outputs["fused"].path).inputs
     assert inputs["panel"] == stamp.content_sha256
-    assert len(inputs["slow_tables"]) == 64
+    assert inputs["slow_tables"] == found
     assert json.loads(Path(outputs["report"].path).read_text())["coverage"][0]["column"] == "x"
     page = artifact(folder / "out" / "page")
     draw_fusion.python_func(report=outputs["report"], code="c", page=page)

@@ -77,7 +77,7 @@ def test_a_simulated_market_may_lie_ahead(tmp_path):
 
 def ingest(folder: Path, name: str, **changes) -> str:
     outputs = Outputs(folder / f"{name}.parquet", folder / f"{name}_truth.parquet")
-    run(Inputs(0, "source"), outputs, settings=asked(**changes).model_dump_json(), code="c")
+    run(Inputs(0), outputs, settings=asked(**changes).model_dump_json(), code="c")
     return read_stamp(outputs.panel).content_sha256
 
 

@@ -39,7 +39,11 @@ GATHERED = {"gather experts", "gather pages"}
 EXPERTS = {"train median", "train elasticnet", "train lightgbm", "train patchtst"}
 
 OWN_EXPERT = '''
-"""An expert outside of Alphaloop that always fails."""
+"""An expert outside of Alphaloop that fails while the glass is empty."""
+
+import os
+
+import polars as pl
 
 from components.settings import Section
 
@@ -55,7 +59,23 @@ class Expert:
         pass
 
     def fit(self, frame, task, *, advance, warm_start=None):
-        raise RuntimeError("the glass is empty")
+        if "GLASS" not in os.environ:
+            raise RuntimeError("the glass is empty")
+        advance(1.0, "full")
+
+    def predict(self, frame):
+        rows = frame.filter(pl.col("part") == "predict").with_row_index("score")
+        value = {"uncertainty": 1.0, "p10": -1.0, "p50": 0.0, "p90": 1.0, "head_scale": 1.0, "head_bias": 0.0}
+        return rows.select("timestamp", "symbol", pl.col("score").cast(pl.Float64), **{
+            name: pl.lit(number) for name, number in value.items()
+        })
+
+    def save(self, folder):
+        (folder / "glass.json").write_text("{}")
+
+    @classmethod
+    def load(cls, folder):
+        return cls(Settings())
 '''
 
 
@@ -224,6 +244,25 @@ def test_with_fewer_than_two_experts_the_run_stops_and_says_why(dearer, config, 
     page = (folder / "failure.html").read_text()
     assert "out-of-fold table" in page
     assert "the glass is empty" in page
+
+
+def test_an_expert_that_failed_is_trained_anew_and_one_that_did_not_never_again(
+    dearer, config, folder, own_expert
+):
+    arguments, environment = own_expert
+    three = ["--set", "experts.leaves=[median/1d/base, elasticnet/1d/base, glass/1d/base]"]
+    trained = {"train median", "train elasticnet", "train glass"}
+    for cached in (trained - {"train glass"}, trained):
+        run = alphaloop(
+            *("run", "--config", config, *arguments, *three),
+            folder=folder,
+            environment={**environment, "GLASS": "full"},
+        )
+        assert run.code == 0, run.text
+        assert "left out" not in run.text
+        assert "glass" in {row["name"] for row in run.summary["models"]}
+        assert run.stages("cached") & trained == cached
+        assert run.stages("finished") & trained == trained - cached
 
 
 def test_a_killed_run_leaves_no_orphans_and_goes_on_where_it_was(dearer, config, folder):

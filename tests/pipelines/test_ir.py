@@ -135,7 +135,8 @@ def test_image_volume_retries_and_gpu_reach_the_ir(tmp_path):
     assert {(m["constant"], m["mountPath"]) for m in mounts} == {("shared", "/alphaloop")}
     tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert {t["retryPolicy"]["maxRetryCount"] for t in tasks.values()} == {1}
-    assert tasks["ingest"].get("cachingOptions", {}) == {}
+    assert tasks["find-source"].get("cachingOptions", {}) == {}
+    assert tasks["ingest"]["cachingOptions"] == {"enableCache": True}
 
 
 def executors_of(documents):
@@ -219,6 +220,7 @@ def resources_of_row(task):
 # Setting: another value than the default, what else it needs, and what the compiled graph then says.
 OF_THE_GRAPH = {
     "cluster.retries": (5, [], lambda ir: {t["retryPolicy"]["maxRetryCount"] for t in tasks_in(ir)} == {5}),
+    "cluster.data_claim": ("bars", [], lambda ir: mounts_of(ir) == [("bars", "/data")] * 2),
     "cluster.data_path": (
         "/market",
         [],
@@ -467,8 +469,8 @@ def test_what_only_the_volume_knows_is_never_answered_from_a_clusters_cache(tmp_
     documents = read_ir(compile_pipeline("training", config, tmp_path / "ir.yaml"))
     tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
-    assert cached.isdisjoint({"ingest", "materialise"})
-    assert {"validate", "build-features", "make-training-set"} <= cached
+    assert cached.isdisjoint({"find-source", "materialise"})
+    assert {"ingest", "validate", "build-features", "make-training-set", "train-expert"} <= cached
 
 
 def test_the_ir_is_the_same_file_without_libyaml(compiled, config, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from pipelines.config import load_config
 from pipelines.lasting import WouldVanish, lasting_folder, require_lasting, vanishing
 from tests.pipelines.lasting_config import LASTING
 
+SLOW = "{name: notes, path: notes.csv, observed: day, known: day, columns: [{name: quality}]}"
 CLAIM = ("run.store=''", "cluster.volume_claim=alphaloop")
 
 
@@ -20,6 +21,9 @@ CLAIM = ("run.store=''", "cluster.volume_claim=alphaloop")
         ("cluster.secrets={}", "cluster.environment={ALPHALOOP_REDIS: 'redis:6379'}"),
         ("registry.tracking_uri=https://mlflow.example",),
         ("registry.tracking_uri=databricks",),
+        ("market.source=csv", "market.path=s3://bucket/p.csv", "market.sectors.path=s3://bucket/s.csv"),
+        ("market.source=csv", "market.path=p/*.csv", "cluster.data_claim=bars"),
+        (*CLAIM, "market.source=csv", "market.path=p.csv", "cluster.data_path=/alphaloop/data"),
     ],
 )
 def test_what_lasts_passes(overrides):
@@ -41,6 +45,20 @@ def test_what_lasts_passes(overrides):
         (("run.store=file:///kept",), r"run\.store is a folder of one pod"),
         ((*CLAIM, "run.store=/elsewhere"), r"run\.store=/elsewhere lies outside cluster\.mount_path"),
         ((*CLAIM, "run.folder=/tmp/run"), r"run\.folder=/tmp/run lies outside cluster\.mount_path"),
+        (
+            ("market.source=csv", "market.path=p.csv"),
+            r"the bars of .*csv, /data/p\.csv: no volume is mounted",
+        ),
+        ((*CLAIM, "market.source=csv", "market.path=p.csv"), r"/data/p\.csv: .*cluster\.data_claim"),
+        (
+            ("market.source=csv", "market.path=/b/p.csv", "cluster.data_claim=bars"),
+            r"csv, /b/p\.csv: no volume",
+        ),
+        (
+            ("market.source=csv", "market.path=s3://b/p.csv", "market.sectors.path=s.csv"),
+            r"market\.sectors\.path, /data/s\.csv: no volume is mounted",
+        ),
+        ((f"fusion.tables=[{SLOW}]",), r"fusion table 'notes', /data/notes\.csv: no volume is mounted"),
     ],
 )
 def test_what_would_vanish_is_refused_with_what_to_set(overrides, says):

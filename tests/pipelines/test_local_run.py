@@ -10,11 +10,9 @@ import pytest
 
 from components.feature_store.config import Settings
 from pipelines.runners.local_child import (
-    _forget_failures,
     _forget_lost_publications,
     _forget_other_places,
 )
-from tests.experts.statuses import status_of
 from tests.pipelines.small_run import (
     COMMAND,
     PATIENCE_S,
@@ -29,28 +27,6 @@ from tests.pipelines.small_run import (
 def write(path, value) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
-
-
-def test_an_expert_that_failed_is_not_answered_from_the_cache(tmp_path):
-    for task, status in (("train-expert", "trained"), ("train-expert-2", "failed")):
-        write(
-            tmp_path / "alphaloop-training-a" / task / "expert" / "status.json",
-            status_of("expert", status).model_dump(mode="json"),
-        )
-    for task, statuses in (("gather", ("trained", "trained")), ("gather-2", ("failed", "trained", "failed"))):
-        gathered = tmp_path / "alphaloop-training-a" / task / "gathered"
-        for position, status in enumerate(statuses):
-            write(
-                gathered / f"{position:02d}_expert" / "status.json",
-                status_of("expert", status).model_dump(mode="json"),
-            )
-    write(tmp_path / "alphaloop-training-a" / "gather-3" / "gathered" / "00_formulas.yaml", {})
-    _forget_failures(tmp_path)
-    assert (tmp_path / "alphaloop-training-a" / "gather" / "gathered").exists()
-    assert not (tmp_path / "alphaloop-training-a" / "gather-2" / "gathered").exists()
-    assert (tmp_path / "alphaloop-training-a" / "gather-3" / "gathered").exists()
-    assert (tmp_path / "alphaloop-training-a" / "train-expert" / "expert").exists()
-    assert not (tmp_path / "alphaloop-training-a" / "train-expert-2" / "expert").exists()
 
 
 def made_store(folder, current) -> None:

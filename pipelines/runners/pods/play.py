@@ -21,7 +21,7 @@ from pipelines.runners.pods.runner import Pods
 from pipelines.runners.pods.volumes import Volumes
 
 # The claim that the run folder plays where the config names none.
-PLAYED_CLAIM = "alphaloop"
+PLAYED_CLAIM, PLAYED_DATA_CLAIM = "alphaloop", "alphaloop-data"
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ def play(config: Config, run_folder: Path) -> Played:
     """
     cluster = config.cluster
     claim = cluster.volume_claim or (PLAYED_CLAIM if vanishing(config) else "")
-    config = config.model_copy(update={"cluster": cluster.model_copy(update={"volume_claim": claim})})
     data = data_folder().absolute()
+    data_claim = (cluster.data_claim or PLAYED_DATA_CLAIM) if data.is_dir() else ""
+    claims = {"volume_claim": claim, "data_claim": data_claim}
+    config = config.model_copy(update={"cluster": cluster.model_copy(update=claims)})
     outside = [place for place in data_places(config, data) if place != data]
-    readable = {str(place): place for place in outside} | ({cluster.data_path: data} if data.is_dir() else {})
+    readable = {str(place): place for place in outside}
     note = (
         f"{run_folder} plays the volume claim {claim!r}, which tasks see at {cluster.mount_path}; of the"
         " rest of this machine they see the installed packages and their inputs"
@@ -53,7 +55,8 @@ def play(config: Config, run_folder: Path) -> Played:
     if not claim:
         note = "no volume: all that lasts has an address; of this machine tasks see the installed packages"
     folder = cluster.mount_path if claim else resolve_folder(config)
-    return Played(config, folder, Volumes(run_folder, {claim: run_folder}, readable), note)
+    volumes = Volumes(run_folder, {claim: run_folder, data_claim: data}, readable)
+    return Played(config, folder, volumes, note)
 
 
 def pipeline_in_pods(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -27,6 +28,7 @@ from components.contracts import (
 )
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import FurtherTask, Leaf
+from components.experts.run import Outputs, run, run_find_trained
 from components.experts.training.inputs import Assignment, Inputs, TrainingTables
 from components.experts.training.publish import only_training, publish_expert, train_on_tables
 from components.experts.training.train import train_expert, train_guarded
@@ -331,22 +333,51 @@ def test_wrong_predictions_are_refused_by_name(tables, tmp_path, harm, message):
         train(tables, tmp_path, FRAGILE.model_copy(update={"settings": {"harm": harm}}))
 
 
-def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
+def written(tables, folder) -> list[Path]:
+    """The paths of training set, labels and catalog."""
     training_set, labels, catalog = tables
     about = {"code_version": "c", "config_hash": "h"}
-    write_table(training_set, tmp_path / "training_set", TRAINING_SET, **about, inputs={"panel": "p"})
-    write_table(labels, tmp_path / "labels", LABELS, **about)
-    write_catalog(catalog, tmp_path / "catalog")
+    write_table(training_set, folder / "training_set", TRAINING_SET, **about, inputs={"panel": "p"})
+    write_table(labels, folder / "labels", LABELS, **about)
+    write_catalog(catalog, folder / "catalog")
+    return [folder / name for name in ("training_set", "labels", "catalog")]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_training_that_ended_well_is_known_by_its_token_and_one_that_failed_never_is(
+    tables, tmp_path, scheme
+):
+    inputs, kept = Inputs(*written(tables, tmp_path)), f"{scheme}{tmp_path / 'trained'}"
+
+    def token(lineage="lineage", source="data") -> str:
+        given = run_find_trained(["another", lineage], sources=(source, ""), folder=kept)
+        assert given[2:] == ("",) * 6
+        return given[1]
+
+    assert token() != token(), "nothing was trained yet, so no cache may know the token"
+    for fails, known in ((2, False), (0, True)):
+        fragile.FITS.clear()
+        fragile.FAIL_AT.update(fit=fails)
+        own = token()
+        outputs = Outputs(tmp_path / "expert", tmp_path / "work", own, kept)
+        assert run(inputs, outputs, assignment_of()).status == ("trained" if known else "failed")
+        assert (token() == own) == known
+    assert token("other") != token("other")
+    assert token(source="newer data") != token(source="newer data")
+    assert token() == own
+
+
+def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
+    paths = written(tables, tmp_path)
     assignment, work = assignment_of(code="c"), tmp_path / "work"
-    paths = [tmp_path / name for name in ("training_set", "labels", "catalog")]
 
     fragile.FAIL_AT.update(fit=2)
     attempt = train_on_tables(Inputs(*paths), assignment, work)
     publish_expert(tmp_path / "expert", attempt, assignment, work)
     assert [path.name for path in (tmp_path / "expert").iterdir()] == ["status.json"]
-    written = json.loads((tmp_path / "expert" / "status.json").read_text())
-    assert (written["expert"], written["status"]) == ("fragile", "failed")
-    assert "RuntimeError: out of luck" in written["reason"]
+    status = json.loads((tmp_path / "expert" / "status.json").read_text())
+    assert (status["expert"], status["status"]) == ("fragile", "failed")
+    assert "RuntimeError: out of luck" in status["reason"]
     assert "Traceback" in (tmp_path / "work" / "failure.txt").read_text()
 
     fragile.FAIL_AT.update(fit=0)
