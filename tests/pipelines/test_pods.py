@@ -4,9 +4,11 @@ are planted in a shell; the way of artifacts is that of kfp.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from kfp.local import subprocess_task_handler
 from pipelines.config import Config
 from pipelines.runners.pods.content import ArtifactError, copy_content, is_content, take_content
 from pipelines.runners.pods.declared import Claim, EmptyFolder, PodError, read_declared
-from pipelines.runners.pods.machine import mount, pod_user, require_namespaces
+from pipelines.runners.pods.machine import INSIDE, mount, pod_user, require_namespaces
 from pipelines.runners.pods.memory import in_bytes, memory_held
 from pipelines.runners.pods.play import Played, find_secrets, play, play_pods
 from pipelines.runners.pods.pod import Lost, Pod
@@ -203,6 +205,20 @@ class TestItsEnd:
         wait_for(lambda: not processes_of(place))
         assert str(place) not in Path("/proc/self/mountinfo").read_text()
 
+    @pytest.mark.skipif(
+        os.geteuid() != 0 or not Path("/usr/bin/python3").exists(),
+        reason="pods of another user: needs root and the system's Python",
+    )
+    def test_it_needs_no_root(self, tmp_path):
+        """The program alone, copied to where anybody may read it."""
+        program = Path(tempfile.mkdtemp()) / "inside.py"
+        shutil.copyfile(INSIDE, program)
+        program.parent.chmod(0o755)
+        anybody = {"user": 65534, "group": 65534, "extra_groups": []}
+        done = subprocess.run(["/usr/bin/python3", "-I", "-S", str(program)], check=False, **anybody)
+        shutil.rmtree(program.parent)
+        assert done.returncode == 0
+
     def test_a_pod_costs_well_under_a_third_of_a_second(self, tmp_path):
         """Of processor time, which a loaded machine does not stretch."""
         before = os.times()
@@ -261,10 +277,12 @@ def hand_on_a_folder_link(folder: Output[Artifact]):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def grow():
-    """Takes more memory than it may."""
+def grow(begun: Output[Artifact]):
+    """Takes more memory than it may, with an output half made."""
     import time
+    from pathlib import Path
 
+    Path(begun.path).write_text("beg")
     held = bytearray(500_000_000)
     time.sleep(60 + len(held))
 
@@ -336,7 +354,6 @@ class TestArtifacts:
             grow().set_memory_limit("300M")
 
         events = []
-        monkeypatch.setattr("tests.pipelines.test_pods.list", list, raising=False)
         monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", None)
         folder = tmp_path / "run"
         folder.mkdir()
@@ -346,6 +363,9 @@ class TestArtifacts:
         )
         with pytest.raises(RuntimeError):
             growing()
+        (lost,) = [one for event in events if event["event"] == "lost" for one in event["files"]]
+        assert lost["path"].startswith("/s3/alphaloop-pods/grow-")
+        assert (lost["path"].endswith("/grow/begun"), lost["bytes"]) == (True, 3)
         (failed,) = [event for event in events if event["event"] == "failed"]
         assert failed["stage"] == "grow"
         assert "its limit is 300M" in failed["message"]

@@ -61,6 +61,7 @@ class Pods:
             ended = pod.run(command, limit=given.memory_bytes, on_output=print, on_event=self._pass_on)
             if ended.code == 0:
                 self._keep_outputs(asked, folder, out, pod)
+            pod.scratch[self._seen(str(folder), BUCKET_FOLDER)] = out  # what is left there is lost as well
             self._account(given, ended, pod)
             return ended.code
         except (PodError, ArtifactError) as error:
@@ -128,13 +129,19 @@ class Pods:
         return told
 
     def _keep_outputs(self, asked: Mapping, folder: Path, out: Path, pod: Pod) -> None:
-        """Move what the task declared out of the pod, by content."""
+        """Move what the task declared out of the pod, by content; of a task that failed Kubeflow keeps
+        nothing.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for artifact in _artifacts(asked["outputs"]):
             target = Path(artifact["uri"])
             made = out / target.relative_to(folder)
-            if made.exists() or made.is_symlink():
+            if made.is_dir():
                 take_content(made, target)
+                shutil.rmtree(made)
+            elif made.exists() or made.is_symlink():
+                take_content(made, target)
+                made.unlink(missing_ok=True)
         tmp = pod.scratch["/tmp"]
         for name, parameter in asked["outputs"].get("parameters", {}).items():
             written = tmp / Path(OUTPUTS_FOLDER).relative_to("/tmp") / name
