@@ -124,16 +124,11 @@ def test_the_next_check_resumes_it_to_one_outcome(resumed, killed, market):
     assert (opened["id"], again["action"], again["resumes"]) == (killed[-1]["id"], "resume", killed[-1]["id"])
     assert opened["outcome"] == again["outcome"]
     assert opened["outcome"]["status"] in ("promoted", "kept_champion")
-    assert resumed.stages("cached") >= {
-        "ingest",
-        "features",
-        "labels",
-        "audit",
-        "materialise",
-        "training set",
-        "train median",
-        "train elasticnet",
-    }
+    # Of a store on a claim no cluster answers from its cache, and so of nothing that follows it.
+    follows = {"materialise", "training set", "train median", "train elasticnet"}
+    assert resumed.stages("cached") >= {"ingest", "features", "labels", "audit"} | (
+        set() if RUNNER else follows
+    )
     assert opened["outcome"]["status"] in resumed.text
 
 
