@@ -445,7 +445,8 @@ def test_the_run_folder_plays_the_claim_without_what_the_runner_keeps_there(tmp_
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "kfp.log").touch()
     played = play(Config(), tmp_path)
-    mounts = {one["target"]: one for one in played.volumes.mounts([Claim("alphaloop", "/alphaloop")])}
+    claims = [Claim("alphaloop", "/alphaloop"), Claim(played.config.cluster.data_claim, "/data")]
+    mounts = {one["target"]: one for one in played.volumes.mounts(claims)}
     assert mounts["/alphaloop"] == mount(tmp_path, "/alphaloop", writable=True)
     assert mounts["/alphaloop/artifacts"]["kind"] == "empty"
     assert mounts["/alphaloop/kfp.log"]["source"] == "/dev/null"
