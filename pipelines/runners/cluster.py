@@ -60,8 +60,8 @@ def submit_pipeline(name: str, config: Config, *, host: str | None = None, image
     """
     import kfp_server_api
 
-    require_lasting(config)
     server = connect(config.cluster, host)
+    require_lasting(config)
     uploaded = upload(server, name, config, image)
     title = run_title(name, config)
     run = kfp_server_api.V2beta1Run(

@@ -77,7 +77,12 @@ class Team:
         settings["drift"] = {"min_rows": 200, "auc_windows": 4}
         settings["registry"] = {"tracking_uri": self.mlflow.address}
         settings["feature_store"] = {"online": "redis"}
-        settings["serving"] = {"port": self.port, "log_segment_seconds": 0.5, "drain_seconds": 0}
+        settings["serving"] = {
+            "port": self.port,
+            "log_segment_seconds": 0.5,
+            "drain_seconds": 0,
+            "max_feature_age_hours": None,
+        }
         settings["cluster"] = {
             "environment": {name: self.s3.environment[name] for name in ("AWS_ENDPOINT_URL", "AWS_REGION")},
             "secrets": {
