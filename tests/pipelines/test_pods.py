@@ -441,7 +441,8 @@ class TestDeclared:
 
 
 def test_the_run_folder_plays_the_claim_without_what_the_runner_keeps_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path / "data"))
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "kfp.log").touch()
     played = play(Config(), tmp_path)
