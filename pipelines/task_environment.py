@@ -4,6 +4,7 @@
 TASK_ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
     "FEAST_USAGE": "False",
     "GX_ANALYTICS_ENABLED": "false",
     # Threads that wait must not spin: on shared cores that made training many times slower.

@@ -12,7 +12,11 @@ pytest_plugins = ["tests.stores", "tests.pipelines.docker_engine"]
 # Threads that spin while they wait make networks many times slower on shared cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.update(
-    DO_NOT_TRACK="true", MLFLOW_DISABLE_TELEMETRY="true", FEAST_USAGE="False", GX_ANALYTICS_ENABLED="false"
+    DO_NOT_TRACK="true",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    FEAST_USAGE="False",
+    GX_ANALYTICS_ENABLED="false",
+    ORT_DISABLE_TELEMETRY="1",
 )
 
 

@@ -1,5 +1,6 @@
 """ONNX Runtime sessions whose inputs and outputs are checked against what a bundle promises."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class Graph:
 
 
 def _session(path: Path, threads: int) -> Any:
+    # Read at the import: else it sends home what it runs, and leaves an identifier in the home folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

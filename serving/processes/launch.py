@@ -27,11 +27,12 @@ from serving.processes.killed import MemoryWatch, WorkerWatch
 from serving.processes.plan import LAUNCHER_VARIABLE, PLAN_VARIABLE, ServingPlan, write_plan
 from serving.processes.readiness import address, readiness
 
-# BentoML and MLflow phone home by default; threads that wait must not spin on shared cores.
+# BentoML, MLflow and ONNX Runtime phone home by default; threads that wait must not spin on shared cores.
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "BENTOML_DO_NOT_TRACK": "True",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
     "FEAST_USAGE": "False",
     "OMP_WAIT_POLICY": "PASSIVE",
     "PYTHONWARNINGS": "ignore",

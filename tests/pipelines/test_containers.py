@@ -418,7 +418,12 @@ class TestImages:
         built = "".join(layer["CreatedBy"] for layer in found.history()) + str(found.attrs["Config"]["Env"])
         assert not re.search("(?i)password|token|secret|api_key", built)
         told = dict(entry.split("=", 1) for entry in found.attrs["Config"]["Env"])
-        for name in ("DO_NOT_TRACK", "BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
+        for name in (
+            "DO_NOT_TRACK",
+            "BENTOML_DO_NOT_TRACK",
+            "MLFLOW_DISABLE_TELEMETRY",
+            "ORT_DISABLE_TELEMETRY",
+        ):
             assert told[name] == "true"
 
     @pytest.mark.parametrize("image", [IMAGE, SERVING])
