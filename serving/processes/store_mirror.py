@@ -43,7 +43,9 @@ class StoreMirror:
         self._served = LastingFolder.at(below(plan.store, "served"))
         self._review = LastingFolder.at(below(plan.store, "review"))
         self._record = plan.serving_folder / "put.json"
-        self._put: dict[str, list[int]] = read_json(self._record) or {}
+        put = read_json(self._record) or {}
+        # What was put to another address is not at this one.
+        self._put: dict[str, list[int]] = put["put"] if put.get("store") == plan.store else {}
         self._pages: dict[str, datetime] = {}
         self._pages_at = -_PAGES_S
 
@@ -115,7 +117,7 @@ class StoreMirror:
 
     def _remember(self, put: dict[str, list[int]]) -> None:
         self._put = put
-        atomic_write_text(self._record, json.dumps(put))
+        atomic_write_text(self._record, json.dumps({"store": self.plan.store, "put": put}))
 
 
 def _state(part: Path) -> list[int] | None:

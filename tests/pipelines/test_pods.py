@@ -277,6 +277,23 @@ def hand_on_a_folder_link(folder: Output[Artifact]):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def plant_links() -> str:
+    """Leaves a link in place of its result, and nonsense in place of an event."""
+    import atexit
+    import os
+    from pathlib import Path
+
+    Path(os.environ["ALPHALOOP_EVENTS"]).write_text("no event\n[1]\n")
+
+    def plant():
+        os.remove("/tmp/kfp_outputs/output_metadata.json")
+        os.symlink("/tmp/of_the_submitter", "/tmp/kfp_outputs/output_metadata.json")
+
+    atexit.register(plant)
+    return "result"
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def grow(begun: Output[Artifact]):
     """Takes more memory than it may, with an output half made."""
     import time
@@ -348,6 +365,19 @@ class TestArtifacts:
             run_in_pods(link, tmp_path / "run", monkeypatch)
         assert not list((tmp_path / "run").glob("artifacts/*/*/folder"))
 
+    def test_a_task_reaches_no_file_of_this_machine_through_its_results(self, tmp_path, monkeypatch):
+        @dsl.pipeline(name="link")
+        def link():
+            plant_links()
+
+        secret = Path(tempfile.gettempdir(), "of_the_submitter")
+        secret.write_text('{"parameterValues": {"Output": "of the submitter"}}')
+        try:
+            assert run_in_pods(link, tmp_path / "run", monkeypatch) == []
+        finally:
+            secret.unlink()
+        assert not list((tmp_path / "run").glob("artifacts/*/*/executor_output.json"))
+
     def test_a_task_over_its_limit_is_explained(self, tmp_path, monkeypatch):
         @dsl.pipeline(name="grow")
         def growing():
@@ -397,6 +427,34 @@ class TestContent:
             plant(folder / name)
             with pytest.raises(ArtifactError, match=f"{name} in an output artifact"):
                 hand(folder, tmp_path / "out")
+
+    @pytest.mark.parametrize("whole", [True, False])
+    @pytest.mark.parametrize("of", ["folder", "file"])
+    def test_what_a_link_of_a_pod_leads_to_here_is_neither_moved_nor_handed_on(self, tmp_path, whole, of):
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        (mine / "precious").write_text("p")
+        made = tmp_path / "out" / "made"
+        link = made if whole else made / "inside" / "link"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(mine if of == "folder" else mine / "precious")
+        (made.parent if whole else made).joinpath("file").write_text("f")
+        with pytest.raises(ArtifactError, match="in an output artifact is a link"):
+            take_content(made, tmp_path / "kept")
+        assert (mine / "precious").read_text() == "p"
+        assert not (tmp_path / "kept").exists()
+
+    def test_a_link_and_what_it_leads_to_come_both_whatever_their_order(self, tmp_path):
+        made = tmp_path / "made"
+        made.mkdir()
+        for name in ("a", "b", "c"):
+            (made / name).write_text(name)
+            (made / f"{name}0").symlink_to(name)
+            (made / f"0{name}").symlink_to(name)
+        take_content(made, tmp_path / "kept")
+        assert {path.name: path.read_text() for path in (tmp_path / "kept").iterdir()} == {
+            name: letter for letter in "abc" for name in (letter, f"{letter}0", f"0{letter}")
+        }
 
     def test_an_empty_folder_is_nothing(self, tmp_path):
         (tmp_path / "a" / "b").mkdir(parents=True)

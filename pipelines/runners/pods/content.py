@@ -43,10 +43,25 @@ def copy_content(source: Path, target: Path) -> None:
 
 
 def take_content(source: Path, target: Path) -> None:
-    """As `copy_content`, but the files are moved where nobody can tell the difference; for what no process
-    writes any more.
+    """As `copy_content`, but the files are moved where nobody can tell the difference; for what a pod has
+    written and no process writes any more.
+
+    Raises
+    ------
+    ArtifactError
+        As `copy_content`, and for links that lead out of the artifact: what they mean in the pod is not what
+        lies there on this machine, which is not to be handed on, let alone moved.
     """
-    for name, file in files_of(source):
+    home = source.parent.resolve() / source.name
+    found = list(files_of(source))
+    for name, file in found:
+        if not file.resolve().is_relative_to(home):
+            raise ArtifactError(
+                f"{name or source.name} in an output artifact is a link to what is not in it, which pods of"
+                " this machine don't hand on. Write files, or copies of them."
+            )
+    # Links first, while what they lead to has not been moved.
+    for name, file in sorted(found, key=lambda one: not one[1].is_symlink()):
         place = target / name if name else target
         place.parent.mkdir(parents=True, exist_ok=True)
         about = file.lstat()

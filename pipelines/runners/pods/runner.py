@@ -136,19 +136,16 @@ class Pods:
         for artifact in _artifacts(asked["outputs"]):
             target = Path(artifact["uri"])
             made = out / target.relative_to(folder)
-            if made.is_dir():
+            if made.exists() or made.is_symlink():
                 take_content(made, target)
-                shutil.rmtree(made)
-            elif made.exists() or made.is_symlink():
-                take_content(made, target)
-                made.unlink(missing_ok=True)
+                shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
         tmp = pod.scratch["/tmp"]
         for name, parameter in asked["outputs"].get("parameters", {}).items():
             written = tmp / Path(OUTPUTS_FOLDER).relative_to("/tmp") / name
-            if written.is_file():
+            if _is_of_the_pod(written, tmp):
                 shutil.copyfile(written, parameter["outputFile"])
         said = tmp / Path(OUTPUT_FILE).relative_to("/tmp")
-        if said.is_file():
+        if _is_of_the_pod(said, tmp):
             document = require_json(said)
             for artifact in _artifacts(document):
                 artifact["uri"] = artifact["uri"].replace(BUCKET, str(self.root), 1)
@@ -177,7 +174,15 @@ class Pods:
         self.on_event({"time": time.time(), **event})
 
     def _pass_on(self, line: str) -> None:
-        self.on_event(json.loads(line))
+        """Hand on an event; whatever else a task writes to the pipe is a line of its log."""
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict) and "event" in event:
+            self.on_event(event)
+        else:
+            print(line)
 
     def _seen(self, path: str, base: str) -> str:
         """What a task sees in place of a path below the root of the artifacts."""
@@ -186,6 +191,11 @@ class Pods:
 
 def _artifacts(holder: Mapping) -> list[dict[str, Any]]:
     return [one for listed in holder.get("artifacts", {}).values() for one in listed["artifacts"]]
+
+
+def _is_of_the_pod(path: Path, scratch: Path) -> bool:
+    """Whether a file lies in a scratch folder of the pod, and not where a link would lead on this machine."""
+    return path.is_file() and path.resolve().is_relative_to(scratch.resolve())
 
 
 def _as_on_a_cluster(status: Mapping) -> dict[str, Any]:

@@ -3,6 +3,7 @@ store that is gone costs nothing but time.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,14 @@ def test_answers_go_there_once_merged_ones_are_removed_and_others_stay(plan):
     again.look()
     assert at_the_address(plan) == {"served/hour=1/merged-1.parquet", "served/hour=1/of another.parquet"}
     assert again.waiting() == {}
+
+
+def test_another_address_gets_all_answers_anew(plan):
+    serve(plan, "hour=1/part.parquet")
+    StoreMirror(plan).look()
+    moved = replace(plan, store=f"{plan.store}_moved")
+    StoreMirror(moved).look()
+    assert at_the_address(moved) == at_the_address(plan) == {"served/hour=1/part.parquet"}
 
 
 def test_a_store_that_is_gone_is_told_and_everything_waits(plan, monkeypatch):
