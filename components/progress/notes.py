@@ -54,6 +54,21 @@ def keep_note(event: Mapping[str, Any]) -> None:
         print(f"[{event['stage']}] no note was left: {error}", file=sys.stderr, flush=True)
 
 
+def keep_page(page: Path) -> str:
+    """Where a person finds the page of a task that is about to fail: where it is, or beside the task's note,
+    for a cluster hands on nothing of a task that failed.
+    """
+    place = notes_place()
+    if place is None:
+        return str(page)
+    name = f"{page.parent.name}.html"
+    try:
+        LastingFolder.at(place).put_file(page, name)
+    except (AlphaloopError, OSError) as error:
+        print(f"{page} was not kept: {error}", file=sys.stderr, flush=True)
+    return below(place, name)
+
+
 def read_notes(place: str) -> list[dict[str, Any]]:
     """The events of all notes of a run, oldest first.
 

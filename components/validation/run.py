@@ -17,6 +17,7 @@ from components.contracts import (
 )
 from components.contracts.documents.health import PanelHealth
 from components.progress import report, stage
+from components.progress.notes import keep_page
 from components.settings import config_hash
 from components.validation.config import Settings
 from components.validation.health import document
@@ -114,7 +115,7 @@ def publish(
     if found.failures:
         page = Path(outputs.health).parent / REFUSED
         write_data_docs(page, found.health, found.judgements)
-        require(found, page, origin)
+        require(found, keep_page(page), origin)
 
 
 def require(found: Validation | Checked, page: str | os.PathLike, origin: str = "") -> None:

@@ -17,12 +17,13 @@ from kfp import dsl, kubernetes, local
 from kfp.dsl import Artifact, Input, Output
 from kfp.local import subprocess_task_handler
 
+from components.progress.notes import NOTES_VARIABLE
 from pipelines.config import Config
 from pipelines.runners.pods.content import ArtifactError, copy_content, is_content, take_content
 from pipelines.runners.pods.declared import Claim, EmptyFolder, PodError, read_declared
 from pipelines.runners.pods.machine import INSIDE, mount, pod_user, require_namespaces
 from pipelines.runners.pods.memory import in_bytes, memory_held
-from pipelines.runners.pods.play import Played, find_secrets, play, play_pods
+from pipelines.runners.pods.play import Played, find_secrets, pipeline_in_pods, play, play_pods
 from pipelines.runners.pods.pod import Lost, Pod
 from pipelines.runners.pods.volumes import Volumes
 from tests.pipelines.pods_here import refused
@@ -512,6 +513,22 @@ def test_the_run_folder_plays_the_claim_without_what_the_runner_keeps_there(tmp_
     assert not mounts["/data"]["writable"]
     assert played.config.cluster.volume_claim == "alphaloop"
     assert str(tmp_path) in played.note
+
+
+def test_each_pod_leaves_its_note_in_the_run_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", None)
+    run = tmp_path / "run"
+    run.mkdir()
+    built = pipeline_in_pods("materialisation", Config(), run, scratch=tmp_path, on_event=print)
+    executors = built.pipeline_spec.deployment_spec["executors"].values()
+    places = {
+        one["value"]
+        for given in executors
+        for one in given["container"]["env"]
+        if one["name"] == NOTES_VARIABLE
+    }
+    assert places == {"/alphaloop/notes"}
+    assert {task.run_names for task in read_declared(built).values()} == {("ALPHALOOP_RUN",)}
 
 
 def test_amounts_of_memory():

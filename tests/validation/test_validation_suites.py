@@ -507,6 +507,15 @@ def test_the_door_leaves_page_and_quarantine_but_no_panel_when_it_stops(tmp_path
     assert "mostly_there" in (tmp_path / "data_docs" / "index.html").read_text()
 
 
+def test_on_a_cluster_the_page_of_a_task_that_stops_lies_beside_its_note(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALPHALOOP_NOTES", str(tmp_path / "notes"))
+    monkeypatch.setenv("ALPHALOOP_RUN", "run-1")
+    page = tmp_path / "notes" / "run-1" / "data_docs.html"
+    with pytest.raises(ValidationFailed, match=f"Read {re.escape(str(page))}"):
+        run_door(tmp_path, market().with_columns(close=pl.lit(None, dtype=pl.Float64)))
+    assert "mostly_there" in page.read_text()
+
+
 def test_the_factors_contract_is_the_suite():
     assert set(FACTORS.columns) <= {
         result["column"]

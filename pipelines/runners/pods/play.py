@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from components.image import IMAGE
+from components.lasting.folder import below
 from components.progress import report
 from pipelines.code_version import compiled_code
 from pipelines.config import Config, data_folder
-from pipelines.lasting import vanishing
+from pipelines.lasting import lasting_folder, vanishing
 from pipelines.leaves import users_modules
 from pipelines.runners.containers import data_places
 from pipelines.runners.ir import resolve_folder, write_ir
@@ -81,7 +82,11 @@ def pipeline_in_pods(
 
     played = play(config, run_folder)
     report("set-up", played.note)
-    pods = InPods(data=played.config.cluster.data_path, code=compiled_code(users_modules(name, config)))
+    pods = InPods(
+        data=played.config.cluster.data_path,
+        notes=below(lasting_folder(played.config, played.folder), "notes"),
+        code=compiled_code(users_modules(name, config)),
+    )
     built = build_pipeline(name, played.config, folder=played.folder, pods=pods)
     ir = write_ir(built, scratch / f"{name}.yaml", IMAGE)
     pipeline = components.load_component_from_file(str(ir))
