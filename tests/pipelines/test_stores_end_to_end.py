@@ -246,7 +246,7 @@ def test_answers_reach_the_store_though_it_was_gone_and_lead_to_a_new_champion(s
     days = team.prices["timestamp"].unique().sort()
     newest = days[GROWN_BARS - 1]
     until(
-        lambda: service.signals(["S01"])["signals"][0]["timestamp"][:10] == newest.date().isoformat(),
+        lambda: str(service.signals(["S01"])["signals"][0]["feature_time"])[:10] == newest.date().isoformat(),
         what="the new bars in the service",
     )
 
