@@ -19,6 +19,7 @@ from components.features.config import Settings as FeaturesSettings
 from components.fusion.config import Settings as FusionSettings
 from components.gates.config import Settings as GatesSettings
 from components.labels.config import Settings as LabelsSettings
+from components.lasting.file_systems import path_of
 from components.lasting.folder import is_address
 from components.market.config import Settings as MarketSettings
 from components.mining.config import Settings as MiningSettings
@@ -157,6 +158,15 @@ class Config(Section):
             check_gaps(self.timeline, max(self.labels.horizons))
         except AlphaloopError as error:
             raise ValueError(str(error).removesuffix(".")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _store_is_an_address_or_a_path(self):
+        if "://" in self.run.store:
+            try:
+                path_of(self.run.store)
+            except AlphaloopError as error:
+                raise ValueError(f"run.store: {str(error).removesuffix('.')}") from None
         return self
 
     @model_validator(mode="after")

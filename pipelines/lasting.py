@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from components.contracts import AlphaloopError
 from components.fusion.at_hand import wanted_files
+from components.lasting.file_systems import path_of
 from components.lasting.folder import is_address, opened
 from pipelines.config import Config
 
@@ -32,6 +33,16 @@ def lasting_folder(config: Config, folder: str) -> str:
 def lasting_here(config: Config) -> str:
     """`lasting_folder` as this machine sees it."""
     return lasting_folder(config, str(Path(config.run.folder).absolute()))
+
+
+def folder_of_store(config: Config) -> Path | None:
+    """The folder of this machine that run.store names, by address or absolute path; None where it lies on S3
+    or in the run folder.
+    """
+    store = config.run.store
+    if is_address(store):
+        return None if store.startswith("s3://") else Path(path_of(store))
+    return Path(store) if Path(store).is_absolute() else None
 
 
 def page_at_hand(config: Config, page: str) -> Path:
@@ -115,7 +126,7 @@ def _files(config: Config) -> list[str]:
             f"{what}: {where} is a folder of one pod. {to_set}, or cluster.volume_claim to a volume for it."
         ]
     mount = Path(cluster.mount_path)
-    place = Path(lasting_folder(config, str(mount / config.run.folder)).removeprefix("file://"))
+    place = folder_of_store(config) or mount / config.run.folder / store
     if mount not in (place, *place.parents):
         return [
             f"{what}: {where}={store or config.run.folder} lies outside cluster.mount_path={mount}. {to_set}."

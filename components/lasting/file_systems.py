@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from components.contracts import AlphaloopError
+from components.credentials import without_secrets
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
-_S3 = "s3://"
+_S3, _FILE = "s3://", "file://"
 # A server that is silent is given up within half a minute, three tries in all.
 _CONNECT_S, _ANSWER_S = 3.0, 10.0
 # What S3 and its likes call a key that is wrong, or may not do what was asked.
@@ -23,31 +24,52 @@ class LastingError(AlphaloopError):
     """The store of what outlasts a run does not answer, refuses, or is no address."""
 
 
-def file_system(address: str) -> "tuple[fs.FileSystem, str]":
-    """Arrow's file system of an s3:// or file:// address, and the path in it.
+def path_of(address: str) -> str:
+    """The path that an s3:// or file:// address names: bucket and prefix, or a folder of this machine.
 
     Raises
     ------
     LastingError
-        If it names no bucket or no absolute path, or holds a key.
+        If it names no bucket or no absolute path, has another scheme, or holds a key.
     """
-    from pyarrow import fs
-
-    if not address.startswith(_S3):
-        path = unquote(address.removeprefix("file://")).rstrip("/")
+    if not address.startswith((_S3, _FILE)):
+        raise LastingError(f"{address} is no address of a store. Write s3://bucket/prefix or file:///folder.")
+    if address.startswith(_FILE):
+        path = unquote(address.removeprefix(_FILE)).rstrip("/")
         if not path.startswith("/"):
             raise LastingError(f"{address} names no absolute path. Write file:///folder, or just the path.")
-        return fs.LocalFileSystem(), path
+        return path
     path = address.removeprefix(_S3).strip("/")
     if "@" in path.partition("/")[0]:
         raise LastingError(
             f"s3://***@{path.partition('@')[2]}: an address may hold no key, since it is kept with the run."
             " Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment."
         )
-    if not path:
-        raise LastingError(f"{address} names no bucket. Write s3://bucket/prefix.")
+    if not all(path.split("/")):
+        raise LastingError(f"{address} names no bucket, or an empty folder. Write s3://bucket/prefix.")
+    return path
+
+
+def file_system(address: str) -> "tuple[fs.FileSystem, str]":
+    """Arrow's file system of an s3:// or file:// address, and the path in it.
+
+    Raises
+    ------
+    LastingError
+        As `path_of`, and where AWS_ENDPOINT_URL is no address of a server.
+    """
+    from pyarrow import fs
+
+    path = path_of(address)
+    if address.startswith(_FILE):
+        return fs.LocalFileSystem(), path
     # Arrow takes keys and region from the environment by itself, but no endpoint.
     endpoint = urlsplit(_endpoint())
+    if _endpoint() and (endpoint.scheme not in ("http", "https") or not endpoint.netloc):
+        raise LastingError(
+            f"AWS_ENDPOINT_URL is {without_secrets(_endpoint())}, which is no address of an S3 server. Write"
+            " it with its scheme, such as http://localhost:8333."
+        )
     files = fs.S3FileSystem(
         endpoint_override=f"{endpoint.netloc}{endpoint.path}" or None,
         scheme=endpoint.scheme or "https",

@@ -132,6 +132,7 @@ def test_a_path_is_its_own_folder(tmp_path):
     ("address", "says"),
     [
         ("s3://", "names no bucket"),
+        ("s3://bucket//prefix", "names no bucket, or an empty folder"),
         ("file://relative", "names no absolute path"),
         ("s3://key:secret@bucket/prefix", "may hold no key"),
     ],
@@ -140,6 +141,14 @@ def test_what_is_no_address_is_refused_without_its_secret(address, says):
     with pytest.raises(LastingError, match=says) as raised, opened(address):
         pass
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:8333", "ftp://localhost:8333", "http://"])
+def test_an_endpoint_that_is_no_address_is_told(endpoint, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(LastingError, match=r"AWS_ENDPOINT_URL is .*no address of an S3 server"):
+        LastingFolder.at("s3://bucket/prefix")
 
 
 def test_a_server_that_is_gone_or_refuses_is_one_sentence_within_seconds(server, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from components.contracts import AlphaloopError
 from pipelines.commands.options import DEMO
 from pipelines.config import load_config
 from pipelines.lasting import WouldVanish, lasting_folder, require_lasting, vanishing
@@ -65,6 +66,14 @@ def test_what_would_vanish_is_refused_with_what_to_set(overrides, says):
     with pytest.raises(WouldVanish, match=says) as raised:
         require_lasting(load_config(DEMO, [*LASTING, *overrides]))
     assert str(raised.value).count("\n- ") == 1
+
+
+@pytest.mark.parametrize(
+    "store", ["gs://bucket/prefix", "S3://bucket", "s3://", "file://here", "https://store/x"]
+)
+def test_a_store_that_is_no_address_is_refused_with_the_config(store):
+    with pytest.raises(AlphaloopError, match=r"run\.store: .*(Write|file:///)"):
+        load_config(DEMO, [f"run.store={store}", "feature_store.online=redis"])
 
 
 def test_everything_that_would_vanish_is_said_at_once():

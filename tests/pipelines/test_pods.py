@@ -21,7 +21,7 @@ from components.progress.notes import NOTES_VARIABLE
 from pipelines.config import Config
 from pipelines.runners.pods.content import ArtifactError, copy_content, is_content, take_content
 from pipelines.runners.pods.declared import Claim, EmptyFolder, PodError, read_declared
-from pipelines.runners.pods.machine import INSIDE, mount, pod_user, require_namespaces
+from pipelines.runners.pods.machine import INSIDE, image_mounts, mount, pod_user, require_namespaces
 from pipelines.runners.pods.memory import in_bytes, memory_held
 from pipelines.runners.pods.play import Played, find_secrets, pipeline_in_pods, play, play_pods
 from pipelines.runners.pods.pod import Lost, Pod
@@ -529,6 +529,23 @@ def test_each_pod_leaves_its_note_in_the_run_folder(tmp_path, monkeypatch):
     }
     assert places == {"/alphaloop/notes"}
     assert {task.run_names for task in read_declared(built).values()} == {("ALPHALOOP_RUN",)}
+
+
+@pytest.mark.parametrize("address", ["file://{}", "{}", "file://{}/"])
+def test_a_store_that_is_a_folder_is_one_more_volume(tmp_path, address):
+    store = tmp_path / "kept here"
+    settings = {"run": {"store": address.format(store)}, "feature_store": {"online": "redis"}}
+    played = play(Config.model_validate(settings), tmp_path / "run")
+    assert played.volumes.mounts([]) == [mount(store, str(store), writable=True)]
+    assert store.is_dir()
+    assert str(store) in played.note
+    inside = {**settings, "run": {"store": "/alphaloop/kept"}}
+    assert play(Config.model_validate(inside), tmp_path / "run").volumes.store is None
+
+
+def test_the_image_is_there_wherever_a_run_begins(monkeypatch):
+    monkeypatch.chdir(sys.prefix)
+    assert any(Path(sys.prefix).is_relative_to(one["source"]) for one in image_mounts())
 
 
 def test_amounts_of_memory():

@@ -96,9 +96,9 @@ def mount(source: Path, target: str, *, writable: bool = False) -> dict:
 def _python_places() -> list[Path]:
     """Folders of this Python and of all that is installed for it; of a checkout only our packages."""
     submitters = {*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(HOUSE), os.getcwd()}
-    places = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]
-    ours = [HOUSE / name for name in PACKAGES]
-    return [Path(place).absolute() for place in places if place and place not in submitters] + ours
+    packages = [place for place in sys.path if place and place not in submitters]
+    places = [sys.prefix, sys.base_prefix, sys.exec_prefix, *packages]
+    return [Path(place).absolute() for place in places] + [HOUSE / name for name in PACKAGES]
 
 
 def _is_seen(place: Path, mounts: list[dict]) -> bool:

@@ -13,7 +13,7 @@ from components.lasting.folder import below
 from components.progress import report
 from pipelines.code_version import compiled_code
 from pipelines.config import Config, data_folder
-from pipelines.lasting import lasting_folder, vanishing
+from pipelines.lasting import folder_of_store, lasting_folder, vanishing
 from pipelines.leaves import users_modules
 from pipelines.runners.containers import data_places
 from pipelines.runners.ir import resolve_folder, write_ir
@@ -53,10 +53,15 @@ def play(config: Config, run_folder: Path) -> Played:
         f"{run_folder} plays the volume claim {claim!r}, which tasks see at {cluster.mount_path}; of the"
         " rest of this machine they see the installed packages and their inputs"
     )
+    store = folder_of_store(config)
+    if store and store.is_relative_to(cluster.mount_path):
+        store = None  # it lies in the claim
+    if store:
+        note += f"; run.store, {store}, they see as it is, as one more volume"
     if not claim:
         note = "no volume: all that lasts has an address; of this machine tasks see the installed packages"
     folder = cluster.mount_path if claim else resolve_folder(config)
-    volumes = Volumes(run_folder, {claim: run_folder, data_claim: data}, readable)
+    volumes = Volumes(run_folder, {claim: run_folder, data_claim: data}, readable, store)
     return Played(config, folder, volumes, note)
 
 

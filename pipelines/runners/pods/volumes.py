@@ -17,12 +17,13 @@ RUNNERS_FILES = (".lock", "events.jsonl", "kfp.log", "plan.json")
 @dataclass(frozen=True)
 class Volumes:
     """`folders` plays claims by name; `readable` are further files and folders that tasks see under their own
-    paths and can't write.
+    paths and can't write; `store` the folder that run.store names, which they write under its own path.
     """
 
     run_folder: Path
     folders: Mapping[str, Path]
     readable: Mapping[str, Path]
+    store: Path | None = None
 
     def mounts(self, claims: Sequence[Claim]) -> list[dict]:
         """Mounts, for the plan of a pod, of a task's claims.
@@ -33,6 +34,9 @@ class Volumes:
             If nothing here plays one of them.
         """
         found = [mount(place, target) for target, place in self.readable.items()]
+        if self.store:
+            self.store.mkdir(parents=True, exist_ok=True)
+            found.append(mount(self.store, str(self.store), writable=True))
         for claim in claims:
             if claim.name not in self.folders:
                 raise PodError(
