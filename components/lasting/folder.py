@@ -5,6 +5,7 @@ Endpoint and keys of an S3 store come from the standard environment: AWS_ENDPOIN
 AWS_SECRET_ACCESS_KEY, AWS_REGION.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from components.contracts import AlphaloopError, file_sha256
 from components.lasting.file_systems import LastingError, explained, file_system
@@ -149,17 +151,20 @@ class LastingFolder:
         from pyarrow import fs
 
         target = f"{self.root}/{name}"
-        local = isinstance(self.files, fs.LocalFileSystem)
+        # Arrow finishes a stream that is left by an error, on S3 as well. Process numbers are no names: each
+        # pod counts its own.
+        unfinished = f"{os.path.dirname(target)}/.{os.path.basename(name)}.{uuid4().hex}"
         with explained(below(self.address, name)):
-            if local:
+            if isinstance(self.files, fs.LocalFileSystem):
                 self.files.create_dir(os.path.dirname(target))
-            unfinished = (
-                f"{os.path.dirname(target)}/.{os.path.basename(name)}.{os.getpid()}" if local else target
-            )
-            with open(path, "rb") as source, self.files.open_output_stream(unfinished) as stream:
-                shutil.copyfileobj(source, stream, _CHUNK_BYTES)
-            if local:
+            try:
+                with open(path, "rb") as source, self.files.open_output_stream(unfinished) as stream:
+                    shutil.copyfileobj(source, stream, _CHUNK_BYTES)
                 self.files.move(unfinished, target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self.files.delete_file(unfinished)
+                raise
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is gone already is no fault."""

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from pyarrow import fs
 
 from components.contracts import AlphaloopError
 from components.lasting.file_systems import LastingError
@@ -79,6 +80,25 @@ def test_a_body_that_fails_changes_nothing_and_its_error_names_the_address(addre
         fail()
     assert str(raised.value) == f"{address}/a is damaged"
     assert read(address) == {"a": "1"}
+
+
+def test_a_file_whose_putting_breaks_off_stays_as_it_was(address, monkeypatch, tmp_path):
+    write(address, a="whole")
+    (tmp_path / "new").write_text("new content")
+
+    def break_off(source, stream, length):
+        stream.write(source.read(3))
+        raise KeyboardInterrupt
+
+    place = LastingFolder.at(address)
+    with monkeypatch.context() as patch:
+        patch.setattr("components.lasting.folder.shutil.copyfileobj", break_off)
+        for name in ("a", "b"):
+            with pytest.raises(KeyboardInterrupt):
+                place.put_file(tmp_path / "new", name)
+    assert read(address) == {"a": "whole"}
+    found = place.files.get_file_info(fs.FileSelector(place.root, recursive=True))
+    assert [one.base_name for one in found if one.is_file] == ["a"]
 
 
 def test_of_two_writers_each_keeps_its_own_files_and_the_last_pointer_wins(address):
