@@ -13,10 +13,11 @@ HIDDEN = "***"
 # What stands where a value would: dots and stars, a variable, a placeholder of a template.
 STAND_IN = re.compile(r"\.+|\*+|x+|\$.*|<.*|\{.*|%\(.*|none|null|true|false|…|os\.environ.*", re.IGNORECASE)
 # Names of variables whose value is a secret; the last words count, so TOKENIZERS_PARALLELISM and
-# AWS_WEB_IDENTITY_TOKEN_FILE are none.
+# AWS_WEB_IDENTITY_TOKEN_FILE are none. GOOGLE_APPLICATION_CREDENTIALS names a file.
 SECRET_NAME = re.compile(
-    r"(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|(API|SECRET|PRIVATE)_?KEY)$"
-    r"|(^|_)ACCESS_?KEY(_?ID)?$|_PWD$",
+    r"(PASSWORD|PASSWD|PASSPHRASE)$|(^|_)(SECRET|TOKEN|PASS|CONNECTION_?STRING)$"
+    r"|(^|_)(?<!APPLICATION_)CREDENTIALS?$"
+    r"|(^|_)(API|SECRET|PRIVATE|ACCOUNT|STORAGE|ENCRYPTION|SIGNING)_?KEY$|(^|_)ACCESS_?KEY(_?ID)?$|_PWD$",
     re.IGNORECASE,
 )
 
@@ -45,19 +46,22 @@ RULES = (
     _rule(
         "a token",
         r"(?<![A-Za-z0-9_-])(?P<secret>gh[opsru]_[A-Za-z0-9]{30,}|github_pat_\w{22,}|glpat-[\w-]{20,}"
-        r"|xox[abprs]-[A-Za-z0-9-]{10,}|sk-(?:proj-|ant-)?[A-Za-z0-9]{20,}|hf_[A-Za-z0-9]{30,}"
+        r"|xox[abprs]-[A-Za-z0-9-]{10,}|sk-(?:proj|ant|svcacct)-[\w-]{20,}|sk-[A-Za-z0-9]{20,}"
+        r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}"
         r"|dapi[0-9a-f]{32}|AIza[\w-]{35}|pypi-[\w-]{40,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})",
     ),
-    _rule("a token", r"(?:Bearer|Basic) (?P<secret>[A-Za-z0-9+/._~-]{16,}=*)"),
+    _rule("a token", r"(?:[Bb]earer|Basic) (?P<secret>[A-Za-z0-9+/._~-]{16,}=*)"),
+    _rule("a key", r"[Xx]-[Aa][Pp][Ii]-[Kk][Ee][Yy][\"']?: ?[\"']?(?P<secret>[^\s\"',}]{8,})"),
     _rule("a signed address", r"[?&](?:X-Amz-(?:Signature|Security-Token)|sig)=(?P<secret>[\w%/+=-]{16,})"),
     _rule(
         "a private key",
-        r"(?P<secret>-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"
-        r"(?:[\s\S]*?-----END (?:[A-Z]+ )*PRIVATE KEY-----)?)",
+        r"(?P<secret>-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:[\s\S]*?-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----)?)",
     ),
     _rule(
         "a password or key in a setting",
-        r"(?:passw(?:or)?d|passphrase|_pwd|api_?key|secret_?(?:access_?)?key|client_?secret|access_?key_?id"
+        r"(?:passw(?:or)?d|passphrase|_pwd|api[-_]?key|secret_?(?:access_?)?key|client_?secret|account_?key"
+        r"|access_?key_?id"
         r"|(?<![A-Za-z0-9_])(?:(?:access|auth|api|bearer|refresh|tracking)_)?token)[\"'\\]*\s?=\s?[\"'\\]*"
         + _VALUE,
     ),

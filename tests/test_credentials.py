@@ -43,6 +43,14 @@ PLANTED = {
     "Authorization: Bearer " + "q7w8e9r0" * 4: "q7w8e9r0",
     "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=" + "0af9" * 16: "0af90af9",
     "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N": "dozjgNry",
+    "sk-proj-" + "aB1_cD2-" * 4: "cD2-",
+    "sk_live_" + "a1B2c3D4" * 3: "a1B2c3D4",
+    "npm_" + "a1B2" * 9: "a1B2a1B2",
+    "authorization: bearer " + "q7w8e9r0" * 4: "q7w8e9r0",
+    "{'X-API-Key': 'Gr3enApple'}": "Gr3enApple",
+    "https://host/x?api-key=Gr3enApple": "Gr3enApple",
+    "AccountName=ada;AccountKey=" + "Gr3enApple==;": "Gr3enApple",
+    "-----BEGIN PGP PRIVATE" + " KEY BLOCK-----\nlQVYBG\n-----END PGP PRIVATE KEY BLOCK-----": "lQVYBG",
     "-----BEGIN RSA PRIVATE" + " KEY-----\nMIIEpAIBAAKC\n-----END RSA PRIVATE KEY-----": "MIIEpAIBAAKC",
 }
 HONEST = [
@@ -66,6 +74,7 @@ HONEST = [
     "Basic materials, and the bearer of news",
     "-----BEGIN CERTIFICATE-----",
     "risk-adjusted-return-of-the-whole-panel",
+    "send the key as X-API-Key: $ALPHALOOP_API_KEY",
 ]
 
 
@@ -103,6 +112,12 @@ def test_texts_that_a_release_is_made_of_pass():
         ("AWS_SECRET_ACCESS_KEY", True),
         ("MLFLOW_TRACKING_TOKEN", True),
         ("my_api_key", True),
+        ("PGPASSWORD", True),
+        ("REDIS_PASS", True),
+        ("AZURE_STORAGE_KEY", True),
+        ("AZURE_STORAGE_CONNECTION_STRING", True),
+        ("GOOGLE_APPLICATION_CREDENTIALS", False),
+        ("COMPASS", False),
         ("TOKENIZERS_PARALLELISM", False),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", False),
         ("PWD", False),
@@ -124,7 +139,7 @@ def test_a_variable_tells_by_its_name_whether_it_is_a_secret(name, secret):
         ("registry.tracking_uri=postgresql://ada:Gr3enApple@db/mlflow", "PGPASSWORD"),
         (
             "market.path=s3://key:Gr3enApple@bucket/bars.parquet",
-            r"market\.path holds a password in an address",
+            r"market\.path: keys don't belong into an address",
         ),
         ("cluster.environment={ALPHALOOP_REDIS: 'cache:6379,password=Gr3enApple'}", "cluster.secrets"),
         (
