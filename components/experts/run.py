@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.contracts.documents.experts import ExpertStatus
-from components.experts.trained import MOST_EXPERTS, give_tokens, keep_token
+from components.experts.trained import MOST_EXPERTS, forget_token, give_tokens, keep_token
 from components.experts.training.inputs import Assignment, Inputs, StrPath
 from components.experts.training.publish import only_training, publish_expert, train_on_tables
 from components.progress import report, stage
@@ -17,7 +17,8 @@ __all__ = ["Assignment", "Inputs", "Outputs", "run"]
 class Outputs:
     """The expert's artifact folder, and the work folder in which finished folds stay for the next call.
 
-    A training that ended well keeps its `token` in `trained_folder`, a path or an address; both may be empty.
+    A training that ended well keeps its `token` in `trained_folder`, a path or an address, and one that
+    failed takes it back; both may be empty.
     """
 
     expert: StrPath
@@ -45,8 +46,8 @@ def run(inputs: Inputs, outputs: Outputs, assignment: Assignment) -> ExpertStatu
         publish_expert(Path(outputs.expert), attempt, assignment, work_folder)
         status = attempt.status
         trained = status.status == "trained"
-        if trained and outputs.token:
-            keep_token(outputs.token, outputs.trained_folder)
+        if outputs.token:
+            (keep_token if trained else forget_token)(outputs.token, outputs.trained_folder)
         report(name, f"{status.rows:,} predictions, {len(status.folds)} fits" if trained else "left out")
     return status
 

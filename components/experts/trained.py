@@ -3,7 +3,8 @@ with one that failed.
 
 A cache answers with what a task handed over, and a training that failed hands over that it failed. So each
 training has a token among its arguments: that under which the same training ended well, where one did, else
-one that was never used before.
+one that was never used before. Each pipeline and each image has a cache of its own: a training that fails
+there under a token that is kept takes it back, or that cache would answer with the failure ever after.
 """
 
 import hashlib
@@ -58,6 +59,14 @@ def keep_token(token: str, folder: str) -> None:
     made = Token.parsed(token)
     with opened(folder, [made.key]) as place:
         atomic_write_text(place / made.key, made.attempt)
+
+
+def forget_token(token: str, folder: str) -> None:
+    """Take back a token under which a training failed; one that another training kept since stays."""
+    made = Token.parsed(token)
+    with opened(folder, [made.key]) as place:
+        if _attempt(place / made.key) == made.attempt:
+            (place / made.key).unlink()
 
 
 def _attempt(path: Path) -> str:

@@ -29,6 +29,7 @@ from components.contracts import (
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import FurtherTask, Leaf
 from components.experts.run import Outputs, run, run_find_trained
+from components.experts.trained import Token, keep_token
 from components.experts.training.inputs import Assignment, Inputs, TrainingTables
 from components.experts.training.publish import only_training, publish_expert, train_on_tables
 from components.experts.training.train import train_expert, train_guarded
@@ -365,6 +366,17 @@ def test_a_training_that_ended_well_is_known_by_its_token_and_one_that_failed_ne
     assert token("other") != token("other")
     assert token(source="newer data") != token(source="newer data")
     assert token() == own
+
+    # The same training again, where another cache knew nothing of it: another pipeline's, another image's.
+    fragile.FAIL_AT.update(fit=1)
+    for number, newer in enumerate(("", str(Token(Token.parsed(own).key, "newer")))):
+        if newer:
+            keep_token(newer, kept)
+        fragile.FITS.clear()
+        outputs = Outputs(tmp_path / f"again {number}", tmp_path / f"elsewhere {number}", own, kept)
+        assert run(inputs, outputs, assignment_of()).status == "failed"
+        assert token() != own, "that cache would answer with the failure"
+    assert token() == newer, "what another training kept since stays"
 
 
 def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
