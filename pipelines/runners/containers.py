@@ -4,6 +4,7 @@ paths as this machine does.
 
 import glob
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ FOLDER_LABEL = "alphaloop.run_folder"
 PASSED_ON = ("ALPHALOOP_", "MLFLOW_", "AWS_", "TMPDIR")
 SHARED_MEMORY = "1g"
 ASK_TIMEOUT_S = 5
+# Registry, path of lower-case names, tag, digest, as every registry has them.
+IMAGE_NAME = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][\w.-]{0,127})?"
+    r"(@sha256:[0-9a-f]{64})?"
+)
 # Tasks hold to what clusters demand: no rights, and nothing to write to but what is mounted and /tmp.
 CONFINED = {
     "read_only": True,
@@ -78,12 +84,30 @@ def find_image() -> str:
     return image
 
 
+def require_image_name(image: str) -> None:
+    """Refuse what no cluster could pull: its pods would wait for it until the run's deadline."""
+    if not IMAGE_NAME.fullmatch(image):
+        # What stands before an @ may be a password.
+        shown = repr(image) if "@" not in image.partition("@sha256:")[0] else "what was given"
+        raise ContainerError(
+            f"{shown} is no name of an image. Write registry/repository:tag, or registry/repository@sha256:"
+            " and 64 digits of its digest; a name has no capitals, and a registry's password belongs into an"
+            " image pull secret of the cluster."
+        )
+
+
 def pinned_image(image: str) -> str:
     """`image` by the digest under which this machine's engine pushed or pulled it, so that pods of one
     pipeline never run different states of a tag; unchanged where that is not known here.
+
+    Raises
+    ------
+    ContainerError
+        If nothing can be pulled by this name.
     """
     import docker
 
+    require_image_name(image)
     if "@" in image:
         return image
     try:

@@ -8,7 +8,7 @@ from components.image import IMAGE
 from components.processes.sources import module_version, task_sources
 from pipelines.commands.printed import told_image
 from pipelines.config import load_config
-from pipelines.runners.containers import pinned_image
+from pipelines.runners.containers import ContainerError, pinned_image, require_image_name
 from pipelines.runners.ir import compile_pipeline, read_ir
 
 DEMO = Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml"
@@ -68,3 +68,29 @@ def test_an_image_stays_as_it_is_where_no_engine_knows_its_digest(monkeypatch, t
     assert "a tag that may be moved" in capsys.readouterr().out
     assert told_image(DIGEST) == DIGEST
     assert "moved" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "alphaloop-python:0.7.0",
+        "localhost:5000/a/b_c.d:1-x",
+        "Registry.example/a",
+        f"{IMAGE}@sha256:{'0f' * 32}",
+    ],
+)
+def test_what_a_cluster_can_pull_passes(image):
+    require_image_name(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["registry/a@sha256:abc", "Alphaloop:1", "a b", "a:", "ada:Gr3enApple@registry/a:1", "https://host/a:1"],
+)
+def test_what_no_cluster_could_pull_is_refused_before_anything_is_written(
+    image, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ContainerError, match="no name of an image") as raised:
+        told_image(image)
+    assert "Gr3enApple" not in str(raised.value) + capsys.readouterr().out
