@@ -107,6 +107,8 @@ def put_online(
     if settings.online == "sqlite":
         _drop_broken_database(folder / "online.db")
     registry_name = f"data/{publication['publication']}/{REGISTRY}" if address else REGISTRY
+    # Feast knows no file://, but places in the folder of its configuration.
+    named = "" if address.startswith("file://") else address
     with atomic_path(folder / registry_name) as registry:
         store = _feast_store(settings, folder, registry)
         with _quiet(), online_errors(settings, folder):
@@ -116,12 +118,11 @@ def put_online(
                 end_date=datetime.fromisoformat(publication["cut"]),
             )
             mark_online(publication, settings)
-            if address:
-                _apply(store, publication, address)
-    atomic_write_text(
-        folder / FEAST_CONFIG, _own_yaml(settings, below(address, registry_name) if address else "")
-    )
-    objects = _FEAST_OBJECTS.format(place=address or OWN_FOLDER)
+            if named:
+                _apply(store, publication, named)
+    registry_at = below(named, registry_name) if named else registry_name
+    atomic_write_text(folder / FEAST_CONFIG, _own_yaml(settings, registry_at))
+    objects = _FEAST_OBJECTS.format(place=named or OWN_FOLDER)
     atomic_write_text(folder / f"{FEAST_OBJECTS}.py", objects)
     atomic_write_text(folder / CURRENT, json.dumps(publication, indent=1))
     return len(publication["symbols"])
@@ -224,15 +225,14 @@ def _feast_store(settings: Settings, folder: Path, registry: Path) -> "FeatureSt
     return FeatureStore(config=RepoConfig(**values, repo_path=str(folder.absolute())))
 
 
-def _own_yaml(settings: Settings, registry: str = "") -> str:
+def _own_yaml(settings: Settings, registry: str) -> str:
     """What Feast's own tools read in the store's folder (`feast -c FOLDER ...`, `FeatureStore(FOLDER)`):
-    places relative to it, so that it may be moved, but for a registry at an address, and the Redis connection
-    by the name of its variable.
+    places relative to it, so that it may be moved, but for a `registry` at an address, and the Redis
+    connection by the name of its variable.
     """
     values = yaml.safe_load(_template(settings).replace("${ALPHALOOP_FEATURE_STORE}/", ""))
     values["project"] = settings.project
-    if registry:
-        values["registry"] = registry
+    values["registry"] = registry
     if settings.online == "redis":
         values["online_store"]["connection_string"] = f"${{{settings.redis_variable}}}"
     return yaml.safe_dump(values, sort_keys=False)

@@ -598,7 +598,7 @@ def test_feasts_own_tools_read_the_folder_wherever_it_lies(copy, monkeypatch, tm
 def test_the_folders_yaml_names_the_variable_and_not_the_connection(monkeypatch):
     settings = Settings(online="redis", redis_variable="MY_CACHE", project="mine")
     monkeypatch.setenv("MY_CACHE", "cache:6379,password=secret")
-    written = _own_yaml(settings)
+    written = _own_yaml(settings, "registry.db")
     assert "${MY_CACHE}" in written
     assert "project: mine" in written
     assert "secret" not in written

@@ -122,6 +122,21 @@ def test_feast_itself_reads_registry_and_values_by_address(s3, tmp_path, monkeyp
     assert joined["x_z"].to_list() == factors["x_z"].to_list()
 
 
+def test_feast_itself_works_in_a_store_that_is_a_folder_by_its_address(s3, tmp_path):
+    from feast import FeatureStore
+
+    place = tmp_path / "kept in here"
+    market = make_market(tmp_path / "market", 1)
+    materialise(market, f"file://{tmp_path}/kept%20in%20here")
+    feast = FeatureStore(str(place.rename(tmp_path / "moved")))
+    factors = pl.read_parquet(market / "factors")
+    online = feast.get_online_features(["trend:x"], [{"symbol": "A"}, {"symbol": "B"}]).to_dict()
+    assert online["x"] == factors["x"].tail(2).to_list()
+    rows = factors.select("symbol", event_timestamp="timestamp").to_pandas()
+    joined = feast.get_historical_features(rows, ["trend:x_z"]).to_df()
+    assert joined["x_z"].to_list() == factors["x_z"].to_list()
+
+
 def test_of_two_at_once_the_last_is_current_and_whole(s3, tmp_path, monkeypatch):
     store = f"{s3.address}/{tmp_path.name}/feature_store"
     slow, quick = (make_market(tmp_path / name, seed) for name, seed in (("slow", 1), ("quick", 2)))
