@@ -98,6 +98,11 @@ class LastingFolder:
     def names(self, only: Sequence[str] | None = None) -> dict[str, datetime]:
         """When each file below the folder, or of these alone, was put there, by its name relative to it;
         hidden ones are none.
+
+        Raises
+        ------
+        LastingError
+            If the store does not answer or refuses, or a name leads out of the folder.
         """
         from pyarrow import fs
 
@@ -107,6 +112,12 @@ class LastingFolder:
                 everything if only is None else [f"{self.root}/{name}" for name in only]
             )
         named = {one.path.removeprefix(f"{self.root}/"): one.mtime for one in found if one.is_file}
+        for name in named:
+            # Keys of S3 are any text, and these would be written as they say.
+            if name.startswith("/") or ".." in name.split("/"):
+                raise LastingError(
+                    f"{below(self.address, name)} has a name that leads out of its folder. Remove it."
+                )
         return {name: at for name, at in named.items() if not _hidden(name)}
 
     def fetch(self, target: Path, wanted: Wanted) -> dict[str, str]:
@@ -177,10 +188,6 @@ class LastingFolder:
     def _bring(self, target: Path, wanted: Callable[[str], bool], name: str) -> str:
         """Copy a file, or lay out its name; returns its SHA-256, empty for a mere name."""
         path = target / name
-        if ".." in path.relative_to(target).parts:
-            raise LastingError(
-                f"{below(self.address, name)} has a name that leads out of its folder. Remove it."
-            )
         path.parent.mkdir(parents=True, exist_ok=True)
         if not wanted(name):
             path.touch()

@@ -143,6 +143,16 @@ def test_of_a_few_files_by_name_the_others_stay_as_they_are(address):
     assert read(address) == {"b": "2", "sub/c": "3", "d": "4"}
 
 
+@pytest.mark.parametrize("name", ["../evil", "sub/../../evil", "/etc/evil"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(name):
+    class Listing:
+        def get_file_info(self, asked):
+            return [fs.FileInfo(f"bucket/prefix/{name}", fs.FileType.File, mtime_ns=0)]
+
+    with pytest.raises(LastingError, match="leads out of its folder"):
+        LastingFolder("s3://bucket/prefix", Listing(), "bucket/prefix").names()
+
+
 def test_a_path_is_its_own_folder(tmp_path):
     with opened(below(str(tmp_path), "served")) as folder:
         assert folder == tmp_path / "served"
