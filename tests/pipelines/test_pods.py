@@ -126,6 +126,9 @@ class TestWhatATaskFinds:
         assert [len(line) > 5000 for line in said.events] == [True, False]
         assert said.lines == ["log"]
 
+    def test_an_event_without_an_end_of_line_counts(self, pod):
+        assert shell(pod, "printf event > /dev/alphaloop-events").events == ["event"]
+
 
 @in_pods
 class TestWhatIsLost:
@@ -137,6 +140,10 @@ class TestWhatIsLost:
             Lost("/tmp/c/", 0),
             Lost("/tmp/link", 6),
         }
+
+    def test_names_that_are_no_text_can_be_printed(self, pod):
+        shell(pod, "touch \"/tmp/$(printf 'a\\377')\"; mkdir \"/tmp/$(printf 'b\\377')\"")
+        assert {one.path.encode().decode() for one in pod.lost()} == {"/tmp/a\ufffd", "/tmp/b\ufffd/"}
 
     def test_what_is_mounted_there_is_not(self, pod, tmp_path):
         given = tmp_path / "given"

@@ -174,7 +174,8 @@ def _follow(
                     with contextlib.suppress(BlockingIOError):
                         while True:
                             lines[listening].take(os.read(listening, READ_BYTES))
-                    lines[output].finish()
+                    for one in lines.values():
+                        one.finish()
                     return killed_at
             if limit and killed_at is None and time.monotonic() >= look_at:
                 held = memory_held(process.pid, limit)
@@ -213,9 +214,14 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
         inside = [*files, *(one for one in folders if os.path.islink(os.path.join(place, one)))]
         for name in inside:
             path = os.path.join(place, name)
-            yield os.path.relpath(path, folder), os.lstat(path).st_size
+            yield _shown(os.path.relpath(path, folder)), os.lstat(path).st_size
         if not inside and not folders and place != str(folder):
-            yield os.path.relpath(place, folder) + os.sep, 0
+            yield _shown(os.path.relpath(place, folder)) + os.sep, 0
+
+
+def _shown(name: str) -> str:
+    """A file's name, which is any bytes, as text that can be written and printed."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _is_of_kfp(name: str) -> bool:

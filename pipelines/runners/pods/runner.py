@@ -5,10 +5,10 @@ and an account of what was lost with it.
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
 
@@ -43,7 +43,6 @@ class Pods:
     volumes: Volumes
     secrets: Mapping[str, str]
     on_event: Callable[[dict[str, Any]], None]
-    numbers: Iterator[int] = field(default_factory=lambda: count(1))
     run: str = field(default_factory=lambda: uuid4().hex)
 
     def run_task(self, full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
@@ -52,8 +51,9 @@ class Pods:
         asked = json.loads(full_command[at])
         folder = Path(asked["outputs"]["outputFile"]).parent
         given = self.declared[folder.name]
-        place = self.scratch / f"{next(self.numbers)}-{folder.name}"
-        place.mkdir(parents=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        # A name that no other has: of an earlier run folders may be left that could not be removed.
+        place = Path(mkdtemp(prefix=f"{folder.name}-", dir=self.scratch))
         try:
             pod = self._pod(place, folder.name, given, env_vars or {})
             out = self._add_artifacts(pod, asked, folder)
