@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts.errors import AlphaloopError
-from components.lasting.folder import LastingFolder, below, opened
+from components.lasting.folder import LastingFolder, below, is_address, opened
 
 # Where the notes of all runs lie, and the name of this run: set in pipelines that are compiled for a cluster.
 NOTES_VARIABLE, RUN_VARIABLE = "ALPHALOOP_NOTES", "ALPHALOOP_RUN"
@@ -49,7 +49,7 @@ def keep_note(event: Mapping[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "note"
             path.write_text("".join(json.dumps(one) + "\n" for one in said), encoding="utf-8")
-            LastingFolder.at(place).put_file(path, name)
+            _folder(place).put_file(path, name)
     except (AlphaloopError, OSError) as error:
         print(f"[{event['stage']}] no note was left: {error}", file=sys.stderr, flush=True)
 
@@ -63,7 +63,7 @@ def keep_page(page: Path) -> str:
         return str(page)
     name = f"{page.parent.name}.html"
     try:
-        LastingFolder.at(place).put_file(page, name)
+        _folder(place).put_file(page, name)
     except (AlphaloopError, OSError) as error:
         print(f"{page} was not kept: {error}", file=sys.stderr, flush=True)
     return below(place, name)
@@ -85,10 +85,15 @@ def read_notes(place: str) -> list[dict[str, Any]]:
 
 def forget_old_notes() -> None:
     """Remove the notes of runs that ended long ago."""
-    folder, oldest = LastingFolder.at(os.environ[NOTES_VARIABLE]), datetime.now(UTC) - timedelta(days=DAYS)
+    folder, oldest = _folder(os.environ[NOTES_VARIABLE]), datetime.now(UTC) - timedelta(days=DAYS)
     for name, moment in folder.names().items():
         if moment < oldest:
             folder.remove(name)
+
+
+def _folder(place: str) -> LastingFolder:
+    """The folder at a path or an address."""
+    return LastingFolder.at(place if is_address(place) else Path(place).absolute().as_uri())
 
 
 @cache
