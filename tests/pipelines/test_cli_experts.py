@@ -45,8 +45,8 @@ def test_an_unknown_expert_is_told_which_there_are(command, call, config, tmp_pa
     ("arguments", "words"),
     [
         (("tune", "median"), "There is no search space"),
-        (("tune", "elasticnet", "--trials", "0"), "greater than or equal to 1"),
-        (("tune", "elasticnet", "--workers", "0"), "greater than or equal to 1"),
+        (("tune", "elasticnet", "--trials", "0"), "'--trials'"),
+        (("tune", "elasticnet", "--workers", "0"), "'--workers'"),
         (("ablate", "elasticnet"), "There is no file of variants"),
         (("ablate", "patchtst", "--window", "backtest"), "'backtest' is neither validation nor test"),
         (("explain", "patchtst"), "alphaloop experts train patchtst"),
