@@ -26,7 +26,9 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sdk")
-    settings = CONFIG | {"run": {**CONFIG["run"], "folder": str(folder / "run")}}
+    # Under kfp.local nothing is mounted: the claim is this folder.
+    claim = {"volume_claim": "shared", "mount_path": str(folder)}
+    settings = CONFIG | {"run": {**CONFIG["run"], "folder": "run"}, "cluster": claim}
     (folder / "small.yaml").write_text(yaml.safe_dump(settings))
     return folder
 
@@ -67,7 +69,8 @@ def test_kfp_local_runs_a_compiled_file(compiled, folder, monkeypatch):
 
 
 def test_kfps_own_client_uploads_and_starts_a_compiled_file(compiled, folder, tmp_path):
-    config = load_config(folder / "small.yaml", ["registry.tracking_uri=http://mlflow:5000"])
+    lasting = ["feature_store.online=redis", "cluster.environment={ALPHALOOP_REDIS: 'redis:6379'}"]
+    config = load_config(folder / "small.yaml", ["registry.tracking_uri=http://mlflow:5000", *lasting])
     with kfp_stand_in() as server:
         submit_pipeline("materialisation", config, host=server.address)
         (pipeline,), (experiment,) = server.pipelines, server.experiments
