@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from components.contracts import AlphaloopError
 from components.fusion.at_hand import wanted_files
 from components.lasting.file_systems import path_of
-from components.lasting.folder import is_address, opened
+from components.lasting.folder import fetched, is_address
 from pipelines.config import Config
 
 # What a person reads, and what those pages lead to.
@@ -53,7 +53,7 @@ def page_at_hand(config: Config, page: str) -> Path:
     if not is_address(kept):
         return Path(kept) / page
     target = Path(config.run.folder).absolute()
-    with opened(kept, lambda name: name.startswith(PAGES)) as folder:
+    with fetched(kept, lambda name: name.startswith(PAGES)) as folder:
         for path in folder.rglob("*"):
             name = path.relative_to(folder).as_posix()
             if path.is_file() and name.startswith(PAGES):

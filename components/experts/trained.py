@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.contracts import atomic_write_text
-from components.lasting.folder import opened
+from components.lasting.folder import fetched, opened
 
 # The experts of a run at most, and so the outputs of the task that gives out tokens.
 MOST_EXPERTS = 8
@@ -49,7 +49,7 @@ def give_tokens(lineages: Mapping[str, str], sources: tuple[str, ...], folder: s
         name: hashlib.sha256("\0".join([lineage, *sources]).encode()).hexdigest()[:32]
         for name, lineage in lineages.items()
     }
-    with opened(folder, list(keys.values())) as place:
+    with fetched(folder, list(keys.values())) as place:
         kept = {key: _attempt(place / key) for key in keys.values()}
     return {name: str(Token(key, kept[key] or uuid.uuid4().hex)) for name, key in keys.items()}
 

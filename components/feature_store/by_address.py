@@ -9,7 +9,7 @@ from pathlib import Path
 from components.contracts import atomic_path
 from components.feature_store.publication import CURRENT, FeatureStoreError, read_current
 from components.feature_store.store import REGISTRY
-from components.lasting.folder import is_address, opened
+from components.lasting.folder import fetched, is_address
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def bring_current(address: str, target: Path) -> None:
     LastingError
         If the store does not answer.
     """
-    with opened(address, lambda name: name == CURRENT or name.endswith(f"/{REGISTRY}")) as folder:
+    with fetched(address, lambda name: name == CURRENT or name.endswith(f"/{REGISTRY}")) as folder:
         registry = folder / "data" / read_current(folder)["publication"] / REGISTRY
         if not registry.is_file():
             raise FeatureStoreError(f"{registry} is missing. Run `alphaloop materialise`; it writes it anew.")

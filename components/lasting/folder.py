@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from components.contracts import AlphaloopError, file_sha256
 from components.lasting.file_systems import LastingError, explained, file_system
+from components.s3 import SCHEME, missing_bucket, server
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -45,8 +46,21 @@ def below(folder: str, name: str) -> str:
 
 
 @contextmanager
+def fetched(folder: str, fetch: Wanted = lambda name: True) -> Iterator[Path]:
+    """The folder as one of this machine, to be read: parameters and errors as of `opened`. Nothing is put to
+    an address afterwards, nor removed there, whatever becomes of the copy.
+    """
+    if not is_address(folder):
+        yield Path(folder).absolute()
+        return
+    with _copied(LastingFolder.at(folder), fetch) as (root, _):
+        yield root
+
+
+@contextmanager
 def opened(folder: str, fetch: Wanted = lambda name: True, *, last: Sequence[str] = ()) -> Iterator[Path]:
-    """The folder as one of this machine; what the body changes in it lies at the address afterwards.
+    """The folder as one of this machine, to be written; what the body changes in it lies at the address
+    afterwards.
 
     A path is its own folder. From an address the files whose names `fetch` wants are copied to a scratch
     folder; the others are there by name only, empty. When the body has ended well, files whose content is new
@@ -70,14 +84,21 @@ def opened(folder: str, fetch: Wanted = lambda name: True, *, last: Sequence[str
         yield Path(folder).absolute()
         return
     place = LastingFolder.at(folder)
+    with _copied(place, fetch) as (root, before):
+        yield root
+        place.put(root, before, last=last)
+
+
+@contextmanager
+def _copied(place: "LastingFolder", fetch: Wanted) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A scratch folder with the wanted files of a place, and the SHA-256 of each; errors that pass name the
+    place.
+    """
     with tempfile.TemporaryDirectory(prefix="alphaloop-lasting-") as scratch:
-        root = Path(scratch)
         try:
-            before = place.fetch(root, fetch)
-            yield root
-            place.put(root, before, last=last)
+            yield Path(scratch), place.fetch(Path(scratch), fetch)
         except AlphaloopError as error:
-            error.args = (str(error).replace(scratch, folder.rstrip("/")),)
+            error.args = (str(error).replace(scratch, place.address.rstrip("/")),)
             raise
 
 
@@ -111,6 +132,8 @@ class LastingFolder:
             found = self.files.get_file_info(
                 everything if only is None else [f"{self.root}/{name}" for name in only]
             )
+            if not any(one.is_file for one in found):
+                self._require_bucket()
         named = {one.path.removeprefix(f"{self.root}/"): one.mtime for one in found if one.is_file}
         for name in named:
             # Keys of S3 are any text, and these would be written as they say.
@@ -209,6 +232,17 @@ class LastingFolder:
                     if stream.metadata() == tag:
                         return
         raise self._changes_without_end()
+
+    def _require_bucket(self) -> None:
+        """LastingError where an S3 server knows no such bucket: else a wrong name would read as an empty
+        folder.
+        """
+        bucket = self.address.startswith(SCHEME) and missing_bucket(self.files, self.root)
+        if bucket:
+            raise LastingError(
+                f"{self.address}: there is no bucket {bucket!r} at {server()}. Make it, or check run.store"
+                " and AWS_ENDPOINT_URL."
+            )
 
     def _changes_without_end(self) -> LastingError:
         return LastingError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts.errors import AlphaloopError
-from components.lasting.folder import LastingFolder, below, is_address, opened
+from components.lasting.folder import LastingFolder, below, fetched, is_address
 
 # Where the notes of all runs lie, and the name of this run: set in pipelines that are compiled for a cluster.
 NOTES_VARIABLE, RUN_VARIABLE = "ALPHALOOP_NOTES", "ALPHALOOP_RUN"
@@ -77,7 +77,7 @@ def read_notes(place: str) -> list[dict[str, Any]]:
     LastingError
         If the place does not answer.
     """
-    with opened(place) as folder:
+    with fetched(place) as folder:
         texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jsonl"))]
     events = [json.loads(line) for text in texts for line in text.splitlines()]
     return sorted(events, key=lambda event: event["time"])

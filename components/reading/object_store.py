@@ -1,14 +1,10 @@
 """Files of a user that lie in an S3 object store: found, hashed where they lie, and brought to this disk
 while they are read.
-
-Endpoint and keys come from the standard environment: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_REGION and the like.
 """
 
 import difflib
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,23 +15,19 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
-from urllib.parse import urlsplit
 
 from components.contracts.errors import AlphaloopError
+from components.s3 import SCHEME, missing_bucket, open_s3, server, why_unreadable
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
 Result = TypeVar("Result")
 
-SCHEME = "s3://"
 CHUNK_BYTES = 8 * 2**20
 # Objects that are read at a time: many small ones would spend their time waiting, one after the other.
 AT_A_TIME = 8
-# A server that is silent is given up after three attempts of so many seconds.
-CONNECT_S, ANSWER_S = 3.0, 5.0
-# What S3 and its likes call a key that is wrong, or may not do what was asked.
-REFUSED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "HTTP status 403")
+ANSWER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ def find_stored(asked: Address, ends: tuple[str, ...] = ()) -> tuple[StoredFile,
 
     key = asked.key
     with _explained(asked):
-        store = _open()
+        store = open_s3(ANSWER_S)
         if has_magic(key):
             found = _matches(store, key)
         elif (one := store.get_file_info(key)).type == fs.FileType.File:
@@ -170,7 +162,7 @@ def desk() -> Iterator[Desk]:
 
 def _with_each(files: Iterable[StoredFile], work: Callable[[StoredFile, BinaryIO], Result]) -> list[Result]:
     """What `work` makes of each file and its open stream, in their order."""
-    store = _open()
+    store = open_s3(ANSWER_S)
 
     def one(file: StoredFile) -> Result:
         with _explained(file.asked, file.key), store.open_input_stream(file.key) as stream:
@@ -178,26 +170,6 @@ def _with_each(files: Iterable[StoredFile], work: Callable[[StoredFile, BinaryIO
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         return list(pool.map(one, files))
-
-
-def _open() -> "fs.S3FileSystem":
-    from pyarrow import fs
-
-    # Arrow takes keys and region from the environment by itself, but no endpoint.
-    endpoint = urlsplit(_endpoint())
-    if _endpoint() and endpoint.scheme not in ("http", "https"):
-        raise ValueError(f"AWS_ENDPOINT_URL={_endpoint()} does not begin with http:// or https://")
-    return fs.S3FileSystem(
-        endpoint_override=f"{endpoint.netloc}{endpoint.path}" or None,
-        scheme=endpoint.scheme or "https",
-        connect_timeout=CONNECT_S,
-        request_timeout=ANSWER_S,
-        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"),
-    )
-
-
-def _endpoint() -> str:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 @contextmanager
@@ -212,32 +184,20 @@ def _explained(asked: Address, key: str | None = None) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """What is wrong, and what to do about it."""
-    server = _endpoint() or "AWS (AWS_ENDPOINT_URL is not set)"
-    said = re.sub(r"^.*(?=AWS Error)", "", str(error), flags=re.DOTALL).strip().removesuffix(".")[:300]
     if isinstance(error, FileNotFoundError):
         return "is gone: it was there a moment ago. Run again when nobody replaces the data."
     if getattr(error, "errno", None):
         return f"can't be brought to this disk: {error}. Make room, or set TMPDIR to another disk."
-    if any(word in said for word in REFUSED):
-        return (
-            f"is refused by {server}: {said}. Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that"
-            " this key may list and read the bucket."
-        )
-    if "NETWORK_CONNECTION" in said or "TIMEOUT" in said.upper():
-        return (
-            f"can't be read, because no S3 server answers at {server}: {said}. Start the server, or set"
-            " AWS_ENDPOINT_URL to its address, such as http://localhost:8333."
-        )
-    return f"can't be read from {server}: {said}. Check the address, AWS_ENDPOINT_URL and AWS_REGION."
+    return why_unreadable(error)
 
 
 def _absent(store: "fs.S3FileSystem", key: str, ends: tuple[str, ...]) -> str:
     """What is said of an address at which no file lies."""
     from pyarrow import fs
 
-    bucket = key.partition("/")[0]
-    if not has_magic(bucket) and store.get_file_info(bucket).type == fs.FileType.NotFound:
-        return f"does not exist: there is no bucket {bucket!r} at {_endpoint() or 'AWS'}. Check the address."
+    bucket = not has_magic(key.partition("/")[0]) and missing_bucket(store, key)
+    if bucket:
+        return f"does not exist: there is no bucket {bucket!r} at {server()}. Check the address."
     if has_magic(key):
         return "matches no file. Mend the pattern (the bucket's name can't be one), or put the data there."
     if store.get_file_info(key).type == fs.FileType.Directory:

@@ -8,7 +8,7 @@ import polars as pl
 from components.contracts import SERVED, write_table
 from components.contracts.documents.champion import ChampionRecord, Registration
 from components.contracts.documents.retraining import Decision
-from components.lasting.folder import below, opened
+from components.lasting.folder import below, fetched
 from components.progress import expect, report, stage
 from components.retraining.collect import answers_wanted, collect_served
 from components.retraining.config import Settings
@@ -45,7 +45,7 @@ def run_collect_served(
     """
     with stage("served"):
         about = ChampionRecord.find(champion / "champion.json")
-        with opened(below(folder, "served"), answers_wanted(about)) as served:
+        with fetched(below(folder, "served"), answers_wanted(about)) as served:
             rows = collect_served(served, about, window_bars=window_bars)
         write_table(
             rows,

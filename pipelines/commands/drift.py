@@ -8,7 +8,7 @@ from components.contracts import file_sha256
 from components.contracts.documents.champion import ChampionRecord
 from components.contracts.documents.drift import DriftReport
 from components.drift.tables import DriftError, read_current
-from components.lasting.folder import below, opened
+from components.lasting.folder import below, fetched
 from pipelines.config import Config
 from pipelines.lasting import lasting_here
 
@@ -110,7 +110,7 @@ def _served(config: Config, champion: ChampionRecord) -> Any:
     from components.retraining.collect import answers_wanted, collect_served
 
     folder = below(lasting_here(config), "served")
-    with opened(folder, answers_wanted(champion)) as served:
+    with fetched(folder, answers_wanted(champion)) as served:
         rows = collect_served(served, champion, window_bars=config.drift.window_bars)
     if rows.is_empty():
         raise DriftError(

@@ -4,7 +4,7 @@ end.
 
 from components.contracts import AlphaloopError
 from components.contracts.documents.replay import ReplayReport
-from components.lasting.folder import below, opened
+from components.lasting.folder import below, fetched
 from components.replay.run import FOLDER, PAGE, REPORT
 from pipelines.commands.retrain import review_trail
 from pipelines.config import Config
@@ -44,6 +44,6 @@ def run_drift(config: Config, runner: str) -> str:
 def run_replay(config: Config, runner: str) -> str:
     """Replay the newest bars; returns what was found in words."""
     run_locally("replay", config, runner=runner)
-    with opened(below(lasting_here(config), FOLDER), [REPORT]) as kept:
+    with fetched(below(lasting_here(config), FOLDER), [REPORT]) as kept:
         found = ReplayReport.read(kept / REPORT)
     return f"{found.reason}\nPage: {page_at_hand(config, f'{FOLDER}/{PAGE}')}"

@@ -7,13 +7,13 @@ from rich.table import Table
 
 from components.contracts import AlphaloopError, ContractError
 from components.contracts.documents.summary import RunSummary
-from components.lasting.folder import below, opened
+from components.lasting.folder import below, fetched
 from pipelines.commands.printed import printer
 
 
 def read_summary(folder: str) -> RunSummary:
     """`summary.json` of a finished run, of its folder or address; AlphaloopError where there is none."""
-    with opened(folder, ["summary.json"]) as kept:
+    with fetched(folder, ["summary.json"]) as kept:
         try:
             return RunSummary.read(kept / "summary.json")
         except ContractError as error:

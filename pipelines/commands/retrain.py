@@ -1,7 +1,7 @@
 """One check for drift here, with the retraining that it decides on: what `alphaloop watch` repeats."""
 
 from components.contracts.documents.retraining import Decision
-from components.lasting.folder import below, opened
+from components.lasting.folder import below, fetched
 from components.retraining.trail import DECISIONS, WORDS, Trail, read_trail
 from pipelines.config import Config
 from pipelines.graphs.retraining import RetrainingError, retraining_config
@@ -42,5 +42,5 @@ def run_retraining(config: Config, **options) -> Decision:
 
 def review_trail(review: str) -> Trail:
     """The audit trail of a review folder, which is a path or an address."""
-    with opened(review, lambda name: name.startswith((f"{DECISIONS}/", f"{WORDS}/"))) as folder:
+    with fetched(review, lambda name: name.startswith((f"{DECISIONS}/", f"{WORDS}/"))) as folder:
         return read_trail(folder)

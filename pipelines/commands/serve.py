@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from components.contracts import AlphaloopError
-from components.lasting.folder import below, opened
+from components.lasting.folder import below, fetched
 from components.processes.sources import task_sources
 from pipelines.config import Config
 from pipelines.lasting import lasting_here
@@ -42,10 +42,10 @@ def replay_store(config: Config, url: str, first: str | None, last: str | None) 
 
     keys = config.serving.api_keys()
     store = below(lasting_here(config), "feature_store")
-    with opened(store, [CURRENT]) as folder:
+    with fetched(store, [CURRENT]) as folder:
         current = current_publication(folder).relative_to(folder).as_posix()
     with (
-        opened(store, lambda name: name.startswith(f"{current}/")) as folder,
+        fetched(store, lambda name: name.startswith(f"{current}/")) as folder,
         Progress(transient=True) as progress,
     ):
         task = progress.add_task("replay", total=None)

@@ -8,7 +8,7 @@ from pyarrow import fs
 
 from components.contracts import AlphaloopError
 from components.lasting.file_systems import LastingError
-from components.lasting.folder import LastingFolder, below, opened
+from components.lasting.folder import LastingFolder, below, fetched, opened
 from tests.stores import s3_server
 
 
@@ -205,3 +205,22 @@ def test_a_server_that_is_gone_or_refuses_is_one_sentence_within_seconds(server,
     assert time.monotonic() - began < 20
     server.start()
     assert read(address) == {"a": "1"}
+
+
+def test_a_reader_changes_nothing_whatever_becomes_of_its_copy(address):
+    write(address, a="1", b="2")
+    with fetched(address) as folder:
+        assert {path.name for path in folder.iterdir()} == {"a", "b"}
+        (folder / "a").write_text("other")
+        (folder / "b").unlink()
+        (folder / "c").write_text("new")
+    assert read(address) == {"a": "1", "b": "2"}
+
+
+def test_a_bucket_that_is_not_there_is_no_empty_folder(server):
+    with (
+        pytest.raises(LastingError, match="there is no bucket 'elsewhere' at http"),
+        opened("s3://elsewhere/x"),
+    ):
+        pass
+    assert LastingFolder.at(f"{server.address}/empty").names() == {}
