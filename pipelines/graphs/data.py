@@ -43,8 +43,8 @@ class Fused:
 
 
 @dataclass(frozen=True)
-class FactorData:
-    """Outputs of the tasks from the source to the factors."""
+class Market:
+    """Outputs of the tasks from the source to the validated panel."""
 
     source: Source
     truth: PipelineChannel
@@ -52,6 +52,13 @@ class FactorData:
     quarantine: PipelineChannel
     health: PipelineChannel
     data_docs: PipelineChannel
+
+
+@dataclass(frozen=True)
+class FactorData:
+    """The market, and outputs of the tasks from there to the factors."""
+
+    market: Market
     fused: Fused
     factors: PipelineChannel
     catalog: PipelineChannel
@@ -70,11 +77,8 @@ class TrainingData:
     pages: Mapping[str, PipelineChannel]
 
 
-def source_to_factors(
-    config: Config, arrange: Arrange, source: Source | None, folder: str, *, trained: bool = True
-) -> FactorData:
-    """Tasks from the market data to the factors; where models are `trained` on them, the panel is held
-    against what that needs first.
+def source_to_market(config: Config, arrange: Arrange, source: Source | None) -> Market:
+    """Tasks from the market data to the validated panel.
 
     `source` holds the content hashes of the data, where they could be seen when the graph was built. Else the
     first tasks find them, never cached. As arguments of the tasks that read the data they keep a changed file
@@ -92,11 +96,28 @@ def source_to_factors(
         reads_data=True,
     ).outputs
     valid = _validate(config, arrange, raw["panel"])
-    enough = [_plan(config, arrange, valid["clean"])] if trained else []
-    fused = _fuse(config, arrange, valid["clean"], source)
+    return Market(
+        source=source,
+        truth=raw["truth"],
+        panel=valid["clean"],
+        quarantine=valid["quarantine"],
+        health=valid["health"],
+        data_docs=valid["data_docs"],
+    )
+
+
+def source_to_factors(
+    config: Config, arrange: Arrange, source: Source | None, folder: str, *, trained: bool = True
+) -> FactorData:
+    """Tasks from the market data to the factors; where models are `trained` on them, the panel is held
+    against what that needs first. `source` as in `source_to_market`.
+    """
+    market = source_to_market(config, arrange, source)
+    enough = [_plan(config, arrange, market.panel)] if trained else []
+    fused = _fuse(config, arrange, market)
     built = arrange(
         build_features(
-            panel=valid["clean"],
+            panel=market.panel,
             settings=features_json(config),
             period=config.market.period,
             code=code_version(build_features),
@@ -106,17 +127,7 @@ def source_to_factors(
         "features",
     )
     features = built.after(*enough).outputs
-    return FactorData(
-        source=source,
-        truth=raw["truth"],
-        panel=valid["clean"],
-        quarantine=valid["quarantine"],
-        health=valid["health"],
-        data_docs=valid["data_docs"],
-        fused=fused,
-        factors=features["factors"],
-        catalog=features["catalog"],
-    )
+    return FactorData(market, fused, features["factors"], features["catalog"])
 
 
 def _find_source(config: Config, arrange: Arrange) -> Source:
@@ -165,12 +176,17 @@ def _plan(config: Config, arrange: Arrange, panel: PipelineChannel) -> dsl.Pipel
     )
 
 
-def _fuse(config: Config, arrange: Arrange, panel: PipelineChannel, source: Source) -> Fused:
+def _fuse(config: Config, arrange: Arrange, market: Market) -> Fused:
     """The tasks that join the slow tables and draw the page on that."""
     if not config.fusion.tables:
         return Fused({}, {})
     joined = arrange(
-        fuse(panel=panel, settings=section_json(config.fusion), source=source.slow, code=code_version(fuse)),
+        fuse(
+            panel=market.panel,
+            settings=section_json(config.fusion),
+            source=market.source.slow,
+            code=code_version(fuse),
+        ),
         "fusion",
         reads_data=True,
     ).outputs
@@ -198,9 +214,11 @@ def publish(config: Config, arrange: Arrange, data: FactorData, folder: str) -> 
     )
 
 
-def to_labels(config: Config, arrange: Arrange, data: FactorData) -> PipelineChannel:
+def to_labels(config: Config, arrange: Arrange, market: Market) -> PipelineChannel:
     """The task that makes the labels; returns their table."""
-    task = make_labels(panel=data.panel, settings=section_json(config.labels), code=code_version(make_labels))
+    task = make_labels(
+        panel=market.panel, settings=section_json(config.labels), code=code_version(make_labels)
+    )
     return arrange(task, "labels").outputs["labels"]
 
 
@@ -211,7 +229,7 @@ def to_training_set(
     builders = [builder.partition(":")[0] for builder in (FACTOR_BUILDER, LABEL_BUILDER)]
     audited = arrange(
         audit_leaks(
-            panel=data.panel,
+            panel=data.market.panel,
             factors=data.factors,
             labels=labels,
             catalog=data.catalog,
@@ -230,7 +248,7 @@ def to_training_set(
     made = arrange(
         make_training_set(
             factors=data.factors,
-            panel=data.panel,
+            panel=data.market.panel,
             catalog=data.catalog,
             publication=published["Output"],
             period=config.market.period,
@@ -241,7 +259,7 @@ def to_training_set(
         "training set",
     )
     return TrainingData(
-        source=data.source,
+        source=data.market.source,
         labels=labels,
         catalog=data.catalog,
         audit=audited.outputs["audit"],

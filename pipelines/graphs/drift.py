@@ -8,7 +8,7 @@ from kfp import dsl
 
 from pipelines.config import Config
 from pipelines.graphs.arrange import Pods, arranger, closing_task
-from pipelines.graphs.data import Source, source_to_factors, to_labels
+from pipelines.graphs.data import Source, source_to_market, to_labels
 from pipelines.graphs.retraining import to_decision
 
 
@@ -25,8 +25,8 @@ def drift_pipeline(
     def drift():
         closing = closing_task(config, arrange, folder, "decide")
         with dsl.ExitHandler(closing, name="drift"):
-            factors = source_to_factors(config, arrange, source, folder, trained=False)
-            labels = to_labels(config, arrange, factors)
-            to_decision(config, arrange, factors, labels, folder, trains=False)
+            market = source_to_market(config, arrange, source)
+            labels = to_labels(config, arrange, market)
+            to_decision(config, arrange, market, labels, folder, trains=False)
 
     return drift

@@ -83,7 +83,7 @@ def _to_candidate(
     )
     tested = arrange(
         backtest(
-            panel=factors.panel,
+            panel=factors.market.panel,
             labels=data.labels,
             training_set=data.training_set,
             predictions=scores,
@@ -163,11 +163,11 @@ def _write_report(
 ) -> None:
     arrange(
         write_report(
-            truth=factors.truth,
-            panel=factors.panel,
-            quarantine=factors.quarantine,
-            health=factors.health,
-            data_docs=factors.data_docs,
+            truth=factors.market.truth,
+            panel=factors.market.panel,
+            quarantine=factors.market.quarantine,
+            health=factors.market.health,
+            data_docs=factors.market.data_docs,
             factors=factors.factors,
             catalog=factors.catalog,
             labels=candidate.data.labels,

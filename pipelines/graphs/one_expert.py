@@ -33,7 +33,7 @@ def expert_pipeline(
         closing = closing_task(config, arrange, folder)
         with dsl.ExitHandler(closing, name="expert"):
             factors = source_to_factors(config, arrange, source, folder)
-            labels = to_labels(config, arrange, factors)
+            labels = to_labels(config, arrange, factors.market)
             data = to_training_set(config, arrange, factors, labels, folder)
             inputs = to_expert_inputs(config, arrange, data, [resolved])
             if train:

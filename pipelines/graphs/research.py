@@ -45,7 +45,7 @@ def selection_pipeline(
         closing = closing_task(config, arrange, folder, "evidence")
         with dsl.ExitHandler(closing, name="selection"):
             factors = source_to_factors(config, arrange, source, folder)
-            labels = to_labels(config, arrange, factors)
+            labels = to_labels(config, arrange, factors.market)
             data = to_training_set(config, arrange, factors, labels, folder)
             inputs = to_expert_inputs(config, arrange, data, leaves)
             pages = side_by_side(arrange, "pages", inputs.pages)
@@ -78,7 +78,7 @@ def mining_pipeline(
         closing = closing_task(config, arrange, folder, "evidence")
         with dsl.ExitHandler(closing, name="mining"):
             factors = source_to_factors(config, arrange, source, folder)
-            labels = to_labels(config, arrange, factors)
+            labels = to_labels(config, arrange, factors.market)
             data = to_training_set(config, arrange, factors, labels, folder)
             predicted = to_predictions(config, arrange, data, leaves, folder)
             found = arrange(

@@ -16,7 +16,7 @@ from components.retraining.component import collect_served, conclude, decide
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json
 from pipelines.graphs.arrange import Arrange, Pods, arranger, closing_task
-from pipelines.graphs.data import FactorData, Source, source_to_factors, to_labels, to_training_set
+from pipelines.graphs.data import Market, Source, source_to_factors, to_labels, to_training_set
 from pipelines.graphs.judging import to_judged_model
 from pipelines.lasting import lasting_folder
 
@@ -73,8 +73,8 @@ def retraining_pipeline(
         closing = closing_task(config, arrange, folder, "decide")
         with dsl.ExitHandler(closing, name="retraining"):
             factors = source_to_factors(config, arrange, source, folder)
-            labels = to_labels(config, arrange, factors)
-            decided = to_decision(config, arrange, factors, labels, folder)
+            labels = to_labels(config, arrange, factors.market)
+            decided = to_decision(config, arrange, factors.market, labels, folder)
             # On a bool: a condition on text that can't be evaluated would skip the branch and still count as
             # success.
             with dsl.If(decided.outputs["Output"] == True, name="retrain"):  # noqa: E712
@@ -96,7 +96,7 @@ def retraining_pipeline(
 def to_decision(
     config: Config,
     arrange: Arrange,
-    factors: FactorData,
+    market: Market,
     labels: PipelineChannel,
     folder: str,
     *,
@@ -138,10 +138,10 @@ def to_decision(
         decide(
             drift=drift.outputs["drift"],
             current=served.outputs["current"],
-            panel=factors.panel,
+            panel=market.panel,
             champion=champion.outputs["champion"],
             settings=section_json(config.retraining),
-            source=factors.source.market,
+            source=market.source.market,
             folder=lasting_folder(config, folder),
             trains=trains,
         ),

@@ -37,7 +37,7 @@ def training_pipeline(
         closing = closing_task(config, arrange, folder, "report")
         with dsl.ExitHandler(closing, name="training"):
             factors = source_to_factors(config, arrange, source, folder)
-            labels = to_labels(config, arrange, factors)
+            labels = to_labels(config, arrange, factors.market)
             data = to_training_set(config, arrange, factors, labels, folder)
             to_judged_model(config, arrange, factors, data, leaves, folder)
 
