@@ -22,6 +22,15 @@ from components.progress.notes import keep_note
 
 EVENTS_VARIABLE = "ALPHALOOP_EVENTS"
 Item = TypeVar("Item")
+# What each kind of event says beside its time and stage.
+FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "started": {},
+    "said": {"message": str},
+    "warned": {"message": str},
+    "advanced": {"done": (int, float), "total": (int, float), "what": str},
+    "finished": {"seconds": (int, float)},
+    "failed": {"message": str, "seconds": (int, float)},
+}
 
 
 @contextmanager
@@ -66,6 +75,14 @@ def _readable(error: Exception) -> Exception | None:
     if isinstance(error, AlphaloopError):
         return AlphaloopError(without_secrets(str(error)))
     return RuntimeError(without_secrets(f"{type(error).__name__}: {error}"))
+
+
+def is_event(found: object) -> bool:
+    """Whether something that was read is an event as a stage says it."""
+    if not isinstance(found, dict) or not isinstance(found.get("stage"), str):
+        return False
+    fields = FIELDS.get(str(found.get("event")))
+    return fields is not None and all(isinstance(found.get(name), kind) for name, kind in fields.items())
 
 
 def report(stage_name: str, message: str) -> None:

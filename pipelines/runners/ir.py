@@ -16,6 +16,7 @@ from pipelines.config import Config
 from pipelines.lasting import lasting_folder
 from pipelines.leaves import users_modules
 from pipelines.runners.arguments import LONGEST_ARGUMENT, argument_bytes, say_once
+from pipelines.runners.containers import require_image_name
 
 # libyaml is some ten times as fast; not every build of PyYAML has it.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -51,6 +52,7 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
             " named. Set cluster.volume_claim, or take mount_path out."
         )
     image = image or IMAGE
+    require_image_name(image)
     folder = resolve_folder(config)
     pipeline = build_pipeline(
         name,

@@ -16,6 +16,7 @@ from pipelines.graphs.build import PIPELINES, build_pipeline
 from pipelines.graphs.research import ResearchError
 from pipelines.graphs.retraining import RetrainingError, retraining_config
 from pipelines.runners import ir
+from pipelines.runners.containers import ContainerError
 from pipelines.runners.ir import ClusterError, _check_names, compile_pipeline, graph, read_ir
 from pipelines.task_environment import TASK_ENVIRONMENT
 from pipelines.task_resources import MEASURED, Resources, task_resources
@@ -491,6 +492,12 @@ def test_names_that_yaml_reads_as_booleans_are_refused():
         bad = {"root": {}, "components": {"comp-a": {"inputDefinitions": {"parameters": {name: {}}}}}}
         with pytest.raises(ClusterError, match="take for a boolean"):
             _check_names(bad)
+
+
+def test_an_image_that_none_can_pull_is_refused_before_anything_is_compiled(config, tmp_path):
+    with pytest.raises(ContainerError, match="no name of an image"):
+        compile_pipeline("training", config, tmp_path / "ir.yaml", image="Registry/A b")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_pipeline_is_named(config, tmp_path):

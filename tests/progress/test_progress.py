@@ -5,7 +5,7 @@ import json
 import pytest
 
 from components.contracts import ContractError
-from components.progress import advance, report, stage, track, warn
+from components.progress import FIELDS, advance, is_event, report, stage, track, warn
 
 
 @pytest.fixture
@@ -42,3 +42,26 @@ def test_tracking_counts_and_without_a_file_lines_go_to_standard_error(monkeypat
     monkeypatch.delenv("ALPHALOOP_EVENTS")
     warn("audit", "look here")
     assert capsys.readouterr().err == "[audit] look here\n"
+
+
+def test_what_a_stage_says_is_an_event_and_other_lines_are_none(events):
+    with stage("labels"):
+        report("labels", "60")
+        warn("labels", "look here")
+        advance("labels", 1, 4)
+    with pytest.raises(ContractError), stage("labels"):
+        raise ContractError("column 'close' is missing")
+    said = events()
+    assert {event["event"] for event in said} == set(FIELDS)
+    assert all(map(is_event, said))
+    for other in (
+        None,
+        [],
+        {},
+        {"event": "started"},
+        {"event": "end", "stage": "labels"},
+        {"event": ["said"], "stage": "labels"},
+        {"event": "said", "stage": "labels"},
+        {"event": "advanced", "stage": "labels", "done": "1", "total": 4, "what": ""},
+    ):
+        assert not is_event(other)

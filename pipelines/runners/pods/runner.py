@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from components.contracts import require_json
-from components.progress import EVENTS_VARIABLE
+from components.progress import EVENTS_VARIABLE, is_event
 from pipelines.runners.pods.content import ArtifactError, copy_content, is_content, take_content
 from pipelines.runners.pods.declared import Declared, PodError
 from pipelines.runners.pods.machine import mount
@@ -179,7 +179,7 @@ class Pods:
             event = json.loads(line)
         except ValueError:
             event = None
-        if isinstance(event, dict) and "event" in event:
+        if is_event(event):
             self.on_event(event)
         else:
             print(line)
