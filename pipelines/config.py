@@ -174,8 +174,7 @@ class Config(Section):
         if is_address(self.run.store) and self.feature_store.online == "sqlite":
             raise ValueError(
                 f"run.store={self.run.store} but feature_store.online=sqlite, a file that can't lie there;"
-                " set"
-                " feature_store.online to redis"
+                " set feature_store.online to redis"
             )
         return self
 

@@ -70,8 +70,7 @@ def require_lasting(config: Config) -> None:
     WouldVanish
         With everything that would be lost, and what to set.
     """
-    lost = [*vanishing(config), *unseen_data(config)]
-    if lost:
+    if lost := lost_by_pods(config):
         listed = "\n".join(f"- {one}" for one in lost)
         raise WouldVanish(
             "A task on a cluster finds an empty folder and leaves nothing behind but its artifacts. With this"
@@ -79,8 +78,13 @@ def require_lasting(config: Config) -> None:
         )
 
 
+def lost_by_pods(config: Config) -> list[str]:
+    """What a run on a cluster would lose or not find, the data that it reads included."""
+    return [*vanishing(config), *unseen_data(config)]
+
+
 def vanishing(config: Config) -> list[str]:
-    """What a run on a cluster would lose or not find, and what to set; nothing where all of it lasts."""
+    """What a run on a cluster makes and would lose, and what to set; nothing where all of it lasts."""
     return [*_models(config), *_online_values(config), *_files(config)]
 
 
@@ -91,8 +95,7 @@ def _models(config: Config) -> list[str]:
     found = "is empty, which means SQLite in run.folder" if not uri else "names no server"
     return [
         f"the model: registry.tracking_uri {found}. Set it to the address of an MLflow server that keeps"
-        " artifacts"
-        " itself (mlflow server --artifacts-destination s3://...), such as http://mlflow.alphaloop:5000."
+        " artifacts itself (mlflow server --artifacts-destination s3://...), such as http://mlflow.alphaloop:5000."
     ]
 
 
@@ -101,14 +104,13 @@ def _online_values(config: Config) -> list[str]:
     if settings.online != "redis":
         return [
             f"the online features: feature_store.online is {settings.online}, a file that no other pod may"
-            " share."
-            f" Set it to redis, and {settings.redis_variable} in cluster.secrets or cluster.environment."
+            f" share. Set it to redis, and {settings.redis_variable} in cluster.secrets or"
+            " cluster.environment."
         ]
     if settings.redis_variable not in {**cluster.environment, **cluster.secrets}:
         return [
             f"the online features: no task is told where Redis is. Name {settings.redis_variable} in"
-            " cluster.secrets,"
-            f" such as {{{settings.redis_variable}: {{secret: redis, key: address}}}}, or in"
+            f" cluster.secrets, such as {{{settings.redis_variable}: {{secret: redis, key: address}}}}, or in"
             " cluster.environment."
         ]
     return []

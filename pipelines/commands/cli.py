@@ -101,18 +101,18 @@ def compile_(
 ):
     """Compile a pipeline to KFP's IR, for a cluster.
 
-    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop:0.7.0 -o training.yaml
+    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop-python:0.7.0 -o my.yaml
     """
     from components.progress import warn
     from pipelines.commands.printed import told_image
     from pipelines.config import load_config
-    from pipelines.lasting import vanishing
+    from pipelines.lasting import lost_by_pods
     from pipelines.runners.ir import compile_pipeline
 
     settings, named = load_config(config, overrides or []), told_image(image)
     target = compile_pipeline(pipeline, settings, output or Path(f"{pipeline}.yaml"), image=named)
-    for lost in vanishing(settings):
-        warn("compile", f"a run would lose {lost} `alphaloop submit` refuses this config.")
+    for lost in lost_by_pods(settings):
+        warn("compile", f"a run would lose, or not find, {lost} `alphaloop submit` refuses this config.")
     typer.echo(f"Compiled {pipeline} to {target}")
 
 

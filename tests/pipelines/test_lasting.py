@@ -5,7 +5,7 @@ import pytest
 from components.contracts import AlphaloopError
 from pipelines.commands.options import DEMO
 from pipelines.config import load_config
-from pipelines.lasting import WouldVanish, lasting_folder, require_lasting, vanishing
+from pipelines.lasting import WouldVanish, lasting_folder, lost_by_pods, require_lasting, vanishing
 from tests.pipelines.lasting_config import LASTING
 
 SLOW = "{name: notes, path: notes.csv, observed: day, known: day, columns: [{name: quality}]}"
@@ -93,3 +93,9 @@ def test_everything_that_would_vanish_is_said_at_once():
 def test_where_things_lie_that_last(store, kept):
     overrides = [f"run.store='{store}'", "feature_store.online=redis"]
     assert lasting_folder(load_config(DEMO, overrides), "/run") == kept
+
+
+def test_compiling_warns_of_all_that_submitting_refuses():
+    config = load_config(DEMO, ["market.source=csv", "market.path=bars/*.csv"])
+    assert any("the bars of market.source=csv" in one for one in lost_by_pods(config))
+    assert set(vanishing(config)) < set(lost_by_pods(config))
