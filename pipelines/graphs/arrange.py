@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_channel import PipelineChannel
+from kfp.dsl.structures import ResourceSpec
 
 from components.gather.component import gather
 from components.progress.notes import NOTES_VARIABLE, RUN_VARIABLE
@@ -84,17 +85,18 @@ def _set_environment(task: dsl.PipelineTask, config: Config, pods: Pods) -> None
     """A pod has nothing of the submitter's environment: all that a task reads is said here, passwords by the
     name of the secret that holds them.
     """
-    for name, value in {
+    # At once: kfp walks the whole call stack for each variable and resource that its methods set.
+    task.container_spec.env = {
+        **(task.container_spec.env or {}),
         **TASK_ENVIRONMENT,
         DATA_VARIABLE: pods.data,
         **config.cluster.environment,
         **pods.code,
-    }.items():
-        task.set_env_variable(name, value)
+        **({NOTES_VARIABLE: pods.notes} if pods.notes else {}),
+    }
     for name, place in config.cluster.secrets.items():
         kubernetes.use_secret_as_env(task, secret_name=place.secret, secret_key_to_env={place.key: name})
     if pods.notes:
-        task.set_env_variable(NOTES_VARIABLE, pods.notes)
         # The run's name as an argument would be part of the cache's key.
         kubernetes.use_field_path_as_env(task, env_name=RUN_VARIABLE, field_path=RUN_FIELD)
 
@@ -110,9 +112,12 @@ def closing_task(config: Config, arrange: Arrange, folder: str, *goals: str) -> 
 def _set_resources(task: dsl.PipelineTask, config: Config) -> None:
     """Requests and limits of the task, and memory that the processes of a neural fit share."""
     asked = task_resources(task.component_spec.name, config.cluster.resources)
-    task.set_cpu_request(asked.cpu).set_memory_request(asked.memory).set_memory_limit(asked.memory_limit)
-    if asked.cpu_limit:
-        task.set_cpu_limit(asked.cpu_limit)
+    task.container_spec.resources = ResourceSpec(
+        cpu_request=asked.cpu,
+        cpu_limit=asked.cpu_limit or None,
+        memory_request=asked.memory,
+        memory_limit=asked.memory_limit,
+    )
     if task.component_spec.name == TRAINING:
         kubernetes.empty_dir_mount(
             task,
