@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from components.image import IMAGE
+from components.progress.notes import NOTES_VARIABLE
 from components.settings import ConfigError
 from pipelines.code_version import compiled_code
 from pipelines.config import ClusterSettings, Config, load_config
@@ -356,6 +357,7 @@ def test_every_task_of_every_pipeline_has_its_environment_and_secrets(name, tmp_
         "DO_NOT_TRACK": "false",
         **compiled_code([]),
         "ALPHALOOP_IMAGE": IMAGE,
+        NOTES_VARIABLE: "/tmp/alphaloop/demo/notes",
     }
     found = environments_of(documents)
     assert len(found) > 4
@@ -369,7 +371,7 @@ def test_every_task_of_every_pipeline_has_its_environment_and_secrets(name, tmp_
         ("cluster.environment={A-B: x}", r"cluster\.environment"),
         ("cluster.secrets={A: {secret: Mine, key: k}}", r"cluster\.secrets\.A\.secret"),
         ("cluster.secrets={A: {secret: mine}}", r"cluster\.secrets\.A\.key"),
-        ("cluster.secrets={A: hunter2}", r"cluster\.secrets\.A"),
+        ("cluster.secrets={A: hunter2}", r"cluster\.secrets: A wants the Secret and the key"),
         ("cluster={environment: {A: x}, secrets: {A: {secret: s, key: k}}}", "both name A"),
     ],
 )
