@@ -3,7 +3,6 @@ image.
 """
 
 import os
-import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +105,8 @@ def _is_seen(place: Path, mounts: list[dict]) -> bool:
 
 
 def _has_account(number: int) -> bool:
+    import pwd  # Windows, whose other runners import this module too, has none.
+
     try:
         pwd.getpwuid(number)
     except KeyError:
