@@ -95,7 +95,8 @@ def _models(config: Config) -> list[str]:
     found = "is empty, which means SQLite in run.folder" if not uri else "names no server"
     return [
         f"the model: registry.tracking_uri {found}. Set it to the address of an MLflow server that keeps"
-        " artifacts itself (mlflow server --artifacts-destination s3://...), such as http://mlflow.alphaloop:5000."
+        " artifacts itself (mlflow server --artifacts-destination s3://...), such as"
+        " http://mlflow.alphaloop:5000."
     ]
 
 

@@ -167,9 +167,12 @@ def test_a_config_that_names_them_is_taken():
 
 
 def test_a_pipeline_that_would_hold_one_is_not_written(tmp_path):
-    with pytest.raises(CredentialFound, match=r"executors\..*\) would hold a password in an address"):
+    with pytest.raises(CredentialFound, match=r"executors\..*\) would hold an AWS access key"):
         compile_pipeline(
-            "materialisation", load_config(DEMO), tmp_path / "ir.yaml", image="http://ada:Gr3en@host/image:1"
+            "materialisation",
+            load_config(DEMO),
+            tmp_path / "ir.yaml",
+            image="host/image:AKIAGREENAPPLEGREEN1",
         )
     assert list(tmp_path.iterdir()) == []
     written = compile_pipeline("materialisation", load_config(DEMO), tmp_path / "ir.yaml")
