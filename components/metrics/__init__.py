@@ -3,6 +3,7 @@
 Ground floor: imported by every stage; imports only the contracts.
 """
 
+from components.metrics.blocks import block_length
 from components.metrics.calibration import calibration_slope, coverage, pinball_loss, reliability_table
 from components.metrics.correlation import (
     ic_decay,
@@ -20,6 +21,14 @@ from components.metrics.inference import (
     standard_error,
     t_value,
 )
+from components.metrics.many_models import (
+    ManyModelsTest,
+    SuperiorModels,
+    reality_check,
+    step_m,
+    superior_predictive_ability,
+)
+from components.metrics.overfitting import Overfitting, probability_of_overfitting
 from components.metrics.performance import (
     bars_per_year,
     cost_share,
@@ -31,6 +40,21 @@ from components.metrics.performance import (
     performance_summary,
     sharpe_interval,
     sharpe_ratio,
+)
+from components.metrics.sharpe_beyond_luck import (
+    BacktestLength,
+    DeflatedSharpe,
+    SharpeChance,
+    SharpeMoments,
+    TrackRecord,
+    bars_needed,
+    chance_above,
+    deflated_sharpe,
+    expected_best,
+    minimum_backtest_length,
+    minimum_track_record,
+    probabilistic_sharpe,
+    sharpe_moments,
 )
 from components.metrics.shift import (
     adjusted_p_values,
@@ -45,14 +69,27 @@ from components.metrics.shift import (
 from components.metrics.stability import population_stability_index
 
 __all__ = [
+    "BacktestLength",
+    "DeflatedSharpe",
+    "ManyModelsTest",
+    "Overfitting",
+    "SharpeChance",
+    "SharpeMoments",
+    "SuperiorModels",
+    "TrackRecord",
     "adjusted_p_values",
+    "bars_needed",
     "bars_per_year",
     "block_bootstrap_interval",
+    "block_length",
     "calibration_slope",
+    "chance_above",
     "cost_share",
     "coverage",
+    "deflated_sharpe",
     "degrees_of_freedom",
     "effective_rows",
+    "expected_best",
     "fewest_values",
     "half_width",
     "hit_rate",
@@ -65,19 +102,27 @@ __all__ = [
     "ks_to_sketch",
     "long_run_variance",
     "max_drawdown",
+    "minimum_backtest_length",
+    "minimum_track_record",
     "overlap_corrected_sharpe",
     "performance_summary",
     "pinball_loss",
     "population_stability_index",
+    "probabilistic_sharpe",
+    "probability_of_overfitting",
     "psi_p_value",
     "psi_to_sketch",
     "quantile_sketch",
+    "reality_check",
     "reliability_table",
     "row_correlations",
     "sharpe_interval",
+    "sharpe_moments",
     "sharpe_ratio",
     "stability_index",
     "standard_error",
+    "step_m",
+    "superior_predictive_ability",
     "t_value",
     "to_matrix",
 ]
