@@ -62,6 +62,8 @@ def resolve_leaf(name: str, config: Config) -> Leaf:
     expert, overrides = name.split("/")[0], config.experts.overrides
     meant = dict.fromkeys((expert, config.experts.names.get(name, expert)))
     leaf = load_leaf(path, {one: overrides[one] for one in meant if one in overrides})
+    if "transform" not in leaf.model_fields_set:
+        leaf = leaf.model_copy(update={"transform": config.labels.transform})
     found = f"{leaf.expert}/{leaf.period}/{leaf.modality}"
     if found != name:
         raise ConfigError(

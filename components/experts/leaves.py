@@ -16,13 +16,14 @@ from pydantic import Field
 
 from components.experts.regime_models import RegimeModels
 from components.processes.imports import users_module
+from components.scoring.moments import TargetTransform
 from components.settings import ConfigError, Section, read_yaml, validate_settings
 from components.timeline.periods import Period
 
 # Where the modules of Alphaloop's own experts lie.
 FAMILIES = "components.experts.families"
 # Keys of a leaf that experts.overrides may set, beside the settings of its expert.
-SWITCHES = ("threads", "ensemble", "regimes", "also", "processes", "tracking")
+SWITCHES = ("transform", "threads", "ensemble", "regimes", "also", "processes", "tracking")
 
 
 class FurtherTask(Section):
@@ -51,6 +52,13 @@ class Leaf(Section):
     )
     module: str | None = Field(
         None, description="dotted name of a module of your own, such as my_package.my_expert"
+    )
+    transform: TargetTransform = Field(
+        "zscore",
+        description=(
+            "what is learned of the target in the cross-section of a bar; labels.transform, unless the leaf"
+            " or an override says otherwise"
+        ),
     )
     threads: int = Field(
         2,

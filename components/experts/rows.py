@@ -10,12 +10,11 @@ import polars as pl
 
 from components.experts.errors import ExpertError
 from components.experts.protocol import Advance
-from components.scoring.moments import FEWEST_SYMBOLS, standardised_target
+from components.scoring.moments import FEWEST_SYMBOLS, TargetTransform, learned_target
 
 WEIGHT = "weight"
 # Boosting tells how far it is once in so many trees.
 REPORTED_ROUNDS = 10
-TargetTransform = Literal["none", "cross_sectional_zscore"]
 Monitor = Literal["rmse", "rank_correlation"]
 
 
@@ -48,14 +47,14 @@ def matrix(rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
 def target(rows: pl.DataFrame, transform: TargetTransform) -> np.ndarray:
     """What is learned from labelled rows, Float64, shape (rows,).
 
-    `cross_sectional_zscore`: (label - mean) / standard deviation over the given rows of the same timestamp,
-    cut off at 4, so that calm and wild days weigh the same. A timestamp with fewer than 3 rows, or without
-    spread, is scaled by the spread of all rows instead.
+    `zscore`: (label - mean) / standard deviation over the given rows of the same timestamp, cut off at 4, so
+    that calm and wild days weigh the same. A timestamp with fewer than 3 rows, or without spread, is scaled
+    by the spread of all rows instead. `rank_gaussian`: the rank within the timestamp as a normal quantile; as
+    `zscore` at timestamps with fewer than 10 rows.
     """
-    if transform == "none":
-        return rows["label"].cast(pl.Float64).to_numpy()
     label = rows["label"].cast(pl.Float64).to_numpy()
-    return standardised_target(label, rows["timestamp"].rle_id().to_numpy(), float(label.std()) or 1.0)
+    bars = rows["timestamp"].rle_id().to_numpy()
+    return learned_target(label, bars, float(label.std()) or 1.0, transform)
 
 
 def sample_weights(rows: pl.DataFrame) -> np.ndarray | None:

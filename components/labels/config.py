@@ -120,6 +120,15 @@ class Settings(Section):
         5, ge=1, description="the horizon in bars that backtest and gates judge; one of `horizons`"
     )
     target: Target = Field("sector_neutral_return", description="the label column that experts learn")
+    transform: Literal["none", "zscore", "rank_gaussian"] = Field(
+        "zscore",
+        description=(
+            "what experts learn of the target in the cross-section of a bar. zscore: deviations from the mean"
+            " in standard deviations, cut off at 4; rank_gaussian: the rank as a normal quantile, z-scores"
+            " where a bar has fewer than 10 labelled symbols; none: the target itself. Predictions are in the"
+            " target's own unit with each"
+        ),
+    )
     entry: Literal["next_open", "next_close"] = Field(
         "next_open",
         description=(

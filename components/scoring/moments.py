@@ -4,11 +4,17 @@ judging and serving.
 Shapes: K values a row, N rows of several bars.
 """
 
+from typing import Literal
+
 import numpy as np
 
+# What is learned of a target in the cross-section of its bar.
+TargetTransform = Literal["none", "zscore", "rank_gaussian"]
 # Targets in standard deviations are cut off here, so that a single takeover bid does not steer a tree.
 LARGEST_TARGET = 4.0
 FEWEST_SYMBOLS = 3
+# Ranks of fewer labels than this keep little of what z-scores say: five labels have five places.
+FEWEST_RANKED = 10
 # Labels of a bar that differ by less than this are equal.
 SMALLEST_SPREAD = 1e-12
 
@@ -48,6 +54,54 @@ def standardised_target(
     enough_N = (np.bincount(bar_N) >= FEWEST_SYMBOLS)[bar_N] & (spread_N > SMALLEST_SPREAD)
     within_N = (label_N - mean_N) / np.where(enough_N, spread_N, 1.0)
     return np.clip(np.where(enough_N, within_N, label_N / usual_spread), -LARGEST_TARGET, LARGEST_TARGET)
+
+
+def normal_scores(label_N: np.ndarray, bar_N: np.ndarray) -> np.ndarray:
+    """Each label's rank within its bar as the quantile of a normal distribution, Float64, shape (rows,).
+
+    With u = (rank - 1/2) / labels of the bar (Hazen 1914; equal labels share their mean rank) the score is
+    the inverse normal distribution at u: as van der Waerden (1952) scores, of mean 0 and a spread near 1, but
+    no label is further out than its rank, however heavy the tails are.
+
+    Parameters
+    ----------
+    label_N : labels, all finite
+    bar_N : number of each row's bar, from 0 on
+    """
+    from scipy.special import ndtri
+
+    if not len(label_N):
+        return np.empty(0)
+    order = np.lexsort((label_N, bar_N))
+    bar, label = bar_N[order], label_N[order]
+    new = np.r_[True, (bar[1:] != bar[:-1]) | (label[1:] != label[:-1])]
+    first = np.flatnonzero(new)
+    last = np.r_[first[1:], len(label)] - 1
+    members = np.bincount(bar_N)
+    begins = np.cumsum(members) - members
+    # Ranks count from 1, so the mean place of a group of equals from 0 on is its rank less 1/2 plus 1/2.
+    middle = ((first + last) / 2)[np.cumsum(new) - 1] - begins[bar] + 0.5
+    scores = np.empty(len(label))
+    scores[order] = ndtri(middle / members[bar])
+    return scores
+
+
+def learned_target(
+    label_N: np.ndarray, bar_N: np.ndarray, usual_spread: float | np.ndarray, transform: TargetTransform
+) -> np.ndarray:
+    """What is learned of labels, Float64, shape (rows,).
+
+    `none`: the label. `zscore`: `standardised_target`. `rank_gaussian`: `normal_scores` in bars of at least
+    10 labels that differ, else as `zscore`. Arguments as of `standardised_target`.
+    """
+    if transform == "none":
+        return label_N
+    standardised_N = standardised_target(label_N, bar_N, usual_spread)
+    if transform == "zscore":
+        return standardised_N
+    (_,), (spread_N,) = moments_by_bar(label_N[None], bar_N)
+    ranked_N = (np.bincount(bar_N) >= FEWEST_RANKED)[bar_N] & (spread_N > SMALLEST_SPREAD)
+    return np.where(ranked_N, normal_scores(label_N, bar_N), standardised_N)
 
 
 def spread_so_far(label_N: np.ndarray, bar_N: np.ndarray) -> np.ndarray:

@@ -22,13 +22,14 @@ def select_factors(
     evidence: Output[Dataset],
     overview: Output[Artifact],
     modality: str = "base",
+    transform: str = "zscore",
 ):
     """Choose the inputs of every fold on its training bars, for one family of experts."""
     from components.selection.run import Inputs, Outputs, Purpose, run_select
 
     inputs = Inputs(training_set.path, labels.path, catalog.path)
     outputs = Outputs(selection.path, evidence.path, overview.path)
-    purpose = Purpose(family, horizon, target, seed, modality)
+    purpose = Purpose(family, horizon, target, seed, modality, transform)
     run_select(inputs, outputs, purpose, settings=settings, timeline=timeline, code=code)
 
 

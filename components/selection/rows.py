@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN, CatalogEntry, ContractError, target_labels
-from components.scoring.moments import spread_so_far, standardised_target
+from components.scoring.moments import TargetTransform, learned_target, spread_so_far
 from components.selection.errors import SelectionError
 from components.selection.purpose import Purpose
 from components.timeline import bar_index
@@ -73,7 +73,7 @@ def read_rows(
         tuple(groups),
         tuple(groups.values()),
         _matrix(training_set, list(groups)),
-        _target(label, bars),
+        _target(label, bars, purpose.transform),
         _label_end(frame, label, calendar),
         bars,
         codes,
@@ -143,13 +143,14 @@ def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
     return values
 
 
-def _target(label: np.ndarray, bars: np.ndarray) -> np.ndarray:
-    """The label in spreads of its bar, as the experts learn it; NaN without a label.
+def _target(label: np.ndarray, bars: np.ndarray, transform: TargetTransform = "zscore") -> np.ndarray:
+    """The label as the experts learn it; NaN without a label.
 
     A thin bar is measured by the labels up to it, not by all: what is chosen in a fold must not know of later
     ones.
     """
     known = np.isfinite(label)
     score = np.full(len(label), np.nan, dtype=np.float32)
-    score[known] = standardised_target(label[known], bars[known], spread_so_far(label[known], bars[known]))
+    spread = spread_so_far(label[known], bars[known])
+    score[known] = learned_target(label[known], bars[known], spread, transform)
     return score

@@ -82,6 +82,7 @@ def _select(
             horizon=config.labels.primary_horizon,
             target=config.labels.target,
             seed=config.run.seed,
+            transform=config.labels.transform,
             code=code_version(select_factors),
         ),
         f"select for {modality} {family} models",

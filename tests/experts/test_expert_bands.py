@@ -91,7 +91,7 @@ def test_bands_never_cross_and_scores_never_flip(values):
 
 
 def test_cross_sectional_target_by_hand():
-    found = target(rows([1.0, 2.0, 3.0, 7.0, 7.0, 7.0], per_bar=3), "cross_sectional_zscore")
+    found = target(rows([1.0, 2.0, 3.0, 7.0, 7.0, 7.0], per_bar=3), "zscore")
     overall = np.std([1.0, 2.0, 3.0, 7.0, 7.0, 7.0])
     np.testing.assert_allclose(found, [-1.0, 0.0, 1.0, *[min(7 / overall, 4.0)] * 3])
 

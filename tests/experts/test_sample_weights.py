@@ -2,6 +2,8 @@
 refused in it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -111,12 +113,12 @@ def test_a_row_of_weight_two_is_a_row_that_is_there_twice(frames):
     """
     train = frames[0].filter(pl.col("part") == "train")
     twice = pl.concat([frames[0], train.filter("odd")]).sort("timestamp", "symbol")
-    settings = {"penalties": 1, "smallest_penalty": 0.01, "target_transform": "none"}
+    settings = {"penalties": 1, "smallest_penalty": 0.01}
     module = expert_module(Leaf(expert="elasticnet", period="1d"))
     found = []
     for frame in (twice, weighed(frames[0], 2.0)):
         expert = module.Expert(module.Settings(**settings))
-        expert.fit(frame, TASK, advance=lambda share, what: None)
+        expert.fit(frame, replace(TASK, transform="none"), advance=lambda share, what: None)
         found.append(expert)
     np.testing.assert_allclose(found[0].coefficients, found[1].coefficients, rtol=1e-5, atol=1e-9)
     assert found[0].intercept == pytest.approx(found[1].intercept, abs=1e-9)

@@ -5,11 +5,15 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, rankdata
 
 from components.experts.rows import target
 from components.scoring.moments import (
+    FEWEST_RANKED,
+    learned_target,
     moments_by_bar,
     moments_of_one_bar,
+    normal_scores,
     spread_so_far,
     standardised_target,
 )
@@ -49,6 +53,40 @@ def test_a_thin_bar_is_measured_by_the_usual_spread():
     assert standardised_target(np.array([0.0, 0, 0, 0, 99]), np.zeros(5, dtype=int), 1.0).max() <= 4
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_normal_scores_are_those_of_scipys_ranks_bar_by_bar(bars, distinct, seed):
+    bar = np.array(bars)
+    label = np.random.default_rng(seed).integers(0, distinct, len(bar)) * 0.1
+    found = normal_scores(label, bar)
+    for one in set(bars):
+        ranks = rankdata(label[bar == one])
+        np.testing.assert_allclose(found[bar == one], norm.ppf((ranks - 0.5) / len(ranks)), atol=1e-12)
+
+
+def test_a_rank_gaussian_target_sees_the_order_of_labels_and_nothing_of_their_tails():
+    rng = np.random.default_rng(5)
+    bar = np.repeat(np.arange(20), 30)
+    label = rng.normal(size=len(bar))
+    found = learned_target(label, bar, 1.0, "rank_gaussian")
+    assert (found == learned_target(np.exp(3 * label) - 7, bar, 1.0, "rank_gaussian")).all()
+    assert np.abs(found.reshape(20, 30).mean(axis=1)).max() < 1e-12
+    assert found.reshape(20, 30).std(axis=1) == pytest.approx(0.97, abs=0.02)
+    assert (learned_target(label, bar, 1.0, "zscore") == standardised_target(label, bar, 1.0)).all()
+    assert (learned_target(label, bar, 1.0, "none") == label).all()
+    assert not len(learned_target(np.empty(0), np.empty(0, dtype=int), 1.0, "rank_gaussian"))
+
+
+def test_few_labels_and_equal_ones_are_z_scores_also_where_others_are_ranked():
+    many, few, flat = (np.full(size, bar) for bar, size in enumerate((FEWEST_RANKED, FEWEST_RANKED - 1, 12)))
+    bar = np.concatenate([many, few, flat])
+    label = np.where(bar == 2, 3.0, np.random.default_rng(6).standard_t(2, len(bar)))
+    found = learned_target(label, bar, 2.0, "rank_gaussian")
+    thin = learned_target(label, bar, 2.0, "zscore")
+    assert (found[bar > 0] == thin[bar > 0]).all()
+    assert found[bar == 0].max() == pytest.approx(norm.ppf(0.95))
+
+
 def test_experts_and_selection_agree_on_every_bar_with_three_labels_and_a_spread():
     rng = np.random.default_rng(3)
     bar = np.repeat(np.arange(30), 6)
@@ -56,7 +94,7 @@ def test_experts_and_selection_agree_on_every_bar_with_three_labels_and_a_spread
     label[bar == 4] = np.where(np.arange(6) < 3, label[bar == 4], np.nan)  # 3 labels
     known = np.isfinite(label)
     frame = pl.DataFrame({"timestamp": bar[known], "label": label[known]})
-    expected = target(frame, "cross_sectional_zscore").astype(np.float32)
+    expected = target(frame, "zscore").astype(np.float32)
     found = _target(label, bar)
     assert (found[known] == expected).all()
     assert np.isnan(found[~known]).all()

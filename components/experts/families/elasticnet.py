@@ -16,7 +16,7 @@ from pydantic import Field
 from components.contracts import atomic_write_text, require_json
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
-from components.experts.rows import Monitor, TargetTransform, labelled, loss, matrix, sample_weights, target
+from components.experts.rows import Monitor, labelled, loss, matrix, sample_weights, target
 from components.scoring.form import Linear, write_form
 from components.settings import Section
 
@@ -45,9 +45,6 @@ class Settings(Section):
         ),
     )
     monitor: Monitor = Field("rmse", description="what the early-stopping rows choose by")
-    target_transform: TargetTransform = Field(
-        "cross_sectional_zscore", description="what is learned of the target at each bar"
-    )
 
 
 class Expert:
@@ -68,17 +65,17 @@ class Expert:
 
         The optimum is unique, so a warm start changes nothing.
         """
-        self.columns, chosen = list(task.groups), self.settings
+        self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
         gram, moments, mean, spread, target_mean = _sufficient_statistics(
-            train, self.columns, target(train, chosen.target_transform), sample_weights(train)
+            train, self.columns, target(train, task.transform), sample_weights(train)
         )
         advance(0.5, f"{len(train):,} rows")
         penalties, path = self._path(gram, moments)
         path = path / spread[:, None]
         intercepts = target_mean - mean @ path
         outputs = _linear(stopping, self.columns, path) + intercepts
-        best = self._best(stopping, outputs) if len(penalties) > 1 else 0
+        best = self._best(stopping, outputs, task) if len(penalties) > 1 else 0
         self.coefficients, self.intercept = path[:, best], float(intercepts[best])
         self.penalty = float(penalties[best])
         self.bands = fit_bands(stopping, outputs[:, best], horizon=task.horizon)
@@ -108,9 +105,9 @@ class Expert:
         )
         return penalties, path
 
-    def _best(self, stopping: pl.DataFrame, outputs: np.ndarray) -> int:
+    def _best(self, stopping: pl.DataFrame, outputs: np.ndarray, task: Task) -> int:
         """Number of the penalty that the early-stopping rows choose."""
-        wanted, timestamps = target(stopping, self.settings.target_transform), stopping["timestamp"]
+        wanted, timestamps = target(stopping, task.transform), stopping["timestamp"]
         losses = [loss(self.settings.monitor, timestamps, output, wanted) for output in outputs.T]
         return int(np.argmin(losses))
 

@@ -3,6 +3,7 @@ inputs drawn anew for each tree.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,10 +14,10 @@ from pydantic import Field
 from components.contracts import atomic_write_text, require_json
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
+from components.experts.rounds import Part, RoundsFrom, purged_parts, rounds_by_folds
 from components.experts.rows import (
     Monitor,
     Stopper,
-    TargetTransform,
     labelled,
     loss,
     matrix,
@@ -48,10 +49,14 @@ class Settings(Section):
     row_share: float = Field(0.5, gt=0, le=1, description="share of the rows that a tree sees")
     l2: float = Field(10.0, ge=0, description="penalty on squared leaf values")
     bins: int = Field(63, ge=3, le=255, description="values that an input is binned to")
-    monitor: Monitor = Field("rmse", description="what early stopping watches")
-    target_transform: TargetTransform = Field(
-        "cross_sectional_zscore", description="what is learned of the target at each bar"
+    rounds_from: RoundsFrom = Field(
+        "newest_rows",
+        description=(
+            "rows that say how many trees are kept. newest_rows: the early-stopping rows; purged_folds: four"
+            " blocks of the train rows, each held out in turn, which takes three to five times as long"
+        ),
     )
+    monitor: Monitor = Field("rmse", description="what early stopping watches")
 
 
 class Expert:
@@ -66,14 +71,18 @@ class Expert:
     def fit(
         self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
     ) -> None:
-        """Boost on the train rows until the early-stopping rows no longer gain.
+        """Boost on the train rows until the early-stopping rows, or purged folds, no longer gain.
 
-        A warm start adds trees to those that are there.
+        A warm start adds trees to those that are there, by the early-stopping rows.
         """
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
         earlier = warm_start.booster if warm_start is not None else None
-        self.booster = self._boost(train, stopping, task, advance, earlier)
+        parts = []
+        if self.settings.rounds_from == "purged_folds" and earlier is None:
+            parts = purged_parts(frame, train, task.horizon)
+        rounds = self._rounds(train, parts, task, advance) if parts else None
+        self.booster = self._boost(train, stopping, task, advance, earlier, rounds)
         self.bands = fit_bands(stopping, self._raw(stopping), horizon=task.horizon)
         advance(1.0, f"{self.booster.num_trees()} trees")
 
@@ -109,17 +118,52 @@ class Expert:
         expert.booster = lightgbm.Booster(model_str=(folder / "lightgbm.txt").read_text(encoding="utf-8"))
         return expert
 
+    def _rounds(self, train: pl.DataFrame, parts: list[Part], task: Task, advance: Advance) -> int:
+        """The number of trees that purged folds choose."""
+        import lightgbm
+
+        chosen = self.settings
+        whole = self._data(train, task, _parameters(chosen, task, len(train)), weight=sample_weights(train))
+        whole.construct()
+
+        def grower(part: Part) -> Callable[[], float]:
+            params = _parameters(chosen, task, len(part.learned))
+            booster = lightgbm.Booster(params, whole.subset(part.learned))
+            booster.add_valid(whole.subset(part.held), "held")
+            timestamps = train["timestamp"].gather(part.held)
+
+            def measure(output: np.ndarray, dataset: Any) -> tuple[str, float, bool]:
+                return chosen.monitor, loss(chosen.monitor, timestamps, output, dataset.get_label()), False
+
+            def grow() -> float:
+                booster.update()
+                return booster.eval_valid(measure)[-1][2]
+
+            return grow
+
+        growers = [grower(part) for part in parts]
+        stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
+        return rounds_by_folds(
+            growers, parts, stopper, chosen.rounds, monitor=chosen.monitor, advance=advance
+        )
+
     def _boost(
-        self, train: pl.DataFrame, stopping: pl.DataFrame, task: Task, advance: Advance, earlier: Any
+        self,
+        train: pl.DataFrame,
+        stopping: pl.DataFrame,
+        task: Task,
+        advance: Advance,
+        earlier: Any,
+        rounds: int | None,
     ) -> Any:
-        """The trees that the early-stopping rows keep, after those of `earlier`."""
+        """`rounds` trees, or as many as the early-stopping rows keep, after those of `earlier`."""
         import lightgbm
 
         chosen, timestamps = self.settings, stopping["timestamp"]
         params = _parameters(chosen, task, len(train))
-        data = self._data(train, params, weight=sample_weights(train))
-        checks = self._data(stopping, params, reference=data)
-        stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
+        data = self._data(train, task, params, weight=sample_weights(train))
+        checks = self._data(stopping, task, params, reference=data)
+        stopper = Stopper(0 if rounds else chosen.patience_rounds, chosen.fewest_rounds)
         trees_before = earlier.num_trees() if earlier is not None else 0
 
         def measure(output: np.ndarray, dataset: Any) -> tuple[str, float, bool]:
@@ -135,7 +179,7 @@ class Expert:
         booster = lightgbm.train(
             params,
             data,
-            num_boost_round=chosen.rounds,
+            num_boost_round=rounds or chosen.rounds,
             valid_sets=[checks],
             feval=measure,
             init_model=earlier,
@@ -145,10 +189,10 @@ class Expert:
         kept = trees_before + stopper.kept_rounds
         return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=kept))
 
-    def _data(self, rows: pl.DataFrame, params: dict[str, Any], **more: Any) -> Any:
+    def _data(self, rows: pl.DataFrame, task: Task, params: dict[str, Any], **more: Any) -> Any:
         import lightgbm
 
-        label = target(rows, self.settings.target_transform)
+        label = target(rows, task.transform)
         return lightgbm.Dataset(
             matrix(rows, self.columns), label=label, params=params, free_raw_data=True, **more
         )

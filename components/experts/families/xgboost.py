@@ -3,6 +3,7 @@ very little signal.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,10 +14,10 @@ from pydantic import Field
 from components.contracts import atomic_write_text, require_json
 from components.experts.bands import Bands, fit_bands
 from components.experts.protocol import Advance, Task
+from components.experts.rounds import Part, RoundsFrom, purged_parts, rounds_by_folds
 from components.experts.rows import (
     Monitor,
     Stopper,
-    TargetTransform,
     labelled,
     loss,
     matrix,
@@ -53,10 +54,14 @@ class Settings(Section):
         "auto",
         description="auto: CUDA where there is any, else the CPU; cuda falls back to the CPU with a warning",
     )
-    monitor: Monitor = Field("rmse", description="what early stopping watches")
-    target_transform: TargetTransform = Field(
-        "cross_sectional_zscore", description="what is learned of the target at each bar"
+    rounds_from: RoundsFrom = Field(
+        "newest_rows",
+        description=(
+            "rows that say how many trees are kept. newest_rows: the early-stopping rows; purged_folds: four"
+            " blocks of the train rows, each held out in turn, which takes three to five times as long"
+        ),
     )
+    monitor: Monitor = Field("rmse", description="what early stopping watches")
 
 
 class Expert:
@@ -71,18 +76,20 @@ class Expert:
     def fit(
         self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
     ) -> None:
-        """Boost on the train rows until the early-stopping rows no longer gain.
+        """Boost on the train rows until the early-stopping rows, or purged folds, no longer gain.
 
-        A warm start adds trees to those that are there.
+        A warm start adds trees to those that are there, by the early-stopping rows.
         """
         import xgboost
 
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
         earlier = warm_start.booster if warm_start is not None else None
-        device = _device(self.settings.device)
+        device, parts = _device(self.settings.device), []
+        if self.settings.rounds_from == "purged_folds" and earlier is None:
+            parts = purged_parts(frame, train, task.horizon)
         try:
-            self.booster = self._boost(train, stopping, task, device, advance, earlier)
+            self.booster = self._boost(train, stopping, parts, task, device, advance, earlier)
         except xgboost.core.XGBoostError as error:
             if device == "cpu":
                 raise
@@ -90,7 +97,7 @@ class Expert:
                 "train xgboost",
                 f"CUDA failed ({str(error).strip().splitlines()[0]}); training on the CPU instead.",
             )
-            self.booster = self._boost(train, stopping, task, "cpu", advance, earlier)
+            self.booster = self._boost(train, stopping, parts, task, "cpu", advance, earlier)
         self.bands = fit_bands(stopping, self._raw(stopping), horizon=task.horizon)
         advance(1.0, f"{self.booster.num_boosted_rounds()} trees")
 
@@ -131,10 +138,42 @@ class Expert:
         expert.booster = xgboost.Booster(model_file=folder / "xgboost.ubj")
         return expert
 
+    def _rounds(
+        self, train: pl.DataFrame, parts: list[Part], task: Task, device: str, advance: Advance
+    ) -> int:
+        """The number of trees that purged folds choose."""
+        import xgboost
+
+        chosen, wanted, weight = self.settings, target(train, task.transform), sample_weights(train)
+        bins = {"max_bin": chosen.bins, "nthread": task.threads}
+
+        def grower(part: Part) -> Callable[[], float]:
+            counted = None if weight is None else weight[part.learned]
+            learned = xgboost.QuantileDMatrix(
+                matrix(train[part.learned], self.columns), wanted[part.learned], weight=counted, **bins
+            )
+            held = xgboost.QuantileDMatrix(matrix(train[part.held], self.columns), ref=learned, **bins)
+            params = _parameters(chosen, task, len(part.learned), device)
+            booster = xgboost.Booster(params, [learned, held])
+            timestamps, label = train["timestamp"].gather(part.held), wanted[part.held]
+
+            def grow() -> float:
+                booster.update(learned, booster.num_boosted_rounds())
+                return loss(chosen.monitor, timestamps, booster.predict(held), label)
+
+            return grow
+
+        growers = [grower(part) for part in parts]
+        stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
+        return rounds_by_folds(
+            growers, parts, stopper, chosen.rounds, monitor=chosen.monitor, advance=advance
+        )
+
     def _boost(
         self,
         train: pl.DataFrame,
         stopping: pl.DataFrame,
+        parts: list[Part],
         task: Task,
         device: str,
         advance: Advance,
@@ -143,14 +182,15 @@ class Expert:
         import xgboost
 
         chosen, timestamps = self.settings, stopping["timestamp"]
-        wanted = target(stopping, chosen.target_transform)
+        wanted = target(stopping, task.transform)
         bins = {"max_bin": chosen.bins, "nthread": task.threads}
-        learned = target(train, chosen.target_transform)
+        learned = target(train, task.transform)
         data = xgboost.QuantileDMatrix(
             matrix(train, self.columns), learned, weight=sample_weights(train), **bins
         )
         checks = xgboost.QuantileDMatrix(matrix(stopping, self.columns), wanted, ref=data, **bins)
-        stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
+        rounds = self._rounds(train, parts, task, device, advance) if parts else None
+        stopper = Stopper(0 if rounds else chosen.patience_rounds, chosen.fewest_rounds)
 
         class AfterRound(xgboost.callback.TrainingCallback):
             def after_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
@@ -164,7 +204,7 @@ class Expert:
         booster = xgboost.train(
             _parameters(chosen, task, len(train), device),
             data,
-            num_boost_round=chosen.rounds,
+            num_boost_round=rounds or chosen.rounds,
             evals=[(checks, "early_stopping")],
             custom_metric=measure,
             callbacks=[AfterRound()],

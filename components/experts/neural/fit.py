@@ -100,7 +100,12 @@ class NetworkFit:
             history["pretraining"] = pretraining.pretrain(phase, settings)
         horizons = [task.horizon, *(horizon for _, horizon in task.also)]
         targets = make_targets(
-            self.rows.bars, self.rows.learned, settings.losses, settings.regularisation, horizons
+            self.rows.bars,
+            self.rows.learned,
+            settings.losses,
+            settings.regularisation,
+            horizons,
+            task.transform,
         )
         history["training"] = self._learn(targets, steps.training)
         if settings.continual.student_bars:
@@ -131,8 +136,9 @@ class NetworkFit:
         )
 
     def _monitor(self) -> float:
-        settings = self.settings
-        return monitored(settings.training.monitor, self.watched(), self.rows.judged, settings.losses)
+        settings, judged = self.settings, self.rows.judged
+        monitor = settings.training.monitor
+        return monitored(monitor, self.watched(), judged, settings.losses, self.task.transform)
 
     def _learn(self, targets: Targets, advance: Advance) -> list[Epoch]:
         settings, task = self.settings, self.task

@@ -11,18 +11,20 @@ from components.experts.neural.config import Losses, Monitor
 from components.experts.neural.predict import Predicted
 from components.experts.neural.targets import direction
 from components.experts.rows import rank_correlation, target
+from components.scoring.moments import TargetTransform
 
 
-def monitored(kind: Monitor, found: Predicted, judged: pl.DataFrame, losses: Losses) -> float:
-    """The monitor of what was predicted for the rows `judged` with their `timestamp` and `label`; higher is
-    better.
+def monitored(
+    kind: Monitor, found: Predicted, judged: pl.DataFrame, losses: Losses, transform: TargetTransform
+) -> float:
+    """The monitor of what was predicted for the rows `judged` with their `timestamp` and `label`, learned as
+    `transform` says; higher is better.
     """
     label, score_N = judged["label"].cast(pl.Float64).to_numpy(), found.score_NT[:, 0]
     if kind == "rank_correlation":
         return rank_correlation(judged["timestamp"], score_N, label)
     if kind == "rmse":
-        standardised = target(judged, "cross_sectional_zscore")
-        return -float(np.sqrt(np.mean((score_N - standardised) ** 2)))
+        return -float(np.sqrt(np.mean((score_N - target(judged, transform)) ** 2)))
     day_N = judged["timestamp"].rank("dense").to_numpy()
     return average_precision(found.direction_NC, direction(day_N, label, losses.flat_share))
 

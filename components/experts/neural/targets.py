@@ -16,6 +16,7 @@ from components.experts.neural.arrays import PanelArrays
 from components.experts.neural.config import Losses, Regularisation
 from components.experts.neural.regularise import smooth_targets
 from components.experts.rows import FEWEST_SYMBOLS, target
+from components.scoring.moments import TargetTransform
 
 # Targets of the quantiles, in units of volatility, are cut off here.
 QUANTILE_CLIP = 6.0
@@ -25,8 +26,7 @@ QUANTILE_CLIP = 6.0
 class Targets:
     """What there is to learn about every row of the bars.
 
-    score_NT : float32, label in deviations of its timestamp (cut off at 4), smoothed where asked; NaN where
-        unlabelled
+    score_NT : float32, label as the task's transform says, smoothed where asked; NaN where unlabelled
     quantile_NT : float32, label / (volatility * sqrt(horizon)), cut off at 6; NaN where unlabelled
     direction_N : int64, class of the first task's label: 0 down, 1 flat, 2 up; -1 where unlabelled, or where
         the timestamp has fewer than 3 labels
@@ -53,6 +53,7 @@ def make_targets(
     losses: Losses,
     regularisation: Regularisation,
     horizons: Sequence[int],
+    transform: TargetTransform = "zscore",
 ) -> Targets:
     """Targets of the labelled ones among `rows`, by the mean, spread and order of their own labels within
     each timestamp; all other rows have none.
@@ -61,6 +62,7 @@ def make_targets(
     ----------
     rows : numbers of the training rows, labelled or not
     horizons : bars that each task's label spans, the first task's first
+    transform : what of the label the score learns at its timestamp; quantiles learn the label itself
 
     Raises
     ------
@@ -70,7 +72,7 @@ def make_targets(
     _refuse_unusable(bars, rows, horizons)
     count = len(bars.labels_NT)
     rows = rows[np.argsort(bars.day_N[rows], kind="stable")]
-    score_NT, quantile_NT = _scores_and_quantiles(bars, rows, horizons)
+    score_NT, quantile_NT = _scores_and_quantiles(bars, rows, horizons, transform)
     known = rows[np.isfinite(bars.labels_NT[rows, 0])]
     direction_N, border = np.full(count, -1, dtype=np.int64), math.inf
     if len(known):
@@ -95,18 +97,15 @@ def make_targets(
 
 
 def _scores_and_quantiles(
-    bars: PanelArrays, rows: np.ndarray, horizons: Sequence[int]
+    bars: PanelArrays, rows: np.ndarray, horizons: Sequence[int], transform: TargetTransform
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of each task in deviations of their timestamp, and in units of volatility; `rows` sorted by
-    day.
-    """
+    """Labels of each task as `transform` says, and in units of volatility; `rows` sorted by day."""
     score_NT, quantile_NT = (np.full(bars.labels_NT.shape, np.nan, dtype=np.float32) for _ in range(2))
     for task, horizon in enumerate(horizons):
         known = rows[np.isfinite(bars.labels_NT[rows, task])]
         label = bars.labels_NT[known, task]
-        score_NT[known, task] = target(
-            pl.DataFrame({"timestamp": bars.day_N[known], "label": label}), "cross_sectional_zscore"
-        )
+        learned = pl.DataFrame({"timestamp": bars.day_N[known], "label": label})
+        score_NT[known, task] = target(learned, transform)
         quantile_NT[known, task] = np.clip(
             label / (bars.volatility_N[known] * math.sqrt(horizon)), -QUANTILE_CLIP, QUANTILE_CLIP
         )

@@ -22,6 +22,7 @@ from components.experts.training.folds import PREDICTED, FoldWork, finish_fold, 
 from components.experts.training.frames import LabelledRows, input_groups, unlabelled_but, with_labels
 from components.experts.training.inputs import Assignment, StrPath, TrainingTables
 from components.progress import warn
+from components.scoring.moments import FEWEST_RANKED
 from components.settings import config_hash
 from components.timeline import Fold, Windows, bar_index, resolve_windows, walk_forward
 
@@ -124,6 +125,8 @@ def _planned(
         tables.training_set, tables.labels, list(task.groups), ((task.target, task.horizon), *task.also)
     )
     rows = rows if tables.learnable is None else unlabelled_but(rows, tables.learnable)
+    if task.transform == "rank_gaussian":
+        _say_where_few_are_ranked(rows, leaf.expert)
     calendar, bars = bar_index(rows["timestamp"])
     windows = resolve_windows(calendar, timeline)
     longest = int(tables.labels["horizon"].max())
@@ -142,6 +145,18 @@ def _planned(
     return work, _until(folds, windows, until)
 
 
+def _say_where_few_are_ranked(rows: pl.DataFrame, expert: str) -> None:
+    """A warning where most bars have too few labels to be ranked."""
+    labels = rows.drop_nulls("label").group_by("timestamp").len()["len"]
+    thin = int((labels < FEWEST_RANKED).sum())
+    if 2 * thin > len(labels):
+        warn(
+            f"train {expert}",
+            f"{thin:,} of {len(labels):,} bars have fewer than {FEWEST_RANKED} labelled symbols: z-scores are"
+            " learned there instead of ranks. Set labels.transform: zscore to learn them everywhere.",
+        )
+
+
 def _task(tables: TrainingTables, assignment: Assignment) -> Task:
     leaf = assignment.leaf
     return Task(
@@ -153,6 +168,7 @@ def _task(tables: TrainingTables, assignment: Assignment) -> Task:
         threads=leaf.threads,
         also=tuple((task.target, task.horizon) for task in leaf.also),
         tracking=leaf.tracking,
+        transform=leaf.transform,
     )
 
 

@@ -146,9 +146,7 @@ def test_targets_are_those_of_the_tabular_experts_whatever_the_order_of_rows():
     generator = np.random.default_rng(0)
     day = np.sort(generator.integers(0, 9, 80))
     label = generator.standard_t(3, 80)
-    expected = target(pl.DataFrame({"timestamp": day, "label": label}), "cross_sectional_zscore").astype(
-        np.float32
-    )
+    expected = target(pl.DataFrame({"timestamp": day, "label": label}), "zscore").astype(np.float32)
     shuffled = generator.permutation(80)
     found = make_targets(bars_of(label[:, None], day), shuffled, Losses(), OFF, [1])
     assert np.array_equal(found.score_NT[:, 0], expected)
