@@ -38,3 +38,16 @@ def block_length(values: np.ndarray, *, horizon: int = 1) -> int:
     asked = asked[np.isfinite(asked)]
     length = int(np.ceil(np.quantile(asked, QUANTILE))) if len(asked) else 1
     return max(min(max(length, floor), bars), 1)
+
+
+def dependent_bars(values: np.ndarray, *, horizon: int = 1) -> int:
+    """Bars over which values are alike, for `long_run_variance` and what is built on it: half of the block
+    that the data ask for, at least `horizon`.
+
+    With half, the cosines whose mean square is taken have periods of at least two and a half blocks: for an
+    autoregression of 0.9 their variance is nine tenths of that in the long run. With the whole block hardly
+    less luck is called skill, but less skill is found (tests/benchmarks/bench_statistics.py).
+
+    Parameters are those of `block_length`.
+    """
+    return max(horizon, block_length(values) // 2)

@@ -8,24 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.metrics.blocks import block_length
+from components.metrics.blocks import block_length, dependent_bars
 from components.metrics.inference import fewest_values
+from components.metrics.rotation import rotated_statistics
 from components.metrics.trial_returns import TrialReturns, arrange_trials
-
-# With fewer blocks a bootstrap does not know how much a mean varies: tests/benchmarks/bench_statistics.py.
-FEWEST_BLOCKS = 8
 
 
 @dataclass(frozen=True)
 class ManyModelsTest:
     """`p_value` is the chance that the best of so many models does as well without any being better than the
-    benchmark; `lower` and `upper` are its bounds (Hansen 2005). All three are NaN where `problem` says why.
+    benchmark: the larger of that `by_bootstrap` and that `by_rotation`. NaN where `problem` says why.
 
-    `best` is the model with the largest statistic ("" without one), `models` how many were compared;
-    `left_out` are those without a return or with a constant one; `bars_left_out` are bars that one lacks.
+    `lower` and `upper` are Hansen's bounds of the bootstrap's. `best` is the model with the largest statistic
+    ("" without one), `models` how many were compared; `left_out` are those without a return or with a
+    constant one; `bars_left_out` are bars that one lacks.
     """
 
     p_value: float
+    by_bootstrap: float
+    by_rotation: float
     lower: float
     upper: float
     best: str
@@ -53,6 +54,20 @@ class SuperiorModels:
     problem: str
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """Returns that can be tested, of which one block is drawn at a time; `alike` are the bars over which they
+    depend on each other.
+    """
+
+    trials: TrialReturns
+    block: int
+    alike: int
+    draws: int
+    seed: int
+    problem: str
+
+
 def superior_predictive_ability(
     returns: np.ndarray | pl.DataFrame,
     benchmark: np.ndarray | None = None,
@@ -62,7 +77,10 @@ def superior_predictive_ability(
     seed: int = 0,
 ) -> ManyModelsTest:
     """Hansen (2005), *A test for superior predictive ability*: the largest mean in units of its standard
-    error, against what a stationary bootstrap gives; models far below the benchmark do not count.
+    error; models far below the benchmark do not count.
+
+    A bootstrap of blocks alone calls luck skill in up to a quarter of the cases where returns persist, as it
+    does not know how unsure the standard errors are; `rotated_statistics` does. The larger chance counts.
 
     Parameters
     ----------
@@ -70,13 +88,13 @@ def superior_predictive_ability(
     benchmark : shape (time,), returns of what has to be beaten; none: 0
     horizon : bars that a return spans, where neighbouring ones overlap
     """
-    trials = arrange_trials(returns, benchmark)
-    block, problem = _block_or_problem(trials, horizon)
-    if problem:
-        return _nothing_said(trials, block, problem)
-    scaled = trials.values / _long_run_deviation(trials.values, block)
-    test = _bootstrap_test(scaled, block, draws, seed)
-    return _tested(trials, block, scaled, draws, test, "consistent")
+    prepared = _prepare(returns, benchmark, horizon, draws, seed)
+    if prepared.problem:
+        return _nothing_said(prepared)
+    values = prepared.trials.values
+    scaled = values / _long_run_deviation(values, prepared.block)
+    test = _bootstrap_test(scaled, prepared)
+    return _tested(prepared, test, "consistent", *_rotations(prepared))
 
 
 def reality_check(
@@ -89,15 +107,14 @@ def reality_check(
 ) -> ManyModelsTest:
     """White (2000), *A reality check for data snooping*: the largest mean as it is, all models counting.
 
-    Less often right about a good model than `superior_predictive_ability` where others are poor or restless.
-    Parameters and bounds are the same; `p_value` is `upper`.
+    Finds a good model less often than `superior_predictive_ability` where others are poor or restless.
+    Parameters are the same; the bootstrap's chance is `upper`.
     """
-    trials = arrange_trials(returns, benchmark)
-    block, problem = _block_or_problem(trials, horizon)
-    if problem:
-        return _nothing_said(trials, block, problem)
-    test = _bootstrap_test(trials.values, block, draws, seed)
-    return _tested(trials, block, trials.values, draws, test, "upper")
+    prepared = _prepare(returns, benchmark, horizon, draws, seed)
+    if prepared.problem:
+        return _nothing_said(prepared)
+    test = _bootstrap_test(prepared.trials.values, prepared)
+    return _tested(prepared, test, "upper", *_rotations(prepared, studentised=False))
 
 
 def step_m(
@@ -112,53 +129,71 @@ def step_m(
     """Romano and Wolf (2005), *Stepwise multiple testing as formalized data snooping*: which models beat the
     benchmark, found by testing those that are left again until none of them does.
 
-    `level` is the chance that one of those named does not; the other parameters are those of
-    `superior_predictive_ability`.
+    `level` is the chance that one of those named does not; the other parameters, and that bootstrap and
+    rotations must agree, are those of `superior_predictive_ability`.
     """
-    trials = arrange_trials(returns, benchmark)
-    block, problem = _block_or_problem(trials, horizon)
-    superior = np.zeros(len(trials.names), dtype=bool)
-    if not problem:
-        scaled = trials.values / _long_run_deviation(trials.values, block)
-        test = _bootstrap_test(scaled, block, draws, seed)
-        found = superior
-        while not superior.all() and (found is superior or found.any()):
-            # A subset of the same draws; the class of arch for this fails where none is left.
-            test.subset(~superior)
-            test.compute()
-            found = np.isin(np.arange(len(superior)), test.better_models(level))
-            superior = superior | found
+    prepared = _prepare(returns, benchmark, horizon, draws, seed)
+    trials = prepared.trials
+    superior = () if prepared.problem else _step_down(prepared, level)
     return SuperiorModels(
-        tuple(name for name, is_better in zip(trials.names, superior, strict=True) if is_better),
+        superior,
         level,
         len(trials.names),
         len(trials.values),
-        block,
+        prepared.block,
         trials.left_out,
-        problem,
+        prepared.problem,
     )
 
 
-def _block_or_problem(trials: TrialReturns, horizon: int) -> tuple[int, str]:
+def _step_down(prepared: _Prepared, level: float) -> tuple[str, ...]:
+    """arch has a class for this, which fails where no model is left."""
+    values = prepared.trials.values
+    test = _bootstrap_test(values / _long_run_deviation(values, prepared.block), prepared)
+    seen, drawn = _rotations(prepared)
+    superior = np.zeros(len(seen), dtype=bool)
+    while not superior.all():
+        # The same draws, of those that are left.
+        test.subset(~superior)
+        test.compute()
+        found = np.isin(np.arange(len(seen)), test.better_models(level))
+        found &= seen > np.quantile(drawn[:, ~superior].max(axis=1), 1 - level)
+        if not found.any():
+            break
+        superior |= found
+    return tuple(np.array(prepared.trials.names, dtype=object)[superior])
+
+
+def _prepare(
+    returns: np.ndarray | pl.DataFrame, benchmark: np.ndarray | None, horizon: int, draws: int, seed: int
+) -> _Prepared:
+    trials = arrange_trials(returns, benchmark)
     bars = len(trials.values)
-    if trials.problem:
-        return 0, trials.problem
-    if bars < fewest_values(horizon):
-        return 0, f"{bars:,} bars, at least {fewest_values(horizon):,} are needed"
+    if trials.problem or bars < fewest_values(horizon):
+        few = f"{bars:,} bars, at least {fewest_values(horizon):,} are needed"
+        return _Prepared(trials, 0, 0, draws, seed, trials.problem or few)
     block = block_length(trials.values, horizon=horizon)
-    if bars < FEWEST_BLOCKS * block:
-        return block, (
-            f"returns depend on each other over some {block:,} bars, so {bars:,} bars say too little: at"
-            f" least {FEWEST_BLOCKS * block:,} are needed"
-        )
-    return block, ""
+    alike = dependent_bars(trials.values, horizon=horizon)
+    fewest = fewest_values(alike)
+    problem = (
+        f"returns depend on each other over some {alike:,} bars, so {bars:,} bars say too little: at least"
+        f" {fewest:,} are needed"
+    )
+    return _Prepared(trials, block, alike, draws, seed, problem if bars < fewest else "")
 
 
-def _bootstrap_test(excess: np.ndarray, block: int, draws: int, seed: int):
+def _bootstrap_test(excess: np.ndarray, prepared: _Prepared):
     """Computed test of arch, whose losses are the returns with their sign turned."""
     from arch.bootstrap import SPA
 
-    test = SPA(np.zeros(len(excess)), -excess, block_size=block, reps=draws, studentize=True, seed=seed)
+    test = SPA(
+        np.zeros(len(excess)),
+        -excess,
+        block_size=prepared.block,
+        reps=prepared.draws,
+        bootstrap="stationary",
+        seed=prepared.seed,
+    )
     test.compute()
     return test
 
@@ -180,36 +215,54 @@ def _long_run_deviation(values: np.ndarray, block: int) -> np.ndarray:
     return np.sqrt(covariances[0] + 2 * spanned @ covariances[1:])
 
 
-def _tested(
-    trials: TrialReturns, block: int, statistics: np.ndarray, draws: int, test, kind: str
-) -> ManyModelsTest:
-    # The sample is one draw too: no chance is 0.
+def _rotations(prepared: _Prepared, *, studentised: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Statistics seen (models,) and drawn (draws, models); a model that lies further below the benchmark than
+    chance allows is drawn there (Hansen 2005).
+    """
+    values = prepared.trials.values
+    seen, drawn = rotated_statistics(
+        values, horizon=prepared.alike, draws=prepared.draws, seed=prepared.seed, studentised=studentised
+    )
+    if not studentised:
+        return seen, drawn
+    far_below = seen < -np.sqrt(2 * np.log(np.log(len(values))))
+    return seen, drawn + np.where(far_below, seen, 0.0)
+
+
+def _tested(prepared: _Prepared, test, kind: str, seen: np.ndarray, drawn: np.ndarray) -> ManyModelsTest:
+    # What was seen is one draw too: no chance is 0.
+    draws, trials = prepared.draws, prepared.trials
     chances = (test.pvalues * draws + 1) / (draws + 1)
+    by_rotation = float(((drawn.max(axis=1) >= seen.max()).sum() + 1) / (draws + 1))
     return ManyModelsTest(
+        max(float(chances[kind]), by_rotation),
         float(chances[kind]),
+        by_rotation,
         float(chances["lower"]),
         float(chances["upper"]),
-        trials.names[int(statistics.mean(axis=0).argmax())],
+        trials.names[int(seen.argmax())],
         len(trials.names),
         len(trials.values),
-        block,
+        prepared.block,
         trials.left_out,
         trials.bars_left_out,
         "",
     )
 
 
-def _nothing_said(trials: TrialReturns, block: int, problem: str) -> ManyModelsTest:
-    nan = float("nan")
+def _nothing_said(prepared: _Prepared) -> ManyModelsTest:
+    nan, trials = float("nan"), prepared.trials
     return ManyModelsTest(
+        nan,
+        nan,
         nan,
         nan,
         nan,
         "",
         len(trials.names),
         len(trials.values),
-        block,
+        prepared.block,
         trials.left_out,
         trials.bars_left_out,
-        problem,
+        prepared.problem,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.metrics.blocks import dependent_bars
 from components.metrics.inference import degrees_of_freedom, fewest_values, long_run_variance
 from components.metrics.performance import sharpe_ratio
 
@@ -122,6 +123,7 @@ def probabilistic_sharpe(returns: np.ndarray, *, benchmark: float = 0.0, horizon
 
     Their standard error takes returns to be independent. Where the same error by the long-run variance is
     larger it counts instead, with Student's t: persistent or overlapping returns know less than their number.
+    Over how many bars they are alike the data say (`dependent_bars`).
 
     Parameters
     ----------
@@ -129,12 +131,12 @@ def probabilistic_sharpe(returns: np.ndarray, *, benchmark: float = 0.0, horizon
     benchmark : Sharpe ratio a bar
     horizon : bars that a return spans, where neighbouring ones overlap
     """
-    moments, problem = _moments_or_problem(returns, horizon)
+    moments, alike, problem = _moments_or_problem(returns, horizon)
     if problem:
         nan = float("nan")
         return SharpeChance(nan, moments.sharpe, benchmark, nan, moments.bars, nan, problem)
-    error = _dependent_error(returns, moments, horizon)
-    probability = _chance(moments, benchmark, error, horizon)
+    error = _dependent_error(returns, moments, alike)
+    probability = _chance(moments, benchmark, error, alike)
     effective = moments.bars * (moments.error / max(error, moments.error)) ** 2
     return SharpeChance(
         probability, moments.sharpe, benchmark, max(error, moments.error), moments.bars, effective, ""
@@ -227,35 +229,50 @@ def minimum_backtest_length(trials: float, *, annual_sharpe: float = 1.0) -> Bac
     return BacktestLength(years, float(2 * np.log(trials) / annual_sharpe**2), trials, annual_sharpe)
 
 
-def _moments_or_problem(returns: np.ndarray, horizon: int) -> tuple[SharpeMoments, str]:
+def _moments_or_problem(returns: np.ndarray, horizon: int) -> tuple[SharpeMoments, int, str]:
+    """Moments, bars over which returns are alike, and why nothing can be said."""
     returns = np.asarray(returns, dtype=float)
     moments = sharpe_moments(returns)
     fewest = fewest_values(horizon)
     if not np.isfinite(returns).all():
-        return moments, f"{int((~np.isfinite(returns)).sum()):,} of {len(returns):,} returns are not finite"
+        return (
+            moments,
+            0,
+            f"{int((~np.isfinite(returns)).sum()):,} of {len(returns):,} returns are not finite",
+        )
     if len(returns) < fewest:
-        return moments, f"{len(returns):,} bars, at least {fewest:,} are needed"
+        return moments, 0, f"{len(returns):,} bars, at least {fewest:,} are needed"
     if not np.isfinite(moments.sharpe):
-        return moments, "the return is the same in each bar"
-    return moments, ""
+        return moments, 0, "the return is the same in each bar"
+    alike = dependent_bars(returns, horizon=horizon)
+    if len(returns) < fewest_values(alike):
+        return (
+            moments,
+            alike,
+            (
+                f"returns depend on each other over some {alike:,} bars, so {len(returns):,} bars say too"
+                f" little: at least {fewest_values(alike):,} are needed"
+            ),
+        )
+    return moments, alike, ""
 
 
-def _dependent_error(returns: np.ndarray, moments: SharpeMoments, horizon: int) -> float:
+def _dependent_error(returns: np.ndarray, moments: SharpeMoments, alike: int) -> float:
     """The standard error by the long-run variance of what each bar adds to the Sharpe ratio (Lo 2002)."""
     returns = np.asarray(returns, dtype=float)
     standard = (returns - returns.mean()) / returns.std(ddof=1)
     added = standard - moments.sharpe / 2 * (standard**2 - 1)
-    variance = max(long_run_variance(part, horizon=horizon) for part in (standard, added))
+    variance = max(long_run_variance(part, horizon=alike) for part in (standard, added))
     return float(np.sqrt(variance / moments.bars))
 
 
-def _chance(moments: SharpeMoments, benchmark: float, error: float, horizon: int) -> float:
+def _chance(moments: SharpeMoments, benchmark: float, error: float, alike: int) -> float:
     """The more careful of both errors' answers."""
     from scipy.stats import t as student
 
     published = chance_above(moments, benchmark)
     if not np.isfinite(error):
         return published
-    freedom = degrees_of_freedom(moments.bars, horizon)
+    freedom = degrees_of_freedom(moments.bars, alike)
     dependent = float(student.cdf((moments.sharpe - benchmark) / error, freedom))
     return min(published, dependent, key=lambda chance: abs(chance - 0.5))
