@@ -161,6 +161,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _inputs_are_chosen_for_every_fit(self):
+        if self.timeline.scheme != "walk_forward" and self.selection.mode != "off":
+            raise ValueError(
+                f"timeline.scheme={self.timeline.scheme} but selection.mode={self.selection.mode}, which"
+                " chooses inputs for the folds of the walk-forward alone, on bars that splits of the"
+                " cross-validation test; set selection.mode to off, or timeline.scheme to walk_forward"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _store_is_an_address_or_a_path(self):
         if "://" in self.run.store:
             try:
@@ -222,6 +232,18 @@ def section_json(section: Section) -> str:
     defaults. It reads back as an equal section; see `pipelines.runners.arguments` for why it is short.
     """
     return section.model_dump_json(exclude_defaults=True)
+
+
+def timeline_json(config: Config) -> str:
+    """The timeline as `section_json` writes it, its embargo as a number."""
+    return section_json(config.timeline.with_embargo(max(config.labels.horizons)))
+
+
+def walk_json(config: Config) -> str:
+    """What `timeline_json` says of the walk-forward alone: for stages that see nothing of a
+    cross-validation.
+    """
+    return section_json(config.timeline.with_embargo(max(config.labels.horizons)).walking())
 
 
 def features_json(config: Config) -> str:

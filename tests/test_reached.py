@@ -26,7 +26,6 @@ KEPT = {
     "components.metrics.sharpe_beyond_luck:deflated_sharpe": "what the gates judge many trials by",
     "components.metrics.sharpe_beyond_luck:minimum_backtest_length": "what the gates judge many trials by",
     "components.metrics.sharpe_beyond_luck:minimum_track_record": "what the gates judge many trials by",
-    "components.timeline.splits:combinatorial_purged": "paths of backtests over many splits",
     "feature_repo.offline_store:PolarsOfflineStoreConfig": "Feast makes this name from that of the store",
     "serving.pyfunc:_load_pyfunc": "MLflow calls this name in the module that a bundle's MLmodel names",
 }

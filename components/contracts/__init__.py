@@ -8,6 +8,7 @@ from components.contracts.files import OutputError, atomic_path, atomic_write_te
 from components.contracts.gathered import GatheredError, read_gathered
 from components.contracts.schemas import (
     ALL_PREDICTIONS,
+    CROSS_VALIDATED,
     FACTORS,
     FUSED,
     INDUSTRY_COLUMN,
@@ -42,6 +43,7 @@ from components.contracts.targets import target_labels
 
 __all__ = [
     "ALL_PREDICTIONS",
+    "CROSS_VALIDATED",
     "FACTORS",
     "FUSED",
     "INDUSTRY_COLUMN",

@@ -182,6 +182,28 @@ ALL_PREDICTIONS = Table(
     optional=PREDICTIONS.optional,
 )
 
+# Predictions of a cross-validation, whose models also learned from bars after those they predict: never
+# served, stacked for the verdict or judged by a gate. Another table than PREDICTIONS, so that nothing takes
+# the one for the other. Each `path` holds each group once.
+CROSS_VALIDATED = Table(
+    name="cross_validated",
+    version=1,
+    columns={
+        "timestamp": TIME,
+        "symbol": pl.String(),
+        "period": pl.String(),
+        "horizon": pl.Int32(),
+        "target": pl.String(),
+        "expert": pl.String(),
+        "split": pl.Int32(),
+        "group": pl.Int32(),
+        "path": pl.Int32(),
+        "score": pl.Float64(),
+        "uncertainty": pl.Float64(),
+    },
+    key=("timestamp", "symbol", "horizon", "expert", "path"),
+)
+
 # Experts side by side, one Float64 column `score_<expert>` and `uncertainty_<expert>` each, with the label
 # and the regime.
 OOF = Table(

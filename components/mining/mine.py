@@ -59,7 +59,8 @@ def mine_formulas(
     sample = draw_sample(tables, settings, timeline, horizon=horizon, target=target)
     if sample.note:
         return Mined(sample, [], {}, 0, {})
-    found, evaluated = search_formulas(sample, settings, timeline.embargo_bars, seed)
+    embargo_bars = timeline.embargo(int(tables.labels["horizon"].max()))
+    found, evaluated = search_formulas(sample, settings, embargo_bars, seed)
     judged, curves = judge_formulas(found, sample, settings, horizon, seed)
     stack_ic = {
         name: ic_summary(_stack_ic(part), horizon=horizon)

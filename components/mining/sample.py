@@ -108,7 +108,8 @@ def draw_sample(
     reach = label_reach(horizon)
     bars = rows["timestamp"].unique().sort()
     held = int(len(bars) * settings.holdout_share)
-    mined = len(bars) - held - max(timeline.purge_bars, reach) - timeline.embargo_bars
+    embargo_bars = timeline.embargo(int(tables.labels["horizon"].max()))
+    mined = len(bars) - held - max(timeline.purge_bars, reach) - embargo_bars
     note = _too_little(held, mined, columns, settings, reach)
     if note:
         return Sample(None, None, tuple(columns), {}, reach, note)

@@ -48,10 +48,11 @@ def walk_through(
     """
     rows = read_rows(training_set, labels, catalog, purpose)
     windows = resolve_windows(rows.calendar, timeline)
-    folds = walk_forward(windows, timeline, longest_horizon=int(labels["horizon"].max()))
+    longest = int(labels["horizon"].max())
+    folds = walk_forward(windows, timeline, longest_horizon=longest)
     for fold in folds:
         _refuse_late(rows, fold)
-    return Walk(rows, folds, windows, timeline.purge_bars + timeline.embargo_bars, purpose, settings)
+    return Walk(rows, folds, windows, timeline.purge_bars + timeline.embargo(longest), purpose, settings)
 
 
 def _refuse_late(rows: Rows, fold: Fold) -> None:

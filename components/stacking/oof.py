@@ -45,7 +45,7 @@ def read_experts(
         If fewer than `min_experts` are left.
     ContractError
         If they were made from different data or by different walk-forward folds, or for different targets,
-        horizons or periods.
+        horizons or periods, or learned from bars after those they predict.
     """
     statuses = {folder: read_status(folder / STATUS) for folder in folders}
     failed = {
@@ -67,6 +67,8 @@ def read_experts(
         require_one_origin(list(paths.values()), name)
     frames = {name: read_table(path, PREDICTIONS) for name, path in paths.items()}
     _require_one_task(frames)
+    for name, frame in frames.items():
+        _require_the_past(name, frame)
     _require_one_walk(frames)
     return frames, failed
 
@@ -100,6 +102,19 @@ def _require_one_walk(frames: Mapping[str, pl.DataFrame]) -> None:
                 " only in one of them. What one of them had seen, the other predicts: train both with one"
                 " `timeline` section."
             )
+
+
+def _require_the_past(name: str, frame: pl.DataFrame) -> None:
+    """Refuse predictions whose fit learned from days after them."""
+    learned_until = pl.col("train_window").str.split("..").list.last().str.to_date("%Y-%m-%d")
+    ahead = frame.filter(pl.col("timestamp").dt.date() < learned_until)
+    if len(ahead):
+        fold, window, moment = ahead.select("fold", "train_window", "timestamp").row(0)
+        raise ContractError(
+            f"Expert {name}, {fold}: {len(ahead):,} predictions are of bars before the end of what its fit"
+            f" learned from, {window}, first {moment}. Only predictions of the walk-forward can be stacked,"
+            " not those of a cross-validation: train the expert again."
+        )
 
 
 def build_oof_table(

@@ -110,13 +110,14 @@ def run_stack(
         parsed, times = Settings.model_validate_json(settings), TimelineSettings.model_validate_json(timeline)
         require_one_origin([inputs.oof, inputs.predictions], "labels")
         calendar = read_table(inputs.training_set, TRAINING_SET)["timestamp"].unique().sort()
+        oof = read_table(inputs.oof, OOF)
         result = stack_experts(
-            read_table(inputs.oof, OOF),
+            oof,
             read_table(inputs.predictions, ALL_PREDICTIONS),
             parsed,
             resolve_windows(calendar, times),
             calendar,
-            embargo_bars=times.embargo_bars,
+            embargo_bars=times.embargo(int(oof["horizon"].max())),
             seed=seed,
         )
         stamp = read_stamp(inputs.oof)

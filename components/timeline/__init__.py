@@ -4,25 +4,25 @@ Nothing else slices by date or index.
 """
 
 from components.timeline.config import Settings, Span
+from components.timeline.cross_validation import CrossValidation, cross_validated_splits, purged_kfold
 from components.timeline.splits import (
     Fold,
     TimelineError,
     Windows,
     bar_index,
-    combinatorial_purged,
-    purged_kfold,
     resolve_windows,
     walk_forward,
 )
 
 __all__ = [
+    "CrossValidation",
     "Fold",
     "Settings",
     "Span",
     "TimelineError",
     "Windows",
     "bar_index",
-    "combinatorial_purged",
+    "cross_validated_splits",
     "purged_kfold",
     "resolve_windows",
     "walk_forward",

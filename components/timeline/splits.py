@@ -1,5 +1,4 @@
-"""Walk-forward, purged k-fold and combinatorial purged splits over bars (Lopez de Prado 2018, chapters 7 and
-12).
+"""The windows, and the walk-forward through validation and test.
 
 Splits are made over positions in the calendar, the sorted distinct timestamps of the panel, so that all
 symbols of a bar fall on the same side. A label made at bar i is known at bar i + entry lag + horizon; purging
@@ -7,10 +6,8 @@ removes the training bars whose labels reach into what is predicted, the embargo
 them.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from itertools import combinations
 
 import numpy as np
 import polars as pl
@@ -18,6 +15,8 @@ import polars as pl
 from components.contracts import AlphaloopError
 from components.timeline.config import Settings, Span
 from components.timeline.entry import ENTRY_LAG_BARS, label_reach
+
+FEWEST_TRAIN_BARS = 20
 
 
 class TimelineError(AlphaloopError):
@@ -38,13 +37,19 @@ class Windows:
 class Fold:
     """Bar positions of one fit:
 
-    `train` and `early_stopping` may be learned from, `predict` never. All sorted.
+    `train` and `early_stopping`, which is the newer, may be learned from, `predict` never. All sorted; those
+    of a cross-validation may have holes.
     """
 
     name: str
     train: np.ndarray
     early_stopping: np.ndarray
     predict: np.ndarray
+
+    @property
+    def forward(self) -> bool:
+        """Whether all that is learned from lies before all that is predicted."""
+        return not len(self.predict) or bool(self.early_stopping[-1] < self.predict[0])
 
 
 def bar_index(timestamps: pl.Series) -> tuple[pl.Series, np.ndarray]:
@@ -96,12 +101,13 @@ def resolve_windows(calendar: pl.Series, settings: Settings) -> Windows:
 
 
 def check_gaps(settings: Settings, longest_horizon: int) -> None:
-    """Refuse a purge that is shorter than a label reaches.
+    """Refuse a purge that is shorter than a label reaches, and a rolling window that gaps use up.
 
     Raises
     ------
     TimelineError
-        If purge_bars is shorter than the longest horizon and the entry bar.
+        If purge_bars is shorter than the longest horizon and the entry bar, or train_bars leaves too few bars
+        to learn from beside early stopping, purge and embargo.
     """
     reach = label_reach(longest_horizon)
     if settings.purge_bars < reach:
@@ -111,6 +117,17 @@ def check_gaps(settings: Settings, longest_horizon: int) -> None:
             f" {reach - settings.purge_bars} training bars reach into what is predicted. Set"
             f" timeline.purge_bars to {reach} or more."
         )
+    if settings.train_bars:
+        settings = settings.with_embargo(longest_horizon)
+        train, stopping = part_for_stopping(np.arange(settings.train_bars), settings)
+        if len(train) < FEWEST_TRAIN_BARS:
+            raise TimelineError(
+                f"timeline.train_bars={settings.train_bars} leaves {len(train)} bars to learn from after"
+                f" {len(stopping)} for early stopping (early_stopping_share="
+                f"{settings.early_stopping_share:g}) and a gap of purge_bars={settings.purge_bars} +"
+                f" embargo_bars={settings.embargo_bars}; {FEWEST_TRAIN_BARS} are needed. Raise"
+                " timeline.train_bars, or leave it out."
+            )
 
 
 def walk_forward(windows: Windows, settings: Settings, *, longest_horizon: int) -> list[Fold]:
@@ -123,6 +140,7 @@ def walk_forward(windows: Windows, settings: Settings, *, longest_horizon: int) 
     known then.
     """
     check_gaps(settings, longest_horizon)
+    settings = settings.with_embargo(longest_horizon)
     gap = max(settings.purge_bars + settings.embargo_bars, windows.validation[0] - windows.train[1])
     blocks = [
         block
@@ -138,46 +156,6 @@ def walk_forward(windows: Windows, settings: Settings, *, longest_horizon: int) 
     return [*folds, last]
 
 
-def purged_kfold(
-    n_bars: int, *, n_folds: int = 5, purge_bars: int, embargo_bars: int = 20
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train, test) bar positions of `n_folds` contiguous test blocks.
-
-    Training bars before a block are purged by `purge_bars`; those after it by `purge_bars + embargo_bars`,
-    because the block's labels are known only `purge_bars` later and the bars beyond still resemble it.
-    """
-    for block in _blocks(n_bars, n_folds):
-        yield _without(n_bars, [block], purge_bars, embargo_bars), block
-
-
-def combinatorial_purged(
-    n_bars: int, *, n_folds: int = 6, n_test_folds: int = 2, purge_bars: int, embargo_bars: int = 20
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train, test) for every choice of `n_test_folds` out of `n_folds` blocks, purged around each
-    block.
-    """
-    blocks = _blocks(n_bars, n_folds)
-    if not 1 <= n_test_folds < n_folds:
-        raise TimelineError(f"n_test_folds={n_test_folds} must be at least 1 and below n_folds={n_folds}.")
-    for chosen in combinations(blocks, n_test_folds):
-        yield _without(n_bars, list(chosen), purge_bars, embargo_bars), np.concatenate(chosen)
-
-
-def _blocks(n_bars: int, n_folds: int) -> list[np.ndarray]:
-    if not 2 <= n_folds <= n_bars:
-        raise TimelineError(
-            f"{n_bars} bars can't be cut into {n_folds} folds. Choose between 2 and {n_bars}."
-        )
-    return np.array_split(np.arange(n_bars), n_folds)
-
-
-def _without(n_bars: int, blocks: list[np.ndarray], purge_bars: int, embargo_bars: int) -> np.ndarray:
-    keep = np.ones(n_bars, dtype=bool)
-    for block in blocks:
-        keep[max(block[0] - purge_bars, 0) : block[-1] + 1 + purge_bars + embargo_bars] = False
-    return np.flatnonzero(keep)
-
-
 def _steps(start: int, end: int, step: int) -> list[np.ndarray]:
     """Blocks of `step` bars; a remainder shorter than half a step joins the block before it."""
     starts = list(range(start, end, step))
@@ -190,16 +168,27 @@ def _fold(name: str, first: int, end: int, predict: np.ndarray, settings: Settin
     """Train on [first, end), its newest share kept for early stopping, with the gap between the two."""
     if settings.train_bars:
         first = max(first, end - settings.train_bars)
+    train, stopping = part_for_stopping(np.arange(first, max(end, first)), settings)
     gap = settings.purge_bars + settings.embargo_bars
-    stopping_bars = max(int((end - first) * settings.early_stopping_share), 1)
-    train_end = end - stopping_bars - gap
-    if train_end - first < 20:
+    if len(train) < FEWEST_TRAIN_BARS:
         raise TimelineError(
-            f"{name} has {max(train_end - first, 0)} training bars left after {stopping_bars} bars for early"
-            f" stopping and twice a gap of {gap} (purge_bars={settings.purge_bars} +"
-            f" embargo_bars={settings.embargo_bars}); 20 are needed. Lengthen timeline.train or the panel."
+            f"{name} has {len(train)} training bars left after {len(stopping)} bars for early stopping and"
+            f" twice a gap of {gap} (purge_bars={settings.purge_bars} +"
+            f" embargo_bars={settings.embargo_bars}); {FEWEST_TRAIN_BARS} are needed. Lengthen timeline.train"
+            " or the panel."
         )
-    return Fold(name, np.arange(first, train_end), np.arange(end - stopping_bars, end), predict)
+    return Fold(name, train, stopping, predict)
+
+
+def part_for_stopping(known: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted bars that may be learned from as training bars and, the newest share of them, early-stopping
+    bars, with the purge and the embargo between the two.
+    """
+    if not len(known):
+        return known, known
+    stopping = known[-max(int(len(known) * settings.early_stopping_share), 1) :]
+    gap = settings.purge_bars + settings.embargo_bars
+    return known[known < stopping[0] - gap], stopping
 
 
 def _start(calendar: pl.Series, span: Span, default: int) -> int:

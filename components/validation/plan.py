@@ -11,7 +11,7 @@ from components.contracts import PANEL, AlphaloopError, read_table
 from components.progress import report, stage, warn
 from components.settings import Section
 from components.timeline import Settings as TimelineSettings
-from components.timeline import TimelineError, resolve_windows, walk_forward
+from components.timeline import TimelineError, cross_validated_splits, resolve_windows, walk_forward
 from components.timeline.entry import label_reach
 
 
@@ -140,7 +140,9 @@ def _folds(calendar: pl.Series, span: str, demands: Demands) -> list[str]:
             f" the panel, such as {max(len(calendar) // 10, 5)}, or give a longer panel."
         ]
     try:
-        walk_forward(resolve_windows(calendar, timeline), timeline, longest_horizon=demands.longest_horizon)
+        windows = resolve_windows(calendar, timeline)
+        walk_forward(windows, timeline, longest_horizon=demands.longest_horizon)
+        cross_validated_splits(windows, timeline, longest_horizon=demands.longest_horizon)
     except TimelineError as error:
         return [f"{error} The panel has {span}."]
     return []

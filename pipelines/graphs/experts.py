@@ -16,7 +16,7 @@ from components.selection.component import draw_selection, select_factors
 from components.settings import ConfigError
 from components.stacking.component import build_oof, stack
 from pipelines.code_version import code_version
-from pipelines.config import Config, section_json
+from pipelines.config import Config, section_json, timeline_json, walk_json
 from pipelines.graphs.arrange import Arrange, side_by_side
 from pipelines.graphs.data import Source, TrainingData
 from pipelines.graphs.lineage import lineage
@@ -76,7 +76,7 @@ def _select(
             labels=data.labels,
             catalog=data.catalog,
             settings=section_json(config.selection),
-            timeline=section_json(config.timeline),
+            timeline=walk_json(config),
             family=family,
             modality=modality,
             horizon=config.labels.primary_horizon,
@@ -179,7 +179,7 @@ def _arguments(
         labels=inputs.data.labels,
         catalog=inputs.data.catalog,
         leaf=section_json(leaf.named(run_name(leaf, config))),
-        timeline=section_json(config.timeline),
+        timeline=timeline_json(config),
         period=config.market.period,
         horizon=config.labels.primary_horizon,
         target=config.labels.target,
@@ -240,7 +240,7 @@ def to_predictions(
             predictions=table.outputs["predictions"],
             training_set=data.training_set,
             settings=section_json(config.stacking),
-            timeline=section_json(config.timeline),
+            timeline=walk_json(config),
             seed=config.run.seed,
             code=code_version(stack),
         ),

@@ -13,7 +13,7 @@ from components.gates.component import judge
 from components.registry.component import read_champion, register
 from components.report.component import write_report
 from pipelines.code_version import code_version
-from pipelines.config import Config, section_json
+from pipelines.config import Config, section_json, walk_json
 from pipelines.graphs.arrange import Arrange, side_by_side
 from pipelines.graphs.data import FactorData, TrainingData
 from pipelines.graphs.experts import Predictions, to_predictions
@@ -76,7 +76,7 @@ def _to_candidate(
             predictions=scores,
             catalog=data.catalog,
             settings=section_json(config.drift),
-            timeline=section_json(config.timeline),
+            timeline=walk_json(config),
             code=code_version(make_reference),
         ),
         "drift reference",
@@ -88,7 +88,7 @@ def _to_candidate(
             training_set=data.training_set,
             predictions=scores,
             settings=section_json(config.backtest),
-            timeline=section_json(config.timeline),
+            timeline=walk_json(config),
             horizon=config.labels.primary_horizon,
             code=code_version(backtest),
         ),

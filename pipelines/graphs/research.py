@@ -11,7 +11,7 @@ from components.experts.leaves import Leaf
 from components.mining.component import mine
 from components.report.component import keep_evidence
 from pipelines.code_version import code_version
-from pipelines.config import Config, section_json
+from pipelines.config import Config, section_json, walk_json
 from pipelines.graphs.arrange import Pods, arranger, closing_task, side_by_side
 from pipelines.graphs.data import Source, source_to_factors, to_labels, to_training_set
 from pipelines.graphs.experts import require_trained, to_expert_inputs, to_predictions
@@ -88,7 +88,7 @@ def mining_pipeline(
                     catalog=data.catalog,
                     predictions=predicted.stack["all_predictions"],
                     settings=section_json(config.mining),
-                    timeline=section_json(config.timeline),
+                    timeline=walk_json(config),
                     horizon=config.labels.primary_horizon,
                     target=config.labels.target,
                     seed=config.run.seed,

@@ -27,7 +27,7 @@ class RetrainingError(AlphaloopError):
 
 def retraining_config(config: Config) -> Config:
     """The configuration that a retraining trains with: windows that grow with the data, folds of
-    `retraining.fold_bars`.
+    `retraining.fold_bars`, and no cross-validation, which no gate asks for.
 
     Raises
     ------
@@ -45,11 +45,10 @@ def retraining_config(config: Config) -> Config:
                 f"{name}={end} ends on a fixed day, so a retraining would see no bar after it. Leave {name}"
                 " out: the window then grows with the data."
             )
-    if config.retraining.fold_bars is None:
-        return config
-    return config.model_copy(
-        update={"timeline": config.timeline.model_copy(update={"fold_bars": config.retraining.fold_bars})}
-    )
+    timeline, fold_bars = config.timeline.walking(), config.retraining.fold_bars
+    if fold_bars is not None:
+        timeline = timeline.model_copy(update={"fold_bars": fold_bars})
+    return config.model_copy(update={"timeline": timeline})
 
 
 def retraining_pipeline(

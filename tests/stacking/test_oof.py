@@ -8,6 +8,7 @@ import pytest
 
 from components.contracts import (
     ALL_PREDICTIONS,
+    CROSS_VALIDATED,
     LABELS,
     OOF,
     PREDICTIONS,
@@ -32,6 +33,7 @@ from components.timeline import Settings as TimelineSettings
 from tests.experts.statuses import status_of
 
 SETTINGS = Settings()
+PAST = "2020-01-01..2023-12-20"
 DAYS = pl.datetime_range(
     datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True
 ).cast(TIME)
@@ -52,7 +54,7 @@ def predictions(score: float = 0.1, *, horizon: int = 5) -> pl.DataFrame:
         target=pl.lit("log_return"),
         expert=pl.lit("x"),
         fold=pl.lit("fold_00"),
-        train_window=pl.lit("w"),
+        train_window=pl.lit(PAST),
         uncertainty=pl.lit(0.5),
         head_scale=pl.lit(1.0),
         head_bias=pl.lit(0.0),
@@ -80,7 +82,7 @@ def training_set() -> pl.DataFrame:
     )
 
 
-def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_window="w", days=DAYS):
+def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_window=PAST, days=DAYS):
     place = folder / name
     place.mkdir()
     status_of(name, status).write(place / "status.json")
@@ -153,7 +155,28 @@ def test_predictions_of_mixed_data_or_horizon_are_refused(tmp_path):
 def test_experts_of_different_folds_are_refused(tmp_path):
     read_experts([save(tmp_path, "a"), save(tmp_path, "b")], SETTINGS)
     with pytest.raises(ContractError, match="Expert c was trained in other folds than a"):
-        read_experts([tmp_path / "a", save(tmp_path, "c", train_window="2015..2020")], SETTINGS)
+        read_experts([tmp_path / "a", save(tmp_path, "c", train_window="2015-01-01..2020-12-31")], SETTINGS)
+
+
+def test_predictions_of_models_that_learned_from_later_bars_are_never_stacked(tmp_path):
+    """Planted: a fit that knew half of what it predicts, and the table of a cross-validation."""
+    save(tmp_path, "a")
+    ahead = save(tmp_path, "ahead", train_window="2020-01-01..2024-01-20")
+    with pytest.raises(ContractError, match=r"ahead, fold_00: 57 predictions .* first 2024-01-01.*cross-val"):
+        read_experts([tmp_path / "a", ahead], SETTINGS)
+    crossed = save(tmp_path, "crossed")
+    other = predictions().with_columns(expert=pl.lit("crossed"))
+    numbers = (pl.lit(0, pl.Int32).alias(name) for name in ("split", "group", "path"))
+    write_table(
+        other.with_columns(numbers).select(CROSS_VALIDATED.columns.keys()),
+        crossed / "predictions.parquet",
+        CROSS_VALIDATED,
+        code_version="c",
+        config_hash="h",
+        inputs={"training_set": "1" * 64, "labels": "l"},
+    )
+    with pytest.raises(ContractError, match="cross_validated"):
+        read_experts([tmp_path / "a", crossed], SETTINGS)
 
 
 def test_a_clean_table_passes_the_audit():

@@ -14,8 +14,6 @@ from components.timeline import (
     TimelineError,
     Windows,
     bar_index,
-    combinatorial_purged,
-    purged_kfold,
     resolve_windows,
     walk_forward,
 )
@@ -25,25 +23,6 @@ from components.timeline.splits import check_gaps
 def days(count: int) -> pl.Series:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     return pl.datetime_range(start, start.replace(year=2030), "1d", time_unit="us", eager=True).head(count)
-
-
-def test_purged_kfold_by_hand():
-    folds = list(purged_kfold(12, n_folds=3, purge_bars=1, embargo_bars=2))
-    assert [(train.tolist(), test.tolist()) for train, test in folds] == [
-        ([7, 8, 9, 10, 11], [0, 1, 2, 3]),
-        ([0, 1, 2, 11], [4, 5, 6, 7]),
-        ([0, 1, 2, 3, 4, 5, 6], [8, 9, 10, 11]),
-    ]
-
-
-def test_combinatorial_purged_by_hand():
-    folds = list(combinatorial_purged(8, n_folds=4, n_test_folds=2, purge_bars=1, embargo_bars=0))
-    assert len(folds) == 6
-    assert [(train.tolist(), test.tolist()) for train, test in folds[:3]] == [
-        ([5, 6, 7], [0, 1, 2, 3]),
-        ([7], [0, 1, 4, 5]),
-        ([3, 4], [0, 1, 6, 7]),
-    ]
 
 
 def test_walk_forward_by_hand():
@@ -121,18 +100,6 @@ def test_no_label_of_training_reaches_what_is_predicted(
             assert fold.early_stopping[-1] + reach < fold.predict[0]
         else:
             assert fold.early_stopping[-1] + reach < end + 1
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    bars=st.integers(20, 120), folds=st.integers(2, 6), purge=st.integers(0, 6), embargo=st.integers(0, 10)
-)
-def test_kfold_keeps_purge_and_embargo(bars, folds, purge, embargo):
-    for train, test in purged_kfold(bars, n_folds=folds, purge_bars=purge, embargo_bars=embargo):
-        before, after = train[train < test[0]], train[train > test[-1]]
-        assert not set(train) & set(test)
-        assert not len(before) or test[0] - before[-1] == purge + 1
-        assert not len(after) or after[0] - test[-1] == purge + embargo + 1
 
 
 def test_windows_from_dates_and_from_shares():
@@ -215,6 +182,32 @@ def test_a_purge_shorter_than_the_label_is_refused_with_the_number_needed():
         match=r"purge_bars=5 is shorter than a label reaches, 6 bars.*Set timeline.purge_bars to 6",
     ):
         check_gaps(Settings(purge_bars=5), 5)
+
+
+def test_a_rolling_window_that_gaps_use_up_is_refused_with_its_numbers():
+    check_gaps(Settings(purge_bars=6, embargo_bars=5, train_bars=37), 5)
+    with pytest.raises(
+        TimelineError,
+        match=r"train_bars=30 leaves 15 .* 4 for early stopping .*purge_bars=6 \+ embargo",
+    ):
+        check_gaps(Settings(purge_bars=6, embargo_bars=5, train_bars=30), 5)
+
+
+@pytest.mark.parametrize(("horizon", "bars"), [(1, 1), (5, 3), (10, 5), (21, 11)])
+def test_an_embargo_that_is_left_out_is_half_the_longest_horizon(horizon, bars):
+    assert Settings().embargo(horizon) == bars
+    assert Settings(embargo_bars=7).embargo(horizon) == 7
+    given, derived = (
+        walk_forward(
+            Windows((0, 100), (100, 130), (130, 160), (130, 160)),
+            Settings(purge_bars=22, embargo_bars=embargo, fold_bars=30),
+            longest_horizon=horizon,
+        )
+        for embargo in (bars, None)
+    )
+    for one, other in zip(given, derived, strict=True):
+        assert one.train.tolist() == other.train.tolist()
+        assert one.early_stopping.tolist() == other.early_stopping.tolist()
 
 
 def test_too_little_history_is_refused():

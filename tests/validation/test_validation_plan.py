@@ -81,6 +81,13 @@ def test_windows_that_the_data_does_not_reach_and_folds_that_are_longer_than_it(
     assert reasons({}, symbols=8, bars=400) == ()
 
 
+def test_groups_of_a_cross_validation_that_are_too_short_are_said_before_anything_is_trained():
+    crossed = {"timeline": {"scheme": "combinatorial", "groups": 10}}
+    (reason,) = reasons(crossed, symbols=8, bars=350)
+    assert "timeline.groups=10 cut the 233 bars before the test window into groups of 23" in reason
+    assert reasons({"timeline": {"scheme": "combinatorial"}}, symbols=8, bars=600) == ()
+
+
 def test_everything_that_is_missing_is_said_at_once_with_the_name_of_the_panel(tmp_path):
     config = Config.model_validate({"market": {"source": "csv", "path": "few.csv"}})
     panel = random_walk(1, symbols=1, bars=100).select(list(PANEL.columns))

@@ -15,6 +15,7 @@ from components.contracts.errors import ContractError
 from components.contracts.files import read_json
 
 STATUS, EXPLAIN, COMPOSED = "status.json", "explain.json", "composed.json"
+CROSS_VALIDATED_FILE = "cross_validated.parquet"
 
 Kind = TypeVar("Kind", bound=Document)
 Epoch = dict[str, int | float | None]
@@ -62,6 +63,8 @@ class TrainedExpert(Document):
     train_window: str
     predicted: str
     folds: tuple[Fit, ...]
+    cross_validation: tuple[Fit, ...] = ()
+    """Fits of a cross-validation, one a split; none where there was none."""
     resumed_folds: int
     constant_folds: tuple[str, ...]
     """Folds in which every row got the same score."""

@@ -1,4 +1,4 @@
-"""One fold of a walk-forward training: taken from disk where it is finished, else fitted, saved and predicted
+"""One fold of a training: taken from disk where it is finished, else fitted, saved and predicted
 into a folder that appears as a whole.
 """
 
@@ -37,7 +37,7 @@ from components.experts.training.frames import (
     LabelledRows,
     fit_frame,
     known_bar,
-    predict_frame,
+    predict_frames,
 )
 from components.progress import advance as report_progress
 from components.progress import report
@@ -199,10 +199,8 @@ def _save(work: FoldWork, fold: Fold, expert: Expert, lookback: int, model: Path
 
 def _predict(work: FoldWork, fold: Fold, expert: Expert, lookback: int, folder: Path) -> int:
     """Write what the expert predicts of the fold; returns how many rows."""
-    frame = predict_frame(work.table, fold, lookback)
-    wanted = frame.filter(pl.col("part") == "predict").select("timestamp", "symbol")
-    found = _call(work, fold, "predict", lambda: expert.predict(frame))
-    found = check_predictions(found, wanted, expert=work.leaf.expert, fold=fold.name)
+    found = [_predicted(work, fold, expert, frame) for frame in predict_frames(work.table, fold, lookback)]
+    found = pl.concat(found)
     write_table(
         _stamped(found, work, fold),
         folder / PREDICTED,
@@ -212,6 +210,13 @@ def _predict(work: FoldWork, fold: Fold, expert: Expert, lookback: int, folder: 
         train_window=_train_window(work, fold),
     )
     return len(found)
+
+
+def _predicted(work: FoldWork, fold: Fold, expert: Expert, frame: pl.DataFrame) -> pl.DataFrame:
+    """What the expert predicts of one frame, checked."""
+    wanted = frame.filter(pl.col("part") == "predict").select("timestamp", "symbol")
+    found = _call(work, fold, "predict", lambda: expert.predict(frame))
+    return check_predictions(found, wanted, expert=work.leaf.expert, fold=fold.name)
 
 
 def _train_window(work: FoldWork, fold: Fold) -> str:

@@ -121,45 +121,89 @@ def _slice(table: LabelledRows, start: int, end: int) -> pl.DataFrame:
 
 
 def known_bar(table: LabelledRows, fold: Fold) -> int:
-    """The last bar before the fold predicts; for the served model the last of the test window.
-
-    What was known then may be learned from.
+    """The bar at which all that is learned from is known: the last one before the fold predicts, for the
+    served model the last of the test window. In a split that also learns from later bars, the one at which
+    the last label learned from is known.
     """
-    return (int(fold.predict[0]) if len(fold.predict) else table.target_end) - 1
+    if fold.forward:
+        return (int(fold.predict[0]) if len(fold.predict) else table.target_end) - 1
+    last = _slice(table, int(fold.early_stopping[0]), int(fold.early_stopping[-1]) + 1)["label_end"].max()
+    return int(fold.early_stopping[-1]) if last is None else int(table.calendar.search_sorted(last))
 
 
 def fit_frame(table: LabelledRows, fold: Fold, lookback: int) -> pl.DataFrame:
     """Frame for `fit`: ends with the last early-stopping bar; labels outside train and early stopping are
-    null.
+    null. Where there is a lookback, bars that are not learned from stay as history, so that windows stay
+    whole.
 
     Raises
     ------
     TimelineError
-        If a label to learn from became known only after the fold's last known bar, or a train label only
-        after early stopping began.
+        If a label to learn from became known only after the bars before the fold's predictions, or a train
+        label only after early stopping began, or one begins before those of predicted bars are known.
     """
-    learned = [
-        _part(table, bars, name)
-        for bars, name in ((fold.train, "train"), (fold.early_stopping, "early_stopping"))
-    ]
-    _refuse_late(learned[0], table.calendar[int(fold.early_stopping[0])], fold, "early stopping begins")
-    _refuse_late(
-        learned[1], table.calendar[known_bar(table, fold)], fold, "the last bar before predictions begin"
+    train, stopping = (
+        [_part(table, bars, name) for bars in _stretches(positions)]
+        for positions, name in ((fold.train, "train"), (fold.early_stopping, "early_stopping"))
     )
-    pieces = learned
-    if lookback:
-        before = _history(table, int(fold.train[0]) - lookback, int(fold.train[0]))
-        between = _history(table, int(fold.train[-1]) + 1, int(fold.early_stopping[0]))
-        pieces = [before, learned[0], between, learned[1]]
+    _refuse_late(pl.concat(train), table.calendar[int(fold.early_stopping[0])], fold, "early stopping begins")
+    learned = [*train, *stopping]
+    for predicted in _stretches(fold.predict) or [np.array([table.target_end])]:
+        _refuse_overlap(learned, table, predicted, fold)
+    pieces, at = [], int(fold.train[0]) - lookback
+    for bars, rows in zip([*_stretches(fold.train), *_stretches(fold.early_stopping)], learned, strict=True):
+        pieces += [_history(table, at, int(bars[0])), rows] if lookback else [rows]
+        at = int(bars[-1]) + 1
     return pl.concat(pieces, rechunk=False).drop("label_end")
 
 
-def predict_frame(table: LabelledRows, fold: Fold, lookback: int) -> pl.DataFrame:
-    """Frame for `predict`: `lookback` bars of history and the fold's bars, all labels null, nothing after."""
-    history = _history(table, int(fold.predict[0]) - lookback, int(fold.predict[0]))
-    return pl.concat([history, _part(table, fold.predict, "predict", labelled=False)], rechunk=False).drop(
-        "label_end"
+def predict_frames(table: LabelledRows, fold: Fold, lookback: int) -> list[pl.DataFrame]:
+    """Frames for `predict`, one for each stretch of the fold's bars: `lookback` bars of history and the
+    stretch, all labels null, nothing after.
+    """
+    return [
+        pl.concat(
+            [
+                _history(table, int(bars[0]) - lookback, int(bars[0])),
+                _part(table, bars, "predict", labelled=False),
+            ],
+            rechunk=False,
+        ).drop("label_end")
+        for bars in _stretches(fold.predict)
+    ]
+
+
+def _stretches(bars: np.ndarray) -> list[np.ndarray]:
+    """Sorted positions cut where one is missing."""
+    return np.split(bars, np.flatnonzero(np.diff(bars) > 1) + 1) if len(bars) else []
+
+
+def _refuse_overlap(
+    learned: Sequence[pl.DataFrame], table: LabelledRows, predicted: np.ndarray, fold: Fold
+) -> None:
+    """Refuse labels that were known too late for a stretch of predicted bars, and, in a split that learns
+    from later bars too, rows in which labels of the stretch are not yet known.
+    """
+    narrow = pl.concat(
+        rows.select("timestamp", "symbol", "label_end", *_label_columns(rows)) for rows in learned
     )
+    # The first bar of all has none before it, so nothing that was learned from is earlier.
+    last_before = table.calendar[max(int(predicted[0]) - 1, 0)]
+    earlier = (pl.col("timestamp") <= last_before) & pl.lit(predicted[0] > 0)
+    before, after = narrow.filter(earlier), narrow.filter(~earlier)
+    _refuse_late(before, last_before, fold, "the last bar before predictions begin")
+    if after.is_empty():
+        return
+    own = _slice(table, int(predicted[0]), int(predicted[-1]) + 1)["label_end"].max()
+    early = after.filter(pl.col("timestamp") <= own) if own is not None else after.clear()
+    if len(early):
+        timestamp, symbol = early.select("timestamp", "symbol").row(0)
+        raise TimelineError(
+            f"{fold.name}: {len(early):,} rows are learned from in which labels of the tested bars before"
+            f" them are not yet known, first {symbol} at {timestamp}; the last is known at {own}. Their"
+            " labels share returns with those that are predicted. Raise timeline.purge_bars to the longest"
+            " horizon plus the entry bar."
+        )
 
 
 def _history(table: LabelledRows, start: int, end: int) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """From stamped tables to an expert's artifact folder:
 
-`status.json` and, unless it failed, `predictions.parquet` and `model/`.
+`status.json` and, unless it failed, `predictions.parquet`, `model/` and, where there is a cross-validation,
+`cross_validated.parquet`.
 """
 
 import shutil
@@ -9,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.contracts import PREDICTIONS, OutputError, atomic_path, write_table
-from components.contracts.documents.experts import STATUS, ExpertStatus
+from components.contracts import CROSS_VALIDATED, PREDICTIONS, OutputError, atomic_path, write_table
+from components.contracts.documents.experts import CROSS_VALIDATED_FILE, STATUS, ExpertStatus
 from components.experts.errors import ExpertError
 from components.experts.neural.distributed import world
 from components.experts.training.folds import PREDICTED
@@ -90,14 +91,15 @@ def publish_expert(folder: Path, attempt: Attempt, assignment: Assignment, work_
         temporary.mkdir()
         attempt.status.write(temporary / STATUS)
         if trained is not None:
-            write_table(
-                trained.predictions,
-                temporary / PREDICTED,
-                PREDICTIONS,
-                code_version=assignment.code,
-                config_hash=config_hash(assignment.leaf),
-                inputs=attempt.origins,
-                train_window=trained.status.train_window,
-            )
+            about = {
+                "code_version": assignment.code,
+                "config_hash": config_hash(assignment.leaf),
+                "inputs": attempt.origins,
+                "train_window": trained.status.train_window,
+            }
+            write_table(trained.predictions, temporary / PREDICTED, PREDICTIONS, **about)
+            if trained.cross_validated is not None:
+                crossed = temporary / CROSS_VALIDATED_FILE
+                write_table(trained.cross_validated, crossed, CROSS_VALIDATED, **about)
             shutil.copytree(trained.model_folder, temporary / "model")
     attempt.status.write(work_folder / STATUS)

@@ -1,5 +1,5 @@
-"""The walk-forward trainer: fits an expert once a fold on its past only, keeps each fold on disk, and goes on
-where it was stopped.
+"""The trainer: fits an expert once a fold of the walk-forward on its past only, and once a split of the
+cross-validation where there is one; keeps each on disk, and goes on where it was stopped.
 """
 
 import hashlib
@@ -7,13 +7,21 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
-from components.contracts import PREDICTIONS, ContractError, atomic_write_text, read_table, verify_bundle
+from components.contracts import (
+    CROSS_VALIDATED,
+    PREDICTIONS,
+    ContractError,
+    atomic_write_text,
+    read_table,
+    verify_bundle,
+)
 from components.contracts.documents.experts import ExpertStatus, FailedExpert, Fit, TrainedExpert
 from components.experts.errors import ExpertError
 from components.experts.leaves import expert_module
@@ -24,7 +32,15 @@ from components.experts.training.inputs import Assignment, StrPath, TrainingTabl
 from components.progress import warn
 from components.scoring.moments import FEWEST_RANKED
 from components.settings import config_hash
-from components.timeline import Fold, Windows, bar_index, resolve_windows, walk_forward
+from components.timeline import (
+    CrossValidation,
+    Fold,
+    Windows,
+    bar_index,
+    cross_validated_splits,
+    resolve_windows,
+    walk_forward,
+)
 
 Until = Literal["served", "test", "validation"]
 
@@ -33,12 +49,27 @@ Until = Literal["served", "test", "validation"]
 class Trained:
     """What came out:
 
-    PREDICTIONS of validation and test, the folder of the served model, and the status.
+    PREDICTIONS of validation and test, the folder of the served model, the status, and CROSS_VALIDATED
+    predictions where the timeline asks for them.
     """
 
     predictions: pl.DataFrame
     model_folder: Path
     status: TrainedExpert
+    cross_validated: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is fitted: the folds of the walk-forward, and the splits of the cross-validation, or None."""
+
+    folds: Sequence[Fold]
+    crossed: CrossValidation | None
+
+    @property
+    def fits(self) -> int:
+        """How many there are in all."""
+        return len(self.folds) + (len(self.crossed.folds) if self.crossed else 0)
 
 
 def train_expert(
@@ -50,7 +81,8 @@ def train_expert(
     until: Until = "served",
     after_fold: Callable[[int, int, pl.DataFrame], None] | None = None,
 ) -> Trained:
-    """Fit the expert of a leaf in every walk-forward fold and once more for serving.
+    """Fit the expert of a leaf in every walk-forward fold, once more for serving, and then in every split of
+    the cross-validation that the timeline asks for.
 
     Parameters
     ----------
@@ -58,8 +90,8 @@ def train_expert(
         with the same tables and assignment takes it from here, with the same numbers as an unbroken run
     warm_from : folder of a fitted model of the same expert; used in the folds whose predictions all lie after
         what that model has seen, and for the served model
-    until : `test` leaves out the model for serving, `validation` also the folds that predict test bars;
-        `model_folder` is then that of the last fold
+    until : `test` leaves out the model for serving and the cross-validation, `validation` also the folds that
+        predict test bars; `model_folder` is then that of the last fold
     after_fold : called with number, total and PREDICTIONS after each fold; may raise `Stopped`, which is let
         through
 
@@ -71,15 +103,16 @@ def train_expert(
         If the expert raised or gave predictions that break the contract.
     """
     started = time.monotonic()
-    work, folds = _planned(tables, assignment, Path(work_folder), warm_from, until)
-    fits: list[Fit] = []
+    work, plan = _planned(tables, assignment, Path(work_folder), warm_from, until)
+    folds, fits = plan.folds, []
     for number, fold in enumerate(folds):
-        fits.append(finish_fold(of_fold(work, fold), fold, number, len(folds)))
+        fits.append(finish_fold(of_fold(work, fold), fold, number, plan.fits))
         if after_fold and len(fold.predict):
             after_fold(number, len(folds), _predicted(work, fold))
     predictions = pl.concat([_predicted(work, fold) for fold in folds if len(fold.predict)])
-    status = _status(work, fits, predictions, time.monotonic() - started)
-    return Trained(predictions, work.folder / folds[-1].name / "model", status)
+    crossed, splits = _crossed(work, plan) if plan.crossed else (None, [])
+    status = _status(work, fits, splits, predictions, time.monotonic() - started)
+    return Trained(predictions, work.folder / folds[-1].name / "model", status, crossed)
 
 
 def train_guarded(
@@ -111,8 +144,8 @@ def failed(error: ExpertError, *, expert: str, work_folder: Path) -> FailedExper
 
 def _planned(
     tables: TrainingTables, assignment: Assignment, folder: Path, warm_from: StrPath | None, until: Until
-) -> tuple[FoldWork, Sequence[Fold]]:
-    """What the folds have in common, and the folds up to the window that is asked for."""
+) -> tuple[FoldWork, _Plan]:
+    """What the fits have in common, and the fits up to the window that is asked for."""
     leaf, timeline = assignment.leaf, assignment.timeline
     module = expert_module(leaf)
     if leaf.period != assignment.period:
@@ -142,7 +175,33 @@ def _planned(
         warm_from=Path(warm_from) if warm_from else None,
         chosen=tables.chosen,
     )
-    return work, _until(folds, windows, until)
+    crossed = (
+        cross_validated_splits(windows, timeline, longest_horizon=longest) if until == "served" else None
+    )
+    return work, _Plan(_until(folds, windows, until), crossed)
+
+
+def _crossed(work: FoldWork, plan: _Plan) -> tuple[pl.DataFrame, list[Fit]]:
+    """CROSS_VALIDATED predictions of all splits, and the fits. None goes on from a warm model: it knows the
+    bars that are tested.
+    """
+    crossed, calendar = plan.crossed, work.table.calendar
+    fits, tables = [], []
+    for number, fold in enumerate(crossed.folds):
+        bars = [part.tolist() for part in (fold.train, fold.early_stopping, fold.predict)]
+        key = hashlib.sha256(json.dumps([work.key, bars]).encode()).hexdigest()
+        own = of_fold(replace(work, warm_from=None, key=key), fold)
+        fits.append(finish_fold(own, fold, len(plan.folds) + number, plan.fits))
+        found = _predicted(own, fold)
+        groups = crossed.group_of(calendar.search_sorted(found["timestamp"]).to_numpy())
+        about = {
+            "split": np.full(len(found), number),
+            "group": groups,
+            "path": crossed.path_of[number, groups],
+        }
+        table = found.with_columns(pl.Series(name, values, pl.Int32) for name, values in about.items())
+        tables.append(table.select(*CROSS_VALIDATED.columns))
+    return pl.concat(tables).sort(CROSS_VALIDATED.key), fits
 
 
 def _say_where_few_are_ranked(rows: pl.DataFrame, expert: str) -> None:
@@ -189,7 +248,7 @@ def _key(tables: str, assignment: Assignment, task: Task, warm_from: StrPath | N
         tables,
         # The leaf says the number of threads too; where the steps are logged changes no number.
         config_hash(assignment.leaf.model_copy(update={"tracking": ""})),
-        config_hash(assignment.timeline),
+        config_hash(assignment.timeline.walking()),
         task.period,
         task.horizon,
         task.target,
@@ -201,7 +260,9 @@ def _key(tables: str, assignment: Assignment, task: Task, warm_from: StrPath | N
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _status(work: FoldWork, fits: Sequence[Fit], predictions: pl.DataFrame, seconds: float) -> TrainedExpert:
+def _status(
+    work: FoldWork, fits: Sequence[Fit], splits: Sequence[Fit], predictions: pl.DataFrame, seconds: float
+) -> TrainedExpert:
     expert, task = work.leaf.expert, work.task
     by_fold = predictions.group_by("fold").agg(pl.col("score").n_unique() == 1)
     constant = by_fold.filter("score")["fold"].sort().to_list()
@@ -223,7 +284,8 @@ def _status(work: FoldWork, fits: Sequence[Fit], predictions: pl.DataFrame, seco
         train_window=fits[-1].train_window,
         predicted=f"{first:%Y-%m-%d}..{last:%Y-%m-%d}",
         folds=tuple(fits),
-        resumed_folds=sum(fit.resumed for fit in fits),
+        cross_validation=tuple(splits),
+        resumed_folds=sum(fit.resumed for fit in (*fits, *splits)),
         constant_folds=tuple(constant),
         seconds=round(seconds, 2),
     )
