@@ -1,12 +1,13 @@
-"""The prices that a backtest trades and marks at, and where orders are filled."""
+"""The prices that a backtest trades and marks at, and where no order is filled."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from components.backtest.compiled import compiled
 from components.contracts import UNTRADABLE
-from components.metrics import to_matrix
+from components.metrics import to_matrices
 
 
 @dataclass(frozen=True)
@@ -29,53 +30,48 @@ class Prices:
     unsellable: np.ndarray
 
 
-@dataclass(frozen=True)
-class Orders:
-    """Where orders of one bar are filled, (symbols,) each: where the price is `known`, and where a buy or a
-    sell gets it.
-    """
-
-    known: np.ndarray
-    buyable: np.ndarray
-    sellable: np.ndarray
-
-    @classmethod
-    def of(cls, prices: Prices, bar: int, entry: str) -> "Orders":
-        """At the bar's open or close, as `entry` says."""
-        known = prices.open_known[bar] if entry == "next_open" else prices.close_known[bar]
-        return cls(known, known & ~prices.unbuyable[bar], known & ~prices.unsellable[bar])
-
-    def filled(self, held: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Which wanted positions are reached, the others stay as held; shape as `held`."""
-        return np.where(wanted > held, self.buyable, np.where(wanted < held, self.sellable, self.known))
-
-
 def market_prices(panel: pl.DataFrame) -> Prices:
     """Arrays of a panel (columns `timestamp`, `symbol`, `open`, `close`, optionally those of UNTRADABLE).
 
     A price that is not finite and positive counts as missing.
     """
     calendar, symbols = panel["timestamp"].unique().sort(), panel["symbol"].unique().sort()
-    shape = (2 * len(calendar), len(symbols))
-    steps = np.empty(shape)
-    steps[0::2], steps[1::2] = (
-        to_matrix(panel, "open", calendar, symbols),
-        to_matrix(panel, "close", calendar, symbols),
+    marks = [name for name in UNTRADABLE if name in panel.columns]
+    opened, closed, *marked = to_matrices(panel, ("open", "close", *marks), calendar, symbols)
+    blocked = dict(zip(marks, marked, strict=True))
+    return Prices(
+        calendar,
+        symbols,
+        *_steps(opened, closed),
+        *(
+            blocked[name] == 1 if name in blocked else np.zeros(opened.shape, dtype=bool)
+            for name in UNTRADABLE
+        ),
     )
-    known = np.isfinite(steps) & (steps > 0)
-    last = np.maximum.accumulate(np.where(known, np.arange(shape[0])[:, None], -1), axis=0)
-    filled = np.where(
-        last >= 0, np.take_along_axis(np.where(known, steps, 1.0), np.maximum(last, 0), axis=0), np.nan
-    )
-    changes = np.zeros(shape)
-    changes[1:] = np.nan_to_num(filled[1:] / filled[:-1] - 1, nan=0.0, posinf=0.0, neginf=0.0)
-    open_known, close_known = known[0::2], known[1::2]
-    bars = np.arange(len(calendar))[:, None]
-    stale = bars - np.maximum.accumulate(np.where(open_known | close_known, bars, -1), axis=0)
-    blocked = (
-        to_matrix(panel, name, calendar, symbols) == 1
-        if name in panel.columns
-        else np.zeros(open_known.shape, dtype=bool)
-        for name in UNTRADABLE
-    )
-    return Prices(calendar, symbols, changes[0::2], changes[1::2], open_known, close_known, stale, *blocked)
+
+
+@compiled
+def _steps(opened, closed):
+    """`overnight`, `intraday`, `open_known`, `close_known` and `stale` of Prices."""
+    shape = opened.shape
+    overnight, intraday = np.zeros(shape), np.zeros(shape)
+    open_known, close_known = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
+    stale = np.zeros(shape, dtype=np.int64)
+    last, newest = np.zeros(shape[1]), np.full(shape[1], -1)
+    for bar in range(shape[0]):
+        for prices, changes, known in (
+            (opened, overnight, open_known),
+            (closed, intraday, close_known),
+        ):
+            for n in range(shape[1]):
+                price = prices[bar, n]
+                if not (price > 0 and price < np.inf):
+                    continue
+                known[bar, n] = True
+                newest[n] = bar
+                change = price / last[n] - 1
+                changes[bar, n] = change if last[n] > 0 and abs(change) < np.inf else 0.0
+                last[n] = price
+        for n in range(shape[1]):
+            stale[bar, n] = bar - newest[n]
+    return overnight, intraday, open_known, close_known, stale

@@ -10,6 +10,7 @@ from components.metrics.correlation import (
     ic_summary,
     information_coefficient,
     row_correlations,
+    to_matrices,
     to_matrix,
 )
 from components.metrics.inference import (
@@ -124,5 +125,6 @@ __all__ = [
     "step_m",
     "superior_predictive_ability",
     "t_value",
+    "to_matrices",
     "to_matrix",
 ]

@@ -137,19 +137,35 @@ def row_correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def to_matrix(frame: pl.DataFrame, column: str, calendar: pl.Series, symbols: pl.Series) -> np.ndarray:
-    """Values of `column` as an array of shape (len(calendar), len(symbols)), NaN where there is none.
+    """One column as `to_matrices` makes it."""
+    return to_matrices(frame, (column,), calendar, symbols)[0]
+
+
+def to_matrices(
+    frame: pl.DataFrame, columns: Sequence[str], calendar: pl.Series, symbols: pl.Series
+) -> list[np.ndarray]:
+    """Values of each column as an array of shape (len(calendar), len(symbols)), NaN where there is none.
 
     `calendar` and `symbols` are sorted; rows of other timestamps or symbols are left out.
     """
-    frame = frame.filter(
-        pl.col("timestamp").is_in(calendar.implode()) & pl.col("symbol").is_in(symbols.implode())
-    )
-    matrix = np.full((len(calendar), len(symbols)), np.nan)
-    matrix[
-        calendar.search_sorted(frame["timestamp"]).to_numpy(),
-        symbols.search_sorted(frame["symbol"]).to_numpy(),
-    ] = frame[column].cast(pl.Float64).to_numpy()
-    return matrix
+    shape = len(calendar), len(symbols)
+    # Rows of a moment stand together as a rule: each moment is looked up once.
+    runs = frame["timestamp"].rle().struct.unnest()
+    bars = calendar.search_sorted(runs["value"]).to_numpy().astype(np.int64)
+    there = runs["value"].is_in(calendar.implode()).to_numpy()
+    bars = np.repeat(np.where(there, bars, -1), runs["len"].to_numpy())
+    names = frame["symbol"].cast(pl.Enum(symbols), strict=False).to_physical()
+    places = names.cast(pl.Int64).fill_null(-1).to_numpy()
+    inside = (bars >= 0) & (places >= 0)
+    places = bars * shape[1] + places
+    every = bool(inside.all())
+    matrices = []
+    for column in columns:
+        values = frame[column].cast(pl.Float64).to_numpy()
+        matrix = np.full(shape, np.nan)
+        matrix.reshape(-1)[places if every else places[inside]] = values if every else values[inside]
+        matrices.append(matrix)
+    return matrices
 
 
 def _pairs(predictions: pl.DataFrame, labels: pl.DataFrame, by: list[str]) -> pl.DataFrame:

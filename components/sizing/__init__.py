@@ -40,10 +40,12 @@ def long_short_weights(
     ).astype(int)
     size = _sizes(scores, uncertainty, settings)
     trust = _trust(uncertainty, usual, settings)
+    ordered = _ordered(scores)
+    borders = _at(ordered, names - take), -_at(ordered, take - 1)
     sides = [
-        _capped(_members(sign * scores, take) * size, settings.gross_exposure / 2, settings.max_weight)
+        _capped(_members(sign * scores, take, border) * size, settings.gross_exposure / 2, settings.max_weight)
         * trust
-        for sign in (1, -1)
+        for sign, border in zip((1, -1), borders, strict=True)
     ]
     totals = [side.sum(axis=1, keepdims=True) for side in sides]
     smaller = np.minimum(*totals)
@@ -63,7 +65,7 @@ def long_only_weights(
     take = np.minimum(settings.top_k, np.maximum(np.floor(settings.top_k_max_share * names + 1e-9), 1))
     take = np.where(names >= FEWEST_NAMES, take, 0).astype(int)
     return _capped(
-        _members(scores, take) * _sizes(scores, uncertainty, settings),
+        _members(scores, take, _at(_ordered(scores), names - take)) * _sizes(scores, uncertainty, settings),
         settings.gross_exposure,
         settings.max_weight,
     ) * _trust(uncertainty, usual, settings)
@@ -97,19 +99,26 @@ def universe_weights(
     return _capped(np.isfinite(scores).astype(float), settings.gross_exposure, 1.0)
 
 
-def _members(scores: np.ndarray, take: np.ndarray) -> np.ndarray:
-    """1 for the `take` highest scores of each row, 0 for the others, and a fraction for those that tie at the
-    border.
+def _ordered(scores: np.ndarray) -> np.ndarray:
+    """The scores of each bar in order, what is none at the end."""
+    return np.sort(np.where(np.isfinite(scores), scores, np.nan), axis=1)
+
+
+def _at(ordered: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The value at a place of each row, as a column; `place` beyond a row counts as its end."""
+    if not ordered.shape[1]:
+        return np.zeros((len(ordered), 1))
+    return ordered[np.arange(len(ordered)), np.clip(place, 0, ordered.shape[1] - 1)][:, None]
+
+
+def _members(scores: np.ndarray, take: np.ndarray, border: np.ndarray) -> np.ndarray:
+    """1 for the `take` highest scores of each row, 0 for the others, and a fraction for those that tie at
+    `border`, the lowest that is taken.
     """
-    if not scores.shape[1]:
-        return np.zeros_like(scores)
-    filled = np.where(np.isfinite(scores), scores, -np.inf)
-    border = -np.sort(-filled, axis=1)[np.arange(len(filled)), np.maximum(take - 1, 0)][:, None]
-    above, ties = filled > border, filled == border
+    above, ties = (scores > border) & (scores < np.inf), scores == border
     left = take[:, None] - above.sum(axis=1, keepdims=True)
-    return np.where(
-        (take > 0)[:, None], above + ties * left / np.maximum(ties.sum(axis=1, keepdims=True), 1), 0.0
-    )
+    share = np.where(take[:, None] > 0, left / np.maximum(ties.sum(axis=1, keepdims=True), 1), 0.0)
+    return (above & (take > 0)[:, None]) + ties * share
 
 
 def _sizes(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:

@@ -247,8 +247,8 @@ RULES = (
     Rule(
         "not_tradable",
         "at the bar",
-        "nothing was traded at the bar's one price, or it stood at its price limit all day: no order is"
-        " filled there, and no label begins or ends there",
+        "nothing was traded at the bar's one price, or it stood all day where it had jumped to: no order"
+        " that way is filled there, and no label begins or ends there",
         "nothing; for a source whose volume says nothing leave volume out in market.columns",
         severity="notice",
     ),
@@ -256,7 +256,8 @@ RULES = (
         "one_price_jump",
         "with later bars",
         "one price all day, and as far from the day before as on most such days, as price limits make it",
-        "where the market has one set market.price_limit, so that nothing is bought or sold there",
+        "market.price_limit names another limit: set the one they show, so that nothing is bought or sold"
+        " there",
         severity="notice",
     ),
     Rule(

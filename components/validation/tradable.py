@@ -9,14 +9,18 @@ from components.validation.rows import PRICE_TOLERANCE
 
 # Share of the price by which rounding to the tick may move a limit.
 LIMIT_TOLERANCE = 0.005
-# One-price days of at least this move count when a limit is looked for that no setting names: smaller ones
-# happen wherever little is traded.
+# One-price days of at least this move are taken for locked where no setting names the limit, or count when
+# the limit is looked for: smaller ones happen wherever little is traded.
 LEAST_JUMP = 0.04
 # Of a jump of a few ticks the size says nothing: it is as large as the tick makes it.
 FEWEST_TICKS = 4
 # So many days, and this share of all one-price jumps, must be of one size to look like a limit.
 FEWEST_DAYS = 5
 SHARE_OF_ONE_SIZE = 0.5
+# Where more than this share of the bars that moved has one price, the source gives no ranges, or nobody can
+# tell; below so many bars the others speak for them.
+SHARE_WITHOUT_RANGE = 0.9
+FEWEST_MOVES = 20
 
 
 def tradability(bars: pl.DataFrame, absent: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -24,8 +28,10 @@ def tradability(bars: pl.DataFrame, absent: tuple[str, ...]) -> tuple[pl.DataFra
 
     A bar of one price without volume fills neither. A symbol's zero volume is believed where the symbol has
     volume elsewhere and most of its bars without volume stand still: a source that has no volume, or writes 0
-    while prices move, says nothing. A bar of one price as far from the previous close as its `price_limit`
-    (an optional column) can't be bought at the upper limit nor sold at the lower one.
+    while prices move, says nothing. A bar of one price that jumped can't be bought where it jumped up nor
+    sold where it fell: by its `price_limit` (an optional column) or more, and where that is unknown by
+    LEAST_JUMP, for limits differ by market, symbol and time. That asks for ranges in the source, told by
+    symbol and by year.
 
     Parameters
     ----------
@@ -64,12 +70,29 @@ def _marked(bars: pl.DataFrame, absent: tuple[str, ...]) -> pl.DataFrame:
         (step.abs() / smallest).alias("ticks"),
         (limit - LIMIT_TOLERANCE).alias("at_limit"),
     )
-    up = pl.col("one_price") & (pl.col("move") >= pl.col("at_limit"))
-    down = pl.col("one_price") & (pl.col("move") <= -pl.col("at_limit"))
+    in_ticks = (pl.col("ticks") >= FEWEST_TICKS) | (_moved().sum().over("symbol") < FEWEST_MOVES)
+    jumped = (pl.col("move").abs() >= LEAST_JUMP) & in_ticks & _has_ranges()
+    locked = pl.col("one_price") & (pl.col("move").abs() >= pl.col("at_limit")).fill_null(jumped)
+    up, down = locked & (pl.col("move") > 0), locked & (pl.col("move") < 0)
     return marked.with_columns(
         (pl.col("nothing_traded") | up.fill_null(False)).alias("unbuyable"),
         (pl.col("nothing_traded") | down.fill_null(False)).alias("unsellable"),
     )
+
+
+def _moved() -> pl.Expr:
+    return pl.col("move").abs() > 0
+
+
+def _has_ranges() -> pl.Expr:
+    """Whether bars that moved have a range, as a rule, in the bar's symbol and in its year."""
+    moved, single = _moved(), _moved() & pl.col("one_price")
+    known = [
+        (moved.sum().over(group) < FEWEST_MOVES)
+        | (single.sum().over(group) <= SHARE_WITHOUT_RANGE * moved.sum().over(group))
+        for group in (pl.col("symbol"), pl.col("timestamp").dt.year())
+    ]
+    return known[0] & known[1]
 
 
 def _like_a_limit(marked: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,7 @@ def long_table(symbols: list[str] | None = None, **values: np.ndarray) -> pl.Dat
     days = pl.Series(
         [datetime(2024, 1, 1, 21, tzinfo=UTC) + timedelta(days=bar) for bar in range(bars)], dtype=TIME
     )
-    symbols = symbols or [f"S{number:02d}" for number in range(count)]
+    symbols = symbols or [f"S{number:0{max(len(str(count - 1)), 2)}d}" for number in range(count)]
     return pl.DataFrame(
         {
             "timestamp": days.gather(np.repeat(np.arange(bars), count)),

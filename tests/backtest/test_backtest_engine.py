@@ -7,12 +7,13 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from array_engine import array_backtest, array_prices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_markets import long_table, random_market
 
 from components.backtest.config import Settings
-from components.backtest.engine import run_backtest
+from components.backtest.engine import STRATEGIES, run_backtest
 from components.backtest.prices import market_prices
 from components.sizing import certain, long_only_weights, long_short_weights
 
@@ -232,6 +233,68 @@ def test_matches_the_slow_loop(seed, horizon, entry, stop, missing, locked):
         slow_backtest(opening, close, score, config, horizon, **sides),
         atol=1e-12,
     )
+
+
+@st.composite
+def rough_markets(draw):
+    """Panel and scores with gaps, halts, delistings, locked bars; wide enough for sums in blocks."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    bars, count = draw(st.integers(3, 60)), draw(st.sampled_from([2, 3, 7, 17, 40, 133, 300]))
+    opening, close, score = random_market(
+        draw(st.integers(0, 9999)), bars, count, random.choice([0, 0.05, 0.3])
+    )
+    for name in np.flatnonzero(random.random(count) < 0.2):
+        start = random.integers(0, bars)
+        halted = slice(start, start + random.integers(1, 12))
+        opening[halted, name] = close[halted, name] = NAN
+    marks = random.random((2, bars, count)) < random.choice([0, 0.15])
+    panel = long_table(open=opening, close=close, unbuyable=marks[0], unsellable=marks[1])
+    panel = panel.with_columns(pl.col("unbuyable", "unsellable").cast(pl.Boolean))
+    return panel, score, random.uniform(0.5, 2, score.shape)
+
+
+ROUGH_SETTINGS = st.builds(
+    Settings,
+    quantile=st.sampled_from([0.1, 0.3]),
+    max_weight=st.sampled_from([0.05, 1]),
+    sizing=st.sampled_from(["equal", "confidence"]),
+    entry=st.sampled_from(["next_open", "next_close"]),
+    stop_loss_share=st.sampled_from([None, 0.05, 0.15]),
+    drawdown_stop=st.sampled_from([None, 0.05, 0.2]),
+    consecutive_loss_stop=st.sampled_from([None, 2, 3]),
+    pause_bars=st.integers(1, 6),
+    volatility_ceiling=st.sampled_from([None, 0.2, 0.5]),
+    volatility_bars=st.integers(2, 20),
+    delisting_bars=st.integers(1, 8),
+    delisting_return=st.sampled_from([0.0, -0.5, -1.0, 0.3]),
+    gross_exposure=st.sampled_from([1.0, 4.0]),
+    cost_bps_per_side=st.sampled_from([0.0, 10.0, 150.0]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rough_markets(), ROUGH_SETTINGS, st.integers(1, 10), st.sampled_from(sorted(STRATEGIES)))
+def test_the_compiled_loop_equals_the_same_on_arrays_to_the_bit(market, config, horizon, strategy):
+    panel, score, uncertainty = market
+    prices, expected = market_prices(panel), array_prices(panel)
+    for name in ("overnight", "intraday", "open_known", "close_known", "stale", "unbuyable", "unsellable"):
+        np.testing.assert_array_equal(getattr(prices, name), getattr(expected, name), err_msg=name)
+    targets, bars = STRATEGIES[strategy](score, uncertainty, config), len(score)
+    scored = np.flatnonzero(np.isfinite(score).any(axis=1))
+    first = int(scored[0]) + 1 if len(scored) else bars
+    rows, events = array_backtest(expected, targets, config, horizon, first, 252.0)
+        expected, targets, config, horizon, int(scored[0]) + 1 if len(scored) else bars, 252.0
+    )
+    test = run_backtest(
+        prices,
+        long_table(score=score, uncertainty=uncertainty),
+        config,
+        horizon=horizon,
+        strategy=strategy,
+        bars_per_year=252.0,
+    )
+    np.testing.assert_array_equal(columns(test, *test.returns.columns[2:]), rows)
+    assert test.events == events
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from components.contracts import TIME, ContractError
-from components.metrics import ic_decay, ic_summary, information_coefficient, row_correlations, to_matrix
+from components.metrics import (
+    ic_decay,
+    ic_summary,
+    information_coefficient,
+    row_correlations,
+    to_matrices,
+    to_matrix,
+)
 
 START = datetime(2024, 1, 2, 21, tzinfo=UTC)
 
@@ -163,6 +170,21 @@ def test_matrix_leaves_out_what_is_not_asked_for():
         frame, "score", frame["timestamp"].unique().sort()[1:], pl.Series(["S00", "S02", "S09"])
     )
     np.testing.assert_array_equal(matrix, [[3.0, 5.0, np.nan]])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 9999))
+def test_matrices_of_rows_in_any_order(seed):
+    random = np.random.default_rng(seed)
+    frame = table(random.normal(size=(9, 6)), "score").with_columns((pl.col("score") > 0).alias("mark"))
+    frame = frame.sample(fraction=0.7, shuffle=bool(seed % 2), seed=seed)
+    calendar, symbols = frame["timestamp"].unique().sort()[1:-1], frame["symbol"].unique().sort()[1:]
+    expected = np.full((2, len(calendar), len(symbols)), np.nan)
+    for row in frame.to_dicts():
+        if row["timestamp"] in calendar and row["symbol"] in symbols:
+            at = calendar.to_list().index(row["timestamp"]), symbols.to_list().index(row["symbol"])
+            expected[(0, *at)], expected[(1, *at)] = row["score"], row["mark"]
+    np.testing.assert_array_equal(to_matrices(frame, ("score", "mark"), calendar, symbols), expected)
 
 
 def test_rows_without_anything_are_nan():

@@ -101,6 +101,35 @@ def test_a_day_locked_at_its_limit_fills_one_side(limit, move):
     assert marked(frame) == {"unbuyable": {("300001.SZ", 50)}, "unsellable": {("300003.SZ", 60)}}
 
 
+@pytest.mark.parametrize("move", [0.05, 0.07, 0.1, 0.3])
+def test_a_jump_at_one_price_is_locked_where_no_limit_is_known(move):
+    frame = one_price(one_price(market(), at(1, 50, 51), move), at(3, 60), -move)
+    locked = {"unbuyable": {("300001.SZ", 50), ("300001.SZ", 51)}, "unsellable": {("300003.SZ", 60)}}
+    assert marked(frame) == locked
+    traded = frame.with_columns(pl.when(at(1, 50)).then(pl.col("low") * 0.99).otherwise("low").alias("low"))
+    assert marked(traded) == locked | {"unbuyable": {("300001.SZ", 51)}}
+    known = marked(add_price_limit(frame, {"300001": 0.4, "": move}))
+    assert known == {"unbuyable": set(), "unsellable": {("300003.SZ", 60)}}
+
+
+def test_a_listing_that_opens_locked_day_after_day_can_not_be_bought():
+    frame = one_price(market(), at(5, *range(110, 120)), 0.1).filter(~at(5, *range(109)))
+    assert marked(frame, min_coverage=0.01)["unbuyable"] == {("300005.SZ", bar) for bar in range(110, 120)}
+
+
+@pytest.mark.parametrize("without", [pl.col("symbol") == "300002.SZ", pl.col("timestamp").dt.year() == 2021])
+def test_a_source_without_ranges_says_nothing_of_locks(without):
+    """A symbol of closes alone beside others, and a year of closes alone before one with ranges."""
+    later = market(1).with_columns(
+        pl.col("timestamp", "event_time", "known_time").dt.offset_by("1y"),
+        *(pl.col(name) * 1.5 for name in ("open", "high", "low", "close")),
+    )
+    frame = pl.concat([one_price(market(), at(2, 50), 0.1), later])
+    bare = [pl.when(without).then("close").otherwise(name).alias(name) for name in ("open", "high", "low")]
+    assert marked(frame)["unbuyable"] == {("300002.SZ", 50)}
+    assert marked(frame.with_columns(bare))["unbuyable"] == set()
+
+
 def test_limits_differ_by_the_beginning_of_the_symbol_and_by_row():
     frame = one_price(one_price(market(), at(1, 50), 0.1), at(3, 60), 0.1)
     by_start = add_price_limit(frame, {"": 0.2, "300001": 0.1})
@@ -174,12 +203,12 @@ def test_an_hour_without_a_trade_stays_in_the_panel():
 
 
 @pytest.mark.parametrize("size", [0.05, 0.1, 0.15])
-def test_many_days_at_one_price_and_one_size_ask_for_a_limit(size):
+def test_many_days_at_one_price_and_one_size_ask_for_the_limit_they_show(size):
     frame = market()
     for number, bar in enumerate(range(20, 80, 10)):
         frame = one_price(frame, at(number, bar), size * (-1) ** number)
-    assert reasons(frame) == {"one_price_jump": 6}
-    assert reasons(add_price_limit(frame, size)) == {"not_tradable": 6}
+    assert reasons(add_price_limit(frame, 0.2)) == {"one_price_jump": 6}
+    assert reasons(add_price_limit(frame, size)) == reasons(frame) == {"not_tradable": 6}
 
 
 def test_jumps_of_many_sizes_or_of_few_ticks_ask_for_nothing():
