@@ -136,7 +136,8 @@ def _no_charges() -> kernel.Charges:
 
 def _returns_frame(figures: np.ndarray, timestamps: pl.Series, strategy: str) -> pl.DataFrame:
     names = {name: pl.Int32 if name in COUNTS else pl.Float64 for name in RETURN_COLUMNS[2:]}
-    columns = {name: pl.Series(figures[:, i]).cast(kind) for i, (name, kind) in enumerate(names.items())}
+    found = dict(zip(kernel.FIGURES, figures.T, strict=True))
+    columns = {name: pl.Series(found[name]).cast(kind) for name, kind in names.items()}
     return pl.DataFrame({"timestamp": timestamps, **columns}).select(
         "timestamp", pl.lit(strategy).alias("strategy"), *columns
     )

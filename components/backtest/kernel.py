@@ -343,7 +343,7 @@ def run_bars(market, targets, charges, rules, books, first):
     capital of one unit of money; and the counts of EVENTS.
     """
     n_books, n_bars = len(books.held), len(market.overnight)
-    rows, events = np.zeros((n_bars - first, 9)), np.zeros(3, dtype=np.int64)
+    rows, events = np.zeros((n_bars - first, len(FIGURES))), np.zeros(3, dtype=np.int64)
     charged, borrows = len(charges.impact) > 0, len(charges.borrow) > 0
     capital = net = peak = 1.0
     losses, paused_until = 0, 0

@@ -42,9 +42,9 @@ def long_short_weights(
     trust = _trust(uncertainty, usual, settings)
     ordered = _ordered(scores)
     borders = _at(ordered, names - take), -_at(ordered, take - 1)
+    half = settings.gross_exposure / 2
     sides = [
-        _capped(_members(sign * scores, take, border) * size, settings.gross_exposure / 2, settings.max_weight)
-        * trust
+        _capped(_members(sign * scores, take, border) * size, half, settings.max_weight) * trust
         for sign, border in zip((1, -1), borders, strict=True)
     ]
     totals = [side.sum(axis=1, keepdims=True) for side in sides]

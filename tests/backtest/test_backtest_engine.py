@@ -283,8 +283,6 @@ def test_the_compiled_loop_equals_the_same_on_arrays_to_the_bit(market, config, 
     scored = np.flatnonzero(np.isfinite(score).any(axis=1))
     first = int(scored[0]) + 1 if len(scored) else bars
     rows, events = array_backtest(expected, targets, config, horizon, first, 252.0)
-        expected, targets, config, horizon, int(scored[0]) + 1 if len(scored) else bars, 252.0
-    )
     test = run_backtest(
         prices,
         long_table(score=score, uncertainty=uncertainty),
