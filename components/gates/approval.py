@@ -121,8 +121,8 @@ def portfolio_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
 
 
 def baseline_gate(evaluation: Evaluation, block: Measurement, name: str, settings: Settings) -> Gate:
-    """Mean daily RankIC over the baseline's, on the bars where one of them has one; who gives no order there
-    has 0.
+    """Mean daily RankIC over the baseline's, on all bars where one of them was judged; who gives no order on
+    a bar, or was not judged there, has 0: where neither gives one nothing is gained.
     """
     gain = settings.baselines[name]
     gate_name = f"better_than_{name}" if gain >= 0 else f"not_worse_than_{name}"
@@ -130,11 +130,12 @@ def baseline_gate(evaluation: Evaluation, block: Measurement, name: str, setting
     if other is None:
         absent = f"no test results of {name}: add that expert or take it out of gates.baselines"
         return gate(gate_name, None, ">=", gain, absent)
-    both = _daily(block).join(_daily(other).rename({"rank_ic": "baseline"}), on="timestamp", how="inner")
-    pairs = both.filter(pl.any_horizontal(pl.col("rank_ic", "baseline").is_not_null())).fill_null(0.0)
-    value = (pairs["rank_ic"] - pairs["baseline"]).mean() if len(pairs) else None
-    what = f"mean daily RankIC more than that of {name}, {len(pairs)} bars"
-    return gate(gate_name, value, ">=", gain, what, lacking=_too_few(len(pairs), settings))
+    baseline = _daily(other).rename({"rank_ic": "baseline"})
+    both = _daily(block).join(baseline, on="timestamp", how="full", coalesce=True)
+    own = both["rank_ic"].count()
+    gained = both["rank_ic"].fill_null(0.0) - both["baseline"].fill_null(0.0)
+    what = f"mean daily RankIC more than that of {name}, {len(both)} bars, an order on {own}"
+    return gate(gate_name, gained.mean(), ">=", gain, what, lacking=_too_few(own, settings))
 
 
 def _ordered_share(ic: Ranking, evaluation: Evaluation) -> float | None:

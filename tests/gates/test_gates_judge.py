@@ -143,7 +143,9 @@ def test_no_gate_passes_on_few_bars_and_each_says_so(good, bars):
 
 
 def test_enough_bars_are_enough(good):
-    assert [one.name for one in verdict(good, of_few_bars(60)).gates if not one.passed] == ["ordered_bars"]
+    failed = [one.name for one in verdict(good, of_few_bars(60)).gates if not one.passed]
+    # The others order all 214 bars.
+    assert failed == ["ordered_bars", "not_worse_than_equal_weights", "not_worse_than_best_single"]
 
 
 def test_a_portfolio_of_few_bars_fails_by_its_own_bars(good):
@@ -260,6 +262,36 @@ def test_bars_without_an_order_count_against_the_candidate(good):
     )
     assert not found.passed
     assert found.value == pytest.approx(0.02 - 0.05, abs=1e-3)
+
+
+def test_bars_on_which_neither_gives_an_order_are_nothing_gained(good):
+    """A candidate that speaks on two bars in three has two thirds of its gain, though the baseline never does."""
+    evaluation = copy.deepcopy(good.evaluation)
+    own, other = (evaluation["experts"][name]["test"]["daily"] for name in ("stack", "median"))
+    bars = len(own["rank_ic"])
+    other["rank_ic"] = [None] * bars
+    own["rank_ic"] = [0.006 if bar % 3 else None for bar in range(bars)]
+    found = gate(judge(evaluation, good.predictions, good.labels, None, Settings()), "better_than_median")
+    assert found.value == pytest.approx(0.004, rel=0.02)
+    assert not found.passed
+    own["rank_ic"] = [0.006] * bars
+    clean = gate(judge(evaluation, good.predictions, good.labels, None, Settings()), "better_than_median")
+    assert clean.value == pytest.approx(0.006)
+    assert clean.passed
+
+
+def test_bars_that_a_candidate_leaves_out_altogether_count_against_it(good):
+    evaluation = copy.deepcopy(good.evaluation)
+    own, other = (evaluation["experts"][name]["test"]["daily"] for name in ("stack", "equal_weights"))
+    bars = len(own["rank_ic"])
+    other["rank_ic"], own["rank_ic"] = [0.05] * bars, [0.06] * bars
+    for name, values in own.items():
+        own[name] = values[: bars // 2]
+    found = gate(
+        judge(evaluation, good.predictions, good.labels, None, Settings()), "not_worse_than_equal_weights"
+    )
+    assert found.value == pytest.approx(0.03 - 0.05, abs=1e-3)
+    assert not found.passed
 
 
 def test_an_absent_baseline_does_not_pass_by_itself(good):
