@@ -1,8 +1,12 @@
 """Settings of the leak audit: where and how closely it looks."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from components.settings import Section
+
+Adjusted = Literal["auto", "yes", "no"]
 
 
 class Settings(Section):
@@ -70,6 +74,14 @@ class Settings(Section):
         description=(
             "rebuild all symbols on the history up to the last cut and compare with the table that was handed"
             " over"
+        ),
+    )
+    adjusted: Adjusted = Field(
+        "auto",
+        description=(
+            "whether prices were adjusted backwards for splits or dividends. yes: a factor that moves with"
+            " the level of prices is a leak; no: a remark; auto: yes where old closes left the grid of prices"
+            " on which the newest lie, else a remark"
         ),
     )
     warm_up_starts: int = Field(

@@ -5,7 +5,8 @@ Checks, at each cut: `future_mutation` (all after the cut is changed: numbers, s
 new symbols), `truncation` (nothing after the cut), `shuffled_future` (the bars after it in another order),
 `gap_truncation` (truncation beside holes in the data). Once each: `known_time` (bars that became known late
 are changed; rows that claim to be known before must not move), `whole_history` (all symbols rebuilt up to the
-last cut against the table that was handed over), `warm_up`, `placebo` and `too_good`. Then cuts are added for
+last cut against the table that was handed over), `price_level` (each symbol's prices times a constant),
+`warm_up`, `placebo` and `too_good`. Then cuts are added for
 `budget_s` seconds. A history always begins where the panel, or the window, begins: what depends on earlier
 bars only is no leak.
 """
@@ -25,6 +26,7 @@ from components.audit.cuts import Cut, guided_cuts, spread_symbols, window
 from components.audit.known_time import late_revisions, late_rows
 from components.audit.placebo import placebo
 from components.audit.prepare import FactorAudit, Told, prepare
+from components.audit.price_level import price_levels
 from components.audit.reproducible import unstable_columns
 from components.audit.result import AuditError, AuditResult, Leak, merge_leaks
 from components.audit.scan import describe, scan, scan_windows
@@ -121,6 +123,7 @@ def _audited(audit: FactorAudit, deadline: float) -> AuditResult:
     leaks += late_rows(context, panel, extent.lookback)
     leaks += late_revisions(context, scene)
     advance("audit", len(cuts) + 1, steps, "factors, late rows")
+    leaks += price_levels(context, scene, extent, context.settings.adjusted)
     warm_up, short = _warm_up(audit, extent)
     leaks += short
     advance("audit", len(cuts) + 2, steps, "factors, warm-up")

@@ -52,6 +52,10 @@ ADVICE = {
         " the signal"
     ),
     "label_reach": "the label ends later than its horizon plus the entry lag: purging counts on no more",
+    "price_level": (
+        "values moved when a symbol's whole price history was multiplied by a constant: on adjusted prices"
+        " that constant holds splits and dividends to come; use returns, ratios of prices, or traded value"
+    ),
     "warm_up": "the declared warm-up is too short: declare more bars, or use windows of fixed length",
     "placebo": (
         "the factor foretells the next return, and no longer when it is delayed by one bar: it holds that"

@@ -85,7 +85,11 @@ class Groups(Section):
         ),
     )
     formulas: bool = Field(
-        False, description="22 of Kakushadze's 101 formulas; further five stand in the groups above"
+        False,
+        description=(
+            "22 of Kakushadze's 101 formulas, prices and volumes ranked against their own mean of 20 bars;"
+            " further five stand in the groups above"
+        ),
     )
     alpha158: bool = Field(
         False,

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from components.audit.builders import fresh_builder, load_builder
-from components.audit.config import Settings
+from components.audit.config import Adjusted, Settings
 from components.audit.factors import audit_factors
 from components.audit.page import page_html
 from components.audit.result import ADVICE, AuditError, AuditResult, Leak
@@ -52,14 +52,16 @@ def audit_command(
     seed: int = 0,
     budget_s: float = 45.0,
     labels: Sequence[str] = (),
+    adjusted: Adjusted = "auto",
 ) -> str:
     """Audit `function` (package.module:function) on the panel in the file `data`; returns the summary for the
     terminal.
 
     The function takes the panel as a Polars table and returns `timestamp`, `symbol` and a column a factor. A
     module in the current directory is found. `labels` are `column:bars`: columns of the panel that hold the
-    future, and the bars after which each is known. The JSON (`passed`, `leaks`, `unstable`, `warm_up`,
-    `placebo`, `checked`) and the page are written whether or not there are leaks.
+    future, and the bars after which each is known; `adjusted` says whether prices were adjusted backwards.
+    The JSON (`passed`, `leaks`, `unstable`, `warm_up`, `placebo`, `checked`) and the page are written whether
+    or not there are leaks.
 
     Raises
     ------
@@ -72,7 +74,11 @@ def audit_command(
         for target in (json_path, html_path):
             _require_folder(target)
         settings = Settings(
-            cuts=cuts, budget_s=budget_s, scan_cuts=SCAN_CUTS, staggered_builds=STAGGERED_BUILDS
+            cuts=cuts,
+            budget_s=budget_s,
+            scan_cuts=SCAN_CUTS,
+            staggered_builds=STAGGERED_BUILDS,
+            adjusted=adjusted,
         )
         result = _find_leaks(function, read_panel(Path(data)), labels, settings, seed)
     except AlphaloopError as error:

@@ -3,7 +3,7 @@ regression adds.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -64,6 +64,15 @@ def audit(
             help="column:bars, a column of the panel that is known only so many bars later. May be repeated.",
         ),
     ] = None,
+    adjusted: Annotated[
+        Literal["auto", "yes", "no"],
+        typer.Option(
+            help=(
+                "yes: prices were adjusted backwards, so a factor that moves with their level is a leak; no:"
+                " as traded; auto: as they show."
+            )
+        ),
+    ] = "auto",
 ):
     """Check factors of your own for leaks: do they use what was not known yet? Exits with 2 if one does.
 
@@ -73,7 +82,15 @@ def audit(
 
     typer.echo(
         audit_command(
-            function, data, json_path, html_path, cuts=cuts, seed=seed, budget_s=budget_s, labels=label or ()
+            function,
+            data,
+            json_path,
+            html_path,
+            cuts=cuts,
+            seed=seed,
+            budget_s=budget_s,
+            labels=label or (),
+            adjusted=adjusted,
         )
     )
 

@@ -606,11 +606,15 @@ def test_formulas_against_pandas(random_panel):
     def last_place(frame, bars):
         return frame.rolling(bars).rank(pct=True)
 
+    def relative(frame):
+        return log(frame) - log(close).rolling(20).mean()
+
+    relative_volume = volume / volume.rolling(20).mean()
     expected = {
         "alpha_002": -ranked(log(volume).diff(2)).rolling(6).corr(ranked(log(close / opened))).fillna(0.0),
-        "alpha_003": -ranked(opened).rolling(10).corr(ranked(volume)).fillna(0.0),
-        "alpha_004": -last_place(ranked(low), 9),
-        "alpha_013": -ranked(close).rolling(5).cov(ranked(volume), ddof=0),
+        "alpha_003": -ranked(relative(opened)).rolling(10).corr(ranked(relative_volume)).fillna(0.0),
+        "alpha_004": -last_place(ranked(relative(low)), 9),
+        "alpha_013": -ranked(relative(close)).rolling(5).cov(ranked(relative_volume), ddof=0),
         "alpha_020": (
             -ranked(log(opened / high.shift(1)))
             * ranked(log(opened / close.shift(1)))
@@ -622,7 +626,7 @@ def test_formulas_against_pandas(random_panel):
             - ranked(log(close).diff())
         ),
         "alpha_038": -ranked(last_place(close, 10)) * ranked(log(close / opened)),
-        "alpha_043": last_place(volume / volume.rolling(20).mean(), 20) * last_place(-log(close).diff(7), 8),
+        "alpha_043": last_place(relative_volume, 20) * last_place(-log(close).diff(7), 8),
         "alpha_054": -(close - low) / (high - low) * (opened / close) ** 5,
     }
     for name, frame in expected.items():

@@ -2,7 +2,9 @@
 differences are meant.
 
 `rank` across symbols is the share of a timestamp's symbols with a lower or equal value. An outermost rank is
-left out where the input is ranked anyway.
+left out where the input is ranked anyway. Where the paper ranks prices or volumes themselves across symbols,
+ours ranks them against the symbol's own mean of 20 bars ("relative"): on prices adjusted backwards a level
+knows the splits and dividends to come.
 """
 
 import polars as pl
@@ -58,11 +60,12 @@ MEASURES = (
     Measure("high_volume_correlation_5", "symbol", k.correlation(c("log_high"), c("log_volume"), 5)),
     Measure("rank_correlation_5", "symbol", _together(c("volume_rank_5"), c("high_rank_5"), 5)),
     Measure("size_of_change_7_rank_60", "symbol", k.rank(c("close_change_7").abs(), 60)),
-    _ranked("ranked_open", c("open")),
-    _ranked("ranked_high", c("high")),
-    _ranked("ranked_low", c("low")),
-    _ranked("ranked_close", c("close")),
-    _ranked("ranked_volume", c("volume")),
+    Measure("log_close_mean_20", "symbol", k.mean(c("log_close"), 20)),
+    _ranked("ranked_open", c("log_open") - c("log_close_mean_20")),
+    _ranked("ranked_high", c("log_high") - c("log_close_mean_20")),
+    _ranked("ranked_low", c("log_low") - c("log_close_mean_20")),
+    _ranked("ranked_close", c("log_close") - c("log_close_mean_20")),
+    _ranked("ranked_volume", c("relative_volume")),
     _ranked("ranked_volume_change_2", c("volume_change_2")),
     _ranked("ranked_intraday", c("intraday_return")),
     _ranked("ranked_return_change_3", c("return_change_3")),
@@ -89,9 +92,12 @@ FACTORS = (
         "-corr(rank(change of log volume over 2), rank(close over open), 6)",
     ),
     _alpha(
-        3, 10, -_together(c("ranked_open"), c("ranked_volume"), 10), "-corr(rank(open), rank(volume), 10)"
+        3,
+        29,
+        -_together(c("ranked_open"), c("ranked_volume"), 10),
+        "-corr(rank(relative open), rank(relative volume), 10)",
     ),
-    _alpha(4, 9, -k.rank(c("ranked_low"), 9), "-ts_rank(rank(low), 9)"),
+    _alpha(4, 28, -k.rank(c("ranked_low"), 9), "-ts_rank(rank(relative low), 9)"),
     _alpha(
         7,
         67,
@@ -113,7 +119,10 @@ FACTORS = (
         "row",
     ),
     _alpha(
-        13, 5, -k.covariance(c("ranked_close"), c("ranked_volume"), 5), "-cov(rank(close), rank(volume), 5)"
+        13,
+        24,
+        -k.covariance(c("ranked_close"), c("ranked_volume"), 5),
+        "-cov(rank(relative close), rank(relative volume), 5)",
     ),
     _alpha(
         14,
@@ -123,12 +132,15 @@ FACTORS = (
     ),
     _alpha(
         15,
-        5,
+        24,
         -k.total(c("ranked_high_volume_correlation"), 3),
-        "-sum(rank(corr(rank(high), rank(volume), 3)), 3)",
+        "-sum(rank(corr(rank(relative high), rank(relative volume), 3)), 3)",
     ),
     _alpha(
-        16, 5, -k.covariance(c("ranked_high"), c("ranked_volume"), 5), "-cov(rank(high), rank(volume), 5)"
+        16,
+        24,
+        -k.covariance(c("ranked_high"), c("ranked_volume"), 5),
+        "-cov(rank(relative high), rank(relative volume), 5)",
     ),
     _alpha(
         17,
@@ -191,7 +203,7 @@ FACTORS = (
         k.rank(c("relative_volume"), 20) * k.rank(-c("close_change_7"), 8),
         "ts_rank(relative volume, 20) * ts_rank(-change over 7, 8)",
     ),
-    _alpha(44, 5, -_together(c("log_high"), c("ranked_volume"), 5), "-corr(high, rank(volume), 5)"),
+    _alpha(44, 24, -_together(c("log_high"), c("ranked_volume"), 5), "-corr(high, rank(relative volume), 5)"),
     _alpha(
         54,
         1,
@@ -201,8 +213,8 @@ FACTORS = (
     ),
     _alpha(
         55,
-        17,
+        25,
         -_together(c("ranked_stochastic_12"), c("ranked_volume"), 6),
-        "-corr(rank(place in the range of 12), rank(volume), 6)",
+        "-corr(rank(place in the range of 12), rank(relative volume), 6)",
     ),
 )
