@@ -265,7 +265,7 @@ def test_bars_without_an_order_count_against_the_candidate(good):
 
 
 def test_bars_on_which_neither_gives_an_order_are_nothing_gained(good):
-    """A candidate that speaks on two bars in three has two thirds of its gain, though the baseline never does."""
+    """A candidate that speaks on two bars in three has two thirds of its gain."""
     evaluation = copy.deepcopy(good.evaluation)
     own, other = (evaluation["experts"][name]["test"]["daily"] for name in ("stack", "median"))
     bars = len(own["rank_ic"])
