@@ -15,6 +15,7 @@ def judge(
     labels: Input[Dataset],
     returns: Input[Dataset],
     champion: Input[Artifact],
+    trials: Input[Artifact],
     settings: str,
     code: str,
     verdict: Output[Artifact],
@@ -28,6 +29,7 @@ def judge(
 
     from components.gates.run import Inputs, Outputs, run
 
-    inputs = Inputs(evaluation.path, predictions.path, labels.path, returns.path, champion.path)
+    tables = (evaluation.path, predictions.path, labels.path, returns.path)
+    inputs = Inputs(*tables, champion.path, trials.path)
     made = run(inputs, Outputs(verdict.path), settings=settings, code=code, newest_only=newest_only)
     return namedtuple("Outputs", ["approved", "beats_champion"])(made.approved, made.beats_champion)

@@ -1,5 +1,7 @@
 """Thresholds of the readiness gates."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from components.settings import Section
@@ -48,6 +50,32 @@ class Settings(Section):
         description=(
             "share of the test window's bars that must have an IC; bars on which all scores are equal have"
             " none"
+        ),
+    )
+    max_spa_p: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        {"nothing": 0.05},
+        description=(
+            "chance, by the test for superior predictive ability over all models that were ever tried on the"
+            " test window, that the best of so many beats each of these by as much without any being better;"
+            " `nothing` is cash, else the name of a model of the run, such as equal_weights"
+        ),
+    )
+    min_deflated_sharpe: float = Field(
+        0.95,
+        gt=0,
+        lt=1,
+        description=(
+            "chance that the true Sharpe ratio of long_short, net, is above what the best of all models that"
+            " were tried on the test window reaches by luck"
+        ),
+    )
+    max_overfitting: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description=(
+            "probability of backtest overfitting: how often the model that is best on half of the test window"
+            " is below the middle on the other; not asked of fewer than 10 models"
         ),
     )
     baselines: dict[str, float] = Field(

@@ -9,12 +9,19 @@ from components.contracts.documents.verdict import Comparator, Gate
 
 
 def gate(
-    name: str, value: Any, comparison: Comparator, threshold: float, what: str, *, lacking: str | None = None
+    name: str,
+    value: Any,
+    comparison: Comparator,
+    threshold: float,
+    what: str,
+    *,
+    lacking: str | None = None,
+    needed: str = "",
 ) -> Gate:
     """A gate of level approval; a value that is missing or not finite never passes.
 
     `what` says what the number is, for the reason. `lacking` says why no number can be had here: then there
-    is none, whatever `value` is.
+    is none, whatever `value` is. `needed` says what would have let it pass, where it does not.
     """
     number = None if lacking else finite(value)
     if number is None:
@@ -35,6 +42,7 @@ def gate(
         comparison=comparison,
         passed=passed,
         reason=f"{what}: {number:.4g}, {wanted}",
+        needed="" if passed else needed,
     )
 
 

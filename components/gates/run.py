@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.contracts import LABELS, read_table
+from components.contracts.documents.trials import Trials
 from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
 from components.gates.judge import judge
@@ -14,13 +15,16 @@ from components.progress import report, stage
 
 @dataclass(frozen=True)
 class Inputs:
-    """Evaluation and returns of one backtest, ALL_PREDICTIONS and LABELS tables, the champion's folder."""
+    """Evaluation and returns of one backtest, ALL_PREDICTIONS and LABELS tables, the champion's folder, and
+    the Trials of the test window.
+    """
 
     evaluation: str
     predictions: str
     labels: str
     returns: str
     champion: str
+    trials: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str, newest_on
         champion = read_champion_predictions(Path(inputs.champion))
         labels = read_table(inputs.labels, LABELS)
         after = newest_bars_only(champion) if newest_only else None
-        verdict = judge(Contest(evaluation, candidate, labels, champion, after), parsed, code=code)
+        contest = Contest(evaluation, candidate, labels, champion, after)
+        verdict = judge(contest, Trials.read(inputs.trials), parsed, code=code)
         verdict.write(outputs.verdict)
         report("gates", f"{'approved' if verdict.approved else 'rejected'}: {verdict.reason}")
     return verdict

@@ -26,9 +26,25 @@ def read_champion(
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def gather_trials(
+    evaluation: Input[Artifact],
+    returns: Input[Dataset],
+    settings: str,
+    name: str,
+    folder: str,
+    trials: Output[Artifact],
+):
+    """Gather every model that was ever scored on the evaluation's test window."""
+    from components.registry.run import RegistryPlace, run_gather_trials
+
+    run_gather_trials(RegistryPlace(settings, name, folder), evaluation.path, returns.path, trials.path)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
     verdict: Input[Artifact],
     evaluation: Input[Artifact],
+    trials: Input[Artifact],
     predictions: Input[Dataset],
     stacker: Input[Artifact],
     catalog: Input[Artifact],
@@ -45,7 +61,7 @@ def register(
     """Record the judged model; register and promote it if it was approved."""
     from components.registry.run import CandidateInputs, RegistryPlace, run_register
 
-    documents = (verdict.path, evaluation.path)
+    documents = (verdict.path, evaluation.path, trials.path)
     made = (predictions.path, stacker.path, catalog.path, feature_registry.path, reference.path)
     inputs = CandidateInputs(*documents, *made, experts.path)
     run_register(RegistryPlace(settings, name, folder), inputs, registration.path, config=config, code=code)

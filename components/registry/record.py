@@ -9,6 +9,7 @@ from typing import Any
 from components.contracts.documents.champion import Registration
 from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.experts import STATUS, TrainedExpert, read_status
+from components.contracts.documents.trials import Scored
 from components.contracts.documents.verdict import Verdict
 from components.registry.bundle import build_bundle
 from components.registry.config import Settings
@@ -22,6 +23,7 @@ NOT_OF_THE_MODEL = ("run", "registry", "cluster")
 class JudgedModel:
     """A judged model and what it is made of.
 
+    scored : every model that was scored with it on its test window
     expert_folders : artifact folders of the experts, each with `status.json` and, where it was trained,
         `model/`
     predictions : ALL_PREDICTIONS file of the run
@@ -32,6 +34,7 @@ class JudgedModel:
 
     verdict: Verdict
     evaluation: Evaluation
+    scored: Scored
     expert_folders: Sequence[Path]
     predictions: Path
     stacker: Path
@@ -63,7 +66,15 @@ def record(settings: Settings, name: str, folder: Path, candidate: JudgedModel) 
             reference=candidate.reference,
         )
         trial = Trial.of(candidate.evaluation)
-        return register_model(settings, name, folder, bundle=bundle, verdict=candidate.verdict, trial=trial)
+        return register_model(
+            settings,
+            name,
+            folder,
+            bundle=bundle,
+            verdict=candidate.verdict,
+            trial=trial,
+            scored=candidate.scored,
+        )
 
 
 def _trained(folders: Sequence[Path]) -> dict[str, Path]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from components.contracts import verify_bundle
 from components.contracts.documents.champion import Registration
+from components.contracts.documents.trials import Scored
 from components.contracts.documents.verdict import Verdict
 from components.credentials import without_secrets
 from components.registry.aliases import CHALLENGER, champion_history, champion_of, promote, rolled_back
 from components.registry.client import open_registry
 from components.registry.config import Settings
+from components.registry.gathered import keep_trials
 from components.registry.local import DATABASE
 from components.registry.trials import Trial, count_trials, experiment_of, log_trial, run_of
 from components.registry.versions import create_version, version_of
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
 
 
 def register_model(
-    settings: Settings, name: str, folder: Path, *, bundle: Path, verdict: Verdict, trial: Trial
+    settings: Settings,
+    name: str,
+    folder: Path,
+    *,
+    bundle: Path,
+    verdict: Verdict,
+    trial: Trial,
+    scored: Scored,
 ) -> Registration:
     """Record a judged model; an approved one becomes a version and, where the rules allow, champion.
 
@@ -30,6 +39,7 @@ def register_model(
     ----------
     folder : where the registry lies unless `settings` name another
     bundle : folder with a manifest
+    scored : every model that was scored with it on its test window
     """
     client = open_registry(settings, folder)
     manifest = verify_bundle(bundle)
@@ -39,6 +49,7 @@ def register_model(
     run_id = run_of(client, experiment, sha256)
     if run_id is None:
         run_id = log_trial(client, experiment, bundle, sha256, verdict, trial)
+    keep_trials(client, run_id, scored)
     version = version_of(client, name, sha256)
     status, reason = "unchanged" if version is not None else "rejected", verdict.reason
     if verdict.approved:

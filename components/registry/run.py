@@ -1,18 +1,25 @@
-"""What the doors of the registry call: one fetches the champion, one records the judged model."""
+"""What the doors of the registry call: one fetches the champion, one gathers all trials of a test window, one
+records the judged model.
+"""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from components.contracts import TRAINING_SET, read_gathered, read_table, require_json
 from components.contracts.documents.champion import ChampionRecord, Registration
 from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.trials import Trials
 from components.contracts.documents.verdict import Verdict
 from components.progress import report, stage, warn
 from components.registry.champion import fetch_champion
 from components.registry.client import answered
 from components.registry.config import Settings
+from components.registry.gathered import gather_trials
 from components.registry.record import JudgedModel, record
+from components.registry.scored import scored_models
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class CandidateInputs:
 
     verdict: str
     evaluation: str
+    trials: str
     predictions: str
     stacker: str
     catalog: str
@@ -75,6 +83,24 @@ def run_read_champion(
     return record
 
 
+def run_gather_trials(place: RegistryPlace, evaluation: str, returns: str, trials: str) -> Trials:
+    """Write the Trials of the evaluation's test window: its own models, and those of the registry.
+
+    `returns` are those that the backtest made with the evaluation.
+    """
+    with stage("trials"):
+        own = scored_models(Evaluation.read(evaluation), pl.read_parquet(returns))
+        with answered():
+            found = gather_trials(
+                Settings.model_validate_json(place.settings), place.name, Path(place.folder), own
+            )
+        found.write(trials)
+        earlier = len(found.models) - len(own.models)
+        unseen = f", {found.unseen} whose returns nobody kept" if found.unseen else ""
+        report("trials", f"{len(own.models)} models on this test window, {earlier} before them{unseen}")
+    return found
+
+
 def run_register(
     place: RegistryPlace, inputs: CandidateInputs, registration: str, *, config: str, code: str
 ) -> Registration:
@@ -86,6 +112,7 @@ def run_register(
         candidate = JudgedModel(
             verdict=Verdict.read(inputs.verdict),
             evaluation=Evaluation.read(inputs.evaluation),
+            scored=Trials.read(inputs.trials).own,
             expert_folders=list(read_gathered(inputs.experts).values()),
             predictions=Path(inputs.predictions),
             stacker=Path(inputs.stacker),

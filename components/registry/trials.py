@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.contracts import ContractError
 from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.trials import Scored
 from components.contracts.documents.verdict import Verdict
 from components.credentials import without_secrets
 from components.registry.client import every_page, log
@@ -19,15 +20,17 @@ from components.registry.local import ARTIFACTS, BUNDLE, move_addresses, own_art
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 VERDICT = "verdict.json"
+JUDGED = "bundle_sha256"  # the tag of a run that holds a judged model
 _FINISHED = "FINISHED"
 PAGE_RUNS = 1000  # the most that MLflow gives at once
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was scored; models of the same kind whose test windows overlap are trials of one another."""
+    """What was scored; models of the same period whose test windows overlap are trials of one another."""
 
     period: str
     target: str
@@ -60,7 +63,7 @@ def log_trial(
     that was cut short is completed.
     """
     word = "approved" if verdict.approved else "rejected"
-    tags = {**asdict(trial), "bundle_sha256": sha256, "verdict": word}
+    tags = {**asdict(trial), JUDGED: sha256, "verdict": word}
     run_id = run_of(client, experiment, sha256, status="RUNNING")
     if run_id is None:
         run_id = client.create_run(experiment, tags=tags, run_name=f"{word}-{sha256[:8]}").info.run_id
@@ -77,26 +80,21 @@ def run_of(client: "MlflowClient", experiment: str, sha256: str, *, status: str 
     """A run with this very bundle: a finished one holds it whole, one that still runs was cut short."""
     runs = client.search_runs(
         [experiment],
-        filter_string=f"tags.bundle_sha256 = '{sha256}' and attributes.status = '{status}'",
+        filter_string=f"tags.{JUDGED} = '{sha256}' and attributes.status = '{status}'",
         max_results=1,
     )
     return runs[0].info.run_id if runs else None
 
 
 def count_trials(client: "MlflowClient", experiment: str, trial: Trial) -> int:
-    """Judged models, this one included, of the same period and target whose test windows overlap with this
-    one's.
-    """
-    condition = (
-        f"tags.period = '{trial.period}' and tags.target = '{trial.target}'"
-        f" and attributes.status = '{_FINISHED}'"
-    )
+    """Judged models, this one included, of the same period whose test windows overlap with this one's."""
+    condition = f"tags.period = '{trial.period}' and attributes.status = '{_FINISHED}'"
     runs = every_page(
         lambda token: client.search_runs(
             [experiment], filter_string=condition, max_results=PAGE_RUNS, page_token=token
         )
     )
-    return sum(_overlaps(run.data.tags, trial) for run in runs)
+    return sum(JUDGED in run.data.tags and overlaps(run.data.tags, trial) for run in runs)
 
 
 def read_verdict(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
@@ -116,5 +114,11 @@ def read_verdict(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
             return None
 
 
-def _overlaps(tags: Mapping[str, str], trial: Trial) -> bool:
-    return tags["test_start"] <= trial.test_end and trial.test_start <= tags["test_end"]
+def overlaps(tags: Mapping[str, str], window: Trial | Scored) -> bool:
+    """Whether the test window that a run's tags tell has a moment in common with another."""
+    return tags["test_start"] <= window.test_end and window.test_start <= tags["test_end"]
+
+
+def finished(run: "Run") -> bool:
+    """Whether a run was recorded whole."""
+    return run.info.status == _FINISHED

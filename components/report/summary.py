@@ -45,6 +45,7 @@ def summarise(
         gates=verdict.gates,
         registration=registration,
         truth=truth,
+        luck=verdict.luck,
     )
 
 

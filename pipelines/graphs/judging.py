@@ -10,7 +10,7 @@ from components.backtest.component import backtest
 from components.drift.component import make_reference
 from components.experts.leaves import Leaf
 from components.gates.component import judge
-from components.registry.component import read_champion, register
+from components.registry.component import gather_trials, read_champion, register
 from components.report.component import write_report
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json, walk_json
@@ -52,8 +52,9 @@ def to_judged_model(
     data.
     """
     candidate = _to_candidate(config, arrange, factors, data, leaves, folder)
-    verdict = _judge(config, arrange, candidate, folder, newest_only=newest_only)
-    registered = _register(config, arrange, candidate, verdict, folder)
+    trials = _gather_trials(config, arrange, candidate, folder)
+    verdict = _judge(config, arrange, candidate, trials, folder, newest_only=newest_only)
+    registered = _register(config, arrange, candidate, {"trials": trials, "verdict": verdict}, folder)
     said = {"verdict": verdict, "registration": registered.outputs["registration"]}
     _write_report(config, arrange, factors, candidate, said, folder)
     return registered
@@ -97,8 +98,29 @@ def _to_candidate(
     return Candidate(data, predictions, reference=reference.outputs["reference"], tested=tested)
 
 
+def _gather_trials(config: Config, arrange: Arrange, candidate: Candidate, folder: str) -> PipelineChannel:
+    """Never from the cache: others may have tried the same window since."""
+    return arrange(
+        gather_trials(
+            evaluation=candidate.tested.outputs["evaluation"],
+            returns=candidate.tested.outputs["returns"],
+            settings=section_json(config.registry),
+            name=config.run.name,
+            folder=f"{folder}/registry",
+        ),
+        "trials",
+        cached=False,
+    ).outputs["trials"]
+
+
 def _judge(
-    config: Config, arrange: Arrange, candidate: Candidate, folder: str, *, newest_only: bool
+    config: Config,
+    arrange: Arrange,
+    candidate: Candidate,
+    trials: PipelineChannel,
+    folder: str,
+    *,
+    newest_only: bool,
 ) -> PipelineChannel:
     champion = arrange(
         read_champion(
@@ -120,6 +142,7 @@ def _judge(
             labels=candidate.data.labels,
             returns=candidate.tested.outputs["returns"],
             champion=champion.outputs["champion"],
+            trials=trials,
             settings=section_json(config.gates),
             code=code_version(judge),
             newest_only=newest_only,
@@ -130,11 +153,15 @@ def _judge(
 
 
 def _register(
-    config: Config, arrange: Arrange, candidate: Candidate, verdict: PipelineChannel, folder: str
+    config: Config,
+    arrange: Arrange,
+    candidate: Candidate,
+    judged: Mapping[str, PipelineChannel],
+    folder: str,
 ) -> dsl.PipelineTask:
     return arrange(
         register(
-            verdict=verdict,
+            **judged,
             evaluation=candidate.tested.outputs["evaluation"],
             predictions=candidate.scores,
             stacker=candidate.predictions.stack["model"],

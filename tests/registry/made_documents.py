@@ -1,6 +1,7 @@
-"""Evaluations and verdicts of models that nobody measured."""
+"""Evaluations, verdicts and trials of models that nobody measured."""
 
 from components.contracts.documents.evaluation import Evaluation, EvaluationStamp, WindowSpan, WindowSpans
+from components.contracts.documents.trials import Scored
 from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
 
 SHA256 = "0" * 64
@@ -20,6 +21,21 @@ def evaluation(start: str = "2024-01-01T00:00:00Z", end: str = "2024-02-01T00:00
         windows=WindowSpans(validation=span, test=span, backtest=span),
         experts={},
         stamp=EvaluationStamp(code_version="c", config_hash="h", returns_sha256=SHA256),
+    )
+
+
+def nothing_scored(
+    start: str = "2024-01-01T00:00:00Z", end: str = "2024-02-01T00:00:00Z", period: str = "1d"
+) -> Scored:
+    """A test window of which no model's returns are known."""
+    return Scored(
+        run="",
+        period=period,
+        test_start=start,
+        test_end=end,
+        bars_per_year=252.0,
+        timestamps=[],
+        models=(),
     )
 
 

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from made_documents import verdict
+from made_documents import nothing_scored, verdict
 from rich.console import Console
 
 from components.contracts import BundleError, write_manifest
@@ -52,7 +52,15 @@ def register_made(folder: Path, bundle: Path, weights: str) -> None:
     about = {"schema": "s", "period": "1d", "horizon": 5, "target": "log_return", "experts": [], "inputs": {}}
     write_manifest(bundle, about)
     judged = verdict(beats=weights == "1", reason="first")
-    register_model(Settings(), "demo", folder / "registry", bundle=bundle, verdict=judged, trial=TRIAL)
+    register_model(
+        Settings(),
+        "demo",
+        folder / "registry",
+        bundle=bundle,
+        verdict=judged,
+        trial=TRIAL,
+        scored=nothing_scored(),
+    )
 
 
 @pytest.fixture
@@ -113,6 +121,7 @@ def test_a_model_that_was_rolled_back_is_not_promoted_again_by_a_run(client, fol
             bundle=folder / f"made-{version}",
             verdict=verdict(reason="better"),
             trial=TRIAL,
+            scored=nothing_scored(),
         )
 
     promote(client, "demo", 2, why="try", who="ada")
@@ -298,7 +307,13 @@ def test_a_model_that_was_rejected_before_with_another_manifest_can_be_registere
         )
         judged = verdict(approved, approved, "r")
         told = register_model(
-            Settings(), "demo", tmp_path / "registry", bundle=bundle, verdict=judged, trial=TRIAL
+            Settings(),
+            "demo",
+            tmp_path / "registry",
+            bundle=bundle,
+            verdict=judged,
+            trial=TRIAL,
+            scored=nothing_scored(),
         )
     assert told.champion_after == told.version == 5
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from made_documents import evaluation, verdict
+from made_documents import evaluation, nothing_scored, verdict
 
 from components.contracts import ALL_PREDICTIONS, TIME, BundleError, verify_bundle, write_table
 from components.contracts.documents.champion import ChampionRecord, Registration, read_champion_record
+from components.contracts.documents.trials import Scored, Trials
 from components.contracts.documents.verdict import Verdict
 from components.registry.aliases import champion_history, champion_of, promote, version_by_alias
 from components.registry.champion import fetch_champion
@@ -29,7 +30,9 @@ DAYS = pl.datetime_range(
 CONFIG = {"run": {"seed": 1}}
 
 
-def candidate(folder: Path, score: float, judged: Verdict, window: Sequence[str] = ()) -> JudgedModel:
+def candidate(
+    folder: Path, score: float, judged: Verdict, window: Sequence[str] = (), scored: Scored | None = None
+) -> JudgedModel:
     """The artifacts of a run whose stack always says `score`."""
     folder.mkdir()
     columns = {
@@ -68,6 +71,7 @@ def candidate(folder: Path, score: float, judged: Verdict, window: Sequence[str]
     return JudgedModel(
         verdict=judged,
         evaluation=evaluation(*window),
+        scored=scored or nothing_scored(*window),
         expert_folders=[folder / name for name in "abc"],
         predictions=predictions,
         stacker=folder / "stacker",
@@ -297,8 +301,8 @@ class Artifact:
 
 
 def test_the_doors(tmp_path):
+    from components.registry.component import gather_trials, register
     from components.registry.component import read_champion as champion_door
-    from components.registry.component import register
 
     model = candidate(tmp_path / "run", 0.1, verdict())
     model.verdict.write(tmp_path / "verdict")
@@ -311,11 +315,18 @@ def test_the_doors(tmp_path):
         "name": "demo",
         "folder": str(tmp_path / "home"),
     }
+    returns = {"timestamp": [], "expert": [], "strategy": [], "window": [], "net_return": []}
+    schema = {"timestamp": TIME, "net_return": pl.Float64}
+    pl.DataFrame(returns, schema_overrides=schema).write_parquet(tmp_path / "returns")
+    scored = {name: Artifact(str(tmp_path / name)) for name in ("evaluation", "returns", "trials")}
+    gather_trials.python_func(**about, **scored)
+    assert Trials.read(tmp_path / "trials") == Trials(scored=(nothing_scored(),), unseen=0)
     champion_door.python_func(**about, champion=Artifact(str(tmp_path / "before")))
     assert ChampionRecord.find(tmp_path / "before" / "champion.json") is None
     given = {
         "verdict": tmp_path / "verdict",
         "evaluation": tmp_path / "evaluation",
+        "trials": tmp_path / "trials",
         "predictions": model.predictions,
         "stacker": model.stacker,
         "catalog": model.catalog,
@@ -328,6 +339,12 @@ def test_the_doors(tmp_path):
     register.python_func(**about, **paths, config=json.dumps(CONFIG), code="c")
     told = Registration.read(tmp_path / "registration")
     assert (told.status, told.champion_after, told.aliases) == ("registered", 1, ["champion"])
+    returns = {"timestamp": [], "expert": [], "strategy": [], "window": [], "net_return": []}
+    schema = {"timestamp": TIME, "net_return": pl.Float64}
+    pl.DataFrame(returns, schema_overrides=schema).write_parquet(tmp_path / "returns")
+    scored = {name: Artifact(str(tmp_path / name)) for name in ("evaluation", "returns", "trials")}
+    gather_trials.python_func(**about, **scored)
+    assert Trials.read(tmp_path / "trials") == Trials(scored=(nothing_scored(),), unseen=0)
     champion_door.python_func(**about, champion=Artifact(str(tmp_path / "after")))
     found = ChampionRecord.find(tmp_path / "after" / "champion.json")
     assert (found.version, found.bundle_sha256) == (1, told.bundle_sha256)

@@ -273,6 +273,7 @@ def register(run: SmallRun, bundle: Path, *, beats: bool = True, server: str = "
     from components.registry.config import Settings as RegistrySettings
     from components.registry.register import register_model
     from components.registry.trials import Trial
+    from tests.registry.made_documents import nothing_scored
 
     verdict = Verdict(
         candidate="stack",
@@ -290,4 +291,5 @@ def register(run: SmallRun, bundle: Path, *, beats: bool = True, server: str = "
         bundle=bundle,
         verdict=verdict,
         trial=Trial(**_TRIAL),
+        scored=nothing_scored(),
     ).version

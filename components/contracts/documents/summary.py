@@ -5,7 +5,7 @@ from typing import Literal
 from components.contracts.documents import Document, Part
 from components.contracts.documents.champion import Registration
 from components.contracts.documents.fields import Figure
-from components.contracts.documents.verdict import Gate
+from components.contracts.documents.verdict import Gate, Luck
 
 __all__ = ["Attainable", "ModelFigures", "RunSummary"]
 
@@ -49,3 +49,4 @@ class RunSummary(Document):
     gates: tuple[Gate, ...]
     registration: Registration
     truth: Attainable | None  # None for real data
+    luck: Luck | None = None  # runs of before trials were kept judge one model by itself

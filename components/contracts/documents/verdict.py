@@ -3,8 +3,9 @@
 from typing import Literal
 
 from components.contracts.documents import Document, Part
+from components.contracts.documents.fields import Figure
 
-__all__ = ["Comparator", "Gate", "Verdict", "VerdictStamp"]
+__all__ = ["Comparator", "Gate", "Luck", "Verdict", "VerdictStamp"]
 
 Comparator = Literal[">=", ">", "<="]
 
@@ -13,7 +14,8 @@ class Gate(Part):
     """One question.
 
     `level` says what it guards: entry to the registry (approval) or the champion's place (promotion). A
-    number that could not be computed is None and does not pass.
+    number that could not be computed is None and does not pass, but for a gate that is not asked of so few
+    models. `needed` says in words what would have let it pass.
     """
 
     name: str
@@ -23,6 +25,20 @@ class Gate(Part):
     passed: bool
     reason: str
     level: Literal["approval", "promotion"] = "approval"
+    needed: str = ""
+
+
+class Luck(Part):
+    """How many models were tried on the test window, and what the candidate is worth after so many."""
+
+    models: int  # that were ever scored there, each once
+    earlier: int  # of them, scored by other runs
+    unseen: int  # judged models whose returns nobody kept
+    chance: Figure  # that the best of so many does as well though none is any good
+    sharpe: Figure  # of the candidate, net, annual
+    lucky_sharpe: Figure  # what the best of so many without skill is expected to reach, annual
+    bars: int
+    bars_needed: Figure  # for a Sharpe ratio like this to be above the lucky one; None: never, or unknown
 
 
 class VerdictStamp(Part):
@@ -46,3 +62,4 @@ class Verdict(Document):
     reason: str
     gates: tuple[Gate, ...]
     stamp: VerdictStamp
+    luck: Luck | None = None  # verdicts of before trials were kept judge one model by itself

@@ -27,6 +27,7 @@ from components.registry.register import register_model
 from components.registry.trials import Trial
 from serving.processes.plan import write_plan
 from serving.processes.registry_follower import RegistryFollower
+from tests.registry.made_documents import nothing_scored
 from tests.serving.made_answers import QUICK, make_plan
 
 ROOT = Path(__file__).parents[3]
@@ -65,6 +66,7 @@ def register(folder: Path, score: float, *, beats: bool = True) -> int:
         bundle=bundle,
         verdict=verdict,
         trial=Trial(**TRIAL),
+        scored=nothing_scored(),
     ).version
 
 

@@ -1,0 +1,124 @@
+"""What every model earned on a test window: kept as an artifact of the MLflow run that scored it, and
+gathered again before the next one is judged.
+"""
+
+import hashlib
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.contracts import ContractError
+from components.contracts.documents.trials import Scored, ScoredModel, Trials
+from components.credentials import without_secrets
+from components.registry.client import every_page, log, open_registry
+from components.registry.config import Settings
+from components.registry.local import DATABASE, own_artifacts
+from components.registry.trials import JUDGED, PAGE_RUNS, experiment_of, finished, overlaps
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+KEPT = "trials"  # among the artifacts of a run
+_SCORED = "scored_sha256"  # the tag of a run that keeps models which were never judged
+
+
+def gather_trials(settings: Settings, name: str, folder: Path, own: Scored) -> Trials:
+    """The models of `own`, and all those of the registry whose test windows overlap with theirs: of any
+    target and horizon, for each was a try at the same market.
+
+    A judged model of before returns were kept counts as one that nobody has seen. `folder` is where the
+    registry lies unless `settings` name another.
+
+    Raises
+    ------
+    RegistryError
+        If the registry does not answer.
+    """
+    if not settings.tracking_uri and not (folder / DATABASE).exists():
+        return Trials(scored=(own,), unseen=0)
+    client = open_registry(settings, folder)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return Trials(scored=(own,), unseen=0)
+    seen = {model.key for model in own.models}
+    scored, unseen = [own], 0
+    for run in _runs(client, experiment.experiment_id, own):
+        kept = list(_kept(client, run))
+        unseen += not kept and finished(run) and JUDGED in run.data.tags
+        for told in kept:
+            new = tuple(model for model in told.models if model.key not in seen)
+            seen.update(model.key for model in new)
+            if new:
+                scored.append(_of_run(told, run.info.run_id, new))
+    return Trials(scored=tuple(scored), unseen=unseen)
+
+
+def keep_trials(client: "MlflowClient", run_id: str, own: Scored) -> None:
+    """Keep the models that were scored beside a run, each set of them once."""
+    file = f"{_digest(own)}.json"
+    if any(found.path == f"{KEPT}/{file}" for found in client.list_artifacts(run_id, KEPT)):
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        Trials(scored=(own,), unseen=0).write(Path(scratch) / file)
+        client.log_artifact(run_id, str(Path(scratch) / file), KEPT)
+
+
+def keep_variants(settings: Settings, name: str, folder: Path, own: Scored, what: str) -> None:
+    """Keep models that were scored on a test window without being judged, as a run of their own; once.
+
+    `what` says what was done, such as the name of an ablation.
+    """
+    client = open_registry(settings, folder)
+    experiment, digest = experiment_of(client, settings, name, folder), _digest(own)
+    if client.search_runs([experiment], filter_string=f"tags.{_SCORED} = '{digest}'", max_results=1):
+        return
+    tags = {"period": own.period, "test_start": own.test_start, "test_end": own.test_end}
+    run_id = client.create_run(experiment, tags=tags, run_name=what).info.run_id
+    keep_trials(client, run_id, own)
+    client.set_tag(run_id, _SCORED, digest)
+    client.set_terminated(run_id)
+
+
+def _runs(client: "MlflowClient", experiment: str, own: Scored) -> "Iterator[Run]":
+    """Those whose test windows overlap, oldest first; one that was cut short has scored its models too."""
+    found = every_page(
+        lambda token: client.search_runs(
+            [experiment],
+            filter_string=f"tags.period = '{own.period}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=PAGE_RUNS,
+            page_token=token,
+        )
+    )
+    return (run for run in found if overlaps(run.data.tags, own))
+
+
+def _kept(client: "MlflowClient", run: "Run") -> Iterator[Scored]:
+    """What a run keeps; what can't be read is logged, and the run's model counts as unseen."""
+
+    run_id = run.info.run_id
+    with tempfile.TemporaryDirectory() as scratch:
+        own = own_artifacts(client, run_id, run.info.artifact_uri)
+        if own is not None:
+            folder = own / KEPT
+        elif client.list_artifacts(run_id, KEPT):
+            folder = Path(client.download_artifacts(run_id, KEPT, scratch))
+        else:
+            return
+        for path in sorted(folder.glob("*.json")):
+            try:
+                yield from Trials.read(path).scored
+            except ContractError as error:
+                trace = "".join(traceback.format_exception(error))
+                log.warning(f"run {run_id} keeps no readable trials: {without_secrets(trace)}")
+
+
+def _digest(own: Scored) -> str:
+    return hashlib.sha256("".join(model.key for model in own.models).encode()).hexdigest()[:16]
+
+
+def _of_run(told: Scored, run_id: str, models: tuple[ScoredModel, ...]) -> Scored:
+    return told.model_copy(update={"run": run_id, "models": models})
