@@ -76,6 +76,7 @@ MEASURED: Mapping[str, Resources] = {
     "backtest": _row("500m", "512Mi", "6Gi"),
     "mine": _row("1", "1Gi", "6Gi"),
     "judge": _row("250m", "512Mi", "3Gi"),
+    "gather-trials": _row("250m", "768Mi", "4Gi"),
     "read-champion": _row("250m", "768Mi", "2Gi"),
     "register": _row("250m", "768Mi", "2Gi"),
     "collect-served": _row("250m", "512Mi", "3Gi"),

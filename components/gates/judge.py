@@ -39,7 +39,7 @@ def judge(contest: Contest, trials: Trials, settings: Settings, *, code: str) ->
         *forecast_gates(block, evaluation, settings),
         *portfolio_gates(block, settings),
         *(baseline_gate(evaluation, block, name, settings) for name in settings.baselines),
-        *luck_gates(tried, settings),
+        *luck_gates(tried),
     )
     versus = champion_gate(contest, settings)
     failed = [gate.name for gate in own if not gate.passed]

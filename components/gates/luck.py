@@ -14,12 +14,12 @@ from components.contracts.documents.verdict import Gate, Luck
 from components.gates.config import Settings
 from components.gates.gate import gate, too_few
 from components.metrics import (
-    SharpeChance,
+    DeflatedSharpe,
+    ManyModelsTest,
     TrackRecord,
-    expected_best,
+    deflated_sharpe,
     fewest_values,
     minimum_track_record,
-    probabilistic_sharpe,
     probability_of_overfitting,
     superior_predictive_ability,
 )
@@ -31,14 +31,14 @@ NOTHING = "nothing"  # holding cash, as a benchmark
 class Tried:
     """The candidate among all models that were tried on its test window.
 
-    `returns` has its bars, `timestamp`, and a column of net returns for each model, named by the model's key;
-    null in bars that a model did not see.
+    `returns` has one row for each of the candidate's bars: `timestamp`, and a column of net returns for each
+    model, named by the model's key; null in bars that a model did not see.
     """
 
     trials: Trials
     candidate: ScoredModel
     returns: pl.DataFrame
-    level: float  # of the deflated Sharpe ratio
+    settings: Settings
 
     @classmethod
     def of(cls, trials: Trials, settings: Settings) -> "Tried":
@@ -54,7 +54,7 @@ class Tried:
         for together in trials.scored:
             frame = _frame(together, together.models)
             bars = bars.join(frame, on="timestamp", how="left", maintain_order="left")
-        return cls(trials, candidate, bars.drop("timestamp"), settings.min_deflated_sharpe)
+        return cls(trials, candidate, bars, settings)
 
     @property
     def models(self) -> int:
@@ -67,99 +67,152 @@ class Tried:
         return self.returns[self.candidate.key].to_numpy()
 
     @cached_property
-    def lucky_sharpe(self) -> float:
-        """What the best of all models is expected to reach without skill, a bar; those whose returns nobody
-        kept count as if they were like the others.
-        """
-        known = [model.sharpe for model in self.trials.models if model.sharpe is not None]
-        deviation = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
-        return expected_best(len(known) + self.trials.unseen, deviation)
-
-    @cached_property
-    def deflated(self) -> SharpeChance:
-        """The deflated Sharpe ratio."""
-        return probabilistic_sharpe(self.own, benchmark=self.lucky_sharpe)
+    def deflated(self) -> DeflatedSharpe:
+        """Its Sharpe ratio against what the best of all models reaches by luck."""
+        sharpes = [np.nan if model.sharpe is None else model.sharpe for model in self.trials.models]
+        return deflated_sharpe(self.own, sharpes, unseen=self.trials.unseen)
 
     @cached_property
     def record(self) -> TrackRecord:
-        """The bars that a Sharpe ratio like the candidate's needs."""
-        return minimum_track_record(self.own, benchmark=self.lucky_sharpe, level=self.level)
+        """The bars that a Sharpe ratio like the candidate's needs to be above luck."""
+        level = self.settings.min_deflated_sharpe
+        return minimum_track_record(self.own, benchmark=self.deflated.luck, level=level)
+
+    @cached_property
+    def over_nothing(self) -> ManyModelsTest:
+        """The candidate against cash, after so many."""
+        level = self.settings.max_spa_p.get(NOTHING, 0.05)
+        return superior_predictive_ability(self.levelled(None), level=level)
+
+    def levelled(self, benchmark: ScoredModel | None) -> pl.DataFrame:
+        """Returns over a benchmark for a test of the candidate: none of the others has a gain left, so that
+        the largest statistic is the candidate's.
+
+        What it is held against, how far luck carries the best of all, does not depend on their means. With
+        its gain left to it a good model would let a poor candidate pass. In bars that a model did not see it
+        does what the benchmark does; of those that saw next to none nothing is known.
+        """
+        key = self.candidate.key
+        than = pl.lit(0.0) if benchmark is None else pl.col(benchmark.key)
+        over = self.returns.select("timestamp", pl.exclude("timestamp") - than)
+        seen = over.count().row(0, named=True)
+        others = [name for name in seen if name not in ("timestamp", key) and seen[name] >= fewest_values(1)]
+        without_gain = (pl.col(name) - pl.col(name).mean().clip(lower_bound=0) for name in others)
+        return over.select("timestamp", key, *without_gain).fill_null(0.0)
 
     def annual(self, ratio: float) -> float:
         """A Sharpe ratio a bar as that of a year."""
         return ratio * float(np.sqrt(self.trials.own.bars_per_year))
 
 
-def luck_gates(tried: Tried, settings: Settings) -> tuple[Gate, ...]:
+def luck_gates(tried: Tried) -> tuple[Gate, ...]:
     """Superior predictive ability over each benchmark, the deflated Sharpe ratio, and overfitting."""
-    few = too_few(len(tried.returns), settings.min_test_bars, "gates.min_test_bars")
+    few = too_few(len(tried.returns), tried.settings.min_test_bars, "gates.min_test_bars")
     return (
-        *(_spa_gate(tried, name, limit, few) for name, limit in settings.max_spa_p.items()),
-        _deflated_gate(tried, settings, few),
-        _overfitting_gate(tried, settings, few),
+        *(_spa_gate(tried, name, limit, few) for name, limit in tried.settings.max_spa_p.items()),
+        _deflated_gate(tried, few),
+        _overfitting_gate(tried, few),
     )
 
 
 def luck_of(tried: Tried) -> Luck:
     """The few numbers that a reader sees first."""
-    test = superior_predictive_ability(_excess(tried, None))
     return Luck(
         models=len(tried.trials.models),
         earlier=len(tried.trials.models) - len(tried.trials.own.models),
         unseen=tried.trials.unseen,
-        chance=test.p_value,
+        chance=tried.over_nothing.p_value,
         sharpe=tried.annual(tried.deflated.sharpe),
-        lucky_sharpe=tried.annual(tried.lucky_sharpe),
+        lucky_sharpe=tried.annual(tried.deflated.luck),
         bars=len(tried.returns),
         bars_needed=tried.record.bars_needed,
     )
 
 
 def _spa_gate(tried: Tried, benchmark: str, limit: float, few: str | None) -> Gate:
-    name = "spa" if benchmark == NOTHING else f"spa_{benchmark}"
-    than = "" if benchmark == NOTHING else f" over {benchmark}"
-    what = f"chance that the best of {tried.models} models tried here does as well{than} by luck alone"
-    other = None if benchmark == NOTHING else _named(tried.trials.own, benchmark)
-    if benchmark != NOTHING and other is None:
-        absent = f"no returns of {benchmark}, add that model or take it out of gates.max_spa_p"
-        return gate(name, None, "<=", limit, what, lacking=absent)
-    test = superior_predictive_ability(_excess(tried, other), level=limit)
-    needed = ""
-    if test.statistic > 0:
-        more = test.critical / test.statistic
-        needed = f"{more:.2g} times the gain{than} for the same risk, or {more**2:.2g} times the bars"
+    if benchmark == NOTHING:
+        name, over, test = "spa", "", tried.over_nothing
+    else:
+        name, over = f"spa_{benchmark}", f" over {benchmark}"
+        other = _named(tried.trials.own, benchmark)
+        if other is None:
+            absent = f"no returns of {benchmark}: add that model or take it out of gates.max_spa_p"
+            return gate(name, None, "<=", limit, absent)
+        test = superior_predictive_ability(tried.levelled(other), level=limit)
+    what = f"chance that the best of {tried.models} models tried on this window does as well{over} by luck"
+    same = f"the same return{over} in each bar" if tried.candidate.key in test.left_out else None
     return gate(
-        name, test.p_value, "<=", limit, what, lacking=few or test.problem or None, needed=needed or "a gain"
+        name,
+        test.p_value,
+        "<=",
+        limit,
+        what,
+        lacking=few or test.problem or same,
+        needed=_stronger(test.times_gain, over),
     )
 
 
-def _excess(tried: Tried, benchmark: ScoredModel | None) -> pl.DataFrame:
-    """Returns over the benchmark, ready for the test of the candidate: in bars that a model did not see it did
-    what the benchmark does, and none of the others has a gain of its own left.
-
-    So the largest statistic is the candidate's, and it is held against how far luck carries the best of all
-    of them. A gain that is left to a better model would let a worse candidate pass by it.
+def _stronger(times: float, over: str) -> str:
+    """How much better the candidate would have to be; what it is held against falls with the root of the
+    bars.
     """
-    than = pl.lit(0.0) if benchmark is None else pl.col(benchmark.key)
-    over = tried.returns.select(pl.all() - than)
-    seen = over.select(pl.all().count() >= fewest_values(1)).row(0, named=True)
-    key = tried.candidate.key
-    others = [name for name in over.columns if seen[name] and name != key]
-    gains = pl.max_horizontal(pl.col(others).mean(), pl.lit(0.0)) if others else None
-    levelled = over.select(key, *(pl.col(name) - pl.max_horizontal(pl.col(name).mean(), 0.0) for name in others))
-    del gains
-    return levelled.fill_null(0.0)
+    if not np.isfinite(times):
+        return f"a gain{over}, there was none"
+    return f"{times:.2g} times the gain{over} at the same risk, or the same on {times**2:.2g} times the bars"
 
 
-def _deflated_gate(tried: Tried, settings: Settings, few: str | None) -> Gate:
-    lucky = tried.annual(tried.lucky_sharpe)
+def _deflated_gate(tried: Tried, few: str | None) -> Gate:
+    deflated, record = tried.deflated, tried.record
+    lucky = tried.annual(deflated.luck)
+    longer = f"{record.bars_needed:,.0f} bars as good as these {record.bars:,}"
     return gate(
         "deflated_sharpe",
-        tried.deflated.probability,
+        deflated.probability,
         ">=",
-        settings.min_deflated_sharpe,
-        f"chance that the true Sharpe ratio is above {lucky:.2f}, which the best of {tried.models} models tried"
-        " here is expected to reach by luck",
-        lacking=few or tried.deflated.problem or None,
-        needed=_longer(tried),
+        tried.settings.min_deflated_sharpe,
+        f"chance that the true Sharpe ratio is above {lucky:.2f}, which the best of {deflated.trials} models"
+        " without skill is expected to reach here",
+        lacking=few or deflated.problem or None,
+        needed=longer if np.isfinite(record.bars_needed) else f"a Sharpe ratio well above {lucky:.2f}",
     )
+
+
+def _overfitting_gate(tried: Tried, few: str | None) -> Gate:
+    """Not asked of few models, which the number says nothing about; else a gate as any other."""
+    limit = tried.settings.max_overfitting
+    whole = [name for name in tried.returns.columns if not tried.returns[name].null_count()]
+    found = probability_of_overfitting(tried.returns.select(whole))
+    what = (
+        f"how often the best of {found.configurations} models on half of the window is below the middle on"
+        " the rest"
+    )
+    if found.problem and not few:
+        return Gate(
+            name="overfitting",
+            value=None,
+            threshold=limit,
+            comparison="<=",
+            passed=True,
+            reason=f"not asked, {found.problem}: {what}",
+        )
+    return gate(
+        "overfitting",
+        found.probability,
+        "<=",
+        limit,
+        what,
+        lacking=few,
+        needed="models whose order on one half of the window holds on the other",
+    )
+
+
+def _named(together: Scored, name: str) -> ScoredModel | None:
+    found = (model for model in together.models if name in (model.name, *model.also) and model.net_return)
+    return next(found, None)
+
+
+def _frame(together: Scored, models: tuple[ScoredModel, ...]) -> pl.DataFrame:
+    """Returns by moment, columns `timestamp` and the models' keys."""
+    columns = {model.key: model.net_return for model in models if model.net_return}
+    schema = {"timestamp": pl.String, **dict.fromkeys(columns, pl.Float64)}
+    return pl.DataFrame({"timestamp": together.timestamps, **columns}, schema=schema)

@@ -19,6 +19,8 @@ class ManyModelsTest:
     """`p_value` is the chance that the best of so many models does as well without any being better than the
     benchmark: the larger of that `by_bootstrap` and that `by_rotation`. NaN where `problem` says why.
 
+    `times_gain` is how many times the largest gain over the benchmark would have had to be what it is for a
+    chance of `level`, at the same risk; NaN where there is none.
     `lower` and `upper` are Hansen's bounds of the bootstrap's. `best` is the model with the largest statistic
     ("" without one), `models` how many were compared; `left_out` are those without a return or with a
     constant one; `bars_left_out` are bars that one lacks.
@@ -29,6 +31,8 @@ class ManyModelsTest:
     by_rotation: float
     lower: float
     upper: float
+    times_gain: float
+    level: float
     best: str
     models: int
     bars: int
@@ -65,6 +69,7 @@ class _Prepared:
     alike: int
     draws: int
     seed: int
+    level: float
     problem: str
 
 
@@ -72,6 +77,7 @@ def superior_predictive_ability(
     returns: np.ndarray | pl.DataFrame,
     benchmark: np.ndarray | None = None,
     *,
+    level: float = 0.05,
     horizon: int = 1,
     draws: int = 1000,
     seed: int = 0,
@@ -86,21 +92,24 @@ def superior_predictive_ability(
     ----------
     returns : one column a model and one row a bar, in order of time: `arrange_trials`. More is better
     benchmark : shape (time,), returns of what has to be beaten; none: 0
+    level : chance for which `times_gain` is given
     horizon : bars that a return spans, where neighbouring ones overlap
     """
-    prepared = _prepare(returns, benchmark, horizon, draws, seed)
+    prepared = _prepare(returns, benchmark, horizon, draws, seed, level)
     if prepared.problem:
         return _nothing_said(prepared)
     values = prepared.trials.values
     scaled = values / _long_run_deviation(values, prepared.block)
     test = _bootstrap_test(scaled, prepared)
-    return _tested(prepared, test, "consistent", *_rotations(prepared))
+    gain = float(scaled.mean(axis=0).max())
+    return _tested(prepared, test, "consistent", gain, *_rotations(prepared))
 
 
 def reality_check(
     returns: np.ndarray | pl.DataFrame,
     benchmark: np.ndarray | None = None,
     *,
+    level: float = 0.05,
     horizon: int = 1,
     draws: int = 1000,
     seed: int = 0,
@@ -110,11 +119,12 @@ def reality_check(
     Finds a good model less often than `superior_predictive_ability` where others are poor or restless.
     Parameters are the same; the bootstrap's chance is `upper`.
     """
-    prepared = _prepare(returns, benchmark, horizon, draws, seed)
+    prepared = _prepare(returns, benchmark, horizon, draws, seed, level)
     if prepared.problem:
         return _nothing_said(prepared)
     test = _bootstrap_test(prepared.trials.values, prepared)
-    return _tested(prepared, test, "upper", *_rotations(prepared, studentised=False))
+    gain = float(prepared.trials.values.mean(axis=0).max())
+    return _tested(prepared, test, "upper", gain, *_rotations(prepared, studentised=False))
 
 
 def step_m(
@@ -132,7 +142,7 @@ def step_m(
     `level` is the chance that one of those named does not; the other parameters, and that bootstrap and
     rotations must agree, are those of `superior_predictive_ability`.
     """
-    prepared = _prepare(returns, benchmark, horizon, draws, seed)
+    prepared = _prepare(returns, benchmark, horizon, draws, seed, level)
     trials = prepared.trials
     superior = () if prepared.problem else _step_down(prepared, level)
     return SuperiorModels(
@@ -165,13 +175,18 @@ def _step_down(prepared: _Prepared, level: float) -> tuple[str, ...]:
 
 
 def _prepare(
-    returns: np.ndarray | pl.DataFrame, benchmark: np.ndarray | None, horizon: int, draws: int, seed: int
+    returns: np.ndarray | pl.DataFrame,
+    benchmark: np.ndarray | None,
+    horizon: int,
+    draws: int,
+    seed: int,
+    level: float,
 ) -> _Prepared:
     trials = arrange_trials(returns, benchmark)
     bars = len(trials.values)
     if trials.problem or bars < fewest_values(horizon):
         few = f"{bars:,} bars, at least {fewest_values(horizon):,} are needed"
-        return _Prepared(trials, 0, 0, draws, seed, trials.problem or few)
+        return _Prepared(trials, 0, 0, draws, seed, level, trials.problem or few)
     block = block_length(trials.values, horizon=horizon)
     alike = dependent_bars(trials.values, horizon=horizon)
     fewest = fewest_values(alike)
@@ -179,7 +194,7 @@ def _prepare(
         f"returns depend on each other over some {alike:,} bars, so {bars:,} bars say too little: at least"
         f" {fewest:,} are needed"
     )
-    return _Prepared(trials, block, alike, draws, seed, problem if bars < fewest else "")
+    return _Prepared(trials, block, alike, draws, seed, level, problem if bars < fewest else "")
 
 
 def _bootstrap_test(excess: np.ndarray, prepared: _Prepared):
@@ -229,17 +244,25 @@ def _rotations(prepared: _Prepared, *, studentised: bool = True) -> tuple[np.nda
     return seen, drawn + np.where(far_below, seen, 0.0)
 
 
-def _tested(prepared: _Prepared, test, kind: str, seen: np.ndarray, drawn: np.ndarray) -> ManyModelsTest:
+def _tested(
+    prepared: _Prepared, test, kind: str, gain: float, seen: np.ndarray, drawn: np.ndarray
+) -> ManyModelsTest:
+    """`gain` is the largest mean in the units of the bootstrap `test`."""
     # What was seen is one draw too: no chance is 0.
     draws, trials = prepared.draws, prepared.trials
     chances = (test.pvalues * draws + 1) / (draws + 1)
-    by_rotation = float(((drawn.max(axis=1) >= seen.max()).sum() + 1) / (draws + 1))
+    largest = drawn.max(axis=1)
+    by_rotation = float(((largest >= seen.max()).sum() + 1) / (draws + 1))
+    critical = float(test.critical_values(prepared.level)[kind])
+    times = max(critical / gain, float(np.quantile(largest, 1 - prepared.level) / seen.max()))
     return ManyModelsTest(
         max(float(chances[kind]), by_rotation),
         float(chances[kind]),
         by_rotation,
         float(chances["lower"]),
         float(chances["upper"]),
+        times if gain > 0 else float("nan"),
+        prepared.level,
         trials.names[int(seen.argmax())],
         len(trials.names),
         len(trials.values),
@@ -258,6 +281,8 @@ def _nothing_said(prepared: _Prepared) -> ManyModelsTest:
         nan,
         nan,
         nan,
+        nan,
+        prepared.level,
         "",
         len(trials.names),
         len(trials.values),

@@ -156,7 +156,11 @@ def expected_best(trials: float, deviation: float) -> float:
 
 
 def deflated_sharpe(
-    returns: np.ndarray, trial_sharpes: Sequence[float] | np.ndarray, *, horizon: int = 1
+    returns: np.ndarray,
+    trial_sharpes: Sequence[float] | np.ndarray,
+    *,
+    unseen: int = 0,
+    horizon: int = 1,
 ) -> DeflatedSharpe:
     """Chance that the true Sharpe ratio of a model is above what the best of all trials reaches by luck:
     Bailey and Lopez de Prado (2014), *The deflated Sharpe ratio*.
@@ -166,19 +170,21 @@ def deflated_sharpe(
     returns : shape (bars,), of the model that is judged, in order of time
     trial_sharpes : a bar, one for each model that was ever tried on these bars, this one too; what is not
         finite had no return that varies and does not count
+    unseen : further models that were tried, whose Sharpe ratios nobody knows; they count as if theirs varied
+        like the others'
     horizon : bars that a return spans, where neighbouring ones overlap
     """
     sharpes = np.asarray(trial_sharpes, dtype=float)
     known = sharpes[np.isfinite(sharpes)]
     deviation = float(known.std(ddof=1)) if len(known) > 1 else 0.0
-    luck = expected_best(len(known), deviation)
+    luck = expected_best(len(known) + unseen, deviation)
     judged = probabilistic_sharpe(returns, benchmark=luck, horizon=horizon)
     problem = judged.problem or ("" if len(known) else "no trial has a Sharpe ratio, not even the one judged")
     return DeflatedSharpe(
         float("nan") if problem else judged.probability,
         judged.sharpe,
         luck,
-        len(known),
+        len(known) + unseen,
         len(sharpes) - len(known),
         deviation,
         judged.bars,

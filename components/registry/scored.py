@@ -64,7 +64,9 @@ def scored_together(
         for name, frame in series.items()
     }
     models = [_model(name, kinds[name], frame, task) for name, frame in aligned.items()]
-    once = {model.key: model for model in reversed(models)}
+    named: dict[str, list[ScoredModel]] = {}
+    for model in models:
+        named.setdefault(model.key, []).append(model)
     return Scored(
         run="",
         period=period,
@@ -72,7 +74,10 @@ def scored_together(
         test_end=test[1],
         bars_per_year=bars_per_year,
         timestamps=moments["timestamp"].dt.strftime(MOMENT).to_list(),
-        models=tuple(reversed(once.values())),
+        models=tuple(
+            first.model_copy(update={"also": tuple(model.name for model in more)})
+            for first, *more in named.values()
+        ),
     )
 
 
@@ -114,6 +119,7 @@ def _model(name: str, kind: ModelKind, frame: pl.DataFrame, task: tuple[str, int
     return ScoredModel(
         key=content_sha256(told.filter(pl.any_horizontal(pl.exclude("timestamp").is_not_null()))),
         name=name,
+        also=(),
         kind=kind,
         target=task[0],
         horizon=task[1],

@@ -4,16 +4,21 @@ experts explain`).
 
 from pathlib import Path
 
+import polars as pl
 from rich.table import Table
 
 from components.contracts import AlphaloopError, ContractError, atomic_write_text
-from components.contracts.documents.experts import EXPLAIN
+from components.contracts.documents.experts import EXPLAIN, Ablation
 from components.experts.leaves import Leaf, expert_module
-from components.experts.studies.ablation import Window, ablate, read_variants, table_rows
+from components.experts.studies.ablation import DAILY, Window, ablate, read_variants, table_rows
 from components.experts.studies.ablation_page import ablation_page
 from components.experts.studies.evidence import read_evidence
 from components.experts.studies.evidence_page import explain_page
+from components.metrics import bars_per_year
 from components.page import number
+from components.registry.client import answered
+from components.registry.gathered import keep_variants
+from components.registry.scored import MOMENT, scored_together
 from pipelines.commands.one_expert import ABLATIONS, expert_inputs
 from pipelines.config import Config
 from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf, run_name
@@ -22,7 +27,8 @@ VARIANTS = "ablations.yaml"
 
 
 def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tuple[Table, str]:
-    """Train the variants of the expert `name`; returns a table to show and where JSON and page are.
+    """Train the variants of the expert `name`; returns a table to show and where JSON and page are. What was
+    scored on the test window counts as tried there when the next model is judged.
 
     Raises
     ------
@@ -36,6 +42,8 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
     result = ablate(inputs, variants, seeds=seeds, window=window, folder=folder)
     result.write(folder / "ablation.json")
     atomic_write_text(folder / "ablation.html", ablation_page(result))
+    if window == "test":
+        _keep_trials(result, pl.read_parquet(folder / DAILY), config)
     header, rows = table_rows(result, number)
     table = Table(title=f"{result.leaf} on {result.days} {window} days, {seeds} seeds", title_justify="left")
     for place, title in enumerate(header):
@@ -43,6 +51,23 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
     for row in rows:
         table.add_row(*row)
     return table, f"Page: {folder / 'ablation.html'}\nFigures: {folder / 'ablation.json'}"
+
+
+def _keep_trials(result: Ablation, daily: pl.DataFrame, config: Config) -> None:
+    parts = daily.partition_by("variant", as_dict=True, include_key=False, maintain_order=True)
+    series = {f"{result.leaf}: {name}": part for (name,), part in parts.items()}
+    days = daily["timestamp"].unique().sort()
+    scored = scored_together(
+        series,
+        dict.fromkeys(series, "variant"),
+        period=config.market.period,
+        test=(days[0].strftime(MOMENT), days[-1].strftime(MOMENT)),
+        bars_per_year=bars_per_year(config.market.period, days),
+        task=(result.target, result.horizon),
+    )
+    folder = Path(config.run.folder).absolute() / "registry"
+    with answered():
+        keep_variants(config.registry, config.run.name, folder, scored, f"ablation of {result.leaf}")
 
 
 def explain_newest(name: str, config: Config) -> Path:

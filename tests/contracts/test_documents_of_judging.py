@@ -27,8 +27,10 @@ from components.contracts.documents.evaluation import (
     WindowSpans,
 )
 from components.contracts.documents.summary import Attainable, ModelFigures, RunSummary
+from components.contracts.documents.trials import Scored, ScoredModel, Trials
 from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
 
+LATER = {"luck"}  # what older verdicts and summaries lack, and mean by it that there is none
 MOMENT = datetime(2024, 1, 31, 21, tzinfo=UTC)
 REIGN = Reign(version=1, previous=None, when=MOMENT, who="ada", why="first", kind="promotion")
 GATE = Gate(name="drift", value=None, threshold=0.25, comparison="<=", passed=False, reason="r")
@@ -134,7 +136,36 @@ def comparison() -> Comparison:
     )
 
 
-DOCUMENTS = [champion, registration, evaluation, verdict, summary, comparison]
+def trials() -> Trials:
+    model = ScoredModel(
+        key="k",
+        name="stack",
+        also=("equal_weights",),
+        kind="stack",
+        target="log_return",
+        horizon=5,
+        net_return=[None, 0.1],
+        ic=[],
+        rank_ic=[0.1, None],
+        bars=1,
+        sharpe=math.nan,
+        skewness=0.0,
+        kurtosis=3.0,
+        mean_rank_ic=0.1,
+    )
+    own = Scored(
+        run="",
+        period="1d",
+        test_start="2024-01-01T00:00:00Z",
+        test_end="2024-01-02T00:00:00Z",
+        bars_per_year=252.0,
+        timestamps=["2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"],
+        models=(model,),
+    )
+    return Trials(scored=(own,), unseen=2)
+
+
+DOCUMENTS = [champion, registration, evaluation, verdict, summary, comparison, trials]
 
 
 @pytest.mark.parametrize("make", DOCUMENTS)
@@ -157,7 +188,7 @@ def test_documents_of_before_formats_are_read(tmp_path, make):
 @pytest.mark.parametrize("make", DOCUMENTS)
 def test_every_key_is_asked_for_by_name_and_file(tmp_path, make):
     values = make().model_dump(mode="json")
-    for key in values.keys() - {"format"}:
+    for key in values.keys() - {"format", *LATER}:
         (tmp_path / "a.json").write_text(json.dumps({k: v for k, v in values.items() if k != key}))
         with pytest.raises(ContractError, match=rf"(?s)a\.json .*  {key}: Field required"):
             type(make()).read(tmp_path / "a.json")

@@ -1,5 +1,6 @@
 """Markets of pure luck, or of a known information coefficient, to learn how often the gates are right."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,28 +10,39 @@ from components.backtest.config import Settings as BacktestSettings
 from components.backtest.evaluate import MarketFacts, evaluate
 from components.contracts import TIME
 from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.trials import Trials
 from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
 from components.gates.judge import judge
 from components.gates.promotion import Contest
+from components.registry.scored import scored_models
 from components.timeline import Windows
 
 SYMBOLS, BARS, WARM_UP, HORIZON = 60, 220, 30, 5
 DAILY_VOLATILITY = 0.02
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a candidate, its run the first on this market."""
+
+    evaluation: Evaluation
+    predictions: pl.DataFrame
+    labels: pl.DataFrame
+    trials: Trials
+
+
 def verdict_on(seed: int, *, true_ic: float, persistence: float) -> Verdict:
     """The gates' verdict on scores that are first-order autoregressive and have `true_ic` with the 5-bar
     return, 60 symbols x 220 bars.
     """
-    evaluation, predictions, labels = measured(seed, true_ic=true_ic, persistence=persistence)
-    return judge(Contest(evaluation, predictions, labels, None), Settings(), code="c")
+    found = measured(seed, true_ic=true_ic, persistence=persistence)
+    contest = Contest(found.evaluation, found.predictions, found.labels, None)
+    return judge(contest, found.trials, Settings(), code="c")
 
 
-def measured(
-    seed: int, *, true_ic: float, persistence: float, lucky_bar: int | None = None
-) -> tuple[Evaluation, pl.DataFrame, pl.DataFrame]:
-    """Evaluation of `stack` beside a flat baseline and two noisy ones, its predictions, and the labels.
+def measured(seed: int, *, true_ic: float, persistence: float, lucky_bar: int | None = None) -> Measured:
+    """Evaluation of `stack` beside a flat baseline and two noisy ones.
 
     On `lucky_bar` the stack foresees the order of all symbols, and the largest moves of the market follow.
     """
@@ -76,8 +88,9 @@ def measured(
     windows = Windows((0, WARM_UP - 10), (WARM_UP - 10, WARM_UP), (WARM_UP, bars), (WARM_UP, bars))
     settings = BacktestSettings(decay_bars=0)
     market = MarketFacts(labels, panel, regimes, windows, keys["timestamp"].unique().sort())
-    evaluation, _ = evaluate(experts, market, settings, horizon=HORIZON, code="c")
-    return evaluation, experts["stack"], labels
+    evaluation, returns = evaluate(experts, market, settings, horizon=HORIZON, code="c")
+    trials = Trials(scored=(scored_models(evaluation, returns),), unseen=0)
+    return Measured(evaluation, experts["stack"], labels, trials)
 
 
 def _autoregressive(random: np.random.Generator, bars: int, persistence: float) -> np.ndarray:

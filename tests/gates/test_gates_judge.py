@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from components.contracts import ALL_PREDICTIONS, LABELS, ContractError, content_sha256, write_table
 from components.contracts.documents.champion import ChampionRecord, NewestBars, NoChampion
 from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.trials import Scored, Trials
 from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
 from components.gates.judge import judge as judge_candidate
@@ -37,25 +39,41 @@ class Measured:
     evaluation: dict
     predictions: pl.DataFrame
     labels: pl.DataFrame
+    trials: Trials
 
 
-@pytest.fixture(scope="module")
+@cache
+def good_model() -> Measured:
+    found = measured(3, true_ic=0.1, persistence=0.9)
+    return Measured(found.evaluation.model_dump(mode="json"), found.predictions, found.labels, found.trials)
+
+
+@pytest.fixture
 def good() -> Measured:
-    evaluation, predictions, labels = measured(3, true_ic=0.1, persistence=0.9)
-    return Measured(evaluation.model_dump(mode="json"), predictions, labels)
+    return good_model()
 
 
-def judge(evaluation: dict, predictions, labels, champion, settings, *, champion_after=None) -> Verdict:
+def judge(
+    evaluation: dict,
+    predictions: pl.DataFrame,
+    labels: pl.DataFrame,
+    champion: ChampionPredictions | None,
+    settings: Settings,
+    *,
+    champion_after: datetime | None = None,
+    trials: Trials | None = None,
+) -> Verdict:
+    """A verdict after these trials, or those of the good model's run."""
     read = Evaluation.model_validate_json(json.dumps(evaluation))
     contest = Contest(read, predictions, labels, champion, champion_after)
-    return judge_candidate(contest, settings, code="c")
+    return judge_candidate(contest, trials or good_model().trials, settings, code="c")
 
 
-def verdict(good, change=None, champion=None, **settings):
+def verdict(good, change=None, champion=None, trials=None, **settings):
     evaluation = copy.deepcopy(good.evaluation)
     if change:
         change(evaluation["experts"]["stack"]["test"])
-    return judge(evaluation, good.predictions, good.labels, champion, Settings(**settings))
+    return judge(evaluation, good.predictions, good.labels, champion, Settings(**settings), trials=trials)
 
 
 def gate(result, name):
@@ -67,7 +85,7 @@ def test_a_good_model_is_approved(good):
     assert result.approved
     assert result.beats_champion
     assert result.champion_version is None
-    assert result.reason == "all 14 gates passed; there is no champion yet"
+    assert result.reason == "all 17 gates passed; there is no champion yet"
     assert all(one.passed for one in result.gates)
     assert json.loads(json.dumps(result.model_dump(mode="json"), allow_nan=False))["gates"][0].keys() == {
         "name",
@@ -77,6 +95,7 @@ def test_a_good_model_is_approved(good):
         "passed",
         "reason",
         "level",
+        "needed",
     }
 
 
@@ -131,9 +150,24 @@ def of_few_bars(bars):
     return shorten
 
 
+def first_bars(trials: Trials, bars: int) -> Trials:
+    """The trials with returns on so many bars alone, on the first of which nothing is held yet."""
+
+    def shorten(together: Scored) -> Scored:
+        models = (
+            model.model_copy(
+                update={"net_return": model.net_return[:bars] + [None] * (len(model.net_return) - bars)}
+            )
+            for model in together.models
+        )
+        return together.model_copy(update={"models": tuple(models)})
+
+    return trials.model_copy(update={"scored": tuple(map(shorten, trials.scored))})
+
+
 @pytest.mark.parametrize("bars", [0, 1, 5, 59])
 def test_no_gate_passes_on_few_bars_and_each_says_so(good, bars):
-    result = verdict(good, of_few_bars(bars))
+    result = verdict(good, of_few_bars(bars), trials=first_bars(good.trials, bars))
     own = [one for one in result.gates if one.level == "approval"]
     assert [one.name for one in own if one.passed] == []
     for one in own:
@@ -143,7 +177,8 @@ def test_no_gate_passes_on_few_bars_and_each_says_so(good, bars):
 
 
 def test_enough_bars_are_enough(good):
-    failed = [one.name for one in verdict(good, of_few_bars(60)).gates if not one.passed]
+    result = verdict(good, of_few_bars(60), trials=first_bars(good.trials, 61))
+    failed = [one.name for one in result.gates if not one.passed]
     # The others order all 214 bars.
     assert failed == ["ordered_bars", "not_worse_than_equal_weights", "not_worse_than_best_single"]
 
@@ -169,8 +204,9 @@ def test_significance_needs_bars_for_its_horizon(good):
 
 def test_one_lucky_bar_is_not_approved():
     """A market of pure luck, and a candidate that knew everything on one bar of it."""
-    evaluation, predictions, labels = measured(11, true_ic=0.0, persistence=0.0, lucky_bar=100)
-    result = judge(evaluation.model_dump(mode="json"), predictions, labels, None, Settings())
+    found = measured(11, true_ic=0.0, persistence=0.0, lucky_bar=100)
+    contest = Contest(found.evaluation, found.predictions, found.labels, None)
+    result = judge_candidate(contest, found.trials, Settings(), code="c")
     assert not result.approved
     assert {"significance", "sharpe_lower_limit"} <= {one.name for one in result.gates if not one.passed}
 
@@ -227,7 +263,9 @@ def test_a_block_of_unknown_numbers_fails_everything(good):
         block.get("portfolio", {}).get("long_only", {})["interval_level"] = 0.9
 
     result = verdict(good, forget)
-    assert not any(one.passed for one in result.gates if one.level == "approval")
+    by_trials = ("spa", "deflated_sharpe", "overfitting")
+    passed = {one.name for one in result.gates if one.passed and one.level == "approval"}
+    assert passed == set(by_trials)
 
 
 def test_an_empty_block_is_refused_by_the_names_of_its_keys(good, tmp_path):
@@ -544,13 +582,14 @@ def write_all(good, folder: Path) -> dict[str, Artifact]:
     write_table(both, folder / "predictions", ALL_PREDICTIONS, code_version="c", config_hash="h")
     (folder / "champion").mkdir()
     NoChampion().write(folder / "champion" / "champion.json")
+    good.trials.write(folder / "trials")
     filled = good.labels.with_columns(
         pl.col("timestamp").alias("label_end"), pl.lit(0, dtype=pl.Int8).alias("direction")
     )
     write_table(filled.select(*LABELS.columns), folder / "labels", LABELS, code_version="c", config_hash="h")
     return {
         name: Artifact(path=str(folder / name))
-        for name in ("evaluation", "predictions", "labels", "returns", "champion", "verdict")
+        for name in ("evaluation", "predictions", "labels", "returns", "champion", "trials", "verdict")
     }
 
 

@@ -111,6 +111,23 @@ def test_ablate_writes_figures_and_a_page(config, prepared):
     assert "ablation.html" in said
 
 
+def test_what_an_ablation_scores_on_the_test_window_counts_as_tried(config, prepared, monkeypatch):
+    kept = []
+    monkeypatch.setattr(ablate, "keep_variants", lambda *given: kept.append(given))
+    ablate.run_ablation("tunable", config, seeds=1, window="validation")
+    assert not kept
+    ablate.run_ablation("tunable", config, seeds=2, window="test")
+    ((_, name, _, scored, what),) = kept
+    assert (name, what) == (config.run.name, "ablation of tunable/1d/base")
+    found = json.loads((prepared / "ablations" / "test" / "ablation.json").read_text())
+    assert (scored.test_start[:10], scored.test_end[:10]) == (found["first"][:10], found["last"][:10])
+    assert {model.name: model.mean_rank_ic for model in scored.models} == pytest.approx(
+        {f"tunable/1d/base: {one['name']}": one["rank_ic"]["mean"] for one in found["variants"]}
+    )
+    assert {(model.kind, model.bars) for model in scored.models} == {("variant", 0)}
+    assert len(scored.timestamps) == found["days"]
+
+
 def test_training_from_scratch_keeps_searches_and_ablations(tmp_path):
     for name in (
         "search/study.db",

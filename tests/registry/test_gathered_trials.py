@@ -164,7 +164,7 @@ def test_a_registry_that_does_not_answer_is_told(monkeypatch, tmp_path):
 def test_moments_and_keys():
     """The moments by their definition; what differs in the tenth digit is the same model."""
     own = models({"stack": 1, "twin": 1, "b": 3})
-    assert [model.name for model in own.models] == ["stack", "b"]
+    assert [(model.name, model.also) for model in own.models] == [("stack", ("twin",)), ("b", ())]
     values = np.random.default_rng(1).normal(0.001, 0.01, BARS)
     around = values - values.mean()
     found = own.models[0]

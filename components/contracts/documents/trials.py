@@ -20,6 +20,7 @@ class ScoredModel(Part):
 
     key: str  # SHA-256 of its series: the same model scored twice is one trial
     name: str
+    also: tuple[str, ...]  # further names that its run has for the very same model
     kind: ModelKind
     target: str
     horizon: int

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
-from components.contracts import ContractError
+from components.contracts import ContractError, atomic_path
 from components.contracts.documents.experts import (
     EXPLAIN,
     Ablation,
@@ -36,6 +37,7 @@ from components.progress import report, warn
 from components.settings import ConfigError, read_yaml, validate_settings
 
 FULL = "full"
+DAILY = "daily.parquet"  # what each variant foresaw day by day: `timestamp`, `variant`, `ic`, `rank_ic`
 Window = Literal["validation", "test"]
 
 
@@ -89,8 +91,8 @@ def ablate(
 ) -> Ablation:
     """Train every variant with `seeds` seeds in the same walk-forward folds and compare each with `full`.
 
-    Finished folds stay in `folder`, so that a killed ablation goes on where it was. `window` are the judged
-    days; `test` only where the result no longer decides anything.
+    Finished folds stay in `folder`, so that a killed ablation goes on where it was; DAILY is written there.
+    `window` are the judged days; `test` only where the result no longer decides anything.
 
     Returns
     -------
@@ -111,15 +113,20 @@ def ablate(
         return [_run(inputs, tables, variants[name], seed, window, place) for seed, place in places.items()]
 
     full = trained(FULL)
+    daily = [_daily(FULL, full)]
     found: list[Variant | FailedVariant] = [_variant(FULL, full, None, inputs.horizon)]
     report(stage, _told(found[0], seeds))
     for name in (name for name in variants if name != FULL):
         try:
-            found.append(_variant(name, trained(name), full, inputs.horizon))
+            runs = trained(name)
+            found.append(_variant(name, runs, full, inputs.horizon))
+            daily.append(_daily(name, runs))
             report(stage, _told(found[-1], seeds))
         except ExpertError as error:
             warn(stage, f"{name} failed: {error}")
             found.append(FailedVariant(name=name, failed=str(error)))
+    with atomic_path(folder / DAILY) as temporary:
+        pl.concat(daily).write_parquet(temporary, compression="zstd")
     return Ablation(
         leaf=f"{leaf.expert}/{leaf.period}/{leaf.modality}",
         window=window,
@@ -138,6 +145,7 @@ def ablate(
 class _Run:
     """One variant with one seed: RankIC and IC of each judged day, parameters of a network, seconds."""
 
+    days: pl.Series
     rank_ic: np.ndarray
     ic: np.ndarray
     parameters: int | None
@@ -153,14 +161,23 @@ def _run(inputs: StudyInputs, tables: Tables, leaf: Leaf, seed: int, window: Win
             f"{len(unjudged):,} labelled rows of the {window} window got no prediction, first"
             f" {unjudged.select('timestamp', 'symbol').row(0)}. Train again."
         )
-    rank_ic, ic = (daily_ic(predictions, tables.wanted, rank=rank)["ic"].to_numpy() for rank in (True, False))
+    ranked, plain = (daily_ic(predictions, tables.wanted, rank=rank) for rank in (True, False))
+    rank_ic, ic = (daily["ic"].to_numpy() for daily in (ranked, plain))
     if not len(rank_ic):
         raise ContractError(
             f"No day of the {window} window has three symbols with a label, so nothing can be judged there."
             f" Lengthen timeline.{window}."
         )
     seconds = sum(fit.seconds for fit in trained.status.folds)
-    return _Run(rank_ic, ic, _parameters(trained.model_folder), seconds)
+    return _Run(ranked["timestamp"], rank_ic, ic, _parameters(trained.model_folder), seconds)
+
+
+def _daily(name: str, runs: Sequence[_Run]) -> pl.DataFrame:
+    """Means over the seeds, as DAILY holds them."""
+    means = {key: np.mean([getattr(run, key) for run in runs], axis=0) for key in ("ic", "rank_ic")}
+    return pl.DataFrame({"timestamp": runs[0].days, **means}).select(
+        "timestamp", pl.lit(name).alias("variant"), *means
+    )
 
 
 def _parameters(model: Path) -> int | None:

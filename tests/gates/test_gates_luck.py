@@ -1,0 +1,175 @@
+"""The gates on luck: the best of many is no longer believed, a good model still is, whatever stands beside
+it.
+"""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from components.contracts import TIME, ContractError
+from components.contracts.documents.trials import Scored, Trials
+from components.contracts.documents.verdict import Gate
+from components.gates.config import Settings
+from components.gates.luck import Tried, luck_gates, luck_of
+from components.metrics import superior_predictive_ability
+from components.registry.scored import scored_together
+
+BARS = 250
+START = datetime(2024, 1, 1, tzinfo=UTC)
+DAYS = pl.datetime_range(START, datetime(2026, 1, 1, tzinfo=UTC), "1d", time_unit="us", eager=True).cast(TIME)
+DAILY = 0.01
+WINDOW = ("2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z")
+
+
+def together(models: dict[str, np.ndarray], *, first: int = 0, run: str = "") -> Scored:
+    """Models by their returns, from a day on."""
+    series = {
+        name: pl.DataFrame({"timestamp": DAYS[first : first + len(values)], "net_return": values})
+        for name, values in models.items()
+    }
+    about = {"period": "1d", "test": WINDOW, "bars_per_year": 252.0, "task": ("log_return", 5)}
+    scored = scored_together(series, dict.fromkeys(models, "expert"), **about)
+    return scored.model_copy(update={"run": run})
+
+
+def noise(count: int, seed: int, bars: int = BARS) -> dict[str, np.ndarray]:
+    returns = np.random.default_rng(seed).normal(0, DAILY, (count, bars))
+    return {f"noise_{number}": values for number, values in enumerate(returns)}
+
+
+def skill(annual: float, seed: int, bars: int = BARS) -> np.ndarray:
+    """Returns whose Sharpe ratio on these bars is `annual` to the digit."""
+    values = np.random.default_rng(seed).normal(0, DAILY, bars)
+    values -= values.mean()
+    return values + annual / np.sqrt(252) * values.std(ddof=1)
+
+
+def judged(*scored: Scored, unseen: int = 0, **settings) -> dict[str, Gate]:
+    tried = Tried.of(Trials(scored=scored, unseen=unseen), Settings(candidate="stack", **settings))
+    return {gate.name: gate for gate in luck_gates(tried)}
+
+
+def test_a_model_that_passes_alone_is_luck_after_many_tries():
+    """Planted fault: one Sharpe ratio of 2, but the best of 60 tries of other runs."""
+    own = together({"stack": skill(2.0, 1)})
+    alone = judged(own)
+    assert alone["spa"].passed
+    assert alone["deflated_sharpe"].passed
+    after = judged(own, *(together(noise(20, seed), run=str(seed)) for seed in (1, 2, 3)))
+    assert not after["spa"].passed
+    assert not after["deflated_sharpe"].passed
+    assert "best of 61 models tried on this window" in after["spa"].reason
+    assert "times the gain" in after["spa"].needed
+    assert after["deflated_sharpe"].needed == "a Sharpe ratio well above 2.77"
+    nearly = judged(together({"stack": skill(3.5, 1)}), *(together(noise(20, seed)) for seed in (1, 2, 3)))
+    assert "bars as good as these 250" in nearly["deflated_sharpe"].needed
+    good = judged(together({"stack": skill(6.0, 1)}), *(together(noise(20, seed)) for seed in (1, 2, 3)))
+    assert good["spa"].passed
+    assert good["deflated_sharpe"].passed
+    assert good["spa"].needed == ""
+
+
+def test_a_good_model_beside_it_does_not_carry_a_poor_candidate():
+    """Planted fault: the test over all models says that one of them is good, which is not the candidate."""
+    models = {"stack": skill(0.3, 1), "good": skill(6.0, 2), **noise(8, 3)}
+    table = np.column_stack(list(models.values()))
+    assert superior_predictive_ability(table).p_value < 0.01
+    assert judged(together(models))["spa"].value > 0.5
+
+
+def test_the_chance_is_that_of_the_plain_test_where_the_candidate_is_the_best():
+    models = {"stack": skill(2.0, 1), "second": skill(1.5, 2), **noise(8, 3)}
+    plain = superior_predictive_ability(np.round(np.column_stack(list(models.values())), 9))
+    assert plain.best == "0"
+    assert judged(together(models))["spa"].value == plain.p_value
+
+
+def test_models_of_another_window_count_on_the_bars_that_both_saw():
+    """Told by brute force: their returns on the candidate's days, nothing on the others."""
+    own = {"stack": skill(1.0, 1)}
+    earlier = noise(3, 5, bars=BARS)
+    found = judged(together(own, first=100), together(earlier, run="a"))["spa"].value
+    shared = {name: np.append(values[100:], np.zeros(100)) for name, values in earlier.items()}
+    for values in shared.values():
+        values[: BARS - 100] -= max(values[: BARS - 100].mean(), 0)
+    table = np.column_stack([np.round(own["stack"], 9), *shared.values()])
+    assert found == pytest.approx(superior_predictive_ability(table).p_value, abs=0.003)
+    apart = judged(together(own, first=BARS - 5), together(earlier, run="a"))["spa"].value
+    assert apart == judged(together(own))["spa"].value, "five bars in common say nothing"
+
+
+def test_judged_models_whose_returns_nobody_kept_count():
+    own = together({"stack": skill(2.5, 1), **noise(4, 2)})
+    seen, unseen = (
+        luck_of(Tried.of(Trials(scored=(own,), unseen=count), Settings(candidate="stack")))
+        for count in (0, 200)
+    )
+    assert (seen.models, unseen.models, unseen.unseen) == (5, 5, 200)
+    assert unseen.lucky_sharpe > 2 * seen.lucky_sharpe
+    assert "205 models" in judged(own, unseen=200)["spa"].reason
+
+
+def test_overfitting_is_asked_of_enough_models_alone():
+    few = judged(together({"stack": skill(2.0, 1), **noise(8, 2)}))["overfitting"]
+    assert few.passed
+    assert few.value is None
+    assert few.reason.startswith("not asked, 9 different configurations, at least 10 are needed")
+    lucky = judged(together({"stack": skill(1.0, 1), **noise(19, 4)}), max_overfitting=0.2)["overfitting"]
+    assert not lucky.passed
+    assert lucky.needed
+    steady = judged(together({"stack": skill(8.0, 1), **noise(19, 4)}), max_overfitting=0.2)["overfitting"]
+    assert steady.passed
+    assert steady.value < 0.01
+
+
+def test_other_benchmarks_are_beaten_where_they_are_asked_for():
+    asked = {"max_spa_p": {"nothing": 0.05, "even": 0.05}}
+    even = skill(3.0, 2)
+    better = judged(together({"stack": even + skill(4.0, 1), "even": even, **noise(3, 3)}), **asked)
+    assert better["spa_even"].passed
+    assert "does as well over even by luck" in better["spa_even"].reason
+    worse = judged(together({"stack": even + skill(-0.5, 1) / 10, "even": even, **noise(3, 3)}), **asked)
+    assert worse["spa"].passed
+    assert not worse["spa_even"].passed
+    assert worse["spa_even"].needed == "a gain over even, there was none"
+    same = judged(together({"stack": even, "even": even, **noise(3, 3)}), **asked)["spa_even"]
+    assert not same.passed
+    assert same.reason.startswith("the same return over even in each bar")
+    absent = judged(together({"stack": even}), **asked)["spa_even"]
+    assert not absent.passed
+    assert "no returns of even: add that model or take it out of gates.max_spa_p" in absent.reason
+
+
+def test_what_would_have_been_needed_is_enough_and_not_too_much():
+    others = together(noise(19, 2))
+    failed = judged(together({"stack": skill(1.5, 1)}), others)["spa"]
+    assert not failed.passed
+    more = float(failed.needed.split()[0])
+    assert not judged(together({"stack": skill(1.5 * more * 0.85, 1)}), others)["spa"].passed
+    assert judged(together({"stack": skill(1.5 * more * 1.15, 1)}), others)["spa"].passed
+
+
+def test_a_candidate_that_never_traded_has_no_luck():
+    flat = judged(together({"stack": np.zeros(BARS), **noise(3, 1)}))
+    assert not flat["spa"].passed
+    assert flat["spa"].value is None
+    assert not flat["deflated_sharpe"].passed
+
+
+def test_a_candidate_without_returns_is_named():
+    with pytest.raises(ContractError, match=r"no returns of 'stack' \(models: noise_0\)"):
+        judged(together(noise(1, 1)))
+
+
+def test_the_best_of_twenty_without_skill_is_seldom_believed():
+    """Full run: tests/benchmarks/bench_trials.py."""
+    believed = 0
+    for seed in range(20):
+        models = noise(20, seed)
+        best = max(models, key=lambda name: models[name].mean() / models[name].std())
+        models["stack"] = models.pop(best)
+        found = judged(together(models))
+        believed += found["spa"].passed and found["deflated_sharpe"].passed
+    assert believed <= 2
