@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from components.contracts.classes import CLASS_COLUMNS
+
 TIME = pl.Datetime("us", "UTC")
 # Optional columns of a panel that say where no buy and no sell order could be filled.
 UNTRADABLE = ("unbuyable", "unsellable")
@@ -148,7 +150,9 @@ TRAINING_SET = Table(
 
 # What every expert and the stacker give. score, uncertainty and p10/p50/p90 are in the target's unit (log
 # return over the horizon). `usual_uncertainty` is what 90 % of the model's uncertainties before the row's
-# fold did not exceed, null where it had given none.
+# fold did not exceed, null where it had given none. Where the target is a class (`classes.py`) there are the
+# probabilities of the classes, which sum to 1; the score is the label that they expect (P(up) - P(down), for
+# `trend` P(up)), and p10/p50/p90 are the quantiles of that distribution. Null where a number is predicted.
 PREDICTIONS = Table(
     name="predictions",
     version=1,
@@ -170,7 +174,7 @@ PREDICTIONS = Table(
         "head_bias": pl.Float64(),
     },
     key=("timestamp", "symbol", "horizon"),
-    optional={"usual_uncertainty": pl.Float64()},
+    optional={"usual_uncertainty": pl.Float64(), **dict.fromkeys(CLASS_COLUMNS, pl.Float64())},
 )
 
 # The predictions of several experts in one table.
@@ -204,8 +208,8 @@ CROSS_VALIDATED = Table(
     key=("timestamp", "symbol", "horizon", "expert", "path"),
 )
 
-# Experts side by side, one Float64 column `score_<expert>` and `uncertainty_<expert>` each, with the label
-# and the regime.
+# Experts side by side, one Float64 column `score_<expert>` and `uncertainty_<expert>` each, of classes also
+# `p_down_<expert>`, `p_none_<expert>` and `p_up_<expert>`, with the label and the regime.
 OOF = Table(
     name="oof",
     version=1,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from components.contracts.classes import check_probabilities
 from components.contracts.errors import ContractError
 from components.contracts.files import atomic_path
 from components.contracts.schemas import Table
@@ -61,8 +62,8 @@ def check_table(frame: pl.DataFrame, table: Table, *, source: str = "") -> pl.Da
     Raises
     ------
     ContractError
-        For a missing, surplus or wrongly typed column, a repeated key, or rows out of order; the message
-        gives examples.
+        For a missing, surplus or wrongly typed column, probabilities of classes that are no distribution, a
+        repeated key, or rows out of order; the message gives examples.
     """
     where = source or f"the {table.name} table"
     missing = [name for name in table.columns if name not in frame.columns]
@@ -84,6 +85,8 @@ def check_table(frame: pl.DataFrame, table: Table, *, source: str = "") -> pl.Da
                 f"{where}: column {name!r} has type {dtype}, expected {expected}. Cast it before handing the"
                 " table over."
             )
+    if table.extra is None:
+        check_probabilities(frame, source=where)
     ordered = frame.select(*table.columns, *(c for c in frame.columns if c not in table.columns))
     if not table.key:
         return ordered

@@ -3,14 +3,16 @@
 Shapes: B rows, M members.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from components.experts.bands import P10_TO_P90
+from components.experts.classes import class_predictions
 from components.experts.protocol import PREDICTION_COLUMNS
-from components.scoring.expert import blend
+from components.scoring.classes import own_classes
+from components.scoring.expert import blend, blend_chances
 
 # How much the members' disagreement may count beside their own bands; 1 is the plain mixture.
 SPREADS = (0.0, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
@@ -32,6 +34,15 @@ def calibrated(
     spread = min(SPREADS, key=lambda spread: relative(spread)[1])
     width = float(np.quantile(relative(spread)[0], 0.8)) / (P10_TO_P90 / 2)
     return spread, width if width > 0 else 1.0
+
+
+def blended_classes(
+    rows: pl.DataFrame, weight_BM: np.ndarray, chance_BM3: np.ndarray, values: Sequence[int]
+) -> pl.DataFrame:
+    """PREDICTION_COLUMNS and CLASS_COLUMNS of the members' mixture; its uncertainty holds how far they
+    differ.
+    """
+    return class_predictions(rows, own_classes(blend_chances(weight_BM, chance_BM3), len(values)), values)
 
 
 def blended(

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from components.contracts import ContractError
+from components.contracts.classes import CLASS_COLUMNS, class_values
 from components.contracts.documents.experts import COMPOSED, Composition, RegimeRows
-from components.experts.blending import blended, calibrated
+from components.experts.blending import blended, blended_classes, calibrated
 from components.experts.errors import ExpertError
 from components.experts.protocol import Advance, Task
 from components.experts.regime_models import RegimeModels, frame_of, plan, plan_weights, regime_of
@@ -67,7 +68,7 @@ def load_composed(module: ModuleType, folder: Path, *, whole: bool = True) -> An
         return module.Expert.load(folder / MEMBERS / found.members[0])
     expert = Composed(module, settings, found.ensemble, regimes)
     expert.columns, expert.weights_RM, expert.about = found.columns, found.weights_RM, found.regime_rows
-    expert.spread, expert.width = found.spread, found.width
+    expert.spread, expert.width, expert.classes = found.spread, found.width, found.classes
     expert.members = {name: module.Expert.load(folder / MEMBERS / name) for name in found.members}
     return expert
 
@@ -87,6 +88,7 @@ class Composed:
         self.members: dict[str, Any] = {}
         self.weights_RM: tuple[tuple[float, ...], ...] = ()
         self.spread, self.width = 1.0, 1.0
+        self.classes: tuple[int, ...] = ()
         self.about: dict[str, RegimeRows] = {}
         # The trainer asks whether an expert has these.
         for name, own in (("export", self._export), ("explain", self._explain)):
@@ -104,6 +106,7 @@ class Composed:
             If no train row has a label.
         """
         parts, self.about = plan(frame, self.regimes)
+        self.classes = class_values(task.target)
         planned = [(part, number) for part in parts for number in range(self.ensemble)]
         self.columns, self.members = tuple(task.groups), {}
         for done, (part, number) in enumerate(planned):
@@ -126,6 +129,9 @@ class Composed:
         """
         rows = frame.filter(pl.col("part") == "predict")
         weight_BM, found = self._asked(frame, rows)
+        if self.classes:
+            chance_BM3 = np.stack([found[name] for name in CLASS_COLUMNS], axis=2)
+            return blended_classes(rows, weight_BM, chance_BM3, self.classes)
         return blended(rows, weight_BM, found, self.spread, self.width)
 
     def _asked(self, frame: pl.DataFrame, rows: pl.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -134,7 +140,8 @@ class Composed:
         """
         bar_B = rows["timestamp"].rle_id().to_numpy()
         weight_BM = member_weights(self.weights_RM, one_hot(regime_of(rows)))
-        found = {name: np.zeros(weight_BM.shape) for name in ("score", "uncertainty", "p10", "p50", "p90")}
+        names = ("score", "uncertainty", "p10", "p50", "p90", *(CLASS_COLUMNS if self.classes else ()))
+        found = {name: np.zeros(weight_BM.shape) for name in names}
         for number, (name, expert) in enumerate(self.members.items()):
             # An expert across symbols must see all rows of a bar.
             asked_B = of_whole_bars(weight_BM[:, number] > 0, bar_B)
@@ -174,7 +181,8 @@ class Composed:
                 " Set `ensemble: 1`, which gives the same in less time.",
             )
         known_B = np.isfinite(label_B)
-        if known_B.sum() >= FEWEST_TO_CALIBRATE:
+        # Of classes the mixture's own deviation is the uncertainty.
+        if known_B.sum() >= FEWEST_TO_CALIBRATE and not self.classes:
             error_B = np.abs(label_B - (weight_BM * found["p50"]).sum(axis=1))[known_B]
             self.spread, self.width = calibrated(
                 error_B, weight_BM[known_B], found["score"][known_B], found["uncertainty"][known_B]
@@ -194,6 +202,7 @@ class Composed:
             weights_RM=self.weights_RM,
             spread=self.spread,
             width=self.width,
+            classes=self.classes,
             regime_rows=self.about,
         ).write(folder / COMPOSED)
 

@@ -80,7 +80,11 @@ class Expert(Protocol):
         """Learn from the `train` rows. `warm_start` is a fitted expert of the same kind to go on from."""
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """PREDICTION_COLUMNS for the `predict` rows, in their order, Float64, no nulls; p10 <= p50 <= p90."""
+        """PREDICTION_COLUMNS for the `predict` rows, in their order, Float64, no nulls; p10 <= p50 <= p90.
+
+        Where the task's target is a class (`components/contracts/classes.py`) CLASS_COLUMNS too, which sum to
+        1; the score is then the expected label, the order that combiners and backtest use.
+        """
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs, in formats that cannot execute code, into an existing empty

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from components.experts.protocol import Advance
-from components.experts.rows import Monitor, Stopper
+from components.experts.rows import Stopper
 from components.progress import warn
 from components.timeline import bar_index, purged_kfold
 from components.timeline.entry import label_reach
@@ -71,7 +71,7 @@ def rounds_by_folds(
     stopper: Stopper,
     most_rounds: int,
     *,
-    monitor: Monitor,
+    monitor: str,
     advance: Advance,
 ) -> int:
     """Let all folds' forests grow tree by tree until the mean of their losses no longer falls; returns the

@@ -127,7 +127,7 @@ class Stopper:
             and self.rounds - self.best_round >= self.patience
         )
 
-    def report(self, advance: Advance, most_rounds: int, monitor: Monitor) -> None:
+    def report(self, advance: Advance, most_rounds: int, monitor: str) -> None:
         """Tell how far boosting has come, every tenth tree."""
         if self.rounds % REPORTED_ROUNDS == 0:
             advance(self.rounds / most_rounds, f"tree {self.rounds}, {monitor} {self.best_loss:.4f}")

@@ -1,20 +1,25 @@
-"""One served expert: score and uncertainty of rows, from its served form.
+"""One served expert: score, uncertainty and, of classes, probabilities of rows, from its served form.
 
-Shapes: B rows, F inputs, C context columns, L bars of a window, R regimes, M members of a blend.
+Shapes: B rows, F inputs, C context columns or classes, L bars of a window, R regimes, M members of a blend; 3
+classes down, none, up.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from components.contracts import REGIMES
+from components.contracts.classes import in_class_columns
+from components.scoring.classes import class_answer, probabilities
 from components.scoring.form import (
     GRAPH_FILE,
     MEMBERS,
     WINDOWED,
     Blend,
+    ClassLinear,
     Form,
     Linear,
     ScoringError,
@@ -23,6 +28,17 @@ from components.scoring.form import (
 from components.scoring.graph import Graph
 
 BLOCK_WINDOWS = 32
+
+
+@dataclass(frozen=True)
+class ExpertAnswer:
+    """Score and uncertainty [B], Float64, in the target's unit, and the probabilities of the classes [B, 3],
+    None where the target is a number.
+    """
+
+    score: np.ndarray
+    uncertainty: np.ndarray
+    chances: np.ndarray | None = None
 
 
 class ServedExpert:
@@ -42,9 +58,10 @@ class ServedExpert:
                 for name in self.form.members
             )
             for member in self.members:
-                _require_member(folder, self.form, member)
+                _require_member(folder, self.form, member, self.members[0])
         elif self.form.raw is None:
             self.graph = _graph(folder / GRAPH_FILE, self.form, threads)
+        self.classes = self.members[0].classes if self.members else self.form.classes
         self.whole_bars = self.form.kind == "market" or any(member.whole_bars for member in self.members)
 
     def __call__(
@@ -55,44 +72,56 @@ class ServedExpert:
         volatility_B: np.ndarray,
         context_BC: np.ndarray | None = None,
         bar_B: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Score and uncertainty [B], Float64, return over the horizon.
+    ) -> ExpertAnswer:
+        """What the expert says of rows.
 
         `window_BLF` ends with the newest bar and may be longer than needed; `context_BC` holds the form's
         context columns; `bar_B` numbers the bars of the rows, None where all are of one. Where `whole_bars`
         is set, the rows of a bar must be all that there are.
         """
         if len(inputs_BF) == 0:
-            return np.empty(0), np.empty(0)
+            return ExpertAnswer(np.empty(0), np.empty(0), np.empty((0, 3)) if self.classes else None)
         if self.members:
             return self._blended(inputs_BF, window_BLF, regime_BR, volatility_B, context_BC, bar_B)
         form = self.form
+        raw_B, quantiles_B3 = self._raw(inputs_BF, window_BLF, regime_BR, context_BC, bar_B)
+        if self.classes:
+            chance_BC = probabilities(raw_B, form.temperature)
+            found = class_answer(chance_BC, form.classes)
+            return ExpertAnswer(found.score, found.uncertainty, in_class_columns(chance_BC))
         unit_B = (
             np.maximum(np.where(np.isfinite(volatility_B), volatility_B, form.unit.stand_in), form.unit.least)
             * form.unit.factor
         )
-        quantiles_B3 = None
-        if self.graph is None:
-            raw_B = (
-                _linear(form.raw, inputs_BF)
-                if isinstance(form.raw, Linear)
-                else np.full(len(inputs_BF), form.raw)
-            )
-        elif form.kind in WINDOWED:
-            raw_B, *rest = self._run_windows(
-                window_BLF[:, -form.lookback_bars :], regime_BR, context_BC, bar_B
-            )
-            quantiles_B3 = rest[0] if rest else None
-        else:
-            (raw_B,) = self.graph(inputs=inputs_BF)
         score_B = form.head_scale * raw_B + form.head_bias
         if quantiles_B3 is None:
-            return score_B, form.band * unit_B / form.p10_to_p90
+            return ExpertAnswer(score_B, form.band * unit_B / form.p10_to_p90)
         middle_B1 = quantiles_B3[:, 1:2]
         band_B3 = np.maximum.accumulate(
             (middle_B1 + form.band_width * (quantiles_B3 - middle_B1)) * unit_B[:, None], axis=1
         )
-        return score_B, (band_B3[:, 2] - band_B3[:, 0]) / form.p10_to_p90
+        return ExpertAnswer(score_B, (band_B3[:, 2] - band_B3[:, 0]) / form.p10_to_p90)
+
+    def _raw(
+        self,
+        inputs_BF: np.ndarray,
+        window_BLF: np.ndarray | None,
+        regime_BR: np.ndarray,
+        context_BC: np.ndarray | None,
+        bar_B: np.ndarray | None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The model's own output [B], of classes logits [B, C], and the quantiles that it gives or None."""
+        form = self.form
+        if self.graph is None:
+            if isinstance(form.raw, Linear | ClassLinear):
+                return _linear(form.raw, inputs_BF), None
+            return np.full((len(inputs_BF), *np.shape(form.raw)), form.raw), None
+        if form.kind in WINDOWED:
+            raw_B, *rest = self._run_windows(
+                window_BLF[:, -form.lookback_bars :], regime_BR, context_BC, bar_B
+            )
+            return raw_B, rest[0] if rest else None
+        return self.graph(inputs=inputs_BF)[0], None
 
     def _run_windows(
         self,
@@ -135,7 +164,7 @@ class ServedExpert:
         volatility_B: np.ndarray,
         context_BC: np.ndarray | None,
         bar_B: np.ndarray | None,
-    ):
+    ) -> ExpertAnswer:
         """The members' scores by their weight in each row's regime.
 
         A member is asked only about rows that it has weight in, and about the rest of their bars where it
@@ -143,6 +172,7 @@ class ServedExpert:
         """
         weight_BM = member_weights(self.form.weights_RM, regime_BR)
         score_BM, uncertainty_BM = np.zeros(weight_BM.shape), np.zeros(weight_BM.shape)
+        chance_BM3 = np.zeros((*weight_BM.shape, 3)) if self.classes else None
         for number, member in enumerate(self.members):
             asked_B = weight_BM[:, number] > 0
             if member.whole_bars:
@@ -155,10 +185,14 @@ class ServedExpert:
                 for values in (window_BLF if member.form.lookback_bars else None, regime_BR, volatility_B)
             ]
             context = context_BC[asked_B][:, places] if places else None
-            score_BM[asked_B, number], uncertainty_BM[asked_B, number] = member(
-                inputs_BF[asked_B], *given, context, None if bar_B is None else bar_B[asked_B]
-            )
-        return blend(weight_BM, score_BM, uncertainty_BM, spread=self.form.spread, width=self.form.width)
+            found = member(inputs_BF[asked_B], *given, context, None if bar_B is None else bar_B[asked_B])
+            score_BM[asked_B, number], uncertainty_BM[asked_B, number] = found.score, found.uncertainty
+            if chance_BM3 is not None:
+                chance_BM3[asked_B, number] = found.chances
+        return ExpertAnswer(
+            *blend(weight_BM, score_BM, uncertainty_BM, spread=self.form.spread, width=self.form.width),
+            None if chance_BM3 is None else blend_chances(weight_BM, chance_BM3),
+        )
 
 
 def member_weights(weights_RM: tuple[tuple[float, ...], ...], regime_BR: np.ndarray) -> np.ndarray:
@@ -186,6 +220,11 @@ def blend(
     score_B = (weight_BM * score_BM).sum(axis=1)
     variance_BM = uncertainty_BM**2 + spread * (score_BM - score_B[:, None]) ** 2
     return score_B, width * np.sqrt((weight_BM * variance_BM).sum(axis=1))
+
+
+def blend_chances(weight_BM: np.ndarray, chance_BM3: np.ndarray) -> np.ndarray:
+    """Probabilities of the members' mixture, [B, 3]."""
+    return (weight_BM[:, :, None] * chance_BM3).sum(axis=1)
 
 
 def of_whole_bars(chosen_B: np.ndarray, bar_B: np.ndarray | None) -> np.ndarray:
@@ -224,14 +263,19 @@ def _graph(path: Path, form: Form, threads: int) -> Graph:
     return Graph(
         path,
         inputs,
-        ["raw", "quantiles"] if form.band is None else ["raw"],
+        ["raw", "quantiles"] if form.band is None and not form.classes else ["raw"],
         1 if form.kind == "window" else threads,
     )
 
 
-def _require_member(folder: Path, form: Blend, member: ServedExpert) -> None:
+def _require_member(folder: Path, form: Blend, member: ServedExpert, first: ServedExpert) -> None:
     if member.members:
         raise ScoringError(f"{folder}: member {member.name} is a blend itself. Train the model again.")
+    if member.classes != first.classes:
+        raise ScoringError(
+            f"{folder}: member {member.name} answers in the classes {list(member.classes)}, {first.name} in"
+            f" {list(first.classes)}. Train the model again."
+        )
     if (
         member.form.columns != form.columns
         or member.form.lookback_bars > form.lookback_bars
@@ -254,8 +298,10 @@ def _bars(bar_B: np.ndarray | None, rows: int) -> Iterator[np.ndarray]:
     yield from np.split(order_B, np.flatnonzero(np.diff(bar_B[order_B])) + 1)
 
 
-def _linear(raw: Linear, inputs_BF: np.ndarray) -> np.ndarray:
+def _linear(raw: Linear | ClassLinear, inputs_BF: np.ndarray) -> np.ndarray:
     known_BF = np.nan_to_num(np.clip(inputs_BF, -raw.largest_input, raw.largest_input), nan=0.0).astype(
         np.float64
     )
+    if isinstance(raw, ClassLinear):
+        return known_BF @ np.asarray(raw.coefficients).T + np.asarray(raw.intercepts)
     return known_BF @ np.asarray(raw.coefficients) + raw.intercept

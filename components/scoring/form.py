@@ -37,6 +37,15 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class ClassLinear:
+    """One linear map a class: logits = as `Linear`, with `coefficients` [C][F] and `intercepts` [C]."""
+
+    coefficients: tuple[tuple[float, ...], ...]
+    intercepts: tuple[float, ...]
+    largest_input: float
+
+
+@dataclass(frozen=True)
 class Unit:
     """The row's unit of uncertainty: max(volatility, least) * factor, with `stand_in` for a missing
     volatility.
@@ -54,17 +63,19 @@ class Form:
     kind : `row` (inputs of the bar), `window` (inputs of the last `lookback_bars` bars, the newest last) or
         `market` (such windows of all symbols of a bar at once)
     columns : inputs in their order
-    raw : a constant, a linear map, or None where `model.onnx` makes it
+    raw : a constant, a linear map, or None where `model.onnx` makes it; of classes a logit each
     unit : of the band
     band : distance of p90 from p10 in units; None where the graph gives quantiles in units, that `band_width`
         widens around the middle one
     context : context columns that the graph takes beside the window, NaN where unknown
+    classes : labels of the classes, in rising order, where `raw` are logits; empty where it is a number. The
+        probabilities are softmax(raw / temperature), and head, unit and band have no part in them
     """
 
     kind: Literal["row", "window", "market"]
     columns: tuple[str, ...]
     lookback_bars: int
-    raw: float | Linear | None
+    raw: float | Linear | tuple[float, ...] | ClassLinear | None
     head_scale: float
     head_bias: float
     unit: Unit
@@ -72,6 +83,8 @@ class Form:
     band_width: float
     p10_to_p90: float
     context: tuple[str, ...] = ()
+    classes: tuple[int, ...] = ()
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -141,25 +154,54 @@ def read_form(folder: Path) -> Form | Blend:
 
 
 def _form(values: dict[str, Any]) -> Form:
-    raw, kind, columns, context = (
-        values["raw"],
-        values["kind"],
-        tuple(values["columns"]),
-        tuple(values["context"]),
-    )
-    if isinstance(raw, dict):
-        raw = Linear(**{**raw, "coefficients": tuple(map(float, raw["coefficients"]))})
-        if len(raw.coefficients) != len(columns):
-            raise ValueError(f"{len(raw.coefficients)} coefficients for {len(columns)} columns")
+    kind, columns, context = values["kind"], tuple(values["columns"]), tuple(values["context"])
+    classes = tuple(map(int, values.get("classes", ())))
+    raw = _class_raw(values, columns, classes) if classes else _raw(values["raw"], columns)
     if kind not in ("row", *WINDOWED) or (kind in WINDOWED) != (values["lookback_bars"] > 0):
         raise ValueError(f"kind {kind!r} with lookback_bars {values['lookback_bars']}")
     if kind in WINDOWED and raw is not None:
         raise ValueError(f"kind {kind!r} without a graph")
     if context and kind not in WINDOWED:
         raise ValueError(f"kind {kind!r} takes no context, but names {list(context)}")
-    return Form(
-        **{**values, "columns": columns, "context": context, "raw": raw, "unit": Unit(**values["unit"])}
-    )
+    read = {"columns": columns, "context": context, "raw": raw, "classes": classes}
+    return Form(**{**values, **read, "unit": Unit(**values["unit"])})
+
+
+def _raw(raw: Any, columns: tuple[str, ...]) -> Any:
+    if not isinstance(raw, dict):
+        return raw
+    linear = Linear(**{**raw, "coefficients": tuple(map(float, raw["coefficients"]))})
+    if len(linear.coefficients) != len(columns):
+        raise ValueError(f"{len(linear.coefficients)} coefficients for {len(columns)} columns")
+    return linear
+
+
+def _class_raw(values: dict[str, Any], columns: tuple[str, ...], classes: tuple[int, ...]) -> Any:
+    raw, temperature = values["raw"], float(values["temperature"])
+    if len(classes) not in (2, 3) or list(classes) != sorted(set(classes)):
+        raise ValueError(f"classes {list(classes)}; expected two or three labels in rising order")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature {temperature}; expected a finite number above 0")
+    if isinstance(raw, list):
+        raw = tuple(map(float, raw))
+        found = len(raw)
+    elif isinstance(raw, dict):
+        raw = ClassLinear(
+            tuple(tuple(map(float, row)) for row in raw["coefficients"]),
+            tuple(map(float, raw["intercepts"])),
+            float(raw["largest_input"]),
+        )
+        found = len(raw.intercepts)
+        if [len(row) for row in raw.coefficients] != [len(columns)] * len(classes):
+            raise ValueError(
+                f"coefficients of {sorted({len(row) for row in raw.coefficients})} inputs for"
+                f" {len(raw.coefficients)} classes; expected {len(columns)} for each of {len(classes)}"
+            )
+    else:
+        return raw
+    if found != len(classes):
+        raise ValueError(f"{found} logits for {len(classes)} classes")
+    return raw
 
 
 def _blend(values: dict[str, Any]) -> Blend:

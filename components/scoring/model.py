@@ -17,7 +17,7 @@ from components.contracts import (
     require_json,
     verify_bundle,
 )
-from components.scoring.expert import ServedExpert
+from components.scoring.expert import ExpertAnswer, ServedExpert
 from components.scoring.form import ScoringError
 from components.scoring.moments import moments_by_bar, moments_of_one_bar
 from components.scoring.stacker import Scores, Stacker, read_stacker, standardise
@@ -30,11 +30,14 @@ WARM_UP_ROWS = (1, 500)
 
 @dataclass(frozen=True)
 class ExpertOutputs:
-    """Score and uncertainty [E, B] of each served expert, Float64, return over the horizon."""
+    """Score and uncertainty [E, B] of each served expert, Float64, in the target's unit, and its
+    probabilities of the classes [E, B, 3], None where the target is a number.
+    """
 
     names: tuple[str, ...]
     score: np.ndarray
     uncertainty: np.ndarray
+    chances: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Model:
                     " the model again."
                 )
         experts = tuple(ServedExpert(folder / "experts" / name, threads=threads) for name in stacker.experts)
+        _require_classes(folder, experts, stacker)
         places = tuple(_places(folder, expert, columns) for expert in experts)
         about = {
             name: _about(manifest, folder, name)
@@ -149,7 +153,7 @@ class Model:
         inputs_BF, context_BC = self._checked(inputs_BF, context_BC, window_BLF)
         regime_BR, volatility_B = one_hot(context_BC[:, 0]), context_BC[:, 1].astype(np.float64)
 
-        def ask(expert: ServedExpert, places: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        def ask(expert: ServedExpert, places: np.ndarray | None) -> ExpertAnswer:
             window = _chosen(window_BLF, places) if expert.form.lookback_bars else None
             context = (
                 context_BC[:, [self.context.index(name) for name in expert.form.context]]
@@ -159,8 +163,12 @@ class Model:
             return expert(_chosen(inputs_BF, places), window, regime_BR, volatility_B, context, bar_B)
 
         found = [ask(expert, places) for expert, places in zip(self.experts, self.places, strict=True)]
-        score_EB, uncertainty_EB = (np.stack(values) for values in zip(*found, strict=True))
-        return ExpertOutputs(self.stacker.experts, score_EB, uncertainty_EB)
+        return ExpertOutputs(
+            self.stacker.experts,
+            np.stack([answer.score for answer in found]),
+            np.stack([answer.uncertainty for answer in found]),
+            np.stack([answer.chances for answer in found]) if self.stacker.head.pool else None,
+        )
 
     def cross_section(self, outputs: ExpertOutputs) -> CrossSection:
         """Mean and spread over the rows, which must be one whole bar."""
@@ -186,7 +194,7 @@ class Model:
         z_EB = standardise(outputs.score, score_mean, score_spread)
         u_EB = standardise(outputs.uncertainty, uncertainty_mean, uncertainty_spread)
         raw_B = self.stacker.raw(z_EB, u_EB, one_hot(np.asarray(context_BC)[:, 0]))
-        return self.stacker.head.scores(raw_B, outputs.uncertainty)
+        return self.stacker.head.scores(raw_B, outputs.uncertainty, outputs.chances)
 
     def score_bar(self, inputs: np.ndarray, context: np.ndarray, window: np.ndarray | None = None) -> Scores:
         """Scores of rows that are the whole universe of one bar."""
@@ -211,7 +219,7 @@ class Model:
             context = np.full((rows, len(self.context)), np.nan, dtype=np.float32)
             context[:, 0] = np.arange(rows) % (len(REGIMES) + 1)
             scores = self.score_bar(window[:, -1], context, window if self.lookback_bars else None)
-            for name, values in vars(scores).items():
+            for name, values in scores.columns().items():
                 if not np.isfinite(values).all():
                     raise ScoringError(
                         f"Bundle {self.sha256[:12]}: {name} of {int((~np.isfinite(values)).sum())} of {rows}"
@@ -272,6 +280,17 @@ def _columns(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
             f"{path} does not say which inputs the model takes ({type(error).__name__}: {error}). Train the"
             " model again."
         ) from error
+
+
+def _require_classes(folder: Path, experts: tuple[ServedExpert, ...], stacker: Stacker) -> None:
+    """Refuse experts that answer in other classes than the stack does."""
+    wanted = stacker.head.pool.values if stacker.head.pool else ()
+    for expert in experts:
+        if expert.classes != wanted:
+            raise ScoringError(
+                f"{folder}: expert {expert.name} answers in the classes {list(expert.classes)}, the stack in"
+                f" {list(wanted)}. Train the model again."
+            )
 
 
 def _context(folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.contracts import REGIMES, require_json
+from components.scoring.classes import class_answer, own_classes, sharpened
 from components.scoring.form import SERVED_FORMAT, ScoringError
 from components.scoring.graph import Graph
 
@@ -18,6 +19,7 @@ STACKER_FILE, GRAPH_FILE = "stacker.json", "stacker.onnx"
 # What the parts of a head are called in the file, in the order of its fields.
 HEAD_NAMES = ("head_scale", "head_bias", "band_low", "band_high")
 USUAL_NAME = "usual_uncertainty"
+CLASSES_NAME, TEMPERATURE_NAME = "classes", "temperature"
 Z90 = 1.2815515655446004
 LARGEST_DEVIATION = 5.0
 SMALLEST_SPREAD = 1e-12
@@ -26,13 +28,43 @@ SMALLEST_WIDTH = 1e-9
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model says about rows, [B], Float64, return over the horizon."""
+    """What the model says about rows, [B], Float64, in the target's unit; the probabilities of its classes
+    are None where the target is a number.
+    """
 
     score: np.ndarray
     uncertainty: np.ndarray
     p10: np.ndarray
     p50: np.ndarray
     p90: np.ndarray
+    p_down: np.ndarray | None = None
+    p_none: np.ndarray | None = None
+    p_up: np.ndarray | None = None
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """What there is, by name."""
+        return {name: values for name, values in vars(self).items() if values is not None}
+
+    def at(self, places: np.ndarray) -> "Scores":
+        """Of the rows at these places."""
+        return Scores(**{name: values[places] for name, values in self.columns().items()})
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What makes the stack's probabilities of its experts': their mean, at a temperature. The mean of several
+    is less sure than they have a right to be (Ranjan and Gneiting 2010, *Combining Probability Forecasts*),
+    which the temperature mends.
+
+    `values` are the labels of the classes, in rising order.
+    """
+
+    values: tuple[int, ...]
+    temperature: float
+
+    def chances(self, chance_EB3: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes, [B, 3]."""
+        return sharpened(chance_EB3.mean(axis=0), self.temperature)
 
 
 @dataclass(frozen=True)
@@ -41,7 +73,8 @@ class Head:
 
     `scale` and `bias` make the score; `low` and `high` say how many widths p10 and p90 lie away, where a
     width is the mean uncertainty of the experts that the combiner listens to. `usual` is the uncertainty that
-    nine of ten rows that it was calibrated on did not exceed; infinite where nobody knows.
+    nine of ten rows that it was calibrated on did not exceed; infinite where nobody knows. `pool` makes the
+    probabilities where the target is a class; the band is then that of their distribution.
     """
 
     scale: float
@@ -49,10 +82,17 @@ class Head:
     low: float
     high: float
     usual: float = np.inf
+    pool: Pool | None = None
 
-    def scores(self, raw_B: np.ndarray, uncertainty_EB: np.ndarray) -> Scores:
-        """Score and band of the combiner's output and its experts' uncertainties."""
+    def scores(
+        self, raw_B: np.ndarray, uncertainty_EB: np.ndarray, chance_EB3: np.ndarray | None = None
+    ) -> Scores:
+        """Score and band of the combiner's output, its experts' uncertainties and their probabilities."""
         score_B = self.scale * raw_B + self.bias
+        if self.pool is not None:
+            chance_B3 = self.pool.chances(chance_EB3)
+            found = class_answer(own_classes(chance_B3, len(self.pool.values)), self.pool.values)
+            return Scores(score_B, found.uncertainty, found.p10, found.p50, found.p90, *chance_B3.T)
         width_B = width(uncertainty_EB)
         p10_B, p90_B = score_B - self.low * width_B, score_B + self.high * width_B
         return Scores(score_B, (p90_B - p10_B) / (2 * Z90), p10_B, score_B, p90_B)
@@ -141,8 +181,12 @@ def _stacker(values: dict[str, Any], path: Path, threads: int) -> Stacker:
     else:
         weights_QE = _weights(values["weights"], experts, path)
     usual = values.get(USUAL_NAME)
+    # A file without classes is of a target that is a number.
+    classes = tuple(map(int, values.get(CLASSES_NAME, ())))
     head = Head(
-        *(float(values[name]) for name in HEAD_NAMES), usual=float(usual) if usual is not None else np.inf
+        *(float(values[name]) for name in HEAD_NAMES),
+        usual=float(usual) if usual is not None else np.inf,
+        pool=Pool(classes, float(values[TEMPERATURE_NAME])) if classes else None,
     )
     return Stacker(str(values["method"]), experts, weights_QE, graph, head)
 

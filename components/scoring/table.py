@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.contracts.classes import CLASS_COLUMNS
 from components.scoring.form import ScoringError
 from components.scoring.model import ExpertOutputs, Model, cross_section_by_bar
 
@@ -30,7 +31,7 @@ def score_table(model: Model, rows: pl.DataFrame, *, bars: Sequence | None = Non
     Returns
     -------
     `timestamp, symbol, score, uncertainty, p10, p50, p90, head_scale, head_bias`, Float64, in the order of
-    the rows.
+    the rows, and CLASS_COLUMNS where the target is a class.
 
     Raises
     ------
@@ -60,15 +61,23 @@ def score_table(model: Model, rows: pl.DataFrame, *, bars: Sequence | None = Non
             np.concatenate([empty, *(getattr(part, name) for part in parts)], axis=1)
             for name in ("score", "uncertainty")
         ),
+        chances=_chances(model, parts),
     )
     scores = model.combine(outputs, context_NC[chosen_N], cross_section_by_bar(outputs, bar_N))
     scale, bias = model.head
     about = rows.select("timestamp", "symbol")[chosen_N]
     return about.with_columns(
-        *(pl.Series(name, values) for name, values in vars(scores).items()),
+        *(pl.Series(name, values) for name, values in scores.columns().items()),
         pl.lit(scale).alias("head_scale"),
         pl.lit(bias).alias("head_bias"),
     )
+
+
+def _chances(model: Model, parts: Sequence[ExpertOutputs]) -> np.ndarray | None:
+    if model.stacker.head.pool is None:
+        return None
+    none = np.empty((len(model.experts), 0, len(CLASS_COLUMNS)))
+    return np.concatenate([none, *(part.chances for part in parts)], axis=1)
 
 
 def _check(model: Model, rows: pl.DataFrame) -> None:

@@ -28,6 +28,8 @@ class _Forest:
     no_is_leaf: list[int] = field(default_factory=list)
     missing_is_yes: list[int] = field(default_factory=list)
     leaf: list[float] = field(default_factory=list)
+    leaf_class: list[int] = field(default_factory=list)
+    tree_class: int = 0
 
     def node(self, column: int, threshold: float, missing_is_yes: bool) -> int:
         """A new inner node without children; returns its number."""
@@ -48,6 +50,7 @@ class _Forest:
 
     def end(self, value: float) -> tuple[int, int]:
         self.leaf.append(value)
+        self.leaf_class.append(self.tree_class)
         return len(self.leaf) - 1, 1
 
     def root(self, child: tuple[int, int]) -> None:
@@ -63,7 +66,8 @@ class _Forest:
 
 
 def lightgbm_graph(dump: dict[str, Any]) -> bytes:
-    """The graph of `Booster.dump_model()`: `inputs` float32 [B, F], NaN = missing, to `raw` float64 [B].
+    """The graph of `Booster.dump_model()`: `inputs` float32 [B, F], NaN = missing, to `raw` float64 [B], of a
+    classifier [B, C].
 
     Raises
     ------
@@ -86,20 +90,23 @@ def lightgbm_graph(dump: dict[str, Any]) -> bytes:
         forest.children(number, grow(node["left_child"]), grow(node["right_child"]))
         return number, 0
 
-    for tree in dump["tree_info"]:
+    classes = dump["num_tree_per_iteration"]
+    for number, tree in enumerate(dump["tree_info"]):
+        forest.tree_class = number % classes
         forest.root(grow(tree["tree_structure"]))
-    return _graph(forest, dump["max_feature_idx"] + 1, LESS_OR_EQUAL, 0.0)
+    return _graph(forest, dump["max_feature_idx"] + 1, LESS_OR_EQUAL, [0.0] * classes)
 
 
 def xgboost_graph(model: str | bytes) -> bytes:
-    """The graph of `Booster.save_raw("json")` with objective reg:squarederror; inputs and output as of
-    `lightgbm_graph`.
+    """The graph of `Booster.save_raw("json")` with objective reg:squarederror or multi:softprob; inputs and
+    output as of `lightgbm_graph`.
 
     XGBoost itself sums in Float32, so its own output differs in the seventh digit.
     """
     learner = json.loads(model)["learner"]
     forest = _Forest()
-    for tree in learner["gradient_booster"]["model"]["trees"]:
+    boosted = learner["gradient_booster"]["model"]
+    for tree, forest.tree_class in zip(boosted["trees"], boosted["tree_info"], strict=True):
         left, right, conditions = (
             tree["left_children"],
             tree["right_children"],
@@ -118,7 +125,10 @@ def xgboost_graph(model: str | bytes) -> bytes:
                 forest.children(number, places[left[i]], places[right[i]])
         forest.root(places[0])
     about = learner["learner_model_param"]
-    return _graph(forest, int(about["num_feature"]), LESS, float(np.float32(about["base_score"].strip("[]"))))
+    base = np.asarray(about["base_score"].strip("[]").split(","), dtype=np.float32).tolist()
+    classes = max(int(about["num_class"]), 1)
+    bases = base if len(base) == classes else base * classes
+    return _graph(forest, int(about["num_feature"]), LESS, bases)
 
 
 def _not_above(threshold: float) -> float:
@@ -127,7 +137,8 @@ def _not_above(threshold: float) -> float:
     return float(single if float(single) <= threshold else np.nextafter(single, np.float32(-np.inf)))
 
 
-def _graph(forest: _Forest, inputs: int, mode: int, base: float) -> bytes:
+def _graph(forest: _Forest, inputs: int, mode: int, base: list[float]) -> bytes:
+    """`base` is added to the sum of the trees, one number a class; a single one gives `raw` [B]."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
     def tensor(values: Any, dtype: Any, name: str):
@@ -138,7 +149,7 @@ def _graph(forest: _Forest, inputs: int, mode: int, base: float) -> bytes:
         ["wide"],
         ["sums"],
         domain="ai.onnx.ml",
-        n_targets=1,
+        n_targets=len(base),
         aggregate_function=1,
         post_transform=0,
         tree_roots=forest.roots,
@@ -150,21 +161,22 @@ def _graph(forest: _Forest, inputs: int, mode: int, base: float) -> bytes:
         nodes_falsenodeids=forest.no,
         nodes_falseleafs=forest.no_is_leaf,
         nodes_missing_value_tracks_true=forest.missing_is_yes,
-        leaf_targetids=[0] * len(forest.leaf),
+        leaf_targetids=forest.leaf_class,
         leaf_weights=tensor(forest.leaf, np.float64, "leaf_weights"),
     )
     steps = [
         helper.make_node("Cast", ["inputs"], ["wide"], to=TensorProto.DOUBLE),
         ensemble,
-        helper.make_node("Reshape", ["sums", "flat"], ["column"]),
+        helper.make_node("Reshape", ["sums", "shape"], ["column"]),
         helper.make_node("Add", ["column", "base"], ["raw"]),
     ]
+    shape = [-1] if len(base) == 1 else [-1, len(base)]
     graph = helper.make_graph(
         steps,
         "trees",
         [helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["B", inputs])],
-        [helper.make_tensor_value_info("raw", TensorProto.DOUBLE, ["B"])],
-        [tensor([-1], np.int64, "flat"), tensor(base, np.float64, "base")],
+        [helper.make_tensor_value_info("raw", TensorProto.DOUBLE, ["B", *shape[1:]])],
+        [tensor(shape, np.int64, "shape"), tensor(base[0] if len(base) == 1 else base, np.float64, "base")],
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)

@@ -2,12 +2,16 @@
 see.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import polars as pl
 
-from components.scoring.stacker import SMALLEST_WIDTH, Z90, Head, width
+from components.contracts.classes import class_values
+from components.scoring.classes import own_classes
+from components.scoring.stacker import SMALLEST_WIDTH, Z90, Head, Pool, width
+from components.scoring.temperature import fit_temperature
 from components.stacking.combiners import (
     Combiner,
     earlier_and_later,
@@ -16,20 +20,52 @@ from components.stacking.combiners import (
     raw_output,
 )
 from components.stacking.config import Settings
-from components.stacking.inputs import uncertainties
+from components.stacking.inputs import chances, uncertainties
 
 SMALLEST_SCALE = 1e-6
 # Share of the uncertainties before a fold that its usual one is not below: what lies above it is unusual.
 USUAL_QUANTILE = 0.9
 
 
+@dataclass(frozen=True)
+class LabelKind:
+    """What the labels are: the values of their classes, empty for a number, and the bars that one spans."""
+
+    classes: tuple[int, ...] = ()
+    horizon: int = 1
+
+    @classmethod
+    def of(cls, oof: pl.DataFrame) -> Self:
+        """Of an OOF frame."""
+        return cls(class_values(oof["target"][0]), int(oof["horizon"][0]))
+
+
+NUMBER = LabelKind()
+
+
 def fit_head(
-    name: str, combiner: Combiner, known: pl.DataFrame, experts: list[str], settings: Settings, seed: int
+    name: str,
+    combiner: Combiner,
+    known: pl.DataFrame,
+    experts: list[str],
+    settings: Settings,
+    seed: int,
+    kind: LabelKind = NUMBER,
 ) -> Head:
     """Scale, bias and band of a combiner, on known rows that it was not fitted on: a combiner with
     coefficients or trees is fitted once more without the newest 30 % of bars, and calibrated on these. On its
     own training rows it would look better than it is.
+
+    Where the target is a class, the probabilities of the experts that the combiner listens to are pooled, at
+    the temperature of the known rows.
     """
+    head = _fit_number(name, combiner, known, experts, settings, seed)
+    return replace(head, pool=_fit_pool(combiner, known, kind)) if kind.classes else head
+
+
+def _fit_number(
+    name: str, combiner: Combiner, known: pl.DataFrame, experts: list[str], settings: Settings, seed: int
+) -> Head:
     if known.is_empty():
         return Head(SMALLEST_SCALE, 0.0, Z90, Z90)
     if combiner.method in settings.combiners:
@@ -46,9 +82,10 @@ def fit_head(
 
 def predict_block(combiner: Combiner, block: pl.DataFrame, known: pl.DataFrame, head: Head) -> pl.DataFrame:
     """Calibrated score and bands of a block; `head` was fitted on rows known before it."""
-    scores = head.scores(raw_output(combiner, block), _uncertainties(combiner, block))
+    heard = listened_to(combiner)
+    scores = head.scores(raw_output(combiner, block), uncertainties(block, heard), chances(block, heard))
     return block.select("timestamp", "symbol").with_columns(
-        *(pl.Series(name, values) for name, values in vars(scores).items()),
+        *(pl.Series(name, values) for name, values in scores.columns().items()),
         head_scale=pl.lit(head.scale),
         head_bias=pl.lit(head.bias),
         usual_uncertainty=pl.lit(head.usual if np.isfinite(head.usual) else None, dtype=pl.Float64),
@@ -58,6 +95,18 @@ def predict_block(combiner: Combiner, block: pl.DataFrame, known: pl.DataFrame, 
             else "none"
         ),
     )
+
+
+def _fit_pool(combiner: Combiner, known: pl.DataFrame, kind: LabelKind) -> Pool:
+    """The pool at the temperature under which the known labels are likeliest."""
+    pool = Pool(kind.classes, 1.0)
+    if known.is_empty():
+        return pool
+    pooled_B3 = pool.chances(chances(known, listened_to(combiner)))
+    logits_BC = np.log(own_classes(pooled_B3, len(kind.classes)))
+    class_B = np.searchsorted(kind.classes, known["label"].to_numpy())
+    bar_B = known["timestamp"].rle_id().to_numpy()
+    return replace(pool, temperature=fit_temperature(logits_BC, class_B, bar_B, kind.horizon))
 
 
 def _uncertainties(combiner: Combiner, rows: pl.DataFrame) -> np.ndarray:

@@ -13,7 +13,7 @@ import polars as pl
 from components.contracts import ALL_PREDICTIONS, check_table
 from components.contracts.documents.comparison import Comparison
 from components.scoring.stacker import USUAL_NAME
-from components.stacking.calibrate import USUAL_QUANTILE, fit_head, predict_block
+from components.stacking.calibrate import USUAL_QUANTILE, LabelKind, fit_head, predict_block
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner, rank_ic
 from components.stacking.config import Settings
 from components.stacking.inputs import combiner_inputs, informative
@@ -77,13 +77,14 @@ def stack_experts(
     table = combiner_inputs(oof, experts)
     walk = Walk(_blocks(oof, windows, calendar), calendar, embargo_bars)
     useful = informative(experts, oof.filter(pl.col("timestamp") < calendar[windows.test[0]]))
-    scored = _walked(table, walk, useful, settings, seed)
+    kind = LabelKind.of(oof)
+    scored = _walked(table, walk, useful, settings, seed, kind)
     judged = walk.known_before(oof, windows.test[0])
     validation = {name: rank_ic(frame, judged) for name, frame in scored.items()}
     chosen, reason = choose(validation, settings)
     known = table.filter(pl.col("label").is_not_null())
     final = fit_combiner(chosen, known, useful, settings, seed)
-    head = fit_head(chosen, final, known, useful, settings, seed)
+    head = fit_head(chosen, final, known, useful, settings, seed, kind)
     comparison = Comparison(
         chosen=chosen,
         reason=reason,
@@ -120,7 +121,12 @@ def choose(validation: dict[str, float], settings: Settings) -> tuple[str, str]:
 
 
 def _walked(
-    table: pl.DataFrame, walk: Walk, experts: list[str], settings: Settings, seed: int
+    table: pl.DataFrame,
+    walk: Walk,
+    experts: list[str],
+    settings: Settings,
+    seed: int,
+    kind: LabelKind,
 ) -> dict[str, pl.DataFrame]:
     """Each combiner's predictions of all blocks, each block by what was known before it."""
     methods = [EQUAL, PERFORMANCE, BEST, *settings.combiners]
@@ -131,7 +137,7 @@ def _walked(
         known = walk.known_before(table, start).filter(pl.col("label").is_not_null())
         for name in methods:
             combiner = fit_combiner(name, known, experts, settings, seed)
-            head = fit_head(name, combiner, known, experts, settings, seed)
+            head = fit_head(name, combiner, known, experts, settings, seed, kind)
             columns[name].append(predict_block(combiner, block, known, head))
     return {name: pl.concat(parts) for name, parts in columns.items()}
 
@@ -175,9 +181,8 @@ def _all_predictions(
 ) -> pl.DataFrame:
     """ALL_PREDICTIONS of the experts, of every combiner, and of the chosen one as `stack`."""
     names = {_public(name): frame for name, frame in scored.items()} | {STACK: scored[chosen]}
-    combined = (_as_predictions(frame, oof, name) for name, frame in names.items())
-    columns = [*ALL_PREDICTIONS.columns, *ALL_PREDICTIONS.optional]
-    everything = pl.concat([predictions.select(columns), *combined])
+    combined = [_as_predictions(frame, oof, name) for name, frame in names.items()]
+    everything = pl.concat([predictions.select(combined[0].columns), *combined])
     return check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS)
 
 
@@ -186,7 +191,9 @@ def _as_predictions(frame: pl.DataFrame, oof: pl.DataFrame, name: str) -> pl.Dat
     return (
         about.join(frame, on=("timestamp", "symbol"), how="inner")
         .with_columns(expert=pl.lit(name))
-        .select(*ALL_PREDICTIONS.columns, *ALL_PREDICTIONS.optional)
+        .select(
+            *ALL_PREDICTIONS.columns, *(name for name in ALL_PREDICTIONS.optional if name in frame.columns)
+        )
     )
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 
 from components.contracts import REGIMES
+from components.contracts.classes import CLASS_COLUMNS
 from components.scoring.stacker import SMALLEST_SPREAD, standardise
 
 
 def combiner_inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
     """The combiner's inputs at each row: standardised scores, relative uncertainties, regime; the
-    uncertainties as they are; and the standardised label.
+    uncertainties and the probabilities of classes as they are; and the standardised label.
     """
     return oof.select(
         "timestamp",
@@ -23,6 +24,7 @@ def combiner_inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
         *((pl.col("regime") == regime).cast(pl.Float64).alias(f"regime_{regime}") for regime in REGIMES),
         _standard(oof, "label").alias("label_z"),
         *(f"uncertainty_{name}" for name in experts),
+        *(f"{column}_{name}" for name in experts for column in CLASS_COLUMNS if f"{column}_{name}" in oof),
     )
 
 
@@ -41,6 +43,14 @@ def standardised_scores(rows: pl.DataFrame, experts: list[str]) -> np.ndarray:
 def uncertainties(rows: pl.DataFrame, experts: list[str]) -> np.ndarray:
     """Shape (experts, rows)."""
     return rows.select(f"uncertainty_{name}" for name in experts).to_numpy().T
+
+
+def chances(rows: pl.DataFrame, experts: list[str]) -> np.ndarray | None:
+    """Probabilities of the classes, shape (experts, rows, 3); None where the target is a number."""
+    names = [[f"{column}_{name}" for column in CLASS_COLUMNS] for name in experts]
+    if not all(column in rows.columns for each in names for column in each):
+        return None
+    return np.stack([rows.select(each).to_numpy() for each in names])
 
 
 def tree_columns(experts: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from components.contracts import (
     read_table,
     require_one_origin,
 )
+from components.contracts.classes import CLASS_COLUMNS
 from components.contracts.documents.experts import STATUS, FailedExpert, TrainedExpert, read_status
 from components.contracts.documents.oof_audit import OofAudit
 from components.stacking.config import Settings
@@ -130,14 +131,15 @@ def build_oof_table(
 
     Returns
     -------
-    OOF frame: `score_<expert>`, `uncertainty_<expert>` (return over the horizon), label, `label_end`,
-    log_return, regime.
+    OOF frame: `score_<expert>`, `uncertainty_<expert>` (in the target's unit), of classes `p_down_<expert>`,
+    `p_none_<expert>`, `p_up_<expert>`, label, `label_end`, log_return, regime.
     """
     target = next(iter(experts.values()))["target"][0]
     table = None
     for name, frame in experts.items():
+        given = [column for column in CLASS_COLUMNS if column in frame.columns]
         columns = frame.select(
-            *KEY, pl.col("score").alias(f"score_{name}"), pl.col("uncertainty").alias(f"uncertainty_{name}")
+            *KEY, *(pl.col(column).alias(f"{column}_{name}") for column in ("score", "uncertainty", *given))
         )
         if table is None:
             table = frame.select(*KEY, "period", "target", "fold").join(columns, on=KEY, how="inner")

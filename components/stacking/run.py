@@ -90,7 +90,7 @@ def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code
         }
         about = {"code_version": code, "config_hash": config_hash(parsed), "inputs": stamps}
         write_table(table, outputs.oof, OOF, **about)
-        predictions = pl.concat(found.values()).sort(ALL_PREDICTIONS.key)
+        predictions = pl.concat(found.values(), how="diagonal").sort(ALL_PREDICTIONS.key)
         write_table(predictions, outputs.predictions, ALL_PREDICTIONS, **about)
         report("out-of-fold table", f"{len(table):,} rows, {len(found)} experts")
     return audited

@@ -6,7 +6,15 @@ from pathlib import Path
 
 from components.contracts import REGIMES, atomic_path
 from components.scoring.form import SERVED_FORMAT
-from components.scoring.stacker import GRAPH_FILE, HEAD_NAMES, STACKER_FILE, USUAL_NAME, Head
+from components.scoring.stacker import (
+    CLASSES_NAME,
+    GRAPH_FILE,
+    HEAD_NAMES,
+    STACKER_FILE,
+    TEMPERATURE_NAME,
+    USUAL_NAME,
+    Head,
+)
 from components.scoring.trees import lightgbm_graph
 from components.stacking.combiners import Combiner, listened_to
 
@@ -23,6 +31,9 @@ def served_files(method: str, combiner: Combiner, experts: list[str], head: Head
     """
     trees = combiner.booster
     columns = {"columns": combiner.columns} if trees else {}
+    classes = (
+        {} if head.pool is None else {CLASSES_NAME: head.pool.values, TEMPERATURE_NAME: head.pool.temperature}
+    )
     alpha = {} if combiner.alpha is None else {"alpha": combiner.alpha}
     values = {
         "format": SERVED_FORMAT,
@@ -33,6 +44,7 @@ def served_files(method: str, combiner: Combiner, experts: list[str], head: Head
         "graph": GRAPH_FILE if trees else None,
         **dict(zip(HEAD_NAMES, (head.scale, head.bias, head.low, head.high), strict=True)),
         USUAL_NAME: head.usual if math.isfinite(head.usual) else None,
+        **classes,
         **columns,
         "weights": combiner.weights,
         **alpha,

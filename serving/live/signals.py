@@ -136,7 +136,7 @@ class Scorer:
             timestamps_us=timestamps_us,
             known_us=rows.known_us[places],
             values=rows.values[places],
-            scores=Scores(**{name: values[places] for name, values in vars(market.scores).items()}),
+            scores=market.scores.at(places),
             position=np.where(stale | behind, 0.0, market.weights[places]),
             stale=stale,
             behind=behind,

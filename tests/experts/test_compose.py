@@ -361,12 +361,13 @@ def test_the_served_blend_says_what_predict_says(composed, frames, tmp_path):
     served = ServedExpert(tmp_path, threads=1)
     context = rows.select("regime_state", "volatility_20").cast(pl.Float32).to_numpy()
     assert np.isnan(context[:, 0]).any()
-    score, uncertainty = served(
+    found = served(
         rows.select(served.form.columns).cast(pl.Float32).to_numpy(),
         None,
         one_hot(context[:, 0]),
         context[:, 1].astype(float),
     )
+    score, uncertainty = found.score, found.uncertainty
     expected = composed.predict(rows)
     np.testing.assert_allclose(score, expected["score"].to_numpy(), atol=1e-6)
     np.testing.assert_allclose(uncertainty, expected["uncertainty"].to_numpy(), atol=1e-6)
@@ -406,7 +407,8 @@ def test_the_served_blend_of_a_network_across_symbols_says_what_predict_says(tmp
         context[:, 2:],
         np.repeat(np.arange(bars), 12),
     )
-    score, uncertainty = served(window_BLF[:, -1], window_BLF, *given)
+    found = served(window_BLF[:, -1], window_BLF, *given)
+    score, uncertainty = found.score, found.uncertainty
     expected = expert.predict(predict)
     assert np.isnan(context[:, 0]).any()
     assert expected["score"].std() > 1e-5

@@ -69,7 +69,13 @@ def tree(threshold: float, missing: str, *, left: bool) -> dict:
 )
 def test_a_missing_input_goes_where_lightgbm_sends_it(missing, left, threshold, expected):
     assert run(
-        lightgbm_graph({"tree_info": [tree(threshold, missing, left=left)], "max_feature_idx": 2}),
+        lightgbm_graph(
+            {
+                "tree_info": [tree(threshold, missing, left=left)],
+                "max_feature_idx": 2,
+                "num_tree_per_iteration": 1,
+            }
+        ),
         np.array([[0.0, NAN, 0.0]]),
     ) == [expected]
 
@@ -79,7 +85,9 @@ def test_a_threshold_between_two_floats_sends_both_where_lightgbm_does():
     high = np.nextafter(low, np.float32(1))
     between = (float(low) + float(high)) / 2 + 1e-12
     assert np.float32(between) == high, "rounding would let the upper one pass"
-    graph = lightgbm_graph({"tree_info": [tree(between, "NaN", left=True)], "max_feature_idx": 2})
+    graph = lightgbm_graph(
+        {"tree_info": [tree(between, "NaN", left=True)], "max_feature_idx": 2, "num_tree_per_iteration": 1}
+    )
     np.testing.assert_array_equal(run(graph, np.array([[0, low, 0], [0, high, 0]])), [1.0, 10.0])
 
 
@@ -90,14 +98,19 @@ def test_a_lone_leaf_and_several_trees_are_summed():
         {"tree_structure": {"leaf_value": 0.25}},
     ]
     np.testing.assert_array_equal(
-        run(lightgbm_graph({"tree_info": trees, "max_feature_idx": 2}), np.array([[0, -1, 0], [0, 1, NAN]])),
+        run(
+            lightgbm_graph({"tree_info": trees, "max_feature_idx": 2, "num_tree_per_iteration": 1}),
+            np.array([[0, -1, 0], [0, 1, NAN]]),
+        ),
         [1.75, 10.75],
     )
 
 
 def test_splits_without_a_form_are_refused():
     with pytest.raises(ValueError, match="no ONNX form"):
-        lightgbm_graph({"tree_info": [tree(0.0, "Zero", left=True)], "max_feature_idx": 2})
+        lightgbm_graph(
+            {"tree_info": [tree(0.0, "Zero", left=True)], "max_feature_idx": 2, "num_tree_per_iteration": 1}
+        )
 
 
 @pytest.mark.parametrize("share_missing", [0.0, 0.2])

@@ -161,7 +161,7 @@ def test_a_graph_with_other_inputs_is_refused(bundle):
 def test_a_graph_of_fewer_inputs_is_refused(bundle):
     tree = {"tree_structure": {"leaf_value": 1.0}}
     (bundle / "experts" / "xgboost" / "model.onnx").write_bytes(
-        lightgbm_graph({"tree_info": [tree], "max_feature_idx": 2})
+        lightgbm_graph({"tree_info": [tree], "max_feature_idx": 2, "num_tree_per_iteration": 1})
     )
     refused(resealed(bundle), "['B', 3]", "expected float rows of shape [5]")
 

@@ -175,7 +175,8 @@ class Composition(Document):
     """What an expert made of several is made of.
 
     `weights_RM` has a row for each regime of REGIMES and a last one for an unknown regime; `spread` says how
-    much the members' disagreement counts, `width` by what the band is multiplied.
+    much the members' disagreement counts, `width` by what the band is multiplied. `classes`: the labels that
+    the members tell apart, empty where they answer with a number.
     """
 
     format: Literal[1] = 1
@@ -187,6 +188,7 @@ class Composition(Document):
     weights_RM: tuple[tuple[float, ...], ...]
     spread: float
     width: float
+    classes: tuple[int, ...] = ()
     regime_rows: dict[str, RegimeRows] = Field(default_factory=dict)
 
 

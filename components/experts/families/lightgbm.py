@@ -12,17 +12,25 @@ import polars as pl
 from pydantic import Field
 
 from components.contracts import atomic_write_text, require_json
-from components.experts.bands import Bands, fit_bands
+from components.contracts.classes import class_values
+from components.experts.bands import Bands
+from components.experts.classes import (
+    ClassHead,
+    can_go_on,
+    fit_head,
+    learned_labels,
+    monitor_of,
+    read_head,
+    watched_loss,
+)
 from components.experts.protocol import Advance, Task
 from components.experts.rounds import Part, RoundsFrom, purged_parts, rounds_by_folds
 from components.experts.rows import (
     Monitor,
     Stopper,
     labelled,
-    loss,
     matrix,
     sample_weights,
-    target,
 )
 from components.scoring.form import write_form
 from components.scoring.trees import lightgbm_graph
@@ -56,7 +64,9 @@ class Settings(Section):
             " blocks of the train rows, each held out in turn, which takes three to five times as long"
         ),
     )
-    monitor: Monitor = Field("rmse", description="what early stopping watches")
+    monitor: Monitor = Field(
+        "rmse", description="what early stopping watches; of a target of classes always average precision"
+    )
 
 
 class Expert:
@@ -66,24 +76,26 @@ class Expert:
         self.settings = settings
         self.columns: list[str] = []
         self.booster: Any = None
-        self.bands: Bands | None = None
+        self.bands: Bands | ClassHead | None = None
 
     def fit(
         self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
     ) -> None:
         """Boost on the train rows until the early-stopping rows, or purged folds, no longer gain.
 
-        A warm start adds trees to those that are there, by the early-stopping rows.
+        A warm start adds trees to those that are there, by the early-stopping rows; one that learned other
+        classes, or a number, is left aside.
         """
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
-        earlier = warm_start.booster if warm_start is not None else None
+        goes_on = warm_start is not None and can_go_on(warm_start.bands, task)
+        earlier = warm_start.booster if goes_on else None
         parts = []
         if self.settings.rounds_from == "purged_folds" and earlier is None:
             parts = purged_parts(frame, train, task.horizon)
         rounds = self._rounds(train, parts, task, advance) if parts else None
         self.booster = self._boost(train, stopping, task, advance, earlier, rounds)
-        self.bands = fit_bands(stopping, self._raw(stopping), horizon=task.horizon)
+        self.bands = fit_head(stopping, self._raw(stopping), task)
         advance(1.0, f"{self.booster.num_trees()} trees")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -114,7 +126,7 @@ class Expert:
 
         values = require_json(folder / "lightgbm.json")
         expert = cls(Settings.model_validate(values["settings"]))
-        expert.columns, expert.bands = values["columns"], Bands.from_dict(values["bands"])
+        expert.columns, expert.bands = values["columns"], read_head(values["bands"])
         expert.booster = lightgbm.Booster(model_str=(folder / "lightgbm.txt").read_text(encoding="utf-8"))
         return expert
 
@@ -133,7 +145,8 @@ class Expert:
             timestamps = train["timestamp"].gather(part.held)
 
             def measure(output: np.ndarray, dataset: Any) -> tuple[str, float, bool]:
-                return chosen.monitor, loss(chosen.monitor, timestamps, output, dataset.get_label()), False
+                found = watched_loss(task, chosen.monitor, timestamps, output, dataset.get_label())
+                return chosen.monitor, found, False
 
             def grow() -> float:
                 booster.update()
@@ -144,7 +157,7 @@ class Expert:
         growers = [grower(part) for part in parts]
         stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
         return rounds_by_folds(
-            growers, parts, stopper, chosen.rounds, monitor=chosen.monitor, advance=advance
+            growers, parts, stopper, chosen.rounds, monitor=monitor_of(task, chosen.monitor), advance=advance
         )
 
     def _boost(
@@ -164,17 +177,18 @@ class Expert:
         data = self._data(train, task, params, weight=sample_weights(train))
         checks = self._data(stopping, task, params, reference=data)
         stopper = Stopper(0 if rounds else chosen.patience_rounds, chosen.fewest_rounds)
-        trees_before = earlier.num_trees() if earlier is not None else 0
+        rounds_before = earlier.current_iteration() if earlier is not None else 0
 
         def measure(output: np.ndarray, dataset: Any) -> tuple[str, float, bool]:
-            return chosen.monitor, loss(chosen.monitor, timestamps, output, dataset.get_label()), False
+            found = watched_loss(task, chosen.monitor, timestamps, output, dataset.get_label())
+            return chosen.monitor, found, False
 
         def after_round(state: Any) -> None:
             stop = stopper.update(state.evaluation_result_list[0][2])
-            stopper.report(advance, chosen.rounds, chosen.monitor)
+            stopper.report(advance, chosen.rounds, monitor_of(task, chosen.monitor))
             if stop:
                 # LightGBM drops the trees after this one, and counts those of a warm start among them.
-                raise lightgbm.callback.EarlyStopException(trees_before + stopper.rounds - 1, [])
+                raise lightgbm.callback.EarlyStopException(rounds_before + stopper.rounds - 1, [])
 
         booster = lightgbm.train(
             params,
@@ -186,24 +200,30 @@ class Expert:
             callbacks=[after_round],
             keep_training_booster=False,
         )
-        kept = trees_before + stopper.kept_rounds
+        kept = rounds_before + stopper.kept_rounds
         return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=kept))
 
     def _data(self, rows: pl.DataFrame, task: Task, params: dict[str, Any], **more: Any) -> Any:
         import lightgbm
 
-        label = target(rows, task.transform)
+        label = learned_labels(rows, task)
         return lightgbm.Dataset(
             matrix(rows, self.columns), label=label, params=params, free_raw_data=True, **more
         )
 
     def _raw(self, rows: pl.DataFrame) -> np.ndarray:
-        return self.booster.predict(matrix(rows, self.columns)) if len(rows) else np.empty(0)
+        """The forest's sum [B], of classes logits [B, C]."""
+        classes = self.booster.num_model_per_iteration()
+        if not len(rows):
+            return np.empty((0, classes)) if classes > 1 else np.empty(0)
+        return self.booster.predict(matrix(rows, self.columns), raw_score=True)
 
 
 def _parameters(chosen: Settings, task: Task, rows: int) -> dict[str, Any]:
+    classes = len(class_values(task.target))
+    learned = {"objective": "multiclass", "num_class": classes} if classes else {"objective": "regression"}
     return {
-        "objective": "regression",
+        **learned,
         "metric": "none",
         "learning_rate": chosen.learning_rate,
         "num_leaves": chosen.leaves,

@@ -12,17 +12,25 @@ import polars as pl
 from pydantic import Field
 
 from components.contracts import atomic_write_text, require_json
-from components.experts.bands import Bands, fit_bands
+from components.contracts.classes import class_values
+from components.experts.bands import Bands
+from components.experts.classes import (
+    ClassHead,
+    can_go_on,
+    fit_head,
+    learned_labels,
+    monitor_of,
+    read_head,
+    watched_loss,
+)
 from components.experts.protocol import Advance, Task
 from components.experts.rounds import Part, RoundsFrom, purged_parts, rounds_by_folds
 from components.experts.rows import (
     Monitor,
     Stopper,
     labelled,
-    loss,
     matrix,
     sample_weights,
-    target,
 )
 from components.progress import warn
 from components.scoring.form import write_form
@@ -61,7 +69,9 @@ class Settings(Section):
             " blocks of the train rows, each held out in turn, which takes three to five times as long"
         ),
     )
-    monitor: Monitor = Field("rmse", description="what early stopping watches")
+    monitor: Monitor = Field(
+        "rmse", description="what early stopping watches; of a target of classes always average precision"
+    )
 
 
 class Expert:
@@ -71,20 +81,22 @@ class Expert:
         self.settings = settings
         self.columns: list[str] = []
         self.booster: Any = None
-        self.bands: Bands | None = None
+        self.bands: Bands | ClassHead | None = None
 
     def fit(
         self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
     ) -> None:
         """Boost on the train rows until the early-stopping rows, or purged folds, no longer gain.
 
-        A warm start adds trees to those that are there, by the early-stopping rows.
+        A warm start adds trees to those that are there, by the early-stopping rows; one that learned other
+        classes, or a number, is left aside.
         """
         import xgboost
 
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
-        earlier = warm_start.booster if warm_start is not None else None
+        goes_on = warm_start is not None and can_go_on(warm_start.bands, task)
+        earlier = warm_start.booster if goes_on else None
         device, parts = _device(self.settings.device), []
         if self.settings.rounds_from == "purged_folds" and earlier is None:
             parts = purged_parts(frame, train, task.horizon)
@@ -98,7 +110,7 @@ class Expert:
                 f"CUDA failed ({str(error).strip().splitlines()[0]}); training on the CPU instead.",
             )
             self.booster = self._boost(train, stopping, parts, task, "cpu", advance, earlier)
-        self.bands = fit_bands(stopping, self._raw(stopping), horizon=task.horizon)
+        self.bands = fit_head(stopping, self._raw(stopping), task)
         advance(1.0, f"{self.booster.num_boosted_rounds()} trees")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -134,7 +146,7 @@ class Expert:
 
         values = require_json(folder / "xgboost.json")
         expert = cls(Settings.model_validate(values["settings"]))
-        expert.columns, expert.bands = values["columns"], Bands.from_dict(values["bands"])
+        expert.columns, expert.bands = values["columns"], read_head(values["bands"])
         expert.booster = xgboost.Booster(model_file=folder / "xgboost.ubj")
         return expert
 
@@ -144,7 +156,7 @@ class Expert:
         """The number of trees that purged folds choose."""
         import xgboost
 
-        chosen, wanted, weight = self.settings, target(train, task.transform), sample_weights(train)
+        chosen, wanted, weight = self.settings, learned_labels(train, task), sample_weights(train)
         bins = {"max_bin": chosen.bins, "nthread": task.threads}
 
         def grower(part: Part) -> Callable[[], float]:
@@ -159,14 +171,14 @@ class Expert:
 
             def grow() -> float:
                 booster.update(learned, booster.num_boosted_rounds())
-                return loss(chosen.monitor, timestamps, booster.predict(held), label)
+                return watched_loss(task, chosen.monitor, timestamps, booster.predict(held), label)
 
             return grow
 
         growers = [grower(part) for part in parts]
         stopper = Stopper(chosen.patience_rounds, chosen.fewest_rounds)
         return rounds_by_folds(
-            growers, parts, stopper, chosen.rounds, monitor=chosen.monitor, advance=advance
+            growers, parts, stopper, chosen.rounds, monitor=monitor_of(task, chosen.monitor), advance=advance
         )
 
     def _boost(
@@ -182,9 +194,9 @@ class Expert:
         import xgboost
 
         chosen, timestamps = self.settings, stopping["timestamp"]
-        wanted = target(stopping, task.transform)
+        wanted = learned_labels(stopping, task)
         bins = {"max_bin": chosen.bins, "nthread": task.threads}
-        learned = target(train, task.transform)
+        learned = learned_labels(train, task)
         data = xgboost.QuantileDMatrix(
             matrix(train, self.columns), learned, weight=sample_weights(train), **bins
         )
@@ -195,11 +207,11 @@ class Expert:
         class AfterRound(xgboost.callback.TrainingCallback):
             def after_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
                 stop = stopper.update(evals_log["early_stopping"]["monitor"][-1])
-                stopper.report(advance, chosen.rounds, chosen.monitor)
+                stopper.report(advance, chosen.rounds, monitor_of(task, chosen.monitor))
                 return stop
 
         def measure(output: np.ndarray, dataset: Any) -> tuple[str, float]:
-            return "monitor", loss(chosen.monitor, timestamps, output, wanted)
+            return "monitor", watched_loss(task, chosen.monitor, timestamps, output, wanted)
 
         booster = xgboost.train(
             _parameters(chosen, task, len(train), device),
@@ -216,11 +228,10 @@ class Expert:
         return kept
 
     def _raw(self, rows: pl.DataFrame) -> np.ndarray:
-        return (
-            self.booster.inplace_predict(matrix(rows, self.columns), missing=np.nan)
-            if len(rows)
-            else np.empty(0)
-        )
+        """The forest's sum [B], of classes logits [B, C]."""
+        if not len(rows):
+            return np.empty((0, len(self.bands.values))) if isinstance(self.bands, ClassHead) else np.empty(0)
+        return self.booster.inplace_predict(matrix(rows, self.columns), predict_type="margin", missing=np.nan)
 
 
 def _device(wanted: str) -> str:
@@ -239,8 +250,14 @@ def _device(wanted: str) -> str:
 
 
 def _parameters(chosen: Settings, task: Task, rows: int, device: str) -> dict[str, Any]:
+    classes = len(class_values(task.target))
+    learned = (
+        {"objective": "multi:softprob", "num_class": classes}
+        if classes
+        else {"objective": "reg:squarederror"}
+    )
     return {
-        "objective": "reg:squarederror",
+        **learned,
         "disable_default_eval_metric": 1,
         "tree_method": "hist",
         "device": device,

@@ -2,14 +2,14 @@
 
 import polars as pl
 
+from components.contracts.classes import CLASS_COLUMNS, check_probabilities
+from components.contracts.errors import ContractError
 from components.experts.errors import ExpertError
 from components.experts.protocol import PREDICTION_COLUMNS
 
-NUMBERS = PREDICTION_COLUMNS[2:]
-
 
 def check_predictions(
-    predictions: pl.DataFrame, rows: pl.DataFrame, *, expert: str, fold: str
+    predictions: pl.DataFrame, rows: pl.DataFrame, *, expert: str, fold: str, classes: bool = False
 ) -> pl.DataFrame:
     """Return the predictions, their columns in order, if they answer exactly `rows` with usable numbers.
 
@@ -17,6 +17,7 @@ def check_predictions(
     ----------
     predictions : what `Expert.predict` returned
     rows : columns `timestamp, symbol` of the `predict` rows, in order
+    classes : whether the target is a class, so that there must be probabilities
 
     Raises
     ------
@@ -24,26 +25,27 @@ def check_predictions(
         Naming the expert, the fold, what is wrong and the first row where it is.
     """
     where = f"Expert {expert}, {fold}"
-    _check_columns(predictions, where)
+    columns = (*PREDICTION_COLUMNS, *(CLASS_COLUMNS if classes else ()))
+    _check_columns(predictions, columns, where)
     _check_rows(predictions, rows, where)
-    _check_numbers(predictions, where)
-    return predictions.select(PREDICTION_COLUMNS)
+    _check_numbers(predictions, columns[2:], where)
+    return predictions.select(columns)
 
 
-def _check_columns(predictions: pl.DataFrame, where: str) -> None:
+def _check_columns(predictions: pl.DataFrame, columns: tuple[str, ...], where: str) -> None:
     if not isinstance(predictions, pl.DataFrame):
         raise ExpertError(
             f"{where}: predict returned a {type(predictions).__name__}, expected a Polars DataFrame. Mend"
             " Expert.predict."
         )
-    missing = [name for name in PREDICTION_COLUMNS if name not in predictions.columns]
-    surplus = [name for name in predictions.columns if name not in PREDICTION_COLUMNS]
+    missing = [name for name in columns if name not in predictions.columns]
+    surplus = [name for name in predictions.columns if name not in columns]
     if missing or surplus:
         raise ExpertError(
             f"{where}: predictions lack {missing or 'nothing'} and have {surplus or 'nothing'} too much;"
-            f" expected exactly {', '.join(PREDICTION_COLUMNS)}."
+            f" expected exactly {', '.join(columns)}."
         )
-    for name in NUMBERS:
+    for name in columns[2:]:
         if predictions[name].dtype != pl.Float64:
             raise ExpertError(
                 f"{where}: predicted column {name!r} has type {predictions[name].dtype}, expected Float64."
@@ -51,8 +53,8 @@ def _check_columns(predictions: pl.DataFrame, where: str) -> None:
             )
 
 
-def _check_numbers(predictions: pl.DataFrame, where: str) -> None:
-    for name in NUMBERS:
+def _check_numbers(predictions: pl.DataFrame, numbers: tuple[str, ...], where: str) -> None:
+    for name in numbers:
         bad = ~predictions[name].is_finite().fill_null(False)
         if bad.any():
             raise ExpertError(
@@ -71,6 +73,10 @@ def _check_numbers(predictions: pl.DataFrame, where: str) -> None:
             f"{where}: uncertainty is negative in {int(negative.sum()):,} predictions, first at"
             f" {_first(predictions, negative)}."
         )
+    try:
+        check_probabilities(predictions, source=where)
+    except ContractError as error:
+        raise ExpertError(str(error)) from error
 
 
 def _check_rows(predictions: pl.DataFrame, rows: pl.DataFrame, where: str) -> None:

@@ -25,6 +25,7 @@ from components.contracts import (
     write_manifest,
     write_table,
 )
+from components.contracts.classes import class_values
 from components.contracts.documents.experts import Fit, KeptFit
 from components.experts.compose import compose, load_composed
 from components.experts.errors import ExpertError, Stopped
@@ -216,7 +217,8 @@ def _predicted(work: FoldWork, fold: Fold, expert: Expert, frame: pl.DataFrame) 
     """What the expert predicts of one frame, checked."""
     wanted = frame.filter(pl.col("part") == "predict").select("timestamp", "symbol")
     found = _call(work, fold, "predict", lambda: expert.predict(frame))
-    return check_predictions(found, wanted, expert=work.leaf.expert, fold=fold.name)
+    classes = bool(class_values(work.task.target))
+    return check_predictions(found, wanted, expert=work.leaf.expert, fold=fold.name, classes=classes)
 
 
 def _train_window(work: FoldWork, fold: Fold) -> str:

@@ -12,7 +12,7 @@ from components.experts.leaves import Leaf, expert_module, known_experts, merged
 from components.experts.protocol import PREDICTION_COLUMNS, Task
 from components.experts.training.check import check_predictions
 from components.metrics import information_coefficient
-from components.scoring.expert import ServedExpert
+from components.scoring.expert import ExpertAnswer, ServedExpert
 from components.scoring.form import read_form
 from components.scoring.model import one_hot
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
@@ -397,7 +397,8 @@ def test_the_served_form_says_what_predict_says(name, frames, models, exported):
     """
     expert, frame = ServedExpert(exported(name), threads=1), awkward(frames[1])
     expected = models[name].predict(frame)
-    score, uncertainty = served(expert, frame)
+    answer = served(expert, frame)
+    score, uncertainty = answer.score, answer.uncertainty
     # Networks sum in Float32: a few units in the last place of their raw output, which may be large against
     # its spread.
     size = (expected["score"] - expected["head_bias"]).abs().max()
@@ -409,7 +410,7 @@ def test_the_served_form_says_what_predict_says(name, frames, models, exported):
     assert np.abs(score - expected["score"].to_numpy()).max() <= tolerance
     np.testing.assert_allclose(uncertainty, expected["uncertainty"].to_numpy(), rtol=1e-5)
     single = frame.filter(pl.col("timestamp") == frame["timestamp"].min()).head(1)
-    score, _ = served(expert, single)
+    score = served(expert, single).score
     assert abs(score[0] - models[name].predict(single)["score"][0]) <= tolerance
 
 
@@ -538,8 +539,8 @@ def awkward(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def served(expert: ServedExpert, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Score and uncertainty of the frame's rows; the windows are gathered by a loop over rows."""
+def served(expert: ServedExpert, frame: pl.DataFrame) -> ExpertAnswer:
+    """What the served form says of the frame's rows; the windows are gathered by a loop over rows."""
     lookback = max(expert.form.lookback_bars, 1)
     window = np.full((len(frame), lookback, len(INPUTS)), np.nan, dtype=np.float32)
     past: dict[str, list[np.ndarray]] = {}
