@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import polars as pl
 
+from components.backtest.class_forecasts import measure_classes
 from components.backtest.terms import Terms
 from components.contracts.documents.evaluation import (
     BandShares,
@@ -79,6 +80,7 @@ def measure(
         by_symbol=_by_symbol(predictions, facts, pairs),
         decay=_decay(predictions, facts, terms.settings.decay_bars),
         calibration=_calibration(pairs),
+        classes=measure_classes(pairs),
         psi=_shift(predictions),
         spread=_spread(pairs, terms),
         portfolio=portfolios,

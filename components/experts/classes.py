@@ -16,7 +16,7 @@ from components.experts.bands import P10_TO_P90, Bands, fit_bands
 from components.experts.errors import ExpertError
 from components.experts.protocol import PREDICTION_COLUMNS, Task
 from components.experts.rows import Monitor, loss, target
-from components.metrics.classes import average_precision
+from components.metrics import average_precision
 from components.scoring.classes import class_answer, probabilities
 from components.scoring.form import ClassLinear, Form, Unit
 from components.scoring.temperature import fit_temperature

@@ -5,6 +5,7 @@ import polars as pl
 
 from components.contracts.documents.evaluation import Evaluation, Measurement, Ranking
 from components.contracts.documents.verdict import Gate
+from components.gates.class_gates import calibration_gate
 from components.gates.config import Settings
 from components.gates.gate import gate, too_few
 from components.metrics import fewest_values, ic_summary
@@ -48,7 +49,7 @@ def forecast_gates(block: Measurement, evaluation: Evaluation, settings: Setting
             "PSI of standardised scores, newer against older half",
             lacking=few,
         ),
-        _coverage_gate(block.calibration.inside_p10_p90, settings, few),
+        calibration_gate(block, evaluation, settings, few),
     )
 
 
@@ -70,13 +71,6 @@ def _significance_gate(
         "smaller t of IC and RankIC, as a normal deviate",
         lacking=few or unsaid,
     )
-
-
-def _coverage_gate(inside: float | None, settings: Settings, few: str | None) -> Gate:
-    distance = None if inside is None else abs(inside - settings.coverage)
-    found = "unknown" if inside is None else f"{inside:.3f}"
-    what = f"distance of the p10 to p90 coverage ({found}) from {settings.coverage:g}"
-    return gate("calibration", distance, "<=", settings.coverage_tolerance, what, lacking=few)
 
 
 def portfolio_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:

@@ -38,6 +38,15 @@ class Settings(Section):
     coverage_tolerance: float = Field(
         0.1, gt=0, lt=1, description="distance from `coverage` that is let pass"
     )
+    max_class_calibration_error: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description=(
+            "mean distance of the classes' probabilities from their frequencies, where the target is a class;"
+            " the share of rises alone lies some 0.04 about in a year of overlapping labels"
+        ),
+    )
     periods: int = Field(4, ge=1, description="equal parts of the test window")
     min_positive_periods: int = Field(3, ge=1, description="parts whose mean RankIC must be above 0")
     min_test_bars: int = Field(

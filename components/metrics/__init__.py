@@ -5,6 +5,7 @@ Ground floor: imported by every stage; imports only the contracts.
 
 from components.metrics.blocks import block_length
 from components.metrics.calibration import calibration_slope, coverage, pinball_loss, reliability_table
+from components.metrics.classes import average_precision, class_figures, class_reliability
 from components.metrics.correlation import (
     ic_decay,
     ic_summary,
@@ -79,12 +80,15 @@ __all__ = [
     "SuperiorModels",
     "TrackRecord",
     "adjusted_p_values",
+    "average_precision",
     "bars_needed",
     "bars_per_year",
     "block_bootstrap_interval",
     "block_length",
     "calibration_slope",
     "chance_above",
+    "class_figures",
+    "class_reliability",
     "cost_share",
     "coverage",
     "deflated_sharpe",

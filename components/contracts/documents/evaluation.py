@@ -5,6 +5,7 @@ window. Figures that can't be computed are None.
 from typing import Literal
 
 from components.contracts.documents import Document, Part
+from components.contracts.documents.class_figures import ClassFigures
 from components.contracts.documents.fields import Figure
 
 __all__ = [
@@ -214,6 +215,7 @@ class Measurement(Part):
     by_symbol: list[SymbolRow]
     decay: list[LagRow]
     calibration: BandShares
+    classes: ClassFigures | None = None  # where the target is a class and the model gave probabilities
     psi: ScoreShift
     spread: Spread
     portfolio: Portfolios

@@ -7,6 +7,7 @@ from typing import Any
 from components.contracts.documents.evaluation import BandShares, Evaluation
 from components.page import Picture
 from components.report.picture import dotted_line, picture, shown_name
+from components.report.sections.classes import ClassesSection, classes_section
 from components.report.summary import models_in_test
 
 WANTED = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
@@ -17,15 +18,21 @@ GREY = "#888"
 
 @dataclass(frozen=True)
 class CalibrationSection:
-    """Shares of labels under the quantiles, and predicted against realised."""
+    """Shares of labels under the quantiles, and predicted against realised; where the target is a class what
+    its probabilities hold instead.
+    """
 
-    shares: Picture
-    sizes: Picture
+    shares: Picture | None = None
+    sizes: Picture | None = None
+    classes: ClassesSection | None = None
 
 
 def calibration_section(evaluation: Evaluation) -> CalibrationSection:
-    """Bands and sizes of the models on the test window."""
+    """Bands and sizes, or classes, of the models on the test window."""
     models = models_in_test(evaluation, without=LEFT_OUT)
+    classes = {name: block.classes for name, block in models.items() if block.classes is not None}
+    if classes:
+        return CalibrationSection(classes=classes_section(classes))
     blocks = {name: block.calibration for name, block in models.items()}
     return CalibrationSection(_shares(blocks), _sizes(blocks))
 
