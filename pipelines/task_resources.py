@@ -72,6 +72,7 @@ MEASURED: Mapping[str, Resources] = {
     "gather": _row("100m", "256Mi", "1Gi"),
     "build-oof": _row("500m", "512Mi", "4Gi"),
     "stack": _row("1", "768Mi", "6Gi"),
+    "stack-splits": _row("1", "1Gi", "12Gi"),
     "make-reference": _row("500m", "512Mi", "7Gi"),
     "backtest": _row("500m", "512Mi", "6Gi"),
     "mine": _row("1", "1Gi", "6Gi"),

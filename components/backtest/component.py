@@ -18,10 +18,12 @@ def backtest(
     code: str,
     returns: Output[Dataset],
     evaluation: Output[Artifact],
+    crossed: Input[Dataset] = None,
 ):
-    """Trade and measure every expert and the stack."""
+    """Trade and measure every expert and the stack, and all models of a cross-validation."""
     from components.backtest.run import Inputs, Outputs, run
 
-    inputs = Inputs(panel.path, labels.path, training_set.path, predictions.path)
+    paths = crossed.path if crossed else ""
+    inputs = Inputs(panel.path, labels.path, training_set.path, predictions.path, paths)
     outputs = Outputs(returns=returns.path, evaluation=evaluation.path)
     run(inputs, outputs, settings=settings, timeline=timeline, horizon=horizon, code=code)

@@ -11,6 +11,7 @@ import polars as pl
 
 from components.backtest.config import Settings
 from components.backtest.forecasts import measure
+from components.backtest.paths import evaluate_paths
 from components.backtest.portfolios import (
     BENCHMARK,
     PORTFOLIOS,
@@ -73,6 +74,7 @@ def evaluate(
     *,
     horizon: int,
     code: str,
+    crossed: pl.DataFrame | None = None,
 ) -> tuple[Evaluation, pl.DataFrame]:
     """Evaluate each expert in the validation and the test window; portfolios are traded in the backtest
     window instead of the test window.
@@ -81,6 +83,7 @@ def evaluate(
     ----------
     predictions_by_name : tables with MEASURED_COLUMNS, of one horizon, target and period
     code : code version, for the stamp
+    crossed : CROSS_VALIDATED table of a cross-validation before the test window, where there was one
 
     Returns
     -------
@@ -112,6 +115,7 @@ def evaluate(
             for name in predictions_by_name
         },
         stamp=stamp,
+        cross_validated=None if crossed is None else evaluate_paths(crossed, facts, market.panel, terms),
     )
     return evaluation, table
 

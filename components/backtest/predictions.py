@@ -4,7 +4,14 @@ from pathlib import Path
 
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, ContractError, check_table, read_stamp, read_table
+from components.contracts import (
+    ALL_PREDICTIONS,
+    CROSS_VALIDATED,
+    ContractError,
+    check_table,
+    read_stamp,
+    read_table,
+)
 
 MEASURED_COLUMNS = ("timestamp", "symbol", "period", "target", "score", "uncertainty", "p10", "p50", "p90")
 
@@ -56,10 +63,26 @@ def read_predictions(path: Path, labels: Path, *, horizon: int) -> dict[str, pl.
         If the file can't be read or was made from other labels, or see `split_experts`.
     """
     table = read_table(path, ALL_PREDICTIONS)
+    _require_these_labels(path, labels)
+    return split_experts(table, horizon=horizon, source=str(path))
+
+
+def read_crossed(path: Path, labels: Path) -> pl.DataFrame:
+    """The stamped CROSS_VALIDATED table of a file that was made from the labels at `labels`.
+
+    Raises
+    ------
+    ContractError
+        If the file can't be read or was made from other labels.
+    """
+    _require_these_labels(path, labels)
+    return read_table(path, CROSS_VALIDATED)
+
+
+def _require_these_labels(path: Path, labels: Path) -> None:
     made_from, given = read_stamp(path).inputs.get("labels", ""), read_stamp(labels).content_sha256
     if made_from != given:
         raise ContractError(
             f"{path} was made from labels {made_from[:12] or '(unknown)'}, but {labels} holds {given[:12]}."
             " Run the stages from the experts on again on one data set."
         )
-    return split_experts(table, horizon=horizon, source=str(path))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.backtest.config import Settings
 from components.backtest.evaluate import MarketFacts, evaluate
-from components.backtest.predictions import read_predictions
+from components.backtest.predictions import read_crossed, read_predictions
 from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, atomic_path, read_table
 from components.contracts.documents.evaluation import Evaluation
 from components.progress import report, stage
@@ -15,12 +15,15 @@ from components.timeline import resolve_windows
 
 @dataclass(frozen=True)
 class Inputs:
-    """Stamped tables: PANEL, LABELS, TRAINING_SET, and ALL_PREDICTIONS that were made from these labels."""
+    """Stamped tables: PANEL, LABELS, TRAINING_SET, and ALL_PREDICTIONS that were made from these labels; and
+    CROSS_VALIDATED, made from them too, or empty.
+    """
 
     panel: str
     labels: str
     training_set: str
     predictions: str
+    crossed: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def run(
             windows=windows,
             calendar=calendar,
         )
-        evaluation, table = evaluate(experts, market, parsed, horizon=horizon, code=code)
+        crossed = read_crossed(Path(inputs.crossed), Path(inputs.labels)) if inputs.crossed else None
+        evaluation, table = evaluate(experts, market, parsed, horizon=horizon, code=code, crossed=crossed)
         with atomic_path(outputs.returns) as temporary:
             table.write_parquet(temporary, compression="zstd")
         evaluation.write(outputs.evaluation)

@@ -8,6 +8,7 @@ from pathlib import Path
 from components.page import number, write_page
 from components.report.result import EVIDENCE, RunResult
 from components.report.sections.calibration import calibration_section
+from components.report.sections.crossed import crossed_section
 from components.report.sections.data import data_section
 from components.report.sections.experts import experts_section
 from components.report.sections.factors import factors_section
@@ -47,6 +48,7 @@ def write_run_page(path: Path, run: RunResult) -> Path:
         experts=experts_section(run),
         calibration=calibration_section(run.evaluation),
         money=money_section(run),
+        crossed=crossed_section(run.evaluation),
         where=where_section(run.evaluation, run.label_shift),
         gates=gates_section(run.summary),
         lineage=lineage_section(run),

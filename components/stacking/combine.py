@@ -180,7 +180,7 @@ def _all_predictions(
     predictions: pl.DataFrame, oof: pl.DataFrame, scored: dict[str, pl.DataFrame], chosen: str
 ) -> pl.DataFrame:
     """ALL_PREDICTIONS of the experts, of every combiner, and of the chosen one as `stack`."""
-    names = {_public(name): frame for name, frame in scored.items()} | {STACK: scored[chosen]}
+    names = {public_name(name): frame for name, frame in scored.items()} | {STACK: scored[chosen]}
     combined = [_as_predictions(frame, oof, name) for name, frame in names.items()]
     everything = pl.concat([predictions.select(combined[0].columns), *combined])
     return check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS)
@@ -201,5 +201,6 @@ def _or_low(value: float) -> float:
     return value if np.isfinite(value) else -1.0
 
 
-def _public(method: str) -> str:
+def public_name(method: str) -> str:
+    """What a combiner is called among the predictions."""
     return method if method in (EQUAL, BEST, PERFORMANCE) else f"z_{method}"

@@ -52,3 +52,27 @@ def stack(
         seed=seed,
         code=code,
     )
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def stack_splits(
+    labels: Input[Dataset],
+    training_set: Input[Dataset],
+    experts: Input[Artifact],
+    settings: str,
+    timeline: str,
+    seed: int,
+    code: str,
+    predictions: Output[Dataset],
+):
+    """Combine what the experts predicted in the splits of a cross-validation: for the report alone."""
+    from components.stacking.run import OofInputs, run_stack_splits
+
+    run_stack_splits(
+        OofInputs(labels.path, training_set.path, experts.path),
+        predictions.path,
+        settings=settings,
+        timeline=timeline,
+        seed=seed,
+        code=code,
+    )

@@ -8,18 +8,27 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import (
+    CROSS_VALIDATED,
     OOF,
     PREDICTIONS,
     REGIME_COLUMN,
     REGIMES,
     AlphaloopError,
     ContractError,
+    Stamp,
     check_table,
+    read_stamp,
     read_table,
     require_one_origin,
 )
 from components.contracts.classes import CLASS_COLUMNS
-from components.contracts.documents.experts import STATUS, FailedExpert, TrainedExpert, read_status
+from components.contracts.documents.experts import (
+    CROSS_VALIDATED_FILE,
+    STATUS,
+    FailedExpert,
+    TrainedExpert,
+    read_status,
+)
 from components.contracts.documents.oof_audit import OofAudit
 from components.stacking.config import Settings
 
@@ -72,6 +81,28 @@ def read_experts(
         _require_the_past(name, frame)
     _require_one_walk(frames)
     return frames, failed
+
+
+def read_cross_validated(folders: Sequence[Path]) -> tuple[dict[str, pl.DataFrame], Stamp]:
+    """CROSS_VALIDATED predictions by expert name, without experts that failed, and the stamp of the first.
+
+    Raises
+    ------
+    ContractError
+        If they were made from different data, or for different targets, horizons or periods, or an expert
+        has none.
+    """
+    statuses = {folder: read_status(folder / STATUS) for folder in folders}
+    paths = {
+        status.expert: folder / CROSS_VALIDATED_FILE
+        for folder, status in statuses.items()
+        if isinstance(status, TrainedExpert)
+    }
+    for name in ("training_set", "labels"):
+        require_one_origin(list(paths.values()), name)
+    frames = {name: read_table(path, CROSS_VALIDATED) for name, path in paths.items()}
+    _require_one_task(frames)
+    return frames, read_stamp(next(iter(paths.values())))
 
 
 def _require_one_task(frames: Mapping[str, pl.DataFrame]) -> None:

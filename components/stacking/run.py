@@ -1,4 +1,6 @@
-"""What the doors of stacking call: the out-of-fold table with its audit, and the stack over it."""
+"""What the doors of stacking call: the out-of-fold table with its audit, the stack over it, and the stack of
+a cross-validation.
+"""
 
 import os
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ import polars as pl
 
 from components.contracts import (
     ALL_PREDICTIONS,
+    CROSS_VALIDATED,
     LABELS,
     OOF,
     TRAINING_SET,
@@ -22,10 +25,17 @@ from components.progress import report, stage, warn
 from components.settings import config_hash
 from components.stacking.combine import Stacked, stack_experts
 from components.stacking.config import Settings
-from components.stacking.oof import audit_oof, build_oof_table, read_experts, require_clean
+from components.stacking.crossed import STAGE, Crossing, stack_splits
+from components.stacking.oof import (
+    audit_oof,
+    build_oof_table,
+    read_cross_validated,
+    read_experts,
+    require_clean,
+)
 from components.stacking.served_form import write_model
 from components.timeline import Settings as TimelineSettings
-from components.timeline import resolve_windows
+from components.timeline import cross_validated_splits, resolve_windows
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,37 @@ def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code
         write_table(predictions, outputs.predictions, ALL_PREDICTIONS, **about)
         report("out-of-fold table", f"{len(table):,} rows, {len(found)} experts")
     return audited
+
+
+def run_stack_splits(
+    inputs: OofInputs, predictions: str | os.PathLike, *, settings: str, timeline: str, seed: int, code: str
+) -> pl.DataFrame:
+    """Combine what the experts predicted in the splits of the cross-validation, into the CROSS_VALIDATED
+    table `predictions`.
+
+    Raises
+    ------
+    ContractError, TimelineError
+        If the experts do not belong together, or the timeline has other splits.
+    """
+    with stage(STAGE):
+        parsed, times = Settings.model_validate_json(settings), TimelineSettings.model_validate_json(timeline)
+        labels, rows = read_table(inputs.labels, LABELS), read_table(inputs.training_set, TRAINING_SET)
+        found, stamp = read_cross_validated(list(read_gathered(inputs.experts).values()))
+        calendar, longest = rows["timestamp"].unique().sort(), int(labels["horizon"].max())
+        splits = cross_validated_splits(resolve_windows(calendar, times), times, longest_horizon=longest)
+        crossing = Crossing(splits, calendar, times.purge_bars + times.embargo(longest))
+        table = stack_splits(found, labels, rows, crossing, parsed, seed=seed)
+        write_table(
+            table,
+            predictions,
+            CROSS_VALIDATED,
+            code_version=code,
+            config_hash=config_hash(parsed),
+            inputs=stamp.inputs,
+        )
+        report(STAGE, f"{table['expert'].n_unique()} models on {splits.paths} paths")
+    return table
 
 
 def run_stack(

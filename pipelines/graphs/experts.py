@@ -14,7 +14,7 @@ from components.fusion.component import make_learnable
 from components.lasting.folder import below
 from components.selection.component import draw_selection, select_factors
 from components.settings import ConfigError
-from components.stacking.component import build_oof, stack
+from components.stacking.component import build_oof, stack, stack_splits
 from pipelines.code_version import code_version
 from pipelines.config import Config, section_json, timeline_json, walk_json
 from pipelines.graphs.arrange import Arrange, side_by_side
@@ -40,12 +40,15 @@ class ExpertInputs:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The trained experts, gathered; their out-of-fold table; the stack; and all pages so far."""
+    """The trained experts, gathered; their out-of-fold table; the stack; all pages so far; and the
+    predictions of the cross-validation, None where there is none.
+    """
 
     experts: PipelineChannel
     oof: Mapping[str, PipelineChannel]
     stack: Mapping[str, PipelineChannel]
     pages: Mapping[str, PipelineChannel]
+    crossed: PipelineChannel | None
 
 
 def to_expert_inputs(
@@ -246,4 +249,32 @@ def to_predictions(
         ),
         "stack",
     )
-    return Predictions(experts, oof=table.outputs, stack=stacked.outputs, pages=inputs.pages)
+    return Predictions(
+        experts,
+        oof=table.outputs,
+        stack=stacked.outputs,
+        pages=inputs.pages,
+        crossed=_crossed(config, arrange, data, experts),
+    )
+
+
+def _crossed(
+    config: Config, arrange: Arrange, data: TrainingData, experts: PipelineChannel
+) -> PipelineChannel | None:
+    """The task that combines what the experts predicted in a cross-validation, where the timeline asks for
+    one; returns the table.
+    """
+    if config.timeline.scheme == "walk_forward":
+        return None
+    return arrange(
+        stack_splits(
+            labels=data.labels,
+            training_set=data.training_set,
+            experts=experts,
+            settings=section_json(config.stacking),
+            timeline=timeline_json(config),
+            seed=config.run.seed,
+            code=code_version(stack_splits),
+        ),
+        "stack of the cross-validation",
+    ).outputs["predictions"]

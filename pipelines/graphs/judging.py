@@ -92,6 +92,7 @@ def _to_candidate(
             timeline=walk_json(config),
             horizon=config.labels.primary_horizon,
             code=code_version(backtest),
+            **({"crossed": predictions.crossed} if predictions.crossed else {}),
         ),
         "backtest",
     )

@@ -14,6 +14,13 @@ from made_evaluation import evaluation_of, made_health, made_oof_audit, registra
 from components.contracts import Stamp
 from components.contracts.documents.champion import Reign
 from components.contracts.documents.comparison import Comparison
+from components.contracts.documents.cross_validated import (
+    CrossValidated,
+    Distribution,
+    GroupSpan,
+    ModelPaths,
+    PathFigures,
+)
 from components.contracts.documents.leak_audit import Checked, LeakAudit
 from components.report.factor_ic import BY_YEAR, DECAY, TABLE, FactorIc
 from components.report.page import write_run_page
@@ -99,6 +106,37 @@ def test_every_section_of_the_navigation_is_there_and_nothing_is_loaded(markup):
     assert sections == ["data", "factors", "experts", "calibration", "money", "where", "gates", "lineage"]
     assert re.findall(r'<h2 id="(\w+)"', markup) == sections
     assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//|@import|url\(", markup)
+
+
+def test_a_cross_validation_is_drawn_and_says_that_nobody_could_have_earned_it(tmp_path):
+    span = GroupSpan(start="2020-01-01T00:00:00Z", end="2020-12-31T00:00:00Z", bars=252)
+    figures = {"rank_ic_t": 2.0, "annual_return_net": 0.1, "max_drawdown": None}
+    spread = Distribution(p10=-0.4, p50=0.8, p90=1.9, share_below_0=0.2)
+    unknown = Distribution(p10=None, p50=None, p90=None, share_below_0=None)
+    models = {
+        "median": ModelPaths(paths=[], rank_ic=unknown, sharpe_net=unknown),
+        "equal_weights": ModelPaths(
+            paths=[PathFigures(path=0, rank_ic=0.02, sharpe_net=0.8, **figures)],
+            rank_ic=spread,
+            sharpe_net=spread,
+        ),
+    }
+    found = CrossValidated(
+        scheme="combinatorial", groups=[span] * 6, test_groups=2, splits=15, paths=5, models=models
+    )
+    one = run()
+    crossed = replace(one, evaluation=one.evaluation.model_copy(update={"cross_validated": found}))
+    page = write_run_page(tmp_path / "report.html", crossed).read_text()
+    part = page[page.index('<h2 id="crossed"') : page.index('<h2 id="where"')]
+    assert 'href="#crossed"' in page
+    for words in (
+        "6 groups, 2 groups left out at a time: 15 fits",
+        "5 paths",
+        "nobody could have",
+        "no gate",
+    ):
+        assert words in " ".join(part.split())
+    assert re.findall(r"<td[^>]*>(.*?)</td>", part)[:4] == ["Equal weights", "0.80", "-0.40 to 1.90", "20%"]
 
 
 def test_what_data_and_people_say_is_escaped(markup, html):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from components.contracts.documents import Document, Part
 from components.contracts.documents.class_figures import ClassFigures
+from components.contracts.documents.cross_validated import CrossValidated
 from components.contracts.documents.fields import Figure
 
 __all__ = [
@@ -266,6 +267,7 @@ class Evaluation(Document):
     windows: WindowSpans
     experts: dict[str, ModelEvaluation]
     stamp: EvaluationStamp
+    cross_validated: CrossValidated | None = None  # before the test window; none where there was none
 
     def tested(self, name: str) -> Measurement | None:
         """The expert's test window; None where there is no such expert, or it predicted nothing there."""

@@ -1,0 +1,110 @@
+"""What models did on the backtest paths of a cross-validation: a distribution instead of one history (Lopez
+de Prado 2018, chapter 12).
+
+Every path holds all bars once, predicted by models that did not learn from them, though from later ones. The
+paths trade the same bars: what differs is only what was learned from.
+"""
+
+import numpy as np
+import polars as pl
+
+from components.backtest.engine import run_backtest
+from components.backtest.prices import Prices, market_prices
+from components.backtest.terms import Terms
+from components.contracts.documents.cross_validated import (
+    CrossValidated,
+    Distribution,
+    GroupSpan,
+    ModelPaths,
+    PathFigures,
+)
+from components.metrics import ic_summary, information_coefficient, performance_summary
+from components.progress import advance
+
+STAGE = "paths"
+STRATEGY = "long_short"
+KEY = ("timestamp", "symbol")
+
+
+def evaluate_paths(
+    crossed: pl.DataFrame, facts: pl.DataFrame, panel: pl.DataFrame, terms: Terms
+) -> CrossValidated:
+    """Measure and trade every model on every path.
+
+    Parameters
+    ----------
+    crossed : CROSS_VALIDATED frame of the models that are to be measured
+    facts : what happened: `timestamp`, `symbol`, `label`
+    panel : PANEL table; bars outside those that were predicted are not traded
+    """
+    inside = pl.col("timestamp").is_between(crossed["timestamp"].min(), crossed["timestamp"].max())
+    prices, known = market_prices(panel.filter(inside)), facts.filter(inside)
+    names = crossed["expert"].unique().sort().to_list()
+    models = {}
+    for number, name in enumerate(names):
+        advance(STAGE, number, len(names), name)
+        models[name] = _on_paths(crossed.filter(pl.col("expert") == name), known, prices, terms)
+    tested = crossed.group_by("split").agg(pl.col("group").n_unique())["group"].max()
+    return CrossValidated(
+        scheme="purged_kfold" if tested == 1 else "combinatorial",
+        groups=_groups(crossed),
+        test_groups=tested,
+        splits=crossed["split"].n_unique(),
+        paths=crossed["path"].n_unique(),
+        models=models,
+    )
+
+
+def distribution(values: list[float]) -> Distribution:
+    """Quantiles, between neighbouring values where need be, and the share below 0, of the finite ones."""
+    finite = np.array(values)[np.isfinite(values)]
+    if not len(finite):
+        return Distribution(p10=None, p50=None, p90=None, share_below_0=None)
+    low, middle, high = np.quantile(finite, [0.1, 0.5, 0.9])
+    return Distribution(p10=low, p50=middle, p90=high, share_below_0=float((finite < 0).mean()))
+
+
+def _on_paths(own: pl.DataFrame, facts: pl.DataFrame, prices: Prices, terms: Terms) -> ModelPaths:
+    parts = own.partition_by("path", as_dict=True)
+    rows = [_figures(path, part, facts, prices, terms) for (path,), part in sorted(parts.items())]
+    return ModelPaths(
+        paths=[PathFigures(**row) for row in rows],
+        rank_ic=distribution([row["rank_ic"] for row in rows]),
+        sharpe_net=distribution([row["sharpe_net"] for row in rows]),
+    )
+
+
+def _figures(
+    path: int, predictions: pl.DataFrame, facts: pl.DataFrame, prices: Prices, terms: Terms
+) -> dict[str, float]:
+    """The PathFigures of one model on one path; NaN where there is none."""
+    given = predictions.sort(KEY)
+    ranks = ic_summary(information_coefficient(given, facts, rank=True)["ic"], horizon=terms.horizon)
+    traded = run_backtest(
+        prices,
+        given.select(*KEY, "score", "uncertainty"),
+        terms.settings,
+        horizon=terms.horizon,
+        strategy=STRATEGY,
+        bars_per_year=terms.bars_per_year,
+    )
+    money = performance_summary(traded.returns, horizon=terms.horizon, bars_per_year=terms.bars_per_year)
+    return {
+        "path": path,
+        "rank_ic": ranks["mean"],
+        "rank_ic_t": ranks["t_hac"],
+        **{
+            name: money.get(name, float("nan"))
+            for name in ("sharpe_net", "annual_return_net", "max_drawdown")
+        },
+    }
+
+
+def _groups(crossed: pl.DataFrame) -> list[GroupSpan]:
+    moment = pl.col("timestamp")
+    spans = crossed.group_by("group").agg(
+        moment.min().dt.strftime("%Y-%m-%dT%H:%M:%SZ").alias("start"),
+        moment.max().dt.strftime("%Y-%m-%dT%H:%M:%SZ").alias("end"),
+        moment.n_unique().alias("bars"),
+    )
+    return [GroupSpan(**row) for row in spans.sort("group").drop("group").to_dicts()]

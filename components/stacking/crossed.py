@@ -1,0 +1,162 @@
+"""The stack under cross-validation: what combiners make of the experts' predictions on each backtest path.
+
+A combiner that is judged on a group of bars may know none of its labels, not even by way of an expert. So of
+each other group it learns from the predictions of a split that tests both: experts there learned from
+neither. Where one group is tested at a time there are no such predictions: nothing is fitted, and equal
+weights stand alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from components.contracts import CROSS_VALIDATED, ContractError
+from components.progress import advance
+from components.stacking.calibrate import fit_head, predict_block
+from components.stacking.combine import public_name
+from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner
+from components.stacking.config import Settings
+from components.stacking.inputs import combiner_inputs, informative
+from components.stacking.oof import build_oof_table
+from components.timeline import CrossValidation
+
+STAGE = "stack of the cross-validation"
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The splits, the sorted distinct timestamps that they count in, and how many bars after a tested group
+    are not learned from.
+    """
+
+    splits: CrossValidation
+    calendar: pl.Series
+    gap_bars: int
+
+    def apart_from(self, group: int) -> pl.Expr:
+        """Rows whose label spans no bar of the group's labels, less the embargo after it."""
+        start, end = self.splits.groups[group]
+        begins, later = self.calendar[start], end + self.gap_bars
+        before = (pl.col("timestamp") < begins) & (pl.col("label_end") < begins)
+        if later >= len(self.calendar):
+            return before
+        return before | (pl.col("timestamp") >= self.calendar[later])
+
+    def split_of_both(self, group: int, other: int) -> int | None:
+        """The first split that tests both groups; None where none does."""
+        found = np.flatnonzero((self.splits.path_of[:, [group, other]] >= 0).all(axis=1))
+        return int(found[0]) if len(found) else None
+
+
+def stack_splits(
+    experts: Mapping[str, pl.DataFrame],
+    labels: pl.DataFrame,
+    training_set: pl.DataFrame,
+    crossing: Crossing,
+    settings: Settings,
+    *,
+    seed: int,
+) -> pl.DataFrame:
+    """CROSS_VALIDATED predictions of the experts and of every combiner.
+
+    Parameters
+    ----------
+    experts : CROSS_VALIDATED frames by name, of one horizon and target
+    labels, training_set : LABELS and TRAINING_SET frames
+
+    Raises
+    ------
+    ContractError
+        If an expert was trained in other splits.
+    """
+    for name, frame in experts.items():
+        _require_these_splits(name, frame, crossing.splits)
+    tables, useful = _tables(experts, labels, training_set, crossing)
+    first = next(iter(experts.values()))
+    task = first.select("period", "horizon", "target").row(0, named=True)
+    combined = []
+    for group in range(len(crossing.splits.groups)):
+        advance(STAGE, group, len(crossing.splits.groups), f"group {group + 1}")
+        combined += _combined(group, tables, useful, crossing, settings, seed)
+    about = (pl.lit(value, CROSS_VALIDATED.columns[name]).alias(name) for name, value in task.items())
+    stacked = pl.concat(combined).with_columns(about).select(*CROSS_VALIDATED.columns)
+    return pl.concat([*experts.values(), stacked]).sort(CROSS_VALIDATED.key)
+
+
+def _require_these_splits(name: str, frame: pl.DataFrame, splits: CrossValidation) -> None:
+    """Refuse an expert whose splits, groups and paths are not those of the timeline."""
+    tested = np.argwhere(splits.path_of >= 0)
+    wanted = [(int(split), int(group), int(splits.path_of[split, group])) for split, group in tested]
+    found = sorted(frame.select("split", "group", "path").unique().rows())
+    if found != wanted:
+        raise ContractError(
+            f"Expert {name} was cross-validated in {len(found)} pairs of split and group, the timeline has"
+            f" {len(wanted)} (timeline.groups, timeline.test_groups), or in others: train it again."
+        )
+
+
+def _tables(
+    experts: Mapping[str, pl.DataFrame],
+    labels: pl.DataFrame,
+    training_set: pl.DataFrame,
+    crossing: Crossing,
+) -> tuple[list[pl.DataFrame], list[str]]:
+    """What combiners see of each split's predictions, with `split` and `group`; and the experts that order
+    the symbols of a bar in any split.
+    """
+    tables, useful = [], set()
+    for number, fold in enumerate(crossing.splits.folds):
+        own = {
+            name: frame.filter(pl.col("split") == number).with_columns(fold=pl.lit(fold.name))
+            for name, frame in experts.items()
+        }
+        oof = build_oof_table(own, labels, training_set)
+        useful |= set(informative(list(experts), oof))
+        groups = crossing.splits.group_of(crossing.calendar.search_sorted(oof["timestamp"]).to_numpy())
+        table = combiner_inputs(oof, list(experts))
+        tables.append(
+            table.with_columns(pl.Series("group", groups, pl.Int32), split=pl.lit(number, pl.Int32))
+        )
+    return tables, [name for name in experts if name in useful]
+
+
+def _combined(
+    group: int,
+    tables: list[pl.DataFrame],
+    experts: list[str],
+    crossing: Crossing,
+    settings: Settings,
+    seed: int,
+) -> Iterator[pl.DataFrame]:
+    """What each combiner predicts of a group, in every split that tests it."""
+    known = known_of(group, tables, crossing)
+    testing = np.flatnonzero(crossing.splits.path_of[:, group] >= 0)
+    block = pl.concat(tables[split].filter(pl.col("group") == group) for split in testing)
+    paths = crossing.splits.path_of[block["split"].to_numpy(), group]
+    for name in (EQUAL, BEST, PERFORMANCE, *settings.combiners) if len(known) else (EQUAL,):
+        combiner = fit_combiner(name, known, experts, settings, seed)
+        head = fit_head(name, combiner, known, experts, settings, seed)
+        found = predict_block(combiner, block, known, head).select(
+            "timestamp", "symbol", "score", "uncertainty"
+        )
+        yield found.with_columns(
+            block["group"],
+            block["split"],
+            pl.Series("path", paths, pl.Int32),
+            expert=pl.lit(public_name(name)),
+        )
+
+
+def known_of(group: int, tables: list[pl.DataFrame], crossing: Crossing) -> pl.DataFrame:
+    """Labelled rows that a combiner judged on the group may learn from, sorted; none where one group is
+    tested at a time.
+    """
+    parts = [tables[0].clear()]
+    for other in range(len(crossing.splits.groups)):
+        split = crossing.split_of_both(group, other) if other != group else None
+        if split is not None:
+            parts.append(tables[split].filter(pl.col("group") == other))
+    labelled = pl.col("label").is_not_null()
+    return pl.concat(parts).filter(labelled & crossing.apart_from(group)).sort("timestamp", "symbol")
