@@ -8,7 +8,17 @@ from components.contracts.documents.evaluation import Evaluation, Measurement
 from components.contracts.documents.summary import Attainable, ModelFigures, RunSummary
 from components.contracts.documents.verdict import Verdict
 
-ORDER = ("stack", "equal_weights", "performance_weights", "best_single", "z_elasticnet", "z_lightgbm")
+# Combiners that the stack chose among; `stack` is one of all of them.
+CANDIDATES = (
+    "performance_weights",
+    "z_shrunk",
+    "z_regimes",
+    "z_elasticnet",
+    "z_logistic",
+    "z_mlp",
+    "z_lightgbm",
+)
+ORDER = ("stack", "equal_weights", "best_single", *CANDIDATES)
 
 
 def models_in_test(evaluation: Evaluation, *, without: tuple[str, ...] = ()) -> dict[str, Measurement]:

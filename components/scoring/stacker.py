@@ -100,7 +100,9 @@ class Head:
 
 @dataclass(frozen=True)
 class Stacker:
-    """`weights_QE`: row 0 for every bar, row 1 + r on top of it in regime r. `graph` instead, for trees."""
+    """`weights_QE`: row 0 for every bar, row 1 + r on top of it in regime r. `graph` instead, for trees and
+    networks.
+    """
 
     method: str
     experts: tuple[str, ...]
@@ -137,7 +139,7 @@ def standardise(values_EB: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> 
 
 
 def read_stacker(folder: Path, *, threads: int) -> Stacker:
-    """Read `stacker.json` and, for trees, `stacker.onnx`.
+    """Read `stacker.json` and, for trees and networks, `stacker.onnx`.
 
     Raises
     ------

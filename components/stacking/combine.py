@@ -1,20 +1,22 @@
 """Combiners compared and applied walk-forward.
 
 A combiner that predicts a fold learned only from rows whose label was known before that fold began. Which
-combiner is used is decided on the validation rows whose label was known before the test window.
+combiner is used is decided on the validation rows whose label was known before the test window: `choice.py`.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import polars as pl
 
 from components.contracts import ALL_PREDICTIONS, check_table
-from components.contracts.documents.comparison import Comparison
-from components.scoring.stacker import USUAL_NAME
+from components.contracts.documents.comparison import Candidate, Comparison
+from components.metrics import class_figures
+from components.progress import warn
+from components.scoring.stacker import USUAL_NAME, Head
 from components.stacking.calibrate import USUAL_QUANTILE, LabelKind, fit_head, predict_block
-from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner, rank_ic
+from components.stacking.choice import PurgedFold, choose, compare, cross_validated, purged_folds
+from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, Combiner, fit_combiner
 from components.stacking.config import Settings
 from components.stacking.inputs import combiner_inputs, informative
 from components.stacking.served_form import served_files
@@ -53,6 +55,30 @@ class Walk:
         return table.filter(pl.col("label_end") < self.calendar[max(start - self.embargo_bars, 0)])
 
 
+@dataclass(frozen=True)
+class Material:
+    """What every combiner gets: the blocks to predict, each with the rows known before it; the purged folds
+    that choose; all rows with a known label, which the served one learns from; and what the labels are.
+    """
+
+    blocks: list[tuple[pl.DataFrame, pl.DataFrame]]
+    folds: list[PurgedFold]
+    known: pl.DataFrame
+    kind: LabelKind
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A combiner's predictions of all blocks, its RankIC at each bar of the purged folds, and the combiner
+    and head to serve.
+    """
+
+    predictions: pl.DataFrame
+    daily: pl.DataFrame
+    final: Combiner
+    head: Head
+
+
 def stack_experts(
     oof: pl.DataFrame,
     predictions: pl.DataFrame,
@@ -78,68 +104,92 @@ def stack_experts(
     walk = Walk(_blocks(oof, windows, calendar), calendar, embargo_bars)
     useful = informative(experts, oof.filter(pl.col("timestamp") < calendar[windows.test[0]]))
     kind = LabelKind.of(oof)
-    scored = _walked(table, walk, useful, settings, seed, kind)
-    judged = walk.known_before(oof, windows.test[0])
-    validation = {name: rank_ic(frame, judged) for name, frame in scored.items()}
-    chosen, reason = choose(validation, settings)
     known = table.filter(pl.col("label").is_not_null())
-    final = fit_combiner(chosen, known, useful, settings, seed)
-    head = fit_head(chosen, final, known, useful, settings, seed, kind)
+    judged = walk.known_before(known, windows.test[0])
+    material = Material(
+        _to_predict(table, known, walk), purged_folds(judged, calendar, embargo_bars), known, kind
+    )
+    tried, left_out = _all_tried(material, useful, settings, seed)
+    candidates = compare({name: one.daily for name, one in tried.items()}, kind.horizon, seed)
+    chosen, reason = choose(candidates, settings.level, kind.horizon)
+    used = tried[chosen]
+    scored = {name: one.predictions for name, one in tried.items()}
     comparison = Comparison(
         chosen=chosen,
         reason=reason,
-        validation_rank_ic=validation,
-        validation_start=str(calendar[walk.blocks[0][0]]),
-        validation_end=str(calendar[windows.validation[1] - 1]),
+        level=settings.level,
+        candidates=[_with_figures(one, scored[one.name], judged) for one in candidates],
+        left_out=left_out,
+        validation_start=str(judged["timestamp"].min()),
+        validation_end=str(judged["timestamp"].max()),
         experts=useful,
-        weights=final.weights,
+        weights=used.final.weights,
     )
     return Stacked(
         _all_predictions(_with_usual(predictions, walk), oof, scored, chosen),
         comparison,
-        served_files(chosen, final, useful, head),
+        served_files(chosen, used.final, useful, used.head),
     )
 
 
-def choose(validation: dict[str, float], settings: Settings) -> tuple[str, str]:
-    """The combiner to use and why, from validation RankICs: the best fitted combiner if it beats equal
-    weights by `min_gain`, else performance weights if they do, else equal weights."""
-    base = _or_low(validation[EQUAL])
-    fitted = {name: _or_low(validation[name]) for name in settings.combiners}
-    best = max(fitted, key=fitted.get, default=None)
-    if best is not None and fitted[best] > base + settings.min_gain:
-        return best, f"validation RankIC {fitted[best]:.4f} against {base:.4f} with equal weights"
-    if _or_low(validation[PERFORMANCE]) > base + settings.min_gain:
-        return (
-            PERFORMANCE,
-            (
-                f"no fitted combiner beats equal weights on validation (RankIC {base:.4f}); performance"
-                f" weights do ({validation[PERFORMANCE]:.4f})"
-            ),
+def _all_tried(
+    material: Material, experts: list[str], settings: Settings, seed: int
+) -> tuple[dict[str, Tried], dict[str, str]]:
+    """Each combiner by name, and why one could not be fitted: the run goes on without it."""
+    tried, left_out = {}, {}
+    for name in (EQUAL, PERFORMANCE, BEST):
+        tried[name] = _tried(name, material, experts, settings, seed)
+    for name in settings.combiners:
+        try:
+            tried[name] = _tried(name, material, experts, settings, seed)
+        except Exception as error:
+            left_out[name] = f"{type(error).__name__}: {error}"
+            warn("stack", f"combiner {name} is left out, it could not be fitted: {left_out[name]}")
+    return tried, left_out
+
+
+def _tried(name: str, material: Material, experts: list[str], settings: Settings, seed: int) -> Tried:
+    parts = []
+    for block, known in material.blocks:
+        combiner = fit_combiner(name, known, experts, settings, seed)
+        head = fit_head(name, combiner, known, experts, settings, seed, material.kind)
+        parts.append(predict_block(combiner, block, known, head))
+    final = fit_combiner(name, material.known, experts, settings, seed)
+    return Tried(
+        pl.concat(parts),
+        cross_validated(name, material.folds, experts, settings, seed),
+        final,
+        fit_head(name, final, material.known, experts, settings, seed, material.kind),
+    )
+
+
+def _to_predict(
+    table: pl.DataFrame, known: pl.DataFrame, walk: Walk
+) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Each block's rows, and the labelled rows known before it."""
+    return [
+        (
+            table.filter(pl.col("timestamp").is_between(walk.calendar[start], walk.calendar[end - 1])),
+            walk.known_before(known, start),
         )
-    return EQUAL, f"nothing beats equal weights on validation (RankIC {base:.4f})"
+        for start, end in walk.blocks
+    ]
 
 
-def _walked(
-    table: pl.DataFrame,
-    walk: Walk,
-    experts: list[str],
-    settings: Settings,
-    seed: int,
-    kind: LabelKind,
-) -> dict[str, pl.DataFrame]:
-    """Each combiner's predictions of all blocks, each block by what was known before it."""
-    methods = [EQUAL, PERFORMANCE, BEST, *settings.combiners]
-    columns: dict[str, list[pl.DataFrame]] = {name: [] for name in methods}
-    for start, end in walk.blocks:
-        inside = pl.col("timestamp").is_between(walk.calendar[start], walk.calendar[end - 1])
-        block = table.filter(inside)
-        known = walk.known_before(table, start).filter(pl.col("label").is_not_null())
-        for name in methods:
-            combiner = fit_combiner(name, known, experts, settings, seed)
-            head = fit_head(name, combiner, known, experts, settings, seed, kind)
-            columns[name].append(predict_block(combiner, block, known, head))
-    return {name: pl.concat(parts) for name, parts in columns.items()}
+def _with_figures(candidate: Candidate, predictions: pl.DataFrame, judged: pl.DataFrame) -> Candidate:
+    """The candidate with what its scores are worth where the label was known in time: root mean square error;
+    for classes the average precision and the calibration error of a rise.
+    """
+    both = predictions.join(judged.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
+    if "p_up" not in both.columns or both.is_empty():
+        error = both.select(((pl.col("score") - pl.col("label")) ** 2).mean().sqrt()).item()
+        return candidate.model_copy(update={"rmse": error})
+    rise = class_figures(both.select(pl.col("p_up").alias("chance"), happened=pl.col("label") > 0)).row(
+        0, named=True
+    )
+    return candidate.model_copy(
+        update={"pr_auc": rise["average_precision"], "ece": rise["calibration_error"]}
+    )
 
 
 def _blocks(oof: pl.DataFrame, windows: Windows, calendar: pl.Series) -> list[tuple[int, int]]:
@@ -195,10 +245,6 @@ def _as_predictions(frame: pl.DataFrame, oof: pl.DataFrame, name: str) -> pl.Dat
             *ALL_PREDICTIONS.columns, *(name for name in ALL_PREDICTIONS.optional if name in frame.columns)
         )
     )
-
-
-def _or_low(value: float) -> float:
-    return value if np.isfinite(value) else -1.0
 
 
 def public_name(method: str) -> str:

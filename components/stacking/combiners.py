@@ -2,21 +2,27 @@
 row.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
 from components.contracts import REGIMES
-from components.metrics import information_coefficient
 from components.stacking.config import Settings
 from components.stacking.inputs import design, standardised_scores, tree_columns, tree_inputs
+from components.stacking.network import Network, fit_network
+from components.stacking.shrinkage import regime_weights, shrunk_weights
 
 EQUAL, BEST, PERFORMANCE = "equal_weights", "best_single", "performance_weights"
 # Penalties tried inside the training rows, newest 30 % of bars held out.
 ELASTICNET_ALPHAS = (0.03, 0.01, 0.003, 0.001, 0.0003)
 # Share of the penalty that is absolute, the rest is squared: half drops experts, half keeps likes together.
 ELASTICNET_L1_SHARE = 0.5
+# Squared penalties tried in the same way, a row's share of the loss.
+LOGISTIC_PENALTIES = (0.3, 0.1, 0.03, 0.01, 0.003)
+# Bars with fewer symbols, or one side constant, have no rank correlation.
+FEWEST_SYMBOLS = 3
 # Leaves a tree: few, since a dozen noisy scores hold no deep interactions.
 LIGHTGBM_LEAVES = 7
 # Weight of each tree.
@@ -29,16 +35,22 @@ LIGHTGBM_MIN_LEAF_SHARE = 0.01
 class Combiner:
     """One fitted way to combine experts.
 
-    `weights` by expert, with the elastic net by `expert|regime` too; with trees the share of the gain by
-    input column. `alpha`: the elastic net's penalty. `booster`, `columns`: LightGBM's text and the inputs
-    that it takes.
+    `weights` by expert, and by `expert|regime` on top where they move with the regime; with trees the share
+    of the gain by input column; none with a network. `alpha`: the penalty that was chosen. `booster`,
+    `network`: LightGBM's text or the network, and `columns` the inputs that either takes.
     """
 
     method: str
     weights: dict[str, float] = field(default_factory=dict)
     alpha: float | None = None
     booster: str | None = None
+    network: Network | None = None
     columns: tuple[str, ...] = ()
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether it is more than weights."""
+        return self.booster is not None or self.network is not None
 
 
 def fit_combiner(
@@ -46,19 +58,21 @@ def fit_combiner(
 ) -> Combiner:
     """Fit one combiner on rows with known labels.
 
-    Below `min_train_bars` bars every method is equal weights.
+    Below `min_train_bars` bars, and where nothing is left with a weight, every method is equal weights.
     """
     if method == EQUAL or known["timestamp"].n_unique() < settings.min_train_bars:
         return _equal(experts)
-    if method in (BEST, PERFORMANCE):
-        merits = {
-            name: max(rank_ic(known.select("timestamp", "symbol", score=f"z_{name}"), known), 0.0)
-            for name in experts
-        }
-        return Combiner(method, _best_weights(merits) if method == BEST else _shares(merits))
-    if method == "elasticnet":
-        return _fit_elasticnet(known, experts)
-    return _fit_lightgbm(known, experts, settings, seed)
+    fits: dict[str, Callable[[], Combiner | None]] = {
+        BEST: lambda: Combiner(BEST, _best_weights(_merits(known, experts))),
+        PERFORMANCE: lambda: Combiner(PERFORMANCE, _shares(_merits(known, experts))),
+        "shrunk": lambda: _weighted("shrunk", shrunk_weights(known, experts)),
+        "regimes": lambda: _weighted("regimes", regime_weights(known, experts)),
+        "elasticnet": lambda: _fit_elasticnet(known, experts),
+        "logistic": lambda: _fit_logistic(known, experts),
+        "mlp": lambda: _fit_network(known, experts, seed),
+        "lightgbm": lambda: _fit_lightgbm(known, experts, settings, seed),
+    }
+    return fits[method]() or _equal(experts)
 
 
 def raw_output(combiner: Combiner, rows: pl.DataFrame) -> np.ndarray:
@@ -72,14 +86,18 @@ def raw_output(combiner: Combiner, rows: pl.DataFrame) -> np.ndarray:
 
         booster = lightgbm.Booster(model_str=combiner.booster)
         return booster.predict(tree_inputs(rows, list(combiner.columns)), num_threads=2)
+    if combiner.network is not None:
+        return combiner.network(tree_inputs(rows, list(combiner.columns)))
     experts = [name for name in combiner.weights if "|" not in name]
-    inputs = design if combiner.method == "elasticnet" else standardised_scores
+    inputs = design if len(combiner.weights) > len(experts) else standardised_scores
     return inputs(rows, experts) @ np.fromiter(combiner.weights.values(), dtype=np.float64)
 
 
 def listened_to(combiner: Combiner) -> list[str]:
-    """Experts that the combiner listens to: those with a weight in any regime; trees see all."""
-    if combiner.booster is not None:
+    """Experts that the combiner listens to: those with a weight in any regime; trees and networks see
+    all.
+    """
+    if combiner.has_graph:
         return [name.removeprefix("z_") for name in combiner.columns if name.startswith("z_")]
     weighed = {key.partition("|")[0] for key, weight in combiner.weights.items() if weight}
     return [name for name in combiner.weights if "|" not in name and name in weighed]
@@ -94,17 +112,27 @@ def earlier_and_later(known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return (known["label_end"] < split).to_numpy(), (known["timestamp"] >= split).to_numpy()
 
 
-def rank_ic(scored: pl.DataFrame, labels: pl.DataFrame) -> float:
-    """Mean over bars of the rank correlation of score and label; 0 where no bar has one."""
-    value = information_coefficient(
-        scored.select("timestamp", "symbol", "score"),
-        labels.select("timestamp", "symbol", "label"),
-        rank=True,
-    )["ic"].mean()
-    return float(value) if value is not None else 0.0
+def daily_rank_ics(rows: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    """RankIC of each column against the label, one row a bar in time's order; null where it has none."""
+    enough = pl.len() >= FEWEST_SYMBOLS
+    found = (pl.corr(name, "label", method="spearman").fill_nan(None) for name in columns)
+    by_bar = rows.filter(pl.col("label").is_not_null()).group_by("timestamp")
+    return by_bar.agg(
+        pl.when(enough).then(each).alias(name) for name, each in zip(columns, found, strict=True)
+    ).sort("timestamp")
 
 
-def _fit_elasticnet(known: pl.DataFrame, experts: list[str]) -> Combiner:
+def _merits(known: pl.DataFrame, experts: list[str]) -> dict[str, float]:
+    """Mean RankIC of each expert, 0 for a negative one."""
+    means = daily_rank_ics(known, [f"z_{name}" for name in experts]).drop("timestamp").mean().row(0)
+    return {name: max(mean or 0.0, 0.0) for name, mean in zip(experts, means, strict=True)}
+
+
+def _weighted(method: str, weights: dict[str, float] | None) -> Combiner | None:
+    return None if weights is None else Combiner(method, weights)
+
+
+def _fit_elasticnet(known: pl.DataFrame, experts: list[str]) -> Combiner | None:
     """Non-negative elastic net (Breiman 1996: stacked weights are kept non-negative) with weights that move
     with the regime.
     """
@@ -129,7 +157,36 @@ def _fit_elasticnet(known: pl.DataFrame, experts: list[str]) -> Combiner:
     alpha = ELASTICNET_ALPHAS[int(np.argmin(errors))]
     model = net(alpha).fit(inputs, target)
     weights = dict(zip(names, (float(w) for w in model.coef_), strict=True))
-    return Combiner("elasticnet", weights, alpha=alpha) if any(weights.values()) else _equal(experts)
+    return Combiner("elasticnet", weights, alpha=alpha) if any(weights.values()) else None
+
+
+def _fit_logistic(known: pl.DataFrame, experts: list[str]) -> Combiner | None:
+    """Logistic regression of whether a label lies above the mean of its bar: what is right in direction
+    counts, however far a label is away.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    above = known["label_z"].to_numpy() > 0
+    inputs = standardised_scores(known, experts)
+
+    def fit(rows: np.ndarray, penalty: float) -> np.ndarray:
+        model = LogisticRegression(C=1.0 / (penalty * rows.sum()), fit_intercept=False)
+        return model.fit(inputs[rows], above[rows]).coef_[0]
+
+    earlier, later = earlier_and_later(known)
+    signs = np.where(above[later], 1.0, -1.0)
+    losses = [
+        np.logaddexp(0.0, -signs * (inputs[later] @ fit(earlier, penalty))).mean()
+        for penalty in LOGISTIC_PENALTIES
+    ]
+    penalty = LOGISTIC_PENALTIES[int(np.argmin(losses))]
+    weights = dict(zip(experts, map(float, fit(np.ones(len(known), dtype=bool), penalty)), strict=True))
+    return Combiner("logistic", weights, alpha=penalty) if any(weights.values()) else None
+
+
+def _fit_network(known: pl.DataFrame, experts: list[str], seed: int) -> Combiner:
+    network, penalty = fit_network(known, experts, earlier_and_later(known), seed)
+    return Combiner("mlp", alpha=penalty, network=network, columns=tuple(tree_columns(experts)))
 
 
 def _fit_lightgbm(known: pl.DataFrame, experts: list[str], settings: Settings, seed: int) -> Combiner:

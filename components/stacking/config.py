@@ -6,20 +6,30 @@ from pydantic import Field
 
 from components.settings import Section
 
-Combiner = Literal["elasticnet", "lightgbm"]
+Combiner = Literal["shrunk", "regimes", "elasticnet", "logistic", "mlp", "lightgbm"]
 
 
 class Settings(Section):
     """How the out-of-fold table is judged and which combiners compete."""
 
     combiners: list[Combiner] = Field(
-        ["elasticnet", "lightgbm"], description="what competes with equal weights and the best single expert"
+        ["shrunk", "regimes", "elasticnet"],
+        description=(
+            "what competes with equal weights, performance weights and the best single expert: weights shrunk"
+            " towards equal ones, such weights that move with the regime, a linear model, one of whether a"
+            " label lies above its bar's mean, a small network, trees. Each one more must be further ahead to"
+            " be believed"
+        ),
     )
     min_experts: int = Field(2, ge=1, description="experts that must be left for a run to go on")
-    min_gain: float = Field(
-        0.0,
+    level: float = Field(
+        0.05,
         ge=0,
-        description="gain in validation RankIC over equal weights that a combiner must show to be used",
+        lt=0.5,
+        description=(
+            "chance of leaving equal weights though nothing that competes is better, all of them counted;"
+            " 0: equal weights in any case"
+        ),
     )
     min_train_bars: int = Field(
         40,

@@ -19,6 +19,7 @@ def combiner_inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
         "symbol",
         "label",
         "label_end",
+        "horizon",
         *(_standard(oof, f"score_{name}").alias(f"z_{name}") for name in experts),
         *(_standard(oof, f"uncertainty_{name}").alias(f"u_{name}") for name in experts),
         *((pl.col("regime") == regime).cast(pl.Float64).alias(f"regime_{regime}") for regime in REGIMES),
@@ -54,7 +55,7 @@ def chances(rows: pl.DataFrame, experts: list[str]) -> np.ndarray | None:
 
 
 def tree_columns(experts: list[str]) -> list[str]:
-    """Inputs of trees, in the order in which serving puts them together."""
+    """Inputs of trees and networks, in the order in which serving puts them together."""
     return [
         *(f"z_{name}" for name in experts),
         *(f"u_{name}" for name in experts),

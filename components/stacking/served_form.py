@@ -17,20 +17,20 @@ from components.scoring.stacker import (
 )
 from components.scoring.trees import lightgbm_graph
 from components.stacking.combiners import Combiner, listened_to
+from components.stacking.network import network_graph
 
 
 def served_files(method: str, combiner: Combiner, experts: list[str], head: Head) -> dict[str, str | bytes]:
     """Files by name that hold a fitted combiner with its head:
 
-    `stacker.json`, and for trees `stacker.onnx` and LightGBM's text.
+    `stacker.json`; for trees and networks `stacker.onnx`, and of trees LightGBM's text.
 
     Parameters
     ----------
     method : the combiner that was chosen; where too little was known to fit it, `combiner` is equal weights
     experts : all that it could have listened to
     """
-    trees = combiner.booster
-    columns = {"columns": combiner.columns} if trees else {}
+    columns = {"columns": combiner.columns} if combiner.has_graph else {}
     classes = (
         {} if head.pool is None else {CLASSES_NAME: head.pool.values, TEMPERATURE_NAME: head.pool.temperature}
     )
@@ -41,7 +41,7 @@ def served_files(method: str, combiner: Combiner, experts: list[str], head: Head
         "experts": experts,
         "served_experts": listened_to(combiner),
         "regimes": list(REGIMES),
-        "graph": GRAPH_FILE if trees else None,
+        "graph": GRAPH_FILE if combiner.has_graph else None,
         **dict(zip(HEAD_NAMES, (head.scale, head.bias, head.low, head.high), strict=True)),
         USUAL_NAME: head.usual if math.isfinite(head.usual) else None,
         **classes,
@@ -50,8 +50,10 @@ def served_files(method: str, combiner: Combiner, experts: list[str], head: Head
         **alpha,
     }
     files: dict[str, str | bytes] = {STACKER_FILE: json.dumps(values, indent=1)}
-    if trees:
-        files |= {"stacker_lightgbm.txt": trees, GRAPH_FILE: _graph(trees)}
+    if combiner.booster is not None:
+        files |= {"stacker_lightgbm.txt": combiner.booster, GRAPH_FILE: _graph(combiner.booster)}
+    if combiner.network is not None:
+        files[GRAPH_FILE] = network_graph(combiner.network)
     return files
 
 

@@ -59,7 +59,6 @@ WINDOWED = {
     **TREES,
     "patchtst": {"training": {"epochs": 1, "max_train_windows": 4000, "max_monitor_windows": 2000}},
 }
-NO_GAIN = 1.0
 REDIS_VARIABLE = "ALPHALOOP_BENCH_REDIS"
 # The client here asks without a pause; the default limit of 500 requests a second would answer some of them.
 FAST = {"requests_per_second": 1e6, "burst": 1_000_000}
@@ -137,9 +136,9 @@ def champions(folder: Path) -> tuple[SmallRun, Path]:
             folder, make_market(settings=settings), publication, sorted((folder / "bundles").iterdir())
         ), next((folder / "windowed").iterdir())
     began = time.perf_counter()
-    run = make_run(folder, experts=TREES, settings=settings, store=FeatureStoreSettings(), min_gain=NO_GAIN)
+    run = make_run(folder, experts=TREES, settings=settings, store=FeatureStoreSettings(), equal_weights=True)
     windowed = make_bundle(
-        run.market, run.publication, folder / "windowed", experts=WINDOWED, min_gain=NO_GAIN
+        run.market, run.publication, folder / "windowed", experts=WINDOWED, equal_weights=True
     )
     print(f"market, store and three bundles made in {time.perf_counter() - began:.0f} s")
     return run, windowed

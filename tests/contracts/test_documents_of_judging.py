@@ -18,7 +18,7 @@ from components.contracts.documents.champion import (
     Reign,
     read_champion_record,
 )
-from components.contracts.documents.comparison import Comparison
+from components.contracts.documents.comparison import Candidate, Comparison
 from components.contracts.documents.evaluation import (
     Evaluation,
     EvaluationStamp,
@@ -128,7 +128,21 @@ def comparison() -> Comparison:
     return Comparison(
         chosen="elasticnet",
         reason="r",
-        validation_rank_ic={"elasticnet": 0.1, "odd": math.nan},
+        level=0.05,
+        candidates=[
+            Candidate(
+                name="elasticnet",
+                rank_ic=0.1,
+                difference=0.01,
+                t=math.nan,
+                p=None,
+                bars=90,
+                folds=5,
+                folds_better=3,
+                rmse=math.inf,
+            )
+        ],
+        left_out={"mlp": "r"},
         validation_start="2020",
         validation_end="2021",
         experts=["median"],

@@ -33,7 +33,9 @@ def model(market, tmp_path_factory):
     experts = {**small_champion.LOOKING_BACK, **small_champion.ACROSS}
     publication = small_champion.put_online(market, folder)
     return Model.load(
-        small_champion.make_bundle(market, publication, folder / "bundle", experts=experts, min_gain=99)
+        small_champion.make_bundle(
+            market, publication, folder / "bundle", experts=experts, equal_weights=True
+        )
     )
 
 

@@ -13,7 +13,7 @@ from made_evaluation import evaluation_of, made_health, made_oof_audit, registra
 
 from components.contracts import Stamp
 from components.contracts.documents.champion import Reign
-from components.contracts.documents.comparison import Comparison
+from components.contracts.documents.comparison import Candidate, Comparison
 from components.contracts.documents.cross_validated import (
     CrossValidated,
     Distribution,
@@ -43,6 +43,12 @@ RETURNS = {
     "window": ["backtest"],
     **{name: [0.01] for name in ("net_return", "gross_return", "benchmark_return", "turnover")},
 }
+
+
+def candidate(name: str) -> Candidate:
+    return Candidate(
+        name=name, rank_ic=0.1, difference=0.01, t=1.0, p=0.2, bars=90, folds=5, folds_better=3, rmse=0.02
+    )
 
 
 def run(ic: float | None = 0.1) -> RunResult:
@@ -75,7 +81,9 @@ def run(ic: float | None = 0.1) -> RunResult:
         comparison=Comparison(
             chosen="equal_weights",
             reason="nothing beats it",
-            validation_rank_ic={"equal_weights": 0.1},
+            level=0.05,
+            candidates=[candidate("equal_weights"), candidate("shrunk")],
+            left_out={"mlp": "it <fell>"},
             validation_start="2020",
             validation_end="2021",
             experts=["median"],

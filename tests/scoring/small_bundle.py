@@ -37,7 +37,7 @@ SETTINGS = {
 LOOKBACK = SETTINGS["patchtst"]["lookback_bars"]
 TASK = Task(period="1d", horizon=2, target="log_return", groups=INPUTS, seed=3, threads=1)
 LEARNERS = ["elasticnet", "xgboost", "lightgbm", "patchtst"]
-COMBINERS = [EQUAL, PERFORMANCE, BEST, "elasticnet", "lightgbm"]
+COMBINERS = [EQUAL, PERFORMANCE, BEST, "shrunk", "regimes", "elasticnet", "logistic", "mlp", "lightgbm"]
 
 
 def fit_all(folder: Path, *, bars: int, symbols: int, seed: int = 1) -> SimpleNamespace:
@@ -77,7 +77,7 @@ def trained_outputs(world: SimpleNamespace) -> pl.DataFrame:
         .fill_null("unknown")
         .alias("regime")
     )
-    table = wanted.select("timestamp", "symbol", regime).join(
+    table = wanted.select("timestamp", "symbol", regime, horizon=pl.lit(TASK.horizon, pl.Int32)).join(
         world.labels, on=("timestamp", "symbol"), how="left", maintain_order="left"
     )
     for name in SETTINGS:

@@ -122,13 +122,12 @@ def make_bundle(
     experts: Mapping[str, Mapping[str, Any]] = EXPERTS,
     seed: int = 1,
     backtest: BacktestSettings = BACKTEST,
-    min_gain: float = 0.0,
+    equal_weights: bool = False,
 ) -> Path:
     """Fit the experts and the stack on the market and put them into a bundle below `folder`, named after its
     SHA-256.
 
-    With a `min_gain` that nothing reaches the experts have equal weights, so that every one of them is
-    served.
+    With `equal_weights` every one of the experts is served.
     """
     from components.experts.leaves import Leaf
     from components.experts.training.inputs import Assignment, TrainingTables
@@ -165,7 +164,7 @@ def make_bundle(
     stacked = stack_experts(
         oof,
         everything,
-        StackingSettings(min_gain=min_gain),
+        StackingSettings(level=0.0) if equal_weights else StackingSettings(),
         resolve_windows(calendar, TIMELINE),
         calendar,
         embargo_bars=TIMELINE.embargo_bars,
@@ -253,7 +252,7 @@ def make_run(
     experts: Mapping[str, Mapping[str, Any]] = EXPERTS,
     settings: MarketSettings = MARKET,
     store: FeatureStoreSettings = STORE,
-    min_gain: float = 0.0,
+    equal_weights: bool = False,
 ) -> SmallRun:
     """Market, online store (SQLite unless `store` says otherwise) and one bundle a seed below `folder`; every
     bundle is checked against its manifest.
@@ -261,7 +260,14 @@ def make_run(
     market = make_market(settings=settings)
     publication = put_online(market, folder, store)
     bundles = [
-        make_bundle(market, publication, folder / "bundles", experts=experts, seed=seed, min_gain=min_gain)
+        make_bundle(
+            market,
+            publication,
+            folder / "bundles",
+            experts=experts,
+            seed=seed,
+            equal_weights=equal_weights,
+        )
         for seed in seeds
     ]
     for bundle in bundles:

@@ -36,7 +36,7 @@ PROGRAMS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 def across(shared, tmp_path_factory) -> Path:
     """A bundle that takes windows, whole bars and the sector."""
     run, folder = shared.run, tmp_path_factory.mktemp("across")
-    return make_bundle(run.market, run.publication, folder, experts=ACROSS, min_gain=9.0)
+    return make_bundle(run.market, run.publication, folder, experts=ACROSS, equal_weights=True)
 
 
 @pytest.fixture(scope="module")

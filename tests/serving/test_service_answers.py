@@ -455,7 +455,7 @@ def test_no_training_library_is_loaded_in_the_service(live):
 def looking_back(shared, run, live, tmp_path) -> Iterator[Path]:
     """The champion's bundle while a test runs."""
     bundle = make_bundle(
-        run.market, run.publication, tmp_path / "looking_back", experts=LOOKING_BACK, min_gain=9.0
+        run.market, run.publication, tmp_path / "looking_back", experts=LOOKING_BACK, equal_weights=True
     )
     shared.crown(bundle, 5)
     yield bundle

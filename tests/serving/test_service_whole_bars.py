@@ -32,7 +32,7 @@ FIELDS = ("score", "p10", "p50", "p90", "uncertainty", "position")
 def run(shared, tmp_path_factory) -> SmallRun:
     run, folder = shared.run, tmp_path_factory.mktemp("across")
     # No gain is ever enough, so that the experts have equal weights and both are served.
-    bundle = make_bundle(run.market, run.publication, folder / "bundles", experts=ACROSS, min_gain=9.0)
+    bundle = make_bundle(run.market, run.publication, folder / "bundles", experts=ACROSS, equal_weights=True)
     return replace(run, bundles=[bundle])
 
 

@@ -14,7 +14,7 @@ import pytest
 from components.contracts import ALL_PREDICTIONS, OOF, REGIMES, TIME
 from components.scoring.stacker import Head
 from components.stacking.calibrate import fit_head, predict_block
-from components.stacking.combine import choose, stack_experts
+from components.stacking.combine import stack_experts
 from components.stacking.combiners import EQUAL, PERFORMANCE, Combiner, fit_combiner, raw_output
 from components.stacking.config import Settings
 from components.stacking.inputs import combiner_inputs
@@ -31,7 +31,7 @@ CALENDAR = (
     .cast(TIME)
 )
 WINDOWS = Windows(train=(0, 1), validation=(0, 120), test=(120, 240), backtest=(120, 240))
-SETTINGS = Settings(lightgbm_rounds=20)
+SETTINGS = Settings(combiners=["shrunk", "regimes", "elasticnet", "lightgbm"], lightgbm_rounds=20)
 
 
 def market(seed: int, strengths: dict[str, float]) -> pl.DataFrame:
@@ -103,13 +103,12 @@ def rank_ic(result, oof, name):
 def test_combiners_learn_which_expert_to_trust():
     oof, result = learned()
     equal, stack, best = (rank_ic(result, oof, name) for name in (EQUAL, "stack", "best_single"))
-    assert result.comparison.chosen in ("elasticnet", "lightgbm")
+    assert result.comparison.chosen in ("shrunk", "regimes", "elasticnet", "best_single")
     assert stack > equal + 0.05
     assert stack > best - 0.03
     assert "median" not in result.comparison.experts
-    assert result.comparison.validation_start == str(CALENDAR[40]), (
-        "the first validation fold is only learned from"
-    )
+    assert result.comparison.validation_start == str(CALENDAR[0]), "every fold is left out in turn"
+    assert result.comparison.validation_end == str(CALENDAR[111]), "labels known before test, less embargo"
 
 
 def test_every_model_predicts_the_same_test_rows_with_ordered_bands():
@@ -124,6 +123,8 @@ def test_every_model_predicts_the_same_test_rows_with_ordered_bands():
         EQUAL,
         PERFORMANCE,
         "best_single",
+        "z_shrunk",
+        "z_regimes",
         "z_elasticnet",
         "z_lightgbm",
         "stack",
@@ -161,8 +162,12 @@ def test_the_choice_is_made_on_validation_alone():
         .then(-50 * pl.col("label"))
         .otherwise(pl.col("label"))
     )
-    assert run(spoiled).comparison.chosen == result.comparison.chosen
-    assert run(spoiled).comparison.validation_rank_ic == pytest.approx(result.comparison.validation_rank_ic)
+    again = run(spoiled).comparison
+    assert (again.chosen, again.reason, again.candidates) == (
+        result.comparison.chosen,
+        result.comparison.reason,
+        result.comparison.candidates,
+    )
 
 
 def test_labels_that_end_in_the_test_window_do_not_choose():
@@ -172,7 +177,7 @@ def test_labels_that_end_in_the_test_window_do_not_choose():
         .then(-50 * pl.col("label"))
         .otherwise(pl.col("label"))
     )
-    assert run(spoiled).comparison.validation_rank_ic == result.comparison.validation_rank_ic
+    assert run(spoiled).comparison.candidates == result.comparison.candidates
 
 
 def test_an_expert_that_wakes_up_in_the_test_window_is_left_out_all_along():
@@ -206,7 +211,7 @@ def test_trees_are_scaled_on_rows_that_they_have_not_seen():
     widths, inside = [], []
     for seed in range(4):
         oof = market(seed, {"a": 0.0, "b": 0.0, "c": 0.0})
-        found = run(oof, Settings(lightgbm_rounds=80)).predictions.filter(
+        found = run(oof, Settings(combiners=["lightgbm"], lightgbm_rounds=80)).predictions.filter(
             (pl.col("expert") == "z_lightgbm") & (pl.col("timestamp") >= CALENDAR[120])
         )
         both = found.join(oof.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
@@ -226,30 +231,15 @@ def test_the_same_seed_gives_the_same_numbers_and_the_model_file_says_how_to_sco
 
 def test_too_little_history_means_equal_weights():
     oof = market(3, {"a": 0.3, "b": 0.0})
-    result = run(oof, Settings(min_train_bars=1000, lightgbm_rounds=5))
+    result = run(oof, Settings(min_train_bars=1000))
     assert result.comparison.chosen == EQUAL
     assert rank_ic(result, oof, "stack") == pytest.approx(rank_ic(result, oof, EQUAL))
 
 
 def test_noise_is_not_turned_into_skill():
-    values = [
-        rank_ic(run(oof := market(seed, {"a": 0.0, "b": 0.0}), Settings(lightgbm_rounds=5)), oof, "stack")
-        for seed in range(6)
-    ]
+    values = [rank_ic(run(oof := market(seed, {"a": 0.0, "b": 0.0})), oof, "stack") for seed in range(6)]
     standard_error = 1 / np.sqrt(120 * (SYMBOLS - 1))
     assert abs(np.mean(values)) < 3 * standard_error / np.sqrt(len(values))
-
-
-@pytest.mark.parametrize(
-    ("validation", "expected"),
-    [
-        ({EQUAL: 0.02, PERFORMANCE: 0.025, "elasticnet": 0.03, "lightgbm": 0.01}, "elasticnet"),
-        ({EQUAL: 0.02, PERFORMANCE: 0.025, "elasticnet": 0.01, "lightgbm": 0.015}, PERFORMANCE),
-        ({EQUAL: 0.02, PERFORMANCE: 0.01, "elasticnet": 0.02, "lightgbm": float("nan")}, EQUAL),
-    ],
-)
-def test_falls_back_to_performance_weights_then_equal_weights(validation, expected):
-    assert choose(validation, SETTINGS)[0] == expected
 
 
 @pytest.mark.parametrize("method", [EQUAL, PERFORMANCE, "best_single", "elasticnet", "lightgbm"])

@@ -2,19 +2,45 @@
 
 from typing import Literal
 
-from components.contracts.documents import Document
+from components.contracts.documents import Document, Part
 from components.contracts.documents.fields import Figure
 
-__all__ = ["Comparison"]
+__all__ = ["Candidate", "Comparison"]
+
+
+class Candidate(Part):
+    """A combiner against equal weights, on bars that it was not fitted on."""
+
+    name: str
+    rank_ic: Figure
+    """Mean over bars."""
+    difference: Figure
+    """Mean RankIC less that of equal weights."""
+    t: Figure
+    """Of the difference, as a normal deviate; None where there are too few bars, or no difference."""
+    p: Figure
+    """Chance that the best of all that were tried is as far ahead by luck; None for equal weights."""
+    bars: int
+    folds: int
+    folds_better: int
+    """Folds in which it was ahead of equal weights."""
+    rmse: Figure = None
+    """Of the score, in the target's unit, over the validation bars of the walk-forward; None for classes."""
+    pr_auc: Figure = None
+    """Average precision of the chance of a rise, over the same bars; None where the target is a number."""
+    ece: Figure = None
+    """Calibration error of that chance."""
 
 
 class Comparison(Document):
     """The combiners that were tried, and the chosen one with its weights."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     chosen: str
     reason: str
-    validation_rank_ic: dict[str, Figure]  # mean RankIC by expert and combiner
+    level: float  # chance below which a candidate's p counts as better
+    candidates: list[Candidate]  # equal weights first
+    left_out: dict[str, str]  # the reason by combiner that could not be fitted
     validation_start: str
     validation_end: str
     experts: list[str]  # that the combiners saw

@@ -8,10 +8,9 @@ from components.contracts.documents.evaluation import BandShares, Evaluation
 from components.page import Picture
 from components.report.picture import dotted_line, picture, shown_name
 from components.report.sections.classes import ClassesSection, classes_section
-from components.report.summary import models_in_test
+from components.report.summary import CANDIDATES, models_in_test
 
 WANTED = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
-LEFT_OUT = ("performance_weights", "z_elasticnet", "z_lightgbm")
 CURVES = ("stack", "lightgbm", "patchtst", "tft", "adaptive_tft")
 GREY = "#888"
 
@@ -29,7 +28,7 @@ class CalibrationSection:
 
 def calibration_section(evaluation: Evaluation) -> CalibrationSection:
     """Bands and sizes, or classes, of the models on the test window."""
-    models = models_in_test(evaluation, without=LEFT_OUT)
+    models = models_in_test(evaluation, without=CANDIDATES)
     classes = {name: block.classes for name, block in models.items() if block.classes is not None}
     if classes:
         return CalibrationSection(classes=classes_section(classes))

@@ -14,7 +14,7 @@ from components.page import Picture, number
 from components.report.picture import dotted_line, line, picture, shown_name, thinned, upright_bars
 from components.report.result import RunResult
 from components.report.sections.networks import network_pictures
-from components.report.summary import models_in_test
+from components.report.summary import CANDIDATES, models_in_test
 
 SHOWN_AT_FIRST = ("stack", "equal_weights", "lightgbm", "patchtst")
 MOST_WEIGHTS = 16
@@ -94,16 +94,23 @@ def _decay(models: Mapping[str, Measurement]) -> Picture:
 
 
 def _choice(comparison: Comparison) -> list[Picture]:
-    found = comparison.validation_rank_ic
-    bars = upright_bars([shown_name(name) for name in found], list(found.values()))
-    layout = {"yaxis": {"title": "validation RankIC"}}
-    pictures = [picture("What the stack chose on validation", [bars], layout, note=comparison.reason)]
+    names = [_candidate_name(one.name) for one in comparison.candidates]
+    bars = upright_bars(names, [one.difference for one in comparison.candidates])
+    layout = {"yaxis": {"title": "validation RankIC less that of equal weights"}}
+    failed = (f"{_candidate_name(name)} is left out, {why}" for name, why in comparison.left_out.items())
+    note = "; ".join([comparison.reason, *failed])
+    pictures = [picture("What the stack chose on validation", [bars], layout, note=note)]
     weights = sorted(comparison.weights.items(), key=lambda item: -abs(item[1]))[:MOST_WEIGHTS]
     if weights:
         shares = upright_bars([name for name, _ in weights], [value for _, value in weights])
         note = "share of gain for trees; coefficient for linear and fixed weights"
         pictures.append(picture("Weights of the chosen combiner", [shares], note=note))
     return pictures
+
+
+def _candidate_name(method: str) -> str:
+    """A combiner's name, which an expert may have too."""
+    return shown_name(f"z_{method}" if f"z_{method}" in CANDIDATES else method)
 
 
 def _row(name: str, block: Measurement, seconds: float | None) -> list[str]:

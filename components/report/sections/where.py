@@ -7,9 +7,9 @@ import polars as pl
 from components.contracts.documents.evaluation import Evaluation, Measurement
 from components.page import Picture, number
 from components.report.picture import picture, shown_name, signed_heat
-from components.report.summary import models_in_test
+from components.report.summary import CANDIDATES, models_in_test
 
-LEFT_OUT = ("median", "performance_weights", "z_elasticnet", "z_lightgbm")
+LEFT_OUT = ("median", *CANDIDATES)
 MOST_WITH_NUMBERS = 8
 SIGNIFICANT = 0.05
 HEADER = [
