@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import LEARNABLE, ContractError, read_stamp, target_labels
-from components.experts.training.frames import LabelledRows, fit_frame, predict_frame, unlabelled_but
+from components.experts.training.frames import LabelledRows, fit_frame, predict_frames, unlabelled_but
 from components.metrics import ic_summary, information_coefficient, t_value
 from components.timeline import Fold, Settings, Windows, bar_index, resolve_windows, walk_forward
 
@@ -161,7 +161,7 @@ def baseline_scores(table: LabelledRows, folds: list[Fold], names: list[str]) ->
     parts = []
     for fold in folds:
         known = fit_frame(table, fold, 0).filter(pl.col("label").is_not_null())
-        asked = predict_frame(table, fold, 0)
+        asked = pl.concat(predict_frames(table, fold, 0))
         inputs, wanted = known.select(names).to_numpy(), asked.select(names).to_numpy()
         scores = []
         for seed in SEEDS:
