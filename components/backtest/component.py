@@ -9,6 +9,7 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def backtest(
     panel: Input[Dataset],
+    universe: Input[Dataset],
     labels: Input[Dataset],
     training_set: Input[Dataset],
     predictions: Input[Dataset],
@@ -23,7 +24,7 @@ def backtest(
     """Trade and measure every expert and the stack, and all models of a cross-validation."""
     from components.backtest.run import Inputs, Outputs, run
 
-    paths = crossed.path if crossed else ""
-    inputs = Inputs(panel.path, labels.path, training_set.path, predictions.path, paths)
+    tables = (panel.path, universe.path, labels.path, training_set.path, predictions.path)
+    inputs = Inputs(*tables, crossed.path if crossed else "")
     outputs = Outputs(returns=returns.path, evaluation=evaluation.path)
     run(inputs, outputs, settings=settings, timeline=timeline, horizon=horizon, code=code)

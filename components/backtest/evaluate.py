@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from components.backtest.config import Settings
-from components.backtest.forecasts import measure
+from components.backtest.fifths import liquidity
+from components.backtest.forecasts import Beside, measure, of_all_names
+from components.backtest.paper_book import paper_book
 from components.backtest.paths import evaluate_paths
 from components.backtest.portfolios import (
     BENCHMARK,
@@ -20,10 +22,12 @@ from components.backtest.portfolios import (
     trade,
     trade_benchmark,
 )
-from components.backtest.prices import market_prices
+from components.backtest.prices import Prices, market_prices
+from components.backtest.slices import slices
 from components.backtest.terms import Terms
-from components.contracts import REGIMES, content_sha256
+from components.contracts import REGIMES, content_sha256, tradable_rows
 from components.contracts.documents.evaluation import (
+    AllNames,
     Evaluation,
     EvaluationStamp,
     Measurement,
@@ -47,6 +51,7 @@ class MarketFacts:
     panel : PANEL table
     regimes : columns `timestamp`, `symbol`, `regime_state` (code into REGIMES, or null)
     windows, calendar : the four windows as bar positions, and the sorted distinct timestamps they count in
+    universe : UNIVERSE table of the panel; only tradable rows are measured
     """
 
     labels: pl.DataFrame
@@ -54,6 +59,7 @@ class MarketFacts:
     regimes: pl.DataFrame
     windows: Windows
     calendar: pl.Series
+    universe: pl.DataFrame
 
     def inside(self, frame: pl.DataFrame, window: str) -> pl.DataFrame:
         """The rows of one of the windows."""
@@ -115,7 +121,9 @@ def evaluate(
             for name in predictions_by_name
         },
         stamp=stamp,
-        cross_validated=None if crossed is None else evaluate_paths(crossed, facts, market.panel, terms),
+        cross_validated=None
+        if crossed is None
+        else evaluate_paths(tradable_rows(crossed, market.universe), facts, market.panel, terms),
     )
     return evaluation, table
 
@@ -129,20 +137,55 @@ def _measure_window(
 ) -> tuple[dict[str, Measurement | None], list[pl.DataFrame]]:
     """Every expert in one window, and the returns of the benchmark and of all portfolios."""
     traded = TRADED[window]
-    inside = {name: market.inside(frame, window) for name, frame in predictions_by_name.items()}
-    window_facts = market.inside(facts, window)
-    prices = market_prices(market.inside(market.panel, traded))
-    benchmark = trade_benchmark(inside, prices, terms)
+    every = {name: market.inside(frame, window) for name, frame in predictions_by_name.items()}
+    inside = {name: tradable_rows(frame, market.universe) for name, frame in every.items()}
+    scene = Scene(
+        window, market.inside(facts, window), market_prices(market.inside(market.panel, traded)), terms
+    )
+    benchmark = trade_benchmark(inside, scene.prices, terms)
     returns = [tagged(benchmark, BENCHMARK, traded, None)]
     measured: dict[str, Measurement | None] = {}
     for name, predictions in inside.items():
         if predictions.is_empty():
             measured[name] = None
             continue
-        portfolios, frames = trade(name, predictions, prices, benchmark, traded, terms)
+        portfolios, frames = trade(name, predictions, scene.prices, benchmark, traded, terms)
         returns.extend(frames)
-        measured[name] = measure(predictions, window_facts, portfolios, terms)
+        all_names = None
+        if len(predictions) < len(every[name]):
+            all_names = _all_names(name, every, scene)
+        beside = _beside(predictions, all_names, scene)
+        measured[name] = measure(predictions, scene.facts, portfolios, beside, terms)
     return measured, returns
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One window: its name, what happened in it, the prices of the window that is traded, and the terms."""
+
+    window: str
+    facts: pl.DataFrame
+    prices: Prices
+    terms: Terms
+
+
+def _all_names(name: str, every: Mapping[str, pl.DataFrame], scene: Scene) -> AllNames:
+    """The figures of one expert over all names that it scored."""
+    benchmark = trade_benchmark(every, scene.prices, scene.terms)
+    portfolios, _ = trade(name, every[name], scene.prices, benchmark, TRADED[scene.window], scene.terms)
+    return of_all_names(every[name], scene.facts, portfolios, scene.terms)
+
+
+def _beside(predictions: pl.DataFrame, all_names: AllNames | None, scene: Scene) -> Beside:
+    """Figures in parts; the test window's alone, for nothing is judged by those of the other."""
+    if scene.window != "test":
+        return Beside([], None, all_names)
+    money = paper_book(predictions, scene.prices, scene.terms)
+    return Beside(
+        slices=slices(predictions, scene.facts, money, scene.terms),
+        liquidity=liquidity(predictions, scene.facts, money, scene.prices, scene.terms),
+        all_names=all_names,
+    )
 
 
 def _possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
@@ -160,7 +203,7 @@ def _possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
 def _facts(market: MarketFacts, *, target: str, horizon: int) -> pl.DataFrame:
     """What happened and where, one row a (timestamp, symbol):
 
-    `label` (the target), `log_return`, `sector`, `regime`.
+    `label` (the target), `log_return`, `sector`, `regime`, `traded_value`.
     """
     key = ["timestamp", "symbol"]
     code = pl.col("regime_state").fill_nan(None).cast(pl.Int32)
@@ -174,6 +217,7 @@ def _facts(market: MarketFacts, *, target: str, horizon: int) -> pl.DataFrame:
         .select(*key, pl.col(target).cast(pl.Float64).alias("label"), "log_return")
         .join(market.panel.select(*key, pl.col("sector").fill_null("unknown")), on=key, how="left")
         .join(market.regimes.select(*key, names), on=key, how="left")
+        .join(market.universe.select(*key, "traded_value"), on=key, how="left")
         .with_columns(pl.col("sector", "regime").fill_null("unknown"))
         .sort(key)
     )

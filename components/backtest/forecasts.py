@@ -1,27 +1,25 @@
 """What scores and bands are worth by themselves, without a portfolio."""
 
-from typing import TypeVar
+from dataclasses import dataclass
 
 import polars as pl
 
 from components.backtest.class_forecasts import measure_classes
 from components.backtest.terms import Terms
 from components.contracts.documents.evaluation import (
+    AllNames,
     BandShares,
     Daily,
-    HourRow,
     LagRow,
+    Liquidity,
     Measurement,
     Portfolios,
     Quantiles,
     Ranking,
-    RegimeRow,
     ReliabilityBin,
     ScoreShift,
-    SectorRow,
+    SliceTable,
     Spread,
-    SymbolRow,
-    YearRow,
 )
 from components.metrics import (
     calibration_slope,
@@ -36,24 +34,30 @@ from components.metrics import (
     reliability_table,
 )
 from components.metrics.calibration import QUANTILES
-from components.timeline.periods import is_daily
 
-RowT = TypeVar("RowT", YearRow, HourRow, RegimeRow, SectorRow)
+
+@dataclass(frozen=True)
+class Beside:
+    """What is measured beside the figures of a window as a whole, as in `Measurement`."""
+
+    slices: list[SliceTable]
+    liquidity: Liquidity | None
+    all_names: AllNames | None
 
 
 def measure(
-    predictions: pl.DataFrame, facts: pl.DataFrame, portfolios: Portfolios, terms: Terms
+    predictions: pl.DataFrame, facts: pl.DataFrame, portfolios: Portfolios, beside: Beside, terms: Terms
 ) -> Measurement:
     """Everything about one expert in one window: its scores and bands, beside the money that they earned.
 
     Parameters
     ----------
     predictions : table with MEASURED_COLUMNS
-    facts : what happened: `timestamp`, `symbol`, `label`, `log_return`, `sector`, `regime`
+    facts : what happened: `timestamp`, `symbol`, `label`, `log_return`
     portfolios : what trading the scores earned
     """
     horizon = terms.horizon
-    daily = _daily(predictions, facts, ("timestamp",))
+    daily = _daily(predictions, facts)
     pairs = predictions.join(
         facts.select("timestamp", "symbol", "label", "log_return"),
         on=["timestamp", "symbol"],
@@ -73,17 +77,15 @@ def measure(
         ic_log_return=_ranking(on_returns, horizon),
         rank_ic_log_return=_ranking(ranked_on_returns, horizon),
         daily=Daily(**daily.select(moments, "ic", "rank_ic").to_dict(as_series=False)),
-        by_year=_by_year(daily, horizon),
-        by_hour=[] if is_daily(predictions["period"][0]) else _by_hour(daily, horizon),
-        by_regime=_grouped(_daily(predictions, facts, ("timestamp", "regime")), RegimeRow, horizon),
-        by_sector=_grouped(_daily(predictions, facts, ("timestamp", "sector")), SectorRow, horizon),
-        by_symbol=_by_symbol(predictions, facts, pairs),
+        slices=beside.slices,
         decay=_decay(predictions, facts, terms.settings.decay_bars),
         calibration=_calibration(pairs),
         classes=measure_classes(pairs),
         psi=_shift(predictions),
         spread=_spread(pairs, terms),
         portfolio=portfolios,
+        liquidity=beside.liquidity,
+        all_names=beside.all_names,
     )
 
 
@@ -91,48 +93,23 @@ def _ranking(ic: pl.Series, horizon: int) -> Ranking:
     return Ranking(**ic_summary(ic, horizon=horizon))
 
 
-def _daily(predictions: pl.DataFrame, facts: pl.DataFrame, by: tuple[str, ...]) -> pl.DataFrame:
-    plain, ranked = (information_coefficient(predictions, facts, rank=rank, by=by) for rank in (False, True))
-    return plain.select(*by, "ic").with_columns(ranked["ic"].alias("rank_ic"))
+def _daily(predictions: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    plain, ranked = (information_coefficient(predictions, facts, rank=rank) for rank in (False, True))
+    return plain.select("timestamp", "ic", ranked["ic"].alias("rank_ic"))
 
 
-def _by_year(daily: pl.DataFrame, horizon: int) -> list[YearRow]:
-    years = daily.with_columns(pl.col("timestamp").dt.year().alias("year"))
-    return _grouped(years, YearRow, horizon)
-
-
-def _by_hour(daily: pl.DataFrame, horizon: int) -> list[HourRow]:
-    hours = daily.with_columns(pl.col("timestamp").dt.hour().alias("hour"))
-    return _grouped(hours, HourRow, horizon)
-
-
-def _grouped(daily: pl.DataFrame, row: type[RowT], horizon: int) -> list[RowT]:
-    """A row a group, in order; the row's first field is named after the column that is grouped by."""
-    group = next(iter(row.model_fields))
-    parts = daily.sort("timestamp").partition_by(group, as_dict=True, maintain_order=True)
-    rows = []
-    for (value,), part in sorted(parts.items()):
-        ranks = ic_summary(part["rank_ic"], horizon=horizon)
-        rows.append(
-            row(
-                **{group: value},
-                ic=ic_summary(part["ic"], horizon=horizon)["mean"],
-                rank_ic=ranks["mean"],
-                rank_ic_t=ranks["t_hac"],
-                bars=ranks["bars"],
-            )
-        )
-    return rows
-
-
-def _by_symbol(predictions: pl.DataFrame, facts: pl.DataFrame, pairs: pl.DataFrame) -> list[SymbolRow]:
-    """Correlation over time and coverage of the band, for each symbol."""
-    inside = pairs.group_by("symbol").agg(
-        pl.col("label").is_between("p10", "p90").mean().alias("inside_p10_p90")
+def of_all_names(
+    predictions: pl.DataFrame, facts: pl.DataFrame, portfolios: Portfolios, terms: Terms
+) -> AllNames:
+    """The main figures of scores inside and outside of the universe that can be traded; as in `measure`."""
+    daily = _daily(predictions, facts)
+    return AllNames(
+        rows=len(predictions),
+        symbols=predictions["symbol"].n_unique(),
+        ic=_ranking(daily["ic"], terms.horizon),
+        rank_ic=_ranking(daily["rank_ic"], terms.horizon),
+        portfolio=portfolios,
     )
-    over_time = information_coefficient(predictions, facts, by=("symbol",)).rename({"n_symbols": "bars"})
-    rows = over_time.join(inside, on="symbol", how="left").sort("symbol")
-    return [SymbolRow(**row) for row in rows.to_dicts()]
 
 
 def _decay(predictions: pl.DataFrame, facts: pl.DataFrame, longest: int) -> list[LagRow]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from components.backtest.config import Settings
 from components.backtest.evaluate import MarketFacts, evaluate
 from components.backtest.predictions import read_crossed, read_predictions
-from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, atomic_path, read_table
+from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, UNIVERSE, atomic_path, read_table
 from components.contracts.documents.evaluation import Evaluation
 from components.progress import report, stage
 from components.timeline import Settings as TimelineSettings
@@ -15,11 +15,12 @@ from components.timeline import resolve_windows
 
 @dataclass(frozen=True)
 class Inputs:
-    """Stamped tables: PANEL, LABELS, TRAINING_SET, and ALL_PREDICTIONS that were made from these labels; and
-    CROSS_VALIDATED, made from them too, or empty.
+    """Stamped tables: PANEL, its UNIVERSE, LABELS, TRAINING_SET, and ALL_PREDICTIONS that were made from
+    these labels; and CROSS_VALIDATED, made from them too, or empty.
     """
 
     panel: str
+    universe: str
     labels: str
     training_set: str
     predictions: str
@@ -63,6 +64,7 @@ def run(
         market = MarketFacts(
             labels=read_table(inputs.labels, LABELS),
             panel=read_table(inputs.panel, PANEL),
+            universe=read_table(inputs.universe, UNIVERSE),
             regimes=regimes,
             windows=windows,
             calendar=calendar,

@@ -25,6 +25,7 @@ from components.contracts.schemas import (
     SERVED,
     TIME,
     TRAINING_SET,
+    UNIVERSE,
     UNTRADABLE,
     VOLATILITY_COLUMN,
     Table,
@@ -40,6 +41,7 @@ from components.contracts.tables import (
     write_table,
 )
 from components.contracts.targets import target_labels
+from components.contracts.universe import tradable_rows
 
 __all__ = [
     "ALL_PREDICTIONS",
@@ -60,6 +62,7 @@ __all__ = [
     "SERVED",
     "TIME",
     "TRAINING_SET",
+    "UNIVERSE",
     "UNTRADABLE",
     "VOLATILITY_COLUMN",
     "AlphaloopError",
@@ -88,6 +91,7 @@ __all__ = [
     "require_one_origin",
     "served_parts",
     "target_labels",
+    "tradable_rows",
     "verify_bundle",
     "write_catalog",
     "write_chosen",

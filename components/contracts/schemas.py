@@ -84,6 +84,21 @@ RAW_PANEL = Table(
     },
 )
 
+# Which rows of the panel belong to the universe that can be traded, as known at the close of their bar.
+# `traded_value`: mean of close times volume a bar, over the bars that `market.universe` names; null where no
+# volume is known.
+UNIVERSE = Table(
+    name="universe",
+    version=1,
+    columns={
+        "timestamp": TIME,
+        "symbol": pl.String(),
+        "traded_value": pl.Float64(),
+        "tradable": pl.Boolean(),
+    },
+    key=("timestamp", "symbol"),
+)
+
 # Values of slow tables (fundamentals, on-chain, macro, ...) at each bar, as known by the bar's known_time;
 # null where nothing was known.
 FUSED = Table(

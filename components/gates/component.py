@@ -13,6 +13,7 @@ def judge(
     evaluation: Input[Artifact],
     predictions: Input[Dataset],
     labels: Input[Dataset],
+    universe: Input[Dataset],
     returns: Input[Dataset],
     champion: Input[Artifact],
     trials: Input[Artifact],
@@ -29,7 +30,7 @@ def judge(
 
     from components.gates.run import Inputs, Outputs, run
 
-    tables = (evaluation.path, predictions.path, labels.path, returns.path)
-    inputs = Inputs(*tables, champion.path, trials.path)
+    tables = (predictions.path, labels.path, universe.path, returns.path)
+    inputs = Inputs(evaluation.path, *tables, champion.path, trials.path)
     made = run(inputs, Outputs(verdict.path), settings=settings, code=code, newest_only=newest_only)
     return namedtuple("Outputs", ["approved", "beats_champion"])(made.approved, made.beats_champion)

@@ -29,6 +29,26 @@ class Settings(Section):
         0.0, description="lower limit of that Sharpe ratio's interval; the level is backtest.interval_level"
     )
     max_drawdown: float = Field(0.2, gt=0, le=1, description="share of the peak, net, of long_short")
+    max_illiquid_profit: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description=(
+            "share of long_short's profit before costs that may come from the least traded fifth of names, by"
+            " traded value at the bar; not judged where no volume is known"
+        ),
+    )
+    min_sharpe_outside_illiquid: float = Field(
+        0.5, description="annual, net, of long_short traded without the least traded fifth of names"
+    )
+    min_most_traded_skill: float = Field(
+        0.25,
+        le=1,
+        description=(
+            "mean RankIC among the most traded fifth of names as a share of that among all; judged from 100"
+            " names a bar on"
+        ),
+    )
     max_psi: float = Field(
         0.25,
         gt=0,

@@ -13,6 +13,7 @@ from components.gates.approval import baseline_gate, forecast_gates, portfolio_g
 from components.gates.config import Settings
 from components.gates.luck import Tried, luck_gates, luck_of
 from components.gates.promotion import Contest, champion_gate
+from components.gates.tradable import tradability_gates
 from components.settings import config_hash
 
 
@@ -38,6 +39,7 @@ def judge(contest: Contest, trials: Trials, settings: Settings, *, code: str) ->
     own = (
         *forecast_gates(block, evaluation, settings),
         *portfolio_gates(block, settings),
+        *tradability_gates(block, settings),
         *(baseline_gate(evaluation, block, name, settings) for name in settings.baselines),
         *luck_gates(tried),
     )

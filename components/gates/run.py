@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.contracts import LABELS, read_table
+from components.contracts import LABELS, UNIVERSE, read_table, tradable_rows
 from components.contracts.documents.trials import Trials
 from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
@@ -15,13 +15,14 @@ from components.progress import report, stage
 
 @dataclass(frozen=True)
 class Inputs:
-    """Evaluation and returns of one backtest, ALL_PREDICTIONS and LABELS tables, the champion's folder, and
-    the Trials of the test window.
+    """Evaluation and returns of one backtest, ALL_PREDICTIONS, LABELS and UNIVERSE tables, the champion's
+    folder, and the Trials of the test window.
     """
 
     evaluation: str
     predictions: str
     labels: str
+    universe: str
     returns: str
     champion: str
     trials: str
@@ -51,6 +52,7 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str, newest_on
         candidate = read_candidate(
             Path(inputs.predictions), expert=parsed.candidate, horizon=evaluation.horizon
         )
+        candidate = tradable_rows(candidate, read_table(inputs.universe, UNIVERSE))
         champion = read_champion_predictions(Path(inputs.champion))
         labels = read_table(inputs.labels, LABELS)
         after = newest_bars_only(champion) if newest_only else None

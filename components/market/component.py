@@ -1,7 +1,7 @@
 """KFP doors of the market stage."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Output
+from kfp.dsl import Dataset, Input, Output
 
 from components.image import IMAGE
 
@@ -24,3 +24,11 @@ def ingest(settings: str, seed: int, source: str, code: str, panel: Output[Datas
     from components.market.run import Inputs, Outputs, run
 
     run(Inputs(seed, source), Outputs(panel.path, truth.path), settings=settings, code=code)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def make_universe(panel: Input[Dataset], settings: str, code: str, universe: Output[Dataset]):
+    """Which rows of a clean panel can be traded, as known at each bar."""
+    from components.market.make_universe import run_make_universe
+
+    run_make_universe(panel.path, universe.path, settings=settings, code=code)

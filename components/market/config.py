@@ -17,6 +17,7 @@ from components.market.source_config import (
     WindSettings,
     YahooSettings,
 )
+from components.market.universe_config import UniverseSettings
 from components.reading.config import CsvSettings, SourcePath, StampForm, StampUnit
 from components.reading.stamps import Unit
 from components.settings import Section
@@ -185,6 +186,7 @@ class Settings(Section):
         le=1,
         description="share of the bars between its first and last below which a symbol is named in a warning",
     )
+    universe: UniverseSettings = UniverseSettings()
     fetch: FetchSettings = FetchSettings()
     yahoo: YahooSettings = YahooSettings()
     ccxt: CcxtSettings = CcxtSettings()
@@ -251,6 +253,11 @@ class Settings(Section):
         except (ValueError, OSError, LookupError):
             raise ValueError("not a known time zone; use a name such as UTC or America/New_York") from None
         return name
+
+    @property
+    def bars_only(self) -> "Settings":
+        """What says which bars there are: the settings without the universe, which only marks them."""
+        return self.model_copy(update={"universe": UniverseSettings()})
 
     @model_validator(mode="after")
     def _fits_together(self):

@@ -29,7 +29,7 @@ def market_sha256(settings: Settings, data_folder: Path, seed: int) -> str:
         If a file is missing, empty or unreadable, or nothing could be fetched.
     """
     if settings.source == "simulator":
-        return hashlib.sha256(f"{config_hash(settings)}:{seed}".encode()).hexdigest()
+        return hashlib.sha256(f"{config_hash(settings.bars_only)}:{seed}".encode()).hexdigest()
     if settings.source == "qlib" and is_address(settings.path):  # its lists say which files count
         with at_hand(settings) as (local, _):
             return market_sha256(local, data_folder, seed)

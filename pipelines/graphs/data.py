@@ -87,7 +87,7 @@ def source_to_market(config: Config, arrange: Arrange, source: Source | None) ->
     source = source or _find_source(config, arrange)
     raw = arrange(
         ingest(
-            settings=section_json(config.market),
+            settings=section_json(config.market.bars_only),
             seed=config.run.seed,
             source=source.market,
             code=code_version(ingest),
@@ -133,7 +133,7 @@ def source_to_factors(
 def _find_source(config: Config, arrange: Arrange) -> Source:
     """The tasks that hash the data where they lie."""
     market = arrange(
-        find_source(settings=section_json(config.market), seed=config.run.seed),
+        find_source(settings=section_json(config.market.bars_only), seed=config.run.seed),
         "source",
         cached=False,
         reads_data=True,

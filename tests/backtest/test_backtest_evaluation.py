@@ -19,6 +19,7 @@ from components.contracts import (
     PANEL,
     REGIMES,
     TRAINING_SET,
+    UNIVERSE,
     ContractError,
     check_table,
     content_sha256,
@@ -47,13 +48,19 @@ def market() -> SimpleNamespace:
         high=np.maximum(opening, close),
         low=np.minimum(opening, close),
         close=close,
-        volume=np.ones_like(close),
+        volume=np.broadcast_to(np.arange(1.0, COUNT + 1), close.shape),
     )
     sectors = pl.when(pl.col("symbol") < "S06").then(pl.lit("tech")).otherwise(pl.lit("oil")).alias("sector")
     moment = pl.col("timestamp")
     panel = keys.with_columns(
         sectors, pl.lit("1d").alias("period"), moment.alias("event_time"), moment.alias("known_time")
     ).select(*PANEL.columns)
+    universe = panel.select(
+        "timestamp",
+        "symbol",
+        (pl.col("close") * pl.col("volume")).alias("traded_value"),
+        tradable=pl.lit(True),
+    )
     labels = long_table(log_return=label, sector_neutral_return=neutral).with_columns(
         pl.lit(HORIZON, dtype=pl.Int32).alias("horizon"),
         (moment + pl.duration(days=HORIZON + 1)).alias("label_end"),
@@ -68,7 +75,11 @@ def market() -> SimpleNamespace:
         "noise": predictions(random.normal(0, 0.02, neutral.shape), "noise"),
     }
     return SimpleNamespace(
-        panel=panel, labels=labels.select(*LABELS.columns), regimes=regimes, predictions=both
+        panel=panel,
+        labels=labels.select(*LABELS.columns),
+        regimes=regimes,
+        predictions=both,
+        universe=universe,
     )
 
 
@@ -93,7 +104,7 @@ def predictions(score: np.ndarray, expert: str) -> pl.DataFrame:
     )
 
 
-def measure(market, experts=None, labels=None, panel=None, settings=QUICK):
+def measure(market, experts=None, labels=None, panel=None, settings=QUICK, universe=None):
     """The evaluation as JSON holds it, without the stamp, and the returns."""
     facts = MarketFacts(
         labels=market.labels if labels is None else labels,
@@ -101,6 +112,7 @@ def measure(market, experts=None, labels=None, panel=None, settings=QUICK):
         regimes=market.regimes,
         windows=WINDOWS,
         calendar=market.panel["timestamp"].unique().sort(),
+        universe=market.universe if universe is None else universe,
     )
     evaluation, returns = evaluate(experts or market.predictions, facts, settings, horizon=HORIZON, code="c")
     values = evaluation.model_dump(mode="json")
@@ -128,14 +140,19 @@ def test_it_is_json_and_has_every_breakdown(market):
     result, returns = measure(market)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     block = result["experts"]["stack"]["test"]
-    assert [row["year"] for row in block["by_year"]] == [2024]
-    assert {row["regime"] for row in block["by_regime"]} == set(REGIMES)
-    assert sum(row["bars"] for row in block["by_regime"]) == block["rank_ic"]["bars"]
-    assert [row["sector"] for row in block["by_sector"]] == ["oil", "tech"]
-    assert len(block["by_symbol"]) == COUNT
-    mean = np.mean([row["inside_p10_p90"] for row in block["by_symbol"]])
+    tables = {table["by"]: table["rows"] for table in block["slices"]}
+    parts = {by: [row["part"] for row in rows] for by, rows in tables.items()}
+    assert parts["year"] == ["2024"]
+    assert set(parts["regime"]) == set(REGIMES)
+    assert parts["sector"] == ["oil", "tech"]
+    assert parts["month"] == ["Feb", "Mar"]
+    assert parts["weekday"] == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    assert parts["traded_value"] == [str(number) for number in range(1, 11)]
+    assert len(parts["symbol"]) == COUNT
+    assert "hour" not in tables
+    assert sum(row["bars"] for row in tables["regime"]) == block["rank_ic"]["bars"]
+    mean = np.mean([row["inside_p10_p90"] for row in tables["symbol"]])
     assert mean == pytest.approx(block["calibration"]["inside_p10_p90"])
-    assert block["by_hour"] == []
     assert sum(row["rows"] for row in block["calibration"]["reliability"]) == block["labelled_rows"]
     assert tuple(returns.columns) == RETURNS_SCHEMA
     assert result["windows"]["backtest"]["bars"] == 40
@@ -298,10 +315,11 @@ def test_the_door(market, tmp_path: Path):
 
     paths = {
         name: SimpleNamespace(path=str(tmp_path / name))
-        for name in ("panel", "labels", "training_set", "predictions", "returns", "evaluation")
+        for name in ("panel", "universe", "labels", "training_set", "predictions", "returns", "evaluation")
     }
     origin = {"code_version": "c", "config_hash": "h"}
     write_table(market.panel, paths["panel"].path, PANEL, **origin)
+    write_table(market.universe, paths["universe"].path, UNIVERSE, **origin)
     labels = write_table(market.labels, paths["labels"].path, LABELS, **origin)
     training = market.regimes.with_columns(pl.lit("all").alias("sector"))
     write_table(training, paths["training_set"].path, TRAINING_SET, **origin)

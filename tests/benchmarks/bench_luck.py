@@ -28,6 +28,7 @@ from components.gates.judge import judge
 from components.gates.promotion import Contest
 from components.labels.build import build_labels
 from components.market.load import load_panel
+from components.market.universe import tradable_universe
 from components.metrics import ic_summary, information_coefficient
 from components.stacking.combine import stack_experts
 from components.stacking.oof import build_oof_table
@@ -79,7 +80,8 @@ def run_seed(config: Config, seed: int) -> dict:
     )
     regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
     by_name = split_experts(stacked.predictions, horizon=horizon)
-    facts = MarketFacts(labels, panel, regimes, windows, calendar)
+    universe = tradable_universe(panel, config.market.universe)
+    facts = MarketFacts(labels, panel, regimes, windows, calendar, universe)
     evaluation, _ = evaluate(by_name, facts, config.backtest, horizon=horizon, code="bench")
     verdict = judge(Contest(evaluation, by_name["stack"], labels, None), config.gates, code="bench")
     block = evaluation.experts["stack"].test

@@ -87,7 +87,12 @@ def measured(seed: int, *, true_ic: float, persistence: float, lucky_bar: int | 
     regimes = keys.with_columns(pl.lit(1.0).alias("regime_state"))
     windows = Windows((0, WARM_UP - 10), (WARM_UP - 10, WARM_UP), (WARM_UP, bars), (WARM_UP, bars))
     settings = BacktestSettings(decay_bars=0)
-    market = MarketFacts(labels, panel, regimes, windows, keys["timestamp"].unique().sort())
+    sizes = np.random.default_rng([seed, 1]).lognormal(0, 1, SYMBOLS)
+    universe = keys.with_columns(
+        pl.Series("traded_value", np.tile(sizes, bars)), pl.lit(True).alias("tradable")
+    )
+    calendar = keys["timestamp"].unique().sort()
+    market = MarketFacts(labels, panel, regimes, windows, calendar, universe)
     evaluation, returns = evaluate(experts, market, settings, horizon=HORIZON, code="c")
     trials = Trials(scored=(scored_models(evaluation, returns),), unseen=0)
     return Measured(evaluation, experts["stack"], labels, trials)

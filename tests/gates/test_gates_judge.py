@@ -16,7 +16,7 @@ import pytest
 from luck_market import measured, verdict_on
 from pydantic import ValidationError
 
-from components.contracts import ALL_PREDICTIONS, LABELS, ContractError, content_sha256, write_table
+from components.contracts import ALL_PREDICTIONS, LABELS, UNIVERSE, ContractError, content_sha256, write_table
 from components.contracts.documents.champion import ChampionRecord, NewestBars, NoChampion
 from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.trials import Scored, Trials
@@ -85,7 +85,7 @@ def test_a_good_model_is_approved(good):
     assert result.approved
     assert result.beats_champion
     assert result.champion_version is None
-    assert result.reason == "all 17 gates passed; there is no champion yet"
+    assert result.reason == "all 21 gates passed; there is no champion yet"
     assert all(one.passed for one in result.gates)
     assert json.loads(json.dumps(result.model_dump(mode="json"), allow_nan=False))["gates"][0].keys() == {
         "name",
@@ -119,6 +119,9 @@ FAULTS = {
     "steadiness": sinking,
     "drift": put("psi", "cross_section", value=0.26),
     "calibration": put("calibration", "inside_p10_p90", value=0.69),
+    "illiquid_profit": put("liquidity", "least_traded_profit_share", value=0.51),
+    "sharpe_outside_illiquid": put("liquidity", "sharpe_net_outside", value=0.4),
+    "skill_outside_illiquid": put("liquidity", "rank_ic_outside", "t_hac", value=1.9),
     "information_ratio": put("portfolio", "long_only", "information_ratio_net", value=0.4),
     "sharpe": put("portfolio", "long_short", "sharpe_net", value=0.9),
     "sharpe_lower_limit": put("portfolio", "long_short", "sharpe_net_interval", value=[0.0, 3.0]),
@@ -587,9 +590,16 @@ def write_all(good, folder: Path) -> dict[str, Artifact]:
         pl.col("timestamp").alias("label_end"), pl.lit(0, dtype=pl.Int8).alias("direction")
     )
     write_table(filled.select(*LABELS.columns), folder / "labels", LABELS, code_version="c", config_hash="h")
+    universe = good.labels.select(
+        "timestamp", "symbol", pl.lit(1.0).alias("traded_value"), pl.lit(True).alias("tradable")
+    )
+    write_table(universe, folder / "universe", UNIVERSE, code_version="c", config_hash="h")
     return {
         name: Artifact(path=str(folder / name))
-        for name in ("evaluation", "predictions", "labels", "returns", "champion", "trials", "verdict")
+        for name in (
+            *("evaluation", "predictions", "labels", "universe", "returns"),
+            *("champion", "trials", "verdict"),
+        )
     }
 
 

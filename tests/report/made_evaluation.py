@@ -14,14 +14,13 @@ from components.contracts.documents.evaluation import (
     Portfolios,
     Quantiles,
     Ranking,
-    RegimeRow,
     ReliabilityBin,
     ScoreShift,
-    SectorRow,
+    SliceRow,
+    SliceTable,
     Spread,
     WindowSpan,
     WindowSpans,
-    YearRow,
 )
 from components.contracts.documents.health import PanelHealth
 from components.contracts.documents.oof_audit import OofAudit
@@ -50,7 +49,6 @@ def evaluation_of(ic: float | None, *, names: tuple[str, ...] = ("stack",)) -> E
 def measurement(ic: float | None) -> Measurement:
     """One model; what has no value here is unknown."""
     ranking = Ranking(mean=ic, std=None, icir=None, t_hac=None, hit_share=None, bars=10)
-    row = {"ic": ic, "rank_ic": ic, "rank_ic_t": None, "bars": 10}
     return Measurement(
         rows=40,
         labelled_rows=40,
@@ -60,11 +58,10 @@ def measurement(ic: float | None) -> Measurement:
         ic_log_return=ranking,
         rank_ic_log_return=ranking,
         daily=Daily(timestamp=[START, END], ic=[ic, None], rank_ic=[ic, None]),
-        by_year=[YearRow(year=2024, **row)],
-        by_hour=[],
-        by_regime=[RegimeRow(regime="bull", **row)],
-        by_sector=[SectorRow(sector="<tech>", **row)],
-        by_symbol=[],
+        slices=[
+            SliceTable(by=by, rows=[part_of(name, ic)])
+            for by, name in (("whole", "all"), ("year", "2024"), ("regime", "bull"), ("sector", "<tech>"))
+        ],
         decay=[LagRow(lag=0, ic=ic, rank_ic=ic, bars=10)],
         calibration=BandShares(
             below_p10=0.1,
@@ -81,7 +78,16 @@ def measurement(ic: float | None) -> Measurement:
             mean_bps=None, sharpe_horizon_adjusted=None, sharpe_overlap_corrected=None, hit_share=None
         ),
         portfolio=Portfolios(long_short=portfolio(), long_only=portfolio()),
+        liquidity=None,
+        all_names=None,
     )
+
+
+def part_of(name: str, ic: float | None) -> SliceRow:
+    """A part of which only the coefficients are known."""
+    known = {"part": name, "ic": ic, "rank_ic": ic, "rows": 40, "bars": 10, "traded_bars": 0}
+    limits = dict.fromkeys(("ic_interval", "rank_ic_interval", "sharpe_net_interval"), (None, None))
+    return SliceRow(**{**dict.fromkeys(SliceRow.model_fields), **known, **limits})
 
 
 def portfolio() -> Portfolio:

@@ -10,12 +10,13 @@ from components.contracts.documents.cross_validated import CrossValidated
 from components.contracts.documents.fields import Figure
 
 __all__ = [
+    "AllNames",
     "BandShares",
     "Daily",
     "Evaluation",
     "EvaluationStamp",
-    "HourRow",
     "LagRow",
+    "Liquidity",
     "Measurement",
     "ModelEvaluation",
     "Portfolio",
@@ -23,16 +24,17 @@ __all__ = [
     "Portfolios",
     "Quantiles",
     "Ranking",
-    "RegimeRow",
     "ReliabilityBin",
     "ScoreShift",
-    "SectorRow",
+    "SliceName",
+    "SliceRow",
+    "SliceTable",
     "Spread",
-    "SymbolRow",
     "WindowSpan",
     "WindowSpans",
-    "YearRow",
 ]
+
+SliceName = Literal["whole", "regime", "year", "month", "weekday", "hour", "sector", "traded_value", "symbol"]
 
 
 class Ranking(Part):
@@ -54,53 +56,49 @@ class Daily(Part):
     rank_ic: list[Figure]
 
 
-class YearRow(Part):
-    """Coefficients of one calendar year."""
+class SliceRow(Part):
+    """One part of the bars or names. Money is what the part brought into the long_short book, as shares of
+    the whole book's capital, on the `traded_bars` on which it had names; ratios are annual.
+    """
 
-    year: int
+    part: str
+    rows: int  # scores that have a label
+    bars: int  # with a RankIC
     ic: Figure
+    ic_interval: tuple[Figure, Figure]
     rank_ic: Figure
-    rank_ic_t: Figure
-    bars: int
-
-
-class HourRow(Part):
-    """Coefficients of one hour of the day, UTC."""
-
-    hour: int
-    ic: Figure
-    rank_ic: Figure
-    rank_ic_t: Figure
-    bars: int
-
-
-class RegimeRow(Part):
-    """Coefficients of one market regime."""
-
-    regime: str
-    ic: Figure
-    rank_ic: Figure
-    rank_ic_t: Figure
-    bars: int
-
-
-class SectorRow(Part):
-    """Coefficients inside one sector."""
-
-    sector: str
-    ic: Figure
-    rank_ic: Figure
-    rank_ic_t: Figure
-    bars: int
-
-
-class SymbolRow(Part):
-    """One symbol: its correlation over time, and the share of its labels inside the band."""
-
-    symbol: str
-    ic: Figure
-    bars: int
+    rank_ic_interval: tuple[Figure, Figure]
+    rank_ic_t: Figure  # as a normal deviate; None where the bars are too few for one
+    icir: Figure  # of the RankIC, of bars
     inside_p10_p90: Figure
+    traded_bars: int
+    profit: Figure  # before costs, sum
+    average_return_bps: Figure  # a bar, net
+    sharpe_net: Figure
+    sharpe_net_interval: tuple[Figure, Figure]
+    information_ratio: Figure  # before costs
+    hit_share: Figure  # of the bars that moved, net
+    max_drawdown: Figure  # net, of the capital
+    turnover: Figure  # traded weight a bar
+    cost_share: Figure  # of the profit
+    ratio_per_turnover: Figure  # information_ratio by the weight traded in a year
+
+
+class SliceTable(Part):
+    """All parts of one kind, in order."""
+
+    by: SliceName
+    rows: list[SliceRow]
+
+
+class Liquidity(Part):
+    """Figures by fifths of each bar's names, by traded value."""
+
+    names: float  # a bar, median
+    least_traded_profit_share: Figure  # of long_short's profit before costs; None where there is no profit
+    sharpe_net_outside: Figure  # of long_short without the least traded fifth
+    rank_ic_outside: Ranking  # without the least traded fifth
+    rank_ic_most_traded: Ranking
 
 
 class LagRow(Part):
@@ -198,8 +196,18 @@ class Portfolios(Part):
     long_only: Portfolio
 
 
+class AllNames(Part):
+    """The main figures over all names that were scored, whether they can be traded or not."""
+
+    rows: int
+    symbols: int
+    ic: Ranking
+    rank_ic: Ranking
+    portfolio: Portfolios
+
+
 class Measurement(Part):
-    """One expert in one window."""
+    """One expert in one window, in the universe that can be traded."""
 
     rows: int
     labelled_rows: int
@@ -209,17 +217,19 @@ class Measurement(Part):
     ic_log_return: Ranking  # against the plain log return
     rank_ic_log_return: Ranking
     daily: Daily
-    by_year: list[YearRow]
-    by_hour: list[HourRow]  # empty for daily bars
-    by_regime: list[RegimeRow]
-    by_sector: list[SectorRow]
-    by_symbol: list[SymbolRow]
+    slices: list[SliceTable]  # without the hour for daily bars, without traded_value where it is unknown
     decay: list[LagRow]
     calibration: BandShares
     classes: ClassFigures | None = None  # where the target is a class and the model gave probabilities
     psi: ScoreShift
     spread: Spread
     portfolio: Portfolios
+    liquidity: Liquidity | None  # None where no traded value is known, and in the validation window
+    all_names: AllNames | None  # None where every name can be traded
+
+    def sliced(self, by: SliceName) -> list[SliceRow]:
+        """The parts of one kind; empty where there is no such table."""
+        return next((table.rows for table in self.slices if table.by == by), [])
 
 
 class ModelEvaluation(Part):
@@ -256,7 +266,7 @@ class EvaluationStamp(Part):
 class Evaluation(Document):
     """Every expert and the stack, measured."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     horizon: int
     period: str
     target: str

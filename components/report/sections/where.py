@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.contracts.documents.evaluation import Evaluation, Measurement
+from components.contracts.documents.evaluation import Evaluation, Measurement, SliceName
 from components.page import Picture, number
 from components.report.picture import picture, shown_name, signed_heat
 from components.report.summary import CANDIDATES, models_in_test
@@ -67,16 +67,16 @@ def where_section(evaluation: Evaluation, label_shift: pl.DataFrame) -> WhereSec
     )
 
 
-def _heat(evaluation: Evaluation, part: str, title: str, *, wide: bool = False) -> Picture:
+def _heat(evaluation: Evaluation, by: SliceName, title: str, *, wide: bool = False) -> Picture:
     models = models_in_test(evaluation, without=LEFT_OUT)
-    bars = {str(getattr(row, part)): row.bars for row in getattr(models["stack"], f"by_{part}")}
-    cells = [[_rank_ics(block, part).get(group) for group in bars] for block in models.values()]
-    groups = [f"{group} ({count})" for group, count in bars.items()]
+    bars = {row.part: row.bars for row in models["stack"].sliced(by)}
+    cells = [[_rank_ics(block, by).get(part) for part in bars] for block in models.values()]
+    groups = [f"{part} ({count})" for part, count in bars.items()]
     heat = signed_heat(groups, [shown_name(name) for name in models], cells)
     if len(groups) <= MOST_WITH_NUMBERS:
         heat["texttemplate"] = "%{z:.3f}"
     return picture(title, [heat], {"xaxis": {"type": "category"}}, wide=wide)
 
 
-def _rank_ics(block: Measurement, part: str) -> dict[str, float | None]:
-    return {str(getattr(row, part)): row.rank_ic for row in getattr(block, f"by_{part}")}
+def _rank_ics(block: Measurement, by: SliceName) -> dict[str, float | None]:
+    return {row.part: row.rank_ic for row in block.sliced(by)}

@@ -1,0 +1,104 @@
+"""The gates of what can be traded: whether profit and skill last without the names that trade least.
+
+Names stand in fifths of their bar by traded value. Where no volume is known, or a fifth holds too few names
+to say anything, a gate says so and does not fail for it.
+"""
+
+from components.contracts.documents.evaluation import Liquidity, Measurement
+from components.contracts.documents.verdict import Comparator, Gate
+from components.gates.config import Settings
+from components.gates.gate import gate, too_few
+
+# The least traded fifth alone is money of few names: fewer say nothing about a group.
+FEWEST_NAMES = 25
+# A RankIC of 20 names has a standard deviation of .23 a bar by luck alone: of fewer it drowns in it.
+FEWEST_NAMES_FOR_SKILL = 100
+
+
+def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
+    """Profit from the least traded fifth, figures without it, and skill among the most traded fifth."""
+    found = block.liquidity
+    few = too_few(block.portfolio.long_short.bars, settings.min_test_bars, "gates.min_test_bars")
+    return (
+        _of_fifths(
+            "illiquid_profit",
+            found.least_traded_profit_share if found else None,
+            "<=",
+            settings.max_illiquid_profit,
+            "share of long_short's profit from the least traded fifth of names",
+            unjudged=_unjudged(found, FEWEST_NAMES),
+            lacking=few,
+        ),
+        _of_fifths(
+            "sharpe_outside_illiquid",
+            found.sharpe_net_outside if found else None,
+            ">=",
+            settings.min_sharpe_outside_illiquid,
+            "annual net Sharpe ratio of long_short without the least traded fifth of names",
+            unjudged=_unjudged(found, FEWEST_NAMES),
+            lacking=few,
+        ),
+        _of_fifths(
+            "skill_outside_illiquid",
+            found.rank_ic_outside.t_hac if found else None,
+            ">=",
+            settings.min_t_statistic,
+            "t of the RankIC without the least traded fifth of names"
+            f" (mean {_mean(found, 'rank_ic_outside')})",
+            unjudged=_unjudged(found, FEWEST_NAMES),
+            lacking=few,
+        ),
+        _of_fifths(
+            "most_traded_skill",
+            _share_of_skill(block),
+            ">=",
+            settings.min_most_traded_skill,
+            "mean RankIC among the most traded fifth of names"
+            f" ({_mean(found, 'rank_ic_most_traded')}) as a share of that of all",
+            unjudged=_unjudged(found, FEWEST_NAMES_FOR_SKILL),
+            lacking=few,
+        ),
+    )
+
+
+def _of_fifths(
+    name: str,
+    value: float | None,
+    comparison: Comparator,
+    threshold: float,
+    what: str,
+    *,
+    unjudged: str | None,
+    lacking: str | None,
+) -> Gate:
+    """A gate that passes, without a number, where nobody can tell."""
+    if unjudged is None:
+        return gate(name, value, comparison, threshold, what, lacking=lacking)
+    return Gate(
+        name=name,
+        value=None,
+        threshold=threshold,
+        comparison=comparison,
+        passed=True,
+        reason=f"not judged, {unjudged}: {what}",
+    )
+
+
+def _unjudged(found: Liquidity | None, names: int) -> str | None:
+    """Why fifths say nothing; None where they do."""
+    if found is None:
+        return "no volume is known"
+    if found.names < names:
+        return f"only {found.names:g} names a bar with a known traded value, {names} needed"
+    return None
+
+
+def _share_of_skill(block: Measurement) -> float | None:
+    """None where all names show no skill: then there is nothing to have a share of."""
+    every, most = block.rank_ic.mean, block.liquidity and block.liquidity.rank_ic_most_traded.mean
+    return None if every is None or most is None or every <= 0 else most / every
+
+
+def _mean(found: Liquidity | None, name: str) -> str:
+    mean = getattr(found, name).mean if found else None
+    return "unknown" if mean is None else f"{mean:.4f}"

@@ -1,0 +1,29 @@
+"""What the door of the universe calls: read the panel, write which of its rows can be traded."""
+
+import os
+
+from components.contracts import PANEL, UNIVERSE, read_stamp, read_table, write_table
+from components.market.universe import described, tradable_universe
+from components.market.universe_config import UniverseSettings
+from components.progress import report, stage
+from components.settings import config_hash
+
+
+def run_make_universe(
+    panel: str | os.PathLike, universe: str | os.PathLike, *, settings: str, code: str
+) -> None:
+    """Write the UNIVERSE table of a PANEL; `settings` is JSON of `market.universe`.
+
+    Raises
+    ------
+    ContractError
+        If the panel is damaged.
+    MarketError
+        As `tradable_universe`.
+    """
+    with stage("universe"):
+        parsed = UniverseSettings.model_validate_json(settings)
+        made = tradable_universe(read_table(panel, PANEL), parsed)
+        stamp = {"code_version": code, "config_hash": config_hash(parsed)}
+        write_table(made, universe, UNIVERSE, inputs={"panel": read_stamp(panel).content_sha256}, **stamp)
+        report("universe", described(made))

@@ -1,0 +1,159 @@
+"""Approvals must not be hollow: skill that only names have which nobody can buy is caught, skill everywhere
+is let pass, and a universe that can be traded judges by its own names alone.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from components.backtest.config import Settings as BacktestSettings
+from components.backtest.evaluate import MarketFacts, evaluate
+from components.contracts import TIME
+from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.verdict import Verdict
+from components.gates.config import Settings
+from components.gates.judge import judge
+from components.gates.promotion import Contest
+from components.timeline import Windows
+
+NAMES, BARS, WARM_UP, VOLATILITY = 150, 200, 10, 0.02
+KINDS = ("illiquid_profit", "sharpe_outside_illiquid", "skill_outside_illiquid", "most_traded_skill")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model on a made market."""
+
+    evaluation: Evaluation
+    verdict: Verdict
+
+    @property
+    def failed(self) -> list[str]:
+        return [gate.name for gate in self.verdict.gates if not gate.passed]
+
+    def reason(self, name: str) -> str:
+        return next(gate.reason for gate in self.verdict.gates if gate.name == name)
+
+
+def judged(
+    skilled: np.ndarray, *, tradable: np.ndarray | None = None, volume_known: bool = True, ic: float = 0.12
+) -> Judged:
+    """Names in order of their traded value, the smallest first; one-bar scores with this IC in `skilled`."""
+    random = np.random.default_rng(5)
+    signal = random.normal(size=(BARS, NAMES))
+    known = np.vstack([np.zeros((2, NAMES)), signal[:-2]])
+    own = VOLATILITY * (ic * skilled * known + random.normal(size=(BARS, NAMES)))
+    opening = 100 * np.exp(np.cumsum(own, axis=0))
+    close = np.vstack([opening[1:], opening[-1:]])
+    label = np.full((BARS, NAMES), np.nan)
+    label[:-2] = np.log(opening[2:] / opening[1:-1])
+    days = pl.Series([datetime(2021, 1, 1, tzinfo=UTC) + timedelta(days=1.45 * bar) for bar in range(BARS)])
+    keys = pl.DataFrame(
+        {
+            "timestamp": days.cast(TIME).gather(np.repeat(np.arange(BARS), NAMES)),
+            "symbol": [f"S{number:03d}" for number in range(NAMES)] * BARS,
+        }
+    )
+    place = np.tile(np.arange(NAMES), BARS)
+    universe = keys.with_columns(
+        pl.Series("traded_value", 1.0 + place if volume_known else [None] * len(place), dtype=pl.Float64),
+        pl.Series("tradable", np.ones(len(place), bool) if tradable is None else tradable[place]),
+    )
+    neutral = (label - label.mean(axis=1, keepdims=True)).ravel()
+    labels = keys.with_columns(
+        pl.lit(1, dtype=pl.Int32).alias("horizon"),
+        pl.Series("log_return", label.ravel()).fill_nan(None),
+        pl.Series("sector_neutral_return", neutral).fill_nan(None),
+    )
+    prices = keys.with_columns(
+        pl.lit("all").alias("sector"), pl.Series("open", opening.ravel()), pl.Series("close", close.ravel())
+    )
+    score = ic * VOLATILITY * signal
+    experts = {
+        name: predictions(keys, name, values)
+        for name, values in {
+            "stack": score,
+            "median": np.zeros_like(score),
+            "equal_weights": score,
+            "best_single": score,
+        }.items()
+    }
+    windows = Windows((0, 5), (5, WARM_UP), (WARM_UP, BARS), (WARM_UP, BARS))
+    regimes = keys.with_columns(pl.lit(1.0).alias("regime_state"))
+    calendar = keys["timestamp"].unique().sort()
+    facts = MarketFacts(labels, prices, regimes, windows, calendar, universe)
+    # Costs of a market maker, so that one bar's skill pays.
+    settings = BacktestSettings(decay_bars=0, cost_bps_per_side=1.0)
+    evaluation, _ = evaluate(experts, facts, settings, horizon=1, code="c")
+    contest = Contest(evaluation, experts["stack"], labels, None)
+    return Judged(evaluation, judge(contest, Settings(), code="c"))
+
+
+def predictions(keys: pl.DataFrame, name: str, score: np.ndarray) -> pl.DataFrame:
+    half = 1.2816 * VOLATILITY
+    return keys.select(
+        "timestamp",
+        "symbol",
+        pl.lit("1d").alias("period"),
+        pl.lit(1, dtype=pl.Int32).alias("horizon"),
+        pl.lit("sector_neutral_return").alias("target"),
+        pl.lit(name).alias("expert"),
+        pl.Series("score", score.ravel()),
+        pl.lit(VOLATILITY).alias("uncertainty"),
+        *(pl.Series(at, score.ravel() + move) for at, move in (("p10", -half), ("p50", 0.0), ("p90", half))),
+    ).filter(pl.col("timestamp") >= keys["timestamp"].unique().sort()[5])
+
+
+LEAST_FIFTH = np.arange(NAMES) < NAMES / 5
+MOST_TRADED = np.arange(NAMES) >= NAMES * 0.85
+
+
+def test_skill_in_every_name_passes():
+    found = judged(np.ones(NAMES))
+    assert found.failed == []
+    liquidity = found.evaluation.experts["stack"].test.liquidity
+    assert liquidity.names == NAMES
+    assert liquidity.least_traded_profit_share == pytest.approx(0.2, abs=0.1)
+    assert liquidity.rank_ic_most_traded.mean == pytest.approx(0.12, abs=0.04)
+    assert found.evaluation.experts["stack"].test.all_names is None
+
+
+def test_skill_in_the_least_traded_fifth_alone_is_caught():
+    found = judged(LEAST_FIFTH, ic=0.4)
+    assert (
+        {"illiquid_profit", "skill_outside_illiquid", "most_traded_skill"} <= set(found.failed) <= set(KINDS)
+    )
+    liquidity = found.evaluation.experts["stack"].test.liquidity
+    assert liquidity.least_traded_profit_share > 0.8
+    assert abs(liquidity.rank_ic_outside.mean) < 0.02
+    assert "least traded fifth of names: " in found.reason("illiquid_profit")
+
+
+def test_skill_everywhere_but_among_the_names_that_can_be_bought_is_caught():
+    """As where an approval was hollow: some 15 % of names trade enough, and among them is no skill."""
+    found = judged(~MOST_TRADED)
+    assert found.failed == ["most_traded_skill"]
+
+
+def test_the_universe_is_judged_by_its_own_names_and_all_names_stay_beside():
+    hollow = judged(~MOST_TRADED, tradable=MOST_TRADED)
+    block = hollow.evaluation.experts["stack"].test
+    assert {"information_coefficient", "significance", "sharpe"} <= set(hollow.failed)
+    assert abs(block.ic.mean) < 0.03 < 0.08 < block.all_names.ic.mean
+    assert block.symbols == MOST_TRADED.sum()
+    assert block.all_names.symbols == NAMES
+    assert block.portfolio.long_short.sharpe_net < 2 < block.all_names.portfolio.long_short.sharpe_net
+    every = judged(~MOST_TRADED).evaluation.experts["stack"].test
+    assert block.all_names.ic == every.ic
+    assert block.all_names.portfolio == every.portfolio
+    sound = judged(MOST_TRADED, tradable=MOST_TRADED, ic=0.3)
+    assert {"information_coefficient", "significance", "sharpe"}.isdisjoint(sound.failed)
+
+
+def test_without_volume_the_gates_say_so_and_fail_for_nothing():
+    found = judged(LEAST_FIFTH, volume_known=False, ic=0.4)
+    assert set(KINDS).isdisjoint(found.failed)
+    assert all("not judged, no volume is known" in found.reason(name) for name in KINDS)
