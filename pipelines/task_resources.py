@@ -74,6 +74,7 @@ MEASURED: Mapping[str, Resources] = {
     "stack": _row("1", "768Mi", "6Gi"),
     "stack-splits": _row("1", "1Gi", "12Gi"),
     "make-reference": _row("500m", "512Mi", "7Gi"),
+    "make-universe": _row("500m", "384Mi", "3Gi"),
     "backtest": _row("500m", "512Mi", "6Gi"),
     "mine": _row("1", "1Gi", "6Gi"),
     "judge": _row("250m", "512Mi", "3Gi"),

@@ -1,5 +1,7 @@
 """The universe that can be traded: which rows of a panel belong to it, as known at the close of their bar."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
@@ -9,6 +11,19 @@ from components.market.universe_config import UniverseSettings
 
 KEY = ["timestamp", "symbol"]
 BY_TRADED_VALUE = ("min_traded_value", "most_traded_names", "most_traded_share")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is asked for, None where nothing is, and whether a row has it; null where that is unknown."""
+
+    asked: float | None
+    holds: pl.Expr
+
+    @property
+    def kept(self) -> pl.Expr:
+        """Whether a row keeps the rule: what is unknown does not."""
+        return self.holds.fill_null(False)
 
 
 def tradable_universe(panel: pl.DataFrame, settings: UniverseSettings) -> pl.DataFrame:
@@ -29,22 +44,19 @@ def tradable_universe(panel: pl.DataFrame, settings: UniverseSettings) -> pl.Dat
         If traded value is asked for and the panel knows no volume, or no row at all keeps the rules.
     """
     measured = _measured(panel.sort("symbol", "timestamp"), settings.bars).sort(KEY)
-    asked = {
-        name: value for name, value in settings.model_dump(exclude={"bars"}).items() if value is not None
-    }
-    by_value = [name for name in BY_TRADED_VALUE if name in asked]
+    rules = {name: rule for name, rule in _rules(settings).items() if rule.asked is not None}
+    by_value = [name for name in BY_TRADED_VALUE if name in rules]
     if by_value and len(measured) and measured["traded_value"].null_count() == len(measured):
         raise MarketError(
             f"market.universe.{by_value[0]} asks for traded value, but no volume of the panel is known. Map"
             " the column of the volume in market.columns, or ask for something else, such as"
             " market.universe.min_listed_bars."
         )
-    rules = {name: _rule(name, value) for name, value in asked.items()}
     kept = measured.with_columns(
-        pl.all_horizontal(pl.lit(True), *(rule.fill_null(False) for rule in rules.values())).alias("tradable")
+        pl.all_horizontal(pl.lit(True), *(rule.kept for rule in rules.values())).alias("tradable")
     )
     if len(kept) and not kept["tradable"].any():
-        raise MarketError(_nothing_left(measured, asked, rules))
+        raise MarketError(_nothing_left(measured, rules))
     return kept.select(*UNIVERSE.columns)
 
 
@@ -107,27 +119,33 @@ def _window_sums(values: np.ndarray, code: pl.Series, bar: pl.Series, bars: int)
     return np.add.reduceat(padded, edges, axis=1)[:, ::2]
 
 
-def _rule(name: str, asked: float) -> pl.Expr:
-    """Whether a row keeps the rule; null where what it asks for is unknown."""
-    value, rank = pl.col("traded_value"), pl.col("traded_value").rank("min", descending=True)
+def _rules(settings: UniverseSettings) -> dict[str, Rule]:
+    """Every rule by the name of its setting."""
+    value = pl.col("traded_value")
+    place = value.rank("min", descending=True).over("timestamp")
+    names, share = settings.most_traded_names, settings.most_traded_share
     # Names of one traded value stay or go together; at least one name of a bar stays.
-    most = pl.max_horizontal(asked * pl.col("traded_value").count().over("timestamp"), pl.lit(1.0))
+    room = pl.max_horizontal((share or 1) * value.count().over("timestamp"), pl.lit(1.0)) + 1e-9
     return {
-        "min_traded_value": value >= asked,
-        "most_traded_names": (rank.over("timestamp") <= asked) & (value > 0),
-        "most_traded_share": (rank.over("timestamp") <= most + 1e-9) & (value > 0),
-        "min_price": pl.col("close").fill_nan(None) >= asked,
-        "min_traded_share": pl.col("traded_share") >= asked,
-        "min_listed_bars": pl.col("listed_bars") >= asked,
-    }[name]
+        "min_traded_value": _at_least("traded_value", settings.min_traded_value),
+        "most_traded_names": Rule(names, (place <= (names or 0)) & (value > 0)),
+        "most_traded_share": Rule(share, (place <= room) & (value > 0)),
+        "min_price": _at_least("close", settings.min_price),
+        "min_traded_share": _at_least("traded_share", settings.min_traded_share),
+        "min_listed_bars": _at_least("listed_bars", settings.min_listed_bars),
+    }
 
 
-def _nothing_left(measured: pl.DataFrame, asked: dict[str, float], rules: dict[str, pl.Expr]) -> str:
+def _at_least(name: str, asked: float | None) -> Rule:
+    return Rule(asked, pl.col(name).cast(pl.Float64).fill_nan(None) >= pl.lit(asked, dtype=pl.Float64))
+
+
+def _nothing_left(measured: pl.DataFrame, rules: dict[str, Rule]) -> str:
     """Why no row is left: how many rows keep each rule, and how large each figure gets."""
-    counts = measured.select(rule.fill_null(False).sum().alias(name) for name, rule in rules.items()).row(0)
+    counts = measured.select(rule.kept.sum().alias(name) for name, rule in rules.items()).row(0)
     kept = ", ".join(
-        f"{name} = {value:g} is kept by {count:,}"
-        for (name, value), count in zip(asked.items(), counts, strict=True)
+        f"{name} = {rule.asked:g} is kept by {count:,}"
+        for (name, rule), count in zip(rules.items(), counts, strict=True)
     )
     figures = ("traded_value", "close", "traded_share", "listed_bars")
     largest = ", ".join(

@@ -15,6 +15,7 @@ from components.report.sections.factors import factors_section
 from components.report.sections.gates import gates_section
 from components.report.sections.lineage import lineage_section
 from components.report.sections.money import money_section
+from components.report.sections.parts import parts_section
 from components.report.sections.where import where_section
 
 PAGES = {
@@ -50,6 +51,7 @@ def write_run_page(path: Path, run: RunResult) -> Path:
         money=money_section(run),
         crossed=crossed_section(run.evaluation),
         where=where_section(run.evaluation, run.label_shift),
+        parts=parts_section(run.evaluation),
         gates=gates_section(run.summary),
         lineage=lineage_section(run),
     )
