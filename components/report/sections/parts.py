@@ -32,13 +32,13 @@ HEADER = [
     "RankIC",
     "t",
     "ICIR",
-    "labels in band",
+    "band",
     "profit",
-    "return, bps",
+    "bps a bar",
     "Sharpe net",
-    "IR gross",
+    "IR",
     "hit",
-    "drawdown",
+    "fall",
     "turnover",
     "costs",
     "IR per turnover",
@@ -99,7 +99,7 @@ def _row(row: SliceRow, profit: float) -> list[str]:
     return [
         row.part.replace("_", " "),
         f"{row.bars:,}",
-        _within(row.ic, row.ic_interval, 3),
+        _within(row.ic, row.ic_interval, 2),
         _within(row.rank_ic, row.rank_ic_interval, 3),
         number(row.rank_ic_t, 1),
         number(row.icir),
@@ -109,18 +109,19 @@ def _row(row: SliceRow, profit: float) -> list[str]:
         _within(row.sharpe_net, row.sharpe_net_interval, 1),
         number(row.information_ratio, 1),
         number(row.hit_share, 0, percent=True),
-        number(row.max_drawdown, 1, percent=True),
-        number(row.turnover, 3),
+        number(row.max_drawdown, 0, percent=True),
+        number(row.turnover),
         number(row.cost_share, 0, percent=True),
-        number(row.ratio_per_turnover, 3),
+        number(row.ratio_per_turnover),
     ]
 
 
 def _within(value: float | None, interval: tuple[float | None, float | None], digits: int) -> str:
-    low, high = interval
-    if low is None or high is None:
+    """The value and how far its interval, which lies about it, reaches to both sides; on one line."""
+    _, high = interval
+    if value is None or high is None:
         return number(value, digits)
-    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+    return f"{number(value, digits)}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{number(high - value, digits)}"
 
 
 def _buyable(block: Measurement) -> list[list[str]]:
