@@ -54,7 +54,7 @@ def liquidity(
     )
     net = traded.returns["net_return"].to_numpy()
     return Liquidity(
-        names=float(placed.group_by("timestamp").len()["len"].median()),
+        names=int(placed.group_by("timestamp").len()["len"].median()),
         least_traded_profit_share=least / profit if profit > 0 else None,
         sharpe_net_outside=float(sharpe_ratio(net, bars_per_year=terms.bars_per_year)),
         rank_ic_outside=_ranking(outside, facts, terms.horizon),

@@ -18,7 +18,10 @@ FEWEST_NAMES_FOR_SKILL = 100
 def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
     """Profit from the least traded fifth, figures without it, and skill among the most traded fifth."""
     found = block.liquidity
-    few = too_few(block.portfolio.long_short.bars, settings.min_test_bars, "gates.min_test_bars")
+    of_money, of_skill = (
+        too_few(bars, settings.min_test_bars, "gates.min_test_bars")
+        for bars in (block.portfolio.long_short.bars, block.rank_ic.bars)
+    )
     return (
         _of_fifths(
             "illiquid_profit",
@@ -27,7 +30,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             settings.max_illiquid_profit,
             "share of long_short's profit from the least traded fifth of names",
             unjudged=_unjudged(found, FEWEST_NAMES),
-            lacking=few,
+            lacking=of_money,
         ),
         _of_fifths(
             "sharpe_outside_illiquid",
@@ -36,7 +39,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             settings.min_sharpe_outside_illiquid,
             "annual net Sharpe ratio of long_short without the least traded fifth of names",
             unjudged=_unjudged(found, FEWEST_NAMES),
-            lacking=few,
+            lacking=of_money,
         ),
         _of_fifths(
             "skill_outside_illiquid",
@@ -46,7 +49,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             "t of the RankIC without the least traded fifth of names"
             f" (mean {_mean(found, 'rank_ic_outside')})",
             unjudged=_unjudged(found, FEWEST_NAMES),
-            lacking=few,
+            lacking=of_skill,
         ),
         _of_fifths(
             "most_traded_skill",
@@ -56,7 +59,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             "mean RankIC among the most traded fifth of names"
             f" ({_mean(found, 'rank_ic_most_traded')}) as a share of that of all",
             unjudged=_unjudged(found, FEWEST_NAMES_FOR_SKILL),
-            lacking=few,
+            lacking=of_skill,
         ),
     )
 
@@ -71,8 +74,8 @@ def _of_fifths(
     unjudged: str | None,
     lacking: str | None,
 ) -> Gate:
-    """A gate that passes, without a number, where nobody can tell."""
-    if unjudged is None:
+    """A gate that passes, without a number, where nobody can tell; with too few bars it does not."""
+    if lacking or unjudged is None:
         return gate(name, value, comparison, threshold, what, lacking=lacking)
     return Gate(
         name=name,
@@ -89,7 +92,7 @@ def _unjudged(found: Liquidity | None, names: int) -> str | None:
     if found is None:
         return "no volume is known"
     if found.names < names:
-        return f"only {found.names:g} names a bar with a known traded value, {names} needed"
+        return f"only {found.names} names a bar with a known traded value, {names} needed"
     return None
 
 

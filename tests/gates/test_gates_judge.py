@@ -189,7 +189,13 @@ def test_enough_bars_are_enough(good):
 def test_a_portfolio_of_few_bars_fails_by_its_own_bars(good):
     result = verdict(good, put("portfolio", "long_short", "bars", value=12))
     failed = [one.name for one in result.gates if not one.passed]
-    assert failed == ["sharpe", "sharpe_lower_limit", "drawdown"]
+    assert failed == [
+        "sharpe",
+        "sharpe_lower_limit",
+        "drawdown",
+        "illiquid_profit",
+        "sharpe_outside_illiquid",
+    ]
     assert "only 12 bars" in gate(result, "sharpe").reason
 
 
@@ -243,6 +249,9 @@ def put_number(name, value):
         "significance": ("rank_ic", "t_hac"),
         "drift": ("psi", "cross_section"),
         "calibration": ("calibration", "inside_p10_p90"),
+        "illiquid_profit": ("liquidity", "least_traded_profit_share"),
+        "sharpe_outside_illiquid": ("liquidity", "sharpe_net_outside"),
+        "skill_outside_illiquid": ("liquidity", "rank_ic_outside", "t_hac"),
         "information_ratio": ("portfolio", "long_only", "information_ratio_net"),
         "sharpe": ("portfolio", "long_short", "sharpe_net"),
         "sharpe_lower_limit": ("portfolio", "long_short", "sharpe_net_interval"),

@@ -13,10 +13,12 @@ from components.backtest.config import Settings as BacktestSettings
 from components.backtest.evaluate import MarketFacts, evaluate
 from components.contracts import TIME
 from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.trials import Trials
 from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
 from components.gates.judge import judge
 from components.gates.promotion import Contest
+from components.registry.scored import scored_models
 from components.timeline import Windows
 
 NAMES, BARS, WARM_UP, VOLATILITY = 150, 200, 10, 0.02
@@ -87,9 +89,10 @@ def judged(
     facts = MarketFacts(labels, prices, regimes, windows, calendar, universe)
     # Costs of a market maker, so that one bar's skill pays.
     settings = BacktestSettings(decay_bars=0, cost_bps_per_side=1.0)
-    evaluation, _ = evaluate(experts, facts, settings, horizon=1, code="c")
+    evaluation, returns = evaluate(experts, facts, settings, horizon=1, code="c")
     contest = Contest(evaluation, experts["stack"], labels, None)
-    return Judged(evaluation, judge(contest, Settings(), code="c"))
+    trials = Trials(scored=(scored_models(evaluation, returns),), unseen=0)
+    return Judged(evaluation, judge(contest, trials, Settings(), code="c"))
 
 
 def predictions(keys: pl.DataFrame, name: str, score: np.ndarray) -> pl.DataFrame:

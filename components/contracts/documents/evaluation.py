@@ -94,7 +94,7 @@ class SliceTable(Part):
 class Liquidity(Part):
     """Figures by fifths of each bar's names, by traded value."""
 
-    names: float  # a bar, median
+    names: int  # a bar, median
     least_traded_profit_share: Figure  # of long_short's profit before costs; None where there is no profit
     sharpe_net_outside: Figure  # of long_short without the least traded fifth
     rank_ic_outside: Ranking  # without the least traded fifth
