@@ -176,7 +176,7 @@ def test_words_and_figures_are_those_of_the_run(markup):
 
 def test_rows_that_stand_out(markup):
     chosen = re.findall(r"<tr class=chosen><td[^>]*>([^<]*)", markup)
-    assert chosen == ["Stack (chosen)", "high volatility"]
+    assert chosen == ["Stack (chosen)", "high volatility", "every name", "all", "all", "all"]
 
 
 def test_unknown_figures_are_dashes_and_gaps(tmp_path):
