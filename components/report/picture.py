@@ -27,6 +27,7 @@ NAMES = {
     "lightgbm": "LightGBM",
     "patchtst": "PatchTST",
     "tft": "TFT",
+    "gru": "GRU",
     "adaptive_tft": "Adaptive TFT",
 }
 # Behind the name of an expert whose base leaf is in the run too.
