@@ -54,7 +54,7 @@ class Leaf(Section):
         None, description="dotted name of a module of your own, such as my_package.my_expert"
     )
     transform: TargetTransform = Field(
-        "zscore",
+        "rank_gaussian",
         description=(
             "what is learned of the target in the cross-section of a bar; labels.transform, unless the leaf"
             " or an override says otherwise"

@@ -121,7 +121,7 @@ class Settings(Section):
     )
     target: Target = Field("sector_neutral_return", description="the label column that experts learn")
     transform: Literal["none", "zscore", "rank_gaussian"] = Field(
-        "zscore",
+        "rank_gaussian",
         description=(
             "what experts learn of the target in the cross-section of a bar. zscore: deviations from the mean"
             " in standard deviations, cut off at 4; rank_gaussian: the rank as a normal quantile, z-scores"
