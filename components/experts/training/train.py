@@ -22,6 +22,7 @@ from components.contracts import (
     read_table,
     verify_bundle,
 )
+from components.contracts.classes import class_values
 from components.contracts.documents.experts import ExpertStatus, FailedExpert, Fit, TrainedExpert
 from components.experts.errors import ExpertError
 from components.experts.leaves import expert_module
@@ -158,7 +159,7 @@ def _planned(
         tables.training_set, tables.labels, list(task.groups), ((task.target, task.horizon), *task.also)
     )
     rows = rows if tables.learnable is None else unlabelled_but(rows, tables.learnable)
-    if task.transform == "rank_gaussian":
+    if task.transform == "rank_gaussian" and not class_values(task.target):
         _say_where_few_are_ranked(rows, leaf.expert)
     calendar, bars = bar_index(rows["timestamp"])
     windows = resolve_windows(calendar, timeline)
