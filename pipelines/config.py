@@ -161,16 +161,6 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _inputs_are_chosen_for_every_fit(self):
-        if self.timeline.scheme != "walk_forward" and self.selection.mode != "off":
-            raise ValueError(
-                f"timeline.scheme={self.timeline.scheme} but selection.mode={self.selection.mode}, which"
-                " chooses inputs for the folds of the walk-forward alone, on bars that splits of the"
-                " cross-validation test; set selection.mode to off, or timeline.scheme to walk_forward"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _store_is_an_address_or_a_path(self):
         if "://" in self.run.store:
             try:

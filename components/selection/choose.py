@@ -45,7 +45,7 @@ class FoldChoice:
 def choose_for_fold(
     rows: Rows,
     fold: str,
-    window: tuple[int, int],
+    bars: np.ndarray,
     evidence: Sequence[Evidence],
     measured: Rolling,
     settings: Settings,
@@ -54,11 +54,11 @@ def choose_for_fold(
 
     Parameters
     ----------
-    window : the fold's training bars as [first, end)
-    evidence : pairs of eras that lie in the window
-    measured : rolling IC of the window
+    bars : the fold's training bars, sorted
+    evidence : pairs of eras that lie in them
+    measured : rolling IC of them
     """
-    case = _weighed(rows, window, evidence, measured, settings)
+    case = _weighed(rows, bars, evidence, measured, settings)
     decision = _decided(case, settings)
     size = len(rows.names)
     columns = {
@@ -128,14 +128,14 @@ class _Case:
 
 def _weighed(
     rows: Rows,
-    window: tuple[int, int],
+    bars: np.ndarray,
     evidence: Sequence[Evidence],
     measured: Rolling,
     settings: Settings,
 ) -> _Case:
     size, limits = len(rows.names), settings.filter
-    part = rows.slice(*window)
-    coverage = np.array([np.isfinite(rows.values[part, column]).mean() for column in range(size)])
+    inside = np.isin(rows.bars, bars)
+    coverage = np.array([np.isfinite(rows.values[inside, column]).mean() for column in range(size)])
     usable = (coverage >= limits.least_coverage) & (
         np.mean([found.usable for found in evidence], axis=0) >= 0.5
     )
@@ -163,7 +163,7 @@ def _weighed(
         p=p,
         q=adjusted_p_values(np.where(kept, p, np.nan)),
         steady=steady_share(evidence, measured.mean),
-        listed=_rolling_list(kept, measured, window, settings),
+        listed=_rolling_list(kept, measured, len(bars), settings),
         chance=chance,
     )
 
@@ -200,14 +200,12 @@ def _measured_columns(measured: Rolling) -> dict[str, np.ndarray]:
     }
 
 
-def _rolling_list(
-    kept: np.ndarray, measured: Rolling, window: tuple[int, int], settings: Settings
-) -> np.ndarray:
-    """Place on the list of the rolling IC, from 1; 0 for inputs that are not on it.
+def _rolling_list(kept: np.ndarray, measured: Rolling, bars: int, settings: Settings) -> np.ndarray:
+    """Place on the list of the rolling IC of so many bars, from 1; 0 for inputs that are not on it.
 
     It is shorter in degraded mode, with a short history.
     """
-    short = window[1] - window[0] < SHORT_HISTORY_BARS
+    short = bars < SHORT_HISTORY_BARS
     longest = settings.filter.top_inputs_short if short else settings.filter.top_inputs
     place = _places(np.where(kept & np.isfinite(measured.weighted_t), np.abs(measured.weighted_t), -np.inf))
     return np.where(kept & (place <= longest) & (measured.q <= FALSE_DISCOVERY_RATE), place, 0)

@@ -5,6 +5,8 @@ is looked at once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from components.selection.config import Settings
 from components.selection.errors import SelectionError
 from components.timeline import Fold
@@ -38,7 +40,7 @@ def era_length(folds: Sequence[Fold], settings: Settings, horizon: int, gap_bars
     """
     shortest = min(len(fold.train) for fold in folds)
     era = min(settings.era_bars, shortest // settings.fewest_eras)
-    needed = max(FEWEST_BLOCKS * 2 * horizon, gap_bars + 3 * horizon, 15)
+    needed = fewest_era_bars(horizon, gap_bars)
     if era < needed or -(-era // block_of(settings, horizon, era)) < FEWEST_BLOCKS:
         raise SelectionError(
             f"The shortest training window holds {shortest} bars, so {settings.fewest_eras} eras have {era}"
@@ -47,6 +49,33 @@ def era_length(folds: Sequence[Fold], settings: Settings, horizon: int, gap_bars
             " selection.era_bars, or set selection.mode to off."
         )
     return era
+
+
+def era_length_of_splits(splits: Sequence[Fold], settings: Settings, horizon: int, gap_bars: int) -> int:
+    """Bars of an era where training bars have holes: so few that every split holds two eras side by side,
+    wherever the grid lies in its longest stretch.
+
+    Raises
+    ------
+    SelectionError
+        If that leaves an era too short to judge in.
+    """
+    shortest = min(max(map(len, split.stretches)) for split in splits)
+    era = min(settings.era_bars, (shortest + 1) // 3)
+    needed = fewest_era_bars(horizon, gap_bars)
+    if era < needed or -(-era // block_of(settings, horizon, era)) < FEWEST_BLOCKS:
+        raise SelectionError(
+            f"A split of the cross-validation learns from {shortest} bars in a row at most, so its eras have"
+            f" {era} bars; horizon {horizon} and a gap of {gap_bars} bars need {needed}. Lower"
+            f" timeline.groups, give a longer panel ({3 * needed} training bars in a row), or set"
+            " selection.mode to off."
+        )
+    return era
+
+
+def fewest_era_bars(horizon: int, gap_bars: int) -> int:
+    """Bars that an era needs to be judged in."""
+    return max(FEWEST_BLOCKS * 2 * horizon, gap_bars + 3 * horizon, 15)
 
 
 def pairs_of(folds: Sequence[Fold], era_bars: int) -> list[Pair]:
@@ -62,5 +91,6 @@ def pairs_of(folds: Sequence[Fold], era_bars: int) -> list[Pair]:
 
 
 def lies_in(pair: Pair, fold: Fold) -> bool:
-    """Whether both eras lie in the fold's training bars."""
-    return pair.first >= fold.train[0] and pair.end <= fold.train[-1] + 1
+    """Whether all bars of both eras are among the fold's training bars."""
+    first, end = np.searchsorted(fold.train, [pair.first, pair.end])
+    return bool(end - first == pair.end - pair.first)

@@ -15,12 +15,13 @@ from components.selection.config import Settings
 from components.selection.eras import Evidence, evidence_of
 from components.selection.errors import SelectionError
 from components.selection.evidence import EVIDENCE
-from components.selection.grid import Pair, era_length, lies_in, pairs_of
+from components.selection.grid import Pair, era_length, era_length_of_splits, lies_in, pairs_of
 from components.selection.overview import Overview, overview_of
 from components.selection.purpose import Purpose
 from components.selection.rolling import daily_rank_ic, rolling
 from components.selection.rows import always_seen
 from components.selection.walk import Walk, walk_through
+from components.timeline import Fold
 from components.timeline import Settings as TimelineSettings
 
 STAGE = "selection"
@@ -47,7 +48,7 @@ def select_inputs(
     timeline: TimelineSettings,
     training_set_sha256: str | None = None,
 ) -> Selection:
-    """Choose inputs for every fold of the walk-forward.
+    """Choose inputs for every fold of the walk-forward, and for every split of a cross-validation.
 
     Each fold is decided on its `train` bars, with labels known before its early-stopping bars begin; those
     stay out, because bands and stopping are judged on them.
@@ -72,18 +73,23 @@ def select_inputs(
     use_threads(settings.threads)
     walk = walk_through(training_set, labels, catalog, purpose, settings, timeline)
     pairs = pairs_of(walk.folds, era_length(walk.folds, settings, purpose.horizon, walk.gap_bars))
-    steps = _Steps(len(pairs), len(walk.folds))
+    further = _pairs_of_splits(walk)
+    steps = _Steps(len(pairs) + len(further), len(walk.folds) + len(walk.splits))
     steps.tell(0, "rank correlations of every bar")
     daily = daily_rank_ic(walk.rows)
-    found = _look_at_eras(walk, pairs, daily, steps)
-    choices = _choose_in_folds(walk, daily, found, steps)
+    looked_at = _look_at_eras(walk, [*pairs, *further], daily, steps)
+    found, of_splits = looked_at[: len(pairs)], looked_at[len(pairs) :]
+    choices = _choose_in_folds(walk, walk.folds, daily, found, steps)
+    in_splits = _choose_in_folds(walk, walk.splits, daily, of_splits, steps, done=len(walk.folds))
     steps.tell(steps.all - 1, "forward comparison and adversarial validation")
     evidence = pl.concat(choice.evidence for choice in choices).sort("fold", "factor")
     chosen = {fold.name: choice.inputs for fold, choice in zip(walk.folds, choices, strict=True)}
+    # People look at the walk-forward: splits are no part of evidence and overview.
+    every = chosen | {one.name: choice.inputs for one, choice in zip(walk.splits, in_splits, strict=True)}
     overview = overview_of(walk, chosen, evidence, daily, found, always_seen(training_set))
     steps.tell(steps.all, "done")
     sha256 = training_set_sha256 or content_sha256(training_set)
-    return Selection(ChosenInputs(sha256, chosen), evidence.select(*EVIDENCE.columns), overview)
+    return Selection(ChosenInputs(sha256, every), evidence.select(*EVIDENCE.columns), overview)
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,14 @@ class _Steps:
         advance(STAGE, done, self.all, what)
 
 
+def _pairs_of_splits(walk: Walk) -> list[Pair]:
+    """Pairs of eras for the splits of a cross-validation, on a grid of their own."""
+    if not walk.splits:
+        return []
+    era = era_length_of_splits(walk.splits, walk.settings, walk.purpose.horizon, walk.gap_bars)
+    return pairs_of(walk.splits, era)
+
+
 def _look_at_eras(walk: Walk, pairs: Sequence[Pair], daily_ic: np.ndarray, steps: _Steps) -> list[Evidence]:
     """The evidence of each pair of eras."""
     calendar, found = walk.rows.calendar, []
@@ -115,23 +129,28 @@ def _look_at_eras(walk: Walk, pairs: Sequence[Pair], daily_ic: np.ndarray, steps
 
 
 def _choose_in_folds(
-    walk: Walk, daily: np.ndarray, found: Sequence[Evidence], steps: _Steps
+    walk: Walk,
+    folds: Sequence[Fold],
+    daily: np.ndarray,
+    found: Sequence[Evidence],
+    steps: _Steps,
+    done: int = 0,
 ) -> list[FoldChoice]:
-    """The choice of each fold from the eras in its training bars.
+    """The choice of each fold from the eras in its training bars, after `done` other ones.
 
     `daily` is the RankIC of each bar and input, shape (T, F).
     """
     rows, settings, choices = walk.rows, walk.settings, []
-    for number, fold in enumerate(walk.folds):
+    for number, fold in enumerate(folds, start=done):
         steps.tell(steps.pairs + 1 + number, fold.name)
-        window = int(fold.train[0]), int(fold.train[-1]) + 1
         inside = [evidence for evidence in found if lies_in(evidence.pair, fold)]
-        measured = rolling(daily[window[0] : window[1]], HALF_LIVES_BARS, horizon=walk.purpose.horizon)
-        choice = choose_for_fold(rows, fold.name, window, inside, measured, settings)
+        measured = rolling(daily[fold.train], HALF_LIVES_BARS, horizon=walk.purpose.horizon)
+        choice = choose_for_fold(rows, fold.name, fold.train, inside, measured, settings)
         if not choice.inputs:
             raise SelectionError(
                 f"{fold.name}: none of the {len(rows.names)} inputs varies and holds values in its training"
-                f" bars ({rows.calendar[window[0]]:%Y-%m-%d} to {rows.calendar[window[1] - 1]:%Y-%m-%d})."
+                f" bars ({rows.calendar[int(fold.train[0])]:%Y-%m-%d} to"
+                f" {rows.calendar[int(fold.train[-1])]:%Y-%m-%d})."
                 " Check the features' warm-up, lengthen timeline.train, or lower"
                 " selection.filter.least_coverage."
             )

@@ -1,5 +1,5 @@
-"""What selection walks through: the rows, the folds of the walk-forward over them, and the windows they lie
-in.
+"""What selection walks through: the rows, the folds of the walk-forward over them, the splits of a
+cross-validation, and the windows they lie in.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,14 @@ from components.contracts import CatalogEntry
 from components.selection.config import Settings
 from components.selection.purpose import Purpose
 from components.selection.rows import Rows, read_rows
-from components.timeline import Fold, TimelineError, Windows, resolve_windows, walk_forward
+from components.timeline import (
+    Fold,
+    TimelineError,
+    Windows,
+    cross_validated_splits,
+    resolve_windows,
+    walk_forward,
+)
 from components.timeline import Settings as TimelineSettings
 
 
@@ -20,11 +27,13 @@ from components.timeline import Settings as TimelineSettings
 class Walk:
     """Rows, folds and windows, what inputs are chosen for, and by which settings.
 
-    `gap_bars` lie between what is learned from and what is judged on.
+    `splits` are those of a cross-validation, none without one; `gap_bars` lie between what is learned from
+    and what is judged on.
     """
 
     rows: Rows
     folds: Sequence[Fold]
+    splits: Sequence[Fold]
     windows: Windows
     gap_bars: int
     purpose: Purpose
@@ -50,15 +59,19 @@ def walk_through(
     windows = resolve_windows(rows.calendar, timeline)
     longest = int(labels["horizon"].max())
     folds = walk_forward(windows, timeline, longest_horizon=longest)
-    for fold in folds:
+    crossed = cross_validated_splits(windows, timeline, longest_horizon=longest)
+    splits = crossed.folds if crossed else ()
+    for fold in (*folds, *splits):
         _refuse_late(rows, fold)
-    return Walk(rows, folds, windows, timeline.purge_bars + timeline.embargo(longest), purpose, settings)
+    gap_bars = timeline.purge_bars + timeline.embargo(longest)
+    return Walk(rows, folds, splits, windows, gap_bars, purpose, settings)
 
 
 def _refuse_late(rows: Rows, fold: Fold) -> None:
     """TimelineError where a training label became known only after early stopping began."""
     part = rows.slice(int(fold.train[0]), int(fold.train[-1]) + 1)
     late = rows.label_end[part] > int(fold.early_stopping[0])
+    late &= np.isin(rows.bars[part], fold.train)
     if late.any():
         place = part.start + int(np.flatnonzero(late)[0])
         raise TimelineError(

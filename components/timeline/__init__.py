@@ -10,6 +10,7 @@ from components.timeline.splits import (
     TimelineError,
     Windows,
     bar_index,
+    consecutive,
     resolve_windows,
     walk_forward,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "TimelineError",
     "Windows",
     "bar_index",
+    "consecutive",
     "cross_validated_splits",
     "purged_kfold",
     "resolve_windows",

@@ -47,9 +47,19 @@ class Fold:
     predict: np.ndarray
 
     @property
+    def stretches(self) -> list[np.ndarray]:
+        """The training bars, cut where one is missing."""
+        return consecutive(self.train)
+
+    @property
     def forward(self) -> bool:
         """Whether all that is learned from lies before all that is predicted."""
         return not len(self.predict) or bool(self.early_stopping[-1] < self.predict[0])
+
+
+def consecutive(bars: np.ndarray) -> list[np.ndarray]:
+    """Sorted positions cut where one is missing."""
+    return np.split(bars, np.flatnonzero(np.diff(bars) > 1) + 1) if len(bars) else []
 
 
 def bar_index(timestamps: pl.Series) -> tuple[pl.Series, np.ndarray]:

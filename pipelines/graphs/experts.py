@@ -79,7 +79,7 @@ def _select(
             labels=data.labels,
             catalog=data.catalog,
             settings=section_json(config.selection),
-            timeline=walk_json(config),
+            timeline=timeline_json(config),
             family=family,
             modality=modality,
             horizon=config.labels.primary_horizon,

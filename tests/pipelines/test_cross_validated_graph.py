@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from components.settings import ConfigError
 from pipelines.config import load_config, timeline_json, walk_json
 from pipelines.graphs.retraining import retraining_config
 from pipelines.runners.ir import compile_pipeline, read_ir
@@ -71,8 +70,3 @@ def test_stages_are_told_the_embargo_as_a_number():
 def test_a_retraining_walks_forward_only():
     config = load_config(DEMO, ["retraining.fold_bars=21", *CROSSED])
     assert retraining_config(config).timeline == load_config(DEMO, ["timeline.fold_bars=21"]).timeline
-
-
-def test_inputs_chosen_by_folds_are_refused_where_splits_would_be_judged_on_them():
-    with pytest.raises(ConfigError, match=r"timeline.scheme=combinatorial but selection.mode=quick"):
-        load_config(DEMO, ["selection.mode=quick", *CROSSED])

@@ -17,7 +17,7 @@ from components.selection.purpose import Purpose
 from components.selection.rows import read_rows
 from components.selection.select import select_inputs
 from components.timeline import Settings as Timeline
-from components.timeline import TimelineError, resolve_windows, walk_forward
+from components.timeline import TimelineError, cross_validated_splits, resolve_windows, walk_forward
 from tests.selection.made_up import HORIZON, SETTINGS, TIMELINE, catalog, choose, decisions, market, noise
 
 TRAIN_END, FIRST_PREDICTED = 291, 360
@@ -353,3 +353,61 @@ def test_eras_shrink_until_the_shortest_window_holds_enough():
     assert era_length(folds, SETTINGS, HORIZON, 8) == TRAIN_END // SETTINGS.fewest_eras
     assert callable(select_inputs)
     assert Timeline().purge_bars == 11
+
+
+CROSSED = TIMELINE.model_copy(update={"scheme": "combinatorial", "groups": 4, "test_groups": 2})
+FEW = SETTINGS.model_copy(update={"fewest_inputs": 1})
+# The second of four groups of the bars before the test window.
+SECOND = (159, 318)
+
+
+def right_in_the_second_group(label, rng):
+    """Noise, but for the bars of one group, in which it all but knows the label."""
+    values = noise(rng, *label.shape)
+    values[slice(*SECOND)] = (label + 0.5 * rng.standard_normal(label.shape))[slice(*SECOND)]
+    return values
+
+
+@pytest.fixture(scope="module")
+def in_splits():
+    """Tables, and what was chosen in six splits, each of which tests two of the four groups."""
+    tables = market(
+        5, bars=800, symbols=20, inputs=5, strength=0.2, extra={"local": right_in_the_second_group}
+    )
+    return tables, choose(tables, FEW, CROSSED)
+
+
+def test_inputs_of_a_split_are_chosen_without_the_groups_that_it_tests(in_splits):
+    """Planted: other labels in the second group, and in the bars that are left out beside it: what is chosen
+    for the splits that test it stays, for the others it moves.
+    """
+    (training_set, labels, entries), found = in_splits
+    calendar = training_set["timestamp"].unique().sort()
+    splits = cross_validated_splits(resolve_windows(calendar, CROSSED), CROSSED, longest_horizon=HORIZON)
+    assert splits.groups[1] == SECOND
+    beside = pl.col("timestamp").is_between(calendar[SECOND[0] - 6], calendar[SECOND[1] + 6 + 2 - 1])
+    turned = labels.with_columns(
+        pl.when(beside).then(pl.col(name).shuffle(1)).otherwise(name).alias(name)
+        for name in ("log_return", "sector_neutral_return")
+    )
+    other = choose((training_set, turned, entries), FEW, CROSSED)
+    names = [fold.name for fold in splits.folds]
+    testing = {name for name, paths in zip(names, splits.path_of, strict=True) if paths[1] >= 0}
+    same = {name for name in names if found.chosen.of(name) == other.chosen.of(name)}
+    assert len(testing) == 3
+    assert testing <= same
+    assert {name for name in names if "local" in found.chosen.of(name)} - same
+
+
+def test_folds_are_chosen_for_and_shown_as_without_a_cross_validation(in_splits):
+    tables, both = in_splits
+    plain = choose(tables, FEW)
+    assert {name: both.chosen.of(name) for name in plain.chosen.by_fold} == plain.chosen.by_fold
+    assert both.evidence.equals(plain.evidence)
+    assert both.overview.core == plain.overview.core
+
+
+def test_stretches_too_short_for_eras_are_refused_with_their_numbers():
+    timeline = CROSSED.model_copy(update={"groups": 6})
+    with pytest.raises(SelectionError, match=r"learns from \d+ bars in a row .* need 40. Lower"):
+        choose(market(5, bars=600, symbols=10, inputs=4), timeline=timeline)

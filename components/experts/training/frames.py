@@ -18,7 +18,7 @@ from components.contracts import (
     ContractError,
     target_labels,
 )
-from components.timeline import Fold, TimelineError
+from components.timeline import Fold, TimelineError, consecutive
 
 CONTEXT_COLUMNS = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
 PARTS = pl.Enum(["history", "train", "early_stopping", "predict"])
@@ -143,15 +143,15 @@ def fit_frame(table: LabelledRows, fold: Fold, lookback: int) -> pl.DataFrame:
         label only after early stopping began, or one begins before those of predicted bars are known.
     """
     train, stopping = (
-        [_part(table, bars, name) for bars in _stretches(positions)]
+        [_part(table, bars, name) for bars in consecutive(positions)]
         for positions, name in ((fold.train, "train"), (fold.early_stopping, "early_stopping"))
     )
     _refuse_late(pl.concat(train), table.calendar[int(fold.early_stopping[0])], fold, "early stopping begins")
     learned = [*train, *stopping]
-    for predicted in _stretches(fold.predict) or [np.array([table.target_end])]:
+    for predicted in consecutive(fold.predict) or [np.array([table.target_end])]:
         _refuse_overlap(learned, table, predicted, fold)
     pieces, at = [], int(fold.train[0]) - lookback
-    for bars, rows in zip([*_stretches(fold.train), *_stretches(fold.early_stopping)], learned, strict=True):
+    for bars, rows in zip([*fold.stretches, *consecutive(fold.early_stopping)], learned, strict=True):
         pieces += [_history(table, at, int(bars[0])), rows] if lookback else [rows]
         at = int(bars[-1]) + 1
     return pl.concat(pieces, rechunk=False).drop("label_end")
@@ -169,13 +169,8 @@ def predict_frames(table: LabelledRows, fold: Fold, lookback: int) -> list[pl.Da
             ],
             rechunk=False,
         ).drop("label_end")
-        for bars in _stretches(fold.predict)
+        for bars in consecutive(fold.predict)
     ]
-
-
-def _stretches(bars: np.ndarray) -> list[np.ndarray]:
-    """Sorted positions cut where one is missing."""
-    return np.split(bars, np.flatnonzero(np.diff(bars) > 1) + 1) if len(bars) else []
 
 
 def _refuse_overlap(
