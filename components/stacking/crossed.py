@@ -6,16 +6,17 @@ neither. Where one group is tested at a time there are no such predictions: noth
 weights stand alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from components.contracts import CROSS_VALIDATED, ContractError
-from components.progress import advance
+from components.progress import advance, warn
 from components.stacking.calibrate import fit_head, predict_block
-from components.stacking.combine import public_name
+from components.stacking.choice import choose, compare, cross_validated, purged_folds
+from components.stacking.combine import STACK, public_name
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner
 from components.stacking.config import Settings
 from components.stacking.inputs import combiner_inputs, informative
@@ -27,18 +28,17 @@ STAGE = "stack of the cross-validation"
 
 @dataclass(frozen=True)
 class Crossing:
-    """The splits, the sorted distinct timestamps that they count in, and how many bars after a tested group
-    are not learned from.
-    """
+    """The splits, the sorted distinct timestamps that they count in, and the bars of purge and embargo."""
 
     splits: CrossValidation
     calendar: pl.Series
-    gap_bars: int
+    purge_bars: int
+    embargo_bars: int
 
     def apart_from(self, group: int) -> pl.Expr:
         """Rows whose label spans no bar of the group's labels, less the embargo after it."""
         start, end = self.splits.groups[group]
-        begins, later = self.calendar[start], end + self.gap_bars
+        begins, later = self.calendar[start], end + self.purge_bars + self.embargo_bars
         before = (pl.col("timestamp") < begins) & (pl.col("label_end") < begins)
         if later >= len(self.calendar):
             return before
@@ -59,7 +59,9 @@ def stack_splits(
     *,
     seed: int,
 ) -> pl.DataFrame:
-    """CROSS_VALIDATED predictions of the experts and of every combiner.
+    """CROSS_VALIDATED predictions of the experts, of every combiner, and of the one that is chosen for each
+    group, by the rule of the run's stack, on what is learned from there. A combiner that can't be fitted for
+    one of the groups is left out.
 
     Parameters
     ----------
@@ -76,12 +78,21 @@ def stack_splits(
     tables, useful = _tables(experts, labels, training_set, crossing)
     first = next(iter(experts.values()))
     task = first.select("period", "horizon", "target").row(0, named=True)
-    combined = []
+    combined, failed = [], set()
     for group in range(len(crossing.splits.groups)):
         advance(STAGE, group, len(crossing.splits.groups), f"group {group + 1}")
-        combined += _combined(group, tables, useful, crossing, settings, seed)
+        known = known_of(group, tables, crossing)
+        tried = _tried(group, known, tables, useful, crossing, settings, seed)
+        failed |= {public_name(name) for name in settings.combiners if len(known) and name not in tried}
+        if len(known):
+            folds = purged_folds(known, crossing.calendar, crossing.embargo_bars)
+            daily = {name: cross_validated(name, folds, useful, settings, seed) for name in tried}
+            chosen, _ = choose(compare(daily, task["horizon"], seed), settings.level, task["horizon"])
+            combined.append(tried[chosen].with_columns(expert=pl.lit(STACK)))
+        combined += tried.values()
     about = (pl.lit(value, CROSS_VALIDATED.columns[name]).alias(name) for name, value in task.items())
-    stacked = pl.concat(combined).with_columns(about).select(*CROSS_VALIDATED.columns)
+    stacked = pl.concat(combined).filter(~pl.col("expert").is_in(failed))
+    stacked = stacked.with_columns(about).select(*CROSS_VALIDATED.columns)
     return pl.concat([*experts.values(), stacked]).sort(CROSS_VALIDATED.key)
 
 
@@ -122,31 +133,36 @@ def _tables(
     return tables, [name for name in experts if name in useful]
 
 
-def _combined(
+def _tried(
     group: int,
+    known: pl.DataFrame,
     tables: list[pl.DataFrame],
     experts: list[str],
     crossing: Crossing,
     settings: Settings,
     seed: int,
-) -> Iterator[pl.DataFrame]:
-    """What each combiner predicts of a group, in every split that tests it."""
-    known = known_of(group, tables, crossing)
+) -> dict[str, pl.DataFrame]:
+    """What each combiner predicts of a group, in every split that tests it; without those that can't be
+    fitted.
+    """
     testing = np.flatnonzero(crossing.splits.path_of[:, group] >= 0)
     block = pl.concat(tables[split].filter(pl.col("group") == group) for split in testing)
     paths = crossing.splits.path_of[block["split"].to_numpy(), group]
+    place = [block["group"], block["split"], pl.Series("path", paths, pl.Int32)]
+    found = {}
     for name in (EQUAL, BEST, PERFORMANCE, *settings.combiners) if len(known) else (EQUAL,):
-        combiner = fit_combiner(name, known, experts, settings, seed)
-        head = fit_head(name, combiner, known, experts, settings, seed)
-        found = predict_block(combiner, block, known, head).select(
-            "timestamp", "symbol", "score", "uncertainty"
-        )
-        yield found.with_columns(
-            block["group"],
-            block["split"],
-            pl.Series("path", paths, pl.Int32),
-            expert=pl.lit(public_name(name)),
-        )
+        try:
+            combiner = fit_combiner(name, known, experts, settings, seed)
+            head = fit_head(name, combiner, known, experts, settings, seed)
+            table = predict_block(combiner, block, known, head)
+        except Exception as error:
+            if name not in settings.combiners:
+                raise
+            warn(STAGE, f"combiner {name} is left out, it could not be fitted: {error!r}")
+            continue
+        table = table.select("timestamp", "symbol", "score", "uncertainty")
+        found[name] = table.with_columns(*place, expert=pl.lit(public_name(name)))
+    return found
 
 
 def known_of(group: int, tables: list[pl.DataFrame], crossing: Crossing) -> pl.DataFrame:

@@ -123,7 +123,7 @@ def run_stack_splits(
         found, stamp = read_cross_validated(list(read_gathered(inputs.experts).values()))
         calendar, longest = rows["timestamp"].unique().sort(), int(labels["horizon"].max())
         splits = cross_validated_splits(resolve_windows(calendar, times), times, longest_horizon=longest)
-        crossing = Crossing(splits, calendar, times.purge_bars + times.embargo(longest))
+        crossing = Crossing(splits, calendar, times.purge_bars, times.embargo(longest))
         table = stack_splits(found, labels, rows, crossing, parsed, seed=seed)
         write_table(
             table,

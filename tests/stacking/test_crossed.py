@@ -22,6 +22,7 @@ from components.contracts import (
 )
 from components.contracts.documents.experts import CROSS_VALIDATED_FILE
 from components.contracts.gathered import place_of
+from components.stacking.combiners import fit_combiner
 from components.stacking.config import Settings
 from components.stacking.crossed import Crossing, known_of, stack_splits
 from components.stacking.run import OofInputs, run_stack_splits
@@ -67,7 +68,7 @@ def market() -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def crossing(timeline: TimelineSettings = TIMELINE) -> Crossing:
     splits = cross_validated_splits(WINDOWS, timeline, longest_horizon=HORIZON)
-    return Crossing(splits, CALENDAR, timeline.purge_bars + timeline.embargo_bars)
+    return Crossing(splits, CALENDAR, timeline.purge_bars, timeline.embargo_bars)
 
 
 def predicted(name: str, labels: pl.DataFrame, splits: Crossing) -> pl.DataFrame:
@@ -130,8 +131,9 @@ def test_every_model_has_every_path_whole(found):
         "best_single",
         "performance_weights",
         "z_elasticnet",
+        "stack",
     }
-    assert len(counts) == 6 * 3
+    assert len(counts) == 7 * 3
     assert counts.unique().to_list() == [(240 - 6) * SYMBOLS]
 
 
@@ -141,6 +143,7 @@ def test_combiners_learn_from_other_groups_whom_to_trust(scene, found):
     worth = dict(both.group_by("expert").agg(pl.corr("score", "log_return", method="spearman")).rows())
     assert worth["best_single"] > worth["equal_weights"] + 0.05
     assert worth["z_elasticnet"] > worth["equal_weights"] + 0.05
+    assert worth["stack"] > worth["equal_weights"] + 0.05, "it is chosen where it is better by more than luck"
 
 
 @pytest.mark.parametrize("group", [0, 1, 3])
@@ -154,7 +157,7 @@ def test_labels_of_a_group_move_nothing_that_a_combiner_says_of_it(scene, found,
         pl.when(beside).then(-50 * pl.col("log_return")).otherwise("log_return").alias("log_return")
     )
     other = stacked(scene, labels=spoiled)
-    for name in ("equal_weights", "best_single", "performance_weights", "z_elasticnet"):
+    for name in ("equal_weights", "best_single", "performance_weights", "z_elasticnet", "stack"):
         assert of(found, name, group).equals(of(other, name, group)), name
     assert not of(found, "z_elasticnet", 2).equals(of(other, "z_elasticnet", 2)), "others learn from it"
 
@@ -203,6 +206,23 @@ def test_where_one_group_is_tested_at_a_time_nothing_is_fitted(scene):
     assert set(found["expert"]) == {*STRENGTHS, "equal_weights"}
 
 
+def test_a_combiner_that_fails_for_one_group_is_left_out_of_all_paths(scene, found, monkeypatch):
+    fits = []
+
+    def fails_once(method, *rest):
+        fits.append(method)
+        if method == "elasticnet" and fits.count(method) == 3:
+            raise ValueError("did not converge")
+        return fit_combiner(method, *rest)
+
+    monkeypatch.setattr("components.stacking.crossed.fit_combiner", fails_once)
+    other = stacked(scene)
+    assert set(found["expert"]) - set(other["expert"]) == {"z_elasticnet"}
+    assert other.filter(pl.col("expert") == "best_single").equals(
+        found.filter(pl.col("expert") == "best_single")
+    )
+
+
 def test_experts_of_other_splits_are_refused(scene):
     labels, training_set, splits, experts = scene
     fewer = {"good": experts["good"], "noise": experts["noise"].filter(pl.col("split") < 5)}
@@ -230,5 +250,5 @@ def test_the_door_reads_the_experts_that_are_there(scene, tmp_path):
         seed=1,
         code="c",
     )
-    assert read_table(tmp_path / "crossed", CROSS_VALIDATED)["expert"].n_unique() == 6
+    assert read_table(tmp_path / "crossed", CROSS_VALIDATED)["expert"].n_unique() == 7
     assert read_stamp(tmp_path / "crossed").inputs == origin
