@@ -30,7 +30,8 @@ from components.contracts.documents.summary import Attainable, ModelFigures, Run
 from components.contracts.documents.trials import Scored, ScoredModel, Trials
 from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
 
-LATER = {"luck"}  # what older verdicts and summaries lack, and mean by it that there is none
+# What older documents lack, and mean by it that there is none.
+LATER = {"luck", "cross_validated"}
 MOMENT = datetime(2024, 1, 31, 21, tzinfo=UTC)
 REIGN = Reign(version=1, previous=None, when=MOMENT, who="ada", why="first", kind="promotion")
 GATE = Gate(name="drift", value=None, threshold=0.25, comparison="<=", passed=False, reason="r")
