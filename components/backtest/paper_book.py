@@ -13,7 +13,6 @@ from components.metrics import to_matrix
 from components.sizing import long_short_weights
 
 USUAL = "usual_uncertainty"
-SCHEMA = {"earned": pl.Float64, "cost": pl.Float64, "traded": pl.Float64}
 
 
 def paper_book(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> pl.DataFrame:
