@@ -11,8 +11,8 @@ dollar volumes instead where prices are raw.
     python -m tests.benchmarks.bench_afternoon runs/us_equities
 
 Windows are bars of any period. The figures are means over bars of the cross-sectional rank correlation with
-the label (RankIC); `t` and `t of difference` are `components.metrics.t_value`. Where the run says which rows
-are `tradable`, the figures of those come second.
+the label (RankIC); `t` and `t of difference` are `components.metrics.t_value`. Where the run made a table of
+the rows that can be traded, the figures of those come second.
 """
 
 import argparse
@@ -23,7 +23,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from components.contracts import LEARNABLE, ContractError, read_stamp, target_labels
+from components.contracts import (
+    LEARNABLE,
+    UNIVERSE,
+    ContractError,
+    Table,
+    read_stamp,
+    target_labels,
+    tradable_rows,
+)
 from components.experts.training.frames import LabelledRows, fit_frame, predict_frames, unlabelled_but
 from components.metrics import ic_summary, information_coefficient, t_value
 from components.timeline import Fold, Settings, Windows, bar_index, resolve_windows, walk_forward
@@ -59,6 +67,7 @@ class FinishedRun:
     labels: Path
     panel: Path
     learnable: Path | None
+    universe: Path | None
     timeline: Settings
 
 
@@ -71,21 +80,24 @@ def find_run(folder: Path) -> FinishedRun:
     by_content = _tables(folder)
     made_of = read_stamp(predictions).inputs
     training_set = by_content[made_of["training_set"]]
-    learnable = [
-        path
-        for path in by_content.values()
-        if read_stamp(path).table == LEARNABLE.name
-        and read_stamp(path).inputs.get("training_set") == made_of["training_set"]
-    ]
+    panel = read_stamp(training_set).inputs["panel"]
     timeline = json.loads((folder / "plan.json").read_text())["config"]["timeline"]
     return FinishedRun(
         predictions,
         training_set,
         by_content[made_of["labels"]],
-        by_content[read_stamp(training_set).inputs["panel"]],
-        learnable[0] if learnable else None,
+        by_content[panel],
+        _made_of(by_content, LEARNABLE, "training_set", made_of["training_set"]),
+        _made_of(by_content, UNIVERSE, "panel", panel),
         Settings.model_validate(timeline),
     )
+
+
+def _made_of(by_content: dict[str, Path], table: Table, name: str, content: str) -> Path | None:
+    """A table of that kind that was made of what has the content; None where the run has none."""
+    stamped = ((path, read_stamp(path)) for path in by_content.values())
+    made = [path for path, stamp in stamped if (stamp.table, stamp.inputs.get(name)) == (table.name, content)]
+    return made[0] if made else None
 
 
 def _tables(folder: Path) -> dict[str, Path]:
@@ -237,14 +249,6 @@ def report(title: str, table: pl.DataFrame) -> None:
         print(table)
 
 
-def scopes(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """All rows, and where the run says so those that can be traded."""
-    every = {"all rows": rows.select(KEY)}
-    if "tradable" in rows.columns:
-        every["tradable rows"] = rows.filter(pl.col("tradable")).select(KEY)
-    return every
-
-
 def main() -> None:
     """Factors, baseline, and a table for each window and scope."""
     parser = argparse.ArgumentParser(
@@ -262,10 +266,10 @@ def main() -> None:
     longest = int(all_labels["horizon"].max())
     labels = target_labels(all_labels, horizon, target)
     panel = pl.read_parquet(run.panel)
-    kept = pl.read_parquet_schema(run.training_set)
-    rows = pl.read_parquet(run.training_set, columns=[n for n in (*KEY, "tradable") if n in kept])
-    if "tradable" in panel.columns and "tradable" not in rows.columns:
-        rows = rows.join(panel.select(*KEY, "tradable"), on=KEY, how="left", maintain_order="left")
+    rows = pl.read_parquet(run.training_set, columns=KEY)
+    scopes = {"all rows": rows}
+    if run.universe:
+        scopes["tradable rows"] = tradable_rows(rows, pl.read_parquet(run.universe))
     factors = classic_factors(panel, levels=arguments.levels)
     names = [name for name in factors.columns if name not in KEY]
     table = rows.select(KEY).join(factors, on=KEY, how="left", maintain_order="left")
@@ -281,7 +285,7 @@ def main() -> None:
         flush=True,
     )
     baseline = baseline_scores(LabelledRows(table, calendar, bars, windows.test[1]), folds, names)
-    tables = judge(models, baseline, labels.select(*KEY, "label"), rows, windows, calendar, horizon)
+    tables = judge(models, baseline, labels.select(*KEY, "label"), scopes, windows, calendar, horizon)
     for title, one in tables.items():
         report(title, one)
     if arguments.output:
@@ -297,7 +301,7 @@ def judge(
     models: pl.DataFrame,
     baseline: pl.DataFrame,
     labels: pl.DataFrame,
-    rows: pl.DataFrame,
+    scopes: dict[str, pl.DataFrame],
     windows: Windows,
     calendar: pl.Series,
     horizon: int,
@@ -313,7 +317,7 @@ def judge(
     for window in ("test", "validation"):
         start, end = getattr(windows, window)
         inside = pl.col("timestamp").is_between(calendar[start], calendar[end - 1])
-        for scope, allowed in scopes(rows).items():
+        for scope, allowed in scopes.items():
             inner = [frame.filter(inside).join(allowed, on=KEY, how="semi") for frame in (together, baseline)]
             if len(inner[0]):
                 tables[f"{window}, {scope}"] = compare(*inner, labels, horizon=horizon)

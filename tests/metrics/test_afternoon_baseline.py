@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from components.timeline import Fold
-from tests.benchmarks.bench_afternoon import check_folds, classic_factors, compare
+from components.timeline import Fold, Windows
+from tests.benchmarks.bench_afternoon import check_folds, classic_factors, compare, judge
 
 BARS, SYMBOLS = 330, 12
 CALENDAR = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in range(BARS)]
@@ -96,3 +96,33 @@ def test_folds_of_another_run_are_refused():
     check_folds(predicted, [Fold("fold_00", none, none, np.arange(100, 120))], calendar)
     with pytest.raises(SystemExit, match="fold_00 of the run predicts"):
         check_folds(predicted, [Fold("fold_00", none, none, np.arange(100, 125))], calendar)
+
+
+def test_tradable_rows_have_tables_of_their_own(panel):
+    rng = np.random.default_rng(3)
+    keys = panel.select("timestamp", "symbol")
+    labels = keys.with_columns(pl.Series("label", rng.normal(size=len(keys))))
+    scores = [
+        pl.Series(name, rng.normal(size=len(keys))) for name in ("score", "score_1", "score_2", "score_3")
+    ]
+    baseline = keys.with_columns(scores)
+    illiquid = pl.col("symbol") < "S06"
+    told = keys.with_columns(
+        pl.when(illiquid)
+        .then(labels["label"])
+        .otherwise(pl.Series(rng.normal(size=len(keys))))
+        .alias("score"),
+        pl.lit("stack").alias("expert"),
+    )
+    windows = Windows(train=(0, 100), validation=(100, 200), test=(200, 330), backtest=(200, 330))
+    scopes = {"all rows": keys, "tradable rows": keys.filter(~illiquid)}
+    tables = judge(told, baseline, labels, scopes, windows, pl.Series(CALENDAR), 5)
+    assert list(tables) == [
+        f"{window}, {scope}" for window in ("test", "validation") for scope in ("all rows", "tradable rows")
+    ]
+    everywhere, inside = (
+        tables[f"test, {scope}"].filter(pl.col("model") == "stack").row(0, named=True) for scope in scopes
+    )
+    assert (everywhere["bars"], everywhere["rows"], inside["rows"]) == (130, 130 * 12, 130 * 6)
+    assert everywhere["RankIC"] > 0.3
+    assert abs(inside["RankIC"]) < 0.1
