@@ -20,8 +20,6 @@ KEPT = {
     "components.features.partitions:build_in_partitions": "factors of panels larger than memory",
     "components.market.clock:bar_delays": "what live bars lag behind by",
     "components.metrics.many_models:reality_check": "what White's test says beside the sharper one of Hansen",
-    "components.metrics.many_models:step_m": "which of many models are good, not only whether one is",
-    "components.metrics.sharpe_beyond_luck:minimum_backtest_length": "what the gates judge many trials by",
     "feature_repo.offline_store:PolarsOfflineStoreConfig": "Feast makes this name from that of the store",
     "serving.pyfunc:_load_pyfunc": "MLflow calls this name in the module that a bundle's MLmodel names",
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from components.contracts import ContractError
 from components.contracts.documents.trials import Scored, ScoredModel, Trials
 from components.credentials import without_secrets
-from components.registry.client import every_page, log, open_registry
+from components.registry.client import RegistryError, every_page, log, open_existing, open_registry
 from components.registry.config import Settings
 from components.registry.local import DATABASE, own_artifacts
 from components.registry.trials import JUDGED, PAGE_RUNS, experiment_of, finished, overlaps
@@ -56,6 +56,28 @@ def gather_trials(settings: Settings, name: str, folder: Path, own: Scored) -> T
     return Trials(scored=tuple(scored), unseen=unseen)
 
 
+def newest_trials(settings: Settings, name: str, folder: Path) -> Trials:
+    """All trials of the test window on which the newest judged model was scored, its run's first.
+
+    Raises
+    ------
+    RegistryError
+        If there is no registry, or no judged model in it keeps its returns.
+    """
+    client = open_existing(settings, folder)
+    experiment = client.get_experiment_by_name(name)
+    runs = _every_run(client, experiment.experiment_id, "") if experiment else ()
+    judged = (run for run in reversed(list(runs)) if JUDGED in run.data.tags)
+    kept = (_of_run(told, run.info.run_id, told.models) for run in judged for told in _kept(client, run))
+    newest = next(kept, None)
+    if newest is None:
+        raise RegistryError(
+            f"No model of {name} in the registry keeps the returns that it was judged by. Judge one with:"
+            " alphaloop run"
+        )
+    return gather_trials(settings, name, folder, newest)
+
+
 def keep_trials(client: "MlflowClient", run_id: str, own: Scored) -> None:
     """Keep the models that were scored beside a run, each set of them once."""
     file = f"{_digest(own)}.json"
@@ -84,16 +106,21 @@ def keep_variants(settings: Settings, name: str, folder: Path, own: Scored, what
 
 def _runs(client: "MlflowClient", experiment: str, own: Scored) -> "Iterator[Run]":
     """Those whose test windows overlap, oldest first; one that was cut short has scored its models too."""
-    found = every_page(
+    found = _every_run(client, experiment, f"tags.period = '{own.period}'")
+    return (run for run in found if overlaps(run.data.tags, own))
+
+
+def _every_run(client: "MlflowClient", experiment: str, condition: str) -> "Iterator[Run]":
+    """Oldest first."""
+    return every_page(
         lambda token: client.search_runs(
             [experiment],
-            filter_string=f"tags.period = '{own.period}'",
+            filter_string=condition,
             order_by=["attributes.start_time ASC"],
             max_results=PAGE_RUNS,
             page_token=token,
         )
     )
-    return (run for run in found if overlaps(run.data.tags, own))
 
 
 def _kept(client: "MlflowClient", run: "Run") -> Iterator[Scored]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.page import number, write_page
+from components.report.belief import Belief, belief, share
 from components.report.result import EVIDENCE, RunResult
 from components.report.sections.calibration import calibration_section
 from components.report.sections.crossed import crossed_section
@@ -30,9 +31,12 @@ PAGES = {
 
 @dataclass(frozen=True)
 class Head:
-    """What stands above the sections: tiles as (value, label), evidence as (place, name)."""
+    """What stands above the sections: whether to believe it, tiles as (value, label), evidence as (place,
+    name).
+    """
 
     version: str
+    belief: Belief | None
     tiles: list[tuple[str, str]]
     evidence: list[tuple[str, str]]
 
@@ -62,7 +66,7 @@ def _head(run: RunResult) -> Head:
     aliases = "/".join(registration.aliases)
     version = f"version {registration.version} {aliases}" if registration.version else "not registered"
     own = [(f"{EVIDENCE}/{file}", name) for file, name in PAGES.items() if file in run.pages]
-    return Head(version, _tiles(run), [("data_docs/index.html", "data checks"), *own])
+    return Head(version, belief(run.summary), _tiles(run), [("data_docs/index.html", "data checks"), *own])
 
 
 def _tiles(run: RunResult) -> list[tuple[str, str]]:
@@ -77,7 +81,10 @@ def _tiles(run: RunResult) -> list[tuple[str, str]]:
         (number(stack.max_drawdown, 1, percent=True), "largest drawdown, net"),
         (f"{passed} / {len(summary.gates)}", "gates passed"),
     ]
+    if summary.luck and summary.luck.chance is not None:
+        tried = summary.luck.models + summary.luck.unseen
+        tiles.insert(0, (share(summary.luck.chance), f"chance that this is luck, after {tried:,} tries"))
     if summary.truth:
-        share = number(summary.truth.recovered_share, 0, percent=True)
-        tiles.append((share, f"of the attainable IC {number(summary.truth.attainable_ic, 3)} (planted)"))
+        found = number(summary.truth.recovered_share, 0, percent=True)
+        tiles.append((found, f"of the attainable IC {number(summary.truth.attainable_ic, 3)} (planted)"))
     return tiles

@@ -149,6 +149,19 @@ def champions(config: ConfigOption = DEMO, overrides: SetOption = None):
 
 
 @app.command()
+def trials(config: ConfigOption = DEMO, overrides: SetOption = None):
+    """Show every model that was tried on the newest test window, and which of them are better than luck.
+
+    Example:  alphaloop trials --config pipelines/configs/us_equities.yaml
+    """
+    from pipelines.commands.printed import printer
+    from pipelines.commands.trials import trials_table
+    from pipelines.config import load_config
+
+    printer().print(trials_table(load_config(config, overrides or [])))
+
+
+@app.command()
 def drift(
     current: Annotated[
         Path | None,

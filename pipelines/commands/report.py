@@ -8,7 +8,11 @@ from rich.table import Table
 from components.contracts import AlphaloopError, ContractError
 from components.contracts.documents.summary import RunSummary
 from components.lasting.folder import below, fetched
+from components.report.belief import belief
+from components.report.sections.gates import word as gate_word
 from pipelines.commands.printed import printer
+
+_COLOURS = {"pass": "green", "fail": "red", "not asked": "dim"}
 
 
 def read_summary(folder: str) -> RunSummary:
@@ -47,13 +51,14 @@ def show_summary(summary: RunSummary, folder: str, console: Console | None = Non
     for name in ("gate", "value", "threshold", "", "reason"):
         verdict.add_column(name, justify="right" if name in ("value", "threshold") else "left")
     for gate in summary.gates:
-        mark = "[green]pass[/]" if gate.passed else "[red]fail[/]"
+        word = gate_word(gate)
+        mark = f"[{_COLOURS[word]}]{word}[/]"
         verdict.add_row(
             gate.name,
             _number(gate.value),
             f"{gate.comparison} {_number(gate.threshold)}",
             mark,
-            gate.reason.split(":")[0],
+            gate.reason.split(":")[0] + (f"; needed: {gate.needed}" if gate.needed else ""),
         )
     console.print(verdict)
     registration = summary.registration
@@ -61,7 +66,10 @@ def show_summary(summary: RunSummary, folder: str, console: Console | None = Non
     version = (
         f", version {registration.version} {'/'.join(registration.aliases)}" if registration.version else ""
     )
-    console.print(f"Model {word}{version}. Trial {registration.trials} on this test window.")
+    console.print(f"Model {word}{version}. {registration.trials} judged on this test window so far.")
+    thought = belief(summary)
+    if thought is not None:
+        console.print(f"[bold]{thought.said}[/] {thought.why}")
     console.print(f"Report: {below(folder, 'report.html')}")
 
 

@@ -113,7 +113,7 @@ def test_the_commands_are_those_of_the_readme():
         ),
         *("data simulate", "data check", "data fetch"),
         *("factors", "audit", "select", "mine"),
-        *("serve", "predict", "replay", "champions", "promote", "rollback"),
+        *("serve", "predict", "replay", "champions", "trials", "promote", "rollback"),
         *("drift", "watch", "review hold", "review force", "review approve"),
         *("schedules list", "schedules set", "schedules remove"),
     }

@@ -5,11 +5,13 @@ them: once each, whatever run, machine or target they were of.
 import json
 import shutil
 from datetime import UTC, datetime
+from io import StringIO
 
 import numpy as np
 import polars as pl
 import pytest
 from made_documents import evaluation, nothing_scored, verdict
+from rich.console import Console
 from test_registry import candidate
 
 from components.contracts import TIME, ContractError
@@ -20,6 +22,8 @@ from components.registry.config import Settings
 from components.registry.gathered import gather_trials, keep_variants
 from components.registry.record import record
 from components.registry.scored import scored_models, scored_together
+from pipelines.commands.trials import trials_table
+from pipelines.config import load_config
 
 BARS = 40
 DAYS = pl.datetime_range(
@@ -152,6 +156,25 @@ def test_variants_are_trials_without_being_judged_models(home, tmp_path):
     assert found.models[-1].mean_rank_ic == pytest.approx(0.05)
     made = candidate(tmp_path / "next", 0.9, verdict(), WINDOW, nothing_scored(*WINDOW))
     assert record(Settings(), "demo", place, made).trials == 3
+
+
+def shown(config) -> str:
+    said = StringIO()
+    Console(file=said, width=200).print(trials_table(config))
+    return said.getvalue()
+
+
+def test_the_trials_of_the_newest_window_are_shown(home, tmp_path):
+    shutil.copytree(home, tmp_path / "registry")
+    config = load_config("pipelines/configs/demo.yaml", [f"run.folder={tmp_path}"])
+    said = shown(config)
+    lines = [line for line in said.splitlines() if "log_return" not in line and "│" in line]
+    assert "test window 2024-01-20 to 2024-03-01 of demo" in said
+    assert len(lines) == 4, "the stack and an expert of the second run, and what only the first had"
+    assert [line.split("│")[2].strip() for line in lines].count("stack") == 2
+    assert "4 models. Without skill the best of so many" in said
+    with pytest.raises(RegistryError, match="No model of nobody in the registry keeps the returns"):
+        trials_table(config.model_copy(update={"run": config.run.model_copy(update={"name": "nobody"})}))
 
 
 def test_a_registry_that_does_not_answer_is_told(monkeypatch, tmp_path):

@@ -159,7 +159,7 @@ def test_words_and_figures_are_those_of_the_run(markup):
     for words in (
         'class="badge bad">rejected',
         "0.1000",
-        "not registered, trial 2 on this window",
+        "not registered, 2 judged on this window so far",
         "1 of 1 gates failed: drift",
         "0 / 1",
         "0123456789abcdef",

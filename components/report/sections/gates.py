@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from components.contracts.documents.summary import RunSummary
+from components.contracts.documents.verdict import Gate
+
+_KINDS = {"pass": "good", "fail": "bad", "not asked": "soft"}
 
 
 @dataclass(frozen=True)
@@ -12,9 +15,11 @@ class GateRow:
     name: str
     value: str
     threshold: str
-    passed: bool
+    word: str
+    kind: str  # of the word, as a badge has it
     level: str
     asks: str
+    needed: str  # what would have let it pass; empty where it did
 
 
 @dataclass(frozen=True)
@@ -32,15 +37,22 @@ def gates_section(summary: RunSummary) -> GatesSection:
             name=gate.name.replace("_", " "),
             value=_short(gate.value),
             threshold=f"{gate.comparison} {_short(gate.threshold)}",
-            passed=gate.passed,
+            word=word(gate),
+            kind=_KINDS[word(gate)],
             level=gate.level,
             asks=gate.reason.split(":")[0],
+            needed=gate.needed,
         )
         for gate in summary.gates
     ]
     history = summary.registration.history
     champions = [(reign.version, reign.when.isoformat(), reign.who, reign.why) for reign in history]
     return GatesSection(gates, champions)
+
+
+def word(gate: Gate) -> str:
+    """`pass`, `fail`, or `not asked` where a gate passes without a number."""
+    return "fail" if not gate.passed else "not asked" if gate.value is None else "pass"
 
 
 def _short(value: float | None) -> str:

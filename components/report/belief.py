@@ -1,0 +1,75 @@
+"""Whether to believe a result, for readers who know no statistics: how many models were tried, and how often
+luck alone would show one as good.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from components.contracts.documents.summary import RunSummary
+from components.contracts.documents.verdict import Luck
+from components.page import number
+
+# The gates of which each says that luck is no explanation.
+AGAINST_LUCK = ("spa", "deflated_sharpe", "overfitting")
+RAREST = 0.001
+
+
+@dataclass(frozen=True)
+class Belief:
+    """`said` in a few words, `why` in one or two sentences; `kind` as a badge has it."""
+
+    kind: Literal["good", "bad", "warn"]
+    said: str
+    why: str
+
+
+def belief(summary: RunSummary) -> Belief | None:
+    """What to think of the run's model; None for a run of before trials were kept."""
+    luck = summary.luck
+    if luck is None:
+        return None
+    if luck.chance is None:
+        return Belief("bad", "Nothing can be said.", f"{luck.bars} bars are too few to tell skill from luck.")
+    failed = [gate.name for gate in summary.gates if gate.level == "approval" and not gate.passed]
+    if any(name in AGAINST_LUCK or name.startswith("spa_") for name in failed):
+        return Belief("bad", "Luck explains this.", f"{_tries(luck)} {_length(luck)}")
+    if failed:
+        others = ", ".join(name.replace("_", " ") for name in failed)
+        return Belief("warn", "Hardly luck, but not good enough.", f"{_tries(luck)} It failed: {others}.")
+    return Belief("good", "Luck does not explain this.", f"{_tries(luck)} {_length(luck)}")
+
+
+def share(chance: float) -> str:
+    """A chance in percent, `< 0.1 %` where it is smaller than what can be told."""
+    return f"< {RAREST:.1%}" if chance < RAREST else f"{chance:.1%}"
+
+
+def _tries(luck: Luck) -> str:
+    count = luck.models + luck.unseen
+    models = "One model was" if count == 1 else f"{count:,} models were"
+    earlier = f", {luck.earlier + luck.unseen:,} of them by other runs" if luck.earlier + luck.unseen else ""
+    best = "it" if count == 1 else "the best of them"
+    return (
+        f"{models} tried on this test window{earlier}. If none were any good, {best} would still look like"
+        f" this {_how_often(luck.chance)}."
+    )
+
+
+def _how_often(chance: float) -> str:
+    if chance < RAREST:
+        return "in fewer than 1 of 1,000 cases"
+    return f"in 1 of {1 / chance:,.0f} cases" if chance < 0.4 else f"in {chance:.0%} of cases"
+
+
+def _length(luck: Luck) -> str:
+    """The Sharpe ratio beside a lucky one, and how long one like it must last."""
+    beside = (
+        f"A net Sharpe ratio of {number(luck.sharpe)} stands against {number(luck.lucky_sharpe)}, which luck"
+        " would bring"
+    )
+    if luck.bars_needed is None:
+        return f"{beside}: more bars like these would not help."
+    enough = "are enough" if luck.bars >= luck.bars_needed else "would be needed"
+    return (
+        f"{beside}; {luck.bars_needed:,.0f} bars as good as these {luck.bars:,} {enough} to tell them apart."
+    )
