@@ -566,11 +566,12 @@ PIPELINES = ("training", "materialisation", "retraining", "drift", "replay", "se
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Config:
-    """A configuration with slow tables, so that every task occurs."""
+    """A configuration with slow tables and a cross-validation, so that every task occurs."""
     table = {"name": "notes", "path": "notes.csv", "observed": "day", "known": "day", "modality": "base"}
     slow = {"tables": [{**table, "columns": [{"name": "quality", "normalisation": "rank"}]}]}
     path = tmp_path_factory.mktemp("whole") / "whole.yaml"
-    path.write_text(json.dumps({"fusion": slow, "selection": {"mode": "quick"}}))
+    crossed = {"scheme": "combinatorial"}
+    path.write_text(json.dumps({"fusion": slow, "selection": {"mode": "quick"}, "timeline": crossed}))
     return load_config(path)
 
 
