@@ -56,7 +56,12 @@ class Signal(_Answer):
     """
 
     symbol: str
-    score: float | None = Field(description="expected return; null only if the model gave no finite number")
+    score: float | None = Field(
+        description=(
+            "expected return, or where the target is a class the expected label, such as P(up) - P(down);"
+            " null only if the model gave no finite number"
+        )
+    )
     p10: float | None = Field(description="the return is expected to fall below this in 10 % of cases")
     p50: float | None
     p90: float | None = Field(description="the return is expected to stay below this in 90 % of cases")
@@ -65,6 +70,17 @@ class Signal(_Answer):
             "half the width of the band from p10 to p90, as the standard deviation of a normal distribution"
         )
     )
+    p_down: float | None = Field(
+        None,
+        description=(
+            "where the target is a class: probability that the label is down. The three sum to 1, and are not"
+            " there where the target is a number"
+        ),
+    )
+    p_none: float | None = Field(
+        None, description="probability that the move does not pay; 0 for a target without such a class"
+    )
+    p_up: float | None = Field(None, description="probability that the label is up")
     position: float | None = Field(
         description=(
             "share of the capital of ONE new long-short book that this name gets, negative for short; 0 for"

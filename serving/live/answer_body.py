@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic_core import to_json
 
+from components.contracts.classes import CLASS_COLUMNS
 from serving.live.segments import UNKNOWN_TIME_US, Answer
 from serving.live.signals import Signals
 from serving.live.state import ServedModel
@@ -61,6 +62,7 @@ def log_entry(
 def _entries(signals: Signals) -> list[dict[str, Any]]:
     scores = signals.scores
     known = np.where(signals.known_us == UNKNOWN_TIME_US, _NO_TIME, signals.known_us.astype("datetime64[us]"))
+    told = scores.columns()
     columns: Mapping[str, Sequence[Any]] = {
         "symbol": signals.symbols,
         "score": scores.score.tolist(),
@@ -68,6 +70,7 @@ def _entries(signals: Signals) -> list[dict[str, Any]]:
         "p50": scores.p50.tolist(),
         "p90": scores.p90.tolist(),
         "uncertainty": scores.uncertainty.tolist(),
+        **{name: told[name].tolist() for name in CLASS_COLUMNS if name in told},
         "position": signals.position.tolist(),
         "feature_time": _texts(signals.timestamps_us.astype("datetime64[us]")),
         "known_time": _texts(known),

@@ -101,7 +101,12 @@ def combined(outputs: pl.DataFrame, method: str) -> tuple[pl.DataFrame, dict[str
 
 
 def bundle_of(
-    world: SimpleNamespace, files: dict[str, str | bytes], folder: Path, *, columns: list[str] | None = None
+    world: SimpleNamespace,
+    files: dict[str, str | bytes],
+    folder: Path,
+    *,
+    columns: list[str] | None = None,
+    experts: tuple[str, ...] = tuple(SETTINGS),
 ) -> Path:
     """A bundle with this combiner in `folder/bundle`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +140,7 @@ def bundle_of(
     bundle.mkdir()
     build_bundle(
         bundle,
-        experts={name: world.folder / name for name in SETTINGS},
+        experts={name: world.folder / name for name in experts},
         stacker=folder / "stacker",
         catalog=folder / "catalog.json",
         feature_registry=folder / "features.json",

@@ -12,8 +12,10 @@ from typing import Any, Self
 import polars as pl
 
 from components.contracts import REGIMES, ContractError, atomic_path, atomic_write_text, require_json
+from components.contracts.classes import class_places, class_values
 from components.contracts.documents.experts import EXPLAIN, Explanation
 from components.experts.bands import P10_TO_P90, SMALLEST_VOLATILITY
+from components.experts.classes import ClassHead, read_head
 from components.experts.errors import ExpertError
 from components.experts.neural.arrays import Codes, PanelArrays, Scalers, arrange, fit_codes, fit_scalers
 from components.experts.neural.config import Neural
@@ -58,7 +60,7 @@ class NeuralExpert:
         self.task: Task | None = None
         self.scalers = self.codes = self.model = None
         self.trading_days = 7
-        self.head = Head()
+        self.head: Head | ClassHead = Head()
         self.evidence: Explanation | None = None
 
     def fit(
@@ -74,6 +76,7 @@ class NeuralExpert:
             being a number.
         """
         from components.experts.neural import evidence
+        from components.experts.neural.class_targets import fit_class_head, settings_of
         from components.experts.neural.fit import NetworkFit, days_together, fit_rows, take_weights
         from components.experts.neural.reproducible import reproducible
 
@@ -95,10 +98,14 @@ class NeuralExpert:
                 same_codes = warm_start.codes == self.codes
                 take_weights(self.model, warm_start.model.state_dict(), same_codes=same_codes)
             panel = self._panel(bars, device, whole_days=days_together(self.family, self.settings))
-            fit = NetworkFit(self.family, self.settings, task, self.model, panel, rows)
+            fit = NetworkFit(self.family, settings_of(self.settings, task), task, self.model, panel, rows)
             history = fit.run(advance)
             found, explained = fit.watched(), fit.watched(explain=True)
-        self.head = fit_head(rows.judged, bars, rows.watched, found, task.horizon)
+        self.head = (
+            fit_class_head(rows.judged, found, task)
+            if class_values(task.target)
+            else fit_head(rows.judged, bars, rows.watched, found, task.horizon)
+        )
         columns = self.family.evidence(self.settings, self.layout)
         self.evidence = Explanation(
             weights=evidence.weights(explained, columns),
@@ -110,9 +117,10 @@ class NeuralExpert:
         advance(1.0, "fitted")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """PREDICTION_COLUMNS for the `predict` rows in their order; score and quantiles in return units of
-        the label.
+        """PREDICTION_COLUMNS for the `predict` rows in their order, of classes CLASS_COLUMNS too; score and
+        quantiles in units of the label.
         """
+        from components.experts.neural.class_targets import class_logits
         from components.experts.neural.fit import predicted
         from components.experts.neural.reproducible import reproducible
 
@@ -127,8 +135,11 @@ class NeuralExpert:
             self.model.to(device)
             panel = self._panel(bars, device, whole_days=self.family.whole_days)
             found = predicted(self.family, self.settings, self.model, panel, rows)
+        asked = frame[bars.frame_row_N[rows]]
+        if isinstance(self.head, ClassHead):
+            return self.head.predictions(asked, class_logits(found, len(self.head.values)))
         unit_B = bars.volatility_N[rows] * math.sqrt(task.horizon)
-        return self.head.predictions(frame[bars.frame_row_N[rows]], found, unit_B)
+        return self.head.predictions(asked, found, unit_B)
 
     def save(self, folder: Path) -> None:
         """Write weights.safetensors, expert.json (settings, task, scalers, codes, head) and explain.json."""
@@ -151,7 +162,7 @@ class NeuralExpert:
             "scalers": vars(self.scalers),
             "codes": vars(self.codes),
             "trading_days": self.trading_days,
-            "head": vars(self.head),
+            "head": self.head.to_dict() if isinstance(self.head, ClassHead) else vars(self.head),
         }
         atomic_write_text(folder / EXPERT, json.dumps(values, indent=1))
         self.evidence.write(folder / EXPLAIN)
@@ -176,7 +187,9 @@ class NeuralExpert:
             expert.scalers, expert.codes = (
                 kind(**_tuples(values[name])) for kind, name in ((Scalers, "scalers"), (Codes, "codes"))
             )
-            expert.trading_days, expert.head = values["trading_days"], Head(**values["head"])
+            expert.trading_days = values["trading_days"]
+            classes = "temperature" in values["head"]
+            expert.head = read_head(values["head"]) if classes else Head(**values["head"])
             expert.evidence = Explanation.read(folder / EXPLAIN)
             expert.model = expert._build(expert.layout).eval()
             expert.model.load_state_dict(load_file(folder / WEIGHTS))
@@ -204,20 +217,24 @@ class NeuralExpert:
             math.sqrt(self.task.horizon),
         )
         context = CONTEXT if self.codes.sectors or self.codes.industries else ()
-        graph = window_graph(self.model, self.scalers, self.codes, self.settings.lookback_bars)
+        values = class_values(self.task.target)
+        places = class_places(len(values)) if values else ()
+        graph = window_graph(self.model, self.scalers, self.codes, self.settings.lookback_bars, places)
         kind = "market" if self.family.whole_days else "window"
         form = Form(
             kind,
             tuple(self.task.groups),
             self.settings.lookback_bars,
             None,
-            self.head.scale,
-            self.head.bias,
+            1.0 if values else self.head.scale,
+            0.0 if values else self.head.bias,
             unit,
             None,
-            self.head.width,
+            1.0 if values else self.head.width,
             P10_TO_P90,
             context=context,
+            classes=values,
+            temperature=self.head.temperature if values else 1.0,
         )
         write_form(folder, form, graph)
 
@@ -246,9 +263,10 @@ class NeuralExpert:
         )
 
     def _build(self, layout: Any) -> Any:
+        from components.experts.neural.class_targets import settings_of
         from components.experts.neural.heads import ForecastModel
 
-        settings = self.settings
+        settings = settings_of(self.settings, self.task)
         masks, rate = settings.dropout_sampling.masks, settings.dropout_sampling.rate
         network = self.family.build(settings, layout)
         return ForecastModel(

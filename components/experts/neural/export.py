@@ -26,12 +26,13 @@ LARGEST_FLOAT = torch.finfo(torch.float32).max
 class _FromWindows(nn.Module):
     """`window` [B, L, A] as the bars are, missing values NaN; `begun` [B, L], 1 from the symbol's first bar
     on; `regime` [B, S] one-hot; `context` [B, 2] sector and industry code, NaN where unknown. Gives raw score
-    [B] and quantiles [B, 3] of the first task.
+    [B] and quantiles [B, 3] of the first task; where `classes` names places of the direction head, their
+    logits [B, C] alone.
     """
 
-    def __init__(self, model: ForecastModel, scalers: Scalers, codes: Codes):
+    def __init__(self, model: ForecastModel, scalers: Scalers, codes: Codes, classes: tuple[int, ...] = ()):
         super().__init__()
-        self.model = model
+        self.model, self.classes = model, list(classes)
         self.register_buffer("mean_A", torch.tensor(scalers.mean, dtype=torch.float32))
         self.register_buffer("inverse_A", 1.0 / torch.tensor(scalers.deviation, dtype=torch.float32))
         self.register_buffer("sector_K", torch.tensor(codes.sectors, dtype=torch.float32))
@@ -39,7 +40,7 @@ class _FromWindows(nn.Module):
 
     def forward(
         self, window_BLA: Tensor, begun_BL: Tensor, regime_BS: Tensor, context_BC: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         scaled_BLA = ((window_BLA - self.mean_A) * self.inverse_A).clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS)
         # False for NaN as well as for infinities.
         inputs_BLA = torch.where(window_BLA.abs() <= LARGEST_FLOAT, scaled_BLA, 0.0)
@@ -47,6 +48,8 @@ class _FromWindows(nn.Module):
         sector_B = unknown_B if context_BC is None else _numbers(context_BC[:, 0], self.sector_K)
         industry_B = unknown_B if context_BC is None else _numbers(context_BC[:, 1], self.industry_K)
         outputs = self.model(Batch(inputs_BLA, begun_BL > 0, regime_BS, sector_B, industry_B))
+        if self.classes:
+            return (outputs.direction_BC[:, self.classes],)
         return outputs.score_BT[:, 0], outputs.quantiles_BT3[:, 0]
 
 
@@ -56,11 +59,13 @@ def _numbers(code_B: Tensor, known_K: Tensor) -> Tensor:
     return ((code_B[:, None] == known_K[None]).float() * places_K).sum(dim=1).long()
 
 
-def window_graph(model: ForecastModel, scalers: Scalers, codes: Codes, lookback: int) -> bytes:
+def window_graph(
+    model: ForecastModel, scalers: Scalers, codes: Codes, lookback: int, classes: tuple[int, ...] = ()
+) -> bytes:
     """The graph with inputs `window`, `begun`, `regime` and, where codes are known, `context`; outputs `raw`
-    and `quantiles`; any number of windows.
+    and `quantiles`, of `classes` their logits `raw` alone; any number of windows.
     """
-    module = _FromWindows(model.cpu().eval(), scalers, codes).eval()
+    module = _FromWindows(model.cpu().eval(), scalers, codes, classes).eval()
     with_context = bool(codes.sectors or codes.industries)
     shapes = (
         (lookback, len(scalers.mean)),
@@ -72,7 +77,7 @@ def window_graph(model: ForecastModel, scalers: Scalers, codes: Codes, lookback:
     rows = torch.export.Dim("B", min=1)
     names = {
         "input_names": ["window", "begun", "regime", "context"][: len(example)],
-        "output_names": ["raw", "quantiles"],
+        "output_names": ["raw"] if classes else ["raw", "quantiles"],
     }
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -12,16 +12,18 @@ import polars as pl
 import torch
 
 from components.contracts import VOLATILITY_COLUMN
+from components.contracts.classes import class_values
 from components.contracts.documents.experts import Epoch
 from components.experts.neural import pretraining
 from components.experts.neural.arrays import PanelArrays
 from components.experts.neural.bands import train_bands
+from components.experts.neural.class_targets import heads_classes
 from components.experts.neural.config import Neural
 from components.experts.neural.continual import teach_student
 from components.experts.neural.engine import Job, Keep, Watch, train
 from components.experts.neural.family import Family
 from components.experts.neural.heads import ForecastModel
-from components.experts.neural.monitor import monitored, some_timestamps
+from components.experts.neural.monitor import average_precision, monitored, some_timestamps
 from components.experts.neural.panel import Panel
 from components.experts.neural.phases import Phase, Progress
 from components.experts.neural.predict import Predicted, predict, predict_among_others
@@ -106,6 +108,7 @@ class NetworkFit:
             settings.regularisation,
             horizons,
             task.transform,
+            class_values(task.target),
         )
         history["training"] = self._learn(targets, steps.training)
         if settings.continual.student_bars:
@@ -137,6 +140,10 @@ class NetworkFit:
 
     def _monitor(self) -> float:
         settings, judged = self.settings, self.rows.judged
+        values = class_values(self.task.target)
+        if values:
+            class_N = heads_classes(judged["label"].to_numpy(), values)
+            return average_precision(self.watched().direction_NC, class_N)
         monitor = settings.training.monitor
         return monitored(monitor, self.watched(), judged, settings.losses, self.task.transform)
 

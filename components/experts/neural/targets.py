@@ -13,6 +13,7 @@ import torch
 
 from components.experts.errors import ExpertError
 from components.experts.neural.arrays import PanelArrays
+from components.experts.neural.class_targets import heads_classes
 from components.experts.neural.config import Losses, Regularisation
 from components.experts.neural.regularise import smooth_targets
 from components.experts.rows import FEWEST_SYMBOLS, target
@@ -29,7 +30,7 @@ class Targets:
     score_NT : float32, label as the task's transform says, smoothed where asked; NaN where unlabelled
     quantile_NT : float32, label / (volatility * sqrt(horizon)), cut off at 6; NaN where unlabelled
     direction_N : int64, class of the first task's label: 0 down, 1 flat, 2 up; -1 where unlabelled, or where
-        the timestamp has fewer than 3 labels
+        the timestamp has fewer than 3 labels that are numbers
     weight_N : float32, 0 beyond the given rows and where no task has a label
     volatile_N : bool, volatility above the quantile that the settings say
     regime_N : index into REGIMES, -1 unknown
@@ -54,6 +55,7 @@ def make_targets(
     regularisation: Regularisation,
     horizons: Sequence[int],
     transform: TargetTransform = "zscore",
+    classes: tuple[int, ...] = (),
 ) -> Targets:
     """Targets of the labelled ones among `rows`, by the mean, spread and order of their own labels within
     each timestamp; all other rows have none.
@@ -63,6 +65,7 @@ def make_targets(
     rows : numbers of the training rows, labelled or not
     horizons : bars that each task's label spans, the first task's first
     transform : what of the label the score learns at its timestamp; quantiles learn the label itself
+    classes : the labels that the first task may have where its target is a class; empty for a number
 
     Raises
     ------
@@ -76,7 +79,12 @@ def make_targets(
     known = rows[np.isfinite(bars.labels_NT[rows, 0])]
     direction_N, border = np.full(count, -1, dtype=np.int64), math.inf
     if len(known):
-        direction_N[known] = direction(bars.day_N[known], bars.labels_NT[known, 0], losses.flat_share)
+        label_N = bars.labels_NT[known, 0]
+        direction_N[known] = (
+            heads_classes(label_N, classes)
+            if classes
+            else direction(bars.day_N[known], label_N, losses.flat_share)
+        )
         border = np.quantile(bars.volatility_N[known], regularisation.volatile_quantile)
     weight_N = np.zeros(count, dtype=np.float32)
     weight_N[rows] = np.where(np.isfinite(bars.labels_NT[rows]).any(axis=1), bars.weight_N[rows], 0.0)

@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from components.contracts.classes import CLASS_COLUMNS
 from components.experts.classes import class_numbers, precision_loss
 from components.experts.errors import ExpertError
+from components.experts.leaves import known_experts
 from components.experts.protocol import PREDICTION_COLUMNS
 from components.experts.training.check import check_predictions
 from components.metrics import information_coefficient
@@ -27,8 +28,10 @@ from tests.experts.families.test_conformance import (
 )
 from tests.experts.market import fit_and_predict_frames, panel
 
-CLASSIFIERS = ["elasticnet", "lightgbm", "median", "xgboost"]
+CLASSIFIERS = known_experts()
 LEARNERS = [name for name in CLASSIFIERS if name != "median"]
+# Networks share the code that these tests are about, and take long to fit and to export: one stands for all.
+QUICK = [name for name in CLASSIFIERS if name not in NETWORKS or name == "patchtst"]
 VALUES = (-1, 0, 1)
 THREE = replace(TASK, target="trade_class")
 TWO = replace(TASK, target="trend")
@@ -40,8 +43,12 @@ def classes_of(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.when(label.abs() > cost).then(label.sign()).otherwise(0.0).alias("label"))
 
 
+# A network needs more steps for a class than for an order.
+STEPS = {"training": {"epochs": 8}, "optimiser": {"learning_rate": 1e-2}}
+
+
 def fitted(name: str, frame: pl.DataFrame, task=THREE, **settings):
-    expert = make(name, **settings)
+    expert = make(name, **(STEPS if name in NETWORKS else {}), **settings)
     expert.fit(frame, task, advance=lambda share, what: None)
     return expert
 
@@ -81,7 +88,7 @@ def test_predictions_of_classes_keep_the_contract(name, frames, models):
     np.testing.assert_array_equal(found["p90"], np.select([down >= 0.9, down + none >= 0.9], [-1, 0], 1))
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_target_of_two_classes_has_no_none(name, frames):
     two = [frame.with_columns((pl.col("label") > 0).cast(pl.Float64)) for frame in frames]
     found = fitted(name, two[0], TWO).predict(two[1])
@@ -90,7 +97,7 @@ def test_a_target_of_two_classes_has_no_none(name, frames):
     np.testing.assert_allclose(found["score"], found["p_up"], atol=1e-15)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_probabilities_are_served_as_they_are_computed(name, frames, models, tmp_path):
     models[name].save(tmp_path)
     models[name].export(tmp_path)
@@ -115,11 +122,12 @@ def test_a_planted_class_is_learned_and_its_probabilities_hold(name, frames, mod
     for number in range(3):
         pairs = pl.DataFrame({"chance": chance_B3[:, number], "happened": number_B == number})
         figures = class_figures(pairs, bins=4).row(0, named=True)
-        assert figures["calibration_error"] < 0.07
+        # A temperature mends how sure a network is, not its shares, and this one saw each row a few times.
+        assert figures["calibration_error"] < (0.16 if name in NETWORKS else 0.07)
         assert figures["brier"] < share[number] * (1 - share[number])
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [name for name in QUICK if name != "median"])
 def test_noise_teaches_no_class(name):
     market = classes_of(panel(bars=150, seed=6, strength=0.0))
     fit, predict = fit_and_predict_frames(market)
@@ -137,7 +145,7 @@ def test_the_median_is_the_frequency_of_the_train_rows(frames, models):
     np.testing.assert_allclose(found.row(0), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_class_that_the_train_rows_never_had_is_survived(name, frames):
     without = frames[0].filter(pl.col("label") != 0)
     found = fitted(name, without).predict(frames[1])
@@ -145,7 +153,7 @@ def test_a_class_that_the_train_rows_never_had_is_survived(name, frames):
     assert found["p_none"].max() < 0.05
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_label_that_is_no_class_is_refused(name, frames):
     strange = frames[0].with_columns(pl.col("label") * 0.5)
     with pytest.raises(ExpertError, match=r"labels are no class, first -?0\.5"):
