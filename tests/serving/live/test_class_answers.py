@@ -1,0 +1,64 @@
+"""What an answer says where the champion tells classes apart, and that it says nothing of them elsewhere."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from components.scoring import Scores
+from serving.api.answer_types import SignalsAnswer
+from serving.live.answer_body import answer_body
+from serving.live.signals import Signals
+
+BAR_US = 1_700_000_000_000_000
+STAMP = {
+    "name": "demo",
+    "version": 3,
+    "bundle_sha256": "a" * 64,
+    "schema": "s",
+    "code_version": "c",
+    "train_window": "w",
+}
+
+
+def body(scores: Scores, target: str) -> dict:
+    signals = Signals(
+        symbols=["A", "B"],
+        timestamps_us=np.full(2, BAR_US),
+        known_us=np.full(2, BAR_US),
+        values=np.zeros((2, 1), dtype=np.float32),
+        scores=scores,
+        position=np.zeros(2),
+        stale=np.zeros(2, dtype=bool),
+        behind=np.zeros(2, dtype=bool),
+        source="store",
+        publication="p",
+        newest_us=BAR_US,
+    )
+    served = SimpleNamespace(stamp=STAMP, model=SimpleNamespace(period="1d", horizon=5, target=target))
+    return json.loads(answer_body(signals, served, "r", BAR_US))
+
+
+def scores(**chances: np.ndarray) -> Scores:
+    return Scores(*(np.array([0.1, -0.2]) for _ in range(5)), **chances)
+
+
+def test_probabilities_are_answered_where_there_are_any():
+    given = {"p_down": np.array([0.2, 0.5]), "p_none": np.array([0.5, 0.2]), "p_up": np.array([0.3, 0.3])}
+    found = body(scores(**given), "trade_class")
+    told = SignalsAnswer.model_validate(found).signals
+    assert [(one.p_down, one.p_none, one.p_up) for one in told] == [(0.2, 0.5, 0.3), (0.5, 0.2, 0.3)]
+    assert sum(found["signals"][0][name] for name in given) == pytest.approx(1.0)
+
+
+def test_a_champion_of_a_number_answers_as_before():
+    found = body(scores(), "log_return")
+    assert not {"p_down", "p_none", "p_up"} & set(found["signals"][0])
+    assert SignalsAnswer.model_validate(found).signals[0].p_up is None
+
+
+def test_the_description_names_them_and_asks_none_of_them():
+    described = SignalsAnswer.model_json_schema(by_alias=True)["$defs"]["Signal"]
+    assert {"p_down", "p_none", "p_up"} <= set(described["properties"])
+    assert not {"p_down", "p_none", "p_up"} & set(described["required"])
