@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts.classes import class_values
-from components.scoring.classes import own_classes
+from components.scoring.classes import class_answer, own_classes
 from components.scoring.stacker import SMALLEST_WIDTH, Z90, Head, Pool, width
 from components.scoring.temperature import fit_temperature
 from components.stacking.combiners import (
@@ -60,7 +60,7 @@ def fit_head(
     the temperature of the known rows.
     """
     head = _fit_number(name, combiner, known, experts, settings, seed)
-    return replace(head, pool=_fit_pool(combiner, known, kind)) if kind.classes else head
+    return _with_pool(head, combiner, known, kind) if kind.classes else head
 
 
 def _fit_number(
@@ -97,16 +97,21 @@ def predict_block(combiner: Combiner, block: pl.DataFrame, known: pl.DataFrame, 
     )
 
 
-def _fit_pool(combiner: Combiner, known: pl.DataFrame, kind: LabelKind) -> Pool:
-    """The pool at the temperature under which the known labels are likeliest."""
+def _with_pool(head: Head, combiner: Combiner, known: pl.DataFrame, kind: LabelKind) -> Head:
+    """The head with a pool at the temperature under which the known labels are likeliest, and the usual
+    uncertainty of its probabilities.
+    """
     pool = Pool(kind.classes, 1.0)
     if known.is_empty():
-        return pool
-    pooled_B3 = pool.chances(chances(known, listened_to(combiner)))
-    logits_BC = np.log(own_classes(pooled_B3, len(kind.classes)))
+        return replace(head, pool=pool)
+    chance_EB3 = chances(known, listened_to(combiner))
+    logits_BC = np.log(own_classes(pool.chances(chance_EB3), len(kind.classes)))
     class_B = np.searchsorted(kind.classes, known["label"].to_numpy())
     bar_B = known["timestamp"].rle_id().to_numpy()
-    return replace(pool, temperature=fit_temperature(logits_BC, class_B, bar_B, kind.horizon))
+    pool = replace(pool, temperature=fit_temperature(logits_BC, class_B, bar_B, kind.horizon))
+    pooled_BC = own_classes(pool.chances(chance_EB3), len(kind.classes))
+    given_B = class_answer(pooled_BC, kind.classes).uncertainty
+    return replace(head, pool=pool, usual=float(np.quantile(given_B, USUAL_QUANTILE)))
 
 
 def _uncertainties(combiner: Combiner, rows: pl.DataFrame) -> np.ndarray:

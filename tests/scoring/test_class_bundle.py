@@ -40,7 +40,7 @@ def world(request, tmp_path_factory) -> SimpleNamespace:
     )
     fit, predict = fit_and_predict_frames(rows, train=0.5, stopping=0.2)
     known = rows.select("timestamp", "symbol", "label", label_end=pl.col("timestamp") + timedelta(days=3))
-    table = predict.select("timestamp", "symbol", regime=pl.lit("bull")).join(
+    table = predict.select("timestamp", "symbol", regime=pl.lit("bull"), horizon=pl.lit(2, pl.Int32)).join(
         known, on=("timestamp", "symbol"), maintain_order="left"
     )
     for name in EXPERTS:

@@ -35,6 +35,7 @@ def oof(bars: int, seed: int, sureness: float) -> pl.DataFrame:
             [start + timedelta(days=row // SYMBOLS + 2) for row in range(rows)], dtype=TIME
         ),
         "regime": ["bull"] * rows,
+        "horizon": pl.Series([1] * rows, dtype=pl.Int32),
     }
     for name in EXPERTS:
         chance = probabilities(sureness * (truth + random.normal(0, 0.2, truth.shape)), 1.0)
