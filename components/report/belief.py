@@ -9,8 +9,6 @@ from components.contracts.documents.summary import RunSummary
 from components.contracts.documents.verdict import Luck
 from components.page import number
 
-# The gates of which each says that luck is no explanation.
-AGAINST_LUCK = ("spa", "deflated_sharpe", "overfitting")
 RAREST = 0.001
 
 
@@ -31,12 +29,15 @@ def belief(summary: RunSummary) -> Belief | None:
     if luck.chance is None:
         return Belief("bad", "Nothing can be said.", f"{luck.bars} bars are too few to tell skill from luck.")
     failed = [gate.name for gate in summary.gates if gate.level == "approval" and not gate.passed]
-    if any(name in AGAINST_LUCK or name.startswith("spa_") for name in failed):
-        return Belief("bad", "Luck explains this.", f"{_tries(luck)} {_length(luck)}")
+    why = f"{_tries(luck)} {_length(luck)}"
+    if "spa" in failed:
+        return Belief("bad", "Luck explains this.", why)
+    if "deflated_sharpe" in failed:
+        return Belief("bad", "Luck may explain this.", why)
     if failed:
         others = ", ".join(name.replace("_", " ") for name in failed)
         return Belief("warn", "Hardly luck, but not good enough.", f"{_tries(luck)} It failed: {others}.")
-    return Belief("good", "Luck does not explain this.", f"{_tries(luck)} {_length(luck)}")
+    return Belief("good", "Luck does not explain this.", why)
 
 
 def share(chance: float) -> str:

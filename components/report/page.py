@@ -83,7 +83,9 @@ def _tiles(run: RunResult) -> list[tuple[str, str]]:
     ]
     if summary.luck and summary.luck.chance is not None:
         tried = summary.luck.models + summary.luck.unseen
-        tiles.insert(0, (share(summary.luck.chance), f"chance that this is luck, after {tried:,} tries"))
+        tiles.insert(
+            0, (share(summary.luck.chance), f"chance that luck alone looks as good, {tried:,} tries")
+        )
     if summary.truth:
         found = number(summary.truth.recovered_share, 0, percent=True)
         tiles.append((found, f"of the attainable IC {number(summary.truth.attainable_ic, 3)} (planted)"))

@@ -20,6 +20,7 @@ import polars as pl
 from components.backtest.evaluate import MarketFacts, evaluate
 from components.backtest.predictions import split_experts
 from components.contracts import ALL_PREDICTIONS, PREDICTIONS, REGIME_COLUMN, VOLATILITY_COLUMN
+from components.contracts.documents.trials import Trials
 from components.experts.training.inputs import Assignment, TrainingTables
 from components.experts.training.train import train_expert
 from components.features.build import build_factors
@@ -30,6 +31,7 @@ from components.labels.build import build_labels
 from components.market.load import load_panel
 from components.market.universe import tradable_universe
 from components.metrics import ic_summary, information_coefficient
+from components.registry.scored import scored_models
 from components.stacking.combine import stack_experts
 from components.stacking.oof import build_oof_table
 from components.timeline import resolve_windows
@@ -82,8 +84,10 @@ def run_seed(config: Config, seed: int) -> dict:
     by_name = split_experts(stacked.predictions, horizon=horizon)
     universe = tradable_universe(panel, config.market.universe)
     facts = MarketFacts(labels, panel, regimes, windows, calendar, universe)
-    evaluation, _ = evaluate(by_name, facts, config.backtest, horizon=horizon, code="bench")
-    verdict = judge(Contest(evaluation, by_name["stack"], labels, None), config.gates, code="bench")
+    evaluation, returns = evaluate(by_name, facts, config.backtest, horizon=horizon, code="bench")
+    trials = Trials(scored=(scored_models(evaluation, returns),), unseen=0)
+    contest = Contest(evaluation, by_name["stack"], labels, None)
+    verdict = judge(contest, trials, config.gates, code="bench")
     block = evaluation.experts["stack"].test
     attainable = _attainable(market.truth, labels, calendar[windows.test[0]], target, horizon)
     return {
