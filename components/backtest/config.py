@@ -60,6 +60,43 @@ class Settings(Section):
     cost_bps_per_side: float = Field(
         10.0, ge=0, description="cost of trading, basis points of the traded value, on buys and on sells"
     )
+    borrow_bps_per_year: float = Field(
+        0.0,
+        ge=0,
+        description=(
+            "annual fee on the value of short positions, basis points, charged for each bar that they are"
+            " held; rows of the panel with a `borrow_bps` have that fee instead"
+        ),
+    )
+    capital: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "money that is traded with, in the panel's currency: an order costs more the larger a share it is"
+            " of what is traded in its name; none: costs do not depend on size"
+        ),
+    )
+    impact_volatilities: float = Field(
+        1.0,
+        ge=0,
+        description=(
+            "cost of an order as large as one bar's mean traded value, as a multiple of volatility a bar;"
+            " grows with the root of the share. The report's capacity is counted with it too"
+        ),
+    )
+    volume_bars: int = Field(
+        20,
+        ge=2,
+        description="bars up to the signal over which a name's traded value and volatility are taken",
+    )
+    half_spread: Literal["none", "roll"] = Field(
+        "none",
+        description=(
+            "roll: each side also costs half the name's effective spread after Roll (1984), noisy where the"
+            " true spread is far below volatility"
+        ),
+    )
+    spread_bars: int = Field(60, ge=4, description="bars up to the signal over which the spread is estimated")
     stop_loss_share: float | None = Field(
         0.15,
         gt=0,

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from components.backtest import kernel
+from components.backtest.books import Charges, Market, Rules, empty_books
 from components.backtest.config import Settings
 from components.backtest.prices import Prices
 from components.metrics import to_matrices
@@ -33,6 +34,7 @@ RETURN_COLUMNS = (
 )
 COUNTS = ("n_long", "n_short")
 USUAL = "usual_uncertainty"
+NO_CHARGES = Charges(*(np.zeros((0, 0)) for _ in Charges._fields))
 # Losing bars in a row that no portfolio reaches.
 NEVER = 2**62
 
@@ -44,11 +46,13 @@ class Backtest:
     `returns` has RETURN_COLUMNS, one row a bar from the first on which it could trade: returns, cost and
     turnover as shares of the capital before the bar, exposures as shares of the capital after it. net_return
     = gross_return - cost; turnover counts buys and sells. `events` counts `stopped` (single names),
-    `delisted` and `pauses`.
+    `delisted` and `pauses`. `impact`, one a bar, is what orders cost by moving prices at a capital of one
+    unit of money: it grows with the root of the capital. None where it is not known.
     """
 
     returns: pl.DataFrame
     events: dict[str, int]
+    impact: np.ndarray | None
 
 
 def run_backtest(
@@ -81,12 +85,13 @@ def run_backtest(
     n_books = settings.holding_bars or horizon
     scored = np.flatnonzero(np.isfinite(scores).any(axis=1))
     first = int(scored[0]) + 1 if len(scored) else len(prices.calendar)
-    books = kernel.empty_books(n_books, len(prices.symbols))
-    rules = _rules(settings, bars_per_year)
-    figures, counts = kernel.run_bars(_market(prices, settings), targets, _no_charges(), rules, books, first)
+    books = empty_books(n_books, len(prices.symbols))
+    rules, charges = _rules(settings, bars_per_year), prices.charges or NO_CHARGES
+    figures, counts = kernel.run_bars(_market(prices, settings), targets, charges, rules, books, first)
     return Backtest(
         _returns_frame(figures, prices.calendar[first:], strategy),
         dict(zip(kernel.EVENTS, counts.tolist(), strict=True)),
+        figures[:, kernel.FIGURES.index("impact")] if len(charges.impact) else None,
     )
 
 
@@ -97,10 +102,10 @@ def _signals(predictions: pl.DataFrame, prices: Prices) -> tuple[np.ndarray, np.
     return scores, uncertainty, np.where(np.isfinite(usual[0]), usual[0], np.inf) if usual else np.inf
 
 
-def _market(prices: Prices, settings: Settings) -> kernel.Market:
+def _market(prices: Prices, settings: Settings) -> Market:
     """The prices at which orders are filled, and where."""
     known = prices.close_known if settings.entry == "next_close" else prices.open_known
-    return kernel.Market(
+    return Market(
         prices.overnight,
         prices.intraday,
         known,
@@ -110,14 +115,14 @@ def _market(prices: Prices, settings: Settings) -> kernel.Market:
     )
 
 
-def _rules(settings: Settings, bars_per_year: float) -> kernel.Rules:
+def _rules(settings: Settings, bars_per_year: float) -> Rules:
     def limit(value: float | None) -> float:
         return np.inf if value is None else float(value)
 
-    return kernel.Rules(
+    return Rules(
         at_close=settings.entry == "next_close",
         cost_bps=settings.cost_bps_per_side,
-        root_of_capital=0.0,
+        root_of_capital=float(np.sqrt(settings.capital or 0.0)),
         stop_loss=limit(settings.stop_loss_share),
         delisting_return=settings.delisting_return,
         drawdown=limit(settings.drawdown_stop),
@@ -127,11 +132,6 @@ def _rules(settings: Settings, bars_per_year: float) -> kernel.Rules:
         volatility_bars=settings.volatility_bars,
         root_of_year=float(np.sqrt(bars_per_year)),
     )
-
-
-def _no_charges() -> kernel.Charges:
-    nothing = np.zeros((0, 0))
-    return kernel.Charges(nothing, nothing, nothing)
 
 
 def _returns_frame(figures: np.ndarray, timestamps: pl.Series, strategy: str) -> pl.DataFrame:

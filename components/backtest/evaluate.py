@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from components.backtest.charges import charged_prices
 from components.backtest.config import Settings
 from components.backtest.fifths import liquidity
 from components.backtest.forecasts import Beside, measure, of_all_names
@@ -22,7 +23,7 @@ from components.backtest.portfolios import (
     trade,
     trade_benchmark,
 )
-from components.backtest.prices import Prices, market_prices
+from components.backtest.prices import Prices
 from components.backtest.slices import slices
 from components.backtest.terms import Terms
 from components.contracts import REGIMES, content_sha256, tradable_rows
@@ -139,9 +140,8 @@ def _measure_window(
     traded = TRADED[window]
     every = {name: market.inside(frame, window) for name, frame in predictions_by_name.items()}
     inside = {name: tradable_rows(frame, market.universe) for name, frame in every.items()}
-    scene = Scene(
-        window, market.inside(facts, window), market_prices(market.inside(market.panel, traded)), terms
-    )
+    prices = charged_prices(market.panel, market.inside(market.panel, traded), terms)
+    scene = Scene(window, market.inside(facts, window), prices, terms)
     benchmark = trade_benchmark(inside, scene.prices, terms)
     returns = [tagged(benchmark, BENCHMARK, traded, None)]
     measured: dict[str, Measurement | None] = {}

@@ -4,8 +4,6 @@ Sums run over all books and symbols in the order of NumPy's pairwise summation, 
 the same arithmetic on arrays, to the bit. Imported late, for numba is slow to load.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from components.backtest.compiled import compiled, pairwise_sum
@@ -25,82 +23,6 @@ FIGURES = (
 )
 EVENTS = ("stopped", "delisted", "pauses")
 STOPPED, DELISTED, PAUSES = range(3)
-
-
-class Market(NamedTuple):
-    """What each bar does to positions and orders, arrays (bars, symbols)."""
-
-    overnight: np.ndarray
-    intraday: np.ndarray
-    known: np.ndarray
-    buyable: np.ndarray
-    sellable: np.ndarray
-    gone: np.ndarray
-
-
-class Charges(NamedTuple):
-    """What trading and shorting a share of capital costs besides the linear part, as known at each bar;
-    (bars, symbols), or (0, 0) where nothing is charged.
-
-    `spread` as a share of the traded value, `impact` the same for an order of all of one unit of money (it
-    grows with the root of the order), `borrow` a bar as a share of the short position.
-    """
-
-    spread: np.ndarray
-    impact: np.ndarray
-    borrow: np.ndarray
-
-
-class Rules(NamedTuple):
-    """The settings of the loop; infinite or 0 where a stop is off."""
-
-    at_close: bool
-    cost_bps: float
-    root_of_capital: float
-    stop_loss: float
-    delisting_return: float
-    drawdown: float
-    losses_in_row: int
-    pause_bars: int
-    volatility_ceiling: float
-    volatility_bars: int
-    root_of_year: float
-
-
-class Books(NamedTuple):
-    """Positions, in units of the gross capital at the start: (books, symbols), and what is as long as one
-    book. `busy`: books that hold what must go. `frozen` was written off as delisted: should the name trade
-    again, its gain or loss since then still counts. `total` and `ordered` are of all books, in the newest
-    bar; what follows them is room to work in.
-    """
-
-    held: np.ndarray
-    entered: np.ndarray
-    leaving: np.ndarray
-    busy: np.ndarray
-    frozen: np.ndarray
-    total: np.ndarray
-    ordered: np.ndarray
-    wanted: np.ndarray
-    filled: np.ndarray
-    room: np.ndarray
-    changed: np.ndarray
-
-
-def empty_books(n_books: int, n_symbols: int) -> Books:
-    """Books without a position."""
-    shape = (n_books, n_symbols)
-    line = [np.zeros(n_symbols) for _ in range(4)]
-    return Books(
-        np.zeros(shape),
-        np.zeros(shape),
-        np.zeros(shape, dtype=np.bool_),
-        np.zeros(n_books, dtype=np.bool_),
-        *line,
-        np.zeros(n_symbols, dtype=np.bool_),
-        np.zeros(n_symbols),
-        np.zeros(n_books * n_symbols),
-    )
 
 
 @compiled
@@ -227,17 +149,24 @@ def _trade(books, market, bar, book):
 
 
 @compiled
-def _charged(books, charges, bar, before, root_of_capital):
-    """What orders of `bar` cost beyond the linear part, at the capital and, of one unit of money, by impact;
-    as known at the bar before, shares of the capital `before`.
-    """
-    spread, impact = 0.0, 0.0
-    for n in range(len(books.ordered)):
-        size = books.ordered[n] / before
-        if size > 0:
-            spread += charges.spread[bar - 1, n] * size
-            impact += charges.impact[bar - 1, n] * size * np.sqrt(size)
-    return spread + impact * root_of_capital, impact
+def _spread(ordered, rates):
+    """Half the spread of all orders of a bar, in units of the capital at the start."""
+    cost = 0.0
+    for n in range(len(ordered)):
+        if ordered[n] > 0:
+            cost += rates[n] * ordered[n]
+    return cost
+
+
+@compiled
+def _impact(ordered, rates, before):
+    """What moving the price costs, as a share of the capital `before` where that is one unit of money."""
+    cost = 0.0
+    for n in range(len(ordered)):
+        if ordered[n] > 0:
+            size = ordered[n] / before
+            cost += rates[n] * size * np.sqrt(size)
+    return cost
 
 
 @compiled
@@ -339,12 +268,12 @@ def run_bars(market, targets, charges, rules, books, first):
 
     Returns
     -------
-    (bars - first, FIGURES): shares of the capital before each bar, exposures of that after it, `impact` at a
-    capital of one unit of money; and the counts of EVENTS.
+    (bars - first, FIGURES): shares of the capital before each bar, exposures of that after it; `impact` is
+    its part of the cost at a capital of one unit of money. And the counts of EVENTS.
     """
     n_books, n_bars = len(books.held), len(market.overnight)
     rows, events = np.zeros((n_bars - first, len(FIGURES))), np.zeros(3, dtype=np.int64)
-    charged, borrows = len(charges.impact) > 0, len(charges.borrow) > 0
+    spreads, impacts, borrows = len(charges.spread) > 0, len(charges.impact) > 0, len(charges.borrow) > 0
     capital = net = peak = 1.0
     losses, paused_until = 0, 0
     for bar in range(first, n_bars):
@@ -371,10 +300,13 @@ def run_bars(market, targets, charges, rules, books, first):
             capital = _grown(books, capital + _earn(books, market.intraday[bar]))
         gross = max(capital / before - 1, -1.0) if before > 0 else 0.0
         turnover = traded / before if before > 0 else 0.0
-        if charged and turnover > 0:
-            more, impact = _charged(books, charges, bar, before, rules.root_of_capital)
-            cost += more
         cost += turnover * rules.cost_bps / 1e4
+        if spreads and turnover > 0:
+            cost += _spread(books.ordered, charges.spread[bar - 1]) / before
+        if impacts and turnover > 0:
+            impact = _impact(books.ordered, charges.impact[bar - 1], before)
+            if rules.root_of_capital > 0:
+                cost += impact * rules.root_of_capital
         rows[row, 0], rows[row, 1], rows[row, 2], rows[row, 3] = gross, cost, gross - cost, turnover
         rows[row, 8] = impact
         _sums(books, capital if capital > 0 else 1.0, rows[row])

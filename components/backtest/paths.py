@@ -8,8 +8,9 @@ paths trade the same bars: what differs is only what was learned from.
 import numpy as np
 import polars as pl
 
+from components.backtest.charges import charged_prices
 from components.backtest.engine import run_backtest
-from components.backtest.prices import Prices, market_prices
+from components.backtest.prices import Prices
 from components.backtest.terms import Terms
 from components.contracts.documents.cross_validated import (
     CrossValidated,
@@ -38,7 +39,7 @@ def evaluate_paths(
     panel : PANEL table; bars outside those that were predicted are not traded
     """
     inside = pl.col("timestamp").is_between(crossed["timestamp"].min(), crossed["timestamp"].max())
-    prices, known = market_prices(panel.filter(inside)), facts.filter(inside)
+    prices, known = charged_prices(panel, panel.filter(inside), terms), facts.filter(inside)
     names = crossed["expert"].unique().sort().to_list()
     models = {}
     for number, name in enumerate(names):

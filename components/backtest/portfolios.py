@@ -1,14 +1,21 @@
 """What trading the scores earns: the portfolios' returns as one table, and their figures."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
+from components.backtest.capacity import capacity
 from components.backtest.engine import Backtest, run_backtest
 from components.backtest.prices import Prices
 from components.backtest.terms import Terms
-from components.contracts.documents.evaluation import Portfolio, PortfolioEvents, Portfolios
+from components.contracts.documents.evaluation import (
+    CapacityRow,
+    Portfolio,
+    PortfolioEvents,
+    Portfolios,
+)
 from components.metrics import (
     information_ratio,
     performance_summary,
@@ -54,7 +61,8 @@ def trade(
             bars_per_year=terms.bars_per_year,
         )
         frame = tagged(test, expert, window, benchmark if strategy == "long_only" else None)
-        figures[strategy] = _figures(frame, test, terms)
+        curve = capacity(prices, predictions, test, strategy, terms)
+        figures[strategy] = _figures(frame, test, curve, terms)
         frames.append(frame)
     return Portfolios(**figures), frames
 
@@ -66,6 +74,7 @@ def trade_benchmark(predictions: Mapping[str, pl.DataFrame], prices: Prices, ter
         .unique()
         .with_columns(score=pl.lit(1.0), uncertainty=pl.lit(1.0))
     )
+    prices = replace(prices, charges=None)
     free = terms.settings.model_copy(
         update={
             "cost_bps_per_side": 0.0,
@@ -91,7 +100,7 @@ def tagged(test: Backtest, expert: str, window: str, benchmark: Backtest | None)
     )
 
 
-def _figures(returns: pl.DataFrame, test: Backtest, terms: Terms) -> Portfolio:
+def _figures(returns: pl.DataFrame, test: Backtest, curve: list[CapacityRow], terms: Terms) -> Portfolio:
     settings, yearly = terms.settings, terms.bars_per_year
     net, gross, benchmark = (
         returns[name].to_numpy() for name in ("net_return", "gross_return", "benchmark_return")
@@ -108,6 +117,7 @@ def _figures(returns: pl.DataFrame, test: Backtest, terms: Terms) -> Portfolio:
         "interval_level": settings.interval_level,
         "information_ratio_net": information_ratio(net, benchmark, bars_per_year=yearly),
         "events": PortfolioEvents(**test.events),
+        "capacity": curve,
     }
     # A portfolio that never traded has no summary but its number of bars.
     return Portfolio(**{**unknown, **summary, **own})

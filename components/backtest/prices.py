@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from components.backtest.books import Charges
 from components.backtest.compiled import compiled
 from components.contracts import UNTRADABLE
 from components.metrics import to_matrices
@@ -16,7 +17,8 @@ class Prices:
 
     `overnight` is the return from the last known price before the bar to its open, `intraday` from there to
     its close, both 0 where a price is missing. `stale` counts the bars in a row, up to this one, that gave no
-    price. `unbuyable` and `unsellable`: no such order could be filled in the bar.
+    price. `unbuyable` and `unsellable`: no such order could be filled in the bar. `charges`: what trading
+    costs by name; None: the linear costs of the settings alone.
     """
 
     calendar: pl.Series
@@ -28,6 +30,7 @@ class Prices:
     stale: np.ndarray
     unbuyable: np.ndarray
     unsellable: np.ndarray
+    charges: Charges | None = None
 
 
 def market_prices(panel: pl.DataFrame) -> Prices:
@@ -50,28 +53,27 @@ def market_prices(panel: pl.DataFrame) -> Prices:
     )
 
 
-@compiled
-def _steps(opened, closed):
+def _steps(opened: np.ndarray, closed: np.ndarray) -> tuple[np.ndarray, ...]:
     """`overnight`, `intraday`, `open_known`, `close_known` and `stale` of Prices."""
-    shape = opened.shape
-    overnight, intraday = np.zeros(shape), np.zeros(shape)
-    open_known, close_known = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
-    stale = np.zeros(shape, dtype=np.int64)
-    last, newest = np.zeros(shape[1]), np.full(shape[1], -1)
-    for bar in range(shape[0]):
-        for prices, changes, known in (
-            (opened, overnight, open_known),
-            (closed, intraday, close_known),
-        ):
-            for n in range(shape[1]):
-                price = prices[bar, n]
-                if not (price > 0 and price < np.inf):
-                    continue
-                known[bar, n] = True
-                newest[n] = bar
-                change = price / last[n] - 1
-                changes[bar, n] = change if last[n] > 0 and abs(change) < np.inf else 0.0
-                last[n] = price
-        for n in range(shape[1]):
+    changes, known = np.zeros((2, *opened.shape)), np.zeros((2, *opened.shape), dtype=bool)
+    stale = np.zeros(opened.shape, dtype=np.int64)
+    names = opened.shape[1]
+    _follow((opened, closed), changes, known, stale, np.zeros(names), np.full(names, -1))
+    return (*changes, *known, stale)
+
+
+@compiled
+def _follow(prices, changes, known, stale, last, newest):
+    """Fill in the changes from each symbol's `last` known price, and the bars since its `newest`."""
+    for bar in range(len(stale)):
+        for step in range(2):
+            for n in range(len(last)):
+                price = prices[step][bar, n]
+                if price > 0 and price < np.inf:
+                    change = price / last[n] - 1
+                    if last[n] > 0 and abs(change) < np.inf:
+                        changes[step, bar, n] = change
+                    known[step, bar, n] = True
+                    last[n], newest[n] = price, bar
+        for n in range(len(last)):
             stale[bar, n] = bar - newest[n]
-    return overnight, intraday, open_known, close_known, stale

@@ -59,6 +59,8 @@ PANEL = Table(
         "trades": pl.Float64(),
         "funding_rate": pl.Float64(),
         "open_interest": pl.Float64(),
+        # Annual fee for borrowing what is sold short, basis points of its value, as known at the bar.
+        "borrow_bps": pl.Float64(),
         "exchange_ts": TIME,
         "ingest_ts": TIME,
         "industry": pl.String(),

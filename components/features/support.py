@@ -16,7 +16,7 @@ from components.timeline.periods import PERIODS
 
 # Which numbers of a panel count as known; the others become null before any factor sees them.
 POSITIVE = ("open", "high", "low", "close", "vwap")
-NOT_NEGATIVE = ("volume", "trades", "open_interest")
+NOT_NEGATIVE = ("volume", "trades", "open_interest", "borrow_bps")
 
 
 def panel_period(panel: pl.DataFrame | pl.LazyFrame) -> str:

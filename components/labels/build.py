@@ -21,8 +21,9 @@ from components.labels import past
 from components.labels.config import Settings
 from components.labels.costs import round_trip_cost, trade_class
 from components.labels.cross_section import beta_neutral, return_quantile, sector_neutral
-from components.labels.grid import Grid, shifted
+from components.labels.grid import Grid
 from components.labels.path import LogPrices, realised_volatility, triple_barrier
+from components.metrics.liquidity import one_bar_returns, shifted, volatility
 from components.progress import warn
 from components.timeline import bar_index
 from components.timeline.entry import ENTRY_LAG_BARS
@@ -91,11 +92,11 @@ def _columns(
     filled = {name: matrix * tradable for name, matrix in logs.items()}
     entry = shifted(filled[price], -ENTRY_LAG_BARS)
     stepped = _steps(rows, grid)
-    one_bar = np.where(stepped, np.nan, past.one_bar_returns(logs["close"]))
-    volatility = past.volatility(one_bar, settings.barriers.volatility_bars)
+    one_bar = np.where(stepped, np.nan, one_bar_returns(logs["close"]))
+    size = volatility(one_bar, settings.barriers.volatility_bars)
     beta = grid.rows(past.beta(one_bar, settings.betas.window_bars, settings.betas.weight))
     value = grid.matrix((rows["close"] * rows["volume"]).cast(pl.Float64).fill_null(np.nan).to_numpy())
-    cost = grid.rows(round_trip_cost(one_bar, volatility, value, settings.costs))
+    cost = grid.rows(round_trip_cost(one_bar, size, value, settings.costs))
     path = LogPrices.of(**{f"log_{name}": matrix for name, matrix in filled.items()})
     exits = [shifted(filled[price], -(ENTRY_LAG_BARS + horizon)) for horizon in horizons]
     sure = _believed(stepped, horizons)
@@ -108,7 +109,7 @@ def _columns(
             grid.rows(realised_volatility(logs[price], horizon, ENTRY_LAG_BARS))
         )
         up, down = (
-            volatility * np.sqrt(horizon) * width
+            size * np.sqrt(horizon) * width
             for width in (settings.barriers.up_volatilities, settings.barriers.down_volatilities)
         )
         touched = triple_barrier(

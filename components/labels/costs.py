@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from components.labels import past
 from components.labels.config import Costs
+from components.metrics.liquidity import roll_half_spread, traded_value
 
 # A side can't cost more than this share of the traded value; estimates beyond it say only that the symbol
 # can't be traded.
@@ -28,10 +28,10 @@ def round_trip_cost(
     """
     side = np.full(returns.shape, (costs.fee_bps + costs.slippage_bps) / 10_000)
     if costs.half_spread == "roll":
-        side = side + past.roll_half_spread(returns, costs.spread_bars)
+        side = side + roll_half_spread(returns, costs.spread_bars)
     if costs.order_value is not None:
         side = side + costs.impact_volatilities * volatility * np.sqrt(
-            costs.order_value / past.traded_value(value, costs.volume_bars)
+            costs.order_value / traded_value(value, costs.volume_bars)
         )
     side = np.minimum(side, LARGEST_SIDE)
     return np.log1p(side) - np.log1p(-side)

@@ -1,4 +1,4 @@
-"""A panel's rows as matrices of bars by symbols, and what reads them up and down in time."""
+"""A panel's rows as matrices of bars by symbols."""
 
 from dataclasses import dataclass
 
@@ -33,29 +33,3 @@ class Grid:
     def rows(self, matrix: np.ndarray) -> np.ndarray:
         """The matrix read at the panel's rows."""
         return matrix[self.bars, self.symbols]
-
-
-def shifted(matrix: np.ndarray, bars: int, fill: float = np.nan) -> np.ndarray:
-    """The value `bars` bars ago (ahead where negative), `fill` beyond the ends; shape as given."""
-    moved = np.full(matrix.shape, fill, dtype=np.result_type(matrix, type(fill)))
-    if bars >= 0:
-        moved[bars:] = matrix[: max(len(matrix) - bars, 0)]
-    else:
-        moved[:bars] = matrix[-bars:]
-    return moved
-
-
-def trailing_sum(matrix: np.ndarray, bars: int) -> np.ndarray:
-    """Sum over the last `bars` bars, fewer at the beginning.
-
-    Built of sums over 1, 2, 4, ... bars, so it adds the window's own values only: what lies before it changes
-    no bit.
-    """
-    block, size, total, covered = matrix, 1, None, 0
-    while True:
-        if bars & size:
-            total = block if total is None else total + shifted(block, covered, 0.0)
-            covered += size
-        if 2 * size > bars:
-            return total
-        block, size = block + shifted(block, size, 0.0), 2 * size

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.labels.grid import shifted, trailing_sum
+from components.metrics.liquidity import shifted, trailing_sum
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ CONTRACT_COLUMNS = (
     "trades",
     "funding_rate",
     "open_interest",
+    "borrow_bps",
     "exchange_ts",
     "ingest_ts",
     "price_limit",

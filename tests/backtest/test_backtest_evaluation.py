@@ -200,6 +200,24 @@ def test_the_benchmark_trades_without_costs(market):
     assert (universe["cost"] == 0).all()
 
 
+def test_costs_by_name_reach_the_portfolios_and_not_the_benchmark(market):
+    """Planted: with prices alike, what a capital, a spread and a fee add is cost alone; and it adds up."""
+    plain, _ = measure(market)
+    dear = QUICK.model_copy(update={"capital": 1e3, "half_spread": "roll", "borrow_bps_per_year": 100.0})
+    result, returns = measure(market, settings=dear)
+    before, after = (one["experts"]["stack"]["test"]["portfolio"]["long_short"] for one in (plain, result))
+    assert after["sharpe_gross"] == before["sharpe_gross"]
+    assert after["annual_return_net"] < before["annual_return_net"] - 0.01
+    assert (returns.filter(pl.col("strategy") == "universe")["cost"] == 0).all()
+    curve = [row["return_net"] for row in before["capacity"]]
+    assert len(curve) == 9
+    assert curve == sorted(curve, reverse=True)
+    assert curve[0] < before["annual_return_net"]
+    silent, _ = measure(market, panel=market.panel.with_columns(volume=pl.lit(None, pl.Float64)))
+    unknown = silent["experts"]["stack"]["test"]["portfolio"]["long_short"]
+    assert unknown == before | {"capacity": []}
+
+
 def test_validation_and_test_do_not_touch_each_other(market):
     base, _ = measure(market)
     start = market.panel["timestamp"].unique().sort()[WINDOWS.test[0]]

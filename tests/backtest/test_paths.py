@@ -22,7 +22,7 @@ PATH_OF = {(0, 0): 0, (0, 1): 0, (1, 0): 1, (1, 2): 0, (2, 1): 1, (2, 2): 1}
 @pytest.fixture(scope="module")
 def market():
     opened, closed, score = random_market(3, bars=BARS, count=SYMBOLS)
-    panel = long_table(open=opened, close=closed)
+    panel = long_table(open=opened, close=closed, volume=np.ones_like(closed))
     label = np.vstack([np.log(opened[3:] / opened[1:-2]), np.full((3, SYMBOLS), np.nan)])
     return panel, long_table(label=label), score
 

@@ -15,7 +15,7 @@ from components.contracts import LABELS, PANEL, check_table
 from components.labels import build, past
 from components.labels.build import build_labels
 from components.labels.config import Settings
-from components.labels.grid import shifted
+from components.metrics.liquidity import shifted
 
 START = datetime(2020, 1, 1, 21, tzinfo=UTC)
 BETA, BARRIER, COST = (

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from components.contracts import LABELS, PANEL, check_table
 from components.labels.build import build_labels
 from components.labels.config import Settings
-from components.labels.grid import trailing_sum
+from components.metrics.liquidity import trailing_sum
 
 START = datetime(2024, 1, 1, 21, tzinfo=UTC)
 PRICES = ("open", "high", "low", "close")

@@ -98,6 +98,7 @@ def portfolio() -> Portfolio:
         "sharpe_net_interval": (None, None),
         "interval_level": 0.9,
         "events": PortfolioEvents(stopped=0, delisted=0, pauses=0),
+        "capacity": [],
     }
     return Portfolio(**{**dict.fromkeys(Portfolio.model_fields), **known})
 

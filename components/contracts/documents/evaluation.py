@@ -4,6 +4,8 @@ window. Figures that can't be computed are None.
 
 from typing import Literal
 
+from pydantic import Field
+
 from components.contracts.documents import Document, Part
 from components.contracts.documents.class_figures import ClassFigures
 from components.contracts.documents.cross_validated import CrossValidated
@@ -12,6 +14,7 @@ from components.contracts.documents.fields import Figure
 __all__ = [
     "AllNames",
     "BandShares",
+    "CapacityRow",
     "Daily",
     "Evaluation",
     "EvaluationStamp",
@@ -165,6 +168,15 @@ class PortfolioEvents(Part):
     pauses: int
 
 
+class CapacityRow(Part):
+    """What a strategy earns at one capital, when orders move prices."""
+
+    capital: float  # in the panel's currency
+    sharpe_net: Figure
+    return_net: Figure  # annual
+    cost_share: Figure  # of the gross profit
+
+
 class Portfolio(Part):
     """One strategy, traded with costs; returns and ratios are annual unless their name says otherwise."""
 
@@ -187,6 +199,8 @@ class Portfolio(Part):
     interval_level: float
     information_ratio_net: Figure
     events: PortfolioEvents
+    # By capital, smallest first; empty where no traded value is known.
+    capacity: list[CapacityRow] = Field(default_factory=list)
 
 
 class Portfolios(Part):

@@ -7,6 +7,7 @@ import polars as pl
 from components.page import Picture
 from components.report.picture import line, picture, shown_name, thinned
 from components.report.result import RunResult
+from components.report.sections.capacity import Capacity, capacity_of
 
 COMPARED = ("stack", "equal_weights", "best_single")
 SMOOTHED_BARS = 20
@@ -14,9 +15,10 @@ SMOOTHED_BARS = 20
 
 @dataclass(frozen=True)
 class MoneySection:
-    """`cost` in basis points a side, as it is written."""
+    """`cost` in basis points a side, as it is written. `capacity` is None where no volume is known."""
 
     cost: str
+    capacity: Capacity | None
     growth: Picture
     drawdown: Picture
     long_only: Picture
@@ -29,6 +31,7 @@ def money_section(run: RunResult) -> MoneySection:
     growth, drawdown = _long_short(traded)
     return MoneySection(
         cost=f"{run.evaluation.cost_bps_per_side:g}",
+        capacity=capacity_of(run.evaluation, COMPARED),
         growth=growth,
         drawdown=drawdown,
         long_only=_long_only(_of(traded, "stack", "long_only")),
