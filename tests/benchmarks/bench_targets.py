@@ -188,7 +188,7 @@ def _summary(done: list[dict], options: argparse.Namespace, horizon: int) -> str
         gap = np.mean([gap for gap, _ in gaps])
         if options.markets > 1:
             values = np.array([gap for gap, _ in gaps])
-            t = gap / (values.std(ddof=1) / math.sqrt(len(values))) if values.std() else math.nan
+            t = gap / (values.std(ddof=1) / math.sqrt(len(values))) if values.std() else 0.0
         else:
             t = np.mean([t for _, t in gaps])
         trees = np.concatenate([one["trees"] for one in mine])
