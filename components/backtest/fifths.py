@@ -11,6 +11,8 @@ from components.contracts.documents.evaluation import Liquidity, Ranking
 from components.metrics import ic_summary, information_coefficient, sharpe_ratio
 
 FIFTH = 0.2
+# The most traded names: those that make this share of the money, and enough of them for a correlation.
+MOST_MONEY, FEWEST_MOST_TRADED = 0.8, 20
 
 
 def liquidity_place() -> pl.Expr:
@@ -40,7 +42,7 @@ def liquidity(
     )
     if placed.is_empty():
         return None
-    outside, most = placed.filter(pl.col("place") > FIFTH), placed.filter(pl.col("place") > 1 - FIFTH)
+    outside, most = placed.filter(pl.col("place") > FIFTH), _most_traded(placed)
     earned = money.join(placed.select(*key, "place"), on=key, how="left")
     profit = earned["earned"].sum()
     least = earned.filter(pl.col("place") <= FIFTH)["earned"].sum()
@@ -59,6 +61,20 @@ def liquidity(
         sharpe_net_outside=float(sharpe_ratio(net, bars_per_year=terms.bars_per_year)),
         rank_ic_outside=_ranking(outside, facts, terms.horizon),
         rank_ic_most_traded=_ranking(most, facts, terms.horizon),
+    )
+
+
+def _most_traded(placed: pl.DataFrame) -> pl.DataFrame:
+    """The names that together make MOST_MONEY of a bar's traded value, at least FEWEST_MOST_TRADED.
+
+    How many that are differs by market: a fixed share of names would take in many that hardly trade where
+    few make the market.
+    """
+    value = pl.col("traded_value")
+    larger = (value.cum_sum() - value).over("timestamp") / value.sum().over("timestamp")
+    number = pl.int_range(pl.len()).over("timestamp")
+    return placed.sort("timestamp", "traded_value", "symbol", descending=[False, True, False]).filter(
+        (larger < MOST_MONEY) | (number < FEWEST_MOST_TRADED)
     )
 
 

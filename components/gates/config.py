@@ -45,8 +45,8 @@ class Settings(Section):
         0.25,
         le=1,
         description=(
-            "mean RankIC among the most traded fifth of names as a share of that among all; judged from 100"
-            " names a bar on"
+            "mean RankIC among the names that make four fifths of the money traded in a bar, at least 20, as"
+            " a share of that among all; judged from 100 names a bar on"
         ),
     )
     max_psi: float = Field(

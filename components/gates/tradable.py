@@ -16,7 +16,7 @@ FEWEST_NAMES_FOR_SKILL = 100
 
 
 def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
-    """Profit from the least traded fifth, figures without it, and skill among the most traded fifth."""
+    """Profit from the least traded fifth, figures without it, and skill among the most traded names."""
     found = block.liquidity
     of_money, of_skill = (
         too_few(bars, settings.min_test_bars, "gates.min_test_bars")
@@ -56,7 +56,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             _share_of_skill(block),
             ">=",
             settings.min_most_traded_skill,
-            "mean RankIC among the most traded fifth of names"
+            "mean RankIC among the names that make four fifths of the money traded"
             f" ({_mean(found, 'rank_ic_most_traded')}) as a share of that of all",
             unjudged=_unjudged(found, FEWEST_NAMES_FOR_SKILL),
             lacking=of_skill,

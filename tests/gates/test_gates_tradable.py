@@ -60,8 +60,9 @@ def judged(
         }
     )
     place = np.tile(np.arange(NAMES), BARS)
+    sizes = np.exp(12 * place / NAMES)  # few names make the market: 14 % of them four fifths of the money
     universe = keys.with_columns(
-        pl.Series("traded_value", 1.0 + place if volume_known else [None] * len(place), dtype=pl.Float64),
+        pl.Series("traded_value", sizes if volume_known else [None] * len(place), dtype=pl.Float64),
         pl.Series("tradable", np.ones(len(place), bool) if tradable is None else tradable[place]),
     )
     neutral = (label - label.mean(axis=1, keepdims=True)).ravel()

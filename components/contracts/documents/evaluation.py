@@ -101,7 +101,7 @@ class Liquidity(Part):
     least_traded_profit_share: Figure  # of long_short's profit before costs; None where there is no profit
     sharpe_net_outside: Figure  # of long_short without the least traded fifth
     rank_ic_outside: Ranking  # without the least traded fifth
-    rank_ic_most_traded: Ranking
+    rank_ic_most_traded: Ranking  # of the names that make four fifths of the money traded, at least 20
 
 
 class LagRow(Part):

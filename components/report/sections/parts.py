@@ -146,7 +146,7 @@ def _buyable(block: Measurement) -> list[list[str]]:
         outside = [number(fifths.sharpe_net_outside), "–"]
         rows.append(["without the least traded fifth", "–", *_skill(None, fifths.rank_ic_outside), *outside])
         most = _skill(None, fifths.rank_ic_most_traded)
-        rows.append(["the most traded fifth alone", "–", *most, "–", "–"])
+        rows.append(["the names that make four fifths of the money", "–", *most, "–", "–"])
     return rows
 
 
