@@ -95,6 +95,28 @@ def audit(
     )
 
 
+@app.command("audit-oof")
+def audit_oof(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help=(
+                "Parquet or CSV file: timestamp, symbol, a column score_<expert> for each expert, and where"
+                " you have them label, label_end, horizon."
+            )
+        ),
+    ],
+):
+    """Check a table of out-of-fold predictions of your own before anything learns from it: duplicates, time
+    that goes back, missing rows and scores, odd gaps, labels known too early. Exits with 2 if it has faults.
+
+    Example:  alphaloop audit-oof predictions.parquet
+    """
+    from pipelines.commands.audit_oof import audit_oof_command
+
+    typer.echo(audit_oof_command(file))
+
+
 @app.command()
 def select(
     config: ConfigOption = DEMO,

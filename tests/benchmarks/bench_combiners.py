@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from components.metrics import fewest_values, t_value
-from components.stacking.combine import stack_experts
+from components.stacking.combine import Stacked, stack_experts
 from components.stacking.combiners import EQUAL, PERFORMANCE, daily_rank_ics
 from components.stacking.config import Settings
 from tests.stacking.made_scores import (
@@ -36,44 +36,49 @@ def one_market(kind: str, seed: int, options: argparse.Namespace) -> dict[str, o
     """RankIC of the test window by model, what was chosen by both rules, and the p of each candidate."""
     bars = options.validation + options.test
     oof = made_market(kind, seed, bars=bars, symbols=options.symbols, fold_bars=options.fold_bars)
-    result = stack_experts(
-        oof,
-        as_predictions(oof),
-        Settings(combiners=options.combiners),
-        windows_of(options.validation, options.test),
-        calendar_of(bars),
-        embargo_bars=EMBARGO,
-        seed=seed,
-    )
-    first_test = calendar_of(bars)[options.validation]
-    labels = oof.select("timestamp", "symbol", "label", "label_end")
-    found, earlier, differences = {}, {}, {}
-    for (name,), frame in result.predictions.group_by("expert"):
-        both = frame.join(labels, on=("timestamp", "symbol"))
-        test = both.filter(pl.col("timestamp") >= first_test)
-        daily = daily_rank_ics(test, ["score"])["score"].fill_null(0.0).to_numpy()
-        found[name], differences[name] = float(daily.mean()), daily
-        before = both.filter(pl.col("label_end") < first_test)
-        earlier[name] = daily_rank_ics(before, ["score"])["score"].mean() or 0.0
+    windows, calendar = windows_of(options.validation, options.test), calendar_of(bars)
+
+    def stacked(combiners: tuple[str, ...]) -> Stacked:
+        settings = Settings(combiners=combiners)
+        return stack_experts(
+            oof, as_predictions(oof), settings, windows, calendar, embargo_bars=EMBARGO, seed=seed
+        )
+
+    result = stacked(options.combiners)
+    before = stacked(FITTED)
+    first_test = calendar[options.validation]
+    models = pl.concat([result.predictions, before.predictions]).unique(("timestamp", "symbol", "expert"))
+    daily, earlier = _by_model(models, oof, first_test)
+    found = {name: float(values.mean()) for name, values in daily.items()}
     old = largest_mean(earlier)
     found["old rule"] = found[old]
-    surest = max(
-        (one for one in result.comparison.candidates if (one.p if one.p is not None else 1.0) < 0.05),
-        key=lambda one: one.t,
-        default=result.comparison.candidates[0],
-    ).name
-    found["surest"] = found[surest if surest in found else f"z_{surest}"]
-    gain = differences["stack"] - differences[EQUAL]
+    new = result.comparison.chosen
+    found["new, else regimes"] = found["z_regimes" if new == EQUAL else "stack"]
+    gain = daily["stack"] - daily[EQUAL]
     return {
         "kind": kind,
         "rank_ic": found,
         "old": old,
-        "new": result.comparison.chosen,
+        "new": new,
         "significantly_worse": bool(
             len(gain) >= fewest_values(HORIZON) and t_value(gain, horizon=HORIZON) < -1.96
         ),
         "p": {one.name: one.p for one in result.comparison.candidates},
     }
+
+
+def _by_model(
+    models: pl.DataFrame, oof: pl.DataFrame, first_test: object
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """RankIC at each bar of the test window, and its mean over the validation blocks, by model."""
+    daily, earlier = {}, {}
+    labels = oof.select("timestamp", "symbol", "label", "label_end")
+    for (name,), frame in models.group_by("expert"):
+        both = frame.join(labels, on=("timestamp", "symbol"))
+        test = daily_rank_ics(both.filter(pl.col("timestamp") >= first_test), ["score"])["score"]
+        known = daily_rank_ics(both.filter(pl.col("label_end") < first_test), ["score"])["score"]
+        daily[name], earlier[name] = test.fill_null(0.0).to_numpy(), known.mean() or 0.0
+    return daily, earlier
 
 
 def largest_mean(earlier: dict[str, float]) -> str:
@@ -88,7 +93,8 @@ def show(kind: str, rows: list[dict]) -> None:
     """A row a model, of the markets of one kind."""
     equal = np.array([row["rank_ic"][EQUAL] for row in rows])
     print(f"\n{kind}: {len(rows)} markets, equal weights reach {equal.mean():.4f}")
-    order = ["old rule", "stack", *sorted(set(rows[0]["rank_ic"]) - {"old rule", "stack", EQUAL})]
+    first = ["old rule", "stack", "new, else regimes"]
+    order = [*first, *sorted(set(rows[0]["rank_ic"]) - {*first, EQUAL})]
     for name in order:
         gains = np.array([row["rank_ic"][name] for row in rows]) - equal
         error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
@@ -114,7 +120,7 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--combiners", nargs="*", default=["shrunk", "regimes", "elasticnet", "lightgbm"])
+    parser.add_argument("--combiners", nargs="*", default=list(Settings().combiners))
     options = parser.parse_args()
     tasks = list(product(options.kinds, range(options.seed, options.seed + options.markets)))
     with ProcessPoolExecutor(options.processes) as pool:

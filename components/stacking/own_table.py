@@ -1,0 +1,204 @@
+"""The audit of anybody's own table of out-of-fold predictions: what a combiner must not be trained on."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import polars as pl
+
+from components.stacking.oof import MAX_GAP_BARS, MIN_ROW_SHARE
+
+SCORE, UNCERTAINTY = "score_", "uncertainty_"
+KNOWN = (
+    "timestamp",
+    "symbol",
+    "period",
+    "horizon",
+    "target",
+    "fold",
+    "label",
+    "label_end",
+    "log_return",
+    "regime",
+)
+# A bar with a smaller share of the usual number of rows lacks rows that others have.
+THIN_BAR_SHARE = 0.5
+# A step is odd beyond so many times the longest step that is usual (nights, weekends), and only where bars
+# enough for a lost fold would have fit.
+USUAL_STEP_QUANTILE, ODD_STEPS = 0.99, 2.0
+
+
+@dataclass(frozen=True)
+class OwnTableAudit:
+    """`faults` forbid to learn from the table, a sentence each; `notes` are worth a look."""
+
+    rows: int
+    bars: int
+    symbols: int
+    experts: list[str]
+    first: str
+    last: str
+    faults: list[str]
+    notes: list[str]
+
+
+def audit_own_table(table: pl.DataFrame) -> OwnTableAudit:
+    """Columns, duplicates, time going back, missing scores and rows, odd gaps, labels known too early.
+
+    Parameters
+    ----------
+    table : long, with `timestamp` (a date or datetime), `symbol` and a column `score_<expert>` each; where it
+        has them `horizon`, `label`, `label_end`, `uncertainty_<expert>`, `regime`
+    """
+    scores = [name for name in table.columns if name.startswith(SCORE)]
+    numeric = [name for name in scores if table.schema[name].is_numeric()]
+    checks = (
+        _columns(table, scores, numeric),
+        _duplicates(table),
+        _backwards(table),
+        _missing_scores(table, numeric),
+        _thin_bars(table),
+        _holes(table),
+        _gaps(table),
+        _labels(table),
+    )
+    moments = table["timestamp"]
+    return OwnTableAudit(
+        rows=len(table),
+        bars=moments.n_unique(),
+        symbols=table["symbol"].n_unique(),
+        experts=[name.removeprefix(SCORE) for name in scores],
+        first=str(moments.min()),
+        last=str(moments.max()),
+        faults=[fault for found in checks for fault in found],
+        notes=_notes(table, numeric),
+    )
+
+
+def _columns(table: pl.DataFrame, scores: list[str], numeric: list[str]) -> list[str]:
+    found = []
+    if not len(table):
+        found.append("the table has no rows")
+    if not scores:
+        found.append(
+            f"no column {SCORE}<expert> (found: {', '.join(table.columns[:12])}): name each expert's"
+            f" predictions {SCORE} and its name"
+        )
+    for name in sorted(set(scores) - set(numeric)):
+        found.append(f"column {name} has type {table.schema[name]}, expected numbers")
+    for name in ("label", *(f"{UNCERTAINTY}{one.removeprefix(SCORE)}" for one in scores)):
+        if name in table.columns and not table.schema[name].is_numeric():
+            found.append(f"column {name} has type {table.schema[name]}, expected numbers")
+    return found
+
+
+def _key(table: pl.DataFrame) -> list[str]:
+    return [name for name in ("timestamp", "symbol", "horizon") if name in table.columns]
+
+
+def _duplicates(table: pl.DataFrame) -> list[str]:
+    key = _key(table)
+    repeated = table.filter(pl.struct(key).is_duplicated())
+    if repeated.is_empty():
+        return []
+    return [f"{len(repeated):,} rows repeat a ({', '.join(key)}), first {_at(repeated)}"]
+
+
+def _backwards(table: pl.DataFrame) -> list[str]:
+    back = table.filter(pl.col("timestamp") < pl.col("timestamp").shift(1))
+    return (
+        [] if back.is_empty() else [f"time goes back at {len(back):,} rows, first {_at(back)}: sort by time"]
+    )
+
+
+def _missing_scores(table: pl.DataFrame, numeric: list[str]) -> list[str]:
+    found = []
+    for name in numeric:
+        absent = table.filter(~pl.col(name).cast(pl.Float64).is_finite().fill_null(False))
+        if len(absent):
+            found.append(f"{name}: {len(absent):,} values are missing or not finite, first {_at(absent)}")
+    return found
+
+
+def _thin_bars(table: pl.DataFrame) -> list[str]:
+    sizes = table.group_by("timestamp").len().sort("timestamp")
+    usual = sizes["len"].median() or 0
+    thin = sizes.filter(pl.col("len") < THIN_BAR_SHARE * usual)
+    if thin.is_empty():
+        return []
+    return [
+        f"{len(thin):,} bars have fewer than half of the usual {usual:.0f} rows, first"
+        f" {thin['timestamp'][0]} with {thin['len'][0]}"
+    ]
+
+
+def _holes(table: pl.DataFrame) -> list[str]:
+    """Rows that a symbol lacks between its first and its last one."""
+    places = table.select("symbol", place=pl.col("timestamp").rank("dense")).unique()
+    spans = places.group_by("symbol").agg(
+        rows=pl.len(), span=pl.col("place").max() - pl.col("place").min() + 1
+    )
+    rows, span = int(spans["rows"].sum()), int(spans["span"].sum())
+    if not span or rows >= MIN_ROW_SHARE * span:
+        return []
+    worst = spans.sort(pl.col("rows") / pl.col("span"), "symbol").row(0, named=True)
+    return [
+        f"{1 - rows / span:.0%} of the rows between symbols' first and last ones are missing,"
+        f" {1 - MIN_ROW_SHARE:.0%} may be; most in {worst['symbol']}: {worst['rows']} of {worst['span']} bars"
+    ]
+
+
+def _gaps(table: pl.DataFrame) -> list[str]:
+    moments = table.select(pl.col("timestamp").unique().sort().cast(pl.Datetime("us")))["timestamp"]
+    steps = moments.diff().drop_nulls()
+    if len(steps) < 2:
+        return []
+    usual = steps.dt.total_microseconds().quantile(USUAL_STEP_QUANTILE, "lower")
+    rate = len(steps) / steps.sum().total_seconds() / 1e6
+    odd = pl.DataFrame({"before": moments[:-1], "after": moments[1:], "step": steps.dt.total_microseconds()})
+    odd = odd.with_columns(lost=pl.col("step") * rate - 1).filter(
+        (pl.col("step") > ODD_STEPS * usual) & (pl.col("lost") > MAX_GAP_BARS)
+    )
+    if odd.is_empty():
+        return []
+    before, after, _, lost = odd.row(0)
+    return [
+        f"{len(odd)} odd gap{'s' if len(odd) > 1 else ''} in time, first from {before} to {after}, where"
+        f" about {lost:.0f} bars would fit and steps are seldom longer than {timedelta(microseconds=usual)}:"
+        " look for a fold that is missing"
+    ]
+
+
+def _labels(table: pl.DataFrame) -> list[str]:
+    if "label_end" not in table.columns:
+        return []
+    if not table.schema["label_end"].is_temporal():
+        return [f"column label_end has type {table.schema['label_end']}, expected a date or datetime"]
+    early = table.filter(
+        pl.col("label_end").cast(pl.Datetime("us")) <= pl.col("timestamp").cast(pl.Datetime("us"))
+    )
+    if early.is_empty():
+        return []
+    return [f"{len(early):,} labels were known at their own bar or before it, first {_at(early)}"]
+
+
+def _notes(table: pl.DataFrame, numeric: list[str]) -> list[str]:
+    notes = [
+        f"{name}: the same for all symbols of every bar, no combiner can use it"
+        for name in numeric
+        if len(table) and (table.group_by("timestamp").agg(pl.col(name).n_unique())[name] <= 1).all()
+    ]
+    if "label" not in table.columns:
+        notes.append(
+            "no column label: the predictions can be looked at, but nothing can be learned from them"
+        )
+    elif table["label"].null_count():
+        notes.append(f"{table['label'].null_count():,} rows have no label yet")
+    if "label" in table.columns and "label_end" not in table.columns:
+        notes.append("no column label_end: nobody can tell when a label was known")
+    odd = [name for name in table.columns if name not in KNOWN and not name.startswith((SCORE, UNCERTAINTY))]
+    return [*notes, *([f"not looked at: {', '.join(odd[:8])}"] if odd else [])]
+
+
+def _at(rows: pl.DataFrame) -> str:
+    """Where the first of the rows lies."""
+    return f"{rows['timestamp'][0]} {rows['symbol'][0]}"
