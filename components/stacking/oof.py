@@ -24,7 +24,9 @@ from components.contracts import (
 from components.contracts.classes import CLASS_COLUMNS
 from components.contracts.documents.experts import (
     CROSS_VALIDATED_FILE,
+    SHARED_CODE_END,
     STATUS,
+    TIMELINE,
     FailedExpert,
     TrainedExpert,
     read_status,
@@ -54,8 +56,8 @@ def read_experts(
     StackingError
         If fewer than `min_experts` are left.
     ContractError
-        If they were made from different data or by different walk-forward folds, or for different targets,
-        horizons or periods, or learned from bars after those they predict.
+        If they were made from different data, by different code, settings of the timeline or walk-forward
+        folds, or for different targets, horizons or periods, or learned from bars after those they predict.
     """
     statuses = {folder: read_status(folder / STATUS) for folder in folders}
     failed = {
@@ -75,6 +77,7 @@ def read_experts(
         )
     for name in ("training_set", "labels"):
         require_one_origin(list(paths.values()), name)
+    _require_one_making({name: read_stamp(path) for name, path in paths.items()})
     frames = {name: read_table(path, PREDICTIONS) for name, path in paths.items()}
     _require_one_task(frames)
     for name, frame in frames.items():
@@ -103,6 +106,30 @@ def read_cross_validated(folders: Sequence[Path]) -> tuple[dict[str, pl.DataFram
     frames = {name: read_table(path, CROSS_VALIDATED) for name, path in paths.items()}
     _require_one_task(frames)
     return frames, read_stamp(next(iter(paths.values())))
+
+
+def _require_one_making(stamps: Mapping[str, Stamp]) -> None:
+    """Refuse experts that other code trained, beside their own families', or other settings of the timeline.
+
+    A stamp without the settings of the timeline is of code that did not write them, so it is of other code.
+    """
+    first_name, first = next(iter(stamps.items()))
+    for name, stamp in stamps.items():
+        for what, found, wanted in (
+            ("by other code", _shared_code(stamp), _shared_code(first)),
+            ("under other timeline settings", stamp.inputs.get(TIMELINE), first.inputs.get(TIMELINE)),
+        ):
+            if found != wanted:
+                raise ContractError(
+                    f"Expert {name} was trained {what} than {first_name} ({found or 'unknown'} against"
+                    f" {wanted or 'unknown'}). What one of them had learned from may be what the other"
+                    " predicts: train both with this version and one config."
+                )
+
+
+def _shared_code(stamp: Stamp) -> str:
+    """The version of the code that all experts share."""
+    return stamp.code_version.partition(SHARED_CODE_END)[0]
 
 
 def _require_one_task(frames: Mapping[str, pl.DataFrame]) -> None:

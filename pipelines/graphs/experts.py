@@ -7,6 +7,7 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.pipeline_channel import PipelineChannel
 
+from components.contracts.documents.experts import SHARED_CODE_END
 from components.experts.component import find_trained, train_expert
 from components.experts.leaves import FAMILIES, Leaf
 from components.experts.trained import give_tokens
@@ -215,8 +216,11 @@ def _tokens(
 
 
 def expert_code(leaf: Leaf) -> str:
-    """The version of the code that trains a leaf: the door's, with the leaf's own family and no other."""
-    return code_version(train_expert, leaf.module or f"{FAMILIES}.{leaf.expert}")
+    """The version of the code that trains a leaf: that of the door, which all experts of a run share, and
+    that of the door with the leaf's own family and no other.
+    """
+    own = code_version(train_expert, leaf.module or f"{FAMILIES}.{leaf.expert}")
+    return f"{code_version(train_expert)}{SHARED_CODE_END}{own}"
 
 
 def to_predictions(

@@ -82,7 +82,18 @@ def training_set() -> pl.DataFrame:
     )
 
 
-def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_window=PAST, days=DAYS):
+def save(
+    folder,
+    name,
+    *,
+    origin="1" * 64,
+    status="trained",
+    horizon=5,
+    train_window=PAST,
+    days=DAYS,
+    code="c",
+    timeline="t",
+):
     place = folder / name
     place.mkdir()
     status_of(name, status).write(place / "status.json")
@@ -97,9 +108,9 @@ def save(folder, name, *, origin="1" * 64, status="trained", horizon=5, train_wi
             frame,
             place / "predictions.parquet",
             PREDICTIONS,
-            code_version="c",
+            code_version=f"{code}-{name}",
             config_hash="h",
-            inputs={"training_set": origin, "labels": "l"},
+            inputs={"training_set": origin, "labels": "l", "timeline": timeline},
         )
     return place
 
@@ -173,10 +184,20 @@ def test_predictions_of_models_that_learned_from_later_bars_are_never_stacked(tm
         CROSS_VALIDATED,
         code_version="c",
         config_hash="h",
-        inputs={"training_set": "1" * 64, "labels": "l"},
+        inputs={"training_set": "1" * 64, "labels": "l", "timeline": "t"},
     )
     with pytest.raises(ContractError, match="cross_validated"):
         read_experts([tmp_path / "a", crossed], SETTINGS)
+
+
+def test_experts_of_other_code_or_timeline_settings_are_refused(tmp_path):
+    """The code of an expert's own family may differ, what all share may not."""
+    first = save(tmp_path, "a")
+    read_experts([first, save(tmp_path, "b")], SETTINGS)
+    with pytest.raises(ContractError, match=r"Expert c was trained by other code than a \(d against c\)"):
+        read_experts([first, save(tmp_path, "c", code="d")], SETTINGS)
+    with pytest.raises(ContractError, match=r"Expert d was trained under other timeline settings than a"):
+        read_experts([first, save(tmp_path, "d", timeline="u")], SETTINGS)
 
 
 def test_a_clean_table_passes_the_audit():

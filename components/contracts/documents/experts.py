@@ -15,6 +15,10 @@ from components.contracts.errors import ContractError
 from components.contracts.files import read_json
 
 STATUS, EXPLAIN, COMPOSED = "status.json", "explain.json", "composed.json"
+# Among the inputs in the stamp of an expert's predictions: the settings of the walk-forward, as a hash.
+TIMELINE = "timeline"
+# What stands before it in their code version is the code that all experts share, the rest their own.
+SHARED_CODE_END = "-"
 CROSS_VALIDATED_FILE = "cross_validated.parquet"
 
 Kind = TypeVar("Kind", bound=Document)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.contracts import CROSS_VALIDATED, PREDICTIONS, OutputError, atomic_path, write_table
-from components.contracts.documents.experts import CROSS_VALIDATED_FILE, STATUS, ExpertStatus
+from components.contracts.documents.experts import CROSS_VALIDATED_FILE, STATUS, TIMELINE, ExpertStatus
 from components.experts.errors import ExpertError
 from components.experts.neural.distributed import world
 from components.experts.training.folds import PREDICTED
@@ -94,7 +94,7 @@ def publish_expert(folder: Path, attempt: Attempt, assignment: Assignment, work_
             about = {
                 "code_version": assignment.code,
                 "config_hash": config_hash(assignment.leaf),
-                "inputs": attempt.origins,
+                "inputs": {**attempt.origins, TIMELINE: config_hash(assignment.timeline.walking())},
                 "train_window": trained.status.train_window,
             }
             write_table(trained.predictions, temporary / PREDICTED, PREDICTIONS, **about)
