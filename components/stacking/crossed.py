@@ -15,7 +15,7 @@ import polars as pl
 from components.contracts import CROSS_VALIDATED, ContractError
 from components.progress import advance, warn
 from components.stacking.calibrate import fit_head, predict_block
-from components.stacking.choice import choose, compare, cross_validated, purged_folds
+from components.stacking.choice import PurgedFold, choose, compare, cross_validated, purged_folds
 from components.stacking.combine import STACK, public_name
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner
 from components.stacking.config import Settings
@@ -82,14 +82,14 @@ def stack_splits(
     for group in range(len(crossing.splits.groups)):
         advance(STAGE, group, len(crossing.splits.groups), f"group {group + 1}")
         known = known_of(group, tables, crossing)
-        tried = _tried(group, known, tables, useful, crossing, settings, seed)
+        folds = purged_folds(known, crossing.calendar, crossing.embargo_bars) if len(known) else []
+        tried = _tried(group, known, folds, tables, useful, crossing, settings, seed)
         failed |= {public_name(name) for name in settings.combiners if len(known) and name not in tried}
         if len(known):
-            folds = purged_folds(known, crossing.calendar, crossing.embargo_bars)
-            daily = {name: cross_validated(name, folds, useful, settings, seed) for name in tried}
+            daily = {name: one.daily for name, one in tried.items()}
             chosen, _ = choose(compare(daily, task["horizon"], seed), settings.level, task["horizon"])
-            combined.append(tried[chosen].with_columns(expert=pl.lit(STACK)))
-        combined += tried.values()
+            combined.append(tried[chosen].predicted.with_columns(expert=pl.lit(STACK)))
+        combined += (one.predicted for one in tried.values())
     about = (pl.lit(value, CROSS_VALIDATED.columns[name]).alias(name) for name, value in task.items())
     stacked = pl.concat(combined).filter(~pl.col("expert").is_in(failed))
     stacked = stacked.with_columns(about).select(*CROSS_VALIDATED.columns)
@@ -133,15 +133,24 @@ def _tables(
     return tables, [name for name in experts if name in useful]
 
 
+@dataclass(frozen=True)
+class Tried:
+    """A combiner's predictions of a group, and its RankIC at each bar that chooses between combiners."""
+
+    predicted: pl.DataFrame
+    daily: pl.DataFrame
+
+
 def _tried(
     group: int,
     known: pl.DataFrame,
+    folds: list[PurgedFold],
     tables: list[pl.DataFrame],
     experts: list[str],
     crossing: Crossing,
     settings: Settings,
     seed: int,
-) -> dict[str, pl.DataFrame]:
+) -> dict[str, Tried]:
     """What each combiner predicts of a group, in every split that tests it; without those that can't be
     fitted.
     """
@@ -155,13 +164,14 @@ def _tried(
             combiner = fit_combiner(name, known, experts, settings, seed)
             head = fit_head(name, combiner, known, experts, settings, seed)
             table = predict_block(combiner, block, known, head)
+            daily = cross_validated(name, folds, experts, settings, seed)
         except Exception as error:
             if name not in settings.combiners:
                 raise
             warn(STAGE, f"combiner {name} is left out, it could not be fitted: {error!r}")
             continue
         table = table.select("timestamp", "symbol", "score", "uncertainty")
-        found[name] = table.with_columns(*place, expert=pl.lit(public_name(name)))
+        found[name] = Tried(table.with_columns(*place, expert=pl.lit(public_name(name))), daily)
     return found
 
 

@@ -252,3 +252,18 @@ def test_the_door_reads_the_experts_that_are_there(scene, tmp_path):
     )
     assert read_table(tmp_path / "crossed", CROSS_VALIDATED)["expert"].n_unique() == 7
     assert read_stamp(tmp_path / "crossed").inputs == origin
+
+
+def test_a_combiner_that_raises_in_one_group_is_left_out_of_all(scene, monkeypatch):
+    calls = []
+
+    def fall_late(known, experts):
+        calls.append(known)
+        if len(calls) > 2:
+            raise ZeroDivisionError("no inverse")
+        return dict.fromkeys(experts, 1.0)
+
+    monkeypatch.setattr("components.stacking.combiners.shrunk_weights", fall_late)
+    found = stacked(scene, settings=SETTINGS.model_copy(update={"combiners": ["shrunk"]}))
+    assert "z_shrunk" not in set(found["expert"])
+    assert "performance_weights" in set(found["expert"])

@@ -33,7 +33,7 @@ from components.experts.trained import Token, keep_token
 from components.experts.training.inputs import Assignment, Inputs, TrainingTables
 from components.experts.training.publish import only_training, publish_expert, train_on_tables
 from components.experts.training.train import train_expert, train_guarded
-from components.settings import ConfigError
+from components.settings import ConfigError, config_hash
 from components.timeline import Settings as TimelineSettings
 from components.timeline import TimelineError
 from tests.experts.market import panel, training_tables
@@ -400,6 +400,7 @@ def test_an_experts_failure_leaves_only_a_status(tables, tmp_path):
         "panel": "p",
         "training_set": read_stamp(paths[0]).content_sha256,
         "labels": read_stamp(paths[1]).content_sha256,
+        "timeline": config_hash(assignment.timeline.walking()),
     }
     assert verify_bundle(tmp_path / "expert" / "model")["fold"] == "final"
 
