@@ -63,9 +63,15 @@ def statistics(
 
 
 def penalised(
-    gram: np.ndarray, moments: np.ndarray, penalties: Sequence[float], l1_ratio: float
+    gram: np.ndarray,
+    moments: np.ndarray,
+    penalties: Sequence[float],
+    l1_ratio: float,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Coefficients [A, penalties] of the elastic net on inputs with this Gram matrix and these moments."""
+    """Coefficients [A, penalties] of the elastic net on inputs with this Gram matrix and these moments; from
+    `start` on it is quick where that is near.
+    """
     from sklearn.linear_model import enet_path
 
     root, response = _square_root(gram, moments)
@@ -77,6 +83,7 @@ def penalised(
         precompute=False,
         max_iter=20_000,
         tol=1e-7,
+        coef_init=start,
     )[1]
 
 

@@ -145,7 +145,7 @@ def _step(
     """Parameters [A + 1, C] at the minimum of the bound that touches the loss at `at`."""
     moments_AC = found.gram @ at[:-1] + slope[:-1] / curvature_C
     sizes = [
-        penalised(found.gram, moments_AC[:, c], [penalty / curvature], l1_ratio)[:, 0]
+        penalised(found.gram, moments_AC[:, c], [penalty / curvature], l1_ratio, at[:-1, c])[:, 0]
         for c, curvature in enumerate(curvature_C)
     ]
     return np.vstack([np.column_stack(sizes), at[-1] + slope[-1] / curvature_C])
