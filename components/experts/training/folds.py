@@ -25,7 +25,7 @@ from components.contracts import (
     write_manifest,
     write_table,
 )
-from components.contracts.classes import class_values
+from components.contracts.classes import CLASS_COLUMNS, class_values
 from components.contracts.documents.experts import Fit, KeptFit
 from components.experts.compose import compose, load_composed
 from components.experts.errors import ExpertError, Stopped
@@ -240,7 +240,8 @@ def _stamped(predictions: pl.DataFrame, work: FoldWork, fold: Fold) -> pl.DataFr
         pl.lit(work.task.horizon, dtype=pl.Int32).alias("horizon"),
         *(pl.lit(value).alias(name) for name, value in about.items()),
     )
-    return table.select(*PREDICTIONS.columns)
+    chances = [name for name in CLASS_COLUMNS if name in predictions.columns]
+    return table.select(*PREDICTIONS.columns, *chances)
 
 
 def _call(work: FoldWork, fold: Fold, what: str, function: Callable[[], Any]) -> Any:

@@ -635,3 +635,11 @@ def test_a_training_that_is_still_at_work_is_not_disturbed(tmp_path):
         pass
     with only_training(tmp_path / "tft"), only_training(tmp_path / "patchtst"):
         pass
+
+
+def test_the_probabilities_of_a_target_of_classes_stay_in_the_table(tables, tmp_path):
+    leaf = Leaf(expert="elasticnet", period="1d", settings={"penalties": 2})
+    classes = train(tables, tmp_path / "classes", leaf, target="direction").predictions
+    check_table(classes, PREDICTIONS)
+    assert classes.select("p_down", "p_none", "p_up").null_count().row(0) == (0, 0, 0)
+    assert "p_up" not in train(tables, tmp_path / "number", leaf).predictions.columns
