@@ -180,7 +180,8 @@ def test_no_gate_passes_on_few_bars_and_each_says_so(good, bars):
 
 
 def test_enough_bars_are_enough(good):
-    result = verdict(good, of_few_bars(60), trials=first_bars(good.trials, 61))
+    asked = {"max_spa_p": {"nothing": 0.1}, "min_deflated_sharpe": 0.9}
+    result = verdict(good, of_few_bars(60), trials=first_bars(good.trials, 61), **asked)
     failed = [one.name for one in result.gates if not one.passed]
     # The others order all 214 bars.
     assert failed == ["ordered_bars", "not_worse_than_equal_weights", "not_worse_than_best_single"]

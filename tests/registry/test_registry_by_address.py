@@ -7,12 +7,14 @@ import time
 import pytest
 from made_documents import verdict
 from mlflow import MlflowClient
+from test_gathered_trials import models
 from test_registry import candidate
 
 from components.registry.aliases import champion_history, champion_of, promote, rollback
 from components.registry.champion import fetch_champion
 from components.registry.client import RegistryError, answered, open_existing
 from components.registry.config import Settings
+from components.registry.gathered import gather_trials, keep_variants
 from components.registry.record import record
 from tests.stores import Relay
 
@@ -53,6 +55,10 @@ def test_a_champion_is_registered_promoted_and_fetched_by_address_alone(settings
             number,
         )
     client = open_existing(settings, nowhere)
+    keep_variants(settings, "by-address", nowhere, models({"stack": 1, "a": 2}), "another machine")
+    found = gather_trials(settings, "by-address", nowhere, models({"stack": 9, "a": 2}))
+    assert [model.name for model in found.models] == ["stack", "a", "stack"]
+    assert found.unseen == 0
     rollback(client, "by-address", why="test", who="ann")
     found = fetch_champion(settings, "by-address", nowhere, tmp_path / "champion")
     assert (found.version, [reign.kind for reign in found.history]) == (
