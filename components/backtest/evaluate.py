@@ -124,7 +124,7 @@ def evaluate(
         stamp=stamp,
         cross_validated=None
         if crossed is None
-        else evaluate_paths(tradable_rows(crossed, market.universe), facts, market.panel, terms),
+        else evaluate_paths(crossed, market.universe, facts, market.panel, terms),
     )
     return evaluation, table
 

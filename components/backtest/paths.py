@@ -12,6 +12,7 @@ from components.backtest.charges import charged_prices
 from components.backtest.engine import run_backtest
 from components.backtest.prices import Prices
 from components.backtest.terms import Terms
+from components.contracts import tradable_rows
 from components.contracts.documents.cross_validated import (
     CrossValidated,
     Distribution,
@@ -28,23 +29,25 @@ KEY = ("timestamp", "symbol")
 
 
 def evaluate_paths(
-    crossed: pl.DataFrame, facts: pl.DataFrame, panel: pl.DataFrame, terms: Terms
+    crossed: pl.DataFrame, universe: pl.DataFrame, facts: pl.DataFrame, panel: pl.DataFrame, terms: Terms
 ) -> CrossValidated:
-    """Measure and trade every model on every path.
+    """Measure and trade every model on every path, in tradable rows; one without any is left out.
 
     Parameters
     ----------
-    crossed : CROSS_VALIDATED frame of the models that are to be measured
+    crossed : CROSS_VALIDATED frame
+    universe : UNIVERSE table of the panel
     facts : what happened: `timestamp`, `symbol`, `label`
     panel : PANEL table; bars outside those that were predicted are not traded
     """
     inside = pl.col("timestamp").is_between(crossed["timestamp"].min(), crossed["timestamp"].max())
     prices, known = charged_prices(panel, panel.filter(inside), terms), facts.filter(inside)
-    names = crossed["expert"].unique().sort().to_list()
+    measured = tradable_rows(crossed, universe)
+    names = measured["expert"].unique().sort().to_list()
     models = {}
     for number, name in enumerate(names):
         advance(STAGE, number, len(names), name)
-        models[name] = _on_paths(crossed.filter(pl.col("expert") == name), known, prices, terms)
+        models[name] = _on_paths(measured.filter(pl.col("expert") == name), known, prices, terms)
     tested = crossed.group_by("split").agg(pl.col("group").n_unique())["group"].max()
     return CrossValidated(
         scheme="purged_kfold" if tested == 1 else "combinatorial",

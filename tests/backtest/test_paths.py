@@ -19,6 +19,11 @@ BARS, SYMBOLS, SPLITS = 90, 12, ((0, 1), (0, 2), (1, 2))
 PATH_OF = {(0, 0): 0, (0, 1): 0, (1, 0): 1, (1, 2): 0, (2, 1): 1, (2, 2): 1}
 
 
+def universe_of(panel: pl.DataFrame, without: tuple[str, ...] = ()) -> pl.DataFrame:
+    """A universe of all symbols but some."""
+    return panel.select("timestamp", "symbol", tradable=~pl.col("symbol").is_in(without))
+
+
 @pytest.fixture(scope="module")
 def market():
     opened, closed, score = random_market(3, bars=BARS, count=SYMBOLS)
@@ -62,7 +67,7 @@ def crossed(market):
 @pytest.fixture(scope="module")
 def found(market, crossed):
     panel, facts, _ = market
-    return evaluate_paths(crossed, facts, panel, TERMS)
+    return evaluate_paths(crossed, universe_of(panel), facts, panel, TERMS)
 
 
 def test_groups_splits_and_paths_are_counted_from_the_table(found):
@@ -101,7 +106,19 @@ def test_bars_after_the_last_group_move_nothing(market, crossed, found):
     after = pl.col("timestamp") > crossed["timestamp"].max()
     wild = panel.with_columns(pl.when(after).then(9e9).otherwise(pl.col("close")).alias("close"))
     other = facts.with_columns(pl.when(after).then(-9.0).otherwise(pl.col("label")).alias("label"))
-    assert evaluate_paths(crossed, other, wild, TERMS) == found
+    assert evaluate_paths(crossed, universe_of(panel), other, wild, TERMS) == found
+
+
+def test_only_what_can_be_traded_is_measured_and_the_groups_stay(market, crossed, found):
+    panel, facts, _ = market
+    few = ("S00", "S01", "S02")
+    other = evaluate_paths(crossed, universe_of(panel, few), facts, panel, TERMS)
+    rest = crossed.filter(~pl.col("symbol").is_in(few))
+    assert other.models == evaluate_paths(rest, universe_of(panel), facts, panel, TERMS).models
+    assert other.models["noise"] != found.models["noise"]
+    nothing = evaluate_paths(crossed, universe_of(panel).clear(), facts, panel, TERMS)
+    assert nothing.models == {}
+    assert nothing.groups == other.groups == found.groups
 
 
 def test_quantiles_and_the_share_below_zero_by_hand():
