@@ -29,6 +29,19 @@ class Settings(Section):
         0.0, description="lower limit of that Sharpe ratio's interval; the level is backtest.interval_level"
     )
     max_drawdown: float = Field(0.2, gt=0, le=1, description="share of the peak, net, of long_short")
+    capital: float = Field(
+        1e6,
+        ge=1e5,
+        le=1e9,
+        description="capital at which the gate `capacity` asks for profit, in the money of the prices",
+    )
+    min_sharpe_at_capital: float = Field(
+        0.5,
+        description=(
+            "annual, net, of long_short at that capital, when orders move prices; not judged where no traded"
+            " value is known"
+        ),
+    )
     max_illiquid_profit: float = Field(
         0.5,
         gt=0,

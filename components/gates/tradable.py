@@ -4,7 +4,12 @@ Names stand in fifths of their bar by traded value. Where no volume is known, or
 to say anything, a gate says so and does not fail for it.
 """
 
-from components.contracts.documents.evaluation import Liquidity, Measurement
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.contracts.documents.evaluation import CapacityRow, Liquidity, Measurement
 from components.contracts.documents.verdict import Comparator, Gate
 from components.gates.config import Settings
 from components.gates.gate import gate, too_few
@@ -16,14 +21,26 @@ FEWEST_NAMES_FOR_SKILL = 100
 
 
 def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
-    """Profit from the least traded fifth, figures without it, and skill among the most traded names."""
+    """The capital that the model bears, profit from the least traded fifth, figures without it, and skill
+    among the most traded names.
+    """
     found = block.liquidity
     of_money, of_skill = (
         too_few(bars, settings.min_test_bars, "gates.min_test_bars")
         for bars in (block.portfolio.long_short.bars, block.rank_ic.bars)
     )
     return (
-        _of_fifths(
+        _unless(
+            "capacity",
+            _sharpe_at(block.portfolio.long_short.capacity, settings.capital),
+            ">=",
+            settings.min_sharpe_at_capital,
+            f"annual net Sharpe ratio of long_short at a capital of {settings.capital:,.0f}, when orders move"
+            " prices",
+            unjudged=None if block.portfolio.long_short.capacity else "no traded value is known",
+            lacking=of_money,
+        ),
+        _unless(
             "illiquid_profit",
             found.least_traded_profit_share if found else None,
             "<=",
@@ -32,7 +49,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             unjudged=_unjudged(found, FEWEST_NAMES),
             lacking=of_money,
         ),
-        _of_fifths(
+        _unless(
             "sharpe_outside_illiquid",
             found.sharpe_net_outside if found else None,
             ">=",
@@ -41,7 +58,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             unjudged=_unjudged(found, FEWEST_NAMES),
             lacking=of_money,
         ),
-        _of_fifths(
+        _unless(
             "skill_outside_illiquid",
             found.rank_ic_outside.t_hac if found else None,
             ">=",
@@ -51,7 +68,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             unjudged=_unjudged(found, FEWEST_NAMES),
             lacking=of_skill,
         ),
-        _of_fifths(
+        _unless(
             "most_traded_skill",
             _share_of_skill(block),
             ">=",
@@ -64,7 +81,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
     )
 
 
-def _of_fifths(
+def _unless(
     name: str,
     value: float | None,
     comparison: Comparator,
@@ -85,6 +102,14 @@ def _of_fifths(
         passed=True,
         reason=f"not judged, {unjudged}: {what}",
     )
+
+
+def _sharpe_at(rows: Sequence[CapacityRow], capital: float) -> float | None:
+    """Between two capitals of the curve by the logarithm of the capital; None where either is unknown."""
+    known = [(math.log(row.capital), row.sharpe_net) for row in rows]
+    if not known or any(sharpe is None for _, sharpe in known):
+        return None
+    return float(np.interp(math.log(capital), *zip(*known, strict=True)))
 
 
 def _unjudged(found: Liquidity | None, names: int) -> str | None:

@@ -68,7 +68,10 @@ def measured(seed: int, *, true_ic: float, persistence: float, lucky_bar: int | 
     noisy = [0.9 * score + 0.1 * score.std() * random.normal(size=score.shape) for _ in range(2)]
     keys = _keys(bars)
     panel = keys.with_columns(
-        pl.lit("all").alias("sector"), pl.Series("open", opening.ravel()), pl.Series("close", close.ravel())
+        pl.lit(None, dtype=pl.Float64).alias("volume"),
+        pl.lit("all").alias("sector"),
+        pl.Series("open", opening.ravel()),
+        pl.Series("close", close.ravel()),
     )
     labels = keys.with_columns(
         pl.lit(HORIZON, dtype=pl.Int32).alias("horizon"),

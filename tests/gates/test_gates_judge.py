@@ -85,7 +85,7 @@ def test_a_good_model_is_approved(good):
     assert result.approved
     assert result.beats_champion
     assert result.champion_version is None
-    assert result.reason == "all 21 gates passed; there is no champion yet"
+    assert result.reason == "all 22 gates passed; there is no champion yet"
     assert all(one.passed for one in result.gates)
     assert json.loads(json.dumps(result.model_dump(mode="json"), allow_nan=False))["gates"][0].keys() == {
         "name",
@@ -194,6 +194,7 @@ def test_a_portfolio_of_few_bars_fails_by_its_own_bars(good):
         "sharpe",
         "sharpe_lower_limit",
         "drawdown",
+        "capacity",
         "illiquid_profit",
         "sharpe_outside_illiquid",
     ]

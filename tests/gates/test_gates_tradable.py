@@ -12,12 +12,13 @@ import pytest
 from components.backtest.config import Settings as BacktestSettings
 from components.backtest.evaluate import MarketFacts, evaluate
 from components.contracts import TIME
-from components.contracts.documents.evaluation import Evaluation
+from components.contracts.documents.evaluation import CapacityRow, Evaluation
 from components.contracts.documents.trials import Trials
 from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
 from components.gates.judge import judge
 from components.gates.promotion import Contest
+from components.gates.tradable import tradability_gates
 from components.registry.scored import scored_models
 from components.timeline import Windows
 
@@ -72,7 +73,10 @@ def judged(
         pl.Series("sector_neutral_return", neutral).fill_nan(None),
     )
     prices = keys.with_columns(
-        pl.lit("all").alias("sector"), pl.Series("open", opening.ravel()), pl.Series("close", close.ravel())
+        pl.lit(None, dtype=pl.Float64).alias("volume"),
+        pl.lit("all").alias("sector"),
+        pl.Series("open", opening.ravel()),
+        pl.Series("close", close.ravel()),
     )
     score = ic * VOLATILITY * signal
     experts = {
@@ -161,3 +165,23 @@ def test_without_volume_the_gates_say_so_and_fail_for_nothing():
     found = judged(LEAST_FIFTH, volume_known=False, ic=0.4)
     assert set(KINDS).isdisjoint(found.failed)
     assert all("not judged, no volume is known" in found.reason(name) for name in KINDS)
+
+
+@pytest.mark.parametrize(
+    ("capital", "sharpe", "passed"), [(1e6, 1.0, True), (1e7, 0.0, False), (10**6.4, 0.6, True)]
+)
+def test_the_capital_that_config_names_is_what_capacity_is_asked_at(capital, sharpe, passed):
+    block = judged(np.ones(NAMES)).evaluation.experts["stack"].test
+    curve = [
+        CapacityRow(capital=at, sharpe_net=net, return_net=0.1, cost_share=0.1)
+        for at, net in ((1e5, 2.0), (1e6, 1.0), (1e7, 0.0))
+    ]
+    long_short = block.portfolio.long_short.model_copy(update={"capacity": curve})
+    portfolio = block.portfolio.model_copy(update={"long_short": long_short})
+    gates = tradability_gates(block.model_copy(update={"portfolio": portfolio}), Settings(capital=capital))
+    (found,) = (gate for gate in gates if gate.name == "capacity")
+    assert found.value == pytest.approx(sharpe, abs=1e-9)
+    assert found.passed == passed
+    (unknown,) = (gate for gate in tradability_gates(block, Settings()) if gate.name == "capacity")
+    assert unknown.passed
+    assert "not judged, no traded value is known" in unknown.reason
