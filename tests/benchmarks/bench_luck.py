@@ -6,7 +6,11 @@ config; validation, Feast, MLflow and the report, which change no number, are le
 holds that the training set from Feast equals the factor table). Seeds that were finished are kept in the
 output file, so a run that was stopped goes on.
 
-    python -m tests.benchmarks.bench_luck --planted-ic 0 --seeds 20 --output runs/luck_null.jsonl
+    python -m tests.benchmarks.bench_luck --planted-ic 0 --seeds 20
+    python -m tests.benchmarks.bench_luck --planted-ic 0.08 0.15 --seeds 10
+
+The share of the attainable IC is the sum of a model's IC over the seeds by that of the simulator's own
+expectation on the same test windows.
 """
 
 import argparse
@@ -77,7 +81,7 @@ def run_seed(config: Config, seed: int) -> dict:
         config.stacking,
         windows,
         calendar,
-        embargo_bars=config.timeline.embargo_bars,
+        embargo_bars=config.timeline.embargo(int(labels["horizon"].max())),
         seed=seed,
     )
     regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
@@ -102,8 +106,7 @@ def run_seed(config: Config, seed: int) -> dict:
         "attainable_ic": attainable,
         "chosen": stacked.comparison.chosen,
         "experts": {
-            name: (part["test"] or {"ic": {"mean": None}})["ic"]["mean"]
-            for name, part in evaluation["experts"].items()
+            name: part.test.ic.mean for name, part in evaluation.experts.items() if part.test is not None
         },
         "seconds": time.monotonic() - start,
     }
@@ -120,48 +123,61 @@ def _attainable(truth: pl.DataFrame, labels: pl.DataFrame, first_test, target: s
     return ic_summary(information_coefficient(scores, known)["ic"], horizon=horizon)["mean"]
 
 
+def finished(path: Path) -> dict[int, dict]:
+    """Seeds that are in the file already."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {row["seed"]: row for row in map(json.loads, lines)}
+
+
+def print_shares(rows: list[dict]) -> None:
+    """Approvals, and what part of the attainable IC each model recovers, best first."""
+    approved = sum(row["approved"] for row in rows)
+    print(f"approved {approved} of {len(rows)}; mean IC of the stack {_mean(rows, 'stack'):+.4f}")
+    possible = sum(row["attainable_ic"] or 0 for row in rows) / len(rows)
+    if possible <= 0:
+        return
+    names = {name for row in rows for name, ic in row["experts"].items() if ic is not None}
+    print(f"share of the attainable IC recovered (mean attainable {possible:.4f}):")
+    for name in sorted(names, key=lambda name: -_mean(rows, name)):
+        shares = [(row["experts"].get(name) or 0) / row["attainable_ic"] for row in rows]
+        print(f"  {name:20s} {_mean(rows, name) / possible:6.0%}, worst seed {min(shares):6.0%}")
+
+
+def _mean(rows: list[dict], name: str) -> float:
+    """Mean IC; a seed in which the model has none counts as 0."""
+    return sum(row["experts"].get(name) or 0 for row in rows) / len(rows)
+
+
 def main() -> None:
     """Run the missing seeds, then print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", default="pipelines/configs/demo.yaml")
-    parser.add_argument("--planted-ic", type=float, default=0.0)
+    parser.add_argument("--planted-ic", type=float, nargs="+", default=[0.0])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument("--output", type=Path, default=Path("runs"), help="folder of the finished seeds")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
-    output = arguments.output or Path(f"runs/luck_{arguments.planted_ic:g}.jsonl")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    config = load_config(
-        arguments.config, [f"market.planted_ic={arguments.planted_ic}", *arguments.overrides]
-    )
-    done = (
-        {json.loads(line)["seed"]: json.loads(line) for line in output.read_text().splitlines()}
-        if output.exists()
-        else {}
-    )
-    for seed in range(1, arguments.seeds + 1):
-        if seed not in done:
-            done[seed] = run_seed(config, seed)
-            with output.open("a") as handle:
-                handle.write(json.dumps(done[seed]) + "\n")
-        row = done[seed]
-        print(
-            f"seed {seed:3d}: IC {row['ic']:+.4f} t {row['t']:+.1f} Sharpe net {row['sharpe_net']:+.2f}"
-            f" attainable {row['attainable_ic'] or 0:.4f} {'APPROVED' if row['approved'] else 'rejected'}"
-            f" ({row['seconds']:.0f} s)",
-            flush=True,
-        )
-    rows = [done[seed] for seed in range(1, arguments.seeds + 1)]
-    print(
-        f"approved {sum(row['approved'] for row in rows)} of {len(rows)}; mean IC of the stack"
-        f" {sum(row['ic'] for row in rows) / len(rows):+.4f}"
-    )
-    if arguments.planted_ic:
-        reached, possible = (sum(row[key] for row in rows) for key in ("ic", "attainable_ic"))
-        print(
-            f"share of the attainable IC recovered: {reached / possible:.0%} (mean attainable"
-            f" {possible / len(rows):.4f})"
-        )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for planted in arguments.planted_ic:
+        path = arguments.output / f"luck_{planted:g}.jsonl"
+        config = load_config(arguments.config, [f"market.planted_ic={planted}", *arguments.overrides])
+        done = finished(path)
+        print(f"planted IC {planted:g}")
+        for seed in range(1, arguments.seeds + 1):
+            if seed not in done:
+                done[seed] = run_seed(config, seed)
+                with path.open("a") as handle:
+                    handle.write(json.dumps(done[seed]) + "\n")
+            row = done[seed]
+            print(
+                f"seed {seed:3d}: IC {row['ic']:+.4f} t {row['t']:+.1f} Sharpe net {row['sharpe_net']:+.2f}"
+                f" attainable {row['attainable_ic'] or 0:.4f}"
+                f" {'APPROVED' if row['approved'] else 'rejected'} ({row['seconds']:.0f} s)",
+                flush=True,
+            )
+        print_shares([done[seed] for seed in range(1, arguments.seeds + 1)])
 
 
 if __name__ == "__main__":
