@@ -77,7 +77,7 @@ class Settings(Section):
         lt=1,
         description=(
             "mean distance of the classes' probabilities from their frequencies, where the target is a class;"
-            " the share of rises alone lies some 0.04 about in a year of overlapping labels"
+            " the share of rises alone lies 0.02 to 0.03 about in a year of overlapping labels"
         ),
     )
     periods: int = Field(4, ge=1, description="equal parts of the test window")
