@@ -46,8 +46,10 @@ def judge(contest: Contest, trials: Trials, settings: Settings, *, code: str) ->
     versus = champion_gate(contest, settings)
     failed = [gate.name for gate in own if not gate.passed]
     approved = not failed
+    passed = sum(gate.asked for gate in own)
+    unasked = f", {len(own) - passed} were not asked" if passed < len(own) else ""
     reason = (
-        f"all {len(own)} gates passed; {versus.reason}"
+        f"all {passed} gates passed{unasked}; {versus.reason}"
         if approved
         else f"{len(failed)} of {len(own)} gates failed: {', '.join(failed)}"
     )

@@ -72,14 +72,15 @@ def _head(run: RunResult) -> Head:
 def _tiles(run: RunResult) -> list[tuple[str, str]]:
     summary = run.summary
     stack = next(row for row in summary.models if row.name == "stack")
-    passed = sum(gate.passed for gate in summary.gates)
+    asked = [gate for gate in summary.gates if gate.asked]
+    passed, unasked = sum(gate.passed for gate in asked), len(summary.gates) - len(asked)
     low, high = (number(limit, 1) for limit in stack.sharpe_net_interval)
     tiles = [
         (number(stack.ic, 4), "IC of the stack, test window"),
         (number(stack.rank_ic, 4), f"RankIC, t = {number(stack.t, 1)}"),
         (number(stack.sharpe_net), f"Sharpe net of {summary.cost_bps:g} bps a side [{low}, {high}]"),
         (number(stack.max_drawdown, 1, percent=True), "largest drawdown, net"),
-        (f"{passed} / {len(summary.gates)}", "gates passed"),
+        (f"{passed} / {len(asked)}", f"gates passed, {unasked} not asked" if unasked else "gates passed"),
     ]
     if summary.luck and summary.luck.chance is not None:
         tried = summary.luck.models + summary.luck.unseen

@@ -27,6 +27,11 @@ class Gate(Part):
     level: Literal["approval", "promotion"] = "approval"
     needed: str = ""
 
+    @property
+    def asked(self) -> bool:
+        """Whether there was something to ask: a gate that passes without a number was not."""
+        return not self.passed or self.value is not None
+
 
 class Luck(Part):
     """How many models were tried on the test window, and what the candidate is worth after so many."""

@@ -96,7 +96,7 @@ def _decay(models: Mapping[str, Measurement]) -> Picture:
 def _choice(comparison: Comparison) -> list[Picture]:
     names = [_candidate_name(one.name) for one in comparison.candidates]
     bars = upright_bars(names, [one.difference for one in comparison.candidates])
-    layout = {"yaxis": {"title": "validation RankIC less that of equal weights"}}
+    layout = {"yaxis": {"title": "RankIC over equal weights"}}
     failed = (f"{_candidate_name(name)} is left out, {why}" for name, why in comparison.left_out.items())
     note = "; ".join([comparison.reason, *failed])
     pictures = [picture("What the stack chose on validation", [bars], layout, note=note)]

@@ -52,7 +52,7 @@ def gates_section(summary: RunSummary) -> GatesSection:
 
 def word(gate: Gate) -> str:
     """`pass`, `fail`, or `not asked` where a gate passes without a number."""
-    return "fail" if not gate.passed else "not asked" if gate.value is None else "pass"
+    return "not asked" if not gate.asked else "pass" if gate.passed else "fail"
 
 
 def _short(value: float | None) -> str:
