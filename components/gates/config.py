@@ -104,8 +104,8 @@ class Settings(Section):
     )
     min_deflated_sharpe: float = Field(
         0.95,
-        gt=0,
-        lt=1,
+        ge=0,
+        le=1,
         description=(
             "chance that the true Sharpe ratio of long_short, net, is above what the best of all models that"
             " were tried on the test window reaches by luck"
@@ -113,8 +113,8 @@ class Settings(Section):
     )
     max_overfitting: float = Field(
         0.5,
-        gt=0,
-        lt=1,
+        ge=0,
+        le=1,
         description=(
             "probability of backtest overfitting: how often the model that is best on half of the test window"
             " is below the middle on the other; not asked of fewer than 10 models"

@@ -112,7 +112,7 @@ def test_the_commands_are_those_of_the_readme():
             "experts explain",
         ),
         *("data simulate", "data check", "data fetch"),
-        *("factors", "audit", "select", "mine"),
+        *("factors", "audit", "audit-oof", "select", "mine"),
         *("serve", "predict", "replay", "champions", "trials", "promote", "rollback"),
         *("drift", "watch", "review hold", "review force", "review approve"),
         *("schedules list", "schedules set", "schedules remove"),

@@ -30,8 +30,8 @@ from tests.pipelines.small_run import (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(RUNS_S)]
 
 DATA_STAGES = {
-    *("ingest", "validation", "plan", "data docs", "features", "labels", "audit", "materialise"),
-    "training set",
+    *("ingest", "validation", "universe", "plan", "data docs", "features", "labels", "audit"),
+    *("materialise", "training set"),
 }
 MODEL_STAGES = {"out-of-fold table", "stack", "drift reference", "backtest"}
 ALWAYS_DONE = {"champion", "gates", "register", "report"}
