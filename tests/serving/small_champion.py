@@ -167,7 +167,7 @@ def make_bundle(
         StackingSettings(level=0.0) if equal_weights else StackingSettings(),
         resolve_windows(calendar, TIMELINE),
         calendar,
-        embargo_bars=TIMELINE.embargo_bars,
+        embargo_bars=TIMELINE.embargo(HORIZON),
         seed=seed,
     )
     write_model(stacked.model, work / "stacker")
