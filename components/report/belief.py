@@ -10,6 +10,8 @@ from components.contracts.documents.verdict import Luck
 from components.page import number
 
 RAREST = 0.001
+# What is called rare in the first line, whatever the gates let pass.
+USUAL_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def belief(summary: RunSummary) -> Belief | None:
     why = f"{_tries(luck)} {_length(luck)}"
     if "spa" in failed:
         return Belief("bad", "Luck explains this.", why)
-    if "deflated_sharpe" in failed:
+    if "deflated_sharpe" in failed or luck.chance > USUAL_LEVEL:
         return Belief("bad", "Luck may explain this.", why)
     if failed:
         others = ", ".join(name.replace("_", " ") for name in failed)

@@ -55,6 +55,10 @@ def test_a_model_that_passed_everything():
     )
 
 
+def test_gates_that_let_luck_pass_are_not_believed():
+    assert belief(summary(luck(chance=0.08))).said == "Luck may explain this."
+
+
 @pytest.mark.parametrize(("name", "verb"), [("spa", "explains"), ("deflated_sharpe", "may explain")])
 def test_a_model_that_luck_explains(name, verb):
     found = belief(summary(luck(chance=0.34, bars_needed=812.0, unseen=3), name, "drift"))
