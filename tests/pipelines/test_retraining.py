@@ -198,12 +198,12 @@ def test_the_newest_bars_are_materialised_and_found_from_outside(resumed, market
 
 @pytest.mark.skipif(bool(refused()), reason=f"pods: {refused()}")
 def test_nothing_is_lost_with_the_pods(first, quiet, held, resumed, market):
-    """What a task leaves beside its outputs and the claim, but for caches of libraries, which are only made
-    anew; and no task sees the artifacts in the claim.
+    """What a task leaves beside its outputs and the claim, but for caches of libraries and matplotlib's empty
+    folder, which are only made anew; and no task sees the artifacts in the claim.
     """
     for run in (first, quiet, held, resumed):
         lost = [one["path"] for event in run.events if event["event"] == "lost" for one in event["files"]]
-        assert [path for path in lost if "/.cache/" not in path] == []
+        assert {path for path in lost if "/.cache/" not in path} <= {"/tmp/.config/matplotlib/"}
         assert ("Nothing was lost with the pods" in run.text) == (not lost), run.text
     assert first.stages("finished") >= {"ingest", "materialise", "train elasticnet", "register", "report"}
     assert "plays the volume claim 'alphaloop'" in first.text
