@@ -47,7 +47,7 @@ def tradability_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...
             settings.max_illiquid_profit,
             "share of long_short's profit from the least traded fifth of names",
             unjudged=_unjudged(found, FEWEST_NAMES),
-            lacking=of_money,
+            lacking=of_money or _no_profit(found),
         ),
         _unless(
             "sharpe_outside_illiquid",
@@ -102,6 +102,12 @@ def _unless(
         passed=True,
         reason=f"not judged, {unjudged}: {what}",
     )
+
+
+def _no_profit(found: Liquidity | None) -> str | None:
+    if _unjudged(found, FEWEST_NAMES) or found.least_traded_profit_share is not None:
+        return None
+    return "could not be computed, for the positions that long_short asks for earned nothing before costs"
 
 
 def _sharpe_at(rows: Sequence[CapacityRow], capital: float) -> float | None:

@@ -107,12 +107,22 @@ def _find_leaks(
     )
 
 
+def _reader(path: Path) -> Callable[[Path], pl.DataFrame] | None:
+    """By the file's ending; artifacts of runs are Parquet without one."""
+    if path.is_dir():
+        return None
+    if path.suffix.lower() in READERS:
+        return READERS[path.suffix.lower()]
+    with path.open("rb") as file:
+        return pl.read_parquet if file.read(4) == b"PAR1" else None
+
+
 def read_panel(path: Path) -> pl.DataFrame:
     """A long table with `timestamp` and `symbol` and whatever else; AuditError where it is not one."""
     if not path.exists():
         raise AuditError(f"{path} does not exist. Give --data the file of the panel, such as panel.parquet.")
-    reader = READERS.get(path.suffix.lower())
-    if reader is None or path.is_dir():
+    reader = _reader(path)
+    if reader is None:
         raise AuditError(
             f"{path} is not a file that the audit reads ({', '.join(READERS)}). Write the panel as Parquet."
         )

@@ -103,3 +103,11 @@ def test_what_is_no_table_is_refused(tmp_path):
     table().drop("symbol").write_parquet(tmp_path / "own.parquet")
     with pytest.raises(AuditRefused, match="no column 'symbol'"):
         audit_oof_command(tmp_path / "own.parquet")
+
+
+def test_an_artifact_of_a_run_has_no_ending(tmp_path):
+    table().write_parquet(tmp_path / "oof")
+    assert "No fault found" in audit_oof_command(tmp_path / "oof")
+    (tmp_path / "words").write_text("timestamp,symbol,score_a")
+    with pytest.raises(AuditRefused, match="not a file that the audit reads"):
+        audit_oof_command(tmp_path / "words")

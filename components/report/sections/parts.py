@@ -161,5 +161,7 @@ def _fall(drawdown: float | None) -> str:
 def _remark(fifths: Liquidity | None) -> str:
     if fifths is None:
         return "No volume is known, so nobody can tell which names trade enough to be bought."
+    if fifths.least_traded_profit_share is None:
+        return "The positions that long_short asks for earned nothing before costs."
     share = number(fifths.least_traded_profit_share, 0, percent=True)
     return f"Of long_short's profit before costs {share} comes from the least traded fifth of names."
