@@ -1,22 +1,15 @@
 """How the backtest's loops are compiled, and a sum in them that is rounded as NumPy's."""
 
-from collections.abc import Callable
-
 import numpy as np
-from numba import njit
+
+from components import compiling
 
 # NumPy's summation: this many running sums, over blocks of at most this size.
 _LANES, _BLOCK = 8, 128
 # Halvings of any array that fits into memory.
 _DEPTH = 48
-
-
-def compiled(function: Callable) -> Callable:
-    """Compiled once a machine, or once a process where no folder for compiled code can be written."""
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:
-        return njit(nogil=True, error_model="numpy")(function)
+# Divisions by 0 give what they give in NumPy.
+compiled = compiling.compiled(nogil=True, error_model="numpy")
 
 
 @compiled

@@ -16,6 +16,8 @@ import math
 import numpy as np
 from numba import njit
 
+from components.compiling import compiled
+
 BLOCK_ROWS = 512
 # A standard deviation below this share of the present value is flat, whatever the unit.
 FLAT_SHARE = 1e-9
@@ -94,7 +96,7 @@ def _finish_line(columns, t, i, state, d, result, w):
     result[4, w, t] = now - mean - slope * (d - 1) / 2
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def lines(x, bar, windows):
     state, empty = (_block(), _block(), _block()), (0.0, 0.0, 0.0)
     return _walked((x,), bar, windows, 5, state, empty, _add_line, _finish_line)
@@ -116,7 +118,7 @@ def _finish_moments(columns, t, i, state, d, result, w):
     result[1, w, t] = math.sqrt(_squares_about_mean(state, i, d) / (d - 1))
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def moments(x, bar, windows):
     state, empty = (_block(), _block()), (0.0, 0.0)
     return _walked((x,), bar, windows, 2, state, empty, _add_gaps, _finish_moments)
@@ -146,7 +148,7 @@ def _finish_correlation(columns, t, i, state, d, result, w):
         result[0, w, t] = min(max((state[4][i] - x * y / d) / spread, -1.0), 1.0)
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def correlations(x, y, bar, windows):
     state, empty = (_block(), _block(), _block(), _block(), _block()), (0.0, 0.0, 0.0, 0.0, 0.0)
     return _walked((x, y), bar, windows, 1, state, empty, _add_pairs, _finish_correlation)
@@ -169,7 +171,7 @@ def _finish_signs(columns, t, i, state, d, result, w):
         result[1, w, t] = state[1][i] / d
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def signs(change, bar, windows):
     state, empty = (_block(), _block(), _block()), (0.0, 0.0, 0.0)
     return _walked((change,), bar, windows, 2, state, empty, _add_signs, _finish_signs)
@@ -190,7 +192,7 @@ def _finish_gain(columns, t, i, state, d, result, w):
         result[0, w, t] = state[0][i] / state[1][i]
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def gains(change, bar, windows):
     state, empty = (_block(), _block()), (0.0, 0.0)
     return _walked((change,), bar, windows, 1, state, empty, _add_moves, _finish_gain)
@@ -210,7 +212,7 @@ def _finish_rank(columns, t, i, state, d, result, w):
         result[0, w, t] = (state[0][i] + 1) / (2 * d)
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def ranks(x, bar, windows):
     state, empty = (_block(), _block()), (0.0, 0.0)
     return _walked((x,), bar, windows, 1, state, empty, _add_places, _finish_rank)
@@ -241,14 +243,14 @@ def _finish_extremes(columns, t, i, state, d, result, w):
             result[k, w, t] = state[k][i]
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def extremes(high, low, bar, windows):
     empty = (-math.inf, math.inf, 0.0, 0.0, 0.0)
     state = (_block(), _block(), _block(), _block(), _block())
     return _walked((high, low), bar, windows, 4, state, empty, _add_extremes, _finish_extremes)
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def quantiles(x, bar, windows, lower, upper):
     rows = len(x)
     result = np.full((2, len(windows), rows), np.nan, dtype=np.float32)
@@ -270,7 +272,7 @@ def quantiles(x, bar, windows, lower, upper):
     return result
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _take_out(ordered, held, value):
     place = np.searchsorted(ordered[:held], value)
     for i in range(place, held - 1):
@@ -278,7 +280,7 @@ def _take_out(ordered, held, value):
     return held - 1
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _put_in(ordered, held, value):
     i = held
     while i > 0 and ordered[i - 1] > value:
@@ -288,7 +290,7 @@ def _put_in(ordered, held, value):
     return held + 1
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _quantile(ordered, q):
     place = q * (len(ordered) - 1)
     below = int(place)

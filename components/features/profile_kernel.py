@@ -6,14 +6,15 @@ See `profile_windows`.
 import math
 
 import numpy as np
-from numba import njit
+
+from components.compiling import compiled
 
 # Log ranges, and differences of neighbouring shelves as a share of the fullest, below this are rounding
 # noise.
 FLAT = 1e-9
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def profiles(high, low, close, volume, bar, bars, shelves, value_share):
     """The six fields of `profile_windows.FIELDS`, (6, rows), NaN where unknown; `bar` is the row's number
     within its symbol.
@@ -44,7 +45,7 @@ def profiles(high, low, close, volume, bar, bars, shelves, value_share):
     return result
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _spread(shelf, high, low, volume, floor, step):
     """Fill the shelves with each bar's volume, spread evenly from its low to its high."""
     shelf[:] = 0.0
@@ -62,7 +63,7 @@ def _spread(shelf, high, low, volume, floor, step):
             shelf[between] += density
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _value_area(shelf, value_share):
     """The fullest shelf, and the first and last shelf of the value area about it."""
     control = np.argmax(shelf)
@@ -79,7 +80,7 @@ def _value_area(shelf, value_share):
     return control, low, high
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _nodes(shelf, smooth, place, step):
     """Distances to the nearest local maximum and minimum of the smoothed profile; the ends of the range count
     as minima.
@@ -104,7 +105,7 @@ def _nodes(shelf, smooth, place, step):
     return high_node, low_node
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _share_below(shelf, place):
     under = 0.0
     for i in range(len(shelf)):

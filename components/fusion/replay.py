@@ -3,14 +3,15 @@ newest value at that moment.
 """
 
 import numpy as np
-from numba import njit
+
+from components.compiling import compiled
 
 LEVEL, CHANGE, PERCENT_CHANGE = 0, 1, 2
 TRANSFORMS = {"level": LEVEL, "change": CHANGE, "percent_change": PERCENT_CHANGE}
 NEVER = np.iinfo(np.int64).min
 
 
-@njit(cache=True)
+@compiled()
 def replay(
     starts: np.ndarray,
     ends: np.ndarray,
@@ -63,7 +64,7 @@ def replay(
     return current, newest
 
 
-@njit(cache=True)
+@compiled()
 def _transformed(held: np.ndarray, transform: int, observations: int) -> float:
     """The newest of the values held, or how it differs from the one `observations` before; NaN where there is
     none.

@@ -1,12 +1,13 @@
 """Ranks within each bar, centred and of length 1, so that a rank correlation is one dot product."""
 
-import numba
 import numpy as np
+
+from components.compiling import compiled
 
 FEWEST_SYMBOLS = 5
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def unit_ranks(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Ranks of `values` within each bar, mean 0 and sum of squares 1; ties share their mean rank.
 
@@ -43,7 +44,7 @@ def unit_ranks(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return result
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def rank_ic(values: np.ndarray, target: np.ndarray, starts: np.ndarray) -> float:
     """Mean over bars of the rank correlation of `values` with `target`, which has mean 0 and length 1 in each
     bar.

@@ -3,7 +3,9 @@ Imported late, for numba is slow to load.
 """
 
 import numpy as np
-from numba import config, njit, prange, set_num_threads
+from numba import config, prange, set_num_threads
+
+from components.compiling import compiled
 
 FEWEST_SYMBOLS = 5
 
@@ -13,7 +15,7 @@ def use_threads(threads: int) -> None:
     set_num_threads(min(threads, config.NUMBA_NUM_THREADS))
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _ranks_of_bar(values: np.ndarray, out: np.ndarray) -> None:
     """Mean ranks of the finite values, centred and scaled to [-0.5, 0.5], put at their places in `out`;
     nothing where all are equal or few.
@@ -45,7 +47,7 @@ def _ranks_of_bar(values: np.ndarray, out: np.ndarray) -> None:
         first = last + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _ranks(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Cross-sectional rank of each row, NaN where there is none."""
     out = np.full(len(values), np.nan, dtype=np.float32)
@@ -55,7 +57,7 @@ def _ranks(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _correlation(left: np.ndarray, right: np.ndarray) -> float:
     n, a, b = 0, 0.0, 0.0
     for s in range(len(left)):
@@ -77,7 +79,7 @@ def _correlation(left: np.ndarray, right: np.ndarray) -> float:
     return ab / np.sqrt(aa * bb) if aa > 1e-9 and bb > 1e-9 else np.nan
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def rank_correlations(outputs: np.ndarray, label: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Rank correlation of each output (rows, outputs) with the label, a bar at a time; shape
     (bars, outputs). Rows are sorted by bar, `starts` (bars + 1,).
