@@ -11,7 +11,7 @@ import polars as pl
 from components.metrics.blocks import block_length, dependent_bars
 from components.metrics.inference import fewest_values
 from components.metrics.rotation import rotated_statistics
-from components.metrics.trial_returns import TrialReturns, arrange_trials
+from components.metrics.trial_returns import ROUNDING, TrialReturns, arrange_trials
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,7 @@ def superior_predictive_ability(
         return _nothing_said(prepared)
     values = prepared.trials.values
     scaled = values / _long_run_deviation(values, prepared.block)
-    test = _bootstrap_test(scaled, prepared)
-    gain = float(scaled.mean(axis=0).max())
-    return _tested(prepared, test, "consistent", gain, *_rotations(prepared))
+    return _tested(prepared, scaled, "consistent", *_rotations(prepared))
 
 
 def reality_check(
@@ -122,9 +120,7 @@ def reality_check(
     prepared = _prepare(returns, benchmark, horizon, draws, seed, level)
     if prepared.problem:
         return _nothing_said(prepared)
-    test = _bootstrap_test(prepared.trials.values, prepared)
-    gain = float(prepared.trials.values.mean(axis=0).max())
-    return _tested(prepared, test, "upper", gain, *_rotations(prepared, studentised=False))
+    return _tested(prepared, prepared.trials.values, "upper", *_rotations(prepared, studentised=False))
 
 
 def step_m(
@@ -245,9 +241,10 @@ def _rotations(prepared: _Prepared, *, studentised: bool = True) -> tuple[np.nda
 
 
 def _tested(
-    prepared: _Prepared, test, kind: str, gain: float, seen: np.ndarray, drawn: np.ndarray
+    prepared: _Prepared, excess: np.ndarray, kind: str, seen: np.ndarray, drawn: np.ndarray
 ) -> ManyModelsTest:
-    """`gain` is the largest mean in the units of the bootstrap `test`."""
+    """`excess` are the returns in the units in which the bootstrap draws them."""
+    test, gain = _bootstrap_test(excess, prepared), float(excess.mean(axis=0).max())
     # What was seen is one draw too: no chance is 0.
     draws, trials = prepared.draws, prepared.trials
     chances = (test.pvalues * draws + 1) / (draws + 1)
@@ -261,7 +258,8 @@ def _tested(
         by_rotation,
         float(chances["lower"]),
         float(chances["upper"]),
-        times if gain > 0 else float("nan"),
+        # A mean that was taken out leaves crumbs.
+        times if gain > ROUNDING * np.abs(excess).max() else float("nan"),
         prepared.level,
         trials.names[int(seen.argmax())],
         len(trials.names),

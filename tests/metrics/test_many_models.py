@@ -252,3 +252,12 @@ def test_persistent_luck_is_not_called_skill_and_skill_is():
     case = {"bars": 600, "models": 10, "autoregression": 0.9, "markets": 40, "draws": 100, "seed": 31}
     assert share_called_skill("SPA", **case) < 0.15
     assert share_called_skill("SPA", **case, skill=6.0) > 0.8
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_without_a_gain_no_multiple_of_it_is_told(test):
+    """Planted fault: means that were taken out of the others leave crumbs above 0."""
+    for seed in range(5):
+        returns = luck(252, 5, seed=seed)
+        returns -= returns.mean(axis=0) + [0.001, 0, 0, 0, 0]
+        assert np.isnan(test(returns, draws=100).times_gain)
