@@ -197,15 +197,21 @@ def minimum_track_record(
     returns: np.ndarray, *, benchmark: float = 0.0, level: float = 0.95, horizon: int = 1
 ) -> TrackRecord:
     """How many bars a Sharpe ratio like this needs to be above a benchmark with a chance of `level`: Bailey
-    and Lopez de Prado (2012), times the bars that dependence makes of one.
+    and Lopez de Prado (2012). Where returns depend on each other as many as the chance by their standard
+    error asks for, with the degrees of freedom of these bars; the larger counts.
 
     Parameters are those of `probabilistic_sharpe`.
     """
-    judged = probabilistic_sharpe(returns, benchmark=benchmark, horizon=horizon)
-    if judged.problem:
-        return TrackRecord(float("nan"), judged.bars, False, benchmark, level, judged.problem)
-    needed = bars_needed(sharpe_moments(returns), benchmark, level) * judged.bars / judged.effective_bars
-    return TrackRecord(float(needed), judged.bars, bool(judged.bars >= needed), benchmark, level, "")
+    from scipy.stats import t as student
+
+    moments, alike, problem = _moments_or_problem(returns, horizon)
+    if problem:
+        return TrackRecord(float("nan"), moments.bars, False, benchmark, level, problem)
+    needed, error = bars_needed(moments, benchmark, level), _dependent_error(returns, moments, alike)
+    if np.isfinite(needed) and np.isfinite(error):
+        quantile = student.ppf(level, degrees_of_freedom(moments.bars, alike))
+        needed = max(needed, moments.bars * (quantile * error / (moments.sharpe - benchmark)) ** 2)
+    return TrackRecord(float(needed), moments.bars, bool(moments.bars >= needed), benchmark, level, "")
 
 
 def bars_needed(moments: SharpeMoments, benchmark: float, level: float) -> float:

@@ -111,6 +111,16 @@ def test_skill_is_found_and_its_track_record_is_enough():
     ).enough
 
 
+def test_a_track_record_is_long_enough_where_the_chance_is():
+    """Also between the quantiles of the normal and of Student's distribution, where bars are few."""
+    known = [luck(252, seed=seed, mean=0.0011) for seed in range(60)]
+    chances = np.array([probabilistic_sharpe(returns).probability for returns in known])
+    assert ((chances > 0.9) & (chances < 0.97)).sum() > 5
+    for returns, chance in zip(known, chances, strict=True):
+        assert minimum_track_record(returns).enough == (chance >= 0.95)
+        assert minimum_track_record(returns, level=chance + 1e-9).bars_needed > 252
+
+
 def test_dependence_lengthens_the_track_record():
     series = overlapping(1, 1000, 10, autoregression=0.0, fat=False, seed=5)[0] + 0.05
     plain = bars_needed(sharpe_moments(series), 0.0, 0.95)
