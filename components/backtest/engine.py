@@ -20,18 +20,8 @@ from components.metrics import to_matrices
 from components.sizing import long_only_weights, long_short_weights, universe_weights
 
 STRATEGIES = {"long_short": long_short_weights, "long_only": long_only_weights, "universe": universe_weights}
-RETURN_COLUMNS = (
-    "timestamp",
-    "strategy",
-    "gross_return",
-    "cost",
-    "net_return",
-    "turnover",
-    "exposure",
-    "net_exposure",
-    "n_long",
-    "n_short",
-)
+IMPACT = "impact"  # the figure that is none of the returns
+RETURN_COLUMNS = ("timestamp", "strategy", *(name for name in kernel.FIGURES if name != IMPACT))
 COUNTS = ("n_long", "n_short")
 USUAL = "usual_uncertainty"
 NO_CHARGES = Charges(*(np.zeros((0, 0)) for _ in Charges._fields))
@@ -80,7 +70,7 @@ def run_backtest(
     -------
     One row for each bar of `prices` after the first score. A portfolio that lost everything stays in cash.
     """
-    scores, uncertainty, usual = _signals(predictions, prices)
+    scores, uncertainty, usual = signals(predictions, prices)
     targets = STRATEGIES[strategy](scores, uncertainty, settings, usual)
     n_books = settings.holding_bars or horizon
     scored = np.flatnonzero(np.isfinite(scores).any(axis=1))
@@ -91,12 +81,14 @@ def run_backtest(
     return Backtest(
         _returns_frame(figures, prices.calendar[first:], strategy),
         dict(zip(kernel.EVENTS, counts.tolist(), strict=True)),
-        figures[:, kernel.FIGURES.index("impact")] if len(charges.impact) else None,
+        figures[:, kernel.FIGURES.index(IMPACT)] if len(charges.impact) else None,
     )
 
 
-def _signals(predictions: pl.DataFrame, prices: Prices) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
-    """Score, uncertainty, and the usual uncertainty of each prediction, infinite where it is unknown."""
+def signals(predictions: pl.DataFrame, prices: Prices) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
+    """Score, uncertainty, and the usual uncertainty of each prediction, infinite where it is unknown; arrays
+    (bars, symbols) as those of `prices`.
+    """
     names = [name for name in ("score", "uncertainty", USUAL) if name in predictions.columns]
     scores, uncertainty, *usual = to_matrices(predictions, names, prices.calendar, prices.symbols)
     return scores, uncertainty, np.where(np.isfinite(usual[0]), usual[0], np.inf) if usual else np.inf

@@ -7,12 +7,10 @@ The engine's book is one sum of money; here it is taken apart by name, so that p
 import numpy as np
 import polars as pl
 
+from components.backtest.engine import signals
 from components.backtest.prices import Prices
 from components.backtest.terms import Terms
-from components.metrics import to_matrix
 from components.sizing import long_short_weights
-
-USUAL = "usual_uncertainty"
 
 
 def paper_book(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> pl.DataFrame:
@@ -47,13 +45,7 @@ def paper_book(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> pl.Da
 
 def _wanted(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> np.ndarray:
     """Positions after the decision of each bar, (bars, symbols): the mean of the staggered books' targets."""
-    scores, uncertainty, usual = (
-        to_matrix(predictions, name, prices.calendar, prices.symbols)
-        if name in predictions.columns
-        else np.full((len(prices.calendar), len(prices.symbols)), np.nan)
-        for name in ("score", "uncertainty", USUAL)
-    )
-    usual = np.where(np.isfinite(usual), usual, np.inf)
+    scores, uncertainty, usual = signals(predictions, prices)
     targets = long_short_weights(scores, uncertainty, terms.settings, usual)
     books = terms.settings.holding_bars or terms.horizon
     held = np.zeros_like(targets)
