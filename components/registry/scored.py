@@ -6,7 +6,7 @@ import polars as pl
 from components.contracts import TIME, ContractError, content_sha256
 from components.contracts.documents.evaluation import Evaluation, Measurement
 from components.contracts.documents.trials import ModelKind, Scored, ScoredModel
-from components.metrics import sharpe_ratio
+from components.metrics import sharpe_moments
 
 STACK, BASELINES, COMBINER = "stack", ("equal_weights", "performance_weights", "best_single"), "z_"
 STRATEGY, WINDOW = "long_short", "backtest"
@@ -112,9 +112,7 @@ def _model(name: str, kind: ModelKind, frame: pl.DataFrame, task: tuple[str, int
     rounded = frame.select("timestamp", (pl.col(found).fill_nan(None).round(DIGITS) + 0.0))
     net = rounded["net_return"].drop_nulls().to_numpy() if "net_return" in found else np.array([])
     ranks = rounded["rank_ic"] if "rank_ic" in found else pl.Series([], dtype=pl.Float64)
-    ratio = float(sharpe_ratio(net, bars_per_year=1))
-    moved = np.isfinite(ratio)
-    standardised = (net - net.mean()) / net.std() if moved else np.array([np.nan])
+    moments = sharpe_moments(net)
     told = rounded.select("timestamp", *(name for name in found if name != "ic"))
     return ScoredModel(
         key=content_sha256(told.filter(pl.any_horizontal(pl.exclude("timestamp").is_not_null()))),
@@ -124,9 +122,9 @@ def _model(name: str, kind: ModelKind, frame: pl.DataFrame, task: tuple[str, int
         target=task[0],
         horizon=task[1],
         **{column: rounded[column].to_list() if column in found else [] for column in SERIES},
-        bars=len(net),
-        sharpe=ratio,
-        skewness=float((standardised**3).mean()),
-        kurtosis=float((standardised**4).mean()),
+        bars=moments.bars,
+        sharpe=moments.sharpe,
+        skewness=moments.skewness,
+        kurtosis=moments.kurtosis,
         mean_rank_ic=ranks.mean(),
     )
