@@ -46,6 +46,11 @@ def gate(
     )
 
 
+def passed_unasked(name: str, comparison: Comparator, threshold: float, reason: str) -> Gate:
+    """A gate that passes without a number, as there is nothing to ask of; `reason` says why."""
+    return Gate(name=name, value=None, threshold=threshold, comparison=comparison, passed=True, reason=reason)
+
+
 def too_few(bars: int, needed: int, setting: str) -> str | None:
     """In words that so few bars prove nothing; None where they are enough."""
     return f"only {bars} bars, {needed} needed ({setting})" if bars < needed else None

@@ -12,7 +12,7 @@ from components.contracts import ContractError
 from components.contracts.documents.trials import Scored, ScoredModel, Trials
 from components.contracts.documents.verdict import Gate, Luck
 from components.gates.config import Settings
-from components.gates.gate import gate, too_few
+from components.gates.gate import gate, passed_unasked, too_few
 from components.metrics import (
     DeflatedSharpe,
     ManyModelsTest,
@@ -187,14 +187,7 @@ def _overfitting_gate(tried: Tried, few: str | None) -> Gate:
         " the rest"
     )
     if found.problem and not few:
-        return Gate(
-            name="overfitting",
-            value=None,
-            threshold=limit,
-            comparison="<=",
-            passed=True,
-            reason=f"not asked, {found.problem}: {what}",
-        )
+        return passed_unasked("overfitting", "<=", limit, f"not asked, {found.problem}: {what}")
     return gate(
         "overfitting",
         found.probability,

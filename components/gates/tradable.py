@@ -12,7 +12,7 @@ import numpy as np
 from components.contracts.documents.evaluation import CapacityRow, Liquidity, Measurement
 from components.contracts.documents.verdict import Comparator, Gate
 from components.gates.config import Settings
-from components.gates.gate import gate, too_few
+from components.gates.gate import gate, passed_unasked, too_few
 
 # The least traded fifth alone is money of few names: fewer say nothing about a group.
 FEWEST_NAMES = 25
@@ -94,14 +94,7 @@ def _unless(
     """A gate that passes, without a number, where nobody can tell; with too few bars it does not."""
     if lacking or unjudged is None:
         return gate(name, value, comparison, threshold, what, lacking=lacking)
-    return Gate(
-        name=name,
-        value=None,
-        threshold=threshold,
-        comparison=comparison,
-        passed=True,
-        reason=f"not judged, {unjudged}: {what}",
-    )
+    return passed_unasked(name, comparison, threshold, f"not judged, {unjudged}: {what}")
 
 
 def _no_profit(found: Liquidity | None) -> str | None:
@@ -111,7 +104,7 @@ def _no_profit(found: Liquidity | None) -> str | None:
 
 
 def _sharpe_at(rows: Sequence[CapacityRow], capital: float) -> float | None:
-    """Between two capitals of the curve by the logarithm of the capital; None where either is unknown."""
+    """Between two capitals of the curve by the logarithm of the capital; None where one is unknown."""
     known = [(math.log(row.capital), row.sharpe_net) for row in rows]
     if not known or any(sharpe is None for _, sharpe in known):
         return None
