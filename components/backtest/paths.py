@@ -33,6 +33,8 @@ def evaluate_paths(
 ) -> CrossValidated:
     """Measure and trade every model on every path, in tradable rows; one without any is left out.
 
+    Money begins with the first bar at which its costs can be told: none lie before a panel's first bars.
+
     Parameters
     ----------
     crossed : CROSS_VALIDATED frame
@@ -86,7 +88,7 @@ def _figures(
     ranks = ic_summary(information_coefficient(given, facts, rank=True)["ic"], horizon=terms.horizon)
     traded = run_backtest(
         prices,
-        given.select(*KEY, "score", "uncertainty"),
+        given.filter(_charged(prices, terms)).select(*KEY, "score", "uncertainty"),
         terms.settings,
         horizon=terms.horizon,
         strategy=STRATEGY,
@@ -102,6 +104,13 @@ def _figures(
             for name in ("sharpe_net", "annual_return_net", "max_drawdown")
         },
     }
+
+
+def _charged(prices: Prices, terms: Terms) -> pl.Expr:
+    """Whether a row is not before the first bar at which what its order costs by name is known."""
+    asked = [prices.charges.spread, *([prices.charges.impact] if terms.settings.capital else [])]
+    starts = [int(np.isfinite(rates).any(axis=1).argmax()) for rates in asked if len(rates)]
+    return pl.col("timestamp") >= prices.calendar[max(starts, default=0)]
 
 
 def _groups(crossed: pl.DataFrame) -> list[GroupSpan]:

@@ -121,6 +121,23 @@ def test_only_what_can_be_traded_is_measured_and_the_groups_stay(market, crossed
     assert nothing.groups == other.groups == found.groups
 
 
+@pytest.mark.parametrize(("asked", "first"), [({"capital": 1e3}, 10), ({"half_spread": "roll"}, 31)])
+def test_money_begins_where_its_costs_are_known(market, crossed, asked, first):
+    """Planted: nothing is known of the first bars, at which the panel begins; one of them left a path without
+    a Sharpe ratio.
+    """
+    panel, facts, _ = market
+    terms = Terms(TERMS.settings.model_copy(update=asked), 2, 252.0)
+    told = evaluate_paths(crossed, universe_of(panel), facts, panel, terms).models["noise"]
+    assert all(np.isfinite(path.sharpe_net) for path in told.paths)
+    start = panel["timestamp"].unique().sort()[first]
+    early = pl.col("timestamp") < start
+    silent = crossed.with_columns(pl.when(early).then(None).otherwise("score").alias("score"))
+    later = evaluate_paths(silent, universe_of(panel), facts, panel, terms).models["noise"]
+    assert told.sharpe_net == later.sharpe_net
+    assert told.rank_ic != later.rank_ic
+
+
 def test_quantiles_and_the_share_below_zero_by_hand():
     found = distribution([-1.0, 0.0, 1.0, 2.0, 3.0, float("nan")])
     assert (found.p10, found.p50, found.p90, found.share_below_0) == pytest.approx((-0.6, 1.0, 2.6, 0.2))
