@@ -107,7 +107,7 @@ class Tried:
 
 def luck_gates(tried: Tried) -> tuple[Gate, ...]:
     """Superior predictive ability over each benchmark, the deflated Sharpe ratio, and overfitting."""
-    few = too_few(len(tried.returns), tried.settings.min_test_bars, "gates.min_test_bars")
+    few = _too_few(tried)
     return (
         *(_spa_gate(tried, name, limit, few) for name, limit in tried.settings.max_spa_p.items()),
         _deflated_gate(tried, few),
@@ -116,17 +116,22 @@ def luck_gates(tried: Tried) -> tuple[Gate, ...]:
 
 
 def luck_of(tried: Tried) -> Luck:
-    """The few numbers that a reader sees first."""
+    """The few numbers that a reader sees first; no chance where the gates would give none."""
+    told = not _too_few(tried) and tried.candidate.key not in tried.over_nothing.left_out
     return Luck(
         models=len(tried.trials.models),
         earlier=len(tried.trials.models) - len(tried.trials.own.models),
         unseen=tried.trials.unseen,
-        chance=tried.over_nothing.p_value,
+        chance=tried.over_nothing.p_value if told else None,
         sharpe=tried.annual(tried.deflated.sharpe),
         lucky_sharpe=tried.annual(tried.deflated.luck),
         bars=len(tried.returns),
         bars_needed=tried.record.bars_needed,
     )
+
+
+def _too_few(tried: Tried) -> str | None:
+    return too_few(len(tried.returns), tried.settings.min_test_bars, "gates.min_test_bars")
 
 
 def _spa_gate(tried: Tried, benchmark: str, limit: float, few: str | None) -> Gate:
@@ -139,7 +144,10 @@ def _spa_gate(tried: Tried, benchmark: str, limit: float, few: str | None) -> Ga
             absent = f"no returns of {benchmark}: add that model or take it out of gates.max_spa_p"
             return gate(name, None, "<=", limit, absent)
         test = superior_predictive_ability(tried.levelled(other), level=limit)
-    what = f"chance that the best of {tried.models} models tried on this window does as well{over} by luck"
+    kept = f", told by the {test.models} whose returns are kept" if tried.trials.unseen else ""
+    what = (
+        f"chance that the best of {tried.models} models tried on this window does as well{over} by luck{kept}"
+    )
     same = f"the same return{over} in each bar" if tried.candidate.key in test.left_out else None
     return gate(
         name,

@@ -29,7 +29,9 @@ def belief(summary: RunSummary) -> Belief | None:
     if luck is None:
         return None
     if luck.chance is None:
-        return Belief("bad", "Nothing can be said.", f"{luck.bars} bars are too few to tell skill from luck.")
+        few = f"{luck.bars} bars are too few to tell skill from luck."
+        why = "Its return is the same in each bar." if luck.sharpe is None else few
+        return Belief("bad", "Nothing can be said.", why)
     failed = [gate.name for gate in summary.gates if gate.level == "approval" and not gate.passed]
     why = f"{_tries(luck)} {_length(luck)}"
     if "spa" in failed:
@@ -52,6 +54,9 @@ def _tries(luck: Luck) -> str:
     models = "One model was" if count == 1 else f"{count:,} models were"
     earlier = f", {luck.earlier + luck.unseen:,} of them by other runs" if luck.earlier + luck.unseen else ""
     best = "it" if count == 1 else "the best of them"
+    if luck.unseen:
+        kept = "one" if luck.models == 1 else f"best of the {luck.models:,}"
+        best = f"the {kept} whose returns are kept"
     return (
         f"{models} tried on this test window{earlier}. If none were any good, {best} would still look like"
         f" this {_how_often(luck.chance)}."

@@ -109,6 +109,8 @@ def test_judged_models_whose_returns_nobody_kept_count():
     assert (seen.models, unseen.models, unseen.unseen) == (5, 5, 200)
     assert unseen.lucky_sharpe > 2 * seen.lucky_sharpe
     assert "205 models" in judged(own, unseen=200)["spa"].reason
+    assert "told by the 5 whose returns are kept" in judged(own, unseen=200)["spa"].reason
+    assert "returns are kept" not in judged(own)["spa"].reason
 
 
 def test_overfitting_is_asked_of_enough_models_alone():
@@ -156,6 +158,20 @@ def test_a_candidate_that_never_traded_has_no_luck():
     assert not flat["spa"].passed
     assert flat["spa"].value is None
     assert not flat["deflated_sharpe"].passed
+
+
+def test_where_the_gates_give_no_chance_none_is_told():
+    """Planted faults: 50 good bars, of which luck was said to explain what it shows once in 1,000 cases; and
+    a candidate that never traded, whose chance was that of the others.
+    """
+    own = {"stack": skill(9.0, 1, bars=50), **noise(3, 1, bars=50)}
+    flat = {"stack": np.zeros(BARS), **noise(3, 1)}
+    for models in (own, flat):
+        tried = Tried.of(Trials(scored=(together(models),), unseen=0), Settings(candidate="stack"))
+        assert tried.over_nothing.p_value <= 1
+        assert luck_of(tried).chance is None
+    enough = Settings(candidate="stack", min_test_bars=50)
+    assert luck_of(Tried.of(Trials(scored=(together(own),), unseen=0), enough)).chance < 0.01
 
 
 def test_a_candidate_without_returns_is_named():

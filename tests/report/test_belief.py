@@ -66,6 +66,7 @@ def test_a_model_that_luck_explains(name, verb):
     assert "27 models were tried on this test window, 15 of them by other runs." in found.why
     assert "in 1 of 3 cases" in found.why
     assert "812 bars as good as these 250 would be needed" in found.why
+    assert "the best of the 24 whose returns are kept would still" in found.why
     hopeless = belief(summary(luck(chance=0.6, bars_needed=None, models=1, earlier=0), name)).why
     assert "One model was tried on this test window. If none were any good, it would" in hopeless
     assert "in 60% of cases" in hopeless
@@ -80,6 +81,8 @@ def test_a_model_that_failed_for_other_reasons():
 
 def test_what_cannot_be_said_is_not_said():
     assert belief(summary(luck(chance=None, bars=20))).said == "Nothing can be said."
+    assert "20 bars are too few" in belief(summary(luck(chance=None, bars=20))).why
+    assert belief(summary(luck(chance=None, sharpe=None))).why == "Its return is the same in each bar."
     assert belief(summary(None)) is None
 
 
