@@ -15,7 +15,8 @@ from components.sizing import long_short_weights
 
 def paper_book(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> pl.DataFrame:
     """Columns `timestamp` (the decision bar), `symbol`, and of the bar after it, as shares of the capital:
-    `earned` before costs, `cost`, `traded`. One row for each name that was held or traded.
+    `earned` before costs, `cost` by settings.cost_bps_per_side alone, `traded`. One row for each name that
+    was held or traded.
 
     Parameters
     ----------

@@ -59,8 +59,7 @@ def log_trial(
 ) -> str:
     """Record a judged model with its bundle, its verdict and the gates' numbers; returns the run's id.
 
-    A record
-    that was cut short is completed.
+    A record that was cut short is completed.
     """
     word = "approved" if verdict.approved else "rejected"
     tags = {**asdict(trial), JUDGED: sha256, "verdict": word}
