@@ -62,6 +62,13 @@ class Tried:
         return len(self.trials.models) + self.trials.unseen
 
     @property
+    def unseen(self) -> int:
+        """How many of them nobody knows the returns of: judged when none were kept, or never traded, as the
+        variants of an ablation are.
+        """
+        return self.trials.unseen + sum(not model.net_return for model in self.trials.models)
+
+    @property
     def own(self) -> np.ndarray:
         """The candidate's returns, shape (bars,)."""
         return self.returns[self.candidate.key].to_numpy()
@@ -69,8 +76,9 @@ class Tried:
     @cached_property
     def deflated(self) -> DeflatedSharpe:
         """Its Sharpe ratio against what the best of all models reaches by luck."""
-        sharpes = [np.nan if model.sharpe is None else model.sharpe for model in self.trials.models]
-        return deflated_sharpe(self.own, sharpes, unseen=self.trials.unseen)
+        traded = (model for model in self.trials.models if model.net_return)
+        sharpes = [np.nan if model.sharpe is None else model.sharpe for model in traded]
+        return deflated_sharpe(self.own, sharpes, unseen=self.unseen)
 
     @cached_property
     def record(self) -> TrackRecord:
@@ -119,9 +127,9 @@ def luck_of(tried: Tried) -> Luck:
     """The few numbers that a reader sees first; no chance where the gates would give none."""
     told = not _too_few(tried) and tried.candidate.key not in tried.over_nothing.left_out
     return Luck(
-        models=len(tried.trials.models),
-        earlier=len(tried.trials.models) - len(tried.trials.own.models),
-        unseen=tried.trials.unseen,
+        models=tried.models - tried.unseen,
+        earlier=tried.models - tried.unseen - sum(bool(one.net_return) for one in tried.trials.own.models),
+        unseen=tried.unseen,
         chance=tried.over_nothing.p_value if told else None,
         sharpe=tried.annual(tried.deflated.sharpe),
         lucky_sharpe=tried.annual(tried.deflated.luck),
@@ -144,7 +152,7 @@ def _spa_gate(tried: Tried, benchmark: str, limit: float, few: str | None) -> Ga
             absent = f"no returns of {benchmark}: add that model or take it out of gates.max_spa_p"
             return gate(name, None, "<=", limit, absent)
         test = superior_predictive_ability(tried.levelled(other), level=limit)
-    kept = f", told by the {test.models} whose returns are kept" if tried.trials.unseen else ""
+    kept = f", told by the {test.models} whose returns are kept" if tried.unseen else ""
     what = (
         f"chance that the best of {tried.models} models tried on this window does as well{over} by luck{kept}"
     )

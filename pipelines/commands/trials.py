@@ -85,7 +85,7 @@ def _style(model: ScoredModel, tried: Tried) -> str:
 def _caption(tried: Tried) -> str:
     lucky = tried.annual(tried.deflated.luck)
     length = minimum_backtest_length(max(tried.models, 1))
-    unseen = f" {tried.trials.unseen} judged models keep no returns." if tried.trials.unseen else ""
+    unseen = f" Of {tried.unseen} of them nobody knows the returns." if tried.unseen else ""
     return (
         f"{tried.models} models.{unseen} Without skill the best of so many would show a Sharpe ratio of"
         f" {lucky:.2f}. With so many tries it takes {length.years:.1f} years of bars until luck no longer"

@@ -113,6 +113,23 @@ def test_judged_models_whose_returns_nobody_kept_count():
     assert "returns are kept" not in judged(own)["spa"].reason
 
 
+def test_variants_that_were_scored_but_never_traded_count():
+    """Planted fault: 30 variants with coefficients alone, which the deflated ratio took for none."""
+    own = together({"stack": skill(2.5, 1), **noise(4, 2)})
+    coefficients = {
+        f"leaf: {name}": pl.DataFrame({"timestamp": DAYS[:BARS], "ic": values, "rank_ic": values})
+        for name, values in noise(30, 5).items()
+    }
+    about = {"period": "1d", "test": WINDOW, "bars_per_year": 252.0, "task": ("log_return", 5)}
+    scored = scored_together(coefficients, dict.fromkeys(coefficients, "variant"), **about)
+    found, plain = judged(own, scored), judged(own, unseen=30)
+    assert found["deflated_sharpe"].value == plain["deflated_sharpe"].value
+    assert found["deflated_sharpe"].value < judged(own)["deflated_sharpe"].value
+    told = luck_of(Tried.of(Trials(scored=(own, scored), unseen=0), Settings(candidate="stack")))
+    assert (told.models, told.earlier, told.unseen) == (5, 0, 30)
+    assert "best of 35 models" in found["spa"].reason
+
+
 def test_overfitting_is_asked_of_enough_models_alone():
     few = judged(together({"stack": skill(2.0, 1), **noise(8, 2)}))["overfitting"]
     assert few.passed

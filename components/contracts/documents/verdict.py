@@ -36,9 +36,9 @@ class Gate(Part):
 class Luck(Part):
     """How many models were tried on the test window, and what the candidate is worth after so many."""
 
-    models: int  # that were ever scored there, each once
-    earlier: int  # of them, scored by other runs
-    unseen: int  # judged models whose returns nobody kept
+    models: int  # that were ever traded there, each once
+    earlier: int  # of them, traded by other runs
+    unseen: int  # further ones whose returns nobody knows: none were kept, or they were scored alone
     chance: Figure  # that the best of so many does as well though none is any good
     sharpe: Figure  # of the candidate, net, annual
     lucky_sharpe: Figure  # what the best of so many without skill is expected to reach, annual
