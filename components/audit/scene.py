@@ -23,7 +23,9 @@ NOT_FACTORS = {*KEY, "known_time", "event_time", "period"}
 
 @dataclass
 class Tally:
-    """Counts for the report, gathered while the checks run."""
+    """Counts for the report, gathered while the checks run: how often each was `made` and how often the
+    builder `refused` the changed panel, and what it said first where it `failed`.
+    """
 
     rows_compared: int = 0
     values_compared: int = 0
@@ -32,6 +34,7 @@ class Tally:
     notes: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     made: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -176,6 +179,7 @@ def _against_base(
         after = context.built(changed(), f"{check} at {named(cut)}")
     except AuditError as error:
         tally.failed.setdefault(check, str(error))
+        tally.refused[check] = tally.refused.get(check, 0) + 1
         return []
     base = up_to(scene.base, cut)
     tally.made[check] = tally.made.get(check, 0) + 1

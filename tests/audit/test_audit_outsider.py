@@ -81,3 +81,35 @@ def _leaves(panel: pl.DataFrame) -> pl.DataFrame:
 def test_what_is_no_factor_table_is_refused_kindly(walk, build, said):
     with pytest.raises(AuditError, match=said):
         audit_factors(walk, build, settings=QUICK)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_changed_panel_of_the_same_length_by_chance_makes_no_builder_clean(walk, seed):
+    def of_all_rows_only(panel):
+        if len(panel) != len(walk):
+            raise ValueError("only the whole panel")
+        return panel.select("timestamp", "symbol", "close")
+
+    with pytest.raises(AuditError, match="nothing could be checked"):
+        audit_factors(walk, of_all_rows_only, cuts=6, seed=seed, settings=QUICK)
+
+
+def test_a_builder_that_refuses_one_kind_of_change_is_checked_by_the_others(walk):
+    def of_all_bars_only(panel):
+        if panel["timestamp"].n_unique() != walk["timestamp"].n_unique():
+            raise ValueError("bars are missing")
+        return panel.select("timestamp", "symbol", "close")
+
+    def of_known_names_only(panel):
+        if set(panel["symbol"]) - set(walk["symbol"]):
+            raise ValueError("never heard of")
+        return panel.select("timestamp", "symbol", "close")
+
+    whole, known = (
+        audit_factors(walk, build, settings=QUICK).checked["checks"]
+        for build in (of_all_bars_only, of_known_names_only)
+    )
+    assert "truncation" not in whole
+    assert whole["future_mutation"] > 0
+    assert "future_mutation" not in known
+    assert known["truncation"] > 0
