@@ -7,10 +7,11 @@ of their losses says after how many trees to stop. The early-stopping rows are t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from components.experts.protocol import Advance
 from components.experts.rows import Stopper
@@ -18,7 +19,15 @@ from components.progress import warn
 from components.timeline import bar_index, purged_kfold
 from components.timeline.entry import label_reach
 
-RoundsFrom = Literal["newest_rows", "purged_folds"]
+RoundsFrom = Annotated[
+    Literal["newest_rows", "purged_folds"],
+    Field(
+        description=(
+            "rows that say how many trees are kept. newest_rows: the early-stopping rows; purged_folds: four"
+            " blocks of the train rows, each held out in turn, which takes three to five times as long"
+        )
+    ),
+]
 FOLDS = 4
 # A fold whose purged gaps leave less than this share of the train rows to learn from grows other trees than
 # the forest that is wanted.

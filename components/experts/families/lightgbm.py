@@ -57,13 +57,7 @@ class Settings(Section):
     row_share: float = Field(0.5, gt=0, le=1, description="share of the rows that a tree sees")
     l2: float = Field(10.0, ge=0, description="penalty on squared leaf values")
     bins: int = Field(63, ge=3, le=255, description="values that an input is binned to")
-    rounds_from: RoundsFrom = Field(
-        "newest_rows",
-        description=(
-            "rows that say how many trees are kept. newest_rows: the early-stopping rows; purged_folds: four"
-            " blocks of the train rows, each held out in turn, which takes three to five times as long"
-        ),
-    )
+    rounds_from: RoundsFrom = "newest_rows"
     monitor: Monitor = Field(
         "rmse", description="what early stopping watches; of a target of classes always average precision"
     )

@@ -62,13 +62,7 @@ class Settings(Section):
         "auto",
         description="auto: CUDA where there is any, else the CPU; cuda falls back to the CPU with a warning",
     )
-    rounds_from: RoundsFrom = Field(
-        "newest_rows",
-        description=(
-            "rows that say how many trees are kept. newest_rows: the early-stopping rows; purged_folds: four"
-            " blocks of the train rows, each held out in turn, which takes three to five times as long"
-        ),
-    )
+    rounds_from: RoundsFrom = "newest_rows"
     monitor: Monitor = Field(
         "rmse", description="what early stopping watches; of a target of classes always average precision"
     )
