@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from components.contracts import ALL_PREDICTIONS, OOF, REGIMES, TIME
+from components.contracts import OOF, REGIMES, TIME
 from components.scoring.stacker import Head
 from components.stacking.calibrate import fit_head, predict_block
 from components.stacking.combine import stack_experts
@@ -20,6 +20,7 @@ from components.stacking.config import Settings
 from components.stacking.inputs import combiner_inputs
 from components.stacking.served_form import served_files, write_model
 from components.timeline import Windows
+from tests.stacking.made_scores import as_predictions
 
 NAMES = ("good", "noise")
 BARS, SYMBOLS = 240, 30
@@ -59,26 +60,6 @@ def market(seed: int, strengths: dict[str, float]) -> pl.DataFrame:
         **{name: pl.Series(values) for name, values in columns.items()},
     )
     return frame.select(*OOF.columns, *columns)
-
-
-def as_predictions(oof: pl.DataFrame) -> pl.DataFrame:
-    names = [c.removeprefix("score_") for c in oof.columns if c.startswith("score_")]
-    frames = [
-        oof.select(
-            "timestamp", "symbol", "period", "horizon", "target", "fold", score=pl.col(f"score_{n}")
-        ).with_columns(
-            expert=pl.lit(n),
-            train_window=pl.lit("w"),
-            uncertainty=pl.lit(0.02),
-            p10=pl.col("score") - 0.02,
-            p50=pl.col("score"),
-            p90=pl.col("score") + 0.02,
-            head_scale=pl.lit(1.0),
-            head_bias=pl.lit(0.0),
-        )
-        for n in names
-    ]
-    return pl.concat(f.select(ALL_PREDICTIONS.columns.keys()) for f in frames).sort(ALL_PREDICTIONS.key)
 
 
 def run(oof: pl.DataFrame, settings: Settings = SETTINGS):
