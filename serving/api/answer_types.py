@@ -62,12 +62,18 @@ class Signal(_Answer):
             " null only if the model gave no finite number"
         )
     )
-    p10: float | None = Field(description="the return is expected to fall below this in 10 % of cases")
+    p10: float | None = Field(
+        description=(
+            "the return is expected to fall below this in 10 % of cases; where the target is a class, p10,"
+            " p50 and p90 are the smallest labels that are not exceeded with a probability of 10, 50 and 90 %"
+        )
+    )
     p50: float | None
     p90: float | None = Field(description="the return is expected to stay below this in 90 % of cases")
     uncertainty: float | None = Field(
         description=(
-            "half the width of the band from p10 to p90, as the standard deviation of a normal distribution"
+            "half the width of the band from p10 to p90, as the standard deviation of a normal distribution;"
+            " where the target is a class, the standard deviation of the label"
         )
     )
     p_down: float | None = Field(
