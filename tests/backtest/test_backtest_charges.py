@@ -49,6 +49,12 @@ def test_a_borrow_fee_by_hand(entry, bar_4):
     assert found == pytest.approx([0.0, 0.005, 0.005, bar_4, 0.005])
 
 
+def test_the_borrow_fee_of_a_bar_is_that_of_the_close_before():
+    rates = np.outer([0.01, 0.02, 0.03, 0.04, 0.05, 0.06], [0.0, 0.0, 1.0])
+    found = costs(prices_of(FLAT, FLAT, borrow=rates), SCORE, FREE)
+    assert found == pytest.approx([0.0, 0.01, 0.015, 0.02, 0.025])
+
+
 def test_nothing_is_charged_on_what_is_held_long():
     assert costs(prices_of(FLAT, FLAT, borrow=np.tile([0.5, 0.5, 0.0], (6, 1))), SCORE, FREE) == [0.0] * 5
 
@@ -140,6 +146,23 @@ def test_a_new_name_is_as_dear_as_the_dearest_tenth_and_a_silent_one_as_it_was()
     assert impact[82, 3] == pytest.approx(np.quantile(others, 0.9))
     assert impact[119, 5] == impact[90:, 5].min() == impact[90:, 5].max()
     assert np.isnan(impact[0]).all()
+
+
+def test_a_step_of_the_level_is_no_move_of_the_price():
+    """Planted: S03 is quoted in tenths from bar 110 on, as much of it is traded as before."""
+    plain, _ = market()
+    bar, own = pl.col("timestamp").rank("dense") - 1, pl.col("symbol") == "S03"
+    stepped = plain.with_columns(
+        close=pl.when(own & (bar >= 110)).then(pl.col("close") * 10).otherwise("close"),
+        volume=pl.when(own & (bar >= 110)).then(pl.col("volume") / 10).otherwise("volume"),
+        level_step=(own & (bar == 110)).cast(pl.Float64),
+    )
+    without, told, untold = (
+        charges_by_name(panel, market_prices(panel), Settings(), 252.0).impact[119, 3]
+        for panel in (plain, stepped, stepped.drop("level_step"))
+    )
+    assert told == pytest.approx(without, rel=0.3)
+    assert untold > 3 * without
 
 
 def test_fees_of_the_panel_stand_before_that_of_the_settings():

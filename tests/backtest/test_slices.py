@@ -130,9 +130,14 @@ def test_skill_of_a_symbol_is_its_correlation_over_time(market):
         assert row.rank_ic_t is not None
 
 
-def test_the_paper_book_is_the_engines_where_moves_are_small(market):
-    trade = run_backtest(market.prices, market.predictions, SETTINGS, horizon=HORIZON, bars_per_year=YEARLY)
-    paper = market.money.group_by("timestamp").agg(pl.col("earned", "cost", "traded").sum()).sort("timestamp")
+@pytest.mark.parametrize("entry", ["next_open", "next_close"])
+def test_the_paper_book_is_the_engines_where_moves_are_small(market, entry):
+    terms = Terms(SETTINGS.model_copy(update={"entry": entry}), HORIZON, YEARLY)
+    trade = run_backtest(
+        market.prices, market.predictions, terms.settings, horizon=HORIZON, bars_per_year=YEARLY
+    )
+    money = paper_book(market.predictions, market.prices, terms)
+    paper = money.group_by("timestamp").agg(pl.col("earned", "cost", "traded").sum()).sort("timestamp")
     engine = trade.returns.sort("timestamp")
     assert len(paper) == len(engine)
     assert paper["earned"].to_numpy() == pytest.approx(engine["gross_return"].to_numpy(), abs=2e-6)
@@ -182,6 +187,19 @@ def test_the_least_traded_fifth_earns_what_its_names_earn(market):
     assert liquidity(market.predictions, unknown, market.money, market.prices, TERMS) is None
     tables = slices(market.predictions, unknown, market.money, TERMS)
     assert "traded_value" not in {table.by for table in tables}
+
+
+def test_a_bar_that_ends_at_midnight_belongs_to_the_day_before(market):
+    """The bars of the market end at 21:00."""
+    later = pl.col("timestamp") + pl.duration(hours=3)
+    moved = (table.with_columns(later) for table in (market.predictions, market.facts, market.money))
+    tables = {table.by: table.rows for table in slices(*moved, TERMS)}
+    for by in ("year", "month", "weekday"):
+        found, expected = (
+            [(row.part, row.rows, row.bars, row.traded_bars) for row in rows]
+            for rows in (tables[by], market.tables[by])
+        )
+        assert found == expected
 
 
 def test_hours_are_told_apart_within_the_day(market):

@@ -170,6 +170,19 @@ def test_what_would_have_been_needed_is_enough_and_not_too_much():
     assert judged(together({"stack": skill(1.5 * more * 1.15, 1)}), others)["spa"].passed
 
 
+def test_too_few_bars_pass_no_gate_on_luck():
+    """Planted fault: a large Sharpe ratio on 60 bars, among enough models to ask for overfitting."""
+    models = together({"stack": skill(8.0, 1, 60), **noise(19, 2, 60)})
+    few = judged(models, min_test_bars=61)
+    for name in ("spa", "deflated_sharpe", "overfitting"):
+        assert not few[name].passed
+        assert few[name].value is None
+        assert few[name].reason.startswith("only 60 bars, 61 needed (gates.min_test_bars)")
+    enough = judged(models, min_test_bars=60)
+    assert enough["spa"].passed
+    assert enough["overfitting"].value is not None
+
+
 def test_a_candidate_that_never_traded_has_no_luck():
     flat = judged(together({"stack": np.zeros(BARS), **noise(3, 1)}))
     assert not flat["spa"].passed

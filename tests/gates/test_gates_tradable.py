@@ -12,9 +12,9 @@ import pytest
 from components.backtest.config import Settings as BacktestSettings
 from components.backtest.evaluate import MarketFacts, evaluate
 from components.contracts import TIME
-from components.contracts.documents.evaluation import CapacityRow, Evaluation
+from components.contracts.documents.evaluation import CapacityRow, Evaluation, Measurement
 from components.contracts.documents.trials import Trials
-from components.contracts.documents.verdict import Verdict
+from components.contracts.documents.verdict import Gate, Verdict
 from components.gates.config import Settings
 from components.gates.judge import judge
 from components.gates.promotion import Contest
@@ -185,3 +185,58 @@ def test_the_capital_that_config_names_is_what_capacity_is_asked_at(capital, sha
     (unknown,) = (gate for gate in tradability_gates(block, Settings()) if gate.name == "capacity")
     assert unknown.passed
     assert "not judged, no traded value is known" in unknown.reason
+
+
+@pytest.fixture(scope="module")
+def sound() -> Measurement:
+    """The test block of a model with skill in every name."""
+    return judged(np.ones(NAMES)).evaluation.experts["stack"].test
+
+
+def tradability(block: Measurement, **settings) -> dict[str, Gate]:
+    return {gate.name: gate for gate in tradability_gates(block, Settings(**settings))}
+
+
+def with_liquidity(block: Measurement, **change) -> Measurement:
+    return block.model_copy(update={"liquidity": block.liquidity.model_copy(update=change)})
+
+
+def test_too_few_bars_pass_no_gate_of_what_can_be_traded(sound):
+    """Also where no volume is known: what cannot be judged is let pass on enough bars alone."""
+    for block in (sound, sound.model_copy(update={"liquidity": None})):
+        enough = tradability(block, min_test_bars=block.rank_ic.bars)
+        few = tradability(block, min_test_bars=block.portfolio.long_short.bars + 1)
+        assert all(gate.passed for gate in enough.values())
+        for name in ("capacity", *KINDS):
+            assert not few[name].passed
+            assert few[name].reason.startswith("only ")
+
+
+def test_few_names_say_nothing_of_a_fifth(sound):
+    hollow = with_liquidity(sound, least_traded_profit_share=0.9, rank_ic_most_traded=sound.rank_ic)
+    kept = {names: tradability(with_liquidity(hollow, names=names)) for names in (24, 25, 99, 100)}
+    assert [kept[names]["illiquid_profit"].passed for names in (24, 25)] == [True, False]
+    assert kept[24]["illiquid_profit"].reason.startswith("not judged, only 24 names a bar")
+    assert [kept[names]["most_traded_skill"].value for names in (99, 100)] == [None, 1.0]
+
+
+def test_no_skill_has_no_share(sound):
+    """Planted fault: both means below 0, whose quotient looks like a share of skill."""
+    below = sound.rank_ic.model_copy(update={"mean": -0.05})
+    turned = with_liquidity(sound, rank_ic_most_traded=below).model_copy(update={"rank_ic": below})
+    assert tradability(sound)["most_traded_skill"].passed
+    found = tradability(turned)["most_traded_skill"]
+    assert not found.passed
+    assert found.value is None
+
+
+def test_a_capacity_that_is_partly_unknown_does_not_pass(sound):
+    curve = [
+        CapacityRow(capital=at, sharpe_net=net, return_net=0.1, cost_share=0.1)
+        for at, net in ((1e5, 2.0), (1e6, 2.0), (1e7, None))
+    ]
+    long_short = sound.portfolio.long_short.model_copy(update={"capacity": curve})
+    portfolio = sound.portfolio.model_copy(update={"long_short": long_short})
+    found = tradability(sound.model_copy(update={"portfolio": portfolio}), capital=1e7)["capacity"]
+    assert not found.passed
+    assert found.value is None

@@ -177,6 +177,37 @@ def test_a_table_says_names_and_which_way_round_it_lies():
     assert superior_predictive_ability(returns).problem
 
 
+@pytest.mark.parametrize(("bars", "models", "autoregression"), [(400, 1, 0.9), (400, 3, 0.8), (60, 8, 0.0)])
+def test_the_gain_that_it_asks_for_is_the_one_that_passes(bars, models, autoregression):
+    """Bootstrap and rotations must both be content: the one that asks for more counts."""
+    returns = luck(bars, models, seed=41, autoregression=autoregression)
+    returns -= returns.mean(axis=0)
+    returns[:, 0] += returns[:, 0].std() * 0.06
+    first = np.eye(models)[0] * returns[:, 0].mean()
+    times = superior_predictive_ability(returns).times_gain
+    less, more = (
+        superior_predictive_ability(returns + (share * times - 1) * first).p_value for share in (0.92, 1.08)
+    )
+    assert more <= 0.05 < less
+
+
+def test_hopeless_models_hide_no_good_one_from_the_rotations():
+    """As many that are as good as the benchmark do."""
+    returns = luck(500, 61, seed=35)
+    returns[:, 0] += 0.00125 - returns[:, 0].mean()
+    poor = np.arange(61) > 0
+    assert superior_predictive_ability(returns - 0.004 * poor).by_rotation < 0.01
+    assert superior_predictive_ability(returns).by_rotation > 0.02
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_what_was_seen_is_a_draw_too(test):
+    """No chance is 0, however good the models are."""
+    found = test(luck(300, 3, seed=36) + 0.02, draws=100)
+    for chance in (found.p_value, found.by_bootstrap, found.by_rotation, found.lower, found.upper):
+        assert chance == pytest.approx(1 / 101)
+
+
 def test_other_forms_are_refused():
     with pytest.raises(ContractError, match=r"shape \(time, models\)"):
         superior_predictive_ability(np.zeros((3, 4, 5)))

@@ -49,6 +49,15 @@ def test_equal_configurations_share_their_rank():
     assert found.probability == pytest.approx(slow_probability(returns, 6)[0])
 
 
+def test_the_median_itself_is_not_above_it():
+    """Of an odd number of configurations one is the median."""
+    returns = luck(240, 11, seed=5)
+    found = probability_of_overfitting(returns, groups=6)
+    assert found.probability == pytest.approx(slow_probability(returns, 6)[0])
+    on_it = probability_of_overfitting(np.column_stack([returns, returns.min(axis=1) - 1]), groups=6)
+    assert on_it.probability < found.probability, "with one more below, what was the median is above it"
+
+
 def test_luck_overfits_and_skill_does_not():
     found = [probability_of_overfitting(luck(800, 40, seed=seed)) for seed in range(10)]
     assert np.mean([one.probability for one in found]) > 0.4

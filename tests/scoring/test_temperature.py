@@ -44,6 +44,17 @@ def test_few_independent_bars_move_it_less_than_many_rows_would():
     assert planted[1] < planted[0]
 
 
+def test_copies_of_a_row_within_its_bar_say_nothing_more():
+    logits, number, _ = drawn(60, 1, seed=4)
+    bar = np.arange(60)
+    once = fit_temperature(logits * 1.5, number, bar, 1)
+    again = fit_temperature(*(np.repeat(each, 20, axis=0) for each in (logits * 1.5, number, bar)), 1)
+    assert again == pytest.approx(once)
+    apart = np.arange(1200)
+    many = fit_temperature(np.repeat(logits * 1.5, 20, axis=0), np.repeat(number, 20), apart, 1)
+    assert abs(many - 1) > 1.05 * abs(once - 1)
+
+
 def test_without_shrinkage_it_is_the_likeliest_one():
     """So many rows that nothing is shrunk, against a search by another library."""
     logits, number, bar = drawn(400, 50, seed=5)

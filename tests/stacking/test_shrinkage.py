@@ -10,6 +10,7 @@ from components.contracts import REGIMES
 from components.stacking.inputs import combiner_inputs
 from components.stacking.shrinkage import (
     Estimate,
+    _estimate,
     _likeliest_variance,
     _shrunk_to_common,
     regime_weights,
@@ -73,6 +74,27 @@ def test_regimes_move_weights_only_where_experts_differ_by_them():
     assert min(bull["e0"], bull["e1"]) > 3 * max(bull["e2"], bull["e3"])
     assert min(bear["e2"], bear["e3"]) > 3 * max(bear["e0"], bear["e1"])
     assert {weights[f"{name}|neutral"] for name in NAMES} == {0.0}, "a regime without bars has those of all"
+
+
+def test_a_regime_of_few_bars_has_the_weights_of_all():
+    rows = inputs("regimes")
+    bull = rows.filter(pl.col("regime_bull") == 1)["timestamp"].unique().sort()
+
+    def steps(bars: int) -> list[float]:
+        kept = (pl.col("regime_bull") != 1) | (pl.col("timestamp") < bull[bars])
+        weights = regime_weights(rows.filter(kept), NAMES)
+        return [weights[f"{name}|bull"] for name in NAMES]
+
+    assert not any(steps(19))
+    assert any(steps(20))
+
+
+def test_errors_are_as_large_as_estimates_are_far_apart():
+    """Told by many markets without skill; labels that overlap know less than their number."""
+    found = [_estimate(inputs("null", seed, bars=150, symbols=15), NAMES) for seed in range(40)]
+    apart = np.mean(np.var([one.weights_E for one in found], axis=0))
+    said = np.mean([np.trace(one.covariance_EE) / len(NAMES) for one in found])
+    assert said == pytest.approx(apart, rel=0.35)
 
 
 def test_the_order_of_rows_changes_nothing():
