@@ -143,6 +143,14 @@ def test_overfitting_is_asked_of_enough_models_alone():
     assert steady.value < 0.01
 
 
+def test_a_model_of_a_few_bars_does_not_take_the_others_bars_from_overfitting():
+    own = together({"stack": skill(1.0, 1), **noise(19, 4)}, first=100)
+    earlier = together(noise(1, 9, bars=105), run="a")
+    alone, beside = judged(own)["overfitting"], judged(own, earlier)["overfitting"]
+    assert alone.value is not None
+    assert beside == alone
+
+
 def test_other_benchmarks_are_beaten_where_they_are_asked_for():
     asked = {"max_spa_p": {"nothing": 0.05, "even": 0.05}}
     even = skill(3.0, 2)

@@ -140,6 +140,16 @@ def test_trials_deflate_and_lucky_ones_fall():
     assert (many.trials, many.trials_without_sharpe) == (100, 1)
 
 
+def test_trials_that_nobody_saw_deflate_as_those_that_vary_like_the_others():
+    returns, sharpes = luck(500, seed=9, mean=0.001), [0.1, 0.02, -0.05, 0.04, np.nan]
+    alone, after = (deflated_sharpe(returns, sharpes, unseen=unseen) for unseen in (0, 16))
+    deviation = np.std(sharpes[:4], ddof=1)
+    assert (alone.trials, after.trials) == (4, 20)
+    assert alone.luck == pytest.approx(expected_best(4, deviation))
+    assert after.luck == pytest.approx(expected_best(20, deviation))
+    assert after.probability < alone.probability
+
+
 def test_the_best_of_a_hundred_lucky_ones_is_not_believed():
     believed = []
     for seed in range(30):
@@ -157,6 +167,7 @@ def test_the_best_of_a_hundred_lucky_ones_is_not_believed():
         ([], "0 bars, at least 32"),
         (luck(31, seed=8), "31 bars, at least 32"),
         (np.full(100, 0.001), "the same in each bar"),
+        (0.01 * np.sin(np.arange(100) / 2) + luck(100, seed=18) / 3, "depend on each other over some"),
         ([*luck(99, seed=9), np.nan], "1 of 100 returns are not finite"),
     ],
 )

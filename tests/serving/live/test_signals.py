@@ -74,6 +74,15 @@ def test_symbols_of_a_stale_market_get_no_position(state):
         assert not signals.position.any()
 
 
+def test_each_symbol_of_the_snapshot_gets_its_own_scores(state):
+    market, places = state.market, np.array([2, 0, 1])
+    symbols = [market.symbols[place] for place in places]
+    found = Scorer(SERVING, MagicMock()).snapshot(market, symbols, places).scores.columns()
+    assert len(set(found["score"])) == 3
+    for name, values in market.scores.columns().items():
+        np.testing.assert_array_equal(found[name], values[places])
+
+
 def test_a_bundle_without_its_usual_uncertainty_is_served_as_before_and_said_once(small_run, caplog):
     model = Model.load(small_run.bundles[0])
     settings = {**model.manifest["config"]["backtest"], "sizing": "confidence"}
