@@ -1,12 +1,17 @@
 """Settings of the leak audit: where and how closely it looks."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from components.settings import Section
 
 Adjusted = Literal["auto", "yes", "no"]
+
+
+def _said(value: Any) -> Any:
+    """YAML reads yes and no as truth values."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 class Settings(Section):
@@ -76,7 +81,7 @@ class Settings(Section):
             " over"
         ),
     )
-    adjusted: Adjusted = Field(
+    adjusted: Annotated[Adjusted, BeforeValidator(_said)] = Field(
         "auto",
         description=(
             "whether prices were adjusted backwards for splits or dividends. yes: a factor that moves with"

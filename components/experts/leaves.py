@@ -17,7 +17,7 @@ from pydantic import Field
 from components.experts.regime_models import RegimeModels
 from components.processes.imports import users_module
 from components.scoring.moments import TargetTransform
-from components.settings import ConfigError, Section, read_yaml, validate_settings
+from components.settings import ConfigError, Section, advice_on, read_yaml, validate_settings
 from components.timeline.periods import Period
 
 # Where the modules of Alphaloop's own experts lie.
@@ -172,10 +172,8 @@ def _refuse_unknown_keys(
                     f"{place}.{name}: {key!r} is a key of every leaf and of this expert's settings too. Call"
                     " the expert's setting otherwise, or set it in the leaf."
                 )
-            known = [*settings.model_fields, *SWITCHES]
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                advice = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
+            if key not in (*settings.model_fields, *SWITCHES):
+                advice = advice_on(str(key), settings, SWITCHES)
                 raise ConfigError(f"{place}.{name}: unknown key {key!r}. {advice}")
 
 

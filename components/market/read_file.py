@@ -303,6 +303,8 @@ def _numbers(
     ]
     for values in numbers:
         _require_some(values, names[values.name], table.place, columns[values.name])
+        if values.name == "borrow_bps":
+            _require_fees(values, names[values.name], table.place, frame[ROW])
     return numbers, decimal
 
 
@@ -326,6 +328,17 @@ def _of_numbers(values: pl.Series, name: str, place: Place) -> pl.Series:
         f"column {name!r} has type {values.dtype}, expected numbers. Map another column with"
         f" market.columns.{values.name}."
     )
+
+
+def _require_fees(fees: pl.Series, name: str, place: Place, rows: pl.Series) -> None:
+    """Refuse a fee below 0, by which a backtest would earn, and one without an end; NaN is not known."""
+    odd = ((fees < 0) | fees.is_infinite()).arg_true()
+    if len(odd):
+        first = int(odd[0])
+        raise place.refusal(
+            f"column {name!r} holds {len(odd):,} fees below 0 or infinite, first {fees[first]:g} in row"
+            f" {rows[first]:,}. Mend the file, or map another column with market.columns.borrow_bps."
+        )
 
 
 def _require_some(numbers: pl.Series, name: str, place: Place, cells: pl.Series) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -28,6 +28,8 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # What took the place of keys of before, by their name.
+    replaced: ClassVar[Mapping[str, str]] = {}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -199,10 +201,8 @@ def _describe(
     where = lines.get(known, source)
     name = ".".join(location) or "the config"
     if problem["type"] == "extra_forbidden":
-        names = _field_names(model, location[:-1])
-        close = difflib.get_close_matches(location[-1], names, n=1)
-        advice = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(names)}."
-        return f"{where}: unknown key {name!r}. {advice}"
+        section = _section_at(model, location[:-1])
+        return f"{where}: unknown key {name!r}. {advice_on(location[-1], section)}"
     if problem["type"] == "missing":
         return f"{where}: {name!r} is missing. Add it."
     if problem["type"] in ("model_type", "model_attributes_type"):
@@ -244,13 +244,22 @@ def _misread(value: object) -> str:
     return ""
 
 
-def _field_names(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
-    """The keys of the section at `location`, through lists, mappings and what may be left out."""
+def advice_on(key: str, section: type[BaseModel] | None, more: Sequence[str] = ()) -> str:
+    """What to write instead of a key that the section does not know; `more` are known beside its own."""
+    if key in getattr(section, "replaced", {}):
+        return f"It was replaced by {section.replaced[key]}."
+    names = [*(section.model_fields if section else ()), *more]
+    close = difflib.get_close_matches(key, names, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(names)}."
+
+
+def _section_at(model: type[BaseModel], location: tuple[str, ...]) -> type[BaseModel] | None:
+    """The section at `location`, through lists, mappings and what may be left out."""
     found: type[BaseModel] | None = model
     for part in location:
         if found is not None and part in found.model_fields:
             found = next(sections_in(found.model_fields[part].annotation), None)
-    return list(found.model_fields) if found else []
+    return found
 
 
 def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -1,6 +1,6 @@
 """Settings of the stacking stage."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ Combiner = Literal["shrunk", "regimes", "elasticnet", "logistic", "mlp", "lightg
 
 class Settings(Section):
     """How the out-of-fold table is judged and which combiners compete."""
+
+    replaced: ClassVar = {"min_gain": "stacking.level, a chance of error"}
 
     combiners: list[Combiner] = Field(
         ["shrunk", "regimes", "elasticnet"],

@@ -59,6 +59,7 @@ def audit_own_table(table: pl.DataFrame) -> OwnTableAudit:
         _thin_bars(table),
         _holes(table),
         _gaps(table),
+        _odd_labels(table),
         _labels(table),
     )
     moments = table["timestamp"]
@@ -83,11 +84,15 @@ def _columns(table: pl.DataFrame, scores: list[str], numeric: list[str]) -> list
             f"no column {SCORE}<expert> (found: {', '.join(table.columns[:12])}): name each expert's"
             f" predictions {SCORE} and its name"
         )
+    if SCORE in scores:
+        found.append(f"column {SCORE} has no expert's name after {SCORE}")
     for name in sorted(set(scores) - set(numeric)):
         found.append(f"column {name} has type {table.schema[name]}, expected numbers")
     for name in ("label", *(f"{UNCERTAINTY}{one.removeprefix(SCORE)}" for one in scores)):
         if name in table.columns and not table.schema[name].is_numeric():
             found.append(f"column {name} has type {table.schema[name]}, expected numbers")
+    if "horizon" in table.columns and not table.schema["horizon"].is_numeric():
+        found.append(f"column horizon has type {table.schema['horizon']}, expected a number of bars")
     return found
 
 
@@ -165,6 +170,17 @@ def _gaps(table: pl.DataFrame) -> list[str]:
         f"{len(odd)} odd gap{'s' if len(odd) > 1 else ''} in time, first from {before} to {after}, where"
         f" about {lost:.0f} bars would fit and steps are seldom longer than {timedelta(microseconds=usual)}:"
         " look for a fold that is missing"
+    ]
+
+
+def _odd_labels(table: pl.DataFrame) -> list[str]:
+    if "label" not in table.columns or not table.schema["label"].is_numeric():
+        return []
+    odd = table.filter(~pl.col("label").cast(pl.Float64).is_finite())
+    if odd.is_empty():
+        return []
+    return [
+        f"label: {len(odd):,} values are NaN or infinite, first {_at(odd)}: a label not known yet is null"
     ]
 
 

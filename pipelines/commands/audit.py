@@ -109,7 +109,7 @@ def _find_leaks(
 
 def _reader(path: Path) -> Callable[[Path], pl.DataFrame] | None:
     """By the file's ending; artifacts of runs are Parquet without one."""
-    if path.is_dir():
+    if not path.is_file():
         return None
     if path.suffix.lower() in READERS:
         return READERS[path.suffix.lower()]
@@ -119,16 +119,26 @@ def _reader(path: Path) -> Callable[[Path], pl.DataFrame] | None:
 
 def read_panel(path: Path) -> pl.DataFrame:
     """A long table with `timestamp` and `symbol` and whatever else; AuditError where it is not one."""
-    if not path.exists():
-        raise AuditError(f"{path} does not exist. Give --data the file of the panel, such as panel.parquet.")
-    reader = _reader(path)
+    try:
+        path.stat()
+        str(path).encode()
+        reader = _reader(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AuditError(
+            f"{path} does not exist. Give --data the file of the panel, such as panel.parquet."
+        ) from error
+    except (OSError, UnicodeEncodeError) as error:
+        shown = str(path).encode(errors="backslashreplace").decode()[:300]
+        raise AuditError(
+            f"{shown} can't be read: {error}. Give a file that you may read, of a shorter, plain name."
+        ) from error
     if reader is None:
         raise AuditError(
             f"{path} is not a file that the audit reads ({', '.join(READERS)}). Write the panel as Parquet."
         )
     try:
         panel = reader(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise AuditError(
             f"{path} can't be read: {str(error)[:300]}. Write the panel as Parquet again."
         ) from error
@@ -148,6 +158,13 @@ def read_panel(path: Path) -> pl.DataFrame:
         raise AuditError(
             f"{path}: the column timestamp has type {kind}, expected a date or datetime. Convert it, for"
             " example with str.to_datetime() or pl.from_epoch()."
+        )
+    years = panel["timestamp"].dt.year()
+    first, last = years.min(), years.max()
+    if len(panel) and not 1 <= first <= last <= 9999:
+        raise AuditError(
+            f"{path}: the column timestamp holds years from {first} to {last}. Convert it with the right"
+            " unit, such as pl.from_epoch(..., 'ms')."
         )
     return panel
 

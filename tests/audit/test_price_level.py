@@ -15,6 +15,7 @@ from components.features.catalog import catalog
 from components.features.config import Settings as FeatureSettings
 from components.market.config import Settings as MarketSettings
 from components.market.simulator import simulate
+from components.settings import load_settings
 from tests.audit.planted import own
 
 CLOSE, VOLUME = pl.col("close"), pl.col("volume")
@@ -155,3 +156,11 @@ def test_every_factor_of_the_library_stays_where_it_is():
     assert len(scene.columns) >= len(catalog(settings, "1d"))
     assert [leak.factor for leak in price_levels(context, scene, Extent(True, 0), "yes")] == []
     assert context.tally.made == {"price_level": 1}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("yes", "yes"), ("no", "no"), ('"yes"', "yes"), ("auto", "auto")]
+)
+def test_yes_and_no_may_stand_without_quotes(written, meant, tmp_path):
+    (tmp_path / "audit.yaml").write_text(f"adjusted: {written}\n")
+    assert load_settings(Settings, tmp_path / "audit.yaml").adjusted == meant

@@ -116,3 +116,13 @@ def test_what_a_leaf_can_not_have_is_refused_at_once(tmp_path, text, said):
     with pytest.raises(ConfigError, match=said) as refusal:
         load_leaf(write(tmp_path, f"expert: lightgbm\nperiod: 1d\n{text}\n"))
     assert "secret@" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("expert", ["elasticnet", "lightgbm", "xgboost"])
+def test_the_transform_of_before_is_told_with_its_new_place(tmp_path, expert):
+    said = "'.*target_transform'. It was replaced by labels.transform"
+    with pytest.raises(ConfigError, match=said):
+        load_leaf(write(tmp_path, f"expert: {expert}\nperiod: 1d\nsettings: {{target_transform: none}}\n"))
+    path = write(tmp_path / "own", f"expert: {expert}\nperiod: 1d\n")
+    with pytest.raises(ConfigError, match=said):
+        load_leaf(path, {expert: {"target_transform": "none"}})

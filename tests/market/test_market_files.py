@@ -263,6 +263,10 @@ def test_start_end_and_thin_symbols(tmp_path):
             HEADER + "2024-03-08,AAA,10,11,9,ten,1000\n",
             "column 'close' holds 1 values that are no numbers, first 'ten' in row 1",
         ),
+        (
+            HEADER.replace("volume", "volume,borrow_bps") + "2024-03-08,AAA,10,11,9,10,1000,-5\n",
+            "column 'borrow_bps' holds 1 fees below 0 or infinite, first -5 in row 1",
+        ),
         (HEADER + "yesterday,AAA,10,11,9,10,1000\n", "'yesterday' is not an ISO time"),
         (HEADER + "2024-03-08,AAA,1,1,1,1,1\nlater,AAA,1,1,1,1,1\n", "1 of 2 values: 'later' \\(row 2\\)"),
         (HEADER + ",AAA,10,11,9,10,1000\n", "no time at all"),

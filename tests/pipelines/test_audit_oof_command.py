@@ -1,12 +1,14 @@
 """`alphaloop audit-oof`: every planted fault is found and named, clean tables of several calendars pass."""
 
+import os
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from pipelines.commands.audit import AuditRefused
+from pipelines.commands.audit import READERS, AuditRefused
 from pipelines.commands.audit_oof import FaultsFound, audit_oof_command
 
 SYMBOLS = ["A", "B", "C", "D"]
@@ -80,6 +82,10 @@ FIFTH = pl.int_range(pl.len()) == 5
         (lambda t: t.rename({"score_net": "net", "score_trees": "trees"}), "no column score_<expert>"),
         (lambda t: t.with_columns(pl.col("score_net").cast(pl.String)), "score_net has type String"),
         (lambda t: t.with_columns(where(FIFTH, "label_end", pl.col("timestamp"))), "1 labels were known at"),
+        (lambda t: t.with_columns(where(FIFTH, "label", np.inf)), "label: 1 values are NaN or infinite"),
+        (lambda t: t.with_columns(where(FIFTH, "label", np.nan)), "first 2024-01-02 00:00:00 B: a label not"),
+        (lambda t: t.rename({"score_net": "score_"}), "column score_ has no expert's name after score_"),
+        (lambda t: t.with_columns(horizon=pl.lit("5 bars")), "column horizon has type String"),
         (lambda t: t.clear(), "the table has no rows"),
     ],
 )  # fmt: skip
@@ -111,3 +117,33 @@ def test_an_artifact_of_a_run_has_no_ending(tmp_path):
     (tmp_path / "words").write_text("timestamp,symbol,score_a")
     with pytest.raises(AuditRefused, match="not a file that the audit reads"):
         audit_oof_command(tmp_path / "words")
+
+
+def test_what_can_not_be_opened_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.parquet")
+    with pytest.raises(AuditRefused, match="is not a file that the audit reads"):
+        audit_oof_command(tmp_path / "pipe.parquet")
+    with pytest.raises(AuditRefused, match="File name too long"):
+        audit_oof_command(tmp_path / f"{'a' * 300}.parquet")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.parquet"))
+    table().write_parquet(tmp_path / "own.parquet")
+    os.rename(tmp_path / "own.parquet", odd)
+    with pytest.raises(AuditRefused, match="plain name") as refusal:
+        audit_oof_command(odd)
+    str(refusal.value).encode()
+
+
+def test_a_reader_that_panics_on_a_damaged_file_is_told(tmp_path, monkeypatch):
+    def panics(path):
+        raise pl.exceptions.PanicException("called `Option::unwrap()` on a `None` value")
+
+    (tmp_path / "own.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(READERS, ".parquet", panics)
+    with pytest.raises(AuditRefused, match=r"own.parquet can't be read: called"):
+        audit_oof_command(tmp_path / "own.parquet")
+
+
+def test_times_in_a_wrong_unit_are_refused(tmp_path):
+    late = pl.col("timestamp").dt.epoch("us").cast(pl.Datetime("ms"))
+    with pytest.raises(AuditRefused, match="timestamp holds years from 55"):
+        audited(table().with_columns(late), tmp_path)

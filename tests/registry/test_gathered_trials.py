@@ -245,3 +245,20 @@ def test_a_run_scores_every_model_that_has_test_results():
     assert len(found.timestamps) == 3
     with pytest.raises(ContractError, match="lack net_return"):
         scored_models(measured(ranks), returns.drop("net_return"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda own: own["models"][0].update(net_return=[0.1]), "timestamps, but stack has another number"),
+        (lambda own: own.update(timestamps=own["timestamps"][:1] * BARS), "timestamps do not rise"),
+        (lambda own: own.update(bars_per_year=0.0), "bars_per_year: Input should be greater than 0"),
+    ],
+)
+def test_series_that_do_not_fit_their_moments_are_no_trials(change, said, tmp_path):
+    Trials(scored=(models({"stack": 1}),), unseen=0).write(tmp_path / "own.json")
+    told = json.loads((tmp_path / "own.json").read_text())
+    change(told["scored"][0])
+    (tmp_path / "own.json").write_text(json.dumps(told))
+    with pytest.raises(ContractError, match=said):
+        Trials.read(tmp_path / "own.json")

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from datetime import date
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -142,3 +143,15 @@ def test_any_text_gives_settings_or_a_config_error(tmp_path_factory, text):
 def test_the_hash_follows_the_values_only():
     assert config_hash(Inner(cost_bps=1)) == config_hash(Inner(names=(), cost_bps=1.0))
     assert config_hash(Inner(cost_bps=1)) != config_hash(Inner(cost_bps=2))
+
+
+def test_a_key_that_was_replaced_is_told_with_the_new_one(write):
+    class Judged(Section):
+        replaced: ClassVar = {"gain": "level, a chance"}
+        levels: int = 1
+
+    class Whole(Section):
+        part: Judged = Judged()
+
+    with pytest.raises(ConfigError, match=r"unknown key 'part.gain'. It was replaced by level, a chance\."):
+        load_settings(Whole, write("part: {gain: 1}\n"))

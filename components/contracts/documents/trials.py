@@ -2,7 +2,10 @@
 best of so many may look by luck depends on all of them.
 """
 
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from components.contracts.documents import Document, Part
 from components.contracts.documents.fields import Figure
@@ -10,7 +13,7 @@ from components.contracts.documents.fields import Figure
 __all__ = ["ModelKind", "Scored", "ScoredModel", "Trials"]
 
 ModelKind = Literal["stack", "combiner", "expert", "variant"]
-Series = list[float | None]
+Series = list[Figure]
 
 
 class ScoredModel(Part):
@@ -41,9 +44,19 @@ class Scored(Part):
     period: str
     test_start: str  # UTC, YYYY-MM-DDTHH:MM:SSZ
     test_end: str
-    bars_per_year: float
+    bars_per_year: float = Field(gt=0, allow_inf_nan=False)
     timestamps: list[str]  # as test_start
     models: tuple[ScoredModel, ...]
+
+    @model_validator(mode="after")
+    def _an_entry_a_moment(self) -> Self:
+        if any(later <= earlier for earlier, later in pairwise(self.timestamps)):
+            raise ValueError("timestamps do not rise")
+        for model in self.models:
+            lengths = {len(series) for series in (model.net_return, model.ic, model.rank_ic) if series}
+            if lengths - {len(self.timestamps)}:
+                raise ValueError(f"{len(self.timestamps)} timestamps, but {model.name} has another number")
+        return self
 
 
 class Trials(Document):

@@ -4,7 +4,7 @@ penalty where the target is a class. Mean and spread of each input come from the
 
 import json
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,8 @@ class Settings(Section):
     """Strength of the penalty, as shares of the smallest one that leaves no coefficient (Friedman, Hastie and
     Tibshirani 2010).
     """
+
+    replaced: ClassVar = {"target_transform": "labels.transform, or transform of a leaf"}
 
     l1_ratio: float = Field(
         0.5, gt=0, le=1, description="share of the L1 part in the penalty; the rest is L2"

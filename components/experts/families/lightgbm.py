@@ -5,7 +5,7 @@ inputs drawn anew for each tree.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -39,6 +39,8 @@ from components.settings import Section
 
 class Settings(Section):
     """Size of the forest and its regularisation."""
+
+    replaced: ClassVar = {"target_transform": "labels.transform, or transform of a leaf"}
 
     rounds: int = Field(400, ge=1, description="trees at most")
     patience_rounds: int = Field(

@@ -5,7 +5,7 @@ very little signal.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,8 @@ from components.settings import Section
 
 class Settings(Section):
     """Size of the forest and its regularisation."""
+
+    replaced: ClassVar = {"target_transform": "labels.transform, or transform of a leaf"}
 
     rounds: int = Field(250, ge=1, description="trees at most")
     patience_rounds: int = Field(
