@@ -15,16 +15,18 @@ def backtest(
     predictions: Input[Dataset],
     settings: str,
     timeline: str,
+    target: str,
     horizon: int,
     code: str,
     returns: Output[Dataset],
     evaluation: Output[Artifact],
     crossed: Input[Dataset] = None,
 ):
-    """Trade and measure every expert and the stack, and all models of a cross-validation."""
+    """Trade and measure every expert and the stack, further tasks, and all models of a cross-validation."""
     from components.backtest.run import Inputs, Outputs, run
 
     tables = (panel.path, universe.path, labels.path, training_set.path, predictions.path)
     inputs = Inputs(*tables, crossed.path if crossed else "")
     outputs = Outputs(returns=returns.path, evaluation=evaluation.path)
-    run(inputs, outputs, settings=settings, timeline=timeline, horizon=horizon, code=code)
+    judged = {"target": target, "horizon": horizon}
+    run(inputs, outputs, settings=settings, timeline=timeline, **judged, code=code)

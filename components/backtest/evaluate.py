@@ -100,7 +100,7 @@ def evaluate(
     target, period = first["target"][0], first["period"][0]
     yearly = bars_per_year(period, market.calendar)
     terms = Terms(_possible_entry(market.panel, settings), horizon, yearly)
-    facts = _facts(market, target=target, horizon=horizon)
+    facts = what_happened(market, target=target, horizon=horizon)
     blocks, returns = {}, []
     for window in TRADED:
         blocks[window], traded = _measure_window(predictions_by_name, market, facts, window, terms)
@@ -200,7 +200,7 @@ def _possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
     return settings
 
 
-def _facts(market: MarketFacts, *, target: str, horizon: int) -> pl.DataFrame:
+def what_happened(market: MarketFacts, *, target: str, horizon: int) -> pl.DataFrame:
     """What happened and where, one row a (timestamp, symbol):
 
     `label` (the target), `log_return`, `sector`, `regime`, `traded_value`.

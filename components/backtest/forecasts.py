@@ -57,7 +57,7 @@ def measure(
     portfolios : what trading the scores earned
     """
     horizon = terms.horizon
-    daily = _daily(predictions, facts)
+    daily = coefficients(predictions, facts)
     pairs = predictions.join(
         facts.select("timestamp", "symbol", "label", "log_return"),
         on=["timestamp", "symbol"],
@@ -72,14 +72,14 @@ def measure(
         rows=len(predictions),
         labelled_rows=int(pairs["label"].is_finite().fill_null(False).sum()),
         symbols=predictions["symbol"].n_unique(),
-        ic=_ranking(daily["ic"], horizon),
-        rank_ic=_ranking(daily["rank_ic"], horizon),
-        ic_log_return=_ranking(on_returns, horizon),
-        rank_ic_log_return=_ranking(ranked_on_returns, horizon),
+        ic=ranking(daily["ic"], horizon),
+        rank_ic=ranking(daily["rank_ic"], horizon),
+        ic_log_return=ranking(on_returns, horizon),
+        rank_ic_log_return=ranking(ranked_on_returns, horizon),
         daily=Daily(**daily.select(moments, "ic", "rank_ic").to_dict(as_series=False)),
         slices=beside.slices,
         decay=_decay(predictions, facts, terms.settings.decay_bars),
-        calibration=_calibration(pairs),
+        calibration=band_shares(pairs),
         classes=measure_classes(pairs),
         psi=_shift(predictions),
         spread=_spread(pairs, terms),
@@ -89,11 +89,13 @@ def measure(
     )
 
 
-def _ranking(ic: pl.Series, horizon: int) -> Ranking:
+def ranking(ic: pl.Series, horizon: int) -> Ranking:
+    """A series of coefficients, one a bar, in short."""
     return Ranking(**ic_summary(ic, horizon=horizon))
 
 
-def _daily(predictions: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+def coefficients(predictions: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """`timestamp`, `ic` and `rank_ic` of each bar; `facts` as in `measure`."""
     plain, ranked = (information_coefficient(predictions, facts, rank=rank) for rank in (False, True))
     return plain.select("timestamp", "ic", ranked["ic"].alias("rank_ic"))
 
@@ -102,12 +104,12 @@ def of_all_names(
     predictions: pl.DataFrame, facts: pl.DataFrame, portfolios: Portfolios, terms: Terms
 ) -> AllNames:
     """The main figures of scores inside and outside of the universe that can be traded; as in `measure`."""
-    daily = _daily(predictions, facts)
+    daily = coefficients(predictions, facts)
     return AllNames(
         rows=len(predictions),
         symbols=predictions["symbol"].n_unique(),
-        ic=_ranking(daily["ic"], terms.horizon),
-        rank_ic=_ranking(daily["rank_ic"], terms.horizon),
+        ic=ranking(daily["ic"], terms.horizon),
+        rank_ic=ranking(daily["rank_ic"], terms.horizon),
         portfolio=portfolios,
     )
 
@@ -116,7 +118,8 @@ def _decay(predictions: pl.DataFrame, facts: pl.DataFrame, longest: int) -> list
     return [LagRow(**row) for row in ic_decay(predictions, facts, range(longest + 1)).to_dicts()]
 
 
-def _calibration(pairs: pl.DataFrame) -> BandShares:
+def band_shares(pairs: pl.DataFrame) -> BandShares:
+    """What the bands hold; `pairs` are predictions with their `label`."""
     label = pairs["label"].cast(pl.Float64).to_numpy()
     losses = {
         name: pinball_loss(label, pairs[name].to_numpy(), quantile=quantile)

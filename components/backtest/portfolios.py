@@ -52,19 +52,30 @@ def trade(
     """Trade one expert's scores in every portfolio: their figures, and a frame of RETURNS_SCHEMA each."""
     figures, frames = {}, []
     for strategy in PORTFOLIOS:
-        test = run_backtest(
-            prices,
-            predictions,
-            terms.settings,
-            horizon=terms.horizon,
-            strategy=strategy,
-            bars_per_year=terms.bars_per_year,
-        )
+        test = _run(strategy, predictions, prices, terms)
         frame = tagged(test, expert, window, benchmark if strategy == "long_only" else None)
         curve = capacity(prices, predictions, test, strategy, terms)
         figures[strategy] = _figures(frame, test, curve, terms)
         frames.append(frame)
     return Portfolios(**figures), frames
+
+
+def trade_long_short(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> Portfolio:
+    """The figures of one model's scores in the long_short portfolio alone."""
+    test = _run("long_short", predictions, prices, terms)
+    curve = capacity(prices, predictions, test, "long_short", terms)
+    return _figures(tagged(test, "", "", None), test, curve, terms)
+
+
+def _run(strategy: str, predictions: pl.DataFrame, prices: Prices, terms: Terms) -> Backtest:
+    return run_backtest(
+        prices,
+        predictions,
+        terms.settings,
+        horizon=terms.horizon,
+        strategy=strategy,
+        bars_per_year=terms.bars_per_year,
+    )
 
 
 def trade_benchmark(predictions: Mapping[str, pl.DataFrame], prices: Prices, terms: Terms) -> Backtest:

@@ -1,5 +1,7 @@
-"""The experts' predictions, split by expert and checked to be comparable."""
+"""The models' predictions, split by task and model and checked to be comparable."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -12,59 +14,80 @@ from components.contracts import (
     read_stamp,
     read_table,
 )
+from components.contracts.classes import CLASS_COLUMNS
 
 MEASURED_COLUMNS = ("timestamp", "symbol", "period", "target", "score", "uncertainty", "p10", "p50", "p90")
 
 
-def split_experts(
-    predictions: pl.DataFrame, *, horizon: int, source: str = "the predictions"
-) -> dict[str, pl.DataFrame]:
-    """MEASURED_COLUMNS, and `usual_uncertainty` where it is there, of each expert, by name, from an
-    ALL_PREDICTIONS table in which experts stand beneath each other.
+@dataclass(frozen=True, order=True)
+class Task:
+    """What is predicted: a label column, over so many bars."""
 
-    Raises
-    ------
-    ContractError
-        If the table is not ALL_PREDICTIONS, the horizon does not occur, or experts learned different targets
-        or periods.
+    target: str
+    horizon: int
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """MEASURED_COLUMNS, and ALL_PREDICTIONS.optional where they are there, of each model by name: of the task
+    that the run is judged by, and of those that are predicted beside it.
     """
-    chosen = (
-        check_table(predictions, ALL_PREDICTIONS, source=source)
-        .lazy()
-        .filter(pl.col("horizon") == horizon)
-        .select("expert", *MEASURED_COLUMNS, *(set(ALL_PREDICTIONS.optional) & set(predictions.columns)))
-        .collect()
-    )
-    if chosen.is_empty():
-        raise ContractError(
-            f"{source}: no rows of horizon {horizon} (found {sorted(predictions['horizon'].unique())})."
-            " Predict that horizon or change labels.primary_horizon."
-        )
-    for name in ("target", "period"):
-        if chosen[name].n_unique() > 1:
-            raise ContractError(
-                f"{source}: several values of {name!r} ({', '.join(chosen[name].unique().sort())}). Experts"
-                " that are compared must have the same; train them again."
-            )
-    return {
-        name: part
-        for (name,), part in sorted(
-            chosen.partition_by("expert", as_dict=True, maintain_order=True, include_key=False).items()
-        )
-    }
+
+    judged: Mapping[str, pl.DataFrame]
+    further: Mapping[Task, Mapping[str, pl.DataFrame]]
 
 
-def read_predictions(path: Path, labels: Path, *, horizon: int) -> dict[str, pl.DataFrame]:
-    """`split_experts` of a stamped ALL_PREDICTIONS file that was made from the labels at `labels`.
+def split_predictions(predictions: pl.DataFrame, judged: Task, *, source: str) -> Predicted:
+    """The models of an ALL_PREDICTIONS table, in which they stand beneath each other.
 
     Raises
     ------
     ContractError
-        If the file can't be read or was made from other labels, or see `split_experts`.
+        If the table is not ALL_PREDICTIONS, holds several periods, or nothing of the judged task.
+    """
+    table = check_table(predictions, ALL_PREDICTIONS, source=source)
+    periods = table["period"].unique().sort().to_list()
+    if len(periods) > 1:
+        raise ContractError(
+            f"{source}: several values of 'period' ({', '.join(periods)}). Experts that are compared must"
+            " have the same; train them again."
+        )
+    by_task = {
+        Task(target, horizon): rows
+        for (target, horizon), rows in table.partition_by(
+            "target", "horizon", as_dict=True, maintain_order=True
+        ).items()
+    }
+    if judged not in by_task:
+        found = ", ".join(f"{task.target} over {task.horizon}" for task in sorted(by_task))
+        raise ContractError(
+            f"{source}: no rows of {judged.target} over {judged.horizon} bars (found: {found or 'no rows'})."
+            " Predict that, or change labels.target and labels.primary_horizon."
+        )
+    further = {task: _by_model(rows) for task, rows in sorted(by_task.items()) if task != judged}
+    return Predicted(_by_model(by_task[judged]), further)
+
+
+def _by_model(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """By name. Probabilities of classes that stand in the table for other tasks are no columns here."""
+    given = [name for name in ALL_PREDICTIONS.optional if name in rows.columns]
+    empty = {name for name in CLASS_COLUMNS if name in given and rows[name].null_count() == len(rows)}
+    kept = rows.select("expert", *MEASURED_COLUMNS, *(name for name in given if name not in empty))
+    parts = kept.partition_by("expert", as_dict=True, maintain_order=True, include_key=False)
+    return {name: part for (name,), part in sorted(parts.items())}
+
+
+def read_predictions(path: Path, labels: Path, judged: Task) -> Predicted:
+    """`split_predictions` of a stamped ALL_PREDICTIONS file that was made from the labels at `labels`.
+
+    Raises
+    ------
+    ContractError
+        If the file can't be read or was made from other labels, or see `split_predictions`.
     """
     table = read_table(path, ALL_PREDICTIONS)
     _require_these_labels(path, labels)
-    return split_experts(table, horizon=horizon, source=str(path))
+    return split_predictions(table, judged, source=str(path))
 
 
 def read_crossed(path: Path, labels: Path) -> pl.DataFrame:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from components.backtest.config import Settings
 from components.backtest.evaluate import MarketFacts, evaluate
-from components.backtest.predictions import read_crossed, read_predictions
+from components.backtest.further import evaluate_further
+from components.backtest.predictions import Task, read_crossed, read_predictions
+from components.backtest.terms import Terms
 from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, UNIVERSE, atomic_path, read_table
 from components.contracts.documents.evaluation import Evaluation
 from components.progress import report, stage
@@ -41,13 +43,14 @@ def run(
     *,
     settings: str,
     timeline: str,
+    target: str,
     horizon: int,
     code: str,
 ) -> Evaluation:
-    """Trade and measure every expert and the stack.
+    """Trade and measure every expert and the stack, and what is predicted beside the judged task.
 
     Windows are counted on the training set's calendar, as experts and stack do. `settings` and `timeline` are
-    JSON of the two sections, `horizon` is in bars.
+    JSON of the two sections; `target` and `horizon`, in bars, are the judged task.
 
     Raises
     ------
@@ -60,7 +63,8 @@ def run(
         regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
         calendar = regimes["timestamp"].unique().sort()
         windows = resolve_windows(calendar, TimelineSettings.model_validate_json(timeline))
-        experts = read_predictions(Path(inputs.predictions), Path(inputs.labels), horizon=horizon)
+        predicted = read_predictions(Path(inputs.predictions), Path(inputs.labels), Task(target, horizon))
+        experts = predicted.judged
         market = MarketFacts(
             labels=read_table(inputs.labels, LABELS),
             panel=read_table(inputs.panel, PANEL),
@@ -71,9 +75,17 @@ def run(
         )
         crossed = read_crossed(Path(inputs.crossed), Path(inputs.labels)) if inputs.crossed else None
         evaluation, table = evaluate(experts, market, parsed, horizon=horizon, code=code, crossed=crossed)
+        entered = parsed.model_copy(update={"entry": evaluation.entry})
+        terms = Terms(entered, horizon, evaluation.bars_per_year)
+        further = evaluate_further(predicted.further, market, terms)
+        evaluation = evaluation.model_copy(update={"further_tasks": further})
         with atomic_path(outputs.returns) as temporary:
             table.write_parquet(temporary, compression="zstd")
         evaluation.write(outputs.evaluation)
         bars = evaluation.windows.test.bars
-        report("backtest", f"{len(experts)} experts over {bars} test bars, {len(table):,} rows of returns")
+        beside = f", {len(further)} further tasks" if further else ""
+        report(
+            "backtest",
+            f"{len(experts)} experts over {bars} test bars, {len(table):,} rows of returns{beside}",
+        )
     return evaluation

@@ -5,6 +5,10 @@ import polars as pl
 from components.contracts.errors import ContractError
 from components.contracts.schemas import LABELS
 
+# Columns of a labels table that say nothing of which symbols earn more: no order of symbols by one of these
+# pays, so that a score of it is measured as a forecast alone.
+NO_ORDERING = ("realised_volatility", "cost", "barrier_end")
+
 
 def target_labels(labels: pl.DataFrame, horizon: int, target: str) -> pl.DataFrame:
     """`timestamp, symbol, label, label_end` of the rows of `horizon`; `label` is the column `target` as

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from components.contracts.targets import NO_ORDERING
 from components.settings import Section
 
 Target = Literal[
@@ -19,9 +20,6 @@ Target = Literal[
     "barrier_return",
     "trade_class",
 ]
-# Built beside the targets, but no ordering of symbols that pays: what gates and backtest judge is an order by
-# expected return.
-NO_ORDERING = ("realised_volatility", "cost", "barrier_end")
 
 
 class Barriers(Section):

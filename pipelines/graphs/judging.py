@@ -101,6 +101,7 @@ def _to_candidate(
             predictions=scores,
             settings=section_json(config.backtest),
             timeline=walk_json(config),
+            target=config.labels.target,
             horizon=config.labels.primary_horizon,
             code=code_version(backtest),
             **({"crossed": predictions.crossed} if predictions.crossed else {}),

@@ -12,7 +12,7 @@ from small_markets import long_table
 from components.backtest.config import Settings
 from components.backtest.evaluate import MarketFacts, evaluate
 from components.backtest.portfolios import RETURNS_SCHEMA
-from components.backtest.predictions import read_predictions, split_experts
+from components.backtest.predictions import Task, read_predictions, split_predictions
 from components.contracts import (
     ALL_PREDICTIONS,
     LABELS,
@@ -290,23 +290,29 @@ def together(market) -> pl.DataFrame:
     return check_table(pl.concat(market.predictions.values()).sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS)
 
 
-def test_experts_are_split_and_checked(market):
+def split(table: pl.DataFrame, horizon: int = HORIZON):
+    return split_predictions(table, Task("sector_neutral_return", horizon), source="the predictions")
+
+
+def test_models_are_split_by_task_and_checked(market):
     table = together(market)
-    assert list(split_experts(table, horizon=HORIZON)) == ["noise", "stack"]
-    with pytest.raises(ContractError, match=r"no rows of horizon 5 .found .3."):
-        split_experts(table, horizon=5)
-    other = (
-        pl.when(pl.col("expert") == "noise")
-        .then(pl.lit("log_return"))
-        .otherwise(pl.col("target"))
-        .alias("target")
-    )
-    with pytest.raises(ContractError, match="several values of 'target'"):
-        split_experts(table.with_columns(other), horizon=HORIZON)
+    assert list(split(table).judged) == ["noise", "stack"]
+    assert split(table).further == {}
+    with pytest.raises(ContractError, match=r"over 5 bars .found: sector_neutral_return over 3"):
+        split(table, horizon=5)
+    noise = pl.col("expert") == "noise"
+    other = pl.when(noise).then(pl.lit("log_return")).otherwise("target").alias("target")
+    parted = split(table.with_columns(other))
+    assert list(parted.judged) == ["stack"]
+    assert {task: list(models) for task, models in parted.further.items()} == {
+        Task("log_return", HORIZON): ["noise"]
+    }
+    with pytest.raises(ContractError, match=r"several values of 'period' .1d, 1h"):
+        split(table.with_columns(pl.when(noise).then(pl.lit("1h")).otherwise("period").alias("period")))
     with pytest.raises(ContractError, match="rows repeat"):
-        split_experts(pl.concat([table, table[:3]]).sort(ALL_PREDICTIONS.key), horizon=HORIZON)
+        split(pl.concat([table, table[:3]]).sort(ALL_PREDICTIONS.key))
     with pytest.raises(ContractError, match="column 'score' is missing"):
-        split_experts(table.drop("score"), horizon=HORIZON)
+        split(table.drop("score"))
 
 
 def test_predictions_of_other_labels_are_refused(market, tmp_path):
@@ -320,12 +326,11 @@ def test_predictions_of_other_labels_are_refused(market, tmp_path):
         inputs={"labels": labels.content_sha256},
     )
     write_table(together(market), tmp_path / "bad", ALL_PREDICTIONS, **origin, inputs={"labels": "0123"})
-    assert list(read_predictions(tmp_path / "good", tmp_path / "labels", horizon=HORIZON)) == [
-        "noise",
-        "stack",
-    ]
+    judged = Task("sector_neutral_return", HORIZON)
+    read = read_predictions(tmp_path / "good", tmp_path / "labels", judged)
+    assert list(read.judged) == ["noise", "stack"]
     with pytest.raises(ContractError, match="made from labels 0123"):
-        read_predictions(tmp_path / "bad", tmp_path / "labels", horizon=HORIZON)
+        read_predictions(tmp_path / "bad", tmp_path / "labels", judged)
 
 
 def test_the_door(market, tmp_path: Path):
@@ -356,12 +361,13 @@ def test_the_door(market, tmp_path: Path):
         **paths,
         settings=QUICK.model_dump_json(),
         timeline=timeline.model_dump_json(),
+        target="sector_neutral_return",
         horizon=HORIZON,
         code="c",
     )
     written = json.loads(Path(paths["evaluation"].path).read_text())
     stamp = written.pop("stamp")
-    result, returns = measure(market, split_experts(together(market), horizon=HORIZON))
+    result, returns = measure(market, split(together(market)).judged)
     assert written == result
     assert (
         stamp["returns_sha256"]

@@ -22,7 +22,7 @@ from pathlib import Path
 import polars as pl
 
 from components.backtest.evaluate import MarketFacts, evaluate
-from components.backtest.predictions import split_experts
+from components.backtest.predictions import Task, split_predictions
 from components.contracts import ALL_PREDICTIONS, PREDICTIONS, REGIME_COLUMN, VOLATILITY_COLUMN
 from components.contracts.documents.trials import Trials
 from components.experts.training.inputs import Assignment, TrainingTables
@@ -85,7 +85,8 @@ def run_seed(config: Config, seed: int) -> dict:
         seed=seed,
     )
     regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
-    by_name = split_experts(stacked.predictions, horizon=horizon)
+    task = Task(target, horizon)
+    by_name = split_predictions(stacked.predictions, task, source="the stack").judged
     universe = tradable_universe(panel, config.market.universe)
     facts = MarketFacts(labels, panel, regimes, windows, calendar, universe)
     evaluation, returns = evaluate(by_name, facts, config.backtest, horizon=horizon, code="bench")

@@ -18,6 +18,8 @@ __all__ = [
     "Daily",
     "Evaluation",
     "EvaluationStamp",
+    "FurtherModel",
+    "FurtherTask",
     "LagRow",
     "Liquidity",
     "Measurement",
@@ -246,6 +248,32 @@ class Measurement(Part):
         return next((table.rows for table in self.slices if table.by == by), [])
 
 
+class FurtherModel(Part):
+    """One model of a further task in the test window, in the universe that can be traded."""
+
+    model: str
+    rows: int
+    labelled_rows: int
+    ic: Ranking
+    rank_ic: Ranking
+    rank_ic_interval: tuple[Figure, Figure]  # of the mean
+    calibration: BandShares
+    classes: ClassFigures | None  # where the target is a class and the model gave probabilities
+    # Held for the task's own horizon; None where its target says nothing of which symbols earn more.
+    long_short: Portfolio | None
+
+
+class FurtherTask(Part):
+    """A target over a horizon that is predicted beside the one that the run is judged by.
+
+    No gate reads it, and none of its models counts as a trial.
+    """
+
+    target: str
+    horizon: int
+    models: list[FurtherModel]  # the stack first, where it has one, then by name
+
+
 class ModelEvaluation(Part):
     """One expert; None for a window in which it predicted nothing."""
 
@@ -292,6 +320,7 @@ class Evaluation(Document):
     experts: dict[str, ModelEvaluation]
     stamp: EvaluationStamp
     cross_validated: CrossValidated | None = None  # before the test window; none where there was none
+    further_tasks: list[FurtherTask] = Field(default_factory=list)  # empty where nothing else is predicted
 
     def tested(self, name: str) -> Measurement | None:
         """The expert's test window; None where there is no such expert, or it predicted nothing there."""
