@@ -7,6 +7,7 @@ books; each is renewed every h bars to its target weights times 1 / h of the cap
 needed because stops and drift depend on the path.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,14 @@ from components.backtest.prices import Prices
 from components.metrics import to_matrices
 from components.sizing import long_only_weights, long_short_weights, universe_weights
 
-STRATEGIES = {"long_short": long_short_weights, "long_only": long_only_weights, "universe": universe_weights}
+Weights = Callable[[np.ndarray, np.ndarray, Settings, np.ndarray], np.ndarray]
+STRATEGIES: dict[str, Weights] = {
+    "long_short": long_short_weights,
+    "long_only": long_only_weights,
+    "universe": universe_weights,
+}
+# Bars: what sizing them needs stays in the processor's cache.
+SIZED_TOGETHER = 128
 IMPACT = "impact"  # the figure that is none of the returns
 RETURN_COLUMNS = ("timestamp", "strategy", *(name for name in kernel.FIGURES if name != IMPACT))
 COUNTS = ("n_long", "n_short")
@@ -71,7 +79,7 @@ def run_backtest(
     One row for each bar of `prices` after the first score. A portfolio that lost everything stays in cash.
     """
     scores, uncertainty, usual = signals(predictions, prices)
-    targets = STRATEGIES[strategy](scores, uncertainty, settings, usual)
+    targets = _targets(STRATEGIES[strategy], scores, uncertainty, settings, usual)
     n_books = settings.holding_bars or horizon
     scored = np.flatnonzero(np.isfinite(scores).any(axis=1))
     first = int(scored[0]) + 1 if len(scored) else len(prices.calendar)
@@ -83,6 +91,21 @@ def run_backtest(
         dict(zip(kernel.EVENTS, counts.tolist(), strict=True)),
         figures[:, kernel.FIGURES.index(IMPACT)] if len(charges.impact) else None,
     )
+
+
+def _targets(
+    weights: Weights,
+    scores: np.ndarray,
+    uncertainty: np.ndarray,
+    settings: Settings,
+    usual: np.ndarray | float,
+) -> np.ndarray:
+    """`weights` of all bars, a stretch of them at a time: each bar is sized by itself."""
+    targets, each = np.empty_like(scores), np.broadcast_to(usual, scores.shape)
+    for first in range(0, len(scores), SIZED_TOGETHER):
+        bars = slice(first, first + SIZED_TOGETHER)
+        targets[bars] = weights(scores[bars], uncertainty[bars], settings, each[bars])
+    return targets
 
 
 def signals(predictions: pl.DataFrame, prices: Prices) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:

@@ -32,9 +32,9 @@ def _earn(books, change):
     for book in range(n_books):
         held, earned = books.held[book], books.changed[book * n_symbols : (book + 1) * n_symbols]
         for n in range(n_symbols):
-            earned[n] = held[n] * change[n]
-        for n in range(n_symbols):
-            held[n] += earned[n]
+            gain = held[n] * change[n]
+            earned[n] = gain
+            held[n] += gain
     gained = pairwise_sum(books.changed, n_books * n_symbols)
     for n in range(n_symbols):
         books.room[n] = books.frozen[n] * change[n]
@@ -43,7 +43,9 @@ def _earn(books, change):
 
 @compiled
 def _fills(held, wanted, known, buyable, sellable):
-    return buyable if wanted > held else (sellable if wanted < held else known)
+    """Whether an order is filled; without branches, which nobody could foresee."""
+    more, less = wanted > held, wanted < held
+    return (more & buyable) | (less & sellable) | (known & (not (more | less)))
 
 
 @compiled
@@ -52,19 +54,18 @@ def _want(books, market, bar, book, target, share):
     smaller where what can't be reduced takes up the room of its side, so that capital is not spent twice.
     """
     held, stuck = books.held[book], books.filled
-    any_stuck = False
+    known, buyable, sellable = market.known[bar], market.buyable[bar], market.sellable[bar]
+    any_stuck = 0
     for n in range(len(held)):
         wanted = target[n] * share
+        filled = _fills(held[n], wanted, known[n], buyable[n], sellable[n])
         books.wanted[n] = wanted
-        stuck[n] = abs(held[n]) > abs(wanted) and not _fills(
-            held[n], wanted, market.known[bar, n], market.buyable[bar, n], market.sellable[bar, n]
-        )
-        any_stuck |= stuck[n]
+        stuck[n] = (abs(held[n]) > abs(wanted)) & (not filled)
+        any_stuck += stuck[n]
     if any_stuck:
         long, short = _scale(books, held, 1.0), _scale(books, held, -1.0)
         for n in range(len(held)):
-            if not stuck[n] and books.wanted[n] != 0:
-                books.wanted[n] *= long if books.wanted[n] > 0 else short
+            books.wanted[n] *= 1.0 if stuck[n] else (long if books.wanted[n] > 0 else short)
 
 
 @compiled
@@ -76,15 +77,13 @@ def _scale(books, held, sign):
     whole = pairwise_sum(values, len(held))
     taken = 0
     for n in range(len(held)):
-        if stuck[n]:
-            values[taken] = max(sign * held[n], 0.0)
-            taken += 1
+        values[taken] = max(sign * held[n], 0.0)
+        taken += stuck[n]
     room = max(whole - pairwise_sum(values, taken), 0.0)
     left = 0
     for n in range(len(held)):
-        if not stuck[n]:
-            values[left] = max(sign * books.wanted[n], 0.0)
-            left += 1
+        values[left] = max(sign * books.wanted[n], 0.0)
+        left += not stuck[n]
     return min(room / max(pairwise_sum(values, left), NEGLIGIBLE), 1.0)
 
 

@@ -154,8 +154,7 @@ def to_matrices(
     bars = calendar.search_sorted(runs["value"]).to_numpy().astype(np.int64)
     there = runs["value"].is_in(calendar.implode()).to_numpy()
     bars = np.repeat(np.where(there, bars, -1), runs["len"].to_numpy())
-    names = frame["symbol"].cast(pl.Enum(symbols), strict=False).to_physical()
-    places = names.cast(pl.Int64).fill_null(-1).to_numpy()
+    places = _symbol_places(frame["symbol"], runs["len"], symbols)
     inside = (bars >= 0) & (places >= 0)
     places = bars * shape[1] + places
     every = bool(inside.all())
@@ -166,6 +165,16 @@ def to_matrices(
         matrix.reshape(-1)[places if every else places[inside]] = values if every else values[inside]
         matrices.append(matrix)
     return matrices
+
+
+def _symbol_places(names: pl.Series, lengths: pl.Series, symbols: pl.Series) -> np.ndarray:
+    """Where each name stands among `symbols`, -1 where it does not; `lengths` are the rows of each moment."""
+    each = lengths[0] if lengths.n_unique() == 1 else len(names)
+    # Where all moments hold the same names in the same order, those of the first are looked up alone.
+    if not names.slice(each).equals(names.slice(0, len(names) - each), null_equal=True):
+        each = len(names)
+    found = names.slice(0, each).cast(pl.Enum(symbols), strict=False).to_physical()
+    return np.tile(found.cast(pl.Int64).fill_null(-1).to_numpy(), len(names) // max(each, 1))
 
 
 def _pairs(predictions: pl.DataFrame, labels: pl.DataFrame, by: list[str]) -> pl.DataFrame:

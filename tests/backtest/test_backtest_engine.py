@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from small_markets import long_table, random_market
 
 from components.backtest.config import Settings
-from components.backtest.engine import STRATEGIES, run_backtest
+from components.backtest.engine import SIZED_TOGETHER, STRATEGIES, run_backtest
 from components.backtest.prices import market_prices
 from components.sizing import certain, long_only_weights, long_short_weights
 
@@ -239,7 +239,9 @@ def test_matches_the_slow_loop(seed, horizon, entry, stop, missing, locked):
 def rough_markets(draw):
     """Panel and scores with gaps, halts, delistings, locked bars; wide enough for sums in blocks."""
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    bars, count = draw(st.integers(3, 60)), draw(st.sampled_from([2, 3, 7, 17, 40, 133, 300]))
+    # More bars than are sized together, and more names than are summed in one block, are among them.
+    bars = draw(st.one_of(st.integers(3, 60), st.just(SIZED_TOGETHER + 20)))
+    count = draw(st.sampled_from([2, 3, 7, 17, 40, 133, 300]))
     opening, close, score = random_market(
         draw(st.integers(0, 9999)), bars, count, random.choice([0, 0.05, 0.3])
     )

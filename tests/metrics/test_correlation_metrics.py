@@ -177,7 +177,11 @@ def test_matrix_leaves_out_what_is_not_asked_for():
 def test_matrices_of_rows_in_any_order(seed):
     random = np.random.default_rng(seed)
     frame = table(random.normal(size=(9, 6)), "score").with_columns((pl.col("score") > 0).alias("mark"))
-    frame = frame.sample(fraction=0.7, shuffle=bool(seed % 2), seed=seed)
+    # A seventh of the tables hold every name at every moment, some of these in another order at one.
+    if seed % 7:
+        frame = frame.sample(fraction=0.7, shuffle=bool(seed % 2), seed=seed)
+    elif seed % 2:
+        frame = pl.concat([frame[:12], frame[12:18].reverse(), frame[18:]])
     calendar, symbols = frame["timestamp"].unique().sort()[1:-1], frame["symbol"].unique().sort()[1:]
     expected = np.full((2, len(calendar), len(symbols)), np.nan)
     for row in frame.to_dicts():
@@ -185,6 +189,16 @@ def test_matrices_of_rows_in_any_order(seed):
             at = calendar.to_list().index(row["timestamp"]), symbols.to_list().index(row["symbol"])
             expected[(0, *at)], expected[(1, *at)] = row["score"], row["mark"]
     np.testing.assert_array_equal(to_matrices(frame, ("score", "mark"), calendar, symbols), expected)
+
+
+@pytest.mark.parametrize("second", [["A", "B", None], ["B", "A", "C"], ["A", "B", "C"], ["A", "B", "Z"]])
+def test_matrices_of_full_tables_put_each_value_where_its_name_is(second):
+    frame = pl.DataFrame(
+        {"timestamp": [1, 1, 1, 2, 2, 2], "symbol": ["A", "B", "C", *second], "x": np.arange(6.0)}
+    )
+    (found,) = to_matrices(frame, ["x"], pl.Series([1, 2]), pl.Series(["A", "B", "C"]))
+    values = dict(zip(second, (3.0, 4.0, 5.0), strict=True))
+    np.testing.assert_array_equal(found, [[0, 1, 2], [values.get(name, np.nan) for name in "ABC"]])
 
 
 def test_rows_without_anything_are_nan():
