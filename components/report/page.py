@@ -13,6 +13,7 @@ from components.report.sections.crossed import crossed_section
 from components.report.sections.data import data_section
 from components.report.sections.experts import experts_section
 from components.report.sections.factors import factors_section
+from components.report.sections.further import further_section
 from components.report.sections.gates import gates_section
 from components.report.sections.lineage import lineage_section
 from components.report.sections.money import money_section
@@ -53,6 +54,7 @@ def write_run_page(path: Path, run: RunResult) -> Path:
         experts=experts_section(run),
         calibration=calibration_section(run.evaluation),
         money=money_section(run),
+        further=further_section(run.evaluation),
         crossed=crossed_section(run.evaluation),
         where=where_section(run.evaluation, run.label_shift),
         parts=parts_section(run.evaluation),

@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pytest
-from made_evaluation import evaluation_of, made_health, made_oof_audit, registration, verdict
+from made_evaluation import (
+    evaluation_of,
+    made_health,
+    made_oof_audit,
+    measurement,
+    portfolio,
+    registration,
+    verdict,
+)
 
 from components.contracts import Stamp
 from components.contracts.documents.champion import Reign
@@ -21,10 +29,12 @@ from components.contracts.documents.cross_validated import (
     ModelPaths,
     PathFigures,
 )
+from components.contracts.documents.evaluation import Evaluation, FurtherModel, FurtherTask, Ranking
 from components.contracts.documents.leak_audit import Checked, LeakAudit
 from components.report.factor_ic import BY_YEAR, DECAY, TABLE, FactorIc
 from components.report.page import write_run_page
 from components.report.result import Lineage, RunResult
+from components.report.sections.further import further_section
 from components.report.summary import models_in_test, summarise
 from tests.experts.statuses import status_of
 
@@ -146,6 +156,76 @@ def test_a_cross_validation_is_drawn_and_says_that_nobody_could_have_earned_it(t
     ):
         assert words in " ".join(part.split())
     assert re.findall(r"<td[^>]*>(.*?)</td>", part)[:4] == ["Equal weights", "0.80", "-0.40 to 1.90", "20%"]
+
+
+def with_further(t: float | None, sharpe: float | None, lowest: float = -0.3) -> Evaluation:
+    """A task over 20 bars with this t value of its stack's RankIC, and this net Sharpe ratio; and one that is
+    no order by what names earn.
+    """
+    block = measurement(0.02)
+    traded = portfolio().model_copy(
+        update={"sharpe_net": sharpe, "sharpe_net_interval": (lowest, 2.5), "annual_return_net": 0.07}
+    )
+    stack = FurtherModel(
+        model="stack",
+        rows=400,
+        labelled_rows=380,
+        ic=block.ic,
+        rank_ic=Ranking(mean=0.0312, std=0.1, icir=0.3, t_hac=t, hit_share=0.6, bars=95),
+        rank_ic_interval=(0.01, 0.05),
+        calibration=block.calibration,
+        classes=None,
+        long_short=traded,
+    )
+    expert = stack.model_copy(update={"model": "a<b"})
+    silent = stack.model_copy(update={"rank_ic": block.rank_ic, "long_short": None})
+    tasks = [
+        FurtherTask(target="log_return", horizon=20, models=[stack, expert]),
+        FurtherTask(target="realised_volatility", horizon=1, models=[silent]),
+    ]
+    return run().evaluation.model_copy(update={"further_tasks": tasks})
+
+
+def test_further_tasks_are_told_in_words_and_their_figures_shown(tmp_path):
+    """Which is forecast best, what is left after costs, and that no gate has looked."""
+    one = replace(run(), evaluation=with_further(3.1, 1.2))
+    page = write_run_page(tmp_path / "report.html", one).read_text()
+    part = " ".join(page[page.index('<h2 id="further"') : page.index('<h2 id="where"')].split())
+    assert 'href="#further"' in page
+    for words in (
+        "log_return over 20 bars is forecast best (RankIC 0.0312, t = 3.1, 95 bars).",
+        "After 10 bps a side most is earned by log_return over 20 bars, a net Sharpe ratio of 1.20 [-0.3,",
+        "by these bars it may as well be nothing",
+        "No gate looks at these",
+        "has tried 3 times",
+    ):
+        assert words in part
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", part)
+    rows = [cells[start : start + 15] for start in range(0, len(cells), 15)]
+    assert [row[:2] for row in rows] == [
+        ["sector_neutral_return over 5 bars (judged)", "Stack (chosen)"],
+        ["log_return over 20 bars", "Stack (chosen)"],
+        ["log_return over 20 bars", "a&lt;b"],
+        ["realised_volatility over 1 bar", "Stack (chosen)"],
+    ]
+    assert rows[1][2:6] == ["0.0312", "[0.0100, 0.0500]", "3.1", "95"]
+    assert rows[1][9:13] == ["–", "1.20", "[-0.30, 2.50]", "7.0%"]
+    assert rows[3][9:] == ["–"] * 6
+
+
+@pytest.mark.parametrize(
+    ("t", "sharpe", "lowest", "skill", "money"),
+    [
+        (None, None, -0.3, "too few to tell", "nothing was traded"),
+        (1.1, -0.4, -1.0, "None is forecast by more than luck", "none earns anything"),
+        (2.4, 1.4, 0.2, "is forecast best", "most is earned by log_return over 20 bars"),
+    ],
+)
+def test_the_words_on_further_tasks_claim_no_more_than_the_figures(t, sharpe, lowest, skill, money):
+    found = further_section(with_further(t, sharpe, lowest))
+    assert skill in found.skill
+    assert money in found.money
+    assert ("may as well be nothing" in found.money) == (sharpe is not None and sharpe > 0 and lowest <= 0)
 
 
 def test_what_data_and_people_say_is_escaped(markup, html):
