@@ -119,10 +119,8 @@ class ExpertsSettings(Section):
         known = sorted({*own, *self.names.values(), *(leaf.split("/")[0] for leaf in list_leaves(LEAVES))})
         unknown = sorted(set(self.overrides) - set(known))
         if unknown:
-            close = difflib.get_close_matches(unknown[0], known, n=1)
-            advice = f"did you mean {close[0]!r}? Else choose" if close else "choose"
             raise ValueError(
-                f"overrides are for {unknown[0]!r}, which is no expert; {advice} from {', '.join(known)}"
+                f"overrides are for {unknown[0]!r}, which is no expert; {_advice(unknown[0], known)}"
             )
         return self
 
@@ -205,6 +203,35 @@ class Config(Section):
                 " would learn another trade than the one that is judged; set both to the same price"
             )
         return self
+
+    @model_validator(mode="after")
+    def _judged_models_are_known(self):
+        """The names in the section gates are looked for at the end of a run, hours later."""
+        from components.stacking.combine import STACK, public_name
+        from components.stacking.combiners import BEST, EQUAL, PERFORMANCE
+
+        combined = [public_name(method) for method in (EQUAL, PERFORMANCE, BEST, *self.stacking.combiners)]
+        models = [STACK, *self.experts.names.values(), *combined]
+        if self.gates.candidate not in models:
+            raise ValueError(
+                f"gates.candidate={self.gates.candidate} is none of the models of this run;"
+                f" {_advice(self.gates.candidate, models)}"
+            )
+        # An expert that is not trained here may stay a baseline: its gate then says so.
+        known = [*models, *sorted({leaf.split("/")[0] for leaf in list_leaves(LEAVES)} - set(models))]
+        unknown = sorted(set(self.gates.baselines) - set(known))
+        if unknown:
+            raise ValueError(
+                f"gates.baselines names {unknown[0]!r}, which is no model; {_advice(unknown[0], known)}"
+            )
+        return self
+
+
+def _advice(name: str, known: Sequence[str]) -> str:
+    """What to write instead of an unknown name."""
+    close = difflib.get_close_matches(name, known, n=1)
+    advice = f"did you mean {close[0]!r}? Else choose" if close else "choose"
+    return f"{advice} from {', '.join(known)}"
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -18,6 +18,7 @@ import typer
 import yaml
 
 from pipelines.commands.cli import app, main
+from pipelines.config import Config
 from tests.pipelines.small_run import alphaloop, read_events, write_config
 
 ONE_SCREEN = 24
@@ -176,11 +177,29 @@ def test_the_command_line_starts_without_heavy_libraries():
         ("experts.overrides.lightgbm.ensemble=9", ("experts.overrides.lightgbm: ensemble", "less than or")),
         ("experts.overrides.lightbgm.rounds=3", ("'lightbgm', which is no expert", "lightgbm")),
         ("timeline.train_share=0.9", ("leave no bars to test on",)),
+        ("gates.candidate=nosuch", ("gates.candidate=nosuch is none of the models", "stack", "z_shrunk")),
+        ("gates.candidate=z_shrnk", ("did you mean 'z_shrunk'?",)),
+        ("gates.candidate=z_mlp", ("gates.candidate=z_mlp is none of the models of this run",)),
+        ("gates.baselines.medain=0.1", ("'medain', which is no model; did you mean 'median'?",)),
     ],
 )
 def test_a_wrong_setting_is_named_before_anything_runs(override, words, call, config, tmp_path):
     refused(call("run", "--config", config, "--set", override), *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.yaml"]
+
+
+@pytest.mark.parametrize(
+    "gates",
+    [
+        {"candidate": "z_mlp"},
+        {"candidate": "best_single"},
+        {"candidate": "median"},
+        {"baselines": {"tft": 0.0}},  # its gate says that it was not trained
+    ],
+)
+def test_every_model_of_a_run_may_be_judged(gates):
+    found = Config.model_validate({"gates": gates, "stacking": {"combiners": ["mlp"]}}).gates
+    assert found.candidate == gates.get("candidate", "stack")
 
 
 @pytest.mark.parametrize(
