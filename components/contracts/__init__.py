@@ -1,7 +1,7 @@
 """The tables and errors that stages share. Imported by every stage; imports none."""
 
 from components.contracts.bundle import BundleError, file_sha256, verify_bundle, write_manifest
-from components.contracts.catalog import CatalogEntry, read_catalog, write_catalog
+from components.contracts.catalog import CatalogEntry, inputs_of, read_catalog, write_catalog
 from components.contracts.chosen import ChosenInputs, read_chosen, write_chosen
 from components.contracts.errors import AlphaloopError, ContractError
 from components.contracts.files import OutputError, atomic_path, atomic_write_text, read_json, require_json
@@ -80,6 +80,7 @@ __all__ = [
     "content_sha256",
     "file_sha256",
     "hour_folder",
+    "inputs_of",
     "read_catalog",
     "read_chosen",
     "read_gathered",

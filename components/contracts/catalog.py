@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -28,6 +28,18 @@ class CatalogEntry:
     expression: str
     source: str
     modality: Literal["base", "rich"] = "base"
+    period: str = ""
+
+
+def inputs_of(catalog: Iterable[CatalogEntry], modality: str, coarser: str = "") -> list[CatalogEntry]:
+    """The input columns that models of a modality see of one period: of the panel's own unless `coarser`
+    names another.
+    """
+    return [
+        entry
+        for entry in catalog
+        if entry.role == "input" and entry.modality in ("base", modality) and entry.period == coarser
+    ]
 
 
 def write_catalog(entries: Sequence[CatalogEntry], path: str | os.PathLike) -> None:

@@ -1,19 +1,33 @@
-"""Builds the factors table from a panel: raw values, then models' inputs, then formulas over both."""
+"""Builds the factors table from a panel: raw values, then models' inputs, then formulas over both, then the
+inputs of coarser periods.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from components.contracts import PANEL, CatalogEntry
-from components.features.catalog import catalog, declared_factors, longest_warm_up
+from components.features.catalog import (
+    STALE_BARS,
+    catalog,
+    columns_read,
+    declared_factors,
+    longest_warm_up,
+    of_coarser,
+    own_period,
+    refuse_finer,
+)
+from components.features.coarser import gathered, joined, seen_bars
 from components.features.config import Settings
 from components.features.hidden_regime import MarketHistory, with_hidden_regime
 from components.features.inputs import formula_values, with_ranks, with_scores
 from components.features.kernels import BAR
 from components.features.known_times import known_times
 from components.features.library import Factor
+from components.features.places import places_of, tail_start
 from components.features.raw_values import ArrangedPanel, arranged, market_values, own_blocks
 from components.features.support import panel_period, supported_catalog, unsupported
 from components.timeline.periods import LENGTHS
@@ -41,7 +55,8 @@ def build_factors(
 
     A row is late when a bar of its warm-up became known more than one bar's length after the row's timestamp
     (after the usual moment, where most of the timestamp is slower than that). It takes no part in the means
-    and ranks that other symbols see, and has no ranks of its own.
+    and ranks that other symbols see, and has no ranks of its own. Inputs of `settings.coarser` periods stand
+    at each row as they were known there (see `coarser_inputs`).
 
     Parameters
     ----------
@@ -62,13 +77,76 @@ def build_factors(
         If the panel holds no rows, several periods, or a period that the library does not know.
     """
     period = panel_period(panel)
+    table = _of_one_period(panel.sort(*PANEL.key), own_period(settings), LENGTHS[period], history)
+    return table.hstack(coarser_inputs(panel, table, settings, period))
+
+
+def coarser_inputs(
+    panel: pl.DataFrame,
+    rows: pl.DataFrame,
+    settings: Settings,
+    period: str,
+    *,
+    newer: tuple[datetime, pl.Series] | None = None,
+) -> pl.DataFrame:
+    """The inputs of all coarser periods at each of `rows` (`timestamp`, `symbol`, `known_time`), in the
+    catalog's order.
+
+    The factors of a period are made from its bars alone, ranks and residuals among those of one end: a
+    symbol that is late by more than one of the panel's bars is left out of them.
+
+    Parameters
+    ----------
+    newer : where all rows are newer than a first part of the panel: the first row's timestamp, and the
+        symbols with bars before the panel; then no more bars are made than these rows need
+
+    Raises
+    ------
+    FeatureError
+        If `newer` is given and the panel is too short for what the rows need.
+    """
+    refuse_finer(settings, period)
+    found = []
+    for coarser in settings.coarser:
+        own = of_coarser(settings)
+        bars = gathered(panel.sort(*PANEL.key), coarser, columns_read(own, coarser))
+        if newer is not None and len(bars):
+            bars = _newest(bars, own, coarser, *newer)
+        columns = [entry.column for entry in catalog(own, coarser) if entry.role == "input"]
+        if bars.is_empty():
+            values = pl.DataFrame(schema=dict.fromkeys(columns, pl.Float32))
+            seen = pl.Series([None], dtype=pl.UInt32).new_from_index(0, len(rows))
+        else:
+            values = _of_one_period(bars, own, LENGTHS[period])
+            seen = seen_bars(rows, values)
+        found.append(joined(values, columns, seen, coarser))
+    return pl.concat(found, how="horizontal") if found else pl.DataFrame()
+
+
+def _newest(
+    bars: pl.DataFrame, settings: Settings, period: str, since: datetime, before: pl.Series
+) -> pl.DataFrame:
+    """The coarser bars that rows from `since` on may see, with the history that their factors need."""
+    places = places_of(bars, before)
+    ended = int(bars["timestamp"].unique().sort().search_sorted(since, side="right"))
+    needed = 2 * longest_warm_up(catalog(settings, period))
+    start = tail_start(places, ended - STALE_BARS, needed)
+    return bars[int(np.searchsorted(places.time, start)) :]
+
+
+def _of_one_period(
+    panel: pl.DataFrame, settings: Settings, punctual: timedelta, history: MarketHistory | None = None
+) -> pl.DataFrame:
+    """The table of one period's own columns; the panel is sorted, and a row that is known more than
+    `punctual` after its timestamp is late.
+    """
+    period = panel_period(panel)
     entries = catalog(settings, period)
     gone = unsupported(panel, settings)
     factors = [factor for factor in declared_factors(settings, period) if factor.name not in gone]
-    panel = panel.sort(*PANEL.key)
     time, timestamps = panel["timestamp"].rle_id().to_numpy(), panel["timestamp"].unique(maintain_order=True)
     bars = arranged(panel, factors, settings)
-    known_time, bars.late = known_times(bars.frame, longest_warm_up(entries), LENGTHS[period])
+    known_time, bars.late = known_times(bars.frame, longest_warm_up(entries), punctual)
     late = None if bars.late is None else bars.late[bars.back]
     rows = _PanelRows(bars.order, bars.back, bars.frame[BAR].to_numpy(), time, late)
     columns = {**panel.select(PANEL.key).to_dict(), "known_time": known_time.gather(rows.back)}

@@ -10,15 +10,87 @@ import polars as pl
 
 from components.contracts import PANEL, REGIME_COLUMN, CatalogEntry
 from components.features.config import Settings
+from components.features.errors import FeatureError
 from components.features.expressions import formula
 from components.features.formulas import parse_formula
 from components.features.hidden_regime import SMOOTHING_BARS, SOURCE, hmm_catalog, hmm_warm_up_bars
-from components.features.library import CONTEXT, Factor, Normalisation, needed_measures, wanted_factors
+from components.features.library import (
+    CONTEXT,
+    Factor,
+    Normalisation,
+    base_columns,
+    needed_measures,
+    wanted_factors,
+)
+from components.features.regime_config import Regimes
+from components.timeline.periods import LENGTHS, is_coarser
+
+# A coarser bar of a symbol says nothing any more when the market has had more than so many after it.
+STALE_BARS = 5
 
 
 def catalog(settings: Settings, period: str) -> list[CatalogEntry]:
-    """One entry for each column that `build_factors` gives for this period, in its order."""
-    return list(_catalog(settings, period))
+    """One entry for each column that `build_factors` gives for this period, in its order.
+
+    Raises
+    ------
+    FeatureError
+        If a coarser period is none.
+    """
+    refuse_finer(settings, period)
+    own = _catalog(own_period(settings), period)
+    return [*own, *(entry for coarser in settings.coarser for entry in _coarser(settings, period, coarser))]
+
+
+def named_after(name: str, period: str) -> str:
+    """How a factor or column that is made from bars of a coarser period is called."""
+    return f"{name}_{period}"
+
+
+def refuse_finer(settings: Settings, period: str) -> None:
+    """FeatureError where a coarser period is none."""
+    wrong = [name for name in settings.coarser if not is_coarser(name, period)]
+    if wrong:
+        raise FeatureError(
+            f"features.coarser names {wrong[0]}, which is not coarser than the panel's bars of {period}, so"
+            " its bars can't be gathered from them. Take it out."
+        )
+
+
+def own_period(settings: Settings) -> Settings:
+    """The settings for the columns that are made from the panel's own bars."""
+    return settings.model_copy(update={"coarser": ()}) if settings.coarser else settings
+
+
+def of_coarser(settings: Settings) -> Settings:
+    """The settings for the bars of a coarser period: the same, but their regime is that of the thresholds."""
+    return settings.model_copy(update={"coarser": (), "regimes": Regimes()})
+
+
+def columns_read(settings: Settings, period: str) -> frozenset[str]:
+    """The columns of a panel that the factors and formulas of a period are made from."""
+    return frozenset().union(
+        *(base_columns(factor) for factor in declared_factors(settings, period)),
+        *(columns for _, _, columns in declared_formulas(settings)),
+    )
+
+
+def _coarser(settings: Settings, period: str, coarser: str) -> list[CatalogEntry]:
+    """The inputs of a coarser period as columns of the panel's bars: what a row sees was made from so many
+    bars, may be STALE_BARS old, and the stretch that the row stands in says nothing yet.
+    """
+    ratio = LENGTHS[coarser] // LENGTHS[period]
+    return [
+        replace(
+            entry,
+            column=named_after(entry.column, coarser),
+            factor=named_after(entry.factor, coarser),
+            warm_up_bars=(entry.warm_up_bars + STALE_BARS + 1) * ratio,
+            period=coarser,
+        )
+        for entry in _catalog(of_coarser(settings), coarser)
+        if entry.role == "input"
+    ]
 
 
 @functools.lru_cache(maxsize=16)

@@ -9,6 +9,7 @@ from components.features.formulas import FormulaError, parse_formula
 from components.features.library import CONTEXT, FACTORS, MEASURES, did_you_mean
 from components.features.regime_config import Regimes
 from components.settings import Section
+from components.timeline.periods import PERIODS, Period
 
 COLUMN_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 # Columns of a panel or of the factors table that a formula can't compute with.
@@ -194,11 +195,25 @@ class Settings(Section):
     formulas: tuple[DeclaredFormula, ...] = Field(
         (), description="factors given as formulas, evaluated after all others"
     )
+    coarser: tuple[Period, ...] = Field(
+        (),
+        description=(
+            "periods longer than market.period, such as 1d with bars of 1h: the inputs of their bars become"
+            " further columns, named after the period (momentum_20_rank_1d), as they were known at each bar;"
+            " the pipeline adds those of experts.leaves"
+        ),
+    )
+
+    @field_validator("coarser")
+    @classmethod
+    def _each_once(cls, periods: tuple[Period, ...]) -> tuple[Period, ...]:
+        return tuple(name for name in reversed(PERIODS) if name in periods)
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:
         taken = {*(measure.name for measure in MEASURES), *PANEL.columns, *PANEL.optional, "is_reference"}
         taken |= {column for factor in FACTORS for column in _columns_of(factor.name)}
+        taken |= {later for column in taken for later in _of_periods(column)}
         for declared in (*self.slow, *self.formulas):
             clash = [column for column in _columns_of(declared.name) if column in taken]
             if clash:
@@ -206,7 +221,8 @@ class Settings(Section):
                     f"the name {clash[0]!r} is taken by another factor, measure, input or panel column; give"
                     f" {type(declared).__name__} {declared.name!r} another name"
                 )
-            taken.update(_columns_of(declared.name))
+            own = _columns_of(declared.name)
+            taken.update(own, *map(_of_periods, own))
         return self
 
     @model_validator(mode="after")
@@ -229,3 +245,8 @@ class Settings(Section):
 def _columns_of(name: str) -> list[str]:
     """The columns that a factor may become in the factors table."""
     return [name, *(f"{name}_{method}" for method in ("rank", "zscore", "minmax", "robust"))]
+
+
+def _of_periods(column: str) -> list[str]:
+    """What the column is called where it is made from bars of a coarser period."""
+    return [f"{column}_{period}" for period in PERIODS]

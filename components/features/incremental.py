@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from components.contracts import FACTORS, REGIME_COLUMN, Stamp, read_stamp, read_table, write_table
-from components.features.catalog import catalog, longest_warm_up, method_of
+from components.features.build import coarser_inputs
+from components.features.catalog import catalog, longest_warm_up, method_of, own_period
 from components.features.config import Settings
 from components.features.errors import FeatureError
 from components.features.hidden_regime import MarketHistory, with_hidden_regime
@@ -81,7 +82,9 @@ def _appended(panel: pl.DataFrame, stored: "Stored", settings: Settings, period:
     panel = panel.sort(*FACTORS.key)
     cut = int(panel["timestamp"].search_sorted(stored.last, side="right"))
     factors = buildable(stored, panel, settings, period)
-    places = places_of(panel, stored.symbols_before(panel["timestamp"][0]))
+    before = stored.symbols_before(panel["timestamp"][0])
+    whole, settings = settings, own_period(settings)
+    places = places_of(panel, before)
     old_times = int(places.time[cut - 1]) + 1 if cut else 0
     longest = longest_warm_up(catalog(settings, period))
     history = tail_start(places, old_times, 2 * longest)
@@ -108,6 +111,8 @@ def _appended(panel: pl.DataFrame, stored: "Stored", settings: Settings, period:
         new = new.hstack(values)
         new = new.hstack(_own_scores(new, formulas, stored, settings, since))
         new = with_ranks(new, formulas, settings, time, rows_late)
+    rows = new.select("timestamp", "symbol", "known_time")
+    new = new.hstack(coarser_inputs(panel, rows, whole, period, newer=(bars["timestamp"][0], before)))
     return new.select(
         pl.col(name) if name in new.columns else pl.lit(None, pl.Float32).alias(name)
         for name in stored.columns

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from components.contracts import PANEL, CatalogEntry
-from components.features.catalog import catalog, declared_factors, declared_formulas
+from components.features.catalog import (
+    catalog,
+    columns_read,
+    declared_factors,
+    declared_formulas,
+    named_after,
+    of_coarser,
+    own_period,
+)
 from components.features.config import Settings
 from components.features.errors import FeatureError
 from components.features.library import CONTEXT, base_columns
@@ -55,10 +63,8 @@ def unsupported(panel: pl.DataFrame | pl.LazyFrame, settings: Settings) -> dict[
     panel = panel.lazy()
     schema = panel.collect_schema()
     period = panel_period(panel)
-    factors, formulas = declared_factors(settings, period), declared_formulas(settings)
-    read = frozenset().union(
-        *(base_columns(factor) for factor in factors), *(columns for _, _, columns in formulas)
-    )
+    of_periods = {period: own_period(settings)} | dict.fromkeys(settings.coarser, of_coarser(settings))
+    read = frozenset().union(*(columns_read(own, name) for name, own in of_periods.items()))
     marked = pl.col("symbol").eq(settings.reference_symbol or "").any().alias("is_reference")
     known = (
         panel.select(*(number.is_not_null().any() for number in known_numbers(schema, read)), marked)
@@ -66,9 +72,18 @@ def unsupported(panel: pl.DataFrame | pl.LazyFrame, settings: Settings) -> dict[
         .row(0, named=True)
     )
     there = {name for name in (*schema, "is_reference") if known.get(name, True)}
-    lacking = {factor.name: base_columns(factor) - there for factor in factors}
+    return {
+        factor if name == period else named_after(factor, name): columns
+        for name, own in of_periods.items()
+        for factor, columns in _lacking(there, own, name).items()
+    }
+
+
+def _lacking(there: set[str], settings: Settings, period: str) -> dict[str, str]:
+    """The factors of one period that can't be made from the columns that are `there`, and what they lack."""
+    lacking = {factor.name: base_columns(factor) - there for factor in declared_factors(settings, period)}
     factor_of = {entry.column: entry.factor for entry in catalog(settings, period)}
-    for factor, _, columns in formulas:
+    for factor, _, columns in declared_formulas(settings):
         lacking[factor.name] = frozenset().union(
             *(
                 lacking.get(factor_of[name], frozenset()) if name in factor_of else {name} - there

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import LEARNABLE, CatalogEntry, check_table
+from components.contracts import LEARNABLE, CatalogEntry, check_table, inputs_of
 from components.fusion.config import DatasetSettings, NoNanPolicy
 from components.fusion.errors import FusionError
 
@@ -23,15 +23,6 @@ class Dataset:
 
     learnable: pl.DataFrame
     report: dict[str, Any]
-
-
-def modality_inputs(catalog: Sequence[CatalogEntry], modality: str) -> list[CatalogEntry]:
-    """The input columns that experts of a modality see: those of base, for rich ones all."""
-    return [
-        entry
-        for entry in catalog
-        if entry.role == "input" and (modality == "rich" or entry.modality == "base")
-    ]
 
 
 def learnable_rows(
@@ -52,7 +43,7 @@ def learnable_rows(
     FusionError
         If the modality has no inputs, a policy column is none of them, or no row is left.
     """
-    entries = modality_inputs(catalog, modality)
+    entries = inputs_of(catalog, modality)
     columns = _input_columns(training_set, entries, modality)
     policy = policy_columns(entries, settings.no_nan_policy, modality)
     judged = _judged(training_set, columns, policy, settings)

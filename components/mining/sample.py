@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.contracts import AlphaloopError
+from components.contracts import AlphaloopError, inputs_of
 from components.mining.config import Settings
 from components.mining.ranks import by_bar, unit_ranks, unit_values
 from components.mining.tables import RunTables
@@ -104,7 +104,7 @@ def draw_sample(
     known = _known_labels(tables.labels.filter(inside), horizon, target, first_test)
     rows = tables.training_set.filter(inside).join(known, on=KEY).join(scores, on=KEY).sort(KEY)
     rows = rows.filter(pl.len().over("timestamp") >= MIN_SYMBOLS)
-    columns = _varying([entry.column for entry in tables.catalog if entry.role == "input"], rows)
+    columns = _varying([entry.column for entry in inputs_of(tables.catalog, "rich")], rows)
     reach = label_reach(horizon)
     bars = rows["timestamp"].unique().sort()
     held = int(len(bars) * settings.holdout_share)

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN, CatalogEntry, ContractError, target_labels
+from components.contracts import (
+    REGIME_COLUMN,
+    VOLATILITY_COLUMN,
+    CatalogEntry,
+    ContractError,
+    inputs_of,
+    target_labels,
+)
 from components.scoring.moments import TargetTransform, learned_target, spread_so_far
 from components.selection.errors import SelectionError
 from components.selection.purpose import Purpose
@@ -93,12 +100,10 @@ def always_seen(training_set: pl.DataFrame) -> tuple[str, ...]:
 
 
 def _inputs(training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], modality: str) -> dict[str, str]:
-    """Group of each input of the modality, in the catalog's order; refused where the table lacks one."""
-    groups = {
-        entry.column: entry.group
-        for entry in catalog
-        if entry.role == "input" and entry.modality in ("base", modality)
-    }
+    """Group of each input of the modality and the panel's own period, in the catalog's order; refused where
+    the table lacks one.
+    """
+    groups = {entry.column: entry.group for entry in inputs_of(catalog, modality)}
     absent = [name for name in groups if name not in training_set.columns]
     if absent:
         raise ContractError(

@@ -5,6 +5,8 @@ day.
 from datetime import timedelta
 from typing import Literal
 
+import polars as pl
+
 Period = Literal["1d", "4h", "1h"]
 
 LENGTHS: dict[Period, timedelta] = {
@@ -23,3 +25,15 @@ HOURS_A_BAR = {period: LENGTHS[period] // timedelta(hours=1) for period in INTRA
 def is_daily(period: str) -> bool:
     """Whether bars of this period are whole days, which have a session's open and close."""
     return period in DAILY
+
+
+def is_coarser(period: str, than: str) -> bool:
+    """Whether bars of `period` are longer than those of the other one."""
+    return LENGTHS[period] > LENGTHS[than]
+
+
+def stretch_end(moment: pl.Expr, period: str) -> pl.Expr:
+    """The end of the stretch of `period`, counted from midnight UTC, in which a bar lies that ends at
+    `moment`: a bar that ends at midnight belongs to the day before.
+    """
+    return (moment - timedelta(microseconds=1)).dt.truncate(period) + LENGTHS[period]
