@@ -69,14 +69,19 @@ class Client:
         """Close the connection; the next question opens it again."""
         self._connection.close()
 
-    def signals(self, symbols: Sequence[str]) -> dict[str, Any]:
-        """Signals of the symbols from the newest features in the online store."""
-        return self._ask(
-            "POST", "/signals", json.dumps({"symbols": list(symbols)}).encode(), "application/json"
-        )
+    def signals(self, symbols: Sequence[str], *, prices: bool = False) -> dict[str, Any]:
+        """Signals of the symbols from the newest features in the online store; with `prices` each carries its
+        score and band as a plain return and as the price to come.
+        """
+        body = {"symbols": list(symbols), **({"prices": True} if prices else {})}
+        return self._ask("POST", "/signals", json.dumps(body).encode(), "application/json")
 
     def score(
-        self, rows: "pl.DataFrame | Sequence[Mapping[str, Any]]", *, cross_section: str = "market"
+        self,
+        rows: "pl.DataFrame | Sequence[Mapping[str, Any]]",
+        *,
+        cross_section: str = "market",
+        prices: bool = False,
     ) -> dict[str, Any]:
         """Scores of given features.
 
@@ -86,17 +91,20 @@ class Client:
             contexts, null or NaN for unknown, and `window` where the model needs it), sent as Arrow; or rows
             as POST /score takes them, sent as JSON
         cross_section : `market` or `batch`; see POST /score
+        prices : as in `signals`
         """
+        asked = {"prices": prices} if prices else {}
         if isinstance(rows, Sequence):
             return self._ask(
                 "POST",
                 "/score",
-                json.dumps({"cross_section": cross_section, "rows": list(rows)}, default=_iso).encode(),
+                json.dumps(
+                    {"cross_section": cross_section, "rows": list(rows), **asked}, default=_iso
+                ).encode(),
                 "application/json",
             )
-        return self._ask(
-            "POST", f"/score?{urlencode({'cross_section': cross_section})}", arrow_stream(rows), ARROW
-        )
+        said = urlencode({"cross_section": cross_section, **dict.fromkeys(asked, "true")})
+        return self._ask("POST", f"/score?{said}", arrow_stream(rows), ARROW)
 
     def model(self) -> dict[str, Any]:
         """What is served: version, since when and why, its columns and gates."""

@@ -10,6 +10,7 @@ from components.image import IMAGE
 def materialise(
     factors: Input[Dataset],
     catalog: Input[Artifact],
+    panel: Input[Dataset],
     settings: str,
     folder: str,
     period: str,
@@ -21,7 +22,7 @@ def materialise(
     """
     from components.feature_store.run import Factors, run_materialise
 
-    published = Factors(factors.path, catalog.path)
+    published = Factors(factors.path, catalog.path, panel.path)
     return run_materialise(
         published, registry.path, folder=folder, period=period, settings=settings, code=code
     )

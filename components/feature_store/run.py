@@ -16,6 +16,7 @@ from components.contracts import (
     read_table,
     write_table,
 )
+from components.feature_store.closes import newest_closes
 from components.feature_store.config import Settings
 from components.feature_store.publication import CURRENT, FactorTable
 from components.feature_store.store import (
@@ -33,10 +34,11 @@ from components.settings import config_hash
 
 @dataclass(frozen=True)
 class Factors:
-    """A FACTORS table with its catalog."""
+    """A FACTORS table with its catalog, and the panel that it was made of."""
 
     factors: str | os.PathLike
     catalog: str | os.PathLike
+    panel: str | os.PathLike
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,11 @@ def run_materialise(
             period,
             read_stamp(inputs.factors).content_sha256,
         )
+        bars = newest_closes(table.factors, read_table(inputs.panel, PANEL))
         address = folder if is_address(folder) else ""
         with opened(folder, lambda name: name == CURRENT, last=[FEAST_CONFIG, CURRENT]) as store:
             publication = publish_factors(table, parsed, store)
-            symbols = put_online(publication, parsed, store, address=address)
+            symbols = put_online(publication, parsed, store, address=address, closes=bars)
         atomic_write_text(registry, json.dumps({**publication, "code_version": code}, indent=1))
         report(
             "materialise",

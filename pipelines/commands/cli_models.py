@@ -71,15 +71,19 @@ def serve(
 def predict(
     symbols: Annotated[list[str], typer.Argument(help="Symbols, such as AAPL MSFT.")],
     url: UrlOption = SERVICE,
+    prices: Annotated[
+        bool, typer.Option("--prices", help="Also what a log return means as a plain return and a price.")
+    ] = False,
 ):
     """Ask a running service for the signals of some symbols.
 
     Example:  alphaloop predict AAPL MSFT --url http://127.0.0.1:3000
     """
-    from pipelines.commands.predict import predict_table
+    from pipelines.commands.predict import predict_tables
     from pipelines.commands.printed import printer
 
-    printer().print(predict_table(symbols, url))
+    for table in predict_tables(symbols, url, prices=prices):
+        printer().print(table)
 
 
 @app.command()

@@ -204,6 +204,7 @@ def publish(config: Config, arrange: Arrange, data: FactorData, folder: str) -> 
         materialise(
             factors=data.factors,
             catalog=data.catalog,
+            panel=data.market.panel,
             settings=section_json(config.feature_store),
             folder=below(lasting_folder(config, folder), "feature_store"),
             period=config.market.period,

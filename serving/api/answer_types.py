@@ -49,6 +49,33 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PriceForm(_Answer):
+    """The score and the band in one form; null where the model gave no finite number."""
+
+    score: float | None
+    p10: float | None
+    p50: float | None
+    p90: float | None
+
+
+class Prices(_Answer):
+    """A forecast of a log return as prices. p10, p50 and p90 are exact, for they are quantiles; the score's
+    forms lie in the middle of what may come, below its mean by about half the variance.
+    """
+
+    close: float | None = Field(
+        description="price now: the close of the bar that the features belong to; null where it is unknown"
+    )
+    antilog_return: PriceForm | None = Field(description="exp(log return) - 1, a share of the price")
+    future_price: PriceForm | None = Field(
+        description=(
+            "close * exp(log return), in the currency of the bars; what the price does between the close and"
+            " the entry, at the next bar, is not in it"
+        )
+    )
+    missing: str | None = Field(description="why a form is null; null where both are there")
+
+
 class Signal(_Answer):
     """What the model says about one symbol.
 
@@ -102,6 +129,7 @@ class Signal(_Answer):
     )
     stale: bool = Field(description="the features are older than the service's limit")
     behind: bool = Field(description="other symbols have a newer bar")
+    prices: Prices | None = Field(None, description="only where the request asks for `prices`")
 
 
 class ModelStamp(_Answer):

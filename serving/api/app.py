@@ -85,8 +85,8 @@ async def signals(request: Request) -> Response:
     (`features.source` is `snapshot`)."""
     require_type(request.headers, (JSON,))
     answers: Answers = request.app.state.answers
-    symbols = answers.read_symbols(await request.body())
-    return Response(await answers.signals(symbols, request.scope["alphaloop.request_id"]), media_type=JSON)
+    asked = answers.read_signals(await request.body())
+    return Response(await answers.signals(asked, request.scope["alphaloop.request_id"]), media_type=JSON)
 
 
 @routes.post(
@@ -102,11 +102,9 @@ async def score(request: Request) -> Response:
     compression)."""
     arrow = require_type(request.headers, (JSON, ARROW)) == ARROW
     answers: Answers = request.app.state.answers
-    cross_section = request.query_params.get("cross_section")
+    said = {name: request.query_params.get(name) for name in ("cross_section", "prices")}
     body = await request.body()
-    found = await answers.score(
-        body, request.scope["alphaloop.request_id"], arrow=arrow, cross_section=cross_section
-    )
+    found = await answers.score(body, request.scope["alphaloop.request_id"], arrow=arrow, **said)
     return Response(found, media_type=JSON)
 
 

@@ -6,6 +6,7 @@ Shapes: B rows, F inputs, L bars of a window.
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from serving.api.given_rows import (
     Shape,
     checked,
     missing_window,
+    read_prices,
     require_columns,
     require_cross_section,
     require_size,
@@ -30,7 +32,12 @@ if TYPE_CHECKING:
 
 
 def read_score_arrow(
-    body: bytes, cross_section: str | None, shape: Shape, settings: Settings, now_us: int
+    body: bytes,
+    cross_section: str | None,
+    shape: Shape,
+    settings: Settings,
+    now_us: int,
+    prices: str | None = None,
 ) -> GivenRows:
     """The rows of a /score body as an Arrow stream: columns symbol, timestamp, one float a column, and
     `window` (binary) where the model needs it.
@@ -38,6 +45,7 @@ def read_score_arrow(
     import pyarrow as pa
 
     require_cross_section(cross_section)
+    asked = bool(read_prices(prices))
     try:
         table = _read_stream(body, settings)
     except (pa.ArrowException, struct.error, IndexError, OSError, ValueError, KeyError, TypeError) as error:
@@ -48,7 +56,7 @@ def read_score_arrow(
             f" ({type(error).__name__}). Write one with pyarrow.ipc.new_stream.",
             field="body",
         ) from None
-    return rows_of_table(table, cross_section, shape, now_us)
+    return replace(rows_of_table(table, cross_section, shape, now_us), prices=asked)
 
 
 def rows_of_table(table: "pa.Table", cross_section: str | None, shape: Shape, now_us: int) -> GivenRows:

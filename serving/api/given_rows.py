@@ -36,6 +36,7 @@ class GivenRows:
     """Rows to score:
 
     `symbols` and int64 `timestamps_us` [B], float32 `values` [B, F + C] and `window` [B, L, F] or None.
+    `prices`: whether the answer is to carry price forms.
     """
 
     symbols: list[str]
@@ -43,6 +44,7 @@ class GivenRows:
     values: np.ndarray
     window: np.ndarray | None
     cross_section: CrossSection
+    prices: bool = False
 
 
 def require_cross_section(given: str | None) -> None:
@@ -54,6 +56,15 @@ def require_cross_section(given: str | None) -> None:
             f"cross_section={given[:100]!r} is neither market nor batch.",
             field="cross_section",
         )
+
+
+def read_prices(given: str | None) -> bool | None:
+    """What `prices` in the address says; None where it is not there, a Refusal for what is no yes or no."""
+    if given not in (None, "true", "false"):
+        raise Refusal(
+            422, "wrong_value", f"prices={given[:100]!r} is neither true nor false.", field="prices"
+        )
+    return None if given is None else given == "true"
 
 
 def require_size(rows: int, settings: Settings) -> None:

@@ -10,7 +10,7 @@ from serving.api.refusal import Refusal
 
 # Headers of which the first and the last could mean different things to a proxy and to us.
 _ONCE = (b"host", b"content-type", b"content-encoding", b"content-length", b"authorization", b"x-api-key")
-_QUERY = {"/score": ("cross_section",)}
+_QUERY = {"/score": ("cross_section", "prices")}
 _UTF8 = ("utf-8", "utf8", "us-ascii")
 
 

@@ -16,6 +16,7 @@ from serving.api.given_rows import (
     Shape,
     checked,
     missing_window,
+    read_prices,
     require_columns,
     require_cross_section,
     require_once,
@@ -26,7 +27,6 @@ from serving.api.refusal import Refusal
 from serving.api.request_types import (
     EXAMPLE_MOMENT,
     LONGEST_SYMBOL,
-    CrossSection,
     RequestBody,
     ScoreRequest,
     SignalsRequest,
@@ -43,8 +43,8 @@ _SYMBOL_BYTES = 8 * LONGEST_SYMBOL
 _SLACK_A_ROW, _FEW_MARKS = 100, 50_000
 
 
-def read_signals(body: bytes, settings: Settings) -> list[str]:
-    """The symbols of a /signals body.
+def read_signals(body: bytes, settings: Settings) -> SignalsRequest:
+    """A /signals body.
 
     It is read by the event loop, so that its size is bounded by what `max_symbols` can take.
     """
@@ -70,7 +70,7 @@ def read_signals(body: bytes, settings: Settings) -> list[str]:
             field="symbols",
         )
     require_once(symbols, "symbols", lambda place: f"symbols[{place}]")
-    return symbols
+    return request
 
 
 def require_known(symbols: Sequence[str], known: Mapping[str, int]) -> np.ndarray:
@@ -102,10 +102,18 @@ def require_known(symbols: Sequence[str], known: Mapping[str, int]) -> np.ndarra
 
 
 def read_score_json(
-    body: bytes, shape: Shape, settings: Settings, now_us: int, cross_section: str | None = None
+    body: bytes,
+    shape: Shape,
+    settings: Settings,
+    now_us: int,
+    cross_section: str | None = None,
+    prices: str | None = None,
 ) -> GivenRows:
-    """The rows of a /score body in JSON; `cross_section` is what the address says of it, if anything."""
+    """The rows of a /score body in JSON; `cross_section` and `prices` are what the address says of them, if
+    anything.
+    """
     require_cross_section(cross_section)
+    asked = read_prices(prices)
     _require_plausible(body, shape, settings)
     request = _validated(ScoreRequest, body)
     rows = request.rows
@@ -132,21 +140,23 @@ def read_score_json(
         timestamps_us=moments_us([row.timestamp for row in rows]),
         values=values,
         window=_windows([row.window for row in rows], shape),
-        cross_section=_one_cross_section(request, cross_section),
+        cross_section=_said_once(request, "cross_section", cross_section),
+        prices=_said_once(request, "prices", asked),
     )
     return checked(batch, shape, now_us)
 
 
-def _one_cross_section(request: ScoreRequest, in_address: Any) -> CrossSection:
-    if "cross_section" in request.model_fields_set and in_address not in (None, request.cross_section):
+def _said_once(request: ScoreRequest, name: str, in_address: Any) -> Any:
+    """What the body and the address say of a field, which may be in both if they agree."""
+    in_body = getattr(request, name)
+    if name in request.model_fields_set and in_address not in (None, in_body):
         raise Refusal(
             422,
             "wrong_value",
-            f"cross_section is {request.cross_section} in the body and {in_address} in the address. Name it"
-            " once.",
-            field="cross_section",
+            f"{name} is {in_body} in the body and {in_address} in the address. Name it once.",
+            field=name,
         )
-    return in_address or request.cross_section
+    return in_body if in_address is None else in_address
 
 
 def _validated(model: type[BaseModel], body: bytes) -> Any:

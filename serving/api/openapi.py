@@ -86,7 +86,7 @@ def signals_body() -> dict[str, Any]:
 
 
 def score_body() -> dict[str, Any]:
-    """The request body and the query parameter of /score."""
+    """The request body and the query parameters of /score."""
     schema = _inlined(ScoreRequest.model_json_schema())
     content = {
         JSON: {"schema": schema},
@@ -101,15 +101,19 @@ def score_body() -> dict[str, Any]:
             }
         },
     }
-    parameter = {
-        "name": "cross_section",
-        "in": "query",
-        "required": False,
-        "description": "as in the JSON body, for requests that do not name it there",
-        # No default: generated clients would send it beside another one in the body.
-        "schema": {"type": "string", "enum": ["market", "batch"]},
-    }
-    return {"requestBody": {"required": True, "content": content}, "parameters": [parameter]}
+    # No defaults: generated clients would send them beside others in the body.
+    said = {"cross_section": {"type": "string", "enum": ["market", "batch"]}, "prices": {"type": "boolean"}}
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": "as in the JSON body, for requests that do not name it there",
+            "schema": schema,
+        }
+        for name, schema in said.items()
+    ]
+    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
 
 
 def describe(

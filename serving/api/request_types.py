@@ -31,6 +31,9 @@ Value = Annotated[
     ),
 ]
 CrossSection = Literal["market", "batch"]
+_PRICES = (
+    "whether each signal carries `prices`: its score and band as a plain return, and as the price to come"
+)
 
 
 class RequestBody(BaseModel):
@@ -50,6 +53,7 @@ class SignalsRequest(RequestBody):
     """Symbols whose newest features are in the online store."""
 
     symbols: Annotated[list[Symbol], Field(fail_fast=True)] = Field(min_length=1, description="each once")
+    prices: bool = Field(False, description=_PRICES)
 
 
 class ScoreRow(RequestBody):
@@ -90,3 +94,4 @@ class ScoreRequest(RequestBody):
     rows: Annotated[list[ScoreRow], Field(fail_fast=True)] = Field(
         min_length=1, description="each (symbol, timestamp) once"
     )
+    prices: bool = Field(False, description=_PRICES)

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from components.contracts.classes import CLASS_COLUMNS
+from serving.live.price_entries import price_entries
 from serving.live.segments import UNKNOWN_TIME_US, Answer
 from serving.live.signals import Signals
 from serving.live.state import ServedModel
@@ -15,8 +16,12 @@ from serving.live.state import ServedModel
 _NO_TIME = np.datetime64("NaT", "us")
 
 
-def answer_body(signals: Signals, served: ServedModel, request_id: str, answered_us: int) -> bytes:
-    """The answer as JSON; see `serving.api.answer_types.SignalsAnswer`."""
+def answer_body(
+    signals: Signals, served: ServedModel, request_id: str, answered_us: int, *, prices: bool = False
+) -> bytes:
+    """The answer as JSON, with price forms where `prices` are asked for; see
+    `serving.api.answer_types.SignalsAnswer`.
+    """
     body = {
         "request_id": request_id,
         "answered_at": datetime.fromtimestamp(answered_us / 1e6, UTC).isoformat(timespec="microseconds"),
@@ -29,7 +34,7 @@ def answer_body(signals: Signals, served: ServedModel, request_id: str, answered
         "period": served.model.period,
         "horizon_bars": served.model.horizon,
         "target": served.model.target,
-        "signals": _entries(signals),
+        "signals": _entries(signals, served.model.target, prices=prices),
     }
     return to_json(body, inf_nan_mode="null")
 
@@ -59,7 +64,7 @@ def log_entry(
     )
 
 
-def _entries(signals: Signals) -> list[dict[str, Any]]:
+def _entries(signals: Signals, target: str, *, prices: bool) -> list[dict[str, Any]]:
     scores = signals.scores
     known = np.where(signals.known_us == UNKNOWN_TIME_US, _NO_TIME, signals.known_us.astype("datetime64[us]"))
     told = scores.columns()
@@ -76,6 +81,7 @@ def _entries(signals: Signals) -> list[dict[str, Any]]:
         "known_time": _texts(known),
         "stale": signals.stale.tolist(),
         "behind": signals.behind.tolist(),
+        **({"prices": price_entries(scores, signals.closes, target)} if prices else {}),
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from serving.api.arrow_body import read_score_arrow
 from serving.api.json_body import read_score_json, read_signals, require_known
 from serving.api.refusal import Refusal
+from serving.api.request_types import SignalsRequest
 from serving.config import Settings
 from serving.live.answer_body import answer_body, log_entry
 from serving.live.answer_log import LOG_WAIT_MS, AnswerLog
@@ -21,6 +23,15 @@ from serving.live.signals import Scorer, Signals
 from serving.live.state import State, shape_of
 from serving.live.state_keeper import StateKeeper
 from serving.live.store_reads import Reads
+
+
+@dataclass(frozen=True)
+class _About:
+    """A request beside what it asks to be scored."""
+
+    request_id: str
+    endpoint: str
+    prices: bool
 
 
 class Answers:
@@ -43,11 +54,11 @@ class Answers:
         """Let go of the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def read_symbols(self, body: bytes) -> list[str]:
-        """The symbols that a /signals body asks for."""
+    def read_signals(self, body: bytes) -> SignalsRequest:
+        """What a /signals body asks for."""
         return read_signals(body, self.settings)
 
-    async def signals(self, symbols: list[str], request_id: str) -> bytes:
+    async def signals(self, asked: SignalsRequest, request_id: str) -> bytes:
         """Answer of /signals: from the online store, or from the last snapshot where the store is slow or
         gone.
         """
@@ -55,20 +66,26 @@ class Answers:
         market = state.market
         if market is None:
             raise self._unavailable()
+        symbols = asked.symbols
         places = require_known(symbols, market.places)
         found = await self._from_store(state, symbols, places)
+        about = _About(request_id, "signals", asked.prices)
         if found is None:
             finished = await self._in_thread(
-                lambda: self._finished(
-                    self._scorer.snapshot(market, symbols, places), state, request_id, "signals"
-                )
+                lambda: self._finished(self._scorer.snapshot(market, symbols, places), state, about)
             )
         else:
-            finished = self._finished(found, state, request_id, "signals")
+            finished = self._finished(found, state, about)
         return await self._logged(*finished)
 
     async def score(
-        self, body: bytes, request_id: str, *, arrow: bool, cross_section: str | None = None
+        self,
+        body: bytes,
+        request_id: str,
+        *,
+        arrow: bool,
+        cross_section: str | None = None,
+        prices: str | None = None,
     ) -> bytes:
         """Answer of /score."""
         state = _with_model(self.keeper.state)
@@ -77,14 +94,15 @@ class Answers:
         def work() -> tuple[bytes, Answer | None]:
             shape = shape_of(state.served.model)
             if arrow:
-                rows = read_score_arrow(body, cross_section, shape, self.settings, now_us)
+                rows = read_score_arrow(body, cross_section, shape, self.settings, now_us, prices)
             else:
-                rows = read_score_json(body, shape, self.settings, now_us, cross_section)
+                rows = read_score_json(body, shape, self.settings, now_us, cross_section, prices)
             if rows.cross_section == "market" and state.market is None:
                 raise self._unavailable(
                     "; a batch that is a whole bar can be scored with cross_section batch"
                 )
-            return self._finished(self._scorer.given(state, rows, now_us), state, request_id, "score")
+            found = self._scorer.given(state, rows, now_us)
+            return self._finished(found, state, _About(request_id, "score", rows.prices))
 
         return await self._logged(*await self._in_thread(work))
 
@@ -115,15 +133,13 @@ class Answers:
         self.metrics.store_reads.labels("ok").inc()
         return found
 
-    def _finished(
-        self, signals: Signals, state: State, request_id: str, endpoint: str
-    ) -> tuple[bytes, Answer | None]:
+    def _finished(self, signals: Signals, state: State, about: "_About") -> tuple[bytes, Answer | None]:
         """The answer's bytes and its entry in the answer log."""
         answered_us = time.time_ns() // 1000
-        body = answer_body(signals, state.served, request_id, answered_us)
+        body = answer_body(signals, state.served, about.request_id, answered_us, prices=about.prices)
         if self.answer_log is None:
             return body, None
-        return body, log_entry(signals, state.served, request_id, answered_us, endpoint=endpoint)
+        return body, log_entry(signals, state.served, about.request_id, answered_us, endpoint=about.endpoint)
 
     async def _logged(self, body: bytes, answer: Answer | None) -> bytes:
         """Hand the answer to the log and wait a little for it, unless the log is behind already."""

@@ -50,7 +50,8 @@ class MarketSnapshot:
     """The whole universe at one moment, scored: arrays are [B] in the order of `symbols`.
 
     `rows.values` are in the model's order. `weights` is the book that a new long-short portfolio would hold
-    now; 0 for symbols that are behind. `read_at`: `time.monotonic()` of the reading.
+    now; 0 for symbols that are behind. `closes`: of each symbol's bar in `rows`, NaN where unknown.
+    `read_at`: `time.monotonic()` of the reading.
     """
 
     publication: str
@@ -62,6 +63,7 @@ class MarketSnapshot:
     scores: Scores
     weights: np.ndarray
     behind: np.ndarray
+    closes: np.ndarray
     read_at: float
 
     @property
@@ -101,6 +103,7 @@ def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketS
         scores=scores,
         weights=long_short_weights(taking_part, scores.uncertainty[None], book, book.usual)[0],
         behind=behind,
+        closes=reader.closes(rows.timestamps_us),
         read_at=time.monotonic(),
     )
 

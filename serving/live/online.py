@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 
 from components.contracts import AlphaloopError
+from components.feature_store.closes import Closes
 from components.feature_store.config import Settings as FeatureStoreSettings
-from components.feature_store.publication import SEQUENCE, FeatureStoreError, read_current, row_type
+from components.feature_store.publication import (
+    CURRENT,
+    SEQUENCE,
+    FeatureStoreError,
+    read_current,
+    row_type,
+)
 
 _CHUNK = 500
 _STORE_WAIT_S = 2.0
@@ -80,6 +87,7 @@ class OnlineReader:
                     " Write it as host:port,db=0,password=..."
                 ) from None
         self.columns, self.context = tuple(self.current["columns"]), tuple(self.current["context"])
+        self._closes = Closes.of(self.current, source=str(folder / CURRENT))
         self.symbols = tuple(self.current["symbols"])
         self.places = {symbol: place for place, symbol in enumerate(self.symbols)}
         self._type = row_type(len(self.columns) + len(self.context))
@@ -133,6 +141,11 @@ class OnlineReader:
             for name in ("timestamps_us", "known_us", "values")
         ]
         return OnlineRows(*joined, np.concatenate([part.window for part in parts]) if lookback_bars else None)
+
+    def closes(self, timestamps_us: np.ndarray) -> np.ndarray:
+        """The close of each symbol's bar at these times, float64 [all symbols]; NaN where it is unknown."""
+        bars = zip(self.symbols, timestamps_us.tolist(), strict=True)
+        return np.array([self._closes.at(symbol, moment) for symbol, moment in bars])
 
     def _online_store(self) -> Any:
         """Feast's online store for the calling thread.

@@ -26,7 +26,8 @@ Source = Literal["store", "snapshot", "request"]
 @dataclass(frozen=True)
 class Signals:
     """What an answer says about its symbols; arrays are [B], times int64 microseconds since 1970, `values`
-    float32 [B, F + C] in the model's order.
+    float32 [B, F + C] in the model's order. `closes`: of the bars that the features belong to, NaN where
+    unknown.
     """
 
     symbols: Sequence[str]
@@ -35,6 +36,7 @@ class Signals:
     values: np.ndarray
     scores: Scores
     position: np.ndarray
+    closes: np.ndarray
     stale: np.ndarray
     behind: np.ndarray
     source: Source
@@ -90,6 +92,7 @@ class Scorer:
             )
         stale = self._stale(rows.timestamps_us)
         position[stale | behind] = 0.0
+        of_market = rows.timestamps_us == market.rows.timestamps_us[places]
         return Signals(
             symbols=symbols,
             timestamps_us=rows.timestamps_us,
@@ -97,6 +100,7 @@ class Scorer:
             values=values,
             scores=scores,
             position=position,
+            closes=np.where(of_market, market.closes[places], np.nan),
             stale=stale,
             behind=behind,
             source="store",
@@ -138,6 +142,7 @@ class Scorer:
             values=rows.values[places],
             scores=market.scores.at(places),
             position=np.where(stale | behind, 0.0, market.weights[places]),
+            closes=market.closes[places],
             stale=stale,
             behind=behind,
             source=source,
@@ -162,6 +167,7 @@ class Scorer:
             values=rows.values,
             scores=scores,
             position=np.where(stale, 0.0, position),
+            closes=np.full(len(position), np.nan),
             stale=stale,
             behind=rows.timestamps_us < newest_us,
             source="request",

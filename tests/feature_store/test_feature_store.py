@@ -490,6 +490,7 @@ def test_doors_publish_and_join(tmp_path):
     publication = component.materialise.python_func(
         factors=files["factors.parquet"],
         catalog=files["catalog.json"],
+        panel=files["panel.parquet"],
         period="1d",
         registry=files["registry.json"],
         **common,
@@ -511,6 +512,15 @@ def test_doors_publish_and_join(tmp_path):
     described = require_json(tmp_path / "registry.json")
     assert described["service"].startswith("alpha_v")
     assert described["publication"] == publication
+    current = require_json(tmp_path / "store" / "current.json")
+    panel = read_table(tmp_path / "panel.parquet", PANEL)
+    newest = {symbol: moment for moment, symbol in make_factors().select("timestamp", "symbol").rows()}
+    for symbol, moment in newest.items():
+        close = panel.row(
+            by_predicate=(pl.col("symbol") == symbol) & (pl.col("timestamp") == moment), named=True
+        )["close"]
+        assert current["closes"][symbol] == [int(moment.timestamp() * 1e6), close]
+    assert "closes" not in described, "a model's features are not made of them"
 
 
 def test_the_feast_command_line_applies_the_same_definitions(copy, monkeypatch):

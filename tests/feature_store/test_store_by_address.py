@@ -62,7 +62,7 @@ def make_market(folder, seed):
 
 def materialise(market, store):
     run_materialise(
-        Factors(market / "factors", market / "catalog"),
+        Factors(*(market / name for name in ("factors", "catalog", "panel"))),
         market / "registry",
         folder=store,
         period="1d",

@@ -60,10 +60,11 @@ MODULES = {"across": "tests.serving.across", "looking_back": "tests.serving.look
 
 @dataclass(frozen=True)
 class SmallMarket:
-    """The tables of a small market: a FACTORS frame with its catalog, LABELS, and TRAINING_SET rows with the
-    same factor values.
+    """The tables of a small market: its PANEL, a FACTORS frame with its catalog, LABELS, and TRAINING_SET
+    rows with the same factor values.
     """
 
+    panel: pl.DataFrame
     factors: pl.DataFrame
     catalog: list[CatalogEntry]
     labels: pl.DataFrame
@@ -97,20 +98,22 @@ def make_market(
         panel.select("timestamp", "symbol", "sector"), on=("timestamp", "symbol"), maintain_order="left"
     )
     return SmallMarket(
-        factors, catalog, labels, training_set.select("timestamp", "symbol", "sector", *wanted)
+        panel, factors, catalog, labels, training_set.select("timestamp", "symbol", "sector", *wanted)
     )
 
 
 def put_online(market: SmallMarket, folder: Path, settings: FeatureStoreSettings = STORE) -> dict[str, Any]:
     """Publish and materialise the market's factors into `folder`/feature_store; returns the publication."""
     from components.feature_store import store
+    from components.feature_store.closes import newest_closes
     from components.feature_store.feast_import import import_feast
     from components.feature_store.publication import FactorTable
 
     import_feast()
     table = FactorTable(market.factors, market.catalog, PERIOD)
     publication = store.publish_factors(table, settings, folder / "feature_store")
-    store.put_online(publication, settings, folder / "feature_store")
+    closes = newest_closes(market.factors, market.panel)
+    store.put_online(publication, settings, folder / "feature_store", closes=closes)
     return publication
 
 

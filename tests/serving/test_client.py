@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from pipelines.commands.predict import predict_table
+from pipelines.commands.predict import predict_tables
 from serving.client import Client, ServiceError
 
 SIGNAL = {
@@ -31,6 +31,7 @@ SIGNAL = {
     "stale": True,
     "behind": False,
 }
+BAND = ("score", "p10", "p50", "p90", "uncertainty")
 ANSWER = {
     "request_id": "r1",
     "answered_at": "2024-05-06T21:00:00+00:00",
@@ -229,7 +230,8 @@ def test_an_address_that_is_none_is_refused(url):
 def test_the_table_shows_signals_and_marks_stale_ones(server, monkeypatch):
     monkeypatch.setenv("ALPHALOOP_API_KEY", "first,second")
     console = Console(width=160, file=io.StringIO())
-    console.print(predict_table(["A[x]", "A[x]"], server.url))
+    for table in predict_tables(["A[x]", "A[x]"], server.url):
+        console.print(table)
     text = console.file.getvalue()
     assert [
         word
@@ -239,3 +241,44 @@ def test_the_table_shows_signals_and_marks_stale_ones(server, monkeypatch):
     assert "behind others" not in text
     assert server.asked[0][2]["Authorization"] == "Bearer first"
     assert json.loads(server.asked[0][3]) == {"symbols": ["A[x]"]}
+
+
+def test_prices_and_further_tasks_have_tables_of_their_own(server):
+    priced = {
+        "close": 50.0,
+        "antilog_return": {"score": 0.1, "p10": -0.25, "p50": 0.1, "p90": 0.5},
+        "future_price": {"score": 55.0, "p10": 37.5, "p50": 55.0, "p90": 75.0},
+        "missing": None,
+    }
+    none = {"close": 50.0, "antilog_return": None, "future_price": None, "missing": "it has no price"}
+    task = {"target": "realised_volatility", "horizon": 20, "prices": none, **dict.fromkeys(BAND, 0.0456)}
+    signal = {**SIGNAL, "prices": priced, "tasks": [task]}
+    server.answers = [(200, {}, {**ANSWER, "signals": [signal]})]
+    console = Console(width=160, file=io.StringIO())
+    for table in predict_tables(["A[x]"], server.url, prices=True):
+        console.print(table)
+    text = console.file.getvalue()
+    words = (
+        "further tasks",
+        "realised_volatility over 20 bars",
+        "4.560",
+        "10.00",
+        "37.5",
+        "75",
+        "it has no price",
+    )
+    assert [word for word in words if word not in text] == []
+    assert json.loads(server.asked[0][3]) == {"symbols": ["A[x]"], "prices": True}
+
+
+def test_prices_of_given_rows_are_asked_for_in_the_body_or_the_address(server):
+    with Client(server.url) as client:
+        client.score([{"symbol": "A"}], prices=True)
+        client.score(
+            pl.DataFrame({"symbol": ["A"], "timestamp": [datetime(2024, 5, 6, tzinfo=UTC)]}), prices=True
+        )
+        client.score([{"symbol": "A"}])
+    rows, frame, silent = server.asked
+    assert json.loads(rows[3])["prices"] is True
+    assert frame[1] == "/score?cross_section=market&prices=true"
+    assert "prices" not in json.loads(silent[3])

@@ -20,7 +20,7 @@ SETTINGS = Settings(
 class Broken:
     """Answers that fail in the ways that a test asks for."""
 
-    def read_symbols(self, body: bytes) -> list[str]:
+    def read_signals(self, body: bytes) -> list[str]:
         return [body.decode()]
 
     async def signals(self, symbols: list[str], request_id: str) -> bytes:

@@ -21,7 +21,7 @@ class Kept:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
 
-    def read_symbols(self, body: bytes) -> list[str]:
+    def read_signals(self, body: bytes) -> list[str]:
         self.bodies.append(body)
         return ["A"]
 

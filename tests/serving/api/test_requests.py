@@ -434,6 +434,27 @@ def test_the_cross_section_is_named_once():
         assert (error.value.code, error.value.field) == ("wrong_value", "cross_section")
 
 
+def test_prices_are_asked_for_in_the_body_or_in_the_address():
+    def asked(in_body, in_address):
+        extra = {} if in_body is None else {"prices": in_body}
+        raw = json.dumps({"rows": [row()], **extra}).encode()
+        return read_score_json(raw, SHAPE, SETTINGS, NOW_US, None, in_address).prices
+
+    assert not asked(None, None)
+    assert asked(True, None)
+    assert asked(None, "true")
+    assert asked(True, "true")
+    assert not asked(False, "false")
+    for pair in ((True, "false"), (False, "true"), (None, "yes")):
+        error = refusal(asked, *pair)
+        assert (error.code, error.field) == ("wrong_value", "prices")
+    assert refusal(asked, "yes", None).code == "wrong_type"
+    assert read_signals(b'{"symbols": ["A"], "prices": true}', SETTINGS).prices
+    assert not read_signals(b'{"symbols": ["A"]}', SETTINGS).prices
+    assert read_score_arrow(stream(table()), None, SHAPE, SETTINGS, NOW_US, "true").prices
+    assert refusal(read_score_arrow, stream(table()), None, SHAPE, SETTINGS, NOW_US, "1").field == "prices"
+
+
 def test_a_model_across_symbols_takes_whole_bars_alone():
     across = Shape(SHAPE.columns, SHAPE.context, 0, whole_bars=True)
     assert score(body(row(), cross_section="batch"), across).cross_section == "batch"

@@ -30,6 +30,7 @@ def body(scores: Scores, target: str) -> dict:
         values=np.zeros((2, 1), dtype=np.float32),
         scores=scores,
         position=np.zeros(2),
+        closes=np.full(2, np.nan),
         stale=np.zeros(2, dtype=bool),
         behind=np.zeros(2, dtype=bool),
         source="store",

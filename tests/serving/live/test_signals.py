@@ -4,6 +4,7 @@ from dataclasses import replace
 from unittest.mock import MagicMock
 
 import numpy as np
+import polars as pl
 import pytest
 
 from components.scoring import Model
@@ -81,6 +82,27 @@ def test_each_symbol_of_the_snapshot_gets_its_own_scores(state):
     assert len(set(found["score"])) == 3
     for name, values in market.scores.columns().items():
         np.testing.assert_array_equal(found[name], values[places])
+
+
+def test_closes_are_those_of_the_very_bars_that_the_features_are_of(state, small_run):
+    """From the store and from the snapshot; a bar that the market's reading does not hold has none."""
+    market, scorer = state.market, Scorer(SERVING, MagicMock())
+    places = np.arange(len(market.symbols))
+    panel = small_run.market.panel
+    wanted = [
+        panel.filter((pl.col("symbol") == symbol) & (pl.col("timestamp").dt.epoch("us") == moment))["close"][
+            0
+        ]
+        for symbol, moment in zip(market.symbols, market.rows.timestamps_us, strict=True)
+    ]
+    for signals in (
+        scorer.stored(state, market.symbols, places),
+        scorer.snapshot(market, market.symbols, places),
+    ):
+        np.testing.assert_array_equal(signals.closes, wanted)
+    earlier = replace(market.rows, timestamps_us=market.rows.timestamps_us - HOUR_US)
+    behind = replace(state, market=replace(market, rows=earlier))
+    assert np.isnan(scorer.stored(behind, market.symbols, places).closes).all()
 
 
 def test_a_bundle_without_its_usual_uncertainty_is_served_as_before_and_said_once(small_run, caplog):
