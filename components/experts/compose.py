@@ -18,7 +18,14 @@ from components.contracts.documents.experts import COMPOSED, Composition, Regime
 from components.experts.blending import blended, blended_classes, calibrated
 from components.experts.errors import ExpertError
 from components.experts.protocol import Advance, Task
-from components.experts.regime_models import RegimeModels, frame_of, plan, plan_weights, regime_of
+from components.experts.regime_models import (
+    PlannedModel,
+    RegimeModels,
+    frame_of,
+    plan,
+    plan_weights,
+    regime_of,
+)
 from components.progress import warn
 from components.scoring.expert import member_weights, of_whole_bars
 from components.scoring.form import MEMBERS, Blend, read_form, write_form
@@ -86,12 +93,17 @@ class Composed:
         self.lookback_bars = int(getattr(single, "lookback_bars", 0))
         self.columns: tuple[str, ...] = ()
         self.members: dict[str, Any] = {}
+        self.planned: list[tuple[str, PlannedModel, int]] = []
         self.weights_RM: tuple[tuple[float, ...], ...] = ()
         self.spread, self.width = 1.0, 1.0
         self.classes: tuple[int, ...] = ()
         self.about: dict[str, RegimeRows] = {}
         # The trainer asks whether an expert has these.
-        for name, own in (("export", self._export), ("explain", self._explain)):
+        for name, own in (
+            ("export", self._export),
+            ("explain", self._explain),
+            ("learn_all", self._learn_all),
+        ):
             if hasattr(single, name):
                 setattr(self, name, own)
 
@@ -107,21 +119,32 @@ class Composed:
         """
         parts, self.about = plan(frame, self.regimes)
         self.classes = class_values(task.target)
-        planned = [(part, number) for part in parts for number in range(self.ensemble)]
+        self.planned = [
+            (f"{part.name}_{number}", part, number) for part in parts for number in range(self.ensemble)
+        ]
         self.columns, self.members = tuple(task.groups), {}
-        for done, (part, number) in enumerate(planned):
-            name, expert = f"{part.name}_{number}", self.module.Expert(self.settings)
+        for done, (name, part, number) in enumerate(self.planned):
+            expert = self.module.Expert(self.settings)
             earlier = warm_start.members.get(name) if isinstance(warm_start, Composed) else warm_start
             expert.fit(
                 frame_of(frame, part, self.regimes),
                 _task_of(task, name, number),
-                advance=_within(advance, name, done, len(planned)),
+                advance=_within(advance, name, done, len(self.planned)),
                 warm_start=earlier,
             )
             self.members[name] = expert
         self.weights_RM = plan_weights(parts, self.ensemble)
         self._calibrate(frame)
         advance(1.0, f"{len(self.members)} members")
+
+    def _learn_all(self, frame: pl.DataFrame, task: Task, *, advance: Advance) -> None:
+        """Each member from all its rows; who counts how much, and how wide the band is, stays."""
+        for done, (name, part, number) in enumerate(self.planned):
+            self.members[name].learn_all(
+                frame_of(frame, part, self.regimes),
+                _task_of(task, name, number),
+                advance=_within(advance, name, done, len(self.planned)),
+            )
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The members' predictions, blended; p10 to p90 are around the blended median, as wide as the blended

@@ -6,7 +6,7 @@ neutral value of both, and scores are cut off at 5. Shapes: N rows, A inputs, K 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
@@ -32,34 +32,62 @@ class Statistics:
     target_mean: np.ndarray
 
 
-def statistics(
-    rows: pl.DataFrame, columns: Sequence[str], wanted: np.ndarray, weight: np.ndarray | None
-) -> Statistics:
-    """Of rows and what is to be learned of them, [N] or [N, K]; rows count by `weight`, of mean 1."""
-    gram, total = np.zeros((len(columns), len(columns))), np.zeros(len(columns))
+@dataclass(frozen=True)
+class Sums:
+    """Sums over rows, from which statistics are made: those of a part can be taken away from those of all.
+    `inputs` [A], `products` [A, A], `wanted` [] or [K], `moments` [A] or [A, K]; `rows` counts by weight.
+    """
+
+    inputs: np.ndarray
+    products: np.ndarray
+    wanted: np.ndarray
+    moments: np.ndarray
+    rows: float
+
+    def without(self, part: "Sums") -> "Sums":
+        """The sums over the other rows."""
+        return Sums(*(getattr(self, name.name) - getattr(part, name.name) for name in fields(self)))
+
+    def statistics(self) -> Statistics:
+        """On the scale of correlations."""
+        mean, target_mean = self.inputs / self.rows, self.wanted / self.rows
+        covariance = self.products / self.rows - np.outer(mean, mean)
+        spread = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        varies = spread > 1e-6
+        spread = np.where(varies, spread, 1.0)
+        each = (len(mean), *(1 for _ in self.wanted.shape))
+        return Statistics(
+            covariance * (np.outer(varies, varies) / np.outer(spread, spread)),
+            (self.moments / self.rows - mean.reshape(each) * target_mean)
+            * varies.reshape(each)
+            / spread.reshape(each),
+            mean,
+            spread,
+            target_mean,
+        )
+
+
+def sums(rows: pl.DataFrame, columns: Sequence[str], wanted: np.ndarray, weight: np.ndarray | None) -> Sums:
+    """Of rows and what is to be learned of them, [N] or [N, K]."""
+    products, inputs = np.zeros((len(columns), len(columns))), np.zeros(len(columns))
     moments = np.zeros((len(columns), *wanted.shape[1:]))
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = slice(start, start + CHUNK_ROWS)
         values = inputs_of(rows[chunk], columns)
         weighted = values if weight is None else values * weight[chunk, None]
-        gram += weighted.T @ values
+        products += weighted.T @ values
         moments += weighted.T @ wanted[chunk]
-        total += weighted.sum(axis=0)
-    mean, target_mean = total / len(rows), np.average(wanted, axis=0, weights=weight)
-    covariance = gram / len(rows) - np.outer(mean, mean)
-    spread = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    varies = spread > 1e-6
-    spread = np.where(varies, spread, 1.0)
-    each = (len(columns), *(1 for _ in wanted.shape[1:]))
-    return Statistics(
-        covariance * (np.outer(varies, varies) / np.outer(spread, spread)),
-        (moments / len(rows) - mean.reshape(each) * target_mean)
-        * varies.reshape(each)
-        / spread.reshape(each),
-        mean,
-        spread,
-        target_mean,
-    )
+        inputs += weighted.sum(axis=0)
+    count = len(rows) if weight is None else float(weight.sum())
+    total = wanted.sum(axis=0) if weight is None else np.tensordot(weight, wanted, axes=1)
+    return Sums(inputs, products, np.asarray(total), moments, count)
+
+
+def statistics(
+    rows: pl.DataFrame, columns: Sequence[str], wanted: np.ndarray, weight: np.ndarray | None
+) -> Statistics:
+    """Of rows and what is to be learned of them, [N] or [N, K]; rows count by `weight`."""
+    return sums(rows, columns, wanted, weight).statistics()
 
 
 def penalised(

@@ -67,6 +67,14 @@ def fit_logistic(
     return _to_the_end(train, one_hot_NC, found, frequency_C, float(penalties[best]), l1_ratio)
 
 
+def fit_at_penalty(train: ClassRows, classes: int, penalty: float, l1_ratio: float) -> Logistic:
+    """Fit to the `train` rows with a penalty that was chosen before."""
+    one_hot_NC = np.eye(classes)[train.number]
+    found = statistics(train.rows, train.columns, one_hot_NC, train.weight)
+    frequency_C = class_frequencies(train.number, classes, train.weight)
+    return _to_the_end(train, one_hot_NC, found, frequency_C, penalty, l1_ratio)
+
+
 def _one_step(
     found: Statistics, frequency_C: np.ndarray, penalties: np.ndarray, l1_ratio: float
 ) -> np.ndarray:

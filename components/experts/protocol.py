@@ -79,6 +79,13 @@ class Expert(Protocol):
     ) -> None:
         """Learn from the `train` rows. `warm_start` is a fitted expert of the same kind to go on from."""
 
+    def learn_all(self, frame: pl.DataFrame, task: Task, *, advance: Advance) -> None:
+        """After `fit`: learn anew with what its early-stopping rows chose, from these rows too; in the frame
+        they are `train` rows. Head and bands stay those of `fit`, which nothing was learned from.
+
+        May be left out: such an expert never learns from its newest rows.
+        """
+
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """PREDICTION_COLUMNS for the `predict` rows, in their order, Float64, no nulls; p10 <= p50 <= p90.
 

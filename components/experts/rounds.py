@@ -1,4 +1,5 @@
-"""How many trees a forest gets, chosen on purged folds of the rows that it learns from.
+"""How much is learned (the trees of a forest, the penalty of a linear model), chosen on purged folds of the
+rows that are learned from.
 
 The newest rows are a single stretch of the market: where it is unlike the rest, early stopping on it ends at
 once or never. Here blocks of the train rows are held out in turn, a forest grows on the others, and the mean
@@ -43,8 +44,21 @@ class Part:
 
 
 def purged_parts(frame: pl.DataFrame, train: pl.DataFrame, horizon: int) -> list[Part]:
+    """`purged_blocks`, with a warning where there are none."""
+    parts = purged_blocks(frame, train, horizon)
+    if not parts:
+        warn(
+            "train",
+            f"{train['timestamp'].n_unique():,} train bars are too few for purged folds: the number of trees"
+            " is chosen on the newest rows of the training window instead. Lengthen timeline.train, or set"
+            " rounds_from: newest_rows.",
+        )
+    return parts
+
+
+def purged_blocks(frame: pl.DataFrame, train: pl.DataFrame, horizon: int) -> list[Part]:
     """Four blocks of bars, each held out once, with as many bars purged on either side as a label reaches,
-    and as many again after the block; none, with a warning, where too few rows would be left to learn from.
+    and as many again after the block; none where too few rows would be left to learn from.
 
     Parameters
     ----------
@@ -56,22 +70,13 @@ def purged_parts(frame: pl.DataFrame, train: pl.DataFrame, horizon: int) -> list
     bar = calendar.search_sorted(train["timestamp"]).to_numpy()
     bar, count, reach = bar - bar[0], len(calendar) - int(bar[0]), label_reach(horizon)
     if count < FOLDS:
-        return _too_few(count)
+        return []
     parts = []
     for learned, held in purged_kfold(count, n_folds=FOLDS, purge_bars=reach, embargo_bars=reach):
         parts.append(Part(*(np.flatnonzero(np.isin(bar, bars)) for bars in (learned, held))))
     if any(len(part.learned) < LEAST_LEARNED * len(train) or not len(part.held) for part in parts):
-        return _too_few(count)
+        return []
     return parts
-
-
-def _too_few(bars: int) -> list[Part]:
-    warn(
-        "train",
-        f"{bars:,} train bars are too few for purged folds: the number of trees is chosen on the newest rows"
-        " of the training window instead. Lengthen timeline.train, or set rounds_from: newest_rows.",
-    )
-    return []
 
 
 def rounds_by_folds(

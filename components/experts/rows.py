@@ -3,10 +3,11 @@ monitor.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from components.experts.errors import ExpertError
 from components.experts.protocol import Advance
@@ -16,6 +17,15 @@ WEIGHT = "weight"
 # Boosting tells how far it is once in so many trees.
 REPORTED_ROUNDS = 10
 Monitor = Literal["rmse", "rank_correlation"]
+Refit = Annotated[
+    bool,
+    Field(
+        description=(
+            "learn anew from all rows once the early-stopping rows have chosen how much is learned; false:"
+            " nothing is ever learned from these newest rows"
+        )
+    ),
+]
 
 
 def labelled(frame: pl.DataFrame, part: str) -> pl.DataFrame:
@@ -32,6 +42,13 @@ def labelled(frame: pl.DataFrame, part: str) -> pl.DataFrame:
             f"no {part} row has a label. Lengthen timeline.train, or check the labels' coverage."
         )
     return rows
+
+
+def all_to_learn(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame of a fit as `learn_all` takes it: the early-stopping rows are train rows."""
+    return frame.with_columns(
+        pl.when(pl.col("part") == "early_stopping").then(pl.lit("train")).otherwise("part").alias("part")
+    )
 
 
 def matrix(rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:

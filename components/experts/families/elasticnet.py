@@ -3,8 +3,9 @@ penalty where the target is a class. Mean and spread of each input come from the
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -14,12 +15,24 @@ from components.contracts import atomic_write_text, require_json
 from components.contracts.classes import class_values
 from components.experts.bands import Bands
 from components.experts.classes import ClassHead, class_numbers, fit_head, read_head
-from components.experts.gram import LARGEST_INPUT, linear, penalised, statistics
-from components.experts.logistic import ClassRows, fit_logistic
+from components.experts.gram import LARGEST_INPUT, Statistics, Sums, linear, penalised, statistics, sums
+from components.experts.logistic import ClassRows, Logistic, fit_at_penalty, fit_logistic
 from components.experts.protocol import Advance, Task
-from components.experts.rows import Monitor, labelled, loss, sample_weights, target
+from components.experts.rounds import Part, purged_blocks
+from components.experts.rows import Monitor, Refit, labelled, loss, sample_weights, target
 from components.scoring.form import ClassLinear, Linear, write_form
 from components.settings import Section
+
+PenaltyFrom = Annotated[
+    Literal["newest_rows", "purged_folds"],
+    Field(
+        description=(
+            "rows that choose the penalty of a target that is a number. newest_rows: the early-stopping rows;"
+            " purged_folds: four blocks of the train rows too, each held out in turn, where they are long"
+            " enough"
+        )
+    ),
+]
 
 
 class Settings(Section):
@@ -39,15 +52,22 @@ class Settings(Section):
     penalties: int = Field(
         20,
         ge=1,
-        description=(
-            "penalties tried, evenly in the logarithm; the early-stopping rows choose. 1: the weakest,"
-            " nothing is chosen"
-        ),
+        description=("penalties tried, evenly in the logarithm. 1: the weakest, nothing is chosen"),
     )
+    penalty_from: PenaltyFrom = "purged_folds"
+    refit: Refit = True
     monitor: Monitor = Field(
         "rmse",
-        description="what the early-stopping rows choose by; of a target of classes always average precision",
+        description="what the penalty is chosen by; of a target of classes always average precision",
     )
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Coefficients of the inputs in their own units [A, P] and intercepts [P] of several penalties."""
+
+    coefficients: np.ndarray
+    intercepts: np.ndarray
 
 
 class Expert:
@@ -66,7 +86,8 @@ class Expert:
     def fit(
         self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
     ) -> None:
-        """The whole path of penalties on the train rows, the early-stopping rows choose one.
+        """The whole path of penalties on the train rows; the early-stopping rows choose one, and four blocks
+        of the train rows that are left out in turn.
 
         The optimum is unique, so a warm start changes nothing.
         """
@@ -76,23 +97,67 @@ class Expert:
         if values:
             self._fit_classes(train, stopping, values)
         else:
-            self._fit_number(train, stopping, task)
+            self._fit_number(frame, train, stopping, task)
         self.bands = fit_head(stopping, self._raw(stopping), task)
         kept = int(np.count_nonzero(self.coefficients.reshape(len(self.columns), -1).any(axis=1)))
         advance(1.0, f"{kept} of {len(self.columns)} inputs kept")
 
-    def _fit_number(self, train: pl.DataFrame, stopping: pl.DataFrame, task: Task) -> None:
-        found = statistics(train, self.columns, target(train, task.transform), sample_weights(train))
-        penalties, path = self._path(found.gram, found.moments)
-        path = path / found.spread[:, None]
-        intercepts = float(found.target_mean) - found.mean @ path
-        best = (
-            self._best(stopping, linear(stopping, self.columns, path) + intercepts, task)
-            if len(penalties) > 1
-            else 0
-        )
-        self.coefficients, self.intercept = path[:, best], float(intercepts[best])
+    def learn_all(self, frame: pl.DataFrame, task: Task, *, advance: Advance) -> None:
+        """Coefficients anew from all rows, at the penalty that was chosen."""
+        if not self.settings.refit or not self.penalty > 0:
+            return
+        train, values, l1_ratio = labelled(frame, "train"), class_values(task.target), self.settings.l1_ratio
+        weight = sample_weights(train)
+        if values:
+            rows = ClassRows(train, self.columns, class_numbers(train, values), weight)
+            self._take(fit_at_penalty(rows, len(values), self.penalty, l1_ratio))
+        else:
+            found = statistics(train, self.columns, target(train, task.transform), weight)
+            path = penalised(found.gram, found.moments, [self.penalty], l1_ratio)
+            self.coefficients = path[:, 0] / found.spread
+            self.intercept = float(found.target_mean - found.mean @ self.coefficients)
+        advance(1.0, "coefficients from all rows")
+
+    def _fit_number(
+        self, frame: pl.DataFrame, train: pl.DataFrame, stopping: pl.DataFrame, task: Task
+    ) -> None:
+        wanted, weight = target(train, task.transform), sample_weights(train)
+        whole = sums(train, self.columns, wanted, weight)
+        found = whole.statistics()
+        penalties, path = self._path(found)
+        outputs = linear(stopping, self.columns, path.coefficients) + path.intercepts
+        best = 0
+        if len(penalties) > 1:
+            losses = self._losses(stopping["timestamp"], outputs, target(stopping, task.transform))
+            blocks = []
+            if self.settings.penalty_from == "purged_folds":
+                blocks = purged_blocks(frame, train, task.horizon)
+            losses = losses * len(stopping)
+            for part in blocks:
+                losses += len(part.held) * self._held_losses(part, whole, train, wanted, weight, penalties)
+            best = int(np.argmin(losses))
+        self.coefficients, self.intercept = path.coefficients[:, best], float(path.intercepts[best])
         self.penalty = float(penalties[best])
+
+    def _held_losses(
+        self,
+        part: Part,
+        whole: Sums,
+        train: pl.DataFrame,
+        wanted: np.ndarray,
+        weight: np.ndarray | None,
+        penalties: np.ndarray,
+    ) -> np.ndarray:
+        """Loss of each penalty in a block that was left out; what was not learned from is one stretch of
+        rows.
+        """
+        beside = np.setdiff1d(np.arange(len(train)), part.learned, assume_unique=True)
+        cut = slice(int(beside[0]), int(beside[-1]) + 1)
+        left_out = sums(train[cut], self.columns, wanted[cut], None if weight is None else weight[cut])
+        _, path = self._path(whole.without(left_out).statistics(), penalties)
+        held = train[int(part.held[0]) : int(part.held[-1]) + 1]
+        outputs = linear(held, self.columns, path.coefficients) + path.intercepts
+        return self._losses(held["timestamp"], outputs, wanted[part.held])
 
     def _fit_classes(self, train: pl.DataFrame, stopping: pl.DataFrame, values: tuple[int, ...]) -> None:
         found = fit_logistic(
@@ -102,6 +167,9 @@ class Expert:
             self._shares(),
             self.settings.l1_ratio,
         )
+        self._take(found)
+
+    def _take(self, found: Logistic) -> None:
         self.coefficients, self.intercept, self.penalty = found.coefficients, found.intercepts, found.penalty
 
     def _shares(self) -> np.ndarray:
@@ -112,20 +180,20 @@ class Expert:
             return np.array([smallest])
         return np.geomspace(chosen.largest_penalty, smallest, chosen.penalties)
 
-    def _path(self, gram: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The penalties that are tried, and the coefficients of each, shape (inputs, penalties)."""
+    def _path(self, found: Statistics, penalties: np.ndarray | None = None) -> tuple[np.ndarray, Lines]:
+        """The penalties that are tried, and what each of them gives."""
         l1_ratio = self.settings.l1_ratio
-        largest = float(np.abs(moments).max(initial=0.0)) / l1_ratio
-        if not largest > 0:
-            return np.zeros(1), np.zeros((len(self.columns), 1))
-        penalties = self._shares() * largest
-        return penalties, penalised(gram, moments, penalties, l1_ratio)
+        if penalties is None:
+            largest = float(np.abs(found.moments).max(initial=0.0)) / l1_ratio
+            penalties = self._shares() * largest if largest > 0 else np.zeros(1)
+        path = np.zeros((len(self.columns), len(penalties)))
+        if penalties[0] > 0:
+            path = penalised(found.gram, found.moments, penalties, l1_ratio) / found.spread[:, None]
+        return penalties, Lines(path, found.target_mean - found.mean @ path)
 
-    def _best(self, stopping: pl.DataFrame, outputs: np.ndarray, task: Task) -> int:
-        """Number of the penalty that the early-stopping rows choose."""
-        wanted, timestamps = target(stopping, task.transform), stopping["timestamp"]
-        losses = [loss(self.settings.monitor, timestamps, output, wanted) for output in outputs.T]
-        return int(np.argmin(losses))
+    def _losses(self, timestamps: pl.Series, outputs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Of each penalty's outputs, a column each."""
+        return np.array([loss(self.settings.monitor, timestamps, output, wanted) for output in outputs.T])
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Calibrated linear scores of the `predict` rows."""

@@ -27,6 +27,7 @@ from components.experts.protocol import Advance, Task
 from components.experts.rounds import Part, RoundsFrom, purged_parts, rounds_by_folds
 from components.experts.rows import (
     Monitor,
+    Refit,
     Stopper,
     labelled,
     matrix,
@@ -60,6 +61,7 @@ class Settings(Section):
     l2: float = Field(10.0, ge=0, description="penalty on squared leaf values")
     bins: int = Field(63, ge=3, le=255, description="values that an input is binned to")
     rounds_from: RoundsFrom = "newest_rows"
+    refit: Refit = True
     monitor: Monitor = Field(
         "rmse", description="what early stopping watches; of a target of classes always average precision"
     )
@@ -73,6 +75,7 @@ class Expert:
         self.columns: list[str] = []
         self.booster: Any = None
         self.bands: Bands | ClassHead | None = None
+        self.goes_on = False
 
     def fit(
         self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
@@ -84,8 +87,8 @@ class Expert:
         """
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
-        goes_on = warm_start is not None and can_go_on(warm_start.bands, task)
-        earlier = warm_start.booster if goes_on else None
+        self.goes_on = warm_start is not None and can_go_on(warm_start.bands, task)
+        earlier = warm_start.booster if self.goes_on else None
         parts = []
         if self.settings.rounds_from == "purged_folds" and earlier is None:
             parts = purged_parts(frame, train, task.horizon)
@@ -93,6 +96,19 @@ class Expert:
         self.booster = self._boost(train, stopping, task, advance, earlier, rounds)
         self.bands = fit_head(stopping, self._raw(stopping), task)
         advance(1.0, f"{self.booster.num_trees()} trees")
+
+    def learn_all(self, frame: pl.DataFrame, task: Task, *, advance: Advance) -> None:
+        """As many trees again, grown on all rows; trees that were added to those of a warm start stay."""
+        if not self.settings.refit or self.goes_on:
+            return
+        import lightgbm
+
+        train = labelled(frame, "train")
+        params = _parameters(self.settings, task, len(train))
+        data = self._data(train, task, params, weight=sample_weights(train))
+        rounds = self.booster.current_iteration()
+        self.booster = lightgbm.train(params, data, num_boost_round=rounds, keep_training_booster=False)
+        advance(1.0, f"{self.booster.num_trees()} trees from all rows")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Calibrated scores of the `predict` rows."""

@@ -27,6 +27,7 @@ from components.experts.protocol import Advance, Task
 from components.experts.rounds import Part, RoundsFrom, purged_parts, rounds_by_folds
 from components.experts.rows import (
     Monitor,
+    Refit,
     Stopper,
     labelled,
     matrix,
@@ -65,6 +66,7 @@ class Settings(Section):
         description="auto: CUDA where there is any, else the CPU; cuda falls back to the CPU with a warning",
     )
     rounds_from: RoundsFrom = "newest_rows"
+    refit: Refit = True
     monitor: Monitor = Field(
         "rmse", description="what early stopping watches; of a target of classes always average precision"
     )
@@ -78,6 +80,7 @@ class Expert:
         self.columns: list[str] = []
         self.booster: Any = None
         self.bands: Bands | ClassHead | None = None
+        self.goes_on = False
 
     def fit(
         self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Self | None = None
@@ -87,27 +90,43 @@ class Expert:
         A warm start adds trees to those that are there, by the early-stopping rows; one that learned other
         classes, or a number, is left aside.
         """
-        import xgboost
 
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
-        goes_on = warm_start is not None and can_go_on(warm_start.bands, task)
-        earlier = warm_start.booster if goes_on else None
-        device, parts = _device(self.settings.device), []
+        self.goes_on = warm_start is not None and can_go_on(warm_start.bands, task)
+        earlier = warm_start.booster if self.goes_on else None
+        parts = []
         if self.settings.rounds_from == "purged_folds" and earlier is None:
             parts = purged_parts(frame, train, task.horizon)
-        try:
-            self.booster = self._boost(train, stopping, parts, task, device, advance, earlier)
-        except xgboost.core.XGBoostError as error:
-            if device == "cpu":
-                raise
-            warn(
-                "train xgboost",
-                f"CUDA failed ({str(error).strip().splitlines()[0]}); training on the CPU instead.",
-            )
-            self.booster = self._boost(train, stopping, parts, task, "cpu", advance, earlier)
+        self.booster = _on_a_device(
+            self.settings.device,
+            lambda device: self._boost(train, stopping, parts, task, device, advance, earlier),
+        )
         self.bands = fit_head(stopping, self._raw(stopping), task)
         advance(1.0, f"{self.booster.num_boosted_rounds()} trees")
+
+    def learn_all(self, frame: pl.DataFrame, task: Task, *, advance: Advance) -> None:
+        """As many trees again, grown on all rows; trees that were added to those of a warm start stay."""
+        if not self.settings.refit or self.goes_on:
+            return
+        import xgboost
+
+        train, rounds = labelled(frame, "train"), self.booster.num_boosted_rounds()
+        data = xgboost.QuantileDMatrix(
+            matrix(train, self.columns),
+            learned_labels(train, task),
+            weight=sample_weights(train),
+            max_bin=self.settings.bins,
+            nthread=task.threads,
+        )
+        self.booster = _on_a_device(
+            self.settings.device,
+            lambda device: xgboost.train(
+                _parameters(self.settings, task, len(train), device), data, num_boost_round=rounds
+            ),
+        )
+        self.booster.set_param({"device": "cpu"})
+        advance(1.0, f"{rounds} trees from all rows")
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Calibrated scores of the `predict` rows."""
@@ -228,6 +247,25 @@ class Expert:
         if not len(rows):
             return np.empty((0, len(self.bands.values))) if isinstance(self.bands, ClassHead) else np.empty(0)
         return self.booster.inplace_predict(matrix(rows, self.columns), predict_type="margin", missing=np.nan)
+
+
+def _on_a_device(wanted: str, boost: Callable[[str], Any]) -> Any:
+    """The forest that `boost` grows on CUDA where there is any; on the CPU, with a warning, where that
+    fails.
+    """
+    import xgboost
+
+    device = _device(wanted)
+    try:
+        return boost(device)
+    except xgboost.core.XGBoostError as error:
+        if device == "cpu":
+            raise
+        warn(
+            "train xgboost",
+            f"CUDA failed ({str(error).strip().splitlines()[0]}); training on the CPU instead.",
+        )
+        return boost("cpu")
 
 
 def _device(wanted: str) -> str:

@@ -32,6 +32,7 @@ from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf
 from components.experts.neural.distributed import agreed, is_main, shared_path
 from components.experts.protocol import Advance, Expert, Task
+from components.experts.rows import all_to_learn
 from components.experts.training.check import check_predictions
 from components.experts.training.frames import (
     CONTEXT_COLUMNS,
@@ -156,6 +157,9 @@ def _fit_fold(work: FoldWork, fold: Fold, folder: Path, advance: Advance) -> Fit
     name = f"{work.leaf.expert} {fold.name}"
     task = replace(work.task, checkpoints=checkpoints, key=f"{work.key} {fold.name}", name=name)
     _call(work, fold, "fit", lambda: expert.fit(frame, task, advance=advance, warm_start=warm))
+    if hasattr(expert, "learn_all"):
+        everything = all_to_learn(frame)
+        _call(work, fold, "learn_all", lambda: expert.learn_all(everything, task, advance=advance))
     _save(work, fold, expert, lookback, folder / "model")
     if is_main():
         shutil.rmtree(checkpoints, ignore_errors=True)
