@@ -30,6 +30,7 @@ from components.selection.config import Settings as SelectionSettings
 from components.settings import Section, load_settings
 from components.stacking.config import Settings as StackingSettings
 from components.timeline import Settings as TimelineSettings
+from components.timeline.periods import PERIODS, Period, is_coarser
 from components.timeline.splits import check_gaps
 from components.validation.config import Settings as ValidationSettings
 from pipelines.cluster_config import ClusterSettings
@@ -89,7 +90,8 @@ class ExpertsSettings(Section):
         description=(
             "by expert: settings of it, and threads, ensemble, regimes, also, processes, tracking of its"
             " leaf; they stand over the leaf's. Where base and rich of an expert are trained, EXPERT means"
-            " both and EXPERT_rich, which stands over it, the rich one"
+            " both and EXPERT_rich, which stands over it, the rich one; of several periods, EXPERT_1d that of"
+            " days"
         ),
     )
     gpu: list[str] = Field(
@@ -100,21 +102,41 @@ class ExpertsSettings(Section):
 
     @property
     def names(self) -> dict[str, str]:
-        """What each of `leaves` is called in the run, in files, predictions and weights: its expert, with
-        `_rich` behind it where the base leaf of the same expert is trained too.
+        """What each of `leaves` is called in the run, in files, predictions and weights: its expert, with its
+        period behind it where leaves of a finer one are trained too, and `_rich` behind that where the base
+        leaf of the same expert and period is.
         """
         parts = {leaf: leaf.split("/") for leaf in self.leaves}
-        base = {found[0] for found in parts.values() if found[2:] == ["base"]}
+        base = {tuple(found[:2]) for found in parts.values() if found[2:] == ["base"]}
         return {
-            leaf: f"{found[0]}_rich" if found[2:] == ["rich"] and found[0] in base else found[0]
+            leaf: "_".join(
+                (
+                    found[0],
+                    *(name for name in found[1:2] if name in self.coarser),
+                    *(name for name in found[2:] if name == "rich" and tuple(found[:2]) in base),
+                )
+            )
             for leaf, found in parts.items()
         }
+
+    @property
+    def coarser(self) -> tuple[Period, ...]:
+        """Periods of `leaves` that are coarser than the finest of them, the finer first."""
+        named = {part for leaf in self.leaves for part in leaf.split("/")[1:2]}
+        return tuple(period for period in reversed(PERIODS) if period in named)[1:]
 
     @model_validator(mode="after")
     def _names_fit(self):
         twice = sorted({leaf for leaf in self.leaves if self.leaves.count(leaf) > 1})
         if twice:
             raise ValueError(f"leaves names {twice[0]!r} more than once; name each leaf once")
+        called = list(self.names.values())
+        same = [leaf for leaf, name in self.names.items() if called.count(name) > 1]
+        if same:
+            raise ValueError(
+                f"leaves names {same[0]!r} and {same[1]!r}, which would both be called"
+                f" {self.names[same[0]]!r}; give one of the two experts another name"
+            )
         own = {leaf.split("/")[0] for leaf in self.leaves}
         known = sorted({*own, *self.names.values(), *(leaf.split("/")[0] for leaf in list_leaves(LEAVES))})
         unknown = sorted(set(self.overrides) - set(known))
@@ -196,6 +218,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _coarser_periods_are_coarser(self):
+        wrong = [one for one in self.features.coarser if not is_coarser(one, self.market.period)]
+        if wrong:
+            raise ValueError(
+                f"features.coarser names {wrong[0]}, which is not coarser than market.period="
+                f"{self.market.period}; take it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _entries_agree(self):
         if self.labels.entry != self.backtest.entry:
             raise ValueError(
@@ -264,11 +296,15 @@ def walk_json(config: Config) -> str:
 
 
 def features_json(config: Config) -> str:
-    """The features section with the columns that fusion adds to the panel, as `section_json` writes it."""
+    """The features section with the columns that fusion adds to the panel and the coarser periods of the
+    experts, as `section_json` writes it.
+    """
     from components.fusion.columns import slow_columns
 
-    return section_json(
-        type(config.features).model_validate(
-            {**config.features.model_dump(), "slow": slow_columns(config.fusion)}
-        )
-    )
+    named = {part for leaf in config.experts.leaves for part in leaf.split("/")[1:2]}
+    of_leaves = [period for period in PERIODS if period in named and is_coarser(period, config.market.period)]
+    added = {
+        "slow": slow_columns(config.fusion),
+        "coarser": [*config.features.coarser, *of_leaves],
+    }
+    return section_json(type(config.features).model_validate({**config.features.model_dump(), **added}))

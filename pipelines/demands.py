@@ -1,6 +1,6 @@
 """What a config asks of a panel, for the check that a run and `alphaloop data check` make of it."""
 
-from components.features.catalog import catalog
+from components.features.catalog import catalog, own_period
 from components.features.config import Settings as FeaturesSettings
 from components.features.normalise import MINIMUM_SYMBOLS
 from components.labels.cross_section import MIN_CROSS_SECTION
@@ -20,7 +20,7 @@ def demands(config: Config) -> Demands:
     """What a run of this config needs of its panel."""
     features = FeaturesSettings.model_validate_json(features_json(config))
     warm_up: dict[str, int] = {}
-    for entry in catalog(features, config.market.period):
+    for entry in catalog(own_period(features), config.market.period):
         warm_up[entry.group] = max(warm_up.get(entry.group, 1), entry.warm_up_bars)
     return Demands(
         origin=origin(config),

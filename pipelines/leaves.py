@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import get_args
 
 from components.contracts import LABELS, AlphaloopError
-from components.experts.leaves import Leaf, list_leaves, load_leaf
+from components.experts.leaves import Leaf, is_neural, list_leaves, load_leaf
 from components.features.catalog import catalog
 from components.features.config import Settings as FeaturesSettings
 from components.processes.sources import FLOORS
 from components.settings import ConfigError
-from components.timeline.periods import Period
+from components.timeline.periods import PERIODS, Period, is_coarser
 from pipelines.config import LEAVES, Config, features_json
 
 # In an expert's work folder: where the tables that it learns from lie.
@@ -39,8 +39,8 @@ def resolve_leaves(config: Config) -> list[Leaf]:
     Raises
     ------
     ConfigError
-        If one does not exist, is broken, learns from another period than the market's, or from rich inputs
-        where there are none.
+        If one does not exist, is broken, learns from a finer period than the market's, from windows of a
+        coarser one, or from rich inputs where there are none.
     """
     return [resolve_leaf(name, config) for name in config.experts.leaves]
 
@@ -69,6 +69,13 @@ def resolve_leaf(name: str, config: Config) -> Leaf:
         raise ConfigError(
             f"{path} stands at {name} but says that it is {found}. Mend its expert, period or modality, or"
             " move it."
+        )
+    if leaf.period != config.market.period and is_neural(leaf):
+        raise ConfigError(
+            f"experts.leaves names {name}, but market.period is {config.market.period}: {expert} reads"
+            f" windows of bars, and there are no windows of {leaf.period} in such a run. Write"
+            f" {expert}/{config.market.period}/{leaf.modality}, or name a tree or linear expert of"
+            f" {leaf.period}, such as lightgbm/{leaf.period}/base."
         )
     if leaf.modality == "rich" and not _has_rich_inputs(config):
         raise ConfigError(
@@ -124,11 +131,15 @@ def _refuse_name(name: str, config: Config) -> None:
         )
     if modality not in MODALITIES:
         raise ConfigError(f"{where}, but a modality is base or rich. Write {expert}/{period}/base.")
-    if of != period:
-        known = "" if of in get_args(Period) else f", and {of!r} is no period"
+    if of not in get_args(Period):
         raise ConfigError(
-            f"{where}, but market.period is {period}{known}. Write {expert}/{period}/{modality}, or set"
-            " market.period to the period of the bars."
+            f"{where}, but market.period is {period}, and {of!r} is no period. Write"
+            f" {expert}/{period}/{modality}, or one of a coarser period ({', '.join(PERIODS)})."
+        )
+    if is_coarser(period, of):
+        raise ConfigError(
+            f"{where}, but market.period is {period}: bars of {of} can't be made from longer ones. Write"
+            f" {expert}/{period}/{modality}, or set market.period to the period of the bars."
         )
     if name not in there:
         own = [leaf for leaf in there if leaf.startswith(f"{expert}/{period}/")]

@@ -27,7 +27,9 @@ def sample_cuts(calendar: pl.Series, count: int, first: int, rng: np.random.Gene
     """`count` cuts, one at random in each equal stretch from bar `first` on, the last within the newest 5 %
     of the bars.
 
-    At least one bar remains after each. With as many cuts as there are bars, every bar but the last is one.
+    One of them is moved to the nearest bar before the first one of a new day (UTC): whoever sees a day's bar
+    before the day is over sees it there. At least one bar remains after each. With as many cuts as there are
+    bars, every bar but the last is one.
     """
     n_bars = len(calendar)
     if count >= n_bars - 1:
@@ -36,8 +38,18 @@ def sample_cuts(calendar: pl.Series, count: int, first: int, rng: np.random.Gene
         newest = min(max(int(n_bars * LAST_SHARE), 0), n_bars - 2)
         edges = np.linspace(min(first, newest), newest, count).astype(int)
         earlier = [int(rng.integers(low, max(high, low + 1))) for low, high in pairwise(edges)]
-        positions = sorted({*earlier, int(rng.integers(newest, n_bars - 1))})
+        drawn = [*earlier, int(rng.integers(newest, n_bars - 1))]
+        middle = len(drawn) // 2
+        drawn[middle] = _before_a_day(calendar, drawn[middle])
+        positions = sorted(set(drawn))
     return [Cut(position, calendar[position], "sampled") for position in positions]
+
+
+def _before_a_day(calendar: pl.Series, position: int) -> int:
+    """The bar nearest to `position` whose next bar is the first of another day."""
+    days = calendar.dt.truncate("1d")
+    last = (days != days.shift(-1)).fill_null(False).arg_true().to_numpy()
+    return int(last[np.abs(last - position).argmin()]) if len(last) else position
 
 
 def guided_cuts(

@@ -177,6 +177,11 @@ def _refuse_unknown_keys(
                 raise ConfigError(f"{place}.{name}: unknown key {key!r}. {advice}")
 
 
+def is_neural(leaf: Leaf) -> bool:
+    """Whether the leaf's expert is a network, which reads windows of bars."""
+    return _is_neural(expert_module(leaf))
+
+
 def _is_neural(module: ModuleType) -> bool:
     """By the expert's own word: the leaf of a tabular expert need not know the neural engine, whose code
     would count into the cache key of its training.

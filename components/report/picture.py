@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from components.page import Picture, figure
+from components.timeline.periods import PERIODS
 
 MOST_POINTS = 1500
 LIMITS = [[0, "#b3261e"], [0.5, "rgba(128,128,128,0.08)"], [1, "#2456c9"]]
@@ -51,6 +52,9 @@ def shown_name(name: str) -> str:
     """How a model is called on the page."""
     if name not in NAMES and name.endswith(RICH):
         return f"{shown_name(name.removesuffix(RICH))}, rich"
+    expert, _, period = name.rpartition("_")
+    if expert in NAMES and period in PERIODS:
+        return f"{NAMES[expert]}, {period}"
     return NAMES.get(name, name)
 
 

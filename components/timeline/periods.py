@@ -37,3 +37,8 @@ def stretch_end(moment: pl.Expr, period: str) -> pl.Expr:
     `moment`: a bar that ends at midnight belongs to the day before.
     """
     return (moment - timedelta(microseconds=1)).dt.truncate(period) + LENGTHS[period]
+
+
+def stretch_begun(moment: pl.Expr, period: str) -> pl.Expr:
+    """Where the newest stretch of `period` that is over at `moment` ends, and the next one begins."""
+    return moment.dt.truncate(period)

@@ -58,6 +58,7 @@ def to_expert_inputs(
     """Tasks that choose inputs for the experts and find the rows they may learn from."""
     if config.selection.mode != "off":
         require_trained("selection.experts", config.selection.experts, config)
+        _refuse_to_choose_for_coarser(config, leaves)
     selections, pages = {}, dict(data.pages)
     for family, modality in sorted(
         {(family_of(leaf), leaf.modality) for leaf in leaves if _selects(config, leaf)}
@@ -130,11 +131,25 @@ def family_of(leaf: Leaf) -> str:
 
 
 def _selects(config: Config, leaf: Leaf) -> bool:
-    """Whether the expert sees chosen inputs only."""
+    """Whether the expert sees chosen inputs only: never one of a coarser period, whose inputs are not chosen
+    from.
+    """
     settings = config.selection
-    return settings.mode != "off" and (
-        _is_named(leaf, settings.experts, config) if settings.experts else leaf.expert != "median"
-    )
+    if settings.mode == "off" or leaf.period != config.market.period:
+        return False
+    return _is_named(leaf, settings.experts, config) if settings.experts else leaf.expert != "median"
+
+
+def _refuse_to_choose_for_coarser(config: Config, leaves: Sequence[Leaf]) -> None:
+    """ConfigError where inputs shall be chosen for an expert of a coarser period by its name in the run."""
+    coarser = [run_name(leaf, config) for leaf in leaves if leaf.period != config.market.period]
+    named = [name for name in config.selection.experts if name in coarser]
+    if named:
+        raise ConfigError(
+            f"selection.experts names {named[0]!r}, which learns from bars longer than market.period="
+            f"{config.market.period}: inputs are chosen among those of {config.market.period} only. Take it"
+            " out; it sees all inputs of its period."
+        )
 
 
 def _is_named(leaf: Leaf, experts: Sequence[str], config: Config) -> bool:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from components.experts.leaves import SWITCHES, Leaf, known_experts
 from components.settings import ConfigError
 from pipelines.commands.options import CONFIGS
-from pipelines.config import Config, load_config
+from pipelines.config import Config, features_json, load_config
 from pipelines.graphs.arrange import Pods
 from pipelines.graphs.build import build_pipeline
 from pipelines.leaves import find_leaf, resolve_leaf, resolve_leaves, run_name, unused_overrides
@@ -106,8 +107,14 @@ def test_a_wrong_override_is_told_with_its_place(override, words):
 @pytest.mark.parametrize(
     ("leaf", "words"),
     [
-        ("lightgbm/1h/base", "market.period is 1d. Write lightgbm/1d/base"),
-        ("patchtst/4h/base", "market.period is 1d. Write patchtst/1d/base"),
+        (
+            "lightgbm/1h/base",
+            "period is 1d: bars of 1h can't be made from longer ones. Write lightgbm/1d/base",
+        ),
+        (
+            "patchtst/4h/base",
+            "period is 1d: bars of 4h can't be made from longer ones. Write patchtst/1d/base",
+        ),
         ("lightgbm/weekly/base", "'weekly' is no period. Write lightgbm/1d/base"),
         ("ligthgbm/1d/base", "no expert 'ligthgbm'. Did you mean lightgbm/1d/base"),
         ("LightGBM/1d/base", "Did you mean lightgbm/1d/base"),
@@ -129,6 +136,68 @@ def test_another_period_with_its_own_leaves_is_right():
         "market.period=4h", "experts.leaves=[median/4h/base, lightgbm/4h/base]", "experts.overrides={}"
     )
     assert [leaf.period for leaf in resolve_leaves(config)] == ["4h", "4h"]
+
+
+def hours(*leaves: str, **others: str) -> Config:
+    """A config of hourly bars with these leaves."""
+    given = [f"{name}={value}" for name, value in others.items()]
+    return demo("market.period=1h", f"experts.leaves=[{', '.join(leaves)}]", *given)
+
+
+def test_leaves_of_coarser_periods_have_names_of_their_own_and_bring_their_inputs():
+    config = hours("lightgbm/1h/base", "lightgbm/1d/base", "elasticnet/4h/base", "median/1h/base")
+    assert [run_name(leaf, config) for leaf in resolve_leaves(config)] == [
+        "lightgbm",
+        "lightgbm_1d",
+        "elasticnet_4h",
+        "median",
+    ]
+    assert find_leaf("lightgbm_1d", config) == "lightgbm/1d/base"
+    features = json.loads(features_json(config))
+    assert features["coarser"] == ["4h", "1d"]
+    assert "coarser" not in json.loads(features_json(hours("lightgbm/1h/base", "median/1h/base")))
+    own = config.model_copy(update={"features": config.features.model_copy(update={"coarser": ("4h", "1d")})})
+    assert json.loads(features_json(own))["coarser"] == ["4h", "1d"]
+
+
+def test_an_override_of_the_expert_is_for_all_its_periods_and_that_of_a_period_stands_over_it():
+    config = load_config(
+        DEMO,
+        [
+            "market.period=1h",
+            "experts.leaves=[lightgbm/1h/base, lightgbm/1d/base]",
+            "experts.overrides.lightgbm.threads=1",
+            "experts.overrides.lightgbm_1d.threads=3",
+        ],
+    )
+    assert [leaf.threads for leaf in resolve_leaves(config)] == [1, 3]
+    assert unused_overrides(config) == ["patchtst"]
+
+
+def test_rich_and_base_of_two_periods_are_told_apart():
+    leaves = [f"lightgbm/{period}/{modality}" for period in ("1h", "1d") for modality in ("base", "rich")]
+    names = Config.model_validate({"experts": {"leaves": leaves}}).experts.names
+    assert list(names.values()) == ["lightgbm", "lightgbm_rich", "lightgbm_1d", "lightgbm_1d_rich"]
+
+
+def test_names_that_collide_are_refused():
+    leaves = ["lightgbm/1h/base", "lightgbm/1d/base", "lightgbm_1d/1h/base"]
+    with pytest.raises(ValidationError, match="would both be called 'lightgbm_1d'"):
+        Config.model_validate({"experts": {"leaves": leaves}})
+
+
+def test_a_network_of_a_coarser_period_is_refused():
+    words = (
+        r"patchtst/1d/base, but market.period is 1h: patchtst reads windows of bars.* Write patchtst/1h/base,"
+        " or name a tree or linear expert of 1d, such as lightgbm/1d/base"
+    )
+    with pytest.raises(ConfigError, match=words):
+        resolve_leaves(hours("patchtst/1d/base", "lightgbm/1h/base"))
+
+
+def test_a_coarser_period_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match=r"features.coarser names 1h, which is not coarser than .*=1d"):
+        demo("features.coarser=[1h]")
 
 
 def test_rich_needs_a_table_that_is_rich():
@@ -200,6 +269,17 @@ def test_both_are_trained_each_in_a_folder_of_its_own():
     assert "module" not in found["/run/experts/lightgbm"], "its own"
 
 
+def with_selection(document: dict) -> set[str]:
+    """The experts of a pipeline, as it is compiled, that get chosen inputs."""
+    found = set()
+    for graph in (one["dag"] for one in document["components"].values() if "dag" in one):
+        for task in graph["tasks"].values():
+            inputs = task.get("inputs", {})
+            if "work_folder" in inputs.get("parameters", {}) and "selection" in inputs.get("artifacts", {}):
+                found.add(Path(inputs["parameters"]["work_folder"]["runtimeValue"]["constant"]).name)
+    return found
+
+
 @pytest.mark.parametrize(
     ("name", "chosen"), [("lightgbm", {"lightgbm", "lightgbm_rich"}), ("lightgbm_rich", {"lightgbm_rich"})]
 )
@@ -216,15 +296,27 @@ def test_a_list_of_experts_means_both_by_the_expert_and_one_by_its_name(name, ch
     pods = Pods(data="/data")
     pipeline = build_pipeline("training", config, folder="/run", pods=pods)
     document = MessageToDict(pipeline.pipeline_spec)
-    with_selection = set()
-    for graph in (one["dag"] for one in document["components"].values() if "dag" in one):
-        for task in graph["tasks"].values():
-            inputs = task.get("inputs", {})
-            if "work_folder" in inputs.get("parameters", {}) and "selection" in inputs.get("artifacts", {}):
-                with_selection.add(Path(inputs["parameters"]["work_folder"]["runtimeValue"]["constant"]).name)
-    assert with_selection == chosen
+    assert with_selection(document) == chosen
     executors = document["deploymentSpec"]["executors"].values()
     assert sum("accelerator" in str(executor) for executor in executors) == len(chosen)
+
+
+def test_inputs_are_not_chosen_for_leaves_of_coarser_periods():
+    from google.protobuf.json_format import MessageToDict
+
+    def chosen_for(experts: str) -> set[str]:
+        config = demo(
+            "market.period=1h",
+            "experts.leaves=[lightgbm/1h/base, lightgbm/1d/base]",
+            "selection.mode=quick",
+            f"selection.experts={experts}",
+        )
+        pipeline = build_pipeline("training", config, folder="/run")
+        return with_selection(MessageToDict(pipeline.pipeline_spec))
+
+    assert chosen_for("[lightgbm]") == chosen_for("[]") == {"lightgbm"}
+    with pytest.raises(ConfigError, match=r"selection.experts names 'lightgbm_1d'.* among those of 1h only"):
+        chosen_for("[lightgbm_1d]")
 
 
 def test_shipped_configs_resolve_and_one_uses_ensemble_and_regimes():

@@ -151,6 +151,11 @@ def _fit_fold(work: FoldWork, fold: Fold, folder: Path, advance: Advance) -> Fit
         ),
     )
     lookback = int(getattr(expert, "lookback_bars", 0))
+    if lookback and work.leaf.period != work.task.period:
+        raise ExpertError(
+            f"Expert {work.leaf.expert} reads windows of {lookback} bars, and there are no windows of"
+            f" {work.leaf.period} in a run of {work.task.period}. Name its leaf of {work.task.period}."
+        )
     frame = fit_frame(work.table, fold, lookback)
     warm = _warm_start(work, fold)
     checkpoints = work.folder / CHECKPOINTS / fold.name

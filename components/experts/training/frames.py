@@ -16,9 +16,13 @@ from components.contracts import (
     VOLATILITY_COLUMN,
     CatalogEntry,
     ContractError,
+    inputs_of,
     target_labels,
 )
+from components.experts.errors import ExpertError
 from components.timeline import Fold, TimelineError, consecutive
+from components.timeline.periods import stretch_begun
+from components.timeline.splits import FEWEST_TRAIN_BARS
 
 CONTEXT_COLUMNS = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
 PARTS = pl.Enum(["history", "train", "early_stopping", "predict"])
@@ -42,16 +46,11 @@ class LabelledRows:
 
 
 def input_groups(
-    training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], modality: str
+    training_set: pl.DataFrame, catalog: Sequence[CatalogEntry], modality: str, coarser: str = ""
 ) -> dict[str, str]:
-    """Group of each input that the modality sees."""
-    groups = {
-        entry.column: entry.group
-        for entry in catalog
-        if entry.role == "input"
-        and entry.column in training_set.columns
-        and entry.modality in ("base", modality)
-    }
+    """Group of each input that the modality sees, of the panel's own period unless `coarser` names one."""
+    inputs = inputs_of(catalog, modality, coarser)
+    groups = {entry.column: entry.group for entry in inputs if entry.column in training_set.columns}
     absent = [
         entry.column
         for entry in catalog
@@ -65,10 +64,14 @@ def input_groups(
     missing = [name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name not in training_set.columns]
     if missing or not groups:
         raise ContractError(
-            f"The training set lacks {missing[0] if missing else 'any input column'}. Run features and"
+            f"The training set lacks {missing[0] if missing else _any_input(coarser)}. Run features and"
             " training set again with their defaults."
         )
     return groups
+
+
+def _any_input(coarser: str) -> str:
+    return f"any input column of the period {coarser}" if coarser else "any input column"
 
 
 def with_labels(
@@ -112,6 +115,36 @@ def unlabelled_but(rows: pl.DataFrame, learnable: pl.DataFrame) -> pl.DataFrame:
         pl.when(kept["kept"].is_not_null()).then(name).alias(name)
         for name in (*_label_columns(rows), "label_end")
     )
+
+
+def labelled_at_news(rows: pl.DataFrame, period: str) -> pl.DataFrame:
+    """The rows, labels only at each symbol's first bar after a stretch of the coarser `period` is over: until
+    the next one its inputs say nothing new, and rows that repeat them are no further evidence.
+    """
+    begun = stretch_begun(pl.col("timestamp"), period)
+    news = rows.select((begun != begun.shift(1)).over("symbol").fill_null(False)).to_series()
+    return rows.with_columns(
+        pl.when(news).then(name).alias(name) for name in (*_label_columns(rows), "label_end")
+    )
+
+
+def require_news(table: LabelledRows, folds: Sequence[Fold], expert: str, period: str) -> None:
+    """Refuse folds in which an expert of a coarser period finds too few bars to learn from.
+
+    Raises
+    ------
+    ExpertError
+        If a fold has fewer than FEWEST_TRAIN_BARS of them, or none for early stopping.
+    """
+    known = np.unique(table.bars[table.rows["label"].is_not_null().to_numpy()])
+    for fold in folds:
+        train, stopping = (int(np.isin(part, known).sum()) for part in (fold.train, fold.early_stopping))
+        if train < FEWEST_TRAIN_BARS or not stopping:
+            raise ExpertError(
+                f"{expert} learns at the bars at which one of {period} has just become known: {fold.name} has"
+                f" {train} of them to learn from and {stopping} for early stopping, {FEWEST_TRAIN_BARS} and 1"
+                " are needed. Lengthen timeline.train or the panel, or take its leaf out of experts.leaves."
+            )
 
 
 def _slice(table: LabelledRows, start: int, end: int) -> pl.DataFrame:

@@ -28,7 +28,14 @@ from components.experts.errors import ExpertError
 from components.experts.leaves import expert_module
 from components.experts.protocol import Task
 from components.experts.training.folds import PREDICTED, FoldWork, finish_fold, of_fold
-from components.experts.training.frames import LabelledRows, input_groups, unlabelled_but, with_labels
+from components.experts.training.frames import (
+    LabelledRows,
+    input_groups,
+    labelled_at_news,
+    require_news,
+    unlabelled_but,
+    with_labels,
+)
 from components.experts.training.inputs import Assignment, StrPath, TrainingTables
 from components.progress import warn
 from components.scoring.moments import FEWEST_RANKED
@@ -42,6 +49,7 @@ from components.timeline import (
     resolve_windows,
     walk_forward,
 )
+from components.timeline.periods import is_coarser
 
 Until = Literal["served", "test", "validation"]
 
@@ -149,9 +157,10 @@ def _planned(
     """What the fits have in common, and the fits up to the window that is asked for."""
     leaf, timeline = assignment.leaf, assignment.timeline
     module = expert_module(leaf)
-    if leaf.period != assignment.period:
+    coarser = is_coarser(leaf.period, assignment.period)
+    if leaf.period != assignment.period and not coarser:
         raise ContractError(
-            f"The leaf of {leaf.expert} is for period {leaf.period}, but the panel's period is"
+            f"The leaf of {leaf.expert} is for period {leaf.period}, finer than the panel's bars of"
             f" {assignment.period}. Name the leaf {leaf.expert}/{assignment.period}/{leaf.modality}."
         )
     task = _task(tables, assignment)
@@ -159,6 +168,7 @@ def _planned(
         tables.training_set, tables.labels, list(task.groups), ((task.target, task.horizon), *task.also)
     )
     rows = rows if tables.learnable is None else unlabelled_but(rows, tables.learnable)
+    rows = labelled_at_news(rows, leaf.period) if coarser else rows
     if task.transform == "rank_gaussian" and not class_values(task.target):
         _say_where_few_are_ranked(rows, leaf.expert)
     calendar, bars = bar_index(rows["timestamp"])
@@ -179,7 +189,11 @@ def _planned(
     crossed = (
         cross_validated_splits(windows, timeline, longest_horizon=longest) if until == "served" else None
     )
-    return work, _Plan(_until(folds, windows, until), crossed)
+    plan = _Plan(_until(folds, windows, until), crossed)
+    if coarser:
+        every = [*plan.folds, *(crossed.folds if crossed else ())]
+        require_news(work.table, every, leaf.expert, leaf.period)
+    return work, plan
 
 
 def _crossed(work: FoldWork, plan: _Plan) -> tuple[pl.DataFrame, list[Fit]]:
@@ -223,7 +237,12 @@ def _task(tables: TrainingTables, assignment: Assignment) -> Task:
         period=assignment.period,
         horizon=assignment.horizon,
         target=assignment.target,
-        groups=input_groups(tables.training_set, tables.catalog, leaf.modality),
+        groups=input_groups(
+            tables.training_set,
+            tables.catalog,
+            leaf.modality,
+            leaf.period if leaf.period != assignment.period else "",
+        ),
         seed=assignment.seed,
         threads=leaf.threads,
         also=tuple((task.target, task.horizon) for task in leaf.also),
