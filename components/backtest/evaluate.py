@@ -36,7 +36,7 @@ from components.contracts.documents.evaluation import (
     WindowSpan,
     WindowSpans,
 )
-from components.metrics import bars_per_year
+from components.metrics import bars_per_year, market_sketch
 from components.progress import warn
 from components.settings import config_hash
 from components.timeline import Windows
@@ -122,6 +122,7 @@ def evaluate(
             for name in predictions_by_name
         },
         stamp=stamp,
+        market=market_sketch(market.inside(market.panel, "test")),
         cross_validated=None
         if crossed is None
         else evaluate_paths(crossed, market.universe, facts, market.panel, terms),

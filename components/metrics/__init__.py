@@ -30,6 +30,7 @@ from components.metrics.many_models import (
     step_m,
     superior_predictive_ability,
 )
+from components.metrics.market_sketch import market_sketch, same_market
 from components.metrics.overfitting import Overfitting, probability_of_overfitting
 from components.metrics.performance import (
     bars_per_year,
@@ -106,6 +107,7 @@ __all__ = [
     "ks_p_value",
     "ks_to_sketch",
     "long_run_variance",
+    "market_sketch",
     "max_drawdown",
     "minimum_backtest_length",
     "minimum_track_record",
@@ -121,6 +123,7 @@ __all__ = [
     "reality_check",
     "reliability_table",
     "row_correlations",
+    "same_market",
     "sharpe_interval",
     "sharpe_moments",
     "sharpe_ratio",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from components.contracts import ContractError
 from components.contracts.documents.trials import Scored, ScoredModel, Trials
 from components.credentials import without_secrets
+from components.metrics import same_market
 from components.registry.client import RegistryError, every_page, log, open_existing, open_registry
 from components.registry.config import Settings
 from components.registry.local import DATABASE, own_artifacts
@@ -27,10 +28,11 @@ _SCORED = "scored_sha256"  # the tag of a run that keeps models which were never
 
 def gather_trials(settings: Settings, name: str, folder: Path, own: Scored) -> Trials:
     """The models of `own`, and all those of the registry whose test windows overlap with theirs: of any
-    target and horizon, for each was a try at the same market.
+    target and horizon, and whatever `run.name` they were registered under, for each was a try at the same
+    market. Which market it was their prices say; where nobody kept these, the name.
 
-    A judged model of before returns were kept counts as one that nobody has seen. `folder` is where the
-    registry lies unless `settings` name another.
+    A judged model of this name of before returns were kept counts as one that nobody has seen. `folder` is
+    where the registry lies unless `settings` name another.
 
     Raises
     ------
@@ -40,15 +42,17 @@ def gather_trials(settings: Settings, name: str, folder: Path, own: Scored) -> T
     if not settings.tracking_uri and not (folder / DATABASE).exists():
         return Trials(scored=(own,), unseen=0)
     client = open_registry(settings, folder)
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        return Trials(scored=(own,), unseen=0)
+    named = client.get_experiment_by_name(name)
     seen = {model.key for model in own.models}
     scored, unseen = [own], 0
-    for run in _runs(client, experiment.experiment_id, own):
+    for run in _runs(client, own):
+        of_this_name = named is not None and run.info.experiment_id == named.experiment_id
         kept = list(_kept(client, run))
-        unseen += not kept and finished(run) and JUDGED in run.data.tags
+        unseen += of_this_name and not kept and finished(run) and JUDGED in run.data.tags
         for told in kept:
+            same = same_market(told.market, own.market)
+            if not (of_this_name if same is None else same):
+                continue
             new = tuple(model for model in told.models if model.key not in seen)
             seen.update(model.key for model in new)
             if new:
@@ -66,7 +70,7 @@ def newest_trials(settings: Settings, name: str, folder: Path) -> Trials:
     """
     client = open_existing(settings, folder)
     experiment = client.get_experiment_by_name(name)
-    runs = _every_run(client, experiment.experiment_id, "") if experiment else ()
+    runs = _every_run(client, [experiment.experiment_id], "") if experiment else ()
     judged = (run for run in reversed(list(runs)) if JUDGED in run.data.tags)
     kept = (_of_run(told, run.info.run_id, told.models) for run in judged for told in _kept(client, run))
     newest = next(kept, None)
@@ -104,17 +108,22 @@ def keep_variants(settings: Settings, name: str, folder: Path, own: Scored, what
     client.set_terminated(run_id)
 
 
-def _runs(client: "MlflowClient", experiment: str, own: Scored) -> "Iterator[Run]":
-    """Those whose test windows overlap, oldest first; one that was cut short has scored its models too."""
-    found = _every_run(client, experiment, f"tags.period = '{own.period}'")
+def _runs(client: "MlflowClient", own: Scored) -> "Iterator[Run]":
+    """Those of every name whose test windows overlap, oldest first; one that was cut short has scored its
+    models too.
+    """
+    every = every_page(lambda token: client.search_experiments(max_results=PAGE_RUNS, page_token=token))
+    # What others keep on the same server may have a period too, but no test window.
+    condition = f"tags.period = '{own.period}' and tags.test_start LIKE '%' and tags.test_end LIKE '%'"
+    found = _every_run(client, [one.experiment_id for one in every], condition)
     return (run for run in found if overlaps(run.data.tags, own))
 
 
-def _every_run(client: "MlflowClient", experiment: str, condition: str) -> "Iterator[Run]":
+def _every_run(client: "MlflowClient", experiments: list[str], condition: str) -> "Iterator[Run]":
     """Oldest first."""
     return every_page(
         lambda token: client.search_runs(
-            [experiment],
+            experiments,
             filter_string=condition,
             order_by=["attributes.start_time ASC"],
             max_results=PAGE_RUNS,

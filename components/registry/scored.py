@@ -5,6 +5,7 @@ import polars as pl
 
 from components.contracts import TIME, ContractError, content_sha256
 from components.contracts.documents.evaluation import Evaluation, Measurement
+from components.contracts.documents.market_sketch import UNKNOWN_MARKET, MarketSketch
 from components.contracts.documents.trials import ModelKind, Scored, ScoredModel
 from components.metrics import sharpe_moments
 
@@ -40,6 +41,7 @@ def scored_models(evaluation: Evaluation, returns: pl.DataFrame) -> Scored:
         test=(evaluation.windows.test.start, evaluation.windows.test.end),
         bars_per_year=evaluation.bars_per_year,
         task=(evaluation.target, evaluation.horizon),
+        market=evaluation.market,
     )
 
 
@@ -51,10 +53,12 @@ def scored_together(
     test: tuple[str, str],
     bars_per_year: float,
     task: tuple[str, int],
+    market: MarketSketch = UNKNOWN_MARKET,
 ) -> Scored:
     """Models by name, each by its series: `timestamp` and some of SERIES.
 
-    `test` are the window's first and last moment, `task` the target and the horizon.
+    `test` are the window's first and last moment, `task` the target and the horizon, `market` what prices
+    did in the window.
     """
     empty = pl.DataFrame(schema={"timestamp": TIME})
     moments = pl.concat([empty, *(frame.select("timestamp") for frame in series.values())]).unique()
@@ -78,6 +82,7 @@ def scored_together(
             first.model_copy(update={"also": tuple(model.name for model in more)})
             for first, *more in named.values()
         ),
+        market=market,
     )
 
 
@@ -121,7 +126,7 @@ def _model(name: str, kind: ModelKind, frame: pl.DataFrame, task: tuple[str, int
         kind=kind,
         target=task[0],
         horizon=task[1],
-        **{column: rounded[column].to_list() if column in found else [] for column in SERIES},
+        **{column: rounded[column] if column in found else [] for column in SERIES},
         bars=moments.bars,
         sharpe=moments.sharpe,
         skewness=moments.skewness,

@@ -1,5 +1,5 @@
 """Every model that was scored on a test window leaves its returns in the registry, and the next run finds
-them: once each, whatever run, machine or target they were of.
+them: once each, whatever run, name, machine or target they were of, and none of another market.
 """
 
 import json
@@ -16,12 +16,14 @@ from test_registry import candidate
 
 from components.contracts import TIME, ContractError
 from components.contracts.documents.evaluation import Daily, Measurement, ModelEvaluation
+from components.contracts.documents.market_sketch import UNKNOWN_MARKET, MarketSketch
 from components.contracts.documents.trials import Scored, Trials
+from components.metrics import market_sketch
 from components.registry.client import RegistryError, answered, open_registry
 from components.registry.config import Settings
 from components.registry.gathered import gather_trials, keep_variants
 from components.registry.record import record
-from components.registry.scored import scored_models, scored_together
+from components.registry.scored import SERIES, scored_models, scored_together
 from pipelines.commands.trials import trials_table
 from pipelines.config import load_config
 
@@ -54,6 +56,14 @@ def models(seeds: dict[str, int], test: tuple[str, str] = WINDOW, **change) -> S
     about = {"period": "1d", "bars_per_year": 252.0, "task": ("log_return", 5)}
     kinds = {name: "stack" if name == "stack" else "expert" for name in seeds}
     return scored_together(series, kinds, test=test, **{**about, **change})
+
+
+def prices(seed: int, first: int = 0) -> MarketSketch:
+    """Of ten names on DAYS."""
+    random = np.random.default_rng(seed)
+    close = np.exp(np.cumsum(random.normal(0, 0.02, (BARS, 10)), axis=0))
+    table = pl.DataFrame({"timestamp": DAYS, **{f"S{name}": close[:, name] for name in range(10)}})
+    return market_sketch(table[first:].unpivot(index="timestamp", variable_name="symbol", value_name="close"))
 
 
 def names(found: Trials) -> list[list[str]]:
@@ -105,6 +115,43 @@ def test_another_target_on_the_same_window_is_a_trial_too_and_another_window_is_
     assert names(gather_trials(Settings(), "other", home, models({"stack": 9}))) == [["stack"]]
 
 
+def test_another_name_escapes_nothing_and_another_market_is_not_mixed_in(tmp_path):
+    """Three names, two of them of one market; the third a market of the same days."""
+    for number, (name, market) in enumerate(
+        (("first", prices(1)), ("second", prices(1)), ("other", prices(2)))
+    ):
+        scored = models({"stack": number, "a": 10 + number}, market=market)
+        record(
+            Settings(),
+            name,
+            tmp_path / "home",
+            candidate(tmp_path / name, 0.1, verdict(False), WINDOW, scored),
+        )
+    variants = models({"wide": 7}, market=prices(1))
+    keep_variants(Settings(), "first", tmp_path / "home", variants, "ablation of lightgbm")
+
+    def found(name: str, market: MarketSketch, **change) -> list[list[str]]:
+        own = models({"stack": 9}, market=market, **change)
+        return names(gather_trials(Settings(), name, tmp_path / "home", own))
+
+    of_the_market = [["stack"], ["stack", "a"], ["stack", "a"], ["wide"]]
+    assert found("first", prices(1)) == of_the_market
+    assert found("renamed", prices(1)) == of_the_market
+    assert found("renamed", prices(1, first=15), test=LATER) == of_the_market, "later bars of it"
+    assert found("first", prices(2)) == [["stack"], ["stack", "a"]], "the name was used for another market"
+    assert found("first", prices(3)) == [["stack"]]
+    assert found("first", UNKNOWN_MARKET) == [["stack"], ["stack", "a"], ["wide"]], "told by its name alone"
+
+
+def test_runs_that_others_keep_on_the_server_are_no_trials(tmp_path):
+    client = open_registry(Settings(), tmp_path)
+    theirs = client.create_experiment("theirs")
+    for tags in ({}, {"period": "1d"}, {"period": "1d", "test_start": "soon"}):
+        client.set_terminated(client.create_run(theirs, tags=tags).info.run_id)
+    own = models({"stack": 9}, market=prices(1))
+    assert gather_trials(Settings(), "demo", tmp_path, own) == Trials(scored=(own,), unseen=0)
+
+
 def test_a_run_whose_bundle_was_recorded_before_adds_what_is_new(home, tmp_path):
     """Other costs: the same model, another evaluation. And a run of before returns were kept."""
     own = models({"stack": 5})
@@ -135,7 +182,7 @@ def test_trials_that_cannot_be_read_are_logged_and_count_as_unseen(home, tmp_pat
     experiment = open_registry(Settings(), broken).get_experiment_by_name("demo").experiment_id
     run = open_registry(Settings(), broken).search_runs([experiment])[0].info.run_id
     file = next(broken.glob(f"artifacts/{run}/artifacts/trials/*.json"))
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 3}))
     found = gather_trials(Settings(), "demo", broken, models({"stack": 9}))
     assert found.unseen == 1
     assert "keeps no readable trials" in caplog.text
@@ -247,9 +294,30 @@ def test_a_run_scores_every_model_that_has_test_results():
         scored_models(measured(ranks), returns.drop("net_return"))
 
 
+def test_series_are_packed_and_lists_of_numbers_of_format_1_are_read(tmp_path):
+    own = models({"stack": 1})
+    holed = [None, 1e-9, -0.25, *own.models[0].net_return[3:]]
+    own = own.model_copy(update={"models": (own.models[0].model_copy(update={"net_return": holed}),)})
+    Trials(scored=(own,), unseen=2).write(tmp_path / "own.json")
+    assert Trials.read(tmp_path / "own.json") == Trials(scored=(own,), unseen=2)
+    told = json.loads((tmp_path / "own.json").read_text())
+    assert isinstance(told["scored"][0]["models"][0]["net_return"], str)
+    told["format"] = 1
+    told["scored"][0]["models"][0].update({name: getattr(own.models[0], name) for name in SERIES})
+    del told["scored"][0]["market"]
+    (tmp_path / "old.json").write_text(json.dumps(told))
+    assert Trials.read(tmp_path / "old.json").scored == (own,)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (
+            lambda own: own["models"][0].update(ic="AAAA"),
+            "models.0.ic: Value error, is no packed series",
+        ),
+        (lambda own: own["models"][0].update(ic="not packed"), "is no packed series"),
+        (lambda own: own["models"][0].update(ic=["0.1"] * BARS), "Input should be a valid number"),
         (lambda own: own["models"][0].update(net_return=[0.1]), "timestamps, but stack has another number"),
         (lambda own: own.update(timestamps=own["timestamps"][:1] * BARS), "timestamps do not rise"),
         (lambda own: own.update(bars_per_year=0.0), "bars_per_year: Input should be greater than 0"),

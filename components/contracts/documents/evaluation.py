@@ -10,6 +10,7 @@ from components.contracts.documents import Document, Part
 from components.contracts.documents.class_figures import ClassFigures
 from components.contracts.documents.cross_validated import CrossValidated
 from components.contracts.documents.fields import Figure
+from components.contracts.documents.market_sketch import UNKNOWN_MARKET, MarketSketch
 
 __all__ = [
     "AllNames",
@@ -321,6 +322,7 @@ class Evaluation(Document):
     stamp: EvaluationStamp
     cross_validated: CrossValidated | None = None  # before the test window; none where there was none
     further_tasks: list[FurtherTask] = Field(default_factory=list)  # empty where nothing else is predicted
+    market: MarketSketch = UNKNOWN_MARKET  # what prices did in the test window; empty where nobody kept it
 
     def tested(self, name: str) -> Measurement | None:
         """The expert's test window; None where there is no such expert, or it predicted nothing there."""
