@@ -40,9 +40,17 @@ def resolve_leaves(config: Config) -> list[Leaf]:
     ------
     ConfigError
         If one does not exist, is broken, learns from a finer period than the market's, from windows of a
-        coarser one, or from rich inputs where there are none.
+        coarser one, or from rich inputs where there are none; or if none learns the task of the run.
     """
-    return [resolve_leaf(name, config) for name in config.experts.leaves]
+    leaves = [resolve_leaf(name, config) for name in config.experts.leaves]
+    judged = (config.labels.target, config.labels.primary_horizon)
+    if not any(judged in tasks_of(leaf, config) for leaf in leaves):
+        raise ConfigError(
+            f"no expert of experts.leaves learns {judged[0]} over {judged[1]} bars, by which the run is"
+            " judged. Take `target` and `horizon` out of one of them, or set labels.target and"
+            " labels.primary_horizon to what they learn."
+        )
+    return leaves
 
 
 def users_modules(pipeline: str, config: Config) -> list[str]:
@@ -82,9 +90,18 @@ def resolve_leaf(name: str, config: Config) -> Leaf:
             f"experts.leaves names {name}, but no input is rich: it would learn from the same inputs as"
             f" {expert}/{leaf.period}/base. Write that, or name a table with modality: rich in fusion.tables."
         )
-    for task in leaf.also:
-        _refuse_further_task(task.target, task.horizon, path, config)
+    _refuse_tasks(leaf, path, config)
     return leaf
+
+
+def learned(leaf: Leaf, config: Config) -> tuple[str, int]:
+    """The target and horizon that a leaf learns: its own, else the run's."""
+    return leaf.target or config.labels.target, leaf.horizon or config.labels.primary_horizon
+
+
+def tasks_of(leaf: Leaf, config: Config) -> tuple[tuple[str, int], ...]:
+    """The (target, horizon) that a leaf learns, its own first."""
+    return (learned(leaf, config), *((task.target, task.horizon) for task in leaf.also))
 
 
 def run_name(leaf: Leaf, config: Config) -> str:
@@ -157,16 +174,36 @@ def _has_rich_inputs(config: Config) -> bool:
     return any(entry.modality == "rich" for entry in catalog(settings, config.market.period))
 
 
-def _refuse_further_task(target: str, horizon: int, path: Path, config: Config) -> None:
-    """ConfigError where `also` names a label that is not made."""
-    if horizon not in config.labels.horizons:
+def _refuse_tasks(leaf: Leaf, path: Path, config: Config) -> None:
+    """ConfigError where a leaf names a label that is not made, or one task twice."""
+    _refuse_label("`target`", leaf.target, "`horizon`", leaf.horizon, path, config)
+    for task in leaf.also:
+        _refuse_label("`also`", task.target, "`also`", task.horizon, path, config)
+    told = tasks_of(leaf, config)
+    for number, (target, horizon) in enumerate(told):
+        if (target, horizon) in told[:number]:
+            raise ConfigError(
+                f"{path}: `also` names {target} over {horizon} bars, which the leaf learns already. Take it"
+                " out."
+            )
+
+
+def _refuse_label(
+    by_name: str, target: str | None, by_bars: str, horizon: int | None, path: Path, config: Config
+) -> None:
+    """ConfigError where a label is not made; `by_name` and `by_bars` are the keys that ask for it."""
+    made = config.labels.horizons
+    if horizon is not None and horizon not in made:
         raise ConfigError(
-            f"{path}: `also` names horizon {horizon}, which is not made. Add it to labels.horizons"
-            f" ({', '.join(map(str, config.labels.horizons))}), or take one of those."
+            f"{path}: {by_bars} names horizon {horizon}, which is not made. Add it to labels.horizons"
+            f" ({', '.join(map(str, made))}), or take one of those."
         )
     kinds = {**LABELS.columns, **LABELS.optional}
     labels = [name for name, kind in kinds.items() if kind.is_numeric() and name not in LABELS.key]
-    if target not in labels:
+    if target is not None and target not in labels:
+        close = difflib.get_close_matches(target, labels, n=1)
+        advice = f"Did you mean {close[0]!r}? " if close else ""
         raise ConfigError(
-            f"{path}: `also` names the target {target!r}, which is no label. Take one of {', '.join(labels)}."
+            f"{path}: {by_name} names the target {target!r}, which is no label. {advice}Take one of"
+            f" {', '.join(labels)}."
         )

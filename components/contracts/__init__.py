@@ -41,6 +41,7 @@ from components.contracts.tables import (
     write_table,
 )
 from components.contracts.targets import target_labels
+from components.contracts.tasks import of_task, tasks_in
 from components.contracts.universe import tradable_rows
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "file_sha256",
     "hour_folder",
     "inputs_of",
+    "of_task",
     "read_catalog",
     "read_chosen",
     "read_gathered",
@@ -92,6 +94,7 @@ __all__ = [
     "require_one_origin",
     "served_parts",
     "target_labels",
+    "tasks_in",
     "tradable_rows",
     "verify_bundle",
     "write_catalog",

@@ -165,11 +165,14 @@ TRAINING_SET = Table(
     extra=pl.Float32(),
 )
 
-# What every expert and the stacker give. score, uncertainty and p10/p50/p90 are in the target's unit (log
-# return over the horizon). `usual_uncertainty` is what 90 % of the model's uncertainties before the row's
-# fold did not exceed, null where it had given none. Where the target is a class (`classes.py`) there are the
-# probabilities of the classes, which sum to 1; the score is the label that they expect (P(up) - P(down), for
-# `trend` P(up)), and p10/p50/p90 are the quantiles of that distribution. Null where a number is predicted.
+# What every expert and the stacker give. A row belongs to a task: the label column `target` over `horizon`
+# bars. A run judges one, that of `labels.target` and `labels.primary_horizon`; rows of further tasks are
+# there where an expert predicts them (`of_task` of contracts/tasks.py). score, uncertainty and p10/p50/p90 are in
+# the target's unit (log return over the horizon). `usual_uncertainty` is what 90 % of the model's
+# uncertainties before the row's fold did not exceed, null where it had given none. Where the target is a
+# class (`classes.py`) there are the probabilities of the classes, which sum to 1; the score is the label that
+# they expect (P(up) - P(down), for `trend` P(up)), and p10/p50/p90 are the quantiles of that distribution.
+# Null where a number is predicted.
 PREDICTIONS = Table(
     name="predictions",
     version=1,
@@ -190,16 +193,16 @@ PREDICTIONS = Table(
         "head_scale": pl.Float64(),
         "head_bias": pl.Float64(),
     },
-    key=("timestamp", "symbol", "horizon"),
+    key=("timestamp", "symbol", "horizon", "target"),
     optional={"usual_uncertainty": pl.Float64(), **dict.fromkeys(CLASS_COLUMNS, pl.Float64())},
 )
 
-# The predictions of several experts in one table.
+# The predictions of several experts in one table, of every task that one of them predicts.
 ALL_PREDICTIONS = Table(
     name="all_predictions",
-    version=1,
+    version=2,
     columns=PREDICTIONS.columns,
-    key=("timestamp", "symbol", "horizon", "expert"),
+    key=("timestamp", "symbol", "horizon", "target", "expert"),
     optional=PREDICTIONS.optional,
 )
 
@@ -208,7 +211,7 @@ ALL_PREDICTIONS = Table(
 # the one for the other. Each `path` holds each group once.
 CROSS_VALIDATED = Table(
     name="cross_validated",
-    version=1,
+    version=2,
     columns={
         "timestamp": TIME,
         "symbol": pl.String(),
@@ -222,14 +225,16 @@ CROSS_VALIDATED = Table(
         "score": pl.Float64(),
         "uncertainty": pl.Float64(),
     },
-    key=("timestamp", "symbol", "horizon", "expert", "path"),
+    key=("timestamp", "symbol", "horizon", "target", "expert", "path"),
 )
 
 # Experts side by side, one Float64 column `score_<expert>` and `uncertainty_<expert>` each, of classes also
-# `p_down_<expert>`, `p_none_<expert>` and `p_up_<expert>`, with the label and the regime.
+# `p_down_<expert>`, `p_none_<expert>` and `p_up_<expert>`, with the label and the regime. Null in the rows of
+# a task that the expert has no part in. An expert whose own task is another one than a row's stands there
+# with what it says of its own.
 OOF = Table(
     name="oof",
-    version=1,
+    version=2,
     columns={
         "timestamp": TIME,
         "symbol": pl.String(),
@@ -242,7 +247,7 @@ OOF = Table(
         "log_return": pl.Float64(),
         "regime": pl.String(),
     },
-    key=("timestamp", "symbol", "horizon"),
+    key=("timestamp", "symbol", "horizon", "target"),
     extra=pl.Float64(),
 )
 

@@ -14,6 +14,8 @@ def make_reference(
     catalog: Input[Artifact],
     settings: str,
     timeline: str,
+    horizon: int,
+    target: str,
     code: str,
     reference: Output[Artifact],
 ):
@@ -23,7 +25,7 @@ def make_reference(
     from components.drift.run import LearnedFrom, run_make_reference
 
     tables = (training_set, labels, predictions, catalog)
-    inputs = LearnedFrom(*(Path(table.path) for table in tables))
+    inputs = LearnedFrom(*(Path(table.path) for table in tables), target, horizon)
     run_make_reference(inputs, Path(reference.path), settings=settings, timeline=timeline, code=code)
 
 

@@ -86,8 +86,8 @@ def make_reference(
     training_set : TRAINING_SET frame; the rows from the start of the train window to the end of the test
         window are the reference
     labels : LABELS frame
-    predictions : ALL_PREDICTIONS frame; the rows of expert `stack`: all for what they were worth, those of
-        the test window for how they are distributed, or all where it is shorter than two windows
+    predictions : ALL_PREDICTIONS frame of one task; the rows of expert `stack`: all for what they were worth,
+        those of the test window for how they are distributed, or all where it is shorter than two windows
     catalog : of the factors; inputs and context are covered, and the score
 
     Raises

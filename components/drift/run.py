@@ -9,6 +9,7 @@ from components.contracts import (
     ALL_PREDICTIONS,
     LABELS,
     TRAINING_SET,
+    of_task,
     read_catalog,
     read_stamp,
     read_table,
@@ -29,12 +30,16 @@ from components.timeline import Settings as TimelineSettings
 
 @dataclass(frozen=True)
 class LearnedFrom:
-    """The tables that a model learned from and what it predicted, with their stamps."""
+    """The tables that a model learned from and what it predicted, with their stamps; and the task by which it
+    is judged.
+    """
 
     training_set: Path
     labels: Path
     predictions: Path
     catalog: Path
+    target: str
+    horizon: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def run_make_reference(
         about = make_reference(
             read_table(inputs.training_set, TRAINING_SET),
             read_table(inputs.labels, LABELS),
-            read_table(inputs.predictions, ALL_PREDICTIONS),
+            of_task(read_table(inputs.predictions, ALL_PREDICTIONS), inputs.target, inputs.horizon),
             read_catalog(inputs.catalog),
             parsed,
             TimelineSettings.model_validate_json(timeline),

@@ -23,11 +23,21 @@ from components.timeline.periods import Period
 # Where the modules of Alphaloop's own experts lie.
 FAMILIES = "components.experts.families"
 # Keys of a leaf that experts.overrides may set, beside the settings of its expert.
-SWITCHES = ("transform", "threads", "ensemble", "regimes", "also", "processes", "tracking")
+SWITCHES = (
+    "transform",
+    "target",
+    "horizon",
+    "threads",
+    "ensemble",
+    "regimes",
+    "also",
+    "processes",
+    "tracking",
+)
 
 
 class FurtherTask(Section):
-    """A target and horizon that is learned beside the run's own by experts with several heads."""
+    """A target and horizon that is learned and predicted beside the expert's own."""
 
     target: str = Field(description="label column")
     horizon: int = Field(ge=1, description="bars; one of labels.horizons")
@@ -60,6 +70,12 @@ class Leaf(Section):
             " or an override says otherwise"
         ),
     )
+    target: str | None = Field(
+        None, description="label column that it learns and predicts; none: labels.target"
+    )
+    horizon: int | None = Field(
+        None, ge=1, description="bars of that label, one of labels.horizons; none: labels.primary_horizon"
+    )
     threads: int = Field(
         2,
         ge=1,
@@ -78,7 +94,11 @@ class Leaf(Section):
         description="a model of its own for each regime, blended with the one of all rows; none: one model",
     )
     also: tuple[FurtherTask, ...] = Field(
-        (), description="further targets and horizons for experts with several heads"
+        (),
+        description=(
+            "further targets and horizons that it learns and predicts: a network by heads of one model where"
+            " the target is a number, any other expert by a model each"
+        ),
     )
     processes: int = Field(
         1, ge=1, description="processes that share each batch of a neural fit, started by torchrun: one a GPU"
@@ -143,11 +163,6 @@ def load_leaf(path: str | Path, overrides: Mapping[str, Mapping[str, Any]] | Non
         raise ConfigError(
             f"{path}: the address in `tracking` holds a password, which would be kept with the run. Give"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
-        )
-    if leaf.also and not _is_neural(module):
-        raise ConfigError(
-            f"{path}: `also` names further tasks, but {leaf.expert} is no neural expert and has one head"
-            " only. Take `also` out."
         )
     below = {place[1:]: line for place, line in lines.items() if len(place) > 1 and place[0] == "settings"}
     settings = validate_settings(module.Settings, leaf.settings, source=str(path), lines=below)

@@ -49,10 +49,10 @@ class Task:
 
     `groups` maps each input column, in the order of the model's inputs, to its factor group.
 
-    `also` are further (target, horizon) that an expert of several heads may learn beside. In `checkpoints` an
-    expert may keep what it needs to go on after a kill, marked with `key`; the trainer clears the folder when
-    the fit is done. `transform` says what of the target is learned in the cross-section of its bar
-    (`learned_target` of components/scoring/moments.py); predictions are in the target's own unit all the
+    `also` are further (target, horizon) that an expert of several heads learns and predicts beside. In
+    `checkpoints` an expert may keep what it needs to go on after a kill, marked with `key`; the trainer
+    clears the folder when the fit is done. `transform` says what of the target is learned in the
+    cross-section of its bar (`learned_target` of components/scoring/moments.py); predictions are in the target's own unit all the
     same. `tracking` is the address of an MLflow server for the steps of a fit, empty for none; `name` is what
     the fit is called there.
     """
@@ -91,6 +91,14 @@ class Expert(Protocol):
 
         Where the task's target is a class (`components/contracts/classes.py`) CLASS_COLUMNS too, which sum to
         1; the score is then the expected label, the order that combiners and backtest use.
+        """
+
+    def predict_tasks(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
+        """What `predict` gives, and a table like it for each task of `Task.also`, in their order; asked where
+        there are such and all are numbers.
+
+        May be left out: of such an expert a model is fitted for each further task
+        (components/experts/model_each.py).
         """
 
     def save(self, folder: Path) -> None:

@@ -12,6 +12,7 @@ from components.contracts import (
     ContractError,
     check_table,
     content_sha256,
+    of_task,
     read_table,
 )
 from components.contracts.documents.champion import ChampionRecord
@@ -54,21 +55,21 @@ def read_evaluation(path: Path, returns: Path) -> Evaluation:
     return evaluation
 
 
-def read_candidate(path: Path, *, expert: str, horizon: int) -> pl.DataFrame:
+def read_candidate(path: Path, *, expert: str, target: str, horizon: int) -> pl.DataFrame:
     """One expert's rows of a stamped ALL_PREDICTIONS file, as a PREDICTIONS table.
 
     Raises
     ------
     ContractError
-        If the file can't be read or has no rows of that expert and horizon.
+        If the file can't be read or has no rows of that expert, target and horizon.
     """
-    rows = read_table(path, ALL_PREDICTIONS).filter(
-        (pl.col("expert") == expert) & (pl.col("horizon") == horizon)
+    rows = of_task(read_table(path, ALL_PREDICTIONS), target, horizon, source=str(path)).filter(
+        pl.col("expert") == expert
     )
     if rows.is_empty():
         raise ContractError(
-            f"{path} holds no predictions of {expert!r} for horizon {horizon}. Run the stacking stage again,"
-            " or set gates.candidate."
+            f"{path} holds no predictions of {expert!r} for {target} over {horizon} bars. Run the stacking"
+            " stage again, or set gates.candidate."
         )
     return check_table(rows, PREDICTIONS, source=str(path))
 

@@ -50,7 +50,10 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str, newest_on
         parsed = Settings.model_validate_json(settings)
         evaluation = read_evaluation(Path(inputs.evaluation), Path(inputs.returns))
         candidate = read_candidate(
-            Path(inputs.predictions), expert=parsed.candidate, horizon=evaluation.horizon
+            Path(inputs.predictions),
+            expert=parsed.candidate,
+            target=evaluation.target,
+            horizon=evaluation.horizon,
         )
         candidate = tradable_rows(candidate, read_table(inputs.universe, UNIVERSE))
         champion = read_champion_predictions(Path(inputs.champion))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.contracts import AlphaloopError, inputs_of
+from components.contracts import AlphaloopError, inputs_of, of_task
 from components.mining.config import Settings
 from components.mining.ranks import by_bar, unit_ranks, unit_values
 from components.mining.tables import RunTables
@@ -99,9 +99,9 @@ def draw_sample(
     windows = resolve_windows(calendar, timeline)
     first, first_test = calendar[windows.validation[0]], calendar[windows.test[0]]
     inside = pl.col("timestamp").is_between(first, calendar[windows.validation[1] - 1])
-    scores = _scores(tables.predictions.filter(inside & (pl.col("horizon") == horizon)), settings)
-    experts = [name for name in scores.columns if name not in KEY]
     known = _known_labels(tables.labels.filter(inside), horizon, target, first_test)
+    scores = _scores(of_task(tables.predictions, target, horizon).filter(inside), settings)
+    experts = [name for name in scores.columns if name not in KEY]
     rows = tables.training_set.filter(inside).join(known, on=KEY).join(scores, on=KEY).sort(KEY)
     rows = rows.filter(pl.len().over("timestamp") >= MIN_SYMBOLS)
     columns = _varying([entry.column for entry in inputs_of(tables.catalog, "rich")], rows)

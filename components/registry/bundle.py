@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import read_stamp, require_json, write_manifest
+from components.contracts import of_task, read_stamp, require_json, tasks_in, write_manifest
 from components.credentials import require_no_credential
 from components.registry.mlmodel import write_mlmodel
 from components.scoring.form import SERVED_FORMAT
@@ -25,6 +25,7 @@ def build_bundle(
     catalog: Path,
     feature_registry: Path,
     predictions: Path,
+    task: tuple[str, int],
     config: Mapping[str, Any],
     code: str,
     reference: Path | None = None,
@@ -35,8 +36,9 @@ def build_bundle(
     ----------
     experts : folder of the fitted model of each expert; those that the stack gives no weight are kept for
         warm starts
-    predictions : ALL_PREDICTIONS file; the stack's rows go into the bundle, so that a later candidate can be
-        compared with what this model said before it could know
+    predictions : ALL_PREDICTIONS file; the stack's rows of the judged task go into the bundle, so that a
+        later candidate can be compared with what this model said before it could know
+    task : the judged target and horizon
     reference : folder with the drift reference of the training window
     """
     for name, source in experts.items():
@@ -46,7 +48,8 @@ def build_bundle(
         shutil.copytree(reference, folder / REFERENCE)
     shutil.copyfile(catalog, folder / "catalog.json")
     shutil.copyfile(feature_registry, folder / "features.json")
-    stack = pl.scan_parquet(predictions).filter(pl.col("expert") == "stack").collect()
+    said = pl.scan_parquet(predictions).filter(pl.col("expert") == "stack").collect()
+    stack = of_task(said, *task, source=str(predictions))
     stack.write_parquet(folder / PREDICTIONS_FILE, compression="zstd")
     about = {
         "schema": require_json(feature_registry).get("schema", ""),
@@ -56,6 +59,7 @@ def build_bundle(
         "period": stack["period"][0],
         "horizon": stack["horizon"][0],
         "target": stack["target"][0],
+        "tasks": [{"target": target, "horizon": horizon} for target, horizon in _tasks(said, task)],
         "inputs": dict(read_stamp(predictions).inputs),
         "code_version": code,
         "config": dict(config),
@@ -65,6 +69,11 @@ def build_bundle(
     if write_mlmodel(folder):
         write_manifest(folder, about)
     return require_json(folder / "manifest.json")
+
+
+def _tasks(said: pl.DataFrame, judged: tuple[str, int]) -> list[tuple[str, int]]:
+    """The (target, horizon) that the bundle answers, the judged one first."""
+    return [judged, *(task for task in tasks_in(said) if task != judged)]
 
 
 def _train_window(experts: Path) -> str:

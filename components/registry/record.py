@@ -61,6 +61,7 @@ def record(settings: Settings, name: str, folder: Path, candidate: JudgedModel) 
             catalog=candidate.catalog,
             feature_registry=candidate.feature_registry,
             predictions=candidate.predictions,
+            task=(candidate.evaluation.target, candidate.evaluation.horizon),
             config=config,
             code=candidate.code,
             reference=candidate.reference,

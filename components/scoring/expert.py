@@ -15,6 +15,7 @@ from components.contracts import REGIMES
 from components.contracts.classes import in_class_columns
 from components.scoring.classes import class_answer, probabilities
 from components.scoring.form import (
+    FURTHER_OUTPUTS,
     GRAPH_FILE,
     MEMBERS,
     WINDOWED,
@@ -60,7 +61,7 @@ class ServedExpert:
             for member in self.members:
                 _require_member(folder, self.form, member, self.members[0])
         elif self.form.raw is None:
-            self.graph = _graph(folder / GRAPH_FILE, self.form, threads)
+            self.graph = _graph(folder, self.form, threads)
         self.classes = self.members[0].classes if self.members else self.form.classes
         self.whole_bars = self.form.kind == "market" or any(member.whole_bars for member in self.members)
 
@@ -117,9 +118,8 @@ class ServedExpert:
                 return _linear(form.raw, inputs_BF), None
             return np.full((len(inputs_BF), *np.shape(form.raw)), form.raw), None
         if form.kind in WINDOWED:
-            raw_B, *rest = self._run_windows(
-                window_BLF[:, -form.lookback_bars :], regime_BR, context_BC, bar_B
-            )
+            found = self._run_windows(window_BLF[:, -form.lookback_bars :], regime_BR, context_BC, bar_B)
+            raw_B, *rest = [values[:, form.head - 1] for values in found] if form.head else found
             return raw_B, rest[0] if rest else None
         return self.graph(inputs=inputs_BF)[0], None
 
@@ -246,8 +246,8 @@ def begun(window_BLF: np.ndarray) -> np.ndarray:
     return begun_BL
 
 
-def _graph(path: Path, form: Form, threads: int) -> Graph:
-    """The graph that the form promises.
+def _graph(folder: Path, form: Form, threads: int) -> Graph:
+    """The graph that the form in `folder` promises.
 
     Windows run one thread a part; a whole market is one part and takes them all.
     """
@@ -260,12 +260,12 @@ def _graph(path: Path, form: Form, threads: int) -> Graph:
             "regime": (len(REGIMES),),
         }
         inputs |= {"context": (len(form.context),)} if form.context else {}
-    return Graph(
-        path,
-        inputs,
-        ["raw", "quantiles"] if form.band is None and not form.classes else ["raw"],
-        1 if form.kind == "window" else threads,
-    )
+    own = ["raw", "quantiles"] if form.band is None and not form.classes else ["raw"]
+    threads = 1 if form.kind == "window" else threads
+    if form.head:
+        path = folder.parent.parent / GRAPH_FILE
+        return Graph(path, inputs, FURTHER_OUTPUTS, threads, others=("raw", "quantiles"))
+    return Graph(folder / GRAPH_FILE, inputs, own, threads, others=FURTHER_OUTPUTS)
 
 
 def _require_member(folder: Path, form: Blend, member: ServedExpert, first: ServedExpert) -> None:

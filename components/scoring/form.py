@@ -16,6 +16,10 @@ SERVED_FORMAT = 2
 FORM_FILE = "served.json"
 GRAPH_FILE = "model.onnx"
 MEMBERS = "members"
+# Below the folder of an expert and of the stack: a folder for each further task.
+FURTHER = "further"
+# What a graph gives of tasks after the first: [B, T] and [B, T, 3].
+FURTHER_OUTPUTS = ("further_raw", "further_quantiles")
 WINDOWED = ("window", "market")
 # Weights of a row may miss 1 by this much, from rounding.
 ROUNDING = 1e-9
@@ -70,6 +74,8 @@ class Form:
     context : context columns that the graph takes beside the window, NaN where unknown
     classes : labels of the classes, in rising order, where `raw` are logits; empty where it is a number. The
         probabilities are softmax(raw / temperature), and head, unit and band have no part in them
+    head : 0 where the graph lies beside the form and `raw` and `quantiles` are its answer; else the number of
+        the further task whose answer is in FURTHER_OUTPUTS of the graph two folders above
     """
 
     kind: Literal["row", "window", "market"]
@@ -85,6 +91,7 @@ class Form:
     context: tuple[str, ...] = ()
     classes: tuple[int, ...] = ()
     temperature: float = 1.0
+    head: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,11 @@ class Blend:
     spread: float = 1.0
     width: float = 1.0
     kind: Literal["blend"] = "blend"
+
+
+def task_folder(target: str, horizon: int) -> str:
+    """The name of a further task's folder."""
+    return f"{target}_{horizon}"
 
 
 def write_form(folder: Path, form: Form | Blend, graph: bytes | None = None) -> None:

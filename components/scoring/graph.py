@@ -13,10 +13,18 @@ from components.scoring.form import ScoringError
 class Graph:
     """One graph on the CPU.
 
-    `inputs`: name to the sizes of the axes after the first (rows); `outputs`: names in their order.
+    `inputs`: name to the sizes of the axes after the first (rows); `outputs`: names in their order; `others`:
+    what it may give beside, which nobody asks for.
     """
 
-    def __init__(self, path: Path, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str], threads: int):
+    def __init__(
+        self,
+        path: Path,
+        inputs: Mapping[str, Sequence[int]],
+        outputs: Sequence[str],
+        threads: int,
+        others: Sequence[str] = (),
+    ):
         self.path, self.outputs = path, list(outputs)
         self.session = _session(path, threads)
         found = {node.name: (node.type, node.shape) for node in self.session.get_inputs()}
@@ -28,7 +36,7 @@ class Graph:
                     f"{path}: input {name!r} is {kind} {shape}, expected float rows of shape {list(sizes)}."
                     " Train the model again."
                 )
-        if set(found) != set(inputs) or set(given) != set(outputs):
+        if set(found) != set(inputs) or set(given) - set(others) != set(outputs) - set(others):
             raise ScoringError(
                 f"{path} takes {sorted(found)} and gives {sorted(given)}, expected {sorted(inputs)} and"
                 f" {sorted(outputs)}. Train the model again."

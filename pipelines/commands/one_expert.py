@@ -17,7 +17,7 @@ from components.contracts.documents.experts import (
     read_status,
 )
 from pipelines.config import Config
-from pipelines.leaves import INPUTS, find_leaf, resolve_leaf, run_name
+from pipelines.leaves import INPUTS, find_leaf, learned, resolve_leaf, run_name
 from pipelines.runners.local_run import run_locally
 
 if TYPE_CHECKING:
@@ -115,13 +115,14 @@ def expert_inputs(name: str, config: Config) -> "tuple[Leaf, StudyInputs, Path]"
     leaf = resolve_leaf(find_leaf(name, config), config)
     work = Path(config.run.folder).absolute() / "experts" / run_name(leaf, config)
     run_locally("expert", config, options={"leaf": find_leaf(name, config), "train": False})
+    target, horizon = learned(leaf, config)
     paths = InputPaths.read(work / INPUTS).model_dump(exclude={"format"})
     inputs = StudyInputs(
         **paths,
         timeline=config.timeline,
         period=config.market.period,
-        horizon=config.labels.primary_horizon,
-        target=config.labels.target,
+        horizon=horizon,
+        target=target,
         seed=config.run.seed,
         code=expert_code(leaf),
     )

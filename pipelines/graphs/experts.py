@@ -22,7 +22,7 @@ from pipelines.graphs.arrange import Arrange, side_by_side
 from pipelines.graphs.data import Source, TrainingData
 from pipelines.graphs.lineage import lineage
 from pipelines.lasting import lasting_folder
-from pipelines.leaves import run_name
+from pipelines.leaves import learned, run_name
 
 LINEAR_EXPERTS = ("elasticnet",)
 
@@ -189,6 +189,7 @@ def _arguments(
     config: Config, inputs: ExpertInputs, leaf: Leaf, work_folder: str, warm_from: str
 ) -> dict[str, Any]:
     """Arguments of the task that trains a leaf, but for what tells one training from the next."""
+    target, horizon = learned(leaf, config)
     chosen = (
         {"selection": inputs.selections[family_of(leaf), leaf.modality]} if _selects(config, leaf) else {}
     )
@@ -200,8 +201,8 @@ def _arguments(
         leaf=section_json(leaf.named(run_name(leaf, config))),
         timeline=timeline_json(config),
         period=config.market.period,
-        horizon=config.labels.primary_horizon,
-        target=config.labels.target,
+        horizon=horizon,
+        target=target,
         seed=config.run.seed,
         work_folder=work_folder,
         warm_from=warm_from,

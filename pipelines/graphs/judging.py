@@ -80,6 +80,8 @@ def _to_candidate(
             catalog=data.catalog,
             settings=section_json(config.drift),
             timeline=walk_json(config),
+            horizon=config.labels.primary_horizon,
+            target=config.labels.target,
             code=code_version(make_reference),
         ),
         "drift reference",

@@ -670,9 +670,12 @@ def test_champion_and_candidate_files_are_checked(good, tmp_path):
     file.write_text('{"version": 3}')
     with pytest.raises(ContractError, match=r"(?s)champion\.json is no ChampionRecord.*  run_id: Field req"):
         read_champion_predictions(tmp_path / "champion")
-    assert len(read_candidate(tmp_path / "predictions", expert="stack", horizon=5)) == len(good.predictions)
-    with pytest.raises(ContractError, match="no predictions of 'zebra' for horizon 5"):
-        read_candidate(tmp_path / "predictions", expert="zebra", horizon=5)
+    task = {"target": good.evaluation.target, "horizon": 5}
+    assert len(read_candidate(tmp_path / "predictions", expert="stack", **task)) == len(good.predictions)
+    with pytest.raises(
+        ContractError, match="no predictions of 'zebra' for sector_neutral_return over 5 bars"
+    ):
+        read_candidate(tmp_path / "predictions", expert="zebra", **task)
 
 
 def test_a_model_that_scores_all_alike_on_many_bars_is_caught(good):

@@ -15,7 +15,7 @@ from pipelines.commands.options import CONFIGS
 from pipelines.config import Config, features_json, load_config
 from pipelines.graphs.arrange import Pods
 from pipelines.graphs.build import build_pipeline
-from pipelines.leaves import find_leaf, resolve_leaf, resolve_leaves, run_name, unused_overrides
+from pipelines.leaves import find_leaf, learned, resolve_leaf, resolve_leaves, run_name, unused_overrides
 
 DEMO = CONFIGS / "demo.yaml"
 TABLE = {"name": "notes", "path": "notes.csv", "release_lag_days": 1, "columns": [{"name": "note"}]}
@@ -48,6 +48,18 @@ def test_regimes_and_further_tasks_are_set_from_the_config():
     assert leaf.regimes.fewest_rows == 70
     also = "experts.overrides.patchtst.also=[{target: log_return, horizon: 10}]"
     assert resolve_leaf("patchtst/1d/base", demo(also)).also[0].horizon == 10
+
+
+def test_a_leaf_may_have_a_task_of_its_own_as_long_as_another_has_that_of_the_run():
+    own = [f"experts.overrides.lightgbm.{one}" for one in ("target=log_return", "horizon=1")]
+    config = demo(*own)
+    assert learned(resolve_leaf("lightgbm/1d/base", config), config) == ("log_return", 1)
+    other = "patchtst" if "patchtst/1d/base" in config.experts.leaves else "elasticnet"
+    assert learned(resolve_leaf(f"{other}/1d/base", config), config) == ("sector_neutral_return", 5)
+    with pytest.raises(
+        ConfigError, match=r"no expert of experts\.leaves learns sector_neutral_return over 5"
+    ):
+        resolve_leaves(demo(*own, "experts.leaves=[lightgbm/1d/base]"))
 
 
 def test_switches_settings_and_the_rest_of_a_leaf_stand_side_by_side():
@@ -97,6 +109,12 @@ def test_no_expert_has_a_setting_that_is_called_like_a_switch():
         ("patchtst.also=[{target: log_retur, horizon: 5}]", "the target 'log_retur', which is no label"),
         ("patchtst.also=[{target: log_return, horizon: 7}]", "horizon 7, which is not made"),
         ("patchtst.also=[{target: barrier_end, horizon: 5}]", "which is no label"),
+        (
+            "patchtst.also=[{target: sector_neutral_return, horizon: 5}]",
+            "sector_neutral_return over 5 bars, which the leaf learns already",
+        ),
+        ("lightgbm.target=log_retur", "`target` names the target 'log_retur'.* Did you mean 'log_return'"),
+        ("lightgbm.horizon=7", "`horizon` names horizon 7, which is not made"),
     ],
 )
 def test_a_wrong_override_is_told_with_its_place(override, words):

@@ -145,6 +145,7 @@ def bundle_of(
         catalog=folder / "catalog.json",
         feature_registry=folder / "features.json",
         predictions=folder / "predictions.parquet",
+        task=(row["target"], row["horizon"]),
         config={},
         code="c",
     )

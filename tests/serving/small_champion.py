@@ -193,6 +193,7 @@ def make_bundle(
         catalog=work / "catalog.json",
         feature_registry=work / "features.json",
         predictions=work / "predictions.parquet",
+        task=(TARGET, HORIZON),
         config={"backtest": backtest.model_dump(mode="json")},
         code=CODE,
     )

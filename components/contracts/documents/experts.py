@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from components.contracts.documents import Document, Part
+from components.contracts.documents.tasks import PredictedTask
 from components.contracts.errors import ContractError
 from components.contracts.files import read_json
 
@@ -60,6 +61,8 @@ class TrainedExpert(Document):
     modality: str
     horizon: int
     target: str
+    further: tuple[PredictedTask, ...] = ()
+    """Tasks that it predicts beside its own."""
     inputs: int
     """Inputs of the served model."""
     rows: int

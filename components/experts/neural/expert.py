@@ -6,6 +6,8 @@ Shapes: N rows, T tasks, B predicted rows.
 import json
 import math
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,10 +22,10 @@ from components.experts.errors import ExpertError
 from components.experts.neural.arrays import Codes, PanelArrays, Scalers, arrange, fit_codes, fit_scalers
 from components.experts.neural.config import Neural
 from components.experts.neural.family import Family
-from components.experts.neural.return_units import Head, fit_head
+from components.experts.neural.return_units import Head, fit_further_head, fit_head
 from components.experts.protocol import Advance, Task
 from components.experts.rows import labelled
-from components.scoring.form import Form, Unit, write_form
+from components.scoring.form import FURTHER, Form, Unit, task_folder, write_form
 
 WEIGHTS, EXPERT = "weights.safetensors", "expert.json"
 
@@ -61,6 +63,7 @@ class NeuralExpert:
         self.scalers = self.codes = self.model = None
         self.trading_days = 7
         self.head: Head | ClassHead = Head()
+        self.further: tuple[Head, ...] = ()
         self.evidence: Explanation | None = None
 
     def fit(
@@ -106,6 +109,10 @@ class NeuralExpert:
             if class_values(task.target)
             else fit_head(rows.judged, bars, rows.watched, found, task.horizon)
         )
+        self.further = tuple(
+            fit_further_head(rows.judged, bars, rows.watched, found, (number, *named))
+            for number, named in enumerate(by_heads(task.also), start=1)
+        )
         columns = self.family.evidence(self.settings, self.layout)
         self.evidence = Explanation(
             weights=evidence.weights(explained, columns),
@@ -120,6 +127,14 @@ class NeuralExpert:
         """PREDICTION_COLUMNS for the `predict` rows in their order, of classes CLASS_COLUMNS too; score and
         quantiles in units of the label.
         """
+        return self._predictions(frame, 1)[0]
+
+    def predict_tasks(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
+        """As `predict`, a table a task, the own one first; further tasks are numbers."""
+        return self._predictions(frame, 1 + len(self.further))
+
+    def _predictions(self, frame: pl.DataFrame, tasks: int) -> list[pl.DataFrame]:
+        """What the first `tasks` heads say of the `predict` rows, by one pass of the network."""
         from components.experts.neural.class_targets import class_logits
         from components.experts.neural.fit import predicted
         from components.experts.neural.reproducible import reproducible
@@ -136,10 +151,20 @@ class NeuralExpert:
             panel = self._panel(bars, device, whole_days=self.family.whole_days)
             found = predicted(self.family, self.settings, self.model, panel, rows)
         asked = frame[bars.frame_row_N[rows]]
-        if isinstance(self.head, ClassHead):
-            return self.head.predictions(asked, class_logits(found, len(self.head.values)))
-        unit_B = bars.volatility_N[rows] * math.sqrt(task.horizon)
-        return self.head.predictions(asked, found, unit_B)
+        volatility_B = bars.volatility_N[rows]
+        own = (
+            self.head.predictions(asked, class_logits(found, len(self.head.values)))
+            if isinstance(self.head, ClassHead)
+            else self.head.predictions(asked, found, volatility_B * math.sqrt(task.horizon))
+        )
+        further = zip(self.further[: tasks - 1], task.also, strict=False)
+        return [
+            own,
+            *(
+                head.predictions(asked, found, volatility_B * math.sqrt(horizon), number)
+                for number, (head, (_, horizon)) in enumerate(further, start=1)
+            ),
+        ]
 
     def save(self, folder: Path) -> None:
         """Write weights.safetensors, expert.json (settings, task, scalers, codes, head) and explain.json."""
@@ -163,6 +188,7 @@ class NeuralExpert:
             "codes": vars(self.codes),
             "trading_days": self.trading_days,
             "head": self.head.to_dict() if isinstance(self.head, ClassHead) else vars(self.head),
+            "further": [vars(head) for head in self.further],
         }
         atomic_write_text(folder / EXPERT, json.dumps(values, indent=1))
         self.evidence.write(folder / EXPLAIN)
@@ -190,6 +216,7 @@ class NeuralExpert:
             expert.trading_days = values["trading_days"]
             classes = "temperature" in values["head"]
             expert.head = read_head(values["head"]) if classes else Head(**values["head"])
+            expert.further = tuple(Head(**head) for head in values["further"])
             expert.evidence = Explanation.read(folder / EXPLAIN)
             expert.model = expert._build(expert.layout).eval()
             expert.model.load_state_dict(load_file(folder / WEIGHTS))
@@ -219,7 +246,14 @@ class NeuralExpert:
         context = CONTEXT if self.codes.sectors or self.codes.industries else ()
         values = class_values(self.task.target)
         places = class_places(len(values)) if values else ()
-        graph = window_graph(self.model, self.scalers, self.codes, self.settings.lookback_bars, places)
+        graph = window_graph(
+            self.model,
+            self.scalers,
+            self.codes,
+            self.settings.lookback_bars,
+            places,
+            further=len(self.further),
+        )
         kind = "market" if self.family.whole_days else "window"
         form = Form(
             kind,
@@ -237,6 +271,24 @@ class NeuralExpert:
             temperature=self.head.temperature if values else 1.0,
         )
         write_form(folder, form, graph)
+        for number, head in enumerate(self.further, start=1):
+            target, horizon = self.task.also[number - 1]
+            below = Path(folder) / FURTHER / task_folder(target, horizon)
+            below.mkdir(parents=True, exist_ok=True)
+            write_form(below, self._further_form(form, head, horizon, number))
+
+    def _further_form(self, form: Form, head: Head, horizon: int, number: int) -> Form:
+        """The served form of a further task, whose head is in the graph of the own one."""
+        return replace(
+            form,
+            head_scale=head.scale,
+            head_bias=head.bias,
+            unit=replace(form.unit, factor=math.sqrt(horizon)),
+            band_width=head.width,
+            classes=(),
+            temperature=1.0,
+            head=number,
+        )
 
     def explain(self) -> Explanation:
         """Mean weights of what the network lets through, overall and by regime, rank correlations of further
@@ -283,6 +335,13 @@ class NeuralExpert:
         from components.experts.neural.panel import Panel
 
         return Panel(bars, lookback=self.settings.lookback_bars, device=device, whole_days=whole_days)
+
+
+def by_heads(also: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+    """The further tasks that heads of the network answer: none where one of them is a class, which the one
+    direction head can't learn beside the own task.
+    """
+    return () if any(class_values(target) for target, _ in also) else also
 
 
 def _let_idle_threads_sleep() -> None:

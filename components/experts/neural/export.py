@@ -16,6 +16,7 @@ from components.contracts import INDUSTRY_COLUMN, REGIMES, SECTOR_COLUMN
 from components.experts.neural.arrays import CLIP_DEVIATIONS, Codes, Scalers
 from components.experts.neural.batch import Batch
 from components.experts.neural.heads import ForecastModel
+from components.scoring.form import FURTHER_OUTPUTS
 
 CONTEXT = (SECTOR_COLUMN, INDUSTRY_COLUMN)
 # Any size but 1, which the exporter would take for a constant.
@@ -27,12 +28,20 @@ class _FromWindows(nn.Module):
     """`window` [B, L, A] as the bars are, missing values NaN; `begun` [B, L], 1 from the symbol's first bar
     on; `regime` [B, S] one-hot; `context` [B, 2] sector and industry code, NaN where unknown. Gives raw score
     [B] and quantiles [B, 3] of the first task; where `classes` names places of the direction head, their
-    logits [B, C] alone.
+    logits [B, C] instead. With `further`, the number of tasks after the first, scores [B, T] and quantiles
+    [B, T, 3] of these.
     """
 
-    def __init__(self, model: ForecastModel, scalers: Scalers, codes: Codes, classes: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        model: ForecastModel,
+        scalers: Scalers,
+        codes: Codes,
+        classes: tuple[int, ...] = (),
+        further: int = 0,
+    ):
         super().__init__()
-        self.model, self.classes = model, list(classes)
+        self.model, self.classes, self.tasks = model, list(classes), further + 1
         self.register_buffer("mean_A", torch.tensor(scalers.mean, dtype=torch.float32))
         self.register_buffer("inverse_A", 1.0 / torch.tensor(scalers.deviation, dtype=torch.float32))
         self.register_buffer("sector_K", torch.tensor(codes.sectors, dtype=torch.float32))
@@ -48,9 +57,13 @@ class _FromWindows(nn.Module):
         sector_B = unknown_B if context_BC is None else _numbers(context_BC[:, 0], self.sector_K)
         industry_B = unknown_B if context_BC is None else _numbers(context_BC[:, 1], self.industry_K)
         outputs = self.model(Batch(inputs_BLA, begun_BL > 0, regime_BS, sector_B, industry_B))
-        if self.classes:
-            return (outputs.direction_BC[:, self.classes],)
-        return outputs.score_BT[:, 0], outputs.quantiles_BT3[:, 0]
+        further = (outputs.score_BT[:, 1 : self.tasks], outputs.quantiles_BT3[:, 1 : self.tasks])
+        own = (
+            (outputs.direction_BC[:, self.classes],)
+            if self.classes
+            else (outputs.score_BT[:, 0], outputs.quantiles_BT3[:, 0])
+        )
+        return (*own, *further) if self.tasks > 1 else own
 
 
 def _numbers(code_B: Tensor, known_K: Tensor) -> Tensor:
@@ -60,12 +73,18 @@ def _numbers(code_B: Tensor, known_K: Tensor) -> Tensor:
 
 
 def window_graph(
-    model: ForecastModel, scalers: Scalers, codes: Codes, lookback: int, classes: tuple[int, ...] = ()
+    model: ForecastModel,
+    scalers: Scalers,
+    codes: Codes,
+    lookback: int,
+    classes: tuple[int, ...] = (),
+    further: int = 0,
 ) -> bytes:
     """The graph with inputs `window`, `begun`, `regime` and, where codes are known, `context`; outputs `raw`
-    and `quantiles`, of `classes` their logits `raw` alone; any number of windows.
+    and `quantiles`, of `classes` their logits `raw` alone, and FURTHER_OUTPUTS where there are `further`
+    tasks; any number of windows.
     """
-    module = _FromWindows(model.cpu().eval(), scalers, codes, classes).eval()
+    module = _FromWindows(model.cpu().eval(), scalers, codes, classes, further).eval()
     with_context = bool(codes.sectors or codes.industries)
     shapes = (
         (lookback, len(scalers.mean)),
@@ -77,7 +96,10 @@ def window_graph(
     rows = torch.export.Dim("B", min=1)
     names = {
         "input_names": ["window", "begun", "regime", "context"][: len(example)],
-        "output_names": ["raw"] if classes else ["raw", "quantiles"],
+        "output_names": [
+            *(["raw"] if classes else ["raw", "quantiles"]),
+            *(FURTHER_OUTPUTS if further else ()),
+        ],
     }
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from components.experts.bands import P10_TO_P90, fit_bands
+from components.experts.errors import ExpertError
 from components.experts.neural.arrays import PanelArrays
 from components.experts.protocol import PREDICTION_COLUMNS
 
@@ -28,15 +29,17 @@ class Head:
     bias: float = 0.0
     width: float = 1.0
 
-    def predictions(self, rows: pl.DataFrame, found: "Predicted", unit_B: np.ndarray) -> pl.DataFrame:
+    def predictions(
+        self, rows: pl.DataFrame, found: "Predicted", unit_B: np.ndarray, task: int = 0
+    ) -> pl.DataFrame:
         """PREDICTION_COLUMNS of `rows` with their `timestamp` and `symbol`; `unit_B` is the volatility over
-        the horizon.
+        the horizon of the task of this number.
         """
-        bands = self._bands(found.quantiles_NT3[:, 0], unit_B)
+        bands = self._bands(found.quantiles_NT3[:, task], unit_B)
         return rows.select(
             "timestamp",
             "symbol",
-            pl.Series("score", self.scale * found.score_NT[:, 0] + self.bias),
+            pl.Series("score", self.scale * found.score_NT[:, task] + self.bias),
             pl.Series("uncertainty", (bands[:, 2] - bands[:, 0]) / P10_TO_P90),
             pl.Series("p10", bands[:, 0]),
             pl.Series("p50", bands[:, 1]),
@@ -59,6 +62,36 @@ def fit_head(
     fitted = fit_bands(judged, found.score_NT[:, 0], horizon=horizon)
     unit_B = bars.volatility_N[watched] * math.sqrt(horizon)
     width = _width(bars.label_N[watched] / unit_B, found.quantiles_NT3[:, 0])
+    return Head(fitted.head_scale, fitted.head_bias, width)
+
+
+def fit_further_head(
+    judged: pl.DataFrame,
+    bars: PanelArrays,
+    watched: np.ndarray,
+    found: "Predicted",
+    task: tuple[int, str, int],
+) -> Head:
+    """As `fit_head`, of a further task: its number, target and horizon; by those of the rows that have its
+    label.
+
+    Raises
+    ------
+    ExpertError
+        If none has.
+    """
+    number, target, horizon = task
+    label_B = bars.labels_NT[watched, number]
+    known = np.isfinite(label_B)
+    if not known.any():
+        raise ExpertError(
+            f"no early-stopping row has a label of {target} over {horizon} bars, so what is said of it can't"
+            " be brought into its unit. Lengthen timeline.train or raise timeline.early_stopping_share."
+        )
+    rows = judged.with_columns(pl.Series("label", label_B)).filter(pl.Series(known))
+    fitted = fit_bands(rows, found.score_NT[known, number], horizon=horizon)
+    unit_B = bars.volatility_N[watched[known]] * math.sqrt(horizon)
+    width = _width(label_B[known] / unit_B, found.quantiles_NT3[known, number])
     return Head(fitted.head_scale, fitted.head_bias, width)
 
 

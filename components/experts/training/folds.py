@@ -27,9 +27,9 @@ from components.contracts import (
 )
 from components.contracts.classes import CLASS_COLUMNS, class_values
 from components.contracts.documents.experts import Fit, KeptFit
-from components.experts.compose import compose, load_composed
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf
+from components.experts.model_each import expert_of, load_expert
 from components.experts.neural.distributed import agreed, is_main, shared_path
 from components.experts.protocol import Advance, Expert, Task
 from components.experts.rows import all_to_learn
@@ -71,6 +71,11 @@ class FoldWork:
     def stage(self) -> str:
         """The training's name in the terminal."""
         return f"train {self.leaf.expert}"
+
+    @property
+    def tasks(self) -> tuple[tuple[str, int], ...]:
+        """The (target, horizon) that are predicted, the expert's own first."""
+        return ((self.task.target, self.task.horizon), *self.task.also)
 
 
 def of_fold(work: FoldWork, fold: Fold) -> FoldWork:
@@ -146,8 +151,8 @@ def _fit_fold(work: FoldWork, fold: Fold, folder: Path, advance: Advance) -> Fit
         work,
         fold,
         "Expert",
-        lambda: compose(
-            work.module, settings.model_validate(work.leaf.settings), work.leaf.ensemble, work.leaf.regimes
+        lambda: expert_of(
+            work.module, settings.model_validate(work.leaf.settings), work.leaf, work.task.also
         ),
     )
     lookback = int(getattr(expert, "lookback_bars", 0))
@@ -195,6 +200,7 @@ def _save(work: FoldWork, fold: Fold, expert: Expert, lookback: int, model: Path
             "period": work.task.period,
             "horizon": work.task.horizon,
             "target": work.task.target,
+            "tasks": [{"target": target, "horizon": horizon} for target, horizon in work.tasks],
             "seed": work.task.seed,
             "columns": list(work.task.groups),
             "groups": dict(work.task.groups),
@@ -208,26 +214,40 @@ def _save(work: FoldWork, fold: Fold, expert: Expert, lookback: int, model: Path
 
 
 def _predict(work: FoldWork, fold: Fold, expert: Expert, lookback: int, folder: Path) -> int:
-    """Write what the expert predicts of the fold; returns how many rows."""
-    found = [_predicted(work, fold, expert, frame) for frame in predict_frames(work.table, fold, lookback)]
-    found = pl.concat(found)
+    """Write what the expert predicts of the fold, of all its tasks; returns of how many rows."""
+    frames = predict_frames(work.table, fold, lookback)
+    found = [_predicted(work, fold, expert, frame) for frame in frames]
+    tables = [
+        _stamped(pl.concat(parts), work, fold, task)
+        for task, parts in zip(work.tasks, zip(*found, strict=True), strict=True)
+    ]
+    table = pl.concat(tables, how="diagonal").sort(PREDICTIONS.key) if len(tables) > 1 else tables[0]
     write_table(
-        _stamped(found, work, fold),
+        table,
         folder / PREDICTED,
         PREDICTIONS,
         code_version=work.code,
         config_hash=config_hash(work.leaf),
         train_window=_train_window(work, fold),
     )
-    return len(found)
+    return len(tables[0])
 
 
-def _predicted(work: FoldWork, fold: Fold, expert: Expert, frame: pl.DataFrame) -> pl.DataFrame:
-    """What the expert predicts of one frame, checked."""
+def _predicted(work: FoldWork, fold: Fold, expert: Expert, frame: pl.DataFrame) -> list[pl.DataFrame]:
+    """What the expert predicts of one frame, a table for each of its tasks, checked."""
     wanted = frame.filter(pl.col("part") == "predict").select("timestamp", "symbol")
-    found = _call(work, fold, "predict", lambda: expert.predict(frame))
-    classes = bool(class_values(work.task.target))
-    return check_predictions(found, wanted, expert=work.leaf.expert, fold=fold.name, classes=classes)
+    ask = expert.predict_tasks if work.task.also else lambda rows: [expert.predict(rows)]
+    found = _call(work, fold, "predict", lambda: ask(frame))
+    return [
+        check_predictions(
+            table,
+            wanted,
+            expert=work.leaf.expert,
+            fold=fold.name,
+            classes=bool(class_values(target)),
+        )
+        for (target, _), table in zip(work.tasks, found, strict=True)
+    ]
 
 
 def _train_window(work: FoldWork, fold: Fold) -> str:
@@ -236,17 +256,18 @@ def _train_window(work: FoldWork, fold: Fold) -> str:
     return f"{first:%Y-%m-%d}..{last:%Y-%m-%d}"
 
 
-def _stamped(predictions: pl.DataFrame, work: FoldWork, fold: Fold) -> pl.DataFrame:
-    """Predictions as a PREDICTIONS table."""
+def _stamped(predictions: pl.DataFrame, work: FoldWork, fold: Fold, task: tuple[str, int]) -> pl.DataFrame:
+    """Predictions of one task as a PREDICTIONS table."""
+    target, horizon = task
     about = {
         "period": work.task.period,
-        "target": work.task.target,
+        "target": target,
         "expert": work.leaf.expert,
         "fold": fold.name,
         "train_window": _train_window(work, fold),
     }
     table = predictions.with_columns(
-        pl.lit(work.task.horizon, dtype=pl.Int32).alias("horizon"),
+        pl.lit(horizon, dtype=pl.Int32).alias("horizon"),
         *(pl.lit(value).alias(name) for name, value in about.items()),
     )
     chances = [name for name in CLASS_COLUMNS if name in predictions.columns]
@@ -285,6 +306,13 @@ def _warm_start(work: FoldWork, fold: Fold) -> Any:
             f" {len(manifest.get('columns') or [])} inputs; {leaf.expert} on these {len(columns)}"
             " inputs can't go on from it. Give a model of the same expert and feature set."
         )
+    learned = (manifest["target"], manifest["horizon"])
+    if learned != work.tasks[0]:
+        report(
+            work.stage,
+            f"{fold.name} starts from scratch: the warm model learned {learned[0]} over {learned[1]} bars",
+        )
+        return None
     if len(fold.predict) and manifest["known_until"] >= work.table.calendar[int(fold.predict[0])].isoformat():
         report(
             work.stage,
@@ -293,4 +321,4 @@ def _warm_start(work: FoldWork, fold: Fold) -> Any:
         )
         return None
     whole = leaf.ensemble > 1 or leaf.regimes is not None
-    return _call(work, fold, "load", lambda: load_composed(work.module, work.warm_from, whole=whole))
+    return _call(work, fold, "load", lambda: load_expert(work.module, work.warm_from, whole=whole))

@@ -50,7 +50,8 @@ class Inputs:
 class Assignment:
     """What an expert is to learn: a target over a horizon of bars, in the folds of a timeline, with a seed.
 
-    `code` is the version of what runs; folds of other code are not taken over.
+    `horizon` and `target` are given as the run's; those that the leaf names stand in their place. `code` is
+    the version of what runs; folds of other code are not taken over.
     """
 
     leaf: Leaf
@@ -60,6 +61,11 @@ class Assignment:
     target: str
     seed: int
     code: str = ""
+
+    def __post_init__(self):
+        # Here, so that no door, command or study can train a leaf for another task than its own.
+        for name in ("horizon", "target"):
+            object.__setattr__(self, name, getattr(self.leaf, name) or getattr(self, name))
 
     @classmethod
     def parsed(cls, leaf: str, timeline: str, *others: str | int) -> Self:

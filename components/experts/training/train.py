@@ -19,11 +19,13 @@ from components.contracts import (
     PREDICTIONS,
     ContractError,
     atomic_write_text,
+    of_task,
     read_table,
     verify_bundle,
 )
 from components.contracts.classes import class_values
 from components.contracts.documents.experts import ExpertStatus, FailedExpert, Fit, TrainedExpert
+from components.contracts.documents.tasks import PredictedTask
 from components.experts.errors import ExpertError
 from components.experts.leaves import expert_module
 from components.experts.protocol import Task
@@ -101,8 +103,8 @@ def train_expert(
         what that model has seen, and for the served model
     until : `test` leaves out the model for serving and the cross-validation, `validation` also the folds that
         predict test bars; `model_folder` is then that of the last fold
-    after_fold : called with number, total and PREDICTIONS after each fold; may raise `Stopped`, which is let
-        through
+    after_fold : called with number, total and PREDICTIONS of the expert's own task after each fold; may raise
+        `Stopped`, which is let through
 
     Raises
     ------
@@ -117,8 +119,8 @@ def train_expert(
     for number, fold in enumerate(folds):
         fits.append(finish_fold(of_fold(work, fold), fold, number, plan.fits))
         if after_fold and len(fold.predict):
-            after_fold(number, len(folds), _predicted(work, fold))
-    predictions = pl.concat([_predicted(work, fold) for fold in folds if len(fold.predict)])
+            after_fold(number, len(folds), of_task(_predicted(work, fold), *work.tasks[0]))
+    predictions = pl.concat([_predicted(work, fold) for fold in folds if len(fold.predict)], how="diagonal")
     crossed, splits = _crossed(work, plan) if plan.crossed else (None, [])
     status = _status(work, fits, splits, predictions, time.monotonic() - started)
     return Trained(predictions, work.folder / folds[-1].name / "model", status, crossed)
@@ -164,9 +166,8 @@ def _planned(
             f" {assignment.period}. Name the leaf {leaf.expert}/{assignment.period}/{leaf.modality}."
         )
     task = _task(tables, assignment)
-    rows = with_labels(
-        tables.training_set, tables.labels, list(task.groups), ((task.target, task.horizon), *task.also)
-    )
+    tasks = ((task.target, task.horizon), *task.also)
+    rows = with_labels(tables.training_set, tables.labels, list(task.groups), tasks)
     rows = rows if tables.learnable is None else unlabelled_but(rows, tables.learnable)
     rows = labelled_at_news(rows, leaf.period) if coarser else rows
     if task.transform == "rank_gaussian" and not class_values(task.target):
@@ -284,6 +285,7 @@ def _status(
     work: FoldWork, fits: Sequence[Fit], splits: Sequence[Fit], predictions: pl.DataFrame, seconds: float
 ) -> TrainedExpert:
     expert, task = work.leaf.expert, work.task
+    predictions = of_task(predictions, *work.tasks[0])
     by_fold = predictions.group_by("fold").agg(pl.col("score").n_unique() == 1)
     constant = by_fold.filter("score")["fold"].sort().to_list()
     if constant and expert != "median":
@@ -299,6 +301,7 @@ def _status(
         modality=work.leaf.modality,
         horizon=task.horizon,
         target=task.target,
+        further=tuple(PredictedTask(target=target, horizon=horizon) for target, horizon in task.also),
         inputs=fits[-1].inputs,
         rows=len(predictions),
         train_window=fits[-1].train_window,

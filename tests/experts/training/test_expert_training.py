@@ -20,7 +20,9 @@ from components.contracts import (
     ContractError,
     OutputError,
     check_table,
+    of_task,
     read_stamp,
+    tasks_in,
     verify_bundle,
     write_catalog,
     write_chosen,
@@ -28,6 +30,7 @@ from components.contracts import (
 )
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import FurtherTask, Leaf
+from components.experts.model_each import load_expert
 from components.experts.run import Outputs, run, run_find_trained
 from components.experts.trained import Token, keep_token
 from components.experts.training.inputs import Assignment, Inputs, TrainingTables
@@ -574,27 +577,73 @@ def test_whoever_watches_may_stop_after_a_fold(tables, tmp_path):
     assert not (tmp_path / "fold_02").exists()
 
 
-def test_further_tasks_come_as_labels_and_leave_with_the_label(tables, tmp_path):
-    leaf = FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=2),)})
-    train(tables, tmp_path, leaf)
-    fit, predict = fragile.FRAMES[:2]
-    both = fit.filter(pl.col("part") == "train").drop_nulls("label")
-    assert both["also_0"].equals(both["label"].sign().rename("also_0"))
-    assert predict["also_0"].null_count() == len(predict)
-    half = tables[0].filter(pl.col("symbol") < "S03").select(*LEARNABLE.columns)
+def test_an_expert_with_one_head_gets_a_model_for_each_further_task(tables, tmp_path):
+    training_set, labels, catalog = tables
+    doubled = labels.with_columns(sector_neutral_return=2 * pl.col("log_return"))
+    given = (training_set, doubled, catalog)
+    leaf = FRAGILE.model_copy(update={"also": (FurtherTask(target="sector_neutral_return", horizon=2),)})
+    alone = train(given, tmp_path / "alone").predictions
     fragile.FRAMES.clear()
+    trained = train(given, tmp_path / "both", leaf)
+    own, other, asked = fragile.FRAMES[:3]
+    assert other["label"].equals(2 * own["label"])
+    assert "also_0" not in own.columns
+    assert asked["label"].null_count() == len(asked)
+    both = trained.predictions
+    assert of_task(both, "log_return", 2).equals(alone)
+    further = of_task(both, "sector_neutral_return", 2)
+    assert further.select("timestamp", "symbol", "fold").equals(alone.select("timestamp", "symbol", "fold"))
+    assert [task.target for task in trained.status.further] == ["sector_neutral_return"]
+    assert trained.status.rows == len(alone)
+    model = load_expert(fragile, trained.model_folder, whole=False)
+    assert model.further["sector_neutral_return_2"].mean == pytest.approx(2 * model.own.mean)
+    manifest = verify_bundle(trained.model_folder)
+    assert [task["target"] for task in manifest["tasks"]] == ["log_return", "sector_neutral_return"]
+
+
+def test_rows_that_are_not_learnable_have_no_further_label(tables, tmp_path):
+    leaf = FRAGILE.model_copy(update={"also": (FurtherTask(target="sector_neutral_return", horizon=2),)})
+    half = tables[0].filter(pl.col("symbol") < "S03").select(*LEARNABLE.columns)
     train(tables, tmp_path / "half", leaf, learnable=half)
-    assert fragile.FRAMES[0].filter(pl.col("also_0").is_not_null())["symbol"].unique().sort().to_list() == [
-        "S00",
-        "S01",
-        "S02",
-    ]
+    symbols = fragile.FRAMES[1].drop_nulls("label")["symbol"].unique().sort().to_list()
+    assert symbols == ["S00", "S01", "S02"]
     with pytest.raises(ContractError, match="no rows of horizon 9"):
         train(
             tables,
             tmp_path / "other",
             FRAGILE.model_copy(update={"also": (FurtherTask(target="direction", horizon=9),)}),
         )
+
+
+def test_a_leaf_with_a_task_of_its_own_learns_that(tables, tmp_path):
+    training_set, labels, catalog = tables
+    longer = labels.with_columns(horizon=pl.lit(1, pl.Int32), log_return=3 * pl.col("log_return"))
+    given = (training_set, pl.concat([longer, labels]).sort(LABELS.key), catalog)
+    leaf = FRAGILE.model_copy(update={"horizon": 1})
+    trained = train(given, tmp_path, leaf)
+    assert tasks_in(trained.predictions) == [("log_return", 1)]
+    assert (trained.status.target, trained.status.horizon) == ("log_return", 1)
+    wanted = training_set.join(longer, on=("timestamp", "symbol"))["log_return"]
+    assert set(fragile.FRAMES[0]["label"].drop_nulls()) <= set(wanted.drop_nulls())
+    with pytest.raises(ExpertError, match="p_down"):
+        train(given, tmp_path / "class", FRAGILE.model_copy(update={"target": "direction"}))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_long_label_of_an_expert_of_its_own_horizon_never_leaks_through_the_purge(tables, tmp_path, early):
+    """Labels known after 10 bars in a run of 2, purged for 4: refused; fine where they are known in time."""
+    training_set, labels, catalog = tables
+    times = training_set["timestamp"].unique().sort()
+    place = times.search_sorted(labels["timestamp"]) + (3 if early else 11)
+    known = times.gather(place.clip(0, len(times) - 1))
+    late = labels.with_columns(horizon=pl.lit(3, pl.Int32), label_end=known)
+    leaf = FRAGILE.model_copy(update={"horizon": 3})
+    given = (training_set, pl.concat([labels, late]).sort(LABELS.key), catalog)
+    if early:
+        assert train(given, tmp_path, leaf, timeline=LONGER).status.horizon == 3
+        return
+    with pytest.raises(TimelineError, match="became known after"):
+        train(given, tmp_path, leaf, timeline=LONGER)
 
 
 def test_a_further_label_that_is_known_too_late_is_refused(tables, tmp_path):

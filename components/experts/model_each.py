@@ -1,0 +1,129 @@
+"""An expert of several tasks whose model has one head: a model for each further task, beside that of its own
+task.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+
+from components.contracts.classes import class_values
+from components.experts.compose import compose, load_composed
+from components.experts.leaves import Leaf
+from components.experts.protocol import Advance, Task
+from components.scoring.form import FURTHER, task_folder
+
+
+def expert_of(module: ModuleType, settings: Any, leaf: Leaf, also: Sequence[tuple[str, int]]) -> Any:
+    """The expert of a leaf, which answers its own task and those in `also`: by heads of one model where it
+    has them and they are numbers, else by a model each. An expert as in protocol.py.
+    """
+    build = partial(compose, module, settings, leaf.ensemble, leaf.regimes)
+    expert = build()
+    classes = any(class_values(target) for target, _ in also)
+    if not also or (hasattr(expert, "predict_tasks") and not classes):
+        return expert
+    return ModelEach(expert, build, learns_beside=getattr(module.Expert, "neural", False))
+
+
+def load_expert(module: ModuleType, folder: Path, *, whole: bool) -> Any:
+    """The model of the own task that `save` wrote and, where there are some, those of further tasks by their
+    folders' names: what a later fit goes on from. `whole` and errors as of `load_composed`.
+    """
+    own = load_composed(module, folder, whole=whole)
+    further = {
+        path.name: load_composed(module, path, whole=whole)
+        for path in sorted((Path(folder) / FURTHER).glob("*"))
+        if path.is_dir()
+    }
+    return Warm(own, further) if further else own
+
+
+class Warm:
+    """Fitted models to go on from: of the own task, and of further ones by name."""
+
+    def __init__(self, own: Any, further: dict[str, Any]):
+        self.own, self.further = own, further
+
+
+class ModelEach:
+    """`own` answers its own task; `build` makes a model for each further one.
+
+    `learns_beside`: the own model learns the further tasks too, whoever answers them.
+    """
+
+    def __init__(self, own: Any, build: Callable[[], Any], *, learns_beside: bool):
+        self.own, self.build, self.learns_beside = own, build, learns_beside
+        self.lookback_bars = int(getattr(own, "lookback_bars", 0))
+        self.further: dict[str, Any] = {}
+        # The trainer asks whether an expert has these.
+        if hasattr(own, "export"):
+            self.export = self._export
+        if hasattr(own, "explain"):
+            self.explain = own.explain
+
+    def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Any = None) -> None:
+        """Fit the model of each task on its labels, one after the other."""
+        warm = warm_start if isinstance(warm_start, Warm) else Warm(warm_start, {})
+        parts = len(task.also) + 1
+        own = replace(task, also=task.also if self.learns_beside else ())
+        self.own.fit(
+            frame if self.learns_beside else _labelled_by(frame, "label", task),
+            own,
+            advance=_within(advance, "own task", 0, parts),
+            warm_start=warm.own,
+        )
+        self.further = {}
+        for number, (target, horizon) in enumerate(task.also):
+            name = task_folder(target, horizon)
+            self.further[name] = expert = self.build()
+            expert.fit(
+                _labelled_by(frame, f"also_{number}", task),
+                replace(
+                    task,
+                    target=target,
+                    horizon=horizon,
+                    also=(),
+                    checkpoints=None if task.checkpoints is None else task.checkpoints / name,
+                    key=f"{task.key} {name}",
+                    name=f"{task.name} {name}".strip(),
+                ),
+                advance=_within(advance, name, number + 1, parts),
+                warm_start=warm.further.get(name),
+            )
+        advance(1.0, f"{parts} tasks")
+
+    def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """What the model of the own task says."""
+        return self.own.predict(frame)
+
+    def predict_tasks(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
+        """What the model of each task says, the own one first."""
+        return [expert.predict(frame) for expert in (self.own, *self.further.values())]
+
+    def save(self, folder: Path) -> None:
+        """The own model into `folder`, the others below `further`."""
+        self.own.save(folder)
+        for name, expert in self.further.items():
+            (folder / FURTHER / name).mkdir(parents=True)
+            expert.save(folder / FURTHER / name)
+
+    def _export(self, folder: Path) -> None:
+        self.own.export(folder)
+        for name, expert in self.further.items():
+            expert.export(folder / FURTHER / name)
+
+
+def _labelled_by(frame: pl.DataFrame, column: str, task: Task) -> pl.DataFrame:
+    """The frame with the label of one task alone."""
+    return frame.with_columns(pl.col(column).alias("label")).drop(
+        [f"also_{number}" for number in range(len(task.also))]
+    )
+
+
+def _within(advance: Advance, name: str, done: int, total: int) -> Advance:
+    return lambda share, what: advance((done + min(max(share, 0.0), 1.0)) / total, f"{name}: {what}")
