@@ -167,8 +167,8 @@ TRAINING_SET = Table(
 
 # What every expert and the stacker give. A row belongs to a task: the label column `target` over `horizon`
 # bars. A run judges one, that of `labels.target` and `labels.primary_horizon`; rows of further tasks are
-# there where an expert predicts them (`of_task` of contracts/tasks.py). score, uncertainty and p10/p50/p90 are in
-# the target's unit (log return over the horizon). `usual_uncertainty` is what 90 % of the model's
+# there where an expert predicts them (`of_task` of contracts/tasks.py). score, uncertainty and p10/p50/p90
+# are in the target's unit (log return over the horizon). `usual_uncertainty` is what 90 % of the model's
 # uncertainties before the row's fold did not exceed, null where it had given none. Where the target is a
 # class (`classes.py`) there are the probabilities of the classes, which sum to 1; the score is the label that
 # they expect (P(up) - P(down), for `trend` P(up)), and p10/p50/p90 are the quantiles of that distribution.

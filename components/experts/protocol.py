@@ -52,9 +52,9 @@ class Task:
     `also` are further (target, horizon) that an expert of several heads learns and predicts beside. In
     `checkpoints` an expert may keep what it needs to go on after a kill, marked with `key`; the trainer
     clears the folder when the fit is done. `transform` says what of the target is learned in the
-    cross-section of its bar (`learned_target` of components/scoring/moments.py); predictions are in the target's own unit all the
-    same. `tracking` is the address of an MLflow server for the steps of a fit, empty for none; `name` is what
-    the fit is called there.
+    cross-section of its bar (`learned_target` of components/scoring/moments.py); predictions are in the
+    target's own unit all the same. `tracking` is the address of an MLflow server for the steps of a fit,
+    empty for none; `name` is what the fit is called there.
     """
 
     period: str
