@@ -45,8 +45,10 @@ class ExpertAnswer:
 class ServedExpert:
     """The form of an expert, with its graph where it has one, or with its members."""
 
-    def __init__(self, folder: Path, *, threads: int, workers: Executor | None = None):
-        self.name, self.form = folder.name, read_form(folder)
+    def __init__(
+        self, folder: Path, *, threads: int, workers: Executor | None = None, name: str | None = None
+    ):
+        self.name, self.form = name or folder.name, read_form(folder)
         self.graph, self.members = None, ()
         self.workers = workers or (
             ThreadPoolExecutor(threads, thread_name_prefix=f"score-{self.name}")

@@ -2,29 +2,28 @@
 stack's score with its band.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from components.contracts import (
-    INDUSTRY_COLUMN,
-    REGIME_COLUMN,
-    REGIMES,
-    SECTOR_COLUMN,
-    VOLATILITY_COLUMN,
-    require_json,
-    verify_bundle,
-)
+from components.contracts import REGIMES, verify_bundle
 from components.scoring.expert import ExpertAnswer, ServedExpert
-from components.scoring.form import ScoringError
+from components.scoring.form import FURTHER, ScoringError, task_folder
 from components.scoring.moments import moments_by_bar, moments_of_one_bar
+from components.scoring.parts import (
+    CONTEXT,
+    about,
+    columns_of,
+    context_of,
+    form_folder,
+    places_of,
+    require_classes,
+)
 from components.scoring.stacker import Scores, Stacker, read_stacker, standardise
 
-# Every model takes the first two; the others where an expert does.
-CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
-ALWAYS = 2
 WARM_UP_ROWS = (1, 500)
 
 
@@ -63,6 +62,9 @@ class Model:
     expert needs, the newest bar included, 0 where none does. `places` says which inputs each expert takes,
     None for all of them. `whole_bars`: an expert looks across the symbols of a bar, so that rows have a score
     only together with all others of it.
+
+    The model answers the task that its run was judged by; `further` are models of the other tasks, which take
+    the same inputs, context and window.
     """
 
     manifest: dict[str, Any]
@@ -77,6 +79,7 @@ class Model:
     experts: tuple[ServedExpert, ...]
     places: tuple[np.ndarray | None, ...]
     stacker: Stacker
+    further: tuple["Model", ...] = ()
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 2) -> Self:
@@ -91,37 +94,56 @@ class Model:
         """
         folder = Path(folder)
         manifest = verify_bundle(folder)
-        columns, given = _columns(folder)
-        stacker = read_stacker(folder / "stacker", threads=threads)
+        task = tuple(about(manifest, folder, name) for name in ("target", "horizon"))
+        own = cls._of_task(folder, manifest, folder / "stacker", task, threads)
+        # A bundle that names no tasks answers its own alone.
+        others = [(one["target"], one["horizon"]) for one in manifest.get("tasks", ())]
+        further = [
+            cls._of_task(folder, manifest, folder / "stacker" / FURTHER / task_folder(*other), other, threads)
+            for other in others
+            if other != task
+        ]
+        return _alike(own, further) if further else own
+
+    @classmethod
+    def _of_task(
+        cls, folder: Path, manifest: dict[str, Any], stack: Path, task: tuple[str, int], threads: int
+    ) -> Self:
+        """The model of one task, its stack in the folder `stack`."""
+        columns, given = columns_of(folder)
+        stacker = read_stacker(stack, threads=threads)
         for name in stacker.experts:
             if not any(file.startswith(f"experts/{name}/") for file in manifest["files"]):
                 raise ScoringError(
                     f"{folder}: the stacker gives {name} weight, but the bundle holds no such expert. Train"
                     " the model again."
                 )
-        experts = tuple(ServedExpert(folder / "experts" / name, threads=threads) for name in stacker.experts)
-        _require_classes(folder, experts, stacker)
-        places = tuple(_places(folder, expert, columns) for expert in experts)
-        about = {
-            name: _about(manifest, folder, name)
-            for name in ("sha256", "schema", "period", "horizon", "target")
-        }
+        experts = tuple(
+            ServedExpert(form_folder(folder / "experts" / name, task), threads=threads, name=name)
+            for name in stacker.experts
+        )
+        require_classes(folder, experts, stacker)
+        places = tuple(places_of(folder, expert, columns) for expert in experts)
+        said = {name: about(manifest, folder, name) for name in ("sha256", "schema", "period")}
         lookback_bars = max(expert.form.lookback_bars for expert in experts)
         return cls(
             manifest=manifest,
             columns=columns,
-            context=_context(folder, given, experts),
+            context=context_of(folder, given, experts),
             lookback_bars=lookback_bars,
             experts=experts,
             places=places,
             stacker=stacker,
-            **about,
+            target=task[0],
+            horizon=task[1],
+            **said,
         )
 
     @property
     def whole_bars(self) -> bool:
         """Whether rows can be scored by whole bars only."""
-        return any(expert.whole_bars for expert in self.experts)
+        parts = [self, *self.further]
+        return any(expert.whole_bars for part in parts for expert in part.experts)
 
     @property
     def head(self) -> tuple[float, float]:
@@ -194,7 +216,7 @@ class Model:
         z_EB = standardise(outputs.score, score_mean, score_spread)
         u_EB = standardise(outputs.uncertainty, uncertainty_mean, uncertainty_spread)
         raw_B = self.stacker.raw(z_EB, u_EB, one_hot(np.asarray(context_BC)[:, 0]))
-        return self.stacker.head.scores(raw_B, outputs.uncertainty, outputs.chances)
+        return self.stacker.scores(raw_B, outputs.uncertainty, outputs.chances)
 
     def score_bar(self, inputs: np.ndarray, context: np.ndarray, window: np.ndarray | None = None) -> Scores:
         """Scores of rows that are the whole universe of one bar."""
@@ -210,6 +232,8 @@ class Model:
         ScoringError
             If an answer is not finite: such a model must not be served.
         """
+        for model in self.further:
+            model.warm_up()
         random = np.random.default_rng(0)
         for rows in WARM_UP_ROWS:
             shape = (rows, max(self.lookback_bars, 1), len(self.columns))
@@ -252,6 +276,16 @@ class Model:
         return _without_infinities(inputs_BF), _without_infinities(context_BC)
 
 
+def _alike(own: Model, further: Sequence[Model]) -> Model:
+    """The model with those of further tasks, all with the context and the window that any of them takes."""
+    models = (own, *further)
+    taken = {name for model in models for name in model.context}
+    context = tuple(name for name in CONTEXT if name in taken)
+    lookback_bars = max(model.lookback_bars for model in models)
+    own, *others = (replace(model, context=context, lookback_bars=lookback_bars) for model in models)
+    return replace(own, further=tuple(others))
+
+
 def cross_section_by_bar(outputs: ExpertOutputs, bar_N: np.ndarray) -> CrossSection:
     """Mean and spread over the rows of each row's own bar, [E, N]; `bar_N` numbers the bars from 0."""
     score, uncertainty = (moments_by_bar(values, bar_N) for values in (outputs.score, outputs.uncertainty))
@@ -267,77 +301,5 @@ def _without_infinities(values: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(values), np.float32(np.nan), values) if np.isinf(values).any() else values
 
 
-def _columns(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The inputs in the order that the bundle's feature service has, and the context columns that it gives
-    beside.
-    """
-    path = folder / "features.json"
-    values = require_json(path, remedy="Train the model again.", error=ScoringError)
-    try:
-        return tuple(values["columns"]), tuple(values["context"])
-    except (KeyError, TypeError) as error:
-        raise ScoringError(
-            f"{path} does not say which inputs the model takes ({type(error).__name__}: {error}). Train the"
-            " model again."
-        ) from error
-
-
-def _require_classes(folder: Path, experts: tuple[ServedExpert, ...], stacker: Stacker) -> None:
-    """Refuse experts that answer in other classes than the stack does."""
-    wanted = stacker.head.pool.values if stacker.head.pool else ()
-    for expert in experts:
-        if expert.classes != wanted:
-            raise ScoringError(
-                f"{folder}: expert {expert.name} answers in the classes {list(expert.classes)}, the stack in"
-                f" {list(wanted)}. Train the model again."
-            )
-
-
-def _context(folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert, ...]) -> tuple[str, ...]:
-    """The context columns that the model takes: regime and volatility, and what its experts take beside."""
-    for expert in experts:
-        unknown = [name for name in expert.form.context if name not in CONTEXT]
-        if unknown:
-            raise ScoringError(
-                f"{folder}: expert {expert.name} takes the context column {unknown[0]!r}; this version knows"
-                f" {list(CONTEXT)}. Train the model again."
-            )
-    taken = {name for expert in experts for name in expert.form.context}
-    wanted = tuple(name for number, name in enumerate(CONTEXT) if number < ALWAYS or name in taken)
-    missing = [name for name in wanted if name not in given]
-    if missing:
-        raise ScoringError(
-            f"{folder / 'features.json'} has the context columns {list(given)}, which lack {missing[0]!r}."
-            " Train the model again."
-        )
-    return wanted
-
-
-def _places(folder: Path, expert: ServedExpert, columns: tuple[str, ...]) -> np.ndarray | None:
-    """Positions of the expert's inputs among the bundle's, None where it takes all of them.
-
-    Both name them in the same order.
-    """
-    own = expert.form.columns
-    if own == columns:
-        return None
-    number = {name: place for place, name in enumerate(columns)}
-    places = np.array([number.get(name, -1) for name in own], dtype=np.intp)
-    wrong = np.flatnonzero((places < 0) | (np.diff(places, prepend=-1) <= 0))
-    if len(wrong):
-        raise ScoringError(
-            f"{folder}: expert {expert.name} takes {len(own)} inputs, features.json names {len(columns)}; its"
-            f" input number {int(wrong[0]) + 1}, {own[int(wrong[0])]}, is not there or stands in another"
-            " order. Train the model again."
-        )
-    return places
-
-
 def _chosen(values: np.ndarray, places: np.ndarray | None) -> np.ndarray:
     return values if places is None else np.ascontiguousarray(values[..., places])
-
-
-def _about(manifest: dict[str, Any], folder: Path, name: str) -> Any:
-    if name not in manifest:
-        raise ScoringError(f"{folder}: the manifest does not say the {name}. Train the model again.")
-    return manifest[name]

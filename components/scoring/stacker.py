@@ -20,6 +20,7 @@ STACKER_FILE, GRAPH_FILE = "stacker.json", "stacker.onnx"
 HEAD_NAMES = ("head_scale", "head_bias", "band_low", "band_high")
 USUAL_NAME = "usual_uncertainty"
 CLASSES_NAME, TEMPERATURE_NAME = "classes", "temperature"
+WIDTHS_NAME = "widths"
 Z90 = 1.2815515655446004
 LARGEST_DEVIATION = 5.0
 SMALLEST_SPREAD = 1e-12
@@ -101,7 +102,8 @@ class Head:
 @dataclass(frozen=True)
 class Stacker:
     """`weights_QE`: row 0 for every bar, row 1 + r on top of it in regime r. `graph` instead, for trees and
-    networks.
+    networks. `guests` learned another task; `width_E`: factors on the uncertainties where there are such,
+    else None.
     """
 
     method: str
@@ -109,6 +111,14 @@ class Stacker:
     weights_QE: np.ndarray | None
     graph: Graph | None
     head: Head
+    width_E: np.ndarray | None = None
+    guests: tuple[str, ...] = ()
+
+    def scores(self, raw_B: np.ndarray, uncertainty_EB: np.ndarray, chance_EB3: np.ndarray | None) -> Scores:
+        """As `Head.scores`, with every expert's uncertainty in the unit of the stack's target."""
+        if self.width_E is not None:
+            uncertainty_EB = uncertainty_EB * self.width_E[:, None]
+        return self.head.scores(raw_B, uncertainty_EB, chance_EB3)
 
     def raw(self, z_EB: np.ndarray, u_EB: np.ndarray, regime_BR: np.ndarray) -> np.ndarray:
         """The combiner's output [B] from standardised scores and uncertainties."""
@@ -190,7 +200,10 @@ def _stacker(values: dict[str, Any], path: Path, threads: int) -> Stacker:
         usual=float(usual) if usual is not None else np.inf,
         pool=Pool(classes, float(values[TEMPERATURE_NAME])) if classes else None,
     )
-    return Stacker(str(values["method"]), experts, weights_QE, graph, head)
+    # A file without widths is of experts that all learned the stack's task.
+    widths = {name: float(value) for name, value in values.get(WIDTHS_NAME, {}).items()}
+    width_E = np.array([widths.get(name, 1.0) for name in experts]) if widths else None
+    return Stacker(str(values["method"]), experts, weights_QE, graph, head, width_E, tuple(widths))
 
 
 def _weights(weights: dict[str, float], experts: tuple[str, ...], path: Path) -> np.ndarray:

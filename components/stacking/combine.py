@@ -4,7 +4,8 @@ A combiner that predicts a fold learned only from rows whose label was known bef
 combiner is used is decided on the validation rows whose label was known before the test window: `choice.py`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import polars as pl
@@ -18,6 +19,7 @@ from components.stacking.calibrate import USUAL_QUANTILE, LabelKind, fit_head, p
 from components.stacking.choice import PurgedFold, choose, compare, cross_validated, purged_folds
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, Combiner, fit_combiner
 from components.stacking.config import Settings
+from components.stacking.guests import fit_widths, in_unit, relations, welcome
 from components.stacking.inputs import combiner_inputs, informative
 from components.stacking.served_form import served_files
 from components.timeline import Windows
@@ -88,26 +90,33 @@ def stack_experts(
     *,
     embargo_bars: int,
     seed: int,
+    guests: Sequence[str] = (),
 ) -> Stacked:
     """Compare the combiners on the validation window, choose one, and apply all of them through the test
     window.
 
     Parameters
     ----------
-    oof : OOF frame
-    predictions : ALL_PREDICTIONS frame of the same experts
+    oof : OOF frame of one task
+    predictions : ALL_PREDICTIONS frame of the same task
     windows, calendar : the four windows as bar positions, and the sorted distinct timestamps they count in
     embargo_bars : bars left out before a predicted fold, beyond the rule that a label must be known
+    guests : experts that learned another task; they take part where they order symbols by this one's label,
+        on rows known before the test window
     """
     experts = [name.removeprefix("score_") for name in oof.columns if name.startswith("score_")]
-    table = combiner_inputs(oof, experts)
+    table = combiner_inputs(oof, experts, guests)
     walk = Walk(_blocks(oof, windows, calendar), calendar, embargo_bars)
     useful = informative(experts, oof.filter(pl.col("timestamp") < calendar[windows.test[0]]))
     kind = LabelKind.of(oof)
     known = table.filter(pl.col("label").is_not_null())
     judged = walk.known_before(known, windows.test[0])
-    material = Material(
-        _to_predict(table, known, walk), purged_folds(judged, calendar, embargo_bars), known, kind
+    related = relations(guests, judged, kind.horizon)
+    useful = [name for name in useful if name not in related or name in welcome(related)]
+    present = [name for name in useful if name in related]
+    material = _in_one_unit(
+        Material(_to_predict(table, known, walk), purged_folds(judged, calendar, embargo_bars), known, kind),
+        present,
     )
     tried, left_out = _all_tried(material, useful, settings, seed)
     candidates = compare({name: one.daily for name, one in tried.items()}, kind.horizon, seed)
@@ -124,12 +133,28 @@ def stack_experts(
         validation_end=str(judged["timestamp"].max()),
         experts=useful,
         weights=used.final.weights,
+        guests=related,
     )
     return Stacked(
         _all_predictions(_with_usual(predictions, walk), oof, scored, chosen),
         comparison,
-        served_files(chosen, used.final, useful, used.head),
+        served_files(chosen, used.final, useful, used.head, fit_widths(present, known)),
     )
+
+
+def _in_one_unit(material: Material, guests: list[str]) -> Material:
+    """The material with the guests' uncertainties in the label's unit, by what is known for each part."""
+    if not guests:
+        return material
+
+    def both(learned: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        widths = fit_widths(guests, learned)
+        return in_unit(learned, widths), in_unit(rows, widths)
+
+    blocks = [both(known, block)[::-1] for block, known in material.blocks]
+    folds = [PurgedFold(*both(fold.learned, fold.left_out)) for fold in material.folds]
+    known = both(material.known, material.known)[0]
+    return replace(material, blocks=blocks, folds=folds, known=known)
 
 
 def _all_tried(

@@ -10,6 +10,8 @@ from components.image import IMAGE
 def build_oof(
     labels: Input[Dataset],
     training_set: Input[Dataset],
+    target: str,
+    horizon: int,
     settings: str,
     code: str,
     experts: Input[Artifact],
@@ -23,6 +25,8 @@ def build_oof(
     run_build_oof(
         OofInputs(labels.path, training_set.path, experts.path),
         OofOutputs(oof.path, predictions.path, audit.path),
+        target=target,
+        horizon=horizon,
         settings=settings,
         code=code,
     )
@@ -33,6 +37,8 @@ def stack(
     oof: Input[Dataset],
     predictions: Input[Dataset],
     training_set: Input[Dataset],
+    target: str,
+    horizon: int,
     settings: str,
     timeline: str,
     seed: int,
@@ -47,6 +53,8 @@ def stack(
     run_stack(
         StackInputs(oof.path, predictions.path, training_set.path),
         StackOutputs(all_predictions.path, model.path, comparison.path),
+        target=target,
+        horizon=horizon,
         settings=settings,
         timeline=timeline,
         seed=seed,
@@ -59,6 +67,8 @@ def stack_splits(
     labels: Input[Dataset],
     training_set: Input[Dataset],
     experts: Input[Artifact],
+    target: str,
+    horizon: int,
     settings: str,
     timeline: str,
     seed: int,
@@ -71,6 +81,8 @@ def stack_splits(
     run_stack_splits(
         OofInputs(labels.path, training_set.path, experts.path),
         predictions.path,
+        target=target,
+        horizon=horizon,
         settings=settings,
         timeline=timeline,
         seed=seed,

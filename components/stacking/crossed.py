@@ -6,7 +6,7 @@ neither. Where one group is tested at a time there are no such predictions: noth
 weights stand alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from components.stacking.choice import PurgedFold, choose, compare, cross_valida
 from components.stacking.combine import STACK, public_name
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner
 from components.stacking.config import Settings
+from components.stacking.guests import fit_widths, in_unit, relations, welcome
 from components.stacking.inputs import combiner_inputs, informative
 from components.stacking.oof import build_oof_table
 from components.timeline import CrossValidation
@@ -58,6 +59,7 @@ def stack_splits(
     settings: Settings,
     *,
     seed: int,
+    guests: Sequence[str] = (),
 ) -> pl.DataFrame:
     """CROSS_VALIDATED predictions of the experts, of every combiner, and of the one that is chosen for each
     group, by the rule of the run's stack, on what is learned from there. A combiner that can't be fitted for
@@ -65,8 +67,10 @@ def stack_splits(
 
     Parameters
     ----------
-    experts : CROSS_VALIDATED frames by name, of one horizon and target
+    experts : CROSS_VALIDATED frames by name, each of one task; the first one's is stacked
     labels, training_set : LABELS and TRAINING_SET frames
+    guests : experts that learned another task: they take part in a group's stack where they order symbols by
+        the label on what is known there, and have no rows of their own in the result
 
     Raises
     ------
@@ -75,15 +79,21 @@ def stack_splits(
     """
     for name, frame in experts.items():
         _require_these_splits(name, frame, crossing.splits)
-    tables, useful = _tables(experts, labels, training_set, crossing)
+    tables, useful = _tables(experts, labels, training_set, crossing, guests)
     first = next(iter(experts.values()))
     task = first.select("period", "horizon", "target").row(0, named=True)
     combined, failed = [], set()
     for group in range(len(crossing.splits.groups)):
         advance(STAGE, group, len(crossing.splits.groups), f"group {group + 1}")
         known = known_of(group, tables, crossing)
+        related = relations(guests, known, task["horizon"]) if len(known) else {}
+        present = [name for name in useful if name in welcome(related)]
+        own = [name for name in useful if name not in guests or name in present]
+        widths = fit_widths(present, known)
+        known = in_unit(known, widths)
         folds = purged_folds(known, crossing.calendar, crossing.embargo_bars) if len(known) else []
-        tried = _tried(group, known, folds, tables, useful, crossing, settings, seed)
+        given = [in_unit(table, widths) for table in tables]
+        tried = _tried(group, known, folds, given, own, crossing, settings, seed)
         failed |= {public_name(name) for name in settings.combiners if len(known) and name not in tried}
         if len(known):
             daily = {name: one.daily for name, one in tried.items()}
@@ -93,7 +103,8 @@ def stack_splits(
     about = (pl.lit(value, CROSS_VALIDATED.columns[name]).alias(name) for name, value in task.items())
     stacked = pl.concat(combined).filter(~pl.col("expert").is_in(failed))
     stacked = stacked.with_columns(about).select(*CROSS_VALIDATED.columns)
-    return pl.concat([*experts.values(), stacked]).sort(CROSS_VALIDATED.key)
+    own = [frame for name, frame in experts.items() if name not in guests]
+    return pl.concat([*own, stacked]).sort(CROSS_VALIDATED.key)
 
 
 def _require_these_splits(name: str, frame: pl.DataFrame, splits: CrossValidation) -> None:
@@ -113,6 +124,7 @@ def _tables(
     labels: pl.DataFrame,
     training_set: pl.DataFrame,
     crossing: Crossing,
+    guests: Sequence[str],
 ) -> tuple[list[pl.DataFrame], list[str]]:
     """What combiners see of each split's predictions, with `split` and `group`; and the experts that order
     the symbols of a bar in any split.
@@ -126,7 +138,7 @@ def _tables(
         oof = build_oof_table(own, labels, training_set)
         useful |= set(informative(list(experts), oof))
         groups = crossing.splits.group_of(crossing.calendar.search_sorted(oof["timestamp"]).to_numpy())
-        table = combiner_inputs(oof, list(experts))
+        table = combiner_inputs(oof, list(experts), guests)
         tables.append(
             table.with_columns(pl.Series("group", groups, pl.Int32), split=pl.lit(number, pl.Int32))
         )

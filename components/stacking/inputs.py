@@ -2,6 +2,8 @@
 symbols of the bar, its relative uncertainty, and the regime.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
@@ -10,9 +12,10 @@ from components.contracts.classes import CLASS_COLUMNS
 from components.scoring.stacker import SMALLEST_SPREAD, standardise
 
 
-def combiner_inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
+def combiner_inputs(oof: pl.DataFrame, experts: list[str], guests: Sequence[str] = ()) -> pl.DataFrame:
     """The combiner's inputs at each row: standardised scores, relative uncertainties, regime; the
-    uncertainties and the probabilities of classes as they are; and the standardised label.
+    uncertainties and the probabilities of classes as they are; and the standardised label. Of `guests`, which
+    learned another task, the scores as they are too.
     """
     return oof.select(
         "timestamp",
@@ -25,6 +28,7 @@ def combiner_inputs(oof: pl.DataFrame, experts: list[str]) -> pl.DataFrame:
         *((pl.col("regime") == regime).cast(pl.Float64).alias(f"regime_{regime}") for regime in REGIMES),
         _standard(oof, "label").alias("label_z"),
         *(f"uncertainty_{name}" for name in experts),
+        *(f"score_{name}" for name in guests),
         *(f"{column}_{name}" for name in experts for column in CLASS_COLUMNS if f"{column}_{name}" in oof),
     )
 

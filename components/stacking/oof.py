@@ -17,9 +17,11 @@ from components.contracts import (
     ContractError,
     Stamp,
     check_table,
+    of_task,
     read_stamp,
     read_table,
     require_one_origin,
+    tasks_in,
 )
 from components.contracts.classes import CLASS_COLUMNS
 from components.contracts.documents.experts import (
@@ -33,8 +35,11 @@ from components.contracts.documents.experts import (
 )
 from components.contracts.documents.oof_audit import OofAudit
 from components.stacking.config import Settings
+from components.stacking.guests import may_take_part
 
 KEY = ("timestamp", "symbol", "horizon")
+ROW = ("timestamp", "symbol")
+Task = tuple[str, int]
 # Share of the largest expert's rows that all experts must have in common: with less, the stack would learn
 # from what is left by chance.
 MIN_ROW_SHARE = 0.7
@@ -49,7 +54,7 @@ class StackingError(AlphaloopError):
 def read_experts(
     folders: Sequence[Path], settings: Settings
 ) -> tuple[dict[str, pl.DataFrame], dict[str, str]]:
-    """Predictions by expert name, and the reason of each expert that failed.
+    """Predictions of all tasks by expert name, and the reason of each expert that failed.
 
     Raises
     ------
@@ -57,7 +62,7 @@ def read_experts(
         If fewer than `min_experts` are left.
     ContractError
         If they were made from different data, by different code, settings of the timeline or walk-forward
-        folds, or for different targets, horizons or periods, or learned from bars after those they predict.
+        folds, or for different periods, or learned from bars after those they predict.
     """
     statuses = {folder: read_status(folder / STATUS) for folder in folders}
     failed = {
@@ -79,7 +84,7 @@ def read_experts(
         require_one_origin(list(paths.values()), name)
     _require_one_making({name: read_stamp(path) for name, path in paths.items()})
     frames = {name: read_table(path, PREDICTIONS) for name, path in paths.items()}
-    _require_one_task(frames)
+    _require_one_period(frames)
     for name, frame in frames.items():
         _require_the_past(name, frame)
     _require_one_walk(frames)
@@ -87,13 +92,13 @@ def read_experts(
 
 
 def read_cross_validated(folders: Sequence[Path]) -> tuple[dict[str, pl.DataFrame], Stamp]:
-    """CROSS_VALIDATED predictions by expert name, without experts that failed, and the stamp of the first.
+    """CROSS_VALIDATED predictions of all tasks by expert name, without experts that failed, and the stamp of
+    the first.
 
     Raises
     ------
     ContractError
-        If they were made from different data, or for different targets, horizons or periods, or an expert
-        has none.
+        If they were made from different data, or for different periods, or an expert has none.
     """
     statuses = {folder: read_status(folder / STATUS) for folder in folders}
     paths = {
@@ -104,7 +109,7 @@ def read_cross_validated(folders: Sequence[Path]) -> tuple[dict[str, pl.DataFram
     for name in ("training_set", "labels"):
         require_one_origin(list(paths.values()), name)
     frames = {name: read_table(path, CROSS_VALIDATED) for name, path in paths.items()}
-    _require_one_task(frames)
+    _require_one_period(frames)
     return frames, read_stamp(next(iter(paths.values())))
 
 
@@ -132,19 +137,55 @@ def _shared_code(stamp: Stamp) -> str:
     return stamp.code_version.partition(SHARED_CODE_END)[0]
 
 
-def _require_one_task(frames: Mapping[str, pl.DataFrame]) -> None:
-    """Refuse experts that predict different targets, horizons or periods."""
-    kinds = {
-        name: tuple(frame.select("period", "horizon", "target").unique().rows())
-        for name, frame in frames.items()
-    }
+def _require_one_period(frames: Mapping[str, pl.DataFrame]) -> None:
+    """Refuse experts whose predictions are of different periods."""
+    kinds = {name: frame["period"].unique().sort().to_list() for name, frame in frames.items()}
     first_name, first = next(iter(kinds.items()))
     for name, kind in kinds.items():
         if kind != first or len(kind) != 1:
             raise ContractError(
-                f"Expert {name} predicts (period, horizon, target) {kind}, but {first_name} {first}. All"
-                " experts of a run must predict the same."
+                f"Expert {name} predicts bars of the period {kind}, but {first_name} of {first}. All experts"
+                " of a run must predict the same bars."
             )
+
+
+def stacked_tasks(frames: Mapping[str, pl.DataFrame], judged: Task) -> list[Task]:
+    """All (target, horizon) that an expert predicts, the judged one first.
+
+    Raises
+    ------
+    StackingError
+        If no expert predicts the judged one.
+    """
+    found = sorted({task for frame in frames.values() for task in tasks_in(frame)})
+    if judged not in found:
+        told = ", ".join(f"{target} over {horizon}" for target, horizon in found)
+        raise StackingError(
+            f"No expert that is left predicts {judged[0]} over {judged[1]} bars, by which the run is judged"
+            f" (found: {told}). Mend those that failed, or add a leaf without a target and horizon of its own"
+            " to experts.leaves."
+        )
+    return [judged, *(task for task in found if task != judged)]
+
+
+def tells(frame: pl.DataFrame, task: Task) -> bool:
+    """Whether predictions say anything of a task."""
+    return task in tasks_in(frame)
+
+
+def members_of(
+    task: Task, frames: Mapping[str, pl.DataFrame], guests: Mapping[str, Task] | None = None
+) -> dict[str, pl.DataFrame]:
+    """What each expert that predicts the task says of it and, after these, what `guests` (by the task that
+    they learned) say of theirs, those that may take part.
+    """
+    own = {name: of_task(frame, *task) for name, frame in frames.items() if tells(frame, task)}
+    others = {
+        name: of_task(frames[name], *learned)
+        for name, learned in (guests or {}).items()
+        if name in frames and name not in own and may_take_part(learned[0], task[0])
+    }
+    return own | others
 
 
 def _require_one_walk(frames: Mapping[str, pl.DataFrame]) -> None:
@@ -183,26 +224,27 @@ def build_oof_table(
 
     Parameters
     ----------
-    experts : PREDICTIONS frames by name, of one horizon and target
+    experts : PREDICTIONS frames by name, each of one task; the first one's is that of the table
     labels : LABELS frame
     training_set : TRAINING_SET frame, for the regime at each row
 
     Returns
     -------
-    OOF frame: `score_<expert>`, `uncertainty_<expert>` (in the target's unit), of classes `p_down_<expert>`,
-    `p_none_<expert>`, `p_up_<expert>`, label, `label_end`, log_return, regime.
+    OOF frame: `score_<expert>`, `uncertainty_<expert>` (in the unit of the target that it learned), of
+    classes `p_down_<expert>`, `p_none_<expert>`, `p_up_<expert>`, label, `label_end`, log_return, regime.
     """
     target = next(iter(experts.values()))["target"][0]
     table = None
     for name, frame in experts.items():
         given = [column for column in CLASS_COLUMNS if column in frame.columns]
+        given = [column for column in given if frame[column].null_count() < len(frame)]
         columns = frame.select(
-            *KEY, *(pl.col(column).alias(f"{column}_{name}") for column in ("score", "uncertainty", *given))
+            *ROW, *(pl.col(column).alias(f"{column}_{name}") for column in ("score", "uncertainty", *given))
         )
         if table is None:
-            table = frame.select(*KEY, "period", "target", "fold").join(columns, on=KEY, how="inner")
+            table = frame.select(*KEY, "period", "target", "fold").join(columns, on=ROW, how="inner")
         else:
-            table = table.join(columns, on=KEY, how="inner")
+            table = table.join(columns, on=ROW, how="inner")
     known = labels.select(*KEY, pl.col(target).cast(pl.Float64).alias("label"), "label_end", "log_return")
     names = dict(enumerate(REGIMES))
     regimes = training_set.select(
@@ -279,6 +321,17 @@ def _problems(counted: OofAudit) -> list[str]:
             " a fold that is missing"
         )
     return problems
+
+
+def with_further(judged: OofAudit, audits: Mapping[Task, OofAudit]) -> OofAudit:
+    """The judged table's audit with what forbids to learn from the rows of further tasks."""
+    further = [
+        f"{task[0]} over {task[1]} bars: {problem}"
+        for task, audit in audits.items()
+        if audit is not judged
+        for problem in audit.problems
+    ]
+    return judged.model_copy(update={"problems": [*judged.problems, *further]}) if further else judged
 
 
 def require_clean(audit: OofAudit) -> None:

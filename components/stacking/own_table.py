@@ -8,6 +8,7 @@ import polars as pl
 from components.stacking.oof import MAX_GAP_BARS, MIN_ROW_SHARE
 
 SCORE, UNCERTAINTY = "score_", "uncertainty_"
+TASK = ["target", "horizon"]
 KNOWN = (
     "timestamp",
     "symbol",
@@ -47,8 +48,11 @@ def audit_own_table(table: pl.DataFrame) -> OwnTableAudit:
     Parameters
     ----------
     table : long, with `timestamp` (a date or datetime), `symbol` and a column `score_<expert>` each; where it
-        has them `horizon`, `label`, `label_end`, `uncertainty_<expert>`, `regime`
+        has them `target` and `horizon` (a task; each is audited by itself), `label`, `label_end`,
+        `uncertainty_<expert>`, `regime`
     """
+    if all(name in table.columns for name in TASK) and table.select(TASK).n_unique() > 1:
+        return _by_task(table)
     scores = [name for name in table.columns if name.startswith(SCORE)]
     numeric = [name for name in scores if table.schema[name].is_numeric()]
     checks = (
@@ -73,6 +77,30 @@ def audit_own_table(table: pl.DataFrame) -> OwnTableAudit:
         faults=[fault for found in checks for fault in found],
         notes=_notes(table, numeric),
     )
+
+
+def _by_task(table: pl.DataFrame) -> OwnTableAudit:
+    """A table of several tasks: each by itself, without the scores that it has none of."""
+    found = {
+        f"{target} over {horizon} bars": audit_own_table(_without_empty_scores(rows))
+        for (target, horizon), rows in table.group_by(TASK, maintain_order=True)
+    }
+    moments = table["timestamp"]
+    return OwnTableAudit(
+        rows=len(table),
+        bars=moments.n_unique(),
+        symbols=table["symbol"].n_unique(),
+        experts=[name.removeprefix(SCORE) for name in table.columns if name.startswith(SCORE)],
+        first=str(moments.min()),
+        last=str(moments.max()),
+        faults=[f"{task}: {fault}" for task, one in found.items() for fault in one.faults],
+        notes=[f"{task}: {note}" for task, one in found.items() for note in one.notes],
+    )
+
+
+def _without_empty_scores(rows: pl.DataFrame) -> pl.DataFrame:
+    names = [name for name in rows.columns if name.startswith((SCORE, UNCERTAINTY))]
+    return rows.drop([name for name in names if rows[name].null_count() == len(rows)])
 
 
 def _columns(table: pl.DataFrame, scores: list[str], numeric: list[str]) -> list[str]:

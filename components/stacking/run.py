@@ -23,17 +23,23 @@ from components.contracts import (
 from components.contracts.documents.oof_audit import OofAudit
 from components.progress import report, stage, warn
 from components.settings import config_hash
-from components.stacking.combine import Stacked, stack_experts
+from components.stacking.combine import Stacked
 from components.stacking.config import Settings
 from components.stacking.crossed import STAGE, Crossing, stack_splits
+from components.stacking.guests import own_tasks
 from components.stacking.oof import (
     audit_oof,
     build_oof_table,
+    members_of,
     read_cross_validated,
     read_experts,
     require_clean,
+    stacked_tasks,
+    tells,
+    with_further,
 )
 from components.stacking.served_form import write_model
+from components.stacking.tasks import Course, stack_tasks
 from components.timeline import Settings as TimelineSettings
 from components.timeline import cross_validated_splits, resolve_windows
 
@@ -74,24 +80,30 @@ class StackOutputs:
     comparison: str | os.PathLike
 
 
-def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code: str) -> OofAudit:
-    """Gather the experts' predictions into one table and audit it; the audit is written in any case.
+def run_build_oof(
+    inputs: OofInputs, outputs: OofOutputs, *, target: str, horizon: int, settings: str, code: str
+) -> OofAudit:
+    """Gather the experts' predictions into one table, with rows of each task that one of them predicts, and
+    audit it; the audit is written in any case. `target` and `horizon` are the judged task.
 
     Raises
     ------
     StackingError
-        If too few experts are left, or the table failed its audit.
+        If too few experts are left, none predicts the judged task, or the table failed its audit.
     ContractError
         If the experts do not belong together.
     """
     with stage("out-of-fold table"):
         parsed = Settings.model_validate_json(settings)
-        found, failed = read_experts(list(read_gathered(inputs.experts).values()), parsed)
+        folders = list(read_gathered(inputs.experts).values())
+        found, failed = read_experts(folders, parsed)
         for name, reason in failed.items():
             warn("out-of-fold table", f"{name} is left out: {reason}")
         rows = read_table(inputs.training_set, TRAINING_SET)
-        table = build_oof_table(found, read_table(inputs.labels, LABELS), rows)
-        audited = audit_oof(table, found, failed, rows["timestamp"].unique().sort())
+        tables = _by_task(folders, found, (target, horizon), read_table(inputs.labels, LABELS), rows)
+        calendar = rows["timestamp"].unique().sort()
+        audits = [audit_oof(part, members, failed, calendar) for members, part in tables.values()]
+        audited = with_further(audits[0], dict(zip(tables, audits, strict=True)))
         audited.write(outputs.audit)
         require_clean(audited)
         stamps = {
@@ -99,6 +111,8 @@ def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code
             "training_set": read_stamp(inputs.training_set).content_sha256,
         }
         about = {"code_version": code, "config_hash": config_hash(parsed), "inputs": stamps}
+        parts = [part for _, part in tables.values()]
+        table = pl.concat(parts, how="diagonal").sort(OOF.key) if len(parts) > 1 else parts[0]
         write_table(table, outputs.oof, OOF, **about)
         predictions = pl.concat(found.values(), how="diagonal").sort(ALL_PREDICTIONS.key)
         write_table(predictions, outputs.predictions, ALL_PREDICTIONS, **about)
@@ -106,11 +120,36 @@ def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code
     return audited
 
 
+def _by_task(
+    folders: list[Path],
+    experts: dict[str, pl.DataFrame],
+    judged: tuple[str, int],
+    labels: pl.DataFrame,
+    rows: pl.DataFrame,
+) -> dict[tuple[str, int], tuple[dict[str, pl.DataFrame], pl.DataFrame]]:
+    """For each task, the judged one first: what its experts predict, and their out-of-fold table. Experts of
+    other tasks stand in that of the judged one alone.
+    """
+    learned, tables = own_tasks(folders), {}
+    for task in stacked_tasks(experts, judged):
+        members = members_of(task, experts, learned if task == judged else None)
+        tables[task] = (members, build_oof_table(members, labels, rows))
+    return tables
+
+
 def run_stack_splits(
-    inputs: OofInputs, predictions: str | os.PathLike, *, settings: str, timeline: str, seed: int, code: str
+    inputs: OofInputs,
+    predictions: str | os.PathLike,
+    *,
+    target: str,
+    horizon: int,
+    settings: str,
+    timeline: str,
+    seed: int,
+    code: str,
 ) -> pl.DataFrame:
     """Combine what the experts predicted in the splits of the cross-validation, into the CROSS_VALIDATED
-    table `predictions`.
+    table `predictions`: of the judged task alone, `target` over `horizon` bars.
 
     Raises
     ------
@@ -120,11 +159,15 @@ def run_stack_splits(
     with stage(STAGE):
         parsed, times = Settings.model_validate_json(settings), TimelineSettings.model_validate_json(timeline)
         labels, rows = read_table(inputs.labels, LABELS), read_table(inputs.training_set, TRAINING_SET)
-        found, stamp = read_cross_validated(list(read_gathered(inputs.experts).values()))
+        folders = list(read_gathered(inputs.experts).values())
+        found, stamp = read_cross_validated(folders)
+        stacked_tasks(found, (target, horizon))
+        members = members_of((target, horizon), found, own_tasks(folders))
+        guests = [name for name in members if not tells(found[name], (target, horizon))]
         calendar, longest = rows["timestamp"].unique().sort(), int(labels["horizon"].max())
         splits = cross_validated_splits(resolve_windows(calendar, times), times, longest_horizon=longest)
         crossing = Crossing(splits, calendar, times.purge_bars, times.embargo(longest))
-        table = stack_splits(found, labels, rows, crossing, parsed, seed=seed)
+        table = stack_splits(members, labels, rows, crossing, parsed, seed=seed, guests=guests)
         write_table(
             table,
             predictions,
@@ -138,9 +181,18 @@ def run_stack_splits(
 
 
 def run_stack(
-    inputs: StackInputs, outputs: StackOutputs, *, settings: str, timeline: str, seed: int, code: str
+    inputs: StackInputs,
+    outputs: StackOutputs,
+    *,
+    target: str,
+    horizon: int,
+    settings: str,
+    timeline: str,
+    seed: int,
+    code: str,
 ) -> Stacked:
-    """Compare combiners on the validation window and apply the chosen one through the test window.
+    """Compare combiners on the validation window and apply the chosen one through the test window: for the
+    judged task, `target` over `horizon` bars, and for each further one.
 
     Raises
     ------
@@ -151,14 +203,12 @@ def run_stack(
         parsed, times = Settings.model_validate_json(settings), TimelineSettings.model_validate_json(timeline)
         require_one_origin([inputs.oof, inputs.predictions], "labels")
         calendar = read_table(inputs.training_set, TRAINING_SET)["timestamp"].unique().sort()
-        oof = read_table(inputs.oof, OOF)
-        result = stack_experts(
-            oof,
+        result = stack_tasks(
+            read_table(inputs.oof, OOF),
             read_table(inputs.predictions, ALL_PREDICTIONS),
+            (target, horizon),
             parsed,
-            resolve_windows(calendar, times),
-            calendar,
-            embargo_bars=times.embargo(int(oof["horizon"].max())),
+            Course(resolve_windows(calendar, times), calendar, times),
             seed=seed,
         )
         stamp = read_stamp(inputs.oof)
@@ -173,4 +223,6 @@ def run_stack(
         write_model(result.model, Path(outputs.model))
         result.comparison.write(outputs.comparison)
         report("stack", f"{result.comparison.chosen}: {result.comparison.reason}")
+        for one in result.comparison.further:
+            report("stack", f"{one.target} over {one.horizon} bars: {one.chosen}")
     return result

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.contracts import REGIMES, atomic_path
@@ -13,6 +14,7 @@ from components.scoring.stacker import (
     STACKER_FILE,
     TEMPERATURE_NAME,
     USUAL_NAME,
+    WIDTHS_NAME,
     Head,
 )
 from components.scoring.trees import lightgbm_graph
@@ -20,7 +22,13 @@ from components.stacking.combiners import Combiner, listened_to
 from components.stacking.network import network_graph
 
 
-def served_files(method: str, combiner: Combiner, experts: list[str], head: Head) -> dict[str, str | bytes]:
+def served_files(
+    method: str,
+    combiner: Combiner,
+    experts: list[str],
+    head: Head,
+    widths: Mapping[str, float] | None = None,
+) -> dict[str, str | bytes]:
     """Files by name that hold a fitted combiner with its head:
 
     `stacker.json`; for trees and networks `stacker.onnx`, and of trees LightGBM's text.
@@ -29,6 +37,7 @@ def served_files(method: str, combiner: Combiner, experts: list[str], head: Head
     ----------
     method : the combiner that was chosen; where too little was known to fit it, `combiner` is equal weights
     experts : all that it could have listened to
+    widths : factor on the uncertainty of each expert that learned another task
     """
     columns = {"columns": combiner.columns} if combiner.has_graph else {}
     classes = (
@@ -47,6 +56,7 @@ def served_files(method: str, combiner: Combiner, experts: list[str], head: Head
         **classes,
         **columns,
         "weights": combiner.weights,
+        **({WIDTHS_NAME: dict(widths)} if widths else {}),
         **alpha,
     }
     files: dict[str, str | bytes] = {STACKER_FILE: json.dumps(values, indent=1)}
@@ -61,6 +71,7 @@ def write_model(files: dict[str, str | bytes], folder: Path) -> None:
     """Write the stacker's files into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder / name) as path:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 

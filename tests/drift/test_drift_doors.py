@@ -77,7 +77,7 @@ def referenced(written, settings, target, **other):
         **paths,
         settings=settings.model_dump_json(),
         timeline=TimelineSettings().model_dump_json(),
-        horizon=5,
+        horizon=2,
         target="log_return",
         code="c",
         reference=artifact(target),

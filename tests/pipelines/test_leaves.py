@@ -59,7 +59,13 @@ def test_a_leaf_may_have_a_task_of_its_own_as_long_as_another_has_that_of_the_ru
     with pytest.raises(
         ConfigError, match=r"no expert of experts\.leaves learns sector_neutral_return over 5"
     ):
-        resolve_leaves(demo(*own, "experts.leaves=[lightgbm/1d/base]"))
+        resolve_leaves(
+            demo(
+                *own,
+                "experts.overrides.median.horizon=1",
+                "experts.leaves=[lightgbm/1d/base, median/1d/base]",
+            )
+        )
 
 
 def test_switches_settings_and_the_rest_of_a_leaf_stand_side_by_side():

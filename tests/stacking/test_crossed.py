@@ -242,9 +242,12 @@ def test_the_door_reads_the_experts_that_are_there(scene, tmp_path):
         status_of(name, "trained" if name in experts else "failed").write(place / "status.json")
         if name in experts:
             write_table(experts[name], place / CROSS_VALIDATED_FILE, CROSS_VALIDATED, **about, inputs=origin)
+    labels_task = experts["good"].select("target", "horizon").row(0)
     run_stack_splits(
         OofInputs(tmp_path / "labels", tmp_path / "rows", tmp_path / "experts"),
         tmp_path / "crossed",
+        target=labels_task[0],
+        horizon=labels_task[1],
         settings=SETTINGS.model_dump_json(),
         timeline=TIMELINE.model_dump_json(),
         seed=1,

@@ -15,12 +15,21 @@ from components.contracts import (
     TIME,
     TRAINING_SET,
     ContractError,
+    tasks_in,
     write_table,
 )
 from components.contracts.documents.oof_audit import OofAudit
 from components.contracts.gathered import place_of
 from components.stacking.config import Settings
-from components.stacking.oof import StackingError, audit_oof, build_oof_table, read_experts, require_clean
+from components.stacking.oof import (
+    StackingError,
+    audit_oof,
+    build_oof_table,
+    members_of,
+    read_experts,
+    require_clean,
+    stacked_tasks,
+)
 from components.stacking.run import (
     OofInputs,
     OofOutputs,
@@ -33,6 +42,7 @@ from components.timeline import Settings as TimelineSettings
 from tests.experts.statuses import status_of
 
 SETTINGS = Settings()
+JUDGED = {"target": "log_return", "horizon": 5}
 PAST = "2020-01-01..2023-12-20"
 DAYS = pl.datetime_range(
     datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True
@@ -155,12 +165,35 @@ def test_a_failed_expert_is_left_out_with_its_reason_while_two_remain(tmp_path):
         read_experts([folders[0], folders[2]], SETTINGS)
 
 
-def test_predictions_of_mixed_data_or_horizon_are_refused(tmp_path):
+def test_predictions_of_mixed_data_or_period_are_refused(tmp_path, monkeypatch):
     first = save(tmp_path, "a")
     with pytest.raises(ContractError, match=r"b/predictions.parquet was made from training_set 2222"):
         read_experts([first, save(tmp_path, "b", origin="2" * 64)], SETTINGS)
-    with pytest.raises(ContractError, match="All experts of a run must predict the same"):
-        read_experts([first, save(tmp_path, "c", horizon=10)], SETTINGS)
+    weekly = predictions().with_columns(period=pl.lit("1w"))
+    monkeypatch.setattr("tests.stacking.test_oof.predictions", lambda horizon=5: weekly)
+    with pytest.raises(ContractError, match="must predict the same bars"):
+        read_experts([first, save(tmp_path, "c")], SETTINGS)
+
+
+def test_experts_of_other_tasks_stand_by_what_they_learned():
+    said = {"a": predictions(0.1), "b": predictions(0.2, horizon=10), "c": predictions(0.3, horizon=10)}
+    volatile = said["c"].with_columns(target=pl.lit("realised_volatility"))
+    said["d"] = pl.concat([predictions(0.4), volatile])
+    learned = {"b": ("log_return", 10), "c": ("log_return", 10), "d": ("realised_volatility", 10)}
+    judged = ("log_return", 5)
+    assert stacked_tasks(said, judged) == [judged, ("log_return", 10), ("realised_volatility", 10)]
+    members = members_of(judged, said, learned)
+    assert list(members) == ["a", "d", "b", "c"]
+    table = build_oof_table(members, labels(), training_set())
+    assert table.row(0, named=True)["score_b"] == 0.2
+    assert tasks_in(table) == [judged]
+    assert list(members_of(("log_return", 10), said)) == ["b", "c"]
+    lonely = {"c": volatile}
+    assert not members_of(judged, lonely, {"c": ("realised_volatility", 10)})
+    with pytest.raises(
+        StackingError, match=r"No expert that is left predicts log_return over 5 bars.*volati"
+    ):
+        stacked_tasks(lonely, judged)
 
 
 def test_experts_of_different_folds_are_refused(tmp_path):
@@ -250,7 +283,7 @@ def test_the_door_hands_on_no_table_that_failed_its_audit(tmp_path):
     inputs = OofInputs(*(tmp_path / name for name in ("labels", "training_set", "experts")))
     outputs = OofOutputs(*(tmp_path / name for name in ("oof", "predictions", "audit")))
     with pytest.raises(StackingError, match="rows in common"):
-        run_build_oof(inputs, outputs, settings=SETTINGS.model_dump_json(), code="c")
+        run_build_oof(inputs, outputs, **JUDGED, settings=SETTINGS.model_dump_json(), code="c")
     assert OofAudit.read(outputs.audit).problems
     assert not outputs.oof.exists()
 
@@ -267,4 +300,4 @@ def test_a_stack_of_predictions_and_labels_of_different_origin_is_refused(tmp_pa
     outputs = StackOutputs(*(tmp_path / name for name in ("all_predictions", "model", "comparison")))
     texts = {"settings": SETTINGS.model_dump_json(), "timeline": TimelineSettings().model_dump_json()}
     with pytest.raises(ContractError, match="was made from labels 2222"):
-        run_stack(inputs, outputs, **texts, seed=1, code="c")
+        run_stack(inputs, outputs, **JUDGED, **texts, seed=1, code="c")

@@ -2,10 +2,13 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from components.contracts.documents import Document, Part
 from components.contracts.documents.fields import Figure
+from components.contracts.documents.tasks import PredictedTask
 
-__all__ = ["Candidate", "Comparison"]
+__all__ = ["Candidate", "Comparison", "FurtherStack"]
 
 
 class Candidate(Part):
@@ -32,6 +35,15 @@ class Candidate(Part):
     """Calibration error of that chance."""
 
 
+class FurtherStack(PredictedTask):
+    """The stack of a task that is predicted beside the judged one; fields as in `Comparison`."""
+
+    chosen: str
+    reason: str
+    experts: list[str]
+    weights: dict[str, Figure]
+
+
 class Comparison(Document):
     """The combiners that were tried, and the chosen one with its weights."""
 
@@ -45,3 +57,7 @@ class Comparison(Document):
     validation_end: str
     experts: list[str]  # that the combiners saw
     weights: dict[str, Figure]  # of the chosen combiner; empty where it has none
+    # Experts that learned another task: t of their RankIC against the label, None where nobody knows. Those
+    # with a clear one are among `experts`. Empty where all experts learned the task.
+    guests: dict[str, Figure] = Field(default_factory=dict)
+    further: list[FurtherStack] = Field(default_factory=list)  # empty where nothing else is predicted

@@ -6,8 +6,6 @@ Shapes: N rows, T tasks, B predicted rows.
 import json
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +20,7 @@ from components.experts.errors import ExpertError
 from components.experts.neural.arrays import Codes, PanelArrays, Scalers, arrange, fit_codes, fit_scalers
 from components.experts.neural.config import Neural
 from components.experts.neural.family import Family
-from components.experts.neural.return_units import Head, fit_further_head, fit_head
+from components.experts.neural.return_units import Head, fit_further_heads, fit_head, further_form
 from components.experts.protocol import Advance, Task
 from components.experts.rows import labelled
 from components.scoring.form import FURTHER, Form, Unit, task_folder, write_form
@@ -109,10 +107,7 @@ class NeuralExpert:
             if class_values(task.target)
             else fit_head(rows.judged, bars, rows.watched, found, task.horizon)
         )
-        self.further = tuple(
-            fit_further_head(rows.judged, bars, rows.watched, found, (number, *named))
-            for number, named in enumerate(by_heads(task.also), start=1)
-        )
+        self.further = fit_further_heads(rows.judged, bars, rows.watched, found, task.also)
         columns = self.family.evidence(self.settings, self.layout)
         self.evidence = Explanation(
             weights=evidence.weights(explained, columns),
@@ -275,20 +270,7 @@ class NeuralExpert:
             target, horizon = self.task.also[number - 1]
             below = Path(folder) / FURTHER / task_folder(target, horizon)
             below.mkdir(parents=True, exist_ok=True)
-            write_form(below, self._further_form(form, head, horizon, number))
-
-    def _further_form(self, form: Form, head: Head, horizon: int, number: int) -> Form:
-        """The served form of a further task, whose head is in the graph of the own one."""
-        return replace(
-            form,
-            head_scale=head.scale,
-            head_bias=head.bias,
-            unit=replace(form.unit, factor=math.sqrt(horizon)),
-            band_width=head.width,
-            classes=(),
-            temperature=1.0,
-            head=number,
-        )
+            write_form(below, further_form(form, head, horizon, number))
 
     def explain(self) -> Explanation:
         """Mean weights of what the network lets through, overall and by regime, rank correlations of further
@@ -335,13 +317,6 @@ class NeuralExpert:
         from components.experts.neural.panel import Panel
 
         return Panel(bars, lookback=self.settings.lookback_bars, device=device, whole_days=whole_days)
-
-
-def by_heads(also: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
-    """The further tasks that heads of the network answer: none where one of them is a class, which the one
-    direction head can't learn beside the own task.
-    """
-    return () if any(class_values(target) for target, _ in also) else also
 
 
 def _let_idle_threads_sleep() -> None:

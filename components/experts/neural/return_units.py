@@ -4,16 +4,19 @@ Shapes: B rows.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from components.contracts.classes import class_values
 from components.experts.bands import P10_TO_P90, fit_bands
 from components.experts.errors import ExpertError
 from components.experts.neural.arrays import PanelArrays
 from components.experts.protocol import PREDICTION_COLUMNS
+from components.scoring.form import Form
 
 if TYPE_CHECKING:
     from components.experts.neural.predict import Predicted
@@ -65,21 +68,37 @@ def fit_head(
     return Head(fitted.head_scale, fitted.head_bias, width)
 
 
-def fit_further_head(
+def fit_further_heads(
+    judged: pl.DataFrame,
+    bars: PanelArrays,
+    watched: np.ndarray,
+    found: "Predicted",
+    also: Sequence[tuple[str, int]],
+) -> tuple[Head, ...]:
+    """As `fit_head`, of each further (target, horizon), by those of the rows that have its label; none where
+    one of them is a class, which the one direction head can't learn beside the own task.
+
+    Raises
+    ------
+    ExpertError
+        If no row has a label of one.
+    """
+    if any(class_values(target) for target, _ in also):
+        return ()
+    return tuple(
+        _further_head(judged, bars, watched, found, (number, *task))
+        for number, task in enumerate(also, start=1)
+    )
+
+
+def _further_head(
     judged: pl.DataFrame,
     bars: PanelArrays,
     watched: np.ndarray,
     found: "Predicted",
     task: tuple[int, str, int],
 ) -> Head:
-    """As `fit_head`, of a further task: its number, target and horizon; by those of the rows that have its
-    label.
-
-    Raises
-    ------
-    ExpertError
-        If none has.
-    """
+    """The head of one further task: its number, target and horizon."""
     number, target, horizon = task
     label_B = bars.labels_NT[watched, number]
     known = np.isfinite(label_B)
@@ -93,6 +112,20 @@ def fit_further_head(
     unit_B = bars.volatility_N[watched[known]] * math.sqrt(horizon)
     width = _width(label_B[known] / unit_B, found.quantiles_NT3[known, number])
     return Head(fitted.head_scale, fitted.head_bias, width)
+
+
+def further_form(own: Form, head: Head, horizon: int, number: int) -> Form:
+    """The served form of the further task of this number, whose head is in the graph of the own one."""
+    return replace(
+        own,
+        head_scale=head.scale,
+        head_bias=head.bias,
+        unit=replace(own.unit, factor=math.sqrt(horizon)),
+        band_width=head.width,
+        classes=(),
+        temperature=1.0,
+        head=number,
+    )
 
 
 def _width(label_B: np.ndarray, quantiles_B3: np.ndarray) -> float:
