@@ -107,8 +107,9 @@ def bundle_of(
     *,
     columns: list[str] | None = None,
     experts: tuple[str, ...] = tuple(SETTINGS),
+    further: tuple[tuple[str, int], ...] = (),
 ) -> Path:
-    """A bundle with this combiner in `folder/bundle`."""
+    """A bundle with this combiner in `folder/bundle`, which answers `further` tasks too."""
     folder.mkdir(parents=True, exist_ok=True)
     write_model(files, folder / "stacker")
     (folder / "catalog.json").write_text("[]")
@@ -132,9 +133,10 @@ def bundle_of(
         "train_window": "w",
     }
     numbers = {name: [0.0] for name in ALL_PREDICTIONS.columns if name not in row}
+    rows = [row, *({**row, "target": target, "horizon": horizon} for target, horizon in further)]
     frame = pl.DataFrame(
-        {**{name: [value] for name, value in row.items()}, **numbers}, schema=ALL_PREDICTIONS.columns
-    )
+        [{**one, **dict.fromkeys(numbers, 0.0)} for one in rows], schema=ALL_PREDICTIONS.columns
+    ).sort(ALL_PREDICTIONS.key)
     write_table(frame, folder / "predictions.parquet", ALL_PREDICTIONS, code_version="c", config_hash="h")
     bundle = folder / "bundle"
     bundle.mkdir()
