@@ -1,4 +1,4 @@
-"""A bundle that answers several tasks says what training said of each: by heads of one graph, or a model each."""
+"""A bundle of several tasks says what training said of each: by heads of one graph, or by a model each."""
 
 from types import SimpleNamespace
 
