@@ -88,7 +88,7 @@ class ExpertsSettings(Section):
     overrides: dict[str, dict[str, Any]] = Field(
         {},
         description=(
-            "by expert: settings of it, and threads, ensemble, regimes, also, processes, tracking of its"
+            "by expert: settings of it, and target, horizon, threads, ensemble, regimes, also and more of its"
             " leaf; they stand over the leaf's. Where base and rich of an expert are trained, EXPERT means"
             " both and EXPERT_rich, which stands over it, the rich one; of several periods, EXPERT_1d that of"
             " days"
