@@ -30,7 +30,6 @@ from components.metrics.many_models import (
     step_m,
     superior_predictive_ability,
 )
-from components.metrics.market_sketch import market_sketch, same_market
 from components.metrics.overfitting import Overfitting, probability_of_overfitting
 from components.metrics.performance import (
     bars_per_year,
@@ -69,6 +68,7 @@ from components.metrics.shift import (
     quantile_sketch,
     stability_index,
 )
+from components.metrics.sketches import market_sketch, same_market
 from components.metrics.stability import population_stability_index
 
 __all__ = [

@@ -8,7 +8,7 @@ import pytest
 
 from components.contracts.documents.market_sketch import MarketSketch
 from components.metrics import market_sketch, same_market
-from components.metrics.market_sketch import SIZE
+from components.metrics.sketches import SIZE
 
 BEGIN = datetime(2021, 1, 4, tzinfo=UTC)
 
