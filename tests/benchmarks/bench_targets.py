@@ -18,8 +18,10 @@ import math
 import tempfile
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,12 +45,14 @@ from components.features.catalog import catalog
 from components.labels.build import build_labels
 from components.market.load import load_panel
 from components.metrics import t_value
+from components.scoring.moments import TargetTransform
 from components.timeline import bar_index, resolve_windows
 from components.validation.validate import validate_panel
 from pipelines.config import LEAVES, Config, load_config
 
 # By name: the expert, what is learned, and settings that stand over those of its leaf.
-VARIANTS = {
+Variants = Mapping[str, tuple[str, TargetTransform, Mapping[str, Any]]]
+VARIANTS: Variants = {
     "linear zscore": ("elasticnet", "zscore", {}),
     "linear rank_gaussian": ("elasticnet", "rank_gaussian", {}),
     "ridge zscore": ("elasticnet", "zscore", {"l1_ratio": 0.01}),
@@ -67,15 +71,15 @@ VARIANTS = {
 }
 
 
-def main() -> None:
+def main(variants: Variants = VARIANTS, about: str | None = __doc__) -> None:
     """Train what is missing, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--config", required=True)
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--tables", type=Path)
     parser.add_argument("--markets", type=int, default=0)
     parser.add_argument("--symbols", type=int, help="so many symbols, the same ones each time")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=variants, default=list(variants))
     parser.add_argument("--seeds", nargs="+", type=int, default=[7])
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
@@ -87,9 +91,11 @@ def main() -> None:
             for name in options.variants:
                 if any((one["market"], one["seed"], one["variant"]) == (market, seed, name) for one in done):
                     continue
-                tables = tables or _tables(config, options, market)
                 key = {"market": market, "seed": seed, "variant": name}
-                found = {**key, **_tried(config, tables, name, seed)}
+                found = _twin(done, key, variants)
+                if found is None:
+                    tables = tables or _tables(config, options, market)
+                    found = {**_tried(config, tables, variants[name], seed), **key}
                 done.append(found)
                 with options.output.open("a") as handle:
                     handle.write(json.dumps(found) + "\n")
@@ -99,6 +105,16 @@ def main() -> None:
 
 def _read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _twin(done: list[dict], key: dict, variants: Variants) -> dict | None:
+    """What was found of the same thing under another name."""
+    own = variants[key["variant"]]
+    for one in done:
+        same = (one["market"], one["seed"]) == (key["market"], key["seed"])
+        if same and variants.get(one["variant"]) == own:
+            return {**one, **key}
+    return None
 
 
 def _tables(config: Config, options: argparse.Namespace, market: int) -> TrainingTables:
@@ -136,9 +152,14 @@ def _simulated(config: Config, seed: int) -> TrainingTables:
     return TrainingTables(rows.select("timestamp", "symbol", "sector", *inputs, *context), labels, entries)
 
 
-def _tried(config: Config, tables: TrainingTables, name: str, seed: int) -> dict:
+def _tried(
+    config: Config,
+    tables: TrainingTables,
+    variant: tuple[str, TargetTransform, Mapping[str, Any]],
+    seed: int,
+) -> dict:
     """Figures and daily RankIC of one variant on the validation folds."""
-    expert, transform, settings = VARIANTS[name]
+    expert, transform, settings = variant
     leaf = load_leaf(LEAVES / expert / config.market.period / "base.yaml")
     leaf = leaf.model_copy(update={"transform": transform, "settings": merged(leaf.settings, settings)})
     horizon, target = config.labels.primary_horizon, config.labels.target

@@ -59,6 +59,11 @@ class Settings(Neural):
                 f"width={self.width} is no multiple of heads={self.heads}, so attention can't split it; set"
                 " width to a multiple of heads"
             )
+        if self.window_normalisation.inputs != "none":
+            raise ValueError(
+                f"window_normalisation.inputs={self.window_normalisation.inputs}, but the graph reads returns"
+                " as they are in the windows; set it to none: frequency_normalisation takes levels out here"
+            )
         if self.kernel_bars > self.lookback_bars:
             raise ValueError(
                 f"kernel_bars={self.kernel_bars} is more than lookback_bars={self.lookback_bars}; set"

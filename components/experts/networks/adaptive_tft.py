@@ -61,13 +61,13 @@ class WindowSelection(nn.Module):
 class CausalBlock(nn.Module):
     """A gated residual block over a few bars up to each one, `dilation` apart."""
 
-    def __init__(self, width: int, kernel: int, dilation: int, dropout: float, depth: float):
+    def __init__(self, width: int, kernel: int, dilation: int, dropout: float):
         super().__init__()
-        self.kernel, self.dilation, self.dropout, self.depth = kernel, dilation, dropout, depth
+        self.kernel, self.dilation, self.dropout = kernel, dilation, dropout
         self.mix = nn.Linear(kernel * width, 2 * width)
 
-    def forward(self, x_BLE: Tensor) -> Tensor:
-        """The same shape; bar l sees bars up to l alone."""
+    def forward(self, x_BLE: Tensor, depth: float | Tensor) -> Tensor:
+        """The same shape; bar l sees bars up to l alone. `depth`: the chance that a window skips it."""
         bars, reach = x_BLE.shape[1], (self.kernel - 1) * self.dilation
         padded_BXE = functional.pad(functional.layer_norm(x_BLE, x_BLE.shape[-1:]), (0, 0, reach, 0))
         near_BLX = torch.cat(
@@ -76,7 +76,7 @@ class CausalBlock(nn.Module):
         added_BLE = functional.dropout(
             functional.glu(self.mix(near_BLX), dim=-1), self.dropout, self.training
         )
-        return x_BLE + drop_path(added_BLE, self.depth, self.training)
+        return x_BLE + drop_path(added_BLE, depth, self.training)
 
 
 class WindowEncoder(nn.Module):
@@ -96,10 +96,11 @@ class WindowEncoder(nn.Module):
         self.select = WindowSelection(inputs, width)
         self.level = nn.Linear(inputs, width)
         self.embed = nn.Linear(inputs, width)
+        self.depths = depths
         self.place_LE = nn.Parameter(0.02 * torch.randn(layout.lookback, width))
         self.blocks = nn.ModuleList(
-            CausalBlock(width, sizes.kernel_bars, sizes.kernel_bars**number, sizes.dropout, depth)
-            for number, depth in enumerate(depths)
+            CausalBlock(width, sizes.kernel_bars, sizes.kernel_bars**number, sizes.dropout)
+            for number in range(len(depths))
         )
         self.over_bars = TemperedAttention(width, sizes.heads)
         self.joined = GatedResidual(width, context=False, dropout=sizes.dropout)
@@ -117,8 +118,8 @@ class WindowEncoder(nn.Module):
         factor_BF = selected_BF * selected_BF.shape[1]
         x_BLE = self.embed(split.rest_BLF * (split.evening_BF * factor_BF)[:, None]) + self.place_LE
         began_BL1 = batch.began_BL[..., None]
-        for block in self.blocks:
-            x_BLE = block(x_BLE * began_BL1)
+        for block, depth in zip(self.blocks, self.depths, strict=True):
+            x_BLE = block(x_BLE * began_BL1, batch.depth_rate(depth))
         newest_B1E = x_BLE[:, -1:]
         heard_B1E, _ = self.over_bars(
             newest_B1E,
@@ -163,7 +164,7 @@ class AdaptiveTFT(nn.Module):
         shares_BK = []
         for layer, depth in zip(self.graph, self.depths, strict=True):
             added_DSE, weights_DHSS = layer(batch.grid(x_BE), graph)
-            x_BE = x_BE + drop_path(batch.rows(added_DSE), depth, self.training)
+            x_BE = x_BE + drop_path(batch.rows(added_DSE), batch.depth_rate(depth), self.training)
             if not self.training:
                 shares_BK.append(batch.rows(peer_shares(weights_DHSS, graph)))
         if not self.training:

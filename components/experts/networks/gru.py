@@ -59,5 +59,5 @@ class RecurrentNetwork(nn.Module):
             torch.cat([x_BLD, held_BL1], dim=-1), first_1BD, weights, True, 1, 0.0, self.training, False, True
         )
         past_BD = functional.dropout(self.out(state_1BD[0]), self.dropout, self.training)
-        embedding_BD = newest_BD + drop_path(past_BD, self.stochastic_depth, training=self.training)
+        embedding_BD = newest_BD + drop_path(past_BD, batch.depth_rate(self.stochastic_depth), self.training)
         return Encoded(unit_scale(embedding_BD[..., None]).transpose(1, 2), x_BLD.new_zeros(()))

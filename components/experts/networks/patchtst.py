@@ -23,7 +23,7 @@ from components.experts.networks.patch_attention import attention
 from components.experts.networks.patchtst_settings import Settings
 from components.experts.networks.unit_scale import unit_scale
 from components.experts.neural.batch import Batch, Encoded, Layout
-from components.experts.neural.regularise import depth_rates, drop_path
+from components.experts.neural.regularise import depth_rates, drop_path, skips
 
 RAW_GROUP, REGIME_GROUP = "bars", "regime"
 FAR_AWAY = -1e9
@@ -57,7 +57,7 @@ class EncoderLayer(nn.Module):
         self.narrow = GroupLinear(groups, settings.feed_forward, width, bias=False)
 
     def forward(
-        self, x_GDN: Tensor, attend_PS: Tensor, windows: int, depth_rates_2: Sequence[float]
+        self, x_GDN: Tensor, attend_PS: Tensor, windows: int, depth_rates_2: Sequence[float | Tensor]
     ) -> Tensor:
         """`attend_PS` is 0 where a patch may be looked at and far below 0 where it lies before the symbol's
         first bar.
@@ -78,17 +78,17 @@ class EncoderLayer(nn.Module):
         change: GroupLinear,
         from_GIN: Tensor,
         patches_windows: tuple[int, int],
-        depth_rate: float,
+        depth_rate: float | Tensor,
     ) -> Tensor:
         """x + change(from); in training the change loses features, the same for all patches of a sequence,
         and may be left out for a whole window.
         """
-        if not self.training or not (self.dropout or depth_rate):
+        if not self.training or not (self.dropout or skips(depth_rate)):
             return change(from_GIN, onto_GON=x_GDN)
         patches, windows = patches_windows
         shape = (*x_GDN.shape[:2], patches, x_GDN.shape[2] // patches // windows, windows)
         kept_GD1CB = functional.dropout(x_GDN.new_ones(*shape[:2], 1, *shape[3:]), self.dropout)
-        if depth_rate:
+        if skips(depth_rate):
             kept_GD1CB = kept_GD1CB * drop_path(x_GDN.new_ones(windows), depth_rate, training=True)
         return torch.addcmul(x_GDN.view(shape), change(from_GIN).view(shape), kept_GD1CB).view_as(x_GDN)
 
@@ -216,7 +216,8 @@ class GroupwisePatchTST(nn.Module):
             weight_BG = self.group_weights(self._regime(batch))
             if self.regime is not None:
                 evidence["regime_gate"] = weight_BG.detach()
-            embedding_BE = embedding_BE + self._combined(self.encode(channels_BLK, batch.began_BL), weight_BG)
+            encoded_GECB = self.encode(channels_BLK, batch.began_BL, batch.depth_B)
+            embedding_BE = embedding_BE + self._combined(encoded_GECB, weight_BG)
         if self.raw is not None:
             embedding_BE = embedding_BE + self.raw(self._raw(batch))
         return Encoded(embedding_BE[:, None], penalty, evidence)
@@ -231,8 +232,8 @@ class GroupwisePatchTST(nn.Module):
             [channels_NK, _taken(inputs_NF, self.inputs.raw), _taken(inputs_NF, self.inputs.regime)], dim=1
         )
 
-    def encode(self, channels_BLK: Tensor, began_BL: Tensor) -> Tensor:
-        """Embedding of each channel, [G, E, C, B]."""
+    def encode(self, channels_BLK: Tensor, began_BL: Tensor, depth_B: Tensor | None = None) -> Tensor:
+        """Embedding of each channel, [G, E, C, B]; `depth_B` as in `Batch`."""
         s, windows = self.settings, channels_BLK.shape[0]
         # Turned once as a whole, which is faster than to gather the patches from rows.
         channels_LGCB = channels_BLK.flatten(1).T.contiguous().view(-1, self.groups, self.channels, windows)
@@ -246,6 +247,8 @@ class GroupwisePatchTST(nn.Module):
         began_PB = began_BL[:, self.first_bar :].unfold(1, s.patch_bars, s.stride_bars).any(dim=-1).T
         attend_PS = x_GDN.new_zeros(began_PB.shape).masked_fill(~began_PB, FAR_AWAY).repeat(1, self.channels)
         rates = depth_rates(s.regularisation.stochastic_depth, 2 * s.layers)
+        if depth_B is not None:
+            rates = tuple(rate * depth_B for rate in rates)
         for number, layer in enumerate(self.layers):
             x_GDN = layer(x_GDN, attend_PS, windows, rates[2 * number : 2 * number + 2])
         x_GDPCB = (

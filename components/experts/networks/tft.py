@@ -16,6 +16,7 @@ from components.experts.networks.gated_residual import GatedResidual, GatedSkip,
 from components.experts.networks.tft_calendar import Calendar
 from components.experts.networks.variable_selection import FutureSelection, VariableSelection
 from components.experts.neural.batch import Batch, Encoded, Layout
+from components.experts.neural.regularise import drop_path
 
 # sigmoid(HELD) is 1 and 1 + sigmoid(-HELD) is 1, in float32.
 HELD = 30.0
@@ -224,9 +225,8 @@ class TemporalFusionTransformer(nn.Module):
         """Stochastic depth of a block, 1 to 3: 0 where a window skips it, more than 1 where it does not."""
         if not self.training or not self.stochastic_depth:
             return None
-        rate = self.stochastic_depth * block / 3
-        drawn_B11 = torch.rand(batch.inputs_BLF.shape[0], 1, 1, device=batch.inputs_BLF.device)
-        return (drawn_B11 >= rate).to(batch.inputs_BLF.dtype) / (1.0 - rate)
+        kept_B11 = batch.inputs_BLF.new_ones(batch.inputs_BLF.shape[0], 1, 1)
+        return drop_path(kept_B11, batch.depth_rate(self.stochastic_depth * block / 3), training=True)
 
     def _evidence(
         self, weight_BLF: Tensor, coming_weight_BHV: Tensor, attention_BHP: Tensor, held_BL: Tensor

@@ -60,6 +60,7 @@ class Batch:
         one day, in their order
     prepared : `inputs_BLF` holds what the network's `prepare` made of each bar
     newest_BF : the newest bar's inputs where the batch is prepared; None: they stand in `inputs_BLF`
+    depth_B : in training, factor of each window's stochastic depth; None: 1
     """
 
     inputs_BLF: Tensor
@@ -72,6 +73,11 @@ class Batch:
     slots: int = 0
     prepared: bool = False
     newest_BF: Tensor | None = None
+    depth_B: Tensor | None = None
+
+    def depth_rate(self, rate: float) -> float | Tensor:
+        """Chance that a window skips a block, one for all or [B], where it is `rate` in the mean."""
+        return rate if self.depth_B is None or not rate else rate * self.depth_B
 
     def newest(self) -> Tensor:
         """Inputs [B, F] of the newest bar."""

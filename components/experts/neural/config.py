@@ -74,6 +74,15 @@ class Optimiser(Section):
     cycles: int = Field(
         1, ge=1, description="cosine cycles after the warm-up; each restarts at the full rate"
     )
+    cycle_growth: float = Field(
+        1.0,
+        ge=1,
+        le=10,
+        description=(
+            "how many times as long as the one before each cycle is, T_mult of Loshchilov and Hutter 2017; 1:"
+            " all the same"
+        ),
+    )
     floor_share: float = Field(
         0.02, ge=0, le=1, description="share of the learning rate that the cosine never goes below"
     )
@@ -169,6 +178,16 @@ class Regularisation(Section):
             " et al. 2016)"
         ),
     )
+    depth_by_turnover: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description=(
+            "how far stochastic_depth follows the turnover that a window foretells, which is how much its"
+            " inputs move from bar to bar, as scores then do: at 1 the calmest window of a batch skips"
+            " nothing and the most restless one twice as often as the mean; 0: all alike"
+        ),
+    )
     label_smoothing: float = Field(
         0.0,
         ge=0,
@@ -207,6 +226,17 @@ class Regularisation(Section):
         le=1,
         description="largest share of the weight of a batch that high-volatility rows have together",
     )
+
+    @model_validator(mode="after")
+    def _depth_is_a_chance(self) -> Self:
+        most = self.stochastic_depth * (1 + self.depth_by_turnover)
+        if self.depth_by_turnover and not 0 < most < 1:
+            raise ValueError(
+                f"depth_by_turnover={self.depth_by_turnover} lets the most restless window skip the last"
+                f" block with a chance of {most:g}, which must lie between 0 and 1; set stochastic_depth to a"
+                f" value above 0 and below {1 / (1 + self.depth_by_turnover):.3g}"
+            )
+        return self
 
 
 class DropoutSampling(Section):
@@ -261,9 +291,38 @@ class Pretraining(Section):
     contrastive: float = Field(
         0.5, ge=0, description="weight of InfoNCE between two distorted views of a window"
     )
+    apart_bars: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (),
+        description=(
+            "the other view is of the same symbol one of so many bars later, such as [5, 10, 20]; of the"
+            " training window alone, earlier where it holds no later one; none: of the same bar"
+        ),
+    )
     temperature: float = Field(0.07, gt=0, description="temperature of the contrastive softmax")
     noise: float = Field(
         0.1, ge=0, description="standard deviation of a view's noise, in deviations of the inputs"
+    )
+
+
+class WindowNormalisation(Section):
+    """Each window's inputs less their mean over its bars, over their deviation (RevIN of Kim et al. 2022).
+
+    The paper puts mean and deviation back into forecasts of the same series. A return is none of its inputs,
+    so nothing of a score is scaled back.
+    """
+
+    inputs: Literal["none", "bars", "all"] = Field(
+        "none",
+        description=(
+            "which inputs: the raw bars, or all but calendar and regime, which say the same of all symbols"
+        ),
+    )
+    levels: bool = Field(
+        True,
+        description=(
+            "hand the means and deviations that were taken out to what predicts, beside what the network"
+            " makes of the window"
+        ),
     )
 
 
@@ -278,6 +337,7 @@ class Neural(Section):
     dropout_sampling: DropoutSampling = DropoutSampling()
     continual: Continual = Continual()
     pretraining: Pretraining = Pretraining()
+    window_normalisation: WindowNormalisation = WindowNormalisation()
 
     @model_validator(mode="after")
     def _monitor_has_its_head(self) -> Self:

@@ -297,12 +297,15 @@ class NeuralExpert:
         )
 
     def _build(self, layout: Any) -> Any:
+        from components.experts.networks.window_normalisation import NormalisedWindows
         from components.experts.neural.class_targets import settings_of
         from components.experts.neural.heads import ForecastModel
 
         settings = settings_of(self.settings, self.task)
         masks, rate = settings.dropout_sampling.masks, settings.dropout_sampling.rate
         network = self.family.build(settings, layout)
+        if settings.window_normalisation.inputs != "none":
+            network = NormalisedWindows(network, layout, settings.window_normalisation)
         return ForecastModel(
             network,
             len(layout.tasks),

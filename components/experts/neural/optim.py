@@ -2,6 +2,7 @@
 the running average of weights.
 """
 
+import bisect
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from components.experts.errors import ExpertError
 from components.experts.neural.config import Optimiser
 
+# A cycle's end that is this near to a whole step is that step: powers of the growth are rounded.
+WHOLE_STEPS = 1e-9
 UNDECAYED = ("bias", "gate", "place", "norm")
 
 
@@ -60,8 +63,8 @@ def rate(step: int, steps: int, settings: Optimiser) -> float:
     """Share of the learning rate at `step` (from 0) of `steps`.
 
     It rises in a straight line over `warm_up_share` of the steps, then falls along a cosine (Loshchilov and
-    Hutter 2017) to `floor_share`, in `cycles` equal stretches of which each begins at 1; from `steps` on it
-    stays at the floor.
+    Hutter 2017) to `floor_share`, in `cycles` stretches of which each begins at 1 and is `cycle_growth` times
+    as long as the one before; from `steps` on it stays at the floor.
     """
     warm_up = max(1, round(steps * settings.warm_up_share))
     if step < warm_up:
@@ -69,10 +72,21 @@ def rate(step: int, steps: int, settings: Optimiser) -> float:
     span, since = max(1, steps - warm_up), step - warm_up
     if since >= span:
         return settings.floor_share
-    cycle = since * settings.cycles // span
-    begin, end = -(-cycle * span // settings.cycles), -(-(cycle + 1) * span // settings.cycles)
+    ends = _cycle_ends(span, settings.cycles, settings.cycle_growth)
+    cycle = bisect.bisect_right(ends, since)
+    begin, end = ends[cycle - 1] if cycle else 0, ends[cycle]
     fall = 0.5 * (1 + math.cos(math.pi * (since - begin) / (end - begin)))
     return settings.floor_share + (1 - settings.floor_share) * fall
+
+
+def _cycle_ends(span: int, cycles: int, growth: float) -> list[int]:
+    """The step at which each cycle is over, the last one at `span`."""
+    if growth == 1:
+        return [-(-number * span // cycles) for number in range(1, cycles + 1)]
+    # From the end, where powers can't grow beyond what a float holds.
+    whole = 1 - growth**-cycles
+    shares = [(growth ** (number - cycles) - growth**-cycles) / whole for number in range(1, cycles)]
+    return [*(math.ceil(span * share - WHOLE_STEPS) for share in shares), span]
 
 
 @contextmanager

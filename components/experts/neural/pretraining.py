@@ -3,7 +3,9 @@
 Shapes as in batch.py; P width of the space in which windows are compared, V = 2 distorted views of a window.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ from components.experts.neural.batch import Batch
 from components.experts.neural.config import Neural, Pretraining
 from components.experts.neural.phases import Phase
 from components.experts.neural.regularise import cutout, numbered
+
+if TYPE_CHECKING:
+    from components.experts.neural.panel import Panel
 
 # A view loses a stretch of bars of at most this share of its window.
 LONGEST_CUTOUT = 0.25
@@ -60,8 +65,15 @@ class PretrainingModel(nn.Module):
 class PretrainingObjective:
     """Loss of masked cross-section and InfoNCE. It reads inputs alone, never a label."""
 
-    def __init__(self, settings: Pretraining, day_N: np.ndarray, *, whole_days: bool):
-        self.settings, self.day_N, self.whole_days = settings, day_N, whole_days
+    def __init__(
+        self,
+        settings: Pretraining,
+        day_N: np.ndarray,
+        *,
+        whole_days: bool,
+        apart: "ApartInTime | None" = None,
+    ):
+        self.settings, self.day_N, self.whole_days, self.apart = settings, day_N, whole_days, apart
 
     def prepare(
         self, batch: Batch, rows_B: np.ndarray, generator: torch.Generator
@@ -74,10 +86,11 @@ class PretrainingObjective:
         segment_B = torch.from_numpy(day_B).to(batch.inputs_BLF.device)
         masked_B = masked_rows(segment_B, batch.began_BL[:, -1], self.settings.masked_share, generator)
         targets = {"inputs_BF": batch.inputs_BLF[:, -1], "masked_B": masked_B, "segment_B": segment_B}
+        other = batch if self.apart is None else self.apart.batch(rows_B, segment_B, generator)
         parts = [
             masked(batch, masked_B, self.settings.masked_bars),
             self._view(batch, generator),
-            self._view(batch, generator),
+            self._view(other, generator),
         ]
         return joined(parts), targets
 
@@ -110,6 +123,34 @@ class PretrainingObjective:
         return cutout(batch.with_inputs(distorted_BLF), int(LONGEST_CUTOUT * bars), 1.0, generator)
 
 
+class ApartInTime:
+    """For each window another one of the same symbol some bars later, or as many earlier where the given rows
+    hold no later one; itself where they hold neither.
+    """
+
+    def __init__(self, panel: "Panel", rows: np.ndarray, bars: Sequence[int]):
+        self.panel, self.bars = panel, np.array(bars)
+        self.given_N = np.zeros(len(panel.day_N), dtype=bool)
+        self.given_N[rows] = True
+
+    def batch(self, rows_B: np.ndarray, segment_B: Tensor, generator: torch.Generator) -> Batch:
+        """The others' windows; how many bars lie between is drawn for each of the batch's segments, so that
+        a timestamp's windows stay together.
+        """
+        draw_B = torch.rand(len(rows_B), generator=generator, device=generator.device)[numbered(segment_B)]
+        ahead_B = self.bars[(draw_B.cpu().numpy() * len(self.bars)).astype(np.int64)]
+        return self.panel.batch(self.others(rows_B, ahead_B))
+
+    def others(self, rows_B: np.ndarray, ahead_B: np.ndarray) -> np.ndarray:
+        """Numbers of the rows `ahead_B` bars later, earlier or none."""
+        position_N, other_B = self.panel.bars.position_N, rows_B.copy()
+        for move_B in (-ahead_B, ahead_B):
+            to_B = np.clip(rows_B + move_B, 0, len(position_N) - 1)
+            same_B = position_N[to_B] - position_N[rows_B] == move_B
+            other_B = np.where(same_B & (to_B == rows_B + move_B) & self.given_N[to_B], to_B, other_B)
+        return other_B
+
+
 def pretrain(phase: Phase, settings: Neural) -> list[dict[str, float]]:
     """Train the network that is the phase's model, on rows of the training window, labelled or not.
 
@@ -130,7 +171,9 @@ def pretrain(phase: Phase, settings: Neural) -> list[dict[str, float]]:
             " hold. Give it train and history rows only."
         )
     model = PretrainingModel(phase.model, panel.inputs_NF.shape[1]).to(panel.device)
-    objective = PretrainingObjective(settings.pretraining, panel.day_N, whole_days=whole_days)
+    bars = settings.pretraining.apart_bars
+    apart = ApartInTime(panel, phase.rows, bars) if bars else None
+    objective = PretrainingObjective(settings.pretraining, panel.day_N, whole_days=whole_days, apart=apart)
     return train(
         Job(model, objective, panel, phase.rows, phase.seed, whole_days),
         settings.training.model_copy(update={"epochs": settings.pretraining.epochs}),
@@ -167,19 +210,19 @@ def masked(batch: Batch, masked_B: Tensor, bars: int) -> Batch:
 
 
 def joined(parts: list[Batch]) -> Batch:
-    """Batches of the same rows as one, the days of each on their own."""
-    first = parts[0]
-    days = first.days * first.slots
-    slot_B = (
-        None
-        if first.slot_B is None
-        else torch.cat([part.slot_B + number * days for number, part in enumerate(parts)])
-    )
+    """Batches as one, the days of each on their own."""
+    first, slots, days, slot_B = parts[0], max(part.slots for part in parts), 0, None
+    if first.slot_B is not None:
+        placed = []
+        for part in parts:
+            placed.append((days + part.day()) * slots + part.slot_B % part.slots)
+            days += part.days
+        slot_B = torch.cat(placed)
     fields = {
         name: torch.cat([getattr(part, name) for part in parts])
         for name in ("inputs_BLF", "began_BL", "regime_BR", "sector_B", "industry_B")
     }
-    return replace(first, **fields, slot_B=slot_B, days=first.days * len(parts))
+    return replace(first, **fields, slot_B=slot_B, days=days or len(parts) * first.days, slots=slots)
 
 
 def info_nce(one_BP: Tensor, other_BP: Tensor, segment_B: Tensor, temperature: float) -> Tensor:

@@ -83,17 +83,40 @@ def cutout(batch: Batch, longest: int, chance: float, generator: torch.Generator
     return batch.with_inputs(batch.inputs_BLF.masked_fill(blank_BL[..., None], 0.0))
 
 
-def drop_path(x_BX: Tensor, rate: float, training: bool, generator: torch.Generator | None = None) -> Tensor:
+def drop_path(
+    x_BX: Tensor, rate: float | Tensor, training: bool, generator: torch.Generator | None = None
+) -> Tensor:
     """Stochastic depth (Huang et al. 2016) for what a residual block adds: in training 0 for a share `rate`
-    of the windows, the others divided by 1 - rate.
+    of the windows, the others divided by 1 - rate. A rate [B] is each window's own.
 
     Without a generator the draw is torch's own, like dropout's.
     """
-    if not training or not rate:
+    if not training or not skips(rate):
         return x_BX
     device = x_BX.device if generator is None else generator.device
     draw_B = torch.rand(len(x_BX), generator=generator, device=device).to(x_BX.device)
     return x_BX * _wide((draw_B >= rate).to(x_BX.dtype) / (1 - rate), x_BX)
+
+
+def skips(rate: float | Tensor) -> bool:
+    """Whether a chance, or any of each window's own, can be above 0."""
+    return isinstance(rate, Tensor) or rate > 0
+
+
+def depth_by_turnover(batch: Batch, share: float) -> Batch:
+    """The batch with a factor of stochastic depth for each window, from 1 - share for the calmest to 1 +
+    share for the most restless one, evenly by rank, with a mean of 1.
+
+    Restless is a window whose inputs move much from bar to bar: mean of |change| over the inputs and the
+    bars that follow another; 0 where a window has just begun.
+    """
+    if not share:
+        return batch
+    both_BL = (batch.began_BL[:, 1:] & batch.began_BL[:, :-1]).to(batch.inputs_BLF.dtype)
+    change_BL = batch.inputs_BLF.diff(dim=1).abs().mean(dim=-1)
+    moved_B = (change_BL * both_BL).sum(dim=1) / both_BL.sum(dim=1).clamp(min=1)
+    place_B = moved_B.argsort(stable=True).argsort().to(moved_B.dtype)
+    return replace(batch, depth_B=1 + share * ((2 * place_B + 1) / len(place_B) - 1))
 
 
 def depth_rates(rate: float, blocks: int) -> tuple[float, ...]:

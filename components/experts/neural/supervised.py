@@ -23,7 +23,14 @@ from components.experts.neural.losses import (
     segment_correlation,
     soft_spearman,
 )
-from components.experts.neural.regularise import capped, cutout, mixup, numbered, smooth_classes
+from components.experts.neural.regularise import (
+    capped,
+    cutout,
+    depth_by_turnover,
+    mixup,
+    numbered,
+    smooth_classes,
+)
 from components.experts.neural.targets import Targets
 
 # Of the soft ranks, in standard deviations of the score: low enough that they nearly are ranks, high enough
@@ -69,11 +76,14 @@ class Supervised:
     def prepare(
         self, batch: Batch, rows_B: np.ndarray, generator: torch.Generator
     ) -> tuple[Batch, dict[str, Tensor]]:
-        """The batch and its targets, both changed by mixup and cutout where those are on."""
+        """The batch and its targets, both changed by mixup and cutout where those are on, and how deep each
+        window goes.
+        """
         index_B = torch.from_numpy(rows_B).to(batch.inputs_BLF.device, non_blocking=True)
         targets = {name: table.index_select(0, index_B) for name, table in self._tables.items()}
         if batch.slot_B is None:
             targets["segment_B"] = torch.zeros_like(targets["segment_B"])
+        batch = depth_by_turnover(batch, self.regularisation.depth_by_turnover)
         if self.regularisation.mixup:
             batch, targets = mixup(batch, targets, self.regularisation.mixup, generator)
         if self.regularisation.cutout_bars:

@@ -162,15 +162,15 @@ def test_every_part_of_the_normalisation_gets_a_gradient():
 
 
 def test_causal_blocks_see_earlier_bars_alone():
-    block = CausalBlock(4, 3, 2, 0.0, 0.0)
+    block = CausalBlock(4, 3, 2, 0.0)
     x = torch.randn(2, 9, 4)
     later = torch.cat([x[:, :6], torch.randn(2, 3, 4)], dim=1)
-    torch.testing.assert_close(block(later)[:, :6], block(x)[:, :6])
+    torch.testing.assert_close(block(later, 0.0)[:, :6], block(x, 0.0)[:, :6])
     earlier = x.clone()
     earlier[:, 4] *= -1
     # Bar 8 mixes bars 4, 6 and 8.
-    assert (block(earlier)[:, 8] - block(x)[:, 8]).abs().max() > 1e-3
-    torch.testing.assert_close(block(earlier)[:, 7], block(x)[:, 7])
+    assert (block(earlier, 0.0)[:, 8] - block(x, 0.0)[:, 8]).abs().max() > 1e-3
+    torch.testing.assert_close(block(earlier, 0.0)[:, 7], block(x, 0.0)[:, 7])
 
 
 def test_bars_before_a_symbols_first_one_do_not_count_but_as_zeros():
