@@ -24,6 +24,7 @@ NAMES = {
     "z_lightgbm": "Z LightGBM",
     "median": "Median",
     "elasticnet": "ElasticNet",
+    "median_regression": "Median regression",
     "xgboost": "XGBoost",
     "lightgbm": "LightGBM",
     "patchtst": "PatchTST",

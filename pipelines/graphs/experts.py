@@ -24,7 +24,7 @@ from pipelines.graphs.lineage import lineage
 from pipelines.lasting import lasting_folder
 from pipelines.leaves import learned, run_name
 
-LINEAR_EXPERTS = ("elasticnet",)
+LINEAR_EXPERTS = ("elasticnet", "median_regression")
 
 
 @dataclass(frozen=True)

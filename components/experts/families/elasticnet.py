@@ -1,5 +1,6 @@
-"""ElasticNet by coordinate descent on the Gram matrix (`gram.py`), and logistic regression with the same
-penalty where the target is a class. Mean and spread of each input come from the train rows only.
+"""ElasticNet by coordinate descent on the Gram matrix (`gram.py`), median regression in its place where the
+absolute error is to be small, and logistic regression with the same penalty where the target is a class. Mean
+and spread of each input come from the train rows only.
 """
 
 import json
@@ -17,6 +18,7 @@ from components.experts.bands import Bands
 from components.experts.classes import ClassHead, class_numbers, fit_head, read_head
 from components.experts.gram import LARGEST_INPUT, Statistics, Sums, linear, penalised, statistics, sums
 from components.experts.logistic import ClassRows, Logistic, fit_at_penalty, fit_logistic
+from components.experts.median_regression import MedianRegression
 from components.experts.protocol import Advance, Task
 from components.experts.rounds import Part, purged_blocks
 from components.experts.rows import Monitor, Refit, labelled, loss, sample_weights, target
@@ -42,6 +44,13 @@ class Settings(Section):
 
     replaced: ClassVar = {"target_transform": "labels.transform, or transform of a leaf"}
 
+    loss: Literal["squared", "absolute"] = Field(
+        "squared",
+        description=(
+            "what of the errors is to be small: squares, or absolute values, which makes it a median"
+            " regression; without effect on a target of classes"
+        ),
+    )
     l1_ratio: float = Field(
         0.5, gt=0, le=1, description="share of the L1 part in the penalty; the rest is L2"
     )
@@ -58,7 +67,10 @@ class Settings(Section):
     refit: Refit = True
     monitor: Monitor = Field(
         "rmse",
-        description="what the penalty is chosen by; of a target of classes always average precision",
+        description=(
+            "what the penalty is chosen by; rmse is the mean absolute error where loss is absolute; of a target"
+            " of classes always average precision"
+        ),
     )
 
 
@@ -111,6 +123,8 @@ class Expert:
         if values:
             rows = ClassRows(train, self.columns, class_numbers(train, values), weight)
             self._take(fit_at_penalty(rows, len(values), self.penalty, l1_ratio))
+        elif self.settings.loss == "absolute":
+            self._solve(self._medians(train, target(train, task.transform), weight))
         else:
             found = statistics(train, self.columns, target(train, task.transform), weight)
             path = penalised(found.gram, found.moments, [self.penalty], l1_ratio)
@@ -122,9 +136,14 @@ class Expert:
         self, frame: pl.DataFrame, train: pl.DataFrame, stopping: pl.DataFrame, task: Task
     ) -> None:
         wanted, weight = target(train, task.transform), sample_weights(train)
-        whole = sums(train, self.columns, wanted, weight)
-        found = whole.statistics()
-        penalties, path = self._path(found)
+        whole = medians = None
+        if self.settings.loss == "absolute":
+            medians = self._medians(train, wanted, weight)
+            penalties = self._shares() * medians.largest
+            path = Lines(*medians.path(penalties))
+        else:
+            whole = sums(train, self.columns, wanted, weight)
+            penalties, path = self._path(whole.statistics())
         outputs = linear(stopping, self.columns, path.coefficients) + path.intercepts
         best = 0
         if len(penalties) > 1:
@@ -138,23 +157,37 @@ class Expert:
             best = int(np.argmin(losses))
         self.coefficients, self.intercept = path.coefficients[:, best], float(path.intercepts[best])
         self.penalty = float(penalties[best])
+        if medians is not None:
+            self._solve(medians)
+
+    def _medians(self, rows: pl.DataFrame, wanted: np.ndarray, weight: np.ndarray | None) -> MedianRegression:
+        return MedianRegression(rows, self.columns, wanted, weight, self.settings.l1_ratio)
+
+    def _solve(self, medians: MedianRegression) -> None:
+        """Go on from the coefficients as they are to those of the chosen penalty."""
+        self.coefficients, self.intercept = medians.solved(self.penalty, self.coefficients, self.intercept)
 
     def _held_losses(
         self,
         part: Part,
-        whole: Sums,
+        whole: Sums | None,
         train: pl.DataFrame,
         wanted: np.ndarray,
         weight: np.ndarray | None,
         penalties: np.ndarray,
     ) -> np.ndarray:
         """Loss of each penalty in a block that was left out; what was not learned from is one stretch of
-        rows.
+        rows. `whole`: the sums over all of them, where the loss is squared.
         """
-        beside = np.setdiff1d(np.arange(len(train)), part.learned, assume_unique=True)
-        cut = slice(int(beside[0]), int(beside[-1]) + 1)
-        left_out = sums(train[cut], self.columns, wanted[cut], None if weight is None else weight[cut])
-        _, path = self._path(whole.without(left_out).statistics(), penalties)
+        if whole is None:
+            learned = part.learned
+            own = None if weight is None else weight[learned]
+            path = Lines(*self._medians(train[learned], wanted[learned], own).path(penalties))
+        else:
+            beside = np.setdiff1d(np.arange(len(train)), part.learned, assume_unique=True)
+            cut = slice(int(beside[0]), int(beside[-1]) + 1)
+            left_out = sums(train[cut], self.columns, wanted[cut], None if weight is None else weight[cut])
+            _, path = self._path(whole.without(left_out).statistics(), penalties)
         held = train[int(part.held[0]) : int(part.held[-1]) + 1]
         outputs = linear(held, self.columns, path.coefficients) + path.intercepts
         return self._losses(held["timestamp"], outputs, wanted[part.held])
@@ -193,6 +226,8 @@ class Expert:
 
     def _losses(self, timestamps: pl.Series, outputs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Of each penalty's outputs, a column each."""
+        if self.settings.loss == "absolute" and self.settings.monitor == "rmse":
+            return np.abs(outputs - wanted[:, None]).mean(axis=0)
         return np.array([loss(self.settings.monitor, timestamps, output, wanted) for output in outputs.T])
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:

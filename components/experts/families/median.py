@@ -13,6 +13,7 @@ from components.contracts import atomic_write_text, require_json
 from components.contracts.classes import class_values
 from components.experts.bands import Bands, fit_bands
 from components.experts.classes import ClassHead, class_frequencies, class_numbers, read_head
+from components.experts.median_regression import weighted_median
 from components.experts.protocol import Advance, Task
 from components.experts.rows import labelled, sample_weights
 from components.scoring.form import write_form
@@ -46,7 +47,9 @@ class Expert:
             self.logits, self.bands = tuple(np.log(frequency_C).tolist()), ClassHead(values, 1.0)
             advance(1.0, "class frequencies " + ", ".join(f"{share:.3f}" for share in frequency_C))
             return
-        self.median = _median(train["label"].cast(pl.Float64), sample_weights(train))
+        weight = sample_weights(train)
+        label = train["label"].cast(pl.Float64).to_numpy()
+        self.median = weighted_median(label, np.ones(len(label)) if weight is None else weight)
         stopping = labelled(frame, "early_stopping")
         self.bands = fit_bands(
             stopping, np.full(len(stopping), self.median), horizon=task.horizon, calibrate=False
@@ -90,17 +93,3 @@ class Expert:
         )
         expert.logits = tuple(values.get("logits", ()))
         return expert
-
-
-def _median(label: pl.Series, weight: np.ndarray | None) -> float:
-    """The label below which half of the weight lies; the middle of both where it lies on a border."""
-    if weight is None:
-        return float(label.median())
-    order = label.arg_sort().to_numpy()
-    ordered, reached = label.to_numpy()[order], np.cumsum(weight[order])
-    half = reached[-1] / 2
-    lower, upper = (
-        np.searchsorted(reached, half * (1 - 1e-12)),
-        np.searchsorted(reached, half * (1 + 1e-12), side="right"),
-    )
-    return float((ordered[lower] + ordered[min(upper, len(ordered) - 1)]) / 2)
