@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from components.experts.gram import Statistics, linear, penalised, statistics
+from components.experts.rows import weighted_median
 
 # Errors below this share of the usual deviation from the median count by their squares.
 ROUNDED_SHARE = 0.05
@@ -90,15 +91,3 @@ class MedianRegression:
         # A copy: the solver writes into what it starts from.
         size = penalised(gram, moments, [penalty / mean], self.l1_ratio, size.copy())[:, 0]
         return size, float(found.target_mean - found.mean @ (size / spread))
-
-
-def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
-    """The value below which half of the weight lies; the middle of both where it lies on a border."""
-    order = np.argsort(values, kind="stable")
-    ordered, reached = values[order], np.cumsum(weight[order])
-    half = reached[-1] / 2
-    lower, upper = (
-        np.searchsorted(reached, half * (1 - 1e-12)),
-        np.searchsorted(reached, half * (1 + 1e-12), side="right"),
-    )
-    return float((ordered[lower] + ordered[min(upper, len(ordered) - 1)]) / 2)

@@ -96,6 +96,18 @@ def sample_weights(rows: pl.DataFrame) -> np.ndarray | None:
     return weight / weight.mean()
 
 
+def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
+    """The value below which half of the weight lies; the middle of both where it lies on a border."""
+    order = np.argsort(values, kind="stable")
+    ordered, reached = values[order], np.cumsum(weight[order])
+    half = reached[-1] / 2
+    lower, upper = (
+        np.searchsorted(reached, half * (1 - 1e-12)),
+        np.searchsorted(reached, half * (1 + 1e-12), side="right"),
+    )
+    return float((ordered[lower] + ordered[min(upper, len(ordered) - 1)]) / 2)
+
+
 def rank_correlation(timestamps: pl.Series, output: np.ndarray, label: np.ndarray) -> float:
     """Mean over timestamps of Spearman's correlation of output and label; 0 where none can be computed.
 

@@ -81,6 +81,7 @@ def main(variants: Variants = VARIANTS, about: str | None = __doc__) -> None:
     parser.add_argument("--symbols", type=int, help="so many symbols, the same ones each time")
     parser.add_argument("--variants", nargs="+", choices=variants, default=list(variants))
     parser.add_argument("--seeds", nargs="+", type=int, default=[7])
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     config = load_config(options.config, options.set)
@@ -95,7 +96,7 @@ def main(variants: Variants = VARIANTS, about: str | None = __doc__) -> None:
                 found = _twin(done, key, variants)
                 if found is None:
                     tables = tables or _tables(config, options, market)
-                    found = {**_tried(config, tables, variants[name], seed), **key}
+                    found = {**_tried(config, tables, variants[name], seed, options.threads), **key}
                 done.append(found)
                 with options.output.open("a") as handle:
                     handle.write(json.dumps(found) + "\n")
@@ -157,11 +158,13 @@ def _tried(
     tables: TrainingTables,
     variant: tuple[str, TargetTransform, Mapping[str, Any]],
     seed: int,
+    threads: int,
 ) -> dict:
     """Figures and daily RankIC of one variant on the validation folds."""
     expert, transform, settings = variant
     leaf = load_leaf(LEAVES / expert / config.market.period / "base.yaml")
-    leaf = leaf.model_copy(update={"transform": transform, "settings": merged(leaf.settings, settings)})
+    own = {"transform": transform, "threads": threads, "settings": merged(leaf.settings, settings)}
+    leaf = leaf.model_copy(update=own)
     horizon, target = config.labels.primary_horizon, config.labels.target
     assignment = Assignment(leaf, config.timeline, config.market.period, horizon, target, seed)
     started = time.process_time()

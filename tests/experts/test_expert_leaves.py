@@ -22,7 +22,16 @@ def write(folder, text):
 
 def test_shipped_leaves_resolve():
     names = list_leaves(LEAVES)
-    with_rich = {"adaptive_tft", "elasticnet", "gru", "lightgbm", "patchtst", "tft", "xgboost"}
+    with_rich = {
+        "adaptive_tft",
+        "elasticnet",
+        "gru",
+        "lightgbm",
+        "median_regression",
+        "patchtst",
+        "tft",
+        "xgboost",
+    }
     expected = [
         (expert, period, modality)
         for expert in ("median", *with_rich)

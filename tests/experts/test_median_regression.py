@@ -9,8 +9,9 @@ from sklearn.linear_model import QuantileRegressor
 
 from components.experts.families.elasticnet import Expert, Settings
 from components.experts.leaves import load_leaf
-from components.experts.median_regression import MedianRegression, weighted_median
+from components.experts.median_regression import MedianRegression
 from components.experts.protocol import Task
+from components.experts.rows import weighted_median
 from components.metrics import information_coefficient
 from components.scoring.expert import ServedExpert
 from pipelines.config import LEAVES

@@ -13,9 +13,8 @@ from components.contracts import atomic_write_text, require_json
 from components.contracts.classes import class_values
 from components.experts.bands import Bands, fit_bands
 from components.experts.classes import ClassHead, class_frequencies, class_numbers, read_head
-from components.experts.median_regression import weighted_median
 from components.experts.protocol import Advance, Task
-from components.experts.rows import labelled, sample_weights
+from components.experts.rows import labelled, sample_weights, weighted_median
 from components.scoring.form import write_form
 from components.settings import Section
 

@@ -436,11 +436,12 @@ EVERYTHING = {
         "cutout_bars": 2,
         "label_smoothing": 0.1,
         "stochastic_depth": 0.1,
+        "depth_by_turnover": 1.0,
     },
-    "optimiser": {"average_decay": 0.5, "learning_rate": 1e-2},
+    "optimiser": {"average_decay": 0.5, "learning_rate": 1e-2, "cycles": 2, "cycle_growth": 2.0},
     "dropout_sampling": {"masks": 6},
     "continual": {"student_bars": 15, "epochs": 1},
-    "pretraining": {"epochs": 1},
+    "pretraining": {"epochs": 1, "apart_bars": [1, 2]},
 }
 
 
@@ -451,7 +452,8 @@ def test_every_switch_of_a_network_at_once(name, tmp_path):
     """
     fit, predict = fit_and_predict_frames(panel(bars=120, symbols=16, seed=5))
     module = module_of(name)
-    expert = module.Expert(module.Settings(**merged(QUICK[name], EVERYTHING)))
+    normalised = {} if name in ACROSS_SYMBOLS else {"window_normalisation": {"inputs": "all"}}
+    expert = module.Expert(module.Settings(**merged(QUICK[name], {**EVERYTHING, **normalised})))
     expert.fit(
         fit.with_columns((-2 * pl.col("label") + 0.001).alias("also_0")),
         replace(TASK, also=(("turned", 2),)),

@@ -177,6 +177,28 @@ def test_rate_stays_between_floor_and_one_and_restarts_at_one(steps, warm_up, cy
     assert sum(value == pytest.approx(1) for value in rates[warming:]) >= min(cycles, steps - warming)
 
 
+def test_restarts_that_lengthen_are_those_of_torch():
+    """Cycles of 4, 8 and 16 steps after one of warm-up."""
+    chosen = Optimiser(warm_up_share=0.0, cycles=3, cycle_growth=2.0, floor_share=0.1)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    course = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, T_0=4, T_mult=2, eta_min=0.1)
+    expected = []
+    for _ in range(28):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        course.step()
+    assert [rate(1 + step, 29, chosen) for step in range(28)] == pytest.approx(expected)
+
+
+@given(steps=st.integers(1, 300), cycles=st.integers(1, 400), growth=st.floats(1, 10))
+@settings(max_examples=30, deadline=None)
+def test_restarts_that_lengthen_stay_between_floor_and_one(steps, cycles, growth):
+    chosen = Optimiser(warm_up_share=0.0, cycles=cycles, cycle_growth=growth)
+    rates = [rate(1 + step, 1 + steps, chosen) for step in range(steps)]
+    assert rates[0] == pytest.approx(1)
+    assert all(chosen.floor_share <= value <= 1 + 1e-12 for value in rates)
+
+
 def sgd(
     values: list[list[float]], gradients: list[list[float]], learning_rate: float
 ) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:

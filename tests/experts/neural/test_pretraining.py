@@ -5,6 +5,7 @@ it helps where labels are few.
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from components.experts.neural.engine import reproducible
 from components.experts.neural.panel import Panel
 from components.experts.neural.phases import Phase
 from components.experts.neural.pretraining import (
+    ApartInTime,
     PretrainingModel,
     PretrainingObjective,
     PretrainingOutputs,
@@ -84,7 +86,7 @@ def panel_of(frame: pl.DataFrame, whole_days: bool = False) -> Panel:
     )
 
 
-def pretrained(
+def pretrained_with(
     frame: pl.DataFrame, whole_days: bool = False, part: str = "train", **changes
 ) -> tuple[bytes, list[dict[str, float]]]:
     panel = panel_of(frame, whole_days)
@@ -209,8 +211,59 @@ def test_views_of_a_day_do_not_mix(frame):
     assert not torch.allclose(network(replace(joined(parts), slot_B=None)).embedding_BTE, apart)
 
 
+@given(st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_pairs_are_the_same_symbol_so_many_bars_apart(seed):
+    """Symbols of 1 to 9 bars, some of which must not be looked at: by the setting's words, row by row."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 10, 5)
+    symbol, position = np.repeat(np.arange(5), lengths), np.concatenate([np.arange(n) for n in lengths])
+    allowed = set(np.flatnonzero(generator.random(len(symbol)) < 0.8).tolist())
+    panel = SimplePanel(position)
+    rows, ahead = np.array(sorted(allowed)), generator.choice([2, 3], len(allowed))
+    found = ApartInTime(panel, rows, (2, 3)).others(rows, ahead)
+    for row, bars, other in zip(rows, ahead, found, strict=True):
+        choices = [
+            to
+            for to in (row + bars, row - bars)
+            if to in allowed and symbol[to] == symbol[row] and position[to] - position[row] == to - row
+        ]
+        assert other == (choices[0] if choices else row)
+
+
+class SimplePanel:
+    """As much of a panel as pairs are drawn from."""
+
+    def __init__(self, position: np.ndarray):
+        self.bars, self.day_N = self, position
+        self.position_N = position
+
+
+def test_the_other_view_is_of_bars_apart(frame):
+    """A day's windows stay together, and all distances come up."""
+    panel = panel_of(frame, whole_days=True)
+    rows = panel.bars.rows("train")
+    rows = rows[np.argsort(panel.day_N[rows], kind="stable")]
+    apart, segment = ApartInTime(panel, rows, (1, 3)), torch.from_numpy(panel.day_N[rows])
+    generator, moved = torch.Generator().manual_seed(0), set()
+    batch = apart.batch(rows, segment, generator)
+    # Each window's newest inputs are those of some other bar of its symbol.
+    for row, newest in list(zip(rows, batch.inputs_BLF[:, -1], strict=True))[::7]:
+        same = (panel.inputs_NF[row - panel.bars.position_N[row] : row + 4] == newest).all(dim=1)
+        assert same.any()
+        moved.add(int(same.nonzero()[-1]) - int(panel.bars.position_N[row]))
+    assert {1, 3} <= moved <= {1, 3, -1, -3}
+    shown, _ = PretrainingObjective(ON, panel.day_N, whole_days=True, apart=apart).prepare(
+        panel.batch(rows), rows, generator
+    )
+    assert len(set(shown.slot_B.tolist())) == 3 * len(rows)
+    assert int(shown.slot_B.max()) < shown.days * shown.slots
+
+
+@pytest.mark.parametrize("apart_bars", [(), (2, 5)])
 @pytest.mark.parametrize("whole_days", [False, True])
-def test_neither_labels_nor_later_rows_reach_it(frame, whole_days):
+def test_neither_labels_nor_later_rows_reach_it(frame, whole_days, apart_bars):
+    pretrained = partial(pretrained_with, apart_bars=apart_bars)
     before, history = pretrained(frame, whole_days)
     assert before != parameter_bytes(seeded(Crowd if whole_days else Alone, INPUTS, LOOKBACK))
     assert set(history[0]) >= {"loss", "masked", "contrastive"}
@@ -233,12 +286,12 @@ def test_neither_labels_nor_later_rows_reach_it(frame, whole_days):
 @pytest.mark.parametrize("part", ["early_stopping", "predict"])
 def test_rows_after_the_training_window_are_refused(frame, part):
     with pytest.raises(AlphaloopError, match=part):
-        pretrained(frame, part=part)
+        pretrained_with(frame, part=part)
 
 
 @pytest.mark.parametrize(("masked_weight", "contrastive"), [(1.0, 0.0), (0.0, 1.0)])
 def test_each_part_falls_as_it_is_learned(frame, masked_weight, contrastive):
-    _, history = pretrained(frame, epochs=12, masked=masked_weight, contrastive=contrastive)
+    _, history = pretrained_with(frame, epochs=12, masked=masked_weight, contrastive=contrastive)
     name = "masked" if masked_weight else "contrastive"
     assert len(history) == 12
     assert history[-1][name] < 0.97 * history[0][name]

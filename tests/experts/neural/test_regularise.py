@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.experts.neural.batch import Batch
+from components.experts.neural.config import Regularisation
 from components.experts.neural.regularise import (
     capped,
     cutout,
+    depth_by_turnover,
     depth_rates,
     drop_path,
     mixup,
@@ -205,6 +207,34 @@ def test_stochastic_depth_drops_whole_windows_and_keeps_the_mean():
     assert drop_path(x_BX, 0.25, False) is x_BX
     assert drop_path(x_BX, 0.0, True) is x_BX
     assert depth_rates(0.3, 3) == pytest.approx((0.1, 0.2, 0.3))
+
+
+def test_depth_follows_how_much_the_inputs_move():
+    """Mean changes of 0, 4, 1 and, over the one bar that follows another, 2: places 0, 3, 1 and 2."""
+    windows = torch.tensor([[5.0, 5, 5], [0, 4, 8], [1, 2, 1], [9, 0, 2]])[..., None]
+    began = torch.ones(4, 3, dtype=torch.bool)
+    began[3, 0] = False
+    batch = batch_of(windows, began)
+    factor = depth_by_turnover(batch, 1.0).depth_B
+    torch.testing.assert_close(factor, torch.tensor([0.25, 1.75, 0.75, 1.25]))
+    torch.testing.assert_close(depth_by_turnover(batch, 0.4).depth_B, 1 + 0.4 * (factor - 1))
+    assert depth_by_turnover(batch, 0.0) is batch
+    changed = depth_by_turnover(batch, 1.0)
+    torch.testing.assert_close(changed.depth_rate(0.2), 0.2 * factor)
+    assert (changed.depth_rate(0.0), batch.depth_rate(0.2)) == (0.0, 0.2)
+
+
+def test_each_window_is_skipped_by_its_own_chance():
+    rate_B = torch.tensor([0.0, 0.25, 0.75]).repeat(20_000)
+    found = drop_path(torch.ones(len(rate_B), 2), rate_B, True, seeded()).view(-1, 3, 2)
+    assert (found == 0).float().mean(dim=(0, 2)).tolist() == pytest.approx([0.0, 0.25, 0.75], abs=0.01)
+    assert found.mean(dim=(0, 2)).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=0.03)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 0.7])
+def test_a_chance_of_one_or_none_is_refused(rate):
+    with pytest.raises(ValueError, match="stochastic_depth"):
+        Regularisation(stochastic_depth=rate, depth_by_turnover=1.0)
 
 
 def test_cap_by_hand():
