@@ -83,8 +83,8 @@ class MedianRegression:
         spread = self.begin.spread
         score = linear(self.rows, self.columns, (size / spread)[:, None])[:, 0] + intercept
         steepness = self.weight / np.maximum(np.abs(self.wanted - score), self.rounded)
-        mean = float(steepness.mean())
-        found = statistics(self.rows, self.columns, self.wanted, steepness / mean)
+        mean = float(steepness.sum() / self.weight.sum())
+        found = statistics(self.rows, self.columns, self.wanted, steepness)
         # Weighted rows have other spreads; the penalty stays on those of all rows.
         ratio = found.spread / spread
         gram, moments = found.gram * np.outer(ratio, ratio), found.moments * ratio

@@ -11,7 +11,7 @@ from components.experts.families.elasticnet import Expert, Settings
 from components.experts.leaves import load_leaf
 from components.experts.median_regression import MedianRegression
 from components.experts.protocol import Task
-from components.experts.rows import weighted_median
+from components.experts.rows import all_to_learn, weighted_median
 from components.metrics import information_coefficient
 from components.scoring.expert import ServedExpert
 from pipelines.config import LEAVES
@@ -141,6 +141,25 @@ def test_it_is_saved_and_served_as_it_predicts(fitted, tmp_path):
     answer = served(ServedExpert(tmp_path, threads=1), predict)
     spread = expert.predict(predict)["score"].std()
     assert np.abs(answer.score - expert.predict(predict)["score"].to_numpy()).max() <= 1e-6 * spread
+
+
+@pytest.mark.parametrize("loss", ["squared", "absolute"])
+def test_blocks_choose_the_penalty_and_all_rows_are_learned_from(loss):
+    """Of noise the strongest penalty is best on blocks; learning from all rows moves the coefficients of a
+    signal, at the same penalty.
+    """
+    task = Task(period="1d", horizon=2, target="log_return", groups=INPUTS, seed=3, threads=1)
+    found = {}
+    for strength in (0.0, 0.6):
+        fit = fit_and_predict_frames(panel(bars=200, seed=7, strength=strength))[0]
+        expert = Expert(Settings(loss=loss, penalties=6))
+        expert.fit(fit, task, advance=lambda share, what: None)
+        before, penalty = expert.coefficients, expert.penalty
+        expert.learn_all(all_to_learn(fit), task, advance=lambda share, what: None)
+        assert expert.penalty == penalty
+        found[strength] = np.abs(before).max(), np.abs(expert.coefficients - before).max()
+    assert found[0.0][0] < 0.2 * found[0.6][0]
+    assert 0 < found[0.6][1] < 0.3 * found[0.6][0]
 
 
 def test_its_leaves_ask_for_it():

@@ -68,8 +68,8 @@ class Settings(Section):
     monitor: Monitor = Field(
         "rmse",
         description=(
-            "what the penalty is chosen by; rmse is the mean absolute error where loss is absolute; of a target"
-            " of classes always average precision"
+            "what the penalty is chosen by; rmse is the mean absolute error where loss is absolute; of a"
+            " target of classes always average precision"
         ),
     )
 
