@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from components.contracts import PANEL
+from components.features import build as of_features
 from components.features.build import build_factors, build_supported
 from components.features.catalog import STALE_BARS, catalog
 from components.features.coarser import gathered, seen_bars
@@ -283,3 +284,33 @@ def test_a_period_that_is_not_coarser_and_a_name_that_is_taken_are_refused(rando
         build_factors(panel, FEW)
     with pytest.raises(ValidationError, match="'momentum_20_rank_1d' is taken"):
         Settings(slow=(SlowColumn(name="momentum_20_rank_1d"),))
+
+
+def test_a_bar_that_became_known_weeks_later_moves_no_row_that_was_known_before(random_panel, monkeypatch):
+    panel = random_panel(9, bars=1000, symbols=7, period="1h", missing=0.0)
+    late = (pl.col("symbol") == "S03") & (pl.col("timestamp") == datetime(2020, 1, 20, 11, tzinfo=UTC))
+    known = datetime(2020, 2, 9, tzinfo=UTC)
+    panel = panel.with_columns(pl.when(late).then(known).otherwise("known_time").alias("known_time"))
+    other = panel.with_columns(
+        pl.when(late).then(pl.col(name) * 3).otherwise(name).alias(name)
+        for name in ("high", "close", "volume")
+    )
+    few = FEW.model_copy(update={"groups": Groups(**NONE | {"bars": True, "trend": True})})
+
+    def before() -> list[pl.DataFrame]:
+        return [build_factors(rows, few).filter(pl.col("known_time") < known) for rows in (panel, other)]
+
+    one, two = before()
+    assert_frame_equal(one, two, check_exact=True)
+    again = one.filter(pl.col("symbol") == "S03", pl.col("timestamp") > datetime(2020, 2, 1, tzinfo=UTC))
+    assert again["bar_close"].null_count() == 0
+    assert again["bar_close_1d"].is_null().all()
+
+    def blind(rows: pl.DataFrame, bars: pl.DataFrame) -> pl.Series:
+        return seen_bars(rows, bars.with_columns(known_time=pl.col("timestamp")))
+
+    monkeypatch.setattr(of_features, "seen_bars", blind)
+    one, two = before()
+    moved = [name for name in one.columns if not one[name].equals(two[name])]
+    assert moved
+    assert all(name.endswith(few.coarser) for name in moved)
