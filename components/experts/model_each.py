@@ -15,7 +15,7 @@ from components.contracts.classes import class_values
 from components.experts.compose import compose, load_composed
 from components.experts.leaves import Leaf
 from components.experts.protocol import Advance, Task
-from components.scoring.form import FURTHER, task_folder
+from components.scoring.form import FORM_FILE, FURTHER, task_folder
 
 
 def expert_of(module: ModuleType, settings: Any, leaf: Leaf, also: Sequence[tuple[str, int]]) -> Any:
@@ -30,17 +30,31 @@ def expert_of(module: ModuleType, settings: Any, leaf: Leaf, also: Sequence[tupl
     return ModelEach(expert, build, learns_beside=getattr(module.Expert, "neural", False))
 
 
-def load_expert(module: ModuleType, folder: Path, *, whole: bool) -> Any:
-    """The model of the own task that `save` wrote and, where there are some, those of further tasks by their
-    folders' names: what a later fit goes on from. `whole` and errors as of `load_composed`.
+def load_warm(
+    module: ModuleType, folder: Path, expert: Any, leaf: Leaf, also: Sequence[tuple[str, int]]
+) -> Any:
+    """What `expert`, which `expert_of` gave, goes on from: the model of the own task that lies in `folder`,
+    and where it has a model for each task, those of the further ones that lie there too. Errors as of
+    `load_composed`.
     """
+    whole = leaf.ensemble > 1 or leaf.regimes is not None
     own = load_composed(module, folder, whole=whole)
-    further = {
-        path.name: load_composed(module, path, whole=whole)
-        for path in sorted((Path(folder) / FURTHER).glob("*"))
-        if path.is_dir()
-    }
-    return Warm(own, further) if further else own
+    if not isinstance(expert, ModelEach):
+        return own
+    names = [task_folder(*task) for task in also]
+    return Warm(
+        own,
+        {
+            name: load_composed(module, place, whole=whole)
+            for name in names
+            if _is_model(place := Path(folder) / FURTHER / name)
+        },
+    )
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a model lies there; of a head of the own model it is the served form alone."""
+    return folder.exists() and any(path.name != FORM_FILE for path in folder.iterdir())
 
 
 class Warm:

@@ -9,7 +9,7 @@ import pytest
 from components.contracts import write_manifest
 from components.contracts.classes import CLASS_COLUMNS
 from components.experts.leaves import Leaf, expert_module
-from components.experts.model_each import ModelEach, expert_of, load_expert
+from components.experts.model_each import ModelEach, expert_of, load_warm
 from components.experts.protocol import Task
 from components.scoring import Model, ScoringError, score_table
 from components.scoring.stacker import Head, Pool
@@ -88,8 +88,12 @@ def test_a_saved_expert_says_the_same_of_every_task(world):
     again = module.Expert.load(world.folder / "patchtst").predict_tasks(world.frame)
     for found, task in zip(again, (OWN, LONGER), strict=True):
         assert found.equals(world.said["patchtst"][task])
-    module = expert_module(Leaf(expert="lightgbm", period="1d"))
-    again = load_expert(module, world.folder / "lightgbm", whole=False)
+    leaf = Leaf(expert="patchtst", period="1d")
+    warm = load_warm(module, world.folder / "patchtst", world.experts["patchtst"], leaf, ALSO["patchtst"])
+    assert len(warm.further) == 1
+    leaf = Leaf(expert="lightgbm", period="1d")
+    module = expert_module(leaf)
+    again = load_warm(module, world.folder / "lightgbm", world.experts["lightgbm"], leaf, ALSO["lightgbm"])
     assert again.further["log_return_4"].predict(world.frame).equals(world.said["lightgbm"][LONGER])
 
 

@@ -211,7 +211,8 @@ class NeuralExpert:
             expert.trading_days = values["trading_days"]
             classes = "temperature" in values["head"]
             expert.head = read_head(values["head"]) if classes else Head(**values["head"])
-            expert.further = tuple(Head(**head) for head in values["further"])
+            # A file without it is of a model that nobody asked for its further heads.
+            expert.further = tuple(Head(**head) for head in values.get("further", ()))
             expert.evidence = Explanation.read(folder / EXPLAIN)
             expert.model = expert._build(expert.layout).eval()
             expert.model.load_state_dict(load_file(folder / WEIGHTS))

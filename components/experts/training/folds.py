@@ -29,7 +29,7 @@ from components.contracts.classes import CLASS_COLUMNS, class_values
 from components.contracts.documents.experts import Fit, KeptFit
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf
-from components.experts.model_each import expert_of, load_expert
+from components.experts.model_each import expert_of, load_warm
 from components.experts.neural.distributed import agreed, is_main, shared_path
 from components.experts.protocol import Advance, Expert, Task
 from components.experts.rows import all_to_learn
@@ -162,7 +162,7 @@ def _fit_fold(work: FoldWork, fold: Fold, folder: Path, advance: Advance) -> Fit
             f" {work.leaf.period} in a run of {work.task.period}. Name its leaf of {work.task.period}."
         )
     frame = fit_frame(work.table, fold, lookback)
-    warm = _warm_start(work, fold)
+    warm = _warm_start(work, fold, expert)
     checkpoints = work.folder / CHECKPOINTS / fold.name
     name = f"{work.leaf.expert} {fold.name}"
     task = replace(work.task, checkpoints=checkpoints, key=f"{work.key} {fold.name}", name=name)
@@ -287,7 +287,7 @@ def _call(work: FoldWork, fold: Fold, what: str, function: Callable[[], Any]) ->
         raise ExpertError(f"Expert {work.leaf.expert}, {fold.name}: {what} failed: {reason}") from error
 
 
-def _warm_start(work: FoldWork, fold: Fold) -> Any:
+def _warm_start(work: FoldWork, fold: Fold, expert: Expert) -> Any:
     """The model to go on from, or None where it has seen what this fold predicts."""
     if work.warm_from is None:
         return None
@@ -320,5 +320,5 @@ def _warm_start(work: FoldWork, fold: Fold) -> Any:
             f" {manifest['known_until'][:10]}, which this fold predicts",
         )
         return None
-    whole = leaf.ensemble > 1 or leaf.regimes is not None
-    return _call(work, fold, "load", lambda: load_expert(work.module, work.warm_from, whole=whole))
+    also = work.task.also
+    return _call(work, fold, "load", lambda: load_warm(work.module, work.warm_from, expert, leaf, also))

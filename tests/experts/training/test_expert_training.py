@@ -30,7 +30,7 @@ from components.contracts import (
 )
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import FurtherTask, Leaf
-from components.experts.model_each import load_expert
+from components.experts.model_each import expert_of, load_warm
 from components.experts.run import Outputs, run, run_find_trained
 from components.experts.trained import Token, keep_token
 from components.experts.training.inputs import Assignment, Inputs, TrainingTables
@@ -595,10 +595,22 @@ def test_an_expert_with_one_head_gets_a_model_for_each_further_task(tables, tmp_
     assert further.select("timestamp", "symbol", "fold").equals(alone.select("timestamp", "symbol", "fold"))
     assert [task.target for task in trained.status.further] == ["sector_neutral_return"]
     assert trained.status.rows == len(alone)
-    model = load_expert(fragile, trained.model_folder, whole=False)
+    expert = expert_of(fragile, fragile.Settings(), leaf, [("sector_neutral_return", 2)])
+    model = load_warm(fragile, trained.model_folder, expert, leaf, [("sector_neutral_return", 2)])
     assert model.further["sector_neutral_return_2"].mean == pytest.approx(2 * model.own.mean)
     manifest = verify_bundle(trained.model_folder)
     assert [task["target"] for task in manifest["tasks"]] == ["log_return", "sector_neutral_return"]
+
+
+def test_a_warm_model_with_other_further_tasks_or_none_is_gone_on_from(tables, tmp_path):
+    leaf = FRAGILE.model_copy(update={"also": (FurtherTask(target="sector_neutral_return", horizon=2),)})
+    early = train(tables, tmp_path / "early", leaf).model_folder
+    assert train(tables, tmp_path / "same", leaf, warm_from=early).status.folds[-1].warm
+    assert train(tables, tmp_path / "alone", warm_from=early).status.folds[-1].warm
+    alone = train(tables, tmp_path / "first").model_folder
+    assert train(tables, tmp_path / "more", leaf, warm_from=alone).status.folds[-1].warm
+    neutral = FRAGILE.model_copy(update={"target": "sector_neutral_return"})
+    assert not train(tables, tmp_path / "other", neutral, warm_from=alone).status.folds[-1].warm
 
 
 def test_rows_that_are_not_learnable_have_no_further_label(tables, tmp_path):
