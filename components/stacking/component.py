@@ -23,10 +23,8 @@ def build_oof(
     from components.stacking.run import OofInputs, OofOutputs, run_build_oof
 
     run_build_oof(
-        OofInputs(labels.path, training_set.path, experts.path),
+        OofInputs(labels.path, training_set.path, experts.path, target, horizon),
         OofOutputs(oof.path, predictions.path, audit.path),
-        target=target,
-        horizon=horizon,
         settings=settings,
         code=code,
     )
@@ -51,10 +49,8 @@ def stack(
     from components.stacking.run import StackInputs, StackOutputs, run_stack
 
     run_stack(
-        StackInputs(oof.path, predictions.path, training_set.path),
+        StackInputs(oof.path, predictions.path, training_set.path, target, horizon),
         StackOutputs(all_predictions.path, model.path, comparison.path),
-        target=target,
-        horizon=horizon,
         settings=settings,
         timeline=timeline,
         seed=seed,
@@ -79,10 +75,8 @@ def stack_splits(
     from components.stacking.run import OofInputs, run_stack_splits
 
     run_stack_splits(
-        OofInputs(labels.path, training_set.path, experts.path),
+        OofInputs(labels.path, training_set.path, experts.path, target, horizon),
         predictions.path,
-        target=target,
-        horizon=horizon,
         settings=settings,
         timeline=timeline,
         seed=seed,

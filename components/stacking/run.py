@@ -46,11 +46,20 @@ from components.timeline import cross_validated_splits, resolve_windows
 
 @dataclass(frozen=True)
 class OofInputs:
-    """`experts`: the folder that gathers theirs; `labels`: LABELS; `training_set`: TRAINING_SET."""
+    """`experts`: the folder that gathers theirs; `labels`: LABELS; `training_set`: TRAINING_SET; and the task
+    by which the run is judged.
+    """
 
     labels: str | os.PathLike
     training_set: str | os.PathLike
     experts: str | os.PathLike
+    target: str
+    horizon: int
+
+    @property
+    def judged(self) -> tuple[str, int]:
+        """Target and horizon."""
+        return self.target, self.horizon
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,13 @@ class OofOutputs:
 
 @dataclass(frozen=True)
 class StackInputs:
-    """What `run_build_oof` wrote, and the TRAINING_SET whose bars are the calendar."""
+    """What `run_build_oof` wrote, the TRAINING_SET whose bars are the calendar, and the judged task."""
 
     oof: str | os.PathLike
     predictions: str | os.PathLike
     training_set: str | os.PathLike
+    target: str
+    horizon: int
 
 
 @dataclass(frozen=True)
@@ -80,11 +91,9 @@ class StackOutputs:
     comparison: str | os.PathLike
 
 
-def run_build_oof(
-    inputs: OofInputs, outputs: OofOutputs, *, target: str, horizon: int, settings: str, code: str
-) -> OofAudit:
+def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code: str) -> OofAudit:
     """Gather the experts' predictions into one table, with rows of each task that one of them predicts, and
-    audit it; the audit is written in any case. `target` and `horizon` are the judged task.
+    audit it; the audit is written in any case.
 
     Raises
     ------
@@ -100,7 +109,7 @@ def run_build_oof(
         for name, reason in failed.items():
             warn("out-of-fold table", f"{name} is left out: {reason}")
         rows = read_table(inputs.training_set, TRAINING_SET)
-        tables = _by_task(folders, found, (target, horizon), read_table(inputs.labels, LABELS), rows)
+        tables = _by_task(folders, found, inputs.judged, read_table(inputs.labels, LABELS), rows)
         calendar = rows["timestamp"].unique().sort()
         audits = [audit_oof(part, members, failed, calendar) for members, part in tables.values()]
         audited = with_further(audits[0], dict(zip(tables, audits, strict=True)))
@@ -141,15 +150,13 @@ def run_stack_splits(
     inputs: OofInputs,
     predictions: str | os.PathLike,
     *,
-    target: str,
-    horizon: int,
     settings: str,
     timeline: str,
     seed: int,
     code: str,
 ) -> pl.DataFrame:
     """Combine what the experts predicted in the splits of the cross-validation, into the CROSS_VALIDATED
-    table `predictions`: of the judged task alone, `target` over `horizon` bars.
+    table `predictions`: of the judged task alone.
 
     Raises
     ------
@@ -161,9 +168,9 @@ def run_stack_splits(
         labels, rows = read_table(inputs.labels, LABELS), read_table(inputs.training_set, TRAINING_SET)
         folders = list(read_gathered(inputs.experts).values())
         found, stamp = read_cross_validated(folders)
-        stacked_tasks(found, (target, horizon))
-        members = members_of((target, horizon), found, own_tasks(folders))
-        guests = [name for name in members if not tells(found[name], (target, horizon))]
+        stacked_tasks(found, inputs.judged)
+        members = members_of(inputs.judged, found, own_tasks(folders))
+        guests = [name for name in members if not tells(found[name], inputs.judged)]
         calendar, longest = rows["timestamp"].unique().sort(), int(labels["horizon"].max())
         splits = cross_validated_splits(resolve_windows(calendar, times), times, longest_horizon=longest)
         crossing = Crossing(splits, calendar, times.purge_bars, times.embargo(longest))
@@ -184,15 +191,13 @@ def run_stack(
     inputs: StackInputs,
     outputs: StackOutputs,
     *,
-    target: str,
-    horizon: int,
     settings: str,
     timeline: str,
     seed: int,
     code: str,
 ) -> Stacked:
     """Compare combiners on the validation window and apply the chosen one through the test window: for the
-    judged task, `target` over `horizon` bars, and for each further one.
+    judged task and for each further one.
 
     Raises
     ------
@@ -206,7 +211,7 @@ def run_stack(
         result = stack_tasks(
             read_table(inputs.oof, OOF),
             read_table(inputs.predictions, ALL_PREDICTIONS),
-            (target, horizon),
+            (inputs.target, inputs.horizon),
             parsed,
             Course(resolve_windows(calendar, times), calendar, times),
             seed=seed,

@@ -223,6 +223,27 @@ def test_a_combiner_that_fails_for_one_group_is_left_out_of_all_paths(scene, fou
     )
 
 
+def test_an_expert_of_another_task_is_heard_where_it_is_known_to_be_worth_it(scene):
+    labels, training_set, splits, experts = scene
+    longer = experts["good"].with_columns(expert=pl.lit("guest"), horizon=pl.lit(20, pl.Int32))
+    useless = longer.with_columns(expert=pl.lit("useless"), score=pl.col("score").reverse())
+    alone = stack_splits({"noise": experts["noise"]}, labels, training_set, splits, SETTINGS, seed=1)
+    given = {"noise": experts["noise"], "guest": longer, "useless": useless}
+    found = stack_splits(given, labels, training_set, splits, SETTINGS, seed=1, guests=["guest", "useless"])
+    assert set(found["horizon"]) == {HORIZON}
+    assert not {"guest", "useless"} & set(found["expert"])
+
+    def worth(table: pl.DataFrame) -> float:
+        stack = table.filter(pl.col("expert") == "equal_weights")
+        both = stack.join(labels.select("timestamp", "symbol", "log_return"), on=("timestamp", "symbol"))
+        return both.select(pl.corr("score", "log_return")).item()
+
+    assert worth(found) > worth(alone) + 0.15
+    both = {"noise": experts["noise"], "guest": longer}
+    with_one = stack_splits(both, labels, training_set, splits, SETTINGS, seed=1, guests=["guest"])
+    assert found.equals(with_one)
+
+
 def test_experts_of_other_splits_are_refused(scene):
     labels, training_set, splits, experts = scene
     fewer = {"good": experts["good"], "noise": experts["noise"].filter(pl.col("split") < 5)}
@@ -242,12 +263,10 @@ def test_the_door_reads_the_experts_that_are_there(scene, tmp_path):
         status_of(name, "trained" if name in experts else "failed").write(place / "status.json")
         if name in experts:
             write_table(experts[name], place / CROSS_VALIDATED_FILE, CROSS_VALIDATED, **about, inputs=origin)
-    labels_task = experts["good"].select("target", "horizon").row(0)
+    judged = experts["good"].select("target", "horizon").row(0)
     run_stack_splits(
-        OofInputs(tmp_path / "labels", tmp_path / "rows", tmp_path / "experts"),
+        OofInputs(tmp_path / "labels", tmp_path / "rows", tmp_path / "experts", *judged),
         tmp_path / "crossed",
-        target=labels_task[0],
-        horizon=labels_task[1],
         settings=SETTINGS.model_dump_json(),
         timeline=TIMELINE.model_dump_json(),
         seed=1,

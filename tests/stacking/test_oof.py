@@ -42,7 +42,7 @@ from components.timeline import Settings as TimelineSettings
 from tests.experts.statuses import status_of
 
 SETTINGS = Settings()
-JUDGED = {"target": "log_return", "horizon": 5}
+JUDGED = ("log_return", 5)
 PAST = "2020-01-01..2023-12-20"
 DAYS = pl.datetime_range(
     datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 9, tzinfo=UTC), "1d", time_unit="us", eager=True
@@ -280,10 +280,10 @@ def test_the_door_hands_on_no_table_that_failed_its_audit(tmp_path):
     (tmp_path / "experts").mkdir()
     for position, (name, days) in enumerate({"a": DAYS, "b": DAYS.filter(DAYS.dt.month() == 2)}.items()):
         save(tmp_path, name, days=days).rename(place_of(tmp_path / "experts", position, name))
-    inputs = OofInputs(*(tmp_path / name for name in ("labels", "training_set", "experts")))
+    inputs = OofInputs(*(tmp_path / name for name in ("labels", "training_set", "experts")), *JUDGED)
     outputs = OofOutputs(*(tmp_path / name for name in ("oof", "predictions", "audit")))
     with pytest.raises(StackingError, match="rows in common"):
-        run_build_oof(inputs, outputs, **JUDGED, settings=SETTINGS.model_dump_json(), code="c")
+        run_build_oof(inputs, outputs, settings=SETTINGS.model_dump_json(), code="c")
     assert OofAudit.read(outputs.audit).problems
     assert not outputs.oof.exists()
 
@@ -296,8 +296,8 @@ def test_a_stack_of_predictions_and_labels_of_different_origin_is_refused(tmp_pa
     table = predictions().select(ALL_PREDICTIONS.columns.keys())
     write_table(table, tmp_path / "predictions", ALL_PREDICTIONS, inputs={"labels": "2" * 64}, **about)
     write_table(training_set(), tmp_path / "training_set", TRAINING_SET, **about)
-    inputs = StackInputs(*(tmp_path / name for name in ("oof", "predictions", "training_set")))
+    inputs = StackInputs(*(tmp_path / name for name in ("oof", "predictions", "training_set")), *JUDGED)
     outputs = StackOutputs(*(tmp_path / name for name in ("all_predictions", "model", "comparison")))
     texts = {"settings": SETTINGS.model_dump_json(), "timeline": TimelineSettings().model_dump_json()}
     with pytest.raises(ContractError, match="was made from labels 2222"):
-        run_stack(inputs, outputs, **JUDGED, **texts, seed=1, code="c")
+        run_stack(inputs, outputs, **texts, seed=1, code="c")
