@@ -76,6 +76,25 @@ class Prices(_Answer):
     missing: str | None = Field(description="why a form is null; null where both are there")
 
 
+class TaskSignal(_Answer):
+    """What the model says about another target or horizon, by itself: it was not judged and has no position.
+
+    The fields are those of a signal, in this target's own unit.
+    """
+
+    target: str
+    horizon: int = Field(description="in bars")
+    score: float | None
+    uncertainty: float | None
+    p10: float | None
+    p50: float | None
+    p90: float | None
+    p_down: float | None = None
+    p_none: float | None = None
+    p_up: float | None = None
+    prices: Prices | None = Field(None, description="only where the request asks for `prices`")
+
+
 class Signal(_Answer):
     """What the model says about one symbol.
 
@@ -130,6 +149,9 @@ class Signal(_Answer):
     stale: bool = Field(description="the features are older than the service's limit")
     behind: bool = Field(description="other symbols have a newer bar")
     prices: Prices | None = Field(None, description="only where the request asks for `prices`")
+    tasks: list[TaskSignal] | None = Field(
+        None, description="what is predicted beside the judged task; not there where nothing is"
+    )
 
 
 class ModelStamp(_Answer):
@@ -173,6 +195,11 @@ class SignalsAnswer(_Answer):
     signals: list[Signal]
 
 
+class ServedTask(_Answer):
+    target: str
+    horizon: int = Field(description="in bars")
+
+
 class Refused(_Answer):
     """A bundle that was not taken over."""
 
@@ -194,6 +221,7 @@ class ModelAnswer(ModelStamp):
     period: str
     horizon_bars: int
     target: str
+    tasks: list[ServedTask] = Field(description="what is answered beside it in `tasks` of each signal")
     experts: list[str]
     inputs: list[str] = Field(description="columns that /score needs, besides `context`")
     context: list[str]

@@ -12,6 +12,7 @@ from serving.live.price_entries import price_entries
 from serving.live.segments import UNKNOWN_TIME_US, Answer
 from serving.live.signals import Signals
 from serving.live.state import ServedModel
+from serving.live.task_scores import TaskScores
 
 _NO_TIME = np.datetime64("NaT", "us")
 
@@ -34,7 +35,7 @@ def answer_body(
         "period": served.model.period,
         "horizon_bars": served.model.horizon,
         "target": served.model.target,
-        "signals": _entries(signals, served.model.target, prices=prices),
+        "signals": _with_tasks(_entries(signals, served.model.target, prices=prices), signals, prices=prices),
     }
     return to_json(body, inf_nan_mode="null")
 
@@ -84,6 +85,28 @@ def _entries(signals: Signals, target: str, *, prices: bool) -> list[dict[str, A
         **({"prices": price_entries(scores, signals.closes, target)} if prices else {}),
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _with_tasks(entries: list[dict[str, Any]], signals: Signals, *, prices: bool) -> list[dict[str, Any]]:
+    """The entries, each with what is predicted beside the judged task; as they are where nothing is."""
+    if not signals.further:
+        return entries
+    of_tasks = [_task_entries(task, signals.closes, prices=prices) for task in signals.further]
+    return [
+        {**entry, "tasks": list(tasks)}
+        for entry, tasks in zip(entries, zip(*of_tasks, strict=True), strict=True)
+    ]
+
+
+def _task_entries(task: TaskScores, closes: np.ndarray, *, prices: bool) -> list[dict[str, Any]]:
+    about = {"target": task.target, "horizon": task.horizon}
+    columns: dict[str, Sequence[Any]] = {
+        name: values.tolist() for name, values in task.scores.columns().items()
+    }
+    if prices:
+        columns["prices"] = price_entries(task.scores, closes, task.target)
+    rows = zip(*columns.values(), strict=True)
+    return [{**about, **dict(zip(columns, row, strict=True))} for row in rows]
 
 
 def _texts(moments: np.ndarray) -> list[str | None]:

@@ -14,6 +14,7 @@ from components.contracts import ContractError
 from components.scoring import CrossSection, ExpertOutputs, Model, Scores
 from components.sizing import long_short_weights
 from serving.live.online import OnlineReader, OnlineRows
+from serving.live.task_scores import TaskScores
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ class BookSizing:
 
 
 @dataclass(frozen=True)
+class MarketTask:
+    """What the model says of the whole market about a further task: its cross-section, and scores [B]."""
+
+    cross_section: CrossSection
+    told: TaskScores
+
+
+@dataclass(frozen=True)
 class MarketSnapshot:
     """The whole universe at one moment, scored: arrays are [B] in the order of `symbols`.
 
@@ -61,10 +70,16 @@ class MarketSnapshot:
     rows: OnlineRows
     cross_section: CrossSection
     scores: Scores
+    further: tuple[MarketTask, ...]
     weights: np.ndarray
     behind: np.ndarray
     closes: np.ndarray
     read_at: float
+
+    @property
+    def cross_sections(self) -> tuple[CrossSection, ...]:
+        """Of the judged task, then of further ones."""
+        return self.cross_section, *(task.cross_section for task in self.further)
 
     @property
     def book_scores(self) -> np.ndarray:
@@ -85,13 +100,11 @@ def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketS
     behind = rows.timestamps_us < newest_us
     inputs, context = split(rows.values, reader, model)
     current = ~behind
-    outputs = model.expert_outputs(
-        inputs[current], context[current], rows.window[current] if rows.window is not None else None
-    )
-    cross_section = model.cross_section(outputs)
-    scores = model.combine(
-        _with_those_behind(model, outputs, inputs, context, rows.window, current), context, cross_section
-    )
+    cross_section, scores = _scored(model, inputs, context, rows.window, current)
+    further = []
+    for one in model.further:
+        own, found = _scored(one, inputs, context, rows.window, current)
+        further.append(MarketTask(own, TaskScores(one.target, one.horizon, found)))
     taking_part = np.where(behind, np.nan, scores.score)[None]
     return MarketSnapshot(
         publication=reader.current["publication"],
@@ -101,11 +114,27 @@ def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketS
         rows=OnlineRows(rows.timestamps_us, rows.known_us, np.concatenate([inputs, context], axis=1), None),
         cross_section=cross_section,
         scores=scores,
+        further=tuple(further),
         weights=long_short_weights(taking_part, scores.uncertainty[None], book, book.usual)[0],
         behind=behind,
         closes=reader.closes(rows.timestamps_us),
         read_at=time.monotonic(),
     )
+
+
+def _scored(
+    model: Model,
+    inputs: np.ndarray,
+    context: np.ndarray,
+    window: np.ndarray | None,
+    is_current: np.ndarray,
+) -> tuple[CrossSection, Scores]:
+    """The cross-section of the newest bar, and the scores of all symbols against it."""
+    own = window[is_current] if window is not None else None
+    outputs = model.expert_outputs(inputs[is_current], context[is_current], own)
+    cross_section = model.cross_section(outputs)
+    every = _with_those_behind(model, outputs, inputs, context, window, is_current)
+    return cross_section, model.combine(every, context, cross_section)
 
 
 def _with_those_behind(

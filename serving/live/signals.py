@@ -19,6 +19,7 @@ from serving.live.metrics import Metrics
 from serving.live.positions import batch_weights, inserted_weights
 from serving.live.segments import UNKNOWN_TIME_US
 from serving.live.state import ServedModel, State
+from serving.live.task_scores import TaskScores
 
 Source = Literal["store", "snapshot", "request"]
 
@@ -26,8 +27,8 @@ Source = Literal["store", "snapshot", "request"]
 @dataclass(frozen=True)
 class Signals:
     """What an answer says about its symbols; arrays are [B], times int64 microseconds since 1970, `values`
-    float32 [B, F + C] in the model's order. `closes`: of the bars that the features belong to, NaN where
-    unknown.
+    float32 [B, F + C] in the model's order. `further`: what is predicted beside the judged task. `closes`: of
+    the bars that the features belong to, NaN where unknown.
     """
 
     symbols: Sequence[str]
@@ -35,6 +36,7 @@ class Signals:
     known_us: np.ndarray
     values: np.ndarray
     scores: Scores
+    further: tuple[TaskScores, ...]
     position: np.ndarray
     closes: np.ndarray
     stale: np.ndarray
@@ -77,7 +79,8 @@ class Scorer:
         inputs, context = split(rows.values, reader, served.model)
         values = np.concatenate([inputs, context], axis=1)
         given = _ModelInputs(inputs, context, rows.window)
-        scores = self._infer(served.model, given, lambda _: market.cross_section, "signals")
+        sections = market.cross_sections
+        scores, further = self._infer(served.model, given, lambda place, _: sections[place], "signals")
         behind = rows.timestamps_us < market.newest_us
         position = market.weights[places].copy()
         # A publication is being written: these rows are newer than the market that was read, and get the
@@ -99,6 +102,7 @@ class Scorer:
             known_us=rows.known_us,
             values=values,
             scores=scores,
+            further=further,
             position=position,
             closes=np.where(of_market, market.closes[places], np.nan),
             stale=stale,
@@ -141,6 +145,7 @@ class Scorer:
             known_us=rows.known_us[places],
             values=rows.values[places],
             scores=market.scores.at(places),
+            further=tuple(task.told.at(places) for task in market.further),
             position=np.where(stale | behind, 0.0, market.weights[places]),
             closes=market.closes[places],
             stale=stale,
@@ -154,10 +159,10 @@ class Scorer:
         """Signals of given rows: against the market, which the state must hold then, or each in its bar."""
         market = state.market if rows.cross_section == "market" else None
         if market is not None:
-            scores, position = self._against_market(state.served, market, rows)
+            scores, further, position = self._against_market(state.served, market, rows)
             newest_us = market.newest_us
         else:
-            scores, position = self._by_bar(state.served, rows)
+            scores, further, position = self._by_bar(state.served, rows)
             newest_us = int(rows.timestamps_us.max())
         stale = self._stale(rows.timestamps_us, now_us)
         return Signals(
@@ -166,6 +171,7 @@ class Scorer:
             known_us=np.full(len(position), UNKNOWN_TIME_US, dtype=np.int64),
             values=rows.values,
             scores=scores,
+            further=further,
             position=np.where(stale, 0.0, position),
             closes=np.full(len(position), np.nan),
             stale=stale,
@@ -177,33 +183,43 @@ class Scorer:
 
     def _against_market(
         self, served: ServedModel, market: MarketSnapshot, rows: GivenRows
-    ) -> tuple[Scores, np.ndarray]:
+    ) -> tuple[Scores, tuple[TaskScores, ...], np.ndarray]:
         """Scores and positions [B] of rows that are compared with all symbols in the store."""
-        scores = self._infer(
-            served.model, _split_given(rows, served.model), lambda _: market.cross_section, "score"
-        )
+        given, sections = _split_given(rows, served.model), market.cross_sections
+        scores, further = self._infer(served.model, given, lambda place, _: sections[place], "score")
         places = np.array([market.places.get(symbol, -1) for symbol in rows.symbols], dtype=np.int64)
-        return scores, inserted_weights(scores.score, scores.uncertainty, places, market, served.book)
+        weights = inserted_weights(scores.score, scores.uncertainty, places, market, served.book)
+        return scores, further, weights
 
-    def _by_bar(self, served: ServedModel, rows: GivenRows) -> tuple[Scores, np.ndarray]:
+    def _by_bar(
+        self, served: ServedModel, rows: GivenRows
+    ) -> tuple[Scores, tuple[TaskScores, ...], np.ndarray]:
         """Scores and positions [B] of rows that are compared with those of their own bar."""
         bar = np.unique(rows.timestamps_us, return_inverse=True)[1]
         given = _split_given(rows, served.model, bar)
-        scores = self._infer(served.model, given, lambda outputs: cross_section_by_bar(outputs, bar), "score")
-        return scores, batch_weights(scores.score, scores.uncertainty, bar, served.book)
+        scores, further = self._infer(
+            served.model, given, lambda _, outputs: cross_section_by_bar(outputs, bar), "score"
+        )
+        return scores, further, batch_weights(scores.score, scores.uncertainty, bar, served.book)
 
     def _infer(
         self,
         model: Model,
         given: _ModelInputs,
-        moments: Callable[[ExpertOutputs], CrossSection],
+        section: Callable[[int, ExpertOutputs], CrossSection],
         endpoint: str,
-    ) -> Scores:
+    ) -> tuple[Scores, tuple[TaskScores, ...]]:
+        """Scores of the judged task and of further ones; `section` is asked with the number of a task, the
+        judged one 0, and its experts' outputs.
+        """
         started = time.perf_counter()
-        outputs = model.expert_outputs(given.inputs, given.context, given.window, given.bar)
-        scores = model.combine(outputs, given.context, moments(outputs))
+        found = []
+        for place, one in enumerate((model, *model.further)):
+            outputs = one.expert_outputs(given.inputs, given.context, given.window, given.bar)
+            found.append(one.combine(outputs, given.context, section(place, outputs)))
         self.metrics.infer_seconds.labels(endpoint).observe(time.perf_counter() - started)
-        return scores
+        told = zip(model.further, found[1:], strict=True)
+        return found[0], tuple(TaskScores(one.target, one.horizon, scores) for one, scores in told)
 
     def _stale(self, timestamps_us: np.ndarray, now_us: int | None = None) -> np.ndarray:
         limit = self.settings.max_feature_age_hours

@@ -29,6 +29,7 @@ def body(scores: Scores, target: str) -> dict:
         known_us=np.full(2, BAR_US),
         values=np.zeros((2, 1), dtype=np.float32),
         scores=scores,
+        further=(),
         position=np.zeros(2),
         closes=np.full(2, np.nan),
         stale=np.zeros(2, dtype=bool),

@@ -33,6 +33,7 @@ def body(target: str, *, prices: bool) -> dict:
         known_us=np.full(2, BAR_US),
         values=np.zeros((2, 1), dtype=np.float32),
         scores=SCORES,
+        further=(),
         position=np.zeros(2),
         closes=np.array([50.0, np.nan]),
         stale=np.zeros(2, dtype=bool),
