@@ -52,10 +52,12 @@ def test_given_rows_keep_their_position_until_they_are_stale(state, rows, cross_
 @pytest.mark.parametrize("cross_section", ["market", "batch"])
 def test_of_old_and_new_rows_only_the_new_ones_keep_their_position(state, rows, cross_section):
     """Half of the rows are a day older; each bar of a batch is a book of its own."""
-    older = np.arange(len(rows.symbols)) % 2 == 0
+    now_us = state.market.newest_us + HOUR_US
+    held = Scorer(SERVING, MagicMock()).given(state, rows, now_us).position != 0
+    # Every other one, of those that the market's book holds and of the others.
+    older = np.where(held, np.cumsum(held), np.cumsum(~held)) % 2 == 0
     moments_us = np.where(older, rows.timestamps_us - 24 * HOUR_US, rows.timestamps_us)
     given = replace(rows, timestamps_us=moments_us, cross_section=cross_section)
-    now_us = state.market.newest_us + HOUR_US
     signals = Scorer(SETTINGS, MagicMock()).given(state, given, now_us)
     without_limit = Scorer(SERVING, MagicMock()).given(state, given, now_us)
     np.testing.assert_array_equal(signals.stale, older)
