@@ -2,8 +2,8 @@
 task.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -64,6 +64,17 @@ class Warm:
         self.own, self.further = own, further
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A model and what it learns; `name` is empty for that of the own task."""
+
+    name: str
+    expert: Any
+    frame: pl.DataFrame
+    task: Task
+    advance: Advance
+
+
 class ModelEach:
     """`own` answers its own task; `build` makes a model for each further one.
 
@@ -75,41 +86,50 @@ class ModelEach:
         self.lookback_bars = int(getattr(own, "lookback_bars", 0))
         self.further: dict[str, Any] = {}
         # The trainer asks whether an expert has these.
-        if hasattr(own, "export"):
-            self.export = self._export
+        for name, method in (("export", self._export), ("learn_all", self._learn_all)):
+            if hasattr(own, name):
+                setattr(self, name, method)
         if hasattr(own, "explain"):
             self.explain = own.explain
 
     def fit(self, frame: pl.DataFrame, task: Task, *, advance: Advance, warm_start: Any = None) -> None:
         """Fit the model of each task on its labels, one after the other."""
         warm = warm_start if isinstance(warm_start, Warm) else Warm(warm_start, {})
+        self.further = {task_folder(*one): self.build() for one in task.also}
+        for part in self._parts(frame, task, advance):
+            earlier = warm.further.get(part.name) if part.name else warm.own
+            part.expert.fit(part.frame, part.task, advance=part.advance, warm_start=earlier)
+        advance(1.0, f"{len(self.further) + 1} tasks")
+
+    def _learn_all(self, frame: pl.DataFrame, task: Task, *, advance: Advance) -> None:
+        for part in self._parts(frame, task, advance):
+            part.expert.learn_all(part.frame, part.task, advance=part.advance)
+
+    def _parts(self, frame: pl.DataFrame, task: Task, advance: Advance) -> Iterator["_Part"]:
+        """The models with what each learns, the own one first."""
         parts = len(task.also) + 1
-        own = replace(task, also=task.also if self.learns_beside else ())
-        self.own.fit(
-            frame if self.learns_beside else _labelled_by(frame, "label", task),
-            own,
-            advance=_within(advance, "own task", 0, parts),
-            warm_start=warm.own,
+        beside = self.learns_beside
+        yield _Part(
+            "",
+            self.own,
+            frame if beside else _labelled_by(frame, "label", task),
+            replace(task, also=task.also if beside else ()),
+            _within(advance, "own task", 0, parts),
         )
-        self.further = {}
         for number, (target, horizon) in enumerate(task.also):
             name = task_folder(target, horizon)
-            self.further[name] = expert = self.build()
-            expert.fit(
-                _labelled_by(frame, f"also_{number}", task),
-                replace(
-                    task,
-                    target=target,
-                    horizon=horizon,
-                    also=(),
-                    checkpoints=None if task.checkpoints is None else task.checkpoints / name,
-                    key=f"{task.key} {name}",
-                    name=f"{task.name} {name}".strip(),
-                ),
-                advance=_within(advance, name, number + 1, parts),
-                warm_start=warm.further.get(name),
+            own = replace(
+                task,
+                target=target,
+                horizon=horizon,
+                also=(),
+                checkpoints=None if task.checkpoints is None else task.checkpoints / name,
+                key=f"{task.key} {name}",
+                name=f"{task.name} {name}".strip(),
             )
-        advance(1.0, f"{parts} tasks")
+            labelled = _labelled_by(frame, f"also_{number}", task)
+            progress = _within(advance, name, number + 1, parts)
+            yield _Part(name, self.further[name], labelled, own, progress)
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
         """What the model of the own task says."""

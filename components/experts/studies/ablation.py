@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from components.contracts import ContractError, atomic_path
+from components.contracts import ContractError, atomic_path, of_task
 from components.contracts.documents.experts import (
     EXPLAIN,
     Ablation,
@@ -154,7 +154,8 @@ class _Run:
 
 def _run(inputs: StudyInputs, tables: Tables, leaf: Leaf, seed: int, window: Window, work: Path) -> _Run:
     trained = train_expert(tables.given, inputs.assignment(leaf, seed), work, until=window)
-    predictions = trained.predictions
+    own = inputs.assignment(leaf, seed)
+    predictions = of_task(trained.predictions, own.target, own.horizon)
     unjudged = tables.wanted.join(predictions, on=("timestamp", "symbol"), how="anti")
     if len(unjudged):
         raise ContractError(

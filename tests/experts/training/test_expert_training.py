@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -600,6 +601,22 @@ def test_an_expert_with_one_head_gets_a_model_for_each_further_task(tables, tmp_
     assert model.further["sector_neutral_return_2"].mean == pytest.approx(2 * model.own.mean)
     manifest = verify_bundle(trained.model_folder)
     assert [task["target"] for task in manifest["tasks"]] == ["log_return", "sector_neutral_return"]
+
+
+@pytest.mark.parametrize("ensemble", [1, 2])
+def test_a_further_task_is_predicted_as_by_a_leaf_of_its_own(tables, tmp_path, ensemble):
+    training_set, labels, catalog = tables
+    noise = np.random.default_rng(4).normal(size=len(labels)) * labels["log_return"].std()
+    other = labels.with_columns(pl.lit(3, pl.Int32).alias("horizon"), log_return=pl.col("log_return") + noise)
+    given = (training_set, pl.concat([labels, other]).sort(LABELS.key), catalog)
+    trees = Leaf(expert="lightgbm", period="1d", ensemble=ensemble, settings={"rounds": 5})
+    timeline = {"timeline": LONGER}
+    also = (FurtherTask(target="log_return", horizon=3), FurtherTask(target="direction", horizon=2))
+    both = train(given, tmp_path / "both", trees.model_copy(update={"also": also}), **timeline).predictions
+    for name, task in (("run's", {}), ("own", {"horizon": 3}), ("class", {"target": "direction"})):
+        alone = train(given, tmp_path / name, trees.model_copy(update=task), **timeline).predictions
+        found = of_task(both, *alone.select("target", "horizon").row(0))
+        assert_frame_equal(found.select(alone.columns), alone, check_exact=True)
 
 
 def test_a_warm_model_with_other_further_tasks_or_none_is_gone_on_from(tables, tmp_path):
