@@ -99,7 +99,7 @@ def evaluate(
     first = next(iter(predictions_by_name.values()))
     target, period = first["target"][0], first["period"][0]
     yearly = bars_per_year(period, market.calendar)
-    terms = Terms(_possible_entry(market.panel, settings), horizon, yearly)
+    terms = Terms(possible_entry(market.panel, settings), horizon, yearly)
     facts = what_happened(market, target=target, horizon=horizon)
     blocks, returns = {}, []
     for window in TRADED:
@@ -189,7 +189,7 @@ def _beside(predictions: pl.DataFrame, all_names: AllNames | None, scene: Scene)
     )
 
 
-def _possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
+def possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
     """The settings, entering at the next close where a panel holds no open prices, as the labels do."""
     if settings.entry == "next_open" and len(panel) and not panel["open"].is_not_null().any():
         warn(

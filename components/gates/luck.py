@@ -64,7 +64,7 @@ class Tried:
     @property
     def unseen(self) -> int:
         """How many of them nobody knows the returns of: judged when none were kept, or never traded, as the
-        variants of an ablation are.
+        variants of an ablation once were.
         """
         return self.trials.unseen + sum(not model.net_return for model in self.trials.models)
 

@@ -7,18 +7,31 @@ from pathlib import Path
 import polars as pl
 from rich.table import Table
 
-from components.contracts import AlphaloopError, ContractError, atomic_write_text
+from components.backtest.evaluate import possible_entry
+from components.backtest.one_model import TestWindow
+from components.backtest.terms import Terms
+from components.contracts import (
+    PANEL,
+    TRAINING_SET,
+    AlphaloopError,
+    ContractError,
+    atomic_write_text,
+    read_table,
+)
 from components.contracts.documents.experts import EXPLAIN, Ablation
 from components.experts.leaves import Leaf, expert_module
 from components.experts.studies.ablation import DAILY, Window, ablate, read_variants, table_rows
 from components.experts.studies.ablation_page import ablation_page
 from components.experts.studies.evidence import read_evidence
 from components.experts.studies.evidence_page import explain_page
-from components.metrics import bars_per_year
+from components.experts.studies.judging import StudyInputs
+from components.market.universe import tradable_universe
+from components.metrics import bars_per_year, market_sketch
 from components.page import number
 from components.registry.client import answered
 from components.registry.gathered import keep_variants
 from components.registry.scored import MOMENT, scored_together
+from components.timeline import bar_index, resolve_windows
 from pipelines.commands.one_expert import ABLATIONS, expert_inputs
 from pipelines.config import Config
 from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf, run_name
@@ -39,11 +52,13 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
     variants = read_variants(beside_leaves(VARIANTS, leaf.expert, config), leaf)
     _, inputs, work = expert_inputs(name, config)
     folder = work / ABLATIONS / window
-    result = ablate(inputs, variants, seeds=seeds, window=window, folder=folder)
+    judged = _test_window(inputs, config) if window == "test" else None
+    traded = judged.net_returns if judged else None
+    result = ablate(inputs, variants, seeds=seeds, window=window, folder=folder, traded=traded)
     result.write(folder / "ablation.json")
     atomic_write_text(folder / "ablation.html", ablation_page(result))
-    if window == "test":
-        _keep_trials(result, pl.read_parquet(folder / DAILY), config)
+    if judged:
+        _keep_trials(result, pl.read_parquet(folder / DAILY), judged, config)
     header, rows = table_rows(result, number)
     table = Table(title=f"{result.leaf} on {result.days} {window} days, {seeds} seeds", title_justify="left")
     for place, title in enumerate(header):
@@ -53,17 +68,32 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
     return table, f"Page: {folder / 'ablation.html'}\nFigures: {folder / 'ablation.json'}"
 
 
-def _keep_trials(result: Ablation, daily: pl.DataFrame, config: Config) -> None:
+def _test_window(inputs: StudyInputs, config: Config) -> TestWindow:
+    """The window as a run of this config trades it: its universe, costs and stops."""
+    panel = read_table(inputs.panel, PANEL)
+    calendar, _ = bar_index(read_table(inputs.training_set, TRAINING_SET)["timestamp"])
+    yearly = bars_per_year(config.market.period, calendar)
+    return TestWindow(
+        panel,
+        tradable_universe(panel, config.market.universe),
+        resolve_windows(calendar, inputs.timeline),
+        calendar,
+        Terms(possible_entry(panel, config.backtest), inputs.horizon, yearly),
+    )
+
+
+def _keep_trials(result: Ablation, daily: pl.DataFrame, judged: TestWindow, config: Config) -> None:
     parts = daily.partition_by("variant", as_dict=True, include_key=False, maintain_order=True)
     series = {f"{result.leaf}: {name}": part for (name,), part in parts.items()}
-    days = daily["timestamp"].unique().sort()
+    first, end = judged.windows.test
     scored = scored_together(
         series,
         dict.fromkeys(series, "variant"),
         period=config.market.period,
-        test=(days[0].strftime(MOMENT), days[-1].strftime(MOMENT)),
-        bars_per_year=bars_per_year(config.market.period, days),
+        test=tuple(judged.calendar[bar].strftime(MOMENT) for bar in (first, end - 1)),
+        bars_per_year=judged.terms.bars_per_year,
         task=(result.target, result.horizon),
+        market=market_sketch(judged.rows(judged.panel)),
     )
     folder = Path(config.run.folder).absolute() / "registry"
     with answered():

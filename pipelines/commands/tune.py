@@ -12,6 +12,7 @@ from rich.table import Table
 
 from components.contracts import atomic_write_text
 from components.experts.leaves import Leaf
+from components.experts.studies.judging import measure_of
 from components.experts.studies.search import StudyResult, search
 from components.experts.studies.search_page import judged, search_page, verdict
 from components.experts.studies.search_space import read_space
@@ -85,11 +86,11 @@ def _publish(found: StudyResult, plan: SearchPlan, config: Config) -> str:
     """Write page and best leaf, that of a study with a name of its own in a folder of its own; returns what
     to tell about them.
     """
-    folder, leaf = plan.folder, found.best_leaf
+    folder, leaf, measure = plan.folder, found.best_leaf, measure_of(plan.inputs.target)
     text = leaf_text(
         leaf,
-        f"Best of {len(judged(found))} tries of study {found.name}: validation RankIC {found.best.value:.4f},"
-        f" the leaf's own {found.own.value:.4f}.",
+        f"Best of {len(judged(found))} tries of study {found.name}: validation {measure}"
+        f" {found.best.value:.4f}, the leaf's own {found.own.value:.4f}.",
     )
     home = folder / "studies" / plan.study if plan.study else folder
     leaves = home / "leaves"
@@ -118,7 +119,7 @@ def _table(found: StudyResult, plan: SearchPlan) -> Table:
     )
     for name, side in (("", "left"), ("leaf's own", "right"), ("best", "right")):
         table.add_column(name, justify=side)
-    table.add_row("RankIC", f"{found.own.value:.4f}", f"{found.best.value:.4f}")
+    table.add_row(measure_of(plan.inputs.target), f"{found.own.value:.4f}", f"{found.best.value:.4f}")
     table.add_row("gain, standard error", "", f"{found.gain:+.4f} ± {_known(found.gain_error)}")
     table.add_row("gain by luck alone", "", _known(found.luck), end_section=True)
     for name in plan.space:

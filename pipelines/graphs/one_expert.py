@@ -40,7 +40,12 @@ def expert_pipeline(
                 expert_tasks(config, arrange, inputs, [resolved], folder, warm_from=warm_from, cached=cached)
             else:
                 target = f"{folder}/experts/{run_name(resolved, config)}/{INPUTS}"
-                tables = {"training_set": data.training_set, "labels": labels, "catalog": data.catalog}
+                tables = {
+                    "training_set": data.training_set,
+                    "labels": labels,
+                    "catalog": data.catalog,
+                    "panel": factors.market.panel,
+                }
                 # There is one leaf, so at most one selection and one table of learnable rows.
                 chosen = {
                     name: found

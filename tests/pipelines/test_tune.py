@@ -6,18 +6,23 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import yaml
 
+from components.backtest.evaluate import MarketFacts, evaluate
 from components.contracts import REGIMES, AlphaloopError
 from components.experts.leaves import load_leaf
 from components.experts.studies.search import SearchError
+from components.market.universe import tradable_universe
 from components.settings import ConfigError
+from components.timeline import resolve_windows
 from pipelines.commands import ablate, one_expert, tune
 from pipelines.config import Config
 from pipelines.graphs.build import build_pipeline
 from pipelines.leaves import resolve_leaf
-from tests.experts.studies.tables_on_disk import write_inputs
+from tests.experts.studies.tables_on_disk import HORIZON, TIMELINE, write_inputs
 from tests.pipelines.small_run import RUNS_S, alphaloop, write_config
 
 LEAF = "tunable/1d/base"
@@ -120,12 +125,47 @@ def test_what_an_ablation_scores_on_the_test_window_counts_as_tried(config, prep
     ((_, name, _, scored, what),) = kept
     assert (name, what) == (config.run.name, "ablation of tunable/1d/base")
     found = json.loads((prepared / "ablations" / "test" / "ablation.json").read_text())
-    assert (scored.test_start[:10], scored.test_end[:10]) == (found["first"][:10], found["last"][:10])
+    calendar = pl.read_parquet(prepared.parents[2] / "tables" / "panel.parquet")["timestamp"]
+    assert scored.test_start[:10] == found["first"][:10]
+    assert scored.test_end[:10] == str(calendar.max())[:10], "labels end before the window does"
     assert {model.name: model.mean_rank_ic for model in scored.models} == pytest.approx(
         {f"tunable/1d/base: {one['name']}": one["rank_ic"]["mean"] for one in found["variants"]}
     )
-    assert {(model.kind, model.bars) for model in scored.models} == {("variant", 0)}
-    assert len(scored.timestamps) == found["days"]
+    assert {model.kind for model in scored.models} == {"variant"}
+    assert scored.market.hashes
+    returns = {model.name.split(": ")[1]: np.array(model.net_return, dtype=float) for model in scored.models}
+    for name, own in returns.items():
+        expected = traded_by_a_run(config, prepared, name)
+        np.testing.assert_allclose(own[-len(expected) :], expected, atol=1e-8)
+        assert np.isnan(own[: -len(expected)]).all()
+    assert returns["clear"].sum() != returns["full"].sum()
+
+
+def traded_by_a_run(config, prepared, variant):
+    """Net returns of long_short as `evaluate` has them, the mean over two seeds."""
+    tables = prepared.parents[2] / "tables"
+    panel, labels, training_set = (
+        pl.read_parquet(tables / f"{name}.parquet") for name in ("panel", "labels", "training_set")
+    )
+    calendar = training_set["timestamp"].unique().sort()
+    market = MarketFacts(
+        labels=labels,
+        panel=panel,
+        regimes=training_set.select("timestamp", "symbol", "regime_state"),
+        windows=resolve_windows(calendar, TIMELINE),
+        calendar=calendar,
+        universe=tradable_universe(panel, config.market.universe),
+    )
+    parts = []
+    for seed in (3, 4):
+        folds = sorted((prepared / "ablations" / "test" / variant / f"seed_{seed}").glob("fold_*/*.parquet"))
+        scores = pl.concat([pl.read_parquet(path) for path in folds])
+        given = {"period": pl.lit("1d"), "target": pl.lit("log_return"), "horizon": pl.lit(HORIZON)}
+        _, table = evaluate(
+            {"stack": scores.with_columns(**given)}, market, config.backtest, horizon=HORIZON, code="c"
+        )
+        parts.append(table.filter(expert="stack", strategy="long_short", window="backtest")["net_return"])
+    return sum(parts).to_numpy() / len(parts)
 
 
 def test_training_from_scratch_keeps_searches_and_ablations(tmp_path):

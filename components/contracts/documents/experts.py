@@ -98,9 +98,12 @@ def read_status(path: str | os.PathLike) -> ExpertStatus:
 
 
 class InputPaths(Document):
-    """Where a run's tables lie that an expert learns from; empty for one that the run does not have."""
+    """Where a run's tables lie that an expert learns from, and the panel that they were made of; empty for
+    one that the run does not have.
+    """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
+    panel: str
     training_set: str
     labels: str
     catalog: str
@@ -208,13 +211,23 @@ class Figure(Part):
 
 
 class Difference(Part):
-    """Mean daily RankIC less that of the full model, its standard error, and its t as a normal deviate; None
-    where the days are too few to know.
+    """The mean over days of what variants are judged by, less that of the full model, its standard error, and
+    its t as a normal deviate; None where the days are too few to know.
     """
 
     mean: float
     error: float | None
     t: float | None
+
+
+class ClassVariant(Part):
+    """What a variant's probabilities are worth: Brier's score against that of the classes' shares (1: always
+    right, 0: no better than the shares), means over the classes of average precision and calibration error.
+    """
+
+    brier_skill: Figure
+    average_precision: Figure
+    calibration_error: Figure
 
 
 class Variant(Part):
@@ -227,6 +240,7 @@ class Variant(Part):
     parameters: int | None
     seconds: float
     difference: Difference | None
+    classes: ClassVariant | None = None  # of a target of classes alone
 
 
 class FailedVariant(Part):
@@ -237,9 +251,12 @@ class FailedVariant(Part):
 
 
 class Ablation(Document):
-    """Variants of an expert's settings on the same folds and days. `settings` holds all settings of each."""
+    """Variants of an expert's settings on the same folds and days. `settings` holds all settings of each;
+    `judged_by` is what differences are of.
+    """
 
     format: Literal[1] = 1
+    judged_by: Literal["RankIC", "Brier skill"] = "RankIC"
     leaf: str
     window: Literal["validation", "test"]
     first: str

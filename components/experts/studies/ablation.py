@@ -11,10 +11,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from components.contracts import ContractError, atomic_path, of_task
+from components.contracts import TIME, ContractError, atomic_path, of_task
 from components.contracts.documents.experts import (
     EXPLAIN,
     Ablation,
+    ClassVariant,
     Difference,
     Explanation,
     FailedVariant,
@@ -27,7 +28,9 @@ from components.experts.leaves import Leaf, expert_module, merged
 from components.experts.studies.judging import (
     StudyInputs,
     Tables,
+    class_worth,
     daily_ic,
+    measure_of,
     read_tables,
     stored_numbers,
 )
@@ -37,8 +40,13 @@ from components.progress import report, warn
 from components.settings import ConfigError, read_yaml, validate_settings
 
 FULL = "full"
-DAILY = "daily.parquet"  # what each variant foresaw day by day: `timestamp`, `variant`, `ic`, `rank_ic`
+# What each variant foresaw day by day: `timestamp`, `variant`, `ic`, `rank_ic`, and, where it was traded, its
+# `net_return`.
+DAILY = "daily.parquet"
+SERIES = ("ic", "rank_ic", "net_return")
+Traded = Callable[[pl.DataFrame], pl.DataFrame]
 Window = Literal["validation", "test"]
+NOT_TRADED = pl.DataFrame(schema={"timestamp": TIME, "net_return": pl.Float64})
 
 
 def read_variants(path: str | Path, leaf: Leaf) -> dict[str, Leaf]:
@@ -87,17 +95,25 @@ def read_variants(path: str | Path, leaf: Leaf) -> dict[str, Leaf]:
 
 
 def ablate(
-    inputs: StudyInputs, variants: Mapping[str, Leaf], *, seeds: int, window: Window, folder: Path
+    inputs: StudyInputs,
+    variants: Mapping[str, Leaf],
+    *,
+    seeds: int,
+    window: Window,
+    folder: Path,
+    traded: Traded | None = None,
 ) -> Ablation:
     """Train every variant with `seeds` seeds in the same walk-forward folds and compare each with `full`.
 
     Finished folds stay in `folder`, so that a killed ablation goes on where it was; DAILY is written there.
-    `window` are the judged days; `test` only where the result no longer decides anything.
+    `window` are the judged days; `test` only where the result no longer decides anything. `traded` says what
+    predictions earn: `timestamp` and `net_return`.
 
     Returns
     -------
-    Figures are by day (ICIR of RankIC), seconds of one seed; the difference from `full` is paired by day
-    after averaging over seeds. A variant that failed holds its reason instead.
+    Figures are by day (ICIR of RankIC), seconds of one seed; the difference from `full`, in RankIC or, where
+    the target is a class, in Brier skill, is paired by day after averaging over seeds. A variant that failed
+    holds its reason instead.
 
     Raises
     ------
@@ -110,18 +126,21 @@ def ablate(
 
     def trained(name: str) -> list[_Run]:
         places = {seed: folder / name / f"seed_{seed}" for seed in numbers}
-        return [_run(inputs, tables, variants[name], seed, window, place) for seed, place in places.items()]
+        return [
+            _run(inputs, tables, variants[name], seed, window, place, traded)
+            for seed, place in places.items()
+        ]
 
     full = trained(FULL)
     daily = [_daily(FULL, full)]
     found: list[Variant | FailedVariant] = [_variant(FULL, full, None, inputs.horizon)]
-    report(stage, _told(found[0], seeds))
+    report(stage, _told(found[0], seeds, inputs.target))
     for name in (name for name in variants if name != FULL):
         try:
             runs = trained(name)
             found.append(_variant(name, runs, full, inputs.horizon))
             daily.append(_daily(name, runs))
-            report(stage, _told(found[-1], seeds))
+            report(stage, _told(found[-1], seeds, inputs.target))
         except ExpertError as error:
             warn(stage, f"{name} failed: {error}")
             found.append(FailedVariant(name=name, failed=str(error)))
@@ -135,6 +154,7 @@ def ablate(
         days=len(full[0].rank_ic),
         target=inputs.target,
         horizon=inputs.horizon,
+        judged_by=measure_of(inputs.target),
         seeds=numbers,
         settings={name: one.settings for name, one in variants.items()},
         variants=tuple(found),
@@ -143,16 +163,30 @@ def ablate(
 
 @dataclass(frozen=True)
 class _Run:
-    """One variant with one seed: RankIC and IC of each judged day, parameters of a network, seconds."""
+    """One variant with one seed: RankIC, IC and what it is judged by (`Tables.quality`) of each judged day,
+    its net returns where it was traded, parameters of a network, seconds; of classes the average precision
+    and the calibration error.
+    """
 
     days: pl.Series
     rank_ic: np.ndarray
     ic: np.ndarray
+    quality: np.ndarray
+    returns: pl.DataFrame
     parameters: int | None
     seconds: float
+    classes: tuple[float, float] | None
 
 
-def _run(inputs: StudyInputs, tables: Tables, leaf: Leaf, seed: int, window: Window, work: Path) -> _Run:
+def _run(
+    inputs: StudyInputs,
+    tables: Tables,
+    leaf: Leaf,
+    seed: int,
+    window: Window,
+    work: Path,
+    traded: Traded | None,
+) -> _Run:
     trained = train_expert(tables.given, inputs.assignment(leaf, seed), work, until=window)
     own = inputs.assignment(leaf, seed)
     predictions = of_task(trained.predictions, own.target, own.horizon)
@@ -170,14 +204,27 @@ def _run(inputs: StudyInputs, tables: Tables, leaf: Leaf, seed: int, window: Win
             f" Lengthen timeline.{window}."
         )
     seconds = sum(fit.seconds for fit in trained.status.folds)
-    return _Run(ranked["timestamp"], rank_ic, ic, _parameters(trained.model_folder), seconds)
+    return _Run(
+        ranked["timestamp"],
+        rank_ic,
+        ic,
+        tables.quality(predictions)["quality"].to_numpy(),
+        traded(predictions) if traded else NOT_TRADED,
+        _parameters(trained.model_folder),
+        seconds,
+        class_worth(predictions, tables.wanted, tables.classes) if tables.classes else None,
+    )
 
 
 def _daily(name: str, runs: Sequence[_Run]) -> pl.DataFrame:
-    """Means over the seeds, as DAILY holds them."""
+    """Means over the seeds, as DAILY holds them: what a capital that is shared among them earns."""
     means = {key: np.mean([getattr(run, key) for run in runs], axis=0) for key in ("ic", "rank_ic")}
-    return pl.DataFrame({"timestamp": runs[0].days, **means}).select(
-        "timestamp", pl.lit(name).alias("variant"), *means
+    returns = pl.concat([run.returns for run in runs]).group_by("timestamp").agg(pl.col("net_return").mean())
+    return (
+        pl.DataFrame({"timestamp": runs[0].days, **means})
+        .join(returns, on="timestamp", how="full", coalesce=True)
+        .sort("timestamp")
+        .select("timestamp", pl.lit(name).alias("variant"), *SERIES)
     )
 
 
@@ -192,7 +239,15 @@ def _parameters(model: Path) -> int | None:
 
 
 def _variant(name: str, runs: Sequence[_Run], full: Sequence[_Run] | None, horizon: int) -> Variant:
-    daily = np.mean([run.rank_ic for run in runs], axis=0)
+    daily = np.mean([run.quality for run in runs], axis=0)
+    classes = None
+    if runs[0].classes is not None:
+        precision, error = ([run.classes[place] for run in runs] for place in range(2))
+        classes = ClassVariant(
+            brier_skill=_figure([float(run.quality.mean()) for run in runs]),
+            average_precision=_figure(precision),
+            calibration_error=_figure(error),
+        )
     return Variant(
         name=name,
         rank_ic=_figure([float(run.rank_ic.mean()) for run in runs]),
@@ -203,8 +258,9 @@ def _variant(name: str, runs: Sequence[_Run], full: Sequence[_Run] | None, horiz
         difference=(
             None
             if full is None
-            else _difference(daily, np.mean([run.rank_ic for run in full], axis=0), horizon)
+            else _difference(daily, np.mean([run.quality for run in full], axis=0), horizon)
         ),
+        classes=classes,
     )
 
 
@@ -229,15 +285,21 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _told(variant: Variant, seeds: int) -> str:
-    return f"{variant.name}: RankIC {variant.rank_ic.mean:.4f}, {seeds} seeds"
+def judged(variant: Variant) -> Figure:
+    """What the variant is compared by."""
+    return variant.rank_ic if variant.classes is None else variant.classes.brier_skill
+
+
+def _told(variant: Variant, seeds: int, target: str) -> str:
+    return f"{variant.name}: {measure_of(target)} {judged(variant).mean:.4f}, {seeds} seeds"
 
 
 def table_rows(
     result: Ablation, write: Callable[[float | None, int], str]
 ) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the result for people; `write` writes a number with so many digits."""
-    header = ["variant", "RankIC", "IC", "ICIR", "against full", "t", "parameters", "seconds"]
+    of_classes = ["Brier skill", "PR-AUC", "ECE"] if result.judged_by == "Brier skill" else []
+    header = ["variant", *of_classes, "RankIC", "IC", "ICIR", "against full", "t", "parameters", "seconds"]
 
     def cell(figure: Figure, digits: int) -> str:
         spread = "" if figure.spread is None else f" ± {write(figure.spread, digits)}"
@@ -251,6 +313,10 @@ def table_rows(
         if away is not None:
             against = [f"{away.mean:+.4f} ± {write(away.error, 4)}", write(away.t, 1)]
         figures = [cell(one.rank_ic, 4), cell(one.ic, 4), cell(one.icir, 3)]
+        if one.classes is not None:
+            found = one.classes
+            worth = (found.brier_skill, found.average_precision, found.calibration_error)
+            figures = [*(cell(figure, 4) for figure in worth), *figures]
         return [one.name, *figures, *against, write(one.parameters, 0), write(one.seconds, 1)]
 
     return header, [cells(one) for one in result.variants]

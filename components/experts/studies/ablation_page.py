@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.contracts.documents.experts import Ablation, FailedVariant, Variant
-from components.experts.studies.ablation import FULL, table_rows
+from components.experts.studies.ablation import FULL, judged, table_rows
 from components.page import figure, number, render
 
 
@@ -41,12 +41,12 @@ def _differences(result: Ablation) -> dict[str, Any]:
         "error_x": {"type": "data", "array": [2 * (one.difference.error or 0.0) for one in compared]},
         "marker": {"size": 10},
     }
-    axis = {"title": "RankIC less that of the full model", "zeroline": True, "zerolinewidth": 2}
+    axis = {"title": f"{result.judged_by} less that of the full model", "zeroline": True, "zerolinewidth": 2}
     return figure([points], {"xaxis": axis, "yaxis": {"type": "category"}})
 
 
 def _seeds(result: Ablation) -> dict[str, Any]:
-    pairs = [(one.name, value) for one in _trained(result) for value in one.rank_ic.by_seed]
+    pairs = [(one.name, value) for one in _trained(result) for value in judged(one).by_seed]
     points = {
         "type": "scatter",
         "mode": "markers",
@@ -54,7 +54,7 @@ def _seeds(result: Ablation) -> dict[str, Any]:
         "y": [name for name, _ in pairs],
         "marker": {"size": 9, "opacity": 0.7},
     }
-    return figure([points], {"xaxis": {"title": "RankIC"}, "yaxis": {"type": "category"}})
+    return figure([points], {"xaxis": {"title": result.judged_by}, "yaxis": {"type": "category"}})
 
 
 def _changes(result: Ablation) -> dict[str, list[str]]:

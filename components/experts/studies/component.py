@@ -11,6 +11,7 @@ def point_to_inputs(
     training_set: Input[Dataset],
     labels: Input[Dataset],
     catalog: Input[Artifact],
+    panel: Input[Dataset],
     target: str,
     selection: Input[Artifact] = None,
     learnable: Input[Dataset] = None,
@@ -19,4 +20,4 @@ def point_to_inputs(
     from components.experts.studies.run import Inputs, run
 
     chosen, rows = selection and selection.path, learnable and learnable.path
-    run(Inputs(training_set.path, labels.path, catalog.path, chosen, rows), target)
+    run(Inputs(training_set.path, labels.path, catalog.path, chosen, rows), panel.path, target)

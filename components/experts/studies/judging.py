@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from components.contracts import ContractError, file_sha256, read_stamp, target_labels
+from components.contracts.classes import CLASS_COLUMNS, class_places, class_values
 from components.experts.leaves import Leaf
 from components.experts.training.inputs import Assignment, Inputs, TrainingTables, read_inputs
-from components.metrics import information_coefficient
+from components.metrics import class_figures, information_coefficient
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
 
@@ -39,6 +40,7 @@ class StudyInputs:
     code: str
     selection: str = ""
     learnable: str = ""
+    panel: str = ""
 
     def files(self) -> Inputs:
         """The files alone."""
@@ -63,12 +65,21 @@ class StudyInputs:
 class Tables:
     """What is trained on, and by what it is judged:
 
-    `wanted` are the labels of the task by (timestamp, symbol), of
-    the judged window alone.
+    `wanted` are the labels of the task by (timestamp, symbol), of the judged window alone; `classes` what
+    these may be, empty for a number.
     """
 
     given: TrainingTables
     wanted: pl.DataFrame
+    classes: tuple[int, ...] = ()
+
+    def quality(self, predictions: pl.DataFrame) -> pl.DataFrame:
+        """What predictions are worth at each timestamp, more is better: `timestamp` and `quality`, which is
+        RankIC where the target is a number, and Brier skill where it is a class.
+        """
+        if self.classes:
+            return daily_brier_skill(predictions, self.wanted, self.classes)
+        return daily_ic(predictions, self.wanted).rename({"ic": "quality"})
 
 
 def read_tables(inputs: StudyInputs, window: str = "validation") -> Tables:
@@ -99,7 +110,12 @@ def read_tables(inputs: StudyInputs, window: str = "validation") -> Tables:
             f"No label of the {window} window was known in time, so nothing can be judged there. Lengthen"
             f" timeline.{window}."
         )
-    return Tables(given, wanted)
+    return Tables(given, wanted, class_values(inputs.target))
+
+
+def measure_of(target: str) -> str:
+    """What expert and variants are judged by, in words."""
+    return "Brier skill" if class_values(target) else "RankIC"
 
 
 def blind(
@@ -141,6 +157,52 @@ def daily_ic(predictions: pl.DataFrame, wanted: pl.DataFrame, *, rank: bool = Tr
         .select("timestamp", pl.col("ic").fill_null(0.0))
         .sort("timestamp")
     )
+
+
+def daily_brier_skill(
+    predictions: pl.DataFrame, wanted: pl.DataFrame, classes: tuple[int, ...]
+) -> pl.DataFrame:
+    """1 less the mean of Brier's score (1950, summed over the classes) at each timestamp, by that of one who
+    says the judged window's shares of the classes in every row: `timestamp`, `quality`. A proper score: its
+    mean is largest for the true probabilities, and bars have a value of their own, so that experts are
+    compared in pairs.
+    """
+    shares = [wanted.select((pl.col("label") == value).mean()).item() for value in classes]
+    by_shares = sum(share * (1 - share) for share in shares)
+    if by_shares == 0:
+        raise ContractError(
+            f"All {len(wanted):,} labels of the judged window are of one class, so nothing can be told apart"
+            " there. Lengthen the window, or choose another target."
+        )
+    square = (pl.col("chance") - pl.col("happened").cast(pl.Float64)).pow(2)
+    return (
+        pl.concat(_by_class(predictions, wanted, classes))
+        .group_by("timestamp")
+        .agg(quality=1 - square.mean() * len(classes) / by_shares)
+        .sort("timestamp")
+    )
+
+
+def class_worth(
+    predictions: pl.DataFrame, wanted: pl.DataFrame, classes: tuple[int, ...]
+) -> tuple[float, float]:
+    """Average precision and calibration error of all judged rows, means over the classes that occur."""
+    figures = pl.concat([class_figures(rows) for rows in _by_class(predictions, wanted, classes)])
+    return (
+        figures["average_precision"].fill_nan(None).mean(),
+        figures["calibration_error"].mean(),
+    )
+
+
+def _by_class(
+    predictions: pl.DataFrame, wanted: pl.DataFrame, classes: tuple[int, ...]
+) -> list[pl.DataFrame]:
+    """`timestamp`, `chance` and whether it `happened` of the judged rows, a frame a class."""
+    rows = wanted.join(predictions, on=("timestamp", "symbol"), how="inner", maintain_order="left")
+    return [
+        rows.select("timestamp", chance=pl.col(CLASS_COLUMNS[place]), happened=pl.col("label") == value)
+        for place, value in zip(class_places(len(classes)), classes, strict=True)
+    ]
 
 
 def stored_numbers(model: Path) -> int | None:

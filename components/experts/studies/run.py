@@ -8,11 +8,12 @@ from components.experts.training.inputs import Inputs
 __all__ = ["Inputs", "run"]
 
 
-def run(inputs: Inputs, target: str | Path) -> None:
-    """Write the paths of an expert's inputs as JSON to the path `target`; empty for a table that the run
-    lacks.
+def run(inputs: Inputs, panel: str, target: str | Path) -> None:
+    """Write the paths of an expert's inputs and of the panel as JSON to the path `target`; empty for a table
+    that the run lacks.
     """
     InputPaths(
+        panel=panel,
         training_set=str(inputs.training_set),
         labels=str(inputs.labels),
         catalog=str(inputs.catalog),

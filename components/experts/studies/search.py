@@ -2,8 +2,8 @@
 blind to the test window.
 
 A try is one set of settings, trained in the walk-forward folds that predict the validation window. Its value
-is the mean daily RankIC of those out-of-fold predictions. The first try is the leaf as it stands, so that one
-sees what the search gains over it.
+is the mean daily RankIC of those out-of-fold predictions, where the target is a class their Brier skill. The
+first try is the leaf as it stands, so that one sees what the search gains over it.
 
 The sampler is seeded anew for each try from the run's seed and the number of tries before it, so that a study
 that was stopped goes on with the tries that an unbroken one would have made (with one worker; several see

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from components.experts.studies.judging import measure_of
 from components.experts.studies.search import StudyResult
 from components.experts.studies.search_space import Range
 from components.experts.studies.study import SearchPlan
@@ -25,7 +26,7 @@ STATES = {
 
 def search_page(found: StudyResult, plan: SearchPlan) -> str:
     """The whole page as HTML."""
-    tries = _best_first(found)
+    tries, measure = _best_first(found), measure_of(plan.inputs.target)
     return render(
         "experts/studies/search_page.html",
         name=f"{plan.leaf.expert}/{plan.leaf.period}/{plan.leaf.modality}",
@@ -38,10 +39,11 @@ def search_page(found: StudyResult, plan: SearchPlan) -> str:
         given_up=len(_of(found, "pruned")),
         few_tries=FEW_TRIES,
         prune_at_t=PRUNE_AT_T,
-        history=_history(found),
+        measure=measure,
+        history=_history(found, measure),
         importances=_importances(found),
-        slices={name: _slice(found, name, parameter) for name, parameter in plan.space.items()},
-        header=["try", "", "RankIC", "seconds", *plan.space, ""],
+        slices={name: _slice(found, name, parameter, measure) for name, parameter in plan.space.items()},
+        header=["try", "", measure, "seconds", *plan.space, ""],
         rows=[_row(one, plan) for one in tries],
         chosen=[place for place, one in enumerate(tries) if one.number == found.best.number],
     )
@@ -80,7 +82,7 @@ def judged(found: StudyResult) -> list[Try]:
     return [one for one in found.tries if one.value is not None]
 
 
-def _history(found: StudyResult) -> dict[str, Any]:
+def _history(found: StudyResult, measure: str) -> dict[str, Any]:
     complete, pruned = (_of(found, state) for state in ("complete", "pruned"))
     best = list(accumulate((one.value for one in complete), max))
     last = max(one.number for one in found.tries)
@@ -104,7 +106,7 @@ def _history(found: StudyResult) -> dict[str, Any]:
             "line": {"dash": "dot"},
         },
     ]
-    layout = {"xaxis": {"title": "try"}, "yaxis": {"title": "RankIC"}, "showlegend": True}
+    layout = {"xaxis": {"title": "try"}, "yaxis": {"title": measure}, "showlegend": True}
     return figure(data, layout)
 
 
@@ -119,7 +121,7 @@ def _importances(found: StudyResult) -> dict[str, Any]:
     return figure([bars], {"xaxis": {"title": "share of variance", "rangemode": "tozero"}})
 
 
-def _slice(found: StudyResult, name: str, parameter: Any) -> dict[str, Any]:
+def _slice(found: StudyResult, name: str, parameter: Any, measure: str) -> dict[str, Any]:
     numeric = isinstance(parameter, Range)
 
     def places(tries: Sequence[Try]) -> list:
@@ -133,7 +135,7 @@ def _slice(found: StudyResult, name: str, parameter: Any) -> dict[str, Any]:
         _points("leaf's own", [found.own], places([found.own]), symbol="diamond", size=12),
     ]
     kind = {"type": "category"} if not numeric else {"type": "log"} if parameter.log else {}
-    layout = {"xaxis": {"title": name, **kind}, "yaxis": {"title": "RankIC"}, "showlegend": True}
+    layout = {"xaxis": {"title": name, **kind}, "yaxis": {"title": measure}, "showlegend": True}
     return figure(data, layout)
 
 

@@ -16,7 +16,7 @@ import polars as pl
 from components.contracts import AlphaloopError, ContractError
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf, expert_module
-from components.experts.studies.judging import Tables, daily_ic, read_tables
+from components.experts.studies.judging import Tables, measure_of, read_tables
 from components.experts.studies.search_space import distributions, with_values
 from components.experts.studies.study import SearchError, SearchPlan, open_study, owner, quiet
 from components.experts.training.train import train_expert
@@ -34,8 +34,8 @@ RANDOM_TRIES = 8
 class Try:
     """One set of settings and what came of it.
 
-    `state` is complete, pruned, failed, or stopped where it was killed; `daily` the RankIC of each judged
-    day.
+    `state` is complete, pruned, failed, or stopped where it was killed; `daily` what each judged day is worth
+    (`Tables.quality`).
     """
 
     number: int
@@ -103,7 +103,7 @@ def _make_try(study: Any, trial: Any, plan: SearchPlan, tables: Tables) -> None:
     days: list[np.ndarray] = []
 
     def after_fold(number: int, total: int, predictions: pl.DataFrame) -> None:
-        days.append(daily_ic(predictions, tables.wanted)["ic"].to_numpy())
+        days.append(tables.quality(predictions)["quality"].to_numpy())
         trial.set_user_attr("beat", time.time())
         so_far = np.concatenate(days)
         if len(so_far):
@@ -128,7 +128,7 @@ def _make_try(study: Any, trial: Any, plan: SearchPlan, tables: Tables) -> None:
 
 
 def _record(study: Any, trial: Any, state: Any, days: Sequence[np.ndarray], seconds: float) -> None:
-    """Tell the study how a try ended, with its RankIC of each judged day."""
+    """Tell the study how a try ended, with what each judged day is worth."""
     complete = state.name == "COMPLETE"
     daily = np.concatenate(days) if days else np.empty(0)
     if complete and not len(daily):
@@ -182,7 +182,11 @@ def _say(study: Any, number: int, plan: SearchPlan) -> None:
         if one.own
         else ", ".join(f"{name} {_short(value)}" for name, value in one.values.items())
     )
-    measured = f"RankIC {one.value:.4f}" if one.state == "complete" else f"given up at {one.value:.4f}"
+    measured = (
+        f"{measure_of(plan.inputs.target)} {one.value:.4f}"
+        if one.state == "complete"
+        else f"given up at {one.value:.4f}"
+    )
     report(plan.stage, f"{count} of {plan.trials}: {measured} (best {best:.4f}), {one.seconds:.0f} s: {what}")
 
 

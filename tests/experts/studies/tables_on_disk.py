@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from components.contracts import LABELS, TRAINING_SET, write_catalog, write_table
+from components.contracts import LABELS, PANEL, TRAINING_SET, write_catalog, write_table
 from components.experts.studies.judging import StudyInputs
 from components.timeline import Settings as TimelineSettings
 from components.timeline import bar_index, resolve_windows
@@ -25,20 +25,40 @@ def write_inputs(
     change=lambda training_set, labels, begins: (training_set, labels),
 ) -> StudyInputs:
     """Write the tables below `folder`; `change` may alter them, knowing when the test window begins."""
-    training_set, labels, catalog = training_tables(panel(bars, symbols, seed=seed), horizon=HORIZON)
+    rows = panel(bars, symbols, seed=seed)
+    training_set, labels, catalog = training_tables(rows, horizon=HORIZON)
     training_set, labels = change(training_set, labels, begin_of_test(training_set))
     folder.mkdir(parents=True, exist_ok=True)
     about = {"code_version": "v1", "config_hash": ""}
     write_table(training_set, folder / "training_set.parquet", TRAINING_SET, **about)
     write_table(labels, folder / "labels.parquet", LABELS, **about)
+    write_table(prices(rows), folder / "panel.parquet", PANEL, **about)
     write_catalog(catalog, folder / "catalog.json")
     paths = {
         "training_set": str(folder / "training_set.parquet"),
         "labels": str(folder / "labels.parquet"),
         "catalog": str(folder / "catalog.json"),
+        "panel": str(folder / "panel.parquet"),
     }
     return StudyInputs(
         **paths, timeline=TIMELINE, period="1d", horizon=HORIZON, target="log_return", seed=3, code="v1"
+    )
+
+
+def prices(rows: pl.DataFrame) -> pl.DataFrame:
+    """A PANEL whose prices follow the labels of the rows."""
+    close = (100 * pl.col("label").cum_sum().over("symbol").exp()).round(6)
+    moment = pl.col("timestamp")
+    about = {"period": pl.lit("1d"), "event_time": moment, "known_time": moment, "volume": pl.lit(1e6)}
+    return rows.with_columns(close=close, **about).select(
+        "timestamp",
+        "symbol",
+        "period",
+        "event_time",
+        "known_time",
+        *(pl.col("close").alias(name) for name in ("open", "high", "low", "close")),
+        "volume",
+        "sector",
     )
 
 

@@ -4,22 +4,26 @@ network attends to.
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import polars as pl
 import pytest
 
 from components.contracts import ContractError
+from components.contracts.classes import CLASS_COLUMNS
 from components.contracts.documents.experts import EXPLAIN as EXPLAIN_FILE
 from components.contracts.documents.experts import Difference, Explanation, Weights, read_left
 from components.experts import leaves
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, list_leaves, load_leaf
 from components.experts.studies import judging
-from components.experts.studies.ablation import ablate, read_variants
+from components.experts.studies.ablation import ablate, read_variants, table_rows
 from components.experts.studies.ablation_page import ablation_page
 from components.experts.studies.evidence import Evidence
 from components.experts.studies.evidence_page import closed_gates, explain_page
+from components.experts.studies.judging import daily_brier_skill
 from components.settings import ConfigError
 from pipelines.config import LEAVES
 from tests.experts.studies import tunable
@@ -304,3 +308,56 @@ def test_many_inputs_show_their_largest_and_long_windows_their_newest():
     assert '"input_19"' not in page
     assert '"0_bars_ago"' in page
     assert '"30_bars_ago"' not in page
+
+
+def test_classes_are_judged_by_a_proper_score_and_numbers_by_the_rank_correlation(inputs, tmp_path):
+    """Noise costs Brier skill; RankIC, average precision and calibration error are told beside it."""
+    of_classes = replace(inputs, target="direction")
+    found = ablate(of_classes, variants(tmp_path), seeds=2, window="validation", folder=tmp_path / "work")
+    rows = {one.name: one for one in found.variants}
+    full, noisy = rows["full"], rows["noisy"]
+    assert found.judged_by == "Brier skill"
+    skill = [one.classes.brier_skill.mean for one in (full, noisy)]
+    assert skill[0] > 0 > skill[1]
+    assert noisy.difference.mean == pytest.approx(skill[1] - skill[0])
+    assert noisy.difference.t < -2.5
+    assert rows["same"].difference.mean == 0
+    assert full.classes.average_precision.mean > noisy.classes.average_precision.mean > 0
+    assert full.classes.calibration_error.mean < noisy.classes.calibration_error.mean
+    assert full.rank_ic.mean > noisy.rank_ic.mean
+    header, cells = table_rows(found, lambda value, digits: "–" if value is None else f"{value:.{digits}f}")
+    assert header[:5] == ["variant", "Brier skill", "PR-AUC", "ECE", "RankIC"]
+    assert {len(row) for row in cells} == {len(header)}
+    assert "Difference in daily Brier skill" in ablation_page(found)
+    assert "Difference in daily RankIC" in ablation_page(replace_judged(found))
+
+
+def replace_judged(found):
+    """The same without anything of classes."""
+    plain = [one.model_copy(update={"classes": None}) for one in found.variants if hasattr(one, "rank_ic")]
+    return found.model_copy(update={"judged_by": "RankIC", "variants": tuple(plain)})
+
+
+def test_brier_skill_is_that_of_its_definition_and_largest_for_the_true_chances():
+    """Written out row by row; what says the shares has 0, what is sure and right 1."""
+    random = np.random.default_rng(0)
+    bars, names = 60, 30
+    key = pl.DataFrame({"timestamp": np.repeat(np.arange(bars), names), "symbol": list(range(names)) * bars})
+    true = random.dirichlet((2.0, 1.0, 3.0), len(key))
+    label = np.array([random.choice((-1, 0, 1), p=row) for row in true])
+    wanted = key.with_columns(label=pl.Series(label))
+
+    def skill(chances):
+        said = dict(zip(CLASS_COLUMNS, np.broadcast_to(chances, true.shape).T, strict=True))
+        return daily_brier_skill(key.with_columns(**said), wanted, (-1, 0, 1))["quality"].to_numpy()
+
+    shares = np.array([(label == value).mean() for value in (-1, 0, 1)])
+    happened = np.stack([label == value for value in (-1, 0, 1)], axis=1)
+    brier = ((true - happened) ** 2).sum(axis=1).reshape(bars, names).mean(axis=1)
+    np.testing.assert_allclose(skill(true), 1 - brier / (shares * (1 - shares)).sum())
+    assert skill(shares).mean() == pytest.approx(0)
+    np.testing.assert_allclose(skill(happened.astype(float)), 1)
+    sharp = true**2 / (true**2).sum(axis=1, keepdims=True)
+    assert max(skill(sharp).mean(), skill((true + shares) / 2).mean()) < skill(true).mean()
+    with pytest.raises(ContractError, match="are of one class"):
+        daily_brier_skill(key, wanted.with_columns(label=pl.lit(1)), (-1, 0, 1))

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from components.experts import leaves
 from components.experts.leaves import Leaf, list_leaves, load_leaf
 from components.experts.studies import judging, search, study, tries
-from components.experts.studies.judging import daily_ic, read_tables, stored_numbers
+from components.experts.studies.judging import daily_brier_skill, daily_ic, read_tables, stored_numbers
 from components.experts.studies.search import expected_maximum
 from components.experts.studies.search_page import search_page, verdict
 from components.experts.studies.search_space import Choices, Range, distributions, read_space, with_values
@@ -534,3 +534,22 @@ def test_numbers_of_a_network_are_counted_from_the_file(tmp_path):
     assert stored_numbers(tmp_path) is None
     save_file({"a": np.zeros((3, 4)), "b": np.zeros(5)}, tmp_path / "weights.safetensors")
     assert stored_numbers(tmp_path) == 17
+
+
+def test_of_classes_a_try_is_worth_its_brier_skill(inputs, tmp_path):
+    plan = plan_for(replace(inputs, target="direction"), tmp_path / "search", TUNABLE, NOISE_SPACE, trials=2)
+    found = search.search(plan)
+    tables = read_tables(plan.inputs)
+    said = train_expert(
+        tables.given,
+        plan.inputs.assignment(plan.leaf, plan.inputs.seed),
+        tmp_path / "own",
+        until="validation",
+    ).predictions
+    np.testing.assert_allclose(found.own.daily, tables.quality(said)["quality"], atol=1e-8)
+    assert found.own.value == pytest.approx(
+        daily_brier_skill(said, tables.wanted, (-1, 0, 1))["quality"].mean()
+    )
+    page = search_page(found, plan)
+    assert "Mean daily Brier skill of" in page
+    assert "RankIC" not in page

@@ -1,5 +1,5 @@
 """An expert for tests of search and ablation: its score is `direction` times the first input, and noise by
-its seed; it fails where its settings say so.
+its seed; of classes it says chances that rise with the score. It fails where its settings say so.
 """
 
 import json
@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from components.contracts.classes import class_values
 from components.settings import Section
 
 
@@ -32,10 +33,10 @@ class Expert:
     """Learns nothing."""
 
     def __init__(self, settings):
-        self.settings, self.seed = settings, 0
+        self.settings, self.seed, self.target = settings, 0, ""
 
     def fit(self, frame, task, *, advance, warm_start=None):
-        self.seed = task.seed
+        self.seed, self.target = task.seed, task.target
         if self.settings.fails:
             raise RuntimeError("was told to fail")
 
@@ -46,6 +47,9 @@ class Expert:
             pl.Float64
         ) + self.settings.inner.noise * pl.Series(noise)
         found = rows.select("timestamp", "symbol").with_columns(score.alias("score"))
+        if class_values(self.target):
+            rise = 1 / (1 + np.exp(-4 * score.to_numpy()))
+            found = found.with_columns(p_down=1 - rise, p_none=pl.lit(0.0), p_up=rise)
         return found.with_columns(
             uncertainty=pl.lit(1.0),
             p10=pl.col("score") - 1,
