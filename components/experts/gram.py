@@ -96,9 +96,11 @@ def penalised(
     penalties: Sequence[float],
     l1_ratio: float,
     start: np.ndarray | None = None,
+    tolerance: float = 1e-7,
 ) -> np.ndarray:
     """Coefficients [A, penalties] of the elastic net on inputs with this Gram matrix and these moments; from
-    `start` on it is quick where that is near.
+    `start` on it is quick where that is near. `tolerance`: of the duality gap, as a share of what the inputs
+    could explain at most.
     """
     from sklearn.linear_model import enet_path
 
@@ -110,7 +112,7 @@ def penalised(
         alphas=penalties,
         precompute=False,
         max_iter=20_000,
-        tol=1e-7,
+        tol=tolerance,
         coef_init=start,
     )[1]
 

@@ -21,6 +21,8 @@ ROUNDED_SHARE = 0.05
 # Steps at each penalty on the way down the path, whose solutions lie close together, and at most at the one
 # that is kept.
 PATH_STEPS, LAST_STEPS = 2, 40
+# A step need not be solved to the last digit: another one follows.
+STEP_TOLERANCE = 1e-4
 # In usual deviations; a step that moves no coefficient further is the last.
 SMALLEST_MOVE = 1e-4
 
@@ -89,5 +91,6 @@ class MedianRegression:
         ratio = found.spread / spread
         gram, moments = found.gram * np.outer(ratio, ratio), found.moments * ratio
         # A copy: the solver writes into what it starts from.
-        size = penalised(gram, moments, [penalty / mean], self.l1_ratio, size.copy())[:, 0]
+        start = size.copy()
+        size = penalised(gram, moments, [penalty / mean], self.l1_ratio, start, STEP_TOLERANCE)[:, 0]
         return size, float(found.target_mean - found.mean @ (size / spread))

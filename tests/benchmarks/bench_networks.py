@@ -6,7 +6,8 @@ Options, data and what is printed are those of `bench_targets`; each variant is 
 name begins with the same word.
 
     python -m tests.benchmarks.bench_networks --config pipelines/configs/crypto_daily.yaml --tables FOLDER \
-        --seeds 7 8 --output runs/networks_crypto.jsonl
+        --set timeline.train.end=2021-06-30 --set timeline.validation.start=2021-07-01 \
+        --set timeline.fold_bars=450 --output runs/networks_crypto.jsonl
     python -m tests.benchmarks.bench_networks --config pipelines/configs/demo.yaml --markets 4 \
         --output runs/networks_simulated.jsonl
 """
@@ -17,7 +18,7 @@ from components.experts.leaves import merged
 from tests.benchmarks.bench_targets import Variants, main
 
 # A quarter of a minute a fold on one core. Bands take no part in scores.
-QUICK = {"training": {"epochs": 4, "max_train_windows": 20_000, "band_epochs": 0}}
+QUICK = {"training": {"epochs": 4, "max_train_windows": 10_000, "band_epochs": 0}}
 
 
 def quick(**settings: Any) -> dict[str, Any]:
@@ -25,9 +26,9 @@ def quick(**settings: Any) -> dict[str, Any]:
     return merged(QUICK, settings)
 
 
-def revin(inputs: str, *, levels: bool = True) -> dict[str, Any]:
+def revin(inputs: str) -> dict[str, Any]:
     """Windows normalised by themselves."""
-    return quick(window_normalisation={"inputs": inputs, "levels": levels})
+    return quick(window_normalisation=inputs)
 
 
 def pretrained(*apart_bars: int) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def cycles(count: int, growth: float = 1.0) -> dict[str, Any]:
 RANK = "rank_gaussian"
 VARIANTS: Variants = {
     "network gru": ("gru", RANK, quick()),
+    "network lightgbm": ("lightgbm", RANK, {}),
     "network patchtst": ("patchtst", RANK, quick()),
     "network tft": ("tft", RANK, quick()),
     "network adaptive_tft": ("adaptive_tft", RANK, quick()),
@@ -57,7 +59,6 @@ VARIANTS: Variants = {
     "patchtst rank_gaussian": ("patchtst", RANK, quick()),
     "revin none": ("gru", RANK, quick()),
     "revin all": ("gru", RANK, revin("all")),
-    "revin all, no levels": ("gru", RANK, revin("all", levels=False)),
     "revin bars": ("gru", RANK, revin("bars")),
     "revin_patchtst none": ("patchtst", RANK, quick()),
     "revin_patchtst all": ("patchtst", RANK, revin("all")),

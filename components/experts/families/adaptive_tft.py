@@ -59,9 +59,9 @@ class Settings(Neural):
                 f"width={self.width} is no multiple of heads={self.heads}, so attention can't split it; set"
                 " width to a multiple of heads"
             )
-        if self.window_normalisation.inputs != "none":
+        if self.window_normalisation != "none":
             raise ValueError(
-                f"window_normalisation.inputs={self.window_normalisation.inputs}, but the graph reads returns"
+                f"window_normalisation={self.window_normalisation}, but the graph reads returns"
                 " as they are in the windows; set it to none: frequency_normalisation takes levels out here"
             )
         if self.kernel_bars > self.lookback_bars:

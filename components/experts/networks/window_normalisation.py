@@ -11,7 +11,7 @@ from torch import nn
 
 from components.experts.errors import ExpertError
 from components.experts.neural.batch import Batch, Encoded, Layout
-from components.experts.neural.config import WindowNormalisation
+from components.experts.neural.config import NormalisedInputs
 
 # Added to the variance, as in the paper: a window in which an input stands still becomes 0.
 SMALLEST_VARIANCE = 1e-5
@@ -24,8 +24,9 @@ class NormalisedWindows(nn.Module):
     bars of the window that have begun.
 
     The paper's second half, scaling a forecast back, needs forecasts of the inputs themselves. What is
-    foretold here is a return, so with `levels` an affine map of means and log deviations, 0 at first, is
-    added to the embedding in its place. A bar differs from window to window: there is no `prepare`.
+    foretold here is a return, so an affine map of means and log deviations, 0 at first, is added to the
+    embedding in its place: without it most of what factors say is lost. A bar differs from window to window,
+    so there is no `prepare`.
 
     Raises
     ------
@@ -33,14 +34,14 @@ class NormalisedWindows(nn.Module):
         If there is no such input.
     """
 
-    def __init__(self, network: nn.Module, layout: Layout, settings: WindowNormalisation):
+    def __init__(self, network: nn.Module, layout: Layout, inputs: NormalisedInputs):
         super().__init__()
         self.network, self.width = network, network.width
-        wanted = ("bars",) if settings.inputs == "bars" else set(layout.inputs.values()) - {*COMMON_GROUPS}
+        wanted = ("bars",) if inputs == "bars" else set(layout.inputs.values()) - {*COMMON_GROUPS}
         columns = [number for number, group in enumerate(layout.inputs.values()) if group in wanted]
         if not columns:
             raise ExpertError(
-                f"window_normalisation.inputs is {settings.inputs}, but none of the {len(layout.inputs)}"
+                f"window_normalisation is {inputs}, but none of the {len(layout.inputs)}"
                 " inputs is one of them; set it to none, or add such inputs under features.groups."
             )
         kept_F = torch.ones(len(layout.inputs)).index_fill(0, torch.tensor(columns, dtype=torch.long), 0.0)
@@ -48,10 +49,9 @@ class NormalisedWindows(nn.Module):
         self.columns = columns
         self.norm_gain_F = nn.Parameter(torch.ones(len(layout.inputs)))
         self.norm_shift_F = nn.Parameter(torch.zeros(len(layout.inputs)))
-        self.levels = nn.Linear(2 * len(columns), self.width) if settings.levels else None
-        if self.levels is not None:
-            nn.init.zeros_(self.levels.weight)
-            nn.init.zeros_(self.levels.bias)
+        self.levels = nn.Linear(2 * len(columns), self.width)
+        nn.init.zeros_(self.levels.weight)
+        nn.init.zeros_(self.levels.bias)
 
     def forward(self, batch: Batch) -> Encoded:
         """What the network makes of the normalised windows, moved by their levels."""
@@ -63,8 +63,6 @@ class NormalisedWindows(nn.Module):
         scaled_BLF = (centred_BLF * variance_B1F.rsqrt() * self.norm_gain_F + self.norm_shift_F) * began_BL1
         shown_BLF = torch.where(self.kept_F > 0, x_BLF, scaled_BLF)
         encoded = self.network(batch.with_inputs(shown_BLF))
-        if self.levels is None:
-            return encoded
         statistics_BX = torch.cat([mean_B1F, 0.5 * variance_B1F.log()], dim=1)[..., self.columns].flatten(1)
         moved_BTE = encoded.embedding_BTE + self.levels(statistics_BX)[:, None]
         return Encoded(moved_BTE, encoded.penalty, encoded.evidence)

@@ -8,6 +8,7 @@ from components.contracts import REGIMES
 from components.settings import Section
 
 Monitor = Literal["rank_correlation", "rmse", "average_precision"]
+NormalisedInputs = Literal["none", "bars", "all"]
 
 
 class Training(Section):
@@ -304,28 +305,6 @@ class Pretraining(Section):
     )
 
 
-class WindowNormalisation(Section):
-    """Each window's inputs less their mean over its bars, over their deviation (RevIN of Kim et al. 2022).
-
-    The paper puts mean and deviation back into forecasts of the same series. A return is none of its inputs,
-    so nothing of a score is scaled back.
-    """
-
-    inputs: Literal["none", "bars", "all"] = Field(
-        "none",
-        description=(
-            "which inputs: the raw bars, or all but calendar and regime, which say the same of all symbols"
-        ),
-    )
-    levels: bool = Field(
-        True,
-        description=(
-            "hand the means and deviations that were taken out to what predicts, beside what the network"
-            " makes of the window"
-        ),
-    )
-
-
 class Neural(Section):
     """The sections that a neural expert's `Settings` holds beside its network's own fields."""
 
@@ -337,7 +316,14 @@ class Neural(Section):
     dropout_sampling: DropoutSampling = DropoutSampling()
     continual: Continual = Continual()
     pretraining: Pretraining = Pretraining()
-    window_normalisation: WindowNormalisation = WindowNormalisation()
+    window_normalisation: NormalisedInputs = Field(
+        "none",
+        description=(
+            "inputs that come less their mean over the window, over their deviation (RevIN of Kim et al."
+            " 2022), while both are told to what predicts: the raw bars, or all but calendar and regime, "
+            "  common to all symbols"
+        ),
+    )
 
     @model_validator(mode="after")
     def _monitor_has_its_head(self) -> Self:

@@ -305,7 +305,7 @@ class NeuralExpert:
         settings = settings_of(self.settings, self.task)
         masks, rate = settings.dropout_sampling.masks, settings.dropout_sampling.rate
         network = self.family.build(settings, layout)
-        if settings.window_normalisation.inputs != "none":
+        if settings.window_normalisation != "none":
             network = NormalisedWindows(network, layout, settings.window_normalisation)
         return ForecastModel(
             network,

@@ -452,7 +452,7 @@ def test_every_switch_of_a_network_at_once(name, tmp_path):
     """
     fit, predict = fit_and_predict_frames(panel(bars=120, symbols=16, seed=5))
     module = module_of(name)
-    normalised = {} if name in ACROSS_SYMBOLS else {"window_normalisation": {"inputs": "all"}}
+    normalised = {} if name in ACROSS_SYMBOLS else {"window_normalisation": "all"}
     expert = module.Expert(module.Settings(**merged(QUICK[name], {**EVERYTHING, **normalised})))
     expert.fit(
         fit.with_columns((-2 * pl.col("label") + 0.001).alias("also_0")),
