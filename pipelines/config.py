@@ -70,7 +70,9 @@ class RunSettings(Section):
 
 
 class ExpertsSettings(Section):
-    """Which experts are trained, one leaf `<expert>/<period>/<modality>` each."""
+    """Which experts are trained, one leaf `<expert>/<period>/<modality>` each, of the market's period or a
+    coarser one.
+    """
 
     leaves: list[str] = Field(
         ["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"],

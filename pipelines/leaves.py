@@ -149,9 +149,11 @@ def _refuse_name(name: str, config: Config) -> None:
     if modality not in MODALITIES:
         raise ConfigError(f"{where}, but a modality is base or rich. Write {expert}/{period}/base.")
     if of not in get_args(Period):
+        coarser = [one for one in PERIODS if is_coarser(one, period)]
+        others = f", or one of a coarser period ({', '.join(coarser)})" if coarser else ""
         raise ConfigError(
             f"{where}, but market.period is {period}, and {of!r} is no period. Write"
-            f" {expert}/{period}/{modality}, or one of a coarser period ({', '.join(PERIODS)})."
+            f" {expert}/{period}/{modality}{others}."
         )
     if is_coarser(period, of):
         raise ConfigError(
@@ -159,7 +161,7 @@ def _refuse_name(name: str, config: Config) -> None:
             f" {expert}/{period}/{modality}, or set market.period to the period of the bars."
         )
     if name not in there:
-        own = [leaf for leaf in there if leaf.startswith(f"{expert}/{period}/")]
+        own = [leaf for leaf in there if leaf.startswith(f"{expert}/{of}/")]
         advice = f"Write {own[0]}" if own else f"Write a leaf {name}.yaml into experts.folder"
         raise ConfigError(f"{where}, but there is no such leaf. {advice}.")
 
