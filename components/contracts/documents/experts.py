@@ -34,6 +34,7 @@ class Fit(Part):
     train_window: str
     inputs: int
     train_rows: int
+    """Train rows with a label of the expert's own task."""
     warm: bool
     """It went on from an earlier model."""
     predicted_rows: int

@@ -178,7 +178,7 @@ def _fit_fold(work: FoldWork, fold: Fold, folder: Path, advance: Advance) -> Fit
         fold=fold.name,
         train_window=_train_window(work, fold),
         inputs=len(work.task.groups),
-        train_rows=int((frame["part"] == "train").sum()),
+        train_rows=frame.select((pl.col("part") == "train") & pl.col("label").is_not_null()).sum().item(),
         warm=warm is not None,
         predicted_rows=predicted,
         seconds=round(time.monotonic() - started, 2),

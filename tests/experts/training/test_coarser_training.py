@@ -58,6 +58,9 @@ def test_it_sees_the_inputs_of_its_period_learns_once_a_day_and_predicts_every_b
     assert trained.predictions["timestamp"].unique().sort().equals(times[900:])
     assert len(trained.predictions) == 600 * 5
     assert trained.predictions["period"].unique().to_list() == ["1h"]
+    learned = [frame.filter(pl.col("label").is_not_null(), part="train") for frame in fragile.FRAMES[::2]]
+    assert [fit.train_rows for fit in trained.status.folds[:2]] == [len(frame) for frame in learned[:2]]
+    assert len(learned[0]) < 900 / 24 * 5
     for frame in fragile.FRAMES[:-1:2]:
         learned = frame.filter(pl.col("label").is_not_null())
         assert learned["timestamp"].dt.hour().unique().to_list() == [0]
