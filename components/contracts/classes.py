@@ -67,11 +67,12 @@ def check_probabilities(frame: pl.DataFrame, *, source: str) -> None:
     whole = ((pl.sum_horizontal(columns) - 1.0).abs() <= LARGEST_MISS).fill_null(False)
     wrong = frame.with_columns(wrong=~(none | (each & whole))).filter("wrong")
     if len(wrong):
-        where = {name: wrong[name][0] for name in (*(_KEY & set(wrong.columns)), *CLASS_COLUMNS)}
+        named = (name for name in (*_KEY, *CLASS_COLUMNS) if name in wrong.columns)
+        where = ", ".join(f"{name} {wrong[name][0]}" for name in named)
         raise ContractError(
             f"{source}: the probabilities of {len(wrong):,} of {len(frame):,} rows are not all within 0 and 1"
-            f" with a sum of 1, first {where}. Make them one distribution a row."
+            f" with a sum of 1, first: {where}. Make them one distribution a row."
         )
 
 
-_KEY = {"timestamp", "symbol"}
+_KEY = ("timestamp", "symbol")

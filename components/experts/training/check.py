@@ -2,14 +2,14 @@
 
 import polars as pl
 
-from components.contracts.classes import CLASS_COLUMNS, check_probabilities
+from components.contracts.classes import CLASS_COLUMNS, check_probabilities, class_places
 from components.contracts.errors import ContractError
 from components.experts.errors import ExpertError
 from components.experts.protocol import PREDICTION_COLUMNS
 
 
 def check_predictions(
-    predictions: pl.DataFrame, rows: pl.DataFrame, *, expert: str, fold: str, classes: bool = False
+    predictions: pl.DataFrame, rows: pl.DataFrame, *, expert: str, fold: str, classes: tuple[int, ...] = ()
 ) -> pl.DataFrame:
     """Return the predictions, their columns in order, if they answer exactly `rows` with usable numbers.
 
@@ -17,7 +17,7 @@ def check_predictions(
     ----------
     predictions : what `Expert.predict` returned
     rows : columns `timestamp, symbol` of the `predict` rows, in order
-    classes : whether the target is a class, so that there must be probabilities
+    classes : the labels of a target of classes, for which there must be probabilities
 
     Raises
     ------
@@ -29,6 +29,8 @@ def check_predictions(
     _check_columns(predictions, columns, where)
     _check_rows(predictions, rows, where)
     _check_numbers(predictions, columns[2:], where)
+    if classes:
+        _check_classes(predictions, classes, where)
     return predictions.select(columns)
 
 
@@ -44,6 +46,11 @@ def _check_columns(predictions: pl.DataFrame, columns: tuple[str, ...], where: s
         raise ExpertError(
             f"{where}: predictions lack {missing or 'nothing'} and have {surplus or 'nothing'} too much;"
             f" expected exactly {', '.join(columns)}."
+            + (
+                f" A target of classes needs {', '.join(CLASS_COLUMNS)}."
+                if CLASS_COLUMNS[0] in missing
+                else ""
+            )
         )
     for name in columns[2:]:
         if predictions[name].dtype != pl.Float64:
@@ -77,6 +84,18 @@ def _check_numbers(predictions: pl.DataFrame, numbers: tuple[str, ...], where: s
         check_probabilities(predictions, source=where)
     except ContractError as error:
         raise ExpertError(str(error)) from error
+
+
+def _check_classes(predictions: pl.DataFrame, classes: tuple[int, ...], where: str) -> None:
+    places = class_places(len(classes))
+    for name in (name for place, name in enumerate(CLASS_COLUMNS) if place not in places):
+        wrong = predictions[name] != 0
+        if wrong.any():
+            raise ExpertError(
+                f"{where}: {name} is not 0 in {int(wrong.sum()):,} predictions, first at"
+                f" {_first(predictions, wrong)}, but the target knows the classes"
+                f" {', '.join(map(str, classes))} alone. Leave it 0 in Expert.predict."
+            )
 
 
 def _check_rows(predictions: pl.DataFrame, rows: pl.DataFrame, where: str) -> None:

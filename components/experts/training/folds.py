@@ -244,7 +244,7 @@ def _predicted(work: FoldWork, fold: Fold, expert: Expert, frame: pl.DataFrame) 
             wanted,
             expert=work.leaf.expert,
             fold=fold.name,
-            classes=bool(class_values(target)),
+            classes=class_values(target),
         )
         for (target, _), table in zip(work.tasks, found, strict=True)
     ]

@@ -78,7 +78,7 @@ def against_labels(found: pl.DataFrame, market: pl.DataFrame) -> tuple[np.ndarra
 def test_predictions_of_classes_keep_the_contract(name, frames, models):
     wanted = frames[1].select("timestamp", "symbol")
     found = check_predictions(
-        models[name].predict(frames[1]), wanted, expert=name, fold="fold_00", classes=True
+        models[name].predict(frames[1]), wanted, expert=name, fold="fold_00", classes=VALUES
     )
     assert found.columns == [*PREDICTION_COLUMNS, *CLASS_COLUMNS]
     down, none, up = (found[column].to_numpy() for column in CLASS_COLUMNS)
@@ -92,7 +92,7 @@ def test_predictions_of_classes_keep_the_contract(name, frames, models):
 def test_a_target_of_two_classes_has_no_none(name, frames):
     two = [frame.with_columns((pl.col("label") > 0).cast(pl.Float64)) for frame in frames]
     found = fitted(name, two[0], TWO).predict(two[1])
-    check_predictions(found, two[1].select("timestamp", "symbol"), expert=name, fold="f", classes=True)
+    check_predictions(found, two[1].select("timestamp", "symbol"), expert=name, fold="f", classes=(0, 1))
     assert (found["p_none"] == 0).all()
     np.testing.assert_allclose(found["score"], found["p_up"], atol=1e-15)
 
@@ -152,7 +152,7 @@ def test_the_median_is_the_frequency_of_the_train_rows(frames, models):
 def test_a_class_that_the_train_rows_never_had_is_survived(name, frames):
     without = frames[0].filter(pl.col("label") != 0)
     found = fitted(name, without).predict(frames[1])
-    check_predictions(found, frames[1].select("timestamp", "symbol"), expert=name, fold="f", classes=True)
+    check_predictions(found, frames[1].select("timestamp", "symbol"), expert=name, fold="f", classes=VALUES)
     assert found["p_none"].max() < 0.05
 
 

@@ -721,3 +721,46 @@ def test_the_probabilities_of_a_target_of_classes_stay_in_the_table(tables, tmp_
     check_table(classes, PREDICTIONS)
     assert classes.select("p_down", "p_none", "p_up").null_count().row(0) == (0, 0, 0)
     assert "p_up" not in train(tables, tmp_path / "number", leaf).predictions.columns
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (
+            "sum",
+            "the probabilities of 1 of 144 rows are not all within 0 and 1 with a sum of 1, first: ",
+        ),
+        ("not a number", "p_up is null, NaN or infinite in 1 of 144 predictions, first at "),
+        ("nothing", "p_up is null, NaN or infinite in 1 of 144 predictions, first at "),
+        ("infinite", "p_up is null, NaN or infinite in 1 of 144 predictions, first at "),
+        (
+            "negative",
+            "the probabilities of 1 of 144 rows are not all within 0 and 1 with a sum of 1, first: ",
+        ),
+        ("a third class", "p_none is not 0 in 1 predictions, first at "),
+        ("two columns", "predictions lack ['p_none'] and have nothing too much"),
+        ("", "A target of classes needs p_down, p_none, p_up."),
+    ],
+)
+def test_bad_probabilities_of_an_expert_of_ones_own_are_refused_by_name(tables, tmp_path, harm, message):
+    """In one row of a fold, for a target that knows no `none`; the row is named."""
+    training_set, labels, catalog = tables
+    trend = labels.with_columns(trend=(pl.col("direction") > 0).cast(pl.Int8))
+    leaf = FRAGILE.model_copy(update={"settings": {"harm": harm}})
+    with pytest.raises(ExpertError) as caught:
+        train((training_set, trend, catalog), tmp_path, leaf, target="trend")
+    said = str(caught.value)
+    assert said.startswith("Expert fragile, fold_00: ")
+    assert message in said
+    assert len(said) < 500
+    if "first" in message:
+        assert "2020-03-01" in said
+        assert "S02" in said
+
+
+def test_sound_probabilities_of_an_expert_of_ones_own_are_taken(tables, tmp_path):
+    training_set, labels, catalog = tables
+    trend = labels.with_columns(trend=(pl.col("direction") > 0).cast(pl.Int8))
+    leaf = FRAGILE.model_copy(update={"settings": {"harm": "sound"}})
+    found = train((training_set, trend, catalog), tmp_path, leaf, target="trend").predictions
+    assert found.select("p_down", "p_none", "p_up").unique().row(0) == (0.2, 0.0, 0.8)
