@@ -108,6 +108,26 @@ def error(answer: httpx.Response) -> tuple[int, str, str | None]:
     return answer.status_code, found["code"], found["field"]
 
 
+def test_prices_are_there_where_they_are_asked_for(live, run, bar, model):
+    """The closes are those of the features' own bars; a row that is given has none. The target is no log
+    return of the symbol, so that no form of it is a price.
+    """
+    closes = bar.join(run.market.panel, on=["timestamp", "symbol"], how="left", maintain_order="left")[
+        "close"
+    ]
+    answer = post(live, "/signals", {"symbols": bar["symbol"].to_list(), "prices": True}).json()
+    assert [signal["prices"]["close"] for signal in answer["signals"]] == closes.to_list()
+    content = arrow_body(bar.filter(~pl.col("behind")), model)
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    given = live.client.post("/score?prices=true", content=content, headers=headers).json()
+    for signal in (*answer["signals"], *given["signals"]):
+        assert signal["prices"]["future_price"] is None
+        assert "sector_neutral_return is not" in signal["prices"]["missing"]
+    assert {signal["prices"]["close"] for signal in given["signals"]} == {None}
+    refused = live.client.post("/score?prices=maybe", content=content, headers=headers)
+    assert error(refused) == (422, "wrong_value", "prices")
+
+
 def test_signals_are_what_the_model_says_offline(live, run, bar, expected):
     answer = live.signals(*bar["symbol"]).json()
     assert [signal["symbol"] for signal in answer["signals"]] == bar["symbol"].to_list()

@@ -52,6 +52,8 @@ def drawn(schema: dict[str, Any], draw: Draw, name: str = "") -> Any:
         return draw.choice([draw.choice(ODD_NUMBERS), draw.gauss(0, 1), draw.randrange(-9, 9)])
     if kind == "null":
         return None
+    if kind == "boolean":
+        return draw.random() < 0.5
     assert kind == "string", schema
     return moment(draw) if schema.get("format") == "date-time" else f"S{draw.randrange(1, 20):02d}"
 
@@ -68,7 +70,7 @@ def moment(draw: Draw) -> str:
 def request(described: dict[str, Any], path: str, draw: Draw) -> dict[str, Any]:
     body = drawn(body_schema(described, path), draw)
     if path == "/signals":
-        return {"symbols": list(dict.fromkeys(body["symbols"]))}
+        return {**body, "symbols": list(dict.fromkeys(body["symbols"]))}
     for place, row in enumerate(body["rows"]):
         row["symbol"] = f"{row['symbol']}-{place}"
     return body
@@ -92,7 +94,9 @@ def test_what_the_description_allows_is_answered(shared, described, path):
         answer = post(shared, path, written(body, draw))
         assert answer.status_code == 200, (number, body, answer.text)
         asked = body["symbols"] if path == "/signals" else [row["symbol"] for row in body["rows"]]
-        assert [signal["symbol"] for signal in answer.json()["signals"]] == asked
+        signals = answer.json()["signals"]
+        assert [signal["symbol"] for signal in signals] == asked
+        assert {"prices" in signal for signal in signals} == {body.get("prices", False)}
 
 
 def places(value: Any, where: tuple = ()) -> list[tuple]:
@@ -112,7 +116,7 @@ def spoil(body: Any, draw: Draw, path: str) -> tuple[str, bytes]:
     choices: dict[str, Callable[[], Any]] = {"another type": lambda: other_type(held, draw, key)}
     if isinstance(parent, dict):
         choices |= {"twice": lambda: TWICE, "misspelt": lambda: MISSPELT}
-        choices |= {"missing": lambda: MISSING} if key not in ("cross_section", "window") else {}
+        choices |= {"missing": lambda: MISSING} if key not in MAY_BE_MISSING else {}
     if isinstance(held, float | int):
         choices["odd number"] = lambda: draw.choice(["1e400", "-1e39", "NaN", "Infinity", "1" + "0" * 400])
     if key == "timestamp":
@@ -135,6 +139,7 @@ def spoil(body: Any, draw: Draw, path: str) -> tuple[str, bytes]:
 
 MARK = "@@@"
 MISSING, MISSPELT, TWICE = "missing", "misspelt", "twice"
+MAY_BE_MISSING = ("cross_section", "window", "prices")
 NO_MOMENTS = (
     "1717185600",
     "2024-05-31",
@@ -159,6 +164,8 @@ def other_type(held: Any, draw: Draw, key: Any) -> str:
         kinds.pop("list")
     elif isinstance(held, dict):
         kinds.pop("object")
+    elif isinstance(held, bool):
+        kinds.pop("true")
     else:
         kinds.pop("number")
     return kinds[draw.choice(sorted(kinds))]
