@@ -177,10 +177,11 @@ def with_further(t: float | None, sharpe: float | None, lowest: float = -0.3) ->
         classes=None,
         long_short=traded,
     )
+    tried = stack.model_copy(update={"model": "z_shrunk"})
     expert = stack.model_copy(update={"model": "a<b"})
     silent = stack.model_copy(update={"rank_ic": block.rank_ic, "long_short": None})
     tasks = [
-        FurtherTask(target="log_return", horizon=20, models=[stack, expert]),
+        FurtherTask(target="log_return", horizon=20, models=[stack, expert, tried]),
         FurtherTask(target="realised_volatility", horizon=1, models=[silent]),
     ]
     return run().evaluation.model_copy(update={"further_tasks": tasks})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from components.contracts.documents.evaluation import Evaluation, FurtherModel, FurtherTask, Portfolio
 from components.page import Picture, number
 from components.report.picture import picture, shown_name, upright_bars
-from components.report.summary import models_in_test
+from components.report.summary import CANDIDATES, models_in_test
 
 HEADER = (
     "task",
@@ -25,6 +25,8 @@ HEADER = (
     "bars won, net",
     "turnover a year",
 )
+# What the stack chose among: rows that would hide the experts'.
+TRIED = (*CANDIDATES, "best_single")
 # As a normal deviate: luck alone is seldom further from 0.
 USUAL_T = 2.0
 
@@ -60,7 +62,12 @@ def further_section(evaluation: Evaluation) -> FurtherSection | None:
     tasks = [_judged(evaluation), *evaluation.further_tasks]
     best = [_Best(_name(task), task.models[0]) for task in tasks if task.models]
     ordered = [one for one in best if one.model.long_short is not None]
-    lines = [(place, task, model) for place, task in enumerate(tasks) for model in task.models]
+    lines = [
+        (place, task, model)
+        for place, task in enumerate(tasks)
+        for model in task.models
+        if model.model not in TRIED
+    ]
     return FurtherSection(
         skill=_skill(ordered),
         money=_money(ordered, evaluation.cost_bps_per_side),
