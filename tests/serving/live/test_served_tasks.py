@@ -5,9 +5,10 @@ from dataclasses import replace
 from unittest.mock import MagicMock
 
 import numpy as np
+import polars as pl
 import pytest
 
-from components.scoring import Model
+from components.scoring import Model, score_table
 from serving.api.answer_types import ModelAnswer, SignalsAnswer
 from serving.api.given_rows import GivenRows
 from serving.live.answer_body import answer_body
@@ -59,6 +60,20 @@ def test_a_further_task_says_what_it_says_by_itself(states, way):
     for name, values in alone.scores.columns().items():
         np.testing.assert_array_equal(task.scores.columns()[name], values)
     assert alone.further == ()
+
+
+def test_the_service_and_the_backtest_say_the_same_of_it(states, small_run):
+    """The newest bar of the whole factors table, as a backtest scores it, and what is answered."""
+    market, model = states[0].market, states[0].served.model
+    newest = small_run.market.factors["timestamp"].max()
+    bar = small_run.market.factors.filter(pl.col("timestamp") == newest)
+    current = np.array([market.places[symbol] for symbol in bar["symbol"]])
+    answered = Scorer(SERVING, MagicMock()).stored(states[0], bar["symbol"].to_list(), current)
+    for one, scores in ((model, answered.scores), (model.further[0], answered.further[0].scores)):
+        table = score_table(one, small_run.market.factors, bars=[newest])
+        assert table["symbol"].to_list() == bar["symbol"].to_list()
+        for name, values in scores.columns().items():
+            np.testing.assert_allclose(values, table[name].to_numpy(), rtol=0, atol=1e-7)
 
 
 def test_the_judged_task_and_its_positions_do_not_notice(states, small_run):
