@@ -30,7 +30,7 @@ def define(publication: Mapping[str, Any], place: str) -> list[Entity | FeatureV
     people. Both carry the order of their columns in the tag `columns`, because Feast returns them view by
     view. The view `sequence` holds three values that are read in one round trip: `window` (bytes,
     little-endian float32, lookback_bars x inputs, oldest bar first, NaN where there is none), `row` (bytes of
-    the newest bar: its times, the schema, inputs and context in catalog order;
+    the newest bar: its times, the schema, inputs and context in catalog order, past returns;
     `components.feature_store.publication.row_type`), and `known_at_us`, when that bar became known
     (microseconds since 1970, UTC).
     """

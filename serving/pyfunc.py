@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.contracts import PAST_RETURN_BARS
 from components.scoring import Model
 from components.scoring.model import cross_section_by_bar
 from serving.api.arrow_body import rows_of_table
 from serving.api.json_body import moments_us, no_moment
 from serving.api.refusal import Refusal
 from serving.api.request_types import MOMENT
-from serving.live.market_snapshot import BookSizing
+from serving.live.book_rows import BookRows
+from serving.live.book_sizing import BookSizing
 from serving.live.positions import batch_weights
 from serving.live.state import shape_of
 
@@ -50,7 +52,8 @@ class Forecaster:
 
     def predict(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """What POST /score answers with cross_section batch: the rows of a timestamp are that bar's whole
-        universe. No row is too old here.
+        universe. No row is too old here. A book that aims at a volatility has no positions: past returns are
+        not given.
 
         Parameters
         ----------
@@ -80,7 +83,9 @@ class Forecaster:
         outputs = self.model.expert_outputs(inputs, context, rows.window, bar)
         scores = self.model.combine(outputs, context, cross_section_by_bar(outputs, bar))
         found = {"symbol": rows.symbols, **{name: getattr(scores, name) for name in _NUMBERS}}
-        found["position"] = batch_weights(scores.score, scores.uncertainty, bar, self.book)
+        past = np.full((len(bar), PAST_RETURN_BARS), np.nan)
+        own = BookRows.of(scores, context, self.model.context, past, self.book)
+        found["position"] = batch_weights(own, bar, self.book)
         return pd.DataFrame(found, index=frame.index)
 
 

@@ -2,9 +2,10 @@
 them.
 """
 
+from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from components.settings import Section
 
@@ -29,12 +30,36 @@ class Settings(Section):
         le=1,
         description="largest absolute weight of a name in a book; what is cut off stays in cash",
     )
-    sizing: Literal["equal", "confidence"] = Field(
+    sizing: Literal["equal", "confidence", "kelly", "steps"] = Field(
         "equal",
         description=(
             "confidence: weight by median uncertainty over own uncertainty, clipped to 0.5 .. 2; and less, in"
             " proportion, where a name is more uncertain than nine of ten predictions were while the model"
-            " learned, so that low confidence makes the book smaller"
+            " learned, so that low confidence makes the book smaller. kelly: the equal weight, but no more"
+            " than kelly_fraction of the share of capital that makes wealth grow fastest, expected return"
+            " over squared uncertainty (of classes: chances over the name's usual move); and less in"
+            " proportion where unusually uncertain. steps: a share of the equal weight by the chance that"
+            " the bet wins, size_steps"
+        ),
+    )
+    kelly_fraction: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description=(
+            "share of Kelly's share that a name gets at most. A half is best where an expected return is as"
+            " large as its own error, keeps three quarters of the growth where it is exact, and loses"
+            " nothing until it is overstated fourfold"
+        ),
+    )
+    size_steps: list[tuple[float, float]] = Field(
+        [(0.5, 0.5), (0.53, 1.0)],
+        min_length=1,
+        description=(
+            "for sizing steps: pairs of a chance that the bet wins and the share of the equal weight that a"
+            " name gets from there on; nothing below the first. The chance is the probability of the class,"
+            " or that of a return on the bet's side by score and uncertainty; in long_short of what sets the"
+            " name apart from the bar's mean. Where there is a class `none`, chances are lower: set them so"
         ),
     )
     skip_share: float = Field(
@@ -44,6 +69,33 @@ class Settings(Section):
         description=(
             "share of a bar's names, those with the largest uncertainty, that no book takes; 0: none is"
             " skipped"
+        ),
+    )
+    max_sector_weight: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "largest net weight (longs less shorts) of a sector in a new book, a share of the capital; its"
+            " heavier side is cut, and both sides are kept as heavy as each other. Names without a sector"
+            " count as one together; none: no limit"
+        ),
+    )
+    max_beta: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "largest net beta to the market of a new long_short book, above or below 0, by beta over the 60"
+            " bars up to the signal; positions that push it further are cut. A name whose beta is unknown"
+            " counts with 1; none: no limit"
+        ),
+    )
+    volatility_target: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "annual volatility above which a new book is made smaller as a whole, predicted from what it"
+            " would have earned in the 60 bars up to the signal; never made larger. A name with fewer than 30"
+            " known returns there gets no position; none: no target"
         ),
     )
     entry: Literal["next_open", "next_close"] = Field(
@@ -148,3 +200,17 @@ class Settings(Section):
     decay_bars: int = Field(
         20, ge=0, description="longest delay of the signal for which the information coefficient is measured"
     )
+
+    @field_validator("size_steps")
+    @classmethod
+    def _steps_rise(cls, steps: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        chances, sizes = zip(*steps, strict=True)
+        rise = all(a < b for a, b in pairwise(chances))
+        grow = all(a <= b for a, b in pairwise(sizes))
+        if not rise or not grow or not all(0 <= value <= 1 for value in (*chances, *sizes)):
+            raise ValueError(
+                f"size_steps is {steps}; give pairs of a chance and a size, both within 0 and 1, each chance"
+                " above the one before it and no size below the one before it, such as [[0.5, 0.5], [0.53,"
+                " 1.0]]"
+            )
+        return steps

@@ -7,7 +7,6 @@ books; each is renewed every h bars to its target weights times 1 / h of the cap
 needed because stops and drift depend on the path.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,21 +16,13 @@ from components.backtest import kernel
 from components.backtest.books import Charges, Market, Rules, empty_books
 from components.backtest.config import Settings
 from components.backtest.prices import Prices
-from components.metrics import to_matrices
-from components.sizing import long_only_weights, long_short_weights, universe_weights
+from components.backtest.sized_by import new_books
+from components.backtest.terms import Terms
+from components.sizing import Limited
 
-Weights = Callable[[np.ndarray, np.ndarray, Settings, np.ndarray], np.ndarray]
-STRATEGIES: dict[str, Weights] = {
-    "long_short": long_short_weights,
-    "long_only": long_only_weights,
-    "universe": universe_weights,
-}
-# Bars: what sizing them needs stays in the processor's cache.
-SIZED_TOGETHER = 128
 IMPACT = "impact"  # the figure that is none of the returns
 RETURN_COLUMNS = ("timestamp", "strategy", *(name for name in kernel.FIGURES if name != IMPACT))
 COUNTS = ("n_long", "n_short")
-USUAL = "usual_uncertainty"
 NO_CHARGES = Charges(*(np.zeros((0, 0)) for _ in Charges._fields))
 # Losing bars in a row that no portfolio reaches.
 NEVER = 2**62
@@ -45,12 +36,14 @@ class Backtest:
     turnover as shares of the capital before the bar, exposures as shares of the capital after it. net_return
     = gross_return - cost; turnover counts buys and sells. `events` counts `stopped` (single names),
     `delisted` and `pauses`. `impact`, one a bar, is what orders cost by moving prices at a capital of one
-    unit of money: it grows with the root of the capital. None where it is not known.
+    unit of money: it grows with the root of the capital. None where it is not known. `wanted` are the new
+    books that were asked for, one for each bar of the prices.
     """
 
     returns: pl.DataFrame
     events: dict[str, int]
     impact: np.ndarray | None
+    wanted: Limited
 
 
 def run_backtest(
@@ -68,53 +61,27 @@ def run_backtest(
     ----------
     prices : from `market_prices`; bars outside it are not traded, scores of symbols without a price are left
         out
-    predictions : columns `timestamp`, `symbol`, `score`, `uncertainty`, optionally `usual_uncertainty`; a
-        score acts from the bar after its timestamp on
+    predictions : as in `new_books`; a score acts from the bar after its timestamp on
     horizon : bars; the holding time unless settings.holding_bars says otherwise
     strategy : a key of STRATEGIES
-    bars_per_year : annualises the volatility that settings.volatility_ceiling is held against
+    bars_per_year : annualises what settings.volatility_ceiling and volatility_target are held against
 
     Returns
     -------
     One row for each bar of `prices` after the first score. A portfolio that lost everything stays in cash.
     """
-    scores, uncertainty, usual = signals(predictions, prices)
-    targets = _targets(STRATEGIES[strategy], scores, uncertainty, settings, usual)
+    wanted, scored = new_books(predictions, prices, Terms(settings, horizon, bars_per_year), strategy)
     n_books = settings.holding_bars or horizon
-    scored = np.flatnonzero(np.isfinite(scores).any(axis=1))
-    first = int(scored[0]) + 1 if len(scored) else len(prices.calendar)
+    first = int(scored.argmax()) + 1 if scored.any() else len(prices.calendar)
     books = empty_books(n_books, len(prices.symbols))
     rules, charges = _rules(settings, bars_per_year), prices.charges or NO_CHARGES
-    figures, counts = kernel.run_bars(_market(prices, settings), targets, charges, rules, books, first)
+    figures, counts = kernel.run_bars(_market(prices, settings), wanted.weights, charges, rules, books, first)
     return Backtest(
         _returns_frame(figures, prices.calendar[first:], strategy),
         dict(zip(kernel.EVENTS, counts.tolist(), strict=True)),
         figures[:, kernel.FIGURES.index(IMPACT)] if len(charges.impact) else None,
+        wanted,
     )
-
-
-def _targets(
-    weights: Weights,
-    scores: np.ndarray,
-    uncertainty: np.ndarray,
-    settings: Settings,
-    usual: np.ndarray | float,
-) -> np.ndarray:
-    """`weights` of all bars, a stretch of them at a time: each bar is sized by itself."""
-    targets, each = np.empty_like(scores), np.broadcast_to(usual, scores.shape)
-    for first in range(0, len(scores), SIZED_TOGETHER):
-        bars = slice(first, first + SIZED_TOGETHER)
-        targets[bars] = weights(scores[bars], uncertainty[bars], settings, each[bars])
-    return targets
-
-
-def signals(predictions: pl.DataFrame, prices: Prices) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
-    """Score, uncertainty, and the usual uncertainty of each prediction, infinite where it is unknown; arrays
-    (bars, symbols) as those of `prices`.
-    """
-    names = [name for name in ("score", "uncertainty", USUAL) if name in predictions.columns]
-    scores, uncertainty, *usual = to_matrices(predictions, names, prices.calendar, prices.symbols)
-    return scores, uncertainty, np.where(np.isfinite(usual[0]), usual[0], np.inf) if usual else np.inf
 
 
 def _market(prices: Prices, settings: Settings) -> Market:

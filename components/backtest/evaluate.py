@@ -24,6 +24,7 @@ from components.backtest.portfolios import (
     trade_benchmark,
 )
 from components.backtest.prices import Prices
+from components.backtest.sized_by import with_names
 from components.backtest.slices import slices
 from components.backtest.terms import Terms
 from components.contracts import REGIMES, content_sha256, tradable_rows
@@ -53,6 +54,7 @@ class MarketFacts:
     regimes : columns `timestamp`, `symbol`, `regime_state` (code into REGIMES, or null)
     windows, calendar : the four windows as bar positions, and the sorted distinct timestamps they count in
     universe : UNIVERSE table of the panel; only tradable rows are measured
+    context : what books are sized by beside scores, as in `with_names`; None: nothing is known of the names
     """
 
     labels: pl.DataFrame
@@ -61,6 +63,12 @@ class MarketFacts:
     windows: Windows
     calendar: pl.Series
     universe: pl.DataFrame
+    context: pl.DataFrame | None = None
+
+    def prices(self, window: str, terms: Terms) -> Prices:
+        """Prices of one of the windows, with what trading costs by name and what books are sized by."""
+        prices = charged_prices(self.panel, self.inside(self.panel, window), terms)
+        return prices if self.context is None else with_names(prices, self.context, terms)
 
     def inside(self, frame: pl.DataFrame, window: str) -> pl.DataFrame:
         """The rows of one of the windows."""
@@ -125,7 +133,7 @@ def evaluate(
         market=market_sketch(market.inside(market.panel, "test")),
         cross_validated=None
         if crossed is None
-        else evaluate_paths(crossed, market.universe, facts, market.panel, terms),
+        else evaluate_paths(crossed, market.universe, facts, market.panel, terms, market.context),
     )
     return evaluation, table
 
@@ -141,8 +149,7 @@ def _measure_window(
     traded = TRADED[window]
     every = {name: market.inside(frame, window) for name, frame in predictions_by_name.items()}
     inside = {name: tradable_rows(frame, market.universe) for name, frame in every.items()}
-    prices = charged_prices(market.panel, market.inside(market.panel, traded), terms)
-    scene = Scene(window, market.inside(facts, window), prices, terms)
+    scene = Scene(window, market.inside(facts, window), market.prices(traded, terms), terms)
     benchmark = trade_benchmark(inside, scene.prices, terms)
     returns = [tagged(benchmark, BENCHMARK, traded, None)]
     measured: dict[str, Measurement | None] = {}

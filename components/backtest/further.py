@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from components.backtest.charges import charged_prices
 from components.backtest.class_forecasts import measure_classes
 from components.backtest.evaluate import MarketFacts, what_happened
 from components.backtest.forecasts import band_shares, coefficients, ranking
@@ -40,7 +39,7 @@ def evaluate_further(
     """
     if not further:
         return []
-    prices = charged_prices(market.panel, market.inside(market.panel, "backtest"), terms)
+    prices = market.prices("backtest", terms)
     found = []
     for number, (task, models) in enumerate(sorted(further.items())):
         advance(STAGE, number, len(further), f"{task.target} over {task.horizon}")

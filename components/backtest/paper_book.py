@@ -7,10 +7,9 @@ The engine's book is one sum of money; here it is taken apart by name, so that p
 import numpy as np
 import polars as pl
 
-from components.backtest.engine import signals
 from components.backtest.prices import Prices
+from components.backtest.sized_by import new_books
 from components.backtest.terms import Terms
-from components.sizing import long_short_weights
 
 
 def paper_book(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> pl.DataFrame:
@@ -20,7 +19,7 @@ def paper_book(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> pl.Da
 
     Parameters
     ----------
-    predictions : columns `timestamp`, `symbol`, `score`, `uncertainty`, optionally `usual_uncertainty`
+    predictions : as in `new_books`
     """
     held = _wanted(predictions, prices, terms)
     before = np.vstack([np.zeros_like(held[:1]), held[:-1]])
@@ -46,8 +45,7 @@ def paper_book(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> pl.Da
 
 def _wanted(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> np.ndarray:
     """Positions after the decision of each bar, (bars, symbols): the mean of the staggered books' targets."""
-    scores, uncertainty, usual = signals(predictions, prices)
-    targets = long_short_weights(scores, uncertainty, terms.settings, usual)
+    targets = new_books(predictions, prices, terms, "long_short")[0].weights
     books = terms.settings.holding_bars or terms.horizon
     held = np.zeros_like(targets)
     for age in range(min(books, len(targets))):

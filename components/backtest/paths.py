@@ -11,8 +11,10 @@ import polars as pl
 from components.backtest.charges import charged_prices
 from components.backtest.engine import run_backtest
 from components.backtest.prices import Prices
+from components.backtest.sized_by import CHANCES, with_names
 from components.backtest.terms import Terms
 from components.contracts import tradable_rows
+from components.contracts.classes import class_values
 from components.contracts.documents.cross_validated import (
     CrossValidated,
     Distribution,
@@ -22,6 +24,7 @@ from components.contracts.documents.cross_validated import (
 )
 from components.metrics import ic_summary, information_coefficient, performance_summary
 from components.progress import advance
+from components.sizing.bets import implied_chances
 
 STAGE = "paths"
 STRATEGY = "long_short"
@@ -29,7 +32,12 @@ KEY = ("timestamp", "symbol")
 
 
 def evaluate_paths(
-    crossed: pl.DataFrame, universe: pl.DataFrame, facts: pl.DataFrame, panel: pl.DataFrame, terms: Terms
+    crossed: pl.DataFrame,
+    universe: pl.DataFrame,
+    facts: pl.DataFrame,
+    panel: pl.DataFrame,
+    terms: Terms,
+    context: pl.DataFrame | None = None,
 ) -> CrossValidated:
     """Measure and trade every model on every path, in tradable rows; one without any is left out.
 
@@ -41,10 +49,12 @@ def evaluate_paths(
     universe : UNIVERSE table of the panel
     facts : what happened: `timestamp`, `symbol`, `label`
     panel : PANEL table; bars outside those that were predicted are not traded
+    context : as in `MarketFacts`
     """
     inside = pl.col("timestamp").is_between(crossed["timestamp"].min(), crossed["timestamp"].max())
     prices, known = charged_prices(panel, panel.filter(inside), terms), facts.filter(inside)
-    measured = tradable_rows(crossed, universe)
+    prices = prices if context is None else with_names(prices, context, terms)
+    measured = _with_chances(tradable_rows(crossed, universe))
     names = measured["expert"].unique().sort().to_list()
     models = {}
     for number, name in enumerate(names):
@@ -88,7 +98,9 @@ def _figures(
     ranks = ic_summary(information_coefficient(given, facts, rank=True)["ic"], horizon=terms.horizon)
     traded = run_backtest(
         prices,
-        given.filter(_charged(prices, terms)).select(*KEY, "score", "uncertainty"),
+        given.filter(_charged(prices, terms)).select(
+            *KEY, "score", "uncertainty", *(name for name in CHANCES if name in given.columns)
+        ),
         terms.settings,
         horizon=terms.horizon,
         strategy=STRATEGY,
@@ -104,6 +116,18 @@ def _figures(
             for name in ("sharpe_net", "annual_return_net", "max_drawdown")
         },
     }
+
+
+def _with_chances(crossed: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the chances of up and down where the target is a class: scores and uncertainties were
+    kept of a cross-validation, not the chances that they came from.
+    """
+    classes = class_values(crossed["target"][0]) if len(crossed) else ()
+    if not classes:
+        return crossed
+    scores, uncertainty = (crossed[name].to_numpy() for name in ("score", "uncertainty"))
+    up, down = implied_chances(scores, uncertainty, classes)
+    return crossed.with_columns(p_up=pl.Series(up), p_down=pl.Series(down))
 
 
 def _charged(prices: Prices, terms: Terms) -> pl.Expr:

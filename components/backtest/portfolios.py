@@ -7,10 +7,12 @@ import numpy as np
 import polars as pl
 
 from components.backtest.capacity import capacity
+from components.backtest.config import Settings
 from components.backtest.engine import Backtest, run_backtest
 from components.backtest.prices import Prices
 from components.backtest.terms import Terms
 from components.contracts.documents.evaluation import (
+    BookLimits,
     CapacityRow,
     Portfolio,
     PortfolioEvents,
@@ -129,6 +131,27 @@ def _figures(returns: pl.DataFrame, test: Backtest, curve: list[CapacityRow], te
         "information_ratio_net": information_ratio(net, benchmark, bars_per_year=yearly),
         "events": PortfolioEvents(**test.events),
         "capacity": curve,
+        "limits": _limits(test, settings),
     }
     # A portfolio that never traded has no summary but its number of bars.
     return Portfolio(**{**unknown, **summary, **own})
+
+
+def _limits(test: Backtest, settings: Settings) -> BookLimits | None:
+    """How often each limit took something from the books that were asked for."""
+    wanted = test.wanted
+    took = {
+        "sector": (settings.max_sector_weight, wanted.by_sector),
+        "beta": (settings.max_beta, wanted.by_beta),
+        "volatility": (settings.volatility_target, wanted.by_volatility),
+    }
+    if settings.sizing == "equal" and all(limit is None for limit, _ in took.values()):
+        return None
+    gross = np.abs(wanted.weights).sum(axis=1)
+    asked = (gross > 0) | np.any([bars for _, bars in took.values()], axis=0)
+    if not asked.any():
+        return BookLimits(sector=None, beta=None, volatility=None, gross=0.0)
+    shares = {
+        name: None if limit is None else float(bars[asked].mean()) for name, (limit, bars) in took.items()
+    }
+    return BookLimits(**shares, gross=float(gross[asked].mean()))

@@ -9,6 +9,7 @@ from components.backtest.books import Charges
 from components.backtest.compiled import compiled
 from components.contracts import UNTRADABLE
 from components.metrics import to_matrices
+from components.sizing.known import NOTHING_KNOWN, Known
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Prices:
     `overnight` is the return from the last known price before the bar to its open, `intraday` from there to
     its close, both 0 where a price is missing. `stale` counts the bars in a row, up to this one, that gave no
     price. `unbuyable` and `unsellable`: no such order could be filled in the bar. `charges`: what trading
-    costs by name; None: the linear costs of the settings alone.
+    costs by name; None: the linear costs of the settings alone. `names`: what books are sized by beside
+    scores.
     """
 
     calendar: pl.Series
@@ -31,6 +33,7 @@ class Prices:
     unbuyable: np.ndarray
     unsellable: np.ndarray
     charges: Charges | None = None
+    names: Known = NOTHING_KNOWN
 
 
 def market_prices(panel: pl.DataFrame) -> Prices:

@@ -7,6 +7,7 @@ from components.backtest.config import Settings
 from components.backtest.evaluate import MarketFacts, evaluate
 from components.backtest.further import evaluate_further
 from components.backtest.predictions import Task, read_crossed, read_predictions
+from components.backtest.sized_by import SIZED_BY
 from components.backtest.terms import Terms
 from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, UNIVERSE, atomic_path, read_table
 from components.contracts.documents.evaluation import Evaluation
@@ -72,6 +73,9 @@ def run(
             regimes=regimes,
             windows=windows,
             calendar=calendar,
+            context=training_set.select(
+                "timestamp", "symbol", *(name for name in SIZED_BY if name in training_set.columns)
+            ),
         )
         crossed = read_crossed(Path(inputs.crossed), Path(inputs.labels)) if inputs.crossed else None
         evaluation, table = evaluate(experts, market, parsed, horizon=horizon, code=code, crossed=crossed)

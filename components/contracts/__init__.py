@@ -8,6 +8,7 @@ from components.contracts.files import OutputError, atomic_path, atomic_write_te
 from components.contracts.gathered import GatheredError, read_gathered
 from components.contracts.schemas import (
     ALL_PREDICTIONS,
+    BETA_COLUMN,
     CROSS_VALIDATED,
     FACTORS,
     FUSED,
@@ -17,10 +18,12 @@ from components.contracts.schemas import (
     LIVE_ROWS,
     OOF,
     PANEL,
+    PAST_RETURN_BARS,
     PREDICTIONS,
     RAW_PANEL,
     REGIME_COLUMN,
     REGIMES,
+    RETURN_COLUMN,
     SECTOR_COLUMN,
     SERVED,
     TIME,
@@ -46,6 +49,7 @@ from components.contracts.universe import tradable_rows
 
 __all__ = [
     "ALL_PREDICTIONS",
+    "BETA_COLUMN",
     "CROSS_VALIDATED",
     "FACTORS",
     "FUSED",
@@ -55,10 +59,12 @@ __all__ = [
     "LIVE_ROWS",
     "OOF",
     "PANEL",
+    "PAST_RETURN_BARS",
     "PREDICTIONS",
     "RAW_PANEL",
     "REGIMES",
     "REGIME_COLUMN",
+    "RETURN_COLUMN",
     "SECTOR_COLUMN",
     "SERVED",
     "TIME",

@@ -298,3 +298,9 @@ VOLATILITY_COLUMN = "volatility_20"
 # unknown.
 SECTOR_COLUMN = "sector_code"
 INDUSTRY_COLUMN = "industry_code"
+# Slope of a symbol's returns on those of the equal-weighted market over 60 bars, null where unknown.
+BETA_COLUMN = "market_beta_60"
+# Log return from the previous close, from which the volatility of a book is told; and over how many bars that
+# is: it is wrong by some 9 % of itself (1 / sqrt(2 * 60)), and still follows the market.
+RETURN_COLUMN = "last_return"
+PAST_RETURN_BARS = 60

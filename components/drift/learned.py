@@ -6,7 +6,13 @@ from datetime import datetime
 
 import polars as pl
 
-from components.contracts import INDUSTRY_COLUMN, SECTOR_COLUMN, CatalogEntry
+from components.contracts import (
+    BETA_COLUMN,
+    INDUSTRY_COLUMN,
+    RETURN_COLUMN,
+    SECTOR_COLUMN,
+    CatalogEntry,
+)
 from components.drift.config import Settings
 from components.drift.outcomes import labels_of
 from components.drift.tables import SCORE, DriftError
@@ -15,6 +21,9 @@ from components.timeline import Settings as TimelineSettings
 from components.timeline import resolve_windows
 
 FEWEST_BARS = 30
+# Codes of names are no quantities: their distribution shifts with every listing and says nothing that a test
+# of numbers could judge. Beta and the last return are for books alone: no model learns from them.
+NOT_WATCHED = (SECTOR_COLUMN, INDUSTRY_COLUMN, BETA_COLUMN, RETURN_COLUMN)
 SERVED_EXPERT = "stack"
 
 
@@ -113,15 +122,11 @@ def _newest_said(said: pl.DataFrame, test_start: datetime, settings: Settings) -
 
 
 def _watched(catalog: Sequence[CatalogEntry], rows: pl.DataFrame) -> dict[str, Watched]:
-    """Inputs and context, by column.
-
-    Codes of names are no quantities: their distribution shifts with every listing and says nothing that a
-    test of numbers could judge.
-    """
+    """Inputs and context, by column."""
     return {
         entry.column: Watched(entry.group, entry.role, entry.warm_up_bars)
         for entry in catalog
         if entry.role in ("input", "context")
         and entry.column in rows.columns
-        and entry.column not in (SECTOR_COLUMN, INDUSTRY_COLUMN)
+        and entry.column not in NOT_WATCHED
     }

@@ -11,21 +11,22 @@ def materialise(
     factors: Input[Dataset],
     catalog: Input[Artifact],
     panel: Input[Dataset],
+    universe: Input[Dataset],
     settings: str,
     folder: str,
     period: str,
     code: str,
     registry: Output[Artifact],
+    online_universe: Output[Artifact],
 ) -> str:
-    """Publish the factors to Feast and put the newest values of each symbol online; returns the name of the
-    publication, which stands for its content.
+    """Publish the factors to Feast and put the newest values of each symbol online, beside which of them can
+    be traded; returns the name of the publication, which stands for its content.
     """
-    from components.feature_store.run import Factors, run_materialise
+    from components.feature_store.run import Described, Factors, run_materialise
 
-    published = Factors(factors.path, catalog.path, panel.path)
-    return run_materialise(
-        published, registry.path, folder=folder, period=period, settings=settings, code=code
-    )
+    published = Factors(factors.path, catalog.path, panel.path, universe.path)
+    described = Described(registry.path, online_universe.path)
+    return run_materialise(published, described, folder=folder, period=period, settings=settings, code=code)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -19,6 +19,8 @@ import numpy as np
 import polars as pl
 
 from components.contracts import (
+    PAST_RETURN_BARS,
+    RETURN_COLUMN,
     AlphaloopError,
     CatalogEntry,
     atomic_path,
@@ -26,10 +28,11 @@ from components.contracts import (
     read_json,
 )
 from components.feature_store.config import Settings
+from components.metrics import bars_per_year
 
 SEQUENCE, CURRENT, PUBLICATION = "sequence", "current.json", "publication.json"
 # Raise when the files of a publication or their meaning change.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 _KEYS = ("timestamp", "symbol", "known_time")
 # Names of the values in the view `sequence`; Feast refuses two features of one name.
 _RESERVED = {"window", "row", "known_at_us", "event_timestamp"}
@@ -70,9 +73,10 @@ def write_publication(
     Returns
     -------
     `publication` (name of the folder), `service`, `raw_service`, `schema`, `views` (group to columns),
-    `columns` (model inputs in catalog order), `context`, `raw_columns`, `period`, `lookback_bars`,
-    `ttl_days`, `cut`, `first`, `newest`, `symbols`, `factors_sha256`, `files` (name to SHA-256). JSON types
-    only; moments are ISO 8601 in UTC.
+    `columns` (model inputs in catalog order), `context`, `raw_columns`, `period`, `bars_per_year`,
+    `lookback_bars`, `past_return_bars` (of the returns behind a row's values), `ttl_days`, `cut`, `first`,
+    `newest`, `symbols`, `factors_sha256`, `files` (name to SHA-256). JSON types only; moments are ISO 8601 in
+    UTC.
 
     Raises
     ------
@@ -119,6 +123,7 @@ def _write_views(
         description["context"],
         description["lookback_bars"],
         schema=description["schema"],
+        past_return_bars=description["past_return_bars"],
     )
     _write(rows, folder / f"{SEQUENCE}.parquet")
 
@@ -162,8 +167,8 @@ def read_current(folder: str | os.PathLike) -> dict[str, Any]:
 
 def row_type(values: int) -> np.dtype:
     """Layout of the online value `row`: when the bar was complete and when it was known (microseconds since
-    1970, UTC), the schema, and `values` float32 (the inputs, then the context; NaN for null); little-endian,
-    without padding."""
+    1970, UTC), the schema, and `values` float32 (the inputs, then the context, then the symbol's returns over
+    its last bars, oldest first; NaN for null); little-endian, without padding."""
     return np.dtype(
         [("timestamp_us", "<i8"), ("known_at_us", "<i8"), ("schema", "S12"), ("values", "<f4", (values,))]
     )
@@ -176,6 +181,7 @@ def sequence_rows(
     lookback_bars: int,
     *,
     schema: str = "",
+    past_return_bars: int = 0,
 ) -> pl.DataFrame:
     """One row a symbol: its newest bar with the window of inputs that leads up to it.
 
@@ -183,33 +189,50 @@ def sequence_rows(
     -------
     `timestamp`, `symbol`, `known_time` (when all of the window was known), `window` (bytes: float32,
     little-endian, lookback_bars x inputs, oldest first, NaN before the first bar and for null), `row` (bytes
-    of the newest bar, see `row_type`), `known_at_us` (the newest bar's own known_time, microseconds since
-    1970).
+    of the newest bar, see `row_type`; with RETURN_COLUMN over `past_return_bars`), `known_at_us` (the newest
+    bar's own known_time, microseconds since 1970).
     """
     places = known.select("symbol", "timestamp").with_row_index("__place").sort("symbol", "timestamp")
-    places = places.with_columns(pl.int_range(pl.len()).reverse().over("symbol").alias("__age")).filter(
-        pl.col("__age") < lookback_bars
-    )
-    recent = known.select(*_KEYS, *columns, *context)[places["__place"]].with_columns(places["__age"])
+    places = places.with_columns(pl.int_range(pl.len()).reverse().over("symbol").alias("__age"))
+    recent = _newest_bars(known, places, lookback_bars, [*columns, *context])
     newest = recent.filter(pl.col("__age") == 0)
-    row = recent.select(pl.col("symbol").rle_id()).to_series().to_numpy()
-    windows = np.full((len(newest), lookback_bars, len(columns)), np.nan, dtype="<f4")
-    windows[row, lookback_bars - 1 - recent["__age"].to_numpy()] = _matrix(recent, columns)
+    windows = _windows(recent, lookback_bars, columns)
+    past = np.empty((len(newest), 0), dtype="<f4")
+    if past_return_bars:
+        returns = _newest_bars(known, places, past_return_bars, [RETURN_COLUMN])
+        past = _windows(returns, past_return_bars, [RETURN_COLUMN])[:, :, 0]
+    values = np.concatenate([_matrix(newest, [*columns, *context]), past], axis=1)
     return newest.select("timestamp", "symbol").with_columns(
         recent.group_by("symbol", maintain_order=True).agg(pl.col("known_time").max())["known_time"],
         pl.Series("window", [window.tobytes() for window in windows], dtype=pl.Binary),
-        pl.Series("row", _packed(newest, [*columns, *context], schema), dtype=pl.Binary),
+        pl.Series("row", _packed(newest, values, schema), dtype=pl.Binary),
         newest["known_time"].dt.epoch("us").alias("known_at_us"),
     )
 
 
-def _packed(newest: pl.DataFrame, columns: Sequence[str], schema: str) -> list[bytes]:
+def _newest_bars(known: pl.DataFrame, places: pl.DataFrame, bars: int, names: Sequence[str]) -> pl.DataFrame:
+    """The last `bars` rows of each symbol, oldest first, with their age in bars; `places` are all rows in
+    that order, each with its place in `known` and its age.
+    """
+    newest = places.filter(pl.col("__age") < bars)
+    return known.select(*_KEYS, *names)[newest["__place"]].with_columns(newest["__age"])
+
+
+def _windows(recent: pl.DataFrame, bars: int, columns: Sequence[str]) -> np.ndarray:
+    """Values of each symbol's last bars, float32 (symbols, bars, columns), NaN before the first."""
+    row = recent.select(pl.col("symbol").rle_id()).to_series().to_numpy()
+    windows = np.full((int(row[-1]) + 1 if len(row) else 0, bars, len(columns)), np.nan, dtype="<f4")
+    windows[row, bars - 1 - recent["__age"].to_numpy()] = _matrix(recent, columns)
+    return windows
+
+
+def _packed(newest: pl.DataFrame, values: np.ndarray, schema: str) -> list[bytes]:
     """The online value `row` of each symbol."""
-    rows = np.empty(len(newest), dtype=row_type(len(columns)))
+    rows = np.empty(len(newest), dtype=row_type(values.shape[1]))
     rows["timestamp_us"] = newest["timestamp"].dt.epoch("us").to_numpy()
     rows["known_at_us"] = newest["known_time"].dt.epoch("us").to_numpy()
     rows["schema"] = schema.encode()
-    rows["values"] = _matrix(newest, columns)
+    rows["values"] = values
     return [row.tobytes() for row in rows]
 
 
@@ -251,7 +274,9 @@ def _describe(table: FactorTable, settings: Settings, known: pl.DataFrame) -> di
         "context": by_role["context"],
         "raw_columns": by_role["raw"],
         "period": table.period,
+        "bars_per_year": bars_per_year(table.period, table.factors["timestamp"].unique().sort()),
         "lookback_bars": settings.lookback_bars,
+        "past_return_bars": PAST_RETURN_BARS if RETURN_COLUMN in by_role["context"] else 0,
         "ttl_days": settings.ttl_days,
         "first": table.factors["timestamp"].min().isoformat(),
         "newest": known["timestamp"].max().isoformat(),

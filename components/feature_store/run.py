@@ -18,6 +18,7 @@ from components.contracts import (
 )
 from components.feature_store.closes import newest_closes
 from components.feature_store.config import Settings
+from components.feature_store.online_universe import newest_universe
 from components.feature_store.publication import CURRENT, FactorTable
 from components.feature_store.store import (
     FEAST_CONFIG,
@@ -34,11 +35,20 @@ from components.settings import config_hash
 
 @dataclass(frozen=True)
 class Factors:
-    """A FACTORS table with its catalog, and the panel that it was made of."""
+    """A FACTORS table with its catalog, the panel that it was made of, and the UNIVERSE of that."""
 
     factors: str | os.PathLike
     catalog: str | os.PathLike
     panel: str | os.PathLike
+    universe: str | os.PathLike
+
+
+@dataclass(frozen=True)
+class Described:
+    """Where it is written what is online: the publication, and the universe beside it."""
+
+    registry: str | os.PathLike
+    universe: str | os.PathLike
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,10 @@ class TrainingInputs:
 
 
 def run_materialise(
-    inputs: Factors, registry: str | os.PathLike, *, folder: str, period: str, settings: str, code: str
+    inputs: Factors, outputs: Described, *, folder: str, period: str, settings: str, code: str
 ) -> str:
-    """Publish the factors to Feast, put the newest values of each symbol online, and describe it in
-    `registry`; returns the publication's name.
+    """Publish the factors to Feast, put the newest values of each symbol online beside the universe, and
+    describe both; returns the publication's name.
 
     Parameters
     ----------
@@ -68,7 +78,7 @@ def run_materialise(
     Raises
     ------
     ContractError
-        If the table is damaged.
+        If a table is damaged.
     FeatureStoreError
         As `write_publication`, and where the online store does not answer.
     """
@@ -81,15 +91,18 @@ def run_materialise(
             read_stamp(inputs.factors).content_sha256,
         )
         bars = newest_closes(table.factors, read_table(inputs.panel, PANEL))
+        universe = newest_universe(inputs.universe)
         address = folder if is_address(folder) else ""
         with opened(folder, lambda name: name == CURRENT, last=[FEAST_CONFIG, CURRENT]) as store:
             publication = publish_factors(table, parsed, store)
-            symbols = put_online(publication, parsed, store, address=address, closes=bars)
-        atomic_write_text(registry, json.dumps({**publication, "code_version": code}, indent=1))
+            symbols = put_online(publication, parsed, store, address=address, closes=bars, universe=universe)
+        atomic_write_text(outputs.registry, json.dumps({**publication, "code_version": code}, indent=1))
+        atomic_write_text(outputs.universe, json.dumps(universe.as_json()))
+        outside = f", {len(universe.outside):,} of them outside the universe" if universe.outside else ""
         report(
             "materialise",
-            f"{symbols:,} symbols online at {publication['newest'][:16]}, service {publication['service']},"
-            f" {len(publication['columns'])} inputs",
+            f"{symbols:,} symbols online at {publication['newest'][:16]}{outside}, service"
+            f" {publication['service']}, {len(publication['columns'])} inputs",
         )
     return publication["publication"]
 

@@ -29,6 +29,8 @@ from components.contracts import (
 from components.feature_store.closes import CLOSES, Closes
 from components.feature_store.config import Settings
 from components.feature_store.online_state import mark_online
+from components.feature_store.online_universe import KEY as UNIVERSE
+from components.feature_store.online_universe import OnlineUniverse
 from components.feature_store.publication import (
     CURRENT,
     PUBLICATION,
@@ -98,12 +100,14 @@ def put_online(
     *,
     address: str = "",
     closes: Closes | None = None,
+    universe: OnlineUniverse | None = None,
 ) -> int:
     """Put the newest known row of each symbol online and make the publication the current one.
 
     Returns the number of symbols. `address` is where `folder` will lie for others, where that is not its own
     place: then the registry lies beside the publication's files and names them by that address. `closes`, of
-    the bars that go online, stand in `current.json`: they are no factor, and no part of what is published.
+    the bars that go online, and the `universe`, of which of them can be traded, stand in `current.json`: they
+    are no factors, and no part of what is published.
 
     Feast's own materialisation does the writing; rows known after the publication's cut stay out. The
     registry and `current.json` are replaced at the very end, so a run that was killed leaves the store as it
@@ -131,7 +135,9 @@ def put_online(
     atomic_write_text(folder / FEAST_CONFIG, _own_yaml(settings, registry_at))
     objects = _FEAST_OBJECTS.format(place=named or OWN_FOLDER)
     atomic_write_text(folder / f"{FEAST_OBJECTS}.py", objects)
-    beside = {} if closes is None else {CLOSES: closes.as_json()}
+    beside = {
+        name: found.as_json() for name, found in ((CLOSES, closes), (UNIVERSE, universe)) if found is not None
+    }
     atomic_write_text(folder / CURRENT, json.dumps({**publication, **beside}, indent=1))
     return len(publication["symbols"])
 

@@ -51,8 +51,10 @@ def build_bundle(
     said = pl.scan_parquet(predictions).filter(pl.col("expert") == "stack").collect()
     stack = of_task(said, *task, source=str(predictions))
     stack.write_parquet(folder / PREDICTIONS_FILE, compression="zstd")
+    published = require_json(feature_registry)
     about = {
-        "schema": require_json(feature_registry).get("schema", ""),
+        "schema": published.get("schema", ""),
+        "bars_per_year": published.get("bars_per_year"),
         "served_format": SERVED_FORMAT,
         "train_window": _train_window(folder / "experts"),
         "experts": sorted(experts),

@@ -129,7 +129,7 @@ class Model:
         return cls(
             manifest=manifest,
             columns=columns,
-            context=context_of(folder, given, experts),
+            context=context_of(folder, given, experts, manifest),
             lookback_bars=lookback_bars,
             experts=experts,
             places=places,

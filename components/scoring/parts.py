@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from components.contracts import (
+    BETA_COLUMN,
     INDUSTRY_COLUMN,
     REGIME_COLUMN,
     SECTOR_COLUMN,
@@ -17,9 +18,10 @@ from components.contracts import (
 from components.scoring.expert import ServedExpert
 from components.scoring.form import FURTHER, ScoringError, task_folder
 from components.scoring.stacker import Stacker
+from components.sizing import LIMITED_BY
 
-# Every model takes the first two; the others where an expert does.
-CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
+# Every model takes the first two; the others where an expert or the limits of its book do.
+CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN, BETA_COLUMN)
 ALWAYS = 2
 
 
@@ -59,8 +61,12 @@ def require_classes(folder: Path, experts: tuple[ServedExpert, ...], stacker: St
             )
 
 
-def context_of(folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert, ...]) -> tuple[str, ...]:
-    """The context columns that the model takes: regime and volatility, and what its experts take beside."""
+def context_of(
+    folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert, ...], manifest: dict[str, Any]
+) -> tuple[str, ...]:
+    """The context columns that the model takes: regime and volatility, and what its experts and the limits of
+    its book take beside.
+    """
     for expert in experts:
         unknown = [name for name in expert.form.context if name not in CONTEXT]
         if unknown:
@@ -68,7 +74,10 @@ def context_of(folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert
                 f"{folder}: expert {expert.name} takes the context column {unknown[0]!r}; this version knows"
                 f" {list(CONTEXT)}. Train the model again."
             )
-    taken = {name for expert in experts for name in expert.form.context}
+    limits = manifest.get("config", {}).get("backtest", {})
+    # Bundles from before books had limits name none.
+    of_book = {name for setting, name in LIMITED_BY.items() if limits.get(setting) is not None}
+    taken = {name for expert in experts for name in expert.form.context} | of_book
     wanted = tuple(name for number, name in enumerate(CONTEXT) if number < ALWAYS or name in taken)
     missing = [name for name in wanted if name not in given]
     if missing:

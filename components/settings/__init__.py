@@ -48,7 +48,12 @@ SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 def config_hash(section: BaseModel) -> str:
     """SHA-256 over a section's values, independent of key order and of how the YAML was written."""
-    return hashlib.sha256(json.dumps(section.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    return values_hash(section.model_dump(mode="json"))
+
+
+def values_hash(values: Mapping[str, Any]) -> str:
+    """`config_hash` of the section that has these values in JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def load_settings(model: type[SettingsT], path: str | Path, overrides: Sequence[str] = ()) -> SettingsT:

@@ -1,14 +1,29 @@
 """From scores to the weights that a new book wants; backtest and service size alike.
 
+In this order: which names are taken, their sizes (`settings.sizing`), the largest weight of a name, sides
+that weigh the same, the net weight of sectors and the book's beta, its volatility (`limits`). Whatever is cut
+off stays in cash.
+
 Arrays are (bars, symbols), NaN where there is no score. `usual` is the uncertainty that a model's predictions
 rarely exceed while it learns (`usual_uncertainty`), one for all or as an array; infinite: nobody knows.
+`known` is what is known of the names beside, needed by `kelly` and `steps` on classes and by the limits.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from components.contracts import BETA_COLUMN, SECTOR_COLUMN
+from components.sizing.bets import kelly_shares, step_sizes, win_chances
+from components.sizing.known import LEAST_SEEN, NOTHING_KNOWN, Known
+from components.sizing.limits import Limited, within_limits
+
 FEWEST_NAMES = 3
+# Sizes that depend on what is expected of a name.
+BY_BETS = ("kelly", "steps")
+# The context columns that limits of a book need.
+LIMITED_BY = {"max_sector_weight": SECTOR_COLUMN, "max_beta": BETA_COLUMN}
 
 
 class Book(Protocol):
@@ -20,31 +35,46 @@ class Book(Protocol):
     gross_exposure: float
     max_weight: float
     sizing: str
+    kelly_fraction: float
+    size_steps: Sequence[tuple[float, float]]
     skip_share: float
+    max_sector_weight: float | None
+    max_beta: float | None
+    volatility_target: float | None
 
 
-def long_short_weights(
-    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, usual: np.ndarray | float = np.inf
-) -> np.ndarray:
+def long_short_book(
+    scores: np.ndarray,
+    uncertainty: np.ndarray,
+    settings: Book,
+    usual: np.ndarray | float = np.inf,
+    known: Known = NOTHING_KNOWN,
+) -> Limited:
     """Long the highest, short the lowest `quantile` of the names; both sides carry the same weight, at most
     gross_exposure / 2.
 
     Names that tie at a border share the places left, so that equal scores everywhere give no position.
-    Sized by confidence, names more uncertain than `usual` make the book smaller: what they lose goes to no
-    other.
+    Sized by confidence or Kelly's share, names more uncertain than `usual` make the book smaller: what they
+    lose goes to no other.
+
+    Raises
+    ------
+    SizingError
+        If the settings ask for a limit, and `known` lacks what it needs.
     """
-    scores = certain(scores, uncertainty, settings.skip_share)
+    scores = _taking_part(scores, uncertainty, settings, known)
     names = np.isfinite(scores).sum(axis=1)
     take = np.where(
         names >= FEWEST_NAMES, np.maximum(np.floor(settings.quantile * names + 1e-9), 1), 0
     ).astype(int)
     size = _sizes(scores, uncertainty, settings)
+    staked = _stakes(scores, uncertainty, settings, known, balanced=True)
     trust = _trust(uncertainty, usual, settings)
     ordered = _ordered(scores)
     borders = _at(ordered, names - take), -_at(ordered, take - 1)
     half = settings.gross_exposure / 2
     sides = [
-        _capped(_members(sign * scores, take, border) * size, half, settings.max_weight) * trust
+        staked(_capped(_members(sign * scores, take, border) * size, half, settings.max_weight), sign) * trust
         for sign, border in zip((1, -1), borders, strict=True)
     ]
     totals = [side.sum(axis=1, keepdims=True) for side in sides]
@@ -53,22 +83,28 @@ def long_short_weights(
         side * np.divide(smaller, total, out=np.zeros_like(total), where=total > 0)
         for side, total in zip(sides, totals, strict=True)
     )
-    return long - short
+    return within_limits(long - short, settings, known, balanced=True)
 
 
-def long_only_weights(
-    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, usual: np.ndarray | float = np.inf
-) -> np.ndarray:
-    """The `top_k` names, at most `top_k_max_share` of all; ties and `usual` as in `long_short_weights`."""
-    scores = certain(scores, uncertainty, settings.skip_share)
+def long_only_book(
+    scores: np.ndarray,
+    uncertainty: np.ndarray,
+    settings: Book,
+    usual: np.ndarray | float = np.inf,
+    known: Known = NOTHING_KNOWN,
+) -> Limited:
+    """The `top_k` names, at most `top_k_max_share` of all; ties, `usual`, errors as in `long_short_book`."""
+    scores = _taking_part(scores, uncertainty, settings, known)
     names = np.isfinite(scores).sum(axis=1)
     take = np.minimum(settings.top_k, np.maximum(np.floor(settings.top_k_max_share * names + 1e-9), 1))
     take = np.where(names >= FEWEST_NAMES, take, 0).astype(int)
-    return _capped(
-        _members(scores, take, _at(_ordered(scores), names - take)) * _sizes(scores, uncertainty, settings),
-        settings.gross_exposure,
-        settings.max_weight,
-    ) * _trust(uncertainty, usual, settings)
+    members = _members(scores, take, _at(_ordered(scores), names - take))
+    largest = _capped(
+        members * _sizes(scores, uncertainty, settings), settings.gross_exposure, settings.max_weight
+    )
+    staked = _stakes(scores, uncertainty, settings, known, balanced=False)
+    weights = staked(largest, 1) * _trust(uncertainty, usual, settings)
+    return within_limits(weights, settings, known, balanced=False)
 
 
 def certain(scores: np.ndarray, uncertainty: np.ndarray, skip_share: float) -> np.ndarray:
@@ -92,11 +128,18 @@ def certain(scores: np.ndarray, uncertainty: np.ndarray, skip_share: float) -> n
     return np.where(doubt <= border, scores, np.nan)
 
 
-def universe_weights(
-    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, usual: np.ndarray | float = np.inf
-) -> np.ndarray:
-    """Every scored name alike: what long_only is measured against. Uncertainties do not matter."""
-    return _capped(np.isfinite(scores).astype(float), settings.gross_exposure, 1.0)
+def universe_book(
+    scores: np.ndarray,
+    uncertainty: np.ndarray,
+    settings: Book,
+    usual: np.ndarray | float = np.inf,
+    known: Known = NOTHING_KNOWN,
+) -> Limited:
+    """Every scored name alike: what long_only is measured against. Uncertainties and limits do not matter."""
+    never = np.zeros(len(scores), dtype=bool)
+    return Limited(
+        _capped(np.isfinite(scores).astype(float), settings.gross_exposure, 1.0), never, never, never
+    )
 
 
 def _ordered(scores: np.ndarray) -> np.ndarray:
@@ -121,8 +164,35 @@ def _members(scores: np.ndarray, take: np.ndarray, border: np.ndarray) -> np.nda
     return (above & (take > 0)[:, None]) + ties * share
 
 
+def _taking_part(scores: np.ndarray, uncertainty: np.ndarray, settings: Book, known: Known) -> np.ndarray:
+    """The scores that may get a position, NaN for the others."""
+    scores = certain(scores, uncertainty, settings.skip_share)
+    if settings.volatility_target is None:
+        return scores
+    return np.where(known.asked("seen", "volatility_target") >= LEAST_SEEN, scores, np.nan)
+
+
+def _stakes(
+    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, known: Known, *, balanced: bool
+) -> Callable[[np.ndarray, int], np.ndarray]:
+    """What makes of the largest weights of one side, long (1) or short (-1), those that its names are worth:
+    never more.
+    """
+    if settings.sizing == "kelly":
+        most = settings.kelly_fraction * kelly_shares(scores, uncertainty, known, balanced=balanced)
+        return lambda side, sign: np.minimum(side, np.maximum(sign * most, 0.0))
+    if settings.sizing == "steps":
+        long, short = (
+            step_sizes(wins, settings.size_steps)
+            for wins in win_chances(scores, uncertainty, known, balanced=balanced)
+        )
+        return lambda side, sign: side * (long if sign > 0 else short)
+    return lambda side, _: side
+
+
 def _sizes(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.ndarray:
-    if settings.sizing == "equal":
+    """By how much names of one side differ before any is made smaller."""
+    if settings.sizing != "confidence":
         return np.ones_like(scores)
     usable = np.isfinite(scores) & np.isfinite(uncertainty) & (uncertainty > 0)
     middle = np.ma.median(np.ma.masked_array(uncertainty, ~usable), axis=1).filled(1.0)[:, None]
@@ -133,7 +203,7 @@ def _trust(uncertainty: np.ndarray, usual: np.ndarray | float, settings: Book) -
     """1 where a name is no more uncertain than usual, else smaller in proportion; 1 where either is
     unknown.
     """
-    if settings.sizing == "equal":
+    if settings.sizing not in ("confidence", "kelly"):
         return np.ones_like(uncertainty)
     known = np.isfinite(uncertainty) & (uncertainty > 0)
     return np.where(known, np.minimum(usual / np.where(known, uncertainty, 1.0), 1.0), 1.0)

@@ -12,7 +12,7 @@ from components.features.component import build_features
 from components.fusion.component import draw_fusion, find_slow_source, fuse
 from components.labels.component import make_labels
 from components.lasting.folder import below
-from components.market.component import find_source, ingest
+from components.market.component import find_source, ingest, make_universe
 from components.validation.component import check_plan, draw_validation, validate
 from pipelines.code_version import code_version
 from pipelines.config import Config, features_json, section_json
@@ -69,6 +69,7 @@ class TrainingData:
     """Outputs of the tasks from factors and labels to the point-in-time training set; pages by file name."""
 
     source: Source
+    universe: PipelineChannel
     labels: PipelineChannel
     catalog: PipelineChannel
     audit: PipelineChannel
@@ -194,8 +195,20 @@ def _fuse(config: Config, arrange: Arrange, market: Market) -> Fused:
     return Fused({"fused": joined["fused"]}, {"fusion.html": drawn.outputs["page"]})
 
 
-def publish(config: Config, arrange: Arrange, data: FactorData, folder: str) -> dsl.PipelineTask:
-    """The task that hands the factors to Feast.
+def to_universe(config: Config, arrange: Arrange, market: Market) -> PipelineChannel:
+    """The task that finds which rows can be traded; returns their table."""
+    task = make_universe(
+        panel=market.panel,
+        settings=section_json(config.market.universe),
+        code=code_version(make_universe),
+    )
+    return arrange(task, "universe").outputs["universe"]
+
+
+def publish(
+    config: Config, arrange: Arrange, data: FactorData, universe: PipelineChannel, folder: str
+) -> dsl.PipelineTask:
+    """The task that hands the factors to Feast, and beside them the universe.
 
     Never answered from the cache where the store lies on a cluster's volume or at an address: whether it
     still stands can't be seen from there.
@@ -205,6 +218,7 @@ def publish(config: Config, arrange: Arrange, data: FactorData, folder: str) -> 
             factors=data.factors,
             catalog=data.catalog,
             panel=data.market.panel,
+            universe=universe,
             settings=section_json(config.feature_store),
             folder=below(lasting_folder(config, folder), "feature_store"),
             period=config.market.period,
@@ -245,7 +259,8 @@ def to_training_set(
         ),
         "audit",
     )
-    published = publish(config, arrange, data, folder).after(audited).outputs
+    universe = to_universe(config, arrange, data.market)
+    published = publish(config, arrange, data, universe, folder).after(audited).outputs
     made = arrange(
         make_training_set(
             factors=data.factors,
@@ -261,6 +276,7 @@ def to_training_set(
     )
     return TrainingData(
         source=data.market.source,
+        universe=universe,
         labels=labels,
         catalog=data.catalog,
         audit=audited.outputs["audit"],

@@ -10,7 +10,6 @@ from components.backtest.component import backtest
 from components.drift.component import make_reference
 from components.experts.leaves import Leaf
 from components.gates.component import judge
-from components.market.component import make_universe
 from components.registry.component import gather_trials, read_champion, register
 from components.report.component import write_report
 from pipelines.code_version import code_version
@@ -27,7 +26,6 @@ class Candidate:
 
     data: TrainingData
     predictions: Predictions
-    universe: PipelineChannel
     reference: PipelineChannel
     tested: dsl.PipelineTask
 
@@ -86,18 +84,10 @@ def _to_candidate(
         ),
         "drift reference",
     )
-    universe = arrange(
-        make_universe(
-            panel=factors.market.panel,
-            settings=section_json(config.market.universe),
-            code=code_version(make_universe),
-        ),
-        "universe",
-    ).outputs["universe"]
     tested = arrange(
         backtest(
             panel=factors.market.panel,
-            universe=universe,
+            universe=data.universe,
             labels=data.labels,
             training_set=data.training_set,
             predictions=scores,
@@ -110,7 +100,7 @@ def _to_candidate(
         ),
         "backtest",
     )
-    return Candidate(data, predictions, universe, reference=reference.outputs["reference"], tested=tested)
+    return Candidate(data, predictions, reference=reference.outputs["reference"], tested=tested)
 
 
 def _gather_trials(config: Config, arrange: Arrange, candidate: Candidate, folder: str) -> PipelineChannel:
@@ -155,7 +145,7 @@ def _judge(
             evaluation=candidate.tested.outputs["evaluation"],
             predictions=candidate.scores,
             labels=candidate.data.labels,
-            universe=candidate.universe,
+            universe=candidate.data.universe,
             returns=candidate.tested.outputs["returns"],
             champion=champion.outputs["champion"],
             trials=trials,

@@ -6,7 +6,7 @@ from kfp import dsl
 
 from pipelines.config import Config
 from pipelines.graphs.arrange import Pods, arranger, closing_task
-from pipelines.graphs.data import Source, publish, source_to_factors
+from pipelines.graphs.data import Source, publish, source_to_factors, to_universe
 
 
 def materialisation_pipeline(
@@ -21,8 +21,7 @@ def materialisation_pipeline(
     def materialisation():
         closing = closing_task(config, arrange, folder, "materialise")
         with dsl.ExitHandler(closing, name="materialisation"):
-            publish(
-                config, arrange, source_to_factors(config, arrange, source, folder, trained=False), folder
-            )
+            data = source_to_factors(config, arrange, source, folder, trained=False)
+            publish(config, arrange, data, to_universe(config, arrange, data.market), folder)
 
     return materialisation

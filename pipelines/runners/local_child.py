@@ -132,13 +132,14 @@ def _titles(pipeline) -> dict[str, str]:
 
 def _forget_lost_publications(folder: Path, settings: FeatureStoreSettings) -> None:
     """Remove the outputs of materialisations whose store is gone, lost its values or holds another
-    publication, so that the cache does not answer with them.
+    publication or universe, so that the cache does not answer with them.
     """
     store = folder / "feature_store"
     current = read_json(store / "current.json")
     held = current["publication"] if current and holds_online(current, settings, store) else None
     for output in (folder / "artifacts").glob("*/materialise/registry"):
-        if require_json(output)["publication"] != held:
+        universe = read_json(output.with_name("online_universe"))
+        if require_json(output)["publication"] != held or universe != current.get("universe"):
             output.unlink()
 
 

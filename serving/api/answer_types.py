@@ -20,6 +20,7 @@ _EXAMPLE_SIGNAL = {
     "known_time": "2024-05-31T20:00:00.000000Z",
     "stale": False,
     "behind": False,
+    "tradable": True,
 }
 _EXAMPLE_MODEL = {
     "name": "demo",
@@ -136,7 +137,8 @@ class Signal(_Answer):
     position: float | None = Field(
         description=(
             "share of the capital of ONE new long-short book that this name gets, negative for short; 0 for"
-            " most names, and for stale or behind features. /signals: in the book of the whole market."
+            " most names, for stale or behind features, and for names that are not tradable. /signals: in the"
+            " book of the whole market."
             " /score: if this row alone stood in the market's book (cross_section market), or in the book of"
             " the request's rows with its timestamp (batch). A portfolio that rebalances every bar holds as"
             " many such books as the horizon has bars, each with an equal share of the capital."
@@ -148,6 +150,13 @@ class Signal(_Answer):
     )
     stale: bool = Field(description="the features are older than the service's limit")
     behind: bool = Field(description="other symbols have a newer bar")
+    tradable: bool | None = Field(
+        description=(
+            "belongs at its newest bar to the universe in which the model was judged (market.universe); true"
+            " where that was every name, and for the rows of a batch, which are their bar's universe; null"
+            " where the store does not say: then all names are sized"
+        )
+    )
     prices: Prices | None = Field(None, description="only where the request asks for `prices`")
     tasks: list[TaskSignal] | None = Field(
         None, description="what is predicted beside the judged task; not there where nothing is"

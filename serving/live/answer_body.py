@@ -82,6 +82,7 @@ def _entries(signals: Signals, target: str, *, prices: bool) -> list[dict[str, A
         "known_time": _texts(known),
         "stale": signals.stale.tolist(),
         "behind": signals.behind.tolist(),
+        "tradable": [None] * len(signals.symbols) if signals.outside is None else (~signals.outside).tolist(),
         **({"prices": price_entries(scores, signals.closes, target)} if prices else {}),
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

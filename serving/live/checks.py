@@ -4,6 +4,7 @@ from components.contracts import AlphaloopError
 from components.scoring import Model
 from serving.api.answer_types import CheckAnswer, Refused
 from serving.faults import words
+from serving.live.book_sizing import BookSizing
 from serving.live.online import OnlineReader
 from serving.live.state import State
 
@@ -31,6 +32,11 @@ def schema_problem(model: Model, reader: OnlineReader) -> str | None:
     if missing:
         return (
             f"The model needs the context column {missing[0]!r}, which is not online. Run `alphaloop"
+            " materialise`."
+        )
+    if BookSizing.of(model.manifest).volatility_target and not current.get("past_return_bars"):
+        return (
+            "The model's book aims at a volatility, but no past returns are online. Run `alphaloop"
             " materialise`."
         )
     if model.period != current["period"]:

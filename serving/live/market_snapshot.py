@@ -3,47 +3,20 @@
 Shapes: B symbols, F inputs, C context columns.
 """
 
+import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from components.contracts import ContractError
 from components.scoring import CrossSection, ExpertOutputs, Model, Scores
-from components.sizing import long_short_weights
+from serving.live.book_rows import BookRows, weights
+from serving.live.book_sizing import BookSizing
 from serving.live.online import OnlineReader, OnlineRows
 from serving.live.task_scores import TaskScores
 
-
-@dataclass(frozen=True)
-class BookSizing:
-    """How one new long-short book is sized: the fields of `components.sizing.Book`, and the `usual`
-    uncertainty of its model, infinite where the bundle does not hold it.
-    """
-
-    quantile: float
-    top_k: int
-    top_k_max_share: float
-    gross_exposure: float
-    max_weight: float
-    sizing: str
-    skip_share: float
-    usual: float = float("inf")
-
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any], usual: float = float("inf")) -> "BookSizing":
-        """The book that the model was judged with."""
-        try:
-            settings = manifest["config"]["backtest"]
-            named = {field.name: settings[field.name] for field in fields(cls) if field.name != "usual"}
-            return cls(**named, usual=usual)
-        except (KeyError, TypeError) as error:
-            raise ContractError(
-                f"The bundle's manifest does not say how its book is sized (config.backtest: {error}). Train"
-                " the model again."
-            ) from error
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,9 +31,10 @@ class MarketTask:
 class MarketSnapshot:
     """The whole universe at one moment, scored: arrays are [B] in the order of `symbols`.
 
-    `rows.values` are in the model's order. `weights` is the book that a new long-short portfolio would hold
-    now; 0 for symbols that are behind. `closes`: of each symbol's bar in `rows`, NaN where unknown.
-    `read_at`: `time.monotonic()` of the reading.
+    `rows.values` are in the model's order. `book` is what the rows bring into the book; `weights` is the one
+    that a new long-short portfolio would hold now; 0 for symbols that are behind, and for those `outside` of
+    the universe in which the model was judged (None: the store does not say). `closes`: of each symbol's bar
+    in `rows`, NaN where unknown. `read_at`: `time.monotonic()` of the reading.
     """
 
     publication: str
@@ -71,20 +45,17 @@ class MarketSnapshot:
     cross_section: CrossSection
     scores: Scores
     further: tuple[MarketTask, ...]
+    book: BookRows
     weights: np.ndarray
     behind: np.ndarray
     closes: np.ndarray
+    outside: np.ndarray | None
     read_at: float
 
     @property
     def cross_sections(self) -> tuple[CrossSection, ...]:
         """Of the judged task, then of further ones."""
         return self.cross_section, *(task.cross_section for task in self.further)
-
-    @property
-    def book_scores(self) -> np.ndarray:
-        """Scores of the names that take part in the book, NaN for those behind."""
-        return np.where(self.behind, np.nan, self.scores.score)
 
 
 def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketSnapshot:
@@ -105,19 +76,25 @@ def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketS
     for one in model.further:
         own, found = _scored(one, inputs, context, rows.window, current)
         further.append(MarketTask(own, TaskScores(one.target, one.horizon, found)))
-    taking_part = np.where(behind, np.nan, scores.score)[None]
+    outside = _outside(reader, book)
+    left_out = behind if outside is None else behind | outside
+    taking_part = BookRows.of(scores, context, model.context, rows.past, book).without(left_out)
     return MarketSnapshot(
         publication=reader.current["publication"],
         symbols=reader.symbols,
         places=reader.places,
         newest_us=newest_us,
-        rows=OnlineRows(rows.timestamps_us, rows.known_us, np.concatenate([inputs, context], axis=1), None),
+        rows=OnlineRows(
+            rows.timestamps_us, rows.known_us, np.concatenate([inputs, context], axis=1), None, rows.past
+        ),
         cross_section=cross_section,
         scores=scores,
         further=tuple(further),
-        weights=long_short_weights(taking_part, scores.uncertainty[None], book, book.usual)[0],
+        book=taking_part,
+        weights=weights(taking_part.changed(lambda values: values[None]), book)[0],
         behind=behind,
         closes=reader.closes(rows.timestamps_us),
+        outside=outside,
         read_at=time.monotonic(),
     )
 
@@ -135,6 +112,28 @@ def _scored(
     cross_section = model.cross_section(outputs)
     every = _with_those_behind(model, outputs, inputs, context, window, is_current)
     return cross_section, model.combine(every, context, cross_section)
+
+
+def _outside(reader: OnlineReader, book: BookSizing) -> np.ndarray | None:
+    """Which symbols of the store are outside of the model's universe, [B]; None where nobody knows, which is
+    said.
+    """
+    if not book.rules:
+        return np.zeros(len(reader.symbols), dtype=bool)
+    universe = reader.universe
+    if universe is None:
+        log.warning(
+            "The model was judged in a universe that can be traded (market.universe), but the online store"
+            " does not say which symbols are in it, so all of them are sized. Run `alphaloop materialise`."
+        )
+        return None
+    if universe.rules != book.rules:
+        log.warning(
+            "The universe in the online store was made by other rules (market.universe) than that in which"
+            " the model was judged; symbols are sized by the store's. Run `alphaloop materialise` with the"
+            " model's config, or train the model with the store's."
+        )
+    return np.array([symbol in universe.outside for symbol in reader.symbols])
 
 
 def _with_those_behind(

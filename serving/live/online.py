@@ -16,6 +16,7 @@ import numpy as np
 from components.contracts import AlphaloopError
 from components.feature_store.closes import Closes
 from components.feature_store.config import Settings as FeatureStoreSettings
+from components.feature_store.online_universe import read_online_universe
 from components.feature_store.publication import (
     CURRENT,
     SEQUENCE,
@@ -35,13 +36,15 @@ class StoreUnavailable(AlphaloopError):
 @dataclass(frozen=True)
 class OnlineRows:
     """Newest features of symbols: int64 [B] times (microseconds since 1970), float32 `values` [B, F + C],
-    `window` [B, L, F] or None.
+    `window` [B, L, F] or None, `past` float32 [B, R], the log returns of the symbol's last R bars, oldest
+    first; R is 0 where the publication holds none.
     """
 
     timestamps_us: np.ndarray
     known_us: np.ndarray
     values: np.ndarray
     window: np.ndarray | None
+    past: np.ndarray
 
 
 class OnlineReader:
@@ -89,8 +92,12 @@ class OnlineReader:
         self.columns, self.context = tuple(self.current["columns"]), tuple(self.current["context"])
         self._closes = Closes.of(self.current, source=str(folder / CURRENT))
         self.symbols = tuple(self.current["symbols"])
+        # Stores from before the universe was put beside the rows do not say it.
+        self.universe = read_online_universe(self.current)
         self.places = {symbol: place for place, symbol in enumerate(self.symbols)}
-        self._type = row_type(len(self.columns) + len(self.context))
+        self._width = len(self.columns) + len(self.context)
+        # Publications from before books had a volatility hold no past returns.
+        self._type = row_type(self._width + self.current.get("past_return_bars", 0))
         self._keys = _entity_keys(self.symbols)
 
     def read(self, places: Sequence[int], *, lookback_bars: int = 0) -> OnlineRows:
@@ -122,11 +129,13 @@ class OnlineReader:
                 "The online store holds rows of another schema: a new publication is being written."
             )
         window = self._window(values, places, lookback_bars) if lookback_bars else None
+        row = packed["values"].astype(np.float32)
         return OnlineRows(
             packed["timestamp_us"].astype(np.int64),
             packed["known_at_us"].astype(np.int64),
-            packed["values"].astype(np.float32),
+            row[:, : self._width],
             window,
+            row[:, self._width :],
         )
 
     def read_all(self, *, lookback_bars: int = 0) -> OnlineRows:
@@ -136,11 +145,12 @@ class OnlineReader:
             self.read(everything[start : start + _CHUNK], lookback_bars=lookback_bars)
             for start in range(0, len(everything), _CHUNK)
         ]
-        joined = [
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("timestamps_us", "known_us", "values")
-        ]
-        return OnlineRows(*joined, np.concatenate([part.window for part in parts]) if lookback_bars else None)
+        joined = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("timestamps_us", "known_us", "values", "past")
+        }
+        window = np.concatenate([part.window for part in parts]) if lookback_bars else None
+        return OnlineRows(**joined, window=window)
 
     def closes(self, timestamps_us: np.ndarray) -> np.ndarray:
         """The close of each symbol's bar at these times, float64 [all symbols]; NaN where it is unknown."""

@@ -10,10 +10,12 @@ from typing import Literal
 
 import numpy as np
 
+from components.contracts import PAST_RETURN_BARS
 from components.scoring import CrossSection, ExpertOutputs, Model, Scores
 from components.scoring.model import cross_section_by_bar
 from serving.api.given_rows import GivenRows
 from serving.config import Settings
+from serving.live.book_rows import BookRows
 from serving.live.market_snapshot import MarketSnapshot, split
 from serving.live.metrics import Metrics
 from serving.live.positions import batch_weights, inserted_weights
@@ -28,7 +30,8 @@ Source = Literal["store", "snapshot", "request"]
 class Signals:
     """What an answer says about its symbols; arrays are [B], times int64 microseconds since 1970, `values`
     float32 [B, F + C] in the model's order. `further`: what is predicted beside the judged task. `closes`: of
-    the bars that the features belong to, NaN where unknown.
+    the bars that the features belong to, NaN where unknown. `outside` of the universe in which the model was
+    judged; None: nobody knows.
     """
 
     symbols: Sequence[str]
@@ -41,6 +44,7 @@ class Signals:
     closes: np.ndarray
     stale: np.ndarray
     behind: np.ndarray
+    outside: np.ndarray | None
     source: Source
     publication: str
     newest_us: int
@@ -90,11 +94,11 @@ class Scorer:
             | (rows.timestamps_us != market.rows.timestamps_us[places])
         )
         if len(newer):
-            position[newer] = inserted_weights(
-                scores.score[newer], scores.uncertainty[newer], places[newer], market, served.book
-            )
-        stale = self._stale(rows.timestamps_us)
-        position[stale | behind] = 0.0
+            own = BookRows.of(scores, context, served.model.context, rows.past, served.book)
+            own = own.changed(lambda values: values[newer])
+            position[newer] = inserted_weights(own, places[newer], market.book, served.book)
+        stale, outside = self._stale(rows.timestamps_us), _at(market.outside, places)
+        position[_any(stale, behind, outside)] = 0.0
         of_market = rows.timestamps_us == market.rows.timestamps_us[places]
         return Signals(
             symbols=symbols,
@@ -107,6 +111,7 @@ class Scorer:
             closes=np.where(of_market, market.closes[places], np.nan),
             stale=stale,
             behind=behind,
+            outside=outside,
             source="store",
             publication=market.publication,
             newest_us=max(market.newest_us, int(rows.timestamps_us.max())),
@@ -150,6 +155,7 @@ class Scorer:
             closes=market.closes[places],
             stale=stale,
             behind=behind,
+            outside=_at(market.outside, places),
             source=source,
             publication=market.publication,
             newest_us=market.newest_us,
@@ -159,11 +165,11 @@ class Scorer:
         """Signals of given rows: against the market, which the state must hold then, or each in its bar."""
         market = state.market if rows.cross_section == "market" else None
         if market is not None:
-            scores, further, position = self._against_market(state.served, market, rows)
+            scores, further, position, outside = self._against_market(state.served, market, rows)
             newest_us = market.newest_us
         else:
-            scores, further, position = self._by_bar(state.served, rows)
-            newest_us = int(rows.timestamps_us.max())
+            scores, further, position = self._by_bar(state, rows)
+            newest_us, outside = int(rows.timestamps_us.max()), np.zeros(len(rows.symbols), dtype=bool)
         stale = self._stale(rows.timestamps_us, now_us)
         return Signals(
             symbols=rows.symbols,
@@ -172,10 +178,11 @@ class Scorer:
             values=rows.values,
             scores=scores,
             further=further,
-            position=np.where(stale, 0.0, position),
+            position=np.where(_any(stale, outside), 0.0, position),
             closes=np.full(len(position), np.nan),
             stale=stale,
             behind=rows.timestamps_us < newest_us,
+            outside=outside,
             source="request",
             publication=market.publication if market is not None else "",
             newest_us=int(rows.timestamps_us.max()),
@@ -183,24 +190,36 @@ class Scorer:
 
     def _against_market(
         self, served: ServedModel, market: MarketSnapshot, rows: GivenRows
-    ) -> tuple[Scores, tuple[TaskScores, ...], np.ndarray]:
-        """Scores and positions [B] of rows that are compared with all symbols in the store."""
+    ) -> tuple[Scores, tuple[TaskScores, ...], np.ndarray, np.ndarray | None]:
+        """Scores and positions [B] of rows that are compared with all symbols in the store, and which of them
+        are outside of the universe: so is a symbol that the store lacks, where the model was judged in one.
+        """
         given, sections = _split_given(rows, served.model), market.cross_sections
         scores, further = self._infer(served.model, given, lambda place, _: sections[place], "score")
         places = np.array([market.places.get(symbol, -1) for symbol in rows.symbols], dtype=np.int64)
-        weights = inserted_weights(scores.score, scores.uncertainty, places, market, served.book)
-        return scores, further, weights
+        own = BookRows.of(scores, given.context, served.model.context, _past(market, places), served.book)
+        outside = _at(market.outside, places)
+        if outside is not None and served.book.rules:
+            outside = outside | (places < 0)
+        return scores, further, inserted_weights(own, places, market.book, served.book), outside
 
-    def _by_bar(
-        self, served: ServedModel, rows: GivenRows
-    ) -> tuple[Scores, tuple[TaskScores, ...], np.ndarray]:
-        """Scores and positions [B] of rows that are compared with those of their own bar."""
+    def _by_bar(self, state: State, rows: GivenRows) -> tuple[Scores, tuple[TaskScores, ...], np.ndarray]:
+        """Scores and positions [B] of rows that are compared with those of their own bar. Past returns are
+        known of the bar that the store holds alone.
+        """
+        served, market = state.served, state.market
         bar = np.unique(rows.timestamps_us, return_inverse=True)[1]
         given = _split_given(rows, served.model, bar)
         scores, further = self._infer(
             served.model, given, lambda _, outputs: cross_section_by_bar(outputs, bar), "score"
         )
-        return scores, further, batch_weights(scores.score, scores.uncertainty, bar, served.book)
+        past = np.full((len(rows.symbols), PAST_RETURN_BARS), np.nan)
+        if market is not None and served.book.volatility_target is not None:
+            places = np.array([market.places.get(symbol, -1) for symbol in rows.symbols], dtype=np.int64)
+            now = (places >= 0) & (rows.timestamps_us == market.rows.timestamps_us[places])
+            past[now] = market.rows.past[places[now]]
+        own = BookRows.of(scores, given.context, served.model.context, past, served.book)
+        return scores, further, batch_weights(own, bar, served.book)
 
     def _infer(
         self,
@@ -231,6 +250,20 @@ class Scorer:
 def _split_given(rows: GivenRows, model: Model, bar: np.ndarray | None = None) -> _ModelInputs:
     width = len(model.columns)
     return _ModelInputs(rows.values[:, :width], rows.values[:, width:], rows.window, bar)
+
+
+def _past(market: MarketSnapshot, places: np.ndarray) -> np.ndarray:
+    """Past returns [B, R] of the symbols at these places, NaN for one that the market lacks."""
+    return np.where((places >= 0)[:, None], market.rows.past[places], np.float32(np.nan))
+
+
+def _at(outside: np.ndarray | None, places: np.ndarray) -> np.ndarray | None:
+    return None if outside is None else outside[places]
+
+
+def _any(*marks: np.ndarray | None) -> np.ndarray:
+    """Rows [B] with any of the marks; None marks none."""
+    return np.any([mark for mark in marks if mark is not None], axis=0)
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -4,16 +4,15 @@ changes once it is there.
 
 import logging
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components.contracts import read_json
 from components.scoring import Model
 from serving.api.answer_types import ModelStamp
 from serving.api.given_rows import Shape
-from serving.live.market_snapshot import BookSizing, MarketSnapshot
+from serving.live.book_sizing import BookSizing, lacking
+from serving.live.market_snapshot import MarketSnapshot
 from serving.live.online import OnlineReader
 from serving.processes.documents import ChampionNotice
 
@@ -45,13 +44,11 @@ class ServedModel:
                 " confidence, but do not get smaller where all of it is low. Train the model again.",
                 notice.version,
             )
-        if asked := _universe(model.manifest):
-            log.warning(
-                "Model %s was judged in a universe that can be traded (market.universe: %s). The store does"
-                " not say which symbols are in it now, so all of them are sized: leave the others out when"
-                " you trade.",
+        if names := lacking(model.manifest):
+            log.info(
+                "Model %s was made before its bundle could say %s: its book has no such limit.",
                 notice.version,
-                ", ".join(asked),
+                ", ".join(names),
             )
         return cls(notice, model, book, _stamp(notice, model))
 
@@ -74,12 +71,6 @@ class State:
 def shape_of(model: Model) -> Shape:
     """What the model needs of a given row."""
     return Shape(model.columns, model.context, model.lookback_bars, model.whole_bars)
-
-
-def _universe(manifest: Mapping[str, Any]) -> list[str]:
-    """The rules of the universe that the model was judged in; bundles before there was one have none."""
-    settings = manifest["config"].get("market", {}).get("universe", {})
-    return [f"{name}={value}" for name, value in settings.items() if name != "bars" and value is not None]
 
 
 def _stamp(notice: ChampionNotice, model: Model) -> ModelStamp:

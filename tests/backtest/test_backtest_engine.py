@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from small_markets import long_table, random_market
 
 from components.backtest.config import Settings
-from components.backtest.engine import SIZED_TOGETHER, STRATEGIES, run_backtest
+from components.backtest.engine import run_backtest
 from components.backtest.prices import market_prices
-from components.sizing import certain, long_only_weights, long_short_weights
+from components.backtest.sized_by import SIZED_TOGETHER, STRATEGIES
+from components.sizing import certain
+from tests.sizing.weights import long_only_weights, long_short_weights
 
 FREE = Settings(quantile=0.34, max_weight=1.0, cost_bps_per_side=0.0, stop_loss_share=None)
 NAN = math.nan
@@ -281,7 +283,7 @@ def test_the_compiled_loop_equals_the_same_on_arrays_to_the_bit(market, config, 
     prices, expected = market_prices(panel), array_prices(panel)
     for name in ("overnight", "intraday", "open_known", "close_known", "stale", "unbuyable", "unsellable"):
         np.testing.assert_array_equal(getattr(prices, name), getattr(expected, name), err_msg=name)
-    targets, bars = STRATEGIES[strategy](score, uncertainty, config), len(score)
+    targets, bars = STRATEGIES[strategy](score, uncertainty, config).weights, len(score)
     scored = np.flatnonzero(np.isfinite(score).any(axis=1))
     first = int(scored[0]) + 1 if len(scored) else bars
     rows, events = array_backtest(expected, targets, config, horizon, first, 252.0)

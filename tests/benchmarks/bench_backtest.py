@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 
 from components.backtest.config import Settings
-from components.backtest.engine import STRATEGIES, run_backtest
+from components.backtest.engine import run_backtest
 from components.backtest.prices import market_prices
+from components.backtest.sized_by import STRATEGIES
 from components.contracts import TIME
 from tests.backtest.array_engine import array_backtest, array_prices
 
@@ -50,7 +51,7 @@ def main() -> None:
             return run_backtest(prices, predictions, settings, horizon=HORIZON, strategy=strategy).returns
 
         def arrays(weights=weights) -> np.ndarray:
-            targets = weights(scores, uncertainty, settings)
+            targets = weights(scores, uncertainty, settings).weights
             return array_backtest(old, targets, settings, HORIZON, 1, 252.0)[0]
 
         row(f"scores to returns, {strategy}", compiled, arrays)

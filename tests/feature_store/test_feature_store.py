@@ -19,7 +19,9 @@ import feature_repo
 from components.contracts import (
     FACTORS,
     PANEL,
+    RETURN_COLUMN,
     TRAINING_SET,
+    UNIVERSE,
     CatalogEntry,
     ContractError,
     check_table,
@@ -33,6 +35,7 @@ from components.contracts import (
 from components.feature_store.config import Settings
 from components.feature_store.lookup import newest_values, read_windows
 from components.feature_store.online_state import holds_online
+from components.feature_store.online_universe import OnlineUniverse, read_online_universe
 from components.feature_store.publication import (
     FactorTable,
     FeatureStoreError,
@@ -249,6 +252,14 @@ def test_short_history_is_padded_in_front():
     assert np.frombuffer(rows["row"][0], row_type(1))["values"].tolist() == [[1001]]
 
 
+def test_a_row_holds_the_returns_of_its_last_bars():
+    known = make_factors().rename({"slope_z": RETURN_COLUMN})
+    rows = sequence_rows(known.filter(pl.col("timestamp") <= day(3)), ["rsi_z"], [], 1, past_return_bars=6)
+    packed = np.frombuffer(b"".join(rows["row"]), row_type(7))["values"]
+    np.testing.assert_array_equal(packed[0], [3, np.nan, np.nan, 1000, 1001, 1002, 1003])
+    np.testing.assert_array_equal(packed[1, 3:], [1100, 1101, 1102, 1103])
+
+
 def test_windows_come_back_from_the_online_store(published):
     folder, publication = published
     windows, moments = read_windows(open_store(SETTINGS, folder), publication, ["MSFT", "NVDA"])
@@ -440,6 +451,14 @@ def write_inputs(folder, factors):
         sector=pl.lit("tech"),
     )
     write_table(panel, folder / "panel.parquet", PANEL, **stamp)
+    universe = factors.select(
+        "timestamp",
+        "symbol",
+        pl.lit(None, pl.Float64).alias("traded_value"),
+        # AAPL at the last bar alone, the others before it: so is NVDA, which ends earlier.
+        (pl.col("symbol") == "AAPL").ne(pl.col("timestamp") < pl.col("timestamp").max()).alias("tradable"),
+    )
+    write_table(universe, folder / "universe.parquet", UNIVERSE, **stamp)
 
 
 def restored(publication, inputs, folder, *, catalog=CATALOG, settings=SETTINGS):
@@ -484,15 +503,25 @@ def test_doors_publish_and_join(tmp_path):
     write_inputs(tmp_path, make_factors())
     files = {
         name: Artifact(tmp_path / name)
-        for name in ("factors.parquet", "panel.parquet", "catalog.json", "registry.json", "set.parquet")
+        for name in (
+            "factors.parquet",
+            "panel.parquet",
+            "universe.parquet",
+            "catalog.json",
+            "registry.json",
+            "online_universe.json",
+            "set.parquet",
+        )
     }
     common = {"settings": SETTINGS.model_dump_json(), "folder": str(tmp_path / "store"), "code": "v1"}
     publication = component.materialise.python_func(
         factors=files["factors.parquet"],
         catalog=files["catalog.json"],
         panel=files["panel.parquet"],
+        universe=files["universe.parquet"],
         period="1d",
         registry=files["registry.json"],
+        online_universe=files["online_universe.json"],
         **common,
     )
     component.make_training_set.python_func(
@@ -521,6 +550,13 @@ def test_doors_publish_and_join(tmp_path):
         )["close"]
         assert current["closes"][symbol] == [int(moment.timestamp() * 1e6), close]
     assert "closes" not in described, "a model's features are not made of them"
+    # The universe of the newest bars stands beside what is online, and is no part of the publication.
+    current, beside = read_current(tmp_path / "store"), require_json(tmp_path / "online_universe.json")
+    assert current["universe"] == beside
+    assert beside["rules"] == "config"
+    assert read_online_universe(current) == OnlineUniverse("config", frozenset({"MSFT"}))
+    assert "universe" not in described
+    assert read_online_universe(described) is None
 
 
 def test_the_feast_command_line_applies_the_same_definitions(copy, monkeypatch):

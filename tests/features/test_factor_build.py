@@ -11,11 +11,13 @@ from polars.testing import assert_frame_equal
 from components.audit.config import Settings as AuditSettings
 from components.audit.factors import audit_factors
 from components.contracts import (
+    BETA_COLUMN,
     FACTORS,
     INDUSTRY_COLUMN,
     PANEL,
     REGIME_COLUMN,
     REGIMES,
+    RETURN_COLUMN,
     SECTOR_COLUMN,
     VOLATILITY_COLUMN,
     check_table,
@@ -348,6 +350,8 @@ def test_only_the_context_is_left_when_every_group_is_off(panel):
         REGIME_COLUMN,
         SECTOR_COLUMN,
         INDUSTRY_COLUMN,
+        BETA_COLUMN,
+        RETURN_COLUMN,
     ]
 
 
@@ -440,7 +444,14 @@ def test_the_context_columns_stay_even_without_a_single_close(panel):
         panel.with_columns(close=pl.lit(None, pl.Float64)),
         Settings(groups=Groups(**dict.fromkeys(GROUPS, False))),
     )
-    assert kept.columns[3:] == [VOLATILITY_COLUMN, REGIME_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN]
+    assert kept.columns[3:] == [
+        VOLATILITY_COLUMN,
+        REGIME_COLUMN,
+        SECTOR_COLUMN,
+        INDUSTRY_COLUMN,
+        BETA_COLUMN,
+        RETURN_COLUMN,
+    ]
     assert kept[VOLATILITY_COLUMN].null_count() == len(kept)
 
 

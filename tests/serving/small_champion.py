@@ -25,6 +25,7 @@ from components.contracts import (
     write_table,
 )
 from components.feature_store.config import Settings as FeatureStoreSettings
+from components.feature_store.online_universe import OnlineUniverse
 from components.market.config import Settings as MarketSettings
 from components.timeline import Settings as TimelineSettings
 from serving.config import Settings as ServingSettings
@@ -102,7 +103,12 @@ def make_market(
     )
 
 
-def put_online(market: SmallMarket, folder: Path, settings: FeatureStoreSettings = STORE) -> dict[str, Any]:
+def put_online(
+    market: SmallMarket,
+    folder: Path,
+    settings: FeatureStoreSettings = STORE,
+    universe: OnlineUniverse | None = None,
+) -> dict[str, Any]:
     """Publish and materialise the market's factors into `folder`/feature_store; returns the publication."""
     from components.feature_store import store
     from components.feature_store.closes import newest_closes
@@ -113,7 +119,7 @@ def put_online(market: SmallMarket, folder: Path, settings: FeatureStoreSettings
     table = FactorTable(market.factors, market.catalog, PERIOD)
     publication = store.publish_factors(table, settings, folder / "feature_store")
     closes = newest_closes(market.factors, market.panel)
-    store.put_online(publication, settings, folder / "feature_store", closes=closes)
+    store.put_online(publication, settings, folder / "feature_store", closes=closes, universe=universe)
     return publication
 
 

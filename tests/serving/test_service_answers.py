@@ -18,11 +18,11 @@ import pyarrow as pa
 import pytest
 
 from components.scoring import Model
-from components.sizing import long_short_weights
-from serving.live.market_snapshot import BookSizing
+from serving.live.book_sizing import BookSizing
 from tests.serving.conftest import MOST_BYTES, MOST_ROWS, MOST_SYMBOLS, copy_run
 from tests.serving.live_service import Live, live_service
 from tests.serving.small_champion import LOOKING_BACK, SmallRun, crown, make_bundle
+from tests.sizing.weights import long_short_weights
 
 KEY = "s3cret-key"
 VARIABLE = "ALPHALOOP_TEST_KEY"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from components.backtest.config import Settings
 from components.backtest.engine import run_backtest
 from components.backtest.prices import market_prices
-from components.sizing import long_only_weights, long_short_weights
 from tests.backtest.small_markets import long_table, random_market
+from tests.sizing.weights import long_only_weights, long_short_weights
 
 BOOK = Settings(sizing="confidence", quantile=0.2, max_weight=1.0, top_k=10)
 BOOKS = pytest.mark.parametrize("weights", [long_short_weights, long_only_weights])

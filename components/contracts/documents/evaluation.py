@@ -180,6 +180,17 @@ class CapacityRow(Part):
     cost_share: Figure  # of the gross profit
 
 
+class BookLimits(Part):
+    """New books and their limits: in which share of the bars with a book each limit took something away, None
+    where it is not set.
+    """
+
+    sector: Figure
+    beta: Figure
+    volatility: Figure
+    gross: Figure  # mean gross exposure that was asked for, after sizes and limits
+
+
 class Portfolio(Part):
     """One strategy, traded with costs; returns and ratios are annual unless their name says otherwise."""
 
@@ -204,6 +215,7 @@ class Portfolio(Part):
     events: PortfolioEvents
     # By capital, smallest first; empty where no traded value is known.
     capacity: list[CapacityRow] = Field(default_factory=list)
+    limits: BookLimits | None = None  # None where names are sized equally and without limits
 
 
 class Portfolios(Part):

@@ -6,14 +6,28 @@ import zlib
 
 import polars as pl
 
-from components.contracts import INDUSTRY_COLUMN, REGIME_COLUMN, SECTOR_COLUMN, VOLATILITY_COLUMN
+from components.contracts import (
+    BETA_COLUMN,
+    INDUSTRY_COLUMN,
+    REGIME_COLUMN,
+    RETURN_COLUMN,
+    SECTOR_COLUMN,
+    VOLATILITY_COLUMN,
+)
 from components.features import kernels as k
 from components.features import regime
 from components.features.library.declare import Factor, c
 from components.timeline.periods import INTRADAY
 
-# Columns that reach experts, bands and regime tables whatever groups are chosen, and are no inputs.
-CONTEXT = (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN, INDUSTRY_COLUMN)
+# Columns that reach experts, bands, regime tables and books whatever groups are chosen, and are no inputs.
+CONTEXT = (
+    REGIME_COLUMN,
+    VOLATILITY_COLUMN,
+    SECTOR_COLUMN,
+    INDUSTRY_COLUMN,
+    BETA_COLUMN,
+    RETURN_COLUMN,
+)
 # Names that factors see as codes.
 NAMED = ("sector", "industry")
 CODES = 2**20
@@ -193,6 +207,11 @@ FACTORS = (
     # style: which peers a symbol has, for experts that know them; the numbers order nothing.
     Factor(SECTOR_COLUMN, "style", 1, c("sector"), CODE_SOURCE, "row", "none"),
     Factor(INDUSTRY_COLUMN, "style", 1, c("industry"), CODE_SOURCE, "row", "none"),
+    # For books alone, beside the inputs that are made of the same numbers and can be left out.
+    Factor(
+        BETA_COLUMN, "style", 61, c("beta"), "Sharpe 1964, against the equal-weighted market", "row", "none"
+    ),
+    Factor(RETURN_COLUMN, "style", 2, c("log_return"), "log ratio to the previous close", "row", "none"),
     # bars: the raw bar, for the convolution branch.
     Factor(
         "bar_open",

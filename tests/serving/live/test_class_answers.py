@@ -34,6 +34,7 @@ def body(scores: Scores, target: str) -> dict:
         closes=np.full(2, np.nan),
         stale=np.zeros(2, dtype=bool),
         behind=np.zeros(2, dtype=bool),
+        outside=np.zeros(2, dtype=bool),
         source="store",
         publication="p",
         newest_us=BAR_US,

@@ -1,15 +1,16 @@
 """Suggested positions: a row's weight is the one that it has in the market's book, or in that of its bar."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from components.sizing import long_short_weights
-from serving.live.market_snapshot import BookSizing
+from serving.live.book_rows import BookRows
+from serving.live.book_sizing import BookSizing
 from serving.live.positions import batch_weights, inserted_weights
+from tests.sizing.weights import long_short_weights
 
 BOOK = BookSizing(
     quantile=0.1,
@@ -22,28 +23,13 @@ BOOK = BookSizing(
 )
 
 
-@dataclass(frozen=True)
-class StandInScores:
-    """The part of scores that positions look at."""
-
-    uncertainty: np.ndarray
-
-
-@dataclass(frozen=True)
-class StandInMarket:
-    """The part of a market that positions look at."""
-
-    book_scores: np.ndarray
-    scores: StandInScores
-
-
-def make_market(scores, uncertainty):
-    return StandInMarket(np.asarray(scores, dtype=float), StandInScores(np.asarray(uncertainty, dtype=float)))
+def rows_of(scores, uncertainty):
+    return BookRows(np.asarray(scores, dtype=float), np.asarray(uncertainty, dtype=float))
 
 
 def brute_force(score, uncertainty, place, market, book):
     """The book of the market with this one row in it."""
-    scores, widths = market.book_scores.copy(), market.scores.uncertainty.copy()
+    scores, widths = market.score.copy(), market.uncertainty.copy()
     if place >= 0:
         scores[place] = np.nan
     return long_short_weights(np.append(scores, score)[None], np.append(widths, uncertainty)[None], book)[
@@ -67,11 +53,11 @@ def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, names).astype(float)
     scores[rng.random(names) < 0.1] = np.nan
-    market = make_market(scores, rng.uniform(0.01, 0.1, names))
+    market = rows_of(scores, rng.uniform(0.01, 0.1, names))
     book = replace(BOOK, sizing=sizing, quantile=quantile, skip_share=skip)
     own, widths = rng.integers(-1, levels + 1, rows).astype(float), rng.uniform(0.01, 0.1, rows)
     places = rng.integers(-1, names, rows) if names else np.full(rows, -1)
-    found = inserted_weights(own, widths, places, market, book)
+    found = inserted_weights(rows_of(own, widths), places, market, book)
     np.testing.assert_allclose(
         found,
         [brute_force(*values, market, book) for values in zip(own, widths, places, strict=True)],
@@ -85,7 +71,7 @@ def test_a_batch_is_one_book_a_bar(seed, rows, bars):
     rng = np.random.default_rng(seed)
     score, widths = rng.normal(size=rows), rng.uniform(0.01, 0.1, rows)
     bar = np.unique(rng.integers(0, bars, rows), return_inverse=True)[1]
-    found = batch_weights(score, widths, bar, BOOK)
+    found = batch_weights(rows_of(score, widths), bar, BOOK)
     for number in range(bar.max() + 1):
         mine = bar == number
         np.testing.assert_allclose(
@@ -99,9 +85,9 @@ def test_low_confidence_makes_the_served_position_as_small_as_the_backtests():
     book = replace(BOOK, sizing="confidence", usual=0.08)
     for times in (1, 10):
         expected = long_short_weights(score[None], times * widths[None], book, 0.08)[0]
-        found = batch_weights(score, times * widths, np.zeros(40, dtype=int), book)
+        found = batch_weights(rows_of(score, times * widths), np.zeros(40, dtype=int), book)
         np.testing.assert_array_equal(found, expected)
-        market = make_market(score, times * widths)
-        one = inserted_weights(score[3:9], times * widths[3:9], np.arange(3, 9), market, book)
+        market = rows_of(score, times * widths)
+        one = inserted_weights(rows_of(score[3:9], times * widths[3:9]), np.arange(3, 9), market, book)
         np.testing.assert_allclose(one, expected[3:9], atol=1e-15)
     assert np.abs(expected).sum() < 0.3

@@ -123,17 +123,3 @@ def test_a_bundle_without_its_usual_uncertainty_is_served_as_before_and_said_onc
     assert ServedModel.of(notice, old).book.usual == np.inf
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "usual uncertainty" in caplog.text
-
-
-def test_a_model_judged_in_a_universe_says_that_all_symbols_are_sized(small_run, caplog):
-    model = Model.load(small_run.bundles[0])
-    config, notice = model.manifest["config"], notice_of(small_run.bundles[0], 1)
-
-    def served(**universe):
-        market = {"universe": {"bars": 60, "min_price": None, **universe}}
-        return replace(model, manifest={**model.manifest, "config": {**config, "market": market}})
-
-    ServedModel.of(notice, served())
-    assert not caplog.records
-    ServedModel.of(notice, served(most_traded_share=0.5))
-    assert "market.universe: most_traded_share=0.5" in caplog.text
