@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import UNIVERSE, read_stamp, read_table
+from components.contracts import UNIVERSE, ContractError, read_stamp, read_table
 
 KEY = "universe"
 
@@ -44,7 +44,21 @@ def newest_universe(universe: str | os.PathLike) -> OnlineUniverse:
     return OnlineUniverse(read_stamp(universe).config_hash, frozenset(outside))
 
 
-def read_online_universe(current: Mapping[str, Any]) -> OnlineUniverse | None:
-    """That of the description of what is online; None where it does not say."""
+def read_online_universe(current: Mapping[str, Any], *, source: str) -> OnlineUniverse | None:
+    """That of a store's current.json; None where it does not say.
+
+    Raises
+    ------
+    ContractError
+        If what stands there is of another form.
+    """
     found = current.get(KEY)
-    return None if found is None else OnlineUniverse(found["rules"], frozenset(found["outside"]))
+    if found is None:
+        return None
+    try:
+        return OnlineUniverse(str(found["rules"]), frozenset(map(str, found["outside"])))
+    except (KeyError, TypeError) as error:
+        raise ContractError(
+            f"{source} holds {KEY!r} of another form ({type(error).__name__}: {error}); expected rules and"
+            " the symbols outside. Run `alphaloop materialise`; it writes them anew."
+        ) from error

@@ -93,7 +93,7 @@ class OnlineReader:
         self._closes = Closes.of(self.current, source=str(folder / CURRENT))
         self.symbols = tuple(self.current["symbols"])
         # Stores from before the universe was put beside the rows do not say it.
-        self.universe = read_online_universe(self.current)
+        self.universe = read_online_universe(self.current, source=str(folder / CURRENT))
         self.places = {symbol: place for place, symbol in enumerate(self.symbols)}
         self._width = len(self.columns) + len(self.context)
         # Publications from before books had a volatility hold no past returns.

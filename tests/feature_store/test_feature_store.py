@@ -554,9 +554,13 @@ def test_doors_publish_and_join(tmp_path):
     current, beside = read_current(tmp_path / "store"), require_json(tmp_path / "online_universe.json")
     assert current["universe"] == beside
     assert beside["rules"] == "config"
-    assert read_online_universe(current) == OnlineUniverse("config", frozenset({"MSFT"}))
+    assert read_online_universe(current, source="current.json") == OnlineUniverse(
+        "config", frozenset({"MSFT"})
+    )
     assert "universe" not in described
-    assert read_online_universe(described) is None
+    assert read_online_universe(described, source="registry.json") is None
+    with pytest.raises(ContractError, match=r"current\.json holds 'universe' of another form"):
+        read_online_universe({"universe": ["MSFT"]}, source="current.json")
 
 
 def test_the_feast_command_line_applies_the_same_definitions(copy, monkeypatch):

@@ -357,7 +357,7 @@ def own_doors(config: Config) -> dict[str, tuple[object, tuple[str, ...]]]:
     plain = [
         *(data.ingest, data.validate, data.fuse, data.build_features, data.make_labels, data.materialise),
         *(data.make_training_set, experts.select_factors, experts.make_learnable, experts.build_oof, gather),
-        *(experts.stack, judging.make_reference, judging.make_universe, judging.backtest, judging.judge),
+        *(experts.stack, judging.make_reference, data.make_universe, judging.backtest, judging.judge),
         *(judging.register, experts.stack_splits),
         *(research.mine, retraining.collect_served, retraining.detect_drift, replay.live_rows),
         *(data.check_plan, data.draw_validation, data.draw_fusion, experts.draw_selection),

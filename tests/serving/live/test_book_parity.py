@@ -40,7 +40,7 @@ RULES = UniverseSettings(most_traded_share=0.7)
 BOOKS = {
     "equal": {},
     "confidence": {"sizing": "confidence"},
-    "kelly": {"sizing": "kelly", "kelly_fraction": 0.02},
+    "kelly": {"sizing": "kelly", "kelly_fraction": 0.004},
     "steps": {"sizing": "steps", "size_steps": [(0.5, 0.3), (0.65, 0.9)]},
     "sector": {"max_sector_weight": 0.05},
     "beta": {"max_beta": 0.01},

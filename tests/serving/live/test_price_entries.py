@@ -38,6 +38,7 @@ def body(target: str, *, prices: bool) -> dict:
         closes=np.array([50.0, np.nan]),
         stale=np.zeros(2, dtype=bool),
         behind=np.zeros(2, dtype=bool),
+        outside=np.zeros(2, dtype=bool),
         source="store",
         publication="p",
         newest_us=BAR_US,
