@@ -670,7 +670,7 @@ def test_champion_and_candidate_files_are_checked(good, tmp_path):
     file.write_text('{"version": 3}')
     with pytest.raises(ContractError, match=r"(?s)champion\.json is no ChampionRecord.*  run_id: Field req"):
         read_champion_predictions(tmp_path / "champion")
-    task = {"target": good.evaluation.target, "horizon": 5}
+    task = {"target": "sector_neutral_return", "horizon": 5}
     assert len(read_candidate(tmp_path / "predictions", expert="stack", **task)) == len(good.predictions)
     with pytest.raises(
         ContractError, match="no predictions of 'zebra' for sector_neutral_return over 5 bars"
