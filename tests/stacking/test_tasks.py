@@ -9,14 +9,30 @@ import numpy as np
 import polars as pl
 import pytest
 
-from components.contracts import ALL_PREDICTIONS, OOF, check_table, of_task, tasks_in
+from components.contracts import (
+    ALL_PREDICTIONS,
+    LABELS,
+    OOF,
+    PREDICTIONS,
+    TRAINING_SET,
+    check_table,
+    of_task,
+    read_stamp,
+    read_table,
+    tasks_in,
+    write_table,
+)
+from components.contracts.documents.comparison import Comparison
+from components.contracts.gathered import place_of
 from components.scoring.stacker import read_stacker
 from components.stacking.combine import stack_experts
 from components.stacking.config import Settings
 from components.stacking.guests import may_take_part
+from components.stacking.run import OofInputs, OofOutputs, StackInputs, StackOutputs, run_build_oof, run_stack
 from components.stacking.served_form import write_model
 from components.stacking.tasks import Course, stack_tasks
 from components.timeline import Settings as TimelineSettings
+from tests.experts.statuses import status_of
 from tests.stacking.made_scores import HORIZON, as_predictions, calendar_of, made_market, windows_of
 
 BARS, SYMBOLS, FOLD, VALIDATION = 300, 15, 60, 180
@@ -151,3 +167,78 @@ def test_the_embargo_of_its_own_is_that_of_the_longest_label(monkeypatch):
 )
 def test_only_orders_by_what_symbols_earn_take_part(own, target, may):
     assert may_take_part(own, target) is may
+
+
+def test_from_the_experts_folders_to_the_stacks_of_all_tasks(tmp_path):
+    """`e0` answers the judged task and another, `guest` another alone."""
+    judged, (_, everything) = native(), with_guest(related(), unit=1.0)
+    labels = pl.concat(
+        judged.select(
+            "timestamp",
+            "symbol",
+            pl.lit(horizon, pl.Int32).alias("horizon"),
+            "label_end",
+            "log_return",
+            direction=pl.col("log_return").sign().cast(pl.Int8),
+            sector_neutral_return=2 * pl.col("log_return"),
+        )
+        for horizon in (HORIZON, 20)
+    ).sort(LABELS.key)
+    rows = judged.select("timestamp", "symbol", sector=pl.lit("s"), regime_state=pl.lit(0.0, pl.Float32))
+    about = {"code_version": "c", "config_hash": "h"}
+    write_table(labels, tmp_path / "labels", LABELS, **about)
+    write_table(rows, tmp_path / "rows", TRAINING_SET, **about)
+    origin = {
+        "labels": read_stamp(tmp_path / "labels").content_sha256,
+        "training_set": read_stamp(tmp_path / "rows").content_sha256,
+        "timeline": "t",
+    }
+    for position, (name, own) in enumerate({"guest": LONG, "e0": JUDGED, "e1": JUDGED}.items()):
+        place = place_of(tmp_path / "experts", position, name)
+        place.mkdir(parents=True)
+        trained = status_of(name).model_copy(update={"target": own[0], "horizon": own[1]})
+        trained.write(place / "status.json")
+        said = everything.filter(pl.col("expert") == name).with_columns(
+            train_window=pl.lit("2010-01-01..2015-01-01")
+        )
+        said = of_task(said, *own)
+        if name == "e0":
+            twice = said.with_columns(target=pl.lit("sector_neutral_return"))
+            said = pl.concat([said, twice]).sort(PREDICTIONS.key)
+        write_table(said, place / "predictions.parquet", PREDICTIONS, inputs=origin, **about)
+    paths = {name: tmp_path / name for name in ("oof", "said", "audit", "all", "model", "comparison")}
+    settings = SETTINGS.model_dump_json()
+    run_build_oof(
+        OofInputs(tmp_path / "labels", tmp_path / "rows", tmp_path / "experts", *JUDGED),
+        OofOutputs(paths["oof"], paths["said"], paths["audit"]),
+        settings=settings,
+        code="c",
+    )
+    table = read_table(paths["oof"], OOF)
+    other = ("sector_neutral_return", HORIZON)
+    assert tasks_in(table) == sorted([JUDGED, LONG, other])
+    members = {
+        task: {
+            name for name in ("e0", "e1", "guest") if of_task(table, *task)[f"score_{name}"].null_count() == 0
+        }
+        for task in (JUDGED, LONG, other)
+    }
+    assert members == {JUDGED: {"e0", "e1", "guest"}, LONG: {"guest"}, other: {"e0"}}
+    assert (of_task(table, *other)["label"] / of_task(table, *JUDGED)["label"]).median() == pytest.approx(2)
+    timeline = TimelineSettings(
+        train_share=0.3, validation_share=0.3, fold_bars=FOLD, purge_bars=21, embargo_bars=20
+    )
+    run_stack(
+        StackInputs(paths["oof"], paths["said"], tmp_path / "rows", *JUDGED),
+        StackOutputs(paths["all"], paths["model"], paths["comparison"]),
+        settings=settings,
+        timeline=timeline.model_dump_json(),
+        seed=1,
+        code="c",
+    )
+    found = read_table(paths["all"], ALL_PREDICTIONS)
+    stacks = found.filter(pl.col("expert") == "stack").group_by("target", "horizon").len()
+    assert sorted(stacks.select("target", "horizon").rows()) == sorted([JUDGED, LONG, other])
+    comparison = Comparison.read(paths["comparison"])
+    assert "guest" in comparison.experts
+    assert {(one.target, one.horizon) for one in comparison.further} == {LONG, other}
