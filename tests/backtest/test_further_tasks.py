@@ -166,11 +166,26 @@ def by_hand(market: MarketFacts, scores: pl.DataFrame, horizon: int) -> np.ndarr
 
 def test_a_forecast_that_orders_nothing_earns_nothing(market, judged):
     """Planted: volatility foreseen. It is a good forecast, and no portfolio."""
-    task = Task("realised_volatility", 8)
+    task = Task("realised_volatility", JUDGED.horizon)
     frames = [*judged, predictions(market, task, "stack", skill=0.9)]
     (found,) = evaluate_further(split(frames).further, market, Terms(SETTINGS, JUDGED.horizon, 252.0))
     assert found.models[0].long_short is None
     assert found.models[0].rank_ic.mean > 0.5
+
+
+def test_classes_and_numbers_in_one_table_keep_to_themselves(market, judged):
+    """Probabilities that stand in the table for one task make no class of the other."""
+    task = Task("direction", JUDGED.horizon)
+    given = {"p_down": 0.25, "p_none": 0.15, "p_up": 0.6}
+    chances = [pl.lit(chance).alias(name) for name, chance in given.items()]
+    of_classes = predictions(market, task, "stack", skill=0.9).with_columns(chances)
+    parted = split([*judged, of_classes])
+    assert not set(given) & set(parted.judged["stack"].columns)
+    (found,) = evaluate_further(parted.further, market, Terms(SETTINGS, JUDGED.horizon, 252.0))
+    assert found.models[0].classes.rows == found.models[0].labelled_rows
+    predicted = [row.predicted for row in found.models[0].classes.classes]
+    assert predicted == pytest.approx(list(given.values()))
+    assert found.models[0].long_short is not None
 
 
 def test_rows_outside_the_universe_and_the_window_do_not_count(market, judged, further):
