@@ -211,7 +211,7 @@ def possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
 def what_happened(market: MarketFacts, *, target: str, horizon: int) -> pl.DataFrame:
     """What happened and where, one row a (timestamp, symbol):
 
-    `label` (the target), `log_return`, `sector`, `regime`, `traded_value`.
+    `label` (the target), `log_return`, `sector`, `regime`, `traded_value`, `market_cap` (null where unknown).
     """
     key = ["timestamp", "symbol"]
     code = pl.col("regime_state").fill_nan(None).cast(pl.Int32)
@@ -220,10 +220,12 @@ def what_happened(market: MarketFacts, *, target: str, horizon: int) -> pl.DataF
         .fill_null("unknown")
         .alias("regime")
     )
+    size = pl.col("market_cap") if "market_cap" in market.panel.columns else pl.lit(None, dtype=pl.Float64)
+    size = pl.when(size > 0).then(size).alias("market_cap")
     return (
         market.labels.filter(pl.col("horizon") == horizon)
         .select(*key, pl.col(target).cast(pl.Float64).alias("label"), "log_return")
-        .join(market.panel.select(*key, pl.col("sector").fill_null("unknown")), on=key, how="left")
+        .join(market.panel.select(*key, pl.col("sector").fill_null("unknown"), size), on=key, how="left")
         .join(market.regimes.select(*key, names), on=key, how="left")
         .join(market.universe.select(*key, "traded_value"), on=key, how="left")
         .with_columns(pl.col("sector", "regime").fill_null("unknown"))

@@ -15,11 +15,11 @@ FIFTH = 0.2
 MOST_MONEY, FEWEST_MOST_TRADED = 0.8, 20
 
 
-def liquidity_place() -> pl.Expr:
-    """Where a row stands among those of its bar by `traded_value`: in (0, 1), least traded first; null where
-    the traded value is unknown.
+def place(name: str) -> pl.Expr:
+    """Where a row stands among those of its bar by a column: in (0, 1), smallest first; null where its value
+    is unknown.
     """
-    value = pl.col("traded_value")
+    value = pl.col(name)
     return ((value.rank() - 0.5) / value.count()).over("timestamp")
 
 
@@ -37,7 +37,7 @@ def liquidity(
     key = ["timestamp", "symbol"]
     placed = (
         predictions.join(facts.select(*key, "traded_value"), on=key, how="left", maintain_order="left")
-        .with_columns(liquidity_place().alias("place"))
+        .with_columns(place("traded_value").alias("place"))
         .filter(pl.col("place").is_not_null())
     )
     if placed.is_empty():

@@ -1,4 +1,4 @@
-"""A model's figures in parts: by regime, time, sector, symbol, and by how much a name trades.
+"""A model's figures in parts: by regime, time, sector, symbol, by how much a name trades and how large it is.
 
 Forecasts are ordered within a part; for a symbol over time. Money is the part's share in the long_short book
 (`components.backtest.paper_book`), in the bar after each decision.
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.backtest.fifths import liquidity_place
+from components.backtest.fifths import place
 from components.backtest.terms import Terms
 from components.contracts.documents.evaluation import SliceRow, SliceTable
 from components.metrics import information_coefficient
@@ -20,6 +20,8 @@ from components.timeline.periods import is_daily
 
 KEY = ["timestamp", "symbol"]
 DECILES = 10
+# What names are put in order by within a bar, and what that table is called.
+TENTHS = {"traded_value": "traded_value", "market_cap": "size"}
 INTERVALS = ("ic_interval", "rank_ic_interval", "sharpe_net_interval")
 UNKNOWN = "unknown"
 # The bar that ends at midnight belongs to the day before.
@@ -46,7 +48,8 @@ CUTS = {
     "weekday": Cut(DAY.dt.strftime("%a"), DAY.dt.weekday(), of_bars=True),
     "hour": Cut(pl.col("timestamp").dt.strftime("%H"), pl.col("timestamp").dt.hour(), of_bars=True),
     "sector": Cut(pl.col("sector"), pl.lit(0)),
-    "traded_value": Cut(pl.col("decile").cast(pl.String), pl.col("decile")),
+    "traded_value": Cut(pl.col("traded_value_tenth").cast(pl.String), pl.col("traded_value_tenth")),
+    "size": Cut(pl.col("market_cap_tenth").cast(pl.String), pl.col("market_cap_tenth")),
     "symbol": Cut(pl.col("symbol"), pl.lit(0)),
 }
 
@@ -54,13 +57,14 @@ CUTS = {
 def slices(
     predictions: pl.DataFrame, facts: pl.DataFrame, money: pl.DataFrame, terms: Terms
 ) -> list[SliceTable]:
-    """Every table of one model in one window. The hour is left out of daily bars, the decile by traded value
-    where no volume is known.
+    """Every table of one model in one window. The hour is left out of daily bars, the tenths by traded value
+    where no volume is known, those by size where no market capitalisation is: a name that trades much need
+    not be large, so nothing stands in for it.
 
     Parameters
     ----------
     predictions : table with MEASURED_COLUMNS
-    facts : `timestamp`, `symbol`, `label`, `sector`, `regime`, `traded_value`
+    facts : `timestamp`, `symbol`, `label`, `sector`, `regime`, `traded_value`, `market_cap`
     money : from `paper_book`
     """
     own = ("score", "p10", "p90")
@@ -68,14 +72,13 @@ def slices(
         predictions.select(*KEY, *own)
         .with_columns(pl.lit(True).alias("scored"))
         .join(money, on=KEY, how="full", coalesce=True)
-        .join(facts.select(*KEY, "label", "sector", "regime", "traded_value"), on=KEY, how="left")
-        .with_columns(pl.when("scored").then(pl.col("traded_value")).alias("traded_value"))
+        .join(facts.select(*KEY, "label", "sector", "regime", *TENTHS), on=KEY, how="left")
+        .with_columns(pl.when("scored").then(pl.col(name)).alias(name) for name in TENTHS)
     )
-    tenth = (liquidity_place() * DECILES).floor().cast(pl.Int32) + 1
-    rows = rows.with_columns(tenth.alias("decile"))
+    tenths = ((place(name) * DECILES).floor().cast(pl.Int32).add(1).alias(f"{name}_tenth") for name in TENTHS)
+    rows = rows.with_columns(tenths)
     left_out = {"hour"} if is_daily(predictions["period"][0]) else set()
-    if rows["decile"].null_count() == len(rows):
-        left_out.add("traded_value")
+    left_out |= {by for name, by in TENTHS.items() if rows[f"{name}_tenth"].null_count() == len(rows)}
     usable = rows.filter(pl.col("score").is_finite() & pl.col("label").is_finite())
     whole = _by_bar(usable.with_columns(part=pl.lit("all")))
     return [

@@ -61,6 +61,8 @@ PANEL = Table(
         "open_interest": pl.Float64(),
         # Annual fee for borrowing what is sold short, basis points of its value, as known at the bar.
         "borrow_bps": pl.Float64(),
+        # What all shares of the company are worth, as known at the bar: its size.
+        "market_cap": pl.Float64(),
         "exchange_ts": TIME,
         "ingest_ts": TIME,
         "industry": pl.String(),

@@ -23,7 +23,7 @@ from components.features.normalise import MINIMUM_SYMBOLS
 from components.timeline.periods import PERIODS
 
 # Which numbers of a panel count as known; the others become null before any factor sees them.
-POSITIVE = ("open", "high", "low", "close", "vwap")
+POSITIVE = ("open", "high", "low", "close", "vwap", "market_cap")
 NOT_NEGATIVE = ("volume", "trades", "open_interest", "borrow_bps")
 
 

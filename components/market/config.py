@@ -38,6 +38,7 @@ CONTRACT_COLUMNS = (
     "funding_rate",
     "open_interest",
     "borrow_bps",
+    "market_cap",
     "exchange_ts",
     "ingest_ts",
     "price_limit",

@@ -21,7 +21,15 @@ from components.timeline.periods import is_daily
 
 PRICE_COLUMNS = ("open", "high", "low", "close", "volume")
 SHORT_NAMES = {"open": ("o", "op"), "high": ("h", "hi"), "low": ("l", "lo"), "volume": ("v", "vol")}
-OPTIONAL_NUMBERS = ("vwap", "trades", "funding_rate", "open_interest", "borrow_bps", "price_limit")
+OPTIONAL_NUMBERS = (
+    "vwap",
+    "trades",
+    "funding_rate",
+    "open_interest",
+    "borrow_bps",
+    "market_cap",
+    "price_limit",
+)
 NUMBERS = (*PRICE_COLUMNS, *OPTIONAL_NUMBERS)
 CLOCKS = ("known_time", "exchange_ts", "ingest_ts")
 ROW = "source_row"

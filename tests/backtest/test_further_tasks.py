@@ -3,6 +3,7 @@ of what is judged.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from small_markets import long_table
 
 from components.backtest.config import Settings
-from components.backtest.evaluate import MarketFacts, evaluate
+from components.backtest.evaluate import MarketFacts, evaluate, what_happened
 from components.backtest.further import evaluate_further
 from components.backtest.predictions import Task, split_predictions
 from components.backtest.run import Inputs, Outputs, run
@@ -256,3 +257,16 @@ def test_an_evaluation_of_before_has_no_further_tasks(artifacts, tmp_path):
     del written["further_tasks"]
     (tmp_path / "old.json").write_text(json.dumps(written))
     assert Evaluation.read(tmp_path / "old.json").further_tasks == []
+
+
+def test_the_size_of_names_is_that_of_the_panel_and_unknown_where_it_has_none(market):
+    sized = replace(market, panel=market.panel.with_columns(market_cap=pl.col("close") - 100.0))
+    found = what_happened(sized, target="log_return", horizon=HORIZONS[0])
+    expected = found.join(sized.panel, on=("timestamp", "symbol"), suffix="_of_panel")
+    small = pl.col("market_cap_of_panel") <= 0
+    assert expected.filter(small)["market_cap"].null_count() == expected.select(small.sum()).item() > 0
+    assert (
+        expected.filter(~small).select((pl.col("market_cap") == pl.col("market_cap_of_panel")).all()).item()
+    )
+    bare = what_happened(market, target="log_return", horizon=HORIZONS[0])
+    assert bare["market_cap"].null_count() == len(bare)

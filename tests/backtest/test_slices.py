@@ -45,11 +45,15 @@ class Market:
 
 @pytest.fixture(scope="module")
 def market() -> Market:
+    return made(NAMES)
+
+
+def made(names: int) -> Market:
     random = np.random.default_rng(2)
-    shape = (BARS, NAMES)
-    steps = random.normal(0, 0.001, (2 * BARS, NAMES))
+    shape = (BARS, names)
+    steps = random.normal(0, 0.001, (2 * BARS, names))
     prices = market_prices(
-        _table(*100 * np.exp(np.cumsum(steps, axis=0)).reshape(BARS, 2, NAMES).swapaxes(0, 1))
+        _table(*100 * np.exp(np.cumsum(steps, axis=0)).reshape(BARS, 2, names).swapaxes(0, 1))
     )
     label = random.normal(0, 1, shape)
     score = 0.3 * label + random.normal(0, 1, shape)
@@ -63,8 +67,10 @@ def market() -> Market:
         .with_columns(pl.lit("1d").alias("period"))
     )
     day = (pl.col("timestamp").dt.ordinal_day() - 1) // 15 % 2 == 0
-    facts = long_table(label=label, traded_value=value).with_columns(
-        pl.col("label", "traded_value").fill_nan(None),
+    size = random.lognormal(0, 2, names) * random.lognormal(0, 0.1, shape)
+    size[:, 5] = np.nan
+    facts = long_table(label=label, traded_value=value, market_cap=size).with_columns(
+        pl.col("label", "traded_value", "market_cap").fill_nan(None),
         pl.when(pl.col("symbol") < "S08").then(pl.lit("oil")).otherwise(pl.lit("tech")).alias("sector"),
         pl.when(day).then(pl.lit("bear")).otherwise(pl.lit("bull")).alias("regime"),
     )
@@ -79,14 +85,22 @@ def _table(opening: np.ndarray, close: np.ndarray) -> pl.DataFrame:
 
 def pairs(market: Market) -> pl.DataFrame:
     both = market.predictions.join(market.facts, on=KEY).sort(KEY)
-    value = pl.col("traded_value")
-    tenth = ((value.rank() - 0.5) / value.count()).over("timestamp") * 10
-    return both.with_columns(tenth.floor().cast(pl.Int32).add(1).cast(pl.String).alias("decile"))
+
+    def tenth(name: str) -> pl.Expr:
+        place = ((pl.col(name).rank() - 0.5) / pl.col(name).count()).over("timestamp") * 10
+        return place.floor().cast(pl.Int32).add(1).cast(pl.String).alias(f"{name}_tenth")
+
+    return both.with_columns(tenth("traded_value"), tenth("market_cap"))
 
 
 @pytest.mark.parametrize(
     ("by", "part"),
-    [("regime", pl.col("regime")), ("sector", pl.col("sector")), ("traded_value", pl.col("decile"))],
+    [
+        ("regime", pl.col("regime")),
+        ("sector", pl.col("sector")),
+        ("traded_value", pl.col("traded_value_tenth")),
+        ("size", pl.col("market_cap_tenth")),
+    ],
 )
 def test_skill_inside_a_part_agrees_with_brute_force(market, by, part):
     rows = pairs(market).with_columns(part.fill_null("unknown").alias("part"))
@@ -178,7 +192,7 @@ def test_the_parts_share_the_profit_among_them(market):
 
 def test_the_least_traded_fifth_earns_what_its_names_earn(market):
     found = liquidity(market.predictions, market.facts, market.money, market.prices, TERMS)
-    placed = pairs(market).filter(pl.col("decile").is_in(["1", "2"])).select(KEY)
+    placed = pairs(market).filter(pl.col("traded_value_tenth").is_in(["1", "2"])).select(KEY)
     least = market.money.join(placed, on=KEY)["earned"].sum()
     profit = market.money["earned"].sum()
     expected = None if profit <= 0 else pytest.approx(least / profit)
@@ -206,3 +220,24 @@ def test_hours_are_told_apart_within_the_day(market):
     hourly = market.predictions.with_columns(pl.lit("1h").alias("period"))
     tables = {table.by: table.rows for table in slices(hourly, market.facts, market.money, TERMS)}
     assert [row.part for row in tables["hour"]] == ["21"]
+
+
+def test_without_market_capitalisation_there_is_no_table_by_size(market):
+    facts = market.facts.with_columns(pl.lit(None, dtype=pl.Float64).alias("market_cap"))
+    tables = {table.by for table in slices(market.predictions, facts, market.money, TERMS)}
+    assert set(market.tables) - tables == {"size"}
+
+
+def test_skill_among_small_names_alone_is_seen_by_size():
+    """Planted: the scores of the smallest names are their labels, those of the others noise."""
+    market = made(70)
+    small = pl.col("market_cap") < pl.col("market_cap").quantile(0.15)
+    noise = pl.Series(np.random.default_rng(4).normal(size=len(market.predictions)))
+    planted = market.predictions.join(market.facts, on=KEY, how="left", maintain_order="left").with_columns(
+        score=pl.when(small.fill_null(False) & pl.col("label").is_not_null()).then("label").otherwise(noise)
+    )
+    found = slices(planted.select(market.predictions.columns), market.facts, market.money, TERMS)
+    by_size = {row.part: row for table in found if table.by == "size" for row in table.rows}
+    assert list(by_size) == [*map(str, range(1, 11)), "unknown"]
+    assert by_size["1"].rank_ic > 0.9
+    assert max(abs(by_size[str(tenth)].rank_ic) for tenth in range(3, 11)) < 0.2

@@ -598,3 +598,9 @@ def test_bars_that_are_shorter_than_the_period_says_are_refused(tmp_path, period
         return
     with pytest.raises(MarketError, match=r"1:00:00 apart, but market\.period is"):
         load(tmp_path, **options)
+
+
+def test_the_size_of_a_company_is_read_where_the_file_has_it(tmp_path):
+    write(tmp_path, HEADER.replace("volume", "volume,shares_worth") + "2024-03-08,AAA,10,11,9,10,1000,5e9\n")
+    frame = load(tmp_path, columns={"market_cap": "shares_worth"}).panel
+    assert frame["market_cap"].to_list() == [5e9]

@@ -40,7 +40,9 @@ __all__ = [
     "WindowSpans",
 ]
 
-SliceName = Literal["whole", "regime", "year", "month", "weekday", "hour", "sector", "traded_value", "symbol"]
+SliceName = Literal[
+    "whole", "regime", "year", "month", "weekday", "hour", "sector", "traded_value", "size", "symbol"
+]
 
 
 class Ranking(Part):

@@ -14,6 +14,7 @@ from components.page import number
 
 TITLES: dict[SliceName, str] = {
     "traded_value": "By traded value: tenths of a bar's names, 1 trades least",
+    "size": "By size, what all shares are worth: tenths of a bar's names, 1 is smallest",
     "regime": "By regime",
     "sector": "By sector",
     "year": "By year",
