@@ -13,6 +13,7 @@ from components.experts.leaves import SWITCHES, Leaf, known_experts
 from components.settings import ConfigError
 from pipelines.commands.options import CONFIGS
 from pipelines.config import Config, features_json, load_config
+from pipelines.demands import demands
 from pipelines.graphs.arrange import Pods
 from pipelines.graphs.build import build_pipeline
 from pipelines.leaves import find_leaf, learned, resolve_leaf, resolve_leaves, run_name, unused_overrides
@@ -182,6 +183,12 @@ def test_leaves_of_coarser_periods_have_names_of_their_own_and_bring_their_input
     assert "coarser" not in json.loads(features_json(hours("lightgbm/1h/base", "median/1h/base")))
     own = config.model_copy(update={"features": config.features.model_copy(update={"coarser": ("4h", "1d")})})
     assert json.loads(features_json(own))["coarser"] == ["4h", "1d"]
+
+
+def test_a_coarser_period_asks_no_longer_panel_of_the_run():
+    one = demands(hours("lightgbm/1h/base", "median/1h/base"))
+    both = demands(hours("lightgbm/1h/base", "lightgbm/1d/base"))
+    assert both.warm_up_bars == one.warm_up_bars
 
 
 def test_an_override_of_the_expert_is_for_all_its_periods_and_that_of_a_period_stands_over_it():
