@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from components.scoring import Model, score_table
+from serving.api.request_types import SignalsRequest
 from serving.client import Client, ServiceError
 from serving.live.answers import Answers
 from serving.live.market_snapshot import read_market
@@ -231,7 +232,7 @@ def ask(state: State, *symbols: str) -> dict:
         None,
     )
     try:
-        return json.loads(asyncio.run(answers.signals(list(symbols), "id")))
+        return json.loads(asyncio.run(answers.signals(SignalsRequest(symbols=list(symbols)), "id")))
     finally:
         answers.close()
         reads.close()
