@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from components.audit.config import Settings as AuditSettings
 from components.backtest.config import Settings as BacktestSettings
 from components.contracts import AlphaloopError
+from components.contracts.targets import NO_STAKE
 from components.credentials import find_credential, texts
 from components.drift.config import Settings as DriftSettings
 from components.experts.leaves import list_leaves
@@ -226,6 +227,15 @@ class Config(Section):
             raise ValueError(
                 f"features.coarser names {wrong[0]}, which is not coarser than market.period="
                 f"{self.market.period}; take it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stakes_can_be_told(self):
+        if self.backtest.sizing == "kelly" and self.labels.target in NO_STAKE:
+            raise ValueError(
+                f"backtest.sizing=kelly but labels.target={self.labels.target}: Kelly's share is told from an"
+                " expected return or the chances of a class; choose another sizing or target"
             )
         return self
 

@@ -19,7 +19,7 @@ from components.backtest.prices import Prices
 from components.backtest.terms import Terms
 from components.contracts import tradable_rows
 from components.contracts.documents.evaluation import FurtherModel, FurtherTask
-from components.contracts.targets import NO_ORDERING
+from components.contracts.targets import NO_ORDERING, NO_STAKE
 from components.metrics import half_width
 from components.progress import advance
 
@@ -46,7 +46,7 @@ def evaluate_further(
         own = replace(
             terms,
             horizon=task.horizon,
-            settings=terms.settings.model_copy(update={"holding_bars": None}),
+            settings=terms.settings.model_copy(update={"holding_bars": None, **_sizing(task, terms)}),
         )
         found.append(_task(task, models, market, prices, own))
     return found
@@ -68,6 +68,11 @@ def _task(
         horizon=task.horizon,
         models=[_model(name, inside[name], facts, traded, terms) for name in names],
     )
+
+
+def _sizing(task: Task, terms: Terms) -> dict[str, str]:
+    """Names are sized equally where Kelly's share can't be told from what is predicted."""
+    return {"sizing": "equal"} if terms.settings.sizing == "kelly" and task.target in NO_STAKE else {}
 
 
 def _model(

@@ -8,6 +8,8 @@ from components.contracts.schemas import LABELS
 # Columns of a labels table that say nothing of which symbols earn more: no order of symbols by one of these
 # pays, so that a score of it is measured as a forecast alone.
 NO_ORDERING = ("realised_volatility", "cost", "barrier_end")
+# Columns whose unit is none of money: how much to bet can't be told from them, only on which names.
+NO_STAKE = ("return_quantile", *NO_ORDERING)
 
 
 def target_labels(labels: pl.DataFrame, horizon: int, target: str) -> pl.DataFrame:

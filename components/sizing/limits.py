@@ -5,7 +5,7 @@ weight, the gross exposure) holds after it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +15,9 @@ from components.sizing.known import Known
 # Rounds of cutting what pushes beyond a limit and of balancing the sides again; what they leave is taken off
 # the whole book at once. Each halves the rest or better where names differ.
 ROUNDS = 20
-# A limit that is missed by less than this share of itself holds.
-CLOSE_ENOUGH = 1e-9
+# Shares of a limit: beyond it by less than the first, no further round is worth it; by less than the second,
+# it holds.
+NEARLY, CLOSE_ENOUGH = 1e-4, 1e-9
 # What a name is taken for whose beta is unknown: as the market.
 USUAL_BETA = 1.0
 
@@ -109,6 +110,7 @@ class _Entries:
     symbol: np.ndarray
     weight: np.ndarray
     sector: np.ndarray
+    sectors: int
     beta: np.ndarray
     max_sector: float
     max_beta: float
@@ -119,12 +121,13 @@ class _Entries:
     ) -> "_Entries":
         bar, symbol = np.nonzero(weights)
         # One sector for all and a beta of 0 where nobody asks: limits that never bind.
-        sector, beta = np.zeros(len(bar), dtype=np.int64), np.zeros(len(bar))
+        sector, sectors, beta = bar, 1, np.zeros(len(bar))
         if max_sector is not None:
             codes = known.asked("sector", "max_sector_weight")[bar, symbol]
             # All that are NaN are one, the last.
             names, place = np.unique(codes, return_inverse=True)
-            sector = bar * max(len(names), 1) + place
+            sectors = max(len(names), 1)
+            sector = bar * sectors + place
         if max_beta is not None:
             beta = known.asked("beta", "max_beta")[bar, symbol]
             beta = np.where(np.isfinite(beta), beta, USUAL_BETA)
@@ -134,21 +137,25 @@ class _Entries:
             symbol,
             weights[bar, symbol],
             sector,
+            sectors,
             beta,
             np.inf if max_sector is None else max_sector,
             np.inf if max_beta is None else max_beta,
         )
 
     def within(self, *, balanced: bool) -> np.ndarray:
-        """The weights, cut until every limit holds."""
+        """The weights, cut until every limit holds; each bar by itself, whatever others need."""
         for _ in range(ROUNDS):
-            if not (self.beyond_sectors().any() or self.beyond_beta().any()):
+            still = (self.beyond_sectors(NEARLY) | self.beyond_beta(NEARLY))[self.bar]
+            if not still.any():
                 break
-            self._cut_sectors()
+            rest = self._of_positions(still)
+            rest._cut_sectors()
             if balanced:
-                self._balance()
-                self._cut_beta()
-                self._balance()
+                rest._balance()
+                rest._cut_beta()
+                rest._balance()
+            self.weight[still] = rest.weight
         beyond = np.ones(self.shape[0])
         if np.isfinite(self.max_sector):
             beyond = np.maximum(beyond, self._largest_sector() / self.max_sector)
@@ -158,24 +165,27 @@ class _Entries:
         weights[self.bar, self.symbol] = self.weight / beyond[self.bar]
         return weights
 
-    def beyond_sectors(self) -> np.ndarray:
-        """Bars with a sector beyond its limit."""
+    def beyond_sectors(self, more: float = CLOSE_ENOUGH) -> np.ndarray:
+        """Bars with a sector beyond its limit by this share of it."""
         if np.isinf(self.max_sector):
             return np.zeros(self.shape[0], dtype=bool)
-        return self._largest_sector() > self.max_sector * (1 + CLOSE_ENOUGH)
+        return self._largest_sector() > self.max_sector * (1 + more)
 
-    def beyond_beta(self) -> np.ndarray:
-        """Bars whose book is beyond the limit of beta."""
-        return np.abs(self._of_bars(self.weight * self.beta)) > self.max_beta * (1 + CLOSE_ENOUGH)
+    def beyond_beta(self, more: float = CLOSE_ENOUGH) -> np.ndarray:
+        """Bars whose book is beyond the limit of beta by this share of it."""
+        return np.abs(self._of_bars(self.weight * self.beta)) > self.max_beta * (1 + more)
+
+    def _of_positions(self, chosen: np.ndarray) -> "_Entries":
+        """Some of the positions."""
+        parts = ("bar", "symbol", "weight", "sector", "beta")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in parts})
 
     def _of_bars(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.bar, values, minlength=self.shape[0])
 
     def _largest_sector(self) -> np.ndarray:
-        net = np.bincount(self.sector, self.weight)
-        largest = np.zeros(self.shape[0])
-        np.maximum.at(largest, self.bar, np.abs(net[self.sector]))
-        return largest
+        net = np.bincount(self.sector, self.weight, minlength=self.shape[0] * self.sectors)
+        return np.abs(net.reshape(self.shape[0], self.sectors)).max(axis=1)
 
     def _cut_sectors(self) -> None:
         """Make the heavier side of a sector smaller where its net weight is beyond the limit."""

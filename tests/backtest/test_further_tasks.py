@@ -189,6 +189,24 @@ def test_classes_and_numbers_in_one_table_keep_to_themselves(market, judged):
     assert found.models[0].long_short is not None
 
 
+def test_what_is_no_return_is_sized_equally_where_kelly_could_not_tell_its_share(market, judged):
+    task = Task("return_quantile", 8)
+    quantile = pl.col("log_return").rank().over("timestamp", "horizon") / pl.len().over(
+        "timestamp", "horizon"
+    )
+    market = replace(market, labels=market.labels.with_columns(return_quantile=quantile))
+    frames = [*judged, predictions(market, task, "stack", skill=0.9)]
+    found = [
+        evaluate_further(
+            split(frames).further,
+            market,
+            Terms(SETTINGS.model_copy(update={"sizing": sizing}), JUDGED.horizon, 252.0),
+        )[0].models[0]
+        for sizing in ("equal", "kelly")
+    ]
+    assert found[0].long_short == found[1].long_short
+
+
 def test_rows_outside_the_universe_and_the_window_do_not_count(market, judged, further):
     closed = market.universe.with_columns(tradable=pl.col("symbol") != "S00")
     smaller = MarketFacts(

@@ -164,6 +164,7 @@ def test_the_command_line_starts_without_heavy_libraries():
             "labels.entry=next_close",
             ("labels.entry=next_close but backtest.entry=next_open", "set both to the same price"),
         ),
+        ("backtest.size_steps=[[0.6, 0.5], [0.5, 1.0]]", ("size_steps", "each chance above the one before")),
         ("experts.leaves=[median/1d/base]", ("at least 2",)),
         ("experts.leaves=[median/1d/base, median/1d/rich]", ("no such leaf. Write median/1d/base",)),
         ("experts.leaves=[median/1d/base, median/1d/base]", ("'median/1d/base' more than once",)),

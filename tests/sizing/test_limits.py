@@ -209,5 +209,5 @@ def test_bars_are_limited_each_by_itself():
     for bar in range(20):
         at = slice(bar, bar + 1)
         alone = long_short_book(scores[at], uncertainty[at], config, known=known.at(at))
-        np.testing.assert_allclose(alone.weights, whole.weights[at], atol=1e-9)
+        np.testing.assert_allclose(alone.weights, whole.weights[at], atol=1e-15)
         assert alone.by_sector == whole.by_sector[at]

@@ -8,6 +8,7 @@ from components.page import Picture
 from components.report.picture import line, picture, shown_name, thinned
 from components.report.result import RunResult
 from components.report.sections.capacity import Capacity, capacity_of
+from components.report.sections.limits import Limits, limits_of
 
 COMPARED = ("stack", "equal_weights", "best_single")
 SMOOTHED_BARS = 20
@@ -15,10 +16,13 @@ SMOOTHED_BARS = 20
 
 @dataclass(frozen=True)
 class MoneySection:
-    """`cost` in basis points a side, as it is written. `capacity` is None where no volume is known."""
+    """`cost` in basis points a side, as it is written. `capacity` is None where no volume is known, `limits`
+    where names are sized equally and without any.
+    """
 
     cost: str
     capacity: Capacity | None
+    limits: Limits | None
     growth: Picture
     drawdown: Picture
     long_only: Picture
@@ -32,6 +36,7 @@ def money_section(run: RunResult) -> MoneySection:
     return MoneySection(
         cost=f"{run.evaluation.cost_bps_per_side:g}",
         capacity=capacity_of(run.evaluation, COMPARED),
+        limits=limits_of(run.evaluation, _of(traded, "stack", "long_short")),
         growth=growth,
         drawdown=drawdown,
         long_only=_long_only(_of(traded, "stack", "long_only")),
