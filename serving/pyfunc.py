@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.contracts import PAST_RETURN_BARS
+from components.contracts.classes import CLASS_COLUMNS
 from components.scoring import Model
 from components.scoring.model import cross_section_by_bar
 from serving.api.arrow_body import rows_of_table
@@ -63,7 +64,8 @@ class Forecaster:
 
         Returns
         -------
-        `symbol`, `score`, `p10`, `p50`, `p90`, `uncertainty`, `position`, with the index of the frame.
+        `symbol`, `score`, `p10`, `p50`, `p90`, `uncertainty`, where the target is a class `p_down`, `p_none`
+        and `p_up`, and `position`, with the index of the frame.
 
         Raises
         ------
@@ -82,7 +84,9 @@ class Forecaster:
         bar = np.unique(rows.timestamps_us, return_inverse=True)[1]
         outputs = self.model.expert_outputs(inputs, context, rows.window, bar)
         scores = self.model.combine(outputs, context, cross_section_by_bar(outputs, bar))
-        found = {"symbol": rows.symbols, **{name: getattr(scores, name) for name in _NUMBERS}}
+        told = scores.columns()
+        classes = {name: told[name] for name in CLASS_COLUMNS if name in told}
+        found = {"symbol": rows.symbols, **{name: getattr(scores, name) for name in _NUMBERS}, **classes}
         past = np.full((len(bar), PAST_RETURN_BARS), np.nan)
         own = BookRows.of(scores, context, self.model.context, past, self.book)
         found["position"] = batch_weights(own, bar, self.book)

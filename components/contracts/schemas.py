@@ -288,6 +288,9 @@ SERVED = Table(
         "position": pl.Float64(),
     },
     key=("answered_at", "request_id", "symbol", "timestamp"),
+    # Probabilities where the target is a class; absent or null where it is a number, and in what was answered
+    # before they were kept.
+    optional=dict.fromkeys(CLASS_COLUMNS, pl.Float64()),
     extra=pl.Float32(),
 )
 

@@ -85,7 +85,8 @@ def _read(
         lazy = pl.scan_parquet(parts[part])
         if columns is not None:
             held = lazy.collect_schema().names()
-            lazy = lazy.select(*SERVED.columns, *(name for name in columns if name in held))
+            wanted = (*SERVED.optional, *columns)
+            lazy = lazy.select(*SERVED.columns, *(name for name in wanted if name in held))
         chosen.append(lazy.collect()[rows["row"]])
     wide = pl.concat([empty, *chosen], how="diagonal").sort(_BAR)
     return wide.select(

@@ -9,6 +9,7 @@ import yaml
 
 from components.contracts import atomic_write_text
 from components.contracts.bundle import MLMODEL
+from components.contracts.classes import CLASS_COLUMNS
 from components.scoring import Model, ScoringError
 
 # Imported by MLflow wherever a bundle is loaded: a name that stands in registered bundles must stay.
@@ -41,6 +42,7 @@ def _signature(model: Model) -> dict[str, str | None]:
     # MLflow's own type of moments takes none with a zone, and without one we guess none.
     given = [ColSpec(DataType.string, "symbol"), ColSpec(AnyType(), "timestamp"), *numbers]
     window = [ColSpec(DataType.binary, "window")] if model.lookback_bars else []
-    answered = ("score", "p10", "p50", "p90", "uncertainty", "position")
+    classes = CLASS_COLUMNS if model.stacker.head.pool is not None else ()
+    answered = ("score", "p10", "p50", "p90", "uncertainty", *classes, "position")
     outputs = [ColSpec(DataType.string, "symbol"), *(ColSpec(DataType.double, name) for name in answered)]
     return ModelSignature(inputs=Schema([*given, *window]), outputs=Schema(outputs)).to_dict()

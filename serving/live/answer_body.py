@@ -62,6 +62,9 @@ def log_entry(
         outputs=outputs,
         columns=(*served.model.columns, *served.model.context),
         features=signals.values,
+        chances=None
+        if scores.p_up is None
+        else np.column_stack([getattr(scores, name) for name in CLASS_COLUMNS]),
     )
 
 

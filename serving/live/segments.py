@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.contracts.classes import CLASS_COLUMNS
 from components.processes.locks import BINARY, lock_if_free
 from serving.faults import Faults, words
 
@@ -42,7 +43,8 @@ class Answer:
 
     `timestamps_us` int64[B] (close of the bar) and `known_times_us` int64[B] (or UNKNOWN_TIME_US) in
     microseconds since 1970, `stale` bool[B], `outputs` float64[B, 6] in the order of OUTPUTS, `features`
-    float32[B, len(columns)], NaN where unknown.
+    float32[B, len(columns)], NaN where unknown; `chances` float64[B, 3], the probabilities in the order of
+    CLASS_COLUMNS, where the target is a class.
     """
 
     request_id: str
@@ -58,6 +60,7 @@ class Answer:
     outputs: np.ndarray
     columns: tuple[str, ...]
     features: np.ndarray
+    chances: np.ndarray | None = None
 
 
 class Segment:
@@ -222,6 +225,10 @@ def encode(answer: Answer, columns: int) -> bytes:
         "columns": columns,
         "width": len(answer.columns),
     }
+    chances = []
+    if answer.chances is not None:
+        header["chances"] = len(CLASS_COLUMNS)
+        chances = [(answer.chances, "<f8", (rows, len(CLASS_COLUMNS)))]
     text = json.dumps(header, separators=(",", ":")).encode()
     arrays = [
         np.ascontiguousarray(array, dtype=dtype).reshape(shape).tobytes()
@@ -231,6 +238,7 @@ def encode(answer: Answer, columns: int) -> bytes:
             (answer.stale, "u1", (rows,)),
             (answer.outputs, "<f8", (rows, len(OUTPUTS))),
             (answer.features, "<f4", (rows, len(answer.columns))),
+            *chances,
         )
     ]
     return b"".join([_HEADER_LENGTH.pack(len(text)), text, *arrays])
@@ -242,6 +250,8 @@ def decode(payload: memoryview, columns: list[tuple[str, ...]]) -> Answer:
     header = json.loads(bytes(payload[_HEADER_LENGTH.size : place]))
     rows, width = len(header["symbols"]), header.pop("width")
     names = columns[header.pop("columns")]
+    # Not in what was written of a number, or before probabilities were kept.
+    classes = header.pop("chances", 0)
     if len(names) != width:
         raise ValueError(f"{width} values a row for {len(names)} columns")
     arrays = []
@@ -251,13 +261,14 @@ def decode(payload: memoryview, columns: list[tuple[str, ...]]) -> Answer:
         ("u1", (rows,)),
         ("<f8", (rows, len(OUTPUTS))),
         ("<f4", (rows, width)),
+        ("<f8", (rows, classes)),
     ):
         array = np.frombuffer(payload, dtype=dtype, count=int(np.prod(shape)), offset=place).reshape(shape)
         arrays.append(array)
         place += array.nbytes
     if place != len(payload):
         raise ValueError(f"{len(payload) - place} bytes too many")
-    timestamps, known_times, stale, outputs, features = arrays
+    timestamps, known_times, stale, outputs, features, chances = arrays
     return Answer(
         **header,
         columns=names,
@@ -266,4 +277,5 @@ def decode(payload: memoryview, columns: list[tuple[str, ...]]) -> Answer:
         stale=stale.astype(bool),
         outputs=outputs,
         features=features,
+        chances=chances if classes else None,
     )

@@ -241,7 +241,8 @@ class LogWriter:
 
     def _merge(self, folder: Path, columns: str, parts: Sequence[Path]) -> None:
         inputs = {part.name: read_stamp(part).content_sha256 for part in parts}
-        frame = pl.concat([pl.read_parquet(part) for part in parts]).sort(SERVED.key)
+        # Some may hold probabilities of classes, and others not.
+        frame = pl.concat([pl.read_parquet(part) for part in parts], how="diagonal").sort(SERVED.key)
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         target = folder / f"merged-{digest[:12]}.{columns}.parquet"
         self._write(target, frame, inputs)

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import SERVED, TIME, AlphaloopError, check_table
+from components.contracts.classes import CLASS_COLUMNS
 from serving.faults import trace
 from serving.live.segments import OUTPUTS, Answer
 
@@ -54,8 +55,19 @@ def _served_frame(columns: tuple[str, ...], answers: Sequence[Answer]) -> pl.Dat
     values = pl.from_numpy(
         features.astype(np.float32, copy=False), schema=dict.fromkeys(columns, pl.Float32)
     ).fill_nan(None)
+    told = [answer.chances for answer in answers]
+    kept = [*SERVED.columns]
+    if any(chances is not None for chances in told):
+        unknown = (np.full((rows, len(CLASS_COLUMNS)), np.nan) for rows in lengths)
+        chances = np.concatenate(
+            [own if own is not None else none for own, none in zip(told, unknown, strict=True)]
+        )
+        rows = rows.with_columns(
+            pl.Series(name, chances[:, k]).fill_nan(None) for k, name in enumerate(CLASS_COLUMNS)
+        )
+        kept += CLASS_COLUMNS
     # A column that is called like one of the log's own is refused here.
-    return rows.select(*SERVED.columns).hstack(values).unique(SERVED.key, keep="last").sort(SERVED.key)
+    return rows.select(kept).hstack(values).unique(SERVED.key, keep="last").sort(SERVED.key)
 
 
 def _moments(name: str, microseconds: Sequence[np.ndarray]) -> pl.Series:

@@ -11,16 +11,21 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
+from components.backtest.config import Settings as BacktestSettings
 from components.contracts import write_manifest
 from components.contracts.classes import CLASS_COLUMNS, CLASS_TARGETS
 from components.experts.leaves import Leaf, expert_module
+from components.registry.mlmodel import write_mlmodel
 from components.scoring import Model, ScoringError, score_table
 from components.stacking.calibrate import LabelKind, fit_head, predict_block
 from components.stacking.combiners import fit_combiner
 from components.stacking.config import Settings
 from components.stacking.inputs import combiner_inputs
 from components.stacking.served_form import served_files
+from serving.live.book_sizing import BookSizing
+from serving.pyfunc import Forecaster
 from tests.experts.market import fit_and_predict_frames, panel
 from tests.scoring.small_bundle import SETTINGS, TASK, bundle_of, resealed
 
@@ -81,6 +86,20 @@ def test_the_model_says_what_the_training_code_says(world):
     np.testing.assert_allclose(chance.sum(axis=1), 1.0, atol=1e-12)
     assert chance[:, 2].std() > 0.02
     assert (chance[:, 1] == 0).all() == (world.target == "trend")
+
+
+def test_mlflows_own_tools_are_told_the_probabilities_too(world, tmp_path):
+    bundle = shutil.copytree(world.bundle, tmp_path / "bundle")
+    assert write_mlmodel(bundle)
+    model = Model.load(world.bundle)
+    given = world.rows.select("timestamp", "symbol", *{*model.columns, *model.context})
+    book = BookSizing.of({"config": {"backtest": BacktestSettings().model_dump()}})
+    found = Forecaster(model, book).predict(given.to_pandas())
+    named = yaml.safe_load((bundle / "MLmodel").read_text())["signature"]["outputs"]
+    assert [column["name"] for column in json.loads(named)] == list(found.columns)
+    np.testing.assert_array_equal(
+        found[list(CLASS_COLUMNS)].to_numpy(), score_table(model, world.rows).select(CLASS_COLUMNS).to_numpy()
+    )
 
 
 def test_experts_and_stack_of_other_classes_are_refused(world, tmp_path):

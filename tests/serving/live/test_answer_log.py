@@ -84,6 +84,16 @@ def test_answers_come_back_as_they_went_in_also_with_other_columns(tmp_path):
     assert not [content for content in contents(tmp_path) if content.torn_bytes or content.damage]
 
 
+def test_probabilities_come_back_and_what_was_written_without_them_is_read(tmp_path):
+    chances = np.array([[0.2, 0.5, 0.3], [0.7, 0.0, 0.3]])
+    logged(tmp_path, [replace(answer(1), chances=chances), answer(2)])
+    (with_them, without), (content,) = contents(tmp_path)[0].answers, contents(tmp_path)
+    np.testing.assert_array_equal(with_them.chances, chances)
+    assert without.chances is None
+    assert same(with_them, answer(1, answered_at_us=with_them.answered_at_us))
+    assert content.damage is None
+
+
 def test_a_record_cut_off_at_any_byte_is_left_out_and_the_ones_before_it_stay(tmp_path):
     logged(tmp_path, [answer(1), answer(2)])
     data = next(tmp_path.glob("*.segment")).read_bytes()

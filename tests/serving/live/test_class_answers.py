@@ -8,7 +8,8 @@ import pytest
 
 from components.scoring import Scores
 from serving.api.answer_types import SignalsAnswer
-from serving.live.answer_body import answer_body
+from serving.live.answer_body import answer_body, log_entry
+from serving.live.segments import Answer
 from serving.live.signals import Signals
 
 BAR_US = 1_700_000_000_000_000
@@ -22,8 +23,8 @@ STAMP = {
 }
 
 
-def body(scores: Scores, target: str) -> dict:
-    signals = Signals(
+def signals_of(scores: Scores) -> Signals:
+    return Signals(
         symbols=["A", "B"],
         timestamps_us=np.full(2, BAR_US),
         known_us=np.full(2, BAR_US),
@@ -39,8 +40,17 @@ def body(scores: Scores, target: str) -> dict:
         publication="p",
         newest_us=BAR_US,
     )
+
+
+def body(scores: Scores, target: str) -> dict:
     served = SimpleNamespace(stamp=STAMP, model=SimpleNamespace(period="1d", horizon=5, target=target))
-    return json.loads(answer_body(signals, served, "r", BAR_US))
+    return json.loads(answer_body(signals_of(scores), served, "r", BAR_US))
+
+
+def entry(scores: Scores) -> Answer:
+    model = SimpleNamespace(sha256="a" * 64, columns=("x",), context=())
+    served = SimpleNamespace(model=model, notice=SimpleNamespace(version=3))
+    return log_entry(signals_of(scores), served, "r", BAR_US, endpoint="signals")
 
 
 def scores(**chances: np.ndarray) -> Scores:
@@ -53,6 +63,12 @@ def test_probabilities_are_answered_where_there_are_any():
     told = SignalsAnswer.model_validate(found).signals
     assert [(one.p_down, one.p_none, one.p_up) for one in told] == [(0.2, 0.5, 0.3), (0.5, 0.2, 0.3)]
     assert sum(found["signals"][0][name] for name in given) == pytest.approx(1.0)
+
+
+def test_the_log_keeps_them_too():
+    given = {"p_down": np.array([0.2, 0.5]), "p_none": np.array([0.5, 0.2]), "p_up": np.array([0.3, 0.3])}
+    np.testing.assert_array_equal(entry(scores(**given)).chances, [[0.2, 0.5, 0.3], [0.5, 0.2, 0.3]])
+    assert entry(scores()).chances is None
 
 
 def test_a_champion_of_a_number_answers_as_before():

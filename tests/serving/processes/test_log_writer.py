@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 
 from components.contracts import SERVED, ContractError, read_served, read_stamp, read_table, served_parts
+from components.contracts.classes import CLASS_COLUMNS
 from components.metrics.shift import quantile_sketch
 from serving.live.answer_log import AnswerLog
 from serving.live.segments import UNKNOWN_TIME_US
@@ -237,6 +238,28 @@ def test_past_hours_are_merged_without_losing_or_doubling_a_row(tmp_path):
     writer._lock.close()
     opened(plan)
     assert request_ids(tmp_path) == sorted(before["request_id"].unique())
+
+
+def test_probabilities_of_classes_are_kept_where_the_champion_gives_any(tmp_path):
+    """Beside answers of a number with the same columns, in a segment, in parts of an hour and merged."""
+    chances = np.array([[0.2, 0.5, 0.3], [0.7, 0.0, 0.3]])
+    of_classes = replace(answer(1, answered_at_us=NOON_US), chances=chances)
+    plan = make_plan(tmp_path)
+    log_answers(plan, [of_classes, answer(2, answered_at_us=NOON_US)])
+    log_answers(plan, [answer(3, answered_at_us=NOON_US)])
+    writer = opened(plan)
+    writer.take_closed()
+    for merged in (False, True):
+        if merged:
+            assert writer.merge_hours(now=datetime(2024, 5, 6, 14, tzinfo=UTC)) == 1
+        for columns in (None, ["value"]):
+            found = read_served(tmp_path / "served", columns=columns)
+            told = found.select("request_id", *CLASS_COLUMNS)
+            np.testing.assert_array_equal(
+                told.filter(request_id="r1").select(CLASS_COLUMNS).to_numpy(), chances
+            )
+            assert told.filter(pl.col("request_id") != "r1")["p_up"].null_count() == 4
+            assert len(told) == 6
 
 
 def test_read_served_gives_the_newest_answer_for_each_bar_and_symbol(tmp_path):
