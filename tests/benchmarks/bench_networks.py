@@ -63,6 +63,7 @@ VARIANTS: Variants = {
     "revin_patchtst none": ("patchtst", RANK, quick()),
     "revin_patchtst all": ("patchtst", RANK, revin("all")),
     "infonce off": ("gru", RANK, quick()),
+    "infonce off, 2 epochs more": ("gru", RANK, quick(training={"epochs": 6})),
     "infonce same bar": ("gru", RANK, pretrained()),
     "infonce 5 apart": ("gru", RANK, pretrained(5)),
     "infonce 10 apart": ("gru", RANK, pretrained(10)),

@@ -320,8 +320,8 @@ class Neural(Section):
         "none",
         description=(
             "inputs that come less their mean over the window, over their deviation (RevIN of Kim et al."
-            " 2022), while both are told to what predicts: the raw bars, or all but calendar and regime, "
-            "  common to all symbols"
+            " 2022), while both are told to what predicts: the raw bars, or all but those of calendar and"
+            " regime, which are common to all symbols"
         ),
     )
 
