@@ -150,8 +150,9 @@ def _with_those_behind(
     if is_current.all():
         return current
     outputs = model.expert_outputs(inputs, context, window)
-    for found, own in ((outputs.score, current.score), (outputs.uncertainty, current.uncertainty)):
-        found[:, is_current] = own
+    for name in ("score", "uncertainty", "chances"):
+        if (own := getattr(current, name)) is not None:
+            getattr(outputs, name)[:, is_current] = own
     return outputs
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from components.scoring import Scores
+from components.scoring.model import ExpertOutputs
 from serving.api.answer_types import SignalsAnswer
 from serving.live.answer_body import answer_body, log_entry
+from serving.live.market_snapshot import _with_those_behind
 from serving.live.segments import Answer
 from serving.live.signals import Signals
 
@@ -81,3 +83,23 @@ def test_the_description_names_them_and_asks_none_of_them():
     described = SignalsAnswer.model_json_schema(by_alias=True)["$defs"]["Signal"]
     assert {"p_down", "p_none", "p_up"} <= set(described["properties"])
     assert not {"p_down", "p_none", "p_up"} & set(described["required"])
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_a_symbol_that_is_behind_changes_nothing_of_those_that_are_not(classes):
+    """Of an expert that looks across symbols: a row's outputs depend on how many stand beside it."""
+
+    def outputs(inputs, context, window):
+        beside = np.full((1, len(inputs)), float(len(inputs)))
+        chances = np.stack([beside, beside, beside], axis=-1) if classes else None
+        return ExpertOutputs(("e",), beside, 2 * beside, chances)
+
+    model = SimpleNamespace(expert_outputs=outputs)
+    current, rows = np.array([True, False, True]), np.zeros((3, 1))
+    found = _with_those_behind(model, outputs(rows[current], None, None), rows, rows, None, current)
+    np.testing.assert_array_equal(found.score, [[2.0, 3.0, 2.0]])
+    np.testing.assert_array_equal(found.uncertainty, [[4.0, 6.0, 4.0]])
+    if classes:
+        np.testing.assert_array_equal(found.chances[..., 0], [[2.0, 3.0, 2.0]])
+    else:
+        assert found.chances is None
