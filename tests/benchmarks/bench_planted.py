@@ -122,34 +122,40 @@ def trained(market: Market, config: Config, leaves: list[str], variant: str, see
     return stacked.predictions.select("expert", *KEY, "score")
 
 
-def shares(models: pl.DataFrame, market: Market, config: Config) -> dict[str, float]:
-    """Mean IC of each model on the test window over that of the market's own expectation, same rows."""
+def shares(models: pl.DataFrame, market: Market, config: Config) -> tuple[dict[str, float], float]:
+    """Mean IC of each model on the test window over that of the market's own expectation, same rows; and the
+    latter.
+    """
     labels = target_labels(market.tables.labels, config.labels.primary_horizon, config.labels.target)
     labels = labels.select(*KEY, "label").drop_nulls()
     calendar, _ = bar_index(market.tables.training_set["timestamp"])
     start = calendar[resolve_windows(calendar, config.timeline).test[0]]
-    found = {}
+    found, attainable = {}, float("nan")
     for (name,), frame in models.filter(pl.col("timestamp") >= start).group_by("expert", maintain_order=True):
         own = information_coefficient(frame.select(*KEY, "score"), labels)["ic"].mean()
         best = market.truth.join(frame.select(KEY), on=KEY, how="semi")
-        found[name] = own / information_coefficient(best, labels)["ic"].mean()
-    return found
+        attainable = float(information_coefficient(best, labels)["ic"].mean())
+        found[name] = own / attainable
+    return found, attainable
 
 
 def show(done: list[dict], strength: float, variant: str) -> None:
-    """Mean share of each model over seeds, and the paired difference from the baseline."""
+    """Share of each model over seeds, and the paired difference from the baseline."""
     mine = [one for one in done if (one["strength"], one["variant"]) == (strength, variant)]
     if not mine:
         return
     print(f"\nplanted IC {strength:g}, {variant}: {len(mine)} markets")
+    # A market in which chance left little to find counts less: what is shown is the ratio of the mean ICs.
+    weight = np.array([one["attainable"] for one in mine])
+    weight /= weight.mean()
     for name in mine[0]["shares"]:
-        values = np.array([one["shares"][name] for one in mine])
-        gaps = values - np.array([one["shares"]["afternoon"] for one in mine])
+        values = np.array([one["shares"][name] for one in mine]) * weight
+        gaps = values - np.array([one["shares"]["afternoon"] for one in mine]) * weight
         error = gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else np.nan
         t = f"{gaps.mean() / error:+5.1f}" if error > 0 else "    -"
         print(
-            f"  {name:22} {values.mean():6.1%} ({values.min():.0%} to {values.max():.0%})"
-            f"  against the baseline {gaps.mean():+6.1%}, t {t}"
+            f"  {name:22} {values.mean():6.1%}, markets {(values / weight).min():.0%} to"
+            f" {(values / weight).max():.0%}, against the baseline {gaps.mean():+6.1%}, t {t}"
         )
 
 
@@ -197,7 +203,8 @@ def _one_market(options: argparse.Namespace, strength: float, seed: int, done: l
         seconds = time.process_time() - started
         both = pl.concat([models, afternoon.join(models.select(KEY).unique(), on=KEY, how="semi")])
         one = {"strength": strength, "seed": seed, "variant": variant, "seconds": seconds}
-        found.append(one | {"shares": shares(both, market, config)})
+        reached, attainable = shares(both, market, config)
+        found.append(one | {"shares": reached, "attainable": attainable})
         options.output.parent.mkdir(parents=True, exist_ok=True)
         with options.output.open("a") as handle:
             handle.write(json.dumps(found[-1]) + "\n")
