@@ -9,6 +9,7 @@ import pytest
 from components.contracts import (
     FACTORS,
     PANEL,
+    UNIVERSE,
     CatalogEntry,
     require_json,
     write_catalog,
@@ -18,7 +19,13 @@ from components.feature_store.by_address import online_view
 from components.feature_store.config import Settings
 from components.feature_store.lookup import newest_values
 from components.feature_store.publication import FeatureStoreError
-from components.feature_store.run import Factors, TrainingInputs, run_make_training_set, run_materialise
+from components.feature_store.run import (
+    Described,
+    Factors,
+    TrainingInputs,
+    run_make_training_set,
+    run_materialise,
+)
 from components.lasting.file_systems import LastingError
 from components.lasting.folder import LastingFolder, opened
 from tests.stores import redis_server, s3_server
@@ -56,14 +63,16 @@ def make_market(folder, seed):
         **prices, volume=pl.lit(5.0), sector=pl.lit("all"), period=pl.lit("1d"), event_time="timestamp"
     )
     write_table(panel, folder / "panel", PANEL, **CODE)
+    universe = keys.select("timestamp", "symbol", traded_value=pl.lit(50.0), tradable=pl.lit(True))
+    write_table(universe, folder / "universe", UNIVERSE, **CODE)
     write_catalog(CATALOG, folder / "catalog")
     return folder
 
 
 def materialise(market, store):
     run_materialise(
-        Factors(*(market / name for name in ("factors", "catalog", "panel"))),
-        market / "registry",
+        Factors(*(market / name for name in ("factors", "catalog", "panel", "universe"))),
+        Described(market / "registry", market / "online_universe"),
         folder=store,
         period="1d",
         settings=REDIS.model_dump_json(),
