@@ -14,7 +14,6 @@ import numpy as np
 from components.contracts import PAST_RETURN_BARS
 from components.contracts.classes import CLASS_COLUMNS
 from components.scoring import Model
-from components.scoring.model import cross_section_by_bar
 from serving.api.arrow_body import rows_of_table
 from serving.api.json_body import moments_us, no_moment
 from serving.api.refusal import Refusal
@@ -83,7 +82,7 @@ class Forecaster:
         inputs, context = np.split(rows.values, [len(self.model.columns)], axis=1)
         bar = np.unique(rows.timestamps_us, return_inverse=True)[1]
         outputs = self.model.expert_outputs(inputs, context, rows.window, bar)
-        scores = self.model.combine(outputs, context, cross_section_by_bar(outputs, bar))
+        scores = self.model.combine(outputs, context, self.model.cross_section_by_bar(outputs, context, bar))
         told = scores.columns()
         classes = {name: told[name] for name in CLASS_COLUMNS if name in told}
         found = {"symbol": rows.symbols, **{name: getattr(scores, name) for name in _NUMBERS}, **classes}

@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from components.contracts import REGIMES, verify_bundle
+from components.contracts import REGIMES, SECTOR_COLUMN, verify_bundle
 from components.scoring.expert import ExpertAnswer, ServedExpert
 from components.scoring.form import FURTHER, ScoringError, task_folder
-from components.scoring.moments import moments_by_bar, moments_of_one_bar
+from components.scoring.moments import moments_by_bar, moments_of_one_bar, peer_means
 from components.scoring.parts import (
     CONTEXT,
     about,
@@ -40,11 +40,39 @@ class ExpertOutputs:
 
 
 @dataclass(frozen=True)
+class SectorMeans:
+    """Mean score of each sector of a bar, [E, S], by its code, ascending; `others_E` for rows whose sector is
+    unknown or none of these.
+    """
+
+    codes_S: np.ndarray
+    mean_ES: np.ndarray
+    others_E: np.ndarray
+
+    @classmethod
+    def of(cls, score_EB: np.ndarray, sector_B: np.ndarray) -> Self:
+        """Of the rows of one whole bar."""
+        means_EB = peer_means(score_EB, np.zeros(len(sector_B), dtype=np.int64), sector_B)
+        codes_S, first_S = np.unique(sector_B[np.isfinite(sector_B)], return_index=True)
+        known = np.flatnonzero(np.isfinite(sector_B))
+        return cls(codes_S, means_EB[:, known[first_S]], score_EB.mean(axis=1))
+
+    def at(self, sector_B: np.ndarray) -> np.ndarray:
+        """Means [E, B] for rows of these sectors."""
+        if not len(self.codes_S):
+            return np.repeat(self.others_E[:, None], len(sector_B), axis=1)
+        place_B = np.searchsorted(self.codes_S, sector_B).clip(max=len(self.codes_S) - 1)
+        return np.where(self.codes_S[place_B] == sector_B, self.mean_ES[:, place_B], self.others_E[:, None])
+
+
+@dataclass(frozen=True)
 class CrossSection:
     """Mean and standard deviation of the experts' outputs over all symbols of a bar, [E]; 0 where a deviation
     is not defined.
 
-    Rows of several bars take arrays [E, B], each row with those of its own bar.
+    Rows of several bars take arrays [E, B], each row with those of its own bar. Where the stack takes scores
+    less the mean of their sector the spread is that of what is left, and `sectors` has the means; rows of
+    several bars have them in `score_mean`.
     """
 
     names: tuple[str, ...]
@@ -52,6 +80,7 @@ class CrossSection:
     score_spread: np.ndarray
     uncertainty_mean: np.ndarray
     uncertainty_spread: np.ndarray
+    sectors: SectorMeans | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +158,7 @@ class Model:
         return cls(
             manifest=manifest,
             columns=columns,
-            context=context_of(folder, given, experts, manifest),
+            context=context_of(folder, given, experts, stacker, manifest),
             lookback_bars=lookback_bars,
             experts=experts,
             places=places,
@@ -192,10 +221,30 @@ class Model:
             np.stack([answer.chances for answer in found]) if self.stacker.head.pool else None,
         )
 
-    def cross_section(self, outputs: ExpertOutputs) -> CrossSection:
+    def cross_section(self, outputs: ExpertOutputs, context_BC: np.ndarray) -> CrossSection:
         """Mean and spread over the rows, which must be one whole bar."""
-        score, uncertainty = moments_of_one_bar(outputs.score), moments_of_one_bar(outputs.uncertainty)
-        return CrossSection(outputs.names, *score, *uncertainty)
+        uncertainty = moments_of_one_bar(outputs.uncertainty)
+        if not self.stacker.by_sector:
+            return CrossSection(outputs.names, *moments_of_one_bar(outputs.score), *uncertainty)
+        sector_B = self._sector(context_BC)
+        sectors = SectorMeans.of(outputs.score, sector_B)
+        score = moments_of_one_bar(outputs.score - sectors.at(sector_B))
+        return CrossSection(outputs.names, *score, *uncertainty, sectors)
+
+    def cross_section_by_bar(
+        self, outputs: ExpertOutputs, context_NC: np.ndarray, bar_N: np.ndarray
+    ) -> CrossSection:
+        """Mean and spread over the rows of each row's own bar, [E, N]; `bar_N` numbers the bars from 0."""
+        uncertainty = moments_by_bar(outputs.uncertainty, bar_N)
+        if not self.stacker.by_sector:
+            return CrossSection(outputs.names, *moments_by_bar(outputs.score, bar_N), *uncertainty)
+        peers_EN = peer_means(outputs.score, bar_N, self._sector(context_NC))
+        mean_EN, spread_EN = moments_by_bar(outputs.score - peers_EN, bar_N)
+        return CrossSection(outputs.names, peers_EN + mean_EN, spread_EN, *uncertainty)
+
+    def _sector(self, context_BC: np.ndarray) -> np.ndarray:
+        """Codes of the rows' sectors [B], Float64, NaN where unknown."""
+        return np.asarray(context_BC)[:, self.context.index(SECTOR_COLUMN)].astype(np.float64)
 
     def combine(self, outputs: ExpertOutputs, context_BC: np.ndarray, cross_section: CrossSection) -> Scores:
         """The stack's score and band of rows whose bar has this cross-section."""
@@ -213,6 +262,8 @@ class Model:
         score_mean, score_spread, uncertainty_mean, uncertainty_spread = (
             m[:, None] if m.ndim == 1 else m for m in moments
         )
+        if cross_section.sectors is not None:
+            score_mean = score_mean + cross_section.sectors.at(self._sector(context_BC))
         z_EB = standardise(outputs.score, score_mean, score_spread)
         u_EB = standardise(outputs.uncertainty, uncertainty_mean, uncertainty_spread)
         raw_B = self.stacker.raw(z_EB, u_EB, one_hot(np.asarray(context_BC)[:, 0]))
@@ -221,7 +272,7 @@ class Model:
     def score_bar(self, inputs: np.ndarray, context: np.ndarray, window: np.ndarray | None = None) -> Scores:
         """Scores of rows that are the whole universe of one bar."""
         outputs = self.expert_outputs(inputs, context, window)
-        return self.combine(outputs, context, self.cross_section(outputs))
+        return self.combine(outputs, context, self.cross_section(outputs, context))
 
     def warm_up(self) -> None:
         """Score made-up rows, one and many, known and missing, so that the first request is not the first
@@ -284,12 +335,6 @@ def _alike(own: Model, further: Sequence[Model]) -> Model:
     lookback_bars = max(model.lookback_bars for model in models)
     own, *others = (replace(model, context=context, lookback_bars=lookback_bars) for model in models)
     return replace(own, further=tuple(others))
-
-
-def cross_section_by_bar(outputs: ExpertOutputs, bar_N: np.ndarray) -> CrossSection:
-    """Mean and spread over the rows of each row's own bar, [E, N]; `bar_N` numbers the bars from 0."""
-    score, uncertainty = (moments_by_bar(values, bar_N) for values in (outputs.score, outputs.uncertainty))
-    return CrossSection(outputs.names, *score, *uncertainty)
 
 
 def one_hot(regime_B: np.ndarray) -> np.ndarray:

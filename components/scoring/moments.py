@@ -37,6 +37,18 @@ def moments_of_one_bar(values_KN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean_K, spread_K
 
 
+def peer_means(values_KN: np.ndarray, bar_N: np.ndarray, sector_N: np.ndarray) -> np.ndarray:
+    """Mean over the rows of a row's own bar and sector, [K, N], as labels less those of the sector have it:
+    over all rows of the bar where the sector is unknown (NaN) or has fewer than 3 of them.
+    """
+    (overall_KN, _), known_N = moments_by_bar(values_KN, bar_N), np.isfinite(sector_N)
+    # Codes are whole numbers below 2^20, exact in Float32.
+    group_N = np.unique(bar_N * 2.0**21 + np.where(known_N, sector_N, -1.0), return_inverse=True)[1]
+    members_N = np.bincount(group_N)[group_N]
+    own_KN, _ = moments_by_bar(values_KN, group_N)
+    return np.where(known_N & (members_N >= FEWEST_SYMBOLS), own_KN, overall_KN)
+
+
 def standardised_target(
     label_N: np.ndarray, bar_N: np.ndarray, usual_spread: float | np.ndarray
 ) -> np.ndarray:

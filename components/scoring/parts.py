@@ -62,10 +62,14 @@ def require_classes(folder: Path, experts: tuple[ServedExpert, ...], stacker: St
 
 
 def context_of(
-    folder: Path, given: tuple[str, ...], experts: tuple[ServedExpert, ...], manifest: dict[str, Any]
+    folder: Path,
+    given: tuple[str, ...],
+    experts: tuple[ServedExpert, ...],
+    stacker: Stacker,
+    manifest: dict[str, Any],
 ) -> tuple[str, ...]:
-    """The context columns that the model takes: regime and volatility, and what its experts and the limits of
-    its book take beside.
+    """The context columns that the model takes: regime and volatility, and what its experts, its stack and
+    the limits of its book take beside.
     """
     for expert in experts:
         unknown = [name for name in expert.form.context if name not in CONTEXT]
@@ -77,7 +81,8 @@ def context_of(
     limits = manifest.get("config", {}).get("backtest", {})
     # Bundles from before books had limits name none.
     of_book = {name for setting, name in LIMITED_BY.items() if limits.get(setting) is not None}
-    taken = {name for expert in experts for name in expert.form.context} | of_book
+    of_stack = {SECTOR_COLUMN} if stacker.by_sector else set()
+    taken = {name for expert in experts for name in expert.form.context} | of_book | of_stack
     wanted = tuple(name for number, name in enumerate(CONTEXT) if number < ALWAYS or name in taken)
     missing = [name for name in wanted if name not in given]
     if missing:

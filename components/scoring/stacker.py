@@ -21,6 +21,7 @@ HEAD_NAMES = ("head_scale", "head_bias", "band_low", "band_high")
 USUAL_NAME = "usual_uncertainty"
 CLASSES_NAME, TEMPERATURE_NAME = "classes", "temperature"
 WIDTHS_NAME = "widths"
+BY_SECTOR_NAME = "by_sector"
 Z90 = 1.2815515655446004
 LARGEST_DEVIATION = 5.0
 SMALLEST_SPREAD = 1e-12
@@ -103,7 +104,7 @@ class Head:
 class Stacker:
     """`weights_QE`: row 0 for every bar, row 1 + r on top of it in regime r. `graph` instead, for trees and
     networks. `guests` learned another task; `width_E`: factors on the uncertainties where there are such,
-    else None.
+    else None. `by_sector`: scores are taken less the mean of their sector before they are standardised.
     """
 
     method: str
@@ -113,6 +114,7 @@ class Stacker:
     head: Head
     width_E: np.ndarray | None = None
     guests: tuple[str, ...] = ()
+    by_sector: bool = False
 
     def scores(self, raw_B: np.ndarray, uncertainty_EB: np.ndarray, chance_EB3: np.ndarray | None) -> Scores:
         """As `Head.scores`, with every expert's uncertainty in the unit of the stack's target."""
@@ -203,7 +205,9 @@ def _stacker(values: dict[str, Any], path: Path, threads: int) -> Stacker:
     # A file without widths is of experts that all learned the stack's task.
     widths = {name: float(value) for name, value in values.get(WIDTHS_NAME, {}).items()}
     width_E = np.array([widths.get(name, 1.0) for name in experts]) if widths else None
-    return Stacker(str(values["method"]), experts, weights_QE, graph, head, width_E, tuple(widths))
+    # A file that does not say so is of a stack that compares all symbols of a bar.
+    by_sector = bool(values.get(BY_SECTOR_NAME, False))
+    return Stacker(str(values["method"]), experts, weights_QE, graph, head, width_E, tuple(widths), by_sector)
 
 
 def _weights(weights: dict[str, float], experts: tuple[str, ...], path: Path) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from components.contracts.classes import CLASS_COLUMNS
 from components.scoring.form import ScoringError
-from components.scoring.model import ExpertOutputs, Model, cross_section_by_bar
+from components.scoring.model import ExpertOutputs, Model
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,7 +63,8 @@ def score_table(model: Model, rows: pl.DataFrame, *, bars: Sequence | None = Non
         ),
         chances=_chances(model, parts),
     )
-    scores = model.combine(outputs, context_NC[chosen_N], cross_section_by_bar(outputs, bar_N))
+    context = context_NC[chosen_N]
+    scores = model.combine(outputs, context, model.cross_section_by_bar(outputs, context, bar_N))
     scale, bias = model.head
     about = rows.select("timestamp", "symbol")[chosen_N]
     return about.with_columns(

@@ -20,7 +20,7 @@ from components.stacking.choice import PurgedFold, choose, compare, cross_valida
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, Combiner, fit_combiner
 from components.stacking.config import Settings
 from components.stacking.guests import fit_widths, in_unit, relations, welcome
-from components.stacking.inputs import combiner_inputs, informative
+from components.stacking.inputs import by_sector, combiner_inputs, informative
 from components.stacking.served_form import served_files
 from components.timeline import Windows
 
@@ -138,7 +138,9 @@ def stack_experts(
     return Stacked(
         _all_predictions(_with_usual(predictions, walk), oof, scored, chosen),
         comparison,
-        served_files(chosen, used.final, useful, used.head, fit_widths(present, known)),
+        served_files(
+            chosen, used.final, useful, used.head, fit_widths(present, known), by_sector=by_sector(oof)
+        ),
     )
 
 

@@ -7,23 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from components.contracts import REGIMES
+from components.contracts import REGIMES, SECTOR_COLUMN
 from components.contracts.classes import CLASS_COLUMNS
+from components.scoring.moments import FEWEST_SYMBOLS
 from components.scoring.stacker import SMALLEST_SPREAD, standardise
+
+# Labels that say nothing of how sectors do: whatever scores say of that is noise.
+BY_SECTOR = ("sector_neutral_return",)
 
 
 def combiner_inputs(oof: pl.DataFrame, experts: list[str], guests: Sequence[str] = ()) -> pl.DataFrame:
     """The combiner's inputs at each row: standardised scores, relative uncertainties, regime; the
     uncertainties and the probabilities of classes as they are; and the standardised label. Of `guests`, which
-    learned another task, the scores as they are too.
+    learned another task, the scores as they are too. Where labels are returns less those of the sector, the
+    scores are taken less the mean of their sector first.
     """
+    scored = _less_sectors(oof, [f"score_{name}" for name in experts]) if by_sector(oof) else oof
     return oof.select(
         "timestamp",
         "symbol",
         "label",
         "label_end",
         "horizon",
-        *(_standard(oof, f"score_{name}").alias(f"z_{name}") for name in experts),
+        *(_standard(scored, f"score_{name}").alias(f"z_{name}") for name in experts),
         *(_standard(oof, f"uncertainty_{name}").alias(f"u_{name}") for name in experts),
         *((pl.col("regime") == regime).cast(pl.Float64).alias(f"regime_{regime}") for regime in REGIMES),
         _standard(oof, "label").alias("label_z"),
@@ -31,6 +37,12 @@ def combiner_inputs(oof: pl.DataFrame, experts: list[str], guests: Sequence[str]
         *(f"score_{name}" for name in guests),
         *(f"{column}_{name}" for name in experts for column in CLASS_COLUMNS if f"{column}_{name}" in oof),
     )
+
+
+def by_sector(oof: pl.DataFrame) -> bool:
+    """Whether scores are compared within sectors."""
+    known = SECTOR_COLUMN in oof.columns and oof[SECTOR_COLUMN].is_not_null().any()
+    return known and oof["target"].is_in(BY_SECTOR).all()
 
 
 def design(rows: pl.DataFrame, experts: list[str]) -> np.ndarray:
@@ -95,3 +107,17 @@ def _standard(oof: pl.DataFrame, column: str) -> pl.Series:
     )
     found = standardise(*(by_bar[name].to_numpy() for name in ("value", "mean", "spread")))
     return pl.Series(np.where(by_bar["value"].is_null().to_numpy(), 0.0, found))
+
+
+def _less_sectors(oof: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    """The columns less their mean over the sector in the bar, or over the bar where the sector is unknown or
+    has fewer than 3 values, as `components.scoring.moments.peer_means` has it.
+    """
+    bar, peers = "timestamp", ("timestamp", SECTOR_COLUMN)
+
+    def less(name: str) -> pl.Expr:
+        value = pl.col(name)
+        enough = pl.col(SECTOR_COLUMN).is_not_null() & (value.count().over(peers) >= FEWEST_SYMBOLS)
+        return value - pl.when(enough).then(value.mean().over(peers)).otherwise(value.mean().over(bar))
+
+    return oof.with_columns(less(name) for name in columns)

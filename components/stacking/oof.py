@@ -13,6 +13,7 @@ from components.contracts import (
     PREDICTIONS,
     REGIME_COLUMN,
     REGIMES,
+    SECTOR_COLUMN,
     AlphaloopError,
     ContractError,
     Stamp,
@@ -231,7 +232,8 @@ def build_oof_table(
     Returns
     -------
     OOF frame: `score_<expert>`, `uncertainty_<expert>` (in the unit of the target that it learned), of
-    classes `p_down_<expert>`, `p_none_<expert>`, `p_up_<expert>`, label, `label_end`, log_return, regime.
+    classes `p_down_<expert>`, `p_none_<expert>`, `p_up_<expert>`, label, `label_end`, log_return, regime; and
+    the sector's code where the training set has one.
     """
     target = next(iter(experts.values()))["target"][0]
     table = None
@@ -254,6 +256,7 @@ def build_oof_table(
         .cast(pl.Int32)
         .replace_strict(names, default="unknown", return_dtype=pl.String)
         .alias("regime"),
+        *(pl.col(name).cast(pl.Float64) for name in (SECTOR_COLUMN,) if name in training_set.columns),
     )
     table = table.join(known, on=KEY, how="left").join(regimes, on=("timestamp", "symbol"), how="left")
     return check_table(table.with_columns(pl.col("regime").fill_null("unknown")).sort(OOF.key), OOF)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from components.contracts import SECTOR_COLUMN
 from components.stacking.oof import MAX_GAP_BARS, MIN_ROW_SHARE
 
 SCORE, UNCERTAINTY = "score_", "uncertainty_"
@@ -20,6 +21,7 @@ KNOWN = (
     "label_end",
     "log_return",
     "regime",
+    SECTOR_COLUMN,
 )
 # A bar with a smaller share of the usual number of rows lacks rows that others have.
 THIN_BAR_SHARE = 0.5

@@ -8,6 +8,7 @@ from pathlib import Path
 from components.contracts import REGIMES, atomic_path
 from components.scoring.form import SERVED_FORMAT
 from components.scoring.stacker import (
+    BY_SECTOR_NAME,
     CLASSES_NAME,
     GRAPH_FILE,
     HEAD_NAMES,
@@ -28,6 +29,8 @@ def served_files(
     experts: list[str],
     head: Head,
     widths: Mapping[str, float] | None = None,
+    *,
+    by_sector: bool = False,
 ) -> dict[str, str | bytes]:
     """Files by name that hold a fitted combiner with its head:
 
@@ -38,6 +41,7 @@ def served_files(
     method : the combiner that was chosen; where too little was known to fit it, `combiner` is equal weights
     experts : all that it could have listened to
     widths : factor on the uncertainty of each expert that learned another task
+    by_sector : scores are taken less the mean of their sector
     """
     columns = {"columns": combiner.columns} if combiner.has_graph else {}
     classes = (
@@ -57,6 +61,7 @@ def served_files(
         **columns,
         "weights": combiner.weights,
         **({WIDTHS_NAME: dict(widths)} if widths else {}),
+        **({BY_SECTOR_NAME: True} if by_sector else {}),
         **alpha,
     }
     files: dict[str, str | bytes] = {STACKER_FILE: json.dumps(values, indent=1)}

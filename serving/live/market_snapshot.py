@@ -109,7 +109,7 @@ def _scored(
     """The cross-section of the newest bar, and the scores of all symbols against it."""
     own = window[is_current] if window is not None else None
     outputs = model.expert_outputs(inputs[is_current], context[is_current], own)
-    cross_section = model.cross_section(outputs)
+    cross_section = model.cross_section(outputs, context[is_current])
     every = _with_those_behind(model, outputs, inputs, context, window, is_current)
     return cross_section, model.combine(every, context, cross_section)
 

@@ -4,15 +4,14 @@ Shapes: B rows, E served experts, F inputs, C context columns.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from components.contracts import PAST_RETURN_BARS
-from components.scoring import CrossSection, ExpertOutputs, Model, Scores
-from components.scoring.model import cross_section_by_bar
+from components.scoring import CrossSection, Model, Scores
 from serving.api.given_rows import GivenRows
 from serving.config import Settings
 from serving.live.book_rows import BookRows
@@ -83,8 +82,7 @@ class Scorer:
         inputs, context = split(rows.values, reader, served.model)
         values = np.concatenate([inputs, context], axis=1)
         given = _ModelInputs(inputs, context, rows.window)
-        sections = market.cross_sections
-        scores, further = self._infer(served.model, given, lambda place, _: sections[place], "signals")
+        scores, further = self._infer(served.model, given, "signals", market.cross_sections)
         behind = rows.timestamps_us < market.newest_us
         position = market.weights[places].copy()
         # A publication is being written: these rows are newer than the market that was read, and get the
@@ -194,8 +192,8 @@ class Scorer:
         """Scores and positions [B] of rows that are compared with all symbols in the store, and which of them
         are outside of the universe: so is a symbol that the store lacks, where the model was judged in one.
         """
-        given, sections = _split_given(rows, served.model), market.cross_sections
-        scores, further = self._infer(served.model, given, lambda place, _: sections[place], "score")
+        given = _split_given(rows, served.model)
+        scores, further = self._infer(served.model, given, "score", market.cross_sections)
         places = np.array([market.places.get(symbol, -1) for symbol in rows.symbols], dtype=np.int64)
         own = BookRows.of(scores, given.context, served.model.context, _past(market, places), served.book)
         outside = _at(market.outside, places)
@@ -210,9 +208,7 @@ class Scorer:
         served, market = state.served, state.market
         bar = np.unique(rows.timestamps_us, return_inverse=True)[1]
         given = _split_given(rows, served.model, bar)
-        scores, further = self._infer(
-            served.model, given, lambda _, outputs: cross_section_by_bar(outputs, bar), "score"
-        )
+        scores, further = self._infer(served.model, given, "score")
         past = np.full((len(rows.symbols), PAST_RETURN_BARS), np.nan)
         if market is not None and served.book.volatility_target is not None:
             places = np.array([market.places.get(symbol, -1) for symbol in rows.symbols], dtype=np.int64)
@@ -225,17 +221,22 @@ class Scorer:
         self,
         model: Model,
         given: _ModelInputs,
-        section: Callable[[int, ExpertOutputs], CrossSection],
         endpoint: str,
+        sections: tuple[CrossSection, ...] | None = None,
     ) -> tuple[Scores, tuple[TaskScores, ...]]:
-        """Scores of the judged task and of further ones; `section` is asked with the number of a task, the
-        judged one 0, and its experts' outputs.
+        """Scores of the judged task and of further ones, against `sections`, one a task, the judged one
+        first, or each row against those of its own bar.
         """
         started = time.perf_counter()
         found = []
         for place, one in enumerate((model, *model.further)):
             outputs = one.expert_outputs(given.inputs, given.context, given.window, given.bar)
-            found.append(one.combine(outputs, given.context, section(place, outputs)))
+            section = (
+                sections[place]
+                if sections is not None
+                else one.cross_section_by_bar(outputs, given.context, given.bar)
+            )
+            found.append(one.combine(outputs, given.context, section))
         self.metrics.infer_seconds.labels(endpoint).observe(time.perf_counter() - started)
         told = zip(model.further, found[1:], strict=True)
         return found[0], tuple(TaskScores(one.target, one.horizon, scores) for one, scores in told)

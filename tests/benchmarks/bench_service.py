@@ -147,7 +147,7 @@ def champions(folder: Path) -> tuple[SmallRun, Path]:
 def model_part(name: str, model: Model, run: SmallRun) -> None:
     """Time of expert outputs and combination for rows that lie ready, in this process."""
     inputs, context, window = ready_rows(run, model)
-    cross_section = model.cross_section(model.expert_outputs(inputs, context, window))
+    cross_section = model.cross_section(model.expert_outputs(inputs, context, window), context)
     model.warm_up()
     for rows in (1, SYMBOLS):
         part = inputs[:rows], context[:rows], None if window is None else window[:rows]

@@ -31,7 +31,7 @@ from components.contracts.documents.trials import Scored, ScoredModel, Trials
 from components.contracts.documents.verdict import Gate, Verdict, VerdictStamp
 
 # What older documents lack, and mean by it that there is none.
-LATER = {"luck", "cross_validated", "further_tasks", "market"}
+LATER = {"luck", "cross_validated", "further_tasks", "market", "guests", "further"}
 MOMENT = datetime(2024, 1, 31, 21, tzinfo=UTC)
 REIGN = Reign(version=1, previous=None, when=MOMENT, who="ada", why="first", kind="promotion")
 GATE = Gate(name="drift", value=None, threshold=0.25, comparison="<=", passed=False, reason="r")

@@ -88,7 +88,7 @@ def test_one_symbol_is_scored_against_the_markets_cross_section(world, models):
     bar = expected["timestamp"].max()
     inputs, context, window = bar_arrays(model, world.rows, bar)
     whole = model.score_bar(inputs, context, window)
-    market = model.cross_section(model.expert_outputs(inputs, context, window))
+    market = model.cross_section(model.expert_outputs(inputs, context, window), context)
     for row in (0, 7):
         part = slice(row, row + 1)
         one = model.combine(

@@ -68,7 +68,9 @@ def expected(model, bar) -> dict[str, dict[str, float]]:
     inputs, context = arrays(bar, model)
     outputs = model.expert_outputs(inputs, context)
     scores = model.combine(
-        outputs, context, model.cross_section(model.expert_outputs(inputs[current], context[current]))
+        outputs,
+        context,
+        model.cross_section(model.expert_outputs(inputs[current], context[current]), context[current]),
     )
     book = np.where(current, scores.score, np.nan)[None]
     weights = long_short_weights(book, scores.uncertainty[None], BookSizing.of(model.manifest))[0]

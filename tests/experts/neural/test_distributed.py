@@ -216,9 +216,7 @@ def worker_failure(given: tuple[Inputs, Assignment, Path], folder: Path, monkeyp
 
 def test_bad_data_is_the_users_to_mend(tables, tmp_path, monkeypatch):
     found = worker_failure(arguments(tables, tmp_path, "", period="4h"), tmp_path, monkeypatch)
-    with pytest.raises(
-        ContractError, match="The leaf of second_process is for period 1d, but the panel's period is 4h"
-    ):
+    with pytest.raises(ContractError, match="The training set lacks any input column of the period 1d"):
         processes.raise_failure(found, 2)
 
 

@@ -117,7 +117,16 @@ def test_shipped_spaces_hold_every_leaf_of_their_expert(monkeypatch):
             leaf = load_leaf(LEAVES / f"{name}.yaml")
             assert len(read_space(path, leaf)) > 3
             seen.add(leaf.expert)
-    assert seen == {"elasticnet", "gru", "lightgbm", "xgboost", "patchtst", "tft", "adaptive_tft"}
+    assert seen == {
+        "elasticnet",
+        "gru",
+        "lightgbm",
+        "xgboost",
+        "patchtst",
+        "tft",
+        "adaptive_tft",
+        "median_regression",
+    }
 
 
 def test_a_space_is_read_with_the_kinds_of_its_settings(tmp_path):

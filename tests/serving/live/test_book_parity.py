@@ -35,17 +35,17 @@ from serving.live.signals import Scorer
 from serving.live.state import ServedModel, State
 from tests.serving.small_champion import PERIOD, SERVING, STORE, SmallRun, notice_of, put_online
 
-BOOK = Settings(quantile=0.2)
+BOOK = Settings(quantile=0.3)
 RULES = UniverseSettings(most_traded_share=0.7)
 BOOKS = {
     "equal": {},
     "confidence": {"sizing": "confidence"},
     "kelly": {"sizing": "kelly", "kelly_fraction": 0.004},
     "steps": {"sizing": "steps", "size_steps": [(0.5, 0.3), (0.65, 0.9)]},
-    "sector": {"max_sector_weight": 0.05},
-    "beta": {"max_beta": 0.01},
+    "sector": {"max_sector_weight": 0.002},
+    "beta": {"max_beta": 0.0005},
     "volatility": {"volatility_target": 0.02},
-    "all": {"sizing": "kelly", "max_sector_weight": 0.05, "max_beta": 0.01, "volatility_target": 0.02},
+    "all": {"sizing": "kelly", "max_sector_weight": 0.002, "max_beta": 0.0005, "volatility_target": 0.02},
 }
 
 
