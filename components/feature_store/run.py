@@ -121,7 +121,9 @@ def run_make_training_set(
     with stage("training set"):
         parsed = Settings.model_validate_json(settings)
         rows = read_table(inputs.panel, PANEL).select("timestamp", "symbol", "sector")
-        with opened(folder, lambda name: name.startswith(f"data/{inputs.publication}/")) as place:
+        wanted = (CURRENT, f"data/{inputs.publication}/")
+        # What is online is wanted by its name: a publication that is written again prunes others.
+        with opened(folder, lambda name: name.startswith(wanted)) as place:
             catalog = read_catalog(inputs.catalog)
             published = restore(
                 inputs.publication, inputs.factors, catalog, inputs.period, settings=parsed, folder=place

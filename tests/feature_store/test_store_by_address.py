@@ -80,11 +80,11 @@ def materialise(market, store):
     )
 
 
-def join(market, store):
+def join(market, store, settings=REDIS):
     publication = require_json(market / "registry")["publication"]
     inputs = TrainingInputs(*(market / name for name in ("factors", "catalog", "panel")), publication, "1d")
     run_make_training_set(
-        inputs, market / "training_set", folder=store, settings=REDIS.model_dump_json(), code="c"
+        inputs, market / "training_set", folder=store, settings=settings.model_dump_json(), code="c"
     )
     return pl.read_parquet(market / "training_set")
 
@@ -185,3 +185,13 @@ def test_a_store_that_is_gone_leaves_what_was_current(s3, tmp_path):
     assert not (other / "registry").exists()
     materialise(other, store)
     assert newest(store) == pl.read_parquet(other / "factors")["x"].tail(2).to_list()
+
+
+def test_a_training_set_of_an_old_publication_leaves_what_is_online(s3, tmp_path):
+    """Whatever the store's times say of which is older: it is brought back beside what is online."""
+    store = f"{s3.address}/{tmp_path.name}/feature_store"
+    for seed in (1, 2, 3, 4):
+        materialise(make_market(tmp_path / str(seed), seed), store)
+    online = newest(store)
+    assert len(join(tmp_path / "1", store, REDIS.model_copy(update={"keep_publications": 1}))) == 12
+    assert newest(store) == online

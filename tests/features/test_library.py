@@ -23,6 +23,7 @@ from components.features.library import (
     needed_measures,
     wanted_factors,
 )
+from components.features.library.context import CONTEXT
 from components.features.support import unsupported
 from components.market.config import Settings as MarketSettings
 from components.market.simulator import simulate
@@ -117,7 +118,7 @@ def test_default_inputs_stay_quick_to_train_on():
     on = [name for name, value in Settings().groups if value]
     optional = {"funding_rate", "open_interest", "vwap", "is_reference"}
     daily = [factor for factor in wanted_factors("1d", on) if not base_columns(factor) & optional]
-    assert 120 <= len(daily) <= 140
+    assert 120 <= len([factor for factor in daily if factor.name not in CONTEXT]) <= 140
     assert not {"alpha158", "candles", "formulas", "pivots"} & set(on)
 
 
