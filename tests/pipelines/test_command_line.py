@@ -170,7 +170,7 @@ def test_the_command_line_starts_without_heavy_libraries():
         ("experts.leaves=[median/1d/base, median/1d/base]", ("'median/1d/base' more than once",)),
         (
             "experts.leaves=[median/1d/base, lightgbm/1h/base]",
-            ("market.period is 1d. Write lightgbm/1d/base",),
+            ("market.period is 1d: bars of 1h can't be made from longer ones. Write lightgbm/1d/base",),
         ),
         ("experts.leaves=[median/1d/base, lightgbm/1d/rich]", ("no input is rich", "fusion.tables")),
         ("experts.leaves=[median/1d/base, lightgbm]", ("is no leaf", "lightgbm/1d/base")),
