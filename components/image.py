@@ -6,4 +6,4 @@ import os
 
 from components.processes.sources import IMAGE_NAME_VARIABLE
 
-IMAGE = os.environ.get(IMAGE_NAME_VARIABLE, "alphaloop-python:0.7.0")
+IMAGE = os.environ.get(IMAGE_NAME_VARIABLE, "alphaloop-python:0.8.0")

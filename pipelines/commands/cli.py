@@ -101,7 +101,7 @@ def compile_(
 ):
     """Compile a pipeline to KFP's IR, for a cluster.
 
-    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop-python:0.7.0 -o my.yaml
+    Example:  alphaloop compile --pipeline training --image registry.example/alphaloop-python:0.8.0 -o my.yaml
     """
     from components.progress import warn
     from pipelines.commands.printed import told_image

@@ -73,7 +73,7 @@ def test_an_image_stays_as_it_is_where_no_engine_knows_its_digest(monkeypatch, t
 @pytest.mark.parametrize(
     "image",
     [
-        "alphaloop-python:0.7.0",
+        "alphaloop-python:0.8.0",
         "localhost:5000/a/b_c.d:1-x",
         "Registry.example/a",
         f"{IMAGE}@sha256:{'0f' * 32}",
