@@ -309,7 +309,7 @@ def test_another_seed_redoes_everything_and_the_store_follows_the_run(dearer, co
     assert other.code == 0, other.text
     assert not other.stages("cached")
     back = alphaloop("materialise", "--config", config, folder=folder)
-    assert back.stages("cached") == {"ingest", "validation", "data docs", "features"}
+    assert back.stages("cached") == {"ingest", "validation", "data docs", "features", "universe"}
     assert "materialise" in back.stages("finished")
 
 
