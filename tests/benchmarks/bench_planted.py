@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from components.contracts import REGIME_COLUMN, VOLATILITY_COLUMN, target_labels
+from components.contracts import REGIME_COLUMN, SECTOR_COLUMN, VOLATILITY_COLUMN, target_labels
 from components.experts.leaves import load_leaf
 from components.experts.training.frames import LabelledRows
 from components.experts.training.inputs import Assignment, TrainingTables
@@ -73,7 +73,7 @@ def make_market(config: Config, seed: int) -> Market:
     factors, labels = build_factors(panel, config.features), build_labels(panel, config.labels)
     entries = catalog(config.features, config.market.period)
     inputs = [entry.column for entry in entries if entry.role == "input"]
-    context = [name for name in (REGIME_COLUMN, VOLATILITY_COLUMN) if name not in inputs]
+    context = [name for name in (REGIME_COLUMN, VOLATILITY_COLUMN, SECTOR_COLUMN) if name not in inputs]
     rows = factors.join(panel.select(*KEY, "sector"), on=KEY)
     rows = rows.select(*KEY, "sector", *inputs, *context)
     expected = made.truth.select(*KEY, pl.col("expected_return_5").alias("score"))
