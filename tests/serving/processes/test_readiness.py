@@ -42,6 +42,7 @@ MODEL = ModelAnswer(
     period="1d",
     horizon_bars=5,
     target="log_return",
+    tasks=[],
     experts=["elasticnet"],
     inputs=["x"],
     context=[],
