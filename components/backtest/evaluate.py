@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.backtest.charges import charged_prices
 from components.backtest.config import Settings
 from components.backtest.fifths import liquidity
 from components.backtest.forecasts import Beside, measure, of_all_names
+from components.backtest.further import evaluate_further
+from components.backtest.market_facts import MarketFacts, what_happened
 from components.backtest.paper_book import paper_book
 from components.backtest.paths import evaluate_paths
 from components.backtest.portfolios import (
@@ -23,63 +24,24 @@ from components.backtest.portfolios import (
     trade,
     trade_benchmark,
 )
+from components.backtest.predictions import Task
 from components.backtest.prices import Prices
-from components.backtest.sized_by import with_names
 from components.backtest.slices import slices
 from components.backtest.terms import Terms
-from components.contracts import REGIMES, content_sha256, tradable_rows
+from components.contracts import content_sha256, tradable_rows
 from components.contracts.documents.evaluation import (
     AllNames,
     Evaluation,
     EvaluationStamp,
     Measurement,
     ModelEvaluation,
-    WindowSpan,
     WindowSpans,
 )
 from components.metrics import bars_per_year, market_sketch
 from components.progress import warn
 from components.settings import config_hash
-from components.timeline import Windows
 
 TRADED = {"validation": "validation", "test": "backtest"}
-
-
-@dataclass(frozen=True)
-class MarketFacts:
-    """What scores are held against.
-
-    labels : LABELS table; only rows of the horizon are used
-    panel : PANEL table
-    regimes : columns `timestamp`, `symbol`, `regime_state` (code into REGIMES, or null)
-    windows, calendar : the four windows as bar positions, and the sorted distinct timestamps they count in
-    universe : UNIVERSE table of the panel; only tradable rows are measured
-    context : what books are sized by beside scores, as in `with_names`; None: nothing is known of the names
-    """
-
-    labels: pl.DataFrame
-    panel: pl.DataFrame
-    regimes: pl.DataFrame
-    windows: Windows
-    calendar: pl.Series
-    universe: pl.DataFrame
-    context: pl.DataFrame | None = None
-
-    def prices(self, window: str, terms: Terms) -> Prices:
-        """Prices of one of the windows, with what trading costs by name and what books are sized by."""
-        prices = charged_prices(self.panel, self.inside(self.panel, window), terms)
-        return prices if self.context is None else with_names(prices, self.context, terms)
-
-    def inside(self, frame: pl.DataFrame, window: str) -> pl.DataFrame:
-        """The rows of one of the windows."""
-        first, end = getattr(self.windows, window)
-        return frame.filter(pl.col("timestamp").is_between(self.calendar[first], self.calendar[end - 1]))
-
-    def span(self, window: str) -> WindowSpan:
-        """First and last bar of one of the windows."""
-        first, end = getattr(self.windows, window)
-        start, last = (self.calendar[bar].strftime("%Y-%m-%dT%H:%M:%SZ") for bar in (first, end - 1))
-        return WindowSpan(start=start, end=last, bars=end - first)
 
 
 def evaluate(
@@ -89,15 +51,17 @@ def evaluate(
     *,
     horizon: int,
     code: str,
+    further: Mapping[Task, Mapping[str, pl.DataFrame]] | None = None,
     crossed: pl.DataFrame | None = None,
 ) -> tuple[Evaluation, pl.DataFrame]:
-    """Evaluate each expert in the validation and the test window; portfolios are traded in the backtest
-    window instead of the test window.
+    """Evaluate each expert in the validation and the test window, and what is predicted beside the judged
+    task in the test window; portfolios are traded in the backtest window instead of the test window.
 
     Parameters
     ----------
     predictions_by_name : tables with MEASURED_COLUMNS, of one horizon, target and period
     code : code version, for the stamp
+    further : the same of tasks beside the judged one, by task and model
     crossed : CROSS_VALIDATED table of a cross-validation before the test window, where there was one
 
     Returns
@@ -131,6 +95,7 @@ def evaluate(
         },
         stamp=stamp,
         market=market_sketch(market.inside(market.panel, "test")),
+        further_tasks=evaluate_further(further or {}, market, terms),
         cross_validated=None
         if crossed is None
         else evaluate_paths(crossed, market.universe, facts, market.panel, terms, market.context),
@@ -206,28 +171,3 @@ def possible_entry(panel: pl.DataFrame, settings: Settings) -> Settings:
         )
         return settings.model_copy(update={"entry": "next_close"})
     return settings
-
-
-def what_happened(market: MarketFacts, *, target: str, horizon: int) -> pl.DataFrame:
-    """What happened and where, one row a (timestamp, symbol):
-
-    `label` (the target), `log_return`, `sector`, `regime`, `traded_value`, `market_cap` (null where unknown).
-    """
-    key = ["timestamp", "symbol"]
-    code = pl.col("regime_state").fill_nan(None).cast(pl.Int32)
-    names = (
-        code.replace_strict(dict(enumerate(REGIMES)), default="unknown", return_dtype=pl.String)
-        .fill_null("unknown")
-        .alias("regime")
-    )
-    size = pl.col("market_cap") if "market_cap" in market.panel.columns else pl.lit(None, dtype=pl.Float64)
-    size = pl.when(size > 0).then(size).alias("market_cap")
-    return (
-        market.labels.filter(pl.col("horizon") == horizon)
-        .select(*key, pl.col(target).cast(pl.Float64).alias("label"), "log_return")
-        .join(market.panel.select(*key, pl.col("sector").fill_null("unknown"), size), on=key, how="left")
-        .join(market.regimes.select(*key, names), on=key, how="left")
-        .join(market.universe.select(*key, "traded_value"), on=key, how="left")
-        .with_columns(pl.col("sector", "regime").fill_null("unknown"))
-        .sort(key)
-    )

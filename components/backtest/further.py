@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from components.backtest.class_forecasts import measure_classes
-from components.backtest.evaluate import MarketFacts, what_happened
 from components.backtest.forecasts import band_shares, coefficients, ranking
+from components.backtest.market_facts import MarketFacts, what_happened
 from components.backtest.portfolios import trade_long_short
 from components.backtest.predictions import Task
 from components.backtest.prices import Prices

@@ -54,7 +54,7 @@ def trade(
     """Trade one expert's scores in every portfolio: their figures, and a frame of RETURNS_SCHEMA each."""
     figures, frames = {}, []
     for strategy in PORTFOLIOS:
-        test = _run(strategy, predictions, prices, terms)
+        test = run_portfolio(strategy, predictions, prices, terms)
         frame = tagged(test, expert, window, benchmark if strategy == "long_only" else None)
         curve = capacity(prices, predictions, test, strategy, terms)
         figures[strategy] = _figures(frame, test, curve, terms)
@@ -64,12 +64,13 @@ def trade(
 
 def trade_long_short(predictions: pl.DataFrame, prices: Prices, terms: Terms) -> Portfolio:
     """The figures of one model's scores in the long_short portfolio alone."""
-    test = _run("long_short", predictions, prices, terms)
+    test = run_portfolio("long_short", predictions, prices, terms)
     curve = capacity(prices, predictions, test, "long_short", terms)
     return _figures(tagged(test, "", "", None), test, curve, terms)
 
 
-def _run(strategy: str, predictions: pl.DataFrame, prices: Prices, terms: Terms) -> Backtest:
+def run_portfolio(strategy: str, predictions: pl.DataFrame, prices: Prices, terms: Terms) -> Backtest:
+    """One of the portfolios of `run_backtest` by all of the terms."""
     return run_backtest(
         prices,
         predictions,

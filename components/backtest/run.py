@@ -4,16 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.backtest.config import Settings
-from components.backtest.evaluate import MarketFacts, evaluate
-from components.backtest.further import evaluate_further
+from components.backtest.evaluate import evaluate
+from components.backtest.market_facts import MarketFacts
 from components.backtest.predictions import Task, read_crossed, read_predictions
-from components.backtest.sized_by import SIZED_BY
-from components.backtest.terms import Terms
-from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, UNIVERSE, atomic_path, read_table
+from components.contracts import LABELS, PANEL, TRAINING_SET, UNIVERSE, atomic_path, read_table
 from components.contracts.documents.evaluation import Evaluation
 from components.progress import report, stage
 from components.timeline import Settings as TimelineSettings
-from components.timeline import resolve_windows
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,8 @@ def run(
 ) -> Evaluation:
     """Trade and measure every expert and the stack, and what is predicted beside the judged task.
 
-    Windows are counted on the training set's calendar, as experts and stack do. `settings` and `timeline` are
-    JSON of the two sections; `target` and `horizon`, in bars, are the judged task.
+    `settings` and `timeline` are JSON of the two sections; `target` and `horizon`, in bars, are the judged
+    task.
 
     Raises
     ------
@@ -60,36 +57,31 @@ def run(
     """
     with stage("backtest"):
         parsed = Settings.model_validate_json(settings)
-        training_set = read_table(inputs.training_set, TRAINING_SET)
-        regimes = training_set.select("timestamp", "symbol", REGIME_COLUMN)
-        calendar = regimes["timestamp"].unique().sort()
-        windows = resolve_windows(calendar, TimelineSettings.model_validate_json(timeline))
         predicted = read_predictions(Path(inputs.predictions), Path(inputs.labels), Task(target, horizon))
-        experts = predicted.judged
-        market = MarketFacts(
-            labels=read_table(inputs.labels, LABELS),
-            panel=read_table(inputs.panel, PANEL),
-            universe=read_table(inputs.universe, UNIVERSE),
-            regimes=regimes,
-            windows=windows,
-            calendar=calendar,
-            context=training_set.select(
-                "timestamp", "symbol", *(name for name in SIZED_BY if name in training_set.columns)
-            ),
+        market = MarketFacts.of(
+            read_table(inputs.panel, PANEL),
+            read_table(inputs.universe, UNIVERSE),
+            read_table(inputs.labels, LABELS),
+            read_table(inputs.training_set, TRAINING_SET),
+            TimelineSettings.model_validate_json(timeline),
         )
         crossed = read_crossed(Path(inputs.crossed), Path(inputs.labels)) if inputs.crossed else None
-        evaluation, table = evaluate(experts, market, parsed, horizon=horizon, code=code, crossed=crossed)
-        entered = parsed.model_copy(update={"entry": evaluation.entry})
-        terms = Terms(entered, horizon, evaluation.bars_per_year)
-        further = evaluate_further(predicted.further, market, terms)
-        evaluation = evaluation.model_copy(update={"further_tasks": further})
+        evaluation, table = evaluate(
+            predicted.judged,
+            market,
+            parsed,
+            horizon=horizon,
+            code=code,
+            further=predicted.further,
+            crossed=crossed,
+        )
         with atomic_path(outputs.returns) as temporary:
             table.write_parquet(temporary, compression="zstd")
         evaluation.write(outputs.evaluation)
-        bars = evaluation.windows.test.bars
-        beside = f", {len(further)} further tasks" if further else ""
+        bars, tasks = evaluation.windows.test.bars, len(evaluation.further_tasks)
+        told = f", {tasks} further tasks" if tasks else ""
         report(
             "backtest",
-            f"{len(experts)} experts over {bars} test bars, {len(table):,} rows of returns{beside}",
+            f"{len(evaluation.experts)} experts over {bars} test bars, {len(table):,} rows of returns{told}",
         )
     return evaluation

@@ -8,9 +8,11 @@ import polars as pl
 from rich.table import Table
 
 from components.backtest.evaluate import possible_entry
+from components.backtest.market_facts import MarketFacts
 from components.backtest.one_model import TestWindow
 from components.backtest.terms import Terms
 from components.contracts import (
+    LABELS,
     PANEL,
     TRAINING_SET,
     AlphaloopError,
@@ -30,8 +32,7 @@ from components.metrics import bars_per_year, market_sketch
 from components.page import number
 from components.registry.client import answered
 from components.registry.gathered import keep_variants
-from components.registry.scored import MOMENT, scored_together
-from components.timeline import bar_index, resolve_windows
+from components.registry.scored import scored_together
 from pipelines.commands.one_expert import ABLATIONS, expert_inputs
 from pipelines.config import Config
 from pipelines.leaves import beside_leaves, find_leaf, resolve_leaf, run_name
@@ -69,31 +70,31 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
 
 
 def _test_window(inputs: StudyInputs, config: Config) -> TestWindow:
-    """The window as a run of this config trades it: its universe, costs and stops."""
+    """The window as a run of this config trades it: its universe, sizes, costs and stops."""
     panel = read_table(inputs.panel, PANEL)
-    calendar, _ = bar_index(read_table(inputs.training_set, TRAINING_SET)["timestamp"])
-    yearly = bars_per_year(config.market.period, calendar)
-    return TestWindow(
+    market = MarketFacts.of(
         panel,
         tradable_universe(panel, config.market.universe),
-        resolve_windows(calendar, inputs.timeline),
-        calendar,
-        Terms(possible_entry(panel, config.backtest), inputs.horizon, yearly),
+        read_table(inputs.labels, LABELS),
+        read_table(inputs.training_set, TRAINING_SET),
+        inputs.timeline,
     )
+    yearly = bars_per_year(config.market.period, market.calendar)
+    return TestWindow(market, Terms(possible_entry(panel, config.backtest), inputs.horizon, yearly))
 
 
 def _keep_trials(result: Ablation, daily: pl.DataFrame, judged: TestWindow, config: Config) -> None:
     parts = daily.partition_by("variant", as_dict=True, include_key=False, maintain_order=True)
     series = {f"{result.leaf}: {name}": part for (name,), part in parts.items()}
-    first, end = judged.windows.test
+    market, span = judged.market, judged.market.span("test")
     scored = scored_together(
         series,
         dict.fromkeys(series, "variant"),
         period=config.market.period,
-        test=tuple(judged.calendar[bar].strftime(MOMENT) for bar in (first, end - 1)),
+        test=(span.start, span.end),
         bars_per_year=judged.terms.bars_per_year,
         task=(result.target, result.horizon),
-        market=market_sketch(judged.rows(judged.panel)),
+        market=market_sketch(market.inside(market.panel, "test")),
     )
     folder = Path(config.run.folder).absolute() / "registry"
     with answered():

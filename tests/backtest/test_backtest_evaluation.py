@@ -10,7 +10,8 @@ import pytest
 from small_markets import long_table
 
 from components.backtest.config import Settings
-from components.backtest.evaluate import MarketFacts, evaluate
+from components.backtest.evaluate import evaluate
+from components.backtest.market_facts import MarketFacts
 from components.backtest.portfolios import RETURNS_SCHEMA
 from components.backtest.predictions import Task, read_predictions, split_predictions
 from components.contracts import (

@@ -12,8 +12,9 @@ import pytest
 from small_markets import long_table
 
 from components.backtest.config import Settings
-from components.backtest.evaluate import MarketFacts, evaluate, what_happened
+from components.backtest.evaluate import evaluate
 from components.backtest.further import evaluate_further
+from components.backtest.market_facts import MarketFacts, what_happened
 from components.backtest.predictions import Task, split_predictions
 from components.backtest.run import Inputs, Outputs, run
 from components.backtest.terms import Terms

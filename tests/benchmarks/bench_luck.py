@@ -21,7 +21,8 @@ from pathlib import Path
 
 import polars as pl
 
-from components.backtest.evaluate import MarketFacts, evaluate
+from components.backtest.evaluate import evaluate
+from components.backtest.market_facts import MarketFacts
 from components.backtest.predictions import Task, split_predictions
 from components.contracts import ALL_PREDICTIONS, PREDICTIONS, REGIME_COLUMN, VOLATILITY_COLUMN
 from components.contracts.documents.trials import Trials

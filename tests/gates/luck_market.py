@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 
 from components.backtest.config import Settings as BacktestSettings
-from components.backtest.evaluate import MarketFacts, evaluate
+from components.backtest.evaluate import evaluate
+from components.backtest.market_facts import MarketFacts
 from components.contracts import TIME
 from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.trials import Trials

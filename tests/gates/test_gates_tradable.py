@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from components.backtest.config import Settings as BacktestSettings
-from components.backtest.evaluate import MarketFacts, evaluate
+from components.backtest.evaluate import evaluate
+from components.backtest.market_facts import MarketFacts
 from components.contracts import TIME
 from components.contracts.documents.evaluation import CapacityRow, Evaluation, Measurement
 from components.contracts.documents.trials import Trials

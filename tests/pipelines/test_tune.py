@@ -11,8 +11,17 @@ import polars as pl
 import pytest
 import yaml
 
-from components.backtest.evaluate import MarketFacts, evaluate
-from components.contracts import REGIMES, AlphaloopError
+from components.backtest.evaluate import evaluate
+from components.backtest.market_facts import MarketFacts
+from components.contracts import (
+    BETA_COLUMN,
+    REGIMES,
+    RETURN_COLUMN,
+    SECTOR_COLUMN,
+    TRAINING_SET,
+    AlphaloopError,
+    write_table,
+)
 from components.experts.leaves import load_leaf
 from components.experts.studies.search import SearchError
 from components.market.universe import tradable_universe
@@ -141,6 +150,32 @@ def test_what_an_ablation_scores_on_the_test_window_counts_as_tried(config, prep
     assert returns["clear"].sum() != returns["full"].sum()
 
 
+def test_an_ablation_trades_within_the_limits_of_the_runs_books(config, prepared, monkeypatch):
+    """By the run's sizes and limits, from the context columns of the training set."""
+    tables = prepared.parents[2] / "tables"
+    path = tables / "training_set.parquet"
+    names = pl.read_parquet(path)
+    random = np.random.default_rng(2)
+    context = {
+        SECTOR_COLUMN: names["symbol"].rank("dense").to_numpy() % 3,
+        BETA_COLUMN: random.uniform(0.5, 1.5, len(names)),
+        RETURN_COLUMN: random.normal(0, 0.02, len(names)),
+    }
+    columns = [pl.Series(name, values, pl.Float32) for name, values in context.items()]
+    write_table(names.with_columns(columns), path, TRAINING_SET, code_version="v1", config_hash="")
+    limits = {"max_sector_weight": 0.05, "max_beta": 0.01, "volatility_target": 0.05}
+    config = config.model_copy(update={"backtest": config.backtest.model_copy(update=limits)})
+    kept = []
+    monkeypatch.setattr(ablate, "keep_variants", lambda *given: kept.append(given))
+    ablate.run_ablation("tunable", config, seeds=2, window="test")
+    ((_, _, _, scored, _),) = kept
+    for model in scored.models:
+        own = np.array(model.net_return, dtype=float)
+        expected = traded_by_a_run(config, prepared, model.name.split(": ")[1])
+        np.testing.assert_allclose(own[-len(expected) :], expected, atol=1e-8)
+        assert expected.any()
+
+
 def traded_by_a_run(config, prepared, variant):
     """Net returns of long_short as `evaluate` has them, the mean over two seeds."""
     tables = prepared.parents[2] / "tables"
@@ -155,6 +190,7 @@ def traded_by_a_run(config, prepared, variant):
         windows=resolve_windows(calendar, TIMELINE),
         calendar=calendar,
         universe=tradable_universe(panel, config.market.universe),
+        context=training_set,
     )
     parts = []
     for seed in (3, 4):
