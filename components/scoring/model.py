@@ -19,6 +19,7 @@ from components.scoring.parts import (
     columns_of,
     context_of,
     form_folder,
+    further_tasks,
     places_of,
     require_classes,
 )
@@ -125,12 +126,9 @@ class Model:
         manifest = verify_bundle(folder)
         task = tuple(about(manifest, folder, name) for name in ("target", "horizon"))
         own = cls._of_task(folder, manifest, folder / "stacker", task, threads)
-        # A bundle that names no tasks answers its own alone.
-        others = [(one["target"], one["horizon"]) for one in manifest.get("tasks", ())]
         further = [
             cls._of_task(folder, manifest, folder / "stacker" / FURTHER / task_folder(*other), other, threads)
-            for other in others
-            if other != task
+            for other in further_tasks(manifest, folder, task)
         ]
         return _alike(own, further) if further else own
 

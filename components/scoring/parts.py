@@ -13,6 +13,7 @@ from components.contracts import (
     REGIME_COLUMN,
     SECTOR_COLUMN,
     VOLATILITY_COLUMN,
+    read_json,
     require_json,
 )
 from components.scoring.expert import ServedExpert
@@ -27,10 +28,37 @@ ALWAYS = 2
 
 def form_folder(expert: Path, task: tuple[str, int]) -> Path:
     """Where the served form of an expert for a task lies: below `further` where it is none that it learned
-    first.
+    first; ScoringError where it is not there.
     """
     further = expert / FURTHER / task_folder(*task)
-    return further if further.exists() else expert
+    if further.exists():
+        return further
+    manifest = read_json(expert / "manifest.json") or {}
+    if list(task) in [[one.get("target"), one.get("horizon")] for one in manifest.get("tasks", ())[1:]]:
+        raise ScoringError(
+            f"{further} is missing, but {expert.name} learned {task[0]} over {task[1]} bars beside its own"
+            " task. Train the model again."
+        )
+    return expert
+
+
+def further_tasks(manifest: dict[str, Any], folder: Path, judged: tuple[str, int]) -> list[tuple[str, int]]:
+    """The (target, horizon) that a bundle answers beside the judged one; one that names none answers that
+    alone.
+    """
+    told = manifest.get("tasks", [])
+    try:
+        found = [(one["target"], one["horizon"]) for one in told]
+        whole = all(isinstance(target, str) and type(horizon) is int for target, horizon in found)
+        whole = whole and len(set(found)) == len(found)
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise ScoringError(
+            f"{folder}: the manifest's `tasks` are {str(told)[:100]}; expected a target and a horizon each,"
+            " and each once. Train the model again."
+        )
+    return [task for task in found if task != judged]
 
 
 def columns_of(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -78,7 +106,12 @@ def context_of(
                 f"{folder}: expert {expert.name} takes the context column {unknown[0]!r}; this version knows"
                 f" {list(CONTEXT)}. Train the model again."
             )
-    limits = manifest.get("config", {}).get("backtest", {})
+    config = manifest.get("config", {})
+    limits = config.get("backtest", {}) if isinstance(config, dict) else None
+    if not isinstance(limits, dict):
+        raise ScoringError(
+            f"{folder}: the manifest's `config` is no config ({str(config)[:100]}). Train the model again."
+        )
     # Bundles from before books had limits name none.
     of_book = {name for setting, name in LIMITED_BY.items() if limits.get(setting) is not None}
     of_stack = {SECTOR_COLUMN} if stacker.by_sector else set()

@@ -169,7 +169,7 @@ def read_stacker(folder: Path, *, threads: int) -> Stacker:
         )
     try:
         return _stacker(values, path, threads)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ScoringError(
             f"{path} is not a whole stacker ({type(error).__name__}: {error}). Train the model again."
         ) from error
@@ -204,9 +204,13 @@ def _stacker(values: dict[str, Any], path: Path, threads: int) -> Stacker:
     )
     # A file without widths is of experts that all learned the stack's task.
     widths = {name: float(value) for name, value in values.get(WIDTHS_NAME, {}).items()}
+    if not all(0 < value < np.inf for value in widths.values()):
+        raise ValueError(f"widths {widths}; expected finite numbers above 0")
     width_E = np.array([widths.get(name, 1.0) for name in experts]) if widths else None
     # A file that does not say so is of a stack that compares all symbols of a bar.
-    by_sector = bool(values.get(BY_SECTOR_NAME, False))
+    by_sector = values.get(BY_SECTOR_NAME, False)
+    if not isinstance(by_sector, bool):
+        raise TypeError(f"{BY_SECTOR_NAME} is {by_sector!r}; expected true or false")
     return Stacker(str(values["method"]), experts, weights_QE, graph, head, width_E, tuple(widths), by_sector)
 
 

@@ -1,5 +1,6 @@
 """A bundle of several tasks says what training said of each: by heads of one graph, or by a model each."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,8 @@ from components.experts.leaves import Leaf, expert_module
 from components.experts.model_each import ModelEach, expert_of, load_warm
 from components.experts.protocol import Task
 from components.scoring import Model, ScoringError, score_table
-from components.scoring.stacker import Head, Pool
+from components.scoring.parts import form_folder, further_tasks
+from components.scoring.stacker import Head, Pool, read_stacker
 from components.stacking.combiners import EQUAL, Combiner
 from components.stacking.served_form import served_files
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
@@ -125,6 +127,55 @@ def test_a_bundle_that_names_a_task_without_its_stack_is_refused(bundle, tmp_pat
     shutil.rmtree(copy / "stacker" / "further" / "direction_2")
     with pytest.raises(ScoringError, match=r"further/direction_2/stacker\.json"):
         Model.load(resealed(copy))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, "log_return_4", ["log_return_4"], [{"target": "log_return"}],
+     [{"target": "log_return", "horizon": "4"}], [{"target": ["log_return"], "horizon": 4}],
+     [{"target": "log_return", "horizon": 4}] * 2],
+)  # fmt: skip
+def test_a_manifest_whose_tasks_are_none_is_refused(bundle, tmp_path, told):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    with pytest.raises(ScoringError, match=r"manifest's `tasks` are"):
+        further_tasks({**manifest, "tasks": told}, bundle, OWN)
+    assert further_tasks(manifest, bundle, OWN) == [CLASS, LONGER]
+    assert further_tasks({}, bundle, OWN) == []
+
+
+def test_an_expert_that_lost_the_model_of_a_further_task_is_refused(tmp_path):
+    """Its own model would answer in its place, in another unit."""
+    expert = tmp_path / "lightgbm"
+    expert.mkdir()
+    told = [{"target": target, "horizon": horizon} for target, horizon in (OWN, LONGER)]
+    write_manifest(expert, {"expert": "lightgbm", "tasks": told})
+    assert form_folder(expert, OWN) == form_folder(expert, CLASS) == expert
+    with pytest.raises(ScoringError, match=r"further/log_return_4 is missing, but lightgbm learned"):
+        form_folder(expert, LONGER)
+    (expert / "further" / "log_return_4").mkdir(parents=True)
+    assert form_folder(expert, LONGER).name == "log_return_4"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("by_sector", "yes", "by_sector is 'yes'; expected true or false"),
+        ("by_sector", "no", "expected true or false"),
+        ("by_sector", 1, "expected true or false"),
+        ("widths", [1.0], "no attribute 'items'"),
+        ("widths", {"lightgbm": -1.0}, "expected finite numbers above 0"),
+        ("widths", {"lightgbm": float("nan")}, "expected finite numbers above 0"),
+    ],
+)
+def test_a_stacker_with_an_odd_value_is_refused(tmp_path, name, value, words):
+    values = json.loads(equal_weights(["lightgbm"])["stacker.json"])
+    for given in ({}, {name: value}):
+        (tmp_path / "stacker.json").write_text(json.dumps(values | given))
+        if given:
+            with pytest.raises(ScoringError, match=words):
+                read_stacker(tmp_path, threads=1)
+        else:
+            assert not read_stacker(tmp_path, threads=1).by_sector
 
 
 def _standing(table: pl.DataFrame) -> np.ndarray:
