@@ -25,7 +25,7 @@ class PriceForms:
 
 
 def price_forms(forecasts: Mapping[str, np.ndarray], price: np.ndarray) -> PriceForms:
-    """`exp(log return) - 1` and `price * exp(log return)`.
+    """`exp(log return) - 1` and `price * exp(log return)`; infinite where no number is large enough.
 
     Parameters
     ----------
@@ -33,10 +33,11 @@ def price_forms(forecasts: Mapping[str, np.ndarray], price: np.ndarray) -> Price
     price : of now, [B]; NaN where it is unknown, and so is what follows from it
     """
     given = {name: forecasts[name] for name in FORECASTS}
-    return PriceForms(
-        antilog_return={name: np.expm1(values) for name, values in given.items()},
-        future_price={name: price * np.exp(values) for name, values in given.items()},
-    )
+    with np.errstate(over="ignore"):
+        return PriceForms(
+            antilog_return={name: np.expm1(values) for name, values in given.items()},
+            future_price={name: price * np.exp(values) for name, values in given.items()},
+        )
 
 
 def why_unpriced(target: str) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 from components.scoring import Scores
 from components.scoring.prices import price_forms, why_unpriced
 
+_TOO_WIDE = "the band reaches beyond the largest number; look at the volatility that the row was given"
 _NO_CLOSE = "the close of the bar that the features belong to is not known here"
 
 
@@ -23,13 +24,25 @@ def price_entries(scores: Scores, closes: np.ndarray, target: str) -> list[dict[
     if why is not None:
         return [_entry(close, None, None, why) for close in np.where(known, closes, np.nan).tolist()]
     forms = price_forms(scores.columns(), closes)
-    plain, priced = _by_row(forms.antilog_return), _by_row(forms.future_price)
+    told = _finite(forms.antilog_return)
+    priced = told & _finite(forms.future_price)
     return [
-        _entry(close, *(both if there else (both[0], None)), None if there else _NO_CLOSE)
-        for close, there, both in zip(
-            closes.tolist(), known.tolist(), zip(plain, priced, strict=True), strict=True
+        _entry(close, one if is_told else None, other if is_priced else None, why)
+        for close, one, other, is_told, is_priced, why in zip(
+            closes.tolist(),
+            _by_row(forms.antilog_return),
+            _by_row(forms.future_price),
+            told.tolist(),
+            priced.tolist(),
+            np.select([priced, ~told | known], [None, _TOO_WIDE], _NO_CLOSE).tolist(),
+            strict=True,
         )
     ]
+
+
+def _finite(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows of which all values are finite."""
+    return np.logical_and.reduce([np.isfinite(values) for values in columns.values()])
 
 
 def _by_row(columns: Mapping[str, np.ndarray]) -> list[dict[str, float]]:

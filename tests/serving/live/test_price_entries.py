@@ -9,6 +9,7 @@ import pytest
 from components.scoring import Scores
 from serving.api.answer_types import SignalsAnswer
 from serving.live.answer_body import answer_body
+from serving.live.price_entries import price_entries
 from serving.live.signals import Signals
 
 BAR_US = 1_700_000_000_000_000
@@ -59,6 +60,20 @@ def test_a_log_return_is_told_as_a_return_and_as_a_price():
     assert second.antilog_return.p90 == pytest.approx(np.exp(0.2) - 1)
     assert second.future_price is None
     assert "close of the bar" in second.missing
+
+
+def test_a_band_beyond_every_number_is_no_price_and_says_so():
+    """As /score makes it of rows whose volatility is absurd: exp(710) is no float64 any more, and 1e10 times
+    exp(700) is none either.
+    """
+    wide = Scores(*(np.array([0.0, 0.0, 0.0, low]) for low in (-1.0, -0.5, 0.0, 0.1)), np.zeros(4))
+    wide.p90[:] = (710.0, 700.0, 700.0, 0.2)
+    with np.errstate(all="raise"):
+        found = price_entries(wide, np.array([50.0, 1e10, np.nan, np.nan]), "log_return")
+    assert [one["antilog_return"] is None for one in found] == [True, False, False, False]
+    assert all(one["future_price"] is None for one in found)
+    assert ["largest number" in one["missing"] for one in found] == [True, True, False, False]
+    assert all("close of the bar" in one["missing"] for one in found[2:])
 
 
 def test_what_says_nothing_of_a_price_has_none_and_says_why():
