@@ -34,16 +34,32 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        meant = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and not NUMBERS.isdisjoint((meant, *get_args(meant))):
+        meant = list(_types_in(cls.model_fields[info.field_name].annotation))
+        numbers = any(one in (int, float) for one in meant) and not any(one in (bool, Any) for one in meant)
+        if numbers and _holds_truth(value):
             raise ValueError("a number is meant; YAML reads yes, no, on, off, true and false as truth values")
         return value
 
 
-NUMBERS = frozenset((int, float))
 # Characters of a wrong value that a message shows, so that it stays on one screen.
 LONGEST_FOUND = 200
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    """A field's type and all that it is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _types_in(part)
+
+
+def _holds_truth(value: Any) -> bool:
+    """Whether a value is a truth value, or a list or mapping with one in it."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_truth, value))
+    if isinstance(value, dict):
+        return any(map(_holds_truth, value.values()))
+    return isinstance(value, bool)
 
 
 def config_hash(section: BaseModel) -> str:

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import date
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +21,9 @@ class Outer(Section):
     inner: Inner = Inner()
     parts: list[Inner] | None = None
     day: date | None = None
+    steps: list[tuple[float, float]] | None = None
+    limits: dict[str, float | None] | None = None
+    free: dict[str, Any] | int = 0
     switch: bool = False
     seed: int
 
@@ -71,6 +74,8 @@ def test_values_defaults_and_overrides(write):
         ),
         ("seed: yes\n", "line 1: seed: a number is meant; YAML reads yes"),
         ("seed: 1\ninner: {cost_bps: off}\n", "line 2: inner.cost_bps: a number is meant"),
+        ("seed: 1\nsteps: [[0.5, on]]\n", "line 2: steps: a number is meant; YAML reads yes"),
+        ("seed: 1\nlimits: {A: off}\n", "line 2: limits: a number is meant"),
         (
             "seed: 1\nparts:\n- {cost_bps: 1}\n- {cost: 1}\n",
             "line 4: unknown key 'parts.1.cost'. Did you mean",
@@ -91,8 +96,10 @@ def test_bad_files_name_the_place(write, text, words):
 def test_what_looks_like_a_fault_and_is_none_is_taken(write):
     text = (
         "seed: 3\nswitch: yes\ninner: {cost_bps: 1}\nparts: [{cost_bps: 1}, {cost_bps: 1}]\nday: 2024-02-29\n"
+        "steps: [[0, 1]]\nlimits: {A: 1, B: null}\nfree: {a: [yes]}\n"
     )
     loaded = load_settings(Outer, write(text))
+    assert (loaded.steps, loaded.limits, loaded.free) == ([(0, 1)], {"A": 1, "B": None}, {"a": [True]})
     assert (loaded.switch, len(loaded.parts), loaded.day) == (True, 2, date(2024, 2, 29))
     assert (
         load_settings(Outer, write("base: &b {cost_bps: 2}\n".replace("base", "inner") + "seed: 3\n")).seed
