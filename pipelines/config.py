@@ -133,8 +133,12 @@ class ExpertsSettings(Section):
         twice = sorted({leaf for leaf in self.leaves if self.leaves.count(leaf) > 1})
         if twice:
             raise ValueError(f"leaves names {twice[0]!r} more than once; name each leaf once")
-        called = list(self.names.values())
-        same = [leaf for leaf, name in self.names.items() if called.count(name) > 1]
+        # What is no leaf at all is refused by its own words, where the leaves are looked for.
+        parts = {leaf: leaf.split("/") for leaf in self.leaves}
+        there = [leaf for leaf, found in parts.items() if len(found) == 3 and found[1] in PERIODS]
+        named = {leaf: name for leaf, name in self.names.items() if leaf in there}
+        called = list(named.values())
+        same = [leaf for leaf, name in named.items() if called.count(name) > 1]
         if same:
             raise ValueError(
                 f"leaves names {same[0]!r} and {same[1]!r}, which would both be called"

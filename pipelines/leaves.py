@@ -3,6 +3,7 @@ Alphaloop's, and refuses those that can't be trained together.
 """
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -90,7 +91,14 @@ def resolve_leaf(name: str, config: Config) -> Leaf:
             f"experts.leaves names {name}, but no input is rich: it would learn from the same inputs as"
             f" {expert}/{leaf.period}/base. Write that, or name a table with modality: rich in fusion.tables."
         )
-    _refuse_tasks(leaf, path, config)
+    places = dict.fromkeys(("target", "horizon", "also"), str(path))
+    places |= {
+        key: f"{path}, experts.overrides.{one}"
+        for one in meant
+        for key in overrides.get(one, {})
+        if key in places
+    }
+    _refuse_tasks(leaf, places, config)
     return leaf
 
 
@@ -176,28 +184,31 @@ def _has_rich_inputs(config: Config) -> bool:
     return any(entry.modality == "rich" for entry in catalog(settings, config.market.period))
 
 
-def _refuse_tasks(leaf: Leaf, path: Path, config: Config) -> None:
-    """ConfigError where a leaf names a label that is not made, or one task twice."""
-    _refuse_label("`target`", leaf.target, "`horizon`", leaf.horizon, path, config)
-    for task in leaf.also:
-        _refuse_label("`also`", task.target, "`also`", task.horizon, path, config)
+def _refuse_tasks(leaf: Leaf, places: Mapping[str, str], config: Config) -> None:
+    """ConfigError where a leaf names a label that is not made, or one task twice; `places` say where its keys
+    stand.
+    """
+    for key, name, bars in (
+        ("target", leaf.target, None),
+        ("horizon", None, leaf.horizon),
+        *(("also", task.target, task.horizon) for task in leaf.also),
+    ):
+        _refuse_label(f"{places[key]}: `{key}`", name, bars, config)
     told = tasks_of(leaf, config)
     for number, (target, horizon) in enumerate(told):
         if (target, horizon) in told[:number]:
             raise ConfigError(
-                f"{path}: `also` names {target} over {horizon} bars, which the leaf learns already. Take it"
-                " out."
+                f"{places['also']}: `also` names {target} over {horizon} bars, which the leaf learns already."
+                " Take it out."
             )
 
 
-def _refuse_label(
-    by_name: str, target: str | None, by_bars: str, horizon: int | None, path: Path, config: Config
-) -> None:
-    """ConfigError where a label is not made; `by_name` and `by_bars` are the keys that ask for it."""
+def _refuse_label(where: str, target: str | None, horizon: int | None, config: Config) -> None:
+    """ConfigError where a label is not made; `where` begins the message."""
     made = config.labels.horizons
     if horizon is not None and horizon not in made:
         raise ConfigError(
-            f"{path}: {by_bars} names horizon {horizon}, which is not made. Add it to labels.horizons"
+            f"{where} names horizon {horizon}, which is not made. Add it to labels.horizons"
             f" ({', '.join(map(str, made))}), or take one of those."
         )
     kinds = {**LABELS.columns, **LABELS.optional}
@@ -206,6 +217,6 @@ def _refuse_label(
         close = difflib.get_close_matches(target, labels, n=1)
         advice = f"Did you mean {close[0]!r}? " if close else ""
         raise ConfigError(
-            f"{path}: {by_name} names the target {target!r}, which is no label. {advice}Take one of"
+            f"{where} names the target {target!r}, which is no label. {advice}Take one of"
             f" {', '.join(labels)}."
         )

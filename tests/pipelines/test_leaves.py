@@ -121,7 +121,7 @@ def test_no_expert_has_a_setting_that_is_called_like_a_switch():
             "sector_neutral_return over 5 bars, which the leaf learns already",
         ),
         ("lightgbm.target=log_retur", "`target` names the target 'log_retur'.* Did you mean 'log_return'"),
-        ("lightgbm.horizon=7", "`horizon` names horizon 7, which is not made"),
+        ("lightgbm.horizon=7", "experts.overrides.lightgbm: `horizon` names horizon 7, which is not made"),
     ],
 )
 def test_a_wrong_override_is_told_with_its_place(override, words):
@@ -154,6 +154,16 @@ def test_a_leaf_that_can_not_be_trained_is_refused_before_anything_runs(pipeline
     config = demo(f"experts.leaves=[median/1d/base, {leaf}]")
     with pytest.raises(ConfigError, match=words):
         build_pipeline(pipeline, config, folder="/run", pods=Pods("/data"))
+
+
+@pytest.mark.parametrize(
+    ("leaf", "words"),
+    [("lightgbm/2h/base", "'2h' is no period. Write lightgbm/1d/base"), ("lightgbm/1d/base/x", "is no leaf")],
+)
+def test_what_is_no_leaf_is_told_so_beside_a_right_one_of_its_expert(leaf, words):
+    """Not that the two would share a name: another name would not help."""
+    with pytest.raises(ConfigError, match=words):
+        resolve_leaves(demo(f"experts.leaves=[median/1d/base, lightgbm/1d/base, {leaf}]"))
 
 
 def test_another_period_with_its_own_leaves_is_right():
