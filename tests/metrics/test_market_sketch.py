@@ -1,10 +1,12 @@
 """Whether two panels are of one market: told by prices, whatever the names, and never mixed with another."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from components.contracts.documents.market_sketch import MarketSketch
 from components.metrics import market_sketch, same_market
@@ -109,3 +111,20 @@ def test_a_sketch_is_a_sample_that_any_machine_draws_alike():
         value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) % 2**64
         value ^= value >> 31
     assert market_sketch(rows).hashes == (value >> 1,)
+
+
+@pytest.mark.parametrize(
+    ("hashes", "seconds", "words"),
+    [
+        ([1, 2, 3], [10, 20], "3 hashes, but 2 seconds"),
+        ([], [10], "0 hashes, but 1 seconds"),
+        ([2, 1], [10, 20], "do not rise"),
+        ([1, 1], [10, 20], "do not rise"),
+        ([-5, 1], [10, 20], "do not rise from 0"),
+    ],
+)
+def test_a_damaged_sketch_is_refused_when_it_is_read(hashes, seconds, words):
+    whole = MarketSketch(hashes=(0, 2), seconds=(20, 10)).model_dump(mode="json")
+    assert MarketSketch.model_validate_json(json.dumps(whole)).hashes == (0, 2)
+    with pytest.raises(ValidationError, match=words):
+        MarketSketch.model_validate_json(json.dumps(whole | {"hashes": hashes, "seconds": seconds}))

@@ -182,10 +182,13 @@ def test_trials_that_cannot_be_read_are_logged_and_count_as_unseen(home, tmp_pat
     experiment = open_registry(Settings(), broken).get_experiment_by_name("demo").experiment_id
     run = open_registry(Settings(), broken).search_runs([experiment])[0].info.run_id
     file = next(broken.glob(f"artifacts/{run}/artifacts/trials/*.json"))
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 3}))
-    found = gather_trials(Settings(), "demo", broken, models({"stack": 9}))
-    assert found.unseen == 1
-    assert "keeps no readable trials" in caplog.text
+    whole = json.loads(file.read_text())
+    for damage in ({"format": 3}, {"scored": []}):
+        caplog.clear()
+        file.write_text(json.dumps(whole | damage))
+        found = gather_trials(Settings(), "demo", broken, models({"stack": 9}))
+        assert found.unseen == 1
+        assert "keeps no readable trials" in caplog.text
     assert "format" in caplog.text
 
 

@@ -96,7 +96,7 @@ class Trials(Document):
     """
 
     format: Literal[1, 2] = 2
-    scored: tuple[Scored, ...]
+    scored: tuple[Scored, ...] = Field(min_length=1)
     unseen: int  # judged models whose returns nobody kept
 
     @property
