@@ -53,6 +53,8 @@ def audit_own_table(table: pl.DataFrame) -> OwnTableAudit:
         has them `target` and `horizon` (a task; each is audited by itself), `label`, `label_end`,
         `uncertainty_<expert>`, `regime`
     """
+    if odd := _odd_tasks(table):
+        return _told(table, odd, [])
     if all(name in table.columns for name in TASK) and table.select(TASK).n_unique() > 1:
         return _by_task(table)
     scores = [name for name in table.columns if name.startswith(SCORE)]
@@ -68,17 +70,7 @@ def audit_own_table(table: pl.DataFrame) -> OwnTableAudit:
         _odd_labels(table),
         _labels(table),
     )
-    moments = table["timestamp"]
-    return OwnTableAudit(
-        rows=len(table),
-        bars=moments.n_unique(),
-        symbols=table["symbol"].n_unique(),
-        experts=[name.removeprefix(SCORE) for name in scores],
-        first=str(moments.min()),
-        last=str(moments.max()),
-        faults=[fault for found in checks for fault in found],
-        notes=_notes(table, numeric),
-    )
+    return _told(table, [fault for found in checks for fault in found], _notes(table, numeric))
 
 
 def _by_task(table: pl.DataFrame) -> OwnTableAudit:
@@ -87,6 +79,16 @@ def _by_task(table: pl.DataFrame) -> OwnTableAudit:
         f"{target} over {horizon} bars": audit_own_table(_without_empty_scores(rows))
         for (target, horizon), rows in table.group_by(TASK, maintain_order=True)
     }
+    empty = set(table.columns) - set(_without_empty_scores(table).columns)
+    nowhere = [f"{name} has no value in any task" for name in table.columns if name in empty]
+    return _told(
+        table,
+        [*nowhere, *(f"{task}: {fault}" for task, one in found.items() for fault in one.faults)],
+        [f"{task}: {note}" for task, one in found.items() for note in one.notes],
+    )
+
+
+def _told(table: pl.DataFrame, faults: list[str], notes: list[str]) -> OwnTableAudit:
     moments = table["timestamp"]
     return OwnTableAudit(
         rows=len(table),
@@ -95,9 +97,27 @@ def _by_task(table: pl.DataFrame) -> OwnTableAudit:
         experts=[name.removeprefix(SCORE) for name in table.columns if name.startswith(SCORE)],
         first=str(moments.min()),
         last=str(moments.max()),
-        faults=[f"{task}: {fault}" for task, one in found.items() for fault in one.faults],
-        notes=[f"{task}: {note}" for task, one in found.items() for note in one.notes],
+        faults=faults,
+        notes=notes,
     )
+
+
+def _odd_tasks(table: pl.DataFrame) -> list[str]:
+    """Rows of which nobody can tell what they predict: nothing else can be looked at before."""
+    if "target" in table.columns and table.schema["target"] not in (pl.String, pl.Categorical, pl.Enum):
+        return [f"column target has type {table.schema['target']}, expected the names of labels"]
+    if "horizon" in table.columns and not table.schema["horizon"].is_numeric():
+        return [f"column horizon has type {table.schema['horizon']}, expected a number of bars"]
+    odd = {name: pl.col(name).is_null() for name in TASK if name in table.columns}
+    if "horizon" in odd:
+        odd["horizon"] |= ~(pl.col("horizon").cast(pl.Float64).is_finite() & (pl.col("horizon") >= 1))
+    rows = {name: table.filter(wrong) for name, wrong in odd.items()}
+    words = {"target": "name a label", "horizon": "give a number of bars, 1 or more"}
+    return [
+        f"{name}: {len(found):,} values are none, first {_at(found)}: {words[name]}"
+        for name, found in rows.items()
+        if len(found)
+    ]
 
 
 def _without_empty_scores(rows: pl.DataFrame) -> pl.DataFrame:
@@ -118,11 +138,9 @@ def _columns(table: pl.DataFrame, scores: list[str], numeric: list[str]) -> list
         found.append(f"column {SCORE} has no expert's name after {SCORE}")
     for name in sorted(set(scores) - set(numeric)):
         found.append(f"column {name} has type {table.schema[name]}, expected numbers")
-    for name in ("label", *(f"{UNCERTAINTY}{one.removeprefix(SCORE)}" for one in scores)):
+    for name in ("label", SECTOR_COLUMN, *(f"{UNCERTAINTY}{one.removeprefix(SCORE)}" for one in scores)):
         if name in table.columns and not table.schema[name].is_numeric():
             found.append(f"column {name} has type {table.schema[name]}, expected numbers")
-    if "horizon" in table.columns and not table.schema["horizon"].is_numeric():
-        found.append(f"column horizon has type {table.schema['horizon']}, expected a number of bars")
     return found
 
 

@@ -86,6 +86,10 @@ FIFTH = pl.int_range(pl.len()) == 5
         (lambda t: t.with_columns(where(FIFTH, "label", np.nan)), "first 2024-01-02 00:00:00 B: a label not"),
         (lambda t: t.rename({"score_net": "score_"}), "column score_ has no expert's name after score_"),
         (lambda t: t.with_columns(horizon=pl.lit("5 bars")), "column horizon has type String"),
+        (lambda t: t.with_columns(horizon=pl.lit(0)), "horizon: 520 values are none, first 2024-01-01"),
+        (lambda t: t.with_columns(horizon=pl.lit(np.nan)), "give a number of bars, 1 or more"),
+        (lambda t: t.with_columns(where(FIFTH, "horizon", None)), "horizon: 1 values are none, first 2024-"),
+        (lambda t: t.with_columns(sector_code=pl.lit("Tech")), "column sector_code has type String"),
         (lambda t: t.clear(), "the table has no rows"),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The audit of anybody's own out-of-fold table looks at each task by itself."""
 
 import polars as pl
+import pytest
 
 from components.stacking.own_table import audit_own_table
 from tests.stacking.made_scores import made_market
@@ -34,3 +35,19 @@ def test_a_fault_is_told_with_its_task():
     ]
     repeated = pl.concat([table, table.filter(second).tail(1)])
     assert "repeat" in audit_own_table(repeated).faults[0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (pl.concat_list("target"), "column target has type List(String), expected the names of labels"),
+        (pl.col("horizon").alias("target"), "column target has type Int32"),
+        (pl.when(pl.col("target") == "sector_neutral_return").then("target"), "target: 480 values are none"),
+        (pl.lit(None, pl.Float64).alias("score_e1"), "score_e1 has no value in any task"),
+    ],
+)
+def test_what_nobody_can_tell_the_task_of_is_a_fault(spoil, words):
+    """And nothing is said of duplicates, which are of tasks that nobody can tell apart."""
+    faults = audit_own_table(of_two_tasks().with_columns(spoil)).faults
+    assert len(faults) == 1
+    assert faults[0].startswith(words)
