@@ -19,7 +19,7 @@ from components.stacking.calibrate import USUAL_QUANTILE, LabelKind, fit_head, p
 from components.stacking.choice import PurgedFold, choose, compare, cross_validated, purged_folds
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, Combiner, fit_combiner
 from components.stacking.config import Settings
-from components.stacking.guests import fit_widths, in_unit, relations, welcome
+from components.stacking.guests import fit_widths, in_unit, relations, taking_part
 from components.stacking.inputs import by_sector, combiner_inputs, informative
 from components.stacking.served_form import served_files
 from components.timeline import Windows
@@ -112,7 +112,7 @@ def stack_experts(
     known = table.filter(pl.col("label").is_not_null())
     judged = walk.known_before(known, windows.test[0])
     related = relations(guests, judged, kind.horizon)
-    useful = [name for name in useful if name not in related or name in welcome(related)]
+    useful = taking_part(useful, experts, related)
     present = [name for name in useful if name in related]
     material = _in_one_unit(
         Material(_to_predict(table, known, walk), purged_folds(judged, calendar, embargo_bars), known, kind),
@@ -145,18 +145,18 @@ def stack_experts(
 
 
 def _in_one_unit(material: Material, guests: list[str]) -> Material:
-    """The material with the guests' uncertainties in the label's unit, by what is known for each part."""
+    """The material with the guests' uncertainties in the label's unit, by what is known for each block. The
+    folds stay as they are: what chooses between combiners asks for no width.
+    """
     if not guests:
         return material
 
-    def both(learned: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        widths = fit_widths(guests, learned)
-        return in_unit(learned, widths), in_unit(rows, widths)
-
-    blocks = [both(known, block)[::-1] for block, known in material.blocks]
-    folds = [PurgedFold(*both(fold.learned, fold.left_out)) for fold in material.folds]
-    known = both(material.known, material.known)[0]
-    return replace(material, blocks=blocks, folds=folds, known=known)
+    blocks = []
+    for block, known in material.blocks:
+        widths = fit_widths(guests, known)
+        blocks.append((in_unit(block, widths), in_unit(known, widths)))
+    widths = fit_widths(guests, material.known)
+    return replace(material, blocks=blocks, known=in_unit(material.known, widths))
 
 
 def _all_tried(

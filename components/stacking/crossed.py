@@ -19,7 +19,7 @@ from components.stacking.choice import PurgedFold, choose, compare, cross_valida
 from components.stacking.combine import STACK, public_name
 from components.stacking.combiners import BEST, EQUAL, PERFORMANCE, fit_combiner
 from components.stacking.config import Settings
-from components.stacking.guests import fit_widths, in_unit, relations, welcome
+from components.stacking.guests import fit_widths, in_unit, relations, taking_part
 from components.stacking.inputs import combiner_inputs, informative
 from components.stacking.oof import build_oof_table
 from components.timeline import CrossValidation
@@ -86,14 +86,12 @@ def stack_splits(
     for group in range(len(crossing.splits.groups)):
         advance(STAGE, group, len(crossing.splits.groups), f"group {group + 1}")
         known = known_of(group, tables, crossing)
-        related = relations(guests, known, task["horizon"]) if len(known) else {}
-        present = [name for name in useful if name in welcome(related)]
-        own = [name for name in useful if name not in guests or name in present]
-        widths = fit_widths(present, known)
+        members = taking_part(useful, list(experts), relations(guests, known, task["horizon"]))
+        widths = fit_widths([name for name in members if name in guests], known)
         known = in_unit(known, widths)
         folds = purged_folds(known, crossing.calendar, crossing.embargo_bars) if len(known) else []
         given = [in_unit(table, widths) for table in tables]
-        tried = _tried(group, known, folds, given, own, crossing, settings, seed)
+        tried = _tried(group, known, folds, given, members, crossing, settings, seed)
         failed |= {public_name(name) for name in settings.combiners if len(known) and name not in tried}
         if len(known):
             daily = {name: one.daily for name, one in tried.items()}

@@ -53,9 +53,15 @@ def relations(guests: Sequence[str], known: pl.DataFrame, horizon: int) -> dict[
     return {name: float(t) if np.isfinite(t) else None for name, t in found.items()}
 
 
-def welcome(related: Mapping[str, float | None]) -> list[str]:
-    """The guests that take part."""
-    return [name for name, t in related.items() if t is not None and t > LEAST_T]
+def taking_part(
+    useful: Sequence[str], experts: Sequence[str], related: Mapping[str, float | None]
+) -> list[str]:
+    """Those that a stack is made of: the `useful` ones, guests (by their `relations`) only where theirs is
+    clear; where none is left all `experts` that learned its task.
+    """
+    welcome = {name for name, t in related.items() if t is not None and t > LEAST_T}
+    found = [name for name in useful if name not in related or name in welcome]
+    return found or [name for name in experts if name not in related]
 
 
 def fit_widths(guests: list[str], known: pl.DataFrame) -> dict[str, float]:

@@ -82,7 +82,7 @@ def _stacked(
     course: Course,
     seed: int,
 ) -> Stacked:
-    """The stack of one task. The embargo is that of the longest label that any of its experts learned."""
+    """The stack of one task. The embargo is that of its label, or of a longer one that a guest learned."""
     rows, said = of_task(oof, *task), of_task(predictions, *task)
     empty = [name for name in rows.columns if rows[name].null_count() == len(rows) and name not in _ALWAYS]
     rows = rows.drop(empty)

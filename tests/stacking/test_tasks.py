@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from polars import selectors
 
 from components.contracts import (
     ALL_PREDICTIONS,
@@ -125,6 +126,22 @@ def test_what_an_expert_of_another_task_is_worth_is_not_told_by_the_test_window(
     alone = stack_tasks(native(), as_predictions(native()), JUDGED, SETTINGS, COURSE, seed=1)
     judged = of_task(found.predictions, *JUDGED)
     assert judged.select(alone.predictions.columns).equals(alone.predictions)
+
+
+def test_without_a_clear_guest_a_constant_expert_of_the_task_is_the_stack():
+    """As a run in which all learned the task has it: there too nothing else is left."""
+    noise = 0.01 * np.random.default_rng(3).normal(size=BARS * SYMBOLS)
+    others = pl.col("expert").is_in([f"e{number}" for number in range(1, 5)])
+    own, constant = pl.col("expert") == "e0", pl.lit(0.001)
+    for score, members in ((noise, ["e0"]), (related(), ["guest"])):
+        oof, predictions = with_guest(score)
+        oof = oof.drop(selectors.matches("_e[1-4]$")).with_columns(
+            score_e0=pl.when(pl.col("score_e0").is_not_null()).then(constant)
+        )
+        said = predictions.filter(~others).with_columns(score=pl.when(own).then(constant).otherwise("score"))
+        found = stack_tasks(oof, said, JUDGED, Settings(combiners=[]), COURSE, seed=1)
+        assert found.comparison.experts == members
+        assert of_task(found.predictions, *JUDGED)["expert"].unique().is_in(["stack"]).any()
 
 
 @pytest.mark.parametrize(("bars_before", "seen"), [(20, False), (22, True)])
