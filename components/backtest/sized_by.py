@@ -26,7 +26,7 @@ from components.sizing.known import Known
 from components.sizing.limits import Limited, joined
 
 SIZED_BY = (VOLATILITY_COLUMN, SECTOR_COLUMN, BETA_COLUMN, RETURN_COLUMN)
-Sizing = Callable[[np.ndarray, np.ndarray, Settings, np.ndarray, Known], Limited]
+Sizing = Callable[[np.ndarray, np.ndarray, Settings, Known], Limited]
 STRATEGIES: dict[str, Sizing] = {
     "long_short": long_short_book,
     "long_only": long_only_book,
@@ -61,6 +61,7 @@ def new_books(
     usual = np.broadcast_to(np.where(np.isfinite(usual), usual, np.inf), scores.shape)
     known = replace(
         prices.names,
+        usual=usual,
         horizon=terms.horizon,
         bars_per_year=terms.bars_per_year,
         **{field: found[name] for name, field in chances.items() if name in found},
@@ -69,9 +70,7 @@ def new_books(
     for first in range(0, len(scores), SIZED_TOGETHER):
         bars = slice(first, first + SIZED_TOGETHER)
         books.append(
-            STRATEGIES[strategy](
-                scores[bars], found["uncertainty"][bars], terms.settings, usual[bars], known.at(bars)
-            )
+            STRATEGIES[strategy](scores[bars], found["uncertainty"][bars], terms.settings, known.at(bars))
         )
     return joined(books, scores.shape[1]), np.isfinite(scores).any(axis=1)
 

@@ -4,9 +4,8 @@ In this order: which names are taken, their sizes (`settings.sizing`), the large
 that weigh the same, the net weight of sectors and the book's beta, its volatility (`limits`). Whatever is cut
 off stays in cash.
 
-Arrays are (bars, symbols), NaN where there is no score. `usual` is the uncertainty that a model's predictions
-rarely exceed while it learns (`usual_uncertainty`), one for all or as an array; infinite: nobody knows.
-`known` is what is known of the names beside, needed by `kelly` and `steps` on classes and by the limits.
+Arrays are (bars, symbols), NaN where there is no score. `known` is what is known of the names beside, needed
+by `kelly` and `steps` on classes and by the limits.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,17 +43,13 @@ class Book(Protocol):
 
 
 def long_short_book(
-    scores: np.ndarray,
-    uncertainty: np.ndarray,
-    settings: Book,
-    usual: np.ndarray | float = np.inf,
-    known: Known = NOTHING_KNOWN,
+    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, known: Known = NOTHING_KNOWN
 ) -> Limited:
     """Long the highest, short the lowest `quantile` of the names; both sides carry the same weight, at most
     gross_exposure / 2.
 
     Names that tie at a border share the places left, so that equal scores everywhere give no position.
-    Sized by confidence or Kelly's share, names more uncertain than `usual` make the book smaller: what they
+    Sized by confidence or Kelly's share, names more uncertain than usual make the book smaller: what they
     lose goes to no other.
 
     Raises
@@ -69,7 +64,7 @@ def long_short_book(
     ).astype(int)
     size = _sizes(scores, uncertainty, settings)
     staked = _stakes(scores, uncertainty, settings, known, balanced=True)
-    trust = _trust(uncertainty, usual, settings)
+    trust = _trust(uncertainty, settings, known)
     ordered = _ordered(scores)
     borders = _at(ordered, names - take), -_at(ordered, take - 1)
     half = settings.gross_exposure / 2
@@ -87,13 +82,9 @@ def long_short_book(
 
 
 def long_only_book(
-    scores: np.ndarray,
-    uncertainty: np.ndarray,
-    settings: Book,
-    usual: np.ndarray | float = np.inf,
-    known: Known = NOTHING_KNOWN,
+    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, known: Known = NOTHING_KNOWN
 ) -> Limited:
-    """The `top_k` names, at most `top_k_max_share` of all; ties, `usual`, errors as in `long_short_book`."""
+    """The `top_k` names, at most `top_k_max_share` of all; ties, errors as in `long_short_book`."""
     scores = _taking_part(scores, uncertainty, settings, known)
     names = np.isfinite(scores).sum(axis=1)
     take = np.minimum(settings.top_k, np.maximum(np.floor(settings.top_k_max_share * names + 1e-9), 1))
@@ -103,7 +94,7 @@ def long_only_book(
         members * _sizes(scores, uncertainty, settings), settings.gross_exposure, settings.max_weight
     )
     staked = _stakes(scores, uncertainty, settings, known, balanced=False)
-    weights = staked(largest, 1) * _trust(uncertainty, usual, settings)
+    weights = staked(largest, 1) * _trust(uncertainty, settings, known)
     return within_limits(weights, settings, known, balanced=False)
 
 
@@ -129,11 +120,7 @@ def certain(scores: np.ndarray, uncertainty: np.ndarray, skip_share: float) -> n
 
 
 def universe_book(
-    scores: np.ndarray,
-    uncertainty: np.ndarray,
-    settings: Book,
-    usual: np.ndarray | float = np.inf,
-    known: Known = NOTHING_KNOWN,
+    scores: np.ndarray, uncertainty: np.ndarray, settings: Book, known: Known = NOTHING_KNOWN
 ) -> Limited:
     """Every scored name alike: what long_only is measured against. Uncertainties and limits do not matter."""
     never = np.zeros(len(scores), dtype=bool)
@@ -199,14 +186,14 @@ def _sizes(scores: np.ndarray, uncertainty: np.ndarray, settings: Book) -> np.nd
     return np.where(usable, np.clip(middle / np.where(usable, uncertainty, 1.0), 0.5, 2.0), 0.5)
 
 
-def _trust(uncertainty: np.ndarray, usual: np.ndarray | float, settings: Book) -> np.ndarray:
+def _trust(uncertainty: np.ndarray, settings: Book, known: Known) -> np.ndarray:
     """1 where a name is no more uncertain than usual, else smaller in proportion; 1 where either is
     unknown.
     """
     if settings.sizing not in ("confidence", "kelly"):
         return np.ones_like(uncertainty)
-    known = np.isfinite(uncertainty) & (uncertainty > 0)
-    return np.where(known, np.minimum(usual / np.where(known, uncertainty, 1.0), 1.0), 1.0)
+    told = np.isfinite(uncertainty) & (uncertainty > 0)
+    return np.where(told, np.minimum(known.usual / np.where(told, uncertainty, 1.0), 1.0), 1.0)
 
 
 def _capped(raw: np.ndarray, total: float, max_weight: float) -> np.ndarray:

@@ -18,6 +18,8 @@ class SizingError(AlphaloopError):
 class Known:
     """Arrays are (bars, symbols), NaN where unknown; None: nobody knows, or nobody asked.
 
+    usual : the uncertainty that a model's predictions rarely exceed while it learns (`usual_uncertainty`),
+        one for all or as an array; infinite: nobody knows
     up, down : probabilities that the target's class is up and down; None where the target is a number
     volatility : standard deviation of the name's log returns, a bar; `horizon` counts the bars of a label
     sector : codes of sectors
@@ -27,6 +29,7 @@ class Known:
     bars_per_year : annualises the volatility of `past`
     """
 
+    usual: np.ndarray | float = np.inf
     up: np.ndarray | None = None
     down: np.ndarray | None = None
     volatility: np.ndarray | None = None

@@ -90,6 +90,7 @@ def weights(books: BookRows, book: BookSizing) -> np.ndarray:
         known = np.isfinite(past)
         past, seen = np.where(known, past, 0.0), known.mean(axis=2)
     known_of_names = Known(
+        usual=book.usual,
         up=books.up,
         down=books.down,
         volatility=books.volatility,
@@ -100,4 +101,4 @@ def weights(books: BookRows, book: BookSizing) -> np.ndarray:
         seen=seen,
         bars_per_year=book.bars_per_year,
     )
-    return long_short_book(books.score, books.uncertainty, book, book.usual, known_of_names).weights
+    return long_short_book(books.score, books.uncertainty, book, known_of_names).weights

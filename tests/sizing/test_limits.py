@@ -175,7 +175,7 @@ def test_every_limit_holds_after_all_of_them(
     codes, betas = rng.integers(0, sectors, shape).astype(float), rng.normal(1, 0.6, shape)
     codes[rng.random(shape) < 0.1], betas[rng.random(shape) < 0.1] = np.nan, np.nan
     past = rng.normal(0, 0.02, (*shape, PAST_RETURN_BARS))
-    known = Known(sector=codes, beta=betas, past=past, seen=rng.uniform(0.3, 1, shape))
+    known = Known(usual=0.1, sector=codes, beta=betas, past=past, seen=rng.uniform(0.3, 1, shape))
     config = FREE.model_copy(
         update={
             "max_weight": cap,
@@ -185,7 +185,7 @@ def test_every_limit_holds_after_all_of_them(
             "volatility_target": volatility,
         }
     )
-    found = book(scores, uncertainty, config, 0.1, known).weights
+    found = book(scores, uncertainty, config, known).weights
     assert np.isfinite(found).all()
     assert np.abs(found).max(initial=0) <= cap + 1e-12
     assert (np.abs(found).sum(axis=1) <= 1 + 1e-12).all()
