@@ -17,7 +17,7 @@ from components.contracts.classes import CLASS_COLUMNS, class_values
 from components.contracts.documents.experts import COMPOSED, Composition, RegimeRows
 from components.experts.blending import blended, blended_classes, calibrated
 from components.experts.errors import ExpertError
-from components.experts.protocol import Advance, Task
+from components.experts.protocol import Advance, Task, within
 from components.experts.regime_models import (
     PlannedModel,
     RegimeModels,
@@ -129,7 +129,7 @@ class Composed:
             expert.fit(
                 frame_of(frame, part, self.regimes),
                 _task_of(task, name, number),
-                advance=_within(advance, name, done, len(self.planned)),
+                advance=within(advance, name, done, len(self.planned)),
                 warm_start=earlier,
             )
             self.members[name] = expert
@@ -143,7 +143,7 @@ class Composed:
             self.members[name].learn_all(
                 frame_of(frame, part, self.regimes),
                 _task_of(task, name, number),
-                advance=_within(advance, name, done, len(self.planned)),
+                advance=within(advance, name, done, len(self.planned)),
             )
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -269,10 +269,6 @@ def _task_of(task: Task, name: str, number: int) -> Task:
         key=f"{task.key} {name}",
         name=f"{task.name} {name}".strip(),
     )
-
-
-def _within(advance: Advance, name: str, done: int, total: int) -> Advance:
-    return lambda share, what: advance((done + min(max(share, 0.0), 1.0)) / total, f"{name}: {what}")
 
 
 def _asking(frame: pl.DataFrame, asked_B: np.ndarray) -> pl.DataFrame:

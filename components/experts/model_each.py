@@ -14,7 +14,7 @@ import polars as pl
 from components.contracts.classes import class_values
 from components.experts.compose import compose, load_composed
 from components.experts.leaves import Leaf
-from components.experts.protocol import Advance, Task
+from components.experts.protocol import Advance, Task, within
 from components.scoring.form import FORM_FILE, FURTHER, task_folder
 
 
@@ -57,11 +57,12 @@ def _is_model(folder: Path) -> bool:
     return folder.exists() and any(path.name != FORM_FILE for path in folder.iterdir())
 
 
+@dataclass(frozen=True)
 class Warm:
     """Fitted models to go on from: of the own task, and of further ones by name."""
 
-    def __init__(self, own: Any, further: dict[str, Any]):
-        self.own, self.further = own, further
+    own: Any
+    further: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class ModelEach:
         for part in self._parts(frame, task, advance):
             part.expert.learn_all(part.frame, part.task, advance=part.advance)
 
-    def _parts(self, frame: pl.DataFrame, task: Task, advance: Advance) -> Iterator["_Part"]:
+    def _parts(self, frame: pl.DataFrame, task: Task, advance: Advance) -> Iterator[_Part]:
         """The models with what each learns, the own one first."""
         parts = len(task.also) + 1
         beside = self.learns_beside
@@ -114,7 +115,7 @@ class ModelEach:
             self.own,
             frame if beside else _labelled_by(frame, "label", task),
             replace(task, also=task.also if beside else ()),
-            _within(advance, "own task", 0, parts),
+            within(advance, "own task", 0, parts),
         )
         for number, (target, horizon) in enumerate(task.also):
             name = task_folder(target, horizon)
@@ -128,7 +129,7 @@ class ModelEach:
                 name=f"{task.name} {name}".strip(),
             )
             labelled = _labelled_by(frame, f"also_{number}", task)
-            progress = _within(advance, name, number + 1, parts)
+            progress = within(advance, name, number + 1, parts)
             yield _Part(name, self.further[name], labelled, own, progress)
 
     def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -157,7 +158,3 @@ def _labelled_by(frame: pl.DataFrame, column: str, task: Task) -> pl.DataFrame:
     return frame.with_columns(pl.col(column).alias("label")).drop(
         [f"also_{number}" for number in range(len(task.also))]
     )
-
-
-def _within(advance: Advance, name: str, done: int, total: int) -> Advance:
-    return lambda share, what: advance((done + min(max(share, 0.0), 1.0)) / total, f"{name}: {what}")

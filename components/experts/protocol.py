@@ -43,6 +43,11 @@ PREDICTION_COLUMNS = (
 Advance = Callable[[float, str], None]
 
 
+def within(advance: Advance, name: str, done: int, total: int) -> Advance:
+    """What a part of a fit is told its progress by: the part's `name`, `done` of `total` before it."""
+    return lambda share, what: advance((done + min(max(share, 0.0), 1.0)) / total, f"{name}: {what}")
+
+
 @dataclass(frozen=True)
 class Task:
     """What is to be learned.

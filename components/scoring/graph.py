@@ -36,7 +36,7 @@ class Graph:
                     f"{path}: input {name!r} is {kind} {shape}, expected float rows of shape {list(sizes)}."
                     " Train the model again."
                 )
-        if set(found) != set(inputs) or set(given) - set(others) != set(outputs) - set(others):
+        if set(found) != set(inputs) or set(given) - set(others) != set(outputs):
             raise ScoringError(
                 f"{path} takes {sorted(found)} and gives {sorted(given)}, expected {sorted(inputs)} and"
                 f" {sorted(outputs)}. Train the model again."

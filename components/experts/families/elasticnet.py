@@ -61,7 +61,7 @@ class Settings(Section):
     penalties: int = Field(
         20,
         ge=1,
-        description=("penalties tried, evenly in the logarithm. 1: the weakest, nothing is chosen"),
+        description="penalties tried, evenly in the logarithm. 1: the weakest, nothing is chosen",
     )
     penalty_from: PenaltyFrom = "purged_folds"
     refit: Refit = True

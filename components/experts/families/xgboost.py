@@ -90,7 +90,6 @@ class Expert:
         A warm start adds trees to those that are there, by the early-stopping rows; one that learned other
         classes, or a number, is left aside.
         """
-
         self.columns = list(task.groups)
         train, stopping = labelled(frame, "train"), labelled(frame, "early_stopping")
         self.goes_on = warm_start is not None and can_go_on(warm_start.bands, task)
@@ -112,13 +111,7 @@ class Expert:
         import xgboost
 
         train, rounds = labelled(frame, "train"), self.booster.num_boosted_rounds()
-        data = xgboost.QuantileDMatrix(
-            matrix(train, self.columns),
-            learned_labels(train, task),
-            weight=sample_weights(train),
-            max_bin=self.settings.bins,
-            nthread=task.threads,
-        )
+        data = self._data(train, task, weight=sample_weights(train))
         self.booster = _on_a_device(
             self.settings.device,
             lambda device: xgboost.train(
@@ -210,12 +203,8 @@ class Expert:
 
         chosen, timestamps = self.settings, stopping["timestamp"]
         wanted = learned_labels(stopping, task)
-        bins = {"max_bin": chosen.bins, "nthread": task.threads}
-        learned = learned_labels(train, task)
-        data = xgboost.QuantileDMatrix(
-            matrix(train, self.columns), learned, weight=sample_weights(train), **bins
-        )
-        checks = xgboost.QuantileDMatrix(matrix(stopping, self.columns), wanted, ref=data, **bins)
+        data = self._data(train, task, weight=sample_weights(train))
+        checks = self._data(stopping, task, ref=data)
         rounds = self._rounds(train, parts, task, device, advance) if parts else None
         stopper = Stopper(0 if rounds else chosen.patience_rounds, chosen.fewest_rounds)
 
@@ -241,6 +230,12 @@ class Expert:
         kept = booster[: stopper.kept_rounds + (earlier.num_boosted_rounds() if earlier is not None else 0)]
         kept.set_param({"device": "cpu"})
         return kept
+
+    def _data(self, rows: pl.DataFrame, task: Task, **more: Any) -> Any:
+        import xgboost
+
+        bins = {"max_bin": self.settings.bins, "nthread": task.threads}
+        return xgboost.QuantileDMatrix(matrix(rows, self.columns), learned_labels(rows, task), **bins, **more)
 
     def _raw(self, rows: pl.DataFrame) -> np.ndarray:
         """The forest's sum [B], of classes logits [B, C]."""

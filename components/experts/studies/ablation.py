@@ -187,8 +187,8 @@ def _run(
     work: Path,
     traded: Traded | None,
 ) -> _Run:
-    trained = train_expert(tables.given, inputs.assignment(leaf, seed), work, until=window)
     own = inputs.assignment(leaf, seed)
+    trained = train_expert(tables.given, own, work, until=window)
     predictions = of_task(trained.predictions, own.target, own.horizon)
     unjudged = tables.wanted.join(predictions, on=("timestamp", "symbol"), how="anti")
     if len(unjudged):
