@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from small_markets import long_table, random_market
 
+from components.backtest import sized_by
 from components.backtest.config import Settings
 from components.backtest.engine import run_backtest
 from components.backtest.portfolios import trade, trade_benchmark
@@ -111,6 +112,32 @@ def test_a_book_aimed_at_a_volatility_realises_it():
         found[target] = test.returns["gross_return"][PAST_RETURN_BARS:].std() * np.sqrt(252)
     assert found[None] > 0.25
     assert found[0.1] == pytest.approx(0.1, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sizing": "kelly", "kelly_fraction": 0.01},
+        {"max_sector_weight": 0.1, "max_beta": 0.02},
+        {"volatility_target": 0.05},
+    ],
+)
+def test_books_of_stretches_of_bars_are_those_of_all_bars_at_once(market, monkeypatch, given):
+    prices, predictions, context, _ = market
+    rng = np.random.default_rng(8)
+    up = rng.uniform(0.3, 0.6, len(predictions))
+    told = predictions.with_columns(
+        p_up=pl.Series(up),
+        p_down=pl.Series(0.9 - up),
+        usual_uncertainty=pl.Series(rng.uniform(0.02, 0.06, len(predictions))),
+    )
+    own = terms(**given)
+    named = with_names(prices, context, own)
+    whole, _ = new_books(told, named, own, "long_short")
+    monkeypatch.setattr(sized_by, "SIZED_TOGETHER", 7)
+    parts, _ = new_books(told, named, own, "long_short")
+    for name in ("weights", "by_sector", "by_beta", "by_volatility"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
 def test_limits_are_told_with_the_portfolio(market):

@@ -168,11 +168,30 @@ def test_rows_of_new_bars_from_the_panels_newest_bars_alone(random_panel):
     assert whole["mixed_rank_4h"].null_count() < len(whole) / 10
 
 
-def test_a_table_built_in_pieces_is_the_same(panel, tmp_path):
-    few = FEW.model_copy(update={"groups": Groups(**NONE), "coarser": ("4h",)})
+def test_a_table_built_in_pieces_is_the_same(random_panel, tmp_path):
+    """Pieces of 400 hours, which bring 52 days before them where a factor looks back over 20."""
+    few = FEW.model_copy(update={"groups": Groups(**NONE | {"bars": True}), "coarser": ("1d",)})
+    panel = random_panel(11, bars=1900, symbols=4, period="1h").sort(PANEL.key)
+    whole = build_supported(panel, few)[0]
+    assert whole["bar_volume_1d"].null_count() < len(whole) / 2
     target = tmp_path / "factors.parquet"
-    build_in_partitions(panel.sort(PANEL.key).lazy(), few, target, rows=1500, code_version="c", inputs={})
-    assert_frame_equal(pl.read_parquet(target), build_supported(panel, few)[0], check_exact=True)
+    build_in_partitions(panel.lazy(), few, target, rows=1600, code_version="c", inputs={})
+    assert_frame_equal(pl.read_parquet(target), whole, check_exact=True)
+
+
+def test_a_symbol_that_is_late_by_hours_keeps_no_day_from_the_others(random_panel):
+    few = FEW.model_copy(update={"groups": Groups(**NONE | {"bars": True}), "coarser": ("1d",)})
+    panel = random_panel(13, bars=24 * 12, symbols=5, period="1h", missing=0.0)
+    late = (pl.col("symbol") == "S03") & (pl.col("timestamp") == datetime(2020, 1, 10, tzinfo=UTC))
+    known = pl.when(late).then(pl.col("known_time") + 3 * HOUR).otherwise("known_time")
+    found, punctual = (
+        build_factors(rows, few).filter(
+            pl.col("symbol") != "S03", pl.col("timestamp").dt.day().is_between(9, 10)
+        )
+        for rows in (panel.with_columns(known.alias("known_time")), panel)
+    )
+    assert found["bar_close_1d"].n_unique() > 4
+    assert found["bar_close_1d"].equals(punctual["bar_close_1d"])
 
 
 def stocks() -> pl.DataFrame:

@@ -672,6 +672,12 @@ def test_champion_and_candidate_files_are_checked(good, tmp_path):
         read_champion_predictions(tmp_path / "champion")
     task = {"target": "sector_neutral_return", "horizon": 5}
     assert len(read_candidate(tmp_path / "predictions", expert="stack", **task)) == len(good.predictions)
+    written = pl.read_parquet(tmp_path / "predictions")
+    beside = written.with_columns(target=pl.lit("log_return"), score=-pl.col("score"))
+    both = pl.concat([written, beside]).sort(ALL_PREDICTIONS.key)
+    write_table(both, tmp_path / "of_two_tasks", ALL_PREDICTIONS, code_version="c", config_hash="h")
+    candidate = read_candidate(tmp_path / "of_two_tasks", expert="stack", **task)
+    assert candidate["score"].to_list() == good.predictions["score"].to_list()
     with pytest.raises(
         ContractError, match="no predictions of 'zebra' for sector_neutral_return over 5 bars"
     ):

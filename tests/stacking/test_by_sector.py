@@ -2,7 +2,9 @@
 in tables and in the service alike.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,7 +12,9 @@ import pytest
 
 from components.contracts import REGIMES, SECTOR_COLUMN, TIME
 from components.metrics import information_coefficient
+from components.scoring.form import ScoringError
 from components.scoring.model import ExpertOutputs, Model
+from components.scoring.parts import context_of
 from components.scoring.stacker import BY_SECTOR_NAME, Head, Stacker, read_stacker
 from components.stacking.combine import stack_experts
 from components.stacking.config import Settings
@@ -173,10 +177,12 @@ def test_a_row_of_a_sector_that_the_market_lacks_is_compared_with_all(served):
     outputs, context = arrays(market(6).filter(pl.col("timestamp") == CALENDAR[3]))
     market_now = served.cross_section(outputs, context)
     one = ExpertOutputs(tuple(NAMES), outputs.score[:, [0]], outputs.uncertainty[:, [0]])
-    strange, unknown = context[[0]].copy(), context[[0]].copy()
-    strange[0, 2], unknown[0, 2] = 999_999.0, np.nan
-    found = [served.combine(one, row, market_now).score[0] for row in (strange, unknown)]
-    assert found[0] == found[1]
+    found = []
+    for code in (999_999.0, 1.5, -1.0, np.nan):
+        strange = context[[0]].copy()
+        strange[0, 2] = code
+        found.append(served.combine(one, strange, market_now).score[0])
+    assert len(set(found)) == 1
     own = served.combine(one, context[[0]], market_now).score[0]
     assert abs(found[0] - own) > 1e-6
     nobody = context.copy()
@@ -186,3 +192,12 @@ def test_a_row_of_a_sector_that_the_market_lacks_is_compared_with_all(served):
         axis=1, ddof=1, keepdims=True
     )
     np.testing.assert_allclose(served.combine(outputs, nobody, all_alike).score, plain.mean(axis=0))
+
+
+def test_such_a_stack_takes_the_sector_whatever_its_experts_take(served):
+    given = ("regime_state", "volatility_20", SECTOR_COLUMN)
+    assert context_of(Path("bundle"), given, (), served.stacker, {}) == given
+    plain = replace(served.stacker, by_sector=False)
+    assert context_of(Path("bundle"), given, (), plain, {}) == given[:2]
+    with pytest.raises(ScoringError, match=f"lack '{SECTOR_COLUMN}'"):
+        context_of(Path("bundle"), given[:2], (), served.stacker, {})

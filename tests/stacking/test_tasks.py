@@ -25,7 +25,9 @@ from components.contracts import (
 )
 from components.contracts.documents.comparison import Comparison
 from components.contracts.gathered import place_of
+from components.metrics import t_value
 from components.scoring.stacker import read_stacker
+from components.stacking import guests
 from components.stacking.combine import stack_experts
 from components.stacking.config import Settings
 from components.stacking.guests import may_take_part
@@ -48,14 +50,16 @@ def native(seed: int = 1) -> pl.DataFrame:
     return made_market("alike", seed, bars=BARS, symbols=SYMBOLS, fold_bars=FOLD)
 
 
-def with_guest(score: np.ndarray, unit: float = 100.0) -> tuple[pl.DataFrame, pl.DataFrame]:
+def with_guest(
+    score: np.ndarray, unit: float = 100.0, doubt: np.ndarray | float = 0.02
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """OOF and ALL_PREDICTIONS frames in which the expert `guest` learned a label over 20 bars in another
     unit: its score stands in the rows of the judged task, and in rows of its own.
     """
     judged = native()
     guest = {
         "score_guest": pl.Series(unit * score),
-        "uncertainty_guest": pl.Series(unit * 0.02 * np.ones(len(score))),
+        "uncertainty_guest": pl.Series(unit * doubt * np.ones(len(score))),
     }
     own = judged.select(OOF.columns.keys()).with_columns(
         horizon=pl.lit(20, pl.Int32),
@@ -112,6 +116,45 @@ def test_an_expert_of_another_task_takes_part_and_has_its_own_stack(tmp_path):
     assert served.width_E[served.experts.index("guest")] < 0.1
     assert read_stacker(tmp_path / "further" / "log_return_20", threads=1).experts == ("guest",)
     assert "widths" not in json.loads((tmp_path / "further" / "log_return_20" / "stacker.json").read_text())
+
+
+def test_the_unit_of_another_task_moves_nothing_of_the_judged_stack():
+    """A band that differs from row to row counts by what it holds, whatever it is counted in."""
+    doubt = 0.02 * np.random.default_rng(6).lognormal(size=len(native()))
+
+    def stacked(unit: float) -> pl.DataFrame:
+        oof, predictions = with_guest(related(), unit, doubt)
+        found = stack_tasks(oof, predictions, JUDGED, SETTINGS, COURSE, seed=1)
+        assert "guest" in found.comparison.experts
+        return of_task(found.predictions, *JUDGED).filter(pl.col("expert") == "equal_weights")
+
+    one, other = stacked(1.0), stacked(1000.0)
+    for name in ("score", "uncertainty", "p10", "p90"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-6)
+
+
+def test_what_a_guest_is_worth_is_told_by_bars_that_overlap_as_the_judged_labels_do(monkeypatch):
+    asked = []
+
+    def told(values: np.ndarray, *, horizon: int) -> float:
+        asked.append((len(values), horizon))
+        return t_value(values, horizon=horizon)
+
+    monkeypatch.setattr(guests, "t_value", told)
+    oof, predictions = with_guest(related())
+    found = stack_tasks(oof, predictions, JUDGED, SETTINGS, COURSE, seed=1).comparison.guests["guest"]
+    known = of_task(oof, *JUDGED).filter(pl.col("label_end") < CALENDAR[VALIDATION - 20])
+    ranks = pl.corr("score_guest", "label", method="spearman")
+    daily = known.group_by("timestamp", maintain_order=True).agg(ic=ranks)["ic"].to_numpy()
+    assert asked == [(len(daily), HORIZON)]
+    assert found == pytest.approx(t_value(daily, horizon=HORIZON), rel=1e-6)
+
+
+def test_an_expert_of_another_task_that_orders_the_other_way_round_stays_outside():
+    oof, predictions = with_guest(-related())
+    found = stack_tasks(oof, predictions, JUDGED, SETTINGS, COURSE, seed=1)
+    assert found.comparison.guests["guest"] < -1.645
+    assert "guest" not in found.comparison.experts
 
 
 def test_what_an_expert_of_another_task_is_worth_is_not_told_by_the_test_window():

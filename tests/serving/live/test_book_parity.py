@@ -25,7 +25,7 @@ from components.scoring import Model, Scores, score_table
 from components.settings import config_hash
 from serving.api.given_rows import GivenRows
 from serving.live.answer_body import answer_body
-from serving.live.book_rows import BookRows
+from serving.live.book_rows import BookRows, weights
 from serving.live.book_sizing import BookSizing
 from serving.live.checks import schema_problem
 from serving.live.market_snapshot import read_market
@@ -151,6 +151,43 @@ def test_given_rows_are_sized_alike(run, tmp_path, name):
         np.testing.assert_allclose(found.position, market.weights[current], atol=1e-12)
         assert found.position.any()
         assert found.outside.any() == (rules is not None)
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_rows_that_are_newer_than_the_market_are_sized_by_what_they_bring(run, tmp_path, name):
+    """A publication is being written: of the third symbol that is asked for and of the last one the store
+    holds what another symbol brought, a day later.
+    """
+    state = serve(run, judged_with(run.bundles[0], tmp_path, rules=RULES, **BOOKS[name]))
+    market = state.market
+    order = np.argsort(market.weights)
+    inside = np.flatnonzero(~market.behind & ~market.outside & (market.weights == 0))
+    places = np.array([order[0], order[-1], inside[0], order[1], inside[-1]])
+    given = state.reader.read(places.tolist())
+    source = np.array([0, 1, 1, 3, 0])
+    newer = replace(
+        given,
+        timestamps_us=given.timestamps_us + 86_400_000_000 * (source != np.arange(5)),
+        values=given.values[source],
+        past=given.past[source],
+    )
+    reader = MagicMock(
+        columns=state.reader.columns, context=state.reader.context, read=lambda *_, **__: newer
+    )
+    symbols = [market.symbols[place] for place in places]
+    signals = Scorer(SERVING, MagicMock()).stored(replace(state, reader=reader), symbols, places)
+    wanted = market.weights[places].copy()
+    for row in (2, 4):
+
+        def instead(values: np.ndarray, row: int = row) -> np.ndarray:
+            """The market's rows, that of the asked symbol as the other one's."""
+            every = values.copy()
+            every[places[row]] = values[places[source[row]]]
+            return every[None]
+
+        wanted[row] = weights(market.book.changed(instead), state.served.book)[0, places[row]]
+    np.testing.assert_allclose(signals.position, wanted, atol=1e-12)
+    assert wanted[2] > 0 > wanted[4]
 
 
 def test_a_symbol_that_the_store_lacks_is_outside_of_a_universe(run, tmp_path):
