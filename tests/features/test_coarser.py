@@ -171,7 +171,7 @@ def test_rows_of_new_bars_from_the_panels_newest_bars_alone(random_panel):
 def test_a_table_built_in_pieces_is_the_same(random_panel, tmp_path):
     """Pieces of 400 hours, which bring 52 days before them where a factor looks back over 20."""
     few = FEW.model_copy(update={"groups": Groups(**NONE | {"bars": True}), "coarser": ("1d",)})
-    panel = random_panel(11, bars=1900, symbols=4, period="1h").sort(PANEL.key)
+    panel = random_panel(11, bars=1900, symbols=4, period="1h", missing=0.0).sort(PANEL.key)
     whole = build_supported(panel, few)[0]
     assert whole["bar_volume_1d"].null_count() < len(whole) / 2
     target = tmp_path / "factors.parquet"
