@@ -229,6 +229,20 @@ def test_the_words_on_further_tasks_claim_no_more_than_the_figures(t, sharpe, lo
     assert ("may as well be nothing" in found.money) == (sharpe is not None and sharpe > 0 and lowest <= 0)
 
 
+def test_equal_weights_are_a_row_of_their_own_only_where_the_stack_is_something_else():
+    evaluation = with_further(3.1, 1.2)
+    task = evaluation.further_tasks[0]
+    same = task.models[0].model_copy(update={"model": "equal_weights"})
+    other = same.model_copy(update={"rows": 399})
+    named = []
+    for equal in (same, other):
+        models = [task.models[0], equal, *task.models[1:]]
+        tasks = [task.model_copy(update={"models": models})]
+        found = further_section(evaluation.model_copy(update={"further_tasks": tasks}))
+        named.append([row[1] for row in found.rows[1:]])
+    assert named == [["Stack (chosen)", "a<b"], ["Stack (chosen)", "Equal weights", "a<b"]]
+
+
 def test_what_data_and_people_say_is_escaped(markup, html):
     assert "<h1>demo &lt;i&gt;" in markup
     for words in ("the glass &lt;is&gt; empty", "a&lt;b", "PSI &lt;x&gt;", "ada &lt;a&gt;"):

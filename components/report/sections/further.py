@@ -27,6 +27,7 @@ HEADER = (
 )
 # What the stack chose among: rows that would hide the experts'.
 TRIED = (*CANDIDATES, "best_single")
+EQUAL = "equal_weights"
 # As a normal deviate: luck alone is seldom further from 0.
 USUAL_T = 2.0
 
@@ -62,12 +63,7 @@ def further_section(evaluation: Evaluation) -> FurtherSection | None:
     tasks = [_judged(evaluation), *evaluation.further_tasks]
     best = [_Best(_name(task), task.models[0]) for task in tasks if task.models]
     ordered = [one for one in best if one.model.long_short is not None]
-    lines = [
-        (place, task, model)
-        for place, task in enumerate(tasks)
-        for model in task.models
-        if model.model not in TRIED
-    ]
+    lines = [(place, task, model) for place, task in enumerate(tasks) for model in _shown(task)]
     return FurtherSection(
         skill=_skill(ordered),
         money=_money(ordered, evaluation.cost_bps_per_side),
@@ -77,6 +73,12 @@ def further_section(evaluation: Evaluation) -> FurtherSection | None:
         rows=[_row(_name(task), place == 0, model) for place, task, model in lines],
         chosen=[number for number, (_, _, model) in enumerate(lines) if model.model == "stack"],
     )
+
+
+def _shown(task: FurtherTask) -> list[FurtherModel]:
+    """The stack, the experts, and equal weights where the stack is something else."""
+    repeated = [model.model_copy(update={"model": EQUAL}) for model in task.models[:1]]
+    return [model for model in task.models if model.model not in TRIED and model not in repeated]
 
 
 def _judged(evaluation: Evaluation) -> FurtherTask:
