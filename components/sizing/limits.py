@@ -153,6 +153,7 @@ class _Entries:
             rest._cut_sectors()
             if balanced:
                 rest._balance()
+            if np.isfinite(self.max_beta):
                 rest._cut_beta()
                 rest._balance()
             self.weight[still] = rest.weight
