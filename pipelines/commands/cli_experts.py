@@ -140,7 +140,13 @@ def ablate_expert(
     overrides: SetOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds that each variant is trained with.")] = 3,
     window: Annotated[
-        str, typer.Option(help="validation, or test: only when nothing is decided by it any more.")
+        str,
+        typer.Option(
+            help=(
+                "validation, or test: only when nothing is decided by it any more; what is scored there"
+                " counts as tried when the next model is judged."
+            )
+        ),
     ] = "validation",
 ):
     """Train the variants of an expert on the same folds and show what each part adds.

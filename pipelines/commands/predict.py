@@ -95,7 +95,7 @@ def _of_prices(answer: dict[str, Any]) -> Iterator[Table]:
         return
     table = Table(
         title="as returns and prices",
-        caption="p10 to p90 are exact; the middle is the median-like price, below the mean of what may come",
+        caption="return and price: the middle of what may come, below its mean; p10 and p90 are exact",
         title_justify="left",
         caption_justify="left",
     )
