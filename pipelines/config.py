@@ -123,10 +123,15 @@ class ExpertsSettings(Section):
         }
 
     @property
-    def coarser(self) -> tuple[Period, ...]:
-        """Periods of `leaves` that are coarser than the finest of them, the finer first."""
+    def periods(self) -> tuple[Period, ...]:
+        """Those of `leaves`, the finer first."""
         named = {part for leaf in self.leaves for part in leaf.split("/")[1:2]}
-        return tuple(period for period in reversed(PERIODS) if period in named)[1:]
+        return tuple(period for period in reversed(PERIODS) if period in named)
+
+    @property
+    def coarser(self) -> tuple[Period, ...]:
+        """Periods of `leaves` that are coarser than the finest of them."""
+        return self.periods[1:]
 
     @model_validator(mode="after")
     def _names_fit(self):
@@ -317,8 +322,7 @@ def features_json(config: Config) -> str:
     """
     from components.fusion.columns import slow_columns
 
-    named = {part for leaf in config.experts.leaves for part in leaf.split("/")[1:2]}
-    of_leaves = [period for period in PERIODS if period in named and is_coarser(period, config.market.period)]
+    of_leaves = [period for period in config.experts.periods if is_coarser(period, config.market.period)]
     added = {
         "slow": slow_columns(config.fusion),
         "coarser": [*config.features.coarser, *of_leaves],

@@ -77,7 +77,8 @@ def build_factors(
         If the panel holds no rows, several periods, or a period that the library does not know.
     """
     period = panel_period(panel)
-    table = _of_one_period(panel.sort(*PANEL.key), own_period(settings), LENGTHS[period], history)
+    panel = panel.sort(*PANEL.key)
+    table = _of_one_period(panel, own_period(settings), LENGTHS[period], history)
     return table.hstack(coarser_inputs(panel, table, settings, period))
 
 
@@ -97,6 +98,7 @@ def coarser_inputs(
 
     Parameters
     ----------
+    panel : PANEL table, sorted by its key
     newer : where all rows are newer than a first part of the panel: the first row's timestamp, and the
         symbols with bars before the panel; then no more bars are made than these rows need
 
@@ -106,10 +108,9 @@ def coarser_inputs(
         If `newer` is given and the panel is too short for what the rows need.
     """
     refuse_finer(settings, period)
-    found = []
+    found, own = [], of_coarser(settings)
     for coarser in settings.coarser:
-        own = of_coarser(settings)
-        bars = gathered(panel.sort(*PANEL.key), coarser, columns_read(own, coarser))
+        bars = gathered(panel, coarser, columns_read(own, coarser))
         if newer is not None and len(bars):
             bars = _newest(bars, own, coarser, *newer)
         columns = [entry.column for entry in catalog(own, coarser) if entry.role == "input"]
