@@ -242,6 +242,16 @@ def test_a_book_that_aims_at_a_volatility_needs_past_returns_online(run, tmp_pat
     assert "no past returns are online" in schema_problem(model, reader)
 
 
+def test_a_volatility_is_annual_by_the_bars_that_the_models_market_has_in_a_year(run, tmp_path):
+    model = judged_with(run.bundles[0], tmp_path, **BOOKS["volatility"])
+    often = replace(
+        model, manifest={**model.manifest, "bars_per_year": 4 * float(model.manifest["bars_per_year"])}
+    )
+    usual, halved = (serve(run, one).market.weights for one in (model, often))
+    assert usual.any()
+    np.testing.assert_allclose(halved, usual / 2, atol=1e-12)
+
+
 def test_a_bundle_from_before_these_settings_has_no_limits_and_says_so(run, tmp_path, caplog):
     model = judged_with(run.bundles[0], tmp_path)
     young = ("kelly_fraction", "size_steps", "max_sector_weight", "max_beta", "volatility_target")
