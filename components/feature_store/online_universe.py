@@ -56,7 +56,10 @@ def read_online_universe(current: Mapping[str, Any], *, source: str) -> OnlineUn
     if found is None:
         return None
     try:
-        return OnlineUniverse(str(found["rules"]), frozenset(map(str, found["outside"])))
+        outside = found["outside"]
+        if not isinstance(outside, list):
+            raise TypeError(f"outside is {outside!r}")
+        return OnlineUniverse(str(found["rules"]), frozenset(map(str, outside)))
     except (KeyError, TypeError) as error:
         raise ContractError(
             f"{source} holds {KEY!r} of another form ({type(error).__name__}: {error}); expected rules and"

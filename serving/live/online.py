@@ -27,6 +27,8 @@ from components.feature_store.publication import (
 
 _CHUNK = 500
 _STORE_WAIT_S = 2.0
+# What a description of a publication always holds, and rows can't be read without.
+_DESCRIBED = ("columns", "context", "symbols", "schema", "period", "lookback_bars")
 
 
 class StoreUnavailable(AlphaloopError):
@@ -76,6 +78,12 @@ class OnlineReader:
             raise FeatureStoreError(
                 f"Publication {self.current['publication']} was made before serving existed. Run `alphaloop"
                 " materialise` again."
+            )
+        lacking = [name for name in _DESCRIBED if name not in self.current]
+        if lacking:
+            raise FeatureStoreError(
+                f"{folder / CURRENT} lacks {lacking[0]!r}, so nobody can tell what is online. Run `alphaloop"
+                " materialise`; it writes it anew."
             )
         self._online = store._get_provider().online_store
         self._of_thread = threading.local()

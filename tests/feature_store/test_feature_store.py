@@ -559,8 +559,10 @@ def test_doors_publish_and_join(tmp_path):
     )
     assert "universe" not in described
     assert read_online_universe(described, source="registry.json") is None
-    with pytest.raises(ContractError, match=r"current\.json holds 'universe' of another form"):
-        read_online_universe({"universe": ["MSFT"]}, source="current.json")
+    # Letters of a symbol are no symbols.
+    for damaged in (["MSFT"], {"rules": "config", "outside": "MSFT"}):
+        with pytest.raises(ContractError, match=r"current\.json holds 'universe' of another form"):
+            read_online_universe({"universe": damaged}, source="current.json")
 
 
 def test_the_feast_command_line_applies_the_same_definitions(copy, monkeypatch):

@@ -1,5 +1,6 @@
-"""What is wrong with a Redis, in one sentence that says what to do."""
+"""What is wrong with a Redis, or with what is said of the store, in one sentence that says what to do."""
 
+import json
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from components.contracts import AlphaloopError
 from components.feature_store.config import Settings as FeatureStoreSettings
 from serving.live.online import OnlineReader
 from tests.serving.live_service import free_port, redis_server
+from tests.serving.small_champion import STORE as SQLITE
 
 VARIABLE = "ALPHALOOP_TEST_REDIS"
 STORE = FeatureStoreSettings(lookback_bars=16, online="redis", redis_variable=VARIABLE)
@@ -23,6 +25,17 @@ def port(tmp_path_factory):
     with redis_server(tmp_path_factory.mktemp("redis")) as (_, port):
         redis.Redis(port=port).config_set("requirepass", "right")
         yield port
+
+
+@pytest.mark.parametrize("lost", ["context", "columns", "symbols", "lookback_bars"])
+def test_a_description_that_lost_a_part_is_named(small_run, tmp_path, lost):
+    store = shutil.copytree(small_run.folder / "feature_store", tmp_path / "store")
+    current = json.loads((store / "current.json").read_text())
+    (store / "current.json").write_text(
+        json.dumps({name: value for name, value in current.items() if name != lost})
+    )
+    with pytest.raises(AlphaloopError, match=rf"current\.json lacks '{lost}'.* Run `alphaloop materialise`"):
+        OnlineReader(SQLITE, store)
 
 
 @pytest.mark.parametrize(
