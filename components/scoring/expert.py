@@ -29,6 +29,8 @@ from components.scoring.form import (
 from components.scoring.graph import Graph
 
 BLOCK_WINDOWS = 32
+# What graphs, by the file, gave of the rows that are asked about.
+Ran = dict[Path, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,23 @@ class ServedExpert:
         volatility_B: np.ndarray,
         context_BC: np.ndarray | None = None,
         bar_B: np.ndarray | None = None,
+        ran: Ran | None = None,
     ) -> ExpertAnswer:
         """What the expert says of rows.
 
         `window_BLF` ends with the newest bar and may be longer than needed; `context_BC` holds the form's
         context columns; `bar_B` numbers the bars of the rows, None where all are of one. Where `whole_bars`
-        is set, the rows of a bar must be all that there are.
+        is set, the rows of a bar must be all that there are. A graph that is in `ran` is not run again; what
+        is run stands there afterwards.
         """
         if len(inputs_BF) == 0:
             return ExpertAnswer(np.empty(0), np.empty(0), np.empty((0, 3)) if self.classes else None)
         if self.members:
             return self._blended(inputs_BF, window_BLF, regime_BR, volatility_B, context_BC, bar_B)
         form = self.form
-        raw_B, quantiles_B3 = self._raw(inputs_BF, window_BLF, regime_BR, context_BC, bar_B)
+        raw_B, quantiles_B3 = self._raw(
+            inputs_BF, window_BLF, regime_BR, context_BC, bar_B, {} if ran is None else ran
+        )
         if self.classes:
             chance_BC = probabilities(raw_B, form.temperature)
             found = class_answer(chance_BC, form.classes)
@@ -112,6 +118,7 @@ class ServedExpert:
         regime_BR: np.ndarray,
         context_BC: np.ndarray | None,
         bar_B: np.ndarray | None,
+        ran: Ran,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The model's own output [B], of classes logits [B, C], and the quantiles that it gives or None."""
         form = self.form
@@ -119,11 +126,17 @@ class ServedExpert:
             if isinstance(form.raw, Linear | ClassLinear):
                 return _linear(form.raw, inputs_BF), None
             return np.full((len(inputs_BF), *np.shape(form.raw)), form.raw), None
-        if form.kind in WINDOWED:
-            found = self._run_windows(window_BLF[:, -form.lookback_bars :], regime_BR, context_BC, bar_B)
-            raw_B, *rest = [values[:, form.head - 1] for values in found] if form.head else found
-            return raw_B, rest[0] if rest else None
-        return self.graph(inputs=inputs_BF)[0], None
+        if self.graph.path not in ran:
+            ran[self.graph.path] = (
+                self._run_windows(window_BLF[:, -form.lookback_bars :], regime_BR, context_BC, bar_B)
+                if form.kind in WINDOWED
+                else self.graph(inputs=inputs_BF)
+            )
+        found = ran[self.graph.path]
+        if form.head:
+            raw_BT, quantiles_BT3 = (found[name] for name in FURTHER_OUTPUTS)
+            return raw_BT[:, form.head - 1], quantiles_BT3[:, form.head - 1]
+        return found["raw"], found.get("quantiles")
 
     def _run_windows(
         self,
@@ -131,7 +144,7 @@ class ServedExpert:
         regime_BR: np.ndarray,
         context_BC: np.ndarray | None,
         bar_B: np.ndarray | None,
-    ) -> list[np.ndarray]:
+    ) -> dict[str, np.ndarray]:
         """The graph over whole bars, or over blocks of windows whose intermediate arrays stay in a core's
         cache, one thread a part.
         """
@@ -142,7 +155,7 @@ class ServedExpert:
             else (slice(start, start + BLOCK_WINDOWS) for start in range(0, len(window_BLF), BLOCK_WINDOWS))
         )
 
-        def run(place: slice | np.ndarray) -> list[np.ndarray]:
+        def run(place: slice | np.ndarray) -> dict[str, np.ndarray]:
             part_BLF = np.ascontiguousarray(window_BLF[place])
             context = {"context": np.ascontiguousarray(context_BC[place])} if self.form.context else {}
             return self.graph(window=part_BLF, begun=begun(part_BLF), regime=regime_BR[place], **context)
@@ -152,11 +165,11 @@ class ServedExpert:
             if self.workers and len(places) > 1
             else [run(place) for place in places]
         )
-        found = [np.concatenate(values) for values in zip(*parts, strict=True)]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         if not market or len(places) == 1:
             return found
         order_B = np.argsort(np.concatenate(places), kind="stable")
-        return [values[order_B] for values in found]
+        return {name: values[order_B] for name, values in found.items()}
 
     def _blended(
         self,

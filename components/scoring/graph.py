@@ -13,8 +13,8 @@ from components.scoring.form import ScoringError
 class Graph:
     """One graph on the CPU.
 
-    `inputs`: name to the sizes of the axes after the first (rows); `outputs`: names in their order; `others`:
-    what it may give beside, which nobody asks for.
+    `inputs`: name to the sizes of the axes after the first (rows); `outputs`: what it must give; `others`:
+    what it may give beside.
     """
 
     def __init__(
@@ -25,8 +25,7 @@ class Graph:
         threads: int,
         others: Sequence[str] = (),
     ):
-        self.path, self.outputs = path, list(outputs)
-        self.session = _session(path, threads)
+        self.path, self.session = path, _session(path, threads)
         found = {node.name: (node.type, node.shape) for node in self.session.get_inputs()}
         given = [node.name for node in self.session.get_outputs()]
         for name, sizes in inputs.items():
@@ -41,11 +40,16 @@ class Graph:
                 f"{path} takes {sorted(found)} and gives {sorted(given)}, expected {sorted(inputs)} and"
                 f" {sorted(outputs)}. Train the model again."
             )
+        self.given = given
 
-    def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
-        """The outputs, Float64, in the order of `outputs`."""
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """All outputs by name, Float64."""
         try:
-            return [np.asarray(value, dtype=np.float64) for value in self.session.run(self.outputs, inputs)]
+            found = self.session.run(self.given, inputs)
+            return {
+                name: np.asarray(value, dtype=np.float64)
+                for name, value in zip(self.given, found, strict=True)
+            }
         except Exception as error:
             raise ScoringError(
                 f"{self.path} could not be run on"

@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from components.contracts import REGIMES, SECTOR_COLUMN, verify_bundle
-from components.scoring.expert import ExpertAnswer, ServedExpert
+from components.scoring.cross_section import CrossSection, SectorMeans
+from components.scoring.expert import ExpertAnswer, Ran, ServedExpert
 from components.scoring.form import FURTHER, ScoringError, task_folder
 from components.scoring.moments import moments_by_bar, moments_of_one_bar, peer_means
 from components.scoring.parts import (
@@ -38,50 +39,6 @@ class ExpertOutputs:
     score: np.ndarray
     uncertainty: np.ndarray
     chances: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class SectorMeans:
-    """Mean score of each sector of a bar, [E, S], by its code, ascending; `others_E` for rows whose sector is
-    unknown or none of these.
-    """
-
-    codes_S: np.ndarray
-    mean_ES: np.ndarray
-    others_E: np.ndarray
-
-    @classmethod
-    def of(cls, score_EB: np.ndarray, sector_B: np.ndarray) -> Self:
-        """Of the rows of one whole bar."""
-        means_EB = peer_means(score_EB, np.zeros(len(sector_B), dtype=np.int64), sector_B)
-        codes_S, first_S = np.unique(sector_B[np.isfinite(sector_B)], return_index=True)
-        known = np.flatnonzero(np.isfinite(sector_B))
-        return cls(codes_S, means_EB[:, known[first_S]], score_EB.mean(axis=1))
-
-    def at(self, sector_B: np.ndarray) -> np.ndarray:
-        """Means [E, B] for rows of these sectors."""
-        if not len(self.codes_S):
-            return np.repeat(self.others_E[:, None], len(sector_B), axis=1)
-        place_B = np.searchsorted(self.codes_S, sector_B).clip(max=len(self.codes_S) - 1)
-        return np.where(self.codes_S[place_B] == sector_B, self.mean_ES[:, place_B], self.others_E[:, None])
-
-
-@dataclass(frozen=True)
-class CrossSection:
-    """Mean and standard deviation of the experts' outputs over all symbols of a bar, [E]; 0 where a deviation
-    is not defined.
-
-    Rows of several bars take arrays [E, B], each row with those of its own bar. Where the stack takes scores
-    less the mean of their sector the spread is that of what is left, and `sectors` has the means; rows of
-    several bars have them in `score_mean`.
-    """
-
-    names: tuple[str, ...]
-    score_mean: np.ndarray
-    score_spread: np.ndarray
-    uncertainty_mean: np.ndarray
-    uncertainty_spread: np.ndarray
-    sectors: SectorMeans | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +140,7 @@ class Model:
         context_BC: np.ndarray,
         window_BLF: np.ndarray | None = None,
         bar_B: np.ndarray | None = None,
+        ran: Ran | None = None,
     ) -> ExpertOutputs:
         """Score and uncertainty of each served expert.
 
@@ -193,6 +151,7 @@ class Model:
             bars before a symbol's first. Needed where `lookback_bars` is not 0, ignored else
         bar_B : number of each row's bar, None where all rows are of one. Where `whole_bars` is set they must
             be all the rows of their bars: a part of a bar gets another score than the whole
+        ran : what graphs gave of these rows when a model of another task was asked, as of `ServedExpert`
 
         Raises
         ------
@@ -209,7 +168,7 @@ class Model:
                 if expert.form.context
                 else None
             )
-            return expert(_chosen(inputs_BF, places), window, regime_BR, volatility_B, context, bar_B)
+            return expert(_chosen(inputs_BF, places), window, regime_BR, volatility_B, context, bar_B, ran)
 
         found = [ask(expert, places) for expert, places in zip(self.experts, self.places, strict=True)]
         return ExpertOutputs(
@@ -217,6 +176,20 @@ class Model:
             np.stack([answer.score for answer in found]),
             np.stack([answer.uncertainty for answer in found]),
             np.stack([answer.chances for answer in found]) if self.stacker.head.pool else None,
+        )
+
+    def outputs_of_tasks(
+        self,
+        inputs_BF: np.ndarray,
+        context_BC: np.ndarray,
+        window_BLF: np.ndarray | None = None,
+        bar_B: np.ndarray | None = None,
+    ) -> tuple[ExpertOutputs, ...]:
+        """`expert_outputs` of the own task and of each of `further`, each graph run once."""
+        ran: Ran = {}
+        return tuple(
+            model.expert_outputs(inputs_BF, context_BC, window_BLF, bar_B, ran)
+            for model in (self, *self.further)
         )
 
     def cross_section(self, outputs: ExpertOutputs, context_BC: np.ndarray) -> CrossSection:

@@ -125,7 +125,8 @@ class Stacker:
     def raw(self, z_EB: np.ndarray, u_EB: np.ndarray, regime_BR: np.ndarray) -> np.ndarray:
         """The combiner's output [B] from standardised scores and uncertainties."""
         if self.graph is not None:
-            return self.graph(inputs=np.concatenate([z_EB.T, u_EB.T, regime_BR], axis=1, dtype=np.float32))[0]
+            inputs_BA = np.concatenate([z_EB.T, u_EB.T, regime_BR], axis=1, dtype=np.float32)
+            return self.graph(inputs=inputs_BA)["raw"]
         weights_EB = self.weights_QE[0][:, None] + self.weights_QE[1:].T @ regime_BR.T
         return (weights_EB * z_EB).sum(axis=0)
 

@@ -71,11 +71,12 @@ def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketS
     behind = rows.timestamps_us < newest_us
     inputs, context = split(rows.values, reader, model)
     current = ~behind
-    cross_section, scores = _scored(model, inputs, context, rows.window, current)
-    further = []
-    for one in model.further:
-        own, found = _scored(one, inputs, context, rows.window, current)
-        further.append(MarketTask(own, TaskScores(one.target, one.horizon, found)))
+    scored = _scored(model, inputs, context, rows.window, current)
+    cross_section, scores = scored[0]
+    further = tuple(
+        MarketTask(own, TaskScores(one.target, one.horizon, found))
+        for one, (own, found) in zip(model.further, scored[1:], strict=True)
+    )
     outside = _outside(reader, book)
     left_out = behind if outside is None else behind | outside
     taking_part = BookRows.of(scores, context, model.context, rows.past, book).without(left_out)
@@ -89,7 +90,7 @@ def read_market(reader: OnlineReader, model: Model, book: BookSizing) -> MarketS
         ),
         cross_section=cross_section,
         scores=scores,
-        further=tuple(further),
+        further=further,
         book=taking_part,
         weights=weights(taking_part.changed(lambda values: values[None]), book)[0],
         behind=behind,
@@ -105,13 +106,18 @@ def _scored(
     context: np.ndarray,
     window: np.ndarray | None,
     is_current: np.ndarray,
-) -> tuple[CrossSection, Scores]:
-    """The cross-section of the newest bar, and the scores of all symbols against it."""
+) -> list[tuple[CrossSection, Scores]]:
+    """The cross-section of the newest bar, and the scores of all symbols against it, of each task, the judged
+    one first.
+    """
     own = window[is_current] if window is not None else None
-    outputs = model.expert_outputs(inputs[is_current], context[is_current], own)
-    cross_section = model.cross_section(outputs, context[is_current])
-    every = _with_those_behind(model, outputs, inputs, context, window, is_current)
-    return cross_section, model.combine(every, context, cross_section)
+    newest = model.outputs_of_tasks(inputs[is_current], context[is_current], own)
+    every = _with_those_behind(model, newest, inputs, context, window, is_current)
+    found = []
+    for one, current, outputs in zip((model, *model.further), newest, every, strict=True):
+        cross_section = one.cross_section(current, context[is_current])
+        found.append((cross_section, one.combine(outputs, context, cross_section)))
+    return found
 
 
 def _outside(reader: OnlineReader, book: BookSizing) -> np.ndarray | None:
@@ -138,22 +144,23 @@ def _outside(reader: OnlineReader, book: BookSizing) -> np.ndarray | None:
 
 def _with_those_behind(
     model: Model,
-    current: ExpertOutputs,
+    newest: tuple[ExpertOutputs, ...],
     inputs: np.ndarray,
     context: np.ndarray,
     window: np.ndarray | None,
     is_current: np.ndarray,
-) -> ExpertOutputs:
-    """Outputs of all symbols [E, B]: those of the newest bar as they are, those behind from a pass over all
-    together.
+) -> tuple[ExpertOutputs, ...]:
+    """Outputs of all symbols [E, B], of each task: those of the newest bar as they are, those behind from a
+    pass over all together.
     """
     if is_current.all():
-        return current
-    outputs = model.expert_outputs(inputs, context, window)
-    for name in ("score", "uncertainty", "chances"):
-        if (own := getattr(current, name)) is not None:
-            getattr(outputs, name)[:, is_current] = own
-    return outputs
+        return newest
+    every = model.outputs_of_tasks(inputs, context, window)
+    for outputs, current in zip(every, newest, strict=True):
+        for name in ("score", "uncertainty", "chances"):
+            if (own := getattr(current, name)) is not None:
+                getattr(outputs, name)[:, is_current] = own
+    return every
 
 
 def split(values: np.ndarray, reader: OnlineReader, model: Model) -> tuple[np.ndarray, np.ndarray]:

@@ -229,8 +229,8 @@ class Scorer:
         """
         started = time.perf_counter()
         found = []
-        for place, one in enumerate((model, *model.further)):
-            outputs = one.expert_outputs(given.inputs, given.context, given.window, given.bar)
+        every = model.outputs_of_tasks(given.inputs, given.context, given.window, given.bar)
+        for place, (one, outputs) in enumerate(zip((model, *model.further), every, strict=True)):
             section = (
                 sections[place]
                 if sections is not None

@@ -13,6 +13,7 @@ from components.experts.leaves import Leaf, expert_module
 from components.experts.model_each import ModelEach, expert_of, load_warm
 from components.experts.protocol import Task
 from components.scoring import Model, ScoringError, score_table
+from components.scoring.graph import Graph
 from components.scoring.parts import form_folder, further_tasks
 from components.scoring.stacker import Head, Pool, read_stacker
 from components.stacking.combiners import EQUAL, Combiner
@@ -118,6 +119,26 @@ def test_every_task_is_scored_as_in_training(world, bundle):
             chances = outputs["lightgbm"].select(CLASS_COLUMNS).to_numpy()
             assert np.abs(found.select(CLASS_COLUMNS).to_numpy() - chances).max() < 1e-6
     model.warm_up()
+
+
+def test_all_tasks_at_once_are_what_each_is_alone_and_run_each_graph_once(bundle, monkeypatch):
+    model = Model.load(bundle, threads=1)
+    rng = np.random.default_rng(1)
+    window = rng.normal(size=(20, LOOKBACK, len(model.columns))).astype(np.float32)
+    context = np.zeros((20, len(model.context)), dtype=np.float32)
+    given = (window[:, -1], context, window)
+    alone = [one.expert_outputs(*given) for one in (model, *model.further)]
+    ran, run = [], Graph.__call__
+    monkeypatch.setattr(
+        Graph, "__call__", lambda graph, **named: ran.append(graph.path) or run(graph, **named)
+    )
+    found = model.outputs_of_tasks(*given)
+    for one, wanted in zip(found, alone, strict=True):
+        assert one.names == wanted.names
+        np.testing.assert_array_equal(one.score, wanted.score)
+        np.testing.assert_array_equal(one.uncertainty, wanted.uncertainty)
+    # A network with two heads, and a forest for each of three tasks.
+    assert len(ran) == len(set(ran)) == 4
 
 
 def test_a_bundle_that_names_a_task_without_its_stack_is_refused(bundle, tmp_path):

@@ -94,9 +94,10 @@ def test_a_symbol_that_is_behind_changes_nothing_of_those_that_are_not(classes):
         chances = np.stack([beside, beside, beside], axis=-1) if classes else None
         return ExpertOutputs(("e",), beside, 2 * beside, chances)
 
-    model = SimpleNamespace(expert_outputs=outputs)
+    model = SimpleNamespace(outputs_of_tasks=lambda *given: (outputs(*given),))
     current, rows = np.array([True, False, True]), np.zeros((3, 1))
-    found = _with_those_behind(model, outputs(rows[current], None, None), rows, rows, None, current)
+    newest = (outputs(rows[current], None, None),)
+    (found,) = _with_those_behind(model, newest, rows, rows, None, current)
     np.testing.assert_array_equal(found.score, [[2.0, 3.0, 2.0]])
     np.testing.assert_array_equal(found.uncertainty, [[4.0, 6.0, 4.0]])
     if classes:
