@@ -35,6 +35,7 @@ from components.timeline.periods import PERIODS, Period, is_coarser
 from components.timeline.splits import check_gaps
 from components.validation.config import Settings as ValidationSettings
 from pipelines.cluster_config import ClusterSettings
+from pipelines.compute_config import ComputeSettings
 from serving.config import Settings as ServingSettings
 
 # Where a password goes that may not stand in a config.
@@ -182,6 +183,7 @@ class Config(Section):
     drift: DriftSettings = DriftSettings()
     retraining: RetrainingSettings = RetrainingSettings()
     replay: ReplaySettings = ReplaySettings()
+    compute: ComputeSettings = ComputeSettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")
@@ -302,6 +304,13 @@ def section_json(section: Section) -> str:
     defaults. It reads back as an equal section; see `pipelines.runners.arguments` for why it is short.
     """
     return section.model_dump_json(exclude_defaults=True)
+
+
+def run_json(config: Config) -> str:
+    """All of a configuration that models and reports are made from, as JSON: how a run used its machine says
+    nothing of what came out.
+    """
+    return config.model_dump_json(exclude={"compute"})
 
 
 def timeline_json(config: Config) -> str:

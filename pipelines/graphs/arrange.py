@@ -89,6 +89,7 @@ def _set_environment(task: dsl.PipelineTask, config: Config, pods: Pods) -> None
     task.container_spec.env = {
         **(task.container_spec.env or {}),
         **TASK_ENVIRONMENT,
+        **config.compute.environment,
         DATA_VARIABLE: pods.data,
         **config.cluster.environment,
         **pods.code,

@@ -13,7 +13,7 @@ from components.gates.component import judge
 from components.registry.component import gather_trials, read_champion, register
 from components.report.component import write_report
 from pipelines.code_version import code_version
-from pipelines.config import Config, section_json, walk_json
+from pipelines.config import Config, run_json, section_json, walk_json
 from pipelines.graphs.arrange import Arrange, side_by_side
 from pipelines.graphs.data import FactorData, TrainingData
 from pipelines.graphs.experts import Predictions, to_predictions
@@ -173,7 +173,7 @@ def _register(
             stacker=candidate.predictions.stack["model"],
             catalog=candidate.data.catalog,
             feature_registry=candidate.data.feature_registry,
-            config=config.model_dump_json(),
+            config=run_json(config),
             settings=section_json(config.registry),
             name=config.run.name,
             folder=f"{folder}/registry",
@@ -210,7 +210,7 @@ def _write_report(
             predictions=candidate.scores,
             evaluation=candidate.tested.outputs["evaluation"],
             returns=candidate.tested.outputs["returns"],
-            config=config.model_dump_json(),
+            config=run_json(config),
             folder=lasting_folder(config, folder),
             experts=candidate.predictions.experts,
             pages=side_by_side(arrange, "pages", candidate.predictions.pages),

@@ -168,6 +168,7 @@ def _environment(plan: Plan, files: RunFiles) -> dict[str, str]:
     environment = {
         **own_modules_only(),
         **TASK_ENVIRONMENT,
+        **plan.config.compute.environment,
         EVENTS_VARIABLE: str(files.events),
         DATA_VARIABLE: str(data_folder().absolute()),
         "PYTHONWARNINGS": "ignore",

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from components.memory.share import SHARE_VARIABLE
 from pipelines.config import load_config
 from pipelines.graphs.build import PIPELINES
 from pipelines.runners.ir import compile_pipeline, read_ir
+from pipelines.runners.pods.play import play
 from tests.pipelines.test_ir import DEMO
 
 # Artifacts that a cached task takes from a task that always runs, each with the reason. There is none.
@@ -147,3 +149,30 @@ def test_a_training_is_another_one_where_anything_that_it_is_made_from_is():
     assert changed(plain, lineages("features.normalisation=zscore")) == {*plain}, "far before the training"
     assert changed(plain, lineages("selection.fewest_inputs=4")) == {*plain} - {"median"}
     assert changed(plain, lineages("gates.min_sharpe=9", "backtest.cost_bps_per_side=9")) == set()
+
+
+def test_how_a_run_uses_its_machine_is_part_of_no_key(compiled, tmp_path):
+    """A cluster's keys hold command, image and inputs; a task's environment is in none of them."""
+    config = load_config(DEMO, [*SETTINGS, "compute.memory_share=0.3"])
+    other = read_ir(compile_pipeline("training", config, tmp_path / "ir.yaml"))[0]
+    told = [take_share(spec) for spec in (compiled["training"], other)]
+    assert [set(shares) for _, shares in told] == [{"0.7"}, {"0.3"}]
+    assert told[0][0] == told[1][0]
+
+
+def take_share(spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A compiled pipeline without the share of memory that tasks are told, and that of each task."""
+    rest, shares = json.loads(json.dumps(spec)), []
+    for executor in rest["deploymentSpec"]["executors"].values():
+        environment = {one["name"]: one["value"] for one in executor["container"]["env"]}
+        shares.append(environment.pop(SHARE_VARIABLE))
+        executor["container"]["env"] = sorted(environment.items())
+    return rest, shares
+
+
+def test_pods_of_this_machine_are_told_the_same_by_other_means(tmp_path):
+    """kfp.local puts a task's environment into its key."""
+    played = [
+        play(load_config(DEMO, [f"compute.memory_share={share}"]), tmp_path).config for share in (0.7, 0.3)
+    ]
+    assert played[0] == played[1]

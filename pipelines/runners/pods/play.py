@@ -12,6 +12,7 @@ from components.image import IMAGE
 from components.lasting.folder import below
 from components.progress import report
 from pipelines.code_version import compiled_code
+from pipelines.compute_config import ComputeSettings
 from pipelines.config import Config, data_folder
 from pipelines.lasting import folder_of_store, lasting_folder, vanishing
 from pipelines.leaves import users_modules
@@ -46,7 +47,9 @@ def play(config: Config, run_folder: Path) -> Played:
     data = data_folder().absolute()
     data_claim = (cluster.data_claim or PLAYED_DATA_CLAIM) if data.is_dir() else ""
     claims = {"volume_claim": claim, "data_claim": data_claim}
-    config = config.model_copy(update={"cluster": cluster.model_copy(update=claims)})
+    # kfp.local's keys hold what a task is told, and `compute` is part of no key: `Pods.run_task` tells that.
+    update = {"cluster": cluster.model_copy(update=claims), "compute": ComputeSettings()}
+    config = config.model_copy(update=update)
     outside = [place for place in data_places(config, data) if place != data]
     readable = {str(place): place for place in outside}
     note = (

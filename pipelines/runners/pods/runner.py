@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from components.contracts import require_json
+from components.memory.share import SHARE_VARIABLE, memory_share
 from components.progress import EVENTS_VARIABLE, is_event
 from pipelines.runners.pods.content import ArtifactError, copy_content, is_content, take_content
 from pipelines.runners.pods.declared import Declared, PodError
@@ -77,6 +78,7 @@ class Pods:
             **{name: self.secrets[name] for name in names},
             **dict.fromkeys(given.run_names, self.run),
             EVENTS_VARIABLE: EVENTS,
+            SHARE_VARIABLE: str(memory_share()),
         }
         hidden = (self.volumes.run_folder,)
         pod = Pod(place, name, environment, accelerator=given.accelerator, hidden=hidden)
