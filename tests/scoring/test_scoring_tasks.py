@@ -1,13 +1,14 @@
 """A bundle of several tasks says what training said of each: by heads of one graph, or by a model each."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from components.contracts import write_manifest
+from components.contracts import REGIME_COLUMN, write_manifest
 from components.contracts.classes import CLASS_COLUMNS
 from components.experts.leaves import Leaf, expert_module
 from components.experts.model_each import ModelEach, expert_of, load_warm
@@ -139,6 +140,29 @@ def test_all_tasks_at_once_are_what_each_is_alone_and_run_each_graph_once(bundle
         np.testing.assert_array_equal(one.uncertainty, wanted.uncertainty)
     # A network with two heads, and a forest for each of three tasks.
     assert len(ran) == len(set(ran)) == 4
+
+
+def test_inputs_are_those_that_any_task_takes_though_the_judged_one_takes_less(world, bundle, tmp_path):
+    files = equal_weights(["lightgbm"]) | {
+        f"further/log_return_4/{name}": content for name, content in equal_weights(list(ALSO)).items()
+    }
+    model = Model.load(bundle_of(world, files, tmp_path, experts=tuple(ALSO), further=(LONGER,)), threads=1)
+    whole = Model.load(bundle, threads=1)
+    assert model.context == model.further[0].context == whole.context
+    assert REGIME_COLUMN in model.context
+    assert model.lookback_bars == LOOKBACK
+    bars = world.said["patchtst"][OWN]["timestamp"].unique()
+    found, wanted = (score_table(one, world.rows, bars=bars) for one in (model.further[0], whole.further[1]))
+    assert found.equals(wanted)
+
+
+def test_an_expert_of_another_task_counts_in_the_band_by_its_width(bundle):
+    stacker = read_stacker(bundle / "stacker", threads=1)
+    uncertainty = np.array([[0.02, 0.04], [2.0, 8.0]])
+    found = replace(stacker, width_E=np.array([1.0, 0.01])).scores(np.zeros(2), uncertainty, None)
+    np.testing.assert_allclose(found.p90 - found.score, [0.02, 0.06])
+    plain = stacker.scores(np.zeros(2), uncertainty, None)
+    np.testing.assert_allclose(plain.p90 - plain.score, [1.01, 4.02])
 
 
 def test_a_bundle_that_names_a_task_without_its_stack_is_refused(bundle, tmp_path):
