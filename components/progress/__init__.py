@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from components.contracts.errors import AlphaloopError
 from components.credentials import find_credential, without_secrets
+from components.memory.deaths import out_of_memory, peak_here, ran_out
 from components.processes.sources import require_compiled_code
 from components.progress.notes import keep_note
 
@@ -47,8 +48,11 @@ def stage(name: str) -> Iterator[None]:
         require_compiled_code()
         yield
     except BaseException as error:
-        mendable = isinstance(error, AlphaloopError)
-        message = str(error) if mendable else f"{type(error).__name__}: {error}"
+        mendable, message = isinstance(error, AlphaloopError), str(error)
+        if not mendable and ran_out(error):
+            mendable, message = True, out_of_memory(name, peak_here())
+        elif not mendable:
+            message = f"{type(error).__name__}: {error}"
         _emit(
             {
                 "event": "failed",

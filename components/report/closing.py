@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.memory.lowered import what_to_lower
 from components.page import write_page
 
 FAILURE = "failure.html"
@@ -29,10 +30,6 @@ MEND = f"Do what the stage asks for above. {AGAIN}"
 UNEXPECTED = (
     "This was not foreseen: the log of the task holds its trace (kfp.log in the run folder, or, on a cluster,"
     f" the logs of its pod). Mend the cause, or report it with that trace. {AGAIN}"
-)
-MORE_MEMORY = (
-    "Free memory or give the task more, or give the run fewer symbols or bars (market.symbols, market.start)."
-    f" {AGAIN}"
 )
 LOOK_AT_PODS = (
     "Look at the run's page in Kubeflow, and at its pods: kubectl get pods -l pipeline/runid={run}, then"
@@ -122,7 +119,7 @@ def killed(events: Sequence[Mapping[str, Any]]) -> list[Said]:
     ended = {event["stage"] for event in events if event["event"] in ("finished", "failed")}
     begun = dict.fromkeys(event["stage"] for event in events if event["event"] == "started")
     return [
-        Said(stage, KILLED.format(stage=stage), MORE_MEMORY)
+        Said(stage, KILLED.format(stage=stage), f"{what_to_lower(stage)} {AGAIN}")
         for stage in begun
         if stage not in {*ended, CLOSING}
     ]

@@ -5,7 +5,7 @@ paths as this machine does.
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +131,8 @@ def docker_runner(folder: Path, config: Config, environment: Mapping[str, str]):
     """
     import docker
     from kfp import local
-    from kfp.local import docker_task_handler
 
     remove_containers(folder)
-    docker_task_handler.run_docker_container = run_container
     mounts = [docker.types.Mount(str(folder), str(folder), type="bind")]
     mounts += [
         docker.types.Mount(str(place), str(place), type="bind", read_only=True)
@@ -191,9 +189,14 @@ def data_places(config: Config, data: Path) -> list[Path]:
 
 
 def run_container(
-    client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any
+    client: Any,
+    image: str,
+    command: list[str],
+    volumes: dict[str, Any],
+    take: Callable[[str], None],
+    **arguments: Any,
 ) -> int:
-    """Run one task's container to its end, pass its output on, and return its exit code.
+    """Run one task's container to its end, pass its output on to `take`, and return its exit code.
 
     It replaces kfp's own function, which lets the engine remove the container: where that is quicker than the
     question for the exit code, a task that failed counts there as one that succeeded.
@@ -201,7 +204,7 @@ def run_container(
     container = client.containers.run(image=image, command=command, volumes=volumes, detach=True, **arguments)
     try:
         for chunk in container.logs(stream=True):
-            print(chunk.decode(errors="replace"), end="")
+            take(chunk.decode(errors="replace"))
         return container.wait()["StatusCode"]
     finally:
         container.remove(force=True)

@@ -22,6 +22,7 @@ from pipelines.code_version import compiled_code
 from pipelines.config import Config
 from pipelines.leaves import users_modules
 from pipelines.runners.containers import docker_runner
+from pipelines.runners.local_task import LocalTasks
 from pipelines.task_environment import TASK_ENVIRONMENT
 
 
@@ -70,7 +71,10 @@ def execute(plan: Plan, folder: Path) -> None:
             elsewhere = "this folder was moved or copied since its last run"
             report("set-up", f"{elsewhere}: {moved} finished tasks run again")
         pipeline = _build(plan, folder)
-    logging.getLogger().addHandler(_CacheHits(_titles(pipeline)))
+    titles = _titles(pipeline)
+    logging.getLogger().addHandler(_CacheHits(titles))
+    if plan.runner != "pods":
+        LocalTasks(titles, Path(os.environ[EVENTS_VARIABLE])).take_over()
     try:
         pipeline()
     except RuntimeError as error:
@@ -125,9 +129,14 @@ def _add_event(event: Mapping[str, Any]) -> None:
 
 
 def _titles(pipeline) -> dict[str, str]:
-    """Display name of each task of a pipeline, by the name that kfp gives it."""
-    graphs = [component.dag for component in pipeline.pipeline_spec.components.values()]
-    return {name: task.task_info.name for graph in graphs for name, task in graph.tasks.items()}
+    """Display name of each task of a pipeline, by the name that kfp gives it and by that of its component,
+    which its folder has.
+    """
+    spec = pipeline.pipeline_spec
+    graphs = [component.dag for component in (spec.root, *spec.components.values())]
+    tasks = {name: task for graph in graphs for name, task in graph.tasks.items()}
+    of_components = {task.component_ref.name.removeprefix("comp-"): task for task in tasks.values()}
+    return {name: task.task_info.name for name, task in {**of_components, **tasks}.items()}
 
 
 def _forget_lost_publications(folder: Path, settings: FeatureStoreSettings) -> None:

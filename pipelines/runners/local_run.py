@@ -10,13 +10,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.contracts import AlphaloopError, OutputError, atomic_write_text
+from components.memory.deaths import how_it_ended, kernel_kills
 from components.processes.endings import keeping_open, leader_of_a_group, signal_group
 from components.processes.imports import own_modules_only, python_module
 from components.processes.locks import LockHeld, take_lock
@@ -33,6 +34,8 @@ from pipelines.task_environment import DATA_VARIABLE, TASK_ENVIRONMENT
 
 CHILD = "pipelines.runners.local_child"
 POLL_S = 0.1
+# What is said to have ended where no stage has, and where the run was then.
+LEADER, SET_UP, BETWEEN = "The process that leads the run", "set-up", "between two stages"
 
 
 class RunFailed(AlphaloopError):
@@ -47,10 +50,15 @@ class FolderInUse(OutputError):
 
 @dataclass(frozen=True)
 class Failure:
-    """Where a run failed, `none` where that was outside any stage, and how."""
+    """Where a run failed, and how."""
 
     stage: str
     message: str
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The same as a stage would have said it."""
+        return {"event": "failed", "stage": self.stage, "message": self.message, "mendable": True}
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,8 @@ def run_locally(
         if runner == "pods":
             terminal.tell_lost(read_events(files.events))
         if failure and not files.failure.exists():
-            close_run(files.folder, failed=True, message=failure.message, events=files.events)
+            events = [*read_events(files.events), failure.event]
+            close_run(files.folder, failed=True, message=failure.message, events=events)
     if failure:
         raise RunFailed(
             f"{failure.message}\n\nStage: {failure.stage}. Log: {files.log}. Page: {files.failure}"
@@ -136,7 +145,7 @@ def run_locally(
 
 def _run_child(plan: Plan, files: RunFiles, lock: int, terminal: Terminal) -> Failure | None:
     """Run the plan in a child that keeps `lock` open, and clear up after it; returns how it failed."""
-    environment = _environment(plan, files)
+    environment, kills = _environment(plan, files), kernel_kills()
     with files.log.open("w") as output:
         child = subprocess.Popen(
             python_module(CHILD, str(files.plan)),
@@ -154,13 +163,16 @@ def _run_child(plan: Plan, files: RunFiles, lock: int, terminal: Terminal) -> Fa
             shutil.rmtree(files.scratch, ignore_errors=True)
     if failure or not child.returncode:
         return failure
-    for said in killed(read_events(files.events)):
-        return Failure(said.stage, said.message)
-    return Failure(
-        "none",
-        f"The pipeline ended with exit code {child.returncode} outside any stage. Its last words:\n"
-        f"{_last_lines(files.log)}",
-    )
+    said = _last_lines(files.log)
+    message = how_it_ended(LEADER, child.returncode, said, peak=None, kernel_kills=kernel_kills() - kills)
+    return Failure(_at_work(read_events(files.events)), message)
+
+
+def _at_work(events: Sequence[Mapping[str, Any]]) -> str:
+    """Where a run was that ended without a word: a stage that had begun, else what lies between two."""
+    begun = next((said.stage for said in killed(events)), None)
+    before = SET_UP if all(event["stage"] != SET_UP for event in events) else BETWEEN
+    return begun or before
 
 
 def _environment(plan: Plan, files: RunFiles) -> dict[str, str]:

@@ -296,8 +296,8 @@ class TestGuards:
         monkeypatch.setattr("builtins.print", slow_print)
         failing = ["sh", "-c", "echo said; exit 3"]
         before = client.containers.list(all=True)
-        assert run_container(client, IMAGE, failing, {}) == 3
-        assert run_container(client, IMAGE, ["sh", "-c", "echo said"], {}) == 0
+        assert run_container(client, IMAGE, failing, {}, print) == 3
+        assert run_container(client, IMAGE, ["sh", "-c", "echo said"], {}, print) == 0
         assert client.containers.list(all=True) == before
 
     def test_containers_of_a_killed_run_are_removed_and_others_are_not(

@@ -17,12 +17,13 @@ from kfp import dsl, kubernetes, local
 from kfp.dsl import Artifact, Input, Output
 from kfp.local import subprocess_task_handler
 
+from components.memory.held import memory_held
 from components.progress.notes import NOTES_VARIABLE
 from pipelines.config import Config
 from pipelines.runners.pods.content import ArtifactError, copy_content, is_content, take_content
 from pipelines.runners.pods.declared import Claim, EmptyFolder, PodError, read_declared
 from pipelines.runners.pods.machine import INSIDE, image_mounts, mount, pod_user, require_namespaces
-from pipelines.runners.pods.memory import in_bytes, memory_held
+from pipelines.runners.pods.memory import in_bytes
 from pipelines.runners.pods.play import Played, find_secrets, pipeline_in_pods, play, play_pods
 from pipelines.runners.pods.pod import Lost, Pod
 from pipelines.runners.pods.volumes import Volumes

@@ -39,6 +39,7 @@ from components.experts.training.frames import (
     with_labels,
 )
 from components.experts.training.inputs import Assignment, StrPath, TrainingTables
+from components.memory.deaths import out_of_memory, peak_here, ran_out
 from components.progress import warn
 from components.scoring.moments import FEWEST_RANKED
 from components.settings import config_hash
@@ -149,8 +150,10 @@ def failed(error: ExpertError, *, expert: str, work_folder: Path) -> FailedExper
     """The loud warning and the status of an expert that failed; the trace goes to a file."""
     trace = Path(work_folder) / "failure.txt"
     atomic_write_text(trace, "".join(traceback.format_exception(error)))
-    warn(f"train {expert}", f"{expert} FAILED and is left out: {error}\nTrace: {trace}")
-    return FailedExpert(expert=expert, reason=str(error), trace_file=str(trace))
+    name = f"train {expert}"
+    reason = out_of_memory(name, peak_here()) if ran_out(error) else str(error)
+    warn(name, f"{expert} FAILED and is left out: {reason}\nTrace: {trace}")
+    return FailedExpert(expert=expert, reason=reason, trace_file=str(trace))
 
 
 def _planned(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.memory.held import descendants, memory_held
 from pipelines.runners.pods.machine import (
     INSIDE,
     graphics_mounts,
@@ -24,7 +25,7 @@ from pipelines.runners.pods.machine import (
     mount,
     pod_user,
 )
-from pipelines.runners.pods.memory import LOOK_EVERY_S, descendants, memory_held
+from pipelines.runners.pods.memory import LOOK_EVERY_S
 
 WORKING_FOLDER = "/home/task"
 EVENTS = "/dev/alphaloop-events"

@@ -13,8 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 from components.contracts import require_json
+from components.memory.deaths import how_it_ended, kernel_kills
+from components.memory.lowered import what_to_lower
 from components.memory.share import SHARE_VARIABLE, memory_share
 from components.progress import EVENTS_VARIABLE, is_event
+from pipelines.runners.local_task import Output
 from pipelines.runners.pods.content import ArtifactError, copy_content, is_content, take_content
 from pipelines.runners.pods.declared import Declared, PodError
 from pipelines.runners.pods.machine import mount
@@ -59,11 +62,21 @@ class Pods:
             pod = self._pod(place, folder.name, given, env_vars or {})
             out = self._add_artifacts(pod, asked, folder)
             command = [*full_command[:at], json.dumps(self._told(asked, given)), *full_command[at + 1 :]]
-            ended = pod.run(command, limit=given.memory_bytes, on_output=print, on_event=self._pass_on)
+            heard, output, kills = [], Output(), kernel_kills()
+            ended = pod.run(
+                command,
+                limit=given.memory_bytes,
+                on_output=lambda line: output.take(f"{line}\n"),
+                on_event=lambda line: heard.append(self._pass_on(line)),
+            )
             if ended.code == 0:
                 self._keep_outputs(asked, folder, out, pod)
             pod.scratch[self._seen(str(folder), BUCKET_FOLDER)] = out  # what is left there is lost as well
             self._account(given, ended, pod)
+            if ended.code and ended.killed_at is None and "failed" not in heard:
+                kills = kernel_kills() - kills
+                said = how_it_ended(given.title, ended.code, output.end, peak=None, kernel_kills=kills)
+                self._fail(given, said)
             return ended.code
         except (PodError, ArtifactError) as error:
             self._fail(given, str(error))
@@ -162,9 +175,8 @@ class Pods:
             self._fail(
                 given,
                 f"{given.title} was killed: it held {ended.killed_at / 1e6:,.0f} MB of memory, its limit is"
-                f" {given.memory_limit}. On a cluster it would be killed as well. Raise the limit"
-                " (alphaloop settings cluster), or give the run fewer symbols or bars (market.symbols,"
-                " market.start).",
+                f" {given.memory_limit}. On a cluster it would be killed as well."
+                f" {what_to_lower(given.title)}",
             )
 
     def _fail(self, given: Declared, message: str) -> None:
@@ -175,16 +187,19 @@ class Pods:
     def _say(self, event: dict[str, Any]) -> None:
         self.on_event({"time": time.time(), **event})
 
-    def _pass_on(self, line: str) -> None:
-        """Hand on an event; whatever else a task writes to the pipe is a line of its log."""
+    def _pass_on(self, line: str) -> str:
+        """Hand on an event and return its kind; whatever else a task writes to the pipe is a line of its
+        log.
+        """
         try:
             event = json.loads(line)
         except ValueError:
             event = None
         if is_event(event):
             self.on_event(event)
-        else:
-            print(line)
+            return event["event"]
+        print(line)
+        return ""
 
     def _seen(self, path: str, base: str) -> str:
         """What a task sees in place of a path below the root of the artifacts."""
