@@ -9,11 +9,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components.contracts.documents.drift_reference import ColumnReference
 from components.drift.config import Settings
+
+if TYPE_CHECKING:
+    from lightgbm import Dataset
 
 BLOCKS = 4
 FEWEST_BARS = 2 * BLOCKS
@@ -60,39 +64,9 @@ def separation(
     but one block of each side, less a gap, and is judged on the other half in those. A side of more than
     MOST_ROWS rows is sampled. NaN and zeros where a side has too few bars.
     """
-    import lightgbm
-
-    sides = reference, current = [_at_most(side, settings.seed) for side in (reference, current)]
-    if min(len(np.unique(side.bars)) for side in sides) < FEWEST_BARS:
-        return float("nan"), np.zeros(current.values.shape[1])
-    gap = max(round(GAP_SHARE * (int(current.bars.max()) + 1)), 1)
-    blocks = [_blocks(side.bars) for side in sides]
-    values, target = (
-        np.concatenate([reference.values, current.values]),
-        np.repeat([0, 1], [len(reference.values), len(current.values)]),
-    )
-    areas, gains = [], np.zeros(values.shape[1])
-    for number, half in product(range(BLOCKS), range(2 if len(np.unique(current.halves)) > 1 else 1)):
-        masks = [_split(side, block[number], gap, half) for side, block in zip(sides, blocks, strict=True)]
-        held, learned = (np.concatenate(parts) for parts in zip(*masks, strict=True))
-        share = target[learned].mean()
-        weight = np.where(target[learned] == 1, 1 - share, share)
-        if not 0 < share < 1 or not 0 < target[held].mean() < 1:
-            continue
-        data = lightgbm.Dataset(values[learned], label=target[learned], weight=weight)
-        parameters = PARAMETERS | {
-            "min_sum_hessian_in_leaf": 1e-3,
-            "num_threads": settings.threads,
-            "seed": settings.seed,
-            "deterministic": True,
-            "force_col_wise": True,
-        }
-        booster = lightgbm.train(parameters, data, ROUNDS)
-        areas.append(_area(booster.predict(values[held], num_threads=settings.threads), target[held]))
-        gains += booster.feature_importance("gain")
-    return (float(np.mean(areas)) if areas else float("nan")), (
-        gains / gains.sum() if gains.sum() > 0 else gains
-    )
+    values = np.concatenate([reference.values, current.values])
+    places = np.split(np.arange(len(values)), [len(reference.values)])
+    return _told_apart((reference, current), places, _binned(values, settings), settings)
 
 
 def usual_separation(reference: ComparedRows, window_bars: int, settings: Settings) -> list[float]:
@@ -102,12 +76,65 @@ def usual_separation(reference: ComparedRows, window_bars: int, settings: Settin
     total = int(reference.bars.max(initial=-1)) + 1
     if total < 4 * window_bars or window_bars < FEWEST_BARS:
         return []
+    binned = _binned(reference.values, settings)
     areas = []
     for start in np.unique(np.linspace(0, total - window_bars, settings.auc_windows).astype(int)):
         inside = (reference.bars >= start) & (reference.bars < start + window_bars)
         far = (reference.bars < start - window_bars) | (reference.bars >= start + 2 * window_bars)
-        areas.append(separation(reference.where(far), reference.where(inside), settings)[0])
+        sides, places = zip(
+            *((reference.where(part), np.flatnonzero(part)) for part in (far, inside)), strict=True
+        )
+        areas.append(_told_apart(sides, places, binned, settings)[0])
     return [area for area in areas if np.isfinite(area)]
+
+
+def _binned(values: np.ndarray, settings: Settings) -> "Dataset":
+    """Values (N, F) in bins, once for all classifiers: where the borders of bins lie has nothing to do with
+    which side a row is of.
+    """
+    import lightgbm
+
+    return lightgbm.Dataset(values, label=np.zeros(len(values)), params=_parameters(settings))
+
+
+def _parameters(settings: Settings) -> dict[str, str | int | float | bool]:
+    fixed = {"min_sum_hessian_in_leaf": 1e-3, "deterministic": True, "force_col_wise": True}
+    return PARAMETERS | fixed | {"num_threads": settings.threads, "seed": settings.seed}
+
+
+def _told_apart(
+    sides: Sequence[ComparedRows], places: Sequence[np.ndarray], binned: "Dataset", settings: Settings
+) -> tuple[float, np.ndarray]:
+    """`separation` of two sides whose rows have these places in what is `binned`."""
+    import lightgbm
+
+    sides, places = zip(
+        *(_at_most(*one, settings.seed) for one in zip(sides, places, strict=True)), strict=True
+    )
+    values, places = np.concatenate([side.values for side in sides]), np.concatenate(places)
+    if min(len(np.unique(side.bars)) for side in sides) < FEWEST_BARS:
+        return float("nan"), np.zeros(values.shape[1])
+    current = sides[1]
+    gap = max(round(GAP_SHARE * (int(current.bars.max()) + 1)), 1)
+    blocks = [_blocks(side.bars) for side in sides]
+    target = np.repeat([0, 1], [len(side.values) for side in sides])
+    areas, gains = [], np.zeros(values.shape[1])
+    for number, half in product(range(BLOCKS), range(2 if len(np.unique(current.halves)) > 1 else 1)):
+        masks = [_split(side, block[number], gap, half) for side, block in zip(sides, blocks, strict=True)]
+        held, learned = (np.concatenate(parts) for parts in zip(*masks, strict=True))
+        share = target[learned].mean()
+        if not 0 < share < 1 or not 0 < target[held].mean() < 1:
+            continue
+        # A subset has its rows in the order of their places.
+        learned = np.flatnonzero(learned)[np.argsort(places[learned])]
+        weight = np.where(target[learned] == 1, 1 - share, share)
+        data = binned.subset(places[learned]).construct().set_label(target[learned]).set_weight(weight)
+        booster = lightgbm.train(_parameters(settings), data, ROUNDS)
+        areas.append(_area(booster.predict(values[held], num_threads=settings.threads), target[held]))
+        gains += booster.feature_importance("gain")
+    return (float(np.mean(areas)) if areas else float("nan")), (
+        gains / gains.sum() if gains.sum() > 0 else gains
+    )
 
 
 def usual_limit(areas: Sequence[float], level: float) -> float | None:
@@ -173,11 +200,12 @@ def _split(side: ComparedRows, block: tuple[int, int], gap: int, half: int) -> t
     return (held & (side.halves == half), learned & (side.halves != half)) if several else (held, learned)
 
 
-def _at_most(side: ComparedRows, seed: int) -> ComparedRows:
-    if len(side.values) <= MOST_ROWS:
-        return side
-    chosen = np.sort(np.random.default_rng(seed).choice(len(side.values), MOST_ROWS, replace=False))
-    return ComparedRows(side.values[chosen], side.bars[chosen], side.halves[chosen])
+def _at_most(side: ComparedRows, places: np.ndarray, seed: int) -> tuple[ComparedRows, np.ndarray]:
+    """A side and the places of its rows, both sampled where it has more than MOST_ROWS."""
+    if len(places) <= MOST_ROWS:
+        return side, places
+    chosen = np.sort(np.random.default_rng(seed).choice(len(places), MOST_ROWS, replace=False))
+    return ComparedRows(side.values[chosen], side.bars[chosen], side.halves[chosen]), places[chosen]
 
 
 def _area(scores: np.ndarray, target: np.ndarray) -> float:

@@ -1,8 +1,8 @@
 """What is usual: how far windows of the reference lie from the rest of it, and how many independent rows they
 are worth.
 
-Everything is counted once a bar; windows are differences of running sums, so that their number costs next to
-nothing.
+Everything is counted once a bar, as running sums over bars; windows are differences of them, so that their
+number costs next to nothing.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.contracts.documents.drift_reference import ColumnReference, WindowReference
-from components.metrics import effective_rows, quantile_sketch, stability_index
-from components.metrics.shift import psi_cuts
+from components.drift.counting import EDGES, ascending, count_by_bar, distances, first_bars
+from components.metrics import effective_rows_by_window, stability_index
+from components.metrics.shift import order_statistics, psi_cuts
 
 LENGTHS = (10, 20, 40, 60, 90, 120, 180, 250, 500, 1000)
 # Cells between quantiles in which windows are compared: a Kolmogorov-Smirnov statistic is low by at most one
@@ -63,21 +64,26 @@ class Described:
 
 @dataclass(frozen=True)
 class BarCounts:
-    """Rows of each bar, by what windows are compared in: quantile cells (T, cells), bins of the stability
-    index (T, bins), tail (T, 1), deciles (T, 9), without a value (T, 1), and all (T,).
+    """Rows of a column in all bars before a bar: up to each of all edges, the last column all with a value
+    (T + 1, E), of which `cells` are the upper edges of quantile cells (C,); up to the upper edge of each bin
+    of the stability index (T + 1, bins), up to each decile (T + 1, 9), in the tails (T + 1, 1), without a
+    value (T + 1, 1).
+
+    `shared`: all rows of a bar have one value, as what describes the market or the calendar.
     """
 
+    running: np.ndarray
     cells: np.ndarray
     bins: np.ndarray
     tails: np.ndarray
     deciles: np.ndarray
     missing: np.ndarray
-    rows: np.ndarray
+    shared: bool
 
     @property
     def known(self) -> np.ndarray:
-        """Rows with a value, (T,)."""
-        return self.cells.sum(axis=1)
+        """Rows with a value in all bars before, (T + 1, 1)."""
+        return self.running[:, -1:]
 
 
 def describe_column(sample: Sample, psi_bins: int, wanted: int) -> Described:
@@ -91,40 +97,30 @@ def describe_column(sample: Sample, psi_bins: int, wanted: int) -> Described:
     psi_bins : of the stability index
     wanted : length of the windows that drift will look at, in bars
     """
-    known = np.isfinite(sample.values)
-    sketch = quantile_sketch(sample.values)
-    if not known.any():
+    sketch = order_statistics(ascending(sample.values))
+    if np.isnan(sketch[0]):
         return Described(sketch, _nothing_known(sample), {})
-    begins = np.full(int(sample.symbols.max()) + 1, sample.total)
-    np.minimum.at(begins, sample.symbols[known], sample.bars[known])
-    first = int(begins.min())
-    begins[begins == sample.total] = first
-    warm = ~known & (sample.own_bars <= sample.warm_up_bars)
-    kept = (sample.bars >= begins[sample.symbols]) & ~warm
-    values, bars, known = sample.values[kept], sample.bars[kept] - first, known[kept]
+    counts, first = _bar_counts(sample, sketch, psi_bins)
     total = sample.total - first
-    counts = _bar_counts(values, bars, known, total, sketch, psi_bins)
-    lengths = window_lengths(total, wanted)
-    by_window, distances = {}, {}
-    for length in lengths:
-        by_window[str(length)], distances[length] = _describe_window(counts, length)
+    by_window, found = _describe_windows(counts, window_lengths(total, wanted))
     # The longest window sees most of how slowly the column moves.
-    longest, scale = by_window[str(lengths[-1])], total / lengths[-1]
+    length, longest = list(by_window.items())[-1]
+    scale, known = total / int(length), int(counts.known[-1, 0])
     about = ColumnReference(
         group=sample.group,
         kind=sample.kind,
-        rows=int(known.sum()),
-        missing=int(counts.missing.sum()),
+        rows=known,
+        missing=int(counts.missing[-1, 0]),
         warm_up_bars=sample.warm_up_bars,
         first_bar=first,
         bars=total,
-        tail=float(counts.tails.sum() / known.sum()),
-        shared=_is_shared(values[known], bars[known], total),
+        tail=float(counts.tails[-1, 0] / known),
+        shared=counts.shared,
         effective_rows=longest.effective_rows * scale,
         effective_rows_missing=longest.effective_rows_missing * scale,
         by_window=by_window,
     )
-    return Described(sketch, about, distances)
+    return Described(sketch, about, found)
 
 
 def _nothing_known(sample: Sample) -> ColumnReference:
@@ -142,28 +138,72 @@ def _nothing_known(sample: Sample) -> ColumnReference:
     )
 
 
-def _describe_window(counts: BarCounts, length: int) -> tuple[WindowReference, np.ndarray]:
-    """What windows of `length` bars show, and the Kolmogorov-Smirnov statistic of each."""
-    parts = (counts.cells, counts.bins, counts.tails, counts.missing, counts.rows[:, None])
-    edges = np.cumsum([part.shape[1] for part in parts[:-1]])
-    inside, rest = window_and_rest(np.concatenate(parts, axis=1), length)
-    cells_in, bins_in, tails_in, missing_in, rows_in = np.split(inside, edges, axis=1)
-    cells_out, bins_out, *_ = np.split(rest, edges, axis=1)
-    distances = _largest_distance(cells_in, cells_out)
-    tail = tails_in[:, 0] / np.maximum(cells_in.sum(axis=1), 1)
-    window = WindowReference(
-        windows=len(inside),
-        ks=_most(distances),
-        psi=_most(stability_index(bins_out, bins_in)),
-        missing=_most(missing_in[:, 0] / np.maximum(rows_in[:, 0], 1)),
-        tail=_most(tail),
-        tail_root=_centre_and_spread(np.sqrt(tail)),
-        fewest_cells=int((cells_in > 0).sum(axis=1).min()),
-        effective_rows=effective_rows(counts.deciles, counts.known, length),
-        effective_rows_missing=effective_rows(counts.missing, counts.rows, length),
-        effective_rows_tail=effective_rows(counts.tails, counts.known, length),
-    )
-    return window, distances
+def _describe_windows(
+    counts: BarCounts, lengths: Sequence[int]
+) -> tuple[dict[str, WindowReference], dict[int, np.ndarray]]:
+    """What windows of each length show, and the Kolmogorov-Smirnov statistic of each window, by length."""
+    rows = counts.known + counts.missing
+    known_a_bar, rows_a_bar = np.diff(counts.known[:, 0]), np.diff(rows[:, 0])
+    effective = {
+        "effective_rows": effective_rows_by_window(_a_bar(counts.deciles), known_a_bar, lengths),
+        "effective_rows_missing": effective_rows_by_window(_a_bar(counts.missing), rows_a_bar, lengths),
+        "effective_rows_tail": effective_rows_by_window(_a_bar(counts.tails), known_a_bar, lengths),
+    }
+    parts = (counts.bins, counts.tails, counts.missing, counts.known, rows)
+    running = np.concatenate(parts, axis=1).astype(float)
+    by_window, found = {}, {}
+    for k, length in enumerate(lengths):
+        places = _places(len(running) - 1, length)
+        found[length], fewest = distances(
+            counts.running, counts.cells, places.starts, places.length, places.low, places.high
+        )
+        inside, rest = places.sums(running)
+        tails, missing, known, all_rows = (inside[:, number] for number in range(-4, 0))
+        tail = tails / np.maximum(known, 1)
+        bins_in, bins_out = (np.diff(side[:, :-4], axis=1, prepend=0.0) for side in (inside, rest))
+        by_window[str(length)] = WindowReference(
+            windows=len(inside),
+            ks=_most(found[length]),
+            psi=_most(stability_index(bins_out, bins_in)),
+            missing=_most(missing / np.maximum(all_rows, 1)),
+            tail=_most(tail),
+            tail_root=_centre_and_spread(np.sqrt(tail)),
+            fewest_cells=int(fewest),
+            **{name: by_length[k] for name, by_length in effective.items()},
+        )
+    return by_window, found
+
+
+def _a_bar(running: np.ndarray) -> np.ndarray:
+    return np.diff(running, axis=0)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Windows of `length` bars: the first bar of each (W,), and the bars from `low` to `high`, (W,) each,
+    that are no part of the rest which it is compared with.
+    """
+
+    length: int
+    starts: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def sums(self, running: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums inside each window and over the rest, (W, K) each, from running sums (T + 1, K)."""
+        inside = running[self.starts + self.length] - running[self.starts]
+        return inside, running[-1] - (running[self.high] - running[self.low])
+
+
+def _places(total: int, length: int) -> _Places:
+    """A quarter of the length apart; the rest lies at least as far from a window as that is long, where so
+    many bars do.
+    """
+    length = min(length, total)
+    starts = np.unique(np.append(np.arange(0, total - length + 1, max(length // 4, 1)), total - length))
+    low, high = np.maximum(starts - length, 0), np.minimum(starts + 2 * length, total)
+    enough = (total - (high - low)) >= LEAST_REST * total
+    return _Places(length, starts, np.where(enough, low, starts), np.where(enough, high, starts + length))
 
 
 def window_and_rest(bar_counts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -177,16 +217,8 @@ def window_and_rest(bar_counts: np.ndarray, length: int) -> tuple[np.ndarray, np
     -------
     Two arrays of shape (windows, K).
     """
-    total = len(bar_counts)
-    length = min(length, total)
     running = np.concatenate([np.zeros((1, bar_counts.shape[1])), np.cumsum(bar_counts, axis=0, dtype=float)])
-    starts = np.unique(np.append(np.arange(0, total - length + 1, max(length // 4, 1)), total - length))
-    inside = running[starts + length] - running[starts]
-    low, high = np.maximum(starts - length, 0), np.minimum(starts + 2 * length, total)
-    far = running[-1] - (running[high] - running[low])
-    near = running[-1] - inside
-    enough = (total - (high - low)) >= LEAST_REST * total
-    return inside, np.where(enough[:, None], far, near)
+    return _places(len(bar_counts), length).sums(running)
 
 
 def nearest_length(lengths: Sequence[str], bars: int) -> str | None:
@@ -204,61 +236,48 @@ def tail_limits(sketch: np.ndarray) -> tuple[float, float]:
     return float(sketch[place]), float(sketch[-1 - place])
 
 
-def _is_shared(values: np.ndarray, bars: np.ndarray, total: int) -> bool:
-    """Whether all rows of a bar have one value, as what describes the market or the calendar."""
-    first = np.zeros(total, dtype=values.dtype)
-    first[bars] = values
-    return bool((values == first[bars]).all())
-
-
-def _bar_counts(values, bars, known, total, sketch, psi_bins) -> BarCounts:
-    cells, deciles = _cell_counts(values, bars, known, total, sketch)
-    return BarCounts(
-        cells=cells,
-        bins=_bin_counts(values[known], bars[known], total, sketch, psi_bins),
-        tails=_tail_counts(values, bars, total, sketch),
-        deciles=deciles,
-        missing=np.bincount(bars[~known], minlength=total)[:, None],
-        rows=np.bincount(bars, minlength=total),
+def _bar_counts(sample: Sample, sketch: np.ndarray, psi_bins: int) -> tuple[BarCounts, int]:
+    """The rows that count, by bar from the first with a value on, and the number of that bar."""
+    begins = first_bars(
+        sample.values, sample.bars, sample.symbols, int(sample.symbols.max()) + 1, sample.total
+    )
+    first = int(begins.min())
+    begins[begins == sample.total] = first
+    cells = np.unique(sketch[_evenly(len(sketch), CELLS)[1:-1]])
+    bins = psi_cuts(sketch, psi_bins)
+    deciles = sketch[_evenly(len(sketch), 10)[1:-1]]
+    low, high = (np.array([limit], dtype=sketch.dtype) for limit in tail_limits(sketch))
+    below = np.nextafter(low, -np.inf, dtype=sketch.dtype)
+    edges = np.unique(np.concatenate([cells, bins, deciles, below, high]))
+    padded = np.full(EDGES, np.inf, dtype=sketch.dtype)
+    padded[: len(edges)] = edges
+    counted = np.int32 if len(sample.values) <= np.iinfo(np.int32).max else np.int64
+    running = np.zeros((sample.total - first + 1, len(edges) + 1), counted)
+    missing = np.zeros(sample.total - first, counted)
+    shared = count_by_bar(
+        *(sample.values, sample.bars, sample.symbols, sample.own_bars, begins, sample.warm_up_bars),
+        *(padded, running, missing),
     )
 
+    def up_to(cuts: np.ndarray) -> np.ndarray:
+        return running[:, np.searchsorted(edges, cuts)]
 
-def _cell_counts(values, bars, known, total, sketch) -> tuple[np.ndarray, np.ndarray]:
-    """Rows a bar and cell (T, cells), and rows a bar up to each decile (T, 9)."""
-    places = np.round(np.linspace(0, len(sketch) - 1, CELLS + 1)[1:-1]).astype(int)
-    cuts = np.unique(sketch[places])
-    cell = np.searchsorted(cuts, values[known], side="left")
-    width = len(cuts) + 1
-    counts = np.bincount(bars[known] * width + cell, minlength=total * width).reshape(total, width)
-    deciles = np.searchsorted(
-        cuts, sketch[np.round(np.linspace(0, len(sketch) - 1, 11)[1:-1]).astype(int)], side="left"
+    known = running[:, -1:]
+    counts = BarCounts(
+        running=running,
+        cells=np.append(np.searchsorted(edges, cells), len(edges)),
+        bins=np.concatenate([up_to(bins), known], axis=1),
+        tails=up_to(below) + known - up_to(high),
+        deciles=up_to(deciles),
+        missing=np.concatenate([[0], np.cumsum(missing)])[:, None],
+        shared=bool(shared),
     )
-    return counts, np.cumsum(counts, axis=1)[:, np.minimum(deciles, width - 1)]
+    return counts, first
 
 
-def _bin_counts(values, bars, total, sketch, psi_bins) -> np.ndarray:
-    """Rows a bar and bin of the stability index; shape (T, bins)."""
-    cuts = psi_cuts(sketch, psi_bins)
-    width = len(cuts) + 1
-    cell = np.searchsorted(cuts, values, side="left")
-    return np.bincount(bars * width + cell, minlength=total * width).reshape(total, width)
-
-
-def _tail_counts(values, bars, total, sketch) -> np.ndarray:
-    """Rows a bar beyond the tail limits; shape (T, 1)."""
-    low, high = tail_limits(sketch)
-    beyond = (values < low) | (values > high)
-    return np.bincount(bars[beyond], minlength=total)[:, None]
-
-
-def _largest_distance(inside: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """Kolmogorov-Smirnov statistic of each window; NaN where a side holds no rows."""
-    rows_in, rows_out = inside.sum(axis=1), rest.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.abs(
-            np.cumsum(inside, axis=1) / rows_in[:, None] - np.cumsum(rest, axis=1) / rows_out[:, None]
-        ).max(axis=1)
-    return np.where((rows_in > 0) & (rows_out > 0), distance, np.nan)
+def _evenly(size: int, parts: int) -> np.ndarray:
+    """Places of the borders of so many equal parts of a sketch, its ends included."""
+    return np.round(np.linspace(0, size - 1, parts + 1)).astype(int)
 
 
 def _centre_and_spread(values: np.ndarray) -> tuple[float, float]:

@@ -61,6 +61,7 @@ from components.metrics.sharpe_beyond_luck import (
 from components.metrics.shift import (
     adjusted_p_values,
     effective_rows,
+    effective_rows_by_window,
     ks_p_value,
     ks_to_sketch,
     psi_p_value,
@@ -95,6 +96,7 @@ __all__ = [
     "deflated_sharpe",
     "degrees_of_freedom",
     "effective_rows",
+    "effective_rows_by_window",
     "expected_best",
     "fewest_values",
     "half_width",

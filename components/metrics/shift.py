@@ -12,6 +12,8 @@ import numpy as np
 SKETCH_SIZE = 2001
 # Half a count a bin keeps an empty bin from giving infinity.
 SMOOTHING = 0.5
+# Of fewer bars nothing is said about how one depends on the one before.
+FEWEST_FOR_MEMORY = 4
 
 
 def quantile_sketch(values: np.ndarray, size: int = SKETCH_SIZE) -> np.ndarray:
@@ -34,8 +36,14 @@ def quantile_sketch(values: np.ndarray, size: int = SKETCH_SIZE) -> np.ndarray:
             if values.shape[1]
             else np.empty((size, 0), values.dtype)
         )
-    known = np.sort(values[np.isfinite(values)])
-    return known[_ranks(len(known), size)] if len(known) else np.full(size, np.nan, dtype=values.dtype)
+    return order_statistics(np.sort(values[np.isfinite(values)]), size)
+
+
+def order_statistics(ascending: np.ndarray, size: int = SKETCH_SIZE) -> np.ndarray:
+    """`quantile_sketch` of finite values that ascend already, shape (N,)."""
+    if not len(ascending):
+        return np.full(size, np.nan, dtype=ascending.dtype)
+    return ascending[_ranks(len(ascending), size)]
 
 
 def ks_to_sketch(
@@ -233,53 +241,68 @@ def effective_rows(bar_counts: np.ndarray, bar_rows: np.ndarray, window_bars: in
     -------
     Between 1 and the mean number of rows in a window; NaN where no bar has rows.
     """
+    return effective_rows_by_window(bar_counts, bar_rows, [window_bars])[0]
+
+
+def effective_rows_by_window(
+    bar_counts: np.ndarray, bar_rows: np.ndarray, lengths: Sequence[int]
+) -> list[float]:
+    """`effective_rows` for windows of several lengths."""
     filled = bar_rows > 0
     counts, rows = bar_counts[filled].astype(float), bar_rows[filled].astype(float)
     bars = len(rows)
     if not bars:
-        return float("nan")
-    window = int(np.clip(window_bars, 1, max(bars // 2, 1)))
+        return [float("nan")] * len(lengths)
     share = counts.sum(axis=0) / rows.sum()
     spread = share * (1 - share)
-    between = np.maximum(
-        _window_variance(counts, rows, share, window),
-        _autoregressive_variance(counts / rows[:, None], share, window),
-    )
-    rows_in_window = rows.mean() * window
-    with np.errstate(divide="ignore", invalid="ignore"):
-        least = np.where((spread > 0) & (between > 0), spread / between, np.inf).min(initial=np.inf)
-    # A window as long as half the sample or longer says little about windows of its own length, so longer
-    # ones scale.
-    return float(np.clip(least, 1.0, max(rows_in_window, 1.0)) * max(window_bars / window, 1.0))
+    running, running_rows = _running(counts), _running(rows[:, None])
+    variance, memory = _variance_and_memory(counts / rows[:, None], share)
+    effective = []
+    for length in lengths:
+        window = int(np.clip(length, 1, max(bars // 2, 1)))
+        between = np.maximum(
+            _window_variance(running, running_rows, share, window),
+            _autoregressive_variance(variance, memory, window),
+        )
+        rows_in_window = rows.mean() * window
+        with np.errstate(divide="ignore", invalid="ignore"):
+            least = np.where((spread > 0) & (between > 0), spread / between, np.inf).min(initial=np.inf)
+        # A window as long as half the sample or longer says little about windows of its own length, so longer
+        # ones scale.
+        effective.append(float(np.clip(least, 1.0, max(rows_in_window, 1.0)) * max(length / window, 1.0)))
+    return effective
 
 
-def _window_variance(counts: np.ndarray, rows: np.ndarray, share: np.ndarray, window: int) -> np.ndarray:
-    sums = _window_sums(counts, window)
-    means = sums / _window_sums(rows[:, None], window)
-    return (
-        ((means - share) ** 2).mean(axis=0) / (1 - window / len(rows))
-        if window < len(rows)
-        else np.zeros_like(share)
-    )
+def _window_variance(
+    running: np.ndarray, running_rows: np.ndarray, share: np.ndarray, window: int
+) -> np.ndarray:
+    bars = len(running) - 1
+    if window >= bars:
+        return np.zeros_like(share)
+    sums, rows = (total[window:] - total[:-window] for total in (running, running_rows))
+    return ((sums / rows - share) ** 2).mean(axis=0) / (1 - window / bars)
 
 
-def _autoregressive_variance(shares: np.ndarray, share: np.ndarray, window: int) -> np.ndarray:
+def _variance_and_memory(shares: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the bars' shares, (K,) each: variance, and the coefficient of an autoregression of order 1."""
     bars = len(shares)
     centred = shares - share
     variance = (centred**2).mean(axis=0)
-    if bars < 4:
-        return variance / window
+    if bars < FEWEST_FOR_MEMORY:
+        return variance, np.zeros_like(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
         first = np.where(variance > 0, (centred[1:] * centred[:-1]).mean(axis=0) / variance, 0.0)
-    first = np.clip(first + (1 + 3 * first) / bars, 0.0, 1.0)
+    return variance, np.clip(first + (1 + 3 * first) / bars, 0.0, 1.0)
+
+
+def _autoregressive_variance(variance: np.ndarray, memory: np.ndarray, window: int) -> np.ndarray:
     lags = np.arange(1, window)[:, None]
-    return variance / window * (1 + 2 * ((1 - lags / window) * first**lags).sum(axis=0))
+    return variance / window * (1 + 2 * ((1 - lags / window) * memory**lags).sum(axis=0))
 
 
-def _window_sums(values: np.ndarray, window: int) -> np.ndarray:
-    """Sums over every run of `window` bars; shape (T - window + 1, K)."""
-    total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
-    return total[window:] - total[:-window]
+def _running(values: np.ndarray) -> np.ndarray:
+    """Sums over all bars before each, (T + 1, K)."""
+    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
 
 
 def _ranks(count: int, size: int) -> np.ndarray:
