@@ -5,7 +5,7 @@ in its metadata. Which tables there are: `components/contracts/schemas.py`.
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from components.contracts.files import atomic_path
 from components.contracts.schemas import Table
 
 STAMP_KEY = "alphaloop.stamp"
+# Rows of a row group; fixed, so that a file's bytes don't depend on how its rows came together.
+ROW_GROUP_ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,51 @@ def content_sha256(frame: pl.DataFrame) -> str:
     """
     digest = hashlib.sha256()
     for series in frame.iter_columns():
-        digest.update(f"{series.name}:{series.dtype}:{len(series)}".encode())
-        if series.null_count():
-            digest.update(series.is_null().to_numpy().tobytes())
-        if series.dtype == pl.String:
-            filled = series.fill_null("")
-            digest.update(filled.str.len_bytes().to_numpy().tobytes())
-            digest.update(filled.str.join("").item().encode() if len(filled) else b"")
-        elif series.dtype == pl.Binary:
-            filled = series.fill_null(b"")
-            digest.update(filled.bin.size().to_numpy().tobytes())
-            digest.update(b"".join(filled))
-        else:
-            physical = series.to_physical()
-            filled = physical.fill_null(False if physical.dtype == pl.Boolean else 0)
-            digest.update(memoryview(filled.rechunk().to_numpy()).cast("B") if len(filled) else b"")
+        add_column(digest, lambda series=series: [series])
     return digest.hexdigest()
+
+
+def add_column(digest: "hashlib._Hash", parts: Callable[[], Iterable[pl.Series]]) -> None:
+    """Add one column to a content hash; `parts` gives its series that follow on each other, at every call
+    anew, so that they need not be held together.
+    """
+    rows = nulls = 0
+    for series in parts():
+        name, dtype, rows, nulls = series.name, series.dtype, rows + len(series), nulls + series.null_count()
+    digest.update(f"{name}:{dtype}:{rows}".encode())
+    if nulls:
+        for series in parts():
+            digest.update(series.is_null().to_numpy().tobytes())
+    for encoded in _ENCODINGS.get(dtype, (_fixed_width,)):
+        for series in parts():
+            if len(series):
+                digest.update(encoded(series))
+
+
+def _text_lengths(series: pl.Series) -> bytes:
+    return series.fill_null("").str.len_bytes().to_numpy().tobytes()
+
+
+def _text(series: pl.Series) -> bytes:
+    return series.fill_null("").str.join("").item().encode()
+
+
+def _binary_lengths(series: pl.Series) -> bytes:
+    return series.fill_null(b"").bin.size().to_numpy().tobytes()
+
+
+def _binary(series: pl.Series) -> bytes:
+    return b"".join(series.fill_null(b""))
+
+
+def _fixed_width(series: pl.Series) -> memoryview:
+    physical = series.to_physical()
+    filled = physical.fill_null(False if physical.dtype == pl.Boolean else 0)
+    return memoryview(filled.rechunk().to_numpy()).cast("B")
+
+
+# How the values of a type that has no fixed width go into a content hash: one after another over the column.
+_ENCODINGS = {pl.String(): (_text_lengths, _text), pl.Binary(): (_binary_lengths, _binary)}
 
 
 def check_table(frame: pl.DataFrame, table: Table, *, source: str = "") -> pl.DataFrame:
@@ -146,6 +177,7 @@ def write_table(
             temporary,
             compression="zstd",
             compression_level=1,
+            row_group_size=ROW_GROUP_ROWS,
             metadata={STAMP_KEY: json.dumps(asdict(stamp))},
         )
     return stamp
@@ -176,19 +208,37 @@ def read_table(path: str | os.PathLike, table: Table, *, verify: bool = True) ->
     ContractError
         If the file is unreadable, of another kind or schema version, or its content does not match its stamp.
     """
+    stamp = stamp_of(path, table)
+    frame = check_table(pl.read_parquet(path), table, source=str(path))
+    if verify:
+        refuse_changed(path, stamp, content_sha256(frame))
+    return frame
+
+
+def stamp_of(path: str | os.PathLike, table: Table) -> Stamp:
+    """The stamp of a table that must be of this kind and schema version.
+
+    Raises
+    ------
+    ContractError
+        As `read_stamp`, and if it is of another kind or version.
+    """
     stamp = read_stamp(path)
     if (stamp.table, stamp.schema_version) != (table.name, table.version):
         raise ContractError(
             f"{path} is a {stamp.table} table of schema {stamp.schema_version}; expected {table.name} of"
             f" schema {table.version}. Run the stage that writes it again."
         )
-    frame = check_table(pl.read_parquet(path), table, source=str(path))
-    if verify and content_sha256(frame) != stamp.content_sha256:
+    return stamp
+
+
+def refuse_changed(path: str | os.PathLike, stamp: Stamp, found: str) -> None:
+    """ContractError where the content hash that was found is not that of the stamp."""
+    if found != stamp.content_sha256:
         raise ContractError(
             f"{path} was changed after it was written: its content does not match the SHA-256 in its stamp."
             " Delete it and run again."
         )
-    return frame
 
 
 def require_one_origin(paths: Sequence[str | os.PathLike], input_name: str) -> str:

@@ -22,13 +22,13 @@ from components.features.catalog import (
 )
 from components.features.coarser import gathered, joined, seen_bars
 from components.features.config import Settings
-from components.features.hidden_regime import MarketHistory, with_hidden_regime
+from components.features.hidden_regime import with_hidden_regime
 from components.features.inputs import formula_values, with_ranks, with_scores
 from components.features.kernels import BAR
 from components.features.known_times import known_times
 from components.features.library import Factor
 from components.features.places import places_of, tail_start
-from components.features.raw_values import ArrangedPanel, arranged, market_values, own_blocks
+from components.features.raw_values import arranged, market_values, own_blocks
 from components.features.support import panel_period, supported_catalog, unsupported
 from components.timeline.periods import LENGTHS
 
@@ -48,9 +48,7 @@ class _PanelRows:
     late: np.ndarray | None
 
 
-def build_factors(
-    panel: pl.DataFrame, settings: Settings, history: MarketHistory | None = None
-) -> pl.DataFrame:
+def build_factors(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """Raw factors and models' inputs at every bar, as declared in the library and normalised by `settings`.
 
     A row is late when a bar of its warm-up became known more than one bar's length after the row's timestamp
@@ -62,7 +60,6 @@ def build_factors(
     ----------
     panel : a PANEL table of one period, with the fused columns that `settings.slow` and `settings.formulas`
         name; further columns are ignored
-    history : where the panel continues earlier ones: their market, to which this panel's is added
 
     Returns
     -------
@@ -78,7 +75,7 @@ def build_factors(
     """
     period = panel_period(panel)
     panel = panel.sort(*PANEL.key)
-    table = _of_one_period(panel, own_period(settings), LENGTHS[period], history)
+    table = _of_one_period(panel, own_period(settings), LENGTHS[period])
     return table.hstack(coarser_inputs(panel, table, settings, period))
 
 
@@ -135,9 +132,7 @@ def _newest(
     return bars[int(np.searchsorted(places.time, start)) :]
 
 
-def _of_one_period(
-    panel: pl.DataFrame, settings: Settings, punctual: timedelta, history: MarketHistory | None = None
-) -> pl.DataFrame:
+def _of_one_period(panel: pl.DataFrame, settings: Settings, punctual: timedelta) -> pl.DataFrame:
     """The table of one period's own columns; the panel is sorted, and a row that is known more than
     `punctual` after its timestamp is late.
     """
@@ -151,7 +146,7 @@ def _of_one_period(
     late = None if bars.late is None else bars.late[bars.back]
     rows = _PanelRows(bars.order, bars.back, bars.frame[BAR].to_numpy(), time, late)
     columns = {**panel.select(PANEL.key).to_dict(), "known_time": known_time.gather(rows.back)}
-    market = _market_inputs(bars, factors, settings, timestamps, history)
+    market = market_inputs(market_values(bars, factors), factors, settings, timestamps)
     columns |= {series.name: series.gather(time) for series in market}
     for values in own_blocks(bars, [factor for factor in factors if factor.scope != "market"]):
         columns |= _with_inputs(values, factors, settings, rows)
@@ -183,14 +178,9 @@ def _with_inputs(
     return {series.name: series for series in with_ranks(scored, factors, settings, rows.time, rows.late)}
 
 
-def _market_inputs(
-    bars: ArrangedPanel,
-    factors: Sequence[Factor],
-    settings: Settings,
-    timestamps: pl.Series,
-    history: MarketHistory | None,
+def market_inputs(
+    market: pl.DataFrame, factors: Sequence[Factor], settings: Settings, timestamps: pl.Series
 ) -> pl.DataFrame:
-    """The market's columns, raw and as inputs; one row for each of `timestamps`."""
-    market = market_values(bars, factors)
+    """The market's columns, raw and as inputs, of its raw values; one row for each of `timestamps`."""
     scored = with_scores(market, factors, settings, np.arange(len(market)))
-    return with_hidden_regime(scored, timestamps, settings, history)
+    return with_hidden_regime(scored, timestamps, settings)

@@ -9,6 +9,7 @@ timestamp and known at the row's known_time.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,9 @@ HIGHEST, LOWEST, SUMMED, MEAN = ("high",), ("low",), ("volume", "trades"), ("fun
 NAMES = ("sector", "industry")
 
 
-def gathered(panel: pl.DataFrame, period: str, read: Iterable[str]) -> pl.DataFrame:
+def gathered(
+    panel: pl.DataFrame, period: str, read: Iterable[str], begin: datetime | None = None
+) -> pl.DataFrame:
     """The bars of a coarser period, as a PANEL table sorted by its key, with the numbers in `read` that the
     panel has.
 
@@ -33,15 +36,17 @@ def gathered(panel: pl.DataFrame, period: str, read: Iterable[str]) -> pl.DataFr
     Parameters
     ----------
     panel : a PANEL table of a finer period, sorted by its key
+    begin : the first timestamp, where the panel is a part of one that begins earlier
     """
     numbers = known_numbers(panel.schema, {*read, "volume"})
     names = [name for name in NAMES if name in panel.columns]
     rows = panel.select(*PANEL.key, "event_time", "known_time", *names, *numbers).with_columns(
         stretch_end(pl.col("timestamp"), period).alias("end")
     )
+    first = rows["end"].min() if begin is None else pl.select(stretch_end(pl.lit(begin), period)).item()
     kept = [name for name in rows.columns if name not in {*PANEL.key, "event_time", "known_time", "end"}]
     found = (
-        rows.filter(pl.col("end") > pl.col("end").min())
+        rows.filter(pl.col("end") > first)
         .group_by("symbol", "end", maintain_order=True)
         .agg(
             pl.col("event_time").min(),

@@ -15,6 +15,8 @@ from components.features.normalise import against_own_past, cross_sectional_rank
 from components.features.raw_values import finite
 from components.features.support import panel_period
 
+OF_THE_OWN_PAST = ("zscore", "minmax", "robust")
+
 
 def with_scores(
     values: pl.DataFrame, factors: Sequence[Factor], settings: Settings, bar: np.ndarray
@@ -22,7 +24,7 @@ def with_scores(
     """Add the inputs normalised by their own past, blank until the factor's warm-up and the window are
     complete; `bar` (rows,) counts within the symbol.
     """
-    for method in ("zscore", "minmax", "robust"):
+    for method in OF_THE_OWN_PAST:
         chosen = [
             factor
             for factor in factors
@@ -68,7 +70,7 @@ def formula_values(
     """
     declared = [
         (factor, read)
-        for factor, _, read in declared_formulas(settings)
+        for factor, read in _formulas(settings, panel_period(panel))
         if all(name in columns or name in panel.columns for name in read)
     ]
     needed = sorted({name for _, read in declared for name in read})
@@ -76,6 +78,22 @@ def formula_values(
     values = finite(
         source.select(factor.expression.cast(pl.Float32).alias(factor.name) for factor, _ in declared)
     )
-    entries = catalog(settings, panel_period(panel)) if declared else []
-    warm_up = {entry.column: entry.warm_up_bars for entry in entries}
-    return [replace(factor, warm_up_bars=warm_up[factor.name]) for factor, _ in declared], values
+    return [factor for factor, _ in declared], values
+
+
+def scored_formulas(settings: Settings, period: str) -> list[Factor]:
+    """The formulas whose inputs are normalised by their own past."""
+    return [
+        factor for factor, _ in _formulas(settings, period) if method_of(factor, settings) in OF_THE_OWN_PAST
+    ]
+
+
+def _formulas(settings: Settings, period: str) -> list[tuple[Factor, tuple[str, ...]]]:
+    """The formulas with their warm-up, and the columns that each reads."""
+    if not settings.formulas:
+        return []
+    warm_up = {entry.column: entry.warm_up_bars for entry in catalog(settings, period)}
+    return [
+        (replace(factor, warm_up_bars=warm_up[factor.name]), read)
+        for factor, _, read in declared_formulas(settings)
+    ]

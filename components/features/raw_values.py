@@ -44,7 +44,7 @@ def arranged(panel: pl.DataFrame, factors: Sequence[Factor], settings: Settings)
     helpers = {
         SYMBOL: symbol,
         TIME: time,
-        TIME_SECTOR: time.astype(np.uint64) * np.uint64(int(sector.max()) + 1) + sector[order],
+        TIME_SECTOR: time_and_sector(time, sector[order]),
         BAR: np.arange(len(symbol)) - np.searchsorted(symbol, symbol),
     }
     moments = [pl.col(name) for name in ("timestamp", "event_time", "known_time")]
@@ -56,6 +56,11 @@ def arranged(panel: pl.DataFrame, factors: Sequence[Factor], settings: Settings)
         pl.Series(name, values) for name, values in helpers.items()
     )
     return ArrangedPanel(frame, order, back)
+
+
+def time_and_sector(time: np.ndarray, sector: np.ndarray) -> np.ndarray:
+    """One number for each timestamp and sector; all (rows,), uint64."""
+    return time.astype(np.uint64) * np.uint64(int(sector.max()) + 1) + sector
 
 
 def by_symbol(symbol: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +88,7 @@ def own_blocks(bars: ArrangedPanel, factors: Sequence[Factor]) -> Iterator[pl.Da
     """
     for start in range(0, len(factors), BLOCK_COLUMNS):
         block, rest = factors[start : start + BLOCK_COLUMNS], factors[start + BLOCK_COLUMNS :]
-        _add_measures(bars, needed_measures(block))
+        add_measures(bars, needed_measures(block))
         yield _values(bars.frame, block)
         later = {measure.name for measure in needed_measures(rest)}
         bars.frame = bars.frame.drop(
@@ -96,23 +101,31 @@ def market_values(bars: ArrangedPanel, factors: Sequence[Factor]) -> pl.DataFram
     timestamps.
     """
     factors = [factor for factor in factors if factor.scope == "market"]
-    measures = needed_measures(factors)
-    _add_measures(bars, [measure for measure in measures if measure.scope != "market"])
-    means = [measure.name for measure in measures if measure.scope == "market_mean"]
-    series = (
-        bars.frame.select(TIME, *means)
-        .unique(TIME, keep="first")
-        .sort(TIME)
-        .with_columns(pl.col(TIME).cast(pl.Int64).alias(BAR))
-    )
-    for measure in measures:
+    add_measures(bars, needed_measures(factors))
+    means = bars.frame.select(TIME, *market_means(factors)).unique(TIME, keep="first").sort(TIME)
+    return market_factors(means, factors)
+
+
+def market_means(factors: Sequence[Factor]) -> list[str]:
+    """The measures that say one thing a timestamp, of those that market factors read."""
+    return [
+        measure.name
+        for measure in needed_measures(factor for factor in factors if factor.scope == "market")
+        if measure.scope == "market_mean"
+    ]
+
+
+def market_factors(means: pl.DataFrame, factors: Sequence[Factor]) -> pl.DataFrame:
+    """Raw values of market factors; `means` has one row a timestamp, in order: TIME and `market_means`."""
+    series = means.with_columns(pl.col(TIME).cast(pl.Int64).alias(BAR))
+    for measure in needed_measures(factors):
         if measure.scope == "market":
             series = series.with_columns(measure.expression.alias(measure.name))
     return _values(series, factors)
 
 
-def _add_measures(bars: ArrangedPanel, measures: Sequence[Measure]) -> None:
-    """Add the measures that are not there yet, level by level:
+def add_measures(bars: ArrangedPanel, measures: Sequence[Measure]) -> None:
+    """Add the measures of bars that are not there yet, level by level:
 
     Polars gives nulls for a window that stands inside another window's input.
     """
@@ -124,20 +137,41 @@ def _add_measures(bars: ArrangedPanel, measures: Sequence[Measure]) -> None:
     for number in range(1, max(level.values(), default=0) + 1):
         present = [by_name[name] for name in level if level[name] == number]
         shared = [measure for measure in present if measure.scope in GROUP_OF_SCOPE]
-        source = bars.frame
-        if bars.late is not None and shared:
-            seen = sorted({column for measure in shared for column in measure.columns})
-            source = bars.frame.select(
-                TIME,
-                TIME_SECTOR,
-                *(pl.when(pl.Series(~bars.late)).then(pl.col(name)).alias(name) for name in seen),
-            )
-        together = source.select(
-            measure.expression.over(GROUP_OF_SCOPE[measure.scope]).alias(measure.name) for measure in shared
-        )
+        together = shared_values(bars.frame, shared, bars.late)
         bars.frame = bars.frame.with_columns(
             measure.expression.alias(measure.name) for measure in present if measure not in shared
         ).hstack(together)
+
+
+def shared_values(frame: pl.DataFrame, shared: Sequence[Measure], late: np.ndarray | None) -> pl.DataFrame:
+    """Measures that the bars of a timestamp, or of its sectors, have together; `frame` holds all bars of its
+    timestamps in the order of symbol and time, of which those that are `late` (None: no one) take no part.
+    """
+    if late is not None and shared:
+        seen = sorted({column for measure in shared for column in measure.columns})
+        frame = frame.select(
+            TIME, TIME_SECTOR, *(pl.when(pl.Series(~late)).then(pl.col(name)).alias(name) for name in seen)
+        )
+    return frame.select(
+        measure.expression.over(GROUP_OF_SCOPE[measure.scope]).alias(measure.name) for measure in shared
+    )
+
+
+def shared_rounds(factors: Sequence[Factor]) -> list[list[Measure]]:
+    """The measures behind `factors` that bars have together, in rounds: one reads measures of single symbols
+    and those of earlier rounds.
+    """
+    rounds: list[list[Measure]] = []
+    number: dict[str, int] = {}
+    for measure in needed_measures(factors):
+        after = max((number.get(column, 0) for column in measure.columns), default=0)
+        number[measure.name] = after
+        if measure.scope in GROUP_OF_SCOPE:
+            number[measure.name] = after + 1
+            if after == len(rounds):
+                rounds.append([])
+            rounds[after].append(measure)
+    return rounds
 
 
 def _values(frame: pl.DataFrame, factors: Sequence[Factor]) -> pl.DataFrame:

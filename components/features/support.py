@@ -3,6 +3,7 @@ from them.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import polars as pl
 
@@ -22,6 +23,7 @@ from components.features.library import CONTEXT, base_columns
 from components.features.normalise import MINIMUM_SYMBOLS
 from components.timeline.periods import PERIODS
 
+FrameT = TypeVar("FrameT", pl.DataFrame, pl.LazyFrame)
 # Which numbers of a panel count as known; the others become null before any factor sees them.
 POSITIVE = ("open", "high", "low", "close", "vwap", "market_cap")
 NOT_NEGATIVE = ("volume", "trades", "open_interest", "borrow_bps")
@@ -124,15 +126,16 @@ def thin_cross_section(panel: pl.DataFrame, settings: Settings) -> str | None:
     return None
 
 
-def with_fused(panel: pl.DataFrame, fused: pl.DataFrame) -> pl.DataFrame:
-    """The panel with the columns of a FUSED table beside its own.
+def with_fused(panel: FrameT, fused: FrameT) -> FrameT:
+    """The panel with the columns of a FUSED table beside its own; both frames, or both lazy.
 
     Raises
     ------
     FeatureError
         If a fused column has the name of a panel column.
     """
-    clash = [name for name in fused.columns if name in panel.columns and name not in PANEL.key]
+    own = panel.collect_schema()
+    clash = [name for name in fused.collect_schema() if name in own and name not in PANEL.key]
     if clash:
         raise FeatureError(
             f"The fused column {clash[0]!r} has the name of a panel column. Rename it in the fusion section."

@@ -1,0 +1,113 @@
+"""Tables that are larger than memory: read, checked and written a part of the rows at a time, with the stamp,
+the content hash and the file bytes that `components/contracts/tables.py` gives the whole.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import polars as pl
+
+from components.contracts.files import atomic_path
+from components.contracts.schemas import Table
+from components.contracts.tables import (
+    ROW_GROUP_ROWS,
+    STAMP_KEY,
+    Stamp,
+    add_column,
+    check_table,
+    refuse_changed,
+    stamp_of,
+)
+
+# Rows that are looked at together: whole row groups, a few MB a column.
+ROWS_TOGETHER = 4 * ROW_GROUP_ROWS
+
+
+def scan_table(path: str | os.PathLike, table: Table) -> pl.LazyFrame:
+    """A stamped table as a scan of its file, checked as `read_table` does.
+
+    Raises
+    ------
+    ContractError
+        As `read_table`.
+    """
+    stamp = stamp_of(path, table)
+    whole = pl.scan_parquet(path)
+    rows = table_rows(path)
+    parts = [whole.slice(start, ROWS_TOGETHER) for start in range(0, max(rows, 1), ROWS_TOGETHER)]
+    check_parts(parts, table, source=str(path))
+    refuse_changed(path, stamp, parts_sha256(parts))
+    return whole
+
+
+def table_rows(path: str | os.PathLike) -> int:
+    """Number of rows of a table's file, without reading them."""
+    return pl.scan_parquet(path).select(pl.len()).collect().item()
+
+
+def check_parts(parts: Sequence[pl.LazyFrame], table: Table, *, source: str) -> None:
+    """Refuse rows that follow on each other as `check_table` refuses them together.
+
+    Raises
+    ------
+    ContractError
+        As `check_table`.
+    """
+    names = parts[0].collect_schema().names()
+    check_table(pl.DataFrame(schema=parts[0].collect_schema()), table, source=source)
+    # All further columns of a table that allows them have one type and no other rule.
+    looked_at = list(table.columns) if table.extra is not None else names
+    before = pl.DataFrame()
+    for part in parts:
+        rows = part.select(looked_at).collect()
+        check_table(pl.concat([before, rows]) if before.width else rows, table, source=source)
+        before = rows[-1:] if len(rows) else before
+
+
+def parts_sha256(parts: Sequence[pl.LazyFrame]) -> str:
+    """`content_sha256` of rows that follow on each other, of which a column of one part is held at a time."""
+    digest = hashlib.sha256()
+    for name in parts[0].collect_schema():
+        add_column(digest, lambda name=name: (part.select(name).collect().to_series() for part in parts))
+    return digest.hexdigest()
+
+
+def write_parts(
+    parts: Sequence[pl.LazyFrame],
+    path: str | os.PathLike,
+    table: Table,
+    *,
+    code_version: str,
+    config_hash: str,
+    inputs: Mapping[str, str],
+) -> Stamp:
+    """Write rows that follow on each other as `write_table` writes them together; returns the stamp.
+
+    Raises
+    ------
+    ContractError
+        As `check_table`.
+    """
+    empty = check_table(pl.DataFrame(schema=parts[0].collect_schema()), table, source=str(path))
+    parts = [part.select(empty.columns) for part in parts]
+    check_parts(parts, table, source=str(path))
+    stamp = Stamp(
+        table=table.name,
+        schema_version=table.version,
+        content_sha256=parts_sha256(parts),
+        code_version=code_version,
+        config_hash=config_hash,
+        inputs=dict(inputs),
+    )
+    with atomic_path(path) as temporary:
+        pl.concat(parts).sink_parquet(
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=ROW_GROUP_ROWS,
+            metadata={STAMP_KEY: json.dumps(asdict(stamp))},
+        )
+    return stamp

@@ -1,0 +1,153 @@
+"""How a panel that is larger than memory is cut, and where its pieces lie: a block of symbols holds all bars
+of each, for what looks back, and a block of bars all symbols of each, for what looks across. A piece on disk
+is where the two meet, so both blocks are read from the same files.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from components.features.raw_values import SYMBOL, TIME
+from components.features.support import with_fused
+
+
+@dataclass(frozen=True)
+class Cut:
+    """`symbols` in alphabetical order with the number of their block, `moments` ascending with that of
+    theirs; blocks count from 0.
+    """
+
+    symbols: pl.Series
+    block_of_symbol: np.ndarray
+    moments: pl.Series
+    block_of_moment: np.ndarray
+
+    @property
+    def symbol_blocks(self) -> range:
+        return range(int(self.block_of_symbol[-1]) + 1)
+
+    @property
+    def bar_blocks(self) -> range:
+        return range(int(self.block_of_moment[-1]) + 1)
+
+    def symbols_of(self, block: int) -> pl.Series:
+        return self.symbols.filter(pl.Series(self.block_of_symbol == block))
+
+    def moments_of(self, block: int) -> pl.Series:
+        return self.moments.filter(pl.Series(self.block_of_moment == block))
+
+
+def cut_of(panel: pl.LazyFrame, rows: int) -> Cut:
+    """Blocks of about so many rows; one symbol, or one bar, is never cut."""
+    symbols, moments = (
+        panel.group_by(name).len().sort(name).collect(engine="streaming") for name in ("symbol", "timestamp")
+    )
+    return Cut(
+        symbols["symbol"],
+        blocks(symbols["len"].to_numpy(), rows),
+        moments["timestamp"],
+        blocks(moments["len"].to_numpy(), rows),
+    )
+
+
+def blocks(sizes: np.ndarray, rows: int) -> np.ndarray:
+    """The number of the block that each item belongs to, of items that follow on each other and have so many
+    rows; (items,).
+    """
+    before = np.cumsum(sizes.astype(np.int64)) - sizes
+    _, number = np.unique(before // rows, return_inverse=True)
+    return number
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Columns of a panel in pieces on disk, put there by either kind of block and taken by either.
+
+    Every table has TIME and SYMBOL, numbers of the panel's timestamps and symbols, and is taken in the order
+    of symbol and time.
+    """
+
+    folder: Path
+    cut: Cut
+
+    def put_symbols(self, block: int, table: pl.DataFrame) -> None:
+        """Put all bars of a block of symbols."""
+        self._put(table, self.cut.block_of_moment[table[TIME].to_numpy()], f"*_{block}")
+
+    def put_bars(self, block: int, table: pl.DataFrame) -> None:
+        """Put all symbols of a block of bars."""
+        self._put(table, self.cut.block_of_symbol[table[SYMBOL].to_numpy()], f"{block}_*")
+
+    def symbols(self, block: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """All bars of a block of symbols; with TIME and SYMBOL where only some columns are wanted."""
+        return self._taken([self.folder / f"{bars}_{block}" for bars in self.cut.bar_blocks], columns)
+
+    def bars(self, block: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """All symbols of a block of bars."""
+        return self._taken([self.folder / f"{block}_{names}" for names in self.cut.symbol_blocks], columns)
+
+    def lazy(self) -> pl.LazyFrame:
+        """All rows, in the order of the files."""
+        return pl.scan_ipc(sorted(self.folder.iterdir()))
+
+    def _put(self, table: pl.DataFrame, other: np.ndarray, name: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for (number,), piece in table.group_by(pl.Series("_block", other), maintain_order=True):
+            piece.write_ipc(self.folder / name.replace("*", str(number)), compression="lz4")
+
+    def _taken(self, paths: Sequence[Path], columns: Sequence[str] | None) -> pl.DataFrame:
+        wanted = None if columns is None else [TIME, SYMBOL, *columns]
+        table = pl.concat(
+            [pl.read_ipc(path, columns=wanted) for path in paths if path.exists()],
+            rechunk=True,
+        )
+        place = table[SYMBOL].to_numpy().astype(np.int64) * len(self.cut.moments) + table[TIME].to_numpy()
+        return table if (np.diff(place) > 0).all() else table[np.argsort(place, kind="stable")]
+
+
+@dataclass(frozen=True)
+class PanelOnDisk:
+    """A panel to be read by blocks, with the columns of a FUSED table beside its own where there is one."""
+
+    panel: pl.LazyFrame
+    cut: Cut
+    fused: pl.LazyFrame | None = None
+
+    def lazy(self) -> pl.LazyFrame:
+        return self.panel if self.fused is None else with_fused(self.panel, self.fused)
+
+    def symbols(self, block: int) -> pl.DataFrame:
+        """The bars of a block of symbols, sorted by time and symbol."""
+        return self._read(pl.col("symbol").is_in(self.cut.symbols_of(block).implode()))
+
+    def bars(self, block: int) -> pl.DataFrame:
+        """The symbols of a block of bars, sorted by time and symbol."""
+        moments = self.cut.moments_of(block)
+        return self._read(pl.col("timestamp").is_between(moments[0], moments[-1]))
+
+    def _read(self, wanted: pl.Expr) -> pl.DataFrame:
+        rows = self.panel.filter(wanted).collect(engine="streaming").sort("timestamp", "symbol")
+        return rows if self.fused is None else with_fused(rows, self.fused.filter(wanted).collect())
+
+
+@dataclass(frozen=True)
+class PanelOnShelf:
+    """A panel that was put on a shelf, to be read as a `PanelOnDisk` is."""
+
+    shelf: Shelf
+
+    @property
+    def cut(self) -> Cut:
+        return self.shelf.cut
+
+    def lazy(self) -> pl.LazyFrame:
+        return self.shelf.lazy()
+
+    def symbols(self, block: int) -> pl.DataFrame:
+        return self.shelf.symbols(block).drop(TIME, SYMBOL).sort("timestamp", "symbol")
+
+    def bars(self, block: int) -> pl.DataFrame:
+        return self.shelf.bars(block).drop(TIME, SYMBOL).sort("timestamp", "symbol")

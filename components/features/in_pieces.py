@@ -1,0 +1,341 @@
+"""Builds the factors table of a panel that is larger than memory, with the bits of `build_factors`.
+
+Everything that looks back is made from blocks of symbols, everything that looks across from blocks of bars.
+First come the measures that bars have together (market and sector means, ranks within formulas), then the
+factors and their scores by the own past, then ranks, formulas and the inputs of coarser periods.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from components.contracts import FACTORS, PANEL, Stamp
+from components.contracts.parts import write_parts
+from components.features.build import market_inputs
+from components.features.catalog import (
+    STALE_BARS,
+    catalog,
+    columns_read,
+    declared_factors,
+    longest_warm_up,
+    of_coarser,
+    own_period,
+    refuse_finer,
+)
+from components.features.coarser import gathered, joined, seen_bars
+from components.features.config import Settings
+from components.features.cut import Cut, PanelOnDisk, PanelOnShelf, Shelf
+from components.features.inputs import formula_values, scored_formulas, with_ranks, with_scores
+from components.features.kernels import BAR
+from components.features.known_times import late_rows, latest, others_known_times, own_known_times
+from components.features.library import Factor, Measure, needed_measures
+from components.features.raw_values import (
+    SYMBOL,
+    TIME,
+    TIME_SECTOR,
+    ArrangedPanel,
+    add_measures,
+    arranged,
+    codes,
+    market_factors,
+    market_means,
+    own_blocks,
+    shared_rounds,
+    shared_values,
+    time_and_sector,
+)
+from components.features.support import panel_period, supported_catalog, unsupported
+from components.settings import config_hash
+from components.timeline.periods import LENGTHS, stretch_end
+
+# A helper column beside the bars: the sector by name, whose numbers differ from block to block.
+SECTOR_NAME = "_sector"
+
+
+def build_in_pieces(
+    source: PanelOnDisk,
+    settings: Settings,
+    target: str | os.PathLike,
+    *,
+    code_version: str,
+    inputs: Mapping[str, str],
+) -> Stamp:
+    """Write the factors table of a panel to `target` with its stamp, as `build_supported` gives it; file and
+    content hash are the same for any cut.
+
+    Parameters
+    ----------
+    inputs : content hashes of the tables that this one comes from
+
+    Raises
+    ------
+    FeatureError
+        As `build_factors`.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    period = panel_period(source.lazy())
+    refuse_finer(settings, period)
+    entries, _ = supported_catalog(source.lazy(), settings)
+    wanted = [*FACTORS.columns, *(entry.column for entry in entries)]
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+        folder = Path(name)
+        coarser = _coarser_tables(source, settings, LENGTHS[period], folder)
+        build = _Build.of(source, own_period(settings), LENGTHS[period], folder / period)
+        parts = [
+            _written(
+                table.hstack(_coarser_columns(table, coarser, settings)).select(wanted),
+                folder / f"part_{number:05d}",
+            )
+            for number, table in enumerate(_tables(build))
+        ]
+        about = {"code_version": code_version, "config_hash": config_hash(settings), "inputs": inputs}
+        return write_parts(parts, target, FACTORS, **about)
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One period's own columns: what they are made from, and how.
+
+    `longest_bars` is the longest warm-up; a row that is known more than `punctual` after its timestamp is
+    late.
+    """
+
+    source: PanelOnDisk | PanelOnShelf
+    settings: Settings
+    period: str
+    factors: Sequence[Factor]
+    longest_bars: int
+    punctual: timedelta
+    folder: Path
+
+    @classmethod
+    def of(
+        cls, source: PanelOnDisk | PanelOnShelf, settings: Settings, punctual: timedelta, folder: Path
+    ) -> "_Build":
+        period = panel_period(source.lazy())
+        gone = unsupported(source.lazy(), settings)
+        factors = [factor for factor in declared_factors(settings, period) if factor.name not in gone]
+        longest = longest_warm_up(catalog(settings, period))
+        return cls(source, settings, period, factors, longest, punctual, folder)
+
+    @property
+    def cut(self) -> Cut:
+        return self.source.cut
+
+    @property
+    def own_factors(self) -> list[Factor]:
+        return [factor for factor in self.factors if factor.scope != "market"]
+
+    def shelf(self, name: str) -> Shelf:
+        return Shelf(self.folder / name, self.cut)
+
+
+@dataclass(frozen=True)
+class _Together:
+    """What bars have together: the `measures` of each round and `known` (`own` and `late`) for each row; the
+    `market`'s columns and `others`, their known time, for each timestamp.
+    """
+
+    measures: Sequence[Shelf]
+    known: Shelf
+    market: pl.DataFrame
+    others: pl.Series
+
+
+def _tables(build: _Build) -> Iterator[pl.DataFrame]:
+    """The table of a period's own columns, a block of bars at a time."""
+    together = _what_bars_have_together(build)
+    own = build.shelf("own")
+    for block in build.cut.symbol_blocks:
+        bars = _arranged(build, block, together.measures)
+        number, place = bars.frame[BAR].to_numpy(), bars.frame.select(TIME, SYMBOL)
+        columns = [
+            with_scores(values, build.factors, build.settings, number)
+            for values in own_blocks(bars, build.own_factors)
+        ]
+        own.put_symbols(block, pl.concat([place, *columns], how="horizontal"))
+    scores = _formula_scores(build, together, own)
+    for block in build.cut.bar_blocks:
+        yield _table(build, together, own, block, scores)
+
+
+def _arranged(build: _Build, block: int, measures: Sequence[Shelf]) -> ArrangedPanel:
+    """The bars of a block of symbols with what bars have together as far as it is known."""
+    panel = build.source.symbols(block)
+    bars = arranged(panel, build.factors, build.settings)
+    first = int(np.searchsorted(build.cut.block_of_symbol, block))
+    bars.frame = bars.frame.with_columns(
+        build.cut.moments.search_sorted(bars.frame["timestamp"]).alias(TIME),
+        # Numbers within the block count from 1.
+        (pl.col(SYMBOL) - 1 + first).alias(SYMBOL),
+        panel["sector"].gather(bars.order).alias(SECTOR_NAME),
+    )
+    for shelf in measures:
+        bars.frame = bars.frame.hstack(shelf.symbols(block).drop(TIME, SYMBOL))
+    return bars
+
+
+def _what_bars_have_together(build: _Build) -> _Together:
+    """The passes over the panel that come before its factors: one for each round of measures."""
+    known, made, means, punctual = build.shelf("known"), [], [], []
+    for number, measures in enumerate(shared_rounds(build.factors) or [[]]):
+        asked, shelf = build.shelf(f"asked_{number}"), build.shelf(f"together_{number}")
+        for block in build.cut.symbol_blocks:
+            asked.put_symbols(block, _asked(build, _arranged(build, block, made), measures))
+        of_round = []
+        for block in build.cut.bar_blocks:
+            rows = asked.bars(block)
+            if number == 0:
+                late, others = late_rows(rows, build.punctual)
+                known.put_bars(block, rows.select(TIME, SYMBOL, "own", late=pl.Series(late)))
+                punctual.append(others)
+            late = known.bars(block, ["late"])["late"].to_numpy()
+            sector = time_and_sector(rows[TIME].to_numpy(), codes(rows[SECTOR_NAME]))
+            values = shared_values(
+                rows.with_columns(pl.Series(TIME_SECTOR, sector)), measures, late if late.any() else None
+            )
+            shelf.put_bars(block, rows.select(TIME, SYMBOL).hstack(values))
+            in_market = [name for name in market_means(build.factors) if name in values.columns]
+            of_round.append(
+                rows.select(TIME).hstack(values.select(in_market)).unique(TIME, keep="first").sort(TIME)
+            )
+        means.append(pl.concat(of_round))
+        made.append(shelf)
+    together = pl.concat([means[0], *(frame.drop(TIME) for frame in means[1:])], how="horizontal")
+    raw = market_factors(together, [factor for factor in build.factors if factor.scope == "market"])
+    market = market_inputs(raw, build.factors, build.settings, build.cut.moments)
+    return _Together(made, known, market, others_known_times(pl.concat(punctual), build.longest_bars))
+
+
+def _asked(build: _Build, bars: ArrangedPanel, measures: Sequence[Measure]) -> pl.DataFrame:
+    """What a round of measures is made from, and when the rows were known."""
+    behind = [measure for measure in needed_measures(measures) if measure not in measures]
+    add_measures(bars, behind)
+    read = sorted({column for measure in measures for column in measure.columns})
+    own = own_known_times(bars.frame, build.longest_bars)
+    helpers = (TIME, SYMBOL, "timestamp", "known_time", SECTOR_NAME)
+    return bars.frame.select(*helpers, own, *(name for name in read if name not in helpers))
+
+
+def _table(build: _Build, together: _Together, own: Shelf, block: int, scores: Shelf | None) -> pl.DataFrame:
+    """All columns of a block of bars, in the panel's order, with TIME and SYMBOL."""
+    panel, settings = build.source.bars(block), build.settings
+    known, values = together.known.bars(block), own.bars(block)
+    # Sorted by symbol and time before, a stable sort by time gives the panel's order.
+    order = np.argsort(known[TIME].to_numpy(), kind="stable")
+    known, values = known[order], values[order]
+    time, late = known[TIME].to_numpy(), known["late"].to_numpy()
+    number = time - time[0]
+    known_time = latest(known["own"], together.others.gather(time))
+    table = panel.select(PANEL.key).hstack([known_time])
+    table = table.hstack(with_ranks(values, build.own_factors, settings, number, late))
+    table = table.hstack(together.market[time])
+    formulas, raw = formula_values(panel, table.to_dict(), settings)
+    if formulas:
+        raw = with_ranks(raw, formulas, settings, number, late)
+        if scores is not None:
+            raw = raw.hstack(scores.bars(block)[order].drop(TIME, SYMBOL))
+        table = table.hstack(raw)
+    missing = [entry.column for entry in catalog(settings, build.period) if entry.column not in table.columns]
+    return table.with_columns(pl.lit(None, pl.Float32).alias(name) for name in missing)
+
+
+def _formula_scores(build: _Build, together: _Together, own: Shelf) -> Shelf | None:
+    """The inputs of formulas that are normalised by the own past, which takes another pass; None: there are
+    none.
+    """
+    formulas = scored_formulas(build.settings, build.period)
+    if not formulas:
+        return None
+    raw, scores = build.shelf("formulas"), build.shelf("scores")
+    names = [factor.name for factor in formulas]
+    for block in build.cut.bar_blocks:
+        raw.put_bars(block, _table(build, together, own, block, None).select(TIME, SYMBOL, *names))
+    for block in build.cut.symbol_blocks:
+        rows = raw.symbols(block)
+        symbol = rows[SYMBOL].to_numpy()
+        number = np.arange(len(rows)) - np.searchsorted(symbol, symbol)
+        scored = with_scores(rows.select(names), formulas, build.settings, number).drop(names)
+        scores.put_symbols(block, rows.select(TIME, SYMBOL).hstack(scored))
+    return scores
+
+
+def _written(table: pl.DataFrame, path: Path) -> pl.LazyFrame:
+    table.write_ipc(path, compression="lz4")
+    return pl.scan_ipc(path)
+
+
+@dataclass(frozen=True)
+class _Coarser:
+    """The table of a coarser period, and the ends of its bars."""
+
+    table: pl.LazyFrame
+    ends: pl.Series
+
+
+def _coarser_tables(
+    source: PanelOnDisk, settings: Settings, punctual: timedelta, folder: Path
+) -> dict[str, _Coarser]:
+    """The table of each coarser period; none where the panel is shorter than a bar of it."""
+    own, found = of_coarser(settings), {}
+    for period in settings.coarser:
+        shelf = _gathered(source, period, columns_read(own, period), folder / f"bars_{period}")
+        if shelf is not None:
+            build = _Build.of(PanelOnShelf(shelf), own, punctual, folder / period)
+            parts = [
+                _written(table, folder / f"{period}_{number:05d}")
+                for number, table in enumerate(_tables(build))
+            ]
+            found[period] = _Coarser(pl.concat(parts), shelf.cut.moments)
+    return found
+
+
+def _gathered(source: PanelOnDisk, period: str, read: frozenset[str], folder: Path) -> Shelf | None:
+    """The bars of a coarser period on a shelf, cut like the panel; None: there are none."""
+    cut = source.cut
+    ends = pl.select(stretch_end(pl.lit(cut.moments), period)).to_series()
+    moments = ends.unique().sort()[1:]
+    if moments.is_empty():
+        return None
+    last_of = np.minimum(cut.moments.search_sorted(moments).to_numpy(), len(cut.moments) - 1)
+    _, block_of_moment = np.unique(cut.block_of_moment[last_of], return_inverse=True)
+    shelf = Shelf(folder, replace(cut, moments=moments, block_of_moment=block_of_moment))
+    for block in cut.symbol_blocks:
+        bars = gathered(source.symbols(block), period, read, cut.moments[0])
+        shelf.put_symbols(
+            block,
+            bars.with_columns(
+                moments.search_sorted(bars["timestamp"]).alias(TIME),
+                cut.symbols.search_sorted(bars["symbol"]).alias(SYMBOL),
+            ),
+        )
+    return shelf
+
+
+def _coarser_columns(rows: pl.DataFrame, tables: Mapping[str, _Coarser], settings: Settings) -> pl.DataFrame:
+    """The inputs of all coarser periods as the rows of a block of bars see them."""
+    own, found = of_coarser(settings), []
+    for period in settings.coarser:
+        columns = [entry.column for entry in catalog(own, period) if entry.role == "input"]
+        values = pl.DataFrame(schema=dict.fromkeys(columns, pl.Float32))
+        seen = pl.Series([None], dtype=pl.UInt32).new_from_index(0, len(rows))
+        if period in tables:
+            ends = tables[period].ends
+            passed = int(ends.search_sorted(rows["timestamp"][0], side="right"))
+            oldest = ends[max(passed - STALE_BARS - 1, 0)]
+            values = (
+                tables[period]
+                .table.filter(pl.col("timestamp").is_between(oldest, rows["timestamp"][-1]))
+                .select("timestamp", "symbol", "known_time", *columns)
+                .collect()
+            )
+            seen = seen_bars(rows, values) if len(values) else seen
+        found.append(joined(values, columns, seen, period))
+    return pl.concat(found, how="horizontal") if found else pl.DataFrame()

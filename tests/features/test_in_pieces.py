@@ -1,0 +1,105 @@
+"""A factors table built in pieces has the bytes of one built whole, whatever the pieces."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from components.contracts import FACTORS, write_table
+from components.features import in_pieces
+from components.features.build import build_supported
+from components.features.config import DeclaredFormula, Groups, Selection, Settings, SlowColumn
+from components.features.cut import PanelOnDisk, blocks, cut_of
+from components.features.in_pieces import build_in_pieces
+from components.features.library import FACTORS as LIBRARY
+from components.features.library import GROUPS
+from components.features.regime_config import Regimes
+from components.settings import config_hash
+
+# Factors whose measures are ranked across symbols between windows, twice over.
+ROUNDS = ("alpha_003", "alpha_015")
+SETTINGS = Settings(
+    groups=Groups(
+        **dict.fromkeys(GROUPS, False) | {"trend": True, "volatility": True, "regime": True, "formulas": True}
+    ),
+    factors=Selection(
+        exclude=tuple(f.name for f in LIBRARY if f.group == "formulas" and f.name not in ROUNDS)
+    ),
+    slow=(SlowColumn(name="rate", normalisation="zscore"),),
+    formulas=(
+        DeclaredFormula(name="mined_a", formula="mul(momentum_20_rank, volatility_20)"),
+        DeclaredFormula(name="mined_b", formula="sub(momentum_20_rank, rate)", normalisation="zscore"),
+    ),
+    regimes=Regimes(model="hmm", fit_bars=150, refit_months=4),
+)
+STAMPED = {"code_version": "c1", "inputs": {"panel": "p1"}}
+
+
+@pytest.fixture(scope="module")
+def panel(random_panel) -> pl.DataFrame:
+    """Seven symbols of 700 bars, some missing; one symbol comes late, some rows become known late."""
+    bars = random_panel(21, bars=700, symbols=7, missing=0.004)
+    moments = bars["timestamp"].unique().sort()
+    name = bars["symbol"].unique().sort()[3]
+    bars = bars.filter((pl.col("symbol") != name) | (pl.col("timestamp") >= moments[400]))
+    late = pl.int_range(pl.len()) % 997 == 5
+    return bars.with_columns(
+        known_time=pl.when(late).then(pl.col("known_time") + pl.duration(days=3)).otherwise("known_time")
+    )
+
+
+@pytest.fixture(scope="module")
+def fused(panel) -> pl.DataFrame:
+    return panel.select("timestamp", "symbol", rate=pl.col("timestamp").dt.day().cast(pl.Float64))
+
+
+def in_pieces_of(rows, panel, fused, settings, folder):
+    panel.write_parquet(folder / "panel", row_group_size=1000)
+    slow = None
+    if fused is not None:
+        fused.write_parquet(folder / "fused", row_group_size=700)
+        slow = pl.scan_parquet(folder / "fused")
+    scan = pl.scan_parquet(folder / "panel")
+    source = PanelOnDisk(scan, cut_of(scan, rows), slow)
+    stamp = build_in_pieces(source, settings, folder / "pieces", **STAMPED)
+    assert {path.name for path in folder.iterdir()} <= {"panel", "fused", "pieces", "whole"}
+    return stamp
+
+
+def whole_of(panel, fused, settings, folder):
+    fed = panel if fused is None else panel.join(fused, on=["timestamp", "symbol"], how="left")
+    table, _, _ = build_supported(fed, settings)
+    return write_table(table, folder / "whole", FACTORS, config_hash=config_hash(settings), **STAMPED)
+
+
+@pytest.mark.parametrize("rows", [10**9, 1300, 260])
+def test_pieces_of_any_size_give_the_bytes_of_the_whole(panel, fused, rows, tmp_path):
+    stamp = in_pieces_of(rows, panel, fused, SETTINGS, tmp_path)
+    assert stamp == whole_of(panel, fused, SETTINGS, tmp_path)
+    assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_cut_through_what_symbols_share_would_show(panel, fused, tmp_path, monkeypatch):
+    alone = in_pieces.market_means
+    monkeypatch.setattr(in_pieces, "late_rows", lambda rows, length: _nobody_late(rows))
+    stamp = in_pieces_of(1300, panel, fused, SETTINGS, tmp_path)
+    assert stamp.content_sha256 != whole_of(panel, fused, SETTINGS, tmp_path).content_sha256
+    assert alone is in_pieces.market_means
+
+
+def _nobody_late(rows):
+    others = rows.group_by("_time").agg(pl.col("own").max()).sort("_time")["own"]
+    return np.zeros(len(rows), dtype=bool), others
+
+
+@pytest.mark.parametrize("rows", [10**9, 900])
+def test_coarser_periods_too(random_panel, rows, tmp_path):
+    bars = random_panel(5, bars=900, symbols=6, missing=0.01, period="4h")
+    settings = Settings(groups=Groups(**dict.fromkeys(GROUPS, False) | {"trend": True}), coarser=("1d",))
+    stamp = in_pieces_of(rows, bars, None, settings, tmp_path)
+    assert stamp == whole_of(bars, None, settings, tmp_path)
+
+
+def test_blocks_hold_about_so_many_rows_and_cut_no_item():
+    assert blocks(np.array([10, 10, 10, 10]), 20).tolist() == [0, 0, 1, 1]
+    assert blocks(np.array([50, 1, 1, 30]), 20).tolist() == [0, 1, 1, 1]
+    assert blocks(np.array([3]), 20).tolist() == [0]
