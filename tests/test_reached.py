@@ -17,7 +17,6 @@ from tests.test_house import FLOORS, ROOT, product_files
 # What stays though nothing reaches it, and why. A line goes once something does.
 KEPT = {
     "components.feature_store.lookup:read_windows": "windows of the online store, for experts served from it",
-    "components.features.partitions:build_in_partitions": "factors of panels larger than memory",
     "components.market.clock:bar_delays": "what live bars lag behind by",
     "components.metrics.many_models:reality_check": "what White's test says beside the sharper one of Hansen",
     "feature_repo.offline_store:PolarsOfflineStoreConfig": "Feast makes this name from that of the store",

@@ -5,8 +5,9 @@ the content hash and the file bytes that `components/contracts/tables.py` gives 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import polars as pl
 
@@ -22,9 +23,6 @@ from components.contracts.tables import (
     stamp_of,
 )
 
-# Rows that are looked at together: whole row groups, a few MB a column.
-ROWS_TOGETHER = 4 * ROW_GROUP_ROWS
-
 
 def scan_table(path: str | os.PathLike, table: Table) -> pl.LazyFrame:
     """A stamped table as a scan of its file, checked as `read_table` does.
@@ -37,7 +35,7 @@ def scan_table(path: str | os.PathLike, table: Table) -> pl.LazyFrame:
     stamp = stamp_of(path, table)
     whole = pl.scan_parquet(path)
     rows = table_rows(path)
-    parts = [whole.slice(start, ROWS_TOGETHER) for start in range(0, max(rows, 1), ROWS_TOGETHER)]
+    parts = [whole.slice(start, ROW_GROUP_ROWS) for start in range(0, max(rows, 1), ROW_GROUP_ROWS)]
     check_parts(parts, table, source=str(path))
     refuse_changed(path, stamp, parts_sha256(parts))
     return whole
@@ -68,15 +66,25 @@ def check_parts(parts: Sequence[pl.LazyFrame], table: Table, *, source: str) -> 
 
 
 def parts_sha256(parts: Sequence[pl.LazyFrame]) -> str:
-    """`content_sha256` of rows that follow on each other, of which a column of one part is held at a time."""
+    """`content_sha256` of rows that follow on each other; one column is held at a time, of text that of one
+    part.
+    """
     digest = hashlib.sha256()
-    for name in parts[0].collect_schema():
-        add_column(digest, lambda name=name: (part.select(name).collect().to_series() for part in parts))
+    for name, dtype in parts[0].collect_schema().items():
+
+        def column(name: str = name) -> Iterator[pl.Series]:
+            return (part.select(name).collect().to_series() for part in parts)
+
+        if dtype in (pl.String, pl.Binary):
+            add_column(digest, column)
+        else:
+            held = list(column())
+            add_column(digest, lambda held=held: held)
     return digest.hexdigest()
 
 
 def write_parts(
-    parts: Sequence[pl.LazyFrame],
+    files: Sequence[Path],
     path: str | os.PathLike,
     table: Table,
     *,
@@ -84,15 +92,18 @@ def write_parts(
     config_hash: str,
     inputs: Mapping[str, str],
 ) -> Stamp:
-    """Write rows that follow on each other as `write_table` writes them together; returns the stamp.
+    """Write the rows of Arrow files that follow on each other as `write_table` writes them together; returns
+    the stamp.
 
     Raises
     ------
     ContractError
         As `check_table`.
     """
-    empty = check_table(pl.DataFrame(schema=parts[0].collect_schema()), table, source=str(path))
-    parts = [part.select(empty.columns) for part in parts]
+    # A scan of all: lazy frames put one after another would be read side by side.
+    whole = pl.scan_ipc(files)
+    empty = check_table(pl.DataFrame(schema=whole.collect_schema()), table, source=str(path))
+    parts = [pl.scan_ipc(file).select(empty.columns) for file in files]
     check_parts(parts, table, source=str(path))
     stamp = Stamp(
         table=table.name,
@@ -103,7 +114,7 @@ def write_parts(
         inputs=dict(inputs),
     )
     with atomic_path(path) as temporary:
-        pl.concat(parts).sink_parquet(
+        whole.select(empty.columns).sink_parquet(
             temporary,
             compression="zstd",
             compression_level=1,

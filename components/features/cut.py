@@ -66,8 +66,7 @@ def blocks(sizes: np.ndarray, rows: int) -> np.ndarray:
 class Shelf:
     """Columns of a panel in pieces on disk, put there by either kind of block and taken by either.
 
-    Every table has TIME and SYMBOL, numbers of the panel's timestamps and symbols, and is taken in the order
-    of symbol and time.
+    Every table has TIME and SYMBOL, numbers of the panel's timestamps and symbols.
     """
 
     folder: Path
@@ -81,13 +80,15 @@ class Shelf:
         """Put all symbols of a block of bars."""
         self._put(table, self.cut.block_of_symbol[table[SYMBOL].to_numpy()], f"{block}_*")
 
-    def symbols(self, block: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """All bars of a block of symbols; with TIME and SYMBOL where only some columns are wanted."""
-        return self._taken([self.folder / f"{bars}_{block}" for bars in self.cut.bar_blocks], columns)
+    def symbols(self, block: int) -> pl.DataFrame:
+        """All bars of a block of symbols, in the order of symbol and time."""
+        table = self._taken([self.folder / f"{bars}_{block}" for bars in self.cut.bar_blocks])
+        return _sorted(table, table[SYMBOL], table[TIME])
 
-    def bars(self, block: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """All symbols of a block of bars."""
-        return self._taken([self.folder / f"{block}_{names}" for names in self.cut.symbol_blocks], columns)
+    def bars(self, block: int) -> pl.DataFrame:
+        """All symbols of a block of bars, in the order of time and symbol."""
+        table = self._taken([self.folder / f"{block}_{names}" for names in self.cut.symbol_blocks])
+        return _sorted(table, table[TIME], table[SYMBOL])
 
     def lazy(self) -> pl.LazyFrame:
         """All rows, in the order of the files."""
@@ -98,14 +99,14 @@ class Shelf:
         for (number,), piece in table.group_by(pl.Series("_block", other), maintain_order=True):
             piece.write_ipc(self.folder / name.replace("*", str(number)), compression="lz4")
 
-    def _taken(self, paths: Sequence[Path], columns: Sequence[str] | None) -> pl.DataFrame:
-        wanted = None if columns is None else [TIME, SYMBOL, *columns]
-        table = pl.concat(
-            [pl.read_ipc(path, columns=wanted) for path in paths if path.exists()],
-            rechunk=True,
-        )
-        place = table[SYMBOL].to_numpy().astype(np.int64) * len(self.cut.moments) + table[TIME].to_numpy()
-        return table if (np.diff(place) > 0).all() else table[np.argsort(place, kind="stable")]
+    def _taken(self, paths: Sequence[Path]) -> pl.DataFrame:
+        return pl.concat([pl.read_ipc(path) for path in paths if path.exists()])
+
+
+def _sorted(table: pl.DataFrame, first: pl.Series, second: pl.Series) -> pl.DataFrame:
+    """The rows in the order of two numbers."""
+    place = (first.cast(pl.Int64).to_numpy() << 32) + second.to_numpy()
+    return table[np.argsort(place)] if (np.diff(place) < 0).any() else table
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def _what_bars_have_together(build: _Build) -> _Together:
                 late, others = late_rows(rows, build.punctual)
                 known.put_bars(block, rows.select(TIME, SYMBOL, "own", late=pl.Series(late)))
                 punctual.append(others)
-            late = known.bars(block, ["late"])["late"].to_numpy()
+            late = known.bars(block)["late"].to_numpy()
             sector = time_and_sector(rows[TIME].to_numpy(), codes(rows[SECTOR_NAME]))
             values = shared_values(
                 rows.with_columns(pl.Series(TIME_SECTOR, sector)), measures, late if late.any() else None
@@ -228,9 +228,6 @@ def _table(build: _Build, together: _Together, own: Shelf, block: int, scores: S
     """All columns of a block of bars, in the panel's order, with TIME and SYMBOL."""
     panel, settings = build.source.bars(block), build.settings
     known, values = together.known.bars(block), own.bars(block)
-    # Sorted by symbol and time before, a stable sort by time gives the panel's order.
-    order = np.argsort(known[TIME].to_numpy(), kind="stable")
-    known, values = known[order], values[order]
     time, late = known[TIME].to_numpy(), known["late"].to_numpy()
     number = time - time[0]
     known_time = latest(known["own"], together.others.gather(time))
@@ -241,7 +238,7 @@ def _table(build: _Build, together: _Together, own: Shelf, block: int, scores: S
     if formulas:
         raw = with_ranks(raw, formulas, settings, number, late)
         if scores is not None:
-            raw = raw.hstack(scores.bars(block)[order].drop(TIME, SYMBOL))
+            raw = raw.hstack(scores.bars(block).drop(TIME, SYMBOL))
         table = table.hstack(raw)
     missing = [entry.column for entry in catalog(settings, build.period) if entry.column not in table.columns]
     return table.with_columns(pl.lit(None, pl.Float32).alias(name) for name in missing)
@@ -267,9 +264,9 @@ def _formula_scores(build: _Build, together: _Together, own: Shelf) -> Shelf | N
     return scores
 
 
-def _written(table: pl.DataFrame, path: Path) -> pl.LazyFrame:
+def _written(table: pl.DataFrame, path: Path) -> Path:
     table.write_ipc(path, compression="lz4")
-    return pl.scan_ipc(path)
+    return path
 
 
 @dataclass(frozen=True)
@@ -293,7 +290,7 @@ def _coarser_tables(
                 _written(table, folder / f"{period}_{number:05d}")
                 for number, table in enumerate(_tables(build))
             ]
-            found[period] = _Coarser(pl.concat(parts), shelf.cut.moments)
+            found[period] = _Coarser(pl.scan_ipc(parts), shelf.cut.moments)
     return found
 
 

@@ -16,12 +16,24 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
+from components.contracts.parts import scan_table, table_rows
 from components.features.build import build_supported
+from components.features.catalog import catalog
 from components.features.config import Settings
+from components.features.cut import PanelOnDisk, cut_of
+from components.features.in_pieces import build_in_pieces
 from components.features.kept import add_to_kept, keep
-from components.features.support import supported_catalog, thin_cross_section, with_fused
+from components.features.support import panel_period, supported_catalog, thin_cross_section, with_fused
+from components.memory.limits import target
 from components.progress import report, stage, warn
 from components.settings import config_hash
+
+# What a build holds at its peak, measured on simulated markets of 60,000 to 500,000 rows: the libraries, and
+# for each row its bar with the measures at hand, and each column of the table.
+BASE_BYTES = 250 * 2**20
+ROW_BYTES, COLUMN_BYTES = 600, 6
+# Smaller pieces save no memory that matters and cost time.
+FEWEST_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -63,13 +75,16 @@ class Made:
         return f"{self.factors} factors, {self.inputs} inputs, {new}"
 
 
-def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Made:
-    """Write the factors table and the catalog of a panel.
+def run(
+    inputs: Inputs, outputs: Outputs, *, settings: str, code: str, budget_bytes: int | None = None
+) -> Made:
+    """Write the factors table and the catalog of a panel, in pieces where the whole does not fit.
 
     Parameters
     ----------
     settings : `Settings` of the features stage as JSON
     code : version of the code, for the stamp
+    budget_bytes : what may be held; None: what this process may use
 
     Raises
     ------
@@ -80,24 +95,45 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Made:
     """
     with stage("features"):
         parsed = Settings.model_validate_json(settings)
-        bars = read_table(inputs.panel, PANEL)
-        slow = read_table(inputs.fused, FUSED) if inputs.fused is not None else None
+        about = {"code_version": code, "inputs": _origin(inputs)}
+        budget = target() if budget_bytes is None else budget_bytes
+        fits = budget is None or _whole_bytes(inputs.panel, parsed) <= budget
+        read = read_table if fits else scan_table
+        bars = read(inputs.panel, PANEL)
+        slow = read(inputs.fused, FUSED) if inputs.fused is not None else None
         fed = bars if slow is None else with_fused(bars, slow)
         entries, left_out = supported_catalog(fed, parsed)
         for advice in (thin_cross_section(bars, parsed), left_out):
             if advice:
                 warn("features", advice)
-        kept = Path(inputs.kept) if inputs.kept else None
-        about = {"code_version": code, "inputs": _origin(inputs)}
-        added = add_to_kept(kept, bars, slow, parsed, target=outputs.factors, **about)
-        if added is None:
-            _write_whole(fed, parsed, outputs.factors, **about)
-        if kept:
-            keep(outputs.factors, kept)
+        if fits:
+            kept = Path(inputs.kept) if inputs.kept else None
+            added = add_to_kept(kept, bars, slow, parsed, target=outputs.factors, **about)
+            if added is None:
+                _write_whole(fed, parsed, outputs.factors, **about)
+            if kept:
+                keep(outputs.factors, kept)
+        else:
+            added = None
+            _write_in_pieces(bars, slow, parsed, outputs.factors, budget, **about)
         write_catalog(entries, outputs.catalog)
-        made = _made(entries, len(bars), added)
+        made = _made(entries, table_rows(inputs.panel), added)
         report("features", str(made))
     return made
+
+
+def _whole_bytes(panel: str | os.PathLike, settings: Settings) -> int:
+    """What building all rows of the table at once holds at its peak, about; 0 where it is hardly more than a
+    piece.
+    """
+    rows = table_rows(panel)
+    if rows <= FEWEST_ROWS:
+        return 0
+    return BASE_BYTES + rows * _row_bytes(pl.scan_parquet(panel), settings)
+
+
+def _row_bytes(panel: pl.LazyFrame, settings: Settings) -> int:
+    return ROW_BYTES + COLUMN_BYTES * len(catalog(settings, panel_period(panel)))
 
 
 def _origin(inputs: Inputs) -> dict[str, str]:
@@ -119,6 +155,25 @@ def _write_whole(
     write_table(
         table, target, FACTORS, code_version=code_version, config_hash=config_hash(settings), inputs=inputs
     )
+
+
+def _write_in_pieces(
+    panel: pl.LazyFrame,
+    slow: pl.LazyFrame | None,
+    settings: Settings,
+    target: str | os.PathLike,
+    budget: int,
+    *,
+    code_version: str,
+    inputs: dict[str, str],
+) -> None:
+    """Build the table in pieces that fit into the budget, as far as that is possible."""
+    rows = max(FEWEST_ROWS, (budget - BASE_BYTES) // _row_bytes(panel, settings))
+    report(
+        "features", f"made in pieces of about {rows:,} rows, because all at once would not fit into memory"
+    )
+    source = PanelOnDisk(panel, cut_of(panel, rows), slow)
+    build_in_pieces(source, settings, target, code_version=code_version, inputs=inputs)
 
 
 def _made(entries: list[CatalogEntry], rows: int, added: int | None) -> Made:

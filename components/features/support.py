@@ -113,11 +113,11 @@ def supported_catalog(
     return entries, f"{len(gone)} factors are left out ({first}), because the panel has no {named}."
 
 
-def thin_cross_section(panel: pl.DataFrame, settings: Settings) -> str | None:
+def thin_cross_section(panel: pl.DataFrame | pl.LazyFrame, settings: Settings) -> str | None:
     """A warning where ranks would be empty because the panel never has MINIMUM_SYMBOLS symbols at once; None
     where all is well.
     """
-    symbols = panel["symbol"].n_unique()
+    symbols = panel.lazy().select(pl.col("symbol").n_unique()).collect(engine="streaming").item()
     if settings.normalisation in ("auto", "rank") and symbols < MINIMUM_SYMBOLS:
         return (
             f"{symbols} symbols are too few to rank ({MINIMUM_SYMBOLS} are needed), so ranked inputs are all"

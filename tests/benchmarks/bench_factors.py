@@ -23,9 +23,10 @@ import polars as pl
 from components.features.build import build_factors, build_supported
 from components.features.catalog import declared_factors
 from components.features.config import Groups, Selection, Settings
+from components.features.cut import PanelOnDisk, cut_of
+from components.features.in_pieces import build_in_pieces
 from components.features.incremental import append_factors
 from components.features.library import FACTORS, GROUPS
-from components.features.partitions import build_in_partitions
 from components.features.raw_values import arranged, market_values, own_blocks
 from components.features.support import unsupported
 
@@ -163,7 +164,9 @@ def pieces_of(path: str) -> None:
         "twice the symbols in pieces, default",
         factors,
         rows,
-        lambda: build_in_partitions(panel, Settings(), target, rows=300_000, code_version="bench", inputs={}),
+        lambda: build_in_pieces(
+            PanelOnDisk(panel, cut_of(panel, 300_000)), Settings(), target, code_version="bench", inputs={}
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """A table that is written and read in parts is the one that is written and read whole."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import polars as pl
 import pytest
@@ -25,13 +26,20 @@ def factors() -> pl.DataFrame:
     )
 
 
+def put(parts: list[pl.DataFrame], folder) -> list:
+    files = [folder / f"part_{number}" for number in range(len(parts))]
+    for part, file in zip(parts, files, strict=True):
+        part.write_ipc(file)
+    return files
+
+
 @pytest.mark.parametrize("borders", [(0, 180), (0, 1, 50, 50, 180), tuple(range(0, 181, 20))])
 def test_the_file_does_not_depend_on_the_parts(factors, borders, tmp_path, monkeypatch):
     monkeypatch.setattr(parts_module, "ROW_GROUP_ROWS", 64)
     monkeypatch.setattr("components.contracts.tables.ROW_GROUP_ROWS", 64)
     whole = write_table(factors, tmp_path / "whole", FACTORS, **STAMPED)
-    parts = [factors[a:b].lazy() for a, b in zip(borders, borders[1:], strict=False)]
-    assert write_parts(parts, tmp_path / "parts", FACTORS, **STAMPED) == whole
+    files = put([factors[a:b] for a, b in pairwise(borders)], tmp_path)
+    assert write_parts(files, tmp_path / "parts", FACTORS, **STAMPED) == whole
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
@@ -53,7 +61,7 @@ def test_the_hash_of_parts_is_that_of_the_whole():
 
 
 def test_a_table_is_scanned_only_as_it_was_written(factors, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts_module, "ROWS_TOGETHER", 50)
+    monkeypatch.setattr(parts_module, "ROW_GROUP_ROWS", 50)
     write_table(factors, tmp_path / "table", FACTORS, **STAMPED)
     assert scan_table(tmp_path / "table", FACTORS).collect().equals(factors)
     metadata = pl.read_parquet_metadata(tmp_path / "table")
@@ -67,7 +75,7 @@ def test_a_table_is_scanned_only_as_it_was_written(factors, tmp_path, monkeypatc
     ("borders", "said"), [(((0, 60), (59, 180)), "repeat"), (((60, 120), (0, 60)), "not sorted")]
 )
 def test_parts_that_do_not_follow_on_each_other_are_refused(factors, borders, said, tmp_path):
-    parts = [factors[a:b].lazy() for a, b in borders]
+    files = put([factors[a:b] for a, b in borders], tmp_path)
     with pytest.raises(ContractError, match=said):
-        write_parts(parts, tmp_path / "parts", FACTORS, **STAMPED)
+        write_parts(files, tmp_path / "parts", FACTORS, **STAMPED)
     assert not (tmp_path / "parts").exists()

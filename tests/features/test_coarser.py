@@ -19,7 +19,6 @@ from components.features.config import DeclaredFormula, Groups, Settings, SlowCo
 from components.features.errors import FeatureError
 from components.features.incremental import append_factors
 from components.features.library import GROUPS
-from components.features.partitions import build_in_partitions
 from components.features.support import unsupported
 from components.timeline.periods import LENGTHS
 
@@ -166,17 +165,6 @@ def test_rows_of_new_bars_from_the_panels_newest_bars_alone(random_panel):
     got = append_factors(tail, whole.filter(pl.col("timestamp") <= last), few)
     assert_frame_equal(got, whole.filter(pl.col("timestamp") > last), check_exact=True)
     assert whole["mixed_rank_4h"].null_count() < len(whole) / 10
-
-
-def test_a_table_built_in_pieces_is_the_same(random_panel, tmp_path):
-    """Pieces of 400 hours, which bring 52 days before them where a factor looks back over 20."""
-    few = FEW.model_copy(update={"groups": Groups(**NONE | {"bars": True}), "coarser": ("1d",)})
-    panel = random_panel(11, bars=1900, symbols=4, period="1h", missing=0.0).sort(PANEL.key)
-    whole = build_supported(panel, few)[0]
-    assert whole["bar_volume_1d"].null_count() < len(whole) / 2
-    target = tmp_path / "factors.parquet"
-    build_in_partitions(panel.lazy(), few, target, rows=1600, code_version="c", inputs={})
-    assert_frame_equal(pl.read_parquet(target), whole, check_exact=True)
 
 
 def test_a_symbol_that_is_late_by_hours_keeps_no_day_from_the_others(random_panel):

@@ -49,6 +49,24 @@ def test_the_same_panel_gives_the_same_bytes(tmp_path, random_panel):
     assert stamps[0] == stamps[1]
 
 
+def test_a_panel_that_does_not_fit_is_built_in_pieces_with_the_same_bytes(
+    tmp_path, random_panel, capsys, monkeypatch
+):
+    monkeypatch.setattr("components.features.run.FEWEST_ROWS", 200)
+    panel = random_panel(bars=120)
+    write_table(panel, tmp_path / "panel", PANEL, code_version="c1", config_hash="m")
+    rate = panel.select("timestamp", "symbol", rate="close")
+    write_table(rate, tmp_path / "fused", FUSED, code_version="c1", config_hash="m")
+    settings = Settings(slow=({"name": "rate"},)).model_dump_json()
+    inputs = Inputs(tmp_path / "panel", tmp_path / "fused")
+    for name, budget in (("whole", 2**40), ("pieces", 1)):
+        outputs = Outputs(tmp_path / name, tmp_path / f"{name}_catalog")
+        build_from_files(inputs, outputs, settings=settings, code="c1", budget_bytes=budget)
+        assert ("in pieces of about 200 rows" in capsys.readouterr().err) == (name == "pieces")
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "pieces").read_bytes()
+    assert read_catalog(tmp_path / "whole_catalog") == read_catalog(tmp_path / "pieces_catalog")
+
+
 def test_a_thin_panel_is_named_on_the_terminal(tmp_path, random_panel, capsys):
     run(tmp_path, random_panel(bars=60, symbols=3))
     assert "too few to rank" in capsys.readouterr().err

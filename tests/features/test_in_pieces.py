@@ -36,11 +36,11 @@ STAMPED = {"code_version": "c1", "inputs": {"panel": "p1"}}
 
 @pytest.fixture(scope="module")
 def panel(random_panel) -> pl.DataFrame:
-    """Seven symbols of 700 bars, some missing; one symbol comes late, some rows become known late."""
-    bars = random_panel(21, bars=700, symbols=7, missing=0.004)
+    """Seven symbols of 500 bars, some missing; one symbol comes late, some rows become known late."""
+    bars = random_panel(21, bars=500, symbols=7, missing=0.004)
     moments = bars["timestamp"].unique().sort()
     name = bars["symbol"].unique().sort()[3]
-    bars = bars.filter((pl.col("symbol") != name) | (pl.col("timestamp") >= moments[400]))
+    bars = bars.filter((pl.col("symbol") != name) | (pl.col("timestamp") >= moments[200]))
     late = pl.int_range(pl.len()) % 997 == 5
     return bars.with_columns(
         known_time=pl.when(late).then(pl.col("known_time") + pl.duration(days=3)).otherwise("known_time")
@@ -52,6 +52,18 @@ def fused(panel) -> pl.DataFrame:
     return panel.select("timestamp", "symbol", rate=pl.col("timestamp").dt.day().cast(pl.Float64))
 
 
+@pytest.fixture(scope="module")
+def whole(panel, fused, tmp_path_factory):
+    """The file of the table built whole, and its stamp."""
+    path = tmp_path_factory.mktemp("whole") / "whole"
+    return path, written_whole(panel.join(fused, on=["timestamp", "symbol"], how="left"), SETTINGS, path)
+
+
+def written_whole(panel, settings, path):
+    table, _, _ = build_supported(panel, settings)
+    return write_table(table, path, FACTORS, config_hash=config_hash(settings), **STAMPED)
+
+
 def in_pieces_of(rows, panel, fused, settings, folder):
     panel.write_parquet(folder / "panel", row_group_size=1000)
     slow = None
@@ -61,29 +73,21 @@ def in_pieces_of(rows, panel, fused, settings, folder):
     scan = pl.scan_parquet(folder / "panel")
     source = PanelOnDisk(scan, cut_of(scan, rows), slow)
     stamp = build_in_pieces(source, settings, folder / "pieces", **STAMPED)
-    assert {path.name for path in folder.iterdir()} <= {"panel", "fused", "pieces", "whole"}
+    assert {path.name for path in folder.iterdir()} <= {"panel", "fused", "pieces"}
     return stamp
 
 
-def whole_of(panel, fused, settings, folder):
-    fed = panel if fused is None else panel.join(fused, on=["timestamp", "symbol"], how="left")
-    table, _, _ = build_supported(fed, settings)
-    return write_table(table, folder / "whole", FACTORS, config_hash=config_hash(settings), **STAMPED)
+@pytest.mark.parametrize("rows", [10**9, 1300, 400])
+def test_pieces_of_any_size_give_the_bytes_of_the_whole(panel, fused, rows, whole, tmp_path):
+    path, stamp = whole
+    assert in_pieces_of(rows, panel, fused, SETTINGS, tmp_path) == stamp
+    assert (tmp_path / "pieces").read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("rows", [10**9, 1300, 260])
-def test_pieces_of_any_size_give_the_bytes_of_the_whole(panel, fused, rows, tmp_path):
-    stamp = in_pieces_of(rows, panel, fused, SETTINGS, tmp_path)
-    assert stamp == whole_of(panel, fused, SETTINGS, tmp_path)
-    assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
-
-
-def test_a_cut_through_what_symbols_share_would_show(panel, fused, tmp_path, monkeypatch):
-    alone = in_pieces.market_means
+def test_a_row_that_is_not_seen_to_be_late_would_show(panel, fused, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(in_pieces, "late_rows", lambda rows, length: _nobody_late(rows))
     stamp = in_pieces_of(1300, panel, fused, SETTINGS, tmp_path)
-    assert stamp.content_sha256 != whole_of(panel, fused, SETTINGS, tmp_path).content_sha256
-    assert alone is in_pieces.market_means
+    assert stamp.content_sha256 != whole[1].content_sha256
 
 
 def _nobody_late(rows):
@@ -93,10 +97,9 @@ def _nobody_late(rows):
 
 @pytest.mark.parametrize("rows", [10**9, 900])
 def test_coarser_periods_too(random_panel, rows, tmp_path):
-    bars = random_panel(5, bars=900, symbols=6, missing=0.01, period="4h")
+    bars = random_panel(5, bars=600, symbols=6, missing=0.01, period="4h")
     settings = Settings(groups=Groups(**dict.fromkeys(GROUPS, False) | {"trend": True}), coarser=("1d",))
-    stamp = in_pieces_of(rows, bars, None, settings, tmp_path)
-    assert stamp == whole_of(bars, None, settings, tmp_path)
+    assert in_pieces_of(rows, bars, None, settings, tmp_path) == written_whole(bars, settings, tmp_path / "w")
 
 
 def test_blocks_hold_about_so_many_rows_and_cut_no_item():
