@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -104,6 +104,11 @@ def advance(stage_name: str, done: float, total: float, what: str = "") -> None:
     its loss).
     """
     _emit({"event": "advanced", "stage": stage_name, "done": done, "total": total, "what": what})
+
+
+def pass_on(event: Mapping[str, Any]) -> None:
+    """Say again what a part of this task said in another process."""
+    _emit({name: value for name, value in event.items() if name != "time"})
 
 
 def track(

@@ -111,27 +111,28 @@ def of_fold(work: FoldWork, fold: Fold) -> FoldWork:
     )
 
 
-def finish_fold(work: FoldWork, fold: Fold, number: int, total: int) -> Fit:
-    """The fold's fit, from disk where it is finished already."""
+def finish_fold(work: FoldWork, fold: Fold, number: int, total: int, *, made_now: bool = False) -> Fit:
+    """The fold's fit, from disk where it is finished already; `made_now`: for this call, elsewhere."""
     folder = work.folder / fold.name
-    kept = _kept(work, fold, folder)
+    kept = kept_fit(work, fold)
     if agreed(float(kept is not None)):
-        report_progress(work.stage, number + 1, total, f"{fold.name}: kept from before")
-        return kept.model_copy(update={"resumed": True})
+        how = "done" if made_now else "kept from before"
+        report_progress(work.stage, number + 1, total, f"{fold.name}: {how}")
+        return kept.model_copy(update={"resumed": not made_now})
 
     def advance(share: float, what: str) -> None:
         report_progress(work.stage, number + min(max(share, 0.0), 1.0), total, f"{fold.name}: {what}")
 
     with shared_path(folder) as temporary:
         temporary.mkdir()
-        fit = _fit_fold(work, fold, temporary, advance)
-        KeptFit(key=work.key, fit=fit).write(temporary / RESULT)
+        fit = fit_into(work, fold, temporary, advance)
     report_progress(work.stage, number + 1, total, f"{fold.name}: done")
     return fit
 
 
-def _kept(work: FoldWork, fold: Fold, folder: Path) -> Fit | None:
+def kept_fit(work: FoldWork, fold: Fold) -> Fit | None:
     """A finished fit of the same key whose files are whole, or None."""
+    folder = work.folder / fold.name
     try:
         kept = KeptFit.read(folder / RESULT)
         if kept.key != work.key:
@@ -144,8 +145,14 @@ def _kept(work: FoldWork, fold: Fold, folder: Path) -> Fit | None:
     return kept.fit
 
 
-def _fit_fold(work: FoldWork, fold: Fold, folder: Path, advance: Advance) -> Fit:
-    """Fit, save and predict one fold into `folder`."""
+def fit_into(work: FoldWork, fold: Fold, folder: Path, advance: Advance) -> Fit:
+    """Fit, save and predict one fold into `folder`, with what `kept_fit` finds."""
+    fit = _fitted(work, fold, folder, advance)
+    KeptFit(key=work.key, fit=fit).write(folder / RESULT)
+    return fit
+
+
+def _fitted(work: FoldWork, fold: Fold, folder: Path, advance: Advance) -> Fit:
     started, settings = time.monotonic(), work.module.Settings
     expert = _call(
         work,

@@ -14,6 +14,7 @@ from components.contracts import CROSS_VALIDATED, PREDICTIONS, OutputError, atom
 from components.contracts.documents.experts import CROSS_VALIDATED_FILE, STATUS, TIMELINE, ExpertStatus
 from components.experts.errors import ExpertError
 from components.experts.neural.distributed import world
+from components.experts.training.elsewhere import elsewhere
 from components.experts.training.folds import PREDICTED
 from components.experts.training.inputs import Assignment, Inputs, read_inputs
 from components.experts.training.processes import train_in_processes
@@ -74,7 +75,13 @@ def train_on_tables(inputs: Inputs, assignment: Assignment, work_folder: Path) -
             return Attempt(None, failed(error, expert=expert, work_folder=work_folder), {})
     tables, origins = read_inputs(inputs)
     trained, status = train_guarded(
-        lambda: train_expert(tables, assignment, work_folder, warm_from=inputs.warm_from),
+        lambda: train_expert(
+            tables,
+            assignment,
+            work_folder,
+            warm_from=inputs.warm_from,
+            elsewhere=elsewhere(inputs, assignment),
+        ),
         expert=expert,
         work_folder=work_folder,
     )

@@ -6,10 +6,10 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,7 @@ from components.contracts.documents.tasks import PredictedTask
 from components.experts.errors import ExpertError
 from components.experts.leaves import expert_module
 from components.experts.protocol import Task
-from components.experts.training.folds import PREDICTED, FoldWork, finish_fold, of_fold
+from components.experts.training.folds import PREDICTED, FoldWork, finish_fold, kept_fit, of_fold
 from components.experts.training.frames import (
     LabelledRows,
     input_groups,
@@ -72,16 +72,38 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """What is fitted: the folds of the walk-forward, and the splits of the cross-validation, or None."""
 
     folds: Sequence[Fold]
     crossed: CrossValidation | None
 
     @property
-    def fits(self) -> int:
-        """How many there are in all."""
-        return len(self.folds) + (len(self.crossed.folds) if self.crossed else 0)
+    def every(self) -> tuple[Fold, ...]:
+        """The folds, then the splits; each has a name of its own."""
+        return (*self.folds, *(self.crossed.folds if self.crossed else ()))
+
+    def own(self, work: FoldWork, number: int) -> FoldWork:
+        """The work of the fit with this number among `every`.
+
+        A split goes on from no warm model: that knows the bars that are tested.
+        """
+        fold = self.every[number]
+        if number < len(self.folds):
+            return of_fold(work, fold)
+        bars = [part.tolist() for part in (fold.train, fold.early_stopping, fold.predict)]
+        key = hashlib.sha256(json.dumps([work.key, bars]).encode()).hexdigest()
+        return of_fold(replace(work, warm_from=None, key=key), fold)
+
+
+class Elsewhere(Protocol):
+    """Who can make several fits at once, each in a process of its own."""
+
+    pays_from_s: float
+    """Seconds of a fit from which that is worth the start of processes."""
+
+    def fit(self, work: FoldWork, plan: Plan, numbers: Sequence[int]) -> None:
+        """Leave these fits of the plan in the work folder, as `finish_fold` would, or leave them to it."""
 
 
 def train_expert(
@@ -92,6 +114,7 @@ def train_expert(
     warm_from: StrPath | None = None,
     until: Until = "served",
     after_fold: Callable[[int, int, pl.DataFrame], None] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Trained:
     """Fit the expert of a leaf in every walk-forward fold, once more for serving, and then in every split of
     the cross-validation that the timeline asks for.
@@ -106,6 +129,7 @@ def train_expert(
         predict test bars; `model_folder` is then that of the last fold
     after_fold : called with number, total and PREDICTIONS of the expert's own task after each fold; may raise
         `Stopped`, which is let through
+    elsewhere : makes what is left once a fit took long enough; without it all is fitted here, in turn
 
     Raises
     ------
@@ -115,16 +139,32 @@ def train_expert(
         If the expert raised or gave predictions that break the contract.
     """
     started = time.monotonic()
-    work, plan = _planned(tables, assignment, Path(work_folder), warm_from, until)
+    work, plan = planned(tables, assignment, Path(work_folder), warm_from, until)
     folds, fits = plan.folds, []
-    for number, fold in enumerate(folds):
-        fits.append(finish_fold(of_fold(work, fold), fold, number, plan.fits))
-        if after_fold and len(fold.predict):
-            after_fold(number, len(folds), of_task(_predicted(work, fold), *work.tasks[0]))
+    for fold, fit in zip(plan.every, _fits(work, plan, elsewhere), strict=True):
+        fits.append(fit)
+        if after_fold and len(fits) <= len(folds) and len(fold.predict):
+            after_fold(len(fits) - 1, len(folds), of_task(_predicted(work, fold), *work.tasks[0]))
     predictions = pl.concat([_predicted(work, fold) for fold in folds if len(fold.predict)], how="diagonal")
-    crossed, splits = _crossed(work, plan) if plan.crossed else (None, [])
-    status = _status(work, fits, splits, predictions, time.monotonic() - started)
+    crossed = _crossed(work, plan) if plan.crossed else None
+    status = _status(work, fits[: len(folds)], fits[len(folds) :], predictions, time.monotonic() - started)
     return Trained(predictions, work.folder / folds[-1].name / "model", status, crossed)
+
+
+def _fits(work: FoldWork, plan: Plan, elsewhere: Elsewhere | None) -> Iterator[Fit]:
+    """All fits of the plan, in its order."""
+    longest, made = 0.0, set()
+    for number, fold in enumerate(plan.every):
+        own = plan.own(work, number)
+        if elsewhere and longest >= elsewhere.pays_from_s:
+            rest = range(number, len(plan.every))
+            made = {one for one in rest if kept_fit(plan.own(work, one), plan.every[one]) is None}
+            if made:
+                elsewhere.fit(work, plan, sorted(made))
+            elsewhere = None
+        fit = finish_fold(own, fold, number, len(plan.every), made_now=number in made)
+        longest = longest if fit.resumed else max(longest, fit.seconds)
+        yield fit
 
 
 def train_guarded(
@@ -156,9 +196,9 @@ def failed(error: ExpertError, *, expert: str, work_folder: Path) -> FailedExper
     return FailedExpert(expert=expert, reason=reason, trace_file=str(trace))
 
 
-def _planned(
+def planned(
     tables: TrainingTables, assignment: Assignment, folder: Path, warm_from: StrPath | None, until: Until
-) -> tuple[FoldWork, _Plan]:
+) -> tuple[FoldWork, Plan]:
     """What the fits have in common, and the fits up to the window that is asked for."""
     leaf, timeline = assignment.leaf, assignment.timeline
     module = expert_module(leaf)
@@ -193,25 +233,18 @@ def _planned(
     crossed = (
         cross_validated_splits(windows, timeline, longest_horizon=longest) if until == "served" else None
     )
-    plan = _Plan(_until(folds, windows, until), crossed)
+    plan = Plan(_until(folds, windows, until), crossed)
     if coarser:
-        every = [*plan.folds, *(crossed.folds if crossed else ())]
-        require_news(work.table, every, leaf.expert, leaf.period)
+        require_news(work.table, plan.every, leaf.expert, leaf.period)
     return work, plan
 
 
-def _crossed(work: FoldWork, plan: _Plan) -> tuple[pl.DataFrame, list[Fit]]:
-    """CROSS_VALIDATED predictions of all splits, and the fits. None goes on from a warm model: it knows the
-    bars that are tested.
-    """
+def _crossed(work: FoldWork, plan: Plan) -> pl.DataFrame:
+    """CROSS_VALIDATED predictions of all splits."""
     crossed, calendar = plan.crossed, work.table.calendar
-    fits, tables = [], []
+    tables = []
     for number, fold in enumerate(crossed.folds):
-        bars = [part.tolist() for part in (fold.train, fold.early_stopping, fold.predict)]
-        key = hashlib.sha256(json.dumps([work.key, bars]).encode()).hexdigest()
-        own = of_fold(replace(work, warm_from=None, key=key), fold)
-        fits.append(finish_fold(own, fold, len(plan.folds) + number, plan.fits))
-        found = _predicted(own, fold)
+        found = _predicted(work, fold)
         groups = crossed.group_of(calendar.search_sorted(found["timestamp"]).to_numpy())
         about = {
             "split": np.full(len(found), number),
@@ -220,7 +253,7 @@ def _crossed(work: FoldWork, plan: _Plan) -> tuple[pl.DataFrame, list[Fit]]:
         }
         table = found.with_columns(pl.Series(name, values, pl.Int32) for name, values in about.items())
         tables.append(table.select(*CROSS_VALIDATED.columns))
-    return pl.concat(tables).sort(CROSS_VALIDATED.key), fits
+    return pl.concat(tables).sort(CROSS_VALIDATED.key)
 
 
 def _say_where_few_are_ranked(rows: pl.DataFrame, expert: str) -> None:

@@ -1,0 +1,145 @@
+"""Folds of one training in other processes: of this machine, or on Ray. Each reads the tables by their paths,
+plans as the driver does, and makes the fit that it is asked for by the fold's name.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from components.experts.errors import ExpertError
+from components.experts.leaves import is_neural
+from components.experts.training.folds import FoldWork, fit_into
+from components.experts.training.inputs import Assignment, Inputs, read_inputs
+from components.experts.training.train import Plan, planned
+from components.progress import advance as report_progress
+from components.progress import pass_on
+from components.spread import engines
+from components.spread.choice import engine
+from components.spread.failures import LostPiece
+from components.spread.local import slots
+from components.spread.needs import Needs
+from components.spread.piece import Piece
+
+FIT_FOLD = "components.experts.training.elsewhere:fit_fold"
+# A process of this machine takes 3 to 6 s of CPU before its first fit: imports, tables, labels. Shorter fits
+# are made here, one after the other.
+PAYS_FROM_S = 10.0
+GIB = 2**30
+
+
+def fit_fold(arguments: Mapping[str, Any], folder: Path) -> None:
+    """Make one fit of a training into an empty folder.
+
+    arguments : `inputs`, the fields of `Inputs`; `assignment`, as `Assignment.parsed` takes it;
+        `work_folder`; `fold`, the name of the fit
+    """
+    common = {name: arguments[name] for name in ("inputs", "assignment", "work_folder")}
+    work, plan = _planned(json.dumps(common))
+    number = [fold.name for fold in plan.every].index(arguments["fold"])
+    own, fold = plan.own(work, number), plan.every[number]
+
+    def advance(share: float, what: str) -> None:
+        report_progress(work.stage, share, 1, what)
+
+    fit_into(own, fold, folder, advance)
+
+
+@lru_cache(maxsize=1)
+def _planned(common: str) -> tuple[FoldWork, Plan]:
+    """What all fits of a training have in common, read once by a process that makes several of them."""
+    values = json.loads(common)
+    inputs, assignment = Inputs(**values["inputs"]), Assignment.parsed(*values["assignment"])
+    tables, _ = read_inputs(inputs)
+    return planned(tables, assignment, Path(values["work_folder"]), inputs.warm_from, "served")
+
+
+def elsewhere(inputs: Inputs, assignment: Assignment) -> "FitsElsewhere | None":
+    """Who makes the fits of a training side by side: Ray, or processes of this machine; None where these
+    would be one after the other anyway, or where the fits are shared among processes already.
+    """
+    if assignment.leaf.processes > 1:
+        return None
+    on_ray = engine() == "ray"
+    made = FitsElsewhere(inputs, assignment, 0.0 if on_ray else PAYS_FROM_S)
+    return made if on_ray or slots(made.needs()) > 1 else None
+
+
+@dataclass(frozen=True)
+class FitsElsewhere:
+    """Makes fits of one training by `components.spread.engines.map`; see `train.Elsewhere`."""
+
+    inputs: Inputs
+    assignment: Assignment
+    pays_from_s: float
+
+    def needs(self) -> Needs:
+        """What one fit needs: the leaf's threads, a GPU where it learns on one, and as much memory as this
+        process took so far, which has read the same tables and, where it fitted, made the first fit.
+        """
+        return Needs(self.assignment.leaf.threads, int(_on_gpu(self.assignment)), _peak_gib())
+
+    def fit(self, work: FoldWork, plan: Plan, numbers: Sequence[int]) -> None:
+        """Leave these fits of the plan in the work folder, as `finish_fold` would, or leave them to it.
+
+        Raises
+        ------
+        ExpertError
+            If the expert failed, or every process that worked on a fit died.
+        """
+        pieces = {plan.every[number].name: self._piece(work, plan, number) for number in numbers}
+        done = {plan.every[number].name: 1.0 for number in range(len(plan.every)) if number not in numbers}
+
+        def hear(piece: Piece, event: dict[str, Any]) -> None:
+            if event["event"] != "advanced":
+                pass_on(event)
+                return
+            done[piece.folder.name] = min(max(event["done"], 0.0), 1.0)
+            what = f"{piece.folder.name}: {event['what']}"
+            report_progress(work.stage, sum(done.values()), len(plan.every), what)
+
+        needs = self.needs()
+        if engine() == "local" and min(slots(needs), len(numbers)) == 1:
+            return  # this process, which has the tables already, makes them
+        about = {"cpus": needs.cpus, "gpus": needs.gpus, "memory_gib": needs.memory_gib}
+        try:
+            engines.map(FIT_FOLD, list(pieces.values()), **about, hear=hear)
+        except LostPiece as error:
+            raise ExpertError(f"Expert {self.assignment.leaf.expert}: {error}") from error
+
+    def _piece(self, work: FoldWork, plan: Plan, number: int) -> Piece:
+        fold, one = plan.every[number], self.assignment
+        paths = {name: os.path.abspath(place) for name, place in asdict(self.inputs).items() if place}
+        task = [one.period, one.horizon, one.target, one.seed, one.code]
+        assignment = [one.leaf.model_dump_json(), one.timeline.model_dump_json(), *task]
+        arguments = {
+            "inputs": paths,
+            "assignment": assignment,
+            "work_folder": os.path.abspath(work.folder),
+            "fold": fold.name,
+        }
+        return Piece(plan.own(work, number).key, Path(arguments["work_folder"]) / fold.name, arguments)
+
+
+def _on_gpu(assignment: Assignment) -> bool:
+    if not is_neural(assignment.leaf):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _peak_gib() -> float:
+    """The most memory that this process has held; 0 where the system tells of none."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts in bytes, Linux in KiB.
+    return peak / GIB if os.uname().sysname == "Darwin" else peak * 1024 / GIB

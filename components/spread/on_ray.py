@@ -1,0 +1,152 @@
+"""Pieces as tasks of Ray (https://docs.ray.io/en/latest/ray-core/tasks.html), on a cluster by its address or
+on one that is started here. Only names, paths and numbers travel; where a node died, another tries again.
+"""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from components.contracts.errors import AlphaloopError
+from components.processes.sources import task_sources
+from components.spread.attempt import attempt, environment_of_attempts
+from components.spread.choice import ADDRESS_VARIABLE, ray_address
+from components.spread.failures import lost, raise_failure
+from components.spread.local import cores
+from components.spread.needs import Needs
+from components.spread.piece import Piece
+
+GIB = 2**30
+POLL_S = 0.5
+# Where Ray finds its cluster's token. One that is started here gets its own: Ray would leave it in the home
+# folder.
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+# Ray sends figures of its use home by default.
+NO_FIGURES_HOME = "RAY_USAGE_STATS_ENABLED"
+# What goes into Ray's store of objects is a name and a few paths; the least that Ray takes.
+STORE_BYTES = 80 * 2**20
+
+
+class RayError(AlphaloopError):
+    """Ray is not installed, does not answer, or has no node for what is asked."""
+
+
+def require_ray() -> ModuleType:
+    """The module `ray`.
+
+    Raises
+    ------
+    RayError
+        If it is not installed.
+    """
+    os.environ.setdefault(NO_FIGURES_HOME, "0")
+    try:
+        import ray
+    except ImportError:
+        raise RayError(
+            "compute.engine=ray, but Ray is not installed here. Install it with pip install 'alphaloop[ray]',"
+            " or set compute.engine to local."
+        ) from None
+    return ray
+
+
+def results(function: str, pieces: Sequence[Piece], needs: Needs, retries: int) -> Iterator[Piece | None]:
+    """Each piece as it is finished, and None from time to time.
+
+    Raises
+    ------
+    RayError
+        If Ray does not answer, or none of its nodes is large enough.
+    LostPiece
+        If whatever worked on a piece died more than `retries` times. What a piece itself raises is raised on.
+    """
+    ray = require_ray()
+    with _connected(ray):
+        _require_room(ray, needs)
+        task = ray.remote(attempt).options(
+            num_cpus=needs.cpus,
+            num_gpus=needs.gpus,
+            memory=int(needs.memory_gib * GIB) or None,
+            max_retries=retries,
+        )
+        told = environment_of_attempts(), task_sources()
+        under_way = {task.remote(function, piece.to_json(), *told): piece for piece in pieces}
+        while under_way:
+            ready, _ = ray.wait(list(under_way), num_returns=1, timeout=POLL_S)
+            for reference in ready:
+                piece = under_way.pop(reference)
+                if failure := _answer(ray, reference, piece, retries):
+                    raise_failure(failure, piece)
+                yield piece
+            if not ready:
+                yield None
+
+
+def _answer(ray: ModuleType, reference: object, piece: Piece, retries: int) -> dict[str, str] | None:
+    """What the attempt returned."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        # An attempt returns what goes wrong in it: what is raised went wrong before it began.
+        raise RayError(
+            f"A node of Ray can't begin an attempt ({type(error.cause).__name__}: {error.cause}). Each node"
+            " must have Alphaloop installed as it is here: start the cluster from the run's own image."
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise lost(piece, retries + 1, f"as Ray tells: {type(error).__name__}") from error
+
+
+@contextmanager
+def _connected(ray: ModuleType) -> Iterator[None]:
+    address = ray_address()
+    with tempfile.TemporaryDirectory() as folder:
+        if not address:
+            _give_token(Path(folder) / "token")
+        try:
+            _connect(ray, address)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            place = f"at {address}" if address else "here"
+            raise RayError(
+                f"No Ray answers {place} ({type(error).__name__}: {error}). Check compute.address, that the"
+                f" cluster runs, and its token in {TOKENS[0]} or {TOKENS[1]}; or set compute.engine to local."
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: ModuleType, address: str) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address:
+        ray.init(address=address, **quiet)
+        return
+    here = {"num_cpus": max(1, int(cores())), "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    # `local`: never one that happens to run on this machine.
+    ray.init(address="local", **here, **quiet)
+
+
+def _give_token(path: Path) -> None:
+    """A token of our own for a cluster that is started here, unless the user has one."""
+    if not any(name in os.environ for name in TOKENS):
+        path.write_text(uuid.uuid4().hex, encoding="utf-8")
+        path.chmod(0o600)
+        os.environ[TOKENS[1]] = str(path)
+
+
+def _require_room(ray: ModuleType, needs: Needs) -> None:
+    """Refuse what no node could ever hold: its tasks would wait without end."""
+    asked = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory_gib * GIB}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
+        return
+    largest = {name: max((node.get(name, 0) for node in nodes), default=0) for name in asked}
+    raise RayError(
+        f"One piece needs {needs.cpus} cores, {needs.gpus} GPUs and {needs.memory_gib:.1f} GiB, and none of"
+        f" the {len(nodes)} nodes of Ray has all of it (most: {largest['CPU']:.0f} cores,"
+        f" {largest['GPU']:.0f} GPUs, {largest['memory'] / GIB:.1f} GiB). Add a larger node, or lower"
+        f" `threads` of the leaf. (Address: {ray_address() or 'here'}, by {ADDRESS_VARIABLE}.)"
+    )

@@ -1,0 +1,124 @@
+"""Fits of one training side by side in other processes: the same bytes, what is finished stays, who fails is
+told as if it had failed here.
+"""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from components.contracts.files import read_json
+from components.experts.leaves import Leaf
+from components.experts.run import Outputs, run
+from components.experts.training import elsewhere as module
+from components.experts.training.inputs import Assignment, Inputs
+from components.spread import engines, local
+from components.spread.attempts import LOGS, read_attempts
+from components.timeline import Settings as TimelineSettings
+from tests.experts.studies.tables_on_disk import HORIZON, TIMELINE, write_inputs
+
+CROSSED = TimelineSettings(
+    **{**TIMELINE.model_dump(), "scheme": "combinatorial", "groups": 4, "test_groups": 2}
+)
+ELASTICNET = Leaf(expert="elasticnet", period="1d", threads=1)
+LIGHTGBM = Leaf(expert="lightgbm", period="1d", threads=1, settings={"rounds": 20, "patience": 5})
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Inputs:
+    found = write_inputs(tmp_path_factory.mktemp("tables"))
+    return Inputs(found.training_set, found.labels, found.catalog)
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Two processes from the first fit on, whatever this machine has."""
+    monkeypatch.setattr(module, "slots", lambda needs: 2)
+    monkeypatch.setattr(local, "slots", lambda needs: 2)
+    monkeypatch.setattr(module, "PAYS_FROM_S", 0.0)
+
+
+def assignment(leaf: Leaf, timeline: TimelineSettings = CROSSED, **more) -> Assignment:
+    return Assignment(leaf, timeline, "1d", HORIZON, "log_return", 3, **{"code": "v1", **more})
+
+
+def train(inputs: Inputs, folder: Path, one: Assignment):
+    return run(inputs, Outputs(folder / "expert", folder / "work"), one)
+
+
+def made(folder: Path) -> dict[str, bytes]:
+    """What a training hands on, but for what its status says of seconds and of being resumed."""
+    found = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    status = json.loads(found.pop("status.json"))
+    for fit in (status, *status["folds"], *status["cross_validation"]):
+        fit.pop("seconds")
+    return {**found, "status": json.dumps(status).encode()}
+
+
+@pytest.mark.parametrize("leaf", [ELASTICNET, LIGHTGBM], ids=lambda leaf: leaf.expert)
+def test_side_by_side_gives_the_same_bytes(inputs, tmp_path, leaf, request, capsys):
+    train(inputs, tmp_path / "here", assignment(leaf))
+    assert not (tmp_path / "here" / "work" / LOGS).exists()
+    request.getfixturevalue("two")
+    status = train(inputs, tmp_path / "there", assignment(leaf))
+    assert made(tmp_path / "here" / "expert") == made(tmp_path / "there" / "expert")
+    names = [fit.fold for fit in (*status.folds, *status.cross_validation)]
+    assert len(names) > 6
+    tried = {name: read_attempts(tmp_path / "there" / "work" / name) for name in names}
+    assert {len(lines) for lines in tried.values()} == {2}
+    assert os.getpid() not in {lines[0]["process"] for lines in tried.values()}
+    assert status.resumed_folds == 0
+
+
+def test_what_is_finished_stays_and_other_settings_are_fitted_anew(inputs, tmp_path, two):
+    one = assignment(ELASTICNET, TIMELINE)
+    first = train(inputs, tmp_path, one)
+    fold = first.folds[1].fold
+    (tmp_path / "work" / fold / "predictions.parquet").unlink()
+    again = train(inputs, tmp_path, one)
+    assert [fit.fold for fit in again.folds if not fit.resumed] == [fold]
+    assert train(inputs, tmp_path, replace(one, code="v2")).resumed_folds == 0
+
+
+def test_fits_that_are_short_stay_in_this_process(inputs, tmp_path, two, monkeypatch):
+    monkeypatch.setattr(module, "PAYS_FROM_S", 60.0)
+    monkeypatch.setattr(engines, "map", None)
+    assert train(inputs, tmp_path, assignment(ELASTICNET, TIMELINE)).status == "trained"
+
+
+def test_without_room_for_two_fits_stay_in_this_process(inputs, tmp_path, two, monkeypatch):
+    """Also where that is known only when the first fit has shown what it takes."""
+    monkeypatch.setattr(engines, "map", None)
+    asked = iter([2, 1])
+    monkeypatch.setattr(module, "slots", lambda needs: next(asked))
+    assert train(inputs, tmp_path, assignment(ELASTICNET, TIMELINE)).status == "trained"
+    monkeypatch.setattr(module, "slots", lambda needs: 1)
+    assert module.elsewhere(inputs, assignment(ELASTICNET)) is None
+
+
+def test_a_fit_needs_the_threads_of_its_leaf_and_what_this_process_took(inputs):
+    leaf = ELASTICNET.model_copy(update={"threads": 3})
+    needs = module.FitsElsewhere(inputs, assignment(leaf), 0.0).needs()
+    assert (needs.cpus, needs.gpus) == (3, 0)
+    assert 0.05 < needs.memory_gib < 50
+
+
+def test_an_expert_that_fails_in_another_process_is_left_out_with_its_words(inputs, tmp_path, two):
+    leaf = Leaf(expert="odd", period="1d", module="tests.experts.training.odd")
+    status = train(inputs, tmp_path, assignment(leaf, TIMELINE))
+    assert status.status == "failed"
+    assert "Expert odd, fold_01: fit failed: ValueError: odd fold" in status.reason
+    assert "odd.py" in Path(status.trace_file).read_text()
+    assert read_json(tmp_path / "expert" / "status.json")["status"] == "failed"
+
+
+def test_an_expert_whose_processes_die_is_left_out_with_a_sentence(inputs, tmp_path, two):
+    leaf = Leaf(expert="odd", period="1d", module="tests.experts.training.odd", settings={"die": True})
+    status = train(inputs, tmp_path, assignment(leaf, TIMELINE))
+    assert "3 attempts died without a word, the last one with exit code -9" in status.reason
