@@ -31,8 +31,8 @@ from pipelines.reach import Reach, Source, has_page_output, own_modules, reach_o
 ROOT = Path(__file__).parent.parent
 # Where tasks run in containers: the image's id, which stands for all that is installed there.
 IMAGE_ID_VARIABLE = "ALPHALOOP_TASK_IMAGE_ID"
-# What carries a task from here to there changes nothing in what it computes.
-CARRIERS = ("kfp", "kfp-kubernetes", "kfp-pipeline-spec", "kfp-server-api")
+# What carries a task, or a piece of one, from here to there changes nothing in what it computes.
+CARRIERS = ("kfp", "kfp-kubernetes", "kfp-pipeline-spec", "kfp-server-api", "ray")
 OURSELVES = "alphaloop"
 PYTHON = f"python {sys.version_info.major}.{sys.version_info.minor}"
 

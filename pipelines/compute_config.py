@@ -1,9 +1,10 @@
 """How much of the machine a run uses: what changes nothing of its results, and so no key of a cache."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.memory.share import CEILING, SHARE_VARIABLE, TARGET
 from components.settings import Section
+from components.spread.choice import ADDRESS_VARIABLE, ENGINE_VARIABLE, Engine
 
 
 class ComputeSettings(Section):
@@ -19,7 +20,34 @@ class ComputeSettings(Section):
         ),
     )
 
+    engine: Engine = Field(
+        "local",
+        description=(
+            "what works on pieces that need not wait for each other, such as the folds of an expert: this"
+            " machine, side by side where cores and memory allow, or ray"
+        ),
+    )
+    address: str = Field(
+        "",
+        description=(
+            "Ray's, such as ray://ray-head:10001, or auto on a node of its cluster; its token comes by"
+            " RAY_AUTH_TOKEN; empty: Ray is started on this machine"
+        ),
+    )
+
     @property
     def environment(self) -> dict[str, str]:
         """What tasks are told of it."""
-        return {SHARE_VARIABLE: str(self.memory_share)}
+        share = {SHARE_VARIABLE: str(self.memory_share)}
+        if self.engine == "local":
+            return share
+        return {**share, ENGINE_VARIABLE: self.engine, ADDRESS_VARIABLE: self.address}
+
+    @model_validator(mode="after")
+    def _address_has_a_use(self):
+        if self.address and self.engine != "ray":
+            raise ValueError(
+                f"compute.address={self.address} but compute.engine={self.engine}, which has none; set"
+                " compute.engine to ray, or leave out the address"
+            )
+        return self

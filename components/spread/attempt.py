@@ -26,8 +26,6 @@ def attempt(
     """
     os.environ.update(environment)
     from components.processes.sources import OtherCode, task_sources
-    from components.progress import EVENTS_VARIABLE
-    from components.spread.attempts import events_of
     from components.spread.piece import Piece, make
 
     piece = Piece.from_json(piece_json)
@@ -37,11 +35,7 @@ def attempt(
                 f"A node of Ray holds other code than the run that asks it: {task_sources()} there, {sources}"
                 " here. Start the cluster from the run's own image, by digest."
             )
-        events = events_of(piece.folder)
-        events.parent.mkdir(parents=True, exist_ok=True)
-        events.write_text("", encoding="utf-8")
-        os.environ[EVENTS_VARIABLE] = str(events)
-        make(function, piece)
+        make(function, piece, elsewhere=True)
     except Exception as error:
         kind = f"{type(error).__module__}:{type(error).__qualname__}"
         return {"kind": kind, "message": str(error), "trace": traceback.format_exc()}

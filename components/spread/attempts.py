@@ -44,9 +44,14 @@ def log_of(folder: Path) -> Path:
     return folder.parent / LOGS / f"{folder.name}.jsonl"
 
 
-def events_of(folder: Path) -> Path:
-    """Where the newest attempt, if it runs in another process, says how far it is."""
-    return folder.parent / LOGS / f"{folder.name}.events"
+def events_of(folder: Path, number: int) -> Path:
+    """Where an attempt that runs in another process says how far it is."""
+    return folder.parent / LOGS / f"{folder.name}.{number}.events"
+
+
+def all_events(folder: Path) -> list[Path]:
+    """Those of all attempts, for as long as someone listens."""
+    return sorted((folder.parent / LOGS).glob(f"{folder.name}.*.events"))
 
 
 def read_attempts(folder: Path) -> list[dict[str, Any]]:

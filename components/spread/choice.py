@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from components.settings import ConfigError
 
 ENGINE_VARIABLE, ADDRESS_VARIABLE = "ALPHALOOP_ENGINE", "ALPHALOOP_RAY_ADDRESS"
+ENGINE_VARIABLES = (ENGINE_VARIABLE, ADDRESS_VARIABLE)
 Engine = Literal["local", "ray"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.contracts.errors import ContractError
 from components.spread import local, on_ray
-from components.spread.attempts import events_of
+from components.spread.attempts import all_events
 from components.spread.choice import engine
 from components.spread.needs import Needs
 from components.spread.piece import SEAL, Piece, is_finished, make, sweep
@@ -48,6 +48,8 @@ def map(
     needs = Needs(cpus, gpus, memory_gib)
     open_pieces = [piece for piece in pieces if not is_finished(piece)]
     heard: dict[Path, int] = {}
+    for piece in open_pieces:
+        sweep(piece)
     try:
         for finished in _results(function, open_pieces, needs, retries) if open_pieces else ():
             _tell(open_pieces, heard, hear)
@@ -87,14 +89,10 @@ def _require_here(piece: Piece) -> None:
 def _tell(pieces: Sequence[Piece], heard: dict[Path, int], hear: Hear | None) -> None:
     """Hand on what attempts wrote of themselves since the last time."""
     for piece in pieces if hear else ():
-        path = events_of(piece.folder)
-        if not path.exists():
-            continue
-        with path.open("rb") as handle:
-            # A new attempt begins the file anew.
-            start = heard.get(path, 0)
-            handle.seek(start if start <= path.stat().st_size else 0)
-            for line in handle:
-                if line.endswith(b"\n"):
-                    hear(piece, json.loads(line))
-                    heard[path] = handle.tell()
+        for path in all_events(piece.folder):
+            with path.open("rb") as handle:
+                handle.seek(heard.get(path, 0))
+                for line in handle:
+                    if line.endswith(b"\n"):
+                        heard[path] = heard.get(path, 0) + len(line)
+                        hear(piece, json.loads(line))

@@ -5,6 +5,7 @@ with a seal that says which piece it is of and what it holds.
 import hashlib
 import importlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import Any, Literal, Self
 from components.contracts.documents import Document
 from components.contracts.errors import ContractError
 from components.contracts.files import atomic_path
-from components.spread.attempts import Attempt
+from components.progress import EVENTS_VARIABLE
+from components.spread.attempts import Attempt, all_events, events_of
 
 SEAL = "piece.json"
 
@@ -55,13 +57,15 @@ def is_finished(piece: Piece) -> bool:
         return False
 
 
-def make(function: str, piece: Piece) -> None:
+def make(function: str, piece: Piece, *, elsewhere: bool = False) -> None:
     """Make the folder of a piece, unless it is finished; `function`, "module:name", is called with the
-    arguments and an empty folder to fill.
+    arguments and an empty folder to fill. `elsewhere`: not in the driver's process, which listens to a file.
     """
     if is_finished(piece):
         return
     attempt = Attempt.begin(piece.folder)
+    if elsewhere:
+        os.environ[EVENTS_VARIABLE] = str(events_of(piece.folder, attempt.number))
     try:
         with atomic_path(piece.folder) as temporary:
             temporary.mkdir()
@@ -74,7 +78,9 @@ def make(function: str, piece: Piece) -> None:
 
 
 def sweep(piece: Piece) -> None:
-    """Remove what attempts that were killed left beside the folder."""
+    """Remove what attempts left beside the folder: those that were killed, and what they said."""
+    for events in all_events(piece.folder):
+        events.unlink(missing_ok=True)
     for stray in piece.folder.parent.glob(f".{piece.folder.name}.*"):
         shutil.rmtree(stray, ignore_errors=True)
 

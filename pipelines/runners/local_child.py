@@ -101,7 +101,8 @@ def _runner(plan: Plan, folder: Path):
     if plan.runner != "docker":
         return local.SubprocessRunner(use_venv=False)
     code = compiled_code(users_modules(plan.pipeline, plan.config))
-    environment = {**TASK_ENVIRONMENT, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE], **code}
+    told = {**TASK_ENVIRONMENT, **plan.config.compute.environment}
+    environment = {**told, EVENTS_VARIABLE: os.environ[EVENTS_VARIABLE], **code}
     return docker_runner(folder, plan.config, environment)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from components.memory.share import SHARE_VARIABLE
+from components.spread.choice import ENGINE_VARIABLES
 from pipelines.config import load_config
 from pipelines.graphs.build import PIPELINES
 from pipelines.runners.ir import compile_pipeline, read_ir
@@ -153,26 +154,28 @@ def test_a_training_is_another_one_where_anything_that_it_is_made_from_is():
 
 def test_how_a_run_uses_its_machine_is_part_of_no_key(compiled, tmp_path):
     """A cluster's keys hold command, image and inputs; a task's environment is in none of them."""
-    config = load_config(DEMO, [*SETTINGS, "compute.memory_share=0.3"])
+    config = load_config(DEMO, [*SETTINGS, *COMPUTE])
     other = read_ir(compile_pipeline("training", config, tmp_path / "ir.yaml"))[0]
-    told = [take_share(spec) for spec in (compiled["training"], other)]
-    assert [set(shares) for _, shares in told] == [{"0.7"}, {"0.3"}]
+    told = [take_compute(spec) for spec in (compiled["training"], other)]
+    ray = ("0.3", "ray", "ray://ray-head:10001")
+    assert [set(heard) for _, heard in told] == [{("0.7", None, None)}, {ray}]
     assert told[0][0] == told[1][0]
 
 
-def take_share(spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A compiled pipeline without the share of memory that tasks are told, and that of each task."""
-    rest, shares = json.loads(json.dumps(spec)), []
+COMPUTE = ("compute.memory_share=0.3", "compute.engine=ray", "compute.address=ray://ray-head:10001")
+
+
+def take_compute(spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str | None, ...]]]:
+    """A compiled pipeline without what tasks are told of the machine's use, and that of each task."""
+    rest, told = json.loads(json.dumps(spec)), []
     for executor in rest["deploymentSpec"]["executors"].values():
         environment = {one["name"]: one["value"] for one in executor["container"]["env"]}
-        shares.append(environment.pop(SHARE_VARIABLE))
+        told.append(tuple(environment.pop(name, None) for name in (SHARE_VARIABLE, *ENGINE_VARIABLES)))
         executor["container"]["env"] = sorted(environment.items())
-    return rest, shares
+    return rest, told
 
 
 def test_pods_of_this_machine_are_told_the_same_by_other_means(tmp_path):
     """kfp.local puts a task's environment into its key."""
-    played = [
-        play(load_config(DEMO, [f"compute.memory_share={share}"]), tmp_path).config for share in (0.7, 0.3)
-    ]
+    played = [play(load_config(DEMO, settings), tmp_path).config for settings in ((), COMPUTE)]
     assert played[0] == played[1]

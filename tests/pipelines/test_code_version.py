@@ -493,6 +493,27 @@ def test_a_newer_package_renews_what_imports_it(package, renews, leaves, house, 
     assert package != "kfp" or not changed
 
 
+def test_ray_and_what_no_task_imports_renew_nothing(house, config, monkeypatch):
+    """Ray carries the pieces of a task: whether it is installed, and which, is no part of what is made. Shown
+    to be seen where a task's own library is concerned.
+    """
+    monkeypatch.delenv(module.IMAGE_ID_VARIABLE, raising=False)
+    door = module.door_reach(house, experts.train_expert.python_func.__module__, "train_expert")
+    assert "ray" in door.packages, "the engine can be reached"
+    versions, known = [], {name: one for name, one in module._installed().items() if name != "ray"}
+    for more in ({}, {"ray": "2.60.0"}, {"ray": "99.0", "no-stage-imports-it": "1.0"}, {"polars": "99.0"}):
+        found = {
+            name: module.Installed(version, ("msgpack>=1",), frozenset({name}))
+            for name, version in more.items()
+        }
+        monkeypatch.setattr(
+            module, "_installed", lambda found=found: {**known, "msgpack": known["numpy"], **found}
+        )
+        versions.append(house_versions(house, config))
+    assert versions[0] == versions[1] == versions[2]
+    assert versions[3]["train_expert lightgbm"] != versions[0]["train_expert lightgbm"]
+
+
 def codes(config: Config, name: str) -> dict[str, tuple[str, str]]:
     """Function of the door and `code` argument of each task of a pipeline that has one."""
     pipeline = build_pipeline(name, config, folder="/run", pods=Pods("/data"))

@@ -4,12 +4,14 @@ plans as the driver does, and makes the fit that it is asked for by the fold's n
 
 import json
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from components.contracts import ContractError
 from components.experts.errors import ExpertError
 from components.experts.leaves import is_neural
 from components.experts.training.folds import FoldWork, fit_into
@@ -25,8 +27,8 @@ from components.spread.needs import Needs
 from components.spread.piece import Piece
 
 FIT_FOLD = "components.experts.training.elsewhere:fit_fold"
-# A process of this machine takes 3 to 6 s of CPU before its first fit: imports, tables, labels. Shorter fits
-# are made here, one after the other.
+# CPU seconds. A process of this machine takes 3 to 6 of them before its first fit: imports, tables, labels.
+# Shorter fits are made here, one after the other.
 PAYS_FROM_S = 10.0
 GIB = 2**30
 
@@ -37,6 +39,12 @@ def fit_fold(arguments: Mapping[str, Any], folder: Path) -> None:
     arguments : `inputs`, the fields of `Inputs`; `assignment`, as `Assignment.parsed` takes it;
         `work_folder`; `fold`, the name of the fit
     """
+    for path in arguments["inputs"].values():
+        if not Path(path).exists():
+            raise ContractError(
+                f"{path} is not seen from {socket.gethostname()}. Each node of Ray must have the run's folder"
+                " at the same path, on a volume that all of them share; or set compute.engine to local."
+            )
     common = {name: arguments[name] for name in ("inputs", "assignment", "work_folder")}
     work, plan = _planned(json.dumps(common))
     number = [fold.name for fold in plan.every].index(arguments["fold"])

@@ -100,7 +100,7 @@ class Elsewhere(Protocol):
     """Who can make several fits at once, each in a process of its own."""
 
     pays_from_s: float
-    """Seconds of a fit from which that is worth the start of processes."""
+    """CPU seconds of a fit from which that is worth the start of processes."""
 
     def fit(self, work: FoldWork, plan: Plan, numbers: Sequence[int]) -> None:
         """Leave these fits of the plan in the work folder, as `finish_fold` would, or leave them to it."""
@@ -162,8 +162,9 @@ def _fits(work: FoldWork, plan: Plan, elsewhere: Elsewhere | None) -> Iterator[F
             if made:
                 elsewhere.fit(work, plan, sorted(made))
             elsewhere = None
+        began = time.process_time()
         fit = finish_fold(own, fold, number, len(plan.every), made_now=number in made)
-        longest = longest if fit.resumed else max(longest, fit.seconds)
+        longest = max(longest, time.process_time() - began)
         yield fit
 
 

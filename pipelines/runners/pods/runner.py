@@ -3,6 +3,7 @@ and an account of what was lost with it.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from components.memory.deaths import how_it_ended, kernel_kills
 from components.memory.lowered import what_to_lower
 from components.memory.share import SHARE_VARIABLE, memory_share
 from components.progress import EVENTS_VARIABLE, is_event
+from components.spread.choice import ENGINE_VARIABLES
 from pipelines.runners.local_task import Output
 from pipelines.runners.pods.content import ArtifactError, copy_content, is_content, take_content
 from pipelines.runners.pods.declared import Declared, PodError
@@ -92,6 +94,7 @@ class Pods:
             **dict.fromkeys(given.run_names, self.run),
             EVENTS_VARIABLE: EVENTS,
             SHARE_VARIABLE: str(memory_share()),
+            **{name: os.environ[name] for name in ENGINE_VARIABLES if name in os.environ},
         }
         hidden = (self.volumes.run_folder,)
         pod = Pod(place, name, environment, accelerator=given.accelerator, hidden=hidden)

@@ -23,7 +23,7 @@ CROSSED = TimelineSettings(
     **{**TIMELINE.model_dump(), "scheme": "combinatorial", "groups": 4, "test_groups": 2}
 )
 ELASTICNET = Leaf(expert="elasticnet", period="1d", threads=1)
-LIGHTGBM = Leaf(expert="lightgbm", period="1d", threads=1, settings={"rounds": 20, "patience": 5})
+LIGHTGBM = Leaf(expert="lightgbm", period="1d", threads=1, settings={"rounds": 20})
 
 
 @pytest.fixture(scope="module")

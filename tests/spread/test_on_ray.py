@@ -1,0 +1,135 @@
+"""Pieces on Ray: one machine, three raylets. The same bytes as here; raylet and driver are killed; what
+cannot be done is refused with a sentence.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from components.contracts import ContractError
+from components.processes.sources import OtherCode
+from components.spread import engines, on_ray
+from components.spread.attempts import LOGS, read_attempts
+from components.spread.choice import ADDRESS_VARIABLE, ENGINE_VARIABLE
+from components.spread.on_ray import RayError
+from tests.experts.training.test_folds_elsewhere import (
+    ELASTICNET,
+    LIGHTGBM,
+    TIMELINE,
+    assignment,
+    inputs,
+    made,
+    train,
+)
+from tests.spread.raylets import Raylets, until
+from tests.spread.test_spread import PARTS, REFUSE, SQUARE, files, pieces, said
+
+# Not imported: Ray reads when it is imported whether there is a token.
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: alphaloop[ray]")
+__all__ = ["inputs"]
+
+
+@pytest.fixture(scope="module")
+def raylets(tmp_path_factory):
+    """Three, of one core each; a process of Ray finds the tests' own modules as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.getcwd())
+        found = Raylets(tmp_path_factory.mktemp("ray"), patch.setenv)
+        with found:
+            yield found
+
+
+@pytest.fixture
+def ray(raylets, monkeypatch):
+    monkeypatch.setenv(ENGINE_VARIABLE, "ray")
+    monkeypatch.setenv(ADDRESS_VARIABLE, raylets.address)
+    return raylets
+
+
+def test_the_same_as_here_and_no_process_of_ours(tmp_path, ray, monkeypatch):
+    heard = []
+    engines.map(SQUARE, pieces(tmp_path / "ray"), hear=lambda *one: heard.append(one))
+    monkeypatch.setenv(ENGINE_VARIABLE, "local")
+    engines.map(SQUARE, pieces(tmp_path / "here"))
+    assert files(tmp_path / "ray") == files(tmp_path / "here")
+    assert {"advanced", "warned"} == {event["event"] for _, event in heard}
+    workers = {read_attempts(piece.folder)[0]["process"] for piece in pieces(tmp_path / "ray")}
+    assert os.getpid() not in workers
+
+
+def test_what_is_wrong_is_told_in_its_own_words(tmp_path, ray, monkeypatch):
+    with pytest.raises(ContractError, match="is not wanted"):
+        engines.map(REFUSE, pieces(tmp_path, 2))
+    with pytest.raises(RayError, match=r"needs 7 cores.*none of the 3 nodes .* \(most: 1 cores"):
+        engines.map(SQUARE, pieces(tmp_path), cpus=7)
+    monkeypatch.setattr(on_ray, "task_sources", lambda: "0123456789abcdef")
+    with pytest.raises(OtherCode, match="0123456789abcdef here"):
+        engines.map(SQUARE, pieces(tmp_path))
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("leaf", [ELASTICNET, LIGHTGBM], ids=lambda leaf: leaf.expert)
+def test_folds_give_the_same_bytes(tmp_path, inputs, ray, monkeypatch, leaf):
+    status = train(inputs, tmp_path / "ray", assignment(leaf, TIMELINE))
+    assert status.resumed_folds == 0
+    monkeypatch.setenv(ENGINE_VARIABLE, "local")
+    train(inputs, tmp_path / "here", assignment(leaf, TIMELINE))
+    assert made(tmp_path / "ray" / "expert") == made(tmp_path / "here" / "expert")
+    tried = [read_attempts(tmp_path / "ray" / "work" / fit.fold) for fit in status.folds]
+    assert all(len(lines) == 2 for lines in tried)
+
+
+DRIVER = """
+    from pathlib import Path
+    from components.spread import engines
+    from tests.spread.test_spread import PARTS, pieces
+    engines.map(f"{PARTS}:slow", pieces(Path("out"), until_gone="gate"))
+"""
+
+
+def test_a_killed_driver_goes_on_where_it_was(tmp_path, ray):
+    gate, out = tmp_path / "gate", tmp_path / "out"
+    all_of_them = pieces(out, until_gone=str(gate))
+    engines.map(f"{PARTS}:slow", all_of_them[:1])
+    gate.touch()
+    code = textwrap.dedent(DRIVER).replace('"out"', repr(str(out))).replace('"gate"', repr(str(gate)))
+    driver = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        until(lambda: any(said(piece) == ["began 1"] for piece in all_of_them[1:]))
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    workers = [line["process"] for piece in all_of_them[1:] for line in read_attempts(piece.folder)]
+    until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
+    gate.unlink()
+    engines.map(f"{PARTS}:slow", all_of_them)
+    told = [said(piece) for piece in all_of_them]
+    assert told[0] == ["began 1", "ended 1"]
+    assert ["began 1", "lost 1", "began 2", "ended 2"] in told
+    assert {path.name for path in out.iterdir()} == {LOGS, *(piece.folder.name for piece in all_of_them)}
+
+
+def test_a_killed_raylet_costs_a_second_attempt_and_no_byte(tmp_path, ray):
+    """The last test: a raylet is gone afterwards. It is killed while one of its workers is in an attempt."""
+    gate, out = tmp_path / "gate", tmp_path / "out"
+    gate.touch()
+    with ray.killing_one_at_work(out, gate) as killed:
+        engines.map(f"{PARTS}:slow", pieces(out, until_gone=str(gate)))
+    told = {piece.folder.name: said(piece) for piece in pieces(out)}
+    assert told[killed.piece] == ["began 1", "lost 1", "began 2", "ended 2"]
+    assert [len(lines) for name, lines in told.items() if name != killed.piece] == [2, 2, 2]
+    assert [(piece.folder / "square.txt").read_text() for piece in pieces(out)] == ["1", "4", "9", "16"]
+    assert {path.name for path in out.iterdir()} == {LOGS, *told}
+
+
+def test_a_ray_that_does_not_answer_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv(ENGINE_VARIABLE, "ray")
+    monkeypatch.setenv(ADDRESS_VARIABLE, "127.0.0.1:1")
+    with pytest.raises(RayError, match=r"No Ray answers at 127\.0\.0\.1:1"):
+        engines.map(SQUARE, pieces(tmp_path))
