@@ -287,15 +287,18 @@ app.add_typer(cli_models.app)
 
 def main() -> None:
     """Run the command line; problems that the user can mend are printed without a traceback."""
-    from components.contracts.errors import AlphaloopError
-
     try:
         app(standalone_mode=True)
-    except AlphaloopError as error:
-        typer.secho(error.title, fg="red", bold=True, err=True)
-        typer.echo(str(error), err=True)
-        sys.exit(error.exit_code)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             typer.echo("Stopped. The next run goes on from the last finished stage.", err=True)
         raise
+    except Exception as error:
+        # The contracts bring Polars along, for which help would have to wait.
+        from components.contracts.errors import AlphaloopError
+
+        if not isinstance(error, AlphaloopError):
+            raise
+        typer.secho(error.title, fg="red", bold=True, err=True)
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)

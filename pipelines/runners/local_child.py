@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pipelines.config import Config
 from pipelines.leaves import users_modules
 from pipelines.runners.containers import docker_runner
 from pipelines.runners.local_task import LocalTasks
+from pipelines.runners.warm.tasks import WarmTasks, can_fork
 from pipelines.task_environment import TASK_ENVIRONMENT
 
 
@@ -73,13 +75,30 @@ def execute(plan: Plan, folder: Path) -> None:
         pipeline = _build(plan, folder)
     titles = _titles(pipeline)
     logging.getLogger().addHandler(_CacheHits(titles))
-    if plan.runner != "pods":
-        LocalTasks(titles, Path(os.environ[EVENTS_VARIABLE])).take_over()
-    try:
-        pipeline()
-    except RuntimeError as error:
-        print(error, flush=True)
-        sys.exit(1)
+    with ExitStack() as started:
+        if plan.runner != "pods":
+            warm = started.enter_context(_quick_tasks()) if plan.runner == "subprocess" else None
+            LocalTasks(titles, Path(os.environ[EVENTS_VARIABLE]), warm).take_over()
+        try:
+            pipeline()
+        except RuntimeError as error:
+            print(error, flush=True)
+            sys.exit(1)
+
+
+@contextmanager
+def _quick_tasks() -> Iterator[WarmTasks | None]:
+    """Let tasks that are processes of this machine run side by side; and what forks them, where that is
+    safe.
+    """
+    from pipelines.runners.side_by_side import run_side_by_side, tasks_at_a_time
+
+    run_side_by_side(tasks_at_a_time())
+    if not can_fork():
+        yield None
+        return
+    with WarmTasks.start(Path(os.environ["TMPDIR"])) as warm:
+        yield warm
 
 
 def _build(plan: Plan, folder: Path):

@@ -18,6 +18,7 @@ from components.memory.deaths import how_it_ended, kernel_kills
 from components.memory.held import descendants, most_held
 from components.report.closing import killed
 from pipelines.runners.containers import run_container
+from pipelines.runners.warm.tasks import Forked, WarmTasks
 
 INPUT_OPTION = "--executor_input"
 # Lines of a task's output of which its last words are taken.
@@ -36,13 +37,16 @@ class Ended:
 
 @dataclass
 class Output:
-    """What a task says on its output: passed on, and the end of it kept."""
+    """What a task says on its output: passed on, behind the task's name where it comes in lines, and the end
+    of it kept.
+    """
 
+    name: str = ""
     kept: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
     def take(self, text: str) -> None:
         """Pass on a piece of it."""
-        print(text, end="")
+        print(f"{self.name} | {text}" if self.name else text, end="")
         self.kept.append(text)
 
     @property
@@ -53,16 +57,25 @@ class Output:
 
 @dataclass(frozen=True)
 class LocalTasks:
-    """The tasks of a run: `titles` by the name that kfp gives each; `events`: the file of the run's
-    events.
+    """The tasks of a run: `titles` by the name that kfp gives each; `events`: the file of the run's events;
+    `warm`: what forks them, none where each is started afresh.
     """
 
     titles: Mapping[str, str]
     events: Path
+    warm: WarmTasks | None = None
 
     def run_in_subprocess(self, full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
         """Run one task to its end; returns its exit code. It replaces kfp's `run_local_subprocess`."""
-        return self.follow(full_command, lambda output: _in_subprocess(full_command, env_vars or {}, output))
+
+        def run(output: Output) -> Ended:
+            output.name = _name(full_command)
+            forked = self.warm and self.warm.fork(full_command, env_vars)
+            return (
+                _in_fork(forked, output) if forked else _in_subprocess(full_command, env_vars or {}, output)
+            )
+
+        return self.follow(full_command, run)
 
     def run_in_container(
         self, client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any
@@ -89,21 +102,20 @@ class LocalTasks:
         output = Output()
         ended = run(output)
         if ended.code:
-            said = self._said_since(heard)
+            name = _name(full_command)
+            title = self.titles.get(name, name)
+            said = self._said_since(heard, title)
             if not any(event["event"] == "failed" for event in said):
-                stage = _at_work(said) or self._title(full_command)
-                self._fail(stage, ended, output.end, kernel_kills() - kills)
+                self._fail(_at_work(said) or title, ended, output.end, kernel_kills() - kills)
         return ended.code
 
-    def _said_since(self, heard: int) -> list[dict[str, Any]]:
+    def _said_since(self, heard: int, title: str) -> list[dict[str, Any]]:
+        """What was said since then, but for what tasks of other titles said, which run beside this one."""
+        others = {*self.titles.values()} - {title}
         with self.events.open(encoding="utf-8") as lines:
             lines.seek(heard)
-            return [json.loads(line) for line in lines]
-
-    def _title(self, full_command: list[str]) -> str:
-        asked = json.loads(full_command[full_command.index(INPUT_OPTION) + 1])
-        name = Path(asked["outputs"]["outputFile"]).parent.name
-        return self.titles.get(name, name)
+            said = [json.loads(line) for line in lines]
+        return [event for event in said if event["stage"] not in others]
 
     def _fail(self, stage: str, ended: Ended, said: str, kills: int) -> None:
         message = how_it_ended(stage, ended.code, said, peak=ended.peak, kernel_kills=kills)
@@ -112,9 +124,23 @@ class LocalTasks:
             lines.write(json.dumps({"time": time.time(), **event}) + "\n")
 
 
+def _name(full_command: list[str]) -> str:
+    """kfp's name of a task, which is that of the folder it writes to."""
+    asked = json.loads(full_command[full_command.index(INPUT_OPTION) + 1])
+    return Path(asked["outputs"]["outputFile"]).parent.name
+
+
 def _at_work(said: list[dict[str, Any]]) -> str:
     """The stage that began and did not end, empty where none had begun."""
     return next((one.stage for one in killed(said)), "")
+
+
+def _in_fork(task: Forked, output: Output) -> Ended:
+    with _watched(task.number) as peak:
+        for line in task.lines():
+            output.take(line)
+        code = task.code()
+    return Ended(code, peak[0] or None)
 
 
 def _in_subprocess(full_command: list[str], env_vars: Mapping[str, str], output: Output) -> Ended:
@@ -136,12 +162,12 @@ def _in_subprocess(full_command: list[str], env_vars: Mapping[str, str], output:
 
 @contextmanager
 def _watched(process: int) -> Iterator[list[int]]:
-    """The most that one process below another has held, brought up to date while the block runs."""
+    """The most that a process or one below it has held, brought up to date while the block runs."""
     peak, over = [0], threading.Event()
 
     def look() -> None:
         while not over.wait(LOOK_EVERY_S):
-            peak[0] = max(peak[0], most_held(descendants(process)))
+            peak[0] = max(peak[0], most_held([process, *descendants(process)]))
 
     watch = threading.Thread(target=look, daemon=True)
     watch.start()

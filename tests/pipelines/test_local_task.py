@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch):
     events = tmp_path / "events.jsonl"
     events.write_text('{"event": "started", "stage": "ingest"}\n{"event": "failed", "stage": "ingest"}\n')
     monkeypatch.setenv(EVENTS_VARIABLE, str(events))
-    tasks = LocalTasks({"make-labels": "labels"}, events)
+    tasks = LocalTasks({"make-labels": "labels", "make-reference": "drift reference"}, events)
 
     def begin(program: str) -> tuple[int, list[dict]]:
         script = f"ulimit -v 4000000\n{sys.executable} -c {shlex.quote(program)}\n"
@@ -65,6 +65,16 @@ def test_a_task_that_was_refused_memory_says_so_under_its_stages_name(run, progr
     assert [one["stage"] for one in events if one["event"] == "failed"] == ["labels"]
     assert events[-1]["message"].startswith("labels ran out of memory. It held ")
     assert "labels.horizons" in events[-1]["message"]
+
+
+def test_what_a_task_beside_it_says_is_not_taken_for_its_own(run):
+    """The drift reference is at work, and has failed, while the labels end without a word."""
+    other = "_emit({'event': 'failed', 'stage': 'drift reference', 'message': 'no rows', 'seconds': 1.0})"
+    code, events = run(
+        f"{BEGIN}\nfrom components.progress import _emit\n{other}\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert code
+    assert [one["stage"] for one in events if one["event"] == "failed"] == ["drift reference", "labels"]
 
 
 def test_a_task_with_words_of_its_own_keeps_them_and_one_that_ends_well_has_none(run):
@@ -108,11 +118,17 @@ def test_the_end_of_the_process_that_leads_a_run_is_told_with_where_it_was(
 
 @pytest.mark.timeout(600)
 def test_a_run_of_kfp_names_the_stage_whose_task_was_killed(tmp_path, monkeypatch):
-    """A whole run whose first task ends as by the kernel: its interpreter is killed when it starts."""
+    """A whole run whose first task ends as by the kernel: its process is killed as soon as it is forked."""
     knife = tmp_path / "knife"
     knife.mkdir()
     (knife / "sitecustomize.py").write_text(
-        "import os, signal, sys\nif sys.orig_argv[-1:] == ['ingest']: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, sys\n\n"
+        "def cut():\n"
+        f"    if not os.path.exists({str(knife / 'used')!r}):\n"
+        f"        open({str(knife / 'used')!r}, 'x').close()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n\n"
+        "if 'pipelines.runners.warm.server' in sys.orig_argv:\n"
+        "    os.register_at_fork(after_in_child=cut)\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(knife), str(Path(local_run.__file__).parents[2])]))
     path = tmp_path / "small.yaml"

@@ -1,0 +1,146 @@
+"""Tasks forked from the warm process are processes of their own: output, exit code, memory, end. Where a fork
+would not be safe there is none.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipelines.runners.warm.tasks import WarmTasks
+from tests.pipelines.small_run import wait_for
+
+# What `run_task` returns for a task that was not forked.
+COLD = 77
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+
+
+def command(tmp_path, body: str, door: str = "door") -> list[str]:
+    """kfp's command of a task whose door has this body."""
+    from kfp.dsl.component_factory import _get_command_and_args_for_lightweight_component as made
+
+    def door_of_a_test():
+        pass
+
+    shell, arguments = made(door_of_a_test)
+    assert shell[:2] == ["sh", "-ec"]
+    source = f"import os, sys\n\ndef {door}():\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    told = f'{{"inputs": {{}}, "outputs": {{"outputFile": "{tmp_path}/a-task/out.json"}}}}'
+    assert arguments[::2] == ["--executor_input", "--function_to_execute"]
+    return [*shell[:3], source, "--executor_input", told, "--function_to_execute", door]
+
+
+def run_task(warm: WarmTasks, command: list[str], env_vars=None) -> int:
+    """Run a task in a fork, its output printed; its exit code."""
+    forked = warm.fork(command, env_vars)
+    if forked is None:
+        return COLD
+    for line in forked.lines():
+        print(line, end="")
+    return forked.code()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("warm")
+    with WarmTasks.start(scratch, {"": ["kfp.dsl.executor_main", "polars"]}) as warm:
+        yield warm
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ("print('all is well')", 0, "all is well"),
+        ("raise ValueError('this is wrong')", 1, "ValueError: this is wrong"),
+        ("sys.exit(3)", 3, ""),
+        ("os.kill(os.getpid(), 9)", -9, ""),
+        ("import atexit\natexit.register(print, 'at the end')", 0, "at the end"),
+        ("os.write(2, b'an error')", 0, "an error"),
+    ],
+)
+def test_a_task_ends_as_in_a_process_of_its_own(server, tmp_path, capsys, body, code, said):
+    assert run_task(server, command(tmp_path, body)) == code
+    printed = capsys.readouterr().out
+    assert said in printed
+
+
+def test_a_task_sees_nothing_of_the_one_before(server, tmp_path, capsys):
+    body = "import json\nprint(getattr(json, 'left', 'untouched'))\njson.left = os.environ['LEFT'] = 'behind'"
+    for _ in range(2):
+        assert run_task(server, command(tmp_path, f"print(os.environ.get('LEFT'))\n{body}")) == 0
+    printed = capsys.readouterr().out
+    assert "behind" not in printed
+    assert printed.count("untouched") == 2
+
+
+def test_numbers_drawn_at_random_differ_from_task_to_task(server, tmp_path, capsys):
+    draw = "import random, numpy, uuid\nprint('values:', random.random(), numpy.random.rand(), uuid.uuid4())"
+    for _ in range(2):
+        assert run_task(server, command(tmp_path, draw)) == 0
+    first, second = (
+        line.split("values:")[1].split() for line in capsys.readouterr().out.splitlines() if "values:" in line
+    )
+    assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+def test_pools_of_threads_work_in_every_fork(server, tmp_path):
+    work = (
+        "import numpy, polars\n"
+        "frame = polars.DataFrame({'a': numpy.arange(100_000) % 7, 'b': numpy.ones(100_000)})\n"
+        "assert frame.lazy().group_by('a').agg(polars.col('b').sum()).collect()['b'].sum() == 100_000\n"
+        "assert (numpy.ones((300, 300)) @ numpy.ones((300, 300))).sum() == 300**3"
+    )
+    assert [run_task(server, command(tmp_path, work)) for _ in range(5)] == [0] * 5
+
+
+def test_what_is_no_task_as_we_know_it_is_started_as_kfp_does(server, tmp_path):
+    known = command(tmp_path, "pass")
+    assert run_task(server, known, {"NAME": "value"}) == COLD
+    assert run_task(server, ["sh", "-ec", "pip install x\n" + known[2], *known[3:]]) == COLD
+    assert run_task(server, ["echo", "hello"]) == COLD
+
+
+@pytest.mark.parametrize(("starts_thread", "code"), [(True, COLD), (False, 0)])
+def test_nothing_is_forked_where_a_thread_runs(tmp_path, monkeypatch, starts_thread, code):
+    module = tmp_path / "planted_module.py"
+    module.write_text("import threading\nimport time\n")
+    if starts_thread:
+        with module.open("a") as file:
+            file.write("threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with WarmTasks.start(tmp_path, {"": [], "door": ["planted_module"]}) as warm:
+        assert run_task(warm, command(tmp_path, "pass", door="other")) == 0
+        assert run_task(warm, command(tmp_path, "pass")) == code
+
+
+def test_a_task_ends_with_the_warm_process_and_the_next_is_started_as_kfp_does(tmp_path):
+    sign = tmp_path / "sign"
+    with WarmTasks.start(tmp_path, {"": []}) as warm:
+        body = f"open({str(sign)!r}, 'w').write(str(os.getpid()))\nimport time\ntime.sleep(600)"
+
+        codes: list[int] = []
+        asked = threading.Thread(target=lambda: codes.append(run_task(warm, command(tmp_path, body))))
+        asked.start()
+        wait_for(lambda: sign.exists() and sign.read_text())
+        os.kill(warm.server.pid, signal.SIGKILL)
+        asked.join()
+        assert codes == [1]
+        wait_for(lambda: not Path(f"/proc/{sign.read_text()}").exists())
+        assert run_task(warm, command(tmp_path, "pass")) == COLD
+
+
+def test_the_warm_process_ends_with_the_one_that_started_it(tmp_path):
+    script = (
+        "import os, sys, time\nfrom pathlib import Path\n"
+        "from pipelines.runners.warm.tasks import WarmTasks\n"
+        "warm = WarmTasks.start(Path(sys.argv[1]), {'': []})\n"
+        "print(warm.server.pid, flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False
+    )
+    wait_for(lambda: not Path(f"/proc/{started.stdout.strip()}").exists())
