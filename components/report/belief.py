@@ -32,6 +32,8 @@ def belief(summary: RunSummary) -> Belief | None:
         few = f"{luck.bars} bars are too few to tell skill from luck."
         why = "Its return is the same in each bar." if luck.sharpe is None else few
         return Belief("bad", "Nothing can be said.", why)
+    if luck.sharpe is not None and luck.sharpe < 0:
+        return Belief("bad", "It loses money.", _lost(luck, summary.cost_bps))
     failed = [gate.name for gate in summary.gates if gate.level == "approval" and not gate.passed]
     why = f"{_tries(luck)} {_length(luck)}"
     if "spa" in failed:
@@ -49,17 +51,28 @@ def share(chance: float) -> str:
     return f"< {RAREST:.1%}" if chance < RAREST else f"{chance:.1%}"
 
 
-def _tries(luck: Luck) -> str:
+def _lost(luck: Luck, cost_bps: float) -> str:
+    return (
+        f"A net Sharpe ratio of {number(luck.sharpe)} over {luck.bars:,} bars, after costs of {cost_bps:g}"
+        f" bps a side: whatever its forecasts are worth, trading on them did not pay. {_counted(luck)}."
+    )
+
+
+def _counted(luck: Luck) -> str:
     count = luck.models + luck.unseen
     models = "One model was" if count == 1 else f"{count:,} models were"
     earlier = f", {luck.earlier + luck.unseen:,} of them by other runs" if luck.earlier + luck.unseen else ""
-    best = "it" if count == 1 else "the best of them"
+    return f"{models} tried on this test window{earlier}"
+
+
+def _tries(luck: Luck) -> str:
+    best = "it" if luck.models + luck.unseen == 1 else "the best of them"
     if luck.unseen:
         kept = "one" if luck.models == 1 else f"best of the {luck.models:,}"
         best = f"the {kept} whose returns are kept"
     return (
-        f"{models} tried on this test window{earlier}. If none were any good, {best} would still look like"
-        f" this {_how_often(luck.chance)}."
+        f"{_counted(luck)}. If none were any good, {best} would still look like this"
+        f" {_how_often(luck.chance)}."
     )
 
 

@@ -73,6 +73,17 @@ def test_a_model_that_luck_explains(name, verb):
     assert "more bars like these would not help" in hopeless
 
 
+def test_a_model_that_loses_is_not_called_lucky():
+    found = belief(summary(luck(chance=0.95, sharpe=-4.69, bars_needed=None), "spa", "deflated_sharpe"))
+    assert (found.kind, found.said) == ("bad", "It loses money.")
+    assert found.why == (
+        "A net Sharpe ratio of -4.69 over 250 bars, after costs of 10 bps a side: whatever its forecasts are"
+        " worth, trading on them did not pay. 24 models were tried on this test window, 12 of them by other"
+        " runs."
+    )
+    assert belief(summary(luck(chance=0.5, sharpe=0.0), "spa")).said == "Luck explains this."
+
+
 def test_a_model_that_failed_for_other_reasons():
     found = belief(summary(luck(), "drift", "better_than_x"))
     assert (found.kind, found.said) == ("warn", "Hardly luck, but not good enough.")
