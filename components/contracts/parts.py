@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts.files import atomic_path
+from components.contracts.row_limit import refuse_too_many, table_rows
 from components.contracts.schemas import Table
 from components.contracts.tables import (
     ROW_GROUP_ROWS,
@@ -39,11 +40,6 @@ def scan_table(path: str | os.PathLike, table: Table) -> pl.LazyFrame:
     check_parts(parts, table, source=str(path))
     refuse_changed(path, stamp, parts_sha256(parts))
     return whole
-
-
-def table_rows(path: str | os.PathLike) -> int:
-    """Number of rows of a table's file, without reading them."""
-    return pl.scan_parquet(path).select(pl.len()).collect().item()
 
 
 def check_parts(parts: Sequence[pl.LazyFrame], table: Table, *, source: str) -> None:
@@ -100,6 +96,7 @@ def write_parts(
     ContractError
         As `check_table`.
     """
+    refuse_too_many(sum(_file_rows(file) for file in files), str(path))
     # A scan of all: lazy frames put one after another would be read side by side.
     whole = pl.scan_ipc(files)
     empty = check_table(pl.DataFrame(schema=whole.collect_schema()), table, source=str(path))
@@ -122,3 +119,8 @@ def write_parts(
             metadata={STAMP_KEY: json.dumps(asdict(stamp))},
         )
     return stamp
+
+
+def _file_rows(file: Path) -> int:
+    """Rows of one of the Arrow files, each far from the limit."""
+    return pl.scan_ipc(file).select(pl.len()).collect().item()

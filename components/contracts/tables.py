@@ -14,6 +14,7 @@ import polars as pl
 from components.contracts.classes import check_probabilities
 from components.contracts.errors import ContractError
 from components.contracts.files import atomic_path
+from components.contracts.row_limit import table_rows
 from components.contracts.schemas import Table
 
 STAMP_KEY = "alphaloop.stamp"
@@ -221,9 +222,10 @@ def stamp_of(path: str | os.PathLike, table: Table) -> Stamp:
     Raises
     ------
     ContractError
-        As `read_stamp`, and if it is of another kind or version.
+        As `read_stamp`, and if it is of another kind or version, or has more rows than can be counted.
     """
     stamp = read_stamp(path)
+    table_rows(path)
     if (stamp.table, stamp.schema_version) != (table.name, table.version):
         raise ContractError(
             f"{path} is a {stamp.table} table of schema {stamp.schema_version}; expected {table.name} of"

@@ -16,7 +16,8 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
-from components.contracts.parts import scan_table, table_rows
+from components.contracts.parts import scan_table
+from components.contracts.row_limit import table_rows
 from components.features.build import build_supported
 from components.features.catalog import catalog
 from components.features.config import Settings

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import LABELS, UNTRADABLE
+from components.contracts.row_limit import refuse_too_many
 from components.labels import past
 from components.labels.config import Settings
 from components.labels.costs import round_trip_cost, trade_class
@@ -67,6 +68,7 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
     An `open` column without a single price makes `next_open` fall back to `next_close`, with a warning.
     """
+    refuse_too_many(len(panel) * len(settings.horizons), "The table of labels")
     optional = [name for name in (*UNTRADABLE, "level_step") if name in panel.columns]
     rows = panel.select(
         "timestamp", "symbol", "sector", "open", "high", "low", "close", "volume", *optional

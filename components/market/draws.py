@@ -8,7 +8,7 @@ import numpy as np
 
 from components.market.config import Settings
 from components.market.simulator_config import ChangeSettings, SimulatorSettings
-from components.timeline.periods import BARS_A_DAY
+from components.timeline.periods import BARS_A_DAY, INTRADAY
 
 # Bars over which the alpha is paid out.
 HORIZON = 5
@@ -20,7 +20,7 @@ MARKET_VOLATILITY, SECTOR_VOLATILITY, SYMBOL_VOLATILITY, SYMBOL_SPREAD = 0.009, 
 BETA_SPREAD = 0.15
 REGIME_SCALE = np.array([0.7, 1.0, 1.8])
 REGIME_BARS = np.array([60.0, 60.0, 20.0])
-OVERNIGHT_SHARE = {"1d": 0.3, "4h": 0.02, "1h": 0.02}
+OVERNIGHT_SHARE = {"1d": 0.3} | dict.fromkeys(INTRADAY, 0.02)
 VOLUME_MEMORY, VOLUME_TERMS = 0.7, 25
 
 

@@ -20,7 +20,7 @@ from components.market.stamps import bar_times
 from components.reading.object_store import Address, find_stored
 from components.timeline.periods import is_daily
 
-FREQUENCIES = {"1d": "day", "4h": "240min", "1h": "60min"}
+FREQUENCIES = {"1d": "day", "4h": "240min", "1h": "60min", "15m": "15min", "1m": "1min"}
 FIELDS = ("open", "high", "low", "close", "volume", "vwap")
 RESERVED = {
     "con",

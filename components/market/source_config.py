@@ -26,7 +26,9 @@ class FetchSettings(Section):
 
 
 class YahooSettings(Section):
-    """Yahoo Finance, through yfinance. Periods 1d and 1h (Yahoo keeps 730 days of hours)."""
+    """Yahoo Finance, through yfinance. All periods but 4h (Yahoo keeps 730 days of hours, 60 of quarters of
+    an hour, a few of minutes).
+    """
 
     adjusted: bool = Field(
         True,
@@ -68,7 +70,8 @@ class QlibSettings(Section):
         ),
     )
     frequency: str | None = Field(
-        None, description="name of the calendar and of the bins; none: day, 240min or 60min by the period"
+        None,
+        description="name of the calendar and of the bins; none: day, 240min, 60min, ... by the period",
     )
 
 

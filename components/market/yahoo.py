@@ -32,7 +32,7 @@ def fetch_yahoo(settings: Settings, now: datetime) -> Bars:
         exchange in another time zone.
     """
     if settings.period == "4h":
-        raise MarketError("Yahoo has no bars of 4h. Set market.period to 1d or 1h.")
+        raise MarketError("Yahoo has no bars of 4h. Set market.period to 1d, 1h, 15m or 1m.")
     yfinance = package("yfinance", "yahoo", "Install it with: pip install 'alphaloop[yahoo]'")
     frames, failed = [], {}
     for symbol in settings.symbols:

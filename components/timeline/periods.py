@@ -7,19 +7,26 @@ from typing import Literal
 
 import polars as pl
 
-Period = Literal["1d", "4h", "1h"]
+Period = Literal["1d", "4h", "1h", "15m", "1m"]
 
 LENGTHS: dict[Period, timedelta] = {
     "1d": timedelta(days=1),
     "4h": timedelta(hours=4),
     "1h": timedelta(hours=1),
+    "15m": timedelta(minutes=15),
+    "1m": timedelta(minutes=1),
 }
 PERIODS: tuple[Period, ...] = tuple(LENGTHS)
 DAILY = tuple(period for period in PERIODS if LENGTHS[period] == timedelta(days=1))
 INTRADAY = tuple(period for period in PERIODS if LENGTHS[period] < timedelta(days=1))
 # On a market that never closes; one with sessions has fewer.
 BARS_A_DAY = {period: timedelta(days=1) // length for period, length in LENGTHS.items()}
-HOURS_A_BAR = {period: LENGTHS[period] // timedelta(hours=1) for period in INTRADAY}
+# Of periods that whole hours make up.
+HOURS_A_BAR = {
+    period: LENGTHS[period] // timedelta(hours=1)
+    for period in INTRADAY
+    if not LENGTHS[period] % timedelta(hours=1)
+}
 
 
 def is_daily(period: str) -> bool:

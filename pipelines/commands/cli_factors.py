@@ -15,7 +15,9 @@ app = typer.Typer()
 @app.command()
 def factors(
     group: Annotated[str | None, typer.Option(help="Only this group, such as trend or alpha158.")] = None,
-    period: Annotated[str | None, typer.Option(help="Only factors of this period: 1d, 4h or 1h.")] = None,
+    period: Annotated[
+        str | None, typer.Option(help="Only factors of this period: 1d, 4h, 1h, 15m or 1m.")
+    ] = None,
 ):
     """List the factor library: what each factor needs, its warm-up and where it comes from.
 

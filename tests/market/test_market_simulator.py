@@ -18,6 +18,7 @@ from components.market.faults import GAP_BARS, PRINT_RATIO, SPLIT_RATIO, STALE_B
 from components.market.load import load_panel
 from components.market.simulator import calendar, simulate, simulate_to_files
 from components.market.simulator_config import Fault
+from components.timeline.periods import PERIODS
 
 FAULTS = get_args(Fault)
 SEEDS = range(8)
@@ -277,7 +278,7 @@ def test_the_non_linear_truth_is_the_sum_of_five_known_products():
 @given(
     symbols=st.integers(6, 40),
     bars=st.integers(30, 200),
-    period=st.sampled_from(["1d", "4h", "1h"]),
+    period=st.sampled_from(PERIODS),
     planted_ic=st.sampled_from([0.0, 0.05, 0.5]),
     late=st.floats(0, 0.5),
     gone=st.floats(0, 0.5),

@@ -23,10 +23,11 @@ HOMES = {"components/timeline/periods.py", "components/timeline/entry.py"}
 
 
 def test_lengths_written_out_by_hand():
-    assert dict(LENGTHS) == {"1d": timedelta(hours=24), "4h": timedelta(hours=4), "1h": timedelta(hours=1)}
-    assert get_args(Period) == PERIODS == ("1d", "4h", "1h")
-    assert (DAILY, INTRADAY) == (("1d",), ("4h", "1h"))
-    assert BARS_A_DAY == {"1d": 1, "4h": 6, "1h": 24}
+    minutes = {"1d": 1440, "4h": 240, "1h": 60, "15m": 15, "1m": 1}
+    assert dict(LENGTHS) == {period: timedelta(minutes=length) for period, length in minutes.items()}
+    assert get_args(Period) == PERIODS == tuple(minutes)
+    assert (DAILY, INTRADAY) == (("1d",), ("4h", "1h", "15m", "1m"))
+    assert BARS_A_DAY == {"1d": 1, "4h": 6, "1h": 24, "15m": 96, "1m": 1440}
     assert HOURS_A_BAR == {"4h": 4, "1h": 1}
     assert [is_daily(period) for period in ("1d", "4h", "1h", "1w")] == [True, False, False, False]
 
