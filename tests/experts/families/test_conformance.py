@@ -92,6 +92,16 @@ def models(frames):
 
 
 @pytest.fixture(scope="module")
+def learned():
+    """A function that gives a market with a planted signal and what an expert predicts there; each is fitted
+    once.
+    """
+    rows = panel(bars=250, seed=5, strength=ATTAINABLE)
+    fit, predict = fit_and_predict_frames(rows)
+    return cache(lambda name: (rows, fitted(name, fit).predict(predict)))
+
+
+@pytest.fixture(scope="module")
 def exported(models, tmp_path_factory):
     """A function that gives the folder of a fitted expert with its served form; each is exported once."""
 
@@ -297,23 +307,16 @@ def test_early_stopping_labels_reach_head_and_band_only(name, frames, models):
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_planted_signal_is_learned(name):
-    rows = panel(bars=250, seed=5, strength=ATTAINABLE)
-    fit, predict = fit_and_predict_frames(rows)
-    found = fitted(name, fit).predict(predict)
+def test_planted_signal_is_learned(name, learned):
+    rows, found = learned(name)
     ic = information_coefficient(found, rows.select("timestamp", "symbol", "label"))["ic"].mean()
     assert ic > 0.5 * ATTAINABLE
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_scores_of_a_learned_signal_are_in_the_labels_unit(name):
-    rows = panel(bars=250, seed=5, strength=ATTAINABLE)
-    fit, predict = fit_and_predict_frames(rows)
-    both = (
-        fitted(name, fit)
-        .predict(predict)
-        .join(rows.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
-    )
+def test_scores_of_a_learned_signal_are_in_the_labels_unit(name, learned):
+    rows, found = learned(name)
+    both = found.join(rows.select("timestamp", "symbol", "label"), on=("timestamp", "symbol"))
     slope = both.select(pl.cov("score", "label") / pl.col("score").var()).item()
     inside = both.select(
         ((pl.col("label") >= pl.col("p10")) & (pl.col("label") <= pl.col("p90"))).mean()
