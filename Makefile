@@ -28,6 +28,7 @@ setup: .venv/.ready
 	sed 's/^xgboost-cpu==/$(XGBOOST)==/' requirements.lock > .venv/requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(LINKS) -r .venv/requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/python -m compileall -q components feature_repo pipelines serving
 	touch $@
 
 run: setup
