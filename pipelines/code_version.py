@@ -143,12 +143,18 @@ def required(packages: Iterable[str]) -> list[str]:
 
 def _needs(requires: Iterable[str], extras: Iterable[str]) -> list[str]:
     """Canonical names of the requirements that hold here, with the extras that we ask for."""
-    parsed = map(Requirement, requires)
+    parsed = map(_requirement, requires)
     return [
         _canonical(one.name)
         for one in parsed
         if not one.marker or any(one.marker.evaluate({"extra": extra}) for extra in extras)
     ]
+
+
+@cache
+def _requirement(text: str) -> Requirement:
+    """A requirement, read once: every task asks for those of most that is installed."""
+    return Requirement(text)
 
 
 @cache

@@ -77,6 +77,14 @@ def test_a_task_sees_nothing_of_the_one_before(server, tmp_path, capsys):
     assert printed.count("untouched") == 2
 
 
+def test_a_task_imports_our_own_code_anew(server, tmp_path, capsys):
+    """A checkout may change while a run lasts: code of two states would not go together."""
+    ours = "[name for name in sys.modules if name.partition('.')[0] in ('components', 'pipelines')]"
+    body = f"print('ours:', {ours})\nimport components.contracts\nassert 'polars' in sys.modules"
+    assert run_task(server, command(tmp_path, body)) == 0
+    assert "ours: []" in capsys.readouterr().out
+
+
 def test_numbers_drawn_at_random_differ_from_task_to_task(server, tmp_path, capsys):
     draw = "import random, numpy, uuid\nprint('values:', random.random(), numpy.random.rand(), uuid.uuid4())"
     for _ in range(2):

@@ -28,6 +28,7 @@ from components.processes.endings import KILL, die_with_parent
 # spilled to disk, which no task of ours does.
 HARMLESS_THREADS = ("jemalloc_bg_thd", "polars-ooc-clea")
 REQUEST_BYTES = 64 * 1024
+OURS = ("components", "feature_repo", "pipelines", "serving")
 THREADS = Path("/proc/self/task")
 
 
@@ -118,7 +119,8 @@ def _harmful_threads() -> list[str]:
 
 def _begin(task: Task, server: int) -> None:
     """Make of a fork the process of a task: signals as in a new process, its own output and numbers drawn at
-    random; it ends with the server.
+    random; it ends with the server. Our own modules it imports anew, for a checkout may change while a run
+    lasts, and old ones would not go with new ones.
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -130,6 +132,8 @@ def _begin(task: Task, server: int) -> None:
     _close([task.output, task.ended])
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
 
 
 def _tell_ended(running: dict[int, int], heard: int) -> None:

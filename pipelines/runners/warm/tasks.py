@@ -19,19 +19,14 @@ ANSWER_BYTES = 64
 # How kfp's command of a task begins; behind that come a script, the source of the door, and arguments.
 SHELL, SCRIPT = ["sh", "-ec"], "-m kfp.dsl.executor_main"
 DOOR_OPTION = "--function_to_execute"
-# What is imported, or `module:function` called, before the fork: for all tasks, and by door what tasks behind
-# it need as well. What one task of a run needs alone (torch, Great Expectations) that imports itself.
+# The libraries that are imported, by a function of ours where it is written `module:function`, before the
+# fork: for all tasks, and by door what tasks behind it need as well. What one task of a run needs alone
+# (Great Expectations, torch's exporter) that imports itself.
 FOREST = ("scipy.stats", "pandas", "sklearn.linear_model")
 FEAST = ("components.feature_store.feast_import:import_feast",)
 MLFLOW = ("mlflow",)
 PRELOADED: Mapping[str, Sequence[str]] = {
-    "": (
-        "kfp.dsl.executor_main",
-        "components.contracts",
-        "components.progress",
-        "components.settings",
-        "components.timeline",
-    ),
+    "": ("kfp.dsl.executor_main", "polars", "pydantic", "scipy.special", "yaml"),
     **dict.fromkeys(("train_expert", "stack", "make_reference"), FOREST),
     **dict.fromkeys(("materialise", "make_training_set"), FEAST),
     **dict.fromkeys(("gather_trials", "read_champion", "register"), MLFLOW),
