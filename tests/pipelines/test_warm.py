@@ -57,6 +57,16 @@ def server(tmp_path_factory):
         ("print('all is well')", 0, "all is well"),
         ("raise ValueError('this is wrong')", 1, "ValueError: this is wrong"),
         ("sys.exit(3)", 3, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit('in words')", 1, "in words"),
+        (
+            "import threading, time\nwait = lambda: (time.sleep(0.2), print('later'))"
+            "\nthreading.Thread(target=wait).start()",
+            0,
+            "later",
+        ),
+        ("import ctypes\nctypes.CDLL(None).printf(b'of C')", 0, "of C"),
+        ("import tempfile\nplace = tempfile.TemporaryDirectory()\nsys.kept = place", 0, ""),
         ("os.kill(os.getpid(), 9)", -9, ""),
         ("import atexit\natexit.register(print, 'at the end')", 0, "at the end"),
         ("os.write(2, b'an error')", 0, "an error"),
