@@ -107,7 +107,7 @@ def _connected(ray: ModuleType) -> Iterator[None]:
             _give_token(Path(folder) / "token")
         try:
             _connect(ray, address)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises what it likes, plain exceptions among them
             place = f"at {address}" if address else "here"
             raise RayError(
                 f"No Ray answers {place} ({type(error).__name__}: {error}). Check compute.address, that the"

@@ -13,6 +13,7 @@ import psutil
 from components.spread.attempts import LOGS, read_attempts
 
 STORE_BYTES = 80 * 2**20
+TRIES = 4
 
 
 def until(true: Callable[[], bool], seconds: float = 120) -> None:
@@ -32,24 +33,31 @@ class Raylets:
     """Three raylets of a core each while entered."""
 
     def __init__(self, folder: Path, setenv: Callable[[str, str], None]):
+        folder.mkdir(parents=True, exist_ok=True)
         token = folder / "token"
         token.write_text("5eed" * 16)
         setenv("RAY_AUTH_TOKEN_PATH", str(token))
         setenv("RAY_AUTH_MODE", "token")
         setenv("RAY_USAGE_STATS_ENABLED", "0")
         setenv("RAY_worker_niceness", "0")  # by default its processes wait for all others
-        self._nodes = []
 
     def __enter__(self) -> "Raylets":
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster()
-        for _ in range(3):
-            node = self._cluster.add_node(
+        self._nodes = [self._node() for _ in range(3)]
+        return self
+
+    def _node(self, tries: int = TRIES):
+        """A raylet; Ray gives up on one that does not answer within 30 s, as where others have the cores."""
+        try:
+            return self._cluster.add_node(
                 num_cpus=1, object_store_memory=STORE_BYTES, include_dashboard=False
             )
-            self._nodes.append(node)
-        return self
+        except Exception:
+            if tries == 1:
+                raise
+            return self._node(tries - 1)
 
     def __exit__(self, *_: object) -> None:
         self._cluster.shutdown()
