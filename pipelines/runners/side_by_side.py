@@ -21,9 +21,13 @@ from kfp.local.orchestrator import enhanced_dag_orchestrator as kfp_graphs
 from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from components.memory.limits import limit
+
 # Artifacts that a task reads, in bytes as they lie, up to which it runs beside others: what it makes of them
 # was measured to be 10 to 20 times as large in memory. Larger ones have the machine to themselves.
 SMALL_BYTES = 64 * 2**20
+# What a small task holds at most, its libraries with it: so much has to be free for one beside others.
+ROOM_BYTES = 2 * 2**30
 # More would hold more imported libraries in memory than they save time: tasks use several cores themselves.
 MOST_TASKS = 4
 WITH_UPSTREAM_ENDED = (
@@ -41,14 +45,15 @@ class Graph:
     told: Mapping[str, Any]
 
     def may_start(self, name: str, running: Collection[str], most: int) -> bool:
-        """Whether a task may run beside those that run: all of them read little, and of those that no cache
-        answers, which act on what lies outside the artifacts (registry, store, page), one runs at a time.
+        """Whether a task may run beside those that run: all of them read little, memory is left for one more,
+        and of those that no cache answers, which act on what lies outside the artifacts (registry, store,
+        page), one runs at a time.
         """
         if not running:
             return True
         uncached = [one for one in (name, *running) if not self.tasks[one].caching_options.enable_cache]
         small = all(self._bytes_read(one) <= SMALL_BYTES for one in (name, *running))
-        return len(running) < most and len(uncached) < 2 and small
+        return len(running) < most and len(uncached) < 2 and small and _memory_is_left()
 
     def _bytes_read(self, name: str) -> int:
         arguments = OrchestratorUtils.make_task_arguments(self.tasks[name].inputs, self.store)
@@ -154,6 +159,11 @@ def _is_closing(task: Any) -> bool:
     """Whether a task is that of an exit handler, which is told how the others ended."""
     told = task.inputs.parameters.values()
     return _runs_anyway(task) and any(one.HasField("task_final_status") for one in told)
+
+
+def _memory_is_left() -> bool:
+    bound = limit()
+    return bound is None or bound.bytes - bound.used >= ROOM_BYTES
 
 
 def _bytes_of(place: Path) -> int:

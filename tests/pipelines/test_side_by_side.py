@@ -15,7 +15,9 @@ from kfp.dsl import Dataset, Input, Output
 from kfp.local import logging_utils, subprocess_task_handler
 from kfp.local.orchestrator import enhanced_dag_orchestrator as kfp_graphs
 
-from pipelines.runners.side_by_side import SMALL_BYTES, run_side_by_side
+from components.memory.limits import Limit
+from pipelines.runners import side_by_side
+from pipelines.runners.side_by_side import ROOM_BYTES, SMALL_BYTES, run_side_by_side
 
 # How long a task waits to meet another: long where they must meet, short where they must not.
 MEETING_S, ALONE_S = 60.0, 0.5
@@ -97,6 +99,7 @@ def play(monkeypatch, tmp_path, caplog):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(local.config.LocalExecutionConfig, "instance", None)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(side_by_side, "limit", lambda: Limit("a machine", 8 * ROOM_BYTES, used=0))
     caplog.set_level(logging.INFO)
 
     def play(pipeline, played: Played, most: int = 2) -> Played:
@@ -145,6 +148,15 @@ def test_tasks_run_alone_that_are_large_or_act_on_what_is_shared(play, pipeline,
     played = play(pipeline, Played({**does, "left": meeting, "right": meeting}, nothing), most)
     assert not meeting.met
     assert sorted(played.ran) == ["first", "left", "right"]
+
+
+@pytest.mark.parametrize(("free", "met"), [(ROOM_BYTES, True), (ROOM_BYTES - 1, False)])
+def test_tasks_run_alone_where_memory_is_short(play, monkeypatch, free, met):
+    meeting = Meeting(MEETING_S if met else ALONE_S)
+    played = Played({"left": meeting, "right": meeting}, nothing)
+    monkeypatch.setattr(side_by_side, "limit", lambda: Limit("a machine", free + 5, used=5))
+    play(two_after("first"), played)
+    assert meeting.met == met
 
 
 @pytest.mark.parametrize(
