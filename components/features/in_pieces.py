@@ -7,7 +7,7 @@ factors and their scores by the own past, then ranks, formulas and the inputs of
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -67,11 +67,7 @@ def build_in_pieces(
     inputs: Mapping[str, str],
 ) -> Stamp:
     """Write the factors table of a panel to `target` with its stamp, as `build_supported` gives it; file and
-    content hash are the same for any cut.
-
-    Parameters
-    ----------
-    inputs : content hashes of the tables that this one comes from
+    content hash are the same for any cut. `inputs` are content hashes of the tables that it comes from.
 
     Raises
     ------
@@ -88,13 +84,14 @@ def build_in_pieces(
         folder = Path(name)
         coarser = _coarser_tables(source, settings, LENGTHS[period], folder)
         build = _Build.of(source, own_period(settings), LENGTHS[period], folder / period)
-        parts = [
-            _written(
-                table.hstack(_coarser_columns(table, coarser, settings)).select(wanted),
-                folder / f"part_{number:05d}",
-            )
-            for number, table in enumerate(_tables(build))
-        ]
+        made = _made(build)
+        parts = []
+        for block in source.cut.bar_blocks:
+            table = _table(build, made, block)
+            table = table.hstack(_coarser_columns(table, coarser, settings)).select(wanted)
+            parts.append(_written(table, folder / f"part_{block:05d}"))
+            # Or it would stand beside the next one.
+            del table
         about = {"code_version": code_version, "config_hash": config_hash(settings), "inputs": inputs}
         return write_parts(parts, target, FACTORS, **about)
 
@@ -149,21 +146,32 @@ class _Together:
     others: pl.Series
 
 
-def _tables(build: _Build) -> Iterator[pl.DataFrame]:
-    """The table of a period's own columns, a block of bars at a time."""
-    together = _what_bars_have_together(build)
-    own = build.shelf("own")
+@dataclass(frozen=True)
+class _Made:
+    """What a block of bars is put together from; `scores` those of formulas, None where there are none."""
+
+    together: _Together
+    own: Shelf
+    scores: Shelf | None
+
+
+def _made(build: _Build) -> _Made:
+    """Everything that looks back, on shelves."""
+    together, own = _what_bars_have_together(build), build.shelf("own")
     for block in build.cut.symbol_blocks:
-        bars = _arranged(build, block, together.measures)
-        number, place = bars.frame[BAR].to_numpy(), bars.frame.select(TIME, SYMBOL)
-        columns = [
-            with_scores(values, build.factors, build.settings, number)
-            for values in own_blocks(bars, build.own_factors)
-        ]
-        own.put_symbols(block, pl.concat([place, *columns], how="horizontal"))
-    scores = _formula_scores(build, together, own)
-    for block in build.cut.bar_blocks:
-        yield _table(build, together, own, block, scores)
+        own.put_symbols(block, _own_columns(build, together, block))
+    return _Made(together, own, _formula_scores(build, _Made(together, own, None)))
+
+
+def _own_columns(build: _Build, together: _Together, block: int) -> pl.DataFrame:
+    """Raw values of a block of symbols, and inputs normalised by their own past."""
+    bars = _arranged(build, block, together.measures)
+    number, place = bars.frame[BAR].to_numpy(), bars.frame.select(TIME, SYMBOL)
+    columns = [
+        with_scores(values, build.factors, build.settings, number)
+        for values in own_blocks(bars, build.own_factors)
+    ]
+    return pl.concat([place, *columns], how="horizontal")
 
 
 def _arranged(build: _Build, block: int, measures: Sequence[Shelf]) -> ArrangedPanel:
@@ -224,27 +232,27 @@ def _asked(build: _Build, bars: ArrangedPanel, measures: Sequence[Measure]) -> p
     return bars.frame.select(*helpers, own, *(name for name in read if name not in helpers))
 
 
-def _table(build: _Build, together: _Together, own: Shelf, block: int, scores: Shelf | None) -> pl.DataFrame:
+def _table(build: _Build, made: _Made, block: int) -> pl.DataFrame:
     """All columns of a block of bars, in the panel's order, with TIME and SYMBOL."""
     panel, settings = build.source.bars(block), build.settings
-    known, values = together.known.bars(block), own.bars(block)
+    known, values = made.together.known.bars(block), made.own.bars(block)
     time, late = known[TIME].to_numpy(), known["late"].to_numpy()
     number = time - time[0]
-    known_time = latest(known["own"], together.others.gather(time))
+    known_time = latest(known["own"], made.together.others.gather(time))
     table = panel.select(PANEL.key).hstack([known_time])
     table = table.hstack(with_ranks(values, build.own_factors, settings, number, late))
-    table = table.hstack(together.market[time])
+    table = table.hstack(made.together.market[time])
     formulas, raw = formula_values(panel, table.to_dict(), settings)
     if formulas:
         raw = with_ranks(raw, formulas, settings, number, late)
-        if scores is not None:
-            raw = raw.hstack(scores.bars(block).drop(TIME, SYMBOL))
+        if made.scores is not None:
+            raw = raw.hstack(made.scores.bars(block).drop(TIME, SYMBOL))
         table = table.hstack(raw)
     missing = [entry.column for entry in catalog(settings, build.period) if entry.column not in table.columns]
     return table.with_columns(pl.lit(None, pl.Float32).alias(name) for name in missing)
 
 
-def _formula_scores(build: _Build, together: _Together, own: Shelf) -> Shelf | None:
+def _formula_scores(build: _Build, made: _Made) -> Shelf | None:
     """The inputs of formulas that are normalised by the own past, which takes another pass; None: there are
     none.
     """
@@ -254,7 +262,7 @@ def _formula_scores(build: _Build, together: _Together, own: Shelf) -> Shelf | N
     raw, scores = build.shelf("formulas"), build.shelf("scores")
     names = [factor.name for factor in formulas]
     for block in build.cut.bar_blocks:
-        raw.put_bars(block, _table(build, together, own, block, None).select(TIME, SYMBOL, *names))
+        raw.put_bars(block, _table(build, made, block).select(TIME, SYMBOL, *names))
     for block in build.cut.symbol_blocks:
         rows = raw.symbols(block)
         symbol = rows[SYMBOL].to_numpy()
@@ -286,9 +294,10 @@ def _coarser_tables(
         shelf = _gathered(source, period, columns_read(own, period), folder / f"bars_{period}")
         if shelf is not None:
             build = _Build.of(PanelOnShelf(shelf), own, punctual, folder / period)
+            made = _made(build)
             parts = [
-                _written(table, folder / f"{period}_{number:05d}")
-                for number, table in enumerate(_tables(build))
+                _written(_table(build, made, block), folder / f"{period}_{block:05d}")
+                for block in build.cut.bar_blocks
             ]
             found[period] = _Coarser(pl.scan_ipc(parts), shelf.cut.moments)
     return found
