@@ -14,6 +14,15 @@ from components.spread.attempts import LOGS, read_attempts
 
 STORE_BYTES = 80 * 2**20
 TRIES = 4
+# For machines whose cores others have: Ray gives up on a process that takes its time, and has its workers
+# wait for all others. A raylet that is killed is noticed all the same, by connections that are refused.
+PATIENCE = {
+    "worker_niceness": "0",
+    "agent_register_timeout_ms": "300000",
+    "worker_register_timeout_seconds": "300",
+    "gcs_server_request_timeout_seconds": "300",
+    "health_check_timeout_ms": "60000",
+}
 
 
 def until(true: Callable[[], bool], seconds: float = 120) -> None:
@@ -39,7 +48,8 @@ class Raylets:
         setenv("RAY_AUTH_TOKEN_PATH", str(token))
         setenv("RAY_AUTH_MODE", "token")
         setenv("RAY_USAGE_STATS_ENABLED", "0")
-        setenv("RAY_worker_niceness", "0")  # by default its processes wait for all others
+        for name, value in PATIENCE.items():
+            setenv(f"RAY_{name}", value)
 
     def __enter__(self) -> "Raylets":
         from ray.cluster_utils import Cluster
