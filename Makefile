@@ -13,6 +13,10 @@ else
   XGBOOST := xgboost
   EXTRA := gpu
 endif
+# Ray, 200 MB that one machine needs none of, is locked and left out: make setup RAY=1 brings it, and its tests run.
+ifndef RAY
+  WITHOUT_RAY := /^(ray|grpcio|msgpack)==/d
+endif
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export UV_LINK_MODE := copy
@@ -25,7 +29,7 @@ setup: .venv/.ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Alphaloop needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	sed 's/^xgboost-cpu==/$(XGBOOST)==/' requirements.lock > .venv/requirements.txt
+	sed -E 's/^xgboost-cpu==/$(XGBOOST)==/; $(WITHOUT_RAY)' requirements.lock > .venv/requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(LINKS) -r .venv/requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	$(BIN)/python -m compileall -q components feature_repo pipelines serving
