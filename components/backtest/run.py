@@ -9,8 +9,12 @@ from components.backtest.market_facts import MarketFacts
 from components.backtest.predictions import Task, read_crossed, read_predictions
 from components.contracts import LABELS, PANEL, TRAINING_SET, UNIVERSE, atomic_path, read_table
 from components.contracts.documents.evaluation import Evaluation
+from components.memory.need import MIB, Need
 from components.progress import report, stage
 from components.timeline import Settings as TimelineSettings
+
+# What it holds at least: the training set, 4 bytes a value, and half as much again.
+NEED = Need("backtest", base=180 * MIB, row=0, cell=6)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ def run(
         If a table is not what it should be, or the predictions were made from other labels.
     """
     with stage("backtest"):
+        NEED.require(inputs.training_set)
         parsed = Settings.model_validate_json(settings)
         predicted = read_predictions(Path(inputs.predictions), Path(inputs.labels), Task(target, horizon))
         market = MarketFacts.of(

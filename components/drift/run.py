@@ -23,9 +23,13 @@ from components.drift.early import too_early, write_early
 from components.drift.reference import make_reference
 from components.drift.report import write_reports
 from components.drift.tables import read_current, require_made_from
+from components.memory.need import MIB, Need
 from components.progress import report, stage
 from components.settings import config_hash
 from components.timeline import Settings as TimelineSettings
+
+# What it holds at least: the training set, 4 bytes a value, and half as much again.
+NEED = Need("drift reference", base=180 * MIB, row=0, cell=6)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def run_make_reference(
 ) -> DriftReference:
     """Write the reference of a model into the folder `reference`."""
     with stage("drift reference"):
+        NEED.require(inputs.training_set)
         parsed = Settings.model_validate_json(settings)
         stamps = {"training_set": read_stamp(inputs.training_set), "labels": read_stamp(inputs.labels)}
         require_made_from(read_stamp(inputs.predictions), stamps)

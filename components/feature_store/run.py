@@ -29,8 +29,12 @@ from components.feature_store.store import (
     training_set,
 )
 from components.lasting.folder import is_address, opened
+from components.memory.need import MIB, Need
 from components.progress import report, stage
 from components.settings import config_hash
+
+# Simulated factors, 48,664 and 290,827 rows of 261 columns: 395 and 723 MiB.
+NEED = Need("materialise", base=325 * MIB, row=0, cell=5.5)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def run_materialise(
         As `write_publication`, and where the online store does not answer.
     """
     with stage("materialise"):
+        NEED.require(inputs.factors)
         parsed = Settings.model_validate_json(settings)
         table = FactorTable(
             read_table(inputs.factors, FACTORS),

@@ -5,8 +5,12 @@ import os
 from components.contracts import PANEL, UNIVERSE, read_stamp, read_table, write_table
 from components.market.universe import described, tradable_universe
 from components.market.universe_config import UniverseSettings
+from components.memory.need import MIB, Need
 from components.progress import report, stage
 from components.settings import config_hash
+
+# Simulated panels of 48,664 and 290,827 rows: 113 and 145 to 160 MiB.
+NEED = Need("universe", base=100 * MIB, row=150, cell=0)
 
 
 def run_make_universe(
@@ -22,6 +26,7 @@ def run_make_universe(
         As `tradable_universe`.
     """
     with stage("universe"):
+        NEED.require(panel)
         parsed = UniverseSettings.model_validate_json(settings)
         made = tradable_universe(read_table(panel, PANEL), parsed)
         stamp = {"code_version": code, "config_hash": config_hash(parsed)}

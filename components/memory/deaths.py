@@ -99,10 +99,7 @@ def _figures(peak: int | None) -> str:
     bound = end()
     if bound is None:
         return f"{held}."
-    return (
-        f"{held}; it may have {readable(bound.bytes)} ({bound.where}), of which {readable(bound.used)} are in"
-        " use now."
-    )
+    return f"{held}; it may have {readable(bound.bytes)} ({bound.where})."
 
 
 def _exit(number: int, code: int) -> str:

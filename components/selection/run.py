@@ -15,6 +15,7 @@ from components.contracts import (
     write_chosen,
     write_table,
 )
+from components.memory.need import MIB, Need
 from components.progress import report, stage
 from components.selection.config import Settings
 from components.selection.evidence import EVIDENCE
@@ -24,6 +25,9 @@ from components.selection.purpose import Purpose
 from components.selection.select import Selection, select_inputs
 from components.settings import config_hash
 from components.timeline import Settings as TimelineSettings
+
+# What it holds at least: the training set, 4 bytes a value, and half as much again.
+NEED = Need("selection", base=180 * MIB, row=0, cell=6)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def run_select(
         As `select_inputs`.
     """
     with stage("selection"):
+        NEED.require(inputs.training_set)
         parsed = Settings.model_validate_json(settings)
         require_one_origin([inputs.training_set, inputs.labels], "panel")
         stamp = read_stamp(inputs.training_set)

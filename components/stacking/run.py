@@ -21,6 +21,7 @@ from components.contracts import (
     write_table,
 )
 from components.contracts.documents.oof_audit import OofAudit
+from components.memory.need import MIB, Need
 from components.progress import report, stage, warn
 from components.settings import config_hash
 from components.stacking.combine import Stacked
@@ -42,6 +43,12 @@ from components.stacking.served_form import write_model
 from components.stacking.tasks import Course, stack_tasks
 from components.timeline import Settings as TimelineSettings
 from components.timeline import cross_validated_splits, resolve_windows
+
+# The training set, 4 bytes a value, and half as much again; simulated, 48,664 rows of 146 columns: 205 MiB.
+GATHERING = Need("out-of-fold table", base=180 * MIB, row=0, cell=6)
+# Told by the predictions of all experts; simulated, 134,030 rows: 384 MiB. On half a million rows of bars all
+# of a run's processes held 1.4 GiB.
+STACKING = Need("stack", base=300 * MIB, row=400, cell=0)
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code
         If the experts do not belong together.
     """
     with stage("out-of-fold table"):
+        GATHERING.require(inputs.training_set)
         parsed = Settings.model_validate_json(settings)
         folders = list(read_gathered(inputs.experts).values())
         found, failed = read_experts(folders, parsed)
@@ -205,6 +213,7 @@ def run_stack(
         If the tables were made from different labels, or the windows do not fit them.
     """
     with stage("stack"):
+        STACKING.require(inputs.predictions)
         parsed, times = Settings.model_validate_json(settings), TimelineSettings.model_validate_json(timeline)
         require_one_origin([inputs.oof, inputs.predictions], "labels")
         calendar = read_table(inputs.training_set, TRAINING_SET)["timestamp"].unique().sort()

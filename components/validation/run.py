@@ -16,6 +16,7 @@ from components.contracts import (
     write_table,
 )
 from components.contracts.documents.health import PanelHealth
+from components.memory.need import MIB, Need
 from components.progress import report, stage
 from components.progress.notes import keep_page
 from components.settings import config_hash
@@ -35,6 +36,11 @@ class ValidationFailed(AlphaloopError):
     """A critical expectation was not met; the message says which, where and what to do, and names
     the page.
     """
+
+
+# Simulated panels of 48,664 and 290,827 rows: 300 and 510 MiB; the larger 492 with one thread and 524 with
+# eight. On 1.94 million rows all of a run's processes held 1.8 GiB.
+NEED = Need("validation", base=260 * MIB, row=830, cell=0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ def run_validate(
         If a critical expectation was not met; then all is written but `clean`, and the page.
     """
     with stage("validation"):
+        NEED.require(inputs.panel)
         parsed = Settings.model_validate_json(settings)
         stamped = {"raw_panel": read_stamp(inputs.panel).content_sha256}
         found = validate_panel(read_table(inputs.panel, RAW_PANEL), parsed)

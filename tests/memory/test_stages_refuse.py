@@ -1,0 +1,128 @@
+"""Each stage that holds whole tables is refused by name before it reads them, where its formula says that it
+can never fit; and no formula says more than was measured.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from components.backtest import run as backtest
+from components.drift import run as drift
+from components.experts import run as experts
+from components.experts.leaves import Leaf
+from components.feature_store import run as feature_store
+from components.market import make_universe
+from components.memory import need
+from components.memory.limits import Limit
+from components.memory.need import LEAST, MIB, TooLittleMemory
+from components.selection import run as selection
+from components.stacking import run as stacking
+from components.validation import run as validation
+
+GIB = 1024 * MIB
+NOWHERE = "nowhere"
+
+
+def of_training(path: Path) -> None:
+    inputs = experts.Inputs(path, NOWHERE, NOWHERE)
+    assignment = experts.Assignment.__new__(experts.Assignment)
+    object.__setattr__(assignment, "leaf", Leaf(expert="lightgbm", period="1d", modality="base"))
+    experts.run(inputs, experts.Outputs(path.parent / "expert", path.parent / "work"), assignment)
+
+
+CALLS: dict[str, Callable[[str], object]] = {
+    "validation": lambda path: validation.run_validate(
+        validation.Inputs(path), validation.Outputs(*[NOWHERE] * 4), settings="{}", code="x"
+    ),
+    "universe": lambda path: make_universe.run_make_universe(path, NOWHERE, settings="{}", code="x"),
+    "materialise": lambda path: feature_store.run_materialise(
+        feature_store.Factors(path, NOWHERE, NOWHERE, NOWHERE),
+        feature_store.Described(NOWHERE, NOWHERE),
+        folder=NOWHERE,
+        period="1d",
+        settings="{}",
+        code="x",
+    ),
+    "selection": lambda path: selection.run_select(
+        selection.Inputs(path, NOWHERE, NOWHERE),
+        selection.Outputs(*[NOWHERE] * 3),
+        None,
+        settings="{}",
+        timeline="{}",
+        code="x",
+    ),
+    "train lightgbm": lambda path: of_training(Path(path)),
+    "out-of-fold table": lambda path: stacking.run_build_oof(
+        stacking.OofInputs(NOWHERE, path, NOWHERE, "return", 5),
+        stacking.OofOutputs(*[NOWHERE] * 3),
+        settings="{}",
+        code="x",
+    ),
+    "stack": lambda path: stacking.run_stack(
+        stacking.StackInputs(NOWHERE, path, NOWHERE, "return", 5),
+        stacking.StackOutputs(*[NOWHERE] * 3),
+        settings="{}",
+        timeline="{}",
+        seed=1,
+        code="x",
+    ),
+    "drift reference": lambda path: drift.run_make_reference(
+        drift.LearnedFrom(path, NOWHERE, NOWHERE, NOWHERE, "return", 5),
+        NOWHERE,
+        settings="{}",
+        timeline="{}",
+        code="x",
+    ),
+    "backtest": lambda path: backtest.run(
+        backtest.Inputs(NOWHERE, NOWHERE, NOWHERE, path, NOWHERE),
+        backtest.Outputs(NOWHERE, NOWHERE),
+        settings="{}",
+        timeline="{}",
+        target="return",
+        horizon=5,
+        code="x",
+    ),
+}
+
+
+@pytest.mark.parametrize("stage", CALLS)
+def test_a_stage_that_can_never_fit_is_not_begun(stage, tmp_path, monkeypatch):
+    """Only its table is there, so nothing else has been read."""
+    path = tmp_path / "table"
+    pl.DataFrame({"timestamp": [1], "symbol": ["A"]}).write_parquet(path)
+    monkeypatch.setattr(need, "end", lambda root: Limit("planted", 20 * MIB, 0))
+    with pytest.raises(TooLittleMemory, match=f"{stage} needs about .* \\(planted\\): it is not begun"):
+        CALLS[stage](str(path))
+
+
+# Peaks in MiB that `tests/benchmarks/bench_memory.py` measured on simulated markets of 100 symbols x 500 bars
+# and 300 x 1,000 (two cores): what no file backs, by rows and columns of the table that the stage is told by.
+MEASURED = [
+    (validation.NEED, 48_664, 11, 300),
+    (validation.NEED, 290_827, 11, 492),
+    (make_universe.NEED, 48_664, 11, 113),
+    (make_universe.NEED, 290_827, 11, 145),
+    (feature_store.NEED, 48_664, 261, 395),
+    (feature_store.NEED, 290_827, 261, 723),
+    (stacking.GATHERING, 48_664, 146, 205),
+    (stacking.STACKING, 134_030, 15, 384),
+]
+# Stages that are told by the training set and hold all of it: their least is not far above the table itself.
+HOLD_ALL = [experts.NEED, selection.NEED, stacking.GATHERING, drift.NEED, backtest.NEED]
+
+
+@pytest.mark.parametrize(
+    ("formula", "rows", "columns", "peak"), MEASURED, ids=[f"{one[0].stage}-{one[1]}" for one in MEASURED]
+)
+def test_what_is_refused_by_a_formula_is_less_than_was_ever_measured(formula, rows, columns, peak):
+    assert LEAST * formula.bytes(rows, columns) < 0.9 * peak * MIB
+    assert 0.8 * peak * MIB < formula.bytes(rows, columns) < 1.2 * peak * MIB, "an estimate all the same"
+
+
+@pytest.mark.parametrize("formula", HOLD_ALL, ids=[one.stage for one in HOLD_ALL])
+def test_where_only_the_table_itself_is_sure_no_more_is_asked_for(formula):
+    rows, columns = 10_000_000, 146
+    values = 4 * rows * columns
+    assert values < LEAST * formula.bytes(rows, columns) < 1.1 * values
