@@ -46,6 +46,20 @@ def compiled(tmp_path_factory):
     return compiled_once
 
 
+@pytest.fixture(scope="module")
+def documents(compiled):
+    """What `compiled` writes, read once: `documents("training", config)`."""
+    known = {}
+
+    def read_once(name, config):
+        path = compiled(name, config)
+        if path not in known:
+            known[path] = read_ir(path)
+        return known[path]
+
+    return read_once
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_compiled_graph_is_the_golden_one(name, compiled):
     """After a wanted change: python -m tests.pipelines.write_golden, and look at the diff."""
@@ -320,14 +334,12 @@ def test_every_setting_of_a_cluster_is_tried_below():
 
 @pytest.mark.parametrize("beside", ["nothing else", "a volume"])
 @pytest.mark.parametrize("setting", OF_THE_GRAPH)
-def test_each_setting_of_a_cluster_is_in_the_compiled_graph_whatever_else_is_set(setting, beside, tmp_path):
+def test_each_setting_of_a_cluster_is_in_the_compiled_graph_whatever_else_is_set(setting, beside, documents):
     value, needs, found = OF_THE_GRAPH[setting]
     others = [*needs, *(["cluster.volume_claim=shared"] if beside == "a volume" and not needs else [])]
-    changed = load_config(DEMO, [*others, f"{setting}={value}"])
-    assert found(read_ir(compile_pipeline("training", changed, tmp_path / "changed.yaml")))
+    assert found(documents("training", load_config(DEMO, [*others, f"{setting}={value}"])))
     if not setting.endswith(beside.replace("a volume", "volume_claim")):
-        plain = compile_pipeline("training", load_config(DEMO, others), tmp_path / "plain.yaml")
-        assert not found(read_ir(plain))
+        assert not found(documents("training", load_config(DEMO, others)))
 
 
 @pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "mining"])

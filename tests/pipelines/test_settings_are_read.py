@@ -1,6 +1,7 @@
 """Every setting has an effect: some code outside of the checks of its own section reads it."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,24 +20,27 @@ def read_names(sources: dict[str, str], models: frozenset[str]) -> set[str]:
     """Names that are read as an attribute, or given as text to getattr-like code; within a section's class
     only outside of its validators, which judge a value and do nothing with it.
     """
-    found = set()
-    for text in sources.values():
-        tree = ast.parse(text)
-        checks = {
-            inner
-            for section in ast.walk(tree)
-            if isinstance(section, ast.ClassDef) and section.name in models
-            for method in section.body
-            if isinstance(method, ast.FunctionDef)
-            and any("validator" in ast.unparse(one) for one in method.decorator_list)
-            for inner in ast.walk(method)
-        }
-        found |= {
-            node.attr
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and node not in checks
-        }
-    return found
+    return set().union(*(read_in(text, models) for text in sources.values()))
+
+
+@cache
+def read_in(text: str, models: frozenset[str]) -> frozenset[str]:
+    """The same of one file."""
+    tree = ast.parse(text)
+    checks = {
+        inner
+        for section in ast.walk(tree)
+        if isinstance(section, ast.ClassDef) and section.name in models
+        for method in section.body
+        if isinstance(method, ast.FunctionDef)
+        and any("validator" in ast.unparse(one) for one in method.decorator_list)
+        for inner in ast.walk(method)
+    }
+    return frozenset(
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and node not in checks
+    )
 
 
 @pytest.fixture(scope="module")
