@@ -29,10 +29,12 @@ from components.memory.limits import target
 from components.progress import report, stage, warn
 from components.settings import config_hash
 
-# What a build holds at its peak, measured on simulated markets of 60,000 to 500,000 rows: the libraries, and
-# for each row its bar with the measures at hand, and each column of the table.
+# What a build of all rows holds at its peak, measured on simulated markets of 60,000 to 1,000,000 rows: the
+# libraries, and for each row its bar with the measures at hand, and each column of the table.
 BASE_BYTES = 250 * 2**20
 ROW_BYTES, COLUMN_BYTES = 600, 6
+# In pieces the writer holds some row groups beside the libraries, and a piece stands twice, as it is sorted.
+PIECES_BASE_BYTES, TIMES_HELD = 550 * 2**20, 2
 # Smaller pieces save no memory that matters and cost time.
 FEWEST_ROWS = 50_000
 
@@ -169,7 +171,8 @@ def _write_in_pieces(
     inputs: dict[str, str],
 ) -> None:
     """Build the table in pieces that fit into the budget, as far as that is possible."""
-    rows = max(FEWEST_ROWS, (budget - BASE_BYTES) // _row_bytes(panel, settings))
+    room = (budget - PIECES_BASE_BYTES) // (TIMES_HELD * _row_bytes(panel, settings))
+    rows = max(FEWEST_ROWS, room)
     report(
         "features", f"made in pieces of about {rows:,} rows, because all at once would not fit into memory"
     )
