@@ -164,14 +164,16 @@ class PolarsOfflineStore(OfflineStore):
             schema = source.collect_schema()
             order = _unique([timestamp_field, created_timestamp_column])
             within = _within(schema, timestamp_field, created_timestamp_column, start_date, end_date)
-            newest = (
-                source.select(_unique([*join_key_columns, *order]))
-                .with_row_index("__row")
-                .filter(within)
-                .sort(*order, "__row")
-            ).collect()
+            known = source.select(_unique([*join_key_columns, *order])).with_row_index("__row").filter(within)
+            # Few rows have their entity's newest time: those alone are put in order.
+            last = pl.col(timestamp_field).max()
+            last = last.over(join_key_columns) if join_key_columns else last
+            newest = known.filter(pl.col(timestamp_field) == last).sort(*order, "__row").collect()
             newest = newest.unique(join_key_columns, keep="last") if join_key_columns else newest.tail(1)
-            return source.select(columns).collect()[newest["__row"].sort()]
+            # A panel's newest rows stand at the end of its file: what lies before them is not read.
+            rows = newest["__row"].sort()
+            first = rows[0] if len(rows) else 0
+            return source.select(columns).slice(first).collect()[rows - first]
 
         return PolarsRetrievalJob(evaluate, repo_path=config.repo_path)
 

@@ -9,7 +9,8 @@ def import_feast() -> None:
 
     Hundreds of its functions are marked for typeguard, which reads and compiles each anew at import: three
     seconds of a process that only wants to read. Feast's own checks of what it is called with are left out
-    then.
+    then. And it imports torch, for answers as tensors, which nobody asks for here: it does without, as where
+    torch is not installed.
     """
     if "feast" in sys.modules:
         return
@@ -17,10 +18,15 @@ def import_feast() -> None:
 
     marked = typeguard.typechecked
     typeguard.typechecked = _unmarked
+    without_torch = "torch" not in sys.modules
+    if without_torch:
+        sys.modules["torch"] = None
     try:
         import feast  # noqa: F401
     finally:
         typeguard.typechecked = marked
+        if without_torch:
+            del sys.modules["torch"]
 
 
 def _unmarked(target: Any = None, **_: Any) -> Any:

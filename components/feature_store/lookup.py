@@ -147,9 +147,9 @@ def require_symbols(symbols: Sequence[str], current: dict[str, Any]) -> None:
             "No symbol was given. Name one or more, for example `alphaloop lookup AAPL MSFT`."
         )
     known = {name.upper(): name for name in current["symbols"]}
-    lines = []
+    held, lines = set(known.values()), []
     for symbol in symbols:
-        if symbol not in current["symbols"]:
+        if symbol not in held:
             near = difflib.get_close_matches(symbol.upper(), known, n=_MOST_SUGGESTIONS, cutoff=0.5)
             hint = f"Closest: {', '.join(known[name] for name in near)}"
             if not near:

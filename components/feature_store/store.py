@@ -28,6 +28,7 @@ from components.contracts import (
 )
 from components.feature_store.closes import CLOSES, Closes
 from components.feature_store.config import Settings
+from components.feature_store.feast_import import import_feast
 from components.feature_store.online_state import mark_online
 from components.feature_store.online_universe import KEY as UNIVERSE
 from components.feature_store.online_universe import OnlineUniverse
@@ -229,6 +230,7 @@ def publication_store(publication: Mapping[str, Any], folder: str | os.PathLike)
 
 
 def _feast_store(settings: Settings, folder: Path, registry: Path) -> "FeatureStore":
+    import_feast()
     from feast import FeatureStore, RepoConfig
 
     values = yaml.safe_load(_expand(settings, folder.absolute()))
@@ -310,8 +312,9 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def online_errors(settings: Settings, folder: str | os.PathLike) -> Iterator[None]:
     """Turn an online store that does not answer into a message that says what to do about it."""
-    from redis.exceptions import RedisError
-
+    redis_error = ()
+    if settings.online == "redis":
+        from redis.exceptions import RedisError as redis_error
     try:
         yield
     except sqlite3.Error as error:
@@ -319,7 +322,7 @@ def online_errors(settings: Settings, folder: str | os.PathLike) -> Iterator[Non
             f"The online values in {Path(folder) / 'online.db'} can't be used: {error}. Run `alphaloop"
             " materialise`; it writes them anew."
         ) from error
-    except RedisError as error:
+    except redis_error as error:
         raise FeatureStoreError(
             f"The Redis server that {settings.redis_variable} names did not answer as expected: {error}."
             " Start it, or correct the variable."
