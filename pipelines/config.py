@@ -79,7 +79,7 @@ class ExpertsSettings(Section):
     leaves: list[str] = Field(
         ["median/1d/base", "elasticnet/1d/base", "xgboost/1d/base", "lightgbm/1d/base", "patchtst/1d/base"],
         min_length=2,
-        max_length=8,
+        max_length=64,
         description="the experts that are trained",
     )
     folder: str = Field(

@@ -6,12 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.contracts import atomic_path
-from components.contracts.gathered import GatheredError, place_of
+from components.contracts.gathered import GatheredError, place_of, read_gathered
 from components.progress import stage
 
 
-def run(names: Sequence[str], items: Sequence[str | Path], gathered: str | Path, *, what: str) -> None:
-    """Lay `items`, files or folders, into the new folder `gathered`, as `read_gathered` finds them there.
+def run(
+    names: Sequence[str],
+    items: Sequence[str | Path],
+    gathered: str | Path,
+    *,
+    what: str,
+    before: str | Path | None = None,
+) -> None:
+    """Lay `items`, files or folders, into the new folder `gathered`, as `read_gathered` finds them there;
+    those of the gathered folder `before` come first.
 
     Files are hard links to the items' own where the file system allows it, else copies. Artifacts are never
     changed in place, so a link is as good as a copy.
@@ -24,6 +32,8 @@ def run(names: Sequence[str], items: Sequence[str | Path], gathered: str | Path,
         If the folder can't be written.
     """
     with stage(f"gather {what}"):
+        earlier = read_gathered(before) if before else {}
+        names, items = [*earlier, *names], [*earlier.values(), *items]
         if len(names) != len(items) or len(set(names)) != len(names):
             raise GatheredError(f"{len(items)} items can't be told apart by the names {', '.join(names)}.")
         with atomic_path(gathered) as folder:

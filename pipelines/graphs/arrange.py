@@ -22,6 +22,8 @@ from pipelines.task_resources import task_resources
 RUN_FIELD = "metadata.labels['pipeline/runid']"
 Arrange = Callable[..., dsl.PipelineTask]
 TRAINING = "train-expert"
+# Artifacts that one task of `gather` takes: KFP knows no open number of inputs.
+GATHER_SLOTS = 9
 # Pods have 64 MiB of /dev/shm, of which torch's workers run out.
 SHARED_MEMORY = "1Gi"
 # Kubeflow tries no task again that began longer ago, and ends the second try then: kfp's hour would leave a
@@ -144,7 +146,15 @@ def _ask_for_gpus(task: dsl.PipelineTask, config: Config, gpus: int) -> None:
 
 
 def side_by_side(arrange: Arrange, what: str, items: Mapping[str, PipelineChannel]) -> PipelineChannel:
-    """The task that lays `items` side by side under their names; returns its folder."""
-    slots = {f"item_{number}": item for number, item in enumerate(items.values(), start=1)}
-    task = gather(what=what, names=list(items), code=code_version(gather), **slots)
-    return arrange(task, f"gather {what}").outputs["gathered"]
+    """The task that lays `items` side by side under their names; returns its folder. Of more items than it
+    has slots for, further tasks lay so many more beside what the one before gathered.
+    """
+    gathered, every = None, list(items)
+    for begin in range(0, len(every), GATHER_SLOTS):
+        names = every[begin : begin + GATHER_SLOTS]
+        slots = {f"item_{number}": items[name] for number, name in enumerate(names, start=1)}
+        if gathered is not None:
+            slots["before"] = gathered
+        task = gather(what=what, names=names, code=code_version(gather), **slots)
+        gathered = arrange(task, f"gather {what}").outputs["gathered"]
+    return gathered

@@ -24,6 +24,8 @@ from pipelines.graphs.lineage import lineage
 from pipelines.lasting import lasting_folder
 from pipelines.leaves import learned, run_name
 
+# Tokens that one task `find_trained` gives: KFP knows no open number of outputs.
+TOKENS_AT_ONCE = 8
 LINEAR_EXPERTS = ("elasticnet", "median_regression")
 
 
@@ -221,14 +223,21 @@ def _tokens(
     lineages = {name: lineage(train_expert.name, arguments) for name, arguments in given.items()}
     if isinstance(source.market, str):
         return give_tokens(lineages, (source.market, str(source.slow)), kept)
-    found = arrange(
-        find_trained(
-            lineages=list(lineages.values()), source=source.market, slow=source.slow, trained_folder=kept
-        ),
-        "earlier trainings",
-        cached=False,
-    )
-    return {name: found.outputs[f"expert_{number}"] for number, name in enumerate(lineages, start=1)}
+    names, tokens = list(lineages), {}
+    for begin in range(0, len(names), TOKENS_AT_ONCE):
+        some = names[begin : begin + TOKENS_AT_ONCE]
+        found = arrange(
+            find_trained(
+                lineages=[lineages[name] for name in some],
+                source=source.market,
+                slow=source.slow,
+                trained_folder=kept,
+            ),
+            "earlier trainings",
+            cached=False,
+        )
+        tokens |= {name: found.outputs[f"expert_{number}"] for number, name in enumerate(some, start=1)}
+    return tokens
 
 
 def expert_code(leaf: Leaf) -> str:

@@ -64,6 +64,17 @@ def test_the_door_leaves_out_empty_slots_and_serves_nine(items, tmp_path):
     assert list(read_gathered(tmp_path / "two")) == ["one", "two"]
 
 
+def test_more_than_fit_into_one_task_come_behind_those_before(items, tmp_path):
+    run(["lightgbm", "z.html"], items[:2], tmp_path / "first", what="things")
+    slots = {"item_1": Place(str(items[2])), "before": Place(str(tmp_path / "first"))}
+    door = {"what": "things", "names": ["a.html"], "code": "c", "gathered": Place(str(tmp_path / "all"))}
+    gather.python_func(**door, **slots)
+    run(["lightgbm", "z.html", "a.html"], items, tmp_path / "at once", what="things")
+    assert content(tmp_path / "all") == content(tmp_path / "at once")
+    with pytest.raises(GatheredError, match="told apart"):
+        run(["z.html"], items[2:], tmp_path / "twice", what="things", before=tmp_path / "first")
+
+
 def test_links_where_they_can_be_and_copies_else(items, tmp_path, monkeypatch):
     run(["a"], items[1:2], tmp_path / "linked", what="pages")
     assert os.path.samefile(items[1], tmp_path / "linked" / "00_a")

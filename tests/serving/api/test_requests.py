@@ -68,6 +68,17 @@ def test_a_good_body_becomes_arrays():
     assert (batch.values.dtype, batch.window, batch.cross_section) == (np.float32, None, "batch")
 
 
+def test_one_request_takes_five_thousand_symbols_by_default():
+    names, usual = [f"S{number:04d}" for number in range(5001)], Settings()
+    assert len(read_signals(json.dumps({"symbols": names[:5000]}).encode(), usual).symbols) == 5000
+    assert refusal(read_signals, json.dumps({"symbols": names}).encode(), usual).status == 413
+    rows = [row(symbol=name) for name in names]
+    batch = read_score_json(body(*rows[:5000]), SHAPE, usual, NOW_US)
+    assert batch.symbols == names[:5000]
+    assert batch.values.shape == (5000, len(VALUES))
+    assert refusal(read_score_json, body(*rows), SHAPE, usual, NOW_US).status == 413
+
+
 def test_the_order_of_the_features_in_the_body_does_not_matter():
     turned = dict(reversed(list(VALUES.items())))
     np.testing.assert_array_equal(score(body(row(features=turned))).values, score(body(row())).values)
