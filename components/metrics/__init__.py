@@ -66,7 +66,6 @@ from components.metrics.shift import (
     ks_to_sketch,
     psi_p_value,
     psi_to_sketch,
-    quantile_sketch,
     stability_index,
 )
 from components.metrics.sketches import market_sketch, same_market
@@ -121,7 +120,6 @@ __all__ = [
     "probability_of_overfitting",
     "psi_p_value",
     "psi_to_sketch",
-    "quantile_sketch",
     "reality_check",
     "reliability_table",
     "row_correlations",

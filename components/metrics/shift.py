@@ -16,31 +16,19 @@ SMOOTHING = 0.5
 FEWEST_FOR_MEMORY = 4
 
 
-def quantile_sketch(values: np.ndarray, size: int = SKETCH_SIZE) -> np.ndarray:
-    """Evenly spaced order statistics of each column, in the type of `values`.
+def order_statistics(ascending: np.ndarray, size: int = SKETCH_SIZE) -> np.ndarray:
+    """The sketch of one column, in its type.
 
     Parameters
     ----------
-    values : shape (N,) or (N, F); what is not finite is left out
+    ascending : finite values, shape (N,), each at least the one before
     size : Q, at least 2
 
     Returns
     -------
-    Shape (Q,) or (Q, F), ascending; NaN for a column without a finite value. With fewer than Q finite values
-    each of them occurs at least once, so that the sketch together with their number is the sample itself.
+    Shape (Q,), ascending; NaN where there is no value. Of fewer than Q values each occurs at least once, so
+    that the sketch together with their number is the sample itself.
     """
-    values = np.asarray(values)
-    if values.ndim == 2:
-        return (
-            np.stack([quantile_sketch(column, size) for column in values.T], axis=1)
-            if values.shape[1]
-            else np.empty((size, 0), values.dtype)
-        )
-    return order_statistics(np.sort(values[np.isfinite(values)]), size)
-
-
-def order_statistics(ascending: np.ndarray, size: int = SKETCH_SIZE) -> np.ndarray:
-    """`quantile_sketch` of finite values that ascend already, shape (N,)."""
     if not len(ascending):
         return np.full(size, np.nan, dtype=ascending.dtype)
     return ascending[_ranks(len(ascending), size)]
@@ -55,7 +43,7 @@ def ks_to_sketch(
     Parameters
     ----------
     current : shape (N,) or (N, F); what is not finite is left out
-    sketch : shape (Q,) or (Q, F), of `quantile_sketch`
+    sketch : shape (Q,) or (Q, F), of `order_statistics`
     rows : finite values that the sketch was made of, one number or shape (F,); none: more than Q
 
     Returns
@@ -136,7 +124,7 @@ def psi_to_sketch(
     Parameters
     ----------
     current : shape (N,) or (N, F)
-    sketch : shape (Q,) or (Q, F), of `quantile_sketch`
+    sketch : shape (Q,) or (Q, F), of `order_statistics`
     bins : at least 2; see `psi_cuts`
     rows : finite values of the reference, one number or shape (F,)
 

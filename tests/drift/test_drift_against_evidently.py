@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from components.drift.detect import detect
-from components.metrics import ks_p_value, ks_to_sketch, psi_to_sketch, quantile_sketch, stability_index
+from components.metrics import ks_p_value, ks_to_sketch, psi_to_sketch, stability_index
+from tests.metrics.sketches import quantile_sketch
 
 ROWS, NEW = 2000, 12_000
 

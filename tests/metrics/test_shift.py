@@ -14,9 +14,9 @@ from components.metrics import (
     population_stability_index,
     psi_p_value,
     psi_to_sketch,
-    quantile_sketch,
     stability_index,
 )
+from tests.metrics.sketches import quantile_sketch
 
 values = st.lists(st.integers(-4, 4).map(float) | st.floats(-3, 3, width=32), min_size=1, max_size=60)
 

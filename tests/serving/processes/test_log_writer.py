@@ -20,13 +20,13 @@ import pytest
 
 from components.contracts import SERVED, ContractError, read_served, read_stamp, read_table, served_parts
 from components.contracts.classes import CLASS_COLUMNS
-from components.metrics.shift import quantile_sketch
 from serving.live.answer_log import AnswerLog
 from serving.live.segments import UNKNOWN_TIME_US
 from serving.processes import log_writer
 from serving.processes.feature_shift import shift_of
 from serving.processes.log_writer import LogWriter, WriterError
 from serving.processes.plan import write_plan
+from tests.metrics.sketches import quantile_sketch
 from tests.serving.made_answers import COLUMNS, QUICK, answer, make_plan, notice
 
 ROOT = Path(__file__).parents[3]
