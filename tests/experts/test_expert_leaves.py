@@ -9,6 +9,7 @@ import pytest
 import pipelines
 from components.experts.leaves import known_experts, list_leaves, load_leaf
 from components.settings import ConfigError
+from components.timeline.periods import PERIODS
 
 LEAVES = Path(pipelines.__file__).parent / "configs" / "experts"
 
@@ -35,7 +36,7 @@ def test_shipped_leaves_resolve():
     expected = [
         (expert, period, modality)
         for expert in ("median", *with_rich)
-        for period in ("1d", "1h", "4h")
+        for period in PERIODS
         for modality in ("base", "rich")
         if modality == "base" or expert in with_rich
     ]

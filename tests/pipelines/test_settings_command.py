@@ -20,7 +20,7 @@ def test_a_setting_has_its_unit_limits_default_and_place(every_setting):
     purge = every_setting["timeline.purge_bars"]
     assert purge.unit.startswith("bars ≥ 0")
     assert purge.places == ("components/timeline/cross_validation.py", "components/timeline/splits.py")
-    assert every_setting["market.period"].unit == "1d, 4h, 1h"
+    assert every_setting["market.period"].unit == "1d, 4h, 1h, 15m, 1m"
     assert every_setting["backtest.cost_bps_per_side"].unit.startswith("basis points")
     assert every_setting["fusion.tables.path"].default == "–"
     assert every_setting["experts.overrides.tft.training.epochs"].unit == "epochs ≥ 1"
