@@ -264,7 +264,7 @@ def test_thresholds_add_nothing_and_the_catalog_names_what_the_model_adds():
     assert hmm_catalog(Regimes()) == []
     entries = hmm_catalog(QUICK, "1d")
     assert {entry.warm_up_bars for entry in entries} == {hmm_warm_up_bars(QUICK, "1d")}
-    assert hmm_warm_up_bars(QUICK) == hmm_warm_up_bars(QUICK, "1h") > hmm_warm_up_bars(QUICK, "4h")
+    assert hmm_warm_up_bars(QUICK) == hmm_warm_up_bars(QUICK, "1m") > hmm_warm_up_bars(QUICK, "1h")
     assert [entry.column for entry in entries] == list(PROBABILITIES)
     assert hmm_columns(series, QUICK).columns == ["timestamp", *PROBABILITIES, REGIME_COLUMN]
     assert {(entry.group, entry.role, entry.modality) for entry in entries} == {
