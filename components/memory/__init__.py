@@ -1,4 +1,4 @@
 """Memory: what this process may use of it (`limits`) and the share of that which work is sized for (`share`).
 
-Ground floor: imports only the contracts. All figures are bytes.
+Ground floor: imports only the contracts and how processes end. All figures are bytes.
 """

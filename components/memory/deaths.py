@@ -8,13 +8,13 @@ without a word.
 import os
 import re
 import signal
-import sys
 from pathlib import Path
 
 from components.memory.amounts import readable
 from components.memory.held import most_held
 from components.memory.limits import ROOT, end
 from components.memory.lowered import what_to_lower
+from components.processes.endings import KILL
 
 # What is said where memory was refused: by Python and NumPy, C++, Rust (Polars), Arrow, torch, the C library,
 # LLVM. Not `CUDA out of memory`, which is that of a GPU.
@@ -23,10 +23,6 @@ REFUSED = re.compile(
     r"|[Cc]an(?:not|'t) allocate memory|Unable to allocate .*\bfor an array\b|LLVM ERROR: out of memory"
     r"|Thread creation failed: Resource temporarily unavailable|can't start new thread"
 )
-KILLED = (signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL).value
-# What the system counts peaks in, where it does.
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-_COUNTS = os.name == "posix"
 # A shell says 128 and the number where a signal ended what it ran.
 OF_SHELL = 128
 
@@ -59,7 +55,7 @@ def how_it_ended(stage: str, code: int, said: str, *, peak: int | None, kernel_k
     kernel_kills : how many processes the kernel killed for want of memory meanwhile, see `kernel_kills`
     """
     number = -code if code < 0 else code - OF_SHELL
-    if number == KILLED:
+    if number == KILL:
         by = (
             "the kernel, which had no memory left for it"
             if kernel_kills
@@ -77,12 +73,7 @@ def how_it_ended(stage: str, code: int, said: str, *, peak: int | None, kernel_k
 
 def peak_here() -> int | None:
     """The most that this process has held; None where the system does not say."""
-    held = most_held([os.getpid()])
-    if held or not _COUNTS:
-        return held or None
-    import resource
-
-    return RSS_UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most_held([os.getpid()]) or None
 
 
 def kernel_kills(root: Path = ROOT) -> int:

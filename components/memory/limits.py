@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# Imported before memory is short.
+import psutil
+
 from components.memory.share import memory_share
 
 ROOT = Path("/")
@@ -63,8 +66,6 @@ def limits(root: Path = ROOT) -> list[Limit]:
 def _machine(root: Path) -> Limit | None:
     """All of the machine, or of a virtual one."""
     if not sys.platform.startswith("linux"):
-        import psutil
-
         memory, swap = psutil.virtual_memory(), psutil.swap_memory()
         return Limit("memory of the machine", memory.total, memory.total - memory.available, swap.free)
     lines = _fields(root / "proc/meminfo")
@@ -77,17 +78,15 @@ def _machine(root: Path) -> Limit | None:
 
 def _of_process(root: Path) -> Iterator[Limit]:
     """`ulimit -v` and `ulimit -d`: of what is mapped, which is always more than what is held."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if not hasattr(psutil, "RLIMIT_AS"):  # only Linux can be asked
         return
     status = _fields(root / "proc/self/status")
     for name, number, held in (
-        ("ulimit -v (RLIMIT_AS)", resource.RLIMIT_AS, "VmSize"),
-        ("ulimit -d (RLIMIT_DATA)", resource.RLIMIT_DATA, "VmData"),
+        ("ulimit -v (RLIMIT_AS)", psutil.RLIMIT_AS, "VmSize"),
+        ("ulimit -d (RLIMIT_DATA)", psutil.RLIMIT_DATA, "VmData"),
     ):
-        allowed = resource.getrlimit(number)[0]
-        if allowed != resource.RLIM_INFINITY:
+        allowed = psutil.Process().rlimit(number)[0]
+        if allowed != psutil.RLIM_INFINITY:
             yield Limit(name, allowed, KIB * status.get(held, 0))
 
 

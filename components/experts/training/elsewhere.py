@@ -17,6 +17,7 @@ from components.experts.leaves import is_neural
 from components.experts.training.folds import FoldWork, fit_into
 from components.experts.training.inputs import Assignment, Inputs, read_inputs
 from components.experts.training.train import Plan, planned
+from components.memory.deaths import peak_here
 from components.progress import advance as report_progress
 from components.progress import pass_on
 from components.spread import engines
@@ -88,7 +89,7 @@ class FitsElsewhere:
         """What one fit needs: the leaf's threads, a GPU where it learns on one, and as much memory as this
         process took so far, which has read the same tables and, where it fitted, made the first fit.
         """
-        return Needs(self.assignment.leaf.threads, int(_on_gpu(self.assignment)), _peak_gib())
+        return Needs(self.assignment.leaf.threads, int(_on_gpu(self.assignment)), (peak_here() or 0) / GIB)
 
     def fit(self, work: FoldWork, plan: Plan, numbers: Sequence[int]) -> None:
         """Leave these fits of the plan in the work folder, as `finish_fold` would, or leave them to it.
@@ -138,16 +139,3 @@ def _on_gpu(assignment: Assignment) -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _peak_gib() -> float:
-    """The most memory that this process has held; 0 where the system tells of none."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / GIB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts in bytes, Linux in KiB.
-    return peak / GIB if os.uname().sysname == "Darwin" else peak * 1024 / GIB
