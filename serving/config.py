@@ -56,7 +56,7 @@ class Settings(Section):
         ),
     )
     max_symbols: int = Field(5000, ge=1, description="symbols in one request to /signals")
-    max_rows: int = Field(5000, ge=1, description="rows in one request to /score")
+    max_rows: int = Field(2000, ge=1, description="rows in one request to /score")
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="largest request body")
     requests_per_second: float = Field(
         500.0,

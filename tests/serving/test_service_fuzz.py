@@ -134,7 +134,12 @@ def many(pattern: bytes, count: int) -> bytes:
 
 # Path, body, and the codes that may refuse it.
 HEAVY = {
-    "100,000 symbols": ("/signals", b'{"symbols":[' + many(b'"S%d"', 100_000) + b"]}", {"body_too_large"}),
+    "a million symbols": (
+        "/signals",
+        b'{"symbols":[' + many(b'"S%d"', 1_000_000) + b"]}",
+        {"body_too_large"},
+    ),
+    "100,000 symbols": ("/signals", b'{"symbols":[' + many(b'"S%d"', 100_000) + b"]}", {"oversized_batch"}),
     "100,000 short symbols": ("/signals", b'{"symbols":[' + b'"",' * 99_999 + b'""]}', {"wrong_value"}),
     "a symbol of 30 MB": ("/signals", b'{"symbols":["' + b"x" * 30_000_000 + b'"]}', {"body_too_large"}),
     "deep arrays": ("/score", b"[" * 1_000_000, {"oversized_batch"}),

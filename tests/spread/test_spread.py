@@ -44,6 +44,12 @@ def said(piece: Piece) -> list[str]:
     return [f"{line['event']} {line['attempt']}" for line in read_attempts(piece.folder)]
 
 
+@pytest.fixture(autouse=True)
+def parts_are_found(monkeypatch):
+    """Other processes find the functions of these tests too."""
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+
+
 @pytest.fixture
 def two(monkeypatch):
     """Two processes, whatever this machine has."""

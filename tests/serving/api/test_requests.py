@@ -72,11 +72,6 @@ def test_one_request_takes_five_thousand_symbols_by_default():
     names, usual = [f"S{number:04d}" for number in range(5001)], Settings()
     assert len(read_signals(json.dumps({"symbols": names[:5000]}).encode(), usual).symbols) == 5000
     assert refusal(read_signals, json.dumps({"symbols": names}).encode(), usual).status == 413
-    rows = [row(symbol=name) for name in names]
-    batch = read_score_json(body(*rows[:5000]), SHAPE, usual, NOW_US)
-    assert batch.symbols == names[:5000]
-    assert batch.values.shape == (5000, len(VALUES))
-    assert refusal(read_score_json, body(*rows), SHAPE, usual, NOW_US).status == 413
 
 
 def test_the_order_of_the_features_in_the_body_does_not_matter():
