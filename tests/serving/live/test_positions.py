@@ -65,6 +65,20 @@ def test_a_row_gets_the_weight_that_it_has_in_the_markets_book(
     )
 
 
+def test_a_row_in_the_middle_has_a_position_where_those_above_have_too_short_a_past():
+    """Under a volatility target nobody can be ruled out by the score alone."""
+    past = np.random.default_rng(3).normal(0, 0.01, size=(31, 60))
+    past[20:30, :40] = np.nan
+    market = replace(rows_of(np.arange(30), np.ones(30)), past=past[:30])
+    row = replace(rows_of([17.5], [1.0]), past=past[30:])
+    aimed = replace(BOOK, volatility_target=1.0)
+    assert inserted_weights(row, np.array([-1]), market, aimed)[0] == 0
+    market = replace(market, score=np.where(np.arange(30) < 20, np.arange(30) - 20.0, market.score))
+    row = replace(row, score=np.array([5.0]))
+    assert inserted_weights(row, np.array([-1]), market, aimed)[0] > 0
+    assert inserted_weights(row, np.array([-1]), market, BOOK)[0] == 0
+
+
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 60), bars=st.integers(1, 5))
 def test_a_batch_is_one_book_a_bar(seed, rows, bars):
