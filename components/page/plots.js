@@ -32,10 +32,12 @@ function layoutOf(figure) {
   return layout;
 }
 
-// Whiskers, and on dark cards the numbers in heat maps, get the page's ink: to Plotly every card is white.
-function inked(trace) {
+// Whiskers, and on dark cards the numbers in heat maps, get the page's ink: to Plotly every card is white. Colours
+// come round again, so curves are dashed from the second round on.
+function inked(trace, number) {
   const { ink, strong } = colours();
   const more = {};
+  if (/lines/.test(trace.mode) && number >= LIGHT_TRACES.length) more.line = Object.assign({ dash: "dash" }, trace.line);
   if (trace.error_y) more.error_y = Object.assign({ color: ink }, trace.error_y);
   if (trace.texttemplate && dark.matches) more.textfont = { color: strong };
   return Object.assign({}, trace, more);

@@ -12,6 +12,7 @@ import pytest
 import components.page
 from components.page import figure, number, render
 from components.report.closing import close_run
+from tests.retraining.headless import CHROMIUM, browser
 
 
 def events(path, *lines):
@@ -48,6 +49,22 @@ def test_a_page_loads_nothing_and_draws_in_both_schemes(filled):
     assert not re.findall(r"<script[^>]+src", html)
     assert "prefers-color-scheme: dark" in html
     assert "Plotly.react" in html
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser (Debian package chromium)")
+def test_no_two_of_many_curves_look_alike(filled, tmp_path):
+    curves = [
+        {"type": "scatter", "mode": "lines", "name": str(n), "x": [0, 1], "y": [n, n], "line": {"width": 1.6}}
+        for n in range(14)
+    ]
+    (tmp_path / "page.html").write_text(filled('{{ blocks.plot("p", drawn) }}', drawn=figure(curves)))
+    drawn = 'document.querySelector(".plot")._fullData'
+    (tmp_path / "browser").mkdir()
+    with browser(tmp_path / "browser") as tab:
+        tab.open((tmp_path / "page.html").as_uri())
+        tab.wait(f"{drawn} && {drawn}.length == 14")
+        looks = tab.run(f"{drawn}.map((curve) => curve.line.color + curve.line.dash + curve.line.width)")
+    assert len(set(looks)) == 14
 
 
 def body_of(html: str) -> str:
