@@ -23,7 +23,7 @@ def rank_ic(scores: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
 def information_ratio(
     reference: InformationReference | None, scores: pl.DataFrame, labels: pl.DataFrame | None, horizon: int
 ) -> InformationRatio | None:
-    """Mean over spread of the scores' daily RankIC, now, by month, and in the reference out of sample; None
+    """Mean over spread of the scores' RankIC by bar, now, by month, and in the reference out of sample; None
     where nothing is known.
 
     `usual` is the lowest of windows of the reference as long as now. `p` is one-sided: the chance of a mean

@@ -207,7 +207,7 @@ def _months(worth: InformationRatio) -> dict[str, Any]:
 
 def _worth_note(worth: InformationRatio) -> str:
     return (
-        "mean over spread of the daily RankIC; dotted: out of sample at training. Over all"
+        "mean over spread of the RankIC by bar; dotted: out of sample at training. Over all"
         f" {worth.bars} bars {number(worth.current)} against {number(worth.reference)}, chance of so low a"
         f" mean RankIC p = {number(worth.p, 3)}"
     )

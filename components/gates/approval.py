@@ -115,7 +115,7 @@ def portfolio_gates(block: Measurement, settings: Settings) -> tuple[Gate, ...]:
 
 
 def baseline_gate(evaluation: Evaluation, block: Measurement, name: str, settings: Settings) -> Gate:
-    """Mean daily RankIC over the baseline's, on all bars where one of them was judged; who gives no order on
+    """Mean RankIC by bar over the baseline's, on all bars where one of them was judged; who gives no order on
     a bar, or was not judged there, has 0: where neither gives one nothing is gained.
     """
     gain = settings.baselines[name]
@@ -128,7 +128,7 @@ def baseline_gate(evaluation: Evaluation, block: Measurement, name: str, setting
     both = _daily(block).join(baseline, on="timestamp", how="full", coalesce=True)
     own = both["rank_ic"].count()
     gained = both["rank_ic"].fill_null(0.0) - both["baseline"].fill_null(0.0)
-    what = f"mean daily RankIC more than that of {name}, {len(both)} bars, an order on {own}"
+    what = f"mean RankIC by bar more than that of {name}, {len(both)} bars, an order on {own}"
     return gate(gate_name, gained.mean(), ">=", gain, what, lacking=_too_few(own, settings))
 
 

@@ -123,14 +123,14 @@ class Settings(Section):
     baselines: dict[str, float] = Field(
         {"median": 0.005, "equal_weights": -0.005, "best_single": -0.005},
         description=(
-            "mean daily RankIC that the candidate must have over each baseline; negative: how much worse is"
+            "mean RankIC by bar that the candidate must have over each baseline; negative: how much worse is"
             " let pass as noise"
         ),
     )
     min_champion_t: float = Field(
         1.28,
         description=(
-            "t of the daily RankIC difference to the champion, as a normal deviate; 1.28 lets an equal model"
+            "t of the RankIC difference by bar to the champion, as a normal deviate; 1.28 lets an equal model"
             " pass one time in ten"
         ),
     )

@@ -45,7 +45,7 @@ def newest_bars_only(champion: ChampionPredictions | None) -> datetime | None:
 
 
 def champion_gate(contest: Contest, settings: Settings) -> Gate:
-    """t of the daily RankIC difference on the rows that both predicted out of sample."""
+    """t of the RankIC difference by bar on the rows that both predicted out of sample."""
     champion = contest.champion
     if champion is None:
         return _untested("there is no champion yet", settings, passed=True)
@@ -72,7 +72,7 @@ def champion_gate(contest: Contest, settings: Settings) -> Gate:
     first, last = pairs["timestamp"][0], pairs["timestamp"][-1]
     value = t_value(difference, horizon=horizon)
     what = (
-        f"t of the daily RankIC difference to champion {champion.version}, mean {difference.mean():+.4f} over"
+        f"t of the RankIC difference to champion {champion.version}, mean {difference.mean():+.4f} over"
         f" {len(pairs)} bars ({first:%Y-%m-%d} to {last:%Y-%m-%d}){_which_bars(contest)}"
     )
     found = gate(NAME, value, ">=", settings.min_champion_t, what)

@@ -198,7 +198,7 @@ class Month(Part):
 
 
 class InformationRatio(Part):
-    """Mean over spread of the scores' daily RankIC, now and out of sample at training."""
+    """Mean over spread of the scores' RankIC by bar, now and out of sample at training."""
 
     reference: Figure
     current: Figure

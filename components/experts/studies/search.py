@@ -2,7 +2,7 @@
 blind to the test window.
 
 A try is one set of settings, trained in the walk-forward folds that predict the validation window. Its value
-is the mean daily RankIC of those out-of-fold predictions, where the target is a class their Brier skill. The
+is the mean RankIC by bar of those out-of-fold predictions, where the target is a class their Brier skill. The
 first try is the leaf as it stands, so that one sees what the search gains over it.
 
 The sampler is seeded anew for each try from the run's seed and the number of tries before it, so that a study

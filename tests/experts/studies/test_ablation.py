@@ -328,8 +328,8 @@ def test_classes_are_judged_by_a_proper_score_and_numbers_by_the_rank_correlatio
     header, cells = table_rows(found, lambda value, digits: "–" if value is None else f"{value:.{digits}f}")
     assert header[:5] == ["variant", "Brier skill", "PR-AUC", "ECE", "RankIC"]
     assert {len(row) for row in cells} == {len(header)}
-    assert "Difference in daily Brier skill" in ablation_page(found)
-    assert "Difference in daily RankIC" in ablation_page(replace_judged(found))
+    assert "Difference in Brier skill by bar" in ablation_page(found)
+    assert "Difference in RankIC by bar" in ablation_page(replace_judged(found))
 
 
 def replace_judged(found):
