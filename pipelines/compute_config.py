@@ -37,11 +37,9 @@ class ComputeSettings(Section):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tasks are told of it."""
-        share = {SHARE_VARIABLE: str(self.memory_share)}
-        if self.engine == "local":
-            return share
-        return {**share, ENGINE_VARIABLE: self.engine, ADDRESS_VARIABLE: self.address}
+        """What tasks are told of it: all of it, for what their surroundings may say of it does not count."""
+        told = {SHARE_VARIABLE: str(self.memory_share), ENGINE_VARIABLE: self.engine}
+        return told if self.engine == "local" else {**told, ADDRESS_VARIABLE: self.address}
 
     @model_validator(mode="after")
     def _address_has_a_use(self):

@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 START_S = 90.0
 # The leader of a server's process group: it ends the whole group when pytest ends, however that comes.
 _LEADER = """
-import subprocess, sys
+import os, subprocess, sys
 from components.processes.endings import end_group_with_parent
-end_group_with_parent()
+end_group_with_parent(os.getppid())
 user = sys.argv[1] or None
 sys.exit(subprocess.run(sys.argv[2:], user=user, group=user, extra_groups=[] if user else None).returncode)
 """

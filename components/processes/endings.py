@@ -49,14 +49,17 @@ def die_with_parent(number: int) -> None:
         _prctl(_PARENT_DEATH_SIGNAL, number)
 
 
-def end_group_with_parent() -> None:
-    """End this process and all of its group when it is told to end, or when its parent is killed.
+def end_group_with_parent(parent: int) -> None:
+    """End this process and all of its group when it is told to end, or when `parent`, the process that
+    started it, is killed: at once where that came before this call, of which the kernel does not tell.
 
     For the leader of a group of its own, whose tasks must not outlive it.
     """
     if _GROUPS:
         signal.signal(signal.SIGTERM, lambda *_: os.killpg(os.getpgrp(), KILL))
     die_with_parent(signal.SIGTERM)
+    if _GROUPS and os.getppid() != parent:
+        os.killpg(os.getpgrp(), KILL)
 
 
 def end_with_spawner() -> None:

@@ -30,9 +30,18 @@ def users_module(name: str) -> ModuleType:
     """Import a module that the user named: an expert, or a builder of factors.
 
     It is found where it is installed, on PYTHONPATH, or in the working folder.
+
+    Raises
+    ------
+    ImportError
+        Also where it ends Python, as a script does that was not meant to be imported. What else it raises is
+        raised on.
     """
     look_in_working_folder()
-    return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
+    except SystemExit as stop:
+        raise ImportError(f"{name} ends Python while it is imported: SystemExit({stop.code!r})") from stop
 
 
 def look_in_working_folder() -> None:

@@ -4,12 +4,14 @@ Every command imports what it needs only when it runs, so help answers at once.
 """
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from components.processes.endings import ending_signals
 from pipelines.commands import cli_experts, cli_factors, cli_models, cli_schedules
 from pipelines.commands.options import (
     DEMO,
@@ -22,7 +24,8 @@ from pipelines.commands.options import (
     checked_runner,
 )
 
-INTERRUPTED = 130
+# Exit codes of a command that was stopped: from the keyboard, by SIGTERM, or by a closed terminal.
+STOPPED = (130, 143, 129)
 
 app = typer.Typer(
     name="alphaloop",
@@ -285,12 +288,20 @@ app.add_typer(cli_factors.app)
 app.add_typer(cli_models.app)
 
 
+def _end_in_order(number: int, _frame: object) -> None:
+    """End as from the keyboard: what was started ends first, and what was only meant for now is removed."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line; problems that the user can mend are printed without a traceback."""
+    for number in ending_signals():
+        if number != signal.SIGINT:  # from the keyboard comes KeyboardInterrupt
+            signal.signal(number, _end_in_order)
     try:
         app(standalone_mode=True)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
+        if stop.code in STOPPED:
             typer.echo("Stopped. The next run goes on from the last finished stage.", err=True)
         raise
     except Exception as error:

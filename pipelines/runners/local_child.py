@@ -189,6 +189,6 @@ def _forget_other_places(artifacts: Path) -> int:
 
 
 if __name__ == "__main__":
-    end_group_with_parent()
     plan_path = Path(sys.argv[1])
+    end_group_with_parent(int(sys.argv[2]))
     execute(Plan.read(plan_path), plan_path.parent)

@@ -6,6 +6,7 @@ log file; what the stages report comes back through the events file (`components
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from components.processes.imports import own_modules_only, python_module
 from components.processes.locks import LockHeld, take_lock
 from components.progress import EVENTS_VARIABLE
 from components.report.closing import FAILURE, close_run, killed, read_events
+from components.spread.on_ray import require_ray
 from pipelines.code_version import IMAGE_ID_VARIABLE
 from pipelines.config import Config, data_folder
 from pipelines.leaves import WITHOUT_LEAVES, resolve_leaves
@@ -119,11 +121,15 @@ def run_locally(
         checkout.
     PodError
         With runner pods: if this machine refuses namespaces.
+    RayError
+        If Ray is to fit the experts of tasks in subprocesses, and is not installed.
     """
     if runner == "pods":
         require_namespaces()
     if pipeline not in WITHOUT_LEAVES:
         resolve_leaves(config)  # what can't be trained is refused before the run folder is touched
+        if runner == "subprocess" and config.compute.engine == "ray":
+            require_ray()
     files = RunFiles(Path(config.run.folder).absolute())
     with _only_run(files.folder) as lock:
         files.begin()
@@ -148,7 +154,7 @@ def _run_child(plan: Plan, files: RunFiles, lock: int, terminal: Terminal) -> Fa
     environment, kills = _environment(plan, files), kernel_kills()
     with files.log.open("w") as output:
         child = subprocess.Popen(
-            python_module(CHILD, str(files.plan)),
+            python_module(CHILD, str(files.plan), str(os.getpid())),
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,

@@ -78,6 +78,14 @@ def test_a_broken_leaf_says_where(tmp_path, text, message):
         load_leaf(write(tmp_path, text))
 
 
+@pytest.mark.parametrize("code", [0, None, "I am a script"])
+def test_an_experts_module_that_ends_python_is_told_of(tmp_path, monkeypatch, code):
+    (tmp_path / "a_script.py").write_text(f"import sys\nsys.exit({code!r})\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"'a_script' of expert 'mine' can't .* ends Python while it is"):
+        load_leaf(write(tmp_path, "expert: mine\nperiod: 1d\nmodule: a_script\n"))
+
+
 def test_a_missing_leaf_lists_those_there(tmp_path):
     path = write(tmp_path, "expert: lightgbm\nperiod: 1d\n")
     with pytest.raises(ConfigError, match="Leaves there: lightgbm/1d/base"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from components.contracts import ContractError
 from components.memory.limits import end, limit, limits, target
 from components.memory.share import SHARE_VARIABLE
 
@@ -115,6 +116,13 @@ def test_the_share_that_a_task_was_told_is_what_work_is_cut_to(plant, monkeypatc
     assert target(plant(MEMINFO)) == 0
     monkeypatch.setenv(SHARE_VARIABLE, "0.5")
     assert target(plant()) == 2048 * MIB
+
+
+@pytest.mark.parametrize("told", ["much", "nan", "inf", "0", "-1", "1"])
+def test_a_share_that_the_config_would_not_take_is_refused_by_name(plant, monkeypatch, told):
+    monkeypatch.setenv(SHARE_VARIABLE, told)
+    with pytest.raises(ContractError, match=f"{SHARE_VARIABLE}={told}: set it to a share above 0"):
+        target(plant(MEMINFO))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux says of this process")

@@ -86,7 +86,8 @@ def test_a_materialisation_counts_while_its_publication_is_the_stores(tmp_path):
 
 
 @pytest.mark.timeout(RUNS_S)
-def test_an_interrupted_run_says_how_it_goes_on_and_leaves_no_process(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_how_it_goes_on_and_leaves_no_process(tmp_path, number):
     folder = tmp_path / "run"
     config = write_config(tmp_path / "small.yaml", folder)
     command = subprocess.Popen(
@@ -98,9 +99,10 @@ def test_an_interrupted_run_says_how_it_goes_on_and_leaves_no_process(tmp_path):
     wait_for(
         lambda: any(e["event"] == "finished" and e["stage"] == "ingest" for e in read_events(folder)), command
     )
-    command.send_signal(signal.SIGINT)
+    command.send_signal(number)
     text, _ = command.communicate(timeout=PATIENCE_S)
-    assert command.returncode == 130
+    assert command.returncode == 128 + number
+    assert not (folder / "tmp").exists()
     assert "The next run goes on from the last finished stage." in text
     assert "Traceback" not in text
     assert processes_of(folder) == []

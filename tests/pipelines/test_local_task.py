@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.memory.share import SHARE_VARIABLE
 from components.progress import EVENTS_VARIABLE
+from components.spread.choice import ENGINE_VARIABLE
+from components.spread.on_ray import RayError
 from pipelines.config import load_config
 from pipelines.runners import local_run
 from pipelines.runners.local_run import RunFailed, run_locally
@@ -116,6 +119,25 @@ def test_the_end_of_the_process_that_leads_a_run_is_told_with_where_it_was(
     assert f"Stage: {where}. Log: " in text
     assert f"The process that leads the run {word}" in text
     assert where in (tmp_path / "run" / "failure.html").read_text()
+
+
+def test_what_surrounds_a_run_does_not_choose_how_it_uses_the_machine(tmp_path, monkeypatch):
+    """The config alone does: its default too."""
+    surroundings = {ENGINE_VARIABLE: "spark", SHARE_VARIABLE: "much"}
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    told = f'echo "${ENGINE_VARIABLE} ${SHARE_VARIABLE}"; exit 3'
+    monkeypatch.setattr(local_run, "python_module", lambda *_: ["sh", "-c", told])
+    with pytest.raises(RunFailed, match=r"Its last words:\nlocal 0\.7\n"):
+        run_locally("training", load_config(DEMO, [f"run.folder={tmp_path / 'run'}"]))
+
+
+def test_without_ray_nothing_is_begun_that_ray_is_to_fit(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    config = load_config(DEMO, [f"run.folder={tmp_path / 'run'}", "compute.engine=ray"])
+    with pytest.raises(RayError, match="Ray is not installed here"):
+        run_locally("training", config)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.timeout(600)

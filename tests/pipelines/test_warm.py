@@ -146,7 +146,7 @@ def test_a_task_ends_with_the_warm_process_and_the_next_is_started_as_kfp_does(t
         wait_for(lambda: sign.exists() and sign.read_text())
         os.kill(warm.server.pid, signal.SIGKILL)
         asked.join()
-        assert codes == [1]
+        assert codes == [-signal.SIGKILL]
         wait_for(lambda: not Path(f"/proc/{sign.read_text()}").exists())
         assert run_task(warm, command(tmp_path, "pass")) == COLD
 

@@ -34,10 +34,10 @@ print(child.pid, flush=True)
 child.wait()
 """
 GROUP = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from components.processes.endings import end_group_with_parent
 
-end_group_with_parent()
+end_group_with_parent(os.getppid())
 print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
 time.sleep(60)
 """
@@ -155,6 +155,23 @@ def test_a_group_ends_when_its_leaders_parent_is_killed():
     launcher.kill()
     launcher.wait()
     until(lambda: gone(leader) and gone(member))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no groups there")
+def test_a_group_ends_whose_leaders_parent_was_killed_before_it_could_ask():
+    waits = GROUP.replace("(os.getppid())", "(int(sys.argv[1]))").replace("import os,", "import os, select,")
+    waits = waits.replace("\nend_group", "\nselect.select([sys.stdin], [], [])\nend_group", 1)
+    launch = (
+        "import os, subprocess, sys\nfrom components.processes.endings import leader_of_a_group\n"
+        "command = [sys.executable, '-c', sys.argv[1], str(os.getpid())]\n"
+        "child = subprocess.Popen(command, **leader_of_a_group(), stdin=subprocess.PIPE)\n"
+        "print(child.pid, flush=True)\nchild.wait()"
+    )
+    launcher = started(launch, waits)
+    leader = int(launcher.stdout.readline())
+    launcher.kill()  # which closes the leader's standard input
+    launcher.wait()
+    until(lambda: gone(leader))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no groups there")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from components.processes.endings import KILL
 from components.processes.imports import python_module
 
 SERVER = "pipelines.runners.warm.server"
@@ -34,8 +35,8 @@ PRELOADED: Mapping[str, Sequence[str]] = {
 }
 # kfp reads this where it is imported: a task needs little of it.
 KFP_RUNTIME = {"_KFP_RUNTIME": "true"}
-# The exit code of a task whose end nobody saw, because the warm process was killed.
-LOST = 1
+# The exit code of a task whose end nobody saw, because the warm process was killed: the kernel killed it too.
+LOST = -KILL
 
 
 def can_fork() -> bool:
