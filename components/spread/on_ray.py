@@ -3,11 +3,9 @@ on one that is started here. Only names, paths and numbers travel; where a node 
 """
 
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 
 from components.contracts.errors import AlphaloopError
@@ -21,11 +19,13 @@ from components.spread.piece import Piece
 
 GIB = 2**30
 POLL_S = 0.5
-# Where Ray finds its cluster's token. One that is started here gets its own: Ray would leave it in the home
-# folder.
+# Where Ray finds its cluster's token. Clusters that this process starts get one of its own: Ray would leave
+# it in the home folder. It is never changed again, because Ray reads it once.
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 # Ray sends figures of its use home by default.
 NO_FIGURES_HOME = "RAY_USAGE_STATS_ENABLED"
+# How often Ray asks an address that does not answer, 40 s each time; else 20 times.
+TRIES_VARIABLE, TRIES = "RAY_gcs_server_port_wait_time_s", "1"
 # What goes into Ray's store of objects is a name and a few paths; the least that Ray takes.
 STORE_BYTES = 80 * 2**20
 
@@ -102,39 +102,31 @@ def _answer(ray: ModuleType, reference: object, piece: Piece, retries: int) -> d
 @contextmanager
 def _connected(ray: ModuleType) -> Iterator[None]:
     address = ray_address()
-    with tempfile.TemporaryDirectory() as folder:
-        if not address:
-            _give_token(Path(folder) / "token")
-        try:
-            _connect(ray, address)
-        except Exception as error:  # Ray raises what it likes, plain exceptions among them
-            place = f"at {address}" if address else "here"
-            raise RayError(
-                f"No Ray answers {place} ({type(error).__name__}: {error}). Check compute.address, that the"
-                f" cluster runs, and its token in {TOKENS[0]} or {TOKENS[1]}; or set compute.engine to local."
-            ) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    try:
+        _connect(ray, address)
+    except Exception as error:  # Ray raises what it likes, plain exceptions among them
+        place = f"at {address}" if address else "here"
+        raise RayError(
+            f"No Ray answers {place} ({type(error).__name__}: {error}). Check compute.address, that the"
+            f" cluster runs, and its token in {TOKENS[0]} or {TOKENS[1]}; or set compute.engine to local."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _connect(ray: ModuleType, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
+        os.environ.setdefault(TRIES_VARIABLE, TRIES)
         ray.init(address=address, **quiet)
         return
+    if not any(name in os.environ for name in TOKENS):
+        os.environ[TOKENS[0]] = uuid.uuid4().hex
     here = {"num_cpus": max(1, int(cores())), "object_store_memory": STORE_BYTES, "include_dashboard": False}
     # `local`: never one that happens to run on this machine.
     ray.init(address="local", **here, **quiet)
-
-
-def _give_token(path: Path) -> None:
-    """A token of our own for a cluster that is started here, unless the user has one."""
-    if not any(name in os.environ for name in TOKENS):
-        path.write_text(uuid.uuid4().hex, encoding="utf-8")
-        path.chmod(0o600)
-        os.environ[TOKENS[1]] = str(path)
 
 
 def _require_room(ray: ModuleType, needs: Needs) -> None:

@@ -128,6 +128,25 @@ def test_a_killed_raylet_costs_a_second_attempt_and_no_byte(tmp_path, ray):
     assert {path.name for path in out.iterdir()} == {LOGS, *told}
 
 
+TWICE = """
+    import sys
+    from pathlib import Path
+    from components.spread import engines
+    from tests.spread.test_spread import SQUARE, pieces
+    for number in ("1", "2"):
+        engines.map(SQUARE, pieces(Path(sys.argv[1], number), 1))
+"""
+
+
+def test_ray_is_started_here_as_often_as_it_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv(ENGINE_VARIABLE, "ray")
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    for name in (ADDRESS_VARIABLE, *on_ray.TOKENS):
+        monkeypatch.delenv(name, raising=False)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(TWICE), str(tmp_path)], check=True)
+    assert [(tmp_path / number / "piece_1/square.txt").read_text() for number in ("1", "2")] == ["1", "1"]
+
+
 def test_a_ray_that_does_not_answer_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(ENGINE_VARIABLE, "ray")
     monkeypatch.setenv(ADDRESS_VARIABLE, "127.0.0.1:1")

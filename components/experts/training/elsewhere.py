@@ -3,7 +3,6 @@ plans as the driver does, and makes the fit that it is asked for by the fold's n
 """
 
 import json
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,13 @@ from components.contracts import ContractError
 from components.experts.errors import ExpertError
 from components.experts.leaves import is_neural
 from components.experts.training.folds import FoldWork, fit_into
-from components.experts.training.inputs import Assignment, Inputs, read_inputs
+from components.experts.training.inputs import (
+    Assignment,
+    Inputs,
+    as_arguments,
+    from_arguments,
+    read_inputs,
+)
 from components.experts.training.train import Plan, planned
 from components.memory.deaths import peak_here
 from components.progress import advance as report_progress
@@ -37,8 +42,7 @@ GIB = 2**30
 def fit_fold(arguments: Mapping[str, Any], folder: Path) -> None:
     """Make one fit of a training into an empty folder.
 
-    arguments : `inputs`, the fields of `Inputs`; `assignment`, as `Assignment.parsed` takes it;
-        `work_folder`; `fold`, the name of the fit
+    arguments : those of `as_arguments`, and `fold`, the name of the fit
     """
     for path in arguments["inputs"].values():
         if not Path(path).exists():
@@ -46,7 +50,7 @@ def fit_fold(arguments: Mapping[str, Any], folder: Path) -> None:
                 f"{path} is not seen from {socket.gethostname()}. Each node of Ray must have the run's folder"
                 " at the same path, on a volume that all of them share; or set compute.engine to local."
             )
-    common = {name: arguments[name] for name in ("inputs", "assignment", "work_folder")}
+    common = {name: value for name, value in arguments.items() if name != "fold"}
     work, plan = _planned(json.dumps(common))
     number = [fold.name for fold in plan.every].index(arguments["fold"])
     own, fold = plan.own(work, number), plan.every[number]
@@ -60,10 +64,9 @@ def fit_fold(arguments: Mapping[str, Any], folder: Path) -> None:
 @lru_cache(maxsize=1)
 def _planned(common: str) -> tuple[FoldWork, Plan]:
     """What all fits of a training have in common, read once by a process that makes several of them."""
-    values = json.loads(common)
-    inputs, assignment = Inputs(**values["inputs"]), Assignment.parsed(*values["assignment"])
+    inputs, assignment, work_folder = from_arguments(json.loads(common))
     tables, _ = read_inputs(inputs)
-    return planned(tables, assignment, Path(values["work_folder"]), inputs.warm_from, "served")
+    return planned(tables, assignment, work_folder, inputs.warm_from, "served")
 
 
 def elsewhere(inputs: Inputs, assignment: Assignment) -> "FitsElsewhere | None":
@@ -99,7 +102,10 @@ class FitsElsewhere:
         ExpertError
             If the expert failed, or every process that worked on a fit died.
         """
-        pieces = {plan.every[number].name: self._piece(work, plan, number) for number in numbers}
+        needs = self.needs()
+        if engine() == "local" and min(slots(needs), len(numbers)) == 1:
+            return  # this process, which has the tables already, makes them
+        pieces = [self._piece(work, plan, number) for number in numbers]
         done = {plan.every[number].name: 1.0 for number in range(len(plan.every)) if number not in numbers}
 
         def hear(piece: Piece, event: dict[str, Any]) -> None:
@@ -110,27 +116,15 @@ class FitsElsewhere:
             what = f"{piece.folder.name}: {event['what']}"
             report_progress(work.stage, sum(done.values()), len(plan.every), what)
 
-        needs = self.needs()
-        if engine() == "local" and min(slots(needs), len(numbers)) == 1:
-            return  # this process, which has the tables already, makes them
-        about = {"cpus": needs.cpus, "gpus": needs.gpus, "memory_gib": needs.memory_gib}
         try:
-            engines.map(FIT_FOLD, list(pieces.values()), **about, hear=hear)
+            engines.map(FIT_FOLD, pieces, **asdict(needs), hear=hear)
         except LostPiece as error:
             raise ExpertError(f"Expert {self.assignment.leaf.expert}: {error}") from error
 
     def _piece(self, work: FoldWork, plan: Plan, number: int) -> Piece:
-        fold, one = plan.every[number], self.assignment
-        paths = {name: os.path.abspath(place) for name, place in asdict(self.inputs).items() if place}
-        task = [one.period, one.horizon, one.target, one.seed, one.code]
-        assignment = [one.leaf.model_dump_json(), one.timeline.model_dump_json(), *task]
-        arguments = {
-            "inputs": paths,
-            "assignment": assignment,
-            "work_folder": os.path.abspath(work.folder),
-            "fold": fold.name,
-        }
-        return Piece(plan.own(work, number).key, Path(arguments["work_folder"]) / fold.name, arguments)
+        common, name = as_arguments(self.inputs, self.assignment, work.folder), plan.every[number].name
+        folder = Path(common["work_folder"]) / name
+        return Piece(plan.own(work, number).key, folder, {**common, "fold": name})
 
 
 def _on_gpu(assignment: Assignment) -> bool:

@@ -2,10 +2,12 @@
 them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import polars as pl
 
@@ -71,6 +73,20 @@ class Assignment:
     def parsed(cls, leaf: str, timeline: str, *others: str | int) -> Self:
         """An assignment whose leaf and timeline are JSON; the rest as it is, in its order."""
         return cls(Leaf.model_validate_json(leaf), TimelineSettings.model_validate_json(timeline), *others)
+
+
+def as_arguments(inputs: Inputs, assignment: Assignment, work_folder: Path) -> dict[str, Any]:
+    """What another process is told of a training, as JSON takes it; `from_arguments` reads it."""
+    leaf, timeline = assignment.leaf.model_dump_json(), assignment.timeline.model_dump_json()
+    task = [assignment.period, assignment.horizon, assignment.target, assignment.seed, assignment.code]
+    paths = {name: os.path.abspath(place) for name, place in asdict(inputs).items() if place}
+    work_folder = os.path.abspath(work_folder)
+    return {"inputs": paths, "assignment": [leaf, timeline, *task], "work_folder": work_folder}
+
+
+def from_arguments(values: Mapping[str, Any]) -> tuple[Inputs, Assignment, Path]:
+    """The training that `as_arguments` told of."""
+    return Inputs(**values["inputs"]), Assignment.parsed(*values["assignment"]), Path(values["work_folder"])
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """One of the processes that torchrun starts for `processes.train_in_processes`: trains on tables and reports
-its failure to a file.
+its failure to a file; the main one also how the training went.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contracts import AlphaloopError
+from components.contracts.documents.experts import STATUS
 from components.progress import EVENTS_VARIABLE
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def main(arguments_file: str) -> None:
         if status.status == "failed":
             trace = Path(status.trace_file).read_text(encoding="utf-8")
             _fail(folder, rank, "ExpertError", status.reason, trace)
+        elif not rank:
+            status.write(folder / STATUS)
     except Exception as error:
         kind = "AlphaloopError" if isinstance(error, AlphaloopError) else type(error).__name__
         _fail(folder, rank, kind, str(error), traceback.format_exc())

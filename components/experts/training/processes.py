@@ -8,13 +8,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from components.contracts import ContractError, require_json
+from components.contracts.documents.experts import STATUS, TrainedExpert
 from components.experts.errors import ExpertError
-from components.experts.training.inputs import Assignment, Inputs
+from components.experts.training.inputs import Assignment, Inputs, as_arguments, from_arguments
 from components.processes.imports import own_modules_only, python_module
 
 ENDING_SECONDS = 30
@@ -24,12 +24,12 @@ LOST = ("gloo/transport", "DistBackendError", "DistNetworkError")
 WORKER = "components.experts.training.process_worker"
 
 
-def train_in_processes(inputs: Inputs, assignment: Assignment, work_folder: Path) -> None:
+def train_in_processes(inputs: Inputs, assignment: Assignment, work_folder: Path) -> TrainedExpert:
     """Run `publish.train_on_tables` in as many processes as the leaf asks for, one a GPU where there are
     GPUs.
 
     The main one leaves the finished folds in the work folder, so that a call without processes finds them
-    there.
+    there; returned is its status.
 
     Raises
     ------
@@ -54,21 +54,17 @@ def train_in_processes(inputs: Inputs, assignment: Assignment, work_folder: Path
                 " because memory ran out. Set the leaf's `processes` or settings.training.batch_windows"
                 " lower."
             ) from RuntimeError(f"the end of what the processes printed:\n{printed}")
+        return TrainedExpert.read(folder / STATUS)
 
 
 def write_arguments(path: Path, inputs: Inputs, assignment: Assignment, work_folder: Path) -> None:
     """Write what a process is to do, as JSON that `read_arguments` understands."""
-    leaf, timeline = assignment.leaf.model_dump_json(), assignment.timeline.model_dump_json()
-    task = [assignment.period, assignment.horizon, assignment.target, assignment.seed, assignment.code]
-    paths = {name: os.fspath(place) for name, place in asdict(inputs).items() if place}
-    values = {"inputs": paths, "assignment": [leaf, timeline, *task], "work_folder": str(work_folder)}
-    path.write_text(json.dumps(values), encoding="utf-8")
+    path.write_text(json.dumps(as_arguments(inputs, assignment, work_folder)), encoding="utf-8")
 
 
 def read_arguments(path: Path) -> tuple[Inputs, Assignment, Path]:
     """What `write_arguments` wrote."""
-    values = require_json(path)
-    return Inputs(**values["inputs"]), Assignment.parsed(*values["assignment"]), Path(values["work_folder"])
+    return from_arguments(require_json(path))
 
 
 def _raise_what_was_told(folder: Path, processes: int) -> None:

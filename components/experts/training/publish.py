@@ -67,10 +67,10 @@ def train_on_tables(inputs: Inputs, assignment: Assignment, work_folder: Path) -
     ContractError
         If inputs were chosen, or rows found learnable, on another training set.
     """
-    expert = assignment.leaf.expert
+    expert, shared = assignment.leaf.expert, None
     if assignment.leaf.processes > 1 and world().size == 1:
         try:
-            train_in_processes(inputs, assignment, work_folder)
+            shared = train_in_processes(inputs, assignment, work_folder)
         except ExpertError as error:
             return Attempt(None, failed(error, expert=expert, work_folder=work_folder), {})
     tables, origins = read_inputs(inputs)
@@ -81,6 +81,7 @@ def train_on_tables(inputs: Inputs, assignment: Assignment, work_folder: Path) -
             work_folder,
             warm_from=inputs.warm_from,
             elsewhere=elsewhere(inputs, assignment),
+            shared=shared,
         ),
         expert=expert,
         work_folder=work_folder,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -115,6 +115,7 @@ def train_expert(
     until: Until = "served",
     after_fold: Callable[[int, int, pl.DataFrame], None] | None = None,
     elsewhere: Elsewhere | None = None,
+    shared: TrainedExpert | None = None,
 ) -> Trained:
     """Fit the expert of a leaf in every walk-forward fold, once more for serving, and then in every split of
     the cross-validation that the timeline asks for.
@@ -130,6 +131,7 @@ def train_expert(
     after_fold : called with number, total and PREDICTIONS of the expert's own task after each fold; may raise
         `Stopped`, which is let through
     elsewhere : makes what is left once a fit took long enough; without it all is fitted here, in turn
+    shared : status of processes that shared the fits and left them in the work folder for this call
 
     Raises
     ------
@@ -141,29 +143,34 @@ def train_expert(
     started = time.monotonic()
     work, plan = planned(tables, assignment, Path(work_folder), warm_from, until)
     folds, fits = plan.folds, []
-    for fold, fit in zip(plan.every, _fits(work, plan, elsewhere), strict=True):
+    made = (
+        {fit.fold for fit in (*shared.folds, *shared.cross_validation) if not fit.resumed} if shared else ()
+    )
+    for fold, fit in zip(plan.every, _fits(work, plan, elsewhere, made), strict=True):
         fits.append(fit)
         if after_fold and len(fits) <= len(folds) and len(fold.predict):
             after_fold(len(fits) - 1, len(folds), of_task(_predicted(work, fold), *work.tasks[0]))
     predictions = pl.concat([_predicted(work, fold) for fold in folds if len(fold.predict)], how="diagonal")
     crossed = _crossed(work, plan) if plan.crossed else None
-    status = _status(work, fits[: len(folds)], fits[len(folds) :], predictions, time.monotonic() - started)
+    seconds = time.monotonic() - started + (shared.seconds if shared else 0.0)
+    status = _status(work, fits[: len(folds)], fits[len(folds) :], predictions, seconds)
     return Trained(predictions, work.folder / folds[-1].name / "model", status, crossed)
 
 
-def _fits(work: FoldWork, plan: Plan, elsewhere: Elsewhere | None) -> Iterator[Fit]:
-    """All fits of the plan, in its order."""
-    longest, made = 0.0, set()
+def _fits(work: FoldWork, plan: Plan, elsewhere: Elsewhere | None, made: Collection[str]) -> Iterator[Fit]:
+    """All fits of the plan, in its order; `made` names those that were made for this call."""
+    longest, made = 0.0, {*made}
     for number, fold in enumerate(plan.every):
         own = plan.own(work, number)
         if elsewhere and longest >= elsewhere.pays_from_s:
             rest = range(number, len(plan.every))
-            made = {one for one in rest if kept_fit(plan.own(work, one), plan.every[one]) is None}
-            if made:
-                elsewhere.fit(work, plan, sorted(made))
+            left = [one for one in rest if kept_fit(plan.own(work, one), plan.every[one]) is None]
+            if left:
+                elsewhere.fit(work, plan, left)
+            made |= {plan.every[one].name for one in left}
             elsewhere = None
         began = time.process_time()
-        fit = finish_fold(own, fold, number, len(plan.every), made_now=number in made)
+        fit = finish_fold(own, fold, number, len(plan.every), made_now=fold.name in made)
         longest = max(longest, time.process_time() - began)
         yield fit
 

@@ -165,16 +165,20 @@ def arguments(tables, folder: Path, harm: str, **changes) -> tuple[Inputs, Assig
     return Inputs(**tables), Assignment(leaf, TIMELINE, **about), folder
 
 
-def train_here(given: tuple[Inputs, Assignment, Path], monkeypatch):
-    """As the door does it after the processes: the same call without them."""
+def train_here(given: tuple[Inputs, Assignment, Path], monkeypatch, told=None):
+    """As the door does it after the processes, which `told` their status: the same call without them."""
     with monkeypatch.context() as patch:
-        patch.setattr(publish, "train_in_processes", lambda *_: None)
+        patch.setattr(publish, "train_in_processes", lambda *_: told)
         return publish.train_on_tables(*given)
 
 
 def test_processes_leave_the_folds_for_a_call_without_them(tables, tmp_path, monkeypatch):
     given = arguments(tables, tmp_path / "work", "")
-    processes.train_in_processes(*given)
+    told = processes.train_in_processes(*given)
+    first = train_here(given, monkeypatch, told).status
+    assert told.resumed_folds == first.resumed_folds == 0
+    assert first.seconds >= told.seconds > 0
+    assert [fit.model_dump() for fit in first.folds] == [fit.model_dump() for fit in told.folds]
     attempt = train_here(given, monkeypatch)
     trained_here, status = attempt.trained, attempt.status
     assert status.resumed_folds == len(status.folds) > 1
