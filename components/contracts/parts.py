@@ -3,10 +3,8 @@ the content hash and the file bytes that `components/contracts/tables.py` gives 
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -15,13 +13,14 @@ from components.contracts.files import atomic_path
 from components.contracts.row_limit import refuse_too_many, table_rows
 from components.contracts.schemas import Table
 from components.contracts.tables import (
+    FILE_FORMAT,
     ROW_GROUP_ROWS,
-    STAMP_KEY,
     Stamp,
     add_column,
     check_table,
     refuse_changed,
     stamp_of,
+    stamped,
 )
 
 
@@ -111,13 +110,7 @@ def write_parts(
         inputs=dict(inputs),
     )
     with atomic_path(path) as temporary:
-        whole.select(empty.columns).sink_parquet(
-            temporary,
-            compression="zstd",
-            compression_level=1,
-            row_group_size=ROW_GROUP_ROWS,
-            metadata={STAMP_KEY: json.dumps(asdict(stamp))},
-        )
+        whole.select(empty.columns).sink_parquet(temporary, **FILE_FORMAT, metadata=stamped(stamp))
     return stamp
 
 

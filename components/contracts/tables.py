@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 
@@ -20,6 +21,9 @@ from components.contracts.schemas import Table
 STAMP_KEY = "alphaloop.stamp"
 # Rows of a row group; fixed, so that a file's bytes don't depend on how its rows came together.
 ROW_GROUP_ROWS = 1 << 17
+FILE_FORMAT = MappingProxyType(
+    {"compression": "zstd", "compression_level": 1, "row_group_size": ROW_GROUP_ROWS}
+)
 
 
 @dataclass(frozen=True)
@@ -174,14 +178,13 @@ def write_table(
         inputs=dict(inputs or {}),
     )
     with atomic_path(path) as temporary:
-        frame.write_parquet(
-            temporary,
-            compression="zstd",
-            compression_level=1,
-            row_group_size=ROW_GROUP_ROWS,
-            metadata={STAMP_KEY: json.dumps(asdict(stamp))},
-        )
+        frame.write_parquet(temporary, **FILE_FORMAT, metadata=stamped(stamp))
     return stamp
+
+
+def stamped(stamp: Stamp) -> dict[str, str]:
+    """The metadata of a table's file."""
+    return {STAMP_KEY: json.dumps(asdict(stamp))}
 
 
 def read_stamp(path: str | os.PathLike) -> Stamp:
