@@ -13,7 +13,7 @@ from pathlib import Path
 # Imported before memory is short.
 import psutil
 
-from components.memory.share import memory_share
+from components.memory.share import CEILING, memory_share
 
 ROOT = Path("/")
 KIB = 1024
@@ -53,6 +53,17 @@ def target(root: Path = ROOT) -> int | None:
     """
     share = memory_share()
     return min((max(0, int(share * one.bytes) - one.used) for one in limits(root)), default=None)
+
+
+def room(root: Path = ROOT) -> int | None:
+    """Bytes up to which such work need not be cut: what is free below CEILING of every bound, whoever holds
+    the rest, and no more than `compute.memory_share` of it. None where this system tells of no bound.
+    """
+    share = memory_share()
+    return min(
+        (max(0, min(int(share * one.bytes), int(CEILING * one.bytes) - one.used)) for one in limits(root)),
+        default=None,
+    )
 
 
 def limits(root: Path = ROOT) -> list[Limit]:

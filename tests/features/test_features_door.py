@@ -18,8 +18,10 @@ from components.contracts import (
 )
 from components.features.component import build_features
 from components.features.config import Settings
-from components.features.run import Inputs, Outputs
+from components.features.run import Inputs, Outputs, fits_at_once
 from components.features.run import run as build_from_files
+from components.memory.limits import Limit
+from components.memory.share import SHARE_VARIABLE
 
 
 def run(folder, panel, fused=None, kept="", **settings):
@@ -53,18 +55,40 @@ def test_a_panel_that_does_not_fit_is_built_in_pieces_with_the_same_bytes(
     tmp_path, random_panel, capsys, monkeypatch
 ):
     monkeypatch.setattr("components.features.run.FEWEST_ROWS", 200)
+    monkeypatch.setattr("components.features.run.ROW_GROUPS_HELD", 0)
     panel = random_panel(bars=120)
     write_table(panel, tmp_path / "panel", PANEL, code_version="c1", config_hash="m")
     rate = panel.select("timestamp", "symbol", rate="close")
     write_table(rate, tmp_path / "fused", FUSED, code_version="c1", config_hash="m")
     settings = Settings(slow=({"name": "rate"},)).model_dump_json()
     inputs = Inputs(tmp_path / "panel", tmp_path / "fused")
-    for name, budget in (("whole", 2**40), ("pieces", 1)):
+    for name, free in (("whole", 2**40), ("pieces", 1)):
+        for asked in ("room", "target"):
+            monkeypatch.setattr(f"components.memory.limits.{asked}", lambda free=free: free)
         outputs = Outputs(tmp_path / name, tmp_path / f"{name}_catalog")
-        build_from_files(inputs, outputs, settings=settings, code="c1", budget_bytes=budget)
+        build_from_files(inputs, outputs, settings=settings, code="c1")
         assert ("in pieces of about 200 rows" in capsys.readouterr().err) == (name == "pieces")
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "pieces").read_bytes()
     assert read_catalog(tmp_path / "whole_catalog") == read_catalog(tmp_path / "pieces_catalog")
+
+
+@pytest.mark.parametrize(
+    ("rows", "used_gib", "share", "at_once"),
+    [
+        (500_000, 17.5, "0.7", True),  # more than the target is in use, and below the ceiling enough is free
+        (500_000, 18.5, "0.7", False),
+        (20_000_000, 0, "0.7", False),
+        (500_000, 0, "0.05", False),
+        (60_000, 23.9, "0.7", True),  # pieces would hold no less
+    ],
+)
+def test_a_table_is_cut_only_where_too_little_is_free_and_that_helps(
+    monkeypatch, rows, used_gib, share, at_once
+):
+    machine = Limit("memory of the machine", 24 * 2**30, int(used_gib * 2**30))
+    monkeypatch.setattr("components.memory.limits.limits", lambda root: [machine])
+    monkeypatch.setenv(SHARE_VARIABLE, share)
+    assert fits_at_once(rows, columns=292) == at_once
 
 
 def test_a_thin_panel_is_named_on_the_terminal(tmp_path, random_panel, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from components.contracts import ContractError
-from components.memory.limits import end, limit, limits, target
+from components.memory.limits import end, limit, limits, room, target
 from components.memory.share import SHARE_VARIABLE
 
 MIB = 1024**2
@@ -123,6 +123,19 @@ def test_a_share_that_the_config_would_not_take_is_refused_by_name(plant, monkey
     monkeypatch.setenv(SHARE_VARIABLE, told)
     with pytest.raises(ContractError, match=f"{SHARE_VARIABLE}={told}: set it to a share above 0"):
         target(plant(MEMINFO))
+
+
+def test_work_is_cut_only_where_others_leave_less_than_it_holds(plant, monkeypatch):
+    assert room(plant()) is None
+    assert room(plant(MEMINFO)) == int(0.8 * 8192 * MIB) - 2048 * MIB
+    busy = MEMINFO | {f"{RUN}/memory.max": "1000000000\n", f"{RUN}/memory.current": "750000000\n"}
+    root = plant(SECOND, busy)
+    assert (target(root), room(root)) == (0, 50_000_000)
+    plant({f"{RUN}/memory.current": "900000000\n"})
+    assert room(root) == 0
+    monkeypatch.setenv(SHARE_VARIABLE, "0.01")
+    plant({f"{RUN}/memory.current": "0\n"})
+    assert room(root) == 10_000_000
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux says of this process")
