@@ -4,8 +4,6 @@ told by their environment, because it changes nothing that they make and so is p
 
 import os
 
-from components.contracts.errors import ContractError
-
 SHARE_VARIABLE = "ALPHALOOP_MEMORY_SHARE"
 # Work that can be cut is cut to TARGET of what there is; nothing is planned that takes more than CEILING.
 TARGET, CEILING = 0.7, 0.8
@@ -25,5 +23,8 @@ def memory_share() -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= CEILING:
+        # Tables, which this brings along, are of no use to whoever asks how much memory there is.
+        from components.contracts.errors import ContractError
+
         raise ContractError(f"{SHARE_VARIABLE}={told}: set it to a share above 0, at most {CEILING}.")
     return share

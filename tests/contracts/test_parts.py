@@ -72,7 +72,12 @@ def test_a_table_is_scanned_only_as_it_was_written(factors, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("borders", "said"), [(((0, 60), (59, 180)), "repeat"), (((60, 120), (0, 60)), "not sorted")]
+    ("borders", "said"),
+    [
+        (((0, 60), (59, 180)), "repeat"),
+        (((0, 60), (60, 60), (59, 180)), "repeat"),
+        (((60, 120), (0, 60)), "not sorted"),
+    ],
 )
 def test_parts_that_do_not_follow_on_each_other_are_refused(factors, borders, said, tmp_path):
     files = put([factors[a:b] for a, b in borders], tmp_path)

@@ -7,6 +7,7 @@ from components.drift.adversarial import ComparedRows, separation, usual_separat
 from components.drift.config import Settings
 from components.drift.counting import EDGES, ascending, count_by_bar, distances, first_bars
 from components.drift.reference import _as_far_as_it_counts
+from components.drift.windows import PSI_BINS, Sample, describe_column, tail_limits
 from components.metrics import adjusted_p_values, ks_p_value
 
 BARS, SYMBOLS = 40, 7
@@ -15,7 +16,9 @@ BARS, SYMBOLS = 40, 7
 def made_column(seed: int) -> np.ndarray:
     values = np.random.default_rng(seed).standard_normal(BARS * SYMBOLS).astype(np.float32) * 10
     values[::9] = np.round(values[::9])
-    values[:20], values[33], values[50], values[51], values[52] = np.nan, np.inf, -np.inf, -0.0, 0.0
+    # Within the warm-up, at its end, and behind it.
+    values[:20], values[36], values[33], values[50] = np.nan, np.nan, np.inf, -np.inf
+    values[51], values[52] = -0.0, 0.0
     return values
 
 
@@ -72,6 +75,35 @@ def test_distances_are_those_of_distribution_functions():
         gaps = inside.cumsum() / inside.sum() - rest.cumsum() / rest.sum()
         assert found[k] == np.abs(gaps).max()
     assert fewest == 0
+
+
+def test_a_column_is_described_as_plain_counts_say():
+    """Five symbols, of which one never has a value and one lacks some; extremes that occur twice."""
+    total, names, warm_up = 300, 5, 20
+    rng = np.random.default_rng(7)
+    bars, symbols = np.repeat(np.arange(total), names), np.tile(np.arange(names), total)
+    values = rng.standard_normal(total * names).astype(np.float32)
+    values[symbols == 4] = np.nan
+    values[(symbols == 3) & (bars % 10 == 0)] = np.nan
+    values[bars < 15] = np.nan
+    smallest, largest = np.nanmin(values), np.nanmax(values)
+    values[250 * names], values[200 * names + 1] = smallest, largest
+    own_bars = (bars + 1).astype(np.int32)
+    sample = Sample("trend", "input", warm_up, values, bars, symbols, total, own_bars)
+    found = describe_column(sample, PSI_BINS, wanted=60)
+    known, (low, high) = np.isfinite(values), tail_limits(found.sketch)
+    assert (values == low).any()
+    assert found.about.tail == ((values < low) | (values > high)).sum() / known.sum()
+    assert found.about.first_bar == 15
+    assert found.about.missing == (~known & (bars >= 15) & (own_bars > warm_up)).sum()
+    longest = found.about.by_window["90"]
+    assert found.about.effective_rows == longest.effective_rows * found.about.bars / 90
+    assert list(found.about.by_window)[-1] == "90"
+    borders = np.unique(found.sketch[np.round(np.linspace(0, len(found.sketch) - 1, 201)).astype(int)[1:-1]])
+    cells = np.searchsorted(borders, values)
+    starts = np.unique([*range(0, found.about.bars - 90 + 1, 22), found.about.bars - 90]) + 15
+    windows = [known & (bars >= start) & (bars < start + 90) for start in starts]
+    assert longest.fewest_cells == min(len(np.unique(cells[window])) for window in windows)
 
 
 @pytest.mark.parametrize("moved", [0, 5, 30])

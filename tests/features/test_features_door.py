@@ -16,6 +16,8 @@ from components.contracts import (
     read_table,
     write_table,
 )
+from components.features import run as module
+from components.features.catalog import catalog
 from components.features.component import build_features
 from components.features.config import Settings
 from components.features.run import Inputs, Outputs, fits_at_once
@@ -89,6 +91,25 @@ def test_a_table_is_cut_only_where_too_little_is_free_and_that_helps(
     monkeypatch.setattr("components.memory.limits.limits", lambda root: [machine])
     monkeypatch.setenv(SHARE_VARIABLE, share)
     assert fits_at_once(rows, columns=292) == at_once
+
+
+def test_pieces_are_as_large_as_what_is_free_allows_beside_the_libraries(
+    tmp_path, random_panel, capsys, monkeypatch
+):
+    row_bytes = module.ROW_BYTES + module.COLUMN_BYTES * len(catalog(Settings(), "1d"))
+    for name, value in (
+        ("FEWEST_ROWS", 100),
+        ("ROW_GROUPS_HELD", 0),
+        ("fits_at_once", lambda *_: False),
+        ("build_in_pieces", lambda *_, **__: None),
+    ):
+        monkeypatch.setattr(module, name, value)
+    free = module.BASE_BYTES + module.TIMES_HELD * 300 * row_bytes
+    monkeypatch.setattr("components.memory.limits.target", lambda: free)
+    write_table(random_panel(bars=60), tmp_path / "panel", PANEL, code_version="c1", config_hash="m")
+    outputs = Outputs(tmp_path / "factors", tmp_path / "catalog")
+    build_from_files(Inputs(tmp_path / "panel"), outputs, settings="{}", code="c1")
+    assert "in pieces of about 300 rows" in capsys.readouterr().err
 
 
 def test_a_thin_panel_is_named_on_the_terminal(tmp_path, random_panel, capsys):

@@ -36,15 +36,17 @@ STAMPED = {"code_version": "c1", "inputs": {"panel": "p1"}}
 
 @pytest.fixture(scope="module")
 def panel(random_panel) -> pl.DataFrame:
-    """Seven symbols of 500 bars, some missing; one symbol comes late, some rows become known late."""
+    """Seven symbols of 500 bars, some missing; one symbol comes late, some rows become known late, and one so
+    late that it is the latest for as long as anything looks back.
+    """
     bars = random_panel(21, bars=500, symbols=7, missing=0.004)
     moments = bars["timestamp"].unique().sort()
     name = bars["symbol"].unique().sort()[3]
     bars = bars.filter((pl.col("symbol") != name) | (pl.col("timestamp") >= moments[200]))
     late = pl.int_range(pl.len()) % 997 == 5
-    return bars.with_columns(
-        known_time=pl.when(late).then(pl.col("known_time") + pl.duration(days=3)).otherwise("known_time")
-    )
+    very_late = (pl.col("symbol") == "S01") & (pl.col("timestamp") == moments[100])
+    by = pl.when(very_late).then(pl.duration(days=2000)).when(late).then(pl.duration(days=3))
+    return bars.with_columns(known_time=pl.col("known_time") + by.otherwise(pl.duration(days=0)))
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,17 @@ def test_coarser_periods_too(random_panel, rows, tmp_path):
     bars = random_panel(5, bars=600, symbols=6, missing=0.01, period="4h")
     settings = Settings(groups=Groups(**dict.fromkeys(GROUPS, False) | {"trend": True}), coarser=("1d",))
     assert in_pieces_of(rows, bars, None, settings, tmp_path) == written_whole(bars, settings, tmp_path / "w")
+
+
+def test_coarser_bars_of_before_a_piece_are_seen_as_long_as_they_are_not_stale(random_panel, tmp_path):
+    """Symbols that were away for four to seven days, in pieces of one day."""
+    bars = random_panel(6, bars=40, symbols=4, missing=0, period="4h")
+    begin = bars["timestamp"].min() + pl.duration(days=14)
+    away = pl.col("symbol").replace_strict({f"S{k:02d}": 4 + k for k in range(4)}, return_dtype=pl.Int64)
+    gone = pl.col("timestamp").is_between(begin, begin + pl.duration(days=away), closed="left")
+    settings = Settings(groups=Groups(**dict.fromkeys(GROUPS, False) | {"trend": True}), coarser=("1d",))
+    bars = bars.filter(~gone | (pl.col("symbol") == "S00"))
+    assert in_pieces_of(4, bars, None, settings, tmp_path) == written_whole(bars, settings, tmp_path / "w")
 
 
 def test_blocks_hold_about_so_many_rows_and_cut_no_item():

@@ -70,6 +70,11 @@ def test_what_ended_for_another_reason_is_not_called_out_of_memory(code, how):
     assert "out of memory" not in said
 
 
+def test_last_words_are_the_last_ones():
+    said = how_it_ended("stack", 3, "".join(f"line {k}\n" for k in range(20)), peak=1, kernel_kills=0)
+    assert said.splitlines()[1:] == [f"line {k}" for k in range(12, 20)]
+
+
 def test_an_error_is_known_by_what_it_came_from():
     def wrapped(cause: Exception) -> Exception:
         try:
@@ -89,7 +94,13 @@ def test_the_peak_is_what_this_process_held(monkeypatch):
     before = peak_here()
     held = bytearray(200 * MIB + before)
     assert peak_here() >= len(held)
-    assert kernel_kills() >= 0
+
+
+def test_kills_for_want_of_memory_are_the_kernels_own_count(tmp_path):
+    assert kernel_kills(tmp_path) == 0, "it does not say"
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "vmstat").write_text("pgfault 9\noom_kill 3\nthp_split_pmd 4\n")
+    assert kernel_kills(tmp_path) == 3
 
 
 def test_each_stage_is_told_its_own_settings_and_all_that_rows_can_go():

@@ -85,8 +85,14 @@ def test_pages_of_files_are_not_in_use_shared_memory_is(plant):
 def test_a_container_sees_its_own_group_where_the_hierarchy_is_mounted(plant):
     namespace = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{300 * MIB}"}
     assert limit(plant(MEMINFO, SECOND, namespace)).bytes == 300 * MIB
-    outside = {"proc/self/cgroup": "0::/../other\n"}
+    outside = {"proc/self/cgroup": "0::/../other\n", "sys/fs/other/memory.max": f"{9 * MIB}"}
     assert limit(plant(outside)).bytes == 300 * MIB
+
+
+def test_a_hierarchy_is_found_where_blanks_are_in_its_path(plant):
+    blank = {"proc/self/mountinfo": "42 31 0:39 / /mnt/its\\040groups rw - cgroup2 cgroup2 rw\n"}
+    files = {"mnt/its groups/user/run/memory.max": f"{300 * MIB}"}
+    assert limit(plant(MEMINFO, SECOND, blank, files)).bytes == 300 * MIB
 
 
 def test_of_the_first_version_the_kernel_also_says_what_outer_groups_allow(plant):
@@ -105,6 +111,18 @@ def test_swap_is_as_much_as_the_group_may_have_of_the_machines(plant):
     assert end(root).swap == 1024 * MIB
     plant({f"{RUN}/memory.swap.max": "0"})
     assert end(root).swap == 0
+    plant({f"{RUN}/memory.swap.max": f"{4096 * MIB}"})
+    assert end(root).swap == 1024 * MIB, "there is no more, whatever the group may have"
+
+
+def test_of_the_first_version_the_limit_on_both_leaves_so_much_swap_and_shared_memory_is_in_use(plant):
+    machine = {"proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 8388608 kB\nSwapFree: 1048576 kB\n"}
+    files = {"memory.limit_in_bytes": f"{500 * MIB}", "memory.usage_in_bytes": f"{300 * MIB}"}
+    files["memory.stat"] = f"total_cache {90 * MIB}\ntotal_shmem {40 * MIB}\n"
+    root = plant(machine, FIRST, {f"{MEMORY}/{name}": text for name, text in files.items()})
+    assert (end(root).swap, limit(root).used) == (1024 * MIB, 250 * MIB)
+    plant({f"{MEMORY}/memory.memsw.limit_in_bytes": f"{600 * MIB}"})
+    assert end(root).swap == 100 * MIB
 
 
 def test_what_tells_nothing_bounds_nothing(tmp_path):

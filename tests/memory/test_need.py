@@ -67,6 +67,13 @@ def test_what_others_hold_now_is_warned_of_and_refuses_nothing(table, machine, w
     assert "train lightgbm needs about 157 MiB of memory, and 150 MiB of 1000 MiB are free" in words
 
 
+def test_a_fifth_stays_free_or_it_is_warned_of(table, machine, warned):
+    NEED.require(table, root=machine(1000, free=200 + 158))
+    assert warned == []
+    NEED.require(table, root=machine(1000, free=200 + 156))
+    assert len(warned) == 1
+
+
 def test_with_room_nothing_is_said(table, machine, warned):
     NEED.require(table, root=machine(1000))
     assert warned == []

@@ -16,7 +16,7 @@ from components.progress import EVENTS_VARIABLE
 from components.spread.choice import ENGINE_VARIABLE
 from components.spread.on_ray import RayError
 from pipelines.config import load_config
-from pipelines.runners import local_run
+from pipelines.runners import local_run, local_task
 from pipelines.runners.local_run import RunFailed, run_locally
 from pipelines.runners.local_task import LocalTasks
 from tests.pipelines.small_run import SETTINGS, read_events
@@ -59,6 +59,14 @@ def test_a_task_that_was_killed_is_told_of_with_stage_peak_and_what_to_lower(run
     mib = int(events[-1]["message"].partition("It held ")[2].split(" MiB")[0])
     assert 150 <= mib < 400
     assert "labels.horizons" in events[-1]["message"]
+
+
+@pytest.mark.parametrize(("after", "how"), [(5, "a signal that"), (6, "the kernel, ")])
+def test_only_what_the_kernel_killed_meanwhile_counts(run, monkeypatch, after, how):
+    counts = iter([5, after])
+    monkeypatch.setattr(local_task, "kernel_kills", lambda: next(counts))
+    _, events = run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert events[-1]["message"].startswith(f"labels was killed by {how}")
 
 
 @pytest.mark.parametrize("program", [REFUSED, BEFORE_IT], ids=["in its stage", "before its stage"])

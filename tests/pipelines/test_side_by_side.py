@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -187,6 +188,25 @@ def test_what_needs_a_task_that_failed_is_skipped_and_the_rest_goes_on(play):
         play(fails, played)
     assert sorted(played.ran) == ["broken", "last", "other"]
     assert played.closing == "FAILED"
+
+
+def test_an_exit_handler_comes_behind_what_lies_beside_its_body_too(play):
+    @dsl.pipeline(name="beside")
+    def beside():
+        with dsl.ExitHandler(close(), name="body"):
+            work(name="inside")
+        work(name="outside")
+
+    found = []
+
+    def outlast(place: Path) -> int:
+        time.sleep(ALONE_S)
+        found.append(played.closing)
+        return 0
+
+    played = Played({"outside": outlast}, nothing)
+    play(beside, played)
+    assert (found, played.closing) == ([None], "SUCCEEDED")
 
 
 @pytest.mark.parametrize("answer", ["yes", "no"])

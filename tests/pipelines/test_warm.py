@@ -47,7 +47,7 @@ def run_task(warm: WarmTasks, command: list[str], env_vars=None) -> int:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     scratch = tmp_path_factory.mktemp("warm")
-    with WarmTasks.start(scratch, {"": ["kfp.dsl.executor_main", "polars"]}) as warm:
+    with WarmTasks.start(scratch, {"": ["kfp.dsl.executor_main", "polars", "numpy"]}) as warm:
         yield warm
 
 
@@ -122,20 +122,50 @@ def test_what_is_no_task_as_we_know_it_is_started_as_kfp_does(server, tmp_path):
     assert run_task(server, ["echo", "hello"]) == COLD
 
 
-@pytest.mark.parametrize(("starts_thread", "code"), [(True, COLD), (False, 0)])
-def test_nothing_is_forked_where_a_thread_runs(tmp_path, monkeypatch, starts_thread, code):
-    module = tmp_path / "planted_module.py"
-    module.write_text("import threading\nimport time\n")
-    if starts_thread:
-        with module.open("a") as file:
-            file.write("threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
+def test_the_end_of_a_task_is_told_while_one_that_began_later_runs(server, tmp_path):
+    gates = [tmp_path / "first", tmp_path / "second"]
+    # Not without end, or a failure of this test had none.
+    body = (
+        "import time\nend = time.monotonic() + 5\nwhile not os.path.exists({!r}) and time.monotonic() < end:"
+    )
+    waits = [f"{body.format(str(gate))}\n    time.sleep(0.02)" for gate in gates]
+    first, second = (server.fork(command(tmp_path, wait)) for wait in waits)
+    gates[0].touch()
+    assert first.code() == 0
+    assert Path(f"/proc/{second.number}").exists()
+    gates[1].touch()
+    assert second.code() == 0
+    assert [*first.lines(), *second.lines()]
+
+
+OF_PYTHON = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+# Python does not know of it; only its name tells it from those of OpenBLAS.
+OF_A_LIBRARY = (
+    "import _thread, ctypes, time\n"
+    "def work():\n    ctypes.CDLL(None).prctl(15, b'planted')\n    named.release()\n    time.sleep(600)\n"
+    "named = _thread.allocate_lock()\nnamed.acquire()\n_thread.start_new_thread(work, ())\nnamed.acquire()\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("planted", "code"),
+    [(OF_PYTHON, COLD), (OF_A_LIBRARY, COLD), ("", 0)],
+    ids=["of Python", "of a library", "none"],
+)
+def test_nothing_is_forked_where_a_thread_runs(tmp_path, monkeypatch, planted, code):
+    (tmp_path / "planted_module.py").write_text(planted)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with WarmTasks.start(tmp_path, {"": [], "door": ["planted_module"]}) as warm:
         assert run_task(warm, command(tmp_path, "pass", door="other")) == 0
         assert run_task(warm, command(tmp_path, "pass")) == code
 
 
-def test_a_task_ends_with_the_warm_process_and_the_next_is_started_as_kfp_does(tmp_path):
+@pytest.mark.parametrize(
+    "end",
+    [lambda warm: os.kill(warm.server.pid, signal.SIGKILL), lambda warm: warm.connection.close()],
+    ids=["killed", "told to end"],
+)
+def test_a_task_ends_with_the_warm_process_and_the_next_is_started_as_kfp_does(tmp_path, end):
     sign = tmp_path / "sign"
     with WarmTasks.start(tmp_path, {"": []}) as warm:
         body = f"open({str(sign)!r}, 'w').write(str(os.getpid()))\nimport time\ntime.sleep(600)"
@@ -144,7 +174,7 @@ def test_a_task_ends_with_the_warm_process_and_the_next_is_started_as_kfp_does(t
         asked = threading.Thread(target=lambda: codes.append(run_task(warm, command(tmp_path, body))))
         asked.start()
         wait_for(lambda: sign.exists() and sign.read_text())
-        os.kill(warm.server.pid, signal.SIGKILL)
+        end(warm)
         asked.join()
         assert codes == [-signal.SIGKILL]
         wait_for(lambda: not Path(f"/proc/{sign.read_text()}").exists())

@@ -13,12 +13,13 @@ import pytest
 from components.contracts import ContractError
 from components.settings import ConfigError
 from components.spread import engines, local
-from components.spread.attempts import LOGS, read_attempts
+from components.spread.attempt import attempt
+from components.spread.attempts import LOGS, events_of, read_attempts
 from components.spread.choice import ENGINE_VARIABLE
 from components.spread.failures import LostPiece
 from components.spread.needs import Needs
 from components.spread.on_ray import RayError
-from components.spread.piece import Piece, is_finished
+from components.spread.piece import Piece, is_finished, make
 
 PARTS = "tests.spread.parts"
 SQUARE, DIE, REFUSE = f"{PARTS}:square", f"{PARTS}:die", f"{PARTS}:refuse"
@@ -91,6 +92,33 @@ def test_what_is_finished_is_not_made_again(tmp_path):
     assert not is_finished(pieces(tmp_path)[2]), "it is now of another key"
 
 
+def test_an_attempt_at_what_was_finished_meanwhile_makes_nothing(tmp_path):
+    """Its process died behind the end, before it could say so; or a first attempt was there after all."""
+    one = pieces(tmp_path)[0]
+    make(SQUARE, one)
+    make(SQUARE, one)
+    assert said(one) == ["began 1", "ended 1"]
+
+
+def test_an_attempt_of_other_code_is_refused(tmp_path):
+    one = pieces(tmp_path)[0]
+    assert attempt(SQUARE, one.to_json(), {}, "0123")["kind"] == "components.processes.sources:OtherCode"
+    assert not said(one)
+
+
+def test_a_line_that_is_still_being_written_is_heard_once_it_is_whole(tmp_path):
+    one, heard, places = pieces(tmp_path)[0], [], {}
+    events = events_of(one.folder, 1)
+    events.parent.mkdir()
+    events.write_text('{"event": "said"}\n{"event": "war')
+    engines._tell([one], places, lambda _, event: heard.append(event["event"]))
+    assert heard == ["said"]
+    with events.open("a") as file:
+        file.write('ned"}\n')
+    engines._tell([one], places, lambda _, event: heard.append(event["event"]))
+    assert heard == ["said", "warned"]
+
+
 def _rest(piece: Piece):
     return piece.folder, piece.arguments
 
@@ -101,6 +129,7 @@ def test_a_process_that_is_killed_is_replaced_and_leaves_nothing(tmp_path, two):
     assert said(one) == ["began 1", "lost 1", "began 2", "lost 2", "began 3", "ended 3"]
     assert (one.folder / "half.txt").read_text() == "whole"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"one", "piece_1", LOGS}
+    assert {path.name for path in (tmp_path / "out" / LOGS).iterdir()} == {"one.jsonl", "piece_1.jsonl"}
 
 
 def test_a_piece_that_always_dies_ends_with_a_sentence(tmp_path, two):

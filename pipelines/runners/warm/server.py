@@ -69,8 +69,7 @@ def next_task(connection: socket.socket) -> Task | None:
             continue
         named, descriptors, *_ = socket.recv_fds(connection, REQUEST_BYTES, 2)
         if not named:
-            for number in running:
-                os.kill(number, KILL)
+            # What still runs dies with us.
             return None
         request = require_json(Path(named.decode()))
         task = Task(request["source"], request["arguments"], *descriptors)

@@ -145,10 +145,18 @@ def test_a_label_that_spans_more_than_the_purge_is_refused(tables, tmp_path, bar
 
 
 def test_no_split_goes_on_from_a_warm_model_though_folds_do(tables, tmp_path):
-    first = train(tables, tmp_path / "first", WALKING)
-    warmed = train(tables, tmp_path / "second", warm_from=first.model_folder)
-    assert warmed.status.folds[-1].warm
+    """Not even one that begins behind all that the warm model knows."""
+    train(tables, tmp_path / "first", WALKING.model_copy(update={"train_share": 0.25}))
+    warmed = train(tables, tmp_path / "second", warm_from=tmp_path / "first" / "fold_00" / "model")
+    assert all(fit.warm for fit in warmed.status.folds)
     assert not any(fit.warm for fit in warmed.status.cross_validation)
+
+
+def test_whoever_watches_folds_is_told_of_no_split(tables, tmp_path):
+    seen = []
+    status = train(tables, tmp_path, after_fold=lambda number, total, _: seen.append((number, total))).status
+    folds = len(status.folds)
+    assert seen == [(number, folds) for number in range(folds - 1)], "the served model predicts nothing"
 
 
 def test_inputs_that_were_chosen_without_the_splits_are_refused(tables, tmp_path):

@@ -13,6 +13,7 @@ from components.contracts.files import read_json
 from components.experts.leaves import Leaf
 from components.experts.run import Outputs, run
 from components.experts.training import elsewhere as module
+from components.experts.training import folds
 from components.experts.training.inputs import Assignment, Inputs
 from components.spread import engines, local
 from components.spread.attempts import LOGS, read_attempts
@@ -62,10 +63,12 @@ def made(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("leaf", [ELASTICNET, LIGHTGBM], ids=lambda leaf: leaf.expert)
-def test_side_by_side_gives_the_same_bytes(inputs, tmp_path, leaf, request, capsys):
+def test_side_by_side_gives_the_same_bytes(inputs, tmp_path, leaf, request, monkeypatch):
     train(inputs, tmp_path / "here", assignment(leaf))
     assert not (tmp_path / "here" / "work" / LOGS).exists()
     request.getfixturevalue("two")
+    # What was made elsewhere is taken: nothing is fitted again here.
+    monkeypatch.setattr(folds, "fit_into", None)
     status = train(inputs, tmp_path / "there", assignment(leaf))
     assert made(tmp_path / "here" / "expert") == made(tmp_path / "there" / "expert")
     names = [fit.fold for fit in (*status.folds, *status.cross_validation)]
@@ -84,6 +87,30 @@ def test_what_is_finished_stays_and_other_settings_are_fitted_anew(inputs, tmp_p
     again = train(inputs, tmp_path, one)
     assert [fit.fold for fit in again.folds if not fit.resumed] == [fold]
     assert train(inputs, tmp_path, replace(one, code="v2")).resumed_folds == 0
+
+
+def test_a_warm_model_goes_along_and_progress_counts_what_is_finished(inputs, tmp_path, two, monkeypatch):
+    one = assignment(ELASTICNET, TIMELINE)
+    count = len(train(inputs, tmp_path, one).folds)
+    (tmp_path / "work" / "fold_01" / "predictions.parquet").unlink()
+    heard, asked = [], []
+
+    def listen(stage, done, total, what):
+        heard.append((done, total))
+
+    def play(function, pieces, *, hear, **about):
+        asked.extend(pieces)
+        hear(pieces[0], {"event": "advanced", "done": 0.5, "what": "half of it"})
+
+    monkeypatch.setattr(engines, "map", play)
+    monkeypatch.setattr(module, "report_progress", listen)
+    train(inputs, tmp_path, one)
+    assert heard == [(count - 1 + 0.5, count)]
+    monkeypatch.setattr(module, "fit_into", lambda work, *_: heard.append(work.key))
+    warm = replace(inputs, warm_from=tmp_path / "expert" / "model")
+    train(warm, tmp_path / "warm", one)
+    module.fit_fold(asked[-1].arguments, tmp_path / "anywhere")
+    assert heard[-1] == asked[-1].key
 
 
 def test_fits_that_are_short_stay_in_this_process(inputs, tmp_path, two, monkeypatch):
