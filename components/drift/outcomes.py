@@ -23,12 +23,12 @@ FEWEST_ROWS = 100
 FEWEST_BARS = 5
 
 
-def labels_of(labels: pl.DataFrame, horizon: int, target: str) -> pl.DataFrame:
-    """Columns `timestamp`, `symbol`, `label` of one horizon, known ones only."""
-    rows = labels.filter(pl.col("horizon") == horizon) if "horizon" in labels.columns else labels
-    return rows.select("timestamp", "symbol", pl.col(target).cast(pl.Float64).alias("label")).filter(
-        pl.col("label").is_finite()
-    )
+def labels_of(labels: pl.DataFrame | pl.LazyFrame, horizon: int, target: str) -> pl.DataFrame:
+    """Columns `timestamp`, `symbol`, `label` of one horizon, known ones only; of a scan no more is read."""
+    has_horizons = "horizon" in labels.collect_schema()
+    rows = labels.lazy().filter(pl.col("horizon") == horizon) if has_horizons else labels.lazy()
+    label = pl.col(target).cast(pl.Float64).alias("label")
+    return rows.select("timestamp", "symbol", label).filter(pl.col("label").is_finite()).collect()
 
 
 def describe_labels(rows: pl.DataFrame, labels: pl.DataFrame, wanted: int) -> LabelReference | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from components.contracts import CatalogEntry, ContractError
+from components.contracts import REGIME_COLUMN, CatalogEntry, ContractError
 from components.contracts.documents.drift import UsualFlagged
 from components.contracts.documents.drift_reference import (
     ColumnReference,
@@ -33,7 +33,7 @@ from components.drift.adversarial import (
 )
 from components.drift.config import Settings
 from components.drift.information import rank_ic
-from components.drift.learned import Learned, Watched, learned_from
+from components.drift.learned import Learned, learned_from
 from components.drift.outcomes import describe_labels
 from components.drift.tables import SCORE, DriftError
 from components.drift.warm_up import OWN_BARS, bars_by_symbol
@@ -71,8 +71,8 @@ class Reference:
 
 
 def make_reference(
-    training_set: pl.DataFrame,
-    labels: pl.DataFrame,
+    training_set: pl.DataFrame | pl.LazyFrame,
+    labels: pl.DataFrame | pl.LazyFrame,
     predictions: pl.DataFrame,
     catalog: Sequence[CatalogEntry],
     settings: Settings,
@@ -85,9 +85,9 @@ def make_reference(
 
     Parameters
     ----------
-    training_set : TRAINING_SET frame; the rows from the start of the train window to the end of the test
-        window are the reference
-    labels : LABELS frame
+    training_set : TRAINING_SET frame, or a scan of it, of which some columns at a time are held; the rows
+        from the start of the train window to the end of the test window are the reference
+    labels : LABELS frame or scan
     predictions : ALL_PREDICTIONS frame of one task; the rows of expert `stack`: all for what they were worth,
         those of the test window for how they are distributed, or all where it is shorter than two windows
     catalog : of the factors; inputs and context are covered, and the score
@@ -111,8 +111,9 @@ def _describe(
 ) -> tuple[DriftReference, dict[str, np.ndarray], pl.DataFrame]:
     """The reference's numbers, sketches and sample."""
     rows, kind = learned.rows, learned.said.row(0, named=True)
-    sketches, described, usual_flagged = describe_columns(rows, learned.columns, settings)
-    sample = _sample(rows, settings)
+    drawn = drawn_rows(rows, settings)
+    sketches, described, usual_flagged, values = describe_columns(learned, drawn, settings)
+    sample = drawn.select("bar", "half").hstack(values)
     about = DriftReference(
         rows=len(rows),
         bars=rows["timestamp"].n_unique(),
@@ -128,7 +129,9 @@ def _describe(
         columns=described,
         usual_flagged=usual_flagged,
         dispersion=_dispersion(rows, settings),
-        labels=describe_labels(rows, learned.known, settings.window_bars),
+        labels=describe_labels(
+            rows.hstack(learned.read([REGIME_COLUMN])), learned.known, settings.window_bars
+        ),
         information=_information(learned.said, learned.known),
         adversarial=_usual_separation(sample, described, sketches, settings),
         stamp=stamp,
@@ -176,13 +179,12 @@ def read_reference(folder: Path) -> Reference:
 
 
 def describe_columns(
-    rows: pl.DataFrame, columns: Mapping[str, Watched], settings: Settings
-) -> tuple[dict[str, np.ndarray], dict[str, ColumnReference], UsualFlagged]:
-    """Sketches and descriptions by column, and how many columns would be called moved in a window of the
-    reference.
-
-    `rows` have the symbol's own bars.
+    learned: Learned, drawn: pl.DataFrame, settings: Settings
+) -> tuple[dict[str, np.ndarray], dict[str, ColumnReference], UsualFlagged, pl.DataFrame]:
+    """Sketches and descriptions by column, how many columns would be called moved in a window of the
+    reference, and the values of the `drawn` rows.
     """
+    rows = learned.rows
     bars = bar_index(rows["timestamp"])[1]
     total = int(bars.max()) + 1
     shared = {
@@ -192,17 +194,22 @@ def describe_columns(
         "own_bars": rows[OWN_BARS].to_numpy(),
     }
 
-    def describe(name: str):
-        values = rows[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-        sample = Sample(**vars(columns[name]), **shared, values=values)
+    def describe(column: pl.Series) -> Described:
+        values = column.fill_null(float("nan")).to_numpy()
+        sample = Sample(**vars(learned.columns[column.name]), **shared, values=values)
         return describe_column(sample, PSI_BINS, settings.window_bars)
 
+    found, kept = [], []
     with ThreadPoolExecutor(max_workers=settings.threads) as pool:
-        found = dict(zip(columns, pool.map(describe, columns), strict=True))
+        for block in learned.blocks():
+            found += pool.map(describe, block.get_columns())
+            kept.append(block[drawn["row"]])
+    named = dict(zip(learned.columns, found, strict=True))
     return (
-        {name: one.sketch for name, one in found.items()},
-        {name: one.about for name, one in found.items()},
-        _usual_flagged(list(found.values()), total, settings),
+        {name: one.sketch for name, one in named.items()},
+        {name: one.about for name, one in named.items()},
+        _usual_flagged(found, total, settings),
+        pl.concat(kept, how="horizontal"),
     )
 
 
@@ -277,9 +284,9 @@ def _dispersion(rows: pl.DataFrame, settings: Settings) -> UsualDispersion:
     return UsualDispersion(mean=spread.mean(), low=means.min(), high=means.max())
 
 
-def _sample(rows: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """At most `sample_rows` rows, as many of each bar, with the number of their bar in `bar` and their half
-    of the symbols in `half`.
+def drawn_rows(rows: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """At most `sample_rows` rows, as many of each bar: their place in `row`, the number of their bar in `bar`
+    and their half of the symbols in `half`.
     """
     bars = bar_index(rows["timestamp"])[1]
     each = settings.sample_rows / (int(bars.max()) + 1)
@@ -289,14 +296,12 @@ def _sample(rows: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         .replace_strict(halves_of(rows["symbol"].unique().to_list()), return_dtype=pl.Int8)
         .alias("half")
     )
-    numbered = rows.with_columns(pl.Series("bar", bars.astype(np.int32)), pl.Series("_draw", draw), half)
+    numbered = rows.select(pl.Series("bar", bars.astype(np.int32)), half, pl.Series("_draw", draw))
+    numbered = numbered.with_row_index("row")
     if each < 1:
         kept = np.linspace(0, int(bars.max()), settings.sample_rows).astype(int)
         numbered = numbered.filter(pl.col("bar").is_in(kept.tolist()))
-    chosen = numbered.filter(pl.col("_draw").rank("ordinal").over("bar") <= max(int(each), 1))
-    return chosen.drop("_draw", "symbol", "timestamp", OWN_BARS).select(
-        "bar", "half", pl.exclude("bar", "half")
-    )
+    return numbered.filter(pl.col("_draw").rank("ordinal").over("bar") <= max(int(each), 1))
 
 
 def _usual_separation(

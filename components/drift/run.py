@@ -17,6 +17,7 @@ from components.contracts import (
 from components.contracts.documents.champion import ChampionRecord
 from components.contracts.documents.drift import DriftReport
 from components.contracts.documents.drift_reference import DriftReference
+from components.contracts.parts import scan_table
 from components.drift.config import Settings
 from components.drift.detect import detect
 from components.drift.early import too_early, write_early
@@ -28,8 +29,10 @@ from components.progress import report, stage
 from components.settings import config_hash
 from components.timeline import Settings as TimelineSettings
 
-# What it holds at least: the training set, 4 bytes a value, and half as much again.
-NEED = Need("drift reference", base=180 * MIB, row=0, cell=6)
+# Some columns are held at a time: 246 and 369 MiB with 115,810 and 485,564 simulated rows of 146 columns.
+NEED = Need("drift reference", base=208 * MIB, row=350, cell=0)
+
+READ_OF_PREDICTIONS = ("timestamp", "symbol", "period", "horizon", "target", "expert", "score")
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ def run_make_reference(
         stamps = {"training_set": read_stamp(inputs.training_set), "labels": read_stamp(inputs.labels)}
         require_made_from(read_stamp(inputs.predictions), stamps)
         about = make_reference(
-            read_table(inputs.training_set, TRAINING_SET),
-            read_table(inputs.labels, LABELS),
-            of_task(read_table(inputs.predictions, ALL_PREDICTIONS), inputs.target, inputs.horizon),
+            scan_table(inputs.training_set, TRAINING_SET),
+            scan_table(inputs.labels, LABELS),
+            _predictions(inputs),
             read_catalog(inputs.catalog),
             parsed,
             TimelineSettings.model_validate_json(timeline),
@@ -79,6 +82,15 @@ def run_make_reference(
         size = f"{about.rows:,} rows of {about.bars:,} bars, {len(about.columns)} columns"
         report("drift reference", size)
     return about
+
+
+def _predictions(inputs: LearnedFrom) -> pl.DataFrame:
+    """What was predicted of the task; a table of many tasks and experts is not held as a whole."""
+    table = scan_table(inputs.predictions, ALL_PREDICTIONS)
+    task = (pl.col("target") == inputs.target) & (pl.col("horizon") == inputs.horizon)
+    found = table.filter(task).select(*READ_OF_PREDICTIONS).collect()
+    known = found if len(found) else table.select("target", "horizon").collect()
+    return of_task(known, inputs.target, inputs.horizon)
 
 
 def run_detect_drift(inputs: Served, drift: Path, *, settings: str, code: str) -> DriftReport:

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.io.plugins import register_io_source
 
 from components.contracts import CatalogEntry
+from components.drift import learned
 from components.drift.reference import make_reference, read_reference
 from components.drift.tables import DriftError
 from components.drift.windows import window_and_rest
@@ -30,6 +33,40 @@ def remade(made, settings, folder, **changed):
         parts.get("timeline", TimelineSettings()),
         folder,
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_scan_is_read_some_columns_at_a_time_and_gives_the_same_files(
+    made, drift_settings, tmp_path, monkeypatch, at_once
+):
+    rows, read = made.past.drop("score"), []
+
+    def reading(names, predicate, n_rows, batch_size):
+        read.append(set(names or rows.columns))
+        yield rows.select(names or rows.columns)
+
+    monkeypatch.setattr(learned, "COLUMNS_AT_ONCE", at_once)
+    table = register_io_source(reading, schema=rows.schema)
+    remade(made, drift_settings, tmp_path, training_set=table, labels=made.labels.lazy())
+    for name in ("sketch.parquet", "sample.parquet", "reference.json"):
+        assert (tmp_path / name).read_bytes() == (made.folder / name).read_bytes()
+    assert read[0] == {"timestamp", "symbol"}
+    assert {len(columns) for columns in read[1:]} <= set(range(1, at_once + 1))
+    assert set.union(*read[1:]) == {entry.column for entry in made.entries}
+
+
+def test_values_of_another_window_are_noticed(made, drift_settings, tmp_path, monkeypatch):
+    """Planted: columns that are read from the first bar on, while the window begins later."""
+    timeline = TimelineSettings(train=Span(start=made.past["timestamp"].unique().sort()[40].date()))
+    honest = remade(made, drift_settings, tmp_path / "a", timeline=timeline)
+    assert honest.columns["rank_a"].bars == honest.bars == made.about.bars - 40
+    cut = learned.Learned.read
+    monkeypatch.setattr(
+        learned.Learned,
+        "read",
+        lambda one, names: cut(replace(one, values=made.past.lazy().head(len(one.rows))), names),
+    )
+    assert remade(made, drift_settings, tmp_path / "b", timeline=timeline).columns != honest.columns
 
 
 def test_it_holds_sketches_of_inputs_context_and_score(made):
