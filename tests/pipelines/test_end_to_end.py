@@ -18,6 +18,7 @@ import pytest
 from tests.pipelines.small_run import (
     COMMAND,
     RUNS_S,
+    Finished,
     alphaloop,
     expert_predictions,
     processes_of,
@@ -130,6 +131,57 @@ def own_expert(place):
     return ["--set", f"experts.folder={place / 'leaves'}"], {"PYTHONPATH": str(place)}
 
 
+@pytest.fixture(scope="module")
+def left_out(dearer, config, folder, own_expert):
+    """A run that goes on without the user's expert."""
+    arguments, environment = own_expert
+    three = "experts.leaves=[median/1d/base, elasticnet/1d/base, glass/1d/base]"
+    return alphaloop(
+        *("run", "--config", config, *arguments, "--set", three), folder=folder, environment=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def slow(own_expert):
+    """Arguments and environment of a run whose own expert works, and whose trees take their time."""
+    arguments, environment = own_expert
+    leaves = "experts.leaves=[median/1d/base, elasticnet/1d/base, glass/1d/base, lightgbm/1d/base]"
+    rounds = "experts.overrides.lightgbm={rounds: 800, patience_rounds: 0}"
+    return [*arguments, "--set", leaves, "--set", rounds], {**environment, "GLASS": "full"}
+
+
+@pytest.fixture(scope="module")
+def killed(left_out, config, folder, slow):
+    """A run that was killed once the glass was trained, and the trees in their second fold."""
+    arguments, environment = slow
+    command = subprocess.Popen(
+        [*COMMAND, "run", "--config", str(config), *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+    try:
+        wait_for(lambda: glass_is_trained_and_trees_half(read_events(folder)), command)
+    finally:
+        command.kill()
+        command.wait()
+    wait_for(lambda: not processes_of(folder) and unlocked(folder))
+    return Finished(command.returncode, "", read_events(folder), None)
+
+
+def glass_is_trained_and_trees_half(events):
+    glass = any(e["stage"] == "train glass" and e["event"] == "finished" for e in events)
+    return glass and any(
+        e["stage"] == "train lightgbm" and e["event"] == "advanced" and "fold_01" in e["what"] for e in events
+    )
+
+
+@pytest.fixture(scope="module")
+def resumed(killed, config, folder, slow):
+    arguments, environment = slow
+    return alphaloop("run", "--config", config, *arguments, folder=folder, environment=environment)
+
+
 def test_a_run_ends_in_a_registered_model(first):
     assert first.code == 0, first.text
     assert first.stages("finished") >= DATA_STAGES | EXPERTS | MODEL_STAGES | ALWAYS_DONE
@@ -207,29 +259,16 @@ def test_a_rejected_model_is_a_normal_ending_with_its_own_exit_code(dearer, fold
     assert not (folder / "failure.html").exists()
 
 
-def test_a_failed_expert_is_left_out_loudly_while_two_remain(dearer, config, folder, own_expert):
-    arguments, environment = own_expert
-    run = alphaloop(
-        *(
-            "run",
-            "--config",
-            config,
-            *arguments,
-            "--set",
-            "experts.leaves=[median/1d/base, elasticnet/1d/base, glass/1d/base]",
-        ),
-        folder=folder,
-        environment=environment,
-    )
-    assert run.code == 0, run.text
-    assert "glass FAILED and is left out" in run.text
-    assert "the glass is empty" in run.text
-    assert {"train median", "train elasticnet"} <= run.stages("cached")
-    assert "glass" not in {row["name"] for row in run.summary["models"]}
+def test_a_failed_expert_is_left_out_loudly_while_two_remain(left_out, folder):
+    assert left_out.code == 0, left_out.text
+    assert "glass FAILED and is left out" in left_out.text
+    assert "the glass is empty" in left_out.text
+    assert {"train median", "train elasticnet"} <= left_out.stages("cached")
+    assert "glass" not in {row["name"] for row in left_out.summary["models"]}
     assert "the glass is empty" in (folder / "report.html").read_text()
 
 
-def test_with_fewer_than_two_experts_the_run_stops_and_says_why(dearer, config, folder, own_expert):
+def test_with_fewer_than_two_experts_the_run_stops_and_says_why(left_out, config, folder, own_expert):
     arguments, environment = own_expert
     run = alphaloop(
         *("run", "--config", config, *arguments, "--set", "experts.leaves=[median/1d/base, glass/1d/base]"),
@@ -246,51 +285,18 @@ def test_with_fewer_than_two_experts_the_run_stops_and_says_why(dearer, config, 
     assert "the glass is empty" in page
 
 
-def test_an_expert_that_failed_is_trained_anew_and_one_that_did_not_never_again(
-    dearer, config, folder, own_expert
-):
-    arguments, environment = own_expert
-    three = ["--set", "experts.leaves=[median/1d/base, elasticnet/1d/base, glass/1d/base]"]
+def test_an_expert_that_failed_is_trained_anew_and_one_that_did_not_never_again(killed, resumed):
     trained = {"train median", "train elasticnet", "train glass"}
-    for cached in (trained - {"train glass"}, trained):
-        run = alphaloop(
-            *("run", "--config", config, *arguments, *three),
-            folder=folder,
-            environment={**environment, "GLASS": "full"},
-        )
-        assert run.code == 0, run.text
-        assert "left out" not in run.text
-        assert "glass" in {row["name"] for row in run.summary["models"]}
-        assert run.stages("cached") & trained == cached
-        assert run.stages("finished") & trained == trained - cached
+    assert killed.stages("cached") & trained == trained - {"train glass"}
+    assert killed.stages("finished") & trained == {"train glass"}
+    assert resumed.code == 0, resumed.text
+    assert "left out" not in resumed.text
+    assert "glass" in {row["name"] for row in resumed.summary["models"]}
+    assert resumed.stages("cached") & trained == trained
+    assert not resumed.stages("finished") & trained
 
 
-def test_a_killed_run_leaves_no_orphans_and_goes_on_where_it_was(dearer, config, folder):
-    slow = [
-        "--set",
-        "experts.leaves=[median/1d/base, elasticnet/1d/base, lightgbm/1d/base]",
-        "--set",
-        "experts.overrides.lightgbm={rounds: 800, patience_rounds: 0}",
-    ]
-    command = subprocess.Popen(
-        [*COMMAND, "run", "--config", str(config), *slow],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(
-            lambda: any(
-                e["stage"] == "train lightgbm" and e["event"] == "advanced" and "fold_01" in e["what"]
-                for e in read_events(folder)
-            ),
-            command,
-        )
-    finally:
-        command.kill()
-        command.wait()
-    wait_for(lambda: not processes_of(folder) and unlocked(folder))
-
-    resumed = alphaloop("run", "--config", config, *slow, folder=folder)
+def test_a_killed_run_leaves_no_orphans_and_goes_on_where_it_was(resumed, config, folder, slow):
     assert resumed.code == 0, resumed.text
     assert resumed.stages("cached") >= DATA_STAGES | {"train median", "train elasticnet"}
     kept = [e["what"] for e in resumed.events if e["event"] == "advanced" and "kept from before" in e["what"]]
@@ -298,7 +304,12 @@ def test_a_killed_run_leaves_no_orphans_and_goes_on_where_it_was(dearer, config,
     assert not any(what.startswith("final") for what in kept)
     went_on = expert_predictions(folder, "lightgbm", "training")
 
-    unbroken = alphaloop("experts", "train", "lightgbm", "--config", config, *slow, folder=folder)
+    arguments, environment = slow
+    unbroken = alphaloop(
+        *("experts", "train", "lightgbm", "--config", config, *arguments),
+        folder=folder,
+        environment=environment,
+    )
     assert unbroken.code == 0, unbroken.text
     assert not any("kept from before" in e.get("what", "") for e in unbroken.events)
     assert went_on.equals(expert_predictions(folder, "lightgbm", "expert"))
