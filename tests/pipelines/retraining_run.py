@@ -22,7 +22,7 @@ from components.registry.client import open_registry
 from components.registry.config import Settings as RegistrySettings
 from components.registry.versions import download
 from components.scoring import Model, score_table
-from tests.pipelines.small_run import SETTINGS, Finished, alphaloop
+from tests.pipelines.small_run import FEW_FACTORS, SETTINGS, Finished, alphaloop
 
 SYMBOLS, BARS = 16, 460
 
@@ -68,7 +68,7 @@ class Market:
         panel = load_panel(
             MarketSettings.model_validate(self.settings["market"]), data_folder=self.place, seed=7
         ).panel
-        factors = build_factors(panel, FeaturesSettings())
+        factors = build_factors(panel, FeaturesSettings.model_validate(FEW_FACTORS))
         wanted = [*model.columns, *model.context]
         rows = (
             factors.select("timestamp", "symbol", *wanted)
@@ -114,6 +114,7 @@ def _settings(place: Path) -> dict[str, Any]:
         "stamp": "bar_close",
         "period": "1d",
     }
+    settings["features"] = FEW_FACTORS
     settings["experts"] = {"leaves": ["median/1d/base", "elasticnet/1d/base"]}
     settings["gates"]["min_champion_bars"] = 30
     settings["drift"] = {"min_rows": 200, "auc_windows": 4}

@@ -69,6 +69,14 @@ SETTINGS: dict[str, Any] = {
     },
 }
 
+# Groups of factors that hold every kind of column; for runs whose point is not the library, which
+# test_end_to_end and test_rare_exchange take whole.
+FEW_FACTORS: dict[str, Any] = {
+    "groups": dict.fromkeys(
+        ("bars", "calendar", "channels", "events", "microstructure", "style", "tails"), False
+    )
+}
+
 
 @dataclass(frozen=True)
 class Finished:

@@ -15,7 +15,7 @@ from components.contracts import read_chosen, require_json, verify_bundle
 from components.market.simulator import simulate
 from components.scoring.expert import ServedExpert
 from pipelines.config import load_config
-from tests.pipelines.small_run import COMMAND, RUNS_S, SETTINGS, alphaloop
+from tests.pipelines.small_run import COMMAND, FEW_FACTORS, RUNS_S, SETTINGS, alphaloop
 from tests.serving.live_service import free_port, stop, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(RUNS_S)]
@@ -60,6 +60,7 @@ def config(place):
         "market": {**SETTINGS["market"], "simulator": {"symbols": 16, "bars": 480, "sectors": 4}},
         "timeline": {"train_share": 0.6, "validation_share": 0.2, "fold_bars": 96},
         "fusion": FUSION,
+        "features": FEW_FACTORS,
         "selection": {"mode": "quick"},
         "experts": {
             "leaves": ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/base", "lightgbm/1d/rich"],

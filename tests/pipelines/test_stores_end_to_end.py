@@ -27,7 +27,15 @@ from pipelines.config import Config, load_config
 from serving.client import Client
 from tests.pipelines.pods_here import refused
 from tests.pipelines.retraining_run import BARS, SYMBOLS
-from tests.pipelines.small_run import COMMAND, RUNS_S, SETTINGS, alphaloop, read_events, wait_for
+from tests.pipelines.small_run import (
+    COMMAND,
+    FEW_FACTORS,
+    RUNS_S,
+    SETTINGS,
+    alphaloop,
+    read_events,
+    wait_for,
+)
 from tests.serving.live_service import free_port, until
 from tests.stores import Server, mlflow_server, postgres_server, redis_server, s3_server
 
@@ -72,6 +80,7 @@ class Team:
             "stamp": "bar_close",
             "period": "1d",
         }
+        settings["features"] = FEW_FACTORS
         settings["experts"] = {"leaves": ["median/1d/base", "elasticnet/1d/base"]}
         settings["gates"] |= {"min_champion_bars": 30, "min_champion_t": -100}
         settings["drift"] = {"min_rows": 200, "auc_windows": 4}

@@ -32,7 +32,7 @@ from pipelines.config import Config
 from pipelines.graphs.build import build_pipeline
 from pipelines.leaves import resolve_leaf
 from tests.experts.studies.tables_on_disk import HORIZON, TIMELINE, write_inputs
-from tests.pipelines.small_run import RUNS_S, alphaloop, write_config
+from tests.pipelines.small_run import FEW_FACTORS, RUNS_S, alphaloop, write_config
 
 LEAF = "tunable/1d/base"
 
@@ -384,6 +384,7 @@ def test_the_pipeline_stops_before_training_where_only_inputs_are_wanted(train, 
 def test_tune_and_train_its_best_leaf_on_a_run(tmp_path):
     path, folder = write_config(tmp_path / "small.yaml", tmp_path / "run"), tmp_path / "run"
     values = yaml.safe_load(path.read_text())
+    values["features"] = FEW_FACTORS
     values["experts"] = {"leaves": ["median/1d/base", "elasticnet/1d/base"]}
     path.write_text(yaml.safe_dump(values))
     tuned = alphaloop("experts", "tune", "elasticnet", "--trials", "3", "--config", path, folder=folder)
