@@ -11,8 +11,8 @@ from components.contracts import (
     CROSS_VALIDATED,
     ContractError,
     check_table,
+    map_table,
     read_stamp,
-    read_table,
 )
 from components.contracts.classes import CLASS_COLUMNS
 
@@ -85,7 +85,7 @@ def read_predictions(path: Path, labels: Path, judged: Task) -> Predicted:
     ContractError
         If the file can't be read or was made from other labels, or see `split_predictions`.
     """
-    table = read_table(path, ALL_PREDICTIONS)
+    table = map_table(path, ALL_PREDICTIONS)
     _require_these_labels(path, labels)
     return split_predictions(table, judged, source=str(path))
 
@@ -99,7 +99,7 @@ def read_crossed(path: Path, labels: Path) -> pl.DataFrame:
         If the file can't be read or was made from other labels.
     """
     _require_these_labels(path, labels)
-    return read_table(path, CROSS_VALIDATED)
+    return map_table(path, CROSS_VALIDATED)
 
 
 def _require_these_labels(path: Path, labels: Path) -> None:

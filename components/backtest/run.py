@@ -7,7 +7,8 @@ from components.backtest.config import Settings
 from components.backtest.evaluate import evaluate
 from components.backtest.market_facts import MarketFacts
 from components.backtest.predictions import Task, read_crossed, read_predictions
-from components.contracts import LABELS, PANEL, TRAINING_SET, UNIVERSE, atomic_path, read_table
+from components.backtest.sized_by import SIZED_BY
+from components.contracts import LABELS, PANEL, REGIME_COLUMN, TRAINING_SET, UNIVERSE, atomic_path, map_table
 from components.contracts.documents.evaluation import Evaluation
 from components.memory.need import MIB, Need
 from components.progress import report, stage
@@ -64,10 +65,10 @@ def run(
         parsed = Settings.model_validate_json(settings)
         predicted = read_predictions(Path(inputs.predictions), Path(inputs.labels), Task(target, horizon))
         market = MarketFacts.of(
-            read_table(inputs.panel, PANEL),
-            read_table(inputs.universe, UNIVERSE),
-            read_table(inputs.labels, LABELS),
-            read_table(inputs.training_set, TRAINING_SET),
+            map_table(inputs.panel, PANEL),
+            map_table(inputs.universe, UNIVERSE),
+            map_table(inputs.labels, LABELS),
+            map_table(inputs.training_set, TRAINING_SET, columns=(REGIME_COLUMN, *SIZED_BY)),
             TimelineSettings.model_validate_json(timeline),
         )
         crossed = read_crossed(Path(inputs.crossed), Path(inputs.labels)) if inputs.crossed else None

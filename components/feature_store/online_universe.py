@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from components.contracts import UNIVERSE, ContractError, read_stamp, read_table
+from components.contracts import UNIVERSE, ContractError, map_table, read_stamp
 
 KEY = "universe"
 
@@ -38,7 +38,7 @@ def newest_universe(universe: str | os.PathLike) -> OnlineUniverse:
     ContractError
         If the table is damaged.
     """
-    table = read_table(universe, UNIVERSE)
+    table = map_table(universe, UNIVERSE)
     newest = table.group_by("symbol").agg(pl.col("tradable").sort_by("timestamp").last())
     outside = newest.filter(~pl.col("tradable"))["symbol"]
     return OnlineUniverse(read_stamp(universe).config_hash, frozenset(outside))

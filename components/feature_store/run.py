@@ -11,6 +11,7 @@ from components.contracts import (
     PANEL,
     TRAINING_SET,
     atomic_write_text,
+    map_table,
     read_catalog,
     read_stamp,
     read_table,
@@ -90,12 +91,12 @@ def run_materialise(
         NEED.require(inputs.factors)
         parsed = Settings.model_validate_json(settings)
         table = FactorTable(
-            read_table(inputs.factors, FACTORS),
+            map_table(inputs.factors, FACTORS),
             read_catalog(inputs.catalog),
             period,
             read_stamp(inputs.factors).content_sha256,
         )
-        bars = newest_closes(table.factors, read_table(inputs.panel, PANEL))
+        bars = newest_closes(table.factors, map_table(inputs.panel, PANEL))
         universe = newest_universe(inputs.universe)
         address = folder if is_address(folder) else ""
         with opened(folder, lambda name: name == CURRENT, last=[FEAST_CONFIG, CURRENT]) as store:

@@ -22,9 +22,9 @@ from components.contracts import (
     ContractError,
     atomic_path,
     atomic_write_text,
+    map_table,
     read_json,
     read_stamp,
-    read_table,
 )
 from components.feature_store.closes import CLOSES, Closes
 from components.feature_store.config import Settings
@@ -201,7 +201,7 @@ def restore(
         )
     described = read_json(Path(folder) / "data" / publication / PUBLICATION)
     if described is None or damaged_file(described, folder) is not None:
-        table = FactorTable(read_table(factors_path, FACTORS), catalog, period, sha256)
+        table = FactorTable(map_table(factors_path, FACTORS), catalog, period, sha256)
         described = write_publication(table, settings, folder)
     inputs = [entry.column for entry in catalog if entry.role == "input"]
     if described["columns"] != inputs:

@@ -13,6 +13,7 @@ from components.contracts import (
     PANEL,
     TRAINING_SET,
     atomic_write_text,
+    map_table,
     read_catalog,
     read_stamp,
     read_table,
@@ -118,7 +119,7 @@ def run_learnable(
     with stage(f"rows for {modality} experts"):
         parsed = Settings.model_validate_json(settings)
         found = learnable_rows(
-            read_table(inputs.training_set, TRAINING_SET),
+            map_table(inputs.training_set, TRAINING_SET),
             read_catalog(inputs.catalog),
             getattr(parsed.datasets, modality),
             modality,

@@ -12,8 +12,8 @@ from components.contracts import (
     ContractError,
     check_table,
     content_sha256,
+    map_table,
     of_task,
-    read_table,
 )
 from components.contracts.documents.champion import ChampionRecord
 from components.contracts.documents.evaluation import Evaluation
@@ -63,7 +63,7 @@ def read_candidate(path: Path, *, expert: str, target: str, horizon: int) -> pl.
     ContractError
         If the file can't be read or has no rows of that expert, target and horizon.
     """
-    rows = of_task(read_table(path, ALL_PREDICTIONS), target, horizon, source=str(path)).filter(
+    rows = of_task(map_table(path, ALL_PREDICTIONS), target, horizon, source=str(path)).filter(
         pl.col("expert") == expert
     )
     if rows.is_empty():

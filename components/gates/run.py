@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.contracts import LABELS, UNIVERSE, read_table, tradable_rows
+from components.contracts import LABELS, UNIVERSE, map_table, tradable_rows
 from components.contracts.documents.trials import Trials
 from components.contracts.documents.verdict import Verdict
 from components.gates.config import Settings
@@ -55,9 +55,9 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str, newest_on
             target=evaluation.target,
             horizon=evaluation.horizon,
         )
-        candidate = tradable_rows(candidate, read_table(inputs.universe, UNIVERSE))
+        candidate = tradable_rows(candidate, map_table(inputs.universe, UNIVERSE))
         champion = read_champion_predictions(Path(inputs.champion))
-        labels = read_table(inputs.labels, LABELS)
+        labels = map_table(inputs.labels, LABELS)
         after = newest_bars_only(champion) if newest_only else None
         contest = Contest(evaluation, candidate, labels, champion, after)
         verdict = judge(contest, Trials.read(inputs.trials), parsed, code=code)

@@ -2,7 +2,7 @@
 
 import os
 
-from components.contracts import PANEL, UNIVERSE, read_stamp, read_table, write_table
+from components.contracts import PANEL, UNIVERSE, map_table, read_stamp, write_table
 from components.market.universe import described, tradable_universe
 from components.market.universe_config import UniverseSettings
 from components.memory.need import MIB, Need
@@ -28,7 +28,7 @@ def run_make_universe(
     with stage("universe"):
         NEED.require(panel)
         parsed = UniverseSettings.model_validate_json(settings)
-        made = tradable_universe(read_table(panel, PANEL), parsed)
+        made = tradable_universe(map_table(panel, PANEL), parsed)
         stamp = {"code_version": code, "config_hash": config_hash(parsed)}
         write_table(made, universe, UNIVERSE, inputs={"panel": read_stamp(panel).content_sha256}, **stamp)
         report("universe", described(made))

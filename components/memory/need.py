@@ -1,7 +1,7 @@
 """What a stage needs of memory, told from the size of its tables before it starts, and the refusal of what
 can never fit.
 
-The formulas are estimates, fitted to peaks that `tests/benchmarks/bench_memory.py` measures: a run is refused
+The formulas are estimates, fitted to peaks that `tests/benchmarks/bench_growth.py` measures: a run is refused
 only where the least that was ever measured is more than any process could get here. Between that and what
 is sure to fit a warning is said, and the stage starts.
 """

@@ -11,9 +11,9 @@ from components.contracts import (
     TRAINING_SET,
     CatalogEntry,
     ContractError,
+    map_table,
     read_catalog,
     read_stamp,
-    read_table,
     require_one_origin,
 )
 
@@ -50,8 +50,8 @@ def read_run(
                 " the experts and the stacker again on this data."
             )
     return RunTables(
-        read_table(training_set, TRAINING_SET),
-        read_table(labels, LABELS),
+        map_table(training_set, TRAINING_SET),
+        map_table(labels, LABELS),
         read_catalog(catalog),
-        read_table(predictions, ALL_PREDICTIONS),
+        map_table(predictions, ALL_PREDICTIONS),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from components.contracts import TRAINING_SET, read_gathered, read_table, require_json
+from components.contracts import TRAINING_SET, map_table, read_gathered, require_json
 from components.contracts.documents.champion import ChampionRecord, Registration
 from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.trials import Trials
@@ -68,7 +68,7 @@ def run_read_champion(
     with stage("champion"):
         rows, schema = None, ""
         if inputs is not None:
-            rows = read_table(inputs.training_set, TRAINING_SET)
+            rows = map_table(inputs.training_set, TRAINING_SET)
             schema = require_json(inputs.feature_registry)["schema"]
         with answered():
             record = fetch_champion(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, of_task, read_table
+from components.contracts import ALL_PREDICTIONS, map_table, of_task
 from components.contracts.documents.evaluation import Evaluation
 from components.contracts.documents.summary import Attainable
 from components.metrics import ic_summary, information_coefficient
@@ -30,7 +30,7 @@ def attainable_share(
     if truth.is_empty() or not of_this:
         return None
     start = pl.lit(evaluation.windows.test.start).str.to_datetime(time_unit="us", time_zone="UTC")
-    judged = of_task(read_table(predictions, ALL_PREDICTIONS), evaluation.target, evaluation.horizon)
+    judged = of_task(map_table(predictions, ALL_PREDICTIONS), evaluation.target, evaluation.horizon)
     stack = judged.filter(pl.col("expert") == "stack")
     known = stack.filter(pl.col("timestamp") >= start).select(KEY)
     scored = truth.select(*KEY, pl.col(expected).alias("score")).join(known, on=KEY)

@@ -14,10 +14,10 @@ from components.contracts import (
     REGIME_COLUMN,
     ContractError,
     Stamp,
+    map_table,
     read_catalog,
     read_gathered,
     read_stamp,
-    read_table,
 )
 from components.contracts.documents.champion import Registration
 from components.contracts.documents.comparison import Comparison
@@ -134,7 +134,7 @@ def read_run(artifacts: Artifacts, config: Mapping[str, Any]) -> RunResult:
         If a table or document can't be read or lacks something.
     """
     data, learned, models, judged = artifacts.data, artifacts.learned, artifacts.models, artifacts.judged
-    evaluation, labels = Evaluation.read(judged.evaluation), read_table(learned.labels, LABELS)
+    evaluation, labels = Evaluation.read(judged.evaluation), map_table(learned.labels, LABELS)
     truth = pl.read_parquet(data.truth)
     summary = summarise(
         evaluation,
@@ -153,7 +153,7 @@ def read_run(artifacts: Artifacts, config: Mapping[str, Any]) -> RunResult:
     }
     return RunResult(
         summary=summary,
-        panel=read_table(data.panel, PANEL),
+        panel=map_table(data.panel, PANEL),
         quarantine=pl.read_parquet(data.quarantine),
         health=PanelHealth.read(data.health),
         factor_ic=of_factors,
@@ -177,11 +177,12 @@ def _by_factor_and_regime(
     start = pl.Series([evaluation.windows.test.start])
     first_test = start.str.to_datetime(time_unit="us", time_zone="UTC")[0]
     target, horizon = evaluation.target, evaluation.horizon
-    factors = read_table(learned.factors, FACTORS, verify=False)
+    entries = read_catalog(learned.catalog)
+    inputs = [entry.column for entry in entries if entry.role == "input"]
+    factors = map_table(learned.factors, FACTORS, columns=(REGIME_COLUMN, *inputs))
     regimes = factors.select("timestamp", REGIME_COLUMN).unique(
         "timestamp", keep="first", maintain_order=True
     )
-    entries = read_catalog(learned.catalog)
     of_factors = factor_ic(factors, labels, entries, target=target, horizon=horizon, first_test=first_test)
     return of_factors, label_shift_by_regime(labels, regimes, horizon, target, era_start=first_test)
 

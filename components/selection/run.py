@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from components.contracts import (
     LABELS,
     TRAINING_SET,
+    map_table,
     read_catalog,
     read_stamp,
     read_table,
@@ -71,8 +72,8 @@ def run_select(
         require_one_origin([inputs.training_set, inputs.labels], "panel")
         stamp = read_stamp(inputs.training_set)
         found = select_inputs(
-            read_table(inputs.training_set, TRAINING_SET),
-            read_table(inputs.labels, LABELS),
+            map_table(inputs.training_set, TRAINING_SET),
+            map_table(inputs.labels, LABELS),
             read_catalog(inputs.catalog),
             purpose,
             settings=parsed,

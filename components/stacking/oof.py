@@ -18,9 +18,9 @@ from components.contracts import (
     ContractError,
     Stamp,
     check_table,
+    map_table,
     of_task,
     read_stamp,
-    read_table,
     require_one_origin,
     tasks_in,
 )
@@ -40,6 +40,8 @@ from components.stacking.guests import may_take_part
 
 KEY = ("timestamp", "symbol", "horizon")
 ROW = ("timestamp", "symbol")
+# What the table takes of a training set.
+CONTEXT_COLUMNS = (REGIME_COLUMN, SECTOR_COLUMN)
 Task = tuple[str, int]
 # Share of the largest expert's rows that all experts must have in common: with less, the stack would learn
 # from what is left by chance.
@@ -84,7 +86,7 @@ def read_experts(
     for name in ("training_set", "labels"):
         require_one_origin(list(paths.values()), name)
     _require_one_making({name: read_stamp(path) for name, path in paths.items()})
-    frames = {name: read_table(path, PREDICTIONS) for name, path in paths.items()}
+    frames = {name: map_table(path, PREDICTIONS) for name, path in paths.items()}
     _require_one_period(frames)
     for name, frame in frames.items():
         _require_the_past(name, frame)
@@ -109,7 +111,7 @@ def read_cross_validated(folders: Sequence[Path]) -> tuple[dict[str, pl.DataFram
     }
     for name in ("training_set", "labels"):
         require_one_origin(list(paths.values()), name)
-    frames = {name: read_table(path, CROSS_VALIDATED) for name, path in paths.items()}
+    frames = {name: map_table(path, CROSS_VALIDATED) for name, path in paths.items()}
     _require_one_period(frames)
     return frames, read_stamp(next(iter(paths.values())))
 

@@ -14,9 +14,9 @@ from components.contracts import (
     LABELS,
     OOF,
     TRAINING_SET,
+    map_table,
     read_gathered,
     read_stamp,
-    read_table,
     require_one_origin,
     write_table,
 )
@@ -29,6 +29,7 @@ from components.stacking.config import Settings
 from components.stacking.crossed import STAGE, Crossing, stack_splits
 from components.stacking.guests import own_tasks
 from components.stacking.oof import (
+    CONTEXT_COLUMNS,
     audit_oof,
     build_oof_table,
     members_of,
@@ -116,8 +117,8 @@ def run_build_oof(inputs: OofInputs, outputs: OofOutputs, *, settings: str, code
         found, failed = read_experts(folders, parsed)
         for name, reason in failed.items():
             warn("out-of-fold table", f"{name} is left out: {reason}")
-        rows = read_table(inputs.training_set, TRAINING_SET)
-        tables = _by_task(folders, found, inputs.judged, read_table(inputs.labels, LABELS), rows)
+        rows = map_table(inputs.training_set, TRAINING_SET, columns=CONTEXT_COLUMNS)
+        tables = _by_task(folders, found, inputs.judged, map_table(inputs.labels, LABELS), rows)
         calendar = rows["timestamp"].unique().sort()
         audits = [audit_oof(part, members, failed, calendar) for members, part in tables.values()]
         audited = with_further(audits[0], dict(zip(tables, audits, strict=True)))
@@ -173,7 +174,8 @@ def run_stack_splits(
     """
     with stage(STAGE):
         parsed, times = Settings.model_validate_json(settings), TimelineSettings.model_validate_json(timeline)
-        labels, rows = read_table(inputs.labels, LABELS), read_table(inputs.training_set, TRAINING_SET)
+        labels = map_table(inputs.labels, LABELS)
+        rows = map_table(inputs.training_set, TRAINING_SET, columns=CONTEXT_COLUMNS)
         folders = list(read_gathered(inputs.experts).values())
         found, stamp = read_cross_validated(folders)
         stacked_tasks(found, inputs.judged)
@@ -216,10 +218,10 @@ def run_stack(
         STACKING.require(inputs.predictions)
         parsed, times = Settings.model_validate_json(settings), TimelineSettings.model_validate_json(timeline)
         require_one_origin([inputs.oof, inputs.predictions], "labels")
-        calendar = read_table(inputs.training_set, TRAINING_SET)["timestamp"].unique().sort()
+        calendar = map_table(inputs.training_set, TRAINING_SET, columns=())["timestamp"].unique().sort()
         result = stack_tasks(
-            read_table(inputs.oof, OOF),
-            read_table(inputs.predictions, ALL_PREDICTIONS),
+            map_table(inputs.oof, OOF),
+            map_table(inputs.predictions, ALL_PREDICTIONS),
             (inputs.target, inputs.horizon),
             parsed,
             Course(resolve_windows(calendar, times), calendar, times),

@@ -97,7 +97,7 @@ def test_a_stage_that_can_never_fit_is_not_begun(stage, tmp_path, monkeypatch):
         CALLS[stage](str(path))
 
 
-# Peaks in MiB that `tests/benchmarks/bench_memory.py` measured on simulated markets of 100 symbols x 500 bars
+# Peaks in MiB that `tests/benchmarks/bench_growth.py` measured on simulated markets of 100 symbols x 500 bars
 # and 300 x 1,000, or of 120 and 500 x 1,000 (two cores): what no file backs, by rows and columns of the table
 # that the stage is told by.
 MEASURED = [

@@ -20,6 +20,7 @@ from components.contracts import (
     ContractError,
     content_sha256,
     file_sha256,
+    map_table,
     read_catalog,
     read_chosen,
     read_stamp,
@@ -91,7 +92,7 @@ def from_arguments(values: Mapping[str, Any]) -> tuple[Inputs, Assignment, Path]
 
 @dataclass(frozen=True)
 class TrainingTables:
-    """The tables in memory.
+    """The tables, of which those that are read from files lie in mapped ones.
 
     training_set : TRAINING_SET frame; its distinct timestamps are the calendar
     labels : LABELS frame; rows of the assignment's horizon and target are learned from
@@ -140,8 +141,8 @@ def read_inputs(inputs: Inputs) -> tuple[TrainingTables, dict[str, str]]:
     if learnable is not None:
         _require_same(inputs.learnable, learnable.inputs.get("training_set", ""), stamp.content_sha256)
     tables = TrainingTables(
-        training_set=read_table(inputs.training_set, TRAINING_SET),
-        labels=read_table(inputs.labels, LABELS),
+        training_set=map_table(inputs.training_set, TRAINING_SET),
+        labels=map_table(inputs.labels, LABELS),
         catalog=read_catalog(inputs.catalog),
         chosen=chosen,
         learnable=read_table(inputs.learnable, LEARNABLE) if inputs.learnable else None,
