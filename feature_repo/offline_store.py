@@ -6,7 +6,7 @@ longer on a panel.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,9 +125,7 @@ class PolarsOfflineStore(OfflineStore):
         entity_time = _entity_time(entities)
         on_demand = _get_requested_on_demand_feature_views(feature_refs, project, registry)
         wanted, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
-        moments = entities.select(
-            as_moment(entity_time, entities.schema[entity_time]).alias("moment")
-        ).to_series()
+        moments = _moments(entities, entity_time)
         return PolarsRetrievalJob(
             lambda: _join_views(entities, entity_time, wanted, config, full_feature_names),
             repo_path=config.repo_path,
@@ -230,6 +228,7 @@ def _join_views(
     config: RepoConfig,
     full_names: bool,
 ) -> pl.DataFrame:
+    moments = _moments(entities, entity_time)
     joined = [entities]
     taken = set(entities.columns)
     previous_keys, previous_match, rows = None, None, None
@@ -239,7 +238,7 @@ def _join_views(
         key_map = {
             key.name: view.projection.join_key_map.get(key.name, key.name) for key in view.entity_columns
         }
-        features = features.rename(dict(key_map))
+        features = _in_sight(features.rename(dict(key_map)), source.timestamp_field, moments, view.ttl)
         keys = list(key_map.values())
         _require(keys, entities, view)
         times = _unique([source.timestamp_field, source.created_timestamp_column])
@@ -267,16 +266,39 @@ def _join_views(
     return pl.concat(joined, how="horizontal")
 
 
-def _take(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
-    """The rows of `frame` by number, nulls for a null number; `frame` itself where that is what the numbers
-    say.
+def _moments(entities: pl.DataFrame, entity_time: str) -> pl.Series:
+    return entities.select(as_moment(entity_time, entities.schema[entity_time]).alias("moment")).to_series()
+
+
+def _in_sight(
+    features: pl.LazyFrame, timestamp: str, moments: pl.Series, ttl: timedelta | None
+) -> pl.LazyFrame:
+    """The feature rows of which some entity may see one, by their time: of a file in the order of time no
+    others are read.
     """
-    if (
-        len(rows) == len(frame)
-        and not rows.null_count()
-        and (rows == pl.int_range(len(frame), dtype=rows.dtype, eager=True)).all()
-    ):
-        return frame
+    dtype = features.collect_schema()[timestamp]
+    if not isinstance(dtype, pl.Datetime) or moments.min() is None:
+        return features
+
+    def at(moment: datetime) -> pl.Expr:
+        known = pl.lit(moment, pl.Datetime("us", "UTC"))
+        return (known if dtype.time_zone else known.dt.replace_time_zone(None)).cast(dtype)
+
+    # Moments are told in nanoseconds, these bounds in microseconds.
+    oldest, newest = moments.min() - ttl if ttl else None, moments.max() + timedelta(microseconds=1)
+    seen = pl.col(timestamp) <= at(newest)
+    return features.filter(seen if oldest is None else seen & (pl.col(timestamp) >= at(oldest)))
+
+
+def _take(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """The rows of `frame` by number, nulls for a null number; without copying where they follow on each
+    other.
+    """
+    first = rows.first()
+    if first is not None and not rows.null_count():
+        following = pl.int_range(first, first + len(rows), dtype=rows.dtype, eager=True)
+        if (rows == following).all():
+            return frame.slice(first, len(rows))
     return frame.select(pl.all().gather(rows))
 
 

@@ -4,7 +4,9 @@ training set as known at each moment.
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from components.contracts import (
     FACTORS,
@@ -14,9 +16,9 @@ from components.contracts import (
     map_table,
     read_catalog,
     read_stamp,
-    read_table,
-    write_table,
 )
+from components.contracts.parts import scan_table, write_parts
+from components.contracts.row_limit import table_rows
 from components.feature_store.closes import newest_closes
 from components.feature_store.config import Settings
 from components.feature_store.online_universe import newest_universe
@@ -27,7 +29,7 @@ from components.feature_store.store import (
     publish_factors,
     put_online,
     restore,
-    training_set,
+    training_parts,
 )
 from components.lasting.folder import is_address, opened
 from components.memory.need import MIB, Need
@@ -36,6 +38,9 @@ from components.settings import config_hash
 
 # Simulated factors, 48,664 and 290,827 rows of 261 columns: 395 and 723 MiB.
 NEED = Need("materialise", base=325 * MIB, row=0, cell=5.5)
+
+# Rows are joined a part at a time, so hardly more is held of many: 240 and 400 MiB with 115,810 and 485,564.
+TRAINING_SET_NEED = Need("training set", base=230 * MIB, row=200, cell=0)
 
 
 @dataclass(frozen=True)
@@ -125,24 +130,29 @@ def run_make_training_set(
         If a table is damaged, or the publication is of another factors table or catalog.
     """
     with stage("training set"):
-        parsed = Settings.model_validate_json(settings)
-        rows = read_table(inputs.panel, PANEL).select("timestamp", "symbol", "sector")
+        TRAINING_SET_NEED.require(inputs.factors)
+        parsed, target = Settings.model_validate_json(settings), Path(target)
+        rows = scan_table(inputs.panel, PANEL).select("timestamp", "symbol", "sector")
         wanted = (CURRENT, f"data/{inputs.publication}/")
+        target.parent.mkdir(parents=True, exist_ok=True)
         # What is online is wanted by its name: a publication that is written again prunes others.
-        with opened(folder, lambda name: name.startswith(wanted)) as place:
+        with (
+            opened(folder, lambda name: name.startswith(wanted)) as place,
+            tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as parts,
+        ):
             catalog = read_catalog(inputs.catalog)
             published = restore(
                 inputs.publication, inputs.factors, catalog, inputs.period, settings=parsed, folder=place
             )
             with publication_store(published, place) as store:
-                table = training_set(store, published["service"], rows)
-        panel_sha256 = read_stamp(inputs.panel).content_sha256
-        write_table(
-            table,
-            target,
-            TRAINING_SET,
-            code_version=code,
-            config_hash=config_hash(parsed),
-            inputs={"factors": published["factors_sha256"], "panel": panel_sha256},
-        )
-        report("training set", f"{len(table):,} rows, {len(published['columns'])} inputs")
+                files = training_parts(store, published["service"], rows, Path(parts))
+            panel_sha256 = read_stamp(inputs.panel).content_sha256
+            write_parts(
+                files,
+                target,
+                TRAINING_SET,
+                code_version=code,
+                config_hash=config_hash(parsed),
+                inputs={"factors": published["factors_sha256"], "panel": panel_sha256},
+            )
+        report("training set", f"{table_rows(target):,} rows, {len(published['columns'])} inputs")

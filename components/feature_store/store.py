@@ -26,6 +26,7 @@ from components.contracts import (
     read_json,
     read_stamp,
 )
+from components.contracts.tables import ROW_GROUP_ROWS
 from components.feature_store.closes import CLOSES, Closes
 from components.feature_store.config import Settings
 from components.feature_store.feast_import import import_feast
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 REGISTRY, FEAST_CONFIG, FEAST_OBJECTS = "registry.db", "feature_store.yaml", "published_here"
 # Feast reads a place like this from the folder in which feature_store.yaml lies: it moves with the folder.
 OWN_FOLDER = "."
+# Rows of a training set that are joined together.
+JOINED_AT_ONCE = ROW_GROUP_ROWS
 # Without objects of its own, `feast -c FOLDER apply` would take all of them out of the registry.
 _FEAST_OBJECTS = '''"""What `feast apply` finds here: the objects of what this folder has published."""
 
@@ -141,6 +144,18 @@ def put_online(
     }
     atomic_write_text(folder / CURRENT, json.dumps({**publication, **beside}, indent=1))
     return len(publication["symbols"])
+
+
+def training_parts(store: "FeatureStore", service: str, rows: pl.LazyFrame, folder: Path) -> list[Path]:
+    """`training_set` in Arrow files of at most JOINED_AT_ONCE rows each, so that no more are held."""
+    files = []
+    for start in range(0, max(rows.select(pl.len()).collect().item(), 1), JOINED_AT_ONCE):
+        part = training_set(store, service, rows.slice(start, JOINED_AT_ONCE).collect())
+        files.append(folder / f"part_{len(files):05d}")
+        part.write_ipc(files[-1])
+        # Or it would stand beside the next one.
+        del part
+    return files
 
 
 def training_set(store: "FeatureStore", service: str, rows: pl.DataFrame) -> pl.DataFrame:

@@ -32,6 +32,7 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
+from components.feature_store import store as feature_store
 from components.feature_store.config import Settings
 from components.feature_store.lookup import newest_values, read_windows
 from components.feature_store.online_state import holds_online
@@ -45,6 +46,7 @@ from components.feature_store.publication import (
     verify_publication,
     write_publication,
 )
+from components.feature_store.run import TrainingInputs, run_make_training_set
 from components.feature_store.store import (
     _own_yaml,
     open_store,
@@ -54,6 +56,7 @@ from components.feature_store.store import (
     restore,
     training_set,
 )
+from feature_repo import offline_store
 
 START = datetime(2024, 1, 1, 21, tzinfo=UTC)
 SYMBOLS = ["AAPL", "MSFT", "NVDA"]
@@ -227,6 +230,42 @@ def test_training_set_holds_what_was_known(published):
         value("NVDA", 5, "gap_z"),
         None,
     ]
+
+
+def made_training_set(folder, publication, name):
+    inputs = TrainingInputs(
+        *(folder / f"inputs/{file}" for file in ("factors.parquet", "catalog.json", "panel.parquet")),
+        publication["publication"],
+        "1d",
+    )
+    settings = SETTINGS.model_dump_json()
+    run_make_training_set(inputs, folder / name, folder=str(folder / "store"), settings=settings, code="c")
+    return (folder / name).read_bytes()
+
+
+def test_a_training_set_is_the_same_however_its_rows_are_cut(copy, tmp_path, monkeypatch):
+    """MSFT's bar 6 is not known at its close: what is joined there stands in an earlier cut."""
+    _, publication = copy
+    (tmp_path / "inputs").mkdir()
+    write_inputs(tmp_path / "inputs", make_factors())
+    whole = made_training_set(tmp_path, publication, "whole")
+    for rows in (5, 2, 1):
+        monkeypatch.setattr(feature_store, "JOINED_AT_ONCE", rows)
+        assert made_training_set(tmp_path, publication, f"by_{rows}") == whole
+    table = read_table(tmp_path / "by_1", TRAINING_SET)
+    late = table.filter(pl.col("symbol") == "MSFT", pl.col("timestamp") == day(6))
+    assert late["slope_z"].to_list() == [value("MSFT", 5, "slope_z")]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+    seen = offline_store._in_sight
+    monkeypatch.setattr(
+        offline_store,
+        "_in_sight",
+        lambda features, time, moments, ttl: seen(features, time, moments, timedelta(hours=1)),
+    )
+    assert made_training_set(tmp_path, publication, "planted") != whole, (
+        "planted: a block looks back too little"
+    )
 
 
 def test_online_window_by_hand():

@@ -45,6 +45,13 @@ CALLS: dict[str, Callable[[str], object]] = {
         settings="{}",
         code="x",
     ),
+    "training set": lambda path: feature_store.run_make_training_set(
+        feature_store.TrainingInputs(path, NOWHERE, NOWHERE, NOWHERE, "1d"),
+        NOWHERE,
+        folder=NOWHERE,
+        settings="{}",
+        code="x",
+    ),
     "selection": lambda path: selection.run_select(
         selection.Inputs(path, NOWHERE, NOWHERE),
         selection.Outputs(*[NOWHERE] * 3),
