@@ -35,6 +35,15 @@ class ComputeSettings(Section):
         ),
     )
 
+    search_storage: str = Field(
+        "",
+        description=(
+            "database of `alphaloop experts tune` that several machines search in at once, such as"
+            " postgresql://user@host/database, its password in PGPASSWORD; empty: SQLite in the run's folder."
+            " --storage and ALPHALOOP_SEARCH_STORAGE come before it"
+        ),
+    )
+
     @property
     def environment(self) -> dict[str, str]:
         """What tasks are told of it: all of it, for what their surroundings may say of it does not count."""

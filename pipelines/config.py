@@ -44,7 +44,8 @@ REMEDIES = {
     "registry.tracking_uri": (
         "Put user and password into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, that of a"
         " PostgreSQL address into PGPASSWORD; on a cluster by cluster.secrets"
-    )
+    ),
+    "compute.search_storage": "Put the password into PGPASSWORD",
 }
 LEAVES = Path(__file__).parent / "configs" / "experts"
 

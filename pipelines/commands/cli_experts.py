@@ -41,7 +41,8 @@ StorageOption = Annotated[
         envvar="ALPHALOOP_SEARCH_STORAGE",
         show_envvar=True,
         help=(
-            "Database URL, such as postgresql://user:password@host/name. Default: SQLite in the run's folder."
+            "Database URL, such as postgresql://user@host/name with the password in PGPASSWORD. Default:"
+            " compute.search_storage, or SQLite in the run's folder."
         ),
     ),
 ]
@@ -119,7 +120,8 @@ def tune_expert(
 
     The first try is the leaf as it stands. What may be tried stands in search.yaml beside the expert's
     leaves, or in your own experts.folder: a line a setting, such as `learning_rate: {low: 0.01, high: 0.1,
-    log: true}`. A search that was stopped or killed goes on when it is started again.
+    log: true}`. A search that was stopped or killed goes on when it is started again. Started several times
+    at once, on machines that share a database, it is one search: together they make --trials tries.
 
     Example:  alphaloop experts tune lightgbm --trials 50 --workers 2 --config mine.yaml
     """

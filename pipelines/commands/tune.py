@@ -16,7 +16,7 @@ from components.experts.studies.judging import measure_of
 from components.experts.studies.search import StudyResult, search
 from components.experts.studies.search_page import judged, search_page, verdict
 from components.experts.studies.search_space import read_space
-from components.experts.studies.study import SearchPlan, open_storage
+from components.experts.studies.study import SearchPlan, database_of, require_usable
 from components.settings import ConfigError
 from pipelines.commands.one_expert import SEARCH, expert_inputs
 from pipelines.config import Config
@@ -53,7 +53,9 @@ def tune(name: str, config: Config, request: Request) -> tuple[Table, str]:
     leaf = resolve_leaf(find_leaf(name, config), config)
     space = read_space(beside_leaves(SPACE, leaf.expert, config), leaf)
     work = Path(config.run.folder).absolute() / "experts" / run_name(leaf, config)
-    open_storage(request.storage, work / SEARCH)
+    storage = request.storage or config.compute.search_storage
+    setting = "--storage" if request.storage else "compute.search_storage"
+    require_usable(database_of(storage, work / SEARCH, setting))
     leaf, inputs, work = expert_inputs(name, config)
     plan = SearchPlan(
         inputs=inputs,
@@ -62,7 +64,8 @@ def tune(name: str, config: Config, request: Request) -> tuple[Table, str]:
         folder=work / SEARCH,
         trials=request.trials,
         workers=request.workers,
-        storage=request.storage,
+        storage=storage,
+        setting=setting,
         study=request.study,
         timeout_s=None if request.timeout_minutes is None else 60 * request.timeout_minutes,
     )

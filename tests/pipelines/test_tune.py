@@ -28,6 +28,7 @@ from components.market.universe import tradable_universe
 from components.settings import ConfigError
 from components.timeline import resolve_windows
 from pipelines.commands import ablate, one_expert, tune
+from pipelines.compute_config import ComputeSettings
 from pipelines.config import Config
 from pipelines.graphs.build import build_pipeline
 from pipelines.leaves import resolve_leaf
@@ -366,6 +367,23 @@ def test_a_database_that_can_not_be_used_is_told_before_the_data_stages(
     (folder / "study.db").write_text("not a database at all, but long enough to be read as one" * 20)
     with pytest.raises(SearchError, match=words):
         tune.tune("tunable", config, tune.Request(trials=1, storage=storage))
+
+
+def test_the_configs_database_is_used_where_the_command_names_none(config, monkeypatch):
+    monkeypatch.setattr(tune, "expert_inputs", lambda *_: pytest.fail("the pipeline was started"))
+    config = config.model_copy(
+        update={"compute": ComputeSettings(search_storage="postgresql://me@localhost:1/studies")}
+    )
+    with pytest.raises(SearchError, match=r"me@localhost:1/studies .*correct compute\.search_storage"):
+        tune.tune("tunable", config, tune.Request(trials=1))
+    with pytest.raises(SearchError, match="--storage is no database URL"):
+        tune.tune("tunable", config, tune.Request(trials=1, storage="nonsense"))
+
+
+def test_a_password_in_the_configs_database_is_refused_unseen():
+    with pytest.raises(ValueError, match="Put the password into PGPASSWORD") as caught:
+        Config.model_validate({"compute": {"search_storage": "postgresql://me:s3cr3t-words@host/name"}})
+    assert "compute.search_storage holds a password in an address" in str(caught.value)
 
 
 @pytest.mark.parametrize(("train", "last"), [(True, "train elasticnet"), (False, "inputs")])

@@ -6,11 +6,10 @@ is the mean RankIC by bar of those out-of-fold predictions, where the target is 
 first try is the leaf as it stands, so that one sees what the search gains over it.
 
 The sampler is seeded anew for each try from the run's seed and the number of tries before it, so that a study
-that was stopped goes on with the tries that an unbroken one would have made (with one worker; several see
+that was stopped goes on with the tries that an unbroken one would have made (with one process; several see
 each other's results in an order that nobody can repeat).
 """
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,16 +19,8 @@ from typing import Any
 import numpy as np
 
 from components.experts.leaves import Leaf
-from components.experts.studies.study import (
-    SearchError,
-    SearchPlan,
-    begin,
-    database_url,
-    open_study,
-    quiet,
-    refuse_other,
-    shown_url,
-)
+from components.experts.studies.database import SearchError, patiently, told
+from components.experts.studies.study import SearchPlan, begin, open_study, quiet
 from components.experts.studies.tries import (
     Try,
     leaf_with,
@@ -65,7 +56,9 @@ class StudyResult:
 def search(plan: SearchPlan) -> StudyResult:
     """Make tries until the study holds `plan.trials` finished ones, or the time is over.
 
-    Tries of an earlier call count; those that were killed are made again.
+    Tries of an earlier call count, and those of other processes that search the same study now, on any
+    machine that reaches its database; those that were killed are made again. It returns when no try is at
+    work any more, so that all who search at once find the same.
 
     Raises
     ------
@@ -76,15 +69,15 @@ def search(plan: SearchPlan) -> StudyResult:
         If tables, leaf and timeline do not fit together.
     """
     with quiet():
-        study = open_study(plan)
-        refuse_other(study, plan)
-        begin(study, plan)
+        with told(plan.database):
+            study = open_study(plan)
+        patiently(plan.database, plan.stage, lambda: begin(study, plan))
         deadline = None if plan.timeout_s is None else time.time() + plan.timeout_s
         if plan.workers == 1:
-            make_tries(study, plan, deadline, threading.Lock())
+            make_tries(study, plan, deadline)
         else:
             make_tries_in_processes(plan, deadline)
-        return _found(study, plan)
+        return patiently(plan.database, plan.stage, lambda: _found(study, plan))
 
 
 def _found(study: Any, plan: SearchPlan) -> StudyResult:
@@ -110,7 +103,7 @@ def _found(study: Any, plan: SearchPlan) -> StudyResult:
     error = standard_error(difference, horizon=plan.inputs.horizon) if best.number != own.number else 0.0
     return StudyResult(
         name=plan.name,
-        storage=shown_url(database_url(plan.storage, plan.folder)),
+        storage=plan.database.shown,
         tries=tries,
         best=best,
         own=own,

@@ -5,8 +5,10 @@ told to the study; in this process or in several.
 import multiprocessing
 import shutil
 import signal
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +18,16 @@ import polars as pl
 from components.contracts import AlphaloopError, ContractError
 from components.experts.errors import ExpertError, Stopped
 from components.experts.leaves import Leaf, expert_module
+from components.experts.studies.database import (
+    LONGEST_PAUSE_S,
+    SearchError,
+    database_errors,
+    patiently,
+)
 from components.experts.studies.judging import Tables, measure_of, read_tables
+from components.experts.studies.makers import Watch, beating, failure, take_over, this_process
 from components.experts.studies.search_space import distributions, with_values
-from components.experts.studies.study import SearchError, SearchPlan, open_study, owner, quiet
+from components.experts.studies.study import SearchPlan, open_study, quiet
 from components.experts.training.train import train_expert
 from components.metrics import t_value
 from components.processes.endings import end_with_spawner
@@ -28,6 +37,8 @@ from components.settings import ConfigError, validate_settings
 # A try is given up where it lies behind the best one by so many standard errors of their daily difference.
 PRUNE_AT_T = -1.5
 RANDOM_TRIES = 8
+# How soon it is looked again whether the tries of others have ended, at first.
+SHORTEST_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -48,36 +59,103 @@ class Try:
     reason: str = ""
 
 
-def make_tries(study: Any, plan: SearchPlan, deadline: float | None, lock: Any) -> None:
-    """Try after try until there are enough; `lock` is held while one is drawn."""
+@dataclass(frozen=True)
+class Drawn:
+    """A try that this process is to make: Optuna's own object for it, its settings, whether they are the
+    leaf's own, and the name of its work folder.
+    """
+
+    trial: Any
+    values: dict[str, Any]
+    own: bool
+    work: str
+
+
+def make_tries(study: Any, plan: SearchPlan, deadline: float | None) -> None:
+    """Try after try until there are enough and none is at work anywhere: one that another process makes may
+    be the best, or be left to this one.
+    """
+    tables, watch = read_tables(plan.inputs), Watch()
+    pause, awaited = SHORTEST_PAUSE_S, None
+    while True:
+        in_time = deadline is None or time.time() < deadline
+        drawn, at_work = _step(plan, watch, lambda: _draw(study, plan, watch, more=in_time))  # noqa: B023
+        if drawn is not None:
+            _make_whole(study, drawn, plan, tables, watch)
+            pause, awaited = SHORTEST_PAUSE_S, None
+            continue
+        if awaited is None and at_work:
+            report(plan.stage, f"waits for {len(at_work)} tries of other processes")
+        # When time is over, others may go on for long: then those alone that were at work are waited for.
+        awaited = at_work if in_time or awaited is None else awaited & at_work
+        if not awaited:
+            return
+        time.sleep(pause)
+        pause = min(1.5 * pause, LONGEST_PAUSE_S)
+
+
+def _step(plan: SearchPlan, watch: Watch, step: Callable[[], Any]) -> Any:
+    """What a step on the database returns, when its server answers."""
+    first = True
+
+    def again() -> Any:
+        nonlocal first
+        if not first:
+            watch.forget()
+        first = False
+        return step()
+
+    return patiently(plan.database, plan.stage, again)
+
+
+def _draw(study: Any, plan: SearchPlan, watch: Watch, *, more: bool) -> tuple[Drawn | None, set[int]]:
+    """A try to make, None where there are enough of them or no `more` shall begin; and the numbers of those
+    that others are at.
+    """
+    database = plan.database
+    with database.locked(plan.name) as require_held:
+        take_over(study, watch)
+        live = [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
+        if len(live) >= plan.trials or not more:
+            return None, {trial.number for trial in live if trial.state.name == "RUNNING"}
+        study.sampler = _sampler(plan.inputs.seed, len(live))
+        trial = study.ask(fixed_distributions=distributions(plan.space, expert_module(plan.leaf).Settings))
+        about = trial.user_attrs
+        work = about.get("work") or f"try_{trial.number:04d}"
+        trial.set_user_attr("work", work)
+        drawn = Drawn(trial, trial.params, bool(about.get("own")), work)
+        require_held()
+        # Last: without it, the try is nobody's, and the next to draw takes it over.
+        trial.set_user_attr("maker", this_process())
+        return drawn, set()
+
+
+def _make_whole(study: Any, drawn: Drawn, plan: SearchPlan, tables: Tables, watch: Watch) -> None:
+    """Make a try; one that another process took over meanwhile is that one's."""
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    tables = read_tables(plan.inputs)
-    drawn_from = distributions(plan.space, expert_module(plan.leaf).Settings)
-    while deadline is None or time.time() < deadline:
-        with lock:
-            live = [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
-            if len(live) >= plan.trials:
-                return
-            study.sampler = _sampler(plan.inputs.seed, len(live))
-            trial = study.ask(fixed_distributions=drawn_from)
-            trial.set_user_attr("owner", owner())
-            trial.set_user_attr("beat", time.time())
-        try:
-            _make_try(study, trial, plan, tables)
-        except BaseException:
-            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-            raise
+    try:
+        with beating(drawn.trial, watch):
+            _make_try(study, drawn, plan, tables, watch)
+    except UpdateFinishedTrialError:
+        warn(
+            plan.stage,
+            f"try {drawn.trial.number} was taken for dead, and another process makes it; it is dropped here",
+        )
+    except BaseException:
+        with suppress(*database_errors(), UpdateFinishedTrialError):
+            drawn.trial.set_user_attr("interrupted", True)
+            study.tell(drawn.trial, state=TrialState.FAIL, skip_if_finished=True)
+        raise
 
 
 def _counts(trial: Any) -> bool:
     """Whether a trial is one of the tries: it ended, by failing too, or is at work.
 
-    One that was killed is not.
+    One that was stopped is not.
     """
-    return trial.state.name in ("COMPLETE", "PRUNED", "RUNNING") or (
-        trial.state.name == "FAIL" and "reason" in trial.user_attrs
-    )
+    return trial.state.name in ("COMPLETE", "PRUNED", "RUNNING") or bool(failure(trial))
 
 
 def _sampler(seed: int, number: int) -> Any:
@@ -90,29 +168,26 @@ def _sampler(seed: int, number: int) -> Any:
     )
 
 
-def _make_try(study: Any, trial: Any, plan: SearchPlan, tables: Tables) -> None:
+def _make_try(study: Any, drawn: Drawn, plan: SearchPlan, tables: Tables, watch: Watch) -> None:
     """Train one set of settings, fold by fold, and tell the study."""
     from optuna.trial import TrialState
 
     started = time.monotonic()
-    own = bool(trial.user_attrs.get("own"))
-    if "work" not in trial.user_attrs:
-        trial.set_user_attr("work", f"try_{trial.number:04d}")
-    work = plan.folder / "tries" / f"{plan.name}-{trial.user_attrs['work']}"
-    best = _best_daily(study)
+    work = plan.folder / "tries" / f"{plan.name}-{drawn.work}"
+    best = _step(plan, watch, lambda: _best_daily(study))
     days: list[np.ndarray] = []
 
     def after_fold(number: int, total: int, predictions: pl.DataFrame) -> None:
         days.append(tables.quality(predictions)["quality"].to_numpy())
-        trial.set_user_attr("beat", time.time())
         so_far = np.concatenate(days)
         if len(so_far):
-            trial.report(float(so_far.mean()), step=number)
-        if number + 1 < total and not own and _hopeless(so_far, best, plan.inputs.horizon):
+            _step(plan, watch, lambda: drawn.trial.report(float(so_far.mean()), step=number))
+        if number + 1 < total and not drawn.own and _hopeless(so_far, best, plan.inputs.horizon):
             raise Stopped
 
+    about: dict[str, Any] = {}
     try:
-        leaf = leaf_with(plan.leaf, trial.params)
+        leaf = leaf_with(plan.leaf, drawn.values)
         leaf = leaf.model_copy(update={"threads": max(plan.leaf.threads // plan.workers, 1)})
         assignment = plan.inputs.assignment(leaf, plan.inputs.seed)
         train_expert(tables.given, assignment, work, until="validation", after_fold=after_fold)
@@ -121,14 +196,19 @@ def _make_try(study: Any, trial: Any, plan: SearchPlan, tables: Tables) -> None:
         state = TrialState.PRUNED
     except (ExpertError, ConfigError) as error:
         state = TrialState.FAIL
-        trial.set_user_attr("reason", str(error))
-    _record(study, trial, state, days, time.monotonic() - started)
+        about["reason"] = str(error)
+    about["seconds"] = round(time.monotonic() - started, 2)
+    _step(plan, watch, lambda: _record(study, drawn.trial, state, days, about))
     shutil.rmtree(work, ignore_errors=True)
-    _say(study, trial.number, plan)
+    _step(plan, watch, lambda: _say(study, drawn.trial.number, plan))
 
 
-def _record(study: Any, trial: Any, state: Any, days: Sequence[np.ndarray], seconds: float) -> None:
-    """Tell the study how a try ended, with what each judged day is worth."""
+def _record(study: Any, trial: Any, state: Any, days: Sequence[np.ndarray], about: dict[str, Any]) -> None:
+    """Tell the study how a try ended, with what each judged day is worth; UpdateFinishedTrialError where
+    another process has ended it.
+    """
+    from optuna.exceptions import UpdateFinishedTrialError
+
     complete = state.name == "COMPLETE"
     daily = np.concatenate(days) if days else np.empty(0)
     if complete and not len(daily):
@@ -136,9 +216,17 @@ def _record(study: Any, trial: Any, state: Any, days: Sequence[np.ndarray], seco
             "No day of the validation window has three symbols with a label, so nothing can be judged there."
             " Lengthen timeline.validation."
         )
-    trial.set_user_attr("daily", [round(float(value), 8) for value in daily])
-    trial.set_user_attr("seconds", round(seconds, 2))
-    study.tell(trial, float(daily.mean()) if complete else None, state=state)
+    about = {**about, "daily": [round(float(value), 8) for value in daily]}
+    try:
+        for name, value in about.items():
+            trial.set_user_attr(name, value)
+        value = float(daily.mean()) if complete else None
+        ended = study.tell(trial, value, state=state, skip_if_finished=True).state
+    except UpdateFinishedTrialError:
+        # Told before, without an answer, because the server went away then.
+        ended = study.get_trials(deepcopy=False)[trial.number].state
+    if ended is not state:
+        raise UpdateFinishedTrialError(f"Try {trial.number} was ended as {ended.name}.")
 
 
 def _best_daily(study: Any) -> np.ndarray:
@@ -198,7 +286,7 @@ def read_try(trial: Any) -> Try:
     """A try as the study holds it."""
     attributes = trial.user_attrs
     state = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "at work"}.get(
-        trial.state.name, "failed" if "reason" in attributes else "stopped"
+        trial.state.name, "failed" if failure(trial) else "stopped"
     )
     value = trial.value if trial.state.name in ("COMPLETE", "PRUNED") else None
     return Try(
@@ -209,17 +297,16 @@ def read_try(trial: Any) -> Try:
         own=bool(attributes.get("own")),
         daily=np.array(attributes.get("daily", []), dtype=float),
         seconds=float(attributes.get("seconds", 0.0)),
-        reason=attributes.get("reason", ""),
+        reason=failure(trial),
     )
 
 
 def make_tries_in_processes(plan: SearchPlan, deadline: float | None) -> None:
     """Workers in processes of their own on the same database; they end when this one does."""
     context = multiprocessing.get_context("spawn")
-    lock, failures = context.Lock(), context.SimpleQueue()
+    failures = context.SimpleQueue()
     workers = [
-        context.Process(target=_work, args=(replace(plan), deadline, lock, failures))
-        for _ in range(plan.workers)
+        context.Process(target=_work, args=(replace(plan), deadline, failures)) for _ in range(plan.workers)
     ]
     try:
         for worker in workers:
@@ -234,19 +321,24 @@ def make_tries_in_processes(plan: SearchPlan, deadline: float | None) -> None:
     if not failures.empty():
         raise SearchError(failures.get())
     dead = [worker.exitcode for worker in workers if worker.exitcode]
-    if dead:
+    what = f"{len(dead)} of {plan.workers} workers died (exit code {dead[0] if dead else 0})"
+    if len(dead) == plan.workers:
         raise SearchError(
-            f"{len(dead)} of {plan.workers} workers died (exit code {dead[0]}), for want of memory perhaps."
-            " What is finished is kept; start again with fewer --workers."
+            f"{what}, for want of memory perhaps. What is finished is kept; start again with fewer --workers."
         )
+    if dead:
+        warn(plan.stage, f"{what}, for want of memory perhaps; the others made their tries.")
 
 
-def _work(plan: SearchPlan, deadline: float | None, lock: Any, failures: Any) -> None:
+def _work(plan: SearchPlan, deadline: float | None, failures: Any) -> None:
     """One worker. What the user can mend is told to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ended by its parent, a try is interrupted and not dead.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     end_with_spawner()
     try:
         with quiet():
-            make_tries(open_study(plan), plan, deadline, lock)
+            study = patiently(plan.database, plan.stage, lambda: open_study(plan))
+            make_tries(study, plan, deadline)
     except AlphaloopError as error:
         failures.put(str(error))

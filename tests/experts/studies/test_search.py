@@ -20,11 +20,12 @@ from scipy.stats import spearmanr
 from components.experts import leaves
 from components.experts.leaves import Leaf, list_leaves, load_leaf
 from components.experts.studies import judging, search, study, tries
+from components.experts.studies.database import Database, SearchError
 from components.experts.studies.judging import daily_brier_skill, daily_ic, read_tables, stored_numbers
 from components.experts.studies.search import expected_maximum
 from components.experts.studies.search_page import search_page, verdict
 from components.experts.studies.search_space import Choices, Range, distributions, read_space, with_values
-from components.experts.studies.study import SearchError, SearchPlan, shown_url
+from components.experts.studies.study import SearchPlan
 from components.experts.studies.tries import Try
 from components.experts.training.train import train_expert
 from components.settings import ConfigError, validate_settings
@@ -342,13 +343,6 @@ def test_a_killed_search_goes_on(tmp_path):
     ] == [3]
 
 
-def test_a_try_of_another_machine_counts_as_killed_when_it_is_silent_for_long():
-    elsewhere = {"host": "another", "pid": os.getpid(), "began": 0.0}
-    assert study.lives(elsewhere, time.time() - 60)
-    assert not study.lives(elsewhere, time.time() - 3600 * (study.SILENT_HOURS + 1))
-    assert not study.lives(None, time.time())
-
-
 def wait_for(path: Path, child: subprocess.Popen) -> None:
     for _ in range(1200):
         assert child.poll() is None
@@ -439,8 +433,8 @@ def test_a_study_of_other_data_or_space_is_refused(inputs, tmp_path):
 
 def test_a_password_is_never_shown(inputs, tmp_path):
     url = "postgresql+psycopg://me:s3cret@localhost:1/none"
-    assert "s3cret" not in shown_url(url)
-    assert "me:***@localhost" in shown_url(url)
+    assert "s3cret" not in Database(url, "--storage").shown
+    assert "s3cret" not in repr(Database(url, "--storage"))
     with pytest.raises(SearchError) as caught:
         search.search(plan_for(inputs, tmp_path, storage=url))
     assert "s3cret" not in str(caught.value)
@@ -462,7 +456,7 @@ def test_a_file_that_is_no_database_is_told(inputs, tmp_path):
     ):
         search.search(plan_for(inputs, tmp_path / "other", storage=f"sqlite:///{tmp_path / 'study.db'}"))
     (tmp_path / "study.db").rename(tmp_path / "moved.db")
-    study.open_storage("", tmp_path)
+    study.require_usable(study.database_of("", tmp_path, ""))
 
 
 # Luck
