@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from components.contracts import mapped_array, mapped_rows
 from components.experts.errors import ExpertError
 from components.experts.protocol import Advance
 from components.scoring.moments import FEWEST_SYMBOLS, TargetTransform, learned_target
@@ -36,7 +37,7 @@ def labelled(frame: pl.DataFrame, part: str) -> pl.DataFrame:
     ExpertError
         If there are none.
     """
-    rows = frame.filter((pl.col("part") == part) & pl.col("label").is_finite())
+    rows = mapped_rows(frame, (pl.col("part") == part) & pl.col("label").is_finite())
     if rows.is_empty():
         raise ExpertError(
             f"no {part} row has a label. Lengthen timeline.train, or check the labels' coverage."
@@ -53,7 +54,7 @@ def all_to_learn(frame: pl.DataFrame) -> pl.DataFrame:
 
 def matrix(rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
     """Inputs as Float32, shape (rows, columns), column by column in memory; null and infinite become NaN."""
-    values = np.empty((len(rows), len(columns)), dtype=np.float32, order="F")
+    values = mapped_array(len(rows), len(columns), order="F")
     for position, name in enumerate(columns):
         column = values[:, position]
         column[:] = rows[name].cast(pl.Float32).to_numpy()

@@ -14,6 +14,7 @@ from components.contracts import (
     CatalogEntry,
     ContractError,
     inputs_of,
+    mapped_array,
     target_labels,
 )
 from components.scoring.moments import TargetTransform, learned_target, spread_so_far
@@ -140,7 +141,7 @@ def _label_end(frame: pl.DataFrame, label: np.ndarray, calendar: pl.Series) -> n
 
 
 def _matrix(frame: pl.DataFrame, names: list[str]) -> np.ndarray:
-    values = np.empty((len(frame), len(names)), dtype=np.float32, order="F")
+    values = mapped_array(len(frame), len(names), order="F")
     for position, name in enumerate(names):
         column = values[:, position]
         column[:] = frame[name].cast(pl.Float32).to_numpy()

@@ -10,7 +10,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from components.contracts import FACTORS, ContractError, map_table, mapped, read_table, write_table
+from components.contracts import (
+    FACTORS,
+    ContractError,
+    OutputError,
+    map_table,
+    mapped,
+    mapped_array,
+    mapped_rows,
+    read_table,
+    write_table,
+)
 
 STAMPED = {"code_version": "c", "config_hash": "s"}
 
@@ -77,14 +87,14 @@ def test_a_column_of_another_type_is_refused(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what no file backs")
 def test_what_a_mapped_table_takes_the_system_can_take_back(tmp_path):
-    """40 MiB of values: a process that reads them holds as much of its own, one that maps them a column."""
-    write_table(factors(bars=35_000, columns=100), tmp_path / "table", FACTORS, **STAMPED)
+    """80 MiB of values: who reads them holds as much of its own, who maps them a few columns."""
+    write_table(factors(bars=35_000, columns=200), tmp_path / "table", FACTORS, **STAMPED)
     grown = {}
     for read in ("read_table", "map_table"):
         code = (
-            "import os, sys, pyarrow\n"
-            "from components.contracts import FACTORS, map_table, read_table\n"
-            "from components.memory.held import memory_held\n"
+            "import sys, pyarrow\n"
+            "from components.contracts import FACTORS, map_table, mapped, read_table\n"
+            "mapped.BATCH_BYTES = 2**22\n"
             "def own(): return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0]) >> 10\n"
             f"before = own(); table = {read}(sys.argv[1], FACTORS); print(own() - before)"
         )
@@ -92,5 +102,37 @@ def test_what_a_mapped_table_takes_the_system_can_take_back(tmp_path):
             [sys.executable, "-c", code, str(tmp_path / "table")], capture_output=True, text=True, check=True
         )
         grown[read] = int(done.stdout)
-    assert grown["read_table"] >= 40
+    assert grown["read_table"] >= 80
     assert grown["map_table"] < 40
+
+
+@pytest.mark.parametrize("small", [0, mapped.SMALL_BYTES])
+def test_rows_that_are_kept_are_those_of_a_filter_mapped_or_not(small, monkeypatch):
+    monkeypatch.setattr(mapped, "SMALL_BYTES", small)
+    monkeypatch.setattr(mapped, "BATCH_BYTES", 3000)
+    frame = pl.concat([factors(30), factors(40)], rechunk=False)
+    kept = pl.col("x0").is_not_null() & (pl.col("symbol") != "C")
+    assert mapped_rows(frame, kept).equals(frame.filter(kept))
+    assert mapped_rows(frame, pl.col("symbol") == "D").equals(frame.clear())
+
+
+@pytest.mark.parametrize("small", [0, mapped.SMALL_BYTES])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_is_zeros_that_can_be_written_mapped_or_not(small, order, monkeypatch):
+    monkeypatch.setattr(mapped, "SMALL_BYTES", small)
+    found = mapped_array(50, 3, order)
+    assert type(found) is np.ndarray
+    assert found.dtype == np.float32
+    assert found.flags[f"{order}_CONTIGUOUS"]
+    assert not found.any()
+    found[:, 1] = np.arange(50)
+    assert found.sum() == 49 * 25
+    assert mapped_array(0, 3, order).shape == (0, 3)
+
+
+def test_a_full_disk_is_said_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, "SMALL_BYTES", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OutputError, match=r"has no room .* set TMPDIR"):
+        mapped_array(2**40, 100)
+    assert not os.listdir(tmp_path)

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.contracts import INDUSTRY_COLUMN, REGIME_COLUMN, REGIMES, SECTOR_COLUMN, VOLATILITY_COLUMN
+from components.contracts import (
+    INDUSTRY_COLUMN,
+    REGIME_COLUMN,
+    REGIMES,
+    SECTOR_COLUMN,
+    VOLATILITY_COLUMN,
+    mapped_array,
+)
 from components.experts.bands import SMALLEST_VOLATILITY
 
 CLIP_DEVIATIONS = 5.0
@@ -129,10 +136,11 @@ def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers, co
     """Sort by symbol and time, standardise the inputs by `scalers`, clip at 5 deviations, and put 0 where a
     value is missing.
 
-    Takes 4 bytes an input and row beside the frame; one column at a time is held in float64.
+    Takes 4 bytes an input and row beside the frame, in a mapped file where they are many; one column at a
+    time is held in float64.
     """
     order = frame.select(pl.arg_sort_by("symbol", "timestamp")).to_series()
-    inputs_NF = np.zeros((len(frame) + 1, len(groups)), dtype=np.float32)
+    inputs_NF = mapped_array(len(frame) + 1, len(groups))
     known_N = np.zeros(len(frame) + 1, dtype=bool)
     for number, (name, mean, deviation) in enumerate(
         zip(groups, scalers.mean, scalers.deviation, strict=True)
