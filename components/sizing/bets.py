@@ -8,7 +8,6 @@ bet there. Arrays are (bars, symbols), NaN where there is no score.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtr
 
 from components.sizing.known import Known
 
@@ -38,6 +37,9 @@ def win_chances(
     if known.up is not None and known.down is not None:
         return _chances(scores, known, balanced=balanced)
     edge, deviation = _edge(scores, uncertainty, balanced=balanced)
+    # Imported here: settings and documents, which every command reads, come by this module.
+    from scipy.special import ndtr
+
     wins, told = ndtr(edge / deviation), np.isfinite(deviation)
     return np.where(told, wins, 0.0), np.where(told, 1 - wins, 0.0)
 

@@ -3,10 +3,7 @@ end.
 """
 
 from components.contracts import AlphaloopError
-from components.contracts.documents.replay import ReplayReport
 from components.lasting.folder import below, fetched
-from components.replay.run import FOLDER, PAGE, REPORT
-from pipelines.commands.retrain import review_trail
 from pipelines.config import Config
 from pipelines.lasting import lasting_here, page_at_hand
 from pipelines.runners.local_run import run_locally
@@ -35,6 +32,8 @@ def require_here(name: str) -> None:
 
 def run_drift(config: Config, runner: str) -> str:
     """Measure the drift of what was served and keep the decision on it; returns both in words."""
+    from pipelines.commands.retrain import review_trail
+
     run_locally("drift", config, runner=runner)
     made = review_trail(below(lasting_here(config), "review")).decisions[-1]
     shown = page_at_hand(config, f"review/{made.drift_report}") if made.drift_report else None
@@ -43,6 +42,9 @@ def run_drift(config: Config, runner: str) -> str:
 
 def run_replay(config: Config, runner: str) -> str:
     """Replay the newest bars; returns what was found in words."""
+    from components.contracts.documents.replay import ReplayReport
+    from components.replay.run import FOLDER, PAGE, REPORT
+
     run_locally("replay", config, runner=runner)
     with fetched(below(lasting_here(config), FOLDER), [REPORT]) as kept:
         found = ReplayReport.read(kept / REPORT)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.runners.warm import server as module
 from pipelines.runners.warm.tasks import WarmTasks
 from tests.pipelines.small_run import wait_for
 
@@ -87,12 +88,62 @@ def test_a_task_sees_nothing_of_the_one_before(server, tmp_path, capsys):
     assert printed.count("untouched") == 2
 
 
-def test_a_task_imports_our_own_code_anew(server, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda house: None, True),
+        (lambda house: (house / "own/used.py").write_text("STATE = 'edited'\n"), False),
+        (lambda house: put_back_later(house / "own/used.py"), False),
+        (lambda house: (house / "own/used.py").unlink(), False),
+        (lambda house: (house / "own/unused.py").write_text("STATE = 'edited'\n"), True),
+    ],
+    ids=["nothing", "edited", "same bytes and time", "removed", "one that nobody imported"],
+)
+def test_a_task_imports_our_own_code_anew_where_a_file_of_it_changed(tmp_path, monkeypatch, change, kept):
     """A checkout may change while a run lasts: code of two states would not go together."""
-    ours = "[name for name in sys.modules if name.partition('.')[0] in ('components', 'pipelines')]"
-    body = f"print('ours:', {ours})\nimport components.contracts\nassert 'polars' in sys.modules"
+    for name in ("__init__", "used", "unused"):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / f"own/{name}.py").write_text("STATE = 'before'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module, "HOUSE", tmp_path)
+    monkeypatch.setattr(module, "OURS", ("own",))
+    before = module.own_files()
+    import own.used  # noqa: F401
+
+    change(tmp_path)
+    assert module._ours_changed(before) is not kept
+    module._forget_ours()
+    assert not {"own", "own.used"} & {*sys.modules}
+
+
+def put_back_later(path: Path) -> None:
+    """Put a file in a file's place that has its bytes and its time."""
+    about, other = path.stat(), path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    os.utime(other, ns=(about.st_atime_ns, about.st_mtime_ns))
+    other.replace(path)
+
+
+def test_the_modules_of_ours_that_a_door_names_are_there_before_it_is_forked(server, tmp_path, capsys):
+    body = (
+        "print('there:', 'components.gather.run' in sys.modules)\n"
+        "from components.gather.run import run\nprint(run)"
+    )
     assert run_task(server, command(tmp_path, body)) == 0
-    assert "ours: []" in capsys.readouterr().out
+    assert "there: True" in capsys.readouterr().out
+
+
+def test_a_file_of_ours_that_is_touched_has_tasks_import_all_of_ours(tmp_path, capsys):
+    ours = "[name for name in sys.modules if name.partition('.')[0] in ('components', 'pipelines')]"
+    body = f"print('ours:', {ours})\nfrom components.gather.run import run"
+    touched = Path(module.HOUSE / "components/contracts/errors.py")
+    with WarmTasks.start(tmp_path, {"": []}) as warm:
+        assert run_task(warm, command(tmp_path, body)) == 0
+        assert "'components.contracts.errors'" in capsys.readouterr().out
+        about = touched.stat()
+        os.utime(touched, ns=(about.st_atime_ns, about.st_mtime_ns))
+        assert run_task(warm, command(tmp_path, body)) == 0
+        assert "ours: []" in capsys.readouterr().out
 
 
 def test_numbers_drawn_at_random_differ_from_task_to_task(server, tmp_path, capsys):

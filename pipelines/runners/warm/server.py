@@ -3,10 +3,16 @@ if it had been started afresh: its own memory, environment, output and exit code
 
 A thread does not survive a fork, and what it held stays locked. So here nothing runs that starts threads, and
 nothing is forked where a thread is found other than those of libraries that take care of forks themselves.
+
+Our own modules are imported here too, those that the doors of tasks name. A task that finds one of their
+files changed since then imports all of ours anew: a checkout may change while a run lasts, and old ones would
+not go with new ones.
+
 Multiprocessing's forkserver works alike; but it imports the run's own modules into each child, and its
 children outlive a server that is killed.
 """
 
+import ast
 import atexit
 import ctypes
 import importlib
@@ -18,13 +24,14 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.contracts import require_json
 from components.processes.endings import KILL, die_with_parent
+from components.processes.imports import HOUSE
 
 # Threads that may be there when we fork. OpenBLAS, whose threads have the process's own name, ends and
 # starts them around a fork, and jemalloc takes its locks; Polars has one that waits to delete what was
@@ -33,6 +40,8 @@ HARMLESS_THREADS = ("jemalloc_bg_thd", "polars-ooc-clea")
 REQUEST_BYTES = 64 * 1024
 OURS = ("components", "feature_repo", "pipelines", "serving")
 THREADS = Path("/proc/self/task")
+# What tells a file that was written again, or put in another's place, from the one that was read.
+State = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ def next_task(connection: socket.socket) -> Task | None:
     fork; with it come the two descriptors. The answer is the process's number, or 0 where a fork would not be
     safe.
     """
+    before = own_files()
+    _forget_ours()
     heard, waker = os.pipe()
     for end in (heard, waker):
         os.set_blocking(end, False)
@@ -73,7 +84,7 @@ def next_task(connection: socket.socket) -> Task | None:
             return None
         request = require_json(Path(named.decode()))
         task = Task(request["source"], request["arguments"], *descriptors)
-        _import(request["modules"])
+        _import([*request["modules"], *_ours_in(task.source)])
         if _harmful_threads():
             connection.sendall(b"0\n")
             _close(descriptors)
@@ -82,7 +93,7 @@ def next_task(connection: socket.socket) -> Task | None:
         number = os.fork()
         if not number:
             _close([connection.fileno(), heard, waker, *running.values()])
-            _begin(task, server)
+            _begin(task, server, before)
             return task
         running[number] = task.ended
         os.close(task.output)
@@ -125,13 +136,51 @@ def end_of(task: Task) -> int:
     return code
 
 
+def own_files() -> dict[str, State]:
+    """All our own modules that could be imported, by path, as they are."""
+    places = (folder for floor in OURS for folder, _, _ in os.walk(HOUSE / floor))
+    files = (entry for place in places for entry in os.scandir(place) if entry.name.endswith(".py"))
+    return {entry.path: _state(entry.path) for entry in files}
+
+
+def _state(path: str) -> State:
+    about = os.stat(path)
+    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def _ours() -> list[str]:
+    """Names of our own modules that are imported."""
+    return [name for name in sys.modules if name.partition(".")[0] in OURS]
+
+
+def _forget_ours() -> None:
+    """Have our own modules imported anew."""
+    for name in _ours():
+        del sys.modules[name]
+
+
+def _ours_changed(before: Mapping[str, State]) -> bool:
+    """Whether one of our modules is not as it was before it was imported."""
+    files = [getattr(sys.modules[name], "__file__", None) for name in _ours()]
+    try:
+        return any(_state(file) != before.get(file) for file in files if file)
+    except OSError:
+        return True
+
+
+def _ours_in(source: str) -> list[str]:
+    """Our own modules that a door imports."""
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    return [node.module for node in imports if node.module and node.module.partition(".")[0] in OURS]
+
+
 def _import(modules: Iterable[str]) -> None:
     """Import what the next task and others after it need. What can't be imported is left to the task, which
     fails with a trace of its own.
     """
     for name in modules:
         module, _, function = name.partition(":")
-        with suppress(ImportError):
+        with suppress(Exception):
             found = importlib.import_module(module)
             if function:
                 getattr(found, function)()
@@ -145,10 +194,9 @@ def _harmful_threads() -> list[str]:
     return native + [one.name for one in threading.enumerate() if one is not threading.main_thread()]
 
 
-def _begin(task: Task, server: int) -> None:
+def _begin(task: Task, server: int, before: Mapping[str, State]) -> None:
     """Make of a fork the process of a task: signals as in a new process, its own output and numbers drawn at
-    random; it ends with the server. Our own modules it imports anew, for a checkout may change while a run
-    lasts, and old ones would not go with new ones.
+    random; it ends with the server. Of our own modules it has those that are still as they were `before`.
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -160,8 +208,8 @@ def _begin(task: Task, server: int) -> None:
     _close([task.output, task.ended])
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
-        del sys.modules[name]
+    if _ours_changed(before):
+        _forget_ours()
 
 
 def _tell_ended(running: dict[int, int], heard: int) -> None:

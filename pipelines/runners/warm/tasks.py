@@ -20,12 +20,19 @@ ANSWER_BYTES = 64
 # How kfp's command of a task begins; behind that come a script, the source of the door, and arguments.
 SHELL, SCRIPT = ["sh", "-ec"], "-m kfp.dsl.executor_main"
 DOOR_OPTION = "--function_to_execute"
-# The libraries that are imported, by a function of ours where it is written `module:function`, before the
-# fork: for all tasks, and by door what tasks behind it need as well. What one task of a run needs alone
+# The libraries that are imported, and functions that are called where it is written `module:function`, before
+# the fork: for all tasks, and by door what tasks behind it need as well. What one task of a run needs alone
 # (Great Expectations, torch's exporter) that imports itself.
 FOREST = ("scipy.stats", "pandas", "sklearn.linear_model")
 FEAST = ("components.feature_store.feast_import:import_feast",)
-MLFLOW = ("mlflow",)
+MLFLOW = (
+    "mlflow",
+    "alembic.migration",
+    "alembic.script",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "sqlalchemy.orm:configure_mappers",
+)
 PRELOADED: Mapping[str, Sequence[str]] = {
     "": ("kfp.dsl.executor_main", "polars", "pydantic", "scipy.special", "yaml"),
     **dict.fromkeys(("train_expert", "stack", "make_reference"), FOREST),
