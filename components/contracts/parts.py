@@ -4,7 +4,7 @@ the content hash and the file bytes that `components/contracts/tables.py` gives 
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +23,11 @@ from components.contracts.tables import (
     stamped,
 )
 
+# Values that are held at once while a table is hashed, beyond one column: to read each column by itself costs
+# more than to hash it.
+HELD_VALUES = 1 << 22
+TEXT = (pl.String, pl.Binary)
+
 
 def scan_table(path: str | os.PathLike, table: Table) -> pl.LazyFrame:
     """A stamped table as a scan of its file, checked as `read_table` does.
@@ -37,7 +42,7 @@ def scan_table(path: str | os.PathLike, table: Table) -> pl.LazyFrame:
     rows = table_rows(path)
     parts = [whole.slice(start, ROW_GROUP_ROWS) for start in range(0, max(rows, 1), ROW_GROUP_ROWS)]
     check_parts(parts, table, source=str(path))
-    refuse_changed(path, stamp, parts_sha256(parts))
+    refuse_changed(path, stamp, parts_sha256(whole, parts))
     return whole
 
 
@@ -60,22 +65,33 @@ def check_parts(parts: Sequence[pl.LazyFrame], table: Table, *, source: str) -> 
         before = rows[-1:] if len(rows) else before
 
 
-def parts_sha256(parts: Sequence[pl.LazyFrame]) -> str:
-    """`content_sha256` of rows that follow on each other; one column is held at a time, of text that of one
-    part.
+def parts_sha256(whole: pl.LazyFrame, parts: Sequence[pl.LazyFrame]) -> str:
+    """`content_sha256` of the `whole`, which is the `parts` one after another; of text one part is held at a
+    time, of other columns as many as HELD_VALUES allow.
     """
     digest = hashlib.sha256()
-    for name, dtype in parts[0].collect_schema().items():
-
-        def column(name: str = name) -> Iterator[pl.Series]:
-            return (part.select(name).collect().to_series() for part in parts)
-
-        if dtype in (pl.String, pl.Binary):
-            add_column(digest, column)
+    schema = whole.collect_schema()
+    rows = whole.select(pl.len()).collect(engine="streaming").item()
+    for names in _held_together(schema, rows):
+        if schema[names[0]] in TEXT:
+            texts = [part.select(names) for part in parts]
+            add_column(digest, lambda texts=texts: (text.collect().to_series() for text in texts))
         else:
-            held = list(column())
-            add_column(digest, lambda held=held: held)
+            for series in whole.select(names).collect().iter_columns():
+                add_column(digest, lambda series=series: [series])
     return digest.hexdigest()
+
+
+def _held_together(schema: pl.Schema, rows: int) -> list[list[str]]:
+    """The columns in their order, those together that are held at once; one of text stands alone."""
+    groups: list[list[str]] = []
+    for name, dtype in schema.items():
+        alone = dtype in TEXT or not groups or schema[groups[-1][0]] in TEXT
+        if alone or (len(groups[-1]) + 1) * rows > HELD_VALUES:
+            groups.append([name])
+        else:
+            groups[-1].append(name)
+    return groups
 
 
 def write_parts(
@@ -104,7 +120,7 @@ def write_parts(
     stamp = Stamp(
         table=table.name,
         schema_version=table.version,
-        content_sha256=parts_sha256(parts),
+        content_sha256=parts_sha256(whole.select(empty.columns), parts),
         code_version=code_version,
         config_hash=config_hash,
         inputs=dict(inputs),

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import FACTORS, PANEL, Stamp
+from components.contracts.cut import SYMBOL, TIME, Cut, Shelf
 from components.contracts.parts import write_parts
 from components.features.build import market_inputs
 from components.features.catalog import (
@@ -30,14 +31,12 @@ from components.features.catalog import (
 )
 from components.features.coarser import gathered, joined, seen_bars
 from components.features.config import Settings
-from components.features.cut import Cut, PanelOnDisk, PanelOnShelf, Shelf
 from components.features.inputs import formula_values, scored_formulas, with_ranks, with_scores
 from components.features.kernels import BAR
 from components.features.known_times import late_rows, latest, others_known_times, own_known_times
 from components.features.library import Factor, Measure, needed_measures
+from components.features.panels import PanelOnDisk, PanelOnShelf
 from components.features.raw_values import (
-    SYMBOL,
-    TIME,
     TIME_SECTOR,
     ArrangedPanel,
     add_measures,
@@ -51,6 +50,7 @@ from components.features.raw_values import (
     time_and_sector,
 )
 from components.features.support import panel_period, supported_catalog, unsupported
+from components.memory.given_back import give_back
 from components.settings import config_hash
 from components.timeline.periods import LENGTHS, stretch_end
 
@@ -82,8 +82,9 @@ def build_in_pieces(
     wanted = [*FACTORS.columns, *(entry.column for entry in entries)]
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
         folder = Path(name)
-        coarser = _coarser_tables(source, settings, LENGTHS[period], folder)
-        build = _Build.of(source, own_period(settings), LENGTHS[period], folder / period)
+        panel = source.on_shelf(folder / "panel")
+        coarser = _coarser_tables(panel, settings, LENGTHS[period], folder)
+        build = _Build.of(panel, own_period(settings), LENGTHS[period], folder / period)
         made = _made(build)
         parts = []
         for block in source.cut.bar_blocks:
@@ -92,6 +93,7 @@ def build_in_pieces(
             parts.append(_written(table, folder / f"part_{block:05d}"))
             # Or it would stand beside the next one.
             del table
+            give_back()
         about = {"code_version": code_version, "config_hash": config_hash(settings), "inputs": inputs}
         return write_parts(parts, target, FACTORS, **about)
 
@@ -104,7 +106,7 @@ class _Build:
     late.
     """
 
-    source: PanelOnDisk | PanelOnShelf
+    source: PanelOnShelf
     settings: Settings
     period: str
     factors: Sequence[Factor]
@@ -113,9 +115,7 @@ class _Build:
     folder: Path
 
     @classmethod
-    def of(
-        cls, source: PanelOnDisk | PanelOnShelf, settings: Settings, punctual: timedelta, folder: Path
-    ) -> "_Build":
+    def of(cls, source: PanelOnShelf, settings: Settings, punctual: timedelta, folder: Path) -> "_Build":
         period = panel_period(source.lazy())
         gone = unsupported(source.lazy(), settings)
         factors = [factor for factor in declared_factors(settings, period) if factor.name not in gone]
@@ -160,6 +160,7 @@ def _made(build: _Build) -> _Made:
     together, own = _what_bars_have_together(build), build.shelf("own")
     for block in build.cut.symbol_blocks:
         own.put_symbols(block, _own_columns(build, together, block))
+        give_back()
     return _Made(together, own, _formula_scores(build, _Made(together, own, None)))
 
 
@@ -197,6 +198,7 @@ def _what_bars_have_together(build: _Build) -> _Together:
         asked, shelf = build.shelf(f"asked_{number}"), build.shelf(f"together_{number}")
         for block in build.cut.symbol_blocks:
             asked.put_symbols(block, _asked(build, _arranged(build, block, made), measures))
+            give_back()
         of_round = []
         for block in build.cut.bar_blocks:
             rows = asked.bars(block)
@@ -286,7 +288,7 @@ class _Coarser:
 
 
 def _coarser_tables(
-    source: PanelOnDisk, settings: Settings, punctual: timedelta, folder: Path
+    source: PanelOnShelf, settings: Settings, punctual: timedelta, folder: Path
 ) -> dict[str, _Coarser]:
     """The table of each coarser period; none where the panel is shorter than a bar of it."""
     own, found = of_coarser(settings), {}
@@ -303,7 +305,7 @@ def _coarser_tables(
     return found
 
 
-def _gathered(source: PanelOnDisk, period: str, read: frozenset[str], folder: Path) -> Shelf | None:
+def _gathered(source: PanelOnShelf, period: str, read: frozenset[str], folder: Path) -> Shelf | None:
     """The bars of a coarser period on a shelf, cut like the panel; None: there are none."""
     cut = source.cut
     ends = pl.select(stretch_end(pl.lit(cut.moments), period)).to_series()

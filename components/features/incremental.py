@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from components.contracts import FACTORS, REGIME_COLUMN, Stamp, read_stamp, read_table, write_table
+from components.contracts.cut import SYMBOL, TIME
 from components.features.build import coarser_inputs
 from components.features.catalog import catalog, longest_warm_up, method_of, own_period
 from components.features.config import Settings
@@ -23,7 +24,7 @@ from components.features.inputs import formula_values, with_ranks, with_scores
 from components.features.known_times import known_times
 from components.features.library import Factor
 from components.features.places import SPARE_BARS, Places, TailTooShort, places_of, tail_start
-from components.features.raw_values import SYMBOL, TIME, arranged, by_symbol, market_values, own_blocks
+from components.features.raw_values import arranged, by_symbol, market_values, own_blocks
 from components.features.regime import HOLD_BARS, PERSIST_BARS
 from components.features.stored import Stored, buildable, refuse_other_bars, refuse_revised
 from components.features.support import panel_period

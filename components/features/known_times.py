@@ -5,7 +5,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from components.features.raw_values import SYMBOL, TIME
+from components.contracts.cut import SYMBOL, TIME
 
 
 def known_times(

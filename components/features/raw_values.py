@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from components.contracts.cut import SYMBOL, TIME
 from components.features.config import Settings
 from components.features.kernels import BAR
 from components.features.library import NAMED, Factor, Measure, base_columns, name_codes, needed_measures
 from components.features.support import known_numbers
 
-# Helper columns beside the bars: numbers of symbol, timestamp and (timestamp, sector).
-SYMBOL, TIME, TIME_SECTOR = "_symbol", "_time", "_time_sector"
+# A helper column beside those for symbol and timestamp: numbers of (timestamp, sector).
+TIME_SECTOR = "_time_sector"
 GROUP_OF_SCOPE = {"market_mean": TIME, "cross_section": TIME, "sector_mean": TIME_SECTOR}
 # Factors are made so many at a time, which bounds the memory beside the finished columns.
 BLOCK_COLUMNS = 24

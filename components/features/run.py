@@ -16,17 +16,18 @@ from components.contracts import (
     write_catalog,
     write_table,
 )
+from components.contracts.cut import cut_of
 from components.contracts.parts import scan_table
 from components.contracts.row_limit import table_rows
 from components.contracts.tables import ROW_GROUP_ROWS, stamp_of
 from components.features.build import build_supported
 from components.features.catalog import catalog
 from components.features.config import Settings
-from components.features.cut import PanelOnDisk, cut_of
 from components.features.in_pieces import build_in_pieces
 from components.features.kept import add_to_kept, keep
+from components.features.panels import PanelOnDisk
 from components.features.support import panel_period, supported_catalog, thin_cross_section, with_fused
-from components.memory import limits
+from components.memory.cutting import Held
 from components.progress import report, stage, warn
 from components.settings import config_hash
 
@@ -102,7 +103,7 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Made:
         # Or a table of another kind would be asked for its period.
         stamp_of(inputs.panel, PANEL)
         columns = len(catalog(parsed, panel_period(pl.scan_parquet(inputs.panel))))
-        at_once = fits_at_once(table_rows(inputs.panel), columns)
+        at_once = held(columns).fits_at_once(table_rows(inputs.panel))
         read = read_table if at_once else scan_table
         bars = read(inputs.panel, PANEL)
         slow = read(inputs.fused, FUSED) if inputs.fused is not None else None
@@ -127,27 +128,11 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Made:
     return made
 
 
-def fits_at_once(rows: int, columns: int) -> bool:
-    """Whether all rows of a table are built at once: where that fits, and where the smallest pieces would
-    hold as much.
-    """
-    free = limits.room()
-    return free is None or _whole_bytes(rows, columns) <= max(free, _pieces_bytes(FEWEST_ROWS, columns))
-
-
-def _whole_bytes(rows: int, columns: int) -> int:
-    """What building all rows at once holds at its peak, about."""
-    return BASE_BYTES + rows * _row_bytes(columns)
-
-
-def _pieces_bytes(rows: int, columns: int) -> int:
-    """What building in pieces of so many rows holds at its peak, about."""
+def held(columns: int) -> Held:
+    """What building a table of so many columns holds."""
+    row = ROW_BYTES + COLUMN_BYTES * columns
     written = ROW_GROUPS_HELD * ROW_GROUP_ROWS * VALUE_BYTES * columns
-    return BASE_BYTES + written + TIMES_HELD * rows * _row_bytes(columns)
-
-
-def _row_bytes(columns: int) -> int:
-    return ROW_BYTES + COLUMN_BYTES * columns
+    return Held(BASE_BYTES, row, written, TIMES_HELD * row, FEWEST_ROWS)
 
 
 def _origin(inputs: Inputs) -> dict[str, str]:
@@ -182,8 +167,7 @@ def _write_in_pieces(
     inputs: dict[str, str],
 ) -> None:
     """Build the table in pieces that fit into what is free, as far as that is possible."""
-    left = limits.target() - _pieces_bytes(0, columns)
-    rows = max(FEWEST_ROWS, left // (TIMES_HELD * _row_bytes(columns)))
+    rows = held(columns).rows_of_a_piece()
     report(
         "features", f"made in pieces of about {rows:,} rows, because all at once would not fit into memory"
     )

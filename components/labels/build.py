@@ -13,6 +13,9 @@ Horizons count bars of the panel's period. Labels of ticks (250 ms after a quote
 made here.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
@@ -69,26 +72,49 @@ def build_labels(panel: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     An `open` column without a single price makes `next_open` fall back to `next_close`, with a warning.
     """
     refuse_too_many(len(panel) * len(settings.horizons), "The table of labels")
-    optional = [name for name in (*UNTRADABLE, "level_step") if name in panel.columns]
-    rows = panel.select(
-        "timestamp", "symbol", "sector", "open", "high", "low", "close", "volume", *optional
-    ).sort("timestamp", "symbol")
+    about = About(panel["symbol"].unique().sort(), price_column(panel.lazy(), settings))
+    return labels_of(panel, settings, about)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a part of a panel does not tell: all `symbols`, in alphabetical order, and the column of the
+    `price` at which positions are entered and left.
+    """
+
+    symbols: pl.Series
+    price: str
+
+
+def columns_read(names: Iterable[str]) -> list[str]:
+    """The columns that labels are made from, of those that a panel has."""
+    optional = [name for name in (*UNTRADABLE, "level_step") if name in names]
+    return ["timestamp", "symbol", "sector", "open", "high", "low", "close", "volume", *optional]
+
+
+def labels_of(
+    panel: pl.DataFrame, settings: Settings, about: About, asked: slice = slice(None)
+) -> pl.DataFrame:
+    """As `build_labels`, of all or of a part of the panel: labels of the rows that are `asked`, in the order
+    of time and symbol, which may look at all that are there.
+    """
+    rows = panel.select(columns_read(panel.columns)).sort("timestamp", "symbol")
     calendar, bars = bar_index(rows["timestamp"])
-    symbols = rows["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
-    grid = Grid(bars, symbols, len(calendar), int(symbols.max(initial=-1)) + 1)
+    symbols = about.symbols.search_sorted(rows["symbol"]).to_numpy().astype(np.int64)
+    grid = Grid(bars, symbols, len(calendar), len(about.symbols), asked)
     horizons = sorted(settings.horizons)
-    columns = _columns(rows, grid, horizons, settings)
-    return _long(rows, calendar, bars, horizons, columns, settings.direction_threshold_bps / 10_000)
+    columns = _columns(rows, grid, horizons, settings, about.price)
+    threshold = settings.direction_threshold_bps / 10_000
+    return _long(rows[asked], calendar, bars[asked], horizons, columns, threshold)
 
 
 def _columns(
-    rows: pl.DataFrame, grid: Grid, horizons: list[int], settings: Settings
+    rows: pl.DataFrame, grid: Grid, horizons: list[int], settings: Settings, price: str
 ) -> dict[str, np.ndarray]:
-    """Every number of the labels, shape (rows, horizons), NaN where unknown.
+    """Every number of the labels, shape (rows that are asked, horizons), NaN where unknown.
 
     The `_bars` columns count bars after the signal.
     """
-    price = _price_column(rows, settings)
     logs = {name: grid.logs(rows[name]) for name in ("open", "high", "low", "close")}
     tradable = grid.matrix(_tradable(rows))
     filled = {name: matrix * tradable for name, matrix in logs.items()}
@@ -122,9 +148,10 @@ def _columns(
     found = {
         name: values if name == "log_return" else np.stack(values, axis=1) for name, values in found.items()
     }
-    found["sector_neutral_return"] = sector_neutral(returns, grid.bars, rows["sector"])
-    found["beta_neutral_return"] = beta_neutral(returns, grid.bars, beta)
-    found["return_quantile"] = return_quantile(returns, grid.bars)
+    bars, sectors = grid.bars[grid.asked], rows["sector"][grid.asked]
+    found["sector_neutral_return"] = sector_neutral(returns, bars, sectors)
+    found["beta_neutral_return"] = beta_neutral(returns, bars, beta)
+    found["return_quantile"] = return_quantile(returns, bars)
     found["trade_class"] = trade_class(returns, cost[:, None], settings.classes.margin_bps / 10_000)
     found["cost"] = np.repeat(cost[:, None], len(horizons), axis=1)
     return {name: np.where(np.isfinite(returns), values, np.nan) for name, values in found.items()}
@@ -154,9 +181,11 @@ def _steps(rows: pl.DataFrame, grid: Grid) -> np.ndarray:
     return grid.matrix(rows["level_step"].fill_null(False).cast(pl.Float64).to_numpy()) == 1
 
 
-def _price_column(rows: pl.DataFrame, settings: Settings) -> str:
+def price_column(panel: pl.LazyFrame, settings: Settings) -> str:
+    """The price at which positions are entered and left; warns where it is not the one that is set."""
     if settings.entry == "next_open":
-        if rows["open"].is_not_null().any() or rows.is_empty():
+        opens = panel.select(pl.col("open").is_not_null().any(), rows=pl.len()).collect(engine="streaming")
+        if opens["open"].item() or opens["rows"].item() == 0:
             return "open"
         warn(
             "labels",

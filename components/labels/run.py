@@ -1,5 +1,5 @@
 """What the door of labels calls: the labels of a panel's bars, at every horizon, refused where a few of them
-outweigh the rest.
+outweigh the rest; made in pieces where the whole does not fit.
 """
 
 import os
@@ -7,19 +7,28 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.contracts import LABELS, PANEL, AlphaloopError, read_stamp, read_table, write_table
+from components.contracts import LABELS, PANEL, read_stamp, read_table, write_table
+from components.contracts.cut import cut_of
+from components.contracts.parts import scan_table
+from components.contracts.row_limit import table_rows
+from components.contracts.tables import stamp_of
 from components.labels.build import build_labels
 from components.labels.config import Settings
-from components.metrics.far_labels import far_labels, far_sizes
-from components.progress import report, stage, warn
+from components.labels.in_pieces import build_in_pieces, margin_bars
+from components.labels.judged import judge
+from components.memory.cutting import Held
+from components.memory.need import MIB, Need
+from components.metrics.far_labels import far_labels
+from components.progress import report, stage
 from components.settings import config_hash
 
-# Far labels at fewer moments are as well the news of a few days.
-FEWEST_MOMENTS = 5
-
-
-class LabelsRefused(AlphaloopError):
-    """A few labels, far beyond what is usual for their symbols, hold too much of all squared labels."""
+# What making labels holds at its peak, measured on 500,000 and 1,000,000 rows with one and three horizons,
+# and in pieces of 100,000 and 400,000 rows: the libraries, for each row of the panel its bar and matrices,
+# and for each of its labels the columns.
+BASE_BYTES = 110 * MIB
+ROW_BYTES, LABEL_BYTES = 400, 220
+# Smaller pieces save no memory that matters and cost time.
+FEWEST_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -36,54 +45,57 @@ class Outputs:
     labels: str | os.PathLike
 
 
-def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> pl.DataFrame:
-    """Label every bar, symbol and horizon, entered one bar after the signal; returns the LABELS table.
+def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> None:
+    """Label every bar, symbol and horizon, entered one bar after the signal.
 
     Raises
     ------
     LabelsRefused
         If labels far beyond the usual hold more than `max_far_share` of the whole, as missed splits make
         them; nothing is written then.
+    TooLittleMemory
+        If not even the smallest pieces can ever fit.
     """
     with stage("labels"):
         parsed = Settings.model_validate_json(settings)
-        table = build_labels(read_table(inputs.panel, PANEL), parsed)
-        _judge(table, parsed)
-        write_table(
-            table,
-            outputs.labels,
-            LABELS,
-            code_version=code,
-            config_hash=config_hash(parsed),
-            inputs={"panel": read_stamp(inputs.panel).content_sha256},
-        )
-        labelled = table["log_return"].is_not_null().sum()
+        stamp_of(inputs.panel, PANEL)
+        rows = table_rows(inputs.panel)
+        holds = held(pl.scan_parquet(inputs.panel), parsed)
+        least = min(holds.at_once(rows), holds.at_least())
+        Need("labels", base=least, row=0, cell=0).require(inputs.panel)
+        about = {
+            "code_version": code,
+            "config_hash": config_hash(parsed),
+            "inputs": {"panel": read_stamp(inputs.panel).content_sha256},
+        }
+        if holds.fits_at_once(rows):
+            labelled = _write_whole(inputs, outputs, parsed, **about)
+        else:
+            labelled = _write_in_pieces(inputs, outputs, parsed, holds.rows_of_a_piece(), **about)
         report(
             "labels",
-            f"{labelled:,} of {len(table):,} rows labelled, horizons {sorted(parsed.horizons)} bars; rows"
-            " without their complete future stay unlabelled",
+            f"{labelled:,} of {rows * len(parsed.horizons):,} rows labelled, horizons"
+            f" {sorted(parsed.horizons)} bars; rows without their complete future stay unlabelled",
         )
-    return table
 
 
-def _judge(table: pl.DataFrame, settings: Settings) -> None:
-    """Refuse labels of which a few outweigh the rest; judged at the horizon that experts learn first."""
-    horizon = settings.primary_horizon
-    for far in far_labels(table.filter(pl.col("horizon") == horizon)).iter_rows(named=True):
-        said = (
-            f"{far['labels']:,} labels over {horizon} bars lie more than {far_sizes(horizon):.0f} usual sizes"
-            f" of their symbol from the market and hold {far['share']:.1%} of all squared labels; the"
-            f" farthest is {far['symbol']} at {far['timestamp']:%Y-%m-%d %H:%M} with a log return of"
-            f" {far['log_return']:+.2f}."
-        )
-        remedy = (
-            " A split or a wrong price may have been missed: look at the panel's prices there and adjust them"
-            " or leave them out. Where such moves are real, raise labels.max_far_share (now"
-            f" {settings.max_far_share:g})."
-        )
-        if far["share"] <= settings.max_far_share:
-            report("labels", said)
-        elif far["moments"] < FEWEST_MOMENTS:
-            warn("labels", said + remedy)
-        else:
-            raise LabelsRefused(said + remedy)
+def held(panel: pl.LazyFrame, settings: Settings) -> Held:
+    """What making the labels of a panel holds; a piece also holds the bars around it that it looks at."""
+    labels = LABEL_BYTES * len(settings.horizons)
+    widest = panel.group_by("timestamp").len().select(pl.col("len").max()).collect(engine="streaming").item()
+    margin = ROW_BYTES * sum(margin_bars(settings)) * (widest or 0)
+    return Held(BASE_BYTES, ROW_BYTES + labels, margin, ROW_BYTES + labels, FEWEST_ROWS)
+
+
+def _write_whole(source: Inputs, outputs: Outputs, settings: Settings, **about: object) -> int:
+    """Make all labels and write them; returns how many there are."""
+    table = build_labels(read_table(source.panel, PANEL), settings)
+    judge(far_labels(table.filter(pl.col("horizon") == settings.primary_horizon)), settings)
+    write_table(table, outputs.labels, LABELS, **about)
+    return int(table["log_return"].is_not_null().sum())
+
+
+def _write_in_pieces(source: Inputs, outputs: Outputs, settings: Settings, rows: int, **about: object) -> int:
+    report("labels", f"made in pieces of about {rows:,} rows, because all at once would not fit into memory")
+    panel = scan_table(source.panel, PANEL)
+    return build_in_pieces(panel, cut_of(panel, rows), settings, outputs.labels, **about)

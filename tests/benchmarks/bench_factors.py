@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from components.contracts.cut import cut_of
 from components.features.build import build_factors, build_supported
 from components.features.catalog import declared_factors
 from components.features.config import Groups, Selection, Settings
-from components.features.cut import PanelOnDisk, cut_of
 from components.features.in_pieces import build_in_pieces
 from components.features.incremental import append_factors
 from components.features.library import FACTORS, GROUPS
+from components.features.panels import PanelOnDisk
 from components.features.raw_values import arranged, market_values, own_blocks
 from components.features.support import unsupported
 

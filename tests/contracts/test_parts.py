@@ -43,7 +43,7 @@ def test_the_file_does_not_depend_on_the_parts(factors, borders, tmp_path, monke
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
-def test_the_hash_of_parts_is_that_of_the_whole():
+def test_the_hash_of_parts_is_that_of_the_whole(monkeypatch):
     frame = pl.DataFrame(
         {
             "text": ["a", None, "", "ü", "b"],
@@ -55,9 +55,12 @@ def test_the_hash_of_parts_is_that_of_the_whole():
         schema_overrides={"none": pl.Int8},
     )
     for cut in (0, 2, 5):
-        assert parts_sha256([frame[:cut].lazy(), frame[cut:].lazy()]) == content_sha256(frame)
+        for held in (1, 10, 1 << 22):
+            monkeypatch.setattr(parts_module, "HELD_VALUES", held)
+            parts = [frame[:cut].lazy(), frame[cut:].lazy()]
+            assert parts_sha256(pl.concat(parts), parts) == content_sha256(frame)
     moved = frame.with_columns(text=pl.Series(["", "a", None, "ü", "b"]))
-    assert parts_sha256([moved[:2].lazy(), moved[2:].lazy()]) != content_sha256(frame)
+    assert parts_sha256(moved.lazy(), [moved[:2].lazy(), moved[2:].lazy()]) != content_sha256(frame)
 
 
 def test_a_table_is_scanned_only_as_it_was_written(factors, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from components.contracts import (
     VOLATILITY_COLUMN,
     check_table,
 )
+from components.contracts.cut import SYMBOL
 from components.features import build
 from components.features.build import build_factors, build_supported
 from components.features.catalog import catalog
@@ -30,7 +31,6 @@ from components.features.errors import FeatureError
 from components.features.kernels import BAR
 from components.features.library import CONTEXT, GROUPS, MEASURES, name_codes
 from components.features.library import FACTORS as LIBRARY
-from components.features.raw_values import SYMBOL
 from components.features.support import thin_cross_section, unsupported, with_fused
 
 SETTINGS = Settings()

@@ -20,7 +20,7 @@ from components.features import run as module
 from components.features.catalog import catalog
 from components.features.component import build_features
 from components.features.config import Settings
-from components.features.run import Inputs, Outputs, fits_at_once
+from components.features.run import Inputs, Outputs, held
 from components.features.run import run as build_from_files
 from components.memory.limits import Limit
 from components.memory.share import SHARE_VARIABLE
@@ -90,7 +90,7 @@ def test_a_table_is_cut_only_where_too_little_is_free_and_that_helps(
     machine = Limit("memory of the machine", 24 * 2**30, int(used_gib * 2**30))
     monkeypatch.setattr("components.memory.limits.limits", lambda root: [machine])
     monkeypatch.setenv(SHARE_VARIABLE, share)
-    assert fits_at_once(rows, columns=292) == at_once
+    assert held(columns=292).fits_at_once(rows) == at_once
 
 
 def test_pieces_are_as_large_as_what_is_free_allows_beside_the_libraries(
@@ -100,10 +100,10 @@ def test_pieces_are_as_large_as_what_is_free_allows_beside_the_libraries(
     for name, value in (
         ("FEWEST_ROWS", 100),
         ("ROW_GROUPS_HELD", 0),
-        ("fits_at_once", lambda *_: False),
         ("build_in_pieces", lambda *_, **__: None),
     ):
         monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module.Held, "fits_at_once", lambda *_: False)
     free = module.BASE_BYTES + module.TIMES_HELD * 300 * row_bytes
     monkeypatch.setattr("components.memory.limits.target", lambda: free)
     write_table(random_panel(bars=60), tmp_path / "panel", PANEL, code_version="c1", config_hash="m")

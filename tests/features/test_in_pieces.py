@@ -5,13 +5,14 @@ import polars as pl
 import pytest
 
 from components.contracts import FACTORS, write_table
+from components.contracts.cut import blocks, cut_of
 from components.features import in_pieces
 from components.features.build import build_supported
 from components.features.config import DeclaredFormula, Groups, Selection, Settings, SlowColumn
-from components.features.cut import PanelOnDisk, blocks, cut_of
 from components.features.in_pieces import build_in_pieces
 from components.features.library import FACTORS as LIBRARY
 from components.features.library import GROUPS
+from components.features.panels import PanelOnDisk
 from components.features.regime_config import Regimes
 from components.settings import config_hash
 

@@ -10,7 +10,10 @@ import pytest
 from components.contracts import LABELS, PANEL, read_stamp, read_table, write_table
 from components.labels.component import make_labels
 from components.labels.config import Settings
-from components.labels.run import Inputs, LabelsRefused, Outputs, run
+from components.labels.judged import LabelsRefused
+from components.labels.run import Inputs, Outputs, run
+from components.memory.limits import Limit
+from components.memory.need import TooLittleMemory
 
 
 def test_the_door_writes_labels_with_their_origin(tmp_path, capsys):
@@ -62,18 +65,29 @@ def spoiled(steps: dict[int, float]) -> pl.DataFrame:
 
 def labelled(panel: pl.DataFrame, folder, **settings) -> pl.DataFrame:
     write_table(panel, folder / "panel.parquet", PANEL, code_version="c", config_hash="h")
-    return run(
+    run(
         Inputs(folder / "panel.parquet"),
         Outputs(folder / "labels.parquet"),
         settings=Settings(**settings).model_dump_json(),
         code="c",
     )
+    return read_table(folder / "labels.parquet", LABELS)
 
 
 SPLITS = {60: 0.2, 90: 0.1, 130: 0.25, 170: 10.0, 220: 0.2, 250: 0.05}
 
 
-def test_splits_that_nobody_found_stop_the_run_and_are_named(tmp_path):
+@pytest.fixture(params=["whole", "pieces"])
+def way(request, monkeypatch) -> str:
+    """With room for all labels at once, and without."""
+    free = {"whole": 2**40, "pieces": 1}[request.param]
+    monkeypatch.setattr("components.labels.run.FEWEST_ROWS", 400)
+    for asked in ("room", "target"):
+        monkeypatch.setattr(f"components.memory.limits.{asked}", lambda: free)
+    return request.param
+
+
+def test_splits_that_nobody_found_stop_the_run_and_are_named(tmp_path, way):
     with pytest.raises(LabelsRefused, match=r"squared labels; the farthest is S\d at 2024") as told:
         labelled(spoiled(SPLITS), tmp_path)
     assert "labels.max_far_share (now 0.05)" in str(told.value)
@@ -81,9 +95,20 @@ def test_splits_that_nobody_found_stop_the_run_and_are_named(tmp_path):
     assert len(labelled(spoiled(SPLITS), tmp_path, max_far_share=1.0)) == 300 * 8 * 3
 
 
-def test_one_jump_is_said_and_a_calm_panel_is_not(tmp_path, capsys):
+def test_one_jump_is_said_and_a_calm_panel_is_not(tmp_path, capsys, way):
     labelled(spoiled({150: 0.3}), tmp_path)
     said = capsys.readouterr().err
     assert "squared labels; the farthest is S0 at 2024" in said
+    assert ("in pieces of about 400 rows" in said) == (way == "pieces")
     labelled(spoiled({}), tmp_path)
     assert "squared labels" not in capsys.readouterr().err
+
+
+def test_labels_that_can_never_fit_are_refused_before_they_are_begun(tmp_path, monkeypatch):
+    little = Limit("memory of the machine", 2**20, 0)
+    for asked in ("end", "limit"):
+        monkeypatch.setattr(f"components.memory.need.{asked}", lambda root: little)
+    monkeypatch.setattr("components.memory.limits.limits", lambda root: [little])
+    with pytest.raises(TooLittleMemory, match=r"2,400 rows of 11 columns labels needs about \d+ MiB"):
+        labelled(spoiled({}), tmp_path)
+    assert not (tmp_path / "labels.parquet").exists()

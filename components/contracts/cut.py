@@ -1,6 +1,6 @@
 """How a panel that is larger than memory is cut, and where its pieces lie: a block of symbols holds all bars
-of each, for what looks back, and a block of bars all symbols of each, for what looks across. A piece on disk
-is where the two meet, so both blocks are read from the same files.
+of each, for what looks along time, and a block of bars all symbols of each, for what looks across. A piece on
+disk is where the two meet, so both blocks are read from the same files.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from components.features.raw_values import SYMBOL, TIME
-from components.features.support import with_fused
+# Columns of what lies on a shelf: numbers of the panel's symbols and timestamps, from 0.
+SYMBOL, TIME = "_symbol", "_time"
 
 
 @dataclass(frozen=True)
@@ -107,48 +107,3 @@ def _sorted(table: pl.DataFrame, first: pl.Series, second: pl.Series) -> pl.Data
     """The rows in the order of two numbers."""
     place = (first.cast(pl.Int64).to_numpy() << 32) + second.to_numpy()
     return table[np.argsort(place)] if (np.diff(place) < 0).any() else table
-
-
-@dataclass(frozen=True)
-class PanelOnDisk:
-    """A panel to be read by blocks, with the columns of a FUSED table beside its own where there is one."""
-
-    panel: pl.LazyFrame
-    cut: Cut
-    fused: pl.LazyFrame | None = None
-
-    def lazy(self) -> pl.LazyFrame:
-        return self.panel if self.fused is None else with_fused(self.panel, self.fused)
-
-    def symbols(self, block: int) -> pl.DataFrame:
-        """The bars of a block of symbols, sorted by time and symbol."""
-        return self._read(pl.col("symbol").is_in(self.cut.symbols_of(block).implode()))
-
-    def bars(self, block: int) -> pl.DataFrame:
-        """The symbols of a block of bars, sorted by time and symbol."""
-        moments = self.cut.moments_of(block)
-        return self._read(pl.col("timestamp").is_between(moments[0], moments[-1]))
-
-    def _read(self, wanted: pl.Expr) -> pl.DataFrame:
-        rows = self.panel.filter(wanted).collect(engine="streaming").sort("timestamp", "symbol")
-        return rows if self.fused is None else with_fused(rows, self.fused.filter(wanted).collect())
-
-
-@dataclass(frozen=True)
-class PanelOnShelf:
-    """A panel that was put on a shelf, to be read as a `PanelOnDisk` is."""
-
-    shelf: Shelf
-
-    @property
-    def cut(self) -> Cut:
-        return self.shelf.cut
-
-    def lazy(self) -> pl.LazyFrame:
-        return self.shelf.lazy()
-
-    def symbols(self, block: int) -> pl.DataFrame:
-        return self.shelf.symbols(block).drop(TIME, SYMBOL).sort("timestamp", "symbol")
-
-    def bars(self, block: int) -> pl.DataFrame:
-        return self.shelf.bars(block).drop(TIME, SYMBOL).sort("timestamp", "symbol")
