@@ -96,11 +96,15 @@ class Shelf:
 
     def _put(self, table: pl.DataFrame, other: np.ndarray, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for (number,), piece in table.group_by(pl.Series("_block", other), maintain_order=True):
-            piece.write_ipc(self.folder / name.replace("*", str(number)), compression="lz4")
+        if (np.diff(other) < 0).any():
+            order = np.argsort(other, kind="stable")
+            table, other = table[order], other[order]
+        numbers, starts = np.unique(other, return_index=True)
+        for number, start, end in zip(numbers, starts, [*starts[1:], len(other)], strict=True):
+            table[start:end].write_ipc(self.folder / name.replace("*", str(number)), compression="lz4")
 
     def _taken(self, paths: Sequence[Path]) -> pl.DataFrame:
-        return pl.concat([pl.read_ipc(path) for path in paths if path.exists()])
+        return pl.scan_ipc([path for path in paths if path.exists()]).collect()
 
 
 def _sorted(table: pl.DataFrame, first: pl.Series, second: pl.Series) -> pl.DataFrame:
