@@ -22,7 +22,7 @@ from components.features.errors import FeatureError
 from components.features.hidden_regime import MarketHistory, with_hidden_regime
 from components.features.inputs import formula_values, with_ranks, with_scores
 from components.features.known_times import known_times
-from components.features.library import Factor
+from components.features.library import Factor, needed_measures
 from components.features.places import SPARE_BARS, Places, TailTooShort, places_of, tail_start
 from components.features.raw_values import arranged, by_symbol, market_values, own_blocks
 from components.features.regime import HOLD_BARS, PERSIST_BARS
@@ -107,17 +107,16 @@ def _appended(panel: pl.DataFrame, stored: "Stored", settings: Settings, period:
     own_factors = [factor for factor in factors if factor.scope != "market"]
     new = new.hstack(_own_scores(new, factors, stored, settings, since))
     new = with_ranks(new, own_factors, settings, time, rows_late).hstack(market[time])
-    formulas, values = formula_values(bars, {name: new[name] for name in new.columns}, settings)
+    formulas, values = formula_values(bars, new.to_dict(), settings)
     if formulas:
         new = new.hstack(values)
         new = new.hstack(_own_scores(new, formulas, stored, settings, since))
         new = with_ranks(new, formulas, settings, time, rows_late)
     rows = new.select("timestamp", "symbol", "known_time")
     new = new.hstack(coarser_inputs(panel, rows, whole, period, newer=(bars["timestamp"][0], before)))
-    return new.select(
-        pl.col(name) if name in new.columns else pl.lit(None, pl.Float32).alias(name)
-        for name in stored.columns
-    )
+    made = new.to_dict()
+    nothing = pl.Series([None], dtype=pl.Float32).new_from_index(0, len(new))
+    return pl.DataFrame([made.get(name, nothing).alias(name) for name in stored.columns])
 
 
 def bars_needed(settings: Settings, period: str) -> int:
@@ -216,12 +215,7 @@ def _raw_values(
     Each group of factors is made on its own tail.
     """
     own, market = [], []
-    shortest = 0
-    for bars in (*SHARED_TAILS, max((_bars(factor, settings) for factor in factors), default=1)):
-        group = [factor for factor in factors if shortest < _bars(factor, settings) <= bars]
-        shortest = max(bars, shortest)
-        if not group:
-            continue
+    for group in _groups(factors, settings):
         needed = max(_bars(factor, settings) for factor in group) + 1
         start = int(np.searchsorted(places.time, tail_start(places, old_times, needed)))
         made = arranged(panel[start:], group, settings)
@@ -230,8 +224,30 @@ def _raw_values(
             market.append(market_values(made, group))
         wanted = made.back[begin - start :]
         own_factors = [factor for factor in group if factor.scope != "market"]
-        own += [block[wanted] for block in own_blocks(made, own_factors)]
+        own += own_blocks(made, own_factors, wanted)
     return pl.concat(own, how="horizontal"), market
+
+
+def _groups(factors: Sequence[Factor], settings: Settings) -> list[list[Factor]]:
+    """The factors that are made on one tail each; no group is empty.
+
+    A factor of single bars joins a group with a longer tail where all measures that it reads are made anyway.
+    """
+    reads = {factor.name: {measure.name for measure in needed_measures([factor])} for factor in factors}
+    tails = (*SHARED_TAILS, max((_bars(factor, settings) for factor in factors), default=1))
+    groups: dict[int, list[Factor]] = {}
+    shortest = [0, *SHARED_TAILS]
+    for above, tail in reversed(list(zip(shortest, tails, strict=True))):
+        made = {
+            longer: set().union(*(reads[factor.name] for factor in group)) for longer, group in groups.items()
+        }
+        groups[tail] = []
+        for factor in factors:
+            if above < _bars(factor, settings) <= tail:
+                read = reads[factor.name] if factor.scope == "row" else set()
+                joined = [longer for longer in made if read and read <= made[longer]]
+                groups[min(joined, default=tail)].append(factor)
+    return [group for group in groups.values() if group]
 
 
 def _market_inputs(

@@ -24,12 +24,10 @@ def with_scores(
     """Add the inputs normalised by their own past, blank until the factor's warm-up and the window are
     complete; `bar` (rows,) counts within the symbol.
     """
+    names = set(values.columns)
+    there = [factor for factor in factors if factor.name in names]
     for method in OF_THE_OWN_PAST:
-        chosen = [
-            factor
-            for factor in factors
-            if factor.name in values.columns and method_of(factor, settings) == method
-        ]
+        chosen = [factor for factor in there if method_of(factor, settings) == method]
         if chosen:
             scores = against_own_past(
                 values, [factor.name for factor in chosen], method, settings.window_bars
@@ -54,10 +52,9 @@ def with_ranks(
     """Add the inputs ranked within their timestamp; `time` (rows,) numbers the timestamps, rows that are late
     have no rank.
     """
+    there = set(values.columns)
     ranked = [
-        factor.name
-        for factor in factors
-        if factor.name in values.columns and method_of(factor, settings) == "rank"
+        factor.name for factor in factors if factor.name in there and method_of(factor, settings) == "rank"
     ]
     return values.hstack(cross_sectional_ranks(values, ranked, time, late))
 

@@ -5,6 +5,7 @@ The past is the series shifted by one bar, so the present value is never part of
 global.
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ LARGEST_SCORE = 8.0
 # A spread below this share of the level is Float32 rounding of a flat series.
 FLOAT32_NOISE = 1e-6
 CHUNK_ROWS = 1 << 16
+# Columns of a short table are ranked together, up to so many cells.
+BLOCK_CELLS = 1 << 17
 # What a missing value sorts as: the bits of NaN, above those of infinity.
 ABSENT = np.uint32(0xFFC00000)
 
@@ -40,31 +43,35 @@ def cross_sectional_ranks(
     shape = (int(number.max(initial=-1)) + 1, int(slot.max(initial=-1)) + 1)
     cell = number * shape[1] + slot
     # Sorting and arithmetic on whole columns release the interpreter's lock, so columns run side by side.
+    together = max(BLOCK_CELLS // max(shape[0] * shape[1], 1), 1)
+    blocks = [names[start : start + together] for start in range(0, len(names), together)]
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
-        ranks = pool.map(lambda name: _rank(_numbers(table[name], left_out), cell, shape), names)
+        ranks = pool.map(lambda block: _rank(_numbers(table.select(block), left_out), cell, shape), blocks)
         return pl.DataFrame(
             [
                 pl.Series(f"{name}_rank", values, nan_to_null=True)
-                for name, values in zip(names, ranks, strict=True)
+                for name, values in zip(names, itertools.chain.from_iterable(ranks), strict=True)
             ]
         )
 
 
-def _numbers(column: pl.Series, left_out: np.ndarray | None) -> np.ndarray:
-    values = column.cast(pl.Float32).fill_null(np.nan).to_numpy()
+def _numbers(table: pl.DataFrame, left_out: np.ndarray | None) -> np.ndarray:
+    """(columns, rows)."""
+    values = table.select(pl.all().cast(pl.Float32).fill_null(np.nan)).to_numpy().T
     return values if left_out is None else np.where(left_out, np.float32(np.nan), values)
 
 
 def _rank(values: np.ndarray, cell: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Centred ranks of one column.
+    """Centred ranks of columns, (columns, rows).
 
     A value's bits, made to sort like the number, and its slot share one integer, so one plain sort orders
     both.
     """
     bits = (np.where(np.isnan(values), np.float32(np.nan), values) + np.float32(0)).view(np.uint32)
     ordered_bits = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
-    grid = np.full(shape[0] * shape[1], np.uint64(ABSENT) << np.uint64(32), dtype=np.uint64)
-    grid[cell] = ordered_bits.astype(np.uint64) << np.uint64(32)
+    grid = np.full((len(values), shape[0] * shape[1]), np.uint64(ABSENT) << np.uint64(32), dtype=np.uint64)
+    grid[:, cell] = ordered_bits.astype(np.uint64) << np.uint64(32)
+    shape = (len(values) * shape[0], shape[1])
     grid = grid.reshape(shape)
     grid |= np.arange(shape[1], dtype=np.uint64)
     grid.sort(axis=1)
@@ -78,7 +85,7 @@ def _rank(values: np.ndarray, cell: np.ndarray, shape: tuple[int, int]) -> np.nd
     spread = np.where(symbols >= MINIMUM_SYMBOLS, ranks / np.maximum(symbols - 1, 1) - 0.5, 0.0)
     result = np.empty(shape, dtype=np.float32)
     np.put_along_axis(result, slots, np.where(present, spread, np.nan).astype(np.float32), axis=1)
-    return result.reshape(-1)[cell]
+    return result.reshape(len(values), -1)[:, cell]
 
 
 def _shared(equal: np.ndarray) -> np.ndarray:

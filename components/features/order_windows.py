@@ -50,7 +50,7 @@ def mean_of_lowest(x: pl.Expr, bars: int, count: int) -> pl.Expr:
     """Mean of the `count` lowest of the last `bars` values: the expected shortfall of their lower tail."""
 
     def of_block(block: State) -> State:
-        lowest, known = _lowest(block[0], bars, count)
+        lowest, known = _lowest_values(block[0], bars, count)
         return (np.where(known, lowest.mean(axis=1), np.nan),)
 
     return k.window("mean_of_lowest", [x], bars, lambda values: in_blocks(values, of_block, bars)[0], count)
@@ -62,17 +62,15 @@ def hill(x: pl.Expr, bars: int, count: int) -> pl.Expr:
     """
 
     def of_block(block: State) -> State:
-        lowest, known = _lowest(-block[0], bars, count + 1)
+        lowest, known = _lowest_values(-block[0], bars, count + 1)
         threshold = np.where(known & (lowest[:, -1] < 0), lowest[:, -1], np.nan)
         return (np.log(lowest[:, :-1] / threshold[:, None]).mean(axis=1),)
 
     return k.window("hill", [x], bars, lambda values: in_blocks(values, of_block, bars)[0], count)
 
 
-def _lowest(x: np.ndarray, bars: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` lowest values of each window of `x`, (rows - bars + 1, count), ascending, and whether all
-    of the window is known.
-    """
-    windows = np.lib.stride_tricks.sliding_window_view(x, bars)
-    lowest = np.sort(np.partition(windows, count - 1, axis=1)[:, :count], axis=1)
-    return lowest, ~np.isnan(windows).any(axis=1)
+def _lowest_values(x: np.ndarray, bars: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    # Numba takes a while to import.
+    from components.features.order_kernel import lowest_values
+
+    return lowest_values(x, bars, count)

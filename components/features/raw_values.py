@@ -83,14 +83,16 @@ def codes(names: pl.Series) -> np.ndarray:
     ).to_numpy()
 
 
-def own_blocks(bars: ArrangedPanel, factors: Sequence[Factor]) -> Iterator[pl.DataFrame]:
-    """Raw values of the factors, BLOCK_COLUMNS at a time, in the order of `bars`; measures that no later
-    block needs are dropped.
+def own_blocks(
+    bars: ArrangedPanel, factors: Sequence[Factor], rows: np.ndarray | None = None
+) -> Iterator[pl.DataFrame]:
+    """Raw values of the factors, BLOCK_COLUMNS at a time, in the order of `bars`, or of these `rows` of it
+    alone; measures that no later block needs are dropped.
     """
     for start in range(0, len(factors), BLOCK_COLUMNS):
         block, rest = factors[start : start + BLOCK_COLUMNS], factors[start + BLOCK_COLUMNS :]
         add_measures(bars, needed_measures(block))
-        yield _values(bars.frame, block)
+        yield _values(bars.frame, block, rows)
         later = {measure.name for measure in needed_measures(rest)}
         bars.frame = bars.frame.drop(
             [measure.name for measure in needed_measures(block) if measure.name not in later]
@@ -175,18 +177,28 @@ def shared_rounds(factors: Sequence[Factor]) -> list[list[Measure]]:
     return rounds
 
 
-def _values(frame: pl.DataFrame, factors: Sequence[Factor]) -> pl.DataFrame:
-    """The factors as stored: Float32, null during their warm-up and where they are not finite."""
-    values = frame.select(BAR, *(factor.expression.cast(pl.Float32).alias(factor.name) for factor in factors))
-    return finite(
-        values.select(
-            pl.when(pl.col(BAR) >= factor.warm_up_bars - 1).then(pl.col(factor.name)).alias(factor.name)
-            for factor in factors
-        )
+def _values(frame: pl.DataFrame, factors: Sequence[Factor], rows: np.ndarray | None = None) -> pl.DataFrame:
+    """The factors as stored, at all rows or these: Float32, null during their warm-up and where they are not
+    finite.
+    """
+    made = {factor.name: factor.expression.cast(pl.Float32).alias(factor.name) for factor in factors}
+    if rows is None:
+        values = frame.select(BAR, *made.values())
+    else:
+        # What reads its own bar alone needs no other row.
+        alone = [factor for factor in factors if factor.scope == "row"]
+        read = {BAR}.union(*(factor.columns for factor in alone))
+        own = frame.select(sorted(read))[rows].select(made.pop(factor.name) for factor in alone)
+        values = frame.select(BAR, *made.values())[rows].hstack(own)
+    warm_up: dict[int, list[str]] = {}
+    for factor in factors:
+        warm_up.setdefault(factor.warm_up_bars, []).append(factor.name)
+    known = values.select(
+        pl.when((pl.col(BAR) >= bars - 1) & pl.col(names).is_finite()).then(pl.col(names))
+        for bars, names in warm_up.items()
     )
+    return known.select(factor.name for factor in factors)
 
 
 def finite(values: pl.DataFrame) -> pl.DataFrame:
-    return values.select(
-        pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in values.columns
-    )
+    return values.select(pl.when(pl.all().is_finite()).then(pl.all()))

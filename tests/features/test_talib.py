@@ -14,7 +14,7 @@ from components.features.build import build_factors
 from components.features.config import Groups, Settings
 from components.features.library import GROUPS
 from components.features.library.candles import PATTERNS
-from components.features.talib_indicators import candle_pattern
+from components.features.talib_indicators import LEVEL_RANGE, candle_pattern, candle_prices
 
 PRICES = ("open", "high", "low", "close")
 
@@ -53,7 +53,10 @@ def bars(seed: int, rows: int, *, symbols: int = 1) -> pl.DataFrame:
 
 
 def patterns_of(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.select(candle_pattern(name, look_back).alias(name) for name, look_back in PATTERNS.items())
+    prices = frame.select(candle_prices().alias("prices"))
+    return prices.select(
+        candle_pattern(pl.col("prices"), name, look_back).alias(name) for name, look_back in PATTERNS.items()
+    )
 
 
 def test_look_backs_are_talibs_own():
@@ -95,6 +98,55 @@ def test_patterns_forget_older_bars_and_know_no_later_ones(cut):
     later = frame.slice(cut).with_columns(pl.int_range(pl.len()).alias(k.BAR))
     for name, look_back in PATTERNS.items():
         assert patterns_of(later)[name][look_back:].equals(whole[name][cut + look_back :]), name
+
+
+def at_levels(levels: list[float], rows: int) -> pl.DataFrame:
+    """Bars of as many symbols as there are levels, each at its own; the third knows no close now and then."""
+    frame = bars(4, rows, symbols=len(levels))
+    symbol = np.repeat(np.arange(len(levels)), rows)
+    factor, lost = np.asarray(levels)[symbol], (symbol == 2) & (np.arange(len(symbol)) % 97 < 3)
+    return frame.with_columns(pl.col(PRICES) * pl.Series(factor)).with_columns(
+        close=pl.when(~pl.Series(lost)).then("close")
+    )
+
+
+def one_by_one(frame: pl.DataFrame, name: str, look_back: int) -> np.ndarray:
+    """TA-Lib over each run of one symbol's known bars."""
+    prices = [frame[price].cast(pl.Float32).cast(pl.Float64).to_numpy() for price in PRICES]
+    known = frame["close"].is_not_null().to_numpy()
+    begins = (frame[k.BAR].to_numpy() == 0) | ~np.append(True, known[:-1])
+    result = np.full(len(frame), np.nan)
+    for run in np.split(np.arange(len(frame)), np.flatnonzero(begins)[1:]):
+        rows = run[known[run]]
+        if len(rows) > look_back:
+            found = getattr(talib, f"CDL{name}")(*(np.ascontiguousarray(price[rows]) for price in prices))
+            result[rows[look_back:]] = found[look_back:] / 100
+    return result
+
+
+def test_symbols_at_any_levels_share_a_call_and_have_talibs_patterns():
+    # The fourth moves further than sums stay exact over, so it stands alone; the last but one is infinite.
+    levels = [1e-9, 1.0, 300.0, 1.0, 6e5, 1e9, 1e38, 2.0]
+    frame = at_levels(levels, 600)
+    steps = np.where(np.arange(600) < 300, 1.0, 4 * LEVEL_RANGE)
+    moved = np.concatenate([steps if number == 3 else np.ones(600) for number in range(len(levels))])
+    frame = frame.with_columns(pl.col(PRICES) * pl.Series(moved))
+    alone = frame.select(candle_prices().alias("prices"))["prices"].struct.field("alone").to_numpy()
+    assert set(np.flatnonzero(alone) // 600) == {3, 6}
+    ours = patterns_of(frame)
+    for name, look_back in PATTERNS.items():
+        expected = one_by_one(frame, name, look_back)
+        assert np.array_equal(ours[name].to_numpy(), expected, equal_nan=True), name
+
+
+def test_without_levels_one_symbol_would_see_another():
+    frame = at_levels([1e15, 1.0], 600)
+    rounded = [frame[price].cast(pl.Float32).cast(pl.Float64).to_numpy() for price in PRICES]
+    differing = 0
+    for name, look_back in PATTERNS.items():
+        together = getattr(talib, f"CDL{name}")(*rounded)[600 + look_back :] / 100
+        differing += int((together != one_by_one(frame, name, look_back)[600 + look_back :]).sum())
+    assert differing > 0
 
 
 def test_without_the_rounding_a_running_sum_would_remember():

@@ -8,6 +8,7 @@ of market means, one value a timestamp. Windows count bars, so the same table se
 """
 
 import difflib
+import functools
 from collections.abc import Iterable
 
 from components.features.library import (
@@ -119,12 +120,11 @@ def did_you_mean(name: str) -> str:
 
 def _read_by(factors: Iterable[Factor]) -> set[str]:
     """Names of all columns, measures and the panel's, that stand behind these factors."""
-    read: set[str] = set()
-    to_visit = [name for factor in factors for name in factor.columns]
-    while to_visit:
-        name = to_visit.pop()
-        if name not in read:
-            read.add(name)
-            if name in _MEASURE:
-                to_visit.extend(_MEASURE[name].columns)
-    return read
+    return set().union(*(_behind(name) for factor in factors for name in factor.columns))
+
+
+@functools.cache
+def _behind(name: str) -> frozenset[str]:
+    """The column itself and, of a measure, all that stand behind it."""
+    columns = _MEASURE[name].columns if name in _MEASURE else ()
+    return frozenset({name}).union(*(_behind(column) for column in columns))

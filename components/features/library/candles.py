@@ -4,7 +4,7 @@ import polars as pl
 
 from components.features import kernels as k
 from components.features.library.declare import Factor, Measure, c, flag, share
-from components.features.talib_indicators import candle_pattern
+from components.features.talib_indicators import candle_pattern, candle_prices
 
 GROUP = "candles"
 # TA-Lib's name of each pattern, and how many bars before the present one it reads.
@@ -41,7 +41,10 @@ PATTERNS = {
     "EVENINGSTAR": 12,
 }
 
-MEASURES = (Measure("candle_body", "row", share(c("close") - c("open"), c("bar_span"))),)
+MEASURES = (
+    Measure("candle_body", "row", share(c("close") - c("open"), c("bar_span"))),
+    Measure("candle_prices", "symbol", candle_prices()),
+)
 
 FACTORS = (
     Factor("candle_body", GROUP, 1, c("candle_body"), "Nison 1991; body over range, signed", "row"),
@@ -96,7 +99,7 @@ FACTORS = (
             f"candle_{name.lower()}",
             GROUP,
             look_back + 1,
-            candle_pattern(name, look_back),
+            candle_pattern(c("candle_prices"), name, look_back),
             f"Nison 1991; TA-Lib CDL{name}, over 100",
             "symbol",
             "none",

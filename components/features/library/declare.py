@@ -1,5 +1,6 @@
 """How a factor, and an intermediate column that several factors share, is declared."""
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ class Measure:
     scope: Scope
     expression: pl.Expr
 
-    @property
+    @functools.cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that the expression reads."""
         return columns_read(self.expression)
@@ -44,7 +45,7 @@ class Factor:
     normalisation: Normalisation = "rank"
     periods: tuple[str, ...] = PERIODS
 
-    @property
+    @functools.cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that the expression reads."""
         return columns_read(self.expression)
