@@ -203,12 +203,13 @@ def patiently(database: Database, stage: str, step: Callable[[], Result]) -> Res
 
 def _may_come_back(database: Database, error: BaseException | None) -> bool:
     """Whether an error tells of a server that is away, as it is while it starts again."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
     if not database.is_server or _advice(error):
         return False
     while error is not None:
-        if isinstance(error, OperationalError | InterfaceError) or (
+        # A query after the one that met the end of its connection is told of a pending rollback.
+        if isinstance(error, OperationalError | InterfaceError | PendingRollbackError) or (
             isinstance(error, DBAPIError) and error.connection_invalidated
         ):
             return True
@@ -246,7 +247,10 @@ def _cause(database: Database, error: BaseException) -> str:
 def _refusal(database: Database, error: BaseException) -> str:
     advice = _advice(error).format(setting=database.setting)
     if not advice and not database.setting:
-        advice = "Move that file away to begin anew, or keep this search elsewhere: --storage sqlite:///another.db."
+        advice = (
+            "Move that file away to begin anew, or keep this search elsewhere: --storage"
+            " sqlite:///another.db."
+        )
     elif not advice and not database.is_server:
         advice = (
             f"Move that file away, name another one in {database.setting}, or leave {database.setting} out"

@@ -70,7 +70,7 @@ def search(plan: SearchPlan) -> StudyResult:
     """
     with quiet():
         with told(plan.database):
-            study = open_study(plan)
+            study = patiently(plan.database, plan.stage, lambda: open_study(plan))
         patiently(plan.database, plan.stage, lambda: begin(study, plan))
         deadline = None if plan.timeout_s is None else time.time() + plan.timeout_s
         if plan.workers == 1:

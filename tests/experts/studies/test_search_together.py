@@ -310,3 +310,22 @@ def test_a_try_that_another_process_took_over_is_dropped_and_the_search_goes_on(
     assert [one.state for one in found.tries if one.number == 1] == ["stopped"]
     assert sum(one.state in ("complete", "pruned") for one in found.tries) == 4
     assert len({str(one.values) for one in found.tries}) == 4
+
+
+def test_what_optuna_asks_on_a_connection_that_has_ended_is_asked_again():
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import PendingRollbackError
+
+    answers = iter([PendingRollbackError("Can't reconnect until invalid transaction is rolled back."), None])
+
+    def step() -> str:
+        if (error := next(answers)) is not None:
+            raise StorageInternalError("An exception is raised during the commit.") from error
+        return "answered"
+
+    asked = Database("postgresql://me@localhost/studies", "--storage")
+    assert database.patiently(asked, "tune tunable", step) == "answered"
+    # A file does not come back by itself.
+    answers = iter([PendingRollbackError("pending")])
+    with pytest.raises(SearchError, match="can't be used: pending"):
+        database.patiently(Database("sqlite:///study.db", "--storage"), "tune tunable", step)
