@@ -26,6 +26,9 @@ TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 NO_FIGURES_HOME = "RAY_USAGE_STATS_ENABLED"
 # How often Ray asks an address that does not answer, 40 s each time; else 20 times.
 TRIES_VARIABLE, TRIES = "RAY_gcs_server_port_wait_time_s", "1"
+# What Ray says, by an Exception of no class of its own, of a start that took more than 30 s, as where others
+# have the cores; and how often it is tried.
+TOO_SLOW, STARTS = "timed out during startup", 4
 # What goes into Ray's store of objects is a name and a few paths; the least that Ray takes.
 STORE_BYTES = 80 * 2**20
 
@@ -125,8 +128,15 @@ def _connect(ray: ModuleType, address: str) -> None:
     if not any(name in os.environ for name in TOKENS):
         os.environ[TOKENS[0]] = uuid.uuid4().hex
     here = {"num_cpus": max(1, int(cores())), "object_store_memory": STORE_BYTES, "include_dashboard": False}
-    # `local`: never one that happens to run on this machine.
-    ray.init(address="local", **here, **quiet)
+    for left in reversed(range(STARTS)):
+        try:
+            # `local`: never one that happens to run on this machine.
+            ray.init(address="local", **here, **quiet)
+            return
+        except Exception as error:
+            if TOO_SLOW not in str(error) or not left:
+                raise
+            ray.shutdown()
 
 
 def _require_room(ray: ModuleType, needs: Needs) -> None:

@@ -10,11 +10,13 @@ import re
 import signal
 import subprocess
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from components.spread.attempts import LOGS
 from tests.pipelines.small_run import (
     COMMAND,
     RUNS_S,
@@ -313,6 +315,22 @@ def test_a_killed_run_leaves_no_orphans_and_goes_on_where_it_was(resumed, config
     assert unbroken.code == 0, unbroken.text
     assert not any("kept from before" in e.get("what", "") for e in unbroken.events)
     assert went_on.equals(expert_predictions(folder, "lightgbm", "expert"))
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: alphaloop[ray]")
+def test_an_expert_is_the_same_to_the_byte_where_ray_fits_it(dearer, config, folder):
+    """Fitted anew with Ray instead of this machine's processes; Ray is started by the task that needs it."""
+    work = folder / "experts" / "elasticnet"
+    fitted = [path for name in ("predictions.parquet", "model/*") for path in work.glob(f"*/{name}")]
+    here = {path: path.read_bytes() for path in fitted}
+    assert len(here) > 6
+    ray = ["--set", "compute.engine=ray"]
+    trained = alphaloop("experts", "train", "elasticnet", "--config", config, *ray, folder=folder)
+    assert trained.code == 0, trained.text
+    assert trained.stages("finished") >= {"train elasticnet"}
+    logs = [path.read_text() for path in (work / LOGS).iterdir()]
+    assert [text.count('"ended"') for text in logs] == [1] * len(list(work.glob("*/result.json")))
+    assert {path: path.read_bytes() for path in fitted} == here
 
 
 def test_another_seed_redoes_everything_and_the_store_follows_the_run(dearer, config, folder):

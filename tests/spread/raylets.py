@@ -10,11 +10,9 @@ from pathlib import Path
 import psutil
 
 from components.spread.attempts import LOGS, read_attempts
+from components.spread.on_ray import STARTS, TOO_SLOW
 
 STORE_BYTES = 80 * 2**20
-TRIES = 4
-# What Ray says, by an Exception of no class of its own, of a raylet that needs more than 30 s to start.
-TOO_SLOW = "timed out during startup"
 # For machines whose cores others have: Ray gives up on a process that takes its time, and has its workers
 # wait for all others. A raylet that is killed is noticed all the same, by connections that are refused.
 PATIENCE = {
@@ -26,7 +24,7 @@ PATIENCE = {
 }
 
 
-def until(true: Callable[[], bool], seconds: float = 120) -> None:
+def until(true: Callable[[], bool], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -59,7 +57,7 @@ class Raylets:
         self._nodes = [self._node() for _ in range(3)]
         return self
 
-    def _node(self, tries: int = TRIES):
+    def _node(self, tries: int = STARTS):
         """A raylet; another try where it is too slow for Ray, as where others have the cores."""
         before = set(psutil.Process().children(recursive=True))
         try:
