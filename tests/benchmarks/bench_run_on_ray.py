@@ -21,6 +21,8 @@ from tests.pipelines.small_run import SETTINGS, alphaloop
 from tests.spread.raylets import Raylets
 
 LEAVES = ("elasticnet/1d/base", "lightgbm/1d/base")
+# Of each leaf, as they come; so one fit goes to a raylet at a time.
+THREADS = 2
 # What must be the same, by what it is: places below the run folder, without what names this one run.
 PARTS = {
     "factors": r"artifacts/build-features\S*/factors",
@@ -98,7 +100,7 @@ def main() -> None:
         asked = config(folder / "run.yaml", folder / "run", given.symbols, given.bars)
         print(f"{given.symbols} symbols x {given.bars} bars, {', '.join(LEAVES)}", flush=True)
         here = ran(asked, folder / "local", "compute.engine=local")
-        with Raylets(folder / "token", os.environ.__setitem__) as raylets:
+        with Raylets(folder / "token", os.environ.__setitem__, cores=THREADS) as raylets:
             on_ray = ("compute.engine=ray", f"compute.address={raylets.address}")
             there = ran(asked, folder / "ray", *on_ray)
         same = compare(here, there)

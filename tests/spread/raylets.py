@@ -38,9 +38,10 @@ class Killed:
 
 
 class Raylets:
-    """Three raylets of a core each while entered."""
+    """Three raylets of so many cores each while entered."""
 
-    def __init__(self, folder: Path, setenv: Callable[[str, str], None]):
+    def __init__(self, folder: Path, setenv: Callable[[str, str], None], cores: int = 1):
+        self._cores = cores
         folder.mkdir(parents=True, exist_ok=True)
         token = folder / "token"
         token.write_text("5eed" * 16)
@@ -62,7 +63,7 @@ class Raylets:
         before = set(psutil.Process().children(recursive=True))
         try:
             return self._cluster.add_node(
-                num_cpus=1, object_store_memory=STORE_BYTES, include_dashboard=False
+                num_cpus=self._cores, object_store_memory=STORE_BYTES, include_dashboard=False
             )
         except Exception as error:
             if TOO_SLOW not in str(error) or tries == 1:

@@ -3,14 +3,16 @@ plans as the driver does, and makes the fit that it is asked for by the fold's n
 """
 
 import json
+import shutil
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from components.contracts import ContractError
+from components.contracts import ContractError, atomic_path
 from components.experts.errors import ExpertError
 from components.experts.leaves import is_neural
 from components.experts.training.folds import FoldWork, fit_into
@@ -26,7 +28,7 @@ from components.memory.deaths import peak_here
 from components.progress import advance as report_progress
 from components.progress import pass_on
 from components.spread import engines
-from components.spread.choice import engine
+from components.spread.choice import engine, ray_address
 from components.spread.failures import LostPiece
 from components.spread.local import slots
 from components.spread.needs import Needs
@@ -36,6 +38,8 @@ FIT_FOLD = "components.experts.training.elsewhere:fit_fold"
 # CPU seconds. A process of this machine takes 3 to 6 of them before its first fit: imports, tables, labels.
 # Shorter fits are made here, one after the other.
 PAYS_FROM_S = 10.0
+# Where inputs are copied to, in the work folder, for nodes that don't see those of the driver.
+COPIES = ".inputs"
 GIB = 2**30
 
 
@@ -105,7 +109,6 @@ class FitsElsewhere:
         needs = self.needs()
         if engine() == "local" and min(slots(needs), len(numbers)) == 1:
             return  # this process, which has the tables already, makes them
-        pieces = [self._piece(work, plan, number) for number in numbers]
         done = {plan.every[number].name: 1.0 for number in range(len(plan.every)) if number not in numbers}
 
         def hear(piece: Piece, event: dict[str, Any]) -> None:
@@ -117,14 +120,44 @@ class FitsElsewhere:
             report_progress(work.stage, sum(done.values()), len(plan.every), what)
 
         try:
-            engines.map(FIT_FOLD, pieces, **asdict(needs), hear=hear)
+            with _seen_by_nodes(self.inputs, work.folder) as inputs:
+                pieces = [self._piece(inputs, work, plan, number) for number in numbers]
+                engines.map(FIT_FOLD, pieces, **asdict(needs), hear=hear)
         except LostPiece as error:
             raise ExpertError(f"Expert {self.assignment.leaf.expert}: {error}") from error
 
-    def _piece(self, work: FoldWork, plan: Plan, number: int) -> Piece:
-        common, name = as_arguments(self.inputs, self.assignment, work.folder), plan.every[number].name
+    def _piece(self, inputs: Inputs, work: FoldWork, plan: Plan, number: int) -> Piece:
+        common, name = as_arguments(inputs, self.assignment, work.folder), plan.every[number].name
         folder = Path(common["work_folder"]) / name
         return Piece(plan.own(work, number).key, folder, {**common, "fold": name})
+
+
+@contextmanager
+def _seen_by_nodes(inputs: Inputs, work_folder: Path) -> Iterator[Inputs]:
+    """The inputs where a cluster's nodes see them as they see the work folder: what lies on another disk, as
+    a pod's own copies of artifacts do, is copied into it for this while.
+    """
+    paths = {name: Path(place) for name, place in asdict(inputs).items() if place}
+    work_folder.mkdir(parents=True, exist_ok=True)
+    unseen = {name for name, place in paths.items() if ray_address() and on_other_disk(place, work_folder)}
+    if not unseen:
+        yield inputs
+        return
+    copies = work_folder / COPIES
+    try:
+        with atomic_path(copies) as temporary:
+            temporary.mkdir()
+            for name in unseen:
+                copy = shutil.copytree if paths[name].is_dir() else shutil.copyfile
+                copy(paths[name], temporary / name)
+        yield replace(inputs, **{name: copies / name for name in unseen})
+    finally:
+        shutil.rmtree(copies, ignore_errors=True)
+
+
+def on_other_disk(path: Path, folder: Path) -> bool:
+    """Whether a path lies on another file system than a folder."""
+    return path.stat().st_dev != folder.stat().st_dev
 
 
 def _on_gpu(assignment: Assignment) -> bool:

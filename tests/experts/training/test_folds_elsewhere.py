@@ -17,6 +17,8 @@ from components.experts.training import folds
 from components.experts.training.inputs import Assignment, Inputs
 from components.spread import engines, local
 from components.spread.attempts import LOGS, read_attempts
+from components.spread.choice import ADDRESS_VARIABLE, ENGINE_VARIABLE
+from components.spread.piece import make
 from components.timeline import Settings as TimelineSettings
 from tests.experts.studies.tables_on_disk import HORIZON, TIMELINE, write_inputs
 
@@ -92,7 +94,8 @@ def test_what_is_finished_stays_and_other_settings_are_fitted_anew(inputs, tmp_p
 def test_a_warm_model_goes_along_and_progress_counts_what_is_finished(inputs, tmp_path, two, monkeypatch):
     one = assignment(ELASTICNET, TIMELINE)
     count = len(train(inputs, tmp_path, one).folds)
-    (tmp_path / "work" / "fold_01" / "predictions.parquet").unlink()
+    for name in ("fold_01", "fold_02"):
+        (tmp_path / "work" / name / "predictions.parquet").unlink()
     heard, asked = [], []
 
     def listen(stage, done, total, what):
@@ -105,12 +108,36 @@ def test_a_warm_model_goes_along_and_progress_counts_what_is_finished(inputs, tm
     monkeypatch.setattr(engines, "map", play)
     monkeypatch.setattr(module, "report_progress", listen)
     train(inputs, tmp_path, one)
-    assert heard == [(count - 1 + 0.5, count)]
+    assert heard == [(count - 2 + 0.5, count)]
     monkeypatch.setattr(module, "fit_into", lambda work, *_: heard.append(work.key))
     warm = replace(inputs, warm_from=tmp_path / "expert" / "model")
     train(warm, tmp_path / "warm", one)
     module.fit_fold(asked[-1].arguments, tmp_path / "anywhere")
     assert heard[-1] == asked[-1].key
+
+
+def test_nodes_of_a_cluster_get_what_only_the_driver_sees(inputs, tmp_path, two, monkeypatch):
+    """As in a pod, whose artifacts lie on its own disk, and its work folder on one that all nodes see."""
+    assert module.on_other_disk(Path("/proc/self/status"), tmp_path)
+    assert not module.on_other_disk(Path(inputs.labels), Path(inputs.training_set).parent)
+    one = assignment(ELASTICNET, TIMELINE)
+    train(inputs, tmp_path / "here", one)
+    monkeypatch.setenv(ENGINE_VARIABLE, "ray")
+    monkeypatch.setenv(ADDRESS_VARIABLE, "ray://head:10001")
+    monkeypatch.setattr(module, "on_other_disk", lambda path, folder: path == Path(inputs.labels))
+    work, read = tmp_path / "there" / "work", []
+
+    def nodes(function, pieces, **about):
+        for piece in pieces:
+            read.append(piece.arguments["inputs"])
+            make(function, piece)
+
+    monkeypatch.setattr(engines, "map", nodes)
+    train(inputs, tmp_path / "there", one)
+    assert made(tmp_path / "here" / "expert") == made(tmp_path / "there" / "expert")
+    assert {paths["labels"] for paths in read} == {str(work / module.COPIES / "labels")}
+    assert {paths["training_set"] for paths in read} == {str(inputs.training_set)}
+    assert not (work / module.COPIES).exists()
 
 
 def test_fits_that_are_short_stay_in_this_process(inputs, tmp_path, two, monkeypatch):
