@@ -318,7 +318,7 @@ def test_a_killed_run_leaves_no_orphans_and_goes_on_where_it_was(resumed, config
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: alphaloop[ray]")
-def test_an_expert_is_the_same_to_the_byte_where_ray_fits_it(dearer, config, folder):
+def test_an_expert_is_the_same_to_the_byte_where_ray_fits_it(first, config, folder):
     """Fitted anew with Ray instead of this machine's processes; Ray is started by the task that needs it."""
     work = folder / "experts" / "elasticnet"
     fitted = [path for name in ("predictions.parquet", "model/*") for path in work.glob(f"*/{name}")]
