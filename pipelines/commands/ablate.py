@@ -2,6 +2,7 @@
 experts explain`).
 """
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -52,6 +53,7 @@ def run_ablation(name: str, config: Config, *, seeds: int, window: Window) -> tu
     leaf = resolve_leaf(find_leaf(name, config), config)
     variants = read_variants(beside_leaves(VARIANTS, leaf.expert, config), leaf)
     _, inputs, work = expert_inputs(name, config)
+    os.environ.update(config.compute.environment)
     folder = work / ABLATIONS / window
     judged = _test_window(inputs, config) if window == "test" else None
     traded = judged.net_returns if judged else None

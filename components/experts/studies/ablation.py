@@ -25,6 +25,7 @@ from components.contracts.documents.experts import (
 )
 from components.experts.errors import ExpertError
 from components.experts.leaves import Leaf, expert_module, merged
+from components.experts.studies.elsewhere import fit_on_ray
 from components.experts.studies.judging import (
     StudyInputs,
     Tables,
@@ -126,6 +127,7 @@ def ablate(
 
     def trained(name: str) -> list[_Run]:
         places = {seed: folder / name / f"seed_{seed}" for seed in numbers}
+        fit_on_ray(inputs, tables, variants[name], places, window)
         return [
             _run(inputs, tables, variants[name], seed, window, place, traded)
             for seed, place in places.items()

@@ -5,7 +5,7 @@ plans as the driver does, and makes the fit that it is asked for by the fold's n
 import json
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -48,21 +48,29 @@ def fit_fold(arguments: Mapping[str, Any], folder: Path) -> None:
 
     arguments : those of `as_arguments`, and `fold`, the name of the fit
     """
-    for path in arguments["inputs"].values():
+    require_seen(arguments["inputs"].values())
+    common = {name: value for name, value in arguments.items() if name != "fold"}
+    make_fit(*_planned(json.dumps(common)), arguments["fold"], folder)
+
+
+def require_seen(paths: Iterable[str]) -> None:
+    """Refuse to fit on a node that does not see what the driver sees."""
+    for path in paths:
         if not Path(path).exists():
             raise ContractError(
                 f"{path} is not seen from {socket.gethostname()}. Each node of Ray must have the run's folder"
                 " at the same path, on a volume that all of them share; or set compute.engine to local."
             )
-    common = {name: value for name, value in arguments.items() if name != "fold"}
-    work, plan = _planned(json.dumps(common))
-    number = [fold.name for fold in plan.every].index(arguments["fold"])
-    own, fold = plan.own(work, number), plan.every[number]
+
+
+def make_fit(work: FoldWork, plan: Plan, name: str, folder: Path) -> None:
+    """Make the fit of this name into an empty folder."""
+    number = [fold.name for fold in plan.every].index(name)
 
     def advance(share: float, what: str) -> None:
         report_progress(work.stage, share, 1, what)
 
-    fit_into(own, fold, folder, advance)
+    fit_into(plan.own(work, number), plan.every[number], folder, advance)
 
 
 @lru_cache(maxsize=1)
@@ -93,10 +101,7 @@ class FitsElsewhere:
     pays_from_s: float
 
     def needs(self) -> Needs:
-        """What one fit needs: the leaf's threads, a GPU where it learns on one, and as much memory as this
-        process took so far, which has read the same tables and, where it fitted, made the first fit.
-        """
-        return Needs(self.assignment.leaf.threads, int(_on_gpu(self.assignment)), (peak_here() or 0) / GIB)
+        return needs_of(self.assignment)
 
     def fit(self, work: FoldWork, plan: Plan, numbers: Sequence[int]) -> None:
         """Leave these fits of the plan in the work folder, as `finish_fold` would, or leave them to it.
@@ -158,6 +163,13 @@ def _seen_by_nodes(inputs: Inputs, work_folder: Path) -> Iterator[Inputs]:
 def on_other_disk(path: Path, folder: Path) -> bool:
     """Whether a path lies on another file system than a folder."""
     return path.stat().st_dev != folder.stat().st_dev
+
+
+def needs_of(assignment: Assignment) -> Needs:
+    """What one fit needs: the leaf's threads, a GPU where it learns on one, and as much memory as this
+    process took so far, which has read the same tables and, where it fitted, made the first fit.
+    """
+    return Needs(assignment.leaf.threads, int(_on_gpu(assignment)), (peak_here() or 0) / GIB)
 
 
 def _on_gpu(assignment: Assignment) -> bool:

@@ -25,6 +25,9 @@ from components.experts.studies.evidence import Evidence
 from components.experts.studies.evidence_page import closed_gates, explain_page
 from components.experts.studies.judging import daily_brier_skill
 from components.settings import ConfigError
+from components.spread import engines
+from components.spread.choice import ENGINE_VARIABLE
+from components.spread.piece import Piece, make
 from pipelines.config import LEAVES
 from tests.experts.studies import tunable
 from tests.experts.studies.tables_on_disk import ruin_the_test_window, write_inputs
@@ -72,6 +75,34 @@ def variants(tmp_path, text=VARIANTS):
 def result(inputs, tmp_path_factory):
     place = tmp_path_factory.mktemp("ablation")
     return ablate(inputs, variants(place), seeds=3, window="validation", folder=place / "work")
+
+
+def test_seeds_and_folds_of_a_variant_go_to_ray_together_and_give_the_same(
+    inputs, result, tmp_path, monkeypatch
+):
+    """Played by a map that makes each piece here, from its paths and numbers alone; a variant that fails is
+    left out as ever, and what is finished is not asked for again.
+    """
+    asked = []
+
+    def nodes(function, pieces, **needs):
+        asked.append([piece.arguments["seed"] for piece in pieces])
+        for piece in pieces:
+            make(function, Piece.from_json(piece.to_json()))
+
+    monkeypatch.setenv(ENGINE_VARIABLE, "ray")
+    monkeypatch.setattr(engines, "map", nodes)
+    found = ablate(inputs, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "work")
+    assert [set(seeds) for seeds in asked] == [set(result.seeds)] * 4
+    assert len(asked[0]) > 3
+    timeless = [
+        [one.model_copy(update={"seconds": 0}) for one in each.variants[:3]] for each in (found, result)
+    ]
+    assert timeless[0] == timeless[1]
+    assert found.variants[3].failed == result.variants[3].failed
+    del asked[:]
+    ablate(inputs, variants(tmp_path), seeds=3, window="validation", folder=tmp_path / "work")
+    assert [len(seeds) for seeds in asked[:3]] == [0, 0, 0]
 
 
 def test_shipped_variants_fit_every_leaf_of_their_expert(monkeypatch):
