@@ -4,10 +4,12 @@ scripts that those modules name. Read from compiled code, without importing or r
 
 import ast
 import hashlib
+import json
 import re
 import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dis import Bytecode
 from functools import cache
@@ -15,6 +17,7 @@ from opcode import opmap
 from pathlib import Path
 from types import CodeType
 
+from components.contracts import atomic_write_text, read_json
 from components.processes.sources import FLOORS
 
 FILE_NAME = re.compile(r"[\w./-]{1,100}\.\w{1,5}")
@@ -43,6 +46,11 @@ class Reach:
     modules: tuple[str, ...]
     resources: tuple[str, ...]
     packages: tuple[str, ...]
+
+
+# What is known of sources, by a hash of their bytes; and which of them this process met.
+_known: dict[str, Source] = {}
+_met: set[str] = set()
 
 
 def own_modules(root: Path) -> dict[str, Path]:
@@ -106,11 +114,40 @@ def read_source(path: Path, function: str = "") -> Source:
     return _read_source(path, function, path.stat().st_mtime_ns)
 
 
+@contextmanager
+def known_sources(file: Path) -> Iterator[None]:
+    """Keep in `file` what was read of sources, for the next time: compiling them is most of the work. They
+    are known by their bytes, so that one that was edited is read again. A file that is missing or damaged
+    counts for nothing.
+    """
+    kept = read_json(file) or {}
+    _known.update({key: Source(one[0], frozenset(one[1]), frozenset(one[2])) for key, one in kept.items()})
+    yield
+    if _met - kept.keys():
+        met = {key: _known[key] for key in sorted(_met)}
+        told = {key: [one.digest, sorted(one.imports), sorted(one.strings)] for key, one in met.items()}
+        atomic_write_text(file, json.dumps(told))
+
+
 @cache
 def _read_source(path: Path, function: str, changed_ns: int) -> Source:
     text = path.read_bytes()
+    key = hashlib.sha256(b"\0".join((_reader(), function.encode(), text))).hexdigest()
+    if key not in _known:
+        _known[key] = _compiled_source(text, path.name, function)
+    _met.add(key)
+    return _known[key]
+
+
+@cache
+def _reader() -> bytes:
+    """What a source is read by: this code, in this Python."""
+    return Path(__file__).read_bytes() + sys.version.encode()
+
+
+def _compiled_source(text: bytes, name: str, function: str) -> Source:
     # Compiled without docstrings and assertions; where a file asserts, both count: too often beats never.
-    code = compile(text, path.name, "exec", dont_inherit=True, optimize=0 if b"assert " in text else 2)
+    code = compile(text, name, "exec", dont_inherit=True, optimize=0 if b"assert " in text else 2)
     if function:
         code = next(one for one in code.co_consts if isinstance(one, CodeType) and one.co_name == function)
     imports, strings = set(), set()

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from pipelines.runners.containers import docker_runner
 from pipelines.runners.local_task import LocalTasks
 from pipelines.runners.warm.tasks import WarmTasks, can_fork
 from pipelines.task_environment import TASK_ENVIRONMENT
+
+# What a run folder keeps of the sources that cache keys are made of.
+SOURCES = ".sources.json"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Plan:
 
 def execute(plan: Plan, folder: Path) -> None:
     """Run the plan in the run folder; leaves with exit code 1 where a task failed."""
+    with _warm_tasks(plan) as warm:
+        _execute(plan, folder, warm)
+
+
+def _execute(plan: Plan, folder: Path, warm: WarmTasks | None) -> None:
     from kfp import local
 
     logging.getLogger().setLevel(logging.INFO)
@@ -75,26 +83,25 @@ def execute(plan: Plan, folder: Path) -> None:
         pipeline = _build(plan, folder)
     titles = _titles(pipeline)
     logging.getLogger().addHandler(_CacheHits(titles))
-    with ExitStack() as started:
-        if plan.runner != "pods":
-            warm = started.enter_context(_quick_tasks()) if plan.runner == "subprocess" else None
-            LocalTasks(titles, Path(os.environ[EVENTS_VARIABLE]), warm).take_over()
-        try:
-            pipeline()
-        except RuntimeError as error:
-            print(error, flush=True)
-            sys.exit(1)
+    if plan.runner == "subprocess":
+        from pipelines.runners.side_by_side import run_side_by_side, tasks_at_a_time
+
+        run_side_by_side(tasks_at_a_time())
+    if plan.runner != "pods":
+        LocalTasks(titles, Path(os.environ[EVENTS_VARIABLE]), warm).take_over()
+    try:
+        pipeline()
+    except RuntimeError as error:
+        print(error, flush=True)
+        sys.exit(1)
 
 
 @contextmanager
-def _quick_tasks() -> Iterator[WarmTasks | None]:
-    """Let tasks that are processes of this machine run side by side; and what forks them, where that is
-    safe.
+def _warm_tasks(plan: Plan) -> Iterator[WarmTasks | None]:
+    """What forks tasks that are processes of this machine, where that is safe. It is started before all else,
+    for it imports what every task needs while the pipeline is built.
     """
-    from pipelines.runners.side_by_side import run_side_by_side, tasks_at_a_time
-
-    run_side_by_side(tasks_at_a_time())
-    if not can_fork():
+    if plan.runner != "subprocess" or not can_fork():
         yield None
         return
     with WarmTasks.start(Path(os.environ["TMPDIR"])) as warm:
@@ -109,8 +116,10 @@ def _build(plan: Plan, folder: Path):
         scratch = Path(os.environ["TMPDIR"])
         return pipeline_in_pods(plan.pipeline, plan.config, folder, scratch=scratch, on_event=_add_event)
     from pipelines.graphs.build import build_pipeline
+    from pipelines.reach import known_sources
 
-    return build_pipeline(plan.pipeline, plan.config, folder=str(folder), options=plan.options)
+    with known_sources(folder / SOURCES):
+        return build_pipeline(plan.pipeline, plan.config, folder=str(folder), options=plan.options)
 
 
 def _runner(plan: Plan, folder: Path):

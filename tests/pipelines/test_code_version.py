@@ -202,6 +202,34 @@ def test_a_file_that_asserts_counts_with_its_assertions(tree):
     assert renewed(tree, edit(words, "assert x", "assert not x")) == {"a", "table", "other"}
 
 
+def test_sources_that_are_known_are_not_compiled_again_and_an_edited_one_is(tree, tmp_path, monkeypatch):
+    kept, read = tmp_path / "kept.json", []
+    compiled = reach._compiled_source
+    monkeypatch.setattr(reach, "_compiled_source", lambda *told: read.append(told[1]) or compiled(*told))
+
+    def known() -> tuple[dict[str, str], list[str]]:
+        """Versions as a new process finds them, and the files that it compiled."""
+        monkeypatch.setattr(reach, "_known", {})
+        monkeypatch.setattr(reach, "_met", set())
+        reach._read_source.cache_clear()
+        read.clear()
+        with reach.known_sources(kept):
+            return versions(tree), list(read)
+
+    first, all_read = known()
+    assert all_read
+    assert known() == (first, [])
+    source = tree / "components/ground/words.py"
+    text, about = source.read_text(), source.stat()
+    source.write_text(text.replace("'b'", "'c'"))
+    os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns))
+    edited, read_again = known()
+    assert edited != first
+    assert read_again == ["words.py"]
+    kept.write_text("cut off")
+    assert known() == (edited, all_read)
+
+
 def test_a_renamed_template_counts(tree):
     def rename() -> None:
         stage = tree / "components" / "stage_a"

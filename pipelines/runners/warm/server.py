@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +56,9 @@ class Task:
     ended: int
 
 
-def next_task(connection: socket.socket) -> Task | None:
-    """Fork for each task that is asked for, and tell how it ended; returns the task in its own process, and
-    None here once nobody can ask any more.
+def next_task(connection: socket.socket, modules: Sequence[str] = ()) -> Task | None:
+    """Import `modules`, what every task needs, then fork for each task that is asked for, and tell how it
+    ended; returns the task in its own process, and None here once nobody can ask any more.
 
     A request is a file that holds `source`, `arguments` and `modules`, what is to be imported before the
     fork; with it come the two descriptors. The answer is the process's number, or 0 where a fork would not be
@@ -66,6 +66,7 @@ def next_task(connection: socket.socket) -> Task | None:
     """
     before = own_files()
     _forget_ours()
+    _import(modules)
     heard, waker = os.pipe()
     for end in (heard, waker):
         os.set_blocking(end, False)
@@ -232,7 +233,7 @@ def _close(descriptors: Iterable[int]) -> None:
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as ours:
-        wanted = next_task(ours)
+        wanted = next_task(ours, sys.argv[2:])
         if wanted is not None:
             ours.detach()
     if wanted is not None:

@@ -92,7 +92,7 @@ class WarmTasks:
         ours, its = socket.socketpair()
         with its:
             server = subprocess.Popen(
-                [*python_module(SERVER, str(its.fileno())), str(scratch)],
+                python_module(SERVER, str(its.fileno()), *preloaded[""]),
                 pass_fds=[its.fileno()],
                 env={**os.environ, **KFP_RUNTIME},
             )
@@ -115,11 +115,11 @@ class WarmTasks:
             return None
         source, arguments = task
         door = arguments[arguments.index(DOOR_OPTION) + 1]
-        modules = [*self.preloaded[""], *self.preloaded.get(door, ())]
         output, its_output = os.pipe()
         ended, its_ended = os.pipe()
         try:
-            request = {"source": source, "arguments": arguments, "modules": modules}
+            modules = self.preloaded.get(door, ())
+            request = {"source": source, "arguments": arguments, "modules": list(modules)}
             number = self._ask(request, [its_output, its_ended])
         finally:
             os.close(its_output)
