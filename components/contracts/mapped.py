@@ -8,7 +8,7 @@ nothing refers to them any more.
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -22,11 +22,11 @@ from components.contracts.schemas import Table
 from components.contracts.tables import add_column, check_table, read_table, refuse_changed, stamp_of
 
 # Columns are held this many bytes at a time, or one by one where each is larger.
-BATCH_BYTES = 64 * 2**20
+BATCH_BYTES = 16 * 2**20
 # What a value takes at most that is no text.
 VALUE_BYTES = 8
 # Less than this is not worth a file.
-SMALL_BYTES = 32 * 2**20
+SMALL_BYTES = 8 * 2**20
 PREFIX = "alphaloop-mapped-"
 # Where a file that is in use keeps its name, nothing is mapped.
 NAMES_STAY = os.name == "nt"
@@ -74,10 +74,26 @@ def mapped_rows(frame: pl.DataFrame, kept: pl.Expr) -> pl.DataFrame:
     OutputError
         If they find no room.
     """
+    if _small(frame):
+        return frame.filter(kept)
     chosen = frame.select(kept.alias("kept")).to_series()
-    if NAMES_STAY or frame.estimated_size() <= SMALL_BYTES:
-        return frame.filter(chosen)
     return _in_batches(lambda names: frame.select(names).filter(chosen), frame.columns, len(frame))
+
+
+def mapped_parts(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Frames one below the other, each a chunk of its own that is mapped before the next one is made.
+
+    Raises
+    ------
+    OutputError
+        If they find no room.
+    """
+    laid = []
+    for part in parts:
+        laid.append(part if _small(part) else _in_batches(part.select, part.columns, len(part)))
+        # Or it would stand beside the next one.
+        del part
+    return pl.concat(laid)
 
 
 def mapped_array(rows: int, columns: int, order: Literal["C", "F"] = "C") -> np.ndarray:
@@ -98,6 +114,10 @@ def mapped_array(rows: int, columns: int, order: Literal["C", "F"] = "C") -> np.
 
 def _wanted(names: Sequence[str], table: Table, columns: Collection[str]) -> list[str]:
     return [name for name in names if name in table.columns or name in columns]
+
+
+def _small(frame: pl.DataFrame) -> bool:
+    return NAMES_STAY or frame.estimated_size() <= SMALL_BYTES
 
 
 def _in_batches(

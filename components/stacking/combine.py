@@ -6,11 +6,12 @@ combiner is used is decided on the validation rows whose label was known before 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from datetime import datetime
+from itertools import pairwise, starmap
 
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, check_table
+from components.contracts import ALL_PREDICTIONS, check_table, mapped_parts, mapped_rows
 from components.contracts.documents.comparison import Candidate, Comparison
 from components.metrics import class_figures
 from components.progress import warn
@@ -25,6 +26,8 @@ from components.stacking.served_form import served_files
 from components.timeline import Windows
 
 STACK = "stack"
+# Of the experts' predictions, of which bars are put together with those of all combiners.
+ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Walk:
 
     def known_before(self, table: pl.DataFrame, start: int) -> pl.DataFrame:
         """The rows whose label was known before the bar at `start`, less the embargo."""
-        return table.filter(pl.col("label_end") < self.calendar[max(start - self.embargo_bars, 0)])
+        return mapped_rows(table, pl.col("label_end") < self.calendar[max(start - self.embargo_bars, 0)])
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def stack_experts(
     walk = Walk(_blocks(oof, windows, calendar), calendar, embargo_bars)
     useful = informative(experts, oof.filter(pl.col("timestamp") < calendar[windows.test[0]]))
     kind = LabelKind.of(oof)
-    known = table.filter(pl.col("label").is_not_null())
+    known = mapped_rows(table, pl.col("label").is_not_null())
     judged = walk.known_before(known, windows.test[0])
     related = relations(guests, judged, kind.horizon)
     useful = taking_part(useful, experts, related)
@@ -176,14 +179,15 @@ def _all_tried(
 
 
 def _tried(name: str, material: Material, experts: list[str], settings: Settings, seed: int) -> Tried:
-    parts = []
-    for block, known in material.blocks:
+    def predicted(block: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
         combiner = fit_combiner(name, known, experts, settings, seed)
         head = fit_head(name, combiner, known, experts, settings, seed, material.kind)
-        parts.append(predict_block(combiner, block, known, head))
+        return predict_block(combiner, block, known, head)
+
+    parts = mapped_parts(starmap(predicted, material.blocks))
     final = fit_combiner(name, material.known, experts, settings, seed)
     return Tried(
-        pl.concat(parts),
+        parts,
         cross_validated(name, material.folds, experts, settings, seed),
         final,
         fit_head(name, final, material.known, experts, settings, seed, material.kind),
@@ -196,7 +200,7 @@ def _to_predict(
     """Each block's rows, and the labelled rows known before it."""
     return [
         (
-            table.filter(pl.col("timestamp").is_between(walk.calendar[start], walk.calendar[end - 1])),
+            mapped_rows(table, pl.col("timestamp").is_between(walk.calendar[start], walk.calendar[end - 1])),
             walk.known_before(known, start),
         )
         for start, end in walk.blocks
@@ -258,9 +262,20 @@ def _all_predictions(
 ) -> pl.DataFrame:
     """ALL_PREDICTIONS of the experts, of every combiner, and of the chosen one as `stack`."""
     names = {public_name(name): frame for name, frame in scored.items()} | {STACK: scored[chosen]}
-    combined = [_as_predictions(frame, oof, name) for name, frame in names.items()]
-    everything = pl.concat([predictions.select(combined[0].columns), *combined])
-    return check_table(everything.sort(ALL_PREDICTIONS.key), ALL_PREDICTIONS)
+
+    def between(first: datetime, last: datetime) -> pl.DataFrame:
+        inside = pl.col("timestamp").is_between(first, last)
+        about = oof.filter(inside)
+        combined = [_as_predictions(frame.filter(inside), about, name) for name, frame in names.items()]
+        everything = pl.concat([predictions.filter(inside).select(combined[0].columns), *combined])
+        return everything.sort(ALL_PREDICTIONS.key)
+
+    # They are many times what went in: some bars at a time are put together.
+    bars = predictions["timestamp"].unique().sort()
+    some = max(1, len(bars) * ROWS_AT_ONCE // max(1, len(predictions)))
+    spans = [bars[first : first + some] for first in range(0, len(bars), some)]
+    together = mapped_parts(between(span[0], span[-1]) for span in spans)
+    return check_table(together, ALL_PREDICTIONS)
 
 
 def _as_predictions(frame: pl.DataFrame, oof: pl.DataFrame, name: str) -> pl.DataFrame:

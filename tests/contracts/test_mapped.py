@@ -17,6 +17,7 @@ from components.contracts import (
     map_table,
     mapped,
     mapped_array,
+    mapped_parts,
     mapped_rows,
     read_table,
     write_table,
@@ -114,6 +115,15 @@ def test_rows_that_are_kept_are_those_of_a_filter_mapped_or_not(small, monkeypat
     kept = pl.col("x0").is_not_null() & (pl.col("symbol") != "C")
     assert mapped_rows(frame, kept).equals(frame.filter(kept))
     assert mapped_rows(frame, pl.col("symbol") == "D").equals(frame.clear())
+
+
+@pytest.mark.parametrize("small", [0, mapped.SMALL_BYTES])
+def test_parts_stand_one_below_the_other(small, monkeypatch):
+    monkeypatch.setattr(mapped, "SMALL_BYTES", small)
+    frame = factors(30).rechunk()
+    found = mapped_parts(frame[first : first + 40] for first in range(0, 90, 40))
+    assert found.equals(frame)
+    assert found.n_chunks("all") == [3] * found.width
 
 
 @pytest.mark.parametrize("small", [0, mapped.SMALL_BYTES])

@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from components.contracts import OOF, REGIMES, TIME
+from components.contracts import OOF, REGIMES, TIME, mapped
 from components.scoring.stacker import Head
+from components.stacking import combine
 from components.stacking.calibrate import fit_head, predict_block
 from components.stacking.combine import stack_experts
 from components.stacking.combiners import EQUAL, PERFORMANCE, Combiner, fit_combiner, raw_output
@@ -208,6 +209,20 @@ def test_the_same_seed_gives_the_same_numbers_and_the_model_file_says_how_to_sco
     model = json.loads(result.model["stacker.json"])
     assert model["method"] == result.comparison.chosen
     assert set(model) >= {"experts", "head_scale", "head_bias", "band_low", "band_high"}
+
+
+def test_rows_that_are_mapped_and_put_together_bar_by_bar_are_the_same(monkeypatch):
+    oof = learned()[0]
+    few = SETTINGS.model_copy(update={"combiners": ["shrunk"]})
+    held = run(oof, few)
+    monkeypatch.setattr(mapped, "SMALL_BYTES", 0)
+    monkeypatch.setattr(combine, "ROWS_AT_ONCE", 1)
+    found = run(oof, few)
+    assert (
+        found.predictions.n_chunks() == held.predictions["timestamp"].n_unique() > held.predictions.n_chunks()
+    )
+    assert found.predictions.equals(held.predictions)
+    assert (found.comparison, found.model) == (held.comparison, held.model)
 
 
 def test_too_little_history_means_equal_weights():
