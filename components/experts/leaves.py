@@ -101,7 +101,12 @@ class Leaf(Section):
         ),
     )
     processes: int = Field(
-        1, ge=1, description="processes that share each batch of a neural fit, started by torchrun: one a GPU"
+        1,
+        ge=1,
+        description=(
+            "processes that share each batch of a neural fit, one a GPU: of this machine, or on Ray's nodes"
+            " where compute.engine is ray"
+        ),
     )
     tracking: str = Field(
         "",

@@ -67,7 +67,7 @@ def results(function: str, pieces: Sequence[Piece], needs: Needs, retries: int) 
         If whatever worked on a piece died more than `retries` times. What a piece itself raises is raised on.
     """
     ray = require_ray()
-    with _connected(ray):
+    with connected(ray):
         _require_room(ray, needs)
         task = ray.remote(attempt).options(
             num_cpus=needs.cpus,
@@ -103,7 +103,7 @@ def _answer(ray: ModuleType, reference: object, piece: Piece, retries: int) -> d
 
 
 @contextmanager
-def _connected(ray: ModuleType) -> Iterator[None]:
+def connected(ray: ModuleType) -> Iterator[None]:
     address = ray_address()
     try:
         _connect(ray, address)

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +92,13 @@ class Raylets:
             killing = other.submit(self._kill, out, gate, killed)
             yield killed
             killing.result()
+
+    def kill_raylet_of(self, workers: Sequence[psutil.Process]) -> None:
+        """Kill -9 the raylet of one of these workers, not that of the head."""
+        raylets = {raylet.pid: raylet for raylet in map(_raylet, self._nodes[1:])}
+        raylet = next(raylets[worker.ppid()] for worker in workers if worker.ppid() in raylets)
+        raylet.kill()
+        raylet.wait()
 
     def _kill(self, out: Path, gate: Path, killed: Killed) -> None:
         try:

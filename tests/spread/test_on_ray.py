@@ -7,13 +7,19 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 from components.contracts import ContractError
+from components.experts.errors import ExpertError
+from components.experts.leaves import Leaf
+from components.experts.training.processes import train_in_processes
 from components.processes.sources import OtherCode
+from components.progress import EVENTS_VARIABLE
 from components.spread import engines, on_ray
 from components.spread.attempts import LOGS, read_attempts
 from components.spread.choice import ADDRESS_VARIABLE, ENGINE_VARIABLE
@@ -115,8 +121,64 @@ def test_a_killed_driver_goes_on_where_it_was(tmp_path, ray):
     assert {path.name for path in out.iterdir()} == {LOGS, *(piece.folder.name for piece in all_of_them)}
 
 
+# A training whose processes lie on several nodes
+
+GRU = Leaf(
+    expert="gru",
+    period="1d",
+    processes=2,
+    threads=1,
+    settings={"lookback_bars": 4, "width": 8, "training": {"batch_windows": 128, "epochs": 1}},
+)
+
+
+def members_left() -> list[psutil.Process]:
+    """Processes of a group that still run, below any raylet of ours."""
+    ours = psutil.process_iter(["cmdline"])
+    return [one for one in ours if "components.spread.member" in (one.info["cmdline"] or ())]
+
+
+def test_a_network_over_two_nodes_gives_the_bytes_of_torchrun_on_one(tmp_path, inputs, ray, monkeypatch):
+    heard = tmp_path / "events"
+    monkeypatch.setenv(EVENTS_VARIABLE, str(heard))
+    # Each raylet has one core: the two processes can't lie on the same one.
+    status = train(inputs, tmp_path / "ray", assignment(GRU, TIMELINE))
+    assert status.status == "trained", status
+    assert any(fold.fold in heard.read_text() for fold in status.folds)
+    assert not list((tmp_path / "ray" / "work").glob(".processes-*"))
+    monkeypatch.setenv(ENGINE_VARIABLE, "local")
+    train(inputs, tmp_path / "here", assignment(GRU, TIMELINE))
+    assert made(tmp_path / "ray" / "expert") == made(tmp_path / "here" / "expert")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("expert_error", r"fit failed: the second one is out of luck \(process 1 of 2\)"),
+        ("killed", r"A process of 2 died, or hung, without a word \(process 1 ended with -9\)"),
+    ],
+)
+def test_a_process_that_fails_on_one_node_ends_those_on_others(tmp_path, inputs, ray, harm, said):
+    leaf = GRU.model_copy(
+        update={
+            "expert": "second_process",
+            "module": "tests.experts.neural.second_process",
+            "settings": {"harm": harm},
+        }
+    )
+    with pytest.raises(ExpertError, match=said):
+        train_in_processes(inputs, assignment(leaf, TIMELINE), tmp_path / "work")
+    until(lambda: not members_left())
+
+
+def test_more_processes_than_the_nodes_hold_are_refused(tmp_path, inputs, ray):
+    leaf = GRU.model_copy(update={"processes": 4})
+    with pytest.raises(RayError, match=r"processes: 4, each with 1 cores.*the 3 nodes of Ray hold 3"):
+        train_in_processes(inputs, assignment(leaf, TIMELINE), tmp_path / "work")
+
+
 def test_a_killed_raylet_costs_a_second_attempt_and_no_byte(tmp_path, ray):
-    """The last test: a raylet is gone afterwards. It is killed while one of its workers is in an attempt."""
+    """A raylet is killed while one of its workers is in an attempt, and is gone for the tests that follow."""
     gate, out = tmp_path / "gate", tmp_path / "out"
     gate.touch()
     with ray.killing_one_at_work(out, gate) as killed:
@@ -126,6 +188,34 @@ def test_a_killed_raylet_costs_a_second_attempt_and_no_byte(tmp_path, ray):
     assert [len(lines) for name, lines in told.items() if name != killed.piece] == [2, 2, 2]
     assert [(piece.folder / "square.txt").read_text() for piece in pieces(out)] == ["1", "4", "9", "16"]
     assert {path.name for path in out.iterdir()} == {LOGS, *told}
+
+
+def test_a_node_that_dies_ends_the_group_and_the_next_call_goes_on(tmp_path, inputs, ray, monkeypatch):
+    gate, work = tmp_path / "gate", tmp_path / "work"
+    leaf = GRU.model_copy(
+        update={
+            "expert": "second_process",
+            "module": "tests.experts.neural.second_process",
+            "settings": {"until_gone": str(gate)},
+        }
+    )
+    gate.touch()
+    with ThreadPoolExecutor(1) as other:
+        killing = other.submit(kill_a_node, ray)
+        with pytest.raises(ExpertError, match=r"ended with its node, as Ray tells"):
+            train_in_processes(inputs, assignment(leaf, TIMELINE), work)
+        killing.result()
+    until(lambda: not members_left())
+    gate.unlink()
+    monkeypatch.setenv(ENGINE_VARIABLE, "local")
+    status = train_in_processes(inputs, assignment(leaf, TIMELINE), work)
+    assert len(status.folds) > 1
+
+
+def kill_a_node(ray: Raylets) -> None:
+    """Once both processes are at it."""
+    until(lambda: len(members_left()) == 2)
+    ray.kill_raylet_of([one.parent() for one in members_left()])
 
 
 TWICE = """

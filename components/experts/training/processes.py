@@ -1,5 +1,5 @@
-"""A training in several processes that share each batch: started by torchrun, ended together, their failure
-raised here.
+"""A training in several processes that share each batch: started by torchrun on this machine, or on the nodes
+of Ray, ended together, their failure raised here.
 """
 
 import json
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,13 @@ from components.contracts.documents.experts import STATUS, TrainedExpert
 from components.experts.errors import ExpertError
 from components.experts.training.inputs import Assignment, Inputs, as_arguments, from_arguments
 from components.processes.imports import own_modules_only, python_module
+from components.progress import pass_on
+from components.spread.choice import engine
+from components.spread.gang import run_together
 
 ENDING_SECONDS = 30
 LOG_CHARACTERS = 5000
+ARGUMENTS = "arguments.json"
 # In the words of a process that only lost another one.
 LOST = ("gloo/transport", "DistBackendError", "DistNetworkError")
 WORKER = "components.experts.training.process_worker"
@@ -26,7 +30,7 @@ WORKER = "components.experts.training.process_worker"
 
 def train_in_processes(inputs: Inputs, assignment: Assignment, work_folder: Path) -> TrainedExpert:
     """Run `publish.train_on_tables` in as many processes as the leaf asks for, one a GPU where there are
-    GPUs.
+    GPUs: on this machine, or on Ray's nodes where that is the run's engine, with the same result.
 
     The main one leaves the finished folds in the work folder, so that a call without processes finds them
     there; returned is its status.
@@ -37,24 +41,54 @@ def train_in_processes(inputs: Inputs, assignment: Assignment, work_folder: Path
         If the expert failed in any process, or a process died without a word; all others are ended then.
     ContractError
         If data or settings are at fault.
+    RayError
+        If Ray does not answer, or has no room for all at once.
+    """
+    if engine() == "ray":
+        # Beside the folds, where all nodes can read it.
+        work_folder.mkdir(parents=True, exist_ok=True)
+        return _trained(inputs, assignment, work_folder, _on_ray, beside=work_folder)
+    _refuse_too_many(assignment.leaf.processes)
+    return _trained(inputs, assignment, work_folder, _on_this_machine)
+
+
+def _trained(
+    inputs: Inputs,
+    assignment: Assignment,
+    work_folder: Path,
+    run: Callable[[Assignment, Path], tuple[str, Path]],
+    beside: Path | None = None,
+) -> TrainedExpert:
+    """What `run` made of the arguments in a scratch folder: it tells how the processes failed, in words that
+    are empty where none did, and where the first of those printed.
     """
     processes = assignment.leaf.processes
-    _refuse_too_many(processes)
-    with tempfile.TemporaryDirectory(prefix="alphaloop-processes-") as scratch:
-        folder = Path(scratch)
-        write_arguments(folder / "arguments.json", inputs, assignment, work_folder)
-        log = folder / "processes.log"
-        with open(log, "wb") as handle:
-            code = _torchrun(processes, folder / "arguments.json", handle)
+    with tempfile.TemporaryDirectory(prefix=".processes-", dir=beside) as scratch:
+        folder = Path(scratch).absolute()
+        write_arguments(folder / ARGUMENTS, inputs, assignment, work_folder)
+        ended, log = run(assignment, folder)
         _raise_what_was_told(folder, processes)
-        if code:
-            printed = log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
+        if ended:
+            printed = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
             raise ExpertError(
-                f"A process of {processes} died, or hung, without a word (torchrun ended with {code}), often"
-                " because memory ran out. Set the leaf's `processes` or settings.training.batch_windows"
-                " lower."
-            ) from RuntimeError(f"the end of what the processes printed:\n{printed}")
+                f"A process of {processes} died, or hung, without a word ({ended}), often because memory ran"
+                " out. Set the leaf's `processes` or settings.training.batch_windows lower."
+            ) from RuntimeError(f"the end of what the processes printed:\n{printed[-LOG_CHARACTERS:]}")
         return TrainedExpert.read(folder / STATUS)
+
+
+def _on_this_machine(assignment: Assignment, folder: Path) -> tuple[str, Path]:
+    log = folder / "processes.log"
+    with log.open("wb") as handle:
+        code = _torchrun(assignment.leaf.processes, folder / ARGUMENTS, handle)
+    return f"torchrun ended with {code}" if code else "", log
+
+
+def _on_ray(assignment: Assignment, folder: Path) -> tuple[str, Path]:
+    """A node that dies is told as a process is; the folds that were finished stay for the next call."""
+    leaf = assignment.leaf
+    failed = run_together(WORKER, folder / ARGUMENTS, leaf.processes, cpus=leaf.threads, hear=pass_on)
+    return (failed.how, failed.log) if failed else ("", folder)
 
 
 def write_arguments(path: Path, inputs: Inputs, assignment: Assignment, work_folder: Path) -> None:

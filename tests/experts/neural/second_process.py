@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Literal
 
 from components.experts.errors import ExpertError
@@ -12,9 +14,10 @@ from tests.experts.training import fragile
 
 
 class Settings(Section):
-    """What the second process does in a fit."""
+    """What the second process does in a fit, and the file that all wait for to be gone."""
 
     harm: Literal["", "expert_error", "bug", "killed"] = ""
+    until_gone: str = ""
 
 
 class Expert:
@@ -27,6 +30,8 @@ class Expert:
 
     def fit(self, frame, task, *, advance, warm_start=None):
         self.inner.fit(frame, task, advance=advance)
+        while self.settings.until_gone and Path(self.settings.until_gone).exists():
+            time.sleep(0.05)
         if distributed.world().rank == 1 and self.settings.harm:
             if self.settings.harm == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
