@@ -5,6 +5,7 @@ The rates over 200 markets: python -m tests.benchmarks.bench_levels
 
 from collections import Counter
 from datetime import timedelta
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -173,20 +174,26 @@ def test_bars_that_go_to_another_unit_again_and_again():
 
 
 SILENT = {"zero": 0.0, "constant": 1.0, "large": 5e6, "null": None}
+LEVELS = (split(2), unit(0.01), split(1 / 5), unit(40, bars=3))
+
+
+@cache
+def another_level(number: int) -> tuple[pl.DataFrame, set[str]]:
+    """A market whose first symbol has that fault of LEVELS, and what is found of it where volume speaks."""
+    raw, _ = planted(7 + number, [LEVELS[number]], 12, BARS)
+    return raw, reasons(raw)["S00"]
 
 
 @pytest.mark.parametrize("value", SILENT.values(), ids=SILENT)
 @pytest.mark.parametrize("silent", [1, 12], ids=["in a mixed panel", "everywhere"])
 def test_a_volume_that_says_nothing_counts_as_absent(value, silent):
-    faults = [split(2), unit(0.01), split(1 / 5), unit(40, bars=3)]
-    for number, fault in enumerate(faults):
-        raw, _ = planted(7 + number, [fault], 12, BARS)
+    for number in range(len(LEVELS)):
+        raw, wanted = another_level(number)
         mute = pl.col("symbol") < f"S{silent:02}"
         without = pl.when(mute).then(pl.lit(value, dtype=pl.Float64)).otherwise("volume").alias("volume")
         quiet = raw.with_columns(without)
         result = examine(quiet, Settings(zero_volume="keep"))
         found = found_by_symbol(result.findings, quiet)
-        wanted = found_by_symbol(examine(raw, Settings()).findings, raw)["S00"]
         told = set() if value is None and silent == 12 else {"silent_volume"}
         assert found["S00"] == wanted | told
         assert set(result.silent) == (set() if not told else {f"S{n:02}" for n in range(silent)})

@@ -7,13 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from safetensors.torch import save
 
 from components.experts.leaves import Leaf, expert_module, known_experts, merged
 from components.experts.protocol import PREDICTION_COLUMNS, Task
 from components.experts.training.check import check_predictions
 from components.metrics import information_coefficient
 from components.scoring.expert import ExpertAnswer, ServedExpert
-from components.scoring.form import read_form
+from components.scoring.form import GRAPH_FILE, read_form
 from components.scoring.model import one_hot
 from tests.experts.market import INPUTS, fit_and_predict_frames, panel
 
@@ -87,8 +88,17 @@ def frames():
 
 
 @pytest.fixture(scope="module")
-def models(frames):
-    return {name: fitted(name, frames[0]) for name in EXPERTS}
+def progress():
+    """The shares that each of `models` told while it was fitted."""
+    return {name: [] for name in EXPERTS}
+
+
+@pytest.fixture(scope="module")
+def models(frames, progress):
+    made = {name: make(name) for name in EXPERTS}
+    for name, expert in made.items():
+        expert.fit(frames[0], TASK, advance=lambda share, what, told=progress[name]: told.append(share))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -336,11 +346,9 @@ def test_noise_teaches_nothing(name):
 
 
 @pytest.mark.parametrize("name", EXPERTS)
-def test_progress_ends_at_one(name, frames):
-    shares = []
-    make(name).fit(frames[0], TASK, advance=lambda share, what: shares.append(share))
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0
+def test_progress_ends_at_one(name, models, progress):
+    assert progress[name] == sorted(progress[name])
+    assert progress[name][-1] == 1.0
 
 
 @pytest.mark.parametrize("name", EXPERTS)
@@ -423,11 +431,25 @@ def test_the_served_form_says_what_predict_says(name, frames, models, exported):
 
 
 @pytest.mark.parametrize("name", EXPERTS)
-def test_the_served_form_survives_saving_and_loading(name, exported, tmp_path):
+def test_the_served_form_survives_saving_and_loading(name, models, exported, tmp_path, monkeypatch):
+    """The graph of a network is not exported a second time: all that it is made of is compared."""
+    monkeypatch.setattr("components.experts.neural.export.window_graph", made_of)
     once = exported(name)
-    module_of(name).Expert.load(once).export(tmp_path)
-    assert read_form(tmp_path) == read_form(once)
+    models[name].save(tmp_path)
+    models[name].export(tmp_path)
+    loaded = tmp_path / "loaded"
+    loaded.mkdir()
+    module_of(name).Expert.load(once).export(loaded)
+    assert read_form(loaded) == read_form(once)
+    assert name not in NETWORKS or (loaded / GRAPH_FILE).read_bytes().startswith(b"(ForecastModel(")
+    for path in loaded.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
     assert {path.suffix for path in once.iterdir()} <= {".json", ".txt", ".ubj", ".safetensors", ".onnx"}
+
+
+def made_of(model, *others, **named) -> bytes:
+    """What `window_graph` would make a graph of."""
+    return repr((model, others, named)).encode() + save(model.state_dict())
 
 
 EVERYTHING = {
@@ -489,12 +511,12 @@ def test_monitors_of_a_network_rise_as_it_learns(frames):
     assert min(rises.values()) > 0, rises
 
 
-def test_a_week_of_five_days_is_told_by_the_train_rows_alone(frames):
+def test_a_week_of_five_days_is_told_by_the_train_rows_alone(frames, models):
     weekdays = frames[0].filter(
         (pl.col("timestamp").dt.weekday() <= 5) | (pl.col("part") == "early_stopping")
     )
     assert fitted("patchtst", weekdays, training={"epochs": 1}).layout.trading_days == 5
-    assert fitted("patchtst", frames[0], training={"epochs": 1}).layout.trading_days == 7
+    assert models["patchtst"].layout.trading_days == 7
 
 
 def test_a_network_across_symbols_sees_symbols_that_nobody_asks_about(frames, models):
