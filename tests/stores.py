@@ -126,6 +126,15 @@ class Relay:
                     threading.Thread(target=_lead, args=(source, sink), daemon=True).start()
 
 
+@dataclass(frozen=True)
+class Led:
+    """A server to which a relay leads: `address` and `environment` as a Server has them."""
+
+    address: str
+    environment: Mapping[str, str]
+    way: Relay
+
+
 def _lead(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
@@ -310,6 +319,15 @@ def s3() -> Iterator[Server]:
     """An S3 server for all tests of a session; use a prefix of one's own."""
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def led_s3(s3: Server) -> Iterator[Led]:
+    """The same server on a way of the module's own, which its tests may cut; use a prefix of one's own."""
+    way = Relay(s3.port)
+    way.mend()
+    yield Led(s3.address, {**s3.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{way.port}"}, way)
+    way.cut()
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from components.feature_store.run import (
 )
 from components.lasting.file_systems import LastingError
 from components.lasting.folder import LastingFolder, opened
-from tests.stores import redis_server, s3_server
+from tests.stores import redis_server
 
 VARIABLE = "ALPHALOOP_TEST_REDIS"
 REDIS = Settings(lookback_bars=3, online="redis", redis_variable=VARIABLE, keep_publications=2)
@@ -40,11 +40,11 @@ CODE = {"code_version": "c", "config_hash": "h", "inputs": {}}
 
 
 @pytest.fixture(scope="module")
-def s3():
-    with s3_server() as server, redis_server() as redis, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**server.environment, VARIABLE: redis.address}.items():
+def server(led_s3):
+    with redis_server() as redis, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**led_s3.environment, VARIABLE: redis.address}.items():
             patch.setenv(name, value)
-        yield server
+        yield led_s3
 
 
 def make_market(folder, seed):
@@ -94,8 +94,8 @@ def newest(store):
         return newest_values(["A", "B"], REDIS, folder)["value"].to_list()
 
 
-def test_nothing_but_addresses_is_needed(s3, tmp_path):
-    store = f"{s3.address}/{tmp_path.name}/feature_store"
+def test_nothing_but_addresses_is_needed(server, tmp_path):
+    store = f"{server.address}/{tmp_path.name}/feature_store"
     with pytest.raises(FeatureStoreError, match=f"There is no feature store in {store}"):
         newest(store)
     for seed in (1, 2, 3, 4):
@@ -113,11 +113,11 @@ def test_nothing_but_addresses_is_needed(s3, tmp_path):
     assert newest(store) == factors["x"].tail(2).to_list()
 
 
-def test_feast_itself_reads_registry_and_values_by_address(s3, tmp_path, monkeypatch):
+def test_feast_itself_reads_registry_and_values_by_address(server, tmp_path, monkeypatch):
     pytest.importorskip("boto3", reason="boto3 is not installed (extra server)")
     from feast import FeatureStore
 
-    store = f"{s3.address}/{tmp_path.name}/feature_store"
+    store = f"{server.address}/{tmp_path.name}/feature_store"
     market = make_market(tmp_path / "market", 1)
     materialise(market, store)
     with opened(store, lambda name: name == "feature_store.yaml") as folder:
@@ -131,7 +131,7 @@ def test_feast_itself_reads_registry_and_values_by_address(s3, tmp_path, monkeyp
     assert joined["x_z"].to_list() == factors["x_z"].to_list()
 
 
-def test_feast_itself_works_in_a_store_that_is_a_folder_by_its_address(s3, tmp_path):
+def test_feast_itself_works_in_a_store_that_is_a_folder_by_its_address(server, tmp_path):
     from feast import FeatureStore
 
     place = tmp_path / "kept in here"
@@ -146,8 +146,8 @@ def test_feast_itself_works_in_a_store_that_is_a_folder_by_its_address(s3, tmp_p
     assert joined["x_z"].to_list() == factors["x_z"].to_list()
 
 
-def test_of_two_at_once_the_last_is_current_and_whole(s3, tmp_path, monkeypatch):
-    store = f"{s3.address}/{tmp_path.name}/feature_store"
+def test_of_two_at_once_the_last_is_current_and_whole(server, tmp_path, monkeypatch):
+    store = f"{server.address}/{tmp_path.name}/feature_store"
     slow, quick = (make_market(tmp_path / name, seed) for name, seed in (("slow", 1), ("quick", 2)))
     original = LastingFolder.put
 
@@ -174,22 +174,22 @@ def read_published(market):
     return require_json(market / "registry")["publication"]
 
 
-def test_a_store_that_is_gone_leaves_what_was_current(s3, tmp_path):
-    store = f"{s3.address}/{tmp_path.name}/feature_store"
+def test_a_store_that_is_gone_leaves_what_was_current(server, tmp_path):
+    store = f"{server.address}/{tmp_path.name}/feature_store"
     materialise(make_market(tmp_path / "one", 1), store)
     other = make_market(tmp_path / "other", 2)
-    s3.kill()
+    server.way.cut()
     with pytest.raises(LastingError, match="no S3 server answers"):
         materialise(other, store)
-    s3.start()
+    server.way.mend()
     assert not (other / "registry").exists()
     materialise(other, store)
     assert newest(store) == pl.read_parquet(other / "factors")["x"].tail(2).to_list()
 
 
-def test_a_training_set_of_an_old_publication_leaves_what_is_online(s3, tmp_path):
+def test_a_training_set_of_an_old_publication_leaves_what_is_online(server, tmp_path):
     """Whatever the store's times say of which is older: it is brought back beside what is online."""
-    store = f"{s3.address}/{tmp_path.name}/feature_store"
+    store = f"{server.address}/{tmp_path.name}/feature_store"
     for seed in (1, 2, 3, 4):
         materialise(make_market(tmp_path / str(seed), seed), store)
     online = newest(store)

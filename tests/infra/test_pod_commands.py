@@ -13,9 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.infra.manifests import copy_with_secrets, find, render
-from tests.stores import Server, free_port, listens, postgres_server, s3_server
+from tests.stores import Server, free_port, listens, postgres_server
 
 WAIT_S = 90
 
@@ -51,7 +53,7 @@ class TestRedis:
 
     def test_it_asks_for_the_password(self, server):
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=server.port).set("a", 1)
+            redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)).set("a", 1)
         client = redis.Redis(port=server.port, password="a" * 20)
         assert client.set("a", 1)
         assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
@@ -70,7 +72,7 @@ class TestRedis:
 
 class TestMLflow:
     @pytest.fixture(scope="class")
-    def server(self, manifests, tmp_path_factory):
+    def server(self, manifests, tmp_path_factory, s3):
         if importlib.util.find_spec("flask_wtf") is None:
             pytest.skip("Flask-WTF is not installed, and MLflow's users need it (extra server)")
         folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
@@ -78,12 +80,12 @@ class TestMLflow:
         stores = find(manifests, "ConfigMap", "alphaloop-stores")["data"]
         ini = find(manifests, "ConfigMap", "mlflow-auth")["data"]["basic_auth.ini"]
         (folder / "basic_auth.ini").write_text(ini.replace("/tmp/", f"{folder}/"))
-        with postgres_server() as database, s3_server() as store:
+        with postgres_server() as database:
             plain = {each["name"]: each["value"] for each in one["env"] if "value" in each}
             environment = {
                 **stores,
                 **plain,
-                **store.environment,
+                **s3.environment,
                 "MLFLOW_BACKEND_STORE_URI": database.address,
                 "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
                 "MLFLOW_AUTH_ADMIN_PASSWORD": "password-of-a-test",

@@ -9,15 +9,14 @@ from pyarrow import fs
 from components.contracts import AlphaloopError
 from components.lasting.file_systems import LastingError
 from components.lasting.folder import LastingFolder, below, fetched, opened
-from tests.stores import s3_server
 
 
 @pytest.fixture(scope="module")
-def server():
-    with s3_server() as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
+def server(led_s3):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in led_s3.environment.items():
             patch.setenv(name, value)
-        yield running
+        yield led_s3
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -197,13 +196,13 @@ def test_a_server_that_is_gone_or_refuses_is_one_sentence_within_seconds(server,
     def write_while_it_ends():
         with opened(address) as folder:
             (folder / "b").write_text("2")
-            server.kill()
+            server.way.cut()
 
     began = time.monotonic()
     with pytest.raises(LastingError, match="no S3 server answers at http://127"):
         write_while_it_ends()
     assert time.monotonic() - began < 20
-    server.start()
+    server.way.mend()
     assert read(address) == {"a": "1"}
 
 

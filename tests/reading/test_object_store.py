@@ -26,7 +26,7 @@ from components.reading import object_store
 from components.settings import ConfigError, load_settings
 from pipelines.commands.cli import app
 from pipelines.config import Config
-from tests.stores import BUCKET, Server, s3_server
+from tests.stores import BUCKET, Server
 
 HEADER = "timestamp,symbol,open,high,low,close,volume"
 ROWS = [f"2024-03-{day:02},{name},10,11,9,10.{day:02},1000" for day in range(4, 9) for name in ("AAA", "BBB")]
@@ -36,17 +36,11 @@ QLIB_DAYS = ["2020-01-02", "2020-01-03", "2020-01-06"]
 SECTORS = "symbol,sector,first_seen,last_seen\nAAA,Energy,2023-01-02,\nBBB,Health,2023-01-02,\n"
 
 
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as running:
-        yield running
-
-
 @pytest.fixture
-def store(server: Server, monkeypatch) -> fs.S3FileSystem:
-    for name, value in server.environment.items():
+def store(s3: Server, monkeypatch) -> fs.S3FileSystem:
+    for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    return fs.S3FileSystem(endpoint_override=server.environment["AWS_ENDPOINT_URL"])
+    return fs.S3FileSystem(endpoint_override=s3.environment["AWS_ENDPOINT_URL"])
 
 
 @pytest.fixture

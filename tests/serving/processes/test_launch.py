@@ -24,7 +24,7 @@ from serving.processes.plan import read_plan
 from serving.replay import ReplayError, current_publication, replay
 from tests.processes.planted import plant
 from tests.serving.conftest import copy_run
-from tests.serving.live_service import Served, free_port, pid_of, processes_of, register, until
+from tests.serving.live_service import ROOT, Served, free_port, pid_of, processes_of, register, until
 from tests.serving.made_answers import QUICK, make_plan
 
 _LOOKED_BEFORE = """
@@ -133,17 +133,28 @@ def test_from_no_champion_to_served_through_kills_and_a_promotion_to_an_orderly_
     assert set(acknowledged) <= set(rows["request_id"])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of a parent's death on Linux only")
-def test_in_a_folder_with_packages_called_like_ours_our_own_are_served(run_copy, plan, tmp_path):
-    served = Served(plan, working_folder=plant(tmp_path / "mine"))
+def test_in_a_folder_with_packages_called_like_ours_our_own_are_served_until_the_terminal_closes(
+    run_copy, plan, tmp_path
+):
+    # The kernel tells of a parent's death on Linux only.
+    place = plant(tmp_path / "mine") if sys.platform == "linux" else ROOT
+    # Tests that run under nohup hand on that a closed terminal is to be ignored.
+    served = Served(
+        plan, working_folder=place, first="import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    )
     try:
         served.wait_for("Not ready: .*no champion")
         words = " ".join(processes_of(run_copy.folder).values())
-        for word in ("bentoml serve", "serving.processes.log_writer", "serving.processes.registry_follower"):
+        for word in WORDS.values():
             assert word in words
         assert not served.said("ended with"), served.lines
+        served.process.send_signal(signal.SIGHUP)
+        served.process.wait(60)
     finally:
         served.stop()
+    assert served.process.returncode == 0
+    assert served.lines[-1] == "Stopped\n"
+    until(lambda: not processes_of(run_copy.folder), what="the end of all processes")
 
 
 def test_when_serve_itself_is_killed_nothing_of_it_stays(run_copy, plan):
@@ -156,21 +167,6 @@ def test_when_serve_itself_is_killed_nothing_of_it_stays(run_copy, plan):
         served.process.kill()
         for pid in processes_of(run_copy.folder):
             os.kill(pid, signal.SIGKILL)
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_a_closed_terminal_ends_it_in_order(run_copy, plan):
-    # Tests that run under nohup hand on that a closed terminal is to be ignored.
-    served = Served(plan, first="import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)")
-    try:
-        served.wait_for("Not ready: .*no champion")
-        served.process.send_signal(signal.SIGHUP)
-        served.process.wait(60)
-    finally:
-        served.stop()
-    assert served.process.returncode == 0
-    assert served.lines[-1] == "Stopped\n"
-    until(lambda: not processes_of(run_copy.folder), what="the end of all processes")
 
 
 def test_of_two_on_one_port_the_loser_says_so_and_ends(run_copy, plan, tmp_path, empty_database):
