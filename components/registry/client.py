@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.credentials import without_secrets
+from components.mlflow_plugins import leave_out_feast
 from components.registry.config import Settings
 from components.registry.errors import RegistryError
 from components.registry.local import DATABASE
@@ -35,6 +36,7 @@ def open_registry(settings: Settings, folder: Path) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    leave_out_feast()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

@@ -11,7 +11,6 @@ import shutil
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from pydantic_core import from_json, to_json
 from components.contracts import AlphaloopError, BundleError, ContractError, OutputError, file_sha256
 from components.contracts.bundle import MANIFEST
 from components.credentials import without_secrets
+from components.mlflow_plugins import leave_out_feast
 from components.processes.endings import end_with_parent
 from components.processes.imports import python_module
 from serving.faults import trace
@@ -257,10 +257,7 @@ def run(plan: ServingPlan, start_over: Callable[[], None]) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(int(timeout_s / 3), 1)))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", str(max(int(timeout_s / 3), 1)))
-    # MLflow imports its plugins at the first request, and Feast is one of them: seconds, for a tag that
-    # nobody reads here.
-    sys.modules["feast"] = None
-    warnings.filterwarnings("ignore", message="Failure attempting to register request header provider")
+    leave_out_feast()
     # Seconds of import are not the registry's.
     from mlflow import MlflowClient  # noqa: F401
 

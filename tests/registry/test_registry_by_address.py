@@ -2,6 +2,8 @@
 alone; and what is left of a registration whose server went away at each of its steps.
 """
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -16,7 +18,7 @@ from components.registry.client import RegistryError, answered, open_existing
 from components.registry.config import Settings
 from components.registry.gathered import gather_trials, keep_variants
 from components.registry.record import record
-from tests.stores import Relay
+from tests.stores import ROOT, Relay
 
 # What a registration and a promotion write, each of which the server may not survive.
 WRITES = (
@@ -121,6 +123,27 @@ def _cut_after(relay, monkeypatch, place):
     for name in WRITES:
         monkeypatch.setattr(MlflowClient, name, counted(name, getattr(MlflowClient, name)))
     return calls
+
+
+ASKS = """
+import sys
+from pathlib import Path
+from components.registry.client import open_registry
+from components.registry.config import Settings
+settings = Settings(tracking_uri=sys.argv[1])
+print(len(open_registry(settings, Path("nowhere")).search_experiments()))
+print(sorted({"feast", "torch"} & set(sys.modules)))
+"""
+
+
+def test_a_request_imports_no_plugin_of_feasts(settings):
+    command = [sys.executable, "-c", ASKS, settings.tracking_uri]
+    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert asked.returncode == 0, asked.stderr
+    experiments, imported = asked.stdout.splitlines()
+    assert int(experiments) >= 1
+    assert imported == "[]"
+    assert "Failure" not in asked.stderr
 
 
 def test_of_artifacts_cut_short_in_the_middle_none_counts(settings, relay, tmp_path, monkeypatch):

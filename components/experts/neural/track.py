@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from components.mlflow_plugins import leave_out_feast
 from components.progress import warn
 
 EXPERIMENT = "alphaloop-training"
@@ -94,6 +95,7 @@ class Tracker:
         import logging
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        leave_out_feast()
         import mlflow  # noqa: F401
 
     def _send(self) -> None:
