@@ -15,7 +15,7 @@ def _said(value: Any) -> Any:
 
 
 class Settings(Section):
-    """The defaults audit 200 factors on 500 symbols x 2,650 bars within a minute on two cores."""
+    """Which cuts are made depends on these settings and the data alone, however fast the machine is."""
 
     cuts: int = Field(
         3,
@@ -33,20 +33,12 @@ class Settings(Section):
             " single date"
         ),
     )
-    budget_s: float = Field(
-        45,
-        ge=0,
-        description=(
-            "seconds that the audit of the factors may take before it stops adding cuts; the cuts above are"
-            " made whatever they take"
-        ),
-    )
     scan_cuts: int = Field(
         8,
         ge=0,
         description=(
-            "cuts that are added at most within the budget: by weekday, month, large moves, calm and wild"
-            " days, then evenly"
+            "further cuts: before large moves, on calm and wild days, by weekday and month, then evenly; they"
+            " share windows where they lie close together"
         ),
     )
     staggered_builds: int = Field(

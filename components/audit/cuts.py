@@ -7,6 +7,8 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from components.audit.columns import Table, columns_at, numbered_keys
+
 LAST_SHARE = 0.95
 MIN_CROSS_SECTION = 8
 GUIDE_SYMBOLS = 120
@@ -53,7 +55,7 @@ def _before_a_day(calendar: pl.Series, position: int) -> int:
 
 
 def guided_cuts(
-    panel: pl.DataFrame, factors: pl.DataFrame, columns: list[str], calendar: pl.Series, count: int
+    panel: pl.DataFrame, factors: Table, columns: list[str], calendar: pl.Series, count: int
 ) -> list[Cut]:
     """Cuts at the bars where some factor correlates most, across symbols, with the return from that close to
     the next.
@@ -65,7 +67,7 @@ def guided_cuts(
     closes = panel.filter(pl.col("symbol").is_in(symbols)).select("timestamp", "symbol", "close")
     next_return = (pl.col("close").shift(-1).over("symbol") / pl.col("close")).log()
     rows = closes.with_columns(next_return.alias("__next")).join(
-        factors.select("timestamp", "symbol", *columns),
+        numbered_keys(factors, ("timestamp", "symbol")),
         on=["timestamp", "symbol"],
         how="left",
         maintain_order="left",
@@ -73,8 +75,8 @@ def guided_cuts(
     target = rows["__next"].to_numpy()
     bars = calendar.search_sorted(rows["timestamp"]).to_numpy().astype(np.int64)
     best = np.zeros(len(calendar))
-    for name in columns:
-        values = rows[name].cast(pl.Float64, strict=False).to_numpy()
+    for column in columns_at(factors, columns, rows["__row"]):
+        values = column.cast(pl.Float64, strict=False).to_numpy()
         best = np.fmax(best, _absolute_correlation(values, target, bars, len(calendar)))
     best[-1] = 0.0
     chosen = np.argsort(best)[::-1][:count]

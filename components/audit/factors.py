@@ -6,12 +6,11 @@ new symbols), `truncation` (nothing after the cut), `shuffled_future` (the bars 
 `gap_truncation` (truncation beside holes in the data). Once each: `known_time` (bars that became known late
 are changed; rows that claim to be known before must not move), `whole_history` (all symbols rebuilt up to the
 last cut against the table that was handed over), `price_level` (each symbol's prices times a constant),
-`warm_up`, `placebo` and `too_good`. Then cuts are added for
-`budget_s` seconds. A history always begins where the panel, or the window, begins: what depends on earlier
+`warm_up`, `placebo` and `too_good`. Then further cuts are added
+(`scan.py`). A history always begins where the panel, or the window, begins: what depends on earlier
 bars only is no leak.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,12 +19,13 @@ import numpy as np
 import polars as pl
 
 from components.audit.builders import Builder
-from components.audit.compare import TRUNCATION_TOLERANCE, compare
+from components.audit.columns import Table, in_blocks
+from components.audit.compare import ROWS, TRUNCATION_TOLERANCE, compare
 from components.audit.config import Settings
 from components.audit.cuts import Cut, guided_cuts, spread_symbols, window
 from components.audit.known_time import late_revisions, late_rows
 from components.audit.placebo import placebo
-from components.audit.prepare import FactorAudit, Told, prepare
+from components.audit.prepare import FactorAudit, Told, is_bounded, prepare
 from components.audit.price_level import price_levels
 from components.audit.reproducible import unstable_columns
 from components.audit.result import AuditError, AuditResult, Leak, merge_leaks
@@ -44,15 +44,16 @@ from components.audit.scene import (
     note_failures,
     shuffled,
     truncation,
+    up_to,
 )
 from components.audit.warm_up import measure_warm_up, without_gaps
 from components.progress import advance
 
-# The cuts are made on the whole panel where that takes at most this share of the budget, else in windows of
-# some symbols.
-WHOLE_PANEL_SHARE = 0.5
-# A budget shorter than this still counts as this long when that is decided.
-LEAST_BUDGET_S = 20.0
+# The cuts are made on the whole panel where their builds read and make no more than this together, else in
+# windows of some symbols: rows times columns of panel and factors. A second makes some ten million.
+WHOLE_VALUES = 200_000_000
+# What one build of a window may read and make, where nothing else bounds the symbols in it.
+WINDOW_VALUES = 10_000_000
 BUILDS_A_CUT = 5
 WARM_UP_BARS = 600
 # Bars of mature values before a cut, in windows.
@@ -68,7 +69,7 @@ def audit_factors(
     *,
     cuts: int = 3,
     seed: int = 0,
-    factors: pl.DataFrame | None = None,
+    factors: Table | None = None,
     warm_up_bars: int | None = None,
     declared: Mapping[str, int] | None = None,
     labels: Mapping[str, int] | None = None,
@@ -85,9 +86,10 @@ def audit_factors(
     panel : `timestamp`, `symbol` and further columns, such as a `PANEL` table; rows that do not ascend in
         time within a symbol are sorted
     build : takes a panel, returns `timestamp`, `symbol`, optionally `known_time`, and one column a factor
-    cuts, seed : how many sampled cuts; what is drawn from the seed alone is the same on every machine, how
-        far the scan comes is not
-    factors : the table that was handed over, made by `build` from `panel`; built here where left out
+    cuts, seed : how many sampled cuts; which cuts are made depends on the seed, the panel and the settings
+        alone
+    factors : the table that was handed over, made by `build` from `panel`; built here where left out. Of a
+        scan, sorted by (timestamp, symbol), some columns at a time are held
     warm_up_bars : longest warm-up of a factor, which bounds the history that is rebuilt; all where left out
     declared : warm-up by factor; one that is too short is a `warm_up` leak
     labels : columns of the panel that hold the future, and the bars after which each is known; returns of the
@@ -102,18 +104,17 @@ def audit_factors(
         If the panel has fewer than 3 bars, or `build` fails, returns no table, or refuses every changed
         panel.
     """
-    started = time.perf_counter()
     settings = (settings or Settings()).model_copy(update={"cuts": cuts})
     told = Told(factors, warm_up_bars, declared or {}, labels or {}, fresh)
-    return _audited(prepare(panel, build, told, settings, seed), started + settings.budget_s)
+    return _audited(prepare(panel, build, told, settings, seed))
 
 
-def _audited(audit: FactorAudit, deadline: float) -> AuditResult:
-    """All checks in their order; `deadline` is a moment of time.perf_counter."""
+def _audited(audit: FactorAudit) -> AuditResult:
+    """All checks in their order."""
     context, scene, panel = audit.context, audit.scene, audit.panel
     leaks: list[Leak] = []
     if audit.told.factors is not None and context.settings.whole_history:
-        leaks += _whole_history(context, scene, audit.sampled[-1])
+        leaks += _whole_history(audit, audit.sampled[-1])
     extent = _extent(audit)
     unstable = unstable_columns(context, scene, extent)
     cuts = _cuts(audit)
@@ -137,7 +138,7 @@ def _audited(audit: FactorAudit, deadline: float) -> AuditResult:
         advance("audit", len(cuts) + 3, steps, what)
 
     taken = [cut.position for cut in cuts]
-    leaks += _scanned(audit, extent, warm_up, deadline, taken, step)
+    leaks += _scanned(audit, extent, warm_up, taken, step)
     advance("audit", steps, steps, "factors, whole history")
     _require_a_check(context.tally)
     checked = _checked(scene, context.tally)
@@ -159,40 +160,38 @@ def _checked(scene: Scene, tally: Tally) -> dict[str, Any]:
 
 
 def _extent(audit: FactorAudit) -> Extent:
-    """The whole panel where the budget allows it and nothing bounds the history, else windows."""
+    """The whole panel where it is small enough and nothing bounds the history, else windows."""
     settings, warm_up_bars = audit.context.settings, audit.told.warm_up_bars
-    unbounded = settings.lookback_bars is None and warm_up_bars is None
     bars = len(audit.context.calendar) if warm_up_bars is None else warm_up_bars + MATURE_BARS
-    return Extent(unbounded and _affordable(audit.scene, settings), settings.lookback_bars or bars)
+    whole = not is_bounded(audit.context, audit.told) and _is_small(audit.scene, settings)
+    return Extent(whole, settings.lookback_bars or bars)
 
 
-def _affordable(scene: Scene, settings: Settings) -> bool:
-    needed_s = scene.seconds * BUILDS_A_CUT * (settings.cuts + settings.guided_cuts)
-    return needed_s <= WHOLE_PANEL_SHARE * max(settings.budget_s, LEAST_BUDGET_S)
+def _is_small(scene: Scene, settings: Settings) -> bool:
+    """Whether every cut can be made on the whole panel."""
+    return scene.values * BUILDS_A_CUT * (settings.cuts + settings.guided_cuts) <= WHOLE_VALUES
 
 
 def _reach(warm_up: list[dict], scene: Scene, settings: Settings) -> tuple[int, int]:
-    """Bars before a cut, by the measured warm-ups, and symbols that a build may hold to take a fortieth of
-    the budget: all where it can.
-    """
+    """Bars before a cut, by the measured warm-ups, and as many symbols as a build of WINDOW_VALUES holds."""
     measured = [entry["bars"] for entry in warm_up if entry["bars"] is not None]
     bars = int(np.quantile(measured, 0.9)) + MATURE_BARS if measured else MATURE_BARS
     symbols = scene.panel["symbol"].n_unique()
-    seconds = scene.seconds * (bars + settings.future_bars) / scene.panel["timestamp"].n_unique()
-    share = min(1.0, settings.budget_s / 40 / max(seconds, 1e-9))
-    return bars, max(settings.max_symbols, int(symbols * share))
+    values = scene.values * (bars + settings.future_bars) / scene.panel["timestamp"].n_unique()
+    return bars, max(settings.max_symbols, int(symbols * min(1.0, WINDOW_VALUES / max(values, 1))))
 
 
-def _numeric(scene: Scene) -> list[str]:
-    return [name for name in scene.columns if scene.base.schema[name].is_numeric()]
+def _numeric(audit: FactorAudit) -> list[str]:
+    schema = audit.table.collect_schema()
+    return [name for name in audit.scene.columns if schema[name].is_numeric()]
 
 
 def _cuts(audit: FactorAudit) -> list[Cut]:
     """The sampled cuts, then those where a factor resembles the next return."""
-    context, scene, wanted = audit.context, audit.scene, audit.context.settings.guided_cuts
+    context, wanted = audit.context, audit.context.settings.guided_cuts
     if not wanted or audit.grid is None:
         return audit.sampled
-    guided = guided_cuts(audit.panel, scene.base, _numeric(scene), context.calendar, wanted)
+    guided = guided_cuts(audit.panel, audit.table, _numeric(audit), context.calendar, wanted)
     taken = {cut.position for cut in audit.sampled}
     return [*audit.sampled, *(cut for cut in guided if cut.position not in taken)]
 
@@ -225,23 +224,26 @@ def _window_cut(context: Context, panel: pl.DataFrame, cut: Cut, lookback: int) 
     yield from _whole_cut(context, make_scene(context, bars, f"the bars around {named(cut.timestamp)}"), cut)
 
 
-def _whole_history(context: Context, scene: Scene, cut: Cut) -> list[Leak]:
-    """The history up to the last cut, built anew, against the table that was handed over; also tells how long
-    a build takes.
+def _whole_history(audit: FactorAudit, cut: Cut) -> list[Leak]:
+    """The history up to the last cut, built anew, against the table that was handed over, some columns at a
+    time.
     """
-    until = pl.col("timestamp") <= cut.timestamp
-    history = scene.panel.filter(until)
-    started = time.perf_counter()
-    rebuilt = context.built(history, f"the whole history up to {named(cut.timestamp)}").filter(until)
-    scene.seconds = (time.perf_counter() - started) * len(scene.panel) / len(history)
-    shared = [name for name in scene.columns if name in rebuilt.columns]
-    types = {name: scene.base.schema[name] for name in shared}
-    rebuilt = rebuilt.select(*KEY, *shared).cast(types, strict=False)
-    handed_over = scene.base.select(*KEY, *scene.columns).filter(until)
-    context.tally.rows_compared += len(handed_over)
-    count(handed_over, scene.columns, context.tally)
-    place, tolerance = context.place("whole_history", cut.timestamp), TRUNCATION_TOLERANCE
-    return compare(handed_over, rebuilt, KEY, scene.columns, place, tolerance)
+    context, scene, until = audit.context, audit.scene, pl.col("timestamp") <= cut.timestamp
+    rebuilt = context.built(scene.panel.filter(until), f"the whole history up to {named(cut.timestamp)}")
+    if len(rebuilt) and rebuilt["timestamp"][-1] > cut.timestamp:
+        rebuilt = rebuilt.filter(until)
+    place, leaks = context.place("whole_history", cut.timestamp), []
+    rows = len(up_to(scene.base, cut.timestamp))
+    context.tally.rows_compared += rows
+    for names in in_blocks(scene.columns):
+        handed_over = audit.table.lazy().select(*KEY, *names).head(rows).collect()
+        types = {name: handed_over.schema[name] for name in names if name in rebuilt.columns}
+        anew = rebuilt.select(*KEY, *types).cast(types, strict=False)
+        count(handed_over, names, context.tally)
+        found = compare(handed_over, anew, KEY, names, place, TRUNCATION_TOLERANCE)
+        # Rows that only one of both has are the same in every block.
+        leaks += [leak for leak in found if leak.factor != ROWS or not leaks]
+    return leaks
 
 
 def _warm_up(audit: FactorAudit, extent: Extent) -> tuple[list[dict], list[Leak]]:
@@ -266,28 +268,26 @@ def _warm_up(audit: FactorAudit, extent: Extent) -> tuple[list[dict], list[Leak]
 def _statistics(audit: FactorAudit) -> tuple[list[dict], list[Leak]]:
     if audit.grid is None:
         return [], []
-    scene = audit.scene
-    return placebo(audit.panel, audit.grid, scene.base, _numeric(scene))
+    return placebo(audit.panel, audit.grid, audit.table, _numeric(audit))
 
 
 def _scanned(
     audit: FactorAudit,
     extent: Extent,
     warm_up: list[dict],
-    deadline: float,
     taken: Sequence[int],
     step: Callable[[str], None],
 ) -> Iterator[Leak]:
-    """Cuts that are added until the deadline, over the whole scene or in windows."""
+    """Cuts that are added, over the whole scene or in windows."""
     context, scene, settings = audit.context, audit.scene, audit.context.settings
     if extent.whole:
-        yield from scan(context, scene, deadline, taken, step)
+        yield from scan(context, scene, taken, step)
     elif settings.scan_cuts:
         if audit.told.warm_up_bars or settings.lookback_bars:
             reach, symbols = extent.lookback, settings.max_symbols
         else:
             reach, symbols = _reach(warm_up, scene, settings)
-        yield from scan_windows(context, scene, reach, symbols, deadline, taken, step)
+        yield from scan_windows(context, scene, reach, symbols, taken, step)
 
 
 def _require_a_check(tally: Tally) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from components.audit.builders import Builder, checked_table
+from components.audit.columns import Table, names_of
 from components.audit.compare import MUTATION_TOLERANCE, TRUNCATION_TOLERANCE, Place, compare, in_order
 from components.audit.config import Settings
 from components.audit.cuts import Cut
@@ -103,8 +104,13 @@ def _too_early(shorter: pl.DataFrame, cut: datetime) -> list[Leak]:
     return leaks
 
 
-def settled(base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place) -> list[Leak]:
-    """Compare the labels that either table holds to be known at the cut; the rest may differ."""
+def settled(
+    base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place, columns: Sequence[str] | None = None
+) -> list[Leak]:
+    """Compare the labels that either table holds to be known at the cut, all or the `columns`; the rest may
+    differ.
+    """
+    columns = [*targets(base), "label_end"] if columns is None else columns
     base, other = (table.filter(pl.col("timestamp") <= cut.timestamp) for table in (base, other))
     if len(base) == len(other) and all(base[name].equals(other[name]) for name in KEY):
         known = ((base["label_end"] <= cut.timestamp).fill_null(False)) | (
@@ -116,7 +122,7 @@ def settled(base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place) -> 
             [table.filter(pl.col("label_end") <= cut.timestamp).select(KEY) for table in (base, other)]
         ).unique()
         base, other = (table.join(known, on=KEY, how="semi").sort(KEY) for table in (base, other))
-    return compare(base, other, KEY, [*targets(base), "label_end"], place, TRUNCATION_TOLERANCE)
+    return compare(base, other, KEY, columns, place, TRUNCATION_TOLERANCE)
 
 
 def _settled_before_their_end(
@@ -226,9 +232,9 @@ def _at_the_cut(
     return [replace(leak, bars_ahead=None, bars_before_cut=None, detail=detail) for leak in leaks]
 
 
-def targets(labels: pl.DataFrame) -> list[str]:
+def targets(labels: Table) -> list[str]:
     """The columns that are labels."""
-    return [name for name in labels.columns if name not in (*KEY, "label_end")]
+    return [name for name in names_of(labels) if name not in (*KEY, "label_end")]
 
 
 def built_labels(build: Builder, panel: pl.DataFrame, what: str) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from components.audit.columns import Table, columns_at, numbered_keys
 from components.audit.result import Leak
 from components.audit.too_good import TOO_GOOD_RANK_CORRELATION
 from components.timeline import bar_index
@@ -96,7 +97,7 @@ def label_columns(panel: pl.DataFrame, grid: Grid, columns: Sequence[str]) -> di
 
 
 def placebo(
-    panel: pl.DataFrame, grid: Grid, table: pl.DataFrame, columns: Sequence[str]
+    panel: pl.DataFrame, grid: Grid, table: Table, columns: Sequence[str]
 ) -> tuple[list[dict], list[Leak]]:
     """The rank IC of each factor with the next return by delay, and the findings `too_good` and `placebo`.
 
@@ -108,10 +109,10 @@ def placebo(
     units = _units(grid, max(lags))
     ranked = {horizon: units.now(grid.forward(horizon)) for horizon in HORIZONS}
     usual = _usual(panel, grid, units, ranked)
-    spread = _Places(grid, panel, table, units.rows)
+    places = _Places(grid, panel, table, units)
     rows, leaks = [], []
-    for name in columns:
-        delayed = units.delayed(spread(name), lags)
+    for column in columns_at(table, columns, places.rows):
+        name, delayed = column.name, units.delayed(places.spread(column), lags)
         by_lag = [_correlations(values, ranked[1]) for values in delayed]
         enough = np.isfinite(by_lag[0]) & np.isfinite(by_lag[1])
         if enough.sum() < MIN_UNITS:
@@ -166,31 +167,36 @@ def _too_good(
 
 
 class _Places:
-    """Spreads columns of a factor table over the chosen bars x symbols; all other rows become NaN.
+    """Spreads columns of a factor table over the chosen bars x symbols; all other places become NaN.
 
-    Positions are found once.
+    `rows` are the numbers of the table's rows that stand there.
     """
 
-    def __init__(self, grid: Grid, panel: pl.DataFrame, table: pl.DataFrame, rows: np.ndarray):
+    def __init__(self, grid: Grid, panel: pl.DataFrame, table: Table, units: "_Bars | _Stretches"):
         codes = pl.DataFrame(
-            {"symbol": grid.names, "__code": np.arange(len(grid.names))},
+            {"symbol": grid.names.gather(units.symbols), "__code": units.symbols},
             schema_overrides={"symbol": panel.schema["symbol"]},
         )
         bars = pl.DataFrame(
-            {"timestamp": grid.calendar.gather(rows), "__bar": rows},
+            {"timestamp": grid.calendar.gather(units.rows), "__bar": units.rows},
             schema_overrides={"timestamp": panel.schema["timestamp"]},
         )
         self.shape = grid.log_close.shape
-        self.table = table.join(bars, on="timestamp", how="inner", maintain_order="left").join(
-            codes, on="symbol", how="inner", maintain_order="left"
+        found = (
+            numbered_keys(table, ("timestamp", "symbol"))
+            .join(bars, on="timestamp", how="inner", maintain_order="left")
+            .join(codes, on="symbol", how="inner", maintain_order="left")
         )
-        self.bars, self.codes = self.table["__bar"].to_numpy(), self.table["__code"].to_numpy()
+        self.rows, self.bars, self.codes = (
+            found["__row"],
+            found["__bar"].to_numpy(),
+            found["__code"].to_numpy(),
+        )
 
-    def __call__(self, name: str) -> np.ndarray:
+    def spread(self, column: pl.Series) -> np.ndarray:
+        """A column at `rows` as (bars, symbols)."""
         out = np.full(self.shape, np.nan)
-        out[self.bars, self.codes] = (
-            self.table[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-        )
+        out[self.bars, self.codes] = column.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
         return out
 
 
@@ -220,6 +226,7 @@ class _Stretches:
     """Units that are 60 bars of one symbol, for panels of few symbols."""
 
     rows: np.ndarray
+    symbols: np.ndarray
 
     def now(self, values: np.ndarray) -> np.ndarray:
         blocks = len(values) // TIME_SERIES_BARS
@@ -240,7 +247,7 @@ def _units(grid: Grid, longest: int) -> _Bars | _Stretches:
     """Where correlations are taken: bars with 8 symbols or more, else stretches of single symbols."""
     n_bars, n_symbols = grid.log_close.shape
     if n_symbols < MIN_SYMBOLS:
-        return _Stretches(np.arange(n_bars))
+        return _Stretches(np.arange(n_bars), np.arange(n_symbols))
     first = min(longest, n_bars - 1)
     starts = np.linspace(first, max(n_bars - BLOCK_BARS - 1, first), BLOCKS).astype(int)
     chosen = np.unique((starts[:, None] + np.arange(BLOCK_BARS)).ravel())

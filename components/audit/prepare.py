@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 
 from components.audit.builders import Builder
+from components.audit.columns import Table, names_of
+from components.audit.compare import in_order
 from components.audit.config import Settings
 from components.audit.cuts import Cut, sample_cuts
 from components.audit.perturb import file_order
@@ -24,7 +26,7 @@ PRICES_AND_VOLUME = ("open", "high", "low", "close", "volume")
 class Told:
     """What is known of the factors besides the panel and the builder; see `audit_factors`."""
 
-    factors: pl.DataFrame | None = None
+    factors: Table | None = None
     warm_up_bars: int | None = None
     declared: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class Told:
 @dataclass(frozen=True)
 class FactorAudit:
     """What an audit of factors works on: the panel, its `grid` of closes (None without them), the whole
-    `scene`, and the `sampled` cuts.
+    `scene` with its `table` of factors sorted by (timestamp, symbol), and the `sampled` cuts.
     """
 
     context: Context
@@ -42,6 +44,7 @@ class FactorAudit:
     panel: pl.DataFrame
     grid: Grid | None
     scene: Scene
+    table: Table
     sampled: list[Cut]
 
 
@@ -68,20 +71,29 @@ def prepare(panel: pl.DataFrame, build: Builder, told: Told, settings: Settings,
         ]
     first = min(told.warm_up_bars or len(calendar) // 4, len(calendar) // 2)
     sampled = sample_cuts(calendar, settings.cuts, first, context.rng)
-    return FactorAudit(context, told, panel, grid, _whole_scene(context, panel, told.factors), sampled)
+    scene, table = _whole_scene(context, panel, told)
+    return FactorAudit(context, told, panel, grid, scene, table, sampled)
 
 
-def _whole_scene(context: Context, panel: pl.DataFrame, factors: pl.DataFrame | None) -> Scene:
+def _whole_scene(context: Context, panel: pl.DataFrame, told: Told) -> tuple[Scene, Table]:
     """The whole panel with the factors that were handed over, or built here; AuditError where there are
     none.
+
+    A table that was handed over as a scan is held only where cuts may be made on the whole panel.
     """
+    factors = told.factors
     if factors is None:
         scene = make_scene(context, panel, "the whole panel")
+        table = scene.base
+    elif isinstance(factors, pl.LazyFrame) and is_bounded(context, told):
+        table = factors
+        scene = Scene(panel, factors.select(KEY).collect(), factor_columns(factors))
     else:
-        scene = Scene(panel, factors.sort(KEY, maintain_order=True), factor_columns(factors), 0.0)
+        table = in_order(factors.lazy().collect(), KEY)
+        scene = Scene(panel, table, factor_columns(table))
     if not scene.columns:
         raise AuditError(
-            f"The builder under audit returned no factor column (found: {', '.join(scene.base.columns)})."
+            f"The builder under audit returned no factor column (found: {', '.join(names_of(table))})."
             " Return timestamp, symbol and one column a factor."
         )
     if scene.base.is_empty():
@@ -89,12 +101,17 @@ def _whole_scene(context: Context, panel: pl.DataFrame, factors: pl.DataFrame | 
             "The builder under audit returned no row for the whole panel, so nothing could be checked. Return"
             " a row for each timestamp and symbol with a factor."
         )
-    nested = [name for name, dtype in scene.base.schema.items() if dtype.is_nested()]
+    nested = [name for name, dtype in table.collect_schema().items() if dtype.is_nested()]
     if nested:
         context.tally.notes.append(
             f"Not audited, because they hold lists or structs: {', '.join(nested)}. Return one value a row"
         )
-    return scene
+    return scene, table
+
+
+def is_bounded(context: Context, told: Told) -> bool:
+    """Whether it is known how far back factors look, so that a cut needs only the bars around it."""
+    return context.settings.lookback_bars is not None or told.warm_up_bars is not None
 
 
 def by_time(panel: pl.DataFrame, tally: Tally) -> pl.DataFrame:

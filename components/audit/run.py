@@ -20,6 +20,7 @@ from components.contracts import (
     read_table,
     require_one_origin,
 )
+from components.contracts.parts import scan_table
 from components.progress import report, stage
 
 
@@ -91,5 +92,5 @@ def _tables(inputs: Inputs) -> Tables:
     if inputs.fused:
         fused = read_table(inputs.fused, FUSED)
         panel = panel.join(fused, on=["timestamp", "symbol"], how="left", maintain_order="left")
-    factors, labels = read_table(inputs.factors, FACTORS), read_table(inputs.labels, LABELS)
+    factors, labels = scan_table(inputs.factors, FACTORS), scan_table(inputs.labels, LABELS)
     return Tables(panel, factors, labels, read_catalog(inputs.catalog))

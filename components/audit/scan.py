@@ -1,5 +1,4 @@
-"""Adds cuts within a time budget, so that leaks in rare rows are found: one weekday, one month, one regime,
-one symbol, one date.
+"""Adds cuts, so that leaks in rare rows are found: one weekday, one month, one regime, one symbol, one date.
 
 Staggered builds give each symbol another future after a moment of its own: one build looks at as many dates
 as there are symbols, for factors that read one symbol only. What moves there is only a suspicion, because a
@@ -7,7 +6,6 @@ factor that reads other symbols moves rightly; it becomes a leak when a common c
 changed before it, moves the same column.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -32,21 +30,25 @@ from components.audit.scene import (
 # A column of which more than this share of rows moves in a staggered build reads other symbols.
 READS_OTHERS = 0.2
 SUSPECTS_A_COLUMN = 3
+# What all builds of a scan read and make together, rows times columns of panel and factors: half a minute for
+# quick factors, a minute for a library of 200.
+SCAN_VALUES = 300_000_000
+# A staggered build of a window, and the cuts at which it makes columns suspicious.
+STAGGERED_IN_WINDOW = 4
 CHECKS: tuple[Check, ...] = (truncation, future_mutation, shuffled)
 GOLDEN = (5**0.5 - 1) / 2
-SHORTEST_BUILD_S = 0.05
 
 
-def scan(
-    context: Context, scene: Scene, deadline: float, taken: Sequence[int], step: Callable[[str], None]
-) -> Iterator[Leak]:
-    """Staggered builds for half the time, then cuts over the whole scene while the time lasts; `deadline` is
-    a moment of time.perf_counter.
+def scan(context: Context, scene: Scene, taken: Sequence[int], step: Callable[[str], None]) -> Iterator[Leak]:
+    """Staggered builds, then cuts over the whole scene, as many as SCAN_VALUES allow; staggered builds and
+    what they make suspicious have half of it.
     """
-    half = (time.perf_counter() + deadline) / 2
-    yield from _staggered(context, scene, half, step)
-    order = cut_order(scene.panel, context.calendar, context.rng, context.settings.scan_cuts, taken)
-    yield from _cuts(context, scene, order, deadline, step)
+    settings, before = context.settings, context.tally.builds
+    most = SCAN_VALUES // max(scene.values, 1)
+    yield from _staggered(context, scene, settings.staggered_builds, most // 2, step)
+    left = most - (context.tally.builds - before)
+    order = cut_order(scene.panel, context.calendar, context.rng, min(settings.scan_cuts, left), taken)
+    yield from _cuts(context, scene, order, step)
 
 
 def scan_windows(
@@ -54,30 +56,20 @@ def scan_windows(
     whole: Scene,
     lookback: int,
     symbols: int,
-    deadline: float,
     taken: Sequence[int],
     step: Callable[[str], None],
 ) -> Iterator[Leak]:
-    """The same in windows of at most `symbols` symbols, where one build of the whole panel takes too long.
+    """The same in windows of at most `symbols` symbols, for panels of which a build as a whole is large.
 
     Each window serves several cuts.
     """
     settings, panel = context.settings, whole.panel
-    rows = (
-        len(panel)
-        / len(context.calendar)
-        * (2 * lookback + settings.future_bars)
-        * min(1.0, symbols / panel["symbol"].n_unique())
-    )
-    affordable = max(deadline - time.perf_counter(), 0.0) / max(
-        whole.seconds * rows / len(panel), SHORTEST_BUILD_S
-    )
-    order = cut_order(panel, context.calendar, context.rng, min(settings.scan_cuts, int(affordable)), taken)
+    bars, share = 2 * lookback + settings.future_bars, min(1.0, symbols / panel["symbol"].n_unique())
+    most = int(SCAN_VALUES * len(context.calendar) / max(whole.values * bars * share, 1))
+    order = cut_order(panel, context.calendar, context.rng, min(settings.scan_cuts, most), taken)
     groups = _neighbours(order, lookback)
     for number in context.rng.permutation(len(groups)):
         positions = groups[number]
-        if time.perf_counter() > deadline:
-            break
         bars = window(
             panel,
             context.calendar,
@@ -92,8 +84,8 @@ def scan_windows(
         except AuditError as error:
             context.tally.failed.setdefault("scan", str(error))
             continue
-        yield from _staggered(context, scene, deadline, step, builds=1)
-        yield from _cuts(context, scene, positions, deadline, step)
+        yield from _staggered(context, scene, min(settings.staggered_builds, 1), STAGGERED_IN_WINDOW, step)
+        yield from _cuts(context, scene, positions, step)
 
 
 def _neighbours(order: Sequence[int], lookback: int) -> list[list[int]]:
@@ -108,13 +100,10 @@ def _neighbours(order: Sequence[int], lookback: int) -> list[list[int]]:
 
 
 def _cuts(
-    context: Context, scene: Scene, order: Sequence[int], deadline: float, step: Callable[[str], None]
+    context: Context, scene: Scene, order: Sequence[int], step: Callable[[str], None]
 ) -> Iterator[Leak]:
     last = int(context.calendar.search_sorted(scene.panel["timestamp"].max()))
     for done, position in enumerate(order):
-        # Half a build is what a cut takes at most on average; the deadline is kept within one build.
-        if time.perf_counter() + scene.seconds > deadline:
-            return
         if position >= last:
             continue
         cut = context.calendar[int(position)]
@@ -124,14 +113,14 @@ def _cuts(
 
 
 def _staggered(
-    context: Context, scene: Scene, deadline: float, step: Callable[[str], None], builds: int | None = None
+    context: Context, scene: Scene, builds: int, most: int, step: Callable[[str], None]
 ) -> Iterator[Leak]:
-    for _ in range(
-        context.settings.staggered_builds
-        if builds is None
-        else min(builds, context.settings.staggered_builds)
-    ):
-        if time.perf_counter() + scene.seconds > deadline:
+    """So many staggered builds, each followed by the cuts at which columns moved in it, those first at which
+    most did; no more than `most` builds for both.
+    """
+    last = context.tally.builds + most
+    for _ in range(builds):
+        if context.tally.builds >= last:
             return
         step("factors, a future of its own for each symbol")
         changed, stays = staggered_future(scene.panel, context.rng)
@@ -142,14 +131,14 @@ def _staggered(
             return
         context.tally.made["staggered_future"] = context.tally.made.get("staggered_future", 0) + 1
         suspects = _suspects(context, scene, after, stays)
-        for position, suspected in suspects.items():
+        for position, suspected in sorted(suspects.items(), key=lambda found: -len(found[1])):
             columns = [name for name in suspected if name not in context.caught]
             if not columns:
                 continue
-            if time.perf_counter() + scene.seconds > deadline:
+            if context.tally.builds >= last:
                 return
             cut = context.calendar[position]
-            narrow = Scene(scene.panel, scene.base.select(*KEY, *columns), columns, scene.seconds)
+            narrow = Scene(scene.panel, scene.base.select(*KEY, *columns), columns)
             found = [leak for leak in future_mutation(context, narrow, cut) if leak.factor in columns]
             context.caught |= {leak.factor for leak in found}
             yield from found

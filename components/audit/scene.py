@@ -2,7 +2,6 @@
 build again.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from components.audit.builders import Builder, checked_table
+from components.audit.columns import Table
 from components.audit.compare import MUTATION_TOLERANCE, TRUNCATION_TOLERANCE, Place, compare, in_order
 from components.audit.config import Settings
 from components.audit.perturb import other_future, shuffled_future, with_holes
@@ -74,27 +74,33 @@ class Extent:
 
 @dataclass
 class Scene:
-    """A stretch of the panel in the order of the file, and its factors sorted by (timestamp, symbol);
-    `seconds` is what one build takes.
+    """A stretch of the panel in the order of the file, and its factors sorted by (timestamp, symbol).
+
+    Of a table that is not held, `base` has the keys alone.
     """
 
     panel: pl.DataFrame
     base: pl.DataFrame
     columns: list[str]
-    seconds: float
+
+    @property
+    def values(self) -> int:
+        """What a build of it reads and makes: rows times columns of the panel and of factors."""
+        return len(self.panel) * (self.panel.width + len(self.columns))
 
 
 def make_scene(context: Context, panel: pl.DataFrame, what: str) -> Scene:
     """Build the factors of a stretch of the panel; AuditError where the builder fails."""
-    started = time.perf_counter()
     base = context.built(panel, what)
-    return Scene(panel, base, factor_columns(base), time.perf_counter() - started)
+    return Scene(panel, base, factor_columns(base))
 
 
-def factor_columns(factors: pl.DataFrame) -> list[str]:
+def factor_columns(factors: Table) -> list[str]:
     """The columns of a factor table that are factors: one value a row."""
     return [
-        name for name, dtype in factors.schema.items() if name not in NOT_FACTORS and not dtype.is_nested()
+        name
+        for name, dtype in factors.collect_schema().items()
+        if name not in NOT_FACTORS and not dtype.is_nested()
     ]
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from components.audit.columns import Table, names_of
 from components.audit.compare import ROWS, in_order
 from components.audit.result import Leak
 from components.contracts import CatalogEntry
 
 
 def check_factor_table(
-    factors: pl.DataFrame, panel: pl.DataFrame, catalog: Sequence[CatalogEntry] = ()
+    factors: Table, panel: pl.DataFrame, catalog: Sequence[CatalogEntry] = ()
 ) -> list[Leak]:
     """Findings about the table as such:
 
@@ -20,12 +21,12 @@ def check_factor_table(
 
     A gap is a bar of the panel, after a symbol's first factor row, that has no factor row.
     """
-    key = ("timestamp", "symbol")
-    leaks = [*_duplicates(factors, key), *_reversals(factors), *_extra_rows(factors, panel)]
-    leaks += _gaps(factors, panel)
-    if "known_time" in factors.columns:
-        leaks += _known_before_its_bar(factors, panel)
-    missing = [entry.column for entry in catalog if entry.column not in factors.columns]
+    key, names = ("timestamp", "symbol"), names_of(factors)
+    keys = factors.lazy().select(*key, *({"known_time"} & set(names))).collect()
+    leaks = [*_duplicates(keys, key), *_reversals(keys), *_extra_rows(keys, panel), *_gaps(keys, panel)]
+    if "known_time" in names:
+        leaks += _known_before_its_bar(keys, panel)
+    missing = [entry.column for entry in catalog if entry.column not in names]
     leaks += [
         Leak(
             "catalog",
@@ -37,13 +38,11 @@ def check_factor_table(
     return leaks
 
 
-def check_label_table(labels: pl.DataFrame, panel: pl.DataFrame) -> list[Leak]:
+def check_label_table(labels: Table, panel: pl.DataFrame) -> list[Leak]:
     """Findings about a label table as such: `duplicates`, `time_reversal`, `extra_rows`."""
-    return [
-        *_duplicates(labels, ("timestamp", "symbol", "horizon")),
-        *_reversals(labels),
-        *_extra_rows(labels, panel),
-    ]
+    key = ("timestamp", "symbol", "horizon")
+    keys = labels.lazy().select(key).collect()
+    return [*_duplicates(keys, key), *_reversals(keys), *_extra_rows(keys, panel)]
 
 
 def _duplicates(table: pl.DataFrame, key: Sequence[str]) -> Iterator[Leak]:

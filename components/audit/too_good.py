@@ -2,60 +2,67 @@
 label.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
 
+from components.audit.columns import Table, in_blocks, names_of
 from components.audit.result import Leak, merge_leaks
 from components.timeline import bar_index
 
 JOIN_BARS = 120
 MIN_SYMBOLS = 5
 MIN_EFFECTIVE_ROWS = 100
+# Before the names of labels beside factors, which may have the same.
+LABEL = "__label_"
 # Mean rank correlation within bars between a factor and a label above which the factor must hold the
 # future.
 TOO_GOOD_RANK_CORRELATION = 0.5
 
 
-def too_good(factors: pl.DataFrame, labels: pl.DataFrame, columns: list[str]) -> list[Leak]:
+def too_good(factors: Table, labels: Table, columns: list[str]) -> list[Leak]:
     """Factors that rank the symbols of a bar as a label does: mean rank correlation over up to 120 bars
     beyond the limit.
 
     Judged only where enough independent values stand behind the mean: 5 symbols a bar, and at least 100 of
     symbols times bars after allowing for overlapping labels.
     """
-    times = labels.filter(pl.col("log_return").is_not_null())["timestamp"].unique().sort()
+    known = labels.lazy().filter(pl.col("log_return").is_not_null())
+    times = known.select(pl.col("timestamp").unique().sort()).collect().to_series()
     if times.is_empty() or not columns:
         return []
     positions = np.unique(np.linspace(0, len(times) - 1, min(JOIN_BARS, len(times))).astype(int))
     chosen = times.gather(positions)
     spacing = len(times) / len(chosen)
     at_chosen = pl.col("timestamp").is_in(chosen.implode())
-    inputs = factors.filter(at_chosen).select("timestamp", "symbol", *columns)
-    ranks = inputs.with_columns(pl.col(columns).fill_nan(None).rank().over("timestamp"))
-    leaks = []
-    for (horizon,), part in labels.filter(at_chosen).group_by("horizon", maintain_order=True):
-        targets = [name for name in ("log_return", "sector_neutral_return") if name in part.columns]
-        joined = ranks.join(
-            part.select("timestamp", "symbol", *targets),
-            on=["timestamp", "symbol"],
-            how="inner",
-            maintain_order="left",
-            suffix="__label",
-        )
-        for target in targets:
-            source = target if target not in columns else f"{target}__label"
-            label = joined.select(pl.col(source).rank().over("timestamp")).to_series().to_numpy()
-            name, independent = f"{target} over {horizon} bars", min(1.0, spacing / int(horizon))
-            leaks += _copies(joined, label, columns, name, independent)
-    return merge_leaks(leaks)
+    names = names_of(labels)
+    targets = [name for name in ("log_return", "sector_neutral_return") if name in names]
+    judged = labels.lazy().filter(at_chosen).select("timestamp", "symbol", "horizon", *targets).collect()
+    parts = judged.rename({name: LABEL + name for name in targets}).partition_by(
+        "horizon", maintain_order=True
+    )
+    found: dict[tuple[int, str], list[Leak]] = {}
+    for block in in_blocks(columns):
+        inputs = factors.lazy().filter(at_chosen).select("timestamp", "symbol", *block).collect()
+        ranks = inputs.with_columns(pl.col(block).fill_nan(None).rank().over("timestamp"))
+        for part in parts:
+            horizon = part["horizon"][0]
+            joined = ranks.join(
+                part.drop("horizon"), on=["timestamp", "symbol"], how="inner", maintain_order="left"
+            )
+            for target in targets:
+                label = joined.select(pl.col(LABEL + target).rank().over("timestamp")).to_series().to_numpy()
+                name, independent = f"{target} over {horizon} bars", min(1.0, spacing / int(horizon))
+                leaks = found.setdefault((horizon, target), [])
+                leaks += _copies(joined, label, block, name, independent)
+    return merge_leaks(leak for leaks in found.values() for leak in leaks)
 
 
 def _copies(
     joined: pl.DataFrame,
     label: np.ndarray,
-    columns: list[str],
+    columns: Sequence[str],
     name: str,
     independent: float,
 ) -> Iterator[Leak]:

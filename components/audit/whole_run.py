@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from components.audit.builders import Builder
+from components.audit.columns import Table, row_count
 from components.audit.config import Settings
 from components.audit.factors import audit_factors
 from components.audit.labels import audit_labels
@@ -21,12 +22,13 @@ class Tables:
     """What the stages before handed over: PANEL (with the columns that factors may read), FACTORS, LABELS and
     the catalog of the factors.
 
-    The catalog may be empty: then the whole history before each cut is rebuilt, which is slower.
+    Of factors and labels that are scans some columns at a time are held. The catalog may be empty: then the
+    whole history before each cut is rebuilt, which is slower.
     """
 
     panel: pl.DataFrame
-    factors: pl.DataFrame
-    labels: pl.DataFrame
+    factors: Table
+    labels: Table
     catalog: Sequence[CatalogEntry]
 
 
@@ -37,7 +39,8 @@ def audit_run(
     these fails.
     """
     panel, factors, labels, catalog = tables.panel, tables.factors, tables.labels, tables.catalog
-    numeric = [name for name in factor_columns(factors) if factors.schema[name].is_numeric()]
+    schema = factors.collect_schema()
+    numeric = [name for name in factor_columns(factors) if schema[name].is_numeric()]
     as_they_stand = [*check_factor_table(factors, panel, catalog), *check_label_table(labels, panel)]
     join = too_good(factors, labels, numeric)
     of_labels = audit_labels(
@@ -58,8 +61,8 @@ def audit_run(
         "seed": seed,
         **of_factors.checked,
         **of_labels.checked,
-        "factor_rows": len(factors),
-        "label_rows": len(labels),
+        "factor_rows": row_count(factors),
+        "label_rows": row_count(labels),
         "panel_rows": len(panel),
     }
     return replace(of_factors, leaks=merge_leaks(leaks), checked=checked)

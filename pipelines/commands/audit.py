@@ -23,8 +23,7 @@ READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".arrow": pl.read_ipc,
     ".ipc": pl.read_ipc,
 }
-# The command stands alone and may look closer than a stage of every run: as many cuts as the budget allows,
-# up to every bar twice.
+# The command stands alone and may look closer than a stage of every run: at every bar of a small panel.
 SCAN_CUTS = 4000
 STAGGERED_BUILDS = 12
 
@@ -50,7 +49,7 @@ def audit_command(
     *,
     cuts: int = 5,
     seed: int = 0,
-    budget_s: float = 45.0,
+    scan_cuts: int = SCAN_CUTS,
     labels: Sequence[str] = (),
     adjusted: Adjusted = "auto",
 ) -> str:
@@ -75,8 +74,7 @@ def audit_command(
             _require_folder(target)
         settings = Settings(
             cuts=cuts,
-            budget_s=budget_s,
-            scan_cuts=SCAN_CUTS,
+            scan_cuts=scan_cuts,
             staggered_builds=STAGGERED_BUILDS,
             adjusted=adjusted,
         )

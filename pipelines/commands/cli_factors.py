@@ -54,11 +54,13 @@ def audit(
     cuts: Annotated[
         int,
         typer.Option(
-            min=1, help="Cuts at which factors are rebuilt in any case; more follow while the budget lasts."
+            min=1, help="Cuts at which every check is made; further ones, with one check each, follow."
         ),
     ] = 5,
     seed: Annotated[int, typer.Option(help="Seed of cuts and changes.")] = 0,
-    budget_s: Annotated[float, typer.Option("--budget-s", min=0, help="Seconds for further cuts.")] = 45.0,
+    scan_cuts: Annotated[
+        int, typer.Option(min=0, help="Further cuts at most; on a large panel there are fewer.")
+    ] = 4000,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +92,7 @@ def audit(
             html_path,
             cuts=cuts,
             seed=seed,
-            budget_s=budget_s,
+            scan_cuts=scan_cuts,
             labels=label or (),
             adjusted=adjusted,
         )

@@ -23,7 +23,7 @@ SETTINGS = Settings(
     window_bars=5,
     coarser=("4h", "1d"),
 )
-SHORT = AuditSettings(budget_s=1, warm_up_starts=1, adjusted="yes")
+SHORT = AuditSettings(scan_cuts=0, warm_up_starts=1, adjusted="yes")
 COARSER = {entry.column for entry in catalog(SETTINGS, "1h") if entry.period}
 
 

@@ -17,7 +17,7 @@ from components.market.simulator import simulate
 from tests.audit.clean import build_clean_library
 from tests.audit.planted import PLANTED, RETURN, own
 
-ONLY_WARM_UP = AuditSettings(guided_cuts=0, scan_cuts=0, budget_s=1, whole_history=False)
+ONLY_WARM_UP = AuditSettings(guided_cuts=0, scan_cuts=0, whole_history=False)
 KEYS = ["timestamp", "symbol"]
 
 

@@ -11,7 +11,7 @@ from components.audit.config import Settings
 from components.audit.factors import audit_factors
 from components.audit.result import AuditError
 
-QUICK = Settings(budget_s=1, guided_cuts=0, scan_cuts=6, warm_up_starts=0)
+QUICK = Settings(guided_cuts=0, scan_cuts=6, warm_up_starts=0)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
         },
     },
     "timeline": {"train_share": 0.5, "validation_share": 0.2, "fold_bars": 60},
-    # What else the audit would add to fill its budget is tests/audit's to test.
+    # What else the audit would add is tests/audit's to test.
     "audit": {"cuts": 2, "guided_cuts": 1, "scan_cuts": 2},
     "experts": {
         "leaves": ["median/1d/base", "elasticnet/1d/base", "lightgbm/1d/base", "patchtst/1d/base"],

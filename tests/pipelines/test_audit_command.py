@@ -147,7 +147,7 @@ def audit(tmp_path, monkeypatch):
                 tmp_path / "panel.parquet",
                 tmp_path / "out.json",
                 tmp_path / "out.html",
-                **{"budget_s": 3.0, **options},
+                **{"scan_cuts": 40, **options},
             )
             code = 0
         except LeaksFound as found:
