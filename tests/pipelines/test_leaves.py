@@ -78,7 +78,7 @@ def test_switches_settings_and_the_rest_of_a_leaf_stand_side_by_side():
     assert (leaf.ensemble, leaf.settings["training"]["epochs"]) == (2, 9)
     assert leaf.settings["width"] == before.settings["width"]
     # The demo's own override of the same section is kept.
-    assert leaf.settings["training"]["max_train_windows"] == 8000
+    assert leaf.settings["training"]["max_train_windows"] == 4000
 
 
 def test_the_config_stands_over_the_leaf_and_the_command_line_over_the_config(tmp_path):
