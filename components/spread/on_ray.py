@@ -3,6 +3,7 @@ on one that is started here. Only names, paths and numbers travel; where a node 
 """
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ TRIES_VARIABLE, TRIES = "RAY_gcs_server_port_wait_time_s", "1"
 TOO_SLOW, STARTS = "timed out during startup", 4
 # What goes into Ray's store of objects is a name and a few paths; the least that Ray takes.
 STORE_BYTES = 80 * 2**20
+SHORT = "/tmp"
 
 
 class RayError(AlphaloopError):
@@ -105,21 +107,29 @@ def _answer(ray: ModuleType, reference: object, piece: Piece, retries: int) -> d
 @contextmanager
 def connected(ray: ModuleType) -> Iterator[None]:
     address = ray_address()
-    try:
-        _connect(ray, address)
-    except Exception as error:  # Ray raises what it likes, plain exceptions among them
-        place = f"at {address}" if address else "here"
-        raise RayError(
-            f"No Ray answers {place} ({type(error).__name__}: {error}). Check compute.address, that the"
-            f" cluster runs, and its token in {TOKENS[0]} or {TOKENS[1]}; or set compute.engine to local."
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with tempfile.TemporaryDirectory(prefix="ray-", dir=_short(), ignore_cleanup_errors=True) as scratch:
+        try:
+            _connect(ray, address, scratch)
+        except Exception as error:  # Ray raises what it likes, plain exceptions among them
+            place = f"at {address}" if address else "here"
+            raise RayError(
+                f"No Ray answers {place} ({type(error).__name__}: {error}). Check compute.address, that the"
+                f" cluster runs, and its token in {TOKENS[0]} or {TOKENS[1]}; or set compute.engine to local."
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _connect(ray: ModuleType, address: str) -> None:
+def _short() -> str | None:
+    """Where Ray's sockets go: their paths may have 107 bytes, which those below a run's own scratch folder,
+    the TMPDIR of its tasks, soon have.
+    """
+    return SHORT if os.path.isdir(SHORT) else None
+
+
+def _connect(ray: ModuleType, address: str, scratch: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
         os.environ.setdefault(TRIES_VARIABLE, TRIES)
@@ -131,7 +141,7 @@ def _connect(ray: ModuleType, address: str) -> None:
     for left in reversed(range(STARTS)):
         try:
             # `local`: never one that happens to run on this machine.
-            ray.init(address="local", **here, **quiet)
+            ray.init(address="local", _temp_dir=scratch, **here, **quiet)
             return
         except Exception as error:
             if TOO_SLOW not in str(error) or not left:

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +11,7 @@ import psutil
 
 from components.spread.attempts import LOGS, read_attempts
 from components.spread.on_ray import STARTS, TOO_SLOW
+from tests.serving.live_service import free_port
 
 STORE_BYTES = 80 * 2**20
 # For machines whose cores others have: Ray gives up on a process that takes its time, and has its workers
@@ -55,15 +56,16 @@ class Raylets:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster()
-        self._nodes = [self._node() for _ in range(3)]
+        self._port = free_port()
+        self._nodes = [self._node({"ray_client_server_port": self._port}), self._node({}), self._node({})]
         return self
 
-    def _node(self, tries: int = STARTS):
+    def _node(self, more: Mapping[str, int], tries: int = STARTS):
         """A raylet; another try where it is too slow for Ray, as where others have the cores."""
         before = set(psutil.Process().children(recursive=True))
         try:
             return self._cluster.add_node(
-                num_cpus=self._cores, object_store_memory=STORE_BYTES, include_dashboard=False
+                num_cpus=self._cores, object_store_memory=STORE_BYTES, include_dashboard=False, **more
             )
         except Exception as error:
             if TOO_SLOW not in str(error) or tries == 1:
@@ -73,7 +75,7 @@ class Raylets:
             for process in late:
                 process.kill()
             psutil.wait_procs(late)
-            return self._node(tries - 1)
+            return self._node(more, tries - 1)
 
     def __exit__(self, *_: object) -> None:
         self._cluster.shutdown()
@@ -81,6 +83,11 @@ class Raylets:
     @property
     def address(self) -> str:
         return self._cluster.address
+
+    @property
+    def address_from_outside(self) -> str:
+        """For a driver that is no node of the cluster."""
+        return f"ray://127.0.0.1:{self._port}"
 
     @contextmanager
     def killing_one_at_work(self, out: Path, gate: Path) -> Iterator[Killed]:
