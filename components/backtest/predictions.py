@@ -12,7 +12,10 @@ from components.contracts import (
     ContractError,
     check_table,
     map_table,
+    mapped_rows,
+    of_task,
     read_stamp,
+    tasks_in,
 )
 from components.contracts.classes import CLASS_COLUMNS
 
@@ -52,12 +55,8 @@ def split_predictions(predictions: pl.DataFrame, judged: Task, *, source: str) -
             f"{source}: several values of 'period' ({', '.join(periods)}). Experts that are compared must"
             " have the same; train them again."
         )
-    by_task = {
-        Task(target, horizon): rows
-        for (target, horizon), rows in table.partition_by(
-            "target", "horizon", as_dict=True, maintain_order=True
-        ).items()
-    }
+    # Where there is one task this copies nothing.
+    by_task = {Task(*task): of_task(table, *task) for task in tasks_in(table)}
     if judged not in by_task:
         found = ", ".join(f"{task.target} over {task.horizon}" for task in sorted(by_task))
         raise ContractError(
@@ -73,8 +72,8 @@ def _by_model(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     given = [name for name in ALL_PREDICTIONS.optional if name in rows.columns]
     empty = {name for name in CLASS_COLUMNS if name in given and rows[name].null_count() == len(rows)}
     kept = rows.select("expert", *MEASURED_COLUMNS, *(name for name in given if name not in empty))
-    parts = kept.partition_by("expert", as_dict=True, maintain_order=True, include_key=False)
-    return {name: part for (name,), part in sorted(parts.items())}
+    names = kept["expert"].unique().sort()
+    return {name: mapped_rows(kept, pl.col("expert") == name).drop("expert") for name in names}
 
 
 def read_predictions(path: Path, labels: Path, judged: Task) -> Predicted:

@@ -36,8 +36,8 @@ from components.memory.need import MIB, Need
 from components.progress import report, stage
 from components.settings import config_hash
 
-# Simulated factors, 48,664 and 290,827 rows of 261 columns: 395 and 723 MiB.
-NEED = Need("materialise", base=325 * MIB, row=0, cell=5.5)
+# Simulated factors, 34,794 and 145,518 rows of 182 columns: 175 and 252 MiB.
+NEED = Need("materialise", base=155 * MIB, row=0, cell=3)
 
 # Rows are joined a part at a time, so hardly more is held of many: 240 and 400 MiB with 115,810 and 485,564.
 TRAINING_SET_NEED = Need("training set", base=230 * MIB, row=200, cell=0)

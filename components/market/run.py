@@ -12,8 +12,13 @@ from components.market.errors import MarketError
 from components.market.load import Market, describe, load_panel
 from components.market.source_hash import market_sha256
 from components.market.truth import write_truth
+from components.memory.need import MIB, Need
 from components.progress import report, stage, warn
 from components.settings import config_hash
+
+# Of the simulator, which knows beforehand how many bars it makes; 36,000, 150,000 and 2,000,000: 70, 113 and
+# 742 MiB.
+NEED = Need("ingest", base=60 * MIB, row=357, cell=0)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Market
     """
     with stage("ingest"):
         parsed = Settings.model_validate_json(settings)
+        if parsed.source == "simulator":
+            NEED.require_for(parsed.simulator.symbols * parsed.simulator.bars, len(RAW_PANEL.columns))
         market = load_panel(parsed, data_folder=_data_folder(), seed=inputs.seed)
         if inputs.source and inputs.source != market.source_sha256:
             raise MarketError(

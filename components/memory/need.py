@@ -52,7 +52,10 @@ class Need:
         TooLittleMemory
             With stage, need, limit and what to change.
         """
-        rows, columns = table_size(table)
+        self.require_for(*table_size(table), stage=stage, root=root)
+
+    def require_for(self, rows: int, columns: int, *, stage: str = "", root: Path = ROOT) -> None:
+        """The same for a table of so many rows and columns that is not there yet."""
         name, need = stage or self.stage, self.bytes(rows, columns)
         bound, first = end(root), limit(root)
         if bound is None or first is None:

@@ -10,11 +10,15 @@ from components.contracts import read_gathered
 from components.contracts.documents.summary import RunSummary
 from components.credentials import require_no_credential
 from components.lasting.folder import below, opened
+from components.memory.need import MIB, Need
 from components.progress import EVENTS_VARIABLE, report, stage
 from components.progress.notes import forget_old_notes, notes_place, read_notes
 from components.report.build import REPORT, SUMMARY, build_report, keep_pages
 from components.report.closing import FAILURE, close_run, read_events, unreached
 from components.report.result import EVIDENCE, Artifacts
+
+# Told by the factors; simulated, 34,794 and 145,518 rows: 283 and 446 MiB.
+NEED = Need("report", base=240 * MIB, row=1200, cell=0)
 
 
 def run_write_report(artifacts: Artifacts, page: str, *, config: str, folder: str) -> RunSummary:
@@ -24,6 +28,7 @@ def run_write_report(artifacts: Artifacts, page: str, *, config: str, folder: st
     """
     with stage("report"):
         require_no_credential(json.loads(config), "The report")
+        NEED.require(artifacts.learned.factors)
         with opened(folder, [], last=[SUMMARY]) as kept:
             summary = build_report(artifacts, json.loads(config), kept)
             shutil.copyfile(kept / REPORT, page)

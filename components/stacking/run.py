@@ -45,8 +45,8 @@ from components.stacking.tasks import Course, stack_tasks
 from components.timeline import Settings as TimelineSettings
 from components.timeline import cross_validated_splits, resolve_windows
 
-# The training set, 4 bytes a value, and half as much again; simulated, 48,664 rows of 146 columns: 205 MiB.
-GATHERING = Need("out-of-fold table", base=180 * MIB, row=0, cell=6)
+# Simulated, 34,794 and 145,518 rows: 207 and 301 MiB.
+GATHERING = Need("out-of-fold table", base=190 * MIB, row=600, cell=0)
 # Told by the predictions of all experts; those of two, 161,478 and 968,868 rows: 370 and 631 MiB.
 STACKING = Need("stack", base=320 * MIB, row=325, cell=0)
 

@@ -20,6 +20,7 @@ from components.contracts import (
     read_stamp,
     read_table,
     require_one_origin,
+    tables,
     write_table,
 )
 
@@ -72,6 +73,20 @@ def test_a_table_that_breaks_its_contract_is_refused(spoil, words):
     with pytest.raises(ContractError) as caught:
         check_table(spoil(factors()), FACTORS)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("looked_at", [1, 2, 3, 5])
+def test_rows_are_compared_across_the_borders_of_the_parts_that_are_looked_at(looked_at, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS_LOOKED_AT", looked_at)
+    good = factors()
+    assert check_table(good, FACTORS).equals(good)
+    for row in range(len(good)):
+        with pytest.raises(ContractError, match="1 rows repeat"):
+            check_table(pl.concat([good[: row + 1], good[row:]]), FACTORS)
+        if row:
+            order = [*range(row - 1), row, row - 1, *range(row + 1, len(good))]
+            with pytest.raises(ContractError, match="not sorted"):
+                check_table(good[order], FACTORS)
 
 
 def test_surplus_columns_are_refused_where_none_are_allowed():
