@@ -120,14 +120,31 @@ LEAST_FIFTH = np.arange(NAMES) < NAMES / 5
 MOST_TRADED = np.arange(NAMES) >= NAMES * 0.85
 
 
-def test_skill_in_every_name_passes():
-    found = judged(np.ones(NAMES))
-    assert found.failed == []
-    liquidity = found.evaluation.experts["stack"].test.liquidity
+@pytest.fixture(scope="module")
+def everywhere() -> Judged:
+    """A model with skill in every name."""
+    return judged(np.ones(NAMES))
+
+
+@pytest.fixture(scope="module")
+def sound(everywhere) -> Measurement:
+    """The test block of that model."""
+    return everywhere.evaluation.experts["stack"].test
+
+
+@pytest.fixture(scope="module")
+def but_there() -> Judged:
+    """A model with skill in every name but the most traded."""
+    return judged(~MOST_TRADED)
+
+
+def test_skill_in_every_name_passes(everywhere):
+    assert everywhere.failed == []
+    liquidity = everywhere.evaluation.experts["stack"].test.liquidity
     assert liquidity.names == NAMES
     assert liquidity.least_traded_profit_share == pytest.approx(0.2, abs=0.1)
     assert liquidity.rank_ic_most_traded.mean == pytest.approx(0.12, abs=0.04)
-    assert found.evaluation.experts["stack"].test.all_names is None
+    assert everywhere.evaluation.experts["stack"].test.all_names is None
 
 
 def test_skill_in_the_least_traded_fifth_alone_is_caught():
@@ -141,13 +158,12 @@ def test_skill_in_the_least_traded_fifth_alone_is_caught():
     assert "least traded fifth of names: " in found.reason("illiquid_profit")
 
 
-def test_skill_everywhere_but_among_the_names_that_can_be_bought_is_caught():
+def test_skill_everywhere_but_among_the_names_that_can_be_bought_is_caught(but_there):
     """As where an approval was hollow: some 15 % of names trade enough, and among them is no skill."""
-    found = judged(~MOST_TRADED)
-    assert found.failed == ["most_traded_skill"]
+    assert but_there.failed == ["most_traded_skill"]
 
 
-def test_the_universe_is_judged_by_its_own_names_and_all_names_stay_beside():
+def test_the_universe_is_judged_by_its_own_names_and_all_names_stay_beside(but_there):
     hollow = judged(~MOST_TRADED, tradable=MOST_TRADED)
     block = hollow.evaluation.experts["stack"].test
     assert {"information_coefficient", "significance", "sharpe"} <= set(hollow.failed)
@@ -155,7 +171,7 @@ def test_the_universe_is_judged_by_its_own_names_and_all_names_stay_beside():
     assert block.symbols == MOST_TRADED.sum()
     assert block.all_names.symbols == NAMES
     assert block.portfolio.long_short.sharpe_net < 2 < block.all_names.portfolio.long_short.sharpe_net
-    every = judged(~MOST_TRADED).evaluation.experts["stack"].test
+    every = but_there.evaluation.experts["stack"].test
     assert block.all_names.ic == every.ic
     assert block.all_names.portfolio == every.portfolio
     sound = judged(MOST_TRADED, tradable=MOST_TRADED, ic=0.3)
@@ -171,27 +187,20 @@ def test_without_volume_the_gates_say_so_and_fail_for_nothing():
 @pytest.mark.parametrize(
     ("capital", "sharpe", "passed"), [(1e6, 1.0, True), (1e7, 0.0, False), (10**6.4, 0.6, True)]
 )
-def test_the_capital_that_config_names_is_what_capacity_is_asked_at(capital, sharpe, passed):
-    block = judged(np.ones(NAMES)).evaluation.experts["stack"].test
+def test_the_capital_that_config_names_is_what_capacity_is_asked_at(sound, capital, sharpe, passed):
     curve = [
         CapacityRow(capital=at, sharpe_net=net, return_net=0.1, cost_share=0.1)
         for at, net in ((1e5, 2.0), (1e6, 1.0), (1e7, 0.0))
     ]
-    long_short = block.portfolio.long_short.model_copy(update={"capacity": curve})
-    portfolio = block.portfolio.model_copy(update={"long_short": long_short})
-    gates = tradability_gates(block.model_copy(update={"portfolio": portfolio}), Settings(capital=capital))
+    long_short = sound.portfolio.long_short.model_copy(update={"capacity": curve})
+    portfolio = sound.portfolio.model_copy(update={"long_short": long_short})
+    gates = tradability_gates(sound.model_copy(update={"portfolio": portfolio}), Settings(capital=capital))
     (found,) = (gate for gate in gates if gate.name == "capacity")
     assert found.value == pytest.approx(sharpe, abs=1e-9)
     assert found.passed == passed
-    (unknown,) = (gate for gate in tradability_gates(block, Settings()) if gate.name == "capacity")
+    (unknown,) = (gate for gate in tradability_gates(sound, Settings()) if gate.name == "capacity")
     assert unknown.passed
     assert "not judged, no traded value is known" in unknown.reason
-
-
-@pytest.fixture(scope="module")
-def sound() -> Measurement:
-    """The test block of a model with skill in every name."""
-    return judged(np.ones(NAMES)).evaluation.experts["stack"].test
 
 
 def tradability(block: Measurement, **settings) -> dict[str, Gate]:
