@@ -85,7 +85,7 @@ def make_tries(study: Any, plan: SearchPlan, deadline: float | None) -> None:
             pause, awaited = SHORTEST_PAUSE_S, None
             continue
         if awaited is None and at_work:
-            report(plan.stage, f"waits for {len(at_work)} tries of other processes")
+            report(plan.stage, f"waits for tries of other processes: {len(at_work)} at work")
         # When time is over, others may go on for long: then those alone that were at work are waited for.
         awaited = at_work if in_time or awaited is None else awaited & at_work
         if not awaited:

@@ -352,12 +352,18 @@ def wait_for(path: Path, child: subprocess.Popen) -> None:
     raise AssertionError("the child did not come so far")
 
 
-def test_workers_share_a_study_and_stop_at_the_number_wanted(inputs, tmp_path):
-    plan = plan_for(inputs, tmp_path, TUNABLE, NOISE_SPACE, trials=7, workers=2)
+def test_workers_share_a_study_and_stop_at_the_number_wanted_though_one_is_killed(inputs, tmp_path, capfd):
+    (tmp_path / "kills").touch()
+    leaf = TUNABLE.model_copy(update={"settings": {"dies_with": str(tmp_path / "kills")}})
+    plan = plan_for(inputs, tmp_path, leaf, NOISE_SPACE, trials=7, workers=2)
     found = search.search(plan)
-    assert sorted(one.number for one in found.tries) == list(range(7))
-    assert {one.state for one in found.tries} <= {"complete", "pruned"}
-    assert len({str(one.values) for one in found.tries}) == 7
+    # A child that died stays a process until its parent looks, and must not be waited for.
+    assert "1 of 2 workers died (exit code -9)" in capfd.readouterr().err
+    counted = [one for one in found.tries if one.state != "stopped"]
+    assert sorted(one.number for one in found.tries) == list(range(8))
+    assert len(counted) == 7
+    assert {one.state for one in counted} <= {"complete", "pruned"}
+    assert len({str(one.values) for one in counted}) == 7
     alone = search.search(replace(plan, folder=tmp_path / "alone", trials=1, workers=1))
     assert found.own.value == alone.own.value
 

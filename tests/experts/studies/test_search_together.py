@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
@@ -266,6 +267,19 @@ def test_a_try_that_its_processes_die_at_again_and_again_counts_as_failed(inputs
     # Settings that a try was to have go on with it, though it was stopped before it got them.
     assert trials[-1].system_attrs["fixed_params"] == trials[0].system_attrs["fixed_params"]
     assert trials[-1].user_attrs["own"]
+
+
+def test_a_child_that_died_and_was_not_asked_for_is_dead():
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    maker = {"pid": sleeper.pid, "began": psutil.Process(sleeper.pid).create_time()}
+    assert makers._lives(maker)
+    assert not makers._lives({**maker, "began": maker["began"] + 1})
+    sleeper.kill()
+    while psutil.Process(sleeper.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not makers._lives(maker)
+    sleeper.wait()
+    assert not makers._lives(maker)
 
 
 def test_a_try_of_another_machine_is_taken_over_when_no_beat_was_seen_for_long(inputs, tmp_path, monkeypatch):

@@ -3,6 +3,8 @@ its seed; of classes it says chances that rise with the score. It fails where it
 """
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ class Settings(Section):
     direction: float = Field(1.0, ge=-1, le=1)
     width: int = Field(4, ge=1)
     fails: bool = False
+    dies_with: str = Field("", description="a file that kills who finds it, once")
     inner: Inner = Inner()
 
 
@@ -37,6 +40,9 @@ class Expert:
 
     def fit(self, frame, task, *, advance, warm_start=None):
         self.seed, self.target = task.seed, task.target
+        if self.settings.dies_with and Path(self.settings.dies_with).exists():
+            Path(self.settings.dies_with).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.settings.fails:
             raise RuntimeError("was told to fail")
 
