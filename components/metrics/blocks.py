@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from components.metrics.bootstrap_import import import_bootstrap
+
 # Of the lengths that several series ask for the one that is taken: one odd series does not set it for all,
 # and the steady half does not hide a quarter that is persistent.
 QUANTILE = 0.75
@@ -27,17 +29,20 @@ def block_length(values: np.ndarray, *, horizon: int = 1) -> int:
     -------
     At least 1, at most the number of bars.
     """
-    from arch.bootstrap import optimal_block_length
-
     values = np.asarray(values, dtype=float)
     values = values[:, None] if values.ndim == 1 else values
     bars = len(values)
     floor = max(HORIZONS_A_BLOCK * horizon, int(np.ceil(bars ** (1 / 3))), 1)
     moving = values[:, np.ptp(values, axis=0) > 0] if bars > floor else values[:, :0]
-    asked = optimal_block_length(moving)["stationary"].to_numpy() if moving.shape[1] else np.array([])
+    asked = _optimal_lengths(moving) if moving.shape[1] else np.array([])
     asked = asked[np.isfinite(asked)]
     length = int(np.ceil(np.quantile(asked, QUANTILE))) if len(asked) else 1
     return max(min(max(length, floor), bars), 1)
+
+
+def _optimal_lengths(values: np.ndarray) -> np.ndarray:
+    """What each series asks for; shape (bars, series) gives (series,)."""
+    return import_bootstrap().optimal_block_length(values)["stationary"].to_numpy()
 
 
 def dependent_bars(values: np.ndarray, *, horizon: int = 1) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from components.metrics.blocks import block_length, dependent_bars
+from components.metrics.bootstrap_import import import_bootstrap
 from components.metrics.inference import fewest_values
 from components.metrics.rotation import rotated_statistics
 from components.metrics.trial_returns import ROUNDING, TrialReturns, arrange_trials
@@ -195,9 +196,7 @@ def _prepare(
 
 def _bootstrap_test(excess: np.ndarray, prepared: _Prepared):
     """Computed test of arch, whose losses are the returns with their sign turned."""
-    from arch.bootstrap import SPA
-
-    test = SPA(
+    test = import_bootstrap().SPA(
         np.zeros(len(excess)),
         -excess,
         block_size=prepared.block,
