@@ -135,10 +135,10 @@ GRU = Leaf(
 )
 
 
-def members_left() -> list[psutil.Process]:
-    """Processes of a group that still run, below any raylet of ours."""
-    ours = psutil.process_iter(["cmdline"])
-    return [one for one in ours if "components.spread.member" in (one.info["cmdline"] or ())]
+def members_left(folder: Path) -> list[psutil.Process]:
+    """Processes of a group that still run on something below the folder."""
+    lines = {one: " ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])}
+    return [one for one, line in lines.items() if "components.spread.member" in line and str(folder) in line]
 
 
 def test_a_network_over_two_nodes_gives_the_bytes_of_torchrun_on_one(tmp_path, inputs, ray, monkeypatch):
@@ -171,7 +171,7 @@ def test_a_process_that_fails_on_one_node_ends_those_on_others(tmp_path, inputs,
     )
     with pytest.raises(ExpertError, match=said):
         train_in_processes(inputs, assignment(leaf, TIMELINE), tmp_path / "work")
-    until(lambda: not members_left())
+    until(lambda: not members_left(tmp_path))
 
 
 def test_more_processes_than_the_nodes_hold_are_refused(tmp_path, inputs, ray):
@@ -204,21 +204,21 @@ def test_a_node_that_dies_ends_the_group_and_the_next_call_goes_on(tmp_path, inp
     )
     gate.touch()
     with ThreadPoolExecutor(1) as other:
-        killing = other.submit(kill_a_node, ray)
+        killing = other.submit(kill_a_node, ray, tmp_path)
         with pytest.raises(ExpertError, match=r"ended with its node, as Ray tells"):
             train_in_processes(inputs, assignment(leaf, TIMELINE), work)
         killing.result()
-    until(lambda: not members_left())
+    until(lambda: not members_left(tmp_path))
     gate.unlink()
     monkeypatch.setenv(ENGINE_VARIABLE, "local")
     status = train_in_processes(inputs, assignment(leaf, TIMELINE), work)
     assert len(status.folds) > 1
 
 
-def kill_a_node(ray: Raylets) -> None:
+def kill_a_node(ray: Raylets, folder: Path) -> None:
     """Once both processes are at it."""
-    until(lambda: len(members_left()) == 2)
-    ray.kill_raylet_of([one.parent() for one in members_left()])
+    until(lambda: len(members_left(folder)) == 2)
+    ray.kill_raylet_of([one.parent() for one in members_left(folder)])
 
 
 TWICE = """
