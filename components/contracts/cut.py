@@ -87,12 +87,20 @@ class Shelf:
 
     def bars(self, block: int) -> pl.DataFrame:
         """All symbols of a block of bars, in the order of time and symbol."""
-        table = self._taken([self.folder / f"{block}_{names}" for names in self.cut.symbol_blocks])
+        table = self._taken(self._of_bars(block))
         return _sorted(table, table[TIME], table[SYMBOL])
+
+    def remove_bars(self, block: int) -> None:
+        """Remove all symbols of a block of bars from the disk."""
+        for path in self._of_bars(block):
+            path.unlink(missing_ok=True)
 
     def lazy(self) -> pl.LazyFrame:
         """All rows, in the order of the files."""
         return pl.scan_ipc(sorted(self.folder.iterdir()))
+
+    def _of_bars(self, block: int) -> list[Path]:
+        return [self.folder / f"{block}_{names}" for names in self.cut.symbol_blocks]
 
     def _put(self, table: pl.DataFrame, other: np.ndarray, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

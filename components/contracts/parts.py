@@ -4,10 +4,11 @@ the content hash and the file bytes that `components/contracts/tables.py` gives 
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from components.contracts.files import atomic_path
 from components.contracts.row_limit import refuse_too_many, table_rows
@@ -19,14 +20,17 @@ from components.contracts.tables import (
     add_column,
     check_table,
     refuse_changed,
+    row_group_rows,
     stamp_of,
     stamped,
 )
 
 # Values that are held at once while a table is hashed, beyond one column: to read each column by itself costs
 # more than to hash it.
-HELD_VALUES = 1 << 22
+HELD_VALUES = 1 << 24
 TEXT = (pl.String, pl.Binary)
+# Rows of a part that are read together on their way into the file.
+BATCH_ROWS = 1 << 14
 
 
 def scan_table(path: str | os.PathLike, table: Table) -> pl.LazyFrame:
@@ -94,6 +98,14 @@ def _held_together(schema: pl.Schema, rows: int) -> list[list[str]]:
     return groups
 
 
+def write_part(rows: pl.DataFrame, path: Path) -> Path:
+    """Put rows where `write_parts` takes them from. Numbers without a pattern are not packed: that takes
+    longer than to make many of them.
+    """
+    rows.write_ipc(path, record_batch_size=BATCH_ROWS)
+    return path
+
+
 def write_parts(
     files: Sequence[Path],
     path: str | os.PathLike,
@@ -126,8 +138,23 @@ def write_parts(
         inputs=dict(inputs),
     )
     with atomic_path(path) as temporary:
-        whole.select(empty.columns).sink_parquet(temporary, **FILE_FORMAT, metadata=stamped(stamp))
+        rows = row_group_rows(empty.width)
+        _one_by_one(parts, empty.schema).sink_parquet(
+            temporary, **FILE_FORMAT, row_group_size=rows, metadata=stamped(stamp)
+        )
     return stamp
+
+
+def _one_by_one(parts: Sequence[pl.LazyFrame], schema: pl.Schema) -> pl.LazyFrame:
+    """All rows of the parts, to be written: read a few at a time, where a scan of all reads ahead in many."""
+
+    def batches(*_: object) -> Iterator[pl.DataFrame]:
+        for part in parts:
+            rows = part.select(pl.len()).collect().item()
+            for start in range(0, rows, BATCH_ROWS):
+                yield part.slice(start, BATCH_ROWS).collect()
+
+    return register_io_source(batches, schema=schema)
 
 
 def _file_rows(file: Path) -> int:

@@ -19,13 +19,20 @@ from components.contracts.row_limit import table_rows
 from components.contracts.schemas import Table
 
 STAMP_KEY = "alphaloop.stamp"
-# Rows of a row group; fixed, so that a file's bytes don't depend on how its rows came together.
+# Rows of a row group, and its values at most, by which that of a wide table has fewer rows: who writes or
+# reads holds some row groups.
 ROW_GROUP_ROWS = 1 << 17
+ROW_GROUP_VALUES = 1 << 24
 # Rows whose keys are compared at a time.
 ROWS_LOOKED_AT = 1 << 20
-FILE_FORMAT = MappingProxyType(
-    {"compression": "zstd", "compression_level": 1, "row_group_size": ROW_GROUP_ROWS}
-)
+FILE_FORMAT = MappingProxyType({"compression": "zstd", "compression_level": 1})
+
+
+def row_group_rows(columns: int) -> int:
+    """Rows of the row groups of a table of so many columns; they depend on nothing else, so that a file's
+    bytes don't depend on how its rows came together.
+    """
+    return max(1, min(ROW_GROUP_ROWS, ROW_GROUP_VALUES // max(columns, 1)))
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,8 @@ def write_table(
         inputs=dict(inputs or {}),
     )
     with atomic_path(path) as temporary:
-        frame.write_parquet(temporary, **FILE_FORMAT, metadata=stamped(stamp))
+        rows = row_group_rows(frame.width)
+        frame.write_parquet(temporary, **FILE_FORMAT, row_group_size=rows, metadata=stamped(stamp))
     return stamp
 
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from components.contracts import FACTORS, PANEL, Stamp
 from components.contracts.cut import SYMBOL, TIME, Cut, Shelf
-from components.contracts.parts import write_parts
+from components.contracts.parts import write_part, write_parts
 from components.features.build import market_inputs
 from components.features.catalog import (
     STALE_BARS,
@@ -90,9 +90,10 @@ def build_in_pieces(
         for block in source.cut.bar_blocks:
             table = _table(build, made, block)
             table = table.hstack(_coarser_columns(table, coarser, settings)).select(wanted)
-            parts.append(_written(table, folder / f"part_{block:05d}"))
-            # Or it would stand beside the next one.
+            parts.append(write_part(table, folder / f"part_{block:05d}"))
+            # Or they would stand beside the next ones, here and on disk.
             del table
+            made.own.remove_bars(block)
             give_back()
         about = {"code_version": code_version, "config_hash": config_hash(settings), "inputs": inputs}
         return write_parts(parts, target, FACTORS, **about)
@@ -274,11 +275,6 @@ def _formula_scores(build: _Build, made: _Made) -> Shelf | None:
     return scores
 
 
-def _written(table: pl.DataFrame, path: Path) -> Path:
-    table.write_ipc(path, compression="lz4")
-    return path
-
-
 @dataclass(frozen=True)
 class _Coarser:
     """The table of a coarser period, and the ends of its bars."""
@@ -298,7 +294,7 @@ def _coarser_tables(
             build = _Build.of(PanelOnShelf(shelf), own, punctual, folder / period)
             made = _made(build)
             parts = [
-                _written(_table(build, made, block), folder / f"{period}_{block:05d}")
+                write_part(_table(build, made, block), folder / f"{period}_{block:05d}")
                 for block in build.cut.bar_blocks
             ]
             found[period] = _Coarser(pl.scan_ipc(parts), shelf.cut.moments)

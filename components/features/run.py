@@ -19,7 +19,7 @@ from components.contracts import (
 from components.contracts.cut import cut_of
 from components.contracts.parts import scan_table
 from components.contracts.row_limit import table_rows
-from components.contracts.tables import ROW_GROUP_ROWS, stamp_of
+from components.contracts.tables import row_group_rows, stamp_of
 from components.features.build import build_supported
 from components.features.catalog import catalog
 from components.features.config import Settings
@@ -35,9 +35,9 @@ from components.settings import config_hash
 # libraries, and for each row its bar with the measures at hand, and each column of the table.
 BASE_BYTES = 250 * 2**20
 ROW_BYTES, COLUMN_BYTES = 600, 6
-# What a build in pieces holds, measured on 500,000 and 2,000,000 rows of 292 columns, and 500,000 of 648: the
-# libraries, row groups in the writer, and a piece twice, as it is sorted.
-ROW_GROUPS_HELD, TIMES_HELD = 4, 2
+# What a build in pieces holds, measured on pieces of 100,000 and 250,000 rows of 16 and 292 columns, of
+# tables of 500,000 to 2,000,000 rows: the libraries, row groups in the writer, and the rows of a piece.
+ROW_GROUPS_HELD, COLUMN_BYTES_OF_PIECE = 2, 3
 VALUE_BYTES = 4
 # Smaller pieces save no memory that matters and cost time.
 FEWEST_ROWS = 50_000
@@ -130,9 +130,9 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> Made:
 
 def held(columns: int) -> Held:
     """What building a table of so many columns holds."""
-    row = ROW_BYTES + COLUMN_BYTES * columns
-    written = ROW_GROUPS_HELD * ROW_GROUP_ROWS * VALUE_BYTES * columns
-    return Held(BASE_BYTES, row, written, TIMES_HELD * row, FEWEST_ROWS)
+    written = ROW_GROUPS_HELD * row_group_rows(columns) * VALUE_BYTES * columns
+    of_piece = ROW_BYTES + COLUMN_BYTES_OF_PIECE * columns
+    return Held(BASE_BYTES, ROW_BYTES + COLUMN_BYTES * columns, written, of_piece, FEWEST_ROWS)
 
 
 def _origin(inputs: Inputs) -> dict[str, str]:

@@ -14,7 +14,7 @@ import polars as pl
 
 from components.contracts import LABELS
 from components.contracts.cut import SYMBOL, TIME, Cut, Shelf
-from components.contracts.parts import write_parts
+from components.contracts.parts import write_part, write_parts
 from components.contracts.row_limit import refuse_too_many
 from components.labels.build import About, columns_read, labels_of, price_column
 from components.labels.config import Settings
@@ -62,8 +62,7 @@ def build_in_pieces(
             table = _of_block(panel, cut, settings, about, block)
             labelled += len(table) - table["log_return"].null_count()
             learned_first.put_bars(block, _learned_first(table, cut, settings))
-            parts.append(folder / f"part_{block:05d}")
-            table.write_ipc(parts[-1], compression="lz4")
+            parts.append(write_part(table, folder / f"part_{block:05d}"))
             # Or it would stand beside the next one.
             del table
             give_back()

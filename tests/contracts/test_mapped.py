@@ -46,7 +46,7 @@ def test_it_is_the_table_in_one_chunk_however_many_columns_are_unpacked_at_a_tim
 ):
     monkeypatch.setattr(mapped, "BATCH_BYTES", held)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setitem(write_table.__globals__, "FILE_FORMAT", {"row_group_size": 50})
+    monkeypatch.setitem(write_table.__globals__, "ROW_GROUP_ROWS", 50)
     write_table(factors(), tmp_path / "table", FACTORS, **STAMPED)
     found = map_table(tmp_path / "table", FACTORS)
     assert found.equals(read_table(tmp_path / "table", FACTORS))

@@ -96,7 +96,7 @@ def test_a_table_is_cut_only_where_too_little_is_free_and_that_helps(
 def test_pieces_are_as_large_as_what_is_free_allows_beside_the_libraries(
     tmp_path, random_panel, capsys, monkeypatch
 ):
-    row_bytes = module.ROW_BYTES + module.COLUMN_BYTES * len(catalog(Settings(), "1d"))
+    row_bytes = module.ROW_BYTES + module.COLUMN_BYTES_OF_PIECE * len(catalog(Settings(), "1d"))
     for name, value in (
         ("FEWEST_ROWS", 100),
         ("ROW_GROUPS_HELD", 0),
@@ -104,7 +104,7 @@ def test_pieces_are_as_large_as_what_is_free_allows_beside_the_libraries(
     ):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(module.Held, "fits_at_once", lambda *_: False)
-    free = module.BASE_BYTES + module.TIMES_HELD * 300 * row_bytes
+    free = module.BASE_BYTES + 300 * row_bytes
     monkeypatch.setattr("components.memory.limits.target", lambda: free)
     write_table(random_panel(bars=60), tmp_path / "panel", PANEL, code_version="c1", config_hash="m")
     outputs = Outputs(tmp_path / "factors", tmp_path / "catalog")
