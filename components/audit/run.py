@@ -21,7 +21,12 @@ from components.contracts import (
     require_one_origin,
 )
 from components.contracts.parts import scan_table
+from components.memory.need import MIB, Need
 from components.progress import report, stage
+
+# The whole history is rebuilt at once; all else holds windows and some columns. Simulated factors, 115,810
+# and 485,564 rows of 261 columns: 378 and 1,321 MiB.
+NEED = Need("audit", base=85 * MIB, row=0, cell=10.2)
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,19 @@ def run(inputs: Inputs, outputs: Outputs, builders: Builders, *, settings: str, 
     ------
     LeakFound
         If one knew the future; both files are written by then.
+    TooLittleMemory
+        If the rebuild of the whole history can never fit; nothing is read then.
     """
     with stage("audit"):
+        parsed = Settings.model_validate_json(settings)
+        if parsed.whole_history:
+            NEED.require(inputs.factors)
         require_one_origin([inputs.factors, inputs.labels], "panel")
         result = audit_run(
             _tables(inputs),
             load_builder(builders.factors, builders.factor_settings),
             load_builder(builders.labels, builders.label_settings),
-            settings=Settings.model_validate_json(settings),
+            settings=parsed,
             seed=seed,
         )
         write_audit(result, outputs)

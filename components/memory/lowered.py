@@ -4,7 +4,7 @@
 OF_FACTORS = "leave out groups of factors (features.groups)"
 LOWERED = {
     "features": OF_FACTORS,
-    "audit": f"{OF_FACTORS}, audit fewer symbols (audit.max_symbols)",
+    "audit": f"{OF_FACTORS}, rebuild windows only (audit.whole_history: false)",
     "materialise": OF_FACTORS,
     "training set": OF_FACTORS,
     "selection": OF_FACTORS,

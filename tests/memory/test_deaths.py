@@ -105,7 +105,7 @@ def test_kills_for_want_of_memory_are_the_kernels_own_count(tmp_path):
 
 def test_each_stage_is_told_its_own_settings_and_all_that_rows_can_go():
     assert "labels.horizons" in what_to_lower("labels")
-    assert "audit.max_symbols" in what_to_lower("audit")
+    assert "audit.whole_history" in what_to_lower("audit")
     assert "features.groups" not in what_to_lower("backtest")
     for stage in ("labels", "train tft", "backtest"):
         assert "market.symbols" in what_to_lower(stage)

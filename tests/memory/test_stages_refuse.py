@@ -8,7 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from components.audit import run as audit
 from components.backtest import run as backtest
+from components.contracts import ContractError
 from components.drift import run as drift
 from components.experts import run as experts
 from components.experts.leaves import Leaf
@@ -54,6 +56,13 @@ CALLS: dict[str, Callable[[str], object]] = {
         folder=NOWHERE,
         settings="{}",
         code="x",
+    ),
+    "audit": lambda path: audit.run(
+        audit.Inputs(NOWHERE, path, NOWHERE, NOWHERE),
+        audit.Outputs(NOWHERE, NOWHERE),
+        audit.Builders(*[NOWHERE] * 4),
+        settings="{}",
+        seed=1,
     ),
     "selection": lambda path: selection.run_select(
         selection.Inputs(path, NOWHERE, NOWHERE),
@@ -113,6 +122,14 @@ def test_a_stage_that_can_never_fit_is_not_begun(stage, tmp_path, monkeypatch):
         CALLS[stage](str(path))
 
 
+def test_an_audit_of_windows_alone_is_begun_whatever_there_is(tmp_path, monkeypatch):
+    """It goes on to the tables, of which none is there."""
+    monkeypatch.setattr(need, "end", lambda root: Limit("planted", 20 * MIB, 0))
+    call = (audit.Inputs(*[NOWHERE] * 4), audit.Outputs(NOWHERE, NOWHERE), audit.Builders(*[NOWHERE] * 4))
+    with pytest.raises(ContractError, match="nowhere does not exist"):
+        audit.run(*call, settings='{"whole_history": false}', seed=1)
+
+
 # Peaks in MiB that `tests/benchmarks/bench_growth.py` and the doors alone had on simulated markets: what no
 # file backs, by rows and columns of the table that the stage is told by.
 MEASURED = [
@@ -120,6 +137,11 @@ MEASURED = [
     (validation.NEED, 290_827, 11, 492),
     (make_universe.NEED, 48_664, 11, 113),
     (make_universe.NEED, 290_827, 11, 145),
+    (feature_store.TRAINING_SET_NEED, 115_810, 261, 225),
+    (feature_store.TRAINING_SET_NEED, 485_564, 261, 287),
+    (feature_store.TRAINING_SET_NEED, 1_942_256, 261, 338),
+    (audit.NEED, 115_810, 261, 378),
+    (audit.NEED, 485_564, 261, 1321),
     (drift.NEED, 115_810, 146, 246),
     (drift.NEED, 485_564, 146, 369),
     (market.NEED, 150_000, 11, 113),
