@@ -125,7 +125,6 @@ def test_where_no_row_is_noisier_none_is_less_certain(name):
     found = judged(name, 0, 10, QUIET)
     assert 0.9 < found.ratio < 1.1
     assert 0.72 < found.coverage < 0.88
-    assert found.score == judged(name, 0, NO_STEP, QUIET).score
 
 
 def parts_of(
