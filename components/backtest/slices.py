@@ -189,7 +189,7 @@ def _money(parted: pl.DataFrame, money: pl.DataFrame, terms: Terms) -> pl.DataFr
     traded = money["timestamp"].unique().implode()
     series = (
         parted.filter(pl.col("timestamp").is_in(traded))
-        .group_by("part", "timestamp")
+        .group_by("part", "timestamp", maintain_order=True)
         .agg(pl.col("earned", "cost", "traded").sum())
         .sort("part", "timestamp")
         .with_columns((pl.col("earned") - pl.col("cost")).alias("net"))
