@@ -28,7 +28,7 @@ from components.scoring.form import (
 )
 from components.scoring.graph import Graph
 
-BLOCK_WINDOWS = 32
+BLOCK_WINDOWS = 64
 # What graphs, by the file, gave of the rows that are asked about.
 Ran = dict[Path, dict[str, np.ndarray]]
 

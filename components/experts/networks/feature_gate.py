@@ -13,6 +13,8 @@ from components.experts.networks.unit_scale import learning
 
 # Bars whose gates are worked on at once.
 CACHED_BARS = 2048
+# Inputs of a piece of the exported gate: two registers of the widest processors.
+PIECE_INPUTS = 32
 
 
 class FeatureGate(nn.Module):
@@ -23,6 +25,7 @@ class FeatureGate(nn.Module):
         groups = torch.tensor(group_of_input, dtype=torch.long)
         self.weight_FF = nn.Parameter(torch.zeros(len(groups), len(groups)))
         self.bias_F = nn.Parameter(torch.ones(len(groups)))
+        self.pieces = _pieces(group_of_input)
         self.register_buffer("same_group_FF", (groups[:, None] == groups[None, :]).float(), persistent=False)
 
     def forward(self, x_MF: Tensor, mixing_FK: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,6 +35,8 @@ class FeatureGate(nn.Module):
         weight_FF = self.weight_FF * self.same_group_FF
         if learning(weight_FF) and not x_MF.is_cuda and not x_MF.requires_grad:
             return _GatedChannels.apply(x_MF, weight_FF, self.bias_F, mixing_FK)
+        if torch.compiler.is_exporting() and mixing_FK is not None:
+            return self._in_pieces(x_MF, weight_FF, mixing_FK)
         opening_MF = torch.sigmoid(functional.linear(x_MF, weight_FF, self.bias_F))
         gated_MF = x_MF * opening_MF
         return (
@@ -40,9 +45,41 @@ class FeatureGate(nn.Module):
             opening_MF.float().mean(dim=0),
         )
 
+    def _in_pieces(self, x_MF: Tensor, weight_FF: Tensor, mixing_FK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for the exported graph, some groups at a time: most of the whole matrix joins inputs of
+        different groups, and is 0. Openings in the order of the pieces.
+        """
+        mixed_MK, openings = None, []
+        for piece in self.pieces:
+            # A slice where the inputs stand together: several times as fast as to pick them.
+            together = piece == list(range(piece[0], piece[-1] + 1))
+            x_MP = x_MF[:, piece[0] : piece[-1] + 1] if together else x_MF[:, piece]
+            opening_MP = torch.sigmoid(
+                functional.linear(x_MP, weight_FF[piece][:, piece], self.bias_F[piece])
+            )
+            part_MK = (x_MP * opening_MP) @ mixing_FK[piece]
+            mixed_MK = part_MK if mixed_MK is None else mixed_MK + part_MK
+            openings.append(opening_MP)
+        opening_MF = torch.cat(openings, dim=1)
+        return mixed_MK, opening_MF, opening_MF.mean(dim=0)
+
     def l1(self) -> Tensor:
         """Sum of |W| over the connections inside groups."""
         return (self.weight_FF * self.same_group_FF).abs().sum()
+
+
+def _pieces(group_of_input: Sequence[int]) -> tuple[list[int], ...]:
+    """Numbers of the inputs in pieces of whole groups, of up to PIECE_INPUTS inputs where groups are not
+    larger.
+    """
+    pieces: list[list[int]] = []
+    for group in dict.fromkeys(group_of_input):
+        own = [number for number, other in enumerate(group_of_input) if other == group]
+        if pieces and len(pieces[-1]) + len(own) <= PIECE_INPUTS:
+            pieces[-1] += own
+        else:
+            pieces.append(own)
+    return tuple(pieces)
 
 
 class _GatedChannels(torch.autograd.Function):

@@ -244,18 +244,22 @@ class GroupwisePatchTST(nn.Module):
         x_GDN = (x_GDN.view(self.groups, s.width, self.patches, -1) + self.place_GDP1).view(
             self.groups, s.width, -1
         )
-        began_PB = began_BL[:, self.first_bar :].unfold(1, s.patch_bars, s.stride_bars).any(dim=-1).T
-        attend_PS = x_GDN.new_zeros(began_PB.shape).masked_fill(~began_PB, FAR_AWAY).repeat(1, self.channels)
+        began_BX = began_BL[:, self.first_bar :]
+        began_BPT = (
+            began_BX.reshape(windows, self.patches, -1)
+            if s.stride_bars == s.patch_bars
+            else began_BX.unfold(1, s.patch_bars, s.stride_bars)
+        )
+        began_PB = began_BPT.any(dim=-1).T
+        began_PS = began_PB.repeat(1, self.channels)
+        attend_PS = x_GDN.new_zeros(began_PS.shape).masked_fill(~began_PS, FAR_AWAY)
         rates = depth_rates(s.regularisation.stochastic_depth, 2 * s.layers)
         if depth_B is not None:
             rates = tuple(rate * depth_B for rate in rates)
         for number, layer in enumerate(self.layers):
             x_GDN = layer(x_GDN, attend_PS, windows, rates[2 * number : 2 * number + 2])
-        x_GDPCB = (
-            unit_scale(x_GDN).view(self.groups, s.width, self.patches, self.channels, windows)
-            * began_PB[:, None]
-        )
-        pooled_GES = self.pool(x_GDPCB.view(self.groups, s.width * self.patches, -1))
+        x_GDPS = unit_scale(x_GDN).view(self.groups, s.width, self.patches, -1) * began_PS
+        pooled_GES = self.pool(x_GDPS.view(self.groups, s.width * self.patches, -1))
         return functional.gelu(pooled_GES).view(self.groups, self.width, self.channels, windows)
 
     def group_weights(self, regime_BQ: Tensor) -> Tensor:
@@ -282,7 +286,13 @@ class GroupwisePatchTST(nn.Module):
         """
         if not self.grouped:
             return (embedding_GECB[0] * self.mixing_EC1).sum(dim=1).T
-        return (embedding_GECB.mean(dim=2) * weight_BG.T[:, None]).sum(dim=0).T
+        # In the exported graph a sum of whole arrays, which takes a third of the time of the mean.
+        mean_GEB = (
+            sum(embedding_GECB.unbind(dim=2)) / self.channels
+            if torch.compiler.is_exporting()
+            else embedding_GECB.mean(dim=2)
+        )
+        return (mean_GEB * weight_BG.T[:, None]).sum(dim=0).T
 
     def _raw(self, batch: Batch) -> Tensor:
         channels = self.groups * self.channels

@@ -15,7 +15,8 @@ def unit_scale(x_GDN: Tensor) -> Tensor:
     """
     if learning(x_GDN):
         return _UnitScale.apply(x_GDN)
-    return x_GDN * torch.rsqrt(x_GDN.square().mean(dim=1, keepdim=True) + NORM_EPSILON)
+    # Not `square`, which is exported as a power, at twice the time.
+    return x_GDN * torch.rsqrt((x_GDN * x_GDN).mean(dim=1, keepdim=True) + NORM_EPSILON)
 
 
 class _UnitScale(torch.autograd.Function):

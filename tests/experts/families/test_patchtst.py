@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from components.contracts import AlphaloopError
+from components.experts.errors import ExpertError
 from components.experts.families.patchtst import FAMILY, Expert, Settings
-from components.experts.networks import feature_gate
+from components.experts.networks import feature_gate, patch_attention
 from components.experts.networks.feature_gate import FeatureGate
 from components.experts.networks.patch_attention import attention, attention_by_products, attention_by_sums
 from components.experts.networks.patchtst import GroupwisePatchTST
@@ -306,6 +307,38 @@ def test_exported_graph_gives_the_same_for_any_number_of_windows(switches):
             outputs = model(batch)
         np.testing.assert_allclose(raw, outputs.score_BT[:, 0], rtol=0, atol=1e-5)
         np.testing.assert_allclose(quantiles, outputs.quantiles_BT3[:, 0], rtol=0, atol=1e-5)
+
+
+def test_the_exported_gate_works_on_whole_groups_wherever_their_inputs_stand(monkeypatch):
+    monkeypatch.setattr(feature_gate, "PIECE_INPUTS", 3)
+    groups = dict(zip("abcdefgh", ("x", "y", "x", "z", "z", "bars", "y", "w"), strict=True))
+    made = network(groups)
+    assert made.gate.pieces == ([0, 2], [1, 5], [3, 4, 6])
+    with torch.no_grad():
+        made.gate.weight_FF.normal_()
+    model = ForecastModel(made, 1).eval()
+    assert window_graph(model, Scalers((0.5,) * 8, (2.0,) * 8, 1.0), Codes((), ()), 11)
+
+
+@pytest.mark.parametrize("damage", ["mask", "scale", "gate"])
+def test_a_graph_that_answers_otherwise_than_the_model_is_not_exported(monkeypatch, damage):
+    model = ForecastModel(network(), 1).eval()
+    if damage == "mask":
+        monkeypatch.setattr(
+            patch_attention,
+            "attention_by_sums",
+            lambda parts, attend: attention_by_sums(parts, torch.zeros_like(attend)),
+        )
+    elif damage == "scale":
+        monkeypatch.setattr(
+            patch_attention,
+            "attention_by_sums",
+            lambda parts, attend: attention_by_sums(parts * 1.01, attend),
+        )
+    else:
+        model.network.gate.pieces = ([0, 1],)
+    with pytest.raises(ExpertError, match="another 'raw' than the trained model"):
+        window_graph(model, Scalers((0.0,) * 6, (1.0,) * 6, 1.0), Codes((), ()), 11)
 
 
 def test_feature_gate_off_lets_inputs_through():
