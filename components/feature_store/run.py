@@ -36,8 +36,8 @@ from components.memory.need import MIB, Need
 from components.progress import report, stage
 from components.settings import config_hash
 
-# Simulated factors, 34,794 and 145,518 rows of 182 columns: 175 and 252 MiB.
-NEED = Need("materialise", base=155 * MIB, row=0, cell=3)
+# Simulated factors, 34,794 and 291,217 rows of 182 columns: 175 and 367 MiB.
+NEED = Need("materialise", base=150 * MIB, row=0, cell=4.2)
 
 # Rows are joined a part at a time: 225, 287, 338 MiB with 115,810, 485,564, 1,942,256 rows of 261 columns.
 TRAINING_SET_NEED = Need("training set", base=225 * MIB, row=60, cell=0)
