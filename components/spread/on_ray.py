@@ -6,7 +6,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 
 from components.contracts.errors import AlphaloopError
@@ -107,7 +107,7 @@ def _answer(ray: ModuleType, reference: object, piece: Piece, retries: int) -> d
 @contextmanager
 def connected(ray: ModuleType) -> Iterator[None]:
     address = ray_address()
-    with tempfile.TemporaryDirectory(prefix="ray-", dir=_short(), ignore_cleanup_errors=True) as scratch:
+    with nullcontext("") if address else _scratch() as scratch:
         try:
             _connect(ray, address, scratch)
         except Exception as error:  # Ray raises what it likes, plain exceptions among them
@@ -122,11 +122,12 @@ def connected(ray: ModuleType) -> Iterator[None]:
             ray.shutdown()
 
 
-def _short() -> str | None:
+def _scratch() -> tempfile.TemporaryDirectory:
     """Where Ray's sockets go: their paths may have 107 bytes, which those below a run's own scratch folder,
     the TMPDIR of its tasks, soon have.
     """
-    return SHORT if os.path.isdir(SHORT) else None
+    place = SHORT if os.path.isdir(SHORT) else None
+    return tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
 
 
 def _connect(ray: ModuleType, address: str, scratch: str) -> None:
