@@ -107,8 +107,9 @@ def mapped_array(rows: int, columns: int, order: Literal["C", "F"] = "C") -> np.
     if NAMES_STAY or 4 * rows * columns <= SMALL_BYTES:
         return np.zeros((rows, columns), dtype=np.float32, order=order)
     with _room(), tempfile.TemporaryFile(prefix=PREFIX) as file:
-        # Or a full disk would end the process without a word, when its pages are written.
-        os.posix_fallocate(file.fileno(), 0, 4 * rows * columns)
+        if hasattr(os, "posix_fallocate"):  # which macOS lacks
+            # Or a full disk would end the process without a word, when its pages are written.
+            os.posix_fallocate(file.fileno(), 0, 4 * rows * columns)
         return np.asarray(np.memmap(file, np.float32, "r+", shape=(rows, columns), order=order))
 
 

@@ -140,6 +140,12 @@ def test_an_array_is_zeros_that_can_be_written_mapped_or_not(small, order, monke
     assert mapped_array(0, 3, order).shape == (0, 3)
 
 
+def test_an_array_is_mapped_too_where_no_room_can_be_kept_for_it(monkeypatch):
+    monkeypatch.setattr(mapped, "SMALL_BYTES", 0)
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    assert not mapped_array(50, 3).any()
+
+
 def test_a_full_disk_is_said_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(mapped, "SMALL_BYTES", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
