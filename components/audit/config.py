@@ -1,6 +1,6 @@
 """Settings of the leak audit: where and how closely it looks."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -16,6 +16,8 @@ def _said(value: Any) -> Any:
 
 class Settings(Section):
     """Which cuts are made depends on these settings and the data alone, however fast the machine is."""
+
+    replaced: ClassVar = {"budget_s": "audit.scan_cuts, a number of cuts"}
 
     cuts: int = Field(
         3,

@@ -230,10 +230,11 @@ def table(runs: list[Grown]) -> str:
             seconds = ", ".join(f"{nodes}: {on_nodes(one, nodes):.0f}" for nodes in NODES)
             lines.append(f"{one.symbols} x {one.bars} by nodes of one core, computed, s: {seconds}")
     lines += [f"\n{one.symbols} symbols ended with:\n{one.ended}" for one in runs if one.ended]
-    free = {(one.symbols, one.bars): one for one in runs if not one.limit}
+    through = [one for one in runs if not one.ended]
+    free = {(one.symbols, one.bars): one for one in through if not one.limit}
     lines += [
         differences(one, free[one.symbols, one.bars])
-        for one in runs
+        for one in through
         if one.limit and (one.symbols, one.bars) in free
     ]
     return "\n".join(lines)
