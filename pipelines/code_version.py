@@ -160,7 +160,9 @@ def _installed() -> dict[str, Installed]:
     """What is installed, by canonical name; of one that is found twice the first, which is imported."""
     found: dict[str, Installed] = {}
     for one in distributions():
-        about = _headers(one.read_text("METADATA") or one.read_text("PKG-INFO") or "")
+        about = _headers(one.read_text("METADATA") or one.read_text("PKG-INFO") or one.read_text("") or "")
+        if not about["Name"]:  # what a removal left
+            continue
         name = _canonical(about["Name"][0])
         if name not in found:
             found[name] = Installed(about["Version"][0], (*about["Requires-Dist"],), _provides(one))

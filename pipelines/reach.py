@@ -121,7 +121,11 @@ def known_sources(file: Path) -> Iterator[None]:
     counts for nothing.
     """
     kept = read_json(file) or {}
-    _known.update({key: Source(one[0], frozenset(one[1]), frozenset(one[2])) for key, one in kept.items()})
+    try:
+        known = {key: Source(one[0], frozenset(one[1]), frozenset(one[2])) for key, one in kept.items()}
+    except (AttributeError, TypeError, LookupError):  # of another shape
+        kept = known = {}
+    _known.update(known)
     yield
     if _met - kept.keys():
         met = {key: _known[key] for key in sorted(_met)}

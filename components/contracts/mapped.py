@@ -108,7 +108,7 @@ def mapped_array(rows: int, columns: int, order: Literal["C", "F"] = "C") -> np.
         return np.zeros((rows, columns), dtype=np.float32, order=order)
     with _room(), tempfile.TemporaryFile(prefix=PREFIX) as file:
         if hasattr(os, "posix_fallocate"):  # which macOS lacks
-            # Or a full disk would end the process without a word, when its pages are written.
+            # Or a full disk would end the process without a word, when its pages are written; there it does.
             os.posix_fallocate(file.fileno(), 0, 4 * rows * columns)
         return np.asarray(np.memmap(file, np.float32, "r+", shape=(rows, columns), order=order))
 
@@ -126,11 +126,14 @@ def _in_batches(
 ) -> pl.DataFrame:
     """What `read` gives of some columns after others, mapped."""
     parts = []
-    with _room(), tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+    with _room():
+        place = tempfile.TemporaryDirectory(prefix=PREFIX)
+    with place as folder:
         for number, some in enumerate(_batches(names, rows)):
             batch = read(some)
             if batch.width:
-                parts.append(_mapped(batch, Path(folder) / str(number)))
+                with _room():
+                    parts.append(_mapped(batch, Path(folder) / str(number)))
             # Or it would stand beside the next one.
             del batch
     return pl.concat(parts, how="horizontal")

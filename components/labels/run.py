@@ -82,9 +82,16 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> None:
 def held(panel: pl.LazyFrame, settings: Settings) -> Held:
     """What making the labels of a panel holds; a piece also holds the bars around it that it looks at."""
     labels = LABEL_BYTES * len(settings.horizons)
-    widest = panel.group_by("timestamp").len().select(pl.col("len").max()).collect(engine="streaming").item()
-    margin = ROW_BYTES * sum(margin_bars(settings)) * (widest or 0)
-    return Held(BASE_BYTES, ROW_BYTES + labels, margin, ROW_BYTES + labels, FEWEST_ROWS)
+    counts = (
+        pl.col("symbol").n_unique(),
+        pl.col("timestamp").n_unique().alias("bars"),
+        pl.len().alias("rows"),
+    )
+    symbols, bars, rows = panel.select(*counts).collect(engine="streaming").row(0)
+    # Matrices hold all symbols at every bar, those too that are not there.
+    row = int(ROW_BYTES * symbols * bars / max(rows, 1)) + labels
+    margin = ROW_BYTES * sum(margin_bars(settings)) * symbols
+    return Held(BASE_BYTES, row, margin, row, FEWEST_ROWS)
 
 
 def _write_whole(source: Inputs, outputs: Outputs, settings: Settings, **about: object) -> int:

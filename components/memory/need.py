@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from components.contracts import read_stamp
 from components.contracts.errors import AlphaloopError
 from components.memory.amounts import readable
 from components.memory.limits import ROOT, end, limit
@@ -73,6 +74,16 @@ class Need:
 
 
 def table_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Rows and columns of a table's file, without reading them."""
-    scan = pl.scan_parquet(path)
-    return scan.select(pl.len()).collect().item(), len(scan.collect_schema())
+    """Rows and columns of a table's file, without reading them.
+
+    Raises
+    ------
+    ContractError
+        If there is no table, or a damaged one.
+    """
+    try:
+        scan = pl.scan_parquet(path)
+        return scan.select(pl.len()).collect().item(), len(scan.collect_schema())
+    except (OSError, pl.exceptions.PolarsError):
+        read_stamp(path)  # which says what is wrong with it
+        raise

@@ -9,12 +9,19 @@ from collections.abc import Mapping
 # How many threads a library uses may change the last digits of what it computes, so an attempt has as many
 # as the driver would have.
 THREADS = ("OMP_", "OPENBLAS_", "MKL_", "POLARS_", "NUMBA_")
-OURS = "ALPHALOOP_"
 
 
 def environment_of_attempts() -> dict[str, str]:
-    """What an attempt must find of this process's environment."""
-    return {name: value for name, value in os.environ.items() if name.startswith((*THREADS, OURS))}
+    """What an attempt must find of this process's environment. Named one by one: keys, tokens and addresses
+    with passwords are none of a node's business.
+    """
+    from components.memory.share import SHARE_VARIABLE
+    from components.processes.sources import IMAGE_NAME_VARIABLE, MODULES_VARIABLE, SOURCES_VARIABLE
+    from components.spread.choice import ENGINE_VARIABLES
+
+    compiled_with = (SOURCES_VARIABLE, MODULES_VARIABLE, IMAGE_NAME_VARIABLE)
+    ours = (SHARE_VARIABLE, *ENGINE_VARIABLES, *compiled_with, "ALPHALOOP_DATA")
+    return {name: value for name, value in os.environ.items() if name.startswith(THREADS) or name in ours}
 
 
 def attempt(

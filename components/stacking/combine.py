@@ -11,7 +11,7 @@ from itertools import pairwise, starmap
 
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, check_table, mapped_parts, mapped_rows
+from components.contracts import ALL_PREDICTIONS, OutputError, check_table, mapped_parts, mapped_rows
 from components.contracts.documents.comparison import Candidate, Comparison
 from components.metrics import class_figures
 from components.progress import warn
@@ -172,6 +172,8 @@ def _all_tried(
     for name in settings.combiners:
         try:
             tried[name] = _tried(name, material, experts, settings, seed)
+        except (OutputError, MemoryError):  # another choice would hide that the disk is full
+            raise
         except Exception as error:
             left_out[name] = f"{type(error).__name__}: {error}"
             warn("stack", f"combiner {name} is left out, it could not be fitted: {left_out[name]}")

@@ -5,6 +5,7 @@ room starts without a word.
 import polars as pl
 import pytest
 
+from components.contracts import ContractError
 from components.memory import need
 from components.memory.need import LEAST, Need, TooLittleMemory, table_size
 
@@ -39,6 +40,11 @@ def warned(monkeypatch):
 
 def test_what_it_needs_grows_with_rows_and_columns(table):
     assert table_size(table) == (50_000, 2)
+    with pytest.raises(ContractError, match="nowhere"):
+        table_size(table.with_name("nowhere"))
+    table.write_bytes(table.read_bytes()[:100])
+    with pytest.raises(ContractError, match="table"):
+        table_size(table)
     assert NEED.bytes(50_000, 2) == 100 * MIB + 50_000 * 1200
 
 

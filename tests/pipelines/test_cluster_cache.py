@@ -158,7 +158,7 @@ def test_how_a_run_uses_its_machine_is_part_of_no_key(compiled, tmp_path):
     other = read_ir(compile_pipeline("training", config, tmp_path / "ir.yaml"))[0]
     told = [take_compute(spec) for spec in (compiled["training"], other)]
     ray = ("0.3", "ray", "ray://ray-head:10001")
-    assert [set(heard) for _, heard in told] == [{("0.7", None, None)}, {ray}]
+    assert [set(heard) for _, heard in told] == [{("0.7", "local", None)}, {ray}]
     assert told[0][0] == told[1][0]
 
 

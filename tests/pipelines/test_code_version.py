@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -226,8 +227,10 @@ def test_sources_that_are_known_are_not_compiled_again_and_an_edited_one_is(tree
     edited, read_again = known()
     assert edited != first
     assert read_again == ["words.py"]
-    kept.write_text("cut off")
-    assert known() == (edited, all_read)
+    for damaged in ("cut off", "[1]", '{"a": 1}', '{"a": []}', '{"a": {"x": 1}}', '{"a": ["d", null, []]}'):
+        kept.write_text(damaged)
+        assert known() == (edited, all_read)
+        assert known() == (edited, [])
 
 
 def test_a_renamed_template_counts(tree):
@@ -345,6 +348,17 @@ def test_a_package_that_is_found_twice_changes_nothing(tree, monkeypatch):
     found, before = list(module.distributions()), versions(tree)
     monkeypatch.setattr(module, "distributions", lambda: [*found, found[0]])
     assert versions(tree) == before
+
+
+def test_what_an_older_installer_or_a_removal_left_ends_nothing(tree, tmp_path, monkeypatch):
+    (tmp_path / "old-1.0.egg-info").write_text("Metadata-Version: 1.1\nName: old\nVersion: 1.0\n")
+    (tmp_path / "gone-1.0.dist-info").mkdir()
+    found = [*module.distributions(), *distributions(path=[str(tmp_path)])]
+    monkeypatch.setattr(module, "distributions", lambda: found)
+    module._installed.cache_clear()
+    known = module._installed()
+    assert known["old"].version == "1.0"
+    assert "gone" not in known
 
 
 def test_an_expert_of_ones_own_counts_with_its_package_and_what_it_uses_of_ours(tmp_path, monkeypatch):

@@ -371,6 +371,7 @@ def test_every_task_of_every_pipeline_has_its_environment_and_secrets(name, tmp_
         "ALPHALOOP_IMAGE": IMAGE,
         NOTES_VARIABLE: "/tmp/alphaloop/demo/notes",
         "ALPHALOOP_MEMORY_SHARE": "0.7",
+        "ALPHALOOP_ENGINE": "local",
     }
     found = environments_of(documents)
     assert len(found) > 4

@@ -124,6 +124,14 @@ def put_back_later(path: Path) -> None:
     other.replace(path)
 
 
+def test_a_door_that_can_not_be_read_and_a_module_that_ends_python_end_one_task_alone(tmp_path, monkeypatch):
+    (tmp_path / "ends_python.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with WarmTasks.start(tmp_path, {"": [], "door": ["ends_python"]}) as warm:
+        assert run_task(warm, command(tmp_path, "this is no Python")) == 1
+        assert run_task(warm, command(tmp_path, "pass")) == 0
+
+
 def test_the_modules_of_ours_that_a_door_names_are_there_before_it_is_forked(server, tmp_path, capsys):
     body = (
         "print('there:', 'components.gather.run' in sys.modules)\n"
@@ -177,7 +185,7 @@ def test_the_end_of_a_task_is_told_while_one_that_began_later_runs(server, tmp_p
     gates = [tmp_path / "first", tmp_path / "second"]
     # Not without end, or a failure of this test had none.
     body = (
-        "import time\nend = time.monotonic() + 5\nwhile not os.path.exists({!r}) and time.monotonic() < end:"
+        "import time\nend = time.monotonic() + 60\nwhile not os.path.exists({!r}) and time.monotonic() < end:"
     )
     waits = [f"{body.format(str(gate))}\n    time.sleep(0.02)" for gate in gates]
     first, second = (server.fork(command(tmp_path, wait)) for wait in waits)

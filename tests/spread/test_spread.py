@@ -13,7 +13,7 @@ import pytest
 from components.contracts import ContractError
 from components.settings import ConfigError
 from components.spread import engines, local
-from components.spread.attempt import attempt
+from components.spread.attempt import attempt, environment_of_attempts
 from components.spread.attempts import LOGS, events_of, read_attempts
 from components.spread.choice import ENGINE_VARIABLE
 from components.spread.failures import LostPiece
@@ -78,6 +78,23 @@ def test_processes_make_several_pieces_each_and_none_is_this_one(tmp_path, two):
     workers = {path.name.split("-")[1] for path in (tmp_path / "who").iterdir()}
     assert 1 <= len(workers) <= 2
     assert str(os.getpid()) not in workers
+
+
+def test_attempts_elsewhere_are_told_how_to_work_and_no_secret(monkeypatch):
+    told = {"ALPHALOOP_MEMORY_SHARE": "0.5", ENGINE_VARIABLE: "ray", "OMP_NUM_THREADS": "3"}
+    secrets = (
+        "ALPHALOOP_API_KEY",
+        "ALPHALOOP_KFP_TOKEN",
+        "ALPHALOOP_KFP_COOKIES",
+        "ALPHALOOP_SEARCH_STORAGE",
+    )
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    for name in (*secrets, "ALPHALOOP_REDIS", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, "s3cret")
+    sent = environment_of_attempts()
+    assert sent.items() >= told.items()
+    assert "s3cret" not in sent.values()
 
 
 def test_what_is_finished_is_not_made_again(tmp_path):

@@ -38,6 +38,8 @@ ADVICE = {
     "role ": "Correct the user in {setting}, or make it on the server.",
     "database ": "Make it on the server (createdb), or correct its name in {setting}.",
 }
+# What libpq adds where names can't be looked up just now, as where the network is away.
+PASSING = "Temporary failure"
 Result = TypeVar("Result")
 
 
@@ -57,7 +59,9 @@ class Database:
     @property
     def shown(self) -> str:
         """The address without its password."""
-        return self._parts.difference_update_query(["password"]).render_as_string(hide_password=True)
+        return self._parts.difference_update_query(["password", "sslpassword"]).render_as_string(
+            hide_password=True
+        )
 
     @property
     def is_server(self) -> bool:
@@ -205,7 +209,7 @@ def _may_come_back(database: Database, error: BaseException | None) -> bool:
     """Whether an error tells of a server that is away, as it is while it starts again."""
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-    if not database.is_server or _advice(error):
+    if not database.is_server or (_advice(error) and PASSING not in _words(error)):
         return False
     while error is not None:
         # A query after the one that met the end of its connection is told of a pending rollback.

@@ -3,18 +3,17 @@ plans as the driver does, and makes the fit that it is asked for by the fold's n
 """
 
 import json
-import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from components.contracts import ContractError, atomic_path
+from components.contracts import ContractError
 from components.experts.errors import ExpertError
 from components.experts.leaves import is_neural
+from components.experts.training.copies import seen_by_nodes
 from components.experts.training.folds import FoldWork, fit_into
 from components.experts.training.inputs import (
     Assignment,
@@ -28,7 +27,7 @@ from components.memory.deaths import peak_here
 from components.progress import advance as report_progress
 from components.progress import pass_on
 from components.spread import engines
-from components.spread.choice import engine, ray_address
+from components.spread.choice import engine
 from components.spread.failures import LostPiece
 from components.spread.local import slots
 from components.spread.needs import Needs
@@ -38,8 +37,6 @@ FIT_FOLD = "components.experts.training.elsewhere:fit_fold"
 # CPU seconds. A process of this machine takes 3 to 6 of them before its first fit: imports, tables, labels.
 # Shorter fits are made here, one after the other.
 PAYS_FROM_S = 10.0
-# Where inputs are copied to, in the work folder, for nodes that don't see those of the driver.
-COPIES = ".inputs"
 GIB = 2**30
 
 
@@ -125,7 +122,7 @@ class FitsElsewhere:
             report_progress(work.stage, sum(done.values()), len(plan.every), what)
 
         try:
-            with _seen_by_nodes(self.inputs, work.folder) as inputs:
+            with seen_by_nodes(self.inputs, work.folder) as inputs:
                 pieces = [self._piece(inputs, work, plan, number) for number in numbers]
                 engines.map(FIT_FOLD, pieces, **asdict(needs), hear=hear)
         except LostPiece as error:
@@ -135,34 +132,6 @@ class FitsElsewhere:
         common, name = as_arguments(inputs, self.assignment, work.folder), plan.every[number].name
         folder = Path(common["work_folder"]) / name
         return Piece(plan.own(work, number).key, folder, {**common, "fold": name})
-
-
-@contextmanager
-def _seen_by_nodes(inputs: Inputs, work_folder: Path) -> Iterator[Inputs]:
-    """The inputs where a cluster's nodes see them as they see the work folder: what lies on another disk, as
-    a pod's own copies of artifacts do, is copied into it for this while.
-    """
-    paths = {name: Path(place) for name, place in asdict(inputs).items() if place}
-    work_folder.mkdir(parents=True, exist_ok=True)
-    unseen = {name for name, place in paths.items() if ray_address() and on_other_disk(place, work_folder)}
-    if not unseen:
-        yield inputs
-        return
-    copies = work_folder / COPIES
-    try:
-        with atomic_path(copies) as temporary:
-            temporary.mkdir()
-            for name in unseen:
-                copy = shutil.copytree if paths[name].is_dir() else shutil.copyfile
-                copy(paths[name], temporary / name)
-        yield replace(inputs, **{name: copies / name for name in unseen})
-    finally:
-        shutil.rmtree(copies, ignore_errors=True)
-
-
-def on_other_disk(path: Path, folder: Path) -> bool:
-    """Whether a path lies on another file system than a folder."""
-    return path.stat().st_dev != folder.stat().st_dev
 
 
 def needs_of(assignment: Assignment) -> Needs:

@@ -14,6 +14,7 @@ from typing import Any
 from components.contracts import ContractError, require_json
 from components.contracts.documents.experts import STATUS, TrainedExpert
 from components.experts.errors import ExpertError
+from components.experts.training.copies import PROCESSES, seen_by_nodes
 from components.experts.training.inputs import Assignment, Inputs, as_arguments, from_arguments
 from components.processes.imports import own_modules_only, python_module
 from components.progress import pass_on
@@ -45,9 +46,9 @@ def train_in_processes(inputs: Inputs, assignment: Assignment, work_folder: Path
         If Ray does not answer, or has no room for all at once.
     """
     if engine() == "ray":
-        # Beside the folds, where all nodes can read it.
-        work_folder.mkdir(parents=True, exist_ok=True)
-        return _trained(inputs, assignment, work_folder, _on_ray, beside=work_folder)
+        # Arguments lie beside the folds, where all nodes can read them.
+        with seen_by_nodes(inputs, work_folder) as seen:
+            return _trained(seen, assignment, work_folder, _on_ray, beside=work_folder)
     _refuse_too_many(assignment.leaf.processes)
     return _trained(inputs, assignment, work_folder, _on_this_machine)
 
@@ -63,7 +64,7 @@ def _trained(
     are empty where none did, and where the first of those printed.
     """
     processes = assignment.leaf.processes
-    with tempfile.TemporaryDirectory(prefix=".processes-", dir=beside) as scratch:
+    with tempfile.TemporaryDirectory(prefix=PROCESSES, dir=beside) as scratch:
         folder = Path(scratch).absolute()
         write_arguments(folder / ARGUMENTS, inputs, assignment, work_folder)
         ended, log = run(assignment, folder)

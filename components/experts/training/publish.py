@@ -14,6 +14,7 @@ from components.contracts import CROSS_VALIDATED, PREDICTIONS, OutputError, atom
 from components.contracts.documents.experts import CROSS_VALIDATED_FILE, STATUS, TIMELINE, ExpertStatus
 from components.experts.errors import ExpertError
 from components.experts.neural.distributed import world
+from components.experts.training.copies import sweep
 from components.experts.training.elsewhere import elsewhere
 from components.experts.training.folds import PREDICTED
 from components.experts.training.inputs import Assignment, Inputs, read_inputs
@@ -53,6 +54,7 @@ def only_training(work_folder: Path) -> Iterator[None]:
             " to end, or end it."
         ) from None
     with lock:
+        sweep(work_folder)
         yield
 
 

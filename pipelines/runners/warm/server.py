@@ -170,8 +170,12 @@ def _ours_changed(before: Mapping[str, State]) -> bool:
 
 
 def _ours_in(source: str) -> list[str]:
-    """Our own modules that a door imports."""
-    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    """Our own modules that a door imports; none of one that can't be read, which fails as a task."""
+    try:
+        nodes = ast.walk(ast.parse(source))
+    except SyntaxError:
+        return []
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     return [node.module for node in imports if node.module and node.module.partition(".")[0] in OURS]
 
 
@@ -181,7 +185,7 @@ def _import(modules: Iterable[str]) -> None:
     """
     for name in modules:
         module, _, function = name.partition(":")
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             found = importlib.import_module(module)
             if function:
                 getattr(found, function)()

@@ -440,6 +440,8 @@ def test_a_study_of_other_data_or_space_is_refused(inputs, tmp_path):
 def test_a_password_is_never_shown(inputs, tmp_path):
     url = "postgresql+psycopg://me:s3cret@localhost:1/none"
     assert "s3cret" not in Database(url, "--storage").shown
+    keyed = "postgresql://u@h/db?sslmode=verify-full&sslpassword=s3cret"
+    assert "s3cret" not in Database(keyed, "--storage").shown
     assert "s3cret" not in repr(Database(url, "--storage"))
     with pytest.raises(SearchError) as caught:
         search.search(plan_for(inputs, tmp_path, storage=url))

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
 from components.experts.studies import database, makers, search, study, tries
-from components.experts.studies.database import Database, SearchError
+from components.experts.studies.database import Database, SearchError, patiently
 from components.experts.studies.makers import Watch, failure, take_over
 from components.experts.studies.tries import read_try
 from tests.experts.studies.tables_on_disk import write_inputs
@@ -165,8 +165,18 @@ def test_tries_are_drawn_one_at_a_time_wherever_they_are_drawn(storage, inputs, 
     sampler = tries._sampler
     monkeypatch.setattr(tries, "_sampler", lambda *given: time.sleep(0.2) or sampler(*given))
     assert drawn_by_threads("locked") == 3
+    # Planted: without the lock all four go on to draw, for none of them has drawn when they count.
+    together, going_on = threading.Barrier(4), []
+
+    def wait_for_all(*given):
+        going_on.append(given)
+        together.wait()
+        raise SystemExit  # ends the thread
+
+    monkeypatch.setattr(tries, "_sampler", wait_for_all)
     monkeypatch.setattr(Database, "locked", lambda *_: unlocked())
-    assert drawn_by_threads("unlocked") == 4
+    drawn_by_threads("unlocked")
+    assert len(going_on) == 4
 
 
 @contextmanager
@@ -240,6 +250,27 @@ def test_the_password_comes_from_the_environment(server, monkeypatch):
     study.require_usable(Database(url.render_as_string(), "compute.search_storage"))
 
 
+def test_names_that_can_not_be_looked_up_for_a_while_are_waited_for(monkeypatch):
+    from sqlalchemy.exc import OperationalError
+
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    said = 'could not translate host name "pg" to address: '
+
+    def answer(why: str) -> str:
+        errors = [OperationalError("select 1", None, Exception(said + why))]
+
+        def step() -> str:
+            if errors:
+                raise errors.pop()
+            return "answered"
+
+        return patiently(Database("postgresql://u@pg/db", "compute.search_storage"), "tune", step)
+
+    assert answer("Temporary failure in name resolution") == "answered"
+    with pytest.raises(SearchError, match="Correct the host"):
+        answer("Name or service not known")
+
+
 # Who is at work
 
 
@@ -269,11 +300,15 @@ def test_a_try_that_its_processes_die_at_again_and_again_counts_as_failed(inputs
     assert trials[-1].user_attrs["own"]
 
 
-def test_a_child_that_died_and_was_not_asked_for_is_dead():
+def test_a_child_that_died_and_was_not_asked_for_is_dead(monkeypatch):
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    maker = {"pid": sleeper.pid, "began": psutil.Process(sleeper.pid).create_time()}
+    maker = {"pid": sleeper.pid, "began": makers._began(psutil.Process(sleeper.pid))}
     assert makers._lives(maker)
     assert not makers._lives({**maker, "began": maker["began"] + 1})
+    # Whoever sets the clock changes when a process began by the time of day, and kills none.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: time.time() + 3600)
+    assert makers._lives(maker) == (sys.platform == "linux")
+    monkeypatch.undo()
     sleeper.kill()
     while psutil.Process(sleeper.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)

@@ -12,9 +12,10 @@ import pytest
 from components.contracts.files import read_json
 from components.experts.leaves import Leaf
 from components.experts.run import Outputs, run
+from components.experts.training import copies, folds, processes
 from components.experts.training import elsewhere as module
-from components.experts.training import folds
 from components.experts.training.inputs import Assignment, Inputs
+from components.experts.training.publish import only_training
 from components.spread import engines, local
 from components.spread.attempts import LOGS, read_attempts
 from components.spread.choice import ADDRESS_VARIABLE, ENGINE_VARIABLE
@@ -118,13 +119,13 @@ def test_a_warm_model_goes_along_and_progress_counts_what_is_finished(inputs, tm
 
 def test_nodes_of_a_cluster_get_what_only_the_driver_sees(inputs, tmp_path, two, monkeypatch):
     """As in a pod, whose artifacts lie on its own disk, and its work folder on one that all nodes see."""
-    assert module.on_other_disk(Path("/proc/self/status"), tmp_path)
-    assert not module.on_other_disk(Path(inputs.labels), Path(inputs.training_set).parent)
+    assert copies.on_other_disk(Path("/proc/self/status"), tmp_path)
+    assert not copies.on_other_disk(Path(inputs.labels), Path(inputs.training_set).parent)
     one = assignment(ELASTICNET, TIMELINE)
     train(inputs, tmp_path / "here", one)
     monkeypatch.setenv(ENGINE_VARIABLE, "ray")
     monkeypatch.setenv(ADDRESS_VARIABLE, "ray://head:10001")
-    monkeypatch.setattr(module, "on_other_disk", lambda path, folder: path == Path(inputs.labels))
+    monkeypatch.setattr(copies, "on_other_disk", lambda path, folder: path == Path(inputs.labels))
     work, read = tmp_path / "there" / "work", []
 
     def nodes(function, pieces, **about):
@@ -135,9 +136,22 @@ def test_nodes_of_a_cluster_get_what_only_the_driver_sees(inputs, tmp_path, two,
     monkeypatch.setattr(engines, "map", nodes)
     train(inputs, tmp_path / "there", one)
     assert made(tmp_path / "here" / "expert") == made(tmp_path / "there" / "expert")
-    assert {paths["labels"] for paths in read} == {str(work / module.COPIES / "labels")}
+    assert {paths["labels"] for paths in read} == {str(work / copies.COPIES / "labels")}
     assert {paths["training_set"] for paths in read} == {str(inputs.training_set)}
-    assert not (work / module.COPIES).exists()
+    assert not (work / copies.COPIES).exists()
+
+    seen = []
+    monkeypatch.setattr(processes, "_trained", lambda inputs, *_, **__: seen.append(inputs))
+    processes.train_in_processes(inputs, one, work)
+    assert (seen[0].labels, seen[0].training_set) == (work / copies.COPIES / "labels", inputs.training_set)
+
+
+def test_what_a_killed_training_left_for_nodes_goes_with_the_next_one(tmp_path):
+    work = tmp_path / "work"
+    for name in ("..inputs.abc", ".processes-x", ".inputs", "fold_00"):
+        (work / name).mkdir(parents=True)
+    with only_training(work):
+        assert [path.name for path in work.iterdir()] == ["fold_00"]
 
 
 def test_fits_that_are_short_stay_in_this_process(inputs, tmp_path, two, monkeypatch):
