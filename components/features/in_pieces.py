@@ -310,17 +310,25 @@ def _gathered(source: PanelOnShelf, period: str, read: frozenset[str], folder: P
         return None
     last_of = np.minimum(cut.moments.search_sorted(moments).to_numpy(), len(cut.moments) - 1)
     _, block_of_moment = np.unique(cut.block_of_moment[last_of], return_inverse=True)
-    shelf = Shelf(folder, replace(cut, moments=moments, block_of_moment=block_of_moment))
+    cut = replace(cut, moments=moments, block_of_moment=block_of_moment)
+    filled: list[int] = []
     for block in cut.symbol_blocks:
-        bars = gathered(source.symbols(block), period, read, cut.moments[0])
-        shelf.put_symbols(
-            block,
+        bars = gathered(source.symbols(block), period, read, source.cut.moments[0])
+        if bars.is_empty():
+            # All its symbols are gone before the first bar: the others are numbered on without it.
+            continue
+        Shelf(folder, cut).put_symbols(
+            len(filled),
             bars.with_columns(
                 moments.search_sorted(bars["timestamp"]).alias(TIME),
                 cut.symbols.search_sorted(bars["symbol"]).alias(SYMBOL),
             ),
         )
-    return shelf
+        filled.append(block)
+    kept = np.isin(cut.block_of_symbol, filled)
+    _, block_of_symbol = np.unique(cut.block_of_symbol[kept], return_inverse=True)
+    symbols = cut.symbols.filter(pl.Series(kept))
+    return Shelf(folder, replace(cut, symbols=symbols, block_of_symbol=block_of_symbol))
 
 
 def _coarser_columns(rows: pl.DataFrame, tables: Mapping[str, _Coarser], settings: Settings) -> pl.DataFrame:

@@ -105,6 +105,16 @@ def test_coarser_periods_too(random_panel, rows, tmp_path):
     assert in_pieces_of(rows, bars, None, settings, tmp_path) == written_whole(bars, settings, tmp_path / "w")
 
 
+def test_symbols_gone_before_the_first_coarser_bar_may_be_a_block_by_themselves(random_panel, tmp_path):
+    """First, in the middle and last, each alone in its block."""
+    bars = random_panel(7, bars=120, symbols=3, missing=0, period="1h")
+    first_day = bars.filter(pl.col("symbol") == "S01").head(20)
+    gone = [first_day.with_columns(symbol=pl.lit(name)) for name in ("A", "S01b", "Z")]
+    bars = pl.concat([bars, *gone]).sort("timestamp", "symbol")
+    settings = Settings(groups=Groups(**dict.fromkeys(GROUPS, False) | {"trend": True}), coarser=("1d",))
+    assert in_pieces_of(20, bars, None, settings, tmp_path) == written_whole(bars, settings, tmp_path / "w")
+
+
 def test_coarser_bars_of_before_a_piece_are_seen_as_long_as_they_are_not_stale(random_panel, tmp_path):
     """Symbols that were away for four to seven days, in pieces of one day."""
     bars = random_panel(6, bars=40, symbols=4, missing=0, period="4h")
