@@ -104,13 +104,8 @@ def _too_early(shorter: pl.DataFrame, cut: datetime) -> list[Leak]:
     return leaks
 
 
-def settled(
-    base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place, columns: Sequence[str] | None = None
-) -> list[Leak]:
-    """Compare the labels that either table holds to be known at the cut, all or the `columns`; the rest may
-    differ.
-    """
-    columns = [*targets(base), "label_end"] if columns is None else columns
+def settled(base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place) -> list[Leak]:
+    """Compare the labels that either table holds to be known at the cut; the rest may differ."""
     base, other = (table.filter(pl.col("timestamp") <= cut.timestamp) for table in (base, other))
     if len(base) == len(other) and all(base[name].equals(other[name]) for name in KEY):
         known = ((base["label_end"] <= cut.timestamp).fill_null(False)) | (
@@ -122,7 +117,7 @@ def settled(
             [table.filter(pl.col("label_end") <= cut.timestamp).select(KEY) for table in (base, other)]
         ).unique()
         base, other = (table.join(known, on=KEY, how="semi").sort(KEY) for table in (base, other))
-    return compare(base, other, KEY, columns, place, TRUNCATION_TOLERANCE)
+    return compare(base, other, KEY, [*targets(base), "label_end"], place, TRUNCATION_TOLERANCE)
 
 
 def _settled_before_their_end(

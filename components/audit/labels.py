@@ -15,12 +15,11 @@ import numpy as np
 import polars as pl
 
 from components.audit.builders import Builder
-from components.audit.columns import Table, in_blocks, names_of
-from components.audit.compare import ROWS, Place, in_order
+from components.audit.columns import Table, names_of
+from components.audit.compare import Place, in_order
 from components.audit.config import Settings
-from components.audit.cuts import Cut, sample_cuts, window
+from components.audit.cuts import sample_cuts, window
 from components.audit.label_scene import (
-    KEY,
     OF_THE_PAST,
     LabelScene,
     built_labels,
@@ -53,8 +52,8 @@ def audit_labels(
     """Audit the labels that `build` makes from a panel.
 
     `build` takes a `PANEL` table and returns a `LABELS` table; `labels` is the table that was handed over,
-    built here where left out, of which some columns at a time are held where it is a scan. Raises AuditError
-    where `build` fails.
+    built here where left out; a scan is held as a whole only beside the history that is built anew. Raises
+    AuditError where `build` fails.
     """
     settings = (settings or Settings()).model_copy(update={"cuts": cuts})
     panel = in_order(panel, ("timestamp", "symbol"))
@@ -77,7 +76,8 @@ def audit_labels(
     if settings.whole_history:
         last = sampled[-1]
         past = built_labels(build, panel.filter(pl.col("timestamp") <= last.timestamp), "the whole history")
-        leaks += _whole_history(labels, past, last, Place("whole_history", last.timestamp, calendar))
+        handed_over = labels.lazy().collect()
+        leaks += settled(handed_over, past, last, Place("whole_history", last.timestamp, calendar))
         rows += len(past)
     checked = {
         "label_rows_compared": rows,
@@ -85,21 +85,6 @@ def audit_labels(
         "horizons": horizons.to_list(),
     }
     return AuditResult(merge_leaks(leaks), checked)
-
-
-def _whole_history(labels: Table, past: pl.DataFrame, cut: Cut, place: Place) -> list[Leak]:
-    """The labels that were handed over against those of the history up to the cut, some columns at a time."""
-    handed_over, leaks = targets(labels), []
-    for names in in_blocks([*dict.fromkeys([*handed_over, *targets(past)]), "label_end"]):
-        kept = dict.fromkeys([*KEY, "label_end", *names])
-        tables = [
-            table.lazy().select(name for name in kept if name in names_of(table)).collect()
-            for table in (labels, past)
-        ]
-        found = settled(*tables, cut, place, [name for name in names if name in tables[0].columns])
-        # Rows that only one of both has are the same in every block.
-        leaks += [leak for leak in found if leak.factor != ROWS or not leaks]
-    return leaks
 
 
 def _at_cut(scene: LabelScene) -> tuple[list[Leak], int]:

@@ -22,8 +22,8 @@ class Tables:
     """What the stages before handed over: PANEL (with the columns that factors may read), FACTORS, LABELS and
     the catalog of the factors.
 
-    Of factors and labels that are scans some columns at a time are held. The catalog may be empty: then the
-    whole history before each cut is rebuilt, which is slower.
+    Of factors that are a scan some columns at a time are held. The catalog may be empty: then the whole
+    history before each cut is rebuilt, which is slower.
     """
 
     panel: pl.DataFrame
