@@ -118,9 +118,8 @@ def _found(sized: pl.DataFrame, bars: pl.Series) -> pl.DataFrame:
     """What far labels amount to among some, one row a horizon."""
     square, far = pl.col("excess") ** 2, pl.col("far")
     farthest = pl.col("sizes").filter(far).arg_max()
-    table = sized.drop_nulls("sizes").with_columns(
-        bars.search_sorted(sized.drop_nulls("sizes")["timestamp"]).cast(pl.Int64).alias("bar")
-    )
+    table = sized.drop_nulls("sizes")
+    table = table.with_columns(bars.search_sorted(table["timestamp"]).cast(pl.Int64).alias("bar"))
     return table.group_by("horizon").agg(
         far.sum().alias("labels"),
         pl.col("bar").filter(far).alias("far_bars"),
