@@ -26,6 +26,7 @@ from components.contracts import (
     read_json,
     read_stamp,
 )
+from components.contracts.parts import write_part
 from components.contracts.tables import ROW_GROUP_ROWS
 from components.feature_store.closes import CLOSES, Closes
 from components.feature_store.config import Settings
@@ -151,8 +152,7 @@ def training_parts(store: "FeatureStore", service: str, rows: pl.LazyFrame, fold
     files = []
     for start in range(0, max(rows.select(pl.len()).collect().item(), 1), JOINED_AT_ONCE):
         part = training_set(store, service, rows.slice(start, JOINED_AT_ONCE).collect())
-        files.append(folder / f"part_{len(files):05d}")
-        part.write_ipc(files[-1])
+        files.append(write_part(part, folder / f"part_{len(files):05d}"))
         # Or it would stand beside the next one.
         del part
     return files
