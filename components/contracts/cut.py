@@ -33,9 +33,6 @@ class Cut:
     def bar_blocks(self) -> range:
         return range(int(self.block_of_moment[-1]) + 1)
 
-    def symbols_of(self, block: int) -> pl.Series:
-        return self.symbols.filter(pl.Series(self.block_of_symbol == block))
-
     def moments_of(self, block: int) -> pl.Series:
         return self.moments.filter(pl.Series(self.block_of_moment == block))
 
