@@ -12,6 +12,8 @@ from types import ModuleType
 # The folder that holds our packages: the checkout, or site-packages.
 HOUSE = Path(__file__).resolve().parents[2]
 SAFE_PATH_VARIABLE = "PYTHONSAFEPATH"
+# Where the working folder of a process is not that of the run that asked for it, as on a node of Ray.
+WORKING_FOLDER_VARIABLE = "ALPHALOOP_WORKING_FOLDER"
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
@@ -44,9 +46,14 @@ def users_module(name: str) -> ModuleType:
         raise ImportError(f"{name} ends Python while it is imported: SystemExit({stop.code!r})") from stop
 
 
+def working_folder() -> str:
+    """The run's, wherever its processes are."""
+    return os.environ.get(WORKING_FOLDER_VARIABLE) or os.getcwd()
+
+
 def look_in_working_folder() -> None:
     """Let imports find what lies in the working folder, after our own packages and all that is installed."""
     importlib.invalidate_caches()
-    for folder in (str(HOUSE), os.getcwd()):
+    for folder in (str(HOUSE), working_folder()):
         if folder not in sys.path:
             sys.path.append(folder)

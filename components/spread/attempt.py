@@ -16,12 +16,14 @@ def environment_of_attempts() -> dict[str, str]:
     with passwords are none of a node's business.
     """
     from components.memory.share import SHARE_VARIABLE
+    from components.processes.imports import WORKING_FOLDER_VARIABLE, working_folder
     from components.processes.sources import IMAGE_NAME_VARIABLE, MODULES_VARIABLE, SOURCES_VARIABLE
     from components.spread.choice import ENGINE_VARIABLES
 
     compiled_with = (SOURCES_VARIABLE, MODULES_VARIABLE, IMAGE_NAME_VARIABLE)
     ours = (SHARE_VARIABLE, *ENGINE_VARIABLES, *compiled_with, "ALPHALOOP_DATA")
-    return {name: value for name, value in os.environ.items() if name.startswith(THREADS) or name in ours}
+    told = {name: value for name, value in os.environ.items() if name.startswith(THREADS) or name in ours}
+    return {**told, WORKING_FOLDER_VARIABLE: working_folder()}
 
 
 def attempt(

@@ -131,7 +131,12 @@ def _scratch() -> tempfile.TemporaryDirectory:
 
 
 def _connect(ray: ModuleType, address: str, scratch: str) -> None:
+    from ray.job_config import JobConfig
+
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not address.startswith("ray://"):
+        # As a client has it: else workers look into this working folder for imports before all else.
+        quiet["job_config"] = JobConfig(_client_job=True)
     if address:
         os.environ.setdefault(TRIES_VARIABLE, TRIES)
         ray.init(address=address, **quiet)

@@ -2,6 +2,7 @@
 cannot be done is refused with a sentence.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from tests.experts.training.test_folds_elsewhere import (
     made,
     train,
 )
+from tests.processes.planted import plant
 from tests.spread.raylets import Raylets, until
 from tests.spread.test_spread import PARTS, REFUSE, SQUARE, files, pieces, said
 
@@ -122,6 +124,36 @@ def test_a_killed_driver_goes_on_where_it_was(tmp_path, ray):
     assert told[0] == ["began 1", "ended 1"]
     assert ["began 1", "lost 1", "began 2", "ended 2"] in told
     assert {path.name for path in out.iterdir()} == {LOGS, *(piece.folder.name for piece in all_of_them)}
+
+
+FINDING = """
+    import sys
+    from pathlib import Path
+    from components.spread import engines
+    from components.spread.gang import run_together
+    from components.spread.piece import Piece
+    out = Path(sys.argv[1])
+    engines.map("tests.spread.finding:found", [Piece("key", out / "piece", {})])
+    print(run_together("tests.spread.finding", out / "argument", 1, cpus=1, hear=print))
+"""
+
+
+def test_nodes_find_modules_as_this_machine_does(tmp_path, ray):
+    """The working folder comes last: what happens to be called like our packages, or like libraries, is not
+    taken.
+    """
+    folder, out = plant(tmp_path / "mine"), tmp_path / "out"
+    (folder / "polars.py").write_text("raise SystemExit(1)")
+    (folder / "users_own.py").touch()
+    out.mkdir()
+    (out / "argument").touch()
+    driver = tmp_path / "driver.py"
+    driver.write_text(textwrap.dedent(FINDING))
+    subprocess.run([sys.executable, "-P", str(driver), str(out)], cwd=folder, check=True)
+    for place in (out / "piece", out):
+        found = json.loads((place / "found.json").read_text())
+        assert Path(found.pop("users_own")).parent == folder
+        assert not any(Path(file).is_relative_to(folder) for file in found.values())
 
 
 # A training whose processes lie on several nodes
