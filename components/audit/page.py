@@ -137,7 +137,7 @@ def _placebo(result: AuditResult) -> Part:
     ]
     layout = {
         "xaxis": {"title": "bars of delay", "type": "linear"},
-        "yaxis": {"title": "rank IC with the next return"},
+        "yaxis": {"title": "rank IC"},
     }
     rows = [
         [

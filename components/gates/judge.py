@@ -46,12 +46,12 @@ def judge(contest: Contest, trials: Trials, settings: Settings, *, code: str) ->
     versus = champion_gate(contest, settings)
     failed = [gate.name for gate in own if not gate.passed]
     approved = not failed
-    passed = sum(gate.asked for gate in own)
-    unasked = f", {len(own) - passed} were not asked" if passed < len(own) else ""
+    asked = sum(gate.asked for gate in own)
+    unasked = f", {len(own) - asked} were not asked" if asked < len(own) else ""
     reason = (
-        f"all {passed} gates passed{unasked}; {versus.reason}"
+        f"all {asked} gates passed{unasked}; {versus.reason}"
         if approved
-        else f"{len(failed)} of {len(own)} gates failed: {', '.join(failed)}"
+        else f"{len(failed)} of {asked} gates failed{unasked}: {', '.join(failed)}"
     )
     return Verdict(
         candidate=settings.candidate,
