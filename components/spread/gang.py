@@ -21,6 +21,8 @@ from components.spread.on_ray import POLL_S, RayError, connected, require_ray
 
 # Where the first process says how far it is, beside the argument.
 EVENTS = "events"
+# How often a group that waits for room looks whether the nodes could still hold it.
+LOOK_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,19 @@ class Failed:
 
 
 def run_together(
-    command: str, argument: Path, count: int, *, cpus: int, hear: Callable[[dict[str, Any]], None]
+    command: str,
+    argument: Path,
+    count: int,
+    *,
+    cpus: int,
+    hear: Callable[[dict[str, Any]], None],
+    say: Callable[[str], None],
 ) -> Failed | None:
     """Run the module `command` with the path `argument` in `count` processes; returns which failed first, all
     others ended then, or None.
 
     Each has `cpus` cores, and a GPU where Ray's nodes have any. What they print comes to lie beside the
-    argument, whose folder all nodes must see at the same path.
+    argument, whose folder all nodes must see at the same path. `say` is told where the group has to wait.
 
     Raises
     ------
@@ -49,7 +57,7 @@ def run_together(
     with connected(ray):
         needs = Needs(cpus, int(any(node.get("GPU") for node in _resources(ray))))
         _require_room_for_all(ray, count, needs)
-        with _places(ray, count, needs) as place:
+        with _places(ray, count, needs, say) as place:
             meeting = ray.get(place(0, _meeting_place).remote())
             told = environment_of_attempts() | {EVENTS_VARIABLE: str(folder / EVENTS)}
             told.setdefault("OMP_NUM_THREADS", "1")  # as torchrun has it
@@ -81,7 +89,9 @@ def _require_room_for_all(ray: ModuleType, count: int, needs: Needs) -> None:
 
 
 @contextmanager
-def _places(ray: ModuleType, count: int, needs: Needs) -> Iterator[Callable[[int, Callable], Any]]:
+def _places(
+    ray: ModuleType, count: int, needs: Needs, say: Callable[[str], None]
+) -> Iterator[Callable[[int, Callable], Any]]:
     """Room for all, held together; yields what makes a function a task in the place of a number."""
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -89,7 +99,7 @@ def _places(ray: ModuleType, count: int, needs: Needs) -> Iterator[Callable[[int
     one = {"CPU": needs.cpus, **({"GPU": needs.gpus} if needs.gpus else {})}
     group = placement_group([one] * count, "SPREAD")
     try:
-        ray.get(group.ready())
+        _wait_for_room(ray, group.ready(), count, needs, say)
         yield lambda number, function: ray.remote(function).options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
@@ -98,6 +108,20 @@ def _places(ray: ModuleType, count: int, needs: Needs) -> Iterator[Callable[[int
         )
     finally:
         remove_placement_group(group)
+
+
+def _wait_for_room(ray: ModuleType, ready: Any, count: int, needs: Needs, say: Callable[[str], None]) -> None:
+    """Wait until the room of all is held, which others may have, as long as there are nodes for it."""
+    told = False
+    while not ray.wait([ready], timeout=LOOK_S)[0]:
+        _require_room_for_all(ray, count, needs)
+        if not told:
+            say(
+                f"waits until Ray's nodes have room for processes: {count}, each with {needs.cpus} cores and"
+                f" {needs.gpus} GPUs, all at once"
+            )
+            told = True
+    ray.get(ready)
 
 
 def _meeting_place() -> tuple[str, int]:

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,9 +23,10 @@ from components.experts.leaves import Leaf
 from components.experts.training.processes import train_in_processes
 from components.processes.sources import OtherCode
 from components.progress import EVENTS_VARIABLE
-from components.spread import engines, on_ray
+from components.spread import engines, gang, on_ray
 from components.spread.attempts import LOGS, read_attempts
 from components.spread.choice import ADDRESS_VARIABLE, ENGINE_VARIABLE
+from components.spread.gang import run_together
 from components.spread.on_ray import RayError
 from tests.experts.training.test_folds_elsewhere import (
     LIGHTGBM,
@@ -134,7 +137,7 @@ FINDING = """
     from components.spread.piece import Piece
     out = Path(sys.argv[1])
     engines.map("tests.spread.finding:found", [Piece("key", out / "piece", {})])
-    print(run_together("tests.spread.finding", out / "argument", 1, cpus=1, hear=print))
+    print(run_together("tests.spread.finding", out / "argument", 1, cpus=1, hear=print, say=print))
 """
 
 
@@ -154,6 +157,52 @@ def test_nodes_find_modules_as_this_machine_does(tmp_path, ray):
         found = json.loads((place / "found.json").read_text())
         assert Path(found.pop("users_own")).parent == folder
         assert not any(Path(file).is_relative_to(folder) for file in found.values())
+
+
+HOLDING = """
+    import sys, time
+    from pathlib import Path
+    import ray
+    from ray.util.placement_group import placement_group
+    address, folder = sys.argv[1:]
+    ray.init(address=address, log_to_driver=False)
+    ray.get(placement_group([{"CPU": 1}] * 3).ready())
+    Path(folder, "held").touch()
+    while not Path(folder, "enough").exists():
+        time.sleep(0.05)
+"""
+
+
+def test_a_group_says_that_it_waits_for_room_and_no_longer_than_there_are_nodes(tmp_path, ray, monkeypatch):
+    """Another job holds all cores; then a node is missed, and later the other job ends."""
+    monkeypatch.setattr(gang, "LOOK_S", 0.3)
+    together = partial(run_together, "tests.spread.finding", tmp_path / "argument", 3, cpus=1, hear=print)
+    (tmp_path / "users_own.py").touch()
+    (tmp_path / "argument").touch()
+    monkeypatch.chdir(tmp_path)
+    other = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDING), ray.address, str(tmp_path)], cwd=tmp_path
+    )
+    try:
+        until((tmp_path / "held").exists)
+        with monkeypatch.context() as patch:
+            nodes = iter([3, 3, 3])
+            patch.setattr(gang, "_resources", lambda ray: [{"CPU": 1.0}] * next(nodes, 1))
+            with pytest.raises(RayError, match="the 1 nodes of Ray hold 1 of them"):
+                together(say=print)
+        said = []
+        with ThreadPoolExecutor(1) as waiting:
+            group = waiting.submit(together, say=said.append)
+            until(lambda: said)
+            time.sleep(1)
+            (tmp_path / "enough").touch()
+            assert group.result() is None
+        assert said == [
+            "waits until Ray's nodes have room for processes: 3, each with 1 cores and 0 GPUs, all at once"
+        ]
+    finally:
+        other.kill()
+        other.wait()
 
 
 # A training whose processes lie on several nodes

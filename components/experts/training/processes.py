@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from components.experts.errors import ExpertError
 from components.experts.training.copies import PROCESSES, seen_by_nodes
 from components.experts.training.inputs import Assignment, Inputs, as_arguments, from_arguments
 from components.processes.imports import own_modules_only, python_module
-from components.progress import pass_on
+from components.progress import pass_on, warn
 from components.spread.choice import engine
 from components.spread.gang import run_together
 
@@ -88,7 +89,10 @@ def _on_this_machine(assignment: Assignment, folder: Path) -> tuple[str, Path]:
 def _on_ray(assignment: Assignment, folder: Path) -> tuple[str, Path]:
     """A node that dies is told as a process is; the folds that were finished stay for the next call."""
     leaf = assignment.leaf
-    failed = run_together(WORKER, folder / ARGUMENTS, leaf.processes, cpus=leaf.threads, hear=pass_on)
+    say = partial(warn, f"train {leaf.expert}")
+    failed = run_together(
+        WORKER, folder / ARGUMENTS, leaf.processes, cpus=leaf.threads, hear=pass_on, say=say
+    )
     return (failed.how, failed.log) if failed else ("", folder)
 
 
