@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from components.compiling import compiled
+from components.features.order_kernel import put_in
 
 BLOCK_ROWS = 512
 # A standard deviation below this share of the present value is flat, whatever the unit.
@@ -265,7 +266,8 @@ def quantiles(x, bar, windows, lower, upper):
             if bar[t] >= d and x[t - d] == x[t - d]:
                 held = _take_out(ordered, held, x[t - d])
             if x[t] == x[t]:
-                held = _put_in(ordered, held, x[t])
+                put_in(ordered, held, x[t])
+                held += 1
             if held == d:
                 result[0, w, t] = _quantile(ordered, lower)
                 result[1, w, t] = _quantile(ordered, upper)
@@ -278,16 +280,6 @@ def _take_out(ordered, held, value):
     for i in range(place, held - 1):
         ordered[i] = ordered[i + 1]
     return held - 1
-
-
-@compiled(nogil=True)
-def _put_in(ordered, held, value):
-    i = held
-    while i > 0 and ordered[i - 1] > value:
-        ordered[i] = ordered[i - 1]
-        i -= 1
-    ordered[i] = value
-    return held + 1
 
 
 @compiled(nogil=True)

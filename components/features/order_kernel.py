@@ -28,14 +28,14 @@ def lowest_values(x, bars, count):
         else:
             if whole and x[w - 1] > kept[count - 1]:
                 if newest < kept[count - 1]:
-                    _put_in(kept, count - 1, newest)
+                    put_in(kept, count - 1, newest)
             else:
                 for i in range(bars):
                     value = x[w + i]
                     if i < count:
-                        _put_in(kept, i, value)
+                        put_in(kept, i, value)
                     elif value < kept[count - 1]:
-                        _put_in(kept, count - 1, value)
+                        put_in(kept, count - 1, value)
             whole = True
             lowest[w] = kept
         unknown -= x[w] != x[w]
@@ -43,7 +43,7 @@ def lowest_values(x, bars, count):
 
 
 @compiled(nogil=True)
-def _put_in(ordered, held, value):
+def put_in(ordered, held, value):
     """Put `value` among the `held` first, in order; what stood at `held` is lost."""
     i = held
     while i > 0 and ordered[i - 1] > value:

@@ -17,7 +17,7 @@ from components.progress import EVENTS_VARIABLE
 from components.spread.attempt import environment_of_attempts
 from components.spread.member import log_of, member
 from components.spread.needs import Needs
-from components.spread.on_ray import POLL_S, RayError, connected, require_ray
+from components.spread.on_ray import POLL_S, RayError, cannot_begin, connected, require_ray
 
 # Where the first process says how far it is, beside the argument.
 EVENTS = "events"
@@ -159,10 +159,7 @@ def _first_failed(
                 try:
                     code = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    raise RayError(
-                        f"A node of Ray can't begin ({type(error.cause).__name__}: {error.cause}). Each node"
-                        " must have Alphaloop as it is here: start the cluster from the run's own image."
-                    ) from error
+                    raise cannot_begin(error.cause) from error
                 except ray.exceptions.RayError as error:
                     return rank, f"with its node, as Ray tells ({type(error).__name__})"
                 if code:

@@ -3,13 +3,16 @@ on one that is started here. Only names, paths and numbers travel; where a node 
 """
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from types import ModuleType
 
 from components.contracts.errors import AlphaloopError
+from components.processes.locks import LockHeld, take_lock
 from components.processes.sources import task_sources
 from components.spread.attempt import attempt, environment_of_attempts
 from components.spread.choice import ADDRESS_VARIABLE, ray_address
@@ -32,7 +35,8 @@ TRIES_VARIABLE, TRIES = "RAY_gcs_server_port_wait_time_s", "1"
 TOO_SLOW, STARTS = "timed out during startup", 4
 # What goes into Ray's store of objects is a name and a few paths; the least that Ray takes.
 STORE_BYTES = 80 * 2**20
-SHORT = "/tmp"
+# The folder of a driver's own cluster, and the lock in it that the driver holds as long as it lives.
+SHORT, PREFIX, LOCK = "/tmp", "ray-", "driver.lock"
 
 
 class RayError(AlphaloopError):
@@ -95,13 +99,17 @@ def _answer(ray: ModuleType, reference: object, piece: Piece, retries: int) -> d
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        # An attempt returns what goes wrong in it: what is raised went wrong before it began.
-        raise RayError(
-            f"A node of Ray can't begin an attempt ({type(error.cause).__name__}: {error.cause}). Each node"
-            " must have Alphaloop installed as it is here: start the cluster from the run's own image."
-        ) from error
+        raise cannot_begin(error.cause) from error
     except ray.exceptions.RayError as error:
         raise lost(piece, retries + 1, f"as Ray tells: {type(error).__name__}") from error
+
+
+def cannot_begin(cause: BaseException) -> RayError:
+    """The error of a node that raised before an attempt began, which returns what goes wrong in it."""
+    return RayError(
+        f"A node of Ray can't begin an attempt ({type(cause).__name__}: {cause}). Each node must have"
+        " Alphaloop installed as it is here: start the cluster from the run's own image."
+    )
 
 
 @contextmanager
@@ -122,12 +130,28 @@ def connected(ray: ModuleType) -> Iterator[None]:
             ray.shutdown()
 
 
-def _scratch() -> tempfile.TemporaryDirectory:
+@contextmanager
+def _scratch() -> Iterator[str]:
     """Where Ray's sockets go: their paths may have 107 bytes, which those below a run's own scratch folder,
-    the TMPDIR of its tasks, soon have.
+    the TMPDIR of its tasks, soon have. What drivers that were killed left there goes first.
     """
-    place = SHORT if os.path.isdir(SHORT) else None
-    return tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
+    place = Path(SHORT if os.path.isdir(SHORT) else tempfile.gettempdir())
+    for lock in place.glob(f"{PREFIX}*/{LOCK}"):
+        _remove_left(lock)
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=place, ignore_cleanup_errors=True) as folder,
+        take_lock(Path(folder, LOCK), wait=True),
+    ):
+        yield folder
+
+
+def _remove_left(lock: Path) -> None:
+    """Remove a driver's folder if it is this user's, and nobody holds its lock."""
+    with suppress(OSError, LockHeld):
+        # Where several users share the folder, a link of somebody else's may lead anywhere.
+        if os.name != "posix" or lock.parent.lstat().st_uid == os.getuid():
+            with take_lock(lock):
+                shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def _connect(ray: ModuleType, address: str, scratch: str) -> None:

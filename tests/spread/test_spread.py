@@ -12,7 +12,7 @@ import pytest
 
 from components.contracts import ContractError
 from components.settings import ConfigError
-from components.spread import engines, local
+from components.spread import engines, local, on_ray
 from components.spread.attempt import attempt, environment_of_attempts
 from components.spread.attempts import LOGS, events_of, read_attempts
 from components.spread.choice import ENGINE_VARIABLE
@@ -170,7 +170,7 @@ def test_what_a_piece_raises_is_raised_once(tmp_path, monkeypatch, side_by_side)
 
 DRIVER = """
     from pathlib import Path
-    from components.spread import engines, local
+    from components.spread import engines, local, on_ray
     from tests.spread.test_spread import PARTS, pieces
     local.slots = lambda needs: 2
     engines.map(f"{PARTS}:slow", pieces(Path("out"), until_gone="gate"))
@@ -252,3 +252,50 @@ def test_without_ray_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RayError, match=r"Ray is not installed here\. Install it with pip install"):
         engines.map(SQUARE, pieces(tmp_path))
+
+
+# Holds a folder for Ray's sockets until it is killed.
+HOLD_SCRATCH = """
+import sys, time
+from components.spread import on_ray
+on_ray.SHORT = sys.argv[1]
+with on_ray._scratch() as folder:
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_folders_of_killed_drivers_go_and_those_of_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(on_ray, "SHORT", str(tmp_path))
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLD_SCRATCH, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        killed, alive = (Path(driver.stdout.readline().strip()) for driver in drivers)
+        (killed / "session" / "sockets").mkdir(parents=True)
+        (tmp_path / "ray-of-another-program").mkdir()
+        (tmp_path / "elsewhere").mkdir()
+        drivers[0].kill()
+        drivers[0].wait()
+        with on_ray._scratch() as folder:
+            there = {path.name for path in tmp_path.iterdir()}
+        assert there == {alive.name, Path(folder).name, "ray-of-another-program", "elsewhere"}
+    finally:
+        for driver in drivers:
+            driver.kill()
+            driver.wait()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of another user's")
+def test_what_another_user_left_is_never_followed(tmp_path, monkeypatch):
+    """A folder that is not this user's, and so a link, keeps its lock file and all else."""
+    monkeypatch.setattr(on_ray, "SHORT", str(tmp_path))
+    (tmp_path / "ray-bait").mkdir()
+    (tmp_path / "ray-bait" / on_ray.LOCK).write_text("kept")
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
+    with on_ray._scratch():
+        pass
+    assert (tmp_path / "ray-bait" / on_ray.LOCK).read_text() == "kept"

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,12 +33,16 @@ def this_process() -> dict[str, Any]:
 
 
 def machine() -> str:
-    """What only processes that can see each other have in common: containers may share all but the last."""
+    """What only processes that can see each other have in common: containers may share all but the last.
+
+    Elsewhere than on Linux name and network card's address: where that can't be told each process is taken
+    for a machine of its own, whose silence is waited for.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return socket.gethostname()
+        return f"{socket.gethostname()} {uuid.getnode()}"
 
 
 def _began(process: Any) -> float:
