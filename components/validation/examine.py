@@ -14,7 +14,7 @@ import polars as pl
 from components.timeline.coverage import symbol_coverage
 from components.validation.calendars import off_calendar
 from components.validation.config import Settings
-from components.validation.findings import concat, finding, only, without
+from components.validation.findings import NUMBERS, concat, finding, only, without
 from components.validation.levels import OPEN_STEPS, level_changes
 from components.validation.listing import (
     cross_sections,
@@ -40,6 +40,18 @@ from components.validation.volumes import (
     silent_symbols,
     told_silent,
     volume_units,
+)
+
+# The columns that checks look at, apart from the number of a row.
+LOOKED_AT = (
+    "timestamp",
+    "symbol",
+    "period",
+    "event_time",
+    "known_time",
+    *NUMBERS,
+    "price_limit",
+    "unfinished",
 )
 
 
@@ -73,68 +85,106 @@ class Examination:
 
 
 def examine(raw: pl.DataFrame, settings: Settings) -> Examination:
-    """Run all row checks on a raw panel (columns and types of RAW_PANEL, any order of rows)."""
+    """Run all row checks on a raw panel (columns and types of RAW_PANEL, any order of rows).
+
+    Each check gets the columns that checks look at, and what no later one needs is let go at once: the rest
+    of a row joins it again at the end. So memory is that of a few narrow copies.
+    """
     absent = absent_columns(raw)
-    everything = filled(raw, absent).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
-    off = off_calendar(everything)
+    looked_at = [name for name in raw.columns if name in LOOKED_AT]
+    narrow = raw.select(looked_at).with_columns(pl.col("period").cast(pl.Categorical))
+    everything = filled(narrow, absent).with_columns(_numbers_of_rows())
+    off = off_calendar(everything.drop("event_time", "known_time"))
     inside = without(everything, off)
+    source = _without_numbers(everything).drop_nulls(["timestamp", "symbol"])
     empty = bars_without_trade(inside, absent)
     idle, numbered = only(inside, empty), without(inside, empty)
+    del narrow, everything, inside
     silent = pl.Series(dtype=pl.String) if "volume" in absent else silent_symbols(numbered, settings)
     numbered = as_absent(numbered, silent)
     local = concat([row_faults(numbered, settings), time_reversals(numbered)])
-    whole = without(numbered, local.filter(~pl.col("reason").is_in(NOTICES)))
+    disordered = only(numbered, local.filter(pl.col("reason") == "ohlc_order"))
+    whole = without(numbered, local.filter(~pl.col("reason").is_in(NOTICES))).drop("event_time")
+    del numbered
     repeats = duplicates(whole)
+    together = ended_together(one_a_key(pl.concat([_without_numbers(whole), _without_numbers(idle)])))
+    conflicting, dates = witnesses(whole, repeats), whole.select(pl.col("timestamp").unique())
     bars = without(whole, repeats).sort("symbol", "timestamp")
+    del whole
 
-    listed = one_a_key(pl.concat([bars, idle]))
-    calendar = cross_sections(listed).join(bars, on="timestamp", how="semi")
+    calendar = cross_sections(one_a_key(pl.concat([_without_numbers(bars), _without_numbers(idle)])))
+    calendar = calendar.join(bars, on="timestamp", how="semi")
     too_thin = thin_dates(calendar, settings)
-    thin = finding(bars.join(too_thin, on="timestamp", how="semi"), "thin_cross_section")
+    on_thin_dates = bars.join(too_thin, on="timestamp", how="semi")
+    thin = finding(on_thin_dates, "thin_cross_section")
     stale = stale_prices(bars)
     frozen = frozen_symbols(bars, stale)
     dead = dead_cross_sections(bars, silent)
     bars = without(bars, concat([thin, stale, dead]))
     closed = dead.select(pl.col("detected_at").alias("timestamp"))
     calendar = numbered_dates(calendar, closed, too_thin)
-    traded = numbered_dates(whole.select(pl.col("timestamp").unique()), closed)
+    traded = numbered_dates(dates, closed)
 
-    disordered = only(numbered, local.filter(pl.col("reason") == "ohlc_order"))
     unfinished = last_bar(bars, disordered)
     bars = without(bars, unfinished)
     prints = bad_prints(bars)
-    bars = without(bars, prints)
+    printed, bars = only(bars, prints).sort("row"), without(bars, prints)
 
-    on_the_way = pl.concat([bars, witnesses(whole, repeats), only(whole, thin)])
-    printed, ranged = only(numbered, prints), not {"high", "low"} & set(absent)
-    levels = level_changes(on_the_way, traded, printed, ranged=ranged)
+    levels = level_changes(
+        pl.concat([bars, conflicting, on_thin_dates]),
+        traded,
+        printed,
+        ranged=not {"high", "low"} & set(absent),
+    )
     breaks = only(levels.findings, bars.select("row"))
     bars = without(bars, breaks.filter(~pl.col("reason").is_in(NOTICES)))
     units = volume_units(bars)
     spells = volume_spells(bars, units)
 
-    there = one_a_key(pl.concat([bars, idle.join(calendar, on="timestamp", how="semi")]))
+    listed_idle = _without_numbers(idle).join(calendar, on="timestamp", how="semi")
+    there = one_a_key(pl.concat([_without_numbers(bars), listed_idle]))
     coverage = symbol_coverage(there, calendar["timestamp"]).join(bars, on="symbol", how="semi")
+    del there, listed_idle
     uncovered = low_coverage(bars, coverage, settings)
-    together = ended_together(one_a_key(pl.concat([whole, idle])))
     alone = [off, empty, local, repeats, thin, stale, dead, unfinished]
     told = [told_silent(bars, silent), finding(units, FOUND_UNIT, pl.col("seen_at")), spells]
     with_others = [prints, breaks, uncovered, together, *told]
-    clean, untraded = tradability(without(bars, uncovered).sort("timestamp", "symbol"), absent)
+    gaps = symbol_gaps(bars, calendar)
+    source_gaps = symbol_gaps(one_a_key(source), calendar)
+    bars = without(bars, uncovered).drop("known_time", "period").sort("timestamp", "symbol")
+    clean, untraded = tradability(bars, absent)
+    del bars, source
     clean = _with_unknowns(clean, silent, units, spells, breaks)
+    clean = clean.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent)
     return Examination(
         findings=concat([*alone, *with_others, untraded]),
-        clean=clean.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent),
+        clean=_whole_rows(clean, raw),
         silent=tuple(silent),
         steps=pl.concat([levels.steps, units.select("row", pl.lit(FOUND_UNIT).alias("reason"), "ratio")]),
-        gaps=symbol_gaps(bars, calendar),
-        source_gaps=symbol_gaps(one_a_key(everything.drop_nulls(["timestamp", "symbol"])), calendar),
+        gaps=gaps,
+        source_gaps=source_gaps,
         outages=outages(traded["timestamp"]),
         coverage=coverage,
         thin_dates=too_thin,
         frozen_symbols=frozen,
         absent=absent,
     )
+
+
+def _numbers_of_rows() -> pl.Expr:
+    return pl.int_range(pl.len(), dtype=pl.Int64).alias("row")
+
+
+def _without_numbers(bars: pl.DataFrame) -> pl.DataFrame:
+    """What is asked who was there, and when."""
+    return bars.select("row", "timestamp", "symbol", "period")
+
+
+def _whole_rows(clean: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
+    """`clean` with the columns of the raw panel that no check looked at, those of the panel first."""
+    rest = raw.drop(*(name for name in clean.columns if name in raw.columns))
+    whole = clean.hstack(rest[clean["row"]])
+    return whole.select(*raw.columns, pl.exclude(raw.columns))
 
 
 def _with_unknowns(

@@ -54,7 +54,5 @@ def quarantined_rows(raw: pl.DataFrame, found: Examination) -> pl.DataFrame:
             pl.col("detected_at").first(),
         )
     )
-    numbered = raw.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
     optional = [name for name in RAW_PANEL.optional if name in raw.columns]
-    found_rows = numbered.join(reasons, on="row", maintain_order="left")
-    return found_rows.select(*QUARANTINE.columns, *optional)
+    return raw[reasons["row"]].hstack(reasons).select(*QUARANTINE.columns, *optional)

@@ -11,8 +11,8 @@ from components.contracts import (
     PANEL,
     RAW_PANEL,
     AlphaloopError,
+    map_table,
     read_stamp,
-    read_table,
     write_table,
 )
 from components.contracts.documents.health import PanelHealth
@@ -38,9 +38,8 @@ class ValidationFailed(AlphaloopError):
     """
 
 
-# Simulated panels of 48,664 and 290,827 rows: 300 and 510 MiB; the larger 492 with one thread and 524 with
-# eight. On 1.94 million rows all of a run's processes held 1.8 GiB.
-NEED = Need("validation", base=260 * MIB, row=830, cell=0)
+# Simulated panels of 291,452, 971,410 and 1,939,692 rows, two threads: 360, 635 and 1,063 MiB.
+NEED = Need("validation", base=240 * MIB, row=450, cell=0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def run_validate(
         NEED.require(inputs.panel)
         parsed = Settings.model_validate_json(settings)
         stamped = {"raw_panel": read_stamp(inputs.panel).content_sha256}
-        found = validate_panel(read_table(inputs.panel, RAW_PANEL), parsed)
+        found = validate_panel(map_table(inputs.panel, RAW_PANEL), parsed)
         publish(found, outputs, settings=parsed, code=code, inputs=stamped, origin=origin)
         stamp = {"code_version": code, "config_hash": config_hash(parsed), "inputs": stamped}
         write_table(found.panel, outputs.clean, PANEL, **stamp)
