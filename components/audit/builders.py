@@ -1,7 +1,8 @@
 """Finds the function under audit by its dotted name, so that the audit imports no other stage."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import polars as pl
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,8 @@ from components.audit.result import AuditError
 from components.processes.imports import users_module
 
 Builder = Callable[[pl.DataFrame], pl.DataFrame]
+# The same table in blocks of bars, one after another.
+Pieces = Callable[[pl.DataFrame], Iterator[pl.DataFrame]]
 
 
 def load_builder(name: str, settings: str = "") -> Builder:
@@ -32,14 +35,31 @@ def load_builder(name: str, settings: str = "") -> Builder:
             " components.labels.build:build_labels."
         )
     function = _attribute(module_name, function_name)
-    arguments = (
-        (_parse(f"{module_name.rpartition('.')[0]}.config".lstrip("."), settings),) if settings else ()
-    )
+    arguments = (_parse(_beside(module_name, "config"), settings),) if settings else ()
 
     def build(panel: pl.DataFrame) -> pl.DataFrame:
         return checked_table(function(panel, *arguments), name)
 
     return build
+
+
+def load_pieces(name: str, settings: str, rows: int) -> Pieces | None:
+    """What makes the same table as the function `package.module:function` in pieces of about so many rows:
+    `package.in_pieces:tables_in_pieces`, called as `tables_in_pieces(panel, parsed, rows)`; None where the
+    package has no such module.
+
+    Raises
+    ------
+    AuditError
+        As `load_builder`.
+    """
+    module_name = name.partition(":")[0]
+    beside = _beside(module_name, "in_pieces")
+    if "." not in beside or find_spec(beside) is None:
+        return None
+    function = _attribute(beside, "tables_in_pieces")
+    parsed = _parse(_beside(module_name, "config"), settings)
+    return lambda panel: function(panel, parsed, rows)
 
 
 def fresh_builder(name: str) -> Builder:
@@ -76,6 +96,11 @@ def checked_table(table: object, name: str) -> pl.DataFrame:
             " one for each factor."
         )
     return table
+
+
+def _beside(module_name: str, other: str) -> str:
+    """The module `other` of the same package."""
+    return f"{module_name.rpartition('.')[0]}.{other}".lstrip(".")
 
 
 def _attribute(module_name: str, attribute: str) -> Callable:

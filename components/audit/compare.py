@@ -10,7 +10,7 @@ import polars as pl
 from components.audit.result import Leak
 
 ROWS = "(rows)"
-COPY = "__copy"
+COPY, ROW = "__copy", "__row"
 # Rounding: differences below this share of the value, in this share of all rows, at least so many, with at
 # least this share of each sign.
 ROUNDING = 1e-6
@@ -58,22 +58,12 @@ def compare(
     `noise` (absolute); what looks like rounding is no difference. A column that only one build has is a leak
     where it holds more than one value.
     """
-    key = list(key)
     leaks = []
-    if len(before) != len(after) or any(not before[name].equals(after[name]) for name in key):
-        before, after, surplus = _matched(before, after, key)
-        if len(surplus):
-            first = surplus.row(0, named=True)
-            leaks.append(
-                _leak(
-                    ROWS,
-                    place,
-                    first["timestamp"],
-                    first["symbol"],
-                    len(surplus),
-                    detail="Whether these rows exist depends on what came after the cut",
-                )
-            )
+    matched = match(before, after, key)
+    if matched is not None:
+        before, after = before[matched.before], after[matched.after]
+        if len(matched.surplus):
+            leaks.append(rows_leak(matched.surplus, len(matched.surplus), place))
     for name in columns:
         if name not in after.columns:
             if before[name].drop_nulls().n_unique() > 1:
@@ -92,23 +82,39 @@ def compare(
     ]
 
 
-def _matched(
-    before: pl.DataFrame, after: pl.DataFrame, key: list[str]
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """The rows that both tables have, and the keys of those that only one has."""
-    before, after = (
-        table.with_columns(pl.int_range(pl.len()).over(key).alias(COPY)) for table in (before, after)
-    )
+@dataclass(frozen=True)
+class Matched:
+    """Numbers of the rows that both of two tables have, in the order of their key, and the keys of those that
+    only one has.
+    """
+
+    before: pl.Series
+    after: pl.Series
+    surplus: pl.DataFrame
+
+
+def match(before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str]) -> Matched | None:
+    """Rows matched by `key`, and among equal keys by their order; None where they are the same as they
+    stand.
+    """
+    if len(before) == len(after) and all(before[name].equals(after[name]) for name in key):
+        return None
     full = [*key, COPY]
-    only = [
-        one.select(full).join(other.select(full), on=full, how="anti")
-        for one, other in ((before, after), (after, before))
-    ]
-    shared = [
-        one.join(other.select(full), on=full, how="semi").sort(full).drop(COPY)
-        for one, other in ((before, after), (after, before))
-    ]
-    return shared[0], shared[1], pl.concat(only).sort(full).select(key)
+    before, after = (
+        table.select(key).with_columns(pl.int_range(pl.len()).over(key).alias(COPY)).with_row_index(ROW)
+        for table in (before, after)
+    )
+    pairs = ((before, after), (after, before))
+    only = [one.join(other, on=full, how="anti").select(full) for one, other in pairs]
+    shared = [one.join(other, on=full, how="semi").sort(full)[ROW] for one, other in pairs]
+    return Matched(*shared, pl.concat(only).sort(full).select(key))
+
+
+def rows_leak(surplus: pl.DataFrame, count: int, place: Place) -> Leak:
+    """The leak of so many rows that only one of two builds has, the first of which begin `surplus`."""
+    first = surplus.row(0, named=True)
+    detail = "Whether these rows exist depends on what came after the cut"
+    return _leak(ROWS, place, first["timestamp"], first["symbol"], count, detail=detail)
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def moved_rows(
     """Where two series of equal length differ; None where they do not, or, unless `forgive_rounding` is off,
     differ by rounding only.
     """
-    if before.dtype == after.dtype and before.equals(after):
+    if is_same(before, after):
         return None
     if not (before.dtype.is_numeric() or before.dtype == pl.Boolean):
         rows = np.flatnonzero(before.ne_missing(after.cast(before.dtype, strict=False)).to_numpy())
@@ -152,6 +158,11 @@ def moved_rows(
     if not len(rows) or (forgive_rounding and _is_rounding(change[rows], a[rows], scale, len(a))):
         return None
     return Moved(rows, np.abs(change[rows]), scale)
+
+
+def is_same(before: pl.Series, after: pl.Series) -> bool:
+    """Whether two series are equal, type and all; null and NaN equal themselves."""
+    return before.dtype == after.dtype and before.equals(after)
 
 
 def _is_rounding(change: np.ndarray, value: np.ndarray, scale: float, count: int) -> bool:

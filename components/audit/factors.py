@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.audit.builders import Builder
+from components.audit.builders import Builder, Pieces
 from components.audit.columns import Table, in_blocks
 from components.audit.compare import ROWS, TRUNCATION_TOLERANCE, compare
 from components.audit.config import Settings
 from components.audit.cuts import Cut, guided_cuts, spread_symbols, window
 from components.audit.known_time import late_revisions, late_rows
+from components.audit.piecewise import HandedOver, compare_pieces
 from components.audit.placebo import placebo
 from components.audit.prepare import FactorAudit, Told, is_bounded, prepare
 from components.audit.price_level import price_levels
@@ -74,6 +75,7 @@ def audit_factors(
     declared: Mapping[str, int] | None = None,
     labels: Mapping[str, int] | None = None,
     fresh: Callable[[], Builder] | None = None,
+    in_pieces: Pieces | None = None,
     settings: Settings | None = None,
 ) -> AuditResult:
     """Audit every column that `build` makes from a panel.
@@ -96,6 +98,8 @@ def audit_factors(
         future are found without
     fresh : gives the builder without memory of earlier calls; a truncation is made with it, because what a
         builder keeps from its first call hides leaks
+    in_pieces : makes the table of `build` in blocks of bars, one after another: the whole history is built
+        anew with it, where given
     settings : the remaining settings (`cuts` above replaces theirs)
 
     Raises
@@ -105,7 +109,7 @@ def audit_factors(
         panel.
     """
     settings = (settings or Settings()).model_copy(update={"cuts": cuts})
-    told = Told(factors, warm_up_bars, declared or {}, labels or {}, fresh)
+    told = Told(factors, warm_up_bars, declared or {}, labels or {}, fresh, in_pieces)
     return _audited(prepare(panel, build, told, settings, seed))
 
 
@@ -226,15 +230,21 @@ def _window_cut(context: Context, panel: pl.DataFrame, cut: Cut, lookback: int) 
 
 def _whole_history(audit: FactorAudit, cut: Cut) -> list[Leak]:
     """The history up to the last cut, built anew, against the table that was handed over, some columns at a
-    time.
+    time; or in pieces.
     """
     context, scene, until = audit.context, audit.scene, pl.col("timestamp") <= cut.timestamp
-    rebuilt = context.built(scene.panel.filter(until), f"the whole history up to {named(cut.timestamp)}")
-    if len(rebuilt) and rebuilt["timestamp"][-1] > cut.timestamp:
-        rebuilt = rebuilt.filter(until)
-    place, leaks = context.place("whole_history", cut.timestamp), []
+    what, place = (
+        f"the whole history up to {named(cut.timestamp)}",
+        context.place("whole_history", cut.timestamp),
+    )
     rows = len(up_to(scene.base, cut.timestamp))
     context.tally.rows_compared += rows
+    if audit.told.in_pieces is not None:
+        pieces = context.built_pieces(audit.told.in_pieces, scene.panel.filter(until), what)
+        return compare_pieces(_handed_over(audit, rows), _typed_pieces(audit, pieces), place)
+    rebuilt, leaks = context.built(scene.panel.filter(until), what), []
+    if len(rebuilt) and rebuilt["timestamp"][-1] > cut.timestamp:
+        rebuilt = rebuilt.filter(until)
     for names in in_blocks(scene.columns):
         handed_over = audit.table.lazy().select(*KEY, *names).head(rows).collect()
         types = {name: handed_over.schema[name] for name in names if name in rebuilt.columns}
@@ -244,6 +254,20 @@ def _whole_history(audit: FactorAudit, cut: Cut) -> list[Leak]:
         # Rows that only one of both has are the same in every block.
         leaks += [leak for leak in found if leak.factor != ROWS or not leaks]
     return leaks
+
+
+def _handed_over(audit: FactorAudit, rows: int) -> HandedOver:
+    columns, tally = audit.scene.columns, audit.context.tally
+    return HandedOver(audit.table, rows, KEY, columns, look=lambda block: count(block, block.columns, tally))
+
+
+def _typed_pieces(audit: FactorAudit, pieces: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Their factors, in the types of the table that was handed over."""
+    schema = audit.table.collect_schema()
+    for piece in pieces:
+        types = {name: schema[name] for name in audit.scene.columns if name in piece.columns}
+        yield piece.select(*KEY, *types).cast(types, strict=False)
+        del piece
 
 
 def _warm_up(audit: FactorAudit, extent: Extent) -> tuple[list[dict], list[Leak]]:

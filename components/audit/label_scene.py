@@ -2,16 +2,17 @@
 build again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 import polars as pl
 
-from components.audit.builders import Builder, checked_table
+from components.audit.builders import Builder, Pieces, checked_table
 from components.audit.columns import Table, names_of
-from components.audit.compare import MUTATION_TOLERANCE, TRUNCATION_TOLERANCE, Place, compare, in_order
+from components.audit.compare import MUTATION_TOLERANCE, ROW, TRUNCATION_TOLERANCE, Place, compare, in_order
 from components.audit.config import Settings
 from components.audit.cuts import Cut
 from components.audit.perturb import PRICES, other_future, other_values
@@ -106,18 +107,26 @@ def _too_early(shorter: pl.DataFrame, cut: datetime) -> list[Leak]:
 
 def settled(base: pl.DataFrame, other: pl.DataFrame, cut: Cut, place: Place) -> list[Leak]:
     """Compare the labels that either table holds to be known at the cut; the rest may differ."""
-    base, other = (table.filter(pl.col("timestamp") <= cut.timestamp) for table in (base, other))
+    of_base, of_other = known_rows(base, other, cut)
+    columns = [*targets(base), "label_end"]
+    return compare(base[of_base], other[of_other], KEY, columns, place, TRUNCATION_TOLERANCE)
+
+
+def known_rows(base: pl.DataFrame, other: pl.DataFrame, cut: Cut) -> tuple[pl.Series, pl.Series]:
+    """Numbers of the rows of each table that either holds to be known at the cut."""
+    base, other = (
+        table.select(*KEY, "label_end").with_row_index(ROW).filter(pl.col("timestamp") <= cut.timestamp)
+        for table in (base, other)
+    )
     if len(base) == len(other) and all(base[name].equals(other[name]) for name in KEY):
         known = ((base["label_end"] <= cut.timestamp).fill_null(False)) | (
             (other["label_end"] <= cut.timestamp).fill_null(False)
         )
-        base, other = base.filter(known), other.filter(known)
-    else:
-        known = pl.concat(
-            [table.filter(pl.col("label_end") <= cut.timestamp).select(KEY) for table in (base, other)]
-        ).unique()
-        base, other = (table.join(known, on=KEY, how="semi").sort(KEY) for table in (base, other))
-    return compare(base, other, KEY, [*targets(base), "label_end"], place, TRUNCATION_TOLERANCE)
+        return base[ROW].filter(known), other[ROW].filter(known)
+    known = pl.concat(
+        [table.filter(pl.col("label_end") <= cut.timestamp).select(KEY) for table in (base, other)]
+    ).unique()
+    return tuple(table.join(known, on=KEY, how="semi").sort(KEY)[ROW] for table in (base, other))
 
 
 def _settled_before_their_end(
@@ -234,8 +243,22 @@ def targets(labels: Table) -> list[str]:
 
 def built_labels(build: Builder, panel: pl.DataFrame, what: str) -> pl.DataFrame:
     """The builder's labels of `panel`, sorted by their key; AuditError where it fails or returns none."""
+    with _failures_told(panel, what):
+        return _label_table(build(panel))
+
+
+def built_label_pieces(pieces: Pieces, panel: pl.DataFrame, what: str) -> Iterator[pl.DataFrame]:
+    """The same in blocks of bars, one after another."""
+    with _failures_told(panel, what):
+        for table in pieces(panel):
+            yield _label_table(table)
+            del table
+
+
+@contextmanager
+def _failures_told(panel: pl.DataFrame, what: str) -> Iterator[None]:
     try:
-        table = checked_table(build(panel), "the label builder under audit")
+        yield
     except AuditError:
         raise
     except AlphaloopError as error:
@@ -245,6 +268,10 @@ def built_labels(build: Builder, panel: pl.DataFrame, what: str) -> pl.DataFrame
             f"The label builder under audit failed on {what} ({len(panel):,} rows): {type(error).__name__}:"
             f" {error}. It has to work on any stretch of the panel."
         ) from error
+
+
+def _label_table(made: object) -> pl.DataFrame:
+    table = checked_table(made, "the label builder under audit")
     missing = [name for name in ("horizon", "label_end") if name not in table.columns]
     if missing:
         raise AuditError(

@@ -10,19 +10,23 @@ between both) and `whole_history` (the table handed over against a rebuild).
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import polars as pl
 
-from components.audit.builders import Builder
+from components.audit.builders import Builder, Pieces
 from components.audit.columns import Table, names_of
 from components.audit.compare import Place, in_order
 from components.audit.config import Settings
-from components.audit.cuts import sample_cuts, window
+from components.audit.cuts import Cut, sample_cuts, window
 from components.audit.label_scene import (
+    KEY,
     OF_THE_PAST,
     LabelScene,
+    built_label_pieces,
     built_labels,
+    known_rows,
     label_between,
     label_entry,
     label_future,
@@ -30,6 +34,7 @@ from components.audit.label_scene import (
     settled,
     targets,
 )
+from components.audit.piecewise import HandedOver, compare_pieces
 from components.audit.result import AuditResult, Leak, merge_leaks
 from components.audit.scene import named
 from components.timeline import bar_index
@@ -47,13 +52,14 @@ def audit_labels(
     cuts: int = 3,
     seed: int = 0,
     labels: Table | None = None,
+    in_pieces: Pieces | None = None,
     settings: Settings | None = None,
 ) -> AuditResult:
     """Audit the labels that `build` makes from a panel.
 
     `build` takes a `PANEL` table and returns a `LABELS` table; `labels` is the table that was handed over,
-    built here where left out; a scan is held as a whole only beside the history that is built anew. Raises
-    AuditError where `build` fails.
+    built here where left out; a scan is held as a whole only beside the history that is built anew, and not
+    there where `in_pieces` makes the same labels in blocks of bars. Raises AuditError where `build` fails.
     """
     settings = (settings or Settings()).model_copy(update={"cuts": cuts})
     panel = in_order(panel, ("timestamp", "symbol"))
@@ -75,10 +81,17 @@ def audit_labels(
         rows += compared
     if settings.whole_history:
         last = sampled[-1]
-        past = built_labels(build, panel.filter(pl.col("timestamp") <= last.timestamp), "the whole history")
-        handed_over = labels.lazy().collect()
-        leaks += settled(handed_over, past, last, Place("whole_history", last.timestamp, calendar))
-        rows += len(past)
+        place = Place("whole_history", last.timestamp, calendar)
+        past = panel.filter(pl.col("timestamp") <= last.timestamp)
+        if in_pieces is None:
+            anew = built_labels(build, past, "the whole history")
+            leaks += settled(labels.lazy().collect(), anew, last, place)
+            rows += len(anew)
+        else:
+            pieces = built_label_pieces(in_pieces, past, "the whole history")
+            found, compared = _whole_in_pieces(labels, pieces, last, place)
+            leaks += found
+            rows += compared
     checked = {
         "label_rows_compared": rows,
         "label_columns": len(targets(labels)),
@@ -96,6 +109,33 @@ def _at_cut(scene: LabelScene) -> tuple[list[Leak], int]:
         leaks += label_level(scene)
         leaks += label_between(scene)
     return leaks, rows
+
+
+def _whole_in_pieces(
+    labels: Table, pieces: Iterator[pl.DataFrame], last: Cut, place: Place
+) -> tuple[list[Leak], int]:
+    """What differs between the labels handed over, sorted by time, and pieces that are built anew, among
+    those known at the last cut; and how many rows were built.
+    """
+    built = []
+
+    def counted() -> Iterator[pl.DataFrame]:
+        for piece in pieces:
+            built.append(len(piece))
+            yield piece
+            # Or it would stand beside the next one.
+            del piece
+
+    until = labels.lazy().filter(pl.col("timestamp") <= last.timestamp)
+    handed_over = HandedOver(
+        labels,
+        rows=until.select(pl.len()).collect().item(),
+        key=KEY,
+        columns=[*targets(labels), "label_end"],
+        told=("label_end",),
+        chosen=partial(known_rows, cut=last),
+    )
+    return compare_pieces(handed_over, counted(), place), sum(built)
 
 
 def _reach(labels: pl.DataFrame, calendar: pl.Series, settings: Settings) -> Iterator[Leak]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from components.audit.builders import Builder
+from components.audit.builders import Builder, Pieces
 from components.audit.columns import Table, names_of
 from components.audit.compare import in_order
 from components.audit.config import Settings
@@ -31,6 +31,7 @@ class Told:
     declared: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     fresh: Callable[[], Builder] | None = None
+    in_pieces: Pieces | None = None
 
 
 @dataclass(frozen=True)

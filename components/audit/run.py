@@ -5,28 +5,36 @@ where there is a leak.
 import os
 from dataclasses import dataclass
 
-from components.audit.builders import load_builder
+from components.audit.builders import load_builder, load_pieces
 from components.audit.config import Settings
 from components.audit.page import page_html
 from components.audit.result import AuditResult
-from components.audit.whole_run import Tables, audit_run
+from components.audit.whole_run import InPieces, Tables, audit_run
 from components.contracts import (
     FACTORS,
     FUSED,
     LABELS,
     PANEL,
     atomic_write_text,
+    map_table,
     read_catalog,
     read_table,
     require_one_origin,
 )
 from components.contracts.parts import scan_table
-from components.memory.need import MIB, Need
+from components.memory.cutting import Held
+from components.memory.need import MIB, Need, table_size
 from components.progress import report, stage
 
-# The whole history is rebuilt at once; all else holds windows and some columns. Simulated factors, 115,810
-# and 485,564 rows of 261 columns: 378 and 1,321 MiB.
-NEED = Need("audit", base=85 * MIB, row=0, cell=10.2)
+# With the whole history built anew in the smallest pieces: of 182 columns, 484,978 and 968,835 rows: 362 and
+# 567 MiB.
+NEED = Need("audit", base=157 * MIB, row=440, cell=0)
+# With all of it built at once: of 261 columns, 115,810 and 485,564 rows: 378 and 1,321 MiB.
+BASE_BYTES, VALUE_BYTES = 85 * MIB, 10.2
+# A piece of 250,000 rows of 182 columns: 335 MiB.
+ROW_BYTES_OF_PIECE, VALUE_BYTES_OF_PIECE = 700, 4
+# Smaller pieces save no memory that matters and cost time.
+FEWEST_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,11 @@ def run(inputs: Inputs, outputs: Outputs, builders: Builders, *, settings: str, 
     LeakFound
         If one knew the future; both files are written by then.
     TooLittleMemory
-        If the rebuild of the whole history can never fit; nothing is read then.
+        If not even a rebuild of the whole history in the smallest pieces can ever fit; nothing is read then.
     """
     with stage("audit"):
         parsed = Settings.model_validate_json(settings)
-        if parsed.whole_history:
-            NEED.require(inputs.factors)
+        rows = _rows_of_a_piece(inputs) if parsed.whole_history else None
         require_one_origin([inputs.factors, inputs.labels], "panel")
         result = audit_run(
             _tables(inputs),
@@ -79,6 +86,7 @@ def run(inputs: Inputs, outputs: Outputs, builders: Builders, *, settings: str, 
             load_builder(builders.labels, builders.label_settings),
             settings=parsed,
             seed=seed,
+            in_pieces=InPieces() if rows is None else _in_pieces(builders, rows),
         )
         write_audit(result, outputs)
         result.raise_if_leaking(outputs.page)
@@ -96,9 +104,46 @@ def write_audit(result: AuditResult, outputs: Outputs) -> None:
     atomic_write_text(outputs.page, page_html(result))
 
 
+def held(rows: int, columns: int) -> Held:
+    """What the audit of so many rows and columns of factors holds."""
+    of_piece = ROW_BYTES_OF_PIECE + VALUE_BYTES_OF_PIECE * columns
+    beside = NEED.bytes(rows, columns) - BASE_BYTES - FEWEST_ROWS * of_piece
+    return Held(BASE_BYTES, int(VALUE_BYTES * columns), beside, of_piece, FEWEST_ROWS)
+
+
+def _rows_of_a_piece(inputs: Inputs) -> int | None:
+    """The rows of a piece of the history that is built anew; None: all at once.
+
+    Raises
+    ------
+    TooLittleMemory
+        If not even the smallest pieces can ever fit.
+    """
+    rows, columns = table_size(inputs.factors)
+    holds = held(rows, columns)
+    least = min(holds.at_once(rows), holds.at_least())
+    Need("audit", base=least, row=0, cell=0).require_for(rows, columns)
+    if holds.fits_at_once(rows):
+        return None
+    piece = holds.rows_of_a_piece()
+    report(
+        "audit",
+        f"the whole history is built anew in pieces of about {piece:,} rows, because all at once would not"
+        " fit into memory",
+    )
+    return piece
+
+
+def _in_pieces(builders: Builders, rows: int) -> InPieces:
+    return InPieces(
+        load_pieces(builders.factors, builders.factor_settings, rows),
+        load_pieces(builders.labels, builders.label_settings, rows),
+    )
+
+
 def _tables(inputs: Inputs) -> Tables:
     """The tables of a run; the panel with its slow columns, as the features stage hands it to its builder."""
-    panel = read_table(inputs.panel, PANEL)
+    panel = map_table(inputs.panel, PANEL)
     if inputs.fused:
         fused = read_table(inputs.fused, FUSED)
         panel = panel.join(fused, on=["timestamp", "symbol"], how="left", maintain_order="left")

@@ -3,13 +3,14 @@ build again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import polars as pl
 
-from components.audit.builders import Builder, checked_table
+from components.audit.builders import Builder, Pieces, checked_table
 from components.audit.columns import Table
 from components.audit.compare import MUTATION_TOLERANCE, TRUNCATION_TOLERANCE, Place, compare, in_order
 from components.audit.config import Settings
@@ -59,6 +60,11 @@ class Context:
         """The builder's table for `panel`, sorted by its key."""
         self.tally.builds += 1
         return built(self.build, panel, what)
+
+    def built_pieces(self, pieces: Pieces, panel: pl.DataFrame, what: str) -> Iterator[pl.DataFrame]:
+        """The same in blocks of bars, one after another, as `pieces` makes them."""
+        self.tally.builds += 1
+        return built_pieces(pieces, panel, what)
 
     def place(self, check: str, cut: datetime) -> Place:
         return Place(check, cut, self.calendar)
@@ -230,8 +236,22 @@ def named(moment: datetime) -> str:
 
 def built(build: Callable, panel: pl.DataFrame, what: str) -> pl.DataFrame:
     """The builder's table for `panel`, sorted by its key; AuditError where it fails or returns none."""
+    with _failures_told(panel, what):
+        return _factor_table(build(panel), panel, what)
+
+
+def built_pieces(pieces: Pieces, panel: pl.DataFrame, what: str) -> Iterator[pl.DataFrame]:
+    """The same in blocks of bars, one after another."""
+    with _failures_told(panel, what):
+        for table in pieces(panel):
+            yield _factor_table(table, panel, what)
+            del table
+
+
+@contextmanager
+def _failures_told(panel: pl.DataFrame, what: str) -> Iterator[None]:
     try:
-        table = checked_table(build(panel), "the builder under audit")
+        yield
     except AuditError:
         raise
     except AlphaloopError as error:
@@ -242,7 +262,10 @@ def built(build: Callable, panel: pl.DataFrame, what: str) -> pl.DataFrame:
             f" {str(error)[:500]}. It has to work on any stretch of the panel: run it on a few hundred bars"
             " of 60 symbols to see why."
         ) from error
-    table = _typed(table, "timestamp", panel, what)
+
+
+def _factor_table(made: object, panel: pl.DataFrame, what: str) -> pl.DataFrame:
+    table = _typed(checked_table(made, "the builder under audit"), "timestamp", panel, what)
     if table["timestamp"].null_count() or table["symbol"].null_count():
         raise AuditError(
             f"The builder under audit returned rows without timestamp or symbol on {what}. Each row needs"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from components.audit.builders import Builder
+from components.audit.builders import Builder, Pieces
 from components.audit.columns import Table, row_count
 from components.audit.config import Settings
 from components.audit.factors import audit_factors
@@ -32,8 +32,22 @@ class Tables:
     catalog: Sequence[CatalogEntry]
 
 
+@dataclass(frozen=True)
+class InPieces:
+    """What makes factors and labels in blocks of bars, where the whole history does not fit at once."""
+
+    factors: Pieces | None = None
+    labels: Pieces | None = None
+
+
 def audit_run(
-    tables: Tables, build_factors: Builder, build_labels: Builder, *, settings: Settings, seed: int
+    tables: Tables,
+    build_factors: Builder,
+    build_labels: Builder,
+    *,
+    settings: Settings,
+    seed: int,
+    in_pieces: InPieces = InPieces(),
 ) -> AuditResult:
     """All checks over the tables of a run and the functions that made them; raises AuditError where one of
     these fails.
@@ -44,7 +58,13 @@ def audit_run(
     as_they_stand = [*check_factor_table(factors, panel, catalog), *check_label_table(labels, panel)]
     join = too_good(factors, labels, numeric)
     of_labels = audit_labels(
-        panel, build_labels, cuts=settings.cuts, seed=seed, labels=labels, settings=settings
+        panel,
+        build_labels,
+        cuts=settings.cuts,
+        seed=seed,
+        labels=labels,
+        in_pieces=in_pieces.labels,
+        settings=settings,
     )
     of_factors = audit_factors(
         panel,
@@ -54,6 +74,7 @@ def audit_run(
         factors=factors,
         warm_up_bars=max((entry.warm_up_bars for entry in catalog), default=None),
         declared={entry.column: entry.warm_up_bars for entry in catalog},
+        in_pieces=in_pieces.factors,
         settings=settings,
     )
     leaks = [*as_they_stand, *of_factors.leaks, *of_labels.leaks, *join]

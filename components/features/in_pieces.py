@@ -7,8 +7,8 @@ factors and their scores by the own past, then ranks, formulas and the inputs of
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,11 +16,10 @@ import numpy as np
 import polars as pl
 
 from components.contracts import FACTORS, PANEL, Stamp
-from components.contracts.cut import SYMBOL, TIME, Cut, Shelf
+from components.contracts.cut import SYMBOL, TIME, Cut, Shelf, cut_of
 from components.contracts.parts import write_part, write_parts
 from components.features.build import market_inputs
 from components.features.catalog import (
-    STALE_BARS,
     catalog,
     columns_read,
     declared_factors,
@@ -29,7 +28,7 @@ from components.features.catalog import (
     own_period,
     refuse_finer,
 )
-from components.features.coarser import gathered, joined, seen_bars
+from components.features.coarser_in_pieces import Coarser, coarser_columns, gathered_on_shelf
 from components.features.config import Settings
 from components.features.inputs import formula_values, scored_formulas, with_ranks, with_scores
 from components.features.kernels import BAR
@@ -52,7 +51,7 @@ from components.features.raw_values import (
 from components.features.support import panel_period, supported_catalog, unsupported
 from components.memory.given_back import give_back
 from components.settings import config_hash
-from components.timeline.periods import LENGTHS, stretch_end
+from components.timeline.periods import LENGTHS
 
 # A helper column beside the bars: the sector by name, whose numbers differ from block to block.
 SECTOR_NAME = "_sector"
@@ -76,27 +75,51 @@ def build_in_pieces(
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    period = panel_period(source.lazy())
-    refuse_finer(settings, period)
     entries, _ = supported_catalog(source.lazy(), settings)
     wanted = [*FACTORS.columns, *(entry.column for entry in entries)]
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
-        folder = Path(name)
-        panel = source.on_shelf(folder / "panel")
-        coarser = _coarser_tables(panel, settings, LENGTHS[period], folder)
-        build = _Build.of(panel, own_period(settings), LENGTHS[period], folder / period)
-        made = _made(build)
-        parts = []
-        for block in source.cut.bar_blocks:
-            table = _table(build, made, block)
-            table = table.hstack(_coarser_columns(table, coarser, settings)).select(wanted)
-            parts.append(write_part(table, folder / f"part_{block:05d}"))
-            # Or they would stand beside the next ones, here and on disk.
+        folder, parts = Path(name), []
+        for table in _tables(source, settings, folder):
+            parts.append(write_part(table.select(wanted), folder / f"part_{len(parts):05d}"))
+            # Or it would stand beside the next one.
             del table
-            made.own.remove_bars(block)
-            give_back()
         about = {"code_version": code_version, "config_hash": config_hash(settings), "inputs": inputs}
         return write_parts(parts, target, FACTORS, **about)
+
+
+def tables_in_pieces(panel: pl.DataFrame, settings: Settings, rows: int) -> Iterator[pl.DataFrame]:
+    """What `build_factors` makes of a panel, in blocks of bars of about so many rows, one after another and
+    sorted by time and symbol; the bits are the same for any cut.
+
+    Raises
+    ------
+    FeatureError
+        As `build_factors`.
+    """
+    source = PanelOnDisk(panel.lazy(), cut_of(panel.lazy(), rows))
+    with tempfile.TemporaryDirectory(prefix="alphaloop-features-") as folder:
+        yield from _tables(source, settings, Path(folder))
+
+
+def _tables(source: PanelOnDisk, settings: Settings, folder: Path) -> Iterator[pl.DataFrame]:
+    """The table of each block of bars, with all columns of the catalog; what lies behind them stands in
+    `folder`.
+    """
+    period = panel_period(source.lazy())
+    refuse_finer(settings, period)
+    wanted = [*FACTORS.columns, *(entry.column for entry in catalog(settings, period))]
+    panel = source.on_shelf(folder / "panel")
+    coarser = _coarser_tables(panel, settings, LENGTHS[period], folder)
+    build = _Build.of(panel, own_period(settings), LENGTHS[period], folder / period)
+    made = _made(build)
+    for block in source.cut.bar_blocks:
+        table = _table(build, made, block)
+        table = table.hstack(coarser_columns(table, coarser, settings)).select(wanted)
+        yield table
+        # Or they would stand beside the next ones, here and on disk.
+        del table
+        made.own.remove_bars(block)
+        give_back()
 
 
 @dataclass(frozen=True)
@@ -275,21 +298,13 @@ def _formula_scores(build: _Build, made: _Made) -> Shelf | None:
     return scores
 
 
-@dataclass(frozen=True)
-class _Coarser:
-    """The table of a coarser period, and the ends of its bars."""
-
-    table: pl.LazyFrame
-    ends: pl.Series
-
-
 def _coarser_tables(
     source: PanelOnShelf, settings: Settings, punctual: timedelta, folder: Path
-) -> dict[str, _Coarser]:
+) -> dict[str, Coarser]:
     """The table of each coarser period; none where the panel is shorter than a bar of it."""
     own, found = of_coarser(settings), {}
     for period in settings.coarser:
-        shelf = _gathered(source, period, columns_read(own, period), folder / f"bars_{period}")
+        shelf = gathered_on_shelf(source, period, columns_read(own, period), folder / f"bars_{period}")
         if shelf is not None:
             build = _Build.of(PanelOnShelf(shelf), own, punctual, folder / period)
             made = _made(build)
@@ -297,57 +312,5 @@ def _coarser_tables(
                 write_part(_table(build, made, block), folder / f"{period}_{block:05d}")
                 for block in build.cut.bar_blocks
             ]
-            found[period] = _Coarser(pl.scan_ipc(parts), shelf.cut.moments)
+            found[period] = Coarser(pl.scan_ipc(parts), shelf.cut.moments)
     return found
-
-
-def _gathered(source: PanelOnShelf, period: str, read: frozenset[str], folder: Path) -> Shelf | None:
-    """The bars of a coarser period on a shelf, cut like the panel; None: there are none."""
-    cut = source.cut
-    ends = pl.select(stretch_end(pl.lit(cut.moments), period)).to_series()
-    moments = ends.unique().sort()[1:]
-    if moments.is_empty():
-        return None
-    last_of = np.minimum(cut.moments.search_sorted(moments).to_numpy(), len(cut.moments) - 1)
-    _, block_of_moment = np.unique(cut.block_of_moment[last_of], return_inverse=True)
-    cut = replace(cut, moments=moments, block_of_moment=block_of_moment)
-    filled: list[int] = []
-    for block in cut.symbol_blocks:
-        bars = gathered(source.symbols(block), period, read, source.cut.moments[0])
-        if bars.is_empty():
-            # All its symbols are gone before the first bar: the others are numbered on without it.
-            continue
-        Shelf(folder, cut).put_symbols(
-            len(filled),
-            bars.with_columns(
-                moments.search_sorted(bars["timestamp"]).alias(TIME),
-                cut.symbols.search_sorted(bars["symbol"]).alias(SYMBOL),
-            ),
-        )
-        filled.append(block)
-    kept = np.isin(cut.block_of_symbol, filled)
-    _, block_of_symbol = np.unique(cut.block_of_symbol[kept], return_inverse=True)
-    symbols = cut.symbols.filter(pl.Series(kept))
-    return Shelf(folder, replace(cut, symbols=symbols, block_of_symbol=block_of_symbol))
-
-
-def _coarser_columns(rows: pl.DataFrame, tables: Mapping[str, _Coarser], settings: Settings) -> pl.DataFrame:
-    """The inputs of all coarser periods as the rows of a block of bars see them."""
-    own, found = of_coarser(settings), []
-    for period in settings.coarser:
-        columns = [entry.column for entry in catalog(own, period) if entry.role == "input"]
-        values = pl.DataFrame(schema=dict.fromkeys(columns, pl.Float32))
-        seen = pl.Series([None], dtype=pl.UInt32).new_from_index(0, len(rows))
-        if period in tables:
-            ends = tables[period].ends
-            passed = int(ends.search_sorted(rows["timestamp"][0], side="right"))
-            oldest = ends[max(passed - STALE_BARS - 1, 0)]
-            values = (
-                tables[period]
-                .table.filter(pl.col("timestamp").is_between(oldest, rows["timestamp"][-1]))
-                .select("timestamp", "symbol", "known_time", *columns)
-                .collect()
-            )
-            seen = seen_bars(rows, values) if len(values) else seen
-        found.append(joined(values, columns, seen, period))
-    return pl.concat(found, how="horizontal") if found else pl.DataFrame()

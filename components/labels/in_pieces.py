@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import LABELS
-from components.contracts.cut import SYMBOL, TIME, Cut, Shelf
+from components.contracts.cut import SYMBOL, TIME, Cut, Shelf, cut_of
 from components.contracts.parts import write_part, write_parts
 from components.contracts.row_limit import refuse_too_many
 from components.labels.build import About, columns_read, labels_of, price_column
@@ -70,6 +70,18 @@ def build_in_pieces(
         stamped = {"code_version": code_version, "config_hash": config_hash, "inputs": inputs}
         write_parts(parts, target, LABELS, **stamped)
     return labelled
+
+
+def tables_in_pieces(panel: pl.DataFrame, settings: Settings, rows: int) -> Iterator[pl.DataFrame]:
+    """What `build_labels` makes of a panel, in blocks of bars of about so many rows of the panel, one after
+    another; the bits are the same for any cut.
+    """
+    scan = panel.lazy()
+    cut = cut_of(scan, rows)
+    about = About(cut.symbols, price_column(scan, settings))
+    for block in cut.bar_blocks:
+        yield _of_block(scan, cut, settings, about, block)
+        give_back()
 
 
 def _of_block(panel: pl.LazyFrame, cut: Cut, settings: Settings, about: About, block: int) -> pl.DataFrame:

@@ -242,6 +242,8 @@ def to_training_set(
 ) -> TrainingData:
     """Tasks from the factors and labels to the point-in-time training set."""
     builders = [builder.partition(":")[0] for builder in (FACTOR_BUILDER, LABEL_BUILDER)]
+    # Where the whole history does not fit at once the audit has it from these, beside the builders.
+    in_pieces = [f"{builder.rpartition('.')[0]}.in_pieces" for builder in builders]
     audited = arrange(
         audit_leaks(
             panel=data.market.panel,
@@ -253,7 +255,7 @@ def to_training_set(
             label_builder=LABEL_BUILDER,
             label_settings=section_json(config.labels),
             settings=section_json(config.audit),
-            code=code_version(audit_leaks, *builders),
+            code=code_version(audit_leaks, *builders, *in_pieces),
             seed=config.run.seed,
             **data.fused.columns,
         ),
