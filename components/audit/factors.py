@@ -159,8 +159,19 @@ def _checked(scene: Scene, tally: Tally) -> dict[str, Any]:
         "cuts": sorted(tally.cuts, key=lambda cut: str(cut["timestamp"])),
         "checks": tally.made,
         "builds": tally.builds,
-        "notes": [*tally.notes, *note_failures(tally)],
+        "scan_cuts_left_out": tally.left_out,
+        "notes": [*tally.notes, *note_failures(tally), *_note_left_out(tally)],
     }
+
+
+def _note_left_out(tally: Tally) -> Iterator[str]:
+    if tally.left_out:
+        yield (
+            f"Not made: {tally.left_out} of the cuts that audit.scan_cuts asks for; on a panel of this size"
+            " their builds would read and make too much. What leaks in rare rows only was not looked for"
+            " there."
+            " Audit fewer symbols a cut (audit.max_symbols) or fewer bars before it (audit.lookback_bars)"
+        )
 
 
 def _extent(audit: FactorAudit) -> Extent:

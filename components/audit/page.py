@@ -13,7 +13,7 @@ SHOWN_WARM_UPS, SHOWN_LINES = 40, 12
 CUT_KINDS = {
     "sampled": "drawn",
     "guided": "where a factor resembles the next return",
-    "scan": "added while the time lasted",
+    "scan": "added where a leak of rare rows would show",
     "suspected": "suspected by a staggered future",
     "late": "bars known late",
 }
@@ -73,12 +73,17 @@ def _tiles(result: AuditResult) -> list[tuple[str, str]]:
     tiles = [
         (f"{failed} / {checked.get('factors', 0):,}", "factor columns with leaks"),
         (_count(checked.get("factor_values_compared")), "factor values compared"),
-        (_count(len(checked.get("cuts", []))), "cuts"),
+        (_count(len(checked.get("cuts", []))), _cuts_made(checked)),
         (_count(checked.get("builds")), "builds"),
     ]
     if checked.get("label_rows_compared"):
         tiles.append((_count(checked["label_rows_compared"]), "label rows compared"))
     return tiles
+
+
+def _cuts_made(checked: Mapping[str, Any]) -> str:
+    left_out = checked.get("scan_cuts_left_out")
+    return f"cuts; {left_out:,} more not made" if left_out else "cuts"
 
 
 def _leaks(result: AuditResult) -> list[list[str]]:

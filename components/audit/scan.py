@@ -20,6 +20,7 @@ from components.audit.scene import (
     Check,
     Context,
     Scene,
+    Tally,
     future_mutation,
     make_scene,
     named,
@@ -46,9 +47,9 @@ def scan(context: Context, scene: Scene, taken: Sequence[int], step: Callable[[s
     settings, before = context.settings, context.tally.builds
     most = SCAN_VALUES // max(scene.values, 1)
     yield from _staggered(context, scene, settings.staggered_builds, most // 2, step)
-    left = most - (context.tally.builds - before)
-    order = cut_order(scene.panel, context.calendar, context.rng, min(settings.scan_cuts, left), taken)
-    yield from _cuts(context, scene, order, step)
+    order = cut_order(scene.panel, context.calendar, context.rng, settings.scan_cuts, taken)
+    made = _affordable(context.tally, order, most - (context.tally.builds - before))
+    yield from _cuts(context, scene, made, step)
 
 
 def scan_windows(
@@ -66,8 +67,8 @@ def scan_windows(
     settings, panel = context.settings, whole.panel
     bars, share = 2 * lookback + settings.future_bars, min(1.0, symbols / panel["symbol"].n_unique())
     most = int(SCAN_VALUES * len(context.calendar) / max(whole.values * bars * share, 1))
-    order = cut_order(panel, context.calendar, context.rng, min(settings.scan_cuts, most), taken)
-    groups = _neighbours(order, lookback)
+    order = cut_order(panel, context.calendar, context.rng, settings.scan_cuts, taken)
+    groups = _neighbours(_affordable(context.tally, order, most), lookback)
     for number in context.rng.permutation(len(groups)):
         positions = groups[number]
         bars = window(
@@ -86,6 +87,13 @@ def scan_windows(
             continue
         yield from _staggered(context, scene, min(settings.staggered_builds, 1), STAGGERED_IN_WINDOW, step)
         yield from _cuts(context, scene, positions, step)
+
+
+def _affordable(tally: Tally, order: Sequence[int], most: int) -> Sequence[int]:
+    """The first of the cuts, as many as may be made; that others are not is noted."""
+    made = order[:most]
+    tally.left_out += len(order) - len(made)
+    return made
 
 
 def _neighbours(order: Sequence[int], lookback: int) -> list[list[int]]:

@@ -25,7 +25,8 @@ NOT_FACTORS = {*KEY, "known_time", "event_time", "period"}
 @dataclass
 class Tally:
     """Counts for the report, gathered while the checks run: how often each was `made` and how often the
-    builder `refused` the changed panel, and what it said first where it `failed`.
+    builder `refused` the changed panel, and what it said first where it `failed`; how many cuts of
+    `audit.scan_cuts` were `left_out`.
     """
 
     rows_compared: int = 0
@@ -37,6 +38,7 @@ class Tally:
     made: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    left_out: int = 0
 
 
 @dataclass

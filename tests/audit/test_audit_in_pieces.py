@@ -193,7 +193,7 @@ def run_of(panel, tmp_path, monkeypatch) -> Callable[[Callable[[pl.DataFrame], p
     """
     factor_settings = FactorSettings(groups=Groups(**dict.fromkeys(GROUPS, False) | {"trend": True}))
     label_settings = LabelSettings(horizons=(1, 5), primary_horizon=5)
-    monkeypatch.setattr(run, "held", lambda rows, columns: Held(0, 2**40, 0, 1, 300))
+    monkeypatch.setattr(run, "held", lambda rows, columns, labels: Held(0, 2**40, 0, 1, 300))
     monkeypatch.setattr(limits, "target", lambda: 0)
 
     def audited(spoil: Callable[[pl.DataFrame], pl.DataFrame]) -> AuditResult:

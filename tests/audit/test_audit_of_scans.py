@@ -13,6 +13,7 @@ from polars.io.plugins import register_io_source
 from components.audit import columns, scan
 from components.audit.config import Settings
 from components.audit.factors import audit_factors
+from components.audit.page import page_html
 from components.audit.whole_run import Tables, audit_run
 from components.contracts import CatalogEntry
 from components.labels.build import build_labels
@@ -100,15 +101,27 @@ def test_a_slow_machine_makes_the_same_cuts(market, monkeypatch):
     assert [cut["kind"] for cut in slow.checked["cuts"]].count("scan") == settings.scan_cuts
 
 
-def test_a_large_panel_is_scanned_at_fewer_cuts(market, monkeypatch):
+def test_a_large_panel_is_scanned_at_fewer_cuts_and_that_is_told(market, monkeypatch):
     panel, settings = market(0, n_bars=100, n_symbols=10), Settings(cuts=1, guided_cuts=0, staggered_builds=0)
 
-    def scans(**known) -> int:
-        cuts = audit_factors(panel, honest, seed=0, settings=settings, **known).checked["cuts"]
-        return [cut["kind"] for cut in cuts].count("scan")
+    def scans(**known) -> tuple[int, int]:
+        """Cuts that were made and cuts that were left out."""
+        result = audit_factors(panel, honest, seed=0, settings=settings, **known)
+        made = [cut["kind"] for cut in result.checked["cuts"]].count("scan")
+        left_out = result.checked["scan_cuts_left_out"]
+        said = f"Not made: {left_out} of the cuts that audit.scan_cuts asks for"
+        assert (said in page_html(result)) == (f"cuts; {left_out} more not made" in page_html(result))
+        assert any(note.startswith(said) for note in result.checked["notes"]) == (left_out > 0)
+        return made, left_out
 
     a_build = len(panel) * (panel.width + 3)
+    assert scans() == scans(warm_up_bars=21) == (8, 0)
     monkeypatch.setattr(scan, "SCAN_VALUES", 3 * a_build)
-    assert scans() == 3
+    assert scans() == (3, 5)
     monkeypatch.setattr(scan, "SCAN_VALUES", 0)
-    assert scans() == scans(warm_up_bars=21) == 0
+    assert scans() == scans(warm_up_bars=21) == (0, 8)
+
+
+def test_a_panel_that_is_cut_at_every_bar_leaves_none_out(market):
+    panel, settings = market(0, n_bars=30, n_symbols=10), Settings(cuts=1, guided_cuts=0, scan_cuts=60)
+    assert audit_factors(panel, honest, seed=0, settings=settings).checked["scan_cuts_left_out"] == 0

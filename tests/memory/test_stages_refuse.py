@@ -18,7 +18,7 @@ from components.feature_store import run as feature_store
 from components.gates import run as gates
 from components.market import make_universe
 from components.market import run as market
-from components.memory import need
+from components.memory import limits, need
 from components.memory.limits import Limit
 from components.memory.need import LEAST, MIB, TooLittleMemory
 from components.report import run as report
@@ -141,8 +141,8 @@ MEASURED = [
     (feature_store.TRAINING_SET_NEED, 115_810, 261, 225),
     (feature_store.TRAINING_SET_NEED, 485_564, 261, 287),
     (feature_store.TRAINING_SET_NEED, 1_942_256, 261, 338),
-    (audit.NEED, 484_978, 182, 362),
-    (audit.NEED, 968_835, 182, 567),
+    (audit.NEED, 484_978, 182, 314),
+    (audit.NEED, 968_835, 182, 424),
     (drift.NEED, 115_810, 146, 246),
     (drift.NEED, 485_564, 146, 369),
     (market.NEED, 150_000, 11, 113),
@@ -179,3 +179,18 @@ MEASURED = [
 def test_what_is_refused_by_a_formula_is_less_than_was_ever_measured(formula, rows, columns, peak):
     assert LEAST * formula.bytes(rows, columns) < 0.9 * peak * MIB
     assert 0.8 * peak * MIB < formula.bytes(rows, columns) < 1.2 * peak * MIB, "an estimate all the same"
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "labels", "peak"),
+    [(115_810, 261, 347_430, 378), (485_564, 261, 1_456_692, 1321), (484_978, 182, 1_454_934, 956)],
+)
+def test_an_audit_that_does_not_fit_at_once_goes_by_pieces(rows, columns, labels, peak, monkeypatch):
+    holds = audit.held(rows, columns, labels)
+    assert 0.8 * peak * MIB < holds.at_once(rows) < 1.2 * peak * MIB
+    monkeypatch.setattr(limits, "room", lambda: int(1.3 * peak) * MIB)
+    assert holds.fits_at_once(rows)
+    monkeypatch.setattr(limits, "room", lambda: int(0.7 * peak) * MIB)
+    assert not holds.fits_at_once(rows)
+    monkeypatch.setattr(limits, "target", lambda: int(0.7 * peak) * MIB)
+    assert 50_000 <= holds.rows_of_a_piece() < rows

@@ -71,7 +71,9 @@ class AuditedCut(Part):
 
 
 class Checked(Part):
-    """What was looked at; what belongs to tables that were not audited is empty."""
+    """What was looked at; what belongs to tables that were not audited is empty. `scan_cuts_left_out` counts
+    cuts that were asked for and not made.
+    """
 
     seed: int | None = None
     factors: int = 0
@@ -81,6 +83,7 @@ class Checked(Part):
     cuts: list[AuditedCut] = Field(default_factory=list)
     checks: dict[str, int] = Field(default_factory=dict)
     builds: int = 0
+    scan_cuts_left_out: int = 0
     notes: list[str] = Field(default_factory=list)
     label_rows_compared: int = 0
     label_columns: int = 0
