@@ -26,7 +26,8 @@ from pipelines.leaves import resolve_leaf
 
 GOLDEN = Path(__file__).parent / "golden" / "cache_keys.json"
 DEMO = module.ROOT / "pipelines" / "configs" / "demo.yaml"
-BUILDERS = ("components.features.build", "components.labels.build")
+MODULES = ("features.build", "labels.build", "features.in_pieces", "labels.in_pieces")
+BUILDERS = tuple(f"components.{name}" for name in MODULES)
 FILES = {
     "__init__.py": "",
     "stage_a/__init__.py": "",
