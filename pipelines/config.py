@@ -19,6 +19,7 @@ from components.feature_store.config import Settings as FeatureStoreSettings
 from components.features.config import Settings as FeaturesSettings
 from components.fusion.config import Settings as FusionSettings
 from components.gates.config import Settings as GatesSettings
+from components.gates.tick_config import Settings as TickGatesSettings
 from components.labels.config import Settings as LabelsSettings
 from components.lasting.file_systems import path_of
 from components.lasting.folder import is_address
@@ -30,12 +31,24 @@ from components.retraining.config import Settings as RetrainingSettings
 from components.selection.config import Settings as SelectionSettings
 from components.settings import Section, load_settings
 from components.stacking.config import Settings as StackingSettings
+from components.tick_features.config import Settings as TickFeaturesSettings
+from components.tick_labels.config import Settings as TickLabelsSettings
+from components.tick_replay.config import Settings as TickReplaySettings
+from components.ticks.config import Settings as TicksSettings
 from components.timeline import Settings as TimelineSettings
 from components.timeline.periods import PERIODS, Period, is_coarser
 from components.timeline.splits import check_gaps
 from components.validation.config import Settings as ValidationSettings
 from pipelines.cluster_config import ClusterSettings
 from pipelines.compute_config import ComputeSettings
+from pipelines.tick_config import (
+    reach,
+    refuse_other_costs,
+    refuse_other_distance,
+    refuse_samples_by_event,
+    refuse_unknown_models,
+    with_sample_ms,
+)
 from serving.config import Settings as ServingSettings
 
 # Where a password goes that may not stand in a config.
@@ -162,9 +175,16 @@ class ExpertsSettings(Section):
 
 
 class Config(Section):
-    """One run. Every section has defaults that work on the simulator."""
+    """One run. Every section has defaults that work on the simulator. A config with the section `ticks` is of
+    a run on order books, in which `market`, `features`, `labels` and what else speaks of bars has no part.
+    """
 
     run: RunSettings = RunSettings()
+    ticks: TicksSettings | None = None
+    tick_features: TickFeaturesSettings = TickFeaturesSettings()
+    tick_labels: TickLabelsSettings = TickLabelsSettings()
+    tick_replay: TickReplaySettings = TickReplaySettings()
+    tick_gates: TickGatesSettings = TickGatesSettings()
     market: MarketSettings = MarketSettings()
     validation: ValidationSettings = ValidationSettings()
     timeline: TimelineSettings = TimelineSettings()
@@ -187,10 +207,34 @@ class Config(Section):
     compute: ComputeSettings = ComputeSettings()
     cluster: ClusterSettings = ClusterSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_of_ticks_are_of_their_samples(cls, values: Any) -> Any:
+        return with_sample_ms(values)
+
+    @model_validator(mode="after")
+    def _one_distance_of_samples(self):
+        if self.ticks:
+            refuse_samples_by_event(self.tick_features)
+        refuse_other_distance(self.tick_features, self.tick_labels)
+        return self
+
+    @model_validator(mode="after")
+    def _models_of_ticks_are_known(self):
+        if self.ticks:
+            refuse_unknown_models(self.tick_gates, list(self.experts.names.values()))
+        return self
+
+    @model_validator(mode="after")
+    def _ticks_are_traded_as_they_are_labelled(self):
+        if self.ticks:
+            refuse_other_costs(self.tick_labels, self.tick_replay)
+        return self
+
     @model_validator(mode="after")
     def _purge_covers_labels(self):
         try:
-            check_gaps(self.timeline, max(self.labels.horizons))
+            check_gaps(self.timeline, reach(self.tick_labels) if self.ticks else max(self.labels.horizons))
         except AlphaloopError as error:
             raise ValueError(str(error).removesuffix(".")) from None
         return self
@@ -206,7 +250,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _online_values_are_no_file_elsewhere(self):
-        if is_address(self.run.store) and self.feature_store.online == "sqlite":
+        if self.ticks is None and is_address(self.run.store) and self.feature_store.online == "sqlite":
             raise ValueError(
                 f"run.store={self.run.store} but feature_store.online=sqlite, a file that can't lie there;"
                 " set feature_store.online to redis"
@@ -281,6 +325,24 @@ class Config(Section):
                 f"gates.baselines names {unknown[0]!r}, which is no model; {_advice(unknown[0], known)}"
             )
         return self
+
+
+def learning_config(config: Config) -> Config:
+    """What experts are trained by: the config itself, and of a run on order books one in which samples stand
+    for bars, and the labels of ticks for those of bars.
+    """
+    if config.ticks is None:
+        return config
+    labels = config.tick_labels
+    told = {"horizons": labels.horizons, "primary_horizon": labels.primary_horizon, "target": labels.target}
+    return config.model_copy(
+        update={
+            "market": config.market.model_copy(update={"period": config.tick_features.sample}),
+            "labels": config.labels.model_copy(update=told),
+            "selection": config.selection.model_copy(update={"mode": "off"}),
+            "fusion": FusionSettings(),
+        }
+    )
 
 
 def _advice(name: str, known: Sequence[str]) -> str:

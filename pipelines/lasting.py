@@ -10,6 +10,7 @@ from components.contracts import AlphaloopError
 from components.fusion.at_hand import wanted_files
 from components.lasting.file_systems import path_of
 from components.lasting.folder import fetched, is_address
+from components.ticks.source_hash import files_of
 from pipelines.config import Config
 
 # What a person reads, and what those pages lead to.
@@ -85,7 +86,10 @@ def lost_by_pods(config: Config) -> list[str]:
 
 def vanishing(config: Config) -> list[str]:
     """What a run on a cluster makes and would lose, and what to set; nothing where all of it lasts."""
-    return [*_models(config), *_online_values(config), *_files(config)]
+    if config.ticks is not None:  # their models are in no registry yet, their features in no store
+        return _files(config, "the report")
+    what = "the feature store, the answers that were served, the audit trail and the report"
+    return [*_models(config), *_online_values(config), *_files(config, what)]
 
 
 def _models(config: Config) -> list[str]:
@@ -117,12 +121,11 @@ def _online_values(config: Config) -> list[str]:
     return []
 
 
-def _files(config: Config) -> list[str]:
+def _files(config: Config, what: str) -> list[str]:
     store, cluster = config.run.store, config.cluster
     if store.startswith("s3://"):
         return []
     where = "run.store" if store else "run.folder"
-    what = "the feature store, the answers that were served, the audit trail and the report"
     to_set = "Set run.store to an address such as s3://bucket/prefix"
     if not cluster.volume_claim:
         return [
@@ -138,15 +141,11 @@ def _files(config: Config) -> list[str]:
 
 
 def unseen_data(config: Config) -> list[str]:
-    """Files of the market and of slow tables that no task would find."""
+    """Files of the market, of slow tables or of ticks that no task would find."""
     cluster = config.cluster
     mounted = [cluster.data_path] if cluster.data_claim else []
     mounted += [cluster.mount_path] if cluster.volume_claim else []
-    named = dict(wanted_files(config.fusion))
-    if config.market.source != "simulator":
-        named[config.market.path or "fetched"] = f"the bars of market.source={config.market.source}"
-    if config.market.sectors:
-        named[config.market.sectors.path] = "market.sectors.path"
+    named = files_of(config.ticks) if config.ticks is not None else _files_of_bars(config)
     return [
         f"{what}, {Path(cluster.data_path, path)}: no volume is mounted there. Set its path to an address"
         " such as s3://bucket/key, or cluster.data_claim to the claim that holds the data."
@@ -154,3 +153,13 @@ def unseen_data(config: Config) -> list[str]:
         if not path.startswith("s3://")
         and not any(Path(cluster.data_path, path).is_relative_to(place) for place in mounted)
     ]
+
+
+def _files_of_bars(config: Config) -> dict[str, str]:
+    """What each file of a run on bars is, by its path."""
+    named = dict(wanted_files(config.fusion))
+    if config.market.source != "simulator":
+        named[config.market.path or "fetched"] = f"the bars of market.source={config.market.source}"
+    if config.market.sectors:
+        named[config.market.sectors.path] = "market.sectors.path"
+    return named

@@ -5,7 +5,6 @@ Alphaloop's, and refuses those that can't be trained together.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
 
 from components.contracts import LABELS, AlphaloopError
 from components.experts.leaves import Leaf, is_neural, list_leaves, load_leaf
@@ -13,8 +12,8 @@ from components.features.catalog import catalog
 from components.features.config import Settings as FeaturesSettings
 from components.processes.sources import FLOORS
 from components.settings import ConfigError
-from components.timeline.periods import PERIODS, Period, is_coarser
-from pipelines.config import LEAVES, Config, features_json
+from components.timeline.periods import PERIODS, TICK_LENGTHS, is_coarser, is_of_ticks
+from pipelines.config import LEAVES, Config, features_json, learning_config
 
 # In an expert's work folder: where the tables that it learns from lie.
 INPUTS = "inputs.json"
@@ -44,6 +43,7 @@ def resolve_leaves(config: Config) -> list[Leaf]:
         coarser one, or from rich inputs where there are none; or if none learns the task of the run.
     """
     leaves = [resolve_leaf(name, config) for name in config.experts.leaves]
+    config = learning_config(config)
     judged = (config.labels.target, config.labels.primary_horizon)
     if not any(judged in tasks_of(leaf, config) for leaf in leaves):
         raise ConfigError(
@@ -66,6 +66,7 @@ def resolve_leaf(name: str, config: Config) -> Leaf:
     """An expert's leaf, from `experts.folder` if it stands there, with the run's overrides applied; errors as
     of `resolve_leaves`.
     """
+    config = learning_config(config)
     _refuse_name(name, config)
     path = _leaf_path(name, config)
     expert, overrides = name.split("/")[0], config.experts.overrides
@@ -156,7 +157,10 @@ def _refuse_name(name: str, config: Config) -> None:
         )
     if modality not in MODALITIES:
         raise ConfigError(f"{where}, but a modality is base or rich. Write {expert}/{period}/base.")
-    if of not in get_args(Period):
+    if is_of_ticks(period) or is_of_ticks(of):
+        _refuse_other_samples(where, name, period, config)
+        return
+    if of not in PERIODS:
         coarser = [one for one in PERIODS if is_coarser(one, period)]
         others = f", or one of a coarser period ({', '.join(coarser)})" if coarser else ""
         raise ConfigError(
@@ -168,6 +172,28 @@ def _refuse_name(name: str, config: Config) -> None:
             f"{where}, but market.period is {period}: bars of {of} can't be made from longer ones. Write"
             f" {expert}/{period}/{modality}, or set market.period to the period of the bars."
         )
+    _refuse_missing(where, name, config)
+
+
+def _refuse_other_samples(where: str, name: str, period: str, config: Config) -> None:
+    """ConfigError where a leaf of bars is to learn from samples of order books, or the reverse, or a leaf of
+    other samples.
+    """
+    expert, of, modality = name.split("/")
+    if of != period:
+        kind = f"samples of {period}" if is_of_ticks(period) else f"bars of {period}"
+        raise ConfigError(
+            f"{where}, but this run is on {kind}, and none can be made from the other. Write"
+            f" {expert}/{period}/{modality}"
+            + (f", or set tick_features.sample: {of}." if {of, period} <= set(TICK_LENGTHS) else ".")
+        )
+    _refuse_missing(where, name, config)
+
+
+def _refuse_missing(where: str, name: str, config: Config) -> None:
+    """ConfigError where there is no leaf of this name."""
+    expert, of, _ = name.split("/")
+    there = _known_leaves(config)
     if name not in there:
         own = [leaf for leaf in there if leaf.startswith(f"{expert}/{of}/")]
         advice = f"Write {own[0]}" if own else f"Write a leaf {name}.yaml into experts.folder"

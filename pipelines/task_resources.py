@@ -92,6 +92,17 @@ MEASURED: Mapping[str, Resources] = {
     "write-report": _row("500m", "768Mi", "4Gi"),
     "keep-evidence": SMALL,
     "close-run": _row("100m", "256Mi", "256Mi"),
+    # Of order books: the ticks demo, an hour of four symbols; the limit is room for days of 20 million rows.
+    "find-tick-source": SMALL,
+    "ingest-ticks": _row("500m", "768Mi", "4Gi"),
+    "validate-ticks": _row("500m", "1Gi", "6Gi"),
+    "build-tick-features": _row("1", "768Mi", "4Gi"),
+    "audit-tick-features": _row("500m", "768Mi", "4Gi"),
+    "build-tick-labels": _row("500m", "768Mi", "6Gi"),
+    "make-tick-training-set": _row("500m", "384Mi", "4Gi"),
+    "replay-ticks": _row("1", "1Gi", "6Gi"),
+    "judge-ticks": _row("250m", "512Mi", "3Gi"),
+    "report-ticks": _row("500m", "768Mi", "4Gi"),
 }
 
 

@@ -18,6 +18,7 @@ from tests.test_house import FLOORS, ROOT, product_files
 KEPT = {
     "components.feature_store.lookup:read_windows": "windows of the online store, for experts served from it",
     "components.market.clock:bar_delays": "what live bars lag behind by",
+    "components.order_book.state:queue_ahead": "an order's place in its queue, where a source numbers orders",
     "components.metrics.many_models:reality_check": "what White's test says beside the sharper one of Hansen",
     "feature_repo.offline_store:PolarsOfflineStoreConfig": "Feast makes this name from that of the store",
     "serving.pyfunc:_load_pyfunc": "MLflow calls this name in the module that a bundle's MLmodel names",

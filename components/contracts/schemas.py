@@ -147,8 +147,13 @@ LABELS = Table(
         "barrier_end": TIME,
         "trade_class": pl.Int8(),
         "cost": pl.Float64(),
+        # Of ticks: from the mid to the average price of the trades up to the end of the horizon.
+        "vwap_return": pl.Float64(),
     },
 )
+
+# Labels that ticks alone have.
+LABELS_OF_TICKS = ("vwap_return",)
 
 # The rows of a training set that an expert's modality may learn from.
 LEARNABLE = Table(

@@ -18,7 +18,7 @@ from components.experts.regime_models import RegimeModels
 from components.processes.imports import users_module
 from components.scoring.moments import TargetTransform
 from components.settings import ConfigError, Section, advice_on, read_yaml, validate_settings
-from components.timeline.periods import Period
+from components.timeline.periods import Period, TickPeriod
 
 # Where the modules of Alphaloop's own experts lie.
 FAMILIES = "components.experts.families"
@@ -56,7 +56,9 @@ class Leaf(Section):
             "name of the expert; of its module in components/experts/families unless `module` is given"
         ),
     )
-    period: Period = Field(description="length of the bars that it learns from")
+    period: Period | TickPeriod = Field(
+        description="length of the bars that it learns from, or how far apart samples of order books are"
+    )
     modality: Literal["base", "rich"] = Field(
         "base", description="which inputs it sees; rich adds slow columns of short coverage"
     )
@@ -67,8 +69,12 @@ class Leaf(Section):
         "rank_gaussian",
         description=(
             "what is learned of the target in the cross-section of a bar; labels.transform, unless the leaf"
-            " or an override says otherwise"
+            " or an override says otherwise. scaled: the label over its spread, each symbol for itself, where"
+            " a few symbols are no cross-section"
         ),
+    )
+    inputs: tuple[str, ...] = Field(
+        (), description="columns that it sees, such as the one of a baseline; none: all of its modality"
     )
     target: str | None = Field(
         None, description="label column that it learns and predicts; none: labels.target"

@@ -65,6 +65,7 @@ def matrix(rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
 def target(rows: pl.DataFrame, transform: TargetTransform) -> np.ndarray:
     """What is learned from labelled rows, Float64, shape (rows,).
 
+    `none`: the label. `scaled`: the label over the spread of all rows, cut off at 4.
     `zscore`: (label - mean) / standard deviation over the given rows of the same timestamp, cut off at 4, so
     that calm and wild days weigh the same. A timestamp with fewer than 3 rows, or without spread, is scaled
     by the spread of all rows instead. `rank_gaussian`: the rank within the timestamp as a normal quantile; as
@@ -112,7 +113,7 @@ def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
 def rank_correlation(timestamps: pl.Series, output: np.ndarray, label: np.ndarray) -> float:
     """Mean over timestamps of Spearman's correlation of output and label; 0 where none can be computed.
 
-    Rows sorted by timestamp.
+    Rows sorted by timestamp; or by any other series within whose values it is asked for.
     """
     ranked = pl.DataFrame({"bar": timestamps.rle_id(), "output": output, "label": label}).with_columns(
         pl.col("output", "label").rank().over("bar")

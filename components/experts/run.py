@@ -21,7 +21,7 @@ TREES = Need("train", base=260 * MIB, row=0, cell=6.5)
 NETWORKS = Need("train", base=550 * MIB, row=0, cell=6)
 NEEDS = {
     **dict.fromkeys(("lightgbm", "xgboost"), TREES),
-    **dict.fromkeys(("patchtst", "tft", "adaptive_tft", "gru"), NETWORKS),
+    **dict.fromkeys(("patchtst", "tft", "adaptive_tft", "gru", "causal_cnn"), NETWORKS),
 }
 
 

@@ -1,4 +1,4 @@
-"""KFP door of the gates stage."""
+"""KFP doors of the gates stage."""
 
 from typing import NamedTuple
 
@@ -34,3 +34,20 @@ def judge(
     inputs = Inputs(evaluation.path, *tables, champion.path, trials.path)
     made = run(inputs, Outputs(verdict.path), settings=settings, code=code, newest_only=newest_only)
     return namedtuple("Outputs", ["approved", "beats_champion"])(made.approved, made.beats_champion)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def judge_ticks(
+    found: Input[Artifact],
+    curve: Input[Dataset],
+    predictions: Input[Dataset],
+    labels: Input[Dataset],
+    settings: str,
+    code: str,
+    verdict: Output[Artifact],
+) -> bool:
+    """Judge a model of ticks by what a replay found; a rejection is a normal ending."""
+    from components.gates.judge_ticks import Inputs, run
+
+    inputs = Inputs(found.path, curve.path, predictions.path, labels.path)
+    return run(inputs, verdict.path, settings=settings, code=code).approved

@@ -21,6 +21,7 @@ import polars as pl
 
 from components.contracts import LABELS, UNTRADABLE
 from components.contracts.row_limit import refuse_too_many
+from components.contracts.schemas import LABELS_OF_TICKS
 from components.labels import past
 from components.labels.config import Settings
 from components.labels.costs import round_trip_cost, trade_class
@@ -229,4 +230,5 @@ def _long(
         (size > 0).cast(pl.Int8).alias("trend"),
         pl.col("barrier", "trade_class").cast(pl.Int8),
     )
-    return table.select(*LABELS.columns, *LABELS.optional)
+    optional = [name for name in LABELS.optional if name not in LABELS_OF_TICKS]
+    return table.select(*LABELS.columns, *optional)

@@ -140,3 +140,32 @@ def block_bootstrap_interval(
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(parts), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def block_bootstrap_sums(values: np.ndarray, *, block_bars: int, draws: int, seed: int) -> np.ndarray:
+    """Sums of several series over the draws of one circular block bootstrap, for statistics that sums suffice
+    for: sums of blocks are looked up, so that a draw costs its blocks and not its values.
+
+    Parameters
+    ----------
+    values : shape (n, series), in order of time, all finite
+    block_bars : as in `block_bootstrap_interval`
+
+    Returns
+    -------
+    (draws, series), of n values each; no rows for fewer than 3 values.
+    """
+    size = len(values)
+    if size < 3:
+        return np.zeros((0, values.shape[1]))
+    block = int(np.clip(block_bars, 1, size))
+    running = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(np.tile(values, (2, 1)), axis=0)])
+    whole, rest = divmod(size, block)
+    generator = np.random.default_rng(seed)
+    starts = generator.integers(0, size, size=(draws, whole + 1))
+    sums = np.empty((draws, values.shape[1]))
+    step = max(CHUNK_VALUES // (whole * values.shape[1] + 1), 1)
+    for first in range(0, draws, step):
+        chunk = starts[first : first + step]
+        sums[first : first + step] = (running[chunk[:, :-1] + block] - running[chunk[:, :-1]]).sum(axis=1)
+    return sums + running[starts[:, -1] + rest] - running[starts[:, -1]]

@@ -44,6 +44,30 @@ def write_report(
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report_ticks(
+    raw: Input[Artifact],
+    ticks: Input[Artifact],
+    predictions: Input[Dataset],
+    labels: Input[Dataset],
+    fills: Input[Dataset],
+    curve: Input[Dataset],
+    found: Input[Artifact],
+    verdict: Input[Artifact],
+    pages: Input[Artifact],
+    name: str,
+    settings: str,
+    folder: str,
+    page: Output[HTML],
+):
+    """Write the report of a run on ticks; `settings` is that of the gates."""
+    from components.report.ticks import Inputs, run
+
+    learned, replayed = (predictions.path, labels.path), (fills.path, curve.path, found.path)
+    inputs = Inputs(raw.path, ticks.path, *learned, *replayed, verdict.path, pages.path)
+    run(inputs, page.path, name=name, settings=settings, folder=folder)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def keep_evidence(
     folder: str,
     pages: Input[Artifact],

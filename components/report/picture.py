@@ -25,12 +25,14 @@ NAMES = {
     "median": "Median",
     "elasticnet": "ElasticNet",
     "median_regression": "Median regression",
+    "touch_imbalance": "Touch imbalance alone",
     "xgboost": "XGBoost",
     "lightgbm": "LightGBM",
     "patchtst": "PatchTST",
     "tft": "TFT",
     "gru": "GRU",
     "adaptive_tft": "Adaptive TFT",
+    "causal_cnn": "Causal CNN",
 }
 # Behind the name of an expert whose base leaf is in the run too.
 RICH = "_rich"

@@ -25,7 +25,7 @@ class Graph:
         threads: int,
         others: Sequence[str] = (),
     ):
-        self.path, self.session = path, _session(path, threads)
+        self.path, self.session = path, open_session(path, threads)
         found = {node.name: (node.type, node.shape) for node in self.session.get_inputs()}
         given = [node.name for node in self.session.get_outputs()]
         for name, sizes in inputs.items():
@@ -57,7 +57,8 @@ class Graph:
             ) from error
 
 
-def _session(path: Path, threads: int) -> Any:
+def open_session(path: Path, threads: int) -> Any:
+    """A session of ONNX Runtime on the CPU; ScoringError where the file is missing or no graph."""
     # Read at the import: else it sends home what it runs, and leaves an identifier in the home folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime

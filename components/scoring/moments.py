@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-# What is learned of a target in the cross-section of its bar.
-TargetTransform = Literal["none", "zscore", "rank_gaussian"]
+# What is learned of a target: itself, by the first two, or its place in the cross-section of its bar.
+TargetTransform = Literal["none", "scaled", "zscore", "rank_gaussian"]
 # Targets in standard deviations are cut off here, so that a single takeover bid does not steer a tree.
 LARGEST_TARGET = 4.0
 FEWEST_SYMBOLS = 3
@@ -103,11 +103,14 @@ def learned_target(
 ) -> np.ndarray:
     """What is learned of labels, Float64, shape (rows,).
 
-    `none`: the label. `zscore`: `standardised_target`. `rank_gaussian`: `normal_scores` in bars of at least
+    `none`: the label. `scaled`: the label over the usual spread, cut off at 4, with nothing taken from others
+    of its bar. `zscore`: `standardised_target`. `rank_gaussian`: `normal_scores` in bars of at least
     10 labels that differ, else as `zscore`. Arguments as of `standardised_target`.
     """
     if transform == "none":
         return label_N
+    if transform == "scaled":
+        return np.clip(label_N / usual_spread, -LARGEST_TARGET, LARGEST_TARGET)
     standardised_N = standardised_target(label_N, bar_N, usual_spread)
     if transform == "zscore":
         return standardised_N

@@ -37,6 +37,7 @@ from components.contracts.documents.experts import (
 from components.contracts.documents.oof_audit import OofAudit
 from components.stacking.config import Settings
 from components.stacking.guests import may_take_part
+from components.timeline.periods import is_of_ticks
 
 KEY = ("timestamp", "symbol", "horizon")
 ROW = ("timestamp", "symbol")
@@ -48,6 +49,8 @@ Task = tuple[str, int]
 MIN_ROW_SHARE = 0.7
 # Longest stretch of bars without any row that the audit accepts inside the table; a lost fold is longer.
 MAX_GAP_BARS = 10
+# How `train_window` writes a moment where it is of samples of order books.
+MOMENT_FORM = "%Y-%m-%dT%H:%M:%S%.f"
 
 
 class StackingError(AlphaloopError):
@@ -208,9 +211,12 @@ def _require_one_walk(frames: Mapping[str, pl.DataFrame]) -> None:
 
 
 def _require_the_past(name: str, frame: pl.DataFrame) -> None:
-    """Refuse predictions whose fit learned from days after them."""
-    learned_until = pl.col("train_window").str.split("..").list.last().str.to_date("%Y-%m-%d")
-    ahead = frame.filter(pl.col("timestamp").dt.date() < learned_until)
+    """Refuse predictions whose fit learned from days after them, or from samples after them."""
+    until, moment = pl.col("train_window").str.split("..").list.last(), pl.col("timestamp")
+    if len(frame) and is_of_ticks(frame["period"][0]):
+        ahead = frame.filter(moment.dt.replace_time_zone(None) <= until.str.to_datetime(MOMENT_FORM))
+    else:
+        ahead = frame.filter(moment.dt.date() < until.str.to_date("%Y-%m-%d"))
     if len(ahead):
         fold, window, moment = ahead.select("fold", "train_window", "timestamp").row(0)
         raise ContractError(

@@ -54,34 +54,42 @@ def run(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
     pipeline: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--pipeline",
             help=(
-                "training; drift to measure what was served without training; replay to send the newest bars"
-                " through the live path again."
+                "training, or ticks where the config is of order books, each the default; drift to measure"
+                " what was served without training; replay to send the newest bars through the live path"
+                " again."
             ),
         ),
-    ] = "training",
+    ] = None,
     runner: RunnerOption = "subprocess",
     require_approved: Annotated[
         bool, typer.Option("--require-approved", help="Exit with 3 if the gates reject the model.")
     ] = False,
 ):
-    """Run the training pipeline on this machine, data to judged model and report, or that of --pipeline.
+    """Run a config's pipeline on this machine, data to judged model and report, or that of --pipeline.
 
     Finished stages come from the cache, so a killed run goes on where it was.
 
     Example:  alphaloop run --config pipelines/configs/us_equities.yaml --set run.seed=11
     """
-    from pipelines.commands.pipelines_here import require_here, run_drift, run_replay
+    from pipelines.commands.pipelines_here import default_pipeline, require_here, run_drift, run_replay
     from pipelines.commands.report import read_summary, show_summary
+    from pipelines.commands.tick_runs import run_ticks
     from pipelines.config import load_config
     from pipelines.lasting import lasting_here
     from pipelines.runners.local_run import run_locally
 
-    require_here(pipeline)
     loaded = load_config(config, overrides or [])
+    pipeline = pipeline or default_pipeline(loaded)
+    require_here(pipeline)
+    if pipeline == "ticks":
+        approved = run_ticks(loaded, checked_runner(runner))
+        if require_approved and not approved:
+            raise typer.Exit(3)
+        return
     if pipeline != "training":
         typer.echo({"drift": run_drift, "replay": run_replay}[pipeline](loaded, checked_runner(runner)))
         return
@@ -96,7 +104,7 @@ def run(
 def compile_(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    pipeline: PipelineOption = "training",
+    pipeline: PipelineOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the IR goes; default PIPELINE.yaml.")
     ] = None,
@@ -107,12 +115,14 @@ def compile_(
     Example:  alphaloop compile --pipeline training --image registry.example/alphaloop-python:0.8.0 -o my.yaml
     """
     from components.progress import warn
+    from pipelines.commands.pipelines_here import default_pipeline
     from pipelines.commands.printed import told_image
     from pipelines.config import load_config
     from pipelines.lasting import lost_by_pods
     from pipelines.runners.ir import compile_pipeline
 
     settings, named = load_config(config, overrides or []), told_image(image)
+    pipeline = pipeline or default_pipeline(settings)
     target = compile_pipeline(pipeline, settings, output or Path(f"{pipeline}.yaml"), image=named)
     for lost in lost_by_pods(settings):
         warn("compile", f"a run would lose, or not find, {lost} `alphaloop submit` refuses this config.")
@@ -123,7 +133,7 @@ def compile_(
 def submit(
     config: ConfigOption = DEMO,
     overrides: SetOption = None,
-    pipeline: PipelineOption = "training",
+    pipeline: PipelineOption = None,
     host: HostOption = None,
     image: ImageOption = None,
     cron: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -134,6 +144,7 @@ def submit(
 
     Example:  alphaloop submit --pipeline retraining --host http://localhost:8888
     """
+    from pipelines.commands.pipelines_here import default_pipeline
     from pipelines.commands.printed import told_image
     from pipelines.config import load_config
     from pipelines.runners.cluster import submit_pipeline
@@ -145,6 +156,7 @@ def submit(
             param_hint="--cron",
         )
     settings, named = load_config(config, overrides or []), told_image(image)
+    pipeline = pipeline or default_pipeline(settings)
     typer.echo(submit_pipeline(pipeline, settings, host=host, image=named))
 
 
@@ -204,12 +216,16 @@ def report(
     Example:  alphaloop report --config pipelines/configs/us_equities.yaml --open
     """
     from pipelines.commands.report import read_summary, show_summary
+    from pipelines.commands.tick_runs import show_ticks
     from pipelines.config import load_config
     from pipelines.lasting import lasting_here, page_at_hand
 
     loaded = load_config(config, overrides or [])
     folder = lasting_here(loaded)
-    show_summary(read_summary(folder), folder)
+    if loaded.ticks is None:
+        show_summary(read_summary(folder), folder)
+    else:
+        show_ticks(loaded)
     if browse:
         typer.launch(page_at_hand(loaded, "report.html").as_uri())
 
@@ -282,6 +298,22 @@ def fetch(config: ConfigOption = DEMO, overrides: SetOption = None):
     from pipelines.commands.data import fetch_data
 
     typer.echo(fetch_data(config, overrides or []))
+
+
+@data_app.command()
+def bars(
+    ticks: Annotated[Path, typer.Argument(help="Folder of ticks, a file SYMBOL/SESSION.parquet each.")],
+    out: Annotated[Path, typer.Argument(help="Parquet file for the bars.")],
+    store: Annotated[Path, typer.Option(help="Folder in which the ticks are kept.")] = Path("tick_store"),
+    minutes: Annotated[bool, typer.Option("--minutes", help="Bars of a minute, not of a second.")] = False,
+):
+    """Keep ticks in a store, and write bars of what was traded. Ticks that are there already count once.
+
+    Example:  alphaloop data bars ticks bars.parquet --minutes
+    """
+    from pipelines.commands.tick_bars import write_bars
+
+    typer.echo(write_bars(ticks, out, store, minutes=minutes))
 
 
 app.add_typer(cli_factors.app)

@@ -13,9 +13,13 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override one setting: section.key=value. May be repeated.")
 ]
 PipelineOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--pipeline", help="training, materialisation, retraining, drift, replay, selection or mining."
+        "--pipeline",
+        help=(
+            "training, materialisation, retraining, drift, replay, selection or mining; ticks of a config on"
+            " order books."
+        ),
     ),
 ]
 HostOption = Annotated[

@@ -8,7 +8,7 @@ from pipelines.config import Config
 from pipelines.lasting import lasting_here, page_at_hand
 from pipelines.runners.local_run import run_locally
 
-HERE = ("training", "drift", "replay")
+HERE = ("training", "ticks", "drift", "replay")
 # The other pipelines have commands of their own.
 COMMANDS = {
     "materialisation": "alphaloop materialise",
@@ -20,6 +20,11 @@ COMMANDS = {
 
 class PipelineError(AlphaloopError):
     """A pipeline can't be run this way."""
+
+
+def default_pipeline(config: Config) -> str:
+    """The pipeline that a config is run by where none is named."""
+    return "training" if config.ticks is None else "ticks"
 
 
 def require_here(name: str) -> None:

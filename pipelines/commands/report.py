@@ -2,11 +2,14 @@
 place.
 """
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
 from components.contracts import AlphaloopError, ContractError
 from components.contracts.documents.summary import RunSummary
+from components.contracts.documents.verdict import Gate
 from components.lasting.folder import below, fetched
 from components.report.belief import belief
 from components.report.sections.gates import word as gate_word
@@ -47,20 +50,7 @@ def show_summary(summary: RunSummary, folder: str, console: Console | None = Non
             style="bold" if row.name == "stack" else "",
         )
     console.print(table)
-    verdict = Table(title="Gates", title_justify="left")
-    for name in ("gate", "value", "threshold", "", "reason"):
-        verdict.add_column(name, justify="right" if name in ("value", "threshold") else "left")
-    for gate in summary.gates:
-        word = gate_word(gate)
-        mark = f"[{_COLOURS[word]}]{word}[/]"
-        verdict.add_row(
-            gate.name,
-            _number(gate.value),
-            f"{gate.comparison} {_number(gate.threshold)}",
-            mark,
-            gate.reason.split(":")[0] + (f"; needed: {gate.needed}" if gate.needed else ""),
-        )
-    console.print(verdict)
+    console.print(gates_table(summary.gates))
     registration = summary.registration
     word = "[green]approved[/]" if summary.approved else "[yellow]rejected[/]"
     version = (
@@ -71,6 +61,24 @@ def show_summary(summary: RunSummary, folder: str, console: Console | None = Non
     if thought is not None:
         console.print(f"[bold]{thought.said}[/] {thought.why}")
     console.print(f"Report: {below(folder, 'report.html')}")
+
+
+def gates_table(gates: Sequence[Gate]) -> Table:
+    """Each gate with its number, its threshold and what it asks."""
+    table = Table(title="Gates", title_justify="left")
+    for name in ("gate", "value", "threshold", "", "reason"):
+        table.add_column(name, justify="right" if name in ("value", "threshold") else "left")
+    for gate in gates:
+        word = gate_word(gate)
+        mark = f"[{_COLOURS[word]}]{word}[/]"
+        table.add_row(
+            gate.name,
+            _number(gate.value),
+            f"{gate.comparison} {_number(gate.threshold)}",
+            mark,
+            gate.reason.split(":")[0] + (f"; needed: {gate.needed}" if gate.needed else ""),
+        )
+    return table
 
 
 def _number(value: float | None) -> str:

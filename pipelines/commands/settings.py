@@ -75,7 +75,8 @@ def setting_groups() -> tuple[Group, ...]:
     """Every section of a config, then the leaf of an expert, then each expert's own settings."""
     groups: list[Group] = []
     for name, field in Config.model_fields.items():
-        groups += _groups(field.annotation, name)
+        for model in sections_in(field.annotation):
+            groups += _groups(model, name)
     groups += _groups(Leaf, "leaf")
     for expert in known_experts():
         model = importlib.import_module(f"components.experts.families.{expert}").Settings

@@ -42,10 +42,11 @@ def compile_pipeline(name: str, config: Config, output: Path, *, image: str | No
         it.
     """
     from pipelines.graphs.arrange import Pods
-    from pipelines.graphs.build import PIPELINES, build_pipeline
+    from pipelines.graphs.build import OF_TICKS, PIPELINES, build_pipeline
 
-    if name not in PIPELINES:
-        raise ClusterError(f"There is no pipeline {name!r}. Choose one of: {', '.join(PIPELINES)}.")
+    known = (*PIPELINES, OF_TICKS)
+    if name not in known:
+        raise ClusterError(f"There is no pipeline {name!r}. Choose one of: {', '.join(known)}.")
     if "mount_path" in config.cluster.model_fields_set and not config.cluster.volume_claim:
         raise ClusterError(
             f"cluster.mount_path={config.cluster.mount_path} says where a volume is mounted, but no volume is"

@@ -20,6 +20,8 @@ BENCHMARKS = (
     "mining",
     "point_in_time_join",
     "patchtst",
+    "causal_cnn",
+    "tick_replay",
     "pipeline",
     "drift",
     "drift_alarms",
@@ -27,6 +29,8 @@ BENCHMARKS = (
     "kill",
     "fuzz",
     "levels",
+    "order_book",
+    "tick_features",
 )
 
 

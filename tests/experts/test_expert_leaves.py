@@ -9,7 +9,7 @@ import pytest
 import pipelines
 from components.experts.leaves import known_experts, list_leaves, load_leaf
 from components.settings import ConfigError
-from components.timeline.periods import PERIODS
+from components.timeline.periods import PERIODS, TICK_LENGTHS
 
 LEAVES = Path(pipelines.__file__).parent / "configs" / "experts"
 
@@ -40,6 +40,8 @@ def test_shipped_leaves_resolve():
         for modality in ("base", "rich")
         if modality == "base" or expert in with_rich
     ]
+    of_ticks = ("causal_cnn", "elasticnet", "lightgbm", "median", "touch_imbalance")
+    expected += [(expert, period, "base") for expert in of_ticks for period in TICK_LENGTHS]
     assert names == sorted("/".join(parts) for parts in expected)
     for name in names:
         leaf = load_leaf(LEAVES / f"{name}.yaml")

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components.contracts import LABELS, PANEL, check_table
+from components.contracts.schemas import LABELS_OF_TICKS
 from components.labels.build import ENTRY_LAG_BARS, build_labels
 from components.labels.config import Settings
 
 START = datetime(2024, 1, 1, 21, tzinfo=UTC)
-TARGETS = [name for name in (*LABELS.columns, *LABELS.optional) if name not in LABELS.key]
+TARGETS = [
+    name for name in (*LABELS.columns, *LABELS.optional) if name not in (*LABELS.key, *LABELS_OF_TICKS)
+]
 # What may know the past: barriers are as wide as volatility was, betas and costs are estimates at the signal.
 OF_THE_PAST = ("beta_neutral_return", "barrier", "barrier_return", "barrier_end", "trade_class", "cost")
 

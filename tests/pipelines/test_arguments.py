@@ -23,7 +23,9 @@ from pipelines.runners import ir
 from pipelines.runners.arguments import LONGEST_ARGUMENT, argument_bytes, say_once
 from pipelines.runners.ir import ClusterError, compile_pipeline, read_ir
 
-CONFIGS = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "pipelines" / "configs").glob("*.yaml"))
+# Those of order books have a pipeline of their own.
+CONFIGS = [path for path in SHIPPED if load_config(path).ticks is None]
 DEMO = next(path for path in CONFIGS if path.stem == "demo")
 # Half of what Linux takes: configs grow.
 GATE = 64 * 1024
@@ -157,11 +159,12 @@ def test_a_pipeline_that_no_driver_could_take_is_refused_and_nothing_is_written(
         ir._check_arguments(pipeline_of("x" * LONGEST_ARGUMENT))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_a_shipped_config_says_reads_back_equal(path):
-    config = longest(path)
+    config = longest(path) if path in CONFIGS else load_config(path)
     for name in Config.model_fields:
-        _reads_back(getattr(config, name))
+        if getattr(config, name) is not None:
+            _reads_back(getattr(config, name))
     for leaf in resolve_leaves(config):
         _reads_back(leaf)
         assert Leaf.model_validate_json(section_json(leaf)).settings == leaf.settings

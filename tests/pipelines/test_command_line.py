@@ -113,7 +113,7 @@ def test_the_commands_are_those_of_the_readme():
             "experts ablate",
             "experts explain",
         ),
-        *("data simulate", "data check", "data fetch"),
+        *("data simulate", "data check", "data fetch", "data bars"),
         *("factors", "audit", "audit-oof", "select", "mine"),
         *("serve", "predict", "replay", "champions", "trials", "promote", "rollback"),
         *("drift", "watch", "review hold", "review force", "review approve"),

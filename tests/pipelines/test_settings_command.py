@@ -29,7 +29,9 @@ def test_a_setting_has_its_unit_limits_default_and_place(every_setting):
 def test_the_page_has_every_key_once(every_setting):
     page = configuration_page()
     assert page.count("| `gates.min_sharpe` |") == 1
-    others = ", ".join(f"experts.overrides.{name}.training" for name in ("gru", "patchtst", "tft"))
+    others = ", ".join(
+        f"experts.overrides.{name}.training" for name in ("causal_cnn", "gru", "patchtst", "tft")
+    )
     assert f"The same keys: {others}." in page
 
 

@@ -1,6 +1,6 @@
 """The out-of-fold table: what is joined, what is refused, what the audit finds."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -221,6 +221,32 @@ def test_predictions_of_models_that_learned_from_later_bars_are_never_stacked(tm
     )
     with pytest.raises(ContractError, match="cross_validated"):
         read_experts([tmp_path / "a", crossed], SETTINGS)
+
+
+def test_samples_of_the_day_that_a_fit_learned_from_are_told_apart_by_the_time(tmp_path):
+    """Planted: a fit of order books that learned up to noon, and predicts the morning."""
+    places, noon = [save(tmp_path, "a"), save(tmp_path, "b")], datetime(2024, 1, 1, 12, tzinfo=UTC)
+    for hours in (-1, 0, 1):
+        for place in places:
+            moved = predictions().filter(pl.col("timestamp") == DAYS[0])
+            moved = moved.with_columns(
+                timestamp=pl.lit(noon + timedelta(hours=hours)).cast(TIME),
+                period=pl.lit("250ms"),
+                train_window=pl.lit(f"2024-01-01T09:00:00.000000..{noon:%Y-%m-%dT%H:%M:%S.%f}"),
+            )
+            write_table(
+                moved.select(PREDICTIONS.columns.keys()),
+                place / "predictions.parquet",
+                PREDICTIONS,
+                code_version=f"c-{place.name}",
+                config_hash="h",
+                inputs={"training_set": "1" * 64, "labels": "l", "timeline": "t"},
+            )
+        if hours > 0:
+            assert len(read_experts(places, SETTINGS)[0]["a"]) == 3
+            continue
+        with pytest.raises(ContractError, match="a, fold_00: 3 predictions are of bars before"):
+            read_experts(places, SETTINGS)
 
 
 def test_experts_of_other_code_or_timeline_settings_are_refused(tmp_path):

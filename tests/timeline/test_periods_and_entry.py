@@ -14,8 +14,12 @@ from components.timeline.periods import (
     INTRADAY,
     LENGTHS,
     PERIODS,
+    TICK_LENGTHS,
     Period,
+    TickPeriod,
+    is_coarser,
     is_daily,
+    widest_step,
 )
 
 HOUSE = Path(components.__file__).parents[1]
@@ -30,6 +34,19 @@ def test_lengths_written_out_by_hand():
     assert BARS_A_DAY == {"1d": 1, "4h": 6, "1h": 24, "15m": 96, "1m": 1440}
     assert HOURS_A_BAR == {"4h": 4, "1h": 1}
     assert [is_daily(period) for period in ("1d", "4h", "1h", "1w")] == [True, False, False, False]
+
+
+def test_samples_of_order_books_are_no_bars():
+    milliseconds = {"1s": 1000, "250ms": 250, "50ms": 50}
+    assert {
+        period: length / timedelta(milliseconds=1) for period, length in TICK_LENGTHS.items()
+    } == milliseconds
+    assert list(get_args(TickPeriod)) == list(milliseconds)
+    assert not set(TICK_LENGTHS) & {*PERIODS, *INTRADAY, *BARS_A_DAY}
+    assert widest_step("250ms") == timedelta(milliseconds=1250)
+    assert {widest_step(period) for period in PERIODS} == {None}
+    assert is_coarser("1s", "250ms")
+    assert not is_coarser("50ms", "250ms")
 
 
 def test_a_label_is_known_one_entry_bar_and_its_horizon_later():
@@ -62,7 +79,7 @@ def _stated(source: str) -> list[str]:
         words = {one.value for one in inside if isinstance(one, ast.Constant)}
         # Tables whose values are the source's own (Qlib's file names, the simulator's nights) are keyed by
         # period.
-        if len(words & set(PERIODS)) > 1 and not _by_period(node):
+        if len(words & {*PERIODS, *TICK_LENGTHS}) > 1 and not _by_period(node):
             found.append("lists periods")
         targets = getattr(node, "targets", [])
         if any(isinstance(one, ast.Name) and one.id == "ENTRY_LAG_BARS" for one in targets):

@@ -5,6 +5,7 @@ Shapes: N rows sorted by (symbol, timestamp), F inputs, T tasks.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from components.contracts import (
     mapped_array,
 )
 from components.experts.bands import SMALLEST_VOLATILITY
+from components.timeline.periods import widest_step
 
 CLIP_DEVIATIONS = 5.0
 SMALLEST_DEVIATION = 1e-8
@@ -50,7 +52,8 @@ class PanelArrays:
     """The frame as arrays, sorted by (symbol, timestamp).
 
     inputs_NF : float32 [rows + 1, inputs], standardised, missing values 0; the last row is all zeros
-    position_N : how many bars of the same symbol stand before the row
+    position_N : how many bars of the same symbol stand before the row; of samples of order books those of the
+        same session, back to the last hole
     regime_N : code of the regime, an index into REGIMES, -1 where unknown
     sector_N, industry_N : int64, from 1 in the order of `Codes`; 0 where unknown
     volatility_N : standard deviation of one-bar log returns; the median stands in for a missing one, a tenth
@@ -132,9 +135,11 @@ def fit_codes(frame: pl.DataFrame) -> Codes:
     return Codes(distinct(SECTOR_COLUMN), distinct(INDUSTRY_COLUMN))
 
 
-def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers, codes: Codes) -> PanelArrays:
+def arrange(
+    frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers, codes: Codes, period: str
+) -> PanelArrays:
     """Sort by symbol and time, standardise the inputs by `scalers`, clip at 5 deviations, and put 0 where a
-    value is missing.
+    value is missing. `period` says how far apart rows may be that follow each other.
 
     Takes 4 bytes an input and row beside the frame, in a mapped file where they are many; one column at a
     time is held in float64.
@@ -157,6 +162,7 @@ def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers, co
     labels = ["label", *_further_labels(frame)]
     context = frame.select(
         pl.col("symbol"),
+        pl.col("timestamp"),
         pl.col("part"),
         *(_column_or(frame, name, None) for name in (*labels, SECTOR_COLUMN, INDUSTRY_COLUMN)),
         _column_or(frame, WEIGHT_COLUMN, 1.0),
@@ -167,7 +173,7 @@ def arrange(frame: pl.DataFrame, groups: Mapping[str, str], scalers: Scalers, co
     regime = context["regime"].fill_null(-1.0).to_numpy().astype(np.int64)
     return PanelArrays(
         inputs_NF=inputs_NF,
-        position_N=_positions(context["symbol"]),
+        position_N=_positions(context["symbol"], context["timestamp"], widest_step(period)),
         regime_N=np.where((regime >= 0) & (regime < len(REGIMES)), regime, -1),
         sector_N=_numbered(context[SECTOR_COLUMN], codes.sectors),
         industry_N=_numbered(context[INDUSTRY_COLUMN], codes.industries),
@@ -207,10 +213,15 @@ def _numbered(code: pl.Series, known: tuple[float, ...]) -> np.ndarray:
     return np.where(places[found] == values, found + 1, 0).astype(np.int64)
 
 
-def _positions(symbol: pl.Series) -> np.ndarray:
-    """Number of earlier bars of the same symbol, for symbols that stand together."""
+def _positions(symbol: pl.Series, timestamp: pl.Series, widest: timedelta | None) -> np.ndarray:
+    """Number of earlier bars of the same symbol, for symbols that stand together, back to the last step in
+    time that is wider than `widest`.
+    """
     if symbol.is_empty():
         return np.zeros(0, dtype=np.int64)
-    starts = np.concatenate([[True], (symbol[1:] != symbol[:-1]).to_numpy()])
+    apart = symbol[1:] != symbol[:-1]
+    if widest is not None:
+        apart |= timestamp[1:] - timestamp[:-1] > widest
+    starts = np.concatenate([[True], apart.to_numpy()])
     numbers = np.arange(len(symbol))
     return numbers - np.maximum.accumulate(np.where(starts, numbers, 0))

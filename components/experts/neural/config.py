@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from components.contracts import REGIMES
 from components.settings import Section
 
-Monitor = Literal["rank_correlation", "rmse", "average_precision"]
+Monitor = Literal["rank_correlation", "rank_correlation_over_time", "rmse", "average_precision"]
 NormalisedInputs = Literal["none", "bars", "all"]
 
 
@@ -25,7 +25,9 @@ class Training(Section):
     monitor: Monitor = Field(
         "rank_correlation",
         description=(
-            "what early stopping watches on the early-stopping rows; average_precision needs losses.focal"
+            "what early stopping watches on the early-stopping rows: rank_correlation within timestamps,"
+            " rank_correlation_over_time within symbols, where they are too few for the first;"
+            " average_precision needs losses.focal"
         ),
     )
     batch: Literal["rows", "days"] = Field(

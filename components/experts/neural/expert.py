@@ -89,7 +89,7 @@ class NeuralExpert:
         training = self.settings.training
         self.task, self.trading_days = task, _trading_days(frame)
         self.scalers, self.codes = fit_scalers(frame, task.groups), fit_codes(frame)
-        bars = arrange(frame, task.groups, self.scalers, self.codes)
+        bars = arrange(frame, task.groups, self.scalers, self.codes, task.period)
         rows = fit_rows(
             bars, frame, training.max_monitor_windows, task.seed, whole_days=self.family.whole_days
         )
@@ -139,7 +139,7 @@ class NeuralExpert:
                 f"{self.family.name} was asked to predict before it was fitted. Call fit or load first."
             )
         task = self.task
-        bars = arrange(frame, task.groups, self.scalers, self.codes)
+        bars = arrange(frame, task.groups, self.scalers, self.codes, task.period)
         rows = bars.rows("predict")
         with reproducible(task.seed, task.threads, self.settings.training.deterministic) as device:
             self.model.to(device)
@@ -231,8 +231,9 @@ class NeuralExpert:
         return expert
 
     def export(self, folder: Path) -> None:
-        """Scalers and model as one graph over windows of raw inputs."""
+        """Scalers and model as one graph over windows of raw inputs, and sample by sample where it can."""
         from components.experts.neural.export import CONTEXT, window_graph
+        from components.experts.neural.streaming import export_stream
 
         unit = Unit(
             self.scalers.volatility,
@@ -242,14 +243,9 @@ class NeuralExpert:
         context = CONTEXT if self.codes.sectors or self.codes.industries else ()
         values = class_values(self.task.target)
         places = class_places(len(values)) if values else ()
-        graph = window_graph(
-            self.model,
-            self.scalers,
-            self.codes,
-            self.settings.lookback_bars,
-            places,
-            further=len(self.further),
-        )
+        told = (self.model, self.scalers, self.codes, self.settings.lookback_bars, places, len(self.further))
+        graph = window_graph(*told)
+        export_stream(folder, *told)
         kind = "market" if self.family.whole_days else "window"
         form = Form(
             kind,

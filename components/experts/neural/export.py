@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from components.contracts import INDUSTRY_COLUMN, REGIMES, SECTOR_COLUMN
 from components.experts.errors import ExpertError
 from components.experts.neural.arrays import CLIP_DEVIATIONS, Codes, Scalers
-from components.experts.neural.batch import Batch
+from components.experts.neural.batch import Batch, Encoded
 from components.experts.neural.heads import ForecastModel
 from components.scoring.form import FURTHER_OUTPUTS
 from components.scoring.graph import Graph
@@ -31,7 +31,7 @@ CHECKED_WINDOWS, LARGEST_GAP = 48, 1e-4
 LARGEST_FLOAT = torch.finfo(torch.float32).max
 
 
-class _FromWindows(nn.Module):
+class FromWindows(nn.Module):
     """`window` [B, L, A] as the bars are, missing values NaN; `begun` [B, L], 1 from the symbol's first bar
     on; `regime` [B, S] one-hot; `context` [B, 2] sector and industry code, NaN where unknown. Gives raw score
     [B] and quantiles [B, 3] of the first task; where `classes` names places of the direction head, their
@@ -62,6 +62,13 @@ class _FromWindows(nn.Module):
     def forward(
         self, window_BLA: Tensor, begun_BL: Tensor, regime_BS: Tensor, context_BC: Tensor | None = None
     ) -> tuple[Tensor, ...]:
+        batch = self.batch(window_BLA, begun_BL, regime_BS, context_BC)
+        return self.answer(self.model.network(batch), batch)
+
+    def batch(
+        self, window_BLA: Tensor, begun_BL: Tensor, regime_BS: Tensor, context_BC: Tensor | None
+    ) -> Batch:
+        """What the network is given."""
         window_BX = window_BLA.flatten(1)
         scaled_BX = ((window_BX - self.mean_X) * self.inverse_X).clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS)
         # False for NaN as well as for infinities.
@@ -70,7 +77,11 @@ class _FromWindows(nn.Module):
         unknown_B = (begun_BL[:, -1] * 0).long()
         sector_B = unknown_B if context_BC is None else _numbers(context_BC[:, 0], self.sector_K)
         industry_B = unknown_B if context_BC is None else _numbers(context_BC[:, 1], self.industry_K)
-        outputs = self.model(Batch(inputs_BLA, begun_BL > 0, regime_BS, sector_B, industry_B))
+        return Batch(inputs_BLA, begun_BL > 0, regime_BS, sector_B, industry_B)
+
+    def answer(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, ...]:
+        """What is told of what the network made of the batch."""
+        outputs = self.model.answer(encoded, batch)
         further = (outputs.score_BT[:, 1 : self.tasks], outputs.quantiles_BT3[:, 1 : self.tasks])
         own = (
             (outputs.direction_BC[:, self.classes],)
@@ -103,7 +114,7 @@ def window_graph(
     ExpertError
         If the graph does not answer as the model does.
     """
-    module = _FromWindows(model.cpu().eval(), scalers, codes, lookback, classes, further).eval()
+    module = FromWindows(model.cpu().eval(), scalers, codes, lookback, classes, further).eval()
     with_context = bool(codes.sectors or codes.industries)
     shapes = (
         (lookback, len(scalers.mean)),
@@ -112,14 +123,29 @@ def window_graph(
         *(((len(CONTEXT),),) if with_context else ()),
     )
     example = tuple(torch.zeros(EXAMPLE_WINDOWS, *shape) for shape in shapes)
+    names = ["window", "begun", "regime", "context"][: len(example)], output_names(classes, further)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        save_graph(module, example, *names, path)
+        _refuse_other_answers(path, module, *names, example)
+        return path.read_bytes()
+
+
+def output_names(classes: tuple[int, ...], further: int) -> list[str]:
+    """What a graph of the classes, or of a number, and of so many further tasks gives."""
+    return [*(["raw"] if classes else ["raw", "quantiles"]), *(FURTHER_OUTPUTS if further else ())]
+
+
+def save_graph(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Write a module as a graph that takes any number of rows."""
     rows = torch.export.Dim("B", min=1)
-    names = {
-        "input_names": ["window", "begun", "regime", "context"][: len(example)],
-        "output_names": [
-            *(["raw"] if classes else ["raw", "quantiles"]),
-            *(FURTHER_OUTPUTS if further else ()),
-        ],
-    }
+    names = {"input_names": input_names, "output_names": output_names}
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # Deprecations inside torch, and that B and B are the same.
@@ -127,16 +153,12 @@ def window_graph(
         program = torch.onnx.export(
             module, example, dynamo=True, dynamic_shapes=({0: rows},) * len(example), verbose=False, **names
         )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.onnx"
-        program.save(path, external_data=False)
-        _refuse_other_answers(path, module, names["input_names"], names["output_names"], example)
-        return path.read_bytes()
+    program.save(path, external_data=False)
 
 
 def _refuse_other_answers(
     path: Path,
-    module: _FromWindows,
+    module: FromWindows,
     input_names: Sequence[str],
     output_names: Sequence[str],
     example: Sequence[Tensor],
@@ -144,7 +166,7 @@ def _refuse_other_answers(
     """Refuse a graph that does not answer as the model does: parts of it are written for speed in another
     form than the one that was trained.
     """
-    asked = _checked_windows(module, [part.shape[1:] for part in example])
+    asked = checked_windows(module, [part.shape[1:] for part in example])
     with torch.no_grad():
         answer = module(*asked)
     expected = answer if isinstance(answer, tuple) else (answer,)
@@ -163,7 +185,7 @@ def _refuse_other_answers(
             )
 
 
-def _checked_windows(module: _FromWindows, shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
+def checked_windows(module: FromWindows, shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
     """Windows in the model's own units with missing values, infinities and late beginnings; each regime and
     none; known codes and unknown ones.
     """

@@ -69,7 +69,10 @@ class ForecastModel(nn.Module):
 
     def forward(self, batch: Batch) -> ModelOutputs:
         """Everything that is predicted of a batch."""
-        encoded = self.network(batch)
+        return self.answer(self.network(batch), batch)
+
+    def answer(self, encoded: Encoded, batch: Batch) -> ModelOutputs:
+        """Everything that is predicted of what the network made of a batch."""
         embedding_BTE = encoded.embedding_BTE
         if self.training:
             embedding_BTE = functional.dropout(

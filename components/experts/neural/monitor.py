@@ -9,7 +9,7 @@ import polars as pl
 from components.experts.neural.arrays import PanelArrays
 from components.experts.neural.config import Losses, Monitor
 from components.experts.neural.predict import Predicted
-from components.experts.neural.targets import direction
+from components.experts.neural.targets import direction, segments
 from components.experts.rows import rank_correlation, target
 from components.scoring.moments import TargetTransform
 
@@ -17,15 +17,18 @@ from components.scoring.moments import TargetTransform
 def monitored(
     kind: Monitor, found: Predicted, judged: pl.DataFrame, losses: Losses, transform: TargetTransform
 ) -> float:
-    """The monitor of what was predicted for the rows `judged` with their `timestamp` and `label`, learned as
-    `transform` says; higher is better.
+    """The monitor of what was predicted for the rows `judged` with their `timestamp`, `symbol` and `label`,
+    learned as `transform` says; higher is better.
     """
     label, score_N = judged["label"].cast(pl.Float64).to_numpy(), found.score_NT[:, 0]
     if kind == "rank_correlation":
         return rank_correlation(judged["timestamp"], score_N, label)
+    if kind == "rank_correlation_over_time":
+        order = judged["symbol"].arg_sort().to_numpy()
+        return rank_correlation(judged["symbol"][order], score_N[order], label[order])
     if kind == "rmse":
         return -float(np.sqrt(np.mean((score_N - target(judged, transform)) ** 2)))
-    day_N = judged["timestamp"].rank("dense").to_numpy()
+    day_N = segments(judged["timestamp"].rank("dense").to_numpy(), transform)
     return average_precision(found.direction_NC, direction(day_N, label, losses.flat_share))
 
 

@@ -83,14 +83,14 @@ def make_targets(
         direction_N[known] = (
             heads_classes(label_N, classes)
             if classes
-            else direction(bars.day_N[known], label_N, losses.flat_share)
+            else direction(segments(bars.day_N[known], transform), label_N, losses.flat_share)
         )
         border = np.quantile(bars.volatility_N[known], regularisation.volatile_quantile)
     weight_N = np.zeros(count, dtype=np.float32)
     weight_N[rows] = np.where(np.isfinite(bars.labels_NT[rows]).any(axis=1), bars.weight_N[rows], 0.0)
     smoothed = smooth_targets(
         torch.from_numpy(score_NT),
-        torch.from_numpy(np.unique(bars.day_N, return_inverse=True)[1]),
+        torch.from_numpy(np.unique(segments(bars.day_N, transform), return_inverse=True)[1]),
         regularisation.label_smoothing,
     )
     return Targets(
@@ -135,6 +135,13 @@ def _refuse_unusable(bars: PanelArrays, rows: np.ndarray, horizons: Sequence[int
             f"column weight: {wrong:,} of {len(rows):,} train rows have a weight that is negative or not"
             " finite. Give every row a weight of 0 or more."
         )
+
+
+def segments(day_N: np.ndarray, transform: TargetTransform) -> np.ndarray:
+    """Numbers of the groups of rows among which a label is high or low: timestamps, or all rows together
+    where the label is not learned as its place in a cross-section.
+    """
+    return np.zeros_like(day_N) if transform == "scaled" else day_N
 
 
 def direction(day_N: np.ndarray, label_N: np.ndarray, flat_share: float) -> np.ndarray:

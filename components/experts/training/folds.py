@@ -45,6 +45,7 @@ from components.progress import advance as report_progress
 from components.progress import report
 from components.settings import config_hash
 from components.timeline import Fold
+from components.timeline.periods import is_of_ticks
 
 RESULT, PREDICTED = "result.json", "predictions.parquet"
 CHECKPOINTS = "checkpoints"
@@ -260,7 +261,8 @@ def _predicted(work: FoldWork, fold: Fold, expert: Expert, frame: pl.DataFrame) 
 def _train_window(work: FoldWork, fold: Fold) -> str:
     calendar = work.table.calendar
     first, last = calendar[int(fold.train[0])], calendar[int(fold.early_stopping[-1])]
-    return f"{first:%Y-%m-%d}..{last:%Y-%m-%d}"
+    form = "%Y-%m-%dT%H:%M:%S.%f" if is_of_ticks(work.task.period) else "%Y-%m-%d"
+    return f"{first:{form}}..{last:{form}}"
 
 
 def _stamped(predictions: pl.DataFrame, work: FoldWork, fold: Fold, task: tuple[str, int]) -> pl.DataFrame:

@@ -2,7 +2,8 @@
 was known too late.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from components.contracts import (
     target_labels,
 )
 from components.experts.errors import ExpertError
+from components.experts.leaves import Leaf
 from components.timeline import Fold, TimelineError, consecutive
 from components.timeline.periods import stretch_begun
 from components.timeline.splits import FEWEST_TRAIN_BARS
@@ -68,6 +70,25 @@ def input_groups(
             " training set again with their defaults."
         )
     return groups
+
+
+def seen(leaf: Leaf, groups: Mapping[str, str]) -> dict[str, str]:
+    """Inputs with their groups: those that the leaf names, or all where it names none.
+
+    Raises
+    ------
+    ContractError
+        If the leaf names one that is not there.
+    """
+    unknown = [name for name in leaf.inputs if name not in groups]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], groups, n=1)
+        advice = f" Did you mean {close[0]!r}?" if close else ""
+        raise ContractError(
+            f"The leaf of {leaf.expert} names the input {unknown[0]!r}, which is none of the {len(groups)} of"
+            f" its modality.{advice} Mend `inputs` of the leaf, or switch on the features that make it."
+        )
+    return {name: groups[name] for name in leaf.inputs or groups}
 
 
 def _any_input(coarser: str) -> str:

@@ -28,6 +28,7 @@ from components.contracts import (
 )
 from components.experts.leaves import Leaf
 from components.timeline import Settings as TimelineSettings
+from components.timeline.periods import is_of_ticks
 
 StrPath = str | PathLike[str]
 
@@ -74,6 +75,15 @@ class Assignment:
     def parsed(cls, leaf: str, timeline: str, *others: str | int) -> Self:
         """An assignment whose leaf and timeline are JSON; the rest as it is, in its order."""
         return cls(Leaf.model_validate_json(leaf), TimelineSettings.model_validate_json(timeline), *others)
+
+
+def refuse_other_samples(leaf: Leaf, period: str) -> None:
+    """ContractError where bars and samples of order books meet, or samples of two periods."""
+    if leaf.period != period and (is_of_ticks(leaf.period) or is_of_ticks(period)):
+        raise ContractError(
+            f"The leaf of {leaf.expert} is for {leaf.period}, but these rows are of {period}, and none can be"
+            f" made from the other. Name the leaf {leaf.expert}/{period}/{leaf.modality}."
+        )
 
 
 def as_arguments(inputs: Inputs, assignment: Assignment, work_folder: Path) -> dict[str, Any]:

@@ -35,10 +35,11 @@ from components.experts.training.frames import (
     input_groups,
     labelled_at_news,
     require_news,
+    seen,
     unlabelled_but,
     with_labels,
 )
-from components.experts.training.inputs import Assignment, StrPath, TrainingTables
+from components.experts.training.inputs import Assignment, StrPath, TrainingTables, refuse_other_samples
 from components.memory.deaths import out_of_memory, peak_here, ran_out
 from components.progress import warn
 from components.scoring.moments import FEWEST_RANKED
@@ -210,6 +211,7 @@ def planned(
     """What the fits have in common, and the fits up to the window that is asked for."""
     leaf, timeline = assignment.leaf, assignment.timeline
     module = expert_module(leaf)
+    refuse_other_samples(leaf, assignment.period)
     coarser = is_coarser(leaf.period, assignment.period)
     if leaf.period != assignment.period and not coarser:
         raise ContractError(
@@ -278,16 +280,13 @@ def _say_where_few_are_ranked(rows: pl.DataFrame, expert: str) -> None:
 
 def _task(tables: TrainingTables, assignment: Assignment) -> Task:
     leaf = assignment.leaf
+    coarser = leaf.period if leaf.period != assignment.period else ""
+    groups = input_groups(tables.training_set, tables.catalog, leaf.modality, coarser)
     return Task(
         period=assignment.period,
         horizon=assignment.horizon,
         target=assignment.target,
-        groups=input_groups(
-            tables.training_set,
-            tables.catalog,
-            leaf.modality,
-            leaf.period if leaf.period != assignment.period else "",
-        ),
+        groups=seen(leaf, groups),
         seed=assignment.seed,
         threads=leaf.threads,
         also=tuple((task.target, task.horizon) for task in leaf.also),

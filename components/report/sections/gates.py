@@ -1,5 +1,6 @@
 """Gates: each with its number and threshold, and the champions so far."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.contracts.documents.summary import RunSummary
@@ -32,7 +33,14 @@ class GatesSection:
 
 def gates_section(summary: RunSummary) -> GatesSection:
     """What the gates said, and who was champion when."""
-    gates = [
+    history = summary.registration.history
+    champions = [(reign.version, reign.when.isoformat(), reign.who, reign.why) for reign in history]
+    return GatesSection(gate_rows(summary.gates), champions)
+
+
+def gate_rows(gates: Sequence[Gate]) -> list[GateRow]:
+    """Gates as they are shown."""
+    return [
         GateRow(
             name=gate.name.replace("_", " "),
             value=_short(gate.value),
@@ -43,11 +51,8 @@ def gates_section(summary: RunSummary) -> GatesSection:
             asks=gate.reason.split(":")[0],
             needed=gate.needed,
         )
-        for gate in summary.gates
+        for gate in gates
     ]
-    history = summary.registration.history
-    champions = [(reign.version, reign.when.isoformat(), reign.who, reign.why) for reign in history]
-    return GatesSection(gates, champions)
 
 
 def word(gate: Gate) -> str:

@@ -27,6 +27,7 @@ NETWORK = {
 }
 QUICK = {
     "adaptive_tft": {**NETWORK, "width": 8},
+    "causal_cnn": {**NETWORK, "width": 8},
     "median": {},
     "elasticnet": {"penalties": 1, "smallest_penalty": 0.05},
     "gru": {**NETWORK, "width": 8},

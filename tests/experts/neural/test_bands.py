@@ -134,7 +134,7 @@ def parts_of(
     frame, _ = fit_and_predict_frames(market(1, 4.0, bars=100).drop("wild"))
     factor = pl.when(pl.col("part") == "train").then(train_labels).otherwise(stopping_labels)
     frame = frame.with_columns(label=pl.col("label") * factor)
-    bars = arrange(frame, INPUTS, fit_scalers(frame, INPUTS), fit_codes(frame))
+    bars = arrange(frame, INPUTS, fit_scalers(frame, INPUTS), fit_codes(frame), "1d")
     rows, watched, settings = bars.rows("train"), bars.rows("early_stopping"), Neural(lookback_bars=4)
     model = seeded(
         lambda: ForecastModel(kind(len(INPUTS), 4), 1, band_inputs=len(INPUTS), masks=masks)

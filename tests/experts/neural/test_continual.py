@@ -72,7 +72,7 @@ def neural(**changes) -> Neural:
 
 
 def parts_of(frame: pl.DataFrame) -> tuple[Panel, np.ndarray, Targets]:
-    bars = arrange(frame, GROUPS, fit_scalers(frame, GROUPS), Codes((), ()))
+    bars = arrange(frame, GROUPS, fit_scalers(frame, GROUPS), Codes((), ()), "1d")
     rows = bars.rows("train", labelled=True)
     return (
         Panel(bars, lookback=LOOKBACK, device=torch.device("cpu")),

@@ -54,7 +54,7 @@ def frame_of(
 
 
 def panel_of(frame: pl.DataFrame, lookback: int, whole_days: bool = False) -> Panel:
-    bars = arrange(frame, GROUPS, fit_scalers(frame, GROUPS), fit_codes(frame))
+    bars = arrange(frame, GROUPS, fit_scalers(frame, GROUPS), fit_codes(frame), "1d")
     return Panel(bars, lookback=lookback, device=CPU, whole_days=whole_days)
 
 
@@ -138,6 +138,7 @@ def test_codes_by_hand_and_unseen_ones_are_unknown():
         GROUPS,
         fit_scalers(frame, GROUPS),
         fit_codes(frame),
+        "1d",
     )
     assert set(bars.sector_N) == {0}
     assert set(bars.industry_N) == {2}
@@ -151,7 +152,7 @@ def test_columns_that_a_frame_may_lack():
     assert not bars.industry_N.any()
     assert bars.labels_NT.shape == (len(frame), 1)
     assert (bars.weight_N == 1).all()
-    unlabelled = arrange(frame.drop("label"), GROUPS, fit_scalers(frame, GROUPS), Codes((), ()))
+    unlabelled = arrange(frame.drop("label"), GROUPS, fit_scalers(frame, GROUPS), Codes((), ()), "1d")
     assert np.isnan(unlabelled.labels_NT).all()
 
 
@@ -211,7 +212,7 @@ def fields_by_row(
     frame: pl.DataFrame, scalers: Scalers, codes: Codes, until: datetime, whole_days: bool
 ) -> tuple[torch.Tensor, ...]:
     """The tensors of one batch with all rows up to `until`."""
-    bars = arrange(frame, GROUPS, scalers, codes)
+    bars = arrange(frame, GROUPS, scalers, codes, "1d")
     wanted = np.flatnonzero((frame["timestamp"] <= until).to_numpy()[bars.frame_row_N])
     batch = Panel(bars, lookback=4, device=CPU, whole_days=whole_days).batch(wanted)
     fields = (batch.inputs_BLF, batch.began_BL, batch.regime_BR, batch.sector_B, batch.industry_B)

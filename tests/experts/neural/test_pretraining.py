@@ -79,7 +79,7 @@ def frame() -> pl.DataFrame:
 
 def panel_of(frame: pl.DataFrame, whole_days: bool = False) -> Panel:
     return Panel(
-        arrange(frame, GROUPS, fit_scalers(frame, GROUPS), Codes((), ())),
+        arrange(frame, GROUPS, fit_scalers(frame, GROUPS), Codes((), ()), "1d"),
         lookback=LOOKBACK,
         device=CPU,
         whole_days=whole_days,

@@ -1,0 +1,97 @@
+"""Judges a model of ticks: what its door calls, from a replay and predictions to the verdict."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from components.contracts import ALL_PREDICTIONS, LABELS, PREDICTIONS, ContractError, read_stamp, read_table
+from components.contracts.documents.tick_replay import Strategy, TickReplay
+from components.contracts.documents.verdict import Verdict, VerdictStamp
+from components.contracts.tick_schemas import CURVE
+from components.gates.tick_config import Settings
+from components.gates.tick_gates import Replayed, tick_gates
+from components.metrics.paying_moves import PayingMoves, paying_moves
+from components.progress import report, stage
+from components.settings import config_hash
+
+LABEL_COLUMNS = ("timestamp", "symbol", "trade_class", "label_end", "log_return")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`found`: a TickReplay, and `curve`: its CURVE table; `predictions`: PREDICTIONS of one expert or
+    ALL_PREDICTIONS, and `labels`: LABELS that they are held against.
+    """
+
+    found: str
+    curve: str
+    predictions: str
+    labels: str
+
+
+def run(inputs: Inputs, verdict: str, *, settings: str, code: str) -> Verdict:
+    """Judge the candidate and write the Verdict; a rejection is a normal ending.
+
+    Raises
+    ------
+    ContractError
+        If the replay or the predictions do not hold the candidate, its policy or its latency.
+    """
+    with stage("gates"):
+        parsed = Settings.model_validate_json(settings)
+        found = TickReplay.read(inputs.found)
+        strategy = _strategy(found, parsed, inputs.found)
+        moves = _moves(inputs, found, parsed)
+        curve = read_table(inputs.curve, CURVE)
+        made = _verdict(Replayed(found, strategy, curve, moves), parsed, code)
+        made.write(verdict)
+        report("gates", f"{'approved' if made.approved else 'rejected'}: {made.reason}")
+    return made
+
+
+def _strategy(found: TickReplay, settings: Settings, where: str) -> Strategy:
+    wanted = (settings.candidate, settings.policy, settings.latency)
+    there = {(one.expert, one.policy, one.latency): one for one in found.strategies}
+    if wanted not in there:
+        experts, policies, latencies = (sorted({name[part] for name in there}) for part in range(3))
+        raise ContractError(
+            f"{where} holds no replay of {', '.join(wanted)}; it has {', '.join(experts)} with"
+            f" {', '.join(policies)} at {', '.join(latencies)}. Set tick_gates.candidate, policy and latency"
+            " to what is replayed, or replay it."
+        )
+    return there[wanted]
+
+
+def _moves(inputs: Inputs, found: TickReplay, settings: Settings) -> PayingMoves:
+    kind = PREDICTIONS if read_stamp(inputs.predictions).table == PREDICTIONS.name else ALL_PREDICTIONS
+    rows = read_table(inputs.predictions, kind).filter(
+        (pl.col("expert") == settings.candidate)
+        & (pl.col("target") == found.target)
+        & (pl.col("horizon") == found.horizon)
+    )
+    if rows.is_empty():
+        raise ContractError(
+            f"{inputs.predictions} holds no predictions of {settings.candidate} for {found.target} over"
+            f" {found.horizon} samples. Set tick_gates.candidate to an expert of the run."
+        )
+    labels = read_table(inputs.labels, LABELS).filter(pl.col("horizon") == found.horizon)
+    return paying_moves(rows.join(labels.select(LABEL_COLUMNS), on=["timestamp", "symbol"]))
+
+
+def _verdict(replayed: Replayed, settings: Settings, code: str) -> Verdict:
+    gates = tick_gates(replayed, settings)
+    failed = [one.name for one in gates if not one.passed]
+    reason = (
+        f"{len(failed)} of {len(gates)} gates failed: {', '.join(failed)}"
+        if failed
+        else f"all {len(gates)} gates passed"
+    )
+    return Verdict(
+        candidate=settings.candidate,
+        champion_version=None,
+        approved=not failed,
+        beats_champion=True,
+        reason=reason,
+        gates=gates,
+        stamp=VerdictStamp(code_version=code, config_hash=config_hash(settings)),
+    )

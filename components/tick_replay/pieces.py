@@ -1,0 +1,76 @@
+"""One symbol's session as a piece of work, which may be done in another process or on another machine: read
+what is about it, replay it, and leave its fills, its curve and what became of its orders.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from components.contracts import ContractError
+from components.contracts.files import atomic_path
+from components.contracts.tick_days import TickDay, read_day, read_instruments
+from components.spread.piece import Piece
+from components.tick_replay.arrays import NEVER
+from components.tick_replay.config import Settings
+from components.tick_replay.day import Plan, replay, rows_of
+from components.tick_replay.decisions import decisions_of, joined
+from components.tick_replay.delays import draw, names, quantiles_by_hour, steadiness
+
+REPLAY_DAY = "components.tick_replay.pieces:replay_day"
+TABLES = ("fills", "curve", "orders", "decisions")
+
+
+def piece(day: TickDay, folder: Path, *, key: Sequence[str], arguments: Mapping[str, Any]) -> Piece:
+    """The piece of a symbol-session; `key` is what all pieces of the replay depend on."""
+    own = {"symbol": day.symbol, "session": day.session, "path": str(day.path.absolute())}
+    return Piece(json.dumps([*key, day.symbol, day.session]), folder, {**own, **arguments})
+
+
+def replay_day(arguments: Mapping[str, Any], folder: Path) -> None:
+    """Replay one symbol's session into an empty folder, a Parquet file for each of TABLES.
+
+    arguments : those of `piece`: `symbol`, `session`, `path` of the ticks, `ticks` (their folder), the tables
+        by name, `settings` (JSON), `experts`, `target`, `horizon`, `seed`
+    """
+    settings = Settings.model_validate_json(arguments["settings"])
+    day = TickDay(arguments["symbol"], arguments["session"], Path(arguments["path"]))
+    instruments = read_instruments(arguments["ticks"]).symbols
+    if day.symbol not in instruments:
+        raise ContractError(
+            f"{arguments['ticks']}: instruments.json knows no {day.symbol}. Validate the ticks again."
+        )
+    rows = rows_of(read_day(day))
+    asked = _asked(arguments, day.symbol, rows.time)
+    delays = pl.read_parquet(arguments["delays"])
+    measured = quantiles_by_hour(delays, day.symbol, needed=settings.latency.measured)
+    holds_ns = asked["holds_ns"][0] if len(asked) else NEVER
+    steady = steadiness(measured, settings.sizing.jitter_weight, holds_ns)
+    decisions = decisions_of(asked, arguments["experts"], settings.sizing, arguments["horizon"], steady)
+    seed = [arguments["seed"], zlib.crc32(f"{day.symbol} {day.session}".encode())]
+    drawn = draw(decisions.at, settings.latency, measured, seed)
+    plan = Plan.of(arguments["experts"], names(settings.latency), settings)
+    about = {"symbol": day.symbol, "session": day.session}
+    made = replay(rows, decisions, drawn, plan, settings, instruments[day.symbol], about)
+    told = asked.group_by("expert").agg(decisions=pl.len())
+    acted = {
+        name: int((wanted != 0).sum()) for name, wanted in zip(plan.experts, decisions.wanted, strict=True)
+    }
+    told = told.with_columns(acted=pl.col("expert").replace_strict(acted, return_dtype=pl.Int64))
+    for name, table in zip(TABLES, (made.fills, made.curve, made.orders, told), strict=True):
+        with atomic_path(folder / f"{name}.parquet") as temporary:
+            table.write_parquet(temporary, compression="zstd")
+
+
+def _asked(arguments: Mapping[str, Any], symbol: str, times: Sequence[int]) -> pl.DataFrame:
+    """The predictions about moments of the session, joined with features."""
+    first, last = (int(times[0]) // 1_000, int(times[-1]) // 1_000) if len(times) else (0, 0)
+    within = (pl.col("symbol") == symbol) & pl.col("timestamp").cast(pl.Int64).is_between(first, last)
+    found = {name: pl.scan_parquet(arguments[name]).filter(within) for name in ("predictions", "features")}
+    task = (pl.col("target") == arguments["target"]) & (pl.col("horizon") == arguments["horizon"])
+    predictions = found["predictions"].filter(task).collect()
+    last_event = int(times[-1]) if len(times) else 0
+    return joined(predictions, found["features"].collect(), arguments["horizon"], last_event)

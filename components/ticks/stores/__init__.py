@@ -1,0 +1,1 @@
+"""Where ticks are kept and bars are read from: files of one machine."""

@@ -1,0 +1,170 @@
+"""The embedded store: bars by hand and by a slow oracle, rows that come twice, logs that are cut off."""
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.contracts.tick_days import write_day
+from components.contracts.tick_schemas import BUY, DEPTH, EXECUTE, HIDDEN, TICKS, TRADE
+from components.ticks.errors import TicksError
+from components.ticks.stores.embedded import EmbeddedStore, stored_bars
+from components.ticks.stores.protocol import BAR_COLUMNS, MINUTE_NS, SECOND_NS
+from pipelines.commands.tick_bars import write_bars
+
+MIDNIGHT = 1_721_347_200_000_000_000
+
+
+def ticks(*rows: tuple[int, int, int, int], start: int = 0) -> pl.DataFrame:
+    """TICKS of rows (ns after midnight, kind, price, quantity), numbered from `start` on."""
+    return pl.DataFrame(
+        [
+            {
+                **dict.fromkeys(TICKS.columns, 0),
+                "symbol": "X",
+                "session": "a",
+                "sequence": start + n,
+                "message": start + n,
+                "ingest_ts": MIDNIGHT + at,
+                "exchange_ts": MIDNIGHT + at,
+                "kind": kind,
+                "side": BUY,
+                "price": price,
+                "quantity": quantity,
+            }
+            for n, (at, kind, price, quantity) in enumerate(rows)
+        ],
+        schema=TICKS.columns,
+    )
+
+
+TRADED = ticks(
+    (0, TRADE, 100, 2),
+    (5, DEPTH, 900, 9),
+    (999_999_999, TRADE, 98, 1),
+    (SECOND_NS, TRADE, 101, 4),
+    (61 * SECOND_NS, TRADE, 103, 5),
+)
+
+
+@pytest.fixture
+def store(tmp_path) -> EmbeddedStore:
+    return EmbeddedStore(tmp_path / "store")
+
+
+def test_bars_by_hand(store):
+    assert store.append(TRADED) == 5
+    bars = store.bars("X", "a", SECOND_NS)
+    assert bars.schema == pl.Schema(BAR_COLUMNS)
+    assert bars.drop("symbol", "session").rows() == [
+        (MIDNIGHT, 100, 100, 98, 98, 3, 298, 2),
+        (MIDNIGHT + SECOND_NS, 101, 101, 101, 101, 4, 404, 1),
+        (MIDNIGHT + 61 * SECOND_NS, 103, 103, 103, 103, 5, 515, 1),
+    ]
+    minutes = store.bars("X", "a", MINUTE_NS).drop("symbol", "session").rows()
+    assert minutes[0] == (MIDNIGHT, 100, 101, 98, 101, 7, 702, 3)
+
+
+def test_executions_are_trades_where_a_session_has_no_others(store):
+    store.append(ticks((0, EXECUTE, 100, 2), (1, HIDDEN, 101, 3)))
+    assert store.bars("X", "a", SECOND_NS)["volume"].to_list() == [5]
+    store.append(ticks((2, TRADE, 102, 7), start=2))
+    assert store.bars("X", "a", SECOND_NS)["volume"].to_list() == [7]
+
+
+def test_rows_that_come_twice_count_once_sealed_or_not(store):
+    once = TRADED.clone()
+    store.append(once)
+    store.seal("X", "a")
+    assert not list(store.folder.glob("log/*/*"))
+    store.append(once)
+    store.append(once[:2])
+    assert store.read("X", "a").equals(once)
+    assert store.bars("X", "a", SECOND_NS)["volume"].sum() == 12
+    store.seal("X", "a")
+    assert store.read("X", "a").equals(once)
+
+
+def test_one_sequence_with_two_contents_is_refused(store):
+    store.append(TRADED)
+    store.append(TRADED[:1].with_columns(price=pl.lit(7, pl.Int64)))
+    with pytest.raises(TicksError, match="sequence 0 of X, session a, with 2 contents"):
+        store.bars("X", "a", SECOND_NS)
+
+
+def test_a_session_across_midnight_has_a_file_a_day(store):
+    rows = ticks((-5, TRADE, 100, 1), (5, TRADE, 101, 1))
+    store.append(rows)
+    store.seal("X", "a")
+    days = sorted(path.parts[-3] for path in store.folder.glob("days/*/X/a.parquet"))
+    assert days == ["2024-07-18", "2024-07-19"]
+    assert store.read("X", "a").equals(rows)
+
+
+def test_a_log_that_was_cut_off_keeps_its_whole_batches_and_grows_on(store):
+    store.append(TRADED[:2])
+    path = store.folder / "log" / "X" / "a.arrows"
+    whole = path.read_bytes()
+    store.append(TRADED[2:])
+    both = path.read_bytes()
+    for cut in range(len(whole), len(both), 97):
+        path.write_bytes(both[:cut])
+        assert store.read("X", "a").equals(TRADED[:2]), cut
+        store.append(TRADED[2:])
+        assert path.read_bytes() == both
+    for cut in (0, 1, 100):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(TicksError, match="holds no ticks of X"):
+            store.read("X", "a")
+        store.append(TRADED)
+        assert store.read("X", "a").equals(TRADED)
+
+
+def test_what_is_not_there_is_named(store):
+    with pytest.raises(TicksError, match="no ticks of X in session b"):
+        store.read("X", "b")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(0, 5 * SECOND_NS),
+            st.sampled_from((TRADE, DEPTH, EXECUTE)),
+            st.integers(1, 9),
+            st.integers(1, 9),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    cut=st.integers(0, 30),
+)
+def test_bars_are_those_of_a_slow_loop(tmp_path_factory, rows, cut):
+    store = EmbeddedStore(tmp_path_factory.mktemp("store"))
+    frame = ticks(*sorted(rows, key=lambda row: row[0]))
+    store.append(frame[:cut] if cut else frame)
+    store.seal("X", "a")
+    store.append(frame[cut:] if cut < frame.height else frame)
+    kinds = (TRADE,) if (frame["kind"] == TRADE).any() else (EXECUTE, HIDDEN)
+    slow: dict[int, list[int]] = {}
+    for row in frame.filter(pl.col("kind").is_in(kinds)).iter_rows(named=True):
+        price, lots = row["price"], row["quantity"]
+        start = row["ingest_ts"] // SECOND_NS * SECOND_NS
+        bar = slow.setdefault(start, [price, price, price, price, 0, 0, 0])
+        bar[1], bar[2], bar[3] = max(bar[1], price), min(bar[2], price), price
+        bar[4], bar[5], bar[6] = bar[4] + lots, bar[5] + price * lots, bar[6] + 1
+    bars = store.bars("X", "a", SECOND_NS).drop("symbol", "session").rows()
+    assert bars == [(start, *bar) for start, bar in sorted(slow.items())]
+
+
+def test_a_folder_of_ticks_gives_the_bars_of_all_its_sessions(tmp_path):
+    for symbol in ("X", "Y"):
+        frame = TRADED.with_columns(symbol=pl.lit(symbol))
+        write_day(frame, tmp_path / "ticks", symbol, "a", code_version="c", config_hash="h")
+    kept = EmbeddedStore(tmp_path / "store")
+    bars = stored_bars(tmp_path / "ticks", kept, MINUTE_NS)
+    assert bars["symbol"].to_list() == ["X", "X", "Y", "Y"]
+    # A second time nothing is counted twice, and the command writes the same.
+    said = write_bars(tmp_path / "ticks", tmp_path / "bars.parquet", tmp_path / "store", minutes=True)
+    assert said.startswith("Wrote 4 bars of 2 sessions")
+    assert pl.read_parquet(tmp_path / "bars.parquet").equals(bars)
