@@ -198,7 +198,8 @@ class Oracle:
         t = self.calendar.index(at)
         value = self.over(t, symbol, h)
         if value is None:
-            return dict.fromkeys(("log_return", *LABELS.optional))
+            of_bars = (name for name in LABELS.optional if name not in LABELS_OF_TICKS)
+            return dict.fromkeys(("log_return", *of_bars))
         peers = self.labelled(t, h)
         below, equal = sum(v < value for v in peers), sum(v == value for v in peers)
         beta, cost, touched = self.beta(t, symbol), self.cost(t, symbol), self.barrier(t, symbol, h)

@@ -141,7 +141,7 @@ def test_a_market_of_bars_has_no_period_of_ticks(period):
     with pytest.raises(ValidationError, match="coarser"):
         Config.model_validate({"features": {"coarser": [period]}})
     leaves = [f"{expert}/{period}/base" for expert in ("median", "elasticnet")]
-    with pytest.raises(ConfigError, match=f"'{period}' is no period"):
+    with pytest.raises(ConfigError, match=f"names 'median/{period}/base', but this run is on bars of 1d"):
         resolve_leaves(Config.model_validate({"experts": {"leaves": leaves}}))
 
 
