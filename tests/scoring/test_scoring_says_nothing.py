@@ -13,8 +13,8 @@ from tests.scoring.made_graphs import window_graph
 LOADS = """
 import sys
 from pathlib import Path
-from components.scoring.graph import _session
-_session(Path(sys.argv[1]), 1)
+from components.scoring.graph import open_session
+open_session(Path(sys.argv[1]), 1)
 """
 PLAIN = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1])"
 
