@@ -9,8 +9,8 @@ from components.contracts.documents.tick_replay import Strategy, TickReplay
 from components.contracts.documents.verdict import Verdict, VerdictStamp
 from components.contracts.tick_schemas import CURVE
 from components.gates.tick_config import Settings
-from components.gates.tick_gates import Replayed, tick_gates
-from components.metrics.paying_moves import PayingMoves, paying_moves
+from components.gates.tick_gates import BOOTSTRAP_SEED, Replayed, tick_gates
+from components.metrics.paying_moves import lucky_lift, paying_moves
 from components.progress import report, stage
 from components.settings import config_hash
 
@@ -41,9 +41,11 @@ def run(inputs: Inputs, verdict: str, *, settings: str, code: str) -> Verdict:
         parsed = Settings.model_validate_json(settings)
         found = TickReplay.read(inputs.found)
         strategy = _strategy(found, parsed, inputs.found)
-        moves = _moves(inputs, found, parsed)
+        rows = _with_labels(inputs, found, parsed)
+        moves = paying_moves(rows)
+        luck = lucky_lift(rows, level=(1 + found.level) / 2, seed=BOOTSTRAP_SEED)
         curve = read_table(inputs.curve, CURVE)
-        made = _verdict(Replayed(found, strategy, curve, moves), parsed, code)
+        made = _verdict(Replayed(found, strategy, curve, moves, luck), parsed, code)
         made.write(verdict)
         report("gates", f"{'approved' if made.approved else 'rejected'}: {made.reason}")
     return made
@@ -62,7 +64,8 @@ def _strategy(found: TickReplay, settings: Settings, where: str) -> Strategy:
     return there[wanted]
 
 
-def _moves(inputs: Inputs, found: TickReplay, settings: Settings) -> PayingMoves:
+def _with_labels(inputs: Inputs, found: TickReplay, settings: Settings) -> pl.DataFrame:
+    """The candidate's predictions of the judged task, with what came of them."""
     kind = PREDICTIONS if read_stamp(inputs.predictions).table == PREDICTIONS.name else ALL_PREDICTIONS
     rows = read_table(inputs.predictions, kind).filter(
         (pl.col("expert") == settings.candidate)
@@ -75,7 +78,7 @@ def _moves(inputs: Inputs, found: TickReplay, settings: Settings) -> PayingMoves
             f" {found.horizon} samples. Set tick_gates.candidate to an expert of the run."
         )
     labels = read_table(inputs.labels, LABELS).filter(pl.col("horizon") == found.horizon)
-    return paying_moves(rows.join(labels.select(LABEL_COLUMNS), on=["timestamp", "symbol"]))
+    return rows.join(labels.select(LABEL_COLUMNS), on=["timestamp", "symbol"])
 
 
 def _verdict(replayed: Replayed, settings: Settings, code: str) -> Verdict:

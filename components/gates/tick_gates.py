@@ -19,14 +19,15 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Replayed:
-    """What is judged: the candidate's `strategy` in `found`, the CURVE of all strategies, and what its
-    forecasts of moves are worth.
+    """What is judged: the candidate's `strategy` in `found`, the CURVE of all strategies, what its forecasts
+    of moves are worth, and what precision over the base rate luck would have reached.
     """
 
     found: TickReplay
     strategy: Strategy
     curve: pl.DataFrame
     moves: PayingMoves
+    lucky_lift: float
 
 
 def tick_gates(replayed: Replayed, settings: Settings) -> tuple[Gate, ...]:
@@ -70,8 +71,8 @@ def _too_few(whole: PartFigures, settings: Settings) -> str | None:
 
 
 def _evidence_gates(replayed: Replayed, settings: Settings) -> tuple[Gate, ...]:
-    moves, whole = replayed.moves, replayed.strategy.whole
-    nothing_pays = "no moment pays" if moves.base_rate == 0 else None
+    moves, whole, luck = replayed.moves, replayed.strategy.whole, replayed.lucky_lift
+    nothing_pays = None if np.isfinite(luck) else "no moment of one side pays"
     return (
         gate(
             "independent_moves",
@@ -85,8 +86,10 @@ def _evidence_gates(replayed: Replayed, settings: Settings) -> tuple[Gate, ...]:
             "precision_over_base_rate",
             moves.lift,
             ">=",
-            settings.min_precision_lift,
-            f"PR-AUC of moves that pay ({moves.precision:.4f}) over their share ({moves.base_rate:.4f})",
+            max(settings.min_precision_lift, luck),
+            f"PR-AUC of moves that pay ({moves.precision:.4f}) over their share ({moves.base_rate:.4f}); the"
+            f" same forecasts at other times, which know nothing, stay below {luck:.4g} with a chance of"
+            f" {(1 + replayed.found.level) / 2:.0%}",
             lacking=nothing_pays,
         ),
     )

@@ -12,7 +12,7 @@ from components.contracts.documents.verdict import Verdict
 from components.contracts.tick_schemas import CURVE
 from components.gates.judge_ticks import Inputs, run
 from components.gates.tick_config import Settings
-from components.metrics.paying_moves import moves_apart, paying_moves
+from components.metrics.paying_moves import lucky_lift, moves_apart, paying_moves
 from tests.gates.tick_replays import STAMP, START, curve, profit, replay, samples
 
 
@@ -150,3 +150,46 @@ def test_nothing_that_pays_gives_no_precision():
     assert (found.moves, found.base_rate) == (0, 0.0)
     assert np.isnan(found.lift)
     assert paying_moves(rows.clear()).rows == 0
+
+
+def persistent(seed: int, skill: float, moments: int = 4_000) -> pl.DataFrame:
+    """Scores that hang together over some 200 samples; ten runs of ups and two of downs, of 20 samples."""
+    rng = np.random.default_rng(seed)
+    paid = np.zeros(moments, np.int8)
+    for side, runs in ((1, 10), (-1, 2)):
+        for start in rng.integers(0, moments - 20, runs):
+            paid[start : start + 20] = side
+    steps = pl.Series(rng.standard_normal(moments)).ewm_mean(half_life=140, adjust=False).to_numpy()
+    return pl.DataFrame(
+        {
+            "timestamp": [START + timedelta(milliseconds=250 * number) for number in range(moments)],
+            "symbol": "S1",
+            "score": steps / steps.std() + skill * paid,
+            "trade_class": paid,
+            "label_end": [START + timedelta(milliseconds=250 * number + 5_000) for number in range(moments)],
+            "log_return": rng.standard_normal(moments),
+        }
+    )
+
+
+def passes(rows: pl.DataFrame) -> tuple[bool, bool]:
+    """Whether a precision is 1.1 times the base rate, and whether it is more than luck's."""
+    lift = paying_moves(rows).lift
+    return lift >= 1.1, lift >= max(1.1, lucky_lift(rows, level=0.95, seed=0))
+
+
+def test_persistent_scores_without_skill_pass_by_their_number_and_not_beyond_luck():
+    found = np.array([passes(persistent(seed, skill=0.0)) for seed in range(40)])
+    by_number, beyond_luck = found.sum(axis=0)
+    assert by_number >= 10
+    assert beyond_luck <= 6
+    assert all(beyond for _, beyond in (passes(persistent(seed, skill=2.0)) for seed in range(10)))
+
+
+def test_luck_is_that_of_all_symbols_and_unknown_where_a_side_never_pays():
+    rows = persistent(1, skill=2.0)
+    both = pl.concat([rows, rows.with_columns(pl.lit("S2").alias("symbol"))])
+    assert lucky_lift(both, level=0.95, seed=0) == pytest.approx(lucky_lift(rows, level=0.95, seed=0))
+    ups = rows.with_columns(pl.col("trade_class").clip(0, 1))
+    assert np.isnan(lucky_lift(ups, level=0.95, seed=0))
+    assert np.isnan(lucky_lift(rows.clear(), level=0.95, seed=0))
