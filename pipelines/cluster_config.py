@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from components.credentials import find_credential, names_a_secret
 from components.settings import Section
-from pipelines.task_resources import MEASURED, Resources
+from pipelines.task_resources import BY_TASK, Resources
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -108,7 +108,7 @@ class ClusterSettings(Section):
         {},
         description=(
             "by task, as the cluster names it, such as train-expert: what it asks for; the rest is as"
-            " pipelines/task_resources.py has it, measured"
+            " pipelines/task_resources.py has it"
         ),
     )
     gpu: Literal["auto", 0, 1] = Field(
@@ -144,9 +144,9 @@ class ClusterSettings(Section):
     @classmethod
     def _resources_are_of_tasks(cls, value: dict[str, Resources]) -> dict[str, Resources]:
         for name in value:
-            if name not in MEASURED:
-                close = difflib.get_close_matches(name.replace("_", "-"), MEASURED, n=1)
-                advice = f"Did you mean {close[0]!r}?" if close else f"Tasks: {', '.join(MEASURED)}"
+            if name not in BY_TASK:
+                close = difflib.get_close_matches(name.replace("_", "-"), BY_TASK, n=1)
+                advice = f"Did you mean {close[0]!r}?" if close else f"Tasks: {', '.join(BY_TASK)}"
                 raise ValueError(f"there is no task {name!r}. {advice}")
         return value
 

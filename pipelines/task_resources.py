@@ -1,4 +1,4 @@
-"""What each task asks a cluster for: a measured table, over which `cluster.resources` stands."""
+"""What each task asks a cluster for: a table by task, over which `cluster.resources` stands."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ CPU = r"^([1-9][0-9]*m?|[0-9]+\.[0-9]+)?$"
 
 
 class Resources(Section):
-    """What one task asks for and where it ends; what is left out is as it was measured."""
+    """What one task asks for and where it ends; what is left out is as the table below says."""
 
     # Kubernetes means the same by 2 and "2".
     model_config = ConfigDict(coerce_numbers_to_str=True)
@@ -45,11 +45,11 @@ def _row(cpu: str, memory: str, memory_limit: str) -> Resources:
     return Resources(cpu=cpu, memory=memory, memory_limit=memory_limit)
 
 
-# By task, as the cluster names it. `memory` is what the demo takes (60 symbols, 750 bars), rounded up: small
-# clusters run it. `memory_limit` is what 500 symbols and 2,520 bars take, 1.3 million rows, and half as much
-# again.
+# By task, as the cluster names it. Of bars, measured: `memory` is what the demo takes (60 symbols, 750 bars),
+# rounded up: small clusters run it; `memory_limit` is what 500 symbols and 2,520 bars take, 1.3 million rows,
+# and half as much again.
 SMALL = _row("100m", "256Mi", "512Mi")
-MEASURED: Mapping[str, Resources] = {
+BY_TASK: Mapping[str, Resources] = {
     "find-source": SMALL,
     "find-slow-source": SMALL,
     "find-trained": SMALL,
@@ -92,7 +92,8 @@ MEASURED: Mapping[str, Resources] = {
     "write-report": _row("500m", "768Mi", "4Gi"),
     "keep-evidence": SMALL,
     "close-run": _row("100m", "256Mi", "256Mi"),
-    # Of order books: the ticks demo, an hour of four symbols; the limit is room for days of 20 million rows.
+    # Of order books, estimated: room for the ticks demo, an hour of four symbols, and at the limit for days
+    # of 20 million rows.
     "find-tick-source": SMALL,
     "ingest-ticks": _row("500m", "768Mi", "4Gi"),
     "validate-ticks": _row("500m", "1Gi", "6Gi"),
@@ -107,11 +108,11 @@ MEASURED: Mapping[str, Resources] = {
 
 
 def task_resources(task: str, resources: Mapping[str, Resources]) -> Resources:
-    """What a task is given: what `resources` (`cluster.resources`) say of it, the measured row where they say
+    """What a task is given: what `resources` (`cluster.resources`) say of it, the table's row where they say
     nothing. A request that is over the limit, because only one of the two was set, is lowered or raises it.
     """
-    measured, own = MEASURED[task], resources.get(task, Resources())
-    given = {name: getattr(own, name) or getattr(measured, name) for name in Resources.model_fields}
+    row, own = BY_TASK[task], resources.get(task, Resources())
+    given = {name: getattr(own, name) or getattr(row, name) for name in Resources.model_fields}
     if in_bytes(given["memory"]) > in_bytes(given["memory_limit"]):
         changed = "memory_limit" if own.memory and not own.memory_limit else "memory"
         given[changed] = own.memory or own.memory_limit

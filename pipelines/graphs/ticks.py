@@ -92,11 +92,11 @@ def _events(config: Config, arrange: Arrange, source: Source | None) -> Events:
         ingest_ticks(
             settings=settings, seed=config.run.seed, source=source.market, code=code_version(ingest_ticks)
         ),
-        "ingest",
+        "ingest ticks",
         reads_data=True,
     ).outputs
     valid = arrange(
-        validate_ticks(raw=raw["raw"], settings=settings, code=code_version(validate_ticks)), "validation"
+        validate_ticks(raw=raw["raw"], settings=settings, code=code_version(validate_ticks)), "validate ticks"
     ).outputs
     return Events(source, raw["raw"], valid["ticks"], valid["delays"], valid["page"])
 
@@ -109,7 +109,7 @@ def _samples(config: Config, arrange: Arrange, events: Events) -> Samples:
             settings=section_json(config.tick_features),
             code=code_version(build_tick_features),
         ),
-        "features",
+        "tick features",
     ).outputs
     audited = arrange(
         audit_tick_features(
@@ -118,7 +118,7 @@ def _samples(config: Config, arrange: Arrange, events: Events) -> Samples:
             settings=section_json(config.tick_features),
             code=code_version(audit_tick_features),
         ),
-        "audit",
+        "tick features audit",
     )
     labels = arrange(
         build_tick_labels(
@@ -128,11 +128,11 @@ def _samples(config: Config, arrange: Arrange, events: Events) -> Samples:
             settings=section_json(config.tick_labels),
             code=code_version(build_tick_labels),
         ),
-        "labels",
+        "tick labels",
     ).outputs["labels"]
     learned = arrange(
         make_tick_training_set(features=features["features"], code=code_version(make_tick_training_set)),
-        "training set",
+        "tick training set",
     )
     return Samples(
         events.source,
@@ -184,7 +184,7 @@ def _replay(
             seed=config.run.seed,
             code=code_version(replay_ticks),
         ),
-        "replay",
+        "tick replay",
     ).outputs
 
 

@@ -110,3 +110,12 @@ def test_each_stage_is_told_its_own_settings_and_all_that_rows_can_go():
     for stage in ("labels", "train tft", "backtest"):
         assert "market.symbols" in what_to_lower(stage)
         assert what_to_lower(stage) in out_of_memory(stage, None)
+
+
+def test_stages_of_ticks_are_told_settings_of_ticks():
+    assert "tick_labels.horizons_ms" in what_to_lower("tick labels")
+    assert "tick_features.audit.days" in what_to_lower("tick features audit")
+    for stage in ("ingest ticks", "validate ticks", "tick features", "tick training set", "tick replay"):
+        assert "ticks.sessions" in what_to_lower(stage)
+        assert "market." not in what_to_lower(stage)
+    assert "ticks.sessions" in what_to_lower("train causal_cnn")

@@ -20,7 +20,7 @@ from pipelines.runners import ir
 from pipelines.runners.containers import ContainerError
 from pipelines.runners.ir import ClusterError, _check_names, compile_pipeline, graph, read_ir
 from pipelines.task_environment import TASK_ENVIRONMENT
-from pipelines.task_resources import MEASURED, Resources, task_resources
+from pipelines.task_resources import BY_TASK, Resources, task_resources
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -226,7 +226,7 @@ TIMES_TO_LIVE = ("resourceTtlOnCompletion", "resourceTtlOnSuccess", "resourceTtl
 
 
 def resources_of_row(task):
-    row = MEASURED[task]
+    row = BY_TASK[task]
     return [row.cpu, row.cpu_limit or None, row.memory, row.memory_limit]
 
 
@@ -261,7 +261,7 @@ OF_THE_GRAPH = {
         [],
         lambda ir: (
             resources_of(ir, "close-run") == ["200m", None, "300Mi", "300Mi"]
-            and resources_of(ir, "stack") == ["1.5", "3", MEASURED["stack"].memory, "1G"]
+            and resources_of(ir, "stack") == ["1.5", "3", BY_TASK["stack"].memory, "1G"]
             and resources_of(ir, "ingest") == resources_of_row("ingest")
         ),
     ),
@@ -438,11 +438,11 @@ def test_a_request_may_be_a_number_or_text(right):
 
 
 def test_a_request_over_the_measured_limit_raises_it_and_a_limit_below_the_request_lowers_that():
-    assert task_resources("close-run", {}) == MEASURED["close-run"]
+    assert task_resources("close-run", {}) == BY_TASK["close-run"]
     more = task_resources("train-expert", {"train-expert": Resources(memory="20Gi")})
     assert (more.memory, more.memory_limit) == ("20Gi", "20Gi")
     less = task_resources("train-expert", {"train-expert": Resources(memory_limit="300M")})
-    assert (less.memory, less.memory_limit, less.cpu) == ("300M", "300M", MEASURED["train-expert"].cpu)
+    assert (less.memory, less.memory_limit, less.cpu) == ("300M", "300M", BY_TASK["train-expert"].cpu)
 
 
 @pytest.mark.parametrize("name", ["training", "materialisation", "retraining", "selection", "mining"])

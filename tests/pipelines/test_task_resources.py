@@ -15,7 +15,7 @@ from components.selection import run as selection
 from components.stacking import run as stacking
 from components.validation import run as validation
 from pipelines.runners.pods.memory import in_bytes
-from pipelines.task_resources import MEASURED
+from pipelines.task_resources import BY_TASK
 
 # Bars of the demo and of 500 symbols over ten years of days, and columns of their tables.
 DEMO, LARGE = 45_000, 1_260_000
@@ -42,7 +42,7 @@ NEEDS: dict[str, tuple[Need, float, int]] = {
 @pytest.mark.parametrize("task", NEEDS)
 def test_a_request_is_enough_for_the_demo_and_a_limit_for_ten_years_of_500_symbols(task):
     need, rows, columns = NEEDS[task]
-    asked = MEASURED[task]
+    asked = BY_TASK[task]
     assert need.bytes(int(DEMO * rows), columns) <= in_bytes(asked.memory)
     # Half as much again: pages of files count too, though the kernel takes them back.
     assert 1.5 * need.bytes(int(LARGE * rows), columns) <= in_bytes(asked.memory_limit)

@@ -1,6 +1,7 @@
 """The graph of a run on order books: its tasks, what each takes, and which code each cache key covers."""
 
 import json
+import re
 
 import pytest
 
@@ -54,3 +55,13 @@ def test_the_code_of_each_task_is_the_version_of_its_own_door(config):
         elif door != "gather":
             assert code == own.pop(door), task
     assert own == {}
+
+
+def test_tasks_are_called_what_their_stages_say_of_themselves(config, tmp_path):
+    """A run that hears of a stage of another name can't tell which of its tasks is meant."""
+    tasks = graph(compile_pipeline("ticks", config, tmp_path / "ir.yaml"))["comp-exit-handler-1"]
+    for door in (door.python_func for door in DOORS):
+        folder = (module.ROOT / door.__module__.replace(".", "/")).parent
+        sources = [source.read_text(encoding="utf-8") for source in folder.rglob("*.py")]
+        stages = {name for source in sources for name in re.findall(r'with stage\("([^"]+)"\)', source)}
+        assert tasks[door.__name__.replace("_", "-")]["title"] in stages
