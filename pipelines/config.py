@@ -47,6 +47,7 @@ from pipelines.tick_config import (
     refuse_other_distance,
     refuse_samples_by_event,
     refuse_unknown_models,
+    refuse_unreplayed,
     with_sample_ms,
 )
 from serving.config import Settings as ServingSettings
@@ -229,6 +230,7 @@ class Config(Section):
     def _ticks_are_traded_as_they_are_labelled(self):
         if self.ticks:
             refuse_other_costs(self.tick_labels, self.tick_replay)
+            refuse_unreplayed(self.tick_gates, self.tick_replay)
         return self
 
     @model_validator(mode="after")

@@ -51,6 +51,23 @@ def refuse_unknown_models(gates: TickGatesSettings, trained: list[str]) -> None:
             )
 
 
+def refuse_unreplayed(gates: TickGatesSettings, replay: TickReplaySettings) -> None:
+    """ValueError where the gates judge a policy or latency that is not replayed."""
+    from components.tick_replay.delays import names
+
+    if gates.policy not in replay.policies:
+        raise ValueError(
+            f"tick_gates.policy={gates.policy} is none of tick_replay.policies={list(replay.policies)}; add"
+            " it there, or choose one of them"
+        )
+    latencies = names(replay.latency)[1:]
+    if gates.latency not in latencies:
+        raise ValueError(
+            f"tick_gates.latency={gates.latency} is not replayed; choose from"
+            f" {', '.join(latencies) or 'none'}, or add it to tick_replay.latency"
+        )
+
+
 def refuse_samples_by_event(features: TickFeaturesSettings) -> None:
     """ValueError where samples come with messages: horizons, folds, purge and embargo count moments of the
     clock.

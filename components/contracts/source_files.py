@@ -9,6 +9,8 @@ from components.contracts.errors import AlphaloopError
 def require_file(path: Path, setting: str, error: type[AlphaloopError]) -> Path:
     """`path`, or an `error` that names `setting` where it is no readable file with something in it."""
     try:
+        if path.is_dir():
+            raise error(f"{path} ({setting}) is a folder. Name the file in it that is meant.")
         if not path.is_file():
             siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
             close = difflib.get_close_matches(path.name, siblings, n=1)

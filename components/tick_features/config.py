@@ -3,7 +3,7 @@
 import difflib
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.settings import Section
 from components.tick_features.library import FEATURES
@@ -28,6 +28,15 @@ class Normalisation(Section):
     least_values: int = Field(
         60, ge=5, description="values that must be there; before them a scaled feature is null"
     )
+
+    @model_validator(mode="after")
+    def _can_be_there(self):
+        if self.least_values > self.values:
+            raise ValueError(
+                f"least_values={self.least_values} is more than values={self.values}, so that every scaled"
+                " feature would stay null; lower it"
+            )
+        return self
 
 
 class Audit(Section):

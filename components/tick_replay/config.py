@@ -120,7 +120,7 @@ class Settings(Section):
             " nothing"
         ),
     )
-    patience_ms: float = Field(
+    patience_ms: Milliseconds = Field(
         1_000.0, gt=0, description="how long an order rests before it is moved to the touch, or crosses"
     )
     cancels: Literal["behind", "proportional"] = Field(
@@ -130,7 +130,7 @@ class Settings(Section):
             " while there is anything (careful), or in proportion from before and behind"
         ),
     )
-    apart_ms: float = Field(
+    apart_ms: Milliseconds = Field(
         50.0,
         ge=0,
         description=(
@@ -139,7 +139,9 @@ class Settings(Section):
             " both come in one message"
         ),
     )
-    step_seconds: float = Field(1.0, gt=0, description="length of the steps of curves and of the bootstrap")
+    step_seconds: float = Field(
+        1.0, ge=0.001, le=86_400, description="length of the steps of curves and of the bootstrap"
+    )
     interval_level: float = Field(
         0.9, gt=0.5, lt=1, description="chance with which an interval holds the true figure"
     )
@@ -147,3 +149,10 @@ class Settings(Section):
     year_hours: float = Field(
         8_766.0, gt=0, description="hours that are traded in a year, for annual ratios; 1,638 for US shares"
     )
+
+    @field_validator("policies")
+    @classmethod
+    def _named_once(cls, policies: tuple[Policy, ...]) -> tuple[Policy, ...]:
+        if len(set(policies)) != len(policies):
+            raise ValueError(f"policies={list(policies)} names one twice; name each once")
+        return policies

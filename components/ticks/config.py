@@ -99,7 +99,10 @@ class Clock(Section):
     """How the collector's clock is followed: moving averages of windowed minima and of their drift."""
 
     window_ms: float = Field(
-        20_000.0, gt=0, description="milliseconds over which the least way of a message is taken"
+        20_000.0,
+        ge=1,
+        le=86_400_000,
+        description="milliseconds over which the least way of a message is taken",
     )
     half_life_ms: float = Field(
         60_000.0, gt=0, description="half-life in milliseconds of the moving averages of offset and drift"
@@ -107,6 +110,7 @@ class Clock(Section):
     floor_ms: float = Field(
         0.0,
         ge=0,
+        le=60_000,
         description=(
             "milliseconds that the fastest message is taken to need: one-way stamps can't tell an offset of"
             " the clock from the least delay. Added to every delay"

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -49,6 +50,10 @@ from components.ticks.suite import judge
 
 # Of the days that stop a run so many are named.
 MOST_NAMED = 5
+# What file systems take for a name, less what endings and names for the time of writing need; in bytes.
+LONGEST_NAME = 200
+# Nanoseconds of 1990 and 2200. Milliseconds that are taken for nanoseconds lie in 1970.
+FIRST_TIME, LAST_TIME = 631_152_000 * 10**9, 7_258_118_400 * 10**9
 
 
 class ValidationFailed(AlphaloopError):
@@ -93,6 +98,7 @@ def run_ingest(outputs: IngestOutputs, *, settings: str, seed: int, code: str) -
             folder.mkdir()
             for day in recording.days:
                 _require_names(day)
+                _require_times(day)
                 write_day(day.ticks, folder, day.symbol, day.session, **about, table=RAW_TICKS)
                 read.append(_read(day))
                 report("ingest ticks", f"{day.symbol} {day.session}: {len(day.ticks):,} rows")
@@ -144,8 +150,26 @@ def run_validate(
 
 def _require_names(day: RecordedDay) -> None:
     for name, of in ((day.symbol, "symbol"), (day.session, "session")):
-        if not name or name.startswith(".") or name != Path(name).name:
-            raise TicksError(f"{of} {name!r} can't be the name of a folder or file. Rename it in the source.")
+        is_path = name.startswith(".") or name != Path(name).name
+        is_pattern = any(character in "*?[]" for character in name)
+        is_plain = name.isprintable() and name == name.strip() and len(name.encode()) <= LONGEST_NAME
+        if not name or is_path or is_pattern or not is_plain:
+            raise TicksError(
+                f"{of} {name[:LONGEST_NAME]!r} can't be the name of a folder or file. Rename it in the"
+                " source."
+            )
+
+
+def _require_times(day: RecordedDay) -> None:
+    """TicksError where a session lies in no year of a market: its times are of another unit, or empty."""
+    for at in (day.ticks["ingest_ts"].min(), day.ticks["ingest_ts"].max()):
+        if not FIRST_TIME <= at < LAST_TIME:
+            moment = datetime.fromtimestamp(at // 10**9, UTC)
+            raise TicksError(
+                f"{day.symbol} {day.session}: a message was collected at {moment:%Y-%m-%d %H:%M:%S} by its"
+                f" time {at}, counted in nanoseconds since 1970. Times from 1990 to 2200 are expected: mend"
+                " their unit in the source."
+            )
 
 
 def _read(day: RecordedDay) -> ReadDay:

@@ -130,7 +130,7 @@ def _outcome(asked: Expected, entry: Any, table: pl.DataFrame) -> Expectation:
         raise AlphaloopError(
             f"Great Expectations could not judge {asked.check}: {entry.exception_info}. Report this."
         )
-    values = table[asked.column]
+    least, most = (f"{value:.6g}" for value in (table[asked.column].min(), table[asked.column].max()))
     return Expectation(
         check=asked.check,
         column=asked.column,
@@ -138,7 +138,7 @@ def _outcome(asked: Expected, entry: Any, table: pl.DataFrame) -> Expectation:
         passed=bool(entry.success),
         says=asked.says,
         remedy=asked.remedy,
-        observed=f"{values.min():.6g} to {values.max():.6g}",
+        observed=least if least == most else f"{least} to {most}",
         days=[table["day"][place] for place in result.get("unexpected_index_list") or []],
     )
 

@@ -100,6 +100,30 @@ def test_gates_that_ask_for_an_expert_that_is_not_trained_are_refused(path, sett
         load_config(path, [setting])
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            "tick_gates.policy=passive_then_cross",
+            r"tick_replay.policies=\['taker', 'passive'\]; add it there",
+        ),
+        ("tick_gates.latency=33ms", "tick_gates.latency=33ms is not replayed; choose from 10ms, measured"),
+        ("tick_replay.latency.measured=false", "tick_gates.latency=measured is not replayed"),
+        ("tick_replay.policies=[taker, taker]", "names one twice"),
+        ("tick_replay.step_seconds=1e-12", "step_seconds"),
+        ("tick_replay.patience_ms=1e30", "patience_ms"),
+        ("tick_features.normalisation.least_values=60", "every scaled feature would stay null"),
+        ("ticks.clock.floor_ms=1e300", "floor_ms"),
+        ("ticks.clock.window_ms=1e-9", "window_ms"),
+        ("ticks.simulator.start=2262-04-11", "choose a year from 1991 to 2198"),
+    ],
+)
+def test_what_could_only_fail_later_is_refused_at_once(path, setting, said):
+    with pytest.raises(ConfigError, match=said):
+        load_config(path, [setting])
+    load_config(path, ["tick_gates.policy=passive", "tick_gates.latency=10ms"])
+
+
 @pytest.mark.parametrize("name", ["ticks_demo", "lob_btc"])
 def test_shipped_configs_of_ticks_resolve(name):
     config = load_config(CONFIGS / f"{name}.yaml")

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.contracts.tick_schemas import BUY, DEPTH, QUOTE, SELL, SNAPSHOT, TRADE
-from components.ticks.config import Settings
+from components.ticks.config import InstrumentSettings, Settings
 from components.ticks.errors import TicksError
 from components.ticks.sources.depth_messages import read
 
@@ -106,6 +106,17 @@ def test_steps_that_the_settings_name(tmp_path):
     assert day.ticks.row(0, named=True)["quantity"] == 8
     with pytest.raises(TicksError, match="no multiple of"):
         read(named(asked, tick_size=0.25), tmp_path, 0)
+    mistyped = asked.model_copy(update={"instruments": {"BTX": InstrumentSettings(tick_size=0.05)}})
+    with pytest.raises(TicksError, match=r"has no 'BTX' \(ticks.instruments\)"):
+        read(mistyped, tmp_path, 0)
+
+
+def test_a_folder_is_no_file_of_events(tmp_path):
+    asked = write(tmp_path, events(), levels())
+    (tmp_path / "lob_levels.parquet").unlink()
+    (tmp_path / "lob_levels.parquet").mkdir()
+    with pytest.raises(TicksError, match=r"ticks.depth_messages.levels\) is a folder"):
+        read(asked, tmp_path, 0)
 
 
 def test_an_update_without_levels_breaks_no_chain(tmp_path):
@@ -127,6 +138,10 @@ def blank_kind(frame):
     return frame.with_columns(pl.lit(None, pl.String).alias("kind"))
 
 
+def half_unnamed(frame):
+    return frame.with_columns(pl.when(pl.int_range(pl.len()) % 2 == 0).then("symbol").alias("symbol"))
+
+
 BROKEN = [
     (lambda m: m.drop("update_id"), lambda q: q, "column 'update_id' is missing"),
     (lambda m: m, lambda q: q.drop("side"), "column 'side' is missing"),
@@ -139,6 +154,8 @@ BROKEN = [
     (lambda m: m, lambda q: q.with_columns(qty=pl.lit(1 / 3)), "fits no step"),
     (lambda m: m.with_columns(seq=pl.lit("first")), lambda q: q, "can't be read"),
     (lambda m: m[:0], lambda q: q, "holds no events"),
+    (lambda m: m, lambda q: q[:0], "holds no level of its 3 depth messages and snapshots"),
+    (half_unnamed, lambda q: q, "symbol or session is empty in some rows"),
 ]
 
 

@@ -66,6 +66,32 @@ def test_what_was_recorded_is_written_by_symbol_and_session(tmp_path, monkeypatc
         run_ingest(out, settings=nothing.model_dump_json(), seed=0, code="test")
 
 
+NAMES = ["../up", "..", "/abs", ".hidden", "", " ", " a", "[a]", "*", "a?", "a\nb", "a\0b", "x" * 300]
+
+
+@pytest.mark.parametrize("column", ["symbol", "session"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_can_be_no_file_is_refused_and_nothing_is_written(tmp_path, monkeypatch, column, name):
+    monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
+    renamed = (frame.with_columns(pl.lit(name).alias(column)) for frame in (events(), levels()))
+    settings, out = write(tmp_path, *renamed), IngestOutputs(tmp_path / "raw", tmp_path / "report.json")
+    with pytest.raises(TicksError, match=rf"{column} .* can't be the name of a folder or file") as refused:
+        run_ingest(out, settings=settings.model_dump_json(), seed=0, code="test")
+    assert len(str(refused.value)) < 1_500
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lob_events.parquet", "lob_levels.parquet"]
+
+
+def test_times_in_another_unit_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
+    as_ns = pl.Datetime("ns", "UTC")
+    thousandths = (pl.col("local_ts").dt.epoch("ns") // 1_000_000).cast(as_ns)
+    settings = write(tmp_path, *(frame.with_columns(thousandths) for frame in (events(), levels())))
+    out = IngestOutputs(tmp_path / "raw", tmp_path / "report.json")
+    with pytest.raises(TicksError, match=r"BTC night: .* collected at 1970-01-01 .* mend their unit"):
+        run_ingest(out, settings=settings.model_dump_json(), seed=0, code="test")
+    assert not out.raw.exists()
+
+
 def test_clean_ticks_pass_and_all_is_written(tmp_path):
     folder = raw_folder(tmp_path / "raw", ("AAA", clean()), ("BBB", clean(40)))
     out = outputs(tmp_path)

@@ -68,8 +68,12 @@ def read(settings: Settings, data_folder: Path, seed: int) -> Recording:
     levels = _scan(Path(data_folder) / names.levels, "ticks.depth_messages.levels", LEVEL_COLUMNS)
     source = str(Path(data_folder) / names.events)
     pairs = events.select("symbol", "session").unique().sort("symbol", "session")
-    there = read_or_refuse(lambda: pairs.drop_nulls().collect(), source)
-    symbols = wanted(sorted(set(there["symbol"])), settings.symbols, source, "ticks.symbols")
+    there = read_or_refuse(pairs.collect, source)
+    if len(there.drop_nulls()) < len(there):
+        raise TicksError(f"{source}: symbol or session is empty in some rows. Fill or remove them.")
+    named = sorted(set(there["symbol"]))
+    symbols = wanted(named, settings.symbols, source, "ticks.symbols")
+    wanted(named, tuple(settings.instruments), source, "ticks.instruments")
     sessions = wanted(sorted(set(there["session"])), settings.sessions, source, "ticks.sessions")
     days = [pair for pair in there.rows() if pair[0] in symbols and pair[1] in sessions]
     found = {
@@ -123,6 +127,12 @@ def _days(
 
 def _require_sound(messages: pl.DataFrame, levels: pl.DataFrame, place: str) -> None:
     """TicksError where a message or a level lacks what its kind has."""
+    of_levels = messages["kind"].is_in(WITH_LEVELS).sum()
+    if of_levels and levels.is_empty():
+        raise TicksError(
+            f"{place}: the file of ticks.depth_messages.levels holds no level of its {of_levels:,} depth"
+            " messages and snapshots. Give both files of one recording."
+        )
     trade = pl.col("kind") == "trade"
     foreign = ~pl.col("aggressor").is_in(list(AGGRESSORS))
     checks = (

@@ -72,7 +72,9 @@ def read(settings: Settings, data_folder: Path, seed: int) -> Recording:
     zone = settings.lobster.timezone
     day = pl.col("exch_ts").dt.convert_time_zone(zone).dt.date().cast(pl.String)
     rows = rows.with_columns(day.alias("session"))
-    symbols = wanted(rows["symbol"].unique().sort().to_list(), settings.symbols, str(path), "ticks.symbols")
+    named = rows["symbol"].unique().sort().to_list()
+    symbols = wanted(named, settings.symbols, str(path), "ticks.symbols")
+    wanted(named, tuple(settings.instruments), str(path), "ticks.instruments")
     days = wanted(rows["session"].unique().sort().to_list(), settings.sessions, str(path), "ticks.sessions")
     rows = rows.filter(pl.col("symbol").is_in(symbols) & pl.col("session").is_in(days))
     asked = settings.instruments

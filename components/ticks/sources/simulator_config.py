@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from components.settings import Section
 
+# Nanoseconds since 1970 end in 2262.
+FIRST_YEAR, LAST_YEAR = 1991, 2199
 Fault = Literal["gaps", "crossed", "duplicates", "out_of_order", "numbering_reset", "halt"]
 Regime = Literal["calm", "volatile", "trending"]
 
@@ -117,6 +119,8 @@ class SimulatorSettings(Section):
     @field_validator("start")
     @classmethod
     def _in_utc(cls, start):
+        if not FIRST_YEAR <= start.year < LAST_YEAR:
+            raise ValueError(f"start={start:%Y-%m-%d}: choose a year from {FIRST_YEAR} to {LAST_YEAR - 1}")
         return start.astimezone(UTC) if start.tzinfo else start.replace(tzinfo=UTC)
 
     @model_validator(mode="after")
