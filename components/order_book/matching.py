@@ -40,7 +40,7 @@ from components.order_book.desk import (
     shown,
     take,
 )
-from components.order_book.state import COMMON, QUOTED, WHOLE, behind, best, halted, side_index
+from components.order_book.state import COMMON, KNOWN, QUOTED, WHOLE, behind, best, halted, side_index
 
 
 @compiled
@@ -76,7 +76,7 @@ def _rest(desk, book, slot, side, price, lots, newest):
     order[SIDE], order[PRICE], order[LEFT] = side, price, lots
     order[SHOWN] = shown(book, side, price)
     touch, touch_lots = best(book, side)
-    told = book.told[side_index(side), QUOTED] == 0 or book.told[COMMON, WHOLE] != 0
+    told = book.told[side_index(side), QUOTED] == 0 or book.told[COMMON, KNOWN] == WHOLE
     known = told or touch_lots == 0 or price * side >= touch * side
     order[AHEAD] = order[SHOWN] if known or order[SHOWN] > 0 else UNKNOWN
     order[NEWEST], order[PLACED] = newest, counts[PLACED_SO_FAR]

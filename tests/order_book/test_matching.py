@@ -216,6 +216,28 @@ def test_a_queue_that_nobody_told_is_unknown_until_it_is_shown():
     assert market.message((TRADE, SELL, 99, 7)) == [(99, 1, 1)]
 
 
+def test_a_price_at_which_a_whole_book_has_nothing_has_no_queue():
+    market = Moved()
+    market.message((SNAPSHOT, BUY, 100, 5), (SNAPSHOT, BUY, 98, 3), (SNAPSHOT, SELL, 102, 5))
+    market.message((QUOTE, BUY, 100, 5), (QUOTE, SELL, 102, 5))
+    market.submit(0, BUY, 99, 4, rests=True)
+    assert market.ahead() == 0
+    assert market.message((TRADE, SELL, 99, 3)) == [(99, 3, 1)]
+    # After a snapshot of nothing nobody knows what rests there.
+    market.message((SNAPSHOT, BUY, 0, 0))
+    market.submit(1, BUY, 98, 4, rests=True)
+    assert market.ahead(1) == UNKNOWN
+
+
+def test_a_book_whose_sides_meet_gives_what_it_shows_and_reaches_nothing():
+    market = Moved()
+    market.message((QUOTE, BUY, 100, 5), (QUOTE, SELL, 101, 5))
+    market.submit(0, BUY, 100, 2, rests=True)
+    assert market.message((QUOTE, SELL, 100, 5)) == []
+    assert market.submit(1, BUY, None, 3, rests=False) == 0
+    assert market.fetched() == [(100, 3, 0)]
+
+
 def test_a_snapshot_gives_nothing_twice(market):
     market.submit(0, BUY, 101, 4, rests=False)
     market.message((SNAPSHOT, BUY, 100, 5), (SNAPSHOT, SELL, 101, 5), (SNAPSHOT, SELL, 102, 4))
