@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.contracts.files import OutputError
 from components.contracts.tick_days import write_day
 from components.contracts.tick_schemas import BUY, DEPTH, EXECUTE, HIDDEN, TICKS, TRADE
 from components.ticks.errors import TicksError
@@ -168,3 +169,41 @@ def test_a_folder_of_ticks_gives_the_bars_of_all_its_sessions(tmp_path):
     said = write_bars(tmp_path / "ticks", tmp_path / "bars.parquet", tmp_path / "store", minutes=True)
     assert said.startswith("Wrote 4 bars of 2 sessions")
     assert pl.read_parquet(tmp_path / "bars.parquet").equals(bars)
+
+
+def test_other_ticks_of_a_session_leave_the_store_as_it_was(store, tmp_path):
+    for folder, more in (("own", 0), ("other", 1)):
+        frame = TRADED.with_columns(pl.col("quantity") + more)
+        write_day(frame, tmp_path / folder, "X", "a", code_version="c", config_hash="h")
+    expected = stored_bars(tmp_path / "own", store, SECOND_NS)
+    with pytest.raises(TicksError, match="two recordings share the name of a session"):
+        stored_bars(tmp_path / "other", store, SECOND_NS)
+    assert stored_bars(tmp_path / "own", store, SECOND_NS).equals(expected)
+
+
+def _without_price(path):
+    pl.read_parquet(path).drop("price").write_parquet(path)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda path: path.write_bytes(b"PAR1cut"), _without_price], ids=["cut", "column"]
+)
+def test_a_broken_file_of_the_store_is_named(store, spoil):
+    store.append(TRADED)
+    store.seal("X", "a")
+    spoil(next(store.folder.rglob("*.parquet")))
+    with pytest.raises(TicksError, match=r"days/2024-07-19/X/a.parquet can't be read as ticks of a store"):
+        store.read("X", "a")
+
+
+def test_a_store_that_can_not_be_written_says_so(tmp_path):
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(OutputError, match=r"log/X/a.arrows could not be written: Not a directory"):
+        EmbeddedStore(tmp_path / "store").append(TRADED)
+
+
+@pytest.mark.parametrize("price", [1, 2_000])
+def test_sums_beyond_64_bits_are_refused(store, price):
+    store.append(ticks((0, TRADE, price, 2**62), (1, TRADE, price, 2**62)))
+    with pytest.raises(TicksError, match="sum up to more than 64 bits hold"):
+        store.bars("X", "a", SECOND_NS)

@@ -7,6 +7,7 @@ that a seal that was cut off does no harm.
 """
 
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import duckdb
@@ -62,13 +63,45 @@ class EmbeddedStore:
         """The ticks of a symbol's session in order, each once; TicksError where there are none, or one row is
         there with two contents.
         """
-        found = [pl.read_parquet(path) for path in self.folder.glob(f"days/*/{symbol}/{session}.parquet")]
-        logged = log.read(self._log(symbol, session))
-        parts = [part.select(COLUMNS) for part in (*found, logged) if part is not None]
+        parts = self._parts(symbol, session)
         if not parts:
             raise TicksError(
                 f"{self.folder} holds no ticks of {symbol} in session {session}: append them, or name others."
             )
+        return self._once(parts, symbol, session)
+
+    def require_same(self, ticks: pl.DataFrame) -> None:
+        """TicksError where a row of `ticks` is kept with other content: appended, it would be in the way of
+        those that are there.
+        """
+        for (symbol, session), rows in ticks.select(COLUMNS).group_by("symbol", "session"):
+            self._once([*self._parts(symbol, session), rows], symbol, session)
+
+    def bars(self, symbol: str, session: str, step_ns: int) -> pl.DataFrame:
+        """Bars of so many nanoseconds of what was traded, columns BAR_COLUMNS; errors as in `read`, and where
+        a sum is too large to be held.
+        """
+        ticks = self.read(symbol, session)
+        with duckdb.connect() as connection:
+            connection.register("ticks", ticks.to_arrow())
+            try:
+                bars = pl.from_arrow(connection.sql(BARS, params={"step": step_ns}).to_arrow_table())
+            except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
+                raise TicksError(
+                    f"{self.folder}: prices times quantities of {symbol}, session {session}, sum up to more"
+                    f" than 64 bits hold (the largest quantity is {ticks['quantity'].max():,} lots). Mend the"
+                    f" quantities, or set ticks.instruments.{symbol}.lot_size to a larger step."
+                ) from error
+        return bars.cast(BAR_COLUMNS)
+
+    def _parts(self, symbol: str, session: str) -> list[pl.DataFrame]:
+        """What is kept of a session, sealed and in the log."""
+        place = f"days/*/{escape(symbol)}/{escape(session)}.parquet"
+        found = [_sealed(path) for path in self.folder.glob(place)]
+        logged = log.read(self._log(symbol, session))
+        return [part.select(COLUMNS) for part in (*found, logged) if part is not None]
+
+    def _once(self, parts: list[pl.DataFrame], symbol: str, session: str) -> pl.DataFrame:
         ticks = pl.concat(parts).unique(maintain_order=True).sort("sequence")
         twice = ticks["sequence"].filter(ticks["sequence"].is_duplicated())
         if len(twice):
@@ -79,22 +112,29 @@ class EmbeddedStore:
             )
         return ticks
 
-    def bars(self, symbol: str, session: str, step_ns: int) -> pl.DataFrame:
-        """Bars of so many nanoseconds of what was traded, columns BAR_COLUMNS; errors as in `read`."""
-        with duckdb.connect() as connection:
-            connection.register("ticks", self.read(symbol, session).to_arrow())
-            bars = pl.from_arrow(connection.sql(BARS, params={"step": step_ns}).to_arrow_table())
-        return bars.cast(BAR_COLUMNS)
-
     def _log(self, symbol: str, session: str) -> Path:
         return self.folder / "log" / symbol / f"{session}.arrows"
+
+
+def _sealed(path: Path) -> pl.DataFrame:
+    """A file of the store; TicksError where it is none."""
+    try:
+        return pl.read_parquet(path, glob=False).select(COLUMNS)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        said = str(error).strip().splitlines()[0][:200]
+        raise TicksError(
+            f"{path} can't be read as ticks of a store: {said}. Remove it, and put its ticks into"
+            " the store again."
+        ) from error
 
 
 def stored_bars(ticks: Path, store: TickStore, step_ns: int) -> pl.DataFrame:
     """Put a folder of ticks into a store, and give the bars of all its symbols and sessions."""
     bars = []
     for day in tick_days(ticks):
-        store.append(read_day(day))
+        rows = read_day(day)
+        store.require_same(rows)
+        store.append(rows)
         store.seal(day.symbol, day.session)
         bars.append(store.bars(day.symbol, day.session, step_ns))
     return pl.concat(bars)

@@ -10,14 +10,26 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from components.contracts.files import OutputError
+
 # Up to where this process knows logs to be whole, so that not every append reads all that stands there.
 _KNOWN: dict[Path, int] = {}
 
 
 def append(path: Path, rows: pl.DataFrame) -> None:
-    """Add rows at the end, making the log where there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Add rows at the end, making the log where there is none; OutputError where that can't be."""
     table = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, table)
+    except OSError as error:
+        raise OutputError(
+            f"{path} could not be written: {error.strerror or error}. Check the path and the disk, then"
+            " run again."
+        ) from error
+
+
+def _write(path: Path, table: pa.Table) -> None:
     with open(path, "ab") as file:
         size = file.tell()
         whole = size if _KNOWN.get(path) == size else _read(path)[1]

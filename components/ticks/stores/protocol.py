@@ -32,6 +32,10 @@ class TickStore(Protocol):
         """Keep rows of TICKS; how many were given."""
         ...
 
+    def require_same(self, ticks: pl.DataFrame) -> None:
+        """TicksError where a row of `ticks` is kept with other content."""
+        ...
+
     def seal(self, symbol: str, session: str) -> None:
         """Say that no more rows of a symbol's session are to be expected soon: they may be packed."""
         ...
