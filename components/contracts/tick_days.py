@@ -2,8 +2,9 @@
 session (a day, or one recording) is the piece by which everything of the tick lane is worked on.
 """
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import polars as pl
 from components.contracts.documents.instruments import Instruments
 from components.contracts.errors import ContractError
 from components.contracts.schemas import Table
-from components.contracts.tables import Stamp, read_table, write_table
+from components.contracts.tables import Stamp, read_stamp, read_table, write_table
 from components.contracts.tick_schemas import TICKS
 
 INSTRUMENTS = "instruments.json"
@@ -33,6 +34,12 @@ def tick_days(folder: str | os.PathLike) -> list[TickDay]:
     if not found:
         raise ContractError(f"{folder} holds no ticks: expected a file SYMBOL/SESSION.parquet in it.")
     return [TickDay(path.parent.name, path.stem, path) for path in found]
+
+
+def days_sha256(days: Sequence[TickDay]) -> str:
+    """One hash of the contents of all files of ticks, as stamps name it."""
+    told = (f"{day.symbol}/{day.session} {read_stamp(day.path).content_sha256}" for day in days)
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def write_day(

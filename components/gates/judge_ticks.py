@@ -4,17 +4,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from components.contracts import ALL_PREDICTIONS, LABELS, PREDICTIONS, ContractError, read_stamp, read_table
+from components.contracts import ContractError, read_table
 from components.contracts.documents.tick_replay import Strategy, TickReplay
 from components.contracts.documents.verdict import Verdict, VerdictStamp
+from components.contracts.tick_predictions import with_what_came
 from components.contracts.tick_schemas import CURVE
 from components.gates.tick_config import Settings
 from components.gates.tick_gates import BOOTSTRAP_SEED, Replayed, tick_gates
 from components.metrics.paying_moves import lucky_lift, paying_moves
 from components.progress import report, stage
 from components.settings import config_hash
-
-LABEL_COLUMNS = ("timestamp", "symbol", "trade_class", "label_end", "log_return")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def run(inputs: Inputs, verdict: str, *, settings: str, code: str) -> Verdict:
         parsed = Settings.model_validate_json(settings)
         found = TickReplay.read(inputs.found)
         strategy = _strategy(found, parsed, inputs.found)
-        rows = _with_labels(inputs, found, parsed)
+        rows = _judged_rows(inputs, found, parsed)
         moves = paying_moves(rows)
         luck = lucky_lift(rows, level=(1 + found.level) / 2, seed=BOOTSTRAP_SEED)
         curve = read_table(inputs.curve, CURVE)
@@ -52,33 +51,19 @@ def run(inputs: Inputs, verdict: str, *, settings: str, code: str) -> Verdict:
 
 
 def _strategy(found: TickReplay, settings: Settings, where: str) -> Strategy:
-    wanted = (settings.candidate, settings.policy, settings.latency)
-    there = {(one.expert, one.policy, one.latency): one for one in found.strategies}
-    if wanted not in there:
-        experts, policies, latencies = (sorted({name[part] for name in there}) for part in range(3))
-        raise ContractError(
-            f"{where} holds no replay of {', '.join(wanted)}; it has {', '.join(experts)} with"
-            f" {', '.join(policies)} at {', '.join(latencies)}. Set tick_gates.candidate, policy and latency"
-            " to what is replayed, or replay it."
-        )
-    return there[wanted]
+    return found.strategy(settings.candidate, settings.policy, settings.latency, where=where)
 
 
-def _with_labels(inputs: Inputs, found: TickReplay, settings: Settings) -> pl.DataFrame:
+def _judged_rows(inputs: Inputs, found: TickReplay, settings: Settings) -> pl.DataFrame:
     """The candidate's predictions of the judged task, with what came of them."""
-    kind = PREDICTIONS if read_stamp(inputs.predictions).table == PREDICTIONS.name else ALL_PREDICTIONS
-    rows = read_table(inputs.predictions, kind).filter(
-        (pl.col("expert") == settings.candidate)
-        & (pl.col("target") == found.target)
-        & (pl.col("horizon") == found.horizon)
-    )
+    of_all = with_what_came(inputs.predictions, inputs.labels, found)
+    rows = of_all.filter(pl.col("expert") == settings.candidate)
     if rows.is_empty():
         raise ContractError(
             f"{inputs.predictions} holds no predictions of {settings.candidate} for {found.target} over"
             f" {found.horizon} samples. Set tick_gates.candidate to an expert of the run."
         )
-    labels = read_table(inputs.labels, LABELS).filter(pl.col("horizon") == found.horizon)
-    return rows.join(labels.select(LABEL_COLUMNS), on=["timestamp", "symbol"])
+    return rows
 
 
 def _verdict(replayed: Replayed, settings: Settings, code: str) -> Verdict:

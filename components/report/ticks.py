@@ -7,18 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-from components.contracts import (
-    ALL_PREDICTIONS,
-    LABELS,
-    PREDICTIONS,
-    ContractError,
-    read_gathered,
-    read_stamp,
-    read_table,
-)
+from components.contracts import read_gathered, read_table
 from components.contracts.documents.tick_replay import Strategy, TickReplay
 from components.contracts.documents.tick_truth import TRUTH, TickTruth
 from components.contracts.documents.verdict import Verdict
+from components.contracts.tick_predictions import with_what_came
 from components.contracts.tick_schemas import CURVE, FILLS
 from components.lasting.folder import opened
 from components.metrics.paying_moves import PayingMoves, paying_moves
@@ -29,7 +22,6 @@ from components.report.ticks_page import write_ticks_page
 from components.timeline.periods import TICK_LENGTHS
 
 REPLAY, VERDICT = "tick_replay.json", "verdict.json"
-LABEL_COLUMNS = ("timestamp", "symbol", "trade_class", "label_end", "log_return")
 
 
 @dataclass(frozen=True)
@@ -96,24 +88,14 @@ def run(inputs: Inputs, page: str, *, name: str, settings: str, folder: str) -> 
 def _read(inputs: Inputs, name: str, settings: dict) -> TickRun:
     found, verdict = TickReplay.read(inputs.found), Verdict.read(inputs.verdict)
     wanted = (verdict.candidate, settings["policy"], settings["latency"])
-    judged = [one for one in found.strategies if (one.expert, one.policy, one.latency) == wanted]
-    if not judged:
-        raise ContractError(
-            f"{inputs.found} holds no replay of {', '.join(wanted)}, which {inputs.verdict} judges. Judge and"
-            " report the same replay."
-        )
-    kind = PREDICTIONS if read_stamp(inputs.predictions).table == PREDICTIONS.name else ALL_PREDICTIONS
-    task = (pl.col("target") == found.target) & (pl.col("horizon") == found.horizon)
-    predictions = read_table(inputs.predictions, kind).filter(task)
-    labels = read_table(inputs.labels, LABELS).filter(pl.col("horizon") == found.horizon)
-    rows = predictions.join(labels.select(LABEL_COLUMNS), on=["timestamp", "symbol"])
-    sample_ms = TICK_LENGTHS[predictions["period"][0]].total_seconds() * 1_000
+    rows = with_what_came(inputs.predictions, inputs.labels, found)
+    sample_ms = TICK_LENGTHS[rows["period"][0]].total_seconds() * 1_000
     truth = Path(inputs.raw) / TRUTH
     return TickRun(
         name=name,
         ticks=Path(inputs.ticks),
         found=found,
-        judged=judged[0],
+        judged=found.strategy(*wanted, where=inputs.found),
         verdict=verdict,
         fills=read_table(inputs.fills, FILLS),
         curve=read_table(inputs.curve, CURVE),

@@ -79,13 +79,16 @@ def net_by_latency(found: TickReplay, expert: str) -> Picture:
     )
 
 
-def _by_policy(found: TickReplay, expert: str) -> dict[str, list[Strategy]]:
-    """An expert's strategies that send orders, in the order of their latencies."""
+def with_orders(found: TickReplay, expert: str) -> list[Strategy]:
+    """An expert's strategies that send orders, by policy and latency."""
     own = [one for one in found.strategies if one.expert == expert and one.policy != "none"]
-    own.sort(key=lambda one: found.latencies.index(one.latency))
-    return {
-        policy: [one for one in own if one.policy == policy] for policy in sorted({o.policy for o in own})
-    }
+    return sorted(own, key=lambda one: (one.policy, found.latencies.index(one.latency)))
+
+
+def _by_policy(found: TickReplay, expert: str) -> dict[str, list[Strategy]]:
+    """The same, each policy's in the order of their latencies."""
+    own = with_orders(found, expert)
+    return {one.policy: [other for other in own if other.policy == one.policy] for one in own}
 
 
 def _whiskers(values: list, intervals: list) -> dict:

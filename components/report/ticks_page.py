@@ -5,14 +5,20 @@ the book with fills on it, parts, orders, gates, and for a simulated market what
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.contracts.documents.tick_replay import PartFigures, Profit, Strategy, TickReplay
+from components.contracts.documents.tick_replay import PartFigures, Profit, Strategy
 from components.contracts.documents.tick_truth import Attainable
 from components.page import number, write_page
 from components.report.picture import shown_name
 from components.report.result import EVIDENCE
 from components.report.sections.gates import gate_rows
 from components.report.ticks_book import book_picture
-from components.report.ticks_money import delay_histogram, kept_by_latency, net_by_latency, profit_curves
+from components.report.ticks_money import (
+    delay_histogram,
+    kept_by_latency,
+    net_by_latency,
+    profit_curves,
+    with_orders,
+)
 
 if TYPE_CHECKING:
     from components.report.ticks import TickRun
@@ -95,17 +101,11 @@ def write_ticks_page(path: Path, run: "TickRun") -> Path:
         part_header=PART_HEADER,
         parts=[(TITLES[cut], [_part(one) for one in judged.by[cut]]) for cut in TITLES],
         order_header=ORDER_HEADER,
-        orders=[_orders(one) for one in _with_orders(found, judged.expert)],
+        orders=[_orders(one) for one in with_orders(found, judged.expert)],
         gates=gate_rows(run.verdict.gates),
         truth_header=TRUTH_HEADER,
         truth=[_attainable(one) for one in run.truth.attainable] if run.truth else [],
     )
-
-
-def _with_orders(found: TickReplay, expert: str) -> list[Strategy]:
-    """An expert's strategies that send orders, by policy and latency."""
-    own = [one for one in found.strategies if one.expert == expert and one.policy != "none"]
-    return sorted(own, key=lambda one: (one.policy, found.latencies.index(one.latency)))
 
 
 def _tiles(run: "TickRun") -> list[tuple[str, str]]:

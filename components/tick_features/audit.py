@@ -17,12 +17,12 @@ from components.contracts.tick_days import TickDay
 from components.tick_features.altered import cut_off, other_future
 from components.tick_features.config import Settings
 from components.tick_features.day import Span
+from components.tick_features.state import MICROSECOND_NS
 
 # Makes features of ticks that are in memory: those of the product, or planted ones.
 Build = Callable[[pl.DataFrame, Span, Settings], pl.DataFrame]
 KEYS = ("timestamp", "known_time")
 ROWS = "(rows)"
-NANOSECONDS_A_MICROSECOND = 1_000
 # Of so many samples the one is cut at after which the next message comes soonest.
 LOOKED_AT = 400
 SEED = 16
@@ -112,11 +112,11 @@ def verdict(tallies: Iterable[Tally], notes: Sequence[str]) -> LeakAudit:
 
 def _until(rows: pl.DataFrame, moment: int) -> pl.DataFrame:
     """The rows up to a moment (ns)."""
-    return rows.filter(pl.col("timestamp").cast(pl.Int64) * NANOSECONDS_A_MICROSECOND <= moment)
+    return rows.filter(pl.col("timestamp").cast(pl.Int64) * MICROSECOND_NS <= moment)
 
 
 def _moments(rows: pl.DataFrame) -> np.ndarray:
-    return rows["timestamp"].cast(pl.Int64).to_numpy() * NANOSECONDS_A_MICROSECOND
+    return rows["timestamp"].cast(pl.Int64).to_numpy() * MICROSECOND_NS
 
 
 def _cuts(table: pl.DataFrame, heard: np.ndarray, wanted: int) -> list[int]:
@@ -149,7 +149,7 @@ def _check_known_times(table: pl.DataFrame, heard: np.ndarray, place: Place, tal
     moments = _moments(table)
     at = np.searchsorted(heard, moments, side="right") - 1
     newest = np.where(at >= 0, heard[np.maximum(at, 0)], moments)
-    first = -(-newest // NANOSECONDS_A_MICROSECOND)
+    first = -(-newest // MICROSECOND_NS)
     wrong = (table["known_time"].cast(pl.Int64).to_numpy() != first) | (
         table["known_time"] > table["timestamp"]
     ).to_numpy()
@@ -213,4 +213,4 @@ def _leak(
 
 def _said(moment: int) -> str:
     """A moment in ISO 8601, to the microsecond."""
-    return f"{np.datetime64(moment // NANOSECONDS_A_MICROSECOND, 'us')}"
+    return f"{np.datetime64(moment // MICROSECOND_NS, 'us')}"

@@ -10,15 +10,16 @@ import polars as pl
 from components.contracts import FACTORS, read_stamp
 from components.contracts.documents.leak_audit import LeakAudit
 from components.contracts.parts import scan_table
-from components.contracts.tick_days import TickDay, tick_days
+from components.contracts.tick_days import TickDay, days_sha256, tick_days
 from components.contracts.tick_schemas import TICKS
 from components.progress import report, stage, track
-from components.tick_features.audit import CHECKS, NANOSECONDS_A_MICROSECOND, Tally, audit_day, verdict
+from components.tick_features.audit import CHECKS, Tally, audit_day, verdict
 from components.tick_features.config import Settings
 from components.tick_features.day import Span, features_of_parts
 from components.tick_features.errors import TickFeatureError, TickLeakFound
 from components.tick_features.page import write_audit_page
-from components.tick_features.run import session_spans, ticks_hash
+from components.tick_features.run import session_spans
+from components.tick_features.state import MICROSECOND_NS
 
 SHOWN = 8
 
@@ -52,7 +53,7 @@ def run_audit(inputs: AuditInputs, outputs: AuditOutputs, *, settings: str) -> L
     with stage("tick features audit"):
         parsed = Settings.model_validate_json(settings)
         days = tick_days(inputs.ticks)
-        if read_stamp(inputs.features).inputs.get("ticks") != ticks_hash(days):
+        if read_stamp(inputs.features).inputs.get("ticks") != days_sha256(days):
             raise TickFeatureError(
                 f"{inputs.features} was not made of the ticks in {inputs.ticks}: their hashes differ. Make"
                 " the features again."
@@ -82,8 +83,8 @@ def build(ticks: pl.DataFrame, span: Span, settings: Settings) -> pl.DataFrame:
 
 
 def _audit(day: TickDay, span: Span, table: pl.LazyFrame, settings: Settings) -> Tally:
-    moment = pl.col("timestamp").cast(pl.Int64) * NANOSECONDS_A_MICROSECOND
-    own = (pl.col("symbol") == day.symbol) & moment.is_between(span.first, span.last + 999)
+    moment = pl.col("timestamp").cast(pl.Int64) * MICROSECOND_NS
+    own = (pl.col("symbol") == day.symbol) & moment.is_between(span.first, span.last + MICROSECOND_NS - 1)
     ticks = scan_table(day.path, TICKS).head(settings.audit.rows).collect()
     return audit_day(ticks, table.filter(own).collect(engine="streaming"), day, span, build, settings)
 

@@ -13,11 +13,10 @@ from components.contracts.row_limit import table_rows
 from components.contracts.tick_schemas import TICKS
 from components.tick_features.config import Settings
 from components.tick_features.errors import TickFeatureError
-from components.tick_features.state import step_ns
+from components.tick_features.state import MICROSECOND_NS, step_ns
 from components.tick_features.streaming import (
     COLUMNS,
     DELAY,
-    NANOSECONDS_A_MICROSECOND,
     StreamingFeatures,
     frame_of,
     rows_of,
@@ -55,7 +54,7 @@ def features_of_parts(
     for part in parts:
         for samples in features.take(rows_of(part)):
             yield frame_of(samples, features.columns)
-    end = -(-span.last // NANOSECONDS_A_MICROSECOND) * NANOSECONDS_A_MICROSECOND
+    end = -(-span.last // MICROSECOND_NS) * MICROSECOND_NS
     for samples in features.until(end):
         yield frame_of(samples, features.columns)
 

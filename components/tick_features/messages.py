@@ -39,6 +39,7 @@ from components.tick_features.state import (
     EVERY,
     FULL,
     INGEST,
+    MICROSECOND_NS,
     MID,
     NEXT,
     OPEN,
@@ -50,7 +51,6 @@ from components.tick_features.state import (
 PRICE, LOTS = range(2)
 # `at[OPEN]`: between messages, within one, within one that sends the whole book.
 CLOSED, OPENED, WHOLE_BOOK = range(3)
-MICROSECOND_NS = 1_000
 
 
 @compiled

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import VOLATILITY_COLUMN, read_stamp, write_catalog
-from components.contracts.tick_days import TickDay, tick_days
+from components.contracts.tick_days import TickDay, days_sha256, tick_days
 from components.progress import report, stage, warn
 from components.settings import config_hash, values_hash
 from components.spread import engines
@@ -63,7 +63,7 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> None:
                 Path(name),
                 code_version=code,
                 config_hash=config_hash(parsed),
-                inputs={"ticks": ticks_hash(days)},
+                inputs={"ticks": days_sha256(days)},
             )
         _write_catalog(outputs.catalog, known, parsed)
         report(
@@ -83,11 +83,6 @@ def session_spans(days: Sequence[TickDay]) -> dict[str, Span]:
         )
         for session in {day.session for day in days}
     }
-
-
-def ticks_hash(days: Sequence[TickDay]) -> str:
-    """One hash of the contents of all files of ticks, as the features' stamp names it."""
-    return values_hash({f"{day.symbol}/{day.session}": read_stamp(day.path).content_sha256 for day in days})
 
 
 def _ends(day: TickDay) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from components.timeline.periods import TICK_LENGTHS
 INGEST, MESSAGE, OPEN, NEXT, STEP, EVERY, SINCE, FULL, DEPTHS, FAULT = range(10)
 MID, SAMPLED, SAMPLE, SIGN, RUN, DELAY, PAST_EVERY, PAST_LEAST = range(10, 18)
 NEVER = np.iinfo(np.int64).max
+MICROSECOND_NS = 1_000
 # The delay of a message for which none is known.
 NO_DELAY = np.iinfo(np.int64).min
 METHODS = ("none", "robust", "rank")
@@ -70,7 +71,7 @@ def step_ns(settings: Settings) -> int:
     """Nanoseconds from one moment of the clock to the next; 0 where the sampling is by event."""
     if settings.sampling == "event":
         return 0
-    return TICK_LENGTHS[settings.sample] // timedelta(microseconds=1) * 1_000
+    return TICK_LENGTHS[settings.sample] // timedelta(microseconds=1) * MICROSECOND_NS
 
 
 def new_state(settings: Settings, first_moment: int) -> State:

@@ -11,14 +11,13 @@ from components.tick_features.catalog import catalog
 from components.tick_features.config import Settings
 from components.tick_features.errors import TickFeatureError
 from components.tick_features.kernel import finish_until, pass_over
-from components.tick_features.state import FAULT, INGEST, NO_DELAY, new_state
+from components.tick_features.state import FAULT, INGEST, MICROSECOND_NS, NO_DELAY, new_state
 
 # Columns of ticks that features are made of.
 COLUMNS = ("kind", "side", "price", "quantity", "order_id", "message", "ingest_ts")
 DELAY = "delay_ns"
 # Samples that leave memory together; no power of two, or columns would share lines of the cache.
 SAMPLES = 8_000
-NANOSECONDS_A_MICROSECOND = 1_000
 
 
 class Rows(NamedTuple):
@@ -126,4 +125,4 @@ def frame_of(samples: Samples, columns: list[str]) -> pl.DataFrame:
 
 def _time(name: str, moments: np.ndarray) -> pl.Series:
     """Nanoseconds as the first microsecond that is not before them."""
-    return pl.Series(name, -(-moments // NANOSECONDS_A_MICROSECOND)).cast(TIME)
+    return pl.Series(name, -(-moments // MICROSECOND_NS)).cast(TIME)

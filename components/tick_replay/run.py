@@ -12,10 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import (
-    ALL_PREDICTIONS,
     FACTORS,
     LABELS,
-    PREDICTIONS,
     REGIME_COLUMN,
     REGIMES,
     ContractError,
@@ -25,7 +23,8 @@ from components.contracts import (
 )
 from components.contracts.documents.tick_replay import TickReplay, TickReplayStamp
 from components.contracts.tables import stamp_of
-from components.contracts.tick_days import TickDay, tick_days
+from components.contracts.tick_days import days_sha256, tick_days
+from components.contracts.tick_predictions import predictions_table
 from components.contracts.tick_schemas import CURVE, DELAYS, FILLS
 from components.progress import report, stage
 from components.settings import config_hash
@@ -87,7 +86,7 @@ def run(
             "seed": seed,
         }
         work = Path(outputs.fills).absolute().parent / f"{Path(outputs.fills).name}.pieces"
-        key = [stamp.model_dump_json(), _ticks_sha256(days), target, str(horizon), str(seed)]
+        key = [stamp.model_dump_json(), days_sha256(days), target, str(horizon), str(seed)]
         pieces = [piece(day, work / day.symbol / day.session, key=key, arguments=arguments) for day in days]
         engines.map(REPLAY_DAY, pieces)
         parts = {name: _gathered(pieces, name) for name in TABLES}
@@ -119,8 +118,7 @@ def run(
 
 def _task_rows(inputs: Inputs, target: str, horizon: int) -> pl.DataFrame:
     """`expert` and `period` of the task's predictions, which must be of samples and of these labels."""
-    table = PREDICTIONS if read_stamp(inputs.predictions).table == PREDICTIONS.name else ALL_PREDICTIONS
-    stamp = stamp_of(inputs.predictions, table)
+    stamp = stamp_of(inputs.predictions, predictions_table(inputs.predictions))
     made_from, given = stamp.inputs.get("labels", ""), stamp_of(inputs.labels, LABELS).content_sha256
     if made_from != given:
         raise ContractError(
@@ -144,10 +142,6 @@ def _stamp(inputs: Inputs, settings: Settings, code: str) -> TickReplayStamp:
     made_from = {name: stamp_of(getattr(inputs, name), kind).content_sha256 for name, kind in kinds.items()}
     made_from["predictions"] = read_stamp(inputs.predictions).content_sha256
     return TickReplayStamp(code=code, config_hash=config_hash(settings), inputs=made_from)
-
-
-def _ticks_sha256(days: Sequence[TickDay]) -> str:
-    return " ".join(read_stamp(day.path).content_sha256 for day in days)
 
 
 def _gathered(pieces: Sequence[Piece], name: str) -> pl.DataFrame:

@@ -22,12 +22,19 @@ from components.contracts.documents.tick_truth import TRUTH
 from components.contracts.errors import AlphaloopError
 from components.contracts.files import atomic_path
 from components.contracts.row_limit import table_rows
-from components.contracts.tables import read_stamp, write_table
-from components.contracts.tick_days import INSTRUMENTS, TickDay, read_instruments, tick_days, write_day
+from components.contracts.tables import write_table
+from components.contracts.tick_days import (
+    INSTRUMENTS,
+    TickDay,
+    days_sha256,
+    read_instruments,
+    tick_days,
+    write_day,
+)
 from components.contracts.tick_schemas import DELAYS, RAW_TICKS
 from components.progress import report, stage, warn
 from components.progress.notes import keep_page
-from components.settings import config_hash, values_hash
+from components.settings import config_hash
 from components.spread import engines
 from components.spread.piece import Piece
 from components.ticks.config import Settings
@@ -136,7 +143,7 @@ def run_validate(
         engines.map(VALIDATE_DAY, pieces, memory_gib=largest / 2**30)
         found = _quality(pieces, parsed)
         found.write(outputs.quality)
-        stamped = {**about, "inputs": {"raw_ticks": _sha256_of(days)}}
+        stamped = {**about, "inputs": {"raw_ticks": days_sha256(days)}}
         set_aside = pl.concat([read_quarantine(one.folder) for one in pieces])
         write_table(set_aside.sort(QUARANTINE.key), outputs.quarantine, QUARANTINE, **stamped)
         write_quality_page(outputs.page, found)
@@ -235,10 +242,6 @@ def _gather(
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(one.folder / TICKS_FILE, place)
         read_instruments(raw).write(folder / INSTRUMENTS)
-
-
-def _sha256_of(days: Sequence[TickDay]) -> str:
-    return values_hash({f"{day.symbol}/{day.session}": read_stamp(day.path).content_sha256 for day in days})
 
 
 def _summary(found: TickQuality) -> str:

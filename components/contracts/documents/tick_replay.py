@@ -6,6 +6,7 @@ from typing import Literal
 
 from components.contracts.documents import Document, Part
 from components.contracts.documents.fields import Figure
+from components.contracts.errors import ContractError
 
 __all__ = [
     "CUTS",
@@ -124,3 +125,16 @@ class TickReplay(Document):
     decisions: dict[str, int]
     acted: dict[str, int]
     strategies: list[Strategy]
+
+    def strategy(self, expert: str, policy: str, latency: str, *, where: str) -> Strategy:
+        """The one of these names; ContractError where there is none, naming the file `where`."""
+        wanted = (expert, policy, latency)
+        there = {(one.expert, one.policy, one.latency): one for one in self.strategies}
+        if wanted not in there:
+            experts, policies, latencies = (sorted({name[part] for name in there}) for part in range(3))
+            raise ContractError(
+                f"{where} holds no replay of {', '.join(wanted)}; it has {', '.join(experts)} with"
+                f" {', '.join(policies)} at {', '.join(latencies)}. Set tick_gates.candidate, policy and"
+                " latency to what is replayed, or replay it."
+            )
+        return there[wanted]
