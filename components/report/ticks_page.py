@@ -146,7 +146,7 @@ def _expert(one: Strategy, run: "TickRun") -> list[str]:
         _profit(whole.net),
         _kept(whole),
         number(whole.net.bps_of_traded, 2),
-        number(whole.information_ratio, 1),
+        _ratio(whole.information_ratio),
         number(whole.hit_rate, 1, percent=True),
         number(whole.fill_ratio, 1, percent=True),
     ]
@@ -162,7 +162,7 @@ def _part(part: PartFigures) -> list[str]:
         f"{part.trades:,}",
         number(part.hit_rate, 1, percent=True),
         number(part.average_return_bps, 2),
-        number(part.information_ratio, 1),
+        _ratio(part.information_ratio),
         number(part.max_drawdown, 2, percent=True),
         number(part.turnover, 1),
         number(part.cost_share, 0, percent=True),
@@ -205,7 +205,12 @@ def _money(value: float | None) -> str:
     """To a whole unit from a hundred on, else to three digits: what a unit is worth depends on the market."""
     if value is None or abs(value) >= 100:
         return number(value, 0)
-    return f"{value:.3g}"
+    return f"{value or 0.0:.3g}"
+
+
+def _ratio(value: float | None) -> str:
+    """A ratio to one digit, from a hundred on to a whole one: minutes made annual tell no more."""
+    return number(value, 0 if value is not None and abs(value) >= 100 else 1)
 
 
 def _kept(part: PartFigures) -> str:

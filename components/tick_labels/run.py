@@ -109,19 +109,17 @@ def _require_any(parts: list[pl.DataFrame], inputs: Inputs) -> None:
 
 
 def _tell(labels: pl.DataFrame, reasons: Counter, latency: dict[str, int], settings: Settings) -> None:
-    """Say how many labels there are, what they pay, and why others are missing."""
+    """Say what share of the labels pays at each horizon, how many of the primary are missing, and why."""
+    shares = []
     for horizon in settings.horizons:
         known = labels.filter((pl.col("horizon") == horizon) & pl.col("trade_class").is_not_null())
         pays = known.select((pl.col("trade_class") != 0).mean()).item() or 0.0
-        report(
-            "tick labels",
-            f"{horizon * settings.sample_ms:,} ms: {len(known):,} labels, {pays:.2%} pay after"
-            f" {settings.fee_bps:g} bps a side and the walk of the book, {1 - pays:.2%} are no trade",
-        )
+        shares.append(f"{pays:.2%} over {horizon * settings.sample_ms:,} ms ({len(known):,})")
+    report("tick labels", f"pay after costs, of labels: {', '.join(shares)}")
     slowest = max(latency.values()) / NS_A_MS
     missing = ", ".join(f"{reasons[why]:,} {text}" for why, text in REASONS.items() if reasons[why])
     report(
         "tick labels",
-        f"orders arrive {slowest:.4g} ms after a sample at the latest; over"
-        f" {settings.primary_horizon_ms:,} ms {missing or 'no samples'} have no label",
+        f"orders arrive within {slowest:.4g} ms; no label over {settings.primary_horizon_ms:,} ms:"
+        f" {missing or 'none'}",
     )

@@ -196,14 +196,15 @@ def _terms(settings: Settings, period: str, horizon: int, seed: int) -> Terms:
 
 
 def _tell(found: TickReplay) -> None:
-    """Say what was kept under each policy at the last latency, the measured one where it is there."""
-    latency = found.latencies[-1] if found.latencies else ""
-    for one in found.strategies:
-        if one.latency == latency:
-            share = one.whole.implementable.share
-            kept = "undefined, paper is not positive" if share is None else f"{share:.0%} kept"
-            report(
-                "tick replay",
-                f"{one.expert}, {one.policy}, {latency}: paper {one.whole.paper.total:,.2f}, net"
-                f" {one.whole.net.total:,.2f} ({kept}), {one.whole.trades:,} trades",
-            )
+    """Say what takers kept at the last latency, the measured one where it is there; the rest is reported."""
+    latency = found.latencies[-1] if found.latencies else AT_ONCE
+    of_latency = [one for one in found.strategies if one.latency == latency and one.whole.trades]
+    policy = "taker" if any(one.policy == "taker" for one in of_latency) else None
+    shown = [one for one in of_latency if policy in (None, one.policy)]
+    profits = [
+        f"{one.expert} {'' if policy else one.policy + ' '}{one.whole.paper.total:,.0f} to"
+        f" {one.whole.net.total:,.0f}"
+        for one in shown
+    ]
+    said = ", ".join(profits) or "no trades"
+    report("tick replay", f"paper to net profit{', ' + policy if policy else ''}, {latency}: {said}")

@@ -66,4 +66,7 @@ def _interval(profit: Profit) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.3g}"
+    """To a whole unit from a hundred on, else to three digits, as on the page."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value or 0.0:.3g}"
