@@ -23,18 +23,23 @@ from components.contracts import (
 )
 from components.contracts.documents.tick_replay import TickReplay, TickReplayStamp
 from components.contracts.tables import stamp_of
-from components.contracts.tick_days import days_sha256, tick_days
+from components.contracts.tick_days import days_sha256, read_instruments, tick_days
 from components.contracts.tick_predictions import predictions_table
 from components.contracts.tick_schemas import CURVE, DELAYS, FILLS
 from components.progress import report, stage
 from components.settings import config_hash
+from components.sizing.known import SizingError
 from components.spread import engines
 from components.spread.piece import Piece
 from components.tick_replay.config import Settings
+from components.tick_replay.day import unit_of
 from components.tick_replay.delays import AT_ONCE, names
 from components.tick_replay.figures import SECONDS_AN_HOUR, Terms, measure, with_parts
 from components.tick_replay.pieces import REPLAY_DAY, TABLES, piece
 from components.timeline.periods import TICK_LENGTHS, is_of_ticks
+
+# Half ticks times lots of a position whose fee, in millionths of it, 64 bits hold at the largest rate.
+LARGEST = 2**62 // 10_000
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,14 @@ def run(
         If nothing is predicted of the task, predictions were made from other labels, are about no moments of
         samples, or stand before what they are made of was known.
     SizingError
-        If bets are sized by what is not there.
+        If bets are sized by what is not there, or are too large to be counted.
     """
     with stage("tick replay"):
         parsed = Settings.model_validate_json(settings)
         rows = _task_rows(inputs, target, horizon)
         stamp = _stamp(inputs, parsed, code)
         days = tick_days(inputs.ticks)
+        _require_countable(inputs, parsed)
         arguments = {
             **{name: str(Path(path).absolute()) for name, path in asdict(inputs).items()},
             "settings": settings,
@@ -114,6 +120,19 @@ def run(
         shutil.rmtree(work)
         _tell(found)
     return found
+
+
+def _require_countable(inputs: Inputs, settings: Settings) -> None:
+    """SizingError where a position, counted in half ticks times lots, is more than 64 bits hold with fees."""
+    for symbol, instrument in read_instruments(inputs.ticks).symbols.items():
+        value = settings.capital * settings.max_position / unit_of(instrument)
+        if value > LARGEST:
+            raise SizingError(
+                f"tick_replay.capital={settings.capital:g} times max_position={settings.max_position:g} is"
+                f" {value:.3g} half ticks times lots of {symbol} (tick_size {instrument.tick_size:g},"
+                f" lot_size {instrument.lot_size:g}); at most {LARGEST:.3g} can be counted. Lower it, or set"
+                f" ticks.instruments.{symbol} to the exchange's steps."
+            )
 
 
 def _task_rows(inputs: Inputs, target: str, horizon: int) -> pl.DataFrame:

@@ -31,7 +31,7 @@ from components.contracts.tick_days import (
     tick_days,
     write_day,
 )
-from components.contracts.tick_schemas import DELAYS, RAW_TICKS
+from components.contracts.tick_schemas import DELAYS, EXECUTE, HIDDEN, RAW_TICKS, TRADE
 from components.progress import report, stage, warn
 from components.progress.notes import keep_page
 from components.settings import config_hash
@@ -60,6 +60,8 @@ MOST_NAMED = 5
 # What file systems take for a name, less what endings and names for the time of writing need; in bytes.
 LONGEST_NAME = 200
 # Nanoseconds of 1990 and 2200. Milliseconds that are taken for nanoseconds lie in 1970.
+# Features have a row for each moment between a session's first message and its last.
+MOST_DAYS = 31
 FIRST_TIME, LAST_TIME = 631_152_000 * 10**9, 7_258_118_400 * 10**9
 
 
@@ -106,6 +108,7 @@ def run_ingest(outputs: IngestOutputs, *, settings: str, seed: int, code: str) -
             for day in recording.days:
                 _require_names(day)
                 _require_times(day)
+                _require_sums(day)
                 write_day(day.ticks, folder, day.symbol, day.session, **about, table=RAW_TICKS)
                 read.append(_read(day))
                 report("ingest ticks", f"{day.symbol} {day.session}: {len(day.ticks):,} rows")
@@ -177,6 +180,29 @@ def _require_times(day: RecordedDay) -> None:
                 f" time {at}, counted in nanoseconds since 1970. Times from 1990 to 2200 are expected: mend"
                 " their unit in the source."
             )
+    days = (day.ticks["ingest_ts"].max() - day.ticks["ingest_ts"].min()) / 86_400e9
+    if days > MOST_DAYS:
+        raise TicksError(
+            f"{day.symbol} {day.session} lasts {days:,.0f} days from its first message to its last. A session"
+            f" is a day or one recording, of {MOST_DAYS} days at most: part it in the source, or mend its"
+            " times."
+        )
+
+
+def _require_sums(day: RecordedDay) -> None:
+    """TicksError where the value of what was traded, in ticks times lots, is more than 64 bits hold."""
+    price, quantity = pl.col("price").cast(pl.Float64), pl.col("quantity").cast(pl.Float64)
+    traded = day.ticks.filter(pl.col("kind").is_in([TRADE, EXECUTE, HIDDEN])).with_columns(
+        (price * quantity).abs().alias("value")
+    )
+    if traded["value"].sum() >= 2**62:
+        most = traded.row(traded["value"].arg_max(), named=True)
+        raise TicksError(
+            f"{day.symbol} {day.session}: what was traded is worth {traded['value'].sum():.3g} ticks times"
+            f" lots, more than 64 bits hold; the most has {most['quantity']:,} lots at"
+            f" {most['price']:,} ticks, sequence {most['sequence']:,}. Mend it, or set"
+            f" ticks.instruments.{day.symbol} to the exchange's tick_size and lot_size."
+        )
 
 
 def _read(day: RecordedDay) -> ReadDay:

@@ -250,6 +250,12 @@ def test_sizes_by_kelly_need_volatility(inputs, tmp_path):
         go(given, tmp_path, sizing={"rule": "kelly"})
 
 
+def test_bets_too_large_to_be_counted_are_refused(inputs, tmp_path):
+    with pytest.raises(SizingError, match=r"tick_replay.capital=1e\+17 .* half ticks times lots of AAA"):
+        go(inputs, tmp_path, capital=1e17)
+    assert not list(tmp_path.iterdir())
+
+
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="size_steps"):
         Settings.model_validate_json(json.dumps({"sizing": {"size_steps": [[0.6, 0.5], [0.5, 1.0]]}}))

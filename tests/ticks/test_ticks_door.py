@@ -92,6 +92,34 @@ def test_times_in_another_unit_are_refused(tmp_path, monkeypatch):
     assert not out.raw.exists()
 
 
+def moved(messages):
+    last = pl.int_range(pl.len()) == pl.len() - 1
+    return messages.with_columns(
+        pl.when(last).then(pl.col("local_ts") + pl.duration(days=40)).otherwise("local_ts")
+    )
+
+
+def grown(messages):
+    is_trade = pl.col("kind") == "trade"
+    return messages.with_columns(pl.when(is_trade).then(pl.lit(9e15)).otherwise("qty").alias("qty"))
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [(moved, "night lasts 40 days"), (grown, r"the most has 9,000,000,000,000,000 lots at")],
+)
+def test_a_session_too_long_or_too_large_is_refused(tmp_path, monkeypatch, spoiled, said):
+    monkeypatch.setenv("ALPHALOOP_DATA", str(tmp_path))
+    sizes = {"BTC": {"tick_size": 0.1, "lot_size": 1.0}}
+    whole = (frame.with_columns(pl.col("^(ask_)?qty$").ceil()) for frame in (spoiled(events()), levels()))
+    write(tmp_path, *whole)
+    asked = Settings(source="depth_messages", instruments=sizes)
+    out = IngestOutputs(tmp_path / "raw", tmp_path / "report.json")
+    with pytest.raises(TicksError, match=said):
+        run_ingest(out, settings=asked.model_dump_json(), seed=0, code="test")
+    assert not out.raw.exists()
+
+
 def test_clean_ticks_pass_and_all_is_written(tmp_path):
     folder = raw_folder(tmp_path / "raw", ("AAA", clean()), ("BBB", clean(40)))
     out = outputs(tmp_path)
