@@ -2,6 +2,7 @@
 messages took.
 """
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from components.page import Picture
 from components.report.picture import dotted_line, line, picture, thinned
 
 PAPER = "paper"
+MOMENT = "%Y-%m-%d %H:%M:%S"
+# A session's steps are minutes at most.
+LEFT_OUT = timedelta(hours=1)
 HISTOGRAM_BINS = 60
 # Delays are shown from here on, in milliseconds: what is shorter stands in the first bin.
 SHORTEST_MS = 0.01
@@ -31,16 +35,25 @@ def profit_curves(curve: pl.DataFrame, judged: Strategy, latencies: list[str]) -
     return picture(
         "Profit over time",
         traces,
-        {"yaxis": {"title": "quote currency"}},
+        {"yaxis": {"title": "quote currency"}, "xaxis": {"rangebreaks": _between_sessions(own["timestamp"])}},
         note=f"All symbols together, policy {judged.policy.replace('_', ' ')}. Paper: filled at once, without"
         " costs.",
         wide=True,
     )
 
 
+def _between_sessions(moments: pl.Series) -> list[dict[str, list[str]]]:
+    """The stretches without a step that a curve leaves out, so that recordings weeks apart stand side by
+    side.
+    """
+    steps = moments.unique().sort()
+    texts, closed = steps.dt.strftime(MOMENT), (steps.diff() > LEFT_OUT).fill_null(False).arg_true()
+    return [{"bounds": [texts[int(place) - 1], texts[int(place)]]} for place in closed]
+
+
 def _summed(rows: pl.DataFrame, profit: pl.Expr) -> pl.DataFrame:
     steps = rows.group_by("timestamp").agg(profit.sum().alias("profit")).sort("timestamp")
-    moments = pl.col("timestamp").dt.strftime("%Y-%m-%d %H:%M:%S")
+    moments = pl.col("timestamp").dt.strftime(MOMENT)
     return thinned(steps.select(moments, pl.col("profit").cum_sum()))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -15,11 +16,12 @@ from components.contracts.documents.verdict import Verdict, VerdictStamp
 from components.contracts.tick_days import INSTRUMENTS, write_day
 from components.contracts.tick_schemas import BUY, CURVE, DEPTH, FILLS, QUOTE, SELL, SNAPSHOT, TICKS
 from components.gates.gate import gate
-from components.report import ticks_book
+from components.report import ticks_book, ticks_money
 from components.report.ticks import Inputs, run
 from tests.gates.tick_replays import STAMP, START, curve, profit, replay, samples
 
 SECOND = 10**9
+MINUTE = timedelta(minutes=1)
 AT = int(START.timestamp()) * SECOND
 SETTINGS = json.dumps({"policy": "taker", "latency": "measured"})
 
@@ -221,3 +223,16 @@ def test_where_the_touch_goes_far_a_row_holds_several_ticks(folder):
     assert "A row is 12 ticks." in drawn.note
     # At the end 3 are bid at 100, 9 asked at 102, in one row or two, and 2 asked far away.
     assert sum(row[-1] for row in np.array(heat["customdata"])) in (9 - 3 + 2, 9 + 3 + 2)
+
+
+def test_time_between_sessions_is_left_out_of_curves():
+    """A week between two recordings; minutes without a step stay."""
+    days = [curve(0.5), curve(0.5).with_columns(pl.col("timestamp") + timedelta(days=7))]
+    both = pl.concat(days).filter(~pl.col("timestamp").is_between(START + MINUTE, START + 9 * MINUTE))
+    drawn = ticks_money.profit_curves(both, replay().strategies[0], ["measured"])
+    last = days[0]["timestamp"].max().strftime("%Y-%m-%d %H:%M:%S")
+    next_one = (START + timedelta(days=7)).strftime("%Y-%m-%d %H:%M:%S")
+    assert drawn.figure["layout"]["xaxis"]["rangebreaks"] == [{"bounds": [last, next_one]}]
+    assert ticks_money.profit_curves(days[0], replay().strategies[0], ["measured"]).figure["layout"][
+        "xaxis"
+    ] == {"rangebreaks": []}
