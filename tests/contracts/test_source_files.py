@@ -21,7 +21,7 @@ def test_a_file_with_something_in_it_is_given_back(tmp_path):
         ("barz.csv", r"barz.csv does not exist \(market.path\). Did you mean 'bars.csv'"),
         ("else/bars.csv", "Check the path, or set ALPHALOOP_DATA"),
         ("empty.csv", r"empty.csv \(market.path\) is empty \(0 bytes\)"),
-        (".", "does not exist"),
+        (".", "is a folder. Name the file in it"),
     ],
 )
 def test_what_is_wrong_is_said(name, message, tmp_path):
