@@ -304,7 +304,7 @@ def fetch(config: ConfigOption = DEMO, overrides: SetOption = None):
 def bars(
     ticks: Annotated[Path, typer.Argument(help="Folder of ticks, a file SYMBOL/SESSION.parquet each.")],
     out: Annotated[Path, typer.Argument(help="Parquet file for the bars.")],
-    store: Annotated[Path, typer.Option(help="Folder in which the ticks are kept.")] = Path("tick_store"),
+    store: Annotated[str, typer.Option(help="Folder or address at which the ticks are kept.")] = "tick_store",
     minutes: Annotated[bool, typer.Option("--minutes", help="Bars of a minute, not of a second.")] = False,
 ):
     """Keep ticks in a store, and write bars of what was traded. Ticks that are there already count once.

@@ -3,9 +3,12 @@ and DuckDB to read bars from both.
 
 `log/SYMBOL/SESSION.arrows` takes appended rows. `seal` moves them to `days/DAY/SYMBOL/SESSION.parquet`, one
 file for each day (UTC, by the collector's clock) that the session touches. What is in both counts once, so
-that a seal that was cut off does no harm.
+that a seal that was cut off does no harm. Processes take turns at a session by a lock in `locks/`, which the
+kernel takes from one that ends.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -13,12 +16,12 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from components.contracts.files import atomic_path
-from components.contracts.tick_days import read_day, tick_days
+from components.contracts.files import OutputError, atomic_path
 from components.contracts.tick_schemas import EXECUTE, HIDDEN, TICKS, TRADE
-from components.ticks.errors import TicksError
-from components.ticks.stores import log
-from components.ticks.stores.protocol import BAR_COLUMNS, TickStore
+from components.processes.locks import take_lock
+from components.tick_stores import log
+from components.tick_stores.errors import TickStoreError
+from components.tick_stores.protocol import BAR_COLUMNS
 
 COLUMNS = tuple(TICKS.columns)
 # Trades are rows of TRADE, or, where a session has none, executions of orders.
@@ -47,35 +50,33 @@ class EmbeddedStore:
         """Keep rows in the logs of their symbols and sessions; how many."""
         sessions = ticks.select(COLUMNS).group_by("symbol", "session", maintain_order=True)
         for (symbol, session), rows in sessions:
-            log.append(self._log(symbol, session), rows)
+            with self._alone(symbol, session):
+                log.append(self._log(symbol, session), rows)
         return ticks.height
 
     def seal(self, symbol: str, session: str) -> None:
         """Move what is in the log of a session to its Parquet files."""
-        ticks = self.read(symbol, session)
         day = pl.from_epoch("ingest_ts", time_unit="ns").dt.date()
-        for (date,), rows in ticks.group_by(day.alias("day"), maintain_order=True):
-            with atomic_path(self.folder / "days" / f"{date}" / symbol / f"{session}.parquet") as path:
-                rows.select(COLUMNS).write_parquet(path, compression="zstd")
-        self._log(symbol, session).unlink(missing_ok=True)
+        with self._alone(symbol, session):
+            ticks = self._kept(symbol, session, log.read(self._log(symbol, session)))
+            for (date,), rows in ticks.group_by(day.alias("day"), maintain_order=True):
+                with atomic_path(self.folder / "days" / f"{date}" / symbol / f"{session}.parquet") as path:
+                    rows.select(COLUMNS).write_parquet(path, compression="zstd")
+            self._log(symbol, session).unlink(missing_ok=True)
 
     def read(self, symbol: str, session: str) -> pl.DataFrame:
-        """The ticks of a symbol's session in order, each once; TicksError where there are none, or one row is
-        there with two contents.
+        """The ticks of a symbol's session in order, each once; TickStoreError where there are none, or one
+        row is there with two contents.
         """
-        parts = self._parts(symbol, session)
-        if not parts:
-            raise TicksError(
-                f"{self.folder} holds no ticks of {symbol} in session {session}: append them, or name others."
-            )
-        return self._once(parts, symbol, session)
+        return self._kept(symbol, session, self._logged(symbol, session))
 
     def require_same(self, ticks: pl.DataFrame) -> None:
-        """TicksError where a row of `ticks` is kept with other content: appended, it would be in the way of
-        those that are there.
+        """TickStoreError where a row of `ticks` is kept with other content: appended, it would be in the way
+        of those that are there.
         """
         for (symbol, session), rows in ticks.select(COLUMNS).group_by("symbol", "session"):
-            self._once([*self._parts(symbol, session), rows], symbol, session)
+            logged = self._logged(symbol, session)
+            self._once([*self._parts(symbol, session, logged), rows], symbol, session)
 
     def bars(self, symbol: str, session: str, step_ns: int) -> pl.DataFrame:
         """Bars of so many nanoseconds of what was traded, columns BAR_COLUMNS; errors as in `read`, and where
@@ -87,25 +88,42 @@ class EmbeddedStore:
             try:
                 bars = pl.from_arrow(connection.sql(BARS, params={"step": step_ns}).to_arrow_table())
             except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
-                raise TicksError(
+                raise TickStoreError(
                     f"{self.folder}: prices times quantities of {symbol}, session {session}, sum up to more"
                     f" than 64 bits hold (the largest quantity is {ticks['quantity'].max():,} lots). Mend the"
                     f" quantities, or set ticks.instruments.{symbol}.lot_size to a larger step."
                 ) from error
         return bars.cast(BAR_COLUMNS)
 
-    def _parts(self, symbol: str, session: str) -> list[pl.DataFrame]:
+    def _kept(self, symbol: str, session: str, logged: pl.DataFrame | None) -> pl.DataFrame:
+        parts = self._parts(symbol, session, logged)
+        if not parts:
+            raise TickStoreError(
+                f"{self.folder} holds no ticks of {symbol} in session {session}: append them, or name others."
+            )
+        return self._once(parts, symbol, session)
+
+    def _logged(self, symbol: str, session: str) -> pl.DataFrame | None:
+        """What stands in the log. To be read before what is sealed: what is moved meanwhile is then met
+        twice, not missed.
+        """
+        path = self._log(symbol, session)
+        if not path.exists():
+            return None
+        with self._alone(symbol, session):
+            return log.read(path)
+
+    def _parts(self, symbol: str, session: str, logged: pl.DataFrame | None) -> list[pl.DataFrame]:
         """What is kept of a session, sealed and in the log."""
         place = f"days/*/{escape(symbol)}/{escape(session)}.parquet"
         found = [_sealed(path) for path in self.folder.glob(place)]
-        logged = log.read(self._log(symbol, session))
         return [part.select(COLUMNS) for part in (*found, logged) if part is not None]
 
     def _once(self, parts: list[pl.DataFrame], symbol: str, session: str) -> pl.DataFrame:
         ticks = pl.concat(parts).unique(maintain_order=True).sort("sequence")
         twice = ticks["sequence"].filter(ticks["sequence"].is_duplicated())
         if len(twice):
-            raise TicksError(
+            raise TickStoreError(
                 f"{self.folder} holds sequence {twice[0]} of {symbol}, session {session}, with"
                 f" {twice.eq(twice[0]).sum()} contents: two recordings share the name of a session. Keep them"
                 " in folders of their own, or name their sessions apart."
@@ -115,26 +133,29 @@ class EmbeddedStore:
     def _log(self, symbol: str, session: str) -> Path:
         return self.folder / "log" / symbol / f"{session}.arrows"
 
+    @contextmanager
+    def _alone(self, symbol: str, session: str) -> Iterator[None]:
+        """Be the only process at the log of a session, as soon as others let go of it."""
+        path = self.folder / "locks" / symbol / session
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = take_lock(path, wait=True)
+        except OSError as error:
+            raise OutputError(
+                f"{path} could not be written: {error.strerror or error}. Check the path and the disk, then"
+                " run again."
+            ) from error
+        with lock:
+            yield
+
 
 def _sealed(path: Path) -> pl.DataFrame:
-    """A file of the store; TicksError where it is none."""
+    """A file of the store; TickStoreError where it is none."""
     try:
         return pl.read_parquet(path, glob=False).select(COLUMNS)
     except (pl.exceptions.PolarsError, OSError) as error:
         said = str(error).strip().splitlines()[0][:200]
-        raise TicksError(
+        raise TickStoreError(
             f"{path} can't be read as ticks of a store: {said}. Remove it, and put its ticks into"
             " the store again."
         ) from error
-
-
-def stored_bars(ticks: Path, store: TickStore, step_ns: int) -> pl.DataFrame:
-    """Put a folder of ticks into a store, and give the bars of all its symbols and sessions."""
-    bars = []
-    for day in tick_days(ticks):
-        rows = read_day(day)
-        store.require_same(rows)
-        store.append(rows)
-        store.seal(day.symbol, day.session)
-        bars.append(store.bars(day.symbol, day.session, step_ns))
-    return pl.concat(bars)

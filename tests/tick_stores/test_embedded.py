@@ -7,45 +7,12 @@ from hypothesis import strategies as st
 
 from components.contracts.files import OutputError
 from components.contracts.tick_days import write_day
-from components.contracts.tick_schemas import BUY, DEPTH, EXECUTE, HIDDEN, TICKS, TRADE
-from components.ticks.errors import TicksError
-from components.ticks.stores.embedded import EmbeddedStore, stored_bars
-from components.ticks.stores.protocol import BAR_COLUMNS, MINUTE_NS, SECOND_NS
-from pipelines.commands.tick_bars import write_bars
-
-MIDNIGHT = 1_721_347_200_000_000_000
-
-
-def ticks(*rows: tuple[int, int, int, int], start: int = 0) -> pl.DataFrame:
-    """TICKS of rows (ns after midnight, kind, price, quantity), numbered from `start` on."""
-    return pl.DataFrame(
-        [
-            {
-                **dict.fromkeys(TICKS.columns, 0),
-                "symbol": "X",
-                "session": "a",
-                "sequence": start + n,
-                "message": start + n,
-                "ingest_ts": MIDNIGHT + at,
-                "exchange_ts": MIDNIGHT + at,
-                "kind": kind,
-                "side": BUY,
-                "price": price,
-                "quantity": quantity,
-            }
-            for n, (at, kind, price, quantity) in enumerate(rows)
-        ],
-        schema=TICKS.columns,
-    )
-
-
-TRADED = ticks(
-    (0, TRADE, 100, 2),
-    (5, DEPTH, 900, 9),
-    (999_999_999, TRADE, 98, 1),
-    (SECOND_NS, TRADE, 101, 4),
-    (61 * SECOND_NS, TRADE, 103, 5),
-)
+from components.contracts.tick_schemas import DEPTH, EXECUTE, HIDDEN, TRADE
+from components.tick_stores.embedded import EmbeddedStore
+from components.tick_stores.errors import TickStoreError
+from components.tick_stores.protocol import BAR_COLUMNS, MINUTE_NS, SECOND_NS
+from pipelines.commands.tick_bars import stored_bars, write_bars
+from tests.tick_stores.made_ticks import MIDNIGHT, TRADED, ticks
 
 
 @pytest.fixture
@@ -89,7 +56,7 @@ def test_rows_that_come_twice_count_once_sealed_or_not(store):
 def test_one_sequence_with_two_contents_is_refused(store):
     store.append(TRADED)
     store.append(TRADED[:1].with_columns(price=pl.lit(7, pl.Int64)))
-    with pytest.raises(TicksError, match="sequence 0 of X, session a, with 2 contents"):
+    with pytest.raises(TickStoreError, match="sequence 0 of X, session a, with 2 contents"):
         store.bars("X", "a", SECOND_NS)
 
 
@@ -115,14 +82,14 @@ def test_a_log_that_was_cut_off_keeps_its_whole_batches_and_grows_on(store):
         assert path.read_bytes() == both
     for cut in (0, 1, 100):
         path.write_bytes(whole[:cut])
-        with pytest.raises(TicksError, match="holds no ticks of X"):
+        with pytest.raises(TickStoreError, match="holds no ticks of X"):
             store.read("X", "a")
         store.append(TRADED)
         assert store.read("X", "a").equals(TRADED)
 
 
 def test_what_is_not_there_is_named(store):
-    with pytest.raises(TicksError, match="no ticks of X in session b"):
+    with pytest.raises(TickStoreError, match="no ticks of X in session b"):
         store.read("X", "b")
 
 
@@ -166,7 +133,7 @@ def test_a_folder_of_ticks_gives_the_bars_of_all_its_sessions(tmp_path):
     bars = stored_bars(tmp_path / "ticks", kept, MINUTE_NS)
     assert bars["symbol"].to_list() == ["X", "X", "Y", "Y"]
     # A second time nothing is counted twice, and the command writes the same.
-    said = write_bars(tmp_path / "ticks", tmp_path / "bars.parquet", tmp_path / "store", minutes=True)
+    said = write_bars(tmp_path / "ticks", tmp_path / "bars.parquet", str(tmp_path / "store"), minutes=True)
     assert said.startswith("Wrote 4 bars of 2 sessions")
     assert pl.read_parquet(tmp_path / "bars.parquet").equals(bars)
 
@@ -176,7 +143,7 @@ def test_other_ticks_of_a_session_leave_the_store_as_it_was(store, tmp_path):
         frame = TRADED.with_columns(pl.col("quantity") + more)
         write_day(frame, tmp_path / folder, "X", "a", code_version="c", config_hash="h")
     expected = stored_bars(tmp_path / "own", store, SECOND_NS)
-    with pytest.raises(TicksError, match="two recordings share the name of a session"):
+    with pytest.raises(TickStoreError, match="two recordings share the name of a session"):
         stored_bars(tmp_path / "other", store, SECOND_NS)
     assert stored_bars(tmp_path / "own", store, SECOND_NS).equals(expected)
 
@@ -192,18 +159,18 @@ def test_a_broken_file_of_the_store_is_named(store, spoil):
     store.append(TRADED)
     store.seal("X", "a")
     spoil(next(store.folder.rglob("*.parquet")))
-    with pytest.raises(TicksError, match=r"days/2024-07-19/X/a.parquet can't be read as ticks of a store"):
+    with pytest.raises(TickStoreError, match=r"/2024-07-19/X/a.parquet can't be read as ticks of a store"):
         store.read("X", "a")
 
 
 def test_a_store_that_can_not_be_written_says_so(tmp_path):
     (tmp_path / "store").write_text("a file")
-    with pytest.raises(OutputError, match=r"log/X/a.arrows could not be written: Not a directory"):
+    with pytest.raises(OutputError, match=r"locks/X/a could not be written: Not a directory"):
         EmbeddedStore(tmp_path / "store").append(TRADED)
 
 
 @pytest.mark.parametrize("price", [1, 2_000])
 def test_sums_beyond_64_bits_are_refused(store, price):
     store.append(ticks((0, TRADE, price, 2**62), (1, TRADE, price, 2**62)))
-    with pytest.raises(TicksError, match="sum up to more than 64 bits hold"):
+    with pytest.raises(TickStoreError, match="sum up to more than 64 bits hold"):
         store.bars("X", "a", SECOND_NS)

@@ -33,7 +33,7 @@ class TickStore(Protocol):
         ...
 
     def require_same(self, ticks: pl.DataFrame) -> None:
-        """TicksError where a row of `ticks` is kept with other content."""
+        """TickStoreError where a row of `ticks` is kept with other content."""
         ...
 
     def seal(self, symbol: str, session: str) -> None:
@@ -45,7 +45,7 @@ class TickStore(Protocol):
 
         Raises
         ------
-        TicksError
+        TickStoreError
             Where there are none, or one row is there with two contents.
         """
         ...

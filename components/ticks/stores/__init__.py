@@ -1,1 +1,0 @@
-"""Where ticks are kept and bars are read from: files of one machine."""
