@@ -66,7 +66,7 @@ docs: setup
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra $(EXTRA) --extra server --extra ray --extra dev --python-version 3.11 $(foreach place,$(WHEELS),--find-links $(place)) \
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --extra $(EXTRA) --extra server --extra clickhouse --extra ray --extra dev --python-version 3.11 $(foreach place,$(WHEELS),--find-links $(place)) \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 # What only torch's CUDA build needs is left out, so that one lock serves both builds; torch names those packages itself.

@@ -1,7 +1,7 @@
 """Real stores for tests, each on a free loopback port with a folder of its own, ended for certain:
 
-PostgreSQL, SeaweedFS as S3, Redis, an MLflow server. A test that needs one is skipped, with the reason, where
-its program is missing.
+PostgreSQL, SeaweedFS as S3, Redis, ClickHouse, an MLflow server. A test that needs one is skipped, with the
+reason, where its program is missing.
 """
 
 import contextlib
@@ -39,6 +39,23 @@ _S3_KEYS = {
 _S3_IDENTITIES = """{"identities": [{"name": "tests", "actions": ["Admin", "Read", "Write", "List"],
  "credentials": [{"accessKey": "tests", "secretKey": "keys-of-a-test"}]}]}"""
 BUCKET = "alphaloop"
+# A time zone of its own: days of the store are UTC wherever the server stands.
+_CLICKHOUSE = """<yandex>
+ <logger><level>warning</level><console>1</console></logger>
+ <tcp_port>{port}</tcp_port><listen_host>127.0.0.1</listen_host><timezone>Asia/Tokyo</timezone>
+ <path>{data}/</path><tmp_path>{data}/tmp/</tmp_path>
+ <mark_cache_size>16777216</mark_cache_size>
+ <users_config>users.xml</users_config><default_profile>default</default_profile>
+</yandex>"""
+_CLICKHOUSE_USERS = """<yandex>
+ <profiles><default/><reading><readonly>1</readonly></reading></profiles><quotas><default/></quotas>
+ <users>
+  <default><password>of-a-test</password><profile>default</profile><quota>default</quota>
+   <networks><ip>127.0.0.1</ip></networks></default>
+  <reader><password>of-a-test</password><profile>reading</profile><quota>default</quota>
+   <networks><ip>127.0.0.1</ip></networks></reader>
+ </users>
+</yandex>"""
 
 
 @dataclass
@@ -199,6 +216,23 @@ def s3_server() -> Iterator[Server]:
         server = Server("s3", command, s3, f"s3://{BUCKET}", folder, environment)
         server.answers = lambda: _has_bucket(s3)
         yield from _running(server)
+
+
+@contextlib.contextmanager
+def clickhouse_server(data: Path | None = None) -> Iterator[Server]:
+    """A ClickHouse server, its data in a folder of its own or in `data`; add a database to `address`. Users
+    `default` and `reader` have the password that `environment` holds.
+    """
+    program = _program("clickhouse-server", "Debian package clickhouse-server")
+    port = free_port()
+    with _folder() as folder:
+        (folder / "config.xml").write_text(_CLICKHOUSE.format(port=port, data=data or folder / "data"))
+        (folder / "users.xml").write_text(_CLICKHOUSE_USERS)
+        command = [program, f"--config-file={folder / 'config.xml'}"]
+        environment = {"CLICKHOUSE_PASSWORD": "of-a-test"}
+        yield from _running(
+            Server("clickhouse", command, port, f"clickhouse://127.0.0.1:{port}", folder, environment)
+        )
 
 
 @contextlib.contextmanager

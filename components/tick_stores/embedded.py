@@ -13,31 +13,13 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
-import duckdb
 import polars as pl
 
 from components.contracts.files import OutputError, atomic_path
-from components.contracts.tick_schemas import EXECUTE, HIDDEN, TICKS, TRADE
 from components.processes.locks import take_lock
 from components.tick_stores import log
 from components.tick_stores.errors import TickStoreError
-from components.tick_stores.protocol import BAR_COLUMNS
-
-COLUMNS = tuple(TICKS.columns)
-# Trades are rows of TRADE, or, where a session has none, executions of orders.
-BARS = f"""
-    WITH trades AS (
-        SELECT * FROM ticks
-        WHERE kind = {TRADE}
-           OR (kind IN ({EXECUTE}, {HIDDEN}) AND NOT EXISTS (SELECT 1 FROM ticks WHERE kind = {TRADE}))
-    )
-    SELECT
-        symbol, session, ingest_ts // $step * $step AS start_ts,
-        arg_min(price, sequence) AS open, max(price) AS high, min(price) AS low,
-        arg_max(price, sequence) AS close,
-        sum(quantity)::BIGINT AS volume, sum(price::HUGEINT * quantity)::BIGINT AS value, count(*) AS trades
-    FROM trades GROUP BY ALL ORDER BY start_ts
-"""
+from components.tick_stores.kept import COLUMNS, bars_of, nothing_of, once
 
 
 @dataclass(frozen=True)
@@ -76,32 +58,19 @@ class EmbeddedStore:
         """
         for (symbol, session), rows in ticks.select(COLUMNS).group_by("symbol", "session"):
             logged = self._logged(symbol, session)
-            self._once([*self._parts(symbol, session, logged), rows], symbol, session)
+            once(pl.concat([*self._parts(symbol, session, logged), rows]), f"{self.folder}")
 
     def bars(self, symbol: str, session: str, step_ns: int) -> pl.DataFrame:
         """Bars of so many nanoseconds of what was traded, columns BAR_COLUMNS; errors as in `read`, and where
         a sum is too large to be held.
         """
-        ticks = self.read(symbol, session)
-        with duckdb.connect() as connection:
-            connection.register("ticks", ticks.to_arrow())
-            try:
-                bars = pl.from_arrow(connection.sql(BARS, params={"step": step_ns}).to_arrow_table())
-            except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
-                raise TickStoreError(
-                    f"{self.folder}: prices times quantities of {symbol}, session {session}, sum up to more"
-                    f" than 64 bits hold (the largest quantity is {ticks['quantity'].max():,} lots). Mend the"
-                    f" quantities, or set ticks.instruments.{symbol}.lot_size to a larger step."
-                ) from error
-        return bars.cast(BAR_COLUMNS)
+        return bars_of(self.read(symbol, session), step_ns, f"{self.folder}")
 
     def _kept(self, symbol: str, session: str, logged: pl.DataFrame | None) -> pl.DataFrame:
         parts = self._parts(symbol, session, logged)
         if not parts:
-            raise TickStoreError(
-                f"{self.folder} holds no ticks of {symbol} in session {session}: append them, or name others."
-            )
-        return self._once(parts, symbol, session)
+            raise nothing_of(symbol, session, f"{self.folder}")
+        return once(pl.concat(parts), f"{self.folder}")
 
     def _logged(self, symbol: str, session: str) -> pl.DataFrame | None:
         """What stands in the log. To be read before what is sealed: what is moved meanwhile is then met
@@ -118,17 +87,6 @@ class EmbeddedStore:
         place = f"days/*/{escape(symbol)}/{escape(session)}.parquet"
         found = [_sealed(path) for path in self.folder.glob(place)]
         return [part.select(COLUMNS) for part in (*found, logged) if part is not None]
-
-    def _once(self, parts: list[pl.DataFrame], symbol: str, session: str) -> pl.DataFrame:
-        ticks = pl.concat(parts).unique(maintain_order=True).sort("sequence")
-        twice = ticks["sequence"].filter(ticks["sequence"].is_duplicated())
-        if len(twice):
-            raise TickStoreError(
-                f"{self.folder} holds sequence {twice[0]} of {symbol}, session {session}, with"
-                f" {twice.eq(twice[0]).sum()} contents: two recordings share the name of a session. Keep them"
-                " in folders of their own, or name their sessions apart."
-            )
-        return ticks
 
     def _log(self, symbol: str, session: str) -> Path:
         return self.folder / "log" / symbol / f"{session}.arrows"
