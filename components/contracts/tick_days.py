@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from components.contracts.documents.instruments import Instruments
 from components.contracts.errors import ContractError
+from components.contracts.parts import scan_table
+from components.contracts.row_limit import table_rows
 from components.contracts.schemas import Table
-from components.contracts.tables import Stamp, read_stamp, read_table, write_table
+from components.contracts.tables import ROW_GROUP_ROWS, Stamp, read_stamp, read_table, write_table
 from components.contracts.tick_schemas import TICKS
 
 INSTRUMENTS = "instruments.json"
@@ -63,6 +66,22 @@ def write_day(
 def read_day(day: TickDay, table: Table = TICKS) -> pl.DataFrame:
     """The ticks of one symbol and session."""
     return read_table(day.path, table)
+
+
+def day_columns(day: TickDay, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of numbers of one symbol and session's ticks as arrays, checked as `read_table` does. A part of
+    the rows is read at a time: the whole table would hold three times as much.
+    """
+    whole, rows = scan_table(day.path, TICKS).select(names), table_rows(day.path)
+    types = {
+        name: pl.Series([], dtype=kind).to_numpy().dtype for name, kind in whole.collect_schema().items()
+    }
+    columns = {name: np.empty(rows, kind) for name, kind in types.items()}
+    for start in range(0, rows, ROW_GROUP_ROWS):
+        part = whole.slice(start, ROW_GROUP_ROWS).collect()
+        for name, column in columns.items():
+            column[start : start + len(part)] = part[name].to_numpy()
+    return columns
 
 
 def read_instruments(folder: str | os.PathLike) -> Instruments:

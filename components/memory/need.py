@@ -7,6 +7,7 @@ is sure to fit a warning is said, and the stage starts.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from components.memory.lowered import what_to_lower
 from components.memory.share import CEILING
 from components.progress import warn
 
-MIB = 1024**2
+MIB, GIB = 1024**2, 1024**3
 # No measured peak was less than this share of what its formula says, with one thread or two, on two sizes.
 LEAST = 0.7
 
@@ -43,6 +44,10 @@ class Need:
     def bytes(self, rows: int, columns: int) -> int:
         """What it holds at its peak, about."""
         return int(self.base + rows * (self.row + self.cell * columns))
+
+    def most_gib(self, tables: Iterable[str | os.PathLike]) -> float:
+        """GiB that it holds, about, for the largest of some tables, of which one is worked on at a time."""
+        return max(self.bytes(*table_size(table)) for table in tables) / GIB
 
     def require(self, table: str | os.PathLike, *, stage: str = "", root: Path = ROOT) -> None:
         """Refuse to start where the table can never fit, warn where it may not; `stage` is its name where

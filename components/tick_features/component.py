@@ -10,6 +10,7 @@ from components.image import IMAGE
 def build_tick_features(
     ticks: Input[Artifact],
     settings: str,
+    work_folder: str,
     code: str,
     features: Output[Dataset],
     catalog: Output[Artifact],
@@ -17,7 +18,8 @@ def build_tick_features(
     """Sample the features of every symbol's order book by clock or by event."""
     from components.tick_features.run import Inputs, Outputs, run
 
-    run(Inputs(ticks.path), Outputs(features.path, catalog.path), settings=settings, code=code)
+    outputs = Outputs(features.path, catalog.path, work_folder)
+    run(Inputs(ticks.path), outputs, settings=settings, code=code)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -1,6 +1,7 @@
 """What the doors of tick features call: the features of all symbols and sessions, and their leak audit."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import VOLATILITY_COLUMN, read_stamp, write_catalog
+from components.contracts.merged import SessionRows
 from components.contracts.tick_days import TickDay, days_sha256, tick_days
 from components.progress import report, stage, warn
 from components.settings import config_hash, values_hash
@@ -19,7 +21,7 @@ from components.tick_features.config import Settings
 from components.tick_features.day import MAKE_DAY, SAMPLES_FILE, Span
 from components.tick_features.errors import TickFeatureError
 from components.tick_features.library import VOLATILITY_SAMPLES
-from components.tick_features.merged import MadeDay, merge_days
+from components.tick_features.merged import merge_days
 
 # What a session of a symbol takes while it is worked on, however long it is; the libraries for the most part.
 PIECE_GIB = 0.6
@@ -34,10 +36,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the FACTORS table and its catalog go."""
+    """Where the FACTORS table and its catalog go, and the work folder in which finished sessions stay for the
+    next call.
+    """
 
     features: str | os.PathLike
     catalog: str | os.PathLike
+    work: str | os.PathLike
 
 
 def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> None:
@@ -53,19 +58,19 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> None:
         parsed = Settings.model_validate_json(settings)
         days = tick_days(inputs.ticks)
         spans = session_spans(days)
-        target = Path(outputs.features).absolute()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
-            made = _make_days(days, spans, Path(name), parsed, code)
+        work = Path(outputs.work).absolute()
+        made = _make_days(days, spans, work, parsed, code)
+        with tempfile.TemporaryDirectory(prefix="merged.", dir=work) as name:
             known = merge_days(
                 made,
-                target,
+                outputs.features,
                 Path(name),
                 code_version=code,
                 config_hash=config_hash(parsed),
                 inputs={"ticks": days_sha256(days)},
             )
         _write_catalog(outputs.catalog, known, parsed)
+        shutil.rmtree(work)
         report(
             "tick features",
             f"{known['timestamp']:,} samples of {len(days)} sessions in {len(catalog(parsed))} columns;"
@@ -97,17 +102,17 @@ def _ends(day: TickDay) -> tuple[int, int]:
 
 def _make_days(
     days: Sequence[TickDay], spans: Mapping[str, Span], folder: Path, settings: Settings, code: str
-) -> list[MadeDay]:
+) -> list[SessionRows]:
     """The samples of each session, by whatever engine the run has."""
     text, pieces, made = settings.model_dump_json(), [], []
-    for number, day in enumerate(days):
+    for day in days:
         span = spans[day.session]
         about = {"path": str(Path(day.path).absolute()), "first": span.first, "last": span.last}
         content = read_stamp(day.path).content_sha256
         key = values_hash({**about, "content": content, "settings": text, "code": code})
-        piece = Piece(key, folder / f"day_{number:05d}", {**about, "settings": text})
+        piece = Piece(key, folder / day.symbol / day.session, {**about, "settings": text})
         pieces.append(piece)
-        made.append(MadeDay(day.symbol, piece.folder / SAMPLES_FILE))
+        made.append(SessionRows(day.symbol, piece.folder / SAMPLES_FILE))
     engines.map(MAKE_DAY, pieces, memory_gib=PIECE_GIB)
     return made
 

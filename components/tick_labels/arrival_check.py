@@ -9,22 +9,21 @@ from components.compiling import compiled
 from components.contracts.errors import ContractError
 from components.order_book.measures import mid
 from components.order_book.state import apply_rows, new_book
-from components.tick_labels.build import NS_A_US, events_of
+from components.tick_labels.build import NS_A_US
+from components.tick_labels.moments import Events
 
 ROWS = 64
 # Of log returns, from the order of additions.
 TOLERANCE = 1e-9
 
 
-def check_arrivals(
-    labels: pl.DataFrame, ticks: pl.DataFrame, latency_ns: int, sample_ms: int, seed: int
-) -> None:
+def check_arrivals(labels: pl.DataFrame, events: Events, latency_ns: int, sample_ms: int, seed: int) -> None:
     """Refuse labels that do not say what the mid did from the arrival of the order on.
 
     Parameters
     ----------
     labels : LABELS rows of one symbol and session, of which some are looked at
-    ticks : TICKS frame of the same
+    events : those of the same
 
     Raises
     ------
@@ -40,7 +39,7 @@ def check_arrivals(
     arrival = sampled + latency_ns
     leave = arrival + rows["horizon"].to_numpy().astype(np.int64) * (sample_ms * 1_000_000)
     at = np.unique(np.concatenate([sampled, arrival, leave, leave - latency_ns]))
-    mids = np.log(_mids(ticks, at))
+    mids = np.log(_mids(events, at))
 
     def move(start: np.ndarray, end: np.ndarray) -> np.ndarray:
         return mids[np.searchsorted(at, end)] - mids[np.searchsorted(at, start)]
@@ -63,9 +62,8 @@ def check_arrivals(
     )
 
 
-def _mids(ticks: pl.DataFrame, at: np.ndarray) -> np.ndarray:
+def _mids(events: Events, at: np.ndarray) -> np.ndarray:
     """The mid in ticks at each of these moments (ns, ascending), NaN where there is none."""
-    events = events_of(ticks)
     stops = np.searchsorted(events.ingest_ts, at, side="right")
     return _mids_before(events, new_book(), stops)
 

@@ -13,7 +13,7 @@ trip in the direction of the mid loses against the mid: log_return - long where 
 -log_return - short. `vwap_return` is log(VWAP / m1) over the trades between the two moments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -27,57 +27,54 @@ from components.tick_labels.config import Settings
 from components.tick_labels.moments import KNOWN, OUTSIDE, Events, Moments, look, no_moments
 
 NS_A_MS, NS_A_US = 1_000_000, 1_000
+# Samples that are labelled at a time, and events that are compared at a time.
+BLOCK_SAMPLES, LOOKED_AT = 1 << 17, 1 << 20
 VALUES = ("log_return", "vwap_return", "cost", "trade_class")
 
 
 def label_session(
-    ticks: pl.DataFrame, samples: pl.Series, instrument: Instrument, latency_ns: int, settings: Settings
-) -> tuple[pl.DataFrame, np.ndarray]:
-    """Labels of one symbol's samples in one session.
+    events: Events, samples: pl.Series, instrument: Instrument, latency_ns: int, settings: Settings
+) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+    """Labels of one symbol's samples in one session, a block of samples after another.
 
     Parameters
     ----------
-    ticks : TICKS frame of the symbol and session
+    events : those of the symbol and session
     samples : their moments (microseconds, UTC), ascending
     instrument : what ticks and lots are worth
     latency_ns : from a sample to the arrival of its order
 
-    Returns
-    -------
+    Yields
+    ------
     The columns of LABELS but for `symbol` and `sector_neutral_return`, one row a sample and horizon in this
     order, null where there is no label; and why there is none (REASONS of moments.py), [samples, horizons].
-
-    Raises
-    ------
-    ContractError
-        If the ticks are not in the order in which the collector had them.
     """
-    events = events_of(ticks)
     start = samples.to_physical().to_numpy() * NS_A_US
     horizons = np.array([0, *settings.horizons], dtype=np.int64) * settings.sample_ms * NS_A_MS
     times = start + latency_ns + horizons[:, None]
-    found = no_moments(*times.shape)
+    whole = no_moments(*times.shape)
     lot_value = instrument.tick_size * instrument.lot_size
-    look(events, new_book(), times, settings.order_value / lot_value, _trade_rows(events), found)
-    before = start < events.ingest_ts[0]
-    why = np.where(found.why[0] != KNOWN, found.why[0], found.why[1:]).T
-    why[before] = OUTSIDE
-    numbers = _numbers(found, events.price[0], settings)
-    known = why == KNOWN
-    return _long(samples, times[1:].T, {name: _null(numbers[name], known) for name in VALUES}, settings), why
+    look(events, new_book(), times, settings.order_value / lot_value, _trade_rows(events), whole)
+    whole.why[:, start < events.ingest_ts[0]] = OUTSIDE
+    for first in range(0, len(samples), BLOCK_SAMPLES):
+        block = slice(first, first + BLOCK_SAMPLES)
+        found = Moments(*(column[:, block] for column in whole))
+        why = np.where(found.why[0] != KNOWN, found.why[0], found.why[1:]).T
+        numbers = _numbers(found, events.price[0], settings)
+        columns = {name: _null(numbers[name], why == KNOWN) for name in VALUES}
+        yield _long(samples[block], times[1:, block].T, columns, settings), why
 
 
-def events_of(ticks: pl.DataFrame) -> Events:
-    """The columns of a session's ticks as arrays, ContractError where their times go back."""
-    ingest = ticks["ingest_ts"].to_numpy()
-    if len(ingest) > 1 and (back := np.flatnonzero(np.diff(ingest) < 0)).size:
-        where = ticks.row(int(back[0]) + 1, named=True)
-        raise ContractError(
-            f"Ticks of {where['symbol']}, session {where['session']}: ingest_ts goes back at sequence"
-            f" {where['sequence']}. Validate the ticks first; labels look at events in the order in which the"
-            " collector had them."
-        )
-    return Events(*(np.ascontiguousarray(ticks[name].to_numpy()) for name in Events._fields))
+def require_order(events: Events, what: str) -> None:
+    """ContractError where the times of events go back; `what` names the session."""
+    # In parts: a difference of all would be another column.
+    for first in range(0, len(events.ingest_ts), LOOKED_AT):
+        back = np.flatnonzero(np.diff(events.ingest_ts[first : first + LOOKED_AT + 1]) < 0)
+        if back.size:
+            raise ContractError(
+                f"Ticks of {what}: ingest_ts goes back at sequence {first + int(back[0]) + 1}. Validate the"
+                " ticks first; labels look at events in the order in which the collector had them."
+            )
 
 
 def _trade_rows(events: Events) -> bool:

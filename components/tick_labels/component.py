@@ -12,13 +12,15 @@ def build_tick_labels(
     features: Input[Dataset],
     delays: Input[Dataset],
     settings: str,
+    work_folder: str,
     code: str,
     labels: Output[Dataset],
 ):
     """What a round trip earns from each sample, over each horizon, after fees and the walk of the book."""
     from components.tick_labels.run import Inputs, Outputs, run
 
-    run(Inputs(ticks.path, features.path, delays.path), Outputs(labels.path), settings=settings, code=code)
+    outputs = Outputs(labels.path, work_folder)
+    run(Inputs(ticks.path, features.path, delays.path), outputs, settings=settings, code=code)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

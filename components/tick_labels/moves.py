@@ -1,5 +1,7 @@
 """How much there is to learn from: moves that pay and do not overlap."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 
@@ -8,15 +10,14 @@ from components.contracts.errors import ContractError
 from components.tick_labels.config import Settings
 
 
-def moves_that_pay(labels: pl.DataFrame, horizon: int, latency_ns: dict[str, int]) -> dict[str, int]:
-    """How many labels of each symbol pay, of those that share no moment with one counted before.
+def moves_that_pay(paying: pl.DataFrame, latency_ns: Mapping[str, int]) -> dict[str, int]:
+    """How many of the labels of each symbol share no moment with one counted before.
 
     Parameters
     ----------
-    labels : LABELS frame
+    paying : `symbol`, `timestamp` and `label_end` of LABELS of one horizon that pay, by time for each symbol
     latency_ns : from a sample to its entry, by symbol
     """
-    paying = labels.filter((pl.col("horizon") == horizon) & (pl.col("trade_class") != 0))
     counted = dict.fromkeys(latency_ns, 0)
     for (symbol,), rows in paying.group_by("symbol", maintain_order=True):
         start = rows["timestamp"].to_physical().to_numpy() + latency_ns[symbol] // 1_000

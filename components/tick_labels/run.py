@@ -3,28 +3,32 @@ they begin before an order could arrive or where too few moves pay.
 """
 
 import os
-from collections import Counter
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
-from components.contracts import FACTORS, LABELS, map_table, read_stamp, read_table, write_table
-from components.contracts.documents.instruments import Instrument
+from components.contracts import FACTORS, LABELS, read_stamp, read_table
 from components.contracts.errors import ContractError
-from components.contracts.row_limit import refuse_too_many
-from components.contracts.tick_days import TickDay, read_day, read_instruments, tick_days
+from components.contracts.merged import SessionRows, moment_blocks
+from components.contracts.parts import scan_table, write_part, write_parts
+from components.contracts.row_limit import refuse_too_many, table_rows
+from components.contracts.tick_days import TickDay, read_instruments, tick_days
 from components.contracts.tick_schemas import DELAYS
-from components.progress import report, stage, track
-from components.settings import config_hash
-from components.tick_labels.arrival_check import check_arrivals
-from components.tick_labels.build import NS_A_MS, NS_A_US, label_session, with_neutral_returns
+from components.memory.given_back import give_back
+from components.progress import report, stage
+from components.settings import config_hash, values_hash
+from components.spread import engines
+from components.spread.piece import Piece
+from components.tick_labels.build import NS_A_MS, with_neutral_returns
 from components.tick_labels.config import Settings
+from components.tick_labels.day import COUNTS_FILE, LABEL_DAY, LABELS_FILE, NEED, Counts, total
 from components.tick_labels.latency import entry_latency_ns
 from components.tick_labels.moments import REASONS
 from components.tick_labels.moves import moves_that_pay, require_moves
-
-# Only rows are drawn by it, to be looked at again.
-CHECK_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the LABELS table goes."""
+    """Where the LABELS table goes, and the work folder in which finished sessions stay for the next call."""
 
     labels: str | os.PathLike
+    work: str | os.PathLike
 
 
 def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> None:
@@ -56,68 +61,108 @@ def run(inputs: Inputs, outputs: Outputs, *, settings: str, code: str) -> None:
     """
     with stage("tick labels"):
         parsed = Settings.model_validate_json(settings)
-        samples = map_table(inputs.features, FACTORS, ["timestamp", "symbol"])
-        refuse_too_many(len(samples) * len(parsed.horizons), "The table of labels")
+        scan_table(inputs.features, FACTORS)
+        refuse_too_many(table_rows(inputs.features) * len(parsed.horizons), "The table of labels")
         days = tick_days(inputs.ticks)
         delays = read_table(inputs.delays, DELAYS)
         latency = {day.symbol: entry_latency_ns(delays, day.symbol, parsed) for day in days}
-        instruments = read_instruments(inputs.ticks).symbols
-        parts, reasons = [], Counter()
-        for day in track("tick labels", days, what="sessions"):
-            own, why = _label_day(day, samples, instruments[day.symbol], latency[day.symbol], parsed)
-            parts += [own] if len(own) else []
-            reasons.update(why)
-        _require_any(parts, inputs)
-        labels = with_neutral_returns(pl.concat(parts))
-        _tell(labels, reasons, latency, parsed)
-        require_moves(moves_that_pay(labels, parsed.primary_horizon, latency), parsed)
-        write_table(
-            labels,
-            outputs.labels,
-            LABELS,
-            code_version=code,
-            config_hash=config_hash(parsed),
-            inputs={
-                name: read_stamp(getattr(inputs, name)).content_sha256 for name in ("features", "delays")
-            },
-        )
+        work = Path(outputs.work).absolute()
+        pieces = _pieces(days, inputs, latency, settings=settings, code=code, work=work)
+        engines.map(LABEL_DAY, pieces, memory_gib=NEED.most_gib(day.path for day in days))
+        counts = total(Counts.read(piece.folder / COUNTS_FILE) for piece in pieces)
+        made = _made(days, pieces, inputs)
+        _tell(counts, latency, parsed)
+        require_moves(moves_that_pay(_paying(made, parsed.primary_horizon), latency), parsed)
+        about = {"code_version": code, "config_hash": config_hash(parsed)}
+        _merge(made, outputs.labels, work, made_from=inputs, about=about)
+        shutil.rmtree(work)
 
 
-def _label_day(
-    day: TickDay, samples: pl.DataFrame, instrument: Instrument, latency_ns: int, settings: Settings
-) -> tuple[pl.DataFrame, Counter]:
-    """Labels of a symbol's session, checked, and why how many of its samples have none."""
-    ticks = read_day(day)
-    begin, end = (ticks["ingest_ts"].cast(pl.Int64)[place] // NS_A_US for place in (0, -1))
-    own = pl.col("timestamp").cast(pl.Int64).is_between(begin, end)
-    moments = samples.filter((pl.col("symbol") == day.symbol) & own)["timestamp"]
-    if moments.is_empty():
-        return pl.DataFrame(), Counter()
-    made, why = label_session(ticks, moments, instrument, latency_ns, settings)
-    labels = made.with_columns(pl.lit(day.symbol).alias("symbol"))
-    check_arrivals(labels, ticks, latency_ns, settings.sample_ms, CHECK_SEED)
-    of_primary = why[:, settings.horizons.index(settings.primary_horizon)]
-    return labels, Counter(of_primary.tolist())
+def _pieces(
+    days: Sequence[TickDay],
+    inputs: Inputs,
+    latency: Mapping[str, int],
+    *,
+    settings: str,
+    code: str,
+    work: Path,
+) -> list[Piece]:
+    """The symbol-sessions as pieces of work."""
+    instruments, features = read_instruments(inputs.ticks).symbols, Path(inputs.features).absolute()
+    made_from = read_stamp(features).content_sha256
+    pieces = []
+    for day in days:
+        about = {
+            "symbol": day.symbol,
+            "session": day.session,
+            "path": str(day.path.absolute()),
+            "features": str(features),
+            "instrument": instruments[day.symbol].model_dump(),
+            "latency_ns": latency[day.symbol],
+            "settings": settings,
+        }
+        contents = [made_from, read_stamp(day.path).content_sha256]
+        key = values_hash({**about, "contents": contents, "code": code})
+        pieces.append(Piece(key, work / day.symbol / day.session, about))
+    return pieces
 
 
-def _require_any(parts: list[pl.DataFrame], inputs: Inputs) -> None:
-    if not parts:
+def _made(days: Sequence[TickDay], pieces: Sequence[Piece], inputs: Inputs) -> list[SessionRows]:
+    """The labels of sessions that have any."""
+    files = [SessionRows(day.symbol, one.folder / LABELS_FILE) for day, one in zip(days, pieces, strict=True)]
+    made = [one for one in files if one.file.exists()]
+    if not made:
         raise ContractError(
             f"No sample of {inputs.features} lies within a session of {inputs.ticks}. Make the features again"
             " from these ticks."
         )
+    return made
 
 
-def _tell(labels: pl.DataFrame, reasons: Counter, latency: dict[str, int], settings: Settings) -> None:
+def _merge(
+    made: Sequence[SessionRows],
+    target: str | os.PathLike,
+    work: Path,
+    *,
+    made_from: Inputs,
+    about: Mapping[str, str],
+) -> None:
+    """Write the labels of all sessions as one table, by way of files in `work`."""
+    inputs = {name: read_stamp(getattr(made_from, name)).content_sha256 for name in ("features", "delays")}
+    with tempfile.TemporaryDirectory(prefix="merged.", dir=work) as name:
+        parts = []
+        for number, rows in enumerate(moment_blocks(made)):
+            labels = with_neutral_returns(rows)
+            parts.append(write_part(labels, Path(name) / f"part_{number:05d}"))
+            # Or they would stand beside the next ones.
+            del rows, labels
+            give_back()
+        write_parts(parts, target, LABELS, **about, inputs=inputs)
+
+
+def _paying(made: Sequence[SessionRows], horizon: int) -> pl.DataFrame:
+    """The moves of a horizon that pay, by time within each symbol."""
+    pays = (pl.col("horizon") == horizon) & (pl.col("trade_class") != 0)
+    own = (pl.lit(one.symbol).alias("symbol") for one in made)
+    found = (
+        pl.scan_ipc(one.file).filter(pays).select(symbol, "timestamp", "label_end")
+        for one, symbol in zip(made, own, strict=True)
+    )
+    return pl.concat(found).sort("symbol", "timestamp").collect()
+
+
+def _tell(counts: Counts, latency: dict[str, int], settings: Settings) -> None:
     """Say what share of the labels pays at each horizon, how many of the primary are missing, and why."""
     shares = []
     for horizon in settings.horizons:
-        known = labels.filter((pl.col("horizon") == horizon) & pl.col("trade_class").is_not_null())
-        pays = known.select((pl.col("trade_class") != 0).mean()).item() or 0.0
-        shares.append(f"{pays:.2%} over {horizon * settings.sample_ms:,} ms ({len(known):,})")
+        known = counts.known.get(horizon, 0)
+        pays = counts.pays.get(horizon, 0) / known if known else 0.0
+        shares.append(f"{pays:.2%} over {horizon * settings.sample_ms:,} ms ({known:,})")
     report("tick labels", f"pay after costs, of labels: {', '.join(shares)}")
     slowest = max(latency.values()) / NS_A_MS
-    missing = ", ".join(f"{reasons[why]:,} {text}" for why, text in REASONS.items() if reasons[why])
+    missing = ", ".join(
+        f"{counts.reasons[why]:,} {text}" for why, text in REASONS.items() if counts.reasons.get(why)
+    )
     report(
         "tick labels",
         f"orders arrive within {slowest:.4g} ms; no label over {settings.primary_horizon_ms:,} ms:"

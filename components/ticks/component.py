@@ -30,6 +30,7 @@ def ingest_ticks(
 def validate_ticks(
     raw: Input[Artifact],
     settings: str,
+    work_folder: str,
     code: str,
     ticks: Output[Artifact],
     delays: Output[Dataset],
@@ -42,5 +43,6 @@ def validate_ticks(
     """
     from components.ticks.run import ValidateOutputs, run_validate
 
-    outputs = ValidateOutputs(ticks.path, delays.path, quarantine.path, quality.path, page.path)
+    tables = (ticks.path, delays.path, quarantine.path)
+    outputs = ValidateOutputs(*tables, quality.path, page.path, work_folder)
     run_validate(raw.path, outputs, settings=settings, code=code)

@@ -21,7 +21,6 @@ from components.contracts.documents.tick_quality import (
 from components.contracts.documents.tick_truth import TRUTH
 from components.contracts.errors import AlphaloopError
 from components.contracts.files import atomic_path
-from components.contracts.row_limit import table_rows
 from components.contracts.tables import write_table
 from components.contracts.tick_days import (
     INSTRUMENTS,
@@ -81,13 +80,16 @@ class IngestOutputs:
 
 @dataclass(frozen=True)
 class ValidateOutputs:
-    """Where the folder of TICKS, the tables DELAYS and QUARANTINE, the TickQuality and its page go."""
+    """Where the folder of TICKS, the tables DELAYS and QUARANTINE, the TickQuality and its page go, and the
+    work folder in which finished sessions stay for the next call.
+    """
 
     ticks: str | os.PathLike
     delays: str | os.PathLike
     quarantine: str | os.PathLike
     quality: str | os.PathLike
     page: str | os.PathLike
+    work: str | os.PathLike
 
 
 def run_ingest(outputs: IngestOutputs, *, settings: str, seed: int, code: str) -> TickReport:
@@ -139,11 +141,10 @@ def run_validate(
     with stage("validate ticks"):
         parsed = Settings.model_validate_json(settings)
         about = {"code_version": code, "config_hash": config_hash(parsed)}
-        work = Path(outputs.ticks).absolute().parent / f"{Path(outputs.ticks).name}.pieces"
+        work = Path(outputs.work).absolute()
         days = tick_days(raw)
         pieces = [piece(day, work / day.symbol / day.session, settings=settings, about=about) for day in days]
-        largest = max(NEED.bytes(table_rows(day.path), 0) for day in days)
-        engines.map(VALIDATE_DAY, pieces, memory_gib=largest / 2**30)
+        engines.map(VALIDATE_DAY, pieces, memory_gib=NEED.most_gib(day.path for day in days))
         found = _quality(pieces, parsed)
         found.write(outputs.quality)
         stamped = {**about, "inputs": {"raw_ticks": days_sha256(days)}}

@@ -60,8 +60,8 @@ def ticks_pipeline(
     def ticks():
         closing = closing_task(config, arrange, folder, "report")
         with dsl.ExitHandler(closing, name="ticks"):
-            events = _events(config, arrange, source)
-            samples = _samples(config, arrange, events)
+            events = _events(config, arrange, source, folder)
+            samples = _samples(config, arrange, events, folder)
             predictions = _predictions(config, arrange, samples, leaves, folder)
             replayed = _replay(config, arrange, events, samples, predictions)
             verdict = _judge(config, arrange, samples, predictions, replayed)
@@ -82,7 +82,7 @@ def ticks_pipeline(
     return ticks
 
 
-def _events(config: Config, arrange: Arrange, source: Source | None) -> Events:
+def _events(config: Config, arrange: Arrange, source: Source | None, folder: str) -> Events:
     """Tasks from the source to events that can be relied on. `source` as in `source_to_market`."""
     settings = section_json(config.ticks)
     if source is None:
@@ -96,17 +96,24 @@ def _events(config: Config, arrange: Arrange, source: Source | None) -> Events:
         reads_data=True,
     ).outputs
     valid = arrange(
-        validate_ticks(raw=raw["raw"], settings=settings, code=code_version(validate_ticks)), "validate ticks"
+        validate_ticks(
+            raw=raw["raw"],
+            settings=settings,
+            work_folder=f"{folder}/pieces/ticks",
+            code=code_version(validate_ticks),
+        ),
+        "validate ticks",
     ).outputs
     return Events(source, raw["raw"], valid["ticks"], valid["delays"], valid["page"])
 
 
-def _samples(config: Config, arrange: Arrange, events: Events) -> Samples:
+def _samples(config: Config, arrange: Arrange, events: Events, folder: str) -> Samples:
     """Tasks from events to the features and labels of samples."""
     features = arrange(
         build_tick_features(
             ticks=events.ticks,
             settings=section_json(config.tick_features),
+            work_folder=f"{folder}/pieces/tick_features",
             code=code_version(build_tick_features),
         ),
         "tick features",
@@ -126,6 +133,7 @@ def _samples(config: Config, arrange: Arrange, events: Events) -> Samples:
             features=features["features"],
             delays=events.delays,
             settings=section_json(config.tick_labels),
+            work_folder=f"{folder}/pieces/tick_labels",
             code=code_version(build_tick_labels),
         ),
         "tick labels",

@@ -77,7 +77,7 @@ def of_the_stage(folder: Path, events: int) -> None:
     start = time.monotonic()
     run(
         Inputs(folder / "ticks"),
-        Outputs(folder / "features.parquet", folder / "catalog.json"),
+        Outputs(folder / "features.parquet", folder / "catalog.json", folder / "work"),
         settings=Settings().model_dump_json(),
         code="benchmark",
     )

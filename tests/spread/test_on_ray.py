@@ -39,6 +39,7 @@ from tests.experts.training.test_folds_elsewhere import (
 from tests.processes.planted import plant
 from tests.spread.raylets import Raylets, until
 from tests.spread.test_spread import PARTS, REFUSE, SQUARE, files, pieces, said
+from tests.spread.tick_stages import ingest, make_all
 
 # Not imported: Ray reads when it is imported whether there is a token.
 pytestmark = [
@@ -97,6 +98,14 @@ def test_folds_give_the_same_bytes(tmp_path, inputs, ray, monkeypatch):
     assert made(tmp_path / "ray" / "expert") == made(tmp_path / "here" / "expert")
     tried = [read_attempts(tmp_path / "ray" / "work" / fit.fold) for fit in status.folds]
     assert all(len(lines) == 2 for lines in tried)
+
+
+def test_symbol_sessions_of_ticks_give_the_same_bytes(tmp_path, ray, monkeypatch):
+    raw = ingest(tmp_path)
+    make_all(raw, tmp_path / "ray")
+    monkeypatch.setenv(ENGINE_VARIABLE, "local")
+    make_all(raw, tmp_path / "here")
+    assert files(tmp_path / "ray") == files(tmp_path / "here")
 
 
 DRIVER = """

@@ -54,7 +54,12 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
-    run(Inputs(folder), Outputs(out / "features.parquet", out / "catalog.json"), settings=TEXT, code="code")
+    run(
+        Inputs(folder),
+        Outputs(out / "features.parquet", out / "catalog.json", out / "work"),
+        settings=TEXT,
+        code="code",
+    )
     return out
 
 
@@ -87,7 +92,12 @@ def test_columns_without_a_value_are_no_inputs(folder, tmp_path):
     lonely = tmp_path / "ticks"
     ticks = depth_stream(1, 100, levels=3, quotes=False).filter(pl.col("price").is_between(996, 1004))
     write_day(ticks, lonely, "A", "one", **ABOUT)
-    run(Inputs(lonely), Outputs(tmp_path / "f.parquet", tmp_path / "c.json"), settings=TEXT, code="code")
+    run(
+        Inputs(lonely),
+        Outputs(tmp_path / "f.parquet", tmp_path / "c.json", tmp_path / "w"),
+        settings=TEXT,
+        code="code",
+    )
     roles = {entry.column: entry.role for entry in read_catalog(tmp_path / "c.json")}
     assert roles["imbalance_10"] == "raw"
     assert roles["imbalance_1"] == "input"
@@ -129,7 +139,7 @@ def test_ticks_too_short_for_a_sample_are_refused(tmp_path):
     with pytest.raises(TickFeatureError, match="long enough"):
         run(
             Inputs(tmp_path / "ticks"),
-            Outputs(tmp_path / "f.parquet", tmp_path / "c.json"),
+            Outputs(tmp_path / "f.parquet", tmp_path / "c.json", tmp_path / "w"),
             settings=json.dumps({"sample": "1s"}),
             code="code",
         )

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from components.contracts.tick_schemas import QUOTE, SNAPSHOT, TICKS
+from components.tick_labels.build import label_session
+from components.tick_labels.moments import Events
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000
@@ -40,3 +43,14 @@ def moments(*at_ms: float) -> pl.Series:
 
 def quote_rows(at_ms: int, message: int, bid: tuple, ask: tuple) -> list[tuple]:
     return [(at_ms, message, QUOTE, side, *touch, 0) for side, touch in ((1, bid), (-1, ask))]
+
+
+def events_of(ticks: pl.DataFrame) -> Events:
+    """What the labels look at of a TICKS frame."""
+    return Events(*(np.ascontiguousarray(ticks[name].to_numpy()) for name in Events._fields))
+
+
+def label_all(ticks: pl.DataFrame, *given) -> tuple[pl.DataFrame, np.ndarray]:
+    """The blocks of `label_session` together."""
+    labels, why = zip(*label_session(events_of(ticks), *given), strict=True)
+    return pl.concat(labels), np.concatenate(why)

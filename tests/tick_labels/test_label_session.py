@@ -14,10 +14,19 @@ from hypothesis import strategies as st
 from components.contracts.documents.instruments import Instrument
 from components.contracts.errors import ContractError
 from components.contracts.tick_schemas import ADD, DEPTH, EXECUTE, HALT, RESUME, SNAPSHOT, TRADE
-from components.tick_labels.build import label_session
+from components.tick_labels.build import require_order
 from components.tick_labels.config import Settings
 from components.tick_labels.moments import CROSSED, HALTED, KNOWN, ONE_SIDED, OUTSIDE, OVER, THIN
-from tests.tick_labels.markets import MS, START, book_rows, moments, quote_rows, ticks_of
+from tests.tick_labels.markets import (
+    MS,
+    START,
+    book_rows,
+    events_of,
+    label_all,
+    moments,
+    quote_rows,
+    ticks_of,
+)
 
 CENTS = Instrument(tick_size=0.01, lot_size=1.0)
 SMALL = {"sample_ms": 50, "horizons_ms": (250,), "primary_horizon_ms": 250, "order_value": 1_000.0}
@@ -28,7 +37,7 @@ RISEN = book_rows(300, 2, [(10_099, 8), (10_098, 100)], [(10_101, 5), (10_102, 1
 
 def labelled(rows, *at_ms, latency_ms=20, instrument=CENTS, **settings):
     made = Settings.model_validate({**SMALL, **settings})
-    return label_session(ticks_of(rows), moments(*at_ms), instrument, latency_ms * MS, made)
+    return label_all(ticks_of(rows), moments(*at_ms), instrument, latency_ms * MS, made)
 
 
 def test_a_round_trip_by_hand():
@@ -108,8 +117,8 @@ def test_executions_are_the_trades_of_a_source_without_trades():
 
 
 def test_ticks_out_of_order_are_refused():
-    with pytest.raises(ContractError, match="ingest_ts goes back at sequence 5"):
-        labelled([*FLAT, *END, *RISEN], 100)
+    with pytest.raises(ContractError, match="A, session one: ingest_ts goes back at sequence 5"):
+        require_order(events_of(ticks_of([*FLAT, *END, *RISEN])), "A, session one")
 
 
 def test_horizons_are_counted_in_samples():
@@ -207,7 +216,7 @@ def test_labels_agree_with_a_slow_oracle(events, latency_ms, fee_bps):
     )
     oracle = Oracle(rows, settings, latency_ms)
     at = range(0, rows[-1][0] + 1, 50)
-    labels, _ = label_session(
+    labels, _ = label_all(
         ticks_of(rows), moments(*at), Instrument(tick_size=1.0, lot_size=1.0), latency_ms * MS, settings
     )
     wanted = [oracle.label(ms, horizon) for ms in at for horizon in (50, 250)]

@@ -8,13 +8,14 @@ from components.contracts.documents.instruments import Instrument, Instruments
 from components.contracts.errors import ContractError
 from components.contracts.tick_days import INSTRUMENTS, write_day
 from components.contracts.tick_schemas import DELAYS, TRADE
+from components.spread import local
+from components.tick_labels import day
 from components.tick_labels import run as door
 from components.tick_labels.arrival_check import check_arrivals
-from components.tick_labels.build import label_session
 from components.tick_labels.config import Settings
 from components.tick_labels.latency import entry_latency_ns
 from components.tick_labels.moves import moves_that_pay, require_moves
-from tests.tick_labels.markets import MS, book_rows, moments, ticks_of
+from tests.tick_labels.markets import MS, book_rows, events_of, label_all, moments, ticks_of
 
 CENTS = Instrument(tick_size=0.01, lot_size=1.0)
 ABOUT = {"code_version": "code", "config_hash": "hash"}
@@ -58,7 +59,7 @@ def market(tmp_path):
         delays(A=((0, 1, 10, 20),), B=((0, 1, 30, 40),)), tmp_path / "delays.parquet", DELAYS, **ABOUT
     )
     inputs = door.Inputs(*(tmp_path / name for name in ("ticks", "features.parquet", "delays.parquet")))
-    return inputs, door.Outputs(tmp_path / "labels.parquet")
+    return inputs, door.Outputs(tmp_path / "labels.parquet", tmp_path / "work")
 
 
 def test_the_door_labels_all_symbols_and_horizons(market):
@@ -88,8 +89,10 @@ def test_the_door_refuses_where_too_few_moves_pay(market):
 def test_the_door_refuses_labels_that_start_before_the_order_arrives(market, monkeypatch):
     """The planted fault: entries at the sample itself."""
     inputs, outputs = market
-    honest = door.label_session
-    monkeypatch.setattr(door, "label_session", lambda *given: honest(*given[:3], 0, given[4]))
+    honest = day.label_session
+    monkeypatch.setattr(day, "label_session", lambda *given: honest(*given[:3], 0, given[4]))
+    # In this process, where the fault is planted.
+    monkeypatch.setattr(local, "cores", lambda: 1)
     with pytest.raises(ContractError, match=r"do not begin where the order arrives, 10 ms after .* no order"):
         door.run(inputs, outputs, settings=SETTINGS.model_dump_json(), code="code")
 
@@ -97,13 +100,13 @@ def test_the_door_refuses_labels_that_start_before_the_order_arrives(market, mon
 @pytest.mark.parametrize(("planted_ms", "caught"), [(20, False), (0, True), (19, True), (45, True)])
 def test_an_early_or_late_start_is_found_again_from_the_events(planted_ms, caught):
     ticks = ticks_of([row for step in range(100) for row in _drift(step)])
-    made, _ = label_session(ticks, moments(*range(0, 400, 50)), CENTS, planted_ms * MS, SETTINGS)
+    made, _ = label_all(ticks, moments(*range(0, 400, 50)), CENTS, planted_ms * MS, SETTINGS)
     labels = made.with_columns(symbol=pl.lit("A"))
     if caught:
         with pytest.raises(ContractError, match="20 ms after the sample"):
-            check_arrivals(labels, ticks, 20 * MS, 50, 0)
+            check_arrivals(labels, events_of(ticks), 20 * MS, 50, 0)
     else:
-        check_arrivals(labels, ticks, 20 * MS, 50, 0)
+        check_arrivals(labels, events_of(ticks), 20 * MS, 50, 0)
 
 
 def _drift(step):
@@ -148,6 +151,7 @@ def test_moves_that_overlap_count_once():
             "trade_class": pl.Series([1, 1, -1, 0, -1, 1], dtype=pl.Int8),
         }
     )
-    counted = moves_that_pay(labels, 5, {"A": 10 * MS, "B": 0})
+    paying = labels.filter(pl.col("trade_class") != 0)
+    counted = moves_that_pay(paying, {"A": 10 * MS, "B": 0})
     assert counted == {"A": 3, "B": 0}
     require_moves(counted, SETTINGS.model_copy(update={"fewest_moves": 3}))

@@ -24,7 +24,7 @@ ABOUT = {"code_version": "test", "config_hash": "test"}
 
 
 def outputs(folder) -> ValidateOutputs:
-    names = ("ticks", "delays.parquet", "quarantine.parquet", "quality.json", "page.html")
+    names = ("ticks", "delays.parquet", "quarantine.parquet", "quality.json", "page.html", "work")
     return ValidateOutputs(*(folder / name for name in names))
 
 
