@@ -82,8 +82,8 @@ class Checks(Section):
         0.2,
         gt=0,
         description=(
-            "a quote or trade that lies further than this share from the session's median price is one that"
-            " can't be"
+            "a quote or trade that lies further than this share from the median of the 511 before it is one"
+            " that can't be"
         ),
     )
     after_broken_chain: Literal["drop", "keep"] = Field(

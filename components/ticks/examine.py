@@ -23,6 +23,7 @@ from components.contracts.tick_schemas import (
 )
 from components.ticks.clock import Followed, follow
 from components.ticks.config import Settings
+from components.ticks.far import far_prices
 from components.ticks.in_order import as_ticks, in_order, without_crossed
 from components.ticks.order import ANEW, BEHIND, REPEATED, order_of_ids, out_of_time
 from components.ticks.rules import QUARANTINED
@@ -150,14 +151,9 @@ def _check_halts(work: Work) -> None:
 
 
 def _check_far(work: Work) -> None:
-    """Quotes and trades far from where the session's are."""
-    price = work.column("price")
-    judged = work.is_of(QUOTE, *TRADED) & (price > 0)
-    sound = judged & (work.why == OK)
-    if sound.any():
-        median = np.median(price[sound])
-        far = np.abs(price / median - 1) > work.settings.checks.max_price_jump
-        work.fault(judged & far, "far_price")
+    """Quotes and trades far from where those before them were."""
+    prints, most = work.is_of(QUOTE, *TRADED), work.settings.checks.max_price_jump
+    work.fault(far_prices(work.column("price"), prints, work.is_of(SNAPSHOT), most), "far_price")
 
 
 def _clock(work: Work) -> tuple[Followed, np.ndarray]:

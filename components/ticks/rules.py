@@ -75,7 +75,7 @@ RULES = (
     Rule(
         "far_price",
         "quarantine",
-        "a quote or trade further than ticks.checks.max_price_jump from the session's median trade or quote",
+        "a quote or trade further than ticks.checks.max_price_jump from the median of the 511 before it",
         "Look at the rows; raise the limit if the market did move that far.",
     ),
     Rule("broken_chain", "told", "a depth update does not continue the one before it: some were lost", ""),
