@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.experts.networks.unit_scale import unit_scale
 from components.experts.neural.batch import Batch, Encoded, Layout
 from components.experts.neural.regularise import depth_rates, drop_path
 
 
 class CausalNetwork(nn.Module):
-    """The branches' values at the newest sample, beside that sample itself, are the embedding.
+    """The branches' values at the newest sample, beside that sample itself, make the embedding: a sum of
+    them, and products of two sums.
 
     What stands before a symbol's first sample is 0 in every layer, as a state is that has seen nothing.
     Satisfies `neural.batch.Network`, and answers sample by sample too (`step`).
@@ -44,7 +44,7 @@ class CausalNetwork(nn.Module):
             Branch(inputs, pace, joined(layout.lookback // pace, kernel), width, dropout, stochastic_depth)
             for pace in paces
         )
-        self.join = nn.Linear(len(paces) * width + inputs, width)
+        self.join = nn.Linear(len(paces) * width + inputs, 3 * width)
         self.state_size = sum(branch.state_size for branch in self.branches)
 
     def forward(self, batch: Batch) -> Encoded:
@@ -68,8 +68,12 @@ class CausalNetwork(nn.Module):
         return self._joined(found, sample_BF), torch.cat(after, dim=1)
 
     def _joined(self, found: list[Tensor], newest_BF: Tensor) -> Encoded:
-        embedding_BD = self.join(torch.cat([*found, newest_BF], dim=-1))
-        return Encoded(unit_scale(embedding_BD[..., None]).transpose(1, 2), embedding_BD.new_zeros(()))
+        """A sum of what the branches and the newest sample say, and products of two such sums. It keeps its
+        size, by which heads tell strong moments from weak ones.
+        """
+        sum_BD, left_BD, right_BD = self.join(torch.cat([*found, newest_BF], dim=-1)).chunk(3, dim=-1)
+        embedding_BD = sum_BD + left_BD * right_BD
+        return Encoded(embedding_BD[:, None], embedding_BD.new_zeros(()))
 
 
 class Branch(nn.Module):

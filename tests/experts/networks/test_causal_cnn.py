@@ -16,7 +16,8 @@ from torch import nn
 from components.experts.errors import ExpertError
 from components.experts.families import causal_cnn, elasticnet
 from components.experts.leaves import merged
-from components.experts.networks.causal_cnn import Branch, joined
+from components.experts.networks.causal_cnn import Branch, CausalNetwork, joined
+from components.experts.neural.batch import Batch, Layout
 from components.experts.neural.export import FromWindows
 from components.experts.neural.streaming import refuse_other_answers
 from components.experts.protocol import Task
@@ -105,6 +106,37 @@ def test_blocks_and_steps_are_dilated_convolutions(pace, kernel, positions, begi
                 window = slice(t + 1 - lookback, t + 1)
                 value_BD = branch(inputs_TF[None, window], began_T[None, window], None)
                 torch.testing.assert_close(value_BD[0], wanted_TD[t], rtol=1e-5, atol=1e-5)
+
+
+def test_the_embedding_is_a_sum_and_a_product_by_hand():
+    """Width 1, one branch of one sample, inputs a = 2 and b = 3: 5 a + (a + 1) (4 b - 2) = 40."""
+    layout = Layout(
+        inputs={"a": "book", "b": "flow"},
+        means=(0.0, 0.0),
+        deviations=(1.0, 1.0),
+        lookback=1,
+        regimes=4,
+        tasks=(("log_return", 2),),
+        sectors=0,
+        industries=0,
+        trading_days=7,
+        period="250ms",
+    )
+    network = CausalNetwork(layout, paces=(1,), kernel=2, width=1, dropout=0.0, stochastic_depth=0.0).eval()
+    with torch.no_grad():
+        # Columns: the branch's value, a, b. Rows: sum, left, right.
+        network.join.weight.copy_(torch.tensor([[0.0, 5.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 4.0]]))
+        network.join.bias.copy_(torch.tensor([0.0, 1.0, -2.0]))
+    found = network(
+        Batch(
+            inputs_BLF=torch.tensor([[[2.0, 3.0]]]),
+            began_BL=torch.ones(1, 1, dtype=torch.bool),
+            regime_BR=torch.zeros(1, 4),
+            sector_B=torch.zeros(1, dtype=torch.int64),
+            industry_B=torch.zeros(1, dtype=torch.int64),
+        )
+    )
+    assert found.embedding_BTE.tolist() == [[[40.0]]]
 
 
 def test_paces_of_each_period():
