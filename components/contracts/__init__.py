@@ -6,7 +6,13 @@ from components.contracts.chosen import ChosenInputs, read_chosen, write_chosen
 from components.contracts.errors import AlphaloopError, ContractError
 from components.contracts.files import OutputError, atomic_path, atomic_write_text, read_json, require_json
 from components.contracts.gathered import GatheredError, read_gathered
-from components.contracts.mapped import map_table, mapped_array, mapped_parts, mapped_rows
+from components.contracts.mapped import (
+    map_table,
+    mapped_array,
+    mapped_columns,
+    mapped_parts,
+    mapped_rows,
+)
 from components.contracts.schemas import (
     ALL_PREDICTIONS,
     BETA_COLUMN,
@@ -91,6 +97,7 @@ __all__ = [
     "inputs_of",
     "map_table",
     "mapped_array",
+    "mapped_columns",
     "mapped_parts",
     "mapped_rows",
     "of_task",

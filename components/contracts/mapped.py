@@ -61,7 +61,7 @@ def map_table(path: str | os.PathLike, table: Table, columns: Collection[str] | 
             add_column(digest, lambda series=series: [series])
         return batch.select(name for name in names if name in wanted)
 
-    frame = check_table(_in_batches(read, list(schema), table_rows(path)), table, source=str(path))
+    frame = check_table(mapped_columns(read, list(schema), table_rows(path)), table, source=str(path))
     refuse_changed(path, stamp, digest.hexdigest())
     return frame
 
@@ -77,7 +77,7 @@ def mapped_rows(frame: pl.DataFrame, kept: pl.Expr) -> pl.DataFrame:
     if _small(frame):
         return frame.filter(kept)
     chosen = frame.select(kept.alias("kept")).to_series()
-    return _in_batches(lambda names: frame.select(names).filter(chosen), frame.columns, len(frame))
+    return mapped_columns(lambda names: frame.select(names).filter(chosen), frame.columns, len(frame))
 
 
 def mapped_parts(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -90,7 +90,7 @@ def mapped_parts(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """
     laid = []
     for part in parts:
-        laid.append(part if _small(part) else _in_batches(part.select, part.columns, len(part)))
+        laid.append(part if _small(part) else mapped_columns(part.select, part.columns, len(part)))
         # Or it would stand beside the next one.
         del part
     return pl.concat(laid)
@@ -121,10 +121,16 @@ def _small(frame: pl.DataFrame) -> bool:
     return NAMES_STAY or frame.estimated_size() <= SMALL_BYTES
 
 
-def _in_batches(
+def mapped_columns(
     read: Callable[[Sequence[str]], pl.DataFrame], names: Sequence[str], rows: int
 ) -> pl.DataFrame:
-    """What `read` gives of some columns after others, mapped."""
+    """What `read` gives of some columns after others, so many rows of each, mapped.
+
+    Raises
+    ------
+    OutputError
+        If they find no room.
+    """
     parts = []
     with _room():
         place = tempfile.TemporaryDirectory(prefix=PREFIX)

@@ -21,23 +21,25 @@ class Crossed:
     crossed_states: int
 
 
+SHOWN = ("message", "kind", "side", "price", "quantity")
+
+
 def crossed(ticks: pl.DataFrame) -> Crossed:
-    """Find crossed touches and books. `ticks` has `message` counted up, `kind`, `side`, `price`, `quantity`.
+    """Find crossed touches and books. `ticks` has the columns SHOWN, with `message` counted up.
 
     Where a book is crossed after a message, that message's own levels at or beyond the other side's best are
     the ones that go.
     """
-    message, kind, side = (ticks[name].to_numpy() for name in ("message", "kind", "side"))
-    quantity = ticks["quantity"].to_numpy()
-    quotes, touches, bad_touches = _quotes(message, kind, side, ticks["price"].to_numpy(), quantity)
+    message, kind, side, price, quantity = (ticks[name].to_numpy() for name in SHOWN)
+    quotes, touches, bad_touches = _quotes(message, kind, side, price, quantity)
     of_levels = (kind == SNAPSHOT) | (kind == DEPTH)
     levels = np.zeros(len(kind), bool)
-    prices, rank = np.unique(ticks["price"].to_numpy()[of_levels], return_inverse=True)
+    prices = np.unique(price[of_levels])
     found, books, bad_books = _books(
         message[of_levels],
         kind[of_levels] == SNAPSHOT,
         side[of_levels],
-        rank,
+        np.searchsorted(prices, price[of_levels]),
         quantity[of_levels],
         len(prices),
     )

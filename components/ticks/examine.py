@@ -30,6 +30,11 @@ from components.ticks.rules import QUARANTINED
 from components.ticks.work import DAY_NS, LEVELS, MS, NUMBERED, OK, Work, among, marked
 
 TRADED = (TRADE, EXECUTE, HIDDEN)
+SHOWN = ("of", "kind", "side", "price", "quantity", "update_id")
+# Whether a row came before in its message. Hashes of 64 bits: two rows of a message differ and hash alike
+# once in more days than anybody records.
+SAID_ONCE = pl.col("kind").is_in([*LEVELS, QUOTE]) | ((pl.col("kind") == TRADE) & (pl.col("update_id") != 0))
+SAID_AGAIN = ~pl.struct(SHOWN).hash().is_first_distinct() & SAID_ONCE
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,10 @@ def _check_times(work: Work) -> None:
 
 def _check_repeats(work: Work) -> None:
     """Rows that stand twice in one message, and orders that came before."""
-    kind, numbered = pl.col("kind"), pl.col("update_id") != 0
-    shown = pl.struct("of", "kind", "side", "price", "quantity", "update_id")
-    # Hashes of 64 bits: among 20 million rows two differ and hash alike once in 100,000 days.
-    twice = ~shown.hash().is_first_distinct() & (kind.is_in([*LEVELS, QUOTE]) | ((kind == TRADE) & numbered))
-    columns = work.rows.select("kind", "side", "price", "quantity", "update_id")
-    repeated = columns.with_columns(pl.Series("of", work.of)).select(twice).to_series().to_numpy()
+    repeated = np.zeros(len(work.why), bool)
+    for part in work.parts():
+        rows = work.rows[part].with_columns(pl.Series("of", work.of[part])).select(SHOWN)
+        repeated[part] = rows.select(SAID_AGAIN).to_series().to_numpy()
     work.fault(repeated, "duplicate")
     added = np.flatnonzero(work.is_of(ADD))
     again = ~work.rows["order_id"][added].is_first_distinct().to_numpy()
@@ -130,15 +133,29 @@ def _check_ids(work: Work) -> None:
         ids, day = work.column("update_id")[heads], work.column("ingest_ts")[heads] // DAY_NS
         if not ids.any():
             continue
-        said = work.rows.select("side", "price", "quantity")[rows].select(pl.struct(pl.all()).hash())
-        content = np.add.reduceat(said.to_series().to_numpy(), np.searchsorted(rows, heads))
-        messages = pl.DataFrame({"id": ids, "content": content})
-        seen = ~messages.select(pl.struct(pl.all()).is_first_distinct()).to_series()
-        found = order_of_ids(ids, seen.to_numpy(), day)
+        found = order_of_ids(ids, _seen(work, rows, heads, ids), day)
         for verdict, reason in ((REPEATED, "duplicate"), (BEHIND, "late")):
             own = work.is_of(kind) & among(work.of, work.of[heads[found == verdict]])
             work.fault(own, reason)
         work.tell("numbering_reset", heads[found == ANEW])
+
+
+def _seen(work: Work, rows: np.ndarray, heads: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Which messages of a kind came before, by id and content; asked only of those whose ids do not count up,
+    of the others False.
+    """
+    seen = np.zeros(len(heads), bool)
+    behind = np.flatnonzero(ids[1:] <= np.maximum.accumulate(ids)[:-1]) + 1
+    alike = among(ids, np.unique(ids[behind]))
+    if not alike.any():
+        return seen
+    counts = np.diff(np.searchsorted(rows, heads), append=len(rows))
+    own, firsts = rows[np.repeat(alike, counts)], np.cumsum(counts[alike]) - counts[alike]
+    said = work.rows.select("side", "price", "quantity")[own].select(pl.struct(pl.all()).hash())
+    content = np.add.reduceat(said.to_series().to_numpy(), firsts)
+    messages = pl.DataFrame({"id": ids[alike], "content": content})
+    seen[alike] = ~messages.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    return seen
 
 
 def _check_halts(work: Work) -> None:

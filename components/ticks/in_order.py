@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from components.contracts import mapped_columns
 from components.contracts.tick_schemas import BUY, SNAPSHOT, TICKS
 from components.ticks.chain import (
     BREAKS,
@@ -20,10 +21,11 @@ from components.ticks.chain import (
     chained,
 )
 from components.ticks.clock import Followed
-from components.ticks.crossed import crossed
+from components.ticks.crossed import SHOWN, crossed
 from components.ticks.work import LEVELS, OK, Work, among, marked
 
-AS_THEY_ARE = ("symbol", "session", "exchange_ts", "order_id", "update_id", "previous_update_id")
+# What stands where the book becomes unknown.
+CLEARED = {"kind": SNAPSHOT, "side": BUY, "price": 0, "quantity": 0}
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,11 @@ class Ordered:
 
     def messages(self) -> np.ndarray:
         """Messages counted from 0."""
-        starts = (np.diff(self.anchor, prepend=-1) != 0) | (np.diff(self.turn, prepend=-1) != 0)
-        return np.cumsum(starts, dtype=np.int64) - 1
+        starts = np.ones(len(self.row), bool)
+        starts[1:] = (np.diff(self.anchor) != 0) | (np.diff(self.turn) != 0)
+        messages = np.cumsum(starts, dtype=np.int64)
+        messages -= 1
+        return messages
 
 
 def in_order(work: Work) -> Ordered:
@@ -57,10 +62,10 @@ def in_order(work: Work) -> Ordered:
     _judge_chain(work, link, heads, keep)
     elsewhere = (link.fate == HELD) | (link.fate == SUPERSEDED) | (link.fate == UNKNOWN)
     gone = work.is_of(*LEVELS) & among(work.of, number[elsewhere])
-    stays = np.flatnonzero((work.why == OK) & ~gone)
-    parts = [_together(stays, work.of[stays], 0)]
+    stays = np.flatnonzero((work.why == OK) & ~gone).astype(work.of.dtype)
+    parts, of_levels = [_together(stays, work.of[stays], 0)], work.of[levels]
     for turn, (moved, anchor) in enumerate(zip(link.moved, link.anchor, strict=True), start=1):
-        first, last = np.searchsorted(work.of[levels], [number[moved], number[moved] + 1])
+        first, last = np.searchsorted(of_levels, [number[moved], number[moved] + 1])
         parts.append(_together(levels[first:last], np.full(last - first, number[anchor]), turn))
     if not keep:
         parts.append(_clearing(work, number[link.fate == BREAKS]))
@@ -88,7 +93,7 @@ def without_crossed(work: Work, ordered: Ordered) -> tuple[Ordered, int, int]:
     """The rows without those that cross touch or book; how many states there were, and how many were crossed.
     A snapshot of which nothing is left still clears.
     """
-    found = crossed(_shown(work, ordered))
+    found = crossed(pl.DataFrame([_shown(work, ordered, name) for name in SHOWN]))
     for rows, reason in ((found.quotes, "crossed_quote"), (found.levels, "crossed_book")):
         work.fault(marked(len(work.why), ordered.row[rows & ~ordered.clears]), reason)
     sent = (work.why[ordered.row] == OK) | ordered.clears
@@ -102,30 +107,33 @@ def without_crossed(work: Work, ordered: Ordered) -> tuple[Ordered, int, int]:
 
 
 def as_ticks(work: Work, ordered: Ordered, clock: Followed) -> pl.DataFrame:
-    """TICKS with rows and messages counted anew, and the clock as it was known when they were received."""
-    own = work.of[ordered.row]
-    rows = _shown(work, ordered, *AS_THEY_ARE)
-    numbered = rows.with_columns(
-        pl.int_range(pl.len(), dtype=pl.Int64).alias("sequence"),
-        pl.Series("ingest_ts", work.column("ingest_ts")[work.heads[ordered.anchor]]),
-        pl.Series("offset_ns", clock.offset_ns[own]),
-        pl.Series("delay_ns", clock.delay_ns[own]),
-    )
-    return numbered.select(*TICKS.columns, "offset_ns", "delay_ns")
+    """TICKS with rows and messages counted anew, and the clock as it was known when they were received; made
+    a column at a time, and mapped.
+    """
+    of_clock = {"offset_ns": clock.offset_ns, "delay_ns": clock.delay_ns}
+
+    def column(name: str) -> pl.Series:
+        if name in of_clock:
+            return pl.Series(name, of_clock[name][work.of[ordered.row]])
+        if name == "sequence":
+            return pl.int_range(len(ordered.row), dtype=pl.Int64, eager=True).alias(name)
+        if name == "ingest_ts":
+            return pl.Series(name, work.column(name)[work.heads[ordered.anchor]])
+        return _shown(work, ordered, name)
+
+    names = [*TICKS.columns, *of_clock]
+    return mapped_columns(lambda some: pl.DataFrame(map(column, some)), names, len(ordered.row))
 
 
-def _shown(work: Work, ordered: Ordered, *more: str) -> pl.DataFrame:
-    """Kind, side, price, quantity and message of ordered rows, and `more` columns as the source has them."""
-    rows = work.rows.select("kind", "side", "price", "quantity", *more)[ordered.row]
-    rows = rows.with_columns(pl.Series("message", ordered.messages()))
-    if not ordered.clears.any():
-        return rows
-    clears = pl.Series(ordered.clears)
-    cleared = {"kind": SNAPSHOT, "side": BUY, "price": 0, "quantity": 0}
-    return rows.with_columns(
-        pl.when(clears).then(pl.lit(value, rows.schema[name])).otherwise(pl.col(name)).alias(name)
-        for name, value in cleared.items()
-    )
+def _shown(work: Work, ordered: Ordered, name: str) -> pl.Series:
+    """A column of ordered rows, with messages counted anew."""
+    if name == "message":
+        return pl.Series(name, ordered.messages())
+    column = work.rows[name][ordered.row]
+    if name not in CLEARED or not ordered.clears.any():
+        return column
+    clearing = pl.Series([CLEARED[name]], dtype=column.dtype)
+    return clearing.zip_with(pl.Series(ordered.clears), column).alias(name)
 
 
 def _clearing(work: Work, messages: np.ndarray) -> Ordered:

@@ -7,11 +7,12 @@ from typing import Any
 
 import polars as pl
 
+from components.contracts import map_table
 from components.contracts.documents import Document
 from components.contracts.documents.tick_quality import DayQuality
 from components.contracts.schemas import Table
 from components.contracts.tables import read_stamp, read_table, write_table
-from components.contracts.tick_days import TickDay, read_day
+from components.contracts.tick_days import TickDay
 from components.contracts.tick_schemas import RAW_TICKS, TICKS
 from components.memory.need import MIB, Need
 from components.spread.piece import Piece
@@ -19,9 +20,9 @@ from components.ticks.config import Settings
 from components.ticks.examine import examine
 from components.ticks.quality import day_quality
 
-# The libraries, and for each row the raw one, the places of what stays, and the ticks: measured on simulated
-# sessions of 0.5 and 1.9 million rows.
-NEED = Need("validate ticks", base=220 * MIB, row=480, cell=0)
+# The libraries, and for each row its message, the places of what stays, and the clock: raw rows and ticks lie
+# in mapped files. Measured on simulated sessions, tests/memory/test_stages_refuse.py.
+NEED = Need("validate ticks", base=116 * MIB, row=81, cell=0)
 VALIDATE_DAY = "components.ticks.pieces:validate_day"
 TICKS_FILE, QUARANTINE_FILE, QUALITY_FILE = "ticks.parquet", "quarantine.parquet", "quality.json"
 
@@ -57,7 +58,7 @@ def validate_day(arguments: Mapping[str, Any], folder: Path) -> None:
     """Examine one symbol's session into an empty folder: its ticks, its quarantine, and what was found."""
     day = TickDay(arguments["symbol"], arguments["session"], Path(arguments["path"]))
     NEED.require(day.path)
-    raw = read_day(day, RAW_TICKS)
+    raw = map_table(day.path, RAW_TICKS)
     found = examine(raw, Settings.model_validate_json(arguments["settings"]))
     about = {
         "code_version": arguments["code_version"],

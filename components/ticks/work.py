@@ -1,5 +1,7 @@
 """The rows of one symbol's session while they are examined, and what is known of them so far."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 
@@ -9,6 +11,8 @@ from components.ticks.rules import QUARANTINED
 
 MS, DAY_NS = 1_000_000, 86_400_000_000_000
 OK = -1
+# Rows that are looked at together, about.
+PART_ROWS = 1 << 20
 CODE = {reason: code for code, reason in enumerate(QUARANTINED)}
 LEVELS, NUMBERED = (SNAPSHOT, DEPTH), (QUOTE, TRADE)
 
@@ -25,8 +29,9 @@ class Work:
         starts[:1] = True
         for name in ("message", "ingest_ts", "exchange_ts"):
             starts[1:] |= np.diff(raw[name].to_numpy()) != 0
-        self.of = np.cumsum(starts, dtype=np.int64) - 1
-        self.heads = np.flatnonzero(starts)
+        self.of = np.cumsum(starts, dtype=place_type(len(raw)))
+        self.of -= 1
+        self.heads = np.flatnonzero(starts).astype(self.of.dtype)
         self.why = np.full(len(raw), OK, np.int8)
         self.told: list[pl.DataFrame] = []
 
@@ -49,6 +54,17 @@ class Work:
         """Of rows by their places, those with which a message begins."""
         return rows[np.diff(self.of[rows], prepend=-1) != 0]
 
+    def parts(self) -> Iterator[slice]:
+        """All rows, a part of whole messages after another."""
+        first = 0
+        while first < len(self.why):
+            last = first + PART_ROWS
+            if last < len(self.why):
+                following = np.searchsorted(self.heads, last)
+                last = int(self.heads[following]) if following < len(self.heads) else len(self.why)
+            yield slice(first, last)
+            first = last
+
     def tell(self, reason: str, rows: np.ndarray, amounts: np.ndarray | int = 1) -> None:
         """Note things to tell, each by the place of the raw row at which it is seen."""
         seen = self.rows[rows].select("sequence", "ingest_ts")
@@ -56,6 +72,11 @@ class Work:
         self.told.append(
             seen.select(pl.lit(reason).alias("reason"), pl.all(), pl.Series("amount", values.copy()))
         )
+
+
+def place_type(rows: int) -> type[np.signedinteger]:
+    """What places of so many rows are counted in: there are several for each row, so they are kept narrow."""
+    return np.int32 if rows < 2**31 else np.int64
 
 
 def among(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from components.memory.need import LEAST, MIB, TooLittleMemory
 from components.report import run as report
 from components.selection import run as selection
 from components.stacking import run as stacking
+from components.ticks import pieces as ticks
 from components.validation import run as validation
 
 GIB = 1024 * MIB
@@ -40,6 +41,9 @@ def of_training(path: Path) -> None:
 CALLS: dict[str, Callable[[str], object]] = {
     "validation": lambda path: validation.run_validate(
         validation.Inputs(path), validation.Outputs(*[NOWHERE] * 4), settings="{}", code="x"
+    ),
+    "validate ticks": lambda path: ticks.validate_day(
+        {"symbol": "A", "session": "one", "path": path}, Path(path).parent
     ),
     "universe": lambda path: make_universe.run_make_universe(path, NOWHERE, settings="{}", code="x"),
     "materialise": lambda path: feature_store.run_materialise(
@@ -133,6 +137,9 @@ def test_an_audit_of_windows_alone_is_begun_whatever_there_is(tmp_path, monkeypa
 # Peaks in MiB that `tests/benchmarks/bench_growth.py` and the doors alone had on simulated markets: what no
 # file backs, by rows and columns of the table that the stage is told by.
 MEASURED = [
+    (ticks.NEED, 500_000, 13, 155),
+    (ticks.NEED, 1_500_000, 13, 241),
+    (ticks.NEED, 3_103_449, 13, 357),
     (validation.NEED, 291_452, 11, 360),
     (validation.NEED, 971_410, 11, 635),
     (validation.NEED, 1_939_692, 11, 1063),
