@@ -107,7 +107,7 @@ WRONG_LABELS: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], set[str]]]
 
 @pytest.fixture(scope="module")
 def panel() -> pl.DataFrame:
-    return random_market(0, n_bars=120, n_symbols=12)
+    return random_market(0, n_bars=60, n_symbols=24)
 
 
 def audited(

@@ -134,7 +134,7 @@ def test_every_rule_agrees_with_brute_force(name):
     assert 0 < made["tradable"].sum() < len(made)
 
 
-@pytest.mark.parametrize(("seed", "cut"), itertools.product(range(4), (5, 20, 33)))
+@pytest.mark.parametrize(("seed", "cut"), list(itertools.product(range(4), (5, 20, 33))))
 def test_the_future_changes_nothing_that_was_known(seed, cut):
     settings = UniverseSettings(bars=6, min_traded_value=40, most_traded_share=0.7, min_traded_share=0.5)
     random = np.random.default_rng(seed)

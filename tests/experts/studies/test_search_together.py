@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -145,15 +145,16 @@ def test_who_has_no_try_to_make_waits_for_those_at_work(storage, tmp_path, monke
 
 @both
 def test_tries_are_drawn_one_at_a_time_wherever_they_are_drawn(storage, inputs, tmp_path, monkeypatch):
+    def draw_or_stop(of, plan) -> None:
+        with suppress(StopHere):
+            tries._draw(of, plan, Watch(), more=True)
+
     def drawn_by_threads(name: str) -> int:
         plan = plan_for(inputs, tmp_path / name, TUNABLE, NOISE_SPACE, trials=3, storage=storage, study=name)
         with study.quiet():
             studies = [study.open_study(plan) for _ in range(4)]
             study.begin(studies[0], plan)
-            draw = [
-                threading.Thread(target=lambda one=one: tries._draw(one, plan, Watch(), more=True))
-                for one in studies
-            ]
+            draw = [threading.Thread(target=draw_or_stop, args=(one, plan)) for one in studies]
             for thread in draw:
                 thread.start()
             for thread in draw:
@@ -171,12 +172,16 @@ def test_tries_are_drawn_one_at_a_time_wherever_they_are_drawn(storage, inputs, 
     def wait_for_all(*given):
         going_on.append(given)
         together.wait()
-        raise SystemExit  # ends the thread
+        raise StopHere
 
     monkeypatch.setattr(tries, "_sampler", wait_for_all)
     monkeypatch.setattr(Database, "locked", lambda *_: unlocked())
     drawn_by_threads("unlocked")
     assert len(going_on) == 4
+
+
+class StopHere(Exception):
+    """Ends the thread of one that was let go on."""
 
 
 @contextmanager
