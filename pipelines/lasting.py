@@ -10,7 +10,7 @@ from components.contracts import AlphaloopError
 from components.fusion.at_hand import wanted_files
 from components.lasting.file_systems import path_of
 from components.lasting.folder import fetched, is_address
-from components.ticks.source_hash import files_of
+from components.ticks.at_hand import files_of
 from pipelines.config import Config
 
 # What a person reads, and what those pages lead to.

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from components.reading.config import SourcePath
 from components.settings import Section
 from components.ticks.sources.simulator_config import SimulatorSettings
 
@@ -24,11 +25,12 @@ class InstrumentSettings(Section):
 class LobsterSettings(Section):
     """LOBSTER's messages and order books."""
 
-    path: str = Field(
+    path: SourcePath = Field(
         "lobster_amzn_2012-06-21_l1.parquet",
         description=(
             "Parquet file of messages with the touch after each, or LOBSTER's own CSV file of messages, whose"
-            " order book lies beside it; relative paths lie in the folder that ALPHALOOP_DATA names"
+            " order book lies beside it, or its address in S3 (s3://bucket/key); relative paths lie in the"
+            " folder that ALPHALOOP_DATA names"
         ),
     )
     timezone: str = Field(
@@ -39,13 +41,14 @@ class LobsterSettings(Section):
 class DepthMessagesSettings(Section):
     """Messages of an exchange's streams of depth, best bid and ask, and trades, as a collector wrote them."""
 
-    events: str = Field(
+    events: SourcePath = Field(
         "lob_events.parquet",
-        description="Parquet file with one row a message; relative paths lie in the folder of ALPHALOOP_DATA",
+        description="Parquet file with one row a message, or its address in S3 (s3://bucket/key); relative"
+        " paths lie in the folder of ALPHALOOP_DATA",
     )
-    levels: str = Field(
+    levels: SourcePath = Field(
         "lob_levels.parquet",
-        description="Parquet file with the price levels of depth messages and snapshots",
+        description="Parquet file with the price levels of depth messages and snapshots, or its address",
     )
 
 

@@ -36,6 +36,7 @@ from components.progress.notes import keep_page
 from components.settings import config_hash
 from components.spread import engines
 from components.spread.piece import Piece
+from components.ticks.at_hand import at_hand
 from components.ticks.config import Settings
 from components.ticks.delays import delay_table
 from components.ticks.errors import TicksError
@@ -103,17 +104,11 @@ def run_ingest(outputs: IngestOutputs, *, settings: str, seed: int, code: str) -
     with stage("ingest ticks"):
         parsed = Settings.model_validate_json(settings)
         about = {"code_version": code, "config_hash": config_hash(parsed)}
-        recording = SOURCES[parsed.source](parsed, Path(os.environ.get("ALPHALOOP_DATA", "data")), seed)
-        read = []
-        with atomic_path(outputs.raw) as folder:
+        data_folder = Path(os.environ.get("ALPHALOOP_DATA", "data"))
+        with at_hand(parsed, data_folder) as local, atomic_path(outputs.raw) as folder:
             folder.mkdir()
-            for day in recording.days:
-                _require_names(day)
-                _require_times(day)
-                _require_sums(day)
-                write_day(day.ticks, folder, day.symbol, day.session, **about, table=RAW_TICKS)
-                read.append(_read(day))
-                report("ingest ticks", f"{day.symbol} {day.session}: {len(day.ticks):,} rows")
+            recording = SOURCES[parsed.source](local, data_folder, seed)
+            read = [_written(day, folder, about) for day in recording.days]
             if not read:
                 raise TicksError(
                     f"source {parsed.source} holds no events of ticks.symbols and ticks.sessions. Mend them."
@@ -157,6 +152,16 @@ def run_validate(
         shutil.rmtree(work)
         report("validate ticks", _summary(found))
     return found
+
+
+def _written(day: RecordedDay, folder: Path, about: dict[str, str]) -> ReadDay:
+    """Put the events of a symbol's session into the folder, faults and all; what they are."""
+    _require_names(day)
+    _require_times(day)
+    _require_sums(day)
+    write_day(day.ticks, folder, day.symbol, day.session, **about, table=RAW_TICKS)
+    report("ingest ticks", f"{day.symbol} {day.session}: {len(day.ticks):,} rows")
+    return _read(day)
 
 
 def _require_names(day: RecordedDay) -> None:

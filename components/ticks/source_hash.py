@@ -7,41 +7,29 @@ import os
 from pathlib import Path
 
 from components.contracts import file_sha256
-from components.contracts.source_files import require_file
 from components.progress import report, stage
+from components.reading.object_store import StoredFile, stored_sha256
 from components.settings import config_hash
+from components.ticks.at_hand import found_files
 from components.ticks.config import Settings
-from components.ticks.errors import TicksError
 
 
 def ticks_sha256(settings: Settings, data_folder: Path, seed: int) -> str:
-    """SHA-256 of all input files (content and names), or of the simulator's settings and seed.
+    """SHA-256 of all input files (content and names, wherever they lie), or of the simulator's settings and
+    seed.
 
     Raises
     ------
     TicksError
-        If a file is missing, empty or unreadable.
+        If a file is missing, empty or unreadable, or a store does not answer or refuses.
     """
     if settings.source == "simulator":
         return _hash(config_hash(settings), str(seed))
-    named = files_of(settings).items()
-    files = [require_file(Path(data_folder) / path, key, TicksError) for path, key in named]
-    beside = [path.with_name(path.name.replace("message", "orderbook")) for path in files]
-    files += [path for path in beside if path not in files and path.is_file()]
-    return _hash(*(part for path in files for part in (path.name, file_sha256(path))))
-
-
-def files_of(settings: Settings) -> dict[str, str]:
-    """The key that names each file of the source, by its path; none of a simulator."""
-    messages = settings.depth_messages
-    return {
-        "simulator": {},
-        "lobster": {settings.lobster.path: "ticks.lobster.path"},
-        "depth_messages": {
-            messages.events: "ticks.depth_messages.events",
-            messages.levels: "ticks.depth_messages.levels",
-        },
-    }[settings.source]
+    files = found_files(settings, data_folder)
+    stored = [file for file in files if isinstance(file, StoredFile)]
+    hashes = dict(zip(stored, stored_sha256(stored), strict=True)) if stored else {}
+    named = ((file.name, hashes[file] if file in hashes else file_sha256(file)) for file in files)
+    return _hash(*(part for pair in named for part in pair))
 
 
 def run_tick_source(*, settings: str, seed: int) -> str:

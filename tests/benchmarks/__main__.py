@@ -31,6 +31,7 @@ BENCHMARKS = (
     "levels",
     "order_book",
     "tick_features",
+    "tick_stores",
 )
 
 

@@ -25,6 +25,7 @@ from components.contracts.tick_schemas import (
     TICKS,
     TRADE,
 )
+from components.ticks.at_hand import book_name
 from components.ticks.config import Settings
 from components.ticks.errors import TicksError
 from components.ticks.sources.instruments import Values, instrument, read_or_refuse, wanted, whole
@@ -181,7 +182,7 @@ def _from_csv(path: Path, zone: str) -> pl.DataFrame:
             f"{path} ({SETTING}) is not named as LOBSTER names its files, such as"
             " AMZN_2012-06-21_34200000_57600000_message_1.csv. Keep LOBSTER's name: it holds symbol and day."
         )
-    book = path.with_name(re.sub("message", "orderbook", path.name, flags=re.IGNORECASE))
+    book = Path(book_name(str(path)))
     require_file(book, SETTING, TicksError)
     messages, touch = _csv(path, MESSAGE_COLUMNS), _csv(book, TOUCH_COLUMNS)
     if len(messages) != len(touch):
