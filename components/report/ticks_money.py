@@ -113,7 +113,10 @@ def _whiskers(values: list, intervals: list) -> dict:
 
 def delay_histogram(folder: Path) -> Picture:
     """How long messages took beyond the fastest, by symbol."""
-    delays = {symbol: _delays(paths) for symbol, paths in _files(folder).items()}
+    found = {symbol: _delays(paths) for symbol, paths in _files(folder).items()}
+    # One clock alone gives no delay but 0, which is no measurement.
+    delays = {symbol: own for symbol, own in found.items() if own.any()}
+    untimed = ", ".join(sorted(found.keys() - delays.keys()))
     longest = max((float(own.max()) for own in delays.values() if len(own)), default=1.0)
     edges = np.geomspace(SHORTEST_MS, max(longest, 1.0), HISTOGRAM_BINS + 1)
     traces = []
@@ -130,12 +133,14 @@ def delay_histogram(folder: Path) -> Picture:
                 "line": {"shape": "hv", "width": 1.4},
             }
         )
+    unknown = f" Unknown for {untimed}: one clock only, so that the latency `measured` is 0 there."
     ticks = {"type": "log", "title": "milliseconds", "dtick": 1}
     return picture(
         "How long messages took, beyond the fastest",
         traces,
         {"xaxis": ticks, "yaxis": {"tickformat": ".0%", "title": "share of messages"}},
-        note="Excess over the floor, after offset and drift of the collector's clock.",
+        note="Excess over the floor, after offset and drift of the collector's clock."
+        + (unknown if untimed else ""),
     )
 
 

@@ -236,3 +236,12 @@ def test_time_between_sessions_is_left_out_of_curves():
     assert ticks_money.profit_curves(days[0], replay().strategies[0], ["measured"]).figure["layout"][
         "xaxis"
     ] == {"rangebreaks": []}
+
+
+def test_one_clock_alone_measures_no_delay(tmp_path):
+    write_day(ticks(), tmp_path, "S1", "d", **STAMP)
+    untimed = ticks().with_columns(symbol=pl.lit("S2"), delay_ns=pl.lit(0, pl.Int64))
+    write_day(untimed, tmp_path, "S2", "d", **STAMP)
+    drawn = ticks_money.delay_histogram(tmp_path)
+    assert [one["name"] for one in drawn.figure["data"]] == ["S1"]
+    assert "Unknown for S2: one clock only, so that the latency `measured` is 0 there." in drawn.note
