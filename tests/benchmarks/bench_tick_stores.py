@@ -73,8 +73,9 @@ def report(name: str, server: Server | None, what: str, rows: int, work: Callabl
     cpu, start = cpu_seconds(server), time.perf_counter()
     given = work()
     took, spent = time.perf_counter() - start, cpu_seconds(server) - cpu
-    rate = rows / max(spent, 1e-2) / 1e3
-    print(f"{name:12s} {what:36s} {took:8.3f} s {spent:8.2f} s of CPU {rate:8,.0f} k rows/s", flush=True)
+    # CPU time comes in hundredths of a second: of less no rate can be told.
+    rate = f"{rows / spent / 1e3:8,.0f} k rows/s" if spent >= 0.1 else ""
+    print(f"{name:12s} {what:36s} {took:8.3f} s {spent:8.2f} s of CPU {rate}", flush=True)
     return given
 
 
