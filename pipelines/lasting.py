@@ -86,8 +86,8 @@ def lost_by_pods(config: Config) -> list[str]:
 
 def vanishing(config: Config) -> list[str]:
     """What a run on a cluster makes and would lose, and what to set; nothing where all of it lasts."""
-    if config.ticks is not None:  # their models are in no registry yet, their features in no store
-        return _files(config, "the report")
+    if config.ticks is not None:  # their features are in no store
+        return [*_models(config), *_files(config, "the report")]
     what = "the feature store, the answers that were served, the audit trail and the report"
     return [*_models(config), *_online_values(config), *_files(config, what)]
 

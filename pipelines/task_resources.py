@@ -103,6 +103,7 @@ BY_TASK: Mapping[str, Resources] = {
     "make-tick-training-set": _row("500m", "384Mi", "4Gi"),
     "replay-ticks": _row("1", "1Gi", "6Gi"),
     "judge-ticks": _row("250m", "512Mi", "3Gi"),
+    "register-ticks": _row("250m", "768Mi", "2Gi"),
     "report-ticks": _row("500m", "768Mi", "4Gi"),
 }
 

@@ -68,6 +68,32 @@ def register(
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def register_ticks(
+    verdict: Input[Artifact],
+    found: Input[Artifact],
+    predictions: Input[Dataset],
+    ticks: Input[Artifact],
+    delays: Input[Dataset],
+    catalog: Input[Artifact],
+    expert: Input[Artifact],
+    config: str,
+    settings: str,
+    name: str,
+    folder: str,
+    code: str,
+    registration: Output[Artifact],
+):
+    """Record the judged model of ticks; register it if it was approved."""
+    from components.registry.run import RegistryPlace
+    from components.registry.tick_bundle import CandidateInputs, run_register_ticks
+
+    documents, made = (verdict.path, found.path), (predictions.path, ticks.path, delays.path, catalog.path)
+    inputs = CandidateInputs(*documents, *made, expert.path)
+    place = RegistryPlace(settings, name, folder)
+    run_register_ticks(place, inputs, registration.path, config=config, code=code)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def fetch_bundle(champion: Input[Artifact], settings: str, name: str, folder: str, bundle: Output[Artifact]):
     """Copy the champion's bundle out of the registry."""
     from components.registry.champion_bundle import run_fetch_bundle

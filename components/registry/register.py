@@ -31,7 +31,8 @@ def register_model(
     bundle: Path,
     verdict: Verdict,
     trial: Trial,
-    scored: Scored,
+    scored: Scored | None = None,
+    compared: bool = True,
 ) -> Registration:
     """Record a judged model; an approved one becomes a version and, where the rules allow, champion.
 
@@ -39,7 +40,8 @@ def register_model(
     ----------
     folder : where the registry lies unless `settings` name another
     bundle : folder with a manifest
-    scored : every model that was scored with it on its test window
+    scored : every model that was scored with it on its test window; None where none is kept
+    compared : whether the verdict holds it against the champion; else it takes nobody's place by itself
     """
     client = open_registry(settings, folder)
     manifest = verify_bundle(bundle)
@@ -49,7 +51,8 @@ def register_model(
     run_id = run_of(client, experiment, sha256)
     if run_id is None:
         run_id = log_trial(client, experiment, bundle, sha256, verdict, trial)
-    keep_trials(client, run_id, scored)
+    if scored is not None:
+        keep_trials(client, run_id, scored)
     version = version_of(client, name, sha256)
     status, reason = "unchanged" if version is not None else "rejected", verdict.reason
     if verdict.approved:
@@ -57,7 +60,7 @@ def register_model(
             version = create_version(client, name, run_id, manifest)
             status = "registered"
         if before is None or before.version != version.version:
-            reason = _challenge(client, settings, name, version, verdict)
+            reason = _challenge(client, settings, name, version, verdict, None if compared else before)
     after = champion_of(client, name)
     aliases = list(client.get_model_version(name, version.version).aliases) if version else []
     return Registration(
@@ -77,10 +80,15 @@ def register_model(
 
 
 def _challenge(
-    client: "MlflowClient", settings: Settings, name: str, version: "ModelVersion", verdict: Verdict
+    client: "MlflowClient",
+    settings: Settings,
+    name: str,
+    version: "ModelVersion",
+    verdict: Verdict,
+    unmeasured: "ModelVersion | None",
 ) -> str:
     """Make an approved version challenger, and champion where it beat the present one and nothing speaks
-    against it; returns the reason of the outcome.
+    against it; returns the reason of the outcome. `unmeasured` is a champion that it was not held against.
     """
     client.set_registered_model_alias(name, CHALLENGER, version.version)
     if settings.promotion == "manual":
@@ -89,6 +97,11 @@ def _challenge(
         return (
             f"{verdict.reason}; version {version.version} was rolled back before, so it takes the place only"
             f" by `alphaloop promote {version.version} --reason ...`"
+        )
+    if unmeasured is not None:
+        return (
+            f"{verdict.reason}; no gate has held it against version {unmeasured.version}, the champion, so it"
+            f" waits: alphaloop promote {version.version} --reason ..."
         )
     if verdict.beats_champion:
         promote(client, name, version.version, why=verdict.reason, who="pipeline")

@@ -53,6 +53,7 @@ def report_ticks(
     curve: Input[Dataset],
     found: Input[Artifact],
     verdict: Input[Artifact],
+    registration: Input[Artifact],
     pages: Input[Artifact],
     name: str,
     settings: str,
@@ -63,7 +64,8 @@ def report_ticks(
     from components.report.ticks import Inputs, run
 
     learned, replayed = (predictions.path, labels.path), (fills.path, curve.path, found.path)
-    inputs = Inputs(raw.path, ticks.path, *learned, *replayed, verdict.path, pages.path)
+    judged = (verdict.path, registration.path)
+    inputs = Inputs(raw.path, ticks.path, *learned, *replayed, *judged, pages.path)
     run(inputs, page.path, name=name, settings=settings, folder=folder)
 
 

@@ -64,11 +64,13 @@ def write_run_page(path: Path, run: RunResult) -> Path:
 
 
 def _head(run: RunResult) -> Head:
-    registration = run.summary.registration
-    aliases = "/".join(registration.aliases)
-    version = f"version {registration.version} {aliases}" if registration.version else "not registered"
     own = [(f"{EVIDENCE}/{file}", name) for file, name in PAGES.items() if file in run.pages]
-    return Head(version, belief(run.summary), _tiles(run), [("data_docs/index.html", "data checks"), *own])
+    return Head(
+        run.summary.registration.place,
+        belief(run.summary),
+        _tiles(run),
+        [("data_docs/index.html", "data checks"), *own],
+    )
 
 
 def _tiles(run: RunResult) -> list[tuple[str, str]]:

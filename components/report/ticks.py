@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from components.contracts import read_gathered, read_table
+from components.contracts.documents.champion import Registration
 from components.contracts.documents.tick_replay import Strategy, TickReplay
 from components.contracts.documents.tick_truth import TRUTH, TickTruth
 from components.contracts.documents.verdict import Verdict
@@ -21,14 +22,14 @@ from components.report.result import EVIDENCE
 from components.report.ticks_page import write_ticks_page
 from components.timeline.periods import TICK_LENGTHS
 
-REPLAY, VERDICT = "tick_replay.json", "verdict.json"
+REPLAY, VERDICT, REGISTRATION = "tick_replay.json", "verdict.json", "registration.json"
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Folders `raw` (with the truth, where it is simulated) and `ticks` (validated); `predictions`,
-    PREDICTIONS or ALL_PREDICTIONS, and LABELS; FILLS, CURVE and the TickReplay `found`; the Verdict; gathered
-    `pages`.
+    PREDICTIONS or ALL_PREDICTIONS, and LABELS; FILLS, CURVE and the TickReplay `found`; the Verdict and what
+    became of it in the registry; gathered `pages`.
     """
 
     raw: str
@@ -39,6 +40,7 @@ class Inputs:
     curve: str
     found: str
     verdict: str
+    registration: str
     pages: str
 
 
@@ -53,6 +55,7 @@ class TickRun:
     found: TickReplay
     judged: Strategy
     verdict: Verdict
+    registration: Registration
     fills: pl.DataFrame
     curve: pl.DataFrame
     moves: dict[str, PayingMoves]
@@ -79,6 +82,7 @@ def run(inputs: Inputs, page: str, *, name: str, settings: str, folder: str) -> 
             shutil.copyfile(kept / REPORT, page)
             keep_pages(read_gathered(inputs.pages), kept / EVIDENCE)
             told.found.write(kept / REPLAY)
+            told.registration.write(kept / REGISTRATION)
             told.verdict.write(kept / VERDICT)
         said = "approved" if told.verdict.approved else "rejected"
         report("report", f"model {said}: {told.verdict.reason}")
@@ -97,6 +101,7 @@ def _read(inputs: Inputs, name: str, settings: dict) -> TickRun:
         found=found,
         judged=found.strategy(*wanted, where=inputs.found),
         verdict=verdict,
+        registration=Registration.read(inputs.registration),
         fills=read_table(inputs.fills, FILLS),
         curve=read_table(inputs.curve, CURVE),
         moves={str(key[0]): paying_moves(part) for key, part in rows.group_by("expert")},

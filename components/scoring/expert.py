@@ -90,10 +90,18 @@ class ServedExpert:
             return ExpertAnswer(np.empty(0), np.empty(0), np.empty((0, 3)) if self.classes else None)
         if self.members:
             return self._blended(inputs_BF, window_BLF, regime_BR, volatility_B, context_BC, bar_B)
-        form = self.form
         raw_B, quantiles_B3 = self._raw(
             inputs_BF, window_BLF, regime_BR, context_BC, bar_B, {} if ran is None else ran
         )
+        return self.answer(raw_B, quantiles_B3, volatility_B)
+
+    def answer(
+        self, raw_B: np.ndarray, quantiles_B3: np.ndarray | None, volatility_B: np.ndarray
+    ) -> ExpertAnswer:
+        """What the model's own output [B], of classes logits [B, C], says of rows; `quantiles_B3` are None
+        where it gives none.
+        """
+        form = self.form
         if self.classes:
             chance_BC = probabilities(raw_B, form.temperature)
             found = class_answer(chance_BC, form.classes)

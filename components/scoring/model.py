@@ -27,6 +27,8 @@ from components.scoring.parts import (
 from components.scoring.stacker import Scores, Stacker, read_stacker, standardise
 
 WARM_UP_ROWS = (1, 500)
+# What the manifest of a bundle says its model is of, where it is not of bars.
+TICKS = "ticks"
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Model:
         """
         folder = Path(folder)
         manifest = verify_bundle(folder)
+        if manifest.get("lane") == TICKS:
+            raise ScoringError(
+                f"{folder} holds a model of order books, which is asked sample by sample: alphaloop ticks"
+                " predict. Serve a model of bars."
+            )
         task = tuple(about(manifest, folder, name) for name in ("target", "horizon"))
         own = cls._of_task(folder, manifest, folder / "stacker", task, threads)
         further = [

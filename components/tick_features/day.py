@@ -1,5 +1,6 @@
 """The features of one symbol's session: its ticks go through memory a part at a time."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def make_day(arguments: Mapping[str, Any], folder: Path) -> None:
     settings = Settings.model_validate_json(arguments["settings"])
     span, writer = Span(arguments["first"], arguments["last"]), None
     try:
-        for rows in features_of_parts(_read(arguments["path"]), span, settings):
+        for rows in features_of_parts(read_parts(arguments["path"]), span, settings):
             table = rows.to_arrow()
             writer = writer or pa.ipc.new_file(folder / SAMPLES_FILE, table.schema)
             writer.write_table(table)
@@ -81,7 +82,7 @@ def make_day(arguments: Mapping[str, Any], folder: Path) -> None:
             writer.close()
 
 
-def _read(path: str) -> Iterator[pl.DataFrame]:
+def read_parts(path: str | os.PathLike) -> Iterator[pl.DataFrame]:
     """The ticks of a file, part after part."""
     whole, rows = scan_table(path, TICKS), table_rows(path)
     wanted = [*COLUMNS, *(name for name in (DELAY,) if name in whole.collect_schema())]

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from components.processes.endings import ending_signals
-from pipelines.commands import cli_experts, cli_factors, cli_models, cli_schedules
+from pipelines.commands import cli_experts, cli_factors, cli_models, cli_schedules, cli_ticks
 from pipelines.commands.options import (
     DEMO,
     ConfigOption,
@@ -47,6 +47,7 @@ data_app = typer.Typer(
 app.add_typer(cli_experts.experts_app, name="experts")
 app.add_typer(data_app, name="data")
 app.add_typer(cli_schedules.schedules_app, name="schedules")
+app.add_typer(cli_ticks.ticks_app, name="ticks")
 
 
 @app.command()

@@ -3,10 +3,11 @@
 from rich.console import Console
 from rich.table import Table
 
+from components.contracts.documents.champion import Registration
 from components.contracts.documents.tick_replay import Profit, TickReplay
 from components.contracts.documents.verdict import Verdict
 from components.lasting.folder import below, fetched
-from components.report.ticks import REPLAY, VERDICT
+from components.report.ticks import REGISTRATION, REPLAY, VERDICT
 from pipelines.commands.printed import printer
 from pipelines.commands.report import gates_table
 from pipelines.config import Config
@@ -23,8 +24,9 @@ def run_ticks(config: Config, runner: str) -> bool:
 def show_ticks(config: Config, console: Console | None = None) -> bool:
     """Print what the last run of a config found; returns whether its model was approved."""
     console, folder = console or printer(), lasting_here(config)
-    with fetched(folder, [REPLAY, VERDICT]) as kept:
+    with fetched(folder, [REPLAY, VERDICT, REGISTRATION]) as kept:
         found, verdict = TickReplay.read(kept / REPLAY), Verdict.read(kept / VERDICT)
+        registration = Registration.read(kept / REGISTRATION)
     console.print(
         f"{found.target} over {found.horizon * config.tick_labels.sample_ms:,} ms,"
         f" {len(found.symbols)} symbols, {found.sessions} sessions, taker fee"
@@ -33,7 +35,9 @@ def show_ticks(config: Config, console: Console | None = None) -> bool:
     console.print(_strategies(found, config))
     console.print(gates_table(verdict.gates))
     word = "[green]approved[/]" if verdict.approved else "[yellow]rejected[/]"
-    console.print(f"Model {verdict.candidate} {word}: {verdict.reason}.")
+    console.print(
+        f"Model {verdict.candidate} {word}: {registration.reason}. In the registry: {registration.place}."
+    )
     console.print(f"Report: {below(folder, 'report.html')}")
     return verdict.approved
 

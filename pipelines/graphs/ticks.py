@@ -10,6 +10,7 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.experts.leaves import Leaf
 from components.gates.component import judge_ticks
+from components.registry.component import register_ticks
 from components.report.component import report_ticks
 from components.stacking.component import build_oof
 from components.tick_features.component import audit_tick_features, build_tick_features
@@ -17,7 +18,7 @@ from components.tick_labels.component import build_tick_labels, make_tick_traini
 from components.tick_replay.component import replay_ticks
 from components.ticks.component import find_tick_source, ingest_ticks, validate_ticks
 from pipelines.code_version import code_version
-from pipelines.config import Config, learning_config, section_json
+from pipelines.config import Config, learning_config, run_json, section_json
 from pipelines.graphs.arrange import Arrange, Pods, arranger, closing_task, side_by_side
 from pipelines.graphs.data import Source
 from pipelines.graphs.experts import ExpertInputs, expert_tasks
@@ -47,6 +48,14 @@ class Samples:
     audit_page: PipelineChannel
 
 
+@dataclass(frozen=True)
+class Learned:
+    """The table of what all experts predicted, and the expert that is judged."""
+
+    predictions: PipelineChannel
+    judged: PipelineChannel
+
+
 def ticks_pipeline(
     config: Config, *, source: Source | None, leaves: list[Leaf], folder: str, pods: Pods | None = None
 ) -> Callable:
@@ -62,9 +71,12 @@ def ticks_pipeline(
         with dsl.ExitHandler(closing, name="ticks"):
             events = _events(config, arrange, source, folder)
             samples = _samples(config, arrange, events, folder)
-            predictions = _predictions(config, arrange, samples, leaves, folder)
+            learned = _learned(config, arrange, samples, leaves, folder)
+            predictions = learned.predictions
             replayed = _replay(config, arrange, events, samples, predictions)
             verdict = _judge(config, arrange, samples, predictions, replayed)
+            judged = {"verdict": verdict, "found": replayed["found"]}
+            registration = _register(config, arrange, events, samples, learned, judged, folder)
             pages = {"events.html": events.page, "audit.html": samples.audit_page}
             _report(
                 config,
@@ -75,6 +87,7 @@ def ticks_pipeline(
                 predictions=predictions,
                 labels=samples.labels,
                 verdict=verdict,
+                registration=registration,
                 pages=side_by_side(arrange, "pages", pages),
                 **replayed,
             )
@@ -152,10 +165,8 @@ def _samples(config: Config, arrange: Arrange, events: Events, folder: str) -> S
     )
 
 
-def _predictions(
-    config: Config, arrange: Arrange, samples: Samples, leaves: list[Leaf], folder: str
-) -> PipelineChannel:
-    """Tasks that train the experts and lay what they predict side by side; returns the table."""
+def _learned(config: Config, arrange: Arrange, samples: Samples, leaves: list[Leaf], folder: str) -> Learned:
+    """Tasks that train the experts and lay what they predict side by side."""
     learning = learning_config(config)
     tasks = expert_tasks(learning, arrange, ExpertInputs(samples, {}, {}, {}), leaves, folder)
     trained = {name: task.outputs["expert"] for name, task in tasks.items()}
@@ -171,7 +182,7 @@ def _predictions(
         ),
         "out-of-fold table",
     )
-    return table.outputs["predictions"]
+    return Learned(table.outputs["predictions"], trained[config.tick_gates.candidate])
 
 
 def _replay(
@@ -215,6 +226,37 @@ def _judge(
         ),
         "gates",
     ).outputs["verdict"]
+
+
+def _register(
+    config: Config,
+    arrange: Arrange,
+    events: Events,
+    samples: Samples,
+    learned: Learned,
+    judged: Mapping[str, PipelineChannel],
+    folder: str,
+) -> PipelineChannel:
+    """The task that records the judged model; returns what became of it. Never from the cache: somebody may
+    have promoted another one since.
+    """
+    return arrange(
+        register_ticks(
+            **judged,
+            predictions=learned.predictions,
+            ticks=events.ticks,
+            delays=events.delays,
+            catalog=samples.catalog,
+            expert=learned.judged,
+            config=run_json(config),
+            settings=section_json(config.registry),
+            name=config.run.name,
+            folder=f"{folder}/registry",
+            code=code_version(register_ticks),
+        ),
+        "register",
+        cached=False,
+    ).outputs["registration"]
 
 
 def _report(config: Config, arrange: Arrange, folder: str, **made: PipelineChannel) -> None:

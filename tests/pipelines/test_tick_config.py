@@ -70,14 +70,17 @@ def test_a_pipeline_is_refused_by_a_config_of_the_other_kind(path):
         build_pipeline("ticks", load_config(DEMO), folder="/run")
 
 
-def test_a_cluster_would_miss_the_files_of_ticks_alone():
-    config = load_config(CONFIGS / "lob_btc.yaml", ["run.store=s3://bucket/place"])
-    lost = lost_by_pods(config)
+def test_a_cluster_would_miss_the_files_of_ticks_and_lose_their_model():
+    kept = ["run.store=s3://bucket/place", "registry.tracking_uri=http://mlflow.alphaloop:5000"]
+    lost = lost_by_pods(load_config(CONFIGS / "lob_btc.yaml", kept))
     assert [one.split(",")[0] for one in lost] == [
         "ticks.depth_messages.events",
         "ticks.depth_messages.levels",
     ]
-    assert lost_by_pods(load_config(CONFIGS / "ticks_demo.yaml", ["run.store=s3://bucket/place"])) == []
+    assert lost_by_pods(load_config(CONFIGS / "ticks_demo.yaml", kept)) == []
+    without = lost_by_pods(load_config(CONFIGS / "ticks_demo.yaml", kept[:1]))
+    assert len(without) == 1
+    assert "the model: registry.tracking_uri is empty" in without[0]
 
 
 def test_what_is_learned_to_pay_is_what_is_traded(path):

@@ -19,6 +19,7 @@ DOORS = (
     *(ticks.ingest_ticks, ticks.validate_ticks, ticks.build_tick_features, ticks.audit_tick_features),
     *(ticks.build_tick_labels, ticks.make_tick_training_set, ticks.build_oof, ticks.replay_ticks),
     ticks.judge_ticks,
+    ticks.register_ticks,
 )
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from components.contracts import ALL_PREDICTIONS, LABELS, ContractError, write_table
+from components.contracts.documents.champion import Registration
 from components.contracts.documents.instruments import Instrument, Instruments
 from components.contracts.documents.tick_replay import Kept, TickReplay
 from components.contracts.documents.tick_truth import TRUTH, Attainable, TickTruth
@@ -109,6 +110,23 @@ def verdict() -> Verdict:
     )
 
 
+def registration() -> Registration:
+    return Registration(
+        status="registered",
+        name="a run",
+        version=3,
+        aliases=["challenger"],
+        run_id="r",
+        bundle_sha256="0" * 64,
+        trials=1,
+        champion_before=2,
+        champion_after=2,
+        reason="1 of 1 gates failed: net_profit",
+        history=[],
+        tracking_uri="",
+    )
+
+
 @pytest.fixture
 def folder(tmp_path):
     """What the stages before left."""
@@ -120,6 +138,7 @@ def folder(tmp_path):
     (tmp_path / "pages" / "00_ticks_quality.html").write_text("checks")
     replay().write(tmp_path / "found.json")
     verdict().write(tmp_path / "verdict.json")
+    registration().write(tmp_path / "registration.json")
     predictions, labels = samples(1.0, rows=1_000)
     write_table(predictions, tmp_path / "predictions.parquet", ALL_PREDICTIONS, **STAMP)
     write_table(labels, tmp_path / "labels.parquet", LABELS, **STAMP)
@@ -132,7 +151,7 @@ def folder(tmp_path):
 
 def page(folder, settings: str = SETTINGS) -> str:
     tables = (f"{name}.parquet" for name in ("predictions", "labels", "fills", "curve"))
-    names = ("raw", "ticks", *tables, "found.json", "verdict.json", "pages")
+    names = ("raw", "ticks", *tables, "found.json", "verdict.json", "registration.json", "pages")
     inputs = Inputs(*(str(folder / name) for name in names))
     run(inputs, str(folder / "page.html"), name="a run", settings=settings, folder=str(folder / "run"))
     assert (folder / "run" / "report.html").read_text() == (folder / "page.html").read_text()

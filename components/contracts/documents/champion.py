@@ -89,3 +89,9 @@ class Registration(Document):
     reason: str
     history: list[Reign]
     tracking_uri: str
+
+    @property
+    def place(self) -> str:
+        """The version with its aliases, or that there is none."""
+        named = f"version {self.version} {'/'.join(self.aliases)}".strip()
+        return named if self.version else "not registered"
