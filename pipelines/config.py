@@ -45,6 +45,7 @@ from pipelines.tick_config import (
     reach,
     refuse_other_costs,
     refuse_other_distance,
+    refuse_other_size,
     refuse_samples_by_event,
     refuse_unknown_models,
     refuse_unreplayed,
@@ -230,6 +231,7 @@ class Config(Section):
     def _ticks_are_traded_as_they_are_labelled(self):
         if self.ticks:
             refuse_other_costs(self.tick_labels, self.tick_replay)
+            refuse_other_size(self.tick_labels, self.tick_replay)
             refuse_unreplayed(self.tick_gates, self.tick_replay)
         return self
 

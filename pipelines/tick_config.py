@@ -89,6 +89,15 @@ def refuse_other_costs(labels: TickLabelsSettings, replay: TickReplaySettings) -
         )
 
 
+def refuse_other_size(labels: TickLabelsSettings, replay: TickReplaySettings) -> None:
+    """ValueError where what is learned to pay is an order of another value than a bet."""
+    if labels.order_value != replay.capital:
+        raise ValueError(
+            f"tick_labels.order_value={labels.order_value:g} but tick_replay.capital={replay.capital:g}: the"
+            " costs that are learned are of an order as large as a bet; set both to the same value"
+        )
+
+
 def reach(labels: TickLabelsSettings) -> int:
     """The longest horizon in samples, longer where orders are known to arrive after the next sample: the
     timeline counts one sample from a decision to its entry.

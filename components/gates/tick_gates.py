@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from components.contracts.documents.tick_replay import PartFigures, Profit, Strategy, TickReplay
+from components.contracts.documents.tick_replay import Profit, Strategy, TickReplay
 from components.contracts.documents.verdict import Gate
 from components.gates.gate import gate
 from components.gates.tick_config import Settings
@@ -32,7 +32,7 @@ class Replayed:
 
 def tick_gates(replayed: Replayed, settings: Settings) -> tuple[Gate, ...]:
     """Every gate, in the order in which they are read."""
-    whole, few = replayed.strategy.whole, _too_few(replayed.strategy.whole, settings)
+    whole, few = replayed.strategy.whole, _too_few(replayed, settings)
     return (
         *_evidence_gates(replayed, settings),
         *_profit_gates(replayed, settings, few),
@@ -64,10 +64,15 @@ def tick_gates(replayed: Replayed, settings: Settings) -> tuple[Gate, ...]:
     )
 
 
-def _too_few(whole: PartFigures, settings: Settings) -> str | None:
-    if whole.trades >= settings.min_trades:
+def _too_few(replayed: Replayed, settings: Settings) -> str | None:
+    trades = replayed.strategy.whole.trades
+    if trades >= settings.min_trades:
         return None
-    return f"only {whole.trades} trades, {settings.min_trades} needed (tick_gates.min_trades)"
+    if trades > 0:
+        return f"only {trades} trades, {settings.min_trades} needed (tick_gates.min_trades)"
+    found, expert = replayed.found, replayed.strategy.expert
+    asked, decided = found.acted.get(expert, 0), found.decisions.get(expert, 0)
+    return f"no trade: {asked:,} of {decided:,} forecasts expected more than a round trip costs"
 
 
 def _evidence_gates(replayed: Replayed, settings: Settings) -> tuple[Gate, ...]:
@@ -100,10 +105,10 @@ def _profit_gates(replayed: Replayed, settings: Settings, few: str | None) -> tu
     low, high = whole.implementable.interval
     interval = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
     undefined = None
-    if whole.paper.total is None or whole.paper.total <= 0:
+    if whole.implementable.share is None:
         undefined = (
-            f"undefined, for paper did not earn: {_said(whole.paper)}, and net {_said(whole.net)}; a share of"
-            " that means nothing"
+            f"undefined, for paper is not surely above 0: {_said(whole.paper)}, and net {_said(whole.net)}; a"
+            " share of that means nothing"
         )
     return (
         gate(

@@ -70,8 +70,8 @@ def kept_by_latency(found: TickReplay, expert: str) -> Picture:
         "Share of the paper profit that is left, net",
         traces,
         {"yaxis": {"tickformat": ".0%"}, "xaxis": {"title": "latency", "type": "category"}},
-        note=f"Whiskers hold the share with a chance of {found.level:.0%}. No point: paper did not earn, so"
-        " that there is no share.",
+        note=f"Whiskers hold the share with a chance of {found.level:.0%}. No point: the interval of paper"
+        " is not above 0, so that there is no share.",
     )
 
 

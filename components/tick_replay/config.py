@@ -39,16 +39,18 @@ class Latency(Section):
 
 
 class Sizing(Section):
-    """How large a bet is: `clip(f(chances or expected return), -1, 1)` of the capital, made smaller where the
-    model or the way of the order is unsure.
+    """How large a bet is: `clip(f(chances or expected return, costs), -1, 1)` of the capital, made smaller
+    where the model or the way of the order is unsure. Nothing is asked for where what is expected, made
+    smaller likewise, is not more than the spread then and the fees of a round trip, or where the chance of no
+    trade is above that of the side.
     """
 
     rule: Literal["whole", "kelly", "steps"] = Field(
         "kelly",
         description=(
             "whole: all of the capital by the sign of the score. kelly: kelly_fraction of the share that"
-            " makes wealth grow fastest, from chances and the usual move, or from score and uncertainty."
-            " steps: by the chance that the bet wins, size_steps"
+            " makes wealth grow fastest after costs, from chances and what a move is worth, or from score and"
+            " uncertainty. steps: by the chance that the bet wins, size_steps"
         ),
     )
     kelly_fraction: float = Field(0.5, gt=0, le=1, description="share of Kelly's share")
@@ -64,8 +66,9 @@ class Sizing(Section):
         1.0,
         ge=0,
         description=(
-            "sizes are multiplied by 1 - weight * jitter / horizon, not below 0, where jitter is the distance"
-            " from the median to the 95th percentile of the measured delay; 0: they are not"
+            "sizes and what is expected are multiplied by 1 - weight * jitter / horizon, not below 0, where"
+            " jitter is the distance from the median to the 95th percentile of the delays of the session's"
+            " messages until then; 0: they are not"
         ),
     )
 
@@ -139,11 +142,19 @@ class Settings(Section):
             " both come in one message"
         ),
     )
+    stale_ms: Milliseconds = Field(
+        5_000.0,
+        gt=0,
+        description="nothing is asked for where no event has come for longer than this: the book may be old",
+    )
     step_seconds: float = Field(
         1.0, ge=0.001, le=86_400, description="length of the steps of curves and of the bootstrap"
     )
     interval_level: float = Field(
-        0.9, gt=0.5, lt=1, description="chance with which an interval holds the true figure"
+        0.9,
+        ge=0.8,
+        lt=1,
+        description="chance with which an interval holds the true figure; gates ask for its lower limit",
     )
     bootstrap_draws: int = Field(1_000, ge=100, le=100_000, description="draws of the block bootstrap")
     year_hours: float = Field(

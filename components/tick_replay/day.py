@@ -9,6 +9,7 @@ import polars as pl
 from components.contracts.documents.instruments import Instrument
 from components.contracts.tick_schemas import CURVE, FILLS
 from components.order_book.desk import LEFT
+from components.order_book.state import new_book
 from components.tick_replay import arrays
 from components.tick_replay.arrays import (
     AT_ONCE_POLICY,
@@ -98,6 +99,24 @@ def unit_of(instrument: Instrument) -> float:
 def rows_of(ticks: pl.DataFrame) -> Rows:
     """The events of TICKS as arrays."""
     return Rows(*(ticks[name].cast(pl.Int64).to_numpy() for name in ROW_COLUMNS))
+
+
+def spreads(rows: Rows, at: np.ndarray) -> np.ndarray:
+    """Best ask less best bid at moments (ns, rising), over the mid; NaN where nothing can be traded."""
+    from components.tick_replay.kernel import touches
+
+    touch = np.zeros((len(at), 2), np.int64)
+    touches(rows, new_book(), at, touch)
+    bid, ask = touch.T.astype(float)
+    return np.divide(ask - bid, (bid + ask) / 2, out=np.full(len(at), np.nan), where=bid > 0)
+
+
+def ages_ns(times: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """How long before each moment the last event by then came; NEVER where none has."""
+    last = np.searchsorted(times, at, side="right") - 1
+    return (
+        np.where(last >= 0, at - times[last], arrays.NEVER) if len(times) else np.full(len(at), arrays.NEVER)
+    )
 
 
 def replay(

@@ -1,63 +1,123 @@
-"""What experts want at the moments of a symbol's session: shares of the capital, sized by what they expect,
-how sure they are, and how steady the way of an order is.
+"""What experts want at the moments of a symbol's session: shares of the capital, sized by what they expect
+after costs, how sure they are, and how steady the way of an order is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from components.contracts import VOLATILITY_COLUMN, ContractError
-from components.sizing.bets import kelly_shares, step_sizes, win_chances
-from components.sizing.known import Known
+from components.sizing.after_costs import kelly_share_after_costs, move_that_pays
+from components.sizing.bets import kelly_share, step_sizes, win_chances
+from components.sizing.known import Known, SizingError
 from components.tick_replay.arrays import Decisions
-from components.tick_replay.config import Sizing
+from components.tick_replay.config import Settings, Sizing
 from components.timeline.periods import TICK_LENGTHS
 
-CHANCES = ("p_up", "p_down")
+CHANCES = ("p_up", "p_none", "p_down")
 USUAL = "usual_uncertainty"
+# The classes of this label begin where a round trip pays its costs; those of others at 0.
+PAYING_CLASSES = "trade_class"
 _LENGTHS_NS = {
     period: int(length.total_seconds() * 1_000) * 1_000_000 for period, length in TICK_LENGTHS.items()
 }
 
 
-def sized(rows: pl.DataFrame, sizing: Sizing, horizon: int) -> np.ndarray:
-    """The share of the capital that each row asks for, in [-1, 1], above 0 to buy.
+@dataclass(frozen=True)
+class Task:
+    """What predictions are about, and what acting on them costs: the `target` over a `horizon` of samples,
+    and the `fees` of a round trip as a share of its value.
+    """
+
+    target: str
+    horizon: int
+    fees: float
+
+    @classmethod
+    def of(cls, target: str, horizon: int, settings: Settings) -> "Task":
+        """At the dearer of the two fees: what rests may have to cross."""
+        return cls(target, horizon, 2e-4 * max(settings.maker_fee_bps, settings.taker_fee_bps))
+
+
+@dataclass(frozen=True)
+class Bets:
+    """The better side of each row: `side` is 1 to buy, -1 to sell. `wins`, `nothing` and `loses` are chances
+    that the return is a `move` that way, none, or one the other way, None where a return is predicted;
+    `expected` the return, before costs.
+    """
+
+    side: np.ndarray
+    expected: np.ndarray
+    move: np.ndarray | None = None
+    wins: np.ndarray | None = None
+    nothing: np.ndarray | None = None
+    loses: np.ndarray | None = None
+
+
+def sized(rows: pl.DataFrame, sizing: Sizing, task: Task) -> np.ndarray:
+    """The share of the capital that each row asks for, in [-1, 1], above 0 to buy: 0 where what is expected,
+    made smaller by doubt and jitter, does not pay for the spread and the fees of a round trip, and where *no
+    trade* is likelier than the side.
 
     Parameters
     ----------
-    rows : `score`, `uncertainty`; optionally CHANCES, `usual_uncertainty`, `volatility_20` of a sample
-    horizon : samples
+    rows : `score`, `uncertainty`, `spread` (of the book then, as a share of its mid; NaN where nothing can be
+        traded), `steadiness` in [0, 1]; optionally CHANCES, `usual_uncertainty`, `volatility_20` of a sample
 
     Raises
     ------
     SizingError
-        If Kelly's share of chances is asked for and no volatility says what a move is worth.
+        If there are chances and no volatility says what a move is worth.
     """
     score, uncertainty = _column(rows, "score"), _column(rows, "uncertainty")
+    cost = np.maximum(_column(rows, "spread") + task.fees, 0.0)
+    trust = _sureness(rows, uncertainty) * _column(rows, "steadiness")
+    bets = _bets(rows, score, trust, cost, task)
+    asks = (np.abs(score) > sizing.least_score) & (bets.expected > cost)
+    if bets.wins is not None:
+        asks &= _column(rows, "p_none") <= np.where(bets.side > 0, *_both(rows))
+    share = np.minimum(_share(bets, uncertainty, cost, sizing), 1.0)
+    return np.where(asks, bets.side * np.nan_to_num(share, nan=0.0) * trust, 0.0)
+
+
+def _bets(rows: pl.DataFrame, score: np.ndarray, trust: np.ndarray, cost: np.ndarray, task: Task) -> Bets:
+    if any(name not in rows.columns or rows[name].null_count() == len(rows) for name in CHANCES):
+        return Bets(np.sign(score), np.abs(score) * trust)
+    if VOLATILITY_COLUMN not in rows.columns:
+        raise SizingError(
+            f"tick_replay.sizing needs {VOLATILITY_COLUMN}, the volatility of each sample, to tell what a"
+            " move is worth. Keep it among the features."
+        )
+    up, down = _both(rows)
+    deviation = _column(rows, VOLATILITY_COLUMN) * np.sqrt(task.horizon)
+    # Classes that begin where costs are paid are of larger moves; the costs are taken off all the same.
+    move = move_that_pays(deviation, cost if task.target == PAYING_CLASSES else np.zeros_like(cost))
+    tilt = np.abs(up - down) * trust
+    wins, loses = (up + down + tilt) / 2, (up + down - tilt) / 2
+    return Bets(np.sign(up - down), tilt * move, move, wins, 1 - up - down, loses)
+
+
+def _share(bets: Bets, uncertainty: np.ndarray, cost: np.ndarray, sizing: Sizing) -> np.ndarray:
+    """What the rule makes of bets that pay, 0 or more."""
     if sizing.rule == "whole":
-        share = np.sign(score)
-    else:
-        known = _known(rows, horizon)
-        column = score[:, None], uncertainty[:, None], known
-        if sizing.rule == "kelly":
-            share = sizing.kelly_fraction * kelly_shares(*column, balanced=False)[:, 0]
-        else:
-            long, short = (
-                step_sizes(wins[:, 0], sizing.size_steps) for wins in win_chances(*column, balanced=False)
-            )
-            share = np.where(score > 0, long, -short)
-    share = np.where(np.abs(score) > sizing.least_score, share, 0.0)
-    return np.nan_to_num(np.clip(share * _sureness(rows, uncertainty), -1.0, 1.0), nan=0.0)
+        return np.ones_like(cost)
+    left = bets.expected - cost
+    if sizing.rule == "kelly":
+        if bets.wins is None:
+            return sizing.kelly_fraction * kelly_share(left, np.where(uncertainty > 0, uncertainty, np.inf))
+        chances = (bets.wins, bets.nothing, bets.loses)
+        return sizing.kelly_fraction * kelly_share_after_costs(*chances, bets.move, cost)
+    wins = bets.wins
+    if wins is None:
+        wins = win_chances(left[:, None], uncertainty[:, None], Known(), balanced=False)[0][:, 0]
+    return step_sizes(wins, sizing.size_steps)
 
 
-def _known(rows: pl.DataFrame, horizon: int) -> Known:
-    given = [name for name in CHANCES if name in rows.columns and rows[name].null_count() < len(rows)]
-    if len(given) < len(CHANCES):
-        return Known(horizon=horizon)
-    volatility = _column(rows, VOLATILITY_COLUMN)[:, None] if VOLATILITY_COLUMN in rows.columns else None
-    up, down = (_column(rows, name)[:, None] for name in CHANCES)
-    return Known(up=up, down=down, volatility=volatility, horizon=horizon)
+def _both(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The chances of up and down."""
+    return _column(rows, "p_up"), _column(rows, "p_down")
 
 
 def _sureness(rows: pl.DataFrame, uncertainty: np.ndarray) -> np.ndarray:
@@ -73,27 +133,23 @@ def _column(rows: pl.DataFrame, name: str) -> np.ndarray:
     return rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def decisions_of(
-    rows: pl.DataFrame, experts: Sequence[str], sizing: Sizing, horizon: int, steadiness: Mapping[int, float]
-) -> Decisions:
+def decisions_of(rows: pl.DataFrame, experts: Sequence[str], sizing: Sizing, task: Task) -> Decisions:
     """The decisions of one symbol's session.
 
     Parameters
     ----------
-    rows : `timestamp`, `expert`, `holds_ns`, and what `sized` takes
-    steadiness : what sizes are multiplied by, by hour of the day (UTC)
+    rows : `timestamp`, `expert`, `holds_ns`, `stale`, and what `sized` takes; where the book is stale nothing
+        is asked for
     """
     moments = rows["timestamp"].unique().sort()
     at = moments.dt.epoch("ns").to_numpy().astype(np.int64)
-    hours = moments.dt.hour().to_numpy()
     wanted = np.zeros((len(experts), len(at)))
     holds = np.zeros(len(at), np.int64)
     for n, expert in enumerate(experts):
         own = rows.filter(pl.col("expert") == expert)
         place = moments.search_sorted(own["timestamp"]).to_numpy()
-        wanted[n, place] = sized(own, sizing, horizon)
+        wanted[n, place] = np.where(own["stale"].to_numpy(), 0.0, sized(own, sizing, task))
         holds[place] = own["holds_ns"].to_numpy()
-    wanted *= np.array([steadiness.get(int(hour), 1.0) for hour in hours])
     return Decisions(at, holds, wanted)
 
 

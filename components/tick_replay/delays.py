@@ -15,6 +15,8 @@ from components.tick_replay.config import Latency
 NS_A_MS = 1_000_000
 MEASURED = "measured"
 AT_ONCE = "none"
+# Whole minutes tell how steady the way of messages is.
+JITTER_SPAN_NS = 60 * 1_000 * NS_A_MS
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,21 @@ def _nearest(hour: int, measured: Mapping[int, Quantiles]) -> int:
     return min(sorted(measured), key=lambda other: min((other - hour) % 24, (hour - other) % 24))
 
 
-def steadiness(measured: Mapping[int, Quantiles], weight: float, holds_ns: float) -> dict[int, float]:
-    """What sizes are multiplied by in each hour: 1 less `weight` times the jitter, which is the 95th
-    percentile of the delay less its median, as a share of the horizon; not below 0.
+def steadiness(
+    times: np.ndarray, delay_ns: np.ndarray, at: np.ndarray, weight: float, holds_ns: float
+) -> np.ndarray:
+    """What sizes are multiplied by at moments: 1 less `weight` times the jitter, which is the 95th percentile
+    less the median of the delays in the last JITTER_SPAN_NS that are over, as a share of the horizon; not
+    below 0. 1 where none is known yet.
+
+    Parameters
+    ----------
+    times, delay_ns : of events, in the order of time, ns
+    at : moments, ns, rising
     """
-    jitter = {hour: float(found.at(0.95) - found.at(0.5)) for hour, found in measured.items()}
-    return {hour: max(0.0, 1.0 - weight * late / holds_ns) for hour, late in jitter.items()}
+    span = times // JITTER_SPAN_NS
+    spans, first = np.unique(span, return_index=True)
+    jitter = [np.diff(np.quantile(own, [0.5, 0.95]))[0] for own in np.split(delay_ns, first[1:]) if len(own)]
+    last = np.searchsorted(spans, at // JITTER_SPAN_NS, side="left") - 1
+    known = np.concatenate([jitter, [0.0]])[last]
+    return np.maximum(0.0, 1.0 - weight * known / holds_ns)

@@ -203,8 +203,8 @@ def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def _kept(totals: np.ndarray, draws: np.ndarray, column: int, level: float) -> Kept:
-    """A profit over that of paper; nothing where paper is not positive, in a draw neither."""
-    if not totals[PAPER] > 0:
+    """A profit over that of paper; nothing where the interval of paper is not above 0."""
+    if not (totals[PAPER] > 0 and _interval(draws[:, PAPER], level)[0] > 0):
         return Kept(share=None, interval=(None, None))
     paper = np.where(draws[:, PAPER] > 0, draws[:, PAPER], np.nan)
     return Kept(share=totals[column] / totals[PAPER], interval=_interval(draws[:, column] / paper, level))

@@ -7,11 +7,13 @@ order's. Where times are equal, events come first, then moments are looked at, t
 curves are read.
 """
 
+import numpy as np
+
 from components.contracts.tick_schemas import ADD, BUY, SELL
 from components.order_book import desk as desks
 from components.order_book import matching
 from components.order_book.compiled import compiled
-from components.order_book.state import apply, best
+from components.order_book.state import apply, best, halted
 from components.tick_replay import arrays
 from components.tick_replay.arrays import BOUND, LOG_ROOM, LOGGED, MOMENT, NEVER, ROW, SOONEST
 from components.tick_replay.trader import (
@@ -36,6 +38,7 @@ def run(scene):
     while cursor[LOGGED] < LOG_ROOM:
         if cursor[ROW] == len(rows.time):
             _look(scene, NEVER)
+            _close(scene)
             _read_curves(scene, NEVER)
             return True
         event, moment, bound = rows.time[cursor[ROW]], _next_moment(scene), _next_bound(scene)
@@ -50,6 +53,23 @@ def run(scene):
         else:
             _read_curves(scene, bound)
     return False
+
+
+@compiled
+def touches(rows, book, at, touch):
+    """The touch at moments (ns, rising) after all events by then: bid and ask in ticks, 0 for both where no
+    order is taken or the book is crossed. `book` is empty at first, `touch` (moments, 2).
+    """
+    row = 0
+    for n in range(len(at)):
+        while row < len(rows.time) and rows.time[row] <= at[n]:
+            kind, side, price = rows.kind[row], rows.side[row], rows.price[row]
+            apply(book, kind, side, price, rows.quantity[row], rows.order_id[row], rows.message[row])
+            row += 1
+        bid, bid_lots = best(book, BUY)
+        ask, ask_lots = best(book, SELL)
+        if bid_lots > 0 and ask_lots > 0 and bid <= ask and not halted(book):
+            touch[n, 0], touch[n, 1] = bid, ask
 
 
 @compiled
@@ -182,6 +202,30 @@ def _leave_one(scene, strategy, now):
             leave(scene, strategy, slot, now)
             return True
     return False
+
+
+@compiled
+def _close(scene):
+    """Take off what closing at the last touch would cost where a position is open: half the spread, as far as
+    it is known, and the taker's fee. Paper pays neither.
+    """
+    bid, bid_lots = best(scene.book, BUY)
+    ask, ask_lots = best(scene.book, SELL)
+    spread = max(ask - bid, 0) if bid_lots > 0 and ask_lots > 0 else 0
+    for strategy in range(len(scene.plan)):
+        if scene.plan[strategy, arrays.POLICY] == arrays.PAPER:
+            continue
+        ledger = scene.ledger[strategy]
+        position = ledger[arrays.POSITION]
+        lots = abs(position)
+        ledger[arrays.CASH] -= lots * spread
+        side = np.sign(position)
+        fee = (
+            ledger[arrays.FEES_REST]
+            + lots * (double_mid(scene) - side * spread) * scene.rules.taker_millionths
+        )
+        ledger[arrays.FEES] += fee // arrays.MILLION
+        ledger[arrays.FEES_REST] = fee % arrays.MILLION
 
 
 @compiled

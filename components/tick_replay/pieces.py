@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from components.contracts import ContractError
 from components.contracts.files import atomic_path
 from components.contracts.tick_days import TickDay, read_day, read_instruments
 from components.spread.piece import Piece
-from components.tick_replay.arrays import NEVER
+from components.tick_replay.arrays import NEVER, Rows
 from components.tick_replay.config import Settings
-from components.tick_replay.day import Plan, replay, rows_of
-from components.tick_replay.decisions import decisions_of, joined
+from components.tick_replay.day import Plan, ages_ns, replay, rows_of, spreads
+from components.tick_replay.decisions import Task, decisions_of, joined
 from components.tick_replay.delays import draw, names, quantiles_by_hour, steadiness
 
 REPLAY_DAY = "components.tick_replay.pieces:replay_day"
@@ -43,19 +44,19 @@ def replay_day(arguments: Mapping[str, Any], folder: Path) -> None:
         raise ContractError(
             f"{arguments['ticks']}: instruments.json knows no {day.symbol}. Validate the ticks again."
         )
-    rows = rows_of(read_day(day))
-    asked = _asked(arguments, day.symbol, rows.time)
+    ticks = read_day(day)
+    rows = rows_of(ticks)
+    asked = _known_then(_asked(arguments, day.symbol, rows.time), ticks, rows, settings)
     delays = pl.read_parquet(arguments["delays"])
     measured = quantiles_by_hour(delays, day.symbol, needed=settings.latency.measured)
-    holds_ns = asked["holds_ns"][0] if len(asked) else NEVER
-    steady = steadiness(measured, settings.sizing.jitter_weight, holds_ns)
-    decisions = decisions_of(asked, arguments["experts"], settings.sizing, arguments["horizon"], steady)
+    task = Task.of(arguments["target"], arguments["horizon"], settings)
+    decisions = decisions_of(asked, arguments["experts"], settings.sizing, task)
     seed = [arguments["seed"], zlib.crc32(f"{day.symbol} {day.session}".encode())]
     drawn = draw(decisions.at, settings.latency, measured, seed)
     plan = Plan.of(arguments["experts"], names(settings.latency), settings)
     about = {"symbol": day.symbol, "session": day.session}
     made = replay(rows, decisions, drawn, plan, settings, instruments[day.symbol], about)
-    told = asked.group_by("expert").agg(decisions=pl.len())
+    told = asked.group_by("expert").agg(decisions=pl.len(), stale=pl.col("stale").sum().cast(pl.Int64))
     acted = {
         name: int((wanted != 0).sum()) for name, wanted in zip(plan.experts, decisions.wanted, strict=True)
     }
@@ -63,6 +64,23 @@ def replay_day(arguments: Mapping[str, Any], folder: Path) -> None:
     for name, table in zip(TABLES, (made.fills, made.curve, made.orders, told), strict=True):
         with atomic_path(folder / f"{name}.parquet") as temporary:
             table.write_parquet(temporary, compression="zstd")
+
+
+def _known_then(asked: pl.DataFrame, ticks: pl.DataFrame, rows: Rows, settings: Settings) -> pl.DataFrame:
+    """Predictions with what the events by their moments say: `spread`, `steadiness`, and whether the book is
+    `stale`.
+    """
+    moments = asked.select(pl.col("timestamp").unique().sort())
+    at = moments["timestamp"].dt.epoch("ns").to_numpy().astype(np.int64)
+    holds_ns = asked["holds_ns"][0] if len(asked) else NEVER
+    delay_ns = ticks["delay_ns"].to_numpy() if "delay_ns" in ticks.columns else np.zeros(len(ticks))
+    steady = steadiness(rows.time, delay_ns, at, settings.sizing.jitter_weight, holds_ns)
+    known = moments.with_columns(
+        spread=spreads(rows, at),
+        steadiness=steady,
+        stale=ages_ns(rows.time, at) > round(settings.stale_ms * 1e6),
+    )
+    return asked.join(known, on="timestamp", how="left", maintain_order="left")
 
 
 def _asked(arguments: Mapping[str, Any], symbol: str, times: Sequence[int]) -> pl.DataFrame:

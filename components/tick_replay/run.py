@@ -23,10 +23,10 @@ from components.contracts import (
 )
 from components.contracts.documents.tick_replay import TickReplay, TickReplayStamp
 from components.contracts.tables import stamp_of
-from components.contracts.tick_days import days_sha256, read_instruments, tick_days
+from components.contracts.tick_days import TickDay, days_sha256, read_instruments, tick_days
 from components.contracts.tick_predictions import predictions_table
 from components.contracts.tick_schemas import CURVE, DELAYS, FILLS
-from components.progress import report, stage
+from components.progress import report, stage, warn
 from components.settings import config_hash
 from components.sizing.known import SizingError
 from components.spread import engines
@@ -83,6 +83,7 @@ def run(
         stamp = _stamp(inputs, parsed, code)
         days = tick_days(inputs.ticks)
         _require_countable(inputs, parsed)
+        _require_lots(inputs, days, parsed)
         arguments = {
             **{name: str(Path(path).absolute()) for name, path in asdict(inputs).items()},
             "settings": settings,
@@ -114,6 +115,7 @@ def run(
             latencies=[name for name in names(parsed.latency) if name != AT_ONCE],
             decisions=dict(counts.select("expert", "decisions").rows()),
             acted=dict(counts.select("expert", "acted").rows()),
+            stale=dict(counts.select("expert", "stale").rows()),
             strategies=strategies,
         )
         found.write(outputs.found)
@@ -133,6 +135,34 @@ def _require_countable(inputs: Inputs, settings: Settings) -> None:
                 f" lot_size {instrument.lot_size:g}); at most {LARGEST:.3g} can be counted. Lower it, or set"
                 f" ticks.instruments.{symbol} to the exchange's steps."
             )
+
+
+def _require_lots(inputs: Inputs, days: Sequence[TickDay], settings: Settings) -> None:
+    """SizingError where a whole bet buys no lot of any symbol, a warning where it buys none of some."""
+    instruments, stake = (
+        read_instruments(inputs.ticks).symbols,
+        settings.capital * min(settings.max_position, 1),
+    )
+    first = {day.symbol: day for day in reversed(days)}
+    small = {}
+    for symbol, day in sorted(first.items()):
+        prices = pl.scan_parquet(day.path).filter(pl.col("price") > 0).select("price").head(1).collect()
+        one = instruments[symbol]
+        lot = prices["price"][0] * one.tick_size * one.lot_size if len(prices) else 0.0
+        if lot > stake:
+            small[symbol] = lot
+    if not small:
+        return
+    need = max(small.values()) * settings.capital / stake
+    each = ", ".join(f"{symbol} {lot:,.6g}" for symbol, lot in small.items())
+    said = (
+        f"tick_replay.capital={settings.capital:g} (times max_position, where that is below 1) buys no lot of"
+        f" {each} (what one lot costs): nothing can be traded there. Set tick_replay.capital and"
+        f" tick_labels.order_value to more than {need:,.6g}"
+    )
+    if len(small) == len(first):
+        raise SizingError(f"{said}.")
+    warn("tick replay", f"{said}, or take those symbols out.")
 
 
 def _task_rows(inputs: Inputs, target: str, horizon: int) -> pl.DataFrame:
@@ -225,5 +255,9 @@ def _tell(found: TickReplay) -> None:
         f" {one.whole.net.total:,.0f}"
         for one in shown
     ]
-    said = ", ".join(profits) or "no trades"
+    said = ", ".join(profits) or "no trades, for nothing that was expected pays for its costs"
+    if any(found.stale.values()):
+        report(
+            "tick replay", f"{max(found.stale.values()):,} moments of an expert have a stale book: not traded"
+        )
     report("tick replay", f"paper to net profit{', ' + policy if policy else ''}, {latency}: {said}")

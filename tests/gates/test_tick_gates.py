@@ -83,6 +83,22 @@ def test_few_trades_prove_nothing_whatever_they_earned(judged):
     assert "only 29 trades, 30 needed" in net.reason
 
 
+def test_no_trade_at_all_is_told_as_such(judged):
+    nothing = Kept(share=None, interval=(None, None))
+    verdict = judged(trades=0, paper=profit(0.0, 0.0), net=profit(0.0, 0.0), implementable=nothing)
+    assert not verdict.approved
+    told = {gate.name: gate.reason for gate in verdict.gates}
+    for name in ("paper_profit", "implementable_rate", "net_profit"):
+        assert "no trade: 400 of 1,000 forecasts expected more than a round trip costs" in told[name]
+
+
+def test_the_rate_is_undefined_where_the_interval_of_paper_holds_nothing(judged):
+    nothing = Kept(share=None, interval=(None, None))
+    verdict = judged(paper=profit(59.0, 90.0), net=profit(-1_212.0, 90.0), implementable=nothing)
+    rate = next(gate for gate in verdict.gates if gate.name == "implementable_rate")
+    assert "undefined, for paper is not surely above 0: 59 [-31, 149], and net -1,212" in rate.reason
+
+
 def test_where_paper_did_not_earn_the_rate_is_undefined_and_both_figures_are_told(judged):
     nothing = Kept(share=None, interval=(None, None))
     verdict = judged(paper=profit(-50.0, 20.0), net=profit(-80.0, 30.0), implementable=nothing)

@@ -80,6 +80,7 @@ def replay(**changed) -> TickReplay:
         latencies=["measured"],
         decisions=dict.fromkeys(names, 1_000),
         acted=dict.fromkeys(names, 400),
+        stale=dict.fromkeys(names, 0),
         strategies=strategies,
     )
 

@@ -86,6 +86,10 @@ def test_a_cluster_would_miss_the_files_of_ticks_and_lose_their_model():
 def test_what_is_learned_to_pay_is_what_is_traded(path):
     with pytest.raises(ConfigError, match=r"tick_labels.fee_bps=0.3 but tick_replay.taker_fee_bps=0.1"):
         load_config(path, ["tick_labels.fee_bps=0.3"])
+    with pytest.raises(ConfigError, match=r"tick_labels.order_value=100 but tick_replay.capital=5000"):
+        load_config(path, ["tick_labels.order_value=100"])
+    both = ["tick_labels.order_value=100", "tick_replay.capital=100"]
+    assert load_config(path, both).tick_replay.capital == 100
 
 
 def test_samples_by_event_are_refused_where_a_run_counts_those_of_the_clock(path):

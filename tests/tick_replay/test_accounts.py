@@ -1,5 +1,6 @@
 """Fills, cash and fees of a replay to the cent, in cases worked out by hand."""
 
+import polars as pl
 import pytest
 
 from components.contracts.tick_schemas import BUY, DEPTH, HALT, RESUME, SELL, TRADE
@@ -33,6 +34,22 @@ def test_a_taker_pays_the_spread_and_fees():
     assert total(found, "taker", "gross") == pytest.approx(0.72, abs=1e-12)
     # 2 bps of 900.18 and of 900.90.
     assert total(found, "taker", "fees") == pytest.approx(0.180036 + 0.18018, abs=1e-8)
+
+
+@pytest.mark.parametrize(("share", "gross", "value"), [(1.0, 0.72, 900.90), (-1.0, -1.08, 901.08)])
+def test_what_is_open_at_the_end_pays_to_be_closed(share, gross, value):
+    # Nine shares bought at 100.02 and closed at 100.10, or sold at 100.00 and closed at 100.12.
+    found = replayed(RISE, decisions({100: share}, holds_ms=10_000), "taker", taker_fee_bps=2.0)
+    assert [row[0] for row in fills(found, "taker")] == [True]
+    assert total(found, "taker", "gross") == pytest.approx(gross, abs=1e-12)
+    entered = 900.18 if share > 0 else 900.0
+    assert total(found, "taker", "fees") == pytest.approx(2e-4 * (entered + value), abs=1e-8)
+    assert total(found, "taker", "at_mid") == total(found, "paper") == pytest.approx(0.90 * share, abs=1e-12)
+    assert total(found, "paper", "fees") == 0.0
+    # It is done in the last step alone.
+    steps = found.curve.filter(pl.col("policy") == "taker")
+    assert steps["gross"][0] == pytest.approx((0.90 - 0.09) if share > 0 else -0.99, abs=1e-12)
+    assert steps["position"].to_list() == [9.0 * share] * len(steps)
 
 
 def test_an_order_that_comes_late_pays_the_price_of_then():
@@ -71,8 +88,8 @@ def test_parts_of_a_passive_order_are_filled_and_counted():
         (True, True, 1, 210, 20_000, 2),
         (True, True, 1, 220, 20_000, 5),
     ]
-    # The exit rests at 100.02 to the end: nine shares at a mid of 100.01, and a rebate of 1 bp of 900.
-    assert total(found, "passive") == pytest.approx(0.09 + 0.09, abs=1e-9)
+    # The exit rests at 100.02 to the end: nine shares bought and closed at 100.00, a rebate of 1 bp of 900.
+    assert total(found, "passive") == pytest.approx(0.09, abs=1e-9)
     found = counts(found, "passive")
     assert (found["sent_lots"], found["filled_lots"], found["open_lots"], found["open_trades"]) == (
         18,

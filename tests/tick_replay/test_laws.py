@@ -48,6 +48,16 @@ def market(messages: list[tuple[int, list[tuple[int, ...]]]]) -> Rows:
     return events(*found)
 
 
+def last_spread(rows: Rows) -> int:
+    """Best ask less best bid at the end, 0 where it is not known or the book is crossed."""
+    levels = {BUY: {}, SELL: {}}
+    for kind, side, at, quantity in zip(rows.kind, rows.side, rows.price, rows.quantity, strict=True):
+        if kind == DEPTH:
+            levels[side][at] = quantity
+    bids, asks = ([at for at, quantity in own.items() if quantity > 0] for own in levels.values())
+    return max(min(asks) - max(bids), 0) if bids and asks else 0
+
+
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(
     st.lists(message, min_size=1, max_size=40),
@@ -79,8 +89,11 @@ def test_orders_and_money_are_conserved(messages, shares, late, policy, at_once,
     mid = round(curve["mid"][-1] * 200)
     unit = CENTS.tick_size / 2
     assert curve["position"][-1] == position
-    assert total(found, policy, "gross") == pytest.approx((cash + position * mid) * unit, abs=1e-9)
-    assert total(found, policy, "fees") == pytest.approx(fee * unit, abs=1e-9)
+    # What is open is closed at the last touch.
+    spread, side = last_spread(rows), np.sign(position)
+    left, closing = abs(position) * spread, abs(position) * (mid - side * spread) * 325 / 1e6
+    assert total(found, policy, "gross") == pytest.approx((cash + position * mid - left) * unit, abs=1e-9)
+    assert total(found, policy, "fees") == pytest.approx((fee + closing) * unit, abs=1e-9)
     # Within its limit, and not before an order could arrive.
     assert abs(position) <= 9.0 / 0.01 / 97
     rows_of_policy = found.fills.filter(pl.col("policy") == policy)

@@ -3,6 +3,8 @@ must be refused is.
 """
 
 import json
+import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -10,21 +12,26 @@ import polars as pl
 import pytest
 
 from components.contracts import ContractError, read_table, write_table
+from components.contracts.documents.instruments import Instruments
 from components.contracts.documents.tick_replay import TickReplay
 from components.contracts.schemas import ALL_PREDICTIONS, FACTORS, LABELS
 from components.contracts.tables import read_stamp
-from components.contracts.tick_schemas import CURVE, DELAYS, FILLS
+from components.contracts.tick_days import INSTRUMENTS
+from components.contracts.tick_schemas import CURVE, DELAYS, FILLS, HALT, RESUME
 from components.sizing.known import SizingError
 from components.spread import local
 from components.tick_replay.config import Settings
+from components.tick_replay.day import ages_ns, spreads
 from components.tick_replay.decisions import joined
+from components.tick_replay.figures import NET, PAPER, _kept
 from components.tick_replay.run import Inputs, Outputs, run
-from tests.tick_replay.small_market import MS
+from tests.tick_replay.small_market import CENTS, MS, START, events, quote
 from tests.tick_replay.walk import ABOUT, HORIZON, SAMPLE_MS, walk, write_run
 
 SIZING = {"rule": "whole", "jitter_weight": 0.0}
 FREE = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.0, "bootstrap_draws": 200, "sizing": SIZING}
 LATENCY = {"fixed_ms": (0, 100, 300, 1_000)}
+FEW = {"policies": ("taker",), "latency": {"fixed_ms": (100,), "measured": False}}
 
 
 def go(inputs: Inputs, folder, seed: int = 1, **given) -> TickReplay:
@@ -256,7 +263,87 @@ def test_bets_too_large_to_be_counted_are_refused(inputs, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_capital_that_buys_no_lot_is_refused_before_anything_is_replayed(inputs, tmp_path):
+    with pytest.raises(
+        SizingError, match=r"capital=50 .* buys no lot of AAA \d+.*, BBB \d+.*order_value to more than 100\."
+    ):
+        go(inputs, tmp_path, capital=50.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_symbols_of_which_no_lot_can_be_bought_are_told_where_others_trade(inputs, tmp_path, capsys):
+    ticks = tmp_path / "ticks"
+    shutil.copytree(inputs.ticks, ticks)
+    dear = {"AAA": CENTS, "BBB": CENTS.model_copy(update={"lot_size": 1_000.0})}
+    Instruments(symbols=dear).write(ticks / INSTRUMENTS)
+    found = go(replace(inputs, ticks=ticks), tmp_path, **FEW)
+    told = capsys.readouterr()
+    assert "buys no lot of BBB" in told.out + told.err
+    trades = {part.part: part.trades for part in of(found, "oracle", "100ms").by["symbol"]}
+    assert trades["AAA"] > 0 == trades["BBB"]
+
+
+def test_strong_alpha_is_traded_and_alpha_below_its_costs_is_not(tmp_path):
+    """Who knows the future is worth trading at a fee of 0, and of 2; at 50 bps nothing is worth it."""
+    market = walk(60, 5)
+    known = np.where(np.arange(len(market.at)) % 8 == 0, 0.9 * np.sign(market.moves()), 0.0)
+    made = write_run(tmp_path / "in", {"AAA": market}, {"oracle": {"AAA": known}})
+    trades = []
+    for bps in (0.0, 2.0, 50.0):
+        folder = tmp_path / str(bps)
+        folder.mkdir()
+        fees = {"maker_fee_bps": bps, "taker_fee_bps": bps, "sizing": {"rule": "kelly"}}
+        found = go(made, folder, **{**FEW, **fees})
+        whole = of(found, "oracle", "100ms").whole
+        trades.append(whole.trades)
+        assert (found.acted["oracle"] > 0) == (whole.trades > 0)
+    assert trades[0] >= trades[1] > 0 == trades[2]
+    assert (whole.net.total, whole.net.interval, whole.implementable.share) == (0.0, (0.0, 0.0), None)
+    assert of(found, "oracle", "100ms").orders.orders == 0
+
+
+def test_a_stale_book_is_not_traded_on_and_counted(inputs, tmp_path, found):
+    # Quotes come up to 100 ms apart.
+    told = go(inputs, tmp_path, stale_ms=20.0)
+    assert 0 < told.stale["noise"] < told.decisions["noise"]
+    assert told.acted["noise"] == told.decisions["noise"] - told.stale["noise"]
+    assert set(found[0].stale.values()) == {0}
+
+
+def test_a_share_of_a_paper_profit_that_may_be_none_is_undefined():
+    draws = np.zeros((100, 5))
+    draws[:, PAPER], draws[:, NET] = np.linspace(-1.0, 9.0, 100), 1.0
+    totals = np.array([4.0, 0, 0, 1.0, 0])
+    assert _kept(totals, draws, NET, 0.9).share is None
+    assert _kept(totals, draws, NET, 0.9).interval == (None, None)
+    draws[:, PAPER] += 1.0
+    assert _kept(totals, draws, NET, 0.9).share == 0.25
+
+
+def test_spreads_and_ages_are_of_what_was_known_then():
+    rows = events(
+        (0, quote(10_000, 5, 10_002, 5)),
+        (100, quote(10_000, 5, 10_001, 5)),
+        (200, [(HALT, 0, 0, 0)]),
+        (300, [(RESUME, 0, 0, 0), *quote(10_003, 5, 10_002, 5)]),
+        (400, quote(9_999, 5, 10_001, 5)),
+    )
+    at = START + np.array([-1, 0, 99, 100, 250, 350, 400, 900]) * MS
+    found = spreads(rows, at)
+    wide, narrow = 2 / 10_001, 1 / 10_000.5
+    expected = [np.nan, wide, wide, narrow, np.nan, np.nan, 2 / 10_000, 2 / 10_000]
+    assert found == pytest.approx(expected, nan_ok=True)
+    ages = ages_ns(rows.time, at)
+    assert ages[1:].tolist() == [age * MS for age in (0, 99, 0, 50, 50, 0, 500)]
+    assert ages[0] > 1e18
+    # What comes later changes nothing.
+    changed = rows._replace(price=np.where(rows.time > at[3], rows.price + 7, rows.price))
+    assert spreads(changed, at)[:4] == pytest.approx(expected[:4], nan_ok=True)
+
+
 def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="interval_level"):
+        Settings(interval_level=0.6)
     with pytest.raises(ValueError, match="size_steps"):
         Settings.model_validate_json(json.dumps({"sizing": {"size_steps": [[0.6, 0.5], [0.5, 1.0]]}}))
     with pytest.raises(ValueError, match=r"multiple of 0\.01"):

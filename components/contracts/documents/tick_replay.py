@@ -37,7 +37,9 @@ class Profit(Part):
 
 
 class Kept(Part):
-    """The share of the paper profit that was kept; None is undefined: paper was not positive."""
+    """The share of the paper profit that was kept; None is undefined: the interval of paper is not
+    above 0.
+    """
 
     share: Figure
     interval: tuple[Figure, Figure]
@@ -83,7 +85,7 @@ class Orders(Part):
     cancels: int
     failed_cancels: int  # that came after the order was filled, or before it arrived
     missed_trades: int  # entries of which nothing was filled
-    open_trades: int  # not flat at the end of a session; they count at the last mid
+    open_trades: int  # not flat at the end of a session; they pay the last half spread and a taker's fee
 
 
 class Strategy(Part):
@@ -107,7 +109,7 @@ class TickReplayStamp(Part):
 
 class TickReplay(Document):
     """All strategies of one task. `decisions` are moments and symbols with a score, by expert, of which
-    `acted` asked for an order.
+    `acted` asked for an order and `stale` might not: no event had come for too long.
     """
 
     format: Literal[1] = 1
@@ -124,6 +126,7 @@ class TickReplay(Document):
     latencies: list[str]  # in order, `measured` last where it is there
     decisions: dict[str, int]
     acted: dict[str, int]
+    stale: dict[str, int]
     strategies: list[Strategy]
 
     def strategy(self, expert: str, policy: str, latency: str, *, where: str) -> Strategy:
