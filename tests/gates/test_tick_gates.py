@@ -1,5 +1,6 @@
 """Gates of models of ticks: a good replay passes, a null one is rejected, and each gate alone can fail."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -12,7 +13,8 @@ from components.contracts.documents.verdict import Verdict
 from components.contracts.tick_schemas import CURVE
 from components.gates.judge_ticks import Inputs, run
 from components.gates.tick_config import Settings
-from components.metrics.paying_moves import lucky_lift, moves_apart, paying_moves
+from components.gates.tick_gates import Replayed, tick_gates
+from components.metrics.paying_moves import PayingMoves, lucky_lift, moves_apart, paying_moves
 from tests.gates.tick_replays import STAMP, START, curve, profit, replay, samples
 
 
@@ -110,6 +112,53 @@ def test_where_paper_did_not_earn_the_rate_is_undefined_and_both_figures_are_tol
     assert "-80 [-110, -50]" in rate.reason
 
 
+AT_LIMITS = {
+    "trades": 30,
+    "information_ratio": 1.0,
+    "max_drawdown": 0.1,
+    "fill_ratio": 0.3,
+    "implementable": Kept(share=0.3, interval=(0.1, 0.5)),
+}
+TWICE = PayingMoves(rows=1_000, moves=30, base_rate=0.1, precision=0.2, rank_correlation=0.0)
+
+
+def failed_at_limits(moves: PayingMoves = TWICE, lucky: float = 2.0, **changed) -> list[str]:
+    """Gates that fail where every figure stands at its limit but for what is changed."""
+    found = replay(**{**AT_LIMITS, **changed})
+    replayed = Replayed(found, found.strategies[0], curve(0.5), moves, lucky)
+    return [gate.name for gate in tick_gates(replayed, Settings()) if not gate.passed]
+
+
+def test_a_figure_at_its_limit_passes():
+    assert failed_at_limits() == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "gate"),
+    [
+        ({"information_ratio": 0.999}, "information_ratio"),
+        ({"max_drawdown": 0.1001}, "drawdown"),
+        ({"fill_ratio": 0.299}, "fill_ratio"),
+        ({"implementable": Kept(share=0.299, interval=(0.1, 0.5))}, "implementable_rate"),
+        ({"moves": replace(TWICE, moves=29)}, "independent_moves"),
+        ({"lucky": 2.001}, "precision_over_base_rate"),
+        ({"moves": replace(TWICE, precision=0.109), "lucky": 1.0}, "precision_over_base_rate"),
+        ({"lucky": float("nan")}, "precision_over_base_rate"),
+        # A profit whose lower limit is nothing may be none.
+        ({"paper": profit(200.0, 200.0)}, "paper_profit"),
+        ({"net": profit(200.0, 200.0)}, "net_profit"),
+    ],
+)
+def test_a_figure_just_beyond_its_limit_fails(changed, gate):
+    assert failed_at_limits(**changed) == [gate]
+
+
+def test_a_share_of_a_paper_profit_of_nothing_is_undefined():
+    nothing = Kept(share=None, interval=(None, None))
+    failed = failed_at_limits(paper=profit(0.0, 200.0), implementable=nothing)
+    assert failed == ["paper_profit", "implementable_rate"]
+
+
 def test_a_null_market_is_rejected(judged):
     nothing = Kept(share=None, interval=(None, None))
     verdict = judged(
@@ -157,6 +206,34 @@ def test_moves_that_share_a_moment_are_counted_once():
     ends = [moment + timedelta(seconds=2) for moment in moments]
     assert moves_apart(pl.DataFrame({"timestamp": moments, "label_end": ends})) == 3
     assert moves_apart(pl.DataFrame({"timestamp": moments, "label_end": moments})) == 5
+
+
+def test_a_move_that_begins_as_another_ends_is_one_of_its_own():
+    moments = [START + timedelta(seconds=second) for second in (0, 2, 4)]
+    ends = [moment + timedelta(seconds=2) for moment in moments]
+    later = [moment + timedelta(seconds=2, microseconds=1) for moment in moments]
+    assert moves_apart(pl.DataFrame({"timestamp": moments, "label_end": ends})) == 3
+    assert moves_apart(pl.DataFrame({"timestamp": moments, "label_end": later})) == 2
+
+
+def test_what_has_no_label_or_no_score_is_not_judged_and_symbols_are_counted_apart():
+    """Symbols move at the same moments; chances of which some are missing give way to the score."""
+    rows = pl.DataFrame(
+        {
+            "timestamp": [START + timedelta(seconds=second) for second in (0, 1, 2, 3)] * 2,
+            "symbol": ["S1"] * 4 + ["S2"] * 4,
+            "score": [0.9, -0.9, 0.1, 0.2] * 2,
+            "p_up": [None, 0.0, 1.0, 1.0] * 2,
+            "p_down": [0.0, None, 1.0, 1.0] * 2,
+            "trade_class": pl.Series([1, -1, 0, 0] * 2, dtype=pl.Int8),
+            "label_end": [START + timedelta(seconds=second + 1) for second in (0, 1, 2, 3)] * 2,
+            "log_return": [2.0, -2.0, 0.0, 1.0] * 2,
+        }
+    )
+    found = paying_moves(rows)
+    assert (found.rows, found.moves, found.base_rate, found.precision) == (8, 4, 0.25, 1.0)
+    unknown = rows.with_columns(trade_class=pl.lit(None, pl.Int8)), rows.with_columns(score=float("nan"))
+    assert paying_moves(pl.concat([rows, *unknown])) == found
 
 
 def test_nothing_that_pays_gives_no_precision():

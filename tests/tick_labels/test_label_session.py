@@ -58,6 +58,14 @@ def test_a_round_trip_by_hand():
     assert why.tolist() == [[KNOWN]]
 
 
+@pytest.mark.parametrize(("latency_ns", "end_us"), [(20_000_000, 370_000), (20_000_001, 370_001)])
+def test_a_label_ends_no_sooner_than_the_last_event_that_it_saw(latency_ns, end_us):
+    """Times of labels are whole microseconds, those of events nanoseconds."""
+    settings = Settings.model_validate(SMALL)
+    labels, _ = label_all(ticks_of([*FLAT, *RISEN, *END]), moments(100), CENTS, latency_ns, settings)
+    assert labels["label_end"].to_physical().to_list() == [START // 1_000 + end_us]
+
+
 def test_selling_pays_where_the_mid_falls_and_nothing_where_it_stands():
     fallen = book_rows(300, 2, [(9_899, 100)], [(9_901, 100)])
     labels, _ = labelled([*FLAT, *fallen, *END], 0, 100)

@@ -1,6 +1,7 @@
 """The chain of depth messages."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +68,107 @@ def test_ids_that_start_anew_at_midnight_are_told_and_kept_and_within_a_day_are_
     assert night.fate.tolist() == [KEPT] * 4
     assert night.resets.tolist() == [2]
     assert follow([*start, (0, 2, 5, 0), (0, 3, 10, 5)]).fate.tolist() == [KEPT, KEPT, LATE, LATE]
+
+
+def test_the_day_ends_at_midnight_to_the_nanosecond():
+    start, midnight = [(1, 0, 500, 0), (0, 1, 510, 500)], 24 * 3_600 * 10**9
+    assert follow([*start, (0, midnight - 1, 5, 0)]).fate.tolist() == [KEPT, KEPT, LATE]
+    assert follow([*start, (0, midnight, 5, 0)]).fate.tolist() == [KEPT] * 3
+
+
+def test_a_forerunner_is_waited_for_over_eight_messages_and_no_more():
+    def overtaken_by(count):
+        early = [(0, n, 7 + 2 * n, 5 + 2 * n) for n in range(1, count + 1)]
+        return follow([(1, 0, 5, 0), *early, (0, count + 1, 7, 5)])
+
+    found = overtaken_by(8)
+    assert found.fate.tolist() == [KEPT, *[HELD] * 8, KEPT]
+    assert found.moved.tolist() == list(range(1, 9))
+    assert overtaken_by(9).fate.tolist() == [KEPT, BREAKS, *[UNKNOWN] * 9]
+
+
+def test_before_a_snapshot_too_an_update_continues_the_last_one():
+    """Ids 15 to 20 are lost, or told from 13 on: neither is applied, nor what follows it."""
+    snapshot = [(1, 3, 12, 0), (0, 4, 17, 15)]
+    for previous in (13, 17):
+        before = [(0, 0, 15, 10), (0, 1, 20, previous), (0, 2, 25, 15)]
+        found = follow([*before, *snapshot])
+        assert found.moved.tolist() == [0]
+        assert found.fate.tolist() == [SUPERSEDED] * 3 + [KEPT] * 2
+
+
+NIGHT = DAY_NS + 1
+SNAPSHOT_500 = [(1, 0, 500, 0), (0, 1, 510, 500)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "fate"),
+    [
+        pytest.param(
+            [(1, 0, 0, 0), (0, 1, 7, 5), (0, 2, 9, 7), (0, 3, 13, 11)],
+            [KEPT, KEPT, KEPT, BREAKS],
+            id="any update follows a snapshot without an id",
+        ),
+        pytest.param(
+            [(1, 0, 5, 0), (0, 1, 7, 5), (0, 2, 0, 0), (0, 3, 9, 7)],
+            [KEPT] * 4,
+            id="one without an id is not late",
+        ),
+        pytest.param(
+            [(1, 0, 5, 0), (0, 1, 9, 0)], [KEPT, KEPT], id="without the id before it continues any other"
+        ),
+        pytest.param(
+            [(0, 0, 15, 10), (1, 1, 0, 0), (0, 2, 20, 15)],
+            [SUPERSEDED, KEPT, KEPT],
+            id="nothing is newer than a snapshot without an id",
+        ),
+        pytest.param(
+            [(1, 0, 5, 0), (0, 1, 7, 5), (0, 2, 10, 6)],
+            [KEPT, KEPT, BREAKS],
+            id="only the first after a snapshot may reach back",
+        ),
+        pytest.param(
+            [(1, 0, 5, 0), (0, 1, 9, 7), (1, 2, 5, 0), (0, 3, 7, 5)],
+            [KEPT, BREAKS, KEPT, KEPT],
+            id="nothing is waited for beyond a snapshot",
+        ),
+        pytest.param(
+            [(0, 0, 15, 12), (1, 1, 20, 0), (1, 2, 12, 0), (0, 3, 14, 12)],
+            [SUPERSEDED, KEPT, KEPT, KEPT],
+            id="what came before one snapshot is not applied to the next",
+        ),
+        pytest.param(
+            [(1, 0, 5, 0), (0, 1, 7, 5), (1, 2, 9, 0), (0, 3, 11, 9), (0, 4, 7, 5)],
+            [KEPT, KEPT, KEPT, KEPT, LATE],
+            id="twice is within one chain",
+        ),
+        pytest.param(
+            [(1, 0, 4, 0), (0, 1, 5, 4), (0, 2, 9, 5), (0, NIGHT, 3, 1), (0, NIGHT, 9, 3), (0, NIGHT, 5, 4)],
+            [KEPT, KEPT, KEPT, KEPT, KEPT, LATE],
+            id="twice is within one numbering",
+        ),
+        pytest.param(
+            [*SNAPSHOT_500, (0, NIGHT, 5, 510)],
+            [KEPT, KEPT, LATE],
+            id="no numbering begins below its forerunner",
+        ),
+        pytest.param(
+            [*SNAPSHOT_500, (0, 2, 514, 512), (0, NIGHT, 5, 1), (0, NIGHT, 512, 510)],
+            [KEPT, KEPT, LATE, KEPT, BREAKS],
+            id="what waited for one of the old numbering is late",
+        ),
+    ],
+)
+def test_what_becomes_of_each(rows, fate):
+    found = follow(rows)
+    assert found.fate.tolist() == fate
+    assert not len(found.moved)
+
+
+def test_a_break_that_is_kept_is_of_its_day():
+    found = follow([(1, 0, 5, 0), (0, NIGHT, 9, 7), (0, NIGHT + 1, 8, 7)], keep=True)
+    assert found.fate.tolist() == [KEPT, BREAKS, LATE]
+    assert not len(found.resets)
 
 
 def test_without_ids_nothing_is_judged():

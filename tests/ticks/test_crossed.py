@@ -36,6 +36,25 @@ def test_a_level_beyond_the_other_side_goes_unless_its_message_takes_that_side_a
     assert crossed(table(book + wrong)).levels.tolist() == [False, False, False, False, True]
 
 
+def test_what_a_crossing_level_stood_at_before_stands_again_and_a_removal_stays():
+    """The bid at 10 grows as an ask comes to it: both go, and the ask that comes anew meets the old bid."""
+    book = [(0, SNAPSHOT, BUY, 10, 1), (0, SNAPSHOT, SELL, 11, 1), (0, SNAPSHOT, SELL, 12, 1)]
+    found = crossed(table([*book, (1, DEPTH, BUY, 10, 5), (1, DEPTH, SELL, 10, 3), (2, DEPTH, SELL, 10, 3)]))
+    assert found.levels.tolist() == [False] * 3 + [True] * 3
+    assert (found.states, found.crossed_states) == (3, 2)
+    removed = crossed(table([*book, (1, DEPTH, SELL, 11, 0), (1, DEPTH, BUY, 12, 5), (2, DEPTH, BUY, 11, 2)]))
+    assert removed.levels.tolist() == [False] * 4 + [True, False]
+    assert (removed.states, removed.crossed_states) == (3, 1)
+
+
+def test_states_of_touch_and_book_are_counted_together():
+    book = [(0, SNAPSHOT, BUY, 10, 1), (0, SNAPSHOT, SELL, 11, 1)]
+    found = crossed(table([*book, (1, QUOTE, BUY, 11, 1), (1, QUOTE, SELL, 11, 1), (2, DEPTH, SELL, 10, 1)]))
+    assert found.quotes.tolist() == [False, False, True, True, False]
+    assert found.levels.tolist() == [False] * 4 + [True]
+    assert (found.states, found.crossed_states) == (3, 2)
+
+
 levels = st.tuples(st.sampled_from([BUY, SELL]), st.integers(1, 12), st.integers(0, 2))
 messages = st.lists(st.tuples(st.booleans(), st.lists(levels, min_size=1, max_size=4)), max_size=30)
 
