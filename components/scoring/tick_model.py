@@ -28,8 +28,9 @@ EXPERTS, LANE_FILE, CATALOG, DELAYS_FILE = "experts", "ticks.json", "catalog.jso
 
 @dataclass(frozen=True)
 class TickModel:
-    """A bundle that can be asked. `lane` holds the sections of the config by which samples are made,
-    labelled, traded and judged; `instruments` what ticks and lots of its symbols are worth.
+    """A bundle that can be asked, by one thread at a time; its folder is no longer needed. `lane` holds the
+    sections of the config by which samples are made, labelled, traded and judged; `instruments` what ticks
+    and lots of its symbols are worth.
     """
 
     sha256: str
@@ -39,7 +40,7 @@ class TickModel:
     lane: dict[str, Any]
     instruments: Instruments
     expert: ServedExpert
-    stream: Path | None  # the graph that is asked sample by sample, where the expert looks back
+    stream: Stream | None  # asked sample by sample, where the expert looks back
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
@@ -110,18 +111,18 @@ class TickModel:
     ) -> ExpertAnswer:
         if self.stream is None or not len(inputs_NA):
             return self.expert(inputs_NA, None, regime_NR, volatility_N)
-        stream = Stream(self.stream, symbols=1)
+        self.stream.forget(np.array([0]))
         begun_N = np.logical_or.accumulate(np.isfinite(inputs_NA).any(axis=1)).astype(np.float32)
         # Each sample needs the state that the one before it left: this is what a live market would ask.
         said = [
-            stream(sample=inputs_NA[n : n + 1], begun=begun_N[n : n + 1], regime=regime_NR[n : n + 1])
+            self.stream(sample=inputs_NA[n : n + 1], begun=begun_N[n : n + 1], regime=regime_NR[n : n + 1])
             for n in range(len(inputs_NA))
         ]
         found = {name: np.concatenate([one[name] for one in said]).astype(np.float64) for name in said[0]}
         return self.expert.answer(found["raw"], found.get("quantiles"), volatility_N)
 
 
-def _stream(folder: Path, expert: ServedExpert) -> Path | None:
+def _stream(folder: Path, expert: ServedExpert) -> Stream | None:
     """The graph of an expert that looks back; ScoringError where it can't be asked sample by sample."""
     form = expert.form
     if isinstance(form, Blend) or expert.whole_bars or form.head or form.context:
@@ -137,4 +138,4 @@ def _stream(folder: Path, expert: ServedExpert) -> Path | None:
             f" {STREAM_FILE}, so it can't be asked sample by sample. Judge another one"
             " (tick_gates.candidate), or train this one again."
         )
-    return folder / STREAM_FILE
+    return Stream(folder / STREAM_FILE, symbols=1)

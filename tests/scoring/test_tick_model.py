@@ -3,6 +3,7 @@ nothing of what comes later.
 """
 
 import json
+import shutil
 
 import polars as pl
 import pytest
@@ -56,9 +57,11 @@ def asked(tmp_path_factory):
     return bundle, own, by_windows
 
 
-def test_it_says_what_the_network_says_of_whole_windows(asked):
+def test_it_says_what_the_network_says_of_whole_windows(asked, tmp_path):
     bundle, own, by_windows = asked
-    found = TickModel.load(bundle).score(own)
+    model = TickModel.load(shutil.copytree(bundle, tmp_path / "bundle"))
+    shutil.rmtree(tmp_path / "bundle")  # as when it was fetched from a registry to be read
+    found = model.score(own)
     both = found.join(by_windows, on="timestamp", suffix="_of_window")
     assert len(both) == len(own)
     for name in ("score", "uncertainty", "p_down", "p_none", "p_up"):
