@@ -24,6 +24,8 @@ from components.memory.need import LEAST, MIB, TooLittleMemory
 from components.report import run as report
 from components.selection import run as selection
 from components.stacking import run as stacking
+from components.tick_features import day as tick_features
+from components.tick_labels import day as tick_labels
 from components.ticks import pieces as ticks
 from components.validation import run as validation
 
@@ -44,6 +46,10 @@ CALLS: dict[str, Callable[[str], object]] = {
     ),
     "validate ticks": lambda path: ticks.validate_day(
         {"symbol": "A", "session": "one", "path": path}, Path(path).parent
+    ),
+    "tick features": lambda path: tick_features.make_day({"path": path}, Path(path).parent),
+    "tick labels": lambda path: tick_labels.label_day(
+        {"symbol": "A", "session": "one", "path": path, "settings": "{}"}, Path(path).parent
     ),
     "universe": lambda path: make_universe.run_make_universe(path, NOWHERE, settings="{}", code="x"),
     "materialise": lambda path: feature_store.run_materialise(
@@ -140,6 +146,12 @@ MEASURED = [
     (ticks.NEED, 500_000, 13, 155),
     (ticks.NEED, 1_500_000, 13, 241),
     (ticks.NEED, 3_103_449, 13, 357),
+    (tick_features.NEED, 1_000_000, 13, 180),
+    (tick_features.NEED, 3_103_449, 13, 223),
+    (tick_features.NEED, 20_000_000, 13, 562),
+    (tick_labels.NEED, 1_000_000, 13, 218),
+    (tick_labels.NEED, 3_103_449, 13, 298),
+    (tick_labels.NEED, 20_000_000, 13, 1092),
     (validation.NEED, 291_452, 11, 360),
     (validation.NEED, 971_410, 11, 635),
     (validation.NEED, 1_939_692, 11, 1063),
