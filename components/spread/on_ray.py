@@ -31,7 +31,8 @@ NO_FIGURES_HOME = "RAY_USAGE_STATS_ENABLED"
 # How often Ray asks an address that does not answer, 40 s each time; else 20 times.
 TRIES_VARIABLE, TRIES = "RAY_gcs_server_port_wait_time_s", "1"
 # What Ray says, by an Exception of no class of its own, of a start that took more than 30 s, as where others
-# have the cores; and how often it is tried.
+# have the cores; and how often a start is tried, there and where the cluster's process for a driver from
+# outside died at its start (ConnectionAbortedError).
 TOO_SLOW, STARTS = "timed out during startup", 4
 # What goes into Ray's store of objects is a name and a few paths; the least that Ray takes.
 STORE_BYTES = 80 * 2**20
@@ -163,20 +164,22 @@ def _connect(ray: ModuleType, address: str, scratch: str) -> None:
         quiet["job_config"] = JobConfig(_client_job=True)
     if address:
         os.environ.setdefault(TRIES_VARIABLE, TRIES)
-        ray.init(address=address, **quiet)
-        return
-    if not any(name in os.environ for name in TOKENS):
-        os.environ[TOKENS[0]] = uuid.uuid4().hex
-    here = {"num_cpus": max(1, int(cores())), "object_store_memory": STORE_BYTES, "include_dashboard": False}
+        place = {"address": address}
+    else:
+        if not any(name in os.environ for name in TOKENS):
+            os.environ[TOKENS[0]] = uuid.uuid4().hex
+        # `local`: never one that happens to run on this machine.
+        place = {"address": "local", "_temp_dir": scratch, "num_cpus": max(1, int(cores()))}
+        place |= {"object_store_memory": STORE_BYTES, "include_dashboard": False}
     for left in reversed(range(STARTS)):
         try:
-            # `local`: never one that happens to run on this machine.
-            ray.init(address="local", _temp_dir=scratch, **here, **quiet)
+            ray.init(**place, **quiet)
             return
         except Exception as error:
-            if TOO_SLOW not in str(error) or not left:
-                raise
+            # Whatever half of it stands: the next one would trip over it.
             ray.shutdown()
+            if not left or not (TOO_SLOW in str(error) or isinstance(error, ConnectionAbortedError)):
+                raise
 
 
 def _require_room(ray: ModuleType, needs: Needs) -> None:

@@ -62,7 +62,7 @@ class Raylets:
 
     def _node(self, more: Mapping[str, int], tries: int = STARTS):
         """A raylet; another try where it is too slow for Ray, as where others have the cores."""
-        before = set(psutil.Process().children(recursive=True))
+        before = set(psutil.Process().children())
         try:
             return self._cluster.add_node(
                 num_cpus=self._cores, object_store_memory=STORE_BYTES, include_dashboard=False, **more
@@ -70,11 +70,13 @@ class Raylets:
         except Exception as error:
             if TOO_SLOW not in str(error) or tries == 1:
                 raise
-            # It must not join later, as a fourth one.
-            late = set(psutil.Process().children(recursive=True)) - before
-            for process in late:
-                process.kill()
-            psutil.wait_procs(late)
+            # It must not join later, as a fourth one. Its own processes alone: a raylet that loses one of its
+            # agents, which it starts by and by, ends as well.
+            for late in set(psutil.Process().children()) - before:
+                gone = [late, *late.children(recursive=True)]
+                for process in gone:
+                    process.kill()
+                psutil.wait_procs(gone)
             return self._node(more, tries - 1)
 
     def __exit__(self, *_: object) -> None:

@@ -78,6 +78,32 @@ def test_from_outside_of_the_cluster_the_same_as_here_and_no_process_of_ours(tmp
     assert os.getpid() not in workers
 
 
+def test_a_cluster_whose_process_for_a_driver_dies_at_its_start_is_asked_again(tmp_path, ray, monkeypatch):
+    from ray.util.client.worker import Worker
+
+    asked, begin = [], Worker._server_init
+
+    def refused(worker, *arguments):
+        asked.append(len(asked) >= refusals)
+        if not asked[-1]:
+            raise ConnectionAbortedError("Initialization failure from server")
+        return begin(worker, *arguments)
+
+    monkeypatch.setattr(Worker, "_server_init", refused)
+    monkeypatch.setenv(ADDRESS_VARIABLE, ray.address_from_outside)
+    refusals = on_ray.STARTS
+    with pytest.raises(RayError, match="No Ray answers at ray://"):
+        engines.map(SQUARE, pieces(tmp_path / "refused"))
+    assert asked == [False] * on_ray.STARTS
+    monkeypatch.setenv(ADDRESS_VARIABLE, ray.address)
+    engines.map(SQUARE, pieces(tmp_path / "inside"))
+    refusals = len(asked) + 1
+    monkeypatch.setenv(ADDRESS_VARIABLE, ray.address_from_outside)
+    engines.map(SQUARE, pieces(tmp_path / "outside"))
+    assert asked[on_ray.STARTS :] == [False, True]
+    assert files(tmp_path / "inside") == files(tmp_path / "outside") != {}
+
+
 def test_what_is_wrong_is_told_in_its_own_words(tmp_path, ray, monkeypatch):
     with pytest.raises(ContractError, match="is not wanted"):
         engines.map(REFUSE, pieces(tmp_path, 2))
