@@ -60,7 +60,13 @@ class TickModel:
                 f"{folder} holds no model of order books but one of bars, which is served: alphaloop serve."
             )
         lane = require_json(folder / LANE_FILE, remedy="Train the model again.", error=ScoringError)
-        own = folder / EXPERTS / about(lane, folder, "expert")
+        name = about(lane, folder, "expert")
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+            raise ScoringError(
+                f"{folder / LANE_FILE}: `expert` is {str(name)[:100]!r}; expected the name of a folder in"
+                f" {EXPERTS}. Train the model again."
+            )
+        own = folder / EXPERTS / name
         expert = ServedExpert(own, threads=threads)
         said = {name: about(manifest, folder, name) for name in ("sha256", "period", "horizon", "target")}
         instruments = Instruments.read(folder / INSTRUMENTS)

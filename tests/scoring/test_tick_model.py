@@ -15,6 +15,7 @@ from components.contracts.tick_days import INSTRUMENTS
 from components.experts.families import causal_cnn
 from components.experts.protocol import Task
 from components.scoring import ScoringError
+from components.scoring.stream import STREAM_FILE
 from components.scoring.tick_model import LANE_FILE, TickModel
 from tests.experts.market import fit_and_predict_frames
 from tests.experts.tick_market import INPUTS, samples
@@ -82,3 +83,33 @@ def test_a_missing_column_is_named(asked):
     bundle, own, _ = asked
     with pytest.raises(ScoringError, match="lack 1 columns of the model, first 'flow_a'"):
         TickModel.load(bundle).score(own.drop("flow_a"))
+
+
+def changed(bundle, folder, change):
+    """A copy of the bundle that was changed by somebody who writes its manifest as well."""
+    copy = shutil.copytree(bundle, folder / "bundle")
+    change(copy)
+    about = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").unlink()
+    write_manifest(copy, {name: about[name] for name in ("lane", "period", "horizon", "target")})
+    return copy
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/", "..", ".", "", 3, None])
+def test_an_expert_that_lies_elsewhere_is_refused(asked, tmp_path, name):
+    shutil.copytree(asked[0] / "experts" / "causal_cnn", tmp_path / "elsewhere")
+
+    def elsewhere(copy):
+        (copy / LANE_FILE).write_text(json.dumps({"expert": name}))
+
+    with pytest.raises(ScoringError, match=r"ticks\.json: `expert` is .* the name of a folder in experts"):
+        TickModel.load(changed(asked[0], tmp_path, elsewhere))
+
+
+def test_a_network_without_its_graph_of_single_samples_is_refused(asked, tmp_path):
+    def lacking(copy):
+        (copy / "experts" / "causal_cnn" / STREAM_FILE).unlink()
+
+    with pytest.raises(ScoringError, match=rf"looks back over 8 samples and has no {STREAM_FILE}"):
+        TickModel.load(changed(asked[0], tmp_path, lacking))
+    assert TickModel.load(changed(asked[0], tmp_path / "whole", lambda copy: None)).stream is not None

@@ -322,7 +322,7 @@ def test_the_exported_gate_works_on_whole_groups_wherever_their_inputs_stand(mon
 
 @pytest.mark.parametrize("damage", ["mask", "scale", "gate"])
 def test_a_graph_that_answers_otherwise_than_the_model_is_not_exported(monkeypatch, damage):
-    model = ForecastModel(network(layers=1), 1).eval()
+    model = ForecastModel(network(), 1).eval()
     if damage == "mask":
         monkeypatch.setattr(
             patch_attention,
