@@ -19,7 +19,10 @@ LOWERED = {
     "tick features audit": "audit fewer sessions, or less of each (tick_features.audit.days and rows)",
     "tick training set": OF_TICK_FEATURES,
     "tick labels": "predict fewer horizons (tick_labels.horizons_ms)",
-    "tick replay": "compare fewer policies or latencies (tick_replay.policies, tick_replay.latency)",
+    "tick replay": (
+        "take longer steps (tick_replay.step_seconds), compare fewer policies or latencies"
+        " (tick_replay.policies, tick_replay.latency)"
+    ),
 }
 # Stages that both lanes have are told of both.
 ROWS = (

@@ -17,6 +17,7 @@ def replay_ticks(
     target: str,
     horizon: int,
     seed: int,
+    work_folder: str,
     code: str,
     fills: Output[Dataset],
     curve: Output[Dataset],
@@ -26,5 +27,5 @@ def replay_ticks(
     from components.tick_replay.run import Inputs, Outputs, run
 
     inputs = Inputs(ticks.path, predictions.path, labels.path, features.path, delays.path)
-    outputs = Outputs(fills.path, curve.path, found.path)
+    outputs = Outputs(fills.path, curve.path, found.path, work_folder)
     run(inputs, outputs, settings=settings, target=target, horizon=horizon, seed=seed, code=code)

@@ -96,9 +96,9 @@ def unit_of(instrument: Instrument) -> float:
     return instrument.tick_size * instrument.lot_size / 2
 
 
-def rows_of(ticks: pl.DataFrame) -> Rows:
-    """The events of TICKS as arrays."""
-    return Rows(*(ticks[name].cast(pl.Int64).to_numpy() for name in ROW_COLUMNS))
+def rows_of(columns: dict[str, np.ndarray]) -> Rows:
+    """The events by their columns ROW_COLUMNS, which are taken out."""
+    return Rows(*(columns.pop(name).astype(np.int64, copy=False) for name in ROW_COLUMNS))
 
 
 def spreads(rows: Rows, at: np.ndarray) -> np.ndarray:

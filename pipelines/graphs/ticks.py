@@ -73,7 +73,7 @@ def ticks_pipeline(
             samples = _samples(config, arrange, events, folder)
             learned = _learned(config, arrange, samples, leaves, folder)
             predictions = learned.predictions
-            replayed = _replay(config, arrange, events, samples, predictions)
+            replayed = _replay(config, arrange, events, samples, predictions, folder)
             verdict = _judge(config, arrange, samples, predictions, replayed)
             judged = {"verdict": verdict, "found": replayed["found"]}
             registration = _register(config, arrange, events, samples, learned, judged, folder)
@@ -186,7 +186,12 @@ def _learned(config: Config, arrange: Arrange, samples: Samples, leaves: list[Le
 
 
 def _replay(
-    config: Config, arrange: Arrange, events: Events, samples: Samples, predictions: PipelineChannel
+    config: Config,
+    arrange: Arrange,
+    events: Events,
+    samples: Samples,
+    predictions: PipelineChannel,
+    folder: str,
 ) -> Mapping[str, PipelineChannel]:
     """The task that replays what the experts would have traded; returns its outputs."""
     learning = learning_config(config)
@@ -201,6 +206,7 @@ def _replay(
             target=learning.labels.target,
             horizon=learning.labels.primary_horizon,
             seed=config.run.seed,
+            work_folder=f"{folder}/pieces/tick_replay",
             code=code_version(replay_ticks),
         ),
         "tick replay",

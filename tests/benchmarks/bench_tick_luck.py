@@ -119,7 +119,7 @@ def replayed(config: Config, seed: int, folder: Path) -> TickReplay:
     names = ("ticks", "predictions", "labels", "features", "delays")
     return replay.run(
         replay.Inputs(*(folder / name for name in names)),
-        replay.Outputs(folder / "fills", folder / "curve", folder / "found.json"),
+        replay.Outputs(folder / "fills", folder / "curve", folder / "found.json", folder / "work_replay"),
         settings=section_json(config.tick_replay),
         target=config.tick_labels.target,
         horizon=config.tick_labels.primary_horizon,

@@ -26,6 +26,7 @@ from components.selection import run as selection
 from components.stacking import run as stacking
 from components.tick_features import day as tick_features
 from components.tick_labels import day as tick_labels
+from components.tick_replay import run as tick_replay
 from components.ticks import pieces as ticks
 from components.validation import run as validation
 
@@ -152,6 +153,9 @@ MEASURED = [
     (tick_labels.NEED, 1_000_000, 13, 218),
     (tick_labels.NEED, 3_103_449, 13, 298),
     (tick_labels.NEED, 20_000_000, 13, 1092),
+    (tick_replay.NEED, 199_880, 12, 611),
+    (tick_replay.NEED, 2_098_740, 12, 2232),
+    (tick_replay.NEED, 6_302_688, 12, 6097),
     (validation.NEED, 291_452, 11, 360),
     (validation.NEED, 971_410, 11, 635),
     (validation.NEED, 1_939_692, 11, 1063),

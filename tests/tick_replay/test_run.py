@@ -18,8 +18,10 @@ from components.contracts.schemas import ALL_PREDICTIONS, FACTORS, LABELS
 from components.contracts.tables import read_stamp
 from components.contracts.tick_days import INSTRUMENTS
 from components.contracts.tick_schemas import CURVE, DELAYS, FILLS, HALT, RESUME
+from components.memory import need
+from components.memory.limits import Limit
 from components.sizing.known import SizingError
-from components.spread import local
+from components.spread import local, piece
 from components.tick_replay.config import Settings
 from components.tick_replay.day import ages_ns, spreads
 from components.tick_replay.decisions import joined
@@ -36,7 +38,9 @@ FEW = {"policies": ("taker",), "latency": {"fixed_ms": (100,), "measured": False
 
 def go(inputs: Inputs, folder, seed: int = 1, **given) -> TickReplay:
     settings = Settings(**{"policies": ("none", "taker"), "latency": LATENCY, **FREE, **given})
-    outputs = Outputs(folder / "fills.parquet", folder / "curve.parquet", folder / "found.json")
+    outputs = Outputs(
+        folder / "fills.parquet", folder / "curve.parquet", folder / "found.json", folder / "work"
+    )
     about = {"target": "trade_class", "horizon": HORIZON, "seed": seed, "code": "test"}
     found = run(inputs, outputs, settings=settings.model_dump_json(), **about)
     assert TickReplay.read(outputs.found) == found
@@ -215,7 +219,7 @@ def test_predictions_of_other_labels_are_refused(inputs, tmp_path):
 
 
 def test_a_task_that_nobody_predicts_is_refused(inputs, tmp_path):
-    outputs = Outputs(tmp_path / "a", tmp_path / "b", tmp_path / "c")
+    outputs = Outputs(tmp_path / "a", tmp_path / "b", tmp_path / "c", tmp_path / "work")
     with pytest.raises(ContractError, match="no rows predict log_return over 4"):
         run(
             inputs,
@@ -348,3 +352,31 @@ def test_settings_that_cannot_be_are_refused():
         Settings.model_validate_json(json.dumps({"sizing": {"size_steps": [[0.6, 0.5], [0.5, 1.0]]}}))
     with pytest.raises(ValueError, match=r"multiple of 0\.01"):
         Settings(taker_fee_bps=0.005)
+
+
+def test_a_replay_that_is_killed_keeps_its_sessions(inputs, found, tmp_path, monkeypatch):
+    honest, made = piece._named, []
+
+    def killed_at_the_second(function):
+        made.append(function)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return honest(function)
+
+    monkeypatch.setattr(piece, "_named", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        go(inputs, tmp_path)
+    assert go(inputs, tmp_path) == found[0]
+    assert len(made) == 3, "the first session was replayed once, the second twice"
+    assert not (tmp_path / "work").exists()
+
+
+def test_curves_that_can_never_fit_are_refused_before_anything_is_replayed(
+    inputs, found, tmp_path, monkeypatch
+):
+    """By as many rows as there are."""
+    monkeypatch.setattr(need, "end", lambda root: Limit("planted", 20 * need.MIB, 0))
+    said = rf"For {len(found[2]):,} rows .*planted.*not begun.*tick_replay\.step_seconds"
+    with pytest.raises(need.TooLittleMemory, match=said):
+        go(inputs, tmp_path)
+    assert not list(tmp_path.iterdir())
