@@ -29,6 +29,7 @@ STAGES = {
     *("tick training set", "train touch_imbalance", "train elasticnet", "train lightgbm"),
     *("out-of-fold table", "tick replay", "gates", "register", "report"),
 }
+NETWORK = {"causal_cnn": {"lookback_bars": 8, "width": 8, "training": {"epochs": 1}}}
 UNCACHED = {"register", "report"}
 
 
@@ -81,33 +82,37 @@ def test_a_model_is_a_version_only_where_it_was_approved(first, place):
     assert f"In the registry: {told.place}." in first.text
 
 
-@pytest.fixture(scope="module")
-def version(first, place):
-    """The run's model in its registry as if the gates had approved of it."""
-    artifacts = place / "run" / "artifacts"
+def register(config_file, folder, expert):
+    """A run's model in its registry as if the gates had approved of it; returns what it was made of, and the
+    training set.
+    """
+    artifacts = folder / "artifacts"
 
     def made(task: str, name: str) -> str:
         return str(next(artifacts.glob(f"*/{task}/{name}")))
 
     experts = [path.parent for path in artifacts.glob("*/train-expert*/expert/status.json")]
     told = {json.loads((path / "status.json").read_text())["expert"]: path for path in experts}
-    approved = Verdict.read(place / "run" / VERDICT).model_copy(update={"approved": True})
-    approved.write(place / "approved.json")
+    approved = Verdict.read(folder / VERDICT).model_copy(update={"approved": True})
+    approved.write(folder / "approved.json")
     inputs = CandidateInputs(
-        verdict=str(place / "approved.json"),
+        verdict=str(folder / "approved.json"),
         found=made("replay-ticks", "found"),
         predictions=made("build-oof", "predictions"),
         ticks=made("validate-ticks", "ticks"),
         delays=made("validate-ticks", "delays"),
         catalog=made("build-tick-features", "catalog"),
-        expert=str(told["lightgbm"]),
+        expert=str(told[expert]),
     )
-    config = load_config(place / "ticks.yaml", [])
-    registry = RegistryPlace(
-        config.registry.model_dump_json(), config.run.name, str(place / "run" / "registry")
-    )
-    run_register_ticks(registry, inputs, str(place / "told.json"), config=run_json(config), code="c")
+    config = load_config(config_file, [])
+    registry = RegistryPlace(config.registry.model_dump_json(), config.run.name, str(folder / "registry"))
+    run_register_ticks(registry, inputs, str(folder / "told.json"), config=run_json(config), code="c")
     return inputs, made("make-tick-training-set", "training_set")
+
+
+@pytest.fixture(scope="module")
+def version(first, place):
+    return register(place / "ticks.yaml", place / "run", "lightgbm")
 
 
 def test_a_registered_model_says_of_recorded_ticks_what_the_run_s_would(version, place):
@@ -143,16 +148,33 @@ def test_ticks_counted_in_other_steps_are_refused(version, place, tmp_path):
     assert not (tmp_path / "said.parquet").exists()
 
 
-def test_a_market_without_alpha_is_rejected(place):
+@pytest.fixture(scope="module")
+def null(place):
+    """A market without alpha, and a network."""
     config = write_config(
         place / "null.yaml",
         place / "null",
         ticks={"simulator": {"symbols": 2, "session_minutes": 5, "alpha": {"planted": 0.0}}},
-        experts={"leaves": ["touch_imbalance/250ms/base", "elasticnet/250ms/base"], "overrides": {}},
-        tick_gates={"candidate": "elasticnet"},
+        experts={"leaves": ["touch_imbalance/250ms/base", "causal_cnn/250ms/base"], "overrides": NETWORK},
+        tick_gates={"candidate": "causal_cnn"},
     )
-    done = alphaloop("run", "--require-approved", "--config", config, folder=place / "null")
-    assert done.code == 3, done.text
+    return alphaloop("run", "--require-approved", "--config", config, folder=place / "null")
+
+
+def test_a_market_without_alpha_is_rejected(null, place):
+    assert null.code == 3, null.text
     verdict = Verdict.read(place / "null" / VERDICT)
     assert not verdict.approved
     assert not next(gate for gate in verdict.gates if gate.name == "net_profit").passed
+
+
+def test_a_registered_network_is_asked_about_recorded_ticks(null, place):
+    inputs, training_set = register(place / "null.yaml", place / "null", "causal_cnn")
+    asked = ("ticks", "predict", inputs.ticks, place / "network.parquet", "--config", place / "null.yaml")
+    done = alphaloop(*asked)
+    assert done.code == 0, done.text
+    assert "Version 1 of small-ticks (causal_cnn, trade_class over 20 samples of 250ms)" in done.text
+    said, rows = pl.read_parquet(place / "network.parquet"), pl.read_parquet(training_set)
+    assert said.select("timestamp", "symbol").equals(rows.select("timestamp", "symbol"))
+    assert said["score"].is_finite().all()
+    assert said.group_by("symbol").agg(pl.col("score").std())["score"].min() > 0
