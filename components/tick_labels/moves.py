@@ -20,7 +20,8 @@ def moves_that_pay(paying: pl.DataFrame, latency_ns: Mapping[str, int]) -> dict[
     """
     counted = dict.fromkeys(latency_ns, 0)
     for (symbol,), rows in paying.group_by("symbol", maintain_order=True):
-        start = rows["timestamp"].to_physical().to_numpy() + latency_ns[symbol] // 1_000
+        # The next microsecond, as `label_end` has it.
+        start = rows["timestamp"].to_physical().to_numpy() - (-latency_ns[symbol] // 1_000)
         counted[symbol] = int(count_apart(start, rows["label_end"].to_physical().to_numpy()))
     return counted
 

@@ -155,3 +155,11 @@ def test_moves_that_overlap_count_once():
     counted = moves_that_pay(paying, {"A": 10 * MS, "B": 0})
     assert counted == {"A": 3, "B": 0}
     require_moves(counted, SETTINGS.model_copy(update={"fewest_moves": 3}))
+
+
+@pytest.mark.parametrize(("late_ns", "ends_us", "count"), [(0, 0, 2), (1, 1, 2), (0, 1, 1)])
+def test_a_move_that_begins_in_the_nanosecond_in_which_another_ends_is_apart(late_ns, ends_us, count):
+    """Ends are told in whole microseconds, the next one."""
+    paying = pl.DataFrame({"symbol": "A", "timestamp": moments(0, 250), "label_end": moments(260, 510)})
+    paying = paying.with_columns(pl.col("label_end") + pl.duration(microseconds=ends_us))
+    assert moves_that_pay(paying, {"A": 10 * MS + late_ns}) == {"A": count}
