@@ -11,6 +11,7 @@ from components.contracts.source_files import require_file
 from components.reading.object_store import SCHEME, Address, StoredFile, desk, is_address, one_stored
 from components.ticks.config import Settings
 from components.ticks.errors import TicksError
+from components.ticks.sources.recorded import recorded_files
 
 
 def files_of(settings: Settings) -> dict[str, str]:
@@ -18,6 +19,7 @@ def files_of(settings: Settings) -> dict[str, str]:
     messages = settings.depth_messages
     return {
         "simulator": {},
+        "recorded": {},
         "lobster": {settings.lobster.path: "ticks.lobster.path"},
         "depth_messages": {
             messages.events: "ticks.depth_messages.events",
@@ -34,6 +36,8 @@ def found_files(settings: Settings, data_folder: Path) -> list[Path | StoredFile
     TicksError
         If one is missing, empty or unreadable, or a store does not answer or refuses.
     """
+    if settings.source == "recorded":
+        return list(recorded_files(settings, data_folder))
     found: list[Path | StoredFile] = []
     for path, key in files_of(settings).items():
         for name in (path, book_name(path)) if path.lower().endswith(".csv") else (path,):

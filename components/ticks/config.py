@@ -52,6 +52,16 @@ class DepthMessagesSettings(Section):
     )
 
 
+class RecordedSettings(Section):
+    """What `alphaloop ticks collect` recorded."""
+
+    folder: str = Field(
+        "recorded",
+        min_length=1,
+        description="folder of the recording; a relative one lies in that of ALPHALOOP_DATA",
+    )
+
+
 class Checks(Section):
     """What counts as a fault of events, and how much of it the run puts up with."""
 
@@ -124,7 +134,7 @@ class Clock(Section):
 class Settings(Section):
     """Events of order books, from a simulator or from recordings."""
 
-    source: Literal["simulator", "depth_messages", "lobster"] = Field(
+    source: Literal["simulator", "depth_messages", "lobster", "recorded"] = Field(
         "simulator", description="where events come from"
     )
     symbols: tuple[str, ...] | None = Field(None, description="symbols that are read; none: all")
@@ -137,5 +147,6 @@ class Settings(Section):
     simulator: SimulatorSettings = SimulatorSettings()
     lobster: LobsterSettings = LobsterSettings()
     depth_messages: DepthMessagesSettings = DepthMessagesSettings()
+    recorded: RecordedSettings = RecordedSettings()
     checks: Checks = Checks()
     clock: Clock = Clock()

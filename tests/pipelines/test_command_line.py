@@ -118,7 +118,7 @@ def test_the_commands_are_those_of_the_readme():
         *("serve", "predict", "replay", "champions", "trials", "promote", "rollback"),
         *("drift", "watch", "review hold", "review force", "review approve"),
         *("schedules list", "schedules set", "schedules remove"),
-        "ticks predict",
+        *("ticks predict", "ticks collect", "ticks exchange"),
     }
 
 
