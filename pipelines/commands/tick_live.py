@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 # How long listeners have to take what was sent last.
 LEAVE_S = 10.0
+# What is told of a recording that goes on, and how often.
+TOLD, TELL_S = ("messages", "rows", "lost"), 60.0
 
 
 class BadArguments(AlphaloopError):
@@ -54,10 +57,24 @@ def record(
 
 
 async def _record(plan: Plan, seconds: float | None) -> Found:
-    stop = _stopped_by_signals()
+    stop, collector = _stopped_by_signals(), Collector(plan)
     if seconds is not None:
         asyncio.get_running_loop().call_later(seconds, stop.set)
-    return await Collector(plan).run(stop)
+    telling = asyncio.create_task(_tell_now_and_then(collector.found))
+    try:
+        return await collector.run(stop)
+    finally:
+        telling.cancel()
+
+
+async def _tell_now_and_then(found: Found) -> None:
+    counts = found.symbols.values()
+    while True:
+        await asyncio.sleep(TELL_S)
+        messages, rows, lost = (sum(getattr(one, name) for one in counts) for name in TOLD)
+        print(
+            f"{messages:,} messages, {rows:,} rows, {lost} changes of depth lost", file=sys.stderr, flush=True
+        )
 
 
 def play(ticks: Path, port: int, speed: float, lose_every: int, say: Callable[[str], object]) -> None:

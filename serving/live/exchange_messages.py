@@ -4,7 +4,7 @@ depth, best bid and ask, trades; by HTTP whole books and the steps of prices and
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -20,6 +20,10 @@ LAST_MS, LAST_ID = 7_258_118_400_000, 2**62
 NS_A_MS = 1_000_000
 # A whole number that floating point still tells from the next one, and how far off it a number may lie.
 LARGEST, OFF_GRID = 2**53, 1e-4
+COLUMNS = (
+    *("message", "exchange_ts", "ingest_ts", "kind", "update_id", "previous_update_id", "side"),
+    *("price", "quantity"),
+)
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
 Id = Annotated[int, msgspec.Meta(ge=0, le=LAST_ID)]
@@ -92,6 +96,8 @@ class _Symbols(msgspec.Struct):
     symbols: list[_Symbol]
 
 
+Said = Depth | Touch | Trade | WholeBook
+
 decode_frame = msgspec.json.Decoder(Frame).decode
 decode_book = msgspec.json.Decoder(WholeBook).decode
 
@@ -131,67 +137,62 @@ def _number(text: str) -> float:
         return math.nan
 
 
-@dataclass
 class Rows:
-    """Rows of one symbol's session that wait to be kept, column by column."""
+    """Rows of one symbol's session that wait to be kept."""
 
-    columns: dict[str, list] = field(
-        default_factory=lambda: {
-            name: []
-            for name in (
-                *("message", "exchange_ts", "ingest_ts", "kind", "side", "price", "quantity"),
-                *("update_id", "previous_update_id"),
-            )
-        }
-    )
+    def __init__(self):
+        self._rows: list[tuple] = []
 
-    def add(
-        self, said: Depth | Touch | Trade | WholeBook, message: int, ingest_ts: int, previous: int = 0
-    ) -> None:
+    def add(self, said: Said, message: int, ingest_ts: int, previous: int = 0) -> None:
         """A message that came at `ingest_ts` (ns); a change of depth continues that of id `previous`."""
-        ids = (0, 0)
-        if isinstance(said, Depth):
-            kind, levels, ids = DEPTH, _levels(said.b, said.a), (said.u, previous)
-        elif isinstance(said, WholeBook):
-            kind, levels, ids = SNAPSHOT, _levels(said.bids, said.asks), (said.lastUpdateId, 0)
-        elif isinstance(said, Touch):
-            kind, levels = QUOTE, [(BUY, said.b, said.B), (SELL, said.a, said.A)]
+        exchange_ts = said.E * NS_A_MS
+        if isinstance(said, Touch):
+            about = (message, exchange_ts, ingest_ts, QUOTE, 0, 0)
+            self._rows += ((*about, BUY, said.b, said.B), (*about, SELL, said.a, said.A))
+        elif isinstance(said, Trade):
+            side = SELL if said.m else BUY
+            self._rows.append((message, exchange_ts, ingest_ts, TRADE, 0, 0, side, said.p, said.q))
         else:
-            kind, levels = TRADE, [(SELL if said.m else BUY, said.p, said.q)]
-        about = (message, said.E * NS_A_MS, ingest_ts, kind)
-        for level in levels:
-            for column, value in zip(self.columns.values(), (*about, *level, *ids), strict=True):
-                column.append(value)
+            if isinstance(said, Depth):
+                about, bids, asks = (DEPTH, said.u, previous), said.b, said.a
+            else:
+                about, bids, asks = (SNAPSHOT, said.lastUpdateId, 0), said.bids, said.asks
+            about = (message, exchange_ts, ingest_ts, *about)
+            self._rows += [(*about, BUY, *level) for level in bids]
+            self._rows += [(*about, SELL, *level) for level in asks]
 
     def table(self, symbol: str, session: str, first: int, steps: Instrument) -> tuple[pl.DataFrame, int]:
         """RAW_TICKS whose `sequence` begins at `first`, and how many messages are left out because a price or
         quantity of theirs is no whole, finite number of steps.
         """
-        frame = pl.DataFrame(self.columns, schema_overrides={"price": pl.String, "quantity": pl.String})
-        whole = frame.with_columns(
-            _steps("price", steps.tick_size).alias("price"),
-            _steps("quantity", steps.lot_size).alias("quantity"),
-        )
-        unfit = pl.any_horizontal(pl.col("price", "quantity").is_null())
-        left_out = whole.filter(unfit)["message"].unique()
-        kept = whole.filter(~pl.col("message").is_in(left_out.implode()))
-        named = kept.with_columns(
-            pl.lit(symbol).alias("symbol"),
-            pl.lit(session).alias("session"),
-            pl.lit(0, pl.Int64).alias("order_id"),
-            pl.Series("sequence", np.arange(first, first + len(kept))),
-        )
-        return named.select(pl.col(name).cast(kind) for name, kind in RAW_TICKS.columns.items()), len(
-            left_out
-        )
+        *numbers, prices, quantities = zip(*self._rows, strict=True) if self._rows else [()] * len(COLUMNS)
+        columns = {name: np.array(values, np.int64) for name, values in zip(COLUMNS, numbers, strict=False)}
+        whole = {
+            "price": _steps(prices, steps.tick_size),
+            "quantity": _steps(quantities, steps.lot_size),
+        }
+        unfit = np.isnan(whole["price"]) | np.isnan(whole["quantity"])
+        columns |= whole
+        left_out = np.unique(columns["message"][unfit])
+        if len(left_out):
+            kept = ~np.isin(columns["message"], left_out)
+            columns = {name: values[kept] for name, values in columns.items()}
+        columns |= {name: columns[name].astype(np.int64) for name in whole}
+        count = len(columns["message"])
+        columns["sequence"] = np.arange(first, first + count)
+        columns["order_id"] = np.zeros(count, np.int64)
+        columns |= {
+            name: pl.repeat(value, count, eager=True)
+            for name, value in (("symbol", symbol), ("session", session))
+        }
+        columns |= {name: columns[name].astype(np.int8) for name in ("kind", "side")}
+        return pl.DataFrame({name: columns[name] for name in RAW_TICKS.columns}), len(left_out)
 
 
-def _levels(bids: list[Level], asks: list[Level]) -> list[tuple[int, str, str]]:
-    return [*((BUY, *level) for level in bids), *((SELL, *level) for level in asks)]
-
-
-def _steps(column: str, size: float) -> pl.Expr:
-    """Decimal texts as whole multiples of `size`, null where one is none, negative, or too large."""
-    scaled = pl.col(column).cast(pl.Float64, strict=False) / size
-    fits = ((scaled - scaled.round()).abs() <= OFF_GRID) & scaled.is_between(0, LARGEST)
-    return pl.when(fits).then(scaled.round()).cast(pl.Int64)
+def _steps(texts: Sequence[str], size: float) -> np.ndarray:
+    """Decimal texts as whole multiples of `size`, NaN where one is none, negative, or too large."""
+    scaled = pl.Series(texts, dtype=pl.String).cast(pl.Float64, strict=False).to_numpy() / size
+    nearest = np.rint(scaled)
+    with np.errstate(invalid="ignore"):
+        fits = (np.abs(scaled - nearest) <= OFF_GRID) & (nearest >= 0) & (nearest <= LARGEST)
+    return np.where(fits, nearest, np.nan)

@@ -23,7 +23,7 @@ import polars as pl
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from components.contracts.documents.instruments import Instrument, Instruments
+from components.contracts.documents.instruments import Instruments
 from components.contracts.files import OutputError
 from components.contracts.tick_days import INSTRUMENTS
 from components.processes.locks import take_lock
@@ -33,8 +33,7 @@ from serving.live.exchange_messages import (
     Depth,
     ExchangeError,
     Rows,
-    Touch,
-    Trade,
+    Said,
     WholeBook,
     decode_book,
     decode_frame,
@@ -48,13 +47,11 @@ MOST_FRAME_BYTES, MOST_ANSWER_BYTES = 2**21, 2**25
 ANSWER_S, OPEN_S, CLOSE_S = 10.0, 10.0, 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
 BETWEEN_BOOKS_S = 0.25
+DAY_NS = 86_400 * 10**9
 # A symbol's session is a day, so that this is the name of none.
 LOCK = "collector"
 # Of so many batches it is told how long their first message waited.
 BATCHES_TOLD = 100_000
-
-
-Said = Depth | Touch | Trade | WholeBook
 
 
 class Arrived(NamedTuple):
@@ -73,7 +70,7 @@ class Plan:
     answers: str
     symbols: tuple[str, ...]
     folder: Path
-    batch_ms: float = 20.0
+    batch_ms: float = 50.0
     room_bytes: int = 64 * 2**20
     patience_s: float = 60.0
 
@@ -158,7 +155,7 @@ class Collector:
         self._room, self._ended = asyncio.Event(), asyncio.Event()
         self._chains = {symbol: _Chain() for symbol in plan.symbols}
         self._sessions: dict[tuple[str, str], _Session] = {}
-        self._day = dict.fromkeys(plan.symbols, "")
+        self._day, self._midnight = dict.fromkeys(plan.symbols, ""), dict.fromkeys(plan.symbols, 0)
         self._wanted: set[str] = set()
         self._asking: dict[str, asyncio.Task] = {}
         self._heard = time.monotonic()
@@ -223,18 +220,26 @@ class Collector:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
     def _prepare(self) -> None:
-        """Write what ticks and lots are worth, seal what a recording that was killed left, and go on after
-        what is kept of today.
+        """Write what ticks and lots are worth (ExchangeError where that has changed), seal what a recording
+        that was killed left, and go on after what is kept of today.
         """
-        Instruments(symbols={**_known(self._plan.folder), **self._steps}).write(
-            self._plan.folder / INSTRUMENTS
-        )
-        today = _day_of(self._now_ns())
+        path = self._plan.folder / INSTRUMENTS
+        with take_lock(self._plan.folder / "locks" / LOCK, wait=True):
+            known = Instruments.read(path).symbols if path.exists() else {}
+            for symbol, steps in self._steps.items():
+                if known.setdefault(symbol, steps) != steps:
+                    raise ExchangeError(
+                        f"{path}: {symbol} was recorded in steps of {known[symbol].tick_size:g} and"
+                        f" {known[symbol].lot_size:g}, and the exchange has {steps.tick_size:g} and"
+                        f" {steps.lot_size:g} by now. Record it into another folder."
+                    )
+            Instruments(symbols=known).write(path)
+        now = self._now_ns()
         for path in self._plan.folder.glob("log/*/*.arrows"):
-            if path.stem != today:
+            if path.stem != _day_of(now):
                 self._store.seal(path.parent.name, path.stem)
         for symbol in self._plan.symbols:
-            self._begin(symbol, today)
+            self._begin(symbol, now)
 
     async def _arrive(self, symbol: str, body: bytes) -> None:
         """Stamp what came: an answer with the book of `symbol`, or a message of the stream (no symbol)."""
@@ -281,8 +286,8 @@ class Collector:
 
     def _add(self, batches: dict[tuple[str, str], Rows], symbol: str, said: Said, at: int) -> None:
         counts, previous = self.found.symbols[symbol], 0
-        if self._day[symbol] < _day_of(at):
-            self._begin(symbol, _day_of(at))
+        if at >= self._midnight[symbol]:
+            self._begin(symbol, at)
             self._ask_book(symbol)
         if isinstance(said, Depth):
             whole, previous = self._chains[symbol].follow(said)
@@ -298,14 +303,14 @@ class Collector:
         self._sessions[key].message += 1
         counts.messages += 1
 
-    def _begin(self, symbol: str, day: str) -> None:
-        """Another session, after what is kept of it."""
-        session = _Session()
+    def _begin(self, symbol: str, at: int) -> None:
+        """The session of the day of a moment (ns), after what is kept of it."""
+        session, day = _Session(), _day_of(at)
         with suppress(TickStoreError):
             kept = self._store.read(symbol, day).select(pl.col("sequence", "message").max())
             session = _Session(*(newest + 1 for newest in kept.row(0)))
         self._sessions[symbol, day] = session
-        self._day[symbol] = day
+        self._day[symbol], self._midnight[symbol] = day, (at // DAY_NS + 1) * DAY_NS
 
     def _write(self, batches: Mapping[tuple[str, str], Rows]) -> set[str]:
         """Keep a batch; the symbols of which a message was left out."""
@@ -335,6 +340,7 @@ class Collector:
             self._asking[symbol] = asyncio.create_task(self._books(symbol))
 
     async def _books(self, symbol: str) -> None:
+        pause = BETWEEN_BOOKS_S
         try:
             while symbol in self._wanted:
                 self._wanted.discard(symbol)
@@ -345,7 +351,8 @@ class Collector:
                     # The stream may go on without books; should it end as well, the recording does.
                     self.found.symbols[symbol].unanswered += 1
                     self._wanted.add(symbol)
-                await asyncio.sleep(BETWEEN_BOOKS_S)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
         finally:
             del self._asking[symbol]
 
@@ -398,9 +405,3 @@ async def _body(answer: httpx.Response) -> bytes:
 
 def _day_of(at_ns: int) -> str:
     return f"{datetime.fromtimestamp(at_ns // 10**9, UTC):%Y-%m-%d}"
-
-
-def _known(folder: Path) -> dict[str, Instrument]:
-    """What is known of symbols that were recorded there before."""
-    path = folder / INSTRUMENTS
-    return Instruments.read(path).symbols if path.exists() else {}

@@ -146,15 +146,15 @@ class Exchange:
         address = urlsplit(request.path)
         if address.path == SYMBOLS_PATH:
             listed = [{"symbol": name, "filters": one.filters()} for name, one in self.markets.items()]
-            return _json(HTTPStatus.OK, {"symbols": listed})
+            return answered({"symbols": listed})
         if address.path == BOOK_PATH:
             symbol = parse_qs(address.query).get("symbol", [""])[0]
             known = self.markets.get(symbol)
             if known is None:
-                return _json(HTTPStatus.BAD_REQUEST, {"symbols": list(self.markets)})
-            return _json(HTTPStatus.OK, known.book())
+                return answered({"symbols": list(self.markets)}, HTTPStatus.BAD_REQUEST)
+            return answered(known.book())
         if address.path != STREAM_PATH or not _asked(request.path) <= set(map(str.lower, self.markets)):
-            return _json(HTTPStatus.NOT_FOUND, {"symbols": list(self.markets)})
+            return answered({"symbols": list(self.markets)}, HTTPStatus.NOT_FOUND)
         return None
 
     async def _play(self) -> None:
@@ -219,7 +219,8 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _json(status: HTTPStatus, value: object) -> Response:
+def answered(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """JSON as the answer to a request."""
     body = json.dumps(value).encode()
     about = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
     headers = Headers(about)

@@ -32,6 +32,7 @@ BENCHMARKS = (
     "order_book",
     "tick_features",
     "tick_stores",
+    "tick_collector",
 )
 
 

@@ -11,15 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 
 import numpy as np
 import polars as pl
 import pytest
 from websockets.asyncio.server import serve
 
+from components.contracts.documents.instruments import Instrument, Instruments
 from components.contracts.files import OutputError
-from components.contracts.tick_days import read_day, tick_days
+from components.contracts.tick_days import INSTRUMENTS, read_day, tick_days
 from components.contracts.tick_schemas import BUY, DEPTH, RAW_TICKS, SELL, SNAPSHOT, TRADE
 from components.order_book.state import apply_rows, level, new_book
 from components.processes.locks import LockHeld
@@ -29,7 +29,7 @@ from components.ticks.run import IngestOutputs, ValidateOutputs, run_ingest, run
 from serving.live.exchange_messages import ExchangeError
 from serving.processes import tick_collector
 from serving.processes.tick_collector import BOOK_PATH, STREAM_PATH, Collector, Plan
-from serving.processes.tick_exchange import Exchange, _json
+from serving.processes.tick_exchange import Exchange, answered
 from tests.spread.tick_stages import ingest
 
 SYMBOLS = ("S1", "S2")
@@ -210,9 +210,7 @@ async def saying(frames: list[str | bytes], book: object):
         path = request.path.partition("?")[0]
         if path == STREAM_PATH:
             return None
-        return _json(
-            HTTPStatus.OK, book if path == BOOK_PATH else {"symbols": [{"symbol": "S1", "filters": STEPS}]}
-        )
+        return answered(book if path == BOOK_PATH else {"symbols": [{"symbol": "S1", "filters": STEPS}]})
 
     async with serve(say, "127.0.0.1", 0, process_request=answer, max_size=None) as server:
         yield port_of(server)
@@ -425,6 +423,17 @@ def test_a_killed_recording_leaves_whole_batches_and_the_next_goes_on(played, tm
     assert np.all(np.diff(whole["message"].to_numpy()) >= 0)
     _, ticks = validated(tmp_path, tmp_path / "run")
     assert levels_of(ticks["S1"]) == exchange.markets["S1"].levels
+
+
+def test_a_symbol_whose_steps_have_changed_is_not_mixed_with_what_is_there(played, tmp_path):
+    Instruments(symbols={"S1": Instrument(tick_size=7.0, lot_size=1.0)}).write(tmp_path / INSTRUMENTS)
+
+    async def go():
+        async with await Exchange(played).serve() as server:
+            await Collector(plan(tmp_path, port_of(server))).run(asyncio.Event())
+
+    with pytest.raises(ExchangeError, match="S1 was recorded in steps of 7 and 1, and the exchange has"):
+        asyncio.run(go())
 
 
 def test_what_the_exchange_lacks_and_one_that_is_silent_are_told(played, tmp_path):
