@@ -52,7 +52,8 @@ def book_picture(folder: Path, fills: pl.DataFrame) -> Picture | None:
     middle = int(ticks["ingest_ts"].median()) if middle is None else middle
     start, end = middle - WINDOW_NS // 2, middle + WINDOW_NS // 2
     ticks = ticks.filter(pl.col("ingest_ts") <= end)
-    moments = np.linspace(max(start, int(ticks["ingest_ts"][0])), end, COLUMNS).astype(np.int64)
+    first, last = max(start, int(ticks["ingest_ts"][0])), int(ticks["ingest_ts"][-1])
+    moments = np.linspace(first, last, COLUMNS).astype(np.int64)
     quotes = _quotes(ticks, moments)
     if quotes is None:
         return None
@@ -60,15 +61,16 @@ def book_picture(folder: Path, fills: pl.DataFrame) -> Picture | None:
     is_here = (pl.col("symbol") == day.symbol) & (pl.col("session") == day.session)
     own = fills.filter(is_here & pl.col("filled_ts").is_between(start, end))
     times = _shown(moments)
-    heat = _heat(times, rows.prices(size), _resting(ticks, moments, rows))
+    lots = _resting(ticks, moments, rows)
+    heat = _heat(times, rows.prices(size), lots)
     together = f" A row is {rows.width} ticks." if rows.width > 1 else ""
+    rest = f"Lots that rest, logarithmic: bids blue, asks red.{together} " if lots.any() else ""
     return picture(
-        f"{day.symbol}, {day.session}: {WINDOW_NS // 10**9} s"
+        f"{day.symbol}, {day.session}: {round((last - first) / 1e9)} s"
         + (" with most fills" if len(fills) else " in the middle, for there are no fills"),
         [heat, *_touches(times, quotes, size), *_fill_marks(own)],
         {"yaxis": {"title": "price"}, "xaxis": {"title": "collector's clock, UTC"}},
-        note=f"Lots that rest, logarithmic: bids blue, asks red.{together} Lines: best bid and ask. Filled"
-        " triangles open a position, hollow ones close it.",
+        note=f"{rest}Lines: best bid and ask. Filled triangles open a position, hollow ones close it.",
         tall=True,
         wide=True,
     )

@@ -227,6 +227,16 @@ def test_without_quotes_no_book_is_drawn(folder):
     assert "The source tells no quotes." in page(folder)
 
 
+def test_it_ends_with_the_last_event_and_names_colours_only_where_lots_rest(folder):
+    write_day(ticks(EVENTS[:-1]), folder / "ticks", "S1", "d", **STAMP)
+    drawn = ticks_book.book_picture(folder / "ticks", fills())
+    assert np.datetime64(drawn.figure["data"][0]["x"][-1]) == np.datetime64(AT + 40 * SECOND, "ns")
+    assert ": 40 s with most fills" in drawn.title
+    assert drawn.note.startswith("Lots that rest")
+    write_day(ticks([event for event in EVENTS if event[2] == QUOTE]), folder / "ticks", "S1", "d", **STAMP)
+    assert ticks_book.book_picture(folder / "ticks", fills()).note.startswith("Lines: best bid and ask.")
+
+
 def test_where_the_touch_goes_far_a_row_holds_several_ticks(folder):
     far = [
         *EVENTS,
