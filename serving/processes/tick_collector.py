@@ -48,8 +48,8 @@ ANSWER_S, OPEN_S, CLOSE_S = 10.0, 10.0, 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
 BETWEEN_BOOKS_S = 0.25
 DAY_NS = 86_400 * 10**9
-# A symbol's session is a day, so that this is the name of none.
-LOCK = "collector"
+# A symbol's session is a day, and no symbol begins with a dot, so that these are the names of none.
+LOCK, STEPS_LOCK = "collector", ".instruments"
 # Of so many batches it is told how long their first message waited.
 BATCHES_TOLD = 100_000
 
@@ -98,6 +98,7 @@ class Found:
     """
 
     symbols: dict[str, Counts]
+    heard: bool = False
     unreadable: int = 0
     connections_again: int = 0
     waits_for_disk: int = 0
@@ -166,8 +167,8 @@ class Collector:
         Raises
         ------
         ExchangeError
-            If the exchange says nothing for longer than the plan's patience, or lacks a symbol; what had
-            arrived is kept.
+            If the exchange says nothing for longer than the plan's patience, or nothing at all, or lacks a
+            symbol, or its steps have changed since an earlier recording; what had arrived is kept.
         OutputError
             If the disk can't be written.
         LockHeld
@@ -182,6 +183,11 @@ class Collector:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     await self._end(*tasks)
+        if not self.found.heard:
+            raise ExchangeError(
+                f"{self._plan.streams} and {self._plan.answers} said nothing before the recording was ended."
+                " Check the address and the network."
+            )
         return self.found
 
     async def _end(self, listening: asyncio.Task, keeping: asyncio.Task, stopping: asyncio.Task) -> None:
@@ -224,7 +230,7 @@ class Collector:
         that was killed left, and go on after what is kept of today.
         """
         path = self._plan.folder / INSTRUMENTS
-        with take_lock(self._plan.folder / "locks" / LOCK, wait=True):
+        with take_lock(self._plan.folder / "locks" / STEPS_LOCK, wait=True):
             known = Instruments.read(path).symbols if path.exists() else {}
             for symbol, steps in self._steps.items():
                 if known.setdefault(symbol, steps) != steps:
@@ -243,7 +249,7 @@ class Collector:
 
     async def _arrive(self, symbol: str, body: bytes) -> None:
         """Stamp what came: an answer with the book of `symbol`, or a message of the stream (no symbol)."""
-        self._heard = time.monotonic()
+        self._heard, self.found.heard = time.monotonic(), True
         self._arrived.append(Arrived(self._now_ns(), symbol, body))
         self._waiting_bytes += len(body)
         while self._waiting_bytes > self._plan.room_bytes:

@@ -5,6 +5,7 @@ large, whoever is killed; and a run learns from it.
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,15 +18,17 @@ import polars as pl
 import pytest
 from websockets.asyncio.server import serve
 
+from components.contracts import ContractError
 from components.contracts.documents.instruments import Instrument, Instruments
 from components.contracts.files import OutputError
-from components.contracts.tick_days import INSTRUMENTS, read_day, tick_days
-from components.contracts.tick_schemas import BUY, DEPTH, RAW_TICKS, SELL, SNAPSHOT, TRADE
+from components.contracts.tick_days import INSTRUMENTS, read_day, tick_days, write_day
+from components.contracts.tick_schemas import ADD, BUY, DEPTH, RAW_TICKS, SELL, SNAPSHOT, TRADE
 from components.order_book.state import apply_rows, level, new_book
 from components.processes.locks import LockHeld
 from components.tick_stores.embedded import EmbeddedStore
 from components.ticks.config import Settings
 from components.ticks.run import IngestOutputs, ValidateOutputs, run_ingest, run_validate
+from pipelines.commands.tick_live import BadArguments, record
 from serving.live.exchange_messages import ExchangeError
 from serving.processes import tick_collector
 from serving.processes.tick_collector import BOOK_PATH, STREAM_PATH, Collector, Plan
@@ -355,6 +358,29 @@ def test_a_disk_that_can_not_be_written_ends_it_with_a_sentence(played, tmp_path
         asyncio.run(go())
 
 
+def test_a_disk_that_is_full_by_and_by_ends_it_and_what_was_kept_stays(played, tmp_path, monkeypatch):
+    honest, kept = EmbeddedStore.append, []
+
+    def full(store, ticks):
+        if len(kept) == 3:
+            raise OutputError("the disk is full")
+        kept.append(ticks)
+        return honest(store, ticks)
+
+    monkeypatch.setattr(EmbeddedStore, "append", full)
+
+    async def go():
+        async with await Exchange(played, speed=10).serve() as server:
+            await Collector(plan(tmp_path, port_of(server))).run(asyncio.Event())
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        asyncio.run(go())
+    day, store = kept[0]["session"][0], EmbeddedStore(tmp_path)
+    assert sum(len(store.read(symbol, day)) for symbol in {rows["symbol"][0] for rows in kept}) == sum(
+        map(len, kept)
+    )
+
+
 def test_a_second_recording_of_a_symbol_into_the_same_folder_is_refused(played, tmp_path):
     async def go():
         async with await Exchange(played, speed=0).serve() as server:
@@ -446,3 +472,31 @@ def test_what_the_exchange_lacks_and_one_that_is_silent_are_told(played, tmp_pat
         asyncio.run(go(("S7",)))
     with pytest.raises(ExchangeError, match=r"127\.0\.0\.1:1/.*gave no answer for 0\.2 s"):
         asyncio.run(go(port=1))
+    with pytest.raises(ExchangeError, match="said nothing before the recording was ended"):
+        record(tmp_path / "new", SYMBOLS, "ws://127.0.0.1:1", None, seconds=0.3, patience_s=60)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"symbols": ("../S1",)}, r"--symbol '\.\./S1' is no symbol"),
+        ({"symbols": (".S1",)}, "is no symbol"),
+        ({"streams": "http://host"}, "--streams 'http://host' is no address like ws://host:port"),
+        ({"streams": "ws://host/stream"}, "without a path"),
+        ({"answers": "ws://host"}, "--answers 'ws://host' is no address like http://host:port"),
+    ],
+)
+def test_arguments_that_can_not_be_are_refused(tmp_path, change, said):
+    given = {"symbols": SYMBOLS, "streams": "ws://host", "answers": None, **change}
+    with pytest.raises(BadArguments, match=said):
+        record(tmp_path / "rec", seconds=None, patience_s=1, **given)
+    assert not (tmp_path / "rec").exists()
+
+
+def test_orders_by_number_are_not_played(played, tmp_path):
+    day = tick_days(played)[0]
+    rows = read_day(day, RAW_TICKS).with_columns(kind=pl.lit(ADD, pl.Int8))
+    shutil.copy(played / INSTRUMENTS, tmp_path / INSTRUMENTS)
+    write_day(rows, tmp_path, day.symbol, day.session, code_version="t", config_hash="t", table=RAW_TICKS)
+    with pytest.raises(ContractError, match="orders by number"):
+        Exchange(tmp_path)
