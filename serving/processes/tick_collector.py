@@ -159,7 +159,7 @@ class Collector:
         self._day, self._midnight = dict.fromkeys(plan.symbols, ""), dict.fromkeys(plan.symbols, 0)
         self._wanted: set[str] = set()
         self._asking: dict[str, asyncio.Task] = {}
-        self._heard = time.monotonic()
+        self._closing, self._heard = False, time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> Found:
         """Record until `stop` is set; what arrived by then is kept and sealed.
@@ -191,6 +191,7 @@ class Collector:
         return self.found
 
     async def _end(self, listening: asyncio.Task, keeping: asyncio.Task, stopping: asyncio.Task) -> None:
+        self._closing = True
         others = (listening, stopping, *self._asking.values())
         for task in others:
             task.cancel()
@@ -210,9 +211,10 @@ class Collector:
         limits = {"max_size": MOST_FRAME_BYTES, "open_timeout": OPEN_S, "close_timeout": CLOSE_S}
         pause, before = FIRST_PAUSE_S, 0
         while True:
-            heard = self._heard
+            heard, opened = self._heard, time.monotonic()
             try:
                 async with connect(address, compression=None, **limits) as socket:
+                    opened = time.monotonic()
                     self.found.connections_again += before
                     before = 1
                     for symbol in self._plan.symbols:
@@ -221,7 +223,7 @@ class Collector:
                     while True:
                         await self._arrive("", await socket.recv(decode=False))
             except (OSError, TimeoutError, WebSocketException) as error:
-                self._require_patience(self._plan.streams, error)
+                self._require_patience(time.monotonic() - opened, error)
             pause = FIRST_PAUSE_S if self._heard > heard else min(2 * pause, LONGEST_PAUSE_S)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
@@ -249,7 +251,9 @@ class Collector:
 
     async def _arrive(self, symbol: str, body: bytes) -> None:
         """Stamp what came: an answer with the book of `symbol`, or a message of the stream (no symbol)."""
-        self._heard, self.found.heard = time.monotonic(), True
+        self.found.heard = True
+        if not symbol:
+            self._heard = time.monotonic()
         self._arrived.append(Arrived(self._now_ns(), symbol, body))
         self._waiting_bytes += len(body)
         while self._waiting_bytes > self._plan.room_bytes:
@@ -342,7 +346,7 @@ class Collector:
     def _ask_book(self, symbol: str) -> None:
         """Ask for a whole book, once more where one is asked for already: that may come too early."""
         self._wanted.add(symbol)
-        if symbol not in self._asking and not self._ended.is_set():
+        if symbol not in self._asking and not self._closing:
             self._asking[symbol] = asyncio.create_task(self._books(symbol))
 
     async def _books(self, symbol: str) -> None:
@@ -376,9 +380,14 @@ class Collector:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    def _require_patience(self, address: str, error: Exception) -> None:
+    def _require_patience(self, stood_s: float, error: Exception) -> None:
+        """Refuse to go on where no message came for too long, though not after a connection that stood for as
+        long: the market was quiet.
+        """
+        if stood_s > self._plan.patience_s + OPEN_S:
+            self._heard = time.monotonic()
         if time.monotonic() - self._heard > self._plan.patience_s:
-            raise self._silent(address, error) from error
+            raise self._silent(self._plan.streams, error) from error
 
     def _silent(self, address: str, error: Exception) -> ExchangeError:
         return ExchangeError(

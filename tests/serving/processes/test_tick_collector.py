@@ -201,13 +201,14 @@ STEPS = [
 
 
 @asynccontextmanager
-async def saying(frames: list[str | bytes], book: object):
+async def saying(frames: list[str | bytes], book: object, *, hangs_up: bool = False):
     """An exchange of one symbol S1 that says these frames to each listener, and this of its book."""
 
     async def say(connection):
         for frame in frames:
             await connection.send(frame)
-        await connection.wait_closed()
+        if not hangs_up:
+            await connection.wait_closed()
 
     def answer(connection, request):
         path = request.path.partition("?")[0]
@@ -386,7 +387,7 @@ def test_a_second_recording_of_a_symbol_into_the_same_folder_is_refused(played, 
         async with await Exchange(played, speed=0).serve() as server:
             first = Collector(plan(tmp_path, port_of(server)))
             async with recording(first):
-                await until((tmp_path / "instruments.json").exists)
+                await until(lambda: first.found.heard)
                 with pytest.raises(LockHeld, match="collector"):
                     await Collector(plan(tmp_path, port_of(server))).run(asyncio.Event())
 
@@ -459,6 +460,15 @@ def test_a_symbol_whose_steps_have_changed_is_not_mixed_with_what_is_there(playe
             await Collector(plan(tmp_path, port_of(server))).run(asyncio.Event())
 
     with pytest.raises(ExchangeError, match="S1 was recorded in steps of 7 and 1, and the exchange has"):
+        asyncio.run(go())
+
+
+def test_streams_that_end_at_once_are_silent_though_books_are_given(tmp_path):
+    async def go():
+        async with saying([], BOOK, hangs_up=True) as port:
+            await Collector(plan(tmp_path, port, symbols=("S1",), patience_s=0.5)).run(asyncio.Event())
+
+    with pytest.raises(ExchangeError, match=r"ws://.* gave no answer for 0\.5 s \(ConnectionClosed"):
         asyncio.run(go())
 
 
